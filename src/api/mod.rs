@@ -1,0 +1,3 @@
+//! The Kubernetes API of the project: types only, no I/O.
+
+pub mod v1alpha1;

@@ -1,0 +1,13 @@
+//! `ecr-sync.io/v1alpha1`.
+
+mod crd;
+mod schema;
+mod spec;
+mod status;
+pub mod validation;
+
+pub use crd::{crd, crd_yaml};
+pub use spec::{EcrRepositorySync, EcrRepositorySyncSpec, Image, LocalReference, Policy, Registry, TagStrategy};
+pub use status::{
+    ArtifactStatus, EcrRepositorySyncStatus, Ownership, RepositoryStatus, SyncedTag, TagFailure, condition,
+};

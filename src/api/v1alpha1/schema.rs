@@ -1,0 +1,166 @@
+//! The parts of the schema that derive cannot say: CEL rules and hand-written property schemas.
+//!
+//! Every message says what to write instead. Patterns are CEL rules rather than `pattern`, since the API server's own
+//! text for a pattern only repeats the expression.
+
+use kube::core::Rule;
+use schemars::{Schema, SchemaGenerator, json_schema};
+
+/// Grammar of an ECR repository name (`CreateRepository` in the ECR API reference).
+pub(super) const REPOSITORY_NAME: &str =
+    r"^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*$";
+
+/// `repositoryName`, or the name of the resource.
+const NAME: &str = "(has(self.spec.repositoryName) ? self.spec.repositoryName : self.metadata.name)";
+
+/// A reference that ends in `:tag`; a port (`localhost:5000/app`) is not a tag, since a slash follows.
+const TAGGED: &str = "self.pullUrl.matches('[^/:]+:[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$')";
+
+/// Most tags one artifact may name.
+pub(super) const MAX_TAGS: usize = 500;
+
+/// ECR allows 50 tags; two are ours (owner, created).
+pub(super) const MAX_RESOURCE_TAGS: usize = 48;
+
+pub(super) fn name_grammar() -> Rule {
+    Rule::new(format!("{NAME}.matches(r'{REPOSITORY_NAME}')")).message(
+        "not an ECR repository name: write lower-case letters and digits, separated by single . _ __ / or any number of -, \
+         for example platform/nginx (spec.repositoryName, or metadata.name when that is absent)",
+    )
+}
+
+pub(super) fn name_length() -> Rule {
+    Rule::new(format!("{NAME}.size() >= 2 && {NAME}.size() <= 256"))
+        .message("an ECR repository name has 2 to 256 characters: set spec.repositoryName")
+}
+
+pub(super) fn name_is_immutable() -> Rule {
+    Rule::new(format!("{NAME} == {}", NAME.replace("self.", "oldSelf."))).message(
+        "the repository name cannot be changed: create another EcrRepositorySync, or set spec.repositoryName back",
+    )
+}
+
+pub(super) fn image_has_a_tag() -> Rule {
+    Rule::new(format!("(has(self.tags) && self.tags.size() > 0) || {TAGGED}")).message(
+        "image names no tag: write tags: [\"1.27\"], or a tag in pullUrl, for example docker.io/library/nginx:1.27",
+    )
+}
+
+pub(super) fn retag_needs_both() -> Rule {
+    Rule::new(format!(
+        "!has(self.tagStrategy) || self.tagStrategy != 'Retag' || (has(self.tags) && self.tags.size() > 0 && {TAGGED})"
+    ))
+    .message("tagStrategy Retag needs tags and a tag in pullUrl, for example docker.io/library/nginx:1.27, which is pushed as every tag in tags")
+}
+
+pub(super) fn tags(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "maxItems": MAX_TAGS,
+        "x-kubernetes-list-type": "set",
+        "items": {
+            "type": "string",
+            "maxLength": 128,
+            "x-kubernetes-validations": [{
+                "rule": "self.matches('^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$')",
+                "message": "not a tag: a tag has at most 128 letters, digits, dots, underscores and dashes and does not start with a dot or dash; write 1.27, not repository:1.27"
+            }]
+        }
+    })
+}
+
+pub(super) fn lifecycle_policy(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "x-kubernetes-map-type": "atomic",
+        "x-kubernetes-preserve-unknown-fields": true,
+        "minProperties": 1,
+        "properties": {
+            "rules": {
+                "type": "array",
+                "x-kubernetes-list-type": "atomic",
+                "maxItems": 50,
+                "items": {
+                    "type": "object",
+                    "x-kubernetes-preserve-unknown-fields": true,
+                    "properties": {
+                        "rulePriority": { "type": "integer", "format": "int64" },
+                        "description": { "type": "string" },
+                        "selection": {
+                            "type": "object",
+                            "x-kubernetes-preserve-unknown-fields": true,
+                            "properties": {
+                                "tagStatus": { "type": "string" },
+                                "tagPatternList": { "type": "array", "items": { "type": "string" } },
+                                "tagPrefixList": { "type": "array", "items": { "type": "string" } },
+                                "storageClass": { "type": "string" },
+                                "countType": { "type": "string" },
+                                "countUnit": { "type": "string" },
+                                "countNumber": { "type": "integer", "format": "int64" }
+                            }
+                        },
+                        "action": {
+                            "type": "object",
+                            "x-kubernetes-preserve-unknown-fields": true,
+                            "properties": {
+                                "type": { "type": "string" },
+                                "targetStorageClass": { "type": "string" }
+                            }
+                        }
+                    }
+                }
+            }
+        },
+        "x-kubernetes-validations": [{
+            "rule": "has(self.rules)",
+            "message": "lifecyclePolicy has no rules: write rules: [...]; rules: [] removes the policy; leave lifecyclePolicy out to leave it unmanaged"
+        }]
+    })
+}
+
+pub(super) fn permission_policy(_: &mut SchemaGenerator) -> Schema {
+    // Statement may be an object or an array, so it has no type here; the controller checks the document.
+    json_schema!({
+        "type": "object",
+        "x-kubernetes-map-type": "atomic",
+        "x-kubernetes-preserve-unknown-fields": true,
+        "minProperties": 1,
+        "properties": {
+            "Version": { "type": "string" },
+            "Id": { "type": "string" },
+            "Statement": { "x-kubernetes-preserve-unknown-fields": true }
+        }
+    })
+}
+
+pub(super) fn resource_tags(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "x-kubernetes-map-type": "granular",
+        "maxProperties": MAX_RESOURCE_TAGS,
+        "additionalProperties": { "type": "string", "maxLength": 256 },
+        "x-kubernetes-validations": [
+            {
+                "rule": "self.all(k, k.size() >= 1 && k.size() <= 128)",
+                "message": "a resource tag key has 1 to 128 characters"
+            },
+            {
+                "rule": "self.all(k, !k.startsWith('aws:') && !k.startsWith('ecr-sync.io/'))",
+                "message": "resource tag keys that start with aws: or ecr-sync.io/ are reserved: use another prefix"
+            }
+        ]
+    })
+}
+
+pub(super) fn interval(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "string",
+        "maxLength": 32,
+        "default": "1h",
+        "x-kubernetes-validations": [{
+            // `duration` fails on bad input; the pattern in front of it turns that into our text.
+            "rule": "self.matches('^([0-9]{1,6}(s|m|h))+$') && duration(self) >= duration('1m') && duration(self) <= duration('8760h')",
+            "message": "interval is a duration from 1m to 8760h, written like 90s, 30m or 1h30m"
+        }]
+    })
+}

@@ -1,0 +1,176 @@
+//! What a user writes.
+#![allow(unreachable_pub, reason = "KubeSchema's expansion repeats the structs inside functions")]
+
+use std::collections::BTreeMap;
+
+use kube::{CustomResource, KubeSchema};
+use serde::{Deserialize, Serialize};
+
+use super::schema;
+use super::status::EcrRepositorySyncStatus;
+
+/// A lifecycle or permission policy: a JSON document as AWS documents it, kept as written.
+pub type Policy = serde_json::Map<String, serde_json::Value>;
+
+/// Desired state of one ECR repository: its settings, and the container image that is copied into it.
+#[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "ecr-sync.io",
+    version = "v1alpha1",
+    kind = "EcrRepositorySync",
+    plural = "ecrrepositorysyncs",
+    singular = "ecrrepositorysync",
+    shortname = "ers",
+    shortname = "ecrsync",
+    category = "ecr-sync",
+    namespaced,
+    status = "EcrRepositorySyncStatus",
+    derive = "PartialEq",
+    selectable = ".spec.repositoryName",
+    doc = "EcrRepositorySync is one Amazon ECR repository: its policies and tags, and the image that is copied into it from another registry.",
+    printcolumn(name = "Repository", type_ = "string", json_path = ".status.repository.name"),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].reason"),
+    printcolumn(name = "Image", type_ = "string", json_path = ".status.image.summary"),
+    printcolumn(
+        name = "Last change",
+        type_ = "date",
+        json_path = ".status.conditions[?(@.type=='Ready')].lastTransitionTime"
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "URI", type_ = "string", json_path = ".status.repository.uri", priority = 1),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Ready')].message",
+        priority = 1
+    ),
+    validation = schema::name_grammar(),
+    validation = schema::name_length(),
+    validation = schema::name_is_immutable()
+)]
+#[serde(rename_all = "camelCase")]
+pub struct EcrRepositorySyncSpec {
+    /// Name of the ECR repository, for example `platform/nginx`. Default: metadata.name. Cannot be changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub repository_name: Option<String>,
+
+    /// Which ECR registry. Default: the operator's own account and region.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registry: Option<Registry>,
+
+    /// The container image to copy. Without it only the repository and its settings are kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<Image>,
+
+    /// ECR lifecycle policy as AWS documents it. Absent: not managed. `{rules: []}`: removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::lifecycle_policy")]
+    pub lifecycle_policy: Option<Policy>,
+
+    /// ECR repository policy (who may pull and push) as AWS documents it. Absent: not managed. `{Statement: []}`: removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::permission_policy")]
+    pub permission_policy: Option<Policy>,
+
+    /// AWS resource tags of the repository. Only the keys named here are touched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::resource_tags")]
+    pub resource_tags: Option<BTreeMap<String, String>>,
+
+    /// How often the source and the repository are checked, for example `30m` or `1h30m`; at least 1m.
+    #[serde(default = "default_interval")]
+    #[schemars(schema_with = "schema::interval")]
+    pub interval: String,
+
+    /// Stops all work on this resource while true. Nothing is removed.
+    #[serde(default)]
+    pub suspend: bool,
+}
+
+fn default_interval() -> String {
+    "1h".to_owned()
+}
+
+/// An ECR registry.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("!has(self.accountId) || !has(oldSelf.accountId) || self.accountId == oldSelf.accountId")
+        .message("registry.accountId cannot be changed: create another EcrRepositorySync for the other account"),
+    validation = Rule::new("!has(self.region) || !has(oldSelf.region) || self.region == oldSelf.region")
+        .message("registry.region cannot be changed: create another EcrRepositorySync for the other region")
+)]
+pub struct Registry {
+    /// AWS account id, twelve digits in quotes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    #[x_kube(validation = Rule::new("self.matches('^[0-9]{12}$')")
+        .message("registry.accountId is the 12 digits of an AWS account, in quotes, for example \"123456789012\""))]
+    pub account_id: Option<String>,
+
+    /// AWS region, for example `eu-west-1`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    #[x_kube(validation = Rule::new("self.matches('^[a-z]{2,}(-[a-z]+)+-[0-9]+$')")
+        .message("registry.region is an AWS region, for example eu-west-1"))]
+    pub region: Option<String>,
+}
+
+/// How the tags of the target get their content.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub enum TagStrategy {
+    /// Each tag is copied from the same tag of the source.
+    #[default]
+    Mirror,
+    /// The tag in pullUrl is pushed as every tag in `tags`.
+    Retag,
+}
+
+/// The name of an object in the same namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct LocalReference {
+    /// Name of the object.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+}
+
+/// A container image with its tags.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = schema::image_has_a_tag(),
+    validation = schema::retag_needs_both()
+)]
+pub struct Image {
+    /// Where the image is pulled from: `docker.io/library/nginx`, or with a tag `docker.io/library/nginx:1.27`,
+    /// which is the wanted tag when `tags` is empty.
+    #[schemars(length(min = 1, max = 512))]
+    #[x_kube(
+        validation = Rule::new("!self.contains('://')")
+            .message("image.pullUrl is an image reference without a scheme: write docker.io/library/nginx, not https://docker.io/library/nginx"),
+        validation = Rule::new("!self.contains('@')")
+            .message("image.pullUrl may not carry a digest: write repository or repository:tag"),
+        validation = Rule::new("self.matches('^[^\\\\s]+$') && !self.endsWith('/') && !self.endsWith(':')")
+            .message("image.pullUrl is not an image reference: write for example docker.io/library/nginx or docker.io/library/nginx:1.27")
+    )]
+    pub pull_url: String,
+
+    /// Tags to keep in ECR.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::tags")]
+    pub tags: Vec<String>,
+
+    /// Mirror: each tag from the source's same tag. Retag: pullUrl's tag is pushed as every tag in `tags`.
+    #[serde(default)]
+    pub tag_strategy: TagStrategy,
+
+    /// Secret of type kubernetes.io/dockerconfigjson in the same namespace, with the credential for the source registry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<LocalReference>,
+
+    /// Reads the source over plain HTTP. For registries inside a trusted network only.
+    #[serde(default)]
+    pub insecure: bool,
+}

@@ -1,0 +1,113 @@
+//! What the operator reports. Losing it costs requests, never correctness.
+#![allow(unreachable_pub, reason = "KubeSchema's expansion repeats the structs inside functions")]
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::KubeSchema;
+use serde::{Deserialize, Serialize};
+
+/// Condition types.
+pub mod condition {
+    /// Everything that the spec wants is in ECR.
+    pub const READY: &str = "Ready";
+    /// Work is under way or will be retried (present only while true).
+    pub const RECONCILING: &str = "Reconciling";
+    /// A person must act (present only while true).
+    pub const STALLED: &str = "Stalled";
+    /// The repository exists and is ours to manage.
+    pub const REPOSITORY_READY: &str = "RepositoryReady";
+    /// Policies and resource tags are as written.
+    pub const CONFIGURATION_SYNCED: &str = "ConfigurationSynced";
+    /// Every wanted tag of the image is in ECR.
+    pub const IMAGE_SYNCED: &str = "ImageSynced";
+}
+
+/// Observed state of an [`super::EcrRepositorySync`].
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EcrRepositorySyncStatus {
+    /// The generation of the spec that this status speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+
+    /// The repository in ECR.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repository: Option<RepositoryStatus>,
+
+    /// The image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<ArtifactStatus>,
+
+    /// Ready, Reconciling, Stalled, RepositoryReady, ConfigurationSynced, ImageSynced.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+}
+
+/// Whether the repository was made by us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub enum Ownership {
+    /// The operator created it.
+    Created,
+    /// It was there before.
+    Adopted,
+}
+
+/// The repository as ECR names it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RepositoryStatus {
+    /// Its name.
+    pub name: String,
+    /// Its ARN.
+    pub arn: String,
+    /// What to write in a pod's `image:`, without a tag.
+    pub uri: String,
+    /// The account.
+    pub registry_id: String,
+    /// The region.
+    pub region: String,
+    /// Whether the operator created it.
+    pub ownership: Ownership,
+}
+
+/// How far one artifact is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ArtifactStatus {
+    /// Where it is read from.
+    pub source: String,
+    /// `synced/desired`.
+    pub summary: String,
+    /// Wanted tags.
+    pub desired: i64,
+    /// Wanted tags that are in ECR with the source's digest.
+    pub synced: i64,
+    /// Wanted tags that failed.
+    pub failed: i64,
+    /// Some of the synced tags, at most ten.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub latest: Vec<SyncedTag>,
+    /// Some of the failures, at most ten.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failures: Vec<TagFailure>,
+}
+
+/// A tag and what it points to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct SyncedTag {
+    /// The tag.
+    pub tag: String,
+    /// Digest of its manifest, the same in source and target.
+    pub digest: String,
+}
+
+/// A tag that could not be synced.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct TagFailure {
+    /// The tag.
+    pub tag: String,
+    /// The kind of failure, one of the condition reasons.
+    pub reason: String,
+    /// What happened.
+    pub message: String,
+}

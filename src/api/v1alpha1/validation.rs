@@ -1,0 +1,277 @@
+//! The rules of the schema once more in Rust: files on a command line meet no API server, and an object may be older
+//! than a rule.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::schema::{MAX_RESOURCE_TAGS, MAX_TAGS};
+use super::spec::{EcrRepositorySyncSpec, Image, TagStrategy};
+
+/// One thing that is wrong with a spec.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// The field, as a path from the spec: `image.tags[2]`.
+    pub path: String,
+    /// What is wrong and what to write instead.
+    pub message: String,
+}
+
+impl std::fmt::Display for Violation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.path, self.message)
+    }
+}
+
+impl Violation {
+    /// A violation at `path`.
+    pub fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { path: path.into(), message: message.into() }
+    }
+}
+
+/// Shortest interval between two checks.
+pub const MIN_INTERVAL: Duration = Duration::from_secs(60);
+/// Longest interval: a year.
+pub const MAX_INTERVAL: Duration = Duration::from_secs(8760 * 3600);
+
+/// Everything that is wrong with `spec`, whose resource is called `name`. Policy documents are checked by
+/// [`crate::ecr::policy`].
+#[must_use]
+pub fn validate(name: &str, spec: &EcrRepositorySyncSpec) -> Vec<Violation> {
+    let mut violations = Vec::new();
+    let repository = spec.repository_name.as_deref().unwrap_or(name);
+    if !is_repository_name(repository) {
+        violations.push(Violation::new(
+            "repositoryName",
+            format!(
+                "{repository:?} is not an ECR repository name: write 2 to 256 lower-case letters and digits, separated by \
+                 single . _ __ / or any number of -, for example platform/nginx"
+            ),
+        ));
+    }
+    if let Some(registry) = &spec.registry {
+        if let Some(account) = &registry.account_id
+            && !is_account_id(account)
+        {
+            violations.push(Violation::new(
+                "registry.accountId",
+                format!("{account:?} is not an AWS account id: write its 12 digits, in quotes"),
+            ));
+        }
+        if let Some(region) = &registry.region
+            && !is_region(region)
+        {
+            violations.push(Violation::new(
+                "registry.region",
+                format!("{region:?} is not an AWS region: write for example eu-west-1"),
+            ));
+        }
+    }
+    if let Some(image) = &spec.image {
+        validate_image(image, &mut violations);
+    }
+    if let Some(tags) = &spec.resource_tags {
+        if tags.len() > MAX_RESOURCE_TAGS {
+            violations.push(Violation::new(
+                "resourceTags",
+                format!("{} tags: ECR allows 50, two of them are the operator's; name at most {MAX_RESOURCE_TAGS}", tags.len()),
+            ));
+        }
+        for (key, value) in tags {
+            if key.is_empty() || key.chars().count() > 128 || value.chars().count() > 256 {
+                violations.push(Violation::new(
+                    format!("resourceTags[{key:?}]"),
+                    "a key has 1 to 128 characters, a value at most 256",
+                ));
+            }
+            if key.starts_with("aws:") || key.starts_with("ecr-sync.io/") {
+                violations.push(Violation::new(
+                    format!("resourceTags[{key:?}]"),
+                    "keys that start with aws: or ecr-sync.io/ are reserved: use another prefix",
+                ));
+            }
+        }
+    }
+    if let Err(violation) = interval(spec) {
+        violations.push(violation);
+    }
+    violations
+}
+
+fn validate_image(image: &Image, violations: &mut Vec<Violation>) {
+    match image.pull_url.parse::<crate::registry::Reference>() {
+        Err(error) => violations.push(Violation::new("image.pullUrl", error.to_string())),
+        Ok(reference) if reference.digest.is_some() => violations.push(Violation::new(
+            "image.pullUrl",
+            "may not carry a digest: write repository or repository:tag",
+        )),
+        Ok(reference) => {
+            if image.tags.is_empty() && reference.tag.is_none() {
+                violations.push(Violation::new(
+                    "image",
+                    "names no tag: write tags, or a tag in pullUrl, for example docker.io/library/nginx:1.27",
+                ));
+            }
+            if image.tag_strategy == TagStrategy::Retag && (image.tags.is_empty() || reference.tag.is_none()) {
+                violations.push(Violation::new(
+                    "image.tagStrategy",
+                    "Retag needs tags and a tag in pullUrl, which is pushed as every tag in tags",
+                ));
+            }
+        }
+    }
+    if image.tags.len() > MAX_TAGS {
+        violations.push(Violation::new("image.tags", format!("{} tags: at most {MAX_TAGS} are allowed", image.tags.len())));
+    }
+    let mut seen = BTreeSet::new();
+    for (index, tag) in image.tags.iter().enumerate() {
+        if let Err(error) = tag.parse::<crate::registry::Tag>() {
+            violations.push(Violation::new(format!("image.tags[{index}]"), error.to_string()));
+        }
+        if !seen.insert(tag) {
+            violations.push(Violation::new(format!("image.tags[{index}]"), format!("{tag:?} is named twice")));
+        }
+    }
+}
+
+/// `spec.interval` as a duration.
+///
+/// # Errors
+/// When it is not a duration from [`MIN_INTERVAL`] to [`MAX_INTERVAL`].
+pub fn interval(spec: &EcrRepositorySyncSpec) -> Result<Duration, Violation> {
+    parse_duration(&spec.interval)
+        .filter(|interval| (MIN_INTERVAL..=MAX_INTERVAL).contains(interval))
+        .ok_or_else(|| {
+            Violation::new(
+                "interval",
+                format!("{:?} is not a duration from 1m to 8760h: write for example 90s, 30m or 1h30m", spec.interval),
+            )
+        })
+}
+
+/// Reads `1h30m`, `90s`: whole numbers with the units h, m and s.
+#[must_use]
+pub fn parse_duration(text: &str) -> Option<Duration> {
+    let mut total = 0_u64;
+    let mut digits = String::new();
+    for c in text.chars() {
+        if c.is_ascii_digit() {
+            digits.push(c);
+            continue;
+        }
+        let unit = match c {
+            'h' => 3600,
+            'm' => 60,
+            's' => 1,
+            _ => return None,
+        };
+        total = total.checked_add(digits.parse::<u64>().ok()?.checked_mul(unit)?)?;
+        digits.clear();
+    }
+    (digits.is_empty() && !text.is_empty()).then(|| Duration::from_secs(total))
+}
+
+/// Whether ECR takes this for a repository name: `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`, joined by `/`, 2 to 256 long.
+#[must_use]
+pub fn is_repository_name(name: &str) -> bool {
+    (2..=256).contains(&name.len()) && name.split('/').all(is_path_component)
+}
+
+fn is_path_component(component: &str) -> bool {
+    let is_word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    if !component.starts_with(is_word) || !component.ends_with(is_word) {
+        return false;
+    }
+    // Between two words stands one separator: ".", "_", "__" or any number of "-".
+    component
+        .split(is_word)
+        .filter(|separator| !separator.is_empty())
+        .all(|separator| matches!(separator, "." | "_" | "__") || separator.chars().all(|c| c == '-'))
+}
+
+/// Twelve digits.
+#[must_use]
+pub fn is_account_id(text: &str) -> bool {
+    text.len() == 12 && text.bytes().all(|b| b.is_ascii_digit())
+}
+
+/// `eu-west-1`, `us-gov-east-1`.
+#[must_use]
+pub fn is_region(text: &str) -> bool {
+    let parts: Vec<_> = text.split('-').collect();
+    let Some((number, words)) = parts.split_last() else { return false };
+    words.len() >= 2
+        && words[0].len() >= 2
+        && words.iter().all(|word| !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase()))
+        && !number.is_empty()
+        && number.bytes().all(|b| b.is_ascii_digit())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn repository_names_follow_ecrs_grammar() {
+        for good in ["ab", "platform/nginx", "a--b", "a__b", "0a", "a.b", "a-.b".trim_end_matches("-.b").repeat(2).as_str()] {
+            assert!(is_repository_name(good), "{good}");
+        }
+        for bad in ["a", "", "a___b", "a//b", "/ab", "ab/", "Upper/x", "-ab", "ab-", "a..b", "a-.b", "a b", &"a".repeat(257)] {
+            assert!(!is_repository_name(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn durations_are_read_as_kubernetes_users_write_them() {
+        assert_eq!(parse_duration("1h30m"), Some(Duration::from_secs(5400)));
+        assert_eq!(parse_duration("90s"), Some(Duration::from_secs(90)));
+        for bad in ["", "1", "h", "1d", "-1m", "1.5h", "99999999999999999999h"] {
+            assert_eq!(parse_duration(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn regions_of_every_partition_pass() {
+        for good in ["eu-west-1", "us-gov-east-1", "cn-north-1", "ap-southeast-12", "eusc-de-east-1"] {
+            assert!(is_region(good), "{good}");
+        }
+        for bad in ["", "eu", "eu-west", "EU-west-1", "eu-west-x", "-west-1"] {
+            assert!(!is_region(bad), "{bad}");
+        }
+    }
+
+    fn spec(change: impl FnOnce(&mut EcrRepositorySyncSpec)) -> EcrRepositorySyncSpec {
+        let mut spec = EcrRepositorySyncSpec {
+            interval: "1h".to_owned(),
+            image: Some(Image { pull_url: "docker.io/library/nginx:1.27".to_owned(), ..Image::default() }),
+            ..EcrRepositorySyncSpec::default()
+        };
+        change(&mut spec);
+        spec
+    }
+
+    #[test]
+    fn each_wrong_field_is_named() {
+        let paths = |spec: &EcrRepositorySyncSpec| {
+            validate("nginx", spec).into_iter().map(|violation| violation.path).collect::<Vec<_>>()
+        };
+        assert_eq!(paths(&spec(|_| {})), Vec::<String>::new());
+        assert_eq!(paths(&spec(|s| s.repository_name = Some("Bad".to_owned()))), ["repositoryName"]);
+        assert_eq!(paths(&spec(|s| s.interval = "10s".to_owned())), ["interval"]);
+        assert_eq!(
+            paths(&spec(|s| s.image = Some(Image { pull_url: "nginx".to_owned(), ..Image::default() }))),
+            ["image"]
+        );
+        assert_eq!(
+            paths(&spec(|s| {
+                s.image.as_mut().unwrap().tags = vec!["ok".to_owned(), "a:b".to_owned(), "ok".to_owned()];
+            })),
+            ["image.tags[1]", "image.tags[2]"]
+        );
+        assert_eq!(paths(&spec(|s| s.image.as_mut().unwrap().tag_strategy = TagStrategy::Retag)), ["image.tagStrategy"]);
+        assert_eq!(
+            paths(&spec(|s| s.resource_tags = Some([("aws:x".to_owned(), String::new())].into()))),
+            ["resourceTags[\"aws:x\"]"]
+        );
+    }
+}

@@ -1,0 +1,145 @@
+//! What kind of failure an error is.
+//!
+//! Every error enum of the crate has a `class()`; retry, condition reason, event reason and metric label are all
+//! derived from it and from nothing else.
+
+use std::time::Duration;
+
+/// The kind of a failure. The names are the condition reasons that users see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Class {
+    /// The spec, or a document inside it, is wrong; only an edit helps.
+    InvalidSpec,
+    /// A referenced Secret is missing or has no usable key.
+    SecretNotFound,
+    /// A registry or AWS refused the credential (wrong password, expired session).
+    AuthenticationFailed,
+    /// The credential is good, the right is missing.
+    AccessDenied,
+    /// The source has no such repository, tag, manifest or blob.
+    SourceNotFound,
+    /// The source sent something that is not what its digest or size promised, or that no registry client can read.
+    SourceInvalid,
+    /// Asked too often; try again later.
+    RateLimited,
+    /// The other side cannot be reached, or answers with a server error.
+    RegistryUnavailable,
+    /// The target tag exists with another digest and the repository does not let tags move.
+    TagImmutable,
+    /// A hard quota of the account.
+    QuotaExceeded,
+    /// The repository belongs to another cluster or resource.
+    RepositoryNotOwned,
+    /// Another resource of this cluster claims the same repository.
+    Conflict,
+    /// AWS refused a lifecycle or permission policy.
+    PolicyRejected,
+    /// No progress for too long.
+    Timeout,
+    /// The work was given up because it is no longer wanted (new spec, suspend, deletion, shutdown).
+    Cancelled,
+    /// A defect of ours, or an answer that we do not understand.
+    Internal,
+}
+
+impl Class {
+    /// Every class, for tables in tests and documents.
+    pub const ALL: [Self; 16] = [
+        Self::InvalidSpec,
+        Self::SecretNotFound,
+        Self::AuthenticationFailed,
+        Self::AccessDenied,
+        Self::SourceNotFound,
+        Self::SourceInvalid,
+        Self::RateLimited,
+        Self::RegistryUnavailable,
+        Self::TagImmutable,
+        Self::QuotaExceeded,
+        Self::RepositoryNotOwned,
+        Self::Conflict,
+        Self::PolicyRejected,
+        Self::Timeout,
+        Self::Cancelled,
+        Self::Internal,
+    ];
+
+    /// CamelCase name: condition reason, event reason and metric label.
+    #[must_use]
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::InvalidSpec => "InvalidSpec",
+            Self::SecretNotFound => "SecretNotFound",
+            Self::AuthenticationFailed => "AuthenticationFailed",
+            Self::AccessDenied => "AccessDenied",
+            Self::SourceNotFound => "SourceNotFound",
+            Self::SourceInvalid => "SourceInvalid",
+            Self::RateLimited => "RateLimited",
+            Self::RegistryUnavailable => "RegistryUnavailable",
+            Self::TagImmutable => "TagImmutable",
+            Self::QuotaExceeded => "QuotaExceeded",
+            Self::RepositoryNotOwned => "RepositoryNotOwned",
+            Self::Conflict => "Conflict",
+            Self::PolicyRejected => "PolicyRejected",
+            Self::Timeout => "Timeout",
+            Self::Cancelled => "Cancelled",
+            Self::Internal => "Internal",
+        }
+    }
+
+    /// Whether a person must act before a retry can succeed. Such failures are still retried, slowly.
+    ///
+    /// A missing Secret is not among them: with GitOps it often arrives seconds after the resource, and `Stalled`
+    /// would fail a Flux health check at once.
+    #[must_use]
+    pub const fn needs_a_person(self) -> bool {
+        match self {
+            Self::InvalidSpec
+            | Self::AuthenticationFailed
+            | Self::AccessDenied
+            | Self::SourceNotFound
+            | Self::TagImmutable
+            | Self::QuotaExceeded
+            | Self::RepositoryNotOwned
+            | Self::Conflict
+            | Self::PolicyRejected => true,
+            Self::SecretNotFound
+            | Self::SourceInvalid
+            | Self::RateLimited
+            | Self::RegistryUnavailable
+            | Self::Timeout
+            | Self::Cancelled
+            | Self::Internal => false,
+        }
+    }
+
+    /// The shortest wait before the resource is tried again, whatever the backoff says.
+    #[must_use]
+    pub const fn least_wait(self) -> Duration {
+        match self {
+            // Registries lock accounts out; nothing changes until somebody edits something.
+            Self::AuthenticationFailed => Duration::from_secs(120),
+            _ => Duration::ZERO,
+        }
+    }
+}
+
+impl std::fmt::Display for Class {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.reason())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_are_distinct_camel_case_words() {
+        let mut seen = std::collections::BTreeSet::new();
+        for class in Class::ALL {
+            let reason = class.reason();
+            assert!(seen.insert(reason), "{reason} stands for two classes");
+            assert!(reason.starts_with(|c: char| c.is_ascii_uppercase()) && reason.chars().all(char::is_alphanumeric));
+        }
+    }
+}

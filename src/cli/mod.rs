@@ -1,0 +1,116 @@
+//! Command line: one file per subcommand.
+
+mod controller;
+mod crd;
+mod sync;
+
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::ecr;
+use crate::telemetry;
+
+/// Exit code when the work could not be done, or not all of it.
+pub(crate) const FAILED: u8 = 1;
+/// Exit code when the command line or the input is wrong; clap uses the same.
+pub(crate) const WRONG_INPUT: u8 = 2;
+
+/// Creates Amazon ECR repositories, keeps their policies as written, and copies images into them.
+#[derive(Debug, Parser)]
+#[command(name = "ecr-sync", version, max_term_width = 100)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+
+    #[command(flatten)]
+    log: Log,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Controller(controller::Arguments),
+    Sync(sync::Arguments),
+    Crd(crd::Arguments),
+}
+
+#[derive(Debug, Args)]
+struct Log {
+    /// Log level (error, warn, info, debug) or a filter like `info,ecr_sync::registry=debug`
+    ///
+    /// Default: info for the controller, warn for other commands.
+    #[arg(long, global = true, env = "LOG_LEVEL", value_name = "LEVEL", help_heading = "Logging")]
+    log_level: Option<String>,
+
+    /// How log lines look
+    #[arg(long, global = true, env = "LOG_FORMAT", value_enum, default_value_t, help_heading = "Logging")]
+    log_format: telemetry::Format,
+}
+
+/// What is said about AWS on the command line.
+#[derive(Debug, Args)]
+struct Aws {
+    /// Account of the ECR registry for repositories that name none
+    ///
+    /// Default: the account of the AWS identity in use.
+    #[arg(long, env = "ECR_ACCOUNT_ID", value_name = "ID", value_parser = account_id, help_heading = "AWS")]
+    account_id: Option<String>,
+
+    /// Region of the ECR registry for repositories that name none
+    ///
+    /// Default: as for other AWS tools, AWS_REGION or the profile's.
+    #[arg(long, env = "ECR_REGION", value_name = "REGION", value_parser = region, help_heading = "AWS")]
+    region: Option<String>,
+
+    /// Manifests to write per second and (account, region): ECR's PutImage quota
+    #[arg(long, default_value_t = 10, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), help_heading = "AWS")]
+    put_image_rate: u32,
+}
+
+fn account_id(text: &str) -> Result<String, String> {
+    use crate::api::v1alpha1::validation::is_account_id;
+    if is_account_id(text) { Ok(text.to_owned()) } else { Err("an AWS account id has 12 digits".to_owned()) }
+}
+
+fn region(text: &str) -> Result<String, String> {
+    use crate::api::v1alpha1::validation::is_region;
+    if is_region(text) { Ok(text.to_owned()) } else { Err("write an AWS region, for example eu-west-1".to_owned()) }
+}
+
+impl From<Aws> for ecr::Options {
+    fn from(Aws { account_id, region, put_image_rate }: Aws) -> Self {
+        Self { account: account_id, region, put_image_rate }
+    }
+}
+
+/// Runs the command.
+pub async fn run(Arguments { command, log }: Arguments) -> ExitCode {
+    let Log { log_level, log_format } = log;
+    let default = if matches!(command, Command::Controller(_)) { "info" } else { "warn" };
+    if let Err(error) = telemetry::init(log_format, log_level.as_deref().unwrap_or(default)) {
+        return fail(&error);
+    }
+    match command {
+        Command::Controller(arguments) => controller::run(arguments).await,
+        Command::Sync(arguments) => sync::run(arguments).await,
+        Command::Crd(arguments) => crd::run(arguments),
+    }
+}
+
+/// Says why nothing could be done.
+#[allow(clippy::print_stderr, reason = "the command line speaks on standard error")]
+fn fail(message: &dyn std::fmt::Display) -> ExitCode {
+    eprintln!("error: {message}");
+    ExitCode::from(WRONG_INPUT)
+}
+
+/// An error with its causes, on one line.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    text
+}

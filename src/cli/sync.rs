@@ -1,0 +1,149 @@
+//! `ecr-sync sync`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Args;
+use futures::{StreamExt, stream};
+use tokio_util::sync::CancellationToken;
+
+use crate::credentials::DockerConfig;
+use crate::ecr;
+use crate::inventory::{self, Entry};
+use crate::registry::{Transport, TransportOptions};
+use crate::sync::{Claimant, Engine, Failure, Job, Mode, Report};
+
+/// Syncs the repositories of YAML files once, without a cluster
+///
+/// Reads EcrRepositorySync manifests, and lists of repositories (at top level or under `repositories:`):
+///
+///   - name: nginx-app
+///     image: {pull_url: "docker.io/library/nginx", tags: ["1.27", "latest"]}
+///     lifecyclePolicy: {rules: [...]}
+///
+/// Credentials of sources come from the docker or podman config. Exit code 0 when all is done, 1 when something
+/// failed, 2 when an input is wrong (then nothing was done).
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(super) struct Arguments {
+    /// Files, or folders that are read with everything below them (*.yml, *.yaml, *.json)
+    #[arg(required = true, value_name = "PATH")]
+    paths: Vec<PathBuf>,
+
+    /// Show what would be done, and do nothing
+    #[arg(long, env = "DRY_RUN", value_parser = clap::builder::BoolishValueParser::new(), num_args = 0..=1, default_missing_value = "true", default_value = "false", require_equals = true)]
+    dry_run: bool,
+
+    /// Repositories to sync at the same time
+    #[arg(long, env = "MAX_PARALLEL_OPERATIONS", default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=512))]
+    max_parallel_operations: u16,
+
+    #[command(flatten)]
+    aws: super::Aws,
+}
+
+#[allow(clippy::print_stdout, clippy::print_stderr, reason = "results go to standard output, problems to standard error")]
+pub(super) async fn run(arguments: Arguments) -> ExitCode {
+    let Arguments { paths, dry_run, max_parallel_operations, aws } = arguments;
+    let entries = match inventory::read(&paths) {
+        Ok(entries) => entries,
+        Err(problems) => {
+            for problem in &problems {
+                eprintln!("error: {problem}");
+            }
+            eprintln!("{} in the input; nothing was done", counted(problems.len(), "problem"));
+            return ExitCode::from(super::WRONG_INPUT);
+        }
+    };
+    let docker = match DockerConfig::load() {
+        Ok(docker) => Arc::new(docker),
+        Err(error) => return super::fail(&super::with_causes(&error)),
+    };
+    let transport = match Transport::new(&TransportOptions::default()) {
+        Ok(transport) => transport,
+        Err(error) => return super::fail(&super::with_causes(&error)),
+    };
+    let engine = Engine::new(ecr::Session::load(aws.into(), transport.clone()).await, transport, None);
+    let mode = if dry_run { Mode::DryRun } else { Mode::Apply };
+    let stop = CancellationToken::new();
+    let stopping = tokio::spawn(stop_on_interrupt(stop.clone()));
+
+    let mut failed = 0;
+    let total = entries.len();
+    let mut reports = stream::iter(entries)
+        .map(|entry| async {
+            let report = engine.sync(&job(&entry, &docker).await, mode, &stop).await;
+            (entry, report)
+        })
+        // In the order of the files, so that two runs can be compared line by line.
+        .buffered(max_parallel_operations.into());
+    while let Some((entry, report)) = reports.next().await {
+        failed += usize::from(!report.is_success());
+        for note in &entry.notes {
+            eprintln!("warning: {}: {note}", entry.place);
+        }
+        print!("{}", describe(&entry, &report));
+    }
+    stopping.abort();
+    let what = if dry_run { "planned, nothing was written" } else { "done" };
+    println!("{}: {} {what}, {failed} failed", counted(total, "repository"), total - failed);
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::from(super::FAILED) }
+}
+
+async fn stop_on_interrupt(stop: CancellationToken) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else { return };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+    }
+    stop.cancel();
+}
+
+async fn job(entry: &Entry, docker: &DockerConfig) -> Job {
+    let credential = match &entry.spec.image {
+        None => Ok(crate::registry::Credential::Anonymous),
+        Some(image) => match image.pull_url.parse() {
+            Ok(reference) => docker.credential(&reference).await,
+            Err(error) => Err(Failure::from(error)),
+        },
+    };
+    Job { name: entry.name.clone(), spec: entry.spec.clone(), claimant: Claimant::CommandLine, credential }
+}
+
+/// `1 repository`, `2 repositories`.
+fn counted(count: usize, noun: &str) -> String {
+    match (count, noun.strip_suffix('y')) {
+        (1, _) => format!("1 {noun}"),
+        (_, Some(stem)) => format!("{count} {stem}ies"),
+        (_, None) => format!("{count} {noun}s"),
+    }
+}
+
+/// The lines of one repository.
+fn describe(entry: &Entry, report: &Report) -> String {
+    let name = entry.spec.repository_name.as_deref().unwrap_or(&entry.name);
+    let state = match (report.is_success(), report.changes.is_empty(), report.dry_run) {
+        (false, _, _) => "failed",
+        (true, true, _) => "in sync",
+        (true, false, true) => "would change",
+        (true, false, false) => "changed",
+    };
+    let tags = report
+        .image
+        .as_ref()
+        .map(|image| format!(", {}/{} tags of {}", image.synced().count(), image.tags.len(), image.source))
+        .unwrap_or_default();
+    let mut text = format!("{name}: {state}{tags}\n");
+    for change in &report.changes {
+        text.push_str(&format!("  + {change}\n"));
+    }
+    for failure in report.failure.iter().chain(&report.configuration) {
+        text.push_str(&format!("  ! {failure}\n"));
+    }
+    for (tag, failure) in report.image.iter().flat_map(|image| image.failures()) {
+        text.push_str(&format!("  ! tag {tag}: {failure}\n"));
+    }
+    text
+}

@@ -1,0 +1,144 @@
+//! Which resources of this cluster want the same repository. One wins: the oldest.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, PoisonError};
+
+use kube::ResourceExt;
+use kube_runtime::reflector::ObjectRef;
+
+use crate::api::v1alpha1::EcrRepositorySync;
+use crate::ecr::Place;
+
+/// A resource's wish for a repository. Ordered by age, then by namespace and name: the first wins.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Claim {
+    /// Creation time in seconds.
+    created: i64,
+    namespace: String,
+    name: String,
+    uid: String,
+    /// As the spec has it: what it leaves out may become known later.
+    place: Place,
+}
+
+impl Claim {
+    fn of(object: &EcrRepositorySync) -> Self {
+        let registry = object.spec.registry.clone().unwrap_or_default();
+        Self {
+            created: object.metadata.creation_timestamp.as_ref().map_or(i64::MAX, |time| time.0.as_second()),
+            namespace: object.namespace().unwrap_or_default(),
+            name: object.name_any(),
+            uid: object.uid().unwrap_or_default(),
+            place: Place { account: registry.account_id, region: registry.region },
+        }
+    }
+
+    fn object(&self) -> ObjectRef<EcrRepositorySync> {
+        ObjectRef::new(&self.name).within(&self.namespace)
+    }
+}
+
+/// All claims, by repository name.
+#[derive(Debug, Default)]
+pub(super) struct Claims(Mutex<HashMap<String, BTreeMap<String, Claim>>>);
+
+fn repository_of(object: &EcrRepositorySync) -> String {
+    object.spec.repository_name.clone().unwrap_or_else(|| object.name_any())
+}
+
+impl Claims {
+    /// Notes the claim of a resource.
+    pub(super) fn note(&self, object: &EcrRepositorySync) {
+        let claim = Claim::of(object);
+        let mut claims = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        claims.entry(repository_of(object)).or_default().insert(claim.uid.clone(), claim);
+    }
+
+    /// Forgets a resource; returns those that wanted the same repository and may win now.
+    pub(super) fn forget(&self, object: &EcrRepositorySync) -> Vec<ObjectRef<EcrRepositorySync>> {
+        let mut claims = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let repository = repository_of(object);
+        let Some(same) = claims.get_mut(&repository) else { return Vec::new() };
+        same.remove(&object.uid().unwrap_or_default());
+        let waiting = same.values().map(Claim::object).collect();
+        if same.is_empty() {
+            claims.remove(&repository);
+        }
+        waiting
+    }
+
+    /// Keeps only the claims of these resources.
+    pub(super) fn retain(&self, is_there: impl Fn(&str) -> bool) {
+        let mut claims = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        claims.retain(|_, same| {
+            same.retain(|uid, _| is_there(uid));
+            !same.is_empty()
+        });
+    }
+
+    /// The resource that wins over this one, as `namespace/name`; `resolve` fills in what a spec leaves out.
+    pub(super) fn winner_over(&self, object: &EcrRepositorySync, resolve: impl Fn(&Place) -> Place) -> Option<String> {
+        let mine = Claim::of(object);
+        let place = resolve(&mine.place);
+        let claims = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = claims.get(&repository_of(object))?.values().filter(|claim| resolve(&claim.place) == place).min()?;
+        (*first < mine && first.uid != mine.uid).then(|| format!("{}/{}", first.namespace, first.name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn object(name: &str, repository: Option<&str>, region: Option<&str>, created: &str) -> EcrRepositorySync {
+        serde_json::from_value(serde_json::json!({
+            "apiVersion": "ecr-sync.io/v1alpha1", "kind": "EcrRepositorySync",
+            "metadata": {"name": name, "namespace": "ns", "uid": name, "creationTimestamp": created},
+            "spec": {"repositoryName": repository, "registry": {"region": region}}
+        }))
+        .expect("an object")
+    }
+
+    /// An operator of one account in eu-west-1.
+    fn resolve(place: &Place) -> Place {
+        Place {
+            account: place.account.clone().or(Some("123456789012".to_owned())),
+            region: place.region.clone().or(Some("eu-west-1".to_owned())),
+        }
+    }
+
+    #[test]
+    fn the_oldest_claim_wins_and_its_end_wakes_the_next() {
+        let claims = Claims::default();
+        let old = object("b", Some("app"), Some("eu-west-1"), "2026-01-01T00:00:00Z");
+        let new = object("app", None, None, "2026-01-02T00:00:00Z");
+        claims.note(&new);
+        assert_eq!(claims.winner_over(&new, resolve), None);
+        claims.note(&old);
+        assert_eq!(claims.winner_over(&new, resolve), Some("ns/b".to_owned()));
+        assert_eq!(claims.winner_over(&old, resolve), None);
+        assert_eq!(claims.forget(&old), [ObjectRef::new("app").within("ns")]);
+        assert_eq!(claims.winner_over(&new, resolve), None);
+    }
+
+    #[test]
+    fn another_region_is_another_repository() {
+        let claims = Claims::default();
+        let old = object("b", Some("app"), Some("us-east-1"), "2026-01-01T00:00:00Z");
+        let new = object("app", None, None, "2026-01-02T00:00:00Z");
+        claims.note(&old);
+        claims.note(&new);
+        assert_eq!(claims.winner_over(&new, resolve), None);
+    }
+
+    #[test]
+    fn equal_age_is_decided_by_name() {
+        let claims = Claims::default();
+        let a = object("a", Some("app"), None, "2026-01-01T00:00:00Z");
+        let b = object("b", Some("app"), None, "2026-01-01T00:00:00Z");
+        claims.note(&a);
+        claims.note(&b);
+        assert_eq!(claims.winner_over(&a, resolve), None);
+        assert_eq!(claims.winner_over(&b, resolve), Some("ns/a".to_owned()));
+    }
+}

@@ -1,0 +1,159 @@
+//! What all reconciles share.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::channel::mpsc;
+use kube::{Api, Client, ResourceExt};
+use kube_runtime::reflector::ObjectRef;
+use kube_runtime::watcher::Event;
+use tokio_util::sync::CancellationToken;
+
+use super::Options;
+use super::claims::Claims;
+use super::jobs::Jobs;
+use super::memory::Memories;
+use crate::api::v1alpha1::EcrRepositorySync;
+use crate::ecr::{Owner, Place};
+use crate::sync::{Engine, OwnerLookup};
+use crate::telemetry::Metrics;
+
+/// kube sets no deadline on ordinary requests, and its own retries may take minutes.
+const API_DEADLINE: Duration = Duration::from_secs(15);
+
+/// A call to the API server that failed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ApiError {
+    /// As the client says.
+    #[error(transparent)]
+    Kube(#[from] kube::Error),
+    /// No answer in time.
+    #[error("the API server did not answer within {} s", API_DEADLINE.as_secs())]
+    Late,
+}
+
+/// Runs a call to the API server with a deadline.
+pub(super) async fn in_time<T>(call: impl Future<Output = Result<T, kube::Error>>) -> Result<T, ApiError> {
+    match tokio::time::timeout(API_DEADLINE, call).await {
+        Ok(answer) => Ok(answer?),
+        Err(_) => Err(ApiError::Late),
+    }
+}
+
+/// What all reconciles share.
+pub(super) struct Context {
+    pub(super) client: Client,
+    pub(super) engine: Arc<Engine>,
+    pub(super) metrics: Metrics,
+    pub(super) options: Options,
+    pub(super) jobs: Jobs,
+    pub(super) memories: Memories,
+    pub(super) claims: Claims,
+    /// The uids of a list that is being received.
+    listing: Mutex<HashSet<String>>,
+    /// Objects to reconcile although nothing about them changed.
+    wake: mpsc::UnboundedSender<ObjectRef<EcrRepositorySync>>,
+}
+
+impl Context {
+    /// The context, and the stream of objects that it wants reconciled.
+    pub(super) fn new(
+        client: Client,
+        engine: Arc<Engine>,
+        metrics: Metrics,
+        options: Options,
+        stop: CancellationToken,
+    ) -> (Self, mpsc::UnboundedReceiver<ObjectRef<EcrRepositorySync>>) {
+        let (wake, woken) = mpsc::unbounded();
+        let jobs = Jobs::new(options.max_jobs, stop.child_token(), wake.clone());
+        let context = Self {
+            client,
+            engine,
+            metrics,
+            options,
+            jobs,
+            memories: Memories::default(),
+            claims: Claims::default(),
+            listing: Mutex::default(),
+            wake,
+        };
+        (context, woken)
+    }
+
+    /// Sees every event of the watch, before the reflector does: what no longer applies is stopped at once, and what
+    /// is gone is forgotten (a deleted object never reaches a reconcile).
+    pub(super) fn observe(&self, event: &Event<EcrRepositorySync>) {
+        match event {
+            Event::Apply(object) | Event::InitApply(object) => {
+                let uid = object.uid().unwrap_or_default();
+                if matches!(event, Event::InitApply(_)) {
+                    self.listing().insert(uid.clone());
+                }
+                if object.metadata.deletion_timestamp.is_some() || object.spec.suspend {
+                    self.jobs.cancel(&uid);
+                }
+                self.jobs.cancel_outdated(&uid, object.metadata.generation.unwrap_or_default());
+                self.claims.note(object);
+            }
+            Event::Delete(object) => {
+                let uid = object.uid().unwrap_or_default();
+                self.jobs.cancel(&uid);
+                self.memories.forget(&uid);
+                for waiting in self.claims.forget(object) {
+                    // The receiver ends with the controller.
+                    let _gone = self.wake.unbounded_send(waiting);
+                }
+            }
+            Event::Init => self.listing().clear(),
+            // What was deleted while we were not looking is not in the new list.
+            Event::InitDone => {
+                let listed = std::mem::take(&mut *self.listing());
+                self.jobs.retain(|uid| listed.contains(uid));
+                self.memories.retain(|uid| listed.contains(uid));
+                self.claims.retain(|uid| listed.contains(uid));
+            }
+        }
+    }
+
+    fn listing(&self) -> std::sync::MutexGuard<'_, HashSet<String>> {
+        self.listing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Account and region of a resource, as far as they are known without asking AWS.
+    pub(super) fn place(&self, object: &EcrRepositorySync) -> Place {
+        let registry = object.spec.registry.clone().unwrap_or_default();
+        self.engine.resolve_place(&Place { account: registry.account_id, region: registry.region })
+    }
+}
+
+/// Asks the API server whether the owner of a repository is still there.
+pub struct LiveOwners {
+    client: Client,
+}
+
+impl fmt::Debug for LiveOwners {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LiveOwners").finish_non_exhaustive()
+    }
+}
+
+impl LiveOwners {
+    /// Looks owners up with `client`.
+    #[must_use]
+    pub const fn new(client: Client) -> Self {
+        Self { client }
+    }
+}
+
+#[async_trait]
+impl OwnerLookup for LiveOwners {
+    async fn is_gone(&self, owner: &Owner) -> bool {
+        let resources: Api<EcrRepositorySync> = Api::namespaced(self.client.clone(), &owner.namespace);
+        // Not allowed to look, or no answer: then the owner is alive, as far as we know.
+        matches!(in_time(resources.get_metadata_opt(&owner.name)).await, Ok(None))
+    }
+}

@@ -1,0 +1,153 @@
+//! Kubernetes events: on transitions only, with notes that are the same for the same cause.
+//!
+//! kube's `Recorder` is not used: the note is not in its key, so that of two failures under one reason the second is
+//! lost.
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
+use k8s_openapi::jiff::Timestamp;
+use kube::api::PostParams;
+use kube::{Api, Resource, ResourceExt};
+
+use super::conditions::{find, truncated};
+use super::context::{Context, in_time};
+use crate::api::v1alpha1::{EcrRepositorySync, EcrRepositorySyncStatus as Status, condition};
+use crate::sync::Report;
+
+/// Longest note that the API server takes.
+const MAX_NOTE: usize = 1024;
+/// Changes that are named one by one in a note.
+const MAX_CHANGES: usize = 5;
+
+/// One event to write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Note {
+    warning: bool,
+    reason: String,
+    text: String,
+}
+
+impl Note {
+    pub(super) fn normal(reason: &str, text: impl Into<String>) -> Self {
+        Self { warning: false, reason: reason.to_owned(), text: text.into() }
+    }
+
+    fn warning(reason: &str, text: impl Into<String>) -> Self {
+        Self { warning: true, reason: reason.to_owned(), text: text.into() }
+    }
+}
+
+/// What is worth an event between two states.
+pub(super) fn transitions(old: &Status, new: &Status, report: &Report) -> Vec<Note> {
+    let mut notes = Vec::new();
+    if !report.changes.is_empty() {
+        notes.push(Note::normal("Synced", sum_up(&report.changes)));
+    }
+    for type_ in [condition::READY, condition::IMAGE_SYNCED, condition::REPOSITORY_READY] {
+        let before = find(&old.conditions, type_);
+        let Some(after) = find(&new.conditions, type_) else { continue };
+        let same = before.is_some_and(|b| (&b.status, &b.reason, &b.message) == (&after.status, &after.reason, &after.message));
+        if same {
+            continue;
+        }
+        match after.status.as_str() {
+            // A recovery without a change of ours: say so. With one, the event above has said it.
+            "True" if type_ == condition::READY && report.changes.is_empty() => {
+                notes.push(Note::normal(&after.reason, &after.message));
+            }
+            "True" => {}
+            _ => {
+                let note = Note::warning(&after.reason, &after.message);
+                // The parts of Ready repeat its reason and message more often than not.
+                if !notes.contains(&note) {
+                    notes.push(note);
+                }
+            }
+        }
+    }
+    notes
+}
+
+/// One event for a whole pass, never one per tag.
+fn sum_up(changes: &[String]) -> String {
+    let mut text = changes.iter().take(MAX_CHANGES).cloned().collect::<Vec<_>>().join("; ");
+    if changes.len() > MAX_CHANGES {
+        text.push_str(&format!("; and {} more", changes.len() - MAX_CHANGES));
+    }
+    text
+}
+
+/// Writes events. One that cannot be written is logged: a pass never fails over it.
+pub(super) async fn publish(context: &Context, object: &EcrRepositorySync, notes: Vec<Note>) {
+    let namespace = object.namespace().unwrap_or_default();
+    let events: Api<Event> = Api::namespaced(context.client.clone(), &namespace);
+    for note in notes {
+        let event = Event {
+            metadata: ObjectMeta {
+                generate_name: Some(format!("{}.", truncated(&object.name_any(), 200))),
+                namespace: Some(namespace.clone()),
+                ..ObjectMeta::default()
+            },
+            action: Some("Sync".to_owned()),
+            event_time: Some(MicroTime(Timestamp::now())),
+            note: Some(truncated(&note.text, MAX_NOTE)),
+            reason: Some(note.reason.clone()),
+            regarding: Some(ObjectReference {
+                api_version: Some(EcrRepositorySync::api_version(&()).into_owned()),
+                kind: Some(EcrRepositorySync::kind(&()).into_owned()),
+                name: object.metadata.name.clone(),
+                namespace: object.metadata.namespace.clone(),
+                uid: object.metadata.uid.clone(),
+                ..ObjectReference::default()
+            }),
+            reporting_controller: Some("ecr-sync.io/controller".to_owned()),
+            reporting_instance: Some(context.options.instance.clone()),
+            type_: Some(if note.warning { "Warning" } else { "Normal" }.to_owned()),
+            ..Event::default()
+        };
+        if let Err(error) = in_time(events.create(&PostParams::default(), &event)).await {
+            tracing::warn!(%error, reason = note.reason, "cannot write an event");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::class::Class;
+    use crate::controller::status;
+    use crate::sync::Failure;
+
+    fn after(old: &Status, report: &Report) -> Status {
+        status::finished(old, 1, "eu-west-1", report, Timestamp::UNIX_EPOCH)
+    }
+
+    #[test]
+    fn a_failure_is_told_once() {
+        let report = Report::failed(Failure::new(Class::AccessDenied, "why"));
+        let first = after(&Status::default(), &report);
+        assert_eq!(transitions(&Status::default(), &first, &report), [Note::warning("AccessDenied", "why")]);
+        let second = after(&first, &report);
+        assert_eq!(transitions(&first, &second, &report), []);
+    }
+
+    #[test]
+    fn another_cause_under_the_same_reason_is_told() {
+        let one = Report::failed(Failure::new(Class::AccessDenied, "one"));
+        let two = Report::failed(Failure::new(Class::AccessDenied, "two"));
+        let first = after(&Status::default(), &one);
+        assert_eq!(transitions(&first, &after(&first, &two), &two), [Note::warning("AccessDenied", "two")]);
+    }
+
+    #[test]
+    fn a_pass_that_copies_many_tags_is_one_event() {
+        let changes: Vec<_> = (0..20).map(|n| format!("copied tag {n}")).collect();
+        let report = Report { changes, ..Report::default() };
+        let notes = transitions(&Status::default(), &after(&Status::default(), &report), &report);
+        assert_eq!(notes, [Note::normal(
+            "Synced",
+            "copied tag 0; copied tag 1; copied tag 2; copied tag 3; copied tag 4; and 15 more"
+        )]);
+    }
+}

@@ -1,0 +1,247 @@
+//! The job pool: everything that talks to AWS or to a registry.
+//!
+//! A running reconcile blocks the next one of its object, a spec change and a deletion included, and slots for
+//! reconciles are served in no order. So passes run here, and their end triggers a reconcile that takes the report.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::channel::mpsc;
+use kube_runtime::reflector::ObjectRef;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::Instrument;
+
+use crate::api::v1alpha1::EcrRepositorySync;
+use crate::class::Class;
+use crate::sync::{Failure, Report};
+
+/// Jobs that are told to stop do so at their next await; this is for one that hangs in something else.
+const LONGEST_END: Duration = Duration::from_secs(5);
+
+/// How the job of an object stands.
+#[derive(Debug)]
+pub(super) enum Job {
+    /// There is none.
+    None,
+    /// Waits for a slot, or runs.
+    Running,
+    /// Came to its end. Given once.
+    Finished(Report),
+}
+
+#[derive(Debug)]
+struct Entry {
+    id: u64,
+    generation: i64,
+    stop: CancellationToken,
+    report: Option<Report>,
+}
+
+/// The pool. At most one job per object.
+#[derive(Clone, Debug)]
+pub(super) struct Jobs {
+    entries: Arc<Mutex<HashMap<String, Entry>>>,
+    slots: Arc<Semaphore>,
+    tracker: TaskTracker,
+    stop: CancellationToken,
+    finished: mpsc::UnboundedSender<ObjectRef<EcrRepositorySync>>,
+    next_id: Arc<AtomicU64>,
+}
+
+impl Jobs {
+    /// A pool of `slots` jobs; objects whose job ended are sent to `finished`.
+    pub(super) fn new(
+        slots: usize,
+        stop: CancellationToken,
+        finished: mpsc::UnboundedSender<ObjectRef<EcrRepositorySync>>,
+    ) -> Self {
+        Self {
+            entries: Arc::default(),
+            slots: Arc::new(Semaphore::new(slots.max(1))),
+            tracker: TaskTracker::new(),
+            stop,
+            finished,
+            next_id: Arc::default(),
+        }
+    }
+
+    /// The job of object `uid` for this generation. One for another generation is cancelled: its plan is outdated.
+    pub(super) fn poll(&self, uid: &str, generation: i64) -> Job {
+        let mut entries = self.lock();
+        let Some(entry) = entries.get_mut(uid) else { return Job::None };
+        if entry.generation != generation {
+            entry.stop.cancel();
+            entries.remove(uid);
+            return Job::None;
+        }
+        match entry.report.take() {
+            None => Job::Running,
+            Some(report) => {
+                entries.remove(uid);
+                Job::Finished(report)
+            }
+        }
+    }
+
+    /// Starts a job as soon as there is a slot.
+    pub(super) fn submit<F>(
+        &self,
+        object: ObjectRef<EcrRepositorySync>,
+        uid: &str,
+        generation: i64,
+        work: impl FnOnce(CancellationToken) -> F + Send + 'static,
+    ) where
+        F: Future<Output = Report> + Send,
+    {
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let stop = self.stop.child_token();
+        self.lock().insert(uid.to_owned(), Entry { id, generation, stop: stop.clone(), report: None });
+        let span = tracing::info_span!("job", %object);
+        let (pool, uid) = (self.clone(), uid.to_owned());
+        self.tracker.spawn(
+            async move {
+                let report = tokio::select! {
+                    biased;
+                    () = stop.cancelled() => Report::failed(Failure::cancelled()),
+                    report = pool.run(work, stop.clone()) => report,
+                };
+                let mut entries = pool.lock();
+                // A cancelled job has no entry any more, or its successor has taken it.
+                if let Some(entry) = entries.get_mut(&uid).filter(|entry| entry.id == id) {
+                    entry.report = Some(report);
+                    drop(entries);
+                    // The receiver ends with the controller: then nobody wants to know.
+                    let _gone = pool.finished.unbounded_send(object);
+                }
+            }
+            .instrument(span),
+        );
+    }
+
+    async fn run<F>(&self, work: impl FnOnce(CancellationToken) -> F, stop: CancellationToken) -> Report
+    where
+        F: Future<Output = Report> + Send,
+    {
+        // The semaphore serves in order of arrival and is never closed.
+        let _slot = self.slots.acquire().await;
+        match AssertUnwindSafe(async { work(stop).await }).catch_unwind().await {
+            Ok(report) => report,
+            Err(panic) => {
+                let text = panic_text(panic.as_ref());
+                tracing::error!(panic = text, "a job panicked; this is a defect of ecr-sync");
+                Report::failed(Failure::new(Class::Internal, format!("a defect of ecr-sync: {text}")))
+            }
+        }
+    }
+
+    /// Stops the job of an object and forgets it.
+    pub(super) fn cancel(&self, uid: &str) {
+        if let Some(entry) = self.lock().remove(uid) {
+            entry.stop.cancel();
+        }
+    }
+
+    /// Stops the job of an object if it works on another generation.
+    pub(super) fn cancel_outdated(&self, uid: &str, generation: i64) {
+        let mut entries = self.lock();
+        if entries.get(uid).is_some_and(|entry| entry.generation != generation)
+            && let Some(entry) = entries.remove(uid)
+        {
+            entry.stop.cancel();
+        }
+    }
+
+    /// Stops the jobs of all objects but these.
+    pub(super) fn retain(&self, is_there: impl Fn(&str) -> bool) {
+        self.lock().retain(|uid, entry| {
+            let keep = is_there(uid);
+            if !keep {
+                entry.stop.cancel();
+            }
+            keep
+        });
+    }
+
+    /// Stops everything and waits for the end.
+    pub(super) async fn finish(&self) {
+        self.stop.cancel();
+        self.tracker.close();
+        if tokio::time::timeout(LONGEST_END, self.tracker.wait()).await.is_err() {
+            tracing::warn!(jobs = self.tracker.len(), "some jobs did not end in time");
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Entry>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a panic said.
+pub(super) fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
+    panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("panic without a message")
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::StreamExt;
+
+    use super::*;
+
+    fn pool(slots: usize) -> (Jobs, mpsc::UnboundedReceiver<ObjectRef<EcrRepositorySync>>) {
+        let (sender, receiver) = mpsc::unbounded();
+        (Jobs::new(slots, CancellationToken::new(), sender), receiver)
+    }
+
+    fn object(name: &str) -> ObjectRef<EcrRepositorySync> {
+        ObjectRef::new(name).within("ns")
+    }
+
+    #[tokio::test]
+    async fn a_panic_fails_that_job_only() {
+        let (jobs, mut finished) = pool(1);
+        jobs.submit(object("bad"), "bad", 1, |_| async { panic!("on purpose") });
+        jobs.submit(object("good"), "good", 1, |_| async { Report::default() });
+        assert_eq!(finished.next().await, Some(object("bad")));
+        assert_eq!(finished.next().await, Some(object("good")));
+        let Job::Finished(report) = jobs.poll("bad", 1) else { panic!("not finished") };
+        assert_eq!(report.failure.map(|f| f.class), Some(Class::Internal));
+        assert!(matches!(jobs.poll("good", 1), Job::Finished(report) if report.is_success()));
+        assert!(matches!(jobs.poll("good", 1), Job::None), "a report is given once");
+    }
+
+    #[tokio::test]
+    async fn a_new_generation_cancels_the_running_job() {
+        let (jobs, mut finished) = pool(1);
+        let (started, is_running) = tokio::sync::oneshot::channel();
+        jobs.submit(object("a"), "a", 1, |_| async move {
+            started.send(()).expect("the test waits");
+            std::future::pending().await
+        });
+        is_running.await.expect("started");
+        assert!(matches!(jobs.poll("a", 1), Job::Running));
+        assert!(matches!(jobs.poll("a", 2), Job::None));
+        jobs.submit(object("a"), "a", 2, |_| async { Report::default() });
+        assert_eq!(finished.next().await, Some(object("a")));
+        assert!(matches!(jobs.poll("a", 2), Job::Finished(_)), "the slot of the cancelled job is free again");
+    }
+
+    #[tokio::test]
+    async fn finish_ends_all_jobs() {
+        let (jobs, _finished) = pool(1);
+        jobs.submit(object("a"), "a", 1, |_| std::future::pending());
+        jobs.submit(object("b"), "b", 1, |_| std::future::pending());
+        jobs.finish().await;
+        assert_eq!(jobs.tracker.len(), 0);
+    }
+}

@@ -1,0 +1,173 @@
+//! What the controller remembers of an object between two reconciles. Losing it costs a check, never correctness.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::api::v1alpha1::EcrRepositorySyncStatus;
+use crate::class::Class;
+use crate::sync::{Failure, Report};
+
+/// First wait after a failure.
+const FIRST_WAIT: Duration = Duration::from_secs(5);
+/// Longest wait after failures.
+const LONGEST_WAIT: Duration = Duration::from_secs(15 * 60);
+/// First wait where a person must act.
+const FIRST_WAIT_FOR_A_PERSON: Duration = Duration::from_secs(60);
+/// Jitter of every wait, as a part of it.
+const JITTER: f64 = 0.1;
+
+/// What is remembered of one object.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Memory {
+    /// The generation that the rest speaks of.
+    pub(super) generation: i64,
+    /// Passes that failed in a row.
+    pub(super) failures: u32,
+    /// When the next pass is due; `None` before the first.
+    pub(super) due: Option<Instant>,
+    /// Whether the object was suspended when last seen.
+    pub(super) suspended: Option<bool>,
+    /// The status that was written last, and the resource version of the object it was based on: the reflector may
+    /// still show that one.
+    pub(super) written: Option<(String, EcrRepositorySyncStatus)>,
+}
+
+/// The memory of all objects, by uid.
+#[derive(Debug, Default)]
+pub(super) struct Memories(Mutex<HashMap<String, Memory>>);
+
+impl Memories {
+    /// Reads or changes what is remembered of an object. A new generation starts afresh.
+    pub(super) fn with<T>(&self, uid: &str, generation: i64, change: impl FnOnce(&mut Memory) -> T) -> T {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let memory = all.entry(uid.to_owned()).or_default();
+        if memory.generation != generation {
+            *memory = Memory {
+                generation,
+                suspended: memory.suspended,
+                written: memory.written.take(),
+                ..Memory::default()
+            };
+        }
+        change(memory)
+    }
+
+    pub(super) fn forget(&self, uid: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
+    }
+
+    pub(super) fn retain(&self, is_there: impl Fn(&str) -> bool) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|uid, _| is_there(uid));
+    }
+}
+
+impl Memory {
+    /// Notes the end of a pass and returns the wait until the next.
+    pub(super) fn finished(&mut self, report: &Report, interval: Duration) -> Duration {
+        let wait = if report.is_success() {
+            self.failures = 0;
+            interval
+        } else {
+            self.failures = self.failures.saturating_add(1);
+            wait_after(self.failures, report.failures()).min(interval.max(LONGEST_WAIT))
+        };
+        let wait = jittered(wait, random());
+        self.due = Some(Instant::now() + wait);
+        wait
+    }
+}
+
+/// The wait after the `count`th failed pass in a row: the shortest that one of its failures allows, but never less
+/// than any of them demands.
+fn wait_after<'a>(count: u32, failures: impl Iterator<Item = &'a Failure>) -> Duration {
+    let doubled = |first: Duration| first.saturating_mul(1 << count.saturating_sub(1).min(16)).min(LONGEST_WAIT);
+    let mut shortest = LONGEST_WAIT;
+    let mut least = Duration::ZERO;
+    for failure in failures {
+        let first = if failure.class.needs_a_person() { FIRST_WAIT_FOR_A_PERSON } else { FIRST_WAIT };
+        shortest = shortest.min(doubled(first));
+        least = least.max(failure.class.least_wait());
+        if failure.class == Class::RateLimited {
+            // Whoever asks for more than our longest wait gets that: nothing is gained by asking less often.
+            least = least.max(failure.retry_after.unwrap_or_default().min(LONGEST_WAIT));
+        }
+    }
+    shortest.max(least)
+}
+
+/// `wait` and up to [`JITTER`] more or less; `random` is from 0 to 1.
+fn jittered(wait: Duration, random: f64) -> Duration {
+    wait.mul_f64(1.0 - JITTER + 2.0 * JITTER * random)
+}
+
+/// A number from 0 to 1. Each `RandomState` has other keys, which is random enough for jitter.
+fn random() -> f64 {
+    f64::from(u32::try_from(RandomState::new().hash_one(0_u8) >> 32).unwrap_or(0)) / f64::from(u32::MAX)
+}
+
+/// Where in `spread` an object's first periodic check falls: always the same place for the same object.
+pub(super) fn place_in(spread: Duration, uid: &str) -> Duration {
+    let hash = uid.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3) // FNV-1a
+    });
+    spread.mul_f64(f64::from(u32::try_from(hash >> 32).unwrap_or(0)) / f64::from(u32::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failure(class: Class) -> Failure {
+        Failure::new(class, "x")
+    }
+
+    #[test]
+    fn waits_double_up_to_a_quarter_of_an_hour() {
+        let waits: Vec<_> =
+            (1..=9).map(|n| wait_after(n, [failure(Class::RegistryUnavailable)].iter()).as_secs()).collect();
+        assert_eq!(waits, [5, 10, 20, 40, 80, 160, 320, 640, 900]);
+        assert_eq!(wait_after(u32::MAX, [failure(Class::Internal)].iter()), LONGEST_WAIT);
+    }
+
+    #[test]
+    fn a_wrong_password_is_not_hammered_whatever_else_fails() {
+        let failures = [failure(Class::RegistryUnavailable), failure(Class::AuthenticationFailed)];
+        assert_eq!(wait_after(1, failures.iter()), Duration::from_secs(120));
+    }
+
+    #[test]
+    fn a_registry_that_asks_for_patience_gets_it() {
+        let mut limited = failure(Class::RateLimited);
+        limited.retry_after = Some(Duration::from_secs(300));
+        assert_eq!(wait_after(1, [limited.clone()].iter()), Duration::from_secs(300));
+        limited.retry_after = Some(Duration::from_secs(86_400));
+        assert_eq!(wait_after(1, [limited].iter()), LONGEST_WAIT);
+    }
+
+    #[test]
+    fn jitter_stays_within_a_tenth() {
+        assert_eq!(jittered(Duration::from_secs(100), 0.0), Duration::from_secs(90));
+        assert_eq!(jittered(Duration::from_secs(100), 1.0), Duration::from_secs(110));
+        assert!((0.0..=1.0).contains(&random()));
+    }
+
+    #[test]
+    fn first_checks_are_spread_and_stay_in_place() {
+        let spread = Duration::from_secs(600);
+        let places: std::collections::BTreeSet<_> = (0..100).map(|n| place_in(spread, &format!("uid-{n}"))).collect();
+        assert!(places.len() > 90 && places.iter().all(|place| *place <= spread));
+        assert_eq!(place_in(spread, "a"), place_in(spread, "a"));
+    }
+
+    #[test]
+    fn a_new_generation_forgets_failures() {
+        let memories = Memories::default();
+        memories.with("a", 1, |memory| memory.failures = 7);
+        assert_eq!(memories.with("a", 1, |memory| memory.failures), 7);
+        assert_eq!(memories.with("a", 2, |memory| memory.failures), 0);
+    }
+}

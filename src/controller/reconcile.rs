@@ -1,0 +1,243 @@
+//! One reconcile: short, decides what to do with an object and writes its status at most once.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{Patch, PatchParams};
+use kube::{Api, Resource, ResourceExt};
+use kube_runtime::controller::Action;
+use kube_runtime::reflector::ObjectRef;
+use tokio::time::Instant;
+
+use super::context::{ApiError, Context, in_time};
+use super::events::{self, Note};
+use super::jobs::{Job as Work, panic_text};
+use super::memory::place_in;
+use super::{conditions, secrets, status};
+use crate::api::v1alpha1::{EcrRepositorySync, EcrRepositorySyncStatus as Status, condition, validation};
+use crate::class::Class;
+use crate::ecr::Owner;
+use crate::sync::{Claimant, Failure, Job, Mode, Report};
+
+/// Field manager of what we write.
+const MANAGER: &str = "ecr-sync";
+/// Wait after a reconcile that failed: the API server is the only thing that it talks to.
+const RETRY: Duration = Duration::from_secs(5);
+/// A resource that lost a repository to another is woken when that one goes; this is for what no event tells.
+const CONFLICT_CHECK: Duration = Duration::from_secs(300);
+
+/// Why a reconcile failed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Error {
+    /// The status was not written.
+    #[error("cannot write the status of {object}")]
+    Status {
+        object: String,
+        #[source]
+        source: ApiError,
+    },
+    /// A defect.
+    #[error("a defect of ecr-sync: {0}")]
+    Panicked(String),
+}
+
+pub(super) async fn reconcile(object: Arc<EcrRepositorySync>, context: Arc<Context>) -> Result<Action, Error> {
+    let started = Instant::now();
+    // A panic would end the controller for all objects.
+    let result = match AssertUnwindSafe(decide(&object, &context)).catch_unwind().await {
+        Ok(result) => result,
+        Err(panic) => {
+            context.metrics.reconcile_panics.inc();
+            Err(Error::Panicked(panic_text(panic.as_ref()).to_owned()))
+        }
+    };
+    context.metrics.reconciled(result.is_ok(), started.elapsed());
+    result
+}
+
+pub(super) fn on_error(_object: Arc<EcrRepositorySync>, _error: &Error, _context: Arc<Context>) -> Action {
+    Action::requeue(RETRY)
+}
+
+async fn decide(object: &EcrRepositorySync, context: &Context) -> Result<Action, Error> {
+    let uid = object.uid().unwrap_or_default();
+    let generation = object.metadata.generation.unwrap_or_default();
+    if object.metadata.deletion_timestamp.is_some() {
+        context.jobs.cancel(&uid);
+        return Ok(Action::await_change());
+    }
+    let was_suspended = context.memories.with(&uid, generation, |m| m.suspended.replace(object.spec.suspend));
+    if object.spec.suspend {
+        context.jobs.cancel(&uid);
+        if was_suspended == Some(false) {
+            let note = Note::normal("Suspended", "no work is done until spec.suspend is false; nothing is removed");
+            events::publish(context, object, vec![note]).await;
+        }
+        return Ok(Action::await_change());
+    }
+    if let Some(failure) = conflict(object, context) {
+        context.jobs.cancel(&uid);
+        write(object, context, &Report::failed(failure)).await?;
+        return Ok(Action::requeue(CONFLICT_CHECK));
+    }
+    match context.jobs.poll(&uid, generation) {
+        Work::Running => Ok(Action::await_change()),
+        Work::Finished(report) => {
+            // Written first: if that fails the report is lost, but a pass that finds nothing to do is cheap.
+            write(object, context, &report).await?;
+            let interval = validation::interval(&object.spec).unwrap_or(validation::MAX_INTERVAL);
+            Ok(Action::requeue(context.memories.with(&uid, generation, |m| m.finished(&report, interval))))
+        }
+        Work::None => start(object, context, &uid, generation).await,
+    }
+}
+
+/// Submits a job if one is due.
+async fn start(object: &EcrRepositorySync, context: &Context, uid: &str, generation: i64) -> Result<Action, Error> {
+    let current = current_status(object, context);
+    let is_new = current.observed_generation != Some(generation);
+    let is_ready = conditions::find(&current.conditions, condition::READY).is_some_and(|ready| ready.status == "True");
+    let now = Instant::now();
+    let due = context.memories.with(uid, generation, |memory| {
+        // After a restart everything is due at once: what is in order can wait a little.
+        let first = if is_new || !is_ready { now } else { now + place_in(spread(object, context), uid) };
+        *memory.due.get_or_insert(first)
+    });
+    if now < due {
+        return Ok(Action::requeue(due - now));
+    }
+    if is_new {
+        let progressing = status::progressing(&current, generation, Timestamp::now());
+        patch_status(object, context, &current, progressing).await?;
+    }
+    submit(object, context, uid, generation);
+    Ok(Action::await_change())
+}
+
+fn spread(object: &EcrRepositorySync, context: &Context) -> Duration {
+    let interval = validation::interval(&object.spec).unwrap_or(validation::MAX_INTERVAL);
+    interval.min(context.options.startup_spread)
+}
+
+fn submit(object: &EcrRepositorySync, context: &Context, uid: &str, generation: i64) {
+    let engine = context.engine.clone();
+    let owner = Owner {
+        cluster: context.options.cluster_id.clone(),
+        namespace: object.namespace().unwrap_or_default(),
+        name: object.name_any(),
+    };
+    let client = context.client.clone();
+    let pruned = object.clone();
+    let metrics = context.metrics.clone();
+    context.jobs.submit(ObjectRef::from_obj(object), uid, generation, move |stop| async move {
+        let _running = metrics.job_started();
+        let job = Job {
+            name: pruned.name_any(),
+            spec: pruned.spec.clone(),
+            claimant: Claimant::Resource(owner),
+            credential: secrets::source_credential(&client, &pruned).await,
+        };
+        let report = engine.sync(&job, Mode::Apply, &stop).await;
+        metrics.pass_finished(&report);
+        report
+    });
+}
+
+/// Another resource has the repository, or an operator default changed and the repository would move.
+fn conflict(object: &EcrRepositorySync, context: &Context) -> Option<Failure> {
+    let place = context.place(object);
+    if let Some(winner) = context.claims.winner_over(object, |place| context.engine.resolve_place(place)) {
+        return Some(Failure::new(
+            Class::Conflict,
+            format!("EcrRepositorySync {winner} is older and has the same repository: delete one of the two, or change its repositoryName"),
+        ));
+    }
+    let before = object.status.as_ref()?.repository.as_ref()?;
+    let moved = |now: &Option<String>, before: &str| now.as_ref().is_some_and(|now| now != before);
+    (moved(&place.account, &before.registry_id) || moved(&place.region, &before.region)).then(|| {
+        let show = |part: &Option<String>| part.clone().unwrap_or_else(|| "unknown".to_owned());
+        Failure::new(
+            Class::Conflict,
+            format!(
+                "the repository is in account {} and region {}, but the specification or the operator's defaults now mean \
+                 account {} and region {}: set spec.registry to the former, or create another EcrRepositorySync",
+                before.registry_id,
+                before.region,
+                show(&place.account),
+                show(&place.region)
+            ),
+        )
+    })
+}
+
+/// Turns a report into status and events, and writes what changed.
+async fn write(object: &EcrRepositorySync, context: &Context, report: &Report) -> Result<(), Error> {
+    if report.failure.as_ref().is_some_and(|failure| failure.class == Class::Cancelled) {
+        return Ok(()); // shutting down: the next process starts over
+    }
+    let old = current_status(object, context);
+    let generation = object.metadata.generation.unwrap_or_default();
+    let region = context.place(object).region.unwrap_or_default();
+    let new = status::finished(&old, generation, &region, report, Timestamp::now());
+    log(object, report);
+    let notes = events::transitions(&old, &new, report);
+    patch_status(object, context, &old, new).await?;
+    events::publish(context, object, notes).await;
+    Ok(())
+}
+
+fn log(object: &EcrRepositorySync, report: &Report) {
+    let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
+    if !report.changes.is_empty() {
+        tracing::info!(namespace, name, changes = report.changes.join("; "), "synced");
+    }
+    for failure in report.failures() {
+        tracing::warn!(namespace, name, class = failure.class.reason(), message = failure.message, "not synced");
+    }
+    if report.changes.is_empty() && report.is_success() {
+        tracing::debug!(namespace, name, "nothing to do");
+    }
+}
+
+/// The status as we wrote it last, while the reflector still shows the object that this was based on.
+fn current_status(object: &EcrRepositorySync, context: &Context) -> Status {
+    let uid = object.uid().unwrap_or_default();
+    let generation = object.metadata.generation.unwrap_or_default();
+    let written = context.memories.with(&uid, generation, |memory| memory.written.clone());
+    match written {
+        Some((version, status)) if object.resource_version().as_ref() == Some(&version) => status,
+        _ => object.status.clone().unwrap_or_default(),
+    }
+}
+
+async fn patch_status(object: &EcrRepositorySync, context: &Context, old: &Status, new: Status) -> Result<(), Error> {
+    if *old == new {
+        return Ok(());
+    }
+    let name = object.name_any();
+    let namespace = object.namespace().unwrap_or_default();
+    let resources: Api<EcrRepositorySync> = Api::namespaced(context.client.clone(), &namespace);
+    let patch = Patch::Apply(serde_json::json!({
+        "apiVersion": EcrRepositorySync::api_version(&()),
+        "kind": EcrRepositorySync::kind(&()),
+        // An object of the same name that came after this one shall not get its status.
+        "metadata": {"uid": object.uid()},
+        "status": new,
+    }));
+    match in_time(resources.patch_status(&name, &PatchParams::apply(MANAGER).force(), &patch)).await {
+        Ok(_) => {}
+        // Deleted meanwhile, or another object of this name: nothing to report to.
+        Err(ApiError::Kube(kube::Error::Api(error))) if error.is_not_found() || error.is_conflict() => return Ok(()),
+        Err(source) => return Err(Error::Status { object: format!("{namespace}/{name}"), source }),
+    }
+    context.metrics.status_writes.inc();
+    let uid = object.uid().unwrap_or_default();
+    let generation = object.metadata.generation.unwrap_or_default();
+    context.memories.with(&uid, generation, |memory| {
+        memory.written = object.resource_version().map(|version| (version, new));
+    });
+    Ok(())
+}

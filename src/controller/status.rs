@@ -1,0 +1,356 @@
+//! The one place where a report becomes a status. Pure.
+//!
+//! What Ready means:
+//! - True: everything wanted is in ECR. It stays True when a later check cannot be made (a source is down): then
+//!   ImageSynced or RepositoryReady is Unknown with the reason.
+//! - Unknown, with Reconciling: a new generation before it is done.
+//! - False, with Reconciling: something is missing and a retry can heal it.
+//! - False, with Stalled: a person must act. Still retried, slowly.
+
+use k8s_openapi::jiff::Timestamp;
+
+use super::conditions::{Conditions, Is, find};
+use crate::api::v1alpha1::{
+    ArtifactStatus, EcrRepositorySyncStatus as Status, Ownership, RepositoryStatus, SyncedTag, TagFailure, condition,
+};
+use crate::class::Class;
+use crate::ecr::Repository;
+use crate::sync::{Failure, ImageReport, Report, TagState};
+
+/// Reason of everything that went well.
+pub(super) const SUCCEEDED: &str = "Succeeded";
+/// Reason of Reconciling and Ready before the first pass of a generation has ended.
+const PROGRESSING: &str = "Progressing";
+/// Reason of Reconciling when a failed pass will be repeated.
+const PROGRESSING_WITH_RETRY: &str = "ProgressingWithRetry";
+/// Some tags are in ECR, some failed.
+const PARTIALLY_SYNCED: &str = "PartiallySynced";
+/// Entries that `latest` and `failures` hold at most: the status stays small whatever the number of tags.
+const MAX_ENTRIES: usize = 10;
+/// Longest message of one failure in the list.
+const MAX_FAILURE_MESSAGE: usize = 300;
+
+/// The status of a generation whose first pass has begun.
+pub(super) fn progressing(old: &Status, generation: i64, now: Timestamp) -> Status {
+    let mut conditions = Conditions::from(&old.conditions, generation, now);
+    let message = "working on the new specification";
+    conditions.set(condition::READY, Is::Unknown, PROGRESSING, message);
+    conditions.set(condition::RECONCILING, Is::True, PROGRESSING, message);
+    for kept in [condition::REPOSITORY_READY, condition::CONFIGURATION_SYNCED, condition::IMAGE_SYNCED] {
+        conditions.keep(kept);
+    }
+    Status { observed_generation: Some(generation), conditions: conditions.finish(), ..old.clone() }
+}
+
+/// The status after a pass.
+pub(super) fn finished(old: &Status, generation: i64, region: &str, report: &Report, now: Timestamp) -> Status {
+    let mut conditions = Conditions::from(&old.conditions, generation, now);
+    ready(&mut conditions, old, generation, report);
+    repository_ready(&mut conditions, old, report);
+    configuration_synced(&mut conditions, report);
+    if let Some(image) = &report.image {
+        image_synced(&mut conditions, image);
+    } else if report.failure.is_some() {
+        conditions.keep(condition::IMAGE_SYNCED);
+    }
+    let repository = report.repository.as_ref().map(|(repository, ownership)| repository_status(repository, region, *ownership));
+    let image = match (&report.image, &report.failure) {
+        (Some(image), _) => Some(artifact(image)),
+        // The pass ended before the tags were looked at: what was known of them is still the best answer.
+        (None, Some(_)) => old.image.clone(),
+        (None, None) => None,
+    };
+    Status {
+        observed_generation: Some(generation),
+        repository: repository.or_else(|| old.repository.clone()),
+        image,
+        conditions: conditions.finish(),
+    }
+}
+
+/// Whether a failure says only that something could not be looked at just now.
+const fn is_passing(class: Class) -> bool {
+    matches!(class, Class::RegistryUnavailable | Class::RateLimited | Class::Timeout | Class::Cancelled)
+}
+
+fn was_ready(old: &Status, generation: i64) -> bool {
+    find(&old.conditions, condition::READY)
+        .is_some_and(|ready| ready.status == "True" && ready.observed_generation == Some(generation))
+}
+
+/// Whether all that went wrong leaves open that everything is still in place.
+fn nothing_known_missing(report: &Report) -> bool {
+    report.failure.as_ref().is_none_or(|failure| is_passing(failure.class))
+        && report.configuration.is_empty()
+        && report.image.as_ref().is_none_or(ImageReport::is_all_there)
+}
+
+fn ready(conditions: &mut Conditions<'_>, old: &Status, generation: i64, report: &Report) {
+    if report.is_success() {
+        let message = match (&report.image, &report.repository) {
+            (Some(image), Some((repository, _))) => format!("{} tags in {}", summary(image), repository.uri),
+            (None, Some((repository, _))) => format!("{} is as specified", repository.uri),
+            _ => "as specified".to_owned(),
+        };
+        conditions.set(condition::READY, Is::True, SUCCEEDED, &message);
+        return;
+    }
+    if was_ready(old, generation) && nothing_known_missing(report) {
+        conditions.keep(condition::READY);
+        return;
+    }
+    let (reason, message) = first_problem(report);
+    conditions.set(condition::READY, Is::False, reason, &message);
+    if report.failures().all(|failure| failure.class.needs_a_person()) {
+        conditions.set(condition::STALLED, Is::True, reason, &message);
+    } else {
+        conditions.set(condition::RECONCILING, Is::True, PROGRESSING_WITH_RETRY, &message);
+    }
+}
+
+/// Reason and message of the first part that is not as it should be.
+fn first_problem(report: &Report) -> (&'static str, String) {
+    if let Some(failure) = &report.failure {
+        return (failure.class.reason(), failure.message.clone());
+    }
+    if let Some((reason, message)) = configuration_problem(&report.configuration) {
+        return (reason, message);
+    }
+    report.image.as_ref().map_or_else(|| (Class::Internal.reason(), String::new()), image_problem)
+}
+
+fn repository_ready(conditions: &mut Conditions<'_>, old: &Status, report: &Report) {
+    let type_ = condition::REPOSITORY_READY;
+    match (&report.repository, &report.failure) {
+        (Some((repository, _)), _) => conditions.set(type_, Is::True, SUCCEEDED, &repository.arn),
+        (None, Some(failure)) if old.repository.is_some() && failure.class != Class::RepositoryNotOwned => {
+            conditions.set(type_, Is::Unknown, failure.class.reason(), &failure.message);
+        }
+        (None, Some(failure)) => conditions.set(type_, Is::False, failure.class.reason(), &failure.message),
+        (None, None) => {}
+    }
+}
+
+fn configuration_synced(conditions: &mut Conditions<'_>, report: &Report) {
+    let type_ = condition::CONFIGURATION_SYNCED;
+    if report.failure.is_some() {
+        conditions.keep(type_);
+    } else if let Some((reason, message)) = configuration_problem(&report.configuration) {
+        conditions.set(type_, Is::False, reason, &message);
+    } else {
+        conditions.set(type_, Is::True, SUCCEEDED, "policies and resource tags are as specified");
+    }
+}
+
+fn configuration_problem(failures: &[Failure]) -> Option<(&'static str, String)> {
+    let first = failures.first()?;
+    let text: Vec<_> = failures.iter().map(|failure| failure.message.as_str()).collect();
+    Some((first.class.reason(), text.join("; ")))
+}
+
+fn image_synced(conditions: &mut Conditions<'_>, image: &ImageReport) {
+    let type_ = condition::IMAGE_SYNCED;
+    if image.failures().next().is_none() {
+        conditions.set(type_, Is::True, SUCCEEDED, &format!("{} tags from {}", summary(image), image.source));
+        return;
+    }
+    let (reason, message) = image_problem(image);
+    let is = if image.is_all_there() { Is::Unknown } else { Is::False };
+    conditions.set(type_, is, reason, &message);
+}
+
+/// `PartiallySynced` when some tags are in ECR and some are not; else the kind of the first failure.
+fn image_problem(image: &ImageReport) -> (&'static str, String) {
+    let failures: Vec<_> = image.failures().collect();
+    let Some((tag, first)) = failures.first() else { return (SUCCEEDED, String::new()) };
+    let some_synced = image.synced().next().is_some();
+    let reason = if some_synced && !image.is_all_there() { PARTIALLY_SYNCED } else { first.class.reason() };
+    let more = match failures.len() - 1 {
+        0 => String::new(),
+        more => format!(" (and {more} more, see status.image.failures)"),
+    };
+    (reason, format!("{} tags; {tag}: {}: {}{more}", summary(image), first.class, first.message))
+}
+
+fn summary(image: &ImageReport) -> String {
+    format!("{}/{}", image.synced().count(), image.tags.len())
+}
+
+fn repository_status(repository: &Repository, region: &str, ownership: Ownership) -> RepositoryStatus {
+    RepositoryStatus {
+        name: repository.name.clone(),
+        arn: repository.arn.clone(),
+        uri: repository.uri.clone(),
+        registry_id: repository.registry_id.clone(),
+        region: region.to_owned(),
+        ownership,
+    }
+}
+
+fn artifact(image: &ImageReport) -> ArtifactStatus {
+    let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+    let failed = image.tags.values().filter(|state| matches!(state, TagState::Failed(_))).count();
+    ArtifactStatus {
+        source: image.source.clone(),
+        summary: summary(image),
+        desired: count(image.tags.len()),
+        synced: count(image.synced().count()),
+        failed: count(failed),
+        latest: image
+            .synced()
+            .take(MAX_ENTRIES)
+            .map(|(tag, digest)| SyncedTag { tag: tag.to_string(), digest: digest.to_string() })
+            .collect(),
+        failures: image
+            .failures()
+            .take(MAX_ENTRIES)
+            .map(|(tag, failure)| TagFailure {
+                tag: tag.to_string(),
+                reason: failure.class.reason().to_owned(),
+                message: super::conditions::truncated(&failure.message, MAX_FAILURE_MESSAGE),
+            })
+            .collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::ecr::Mutability;
+    use crate::registry::{Digest, Tag};
+
+    fn digest() -> Digest {
+        Digest::sha256_of(b"image")
+    }
+
+    fn repository() -> (Repository, Ownership) {
+        let repository = Repository {
+            name: "app".to_owned(),
+            arn: "arn:aws:ecr:eu-west-1:123456789012:repository/app".to_owned(),
+            uri: "registry.example/app".to_owned(),
+            registry_id: "123456789012".to_owned(),
+            mutability: Mutability::Mutable,
+        };
+        (repository, Ownership::Created)
+    }
+
+    fn report(states: &[(&str, TagState)]) -> Report {
+        let tags: BTreeMap<Tag, TagState> =
+            states.iter().map(|(tag, state)| (tag.parse().expect("a tag"), state.clone())).collect();
+        Report {
+            repository: Some(repository()),
+            image: Some(ImageReport { source: "docker.io/library/app".to_owned(), tags, copied: 0 }),
+            ..Report::default()
+        }
+    }
+
+    fn failed(class: Class) -> TagState {
+        TagState::Failed(Failure::new(class, "why"))
+    }
+
+    fn unverified(class: Class) -> TagState {
+        TagState::Unverified { digest: digest(), failure: Failure::new(class, "why") }
+    }
+
+    fn after(old: &Status, report: &Report) -> Status {
+        finished(old, 1, "eu-west-1", report, Timestamp::UNIX_EPOCH)
+    }
+
+    /// Ready's status and reason, and which of Reconciling and Stalled stand.
+    fn shown(status: &Status) -> (String, String, bool, bool) {
+        let ready = find(&status.conditions, condition::READY).expect("Ready is always there");
+        let has = |type_| find(&status.conditions, type_).is_some();
+        (ready.status.clone(), ready.reason.clone(), has(condition::RECONCILING), has(condition::STALLED))
+    }
+
+    fn expect(status: &Status, ready: &str, reason: &str, reconciling: bool, stalled: bool) {
+        assert_eq!(shown(status), (ready.to_owned(), reason.to_owned(), reconciling, stalled));
+    }
+
+    #[test]
+    fn everything_there_is_ready() {
+        let status = after(&Status::default(), &report(&[("1", TagState::Synced(digest()))]));
+        expect(&status, "True", "Succeeded", false, false);
+        assert_eq!(status.image.expect("an image").summary, "1/1");
+        assert_eq!(status.observed_generation, Some(1));
+    }
+
+    #[test]
+    fn one_bad_tag_is_partially_synced_and_stalled_only_if_nothing_else_can_heal() {
+        let synced = ("1", TagState::Synced(digest()));
+        let status = after(&Status::default(), &report(&[synced.clone(), ("2", failed(Class::SourceNotFound))]));
+        expect(&status, "False", "PartiallySynced", false, true);
+        let both =
+            [synced, ("2", failed(Class::SourceNotFound)), ("3", failed(Class::RegistryUnavailable))];
+        expect(&after(&Status::default(), &report(&both)), "False", "PartiallySynced", true, false);
+    }
+
+    #[test]
+    fn a_source_that_goes_down_does_not_take_ready() {
+        let good = after(&Status::default(), &report(&[("1", TagState::Synced(digest()))]));
+        let down = after(&good, &report(&[("1", unverified(Class::RegistryUnavailable))]));
+        expect(&down, "True", "Succeeded", false, false);
+        let image = find(&down.conditions, condition::IMAGE_SYNCED).expect("set");
+        assert_eq!((image.status.as_str(), image.reason.as_str()), ("Unknown", "RegistryUnavailable"));
+    }
+
+    #[test]
+    fn a_tag_that_was_never_compared_is_not_ready() {
+        let first = after(&Status::default(), &report(&[("1", unverified(Class::RegistryUnavailable))]));
+        expect(&first, "False", "RegistryUnavailable", true, false);
+    }
+
+    #[test]
+    fn an_invalid_spec_is_stalled_whatever_was_before() {
+        let good = after(&Status::default(), &report(&[("1", TagState::Synced(digest()))]));
+        let bad = after(&good, &Report::failed(Failure::new(Class::InvalidSpec, "why")));
+        expect(&bad, "False", "InvalidSpec", false, true);
+        assert_eq!(bad.image, good.image, "what was known stays");
+    }
+
+    #[test]
+    fn aws_out_of_reach_leaves_ready_and_makes_the_repository_unknown() {
+        let good = after(&Status::default(), &report(&[("1", TagState::Synced(digest()))]));
+        let away = after(&good, &Report::failed(Failure::new(Class::RegistryUnavailable, "why")));
+        expect(&away, "True", "Succeeded", false, false);
+        assert_eq!(find(&away.conditions, condition::REPOSITORY_READY).expect("set").status, "Unknown");
+    }
+
+    #[test]
+    fn a_rejected_policy_is_named_while_the_image_is_synced() {
+        let mut report = report(&[("1", TagState::Synced(digest()))]);
+        report.configuration.push(Failure::new(Class::PolicyRejected, "why"));
+        let status = after(&Status::default(), &report);
+        expect(&status, "False", "PolicyRejected", false, true);
+        assert_eq!(find(&status.conditions, condition::IMAGE_SYNCED).expect("set").status, "True");
+    }
+
+    #[test]
+    fn the_same_report_changes_nothing() {
+        let report = report(&[("1", TagState::Synced(digest())), ("2", failed(Class::SourceNotFound))]);
+        let once = after(&Status::default(), &report);
+        let later = Timestamp::from_second(1_000).expect("in range");
+        assert_eq!(finished(&once, 1, "eu-west-1", &report, later), once);
+    }
+
+    #[test]
+    fn a_new_generation_is_unknown_until_it_is_done() {
+        let good = after(&Status::default(), &report(&[("1", TagState::Synced(digest()))]));
+        let status = progressing(&good, 2, Timestamp::UNIX_EPOCH);
+        expect(&status, "Unknown", "Progressing", true, false);
+        assert_eq!(status.observed_generation, Some(2));
+        assert_eq!(status.image, good.image);
+    }
+
+    #[test]
+    fn the_status_stays_small_with_ten_thousand_tags() {
+        let states: Vec<_> = (0..10_000)
+            .map(|n| (format!("tag-{n}"), if n % 2 == 0 { TagState::Synced(digest()) } else { failed(Class::SourceNotFound) }))
+            .collect();
+        let states: Vec<_> = states.iter().map(|(tag, state)| (tag.as_str(), state.clone())).collect();
+        let status = after(&Status::default(), &report(&states));
+        assert!(serde_json::to_string(&status).expect("serialises").len() < 8_192);
+    }
+}

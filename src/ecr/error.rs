@@ -1,0 +1,169 @@
+//! Errors of AWS calls.
+
+use aws_sdk_ecr::config::http::HttpResponse;
+use aws_sdk_ecr::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+
+use crate::class::Class;
+
+/// A call to AWS that failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// AWS answered with an error.
+    #[error("{operation} on {thing}: {code}: {message}")]
+    Refused {
+        /// The action, as IAM spells it: `ecr:CreateRepository`.
+        operation: &'static str,
+        /// The repository, ARN or registry it was for.
+        thing: String,
+        /// AWS's error code.
+        code: String,
+        /// AWS's text.
+        message: String,
+        /// The kind of failure.
+        class: Class,
+    },
+    /// No answer: no credential, no connection, a timeout.
+    #[error("{operation} on {thing}: {message}")]
+    Unanswered {
+        /// The action.
+        operation: &'static str,
+        /// The repository, ARN or registry it was for.
+        thing: String,
+        /// What the SDK says, with its causes.
+        message: String,
+        /// The kind of failure.
+        class: Class,
+    },
+    /// AWS answered without a field that it documents as always there, or with one that cannot be read.
+    #[error("{operation} on {thing}: the answer has no usable {field}")]
+    Incomplete {
+        /// The action.
+        operation: &'static str,
+        /// The repository, ARN or registry it was for.
+        thing: String,
+        /// The field.
+        field: &'static str,
+    },
+    /// The host in `repositoryUri` is not one.
+    #[error(transparent)]
+    Endpoint(#[from] crate::registry::Error),
+    /// The account or region is not known.
+    #[error("{0}")]
+    Unconfigured(String),
+}
+
+impl Error {
+    /// From what the SDK returns.
+    pub(super) fn from_sdk<E>(operation: &'static str, thing: &str, error: &SdkError<E, HttpResponse>) -> Self
+    where
+        E: ProvideErrorMetadata + std::error::Error + 'static,
+    {
+        match error {
+            SdkError::ServiceError(service) => {
+                let code = service.err().code().unwrap_or("Unknown");
+                let status = service.raw().status().as_u16();
+                Self::Refused {
+                    operation,
+                    thing: thing.to_owned(),
+                    code: code.to_owned(),
+                    message: service.err().message().unwrap_or("no message").to_owned(),
+                    class: class_of(operation, code, status),
+                }
+            }
+            other => {
+                let message = DisplayErrorContext(other).to_string();
+                // The SDK has no public type for "no credential": it comes as a dispatch failure with this text.
+                let class = if message.contains("redentials") { Class::AuthenticationFailed } else { Class::RegistryUnavailable };
+                Self::Unanswered { operation, thing: thing.to_owned(), message: without_debug(&message), class }
+            }
+        }
+    }
+
+    /// The kind of failure.
+    #[must_use]
+    pub const fn class(&self) -> Class {
+        match self {
+            Self::Refused { class, .. } | Self::Unanswered { class, .. } => *class,
+            Self::Incomplete { .. } | Self::Endpoint(_) => Class::Internal,
+            Self::Unconfigured(_) => Class::InvalidSpec,
+        }
+    }
+
+    /// AWS's error code, where it gave one.
+    #[must_use]
+    pub fn code(&self) -> Option<&str> {
+        match self {
+            Self::Refused { code, .. } => Some(code),
+            _ => None,
+        }
+    }
+}
+
+/// `DisplayErrorContext` ends with the whole `Debug` text in parentheses: useful in a log, not in a condition, and it
+/// holds request ids that would make every message different.
+fn without_debug(message: &str) -> String {
+    message.split(" (").next().unwrap_or(message).to_owned()
+}
+
+/// The kind of failure that an AWS error code stands for.
+///
+/// ThrottlingException, AccessDeniedException and expired sessions are not modelled per operation, so this goes by
+/// code. `LimitExceededException` is a hard quota in ECR, although the SDK counts it as throttling.
+fn class_of(operation: &str, code: &str, status: u16) -> Class {
+    let about_a_policy = matches!(
+        operation,
+        "ecr:PutLifecyclePolicy" | "ecr:SetRepositoryPolicy" | "ecr:DeleteLifecyclePolicy" | "ecr:DeleteRepositoryPolicy"
+    );
+    match code {
+        "AccessDeniedException" | "AccessDenied" | "KmsException" => Class::AccessDenied,
+        "ExpiredTokenException" | "ExpiredToken" | "InvalidSignatureException" | "SignatureDoesNotMatch"
+        | "UnrecognizedClientException" | "InvalidClientTokenId" | "MissingAuthenticationTokenException"
+        | "MissingAuthenticationToken" | "IncompleteSignature" | "InvalidAccessKeyId" | "OptInRequired" => {
+            Class::AuthenticationFailed
+        }
+        "ThrottlingException" | "Throttling" | "RequestLimitExceeded" | "TooManyRequestsException" | "RequestThrottled"
+        | "SlowDown" => Class::RateLimited,
+        "LimitExceededException" => Class::QuotaExceeded,
+        "ImageTagAlreadyExistsException" => Class::TagImmutable,
+        "InvalidParameterException" | "ValidationException" if about_a_policy => Class::PolicyRejected,
+        "InvalidParameterException" | "ValidationException" | "InvalidTagParameterException" | "TooManyTagsException" => {
+            Class::InvalidSpec
+        }
+        // Somebody deleted the repository between two calls: the next run creates it again.
+        "RepositoryNotFoundException" | "ServerException" | "InternalFailure" | "ServiceUnavailable" => {
+            Class::RegistryUnavailable
+        }
+        _ if status == 429 => Class::RateLimited,
+        _ if status >= 500 => Class::RegistryUnavailable,
+        _ => Class::Internal,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_known_code_has_its_class() {
+        let table = [
+            ("ecr:CreateRepository", "AccessDeniedException", 400, Class::AccessDenied),
+            ("ecr:CreateRepository", "ThrottlingException", 400, Class::RateLimited),
+            ("ecr:CreateRepository", "LimitExceededException", 400, Class::QuotaExceeded),
+            ("ecr:CreateRepository", "InvalidParameterException", 400, Class::InvalidSpec),
+            ("ecr:CreateRepository", "TooManyTagsException", 400, Class::InvalidSpec),
+            ("ecr:PutLifecyclePolicy", "InvalidParameterException", 400, Class::PolicyRejected),
+            ("ecr:PutLifecyclePolicy", "ValidationException", 400, Class::PolicyRejected),
+            ("ecr:SetRepositoryPolicy", "InvalidParameterException", 400, Class::PolicyRejected),
+            ("ecr:DescribeImages", "ExpiredTokenException", 400, Class::AuthenticationFailed),
+            ("ecr:DescribeImages", "UnrecognizedClientException", 400, Class::AuthenticationFailed),
+            ("ecr:DescribeImages", "RepositoryNotFoundException", 400, Class::RegistryUnavailable),
+            ("ecr:DescribeImages", "ServerException", 500, Class::RegistryUnavailable),
+            ("ecr:DescribeImages", "Whatever", 503, Class::RegistryUnavailable),
+            ("ecr:DescribeImages", "Whatever", 429, Class::RateLimited),
+            ("ecr:DescribeImages", "Whatever", 400, Class::Internal),
+        ];
+        for (operation, code, status, class) in table {
+            assert_eq!(class_of(operation, code, status), class, "{operation} {code} {status}");
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! Tag -> digest and layer presence, never by pulling.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use aws_sdk_ecr::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_ecr::types::{ImageIdentifier, LayerAvailability};
+
+use super::error::Error;
+use super::registry::Registry;
+use crate::registry::{Digest, Tag};
+
+/// Most image ids or layer digests that ECR takes in one call.
+const BATCH: usize = 100;
+/// Largest page of ListImages.
+const PAGE: i32 = 1000;
+
+/// What a repository holds of the tags that were asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Images {
+    /// Wanted tags that are there.
+    pub tags: BTreeMap<Tag, Digest>,
+    /// Manifests known to be there, tagged or not: complete only when the listing fitted on one page, but never wrong.
+    pub manifests: HashSet<Digest>,
+}
+
+/// The answer to one batch of DescribeImages.
+enum Described {
+    All(Vec<(Tag, Digest)>),
+    /// DescribeImages has no list of failures: one missing id fails the whole call.
+    OneIsMissing,
+}
+
+fn parse_digest(text: Option<&str>) -> Option<Digest> {
+    // A digest that we cannot read is no digest that we could want: the tag then counts as missing.
+    text.and_then(|text| text.parse().ok())
+}
+
+impl Registry {
+    /// The digests of these tags.
+    ///
+    /// Costs one DescribeImages per 100 tags when all are there. When one is missing, one ListImages page tells the
+    /// rest; only if the repository holds more than a page is the batch halved instead, so that the cost goes by what
+    /// is wanted and not by what the repository holds.
+    ///
+    /// # Errors
+    /// As AWS answers.
+    pub async fn images(&self, name: &str, wanted: &BTreeSet<Tag>) -> Result<Images, Error> {
+        let mut images = Images::default();
+        let wanted: Vec<&Tag> = wanted.iter().collect();
+        let mut batches: Vec<&[&Tag]> = wanted.chunks(BATCH).rev().collect();
+        let mut listed = false;
+        while let Some(batch) = batches.pop() {
+            if let Described::All(found) = self.describe(name, batch).await? {
+                for (tag, digest) in found {
+                    images.manifests.insert(digest.clone());
+                    images.tags.insert(tag, digest);
+                }
+                continue;
+            }
+            if !listed {
+                listed = true;
+                if self.list_first_page(name, &wanted, &mut images).await? {
+                    return Ok(images);
+                }
+            }
+            // Half by half; a single missing tag ends here.
+            if batch.len() > 1 {
+                let (left, right) = batch.split_at(batch.len() / 2);
+                batches.push(right);
+                batches.push(left);
+            }
+        }
+        Ok(images)
+    }
+
+    async fn describe(&self, name: &str, tags: &[&Tag]) -> Result<Described, Error> {
+        let ids = tags.iter().map(|tag| ImageIdentifier::builder().image_tag(tag.as_str()).build()).collect();
+        let result = self
+            .client
+            .describe_images()
+            .registry_id(&self.account)
+            .repository_name(name)
+            .set_image_ids(Some(ids))
+            .send()
+            .await;
+        let answer = match result {
+            Ok(answer) => answer,
+            Err(SdkError::ServiceError(error)) if error.err().code() == Some("ImageNotFoundException") => {
+                return Ok(Described::OneIsMissing);
+            }
+            Err(error) => return Err(Error::from_sdk("ecr:DescribeImages", name, &error)),
+        };
+        // An answer carries all tags of an image, asked for or not.
+        let asked: BTreeSet<&str> = tags.iter().map(|tag| tag.as_str()).collect();
+        let mut found = Vec::new();
+        for image in answer.image_details() {
+            let Some(digest) = parse_digest(image.image_digest()) else { continue };
+            for tag in image.image_tags() {
+                if asked.contains(tag.as_str())
+                    && let Ok(tag) = tag.parse()
+                {
+                    found.push((tag, digest.clone()));
+                }
+            }
+        }
+        Ok(Described::All(found))
+    }
+
+    /// Whether the page was the whole listing.
+    async fn list_first_page(&self, name: &str, wanted: &[&Tag], images: &mut Images) -> Result<bool, Error> {
+        let answer = self
+            .client
+            .list_images()
+            .registry_id(&self.account)
+            .repository_name(name)
+            .max_results(PAGE)
+            .send()
+            .await
+            .map_err(|error| Error::from_sdk("ecr:ListImages", name, &error))?;
+        let wanted: BTreeSet<&str> = wanted.iter().map(|tag| tag.as_str()).collect();
+        for id in answer.image_ids() {
+            let Some(digest) = parse_digest(id.image_digest()) else { continue };
+            if let Some(tag) = id.image_tag()
+                && wanted.contains(tag)
+                && let Ok(tag) = tag.parse()
+            {
+                images.tags.insert(tag, digest.clone());
+            }
+            images.manifests.insert(digest);
+        }
+        Ok(answer.next_token().is_none())
+    }
+
+    /// Which of these blobs the repository does not have. Only AVAILABLE counts as there.
+    ///
+    /// # Errors
+    /// As AWS answers.
+    pub async fn missing_blobs(&self, name: &str, digests: &BTreeSet<Digest>) -> Result<BTreeSet<Digest>, Error> {
+        let mut missing = digests.clone();
+        let all: Vec<&Digest> = digests.iter().collect();
+        for batch in all.chunks(BATCH) {
+            let answer = self
+                .client
+                .batch_check_layer_availability()
+                .registry_id(&self.account)
+                .repository_name(name)
+                .set_layer_digests(Some(batch.iter().map(ToString::to_string).collect()))
+                .send()
+                .await
+                .map_err(|error| Error::from_sdk("ecr:BatchCheckLayerAvailability", name, &error))?;
+            for layer in answer.layers() {
+                if layer.layer_availability() == Some(&LayerAvailability::Available)
+                    && let Some(digest) = parse_digest(layer.layer_digest())
+                {
+                    missing.remove(&digest);
+                }
+            }
+        }
+        Ok(missing)
+    }
+}

@@ -1,0 +1,22 @@
+//! The control plane of Amazon ECR: repositories, policies, resource tags, tag -> digest, tokens.
+//!
+//! Nothing here looks like a pull: the inventory comes from DescribeImages and ListImages, since BatchGetImage and
+//! manifest GETs move `lastRecordedPullTime` and so defeat lifecycle rules (aws/containers-roadmap#2390).
+
+mod error;
+mod images;
+mod limits;
+mod owner;
+pub mod policy;
+mod registry;
+mod repository;
+mod session;
+mod token;
+
+pub use error::Error;
+pub use images::Images;
+pub use limits::{Limiter, Limits};
+pub use owner::{CREATED_TAG, OWNER_TAG, Owner};
+pub use registry::Registry;
+pub use repository::{Mutability, Repository};
+pub use session::{Options, Place, Session};

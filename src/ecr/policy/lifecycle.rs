@@ -1,0 +1,169 @@
+//! Lifecycle policies: `{"rules": [{"rulePriority", "description", "selection", "action"}]}`.
+
+use serde_json::Value;
+
+use super::{sorted, type_name};
+use crate::api::v1alpha1::Policy;
+use crate::api::v1alpha1::validation::Violation;
+
+/// What AWS would refuse, with its path. Values are not listed here: AWS adds some.
+pub(super) fn check(policy: &Policy) -> Vec<Violation> {
+    let mut violations = Vec::new();
+    let mut wrong = |path: String, message: String| violations.push(Violation::new(format!("lifecyclePolicy.{path}"), message));
+    let Some(rules) = policy.get("rules").and_then(Value::as_array) else {
+        wrong("rules".to_owned(), "is not a list: write rules: [{rulePriority: 1, selection: {...}, action: {...}}]".to_owned());
+        return violations;
+    };
+    if rules.len() > 50 {
+        wrong("rules".to_owned(), format!("{} rules: ECR takes at most 50", rules.len()));
+    }
+    let mut priorities = std::collections::BTreeMap::new();
+    for (index, rule) in rules.iter().enumerate() {
+        let Some(rule) = rule.as_object() else {
+            wrong(format!("rules[{index}]"), format!("is {}, not an object", type_name(rule)));
+            continue;
+        };
+        match rule.get("rulePriority").map(Value::as_u64) {
+            None => wrong(format!("rules[{index}].rulePriority"), "is missing: write a whole number, lowest first".to_owned()),
+            Some(None | Some(0)) => {
+                wrong(format!("rules[{index}].rulePriority"), "is not a whole number of at least 1".to_owned());
+            }
+            Some(Some(priority)) => {
+                if let Some(other) = priorities.insert(priority, index) {
+                    wrong(
+                        format!("rules[{index}].rulePriority"),
+                        format!("{priority} is taken by rules[{other}]: each rule needs its own"),
+                    );
+                }
+            }
+        }
+        match rule.get("selection").map(Value::as_object) {
+            None => wrong(format!("rules[{index}].selection"), "is missing".to_owned()),
+            Some(None) => wrong(format!("rules[{index}].selection"), "is not an object".to_owned()),
+            Some(Some(selection)) => {
+                for key in ["tagStatus", "countType"] {
+                    if !selection.get(key).is_some_and(Value::is_string) {
+                        wrong(format!("rules[{index}].selection.{key}"), "is missing or not a string".to_owned());
+                    }
+                }
+                if !selection.get("countNumber").is_some_and(|n| n.as_u64().is_some_and(|n| n >= 1)) {
+                    wrong(
+                        format!("rules[{index}].selection.countNumber"),
+                        "is missing or not a whole number of at least 1".to_owned(),
+                    );
+                }
+            }
+        }
+        if !rule.get("action").and_then(|action| action.get("type")).is_some_and(Value::is_string) {
+            wrong(format!("rules[{index}].action.type"), "is missing or not a string: write expire".to_owned());
+        }
+    }
+    violations
+}
+
+/// Rules by priority, tag lists in order, empty lists gone, the default storage class left out.
+pub(super) fn canonical(policy: &Policy) -> Value {
+    let mut policy = policy.clone();
+    if let Some(Value::Array(rules)) = policy.get_mut("rules") {
+        for rule in rules.iter_mut() {
+            let Some(selection) = rule.get_mut("selection").and_then(Value::as_object_mut) else { continue };
+            for key in ["tagPatternList", "tagPrefixList"] {
+                match selection.remove(key) {
+                    Some(Value::Array(list)) if !list.is_empty() => {
+                        selection.insert(key.to_owned(), Value::Array(sorted(list)));
+                    }
+                    Some(Value::Array(_) | Value::Null) | None => {}
+                    Some(other) => {
+                        selection.insert(key.to_owned(), other);
+                    }
+                }
+            }
+            if selection.get("storageClass").and_then(Value::as_str) == Some("standard") {
+                selection.remove("storageClass");
+            }
+        }
+        rules.sort_by_key(|rule| rule.get("rulePriority").and_then(Value::as_i64).unwrap_or(i64::MAX));
+    }
+    Value::Object(policy)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::{Kind, Wanted, means_the_same};
+    use super::*;
+
+    fn policy(value: Value) -> Policy {
+        value.as_object().expect("object").clone()
+    }
+
+    fn rule(priority: u32, change: impl FnOnce(&mut Value)) -> Value {
+        let mut rule = json!({
+            "rulePriority": priority,
+            "selection": {"tagStatus": "tagged", "tagPatternList": ["v*", "1.*"], "countType": "imageCountMoreThan", "countNumber": 10},
+            "action": {"type": "expire"}
+        });
+        change(&mut rule);
+        rule
+    }
+
+    #[test]
+    fn what_ecr_rewrites_is_equal() {
+        let wanted = policy(json!({"rules": [rule(2, |_| {}), rule(1, |_| {})]}));
+        let live = json!({"rules": [
+            rule(1, |r| {
+                r["selection"]["tagPatternList"] = json!(["1.*", "v*"]);
+                r["selection"]["tagPrefixList"] = json!([]);
+            }),
+            rule(2, |r| r["selection"]["storageClass"] = json!("standard")),
+        ]});
+        assert!(means_the_same(Kind::Lifecycle, &wanted, &live.to_string()));
+    }
+
+    #[test]
+    fn every_real_change_is_seen() {
+        let wanted = policy(json!({"rules": [rule(1, |_| {})]}));
+        let changes: [fn(&mut Value); 7] = [
+            |r| r["selection"]["tagPatternList"] = json!(["v*"]),
+            |r| r["selection"]["countNumber"] = json!(11),
+            |r| r["selection"]["countType"] = json!("sinceImagePushed"),
+            |r| r["description"] = json!("new"),
+            |r| r["selection"]["storageClass"] = json!("archive"),
+            |r| r["action"] = json!({"type": "transition", "targetStorageClass": "archive"}),
+            |r| r["unknown"] = json!(true),
+        ];
+        for (index, change) in changes.into_iter().enumerate() {
+            let live = json!({"rules": [rule(1, change)]});
+            assert!(!means_the_same(Kind::Lifecycle, &wanted, &live.to_string()), "change {index}");
+        }
+        assert!(!means_the_same(Kind::Lifecycle, &wanted, "not json"));
+    }
+
+    #[test]
+    fn absent_empty_and_given_are_three_things() {
+        assert_eq!(Wanted::read(Kind::Lifecycle, None), Ok(Wanted::Unmanaged));
+        assert_eq!(Wanted::read(Kind::Lifecycle, Some(&policy(json!({"rules": []})))), Ok(Wanted::None));
+        let given = policy(json!({"rules": [rule(1, |_| {})]}));
+        assert_eq!(Wanted::read(Kind::Lifecycle, Some(&given)), Ok(Wanted::Document(given.clone())));
+        assert!(Wanted::read(Kind::Lifecycle, Some(&policy(json!({"Rules": []})))).is_err());
+    }
+
+    #[test]
+    fn each_fault_is_named_by_its_path() {
+        let bad = policy(json!({"rules": [
+            {"selection": {"tagStatus": "any", "countType": "imageCountMoreThan", "countNumber": 0}, "action": {"type": "expire"}},
+            rule(3, |r| r["action"] = json!({})),
+            rule(3, |_| {}),
+            "text"
+        ]}));
+        let paths: Vec<_> = Wanted::read(Kind::Lifecycle, Some(&bad)).unwrap_err().into_iter().map(|v| v.path).collect();
+        assert_eq!(paths, [
+            "lifecyclePolicy.rules[0].rulePriority",
+            "lifecyclePolicy.rules[0].selection.countNumber",
+            "lifecyclePolicy.rules[1].action.type",
+            "lifecyclePolicy.rules[2].rulePriority",
+            "lifecyclePolicy.rules[3]",
+        ]);
+    }
+}

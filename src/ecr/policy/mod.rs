@@ -1,0 +1,132 @@
+//! Lifecycle and permission policies compared by meaning.
+//!
+//! ECR stores a policy in its own order: lifecycle rules sorted by priority, principals re-shuffled at every read, an
+//! account id rewritten to its root ARN (hashicorp/terraform-provider-aws#22639, #19365, #36012). Comparing text would
+//! write for ever (crossplane-contrib/provider-aws#700); normalising too much would hide a change
+//! (hashicorp/terraform-provider-aws#35184). So: unknown keys are kept, and only what AWS is known to rewrite is equal.
+
+mod lifecycle;
+mod permission;
+
+use serde_json::Value;
+
+use crate::api::v1alpha1::Policy;
+use crate::api::v1alpha1::validation::Violation;
+
+/// Which of the two policies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// Which images ECR expires or archives.
+    Lifecycle,
+    /// Who may pull and push.
+    Permission,
+}
+
+impl Kind {
+    /// The field of the spec.
+    #[must_use]
+    pub const fn field(self) -> &'static str {
+        match self {
+            Self::Lifecycle => "lifecyclePolicy",
+            Self::Permission => "permissionPolicy",
+        }
+    }
+
+    /// The list whose emptiness means "remove".
+    const fn list(self) -> &'static str {
+        match self {
+            Self::Lifecycle => "rules",
+            Self::Permission => "Statement",
+        }
+    }
+
+    /// Longest text that ECR stores.
+    const fn max_length(self) -> usize {
+        match self {
+            Self::Lifecycle => 30_720,
+            Self::Permission => 10_240,
+        }
+    }
+}
+
+/// What a spec says about one policy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// Nothing: whatever is there stays.
+    Unmanaged,
+    /// There shall be none.
+    None,
+    /// This one.
+    Document(Policy),
+}
+
+impl Wanted {
+    /// Reads the field of a spec.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the document, each with its path.
+    pub fn read(kind: Kind, policy: Option<&Policy>) -> Result<Self, Vec<Violation>> {
+        let Some(policy) = policy else { return Ok(Self::Unmanaged) };
+        let list = kind.list();
+        match policy.get(list) {
+            None => {
+                return Err(vec![Violation::new(
+                    kind.field(),
+                    format!("has no {list}: write {list}: [...]; {list}: [] removes the policy; leave {} out to leave it unmanaged", kind.field()),
+                )]);
+            }
+            Some(Value::Array(entries)) if entries.is_empty() => return Ok(Self::None),
+            Some(_) => {}
+        }
+        let mut violations = match kind {
+            Kind::Lifecycle => lifecycle::check(policy),
+            Kind::Permission => permission::check(policy),
+        };
+        let length = text(policy).len();
+        if length > kind.max_length() {
+            violations.push(Violation::new(
+                kind.field(),
+                format!("{length} characters as JSON: ECR takes at most {}", kind.max_length()),
+            ));
+        }
+        if violations.is_empty() { Ok(Self::Document(policy.clone())) } else { Err(violations) }
+    }
+}
+
+/// The document as it is sent to ECR.
+#[must_use]
+pub fn text(policy: &Policy) -> String {
+    Value::Object(policy.clone()).to_string()
+}
+
+/// Whether `live`, as ECR returned it, means the same as `wanted`. A text that is no JSON object never does.
+#[must_use]
+pub fn means_the_same(kind: Kind, wanted: &Policy, live: &str) -> bool {
+    let Ok(Value::Object(live)) = serde_json::from_str(live) else { return false };
+    canonical(kind, wanted) == canonical(kind, &live)
+}
+
+fn canonical(kind: Kind, policy: &Policy) -> Value {
+    match kind {
+        Kind::Lifecycle => lifecycle::canonical(policy),
+        Kind::Permission => permission::canonical(policy),
+    }
+}
+
+/// Sorts values by their JSON text.
+fn sorted(mut values: Vec<Value>) -> Vec<Value> {
+    values.sort_by_cached_key(Value::to_string);
+    values
+}
+
+/// A JSON type's name, for messages.
+fn type_name(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
+}

@@ -1,0 +1,226 @@
+//! The control plane of one (account, region).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use aws_sdk_ecr::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_ecr::types::Tag;
+
+use super::error::Error;
+use super::limits::Limits;
+use super::repository::Repository;
+use super::token::Token;
+use crate::registry::{self, Endpoint, Transport};
+
+/// Calls to ECR in one account and region. Shared by all resources that live there.
+#[derive(Debug)]
+pub struct Registry {
+    /// The account.
+    pub account: String,
+    /// The region.
+    pub region: String,
+    /// What ECR lets this account and region do per second.
+    pub limits: Limits,
+    pub(super) client: aws_sdk_ecr::Client,
+    transport: Transport,
+    token: Arc<Token>,
+}
+
+/// What an ECR error of "there is none" means.
+fn none_if<T, E>(
+    result: Result<T, SdkError<E, aws_sdk_ecr::config::http::HttpResponse>>,
+    code: &str,
+    operation: &'static str,
+    thing: &str,
+) -> Result<Option<T>, Error>
+where
+    E: ProvideErrorMetadata + std::error::Error + 'static,
+{
+    match result {
+        Ok(answer) => Ok(Some(answer)),
+        Err(SdkError::ServiceError(error)) if error.err().code() == Some(code) => Ok(None),
+        Err(error) => Err(Error::from_sdk(operation, thing, &error)),
+    }
+}
+
+fn to_sdk_tags(operation: &'static str, thing: &str, tags: &BTreeMap<String, String>) -> Result<Vec<Tag>, Error> {
+    tags.iter()
+        .map(|(key, value)| Tag::builder().key(key).value(value).build())
+        .collect::<Result<_, _>>()
+        .map_err(|_| Error::Incomplete { operation, thing: thing.to_owned(), field: "tags" })
+}
+
+impl Registry {
+    pub(super) fn new(
+        account: String,
+        region: String,
+        client: aws_sdk_ecr::Client,
+        transport: Transport,
+        put_image_rate: u32,
+    ) -> Self {
+        let token = Arc::new(Token::new(client.clone(), account.clone(), region.clone()));
+        Self { account, region, limits: Limits::new(put_image_rate), client, transport, token }
+    }
+
+    /// A client for the data plane (`/v2/`) of the registry that `repository` lives in.
+    ///
+    /// # Errors
+    /// When no authorization token is to be had.
+    pub async fn data_plane(&self, repository: &Repository) -> Result<registry::Client, Error> {
+        let endpoint = Endpoint { scheme: self.token.scheme().await?, host: repository.host().to_owned() };
+        let mut options = registry::Options::default();
+        options.preemptive_basic = true;
+        Ok(registry::Client::new(self.transport.clone(), endpoint, self.token.clone(), options)?)
+    }
+
+    /// The repository, if it exists.
+    ///
+    /// # Errors
+    /// As AWS answers.
+    pub async fn repository(&self, name: &str) -> Result<Option<Repository>, Error> {
+        const OPERATION: &str = "ecr:DescribeRepositories";
+        let result =
+            self.client.describe_repositories().registry_id(&self.account).repository_names(name).send().await;
+        let Some(answer) = none_if(result, "RepositoryNotFoundException", OPERATION, name)? else { return Ok(None) };
+        answer.repositories().first().map(|described| Repository::from_described(OPERATION, described)).transpose()
+    }
+
+    /// Creates the repository with its resource tags, in one call. `None` if it already exists.
+    ///
+    /// # Errors
+    /// As AWS answers. Tags need `ecr:TagResource` besides `ecr:CreateRepository`.
+    pub async fn create_repository(
+        &self,
+        name: &str,
+        tags: &BTreeMap<String, String>,
+    ) -> Result<Option<Repository>, Error> {
+        const OPERATION: &str = "ecr:CreateRepository";
+        let result = self
+            .client
+            .create_repository()
+            .registry_id(&self.account)
+            .repository_name(name)
+            .set_tags(Some(to_sdk_tags(OPERATION, name, tags)?))
+            .send()
+            .await;
+        let Some(answer) = none_if(result, "RepositoryAlreadyExistsException", OPERATION, name)? else {
+            return Ok(None);
+        };
+        let described = answer.repository().ok_or_else(|| Error::Incomplete {
+            operation: OPERATION,
+            thing: name.to_owned(),
+            field: "repository",
+        })?;
+        Repository::from_described(OPERATION, described).map(Some)
+    }
+
+    /// The resource tags of a repository, AWS's own (`aws:…`) left out.
+    ///
+    /// # Errors
+    /// As AWS answers.
+    pub async fn resource_tags(&self, repository: &Repository) -> Result<BTreeMap<String, String>, Error> {
+        const OPERATION: &str = "ecr:ListTagsForResource";
+        let answer = self
+            .client
+            .list_tags_for_resource()
+            .resource_arn(&repository.arn)
+            .send()
+            .await
+            .map_err(|error| Error::from_sdk(OPERATION, &repository.name, &error))?;
+        Ok(answer
+            .tags()
+            .iter()
+            .filter(|tag| !tag.key().starts_with("aws:"))
+            .map(|tag| (tag.key().to_owned(), tag.value().to_owned()))
+            .collect())
+    }
+
+    /// Sets these resource tags; keys that are not named stay.
+    ///
+    /// # Errors
+    /// As AWS answers.
+    pub async fn tag_resource(&self, repository: &Repository, tags: &BTreeMap<String, String>) -> Result<(), Error> {
+        const OPERATION: &str = "ecr:TagResource";
+        self.client
+            .tag_resource()
+            .resource_arn(&repository.arn)
+            .set_tags(Some(to_sdk_tags(OPERATION, &repository.name, tags)?))
+            .send()
+            .await
+            .map(drop)
+            .map_err(|error| Error::from_sdk(OPERATION, &repository.name, &error))
+    }
+
+    /// The lifecycle policy's text, if there is one.
+    ///
+    /// # Errors
+    /// As AWS answers.
+    pub async fn lifecycle_policy(&self, name: &str) -> Result<Option<String>, Error> {
+        const OPERATION: &str = "ecr:GetLifecyclePolicy";
+        let result = self.client.get_lifecycle_policy().registry_id(&self.account).repository_name(name).send().await;
+        let answer = none_if(result, "LifecyclePolicyNotFoundException", OPERATION, name)?;
+        Ok(answer.and_then(|answer| answer.lifecycle_policy_text().map(str::to_owned)))
+    }
+
+    /// Replaces the lifecycle policy.
+    ///
+    /// # Errors
+    /// As AWS answers; a text that AWS does not like has class `PolicyRejected`.
+    pub async fn put_lifecycle_policy(&self, name: &str, text: &str) -> Result<(), Error> {
+        self.client
+            .put_lifecycle_policy()
+            .registry_id(&self.account)
+            .repository_name(name)
+            .lifecycle_policy_text(text)
+            .send()
+            .await
+            .map(drop)
+            .map_err(|error| Error::from_sdk("ecr:PutLifecyclePolicy", name, &error))
+    }
+
+    /// Removes the lifecycle policy; none there is success.
+    ///
+    /// # Errors
+    /// As AWS answers.
+    pub async fn delete_lifecycle_policy(&self, name: &str) -> Result<(), Error> {
+        let result = self.client.delete_lifecycle_policy().registry_id(&self.account).repository_name(name).send().await;
+        none_if(result, "LifecyclePolicyNotFoundException", "ecr:DeleteLifecyclePolicy", name).map(drop)
+    }
+
+    /// The repository policy's text, if there is one.
+    ///
+    /// # Errors
+    /// As AWS answers.
+    pub async fn permission_policy(&self, name: &str) -> Result<Option<String>, Error> {
+        const OPERATION: &str = "ecr:GetRepositoryPolicy";
+        let result = self.client.get_repository_policy().registry_id(&self.account).repository_name(name).send().await;
+        let answer = none_if(result, "RepositoryPolicyNotFoundException", OPERATION, name)?;
+        Ok(answer.and_then(|answer| answer.policy_text().map(str::to_owned)))
+    }
+
+    /// Replaces the repository policy.
+    ///
+    /// # Errors
+    /// As AWS answers; a text that AWS does not like has class `PolicyRejected`.
+    pub async fn set_permission_policy(&self, name: &str, text: &str) -> Result<(), Error> {
+        self.client
+            .set_repository_policy()
+            .registry_id(&self.account)
+            .repository_name(name)
+            .policy_text(text)
+            .send()
+            .await
+            .map(drop)
+            .map_err(|error| Error::from_sdk("ecr:SetRepositoryPolicy", name, &error))
+    }
+
+    /// Removes the repository policy; none there is success.
+    ///
+    /// # Errors
+    /// As AWS answers.
+    pub async fn delete_permission_policy(&self, name: &str) -> Result<(), Error> {
+        let result =
+            self.client.delete_repository_policy().registry_id(&self.account).repository_name(name).send().await;
+        none_if(result, "RepositoryPolicyNotFoundException", "ecr:DeleteRepositoryPolicy", name).map(drop)
+    }
+}

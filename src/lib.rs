@@ -1,0 +1,37 @@
+//! `ecr-sync`: creates Amazon ECR repositories, keeps their policies, and copies images into them.
+//!
+//! The flow, the same for the controller and for the command line (module [`sync`]):
+//!
+//! ```text
+//! resolve   spec  -> Desired     which source tags are wanted now, with digests
+//! observe   spec  -> Observed    what ECR has; never by pulling
+//! plan      Desired x Observed -> Plan
+//! apply     Plan  -> Outcomes
+//! report    Outcomes -> status, events, metrics, or the summary on a terminal
+//! ```
+//!
+//! Modules; each depends only on those above it:
+//!
+//! - [`class`]: what kind of failure an error is
+//! - [`api`]: the resource `EcrRepositorySync`
+//! - [`registry`]: OCI distribution client; knows nothing of ECR or Kubernetes
+//! - [`ecr`]: the control plane of ECR
+//! - [`sync`]: the engine
+//! - [`credentials`]: Secret or docker config -> registry credential
+//! - [`inventory`]: reads desired state from files
+//! - [`telemetry`]: logs and metrics
+//! - [`controller`]: streams, reconcile, jobs, status, events
+//! - [`operator`]: wiring and life cycle of the controller process
+//! - [`cli`]: arguments, one file per subcommand
+
+pub mod api;
+pub mod class;
+pub mod cli;
+pub mod controller;
+pub mod credentials;
+pub mod ecr;
+pub mod inventory;
+pub mod operator;
+pub mod registry;
+pub mod sync;
+pub mod telemetry;

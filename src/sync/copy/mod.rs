@@ -1,0 +1,223 @@
+//! Copies images: manifests byte for byte, children by digest before their index, the tag last.
+//!
+//! ```text
+//! orders (tag, digest) -> graphs (manifests from the source) -> missing blobs (asked of ECR in batches)
+//!   -> each missing blob moved once, whatever number of tags and platforms want it
+//!   -> per tag: when its blobs are there, its manifests, then the tag
+//! ```
+//! Stopping at any point leaves at worst blobs and untagged manifests, which the next run finds and uses.
+
+mod blobs;
+mod graph;
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use futures::{StreamExt, stream};
+use tokio::sync::Mutex;
+
+use self::blobs::Transfers;
+use self::graph::Graph;
+use super::{DesiredImage, Failure};
+use crate::class::Class;
+use crate::ecr::{self, Repository};
+use crate::registry::{Client, Digest, Manifest, Tag, TagOrDigest};
+
+/// Images whose manifests are read at the same time.
+const CONCURRENT_GRAPHS: usize = 8;
+/// Images whose manifests are in memory at the same time: a manifest may have 4 MiB.
+const WAVE: usize = 64;
+
+/// One tag to bring about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Order {
+    /// The tag in the target.
+    pub(super) tag: Tag,
+    /// The image, by the digest that the source gave.
+    pub(super) digest: Digest,
+}
+
+/// A source repository and a target repository.
+pub(super) struct Copy<'a> {
+    registry: &'a ecr::Registry,
+    source: &'a Client,
+    source_repository: &'a str,
+    target: Client,
+    target_repository: &'a str,
+    /// Manifests that the target is known to have.
+    known: Mutex<HashSet<Digest>>,
+}
+
+impl<'a> Copy<'a> {
+    /// Prepares a copy of `image` into `repository`; `known` manifests are there already.
+    ///
+    /// # Errors
+    /// When ECR gives no token.
+    pub(super) async fn new(
+        registry: &'a ecr::Registry,
+        repository: &'a Repository,
+        image: &'a DesiredImage,
+        known: HashSet<Digest>,
+    ) -> Result<Self, Failure> {
+        Ok(Self {
+            registry,
+            source: &image.source,
+            source_repository: &image.reference.repository,
+            target: registry.data_plane(repository).await?,
+            target_repository: &repository.name,
+            known: Mutex::new(known),
+        })
+    }
+
+    /// Carries out all orders; one that fails does not stop the others.
+    pub(super) async fn run(&self, orders: Vec<Order>) -> Vec<(Order, Result<(), Failure>)> {
+        // Tags on one digest share graph and blobs.
+        let mut by_digest: BTreeMap<Digest, Vec<Order>> = BTreeMap::new();
+        for order in orders {
+            by_digest.entry(order.digest.clone()).or_default().push(order);
+        }
+        let mut results = Vec::new();
+        let mut images: Vec<_> = by_digest.into_iter().collect();
+        while !images.is_empty() {
+            let rest = images.split_off(images.len().min(WAVE));
+            results.extend(self.wave(std::mem::replace(&mut images, rest)).await);
+        }
+        results
+    }
+
+    async fn wave(&self, images: Vec<(Digest, Vec<Order>)>) -> Vec<(Order, Result<(), Failure>)> {
+        let mut results = Vec::new();
+        let mut graphs = Vec::new();
+        let cache = graph::Cache::default();
+        let mut loading = stream::iter(images)
+            .map(|(digest, orders)| {
+                let cache = &cache;
+                async move {
+                    let graph = Graph::load(self.source, self.source_repository, &digest, cache).await;
+                    (orders, graph)
+                }
+            })
+            .buffer_unordered(CONCURRENT_GRAPHS);
+        while let Some((orders, graph)) = loading.next().await {
+            match graph {
+                Ok(graph) => graphs.push((orders, graph)),
+                Err(failure) => results.extend(orders.into_iter().map(|order| (order, Err(failure.clone())))),
+            }
+        }
+        let blobs: BTreeMap<_, _> =
+            graphs.iter().flat_map(|(_, graph)| graph.blobs.iter().map(|blob| (blob.digest.clone(), blob))).collect();
+        let transfers = match self.start_transfers(&blobs.into_values().collect::<Vec<_>>()).await {
+            Ok(transfers) => transfers,
+            Err(failure) => {
+                let orders = graphs.into_iter().flat_map(|(orders, _)| orders);
+                results.extend(orders.map(|order| (order, Err(failure.clone()))));
+                return results;
+            }
+        };
+        let mut finishing: stream::FuturesUnordered<_> =
+            graphs.iter().map(|(orders, graph)| self.finish(orders, graph, &transfers)).collect();
+        while let Some(finished) = finishing.next().await {
+            results.extend(finished);
+        }
+        results
+    }
+
+    /// Asks which of the blobs are missing and starts to move those.
+    async fn start_transfers(&self, blobs: &[&crate::registry::Descriptor]) -> Result<Transfers, Failure> {
+        let digests: BTreeSet<_> = blobs.iter().map(|blob| blob.digest.clone()).collect();
+        let missing = self.registry.missing_blobs(self.target_repository, &digests).await?;
+        let missing = blobs.iter().filter(|blob| missing.contains(&blob.digest)).map(|&blob| blob.clone());
+        Ok(Transfers::start(self.source, self.source_repository, &self.target, self.target_repository, missing))
+    }
+
+    /// Waits for the blobs of one image, then writes its manifests and its tags.
+    async fn finish(&self, orders: &[Order], graph: &Graph, transfers: &Transfers) -> Vec<(Order, Result<(), Failure>)> {
+        let mut result = match transfers.wait_for(&graph.blobs).await {
+            Ok(()) => self.put_children(graph, true).await,
+            Err(failure) => Err(failure),
+        };
+        let mut results = Vec::new();
+        for order in orders {
+            let mut tagged = match &result {
+                Ok(()) => self.put_tag(graph, &order.tag).await,
+                Err(failure) => Err(Put::Failed(failure.clone())),
+            };
+            if matches!(tagged, Err(Put::ContentMissing(_))) {
+                // ECR removes unreferenced layers at any time, and a listing may be older than a deletion: what was
+                // taken to be there is not. Bring everything once more, trusting nothing.
+                result = self.repair(graph).await;
+                tagged = match &result {
+                    Ok(()) => self.put_tag(graph, &order.tag).await,
+                    Err(failure) => Err(Put::Failed(failure.clone())),
+                };
+            }
+            results.push((order.clone(), tagged.map_err(Put::into_failure)));
+        }
+        results
+    }
+
+    async fn repair(&self, graph: &Graph) -> Result<(), Failure> {
+        let blobs: Vec<_> = graph.blobs.iter().collect();
+        self.start_transfers(&blobs).await?.wait_for(&graph.blobs).await?;
+        self.put_children(graph, false).await
+    }
+
+    /// Writes all manifests but the top one, by digest, deepest first.
+    async fn put_children(&self, graph: &Graph, trust_known: bool) -> Result<(), Failure> {
+        for child in graph.children() {
+            if trust_known && self.known.lock().await.contains(&child.digest) {
+                continue;
+            }
+            match self.put((&child.digest).into(), child).await {
+                Ok(()) => {
+                    self.known.lock().await.insert(child.digest.clone());
+                }
+                Err(Put::ContentMissing(failure)) if trust_known => {
+                    tracing::debug!(%failure, "a child lacks content: checked again");
+                    return Box::pin(self.repair(graph)).await;
+                }
+                Err(other) => return Err(other.into_failure()),
+            }
+        }
+        Ok(())
+    }
+
+    async fn put_tag(&self, graph: &Graph, tag: &Tag) -> Result<(), Put> {
+        match self.put(tag.into(), graph.top()).await {
+            // ECR refuses to write an immutable tag even when nothing changes (aws/containers-roadmap#2179): somebody
+            // wrote the same image since we looked, or our own PUT was answered too late.
+            Err(Put::Failed(failure)) if failure.class == Class::TagImmutable => {
+                let now = self.registry.images(self.target_repository, &BTreeSet::from([tag.clone()])).await;
+                match now {
+                    Ok(now) if now.tags.get(tag) == Some(&graph.top().digest) => Ok(()),
+                    _ => Err(Put::Failed(failure)),
+                }
+            }
+            other => other,
+        }
+    }
+
+    async fn put(&self, name: TagOrDigest, manifest: &Manifest) -> Result<(), Put> {
+        self.registry.limits.put_image.pass().await;
+        self.target.put_manifest(self.target_repository, name, manifest).await.map_err(|error| {
+            let missing = error.is_missing_content();
+            let failure = Failure::from(error).at_target();
+            if missing { Put::ContentMissing(failure) } else { Put::Failed(failure) }
+        })
+    }
+}
+
+/// Why a manifest was not accepted.
+enum Put {
+    /// The target lacks a blob or a child manifest.
+    ContentMissing(Failure),
+    /// Anything else.
+    Failed(Failure),
+}
+
+impl Put {
+    fn into_failure(self) -> Failure {
+        match self {
+            Self::ContentMissing(failure) | Self::Failed(failure) => failure,
+        }
+    }
+}

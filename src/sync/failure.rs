@@ -1,0 +1,85 @@
+//! Why something was not done.
+
+use std::time::Duration;
+
+use crate::api::v1alpha1::validation::Violation;
+use crate::class::Class;
+
+/// A failure as it is reported: its kind and a text that names the thing and what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// The kind.
+    pub class: Class,
+    /// The text. The same failure has the same text at every run: no durations, no request ids.
+    pub message: String,
+    /// How long the other side asked us to wait.
+    pub retry_after: Option<Duration>,
+}
+
+impl Failure {
+    /// A failure of `class`.
+    pub fn new(class: Class, message: impl Into<String>) -> Self {
+        Self { class, message: message.into(), retry_after: None }
+    }
+
+    /// The work is no longer wanted.
+    #[must_use]
+    pub fn cancelled() -> Self {
+        Self::new(Class::Cancelled, "stopped before it was done")
+    }
+
+    /// A spec that cannot be carried out.
+    #[must_use]
+    pub fn invalid(violations: &[Violation]) -> Self {
+        let text: Vec<_> = violations.iter().map(ToString::to_string).collect();
+        Self::new(Class::InvalidSpec, text.join("; "))
+    }
+
+    /// The same failure, where the target is what failed: a 404 there says nothing about the source.
+    #[must_use]
+    pub fn at_target(mut self) -> Self {
+        if matches!(self.class, Class::SourceNotFound | Class::SourceInvalid) {
+            self.class = Class::RegistryUnavailable;
+        }
+        self
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.class, self.message)
+    }
+}
+
+impl From<crate::ecr::Error> for Failure {
+    fn from(error: crate::ecr::Error) -> Self {
+        Self::new(error.class(), error.to_string())
+    }
+}
+
+impl From<crate::registry::Error> for Failure {
+    fn from(error: crate::registry::Error) -> Self {
+        Self { class: error.class(), message: with_causes(&error), retry_after: error.retry_after() }
+    }
+}
+
+impl From<crate::registry::ParseError> for Failure {
+    fn from(error: crate::registry::ParseError) -> Self {
+        Self::new(Class::InvalidSpec, error.to_string())
+    }
+}
+
+/// The error's text and those of its causes, each once.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,134 @@
+//! The engine: one pass over one repository, for the controller and for the command line alike.
+//!
+//! ```text
+//! resolve   spec  -> Desired     which source tags are wanted now, with digests      (reads the source)
+//! observe   spec  -> Observed    repository, policies, resource tags, tag -> digest  (reads ECR; never pulls)
+//! plan      Desired x Observed -> Plan, a list of actions                            (pure)
+//! apply     Plan  -> Outcomes    one outcome per action                              (writes ECR, copies)
+//! report    Outcomes -> Report   what status, events, metrics and the terminal show  (writes nothing)
+//! ```
+
+mod apply;
+mod copy;
+mod failure;
+mod observe;
+mod plan;
+mod report;
+mod resolve;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tokio_util::sync::CancellationToken;
+
+use crate::api::v1alpha1::EcrRepositorySyncSpec;
+use crate::ecr;
+use crate::registry::{Credential, Transport};
+
+pub use failure::Failure;
+pub use observe::{Observed, ObservedRepository};
+pub use plan::{Action, Plan, plan};
+pub use report::{ImageReport, Report, TagState};
+pub use resolve::{Desired, DesiredImage};
+
+/// On whose behalf a repository is synced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Claimant {
+    /// A resource of a cluster: the repository is marked as its own.
+    Resource(ecr::Owner),
+    /// A run from the command line: leaves no mark, and keeps off what an operator owns.
+    CommandLine,
+}
+
+/// One repository to sync.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// Name of the resource or of the entry in a file; the repository's name where the spec has none.
+    pub name: String,
+    /// What is wanted.
+    pub spec: EcrRepositorySyncSpec,
+    /// On whose behalf.
+    pub claimant: Claimant,
+    /// For reading the source, or why there is none: then the rest is still done.
+    pub credential: Result<Credential, Failure>,
+}
+
+impl Job {
+    /// The name of the ECR repository.
+    #[must_use]
+    pub fn repository_name(&self) -> &str {
+        self.spec.repository_name.as_deref().unwrap_or(&self.name)
+    }
+}
+
+/// Whether a pass writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Carries the plan out.
+    Apply,
+    /// Stops after the plan.
+    DryRun,
+}
+
+/// Tells whether the resource that an owner tag names still exists.
+#[async_trait]
+pub trait OwnerLookup: Send + Sync + std::fmt::Debug {
+    /// Whether `owner`, a resource of another name than the one asking, is known to be gone.
+    async fn is_gone(&self, owner: &ecr::Owner) -> bool;
+}
+
+/// What all passes of a process share.
+#[derive(Debug)]
+pub struct Engine {
+    aws: ecr::Session,
+    transport: Transport,
+    owners: Option<Arc<dyn OwnerLookup>>,
+}
+
+impl Engine {
+    /// An engine under one AWS identity. Without `owners` every owner is taken to be alive.
+    #[must_use]
+    pub fn new(aws: ecr::Session, transport: Transport, owners: Option<Arc<dyn OwnerLookup>>) -> Self {
+        Self { aws, transport, owners }
+    }
+
+    /// The registry that a spec means.
+    ///
+    /// # Errors
+    /// When account or region cannot be told.
+    pub async fn registry(&self, spec: &EcrRepositorySyncSpec) -> Result<Arc<ecr::Registry>, ecr::Error> {
+        let registry = spec.registry.as_ref();
+        self.aws
+            .registry(registry.and_then(|r| r.account_id.as_deref()), registry.and_then(|r| r.region.as_deref()))
+            .await
+    }
+
+    /// Fills in what a spec leaves out of account and region, as far as it is known.
+    #[must_use]
+    pub fn resolve_place(&self, place: &ecr::Place) -> ecr::Place {
+        self.aws.resolve_place(place)
+    }
+
+    /// One pass. Never fails as a whole: what went wrong is in the report. Ends early, with what was done so far, when
+    /// `stop` is cancelled; at no point does that leave a tag that cannot be pulled.
+    pub async fn sync(&self, job: &Job, mode: Mode, stop: &CancellationToken) -> Report {
+        let pass = self.pass(job, mode);
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => Report::failed(Failure::cancelled()),
+            report = pass => report.unwrap_or_else(Report::failed),
+        }
+    }
+
+    async fn pass(&self, job: &Job, mode: Mode) -> Result<Report, Failure> {
+        let desired = self.resolve(job).await?;
+        let registry = self.registry(&job.spec).await?;
+        let observed = self.observe(&registry, job, &desired).await?;
+        let plan = plan(&desired, &observed, &job.claimant)?;
+        let outcomes = match mode {
+            Mode::Apply => Some(self.apply(&registry, &desired, &observed, &plan).await),
+            Mode::DryRun => None,
+        };
+        Ok(Report::new(&desired, &observed, plan, outcomes))
+    }
+}

@@ -1,0 +1,7 @@
+//! Logs and metrics.
+
+mod log;
+mod metrics;
+
+pub use log::{Format, init};
+pub use metrics::Metrics;
