@@ -28,12 +28,19 @@ const API_DEADLINE: Duration = Duration::from_secs(15);
 /// A call to the API server that failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ApiError {
-    /// As the client says.
-    #[error(transparent)]
+    /// As the API server or the client says. kube's own text repeats the answer as debug output.
+    #[error("{}", brief(.0))]
     Kube(#[from] kube::Error),
     /// No answer in time.
     #[error("the API server did not answer within {} s", API_DEADLINE.as_secs())]
     Late,
+}
+
+fn brief(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => status.message.clone(),
+        other => other.to_string(),
+    }
 }
 
 /// Runs a call to the API server with a deadline.

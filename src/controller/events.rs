@@ -85,7 +85,7 @@ pub(super) async fn publish(context: &Context, object: &EcrRepositorySync, notes
     for note in notes {
         let event = Event {
             metadata: ObjectMeta {
-                generate_name: Some(format!("{}.", truncated(&object.name_any(), 200))),
+                generate_name: Some("ecr-sync-".to_owned()),
                 namespace: Some(namespace.clone()),
                 ..ObjectMeta::default()
             },

@@ -103,7 +103,7 @@ impl Jobs {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let stop = self.stop.child_token();
         self.lock().insert(uid.to_owned(), Entry { id, generation, stop: stop.clone(), report: None });
-        let span = tracing::info_span!("job", %object);
+        let span = tracing::info_span!(parent: None, "job", %object);
         let (pool, uid) = (self.clone(), uid.to_owned());
         self.tracker.spawn(
             async move {

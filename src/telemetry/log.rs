@@ -1,5 +1,7 @@
 //! Logs to standard error: text for people, JSON for machines.
 
+use std::io::IsTerminal;
+
 use tracing_subscriber::EnvFilter;
 
 /// How log lines look.
@@ -20,7 +22,10 @@ pub fn init(format: Format, level: &str) -> Result<(), String> {
     let level = if level.eq_ignore_ascii_case("warning") { "warn" } else { level };
     let filter = EnvFilter::try_new(level.to_ascii_lowercase())
         .map_err(|error| format!("{level:?} is neither a log level (error, warn, info, debug, trace) nor a filter: {error}"))?;
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     // A second start, in a test, keeps the first.
     let _already_started = match format {
         Format::Text => subscriber.try_init(),

@@ -22,8 +22,8 @@ pub fn crd() -> CustomResourceDefinition {
     crd
 }
 
-/// An optional field is absent or has a value. Were null a value, `has(self.field)` would be true for it in rules; as
-/// it is, the API server drops a null before it looks at the object.
+/// An optional field is absent or has a value: a null is refused. Were it allowed, `has(self.field)` would be true for it
+/// in rules, and appliers disagree on whether it means "remove".
 fn refuse_null(schema: &mut JSONSchemaProps) {
     schema.nullable = None;
     schema.properties.iter_mut().flat_map(|properties| properties.values_mut()).for_each(refuse_null);

@@ -1,0 +1,122 @@
+//! The shapes a document may have: a list of repositories, the same under `repositories:`, or manifests.
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::JSONSchemaProps as Schema;
+
+use super::manifest::{self, Object};
+use super::suggest::unknown_field;
+use super::tree::{Node, Source, Value};
+use super::{Entry, Problem, entry};
+
+/// Reads the documents of one file.
+#[derive(Debug)]
+pub(super) struct Reader<'s> {
+    source: &'s Source,
+    /// The schema of the resource's spec.
+    spec: &'s Schema,
+    /// The repositories found.
+    pub(super) entries: Vec<Entry>,
+    /// Everything that is wrong.
+    pub(super) problems: Vec<Problem>,
+    /// What was passed over, and why.
+    pub(super) skipped: Vec<Problem>,
+}
+
+impl<'s> Reader<'s> {
+    pub(super) fn new(source: &'s Source, spec: &'s Schema) -> Self {
+        Self { source, spec, entries: Vec::new(), problems: Vec::new(), skipped: Vec::new() }
+    }
+
+    /// Reads one document.
+    pub(super) fn document(&mut self, node: Node) {
+        match node.value {
+            Value::List(elements) => self.list(elements),
+            Value::Map(_) if manifest::is_object(&node.value) => self.object(node),
+            Value::Map(_) if node.value.get("repositories").is_some() => self.repositories(node),
+            Value::Map(_) if is_policy(&node.value) => {
+                self.skip(
+                    &node,
+                    "a policy document is skipped: name it under lifecyclePolicy or permissionPolicy of a repository",
+                );
+            }
+            _ => {
+                let hint = if node.value.get("name").is_some() {
+                    "a repository stands in a list: write - name: my-repository"
+                } else {
+                    "describes no repository: write a list (- name: my-repository), the same under repositories:, or \
+                     EcrRepositorySync manifests"
+                };
+                self.problems.push(self.source.problem(&node.defined, hint));
+            }
+        }
+    }
+
+    fn list(&mut self, elements: Vec<Node>) {
+        for node in elements {
+            if manifest::is_object(&node.value) {
+                self.object(node);
+                continue;
+            }
+            let draft = entry::read(self.source, node, self.spec, &mut self.problems);
+            self.entries.extend(draft.and_then(|draft| draft.check(self.source, &mut self.problems)));
+        }
+    }
+
+    /// Keys that start with `x-` hold anchors, as in Compose files.
+    fn repositories(&mut self, node: Node) {
+        let Value::Map(fields) = node.value else { return };
+        for (key, child) in fields {
+            match (key.value.as_str(), child.value) {
+                ("repositories", Value::List(elements)) => self.list(elements),
+                ("repositories", Value::Null) => {}
+                ("repositories", _) => {
+                    let message = "repositories must be a list: write - name: my-repository below it";
+                    self.problems.push(self.source.problem(&child.defined, message));
+                }
+                (other, _) if other.starts_with("x-") => {}
+                (other, _) => {
+                    self.problems.push(self.source.problem(&key.defined, unknown_field(other, &["repositories"])));
+                }
+            }
+        }
+    }
+
+    fn object(&mut self, node: Node) {
+        match manifest::object(self.source, &node, &mut self.problems) {
+            None => {}
+            Some(Object::Ours) => {
+                let draft = manifest::read(self.source, node, self.spec, &mut self.problems);
+                self.entries.extend(draft.and_then(|draft| draft.check(self.source, &mut self.problems)));
+            }
+            Some(Object::List) => self.items(node),
+            Some(Object::Other(what)) => {
+                self.skip(&node, &format!("{what} is skipped: only EcrRepositorySync is read"));
+            }
+        }
+    }
+
+    fn items(&mut self, node: Node) {
+        let Value::Map(fields) = node.value else { return };
+        for (key, child) in fields {
+            match (key.value.as_str(), child.value) {
+                ("items", Value::List(items)) => items.into_iter().for_each(|item| self.object(item)),
+                ("items", Value::Null) => {}
+                ("items", _) => {
+                    self.problems.push(self.source.problem(&child.defined, "items must be a list of manifests"));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn skip(&mut self, node: &Node, message: &str) {
+        self.skipped.push(self.source.problem(&node.referenced, message));
+    }
+}
+
+/// Whether this is a policy as AWS documents it: the older tool keeps default policies in files of their own.
+fn is_policy(value: &Value) -> bool {
+    let Value::Map(fields) = value else { return false };
+    let only = |names: &[&str]| fields.iter().all(|(key, _)| names.contains(&key.value.as_str()));
+    value.get("rules").is_some() && only(&["rules"])
+        || value.get("Statement").is_some() && only(&["Version", "Id", "Statement"])
+}

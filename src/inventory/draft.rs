@@ -1,0 +1,138 @@
+//! A repository as it was read: well-typed, its rules not yet checked.
+
+use serde_saphyr::Location;
+
+use super::tree::{Node, Source, Value};
+use super::{Entry, Problem};
+use crate::api::v1alpha1::validation::{Violation, validate};
+use crate::api::v1alpha1::{EcrRepositorySyncSpec, TagStrategy};
+use crate::ecr::policy::{Kind, Wanted};
+use crate::registry::Reference;
+
+/// What both forms of a file, entry and manifest, come to.
+#[derive(Debug)]
+pub(super) struct Draft {
+    /// Name of the entry or the resource.
+    pub(super) name: String,
+    /// Where that is written: `name` or `metadata.name`.
+    pub(super) name_field: &'static str,
+    /// The place of the name.
+    pub(super) named_at: Location,
+    /// The spec with the resource's field names, and the places of all fields.
+    pub(super) tree: Node,
+    /// The same as JSON.
+    pub(super) json: serde_json::Value,
+    /// What the user should know.
+    pub(super) notes: Vec<String>,
+    /// What is not carried out.
+    pub(super) unsupported: Option<String>,
+}
+
+impl Draft {
+    /// The entry, if it breaks no rule; `None` after a problem.
+    pub(super) fn check(self, source: &Source, problems: &mut Vec<Problem>) -> Option<Entry> {
+        let spec: EcrRepositorySyncSpec = match serde_json::from_value(self.json.clone()) {
+            Ok(spec) => spec,
+            // The schema comes from the type, so this would be a difference between the two.
+            Err(error) => {
+                problems.push(source.problem(&self.tree.referenced, error.to_string()));
+                return None;
+            }
+        };
+        let mut violations = validate(&self.name, &spec);
+        for (kind, policy) in [(Kind::Lifecycle, &spec.lifecycle_policy), (Kind::Permission, &spec.permission_policy)] {
+            violations.extend(Wanted::read(kind, policy.as_ref()).err().into_iter().flatten());
+        }
+        if !violations.is_empty() {
+            problems.extend(violations.iter().map(|violation| self.problem(source, violation)));
+            return None;
+        }
+        let mut notes = self.notes;
+        notes.extend(unlisted_tag(source, &self.tree, &spec));
+        let place = source.place(&self.tree.referenced);
+        Some(Entry { name: self.name, spec, place, notes, unsupported: self.unsupported })
+    }
+
+    /// A violation at the deepest field of its path that the file has, named as the file names it.
+    fn problem(&self, source: &Source, violation: &Violation) -> Problem {
+        if violation.path == "repositoryName" && self.tree.value.get("repositoryName").is_none() {
+            return source.problem(&self.named_at, format!("{}: {}", self.name_field, violation.message));
+        }
+        let mut at = &self.tree;
+        let mut path = String::new();
+        let mut rest = violation.path.as_str();
+        while !rest.is_empty() {
+            let (step, after) = first_step(rest);
+            let Some((child, written)) = child(source, at, step) else { break };
+            if !path.is_empty() && !written.starts_with('[') {
+                path.push('.');
+            }
+            path.push_str(&written);
+            (at, rest) = (child, after);
+        }
+        if !path.is_empty() && !rest.is_empty() && !rest.starts_with('[') {
+            path.push('.');
+        }
+        source.problem(&at.defined, format!("{path}{rest}: {}", violation.message))
+    }
+}
+
+/// The first step of a path, `image`, `[2]` or `["key"]`, and what follows.
+fn first_step(path: &str) -> (&str, &str) {
+    let end = if path.starts_with("[\"") {
+        path.rfind("\"]").map(|at| at + 2)
+    } else if path.starts_with('[') {
+        path.find(']').map(|at| at + 1)
+    } else {
+        path.find(['.', '['])
+    };
+    let (step, rest) = path.split_at(end.unwrap_or(path.len()));
+    (step, rest.strip_prefix('.').unwrap_or(rest))
+}
+
+/// Where a step leads, and how the file writes it.
+fn child<'n>(source: &Source, node: &'n Node, step: &str) -> Option<(&'n Node, String)> {
+    match &node.value {
+        Value::List(elements) => {
+            let index: usize = step.strip_prefix('[')?.strip_suffix(']')?.parse().ok()?;
+            Some((elements.get(index)?, step.to_owned()))
+        }
+        Value::Map(fields) => fields.iter().find_map(|(key, child)| {
+            if format!("[{:?}]", key.value) == step {
+                return Some((child, step.to_owned()));
+            }
+            let written = || source.written(&key.defined).unwrap_or(step).to_owned();
+            (key.value == step).then(|| (child, written()))
+        }),
+        _ => None,
+    }
+}
+
+/// The older tool pulled the tag in `pull_url` too; here only the tags in the list are copied.
+fn unlisted_tag(source: &Source, tree: &Node, spec: &EcrRepositorySyncSpec) -> Option<String> {
+    let image =
+        spec.image.as_ref().filter(|image| image.tag_strategy == TagStrategy::Mirror && !image.tags.is_empty())?;
+    let tag = image.pull_url.parse::<Reference>().ok()?.tag?;
+    if image.tags.iter().any(|listed| listed == tag.as_str()) {
+        return None;
+    }
+    let (_, field) = child(source, tree.value.get("image")?, "pullUrl")?;
+    Some(format!("the tag {tag} in {field} is not among tags: only tags are copied"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::first_step;
+
+    #[test]
+    fn a_path_is_walked_step_by_step() {
+        let mut path = r#"a.b[2].c["x.y"]"#;
+        let mut steps = Vec::new();
+        while !path.is_empty() {
+            let (step, rest) = first_step(path);
+            steps.push(step);
+            path = rest;
+        }
+        assert_eq!(steps, ["a", "b", "[2]", "c", r#"["x.y"]"#]);
+    }
+}

@@ -1,0 +1,121 @@
+//! Entries of the lists that the older tool reads: `- name: nginx-app`.
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    JSONSchemaProps as Schema, JSONSchemaPropsOrArray,
+};
+
+use super::Problem;
+use super::draft::Draft;
+use super::suggest::unknown_field;
+use super::tree::{Key, Node, Source, Value};
+use super::typed::Typed;
+
+/// Names of a field: as in the resource, and as in the older tool's files.
+type Names = [(&'static str, &'static str)];
+
+const ENTRY: &Names = &[
+    ("name", "name"),
+    ("image", "image"),
+    ("chart", "chart"),
+    ("lifecyclePolicy", "lifecycle_policy"),
+    ("permissionPolicy", "permission_policy"),
+    ("resourceTags", "resource_tags"),
+];
+const IMAGE: &Names =
+    &[("pullUrl", "pull_url"), ("tags", "tags"), ("tagStrategy", "tag_strategy"), ("insecure", "insecure")];
+const CHART: &Names = &[("pullUrl", "pull_url"), ("tags", "tags")];
+
+/// What an entry with a chart is told.
+const CHART_NOTE: &str = "charts are not copied yet: the rest of this repository is synced";
+
+/// Reads one entry; `None` after a problem.
+pub(super) fn read(source: &Source, node: Node, spec: &Schema, problems: &mut Vec<Problem>) -> Option<Draft> {
+    let already = problems.len();
+    let (referenced, defined) = (node.referenced, node.defined);
+    let Value::Map(fields) = node.value else {
+        problems.push(source.problem(&defined, "not a repository: write - name: my-repository"));
+        return None;
+    };
+    let mut fields = renamed(source, fields, ENTRY, problems);
+    let mut chart = take(&mut fields, "chart").filter(|node| node.value != Value::Null);
+    if let Some(chart) = &mut chart {
+        rename(source, chart, CHART, problems);
+    }
+    if let Some((_, image)) = fields.iter_mut().find(|(key, _)| key.value == "image") {
+        rename(source, image, IMAGE, problems);
+    }
+    let mut typed = Typed::new(source);
+    typed.complete = problems.len() == already;
+
+    let name = take(&mut fields, "name")
+        .filter(|node| node.value != Value::Null)
+        .map(|node| (typed.value("name", &node, &of_type("string")), node.defined));
+    if name.is_none() {
+        problems.push(source.problem(&defined, "this entry has no name: write name: my-repository"));
+    }
+    if let Some(chart) = &chart {
+        typed.value("chart", chart, &chart_schema());
+    }
+    let tree = Node::new(Value::Map(fields), referenced, defined);
+    let json = typed.value("the entry", &tree, spec);
+    problems.append(&mut typed.problems);
+    if problems.len() > already {
+        return None;
+    }
+    let (name, named_at) = name?;
+    let name = name?.as_str()?.to_owned();
+    let notes = chart.iter().map(|_| CHART_NOTE.to_owned()).collect();
+    let unsupported = chart.map(|_| "chart".to_owned());
+    Some(Draft { name, name_field: "name", named_at, tree, json: json?, notes, unsupported })
+}
+
+fn take(fields: &mut Vec<(Key, Node)>, name: &str) -> Option<Node> {
+    let index = fields.iter().position(|(key, _)| key.value == name)?;
+    Some(fields.remove(index).1)
+}
+
+/// Renames the fields of a mapping; what is no mapping is left to the schema.
+fn rename(source: &Source, node: &mut Node, names: &Names, problems: &mut Vec<Problem>) {
+    if let Value::Map(fields) = &mut node.value {
+        *fields = renamed(source, std::mem::take(fields), names, problems);
+    }
+}
+
+/// Fields under their names in the resource. Unknown ones, and a second one of the same meaning, are problems.
+fn renamed(source: &Source, fields: Vec<(Key, Node)>, names: &Names, problems: &mut Vec<Problem>) -> Vec<(Key, Node)> {
+    let mut known: Vec<_> = names.iter().flat_map(|(camel, snake)| [*camel, *snake]).collect();
+    known.dedup();
+    let mut renamed: Vec<(Key, Node)> = Vec::new();
+    for (mut key, node) in fields {
+        let Some((name, _)) = names.iter().find(|(camel, snake)| key.value == *camel || key.value == *snake) else {
+            problems.push(source.problem(&key.defined, unknown_field(&key.value, &known)));
+            continue;
+        };
+        if renamed.iter().any(|(other, _)| other.value == *name) {
+            let snake = names.iter().find(|(camel, _)| camel == name).map_or(*name, |(_, snake)| *snake);
+            let message = format!("both `{name}` and `{snake}` are given: they are one field, write one of them");
+            problems.push(source.problem(&key.defined, message));
+            continue;
+        }
+        (*name).clone_into(&mut key.value);
+        renamed.push((key, node));
+    }
+    renamed
+}
+
+fn of_type(name: &str) -> Schema {
+    Schema { type_: Some(name.to_owned()), ..Schema::default() }
+}
+
+/// A chart is checked although it is not copied: a file must not become wrong by an update.
+fn chart_schema() -> Schema {
+    let items = Some(JSONSchemaPropsOrArray::Schema(Box::new(of_type("string"))));
+    Schema {
+        properties: Some(
+            [("pullUrl".to_owned(), of_type("string")), ("tags".to_owned(), Schema { items, ..of_type("array") })]
+                .into(),
+        ),
+        required: Some(vec!["pullUrl".to_owned()]),
+        ..of_type("object")
+    }
+}

@@ -1,0 +1,43 @@
+//! What a user writes, and what is read or answered.
+
+mod entries;
+mod manifests;
+mod shapes;
+
+use std::fs;
+
+use super::{Entry, Place, read};
+
+/// Reads files of these names and texts, all below one directory, as `sync DIRECTORY` does.
+fn read_files(files: &[(&str, &str)]) -> Result<Vec<Entry>, Vec<String>> {
+    let root = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        fs::write(root.path().join(name), text).unwrap();
+    }
+    let relative = |text: String| text.replace(&format!("{}/", root.path().display()), "");
+    match read(&[root.path().to_owned()]) {
+        Ok(mut entries) => {
+            for entry in &mut entries {
+                let file = entry.place.file.strip_prefix(root.path()).unwrap().to_owned();
+                entry.place = Place { file, ..entry.place.clone() };
+                entry.notes = std::mem::take(&mut entry.notes).into_iter().map(relative).collect();
+            }
+            Ok(entries)
+        }
+        Err(problems) => Err(problems.iter().map(|problem| relative(problem.to_string())).collect()),
+    }
+}
+
+/// The entries of one file.
+fn entries(text: &str) -> Vec<Entry> {
+    read_files(&[("a.yml", text)]).unwrap()
+}
+
+/// What is wrong with one file.
+fn problems(text: &str) -> Vec<String> {
+    read_files(&[("a.yml", text)]).unwrap_err()
+}
+
+fn names(entries: &[Entry]) -> Vec<&str> {
+    entries.iter().map(|entry| entry.name.as_str()).collect()
+}

@@ -1,0 +1,188 @@
+//! A tree read by the schema of the resource: the types that the API server would check, with line and column.
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    JSONSchemaProps as Schema, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
+};
+use serde_json::{Map, Value as Json};
+
+use super::Problem;
+use super::suggest::unknown_field;
+use super::tree::{Node, Number, Source, Value};
+
+/// Reads values of one file and collects what is wrong with them.
+#[derive(Debug)]
+pub(super) struct Typed<'s> {
+    source: &'s Source,
+    /// Whether missing fields are asked for: not where a name was unknown, since it may be the missing one.
+    pub(super) complete: bool,
+    /// Everything that was wrong so far.
+    pub(super) problems: Vec<Problem>,
+}
+
+impl<'s> Typed<'s> {
+    pub(super) fn new(source: &'s Source) -> Self {
+        Self { source, complete: true, problems: Vec::new() }
+    }
+
+    /// The value of `field` as JSON; `None` after a problem. Null is absent, save below fields that a schema leaves open.
+    pub(super) fn value(&mut self, field: &str, node: &Node, schema: &Schema) -> Option<Json> {
+        self.checked(field, node, schema, &expected(schema))
+    }
+
+    /// `expected` says what `field` must be: for an element of a list that is the list.
+    fn checked(&mut self, field: &str, node: &Node, schema: &Schema, expected: &str) -> Option<Json> {
+        match (schema.type_.as_deref(), &node.value) {
+            (Some("object"), Value::Map(_)) => self.object(field, node, schema),
+            (Some("array"), Value::List(elements)) => {
+                let Some(JSONSchemaPropsOrArray::Schema(items)) = &schema.items else { return self.open(node) };
+                let read = elements.iter().map(|element| self.checked(field, element, items, expected));
+                // All elements are read before the first problem counts: each has its own text.
+                read.collect::<Vec<_>>().into_iter().collect::<Option<_>>().map(Json::Array)
+            }
+            (Some("string"), Value::String(text)) => self.string(field, node, text, schema),
+            (Some("string"), Value::Bool(_)) if self.is_letter(node) => self.open(node),
+            (Some("integer"), Value::Number(number)) if is_whole(*number) => self.open(node),
+            (Some("number"), Value::Number(_)) | (Some("boolean"), Value::Bool(_)) | (None, _) => self.open(node),
+            (Some(wanted), value) => {
+                let hint = self.hint(wanted, node, value);
+                self.wrong(node, format!("{field} must be {expected}{hint}"))
+            }
+        }
+    }
+
+    fn object(&mut self, field: &str, node: &Node, schema: &Schema) -> Option<Json> {
+        let Value::Map(fields) = &node.value else { return None };
+        let open = schema.x_kubernetes_preserve_unknown_fields == Some(true);
+        let properties = schema.properties.as_ref();
+        let mut object = Map::new();
+        let (mut whole, mut complete) = (true, self.complete);
+        for (key, child) in fields {
+            let name = key.value.as_str();
+            let read = if let Some(property) = properties.and_then(|known| known.get(name)) {
+                if child.value == Value::Null {
+                    continue;
+                }
+                self.value(self.source.written(&key.defined).unwrap_or(name), child, property)
+            } else if let Some(JSONSchemaPropsOrBool::Schema(values)) = &schema.additional_properties {
+                self.value(&format!("{field}.{name}"), child, values)
+            } else if open {
+                self.open(child)
+            } else {
+                let known: Vec<_> = properties.into_iter().flatten().map(|(name, _)| name.as_str()).collect();
+                self.problems.push(self.source.problem(&key.defined, unknown_field(name, &known)));
+                complete = false;
+                None
+            };
+            whole &= read.is_some();
+            object.extend(read.map(|value| (name.to_owned(), value)));
+        }
+        for name in schema.required.iter().flatten().filter(|_| complete) {
+            // A field that is there but wrong has its problem already.
+            if node.value.get(name).is_none_or(|child| child.value == Value::Null) {
+                whole = self.wrong(node, format!("{field} has no {name}")).is_some();
+            }
+        }
+        whole.then_some(Json::Object(object))
+    }
+
+    fn string(&mut self, field: &str, node: &Node, text: &str, schema: &Schema) -> Option<Json> {
+        let values: Vec<_> = schema.enum_.iter().flatten().filter_map(|value| value.0.as_str()).collect();
+        if values.is_empty() || values.contains(&text) {
+            return Some(Json::String(text.to_owned()));
+        }
+        self.wrong(node, format!("{field} must be {}, not {text:?}", values.join(" or ")))
+    }
+
+    /// Any value, as it stands.
+    fn open(&mut self, node: &Node) -> Option<Json> {
+        match &node.value {
+            Value::Null => Some(Json::Null),
+            Value::Bool(_) if self.is_letter(node) => self.source.written(&node.defined).map(Json::from),
+            Value::Bool(value) => Some(Json::Bool(*value)),
+            Value::String(text) => Some(Json::String(text.clone())),
+            Value::Number(number) => json(*number).or_else(|| {
+                let written = self.source.written(&node.defined).unwrap_or_default();
+                self.wrong(node, format!("quote {written}, YAML reads it as a number that JSON cannot hold"))
+            }),
+            Value::List(elements) => {
+                let read: Vec<_> = elements.iter().map(|element| self.open(element)).collect();
+                read.into_iter().collect::<Option<_>>().map(Json::Array)
+            }
+            Value::Map(fields) => {
+                let read: Vec<_> =
+                    fields.iter().map(|(key, child)| Some((key.value.clone(), self.open(child)?))).collect();
+                read.into_iter().collect::<Option<_>>().map(Json::Object)
+            }
+        }
+    }
+
+    /// `y` and `n` are text: so the older tool's reader has it, and YAML's since 1.2; the library reads them as booleans.
+    fn is_letter(&self, node: &Node) -> bool {
+        self.source.written(&node.defined).is_some_and(|written| matches!(written, "y" | "Y" | "n" | "N"))
+    }
+
+    /// What to do about a value of another type than `wanted`.
+    fn hint(&self, wanted: &str, node: &Node, value: &Value) -> String {
+        let written = || self.source.written(&node.defined).unwrap_or_default();
+        let quote = |as_what: &str, read: String| match written() {
+            same if same == read => format!(": quote {same}, YAML reads it as a {as_what}"),
+            other => format!(": quote {other}, YAML reads it as the {as_what} {read}"),
+        };
+        match value {
+            Value::Number(number) if wanted == "string" => quote("number", number.to_string()),
+            Value::Bool(value) if wanted == "string" => quote("boolean", value.to_string()),
+            Value::String(text) if wanted == "boolean" && matches!(text.as_str(), "true" | "false") => {
+                format!(": write {text} without quotes")
+            }
+            Value::String(text) if wanted == "integer" && text.parse::<i64>().is_ok() => {
+                format!(": write {text} without quotes")
+            }
+            Value::String(text) => format!(", not the string {text:?}"),
+            Value::Null => ", not null".to_owned(),
+            Value::Bool(value) => format!(", not {value}"),
+            Value::Number(_) => format!(", not the number {}", written()),
+            Value::List(_) => ", not a list".to_owned(),
+            Value::Map(_) => ", not a map".to_owned(),
+        }
+    }
+
+    fn wrong(&mut self, node: &Node, message: String) -> Option<Json> {
+        self.problems.push(self.source.problem(&node.defined, message));
+        None
+    }
+}
+
+/// What a value must be, in a user's words.
+fn expected(schema: &Schema) -> String {
+    let strings = |inner: &Schema, what: &str| match inner.type_.as_deref() {
+        Some("string") => format!("{what} of strings"),
+        _ => what.to_owned(),
+    };
+    match (schema.type_.as_deref(), &schema.items, &schema.additional_properties) {
+        (Some("array"), Some(JSONSchemaPropsOrArray::Schema(items)), _) => strings(items, "a list"),
+        (Some("object"), _, Some(JSONSchemaPropsOrBool::Schema(values))) => strings(values, "a map"),
+        (Some("array"), ..) => "a list".to_owned(),
+        (Some("object"), ..) => "a map".to_owned(),
+        (Some("integer"), ..) => "a whole number".to_owned(),
+        (Some("boolean"), ..) => "true or false".to_owned(),
+        (Some(other), ..) => format!("a {other}"),
+        (None, ..) => "a value".to_owned(),
+    }
+}
+
+fn is_whole(number: Number) -> bool {
+    !matches!(number, Number::Float(float) if float.fract() != 0.0 || !float.is_finite())
+}
+
+/// A whole number stays one although YAML reads `007` and `1e3` as fractional numbers.
+fn json(number: Number) -> Option<Json> {
+    match number {
+        Number::Negative(number) => Some(number.into()),
+        Number::Positive(number) => Some(number.into()),
+        // Exact up to 2^53; the cast cannot cut anything off below that.
+        Number::Float(float) if float.fract() == 0.0 && float.abs() < 9_007_199_254_740_992.0 => {
+            Some((float as i64).into())
+        }
+        Number::Float(float) => serde_json::Number::from_f64(float).map(Json::Number),
+    }
+}

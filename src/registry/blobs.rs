@@ -1,0 +1,358 @@
+//! Blobs: whether they are there, and reading them.
+
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::stream::{self, BoxStream};
+use futures::{Stream, StreamExt, TryStreamExt};
+use reqwest::header::{CONTENT_RANGE, HeaderValue, RANGE};
+use reqwest::{Method, Response, StatusCode};
+use tokio::time::{Instant, timeout};
+
+use super::auth::Scope;
+use super::client::{Call, Client};
+use super::descriptor::Descriptor;
+use super::error::{Error, Failure};
+use super::limit::Slot;
+use super::reference::{Digest, TagOrDigest};
+use super::transport::authority;
+use super::verify::Verifier;
+
+/// Times that a download goes on after it broke, without [`RESTORE`] bytes in between.
+const MOST_RESUMES: u32 = 3;
+/// After so much progress a broken download has all its resumes again: 10 GB over a link that drops once a minute.
+const RESTORE: u64 = 64 * 1024 * 1024;
+
+/// The bytes of a blob, hashed and counted on their way.
+///
+/// # Guarantees
+/// The last chunk comes only after size and digest were found right; else an error comes in its place. Whoever needs
+/// all bytes to act never acts on wrong ones.
+pub struct BlobStream {
+    digest: Digest,
+    size: u64,
+    /// `host/repository@digest`, for messages.
+    subject: String,
+    inner: Option<BoxStream<'static, Result<Bytes, Failure>>>,
+    verifier: Verifier,
+}
+
+impl BlobStream {
+    fn new(subject: String, descriptor: &Descriptor, inner: BoxStream<'static, Result<Bytes, Failure>>) -> Self {
+        let Descriptor { digest, size, .. } = descriptor;
+        let verifier = Verifier::new(digest.clone(), *size);
+        Self { digest: digest.clone(), size: *size, subject, inner: Some(inner), verifier }
+    }
+
+    /// A blob that is in memory already; checked like any other one. `subject` is for messages.
+    #[must_use]
+    pub fn from_bytes(subject: impl Into<String>, descriptor: &Descriptor, bytes: Bytes) -> Self {
+        Self::new(subject.into(), descriptor, stream::iter([Ok(bytes)]).boxed())
+    }
+
+    /// The digest that the bytes are checked against.
+    #[must_use]
+    pub const fn digest(&self) -> &Digest {
+        &self.digest
+    }
+
+    /// The length that the bytes are checked against.
+    #[must_use]
+    pub const fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// All bytes at once, for blobs of at most `limit` bytes.
+    ///
+    /// # Errors
+    /// [`Error::ReadBlob`].
+    pub async fn collect_bytes(self, limit: usize) -> Result<Bytes, Error> {
+        if self.size > limit as u64 {
+            return Err(Failure::TooLarge { limit }.read_blob(self.subject));
+        }
+        let chunks: Vec<Bytes> = self.try_collect().await?;
+        Ok(match <[Bytes; 1]>::try_from(chunks) {
+            Ok([only]) => only,
+            Err(chunks) => chunks.concat().into(),
+        })
+    }
+}
+
+impl fmt::Debug for BlobStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BlobStream").field("subject", &self.subject).field("size", &self.size).finish_non_exhaustive()
+    }
+}
+
+impl Stream for BlobStream {
+    type Item = Result<Bytes, Error>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        while let Some(inner) = &mut this.inner {
+            let step = match ready!(inner.poll_next_unpin(cx)) {
+                Some(Ok(chunk)) => this.verifier.push(chunk),
+                Some(Err(failure)) => Err(failure),
+                None => {
+                    this.inner = None;
+                    this.verifier.finish()
+                }
+            };
+            match step {
+                Ok(None) => {}
+                Ok(Some(chunk)) => return Poll::Ready(Some(Ok(chunk))),
+                Err(failure) => {
+                    // The connection is given up at once, not when the consumer gets around to it.
+                    this.inner = None;
+                    return Poll::Ready(Some(Err(failure.read_blob(&*this.subject))));
+                }
+            }
+        }
+        Poll::Ready(None)
+    }
+}
+
+impl Client {
+    /// Opens a blob. The stream holds a download slot until it ends or is dropped: do not wait for slots of others
+    /// while holding it ([`copy_blob`](super::copy_blob) does it right).
+    ///
+    /// # Errors
+    /// [`Error::ReadBlob`].
+    pub async fn blob(&self, repository: &str, descriptor: &Descriptor) -> Result<BlobStream, Error> {
+        let subject = || self.subject(repository, &TagOrDigest::from(&descriptor.digest));
+        if let Some(stream) = inline(subject(), descriptor) {
+            return Ok(stream);
+        }
+        let slot = self.limits().download().await.map_err(|failure| failure.read_blob(subject()))?;
+        self.open_blob(repository, descriptor, slot).await
+    }
+
+    pub(crate) async fn open_blob(
+        &self,
+        repository: &str,
+        descriptor: &Descriptor,
+        slot: Slot,
+    ) -> Result<BlobStream, Error> {
+        let subject = self.subject(repository, &TagOrDigest::from(&descriptor.digest));
+        let opened = async {
+            let url = self.url(repository, &format!("blobs/{}", descriptor.digest))?;
+            let call = Call::new(Method::GET, url, Scope::pull(repository));
+            let response = self.call(&call).await?;
+            // Known before a byte was read, and no resume mends it.
+            if let Some(actual) = response.content_length()
+                && actual != descriptor.size
+            {
+                return Err(Failure::Size { expected: descriptor.size, actual });
+            }
+            Ok((call, response))
+        };
+        let (call, response) = opened.await.map_err(|failure: Failure| failure.read_blob(&*subject))?;
+        let download = Download::new(self.clone(), call, response, descriptor.size, slot);
+        Ok(BlobStream::new(subject, descriptor, download.into_stream()))
+    }
+
+    /// Whether the registry has this blob. `false` too where it cannot tell: uploading it again does no harm.
+    ///
+    /// # Errors
+    /// [`Error::Look`].
+    pub async fn blob_exists(&self, repository: &str, digest: &Digest) -> Result<bool, Error> {
+        let asked = async {
+            let url = self.url(repository, &format!("blobs/{digest}"))?;
+            match self.call(&Call::new(Method::HEAD, url, Scope::pull(repository))).await {
+                Ok(_) => Ok(true),
+                Err(Failure::Answer(answer)) if matches!(answer.status.as_u16(), 400 | 404 | 405 | 501) => Ok(false),
+                Err(failure) => Err(failure),
+            }
+        };
+        asked.await.map_err(|failure: Failure| failure.look(self.subject(repository, &TagOrDigest::from(digest))))
+    }
+}
+
+/// The content that a descriptor carries itself, if it is what it says; else it is fetched.
+pub(crate) fn inline(subject: String, descriptor: &Descriptor) -> Option<BlobStream> {
+    let data = descriptor.data.as_ref()?;
+    let good =
+        data.len() as u64 == descriptor.size && Digest::of(descriptor.digest.algorithm(), data) == descriptor.digest;
+    good.then(|| BlobStream::from_bytes(subject, descriptor, data.clone()))
+}
+
+/// A download that goes on where it broke, so that its consumer notices nothing.
+struct Download {
+    client: Client,
+    call: Call,
+    response: Option<Response>,
+    size: u64,
+    received: u64,
+    /// Bytes to throw away: the server sent the blob from its beginning when asked for the rest.
+    skip: u64,
+    resumes: u32,
+    resumed_at: u64,
+    /// Why the download broke last.
+    broke: Option<Failure>,
+    pace: Pace,
+    _slot: Slot,
+}
+
+impl Download {
+    fn new(client: Client, call: Call, response: Response, size: u64, slot: Slot) -> Self {
+        let pace = Pace::new(client.options().stall, client.options().floor);
+        Self {
+            client,
+            call,
+            response: Some(response),
+            size,
+            received: 0,
+            skip: 0,
+            resumes: 0,
+            resumed_at: 0,
+            broke: None,
+            pace,
+            _slot: slot,
+        }
+    }
+
+    fn into_stream(self) -> BoxStream<'static, Result<Bytes, Failure>> {
+        stream::try_unfold(
+            self,
+            |mut download| async move { Ok(download.next().await?.map(|chunk| (chunk, download))) },
+        )
+        .boxed()
+    }
+
+    async fn next(&mut self) -> Result<Option<Bytes>, Failure> {
+        loop {
+            let Some(response) = &mut self.response else {
+                self.resume().await?;
+                continue;
+            };
+            let failure = match self.pace.chunk(response).await {
+                Ok(Some(chunk)) => match self.beyond_prefix(chunk) {
+                    Some(chunk) => return Ok(Some(chunk)),
+                    None => continue,
+                },
+                // All there: how the connection ends is of no interest.
+                Ok(None) | Err(_) if self.received >= self.size => return Ok(None),
+                Ok(None) => Failure::Cut { received: self.received, expected: self.size },
+                Err(failure) => failure,
+            };
+            self.broken(failure).await?;
+        }
+    }
+
+    fn beyond_prefix(&mut self, mut chunk: Bytes) -> Option<Bytes> {
+        let skipped = self.skip.min(chunk.len() as u64);
+        self.skip -= skipped;
+        // At most the chunk's own length.
+        let chunk = chunk.split_off(usize::try_from(skipped).unwrap_or(chunk.len()));
+        if chunk.is_empty() {
+            return None;
+        }
+        self.received += chunk.len() as u64;
+        Some(chunk)
+    }
+
+    async fn broken(&mut self, failure: Failure) -> Result<(), Failure> {
+        self.response = None;
+        self.skip = 0;
+        if self.received >= self.resumed_at + RESTORE {
+            self.resumes = 0;
+        }
+        self.resumes += 1;
+        if self.resumes > MOST_RESUMES {
+            return Err(failure);
+        }
+        self.resumed_at = self.received;
+        tracing::debug!(%failure, received = self.received, size = self.size, "download broke, going on");
+        self.broke = Some(failure);
+        tokio::time::sleep(self.client.options().retry.backoff(self.resumes)).await;
+        Ok(())
+    }
+
+    /// Asks for the rest; at the registry, not where it redirected to: signed URLs end.
+    async fn resume(&mut self) -> Result<(), Failure> {
+        self.pace.reset();
+        if self.received > 0 {
+            let range = format!("bytes={}-", self.received);
+            let value = HeaderValue::from_str(&range).map_err(|e| Failure::Internal(e.to_string()))?;
+            self.call.headers.insert(RANGE, value);
+        }
+        let response = match self.client.call(&self.call).await {
+            Ok(response) => response,
+            // The server has no more than that: the break is the truth about it.
+            Err(Failure::Answer(answer)) if answer.status == StatusCode::RANGE_NOT_SATISFIABLE => {
+                let cut = Failure::Cut { received: self.received, expected: self.size };
+                return Err(self.broke.take().unwrap_or(cut));
+            }
+            Err(failure) => return Err(failure),
+        };
+        self.skip = if response.status() == StatusCode::PARTIAL_CONTENT {
+            match range_start(&response) {
+                Some(start) if start <= self.received => self.received - start,
+                _ => return Err(Failure::Unexpected("the answer is another range than the one asked for".into())),
+            }
+        } else {
+            self.received
+        };
+        self.response = Some(response);
+        Ok(())
+    }
+}
+
+/// `bytes 5-9/10` is 5.
+fn range_start(response: &Response) -> Option<u64> {
+    let text = response.headers().get(CONTENT_RANGE)?.to_str().ok()?;
+    text.trim().strip_prefix("bytes")?.trim_start().split('-').next()?.trim().parse().ok()
+}
+
+/// Measures how fast a body comes while we wait for it. Time in which the consumer does not ask does not count.
+#[derive(Debug)]
+struct Pace {
+    window: Duration,
+    floor: u64,
+    waited: Duration,
+    bytes: u64,
+}
+
+impl Pace {
+    const fn new(window: Duration, floor: u64) -> Self {
+        Self { window, floor, waited: Duration::ZERO, bytes: 0 }
+    }
+
+    const fn reset(&mut self) {
+        self.waited = Duration::ZERO;
+        self.bytes = 0;
+    }
+
+    async fn chunk(&mut self, response: &mut Response) -> Result<Option<Bytes>, Failure> {
+        loop {
+            let began = Instant::now();
+            let outcome = timeout(self.window.saturating_sub(self.waited), response.chunk()).await;
+            self.waited += began.elapsed();
+            match outcome {
+                Ok(Ok(Some(chunk))) => {
+                    self.bytes += chunk.len() as u64;
+                    if self.waited >= self.window {
+                        self.judge(response)?;
+                    }
+                    return Ok(Some(chunk));
+                }
+                Ok(Ok(None)) => return Ok(None),
+                Ok(Err(error)) => return Err(Failure::from_reqwest(error, &authority(response.url()))),
+                Err(_) => self.judge(response)?,
+            }
+        }
+    }
+
+    fn judge(&mut self, response: &Response) -> Result<(), Failure> {
+        let (bytes, window) = (self.bytes, self.window);
+        self.reset();
+        let least = u128::from(self.floor) * window.as_millis() / 1000;
+        if u128::from(bytes) < least.max(1) {
+            return Err(Failure::Stalled { host: authority(response.url()), bytes, window });
+        }
+        Ok(())
+    }
+}

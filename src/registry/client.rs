@@ -1,0 +1,287 @@
+//! One registry, as seen with one credential.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue};
+use reqwest::{Method, Response, StatusCode, Url};
+
+use super::auth::{Auth, Authenticator, First, Grant, Scope};
+use super::error::{Error, Failure};
+use super::limit::Limits;
+use super::reference::{Reference, TagOrDigest, api_host};
+use super::retry::{self, retrying};
+use super::transport::{Body, Request, Transport, asked_wait, read_answer, same_origin};
+
+/// With or without TLS.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Scheme {
+    /// With TLS.
+    #[default]
+    Https,
+    /// Without.
+    Http,
+}
+
+impl fmt::Display for Scheme {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Https => "https",
+            Self::Http => "http",
+        })
+    }
+}
+
+/// Where a registry is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Endpoint {
+    /// With or without TLS.
+    pub scheme: Scheme,
+    /// Host as users write it, with port if any. `docker.io` is asked at its API host.
+    pub host: String,
+}
+
+impl Endpoint {
+    /// The registry of a reference.
+    #[must_use]
+    pub fn of(reference: &Reference, insecure: bool) -> Self {
+        let scheme = if insecure { Scheme::Http } else { Scheme::Https };
+        Self { scheme, host: reference.host.clone() }
+    }
+
+    /// A registry by its host, as in a [`Reference`].
+    pub fn new(scheme: Scheme, host: impl Into<String>) -> Self {
+        Self { scheme, host: host.into() }
+    }
+
+    /// `/v2/` of this registry.
+    fn base(&self) -> Result<Url, Error> {
+        let text = format!("{}://{}/v2/", self.scheme, api_host(&self.host));
+        let url = text.parse::<Url>().ok().filter(|url| url.path() == "/v2/" && url.username().is_empty());
+        url.ok_or_else(|| Error::Setup(format!("{:?} is not a registry host; write host or host:port", self.host)))
+    }
+}
+
+/// How a client behaves. The defaults suit any registry.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Options {
+    /// Send Basic with the first request, without waiting to be asked: right for ECR, which always asks.
+    pub preemptive_basic: bool,
+    /// Limits to share with other clients of the same host; its own ones if `None`.
+    pub limits: Option<Arc<Limits>>,
+    /// Retries of small requests.
+    pub retry: retry::Policy,
+    /// A body that brings nearly nothing (less than [`Options::floor`]) for this long is cut.
+    pub stall: Duration,
+    /// Bytes per second below which a stream counts as stalled.
+    pub floor: u64,
+    /// The longest wait for the answer after the last byte of an upload: ECR assembles and hashes in this time.
+    pub commit: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            preemptive_basic: false,
+            limits: None,
+            retry: retry::Policy::default(),
+            stall: Duration::from_secs(30),
+            // A modem's pace: whoever is slower does not mean to finish.
+            floor: 1024,
+            commit: Duration::from_secs(300),
+        }
+    }
+}
+
+/// A client for one registry with one credential. Cloning is cheap; clones share tokens and limits.
+///
+/// # Caveats
+/// Tokens are kept per client. Do not share one between resources whose credentials differ.
+#[derive(Clone)]
+pub struct Client {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    transport: Transport,
+    endpoint: Endpoint,
+    base: Url,
+    auth: Auth,
+    limits: Arc<Limits>,
+    options: Options,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("endpoint", &self.inner.endpoint).finish_non_exhaustive()
+    }
+}
+
+/// One small request to the registry, which can be sent again.
+#[derive(Debug)]
+pub(crate) struct Call {
+    pub(crate) method: Method,
+    pub(crate) url: Url,
+    pub(crate) scope: Scope,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: bytes::Bytes,
+}
+
+impl Call {
+    pub(crate) fn new(method: Method, url: Url, scope: Scope) -> Self {
+        Self { method, url, scope, headers: HeaderMap::new(), body: bytes::Bytes::new() }
+    }
+}
+
+impl Client {
+    /// A client of the registry at `endpoint`. Nothing is asked of it yet.
+    ///
+    /// # Errors
+    /// [`Error::Setup`] if the host is not one.
+    pub fn new(
+        transport: Transport,
+        endpoint: Endpoint,
+        authenticator: Arc<dyn Authenticator>,
+        options: Options,
+    ) -> Result<Self, Error> {
+        let base = endpoint.base()?;
+        let plain_http = endpoint.scheme == Scheme::Http;
+        let auth = Auth::new(transport.clone(), plain_http, authenticator, options.preemptive_basic);
+        let limits = options.limits.clone().unwrap_or_default();
+        Ok(Self { inner: Arc::new(Inner { transport, endpoint, base, auth, limits, options }) })
+    }
+
+    /// The registry, as users write it.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        &self.inner.endpoint.host
+    }
+
+    /// Where the registry is.
+    #[must_use]
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.inner.endpoint
+    }
+
+    pub(crate) fn options(&self) -> &Options {
+        &self.inner.options
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.inner.limits
+    }
+
+    pub(crate) fn transport(&self) -> &Transport {
+        &self.inner.transport
+    }
+
+    pub(crate) fn auth(&self) -> &Auth {
+        &self.inner.auth
+    }
+
+    /// `host/repository`, for messages.
+    pub(crate) fn name(&self, repository: &str) -> String {
+        format!("{}/{repository}", self.host())
+    }
+
+    /// `host/repository:tag` or `host/repository@digest`, for messages.
+    pub(crate) fn subject(&self, repository: &str, what: &TagOrDigest) -> String {
+        format!("{}/{repository}{}", self.host(), what.suffix())
+    }
+
+    /// `{base}{repository}/{rest}`.
+    pub(crate) fn url(&self, repository: &str, rest: &str) -> Result<Url, Failure> {
+        let wrong = || Failure::Internal(format!("{repository:?} is not a repository"));
+        // Whatever the caller did, a repository does not climb out of /v2/ and brings no query.
+        if repository.is_empty()
+            || repository.contains("..")
+            || repository.contains([':', '?', '#', '%', '\\', ' '])
+            || repository.starts_with('/')
+        {
+            return Err(wrong());
+        }
+        self.inner.base.join(&format!("{repository}/{rest}")).map_err(|_| wrong())
+    }
+
+    /// Does a small request: waits for a slot, logs in, retries. Any 2xx is success.
+    pub(crate) async fn call(&self, call: &Call) -> Result<Response, Failure> {
+        retrying(&self.inner.options.retry, || self.attempt(call)).await
+    }
+
+    pub(crate) async fn attempt(&self, call: &Call) -> Result<Response, Failure> {
+        let inner = &*self.inner;
+        let _slot = inner.limits.request(self.host(), inner.options.retry.longest).await?;
+        let turn = inner.auth.turn().await;
+        let mut grant = inner.auth.grant(&call.scope).await?;
+        // One renewal when a token ended, one when its scope was not the right one.
+        for last in [false, false, true] {
+            let response = inner.transport.send(self.request(call, grant.as_ref())).await?;
+            if response.status().is_success() {
+                inner.auth.answered_openly(grant.as_ref());
+                return Ok(response);
+            }
+            let (refusal, renewed) = self.refused(call, grant.as_ref(), response, last, &turn).await?;
+            match renewed {
+                Some(renewed) => grant = Some(renewed),
+                None => return Err(refusal),
+            }
+        }
+        Err(Failure::Internal("logged in over and over".into()))
+    }
+
+    fn request(&self, call: &Call, grant: Option<&Grant>) -> Request {
+        let mut headers = call.headers.clone();
+        // Digests are of the bytes as stored; no server is to compress them on the way.
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        let body = match &call.body {
+            bytes if bytes.is_empty() => Body::Empty,
+            bytes => Body::Bytes(bytes.clone()),
+        };
+        let authorization = grant.map(|grant| grant.header.clone());
+        Request { method: call.method.clone(), url: call.url.clone(), headers, authorization, body }
+    }
+
+    /// Reads a refusal, and logs in again where that may help.
+    async fn refused(
+        &self,
+        call: &Call,
+        grant: Option<&Grant>,
+        response: Response,
+        last: bool,
+        _turn: &First<'_>,
+    ) -> Result<(Failure, Option<Grant>), Failure> {
+        let auth = &self.inner.auth;
+        // Another host's 401 is not for our credential.
+        let ours = same_origin(response.url(), &call.url);
+        let status = response.status();
+        let failure = self.failure(response, grant).await;
+        let (answer, challenges) = match failure {
+            (Failure::Answer(answer), challenges) => (answer, challenges),
+            (other, _) => return Ok((other, None)),
+        };
+        let bare = status == StatusCode::FORBIDDEN && call.method == Method::HEAD;
+        let renewable =
+            status == StatusCode::UNAUTHORIZED || answer.says_expired() || (bare && auth.may_have_expired(grant));
+        let renewed =
+            if ours && renewable && !last { auth.renew(&call.scope, grant, &challenges).await? } else { None };
+        Ok((Failure::Answer(answer), renewed))
+    }
+
+    /// Turns an error answer into a failure; a 429 with a wish holds the other requests too.
+    pub(crate) async fn failure(
+        &self,
+        response: Response,
+        grant: Option<&Grant>,
+    ) -> (Failure, Vec<super::challenge::Challenge>) {
+        if response.status() == StatusCode::TOO_MANY_REQUESTS
+            && let Some(wait) = asked_wait(response.headers())
+        {
+            self.inner.limits.pause_for(wait);
+        }
+        let anonymous = grant.is_none_or(|grant| grant.anonymous);
+        let (answer, challenges) = read_answer(response, anonymous).await;
+        (Failure::Answer(Box::new(answer)), challenges)
+    }
+}

@@ -1,0 +1,156 @@
+//! How much is asked of one registry at a time.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+
+use super::error::Failure;
+
+/// How many requests and streams run at once against one registry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Widths {
+    /// Small requests, from sending until the head of the answer.
+    pub requests: usize,
+    /// Blobs that are read, until their last byte.
+    pub downloads: usize,
+    /// Blobs that are written, until the answer.
+    pub uploads: usize,
+}
+
+impl Default for Widths {
+    /// 16 of each hide 30 ms of latency at full speed of an ordinary link; registries' own clients use 3 to 10 per
+    /// image and many images at once.
+    fn default() -> Self {
+        Self { requests: 16, downloads: 16, uploads: 16 }
+    }
+}
+
+/// The limits of one registry. Clients of the same host with other credentials may share them.
+///
+/// # Guarantees
+/// Nobody holds a slot of one registry while it waits for a slot of another one: see [`both`].
+#[derive(Debug)]
+pub struct Limits {
+    requests: Arc<Semaphore>,
+    downloads: Arc<Semaphore>,
+    uploads: Arc<Semaphore>,
+    paused_until: Mutex<Option<Instant>>,
+}
+
+/// A slot, given back when dropped.
+pub(crate) type Slot = OwnedSemaphorePermit;
+
+impl Limits {
+    /// Limits of these widths.
+    #[must_use]
+    pub fn new(widths: Widths) -> Self {
+        let semaphore = |width: usize| Arc::new(Semaphore::new(width.clamp(1, Semaphore::MAX_PERMITS)));
+        Self {
+            requests: semaphore(widths.requests),
+            downloads: semaphore(widths.downloads),
+            uploads: semaphore(widths.uploads),
+            paused_until: Mutex::new(None),
+        }
+    }
+
+    /// A slot for a small request, once the registry wants to hear of us again.
+    pub(crate) async fn request(&self, host: &str, patience: Duration) -> Result<Slot, Failure> {
+        loop {
+            let slot = acquire(&self.requests).await?;
+            let Some(wait) = self.pause() else { return Ok(slot) };
+            drop(slot);
+            if wait > patience {
+                return Err(Failure::Paused { host: host.to_owned(), wait });
+            }
+            // Whoever waited starts spread over a quarter of a second, not all at once.
+            tokio::time::sleep(wait + Duration::from_millis(250).mul_f64(super::retry::random())).await;
+        }
+    }
+
+    pub(crate) async fn download(&self) -> Result<Slot, Failure> {
+        acquire(&self.downloads).await
+    }
+
+    pub(crate) async fn upload(&self) -> Result<Slot, Failure> {
+        acquire(&self.uploads).await
+    }
+
+    /// The registry said 429 and how long to wait: everyone waits, not just the one who was told.
+    pub(crate) fn pause_for(&self, wait: Duration) {
+        let until = Instant::now() + wait;
+        let mut paused = self.paused_until.lock().unwrap_or_else(PoisonError::into_inner);
+        if paused.is_none_or(|before| before < until) {
+            *paused = Some(until);
+        }
+    }
+
+    fn pause(&self) -> Option<Duration> {
+        let mut paused = self.paused_until.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = (*paused)?.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            *paused = None;
+            return None;
+        }
+        Some(left)
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self::new(Widths::default())
+    }
+}
+
+/// A download slot of `source` and an upload slot of `target`, neither of them held while waiting for the other.
+pub(crate) async fn both(source: &Limits, target: &Limits) -> Result<(Slot, Slot), Failure> {
+    loop {
+        let download = source.download().await?;
+        if let Ok(upload) = target.uploads.clone().try_acquire_owned() {
+            return Ok((download, upload));
+        }
+        drop(download);
+        let upload = target.upload().await?;
+        if let Ok(download) = source.downloads.clone().try_acquire_owned() {
+            return Ok((download, upload));
+        }
+    }
+}
+
+async fn acquire(semaphore: &Arc<Semaphore>) -> Result<Slot, Failure> {
+    // Never closed: the client that owns it is gone first.
+    semaphore.clone().acquire_owned().await.map_err(|_| Failure::Internal("the registry client was shut down".into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn waiting_for_the_target_holds_no_slot_of_the_source() {
+        let source = Limits::new(Widths { downloads: 1, ..Widths::default() });
+        let target = Limits::new(Widths { uploads: 1, ..Widths::default() });
+        let (_, upload) = both(&source, &target).await.unwrap();
+        let (first, second) = {
+            let mut waiting = Box::pin(both(&source, &target));
+            assert!(futures::poll!(&mut waiting).is_pending());
+            let free = source.downloads.available_permits();
+            drop(upload);
+            (free, waiting.await.is_ok())
+        };
+        assert_eq!((first, second), (1, true));
+    }
+
+    #[tokio::test]
+    async fn a_pause_holds_everyone_and_a_long_one_is_told() {
+        let limits = Limits::default();
+        limits.pause_for(Duration::from_millis(50));
+        limits.pause_for(Duration::from_millis(1));
+        let began = Instant::now();
+        let _slot = limits.request("r", Duration::from_secs(20)).await.unwrap();
+        assert!(began.elapsed() >= Duration::from_millis(50));
+        limits.pause_for(Duration::from_secs(60));
+        assert!(matches!(limits.request("r", Duration::from_secs(20)).await, Err(Failure::Paused { .. })));
+    }
+}

@@ -1,0 +1,358 @@
+//! Manifests: read whole, checked, and passed on byte for byte.
+
+use bytes::Bytes;
+use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue};
+use reqwest::{Method, StatusCode};
+use serde::Deserialize;
+
+use super::auth::Scope;
+use super::client::{Call, Client};
+use super::descriptor::Descriptor;
+use super::error::{Error, Failure};
+use super::reference::{Digest, Tag, TagOrDigest};
+use super::transport::read_body;
+
+/// The largest manifest that is read. The distribution spec asks registries to take 4 MiB; ECR takes no more.
+pub const MOST_MANIFEST_BYTES: usize = 4 * 1024 * 1024;
+
+/// OCI image manifest.
+pub const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+/// OCI image index.
+pub const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
+/// Docker image manifest, schema 2.
+pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
+/// Docker manifest list.
+pub const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+
+/// ECR converts what is asked for by tag into what the client accepts, which changes the digest: accept everything.
+/// Schema 1 is left out on purpose; who has nothing else sends it anyway and gets a clear error.
+const ACCEPTED: &str = "application/vnd.oci.image.index.v1+json, \
+     application/vnd.docker.distribution.manifest.list.v2+json, \
+     application/vnd.oci.image.manifest.v1+json, \
+     application/vnd.docker.distribution.manifest.v2+json, \
+     application/vnd.oci.artifact.manifest.v1+json, */*;q=0.1";
+
+const CONTENT_DIGEST: &str = "docker-content-digest";
+
+/// A manifest as the registry sent it. Its digest was computed from its bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Manifest {
+    /// The bytes; never re-serialised.
+    pub bytes: Bytes,
+    /// What it is, as the registry said, or as the body says.
+    pub media_type: String,
+    /// The digest of the bytes.
+    pub digest: Digest,
+}
+
+/// What a manifest refers to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// An index or manifest list.
+    Index {
+        /// Its children, in order, duplicates and all.
+        children: Vec<Descriptor>,
+    },
+    /// An image or artifact manifest.
+    Image {
+        /// The configuration.
+        config: Descriptor,
+        /// The layers, in order, duplicates and all.
+        layers: Vec<Descriptor>,
+        /// The manifest that this one is attached to.
+        subject: Option<Descriptor>,
+    },
+}
+
+/// What a tag points to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resolved {
+    /// The manifest's digest.
+    pub digest: Digest,
+    /// Its media type, if the registry said.
+    pub media_type: Option<String>,
+    /// Its size, if the registry said.
+    pub size: Option<u64>,
+}
+
+/// The fields of all kinds of manifests; what is not here is not looked at.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Document {
+    schema_version: Option<u64>,
+    media_type: Option<String>,
+    manifests: Option<Vec<Descriptor>>,
+    config: Option<Descriptor>,
+    layers: Option<Vec<Descriptor>>,
+    /// Of the OCI artifact manifest, which was withdrawn before 1.1.
+    blobs: Option<Vec<Descriptor>>,
+    subject: Option<Descriptor>,
+}
+
+impl Manifest {
+    /// A manifest of these bytes, addressed by sha256. An empty media type is read from the body.
+    #[must_use]
+    pub fn new(bytes: Bytes, media_type: impl Into<String>) -> Self {
+        let digest = Digest::sha256_of(&bytes);
+        Self::with_digest(bytes, media_type.into(), digest)
+    }
+
+    fn with_digest(bytes: Bytes, media_type: String, digest: Digest) -> Self {
+        let media_type = if is_manifest_type(&media_type) { media_type } else { media_type_of(&bytes, media_type) };
+        Self { bytes, media_type, digest }
+    }
+
+    /// Length in bytes.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
+    /// A descriptor that points to this manifest.
+    #[must_use]
+    pub fn descriptor(&self) -> Descriptor {
+        Descriptor::new(self.media_type.clone(), self.digest.clone(), self.size())
+    }
+
+    /// What this manifest refers to.
+    ///
+    /// # Errors
+    /// Class `SourceInvalid` where it cannot be read, and for Docker's schema 1, which ECR and today's runtimes
+    /// no longer take.
+    pub fn kind(&self) -> Result<Content, Error> {
+        self.parse().map_err(|failure| failure.read_manifest(self.digest.to_string()))
+    }
+
+    /// The manifest that this one is attached to; an index can have one too.
+    ///
+    /// # Errors
+    /// As [`Self::kind`].
+    pub fn subject(&self) -> Result<Option<Descriptor>, Error> {
+        Ok(self.document().map_err(|failure| failure.read_manifest(self.digest.to_string()))?.subject)
+    }
+
+    fn document(&self) -> Result<Document, Failure> {
+        serde_json::from_slice(&self.bytes).map_err(|e| Failure::Unreadable(format!("it is not a manifest: {e}")))
+    }
+
+    fn parse(&self) -> Result<Content, Failure> {
+        if self.media_type.starts_with("application/vnd.docker.distribution.manifest.v1") {
+            return Err(schema1());
+        }
+        let document = self.document()?;
+        if document.schema_version == Some(1) {
+            return Err(schema1());
+        }
+        let is_index = match self.media_type.as_str() {
+            OCI_INDEX | DOCKER_LIST => true,
+            OCI_MANIFEST | DOCKER_MANIFEST => false,
+            _ => document.manifests.is_some() && document.config.is_none(),
+        };
+        if is_index {
+            // A body that is both would be one thing for us and another for the runtime (CVE-2021-41190).
+            if document.layers.is_some() || document.config.is_some() {
+                return Err(Failure::Unreadable("it claims to be an index and has layers".into()));
+            }
+            return Ok(Content::Index { children: document.manifests.unwrap_or_default() });
+        }
+        if document.manifests.is_some() {
+            return Err(Failure::Unreadable("it claims to be an image and has children".into()));
+        }
+        if document.blobs.is_some() {
+            return Err(Failure::Unreadable("OCI artifact manifests were withdrawn and are not supported".into()));
+        }
+        let Some(config) = document.config else {
+            return Err(Failure::Unreadable(format!("a {} without config cannot be copied", self.media_type)));
+        };
+        Ok(Content::Image { config, layers: document.layers.unwrap_or_default(), subject: document.subject })
+    }
+}
+
+fn schema1() -> Failure {
+    Failure::Unreadable("Docker manifest schema 1 is not supported; push the image again with a current tool".into())
+}
+
+/// Registries that do not know what they hold say `application/json`, `text/plain` or `application/octet-stream`.
+fn is_manifest_type(media_type: &str) -> bool {
+    media_type.starts_with("application/vnd.")
+}
+
+/// `mediaType` of the body; by the fields where it has none, as charts that `helm push` wrote.
+fn media_type_of(bytes: &[u8], said: String) -> String {
+    let Ok(document) = serde_json::from_slice::<Document>(bytes) else { return said };
+    match document {
+        Document { media_type: Some(media_type), .. } if is_manifest_type(&media_type) => media_type,
+        Document { schema_version: Some(1), .. } => "application/vnd.docker.distribution.manifest.v1+json".into(),
+        Document { manifests: Some(_), .. } => OCI_INDEX.into(),
+        Document { config: Some(_), .. } => OCI_MANIFEST.into(),
+        _ => said,
+    }
+}
+
+impl Client {
+    /// What a tag points to now. HEAD, which is no pull; GET where the registry cannot HEAD or leaves the digest out.
+    ///
+    /// # Errors
+    /// [`Error::ReadManifest`].
+    pub async fn resolve(&self, repository: &str, tag: &Tag) -> Result<Resolved, Error> {
+        let what = TagOrDigest::from(tag);
+        match self.head_manifest(repository, &what).await {
+            Ok(Some(resolved)) => return Ok(resolved),
+            Ok(None) => {}
+            Err(failure) => return Err(failure.read_manifest(self.subject(repository, &what))),
+        }
+        let manifest = self.manifest(repository, what).await?;
+        let size = Some(manifest.size());
+        Ok(Resolved { digest: manifest.digest, media_type: Some(manifest.media_type), size })
+    }
+
+    /// `None`: only a GET can tell. A refusal by HEAD has no body that says why, and some registries refuse HEAD alone.
+    async fn head_manifest(&self, repository: &str, what: &TagOrDigest) -> Result<Option<Resolved>, Failure> {
+        let call = self.manifest_call(Method::HEAD, repository, what)?;
+        let response = match self.call(&call).await {
+            Ok(response) => response,
+            Err(Failure::Answer(answer))
+                if matches!(answer.status.as_u16(), 400 | 403 | 404 | 405 | 406 | 415 | 501) =>
+            {
+                return Ok(None);
+            }
+            Err(failure) => return Err(failure),
+        };
+        let headers = response.headers();
+        let Some(digest) = digest_header(headers)? else { return Ok(None) };
+        if let TagOrDigest::Digest(asked) = what
+            && *asked != digest
+        {
+            return Err(Failure::Digest { expected: asked.clone(), actual: digest });
+        }
+        let size = headers.get(reqwest::header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+        // Some servers answer a HEAD with the length of the body that it does not have.
+        let size = size.filter(|size| *size > 0);
+        Ok(Some(Resolved { digest, media_type: media_type(headers).filter(|text| is_manifest_type(text)), size }))
+    }
+
+    /// A manifest, whole. Its bytes match the digest that was asked for and the one that the registry named.
+    ///
+    /// # Errors
+    /// [`Error::ReadManifest`].
+    pub async fn manifest(&self, repository: &str, what: impl Into<TagOrDigest>) -> Result<Manifest, Error> {
+        let what = what.into();
+        self.get_manifest(repository, &what)
+            .await
+            .map_err(|failure| failure.read_manifest(self.subject(repository, &what)))
+    }
+
+    async fn get_manifest(&self, repository: &str, what: &TagOrDigest) -> Result<Manifest, Failure> {
+        let call = self.manifest_call(Method::GET, repository, what)?;
+        // The body belongs to the request: one that breaks in it is sent again.
+        let (headers, bytes) = super::retry::retrying(&self.options().retry, || async {
+            let response = self.attempt(&call).await?;
+            let headers = response.headers().clone();
+            Ok((headers, read_body(response, MOST_MANIFEST_BYTES).await?))
+        })
+        .await?;
+        let named = digest_header(&headers)?;
+        let expected = match what {
+            TagOrDigest::Digest(asked) => Some(asked.clone()),
+            TagOrDigest::Tag(_) => named.clone(),
+        };
+        let digest = match expected {
+            Some(expected) => check(&bytes, expected)?,
+            None => Digest::sha256_of(&bytes),
+        };
+        if let Some(named) = named
+            && named.algorithm() == digest.algorithm()
+            && named != digest
+        {
+            return Err(Failure::Digest { expected: digest, actual: named });
+        }
+        Ok(Manifest::with_digest(bytes, media_type(&headers).unwrap_or_default(), digest))
+    }
+
+    /// Whether the registry has this manifest.
+    ///
+    /// # Errors
+    /// [`Error::Look`].
+    pub async fn manifest_exists(&self, repository: &str, what: impl Into<TagOrDigest>) -> Result<bool, Error> {
+        let what = what.into();
+        let look = |failure: Failure| failure.look(self.subject(repository, &what));
+        let call = self.manifest_call(Method::HEAD, repository, &what).map_err(look)?;
+        match self.call(&call).await {
+            Ok(_) => Ok(true),
+            Err(Failure::Answer(answer)) if answer.status == StatusCode::NOT_FOUND => Ok(false),
+            Err(Failure::Answer(answer)) if matches!(answer.status.as_u16(), 400 | 405 | 406 | 415 | 501) => {
+                match self.get_manifest(repository, &what).await {
+                    Ok(_) => Ok(true),
+                    Err(Failure::Answer(answer)) if answer.status == StatusCode::NOT_FOUND => Ok(false),
+                    Err(failure) => Err(look(failure)),
+                }
+            }
+            Err(failure) => Err(look(failure)),
+        }
+    }
+
+    /// Writes a manifest, byte for byte.
+    ///
+    /// # Errors
+    /// [`Error::WriteManifest`]. Class `TagImmutable` where the tag exists and may not move; ECR refuses so even if
+    /// it already points to the same digest (aws/containers-roadmap#2179): compare before.
+    pub async fn put_manifest(
+        &self,
+        repository: &str,
+        what: impl Into<TagOrDigest>,
+        manifest: &Manifest,
+    ) -> Result<(), Error> {
+        let what = what.into();
+        self.write_manifest(repository, &what, manifest).await.map_err(|failure| Error::WriteManifest {
+            subject: self.subject(repository, &what),
+            source: Box::new(failure),
+        })
+    }
+
+    async fn write_manifest(&self, repository: &str, what: &TagOrDigest, manifest: &Manifest) -> Result<(), Failure> {
+        let url = self.url(repository, &format!("manifests/{what}"))?;
+        let mut call = Call::new(Method::PUT, url, Scope::push(repository));
+        let media_type = HeaderValue::from_str(&manifest.media_type)
+            .map_err(|_| Failure::Unreadable(format!("{:?} is not a media type", manifest.media_type)))?;
+        call.headers.insert(CONTENT_TYPE, media_type);
+        call.body = manifest.bytes.clone();
+        // 201 by the spec; 200..=204 are seen. ECR sends no Location, and none is needed.
+        let response = self.call(&call).await?;
+        match digest_header(response.headers())? {
+            Some(stored) if stored.algorithm() == manifest.digest.algorithm() && stored != manifest.digest => {
+                Err(Failure::Unexpected(format!("the registry stored it as {stored}, not as {}", manifest.digest)))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn manifest_call(&self, method: Method, repository: &str, what: &TagOrDigest) -> Result<Call, Failure> {
+        let url = self.url(repository, &format!("manifests/{what}"))?;
+        let mut call = Call::new(method, url, Scope::pull(repository));
+        call.headers.insert(ACCEPT, HeaderValue::from_static(ACCEPTED));
+        Ok(call)
+    }
+}
+
+fn check(bytes: &[u8], expected: Digest) -> Result<Digest, Failure> {
+    let actual = Digest::of(expected.algorithm(), bytes);
+    if actual == expected { Ok(actual) } else { Err(Failure::Digest { expected, actual }) }
+}
+
+/// The digest that the registry named. An algorithm that we do not know is as good as none: the bytes tell.
+fn digest_header(headers: &HeaderMap) -> Result<Option<Digest>, Failure> {
+    let Some(value) = headers.get(CONTENT_DIGEST) else { return Ok(None) };
+    let text = value.to_str().unwrap_or_default().trim();
+    match text.parse::<Digest>() {
+        Ok(digest) => Ok(Some(digest)),
+        Err(error) if text.starts_with("sha256:") => Err(Failure::Unexpected(format!("{CONTENT_DIGEST}: {error}"))),
+        Err(_) => Ok(None),
+    }
+}
+
+/// `Content-Type` without parameters.
+fn media_type(headers: &HeaderMap) -> Option<String> {
+    let text = headers.get(CONTENT_TYPE)?.to_str().ok()?;
+    let text = text.split(';').next().unwrap_or_default().trim();
+    (!text.is_empty()).then(|| text.to_owned())
+}

@@ -1,0 +1,54 @@
+//! A client for OCI registries (<https://github.com/opencontainers/distribution-spec>). It knows nothing of ECR or
+//! Kubernetes.
+//!
+//! [`Client`] is one registry seen with one [`Credential`]; all clients share one [`Transport`]. Manifests and tag
+//! lists are small requests, retried inside; blobs are streams ([`BlobStream`]) that are checked while they pass, and
+//! [`copy_blob`] moves one from one client to another.
+//!
+//! | file | noun |
+//! |---|---|
+//! | `reference` | names: [`Reference`], [`Tag`], [`Digest`] |
+//! | `descriptor`, `manifests` | [`Descriptor`], [`Manifest`] and what is done with them |
+//! | `tags` | tag lists |
+//! | `blobs`, `verify` | reading blobs, and checking them |
+//! | `upload`, `copy` | writing blobs, and moving them |
+//! | `client`, `limit`, `retry` | one request: its slot, its login, its retries |
+//! | `auth`, `challenge`, `token` | how to log in |
+//! | `docker_config` | credentials in docker's file format |
+//! | `transport` | connections, redirects, bounded bodies |
+//! | `error` | [`Error`] |
+
+mod auth;
+mod blobs;
+mod challenge;
+mod client;
+mod copy;
+mod descriptor;
+pub mod docker_config;
+mod error;
+mod limit;
+mod manifests;
+mod reference;
+mod retry;
+mod tags;
+#[cfg(test)]
+mod tests;
+mod token;
+mod transport;
+mod upload;
+mod verify;
+
+pub use auth::{Authenticator, Credential, StaticAuthenticator};
+pub use blobs::BlobStream;
+pub use client::{Client, Endpoint, Options, Scheme};
+pub use copy::{Moved, copy_blob, mount_or_copy_blob};
+pub use descriptor::{Descriptor, Platform};
+pub use error::{Answer, Error, Failure};
+pub use limit::{Limits, Widths};
+pub use manifests::{
+    Content, DOCKER_LIST, DOCKER_MANIFEST, MOST_MANIFEST_BYTES, Manifest, OCI_INDEX, OCI_MANIFEST, Resolved,
+};
+pub use reference::{Algorithm, DOCKER_HUB, Digest, ParseError, Reference, Tag, TagOrDigest};
+pub use retry::Policy;
+pub use transport::{Body, ClientIdentity, Proxy, Request, Transport, TransportOptions};
+pub use upload::Observer;

@@ -1,0 +1,177 @@
+//! Tag lists.
+
+use std::collections::HashSet;
+
+use reqwest::header::LINK;
+use reqwest::{Method, Response, Url};
+use serde::Deserialize;
+
+use super::auth::Scope;
+use super::client::{Call, Client};
+use super::error::{Error, Failure};
+use super::retry::retrying;
+use super::transport::{authority, read_body};
+
+/// ECR allows no more (google/go-containerregistry#681).
+const PAGE: u32 = 1000;
+/// A million tags where the server ignores `n` and sends a hundred at a time.
+const MOST_PAGES: usize = 10_000;
+/// 100,000 tags of full length fit into one page, for servers that do not page.
+const MOST_PAGE_BYTES: usize = 16 * 1024 * 1024;
+
+#[derive(Deserialize)]
+struct Page {
+    // Go writes an empty list as null.
+    tags: Option<Vec<String>>,
+}
+
+impl Client {
+    /// All tags of a repository, in the registry's order, each once. A list that cannot be read to its end is an
+    /// error: acting on half a list deletes things.
+    ///
+    /// # Errors
+    /// [`Error::ReadTags`].
+    pub async fn tags(&self, repository: &str) -> Result<Vec<String>, Error> {
+        self.read_tags(repository)
+            .await
+            .map_err(|failure| Error::ReadTags { subject: self.name(repository), source: Box::new(failure) })
+    }
+
+    async fn read_tags(&self, repository: &str) -> Result<Vec<String>, Failure> {
+        let mut url = self.url(repository, "tags/list")?;
+        url.query_pairs_mut().append_pair("n", &PAGE.to_string());
+        let mut tags = Vec::new();
+        let mut known = HashSet::new();
+        let mut pages = Pages::default();
+        loop {
+            let (body, next) = self.page(url, Scope::pull(repository), MOST_PAGE_BYTES).await?;
+            let page: Page = serde_json::from_slice(&body)
+                .map_err(|e| Failure::Unreadable(format!("it is not a list of tags: {e}")))?;
+            let new = page.tags.unwrap_or_default().into_iter().filter(|tag| known.insert(tag.clone()));
+            tags.extend(new);
+            match next {
+                Some(next) => url = pages.turn(next)?,
+                None => return Ok(tags),
+            }
+        }
+    }
+
+    /// One page of a list, and where the next one is.
+    pub(crate) async fn page(
+        &self,
+        url: Url,
+        scope: Scope,
+        limit: usize,
+    ) -> Result<(bytes::Bytes, Option<Url>), Failure> {
+        let call = Call::new(Method::GET, url, scope);
+        retrying(&self.options().retry, || async {
+            let response = self.attempt(&call).await?;
+            let next = next_page(&call.url, &response)?;
+            Ok((read_body(response, limit).await?, next))
+        })
+        .await
+    }
+}
+
+/// Sees that turning pages comes to an end.
+#[derive(Debug, Default)]
+pub(crate) struct Pages {
+    seen: HashSet<String>,
+}
+
+impl Pages {
+    pub(crate) fn turn(&mut self, next: Url) -> Result<Url, Failure> {
+        if !self.seen.insert(next.as_str().to_owned()) {
+            return Err(Failure::Unexpected("the list links back to a page that was read before".into()));
+        }
+        if self.seen.len() >= MOST_PAGES {
+            return Err(Failure::Unexpected(format!("the list has more than {MOST_PAGES} pages")));
+        }
+        Ok(next)
+    }
+}
+
+fn next_page(asked: &Url, response: &Response) -> Result<Option<Url>, Failure> {
+    let headers = response.headers().get_all(LINK);
+    let Some(link) = headers.iter().filter_map(|value| value.to_str().ok()).find_map(next_link) else {
+        return Ok(None);
+    };
+    resolve(asked, link).map(Some)
+}
+
+/// The next page is on the registry that was asked, whatever scheme and port a proxy in front of it wrote.
+fn resolve(asked: &Url, link: &str) -> Result<Url, Failure> {
+    let Ok(to) = asked.join(link) else {
+        return Err(Failure::Unexpected("the link to the next page is not a URL".into()));
+    };
+    if to.host_str() != asked.host_str() {
+        let host = authority(&to);
+        return Err(Failure::Unexpected(format!("the link to the next page leads to another host, {host}")));
+    }
+    let mut next = asked.clone();
+    next.set_path(to.path());
+    next.set_query(to.query());
+    next.set_fragment(None);
+    Ok(next)
+}
+
+/// The target of `rel=next` in a `Link` header: `<…>; rel="next"`, with or without quotes, among others.
+pub(crate) fn next_link(header: &str) -> Option<&str> {
+    let mut rest = header;
+    loop {
+        let start = rest.find('<')? + 1;
+        let end = start + rest[start..].find('>')?;
+        let target = &rest[start..end];
+        rest = &rest[end + 1..];
+        let params = &rest[..rest.find('<').unwrap_or(rest.len())];
+        let is_next = params.split([';', ',']).any(|param| {
+            param.split_once('=').is_some_and(|(key, value)| {
+                let value = value.trim().trim_matches(['"', '\'']);
+                key.trim().eq_ignore_ascii_case("rel")
+                    && value.split_ascii_whitespace().any(|rel| rel.eq_ignore_ascii_case("next"))
+            })
+        });
+        if is_next {
+            return Some(target);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_of_all_shapes_are_read() {
+        for (header, target) in [
+            (r#"</v2/a/tags/list?last=b&n=1>; rel="next""#, Some("/v2/a/tags/list?last=b&n=1")),
+            ("</x>;rel=next", Some("/x")),
+            ("</x> ; REL='Next'", Some("/x")),
+            (r#"</p>; rel="prev", </n>; rel="next""#, Some("/n")),
+            (r#"</n>; title="a"; rel="last next""#, Some("/n")),
+            (r#"</p>; rel="prev""#, None),
+            ("</x>", None),
+            ("", None),
+            ("<", None),
+            ("rel=next", None),
+        ] {
+            assert_eq!(next_link(header), target, "{header}");
+        }
+    }
+
+    #[test]
+    fn next_pages_stay_on_the_registry() {
+        let asked: Url = "https://r.example:444/v2/a/tags/list?n=1000".parse().unwrap();
+        for (link, next) in [
+            ("/v2/a/tags/list?last=x", Some("https://r.example:444/v2/a/tags/list?last=x")),
+            ("list?last=x", Some("https://r.example:444/v2/a/tags/list?last=x")),
+            ("?last=x", Some("https://r.example:444/v2/a/tags/list?last=x")),
+            ("https://r.example:444/v2/b", Some("https://r.example:444/v2/b")),
+            ("http://r.example/v2/b", Some("https://r.example:444/v2/b")),
+            ("https://evil.example/v2/b", None),
+            ("//evil.example/v2/b", None),
+        ] {
+            assert_eq!(resolve(&asked, link).ok().as_ref().map(Url::as_str), next, "{link}");
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! The client against a scripted registry on the loopback, which counts what it is asked.
+
+mod auth;
+mod blobs;
+mod copies;
+mod requests;
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::io;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::{HeaderMap, Request, StatusCode};
+use axum::response::Response;
+use bytes::Bytes;
+use futures::{StreamExt, stream};
+
+use super::*;
+
+/// What one request looked like.
+#[derive(Clone, Debug)]
+pub(super) struct Seen {
+    /// `GET /v2/a/manifests/x?y`.
+    pub(super) line: String,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
+    /// Whether the body came whole.
+    pub(super) whole: bool,
+    /// How many requests with the same line came before.
+    pub(super) nth: usize,
+}
+
+impl Seen {
+    pub(super) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+
+    pub(super) fn authorization(&self) -> &str {
+        self.header("authorization")
+    }
+}
+
+/// A server that answers as its script says.
+#[derive(Debug)]
+pub(super) struct Peer {
+    pub(super) host: String,
+    log: Arc<Mutex<Vec<Seen>>>,
+    stop: Option<tokio::sync::oneshot::Sender<()>>,
+    server: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        self.stop.take();
+        if let Some(server) = self.server.take() {
+            let _ = server.join();
+        }
+    }
+}
+
+impl Peer {
+    /// Answers each request once its body was read.
+    pub(super) async fn new(script: impl Fn(&Seen) -> Response + Send + Sync + 'static) -> Self {
+        Self::with_early(|_| None, script).await
+    }
+
+    /// As [`Self::new`], but what `early` answers goes out before the body is read.
+    pub(super) async fn with_early(
+        early: impl Fn(&Seen) -> Option<Response> + Send + Sync + 'static,
+        script: impl Fn(&Seen) -> Response + Send + Sync + 'static,
+    ) -> Self {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let host = listener.local_addr().unwrap().to_string();
+        let log = Arc::new(Mutex::new(Vec::<Seen>::new()));
+        let counts = Arc::new(Mutex::new(HashMap::<String, usize>::new()));
+        let (early, script, seen_log) = (Arc::new(early), Arc::new(script), log.clone());
+        let answer = move |request: Request<Body>| {
+            let (early, script, log, counts) = (early.clone(), script.clone(), seen_log.clone(), counts.clone());
+            async move {
+                let (parts, body) = request.into_parts();
+                let line = format!("{} {}", parts.method, parts.uri);
+                let nth = {
+                    let mut counts = counts.lock().unwrap();
+                    let count = counts.entry(line.clone()).or_default();
+                    *count += 1;
+                    *count - 1
+                };
+                let mut seen = Seen { line, headers: parts.headers, body: Bytes::new(), whole: false, nth };
+                if let Some(response) = early(&seen) {
+                    log.lock().unwrap().push(seen);
+                    return Ok::<_, Infallible>(response);
+                }
+                let body = axum::body::to_bytes(body, usize::MAX).await;
+                seen.whole = body.is_ok();
+                seen.body = body.unwrap_or_default();
+                log.lock().unwrap().push(seen.clone());
+                Ok(script(&seen))
+            }
+        };
+        let app = axum::Router::new().fallback(move |request: Request<Body>| async move {
+            answer(request).await.unwrap_or_else(|never| match never {})
+        });
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        // A thread of its own: on the test's runtime, client and server would take turns as no two processes do.
+        let server = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let serve = axum::serve(tokio::net::TcpListener::from_std(listener).unwrap(), app);
+                tokio::select! { _ = serve => {}, _ = stopped => {} }
+            });
+        });
+        Self { host, log, stop: Some(stop), server: Some(server) }
+    }
+
+    pub(super) fn seen(&self) -> Vec<Seen> {
+        self.log.lock().unwrap().clone()
+    }
+
+    /// The request lines, in order.
+    pub(super) fn lines(&self) -> Vec<String> {
+        self.seen().into_iter().map(|seen| seen.line).collect()
+    }
+
+    /// How many requests began with `start`.
+    pub(super) fn count(&self, start: &str) -> usize {
+        self.lines().iter().filter(|line| line.starts_with(start)).count()
+    }
+
+    pub(super) fn client(&self) -> Client {
+        self.client_as(Credential::Anonymous)
+    }
+
+    pub(super) fn client_as(&self, credential: Credential) -> Client {
+        self.client_with(Arc::new(StaticAuthenticator(credential)), quick())
+    }
+
+    pub(super) fn client_with(&self, authenticator: Arc<dyn Authenticator>, options: Options) -> Client {
+        let transport = Transport::new(&TransportOptions::default()).unwrap();
+        Client::new(transport, Endpoint::new(Scheme::Http, &*self.host), authenticator, options).unwrap()
+    }
+}
+
+/// The defaults with waits that suit a test.
+pub(super) fn quick() -> Options {
+    let retry = Policy { base: Duration::from_millis(2), ..Policy::default() };
+    Options { retry, stall: Duration::from_millis(300), ..Options::default() }
+}
+
+pub(super) fn user() -> Credential {
+    Credential::Basic { username: "user".into(), password: "pass".into() }
+}
+
+/// `user:pass` in base64.
+pub(super) const BASIC: &str = "Basic dXNlcjpwYXNz";
+
+pub(super) fn respond(status: u16, headers: &[(&str, &str)], body: impl Into<Body>) -> Response {
+    let mut response = Response::builder().status(StatusCode::from_u16(status).unwrap());
+    for (name, value) in headers {
+        response = response.header(*name, *value);
+    }
+    response.body(body.into()).unwrap()
+}
+
+pub(super) fn refusal(status: u16, code: &str, message: &str) -> Response {
+    respond(status, &[], format!(r#"{{"errors":[{{"code":"{code}","message":"{message}"}}]}}"#))
+}
+
+/// A body that promises `size` bytes and breaks after the ones given.
+pub(super) fn broken(status: u16, headers: &[(&str, &str)], bytes: Bytes, size: usize) -> Response {
+    let cut = Err(io::Error::other("cut"));
+    // The pause lets the bytes out before the connection goes.
+    let chunks = stream::iter([Ok(bytes), cut]).then(|chunk| async {
+        if chunk.is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        chunk
+    });
+    let mut response = respond(status, headers, Body::from_stream(chunks));
+    response.headers_mut().insert("content-length", size.into());
+    response
+}
+
+/// A body that promises `size` bytes and hangs after the ones given.
+pub(super) fn hanging(bytes: Bytes, size: usize) -> Response {
+    let chunks = stream::iter([Ok::<_, io::Error>(bytes)]).chain(stream::pending());
+    let mut response = respond(200, &[], Body::from_stream(chunks));
+    response.headers_mut().insert("content-length", size.into());
+    response
+}
+
+/// Bytes that are not all alike.
+pub(super) fn content(size: usize) -> Bytes {
+    (0..size).map(|at| u8::try_from(at % 251).unwrap()).collect()
+}
+
+pub(super) fn descriptor(content: &[u8]) -> Descriptor {
+    Descriptor::new("application/octet-stream", Digest::sha256_of(content), content.len() as u64)
+}

@@ -1,0 +1,419 @@
+//! The process's HTTP client: one constructor, one redirect policy, one way to read a bounded body.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::{Duration, SystemTime};
+
+use bytes::{Bytes, BytesMut};
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
+use reqwest::{Method, Response, StatusCode, Url};
+
+use super::challenge::Challenge;
+use super::error::{Answer, Error, Failure};
+use super::retry;
+
+/// What reqwest and curl allow too; a registry needs one or two.
+const MOST_REDIRECTS: usize = 10;
+/// Error bodies beyond this are cut: a hostile or broken proxy sends megabytes.
+const MOST_ERROR_BYTES: usize = 64 * 1024;
+/// A SYN that is not answered within three retransmissions (1 + 2 + 4 s) will not be.
+const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+/// The longest wait for the head of an answer to a small request. Docker Hub's tag lists take some seconds.
+const ANSWER_WITHIN: Duration = Duration::from_secs(60);
+/// The longest silence inside a small body.
+const CHUNK_WITHIN: Duration = Duration::from_secs(30);
+
+/// How to reach servers. The default trusts the system's roots and honours `HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY`.
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct TransportOptions {
+    /// Authorities to trust besides the system's, PEM.
+    pub roots: Option<Bytes>,
+    /// A client certificate with its chain and its key, PEM.
+    pub identity: Option<ClientIdentity>,
+    /// A proxy for everything, in place of the environment's.
+    pub proxy: Option<Proxy>,
+}
+
+impl fmt::Debug for TransportOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TransportOptions")
+            .field("roots", &self.roots.is_some())
+            .field("identity", &self.identity.is_some())
+            .field("proxy", &self.proxy)
+            .finish()
+    }
+}
+
+/// A client certificate and its key, both PEM.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct ClientIdentity {
+    /// `tls.crt`.
+    pub certificate: Bytes,
+    /// `tls.key`.
+    pub key: Bytes,
+}
+
+impl fmt::Debug for ClientIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ClientIdentity(…)")
+    }
+}
+
+/// An HTTP proxy.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Proxy {
+    /// `http://proxy:3128`.
+    pub address: String,
+    /// Name and password, if the proxy wants them.
+    pub login: Option<(String, String)>,
+}
+
+impl fmt::Debug for Proxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // An address can hold a password too.
+        f.write_str("Proxy(…)")
+    }
+}
+
+/// Connections and TLS, shared by every registry client of the process. Cloning is cheap and shares the pool.
+///
+/// # Guarantees
+/// Bodies arrive as they were sent (no decompression). Credentials never cross host, port or scheme.
+#[derive(Clone, Debug)]
+pub struct Transport {
+    http: reqwest::Client,
+}
+
+/// One request. The body is either small and kept, so that it can be sent again, or a stream, which cannot.
+#[derive(Debug)]
+pub struct Request {
+    /// HTTP method.
+    pub method: Method,
+    /// Where to.
+    pub url: Url,
+    /// Headers except `Authorization`.
+    pub headers: HeaderMap,
+    /// The `Authorization` header; not sent on to other hosts.
+    pub authorization: Option<HeaderValue>,
+    /// The body.
+    pub body: Body,
+}
+
+/// A request body.
+#[derive(Debug, Default)]
+pub enum Body {
+    /// None.
+    #[default]
+    Empty,
+    /// Small, can be sent again.
+    Bytes(Bytes),
+    /// Sent once; its length is in the headers. The caller guards its progress, the transport sets no deadline.
+    Stream(reqwest::Body),
+}
+
+impl Request {
+    /// A request without headers and body.
+    #[must_use]
+    pub fn new(method: Method, url: Url) -> Self {
+        Self { method, url, headers: HeaderMap::new(), authorization: None, body: Body::Empty }
+    }
+
+    /// A GET request.
+    #[must_use]
+    pub fn get(url: Url) -> Self {
+        Self::new(Method::GET, url)
+    }
+}
+
+impl Transport {
+    /// Connections as the options say.
+    ///
+    /// # Errors
+    /// [`Error::Setup`] for certificates, keys and proxies that cannot be used.
+    #[allow(clippy::disallowed_methods)] // the one place
+    pub fn new(options: &TransportOptions) -> Result<Self, Error> {
+        let mut builder = reqwest::Client::builder()
+            .user_agent(concat!("ecr-sync/", env!("CARGO_PKG_VERSION")))
+            .redirect(reqwest::redirect::Policy::none())
+            .referer(false)
+            // One HTTP/2 connection with 16 streams was measured at an eightieth of its link (zot#4333).
+            .http1_only()
+            .no_gzip()
+            .no_brotli()
+            .no_zstd()
+            .no_deflate()
+            .connect_timeout(CONNECT_WITHIN)
+            .tcp_keepalive(Duration::from_secs(30))
+            .pool_idle_timeout(Duration::from_secs(50));
+        if let Some(pem) = &options.roots {
+            let roots = reqwest::Certificate::from_pem_bundle(pem)
+                .map_err(|e| Error::Setup(format!("ca.crt holds no certificates in PEM form: {e}")))?;
+            if roots.is_empty() {
+                return Err(Error::Setup("ca.crt holds no certificate in PEM form".into()));
+            }
+            builder = builder.tls_certs_merge(roots);
+        }
+        if let Some(ClientIdentity { certificate, key }) = &options.identity {
+            let pem = [&certificate[..], b"\n", &key[..]].concat();
+            let identity = reqwest::Identity::from_pem(&pem).map_err(|e| {
+                Error::Setup(format!("tls.crt and tls.key are no certificate and key in PEM form: {e}"))
+            })?;
+            builder = builder.identity(identity);
+        }
+        if let Some(Proxy { address, login }) = &options.proxy {
+            let mut proxy = reqwest::Proxy::all(address.as_str())
+                .map_err(|_| Error::Setup("the proxy's address is no URL; write http://host:port".into()))?
+                .no_proxy(reqwest::NoProxy::from_env());
+            if let Some((name, password)) = login {
+                proxy = proxy.basic_auth(name, password);
+            }
+            builder = builder.proxy(proxy);
+        }
+        let http = builder.build().map_err(|e| Error::Setup(format!("cannot set up TLS: {}", e.without_url())))?;
+        Ok(Self { http })
+    }
+
+    /// Sends a request and follows redirects. Any status is a success here, save redirects that must not be followed.
+    ///
+    /// # Errors
+    /// [`Failure`] for connections and redirects.
+    pub async fn send(&self, request: Request) -> Result<Response, Failure> {
+        let Request { method, url, headers, mut authorization, mut body } = request;
+        let home_is_link_local = is_link_local(&url);
+        let mut at = url;
+        for _ in 0..=MOST_REDIRECTS {
+            let response = self.send_once(&method, &at, &headers, authorization.as_ref(), &mut body).await?;
+            let Some(next) = redirect_target(&method, &at, &response, matches!(body, Body::Empty | Body::Bytes(_)))?
+            else {
+                return Ok(response);
+            };
+            check_target(&at, &next, home_is_link_local)?;
+            if !same_origin(&at, &next) {
+                // S3 refuses a request with two authentications, and the credential is not for others' eyes.
+                authorization = None;
+            }
+            at = next;
+        }
+        Err(Failure::Redirect(format!("{} redirects more than {MOST_REDIRECTS} times", authority(&at))))
+    }
+
+    async fn send_once(
+        &self,
+        method: &Method,
+        url: &Url,
+        headers: &HeaderMap,
+        authorization: Option<&HeaderValue>,
+        body: &mut Body,
+    ) -> Result<Response, Failure> {
+        let mut request = reqwest::Request::new(method.clone(), url.clone());
+        *request.headers_mut() = headers.clone();
+        if let Some(value) = authorization {
+            request.headers_mut().insert(AUTHORIZATION, value.clone());
+        }
+        let host = authority(url);
+        let sent = match std::mem::take(body) {
+            Body::Stream(stream) => {
+                *request.body_mut() = Some(stream);
+                // A body that was sent is gone: mark it so that no redirect sends an empty one in its place.
+                *body = Body::Stream(reqwest::Body::default());
+                return self.http.execute(request).await.map_err(|e| Failure::from_reqwest(e, &host));
+            }
+            Body::Bytes(bytes) => {
+                *request.body_mut() = Some(bytes.clone().into());
+                *body = Body::Bytes(bytes);
+                self.http.execute(request)
+            }
+            Body::Empty => self.http.execute(request),
+        };
+        match tokio::time::timeout(ANSWER_WITHIN, sent).await {
+            Ok(result) => result.map_err(|e| Failure::from_reqwest(e, &host)),
+            Err(_) => Err(Failure::NoAnswer { host, after: ANSWER_WITHIN }),
+        }
+    }
+}
+
+/// Where the answer sends us, if it does.
+fn redirect_target(method: &Method, at: &Url, response: &Response, replayable: bool) -> Result<Option<Url>, Failure> {
+    let status = response.status();
+    let keeps_method = matches!(status, StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT);
+    if !keeps_method && !matches!(status, StatusCode::MOVED_PERMANENTLY | StatusCode::FOUND | StatusCode::SEE_OTHER) {
+        return Ok(None);
+    }
+    let host = authority(at);
+    let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
+    let Some(next) = location.and_then(|location| at.join(location).ok()) else {
+        return Err(Failure::Redirect(format!("{host} redirects without a usable Location")));
+    };
+    if matches!(*method, Method::GET | Method::HEAD) || (keeps_method && replayable) {
+        return Ok(Some(next));
+    }
+    Err(Failure::Redirect(format!(
+        "{host} answers {method} with a redirect to {}://{}; write that host",
+        next.scheme(),
+        authority(&next)
+    )))
+}
+
+/// Refuses to go from https to http, to other schemes, and to the machine's own metadata services.
+pub(crate) fn check_target(from: &Url, to: &Url, home_is_link_local: bool) -> Result<(), Failure> {
+    let refuse = |why: &str| {
+        Err(Failure::Redirect(format!("{} sends us to {}://{}: {why}", authority(from), to.scheme(), authority(to))))
+    };
+    match (from.scheme(), to.scheme()) {
+        ("https", "http") => refuse("https must not become http"),
+        (_, "http" | "https") if to.host().is_none() => refuse("it names no host"),
+        (_, "http" | "https") if is_link_local(to) && !home_is_link_local => {
+            refuse("link-local addresses are not followed")
+        }
+        (_, "http" | "https") => Ok(()),
+        _ => refuse("only http and https are followed"),
+    }
+}
+
+/// 169.254.0.0/16 and fe80::/10, where clouds serve credentials to whoever asks; in every way to write them.
+/// EC2's IPv6 metadata address fd00:ec2::254 is not link-local but the same thing.
+pub(crate) fn is_link_local(url: &Url) -> bool {
+    let v4 = |ip: Ipv4Addr| ip.is_link_local();
+    let v6 = |ip: Ipv6Addr| {
+        ip.is_unicast_link_local() || ip.segments()[..2] == [0xfd00, 0x0ec2] || ip.to_ipv4().is_some_and(v4)
+    };
+    // `url` has already turned 0xa9fea9fe and 2852039166 into dotted form.
+    let host = url.host_str().unwrap_or_default();
+    match host.trim_start_matches('[').trim_end_matches(']').parse() {
+        Ok(IpAddr::V4(ip)) => v4(ip),
+        Ok(IpAddr::V6(ip)) => v6(ip),
+        Err(_) => false,
+    }
+}
+
+/// Scheme, host and port are the same: the credential of one is the credential of the other.
+pub(crate) fn same_origin(a: &Url, b: &Url) -> bool {
+    a.scheme() == b.scheme() && a.host_str() == b.host_str() && a.port_or_known_default() == b.port_or_known_default()
+}
+
+/// Host and port for messages. Paths and queries are left out: they can be signed.
+pub(crate) fn authority(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    match url.port() {
+        Some(port) => format!("{host}:{port}"),
+        None => host.to_owned(),
+    }
+}
+
+/// Reads a body of at most `limit` bytes.
+pub(crate) async fn read_body(mut response: Response, limit: usize) -> Result<Bytes, Failure> {
+    if response.content_length().is_some_and(|length| length > limit as u64) {
+        return Err(Failure::TooLarge { limit });
+    }
+    let mut body = BytesMut::new();
+    while let Some(chunk) = next_chunk(&mut response).await? {
+        if body.len() + chunk.len() > limit {
+            return Err(Failure::TooLarge { limit });
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body.freeze())
+}
+
+async fn next_chunk(response: &mut Response) -> Result<Option<Bytes>, Failure> {
+    let host = authority(response.url());
+    match tokio::time::timeout(CHUNK_WITHIN, response.chunk()).await {
+        Ok(chunk) => chunk.map_err(|e| Failure::from_reqwest(e, &host)),
+        Err(_) => Err(Failure::Stalled { host, bytes: 0, window: CHUNK_WITHIN }),
+    }
+}
+
+/// Turns an error answer into an [`Answer`]. Its body is read as far as it is short and comes.
+pub(crate) async fn read_answer(mut response: Response, anonymous: bool) -> (Answer, Vec<Challenge>) {
+    let status = response.status();
+    let challenges = super::challenge::parse(response.headers().get_all(WWW_AUTHENTICATE));
+    let retry_after = asked_wait(response.headers());
+    let mut body = BytesMut::new();
+    while body.len() < MOST_ERROR_BYTES
+        && let Ok(Some(chunk)) = next_chunk(&mut response).await
+    {
+        let room = MOST_ERROR_BYTES - body.len();
+        body.extend_from_slice(&chunk[..chunk.len().min(room)]);
+    }
+    (Answer::new(status, retry_after, anonymous, &body), challenges)
+}
+
+/// `Retry-After` of an answer.
+pub(crate) fn asked_wait(headers: &HeaderMap) -> Option<Duration> {
+    let value = headers.get(RETRY_AFTER)?.to_str().ok()?;
+    retry::retry_after(value, SystemTime::now())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn url(text: &str) -> Url {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn targets_that_steal_or_downgrade_are_refused() {
+        let https = url("https://registry.example/v2/");
+        let http = url("http://registry.example/v2/");
+        for (from, to, good) in [
+            (&https, "https://cdn.example/x", true),
+            (&https, "https://10.0.0.1/x", true),
+            (&https, "http://cdn.example/x", false),
+            (&http, "http://cdn.example/x", true),
+            (&http, "https://cdn.example/x", true),
+            (&https, "ftp://cdn.example/x", false),
+            (&https, "file:///etc/passwd", false),
+            (&http, "http://169.254.169.254/latest/meta-data", false),
+            (&http, "http://0xa9fea9fe/", false),
+            (&http, "http://2852039166/", false),
+            (&http, "http://[fe80::1]/", false),
+            (&http, "http://[::ffff:169.254.169.254]/", false),
+            (&http, "http://[fd00:ec2::254]/", false),
+        ] {
+            assert_eq!(check_target(from, &url(to), false).is_ok(), good, "{from} -> {to}");
+        }
+        assert!(check_target(&url("http://169.254.1.1/"), &url("http://169.254.1.2/"), true).is_ok());
+    }
+
+    #[test]
+    fn origin_is_scheme_host_and_port() {
+        let a = url("https://r.example/a");
+        for (b, same) in [
+            ("https://r.example:443/b", true),
+            ("https://R.example/b", true),
+            ("https://r.example:444/b", false),
+            ("http://r.example/b", false),
+            ("https://s.example/b", false),
+        ] {
+            assert_eq!(same_origin(&a, &url(b)), same, "{b}");
+        }
+    }
+
+    #[test]
+    fn unusable_certificates_and_proxies_are_named() {
+        for (options, hint) in [
+            (TransportOptions { roots: Some(Bytes::from_static(b"junk")), ..Default::default() }, "ca.crt"),
+            (
+                TransportOptions {
+                    identity: Some(ClientIdentity { certificate: Bytes::new(), key: Bytes::from_static(b"secret") }),
+                    ..Default::default()
+                },
+                "tls.key",
+            ),
+            (
+                TransportOptions {
+                    proxy: Some(Proxy { address: "::hunter2::".into(), login: None }),
+                    ..Default::default()
+                },
+                "proxy",
+            ),
+        ] {
+            let error = Transport::new(&options).expect_err(hint);
+            assert_eq!(error.class(), crate::class::Class::InvalidSpec);
+            let text = format!("{error} {options:?}");
+            assert!(text.contains(hint) && !text.contains("secret") && !text.contains("hunter2"), "{text}");
+        }
+    }
+}

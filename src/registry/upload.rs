@@ -1,0 +1,246 @@
+//! Writing blobs: POST, then one streaming PUT.
+//!
+//! Chunked PATCHes are avoided on purpose: ECR answers 201 to them and reports stale ranges
+//! (aws/containers-roadmap#2831, openai/tart#273), and they cost requests.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::stream::{self, Stream, StreamExt};
+use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, LOCATION};
+use reqwest::{Method, Response, StatusCode, Url};
+use tokio::time::Instant;
+
+use super::auth::Scope;
+use super::blobs::BlobStream;
+use super::client::{Call, Client};
+use super::descriptor::Descriptor;
+use super::error::{Error, Failure};
+use super::reference::{Digest, TagOrDigest};
+use super::transport::{Body, Request, authority, check_target, is_link_local, same_origin};
+
+/// A server that refuses does so when it has seen the head, and then closes. So far into the body, the HTTP client
+/// gets to look for an answer before each write: a write into the closed connection would fail first and hide it.
+const REFUSED_WITHIN: u64 = 8 * 1024 * 1024;
+
+/// Told how many bytes were sent since the last time.
+pub type Observer<'a> = &'a (dyn Fn(u64) + Send + Sync);
+
+/// How an upload began.
+#[derive(Debug)]
+pub(crate) enum Started {
+    /// The registry took the blob from another repository of its own: done.
+    Mounted,
+    /// Where to send the bytes.
+    Session(Url),
+}
+
+impl Client {
+    /// Writes a blob: one POST and one streaming PUT. Not retried, since a stream cannot be sent twice.
+    ///
+    /// # Errors
+    /// [`Error::WriteBlob`] if this registry failed; the stream's own [`Error::ReadBlob`] if the other side did.
+    pub async fn upload(&self, repository: &str, descriptor: &Descriptor, blob: BlobStream) -> Result<(), Error> {
+        let subject = self.subject(repository, &TagOrDigest::from(&descriptor.digest));
+        let _slot = self.limits().upload().await.map_err(|failure| failure.write_blob(&*subject))?;
+        let started = self.begin_upload(repository, &descriptor.digest, None).await;
+        match started.map_err(|failure| failure.write_blob(&*subject))? {
+            Started::Mounted => Ok(()),
+            Started::Session(session) => self.send_blob(repository, session, blob, &|_| {}).await,
+        }
+    }
+
+    /// Opens an upload session; with `from`, asks for a mount from that repository first.
+    pub(crate) async fn begin_upload(
+        &self,
+        repository: &str,
+        digest: &Digest,
+        from: Option<&str>,
+    ) -> Result<Started, Failure> {
+        let plain = self.url(repository, "blobs/uploads/")?;
+        let response = match from {
+            Some(from) => {
+                let mut url = plain.clone();
+                url.query_pairs_mut().append_pair("mount", digest.as_str()).append_pair("from", from);
+                match self.call(&Call::new(Method::POST, url, Scope::push(repository))).await {
+                    Ok(response) if response.status() == StatusCode::CREATED => return Ok(Started::Mounted),
+                    Ok(response) => response,
+                    // Some registries fail where they could refuse (ggcr#1741): mounting is only a short cut.
+                    Err(Failure::Answer(answer))
+                        if answer.status.is_client_error() && answer.status.as_u16() != 429 =>
+                    {
+                        self.call(&Call::new(Method::POST, plain.clone(), Scope::push(repository))).await?
+                    }
+                    Err(failure) => return Err(failure),
+                }
+            }
+            None => self.call(&Call::new(Method::POST, plain.clone(), Scope::push(repository))).await?,
+        };
+        self.session(&plain, &response).map(Started::Session)
+    }
+
+    fn session(&self, asked: &Url, response: &Response) -> Result<Url, Failure> {
+        let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
+        let Some(url) = location.and_then(|text| response.url().join(text).ok()) else {
+            return Err(Failure::Unexpected("the upload session has no usable Location".into()));
+        };
+        check_target(asked, &url, is_link_local(asked))?;
+        Ok(url)
+    }
+
+    /// Sends the bytes into a session. Any 2xx is success; ECR answers 201 without Location.
+    pub(crate) async fn send_blob(
+        &self,
+        repository: &str,
+        mut session: Url,
+        blob: BlobStream,
+        observer: Observer<'_>,
+    ) -> Result<(), Error> {
+        let (digest, size) = (blob.digest().clone(), blob.size());
+        let subject = self.subject(repository, &TagOrDigest::from(&digest));
+        let failed = |failure: Failure| failure.write_blob(&*subject);
+        session.query_pairs_mut().append_pair("digest", digest.as_str());
+
+        let scope = Scope::push(repository);
+        let grant = self.auth().grant(&scope).await.map_err(failed)?;
+        let base = self.url(repository, "").map_err(failed)?;
+        let ours = same_origin(&base, &session);
+        let sent = Arc::new(Sent::default());
+        let mut request = Request::new(Method::PUT, session.clone());
+        request.authorization = grant.as_ref().filter(|_| ours).map(|grant| grant.header.clone());
+        request.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+        request.headers.insert(CONTENT_LENGTH, HeaderValue::from(size));
+        request.body = if size == 0 {
+            // Nothing to withhold: the digest of nothing is checked before it is asked to be stored.
+            blob.collect_bytes(0).await?;
+            Body::Empty
+        } else {
+            Body::Stream(reqwest::Body::wrap_stream(tap(blob, sent.clone())))
+        };
+
+        let answered = self.guarded(request, &sent, size, observer).await;
+        if let Some(error) = sent.take_error() {
+            return Err(error);
+        }
+        let response = answered.map_err(failed)?;
+        if response.status().is_success() {
+            return self.stored(repository, &digest, response, &sent, size).await.map_err(failed);
+        }
+        let (failure, challenges) = self.failure(response, grant.as_ref()).await;
+        let Failure::Answer(answer) = failure else { return Err(failed(failure)) };
+        // The bytes are gone, so the renewed credential serves the next try.
+        let refused = answer.status == StatusCode::UNAUTHORIZED || answer.says_expired();
+        if ours && refused && self.auth().renew(&scope, grant.as_ref(), &challenges).await.map_err(failed)?.is_some() {
+            return Err(failed(Failure::Expired(answer)));
+        }
+        Err(failed(Failure::Answer(answer)))
+    }
+
+    /// A 2xx before the last byte left can only be about a blob that was there before.
+    async fn stored(
+        &self,
+        repository: &str,
+        digest: &Digest,
+        response: Response,
+        sent: &Sent,
+        size: u64,
+    ) -> Result<(), Failure> {
+        let status = response.status();
+        drop(response);
+        if sent.bytes() == size || self.blob_exists(repository, digest).await.unwrap_or(false) {
+            return Ok(());
+        }
+        Err(Failure::Unexpected(format!("the registry answered {status} before it had the whole blob")))
+    }
+
+    /// Sends while watching that bytes leave: neither reqwest nor hyper has a deadline for that.
+    async fn guarded(
+        &self,
+        request: Request,
+        sent: &Sent,
+        size: u64,
+        observer: Observer<'_>,
+    ) -> Result<Response, Failure> {
+        let host = authority(&request.url);
+        let (stall, commit) = (self.options().stall, self.options().commit);
+        let tick = (stall / 8).clamp(Duration::from_millis(1), Duration::from_millis(250));
+        let mut sending = std::pin::pin!(self.transport().send(request));
+        let (mut before, mut moved) = (0, Instant::now());
+        loop {
+            let answered = tokio::time::timeout(tick, &mut sending).await.ok();
+            let bytes = sent.bytes();
+            if bytes > before {
+                observer(bytes - before);
+                (before, moved) = (bytes, Instant::now());
+            }
+            if let Some(answered) = answered {
+                return answered;
+            }
+            if sent.waits_for_source() {
+                // The source's own guard sees to that.
+                moved = Instant::now();
+            }
+            let patience = if bytes == size { commit } else { stall };
+            if moved.elapsed() >= patience {
+                let bytes_left = bytes < size;
+                return Err(if bytes_left {
+                    Failure::Stalled { host, bytes: 0, window: patience }
+                } else {
+                    Failure::NoAnswer { host, after: patience }
+                });
+            }
+        }
+    }
+}
+
+/// What has happened to a body that the HTTP client owns.
+#[derive(Debug, Default)]
+struct Sent {
+    bytes: AtomicU64,
+    waits_for_source: AtomicBool,
+    error: Mutex<Option<Error>>,
+}
+
+impl Sent {
+    fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    fn waits_for_source(&self) -> bool {
+        self.waits_for_source.load(Ordering::Relaxed)
+    }
+
+    fn take_error(&self) -> Option<Error> {
+        self.error.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// Lets a blob through to the HTTP client and keeps the source's error, which that client would turn into its own.
+fn tap(blob: BlobStream, sent: Arc<Sent>) -> impl Stream<Item = Result<Bytes, SourceBroke>> + Send + 'static {
+    stream::unfold((blob, sent), |(mut blob, sent)| async move {
+        if sent.bytes() < REFUSED_WITHIN {
+            tokio::task::yield_now().await;
+        }
+        sent.waits_for_source.store(true, Ordering::Relaxed);
+        let next = blob.next().await;
+        sent.waits_for_source.store(false, Ordering::Relaxed);
+        let item = match next? {
+            Ok(chunk) => {
+                sent.bytes.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+                Ok(chunk)
+            }
+            Err(error) => {
+                *sent.error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                Err(SourceBroke)
+            }
+        };
+        Some((item, (blob, sent)))
+    })
+}
+
+/// Ends the upload; the reason is kept aside.
+#[derive(Debug, thiserror::Error)]
+#[error("the source of the blob broke")]
+struct SourceBroke;

@@ -1,0 +1,98 @@
+//! Content that is checked while it passes through, before its end is let out.
+
+use bytes::Bytes;
+
+use super::error::Failure;
+use super::reference::{Digest, Hasher};
+
+/// Hashes and counts chunks, one chunk behind: the last one comes out only when size and digest match.
+///
+/// A consumer that announced the full length (an upload with `Content-Length`) can thus never complete wrong content.
+#[derive(Debug)]
+pub(crate) struct Verifier {
+    hasher: Option<Hasher>,
+    digest: Digest,
+    size: u64,
+    seen: u64,
+    held: Option<Bytes>,
+}
+
+impl Verifier {
+    pub(crate) fn new(digest: Digest, size: u64) -> Self {
+        Self { hasher: Some(Hasher::new(digest.algorithm())), digest, size, seen: 0, held: None }
+    }
+
+    /// Takes a chunk in and gives the one before it out. Fails at the first byte too many.
+    pub(crate) fn push(&mut self, chunk: Bytes) -> Result<Option<Bytes>, Failure> {
+        if chunk.is_empty() {
+            return Ok(None);
+        }
+        self.seen += chunk.len() as u64;
+        if self.seen > self.size {
+            self.held = None;
+            return Err(Failure::Size { expected: self.size, actual: self.seen });
+        }
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(&chunk);
+        }
+        Ok(self.held.replace(chunk))
+    }
+
+    /// Gives the last chunk out, if everything is right.
+    pub(crate) fn finish(&mut self) -> Result<Option<Bytes>, Failure> {
+        let held = self.held.take();
+        let Some(hasher) = self.hasher.take() else { return Ok(None) };
+        if self.seen != self.size {
+            return Err(Failure::Cut { received: self.seen, expected: self.size });
+        }
+        let actual = hasher.finish();
+        if actual != self.digest {
+            return Err(Failure::Digest { expected: self.digest.clone(), actual });
+        }
+        Ok(held)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::reference::Algorithm;
+
+    /// What comes out of chunks, and whether the end is good.
+    fn run(digest: Digest, size: u64, chunks: &[&'static str]) -> (String, bool) {
+        let mut verifier = Verifier::new(digest, size);
+        let mut out = Vec::new();
+        for chunk in chunks {
+            match verifier.push(Bytes::from_static(chunk.as_bytes())) {
+                Ok(before) => out.extend(before.into_iter().flatten()),
+                Err(_) => return (String::from_utf8(out).unwrap(), false),
+            }
+        }
+        let end = verifier.finish();
+        let good = end.is_ok();
+        out.extend(end.ok().flatten().into_iter().flatten());
+        (String::from_utf8(out).unwrap(), good)
+    }
+
+    #[test]
+    fn last_chunk_is_withheld_until_size_and_digest_match() {
+        let abc = Digest::sha256_of(b"abc");
+        let abc512 = Digest::of(Algorithm::Sha512, b"abc");
+        for (digest, size, chunks, out, good) in [
+            (&abc, 3, &["a", "b", "c"][..], "abc", true),
+            (&abc512, 3, &["abc"], "abc", true),
+            (&abc, 3, &["", "abc", ""], "abc", true),
+            (&abc, 3, &["ab", "x"], "ab", false),
+            (&abc, 3, &["abx"], "", false),
+            (&abc, 3, &["ab"], "", false),
+            (&abc, 3, &[], "", false),
+            (&abc, 3, &["abc", "d"], "", false),
+            (&abc, 4, &["abc"], "", false),
+            (&abc, 2, &["abc"], "", false),
+            (&Digest::sha256_of(b""), 0, &[], "", true),
+            (&abc, 0, &[], "", false),
+        ] {
+            assert_eq!(run(digest.clone(), size, chunks), (out.to_owned(), good), "{size} {chunks:?}");
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! `examples/*.yaml` as the demo applies them: what they name on the internet is played by the registry on this machine.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::narrator::Narrator;
+use crate::upstream::Upstream;
+use crate::{Error, tools};
+
+/// Images of docker.io that the examples name, and the seeded image that plays each.
+const PLAYED: [(&str, &str); 4] = [
+    ("library/nginx:1.26", "library/demo:1.26"),
+    ("library/nginx:1.27", "library/demo:1.27"),
+    ("library/nginx:latest", "library/demo:latest"),
+    ("library/alpine:3.22", "team/app:v1"),
+];
+
+/// The example that is wrong on purpose, the tag it misses, and the tag that is copied all the same.
+pub(super) const MISTAKE: Mistake = Mistake { resource: "nginx-mistake", missing: "1.72", good: "1.26" };
+
+/// See [`MISTAKE`].
+#[derive(Debug)]
+pub(super) struct Mistake {
+    pub(super) resource: &'static str,
+    pub(super) missing: &'static str,
+    pub(super) good: &'static str,
+}
+
+/// Fills the registry with all that the examples name.
+pub(super) async fn seed(upstream: &Upstream) -> Result<usize, Error> {
+    const LARGE_LAYER: usize = 8 << 20;
+    let seeded = upstream.seed(LARGE_LAYER).await?;
+    for (name, played_by) in PLAYED {
+        let [from, to] = [format!("{}/{played_by}", upstream.host()), format!("{}{name}", docker_io(upstream.host()))];
+        upstream.crane(&["copy", &from, &to]).await?;
+    }
+    Ok(seeded.images.len() + PLAYED.len())
+}
+
+/// Where docker.io is played: a part of the registry that can be read without a login, as docker.io can.
+fn docker_io(host: &str) -> String {
+    format!("{host}/public/")
+}
+
+/// Writes the examples for the registry at `host` into `dir`, file by file.
+pub(super) fn write(host: &str, dir: &Path, narrator: &Narrator) -> Result<(), Error> {
+    fs::create_dir_all(dir).map_err(|e| format!("cannot create {}: {e}", dir.display()))?;
+    for path in files()? {
+        let name = path.file_name().unwrap_or_default();
+        let text = fs::read_to_string(&path).map_err(|e| format!("cannot read {}: {e}", path.display()))?;
+        let to = dir.join(name);
+        fs::write(&to, rewritten(&text, host)).map_err(|e| format!("cannot write {}: {e}", to.display()))?;
+        narrator.say(format!("{:<26} {}", name.display(), first_sentence(&text)));
+    }
+    Ok(())
+}
+
+fn files() -> Result<Vec<PathBuf>, Error> {
+    let folder = tools::workspace().join("examples");
+    let entries = fs::read_dir(&folder).map_err(|e| format!("cannot read {}: {e}", folder.display()))?;
+    let mut files: Vec<_> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.extension().is_some_and(|extension| extension == "yaml"))
+        .collect();
+    files.sort();
+    if files.is_empty() { Err(format!("no *.yaml in {}", folder.display()).into()) } else { Ok(files) }
+}
+
+/// The example with docker.io and registry.example.com replaced, and every source read over plain HTTP.
+fn rewritten(text: &str, host: &str) -> String {
+    let mut out = String::new();
+    for line in text.lines() {
+        let line = line.replace("docker.io/", &docker_io(host)).replace("registry.example.com", host);
+        out.push_str(&line);
+        out.push('\n');
+        if let Some((indent, _)) = line.split_once("pullUrl:")
+            && indent.trim().is_empty()
+        {
+            out.push_str(&format!("{indent}insecure: true\n"));
+        }
+    }
+    out
+}
+
+/// The first sentence of the comment at the top.
+fn first_sentence(text: &str) -> String {
+    let comment: Vec<_> = text.lines().map_while(|line| line.strip_prefix("# ")).collect();
+    let comment = comment.join(" ");
+    comment.split_once(". ").map_or(comment.as_str(), |(first, _)| first).trim_end_matches('.').to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sources_are_replaced_and_read_over_plain_http() {
+        let text = "spec:\n  image:\n    pullUrl: docker.io/library/nginx:1\n---\n  {\"registry.example.com\": 1}\n# pullUrl: x\n";
+        let expected = "spec:\n  image:\n    pullUrl: reg:5/public/library/nginx:1\n    insecure: true\n---\n  {\"reg:5\": 1}\n# pullUrl: x\n";
+        assert_eq!(rewritten(text, "reg:5"), expected);
+    }
+
+    #[test]
+    fn every_example_says_what_it_shows() {
+        for path in files().unwrap() {
+            let text = fs::read_to_string(&path).unwrap();
+            assert!(!first_sentence(&text).is_empty(), "{} starts with no comment", path.display());
+        }
+    }
+
+    #[test]
+    fn every_image_of_docker_io_is_played() {
+        for path in files().unwrap() {
+            for line in fs::read_to_string(&path).unwrap().lines().filter(|line| line.trim().starts_with("pullUrl:")) {
+                let Some((_, image)) = line.split_once("docker.io/") else { continue };
+                let (repository, tag) = image.split_once(':').unwrap_or((image, ""));
+                let is_played = PLAYED.iter().any(|(name, _)| {
+                    name.split_once(':').is_some_and(|(r, t)| r == repository && (tag.is_empty() || t == tag))
+                });
+                assert!(is_played, "{}: docker.io/{image}", path.display());
+            }
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! `ecr-testbed demo`: the operator at work on one machine, told while it happens, and checked.
+//!
+//! ```text
+//! set the stage -> apply examples/ -> watch until all is as expected -> prove it -> stop, or stay for a look around
+//! ```
+
+mod convergence;
+mod examples;
+mod interrupt;
+mod narrator;
+mod operator;
+mod proof;
+mod resource;
+mod shell;
+mod stage;
+
+use std::convert::Infallible;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use tokio::time::sleep;
+
+use crate::{Error, scratch};
+use examples::MISTAKE;
+use interrupt::{End, Interrupt};
+use narrator::Narrator;
+use resource::Resource;
+use stage::Stage;
+
+/// The account and region of the operator.
+const ACCOUNT: &str = "123456789012";
+const REGION: &str = "eu-west-1";
+/// Where the examples are applied.
+const NAMESPACE: &str = "demo";
+/// Exit code of a program that was interrupted, as in a shell.
+const INTERRUPTED: u8 = 130;
+
+/// Shows the operator at work: a real API server, a stand-in for ECR, and the files of examples/
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// End when everything has been shown; the exit code is 0 only if all went as it should
+    #[arg(long)]
+    once: bool,
+}
+
+/// Runs the demo. Whatever happens, no process stays behind.
+pub async fn run(arguments: Arguments) -> ExitCode {
+    let Arguments { once } = arguments;
+    let narrator = Narrator::new();
+    narrator.plain("ecr-sync on this machine alone: no AWS account, no cluster, no internet.\n");
+    match demo(once, &narrator).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(End::Interrupted) => {
+            narrator.say("interrupted; everything has ended");
+            ExitCode::from(INTERRUPTED)
+        }
+        Err(End::Failed(e)) => {
+            narrator.failed(e);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn demo(once: bool, narrator: &Narrator) -> Result<(), End> {
+    let mut interrupt = Interrupt::new().map_err(End::Failed)?;
+    let dir = scratch::folder("demo").map_err(End::Failed)?;
+    let stage = interrupt.or(Stage::set(&dir, narrator)).await?;
+    let mut ending = interrupt.or(play(&stage, narrator)).await;
+    if ending.is_ok() && !once {
+        ending = match interrupt.or(stay(&stage, narrator)).await {
+            Err(End::Interrupted) => Ok(()),
+            Err(failed) => Err(failed),
+            Ok(never) => match never {},
+        };
+    }
+    if let Err(End::Failed(_)) = &ending {
+        narrator.shows(&format!("tail {}", shown(stage.operator.log())), &stage.operator.tail(20));
+    }
+    // A second Ctrl-C drops the stage, which kills everything on it.
+    let cleared = interrupt.or(stage.clear(narrator)).await;
+    ending.and(cleared)
+}
+
+/// Applies the examples, waits for what they should lead to, and proves it.
+async fn play(stage: &Stage, narrator: &Narrator) -> Result<(), Error> {
+    narrator.step(format!("Apply the examples in the namespace {NAMESPACE}, with the registry on this machine as their source"));
+    let folder = stage.dir.join("examples");
+    examples::write(stage.upstream.host(), &folder, narrator)?;
+    stage.cluster.kubectl(&["apply", "--filename", &folder.display().to_string()]).await?;
+
+    narrator.step("Watch the operator");
+    let resources = convergence::wait(stage, narrator).await?;
+    narrator.proven(format!("all are Ready but {}, which asks for a tag that does not exist", MISTAKE.resource));
+
+    narrator.step("Compare each tag in its source and in ECR (crane digest, crane validate)");
+    proof::of_the_copies(stage, &resources, narrator).await?;
+
+    narrator.step("Read the lifecycle policies back (AWS CLI)");
+    proof::of_the_policies(stage, &resources, narrator).await?;
+
+    narrator.step("Read the operator's metrics, and make it check a repository again");
+    proof::of_the_server(stage, &resources, narrator).await?;
+    proof::of_the_no_op(stage, &resources, narrator).await?;
+
+    narrator.step("See what a user sees");
+    proof::for_a_user(stage, narrator).await?;
+
+    let copies = resources.iter().flat_map(Resource::copies).count();
+    narrator.step(format!("Done: {} repositories, {copies} tags, 1 mistake found", resources.len()));
+    Ok(())
+}
+
+/// Says what to try, and stays until the operator ends.
+async fn stay(stage: &Stage, narrator: &Narrator) -> Result<Infallible, Error> {
+    let (env, mistake) = (stage.shell.write_file()?, MISTAKE.resource);
+    let uri = stage.ecr.registry(ACCOUNT, REGION).await;
+    narrator.plain(&format!(
+        "
+Everything stays up until Ctrl-C. In another terminal:
+
+  . {env}
+  kubectl get ers --watch
+  kubectl edit ers {mistake}   # write {good} for {missing} and see it turn Ready
+  kubectl get events
+  aws ecr describe-images --repository-name platform/nginx
+  crane ls {uri}/platform/nginx
+  tail -f {log}
+",
+        env = env.display(),
+        good = "1.27",
+        missing = MISTAKE.missing,
+        log = stage.operator.log().display(),
+    ));
+    loop {
+        stage.operator.alive()?;
+        sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// A path as short as it can be typed here.
+fn shown(path: &Path) -> String {
+    let here = std::env::current_dir().ok();
+    let short = here.and_then(|here| path.strip_prefix(here).ok());
+    short.unwrap_or(path).display().to_string()
+}

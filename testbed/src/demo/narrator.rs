@@ -1,0 +1,65 @@
+//! What the demo says, each line with the seconds since the start.
+
+use std::fmt::Display;
+use std::io::{IsTerminal, Write};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Instant;
+
+/// Speaks on standard output. Whoever stops listening stops nothing.
+#[derive(Debug)]
+pub(super) struct Narrator {
+    start: Instant,
+    steps: AtomicU32,
+    colour: bool,
+}
+
+impl Narrator {
+    pub(super) fn new() -> Self {
+        let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        Self { start: Instant::now(), steps: AtomicU32::new(0), colour }
+    }
+
+    /// The next numbered step: what is about to be done.
+    pub(super) fn step(&self, text: impl Display) {
+        let number = self.steps.fetch_add(1, Ordering::Relaxed) + 1;
+        self.line(&self.painted("1", &format!("{number}. {text}")));
+    }
+
+    /// What came of it.
+    pub(super) fn say(&self, text: impl Display) {
+        self.line(&format!("   {text}"));
+    }
+
+    /// Something that was checked and is as it should be.
+    pub(super) fn proven(&self, text: impl Display) {
+        self.line(&format!("   {} {text}", self.painted("32", "ok")));
+    }
+
+    /// Something that is not.
+    pub(super) fn failed(&self, text: impl Display) {
+        self.line(&self.painted("1;31", &format!("FAILED: {text}")));
+    }
+
+    /// A command, as one would type it, and what it printed.
+    pub(super) fn shows(&self, command: &str, output: &str) {
+        self.say(self.painted("1", &format!("$ {command}")));
+        for line in output.trim_end().lines() {
+            self.plain(format!("           {line}").trim_end());
+        }
+    }
+
+    /// A line without the time.
+    pub(super) fn plain(&self, line: &str) {
+        // A closed pipe (`make demo | head`) must not end the demo before it has cleaned up.
+        let _ = writeln!(std::io::stdout(), "{line}");
+    }
+
+    fn line(&self, text: &str) {
+        let stamp = format!("{:>5.1} s", self.start.elapsed().as_secs_f64());
+        self.plain(&format!("{}  {text}", self.painted("2", &stamp)));
+    }
+
+    fn painted(&self, code: &str, text: &str) -> String {
+        if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+}

@@ -1,0 +1,108 @@
+//! What the operator says is checked with tools that are not ours.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::time::{Instant, sleep};
+
+use super::examples::MISTAKE;
+use super::narrator::Narrator;
+use super::resource::Resource;
+use super::stage::Stage;
+use super::{convergence, NAMESPACE};
+use crate::Error;
+
+/// Every tag that should be in ECR is there, whole and with the source's digest.
+pub(super) async fn of_the_copies(stage: &Stage, resources: &[Resource], narrator: &Narrator) -> Result<(), Error> {
+    let copies: Vec<_> = resources.iter().flat_map(Resource::copies).collect();
+    let mistake = resources.iter().filter(|resource| resource.is_the_mistake()).flat_map(Resource::copies);
+    if !mistake.map(|copy| copy.target).any(|target| target.ends_with(&format!(":{}", MISTAKE.good))) {
+        return Err(format!("{} should have its tag {} in ECR", MISTAKE.resource, MISTAKE.good).into());
+    }
+    for copy in &copies {
+        let source = stage.shell.run("crane", &["digest", &copy.source]).await?;
+        let target = stage.shell.run("crane", &["digest", &copy.target]).await?;
+        if source != target {
+            return Err(format!("{} is {source}, but {} is {target}", copy.source, copy.target).into());
+        }
+        stage.shell.run("crane", &["validate", "--remote", &copy.target]).await?;
+        let name = copy.target.split_once('/').map_or(copy.target.as_str(), |(_, name)| name);
+        narrator.proven(format!("{name:<24} {}", source.get(..19).unwrap_or(&source)));
+    }
+    Ok(())
+}
+
+/// What kubectl shows to a user.
+pub(super) async fn for_a_user(stage: &Stage, narrator: &Narrator) -> Result<(), Error> {
+    let all = stage.cluster.kubectl(&["get", "ers", "--all-namespaces"]).await?;
+    narrator.shows("kubectl get ers -A", &all);
+    let text = stage.cluster.kubectl(&["describe", "ers", MISTAKE.resource]).await?;
+    let status = text.find("\nStatus:").map_or(text.as_str(), |at| &text[at + 1..]);
+    narrator.shows(&format!("kubectl describe ers {} -n {NAMESPACE}   (from Status on)", MISTAKE.resource), status);
+    Ok(())
+}
+
+/// The lifecycle policies in ECR are those of the specifications.
+pub(super) async fn of_the_policies(stage: &Stage, resources: &[Resource], narrator: &Narrator) -> Result<(), Error> {
+    for resource in resources {
+        let (Some(written), Some(repository)) = (&resource.spec.lifecycle_policy, resource.repository()) else { continue };
+        let args = ["ecr", "get-lifecycle-policy", "--query", "lifecyclePolicyText", "--output", "text"];
+        let text = stage.shell.run("aws", &[&args[..], &["--repository-name", repository]].concat()).await?;
+        narrator.shows(&format!("aws ecr get-lifecycle-policy --repository-name {repository} …"), &text);
+        let policy: Value = serde_json::from_str(&text).map_err(|e| format!("this is no JSON: {e}"))?;
+        if policy != *written {
+            return Err(format!("the lifecycle policy of {repository} is not the one in spec.lifecyclePolicy").into());
+        }
+    }
+    Ok(())
+}
+
+/// `/readyz` and `/metrics` answer, and the metrics know of the copies.
+pub(super) async fn of_the_server(stage: &Stage, resources: &[Resource], narrator: &Narrator) -> Result<(), Error> {
+    let operator = &stage.operator;
+    operator.page("/readyz").await?;
+    let metrics = operator.page("/metrics").await?;
+    let (copied, wanted) = (value(&metrics, "ecrsync_tags_copied_total"), resources.iter().flat_map(Resource::copies).count());
+    if copied != Some(wanted) {
+        return Err(format!("/metrics says that {copied:?} tags were copied; there are {wanted}").into());
+    }
+    narrator.proven(format!("http://{}/metrics: ecrsync_tags_copied_total {wanted}", operator.address()));
+    Ok(())
+}
+
+/// The value of a metric without labels.
+fn value(metrics: &str, name: &str) -> Option<usize> {
+    metrics.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
+}
+
+/// A pass over what is already in order writes nothing.
+pub(super) async fn of_the_no_op(stage: &Stage, resources: &[Resource], narrator: &Narrator) -> Result<(), Error> {
+    let Some(resource) = resources.iter().filter(|r| !r.is_the_mistake()).max_by_key(|r| r.copies().len()) else { return Ok(()) };
+    let mark = stage.ecr.mark();
+    let patch = ["patch", "ers", resource.name(), "--type", "merge", "--patch", r#"{"spec":{"interval":"45m"}}"#];
+    stage.cluster.kubectl(&patch).await?;
+    let end = Instant::now() + convergence::DEADLINE;
+    let ready = ["get", "ers", resource.name(), "--output", "json"];
+    loop {
+        stage.operator.alive()?;
+        let json = stage.cluster.kubectl(&ready).await?;
+        let now: Resource = serde_json::from_str(&json).map_err(|e| format!("cannot read what kubectl shows: {e}"))?;
+        if now.is_as_expected() {
+            break;
+        }
+        if Instant::now() >= end {
+            return Err(format!("{} was not checked again in time: {}", resource.name(), now.state()).into());
+        }
+        sleep(Duration::from_millis(200)).await;
+    }
+    let repository = resource.repository().unwrap_or_default();
+    let requests = stage.ecr.log_since(mark);
+    let requests: Vec<_> = requests.iter().filter(|request| request.repository == repository).collect();
+    let writes: Vec<_> = requests.iter().filter(|request| request.is_write()).map(|request| request.operation.as_str()).collect();
+    if !writes.is_empty() {
+        return Err(format!("a pass over {repository}, which was in order, wrote: {}", writes.join(", ")).into());
+    }
+    let count = requests.len();
+    narrator.proven(format!("another pass over {repository}, in order already: {count} requests to ECR, no write"));
+    Ok(())
+}

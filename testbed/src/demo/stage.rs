@@ -1,0 +1,95 @@
+//! Everything that runs during the demo.
+
+use std::path::{Path, PathBuf};
+
+use super::narrator::Narrator;
+use super::operator::Operator;
+use super::shell::Shell;
+use super::{ACCOUNT, NAMESPACE, REGION, examples, shown};
+use crate::cluster::Cluster;
+use crate::ecr::{self, StandIn};
+use crate::upstream::{Auth, Upstream, User};
+use crate::{Error, tools};
+
+/// A cluster with the operator, an ECR stand-in and a registry to copy from. Dropping it ends them all.
+#[derive(Debug)]
+pub(super) struct Stage {
+    pub(super) dir: PathBuf,
+    // Ended in this order: the operator first, then what it talks to.
+    pub(super) operator: Operator,
+    pub(super) upstream: Upstream,
+    pub(super) ecr: StandIn,
+    pub(super) cluster: Cluster,
+    pub(super) shell: Shell,
+}
+
+impl Stage {
+    /// Starts it all in `dir`.
+    pub(super) async fn set(dir: &Path, narrator: &Narrator) -> Result<Self, Error> {
+        let program = Operator::program()?;
+
+        narrator.step("Start a Kubernetes API: etcd and kube-apiserver");
+        let cluster = Cluster::start(dir.join("cluster")).await?;
+        narrator.say(format!("{} is ready", cluster.url()));
+
+        narrator.step("Start a stand-in for ECR");
+        let ecr = StandIn::start(ecr::Config::default()).await?;
+        let registry = ecr.registry(ACCOUNT, REGION).await;
+        narrator.say(format!("API {}, registry {registry} of account {ACCOUNT} in {REGION}", ecr.endpoint()));
+
+        narrator.step("Start a registry to copy from, and fill it with crane");
+        let upstream = Upstream::start(dir.join("upstream"), Auth::TOKEN).await?;
+        let count = examples::seed(&upstream).await?;
+        narrator.say(format!("{count} tags at {}; it plays docker.io and registry.example.com", upstream.host()));
+
+        narrator.step("Install the CustomResourceDefinition and the operator's rights");
+        install(&cluster, narrator).await?;
+
+        narrator.step("Start the operator under its ServiceAccount");
+        let kubeconfig = cluster.service_account_kubeconfig("ecr-sync-system", "ecr-sync").await?;
+        let shell = Shell::new(dir, &ecr, cluster.kubeconfig())?;
+        log_in(&shell, &upstream, &registry).await?;
+        let operator = Operator::start(&program, dir, &kubeconfig, &shell).await?;
+        narrator.say(format!("pid {}, /readyz says ok, log in {}", operator.pid(), shown(operator.log())));
+        Ok(Self { dir: dir.to_owned(), operator, upstream, ecr, cluster, shell })
+    }
+
+    /// Ends everything, politely.
+    pub(super) async fn clear(&self, narrator: &Narrator) -> Result<(), Error> {
+        narrator.step("Stop everything");
+        // Whatever the operator says to SIGTERM, the others must end too.
+        let operator = self.operator.stop().await;
+        self.upstream.stop().await?;
+        self.cluster.stop().await?;
+        let took = operator?;
+        narrator.proven(format!("the operator ended {:.1} s after SIGTERM with exit code 0", took.as_secs_f64()));
+        Ok(())
+    }
+}
+
+async fn install(cluster: &Cluster, narrator: &Narrator) -> Result<(), Error> {
+    for what in ["crds", "deploy/rbac.yaml"] {
+        let path = tools::workspace().join(what);
+        let said = cluster.kubectl(&["apply", "--filename", &path.display().to_string()]).await?;
+        for line in said.lines() {
+            narrator.say(line);
+        }
+    }
+    let crd = "customresourcedefinition/ecrrepositorysyncs.ecr-sync.io";
+    cluster.kubectl(&["wait", "--for", "condition=Established", "--timeout", "30s", crd]).await?;
+    cluster.create_namespace(NAMESPACE).await?;
+    // kubectl needs no --namespace from here on, ours and that of whoever uses this kubeconfig.
+    cluster.kubectl(&["config", "set-context", "--current", "--namespace", NAMESPACE]).await?;
+    Ok(())
+}
+
+/// Logs crane in to both registries, as one does with the real ECR.
+async fn log_in(shell: &Shell, upstream: &Upstream, registry: &str) -> Result<(), Error> {
+    for (host, user, password) in [
+        (upstream.host(), User::Reader.name(), User::Reader.password().to_owned()),
+        (registry, "AWS", shell.run("aws", &["ecr", "get-login-password"]).await?),
+    ] {
+        shell.run_with_input("crane", &["auth", "login", "--username", user, "--password-stdin", host], &password).await?;
+    }
+    Ok(())
+}

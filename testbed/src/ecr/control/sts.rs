@@ -1,0 +1,130 @@
+//! STS on the same endpoint: who one is, and other roles' keys.
+
+use std::collections::HashMap;
+use std::time::{Duration, SystemTime};
+
+use axum::body::Body;
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::Response;
+
+use super::super::errors::Result;
+use super::super::quantities::{random_hex, uuid};
+use super::super::sigv4::Caller;
+use crate::traffic::Answered;
+
+/// A form post.
+#[derive(Debug, Default)]
+pub(super) struct Form(HashMap<String, String>);
+
+impl Form {
+    pub(super) fn parse(body: &[u8]) -> Self {
+        // A form is a query string without its question mark.
+        let mut url = "http://form/".parse::<reqwest::Url>().ok();
+        let pairs = url.as_mut().map(|url| {
+            url.set_query(std::str::from_utf8(body).ok());
+            url.query_pairs().into_owned().collect()
+        });
+        Self(pairs.unwrap_or_default())
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+}
+
+/// Answers `GetCallerIdentity`, `AssumeRole` and `AssumeRoleWithWebIdentity`; no trust policy is checked.
+pub(super) fn answer(action: &str, form: &Form, caller: Result<Caller>) -> Response {
+    match (action, caller) {
+        ("AssumeRoleWithWebIdentity", _) if form.get("WebIdentityToken").is_some() => assume(action, form),
+        ("GetCallerIdentity", Ok(caller)) => {
+            let (account, arn) = (&caller.account, caller.arn());
+            let result = format!("<Arn>{arn}</Arn><UserId>AROATESTBED:session</UserId><Account>{account}</Account>");
+            success(action, &result)
+        }
+        ("AssumeRole", Ok(_)) => assume(action, form),
+        (_, Err(error)) => {
+            let code = error.code.trim_end_matches("Exception");
+            refusal(403, code, &error.message)
+        }
+        _ => refusal(400, "InvalidAction", &format!("Could not find operation {action} for version 2011-06-15")),
+    }
+}
+
+fn assume(action: &str, form: &Form) -> Response {
+    let role = form.get("RoleArn").unwrap_or_default();
+    let parts: Vec<_> = role.splitn(6, ':').collect();
+    let ["arn", partition, "iam", "", account, resource] = parts[..] else {
+        return refusal(400, "ValidationError", &format!("{role} is invalid"));
+    };
+    let name = resource.rsplit('/').next().unwrap_or(resource);
+    let session = form.get("RoleSessionName").unwrap_or("session");
+    let (secret, token) = (random_hex(20), random_hex(60));
+    let expires = rfc3339(SystemTime::now() + Duration::from_secs(3600));
+    let result = format!(
+        "<Credentials><AccessKeyId>ASIA{account}ROLE</AccessKeyId><SecretAccessKey>{secret}</SecretAccessKey>\
+         <SessionToken>{token}</SessionToken><Expiration>{expires}</Expiration></Credentials>\
+         <AssumedRoleUser><AssumedRoleId>AROATESTBED:{session}</AssumedRoleId>\
+         <Arn>arn:{partition}:sts::{account}:assumed-role/{name}/{session}</Arn></AssumedRoleUser>"
+    );
+    success(action, &result)
+}
+
+fn success(action: &str, result: &str) -> Response {
+    let id = uuid();
+    xml(
+        200,
+        format!(
+            "<{action}Response xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><{action}Result>{result}</{action}Result>\
+             <ResponseMetadata><RequestId>{id}</RequestId></ResponseMetadata></{action}Response>"
+        ),
+    )
+}
+
+fn refusal(status: u16, code: &str, message: &str) -> Response {
+    let id = uuid();
+    let mut response = xml(
+        status,
+        format!(
+            "<ErrorResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><Error><Type>Sender</Type>\
+             <Code>{code}</Code><Message>{message}</Message></Error><RequestId>{id}</RequestId></ErrorResponse>"
+        ),
+    );
+    response.extensions_mut().insert(Answered(code.to_owned()));
+    response
+}
+
+fn xml(status: u16, body: String) -> Response {
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/xml"));
+    response
+}
+
+/// `2026-01-31T10:20:30Z`. Days to date by Howard Hinnant's `civil_from_days`.
+fn rfc3339(time: SystemTime) -> String {
+    let seconds = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+    let (days, rest) = (seconds / 86_400 + 719_468, seconds % 86_400);
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
+    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", rest / 3600, rest / 60 % 60, rest % 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_written_as_sts_writes_them() {
+        let at = |seconds| rfc3339(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
+        assert_eq!(at(0), "1970-01-01T00:00:00Z");
+        assert_eq!(at(951_782_399), "2000-02-28T23:59:59Z");
+        assert_eq!(at(951_782_400), "2000-02-29T00:00:00Z");
+        assert_eq!(at(1_790_000_000), "2026-09-21T14:13:20Z");
+    }
+}

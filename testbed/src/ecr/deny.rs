@@ -1,0 +1,52 @@
+//! Actions that IAM does not allow.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::errors::{Error, Result};
+use super::quantities::wildcard;
+use super::sigv4::{Caller, partition};
+
+/// Denied (action, repository pattern) pairs.
+#[derive(Debug, Default)]
+pub(crate) struct Denials(Mutex<Vec<(String, String)>>);
+
+impl Denials {
+    pub(crate) fn add(&self, action: &str, repositories: &str) {
+        self.lock().push((action.to_owned(), repositories.to_owned()));
+    }
+
+    pub(crate) fn clear(&self) {
+        self.lock().clear();
+    }
+
+    /// `action` without its `ecr:`; `repository` is empty for actions on the registry.
+    pub(crate) fn check(&self, caller: &Caller, account: &str, action: &str, repository: &str) -> Result<()> {
+        let action = format!("ecr:{action}");
+        let denied =
+            self.lock().iter().any(|(denied, pattern)| wildcard(denied, &action) && wildcard(pattern, repository));
+        if !denied {
+            return Ok(());
+        }
+        let resource = match repository {
+            "" => "*".to_owned(),
+            name => arn(account, &caller.region, name),
+        };
+        let user = caller.arn();
+        Err(Error::api(
+            "AccessDeniedException",
+            format!(
+                "User: {user} is not authorized to perform: {action} on resource: {resource} because no identity-based \
+                 policy allows the {action} action"
+            ),
+        ))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<(String, String)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The ARN of a repository.
+pub(crate) fn arn(account: &str, region: &str, name: &str) -> String {
+    format!("arn:{}:ecr:{region}:{account}:repository/{name}", partition(region))
+}

@@ -1,0 +1,270 @@
+//! The ECR stand-in: the JSON control plane and the `/v2/` data plane over one store, several accounts and regions, as
+//! nasty as ECR is known to be.
+//!
+//! - One control endpoint ([`StandIn::endpoint`]) for ECR and STS. The caller's account is read from the access key
+//!   ([`StandIn::access_key`]), the region from the signature's scope. Signatures are not verified.
+//! - One registry listener per (account, region) ([`StandIn::registry`]), opened when first named.
+//! - One object store that blob reads are redirected to, as ECR redirects to S3.
+//!
+//! Every quirk is documented where it is implemented, with the thread or AWS page it was learnt from. Where AWS's
+//! behaviour is not known, the comment says "assumed".
+
+mod blob;
+mod control;
+mod data;
+mod deny;
+mod errors;
+mod lifecycle;
+mod limits;
+mod manifest;
+mod paging;
+mod policy;
+mod quantities;
+mod shared;
+mod sigv4;
+mod state;
+mod store;
+mod token;
+mod view;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+
+use crate::traffic::{Faults, Host, Log, Mark, Record};
+
+pub use shared::Config;
+pub use store::ImageStatus;
+pub use view::{ImageView, RepositoryView};
+
+use shared::Shared;
+
+/// A running stand-in; dropping it stops its servers.
+#[derive(Debug)]
+pub struct StandIn {
+    shared: Arc<Shared>,
+    // Dropped last: the servers run on it.
+    _host: Host,
+}
+
+impl StandIn {
+    /// Starts the control plane and the object store; registries open when first named.
+    ///
+    /// # Errors
+    /// When no thread can be started or no port of 127.0.0.1 be bound.
+    pub async fn start(config: Config) -> io::Result<Self> {
+        let host = Host::start("ecr-stand-in")?;
+        let shared = Shared::start(config, host.handle())?;
+        Ok(Self { shared, _host: host })
+    }
+
+    /// `http://127.0.0.1:PORT`: ECR's JSON 1.1 API, and STS's query API (`GetCallerIdentity`, `AssumeRole`,
+    /// `AssumeRoleWithWebIdentity`).
+    pub fn endpoint(&self) -> String {
+        format!("http://{}", self.shared.control_address())
+    }
+
+    /// `127.0.0.1:PORT` of the registry of an account in a region.
+    ///
+    /// # Panics
+    /// When no port of 127.0.0.1 can be bound.
+    pub async fn registry(&self, account: &str, region: &str) -> String {
+        self.shared.registry(account, region).expect("a port of 127.0.0.1 to listen on")
+    }
+
+    /// An access key id that makes its user a caller from `account` (12 digits). Any secret key goes with it.
+    pub fn access_key(account: &str) -> String {
+        format!("AKIA{account}TEST")
+    }
+
+    /// `AWS:PASSWORD` in base64, as `GetAuthorizationToken` returns it, without a request.
+    pub fn authorization_token(&self, account: &str, region: &str) -> String {
+        self.shared.tokens.issue(account, region).0
+    }
+
+    /// Every request so far, oldest first.
+    pub fn log(&self) -> Vec<Record> {
+        self.shared.log.all()
+    }
+
+    /// A place in the log, for [`StandIn::log_since`].
+    pub fn mark(&self) -> Mark {
+        self.shared.log.mark()
+    }
+
+    /// The requests that arrived after `mark`.
+    pub fn log_since(&self, mark: Mark) -> Vec<Record> {
+        self.shared.log.since(mark)
+    }
+
+    /// How many requests satisfy `wanted`.
+    pub fn count(&self, wanted: impl Fn(&Record) -> bool) -> usize {
+        self.shared.log.count(wanted)
+    }
+
+    /// The log itself; a clone stays readable after the stand-in is gone.
+    pub fn traffic(&self) -> &Log {
+        &self.shared.log
+    }
+
+    /// The faults in force on all planes.
+    pub fn faults(&self) -> &Faults {
+        &self.shared.faults
+    }
+
+    /// Delays every request on every plane.
+    pub fn set_latency(&self, latency: Duration) {
+        self.shared.set_latency(latency);
+    }
+
+    /// Allows `per_second` calls of an API action (`PutImage`, `DescribeImages` …) per account and region, after a
+    /// burst. Registry requests count as the action behind them: `PutManifest` is `PutImage`.
+    pub fn limits(&self, action: &str, per_second: f64, burst: u32) {
+        self.shared.limits.set(action, per_second, burst);
+    }
+
+    /// The published default quotas of ECR.
+    pub fn limits_like_ecr(&self) {
+        self.shared.limits.like_ecr();
+    }
+
+    /// Removes every limit.
+    pub fn no_limits(&self) {
+        self.shared.limits.clear();
+    }
+
+    /// Ends every authorization token now.
+    pub fn expire_tokens(&self) {
+        self.shared.tokens.expire();
+    }
+
+    /// How long tokens issued from now on live. 12 hours on ECR and here.
+    pub fn token_life(&self, life: Duration) {
+        self.shared.tokens.set_life(life);
+    }
+
+    /// Denies an action (`ecr:PutLifecyclePolicy`, `ecr:*`) on repositories whose name matches a pattern with `*`.
+    /// `*` alone also denies where no repository is named.
+    pub fn deny(&self, action: &str, repositories: &str) {
+        self.shared.denials.add(action, repositories);
+    }
+
+    /// Lifts every [`StandIn::deny`].
+    pub fn allow_all(&self) {
+        self.shared.denials.clear();
+    }
+
+    /// What a repository holds.
+    pub fn repository(&self, account: &str, region: &str, name: &str) -> Option<RepositoryView> {
+        self.shared.state().repository(account, region, name).map(RepositoryView::of)
+    }
+
+    /// The names of the repositories of a registry, sorted.
+    pub fn repositories(&self, account: &str, region: &str) -> Vec<String> {
+        self.shared.state().registry(account, region).repositories.keys().cloned().collect()
+    }
+
+    /// Creates a repository with ECR's defaults behind everybody's back; one that exists stays as it is.
+    pub fn create_repository(&self, account: &str, region: &str, name: &str, tags: BTreeMap<String, String>) {
+        self.shared.create_repository(account, region, name, tags);
+    }
+
+    /// Removes a repository with all it holds.
+    pub fn delete_repository(&self, account: &str, region: &str, name: &str) -> bool {
+        self.shared.state().registry_mut(account, region).repositories.remove(name).is_some()
+    }
+
+    /// Sets `MUTABLE`, `IMMUTABLE`, `IMMUTABLE_WITH_EXCLUSION` or `MUTABLE_WITH_EXCLUSION` and the wildcard filters of
+    /// the exclusion. Returns whether the repository exists, as the other changes below do.
+    pub fn set_mutability(&self, account: &str, region: &str, name: &str, mutability: &str, filters: &[&str]) -> bool {
+        self.shared.change(account, region, name, |repository| {
+            repository.mutability = mutability.to_owned();
+            repository.exclusions = filters.iter().map(|&filter| filter.to_owned()).collect();
+            true
+        })
+    }
+
+    /// Replaces the resource tags.
+    pub fn set_resource_tags(&self, account: &str, region: &str, name: &str, tags: BTreeMap<String, String>) -> bool {
+        self.shared.change(account, region, name, |repository| {
+            repository.resource_tags = tags;
+            true
+        })
+    }
+
+    /// Moves the image of a tag or digest to archive storage: listed as `ARCHIVED`, 404 when pulled.
+    pub fn archive(&self, account: &str, region: &str, name: &str, reference: &str) -> bool {
+        self.shared.change(account, region, name, |repository| {
+            repository.find_mut(reference).is_some_and(|image| {
+                image.status = ImageStatus::Archived;
+                true
+            })
+        })
+    }
+
+    /// Removes a tag as a lifecycle rule would: the image goes with its last tag unless an index holds it.
+    pub fn delete_tag(&self, account: &str, region: &str, name: &str, tag: &str) -> bool {
+        self.shared.change(account, region, name, |repository| repository.untag(tag))
+    }
+
+    /// Removes an image and its tags; nothing protects it here.
+    pub fn remove_image(&self, account: &str, region: &str, name: &str, digest: &str) -> bool {
+        self.shared.change(account, region, name, |repository| repository.remove_image(digest))
+    }
+
+    /// The content of a blob, whether or not an image uses it.
+    pub fn blob(&self, account: &str, region: &str, name: &str, digest: &str) -> Option<Bytes> {
+        let blob = self.shared.state().repository(account, region, name)?.blobs.get(digest).cloned();
+        blob.and_then(|blob| blob.read().ok())
+    }
+
+    /// Removes a blob, as ECR cleans up layers that no image uses.
+    pub fn remove_blob(&self, account: &str, region: &str, name: &str, digest: &str) -> bool {
+        self.shared.change(account, region, name, |repository| repository.blobs.remove(digest).is_some())
+    }
+
+    /// Ends every upload session of a repository: their clients get `BLOB_UPLOAD_UNKNOWN`.
+    pub fn drop_uploads(&self, account: &str, region: &str, name: &str) -> bool {
+        self.shared.change(account, region, name, |repository| {
+            repository.uploads.clear();
+            true
+        })
+    }
+
+    /// Sets when an image was last pulled, `None` for never.
+    pub fn set_last_pull(
+        &self,
+        account: &str,
+        region: &str,
+        name: &str,
+        reference: &str,
+        at: Option<SystemTime>,
+    ) -> bool {
+        self.shared.change(account, region, name, |repository| {
+            repository.find_mut(reference).is_some_and(|image| {
+                image.last_pull = at;
+                true
+            })
+        })
+    }
+
+    /// Sets when an image was pushed.
+    pub fn set_pushed(&self, account: &str, region: &str, name: &str, reference: &str, at: SystemTime) -> bool {
+        self.shared.change(account, region, name, |repository| {
+            repository.find_mut(reference).is_some_and(|image| {
+                image.pushed_at = at;
+                true
+            })
+        })
+    }
+
+    /// Switches cross-repository blob mounting (account setting `BLOB_MOUNTING`) on or off.
+    pub fn set_blob_mounting(&self, account: &str, region: &str, enabled: bool) {
+        let value = if enabled { "ENABLED" } else { "DISABLED" };
+        let mut state = self.shared.state();
+        state.registry_mut(account, region).settings.insert("BLOB_MOUNTING".to_owned(), value.to_owned());
+    }
+}

@@ -1,0 +1,142 @@
+//! What the servers of one stand-in share.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+
+use super::deny::Denials;
+use super::limits::Limits;
+use super::state::State;
+use super::store::{Quotas, Repository};
+use super::token::Tokens;
+use super::{control, data};
+use crate::traffic::{Faults, Log, serve};
+
+/// What a stand-in is started with.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Whether blob reads answer 307 to the object store, as ECR does. Default true.
+    pub redirect_blobs: bool,
+    /// Images that a repository may hold. Default 100,000, ECR's quota.
+    pub max_images: usize,
+    /// Tags that an image may have. Default 1,000, ECR's quota.
+    pub max_tags_per_image: usize,
+    /// Where the control plane listens. Default any free port of 127.0.0.1.
+    pub control: SocketAddr,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let control = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        Self { redirect_blobs: true, max_images: 100_000, max_tags_per_image: 1_000, control }
+    }
+}
+
+/// State, traffic and addresses of one stand-in.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    pub(crate) log: Log,
+    pub(crate) faults: Faults,
+    pub(crate) tokens: Tokens,
+    pub(crate) limits: Limits,
+    pub(crate) denials: Denials,
+    state: Mutex<State>,
+    latency: Mutex<Duration>,
+    handle: Handle,
+    /// (control plane, object store), known once both listen.
+    addresses: OnceLock<(SocketAddr, SocketAddr)>,
+    registries: Mutex<HashMap<(String, String), SocketAddr>>,
+}
+
+impl Shared {
+    pub(crate) fn start(config: Config, handle: &Handle) -> io::Result<Arc<Self>> {
+        let shared = Arc::new(Self {
+            config,
+            log: Log::default(),
+            faults: Faults::default(),
+            tokens: Tokens::new(),
+            limits: Limits::default(),
+            denials: Denials::default(),
+            state: Mutex::default(),
+            latency: Mutex::default(),
+            handle: handle.clone(),
+            addresses: OnceLock::new(),
+            registries: Mutex::default(),
+        });
+        let control = serve(handle, shared.config.control, control::router(Arc::clone(&shared)))?;
+        let storage = serve(handle, any_port(), data::storage_router(Arc::clone(&shared)))?;
+        shared.addresses.get_or_init(|| (control, storage));
+        Ok(shared)
+    }
+
+    pub(crate) fn control_address(&self) -> SocketAddr {
+        self.addresses.get().map_or_else(any_port, |addresses| addresses.0)
+    }
+
+    pub(crate) fn storage_address(&self) -> SocketAddr {
+        self.addresses.get().map_or_else(any_port, |addresses| addresses.1)
+    }
+
+    /// `127.0.0.1:PORT` of a registry, opened when first named.
+    pub(crate) fn registry(self: &Arc<Self>, account: &str, region: &str) -> io::Result<String> {
+        let mut registries = self.registries.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (account.to_owned(), region.to_owned());
+        if let Some(address) = registries.get(&key) {
+            return Ok(address.to_string());
+        }
+        let router = data::router(Arc::clone(self), account, region);
+        let address = serve(&self.handle, any_port(), router)?;
+        registries.insert(key, address);
+        Ok(address.to_string())
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn quotas(&self) -> Quotas {
+        Quotas { images: self.config.max_images, tags_per_image: self.config.max_tags_per_image }
+    }
+
+    pub(crate) fn set_latency(&self, latency: Duration) {
+        *self.latency.lock().unwrap_or_else(PoisonError::into_inner) = latency;
+    }
+
+    /// Waits as long as every request has to.
+    pub(crate) async fn wait(&self) {
+        let latency = *self.latency.lock().unwrap_or_else(PoisonError::into_inner);
+        if !latency.is_zero() {
+            tokio::time::sleep(latency).await;
+        }
+    }
+
+    pub(crate) fn create_repository(&self, account: &str, region: &str, name: &str, tags: BTreeMap<String, String>) {
+        let mut state = self.state();
+        let repositories = &mut state.registry_mut(account, region).repositories;
+        repositories.entry(name.to_owned()).or_insert_with(|| {
+            let mut repository = Repository::new(account, region, name);
+            repository.resource_tags = tags;
+            repository
+        });
+    }
+
+    /// Changes a repository; false when there is none.
+    pub(crate) fn change(
+        &self,
+        account: &str,
+        region: &str,
+        name: &str,
+        change: impl FnOnce(&mut Repository) -> bool,
+    ) -> bool {
+        self.state().repository(account, region, name).is_some_and(change)
+    }
+}
+
+fn any_port() -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, 0))
+}

@@ -1,0 +1,84 @@
+//! Authorization tokens of the data plane: Basic credentials that belong to a principal and a region, and end.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+use super::quantities::random_hex;
+
+/// What ECR grants.
+const LIFE: Duration = Duration::from_secs(12 * 3600);
+
+/// Whose a token is.
+#[derive(Debug, Clone)]
+pub(crate) struct Token {
+    pub(crate) account: String,
+    pub(crate) region: String,
+    expires: SystemTime,
+}
+
+/// What became of a credential.
+#[derive(Debug)]
+pub(crate) enum Checked {
+    Valid(Token),
+    Expired,
+    Unknown,
+}
+
+#[derive(Debug)]
+pub(crate) struct Tokens(Mutex<Issued>);
+
+#[derive(Debug)]
+struct Issued {
+    life: Duration,
+    by_password: HashMap<String, Token>,
+}
+
+impl Tokens {
+    pub(crate) fn new() -> Self {
+        Self(Mutex::new(Issued { life: LIFE, by_password: HashMap::new() }))
+    }
+
+    /// A new token, `base64("AWS:" + password)`, and its end. Passwords are long, as on ECR ("the size is not fixed").
+    pub(crate) fn issue(&self, account: &str, region: &str) -> (String, SystemTime) {
+        let mut issued = self.lock();
+        let expires = SystemTime::now() + issued.life;
+        let password = STANDARD.encode(random_hex(700));
+        let token = Token { account: account.to_owned(), region: region.to_owned(), expires };
+        issued.by_password.insert(password.clone(), token);
+        (STANDARD.encode(format!("AWS:{password}")), expires)
+    }
+
+    /// Reads the `Authorization` header of a registry request; anything but Basic with user `AWS` is unknown.
+    pub(crate) fn check(&self, header: Option<&str>) -> Checked {
+        let password = header
+            .and_then(|header| header.strip_prefix("Basic "))
+            .and_then(|encoded| STANDARD.decode(encoded.trim()).ok())
+            .and_then(|decoded| String::from_utf8(decoded).ok())
+            .and_then(|pair| pair.strip_prefix("AWS:").map(str::to_owned));
+        let Some(password) = password else { return Checked::Unknown };
+        match self.lock().by_password.get(&password) {
+            None => Checked::Unknown,
+            Some(token) if token.expires <= SystemTime::now() => Checked::Expired,
+            Some(token) => Checked::Valid(token.clone()),
+        }
+    }
+
+    pub(crate) fn expire(&self) {
+        let now = SystemTime::now();
+        for token in self.lock().by_password.values_mut() {
+            token.expires = now;
+        }
+    }
+
+    pub(crate) fn set_life(&self, life: Duration) {
+        self.lock().life = life;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Issued> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,15 @@
+//! Testbed
+
+pub mod cluster;
+pub mod demo;
+pub mod ecr;
+pub mod http;
+pub mod process;
+pub mod proxy;
+pub mod scratch;
+pub mod tools;
+pub mod traffic;
+pub mod upstream;
+
+/// What fails in a testbed fails a test: the message is all that anybody uses.
+pub type Error = Box<dyn std::error::Error + Send + Sync>;

@@ -1,0 +1,212 @@
+//! Faults: which requests go wrong, how, and how often.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::record::{Plane, Record};
+
+/// Which requests a fault hits: all fields that are set must agree. The default hits every request.
+#[derive(Debug, Clone, Default)]
+pub struct Match {
+    /// Only this plane.
+    pub plane: Option<Plane>,
+    /// Only this operation, see [`Record::operation`].
+    pub operation: Option<String>,
+    /// Only this HTTP method.
+    pub method: Option<String>,
+    /// Only this repository.
+    pub repository: Option<String>,
+    /// Only requests whose path and query contain this.
+    pub path: Option<String>,
+}
+
+impl Match {
+    /// Every request.
+    pub fn any() -> Self {
+        Self::default()
+    }
+
+    /// Requests of one operation.
+    pub fn operation(operation: impl Into<String>) -> Self {
+        Self { operation: Some(operation.into()), ..Self::default() }
+    }
+
+    /// Requests of one plane.
+    pub fn plane(plane: Plane) -> Self {
+        Self { plane: Some(plane), ..Self::default() }
+    }
+
+    /// Narrowed to one repository.
+    #[must_use]
+    pub fn repository(mut self, repository: impl Into<String>) -> Self {
+        self.repository = Some(repository.into());
+        self
+    }
+
+    /// Narrowed to paths that contain `part`.
+    #[must_use]
+    pub fn path(mut self, part: impl Into<String>) -> Self {
+        self.path = Some(part.into());
+        self
+    }
+
+    /// Narrowed to one HTTP method.
+    #[must_use]
+    pub fn method(mut self, method: impl Into<String>) -> Self {
+        self.method = Some(method.into());
+        self
+    }
+
+    fn hits(&self, record: &Record) -> bool {
+        let is = |wanted: &Option<String>, value: &str| wanted.as_deref().is_none_or(|wanted| wanted == value);
+        self.plane.is_none_or(|plane| plane == record.plane)
+            && is(&self.operation, &record.operation)
+            && is(&self.method, &record.method)
+            && is(&self.repository, &record.repository)
+            && self.path.as_deref().is_none_or(|part| record.path.contains(part))
+    }
+}
+
+/// What happens to a request that a fault hits.
+#[derive(Debug, Clone)]
+pub enum Then {
+    /// Answer this instead of doing the work.
+    Status {
+        /// HTTP status.
+        code: u16,
+        /// Response headers.
+        headers: Vec<(String, String)>,
+        /// Response body.
+        body: String,
+    },
+    /// Answer this error instead of doing the work, in the words of the plane: `__type` and `message` on the control
+    /// plane, an `errors` list on the others.
+    AwsError {
+        /// `ThrottlingException`, `TOOMANYREQUESTS` …
+        code: String,
+        /// Human words.
+        message: String,
+        /// HTTP status.
+        status: u16,
+    },
+    /// Do the work, then end the connection after so many bytes of the answer's body; `Content-Length` promises all.
+    Truncate(u64),
+    /// Do the work, then flip the byte at this offset of the answer's body.
+    Corrupt(u64),
+    /// Wait, then go on (with a later fault too).
+    Delay(Duration),
+    /// Never answer.
+    Stall,
+    /// Do the work, then fall silent after so many bytes of the answer's body.
+    StallAfter(u64),
+    /// Do the work, then send the answer's body at so many bytes per second.
+    Slow(u64),
+    /// Reset the connection (TCP RST) instead of doing the work.
+    Reset,
+    /// Reset the connection after so many bytes of the request's body.
+    ResetUpload(u64),
+    /// Do the work, then reset the connection instead of answering: the client cannot know that it was done.
+    LoseAnswer,
+    /// Do the work, then set this header of the answer.
+    WithHeader(String, String),
+    /// Do the work, then drop this header of the answer.
+    WithoutHeader(String),
+}
+
+impl Then {
+    /// A bare status without headers or body.
+    pub fn status(code: u16) -> Self {
+        Self::Status { code, headers: Vec::new(), body: String::new() }
+    }
+
+    /// An error in the plane's own words.
+    pub fn aws_error(status: u16, code: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::AwsError { code: code.into(), message: message.into(), status }
+    }
+
+    /// Throttled: `TOOMANYREQUESTS: Rate exceeded`, with `Retry-After` when given (ECR is not known to send it).
+    pub fn too_many_requests(retry_after: Option<u32>) -> Self {
+        let mut headers = vec![("Content-Type".to_owned(), "application/json; charset=utf-8".to_owned())];
+        headers.extend(retry_after.map(|seconds| ("Retry-After".to_owned(), seconds.to_string())));
+        let body = r#"{"errors":[{"code":"TOOMANYREQUESTS","message":"Rate exceeded"}]}"#.to_owned();
+        Self::Status { code: 429, headers, body }
+    }
+}
+
+/// One fault: hits requests that match, skips the first `after` of them, and is spent after `times`.
+#[derive(Debug, Clone)]
+pub struct Fault {
+    /// Which requests.
+    pub when: Match,
+    /// What happens to them.
+    pub then: Then,
+    /// How many matching requests pass untouched first.
+    pub after: u32,
+    /// How many requests are hit; `None` = all.
+    pub times: Option<u32>,
+}
+
+impl Fault {
+    /// Every matching request.
+    pub fn new(when: Match, then: Then) -> Self {
+        Self { when, then, after: 0, times: None }
+    }
+
+    /// Only `times` requests.
+    #[must_use]
+    pub fn times(mut self, times: u32) -> Self {
+        self.times = Some(times);
+        self
+    }
+
+    /// The first matching request only.
+    #[must_use]
+    pub fn once(self) -> Self {
+        self.times(1)
+    }
+
+    /// The first `after` matching requests pass untouched.
+    #[must_use]
+    pub fn after(mut self, after: u32) -> Self {
+        self.after = after;
+        self
+    }
+}
+
+/// The faults in force at a server. A clone is the same set.
+#[derive(Debug, Clone, Default)]
+pub struct Faults(Arc<Mutex<Vec<Fault>>>);
+
+impl Faults {
+    /// Adds a fault; faults are tried in the order in which they were added.
+    pub fn add(&self, fault: Fault) {
+        self.lock().push(fault);
+    }
+
+    /// Removes every fault.
+    pub fn clear(&self) {
+        self.lock().clear();
+    }
+
+    /// What happens to this request: any delays, then at most one other fault.
+    pub(crate) fn take(&self, record: &Record) -> Vec<Then> {
+        let mut taken = Vec::new();
+        let mut faults = self.lock();
+        for fault in faults.iter_mut().filter(|fault| fault.times != Some(0) && fault.when.hits(record)) {
+            if fault.after > 0 {
+                fault.after -= 1;
+                continue;
+            }
+            fault.times = fault.times.map(|left| left - 1);
+            taken.push(fault.then.clone());
+            if !matches!(fault.then, Then::Delay(_)) {
+                break;
+            }
+        }
+        taken
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Fault>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

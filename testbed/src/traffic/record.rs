@@ -1,0 +1,147 @@
+//! The traffic log: one [`Record`] per request, written when the request arrives and completed when it is answered.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use axum::http::HeaderMap;
+
+/// A demo runs for days; a test never comes near this many requests.
+const KEPT: usize = 200_000;
+
+/// Which server of the stand-in was asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Plane {
+    /// The JSON API of ECR and the query API of STS.
+    Control,
+    /// The `/v2/` registry API; everything that the fault proxy sees is of this plane too.
+    Data,
+    /// The object store that blob reads are redirected to.
+    Storage,
+}
+
+/// One request as the server saw it.
+#[derive(Debug, Clone)]
+pub struct Record {
+    /// Which server was asked.
+    pub plane: Plane,
+    /// The `X-Amz-Target` operation, or the name derived from method and path: `PutManifest`, `HeadManifest`,
+    /// `GetManifest`, `DeleteManifest`, `HeadBlob`, `GetBlob`, `StartUpload`, `PatchUpload`, `PutBlob`, `UploadStatus`,
+    /// `CancelUpload`, `ListTags`, `ListReferrers`, `Ping`, `GetObject`.
+    pub operation: String,
+    /// `GET`, `POST` …
+    pub method: String,
+    /// Path and query as sent.
+    pub path: String,
+    /// The registry's account; empty where the server has none.
+    pub account: String,
+    /// The registry's region; empty where the server has none.
+    pub region: String,
+    /// The repository named by the request; the first one when it names several, empty when it names none.
+    pub repository: String,
+    /// Request headers.
+    pub headers: HeaderMap,
+    /// Answer; `None` while unanswered, and for ever when the connection was cut or the client went away.
+    pub status: Option<u16>,
+    /// The error code in the answer: ECR's `__type`, or the first code of a registry error.
+    pub code: Option<String>,
+    /// Bytes of the request's body that were read.
+    pub received: u64,
+    /// When the request arrived.
+    pub started: SystemTime,
+    /// From arrival to the answer's head.
+    pub took: Option<Duration>,
+}
+
+impl Record {
+    /// Whether the request asks for a change, granted or not. Logging in and asking who one is are reads.
+    pub fn is_write(&self) -> bool {
+        const WRITES: [&str; 12] = [
+            "Create",
+            "Put",
+            "Set",
+            "Delete",
+            "Tag",
+            "Untag",
+            "BatchDelete",
+            "Initiate",
+            "Upload",
+            "Complete",
+            "Update",
+            "Start",
+        ];
+        match self.plane {
+            Plane::Control => WRITES.iter().any(|verb| self.operation.starts_with(verb)),
+            Plane::Data => !matches!(self.method.as_str(), "GET" | "HEAD"),
+            Plane::Storage => false,
+        }
+    }
+}
+
+/// A place in a log, see [`Log::mark`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Mark(usize);
+
+/// The requests that a server has seen, oldest first. A clone is the same log.
+#[derive(Debug, Clone, Default)]
+pub struct Log(Arc<Mutex<Records>>);
+
+#[derive(Debug, Default)]
+struct Records {
+    /// How many records were dropped from the front.
+    dropped: usize,
+    kept: VecDeque<Record>,
+}
+
+impl Log {
+    /// Every record kept (the last 200,000).
+    pub fn all(&self) -> Vec<Record> {
+        self.lock().kept.iter().cloned().collect()
+    }
+
+    /// The place after the last record, for [`Log::since`].
+    pub fn mark(&self) -> Mark {
+        let records = self.lock();
+        Mark(records.dropped + records.kept.len())
+    }
+
+    /// The records of requests that arrived after `mark`.
+    pub fn since(&self, mark: Mark) -> Vec<Record> {
+        let records = self.lock();
+        records.kept.iter().skip(mark.0.saturating_sub(records.dropped)).cloned().collect()
+    }
+
+    /// How many records satisfy `wanted`.
+    pub fn count(&self, wanted: impl Fn(&Record) -> bool) -> usize {
+        self.lock().kept.iter().filter(|record| wanted(record)).count()
+    }
+
+    /// Forgets everything; earlier marks stay valid.
+    pub fn clear(&self) {
+        let mut records = self.lock();
+        records.dropped += records.kept.len();
+        records.kept.clear();
+    }
+
+    pub(crate) fn open(&self, record: Record) -> Mark {
+        let mut records = self.lock();
+        if records.kept.len() == KEPT {
+            records.kept.pop_front();
+            records.dropped += 1;
+        }
+        records.kept.push_back(record);
+        Mark(records.dropped + records.kept.len() - 1)
+    }
+
+    pub(crate) fn update(&self, mark: Mark, change: impl FnOnce(&mut Record)) {
+        let mut records = self.lock();
+        let index = mark.0.checked_sub(records.dropped);
+        if let Some(record) = index.and_then(|index| records.kept.get_mut(index)) {
+            change(record);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Records> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

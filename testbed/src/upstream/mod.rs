@@ -1,0 +1,233 @@
+//! A real registry to copy from: distribution's `registry`, with no login, a Basic login or bearer tokens, filled by crane
+//! and oras.
+
+mod front;
+mod layer;
+mod seed;
+mod token;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use self::front::Front;
+pub use self::seed::{LARGE_LAYER, Seeded, SeededImage};
+
+use crate::process::{Process, retry_ports, wait_ready};
+use crate::{Error, http, tools};
+
+const READY: Duration = Duration::from_secs(30);
+
+/// How a registry asks its clients who they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Auth {
+    /// It does not: everybody may do everything.
+    None,
+    /// HTTP Basic. Both users may do everything.
+    Basic,
+    /// Bearer tokens of a token server: the writer may do everything, the reader may pull, and without a login only
+    /// repositories whose name starts with `public/` can be pulled.
+    Token {
+        /// How long a token is good, to the second.
+        life: Duration,
+    },
+}
+
+impl Auth {
+    /// Tokens that are good for five minutes, as those of Docker Hub.
+    pub const TOKEN: Self = Self::Token { life: Duration::from_secs(300) };
+}
+
+/// Who can log in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum User {
+    /// Reads, as a Secret in a cluster would.
+    Reader,
+    /// Fills the registry.
+    Writer,
+}
+
+impl User {
+    const ALL: [Self; 2] = [Self::Reader, Self::Writer];
+
+    /// The name to log in with.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Reader => "reader",
+            Self::Writer => "writer",
+        }
+    }
+
+    /// The password to log in with.
+    pub const fn password(self) -> &'static str {
+        match self {
+            Self::Reader => "reader-password",
+            Self::Writer => "writer-password",
+        }
+    }
+
+    /// bcrypt of the password with the lowest cost there is, since the registry computes it on every request.
+    const fn bcrypt(self) -> &'static str {
+        match self {
+            Self::Reader => "$2b$04$ecrsyncreaderXXXXXXXXes3vTctY4Bx.QfMWXro3SBEN0AF2VLWa",
+            Self::Writer => "$2b$04$ecrsyncwriterXXXXXXXXeeK1KJHI0g50MHb6raO9YIIo6mWqTTOC",
+        }
+    }
+
+    fn login(name: &str, password: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|user| user.name() == name && user.password() == password)
+    }
+}
+
+/// A running registry. Dropping it ends it; its files stay in its folder.
+#[derive(Debug)]
+pub struct Upstream {
+    dir: PathBuf,
+    host: String,
+    registry: Process,
+    front: Option<Front>,
+}
+
+impl Upstream {
+    /// Starts a registry with all its files and its log (`registry.log`) in `dir`, and returns when it answers.
+    ///
+    /// # Errors
+    /// When the tool is missing, ends, or is not ready in time; the message has the end of its log.
+    pub async fn start(dir: impl AsRef<Path>, auth: Auth) -> Result<Self, Error> {
+        let dir = std::path::absolute(dir).map_err(|e| format!("no current folder: {e}"))?;
+        fs::create_dir_all(&dir).map_err(|e| format!("cannot create {}: {e}", dir.display()))?;
+        let front = match auth {
+            Auth::Token { life } => Some(Front::start(life)?),
+            Auth::None | Auth::Basic => None,
+        };
+        let auth = write_auth(&dir, auth, front.as_ref())?;
+        let program = tools::find("registry")?;
+        let (registry, host) = retry_ports(async |[port]: [u16; 1]| {
+            let host = format!("127.0.0.1:{port}");
+            let config = dir.join("config.json"); // YAML, of which JSON is a part
+            write(&config, &configuration(&dir, &host, &auth))?;
+            let mut command = Command::new(&program);
+            command.arg("serve").arg(&config).env("OTEL_TRACES_EXPORTER", "none");
+            let registry = Process::spawn("registry", &command, &dir.join("registry.log"))?;
+            wait_ready(&registry, http::client().get(format!("http://{host}/")), READY).await?;
+            Ok((registry, host))
+        })
+        .await?;
+        let host = match &front {
+            None => host,
+            Some(front) => {
+                front.stands_before(&host);
+                front.host().to_owned()
+            }
+        };
+        for user in User::ALL {
+            let login = match auth {
+                Value::Null => json!({}),
+                _ => json!({"auths": {&host: {"auth": basic(user)}}}),
+            };
+            let folder = dir.join(user.name());
+            fs::create_dir_all(&folder).map_err(|e| format!("cannot create {}: {e}", folder.display()))?;
+            write(&folder.join("config.json"), &login)?;
+        }
+        Ok(Self { dir, host, registry, front })
+    }
+
+    /// `127.0.0.1:PORT`, as in image references. It speaks plain HTTP.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// `127.0.0.1:PORT/REPOSITORY:TAG`.
+    pub fn reference(&self, repository: &str, tag: &str) -> String {
+        format!("{}/{repository}:{tag}", self.host)
+    }
+
+    /// The folder with the Docker `config.json` of this user, for `DOCKER_CONFIG`. Without a login it names nobody.
+    pub fn docker_config(&self, user: User) -> PathBuf {
+        self.dir.join(user.name())
+    }
+
+    /// How many tokens were asked for, granted or not; 0 unless the registry uses [`Auth::Token`].
+    pub fn token_requests(&self) -> u64 {
+        self.front.as_ref().map_or(0, |front| front.tokens().requests())
+    }
+
+    /// The registry's process, to stop or pause it in a test.
+    pub fn registry(&self) -> &Process {
+        &self.registry
+    }
+
+    /// Runs crane as the writer and returns what it prints.
+    ///
+    /// # Errors
+    /// When it fails; the message has what it says.
+    pub async fn crane(&self, args: &[&str]) -> Result<String, Error> {
+        self.crane_as(User::Writer, args).await
+    }
+
+    /// Runs crane as this user and returns what it prints.
+    ///
+    /// # Errors
+    /// When it fails; the message has what it says.
+    pub async fn crane_as(&self, user: User, args: &[&str]) -> Result<String, Error> {
+        let out = tools::Call::new("crane")?.args(args).env("DOCKER_CONFIG", self.docker_config(user)).output().await?;
+        Ok(out.trim_end().to_owned())
+    }
+
+    /// Ends the registry, politely.
+    ///
+    /// # Errors
+    /// When it cannot be ended.
+    pub async fn stop(&self) -> Result<(), Error> {
+        self.registry.stop().await.map(drop)
+    }
+}
+
+/// Writes what `auth` needs and returns the registry's configuration of it, null for none.
+fn write_auth(dir: &Path, auth: Auth, front: Option<&Front>) -> Result<Value, Error> {
+    match (auth, front) {
+        (Auth::Token { .. }, Some(front)) => {
+            let jwks = dir.join("jwks.json");
+            write(&jwks, &front.tokens().jwks())?;
+            Ok(json!({"token": {
+                "realm": format!("http://{}/token", front.host()),
+                "service": token::SERVICE,
+                "issuer": token::ISSUER,
+                "jwks": jwks,
+                "signingalgorithms": ["ES256"],
+            }}))
+        }
+        (Auth::Basic, _) => {
+            let path = dir.join("htpasswd");
+            let lines: String = User::ALL.iter().map(|user| format!("{}:{}\n", user.name(), user.bcrypt())).collect();
+            fs::write(&path, lines).map_err(|e| format!("cannot write {}: {e}", path.display()))?;
+            Ok(json!({"htpasswd": {"realm": "testbed", "path": path}}))
+        }
+        (Auth::None | Auth::Token { .. }, _) => Ok(Value::Null),
+    }
+}
+
+fn configuration(dir: &Path, host: &str, auth: &Value) -> Value {
+    let mut config = json!({
+        "version": "0.1",
+        "log": {"level": "info"},
+        "storage": {"filesystem": {"rootdirectory": dir.join("storage")}, "delete": {"enabled": true}},
+        "http": {"addr": host, "secret": "testbed"},
+    });
+    if !auth.is_null() {
+        config["auth"] = auth.clone();
+    }
+    config
+}
+
+fn basic(user: User) -> String {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.encode(format!("{}:{}", user.name(), user.password()))
+}
+
+fn write(path: &Path, value: &Value) -> Result<(), Error> {
+    fs::write(path, format!("{value:#}\n")).map_err(|e| format!("cannot write {}: {e}", path.display()).into())
+}

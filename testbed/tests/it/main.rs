@@ -1,0 +1,6 @@
+//! The testbed is checked against programs that are not ours. They come from `make tools`.
+
+mod cluster;
+mod process;
+mod standin;
+mod upstream;

@@ -1,0 +1,12 @@
+//! Integration tests on real parts: etcd and kube-apiserver, the distribution registry, crane, regctl, oras, the AWS
+//! CLI, and the ECR stand-in. One binary: linking is most of the build.
+
+#![allow(unreachable_pub, reason = "a test binary has no outside")]
+
+mod command_line;
+mod controller;
+mod copy;
+mod failures;
+mod readers;
+mod schema;
+mod support;

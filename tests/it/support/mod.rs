@@ -1,0 +1,216 @@
+//! What every test stands on: a namespace of the shared cluster, an ECR stand-in and a proxy before a shared source of
+//! its own, and the operator as a process with just the rights of `deploy/rbac.yaml`.
+
+mod operator;
+mod sources;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ecr_sync::api::v1alpha1::EcrRepositorySync;
+use k8s_openapi::api::events::v1::Event;
+use kube::api::{ListParams, Patch, PatchParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Api, Client, Config, Resource};
+use kube_runtime::wait::await_condition;
+use serde_json::{Value, json};
+use testbed::cluster::Cluster;
+use testbed::ecr::{self, RepositoryView, StandIn};
+use testbed::proxy::Proxy;
+use tokio::sync::OnceCell;
+
+pub use operator::Operator;
+pub use sources::Sources;
+
+/// The account that tests sync into.
+pub const ACCOUNT: &str = "123456789012";
+/// The region that tests sync into.
+pub const REGION: &str = "eu-west-1";
+/// The longest wait for anything. A machine that compiles at the same time is slow.
+pub const DEADLINE: Duration = Duration::from_secs(90);
+
+/// The parts of one test.
+pub struct Rig {
+    pub namespace: String,
+    pub client: Client,
+    pub ecr: StandIn,
+    /// In front of a registry without logins.
+    pub source: Proxy,
+    pub sources: &'static Sources,
+    cluster: &'static Cluster,
+    folder: tempfile::TempDir,
+}
+
+impl Rig {
+    /// Parts for the test called `name`, which becomes its namespace.
+    pub async fn new(name: &str) -> Self {
+        let cluster = prepared_cluster().await;
+        cluster.create_namespace(name).await.expect("a namespace");
+        let sources = Sources::shared().await;
+        Self {
+            namespace: name.to_owned(),
+            client: client(cluster).await,
+            ecr: StandIn::start(ecr::Config::default()).await.expect("the stand-in starts"),
+            source: Proxy::start(sources.open.host()).await.expect("the proxy starts"),
+            sources,
+            cluster,
+            folder: tempfile::tempdir().expect("a folder"),
+        }
+    }
+
+    /// Starts the operator on this test's namespace.
+    pub async fn operator(&self) -> Operator {
+        self.operator_with(&[], &[]).await
+    }
+
+    /// Starts the operator with more flags and environment variables.
+    pub async fn operator_with(&self, flags: &[&str], environment: &[(&str, &str)]) -> Operator {
+        let kubeconfig = operator_kubeconfig(self.cluster).await;
+        Operator::start(self, &kubeconfig, flags, environment).await
+    }
+
+    pub fn folder(&self) -> &std::path::Path {
+        self.folder.path()
+    }
+
+    /// What AWS SDKs and the AWS CLI need to find the stand-in.
+    pub fn aws_environment(&self) -> Vec<(String, String)> {
+        [
+            ("AWS_ENDPOINT_URL", self.ecr.endpoint()),
+            ("AWS_ACCESS_KEY_ID", StandIn::access_key(ACCOUNT)),
+            ("AWS_SECRET_ACCESS_KEY", "any".to_owned()),
+            ("AWS_REGION", REGION.to_owned()),
+            // The AWS CLI reads this one only.
+            ("AWS_DEFAULT_REGION", REGION.to_owned()),
+            ("AWS_EC2_METADATA_DISABLED", "true".to_owned()),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .into()
+    }
+
+    pub async fn kubectl(&self, arguments: &[&str]) -> String {
+        self.cluster.kubectl(arguments).await.expect("kubectl succeeds")
+    }
+
+    pub fn resources(&self) -> Api<EcrRepositorySync> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    /// Applies a resource with this spec, as kubectl would.
+    pub async fn apply(&self, name: &str, spec: Value) -> EcrRepositorySync {
+        self.try_apply(name, spec).await.unwrap_or_else(|error| panic!("{name} is refused: {error}"))
+    }
+
+    pub async fn try_apply(&self, name: &str, spec: Value) -> Result<EcrRepositorySync, kube::Error> {
+        let object = json!({
+            "apiVersion": "ecr-sync.io/v1alpha1",
+            "kind": "EcrRepositorySync",
+            "metadata": {"name": name, "namespace": self.namespace},
+            "spec": spec,
+        });
+        self.resources().patch(name, &PatchParams::apply("test").force(), &Patch::Apply(object)).await
+    }
+
+    /// An image of the source behind this test's proxy.
+    pub fn image(&self, repository: &str, tags: &[&str]) -> Value {
+        json!({"pullUrl": format!("{}/{repository}", self.source.host()), "tags": tags, "insecure": true})
+    }
+
+    /// Waits until `wanted` holds of a resource.
+    pub async fn wait(&self, name: &str, what: &str, wanted: impl Fn(&EcrRepositorySync) -> bool) -> EcrRepositorySync {
+        let resources = self.resources();
+        let condition = |object: Option<&EcrRepositorySync>| object.is_some_and(&wanted);
+        let waiting = await_condition(resources.clone(), name, condition);
+        match tokio::time::timeout(DEADLINE, waiting).await {
+            Ok(object) => object.expect("the watch works").expect("the resource is there"),
+            Err(_) => {
+                let object = resources.get(name).await;
+                panic!("{name} is not {what} after {DEADLINE:?}: {object:#?}")
+            }
+        }
+    }
+
+    /// Waits until Ready has this status and reason for the current generation.
+    pub async fn wait_ready(&self, name: &str, status: &str, reason: &str) -> EcrRepositorySync {
+        self.wait(name, &format!("Ready={status}/{reason}"), |object| {
+            condition(object, "Ready").is_some_and(|(s, r, _)| s == status && r == reason) && is_observed(object)
+        })
+        .await
+    }
+
+    pub async fn wait_synced(&self, name: &str) -> EcrRepositorySync {
+        self.wait_ready(name, "True", "Succeeded").await
+    }
+
+    /// The repository in the stand-in.
+    pub fn repository(&self, name: &str) -> RepositoryView {
+        self.ecr.repository(ACCOUNT, REGION, name).unwrap_or_else(|| panic!("{name} is not in ECR"))
+    }
+
+    /// `(type, reason, note)` of the events of this test's namespace.
+    pub async fn events(&self) -> Vec<(String, String, String)> {
+        let events: Api<Event> = Api::namespaced(self.client.clone(), &self.namespace);
+        let listed = events.list(&ListParams::default()).await.expect("events can be listed");
+        let text = |value: Option<String>| value.unwrap_or_default();
+        listed.items.into_iter().map(|e| (text(e.type_), text(e.reason), text(e.note))).collect()
+    }
+}
+
+/// Status, reason and message of a condition.
+pub fn condition<'a>(object: &'a EcrRepositorySync, type_: &str) -> Option<(&'a str, &'a str, &'a str)> {
+    let conditions = &object.status.as_ref()?.conditions;
+    conditions
+        .iter()
+        .find(|condition| condition.type_ == type_)
+        .map(|c| (c.status.as_str(), c.reason.as_str(), c.message.as_str()))
+}
+
+/// Whether the status speaks of the current spec.
+pub fn is_observed(object: &EcrRepositorySync) -> bool {
+    object.status.as_ref().and_then(|status| status.observed_generation) == object.meta().generation
+}
+
+/// The shared cluster with CRD and RBAC.
+async fn prepared_cluster() -> &'static Cluster {
+    static PREPARED: OnceCell<&'static Cluster> = OnceCell::const_new();
+    PREPARED
+        .get_or_init(|| async {
+            let cluster = Cluster::shared().await;
+            let crd = ecr_sync::api::v1alpha1::crd_yaml().expect("the CRD serialises");
+            cluster.apply(&crd).await.expect("the API server takes the CRD");
+            cluster
+                .kubectl(&["wait", "--for=condition=Established", "crd/ecrrepositorysyncs.ecr-sync.io", "--timeout=60s"])
+                .await
+                .expect("the CRD is established");
+            let rbac = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/rbac.yaml")).expect("RBAC");
+            cluster.apply(&rbac).await.expect("the API server takes the RBAC");
+            cluster
+        })
+        .await
+}
+
+/// The kubeconfig of the operator's ServiceAccount.
+async fn operator_kubeconfig(cluster: &'static Cluster) -> PathBuf {
+    static KUBECONFIG: OnceCell<PathBuf> = OnceCell::const_new();
+    KUBECONFIG
+        .get_or_init(|| async {
+            cluster.service_account_kubeconfig("ecr-sync-system", "ecr-sync").await.expect("a token")
+        })
+        .await
+        .clone()
+}
+
+async fn client(cluster: &Cluster) -> Client {
+    let kubeconfig = Kubeconfig::read_from(cluster.kubeconfig()).expect("the cluster wrote one");
+    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.expect("it is valid");
+    Client::try_from(config).expect("a client")
+}
+
+/// Waits until `done` holds; for what no watch tells.
+pub async fn eventually(what: &str, mut done: impl AsyncFnMut() -> bool) {
+    let deadline = tokio::time::Instant::now() + DEADLINE;
+    while !done().await {
+        assert!(tokio::time::Instant::now() < deadline, "not {what} after {DEADLINE:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}

@@ -1,0 +1,73 @@
+//! The operator as a process.
+
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use testbed::process::Process;
+
+use super::{Rig, eventually};
+
+/// A running operator. Dropping it kills it.
+pub struct Operator {
+    process: Process,
+    address: String,
+}
+
+impl Operator {
+    pub(super) async fn start(rig: &Rig, kubeconfig: &Path, flags: &[&str], environment: &[(&str, &str)]) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let log = rig.folder().join(format!("operator-{}.log", COUNT.fetch_add(1, Ordering::Relaxed)));
+        let port = testbed::process::free_port().expect("a port");
+        let address = format!("127.0.0.1:{port}");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ecr-sync"));
+        command
+            .args(["controller", "--namespace", &rig.namespace, "--listen", &address, "--startup-spread", "0s"])
+            .args(flags)
+            .env_clear()
+            .env("KUBECONFIG", kubeconfig)
+            .env("LOG_LEVEL", "info,ecr_sync=debug")
+            .envs(rig.aws_environment())
+            .envs(environment.iter().copied());
+        let process = Process::spawn("ecr-sync", &command, &log).expect("the operator starts");
+        let operator = Self { process, address };
+        eventually("ready", async || {
+            operator.process.alive().expect("the operator runs");
+            operator.get("/readyz").await.is_some_and(|(status, _)| status == 200)
+        })
+        .await;
+        operator
+    }
+
+    /// Status and body of a page; `None` while nothing listens.
+    pub async fn get(&self, path: &str) -> Option<(u16, String)> {
+        let answer = testbed::http::client().get(format!("http://{}{path}", self.address)).send().await.ok()?;
+        let status = answer.status().as_u16();
+        Some((status, answer.text().await.ok()?))
+    }
+
+    pub fn log(&self) -> String {
+        self.process.tail(usize::MAX)
+    }
+
+    /// SIGTERM; returns the exit code.
+    pub async fn terminate(&self) -> i32 {
+        self.process.signal("TERM");
+        self.process.wait(Duration::from_secs(10)).await.expect("it ends in time")
+    }
+
+    /// SIGKILL.
+    pub async fn kill(&self) {
+        self.process.kill();
+        self.process.wait(Duration::from_secs(10)).await.expect("it ends");
+    }
+}
+
+impl Drop for Operator {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- operator ---\n{}\n--- end ---", self.process.tail(100));
+        }
+    }
+}
