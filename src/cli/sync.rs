@@ -69,6 +69,10 @@ pub(super) async fn run(arguments: Arguments) -> ExitCode {
     let stop = CancellationToken::new();
     let stopping = tokio::spawn(stop_on_interrupt(stop.clone()));
 
+    let (suspended, entries): (Vec<_>, Vec<_>) = entries.into_iter().partition(|entry| entry.spec.suspend);
+    for entry in suspended {
+        println!("{}: suspended, left alone", entry.repository());
+    }
     let mut failed = 0;
     let total = entries.len();
     let mut reports = stream::iter(entries)
@@ -123,7 +127,7 @@ fn counted(count: usize, noun: &str) -> String {
 
 /// The lines of one repository.
 fn describe(entry: &Entry, report: &Report) -> String {
-    let name = entry.spec.repository_name.as_deref().unwrap_or(&entry.name);
+    let name = entry.repository();
     let state = match (report.is_success(), report.changes.is_empty(), report.dry_run) {
         (false, _, _) => "failed",
         (true, true, _) => "in sync",

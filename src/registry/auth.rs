@@ -14,8 +14,9 @@ use base64::engine::general_purpose::STANDARD;
 use reqwest::header::HeaderValue;
 use tokio::time::Instant;
 
+use super::answer::Answer;
 use super::challenge::{Bearer, Challenge};
-use super::error::{Answer, Error, Failure};
+use super::error::{Error, Failure};
 use super::token::{Token, TokenServer};
 use super::transport::Transport;
 

@@ -15,9 +15,10 @@ use tokio::time::{Instant, timeout};
 use super::auth::Scope;
 use super::client::{Call, Client};
 use super::descriptor::Descriptor;
+use super::digest::Digest;
 use super::error::{Error, Failure};
 use super::limit::Slot;
-use super::reference::{Digest, TagOrDigest};
+use super::reference::TagOrDigest;
 use super::transport::authority;
 use super::verify::Verifier;
 

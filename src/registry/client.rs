@@ -7,7 +7,7 @@ use std::time::Duration;
 use reqwest::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue};
 use reqwest::{Method, Response, StatusCode, Url};
 
-use super::auth::{Auth, Authenticator, First, Grant, Scope};
+use super::auth::{Auth, Authenticator, Grant, Scope};
 use super::error::{Error, Failure};
 use super::limit::Limits;
 use super::reference::{Reference, TagOrDigest, api_host};
@@ -213,34 +213,22 @@ impl Client {
     pub(crate) async fn attempt(&self, call: &Call) -> Result<Response, Failure> {
         let inner = &*self.inner;
         let _slot = inner.limits.request(self.host(), inner.options.retry.longest).await?;
-        let turn = inner.auth.turn().await;
+        let _turn = inner.auth.turn().await;
         let mut grant = inner.auth.grant(&call.scope).await?;
         // One renewal when a token ended, one when its scope was not the right one.
         for last in [false, false, true] {
-            let response = inner.transport.send(self.request(call, grant.as_ref())).await?;
+            let response = inner.transport.send(request(call, grant.as_ref())).await?;
             if response.status().is_success() {
                 inner.auth.answered_openly(grant.as_ref());
                 return Ok(response);
             }
-            let (refusal, renewed) = self.refused(call, grant.as_ref(), response, last, &turn).await?;
+            let (refusal, renewed) = self.refused(call, grant.as_ref(), response, last).await?;
             match renewed {
                 Some(renewed) => grant = Some(renewed),
                 None => return Err(refusal),
             }
         }
         Err(Failure::Internal("logged in over and over".into()))
-    }
-
-    fn request(&self, call: &Call, grant: Option<&Grant>) -> Request {
-        let mut headers = call.headers.clone();
-        // Digests are of the bytes as stored; no server is to compress them on the way.
-        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        let body = match &call.body {
-            bytes if bytes.is_empty() => Body::Empty,
-            bytes => Body::Bytes(bytes.clone()),
-        };
-        let authorization = grant.map(|grant| grant.header.clone());
-        Request { method: call.method.clone(), url: call.url.clone(), headers, authorization, body }
     }
 
     /// Reads a refusal, and logs in again where that may help.
@@ -250,7 +238,6 @@ impl Client {
         grant: Option<&Grant>,
         response: Response,
         last: bool,
-        _turn: &First<'_>,
     ) -> Result<(Failure, Option<Grant>), Failure> {
         let auth = &self.inner.auth;
         // Another host's 401 is not for our credential.
@@ -284,4 +271,16 @@ impl Client {
         let (answer, challenges) = read_answer(response, anonymous).await;
         (Failure::Answer(Box::new(answer)), challenges)
     }
+}
+
+fn request(call: &Call, grant: Option<&Grant>) -> Request {
+    let mut headers = call.headers.clone();
+    // Digests are of the bytes as stored; no server is to compress them on the way.
+    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    let body = match &call.body {
+        bytes if bytes.is_empty() => Body::Empty,
+        bytes => Body::Bytes(bytes.clone()),
+    };
+    let authorization = grant.map(|grant| grant.header.clone());
+    Request { method: call.method.clone(), url: call.url.clone(), headers, authorization, body }
 }

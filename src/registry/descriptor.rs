@@ -7,7 +7,7 @@ use std::fmt;
 use bytes::Bytes;
 use serde::{Deserialize, Deserializer};
 
-use super::reference::Digest;
+use super::digest::Digest;
 
 /// A typed, sized pointer to content. Unknown fields are not kept: manifests travel as bytes, never re-made from this.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]

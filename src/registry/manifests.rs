@@ -8,8 +8,9 @@ use serde::Deserialize;
 use super::auth::Scope;
 use super::client::{Call, Client};
 use super::descriptor::Descriptor;
+use super::digest::Digest;
 use super::error::{Error, Failure};
-use super::reference::{Digest, Tag, TagOrDigest};
+use super::reference::{Tag, TagOrDigest};
 use super::transport::read_body;
 
 /// The largest manifest that is read. The distribution spec asks registries to take 4 MiB; ECR takes no more.
@@ -46,6 +47,7 @@ pub struct Manifest {
 }
 
 /// What a manifest refers to.
+#[allow(clippy::large_enum_variant)] // taken apart where it is made: a box would only be in the way
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Content {
     /// An index or manifest list.

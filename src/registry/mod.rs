@@ -7,7 +7,7 @@
 //!
 //! | file | noun |
 //! |---|---|
-//! | `reference` | names: [`Reference`], [`Tag`], [`Digest`] |
+//! | `reference`, `digest` | names: [`Reference`], [`Tag`], [`Digest`] |
 //! | `descriptor`, `manifests` | [`Descriptor`], [`Manifest`] and what is done with them |
 //! | `tags` | tag lists |
 //! | `blobs`, `verify` | reading blobs, and checking them |
@@ -16,14 +16,16 @@
 //! | `auth`, `challenge`, `token` | how to log in |
 //! | `docker_config` | credentials in docker's file format |
 //! | `transport` | connections, redirects, bounded bodies |
-//! | `error` | [`Error`] |
+//! | `error`, `answer` | [`Error`], and what a registry's error answers mean |
 
+mod answer;
 mod auth;
 mod blobs;
 mod challenge;
 mod client;
 mod copy;
 mod descriptor;
+mod digest;
 pub mod docker_config;
 mod error;
 mod limit;
@@ -38,17 +40,19 @@ mod transport;
 mod upload;
 mod verify;
 
+pub use answer::Answer;
 pub use auth::{Authenticator, Credential, StaticAuthenticator};
 pub use blobs::BlobStream;
 pub use client::{Client, Endpoint, Options, Scheme};
 pub use copy::{Moved, copy_blob, mount_or_copy_blob};
 pub use descriptor::{Descriptor, Platform};
-pub use error::{Answer, Error, Failure};
+pub use digest::{Algorithm, Digest};
+pub use error::{Error, Failure};
 pub use limit::{Limits, Widths};
 pub use manifests::{
     Content, DOCKER_LIST, DOCKER_MANIFEST, MOST_MANIFEST_BYTES, Manifest, OCI_INDEX, OCI_MANIFEST, Resolved,
 };
-pub use reference::{Algorithm, DOCKER_HUB, Digest, ParseError, Reference, Tag, TagOrDigest};
+pub use reference::{DOCKER_HUB, ParseError, Reference, Tag, TagOrDigest};
 pub use retry::Policy;
 pub use transport::{Body, ClientIdentity, Proxy, Request, Transport, TransportOptions};
 pub use upload::Observer;

@@ -66,7 +66,7 @@ where
 /// What the request level tries again. Contents that are wrong, and expired credentials, are other levels' matter.
 fn may_pass(failure: &Failure) -> bool {
     match failure {
-        Failure::Answer(answer) => super::error::is_transient(answer.status),
+        Failure::Answer(answer) => super::answer::is_transient(answer.status),
         Failure::Token { source, .. } => may_pass(source),
         Failure::Connect { .. } | Failure::Broken { .. } | Failure::NoAnswer { .. } | Failure::Cut { .. } => true,
         _ => false,

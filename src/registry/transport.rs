@@ -8,8 +8,9 @@ use bytes::{Bytes, BytesMut};
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
 use reqwest::{Method, Response, StatusCode, Url};
 
+use super::answer::Answer;
 use super::challenge::Challenge;
-use super::error::{Answer, Error, Failure};
+use super::error::{Error, Failure};
 use super::retry;
 
 /// What reqwest and curl allow too; a registry needs one or two.

@@ -17,13 +17,10 @@ use super::auth::Scope;
 use super::blobs::BlobStream;
 use super::client::{Call, Client};
 use super::descriptor::Descriptor;
+use super::digest::Digest;
 use super::error::{Error, Failure};
-use super::reference::{Digest, TagOrDigest};
+use super::reference::TagOrDigest;
 use super::transport::{Body, Request, authority, check_target, is_link_local, same_origin};
-
-/// A server that refuses does so when it has seen the head, and then closes. So far into the body, the HTTP client
-/// gets to look for an answer before each write: a write into the closed connection would fail first and hide it.
-const REFUSED_WITHIN: u64 = 8 * 1024 * 1024;
 
 /// Told how many bytes were sent since the last time.
 pub type Observer<'a> = &'a (dyn Fn(u64) + Send + Sync);
@@ -78,16 +75,7 @@ impl Client {
             }
             None => self.call(&Call::new(Method::POST, plain.clone(), Scope::push(repository))).await?,
         };
-        self.session(&plain, &response).map(Started::Session)
-    }
-
-    fn session(&self, asked: &Url, response: &Response) -> Result<Url, Failure> {
-        let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
-        let Some(url) = location.and_then(|text| response.url().join(text).ok()) else {
-            return Err(Failure::Unexpected("the upload session has no usable Location".into()));
-        };
-        check_target(asked, &url, is_link_local(asked))?;
-        Ok(url)
+        session(&plain, &response).map(Started::Session)
     }
 
     /// Sends the bytes into a session. Any 2xx is success; ECR answers 201 without Location.
@@ -107,12 +95,9 @@ impl Client {
         let grant = self.auth().grant(&scope).await.map_err(failed)?;
         let base = self.url(repository, "").map_err(failed)?;
         let ours = same_origin(&base, &session);
+        let authorization = grant.as_ref().filter(|_| ours).map(|grant| grant.header.clone());
         let sent = Arc::new(Sent::default());
-        let mut request = Request::new(Method::PUT, session.clone());
-        request.authorization = grant.as_ref().filter(|_| ours).map(|grant| grant.header.clone());
-        request.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
-        request.headers.insert(CONTENT_LENGTH, HeaderValue::from(size));
-        request.body = if size == 0 {
+        let body = if size == 0 {
             // Nothing to withhold: the digest of nothing is checked before it is asked to be stored.
             blob.collect_bytes(0).await?;
             Body::Empty
@@ -120,14 +105,22 @@ impl Client {
             Body::Stream(reqwest::Body::wrap_stream(tap(blob, sent.clone())))
         };
 
+        let request = put(&session, authorization.clone(), size, body);
         let answered = self.guarded(request, &sent, size, observer).await;
         if let Some(error) = sent.take_error() {
             return Err(error);
         }
-        let response = answered.map_err(failed)?;
-        if response.status().is_success() {
-            return self.stored(repository, &digest, response, &sent, size).await.map_err(failed);
-        }
+        let response = match answered {
+            Ok(response) if response.status().is_success() => {
+                return self.stored(repository, &digest, response, &sent, size).await.map_err(failed);
+            }
+            Ok(response) => response,
+            Err(broken @ Failure::Broken { .. }) => {
+                let refusal = self.reason_for_break(put(&session, authorization, 0, Body::Empty)).await;
+                refusal.ok_or_else(|| failed(broken))?
+            }
+            Err(failure) => return Err(failed(failure)),
+        };
         let (failure, challenges) = self.failure(response, grant.as_ref()).await;
         let Failure::Answer(answer) = failure else { return Err(failed(failure)) };
         // The bytes are gone, so the renewed credential serves the next try.
@@ -136,6 +129,14 @@ impl Client {
             return Err(failed(Failure::Expired(answer)));
         }
         Err(failed(Failure::Answer(answer)))
+    }
+
+    /// Why a server closed the connection while we were sending. One that refuses an upload by its head answers and
+    /// closes; hyper then fails at its next write, before it looks for the answer. Asked again without a body, such a
+    /// server says the same thing. One that would take the upload says that nothing is not the blob: no reason.
+    async fn reason_for_break(&self, request: Request) -> Option<Response> {
+        let response = self.transport().send(request).await.ok()?;
+        matches!(response.status().as_u16(), 401 | 403 | 413 | 429 | 500..=599).then_some(response)
     }
 
     /// A 2xx before the last byte left can only be about a blob that was there before.
@@ -195,6 +196,26 @@ impl Client {
     }
 }
 
+/// Where a POST says that the bytes go.
+fn session(asked: &Url, response: &Response) -> Result<Url, Failure> {
+    let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
+    let Some(url) = location.and_then(|text| response.url().join(text).ok()) else {
+        return Err(Failure::Unexpected("the upload session has no usable Location".into()));
+    };
+    check_target(asked, &url, is_link_local(asked))?;
+    Ok(url)
+}
+
+/// The PUT that completes a session.
+fn put(session: &Url, authorization: Option<HeaderValue>, length: u64, body: Body) -> Request {
+    let mut request = Request::new(Method::PUT, session.clone());
+    request.authorization = authorization;
+    request.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    request.headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    request.body = body;
+    request
+}
+
 /// What has happened to a body that the HTTP client owns.
 #[derive(Debug, Default)]
 struct Sent {
@@ -220,9 +241,6 @@ impl Sent {
 /// Lets a blob through to the HTTP client and keeps the source's error, which that client would turn into its own.
 fn tap(blob: BlobStream, sent: Arc<Sent>) -> impl Stream<Item = Result<Bytes, SourceBroke>> + Send + 'static {
     stream::unfold((blob, sent), |(mut blob, sent)| async move {
-        if sent.bytes() < REFUSED_WITHIN {
-            tokio::task::yield_now().await;
-        }
         sent.waits_for_source.store(true, Ordering::Relaxed);
         let next = blob.next().await;
         sent.waits_for_source.store(false, Ordering::Relaxed);

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 
+use super::digest::{Digest, Hasher};
 use super::error::Failure;
-use super::reference::{Digest, Hasher};
 
 /// Hashes and counts chunks, one chunk behind: the last one comes out only when size and digest match.
 ///
@@ -56,7 +56,7 @@ impl Verifier {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::registry::reference::Algorithm;
+    use crate::registry::digest::Algorithm;
 
     /// What comes out of chunks, and whether the end is good.
     fn run(digest: Digest, size: u64, chunks: &[&'static str]) -> (String, bool) {

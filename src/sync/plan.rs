@@ -191,3 +191,6 @@ fn plan_image(desired: &Desired, there: Option<&ObservedRepository>, plan: &mut 
         plan.settled.insert(tag.clone(), state);
     }
 }
+
+#[cfg(test)]
+mod tests;

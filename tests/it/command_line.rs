@@ -1,1 +1,257 @@
-//! Placeholder.
+//! `ecr-sync sync` and `crd`, as a user runs them.
+
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+use serde_json::json;
+use testbed::ecr::{self, StandIn};
+use testbed::traffic::{Fault, Match, Plane, Then};
+use testbed::upstream::User;
+
+use crate::support::{ACCOUNT, REGION, Sources};
+
+/// A folder with files, a stand-in, and no cluster.
+struct Desk {
+    folder: tempfile::TempDir,
+    ecr: StandIn,
+    sources: &'static Sources,
+}
+
+impl Desk {
+    async fn new() -> Self {
+        Self {
+            folder: tempfile::tempdir().expect("a folder"),
+            ecr: StandIn::start(ecr::Config::default()).await.expect("the stand-in starts"),
+            sources: Sources::shared().await,
+        }
+    }
+
+    fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.folder.path().join(name);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        std::fs::write(&path, text).expect("a file");
+        path
+    }
+
+    /// Runs the command in the folder, with a home of its own.
+    async fn run(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ecr-sync"));
+        command
+            .args(arguments)
+            .current_dir(self.folder.path())
+            .env_clear()
+            .env("HOME", self.folder.path())
+            .env("AWS_ENDPOINT_URL", self.ecr.endpoint())
+            .env("AWS_ACCESS_KEY_ID", StandIn::access_key(ACCOUNT))
+            .env("AWS_SECRET_ACCESS_KEY", "any")
+            .env("AWS_REGION", REGION);
+        tokio::task::spawn_blocking(move || command.output()).await.expect("joined").expect("it runs")
+    }
+}
+
+fn out(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn err(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// What the older tool's files look like; sources behind plain HTTP are written as manifests, which can say so.
+fn files(host: &str) -> String {
+    format!(
+        r#"
+- name: team/app
+  image: {{pull_url: "{host}/team/app", tags: ["v1", "v2"], insecure: true}}
+  chart: {{pull_url: "https://charts.example.com/app", tags: ["1.0.0"]}}
+  lifecyclePolicy:
+    rules:
+      - rulePriority: 1
+        selection: {{tagStatus: any, countType: imageCountMoreThan, countNumber: 10}}
+        action: {{type: expire}}
+- name: empty
+---
+apiVersion: ecr-sync.io/v1alpha1
+kind: EcrRepositorySync
+metadata: {{name: demo}}
+spec:
+  image: {{pullUrl: "{host}/library/demo:1.27", insecure: true}}
+"#
+    )
+}
+
+#[tokio::test]
+async fn files_become_repositories_and_a_second_run_changes_nothing() {
+    let desk = Desk::new().await;
+    desk.write("repositories/all.yaml", &files(desk.sources.open.host()));
+
+    let dry = desk.run(&["sync", "--dry-run", "repositories"]).await;
+    assert!(dry.status.success(), "{}", err(&dry));
+    let text = out(&dry);
+    assert!(text.contains("team/app: would change, 0/2 tags"), "{text}");
+    assert!(text.contains("  + create repository team/app\n  + set lifecyclePolicy\n  + copy "), "{text}");
+    assert!(text.contains("3 repositories: 3 planned, nothing was written, 0 failed"), "{text}");
+    assert_eq!(desk.ecr.count(|request| request.is_write()), 0, "a dry run writes nothing");
+    assert!(err(&dry).contains("charts are not copied yet"), "{}", err(&dry));
+
+    let first = desk.run(&["sync", "repositories"]).await;
+    assert!(first.status.success(), "{}{}", out(&first), err(&first));
+    assert!(out(&first).contains("team/app: changed, 2/2 tags"), "{}", out(&first));
+    let app = desk.ecr.repository(ACCOUNT, REGION, "team/app").expect("created");
+    assert_eq!(app.tags["v2"], desk.sources.seeded.digest("team/app", "v2"));
+    assert!(app.lifecycle_policy.is_some());
+    assert!(app.resource_tags.is_empty(), "the command line leaves no mark");
+    assert!(desk.ecr.repository(ACCOUNT, REGION, "empty").is_some());
+    let demo = desk.ecr.repository(ACCOUNT, REGION, "demo").expect("created");
+    assert_eq!(demo.tags["1.27"], desk.sources.seeded.digest("library/demo", "1.27"));
+
+    let mark = desk.ecr.mark();
+    let second = desk.run(&["sync", "repositories"]).await;
+    assert!(second.status.success());
+    assert!(out(&second).contains("team/app: in sync, 2/2 tags"), "{}", out(&second));
+    let requests = desk.ecr.log_since(mark);
+    assert!(requests.iter().all(|request| request.plane == Plane::Control && !request.is_write()), "{requests:#?}");
+}
+
+#[tokio::test]
+async fn a_typo_names_file_line_and_field_and_nothing_is_done() {
+    let desk = Desk::new().await;
+    desk.write("a.yaml", "- name: app\n  imag: {pull_url: nginx, tags: [\"1\"]}\n");
+    desk.write("b.yaml", "- name: other\n  image: {pull_url: nginx, tags: [1.20]}\n");
+    let output = desk.run(&["sync", "."]).await;
+    assert_eq!(output.status.code(), Some(2));
+    let text = err(&output);
+    assert!(text.contains("a.yaml:2:3: ") && text.contains("`imag`") && text.contains("`image`"), "{text}");
+    assert!(text.contains("b.yaml:2:") && text.contains("quote"), "all problems of all files: {text}");
+    assert!(text.contains("2 problems in the input; nothing was done"), "{text}");
+    assert!(desk.ecr.log().is_empty());
+}
+
+#[tokio::test]
+async fn a_failure_is_told_and_the_others_are_done() {
+    let desk = Desk::new().await;
+    let host = desk.sources.open.host();
+    let text = format!(
+        "- name: bad\n  image: {{pull_url: \"{host}/team/app\", tags: [\"nope\", \"v1\"], insecure: true}}\n\
+         - name: good\n  image: {{pull_url: \"{host}/team/app\", tags: [\"v1\"], insecure: true}}\n"
+    );
+    desk.write("all.yaml", &text);
+    let output = desk.run(&["sync", "all.yaml"]).await;
+    assert_eq!(output.status.code(), Some(1));
+    let text = out(&output);
+    assert!(text.contains("bad: failed, 1/2 tags"), "{text}");
+    assert!(text.contains("  ! tag nope: SourceNotFound: cannot read manifest of "), "{text}");
+    assert!(text.contains("good: changed, 1/1 tags"), "{text}");
+    assert!(text.contains("2 repositories: 1 done, 1 failed"), "{text}");
+}
+
+#[tokio::test]
+async fn sources_are_read_with_the_docker_config() {
+    let desk = Desk::new().await;
+    let host = desk.sources.token.host();
+    let text = format!("- name: app\n  image: {{pull_url: \"{host}/team/app\", tags: [\"v1\"], insecure: true}}\n");
+    desk.write("all.yaml", &text);
+    let without = desk.run(&["sync", "all.yaml"]).await;
+    assert_eq!(without.status.code(), Some(1));
+    assert!(out(&without).contains("AuthenticationFailed"), "{}", out(&without));
+
+    let user = User::Reader;
+    let config = json!({"auths": {host: {"username": user.name(), "password": user.password()}}});
+    desk.write(".docker/config.json", &config.to_string());
+    let with = desk.run(&["sync", "all.yaml"]).await;
+    assert!(with.status.success(), "{}{}", out(&with), err(&with));
+}
+
+#[tokio::test]
+async fn credential_helpers_are_asked() {
+    use std::os::unix::fs::PermissionsExt;
+    let desk = Desk::new().await;
+    let host = desk.sources.basic.host();
+    let user = User::Reader;
+    let answer = json!({"ServerURL": host, "Username": user.name(), "Secret": user.password()});
+    let helper = desk.write("bin/docker-credential-test", &format!("#!/bin/sh\nread host\ntest \"$1 $host\" = 'get {host}' && echo '{answer}'\n"));
+    std::fs::set_permissions(&helper, std::fs::Permissions::from_mode(0o755)).expect("executable");
+    desk.write(".docker/config.json", &json!({"credHelpers": {host: "test"}}).to_string());
+    let text = format!("- name: app\n  image: {{pull_url: \"{host}/team/app\", tags: [\"v1\"], insecure: true}}\n");
+    desk.write("all.yaml", &text);
+    let path = format!("{}:/usr/bin:/bin", desk.folder.path().join("bin").display());
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ecr-sync"));
+    command
+        .args(["sync", "all.yaml"])
+        .current_dir(desk.folder.path())
+        .env_clear()
+        .env("PATH", path)
+        .env("HOME", desk.folder.path())
+        .env("AWS_ENDPOINT_URL", desk.ecr.endpoint())
+        .env("AWS_ACCESS_KEY_ID", StandIn::access_key(ACCOUNT))
+        .env("AWS_SECRET_ACCESS_KEY", "any")
+        .env("AWS_REGION", REGION);
+    let output = tokio::task::spawn_blocking(move || command.output()).await.expect("joined").expect("it runs");
+    assert!(output.status.success(), "{}{}", out(&output), err(&output));
+}
+
+#[tokio::test]
+async fn what_an_operator_owns_is_left_alone() {
+    let desk = Desk::new().await;
+    let owner = ("ecr-sync.io/owner".to_owned(), "cluster/ns/app".to_owned());
+    desk.ecr.create_repository(ACCOUNT, REGION, "app", [owner].into());
+    desk.write("all.yaml", "- name: app\n");
+    let output = desk.run(&["sync", "all.yaml"]).await;
+    assert_eq!(output.status.code(), Some(1));
+    assert!(out(&output).contains("RepositoryNotOwned") && out(&output).contains("cluster/ns/app"), "{}", out(&output));
+    assert_eq!(desk.ecr.count(|request| request.is_write()), 0);
+}
+
+#[tokio::test]
+async fn no_credentials_is_a_clear_failure() {
+    let desk = Desk::new().await;
+    desk.write("all.yaml", "- name: app\n");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ecr-sync"));
+    command
+        .args(["sync", "all.yaml"])
+        .current_dir(desk.folder.path())
+        .env_clear()
+        .env("HOME", desk.folder.path())
+        .env("AWS_EC2_METADATA_DISABLED", "true")
+        .env("AWS_REGION", REGION);
+    let output = tokio::task::spawn_blocking(move || command.output()).await.expect("joined").expect("it runs");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(out(&output).contains("AuthenticationFailed"), "{}", out(&output));
+}
+
+#[tokio::test]
+async fn an_interrupt_ends_it_and_says_so() {
+    let desk = Desk::new().await;
+    let source = testbed::proxy::Proxy::start(desk.sources.open.host()).await.expect("a proxy");
+    source.faults().add(Fault::new(Match::operation("GetBlob"), Then::StallAfter(1)));
+    let text = format!(
+        "- name: app\n  image: {{pull_url: \"{}/team/app\", tags: [\"v1\"], insecure: true}}\n",
+        source.host()
+    );
+    desk.write("all.yaml", &text);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ecr-sync"));
+    command
+        .args(["sync", "all.yaml"])
+        .current_dir(desk.folder.path())
+        .env_clear()
+        .env("HOME", desk.folder.path())
+        .env("AWS_ENDPOINT_URL", desk.ecr.endpoint())
+        .env("AWS_ACCESS_KEY_ID", StandIn::access_key(ACCOUNT))
+        .env("AWS_SECRET_ACCESS_KEY", "any")
+        .env("AWS_REGION", REGION);
+    let log = desk.folder.path().join("log");
+    let process = testbed::process::Process::spawn("ecr-sync", &command, &log).expect("it starts");
+    crate::support::eventually("copying", async || source.count(|request| request.operation == "GetBlob") > 0).await;
+    process.signal("INT");
+    assert_eq!(process.wait(std::time::Duration::from_secs(10)).await.expect("it ends"), 1);
+    let text = process.tail(usize::MAX);
+    assert!(text.contains("app: failed") && text.contains("stopped before it was done"), "{text}");
+}
+
+#[tokio::test]
+async fn crd_prints_what_crds_holds() {
+    let desk = Desk::new().await;
+    let output = desk.run(&["crd"]).await;
+    let committed = concat!(env!("CARGO_MANIFEST_DIR"), "/crds/ecrrepositorysyncs.ecr-sync.io.yaml");
+    assert_eq!(out(&output), std::fs::read_to_string(committed).expect("crds/"));
+}

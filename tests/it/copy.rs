@@ -1,1 +1,90 @@
-//! Placeholder.
+//! What a copy costs, counted at the servers.
+
+use std::collections::BTreeMap;
+
+use serde_json::json;
+use testbed::traffic::{Plane, Record};
+
+use crate::support::Rig;
+
+fn by_operation(requests: &[Record], plane: Plane) -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::new();
+    for request in requests.iter().filter(|request| request.plane == plane) {
+        *counts.entry(request.operation.clone()).or_default() += 1;
+    }
+    counts
+}
+
+fn counts(pairs: &[(&str, usize)]) -> BTreeMap<String, usize> {
+    pairs.iter().map(|(operation, count)| ((*operation).to_owned(), *count)).collect()
+}
+
+/// Three tags: 1.26 is a single image, 1.27 and latest are one index of two platforms.
+#[tokio::test]
+async fn each_blob_and_manifest_moves_once() {
+    let rig = Rig::new("costs").await;
+    let _operator = rig.operator().await;
+    rig.apply("app", json!({"image": rig.image("library/demo", &["1.26", "1.27", "latest"])})).await;
+    rig.wait_synced("app").await;
+    let blobs = rig.repository("app").blobs.len();
+    let manifests = rig.repository("app").images.len();
+    assert_eq!(manifests, 4, "an image, an index and its two children");
+
+    let source = by_operation(&rig.source.log(), Plane::Data);
+    assert_eq!(source, counts(&[("GetBlob", blobs), ("GetManifest", manifests), ("HeadManifest", 3)]));
+    let target = by_operation(&rig.ecr.log(), Plane::Data);
+    // One PUT per manifest, and one more for the second tag of the index.
+    assert_eq!(target, counts(&[("PutBlob", blobs), ("PutManifest", manifests + 1), ("StartUpload", blobs)]));
+    let control = by_operation(&rig.ecr.log(), Plane::Control);
+    let once = ["BatchCheckLayerAvailability", "CreateRepository", "DescribeRepositories", "GetAuthorizationToken", "GetCallerIdentity"];
+    assert_eq!(control, counts(&once.map(|operation| (operation, 1))));
+}
+
+#[tokio::test]
+async fn blobs_that_are_there_are_not_sent_again() {
+    let rig = Rig::new("shared-layers").await;
+    let _operator = rig.operator().await;
+    rig.apply("app", json!({"image": rig.image("team/app", &["v1"])})).await;
+    rig.wait_synced("app").await;
+    let first = rig.repository("app").blobs;
+    let mark = rig.ecr.mark();
+    rig.apply("app", json!({"image": rig.image("team/app", &["v1", "v2"])})).await;
+    rig.wait_synced("app").await;
+    // v2 is v1 and one more layer.
+    let requests = by_operation(&rig.ecr.log_since(mark), Plane::Data);
+    assert_eq!(requests, counts(&[("PutBlob", 2), ("PutManifest", 1), ("StartUpload", 2)]), "a layer and a config");
+    let manifest = rig.repository("app").images[rig.sources.seeded.digest("team/app", "v2")].manifest.clone();
+    let manifest: serde_json::Value = serde_json::from_slice(&manifest).expect("a manifest");
+    let shared = manifest["layers"].as_array().expect("layers").iter();
+    let shared = shared.filter(|layer| first.contains_key(layer["digest"].as_str().expect("a digest"))).count();
+    assert!(shared > 0, "else nothing was spared");
+}
+
+#[tokio::test]
+async fn a_layer_that_vanished_is_sent_again() {
+    let rig = Rig::new("vanished").await;
+    let _operator = rig.operator().await;
+    // Between the check and the manifest, ECR removes a layer that no image names yet.
+    use testbed::traffic::{Fault, Match, Then};
+    let gone = Then::aws_error(404, "BLOB_UNKNOWN", "The layer with digest 'x' does not exist in the repository");
+    rig.ecr.faults().add(Fault::new(Match::operation("PutManifest"), gone).once());
+    rig.apply("app", json!({"image": rig.image("library/demo", &["1.26"])})).await;
+    rig.wait_synced("app").await;
+    assert_eq!(rig.ecr.count(|request| request.operation == "BatchCheckLayerAvailability"), 2, "asked again");
+}
+
+#[tokio::test]
+async fn a_large_layer_streams_through() {
+    let rig = Rig::new("large").await;
+    let operator = rig.operator().await;
+    rig.apply("app", json!({"image": rig.image("large/blob", &["1"])})).await;
+    rig.wait_synced("app").await;
+    let repository = rig.repository("app");
+    let largest = repository.blobs.values().max().copied().expect("a blob");
+    assert!(largest >= 24 * 1024 * 1024);
+    let (_, page) = operator.get("/metrics").await.expect("metrics");
+    let resident = page.lines().find_map(|line| line.strip_prefix("process_resident_memory_bytes ")).expect("a value");
+    let resident: f64 = resident.parse().expect("a number");
+    // Nothing holds a layer: the whole process is far smaller than layer and process together.
+    assert!(resident < 120e6, "{resident} bytes resident");
+}

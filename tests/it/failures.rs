@@ -1,1 +1,369 @@
-//! Placeholder.
+//! What goes wrong ends in a condition that says what to do, and leaves other work unharmed.
+
+use std::process::Command;
+use std::time::Duration;
+
+use ecr_sync::api::v1alpha1::EcrRepositorySync;
+use k8s_openapi::api::core::v1::Secret;
+use kube::Api;
+use kube::api::{DeleteParams, PostParams};
+use serde_json::{Value, json};
+use testbed::cluster::Cluster;
+use testbed::process::Process;
+use testbed::proxy::Proxy;
+use testbed::traffic::{Fault, Match, Plane, Then};
+use testbed::upstream::User;
+
+use crate::support::{ACCOUNT, REGION, Rig, condition, eventually};
+
+/// The failures in status.image, as tag, reason and message.
+fn tag_failures(object: &EcrRepositorySync) -> Vec<(String, String, String)> {
+    let image = object.status.clone().and_then(|status| status.image).expect("an image in the status");
+    image.failures.into_iter().map(|failure| (failure.tag, failure.reason, failure.message)).collect()
+}
+
+fn lifecycle() -> Value {
+    json!({"rules": [{"rulePriority": 1, "selection": {"tagStatus": "untagged", "countType": "sinceImagePushed",
+        "countUnit": "days", "countNumber": 14}, "action": {"type": "expire"}}]})
+}
+
+#[tokio::test]
+async fn a_missing_tag_leaves_the_others_done() {
+    let rig = Rig::new("missing-tag").await;
+    let _operator = rig.operator().await;
+    rig.apply("app", json!({"image": rig.image("library/demo", &["1.26", "9.99"])})).await;
+    let object = rig.wait_ready("app", "False", "PartiallySynced").await;
+    let failures = tag_failures(&object);
+    assert_eq!((failures[0].0.as_str(), failures[0].1.as_str()), ("9.99", "SourceNotFound"));
+    assert!(failures[0].2.contains(&format!("{}/library/demo:9.99", rig.source.host())), "{}", failures[0].2);
+    assert_eq!(rig.repository("app").tags.keys().collect::<Vec<_>>(), ["1.26"]);
+    assert_eq!(condition(&object, "Stalled").map(|c| c.0), Some("True"), "only a person can push or drop the tag");
+    let warnings: Vec<_> = rig.events().await.into_iter().filter(|event| event.0 == "Warning").collect();
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+}
+
+fn docker_secret(host: &str, user: &str, password: &str) -> Secret {
+    let config = json!({"auths": {host: {"username": user, "password": password}}}).to_string();
+    Secret {
+        metadata: kube::api::ObjectMeta { name: Some("login".to_owned()), ..Default::default() },
+        type_: Some("kubernetes.io/dockerconfigjson".to_owned()),
+        string_data: Some([(".dockerconfigjson".to_owned(), config)].into()),
+        ..Default::default()
+    }
+}
+
+/// A resource whose image comes from a private source behind a login.
+fn private(host: &str) -> Value {
+    json!({"image": {"pullUrl": format!("{host}/library/demo"), "tags": ["1.26", "1.27"], "insecure": true,
+                     "secretRef": {"name": "login"}}})
+}
+
+#[tokio::test]
+async fn basic_and_bearer_sources_are_read_with_the_secret() {
+    let rig = Rig::new("private").await;
+    let _operator = rig.operator().await;
+    let secrets: Api<Secret> = Api::namespaced(rig.client.clone(), &rig.namespace);
+    let user = User::Reader;
+    for (name, upstream) in [("basic", &rig.sources.basic), ("token", &rig.sources.token)] {
+        let mut secret = docker_secret(upstream.host(), user.name(), user.password());
+        secret.metadata.name = Some(name.to_owned());
+        secrets.create(&PostParams::default(), &secret).await.expect("a Secret");
+        let mut spec = private(upstream.host());
+        spec["image"]["secretRef"]["name"] = json!(name);
+        rig.apply(name, spec).await;
+        rig.wait_synced(name).await;
+        assert_eq!(rig.repository(name).tags["1.27"], rig.sources.seeded.digest("library/demo", "1.27"));
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_reported_and_not_hammered() {
+    let rig = Rig::new("wrong-password").await;
+    let operator = rig.operator().await;
+    let source = Proxy::start(rig.sources.basic.host()).await.expect("a proxy");
+    let secrets: Api<Secret> = Api::namespaced(rig.client.clone(), &rig.namespace);
+    let secret = docker_secret(&source.host(), "reader", "wrong");
+    secrets.create(&PostParams::default(), &secret).await.expect("a Secret");
+    rig.apply("app", private(&source.host())).await;
+    let object = rig.wait_ready("app", "False", "AuthenticationFailed").await;
+    assert!(condition(&object, "Stalled").is_some());
+    let logins = || {
+        source.count(|request| request.headers.contains_key("authorization"))
+    };
+    assert!(logins() <= 2, "one try per tag, not {}", logins());
+    // Another resource comes and is done: meanwhile nobody tried again.
+    let before = logins();
+    rig.apply("other", json!({"image": rig.image("library/demo", &["1.26"])})).await;
+    rig.wait_synced("other").await;
+    assert_eq!(logins(), before);
+    let (_, page) = operator.get("/metrics").await.expect("metrics");
+    assert!(page.contains("ecrsync_syncs_total{result=\"AuthenticationFailed\"} 1"), "{page}");
+    assert!(!operator.log().contains("wrong\""), "the password is in the log");
+}
+
+#[tokio::test]
+async fn a_missing_secret_is_waited_for() {
+    let rig = Rig::new("missing-secret").await;
+    let _operator = rig.operator().await;
+    let host = rig.sources.basic.host();
+    rig.apply("app", {
+        let mut spec = private(host);
+        spec["lifecyclePolicy"] = lifecycle();
+        spec
+    })
+    .await;
+    let object = rig.wait_ready("app", "False", "SecretNotFound").await;
+    let (_, _, message) = condition(&object, "Ready").expect("set");
+    assert!(message.contains("Secret missing-secret/login") && message.contains("create it"), "{message}");
+    assert_eq!(condition(&object, "Stalled"), None, "it may arrive any moment");
+    assert_eq!(rig.repository("app").lifecycle_policy, Some(lifecycle()), "the rest is done");
+    let secrets: Api<Secret> = Api::namespaced(rig.client.clone(), &rig.namespace);
+    let user = User::Reader;
+    secrets.create(&PostParams::default(), &docker_secret(host, user.name(), user.password())).await.expect("a Secret");
+    rig.wait_synced("app").await;
+}
+
+#[tokio::test]
+async fn an_unreachable_registry_is_tried_again() {
+    let rig = Rig::new("unreachable").await;
+    let _operator = rig.operator().await;
+    rig.source.faults().add(Fault::new(Match::any(), Then::Reset));
+    rig.apply("app", json!({"image": rig.image("library/demo", &["1.26"])})).await;
+    let object = rig.wait_ready("app", "False", "RegistryUnavailable").await;
+    assert_eq!(condition(&object, "Reconciling").map(|c| c.1), Some("ProgressingWithRetry"));
+    rig.source.faults().clear();
+    rig.wait_synced("app").await;
+}
+
+#[tokio::test]
+async fn a_refusal_of_aws_names_the_action_and_the_rest_goes_on() {
+    let rig = Rig::new("access-denied").await;
+    let _operator = rig.operator().await;
+    rig.ecr.deny("ecr:PutLifecyclePolicy", "*");
+    rig.apply("app", json!({"image": rig.image("library/demo", &["1.26"]), "lifecyclePolicy": lifecycle()})).await;
+    let object = rig.wait_ready("app", "False", "AccessDenied").await;
+    let (_, _, message) = condition(&object, "Ready").expect("set");
+    assert!(message.contains("ecr:PutLifecyclePolicy"), "{message}");
+    assert_eq!(condition(&object, "ImageSynced").map(|c| c.0), Some("True"));
+    assert_eq!(condition(&object, "ConfigurationSynced").map(|c| c.0), Some("False"));
+    assert!(condition(&object, "Stalled").is_some());
+
+    rig.ecr.deny("ecr:CreateRepository", "*");
+    rig.apply("other", json!({})).await;
+    let object = rig.wait_ready("other", "False", "AccessDenied").await;
+    let (status, _, message) = condition(&object, "RepositoryReady").expect("set");
+    assert!(status == "False" && message.contains("ecr:CreateRepository"), "{message}");
+}
+
+#[tokio::test]
+async fn a_moved_tag_in_an_immutable_repository_is_a_conflict_for_a_person() {
+    let rig = Rig::new("immutable").await;
+    let _operator = rig.operator().await;
+    let spec = |tag: &str| {
+        let mut image = rig.image("library/demo", &["stable"]);
+        image["pullUrl"] = json!(format!("{}/library/demo:{tag}", rig.source.host()));
+        image["tagStrategy"] = json!("Retag");
+        json!({"image": image})
+    };
+    rig.apply("app", spec("1.26")).await;
+    rig.wait_synced("app").await;
+    assert!(rig.ecr.set_mutability(ACCOUNT, REGION, "app", "IMMUTABLE", &[]));
+    let mark = rig.ecr.mark();
+    rig.apply("app", spec("1.27")).await;
+    let object = rig.wait_ready("app", "False", "TagImmutable").await;
+    assert!(tag_failures(&object)[0].2.contains("delete the tag in ECR"), "{:?}", tag_failures(&object));
+    assert!(rig.ecr.log_since(mark).iter().all(|request| !request.is_write()), "nothing is tried in vain");
+    // Back to what is there: equal digests are no conflict.
+    rig.apply("app", spec("1.26")).await;
+    rig.wait_synced("app").await;
+}
+
+#[tokio::test]
+async fn an_equal_digest_on_an_immutable_tag_is_success() {
+    let rig = Rig::new("immutable-race").await;
+    rig.ecr.create_repository(ACCOUNT, REGION, "app", Default::default());
+    rig.ecr.set_mutability(ACCOUNT, REGION, "app", "IMMUTABLE", &[]);
+    // The PUT of the tag is done but its answer is lost; the repetition is refused, since the tag exists now.
+    rig.ecr.faults().add(Fault::new(Match::operation("PutManifest").path("/manifests/1.26"), Then::LoseAnswer).once());
+    let _operator = rig.operator().await;
+    rig.apply("app", json!({"image": rig.image("library/demo", &["1.26"])})).await;
+    rig.wait_synced("app").await;
+    let (_, page) = _operator.get("/metrics").await.expect("metrics");
+    assert!(page.contains("ecrsync_syncs_total{result=\"Succeeded\"} 1"), "in one pass: {page}");
+}
+
+#[tokio::test]
+async fn a_truncated_or_corrupted_blob_is_never_committed() {
+    let rig = Rig::new("bad-blobs").await;
+    let _operator = rig.operator().await;
+    for (name, then, reason) in
+        [("cut", Then::Truncate(100), "RegistryUnavailable"), ("corrupt", Then::Corrupt(50), "SourceInvalid")]
+    {
+        rig.source.faults().add(Fault::new(Match::operation("GetBlob"), then));
+        rig.apply(name, json!({"image": rig.image("library/demo", &["1.26"])})).await;
+        let object = rig.wait_ready(name, "False", reason).await;
+        assert!(condition(&object, "Reconciling").is_some(), "{name} may heal");
+        let repository = rig.repository(name);
+        assert!(repository.images.is_empty(), "{name}: no manifest without its blobs");
+        for (digest, size) in repository.blobs {
+            let blob = rig.ecr.blob(ACCOUNT, REGION, name, &digest).expect("it is there");
+            assert_eq!(ecr_sync::registry::Digest::sha256_of(&blob).to_string(), digest);
+            assert_eq!(blob.len() as u64, size);
+        }
+        rig.source.faults().clear();
+        rig.wait_synced(name).await;
+    }
+}
+
+#[tokio::test]
+async fn a_blob_that_is_corrupted_once_is_fetched_again_in_the_same_pass() {
+    let rig = Rig::new("corrupt-once").await;
+    let operator = rig.operator().await;
+    rig.source.faults().add(Fault::new(Match::operation("GetBlob"), Then::Corrupt(50)).once());
+    rig.source.faults().add(Fault::new(Match::operation("GetBlob"), Then::Truncate(60)).once());
+    rig.apply("app", json!({"image": rig.image("library/demo", &["1.26", "1.27"])})).await;
+    rig.wait_synced("app").await;
+    let (_, page) = operator.get("/metrics").await.expect("metrics");
+    assert!(page.contains("ecrsync_syncs_total{result=\"Succeeded\"} 1"), "in one pass: {page}");
+}
+
+#[tokio::test]
+async fn an_expired_token_is_renewed_on_the_way() {
+    let rig = Rig::new("expired").await;
+    let operator = rig.operator().await;
+    rig.apply("first", json!({"image": rig.image("library/demo", &["1.26"])})).await;
+    rig.wait_synced("first").await;
+    rig.ecr.expire_tokens();
+    rig.apply("second", json!({"image": rig.image("team/app", &["v1", "v2"])})).await;
+    rig.wait_synced("second").await;
+    let refused = rig.ecr.count(|request| request.status == Some(403));
+    assert!(refused > 0, "the stand-in refused the old token");
+    assert_eq!(rig.ecr.count(|request| request.operation == "GetAuthorizationToken"), 2, "renewed once");
+    let (_, page) = operator.get("/metrics").await.expect("metrics");
+    assert!(page.contains("ecrsync_syncs_total{result=\"Succeeded\"} 2"), "no pass failed over it: {page}");
+}
+
+#[tokio::test]
+async fn a_repository_of_another_owner_is_left_alone() {
+    let rig = Rig::new("not-owned").await;
+    let _operator = rig.operator().await;
+    let owner = ("ecr-sync.io/owner".to_owned(), "another-cluster/ns/app".to_owned());
+    rig.ecr.create_repository(ACCOUNT, REGION, "app", [owner.clone()].into());
+    rig.apply("app", json!({"image": rig.image("library/demo", &["1.26"]), "lifecyclePolicy": lifecycle()})).await;
+    let object = rig.wait_ready("app", "False", "RepositoryNotOwned").await;
+    let (_, _, message) = condition(&object, "Stalled").expect("a person must act");
+    assert!(message.contains("another-cluster/ns/app"), "{message}");
+    assert_eq!(rig.repository("app").resource_tags, [owner].into());
+    assert_eq!(rig.ecr.count(|request| request.is_write()), 0);
+}
+
+#[tokio::test]
+async fn a_malformed_policy_is_an_invalid_spec_with_the_path() {
+    let rig = Rig::new("bad-policy").await;
+    let _operator = rig.operator().await;
+    // Unquoted, YAML makes a number of it and the leading zero is gone.
+    let policy = json!({"Statement": [{"Effect": "Allow", "Principal": {"AWS": 12_345_678_901_u64}, "Action": "ecr:BatchGetImage"}]});
+    rig.apply("app", json!({"permissionPolicy": policy})).await;
+    let object = rig.wait_ready("app", "False", "InvalidSpec").await;
+    let (_, _, message) = condition(&object, "Stalled").expect("a person must act");
+    assert_eq!(
+        message,
+        "permissionPolicy.Statement[0].Principal.AWS: is the number 12345678901, not a string: quote it"
+    );
+    assert!(rig.ecr.log().is_empty(), "AWS is not even asked");
+}
+
+#[tokio::test]
+async fn what_aws_rejects_is_told_in_its_words() {
+    let rig = Rig::new("rejected").await;
+    let _operator = rig.operator().await;
+    let policy = json!({"Version": "2012-10-17", "Statement": [{"Effect": "Allow",
+        "Principal": {"AWS": "arn:aws:iam::210987654321:role/missing"}, "Action": "ecr:BatchGetImage"}]});
+    rig.apply("app", json!({"permissionPolicy": policy})).await;
+    let object = rig.wait_ready("app", "False", "PolicyRejected").await;
+    let (_, _, message) = condition(&object, "ConfigurationSynced").expect("set");
+    assert!(message.contains("ecr:SetRepositoryPolicy") && message.contains("Invalid repository policy provided"), "{message}");
+}
+
+#[tokio::test]
+async fn put_image_keeps_to_ecrs_rate() {
+    let rig = Rig::new("throttled").await;
+    let operator = rig.operator().await;
+    rig.ecr.limits_like_ecr();
+    let tags: Vec<_> = (0..25).map(|n| format!("t{n}")).collect();
+    let mut image = rig.image("library/demo", &[]);
+    image["tags"] = json!(tags);
+    image["pullUrl"] = json!(format!("{}/library/demo:1.27", rig.source.host()));
+    image["tagStrategy"] = json!("Retag");
+    rig.apply("app", json!({"image": image})).await;
+    rig.wait_synced("app").await;
+    assert_eq!(rig.repository("app").tags.len(), 25);
+    assert_eq!(rig.ecr.count(|request| request.status == Some(429)), 0, "never faster than allowed");
+    let (_, page) = operator.get("/metrics").await.expect("metrics");
+    assert!(page.contains("ecrsync_syncs_total{result=\"Succeeded\"} 1"), "{page}");
+}
+
+#[tokio::test]
+async fn a_deleted_resource_stops_its_copy_and_leaves_the_repository() {
+    let rig = Rig::new("deleted").await;
+    let _operator = rig.operator().await;
+    rig.source.faults().add(Fault::new(Match::operation("GetBlob"), Then::StallAfter(10)));
+    rig.apply("app", json!({"image": rig.image("library/demo", &["1.26"])})).await;
+    eventually("copying", async || rig.source.count(|request| request.operation == "GetBlob") > 0).await;
+    rig.resources().delete("app", &DeleteParams::default()).await.expect("deleted");
+    rig.source.faults().clear();
+    rig.apply("other", json!({"image": rig.image("library/demo", &["1.26"])})).await;
+    rig.wait_synced("other").await;
+    assert!(rig.repository("app").images.is_empty(), "the copy was given up, the repository stays");
+}
+
+/// The schema keeps such objects out; one that is older than the schema, or came in under another one, must not stop
+/// the others.
+#[tokio::test]
+async fn a_resource_that_cannot_be_decoded_is_skipped() {
+    let rig = Rig::new("undecodable").await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let cluster = Cluster::start(folder.path()).await.expect("a cluster of its own");
+    let mut crd = serde_json::to_value(ecr_sync::api::v1alpha1::crd()).expect("JSON");
+    crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"] =
+        json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    crd["spec"]["versions"][0]["selectableFields"] = json!([]);
+    cluster.apply(&crd.to_string()).await.expect("a lax CRD");
+    let crd_name = "crd/ecrrepositorysyncs.ecr-sync.io";
+    cluster.kubectl(&["wait", "--for=condition=Established", crd_name, "--timeout=60s"]).await.expect("established");
+    cluster.create_namespace("lax").await.expect("a namespace");
+    let object = |name: &str, spec: Value| {
+        json!({"apiVersion": "ecr-sync.io/v1alpha1", "kind": "EcrRepositorySync",
+               "metadata": {"name": name, "namespace": "lax"}, "spec": spec})
+        .to_string()
+    };
+    cluster.apply(&object("bad", json!({"image": "just a text"}))).await.expect("taken");
+    cluster.apply(&object("good", json!({"image": rig.image("library/demo", &["1.26"])}))).await.expect("taken");
+
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ecr-sync"));
+    command
+        .args(["controller", "--namespace", "lax", "--listen", "127.0.0.1:0"])
+        .env_clear()
+        .env("KUBECONFIG", cluster.kubeconfig())
+        .envs(rig.aws_environment());
+    let operator = Process::spawn("ecr-sync", &command, &folder.path().join("operator.log")).expect("it starts");
+    let wait = ["wait", "--for=condition=Ready", "ers/good", "-n", "lax", "--timeout=60s"];
+    cluster.kubectl(&wait).await.expect("the good one is synced");
+    let log = operator.tail(usize::MAX);
+    assert!(log.contains("cannot be decoded and is skipped") && log.contains("bad"), "{log}");
+    operator.signal("TERM");
+    assert_eq!(operator.wait(Duration::from_secs(10)).await.expect("it ends"), 0);
+}
+
+#[tokio::test]
+async fn the_registry_of_ecr_is_never_pulled_from() {
+    let rig = Rig::new("no-pull").await;
+    let _operator = rig.operator().await;
+    rig.apply("app", json!({"image": rig.image("library/demo", &["1.26", "1.27"])})).await;
+    rig.wait_synced("app").await;
+    rig.apply("app", json!({"image": rig.image("library/demo", &["1.26", "1.27", "latest"])})).await;
+    rig.wait_synced("app").await;
+    let reads = rig.ecr.log().into_iter().filter(|request| request.plane != Plane::Control && !request.is_write());
+    assert_eq!(reads.map(|request| request.operation).collect::<Vec<_>>(), Vec::<String>::new());
+    assert!(rig.repository("app").images.values().all(|image| image.last_recorded_pull_time.is_none()));
+}

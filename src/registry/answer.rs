@@ -1,0 +1,209 @@
+//! Error answers of registries, and what they mean.
+
+use std::fmt;
+use std::time::Duration;
+
+use reqwest::StatusCode;
+
+use super::reference::shortened;
+use crate::class::Class;
+
+/// The role of the registry in the step that failed: a missing thing is the user's matter at the source only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    Source,
+    Target,
+}
+
+/// An error answer of a registry or token server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// HTTP status.
+    pub status: StatusCode,
+    /// The registry's own code, for example `MANIFEST_UNKNOWN`.
+    pub code: Option<String>,
+    /// The registry's own words, shortened.
+    pub message: Option<String>,
+    /// How long the registry asked to wait.
+    pub retry_after: Option<Duration>,
+    /// Whether the request carried no credential of a user.
+    pub anonymous: bool,
+}
+
+impl Answer {
+    pub(crate) fn new(status: StatusCode, retry_after: Option<Duration>, anonymous: bool, body: &[u8]) -> Self {
+        let (code, message) = code_and_message(body);
+        Self { status, code, message, retry_after, anonymous }
+    }
+
+    /// Whether the registry says that the credential was good once: ECR says so with 403 (kcl-lang/kpm#698).
+    pub(crate) fn says_expired(&self) -> bool {
+        self.message.as_deref().is_some_and(|message| {
+            let message = message.to_ascii_lowercase();
+            message.contains("token has expired") || message.contains("token is expired")
+        })
+    }
+
+    fn has_code(&self, codes: &[&str]) -> bool {
+        self.code.as_deref().is_some_and(|code| codes.iter().any(|known| code.eq_ignore_ascii_case(known)))
+    }
+
+    pub(crate) fn says_missing_content(&self) -> bool {
+        self.has_code(&["MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN", "MANIFEST_UNKNOWN", "LayersNotFoundException"])
+            || self.message.as_deref().is_some_and(|message| {
+                message.contains("LayersNotFound")
+                    || message.contains("ReferencedImagesNotFound")
+                    // "Images with digests '[…]' required for pushing image into repository … do not exist"
+                    || (message.contains("required for pushing") && message.contains("not exist"))
+            })
+    }
+
+    /// ECR: `TAG_INVALID … because the tag is immutable`; Harbor, Quay, Artifact Registry use other codes and say
+    /// "immutable" too.
+    fn says_immutable(&self) -> bool {
+        self.message.as_deref().is_some_and(|message| message.to_ascii_lowercase().contains("immutable"))
+    }
+
+    fn says_quota(&self) -> bool {
+        self.has_code(&["LIMIT_EXCEEDED", "LimitExceededException", "QUOTA_EXCEEDED"])
+            || self.message.as_deref().is_some_and(|message| {
+                let message = message.to_ascii_lowercase();
+                message.contains("limitexceeded") || message.contains("quota exceeded")
+            })
+    }
+
+    pub(crate) fn class(&self, side: Side) -> Class {
+        match self.status.as_u16() {
+            429 => Class::RateLimited,
+            401 => Class::AuthenticationFailed,
+            408 | 425 | 500..=599 => Class::RegistryUnavailable,
+            _ if self.has_code(&["TOOMANYREQUESTS"]) => Class::RateLimited,
+            400..=499 if side == Side::Target && self.says_immutable() => Class::TagImmutable,
+            400..=499 if side == Side::Target && self.says_quota() => Class::QuotaExceeded,
+            // Docker Hub and GHCR refuse what does not exist and what may not be seen in the same way.
+            403 if self.anonymous && side == Side::Source => Class::AuthenticationFailed,
+            403 => Class::AccessDenied,
+            404 | 410 if side == Side::Source => Class::SourceNotFound,
+            // A repository or upload session that went away under us: the next run makes it again.
+            404 | 410 => Class::RegistryUnavailable,
+            400..=499 if self.has_code(&["NAME_UNKNOWN", "MANIFEST_UNKNOWN", "BLOB_UNKNOWN"]) => match side {
+                Side::Source => Class::SourceNotFound,
+                Side::Target => Class::RegistryUnavailable,
+            },
+            // Only what exists is asked for; a registry that calls the request malformed has no such thing.
+            400 if side == Side::Source => Class::SourceNotFound,
+            // A layer or child manifest that the registry no longer has: the next run moves it again.
+            400..=499 if self.has_code(&["MANIFEST_BLOB_UNKNOWN", "MANIFEST_UNVERIFIED"]) => Class::RegistryUnavailable,
+            _ if self.lost_upload() => Class::RegistryUnavailable,
+            _ => Class::Internal,
+        }
+    }
+
+    /// The upload session is gone or confused; a new one may do. Codes of the distribution spec.
+    fn lost_upload(&self) -> bool {
+        self.has_code(&["BLOB_UPLOAD_UNKNOWN", "BLOB_UPLOAD_INVALID", "DIGEST_INVALID", "SIZE_INVALID"])
+    }
+
+    pub(crate) fn is_retryable(&self) -> bool {
+        is_transient(self.status) || self.has_code(&["TOOMANYREQUESTS"]) || self.lost_upload()
+    }
+}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.status.as_u16())?;
+        if let Some(reason) = self.status.canonical_reason() {
+            write!(f, " {reason}")?;
+        }
+        match (&self.code, &self.message) {
+            (Some(code), Some(message)) => write!(f, " ({code}: {message})")?,
+            (Some(text), None) | (None, Some(text)) => write!(f, " ({text})")?,
+            (None, None) => {}
+        }
+        if self.anonymous && matches!(self.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+            f.write_str("; it does not exist, or it is private and no credential was given")?;
+        }
+        Ok(())
+    }
+}
+
+/// Statuses that pass by themselves. 52x is what CDNs send for their origin.
+pub(crate) fn is_transient(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 408 | 425 | 429 | 500 | 502..=504 | 520..=524 | 529 | 530)
+}
+
+/// The first entry of `{"errors": [{"code", "message", "detail"}]}`, or what comes near it, or the text itself.
+fn code_and_message(body: &[u8]) -> (Option<String>, Option<String>) {
+    let text = |value: &serde_json::Value| match value {
+        serde_json::Value::String(text) => tidy(text),
+        serde_json::Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    };
+    let Ok(json) = serde_json::from_slice::<serde_json::Value>(body) else {
+        let body = String::from_utf8_lossy(body);
+        // Error pages of proxies say nothing that the status does not.
+        let is_page = body.trim_start().starts_with('<');
+        return (None, if is_page { None } else { tidy(&body) });
+    };
+    let first = json.get("errors").and_then(|errors| errors.get(0)).unwrap_or(&json);
+    let code = ["code", "error", "__type"].iter().find_map(|key| first.get(key).and_then(text));
+    let message = ["message", "error_description", "details", "Message", "detail"]
+        .iter()
+        .find_map(|key| first.get(key).and_then(text));
+    (code, message)
+}
+
+/// One line without control characters, of bounded length.
+fn tidy(text: &str) -> Option<String> {
+    let words = text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
+    let mut line = String::new();
+    for word in words {
+        if line.len() > 1000 {
+            break;
+        }
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        line.push_str(word);
+    }
+    (!line.is_empty()).then(|| shortened(&line).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(body: &str) -> Answer {
+        Answer::new(StatusCode::FORBIDDEN, None, false, body.as_bytes())
+    }
+
+    #[test]
+    fn bodies_of_any_shape_are_tolerated() {
+        for (body, code, message) in [
+            ("", None, None),
+            ("null", None, None),
+            ("[]", None, None),
+            ("\"x\"", None, None),
+            ("{\"errors\":[]}", None, None),
+            ("{\"errors\":[{\"code\":\"A\",\"message\":\"\"}]}", Some("A"), None),
+            ("{\"error\":\"invalid_grant\",\"error_description\":\"no\"}", Some("invalid_grant"), Some("no")),
+            ("{\"details\":\"incorrect username or password\"}", None, Some("incorrect username or password")),
+            ("404 page not found\n", None, Some("404 page not found")),
+            ("<html><h1>502</h1></html>", None, None),
+            ("a\u{1b}[31mb", None, Some("a [31mb")),
+        ] {
+            let (c, m) = code_and_message(body.as_bytes());
+            assert_eq!((c.as_deref(), m.as_deref()), (code, message), "{body}");
+        }
+        let (_, message) = code_and_message("x".repeat(60_000).as_bytes());
+        assert!(message.unwrap().len() < 400);
+        code_and_message(&[0xff, 0xfe, 0x00]);
+    }
+
+    #[test]
+    fn expiry_is_read_from_the_text() {
+        let body = r#"{"errors":[{"code":"DENIED","message":"Your authorization token has expired. Reauthenticate and try again."}]}"#;
+        assert!(answer(body).says_expired());
+        assert!(!answer("{}").says_expired());
+    }
+}

@@ -1,0 +1,227 @@
+//! Tables: what is wanted x what is there -> what has to be done.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::ecr::{Images, Mutability, Owner, Repository};
+use crate::registry::{
+    Client, Credential, Endpoint, Options, Reference, Scheme, StaticAuthenticator, Transport, TransportOptions,
+};
+use crate::sync::DesiredImage;
+use crate::sync::resolve::SourceTag;
+
+fn digest(content: &str) -> Digest {
+    Digest::sha256_of(content.as_bytes())
+}
+
+fn tag(text: &str) -> Tag {
+    text.parse().expect("a tag")
+}
+
+fn me() -> Claimant {
+    Claimant::Resource(Owner { cluster: "c".to_owned(), namespace: "ns".to_owned(), name: "app".to_owned() })
+}
+
+fn desired() -> Desired {
+    Desired {
+        repository: "app".to_owned(),
+        lifecycle: Wanted::Unmanaged,
+        permission: Wanted::Unmanaged,
+        resource_tags: BTreeMap::new(),
+        image: None,
+    }
+}
+
+/// An image whose tags have these contents in the source; `None` is a failure.
+fn with_tags(tags: &[(&str, Option<&str>)]) -> Desired {
+    let reference: Reference = "registry.example/team/app".parse().expect("a reference");
+    let source = Client::new(
+        Transport::new(&TransportOptions::default()).expect("a transport"),
+        Endpoint { scheme: Scheme::Https, host: reference.host.clone() },
+        Arc::new(StaticAuthenticator(Credential::Anonymous)),
+        Options::default(),
+    )
+    .expect("a client");
+    let tags = tags
+        .iter()
+        .map(|(name, content)| {
+            let found = content.map(|content| SourceTag { tag: tag(name), digest: digest(content) });
+            (tag(name), found.ok_or_else(|| Failure::new(Class::RegistryUnavailable, "down")))
+        })
+        .collect();
+    Desired { image: Some(DesiredImage { source, reference, tags }), ..desired() }
+}
+
+/// A repository of ours with these tags.
+fn there(tags: &[(&str, &str)]) -> ObservedRepository {
+    let Claimant::Resource(owner) = me() else { unreachable!() };
+    ObservedRepository {
+        repository: Repository {
+            name: "app".to_owned(),
+            arn: "arn".to_owned(),
+            uri: "host/app".to_owned(),
+            registry_id: "123456789012".to_owned(),
+            mutability: Mutability::Mutable,
+        },
+        resource_tags: [(OWNER_TAG.to_owned(), owner.tag_value())].into(),
+        lifecycle: None,
+        permission: None,
+        images: Images {
+            tags: tags.iter().map(|(name, content)| (tag(name), digest(content))).collect(),
+            ..Images::default()
+        },
+        owner_is_gone: false,
+    }
+}
+
+fn observed(repository: ObservedRepository) -> Observed {
+    Observed { repository: Some(repository) }
+}
+
+/// The actions in words.
+fn actions(desired: &Desired, observed: &Observed) -> Vec<String> {
+    plan(desired, observed, &me()).expect("a plan").actions.iter().map(ToString::to_string).collect()
+}
+
+fn document(value: Value) -> Wanted {
+    Wanted::Document(value.as_object().expect("an object").clone())
+}
+
+#[test]
+fn a_missing_repository_is_created_with_everything() {
+    let wanted = Desired {
+        lifecycle: document(json!({"rules": [{"rulePriority": 1}]})),
+        permission: Wanted::None,
+        resource_tags: [("team".to_owned(), "platform".to_owned())].into(),
+        ..with_tags(&[("1", Some("one"))])
+    };
+    let planned = plan(&wanted, &Observed::default(), &me()).expect("a plan");
+    let Action::CreateRepository { tags, .. } = &planned.actions[0] else { panic!("{planned:?}") };
+    assert_eq!(tags.keys().collect::<Vec<_>>(), [CREATED_TAG, OWNER_TAG, "team"]);
+    let words: Vec<_> = planned.actions.iter().map(ToString::to_string).collect();
+    assert_eq!(words[0], "create repository app");
+    assert_eq!(words[1], "set lifecyclePolicy");
+    assert_eq!(words[2], format!("copy registry.example/team/app:1 ({}) to tag 1", digest("one")));
+    assert_eq!(words.len(), 3, "there is no policy to remove from a new repository");
+}
+
+#[test]
+fn what_is_as_wanted_needs_nothing() {
+    let wanted = with_tags(&[("1", Some("one")), ("2", Some("two"))]);
+    assert_eq!(actions(&wanted, &observed(there(&[("1", "one"), ("2", "two")]))), [""; 0]);
+}
+
+#[test]
+fn policies_by_what_is_wanted_and_what_is_there() {
+    let policy = json!({"rules": [{"rulePriority": 1}]});
+    let other = json!({"rules": [{"rulePriority": 2}]}).to_string();
+    let same = "{ \"rules\": [ {\"rulePriority\":1} ] }".to_owned();
+    let table: [(Wanted, Option<String>, &[&str]); 8] = [
+        (Wanted::Unmanaged, None, &[]),
+        (Wanted::Unmanaged, Some(other.clone()), &[]),
+        (Wanted::None, None, &[]),
+        (Wanted::None, Some(other.clone()), &["remove lifecyclePolicy"]),
+        (document(policy.clone()), None, &["set lifecyclePolicy"]),
+        (document(policy.clone()), Some(same), &[]),
+        (document(policy.clone()), Some(other), &["replace lifecyclePolicy, which differs"]),
+        (document(policy), Some("no json".to_owned()), &["replace lifecyclePolicy, which differs"]),
+    ];
+    for (lifecycle, live, wanted) in table {
+        let case = format!("{lifecycle:?} x {live:?}");
+        let desired = Desired { lifecycle, ..desired() };
+        let observed = observed(ObservedRepository { lifecycle: live, ..there(&[]) });
+        assert_eq!(actions(&desired, &observed), wanted, "{case}");
+    }
+}
+
+#[test]
+fn resource_tags_touch_only_the_keys_named() {
+    let mut repository = there(&[]);
+    repository.resource_tags.insert("other".to_owned(), "kept".to_owned());
+    repository.resource_tags.insert("same".to_owned(), "1".to_owned());
+    repository.resource_tags.insert("moved".to_owned(), "old".to_owned());
+    let tags = [("same", "1"), ("moved", "new"), ("added", "x")];
+    let resource_tags = tags.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+    let desired = Desired { resource_tags, ..desired() };
+    assert_eq!(actions(&desired, &observed(repository)), ["set resource tags added=x, moved=new"]);
+}
+
+#[test]
+fn tags_by_source_target_and_mutability() {
+    let immutable_but_latest = Mutability::ImmutableExcept(vec!["latest".to_owned()]);
+    // tag, source, target, mutability -> copied, or the state it settles in
+    let table = [
+        ("1", Some("a"), None, Mutability::Mutable, "copy"),
+        ("1", Some("a"), Some("a"), Mutability::Mutable, "Synced"),
+        ("1", Some("a"), Some("b"), Mutability::Mutable, "copy"),
+        ("1", Some("a"), None, Mutability::Immutable, "copy"),
+        ("1", Some("a"), Some("a"), Mutability::Immutable, "Synced"),
+        ("1", Some("a"), Some("b"), Mutability::Immutable, "TagImmutable"),
+        ("1", Some("a"), Some("b"), immutable_but_latest.clone(), "TagImmutable"),
+        ("latest", Some("a"), Some("b"), immutable_but_latest, "copy"),
+        ("1", None, None, Mutability::Mutable, "RegistryUnavailable"),
+        ("1", None, Some("b"), Mutability::Mutable, "Unverified"),
+    ];
+    for (name, source, target, mutability, wanted) in table {
+        let case = format!("{name} {source:?} {target:?} {mutability:?}");
+        let target: Vec<_> = target.iter().map(|content| (name, *content)).collect();
+        let mut repository = there(&target);
+        repository.repository.mutability = mutability;
+        let planned = plan(&with_tags(&[(name, source)]), &observed(repository), &me()).expect("a plan");
+        let shown = match (planned.actions.first(), planned.settled.get(&tag(name))) {
+            (Some(Action::CopyTag { .. }), None) => "copy",
+            (None, Some(TagState::Synced(_))) => "Synced",
+            (None, Some(TagState::Unverified { .. })) => "Unverified",
+            (None, Some(TagState::Failed(failure))) => failure.class.reason(),
+            other => panic!("{case}: {other:?}"),
+        };
+        assert_eq!(shown, wanted, "{case}");
+    }
+}
+
+#[test]
+fn a_tag_that_moves_says_from_where() {
+    let words = actions(&with_tags(&[("1", Some("new"))]), &observed(there(&[("1", "old")])));
+    let expected =
+        format!("copy registry.example/team/app:1 ({}) to tag 1, which points to {}", digest("new"), digest("old"));
+    assert_eq!(words, [expected]);
+}
+
+#[test]
+fn ownership_decides_who_may_touch_a_repository() {
+    let foreign = "other-cluster/ns/app";
+    let mine = "c/ns/app";
+    // owner tag, whether it is gone, claimant -> None if refused, else whether our tag is written
+    let table = [
+        (None, false, me(), Some(true)),
+        (Some(mine), false, me(), Some(false)),
+        (Some(foreign), false, me(), None),
+        (Some("c/ns/renamed"), false, me(), None),
+        (Some("c/ns/renamed"), true, me(), Some(true)),
+        (None, false, Claimant::CommandLine, Some(false)),
+        (Some(mine), false, Claimant::CommandLine, None),
+    ];
+    for (owner, owner_is_gone, claimant, wanted) in table {
+        let case = format!("{owner:?} gone: {owner_is_gone} {claimant:?}");
+        let resource_tags = owner.map(|owner| (OWNER_TAG.to_owned(), owner.to_owned())).into_iter().collect();
+        let repository = ObservedRepository { resource_tags, owner_is_gone, ..there(&[]) };
+        let writes = match plan(&desired(), &observed(repository), &claimant) {
+            Ok(planned) => Some(!planned.actions.is_empty()),
+            Err(failure) => {
+                assert_eq!(failure.class, Class::RepositoryNotOwned, "{case}");
+                None
+            }
+        };
+        assert_eq!(writes, wanted, "{case}");
+    }
+}
+
+#[test]
+fn the_command_line_leaves_no_mark() {
+    let planned = plan(&desired(), &Observed::default(), &Claimant::CommandLine).expect("a plan");
+    let create = Action::CreateRepository { name: "app".to_owned(), tags: BTreeMap::new() };
+    assert_eq!(planned.actions, [create]);
+}
