@@ -43,7 +43,11 @@ pub(super) struct Arguments {
     aws: super::Aws,
 }
 
-#[allow(clippy::print_stdout, clippy::print_stderr, reason = "results go to standard output, problems to standard error")]
+#[allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "results go to standard output, problems to standard error"
+)]
 pub(super) async fn run(arguments: Arguments) -> ExitCode {
     let Arguments { paths, dry_run, max_parallel_operations, aws } = arguments;
     let entries = match inventory::read(&paths) {

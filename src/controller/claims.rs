@@ -81,7 +81,8 @@ impl Claims {
         let mine = Claim::of(object);
         let place = resolve(&mine.place);
         let claims = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let first = claims.get(&repository_of(object))?.values().filter(|claim| resolve(&claim.place) == place).min()?;
+        let first =
+            claims.get(&repository_of(object))?.values().filter(|claim| resolve(&claim.place) == place).min()?;
         (*first < mine && first.uid != mine.uid).then(|| format!("{}/{}", first.namespace, first.name))
     }
 }

@@ -47,7 +47,8 @@ pub(super) fn transitions(old: &Status, new: &Status, report: &Report) -> Vec<No
     for type_ in [condition::READY, condition::IMAGE_SYNCED, condition::REPOSITORY_READY] {
         let before = find(&old.conditions, type_);
         let Some(after) = find(&new.conditions, type_) else { continue };
-        let same = before.is_some_and(|b| (&b.status, &b.reason, &b.message) == (&after.status, &after.reason, &after.message));
+        let same = before
+            .is_some_and(|b| (&b.status, &b.reason, &b.message) == (&after.status, &after.reason, &after.message));
         if same {
             continue;
         }
@@ -145,9 +146,12 @@ mod tests {
         let changes: Vec<_> = (0..20).map(|n| format!("copied tag {n}")).collect();
         let report = Report { changes, ..Report::default() };
         let notes = transitions(&Status::default(), &after(&Status::default(), &report), &report);
-        assert_eq!(notes, [Note::normal(
-            "Synced",
-            "copied tag 0; copied tag 1; copied tag 2; copied tag 3; copied tag 4; and 15 more"
-        )]);
+        assert_eq!(
+            notes,
+            [Note::normal(
+                "Synced",
+                "copied tag 0; copied tag 1; copied tag 2; copied tag 3; copied tag 4; and 15 more"
+            )]
+        );
     }
 }

@@ -46,12 +46,8 @@ impl Memories {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let memory = all.entry(uid.to_owned()).or_default();
         if memory.generation != generation {
-            *memory = Memory {
-                generation,
-                suspended: memory.suspended,
-                written: memory.written.take(),
-                ..Memory::default()
-            };
+            *memory =
+                Memory { generation, suspended: memory.suspended, written: memory.written.take(), ..Memory::default() };
         }
         change(memory)
     }

@@ -152,7 +152,9 @@ fn conflict(object: &EcrRepositorySync, context: &Context) -> Option<Failure> {
     if let Some(winner) = context.claims.winner_over(object, |place| context.engine.resolve_place(place)) {
         return Some(Failure::new(
             Class::Conflict,
-            format!("EcrRepositorySync {winner} is older and has the same repository: delete one of the two, or change its repositoryName"),
+            format!(
+                "EcrRepositorySync {winner} is older and has the same repository: delete one of the two, or change its repositoryName"
+            ),
         ));
     }
     let before = object.status.as_ref()?.repository.as_ref()?;

@@ -53,7 +53,8 @@ pub(super) fn finished(old: &Status, generation: i64, region: &str, report: &Rep
     } else if report.failure.is_some() {
         conditions.keep(condition::IMAGE_SYNCED);
     }
-    let repository = report.repository.as_ref().map(|(repository, ownership)| repository_status(repository, region, *ownership));
+    let repository =
+        report.repository.as_ref().map(|(repository, ownership)| repository_status(repository, region, *ownership));
     let image = match (&report.image, &report.failure) {
         (Some(image), _) => Some(artifact(image)),
         // The pass ended before the tags were looked at: what was known of them is still the best answer.
@@ -282,8 +283,7 @@ mod tests {
         let synced = ("1", TagState::Synced(digest()));
         let status = after(&Status::default(), &report(&[synced.clone(), ("2", failed(Class::SourceNotFound))]));
         expect(&status, "False", "PartiallySynced", false, true);
-        let both =
-            [synced, ("2", failed(Class::SourceNotFound)), ("3", failed(Class::RegistryUnavailable))];
+        let both = [synced, ("2", failed(Class::SourceNotFound)), ("3", failed(Class::RegistryUnavailable))];
         expect(&after(&Status::default(), &report(&both)), "False", "PartiallySynced", true, false);
     }
 
@@ -347,7 +347,12 @@ mod tests {
     #[test]
     fn the_status_stays_small_with_ten_thousand_tags() {
         let states: Vec<_> = (0..10_000)
-            .map(|n| (format!("tag-{n}"), if n % 2 == 0 { TagState::Synced(digest()) } else { failed(Class::SourceNotFound) }))
+            .map(|n| {
+                (
+                    format!("tag-{n}"),
+                    if n % 2 == 0 { TagState::Synced(digest()) } else { failed(Class::SourceNotFound) },
+                )
+            })
             .collect();
         let states: Vec<_> = states.iter().map(|(tag, state)| (tag.as_str(), state.clone())).collect();
         let status = after(&Status::default(), &report(&states));

@@ -146,8 +146,8 @@ async fn ask(helper: &str, host: &str) -> Result<Option<Credential>, Failure> {
         }
         return Err(failed(text.trim().to_owned()));
     }
-    let answer: FromHelper =
-        serde_json::from_slice(&output.stdout).map_err(|_| failed("the answer is not the JSON that helpers give".to_owned()))?;
+    let answer: FromHelper = serde_json::from_slice(&output.stdout)
+        .map_err(|_| failed("the answer is not the JSON that helpers give".to_owned()))?;
     Ok(Some(if answer.username == "<token>" {
         Credential::IdentityToken(answer.secret)
     } else {

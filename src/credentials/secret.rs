@@ -11,7 +11,9 @@ const DOCKER_CONFIG: &str = ".dockerconfigjson";
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Neither kind of credential.
-    #[error("has neither the key .dockerconfigjson (type kubernetes.io/dockerconfigjson) nor username and password (type kubernetes.io/basic-auth)")]
+    #[error(
+        "has neither the key .dockerconfigjson (type kubernetes.io/dockerconfigjson) nor username and password (type kubernetes.io/basic-auth)"
+    )]
     NoKey,
     /// The docker config cannot be read.
     #[error("has a .dockerconfigjson that cannot be used: {0}")]
@@ -50,7 +52,8 @@ mod tests {
     use super::*;
 
     fn secret(entries: &[(&str, &str)]) -> Secret {
-        let data = entries.iter().map(|(key, value)| ((*key).to_owned(), ByteString(value.as_bytes().to_vec()))).collect();
+        let data =
+            entries.iter().map(|(key, value)| ((*key).to_owned(), ByteString(value.as_bytes().to_vec()))).collect();
         Secret { data: Some(data), ..Secret::default() }
     }
 
@@ -69,7 +72,8 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_named_and_the_value_never_shown() {
-        let text = |entries: &[(&str, &str)]| from_secret(&secret(entries), &reference()).expect_err("unusable").to_string();
+        let text =
+            |entries: &[(&str, &str)]| from_secret(&secret(entries), &reference()).expect_err("unusable").to_string();
         assert!(text(&[]).contains(".dockerconfigjson"));
         assert!(text(&[("username", "reader")]).contains("basic-auth"));
         assert!(text(&[(".dockerconfigjson", r#"{"auths": {}}"#)]).contains("registry.example:5000"));

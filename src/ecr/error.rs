@@ -73,7 +73,11 @@ impl Error {
             other => {
                 let message = DisplayErrorContext(other).to_string();
                 // The SDK has no public type for "no credential": it comes as a dispatch failure with this text.
-                let class = if message.contains("redentials") { Class::AuthenticationFailed } else { Class::RegistryUnavailable };
+                let class = if message.contains("redentials") {
+                    Class::AuthenticationFailed
+                } else {
+                    Class::RegistryUnavailable
+                };
                 Self::Unanswered { operation, thing: thing.to_owned(), message: without_debug(&message), class }
             }
         }
@@ -112,23 +116,37 @@ fn without_debug(message: &str) -> String {
 fn class_of(operation: &str, code: &str, status: u16) -> Class {
     let about_a_policy = matches!(
         operation,
-        "ecr:PutLifecyclePolicy" | "ecr:SetRepositoryPolicy" | "ecr:DeleteLifecyclePolicy" | "ecr:DeleteRepositoryPolicy"
+        "ecr:PutLifecyclePolicy"
+            | "ecr:SetRepositoryPolicy"
+            | "ecr:DeleteLifecyclePolicy"
+            | "ecr:DeleteRepositoryPolicy"
     );
     match code {
         "AccessDeniedException" | "AccessDenied" | "KmsException" => Class::AccessDenied,
-        "ExpiredTokenException" | "ExpiredToken" | "InvalidSignatureException" | "SignatureDoesNotMatch"
-        | "UnrecognizedClientException" | "InvalidClientTokenId" | "MissingAuthenticationTokenException"
-        | "MissingAuthenticationToken" | "IncompleteSignature" | "InvalidAccessKeyId" | "OptInRequired" => {
-            Class::AuthenticationFailed
-        }
-        "ThrottlingException" | "Throttling" | "RequestLimitExceeded" | "TooManyRequestsException" | "RequestThrottled"
+        "ExpiredTokenException"
+        | "ExpiredToken"
+        | "InvalidSignatureException"
+        | "SignatureDoesNotMatch"
+        | "UnrecognizedClientException"
+        | "InvalidClientTokenId"
+        | "MissingAuthenticationTokenException"
+        | "MissingAuthenticationToken"
+        | "IncompleteSignature"
+        | "InvalidAccessKeyId"
+        | "OptInRequired" => Class::AuthenticationFailed,
+        "ThrottlingException"
+        | "Throttling"
+        | "RequestLimitExceeded"
+        | "TooManyRequestsException"
+        | "RequestThrottled"
         | "SlowDown" => Class::RateLimited,
         "LimitExceededException" => Class::QuotaExceeded,
         "ImageTagAlreadyExistsException" => Class::TagImmutable,
         "InvalidParameterException" | "ValidationException" if about_a_policy => Class::PolicyRejected,
-        "InvalidParameterException" | "ValidationException" | "InvalidTagParameterException" | "TooManyTagsException" => {
-            Class::InvalidSpec
-        }
+        "InvalidParameterException"
+        | "ValidationException"
+        | "InvalidTagParameterException"
+        | "TooManyTagsException" => Class::InvalidSpec,
         // Somebody deleted the repository between two calls: the next run creates it again.
         "RepositoryNotFoundException" | "ServerException" | "InternalFailure" | "ServiceUnavailable" => {
             Class::RegistryUnavailable

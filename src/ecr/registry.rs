@@ -79,8 +79,7 @@ impl Registry {
     /// As AWS answers.
     pub async fn repository(&self, name: &str) -> Result<Option<Repository>, Error> {
         const OPERATION: &str = "ecr:DescribeRepositories";
-        let result =
-            self.client.describe_repositories().registry_id(&self.account).repository_names(name).send().await;
+        let result = self.client.describe_repositories().registry_id(&self.account).repository_names(name).send().await;
         let Some(answer) = none_if(result, "RepositoryNotFoundException", OPERATION, name)? else { return Ok(None) };
         answer.repositories().first().map(|described| Repository::from_described(OPERATION, described)).transpose()
     }
@@ -183,7 +182,8 @@ impl Registry {
     /// # Errors
     /// As AWS answers.
     pub async fn delete_lifecycle_policy(&self, name: &str) -> Result<(), Error> {
-        let result = self.client.delete_lifecycle_policy().registry_id(&self.account).repository_name(name).send().await;
+        let result =
+            self.client.delete_lifecycle_policy().registry_id(&self.account).repository_name(name).send().await;
         none_if(result, "LifecyclePolicyNotFoundException", "ecr:DeleteLifecyclePolicy", name).map(drop)
     }
 

@@ -75,7 +75,8 @@ impl Session {
             (None, Some(region)) => region.to_string(),
             (None, None) => {
                 return Err(Error::Unconfigured(
-                    "no AWS region: set spec.registry.region, --region, or AWS_REGION in the operator's environment".to_owned(),
+                    "no AWS region: set spec.registry.region, --region, or AWS_REGION in the operator's environment"
+                        .to_owned(),
                 ));
             }
         };

@@ -118,9 +118,9 @@ impl Authenticator for Token {
 
     async fn refused(&self, credential: &Credential) {
         let mut current = self.current.lock().await;
-        let same = current.as_ref().is_some_and(|token| {
-            matches!(credential, Credential::Basic { password, .. } if *password == token.password)
-        });
+        let same = current.as_ref().is_some_and(
+            |token| matches!(credential, Credential::Basic { password, .. } if *password == token.password),
+        );
         if same {
             *current = None;
         }

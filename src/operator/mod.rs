@@ -44,7 +44,9 @@ pub enum Error {
     #[error("cannot configure the Kubernetes client")]
     Client(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The cluster's identity.
-    #[error("cannot read the namespace kube-system for this cluster's identity; allow it (get namespaces) or set --cluster-id")]
+    #[error(
+        "cannot read the namespace kube-system for this cluster's identity; allow it (get namespaces) or set --cluster-id"
+    )]
     ClusterId(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The HTTP server.
     #[error("cannot listen on {address}")]
@@ -84,7 +86,8 @@ pub async fn run(options: Options) -> Result<(), Error> {
     let transport = Transport::new(&TransportOptions::default()).map_err(|error| Error::Start(error.into()))?;
     let session = ecr::Session::load(aws, transport.clone()).await;
     let engine = Arc::new(Engine::new(session, transport, Some(Arc::new(LiveOwners::new(client.clone())))));
-    let instance = std::env::var("POD_NAME").or_else(|_| std::env::var("HOSTNAME")).unwrap_or_else(|_| "ecr-sync".to_owned());
+    let instance =
+        std::env::var("POD_NAME").or_else(|_| std::env::var("HOSTNAME")).unwrap_or_else(|_| "ecr-sync".to_owned());
     let options = controller::Options { namespace, cluster_id, max_jobs, concurrency, startup_spread, instance };
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),

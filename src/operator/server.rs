@@ -41,7 +41,11 @@ pub(super) async fn start(
         .route(
             "/readyz",
             get(move || async move {
-                if health.is_ready() { (StatusCode::OK, "ok\n") } else { (StatusCode::SERVICE_UNAVAILABLE, "not ready\n") }
+                if health.is_ready() {
+                    (StatusCode::OK, "ok\n")
+                } else {
+                    (StatusCode::SERVICE_UNAVAILABLE, "not ready\n")
+                }
             }),
         )
         .route("/metrics", get(move || async move { page(&metrics) }));

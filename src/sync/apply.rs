@@ -107,11 +107,7 @@ fn not_copied<'a>(plan: &'a Plan, failure: &'a Failure) -> impl Iterator<Item = 
     })
 }
 
-async fn create(
-    registry: &ecr::Registry,
-    name: &str,
-    tags: &BTreeMap<String, String>,
-) -> Result<Repository, Failure> {
+async fn create(registry: &ecr::Registry, name: &str, tags: &BTreeMap<String, String>) -> Result<Repository, Failure> {
     match registry.create_repository(name, tags).await? {
         Some(created) => Ok(created),
         // Somebody was quicker. Whose it is, the next run will see.

@@ -57,8 +57,7 @@ impl Engine {
             registry.images(name, &wanted)
         )?;
         let owner_is_gone = self.owner_is_gone(&job.claimant, resource_tags.get(OWNER_TAG)).await;
-        let repository =
-            ObservedRepository { repository, resource_tags, lifecycle, permission, images, owner_is_gone };
+        let repository = ObservedRepository { repository, resource_tags, lifecycle, permission, images, owner_is_gone };
         Ok(Observed { repository: Some(repository) })
     }
 

@@ -132,7 +132,9 @@ fn check_owner(desired: &Desired, there: &ObservedRepository, claimant: &Claiman
         )),
         Claimant::CommandLine => Err(Failure::new(
             Class::RepositoryNotOwned,
-            format!("repository {name} is kept by the operator for {owner} (its resource tag {OWNER_TAG}): change that resource instead"),
+            format!(
+                "repository {name} is kept by the operator for {owner} (its resource tag {OWNER_TAG}): change that resource instead"
+            ),
         )),
     }
 }

@@ -20,8 +20,9 @@ pub enum Format {
 /// When `level` is neither.
 pub fn init(format: Format, level: &str) -> Result<(), String> {
     let level = if level.eq_ignore_ascii_case("warning") { "warn" } else { level };
-    let filter = EnvFilter::try_new(level.to_ascii_lowercase())
-        .map_err(|error| format!("{level:?} is neither a log level (error, warn, info, debug, trace) nor a filter: {error}"))?;
+    let filter = EnvFilter::try_new(level.to_ascii_lowercase()).map_err(|error| {
+        format!("{level:?} is neither a log level (error, warn, info, debug, trace) nor a filter: {error}")
+    })?;
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

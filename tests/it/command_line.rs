@@ -169,7 +169,10 @@ async fn credential_helpers_are_asked() {
     let host = desk.sources.basic.host();
     let user = User::Reader;
     let answer = json!({"ServerURL": host, "Username": user.name(), "Secret": user.password()});
-    let helper = desk.write("bin/docker-credential-test", &format!("#!/bin/sh\nread host\ntest \"$1 $host\" = 'get {host}' && echo '{answer}'\n"));
+    let helper = desk.write(
+        "bin/docker-credential-test",
+        &format!("#!/bin/sh\nread host\ntest \"$1 $host\" = 'get {host}' && echo '{answer}'\n"),
+    );
     std::fs::set_permissions(&helper, std::fs::Permissions::from_mode(0o755)).expect("executable");
     desk.write(".docker/config.json", &json!({"credHelpers": {host: "test"}}).to_string());
     let text = format!("- name: app\n  image: {{pull_url: \"{host}/team/app\", tags: [\"v1\"], insecure: true}}\n");
@@ -224,10 +227,8 @@ async fn an_interrupt_ends_it_and_says_so() {
     let desk = Desk::new().await;
     let source = testbed::proxy::Proxy::start(desk.sources.open.host()).await.expect("a proxy");
     source.faults().add(Fault::new(Match::operation("GetBlob"), Then::StallAfter(1)));
-    let text = format!(
-        "- name: app\n  image: {{pull_url: \"{}/team/app\", tags: [\"v1\"], insecure: true}}\n",
-        source.host()
-    );
+    let text =
+        format!("- name: app\n  image: {{pull_url: \"{}/team/app\", tags: [\"v1\"], insecure: true}}\n", source.host());
     desk.write("all.yaml", &text);
     let mut command = Command::new(env!("CARGO_BIN_EXE_ecr-sync"));
     command

@@ -27,13 +27,16 @@ fn permission() -> Value {
 async fn a_resource_becomes_a_repository_with_policies_and_image() {
     let rig = Rig::new("main-job").await;
     let operator = rig.operator().await;
-    rig.apply("app", json!({
-        "repositoryName": "platform/app",
-        "image": rig.image("library/demo", &["1.26", "1.27", "latest"]),
-        "lifecyclePolicy": lifecycle(),
-        "permissionPolicy": permission(),
-        "resourceTags": {"team": "platform"},
-    }))
+    rig.apply(
+        "app",
+        json!({
+            "repositoryName": "platform/app",
+            "image": rig.image("library/demo", &["1.26", "1.27", "latest"]),
+            "lifecyclePolicy": lifecycle(),
+            "permissionPolicy": permission(),
+            "resourceTags": {"team": "platform"},
+        }),
+    )
     .await;
     let object = rig.wait_synced("app").await;
 
@@ -74,12 +77,15 @@ async fn a_resource_becomes_a_repository_with_policies_and_image() {
 async fn a_second_sync_of_an_unchanged_resource_writes_nothing() {
     let rig = Rig::new("no-op").await;
     let operator = rig.operator().await;
-    rig.apply("app", json!({
-        "image": rig.image("library/demo", &["1.26", "1.27", "latest"]),
-        "lifecyclePolicy": lifecycle(),
-        "permissionPolicy": permission(),
-        "resourceTags": {"team": "platform"},
-    }))
+    rig.apply(
+        "app",
+        json!({
+            "image": rig.image("library/demo", &["1.26", "1.27", "latest"]),
+            "lifecyclePolicy": lifecycle(),
+            "permissionPolicy": permission(),
+            "resourceTags": {"team": "platform"},
+        }),
+    )
     .await;
     rig.wait_synced("app").await;
     assert_eq!(operator.terminate().await, 0);
@@ -89,7 +95,10 @@ async fn a_second_sync_of_an_unchanged_resource_writes_nothing() {
     // A new process checks everything at once, without the spread.
     let operator = rig.operator().await;
     eventually("checked again", async || {
-        operator.get("/metrics").await.is_some_and(|(_, page)| page.contains("ecrsync_syncs_total{result=\"Succeeded\"} 1"))
+        operator
+            .get("/metrics")
+            .await
+            .is_some_and(|(_, page)| page.contains("ecrsync_syncs_total{result=\"Succeeded\"} 1"))
     })
     .await;
     assert_eq!(operator.terminate().await, 0);
@@ -112,9 +121,7 @@ async fn a_second_sync_of_an_unchanged_resource_writes_nothing() {
 async fn an_edited_spec_is_brought_about() {
     let rig = Rig::new("edited").await;
     let _operator = rig.operator().await;
-    let spec = |tags: &[&str], lifecycle: Value, team: &str| {
-        json!({"image": rig.image("library/demo", tags), "lifecyclePolicy": lifecycle, "resourceTags": {"team": team}})
-    };
+    let spec = |tags: &[&str], lifecycle: Value, team: &str| json!({"image": rig.image("library/demo", tags), "lifecyclePolicy": lifecycle, "resourceTags": {"team": team}});
     rig.apply("app", spec(&["1.26"], lifecycle(), "one")).await;
     rig.wait_synced("app").await;
     rig.apply("app", spec(&["1.26", "1.27"], json!({"rules": []}), "two")).await;
@@ -181,7 +188,8 @@ async fn two_resources_for_one_repository_are_a_conflict_until_one_goes() {
     rig.wait_synced("first").await;
     // Age counts in seconds.
     eventually("a second later", async || {
-        let first = rig.resources().get("first").await.expect("it is there").metadata.creation_timestamp.expect("set").0;
+        let first =
+            rig.resources().get("first").await.expect("it is there").metadata.creation_timestamp.expect("set").0;
         k8s_openapi::jiff::Timestamp::now().as_second() > first.as_second()
     })
     .await;
@@ -239,7 +247,8 @@ async fn aws_sdk_client(rig: &Rig) -> Aws {
 impl Aws {
     async fn put(&mut self, repository: &str, policy: &Value) {
         let text = policy.to_string();
-        let arguments = ["ecr", "put-lifecycle-policy", "--repository-name", repository, "--lifecycle-policy-text", &text];
+        let arguments =
+            ["ecr", "put-lifecycle-policy", "--repository-name", repository, "--lifecycle-policy-text", &text];
         let environment: Vec<_> = self.0.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         testbed::tools::run("aws", &arguments, &environment).await.expect("the AWS CLI puts a policy");
     }

@@ -36,7 +36,13 @@ async fn each_blob_and_manifest_moves_once() {
     // One PUT per manifest, and one more for the second tag of the index.
     assert_eq!(target, counts(&[("PutBlob", blobs), ("PutManifest", manifests + 1), ("StartUpload", blobs)]));
     let control = by_operation(&rig.ecr.log(), Plane::Control);
-    let once = ["BatchCheckLayerAvailability", "CreateRepository", "DescribeRepositories", "GetAuthorizationToken", "GetCallerIdentity"];
+    let once = [
+        "BatchCheckLayerAvailability",
+        "CreateRepository",
+        "DescribeRepositories",
+        "GetAuthorizationToken",
+        "GetCallerIdentity",
+    ];
     assert_eq!(control, counts(&once.map(|operation| (operation, 1))));
 }
 

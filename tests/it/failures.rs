@@ -87,9 +87,7 @@ async fn a_wrong_password_is_reported_and_not_hammered() {
     rig.apply("app", private(&source.host())).await;
     let object = rig.wait_ready("app", "False", "AuthenticationFailed").await;
     assert!(condition(&object, "Stalled").is_some());
-    let logins = || {
-        source.count(|request| request.headers.contains_key("authorization"))
-    };
+    let logins = || source.count(|request| request.headers.contains_key("authorization"));
     assert!(logins() <= 2, "one try per tag, not {}", logins());
     // Another resource comes and is done: meanwhile nobody tried again.
     let before = logins();
@@ -282,7 +280,10 @@ async fn what_aws_rejects_is_told_in_its_words() {
     rig.apply("app", json!({"permissionPolicy": policy})).await;
     let object = rig.wait_ready("app", "False", "PolicyRejected").await;
     let (_, _, message) = condition(&object, "ConfigurationSynced").expect("set");
-    assert!(message.contains("ecr:SetRepositoryPolicy") && message.contains("Invalid repository policy provided"), "{message}");
+    assert!(
+        message.contains("ecr:SetRepositoryPolicy") && message.contains("Invalid repository policy provided"),
+        "{message}"
+    );
 }
 
 #[tokio::test]

@@ -10,10 +10,14 @@ use crate::support::{ACCOUNT, REGION, Rig};
 async fn crane_regctl_oras_and_oci_client_read_the_sources_digests() {
     let rig = Rig::new("readers").await;
     let _operator = rig.operator().await;
-    let wanted =
-        [("library/demo", vec!["1.26", "1.27", "latest"]), ("team/app", vec!["v1", "v2", "v3"]), ("team/artifact", vec!["v1"])];
+    let wanted = [
+        ("library/demo", vec!["1.26", "1.27", "latest"]),
+        ("team/app", vec!["v1", "v2", "v3"]),
+        ("team/artifact", vec!["v1"]),
+    ];
     for (index, (repository, tags)) in wanted.iter().enumerate() {
-        rig.apply(&format!("r{index}"), json!({"repositoryName": repository, "image": rig.image(repository, tags)})).await;
+        rig.apply(&format!("r{index}"), json!({"repositoryName": repository, "image": rig.image(repository, tags)}))
+            .await;
     }
     for index in 0..wanted.len() {
         rig.wait_synced(&format!("r{index}")).await;

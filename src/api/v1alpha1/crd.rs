@@ -12,7 +12,9 @@ use super::EcrRepositorySync;
 pub fn crd() -> CustomResourceDefinition {
     let mut crd = EcrRepositorySync::crd();
     for version in &mut crd.spec.versions {
-        let Some(root) = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut()) else { continue };
+        let Some(root) = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut()) else {
+            continue;
+        };
         refuse_null(root);
         if let Some(status) = root.properties.as_mut().and_then(|properties| properties.get_mut("status")) {
             // Without a status kstatus, and so `kubectl wait` and Flux, take a brand-new resource for finished.

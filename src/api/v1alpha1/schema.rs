@@ -7,8 +7,7 @@ use kube::core::Rule;
 use schemars::{Schema, SchemaGenerator, json_schema};
 
 /// Grammar of an ECR repository name (`CreateRepository` in the ECR API reference).
-pub(super) const REPOSITORY_NAME: &str =
-    r"^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*$";
+pub(super) const REPOSITORY_NAME: &str = r"^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*$";
 
 /// `repositoryName`, or the name of the resource.
 const NAME: &str = "(has(self.spec.repositoryName) ? self.spec.repositoryName : self.metadata.name)";

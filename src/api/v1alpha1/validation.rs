@@ -74,7 +74,10 @@ pub fn validate(name: &str, spec: &EcrRepositorySyncSpec) -> Vec<Violation> {
         if tags.len() > MAX_RESOURCE_TAGS {
             violations.push(Violation::new(
                 "resourceTags",
-                format!("{} tags: ECR allows 50, two of them are the operator's; name at most {MAX_RESOURCE_TAGS}", tags.len()),
+                format!(
+                    "{} tags: ECR allows 50, two of them are the operator's; name at most {MAX_RESOURCE_TAGS}",
+                    tags.len()
+                ),
             ));
         }
         for (key, value) in tags {
@@ -101,10 +104,8 @@ pub fn validate(name: &str, spec: &EcrRepositorySyncSpec) -> Vec<Violation> {
 fn validate_image(image: &Image, violations: &mut Vec<Violation>) {
     match image.pull_url.parse::<crate::registry::Reference>() {
         Err(error) => violations.push(Violation::new("image.pullUrl", error.to_string())),
-        Ok(reference) if reference.digest.is_some() => violations.push(Violation::new(
-            "image.pullUrl",
-            "may not carry a digest: write repository or repository:tag",
-        )),
+        Ok(reference) if reference.digest.is_some() => violations
+            .push(Violation::new("image.pullUrl", "may not carry a digest: write repository or repository:tag")),
         Ok(reference) => {
             if image.tags.is_empty() && reference.tag.is_none() {
                 violations.push(Violation::new(
@@ -121,7 +122,8 @@ fn validate_image(image: &Image, violations: &mut Vec<Violation>) {
         }
     }
     if image.tags.len() > MAX_TAGS {
-        violations.push(Violation::new("image.tags", format!("{} tags: at most {MAX_TAGS} are allowed", image.tags.len())));
+        violations
+            .push(Violation::new("image.tags", format!("{} tags: at most {MAX_TAGS} are allowed", image.tags.len())));
     }
     let mut seen = BTreeSet::new();
     for (index, tag) in image.tags.iter().enumerate() {
@@ -139,14 +141,14 @@ fn validate_image(image: &Image, violations: &mut Vec<Violation>) {
 /// # Errors
 /// When it is not a duration from [`MIN_INTERVAL`] to [`MAX_INTERVAL`].
 pub fn interval(spec: &EcrRepositorySyncSpec) -> Result<Duration, Violation> {
-    parse_duration(&spec.interval)
-        .filter(|interval| (MIN_INTERVAL..=MAX_INTERVAL).contains(interval))
-        .ok_or_else(|| {
+    parse_duration(&spec.interval).filter(|interval| (MIN_INTERVAL..=MAX_INTERVAL).contains(interval)).ok_or_else(
+        || {
             Violation::new(
                 "interval",
                 format!("{:?} is not a duration from 1m to 8760h: write for example 90s, 30m or 1h30m", spec.interval),
             )
-        })
+        },
+    )
 }
 
 /// Reads `1h30m`, `90s`: whole numbers with the units h, m and s.
@@ -213,10 +215,14 @@ mod tests {
 
     #[test]
     fn repository_names_follow_ecrs_grammar() {
-        for good in ["ab", "platform/nginx", "a--b", "a__b", "0a", "a.b", "a-.b".trim_end_matches("-.b").repeat(2).as_str()] {
+        for good in
+            ["ab", "platform/nginx", "a--b", "a__b", "0a", "a.b", "a-.b".trim_end_matches("-.b").repeat(2).as_str()]
+        {
             assert!(is_repository_name(good), "{good}");
         }
-        for bad in ["a", "", "a___b", "a//b", "/ab", "ab/", "Upper/x", "-ab", "ab-", "a..b", "a-.b", "a b", &"a".repeat(257)] {
+        for bad in
+            ["a", "", "a___b", "a//b", "/ab", "ab/", "Upper/x", "-ab", "ab-", "a..b", "a-.b", "a b", &"a".repeat(257)]
+        {
             assert!(!is_repository_name(bad), "{bad}");
         }
     }
@@ -268,7 +274,10 @@ mod tests {
             })),
             ["image.tags[1]", "image.tags[2]"]
         );
-        assert_eq!(paths(&spec(|s| s.image.as_mut().unwrap().tag_strategy = TagStrategy::Retag)), ["image.tagStrategy"]);
+        assert_eq!(
+            paths(&spec(|s| s.image.as_mut().unwrap().tag_strategy = TagStrategy::Retag)),
+            ["image.tagStrategy"]
+        );
         assert_eq!(
             paths(&spec(|s| s.resource_tags = Some([("aws:x".to_owned(), String::new())].into()))),
             ["resourceTags[\"aws:x\"]"]

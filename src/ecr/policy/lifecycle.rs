@@ -9,9 +9,13 @@ use crate::api::v1alpha1::validation::Violation;
 /// What AWS would refuse, with its path. Values are not listed here: AWS adds some.
 pub(super) fn check(policy: &Policy) -> Vec<Violation> {
     let mut violations = Vec::new();
-    let mut wrong = |path: String, message: String| violations.push(Violation::new(format!("lifecyclePolicy.{path}"), message));
+    let mut wrong =
+        |path: String, message: String| violations.push(Violation::new(format!("lifecyclePolicy.{path}"), message));
     let Some(rules) = policy.get("rules").and_then(Value::as_array) else {
-        wrong("rules".to_owned(), "is not a list: write rules: [{rulePriority: 1, selection: {...}, action: {...}}]".to_owned());
+        wrong(
+            "rules".to_owned(),
+            "is not a list: write rules: [{rulePriority: 1, selection: {...}, action: {...}}]".to_owned(),
+        );
         return violations;
     };
     if rules.len() > 50 {
@@ -24,7 +28,10 @@ pub(super) fn check(policy: &Policy) -> Vec<Violation> {
             continue;
         };
         match rule.get("rulePriority").map(Value::as_u64) {
-            None => wrong(format!("rules[{index}].rulePriority"), "is missing: write a whole number, lowest first".to_owned()),
+            None => wrong(
+                format!("rules[{index}].rulePriority"),
+                "is missing: write a whole number, lowest first".to_owned(),
+            ),
             Some(None | Some(0)) => {
                 wrong(format!("rules[{index}].rulePriority"), "is not a whole number of at least 1".to_owned());
             }
@@ -157,13 +164,17 @@ mod tests {
             rule(3, |_| {}),
             "text"
         ]}));
-        let paths: Vec<_> = Wanted::read(Kind::Lifecycle, Some(&bad)).unwrap_err().into_iter().map(|v| v.path).collect();
-        assert_eq!(paths, [
-            "lifecyclePolicy.rules[0].rulePriority",
-            "lifecyclePolicy.rules[0].selection.countNumber",
-            "lifecyclePolicy.rules[1].action.type",
-            "lifecyclePolicy.rules[2].rulePriority",
-            "lifecyclePolicy.rules[3]",
-        ]);
+        let paths: Vec<_> =
+            Wanted::read(Kind::Lifecycle, Some(&bad)).unwrap_err().into_iter().map(|v| v.path).collect();
+        assert_eq!(
+            paths,
+            [
+                "lifecyclePolicy.rules[0].rulePriority",
+                "lifecyclePolicy.rules[0].selection.countNumber",
+                "lifecyclePolicy.rules[1].action.type",
+                "lifecyclePolicy.rules[2].rulePriority",
+                "lifecyclePolicy.rules[3]",
+            ]
+        );
     }
 }

@@ -72,7 +72,10 @@ impl Wanted {
             None => {
                 return Err(vec![Violation::new(
                     kind.field(),
-                    format!("has no {list}: write {list}: [...]; {list}: [] removes the policy; leave {} out to leave it unmanaged", kind.field()),
+                    format!(
+                        "has no {list}: write {list}: [...]; {list}: [] removes the policy; leave {} out to leave it unmanaged",
+                        kind.field()
+                    ),
                 )]);
             }
             Some(Value::Array(entries)) if entries.is_empty() => return Ok(Self::None),

@@ -21,7 +21,10 @@ pub(super) fn check(policy: &Policy) -> Vec<Violation> {
     if let Some(version) = policy.get("Version")
         && !version.is_string()
     {
-        violations.push(Violation::new(format!("{root}.Version"), format!("is {}: quote it: \"2012-10-17\"", type_name(version))));
+        violations.push(Violation::new(
+            format!("{root}.Version"),
+            format!("is {}: quote it: \"2012-10-17\"", type_name(version)),
+        ));
     }
     match policy.get("Statement") {
         Some(Value::Array(statements)) => {
@@ -44,7 +47,11 @@ fn check_statement(path: &str, statement: &Value, violations: &mut Vec<Violation
         violations.push(Violation::new(path, format!("is {}, not an object", type_name(statement))));
         return;
     };
-    if !statement.get("Effect").and_then(Value::as_str).is_some_and(|e| e.eq_ignore_ascii_case("allow") || e.eq_ignore_ascii_case("deny")) {
+    if !statement
+        .get("Effect")
+        .and_then(Value::as_str)
+        .is_some_and(|e| e.eq_ignore_ascii_case("allow") || e.eq_ignore_ascii_case("deny"))
+    {
         violations.push(Violation::new(format!("{path}.Effect"), "is missing or not Allow or Deny"));
     }
     for pair in [["Action", "NotAction"], ["Principal", "NotPrincipal"]] {
@@ -229,7 +236,8 @@ mod tests {
     #[test]
     fn missing_elements_are_named() {
         let bad = policy(json!({"Statement": {"Principal": "*"}}));
-        let paths: Vec<_> = Wanted::read(Kind::Permission, Some(&bad)).unwrap_err().into_iter().map(|v| v.path).collect();
+        let paths: Vec<_> =
+            Wanted::read(Kind::Permission, Some(&bad)).unwrap_err().into_iter().map(|v| v.path).collect();
         assert_eq!(paths, ["permissionPolicy.Statement.Effect", "permissionPolicy.Statement.Action"]);
         assert_eq!(Wanted::read(Kind::Permission, Some(&policy(json!({"Statement": []})))), Ok(Wanted::None));
     }

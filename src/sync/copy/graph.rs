@@ -21,12 +21,10 @@ pub(super) struct Cache(Mutex<HashMap<Digest, Arc<OnceCell<Arc<Manifest>>>>>);
 
 impl Cache {
     async fn manifest(&self, source: &Client, repository: &str, digest: &Digest) -> Result<Arc<Manifest>, Failure> {
-        let cell = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).entry(digest.clone()).or_default().clone();
-        let manifest = cell
-            .get_or_try_init(|| async {
-                source.manifest(repository, digest).await.map(Arc::new)
-            })
-            .await?;
+        let cell =
+            self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).entry(digest.clone()).or_default().clone();
+        let manifest =
+            cell.get_or_try_init(|| async { source.manifest(repository, digest).await.map(Arc::new) }).await?;
         Ok(manifest.clone())
     }
 }
@@ -46,7 +44,12 @@ impl Graph {
     ///
     /// # Errors
     /// A manifest that cannot be read or is no image; more or deeper ones than anything real has.
-    pub(super) async fn load(source: &Client, repository: &str, digest: &Digest, cache: &Cache) -> Result<Self, Failure> {
+    pub(super) async fn load(
+        source: &Client,
+        repository: &str,
+        digest: &Digest,
+        cache: &Cache,
+    ) -> Result<Self, Failure> {
         let mut levels: Vec<Vec<Arc<Manifest>>> = Vec::new();
         let mut seen = HashSet::from([digest.clone()]);
         let mut blobs = BTreeMap::new();
@@ -63,7 +66,9 @@ impl Graph {
             for manifest in &level {
                 match manifest.kind()? {
                     Content::Index { children } => {
-                        next.extend(children.into_iter().map(|c| c.digest).filter(|digest| seen.insert(digest.clone())));
+                        next.extend(
+                            children.into_iter().map(|c| c.digest).filter(|digest| seen.insert(digest.clone())),
+                        );
                     }
                     Content::Image { config, layers, .. } => {
                         // Foreign layers stay where their URLs say; the manifest keeps those.
@@ -75,7 +80,8 @@ impl Graph {
             levels.push(level);
         }
         let manifests = order(levels)?;
-        let top = manifests.last().cloned().ok_or_else(|| Failure::new(Class::Internal, "an image without a manifest"))?;
+        let top =
+            manifests.last().cloned().ok_or_else(|| Failure::new(Class::Internal, "an image without a manifest"))?;
         Ok(Self { manifests, top, blobs: blobs.into_values().collect() })
     }
 

@@ -130,7 +130,12 @@ impl<'a> Copy<'a> {
     }
 
     /// Waits for the blobs of one image, then writes its manifests and its tags.
-    async fn finish(&self, orders: &[Order], graph: &Graph, transfers: &Transfers) -> Vec<(Order, Result<(), Failure>)> {
+    async fn finish(
+        &self,
+        orders: &[Order],
+        graph: &Graph,
+        transfers: &Transfers,
+    ) -> Vec<(Order, Result<(), Failure>)> {
         let mut result = match transfers.wait_for(&graph.blobs).await {
             Ok(()) => self.put_children(graph, true).await,
             Err(failure) => Err(failure),

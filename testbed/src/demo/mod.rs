@@ -68,9 +68,10 @@ async fn demo(once: bool, narrator: &Narrator) -> Result<(), End> {
     let dir = scratch::folder("demo").map_err(End::Failed)?;
     let stage = interrupt.or(Stage::set(&dir, narrator)).await?;
     let mut ending = interrupt.or(play(&stage, narrator)).await;
-    if ending.is_ok() && !once {
+    if !once && let Ok(summary) = &ending {
+        narrator.plain(&format!("\n{summary}"));
         ending = match interrupt.or(stay(&stage, narrator)).await {
-            Err(End::Interrupted) => Ok(()),
+            Err(End::Interrupted) => Ok("Everything has ended.".to_owned()),
             Err(failed) => Err(failed),
             Ok(never) => match never {},
         };
@@ -80,12 +81,16 @@ async fn demo(once: bool, narrator: &Narrator) -> Result<(), End> {
     }
     // A second Ctrl-C drops the stage, which kills everything on it.
     let cleared = interrupt.or(stage.clear(narrator)).await;
-    ending.and(cleared)
+    let (summary, ()) = (ending?, cleared?);
+    narrator.plain(&format!("\n{summary}"));
+    Ok(())
 }
 
-/// Applies the examples, waits for what they should lead to, and proves it.
-async fn play(stage: &Stage, narrator: &Narrator) -> Result<(), Error> {
-    narrator.step(format!("Apply the examples in the namespace {NAMESPACE}, with the registry on this machine as their source"));
+/// Applies the examples, waits for what they should lead to, and proves it. Returns a summary.
+async fn play(stage: &Stage, narrator: &Narrator) -> Result<String, Error> {
+    narrator.step(format!(
+        "Apply the examples in the namespace {NAMESPACE}, with the registry on this machine as their source"
+    ));
     let folder = stage.dir.join("examples");
     examples::write(stage.upstream.host(), &folder, narrator)?;
     stage.cluster.kubectl(&["apply", "--filename", &folder.display().to_string()]).await?;
@@ -97,10 +102,10 @@ async fn play(stage: &Stage, narrator: &Narrator) -> Result<(), Error> {
     narrator.step("Compare each tag in its source and in ECR (crane digest, crane validate)");
     proof::of_the_copies(stage, &resources, narrator).await?;
 
-    narrator.step("Read the lifecycle policies back (AWS CLI)");
+    narrator.step("Read the lifecycle policies back (aws ecr get-lifecycle-policy)");
     proof::of_the_policies(stage, &resources, narrator).await?;
 
-    narrator.step("Read the operator's metrics, and make it check a repository again");
+    narrator.step("Read the operator's metrics, and let it check a repository again");
     proof::of_the_server(stage, &resources, narrator).await?;
     proof::of_the_no_op(stage, &resources, narrator).await?;
 
@@ -108,8 +113,8 @@ async fn play(stage: &Stage, narrator: &Narrator) -> Result<(), Error> {
     proof::for_a_user(stage, narrator).await?;
 
     let copies = resources.iter().flat_map(Resource::copies).count();
-    narrator.step(format!("Done: {} repositories, {copies} tags, 1 mistake found", resources.len()));
-    Ok(())
+    let count = resources.len();
+    Ok(format!("All as expected: {count} repositories, {copies} tags copied, {} found wrong.", MISTAKE.resource))
 }
 
 /// Says what to try, and stays until the operator ends.
@@ -117,8 +122,7 @@ async fn stay(stage: &Stage, narrator: &Narrator) -> Result<Infallible, Error> {
     let (env, mistake) = (stage.shell.write_file()?, MISTAKE.resource);
     let uri = stage.ecr.registry(ACCOUNT, REGION).await;
     narrator.plain(&format!(
-        "
-Everything stays up until Ctrl-C. In another terminal:
+        "Everything stays up until Ctrl-C. In another terminal:
 
   . {env}
   kubectl get ers --watch

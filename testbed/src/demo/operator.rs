@@ -24,7 +24,11 @@ impl Operator {
     pub(super) fn program() -> Result<PathBuf, Error> {
         let here = std::env::current_exe().map_err(|e| format!("cannot tell where this program is: {e}"))?;
         let program = here.with_file_name("ecr-sync");
-        if program.is_file() { Ok(program) } else { Err(format!("{} is not there: run `make build`", program.display()).into()) }
+        if program.is_file() {
+            Ok(program)
+        } else {
+            Err(format!("{} is not there: run `make build`", program.display()).into())
+        }
     }
 
     /// Starts it, and returns when `/readyz` says ok.

@@ -139,8 +139,11 @@ impl Resource {
             Some((repository, tag)) if !tag.contains('/') => (repository, Some(tag)),
             _ => (image.pull_url.as_str(), None),
         };
-        let wanted: Vec<&str> =
-            if image.tags.is_empty() { tag.into_iter().collect() } else { image.tags.iter().map(String::as_str).collect() };
+        let wanted: Vec<&str> = if image.tags.is_empty() {
+            tag.into_iter().collect()
+        } else {
+            image.tags.iter().map(String::as_str).collect()
+        };
         let is_retag = image.tag_strategy == "Retag";
         wanted
             .into_iter()
@@ -194,7 +197,10 @@ mod tests {
     #[test]
     fn each_copy_has_its_source() {
         let mirror = json!({"pullUrl": "reg:5/nginx", "tags": ["1", "2", "3"], "tagStrategy": "Mirror"});
-        assert_eq!(copies(&mirror, &["2"]), pairs(&[("reg:5/nginx:1", "ecr:1/app:1"), ("reg:5/nginx:3", "ecr:1/app:3")]));
+        assert_eq!(
+            copies(&mirror, &["2"]),
+            pairs(&[("reg:5/nginx:1", "ecr:1/app:1"), ("reg:5/nginx:3", "ecr:1/app:3")])
+        );
         let tagged = json!({"pullUrl": "reg:5/nginx:1"});
         assert_eq!(copies(&tagged, &[]), pairs(&[("reg:5/nginx:1", "ecr:1/app:1")]));
         let retag = json!({"pullUrl": "reg:5/nginx:1", "tags": ["a", "b"], "tagStrategy": "Retag"});
@@ -204,7 +210,8 @@ mod tests {
     #[test]
     fn only_the_mistake_may_fail_and_only_in_its_own_way() {
         let image = json!({"pullUrl": "reg/nginx", "tags": ["1"]});
-        let is_as_expected = |name: &str, ready, failures: &[&str]| resource(name, &image, ready, failures).is_as_expected();
+        let is_as_expected =
+            |name: &str, ready, failures: &[&str]| resource(name, &image, ready, failures).is_as_expected();
         assert!(is_as_expected("app", ["True", "Succeeded"], &[]));
         assert!(!is_as_expected("app", ["False", "PartiallySynced"], &["1"]));
         assert!(is_as_expected(MISTAKE.resource, ["False", "PartiallySynced"], &[MISTAKE.missing]));

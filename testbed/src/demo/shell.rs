@@ -12,6 +12,9 @@ use crate::{Error, tools};
 /// What would take precedence over ours, or be sent along with it.
 const UNWANTED: [&str; 4] = ["AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_SESSION_TOKEN", "AWS_DEFAULT_REGION"];
 
+/// Everything is on this machine. NO_PROXY says so to the tools; kube's client does not read it.
+const PROXIES: [&str; 6] = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"];
+
 /// Environment variables and the folder that they point into.
 #[derive(Debug)]
 pub(super) struct Shell {
@@ -50,7 +53,7 @@ impl Shell {
 
     /// Gives a program the AWS part.
     pub(super) fn give_aws(&self, command: &mut Command) {
-        for name in UNWANTED {
+        for name in UNWANTED.iter().chain(&PROXIES) {
             command.env_remove(name);
         }
         command.envs(self.aws.iter().map(|(name, value)| (*name, value)));

@@ -89,7 +89,9 @@ async fn log_in(shell: &Shell, upstream: &Upstream, registry: &str) -> Result<()
         (upstream.host(), User::Reader.name(), User::Reader.password().to_owned()),
         (registry, "AWS", shell.run("aws", &["ecr", "get-login-password"]).await?),
     ] {
-        shell.run_with_input("crane", &["auth", "login", "--username", user, "--password-stdin", host], &password).await?;
+        shell
+            .run_with_input("crane", &["auth", "login", "--username", user, "--password-stdin", host], &password)
+            .await?;
     }
     Ok(())
 }

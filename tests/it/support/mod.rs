@@ -179,7 +179,12 @@ async fn prepared_cluster() -> &'static Cluster {
             let crd = ecr_sync::api::v1alpha1::crd_yaml().expect("the CRD serialises");
             cluster.apply(&crd).await.expect("the API server takes the CRD");
             cluster
-                .kubectl(&["wait", "--for=condition=Established", "crd/ecrrepositorysyncs.ecr-sync.io", "--timeout=60s"])
+                .kubectl(&[
+                    "wait",
+                    "--for=condition=Established",
+                    "crd/ecrrepositorysyncs.ecr-sync.io",
+                    "--timeout=60s",
+                ])
                 .await
                 .expect("the CRD is established");
             let rbac = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/rbac.yaml")).expect("RBAC");

@@ -30,11 +30,8 @@ impl Sources {
                     let seeded = upstream.seed(LARGE_LAYER).await.expect("crane and oras fill it");
                     (upstream, seeded)
                 };
-                let ((open, seeded), (basic, _), (token, _)) = tokio::join!(
-                    start("open", Auth::None),
-                    start("basic", Auth::Basic),
-                    start("token", Auth::TOKEN)
-                );
+                let ((open, seeded), (basic, _), (token, _)) =
+                    tokio::join!(start("open", Auth::None), start("basic", Auth::Basic), start("token", Auth::TOKEN));
                 Self { open, basic, token, seeded }
             })
             .await
