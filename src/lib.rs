@@ -24,6 +24,8 @@
 //! - [`operator`]: wiring and life cycle of the controller process
 //! - [`cli`]: arguments, one file per subcommand
 
+#![warn(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)]
+
 pub mod api;
 pub mod class;
 pub mod cli;

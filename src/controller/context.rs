@@ -73,7 +73,7 @@ impl Context {
         engine: Arc<Engine>,
         metrics: Metrics,
         options: Options,
-        stop: CancellationToken,
+        stop: &CancellationToken,
     ) -> (Self, mpsc::UnboundedReceiver<ObjectRef<EcrRepositorySync>>) {
         let (wake, woken) = mpsc::unbounded();
         let jobs = Jobs::new(options.max_jobs, stop.child_token(), wake.clone());

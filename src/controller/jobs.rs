@@ -33,7 +33,7 @@ pub(super) enum Job {
     /// Waits for a slot, or runs.
     Running,
     /// Came to its end. Given once.
-    Finished(Report),
+    Finished(Box<Report>),
 }
 
 #[derive(Debug)]
@@ -85,7 +85,7 @@ impl Jobs {
             None => Job::Running,
             Some(report) => {
                 entries.remove(uid);
-                Job::Finished(report)
+                Job::Finished(Box::new(report))
             }
         }
     }

@@ -60,7 +60,7 @@ pub async fn run(client: Client, engine: Arc<Engine>, metrics: Metrics, options:
     };
     let concurrency = options.concurrency;
     let (store, writer) = reflector::store();
-    let (context, finished) = Context::new(client, engine, metrics, options, stop.clone());
+    let (context, finished) = Context::new(client, engine, metrics, options, &stop);
     let context = Arc::new(context);
 
     let observer = context.clone();

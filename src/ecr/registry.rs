@@ -68,8 +68,7 @@ impl Registry {
     /// When no authorization token is to be had.
     pub async fn data_plane(&self, repository: &Repository) -> Result<registry::Client, Error> {
         let endpoint = Endpoint { scheme: self.token.scheme().await?, host: repository.host().to_owned() };
-        let mut options = registry::Options::default();
-        options.preemptive_basic = true;
+        let options = registry::Options { preemptive_basic: true, ..registry::Options::default() };
         Ok(registry::Client::new(self.transport.clone(), endpoint, self.token.clone(), options)?)
     }
 

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::support::Rig;
 
+#[allow(clippy::needless_pass_by_value, reason = "json! borrows, the table below reads better without &")]
 fn with_image(image: Value) -> Value {
     json!({"image": image})
 }

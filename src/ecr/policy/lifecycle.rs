@@ -53,7 +53,7 @@ pub(super) fn check(policy: &Policy) -> Vec<Violation> {
                         wrong(format!("rules[{index}].selection.{key}"), "is missing or not a string".to_owned());
                     }
                 }
-                if !selection.get("countNumber").is_some_and(|n| n.as_u64().is_some_and(|n| n >= 1)) {
+                if selection.get("countNumber").and_then(Value::as_u64).is_none_or(|number| number == 0) {
                     wrong(
                         format!("rules[{index}].selection.countNumber"),
                         "is missing or not a whole number of at least 1".to_owned(),
@@ -102,7 +102,10 @@ mod tests {
     use super::*;
 
     fn policy(value: Value) -> Policy {
-        value.as_object().expect("object").clone()
+        match value {
+            Value::Object(policy) => policy,
+            other => panic!("{other} is no object"),
+        }
     }
 
     fn rule(priority: u32, change: impl FnOnce(&mut Value)) -> Value {

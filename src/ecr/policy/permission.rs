@@ -177,7 +177,10 @@ mod tests {
     use super::*;
 
     fn policy(value: Value) -> Policy {
-        value.as_object().expect("object").clone()
+        match value {
+            Value::Object(policy) => policy,
+            other => panic!("{other} is no object"),
+        }
     }
 
     fn wanted() -> Value {

@@ -87,7 +87,10 @@ fn actions(desired: &Desired, observed: &Observed) -> Vec<String> {
 }
 
 fn document(value: Value) -> Wanted {
-    Wanted::Document(value.as_object().expect("an object").clone())
+    match value {
+        Value::Object(policy) => Wanted::Document(policy),
+        other => panic!("{other} is no object"),
+    }
 }
 
 #[test]
