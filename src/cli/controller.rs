@@ -1,12 +1,15 @@
 //! `ecr-sync controller`.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
 
 use crate::api::v1alpha1::validation::parse_duration;
+use crate::credentials::DockerConfig;
 use crate::operator;
 
 /// Runs the Kubernetes controller until it is told to stop
@@ -18,6 +21,24 @@ pub(super) struct Arguments {
     /// Watch this namespace only
     #[arg(long, env = "WATCH_NAMESPACE", value_name = "NAMESPACE")]
     namespace: Option<String>,
+
+    /// Watch only resources with these labels, for example `team=platform`
+    #[arg(long, env = "WATCH_LABEL_SELECTOR", value_name = "SELECTOR")]
+    watch_label_selector: Option<String>,
+
+    /// Watch the metadata of Secrets, so that a changed login or certificate is used at once
+    ///
+    /// Without the watch a change is used at the next pass, and the right to list and watch Secrets is not needed.
+    #[arg(long, env = "WATCH_SECRETS", value_name = "BOOL", default_value = "true", num_args = 0..=1, default_missing_value = "true", action = clap::ArgAction::Set, value_parser = clap::builder::BoolishValueParser::new())]
+    watch_secrets: bool,
+
+    /// Docker config with logins for sources whose resource has no secretRef; helpers in it are not run
+    #[arg(long, env = "REGISTRY_CONFIG", value_name = "FILE")]
+    registry_config: Option<PathBuf>,
+
+    /// Write nothing to ECR: status.plan of each resource shows what would be done
+    #[arg(long, env = "DRY_RUN", value_name = "BOOL", default_value = "false", num_args = 0..=1, default_missing_value = "true", require_equals = true, action = clap::ArgAction::Set, value_parser = clap::builder::BoolishValueParser::new())]
+    dry_run: bool,
 
     /// Identity of this cluster in the owner tag of repositories
     ///
@@ -50,9 +71,29 @@ fn duration(text: &str) -> Result<Duration, String> {
 }
 
 pub(super) async fn run(arguments: Arguments) -> ExitCode {
-    let Arguments { namespace, cluster_id, max_jobs, concurrency, startup_spread, listen, aws } = arguments;
+    let Arguments {
+        namespace,
+        watch_label_selector,
+        watch_secrets,
+        registry_config,
+        dry_run,
+        cluster_id,
+        max_jobs,
+        concurrency,
+        startup_spread,
+        listen,
+        aws,
+    } = arguments;
+    let registry_config = match registry_config.map(|path| DockerConfig::read(&path)).transpose() {
+        Ok(config) => config.map(Arc::new),
+        Err(error) => return super::fail(&super::with_causes(&error)),
+    };
     let options = operator::Options {
         namespace,
+        label_selector: watch_label_selector,
+        watch_secrets,
+        registry_config,
+        dry_run,
         cluster_id,
         max_jobs: max_jobs.into(),
         concurrency,

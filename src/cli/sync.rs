@@ -8,11 +8,12 @@ use clap::Args;
 use futures::{StreamExt, stream};
 use tokio_util::sync::CancellationToken;
 
+use crate::api::v1alpha1::validation;
 use crate::credentials::DockerConfig;
 use crate::ecr;
 use crate::inventory::{self, Entry};
 use crate::registry::{Transport, TransportOptions};
-use crate::sync::{Claimant, Engine, Failure, Job, Mode, Report};
+use crate::sync::{Access, Claimant, Engine, Failure, Job, Mode, Progress, Report};
 
 /// Syncs the repositories of YAML files once, without a cluster
 ///
@@ -117,7 +118,14 @@ async fn job(entry: &Entry, docker: &DockerConfig) -> Job {
             Err(error) => Err(Failure::from(error)),
         },
     };
-    Job { name: entry.name.clone(), spec: entry.spec.clone(), claimant: Claimant::CommandLine, credential }
+    Job {
+        name: entry.name.clone(),
+        spec: entry.spec.clone(),
+        claimant: Claimant::CommandLine,
+        access: credential.map(|credential| Access { credential, transport: TransportOptions::default() }),
+        timeout: validation::timeout(&entry.spec).unwrap_or(validation::MAX_INTERVAL),
+        progress: Progress::default(),
+    }
 }
 
 /// `1 repository`, `2 repositories`.

@@ -3,6 +3,8 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
 
+use super::reason::Reason;
+
 /// Longest message of a condition; kubectl shows one line of it.
 const MAX_MESSAGE: usize = 1024;
 
@@ -39,14 +41,14 @@ impl<'a> Conditions<'a> {
     }
 
     /// Sets a condition.
-    pub(super) fn set(&mut self, type_: &str, is: Is, reason: &str, message: &str) {
+    pub(super) fn set(&mut self, type_: &str, is: Is, reason: Reason, message: &str) {
         let since = find(self.old, type_)
             .filter(|old| old.status == is.as_str())
             .map_or(Time(self.now), |old| old.last_transition_time.clone());
         self.new.push(Condition {
             type_: type_.to_owned(),
             status: is.as_str().to_owned(),
-            reason: reason.to_owned(),
+            reason: reason.as_str().to_owned(),
             message: truncated(message, MAX_MESSAGE),
             observed_generation: Some(self.generation),
             last_transition_time: since,
@@ -86,18 +88,18 @@ mod tests {
     fn a_transition_is_a_change_of_status_only() {
         let first = Timestamp::UNIX_EPOCH;
         let mut conditions = Conditions::from(&[], 1, first);
-        conditions.set("Ready", Is::False, "A", "a");
+        conditions.set("Ready", Is::False, Reason::Progressing, "a");
         let old = conditions.finish();
 
         let later = Timestamp::from_second(60).expect("in range");
         let mut conditions = Conditions::from(&old, 2, later);
-        conditions.set("Ready", Is::False, "B", "b");
+        conditions.set("Ready", Is::False, Reason::DryRun, "b");
         let same = conditions.finish();
         assert_eq!(same[0].last_transition_time.0, first);
-        assert_eq!((same[0].reason.as_str(), same[0].observed_generation), ("B", Some(2)));
+        assert_eq!((same[0].reason.as_str(), same[0].observed_generation), ("DryRun", Some(2)));
 
         let mut conditions = Conditions::from(&same, 2, later);
-        conditions.set("Ready", Is::True, "C", "c");
+        conditions.set("Ready", Is::True, Reason::Succeeded, "c");
         assert_eq!(conditions.finish()[0].last_transition_time.0, later);
     }
 

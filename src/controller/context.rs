@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::channel::mpsc;
+use k8s_openapi::api::core::v1::Secret;
+use kube::core::PartialObjectMeta;
 use kube::{Api, Client, ResourceExt};
 use kube_runtime::reflector::ObjectRef;
 use kube_runtime::watcher::Event;
@@ -17,6 +19,7 @@ use super::Options;
 use super::claims::Claims;
 use super::jobs::Jobs;
 use super::memory::Memories;
+use super::references::References;
 use crate::api::v1alpha1::EcrRepositorySync;
 use crate::ecr::{Owner, Place};
 use crate::sync::{Engine, OwnerLookup};
@@ -60,6 +63,7 @@ pub(super) struct Context {
     pub(super) jobs: Jobs,
     pub(super) memories: Memories,
     pub(super) claims: Claims,
+    pub(super) references: References,
     /// The uids of a list that is being received.
     listing: Mutex<HashSet<String>>,
     /// Objects to reconcile although nothing about them changed.
@@ -85,6 +89,7 @@ impl Context {
             jobs,
             memories: Memories::default(),
             claims: Claims::default(),
+            references: References::default(),
             listing: Mutex::default(),
             wake,
         };
@@ -105,11 +110,14 @@ impl Context {
                 }
                 self.jobs.cancel_outdated(&uid, object.metadata.generation.unwrap_or_default());
                 self.claims.note(object);
+                self.references.note(object);
             }
             Event::Delete(object) => {
                 let uid = object.uid().unwrap_or_default();
                 self.jobs.cancel(&uid);
                 self.memories.forget(&uid);
+                self.references.forget(&uid);
+                self.metrics.forget(&uid);
                 for waiting in self.claims.forget(object) {
                     // The receiver ends with the controller.
                     let _gone = self.wake.unbounded_send(waiting);
@@ -122,7 +130,19 @@ impl Context {
                 self.jobs.retain(|uid| listed.contains(uid));
                 self.memories.retain(|uid| listed.contains(uid));
                 self.claims.retain(|uid| listed.contains(uid));
+                self.references.retain(|uid| listed.contains(uid));
+                self.metrics.retain(|uid| listed.contains(uid));
             }
+        }
+    }
+
+    /// Sees every event of the Secrets' watch: a changed Secret is a reason to look again at once.
+    pub(super) fn observe_secret(&self, event: &Event<PartialObjectMeta<Secret>>) {
+        for (uid, object) in self.references.observe(event) {
+            tracing::debug!(%object, "a Secret that it refers to changed");
+            self.memories.wake(&uid);
+            // The receiver ends with the controller.
+            let _gone = self.wake.unbounded_send(object);
         }
     }
 

@@ -12,13 +12,12 @@ use kube::{Api, Resource, ResourceExt};
 
 use super::conditions::{find, truncated};
 use super::context::{Context, in_time};
+use super::reason::Reason;
 use crate::api::v1alpha1::{EcrRepositorySync, EcrRepositorySyncStatus as Status, condition};
 use crate::sync::Report;
 
 /// Longest note that the API server takes.
 const MAX_NOTE: usize = 1024;
-/// Changes that are named one by one in a note.
-const MAX_CHANGES: usize = 5;
 
 /// One event to write.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,8 +40,12 @@ impl Note {
 /// What is worth an event between two states.
 pub(super) fn transitions(old: &Status, new: &Status, report: &Report) -> Vec<Note> {
     let mut notes = Vec::new();
-    if !report.changes.is_empty() {
-        notes.push(Note::normal("Synced", sum_up(&report.changes)));
+    // One event for a whole pass, never one per tag.
+    if !report.changes.is_empty() && !report.dry_run {
+        notes.push(Note::normal(Reason::Synced.as_str(), report.summary()));
+    }
+    if report.dry_run && old.plan != new.plan {
+        notes.push(Note::normal(Reason::DryRun.as_str(), format!("would: {}", report.summary())));
     }
     for type_ in [condition::READY, condition::IMAGE_SYNCED, condition::REPOSITORY_READY] {
         let before = find(&old.conditions, type_);
@@ -58,6 +61,8 @@ pub(super) fn transitions(old: &Status, new: &Status, report: &Report) -> Vec<No
                 notes.push(Note::normal(&after.reason, &after.message));
             }
             "True" => {}
+            // What a dry run would do was told above.
+            _ if after.reason == Reason::DryRun.as_str() => {}
             _ => {
                 let note = Note::warning(&after.reason, &after.message);
                 // The parts of Ready repeat its reason and message more often than not.
@@ -70,20 +75,22 @@ pub(super) fn transitions(old: &Status, new: &Status, report: &Report) -> Vec<No
     notes
 }
 
-/// One event for a whole pass, never one per tag.
-fn sum_up(changes: &[String]) -> String {
-    let mut text = changes.iter().take(MAX_CHANGES).cloned().collect::<Vec<_>>().join("; ");
-    if changes.len() > MAX_CHANGES {
-        text.push_str(&format!("; and {} more", changes.len() - MAX_CHANGES));
-    }
-    text
-}
-
 /// Writes events. One that cannot be written is logged: a pass never fails over it.
 pub(super) async fn publish(context: &Context, object: &EcrRepositorySync, notes: Vec<Note>) {
     let namespace = object.namespace().unwrap_or_default();
     let events: Api<Event> = Api::namespaced(context.client.clone(), &namespace);
+    let uid = object.uid().unwrap_or_default();
     for note in notes {
+        if !context.memories.may_publish(&uid) {
+            tracing::debug!(
+                namespace,
+                name = object.name_any(),
+                reason = note.reason,
+                note = note.text,
+                "event left out: too many"
+            );
+            continue;
+        }
         let event = Event {
             metadata: ObjectMeta {
                 generate_name: Some("ecr-sync-".to_owned()),
@@ -117,11 +124,11 @@ pub(super) async fn publish(context: &Context, object: &EcrRepositorySync, notes
 mod tests {
     use super::*;
     use crate::class::Class;
-    use crate::controller::status;
+    use crate::controller::status::{self, Pass};
     use crate::sync::Failure;
 
     fn after(old: &Status, report: &Report) -> Status {
-        status::finished(old, 1, "eu-west-1", report, Timestamp::UNIX_EPOCH)
+        status::finished(old, &Pass::new(1, "eu-west-1"), report, Timestamp::UNIX_EPOCH)
     }
 
     #[test]

@@ -5,9 +5,10 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use kube::ResourceExt;
 use tokio::time::Instant;
 
-use crate::api::v1alpha1::EcrRepositorySyncStatus;
+use crate::api::v1alpha1::{EcrRepositorySync, EcrRepositorySyncStatus};
 use crate::class::Class;
 use crate::sync::{Failure, Report};
 
@@ -19,6 +20,43 @@ const LONGEST_WAIT: Duration = Duration::from_secs(15 * 60);
 const FIRST_WAIT_FOR_A_PERSON: Duration = Duration::from_secs(60);
 /// Jitter of every wait, as a part of it.
 const JITTER: f64 = 0.1;
+/// Events of one object in [`EVENT_WINDOW`]; what is more than that is no news any longer.
+const MAX_EVENTS: u32 = 20;
+/// See [`MAX_EVENTS`].
+const EVENT_WINDOW: Duration = Duration::from_secs(600);
+/// Asks for a sync now: any new value.
+const REQUESTED_AT: &str = "ecr-sync.io/requestedAt";
+/// The same, as Flux's tools write it.
+const FLUX_REQUESTED_AT: &str = "reconcile.fluxcd.io/requestedAt";
+
+/// The values of the annotations that ask for a sync.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Requests {
+    own: Option<String>,
+    flux: Option<String>,
+}
+
+impl Requests {
+    pub(super) fn of(object: &EcrRepositorySync) -> Self {
+        let value = |key| object.annotations().get(key).cloned();
+        Self { own: value(REQUESTED_AT), flux: value(FLUX_REQUESTED_AT) }
+    }
+
+    /// The value to act on: the one that changed since `seen`; after a start, one of them unless the status says that
+    /// one was `handled`.
+    fn pending(&self, seen: Option<&Self>, handled: Option<&str>) -> Option<String> {
+        let Some(seen) = seen else {
+            let mut values = [&self.own, &self.flux].into_iter().flatten();
+            return if values.clone().any(|value| Some(value.as_str()) == handled) {
+                None
+            } else {
+                values.next().cloned()
+            };
+        };
+        let changed = |now: &Option<String>, before: &Option<String>| now.clone().filter(|_| now != before);
+        changed(&self.own, &seen.own).or_else(|| changed(&self.flux, &seen.flux))
+    }
+}
 
 /// What is remembered of one object.
 #[derive(Clone, Debug, Default)]
@@ -31,6 +69,14 @@ pub(super) struct Memory {
     pub(super) due: Option<Instant>,
     /// Whether the object was suspended when last seen.
     pub(super) suspended: Option<bool>,
+    /// The requests that were acted on.
+    requests: Option<Requests>,
+    /// The request that the running pass answers.
+    pub(super) answering: Option<String>,
+    /// Something that the running pass may not have seen: another one is due when it ends.
+    again: bool,
+    /// Events since the start of the window.
+    events: (Option<Instant>, u32),
     /// The status that was written last, and the resource version of the object it was based on: the reflector may
     /// still show that one.
     pub(super) written: Option<(String, EcrRepositorySyncStatus)>,
@@ -46,10 +92,37 @@ impl Memories {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let memory = all.entry(uid.to_owned()).or_default();
         if memory.generation != generation {
-            *memory =
-                Memory { generation, suspended: memory.suspended, written: memory.written.take(), ..Memory::default() };
+            *memory = Memory {
+                generation,
+                suspended: memory.suspended,
+                written: memory.written.take(),
+                requests: memory.requests.take(),
+                events: memory.events,
+                ..Memory::default()
+            };
         }
         change(memory)
+    }
+
+    /// Makes a pass due now for an object that something outside of it changed for; failures count from new.
+    pub(super) fn wake(&self, uid: &str) {
+        if let Some(memory) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get_mut(uid) {
+            memory.due = Some(Instant::now());
+            memory.failures = 0;
+            memory.again = true;
+        }
+    }
+
+    /// Whether one more event of this object may be written now.
+    pub(super) fn may_publish(&self, uid: &str) -> bool {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (start, count) = &mut all.entry(uid.to_owned()).or_default().events;
+        let now = Instant::now();
+        if start.is_none_or(|start| now.duration_since(start) > EVENT_WINDOW) {
+            (*start, *count) = (Some(now), 0);
+        }
+        *count += 1;
+        *count <= MAX_EVENTS
     }
 
     pub(super) fn forget(&self, uid: &str) {
@@ -62,6 +135,24 @@ impl Memories {
 }
 
 impl Memory {
+    /// Takes in the requests of the object; makes a pass due now if one is new.
+    pub(super) fn request(&mut self, requests: &Requests, handled: Option<&str>) {
+        if self.requests.as_ref() == Some(requests) {
+            return;
+        }
+        if let Some(value) = requests.pending(self.requests.as_ref(), handled) {
+            self.answering = Some(value);
+            self.due = Some(Instant::now());
+            self.again = true;
+        }
+        self.requests = Some(requests.clone());
+    }
+
+    /// Notes the start of a pass: it sees everything up to now.
+    pub(super) fn started(&mut self) {
+        self.again = false;
+    }
+
     /// Notes the end of a pass and returns the wait until the next.
     pub(super) fn finished(&mut self, report: &Report, interval: Duration) -> Duration {
         let wait = if report.is_success() {
@@ -71,7 +162,7 @@ impl Memory {
             self.failures = self.failures.saturating_add(1);
             wait_after(self.failures, report.failures()).min(interval.max(LONGEST_WAIT))
         };
-        let wait = jittered(wait, random());
+        let wait = if self.again { Duration::ZERO } else { jittered(wait, random()) };
         self.due = Some(Instant::now() + wait);
         wait
     }
@@ -157,6 +248,54 @@ mod tests {
         let places: std::collections::BTreeSet<_> = (0..100).map(|n| place_in(spread, &format!("uid-{n}"))).collect();
         assert!(places.len() > 90 && places.iter().all(|place| *place <= spread));
         assert_eq!(place_in(spread, "a"), place_in(spread, "a"));
+    }
+
+    #[test]
+    fn a_new_value_of_either_annotation_is_acted_on_once() {
+        let requests = |own: Option<&str>, flux: Option<&str>| Requests {
+            own: own.map(str::to_owned),
+            flux: flux.map(str::to_owned),
+        };
+        let none = requests(None, None);
+        let seen = requests(Some("a"), Some("f"));
+        // now, seen, handled by status -> to act on
+        let table = [
+            (none.clone(), None, None, None),
+            (requests(Some("a"), None), None, None, Some("a")),
+            (requests(Some("a"), None), None, Some("a"), None),
+            (requests(Some("a"), Some("f")), None, Some("f"), None),
+            (requests(None, Some("f")), None, Some("old"), Some("f")),
+            (requests(Some("a"), Some("f")), Some(&seen), None, None),
+            (requests(Some("b"), Some("f")), Some(&seen), Some("f"), Some("b")),
+            (requests(Some("a"), Some("g")), Some(&seen), Some("a"), Some("g")),
+            (none, Some(&seen), Some("f"), None),
+        ];
+        for (now, seen, handled, wanted) in table {
+            assert_eq!(now.pending(seen, handled).as_deref(), wanted, "{now:?} after {seen:?}, handled {handled:?}");
+        }
+    }
+
+    #[test]
+    fn what_came_during_a_pass_is_looked_at_right_after_it() {
+        let memories = Memories::default();
+        memories.with("a", 1, Memory::started);
+        memories.wake("a");
+        let wait = memories.with("a", 1, |memory| memory.finished(&Report::default(), Duration::from_secs(3600)));
+        assert_eq!(wait, Duration::ZERO);
+        memories.with("a", 1, Memory::started);
+        let wait = memories.with("a", 1, |memory| memory.finished(&Report::default(), Duration::from_secs(3600)));
+        assert!(wait > Duration::from_secs(3000));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn events_are_limited_per_object_and_window() {
+        let memories = Memories::default();
+        let published = || (0..100).filter(|_| memories.may_publish("a")).count();
+        assert_eq!(published(), MAX_EVENTS as usize);
+        assert_eq!(published(), 0);
+        assert!(memories.may_publish("b"));
+        tokio::time::advance(EVENT_WINDOW + Duration::from_secs(1)).await;
+        assert_eq!(published(), MAX_EVENTS as usize);
     }
 
     #[test]

@@ -14,26 +14,34 @@ mod context;
 mod events;
 mod jobs;
 mod memory;
+mod reason;
 mod reconcile;
+mod references;
 mod secrets;
 mod status;
 
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt, TryStreamExt, future};
-use kube::core::DeserializeGuard;
+use k8s_openapi::api::core::v1::Secret;
+use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::{Api, Client, ResourceExt};
 use kube_runtime::controller::{Config, Controller};
-use kube_runtime::{PredicateConfig, WatchStreamExt, predicates, reflector, watcher};
+use kube_runtime::{Predicate, PredicateConfig, WatchStreamExt, predicates, reflector, watcher};
 use tokio_util::sync::CancellationToken;
 
 use crate::api::v1alpha1::EcrRepositorySync;
+use crate::credentials::DockerConfig;
 use crate::sync::Engine;
 use crate::telemetry::Metrics;
 
 use context::Context;
+use memory::Requests;
+
 pub use context::LiveOwners;
+pub use reason::Reason;
 
 /// How the controller runs.
 #[derive(Clone, Debug)]
@@ -42,6 +50,14 @@ pub struct Options {
     pub namespace: Option<String>,
     /// This cluster's identity in owner tags.
     pub cluster_id: String,
+    /// Only resources with these labels; all when absent.
+    pub label_selector: Option<String>,
+    /// Whether Secrets are watched (by metadata), so that a changed one is used at once.
+    pub watch_secrets: bool,
+    /// Logins for sources whose resource names no Secret.
+    pub registry_config: Option<Arc<DockerConfig>>,
+    /// Nothing is written to ECR.
+    pub dry_run: bool,
     /// Resources synced at the same time.
     pub max_jobs: usize,
     /// Reconciles at the same time. They are short: they wait for the API server only.
@@ -58,20 +74,29 @@ pub async fn run(client: Client, engine: Arc<Engine>, metrics: Metrics, options:
         Some(namespace) => Api::namespaced(client.clone(), namespace),
         None => Api::all(client.clone()),
     };
+    let secrets: Option<Api<PartialObjectMeta<Secret>>> = options.watch_secrets.then(|| match &options.namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    });
     let concurrency = options.concurrency;
+    let mut watched = watcher::Config::default().page_size(500);
+    if let Some(labels) = &options.label_selector {
+        watched = watched.labels(labels);
+    }
     let (store, writer) = reflector::store();
     let (context, finished) = Context::new(client, engine, metrics, options, &stop);
     let context = Arc::new(context);
 
     let observer = context.clone();
-    let triggers = decodable(watcher(resources, watcher::Config::default().page_size(500)))
+    let triggers = decodable(watcher(resources, watched))
         .default_backoff()
         .modify(prune)
         .inspect_ok(move |event| observer.observe(event))
         .inspect_err(|error| tracing::warn!(%error, "watch failed; retried"))
         .reflect(writer)
         .applied_objects()
-        .predicate_filter(predicates::generation, PredicateConfig::default());
+        .predicate_filter(predicates::generation.combine(requests), PredicateConfig::default());
+    let watching_secrets = secrets.map(|secrets| tokio::spawn(watch_secrets(secrets, context.clone(), stop.clone())));
 
     Controller::for_stream(triggers, store)
         .with_config(Config::default().concurrency(concurrency))
@@ -89,6 +114,34 @@ pub async fn run(client: Client, engine: Arc<Engine>, metrics: Metrics, options:
         })
         .await;
     context.jobs.finish().await;
+    if let Some(watching) = watching_secrets {
+        watching.abort();
+    }
+}
+
+/// Changes when one of the annotations does that ask for a sync.
+fn requests(object: &EcrRepositorySync) -> Option<u64> {
+    let mut hasher = std::hash::DefaultHasher::new();
+    Requests::of(object).hash(&mut hasher);
+    Some(hasher.finish())
+}
+
+/// Metadata only: the values of all Secrets of a cluster would be most of our memory, and none of our business.
+async fn watch_secrets(secrets: Api<PartialObjectMeta<Secret>>, context: Arc<Context>, stop: CancellationToken) {
+    let events = watcher(secrets, watcher::Config::default().page_size(500)).default_backoff();
+    let observing = events.for_each(|event| {
+        match event {
+            Ok(event) => context.observe_secret(&event),
+            Err(error) => {
+                tracing::warn!(%error, "cannot watch Secrets; retried. A changed Secret is used at the next pass")
+            }
+        }
+        future::ready(())
+    });
+    tokio::select! {
+        () = observing => {}
+        () = stop.cancelled() => {}
+    }
 }
 
 /// Leaves out what cannot be decoded: one such object would fail the whole list, and all others with it.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Resource, ResourceExt};
@@ -15,12 +16,16 @@ use tokio::time::Instant;
 use super::context::{ApiError, Context, in_time};
 use super::events::{self, Note};
 use super::jobs::{Job as Work, panic_text};
-use super::memory::place_in;
-use super::{conditions, secrets, status};
+use super::memory::{Memory, Requests, place_in};
+use super::reason::Reason;
+use super::secrets::Reader;
+use super::status::Pass;
+use super::{conditions, status};
 use crate::api::v1alpha1::{EcrRepositorySync, EcrRepositorySyncStatus as Status, condition, validation};
 use crate::class::Class;
 use crate::ecr::Owner;
-use crate::sync::{Claimant, Failure, Job, Mode, Report};
+use crate::sync::{Claimant, Failure, Job, Mode, Progress, Report};
+use crate::telemetry::Labels;
 
 /// Field manager of what we write.
 const MANAGER: &str = "ecr-sync";
@@ -69,11 +74,15 @@ async fn decide(object: &EcrRepositorySync, context: &Context) -> Result<Action,
         context.jobs.cancel(&uid);
         return Ok(Action::await_change());
     }
+    show(object, context, object.status.as_ref().map_or(&[], |status| &status.conditions));
     let was_suspended = context.memories.with(&uid, generation, |m| m.suspended.replace(object.spec.suspend));
     if object.spec.suspend {
         context.jobs.cancel(&uid);
         if was_suspended == Some(false) {
-            let note = Note::normal("Suspended", "no work is done until spec.suspend is false; nothing is removed");
+            let note = Note::normal(
+                Reason::Suspended.as_str(),
+                "no work is done until spec.suspend is false; nothing is removed",
+            );
             events::publish(context, object, vec![note]).await;
         }
         return Ok(Action::await_change());
@@ -83,6 +92,8 @@ async fn decide(object: &EcrRepositorySync, context: &Context) -> Result<Action,
         write(object, context, &Report::failed(failure)).await?;
         return Ok(Action::requeue(CONFLICT_CHECK));
     }
+    let handled = object.status.as_ref().and_then(|status| status.last_handled_reconcile_at.as_deref());
+    context.memories.with(&uid, generation, |memory| memory.request(&Requests::of(object), handled));
     match context.jobs.poll(&uid, generation) {
         Work::Running => Ok(Action::await_change()),
         Work::Finished(report) => {
@@ -113,6 +124,7 @@ async fn start(object: &EcrRepositorySync, context: &Context, uid: &str, generat
         let progressing = status::progressing(&current, generation, Timestamp::now());
         patch_status(object, context, &current, progressing).await?;
     }
+    context.memories.with(uid, generation, Memory::started);
     submit(object, context, uid, generation);
     Ok(Action::await_change())
 }
@@ -129,7 +141,9 @@ fn submit(object: &EcrRepositorySync, context: &Context, uid: &str, generation: 
         namespace: object.namespace().unwrap_or_default(),
         name: object.name_any(),
     };
-    let client = context.client.clone();
+    let (client, fallback) = (context.client.clone(), context.options.registry_config.clone());
+    let dry_run = context.options.dry_run || object.spec.dry_run;
+    let mode = if dry_run { Mode::DryRun } else { Mode::Apply };
     let pruned = object.clone();
     let metrics = context.metrics.clone();
     context.jobs.submit(ObjectRef::from_obj(object), uid, generation, move |stop| async move {
@@ -138,9 +152,11 @@ fn submit(object: &EcrRepositorySync, context: &Context, uid: &str, generation: 
             name: pruned.name_any(),
             spec: pruned.spec.clone(),
             claimant: Claimant::Resource(owner),
-            credential: secrets::source_credential(&client, &pruned).await,
+            access: Reader { client: &client, fallback: fallback.as_deref(), object: &pruned }.access().await,
+            timeout: validation::timeout(&pruned.spec).unwrap_or(validation::MAX_INTERVAL),
+            progress: Progress::default(),
         };
-        let report = engine.sync(&job, Mode::Apply, &stop).await;
+        let report = engine.sync(&job, mode, &stop).await;
         metrics.pass_finished(&report);
         report
     });
@@ -182,13 +198,28 @@ async fn write(object: &EcrRepositorySync, context: &Context, report: &Report) -
     }
     let old = current_status(object, context);
     let generation = object.metadata.generation.unwrap_or_default();
+    let uid = object.uid().unwrap_or_default();
     let region = context.place(object).region.unwrap_or_default();
-    let new = status::finished(&old, generation, &region, report, Timestamp::now());
+    let handled = context.memories.with(&uid, generation, |memory| memory.answering.clone());
+    let pass = Pass { handled, ..Pass::new(generation, &region) };
+    let new = status::finished(&old, &pass, report, Timestamp::now());
     log(object, report);
+    show(object, context, &new.conditions);
     let notes = events::transitions(&old, &new, report);
     patch_status(object, context, &old, new).await?;
     events::publish(context, object, notes).await;
     Ok(())
+}
+
+/// The series of a resource, as its conditions are now.
+fn show(object: &EcrRepositorySync, context: &Context, conditions: &[Condition]) {
+    let labels = Labels {
+        namespace: object.namespace().unwrap_or_default(),
+        name: object.name_any(),
+        repository: object.spec.repository_name.clone().unwrap_or_else(|| object.name_any()),
+        suspended: object.spec.suspend,
+    };
+    context.metrics.resources.set(&object.uid().unwrap_or_default(), &labels, conditions);
 }
 
 fn log(object: &EcrRepositorySync, report: &Report) {

@@ -7,35 +7,53 @@
 //! - False, with Reconciling: something is missing and a retry can heal it.
 //! - False, with Stalled: a person must act. Still retried, slowly.
 
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::{Timestamp, Unit};
 
-use super::conditions::{Conditions, Is, find};
+use super::conditions::{Conditions, Is, find, truncated};
+use super::reason::Reason;
 use crate::api::v1alpha1::{
-    ArtifactStatus, EcrRepositorySyncStatus as Status, Ownership, RepositoryStatus, SyncedTag, TagFailure, condition,
+    ArtifactStatus, EcrRepositorySyncStatus as Status, HistoryEntry, Ownership, RepositoryStatus, SyncedTag,
+    TagFailure, condition,
 };
 use crate::class::Class;
 use crate::ecr::Repository;
+use crate::registry::Digest;
 use crate::sync::{Failure, ImageReport, Report, TagState};
 
-/// Reason of everything that went well.
-pub(super) const SUCCEEDED: &str = "Succeeded";
-/// Reason of Reconciling and Ready before the first pass of a generation has ended.
-const PROGRESSING: &str = "Progressing";
-/// Reason of Reconciling when a failed pass will be repeated.
-const PROGRESSING_WITH_RETRY: &str = "ProgressingWithRetry";
-/// Some tags are in ECR, some failed.
-const PARTIALLY_SYNCED: &str = "PartiallySynced";
 /// Entries that `latest` and `failures` hold at most: the status stays small whatever the number of tags.
 const MAX_ENTRIES: usize = 10;
-/// Longest message of one failure in the list.
-const MAX_FAILURE_MESSAGE: usize = 300;
+/// Lines of a dry run's plan.
+const MAX_PLAN: usize = 20;
+/// Passes in `history`.
+const MAX_HISTORY: usize = 5;
+/// Longest message of one failure in the list, and longest line of plan and history.
+const MAX_LINE: usize = 300;
+
+/// What a pass was about.
+#[derive(Clone, Debug)]
+pub(super) struct Pass {
+    /// The generation of the spec.
+    pub(super) generation: i64,
+    /// The region of the repository.
+    pub(super) region: String,
+    /// The value of a requestedAt annotation that the pass answers.
+    pub(super) handled: Option<String>,
+}
+
+impl Pass {
+    /// A pass that nobody asked for.
+    pub(super) fn new(generation: i64, region: &str) -> Self {
+        Self { generation, region: region.to_owned(), handled: None }
+    }
+}
 
 /// The status of a generation whose first pass has begun.
 pub(super) fn progressing(old: &Status, generation: i64, now: Timestamp) -> Status {
     let mut conditions = Conditions::from(&old.conditions, generation, now);
     let message = "working on the new specification";
-    conditions.set(condition::READY, Is::Unknown, PROGRESSING, message);
-    conditions.set(condition::RECONCILING, Is::True, PROGRESSING, message);
+    conditions.set(condition::READY, Is::Unknown, Reason::Progressing, message);
+    conditions.set(condition::RECONCILING, Is::True, Reason::Progressing, message);
     for kept in [condition::REPOSITORY_READY, condition::CONFIGURATION_SYNCED, condition::IMAGE_SYNCED] {
         conditions.keep(kept);
     }
@@ -43,7 +61,8 @@ pub(super) fn progressing(old: &Status, generation: i64, now: Timestamp) -> Stat
 }
 
 /// The status after a pass.
-pub(super) fn finished(old: &Status, generation: i64, region: &str, report: &Report, now: Timestamp) -> Status {
+pub(super) fn finished(old: &Status, pass: &Pass, report: &Report, now: Timestamp) -> Status {
+    let generation = pass.generation;
     let mut conditions = Conditions::from(&old.conditions, generation, now);
     ready(&mut conditions, old, generation, report);
     repository_ready(&mut conditions, old, report);
@@ -53,8 +72,10 @@ pub(super) fn finished(old: &Status, generation: i64, region: &str, report: &Rep
     } else if report.failure.is_some() {
         conditions.keep(condition::IMAGE_SYNCED);
     }
-    let repository =
-        report.repository.as_ref().map(|(repository, ownership)| repository_status(repository, region, *ownership));
+    let repository = report
+        .repository
+        .as_ref()
+        .map(|(repository, ownership)| repository_status(repository, &pass.region, *ownership));
     let image = match (&report.image, &report.failure) {
         (Some(image), _) => Some(artifact(image)),
         // The pass ended before the tags were looked at: what was known of them is still the best answer.
@@ -63,10 +84,32 @@ pub(super) fn finished(old: &Status, generation: i64, region: &str, report: &Rep
     };
     Status {
         observed_generation: Some(generation),
+        last_handled_reconcile_at: pass.handled.clone().or_else(|| old.last_handled_reconcile_at.clone()),
         repository: repository.or_else(|| old.repository.clone()),
         image,
+        plan: if report.dry_run { plan(&report.changes) } else { Vec::new() },
+        history: history(old, generation, report, now),
         conditions: conditions.finish(),
     }
+}
+
+fn plan(changes: &[String]) -> Vec<String> {
+    let mut lines: Vec<_> = changes.iter().take(MAX_PLAN).map(|line| truncated(line, MAX_LINE)).collect();
+    if changes.len() > MAX_PLAN {
+        lines.push(format!("and {} more", changes.len() - MAX_PLAN));
+    }
+    lines
+}
+
+/// Grows by passes that changed something: a no-op leaves no trace.
+fn history(old: &Status, generation: i64, report: &Report, now: Timestamp) -> Vec<HistoryEntry> {
+    if report.dry_run || report.changes.is_empty() {
+        return old.history.clone();
+    }
+    // Kubernetes shows whole seconds; more would not survive being written and read.
+    let time = Time(now.round(Unit::Second).unwrap_or(now));
+    let entry = HistoryEntry { time, generation, changes: truncated(&report.summary(), MAX_LINE) };
+    std::iter::once(entry).chain(old.history.iter().cloned()).take(MAX_HISTORY).collect()
 }
 
 /// Whether a failure says only that something could not be looked at just now.
@@ -87,13 +130,21 @@ fn nothing_known_missing(report: &Report) -> bool {
 }
 
 fn ready(conditions: &mut Conditions<'_>, old: &Status, generation: i64, report: &Report) {
+    if report.dry_run && report.is_success() {
+        let message = match report.changes.len() {
+            0 => "dry run: nothing would be done".to_owned(),
+            changes => format!("dry run: {changes} changes would be made, see status.plan"),
+        };
+        conditions.set(condition::READY, Is::Unknown, Reason::DryRun, &message);
+        return;
+    }
     if report.is_success() {
         let message = match (&report.image, &report.repository) {
             (Some(image), Some((repository, _))) => format!("{} tags in {}", summary(image), repository.uri),
             (None, Some((repository, _))) => format!("{} is as specified", repository.uri),
             _ => "as specified".to_owned(),
         };
-        conditions.set(condition::READY, Is::True, SUCCEEDED, &message);
+        conditions.set(condition::READY, Is::True, Reason::Succeeded, &message);
         return;
     }
     if was_ready(old, generation) && nothing_known_missing(report) {
@@ -105,29 +156,29 @@ fn ready(conditions: &mut Conditions<'_>, old: &Status, generation: i64, report:
     if report.failures().all(|failure| failure.class.needs_a_person()) {
         conditions.set(condition::STALLED, Is::True, reason, &message);
     } else {
-        conditions.set(condition::RECONCILING, Is::True, PROGRESSING_WITH_RETRY, &message);
+        conditions.set(condition::RECONCILING, Is::True, Reason::ProgressingWithRetry, &message);
     }
 }
 
 /// Reason and message of the first part that is not as it should be.
-fn first_problem(report: &Report) -> (&'static str, String) {
+fn first_problem(report: &Report) -> (Reason, String) {
     if let Some(failure) = &report.failure {
-        return (failure.class.reason(), failure.message.clone());
+        return (Reason::Failed(failure.class), failure.message.clone());
     }
     if let Some((reason, message)) = configuration_problem(&report.configuration) {
         return (reason, message);
     }
-    report.image.as_ref().map_or_else(|| (Class::Internal.reason(), String::new()), image_problem)
+    report.image.as_ref().map_or_else(|| (Reason::Failed(Class::Internal), String::new()), image_problem)
 }
 
 fn repository_ready(conditions: &mut Conditions<'_>, old: &Status, report: &Report) {
     let type_ = condition::REPOSITORY_READY;
     match (&report.repository, &report.failure) {
-        (Some((repository, _)), _) => conditions.set(type_, Is::True, SUCCEEDED, &repository.arn),
+        (Some((repository, _)), _) => conditions.set(type_, Is::True, Reason::Succeeded, &repository.arn),
         (None, Some(failure)) if old.repository.is_some() && failure.class != Class::RepositoryNotOwned => {
-            conditions.set(type_, Is::Unknown, failure.class.reason(), &failure.message);
+            conditions.set(type_, Is::Unknown, Reason::Failed(failure.class), &failure.message);
         }
-        (None, Some(failure)) => conditions.set(type_, Is::False, failure.class.reason(), &failure.message),
+        (None, Some(failure)) => conditions.set(type_, Is::False, Reason::Failed(failure.class), &failure.message),
         (None, None) => {}
     }
 }
@@ -139,20 +190,26 @@ fn configuration_synced(conditions: &mut Conditions<'_>, report: &Report) {
     } else if let Some((reason, message)) = configuration_problem(&report.configuration) {
         conditions.set(type_, Is::False, reason, &message);
     } else {
-        conditions.set(type_, Is::True, SUCCEEDED, "policies and resource tags are as specified");
+        conditions.set(type_, Is::True, Reason::Succeeded, "policies and resource tags are as specified");
     }
 }
 
-fn configuration_problem(failures: &[Failure]) -> Option<(&'static str, String)> {
+fn configuration_problem(failures: &[Failure]) -> Option<(Reason, String)> {
     let first = failures.first()?;
     let text: Vec<_> = failures.iter().map(|failure| failure.message.as_str()).collect();
-    Some((first.class.reason(), text.join("; ")))
+    Some((Reason::Failed(first.class), text.join("; ")))
 }
 
 fn image_synced(conditions: &mut Conditions<'_>, image: &ImageReport) {
     let type_ = condition::IMAGE_SYNCED;
+    let planned = image.tags.values().filter(|state| matches!(state, TagState::Planned(_))).count();
+    if planned > 0 && image.failures().next().is_none() {
+        let message = format!("{} tags; {planned} would be copied", summary(image));
+        conditions.set(type_, Is::Unknown, Reason::DryRun, &message);
+        return;
+    }
     if image.failures().next().is_none() {
-        conditions.set(type_, Is::True, SUCCEEDED, &format!("{} tags from {}", summary(image), image.source));
+        conditions.set(type_, Is::True, Reason::Succeeded, &format!("{} tags from {}", summary(image), image.source));
         return;
     }
     let (reason, message) = image_problem(image);
@@ -161,11 +218,12 @@ fn image_synced(conditions: &mut Conditions<'_>, image: &ImageReport) {
 }
 
 /// `PartiallySynced` when some tags are in ECR and some are not; else the kind of the first failure.
-fn image_problem(image: &ImageReport) -> (&'static str, String) {
+fn image_problem(image: &ImageReport) -> (Reason, String) {
     let failures: Vec<_> = image.failures().collect();
-    let Some((tag, first)) = failures.first() else { return (SUCCEEDED, String::new()) };
+    let Some((tag, first)) = failures.first() else { return (Reason::Succeeded, String::new()) };
     let some_synced = image.synced().next().is_some();
-    let reason = if some_synced && !image.is_all_there() { PARTIALLY_SYNCED } else { first.class.reason() };
+    let reason =
+        if some_synced && !image.is_all_there() { Reason::PartiallySynced } else { Reason::Failed(first.class) };
     let more = match failures.len() - 1 {
         0 => String::new(),
         more => format!(" (and {more} more, see status.image.failures)"),
@@ -197,6 +255,7 @@ fn artifact(image: &ImageReport) -> ArtifactStatus {
         desired: count(image.tags.len()),
         synced: count(image.synced().count()),
         failed: count(failed),
+        revision: revision(image),
         latest: image
             .synced()
             .take(MAX_ENTRIES)
@@ -208,10 +267,19 @@ fn artifact(image: &ImageReport) -> ArtifactStatus {
             .map(|(tag, failure)| TagFailure {
                 tag: tag.to_string(),
                 reason: failure.class.reason().to_owned(),
-                message: super::conditions::truncated(&failure.message, MAX_FAILURE_MESSAGE),
+                message: truncated(&failure.message, MAX_LINE),
             })
             .collect(),
     }
+}
+
+/// Sixteen digits of the hash of all tags and digests; empty without any.
+fn revision(image: &ImageReport) -> String {
+    let content: String = image.synced().map(|(tag, digest)| format!("{tag} {digest}\n")).collect();
+    if content.is_empty() {
+        return String::new();
+    }
+    Digest::sha256_of(content.as_bytes()).hex().chars().take(16).collect()
 }
 
 #[cfg(test)]
@@ -220,7 +288,7 @@ mod tests {
 
     use super::*;
     use crate::ecr::Mutability;
-    use crate::registry::{Digest, Tag};
+    use crate::registry::Tag;
 
     fn digest() -> Digest {
         Digest::sha256_of(b"image")
@@ -256,7 +324,7 @@ mod tests {
     }
 
     fn after(old: &Status, report: &Report) -> Status {
-        finished(old, 1, "eu-west-1", report, Timestamp::UNIX_EPOCH)
+        finished(old, &Pass::new(1, "eu-west-1"), report, Timestamp::UNIX_EPOCH)
     }
 
     /// Ready's status and reason, and which of Reconciling and Stalled stand.
@@ -328,11 +396,45 @@ mod tests {
     }
 
     #[test]
+    fn a_dry_run_is_unknown_and_shows_a_bounded_plan() {
+        let mut report = report(&[("1", TagState::Planned(digest()))]);
+        report.dry_run = true;
+        report.changes = (0..100).map(|n| format!("change {n}")).collect();
+        let status = after(&Status::default(), &report);
+        expect(&status, "Unknown", "DryRun", false, false);
+        assert_eq!(status.plan.len(), 21);
+        assert_eq!(status.plan.last().map(String::as_str), Some("and 80 more"));
+        assert!(status.history.is_empty(), "nothing happened");
+    }
+
+    #[test]
+    fn history_grows_by_changes_only() {
+        let mut status = Status::default();
+        let mut changed = report(&[("1", TagState::Synced(digest()))]);
+        changed.changes = vec!["copied tag 1".to_owned()];
+        for _ in 0..7 {
+            status = after(&status, &changed);
+        }
+        assert_eq!(status.history.len(), 5);
+        let quiet = report(&[("1", TagState::Synced(digest()))]);
+        assert_eq!(after(&status, &quiet).history, status.history);
+    }
+
+    #[test]
+    fn a_request_is_answered_by_its_own_value() {
+        let report = report(&[("1", TagState::Synced(digest()))]);
+        let pass = Pass { handled: Some("now".to_owned()), ..Pass::new(1, "eu-west-1") };
+        let answered = finished(&Status::default(), &pass, &report, Timestamp::UNIX_EPOCH);
+        assert_eq!(answered.last_handled_reconcile_at.as_deref(), Some("now"));
+        assert_eq!(after(&answered, &report).last_handled_reconcile_at.as_deref(), Some("now"), "and kept");
+    }
+
+    #[test]
     fn the_same_report_changes_nothing() {
         let report = report(&[("1", TagState::Synced(digest())), ("2", failed(Class::SourceNotFound))]);
         let once = after(&Status::default(), &report);
         let later = Timestamp::from_second(1_000).expect("in range");
-        assert_eq!(finished(&once, 1, "eu-west-1", &report, later), once);
+        assert_eq!(finished(&once, &Pass::new(1, "eu-west-1"), &report, later), once);
     }
 
     #[test]

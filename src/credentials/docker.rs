@@ -75,6 +75,26 @@ impl DockerConfig {
         Ok(Self::default())
     }
 
+    /// Reads this docker config.
+    ///
+    /// # Errors
+    /// A file that cannot be read or used.
+    pub fn read(path: &Path) -> Result<Self, Error> {
+        let bytes = std::fs::read(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
+        Self::parse(path, bytes)
+    }
+
+    /// As [`Self::credential`], without running anything.
+    ///
+    /// # Errors
+    /// An entry that is malformed.
+    pub fn credential_without_helpers(&self, reference: &Reference) -> Result<Credential, Failure> {
+        if self.bytes.is_empty() {
+            return Ok(Credential::Anonymous);
+        }
+        Ok(docker_config::credential(&self.bytes, reference)?.unwrap_or_default())
+    }
+
     fn parse(path: &Path, bytes: Vec<u8>) -> Result<Self, Error> {
         let helpers =
             serde_json::from_slice(&bytes).map_err(|source| Error::Malformed { path: path.to_owned(), source })?;

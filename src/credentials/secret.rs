@@ -1,8 +1,8 @@
-//! Secret -> credential.
+//! Secret -> credential, certificates, proxy.
 
 use k8s_openapi::api::core::v1::Secret;
 
-use crate::registry::{Credential, Reference, docker_config};
+use crate::registry::{ClientIdentity, Credential, Proxy, Reference, TransportOptions, docker_config};
 
 /// Key of a Secret of type kubernetes.io/dockerconfigjson.
 const DOCKER_CONFIG: &str = ".dockerconfigjson";
@@ -15,6 +15,15 @@ pub enum Error {
         "has neither the key .dockerconfigjson (type kubernetes.io/dockerconfigjson) nor username and password (type kubernetes.io/basic-auth)"
     )]
     NoKey,
+    /// No certificate.
+    #[error("has none of the keys ca.crt, tls.crt and tls.key")]
+    NoCertificate,
+    /// Half a client certificate.
+    #[error("has only one of tls.crt and tls.key: a client certificate needs both")]
+    HalfIdentity,
+    /// No proxy.
+    #[error("has no key address, for example http://proxy.example.com:3128")]
+    NoAddress,
     /// The docker config cannot be read.
     #[error("has a .dockerconfigjson that cannot be used: {0}")]
     Malformed(#[source] crate::registry::Error),
@@ -31,18 +40,55 @@ pub enum Error {
 /// # Errors
 /// When it has none. Helpers that a docker config names are never run: the Secret may be a tenant's.
 pub fn from_secret(secret: &Secret, reference: &Reference) -> Result<Credential, Error> {
-    let values = secret.data.as_ref();
-    let value = |key: &str| values.and_then(|values| values.get(key)).map(|value| value.0.as_slice());
-    if let Some(config) = value(DOCKER_CONFIG) {
+    if let Some(config) = value(secret, DOCKER_CONFIG) {
         return docker_config::credential(config, reference)
             .map_err(Error::Malformed)?
             .ok_or_else(|| Error::OtherHosts(reference.host.clone()));
     }
-    let text = |key: &'static str| {
-        let bytes = value(key).ok_or(Error::NoKey)?;
-        String::from_utf8(bytes.to_vec()).map_err(|_| Error::NotText(key))
-    };
+    let text = |key| text(secret, key)?.ok_or(Error::NoKey);
     Ok(Credential::Basic { username: text("username")?, password: text("password")? })
+}
+
+/// Certificates of a Secret: `ca.crt`, and `tls.crt` with `tls.key`. Whether they are PEM shows when they are used.
+///
+/// # Errors
+/// When it has none, or half a client certificate.
+pub fn trust_from_secret(secret: &Secret, options: &mut TransportOptions) -> Result<(), Error> {
+    let bytes = |key| value(secret, key).map(bytes::Bytes::copy_from_slice);
+    let identity = match (bytes("tls.crt"), bytes("tls.key")) {
+        (Some(certificate), Some(key)) => Some(ClientIdentity { certificate, key }),
+        (None, None) => None,
+        _ => return Err(Error::HalfIdentity),
+    };
+    let roots = bytes("ca.crt");
+    if roots.is_none() && identity.is_none() {
+        return Err(Error::NoCertificate);
+    }
+    options.roots = roots;
+    options.identity = identity;
+    Ok(())
+}
+
+/// The proxy of a Secret: `address`, and `username` with `password`.
+///
+/// # Errors
+/// When it has no address.
+pub fn proxy_from_secret(secret: &Secret, options: &mut TransportOptions) -> Result<(), Error> {
+    let address = text(secret, "address")?.ok_or(Error::NoAddress)?;
+    let login = text(secret, "username")?.zip(text(secret, "password")?);
+    options.proxy = Some(Proxy { address, login });
+    Ok(())
+}
+
+fn value<'a>(secret: &'a Secret, key: &str) -> Option<&'a [u8]> {
+    secret.data.as_ref()?.get(key).map(|value| value.0.as_slice())
+}
+
+/// A value without the line end that an editor left behind.
+fn text(secret: &Secret, key: &'static str) -> Result<Option<String>, Error> {
+    let Some(bytes) = value(secret, key) else { return Ok(None) };
+    let text = std::str::from_utf8(bytes).map_err(|_| Error::NotText(key))?;
+    Ok(Some(text.trim_end_matches(['\r', '\n']).to_owned()))
 }
 
 #[cfg(test)]

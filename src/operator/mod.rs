@@ -12,6 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::controller::{self, LiveOwners};
+use crate::credentials::DockerConfig;
 use crate::ecr;
 use crate::registry::{Transport, TransportOptions};
 use crate::sync::Engine;
@@ -23,6 +24,14 @@ use server::Health;
 pub struct Options {
     /// The only namespace to watch; all when absent.
     pub namespace: Option<String>,
+    /// Only resources with these labels; all when absent.
+    pub label_selector: Option<String>,
+    /// Whether Secrets are watched.
+    pub watch_secrets: bool,
+    /// Logins for sources whose resource names no Secret.
+    pub registry_config: Option<Arc<DockerConfig>>,
+    /// Nothing is written to ECR.
+    pub dry_run: bool,
     /// Identity of this cluster; the uid of the namespace kube-system when absent.
     pub cluster_id: Option<String>,
     /// Resources synced at the same time.
@@ -67,7 +76,19 @@ pub enum Error {
 /// # Errors
 /// When it cannot start. Once it runs, nothing ends it but a signal.
 pub async fn run(options: Options) -> Result<(), Error> {
-    let Options { namespace, cluster_id, max_jobs, concurrency, startup_spread, listen, aws } = options;
+    let Options {
+        namespace,
+        label_selector,
+        watch_secrets,
+        registry_config,
+        dry_run,
+        cluster_id,
+        max_jobs,
+        concurrency,
+        startup_spread,
+        listen,
+        aws,
+    } = options;
     let stop = on_signal().map_err(|error| Error::Start(error.into()))?;
     let metrics = Metrics::new().map_err(|error| Error::Start(error.into()))?;
     let health = Health::default();
@@ -88,7 +109,18 @@ pub async fn run(options: Options) -> Result<(), Error> {
     let engine = Arc::new(Engine::new(session, transport, Some(Arc::new(LiveOwners::new(client.clone())))));
     let instance =
         std::env::var("POD_NAME").or_else(|_| std::env::var("HOSTNAME")).unwrap_or_else(|_| "ecr-sync".to_owned());
-    let options = controller::Options { namespace, cluster_id, max_jobs, concurrency, startup_spread, instance };
+    let options = controller::Options {
+        namespace,
+        label_selector,
+        watch_secrets,
+        registry_config,
+        dry_run,
+        cluster_id,
+        max_jobs,
+        concurrency,
+        startup_spread,
+        instance,
+    };
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         namespace = options.namespace.as_deref().unwrap_or("all"),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::copy::{self, Order};
-use super::{Action, Desired, Engine, Failure, Observed, Plan, TagState};
+use super::{Action, Desired, Engine, Failure, Observed, Plan, Progress, TagState};
 use crate::ecr::policy::Kind;
 use crate::ecr::{self, Repository};
 use crate::registry::Tag;
@@ -46,6 +46,7 @@ impl Engine {
         desired: &Desired,
         observed: &Observed,
         plan: &Plan,
+        progress: &Progress,
     ) -> Outcomes {
         let mut outcomes = Outcomes::default();
         let mut repository = observed.repository.as_ref().map(|there| there.repository.clone());
@@ -75,12 +76,13 @@ impl Engine {
                 Ok(()) => outcomes.changes.push(action.to_string()),
                 Err(error) => outcomes.configuration.push(error.into()),
             }
+            progress.advance(1);
         }
         if let (Some(repository), Some(image)) = (&repository, &desired.image)
             && !orders.is_empty()
         {
             let known = observed.repository.as_ref().map(|there| there.images.manifests.clone()).unwrap_or_default();
-            match copy::Copy::new(registry, repository, image, known).await {
+            match copy::Copy::new(registry, repository, image, known, progress.clone()).await {
                 Ok(copy) => {
                     for (order, result) in copy.run(orders).await {
                         let state = match result {

@@ -13,21 +13,26 @@ mod copy;
 mod failure;
 mod observe;
 mod plan;
+mod progress;
 mod report;
 mod resolve;
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::v1alpha1::EcrRepositorySyncSpec;
+use crate::class::Class;
 use crate::ecr;
-use crate::registry::{Credential, Transport};
+use crate::registry::{Credential, Transport, TransportOptions};
 
 pub use failure::Failure;
 pub use observe::{Observed, ObservedRepository};
 pub use plan::{Action, Plan, plan};
+pub use progress::Progress;
 pub use report::{ImageReport, Report, TagState};
 pub use resolve::{Desired, DesiredImage};
 
@@ -49,8 +54,21 @@ pub struct Job {
     pub spec: EcrRepositorySyncSpec,
     /// On whose behalf.
     pub claimant: Claimant,
-    /// For reading the source, or why there is none: then the rest is still done.
-    pub credential: Result<Credential, Failure>,
+    /// How to reach the source, or why it cannot be reached: then the rest is still done.
+    pub access: Result<Access, Failure>,
+    /// The longest time without progress.
+    pub timeout: Duration,
+    /// Told of every step and byte.
+    pub progress: Progress,
+}
+
+/// How to reach a source.
+#[derive(Clone, Debug, Default)]
+pub struct Access {
+    /// The login.
+    pub credential: Credential,
+    /// Certificates and proxy.
+    pub transport: TransportOptions,
 }
 
 impl Job {
@@ -81,7 +99,8 @@ pub trait OwnerLookup: Send + Sync + std::fmt::Debug {
 #[derive(Debug)]
 pub struct Engine {
     aws: ecr::Session,
-    transport: Transport,
+    /// Connections by how they are made; most sources share the default.
+    transports: Mutex<HashMap<TransportOptions, Transport>>,
     owners: Option<Arc<dyn OwnerLookup>>,
 }
 
@@ -89,7 +108,24 @@ impl Engine {
     /// An engine under one AWS identity. Without `owners` every owner is taken to be alive.
     #[must_use]
     pub fn new(aws: ecr::Session, transport: Transport, owners: Option<Arc<dyn OwnerLookup>>) -> Self {
-        Self { aws, transport, owners }
+        let transports = Mutex::new(HashMap::from([(TransportOptions::default(), transport)]));
+        Self { aws, transports, owners }
+    }
+
+    /// The connections for these options.
+    fn transport(&self, options: &TransportOptions) -> Result<Transport, crate::registry::Error> {
+        /// Rotated certificates leave old entries behind; more than this many live ones are unheard of.
+        const MOST_KEPT: usize = 256;
+        let mut transports = self.transports.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(transport) = transports.get(options) {
+            return Ok(transport.clone());
+        }
+        let transport = Transport::new(options)?;
+        if transports.len() >= MOST_KEPT {
+            transports.retain(|options, _| *options == TransportOptions::default());
+        }
+        transports.insert(options.clone(), transport.clone());
+        Ok(transport)
     }
 
     /// The registry that a spec means.
@@ -117,16 +153,22 @@ impl Engine {
             biased;
             () = stop.cancelled() => Report::failed(Failure::cancelled()),
             report = pass => report.unwrap_or_else(Report::failed),
+            () = job.progress.stalled(job.timeout) => Report::failed(Failure::new(
+                Class::Timeout,
+                format!("no progress for {}s (spec.timeout): given up; what was copied stays", job.timeout.as_secs()),
+            )),
         }
     }
 
     async fn pass(&self, job: &Job, mode: Mode) -> Result<Report, Failure> {
         let desired = self.resolve(job).await?;
+        job.progress.advance(1);
         let registry = self.registry(&job.spec).await?;
         let observed = self.observe(&registry, job, &desired).await?;
+        job.progress.advance(1);
         let plan = plan(&desired, &observed, &job.claimant)?;
         let outcomes = match mode {
-            Mode::Apply => Some(self.apply(&registry, &desired, &observed, &plan).await),
+            Mode::Apply => Some(self.apply(&registry, &desired, &observed, &plan, &job.progress).await),
             Mode::DryRun => None,
         };
         Ok(Report::new(&desired, &observed, plan, outcomes))

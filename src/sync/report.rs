@@ -109,6 +109,18 @@ impl Report {
         }
     }
 
+    /// The changes in one line, however many they are; empty without any.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        /// Changes that are named one by one.
+        const NAMED: usize = 5;
+        let mut text = self.changes.iter().take(NAMED).cloned().collect::<Vec<_>>().join("; ");
+        if self.changes.len() > NAMED {
+            text.push_str(&format!("; and {} more", self.changes.len() - NAMED));
+        }
+        text
+    }
+
     /// Everything that went wrong.
     pub fn failures(&self) -> impl Iterator<Item = &Failure> {
         let of_tags = self.image.iter().flat_map(|image| image.failures().map(|(_, failure)| failure));

@@ -8,7 +8,7 @@ use futures::{StreamExt, stream};
 use super::{Engine, Failure, Job};
 use crate::api::v1alpha1::{Image, TagStrategy, validation};
 use crate::ecr::policy::{Kind, Wanted};
-use crate::registry::{Client, Credential, Digest, Endpoint, Options, Reference, StaticAuthenticator, Tag};
+use crate::registry::{Client, Digest, Endpoint, Options, Reference, StaticAuthenticator, Tag};
 
 /// Tags of one source that are asked for at the same time.
 const CONCURRENT_TAGS: usize = 8;
@@ -83,17 +83,17 @@ impl Engine {
 
     async fn resolve_image(&self, job: &Job, image: &Image) -> Result<DesiredImage, Failure> {
         let reference: Reference = image.pull_url.parse()?;
-        let credential = job.credential.clone();
-        let without = credential.as_ref().err().cloned();
+        let unreachable = job.access.as_ref().err().cloned();
+        let access = job.access.clone().unwrap_or_default();
         let source = Client::new(
-            self.transport.clone(),
+            self.transport(&access.transport)?,
             Endpoint::of(&reference, image.insecure),
-            Arc::new(StaticAuthenticator(credential.unwrap_or(Credential::Anonymous))),
+            Arc::new(StaticAuthenticator(access.credential)),
             Options::default(),
         )?;
         let mut tags = BTreeMap::new();
         let wanted = wanted_tags(image, &reference)?;
-        if let Some(failure) = without {
+        if let Some(failure) = unreachable {
             let tags = wanted.into_iter().map(|tag| (tag, Err(failure.clone()))).collect();
             return Ok(DesiredImage { source, reference, tags });
         }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use prometheus::{Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
 
+use super::resources::Resources;
 use crate::class::Class;
 use crate::sync::Report;
 
@@ -21,6 +22,8 @@ pub struct Metrics {
     pub reconcile_panics: IntCounter,
     /// Status patches sent.
     pub status_writes: IntCounter,
+    /// Series per resource.
+    pub resources: Resources,
     passes: IntCounterVec,
     jobs_running: IntGauge,
     tags_copied: IntCounter,
@@ -59,6 +62,7 @@ impl Metrics {
                 "Reconciles that panicked.",
             ))?,
             status_writes: IntCounter::new("ecrsync_status_writes_total", "Status patches sent to the API server.")?,
+            resources: Resources::new()?,
             passes: IntCounterVec::new(
                 Opts::new("ecrsync_syncs_total", "Passes over a repository, by the kind of their first failure."),
                 &["result"],
@@ -76,7 +80,7 @@ impl Metrics {
             Box::new(metrics.jobs_running.clone()),
             Box::new(metrics.tags_copied.clone()),
         ];
-        for collector in collectors {
+        for collector in collectors.into_iter().chain(metrics.resources.collectors()) {
             metrics.registry.register(collector)?;
         }
         metrics.registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
@@ -102,6 +106,16 @@ impl Metrics {
     pub fn job_started(&self) -> RunningJob {
         self.jobs_running.inc();
         RunningJob(self.jobs_running.clone())
+    }
+
+    /// Drops the series of a resource.
+    pub fn forget(&self, uid: &str) {
+        self.resources.forget(uid);
+    }
+
+    /// Drops the series of all resources but these.
+    pub fn retain(&self, is_there: impl Fn(&str) -> bool) {
+        self.resources.retain(is_there);
     }
 
     /// Counts a pass by its result.

@@ -9,5 +9,6 @@ pub mod validation;
 pub use crd::{crd, crd_yaml};
 pub use spec::{EcrRepositorySync, EcrRepositorySyncSpec, Image, LocalReference, Policy, Registry, TagStrategy};
 pub use status::{
-    ArtifactStatus, EcrRepositorySyncStatus, Ownership, RepositoryStatus, SyncedTag, TagFailure, condition,
+    ArtifactStatus, EcrRepositorySyncStatus, HistoryEntry, Ownership, RepositoryStatus, SyncedTag, TagFailure,
+    condition,
 };

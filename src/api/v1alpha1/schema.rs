@@ -152,14 +152,22 @@ pub(super) fn resource_tags(_: &mut SchemaGenerator) -> Schema {
 }
 
 pub(super) fn interval(_: &mut SchemaGenerator) -> Schema {
+    duration("interval", "1h")
+}
+
+pub(super) fn timeout(_: &mut SchemaGenerator) -> Schema {
+    duration("timeout", "30m")
+}
+
+fn duration(field: &str, default: &str) -> Schema {
     json_schema!({
         "type": "string",
         "maxLength": 32,
-        "default": "1h",
+        "default": default,
         "x-kubernetes-validations": [{
             // `duration` fails on bad input; the pattern in front of it turns that into our text.
             "rule": "self.matches('^([0-9]{1,6}(s|m|h))+$') && duration(self) >= duration('1m') && duration(self) <= duration('8760h')",
-            "message": "interval is a duration from 1m to 8760h, written like 90s, 30m or 1h30m"
+            "message": format!("{field} is a duration from 1m to 8760h, written like 90s, 30m or 1h30m")
         }]
     })
 }

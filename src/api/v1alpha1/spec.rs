@@ -13,7 +13,7 @@ use super::status::EcrRepositorySyncStatus;
 pub type Policy = serde_json::Map<String, serde_json::Value>;
 
 /// Desired state of one ECR repository: its settings, and the container image that is copied into it.
-#[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "ecr-sync.io",
     version = "v1alpha1",
@@ -32,11 +32,7 @@ pub type Policy = serde_json::Map<String, serde_json::Value>;
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].reason"),
     printcolumn(name = "Image", type_ = "string", json_path = ".status.image.summary"),
-    printcolumn(
-        name = "Last change",
-        type_ = "date",
-        json_path = ".status.conditions[?(@.type=='Ready')].lastTransitionTime"
-    ),
+    printcolumn(name = "Last change", type_ = "date", json_path = ".status.history[0].time"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "URI", type_ = "string", json_path = ".status.repository.uri", priority = 1),
     printcolumn(
@@ -84,13 +80,45 @@ pub struct EcrRepositorySyncSpec {
     #[schemars(schema_with = "schema::interval")]
     pub interval: String,
 
+    /// The longest time that a pass may go without progress (bytes or finished steps) before it is given up, for example
+    /// `30m`. A pass that progresses is not cut.
+    #[serde(default = "default_timeout")]
+    #[schemars(schema_with = "schema::timeout")]
+    pub timeout: String,
+
     /// Stops all work on this resource while true. Nothing is removed.
     #[serde(default)]
     pub suspend: bool,
+
+    /// Writes nothing to ECR while true: status.plan shows what would be done.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// As the API server fills in an empty spec.
+impl Default for EcrRepositorySyncSpec {
+    fn default() -> Self {
+        Self {
+            repository_name: None,
+            registry: None,
+            image: None,
+            lifecycle_policy: None,
+            permission_policy: None,
+            resource_tags: None,
+            interval: default_interval(),
+            timeout: default_timeout(),
+            suspend: false,
+            dry_run: false,
+        }
+    }
 }
 
 fn default_interval() -> String {
     "1h".to_owned()
+}
+
+fn default_timeout() -> String {
+    "30m".to_owned()
 }
 
 /// An ECR registry.
@@ -166,9 +194,20 @@ pub struct Image {
     #[serde(default)]
     pub tag_strategy: TagStrategy,
 
-    /// Secret of type kubernetes.io/dockerconfigjson in the same namespace, with the credential for the source registry.
+    /// Secret of type kubernetes.io/dockerconfigjson or kubernetes.io/basic-auth in the same namespace, with the
+    /// credential for the source registry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<LocalReference>,
+
+    /// Secret in the same namespace with the certificates for the source registry: `ca.crt` (authorities to trust besides
+    /// the usual ones), `tls.crt` and `tls.key` (a client certificate).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cert_secret_ref: Option<LocalReference>,
+
+    /// Secret in the same namespace with a proxy for the source registry: `address`, and `username` and `password` where
+    /// the proxy asks for them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy_secret_ref: Option<LocalReference>,
 
     /// Reads the source over plain HTTP. For registries inside a trusted network only.
     #[serde(default)]

@@ -1,7 +1,7 @@
 //! What the operator reports. Losing it costs requests, never correctness.
 #![allow(unreachable_pub, reason = "KubeSchema's expansion repeats the structs inside functions")]
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +29,10 @@ pub struct EcrRepositorySyncStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 
+    /// The last value of the annotation ecr-sync.io/requestedAt or reconcile.fluxcd.io/requestedAt that was acted on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_handled_reconcile_at: Option<String>,
+
     /// The repository in ECR.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repository: Option<RepositoryStatus>,
@@ -36,6 +40,14 @@ pub struct EcrRepositorySyncStatus {
     /// The image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<ArtifactStatus>,
+
+    /// In a dry run: what would be done, at most twenty lines.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub plan: Vec<String>,
+
+    /// The last changes that were made in ECR, newest first, at most five.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub history: Vec<HistoryEntry>,
 
     /// Ready, Reconciling, Stalled, RepositoryReady, ConfigurationSynced, ImageSynced.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -84,12 +96,26 @@ pub struct ArtifactStatus {
     pub synced: i64,
     /// Wanted tags that failed.
     pub failed: i64,
+    /// Digest over all synced tags and their digests: the same revision is the same content.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub revision: String,
     /// Some of the synced tags, at most ten.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub latest: Vec<SyncedTag>,
     /// Some of the failures, at most ten.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failures: Vec<TagFailure>,
+}
+
+/// A pass that changed something in ECR.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct HistoryEntry {
+    /// When it ended.
+    pub time: Time,
+    /// The generation of the spec that it worked on.
+    pub generation: i64,
+    /// What it did.
+    pub changes: String,
 }
 
 /// A tag and what it points to.

@@ -95,9 +95,7 @@ pub fn validate(name: &str, spec: &EcrRepositorySyncSpec) -> Vec<Violation> {
             }
         }
     }
-    if let Err(violation) = interval(spec) {
-        violations.push(violation);
-    }
+    violations.extend([interval(spec), timeout(spec)].into_iter().filter_map(Result::err));
     violations
 }
 
@@ -141,14 +139,22 @@ fn validate_image(image: &Image, violations: &mut Vec<Violation>) {
 /// # Errors
 /// When it is not a duration from [`MIN_INTERVAL`] to [`MAX_INTERVAL`].
 pub fn interval(spec: &EcrRepositorySyncSpec) -> Result<Duration, Violation> {
-    parse_duration(&spec.interval).filter(|interval| (MIN_INTERVAL..=MAX_INTERVAL).contains(interval)).ok_or_else(
-        || {
-            Violation::new(
-                "interval",
-                format!("{:?} is not a duration from 1m to 8760h: write for example 90s, 30m or 1h30m", spec.interval),
-            )
-        },
-    )
+    bounded_duration("interval", &spec.interval)
+}
+
+/// `spec.timeout` as a duration.
+///
+/// # Errors
+/// When it is not a duration from [`MIN_INTERVAL`] to [`MAX_INTERVAL`].
+pub fn timeout(spec: &EcrRepositorySyncSpec) -> Result<Duration, Violation> {
+    bounded_duration("timeout", &spec.timeout)
+}
+
+fn bounded_duration(field: &str, text: &str) -> Result<Duration, Violation> {
+    parse_duration(text).filter(|duration| (MIN_INTERVAL..=MAX_INTERVAL).contains(duration)).ok_or_else(|| {
+        let advice = "is not a duration from 1m to 8760h: write for example 90s, 30m or 1h30m";
+        Violation::new(field, format!("{text:?} {advice}"))
+    })
 }
 
 /// Reads `1h30m`, `90s`: whole numbers with the units h, m and s.
@@ -249,6 +255,7 @@ mod tests {
     fn spec(change: impl FnOnce(&mut EcrRepositorySyncSpec)) -> EcrRepositorySyncSpec {
         let mut spec = EcrRepositorySyncSpec {
             interval: "1h".to_owned(),
+            timeout: "30m".to_owned(),
             image: Some(Image { pull_url: "docker.io/library/nginx:1.27".to_owned(), ..Image::default() }),
             ..EcrRepositorySyncSpec::default()
         };
@@ -264,6 +271,7 @@ mod tests {
         assert_eq!(paths(&spec(|_| {})), Vec::<String>::new());
         assert_eq!(paths(&spec(|s| s.repository_name = Some("Bad".to_owned()))), ["repositoryName"]);
         assert_eq!(paths(&spec(|s| s.interval = "10s".to_owned())), ["interval"]);
+        assert_eq!(paths(&spec(|s| s.timeout = "forever".to_owned())), ["timeout"]);
         assert_eq!(
             paths(&spec(|s| s.image = Some(Image { pull_url: "nginx".to_owned(), ..Image::default() }))),
             ["image"]

@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 
 use crate::class::Class;
 use crate::registry::{Client, Descriptor, Digest, copy_blob};
-use crate::sync::Failure;
+use crate::sync::{Failure, Progress};
 
 /// Blobs of one repository on the way at the same time. ECR was seen to reset sockets when one client sent many
 /// layers at once; a stream holds two buffers of at most 256 KiB.
@@ -28,6 +28,7 @@ impl Transfers {
         target: &Client,
         target_repository: &str,
         blobs: impl Iterator<Item = Descriptor>,
+        progress: &Progress,
     ) -> Self {
         let permits = Arc::new(Semaphore::new(CONCURRENT_BLOBS));
         let mut tasks = JoinSet::new();
@@ -35,13 +36,16 @@ impl Transfers {
         for blob in blobs {
             let (finished, outcome) = watch::channel(None);
             outcomes.insert(blob.digest.clone(), outcome);
-            let permits = permits.clone();
+            let (permits, progress) = (permits.clone(), progress.clone());
             let (source, source_repository) = (source.clone(), source_repository.to_owned());
             let (target, target_repository) = (target.clone(), target_repository.to_owned());
             tasks.spawn(async move {
                 // The semaphore is never closed.
                 let _permit = permits.acquire_owned().await;
-                let result = copy_blob(&source, &source_repository, &target, &target_repository, &blob, &|_| {}).await;
+                let result = copy_blob(&source, &source_repository, &target, &target_repository, &blob, &|bytes| {
+                    progress.advance(bytes);
+                })
+                .await;
                 tracing::debug!(digest = %blob.digest, size = blob.size, ok = result.is_ok(), "blob");
                 finished.send_replace(Some(result.map_err(Failure::from)));
             });

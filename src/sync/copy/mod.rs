@@ -17,7 +17,7 @@ use tokio::sync::Mutex;
 
 use self::blobs::Transfers;
 use self::graph::Graph;
-use super::{DesiredImage, Failure};
+use super::{DesiredImage, Failure, Progress};
 use crate::class::Class;
 use crate::ecr::{self, Repository};
 use crate::registry::{Client, Digest, Manifest, Tag, TagOrDigest};
@@ -45,6 +45,7 @@ pub(super) struct Copy<'a> {
     target_repository: &'a str,
     /// Manifests that the target is known to have.
     known: Mutex<HashSet<Digest>>,
+    progress: Progress,
 }
 
 impl<'a> Copy<'a> {
@@ -57,6 +58,7 @@ impl<'a> Copy<'a> {
         repository: &'a Repository,
         image: &'a DesiredImage,
         known: HashSet<Digest>,
+        progress: Progress,
     ) -> Result<Self, Failure> {
         Ok(Self {
             registry,
@@ -65,6 +67,7 @@ impl<'a> Copy<'a> {
             target: registry.data_plane(repository).await?,
             target_repository: &repository.name,
             known: Mutex::new(known),
+            progress,
         })
     }
 
@@ -126,7 +129,14 @@ impl<'a> Copy<'a> {
         let digests: BTreeSet<_> = blobs.iter().map(|blob| blob.digest.clone()).collect();
         let missing = self.registry.missing_blobs(self.target_repository, &digests).await?;
         let missing = blobs.iter().filter(|blob| missing.contains(&blob.digest)).map(|&blob| blob.clone());
-        Ok(Transfers::start(self.source, self.source_repository, &self.target, self.target_repository, missing))
+        Ok(Transfers::start(
+            self.source,
+            self.source_repository,
+            &self.target,
+            self.target_repository,
+            missing,
+            &self.progress,
+        ))
     }
 
     /// Waits for the blobs of one image, then writes its manifests and its tags.
@@ -203,6 +213,7 @@ impl<'a> Copy<'a> {
 
     async fn put(&self, name: TagOrDigest, manifest: &Manifest) -> Result<(), Put> {
         self.registry.limits.put_image.pass().await;
+        self.progress.advance(1);
         self.target.put_manifest(self.target_repository, name, manifest).await.map_err(|error| {
             let missing = error.is_missing_content();
             let failure = Failure::from(error).at_target();

@@ -1,0 +1,26 @@
+//! Which tags of an image, and which versions of a chart, are wanted. Pure: no I/O, no clock.
+//!
+//! - [`Selector`]: `latest`, `semver`, `include`, `exclude` and `sortBy`, applied to a source's tags
+//! - [`Constraint`] over [`Version`]: the dialect of Masterminds/semver v3, which Helm and Flux have
+//! - [`union`]: listed and selected tags together, within a bound
+//! - [`Pin`]: `tag@sha256:…`
+//! - [`tag_of`], [`version_of`], [`collisions`]: chart versions as tags
+
+mod chart;
+mod comparator;
+mod constraint;
+mod number;
+mod pin;
+mod selector;
+#[cfg(test)]
+mod tests;
+mod union;
+mod version;
+
+pub use chart::{Collision, collisions, tag_of, version_of};
+pub use constraint::{Constraint, ConstraintError};
+pub use number::Number;
+pub use pin::Pin;
+pub use selector::{LONGEST_PATTERN, MOST_PATTERNS, Problem, Selector, SortBy, Spec};
+pub use union::{TooMany, union};
+pub use version::Version;

@@ -1,0 +1,86 @@
+//! A tag that is a number.
+
+use std::cmp::Ordering;
+
+/// A whole tag that is a decimal number, such as `42`, `20240131120000` or `3.14`, ordered by its exact value: any
+/// number of digits, nothing rounded.
+///
+/// Flux's numerical policy reads tags as 64-bit floats: it takes `1e5`, `0x1p4`, `inf` and `nan` too, which are names
+/// and not numbers here, and sees no difference between 9007199254740992 and 9007199254740993. As there, `1.10` is 1.1.
+///
+/// [`Ord`] is total: equal values (`7`, `007`, `7.0`) are ordered by text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Number<'a>(&'a str);
+
+impl<'a> Number<'a> {
+    /// `None` when the text is not digits with at most one dot after the first.
+    pub fn parse(text: &'a str) -> Option<Self> {
+        let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+        let digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
+        (!whole.is_empty() && digits(whole) && digits(fraction)).then_some(Self(text))
+    }
+
+    /// The text as it was given.
+    pub fn text(&self) -> &'a str {
+        self.0
+    }
+
+    /// Digits before and after the dot, without the zeros that say nothing.
+    fn parts(&self) -> (&'a str, &'a str) {
+        let (whole, fraction) = self.0.split_once('.').unwrap_or((self.0, ""));
+        (whole.trim_start_matches('0'), fraction.trim_end_matches('0'))
+    }
+}
+
+impl Ord for Number<'_> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let ((whole, fraction), (other_whole, other_fraction)) = (self.parts(), other.parts());
+        // More digits are more; as many digits compare as text. So do fractions of any length.
+        (whole.len(), whole, fraction, self.0).cmp(&(other_whole.len(), other_whole, other_fraction, other.0))
+    }
+}
+
+impl PartialOrd for Number<'_> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_ordered_by_value_and_then_by_text() {
+        let ascending = [
+            "0",
+            "00",
+            "0.5",
+            "1.09",
+            "1.1",
+            "1.10",
+            "1.9",
+            "2",
+            "007",
+            "7",
+            "7.",
+            "7.0",
+            "10",
+            "18446744073709551615",
+            "18446744073709551616",
+            "99999999999999999999999999999999999999998",
+            "99999999999999999999999999999999999999999",
+        ];
+        for (left, right) in ascending.iter().zip(&ascending[1..]) {
+            assert!(Number::parse(left) < Number::parse(right), "{left} < {right}");
+        }
+    }
+
+    #[test]
+    fn only_a_whole_decimal_number_counts() {
+        for text in ["", ".", ".5", "1.2.3", "v1", "1e5", "0x10", "inf", "nan", "-1", "+1", "1_000", "1-2", "٣", " 1"]
+        {
+            assert_eq!(Number::parse(text), None, "{text:?}");
+        }
+    }
+}

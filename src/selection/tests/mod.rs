@@ -1,0 +1,2 @@
+mod masterminds;
+mod properties;

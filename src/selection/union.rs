@@ -1,0 +1,88 @@
+//! Listed and selected tags together.
+
+use std::collections::HashSet;
+
+/// More tags than one artifact may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{} tags are wanted, {} of them selected; at most {} are allowed: {}", grouped(*.count), grouped(*.selected), grouped(*.most), self.advice())]
+pub struct TooMany {
+    /// Tags in all, each once.
+    pub count: usize,
+    /// Those that only the selector wants.
+    pub selected: usize,
+    /// Tags allowed.
+    pub most: usize,
+}
+
+impl TooMany {
+    fn advice(&self) -> &'static str {
+        if self.selected > 0 {
+            "write a smaller latest, or narrow semver, include or exclude"
+        } else {
+            "list fewer tags"
+        }
+    }
+}
+
+/// `1234` as `1,234`.
+fn grouped(count: usize) -> String {
+    let digits = count.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// The tags of a list, all of them, and then the selected ones that are not in it; each once.
+///
+/// # Errors
+/// More than `most` tags. Nothing is cut off: which tags to leave out is not ours to say.
+pub fn union<'a>(
+    listed: impl IntoIterator<Item = &'a str>,
+    selected: impl IntoIterator<Item = &'a str>,
+    most: usize,
+) -> Result<Vec<&'a str>, TooMany> {
+    let mut seen = HashSet::new();
+    let mut tags: Vec<_> = listed.into_iter().filter(|tag| seen.insert(*tag)).collect();
+    let listed = tags.len();
+    tags.extend(selected.into_iter().filter(|tag| seen.insert(*tag)));
+    if tags.len() > most {
+        return Err(TooMany { count: tags.len(), selected: tags.len() - listed, most });
+    }
+    Ok(tags)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn listed_tags_are_always_in_and_every_tag_once() {
+        let tags = union(["latest", "1.0", "latest"], ["1.1", "1.0", "1.1"], 3).unwrap();
+        assert_eq!(tags, ["latest", "1.0", "1.1"]);
+    }
+
+    #[test]
+    fn too_many_tags_are_an_error_with_the_count() {
+        let selected: Vec<String> = (0..1_233).map(|n| n.to_string()).collect();
+        let error = union(["latest", "0"], selected.iter().map(String::as_str), 500).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "1,234 tags are wanted, 1,232 of them selected; at most 500 are allowed: write a smaller latest, or narrow \
+             semver, include or exclude"
+        );
+        let error = union(["a", "b"], [], 1).unwrap_err();
+        assert_eq!(error.to_string(), "2 tags are wanted, 0 of them selected; at most 1 are allowed: list fewer tags");
+    }
+
+    #[test]
+    fn digits_are_grouped_by_three() {
+        for (count, text) in [(0, "0"), (999, "999"), (1_000, "1,000"), (1_234_567, "1,234,567")] {
+            assert_eq!(grouped(count), text);
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! Whether a pass still moves.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// Counts bytes and finished steps of one pass. Clones share the count.
+#[derive(Clone, Debug, Default)]
+pub struct Progress(Arc<AtomicU64>);
+
+impl Progress {
+    /// Notes bytes or steps.
+    pub fn advance(&self, by: u64) {
+        self.0.fetch_add(by, Ordering::Relaxed);
+    }
+
+    /// Bytes and steps so far.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Returns once nothing was noted for `longest`, give or take a tenth.
+    pub async fn stalled(&self, longest: Duration) {
+        /// Looks per `longest`.
+        const LOOKS: u32 = 10;
+        let mut last = self.count();
+        let mut still = 0;
+        while still < LOOKS {
+            tokio::time::sleep(longest / LOOKS).await;
+            let now = self.count();
+            still = if now == last { still + 1 } else { 0 };
+            last = now;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::Instant;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn only_silence_counts() {
+        let progress = Progress::default();
+        let started = Instant::now();
+        let stalled = tokio::spawn({
+            let progress = progress.clone();
+            async move { progress.stalled(Duration::from_secs(100)).await }
+        });
+        for _ in 0..50 {
+            tokio::time::sleep(Duration::from_secs(9)).await;
+            progress.advance(1);
+        }
+        assert!(!stalled.is_finished(), "450 s of slow progress are no stall");
+        stalled.await.expect("it ends");
+        let silent = started.elapsed() - Duration::from_secs(450);
+        assert!((90..=110).contains(&silent.as_secs()), "{silent:?}");
+    }
+}

@@ -1,0 +1,119 @@
+//! Series per resource: what it is, and its conditions. Removed with the resource.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use prometheus::core::Collector;
+use prometheus::{IntGaugeVec, Opts};
+
+/// Statuses of a condition; each has a series, one of them with the value 1.
+const STATUSES: [&str; 3] = ["True", "False", "Unknown"];
+
+/// A resource as its series name it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Labels {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// The ECR repository.
+    pub repository: String,
+    /// Whether it is suspended.
+    pub suspended: bool,
+}
+
+#[derive(Debug)]
+struct Series {
+    /// Label values of the info series.
+    info: [String; 6],
+    labels: Labels,
+    /// Types of its conditions.
+    types: Vec<String>,
+}
+
+/// The series of all resources.
+#[derive(Clone, Debug)]
+pub struct Resources {
+    info: IntGaugeVec,
+    condition: IntGaugeVec,
+    series: Arc<Mutex<HashMap<String, Series>>>,
+}
+
+impl Resources {
+    pub(super) fn new() -> Result<Self, prometheus::Error> {
+        Ok(Self {
+            info: IntGaugeVec::new(
+                Opts::new("ecrsync_resource_info", "Every EcrRepositorySync; always 1."),
+                &["namespace", "name", "repository", "ready", "reason", "suspended"],
+            )?,
+            condition: IntGaugeVec::new(
+                Opts::new(
+                    "ecrsync_resource_condition",
+                    "Conditions of every EcrRepositorySync: 1 for the current status.",
+                ),
+                &["namespace", "name", "type", "status"],
+            )?,
+            series: Arc::default(),
+        })
+    }
+
+    pub(super) fn collectors(&self) -> [Box<dyn Collector>; 2] {
+        [Box::new(self.info.clone()), Box::new(self.condition.clone())]
+    }
+
+    /// Shows a resource as it is now.
+    pub fn set(&self, uid: &str, labels: &Labels, conditions: &[Condition]) {
+        let ready = conditions.iter().find(|condition| condition.type_ == "Ready");
+        let info = [
+            labels.namespace.clone(),
+            labels.name.clone(),
+            labels.repository.clone(),
+            ready.map_or("Unknown", |ready| ready.status.as_str()).to_owned(),
+            ready.map_or("", |ready| ready.reason.as_str()).to_owned(),
+            labels.suspended.to_string(),
+        ];
+        let types = conditions.iter().map(|condition| condition.type_.clone()).collect();
+        let mut all = self.series.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(old) = all.insert(uid.to_owned(), Series { info: info.clone(), labels: labels.clone(), types }) {
+            self.remove(&old);
+        }
+        self.info.with_label_values(&info).set(1);
+        for condition in conditions {
+            for status in STATUSES {
+                self.condition
+                    .with_label_values(&[&labels.namespace, &labels.name, &condition.type_, status])
+                    .set(i64::from(condition.status == status));
+            }
+        }
+    }
+
+    /// Drops the series of a resource.
+    pub(super) fn forget(&self, uid: &str) {
+        if let Some(series) = self.series.lock().unwrap_or_else(PoisonError::into_inner).remove(uid) {
+            self.remove(&series);
+        }
+    }
+
+    /// Drops the series of all resources but these.
+    pub(super) fn retain(&self, is_there: impl Fn(&str) -> bool) {
+        self.series.lock().unwrap_or_else(PoisonError::into_inner).retain(|uid, series| {
+            let keep = is_there(uid);
+            if !keep {
+                self.remove(series);
+            }
+            keep
+        });
+    }
+
+    /// A series that is not there is as good as removed.
+    fn remove(&self, series: &Series) {
+        let _absent = self.info.remove_label_values(&series.info);
+        for type_ in &series.types {
+            for status in STATUSES {
+                let labels = [&series.labels.namespace, &series.labels.name, type_.as_str(), status];
+                let _absent = self.condition.remove_label_values(&labels);
+            }
+        }
+    }
+}
