@@ -109,8 +109,9 @@ async fn decide(object: &EcrRepositorySync, context: &Context) -> Result<Action,
 /// Submits a job if one is due.
 async fn start(object: &EcrRepositorySync, context: &Context, uid: &str, generation: i64) -> Result<Action, Error> {
     let current = current_status(object, context);
-    let is_new = current.observed_generation != Some(generation);
-    let is_ready = conditions::find(&current.conditions, condition::READY).is_some_and(|ready| ready.status == "True");
+    let ready = conditions::find(&current.conditions, condition::READY);
+    let is_new = ready.is_none_or(|ready| ready.observed_generation != Some(generation));
+    let is_ready = ready.is_some_and(|ready| ready.status == "True");
     let now = Instant::now();
     let due = context.memories.with(uid, generation, |memory| {
         // After a restart everything is due at once: what is in order can wait a little.

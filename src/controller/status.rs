@@ -57,7 +57,8 @@ pub(super) fn progressing(old: &Status, generation: i64, now: Timestamp) -> Stat
     for kept in [condition::REPOSITORY_READY, condition::CONFIGURATION_SYNCED, condition::IMAGE_SYNCED] {
         conditions.keep(kept);
     }
-    Status { observed_generation: Some(generation), conditions: conditions.finish(), ..old.clone() }
+    // The generation counts as observed when its first pass has ended; until then its conditions speak of it.
+    Status { conditions: conditions.finish(), ..old.clone() }
 }
 
 /// The status after a pass.
@@ -442,7 +443,7 @@ mod tests {
         let good = after(&Status::default(), &report(&[("1", TagState::Synced(digest()))]));
         let status = progressing(&good, 2, Timestamp::UNIX_EPOCH);
         expect(&status, "Unknown", "Progressing", true, false);
-        assert_eq!(status.observed_generation, Some(2));
+        assert_eq!(status.observed_generation, Some(1), "not before it is done");
         assert_eq!(status.image, good.image);
     }
 

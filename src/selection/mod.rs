@@ -1,10 +1,10 @@
 //! Which tags of an image, and which versions of a chart, are wanted. Pure: no I/O, no clock.
 //!
-//! - [`Selector`]: `latest`, `semver`, `include`, `exclude` and `sortBy`, applied to a source's tags
-//! - [`Constraint`] over [`Version`]: the dialect of Masterminds/semver v3, which Helm and Flux have
-//! - [`union`]: listed and selected tags together, within a bound
-//! - [`Pin`]: `tag@sha256:…`
-//! - [`tag_of`], [`version_of`], [`collisions`]: chart versions as tags
+//! - [`Selector`] applies `latest`, `semver`, `include`, `exclude` and `sortBy` to a source's tags
+//! - [`Constraint`] matches a [`Version`] in the dialect of Masterminds/semver v3, which Helm and Flux have
+//! - [`union`] puts listed and selected tags together, within a bound
+//! - [`Pin`] is a wanted tag, with the digest of `tag@sha256:…`
+//! - [`tag_of`], [`version_of`] and [`collisions`] know chart versions as tags
 
 mod chart;
 mod comparator;

@@ -17,6 +17,9 @@ const COMPILED: usize = 256 << 10;
 /// Fewest candidates that are kept before the older ones are thrown away.
 const ROOM: usize = 1024;
 
+/// Most candidates that room is made for at once: the longest lists of tags that are common.
+const EXPECTED: usize = 100_000;
+
 /// What "newest" means.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SortBy {
@@ -107,8 +110,8 @@ impl Selector {
     /// Tags of one version are all kept and count each: 1.2.3 stands before v1.2.3, and 1.2.0 before 1.2 (see
     /// [`Version`]). More than `latest` selects the same tags and then older ones.
     ///
-    /// Costs O(n log n) comparisons and 48 bytes a candidate, of which there are at most 2 x `latest` (but 1,024) at a
-    /// time; all that match when `latest` is 0.
+    /// Costs O(n log n) comparisons and 48 bytes a candidate. At a time there are no more of them than twice `latest`,
+    /// or 1,024; when `latest` is 0, as many as match.
     pub fn select<'a>(&self, tags: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
         let wanted = tags.filter(|tag| self.is_wanted(tag));
         let versions = |tag: &'a str| {
@@ -118,9 +121,9 @@ impl Selector {
         // A constraint drops what is no version in every order.
         let is_version = |tag: &&'a str| self.semver.is_none() || versions(tag).is_some();
         match self.sort_by {
-            SortBy::Semver => texts(newest(wanted.filter_map(versions), self.latest), Version::text),
+            SortBy::Semver => texts(&newest(wanted.filter_map(versions), self.latest), Version::text),
             SortBy::Numeric => {
-                texts(newest(wanted.filter(is_version).filter_map(Number::parse), self.latest), Number::text)
+                texts(&newest(wanted.filter(is_version).filter_map(Number::parse), self.latest), Number::text)
             }
             SortBy::Alphabetical => newest(wanted.filter(is_version), self.latest),
         }
@@ -176,7 +179,9 @@ fn newest<K: Ord>(keys: impl Iterator<Item = K>, latest: usize) -> Vec<K> {
     };
     // Half of the room is free again after settling, so that n keys cost O(n log room).
     let room = if latest == 0 { usize::MAX } else { latest.saturating_mul(2).max(ROOM) };
-    let mut kept = Vec::new();
+    // Growing by doubling would hold up to three times as much.
+    let expected = keys.size_hint().1.unwrap_or(0);
+    let mut kept = Vec::with_capacity(expected.min(EXPECTED).min(room));
     for key in keys {
         if kept.len() == room {
             settle(&mut kept);
@@ -188,7 +193,7 @@ fn newest<K: Ord>(keys: impl Iterator<Item = K>, latest: usize) -> Vec<K> {
 }
 
 /// In a list of its own: collecting in place would keep the room of the keys.
-fn texts<'a, K>(keys: Vec<K>, text: impl Fn(&K) -> &'a str) -> Vec<&'a str> {
+fn texts<'a, K>(keys: &[K], text: impl Fn(&K) -> &'a str) -> Vec<&'a str> {
     let mut texts = Vec::with_capacity(keys.len());
     texts.extend(keys.iter().map(text));
     texts

@@ -3,6 +3,7 @@
 
 #![allow(unreachable_pub, reason = "a test binary has no outside")]
 
+mod behaviour;
 mod command_line;
 mod controller;
 mod copy;

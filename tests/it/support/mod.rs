@@ -1,6 +1,8 @@
 //! What every test stands on: a namespace of the shared cluster, an ECR stand-in and a proxy before a shared source of
 //! its own, and the operator as a process with just the rights of `deploy/rbac.yaml`.
 
+pub mod checker;
+mod kstatus;
 mod operator;
 mod sources;
 
@@ -19,6 +21,7 @@ use testbed::ecr::{self, RepositoryView, StandIn};
 use testbed::proxy::Proxy;
 use tokio::sync::OnceCell;
 
+pub use kstatus::{Kstatus, kstatus};
 pub use operator::Operator;
 pub use sources::Sources;
 
@@ -119,7 +122,10 @@ impl Rig {
     /// Waits until `wanted` holds of a resource.
     pub async fn wait(&self, name: &str, what: &str, wanted: impl Fn(&EcrRepositorySync) -> bool) -> EcrRepositorySync {
         let resources = self.resources();
-        let condition = |object: Option<&EcrRepositorySync>| object.is_some_and(&wanted);
+        // Every status that any test sees must make sense to other tools.
+        let condition = |object: Option<&EcrRepositorySync>| {
+            object.inspect(|object| checker::check(object)).is_some_and(&wanted)
+        };
         let waiting = await_condition(resources.clone(), name, condition);
         match tokio::time::timeout(DEADLINE, waiting).await {
             Ok(object) => object.expect("the watch works").expect("the resource is there"),

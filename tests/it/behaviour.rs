@@ -1,0 +1,249 @@
+//! What Kubernetes users expect of a resource: demand, dry run, Secrets, status that only changes when something does.
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::Api;
+use kube::api::{Patch, PatchParams, PostParams};
+use serde_json::{Value, json};
+use testbed::traffic::{Fault, Match, Then};
+use testbed::upstream::User;
+
+use crate::support::{Kstatus, Rig, condition, eventually, kstatus};
+
+async fn annotate(rig: &Rig, name: &str, key: &str, value: &str) {
+    let patch = Patch::Merge(json!({"metadata": {"annotations": {key: value}}}));
+    rig.resources().patch(name, &PatchParams::default(), &patch).await.expect("annotated");
+}
+
+#[tokio::test]
+async fn an_annotation_asks_for_a_sync_now() {
+    let rig = Rig::new("requested").await;
+    let _operator = rig.operator().await;
+    rig.apply("app", json!({"image": rig.image("library/demo", &["1.26"])})).await;
+    rig.wait_synced("app").await;
+    for (key, value) in [
+        ("ecr-sync.io/requestedAt", "2026-01-01T00:00:00Z"),
+        ("reconcile.fluxcd.io/requestedAt", "2025-01-01T00:00:00Z"),
+        ("ecr-sync.io/requestedAt", "again"),
+    ] {
+        let mark = rig.source.mark();
+        annotate(&rig, "app", key, value).await;
+        let answered = |object: &ecr_sync::api::v1alpha1::EcrRepositorySync| {
+            object.status.as_ref().and_then(|status| status.last_handled_reconcile_at.as_deref()) == Some(value)
+        };
+        rig.wait("app", "answered", answered).await;
+        assert_eq!(rig.source.log_since(mark).len(), 1, "the source was asked for the tag once");
+    }
+    // Another annotation is none of our business.
+    let mark = rig.source.mark();
+    annotate(&rig, "app", "example.com/note", "x").await;
+    rig.apply("other", json!({})).await;
+    rig.wait_synced("other").await;
+    assert!(rig.source.log_since(mark).is_empty());
+}
+
+#[tokio::test]
+async fn a_request_during_a_pass_gets_a_pass_of_its_own() {
+    let rig = Rig::new("requested-twice").await;
+    let _operator = rig.operator().await;
+    rig.source.faults().add(Fault::new(Match::operation("GetBlob"), Then::Slow(20_000)));
+    rig.apply("app", json!({"image": rig.image("library/demo", &["1.26"])})).await;
+    eventually("copying", async || rig.source.count(|request| request.operation == "GetBlob") > 0).await;
+    annotate(&rig, "app", "ecr-sync.io/requestedAt", "during").await;
+    rig.source.faults().clear();
+    let answered = |object: &ecr_sync::api::v1alpha1::EcrRepositorySync| {
+        object.status.as_ref().and_then(|status| status.last_handled_reconcile_at.as_deref()) == Some("during")
+    };
+    rig.wait("app", "answered", answered).await;
+    rig.wait_synced("app").await;
+}
+
+#[tokio::test]
+async fn a_dry_run_shows_the_plan_and_writes_nothing() {
+    let rig = Rig::new("dry-run").await;
+    let _operator = rig.operator().await;
+    let spec = |dry_run: bool| {
+        json!({"image": rig.image("library/demo", &["1.26", "1.27"]), "resourceTags": {"team": "a"}, "dryRun": dry_run})
+    };
+    rig.apply("app", spec(true)).await;
+    let object = rig.wait_ready("app", "Unknown", "DryRun").await;
+    let status = object.status.clone().expect("a status");
+    assert_eq!(status.plan.len(), 3, "{:?}", status.plan);
+    assert_eq!(status.plan[0], "create repository app");
+    assert!(status.plan[1].starts_with("copy ") && status.plan[1].contains(" to tag 1.26"), "{}", status.plan[1]);
+    assert!(status.history.is_empty());
+    assert_eq!(kstatus(&object), Kstatus::InProgress);
+    assert_eq!(rig.ecr.count(|request| request.is_write()), 0, "no write of any kind");
+    let events = rig.events().await;
+    assert_eq!(events.len(), 1, "{events:?}");
+    assert_eq!(events[0].1, "DryRun");
+
+    rig.apply("app", spec(false)).await;
+    let object = rig.wait_synced("app").await;
+    assert!(object.status.expect("a status").plan.is_empty());
+    assert_eq!(rig.repository("app").tags.len(), 2);
+}
+
+#[tokio::test]
+async fn the_operator_can_be_told_to_write_nothing_at_all() {
+    let rig = Rig::new("dry-run-operator").await;
+    let _operator = rig.operator_with(&["--dry-run"], &[]).await;
+    rig.apply("app", json!({"image": rig.image("library/demo", &["1.26"])})).await;
+    rig.wait_ready("app", "Unknown", "DryRun").await;
+    assert_eq!(rig.ecr.count(|request| request.is_write()), 0);
+}
+
+fn login(host: &str, password: &str) -> Secret {
+    let config = json!({"auths": {host: {"username": User::Reader.name(), "password": password}}}).to_string();
+    Secret {
+        metadata: kube::api::ObjectMeta { name: Some("login".to_owned()), ..Default::default() },
+        type_: Some("kubernetes.io/dockerconfigjson".to_owned()),
+        string_data: Some([(".dockerconfigjson".to_owned(), config)].into()),
+        ..Default::default()
+    }
+}
+
+fn private(host: &str) -> Value {
+    json!({"image": {"pullUrl": format!("{host}/library/demo"), "tags": ["1.26"], "insecure": true,
+                     "secretRef": {"name": "login"}}})
+}
+
+#[tokio::test]
+async fn a_corrected_secret_is_used_at_once() {
+    let rig = Rig::new("secret-corrected").await;
+    let _operator = rig.operator().await;
+    let host = rig.sources.basic.host();
+    let secrets: Api<Secret> = Api::namespaced(rig.client.clone(), &rig.namespace);
+    secrets.create(&PostParams::default(), &login(host, "wrong")).await.expect("a Secret");
+    rig.apply("app", private(host)).await;
+    // The next try of its own would come after two minutes, later than any test waits.
+    rig.wait_ready("app", "False", "AuthenticationFailed").await;
+    let right = Patch::Merge(login(host, User::Reader.password()));
+    secrets.patch("login", &PatchParams::default(), &right).await.expect("corrected");
+    rig.wait_synced("app").await;
+}
+
+#[tokio::test]
+async fn the_operator_runs_without_watching_secrets() {
+    let rig = Rig::new("secret-unwatched").await;
+    let operator = rig.operator_with(&["--watch-secrets=false"], &[]).await;
+    let host = rig.sources.basic.host();
+    let secrets: Api<Secret> = Api::namespaced(rig.client.clone(), &rig.namespace);
+    secrets.create(&PostParams::default(), &login(host, User::Reader.password())).await.expect("a Secret");
+    rig.apply("app", private(host)).await;
+    rig.wait_synced("app").await;
+    assert!(!operator.log().contains("cannot watch Secrets"));
+}
+
+#[tokio::test]
+async fn a_registry_config_serves_resources_without_a_secret() {
+    let rig = Rig::new("registry-config").await;
+    let host = rig.sources.token.host();
+    let config = json!({"auths": {host: {"username": User::Reader.name(), "password": User::Reader.password()}}});
+    let path = rig.folder().join("config.json");
+    std::fs::write(&path, config.to_string()).expect("a file");
+    let _operator = rig.operator_with(&["--registry-config", &path.to_string_lossy()], &[]).await;
+    let mut spec = private(host);
+    spec["image"].as_object_mut().expect("an object").remove("secretRef");
+    rig.apply("app", spec).await;
+    rig.wait_synced("app").await;
+}
+
+#[tokio::test]
+async fn a_certificate_secret_without_a_certificate_is_named() {
+    let rig = Rig::new("bad-certificate").await;
+    let _operator = rig.operator().await;
+    let secrets: Api<Secret> = Api::namespaced(rig.client.clone(), &rig.namespace);
+    let mut secret = login("unused", "unused");
+    secret.metadata.name = Some("ca".to_owned());
+    secret.type_ = None;
+    secrets.create(&PostParams::default(), &secret).await.expect("a Secret");
+    let mut image = rig.image("library/demo", &["1.26"]);
+    image["certSecretRef"] = json!({"name": "ca"});
+    rig.apply("app", json!({"image": image})).await;
+    let object = rig.wait_ready("app", "False", "SecretNotFound").await;
+    let (_, _, message) = condition(&object, "ImageSynced").expect("set");
+    assert!(message.contains("bad-certificate/ca (image.certSecretRef)") && message.contains("ca.crt"), "{message}");
+}
+
+#[tokio::test]
+async fn only_labelled_resources_are_served_if_so_told() {
+    let rig = Rig::new("labelled").await;
+    let _operator = rig.operator_with(&["--watch-label-selector", "team=a"], &[]).await;
+    rig.apply("other", json!({})).await;
+    rig.apply("mine", json!({})).await;
+    let patch = Patch::Merge(json!({"metadata": {"labels": {"team": "a"}}}));
+    rig.resources().patch("mine", &PatchParams::default(), &patch).await.expect("labelled");
+    rig.wait_synced("mine").await;
+    let other = rig.resources().get("other").await.expect("it is there");
+    assert_eq!(condition(&other, "Ready"), None);
+}
+
+#[tokio::test]
+async fn a_source_that_goes_down_does_not_take_ready() {
+    let rig = Rig::new("source-down").await;
+    let _operator = rig.operator().await;
+    rig.apply("app", json!({"image": rig.image("library/demo", &["1.26"])})).await;
+    let before = rig.wait_synced("app").await;
+    rig.source.faults().add(Fault::new(Match::any(), Then::Reset));
+    annotate(&rig, "app", "ecr-sync.io/requestedAt", "now").await;
+    let down = rig
+        .wait("app", "ImageSynced=Unknown", |object| condition(object, "ImageSynced").is_some_and(|c| c.0 == "Unknown"))
+        .await;
+    assert_eq!(condition(&down, "Ready"), condition(&before, "Ready"));
+    assert_eq!(condition(&down, "Reconciling"), None);
+    assert_eq!(kstatus(&down), Kstatus::Current);
+    rig.source.faults().clear();
+    annotate(&rig, "app", "ecr-sync.io/requestedAt", "later").await;
+    rig.wait("app", "ImageSynced=True", |object| condition(object, "ImageSynced").is_some_and(|c| c.0 == "True")).await;
+}
+
+#[tokio::test]
+async fn a_pass_without_progress_is_given_up() {
+    let rig = Rig::new("timeout").await;
+    let _operator = rig.operator().await;
+    rig.source.faults().add(Fault::new(Match::operation("HeadManifest"), Then::Stall));
+    rig.apply("app", json!({"image": rig.image("library/demo", &["1.26"]), "timeout": "1m"})).await;
+    let object = rig.wait_ready("app", "False", "Timeout").await;
+    let (_, _, message) = condition(&object, "Ready").expect("set");
+    assert!(message.contains("no progress for 60s (spec.timeout)"), "{message}");
+    assert!(condition(&object, "Reconciling").is_some(), "it will be tried again");
+}
+
+#[tokio::test]
+async fn series_come_and_go_with_the_resource() {
+    let rig = Rig::new("series").await;
+    let operator = rig.operator().await;
+    rig.apply("app", json!({"repositoryName": "team/app"})).await;
+    rig.wait_synced("app").await;
+    let (_, page) = operator.get("/metrics").await.expect("metrics");
+    for line in [
+        "ecrsync_resource_info{name=\"app\",namespace=\"series\",ready=\"True\",reason=\"Succeeded\",repository=\"team/app\",suspended=\"false\"} 1",
+        "ecrsync_resource_condition{name=\"app\",namespace=\"series\",status=\"True\",type=\"Ready\"} 1",
+        "ecrsync_resource_condition{name=\"app\",namespace=\"series\",status=\"False\",type=\"Ready\"} 0",
+    ] {
+        assert!(page.contains(line), "{line} is not in\n{page}");
+    }
+    rig.resources().delete("app", &Default::default()).await.expect("deleted");
+    eventually("gone from the page", async || {
+        operator.get("/metrics").await.is_some_and(|(_, page)| !page.contains("namespace=\"series\""))
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn history_tells_what_was_changed() {
+    let rig = Rig::new("history").await;
+    let _operator = rig.operator().await;
+    rig.apply("app", json!({"image": rig.image("library/demo", &["1.26"])})).await;
+    let first = rig.wait_synced("app").await.status.expect("a status");
+    rig.apply("app", json!({"image": rig.image("library/demo", &["1.26", "1.27"])})).await;
+    let second = rig.wait_synced("app").await.status.expect("a status");
+    assert_eq!(second.history.len(), 2);
+    assert!(second.history[0].changes.starts_with("copied tag 1.27"), "{:?}", second.history);
+    assert_eq!((second.history[0].generation, second.history[1].generation), (2, 1));
+    let revision = |status: &ecr_sync::api::v1alpha1::EcrRepositorySyncStatus| {
+        status.image.clone().expect("an image").revision
+    };
+    assert_ne!(revision(&first), revision(&second));
+    assert_eq!(revision(&first).len(), 16);
+}
