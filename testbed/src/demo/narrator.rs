@@ -1,13 +1,14 @@
 //! What the demo says, each line with the seconds since the start.
 
 use std::fmt::Display;
-use std::io::{IsTerminal, Write};
+use std::io::{IsTerminal, Stdout, Write, stdout};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
 /// Speaks on standard output. Whoever stops listening stops nothing.
 #[derive(Debug)]
 pub(super) struct Narrator {
+    out: Stdout,
     start: Instant,
     steps: AtomicU32,
     colour: bool,
@@ -15,8 +16,9 @@ pub(super) struct Narrator {
 
 impl Narrator {
     pub(super) fn new() -> Self {
-        let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        Self { start: Instant::now(), steps: AtomicU32::new(0), colour }
+        let out = stdout();
+        let colour = out.is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        Self { out, start: Instant::now(), steps: AtomicU32::new(0), colour }
     }
 
     /// The next numbered step: what is about to be done.
@@ -51,7 +53,7 @@ impl Narrator {
     /// A line without the time.
     pub(super) fn plain(&self, line: &str) {
         // A closed pipe (`make demo | head`) must not end the demo before it has cleaned up.
-        let _ = writeln!(std::io::stdout(), "{line}");
+        let _ = writeln!(self.out.lock(), "{line}");
     }
 
     fn line(&self, text: &str) {

@@ -1,0 +1,64 @@
+# Everything that is done here, by name. `make` alone lists it.
+
+CARGO ?= cargo
+BIN := $(or $(CARGO_TARGET_DIR),target)/debug
+CRD := crds/ecrrepositorysyncs.ecr-sync.io.yaml
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+# $(call need,program,what to install)
+need = @command -v $(1) >/dev/null || { echo "make: $(1) is not in PATH: install $(2)" >&2; exit 1; }
+
+.PHONY: help
+help: ## List what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: need-rust
+need-rust:
+	$(call need,$(CARGO),Rust from https://rustup.rs)
+	$(call need,cc,a C compiler (on Debian and Ubuntu: apt-get install gcc libc6-dev))
+
+.PHONY: need-lint
+need-lint: need-rust
+	@$(CARGO) fmt --version >/dev/null && $(CARGO) clippy --version >/dev/null || \
+		{ echo "make: cargo fmt and cargo clippy are needed: rustup component add rustfmt clippy" >&2; exit 1; }
+
+.PHONY: need-tools
+need-tools:
+	$(call need,go,Go from https://go.dev/dl)
+	$(call need,python3,Python 3 (on Debian and Ubuntu: apt-get install python3 python3-venv))
+
+.PHONY: tools
+tools: need-tools ## Build the external programs of tests and demo: a real API server, etcd, crane ... (once)
+	@tools/build
+
+.PHONY: build
+build: need-rust ## Build the operator and the testbed
+	$(CARGO) build --workspace --locked
+
+.PHONY: demo
+demo: tools build ## Show the operator at work on this machine, without AWS or a cluster; DEMO=once ends by itself
+	@$(BIN)/ecr-testbed demo $(if $(filter once,$(DEMO)),--once)
+
+.PHONY: test
+test: need-rust tools ## Run all tests, with a real API server and real registries
+	$(CARGO) test --workspace --locked
+
+.PHONY: lint
+lint: need-lint build ## Check formatting, lints, and that crds/ is up to date
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	@$(BIN)/ecr-sync crd | diff -u $(CRD) - || \
+		{ echo "make lint: $(CRD) is not what the code says: run make crds and commit the result" >&2; exit 1; }
+
+.PHONY: crds
+crds: build ## Write the CustomResourceDefinition to crds/
+	@mkdir -p crds
+	$(BIN)/ecr-sync crd >$(CRD).new
+	@mv $(CRD).new $(CRD)
+
+.PHONY: clean
+clean: ## Remove what was built here; the external programs stay in their cache
+	rm -rf $(or $(CARGO_TARGET_DIR),target)
