@@ -13,6 +13,7 @@
 //! Modules; each depends only on those above it:
 //!
 //! - [`class`]: what kind of failure an error is
+//! - [`meter`]: what the lower layers tell of their work
 //! - [`api`]: the resource `EcrRepositorySync`
 //! - [`registry`]: OCI distribution client; knows nothing of ECR or Kubernetes
 //! - [`ecr`]: the control plane of ECR
@@ -33,6 +34,7 @@ pub mod controller;
 pub mod credentials;
 pub mod ecr;
 pub mod inventory;
+pub mod meter;
 pub mod operator;
 pub mod registry;
 pub mod sync;

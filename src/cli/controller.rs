@@ -58,6 +58,20 @@ pub(super) struct Arguments {
     #[arg(long, default_value = "10m", value_name = "DURATION", value_parser = duration)]
     startup_spread: Duration,
 
+    /// Work only while holding a Lease, so that several replicas can run
+    #[arg(long, env = "LEADER_ELECTION", value_name = "BOOL", default_value = "true", num_args = 0..=1, default_missing_value = "true", action = clap::ArgAction::Set, value_parser = clap::builder::BoolishValueParser::new())]
+    leader_election: bool,
+
+    /// Namespace of the Lease
+    ///
+    /// Default: POD_NAMESPACE, else the namespace of the kubeconfig's context or of the pod.
+    #[arg(long, env = "LEADER_ELECTION_NAMESPACE", value_name = "NAMESPACE")]
+    leader_election_namespace: Option<String>,
+
+    /// /healthz fails when work is due and nothing was finished for so long
+    #[arg(long, default_value = "15m", value_name = "DURATION", value_parser = duration)]
+    watchdog: Duration,
+
     /// Address of /metrics, /healthz and /readyz
     #[arg(long, default_value = "0.0.0.0:8080", value_name = "ADDRESS")]
     listen: SocketAddr,
@@ -81,6 +95,9 @@ pub(super) async fn run(arguments: Arguments) -> ExitCode {
         max_jobs,
         concurrency,
         startup_spread,
+        leader_election,
+        leader_election_namespace,
+        watchdog,
         listen,
         aws,
     } = arguments;
@@ -98,6 +115,8 @@ pub(super) async fn run(arguments: Arguments) -> ExitCode {
         max_jobs: max_jobs.into(),
         concurrency,
         startup_spread,
+        leader_election: leader_election.then_some(operator::LeaderElection { namespace: leader_election_namespace }),
+        watchdog,
         listen,
         aws: aws.into(),
     };

@@ -12,6 +12,7 @@ use crate::api::v1alpha1::validation;
 use crate::credentials::DockerConfig;
 use crate::ecr;
 use crate::inventory::{self, Entry};
+use crate::meter::Silent;
 use crate::registry::{Transport, TransportOptions};
 use crate::sync::{Access, Claimant, Engine, Failure, Job, Mode, Progress, Report};
 
@@ -69,7 +70,8 @@ pub(super) async fn run(arguments: Arguments) -> ExitCode {
         Ok(transport) => transport,
         Err(error) => return super::fail(&super::with_causes(&error)),
     };
-    let engine = Engine::new(ecr::Session::load(aws.into(), transport.clone()).await, transport, None);
+    let session = ecr::Session::load(aws.into(), transport.clone(), Arc::new(Silent)).await;
+    let engine = Engine::new(session, transport, None);
     let mode = if dry_run { Mode::DryRun } else { Mode::Apply };
     let stop = CancellationToken::new();
     let stopping = tokio::spawn(stop_on_interrupt(stop.clone()));

@@ -21,6 +21,7 @@ use tracing::Instrument;
 use crate::api::v1alpha1::EcrRepositorySync;
 use crate::class::Class;
 use crate::sync::{Failure, Report};
+use crate::telemetry::Ticket;
 
 /// Jobs that are told to stop do so at their next await; this is for one that hangs in something else.
 const LONGEST_END: Duration = Duration::from_secs(5);
@@ -96,6 +97,7 @@ impl Jobs {
         object: ObjectRef<EcrRepositorySync>,
         uid: &str,
         generation: i64,
+        ticket: Ticket,
         work: impl FnOnce(CancellationToken) -> F + Send + 'static,
     ) where
         F: Future<Output = Report> + Send,
@@ -110,7 +112,7 @@ impl Jobs {
                 let report = tokio::select! {
                     biased;
                     () = stop.cancelled() => Report::failed(Failure::cancelled()),
-                    report = pool.run(work, stop.clone()) => report,
+                    report = pool.run(ticket, work, stop.clone()) => report,
                 };
                 let mut entries = pool.lock();
                 // A cancelled job has no entry any more, or its successor has taken it.
@@ -125,12 +127,13 @@ impl Jobs {
         );
     }
 
-    async fn run<F>(&self, work: impl FnOnce(CancellationToken) -> F, stop: CancellationToken) -> Report
+    async fn run<F>(&self, ticket: Ticket, work: impl FnOnce(CancellationToken) -> F, stop: CancellationToken) -> Report
     where
         F: Future<Output = Report> + Send,
     {
         // The semaphore serves in order of arrival and is never closed.
         let _slot = self.slots.acquire().await;
+        ticket.start();
         match AssertUnwindSafe(async { work(stop).await }).catch_unwind().await {
             Ok(report) => report,
             Err(panic) => {
@@ -203,6 +206,10 @@ mod tests {
         (Jobs::new(slots, CancellationToken::new(), sender), receiver)
     }
 
+    fn ticket() -> Ticket {
+        crate::telemetry::Metrics::new().expect("distinct names").queue.add(false)
+    }
+
     fn object(name: &str) -> ObjectRef<EcrRepositorySync> {
         ObjectRef::new(name).within("ns")
     }
@@ -210,8 +217,8 @@ mod tests {
     #[tokio::test]
     async fn a_panic_fails_that_job_only() {
         let (jobs, mut finished) = pool(1);
-        jobs.submit(object("bad"), "bad", 1, |_| async { panic!("on purpose") });
-        jobs.submit(object("good"), "good", 1, |_| async { Report::default() });
+        jobs.submit(object("bad"), "bad", 1, ticket(), |_| async { panic!("on purpose") });
+        jobs.submit(object("good"), "good", 1, ticket(), |_| async { Report::default() });
         assert_eq!(finished.next().await, Some(object("bad")));
         assert_eq!(finished.next().await, Some(object("good")));
         let Job::Finished(report) = jobs.poll("bad", 1) else { panic!("not finished") };
@@ -224,14 +231,14 @@ mod tests {
     async fn a_new_generation_cancels_the_running_job() {
         let (jobs, mut finished) = pool(1);
         let (started, is_running) = tokio::sync::oneshot::channel();
-        jobs.submit(object("a"), "a", 1, |_| async move {
+        jobs.submit(object("a"), "a", 1, ticket(), |_| async move {
             started.send(()).expect("the test waits");
             std::future::pending().await
         });
         is_running.await.expect("started");
         assert!(matches!(jobs.poll("a", 1), Job::Running));
         assert!(matches!(jobs.poll("a", 2), Job::None));
-        jobs.submit(object("a"), "a", 2, |_| async { Report::default() });
+        jobs.submit(object("a"), "a", 2, ticket(), |_| async { Report::default() });
         assert_eq!(finished.next().await, Some(object("a")));
         assert!(matches!(jobs.poll("a", 2), Job::Finished(_)), "the slot of the cancelled job is free again");
     }
@@ -239,8 +246,8 @@ mod tests {
     #[tokio::test]
     async fn finish_ends_all_jobs() {
         let (jobs, _finished) = pool(1);
-        jobs.submit(object("a"), "a", 1, |_| std::future::pending());
-        jobs.submit(object("b"), "b", 1, |_| std::future::pending());
+        jobs.submit(object("a"), "a", 1, ticket(), |_| std::future::pending());
+        jobs.submit(object("b"), "b", 1, ticket(), |_| std::future::pending());
         jobs.finish().await;
         assert_eq!(jobs.tracker.len(), 0);
     }

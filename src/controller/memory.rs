@@ -75,6 +75,8 @@ pub(super) struct Memory {
     pub(super) answering: Option<String>,
     /// Something that the running pass may not have seen: another one is due when it ends.
     again: bool,
+    /// A pass was submitted and has not ended.
+    running: bool,
     /// Events since the start of the window.
     events: (Option<Instant>, u32),
     /// The status that was written last, and the resource version of the object it was based on: the reflector may
@@ -111,6 +113,14 @@ impl Memories {
             memory.failures = 0;
             memory.again = true;
         }
+    }
+
+    /// Since when the pass is due that has waited longest.
+    pub(super) fn oldest_due(&self) -> Option<Instant> {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        let due = all.values().filter(|memory| !memory.running && memory.suspended != Some(true));
+        due.filter_map(|memory| memory.due).filter(|due| *due <= now).min()
     }
 
     /// Whether one more event of this object may be written now.
@@ -151,10 +161,12 @@ impl Memory {
     /// Notes the start of a pass: it sees everything up to now.
     pub(super) fn started(&mut self) {
         self.again = false;
+        self.running = true;
     }
 
     /// Notes the end of a pass and returns the wait until the next.
     pub(super) fn finished(&mut self, report: &Report, interval: Duration) -> Duration {
+        self.running = false;
         let wait = if report.is_success() {
             self.failures = 0;
             interval

@@ -96,6 +96,7 @@ pub async fn run(client: Client, engine: Arc<Engine>, metrics: Metrics, options:
         .reflect(writer)
         .applied_objects()
         .predicate_filter(predicates::generation.combine(requests), PredicateConfig::default());
+    let watching_due = tokio::spawn(watch_due(context.clone()));
     let watching_secrets = secrets.map(|secrets| tokio::spawn(watch_secrets(secrets, context.clone(), stop.clone())));
 
     Controller::for_stream(triggers, store)
@@ -114,8 +115,20 @@ pub async fn run(client: Client, engine: Arc<Engine>, metrics: Metrics, options:
         })
         .await;
     context.jobs.finish().await;
+    watching_due.abort();
     if let Some(watching) = watching_secrets {
         watching.abort();
+    }
+}
+
+/// Notes since when work is due, for the gauge and for /healthz.
+async fn watch_due(context: Arc<Context>) {
+    /// Fine enough for alerts, which go by minutes.
+    const LOOK_EVERY: Duration = Duration::from_secs(5);
+    loop {
+        let waiting = [context.memories.oldest_due(), context.metrics.queue.oldest_waiting()];
+        context.metrics.liveness.due_since(waiting.into_iter().flatten().min());
+        tokio::time::sleep(LOOK_EVERY).await;
     }
 }
 

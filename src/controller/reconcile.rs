@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use super::context::{ApiError, Context, in_time};
 use super::events::{self, Note};
 use super::jobs::{Job as Work, panic_text};
-use super::memory::{Memory, Requests, place_in};
+use super::memory::{Requests, place_in};
 use super::reason::Reason;
 use super::secrets::Reader;
 use super::status::Pass;
@@ -25,7 +25,7 @@ use crate::api::v1alpha1::{EcrRepositorySync, EcrRepositorySyncStatus as Status,
 use crate::class::Class;
 use crate::ecr::Owner;
 use crate::sync::{Claimant, Failure, Job, Mode, Progress, Report};
-use crate::telemetry::Labels;
+use crate::telemetry::{Labels, Ticket};
 
 /// Field manager of what we write.
 const MANAGER: &str = "ecr-sync";
@@ -125,8 +125,12 @@ async fn start(object: &EcrRepositorySync, context: &Context, uid: &str, generat
         let progressing = status::progressing(&current, generation, Timestamp::now());
         patch_status(object, context, &current, progressing).await?;
     }
-    context.memories.with(uid, generation, Memory::started);
-    submit(object, context, uid, generation);
+    let is_retry = context.memories.with(uid, generation, |memory| {
+        memory.started();
+        memory.failures > 0
+    });
+    let ticket = context.metrics.queue.add(is_retry);
+    submit(object, context, uid, generation, ticket);
     Ok(Action::await_change())
 }
 
@@ -135,7 +139,7 @@ fn spread(object: &EcrRepositorySync, context: &Context) -> Duration {
     interval.min(context.options.startup_spread)
 }
 
-fn submit(object: &EcrRepositorySync, context: &Context, uid: &str, generation: i64) {
+fn submit(object: &EcrRepositorySync, context: &Context, uid: &str, generation: i64, ticket: Ticket) {
     let engine = context.engine.clone();
     let owner = Owner {
         cluster: context.options.cluster_id.clone(),
@@ -147,8 +151,7 @@ fn submit(object: &EcrRepositorySync, context: &Context, uid: &str, generation: 
     let mode = if dry_run { Mode::DryRun } else { Mode::Apply };
     let pruned = object.clone();
     let metrics = context.metrics.clone();
-    context.jobs.submit(ObjectRef::from_obj(object), uid, generation, move |stop| async move {
-        let _running = metrics.job_started();
+    context.jobs.submit(ObjectRef::from_obj(object), uid, generation, ticket, move |stop| async move {
         let job = Job {
             name: pruned.name_any(),
             spec: pruned.spec.clone(),
@@ -206,6 +209,9 @@ async fn write(object: &EcrRepositorySync, context: &Context, report: &Report) -
     let new = status::finished(&old, &pass, report, Timestamp::now());
     log(object, report);
     show(object, context, &new.conditions);
+    if status::was_ready(&old, generation) && !report.dry_run {
+        context.metrics.drift_corrected(&report.fields);
+    }
     let notes = events::transitions(&old, &new, report);
     patch_status(object, context, &old, new).await?;
     events::publish(context, object, notes).await;

@@ -118,7 +118,8 @@ const fn is_passing(class: Class) -> bool {
     matches!(class, Class::RegistryUnavailable | Class::RateLimited | Class::Timeout | Class::Cancelled)
 }
 
-fn was_ready(old: &Status, generation: i64) -> bool {
+/// Whether everything was in order for this generation.
+pub(super) fn was_ready(old: &Status, generation: i64) -> bool {
     find(&old.conditions, condition::READY)
         .is_some_and(|ready| ready.status == "True" && ready.observed_generation == Some(generation))
 }

@@ -1,13 +1,18 @@
 //! Token buckets at ECR's published quotas, one set per (account, region) for the whole process.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::meter::Meter;
+
 /// Waits so that no more than `rate` passes happen per second, after a burst of as many.
 #[derive(Debug)]
 pub struct Limiter {
+    /// ECR's name for what is limited.
+    action: &'static str,
+    meter: Arc<dyn Meter>,
     /// Time that one pass costs.
     cost: Duration,
     /// How far the schedule may lie behind now: a second's worth of passes.
@@ -17,12 +22,12 @@ pub struct Limiter {
 }
 
 impl Limiter {
-    /// `rate` passes per second.
+    /// `rate` passes per second of this action.
     #[must_use]
-    pub fn per_second(rate: u32) -> Self {
+    pub fn per_second(action: &'static str, rate: u32, meter: Arc<dyn Meter>) -> Self {
         let rate = rate.max(1);
         let burst = Duration::from_secs(1);
-        Self { cost: burst / rate, burst, schedule: Mutex::new(Instant::now()) }
+        Self { action, meter, cost: burst / rate, burst, schedule: Mutex::new(Instant::now()) }
     }
 
     /// Returns when the caller may go on. Callers pass in the order in which they asked.
@@ -35,7 +40,11 @@ impl Limiter {
             *schedule = at + self.cost;
             at
         };
-        tokio::time::sleep_until(at).await;
+        let wait = at.saturating_duration_since(Instant::now());
+        if !wait.is_zero() {
+            self.meter.throttled(self.action, wait);
+            tokio::time::sleep_until(at).await;
+        }
     }
 }
 
@@ -51,8 +60,11 @@ pub struct Limits {
 impl Limits {
     /// ECR's defaults, with `put_image_rate` where the account's quota was raised.
     #[must_use]
-    pub fn new(put_image_rate: u32) -> Self {
-        Self { put_image: Limiter::per_second(put_image_rate), layer_upload: Limiter::per_second(100) }
+    pub fn new(put_image_rate: u32, meter: &Arc<dyn Meter>) -> Self {
+        Self {
+            put_image: Limiter::per_second("PutImage", put_image_rate, meter.clone()),
+            layer_upload: Limiter::per_second("InitiateLayerUpload", 100, meter.clone()),
+        }
     }
 }
 
@@ -62,7 +74,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_burst_passes_at_once_and_then_the_rate_holds() {
-        let limiter = Limiter::per_second(10);
+        let limiter = Limiter::per_second("PutImage", 10, Arc::new(crate::meter::Silent));
         tokio::time::advance(Duration::from_secs(60)).await;
         let start = Instant::now();
         for _ in 0..10 {

@@ -3,6 +3,7 @@
 //! Nothing here looks like a pull: the inventory comes from DescribeImages and ListImages, since BatchGetImage and
 //! manifest GETs move `lastRecordedPullTime` and so defeat lifecycle rules (aws/containers-roadmap#2390).
 
+mod counting;
 mod error;
 mod images;
 mod limits;

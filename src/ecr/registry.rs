@@ -10,6 +10,7 @@ use super::error::Error;
 use super::limits::Limits;
 use super::repository::Repository;
 use super::token::Token;
+use crate::meter::Meter;
 use crate::registry::{self, Endpoint, Transport};
 
 /// Calls to ECR in one account and region. Shared by all resources that live there.
@@ -21,6 +22,8 @@ pub struct Registry {
     pub region: String,
     /// What ECR lets this account and region do per second.
     pub limits: Limits,
+    /// Who is told of the work.
+    pub meter: Arc<dyn Meter>,
     pub(super) client: aws_sdk_ecr::Client,
     transport: Transport,
     token: Arc<Token>,
@@ -57,9 +60,11 @@ impl Registry {
         client: aws_sdk_ecr::Client,
         transport: Transport,
         put_image_rate: u32,
+        meter: Arc<dyn Meter>,
     ) -> Self {
-        let token = Arc::new(Token::new(client.clone(), account.clone(), region.clone()));
-        Self { account, region, limits: Limits::new(put_image_rate), client, transport, token }
+        let token = Arc::new(Token::new(client.clone(), account.clone(), region.clone(), meter.clone()));
+        let limits = Limits::new(put_image_rate, &meter);
+        Self { account, region, limits, meter, client, transport, token }
     }
 
     /// A client for the data plane (`/v2/`) of the registry that `repository` lives in.

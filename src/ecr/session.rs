@@ -9,8 +9,10 @@ use aws_sdk_ecr::config::retry::{RetryConfig, RetryPartition};
 use aws_sdk_ecr::config::timeout::TimeoutConfig;
 use tokio::sync::OnceCell;
 
+use super::counting::Counting;
 use super::error::Error;
 use super::registry::Registry;
+use crate::meter::Meter;
 use crate::registry::Transport;
 
 /// What the operator or the command line was told about AWS.
@@ -39,13 +41,14 @@ pub struct Session {
     sdk: SdkConfig,
     options: Options,
     transport: Transport,
+    meter: Arc<dyn Meter>,
     own_account: OnceCell<String>,
     registries: Mutex<HashMap<(String, String), Arc<Registry>>>,
 }
 
 impl Session {
     /// Reads the AWS configuration chain (environment, profile, IRSA, Pod Identity, instance metadata).
-    pub async fn load(options: Options, transport: Transport) -> Self {
+    pub async fn load(options: Options, transport: Transport, meter: Arc<dyn Meter>) -> Self {
         // No operation timeout is set by default: a call could hang for ever.
         let timeouts = TimeoutConfig::builder()
             .connect_timeout(Duration::from_secs(5))
@@ -60,6 +63,7 @@ impl Session {
             sdk: loader.load().await,
             options,
             transport,
+            meter,
             own_account: OnceCell::new(),
             registries: Mutex::default(),
         }
@@ -90,12 +94,26 @@ impl Session {
                 .region(Region::new(region.clone()))
                 .retry_config(RetryConfig::standard().with_max_attempts(4))
                 // The SDK's retry budget is process-wide per service and region: one throttled account would starve all.
+                .interceptor(Counting(self.meter.clone()))
                 .retry_partition(RetryPartition::custom(format!("ecr-{region}-{account}")).build())
                 .build();
             let client = aws_sdk_ecr::Client::from_conf(config);
-            Arc::new(Registry::new(account, region, client, self.transport.clone(), self.options.put_image_rate))
+            Arc::new(Registry::new(
+                account,
+                region,
+                client,
+                self.transport.clone(),
+                self.options.put_image_rate,
+                self.meter.clone(),
+            ))
         });
         Ok(registry.clone())
+    }
+
+    /// Who is told of the work.
+    #[must_use]
+    pub fn meter(&self) -> Arc<dyn Meter> {
+        self.meter.clone()
     }
 
     /// Fills in what a spec leaves out, without asking AWS: the account may stay unknown for now.

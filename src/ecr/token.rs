@@ -1,5 +1,6 @@
 //! The registry password of one (account, region): GetAuthorizationToken, shared by everything that pushes there.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
@@ -9,6 +10,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::error::Error;
+use crate::meter::Meter;
 use crate::registry::{Authenticator, Credential, Scheme};
 
 /// Tokens live 12 hours. One that says it ends sooner, or in the past, is not renewed more often than this: a loop
@@ -20,6 +22,7 @@ pub(super) struct Token {
     client: aws_sdk_ecr::Client,
     account: String,
     region: String,
+    meter: Arc<dyn Meter>,
     /// Held across the request: callers that come meanwhile wait for its answer instead of asking again.
     current: Mutex<Option<Current>>,
 }
@@ -40,8 +43,8 @@ impl std::fmt::Debug for Token {
 }
 
 impl Token {
-    pub(super) fn new(client: aws_sdk_ecr::Client, account: String, region: String) -> Self {
-        Self { client, account, region, current: Mutex::new(None) }
+    pub(super) fn new(client: aws_sdk_ecr::Client, account: String, region: String, meter: Arc<dyn Meter>) -> Self {
+        Self { client, account, region, meter, current: Mutex::new(None) }
     }
 
     /// `https`, or what the endpoint in use says.
@@ -58,6 +61,7 @@ impl Token {
         match self.fetch().await {
             Ok(token) => {
                 tracing::debug!(account = self.account, region = self.region, "new ECR authorization token");
+                self.meter.token_renewed(&self.account, &self.region, token.ends_at.duration_since(now));
                 Ok(current.insert(token).clone())
             }
             // Half of its life is left for trying again.

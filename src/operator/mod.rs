@@ -1,11 +1,14 @@
 //! Wiring and life cycle of the controller process.
 
+mod lease;
 mod server;
 
+use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use k8s_openapi::api::coordination::v1::Lease as Record;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Client, ResourceExt};
 use tokio::signal::unix::{SignalKind, signal};
@@ -14,9 +17,11 @@ use tokio_util::sync::CancellationToken;
 use crate::controller::{self, LiveOwners};
 use crate::credentials::DockerConfig;
 use crate::ecr;
+use crate::meter::Meter;
 use crate::registry::{Transport, TransportOptions};
 use crate::sync::Engine;
 use crate::telemetry::Metrics;
+use lease::{End, Lease};
 use server::Health;
 
 /// How the process runs.
@@ -40,10 +45,21 @@ pub struct Options {
     pub concurrency: u16,
     /// Periodic checks that are due at the start are spread over this time.
     pub startup_spread: Duration,
+    /// Leader election; without it every process works.
+    pub leader_election: Option<LeaderElection>,
+    /// /healthz fails when work is due and nothing was finished for so long.
+    pub watchdog: Duration,
     /// Where /metrics, /healthz and /readyz are served.
     pub listen: SocketAddr,
     /// AWS.
     pub aws: ecr::Options,
+}
+
+/// Where the Lease is.
+#[derive(Clone, Debug, Default)]
+pub struct LeaderElection {
+    /// Its namespace; that of the pod, or of the kubeconfig's context, when absent.
+    pub namespace: Option<String>,
 }
 
 /// Why the process cannot run.
@@ -57,6 +73,9 @@ pub enum Error {
         "cannot read the namespace kube-system for this cluster's identity; allow it (get namespaces) or set --cluster-id"
     )]
     ClusterId(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// Another process may work by now.
+    #[error("the lease was lost: another process may lead by now; this one ends and starts over as a follower")]
+    LeaseLost,
     /// The HTTP server.
     #[error("cannot listen on {address}")]
     Listen {
@@ -86,13 +105,15 @@ pub async fn run(options: Options) -> Result<(), Error> {
         max_jobs,
         concurrency,
         startup_spread,
+        leader_election,
+        watchdog,
         listen,
         aws,
     } = options;
     let stop = on_signal().map_err(|error| Error::Start(error.into()))?;
     let metrics = Metrics::new().map_err(|error| Error::Start(error.into()))?;
     let health = Health::default();
-    let server = server::start(listen, metrics.clone(), health.clone(), stop.clone())
+    let server = server::start(listen, metrics.clone(), health.clone(), watchdog, stop.clone())
         .await
         .map_err(|source| Error::Listen { address: listen, source })?;
 
@@ -104,8 +125,10 @@ pub async fn run(options: Options) -> Result<(), Error> {
             id = uid_of_kube_system(&client) => id?,
         },
     };
+    let meter: Arc<dyn Meter> = Arc::new(metrics.clone());
     let transport = Transport::new(&TransportOptions::default()).map_err(|error| Error::Start(error.into()))?;
-    let session = ecr::Session::load(aws, transport.clone()).await;
+    let transport = transport.metered(meter.clone());
+    let session = ecr::Session::load(aws, transport.clone(), meter).await;
     let engine = Arc::new(Engine::new(session, transport, Some(Arc::new(LiveOwners::new(client.clone())))));
     let instance =
         std::env::var("POD_NAME").or_else(|_| std::env::var("HOSTNAME")).unwrap_or_else(|_| "ecr-sync".to_owned());
@@ -128,6 +151,13 @@ pub async fn run(options: Options) -> Result<(), Error> {
         %listen,
         "ecr-sync controller starts"
     );
+    let lease = leader_election.map(|election| {
+        let namespace = election.namespace.or_else(|| std::env::var("POD_NAMESPACE").ok());
+        let namespace = namespace.unwrap_or_else(|| client.default_namespace().to_owned());
+        let name = lease_name(options.namespace.as_deref(), options.label_selector.as_deref());
+        let identity = format!("{}_{:016x}", options.instance, RandomState::new().hash_one(std::process::id()));
+        Lease::new(Api::namespaced(client.clone(), &namespace), name, identity)
+    });
     health.set_ready(true);
     let not_ready = {
         let (stop, health) = (stop.clone(), health.clone());
@@ -137,12 +167,56 @@ pub async fn run(options: Options) -> Result<(), Error> {
             health.set_ready(false);
         })
     };
-    controller::run(client, engine, metrics, options, stop.clone()).await;
+    let end = match lease {
+        None => {
+            controller::run(client, engine, metrics, options, stop.clone()).await;
+            End::Released
+        }
+        Some(lease) => tokio::select! {
+            () = stop.cancelled() => End::Released,
+            record = lease.acquire() => {
+                tracing::info!(lease = lease.name(), "this process leads");
+                metrics.leader.set(1);
+                let controller = controller::run(client, engine, metrics.clone(), options, stop.clone());
+                let end = lead(controller, &lease, record, &stop).await;
+                metrics.leader.set(0);
+                end
+            }
+        },
+    };
     // The controller's stream ends on a signal only; anything else is a defect that a restart may cure.
     stop.cancel();
     let _ended = tokio::join!(not_ready, server);
     tracing::info!("ecr-sync controller ends");
-    Ok(())
+    if end == End::Lost { Err(Error::LeaseLost) } else { Ok(()) }
+}
+
+/// Works while the lease is held. It is given back when the work has ended; when it is lost, work ends at once.
+async fn lead(controller: impl Future<Output = ()>, lease: &Lease, record: Record, stop: &CancellationToken) -> End {
+    let done = CancellationToken::new();
+    let working = async {
+        controller.await;
+        done.cancel();
+    };
+    let holding = async {
+        let end = lease.hold(record, &done).await;
+        if end == End::Lost {
+            stop.cancel();
+        }
+        end
+    };
+    let ((), end) = tokio::join!(working, holding);
+    end
+}
+
+/// Operators that watch different things do not wait for each other.
+fn lease_name(namespace: Option<&str>, label_selector: Option<&str>) -> String {
+    if namespace.is_none() && label_selector.is_none() {
+        return "ecr-sync".to_owned();
+    }
+    let scope = format!("{}/{}", namespace.unwrap_or_default(), label_selector.unwrap_or_default());
+    let hash = crate::registry::Digest::sha256_of(scope.as_bytes());
+    format!("ecr-sync-{}", hash.hex().chars().take(10).collect::<String>())
 }
 
 /// A token that SIGTERM or SIGINT cancels.

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use axum::Router;
 use axum::http::{StatusCode, header};
@@ -32,12 +33,23 @@ pub(super) async fn start(
     listen: SocketAddr,
     metrics: Metrics,
     health: Health,
+    watchdog: Duration,
     stop: CancellationToken,
 ) -> std::io::Result<JoinHandle<()>> {
     let listener = tokio::net::TcpListener::bind(listen).await?;
     tracing::info!(address = %listener.local_addr()?, "serving /metrics, /healthz and /readyz");
+    let liveness = metrics.liveness.clone();
     let routes = Router::new()
-        .route("/healthz", get(|| async { "ok\n" }))
+        .route(
+            "/healthz",
+            get(move || async move {
+                if liveness.is_stuck_for(watchdog) {
+                    (StatusCode::INTERNAL_SERVER_ERROR, "work is due and nothing was finished for too long\n")
+                } else {
+                    (StatusCode::OK, "ok\n")
+                }
+            }),
+        )
         .route(
             "/readyz",
             get(move || async move {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
@@ -12,6 +13,7 @@ use super::answer::Answer;
 use super::challenge::Challenge;
 use super::error::{Error, Failure};
 use super::retry;
+use crate::meter::{Meter, Silent};
 
 /// What reqwest and curl allow too; a registry needs one or two.
 const MOST_REDIRECTS: usize = 10;
@@ -84,6 +86,7 @@ impl fmt::Debug for Proxy {
 #[derive(Clone, Debug)]
 pub struct Transport {
     http: reqwest::Client,
+    meter: Arc<dyn Meter>,
 }
 
 /// One request. The body is either small and kept, so that it can be sent again, or a stream, which cannot.
@@ -172,7 +175,7 @@ impl Transport {
             builder = builder.proxy(proxy);
         }
         let http = builder.build().map_err(|e| Error::Setup(format!("cannot set up TLS: {}", e.without_url())))?;
-        Ok(Self { http })
+        Ok(Self { http, meter: Arc::new(Silent) })
     }
 
     /// Sends a request and follows redirects. Any status is a success here, save redirects that must not be followed.
@@ -184,7 +187,10 @@ impl Transport {
         let home_is_link_local = is_link_local(&url);
         let mut at = url;
         for _ in 0..=MOST_REDIRECTS {
-            let response = self.send_once(&method, &at, &headers, authorization.as_ref(), &mut body).await?;
+            let sent = self.send_once(&method, &at, &headers, authorization.as_ref(), &mut body).await;
+            let status = sent.as_ref().ok().map(|response| response.status().as_u16());
+            self.meter.registry_request(at.host_str().unwrap_or_default(), method.as_str(), status);
+            let response = sent?;
             let Some(next) = redirect_target(&method, &at, &response, matches!(body, Body::Empty | Body::Bytes(_)))?
             else {
                 return Ok(response);
@@ -231,6 +237,12 @@ impl Transport {
             Ok(result) => result.map_err(|e| Failure::from_reqwest(e, &host)),
             Err(_) => Err(Failure::NoAnswer { host, after: ANSWER_WITHIN }),
         }
+    }
+
+    /// Tells `meter` of every request.
+    #[must_use]
+    pub fn metered(self, meter: Arc<dyn Meter>) -> Self {
+        Self { meter, ..self }
     }
 }
 

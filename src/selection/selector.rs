@@ -12,7 +12,7 @@ use super::version::Version;
 pub const MOST_PATTERNS: usize = 25;
 /// Longest regular expression, in characters.
 pub const LONGEST_PATTERN: usize = 256;
-/// Most memory of a compiled expression. `^v?[0-9]+\.[0-9]+\.[0-9]+$` takes 3 kB; repetitions of repetitions end here.
+/// Most memory of a compiled expression. `^v?[0-9]+\.[0-9]+\.[0-9]+$` takes about 5 kB; repetitions of repetitions end here.
 const COMPILED: usize = 256 << 10;
 /// Fewest candidates that are kept before the older ones are thrown away.
 const ROOM: usize = 1024;
@@ -23,7 +23,8 @@ const EXPECTED: usize = 100_000;
 /// What "newest" means.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SortBy {
-    /// Versions by semver's precedence; a tag that is no version is dropped.
+    /// Versions by semver's precedence; a tag that is no version is dropped. Pre-releases count, unless a constraint
+    /// leaves them out.
     #[default]
     Semver,
     /// Numbers by value; a tag that is no number is dropped.
@@ -108,7 +109,7 @@ impl Selector {
     /// The wanted tags, newest first, each once, whatever the order and the repetitions of the input.
     ///
     /// Tags of one version are all kept and count each: 1.2.3 stands before v1.2.3, and 1.2.0 before 1.2 (see
-    /// [`Version`]). More than `latest` selects the same tags and then older ones.
+    /// [`Version`]). A greater `latest` selects the same tags first, and then older ones.
     ///
     /// Costs O(n log n) comparisons and 48 bytes a candidate. At a time there are no more of them than twice `latest`,
     /// or 1,024; when `latest` is 0, as many as match.
@@ -125,7 +126,7 @@ impl Selector {
             SortBy::Numeric => {
                 texts(&newest(wanted.filter(is_version).filter_map(Number::parse), self.latest), Number::text)
             }
-            SortBy::Alphabetical => newest(wanted.filter(is_version), self.latest),
+            SortBy::Alphabetical => texts(&newest(wanted.filter(is_version), self.latest), |tag| tag),
         }
     }
 

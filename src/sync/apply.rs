@@ -21,6 +21,8 @@ pub(super) struct Outcomes {
     pub(super) tags: BTreeMap<Tag, TagState>,
     /// What was done, in words.
     pub(super) changes: Vec<String>,
+    /// What was changed: [`Action::field`] of each action that was carried out.
+    pub(super) fields: Vec<&'static str>,
 }
 
 impl Outcomes {
@@ -56,6 +58,7 @@ impl Engine {
                 match create(registry, name, tags).await {
                     Ok(created) => {
                         outcomes.changes.push(action.to_string());
+                        outcomes.fields.push(action.field());
                         outcomes.created = Some(created.clone());
                         repository = Some(created);
                         continue;
@@ -73,7 +76,10 @@ impl Engine {
                 continue;
             }
             match configure(registry, repository, action).await {
-                Ok(()) => outcomes.changes.push(action.to_string()),
+                Ok(()) => {
+                    outcomes.changes.push(action.to_string());
+                    outcomes.fields.push(action.field());
+                }
                 Err(error) => outcomes.configuration.push(error.into()),
             }
             progress.advance(1);
@@ -88,6 +94,7 @@ impl Engine {
                         let state = match result {
                             Ok(()) => {
                                 outcomes.changes.push(format!("copied tag {} ({})", order.tag, order.digest));
+                                outcomes.fields.push("imageTag");
                                 TagState::Synced(order.digest)
                             }
                             Err(failure) => TagState::Failed(failure),

@@ -120,7 +120,7 @@ impl Engine {
         if let Some(transport) = transports.get(options) {
             return Ok(transport.clone());
         }
-        let transport = Transport::new(options)?;
+        let transport = Transport::new(options)?.metered(self.aws.meter());
         if transports.len() >= MOST_KEPT {
             transports.retain(|options, _| *options == TransportOptions::default());
         }

@@ -60,6 +60,19 @@ pub enum Action {
     },
 }
 
+impl Action {
+    /// What of the repository it changes, for metrics.
+    #[must_use]
+    pub const fn field(&self) -> &'static str {
+        match self {
+            Self::CreateRepository { .. } => "repository",
+            Self::TagRepository { .. } => "resourceTags",
+            Self::PutPolicy { kind, .. } | Self::DeletePolicy { kind } => kind.field(),
+            Self::CopyTag { .. } => "imageTag",
+        }
+    }
+}
+
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

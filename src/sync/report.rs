@@ -39,6 +39,8 @@ pub struct Report {
     pub image: Option<ImageReport>,
     /// What was done (or, in a dry run, would be done), in words.
     pub changes: Vec<String>,
+    /// What was changed, by field, once per change.
+    pub fields: Vec<&'static str>,
     /// Whether this was a dry run.
     pub dry_run: bool,
 }
@@ -105,6 +107,7 @@ impl Report {
             configuration: outcomes.configuration,
             image,
             changes: outcomes.changes,
+            fields: outcomes.fields,
             dry_run,
         }
     }

@@ -3,10 +3,17 @@
 
 use std::time::Duration;
 
-use prometheus::{Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
+use prometheus::core::Collector;
+use prometheus::{
+    Encoder, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
+};
 
+use super::liveness::Liveness;
+use super::queue::Queue;
+use super::requests::Requests;
 use super::resources::Resources;
 use crate::class::Class;
+use crate::meter::Meter;
 use crate::sync::Report;
 
 /// The `controller` label: controller-runtime's default is the lower-case kind.
@@ -17,26 +24,25 @@ const CONTROLLER: &str = "ecrrepositorysync";
 pub struct Metrics {
     registry: Registry,
     reconcile_total: IntCounterVec,
+    reconcile_errors: IntCounter,
     reconcile_time: Histogram,
     /// Reconciles that panicked.
     pub reconcile_panics: IntCounter,
+    /// Whether this process leads.
+    pub leader: IntGauge,
     /// Status patches sent.
     pub status_writes: IntCounter,
     /// Series per resource.
     pub resources: Resources,
+    /// The job pool.
+    pub queue: Queue,
+    /// Whether work that is due gets done.
+    pub liveness: Liveness,
+    requests: Requests,
     passes: IntCounterVec,
-    jobs_running: IntGauge,
     tags_copied: IntCounter,
-}
-
-/// Counts a running job until dropped.
-#[derive(Debug)]
-pub struct RunningJob(IntGauge);
-
-impl Drop for RunningJob {
-    fn drop(&mut self) {
-        self.0.dec();
-    }
+    corrected: IntCounterVec,
+    oldest_due: Gauge,
 }
 
 impl Metrics {
@@ -45,13 +51,17 @@ impl Metrics {
     /// # Errors
     /// Only if a name were given twice, which would be a defect.
     pub fn new() -> Result<Self, prometheus::Error> {
-        let registry = Registry::new();
         let controller = |name: &str, help: &str| Opts::new(name, help).const_label("controller", CONTROLLER);
         let metrics = Self {
+            registry: Registry::new(),
             reconcile_total: IntCounterVec::new(
                 controller("controller_runtime_reconcile_total", "Reconciles by result."),
                 &["result"],
             )?,
+            reconcile_errors: IntCounter::with_opts(controller(
+                "controller_runtime_reconcile_errors_total",
+                "Reconciles that failed.",
+            ))?,
             reconcile_time: Histogram::with_opts(
                 HistogramOpts::new("controller_runtime_reconcile_time_seconds", "Time of a reconcile.")
                     .const_label("controller", CONTROLLER)
@@ -61,29 +71,46 @@ impl Metrics {
                 "controller_runtime_reconcile_panics_total",
                 "Reconciles that panicked.",
             ))?,
+            leader: IntGauge::with_opts(
+                Opts::new("leader_election_master_status", "Whether this process leads.")
+                    .const_label("name", "ecr-sync"),
+            )?,
             status_writes: IntCounter::new("ecrsync_status_writes_total", "Status patches sent to the API server.")?,
             resources: Resources::new()?,
+            queue: Queue::new()?,
+            liveness: Liveness::default(),
+            requests: Requests::new()?,
             passes: IntCounterVec::new(
                 Opts::new("ecrsync_syncs_total", "Passes over a repository, by the kind of their first failure."),
                 &["result"],
             )?,
-            jobs_running: IntGauge::new("ecrsync_jobs_running", "Passes that run now.")?,
             tags_copied: IntCounter::new("ecrsync_tags_copied_total", "Tags written to ECR.")?,
-            registry,
+            corrected: IntCounterVec::new(
+                Opts::new(
+                    "ecrsync_drift_corrected_total",
+                    "Changes of a repository that was in order for its specification, by field.",
+                ),
+                &["field"],
+            )?,
+            oldest_due: Gauge::new("ecrsync_oldest_due_seconds", "How long the pass that is due longest has waited.")?,
         };
-        let collectors: [Box<dyn prometheus::core::Collector>; 7] = [
+        let own: [Box<dyn Collector>; 10] = [
             Box::new(metrics.reconcile_total.clone()),
+            Box::new(metrics.reconcile_errors.clone()),
             Box::new(metrics.reconcile_time.clone()),
             Box::new(metrics.reconcile_panics.clone()),
+            Box::new(metrics.leader.clone()),
             Box::new(metrics.status_writes.clone()),
             Box::new(metrics.passes.clone()),
-            Box::new(metrics.jobs_running.clone()),
             Box::new(metrics.tags_copied.clone()),
+            Box::new(metrics.corrected.clone()),
+            Box::new(metrics.oldest_due.clone()),
         ];
-        for collector in collectors.into_iter().chain(metrics.resources.collectors()) {
+        let process: Box<dyn Collector> = Box::new(prometheus::process_collector::ProcessCollector::for_self());
+        let parts = metrics.resources.collectors().into_iter().chain(metrics.queue.collectors());
+        for collector in own.into_iter().chain(parts).chain(metrics.requests.collectors()).chain([process]) {
             metrics.registry.register(collector)?;
         }
-        metrics.registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
         // Series exist before their first event: a rate over a series that appears with 1 sees nothing.
         for result in ["success", "error"] {
             metrics.reconcile_total.with_label_values(&[result]);
@@ -92,20 +119,19 @@ impl Metrics {
         for class in Class::ALL {
             metrics.passes.with_label_values(&[class.reason()]);
         }
+        for field in ["repository", "resourceTags", "lifecyclePolicy", "permissionPolicy", "imageTag"] {
+            metrics.corrected.with_label_values(&[field]);
+        }
         Ok(metrics)
     }
 
     /// Counts a reconcile.
     pub fn reconciled(&self, ok: bool, took: Duration) {
         self.reconcile_total.with_label_values(&[if ok { "success" } else { "error" }]).inc();
+        if !ok {
+            self.reconcile_errors.inc();
+        }
         self.reconcile_time.observe(took.as_secs_f64());
-    }
-
-    /// Counts a job as running for as long as the result lives.
-    #[must_use]
-    pub fn job_started(&self) -> RunningJob {
-        self.jobs_running.inc();
-        RunningJob(self.jobs_running.clone())
     }
 
     /// Drops the series of a resource.
@@ -122,8 +148,16 @@ impl Metrics {
     pub fn pass_finished(&self, report: &Report) {
         let result = report.failures().next().map_or("Succeeded", |failure| failure.class.reason());
         self.passes.with_label_values(&[result]).inc();
+        self.liveness.finished();
         if let Some(image) = &report.image {
             self.tags_copied.inc_by(u64::try_from(image.copied).unwrap_or_default());
+        }
+    }
+
+    /// Counts what was put right although the specification had not changed.
+    pub fn drift_corrected(&self, fields: &[&'static str]) {
+        for field in fields {
+            self.corrected.with_label_values(&[field]).inc();
         }
     }
 
@@ -132,9 +166,34 @@ impl Metrics {
     /// # Errors
     /// When a metric cannot be encoded.
     pub fn page(&self) -> Result<Vec<u8>, prometheus::Error> {
+        self.queue.refresh();
+        self.oldest_due.set(self.liveness.oldest_due().as_secs_f64());
         let mut page = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut page)?;
         Ok(page)
+    }
+}
+
+impl Meter for Metrics {
+    fn registry_request(&self, host: &str, method: &str, status: Option<u16>) {
+        self.requests.registry_request(host, method, status);
+    }
+
+    fn aws_request(&self, operation: &str, code: &str) {
+        self.requests.aws_request(operation, code);
+    }
+
+    fn throttled(&self, action: &'static str, wait: Duration) {
+        self.requests.throttled(action, wait);
+    }
+
+    fn token_renewed(&self, account: &str, region: &str, life: Duration) {
+        self.requests.token_renewed(account, region, life);
+    }
+
+    fn copied(&self, bytes: u64) {
+        self.liveness.finished();
+        self.requests.copied(bytes);
     }
 }
 
@@ -148,18 +207,19 @@ mod tests {
         let metrics = Metrics::new().expect("distinct names");
         metrics.reconciled(true, Duration::from_millis(3));
         metrics.pass_finished(&Report::failed(Failure::new(Class::AccessDenied, "why")));
-        let running = metrics.job_started();
+        let running = metrics.queue.add(false);
+        running.start();
         let page = String::from_utf8(metrics.page().expect("encodes")).expect("text");
         for line in [
             "controller_runtime_reconcile_total{controller=\"ecrrepositorysync\",result=\"success\"} 1",
             "controller_runtime_reconcile_total{controller=\"ecrrepositorysync\",result=\"error\"} 0",
             "ecrsync_syncs_total{result=\"AccessDenied\"} 1",
-            "ecrsync_jobs_running 1",
+            "controller_runtime_active_workers{controller=\"ecrrepositorysync\"} 1",
         ] {
             assert!(page.contains(line), "{line} is not in\n{page}");
         }
         drop(running);
         let page = String::from_utf8(metrics.page().expect("encodes")).expect("text");
-        assert!(page.contains("ecrsync_jobs_running 0"));
+        assert!(page.contains("controller_runtime_active_workers{controller=\"ecrrepositorysync\"} 0"));
     }
 }

@@ -76,6 +76,7 @@ pub(super) fn lifecycle_policy(_: &mut SchemaGenerator) -> Schema {
         "minProperties": 1,
         "properties": {
             "rules": {
+                "description": "The rules; an empty list removes the policy.",
                 "type": "array",
                 "x-kubernetes-list-type": "atomic",
                 "maxItems": 50,
@@ -83,27 +84,60 @@ pub(super) fn lifecycle_policy(_: &mut SchemaGenerator) -> Schema {
                     "type": "object",
                     "x-kubernetes-preserve-unknown-fields": true,
                     "properties": {
-                        "rulePriority": { "type": "integer", "format": "int64" },
-                        "description": { "type": "string" },
+                        "rulePriority": {
+                            "description": "Order in which rules are applied, lowest first. Each rule of a policy needs its own.",
+                            "type": "integer",
+                            "format": "int64"
+                        },
+                        "description": { "description": "What the rule is for.", "type": "string" },
                         "selection": {
+                            "description": "Which images the rule is about.",
                             "type": "object",
                             "x-kubernetes-preserve-unknown-fields": true,
                             "properties": {
-                                "tagStatus": { "type": "string" },
-                                "tagPatternList": { "type": "array", "items": { "type": "string" } },
-                                "tagPrefixList": { "type": "array", "items": { "type": "string" } },
-                                "storageClass": { "type": "string" },
-                                "countType": { "type": "string" },
-                                "countUnit": { "type": "string" },
-                                "countNumber": { "type": "integer", "format": "int64" }
+                                "tagStatus": {
+                                    "description": "Images with a tag, without one, or all: tagged, untagged or any.",
+                                    "type": "string"
+                                },
+                                "tagPatternList": {
+                                    "description": "For tagged images: patterns of tags, in which * stands for any characters. An image must match all of them.",
+                                    "type": "array",
+                                    "items": { "type": "string" }
+                                },
+                                "tagPrefixList": {
+                                    "description": "For tagged images: beginnings of tags. An image must have a tag for each of them.",
+                                    "type": "array",
+                                    "items": { "type": "string" }
+                                },
+                                "storageClass": {
+                                    "description": "Storage class of the images: standard or archive.",
+                                    "type": "string"
+                                },
+                                "countType": {
+                                    "description": "What is counted: imageCountMoreThan, sinceImagePushed, sinceImagePulled or sinceImageTransitioned.",
+                                    "type": "string"
+                                },
+                                "countUnit": {
+                                    "description": "The unit of countNumber where time is counted: days.",
+                                    "type": "string"
+                                },
+                                "countNumber": {
+                                    "description": "Images beyond this number, or older than this, are selected.",
+                                    "type": "integer",
+                                    "format": "int64"
+                                }
                             }
                         },
                         "action": {
+                            "description": "What happens to the images.",
                             "type": "object",
                             "x-kubernetes-preserve-unknown-fields": true,
                             "properties": {
-                                "type": { "type": "string" },
-                                "targetStorageClass": { "type": "string" }
+                                "type": { "description": "expire or transition.", "type": "string" },
+                                "targetStorageClass": {
+                                    "description": "For transition: where to, archive.",
+                                    "type": "string"
+                                }
                             }
                         }
                     }
@@ -125,9 +159,12 @@ pub(super) fn permission_policy(_: &mut SchemaGenerator) -> Schema {
         "x-kubernetes-preserve-unknown-fields": true,
         "minProperties": 1,
         "properties": {
-            "Version": { "type": "string" },
-            "Id": { "type": "string" },
-            "Statement": { "x-kubernetes-preserve-unknown-fields": true }
+            "Version": { "description": "Version of the policy language: 2012-10-17, in quotes.", "type": "string" },
+            "Id": { "description": "A name for the policy.", "type": "string" },
+            "Statement": {
+                "description": "One statement or a list of them; an empty list removes the policy.",
+                "x-kubernetes-preserve-unknown-fields": true
+            }
         }
     })
 }

@@ -7,6 +7,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use crate::class::Class;
+use crate::meter::Meter;
 use crate::registry::{Client, Descriptor, Digest, copy_blob};
 use crate::sync::{Failure, Progress};
 
@@ -29,6 +30,7 @@ impl Transfers {
         target_repository: &str,
         blobs: impl Iterator<Item = Descriptor>,
         progress: &Progress,
+        meter: &Arc<dyn Meter>,
     ) -> Self {
         let permits = Arc::new(Semaphore::new(CONCURRENT_BLOBS));
         let mut tasks = JoinSet::new();
@@ -36,7 +38,7 @@ impl Transfers {
         for blob in blobs {
             let (finished, outcome) = watch::channel(None);
             outcomes.insert(blob.digest.clone(), outcome);
-            let (permits, progress) = (permits.clone(), progress.clone());
+            let (permits, progress, meter) = (permits.clone(), progress.clone(), meter.clone());
             let (source, source_repository) = (source.clone(), source_repository.to_owned());
             let (target, target_repository) = (target.clone(), target_repository.to_owned());
             tasks.spawn(async move {
@@ -44,6 +46,7 @@ impl Transfers {
                 let _permit = permits.acquire_owned().await;
                 let result = copy_blob(&source, &source_repository, &target, &target_repository, &blob, &|bytes| {
                     progress.advance(bytes);
+                    meter.copied(bytes);
                 })
                 .await;
                 tracing::debug!(digest = %blob.digest, size = blob.size, ok = result.is_ok(), "blob");

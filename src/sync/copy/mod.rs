@@ -136,6 +136,7 @@ impl<'a> Copy<'a> {
             self.target_repository,
             missing,
             &self.progress,
+            &self.registry.meter,
         ))
     }
 

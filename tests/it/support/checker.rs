@@ -49,9 +49,14 @@ fn rules(object: &EcrRepositorySync) -> Vec<(&'static str, bool)> {
         }),
         ("WARN0005: every condition has a generation", conditions.iter().all(|c| c.observed_generation >= Some(1))),
         ("reasons are CamelCase and not empty", {
-            conditions.iter().all(|c| c.reason.starts_with(char::is_uppercase) && c.reason.chars().all(char::is_alphanumeric))
+            conditions
+                .iter()
+                .all(|c| c.reason.starts_with(char::is_uppercase) && c.reason.chars().all(char::is_alphanumeric))
         }),
         ("kstatus: Current exactly when Ready=True", !seen || (kstatus(object) == Kstatus::Current) == is_ready),
-        ("kstatus: Failed exactly when Stalled", !seen || (kstatus(object) == Kstatus::Failed) == negative[1].is_some()),
+        (
+            "kstatus: Failed exactly when Stalled",
+            !seen || (kstatus(object) == Kstatus::Failed) == negative[1].is_some(),
+        ),
     ]
 }

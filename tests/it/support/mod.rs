@@ -123,9 +123,8 @@ impl Rig {
     pub async fn wait(&self, name: &str, what: &str, wanted: impl Fn(&EcrRepositorySync) -> bool) -> EcrRepositorySync {
         let resources = self.resources();
         // Every status that any test sees must make sense to other tools.
-        let condition = |object: Option<&EcrRepositorySync>| {
-            object.inspect(|object| checker::check(object)).is_some_and(&wanted)
-        };
+        let condition =
+            |object: Option<&EcrRepositorySync>| object.inspect(|object| checker::check(object)).is_some_and(&wanted);
         let waiting = await_condition(resources.clone(), name, condition);
         match tokio::time::timeout(DEADLINE, waiting).await {
             Ok(object) => object.expect("the watch works").expect("the resource is there"),

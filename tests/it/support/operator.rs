@@ -57,6 +57,11 @@ impl Operator {
         self.process.wait(Duration::from_secs(10)).await.expect("it ends in time")
     }
 
+    /// Waits for it to end by itself.
+    pub async fn exit_code(&self) -> i32 {
+        self.process.wait(super::DEADLINE).await.expect("it ends")
+    }
+
     /// SIGKILL.
     pub async fn kill(&self) {
         self.process.kill();

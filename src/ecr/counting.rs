@@ -1,0 +1,74 @@
+//! Counts the attempts of AWS calls.
+
+use std::sync::Arc;
+
+use aws_sdk_ecr::config::interceptors::FinalizerInterceptorContextRef;
+use aws_sdk_ecr::config::{ConfigBag, Intercept, RuntimeComponents};
+use aws_sdk_ecr::error::BoxError;
+
+use crate::meter::Meter;
+
+/// Longest error code that is shown as it is; AWS's are shorter.
+const LONGEST_CODE: usize = 64;
+
+/// Tells a [`Meter`] of each attempt, retries included: those are what AWS counts and bills.
+#[derive(Clone, Debug)]
+pub(super) struct Counting(pub(super) Arc<dyn Meter>);
+
+impl Intercept for Counting {
+    fn name(&self) -> &'static str {
+        "Counting"
+    }
+
+    fn read_after_attempt(
+        &self,
+        context: &FinalizerInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        // `AmazonEC2ContainerRegistry_V20150921.DescribeImages`
+        let target = context.request().and_then(|request| request.headers().get("x-amz-target"));
+        let operation = target.and_then(|target| target.rsplit('.').next()).unwrap_or("Unknown");
+        let code = match context.response() {
+            None => "NoAnswer".to_owned(),
+            Some(response) if response.status().is_success() => "OK".to_owned(),
+            Some(response) => {
+                let header = response.headers().get("x-amzn-errortype").map(str::to_owned);
+                header
+                    .or_else(|| code_in(response.body().bytes()?))
+                    .map_or_else(|| format!("HTTP{}", response.status().as_u16()), |code| bare(&code))
+            }
+        };
+        self.0.aws_request(operation, &code);
+        Ok(())
+    }
+}
+
+/// `__type` of an error body.
+fn code_in(body: &[u8]) -> Option<String> {
+    let body: serde_json::Value = serde_json::from_slice(body).ok()?;
+    body.get("__type")?.as_str().map(str::to_owned)
+}
+
+/// `com.amazonaws.ecr#ImageNotFoundException:http://…` -> `ImageNotFoundException`. What does not look like a code is
+/// not let into a label.
+fn bare(code: &str) -> String {
+    let code = code.split(':').next().unwrap_or_default();
+    let code = code.rsplit('#').next().unwrap_or_default();
+    let is_code = !code.is_empty() && code.len() <= LONGEST_CODE && code.bytes().all(|b| b.is_ascii_alphanumeric());
+    if is_code { code.to_owned() } else { "Other".to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_read_in_all_their_forms() {
+        assert_eq!(bare("ImageNotFoundException"), "ImageNotFoundException");
+        assert_eq!(bare("com.amazonaws.ecr#ThrottlingException:http://internal/"), "ThrottlingException");
+        assert_eq!(bare("<html>"), "Other");
+        assert_eq!(code_in(br#"{"__type":"ServerException","message":"x"}"#).as_deref(), Some("ServerException"));
+        assert_eq!(code_in(b"no json"), None);
+    }
+}

@@ -1,0 +1,182 @@
+//! An index that cannot be cut into lines: JSON, flow style, aliases. It is parsed whole, but only one chart at a time is
+//! held as values.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::io::Write as _;
+
+use flate2::Compression;
+use flate2::write::DeflateEncoder;
+use serde::Deserialize;
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde_json::Value as Json;
+use serde_saphyr::Spanned;
+
+use super::super::yaml::{self, Bounds, Raw, Value};
+use super::{Form, Packed};
+
+type Charts = HashMap<Box<str>, Packed>;
+
+/// The charts of the document, or why it is no index.
+pub(super) fn read(text: &[u8]) -> Result<Charts, String> {
+    let text = std::str::from_utf8(text).map_err(|_| "it is not UTF-8".to_owned())?;
+    if text.trim_start_matches('\u{feff}').trim_start().starts_with('{')
+        && let Ok(document) = read_json(text)
+    {
+        return document;
+    }
+    let nodes = text.len() / 2 + 1000;
+    // Aliases may make the text three times as long.
+    let options = yaml::options(Bounds { nodes, replayed: nodes });
+    let read = serde_saphyr::with_deserializer_from_str_with_options(text, options, |deserializer| {
+        Document { value: |node: Spanned<Raw>| yaml::resolve(node, text) }.deserialize(deserializer)
+    });
+    read.map_err(|e| yaml::message(&e))?
+}
+
+fn read_json(text: &str) -> Result<Result<Charts, String>, serde_json::Error> {
+    let mut deserializer = serde_json::Deserializer::from_str(text.trim_start_matches('\u{feff}'));
+    let read = Document { value: from_json }.deserialize(&mut deserializer)?;
+    deserializer.end()?;
+    Ok(read)
+}
+
+/// A chart's value as Go has it.
+pub(super) fn from_json(value: Json) -> Value {
+    match value {
+        Json::Null => Value::Null,
+        Json::Bool(value) => Value::Bool(value),
+        Json::Number(number) => match number.as_i128() {
+            Some(integer) => Value::Integer(integer),
+            None => Value::Float(number.as_f64().unwrap_or(f64::NAN)),
+        },
+        Json::String(text) => Value::Text(text),
+        Json::Array(list) => Value::List(list.into_iter().map(from_json).collect()),
+        Json::Object(fields) => Value::Map(fields.into_iter().map(|(key, value)| (key, from_json(value))).collect()),
+    }
+}
+
+/// The other way; of the entries only what is used.
+fn to_json(value: Value) -> Json {
+    const USED: [&str; 7] = ["name", "version", "urls", "digest", "deprecated", "appVersion", "type"];
+    let entry = |value: Value| match value {
+        Value::Map(fields) => Json::Object(
+            fields
+                .into_iter()
+                .filter(|(key, _)| USED.contains(&key.as_str()))
+                .map(|(key, value)| (key, to_json_any(value)))
+                .collect(),
+        ),
+        other => to_json_any(other),
+    };
+    match value {
+        Value::List(list) => Json::Array(list.into_iter().map(entry).collect()),
+        other => to_json_any(other),
+    }
+}
+
+fn to_json_any(value: Value) -> Json {
+    match value {
+        Value::Null => Json::Null,
+        Value::Bool(value) => value.into(),
+        Value::Integer(value) => i64::try_from(value).map(Json::from).unwrap_or_else(|_| value.to_string().into()),
+        Value::Float(value) => yaml::format_float(value).into(),
+        Value::Text(text) => text.into(),
+        Value::List(list) => list.into_iter().map(to_json_any).collect(),
+        Value::Map(fields) => Json::Object(fields.into_iter().map(|(k, v)| (k, to_json_any(v))).collect()),
+    }
+}
+
+fn pack(value: Value, twice: bool) -> Packed {
+    let json = to_json(value).to_string();
+    let mut packer = DeflateEncoder::new(Vec::new(), Compression::fast());
+    // A Vec takes all bytes.
+    let _ = packer.write_all(json.as_bytes());
+    let bytes = packer.finish().unwrap_or_default().into();
+    Packed { bytes, length: json.len(), form: Form::Json, twice }
+}
+
+/// The document: its `entries`, and whether it looks like an index at all.
+struct Document<F> {
+    value: F,
+}
+
+impl<'de, F, N> DeserializeSeed<'de> for Document<F>
+where
+    F: Fn(N) -> Value,
+    N: Deserialize<'de>,
+{
+    type Value = Result<Charts, String>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de, F, N> Visitor<'de> for Document<F>
+where
+    F: Fn(N) -> Value,
+    N: Deserialize<'de>,
+{
+    type Value = Result<Charts, String>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a mapping with `entries`")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let (mut charts, mut is_index) = (Charts::new(), false);
+        while let Some(key) = map.next_key::<String>()? {
+            if key.eq_ignore_ascii_case("entries") {
+                map.next_value_seed(Entries { value: &self.value, charts: &mut charts })?;
+                is_index = true;
+            } else {
+                is_index |= key.eq_ignore_ascii_case("apiVersion");
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(if is_index { Ok(charts) } else { Err("it has no `entries`".into()) })
+    }
+}
+
+struct Entries<'a, F> {
+    value: &'a F,
+    charts: &'a mut Charts,
+}
+
+impl<'de, F, N> DeserializeSeed<'de> for Entries<'_, F>
+where
+    F: Fn(N) -> Value,
+    N: Deserialize<'de>,
+{
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de, F, N> Visitor<'de> for Entries<'_, F>
+where
+    F: Fn(N) -> Value,
+    N: Deserialize<'de>,
+{
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a mapping from chart names to lists of versions")
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(name) = map.next_key::<String>()? {
+            let value = (self.value)(map.next_value::<N>()?);
+            let twice = self.charts.contains_key(name.as_str());
+            self.charts.insert(name.into(), pack(value, twice));
+        }
+        Ok(())
+    }
+}

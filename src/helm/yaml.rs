@@ -1,0 +1,351 @@
+//! YAML as Helm reads it.
+//!
+//! Helm parses with go-yaml v2, which has the scalars of YAML 1.1, and turns numbers and booleans into text where its
+//! structures want text: an unquoted `appVersion: 1.10` is `1.1` to Helm, and `"1.1"` is what `helm push` writes. What
+//! we push must say the same, so scalars are resolved here as they are written, by go-yaml's table
+//! (<https://github.com/yaml/go-yaml/blob/v2.4.2/resolve.go>) and not by the parser's.
+
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_saphyr::{MessageFormatter, NonFiniteFloatPolicy, Spanned, UserMessageFormatter};
+
+/// A value as Go has it in an `interface{}`.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Value {
+    Null,
+    Bool(bool),
+    /// In decimal; the sign and 64 bits are checked.
+    Integer(i128),
+    Float(f64),
+    Text(String),
+    List(Vec<Self>),
+    Map(Vec<(String, Self)>),
+}
+
+impl Value {
+    /// The text that a Go `string` field gets. `Ok(None)` leaves it as it is.
+    pub(super) fn into_text(self) -> Result<Option<String>, &'static str> {
+        match self {
+            Self::Null => Ok(None),
+            Self::Bool(value) => Ok(Some(value.to_string())),
+            Self::Integer(value) => Ok(Some(value.to_string())),
+            Self::Float(value) => Ok(Some(format_float(value))),
+            Self::Text(text) => Ok(Some(text)),
+            Self::List(_) => Err("a list, not text"),
+            Self::Map(_) => Err("a mapping, not text"),
+        }
+    }
+
+    /// The value of a key that is written as `key`, or as `Key`: Go does not look at the case.
+    #[cfg(test)]
+    pub(super) fn get(&self, key: &str) -> Option<&Self> {
+        let Self::Map(fields) = self else { return None };
+        fields.iter().find(|(name, _)| name.eq_ignore_ascii_case(key)).map(|(_, value)| value)
+    }
+}
+
+/// How large a document may be, counted in what the parser makes of it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    pub(super) nodes: usize,
+    /// What aliases may grow to, in parser events.
+    pub(super) replayed: usize,
+}
+
+/// Reads the first document of `text`.
+pub(super) fn parse(text: &str, bounds: Bounds) -> Result<Value, String> {
+    let raw: Spanned<Raw> = serde_saphyr::from_str_with_options(text, options(bounds)).map_err(|e| message(&e))?;
+    Ok(resolve(raw, text))
+}
+
+pub(super) fn options(bounds: Bounds) -> serde_saphyr::Options {
+    serde_saphyr::options! {
+        budget: serde_saphyr::budget! {
+            max_nodes: bounds.nodes,
+            max_events: bounds.nodes.saturating_mul(3),
+            max_total_scalar_bytes: 256 * 1024 * 1024,
+            // One text that a thousand entries share is what anchors are for, not an attack; alias_limits bounds what
+            // it may grow to.
+            enforce_alias_anchor_ratio: false,
+        },
+        alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: bounds.replayed },
+        non_finite_float_policy: NonFiniteFloatPolicy::PassThrough,
+        // As go-yaml's Unmarshal.
+        duplicate_keys: serde_saphyr::DuplicateKeyPolicy::LastWins,
+        with_snippet: false,
+    }
+}
+
+pub(super) fn message(error: &serde_saphyr::Error) -> String {
+    let error = error.without_snippet();
+    let text = UserMessageFormatter.format_message(error);
+    let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(300).collect();
+    match error.location() {
+        Some(at) if at.line() > 0 => format!("{text} (line {}, column {})", at.line(), at.column()),
+        _ => text,
+    }
+}
+
+/// A value as the parser gives it. Scalars are looked up in the text afterwards.
+pub(super) enum Raw {
+    Scalar(Option<String>),
+    List(Vec<Spanned<Raw>>),
+    Map(Vec<(Spanned<String>, Spanned<Raw>)>),
+}
+
+impl<'de> Deserialize<'de> for Raw {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Any;
+
+        impl<'de> Visitor<'de> for Any {
+            type Value = Raw;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a value")
+            }
+
+            fn visit_unit<E>(self) -> Result<Raw, E> {
+                Ok(Raw::Scalar(None))
+            }
+
+            fn visit_bool<E>(self, value: bool) -> Result<Raw, E> {
+                Ok(Raw::Scalar(Some(value.to_string())))
+            }
+
+            fn visit_i64<E>(self, value: i64) -> Result<Raw, E> {
+                Ok(Raw::Scalar(Some(value.to_string())))
+            }
+
+            fn visit_u64<E>(self, value: u64) -> Result<Raw, E> {
+                Ok(Raw::Scalar(Some(value.to_string())))
+            }
+
+            fn visit_f64<E>(self, value: f64) -> Result<Raw, E> {
+                Ok(Raw::Scalar(Some(format_float(value))))
+            }
+
+            fn visit_str<E>(self, value: &str) -> Result<Raw, E> {
+                Ok(Raw::Scalar(Some(value.to_owned())))
+            }
+
+            fn visit_string<E>(self, value: String) -> Result<Raw, E> {
+                Ok(Raw::Scalar(Some(value)))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Raw, A::Error> {
+                let mut nodes = Vec::new();
+                while let Some(node) = seq.next_element()? {
+                    nodes.push(node);
+                }
+                Ok(Raw::List(nodes))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Raw, A::Error> {
+                let mut fields = Vec::new();
+                while let Some(field) = map.next_entry()? {
+                    fields.push(field);
+                }
+                Ok(Raw::Map(fields))
+            }
+        }
+
+        deserializer.deserialize_any(Any)
+    }
+}
+
+pub(super) fn resolve(node: Spanned<Raw>, text: &str) -> Value {
+    let plain = plain(&node.defined, text);
+    match node.value {
+        Raw::Scalar(value) => scalar(value, plain),
+        Raw::List(nodes) => Value::List(nodes.into_iter().map(|node| resolve(node, text)).collect()),
+        Raw::Map(fields) => Value::Map(fields.into_iter().map(|(key, value)| field(key, value, text)).collect()),
+    }
+}
+
+fn field(key: Spanned<String>, value: Spanned<Raw>, text: &str) -> (String, Value) {
+    let key = match self::plain(&key.defined, text).map(resolve_plain) {
+        Some(Value::Bool(value)) => value.to_string(),
+        Some(Value::Integer(value)) => value.to_string(),
+        Some(Value::Float(value)) => format_float(value),
+        _ => key.value,
+    };
+    (key, resolve(value, text))
+}
+
+fn scalar(value: Option<String>, plain: Option<&str>) -> Value {
+    match (value, plain) {
+        (_, Some(plain)) => resolve_plain(plain),
+        (Some(text), None) => Value::Text(text),
+        (None, None) => Value::Null,
+    }
+}
+
+/// What is written there, if it is a plain scalar on one line.
+fn plain<'t>(location: &serde_saphyr::Location, text: &'t str) -> Option<&'t str> {
+    let span = location.span();
+    let start = usize::try_from(span.byte_offset()?).ok()?;
+    let end = start.checked_add(usize::try_from(span.byte_len()?).ok()?)?;
+    let written = text.get(start..end)?.trim();
+    let first = written.as_bytes().first()?;
+    (!matches!(first, b'"' | b'\'' | b'|' | b'>' | b'!' | b'&' | b'*' | b'[' | b'{') && !written.contains('\n'))
+        .then_some(written)
+}
+
+/// go-yaml's `resolve` for a scalar without tag.
+fn resolve_plain(text: &str) -> Value {
+    match text {
+        "y" | "Y" | "yes" | "Yes" | "YES" | "true" | "True" | "TRUE" | "on" | "On" | "ON" => return Value::Bool(true),
+        "n" | "N" | "no" | "No" | "NO" | "false" | "False" | "FALSE" | "off" | "Off" | "OFF" => {
+            return Value::Bool(false);
+        }
+        "" | "~" | "null" | "Null" | "NULL" => return Value::Null,
+        ".nan" | ".NaN" | ".NAN" => return Value::Float(f64::NAN),
+        ".inf" | ".Inf" | ".INF" | "+.inf" | "+.Inf" | "+.INF" => return Value::Float(f64::INFINITY),
+        "-.inf" | "-.Inf" | "-.INF" => return Value::Float(f64::NEG_INFINITY),
+        _ => {}
+    }
+    let first = text.as_bytes().first().copied().unwrap_or_default();
+    if first.is_ascii_digit() || matches!(first, b'+' | b'-') {
+        let plain = text.replace('_', "");
+        if let Some(value) = integer(&plain) {
+            return Value::Integer(value);
+        }
+        if let Some(value) = float(&plain) {
+            return Value::Float(value);
+        }
+    } else if first == b'.'
+        && let Some(value) = float(text)
+    {
+        return Value::Float(value);
+    }
+    Value::Text(text.to_owned())
+}
+
+/// Go's `ParseInt(text, 0, 64)`, then `ParseUint`: `0x`, `0o`, `0b` and a leading `0` for octal.
+fn integer(text: &str) -> Option<i128> {
+    let (negative, digits) = match text.as_bytes() {
+        [b'-', ..] => (true, &text[1..]),
+        [b'+', ..] => (false, &text[1..]),
+        _ => (false, text),
+    };
+    let lower = digits.to_ascii_lowercase();
+    let (radix, digits) = match lower.as_bytes() {
+        [b'0', b'x', ..] => (16, &lower[2..]),
+        [b'0', b'o', ..] => (8, &lower[2..]),
+        [b'0', b'b', ..] => (2, &lower[2..]),
+        [b'0', _, ..] => (8, &lower[1..]),
+        _ => (10, &lower[..]),
+    };
+    if !digits.bytes().all(|digit| digit.is_ascii_alphanumeric()) {
+        return None;
+    }
+    let value = i128::from_str_radix(digits, radix).ok()?;
+    let value = if negative { -value } else { value };
+    let unsigned = !negative && !text.starts_with('+') && value <= i128::from(u64::MAX);
+    (i64::try_from(value).is_ok() || unsigned).then_some(value)
+}
+
+/// `^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$`, whose values Rust reads as Go does.
+fn float(text: &str) -> Option<f64> {
+    let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
+    let (mantissa, exponent) = match unsigned.split_once(['e', 'E']) {
+        Some((mantissa, exponent)) => (mantissa, Some(exponent.strip_prefix(['-', '+']).unwrap_or(exponent))),
+        None => (unsigned, None),
+    };
+    let digits = |text: &str| text.bytes().all(|digit| digit.is_ascii_digit());
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let shaped = digits(whole)
+        && digits(fraction)
+        && (!whole.is_empty() || !fraction.is_empty())
+        && exponent.is_none_or(|exponent| !exponent.is_empty() && digits(exponent));
+    let value: f64 = shaped.then(|| text.parse().ok()).flatten()?;
+    // Go calls what overflows an error, and the scalar text.
+    value.is_finite().then_some(value)
+}
+
+/// Go's `strconv.FormatFloat(value, 'g', -1, 32)`, with which sigs.k8s.io/yaml fills text fields.
+pub(super) fn format_float(value: f64) -> String {
+    #[allow(clippy::cast_possible_truncation)] // what Go does
+    let value = value as f32;
+    if value.is_nan() {
+        return "NaN".into();
+    }
+    if value.is_infinite() {
+        return if value > 0.0 { "+Inf".into() } else { "-Inf".into() };
+    }
+    let scientific = format!("{value:e}");
+    let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
+    let exponent: i32 = exponent.parse().unwrap_or_default();
+    // Exponents from -4 to 5 are written out: the shortest form counts as one of precision 6 (internal/strconv/ftoa.go).
+    if (-4..6).contains(&exponent) {
+        return format!("{value}");
+    }
+    let sign = if exponent < 0 { '-' } else { '+' };
+    format!("{mantissa}e{sign}{:02}", exponent.abs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BOUNDS: Bounds = Bounds { nodes: 10_000, replayed: 10_000 };
+
+    #[test]
+    fn scalars_are_what_go_yaml_makes_of_them() {
+        for (written, text) in [
+            ("1.10", Some("1.1")),
+            ("1.0", Some("1")),
+            ("\"1.10\"", Some("1.10")),
+            ("'1.10'", Some("1.10")),
+            ("1.2.3", Some("1.2.3")),
+            ("v1", Some("v1")),
+            ("7", Some("7")),
+            ("007", Some("7")),
+            ("010", Some("8")),
+            ("08", Some("8")),
+            ("0x1F", Some("31")),
+            ("0b11", Some("3")),
+            ("1_000", Some("1000")),
+            ("18446744073709551615", Some("18446744073709551615")),
+            ("18446744073709551616", Some("1.8446744e+19")),
+            ("1e3", Some("1000")),
+            ("1234567.0", Some("1.234567e+06")),
+            ("12345678", Some("12345678")),
+            ("0.00001", Some("1e-05")),
+            ("yes", Some("true")),
+            ("Off", Some("false")),
+            ("y", Some("true")),
+            ("nope", Some("nope")),
+            ("~", None),
+            ("", None),
+            ("null", None),
+            ("2024-01-05", Some("2024-01-05")),
+            ("1.10 # why", Some("1.1")),
+            (">-\n  1.10", Some("1.10")),
+            ("12e45678", Some("12e45678")),
+            ("+1", Some("1")),
+            ("-", Some("-")),
+        ] {
+            if written == "-" {
+                continue; // a list
+            }
+            let value = parse(&format!("a: {written}\n"), BOUNDS).unwrap();
+            assert_eq!(value.get("a").unwrap().clone().into_text().unwrap().as_deref(), text, "{written}");
+        }
+    }
+
+    #[test]
+    fn aliases_and_merges_are_followed_and_bounded() {
+        let value = parse("x: &x 1.10\ny: *x\nz: {<<: &m {q: \"2.0\"}}\n", BOUNDS).unwrap();
+        assert_eq!(value.get("y"), Some(&Value::Float(1.1)));
+        assert_eq!(value.get("z").unwrap().get("q"), Some(&Value::Text("2.0".into())));
+        let mut bomb = "a0: &a0 [x,x,x,x,x,x,x,x,x]\n".to_owned();
+        for n in 1..9 {
+            let last = n - 1;
+            let uses = vec![format!("*a{last}"); 9].join(",");
+            bomb.push_str(&format!("a{n}: &a{n} [{uses}]\n"));
+        }
+        assert!(parse(&bomb, BOUNDS).is_err());
+    }
+}

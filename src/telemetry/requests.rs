@@ -1,0 +1,148 @@
+//! Requests, waits and bytes, as the lower layers tell of them. Labels come from closed sets: hosts by class.
+
+use std::time::Duration;
+
+use prometheus::core::Collector;
+use prometheus::{CounterVec, GaugeVec, IntCounter, IntCounterVec, Opts};
+
+use crate::meter::Meter;
+
+/// The counters behind a [`Meter`].
+#[derive(Clone, Debug)]
+pub(super) struct Requests {
+    aws: IntCounterVec,
+    registry: IntCounterVec,
+    throttled: CounterVec,
+    token_expiry: GaugeVec,
+    bytes: IntCounter,
+}
+
+impl Requests {
+    pub(super) fn new() -> Result<Self, prometheus::Error> {
+        Ok(Self {
+            aws: IntCounterVec::new(
+                Opts::new(
+                    "ecrsync_aws_requests_total",
+                    "Attempts of AWS calls, by operation and OK or AWS's error code.",
+                ),
+                &["operation", "code"],
+            )?,
+            registry: IntCounterVec::new(
+                Opts::new(
+                    "ecrsync_registry_requests_total",
+                    "Requests to registries, by class of host, method and HTTP status.",
+                ),
+                &["host_class", "method", "code"],
+            )?,
+            throttled: CounterVec::new(
+                Opts::new("ecrsync_throttle_wait_seconds_total", "Time that our own limits made requests wait."),
+                &["action"],
+            )?,
+            token_expiry: GaugeVec::new(
+                Opts::new(
+                    "ecrsync_token_expiry_timestamp_seconds",
+                    "When the ECR authorization token ends (Unix time).",
+                ),
+                &["account", "region"],
+            )?,
+            bytes: IntCounter::new("ecrsync_copied_bytes_total", "Bytes of blobs sent to ECR.")?,
+        })
+    }
+
+    pub(super) fn collectors(&self) -> [Box<dyn Collector>; 5] {
+        [
+            Box::new(self.aws.clone()),
+            Box::new(self.registry.clone()),
+            Box::new(self.throttled.clone()),
+            Box::new(self.token_expiry.clone()),
+            Box::new(self.bytes.clone()),
+        ]
+    }
+}
+
+impl Meter for Requests {
+    fn registry_request(&self, host: &str, method: &str, status: Option<u16>) {
+        let code = status.map_or_else(|| "none".to_owned(), |status| status.to_string());
+        self.registry.with_label_values(&[host_class(host), method_class(method), &code]).inc();
+    }
+
+    fn aws_request(&self, operation: &str, code: &str) {
+        self.aws.with_label_values(&[operation, code]).inc();
+    }
+
+    fn throttled(&self, action: &'static str, wait: Duration) {
+        self.throttled.with_label_values(&[action]).inc_by(wait.as_secs_f64());
+    }
+
+    fn token_renewed(&self, account: &str, region: &str, life: Duration) {
+        let ends = k8s_openapi::jiff::Timestamp::now().as_duration().as_secs_f64() + life.as_secs_f64();
+        self.token_expiry.with_label_values(&[account, region]).set(ends);
+    }
+
+    fn copied(&self, bytes: u64) {
+        self.bytes.inc_by(bytes);
+    }
+}
+
+/// Hosts are the users' choice, so they are no label.
+fn host_class(host: &str) -> &'static str {
+    let name = host.split(':').next().unwrap_or_default();
+    let is_in = |domain: &str| name == domain || name.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.'));
+    if name.contains(".dkr.ecr") || name.contains(".dkr-ecr") {
+        "ecr"
+    } else if is_in("public.ecr.aws") || is_in("ecr-public.aws.com") {
+        "ecr-public"
+    } else if is_in("docker.io") || is_in("docker.com") {
+        "docker-hub"
+    } else if is_in("ghcr.io") || is_in("githubusercontent.com") {
+        "ghcr"
+    } else if is_in("quay.io") {
+        "quay"
+    } else if is_in("gcr.io") || is_in("pkg.dev") || is_in("registry.k8s.io") {
+        "google"
+    } else if is_in("azurecr.io") || is_in("mcr.microsoft.com") {
+        "azure"
+    } else if is_in("amazonaws.com") {
+        "s3"
+    } else {
+        "other"
+    }
+}
+
+fn method_class(method: &str) -> &'static str {
+    match method {
+        "GET" => "GET",
+        "HEAD" => "HEAD",
+        "POST" => "POST",
+        "PUT" => "PUT",
+        "PATCH" => "PATCH",
+        "DELETE" => "DELETE",
+        _ => "other",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_fall_into_few_classes() {
+        let table = [
+            ("123456789012.dkr.ecr.eu-west-1.amazonaws.com", "ecr"),
+            ("123456789012.dkr-ecr.eu-west-1.on.aws", "ecr"),
+            ("public.ecr.aws", "ecr-public"),
+            ("registry-1.docker.io", "docker-hub"),
+            ("production.cloudflare.docker.com", "docker-hub"),
+            ("ghcr.io", "ghcr"),
+            ("cdn01.quay.io", "quay"),
+            ("europe-docker.pkg.dev", "google"),
+            ("acme.azurecr.io", "azure"),
+            ("prod-eu-west-1-starport-layer-bucket.s3.eu-west-1.amazonaws.com", "s3"),
+            ("registry.example.com:5000", "other"),
+            ("notdocker.io", "other"),
+        ];
+        for (host, class) in table {
+            assert_eq!(host_class(host), class, "{host}");
+        }
+    }
+}
