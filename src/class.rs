@@ -20,6 +20,8 @@ pub enum Class {
     SourceNotFound,
     /// The source sent something that is not what its digest or size promised, or that no registry client can read.
     SourceInvalid,
+    /// The source replaced what a tag or version stood for.
+    SourceChanged,
     /// Asked too often; try again later.
     RateLimited,
     /// The other side cannot be reached, or answers with a server error.
@@ -44,13 +46,14 @@ pub enum Class {
 
 impl Class {
     /// Every class, for tables in tests and documents.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::InvalidSpec,
         Self::SecretNotFound,
         Self::AuthenticationFailed,
         Self::AccessDenied,
         Self::SourceNotFound,
         Self::SourceInvalid,
+        Self::SourceChanged,
         Self::RateLimited,
         Self::RegistryUnavailable,
         Self::TagImmutable,
@@ -73,6 +76,7 @@ impl Class {
             Self::AccessDenied => "AccessDenied",
             Self::SourceNotFound => "SourceNotFound",
             Self::SourceInvalid => "SourceInvalid",
+            Self::SourceChanged => "SourceChanged",
             Self::RateLimited => "RateLimited",
             Self::RegistryUnavailable => "RegistryUnavailable",
             Self::TagImmutable => "TagImmutable",
@@ -97,6 +101,7 @@ impl Class {
             | Self::AuthenticationFailed
             | Self::AccessDenied
             | Self::SourceNotFound
+            | Self::SourceChanged
             | Self::TagImmutable
             | Self::QuotaExceeded
             | Self::RepositoryNotOwned

@@ -15,6 +15,7 @@
 //! - [`class`]: what kind of failure an error is
 //! - [`meter`]: what the lower layers tell of their work
 //! - [`api`]: the resource `EcrRepositorySync`
+//! - [`selection`]: which of a source's tags are wanted; pure
 //! - [`registry`]: OCI distribution client; knows nothing of ECR or Kubernetes
 //! - [`ecr`]: the control plane of ECR
 //! - [`sync`]: the engine
@@ -37,5 +38,6 @@ pub mod inventory;
 pub mod meter;
 pub mod operator;
 pub mod registry;
+pub mod selection;
 pub mod sync;
 pub mod telemetry;

@@ -11,6 +11,7 @@ use clap::Args;
 use crate::api::v1alpha1::validation::parse_duration;
 use crate::credentials::DockerConfig;
 use crate::operator;
+use crate::sync::Limits;
 
 /// Runs the Kubernetes controller until it is told to stop
 ///
@@ -68,6 +69,10 @@ pub(super) struct Arguments {
     #[arg(long, env = "LEADER_ELECTION_NAMESPACE", value_name = "NAMESPACE")]
     leader_election_namespace: Option<String>,
 
+    /// Most tags that one artifact may have after selection
+    #[arg(long, env = "MAX_TAGS", default_value_t = 500, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    max_tags: u16,
+
     /// /healthz fails when work is due and nothing was finished for so long
     #[arg(long, default_value = "15m", value_name = "DURATION", value_parser = duration)]
     watchdog: Duration,
@@ -99,6 +104,7 @@ pub(super) async fn run(arguments: Arguments) -> ExitCode {
         leader_election_namespace,
         watchdog,
         listen,
+        max_tags,
         aws,
     } = arguments;
     let registry_config = match registry_config.map(|path| DockerConfig::read(&path)).transpose() {
@@ -118,6 +124,7 @@ pub(super) async fn run(arguments: Arguments) -> ExitCode {
         leader_election: leader_election.then_some(operator::LeaderElection { namespace: leader_election_namespace }),
         watchdog,
         listen,
+        limits: Limits { max_tags: max_tags.into() },
         aws: aws.into(),
     };
     match operator::run(options).await {

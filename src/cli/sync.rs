@@ -14,7 +14,7 @@ use crate::ecr;
 use crate::inventory::{self, Entry};
 use crate::meter::Silent;
 use crate::registry::{Transport, TransportOptions};
-use crate::sync::{Access, Claimant, Engine, Failure, Job, Mode, Progress, Report};
+use crate::sync::{Access, Claimant, Engine, Failure, Job, Limits, Mode, Progress, Report};
 
 /// Syncs the repositories of YAML files once, without a cluster
 ///
@@ -71,7 +71,7 @@ pub(super) async fn run(arguments: Arguments) -> ExitCode {
         Err(error) => return super::fail(&super::with_causes(&error)),
     };
     let session = ecr::Session::load(aws.into(), transport.clone(), Arc::new(Silent)).await;
-    let engine = Engine::new(session, transport, None);
+    let engine = Engine::new(session, transport, None, Limits::default());
     let mode = if dry_run { Mode::DryRun } else { Mode::Apply };
     let stop = CancellationToken::new();
     let stopping = tokio::spawn(stop_on_interrupt(stop.clone()));
@@ -158,6 +158,9 @@ fn describe(entry: &Entry, report: &Report) -> String {
         text.push_str(&format!("  + {change}\n"));
     }
     for failure in report.failure.iter().chain(&report.configuration) {
+        text.push_str(&format!("  ! {failure}\n"));
+    }
+    for failure in report.image.iter().filter_map(|image| image.listing.as_ref()) {
         text.push_str(&format!("  ! {failure}\n"));
     }
     for (tag, failure) in report.image.iter().flat_map(|image| image.failures()) {

@@ -78,6 +78,8 @@ pub(super) fn finished(old: &Status, pass: &Pass, report: &Report, now: Timestam
         .as_ref()
         .map(|(repository, ownership)| repository_status(repository, &pass.region, *ownership));
     let image = match (&report.image, &report.failure) {
+        // Without the list of tags the counts would be wrong: those of before are better.
+        (Some(image), _) if image.listing.is_some() && old.image.is_some() => old.image.clone(),
         (Some(image), _) => Some(artifact(image)),
         // The pass ended before the tags were looked at: what was known of them is still the best answer.
         (None, Some(_)) => old.image.clone(),
@@ -129,6 +131,11 @@ fn nothing_known_missing(report: &Report) -> bool {
     report.failure.as_ref().is_none_or(|failure| is_passing(failure.class))
         && report.configuration.is_empty()
         && report.image.as_ref().is_none_or(ImageReport::is_all_there)
+        && report
+            .image
+            .as_ref()
+            .and_then(|image| image.listing.as_ref())
+            .is_none_or(|failure| is_passing(failure.class))
 }
 
 fn ready(conditions: &mut Conditions<'_>, old: &Status, generation: i64, report: &Report) {
@@ -210,7 +217,7 @@ fn image_synced(conditions: &mut Conditions<'_>, image: &ImageReport) {
         conditions.set(type_, Is::Unknown, Reason::DryRun, &message);
         return;
     }
-    if image.failures().next().is_none() {
+    if image.failures().next().is_none() && image.listing.is_none() {
         conditions.set(type_, Is::True, Reason::Succeeded, &format!("{} tags from {}", summary(image), image.source));
         return;
     }
@@ -221,6 +228,9 @@ fn image_synced(conditions: &mut Conditions<'_>, image: &ImageReport) {
 
 /// `PartiallySynced` when some tags are in ECR and some are not; else the kind of the first failure.
 fn image_problem(image: &ImageReport) -> (Reason, String) {
+    if let Some(failure) = &image.listing {
+        return (Reason::Failed(failure.class), failure.message.clone());
+    }
     let failures: Vec<_> = image.failures().collect();
     let Some((tag, first)) = failures.first() else { return (Reason::Succeeded, String::new()) };
     let some_synced = image.synced().next().is_some();
@@ -312,7 +322,7 @@ mod tests {
             states.iter().map(|(tag, state)| (tag.parse().expect("a tag"), state.clone())).collect();
         Report {
             repository: Some(repository()),
-            image: Some(ImageReport { source: "docker.io/library/app".to_owned(), tags, copied: 0 }),
+            image: Some(ImageReport { source: "docker.io/library/app".to_owned(), tags, listing: None, copied: 0 }),
             ..Report::default()
         }
     }
@@ -364,6 +374,19 @@ mod tests {
         expect(&down, "True", "Succeeded", false, false);
         let image = find(&down.conditions, condition::IMAGE_SYNCED).expect("set");
         assert_eq!((image.status.as_str(), image.reason.as_str()), ("Unknown", "RegistryUnavailable"));
+    }
+
+    #[test]
+    fn a_list_of_tags_that_cannot_be_read_leaves_what_was_known() {
+        let good =
+            after(&Status::default(), &report(&[("1", TagState::Synced(digest())), ("2", TagState::Synced(digest()))]));
+        let mut blind = report(&[("1", TagState::Synced(digest()))]);
+        blind.image.as_mut().expect("an image").listing = Some(Failure::new(Class::RegistryUnavailable, "why"));
+        let status = after(&good, &blind);
+        expect(&status, "True", "Succeeded", false, false);
+        assert_eq!(status.image, good.image);
+        assert_eq!(find(&status.conditions, condition::IMAGE_SYNCED).expect("set").status, "Unknown");
+        expect(&after(&Status::default(), &blind), "False", "RegistryUnavailable", true, false);
     }
 
     #[test]

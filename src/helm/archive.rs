@@ -44,8 +44,11 @@ pub enum Error {
     #[error("the archive has more than {MOST_ENTRIES} entries")]
     Entries,
     /// One of the files that are read is too large.
-    #[error("{0} in the archive has more than {} MiB", MOST_FILE / 1024 / 1024)]
-    LargeFile(&'static str),
+    #[error("{file} in the archive has more than {} MiB", MOST_FILE / 1024 / 1024)]
+    LargeFile {
+        /// Which one.
+        file: &'static str,
+    },
     /// A name that points elsewhere. Helm refuses the chart too.
     #[error("the archive has an entry {0:?}, which leads out of the chart")]
     UnsafeName(String),
@@ -168,7 +171,7 @@ fn files(text: &mut impl Read) -> Result<Files, Error> {
         if file.is_some() {
             return Err(Error::Twice(label));
         }
-        *file = Some(contents(&mut entry, MOST_FILE)?.ok_or(Error::LargeFile(label))?);
+        *file = Some(contents(&mut entry, MOST_FILE)?.ok_or(Error::LargeFile { file: label })?);
     }
     Ok(files)
 }

@@ -26,7 +26,8 @@ pub(super) struct Key {
 /// The indexes of all repositories.
 ///
 /// # Guarantees
-/// However many ask for an index at the same time, it is fetched once, and read once.
+/// However many ask for an index at the same time, it is fetched and read once; twice, if they accept no copy at all, since
+/// those who come while a request is on its way need one that is sent after they came.
 pub struct Indexes {
     most_held: usize,
     shelves: Mutex<HashMap<Key, Arc<Shelf>>>,
@@ -56,7 +57,7 @@ struct Shelf {
 #[derive(Default)]
 struct State {
     copy: Option<Copy>,
-    /// The last failed fetch: when it began, and what happened.
+    /// The last failed fetch: when it ended, and what happened.
     failed: Option<(Instant, Arc<Error>)>,
 }
 
@@ -113,8 +114,8 @@ impl Indexes {
             return Ok(copy.index.clone());
         }
         // It failed while we waited: a thousand that wait do not try one after the other.
-        if let Some((began, error)) = &state.failed
-            && *began >= asked
+        if let Some((ended, error)) = &state.failed
+            && *ended >= asked
         {
             return Err(Error::Shared(error.clone()));
         }
@@ -138,7 +139,7 @@ impl Indexes {
             Err(error) => {
                 // The copy stays for its validators; it is not served.
                 let error = Arc::new(error);
-                state.failed = Some((began, error.clone()));
+                state.failed = Some((Instant::now(), error.clone()));
                 Err(Error::Shared(error))
             }
         }

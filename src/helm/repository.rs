@@ -307,13 +307,7 @@ impl Repository {
             drop(chunks);
             Ok(())
         };
-        let (sent, read) = tokio::join!(
-            async {
-                let sent = sending.await;
-                sent
-            },
-            reading
-        );
+        let (sent, read): (Result<(), Failure>, _) = tokio::join!(sending, reading);
         sent.map(|()| read)
     }
 

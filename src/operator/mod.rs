@@ -19,7 +19,7 @@ use crate::credentials::DockerConfig;
 use crate::ecr;
 use crate::meter::Meter;
 use crate::registry::{Transport, TransportOptions};
-use crate::sync::Engine;
+use crate::sync::{Engine, Limits};
 use crate::telemetry::Metrics;
 use lease::{End, Lease};
 use server::Health;
@@ -51,6 +51,8 @@ pub struct Options {
     pub watchdog: Duration,
     /// Where /metrics, /healthz and /readyz are served.
     pub listen: SocketAddr,
+    /// Bounds of a pass.
+    pub limits: Limits,
     /// AWS.
     pub aws: ecr::Options,
 }
@@ -108,6 +110,7 @@ pub async fn run(options: Options) -> Result<(), Error> {
         leader_election,
         watchdog,
         listen,
+        limits,
         aws,
     } = options;
     let stop = on_signal().map_err(|error| Error::Start(error.into()))?;
@@ -129,7 +132,7 @@ pub async fn run(options: Options) -> Result<(), Error> {
     let transport = Transport::new(&TransportOptions::default()).map_err(|error| Error::Start(error.into()))?;
     let transport = transport.metered(meter.clone());
     let session = ecr::Session::load(aws, transport.clone(), meter).await;
-    let engine = Arc::new(Engine::new(session, transport, Some(Arc::new(LiveOwners::new(client.clone())))));
+    let engine = Arc::new(Engine::new(session, transport, Some(Arc::new(LiveOwners::new(client.clone()))), limits));
     let instance =
         std::env::var("POD_NAME").or_else(|_| std::env::var("HOSTNAME")).unwrap_or_else(|_| "ecr-sync".to_owned());
     let options = controller::Options {

@@ -102,14 +102,28 @@ pub struct Engine {
     /// Connections by how they are made; most sources share the default.
     transports: Mutex<HashMap<TransportOptions, Transport>>,
     owners: Option<Arc<dyn OwnerLookup>>,
+    limits: Limits,
+}
+
+/// Bounds of a pass.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Tags that one artifact may have after selection.
+    pub max_tags: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { max_tags: 500 }
+    }
 }
 
 impl Engine {
     /// An engine under one AWS identity. Without `owners` every owner is taken to be alive.
     #[must_use]
-    pub fn new(aws: ecr::Session, transport: Transport, owners: Option<Arc<dyn OwnerLookup>>) -> Self {
+    pub fn new(aws: ecr::Session, transport: Transport, owners: Option<Arc<dyn OwnerLookup>>, limits: Limits) -> Self {
         let transports = Mutex::new(HashMap::from([(TransportOptions::default(), transport)]));
-        Self { aws, transports, owners }
+        Self { aws, transports, owners, limits }
     }
 
     /// The connections for these options.

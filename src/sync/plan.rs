@@ -176,10 +176,12 @@ fn policy_action(kind: Kind, wanted: &Wanted, live: Option<&str>) -> Option<Acti
 
 fn plan_image(desired: &Desired, there: Option<&ObservedRepository>, plan: &mut Plan) {
     let Some(image) = &desired.image else { return };
-    for (tag, source) in &image.tags {
+    for (tag, wanted) in &image.tags {
         let current = there.and_then(|there| there.images.tags.get(tag));
         let mutability = there.map(|there| &there.repository.mutability);
-        let state = match (source, current) {
+        let state = match (&wanted.source, current) {
+            // What is pinned is there: whatever became of it in the source.
+            (_, Some(digest)) if wanted.pin.as_ref() == Some(digest) => TagState::Synced(digest.clone()),
             (Err(failure), Some(digest)) => TagState::Unverified { digest: digest.clone(), failure: failure.clone() },
             (Err(failure), None) => TagState::Failed(failure.clone()),
             (Ok(source), Some(digest)) if source.digest == *digest => TagState::Synced(digest.clone()),

@@ -52,6 +52,8 @@ pub struct ImageReport {
     pub source: String,
     /// Every wanted tag.
     pub tags: BTreeMap<Tag, TagState>,
+    /// Why the source's tags could not be listed; the selected ones are then missing from `tags`.
+    pub listing: Option<Failure>,
     /// Tags that this pass copied.
     pub copied: usize,
 }
@@ -99,7 +101,7 @@ impl Report {
             let copied = outcomes.tags.values().filter(|state| matches!(state, TagState::Synced(_))).count();
             let mut tags = plan.settled;
             tags.extend(outcomes.tags);
-            ImageReport { source: image.reference.name(), tags, copied }
+            ImageReport { source: image.reference.name(), tags, listing: image.listing.clone(), copied }
         });
         Self {
             failure: outcomes.failure,
@@ -127,7 +129,8 @@ impl Report {
     /// Everything that went wrong.
     pub fn failures(&self) -> impl Iterator<Item = &Failure> {
         let of_tags = self.image.iter().flat_map(|image| image.failures().map(|(_, failure)| failure));
-        self.failure.iter().chain(&self.configuration).chain(of_tags)
+        let of_listing = self.image.iter().filter_map(|image| image.listing.as_ref());
+        self.failure.iter().chain(&self.configuration).chain(of_listing).chain(of_tags)
     }
 
     /// Whether nothing went wrong.

@@ -7,8 +7,10 @@ use futures::{StreamExt, stream};
 
 use super::{Engine, Failure, Job};
 use crate::api::v1alpha1::{Image, TagStrategy, validation};
+use crate::class::Class;
 use crate::ecr::policy::{Kind, Wanted};
 use crate::registry::{Client, Digest, Endpoint, Options, Reference, StaticAuthenticator, Tag};
+use crate::selection::{self, Pin};
 
 /// Tags of one source that are asked for at the same time.
 const CONCURRENT_TAGS: usize = 8;
@@ -35,8 +37,19 @@ pub struct DesiredImage {
     pub source: Client,
     /// Host and repository, without tag.
     pub reference: Reference,
-    /// Target tag -> the source's tag and its digest, or why it is not known.
-    pub tags: BTreeMap<Tag, Result<SourceTag, Failure>>,
+    /// The wanted tags in the target.
+    pub tags: BTreeMap<Tag, WantedTag>,
+    /// Why the source's tags could not be listed: then the selected ones are not known.
+    pub listing: Option<Failure>,
+}
+
+/// A tag that the target shall have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WantedTag {
+    /// The only digest that it may have.
+    pub pin: Option<Digest>,
+    /// What the source has, or why it is not known.
+    pub source: Result<SourceTag, Failure>,
 }
 
 /// A tag of the source and what it points to.
@@ -91,42 +104,92 @@ impl Engine {
             Arc::new(StaticAuthenticator(access.credential)),
             Options::default(),
         )?;
-        let mut tags = BTreeMap::new();
-        let wanted = wanted_tags(image, &reference)?;
+        let (pins, listing) = self.wanted_tags(image, &reference, &source, unreachable.as_ref()).await?;
         if let Some(failure) = unreachable {
-            let tags = wanted.into_iter().map(|tag| (tag, Err(failure.clone()))).collect();
-            return Ok(DesiredImage { source, reference, tags });
+            let unknown = |(tag, pin)| (tag, WantedTag { pin, source: Err(failure.clone()) });
+            return Ok(DesiredImage { source, tags: pins.into_iter().map(unknown).collect(), reference, listing });
         }
-        match image.tag_strategy {
-            TagStrategy::Mirror => {
-                let mut digests = stream::iter(wanted)
-                    .map(|tag| async {
-                        let found = source_tag(&source, &reference, &tag).await;
-                        (tag, found)
-                    })
-                    .buffer_unordered(CONCURRENT_TAGS);
-                while let Some((tag, found)) = digests.next().await {
-                    tags.insert(tag, found);
+        // `validate` has seen to it that Retag has a tag in pullUrl.
+        let retagged = match (image.tag_strategy, &reference.tag) {
+            (TagStrategy::Retag, Some(from)) => Some(source_tag(&source, &reference, from).await),
+            _ => None,
+        };
+        let (source_of, reference_of) = (&source, &reference);
+        let tags = stream::iter(pins)
+            .map(|(tag, pin)| {
+                let retagged = retagged.clone();
+                async move {
+                    let found = match retagged {
+                        Some(found) => found,
+                        None => source_tag(source_of, reference_of, &tag).await,
+                    };
+                    let source = found.and_then(|found| check_pin(found, pin.as_ref(), reference_of));
+                    (tag, WantedTag { pin, source })
                 }
-            }
-            TagStrategy::Retag => {
-                // `validate` has seen to it that there is one.
-                if let Some(from) = &reference.tag {
-                    let found = source_tag(&source, &reference, from).await;
-                    tags.extend(wanted.into_iter().map(|tag| (tag, found.clone())));
-                }
-            }
+            })
+            .buffer_unordered(CONCURRENT_TAGS)
+            .collect()
+            .await;
+        Ok(DesiredImage { source, reference, tags, listing })
+    }
+
+    /// The tags of the spec with their pins, and those that its selector finds; without either, the one in pullUrl.
+    ///
+    /// # Errors
+    /// More tags than are allowed: which to leave out is not ours to say.
+    async fn wanted_tags(
+        &self,
+        image: &Image,
+        reference: &Reference,
+        source: &Client,
+        unreachable: Option<&Failure>,
+    ) -> Result<(BTreeMap<Tag, Option<Digest>>, Option<Failure>), Failure> {
+        let mut wanted = BTreeMap::new();
+        for text in &image.tags {
+            let pin = Pin::parse(text);
+            wanted.insert(pin.tag.parse()?, pin.digest.map(str::parse).transpose()?);
         }
-        Ok(DesiredImage { source, reference, tags })
+        let Some(selector) = &image.tag_selector else {
+            if wanted.is_empty() {
+                wanted.extend(reference.tag.clone().map(|tag| (tag, None)));
+            }
+            return Ok((wanted, None));
+        };
+        let selector = validation::compile(selector)
+            .map_err(|problem| Failure::new(Class::InvalidSpec, format!("image.tagSelector.{problem}")))?;
+        let listed = match unreachable {
+            Some(failure) => Err(failure.clone()),
+            None => source.tags(&reference.repository).await.map_err(Failure::from),
+        };
+        let listed = match listed {
+            Ok(listed) => listed,
+            Err(failure) => return Ok((wanted, Some(failure))),
+        };
+        // What is no tag by the grammar cannot be asked for either.
+        let selected: Vec<Tag> =
+            selector.select(listed.iter().map(String::as_str)).into_iter().filter_map(|tag| tag.parse().ok()).collect();
+        selection::union(wanted.keys().map(Tag::as_str), selected.iter().map(Tag::as_str), self.limits.max_tags)
+            .map_err(|error| Failure::new(Class::InvalidSpec, format!("image: {error}")))?;
+        for tag in selected {
+            wanted.entry(tag).or_insert(None);
+        }
+        Ok((wanted, None))
     }
 }
 
-/// The tags of the spec; without any, the one in pullUrl.
-fn wanted_tags(image: &Image, reference: &Reference) -> Result<Vec<Tag>, Failure> {
-    if image.tags.is_empty() {
-        return Ok(reference.tag.iter().cloned().collect());
+fn check_pin(found: SourceTag, pin: Option<&Digest>, reference: &Reference) -> Result<SourceTag, Failure> {
+    match pin {
+        Some(pin) if found.digest != *pin => Err(Failure::new(
+            Class::SourceChanged,
+            format!(
+                "{}:{} is pinned to {pin}, but the source now has {}: check what changed, then move the pin",
+                reference.name(),
+                found.tag,
+                found.digest
+            ),
+        )),
+        _ => Ok(found),
     }
-    Ok(image.tags.iter().map(|tag| tag.parse()).collect::<Result<_, crate::registry::ParseError>>()?)
 }
 
 async fn source_tag(source: &Client, reference: &Reference, tag: &Tag) -> Result<SourceTag, Failure> {

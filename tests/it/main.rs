@@ -3,6 +3,7 @@
 
 #![allow(unreachable_pub, reason = "a test binary has no outside")]
 
+mod api_server;
 mod behaviour;
 mod command_line;
 mod controller;
@@ -12,4 +13,5 @@ mod failures;
 mod leader;
 mod readers;
 mod schema;
+mod selection;
 mod support;

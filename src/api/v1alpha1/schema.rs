@@ -40,16 +40,16 @@ pub(super) fn name_is_immutable() -> Rule {
 }
 
 pub(super) fn image_has_a_tag() -> Rule {
-    Rule::new(format!("(has(self.tags) && self.tags.size() > 0) || {TAGGED}")).message(
-        "image names no tag: write tags: [\"1.27\"], or a tag in pullUrl, for example docker.io/library/nginx:1.27",
+    Rule::new(format!("(has(self.tags) && self.tags.size() > 0) || has(self.tagSelector) || {TAGGED}")).message(
+        "image names no tag: write tags: [\"1.27\"], a tagSelector, or a tag in pullUrl, for example docker.io/library/nginx:1.27",
     )
 }
 
 pub(super) fn retag_needs_both() -> Rule {
     Rule::new(format!(
-        "!has(self.tagStrategy) || self.tagStrategy != 'Retag' || (has(self.tags) && self.tags.size() > 0 && {TAGGED})"
+        "!has(self.tagStrategy) || self.tagStrategy != 'Retag' || (has(self.tags) && self.tags.size() > 0 && !has(self.tagSelector) && {TAGGED})"
     ))
-    .message("tagStrategy Retag needs tags and a tag in pullUrl, for example docker.io/library/nginx:1.27, which is pushed as every tag in tags")
+    .message("tagStrategy Retag needs tags and a tag in pullUrl, for example docker.io/library/nginx:1.27, which is pushed as every tag in tags, and no tagSelector")
 }
 
 pub(super) fn tags(_: &mut SchemaGenerator) -> Schema {
@@ -59,12 +59,21 @@ pub(super) fn tags(_: &mut SchemaGenerator) -> Schema {
         "x-kubernetes-list-type": "set",
         "items": {
             "type": "string",
-            "maxLength": 128,
+            "maxLength": 200,
             "x-kubernetes-validations": [{
-                "rule": "self.matches('^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$')",
-                "message": "not a tag: a tag has at most 128 letters, digits, dots, underscores and dashes and does not start with a dot or dash; write 1.27, not repository:1.27"
+                "rule": "self.matches('^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}(@sha256:[a-f0-9]{64})?$')",
+                "message": "not a tag: a tag has at most 128 letters, digits, dots, underscores and dashes and does not start with a dot or dash; write 1.27 or 1.27@sha256:<64 digits>, not repository:1.27"
             }]
         }
+    })
+}
+
+pub(super) fn patterns(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "maxItems": crate::selection::MOST_PATTERNS,
+        "x-kubernetes-list-type": "atomic",
+        "items": { "type": "string", "minLength": 1, "maxLength": crate::selection::LONGEST_PATTERN }
     })
 }
 

@@ -156,6 +156,47 @@ pub enum TagStrategy {
     Retag,
 }
 
+/// What "newest" means.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub enum SortBy {
+    /// Versions; a tag that is no version is dropped.
+    #[default]
+    Semver,
+    /// Numbers; a tag that is no number is dropped.
+    Numeric,
+    /// Text.
+    Alphabetical,
+}
+
+/// A rule that selects tags.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TagSelector {
+    /// How many of the newest tags; 0 is all that match.
+    #[schemars(range(min = 0, max = 10000))]
+    pub latest: i64,
+
+    /// A version constraint as Helm and Flux write it: `>=1.25 <2`, `~1.27`, `1.x || 2.x`. Pre-releases only where the
+    /// constraint names one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    pub semver: Option<String>,
+
+    /// Regular expressions (RE2), one of which must match. Default: every tag.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::patterns")]
+    pub include: Vec<String>,
+
+    /// Regular expressions (RE2), none of which may match, for example `-rc` or `[.]sig$`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::patterns")]
+    pub exclude: Vec<String>,
+
+    /// What "newest" means: Semver, Numeric or Alphabetical.
+    #[serde(default)]
+    pub sort_by: SortBy,
+}
+
 /// The name of an object in the same namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct LocalReference {
@@ -185,10 +226,14 @@ pub struct Image {
     )]
     pub pull_url: String,
 
-    /// Tags to keep in ECR.
+    /// Tags to keep in ECR. A tag may be pinned to a digest: `1.26@sha256:…`; then nothing else is ever copied under it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::tags")]
     pub tags: Vec<String>,
+
+    /// Tags to keep in ECR besides `tags`, by a rule over all tags of the source.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tag_selector: Option<TagSelector>,
 
     /// Mirror: each tag from the source's same tag. Retag: pullUrl's tag is pushed as every tag in `tags`.
     #[serde(default)]

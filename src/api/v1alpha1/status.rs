@@ -21,7 +21,7 @@ pub mod condition {
     pub const IMAGE_SYNCED: &str = "ImageSynced";
 }
 
-/// Observed state of an [`super::EcrRepositorySync`].
+/// What the operator found and did, as of its last pass.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct EcrRepositorySyncStatus {

@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::schema::{MAX_RESOURCE_TAGS, MAX_TAGS};
-use super::spec::{EcrRepositorySyncSpec, Image, TagStrategy};
+use super::spec::{EcrRepositorySyncSpec, Image, SortBy, TagSelector, TagStrategy};
+use crate::registry::{Digest, Reference, Tag};
+use crate::selection::{self, Pin, Problem, Selector};
 
 /// One thing that is wrong with a spec.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,21 +102,20 @@ pub fn validate(name: &str, spec: &EcrRepositorySyncSpec) -> Vec<Violation> {
 }
 
 fn validate_image(image: &Image, violations: &mut Vec<Violation>) {
-    match image.pull_url.parse::<crate::registry::Reference>() {
+    match image.pull_url.parse::<Reference>() {
         Err(error) => violations.push(Violation::new("image.pullUrl", error.to_string())),
         Ok(reference) if reference.digest.is_some() => violations
             .push(Violation::new("image.pullUrl", "may not carry a digest: write repository or repository:tag")),
         Ok(reference) => {
-            if image.tags.is_empty() && reference.tag.is_none() {
-                violations.push(Violation::new(
-                    "image",
-                    "names no tag: write tags, or a tag in pullUrl, for example docker.io/library/nginx:1.27",
-                ));
+            if image.tags.is_empty() && image.tag_selector.is_none() && reference.tag.is_none() {
+                let advice = "write tags, a tagSelector, or a tag in pullUrl, for example docker.io/library/nginx:1.27";
+                violations.push(Violation::new("image", format!("names no tag: {advice}")));
             }
-            if image.tag_strategy == TagStrategy::Retag && (image.tags.is_empty() || reference.tag.is_none()) {
+            let can_retag = !image.tags.is_empty() && image.tag_selector.is_none() && reference.tag.is_some();
+            if image.tag_strategy == TagStrategy::Retag && !can_retag {
                 violations.push(Violation::new(
                     "image.tagStrategy",
-                    "Retag needs tags and a tag in pullUrl, which is pushed as every tag in tags",
+                    "Retag needs tags and a tag in pullUrl, which is pushed as every tag in tags, and no tagSelector",
                 ));
             }
         }
@@ -123,15 +124,47 @@ fn validate_image(image: &Image, violations: &mut Vec<Violation>) {
         violations
             .push(Violation::new("image.tags", format!("{} tags: at most {MAX_TAGS} are allowed", image.tags.len())));
     }
+    if let Err(problem) = Pin::list(image.tags.iter().map(String::as_str)) {
+        violations.push(Violation::new(format!("image.tags{}", problem.path), problem.message));
+    }
     let mut seen = BTreeSet::new();
-    for (index, tag) in image.tags.iter().enumerate() {
-        if let Err(error) = tag.parse::<crate::registry::Tag>() {
+    for (index, text) in image.tags.iter().enumerate() {
+        let pin = Pin::parse(text);
+        let digest = pin.digest.map(str::parse::<Digest>).transpose();
+        for error in [pin.tag.parse::<Tag>().err(), digest.err()].into_iter().flatten() {
             violations.push(Violation::new(format!("image.tags[{index}]"), error.to_string()));
         }
-        if !seen.insert(tag) {
-            violations.push(Violation::new(format!("image.tags[{index}]"), format!("{tag:?} is named twice")));
+        if !seen.insert(text) {
+            violations.push(Violation::new(format!("image.tags[{index}]"), format!("{text:?} is named twice")));
         }
     }
+    if let Some(selector) = &image.tag_selector
+        && let Err(problem) = compile(selector)
+    {
+        violations.push(Violation::new(format!("image.tagSelector.{}", problem.path), problem.message));
+    }
+}
+
+/// The selector, ready to select.
+///
+/// # Errors
+/// The field that is wrong, as a path from the selector.
+pub fn compile(selector: &TagSelector) -> Result<Selector, Problem> {
+    let latest = usize::try_from(selector.latest).map_err(|_| Problem {
+        path: "latest".to_owned(),
+        message: format!("{} is no number of tags: write 5, or 0 for all that match", selector.latest),
+    })?;
+    Selector::new(selection::Spec {
+        latest: Some(latest),
+        semver: selector.semver.as_deref(),
+        include: &selector.include,
+        exclude: &selector.exclude,
+        sort_by: match selector.sort_by {
+            SortBy::Semver => selection::SortBy::Semver,
+            SortBy::Numeric => selection::SortBy::Numeric,
+            SortBy::Alphabetical => selection::SortBy::Alphabetical,
+        },
+    })
 }
 
 /// `spec.interval` as a duration.

@@ -29,14 +29,14 @@ pub(super) fn read(text: &[u8]) -> Result<Charts, String> {
     // Aliases may make the text three times as long.
     let options = yaml::options(Bounds { nodes, replayed: nodes });
     let read = serde_saphyr::with_deserializer_from_str_with_options(text, options, |deserializer| {
-        Document { value: |node: Spanned<Raw>| yaml::resolve(node, text) }.deserialize(deserializer)
+        Document { language: Yaml(text) }.deserialize(deserializer)
     });
     read.map_err(|e| yaml::message(&e))?
 }
 
 fn read_json(text: &str) -> Result<Result<Charts, String>, serde_json::Error> {
     let mut deserializer = serde_json::Deserializer::from_str(text.trim_start_matches('\u{feff}'));
-    let read = Document { value: from_json }.deserialize(&mut deserializer)?;
+    let read = Document { language: FromJson }.deserialize(&mut deserializer)?;
     deserializer.end()?;
     Ok(read)
 }
@@ -96,16 +96,39 @@ fn pack(value: Value, twice: bool) -> Packed {
     Packed { bytes, length: json.len(), form: Form::Json, twice }
 }
 
-/// The document: its `entries`, and whether it looks like an index at all.
-struct Document<F> {
-    value: F,
+/// How a chart's value is written.
+trait Language {
+    type Node<'de>: Deserialize<'de>;
+
+    fn value(&self, node: Self::Node<'_>) -> Value;
 }
 
-impl<'de, F, N> DeserializeSeed<'de> for Document<F>
-where
-    F: Fn(N) -> Value,
-    N: Deserialize<'de>,
-{
+struct Yaml<'t>(&'t str);
+
+impl Language for Yaml<'_> {
+    type Node<'de> = Spanned<Raw>;
+
+    fn value(&self, node: Spanned<Raw>) -> Value {
+        yaml::resolve(node, self.0)
+    }
+}
+
+struct FromJson;
+
+impl Language for FromJson {
+    type Node<'de> = Json;
+
+    fn value(&self, node: Json) -> Value {
+        from_json(node)
+    }
+}
+
+/// The document: its `entries`, and whether it looks like an index at all.
+struct Document<L> {
+    language: L,
+}
+
+impl<'de, L: Language> DeserializeSeed<'de> for Document<L> {
     type Value = Result<Charts, String>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
@@ -113,11 +136,7 @@ where
     }
 }
 
-impl<'de, F, N> Visitor<'de> for Document<F>
-where
-    F: Fn(N) -> Value,
-    N: Deserialize<'de>,
-{
+impl<'de, L: Language> Visitor<'de> for Document<L> {
     type Value = Result<Charts, String>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -128,7 +147,7 @@ where
         let (mut charts, mut is_index) = (Charts::new(), false);
         while let Some(key) = map.next_key::<String>()? {
             if key.eq_ignore_ascii_case("entries") {
-                map.next_value_seed(Entries { value: &self.value, charts: &mut charts })?;
+                map.next_value_seed(Entries { language: &self.language, charts: &mut charts })?;
                 is_index = true;
             } else {
                 is_index |= key.eq_ignore_ascii_case("apiVersion");
@@ -139,16 +158,12 @@ where
     }
 }
 
-struct Entries<'a, F> {
-    value: &'a F,
+struct Entries<'a, L> {
+    language: &'a L,
     charts: &'a mut Charts,
 }
 
-impl<'de, F, N> DeserializeSeed<'de> for Entries<'_, F>
-where
-    F: Fn(N) -> Value,
-    N: Deserialize<'de>,
-{
+impl<'de, L: Language> DeserializeSeed<'de> for Entries<'_, L> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -156,11 +171,7 @@ where
     }
 }
 
-impl<'de, F, N> Visitor<'de> for Entries<'_, F>
-where
-    F: Fn(N) -> Value,
-    N: Deserialize<'de>,
-{
+impl<'de, L: Language> Visitor<'de> for Entries<'_, L> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -173,7 +184,7 @@ where
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         while let Some(name) = map.next_key::<String>()? {
-            let value = (self.value)(map.next_value::<N>()?);
+            let value = self.language.value(map.next_value::<L::Node<'de>>()?);
             let twice = self.charts.contains_key(name.as_str());
             self.charts.insert(name.into(), pack(value, twice));
         }

@@ -11,7 +11,7 @@ use crate::registry::{
     Client, Credential, Endpoint, Options, Reference, Scheme, StaticAuthenticator, Transport, TransportOptions,
 };
 use crate::sync::DesiredImage;
-use crate::sync::resolve::SourceTag;
+use crate::sync::resolve::{SourceTag, WantedTag};
 
 fn digest(content: &str) -> Digest {
     Digest::sha256_of(content.as_bytes())
@@ -49,10 +49,11 @@ fn with_tags(tags: &[(&str, Option<&str>)]) -> Desired {
         .iter()
         .map(|(name, content)| {
             let found = content.map(|content| SourceTag { tag: tag(name), digest: digest(content) });
-            (tag(name), found.ok_or_else(|| Failure::new(Class::RegistryUnavailable, "down")))
+            let source = found.ok_or_else(|| Failure::new(Class::RegistryUnavailable, "down"));
+            (tag(name), WantedTag { pin: None, source })
         })
         .collect();
-    Desired { image: Some(DesiredImage { source, reference, tags }), ..desired() }
+    Desired { image: Some(DesiredImage { source, reference, tags, listing: None }), ..desired() }
 }
 
 /// A repository of ours with these tags.
@@ -183,6 +184,15 @@ fn tags_by_source_target_and_mutability() {
         };
         assert_eq!(shown, wanted, "{case}");
     }
+}
+
+#[test]
+fn a_pinned_digest_that_is_there_needs_no_source() {
+    let mut wanted = with_tags(&[("1", None)]);
+    let pinned = wanted.image.as_mut().and_then(|image| image.tags.get_mut(&tag("1"))).expect("wanted");
+    pinned.pin = Some(digest("a"));
+    let planned = plan(&wanted, &observed(there(&[("1", "a")])), &me()).expect("a plan");
+    assert_eq!(planned.settled[&tag("1")], TagState::Synced(digest("a")));
 }
 
 #[test]
