@@ -47,9 +47,11 @@ test: need-rust tools ## Run all tests, with a real API server and real registri
 	$(CARGO) test --workspace --locked
 
 .PHONY: lint
-lint: need-lint build ## Check formatting, lints, and that crds/ is up to date
+lint: need-lint build ## Check formatting, lints, dependencies, and that crds/ is up to date
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	@tools/build cargo-deny
+	target/tools/bin/cargo-deny --locked check --deny unmatched-skip licenses bans sources
 	@$(BIN)/ecr-sync crd | diff -u $(CRD) - || \
 		{ echo "make lint: $(CRD) is not what the code says: run make crds and commit the result" >&2; exit 1; }
 
@@ -58,6 +60,10 @@ crds: build ## Write the CustomResourceDefinition to crds/
 	@mkdir -p crds
 	$(BIN)/ecr-sync crd >$(CRD).new
 	@mv $(CRD).new $(CRD)
+
+.PHONY: docs
+docs: need-rust ## Write docs/api.md from the types
+	UPDATE_DOCS=1 $(CARGO) test --locked --test it docs::reference
 
 .PHONY: clean
 clean: ## Remove what was built here; the external programs stay in their cache

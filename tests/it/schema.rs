@@ -73,13 +73,15 @@ fn table() -> Vec<(&'static str, &'static str, Value, Option<&'static str>)> {
         (
             "retag with a selector",
             "retagselector",
-            with_image(json!({"pullUrl": "nginx:1", "tags": ["2"], "tagStrategy": "Retag", "tagSelector": {"latest": 1}})),
+            with_image(
+                json!({"pullUrl": "nginx:1", "tags": ["2"], "tagStrategy": "Retag", "tagSelector": {"latest": 1}}),
+            ),
             Some("and no tagSelector"),
         ),
         ("a pin", "pin", tagged(json!([format!("1.26@sha256:{}", "a".repeat(64))])), None),
         ("half a pin", "halfpin", tagged(json!(["1.26@sha256:abc"])), Some("1.27@sha256:<64 digits>")),
         ("a tag with a plus", "plus", tagged(json!(["1.0+a"])), Some("not a tag: a tag has at most 128 letters")),
-        ("a tag with its repository", "both", tagged(json!(["nginx:1.27"])), Some("write 1.27, not repository:1.27")),
+        ("a tag with its repository", "both", tagged(json!(["nginx:1.27"])), Some("not repository:1.27")),
         ("null tags", "nulltags", tagged(Value::Null), Some("must be of type array")),
         ("a null policy", "nullpolicy", lifecycle(Value::Null), Some("must be of type object")),
         ("a number as tag", "numbertag", tagged(json!([1.20])), Some("tags")),

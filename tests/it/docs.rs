@@ -1,0 +1,203 @@
+//! The documents say what the code does: each reason has its section, links lead somewhere, the API server takes every
+//! example.
+
+mod reference;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use ecr_sync::api::v1alpha1::crd;
+use ecr_sync::controller::Reason;
+use serde_json::Value;
+
+use crate::support::Rig;
+
+/// The root of the repository.
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: impl AsRef<Path>) -> String {
+    let path = root().join(path);
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Files below `folder` with this extension, from the root.
+fn files(folder: &str, extension: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![root().join(folder)];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).expect("a folder").map(|entry| entry.expect("an entry").path()) {
+            if entry.is_dir() {
+                folders.push(entry);
+            } else if entry.extension().is_some_and(|e| e == extension) {
+                found.push(entry.strip_prefix(root()).expect("below the root").to_owned());
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+/// All documents: those at the top, and `docs/`.
+fn documents() -> Vec<PathBuf> {
+    let top = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md"].map(PathBuf::from);
+    top.into_iter().chain(files("docs", "md")).collect()
+}
+
+/// A line of a document, and whether it stands in a fenced block.
+struct Line<'a> {
+    text: &'a str,
+    in_block: bool,
+}
+
+fn lines(document: &str) -> impl Iterator<Item = Line<'_>> {
+    let mut in_block = false;
+    document.lines().map(move |text| {
+        let is_fence = text.trim_start().starts_with("```");
+        in_block ^= is_fence;
+        Line { text, in_block: in_block || is_fence }
+    })
+}
+
+/// Texts of the headings of this level; 0 for all.
+fn headings(document: &str, level: usize) -> Vec<&str> {
+    let headings = lines(document).filter(|line| !line.in_block && line.text.starts_with('#'));
+    headings
+        .filter_map(|line| line.text.split_once(' '))
+        .filter(|(marks, _)| level == 0 || marks.len() == level)
+        .map(|(_, text)| text)
+        .collect()
+}
+
+/// The anchor that GitHub makes of a heading.
+fn slug(heading: &str) -> String {
+    let kept = heading.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+    kept.collect::<String>().to_lowercase().replace(' ', "-")
+}
+
+/// Targets of the links of a document; blocks and code are left out.
+fn links(document: &str) -> Vec<String> {
+    let prose = lines(document).filter(|line| !line.in_block).map(|line| {
+        // Every second part between backquotes is code.
+        line.text.split('`').step_by(2).collect::<Vec<_>>().join("`")
+    });
+    prose
+        .flat_map(|line| {
+            let targets = line.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+            targets.map(str::to_owned).collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+/// The fenced blocks of this language, without the indentation of their fence.
+fn blocks(document: &str, language: &str) -> Vec<String> {
+    let mut blocks = Vec::new();
+    let mut open: Option<(usize, bool, String)> = None;
+    for line in document.lines() {
+        let trimmed = line.trim_start();
+        if let Some(info) = trimmed.strip_prefix("```") {
+            match open.take() {
+                Some((_, true, block)) => blocks.push(block),
+                Some(_) => {}
+                None => open = Some((line.len() - trimmed.len(), info.trim() == language, String::new())),
+            }
+        } else if let Some((indent, _, block)) = &mut open {
+            block.push_str(line.get(*indent..).unwrap_or_default());
+            block.push('\n');
+        }
+    }
+    blocks
+}
+
+#[test]
+fn the_runbook_has_one_section_for_each_reason() {
+    let runbook = read("docs/runbook.md");
+    let sections = headings(&runbook, 3);
+    let documented: BTreeSet<_> = sections.iter().copied().collect();
+    let reasons: BTreeSet<_> = Reason::all().map(Reason::as_str).collect();
+    assert_eq!(documented, reasons, "sections of docs/runbook.md, and controller::Reason");
+    assert_eq!(sections.len(), documented.len(), "a section stands there twice");
+}
+
+#[test]
+fn every_section_of_the_runbook_shows_a_message_and_says_what_to_do() {
+    let runbook = read("docs/runbook.md");
+    for section in runbook.split("\n### ").skip(1) {
+        let section = section.split("\n## ").next().unwrap_or_default();
+        let name = section.lines().next().unwrap_or_default();
+        for part in ["\n```text\n", "**The operator**", "**You**"] {
+            assert!(section.contains(part), "{name} has no {part:?}");
+        }
+    }
+}
+
+#[test]
+fn links_between_documents_lead_somewhere() {
+    let mut broken = Vec::new();
+    for document in documents() {
+        let text = read(&document);
+        for link in links(&text).into_iter().filter(|link| !link.contains("://") && !link.starts_with("mailto:")) {
+            let (path, anchor) = link.split_once('#').unwrap_or((&link, ""));
+            let folder = root().join(&document).parent().expect("a file has a folder").to_owned();
+            let target = if path.is_empty() { root().join(&document) } else { folder.join(path) };
+            let found = target.exists()
+                && (anchor.is_empty() || headings(&read(&target), 0).iter().any(|heading| slug(heading) == anchor));
+            if !found {
+                broken.push(format!("{}: {link}", document.display()));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "links that lead nowhere: {broken:#?}");
+}
+
+/// The YAML documents of a text as they are written.
+fn yaml_documents(text: &str) -> impl Iterator<Item = &str> {
+    text.split("\n---\n").filter(|part| part.lines().any(|line| !line.trim().is_empty() && !line.starts_with('#')))
+}
+
+/// What the API server can judge of a YAML document: a whole object as it is, a fragment of a spec made whole.
+/// `None` for what is no resource of a cluster, such as the file format of the command line.
+fn as_object(document: &str) -> Option<String> {
+    let value: Value = serde_saphyr::from_str(document).unwrap_or_else(|error| panic!("not YAML: {error}\n{document}"));
+    let object = value.as_object()?;
+    if object.contains_key("apiVersion") {
+        let ours = value["kind"] == "EcrRepositorySync" || value["apiVersion"] == "v1";
+        return ours.then(|| document.to_owned());
+    }
+    let crd = serde_json::to_value(crd()).expect("the CRD is JSON");
+    let spec = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"];
+    let is_spec = object.keys().all(|key| spec.get(key).is_some());
+    let head = "apiVersion: ecr-sync.io/v1alpha1\nkind: EcrRepositorySync\nmetadata: {name: fragment}\n";
+    match (object.contains_key("spec"), is_spec) {
+        (true, _) => Some(format!("{head}{document}")),
+        (false, true) => Some(format!("{head}spec:\n{}", document.replace('\n', "\n  ").replacen("", "  ", 1))),
+        (false, false) => None,
+    }
+}
+
+#[tokio::test]
+async fn the_api_server_takes_every_example() {
+    let rig = Rig::new("docs-examples").await;
+    let mut sources: Vec<(String, String)> =
+        files("examples", "yaml").into_iter().map(|path| (path.display().to_string(), read(&path))).collect();
+    for document in documents() {
+        let blocks = blocks(&read(&document), "yaml");
+        sources.extend((1..).zip(blocks).map(|(n, block)| (format!("{} block {n}", document.display()), block)));
+    }
+    let mut judged = 0;
+    for (number, (source, text)) in sources.iter().enumerate() {
+        let objects: Vec<_> = yaml_documents(text).filter_map(as_object).collect();
+        if objects.is_empty() {
+            continue;
+        }
+        judged += objects.len();
+        let file = rig.folder().join(format!("{number}.yaml"));
+        std::fs::write(&file, objects.join("\n---\n")).expect("a file");
+        let file = file.to_string_lossy();
+        eprintln!("{source}");
+        // kubectl refuses unknown fields, as it does for users.
+        rig.kubectl(&["apply", "--dry-run=server", "-n", &rig.namespace, "-f", &file]).await;
+    }
+    assert!(judged >= 8, "only {judged} examples were found");
+}
