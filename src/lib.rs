@@ -17,6 +17,7 @@
 //! - [`api`]: the resource `EcrRepositorySync`
 //! - [`selection`]: which of a source's tags are wanted; pure
 //! - [`registry`]: OCI distribution client; knows nothing of ECR or Kubernetes
+//! - [`helm`]: HTTP chart repositories, and charts as OCI artifacts
 //! - [`ecr`]: the control plane of ECR
 //! - [`sync`]: the engine
 //! - [`credentials`]: Secret or docker config -> registry credential
@@ -34,6 +35,7 @@ pub mod cli;
 pub mod controller;
 pub mod credentials;
 pub mod ecr;
+pub mod helm;
 pub mod inventory;
 pub mod meter;
 pub mod operator;

@@ -329,7 +329,7 @@ pub(crate) async fn read_body(mut response: Response, limit: usize) -> Result<By
     Ok(body.freeze())
 }
 
-async fn next_chunk(response: &mut Response) -> Result<Option<Bytes>, Failure> {
+pub(crate) async fn next_chunk(response: &mut Response) -> Result<Option<Bytes>, Failure> {
     let host = authority(response.url());
     match tokio::time::timeout(CHUNK_WITHIN, response.chunk()).await {
         Ok(chunk) => chunk.map_err(|e| Failure::from_reqwest(e, &host)),

@@ -96,6 +96,11 @@ impl Lines {
         false
     }
 
+    /// Whether a quoted scalar or a flow collection was not closed.
+    pub(super) fn is_open(&self) -> bool {
+        matches!(self.open, Open::Quoted(_) | Open::Flow { .. })
+    }
+
     fn structure<'l>(&mut self, indent: usize, mut rest: &'l [u8]) -> Line<'l> {
         let (mut column, mut parent) = (indent, indent);
         let mut element = false;

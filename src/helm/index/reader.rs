@@ -203,7 +203,8 @@ impl Reader {
         if !self.begun {
             return Err(self.refuse("it is empty".into()));
         }
-        if self.whole {
+        // Lines that were swallowed by a quote that never closes: the parser says where it began.
+        if self.whole || self.lines.is_open() {
             let charts = whole::read(&self.sections.text()).map_err(|why| self.refuse(why))?;
             return Ok(Index { url: self.url, charts });
         }

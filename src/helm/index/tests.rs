@@ -188,6 +188,8 @@ fn what_is_no_index_says_what_it_is() {
         ("{\"message\":\"no\"}", "no `entries`"),
         ("entries: text\n", "not a chart repository's index"),
         ("entries:\n- a\n", "not a chart repository's index"),
+        ("entries:\n  a: []\n  b:\n  - {name: [}\n  c: []\n", "not a chart repository's index"),
+        ("entries:\n  a: []\n  b:\n  - name: \"b\n  c: []\n", "not a chart repository's index"),
         ("entries: {a: [\n", "not a chart repository's index"),
         ("{\"entries\": {", "not a chart repository's index"),
         ("\u{1f}\u{0}", "not a chart repository's index"),
@@ -207,7 +209,7 @@ fn what_is_no_index_says_what_it_is() {
 
 #[test]
 fn charts_that_cannot_be_read_leave_the_others_alone() {
-    let text = "entries:\n  a:\n  - {name: a, version: 1.0.0, urls: [x]}\n  b:\n  - {name: [}\n  c: text\n  d: []\n  d: []\n  e:\n";
+    let text = "entries:\n  a:\n  - {name: a, version: 1.0.0, urls: [x]}\n  b:\n  - name: b\n   x: y\n  c: text\n  d: []\n  d: []\n  e:\n";
     let index = index(text);
     assert_eq!(index.chart("a").unwrap().versions.len(), 1);
     assert_eq!(index.chart("e").unwrap().versions.len(), 0);
@@ -232,7 +234,7 @@ fn yaml_bombs_end_early() {
     assert!(Index::parse(URL, deep.as_bytes()).is_err());
     let deep = format!("{{\"entries\": {}", "[".repeat(100_000));
     assert!(Index::parse(URL, deep.as_bytes()).is_err());
-    let deep = format!("entries:\n  a:\n  - x: {}\n", "[".repeat(100_000));
+    let deep = format!("entries:\n  a:\n  - x: {}{}\n", "[".repeat(100_000), "]".repeat(100_000));
     assert!(index(&deep).chart("a").is_err());
 }
 
