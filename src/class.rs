@@ -26,6 +26,8 @@ pub enum Class {
     RateLimited,
     /// The other side cannot be reached, or answers with a server error.
     RegistryUnavailable,
+    /// Image and chart want the same tag.
+    TagCollision,
     /// The target tag exists with another digest and the repository does not let tags move.
     TagImmutable,
     /// A hard quota of the account.
@@ -46,7 +48,7 @@ pub enum Class {
 
 impl Class {
     /// Every class, for tables in tests and documents.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::InvalidSpec,
         Self::SecretNotFound,
         Self::AuthenticationFailed,
@@ -56,6 +58,7 @@ impl Class {
         Self::SourceChanged,
         Self::RateLimited,
         Self::RegistryUnavailable,
+        Self::TagCollision,
         Self::TagImmutable,
         Self::QuotaExceeded,
         Self::RepositoryNotOwned,
@@ -79,6 +82,7 @@ impl Class {
             Self::SourceChanged => "SourceChanged",
             Self::RateLimited => "RateLimited",
             Self::RegistryUnavailable => "RegistryUnavailable",
+            Self::TagCollision => "TagCollision",
             Self::TagImmutable => "TagImmutable",
             Self::QuotaExceeded => "QuotaExceeded",
             Self::RepositoryNotOwned => "RepositoryNotOwned",
@@ -102,6 +106,7 @@ impl Class {
             | Self::AccessDenied
             | Self::SourceNotFound
             | Self::SourceChanged
+            | Self::TagCollision
             | Self::TagImmutable
             | Self::QuotaExceeded
             | Self::RepositoryNotOwned

@@ -1,5 +1,6 @@
 //! `ecr-sync sync`.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -9,12 +10,12 @@ use futures::{StreamExt, stream};
 use tokio_util::sync::CancellationToken;
 
 use crate::api::v1alpha1::validation;
-use crate::credentials::DockerConfig;
+use crate::credentials::{DockerConfig, chart_reference};
 use crate::ecr;
 use crate::inventory::{self, Entry};
 use crate::meter::Silent;
-use crate::registry::{Transport, TransportOptions};
-use crate::sync::{Access, Claimant, Engine, Failure, Job, Limits, Mode, Progress, Report};
+use crate::registry::{Reference, Transport, TransportOptions};
+use crate::sync::{Access, Accesses, ArtifactKind, Claimant, Engine, Failure, Job, Limits, Mode, Progress, Report};
 
 /// Syncs the repositories of YAML files once, without a cluster
 ///
@@ -113,18 +114,20 @@ async fn stop_on_interrupt(stop: CancellationToken) {
 }
 
 async fn job(entry: &Entry, docker: &DockerConfig) -> Job {
-    let credential = match &entry.spec.image {
-        None => Ok(crate::registry::Credential::Anonymous),
-        Some(image) => match image.pull_url.parse() {
-            Ok(reference) => docker.credential(&reference).await,
-            Err(error) => Err(Failure::from(error)),
-        },
+    let image = entry.spec.image.as_ref().map(|image| image.pull_url.parse::<Reference>().map_err(Failure::from));
+    let chart = entry.spec.chart.as_ref().map(|chart| chart_reference(&chart.pull_url).map_err(Failure::from));
+    let access = async |reference: Option<Result<Reference, Failure>>| -> Result<Access, Failure> {
+        let Some(reference) = reference else { return Ok(Access::default()) };
+        let credential = docker.credential(&reference?).await?;
+        Ok(Access { credential, transport: TransportOptions::default() })
     };
     Job {
         name: entry.name.clone(),
         spec: entry.spec.clone(),
         claimant: Claimant::CommandLine,
-        access: credential.map(|credential| Access { credential, transport: TransportOptions::default() }),
+        access: Accesses { image: access(image).await, chart: access(chart).await },
+        chart_source: None,
+        derived: BTreeMap::new(),
         timeout: validation::timeout(&entry.spec).unwrap_or(validation::MAX_INTERVAL),
         progress: Progress::default(),
     }
@@ -148,11 +151,16 @@ fn describe(entry: &Entry, report: &Report) -> String {
         (true, false, true) => "would change",
         (true, false, false) => "changed",
     };
-    let tags = report
-        .image
-        .as_ref()
-        .map(|image| format!(", {}/{} tags of {}", image.synced().count(), image.tags.len(), image.source))
-        .unwrap_or_default();
+    let mut tags = String::new();
+    for artifact in &report.artifacts {
+        let noun = if artifact.kind == ArtifactKind::Image { "tags" } else { "chart versions" };
+        tags.push_str(&format!(
+            ", {}/{} {noun} of {}",
+            artifact.synced().count(),
+            artifact.tags.len(),
+            artifact.source
+        ));
+    }
     let mut text = format!("{name}: {state}{tags}\n");
     for change in &report.changes {
         text.push_str(&format!("  + {change}\n"));
@@ -160,11 +168,19 @@ fn describe(entry: &Entry, report: &Report) -> String {
     for failure in report.failure.iter().chain(&report.configuration) {
         text.push_str(&format!("  ! {failure}\n"));
     }
-    for failure in report.image.iter().filter_map(|image| image.listing.as_ref()) {
-        text.push_str(&format!("  ! {failure}\n"));
+    for artifact in &report.artifacts {
+        if let Some(failure) = &artifact.listing {
+            text.push_str(&format!("  ! {failure}\n"));
+        }
+        for (tag, failure) in artifact.kept() {
+            text.push_str(&format!("  = tag {tag}: {}\n", failure.message));
+        }
+        for (tag, failure) in artifact.failures() {
+            text.push_str(&format!("  ! tag {tag}: {failure}\n"));
+        }
     }
-    for (tag, failure) in report.image.iter().flat_map(|image| image.failures()) {
-        text.push_str(&format!("  ! tag {tag}: {failure}\n"));
+    for warning in &report.warnings {
+        text.push_str(&format!("  ? {warning}\n"));
     }
     text
 }

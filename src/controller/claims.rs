@@ -67,13 +67,19 @@ impl Claims {
         waiting
     }
 
-    /// Keeps only the claims of these resources.
-    pub(super) fn retain(&self, is_there: impl Fn(&str) -> bool) {
+    /// Keeps only the claims of these resources; returns those that may win now.
+    pub(super) fn retain(&self, is_there: impl Fn(&str) -> bool) -> Vec<ObjectRef<EcrRepositorySync>> {
         let mut claims = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = Vec::new();
         claims.retain(|_, same| {
+            let before = same.len();
             same.retain(|uid, _| is_there(uid));
+            if same.len() < before {
+                waiting.extend(same.values().map(Claim::object));
+            }
             !same.is_empty()
         });
+        waiting
     }
 
     /// The resource that wins over this one, as `namespace/name`; `resolve` fills in what a spec leaves out.
@@ -120,6 +126,17 @@ mod tests {
         assert_eq!(claims.winner_over(&old, resolve), None);
         assert_eq!(claims.forget(&old), [ObjectRef::new("app").within("ns")]);
         assert_eq!(claims.winner_over(&new, resolve), None);
+    }
+
+    #[test]
+    fn a_list_without_the_winner_wakes_the_next() {
+        let claims = Claims::default();
+        for (name, repository) in [("b", "app"), ("app", "app"), ("c", "other")] {
+            claims.note(&object(name, Some(repository), None, "2026-01-01T00:00:00Z"));
+        }
+        assert_eq!(claims.retain(|_| true), []);
+        assert_eq!(claims.retain(|uid| uid != "b"), [ObjectRef::new("app").within("ns")]);
+        assert_eq!(claims.retain(|uid| uid == "c"), []);
     }
 
     #[test]

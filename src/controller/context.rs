@@ -118,10 +118,7 @@ impl Context {
                 self.memories.forget(&uid);
                 self.references.forget(&uid);
                 self.metrics.forget(&uid);
-                for waiting in self.claims.forget(object) {
-                    // The receiver ends with the controller.
-                    let _gone = self.wake.unbounded_send(waiting);
-                }
+                self.wake(self.claims.forget(object));
             }
             Event::Init => self.listing().clear(),
             // What was deleted while we were not looking is not in the new list.
@@ -129,7 +126,7 @@ impl Context {
                 let listed = std::mem::take(&mut *self.listing());
                 self.jobs.retain(|uid| listed.contains(uid));
                 self.memories.retain(|uid| listed.contains(uid));
-                self.claims.retain(|uid| listed.contains(uid));
+                self.wake(self.claims.retain(|uid| listed.contains(uid)));
                 self.references.retain(|uid| listed.contains(uid));
                 self.metrics.retain(|uid| listed.contains(uid));
             }
@@ -141,6 +138,13 @@ impl Context {
         for (uid, object) in self.references.observe(event) {
             tracing::debug!(%object, "a Secret that it refers to changed");
             self.memories.wake(&uid);
+            // The receiver ends with the controller.
+            let _gone = self.wake.unbounded_send(object);
+        }
+    }
+
+    fn wake(&self, objects: Vec<ObjectRef<EcrRepositorySync>>) {
+        for object in objects {
             // The receiver ends with the controller.
             let _gone = self.wake.unbounded_send(object);
         }

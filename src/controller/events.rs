@@ -14,6 +14,7 @@ use super::conditions::{find, truncated};
 use super::context::{Context, in_time};
 use super::reason::Reason;
 use crate::api::v1alpha1::{EcrRepositorySync, EcrRepositorySyncStatus as Status, condition};
+use crate::class::Class;
 use crate::sync::Report;
 
 /// Longest note that the API server takes.
@@ -47,7 +48,10 @@ pub(super) fn transitions(old: &Status, new: &Status, report: &Report) -> Vec<No
     if report.dry_run && old.plan != new.plan {
         notes.push(Note::normal(Reason::DryRun.as_str(), format!("would: {}", report.summary())));
     }
-    for type_ in [condition::READY, condition::IMAGE_SYNCED, condition::REPOSITORY_READY] {
+    if old.observed_generation != new.observed_generation {
+        notes.extend(report.warnings.iter().map(|text| Note::warning(Reason::Advice.as_str(), text.clone())));
+    }
+    for type_ in [condition::READY, condition::IMAGE_SYNCED, condition::CHART_SYNCED, condition::REPOSITORY_READY] {
         let before = find(&old.conditions, type_);
         let Some(after) = find(&new.conditions, type_) else { continue };
         let same = before
@@ -59,6 +63,9 @@ pub(super) fn transitions(old: &Status, new: &Status, report: &Report) -> Vec<No
             // A recovery without a change of ours: say so. With one, the event above has said it.
             "True" if type_ == condition::READY && report.changes.is_empty() => {
                 notes.push(Note::normal(&after.reason, &after.message));
+            }
+            "True" if after.reason == Class::SourceChanged.reason() => {
+                notes.push(Note::warning(&after.reason, &after.message));
             }
             "True" => {}
             // What a dry run would do was told above.
@@ -123,7 +130,6 @@ pub(super) async fn publish(context: &Context, object: &EcrRepositorySync, notes
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::class::Class;
     use crate::controller::status::{self, Pass};
     use crate::sync::Failure;
 

@@ -5,6 +5,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use tokio::time::Instant;
 
@@ -18,6 +19,10 @@ const FIRST_WAIT: Duration = Duration::from_secs(5);
 const LONGEST_WAIT: Duration = Duration::from_secs(15 * 60);
 /// First wait where a person must act.
 const FIRST_WAIT_FOR_A_PERSON: Duration = Duration::from_secs(60);
+/// First wait after a reconcile that failed: the API server is the only thing that it talks to.
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+/// Longest wait after reconciles that failed. As long as a watch waits: both go on together.
+const LONGEST_RETRY: Duration = Duration::from_secs(30);
 /// Jitter of every wait, as a part of it.
 const JITTER: f64 = 0.1;
 /// Events of one object in [`EVENT_WINDOW`]; what is more than that is no news any longer.
@@ -77,11 +82,24 @@ pub(super) struct Memory {
     again: bool,
     /// A pass was submitted and has not ended.
     running: bool,
+    /// The report of a pass and when it ended, while its status cannot be written.
+    pub(super) unwritten: Option<(Box<Report>, Timestamp)>,
+    /// Reconciles that failed in a row.
+    refusals: u32,
     /// Events since the start of the window.
     events: (Option<Instant>, u32),
-    /// The status that was written last, and the resource version of the object it was based on: the reflector may
-    /// still show that one.
-    pub(super) written: Option<(String, EcrRepositorySyncStatus)>,
+    /// What was written last.
+    pub(super) written: Option<Written>,
+}
+
+/// A status that was written. The reflector may still show the object that it was based on.
+#[derive(Clone, Debug)]
+pub(super) struct Written {
+    /// The resource version of the object before.
+    pub(super) based_on: Option<String>,
+    /// And after.
+    pub(super) version: Option<String>,
+    pub(super) status: EcrRepositorySyncStatus,
 }
 
 /// The memory of all objects, by uid.
@@ -164,6 +182,17 @@ impl Memory {
         self.running = true;
     }
 
+    /// Notes a reconcile that failed and returns the wait until the next.
+    pub(super) fn refused(&mut self) -> Duration {
+        self.refusals = self.refusals.saturating_add(1);
+        jittered(doubled(FIRST_RETRY, self.refusals, LONGEST_RETRY), random())
+    }
+
+    /// Notes that the API server took what was written.
+    pub(super) fn accepted(&mut self) {
+        self.refusals = 0;
+    }
+
     /// Notes the end of a pass and returns the wait until the next.
     pub(super) fn finished(&mut self, report: &Report, interval: Duration) -> Duration {
         self.running = false;
@@ -183,12 +212,11 @@ impl Memory {
 /// The wait after the `count`th failed pass in a row: the shortest that one of its failures allows, but never less
 /// than any of them demands.
 fn wait_after<'a>(count: u32, failures: impl Iterator<Item = &'a Failure>) -> Duration {
-    let doubled = |first: Duration| first.saturating_mul(1 << count.saturating_sub(1).min(16)).min(LONGEST_WAIT);
     let mut shortest = LONGEST_WAIT;
     let mut least = Duration::ZERO;
     for failure in failures {
         let first = if failure.class.needs_a_person() { FIRST_WAIT_FOR_A_PERSON } else { FIRST_WAIT };
-        shortest = shortest.min(doubled(first));
+        shortest = shortest.min(doubled(first, count, LONGEST_WAIT));
         least = least.max(failure.class.least_wait());
         if failure.class == Class::RateLimited {
             // Whoever asks for more than our longest wait gets that: nothing is gained by asking less often.
@@ -196,6 +224,11 @@ fn wait_after<'a>(count: u32, failures: impl Iterator<Item = &'a Failure>) -> Du
         }
     }
     shortest.max(least)
+}
+
+/// The wait after the `count`th failure in a row.
+fn doubled(first: Duration, count: u32, longest: Duration) -> Duration {
+    first.saturating_mul(1 << count.saturating_sub(1).min(16)).min(longest)
 }
 
 /// `wait` and up to [`JITTER`] more or less; `random` is from 0 to 1.
@@ -230,6 +263,17 @@ mod tests {
             (1..=9).map(|n| wait_after(n, [failure(Class::RegistryUnavailable)].iter()).as_secs()).collect();
         assert_eq!(waits, [5, 10, 20, 40, 80, 160, 320, 640, 900]);
         assert_eq!(wait_after(u32::MAX, [failure(Class::Internal)].iter()), LONGEST_WAIT);
+    }
+
+    #[test]
+    fn an_api_server_that_refuses_is_asked_less_and_less_often() {
+        let mut memory = Memory::default();
+        let mut waits = |number| (0..number).map(|_| memory.refused().as_secs_f64()).collect::<Vec<_>>();
+        for (wait, wanted) in waits(7).into_iter().zip([1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]) {
+            assert!((0.9 * wanted..=1.1 * wanted).contains(&wait), "{wait} s instead of {wanted} s");
+        }
+        memory.accepted();
+        assert!(memory.refused() < Duration::from_secs(2));
     }
 
     #[test]

@@ -19,6 +19,7 @@ mod reconcile;
 mod references;
 mod secrets;
 mod status;
+mod watch;
 
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -88,13 +89,12 @@ pub async fn run(client: Client, engine: Arc<Engine>, metrics: Metrics, options:
     let context = Arc::new(context);
 
     let observer = context.clone();
-    let triggers = decodable(watcher(resources, watched))
-        .default_backoff()
-        .modify(prune)
-        .inspect_ok(move |event| observer.observe(event))
-        .inspect_err(|error| tracing::warn!(%error, "watch failed; retried"))
-        .reflect(writer)
-        .applied_objects()
+    let events = watch::lasting(
+        move || decodable(watcher(resources.clone(), watched.clone())),
+        |error| tracing::warn!(%error, "watch failed; retried"),
+    );
+    let reflected = events.map(Ok).modify(prune).inspect_ok(move |event| observer.observe(event)).reflect(writer);
+    let triggers = watch::applied(reflected)
         .predicate_filter(predicates::generation.combine(requests), PredicateConfig::default());
     let watching_due = tokio::spawn(watch_due(context.clone()));
     let watching_secrets = secrets.map(|secrets| tokio::spawn(watch_secrets(secrets, context.clone(), stop.clone())));
@@ -103,7 +103,7 @@ pub async fn run(client: Client, engine: Arc<Engine>, metrics: Metrics, options:
         .with_config(Config::default().concurrency(concurrency))
         .reconcile_on(finished)
         .graceful_shutdown_on(stop.clone().cancelled_owned())
-        .run(reconcile::reconcile, reconcile::on_error, context.clone())
+        .run(reconcile::reconcile, |object, _, context| reconcile::on_error(&object, &context), context.clone())
         .for_each(|result| {
             // A resource that was deleted while it was queued is no error.
             if let Err(error) = result
@@ -141,14 +141,12 @@ fn requests(object: &EcrRepositorySync) -> Option<u64> {
 
 /// Metadata only: the values of all Secrets of a cluster would be most of our memory, and none of our business.
 async fn watch_secrets(secrets: Api<PartialObjectMeta<Secret>>, context: Arc<Context>, stop: CancellationToken) {
-    let events = watcher(secrets, watcher::Config::default().page_size(500)).default_backoff();
+    let events = watch::lasting(
+        move || watcher(secrets.clone(), watcher::Config::default().page_size(500)),
+        |error| tracing::warn!(%error, "cannot watch Secrets; retried. A changed Secret is used at the next pass"),
+    );
     let observing = events.for_each(|event| {
-        match event {
-            Ok(event) => context.observe_secret(&event),
-            Err(error) => {
-                tracing::warn!(%error, "cannot watch Secrets; retried. A changed Secret is used at the next pass")
-            }
-        }
+        context.observe_secret(&event);
         future::ready(())
     });
     tokio::select! {

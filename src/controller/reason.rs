@@ -19,6 +19,8 @@ pub enum Reason {
     PartiallySynced,
     /// Something was written (event only).
     Synced,
+    /// Nothing is wrong, but something will surprise somebody (event only).
+    Advice,
     /// Something failed.
     Failed(Class),
 }
@@ -35,6 +37,7 @@ impl Reason {
             Self::DryRun => "DryRun",
             Self::PartiallySynced => "PartiallySynced",
             Self::Synced => "Synced",
+            Self::Advice => "Advice",
             Self::Failed(class) => class.reason(),
         }
     }
@@ -49,6 +52,7 @@ impl Reason {
             Self::DryRun,
             Self::PartiallySynced,
             Self::Synced,
+            Self::Advice,
         ]
         .into_iter()
         .chain(Class::ALL.map(Self::Failed))

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use super::context::{ApiError, Context, in_time};
 use super::events::{self, Note};
 use super::jobs::{Job as Work, panic_text};
-use super::memory::{Requests, place_in};
+use super::memory::{Memory, Requests, Written, place_in};
 use super::reason::Reason;
 use super::secrets::Reader;
 use super::status::Pass;
@@ -29,8 +29,6 @@ use crate::telemetry::{Labels, Ticket};
 
 /// Field manager of what we write.
 const MANAGER: &str = "ecr-sync";
-/// Wait after a reconcile that failed: the API server is the only thing that it talks to.
-const RETRY: Duration = Duration::from_secs(5);
 /// A resource that lost a repository to another is woken when that one goes; this is for what no event tells.
 const CONFLICT_CHECK: Duration = Duration::from_secs(300);
 
@@ -63,8 +61,9 @@ pub(super) async fn reconcile(object: Arc<EcrRepositorySync>, context: Arc<Conte
     result
 }
 
-pub(super) fn on_error(_object: Arc<EcrRepositorySync>, _error: &Error, _context: Arc<Context>) -> Action {
-    Action::requeue(RETRY)
+pub(super) fn on_error(object: &EcrRepositorySync, context: &Context) -> Action {
+    let generation = object.metadata.generation.unwrap_or_default();
+    Action::requeue(context.memories.with(&object.uid().unwrap_or_default(), generation, Memory::refused))
 }
 
 async fn decide(object: &EcrRepositorySync, context: &Context) -> Result<Action, Error> {
@@ -89,21 +88,29 @@ async fn decide(object: &EcrRepositorySync, context: &Context) -> Result<Action,
     }
     if let Some(failure) = conflict(object, context) {
         context.jobs.cancel(&uid);
-        write(object, context, &Report::failed(failure)).await?;
+        let report = Report::failed(failure);
+        log(object, &report);
+        write(object, context, &report, Timestamp::now()).await?;
         return Ok(Action::requeue(CONFLICT_CHECK));
     }
     let handled = object.status.as_ref().and_then(|status| status.last_handled_reconcile_at.as_deref());
     context.memories.with(&uid, generation, |memory| memory.request(&Requests::of(object), handled));
-    match context.jobs.poll(&uid, generation) {
-        Work::Running => Ok(Action::await_change()),
+    let ended = match context.jobs.poll(&uid, generation) {
+        Work::Running => return Ok(Action::await_change()),
         Work::Finished(report) => {
-            // Written first: if that fails the report is lost, but a pass that finds nothing to do is cheap.
-            write(object, context, &report).await?;
-            let interval = validation::interval(&object.spec).unwrap_or(validation::MAX_INTERVAL);
-            Ok(Action::requeue(context.memories.with(&uid, generation, |m| m.finished(&report, interval))))
+            log(object, &report);
+            Some((report, Timestamp::now()))
         }
-        Work::None => start(object, context, &uid, generation).await,
+        Work::None => context.memories.with(&uid, generation, |memory| memory.unwritten.take()),
+    };
+    let Some((report, time)) = ended else { return start(object, context, &uid, generation).await };
+    if let Err(error) = write(object, context, &report, time).await {
+        // Kept, not done again: what the pass changed belongs into the history and an event.
+        context.memories.with(&uid, generation, |memory| memory.unwritten = Some((report, time)));
+        return Err(error);
     }
+    let interval = validation::interval(&object.spec).unwrap_or(validation::MAX_INTERVAL);
+    Ok(Action::requeue(context.memories.with(&uid, generation, |memory| memory.finished(&report, interval))))
 }
 
 /// Submits a job if one is due.
@@ -149,14 +156,16 @@ fn submit(object: &EcrRepositorySync, context: &Context, uid: &str, generation: 
     let (client, fallback) = (context.client.clone(), context.options.registry_config.clone());
     let dry_run = context.options.dry_run || object.spec.dry_run;
     let mode = if dry_run { Mode::DryRun } else { Mode::Apply };
-    let pruned = object.clone();
+    let (pruned, current) = (object.clone(), current_status(object, context));
     let metrics = context.metrics.clone();
     context.jobs.submit(ObjectRef::from_obj(object), uid, generation, ticket, move |stop| async move {
         let job = Job {
             name: pruned.name_any(),
             spec: pruned.spec.clone(),
             claimant: Claimant::Resource(owner),
-            access: Reader { client: &client, fallback: fallback.as_deref(), object: &pruned }.access().await,
+            access: Reader { client: &client, fallback: fallback.as_deref(), object: &pruned }.accesses().await,
+            chart_source: current.chart.as_ref().map(|chart| chart.source.clone()),
+            derived: status::known(&current),
             timeout: validation::timeout(&pruned.spec).unwrap_or(validation::MAX_INTERVAL),
             progress: Progress::default(),
         };
@@ -195,8 +204,8 @@ fn conflict(object: &EcrRepositorySync, context: &Context) -> Option<Failure> {
     })
 }
 
-/// Turns a report into status and events, and writes what changed.
-async fn write(object: &EcrRepositorySync, context: &Context, report: &Report) -> Result<(), Error> {
+/// Turns the report of a pass that ended at `time` into status and events, and writes what changed.
+async fn write(object: &EcrRepositorySync, context: &Context, report: &Report, time: Timestamp) -> Result<(), Error> {
     if report.failure.as_ref().is_some_and(|failure| failure.class == Class::Cancelled) {
         return Ok(()); // shutting down: the next process starts over
     }
@@ -206,14 +215,13 @@ async fn write(object: &EcrRepositorySync, context: &Context, report: &Report) -
     let region = context.place(object).region.unwrap_or_default();
     let handled = context.memories.with(&uid, generation, |memory| memory.answering.clone());
     let pass = Pass { handled, ..Pass::new(generation, &region) };
-    let new = status::finished(&old, &pass, report, Timestamp::now());
-    log(object, report);
+    let new = status::finished(&old, &pass, report, time);
     show(object, context, &new.conditions);
+    let notes = events::transitions(&old, &new, report);
+    patch_status(object, context, &old, new).await?;
     if status::was_ready(&old, generation) && !report.dry_run {
         context.metrics.drift_corrected(&report.fields);
     }
-    let notes = events::transitions(&old, &new, report);
-    patch_status(object, context, &old, new).await?;
     events::publish(context, object, notes).await;
     Ok(())
 }
@@ -242,15 +250,16 @@ fn log(object: &EcrRepositorySync, report: &Report) {
     }
 }
 
-/// The status as we wrote it last, while the reflector still shows the object that this was based on.
-fn current_status(object: &EcrRepositorySync, context: &Context) -> Status {
+/// What we wrote last, while the reflector still shows the object that this was based on.
+fn written(object: &EcrRepositorySync, context: &Context) -> Option<Written> {
     let uid = object.uid().unwrap_or_default();
     let generation = object.metadata.generation.unwrap_or_default();
     let written = context.memories.with(&uid, generation, |memory| memory.written.clone());
-    match written {
-        Some((version, status)) if object.resource_version().as_ref() == Some(&version) => status,
-        _ => object.status.clone().unwrap_or_default(),
-    }
+    written.filter(|written| object.resource_version() == written.based_on)
+}
+
+fn current_status(object: &EcrRepositorySync, context: &Context) -> Status {
+    written(object, context).map_or_else(|| object.status.clone().unwrap_or_default(), |written| written.status)
 }
 
 async fn patch_status(object: &EcrRepositorySync, context: &Context, old: &Status, new: Status) -> Result<(), Error> {
@@ -260,24 +269,27 @@ async fn patch_status(object: &EcrRepositorySync, context: &Context, old: &Statu
     let name = object.name_any();
     let namespace = object.namespace().unwrap_or_default();
     let resources: Api<EcrRepositorySync> = Api::namespaced(context.client.clone(), &namespace);
+    let based_on = object.resource_version();
+    let version = written(object, context).map_or_else(|| based_on.clone(), |written| written.version);
     let patch = Patch::Apply(serde_json::json!({
         "apiVersion": EcrRepositorySync::api_version(&()),
         "kind": EcrRepositorySync::kind(&()),
-        // An object of the same name that came after this one shall not get its status.
-        "metadata": {"uid": object.uid()},
+        // An object of the same name that came after this one shall not get its status. (A uid here is not looked at.)
+        "metadata": {"resourceVersion": version},
         "status": new,
     }));
-    match in_time(resources.patch_status(&name, &PatchParams::apply(MANAGER).force(), &patch)).await {
-        Ok(_) => {}
-        // Deleted meanwhile, or another object of this name: nothing to report to.
-        Err(ApiError::Kube(kube::Error::Api(error))) if error.is_not_found() || error.is_conflict() => return Ok(()),
+    let version = match in_time(resources.patch_status(&name, &PatchParams::apply(MANAGER).force(), &patch)).await {
+        Ok(object) => object.resource_version(),
+        // Deleted meanwhile: nothing to report to. A conflict is tried again: the watch is about to show what changed.
+        Err(ApiError::Kube(kube::Error::Api(error))) if error.is_not_found() => return Ok(()),
         Err(source) => return Err(Error::Status { object: format!("{namespace}/{name}"), source }),
-    }
+    };
     context.metrics.status_writes.inc();
     let uid = object.uid().unwrap_or_default();
     let generation = object.metadata.generation.unwrap_or_default();
     context.memories.with(&uid, generation, |memory| {
-        memory.written = object.resource_version().map(|version| (version, new));
+        memory.written = Some(Written { based_on, version, status: new });
+        memory.accepted();
     });
     Ok(())
 }

@@ -4,19 +4,43 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client, ResourceExt};
 
 use super::context::{ApiError, in_time};
-use crate::api::v1alpha1::{EcrRepositorySync, LocalReference};
+use crate::api::v1alpha1::{Chart, EcrRepositorySync, Image, LocalReference};
 use crate::class::Class;
-use crate::credentials::{self, DockerConfig};
+use crate::credentials::{self, DockerConfig, chart_reference};
 use crate::registry::{Credential, Reference, TransportOptions};
-use crate::sync::{Access, Failure};
+use crate::sync::{Access, Accesses, Failure};
+
+/// The references of one artifact.
+struct Named<'a> {
+    /// `image` or `chart`.
+    field: &'static str,
+    login: Option<&'a LocalReference>,
+    certificates: Option<&'a LocalReference>,
+    proxy: Option<&'a LocalReference>,
+}
+
+fn of_image(image: &Image) -> Named<'_> {
+    Named {
+        field: "image",
+        login: image.secret_ref.as_ref(),
+        certificates: image.cert_secret_ref.as_ref(),
+        proxy: image.proxy_secret_ref.as_ref(),
+    }
+}
+
+fn of_chart(chart: &Chart) -> Named<'_> {
+    Named {
+        field: "chart",
+        login: chart.secret_ref.as_ref(),
+        certificates: chart.cert_secret_ref.as_ref(),
+        proxy: chart.proxy_secret_ref.as_ref(),
+    }
+}
 
 /// Names of the Secrets that a resource refers to, all in its own namespace.
 pub(super) fn references(object: &EcrRepositorySync) -> impl Iterator<Item = &str> {
-    let image = object.spec.image.iter();
-    image
-        .flat_map(|image| [&image.secret_ref, &image.cert_secret_ref, &image.proxy_secret_ref])
-        .flatten()
-        .map(|reference| reference.name.as_str())
+    let named = object.spec.image.iter().map(of_image).chain(object.spec.chart.iter().map(of_chart));
+    named.flat_map(|named| [named.login, named.certificates, named.proxy]).flatten().map(|named| named.name.as_str())
 }
 
 /// Reads the Secrets of one resource.
@@ -28,29 +52,44 @@ pub(super) struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// How to reach the source of the resource's image.
-    ///
+    /// How to reach the sources of a resource.
+    pub(super) async fn accesses(&self) -> Accesses {
+        let (image, chart) = tokio::join!(self.image(), self.chart());
+        Accesses { image, chart }
+    }
+
+    async fn image(&self) -> Result<Access, Failure> {
+        let Some(image) = &self.object.spec.image else { return Ok(Access::default()) };
+        self.access(&of_image(image), &image.pull_url.parse()?).await
+    }
+
+    async fn chart(&self) -> Result<Access, Failure> {
+        let Some(chart) = &self.object.spec.chart else { return Ok(Access::default()) };
+        self.access(&of_chart(chart), &chart_reference(&chart.pull_url)?).await
+    }
+
     /// # Errors
     /// `SecretNotFound` when a Secret is missing or has no usable key.
-    pub(super) async fn access(&self) -> Result<Access, Failure> {
-        let Some(image) = &self.object.spec.image else { return Ok(Access::default()) };
-        let reference: Reference = image.pull_url.parse()?;
-        let credential = match (&image.secret_ref, self.fallback) {
-            (Some(named), _) => {
-                let secret = self.read("image.secretRef", named).await?;
-                self.used("image.secretRef", named, credentials::from_secret(&secret, &reference))?
+    async fn access(&self, named: &Named<'_>, reference: &Reference) -> Result<Access, Failure> {
+        let credential = match (named.login, self.fallback) {
+            (Some(login), _) => {
+                let field = format!("{}.secretRef", named.field);
+                let secret = self.read(&field, login).await?;
+                self.used(&field, login, credentials::from_secret(&secret, reference))?
             }
-            (None, Some(config)) => config.credential_without_helpers(&reference)?,
+            (None, Some(config)) => config.credential_without_helpers(reference)?,
             (None, None) => Credential::Anonymous,
         };
         let mut transport = TransportOptions::default();
-        if let Some(named) = &image.cert_secret_ref {
-            let secret = self.read("image.certSecretRef", named).await?;
-            self.used("image.certSecretRef", named, credentials::trust_from_secret(&secret, &mut transport))?;
+        if let Some(certificates) = named.certificates {
+            let field = format!("{}.certSecretRef", named.field);
+            let secret = self.read(&field, certificates).await?;
+            self.used(&field, certificates, credentials::trust_from_secret(&secret, &mut transport))?;
         }
-        if let Some(named) = &image.proxy_secret_ref {
-            let secret = self.read("image.proxySecretRef", named).await?;
-            self.used("image.proxySecretRef", named, credentials::proxy_from_secret(&secret, &mut transport))?;
+        if let Some(proxy) = named.proxy {
+            let field = format!("{}.proxySecretRef", named.field);
+            let secret = self.read(&field, proxy).await?;
+            self.used(&field, proxy, credentials::proxy_from_secret(&secret, &mut transport))?;
         }
         Ok(Access { credential, transport })
     }

@@ -7,24 +7,30 @@
 //! - False, with Reconciling: something is missing and a retry can heal it.
 //! - False, with Stalled: a person must act. Still retried, slowly.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{Timestamp, Unit};
 
 use super::conditions::{Conditions, Is, find, truncated};
 use super::reason::Reason;
 use crate::api::v1alpha1::{
-    ArtifactStatus, EcrRepositorySyncStatus as Status, HistoryEntry, Ownership, RepositoryStatus, SyncedTag,
-    TagFailure, condition,
+    ArtifactStatus, DerivedTag, EcrRepositorySyncStatus as Status, HistoryEntry, Ownership, RepositoryStatus,
+    SyncedTag, TagFailure, condition,
 };
 use crate::class::Class;
 use crate::ecr::Repository;
-use crate::registry::Digest;
-use crate::sync::{Failure, ImageReport, Report, TagState};
+use crate::registry::{Digest, Tag};
+use crate::sync::{ArtifactKind, ArtifactReport, Derived, Failure, Report, TagState};
 
 /// Entries that `latest` and `failures` hold at most: the status stays small whatever the number of tags.
 const MAX_ENTRIES: usize = 10;
 /// Lines of a dry run's plan.
 const MAX_PLAN: usize = 20;
+/// Entries in `derived`.
+const MAX_DERIVED: usize = 100;
+/// Marks a source in `derived` whose provenance file is part of the manifest.
+const WITH_PROVENANCE: &str = "+provenance";
 /// Passes in `history`.
 const MAX_HISTORY: usize = 5;
 /// Longest message of one failure in the list, and longest line of plan and history.
@@ -54,7 +60,8 @@ pub(super) fn progressing(old: &Status, generation: i64, now: Timestamp) -> Stat
     let message = "working on the new specification";
     conditions.set(condition::READY, Is::Unknown, Reason::Progressing, message);
     conditions.set(condition::RECONCILING, Is::True, Reason::Progressing, message);
-    for kept in [condition::REPOSITORY_READY, condition::CONFIGURATION_SYNCED, condition::IMAGE_SYNCED] {
+    let parts = [condition::IMAGE_SYNCED, condition::CHART_SYNCED];
+    for kept in [condition::REPOSITORY_READY, condition::CONFIGURATION_SYNCED].into_iter().chain(parts) {
         conditions.keep(kept);
     }
     // The generation counts as observed when its first pass has ended; until then its conditions speak of it.
@@ -68,32 +75,62 @@ pub(super) fn finished(old: &Status, pass: &Pass, report: &Report, now: Timestam
     ready(&mut conditions, old, generation, report);
     repository_ready(&mut conditions, old, report);
     configuration_synced(&mut conditions, report);
-    if let Some(image) = &report.image {
-        image_synced(&mut conditions, image);
-    } else if report.failure.is_some() {
-        conditions.keep(condition::IMAGE_SYNCED);
+    for kind in [ArtifactKind::Image, ArtifactKind::Chart] {
+        match report.artifact(kind) {
+            Some(artifact) => artifact_synced(&mut conditions, artifact, report.dry_run),
+            None if report.failure.is_some() => conditions.keep(condition_of(kind)),
+            None => {}
+        }
     }
     let repository = report
         .repository
         .as_ref()
         .map(|(repository, ownership)| repository_status(repository, &pass.region, *ownership));
-    let image = match (&report.image, &report.failure) {
+    let artifact = |kind, old: &Option<ArtifactStatus>| match report.artifact(kind) {
         // Without the list of tags the counts would be wrong: those of before are better.
-        (Some(image), _) if image.listing.is_some() && old.image.is_some() => old.image.clone(),
-        (Some(image), _) => Some(artifact(image)),
+        Some(artifact) if artifact.listing.is_some() && old.is_some() => old.clone(),
+        Some(artifact) => Some(artifact_status(artifact)),
         // The pass ended before the tags were looked at: what was known of them is still the best answer.
-        (None, Some(_)) => old.image.clone(),
-        (None, None) => None,
+        None if report.failure.is_some() => old.clone(),
+        None => None,
     };
     Status {
         observed_generation: Some(generation),
         last_handled_reconcile_at: pass.handled.clone().or_else(|| old.last_handled_reconcile_at.clone()),
         repository: repository.or_else(|| old.repository.clone()),
-        image,
+        image: artifact(ArtifactKind::Image, &old.image),
+        chart: artifact(ArtifactKind::Chart, &old.chart),
+        derived: derived(old, report),
         plan: if report.dry_run { plan(&report.changes) } else { Vec::new() },
         history: history(old, generation, report, now),
         conditions: conditions.finish(),
     }
+}
+
+/// What was made of chart archives. The newest versions matter most: beyond the bound they are the ones kept.
+fn derived(old: &Status, report: &Report) -> Vec<DerivedTag> {
+    let Some(chart) = report.artifact(ArtifactKind::Chart) else {
+        return if report.failure.is_some() { old.derived.clone() } else { Vec::new() };
+    };
+    let known = chart.derived.iter().rev().take(MAX_DERIVED);
+    known
+        .map(|(tag, derived)| DerivedTag {
+            tag: tag.to_string(),
+            source: format!("{}{}", derived.archive, if derived.provenance { WITH_PROVENANCE } else { "" }),
+            target: derived.manifest.to_string(),
+        })
+        .collect()
+}
+
+/// What the status says was made of chart archives; entries that cannot be read count as unknown.
+pub(super) fn known(status: &Status) -> BTreeMap<Tag, Derived> {
+    let entry = |derived: &DerivedTag| {
+        let archive = derived.source.strip_suffix(WITH_PROVENANCE);
+        let provenance = archive.is_some();
+        let archive = archive.unwrap_or(&derived.source).parse().ok()?;
+        Some((derived.tag.parse().ok()?, Derived { archive, provenance, manifest: derived.target.parse().ok()? }))
+    };
+    status.derived.iter().filter_map(entry).collect()
 }
 
 fn plan(changes: &[String]) -> Vec<String> {
@@ -112,6 +149,10 @@ fn history(old: &Status, generation: i64, report: &Report, now: Timestamp) -> Ve
     // Kubernetes shows whole seconds; more would not survive being written and read.
     let time = Time(now.round(Unit::Second).unwrap_or(now));
     let entry = HistoryEntry { time, generation, changes: truncated(&report.summary(), MAX_LINE) };
+    // Written before, but the answer was lost.
+    if old.history.first() == Some(&entry) {
+        return old.history.clone();
+    }
     std::iter::once(entry).chain(old.history.iter().cloned()).take(MAX_HISTORY).collect()
 }
 
@@ -130,12 +171,9 @@ pub(super) fn was_ready(old: &Status, generation: i64) -> bool {
 fn nothing_known_missing(report: &Report) -> bool {
     report.failure.as_ref().is_none_or(|failure| is_passing(failure.class))
         && report.configuration.is_empty()
-        && report.image.as_ref().is_none_or(ImageReport::is_all_there)
-        && report
-            .image
-            .as_ref()
-            .and_then(|image| image.listing.as_ref())
-            .is_none_or(|failure| is_passing(failure.class))
+        && report.artifacts.iter().all(|artifact| {
+            artifact.is_all_there() && artifact.listing.as_ref().is_none_or(|failure| is_passing(failure.class))
+        })
 }
 
 fn ready(conditions: &mut Conditions<'_>, old: &Status, generation: i64, report: &Report) {
@@ -148,10 +186,11 @@ fn ready(conditions: &mut Conditions<'_>, old: &Status, generation: i64, report:
         return;
     }
     if report.is_success() {
-        let message = match (&report.image, &report.repository) {
-            (Some(image), Some((repository, _))) => format!("{} tags in {}", summary(image), repository.uri),
-            (None, Some((repository, _))) => format!("{} is as specified", repository.uri),
-            _ => "as specified".to_owned(),
+        let uri = report.repository.as_ref().map_or("the repository", |(repository, _)| &repository.uri);
+        let counts: Vec<_> = report.artifacts.iter().map(|a| format!("{} {}", summary(a), plural(a.kind))).collect();
+        let message = match counts.as_slice() {
+            [] => format!("{uri} is as specified"),
+            counts => format!("{} in {uri}", counts.join(" and ")),
         };
         conditions.set(condition::READY, Is::True, Reason::Succeeded, &message);
         return;
@@ -177,7 +216,8 @@ fn first_problem(report: &Report) -> (Reason, String) {
     if let Some((reason, message)) = configuration_problem(&report.configuration) {
         return (reason, message);
     }
-    report.image.as_ref().map_or_else(|| (Reason::Failed(Class::Internal), String::new()), image_problem)
+    let mut problems = report.artifacts.iter().filter(|a| a.listing.is_some() || a.failures().next().is_some());
+    problems.next().map_or_else(|| (Reason::Failed(Class::Internal), String::new()), artifact_problem)
 }
 
 fn repository_ready(conditions: &mut Conditions<'_>, old: &Status, report: &Report) {
@@ -198,6 +238,9 @@ fn configuration_synced(conditions: &mut Conditions<'_>, report: &Report) {
         conditions.keep(type_);
     } else if let Some((reason, message)) = configuration_problem(&report.configuration) {
         conditions.set(type_, Is::False, reason, &message);
+    } else if report.dry_run && report.changes.iter().any(|change| !change.starts_with("co")) {
+        // Everything that is planned but copies and comparisons is configuration.
+        conditions.set(type_, Is::Unknown, Reason::DryRun, "dry run: changes would be made, see status.plan");
     } else {
         conditions.set(type_, Is::True, Reason::Succeeded, "policies and resource tags are as specified");
     }
@@ -209,41 +252,61 @@ fn configuration_problem(failures: &[Failure]) -> Option<(Reason, String)> {
     Some((Reason::Failed(first.class), text.join("; ")))
 }
 
-fn image_synced(conditions: &mut Conditions<'_>, image: &ImageReport) {
-    let type_ = condition::IMAGE_SYNCED;
-    let planned = image.tags.values().filter(|state| matches!(state, TagState::Planned(_))).count();
-    if planned > 0 && image.failures().next().is_none() {
-        let message = format!("{} tags; {planned} would be copied", summary(image));
+const fn condition_of(kind: ArtifactKind) -> &'static str {
+    match kind {
+        ArtifactKind::Image => condition::IMAGE_SYNCED,
+        ArtifactKind::Chart => condition::CHART_SYNCED,
+    }
+}
+
+/// What an artifact has several of.
+const fn plural(kind: ArtifactKind) -> &'static str {
+    match kind {
+        ArtifactKind::Image => "tags",
+        ArtifactKind::Chart => "chart versions",
+    }
+}
+
+fn artifact_synced(conditions: &mut Conditions<'_>, artifact: &ArtifactReport, dry_run: bool) {
+    let type_ = condition_of(artifact.kind);
+    let (summary, noun) = (summary(artifact), plural(artifact.kind));
+    let is_good = artifact.failures().next().is_none() && artifact.listing.is_none();
+    let planned = artifact.tags.values().filter(|state| matches!(state, TagState::Planned)).count();
+    if dry_run && planned > 0 && is_good {
+        let message = format!("{summary} {noun}; {planned} would be copied");
         conditions.set(type_, Is::Unknown, Reason::DryRun, &message);
-        return;
+    } else if let (true, Some((tag, kept))) = (is_good, artifact.kept().next()) {
+        // Nothing is missing and nobody must act, but nobody should wonder either.
+        let message = format!("{summary} {noun} from {}; {tag}: {}", artifact.source, kept.message);
+        conditions.set(type_, Is::True, Reason::Failed(kept.class), &message);
+    } else if is_good {
+        conditions.set(type_, Is::True, Reason::Succeeded, &format!("{summary} {noun} from {}", artifact.source));
+    } else {
+        let (reason, message) = artifact_problem(artifact);
+        let is = if artifact.is_all_there() { Is::Unknown } else { Is::False };
+        conditions.set(type_, is, reason, &message);
     }
-    if image.failures().next().is_none() && image.listing.is_none() {
-        conditions.set(type_, Is::True, Reason::Succeeded, &format!("{} tags from {}", summary(image), image.source));
-        return;
-    }
-    let (reason, message) = image_problem(image);
-    let is = if image.is_all_there() { Is::Unknown } else { Is::False };
-    conditions.set(type_, is, reason, &message);
 }
 
 /// `PartiallySynced` when some tags are in ECR and some are not; else the kind of the first failure.
-fn image_problem(image: &ImageReport) -> (Reason, String) {
-    if let Some(failure) = &image.listing {
+fn artifact_problem(artifact: &ArtifactReport) -> (Reason, String) {
+    if let Some(failure) = &artifact.listing {
         return (Reason::Failed(failure.class), failure.message.clone());
     }
-    let failures: Vec<_> = image.failures().collect();
+    let failures: Vec<_> = artifact.failures().collect();
     let Some((tag, first)) = failures.first() else { return (Reason::Succeeded, String::new()) };
-    let some_synced = image.synced().next().is_some();
+    let some_synced = artifact.synced().next().is_some();
     let reason =
-        if some_synced && !image.is_all_there() { Reason::PartiallySynced } else { Reason::Failed(first.class) };
+        if some_synced && !artifact.is_all_there() { Reason::PartiallySynced } else { Reason::Failed(first.class) };
     let more = match failures.len() - 1 {
         0 => String::new(),
-        more => format!(" (and {more} more, see status.image.failures)"),
+        more => format!(" (and {more} more, see status.{}.failures)", artifact.kind.noun()),
     };
-    (reason, format!("{} tags; {tag}: {}: {}{more}", summary(image), first.class, first.message))
+    let (summary, noun) = (summary(artifact), plural(artifact.kind));
+    (reason, format!("{summary} {noun}; {tag}: {}: {}{more}", first.class, first.message))
 }
 
-fn summary(image: &ImageReport) -> String {
+fn summary(image: &ArtifactReport) -> String {
     format!("{}/{}", image.synced().count(), image.tags.len())
 }
 
@@ -258,7 +321,7 @@ fn repository_status(repository: &Repository, region: &str, ownership: Ownership
     }
 }
 
-fn artifact(image: &ImageReport) -> ArtifactStatus {
+fn artifact_status(image: &ArtifactReport) -> ArtifactStatus {
     let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
     let failed = image.tags.values().filter(|state| matches!(state, TagState::Failed(_))).count();
     ArtifactStatus {
@@ -286,7 +349,7 @@ fn artifact(image: &ImageReport) -> ArtifactStatus {
 }
 
 /// Sixteen digits of the hash of all tags and digests; empty without any.
-fn revision(image: &ImageReport) -> String {
+fn revision(image: &ArtifactReport) -> String {
     let content: String = image.synced().map(|(tag, digest)| format!("{tag} {digest}\n")).collect();
     if content.is_empty() {
         return String::new();
@@ -296,11 +359,8 @@ fn revision(image: &ImageReport) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
     use crate::ecr::Mutability;
-    use crate::registry::Tag;
 
     fn digest() -> Digest {
         Digest::sha256_of(b"image")
@@ -322,9 +382,14 @@ mod tests {
             states.iter().map(|(tag, state)| (tag.parse().expect("a tag"), state.clone())).collect();
         Report {
             repository: Some(repository()),
-            image: Some(ImageReport { source: "docker.io/library/app".to_owned(), tags, listing: None, copied: 0 }),
+            artifacts: vec![artifact(ArtifactKind::Image, tags)],
             ..Report::default()
         }
+    }
+
+    fn artifact(kind: ArtifactKind, tags: BTreeMap<Tag, TagState>) -> ArtifactReport {
+        let source = "docker.io/library/app".to_owned();
+        ArtifactReport { kind, source, tags, listing: None, copied: 0, derived: BTreeMap::new() }
     }
 
     fn failed(class: Class) -> TagState {
@@ -381,7 +446,7 @@ mod tests {
         let good =
             after(&Status::default(), &report(&[("1", TagState::Synced(digest())), ("2", TagState::Synced(digest()))]));
         let mut blind = report(&[("1", TagState::Synced(digest()))]);
-        blind.image.as_mut().expect("an image").listing = Some(Failure::new(Class::RegistryUnavailable, "why"));
+        blind.artifacts[0].listing = Some(Failure::new(Class::RegistryUnavailable, "why"));
         let status = after(&good, &blind);
         expect(&status, "True", "Succeeded", false, false);
         assert_eq!(status.image, good.image);
@@ -422,7 +487,7 @@ mod tests {
 
     #[test]
     fn a_dry_run_is_unknown_and_shows_a_bounded_plan() {
-        let mut report = report(&[("1", TagState::Planned(digest()))]);
+        let mut report = report(&[("1", TagState::Planned)]);
         report.dry_run = true;
         report.changes = (0..100).map(|n| format!("change {n}")).collect();
         let status = after(&Status::default(), &report);
@@ -433,16 +498,65 @@ mod tests {
     }
 
     #[test]
+    fn image_and_chart_have_conditions_of_their_own() {
+        let mut both = report(&[("1", TagState::Synced(digest()))]);
+        both.artifacts.push(artifact(
+            ArtifactKind::Chart,
+            [("1.0.0".parse().expect("a tag"), failed(Class::SourceNotFound))].into(),
+        ));
+        let status = after(&Status::default(), &both);
+        expect(&status, "False", "SourceNotFound", false, true);
+        assert_eq!(find(&status.conditions, condition::IMAGE_SYNCED).expect("set").status, "True");
+        assert_eq!(find(&status.conditions, condition::CHART_SYNCED).expect("set").status, "False");
+        assert_eq!(status.chart.expect("a chart").summary, "0/1");
+    }
+
+    #[test]
+    fn what_is_kept_is_there_and_told() {
+        let kept = TagState::Kept { digest: digest(), failure: Failure::new(Class::SourceChanged, "why") };
+        let mut kept_chart = report(&[]);
+        kept_chart.artifacts = vec![artifact(ArtifactKind::Chart, [("1.0.0".parse().expect("a tag"), kept)].into())];
+        let status = after(&Status::default(), &kept_chart);
+        expect(&status, "True", "Succeeded", false, false);
+        let chart = find(&status.conditions, condition::CHART_SYNCED).expect("set");
+        assert_eq!((chart.status.as_str(), chart.reason.as_str()), ("True", "SourceChanged"));
+    }
+
+    #[test]
+    fn what_was_made_of_archives_survives_the_status() {
+        let derived = |provenance| Derived { archive: digest(), provenance, manifest: Digest::sha256_of(b"made") };
+        let made: BTreeMap<Tag, Derived> =
+            [("1.0.0".parse().expect("a tag"), derived(false)), ("2.0.0".parse().expect("a tag"), derived(true))]
+                .into();
+        let mut chart = report(&[]);
+        chart.artifacts =
+            vec![ArtifactReport { derived: made.clone(), ..artifact(ArtifactKind::Chart, BTreeMap::new()) }];
+        let status = after(&Status::default(), &chart);
+        assert_eq!(known(&status), made);
+        let away = after(&status, &Report::failed(Failure::new(Class::RegistryUnavailable, "why")));
+        assert_eq!(known(&away), made, "a pass that saw nothing forgets nothing");
+    }
+
+    #[test]
     fn history_grows_by_changes_only() {
         let mut status = Status::default();
         let mut changed = report(&[("1", TagState::Synced(digest()))]);
         changed.changes = vec!["copied tag 1".to_owned()];
-        for _ in 0..7 {
-            status = after(&status, &changed);
+        for second in 0..7 {
+            let time = Timestamp::from_second(second).expect("in range");
+            status = finished(&status, &Pass::new(1, "eu-west-1"), &changed, time);
         }
         assert_eq!(status.history.len(), 5);
         let quiet = report(&[("1", TagState::Synced(digest()))]);
         assert_eq!(after(&status, &quiet).history, status.history);
+    }
+
+    #[test]
+    fn a_report_that_was_written_without_our_knowing_changes_nothing() {
+        let mut report = report(&[("1", TagState::Synced(digest()))]);
+        report.changes = vec!["copied tag 1".to_owned()];
+        let written = after(&Status::default(), &report);
+        assert_eq!(after(&written, &report), written);
     }
 
     #[test]

@@ -202,7 +202,9 @@ fn pax_path(records: &[u8]) -> Result<Option<Vec<u8>>, Error> {
             let equals = record.iter().position(|byte| *byte == b'=')?;
             Some((length, &record[..equals], &record[equals + 1..]))
         });
-        let Some((length, key, value)) = record else { return Err(Error::Damaged("its pax header is malformed".into())) };
+        let Some((length, key, value)) = record else {
+            return Err(Error::Damaged("its pax header is malformed".into()));
+        };
         match key {
             b"path" => path = Some(value.to_vec()),
             // Only files of more than 8 GiB need it, and readers disagree on it.

@@ -69,8 +69,7 @@ impl Artifact {
     /// Never, for metadata that was read from an archive.
     pub fn new(metadata: &Metadata, archive: Bytes, provenance: Option<Bytes>) -> serde_json::Result<Self> {
         let config = Bytes::from(metadata.to_json()?);
-        let describe =
-            |kind: &str, bytes: &Bytes| Descriptor::new(kind, Digest::sha256_of(bytes), bytes.len() as u64);
+        let describe = |kind: &str, bytes: &Bytes| Descriptor::new(kind, Digest::sha256_of(bytes), bytes.len() as u64);
         let config_descriptor = describe(CONFIG, &config);
         let mut layers = vec![describe(CHART, &archive)];
         layers.extend(provenance.as_ref().map(|bytes| describe(PROVENANCE, bytes)));

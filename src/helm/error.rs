@@ -78,9 +78,9 @@ pub enum Error {
         /// The chart's version.
         version: String,
         /// What the index says.
-        expected: registry::Digest,
+        expected: Box<registry::Digest>,
         /// What came.
-        actual: registry::Digest,
+        actual: Box<registry::Digest>,
     },
     /// The archive is no chart, or another one.
     #[error("{url} of chart {chart} {version} cannot be used: {source}")]
@@ -92,7 +92,7 @@ pub enum Error {
         /// The chart's version.
         version: String,
         /// What is wrong with it.
-        source: archive::Error,
+        source: Box<archive::Error>,
     },
     /// A fetch that others waited for failed.
     #[error("{0}")]

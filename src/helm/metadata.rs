@@ -177,7 +177,7 @@ impl Metadata {
             "condition" => text(&mut self.condition, value),
             "tags" => text(&mut self.tags, value),
             "appversion" => text(&mut self.app_version, value),
-            "deprecated" => boolean(&mut self.deprecated, value),
+            "deprecated" => boolean(&mut self.deprecated, &value),
             "annotations" => {
                 for (key, value) in fields(value)? {
                     let annotation = self.annotations.entry(key).or_default();
@@ -269,7 +269,7 @@ impl Dependency {
                 "repository" => text(&mut dependency.repository, value)?,
                 "condition" => text(&mut dependency.condition, value)?,
                 "tags" => texts(&mut dependency.tags, value)?,
-                "enabled" => boolean(&mut dependency.enabled, value)?,
+                "enabled" => boolean(&mut dependency.enabled, &value)?,
                 "import-values" => list(&mut dependency.import_values, value, |value| Ok(any(value)))?,
                 "alias" => text(&mut dependency.alias, value)?,
                 _ => {}
@@ -306,10 +306,10 @@ fn texts(field: &mut Vec<String>, value: Value) -> Result<(), String> {
     list(field, value, |value| Ok(value.into_text()?.unwrap_or_default()))
 }
 
-fn boolean(field: &mut bool, value: Value) -> Result<(), String> {
+fn boolean(field: &mut bool, value: &Value) -> Result<(), String> {
     match value {
         Value::Null => {}
-        Value::Bool(value) => *field = value,
+        Value::Bool(value) => *field = *value,
         _ => return Err("neither true nor false".into()),
     }
     Ok(())
@@ -407,7 +407,8 @@ description: \"line\\nnext\\u200b\\u00a0end é\u{301}\"
     #[test]
     fn requirements_of_old_charts_are_dependencies() {
         let chart = "apiVersion: v1\nname: a\nversion: 1.0.0\n";
-        let metadata = Metadata::parse(chart, Some("dependencies:\n- name: b\n  version: 1\n  repository: r\n")).unwrap();
+        let metadata =
+            Metadata::parse(chart, Some("dependencies:\n- name: b\n  version: 1\n  repository: r\n")).unwrap();
         assert_eq!(metadata.dependencies[0].version, "1");
     }
 

@@ -6,9 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use flate2::write::MultiGzDecoder;
-use reqwest::header::{
-    ACCEPT_ENCODING, ETAG, HeaderMap, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED,
-};
+use reqwest::header::{ACCEPT_ENCODING, ETAG, HeaderMap, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED};
 use reqwest::{Response, StatusCode, Url};
 
 use super::archive::MOST_BYTES;
@@ -73,7 +71,7 @@ pub struct Repository {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Download {
     /// It was fetched.
-    Archive(Archive),
+    Archive(Box<Archive>),
     /// The index points into an OCI registry, where the chart is an artifact already: `oci://host/repository:tag`.
     Oci(String),
 }
@@ -106,7 +104,7 @@ impl Archive {
     #[must_use]
     pub fn rejected(&self, source: super::archive::Error) -> Error {
         let Entry { chart, version, .. } = self.entry.clone();
-        Error::Archive { url: self.url(), chart, version, source }
+        Error::Archive { url: self.url(), chart, version, source: Box::new(source) }
     }
 }
 
@@ -119,7 +117,10 @@ impl Repository {
         let mut base: Url =
             url.parse().map_err(|_| Error::Address("the chart repository's address is not a URL".into()))?;
         if !matches!(base.scheme(), "http" | "https") || base.host_str().is_none() {
-            return Err(Error::Address(format!("{} is not the http:// or https:// address of a chart repository", shown(&base))));
+            return Err(Error::Address(format!(
+                "{} is not the http:// or https:// address of a chart repository",
+                shown(&base)
+            )));
         }
         if !base.username().is_empty() || base.password().is_some() {
             return Err(Error::Address(format!("{} holds a credential; put it into a Secret", shown(&base))));
@@ -176,7 +177,7 @@ impl Repository {
                 return Ok(Download::Oci(url.clone()));
             }
             match self.download_from(entry, url).await {
-                Ok(archive) => return Ok(Download::Archive(archive)),
+                Ok(archive) => return Ok(Download::Archive(Box::new(archive))),
                 Err(error) => {
                     tracing::debug!(%error, "chart cannot be had from this URL");
                     first.get_or_insert(error);
@@ -227,8 +228,8 @@ impl Repository {
                 url: shown(&url),
                 chart: entry.chart.clone(),
                 version: entry.version.clone(),
-                expected: expected.clone(),
-                actual: digest,
+                expected: Box::new(expected.clone()),
+                actual: Box::new(digest),
             }),
             _ => Ok(Archive { bytes, digest, url, entry: entry.clone() }),
         }

@@ -12,7 +12,8 @@ pub(super) fn is_version(text: &str) -> bool {
     let (core, pre) = split(rest, '-');
     let identifier = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
     let numbers: Vec<&str> = core.split('.').collect();
-    let number = |part: &&str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit()) && part.parse::<u64>().is_ok();
+    let number =
+        |part: &&str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit()) && part.parse::<u64>().is_ok();
     let leading_zero = |part: &str| part.len() > 1 && part.starts_with('0') && part.bytes().all(|b| b.is_ascii_digit());
     numbers.len() <= 3
         && numbers.iter().all(number)
@@ -33,7 +34,9 @@ mod tests {
         for good in ["1.2.3", "v1.2.3", "1.2", "1", "1.2.3-rc.1", "1.2.3+meta-1.x", "1.2.3-rc-1+b", "0.0.0", "01.2.3"] {
             assert!(is_version(good), "{good}");
         }
-        for bad in ["", "v", "latest", "1.2.3.4", "1.x", "1.2.3-", "1.2.3+", "1.2.3-01", "1.2.3_1", " 1.2.3", "V1.2.3", "1..2"] {
+        for bad in
+            ["", "v", "latest", "1.2.3.4", "1.x", "1.2.3-", "1.2.3+", "1.2.3-01", "1.2.3_1", " 1.2.3", "V1.2.3", "1..2"]
+        {
             assert!(!is_version(bad), "{bad}");
         }
     }

@@ -93,8 +93,8 @@ pub(super) enum Raw {
     Text(String),
     /// What the parser takes for something else; only plain scalars are.
     Plain,
-    List(Vec<Spanned<Raw>>),
-    Map(Vec<(Spanned<String>, Spanned<Raw>)>),
+    List(Vec<Spanned<Self>>),
+    Map(Vec<(Spanned<String>, Spanned<Self>)>),
 }
 
 impl<'de> Deserialize<'de> for Raw {
@@ -170,7 +170,9 @@ pub(super) fn resolve(node: Spanned<Raw>, text: &str) -> Value {
 }
 
 fn field(key: Spanned<String>, value: Spanned<Raw>, text: &str) -> (String, Value) {
-    let key = match plain(&key.defined, text).map(resolve_plain) {
+    // A key that is a block scalar would need a `?`; so what is not quoted is plain.
+    let written = written(&key.defined, text).filter(|(_, written)| *written == key.value);
+    let key = match written.map(|(_, written)| resolve_plain(written)) {
         Some(Value::Bool(value)) => value.to_string(),
         Some(Value::Integer(value)) => value.to_string(),
         Some(Value::Float(value)) => format_float(value),
@@ -338,6 +340,7 @@ mod tests {
     fn aliases_and_merges_are_followed_and_bounded() {
         let value = parse("x: &x 1.10\nu: *x\nz: {<<: &m {q: \"2.0\"}}\n\"y\": 1\n", BOUNDS).unwrap();
         assert_eq!(value.get("u"), Some(&Value::Float(1.1)));
+        assert_eq!(value.get("y"), Some(&Value::Integer(1)), "a quoted key is text");
         assert_eq!(value.get("z").unwrap().get("q"), Some(&Value::Text("2.0".into())));
         let mut bomb = "a0: &a0 [x,x,x,x,x,x,x,x,x]\n".to_owned();
         for n in 1..9 {

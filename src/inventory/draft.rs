@@ -24,8 +24,6 @@ pub(super) struct Draft {
     pub(super) json: serde_json::Value,
     /// What the user should know.
     pub(super) notes: Vec<String>,
-    /// What is not carried out.
-    pub(super) unsupported: Option<String>,
 }
 
 impl Draft {
@@ -50,7 +48,7 @@ impl Draft {
         let mut notes = self.notes;
         notes.extend(unlisted_tag(source, &self.tree, &spec));
         let place = source.place(&self.tree.referenced);
-        Some(Entry { name: self.name, spec, place, notes, unsupported: self.unsupported })
+        Some(Entry { name: self.name, spec, place, notes })
     }
 
     /// A violation at the deepest field of its path that the file has, named as the file names it.

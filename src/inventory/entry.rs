@@ -1,8 +1,6 @@
 //! Entries of the lists that the older tool reads: `- name: nginx-app`.
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    JSONSchemaProps as Schema, JSONSchemaPropsOrArray,
-};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::JSONSchemaProps as Schema;
 
 use super::Problem;
 use super::draft::Draft;
@@ -21,12 +19,22 @@ const ENTRY: &Names = &[
     ("permissionPolicy", "permission_policy"),
     ("resourceTags", "resource_tags"),
 ];
-const IMAGE: &Names =
-    &[("pullUrl", "pull_url"), ("tags", "tags"), ("tagStrategy", "tag_strategy"), ("insecure", "insecure")];
-const CHART: &Names = &[("pullUrl", "pull_url"), ("tags", "tags")];
-
-/// What an entry with a chart is told.
-const CHART_NOTE: &str = "charts are not copied yet: the rest of this repository is synced";
+const IMAGE: &Names = &[
+    ("pullUrl", "pull_url"),
+    ("tags", "tags"),
+    ("tagSelector", "tag_selector"),
+    ("tagStrategy", "tag_strategy"),
+    ("insecure", "insecure"),
+];
+const CHART: &Names = &[
+    ("pullUrl", "pull_url"),
+    ("name", "name"),
+    ("tags", "tags"),
+    ("versionSelector", "version_selector"),
+    ("onSourceChange", "on_source_change"),
+    ("provenance", "provenance"),
+    ("insecure", "insecure"),
+];
 
 /// Reads one entry; `None` after a problem.
 pub(super) fn read(source: &Source, node: Node, spec: &Schema, problems: &mut Vec<Problem>) -> Option<Draft> {
@@ -37,12 +45,10 @@ pub(super) fn read(source: &Source, node: Node, spec: &Schema, problems: &mut Ve
         return None;
     };
     let mut fields = renamed(source, fields, ENTRY, problems);
-    let mut chart = take(&mut fields, "chart").filter(|node| node.value != Value::Null);
-    if let Some(chart) = &mut chart {
-        rename(source, chart, CHART, problems);
-    }
-    if let Some((_, image)) = fields.iter_mut().find(|(key, _)| key.value == "image") {
-        rename(source, image, IMAGE, problems);
+    for (artifact, names) in [("image", IMAGE), ("chart", CHART)] {
+        if let Some((_, node)) = fields.iter_mut().find(|(key, _)| key.value == artifact) {
+            rename(source, node, names, problems);
+        }
     }
     let mut typed = Typed::new(source);
     typed.complete = problems.len() == already;
@@ -53,9 +59,6 @@ pub(super) fn read(source: &Source, node: Node, spec: &Schema, problems: &mut Ve
     if name.is_none() {
         problems.push(source.problem(&defined, "this entry has no name: write name: my-repository"));
     }
-    if let Some(chart) = &chart {
-        typed.value("chart", chart, &chart_schema());
-    }
     let tree = Node::new(Value::Map(fields), referenced, defined);
     let json = typed.value("the entry", &tree, spec);
     problems.append(&mut typed.problems);
@@ -64,9 +67,7 @@ pub(super) fn read(source: &Source, node: Node, spec: &Schema, problems: &mut Ve
     }
     let (name, named_at) = name?;
     let name = name?.as_str()?.to_owned();
-    let notes = chart.iter().map(|_| CHART_NOTE.to_owned()).collect();
-    let unsupported = chart.map(|_| "chart".to_owned());
-    Some(Draft { name, name_field: "name", named_at, tree, json: json?, notes, unsupported })
+    Some(Draft { name, name_field: "name", named_at, tree, json: json?, notes: Vec::new() })
 }
 
 fn take(fields: &mut Vec<(Key, Node)>, name: &str) -> Option<Node> {
@@ -105,17 +106,4 @@ fn renamed(source: &Source, fields: Vec<(Key, Node)>, names: &Names, problems: &
 
 fn of_type(name: &str) -> Schema {
     Schema { type_: Some(name.to_owned()), ..Schema::default() }
-}
-
-/// A chart is checked although it is not copied: a file must not become wrong by an update.
-fn chart_schema() -> Schema {
-    let items = Some(JSONSchemaPropsOrArray::Schema(Box::new(of_type("string"))));
-    Schema {
-        properties: Some(
-            [("pullUrl".to_owned(), of_type("string")), ("tags".to_owned(), Schema { items, ..of_type("array") })]
-                .into(),
-        ),
-        required: Some(vec!["pullUrl".to_owned()]),
-        ..of_type("object")
-    }
 }

@@ -103,5 +103,5 @@ pub(super) fn read(source: &Source, node: Node, schema: &Schema, problems: &mut 
         .collect();
     // The entry stands where the manifest does; its fields are found by their own places.
     spec.referenced = referenced;
-    Some(Draft { name, name_field: "metadata.name", named_at, tree: spec, json: json?, notes, unsupported: None })
+    Some(Draft { name, name_field: "metadata.name", named_at, tree: spec, json: json?, notes })
 }

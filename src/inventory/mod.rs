@@ -47,8 +47,6 @@ pub struct Entry {
     pub place: Place,
     /// Warnings for the user, each a sentence.
     pub notes: Vec<String>,
-    /// The field that this version does not carry out, `chart`. A note says it in words.
-    pub unsupported: Option<String>,
 }
 
 impl Entry {

@@ -82,6 +82,8 @@ impl Answer {
             400..=499 if side == Side::Target && self.says_quota() => Class::QuotaExceeded,
             // Docker Hub and GHCR refuse what does not exist and what may not be seen in the same way.
             403 if self.anonymous && side == Side::Source => Class::AuthenticationFailed,
+            // Renewing the credential did not help: it is the credential all the same, not a right.
+            403 if self.says_expired() => Class::AuthenticationFailed,
             403 => Class::AccessDenied,
             404 | 410 if side == Side::Source => Class::SourceNotFound,
             // A repository or upload session that went away under us: the next run makes it again.

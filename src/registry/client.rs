@@ -12,7 +12,7 @@ use super::error::{Error, Failure};
 use super::limit::Limits;
 use super::reference::{Reference, TagOrDigest, api_host};
 use super::retry::{self, retrying};
-use super::transport::{Body, Request, Transport, asked_wait, read_answer, same_origin};
+use super::transport::{ANSWER_WITHIN, Body, Request, Transport, asked_wait, read_answer, same_origin};
 
 /// With or without TLS.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -77,8 +77,22 @@ pub struct Options {
     pub stall: Duration,
     /// Bytes per second below which a stream counts as stalled.
     pub floor: u64,
-    /// The longest wait for the answer after the last byte of an upload: ECR assembles and hashes in this time.
+    /// The longest wait for the head of the answer to a small request.
+    pub answer: Duration,
+    /// The longest wait for the answer after the last byte of an upload, however large: ECR assembles and hashes in
+    /// this time. Small blobs have less, see [`Options::commit_of`].
     pub commit: Duration,
+}
+
+impl Options {
+    /// How long the answer to an upload of `size` bytes may take after the last byte: a server that fell silent must
+    /// not hold a blob of a few bytes for minutes.
+    pub(crate) fn commit_of(&self, size: u64) -> Duration {
+        /// Bytes per second that the slowest store assembles; registries on spinning disks reach ten times that.
+        const PACE: u64 = 4 * 1024 * 1024;
+        // Twice the stall: what we count as sent may still be in socket buffers.
+        (self.stall * 2 + Duration::from_secs(size / PACE)).min(self.commit)
+    }
 }
 
 impl Default for Options {
@@ -90,6 +104,7 @@ impl Default for Options {
             stall: Duration::from_secs(30),
             // A modem's pace: whoever is slower does not mean to finish.
             floor: 1024,
+            answer: ANSWER_WITHIN,
             commit: Duration::from_secs(300),
         }
     }
@@ -217,7 +232,7 @@ impl Client {
         let mut grant = inner.auth.grant(&call.scope).await?;
         // One renewal when a token ended, one when its scope was not the right one.
         for last in [false, false, true] {
-            let response = inner.transport.send(request(call, grant.as_ref())).await?;
+            let response = inner.transport.send(request(call, grant.as_ref(), inner.options.answer)).await?;
             if response.status().is_success() {
                 inner.auth.answered_openly(grant.as_ref());
                 return Ok(response);
@@ -273,7 +288,7 @@ impl Client {
     }
 }
 
-fn request(call: &Call, grant: Option<&Grant>) -> Request {
+fn request(call: &Call, grant: Option<&Grant>, answer: Duration) -> Request {
     let mut headers = call.headers.clone();
     // Digests are of the bytes as stored; no server is to compress them on the way.
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
@@ -282,5 +297,5 @@ fn request(call: &Call, grant: Option<&Grant>) -> Request {
         bytes => Body::Bytes(bytes.clone()),
     };
     let authorization = grant.map(|grant| grant.header.clone());
-    Request { method: call.method.clone(), url: call.url.clone(), headers, authorization, body }
+    Request { method: call.method.clone(), url: call.url.clone(), headers, authorization, body, answer }
 }

@@ -452,6 +452,13 @@ mod tests {
             (401, false, "", AuthenticationFailed, AuthenticationFailed),
             (403, true, r#"{"errors":[{"code":"DENIED"}]}"#, AuthenticationFailed, AccessDenied),
             (403, false, r#"{"errors":[{"code":"DENIED"}]}"#, AccessDenied, AccessDenied),
+            (
+                403,
+                false,
+                r#"{"errors":[{"code":"DENIED","message":"Your authorization token has expired. Reauthenticate and try again."}]}"#,
+                AuthenticationFailed,
+                AuthenticationFailed,
+            ),
             (404, false, "", SourceNotFound, RegistryUnavailable),
             (400, false, r#"{"errors":[{"code":"NAME_UNKNOWN"}]}"#, SourceNotFound, RegistryUnavailable),
             (408, false, "", RegistryUnavailable, RegistryUnavailable),

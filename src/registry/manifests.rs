@@ -11,7 +11,7 @@ use super::descriptor::Descriptor;
 use super::digest::Digest;
 use super::error::{Error, Failure};
 use super::reference::{Tag, TagOrDigest};
-use super::transport::read_body;
+use super::transport::read_body_within;
 
 /// The largest manifest that is read. The distribution spec asks registries to take 4 MiB; ECR takes no more.
 pub const MOST_MANIFEST_BYTES: usize = 4 * 1024 * 1024;
@@ -245,12 +245,23 @@ impl Client {
     }
 
     async fn get_manifest(&self, repository: &str, what: &TagOrDigest) -> Result<Manifest, Failure> {
+        match self.get_manifest_once(repository, what).await {
+            // As with blobs: bytes that flipped on the way come right the second time, those wrong at rest never do.
+            Err(failure @ Failure::Digest { .. }) => {
+                tracing::debug!(%failure, "manifest is not what it should be, reading it again");
+                self.get_manifest_once(repository, what).await
+            }
+            other => other,
+        }
+    }
+
+    async fn get_manifest_once(&self, repository: &str, what: &TagOrDigest) -> Result<Manifest, Failure> {
         let call = self.manifest_call(Method::GET, repository, what)?;
         // The body belongs to the request: one that breaks in it is sent again.
         let (headers, bytes) = super::retry::retrying(&self.options().retry, || async {
             let response = self.attempt(&call).await?;
             let headers = response.headers().clone();
-            Ok((headers, read_body(response, MOST_MANIFEST_BYTES).await?))
+            Ok((headers, read_body_within(response, MOST_MANIFEST_BYTES, self.options().stall).await?))
         })
         .await?;
         let named = digest_header(&headers)?;

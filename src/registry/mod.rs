@@ -56,8 +56,6 @@ pub use reference::{DOCKER_HUB, ParseError, Reference, Tag, TagOrDigest};
 pub use retry::Policy;
 // For chart repositories, which are HTTP servers like any other.
 pub(crate) use retry::retrying;
-pub(crate) use transport::{
-    asked_wait, authority, is_link_local, next_chunk, read_answer, read_body, same_origin,
-};
 pub use transport::{Body, ClientIdentity, Proxy, Request, Transport, TransportOptions};
+pub(crate) use transport::{asked_wait, authority, is_link_local, next_chunk, read_answer, read_body, same_origin};
 pub use upload::Observer;

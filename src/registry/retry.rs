@@ -68,7 +68,11 @@ fn may_pass(failure: &Failure) -> bool {
     match failure {
         Failure::Answer(answer) => super::answer::is_transient(answer.status),
         Failure::Token { source, .. } => may_pass(source),
-        Failure::Connect { .. } | Failure::Broken { .. } | Failure::NoAnswer { .. } | Failure::Cut { .. } => true,
+        Failure::Connect { .. }
+        | Failure::Broken { .. }
+        | Failure::NoAnswer { .. }
+        | Failure::Stalled { .. }
+        | Failure::Cut { .. } => true,
         _ => false,
     }
 }

@@ -10,7 +10,7 @@ use super::auth::Scope;
 use super::client::{Call, Client};
 use super::error::{Error, Failure};
 use super::retry::retrying;
-use super::transport::{authority, read_body};
+use super::transport::{authority, read_body_within};
 
 /// ECR allows no more (google/go-containerregistry#681).
 const PAGE: u32 = 1000;
@@ -67,7 +67,7 @@ impl Client {
         retrying(&self.options().retry, || async {
             let response = self.attempt(&call).await?;
             let next = next_page(&call.url, &response)?;
-            Ok((read_body(response, limit).await?, next))
+            Ok((read_body_within(response, limit, self.options().stall).await?, next))
         })
         .await
     }

@@ -22,7 +22,7 @@ const MOST_ERROR_BYTES: usize = 64 * 1024;
 /// A SYN that is not answered within three retransmissions (1 + 2 + 4 s) will not be.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 /// The longest wait for the head of an answer to a small request. Docker Hub's tag lists take some seconds.
-const ANSWER_WITHIN: Duration = Duration::from_secs(60);
+pub(crate) const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 /// The longest silence inside a small body.
 const CHUNK_WITHIN: Duration = Duration::from_secs(30);
 
@@ -102,6 +102,8 @@ pub struct Request {
     pub authorization: Option<HeaderValue>,
     /// The body.
     pub body: Body,
+    /// The longest wait for the head of the answer, unless the body is a stream.
+    pub answer: Duration,
 }
 
 /// A request body.
@@ -120,7 +122,7 @@ impl Request {
     /// A request without headers and body.
     #[must_use]
     pub fn new(method: Method, url: Url) -> Self {
-        Self { method, url, headers: HeaderMap::new(), authorization: None, body: Body::Empty }
+        Self { method, url, headers: HeaderMap::new(), authorization: None, body: Body::Empty, answer: ANSWER_WITHIN }
     }
 
     /// A GET request.
@@ -183,11 +185,11 @@ impl Transport {
     /// # Errors
     /// [`Failure`] for connections and redirects.
     pub async fn send(&self, request: Request) -> Result<Response, Failure> {
-        let Request { method, url, headers, mut authorization, mut body } = request;
+        let Request { method, url, headers, mut authorization, mut body, answer } = request;
         let home_is_link_local = is_link_local(&url);
         let mut at = url;
         for _ in 0..=MOST_REDIRECTS {
-            let sent = self.send_once(&method, &at, &headers, authorization.as_ref(), &mut body).await;
+            let sent = self.send_once(&method, &at, &headers, authorization.as_ref(), &mut body, answer).await;
             let status = sent.as_ref().ok().map(|response| response.status().as_u16());
             self.meter.registry_request(at.host_str().unwrap_or_default(), method.as_str(), status);
             let response = sent?;
@@ -212,6 +214,7 @@ impl Transport {
         headers: &HeaderMap,
         authorization: Option<&HeaderValue>,
         body: &mut Body,
+        answer: Duration,
     ) -> Result<Response, Failure> {
         let mut request = reqwest::Request::new(method.clone(), url.clone());
         *request.headers_mut() = headers.clone();
@@ -233,9 +236,9 @@ impl Transport {
             }
             Body::Empty => self.http.execute(request),
         };
-        match tokio::time::timeout(ANSWER_WITHIN, sent).await {
+        match tokio::time::timeout(answer, sent).await {
             Ok(result) => result.map_err(|e| Failure::from_reqwest(e, &host)),
-            Err(_) => Err(Failure::NoAnswer { host, after: ANSWER_WITHIN }),
+            Err(_) => Err(Failure::NoAnswer { host, after: answer }),
         }
     }
 
@@ -315,12 +318,21 @@ pub(crate) fn authority(url: &Url) -> String {
 }
 
 /// Reads a body of at most `limit` bytes.
-pub(crate) async fn read_body(mut response: Response, limit: usize) -> Result<Bytes, Failure> {
+pub(crate) async fn read_body(response: Response, limit: usize) -> Result<Bytes, Failure> {
+    read_body_within(response, limit, CHUNK_WITHIN).await
+}
+
+/// [`read_body`] with another bound on silence.
+pub(crate) async fn read_body_within(
+    mut response: Response,
+    limit: usize,
+    silence: Duration,
+) -> Result<Bytes, Failure> {
     if response.content_length().is_some_and(|length| length > limit as u64) {
         return Err(Failure::TooLarge { limit });
     }
     let mut body = BytesMut::new();
-    while let Some(chunk) = next_chunk(&mut response).await? {
+    while let Some(chunk) = chunk_within(&mut response, silence).await? {
         if body.len() + chunk.len() > limit {
             return Err(Failure::TooLarge { limit });
         }
@@ -330,10 +342,14 @@ pub(crate) async fn read_body(mut response: Response, limit: usize) -> Result<By
 }
 
 pub(crate) async fn next_chunk(response: &mut Response) -> Result<Option<Bytes>, Failure> {
+    chunk_within(response, CHUNK_WITHIN).await
+}
+
+async fn chunk_within(response: &mut Response, silence: Duration) -> Result<Option<Bytes>, Failure> {
     let host = authority(response.url());
-    match tokio::time::timeout(CHUNK_WITHIN, response.chunk()).await {
+    match tokio::time::timeout(silence, response.chunk()).await {
         Ok(chunk) => chunk.map_err(|e| Failure::from_reqwest(e, &host)),
-        Err(_) => Err(Failure::Stalled { host, bytes: 0, window: CHUNK_WITHIN }),
+        Err(_) => Err(Failure::Stalled { host, bytes: 0, window: silence }),
     }
 }
 

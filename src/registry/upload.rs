@@ -135,6 +135,7 @@ impl Client {
     /// closes; hyper then fails at its next write, before it looks for the answer. Asked again without a body, such a
     /// server says the same thing. One that would take the upload says that nothing is not the blob: no reason.
     async fn reason_for_break(&self, request: Request) -> Option<Response> {
+        let request = Request { answer: self.options().answer, ..request };
         let response = self.transport().send(request).await.ok()?;
         matches!(response.status().as_u16(), 401 | 403 | 413 | 429 | 500..=599).then_some(response)
     }
@@ -165,7 +166,7 @@ impl Client {
         observer: Observer<'_>,
     ) -> Result<Response, Failure> {
         let host = authority(&request.url);
-        let (stall, commit) = (self.options().stall, self.options().commit);
+        let (stall, commit) = (self.options().stall, self.options().commit_of(size));
         let tick = (stall / 8).clamp(Duration::from_millis(1), Duration::from_millis(250));
         let mut sending = std::pin::pin!(self.transport().send(request));
         let (mut before, mut moved) = (0, Instant::now());

@@ -1,12 +1,14 @@
 //! [`Plan`] -> [`Outcomes`]: the only step that writes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
-use super::copy::{self, Order};
-use super::{Action, Desired, Engine, Failure, Observed, Plan, Progress, TagState};
+use super::{
+    Action, ArtifactKind, Derived, Desired, DesiredArtifact, Engine, Failure, Observed, Plan, Progress, Source,
+    SourceContent, SourceTag, TagState, charts, copy,
+};
 use crate::ecr::policy::Kind;
 use crate::ecr::{self, Repository};
-use crate::registry::Tag;
+use crate::registry::{Client, Digest, Tag};
 
 /// What came of a plan.
 #[derive(Debug, Default)]
@@ -18,7 +20,11 @@ pub(super) struct Outcomes {
     /// Policies and resource tags that could not be set.
     pub(super) configuration: Vec<Failure>,
     /// Tags that an action was for.
-    pub(super) tags: BTreeMap<Tag, TagState>,
+    pub(super) tags: BTreeMap<(ArtifactKind, Tag), TagState>,
+    /// Tags that were written.
+    pub(super) copied: BTreeMap<ArtifactKind, usize>,
+    /// What was made of chart archives.
+    pub(super) derived: BTreeMap<Tag, Derived>,
     /// What was done, in words.
     pub(super) changes: Vec<String>,
     /// What was changed: [`Action::field`] of each action that was carried out.
@@ -31,11 +37,19 @@ impl Outcomes {
         let mut outcomes = Self::default();
         for action in &plan.actions {
             outcomes.changes.push(action.to_string());
-            if let Action::CopyTag { tag, digest, .. } = action {
-                outcomes.tags.insert(tag.clone(), TagState::Planned(digest.clone()));
+            if let Action::CopyTag { kind, tag, .. } = action {
+                outcomes.tags.insert((*kind, tag.clone()), TagState::Planned);
             }
         }
         outcomes
+    }
+
+    fn copied(&mut self, kind: ArtifactKind, tag: Tag, digest: Digest) {
+        self.changes
+            .push(format!("copied {} {tag} ({digest})", if kind == ArtifactKind::Chart { "chart" } else { "tag" }));
+        self.fields.push(if kind == ArtifactKind::Chart { "chartTag" } else { "imageTag" });
+        *self.copied.entry(kind).or_default() += 1;
+        self.tags.insert((kind, tag), TagState::Synced(digest));
     }
 }
 
@@ -52,7 +66,6 @@ impl Engine {
     ) -> Outcomes {
         let mut outcomes = Outcomes::default();
         let mut repository = observed.repository.as_ref().map(|there| there.repository.clone());
-        let mut orders = Vec::new();
         for action in &plan.actions {
             if let Action::CreateRepository { name, tags } = action {
                 match create(registry, name, tags).await {
@@ -71,8 +84,7 @@ impl Engine {
                 }
             }
             let Some(repository) = &repository else { continue };
-            if let Action::CopyTag { tag, digest, .. } = action {
-                orders.push(Order { tag: tag.clone(), digest: digest.clone() });
+            if matches!(action, Action::CopyTag { .. }) {
                 continue;
             }
             match configure(registry, repository, action).await {
@@ -84,34 +96,100 @@ impl Engine {
             }
             progress.advance(1);
         }
-        if let (Some(repository), Some(image)) = (&repository, &desired.image)
-            && !orders.is_empty()
-        {
-            let known = observed.repository.as_ref().map(|there| there.images.manifests.clone()).unwrap_or_default();
-            match copy::Copy::new(registry, repository, image, known, progress.clone()).await {
-                Ok(copy) => {
-                    for (order, result) in copy.run(orders).await {
-                        let state = match result {
-                            Ok(()) => {
-                                outcomes.changes.push(format!("copied tag {} ({})", order.tag, order.digest));
-                                outcomes.fields.push("imageTag");
-                                TagState::Synced(order.digest)
-                            }
-                            Err(failure) => TagState::Failed(failure),
-                        };
-                        outcomes.tags.insert(order.tag, state);
+        let wanted = plan.actions.iter().any(|action| matches!(action, Action::CopyTag { .. }));
+        if let (Some(repository), true) = (&repository, wanted) {
+            match registry.data_plane(repository).await {
+                Ok(target) => {
+                    let known =
+                        observed.repository.as_ref().map(|there| there.images.manifests.clone()).unwrap_or_default();
+                    let copying = Copying { registry, target: &target, repository, known, progress };
+                    for artifact in &desired.artifacts {
+                        copying.run(artifact, plan, &mut outcomes).await;
                     }
                 }
-                Err(failure) => outcomes.tags.extend(not_copied(plan, &failure)),
+                Err(error) => outcomes.tags.extend(not_copied(plan, &error.into())),
             }
         }
         outcomes
     }
 }
 
-fn not_copied<'a>(plan: &'a Plan, failure: &'a Failure) -> impl Iterator<Item = (Tag, TagState)> + 'a {
+/// The copies of one pass.
+struct Copying<'a> {
+    registry: &'a ecr::Registry,
+    target: &'a Client,
+    repository: &'a Repository,
+    known: HashSet<Digest>,
+    progress: &'a Progress,
+}
+
+impl Copying<'_> {
+    async fn run(&self, artifact: &DesiredArtifact, plan: &Plan, outcomes: &mut Outcomes) {
+        let kind = artifact.kind;
+        let actions = plan.actions.iter().filter_map(|action| match action {
+            Action::CopyTag { kind: of, tag, digest, replaces, .. } if *of == kind => Some((tag, digest, replaces)),
+            _ => None,
+        });
+        match &artifact.source {
+            Source::Registry { client, repository } => {
+                let orders = actions
+                    .filter_map(|(tag, digest, _)| Some(copy::Order { tag: tag.clone(), digest: digest.clone()? }));
+                let source = (client, repository.as_str());
+                let copy = copy::Copy::new(
+                    self.registry,
+                    self.target,
+                    self.repository,
+                    source,
+                    self.known.clone(),
+                    self.progress.clone(),
+                );
+                for (order, result) in copy.run(orders.collect()).await {
+                    match result {
+                        Ok(()) => outcomes.copied(kind, order.tag, order.digest),
+                        Err(failure) => {
+                            outcomes.tags.insert((kind, order.tag), TagState::Failed(failure));
+                        }
+                    }
+                }
+            }
+            Source::Charts { repository, entries, provenance } => {
+                let derived = |tag: &Tag| match &artifact.tags.get(tag)?.source {
+                    Ok(SourceTag { content: SourceContent::Archive { derived, .. }, .. }) => derived.clone(),
+                    _ => None,
+                };
+                let orders = actions.filter_map(|(tag, _, current)| {
+                    let entry = entries.get(tag)?.clone();
+                    Some(charts::Order { tag: tag.clone(), entry, current: current.clone(), derived: derived(tag) })
+                });
+                let push = charts::Push {
+                    registry: self.registry,
+                    target: self.target,
+                    repository: self.repository,
+                    source: repository,
+                    provenance: *provenance,
+                    keep: artifact.keep,
+                    progress: self.progress,
+                };
+                for outcome in push.run(orders.collect()).await {
+                    if let Some(derived) = outcome.derived {
+                        outcomes.derived.insert(outcome.tag.clone(), derived);
+                    }
+                    match outcome.state {
+                        TagState::Synced(digest) if outcome.wrote => outcomes.copied(kind, outcome.tag, digest),
+                        state => {
+                            outcomes.tags.insert((kind, outcome.tag), state);
+                        }
+                    }
+                }
+            }
+            Source::Unknown => {}
+        }
+    }
+}
+
+fn not_copied<'a>(plan: &'a Plan, failure: &'a Failure) -> impl Iterator<Item = ((ArtifactKind, Tag), TagState)> + 'a {
     plan.actions.iter().filter_map(move |action| match action {
-        Action::CopyTag { tag, .. } => Some((tag.clone(), TagState::Failed(failure.clone()))),
+        Action::CopyTag { kind, tag, .. } => Some(((*kind, tag.clone()), TagState::Failed(failure.clone()))),
         _ => None,
     })
 }

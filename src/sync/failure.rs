@@ -63,6 +63,12 @@ impl From<crate::registry::Error> for Failure {
     }
 }
 
+impl From<crate::helm::Error> for Failure {
+    fn from(error: crate::helm::Error) -> Self {
+        Self { class: error.class(), message: with_causes(&error), retry_after: error.retry_after() }
+    }
+}
+
 impl From<crate::registry::ParseError> for Failure {
     fn from(error: crate::registry::ParseError) -> Self {
         Self::new(Class::InvalidSpec, error.to_string())

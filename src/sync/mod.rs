@@ -9,6 +9,7 @@
 //! ```
 
 mod apply;
+mod charts;
 mod copy;
 mod failure;
 mod observe;
@@ -17,7 +18,7 @@ mod progress;
 mod report;
 mod resolve;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -27,14 +28,18 @@ use tokio_util::sync::CancellationToken;
 use crate::api::v1alpha1::EcrRepositorySyncSpec;
 use crate::class::Class;
 use crate::ecr;
-use crate::registry::{Credential, Transport, TransportOptions};
+use crate::helm;
+use crate::registry::{self, Credential, Tag, Transport, TransportOptions};
 
 pub use failure::Failure;
 pub use observe::{Observed, ObservedRepository};
 pub use plan::{Action, Plan, plan};
 pub use progress::Progress;
-pub use report::{ImageReport, Report, TagState};
-pub use resolve::{Desired, DesiredImage};
+pub use report::{ArtifactReport, Report, TagState};
+pub use resolve::{ArtifactKind, Derived, Desired, DesiredArtifact, Source, SourceContent, SourceTag, WantedTag};
+
+/// Bytes of chart indexes that are held for the next pass: some of the largest that exist.
+const MOST_INDEX_BYTES: usize = 64 * 1024 * 1024;
 
 /// On whose behalf a repository is synced.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,12 +59,25 @@ pub struct Job {
     pub spec: EcrRepositorySyncSpec,
     /// On whose behalf.
     pub claimant: Claimant,
-    /// How to reach the source, or why it cannot be reached: then the rest is still done.
-    pub access: Result<Access, Failure>,
+    /// How to reach the sources.
+    pub access: Accesses,
+    /// Where the chart was read from last time, as the report named it: tried first.
+    pub chart_source: Option<String>,
+    /// What earlier passes made of chart archives.
+    pub derived: BTreeMap<Tag, Derived>,
     /// The longest time without progress.
     pub timeout: Duration,
     /// Told of every step and byte.
     pub progress: Progress,
+}
+
+/// How to reach the sources, or why one cannot be reached: then the rest is still done.
+#[derive(Clone, Debug)]
+pub struct Accesses {
+    /// The image's.
+    pub image: Result<Access, Failure>,
+    /// The chart's.
+    pub chart: Result<Access, Failure>,
 }
 
 /// How to reach a source.
@@ -101,6 +119,9 @@ pub struct Engine {
     aws: ecr::Session,
     /// Connections by how they are made; most sources share the default.
     transports: Mutex<HashMap<TransportOptions, Transport>>,
+    /// What is asked of each source host at a time, by all passes together.
+    hosts: Mutex<HashMap<String, Arc<registry::Limits>>>,
+    indexes: Arc<helm::Indexes>,
     owners: Option<Arc<dyn OwnerLookup>>,
     limits: Limits,
 }
@@ -123,7 +144,13 @@ impl Engine {
     #[must_use]
     pub fn new(aws: ecr::Session, transport: Transport, owners: Option<Arc<dyn OwnerLookup>>, limits: Limits) -> Self {
         let transports = Mutex::new(HashMap::from([(TransportOptions::default(), transport)]));
-        Self { aws, transports, owners, limits }
+        let indexes = Arc::new(helm::Indexes::new(MOST_INDEX_BYTES));
+        Self { aws, transports, hosts: Mutex::default(), indexes, owners, limits }
+    }
+
+    /// The limits of a source host.
+    fn host_limits(&self, host: &str) -> Arc<registry::Limits> {
+        self.hosts.lock().unwrap_or_else(PoisonError::into_inner).entry(host.to_owned()).or_default().clone()
     }
 
     /// The connections for these options.
@@ -185,6 +212,6 @@ impl Engine {
             Mode::Apply => Some(self.apply(&registry, &desired, &observed, &plan, &job.progress).await),
             Mode::DryRun => None,
         };
-        Ok(Report::new(&desired, &observed, plan, outcomes))
+        Ok(Report::new(&desired, &observed, &plan, outcomes))
     }
 }

@@ -43,7 +43,7 @@ impl Engine {
     ) -> Result<Observed, Failure> {
         let name = &desired.repository;
         let Some(repository) = registry.repository(name).await? else { return Ok(Observed::default()) };
-        let wanted: BTreeSet<_> = desired.image.iter().flat_map(|image| image.tags.keys().cloned()).collect();
+        let wanted: BTreeSet<_> = desired.artifacts.iter().flat_map(|artifact| artifact.tags.keys().cloned()).collect();
         let lifecycle = async {
             if desired.lifecycle == Wanted::Unmanaged { Ok(None) } else { registry.lifecycle_policy(name).await }
         };

@@ -3,10 +3,13 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::{Claimant, Desired, Failure, Observed, ObservedRepository, TagState};
+use super::{
+    ArtifactKind, Claimant, Desired, DesiredArtifact, Failure, Observed, ObservedRepository, Source, SourceContent,
+    TagState, WantedTag,
+};
 use crate::class::Class;
 use crate::ecr::policy::{self, Kind, Wanted};
-use crate::ecr::{CREATED_TAG, OWNER_TAG};
+use crate::ecr::{CREATED_TAG, Mutability, OWNER_TAG};
 use crate::registry::{Digest, Tag};
 
 /// What has to be done, in this order.
@@ -15,7 +18,7 @@ pub struct Plan {
     /// The actions.
     pub actions: Vec<Action>,
     /// Wanted tags that need no action: in sync, or impossible.
-    pub settled: BTreeMap<Tag, TagState>,
+    pub settled: BTreeMap<(ArtifactKind, Tag), TagState>,
 }
 
 /// One write.
@@ -47,14 +50,16 @@ pub enum Action {
         /// Which.
         kind: Kind,
     },
-    /// Copy an image and point a tag to it.
+    /// Copy an artifact and point a tag to it.
     CopyTag {
+        /// Image or chart.
+        kind: ArtifactKind,
         /// The tag in ECR.
         tag: Tag,
         /// Where it comes from, for people: `docker.io/library/nginx:1.27`.
         source: String,
-        /// The digest to copy.
-        digest: Digest,
+        /// The digest to copy; `None` for a chart archive, of which a manifest is yet to be made.
+        digest: Option<Digest>,
         /// What the tag points to now.
         replaces: Option<Digest>,
     },
@@ -68,7 +73,8 @@ impl Action {
             Self::CreateRepository { .. } => "repository",
             Self::TagRepository { .. } => "resourceTags",
             Self::PutPolicy { kind, .. } | Self::DeletePolicy { kind } => kind.field(),
-            Self::CopyTag { .. } => "imageTag",
+            Self::CopyTag { kind: ArtifactKind::Image, .. } => "imageTag",
+            Self::CopyTag { kind: ArtifactKind::Chart, .. } => "chartTag",
         }
     }
 }
@@ -84,11 +90,13 @@ impl fmt::Display for Action {
             Self::PutPolicy { kind, replaces: false, .. } => write!(f, "set {}", kind.field()),
             Self::PutPolicy { kind, replaces: true, .. } => write!(f, "replace {}, which differs", kind.field()),
             Self::DeletePolicy { kind } => write!(f, "remove {}", kind.field()),
-            Self::CopyTag { tag, source, digest, replaces: None } => {
-                write!(f, "copy {source} ({digest}) to tag {tag}")
-            }
-            Self::CopyTag { tag, source, digest, replaces: Some(old) } => {
-                write!(f, "copy {source} ({digest}) to tag {tag}, which points to {old}")
+            Self::CopyTag { tag, source, digest, replaces, .. } => {
+                match (digest, replaces) {
+                    (Some(digest), _) => write!(f, "copy {source} ({digest}) to tag {tag}")?,
+                    (None, None) => write!(f, "copy {source} to tag {tag}")?,
+                    (None, Some(_)) => write!(f, "compare {source} with tag {tag}")?,
+                }
+                replaces.iter().try_for_each(|old| write!(f, ", which points to {old}"))
             }
         }
     }
@@ -111,7 +119,7 @@ pub fn plan(desired: &Desired, observed: &Observed, claimant: &Claimant) -> Resu
     let live = |read: fn(&ObservedRepository) -> Option<&String>| there.and_then(read).map(String::as_str);
     plan.actions.extend(policy_action(Kind::Lifecycle, &desired.lifecycle, live(|r| r.lifecycle.as_ref())));
     plan.actions.extend(policy_action(Kind::Permission, &desired.permission, live(|r| r.permission.as_ref())));
-    plan_image(desired, there, &mut plan);
+    plan_artifacts(desired, there, &mut plan);
     Ok(plan)
 }
 
@@ -174,39 +182,120 @@ fn policy_action(kind: Kind, wanted: &Wanted, live: Option<&str>) -> Option<Acti
     }
 }
 
-fn plan_image(desired: &Desired, there: Option<&ObservedRepository>, plan: &mut Plan) {
-    let Some(image) = &desired.image else { return };
-    for (tag, wanted) in &image.tags {
-        let current = there.and_then(|there| there.images.tags.get(tag));
-        let mutability = there.map(|there| &there.repository.mutability);
-        let state = match (&wanted.source, current) {
-            // What is pinned is there: whatever became of it in the source.
-            (_, Some(digest)) if wanted.pin.as_ref() == Some(digest) => TagState::Synced(digest.clone()),
-            (Err(failure), Some(digest)) => TagState::Unverified { digest: digest.clone(), failure: failure.clone() },
-            (Err(failure), None) => TagState::Failed(failure.clone()),
-            (Ok(source), Some(digest)) if source.digest == *digest => TagState::Synced(digest.clone()),
-            (Ok(source), Some(digest)) if mutability.is_some_and(|m| !m.may_move(tag.as_str())) => {
-                TagState::Failed(Failure::new(
-                    Class::TagImmutable,
-                    format!(
-                        "tag {tag} is immutable and points to {digest}, the source has {}: delete the tag in ECR, take it out \
-                         of the spec, or exclude it from immutability",
-                        source.digest
-                    ),
-                ))
+fn plan_artifacts(desired: &Desired, there: Option<&ObservedRepository>, plan: &mut Plan) {
+    for artifact in &desired.artifacts {
+        let other = desired.artifacts.iter().find(|other| other.kind != artifact.kind);
+        for (tag, wanted) in &artifact.tags {
+            let current = there.and_then(|there| there.images.tags.get(tag));
+            let collides = other.is_some_and(|other| other.tags.contains_key(tag));
+            let step = if collides {
+                Step::Settled(TagState::Failed(collision(tag)))
+            } else {
+                plan_tag(artifact, tag, wanted, current, there.map(|there| &there.repository.mutability))
+            };
+            match step {
+                Step::Settled(state) => {
+                    plan.settled.insert((artifact.kind, tag.clone()), state);
+                }
+                Step::Do(action) => plan.actions.push(action),
             }
-            (Ok(source), current) => {
-                plan.actions.push(Action::CopyTag {
-                    tag: tag.clone(),
-                    source: format!("{}:{}", image.reference.name(), source.tag),
-                    digest: source.digest.clone(),
-                    replaces: current.cloned(),
-                });
-                continue;
-            }
-        };
-        plan.settled.insert(tag.clone(), state);
+        }
     }
+}
+
+enum Step {
+    Settled(TagState),
+    Do(Action),
+}
+
+fn plan_tag(
+    artifact: &DesiredArtifact,
+    tag: &Tag,
+    wanted: &WantedTag,
+    current: Option<&Digest>,
+    mutability: Option<&Mutability>,
+) -> Step {
+    let (source, current) = match (&wanted.source, current) {
+        // What is pinned is there: whatever became of it in the source.
+        (_, Some(digest)) if wanted.pin.as_ref() == Some(digest) => {
+            return Step::Settled(TagState::Synced(digest.clone()));
+        }
+        (Err(failure), Some(digest)) => {
+            return Step::Settled(TagState::Unverified { digest: digest.clone(), failure: failure.clone() });
+        }
+        (Err(failure), None) => return Step::Settled(TagState::Failed(failure.clone())),
+        (Ok(source), current) => (source, current),
+    };
+    let copy = |digest: Option<&Digest>| {
+        Step::Do(Action::CopyTag {
+            kind: artifact.kind,
+            tag: tag.clone(),
+            source: source.label.clone(),
+            digest: digest.cloned(),
+            replaces: current.cloned(),
+        })
+    };
+    match (&source.content, current) {
+        (SourceContent::Manifest(digest), Some(current)) if digest == current => {
+            Step::Settled(TagState::Synced(current.clone()))
+        }
+        (SourceContent::Manifest(digest), Some(current)) if artifact.keep => Step::Settled(TagState::Kept {
+            digest: current.clone(),
+            failure: Failure::new(
+                Class::SourceChanged,
+                format!(
+                    "{} is now {digest}; what is in ECR is kept (onSourceChange: Overwrite takes the new one)",
+                    source.label
+                ),
+            ),
+        }),
+        (SourceContent::Manifest(digest), Some(current)) if mutability.is_some_and(|m| !m.may_move(tag.as_str())) => {
+            Step::Settled(TagState::Failed(immutable(tag, current, digest)))
+        }
+        (SourceContent::Manifest(digest), _) => copy(Some(digest)),
+        (SourceContent::Archive { digest, derived: Some(derived) }, Some(current))
+            if derived.manifest == *current
+                && derived.provenance == has_provenance(artifact)
+                && digest.as_ref().is_none_or(|digest| *digest == derived.archive) =>
+        {
+            Step::Settled(TagState::Synced(current.clone()))
+        }
+        // The index says that the archive is another one: no need to read it to keep what is there.
+        (SourceContent::Archive { digest: Some(digest), derived: Some(derived) }, Some(current))
+            if artifact.keep && derived.manifest == *current && *digest != derived.archive =>
+        {
+            let failure = Failure::new(
+                Class::SourceChanged,
+                format!(
+                    "{} was replaced in the source (archive {digest}); what is in ECR is kept (chart.onSourceChange: Overwrite takes the new one)",
+                    source.label
+                ),
+            );
+            Step::Settled(TagState::Kept { digest: current.clone(), failure })
+        }
+        (SourceContent::Archive { .. }, _) => copy(None),
+    }
+}
+
+fn has_provenance(artifact: &DesiredArtifact) -> bool {
+    matches!(artifact.source, Source::Charts { provenance: true, .. })
+}
+
+fn collision(tag: &Tag) -> Failure {
+    Failure::new(
+        Class::TagCollision,
+        format!("tag {tag} is wanted by the image and by the chart: narrow one of the selectors, or exclude the tag"),
+    )
+}
+
+fn immutable(tag: &Tag, current: &Digest, wanted: &Digest) -> Failure {
+    Failure::new(
+        Class::TagImmutable,
+        format!(
+            "tag {tag} is immutable and points to {current}, the source has {wanted}: delete the tag in ECR, take it out of the \
+             spec, or exclude it from immutability"
+        ),
+    )
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::apply::Outcomes;
-use super::{Desired, Failure, Observed, Plan};
+use super::{ArtifactKind, Derived, Desired, DesiredArtifact, Failure, Observed, Plan, SourceContent, SourceTag};
 use crate::api::v1alpha1::Ownership;
 use crate::ecr::{CREATED_TAG, Repository};
 use crate::registry::{Digest, Tag};
@@ -20,10 +20,17 @@ pub enum TagState {
         /// Why the source could not be asked.
         failure: Failure,
     },
+    /// In ECR; the source replaced it since, and it is kept as the spec says.
+    Kept {
+        /// What ECR has.
+        digest: Digest,
+        /// What the source has instead.
+        failure: Failure,
+    },
     /// Not in ECR, or with another digest than the source's.
     Failed(Failure),
     /// A dry run would copy it.
-    Planned(Digest),
+    Planned,
 }
 
 /// The result of one pass.
@@ -35,8 +42,10 @@ pub struct Report {
     pub repository: Option<(Repository, Ownership)>,
     /// Policies and resource tags that could not be set.
     pub configuration: Vec<Failure>,
-    /// The image, if one is wanted.
-    pub image: Option<ImageReport>,
+    /// The image and the chart, as far as they are wanted.
+    pub artifacts: Vec<ArtifactReport>,
+    /// What a person should know, although nothing is wrong.
+    pub warnings: Vec<String>,
     /// What was done (or, in a dry run, would be done), in words.
     pub changes: Vec<String>,
     /// What was changed, by field, once per change.
@@ -45,9 +54,11 @@ pub struct Report {
     pub dry_run: bool,
 }
 
-/// The tags of an image.
+/// The tags of an artifact.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ImageReport {
+pub struct ArtifactReport {
+    /// Image or chart.
+    pub kind: ArtifactKind,
     /// Where it is read from: `docker.io/library/nginx`.
     pub source: String,
     /// Every wanted tag.
@@ -56,13 +67,23 @@ pub struct ImageReport {
     pub listing: Option<Failure>,
     /// Tags that this pass copied.
     pub copied: usize,
+    /// What is known to have been made of chart archives.
+    pub derived: BTreeMap<Tag, Derived>,
 }
 
-impl ImageReport {
-    /// Tags that are in ECR with the source's digest.
+impl ArtifactReport {
+    /// Tags that are in ECR as they shall be: with the source's digest, or kept.
     pub fn synced(&self) -> impl Iterator<Item = (&Tag, &Digest)> {
         self.tags.iter().filter_map(|(tag, state)| match state {
-            TagState::Synced(digest) => Some((tag, digest)),
+            TagState::Synced(digest) | TagState::Kept { digest, .. } => Some((tag, digest)),
+            _ => None,
+        })
+    }
+
+    /// Tags that are kept although the source replaced them, and what it has.
+    pub fn kept(&self) -> impl Iterator<Item = (&Tag, &Failure)> {
+        self.tags.iter().filter_map(|(tag, state)| match state {
+            TagState::Kept { failure, .. } => Some((tag, failure)),
             _ => None,
         })
     }
@@ -71,14 +92,17 @@ impl ImageReport {
     pub fn failures(&self) -> impl Iterator<Item = (&Tag, &Failure)> {
         self.tags.iter().filter_map(|(tag, state)| match state {
             TagState::Failed(failure) | TagState::Unverified { failure, .. } => Some((tag, failure)),
-            TagState::Synced(_) | TagState::Planned(_) => None,
+            TagState::Synced(_) | TagState::Kept { .. } | TagState::Planned => None,
         })
     }
 
     /// Whether every wanted tag is at least in ECR.
     #[must_use]
     pub fn is_all_there(&self) -> bool {
-        self.tags.values().all(|state| matches!(state, TagState::Synced(_) | TagState::Unverified { .. }))
+        let is_there = |state: &TagState| {
+            matches!(state, TagState::Synced(_) | TagState::Kept { .. } | TagState::Unverified { .. })
+        };
+        self.tags.values().all(is_there)
     }
 }
 
@@ -89,29 +113,31 @@ impl Report {
         Self { failure: Some(failure), ..Self::default() }
     }
 
-    pub(super) fn new(desired: &Desired, observed: &Observed, plan: Plan, outcomes: Option<Outcomes>) -> Self {
+    pub(super) fn new(desired: &Desired, observed: &Observed, plan: &Plan, outcomes: Option<Outcomes>) -> Self {
         let there = observed.repository.as_ref();
         let adopted = there.is_some_and(|there| !there.resource_tags.contains_key(CREATED_TAG));
         let ownership = if adopted { Ownership::Adopted } else { Ownership::Created };
         let dry_run = outcomes.is_none();
-        let outcomes = outcomes.unwrap_or_else(|| Outcomes::planned(&plan));
+        let outcomes = outcomes.unwrap_or_else(|| Outcomes::planned(plan));
         let repository =
-            outcomes.created.or_else(|| there.map(|there| there.repository.clone())).map(|r| (r, ownership));
-        let image = desired.image.as_ref().map(|image| {
-            let copied = outcomes.tags.values().filter(|state| matches!(state, TagState::Synced(_))).count();
-            let mut tags = plan.settled;
-            tags.extend(outcomes.tags);
-            ImageReport { source: image.reference.name(), tags, listing: image.listing.clone(), copied }
-        });
+            outcomes.created.clone().or_else(|| there.map(|there| there.repository.clone())).map(|r| (r, ownership));
+        let artifacts = desired.artifacts.iter().map(|artifact| artifact_report(artifact, plan, &outcomes)).collect();
         Self {
             failure: outcomes.failure,
             repository,
             configuration: outcomes.configuration,
-            image,
+            artifacts,
+            warnings: desired.warnings.clone(),
             changes: outcomes.changes,
             fields: outcomes.fields,
             dry_run,
         }
+    }
+
+    /// The report of the image or the chart.
+    #[must_use]
+    pub fn artifact(&self, kind: ArtifactKind) -> Option<&ArtifactReport> {
+        self.artifacts.iter().find(|artifact| artifact.kind == kind)
     }
 
     /// The changes in one line, however many they are; empty without any.
@@ -128,8 +154,8 @@ impl Report {
 
     /// Everything that went wrong.
     pub fn failures(&self) -> impl Iterator<Item = &Failure> {
-        let of_tags = self.image.iter().flat_map(|image| image.failures().map(|(_, failure)| failure));
-        let of_listing = self.image.iter().filter_map(|image| image.listing.as_ref());
+        let of_tags = self.artifacts.iter().flat_map(|artifact| artifact.failures().map(|(_, failure)| failure));
+        let of_listing = self.artifacts.iter().filter_map(|artifact| artifact.listing.as_ref());
         self.failure.iter().chain(&self.configuration).chain(of_listing).chain(of_tags)
     }
 
@@ -137,5 +163,31 @@ impl Report {
     #[must_use]
     pub fn is_success(&self) -> bool {
         self.failures().next().is_none()
+    }
+}
+
+fn artifact_report(artifact: &DesiredArtifact, plan: &Plan, outcomes: &Outcomes) -> ArtifactReport {
+    let of_kind = |states: &BTreeMap<(ArtifactKind, Tag), TagState>| -> BTreeMap<Tag, TagState> {
+        let mine = states.iter().filter(|((kind, _), _)| *kind == artifact.kind);
+        mine.map(|((_, tag), state)| (tag.clone(), state.clone())).collect()
+    };
+    let mut tags = of_kind(&plan.settled);
+    tags.extend(of_kind(&outcomes.tags));
+    // What an earlier pass made still holds where the tag is as it was; what this pass made is news.
+    let known = artifact.tags.iter().filter_map(|(tag, wanted)| match &wanted.source {
+        Ok(SourceTag { content: SourceContent::Archive { derived, .. }, .. }) => Some((tag.clone(), derived.clone()?)),
+        _ => None,
+    });
+    let mut derived: BTreeMap<Tag, Derived> = known.collect();
+    if artifact.kind == ArtifactKind::Chart {
+        derived.extend(outcomes.derived.clone());
+    }
+    ArtifactReport {
+        kind: artifact.kind,
+        source: artifact.name.clone(),
+        tags,
+        listing: artifact.listing.clone(),
+        copied: outcomes.copied.get(&artifact.kind).copied().unwrap_or_default(),
+        derived,
     }
 }

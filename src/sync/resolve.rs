@@ -1,16 +1,16 @@
-//! spec -> [`Desired`]: what is wanted now, with the digests that the source has now.
+//! spec -> [`Desired`]: what is wanted now, with what the sources have now.
+
+mod chart;
+mod image;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-
-use futures::{StreamExt, stream};
 
 use super::{Engine, Failure, Job};
-use crate::api::v1alpha1::{Image, TagStrategy, validation};
-use crate::class::Class;
+use crate::api::v1alpha1::validation;
 use crate::ecr::policy::{Kind, Wanted};
-use crate::registry::{Client, Digest, Endpoint, Options, Reference, StaticAuthenticator, Tag};
-use crate::selection::{self, Pin};
+use crate::helm;
+use crate::registry::{Client, Digest, Tag};
+use crate::selection;
 
 /// Tags of one source that are asked for at the same time.
 const CONCURRENT_TAGS: usize = 8;
@@ -26,21 +26,70 @@ pub struct Desired {
     pub permission: Wanted,
     /// Resource tags to hold; others are not ours.
     pub resource_tags: BTreeMap<String, String>,
-    /// The image, if any.
-    pub image: Option<DesiredImage>,
+    /// The image and the chart, as far as they are wanted.
+    pub artifacts: Vec<DesiredArtifact>,
+    /// What a person should know, although nothing is wrong.
+    pub warnings: Vec<String>,
 }
 
-/// An image in its source.
+/// Image or chart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ArtifactKind {
+    /// The container image.
+    Image,
+    /// The Helm chart.
+    Chart,
+}
+
+impl ArtifactKind {
+    /// `image` or `chart`.
+    #[must_use]
+    pub const fn noun(self) -> &'static str {
+        match self {
+            Self::Image => "image",
+            Self::Chart => "chart",
+        }
+    }
+}
+
+/// An artifact in its source.
 #[derive(Debug)]
-pub struct DesiredImage {
-    /// The source registry.
-    pub source: Client,
-    /// Host and repository, without tag.
-    pub reference: Reference,
+pub struct DesiredArtifact {
+    /// Image or chart.
+    pub kind: ArtifactKind,
+    /// Where it is read from, for people: `docker.io/library/nginx`.
+    pub name: String,
+    /// Where it is read from.
+    pub source: Source,
+    /// What is in ECR stays when the source replaced it.
+    pub keep: bool,
     /// The wanted tags in the target.
     pub tags: BTreeMap<Tag, WantedTag>,
     /// Why the source's tags could not be listed: then the selected ones are not known.
     pub listing: Option<Failure>,
+}
+
+/// Where an artifact is read from.
+#[derive(Debug)]
+pub enum Source {
+    /// An OCI registry: copied as it is.
+    Registry {
+        /// The registry.
+        client: Client,
+        /// The repository in it.
+        repository: String,
+    },
+    /// A classic chart repository: archives become artifacts.
+    Charts {
+        /// The repository.
+        repository: Box<helm::Repository>,
+        /// Tag in ECR -> entry of the index.
+        entries: BTreeMap<Tag, helm::Entry>,
+        /// Whether the provenance file is part of the artifact.
+        provenance: bool,
+    },
+    /// It could not be found; every tag says why.
+    Unknown,
 }
 
 /// A tag that the target shall have.
@@ -55,14 +104,39 @@ pub struct WantedTag {
 /// A tag of the source and what it points to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceTag {
-    /// The tag in the source.
-    pub tag: Tag,
-    /// Its digest.
-    pub digest: Digest,
+    /// For people: `docker.io/library/nginx:1.27`.
+    pub label: String,
+    /// What it points to.
+    pub content: SourceContent,
+}
+
+/// What a tag of a source stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SourceContent {
+    /// A manifest, which is copied as it is.
+    Manifest(Digest),
+    /// A chart archive, of which a manifest is made.
+    Archive {
+        /// The archive's digest, where the index has it.
+        digest: Option<Digest>,
+        /// What an earlier pass made of it.
+        derived: Option<Derived>,
+    },
+}
+
+/// What was made of a chart archive: known, it need not be downloaded again to see that nothing changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Derived {
+    /// Digest of the archive.
+    pub archive: Digest,
+    /// Whether a provenance file is part of the manifest.
+    pub provenance: bool,
+    /// Digest of the manifest.
+    pub manifest: Digest,
 }
 
 impl Engine {
-    /// Checks the spec and asks the source for the digest of each wanted tag.
+    /// Checks the spec and asks the sources for each wanted tag.
     ///
     /// # Errors
     /// A spec that cannot be carried out. A tag that cannot be read is not an error here: it is in the result.
@@ -81,118 +155,54 @@ impl Engine {
         if !violations.is_empty() {
             return Err(Failure::invalid(&violations));
         }
-        let image = match &spec.image {
-            Some(image) => Some(self.resolve_image(job, image).await?),
-            None => None,
+        let image = async {
+            match &spec.image {
+                Some(image) => self.resolve_image(job, image).await.map(Some),
+                None => Ok(None),
+            }
         };
+        let chart = async {
+            match &spec.chart {
+                Some(chart) => self.resolve_chart(job, chart).await.map(Some),
+                None => Ok(None),
+            }
+        };
+        let (image, chart) = tokio::try_join!(image, chart)?;
+        let artifacts: Vec<_> = image.into_iter().chain(chart).collect();
         Ok(Desired {
             repository: job.repository_name().to_owned(),
             lifecycle,
             permission,
             resource_tags: spec.resource_tags.clone().unwrap_or_default(),
-            image,
+            warnings: warnings(job, &artifacts),
+            artifacts,
         })
     }
-
-    async fn resolve_image(&self, job: &Job, image: &Image) -> Result<DesiredImage, Failure> {
-        let reference: Reference = image.pull_url.parse()?;
-        let unreachable = job.access.as_ref().err().cloned();
-        let access = job.access.clone().unwrap_or_default();
-        let source = Client::new(
-            self.transport(&access.transport)?,
-            Endpoint::of(&reference, image.insecure),
-            Arc::new(StaticAuthenticator(access.credential)),
-            Options::default(),
-        )?;
-        let (pins, listing) = self.wanted_tags(image, &reference, &source, unreachable.as_ref()).await?;
-        if let Some(failure) = unreachable {
-            let unknown = |(tag, pin)| (tag, WantedTag { pin, source: Err(failure.clone()) });
-            return Ok(DesiredImage { source, tags: pins.into_iter().map(unknown).collect(), reference, listing });
-        }
-        // `validate` has seen to it that Retag has a tag in pullUrl.
-        let retagged = match (image.tag_strategy, &reference.tag) {
-            (TagStrategy::Retag, Some(from)) => Some(source_tag(&source, &reference, from).await),
-            _ => None,
-        };
-        let (source_of, reference_of) = (&source, &reference);
-        let tags = stream::iter(pins)
-            .map(|(tag, pin)| {
-                let retagged = retagged.clone();
-                async move {
-                    let found = match retagged {
-                        Some(found) => found,
-                        None => source_tag(source_of, reference_of, &tag).await,
-                    };
-                    let source = found.and_then(|found| check_pin(found, pin.as_ref(), reference_of));
-                    (tag, WantedTag { pin, source })
-                }
-            })
-            .buffer_unordered(CONCURRENT_TAGS)
-            .collect()
-            .await;
-        Ok(DesiredImage { source, reference, tags, listing })
-    }
-
-    /// The tags of the spec with their pins, and those that its selector finds; without either, the one in pullUrl.
-    ///
-    /// # Errors
-    /// More tags than are allowed: which to leave out is not ours to say.
-    async fn wanted_tags(
-        &self,
-        image: &Image,
-        reference: &Reference,
-        source: &Client,
-        unreachable: Option<&Failure>,
-    ) -> Result<(BTreeMap<Tag, Option<Digest>>, Option<Failure>), Failure> {
-        let mut wanted = BTreeMap::new();
-        for text in &image.tags {
-            let pin = Pin::parse(text);
-            wanted.insert(pin.tag.parse()?, pin.digest.map(str::parse).transpose()?);
-        }
-        let Some(selector) = &image.tag_selector else {
-            if wanted.is_empty() {
-                wanted.extend(reference.tag.clone().map(|tag| (tag, None)));
-            }
-            return Ok((wanted, None));
-        };
-        let selector = validation::compile(selector)
-            .map_err(|problem| Failure::new(Class::InvalidSpec, format!("image.tagSelector.{problem}")))?;
-        let listed = match unreachable {
-            Some(failure) => Err(failure.clone()),
-            None => source.tags(&reference.repository).await.map_err(Failure::from),
-        };
-        let listed = match listed {
-            Ok(listed) => listed,
-            Err(failure) => return Ok((wanted, Some(failure))),
-        };
-        // What is no tag by the grammar cannot be asked for either.
-        let selected: Vec<Tag> =
-            selector.select(listed.iter().map(String::as_str)).into_iter().filter_map(|tag| tag.parse().ok()).collect();
-        selection::union(wanted.keys().map(Tag::as_str), selected.iter().map(Tag::as_str), self.limits.max_tags)
-            .map_err(|error| Failure::new(Class::InvalidSpec, format!("image: {error}")))?;
-        for tag in selected {
-            wanted.entry(tag).or_insert(None);
-        }
-        Ok((wanted, None))
-    }
 }
 
-fn check_pin(found: SourceTag, pin: Option<&Digest>, reference: &Reference) -> Result<SourceTag, Failure> {
-    match pin {
-        Some(pin) if found.digest != *pin => Err(Failure::new(
-            Class::SourceChanged,
-            format!(
-                "{}:{} is pinned to {pin}, but the source now has {}: check what changed, then move the pin",
-                reference.name(),
-                found.tag,
-                found.digest
-            ),
-        )),
-        _ => Ok(found),
+/// What Helm will stumble over.
+fn warnings(job: &Job, artifacts: &[DesiredArtifact]) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let of = |kind| artifacts.iter().find(move |artifact| artifact.kind == kind);
+    let Some(chart) = of(ArtifactKind::Chart) else { return warnings };
+    let last_segment = job.repository_name().rsplit('/').next().unwrap_or_default();
+    if let Source::Charts { entries, .. } = &chart.source
+        && let Some(entry) = entries.values().next()
+        && entry.chart != last_segment
+    {
+        warnings.push(format!(
+            "the repository's last segment is {last_segment}, the chart's name is {}: dependencies in Chart.yaml will not find it",
+            entry.chart
+        ));
     }
-}
-
-async fn source_tag(source: &Client, reference: &Reference, tag: &Tag) -> Result<SourceTag, Failure> {
-    let found = source.resolve(&reference.repository, tag).await?;
-    Ok(SourceTag { tag: tag.clone(), digest: found.digest })
+    if let Some(image) = of(ArtifactKind::Image) {
+        let versions =
+            image.tags.keys().filter(|tag| selection::Version::parse(tag.as_str()).is_some_and(|v| v.is_strict()));
+        if let Some(tag) = versions.map(Tag::as_str).next() {
+            warnings.push(format!(
+                "image tag {tag} is a strict version beside a chart: Helm may take it for the chart when no version, or a range, is asked for"
+            ));
+        }
+    }
+    warnings
 }

@@ -119,7 +119,7 @@ impl Metrics {
         for class in Class::ALL {
             metrics.passes.with_label_values(&[class.reason()]);
         }
-        for field in ["repository", "resourceTags", "lifecyclePolicy", "permissionPolicy", "imageTag"] {
+        for field in ["repository", "resourceTags", "lifecyclePolicy", "permissionPolicy", "imageTag", "chartTag"] {
             metrics.corrected.with_label_values(&[field]);
         }
         Ok(metrics)
@@ -149,9 +149,8 @@ impl Metrics {
         let result = report.failures().next().map_or("Succeeded", |failure| failure.class.reason());
         self.passes.with_label_values(&[result]).inc();
         self.liveness.finished();
-        if let Some(image) = &report.image {
-            self.tags_copied.inc_by(u64::try_from(image.copied).unwrap_or_default());
-        }
+        let copied = report.artifacts.iter().map(|artifact| artifact.copied).sum::<usize>();
+        self.tags_copied.inc_by(u64::try_from(copied).unwrap_or_default());
     }
 
     /// Counts what was put right although the specification had not changed.

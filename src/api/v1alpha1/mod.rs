@@ -8,9 +8,10 @@ pub mod validation;
 
 pub use crd::{crd, crd_yaml};
 pub use spec::{
-    EcrRepositorySync, EcrRepositorySyncSpec, Image, LocalReference, Policy, Registry, SortBy, TagSelector, TagStrategy,
+    Chart, EcrRepositorySync, EcrRepositorySyncSpec, Image, LocalReference, OnSourceChange, Policy, Registry, SortBy,
+    TagSelector, TagStrategy, VersionSelector,
 };
 pub use status::{
-    ArtifactStatus, EcrRepositorySyncStatus, HistoryEntry, Ownership, RepositoryStatus, SyncedTag, TagFailure,
-    condition,
+    ArtifactStatus, DerivedTag, EcrRepositorySyncStatus, HistoryEntry, Ownership, RepositoryStatus, SyncedTag,
+    TagFailure, condition,
 };

@@ -45,6 +45,36 @@ pub(super) fn image_has_a_tag() -> Rule {
     )
 }
 
+pub(super) fn chart_has_a_version() -> Rule {
+    Rule::new("(has(self.tags) && self.tags.size() > 0) || has(self.versionSelector)")
+        .message("chart names no version: write tags: [\"15.0.2\"] or versionSelector: {latest: 3}")
+}
+
+/// Image tags and chart versions share the tags of one repository.
+pub(super) fn tags_and_versions_are_disjoint() -> Rule {
+    Rule::new(
+        "!has(self.spec.image) || !has(self.spec.chart) || !has(self.spec.image.tags) || !has(self.spec.chart.tags) || \
+         !self.spec.chart.tags.exists(v, v.replace('+', '_') in self.spec.image.tags)",
+    )
+    .message("an image tag and a chart version are the same tag of the repository: give the image tag another name, or leave one of the two out")
+}
+
+pub(super) fn versions(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "maxItems": MAX_TAGS,
+        "x-kubernetes-list-type": "set",
+        "items": {
+            "type": "string",
+            "maxLength": 128,
+            "x-kubernetes-validations": [{
+                "rule": "self.matches('^[A-Za-z0-9][A-Za-z0-9.+_-]{0,127}$')",
+                "message": "not a chart version: write it as in Chart.yaml, for example 15.0.2 or 1.2.3+build"
+            }]
+        }
+    })
+}
+
 pub(super) fn retag_needs_both() -> Rule {
     Rule::new(format!(
         "!has(self.tagStrategy) || self.tagStrategy != 'Retag' || (has(self.tags) && self.tags.size() > 0 && !has(self.tagSelector) && {TAGGED})"

@@ -32,6 +32,7 @@ pub type Policy = serde_json::Map<String, serde_json::Value>;
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].reason"),
     printcolumn(name = "Image", type_ = "string", json_path = ".status.image.summary"),
+    printcolumn(name = "Chart", type_ = "string", json_path = ".status.chart.summary"),
     printcolumn(name = "Last change", type_ = "date", json_path = ".status.history[0].time"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "URI", type_ = "string", json_path = ".status.repository.uri", priority = 1),
@@ -43,7 +44,8 @@ pub type Policy = serde_json::Map<String, serde_json::Value>;
     ),
     validation = schema::name_grammar(),
     validation = schema::name_length(),
-    validation = schema::name_is_immutable()
+    validation = schema::name_is_immutable(),
+    validation = schema::tags_and_versions_are_disjoint()
 )]
 #[serde(rename_all = "camelCase")]
 pub struct EcrRepositorySyncSpec {
@@ -59,6 +61,10 @@ pub struct EcrRepositorySyncSpec {
     /// The container image to copy. Without it only the repository and its settings are kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<Image>,
+
+    /// The Helm chart to copy, beside the image or alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chart: Option<Chart>,
 
     /// ECR lifecycle policy as AWS documents it. Absent: not managed. `{rules: []}`: removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -102,6 +108,7 @@ impl Default for EcrRepositorySyncSpec {
             repository_name: None,
             registry: None,
             image: None,
+            chart: None,
             lifecycle_policy: None,
             permission_policy: None,
             resource_tags: None,
@@ -200,7 +207,7 @@ pub struct TagSelector {
 /// The name of an object in the same namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct LocalReference {
-    /// Name of the object.
+    /// Name of the Secret.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
 }
@@ -255,6 +262,83 @@ pub struct Image {
     pub proxy_secret_ref: Option<LocalReference>,
 
     /// Reads the source over plain HTTP. For registries inside a trusted network only.
+    #[serde(default)]
+    pub insecure: bool,
+}
+
+/// What to do when the source replaces the archive of a version that is in ECR.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub enum OnSourceChange {
+    /// Keep what is in ECR, and say so.
+    #[default]
+    Keep,
+    /// Take the new one.
+    Overwrite,
+}
+
+/// A rule that selects versions of a chart.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct VersionSelector {
+    /// How many of the newest versions; 0 is all that match.
+    #[schemars(range(min = 0, max = 10000))]
+    pub latest: i64,
+
+    /// A version constraint as Helm writes it: `^15`, `>=1.2 <2`. Pre-releases only where the constraint names one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    pub semver: Option<String>,
+}
+
+/// A Helm chart with its versions.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = schema::chart_has_a_version())]
+pub struct Chart {
+    /// Where the chart is: `https://charts.example.com/bitnami/nginx` (a chart repository and the chart in it),
+    /// `https://charts.example.com/bitnami` (a chart repository; the chart is `name`, or the last segment of the ECR
+    /// repository), or `oci://registry.example.com/charts/nginx` (an OCI registry, likewise).
+    #[schemars(length(min = 1, max = 512))]
+    #[x_kube(validation = Rule::new("self.matches('^(https?|oci)://[^/\\s@]+(/[^\\s@]*)?$')")
+        .message("chart.pullUrl is the address of a chart: write https://charts.example.com/bitnami/nginx or oci://registry.example.com/charts/nginx, and put a login into a Secret"))]
+    pub pull_url: String,
+
+    /// Name of the chart, where pullUrl does not end in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 250))]
+    pub name: Option<String>,
+
+    /// Versions to keep in ECR. In tags, `+` becomes `_`, as Helm does.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::versions")]
+    pub tags: Vec<String>,
+
+    /// Versions to keep in ECR besides `tags`, by a rule over all versions of the source.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version_selector: Option<VersionSelector>,
+
+    /// What to do when the source replaces the archive of a version that is in ECR: Keep or Overwrite.
+    #[serde(default)]
+    pub on_source_change: OnSourceChange,
+
+    /// Copies the provenance file of each version too, where there is one (chart repositories over HTTP only).
+    #[serde(default)]
+    pub provenance: bool,
+
+    /// Secret of type kubernetes.io/basic-auth or kubernetes.io/dockerconfigjson in the same namespace, with the
+    /// credential for the source.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<LocalReference>,
+
+    /// Secret in the same namespace with the certificates for the source: `ca.crt`, `tls.crt`, `tls.key`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cert_secret_ref: Option<LocalReference>,
+
+    /// Secret in the same namespace with a proxy for the source: `address`, `username`, `password`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy_secret_ref: Option<LocalReference>,
+
+    /// Reads an OCI registry over plain HTTP. A chart repository is read as its address says.
     #[serde(default)]
     pub insecure: bool,
 }

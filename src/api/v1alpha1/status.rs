@@ -19,6 +19,8 @@ pub mod condition {
     pub const CONFIGURATION_SYNCED: &str = "ConfigurationSynced";
     /// Every wanted tag of the image is in ECR.
     pub const IMAGE_SYNCED: &str = "ImageSynced";
+    /// Every wanted version of the chart is in ECR.
+    pub const CHART_SYNCED: &str = "ChartSynced";
 }
 
 /// What the operator found and did, as of its last pass.
@@ -41,6 +43,14 @@ pub struct EcrRepositorySyncStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<ArtifactStatus>,
 
+    /// The chart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chart: Option<ArtifactStatus>,
+
+    /// What was made of chart archives, at most a hundred: known, they need not be downloaded again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub derived: Vec<DerivedTag>,
+
     /// In a dry run: what would be done, at most twenty lines.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub plan: Vec<String>,
@@ -49,7 +59,7 @@ pub struct EcrRepositorySyncStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<HistoryEntry>,
 
-    /// Ready, Reconciling, Stalled, RepositoryReady, ConfigurationSynced, ImageSynced.
+    /// Ready, Reconciling, Stalled, RepositoryReady, ConfigurationSynced, ImageSynced, ChartSynced.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
@@ -116,6 +126,17 @@ pub struct HistoryEntry {
     pub generation: i64,
     /// What it did.
     pub changes: String,
+}
+
+/// A chart archive and the manifest that was made of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct DerivedTag {
+    /// The tag in ECR.
+    pub tag: String,
+    /// Digest of the archive; with `+provenance` where the provenance file is part of the manifest.
+    pub source: String,
+    /// Digest of the manifest.
+    pub target: String,
 }
 
 /// A tag and what it points to.

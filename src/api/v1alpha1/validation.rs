@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::schema::{MAX_RESOURCE_TAGS, MAX_TAGS};
-use super::spec::{EcrRepositorySyncSpec, Image, SortBy, TagSelector, TagStrategy};
+use super::spec::{Chart, EcrRepositorySyncSpec, Image, SortBy, TagSelector, TagStrategy, VersionSelector};
 use crate::registry::{Digest, Reference, Tag};
 use crate::selection::{self, Pin, Problem, Selector};
 
@@ -71,6 +71,9 @@ pub fn validate(name: &str, spec: &EcrRepositorySyncSpec) -> Vec<Violation> {
     }
     if let Some(image) = &spec.image {
         validate_image(image, &mut violations);
+    }
+    if let Some(chart) = &spec.chart {
+        validate_chart(chart, spec.image.as_ref(), &mut violations);
     }
     if let Some(tags) = &spec.resource_tags {
         if tags.len() > MAX_RESOURCE_TAGS {
@@ -143,6 +146,51 @@ fn validate_image(image: &Image, violations: &mut Vec<Violation>) {
     {
         violations.push(Violation::new(format!("image.tagSelector.{}", problem.path), problem.message));
     }
+}
+
+fn validate_chart(chart: &Chart, image: Option<&Image>, violations: &mut Vec<Violation>) {
+    let mut wrong = |path: &str, message: String| violations.push(Violation::new(format!("chart.{path}"), message));
+    let rest = ["https://", "http://", "oci://"].iter().find_map(|scheme| chart.pull_url.strip_prefix(scheme));
+    if rest.is_none_or(|rest| rest.is_empty() || rest.contains(['@', ' '])) {
+        let advice = "write https://charts.example.com/bitnami/nginx or oci://registry.example.com/charts/nginx";
+        wrong("pullUrl", format!("{:?} is not the address of a chart: {advice}", chart.pull_url));
+    }
+    if chart.tags.is_empty() && chart.version_selector.is_none() {
+        wrong("tags", "no version is named: write tags: [\"15.0.2\"] or versionSelector: {latest: 3}".to_owned());
+    }
+    if chart.tags.len() > MAX_TAGS {
+        wrong("tags", format!("{} versions: at most {MAX_TAGS} are allowed", chart.tags.len()));
+    }
+    let image_tags: BTreeSet<_> = image.iter().flat_map(|image| &image.tags).map(|tag| Pin::parse(tag).tag).collect();
+    let mut seen = BTreeSet::new();
+    for (index, version) in chart.tags.iter().enumerate() {
+        let tag = selection::tag_of(version);
+        if tag.parse::<Tag>().is_err() {
+            wrong(&format!("tags[{index}]"), format!("{version:?} is not a chart version: write for example 15.0.2"));
+        }
+        if !seen.insert(tag.to_string()) {
+            wrong(&format!("tags[{index}]"), format!("{version:?} is named twice (as a tag it is {tag})"));
+        }
+        if image_tags.contains(tag.as_ref()) {
+            wrong(
+                &format!("tags[{index}]"),
+                format!("{version:?} is a tag of the image too: one repository has one of each"),
+            );
+        }
+    }
+    if let Some(selector) = &chart.version_selector
+        && let Err(problem) = compile_versions(selector)
+    {
+        wrong(&format!("versionSelector.{}", problem.path), problem.message);
+    }
+}
+
+/// The selector of chart versions, ready to select.
+///
+/// # Errors
+/// The field that is wrong, as a path from the selector.
+pub fn compile_versions(selector: &VersionSelector) -> Result<Selector, Problem> {
+    compile(&TagSelector { latest: selector.latest, semver: selector.semver.clone(), ..TagSelector::default() })
 }
 
 /// The selector, ready to select.

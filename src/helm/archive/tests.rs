@@ -62,7 +62,11 @@ fn chart_yaml_is_found_whatever_the_folder() {
         files(&[("a/./Chart.yaml", CHART)]),
         files(&[("a/charts/b/Chart.yaml", b"name: b\nversion: 9.0.0"), ("a/Chart.yaml", CHART)]),
         files(&[("a/Chart.yaml", &with_bom)]),
-        gzip(&tar(&[("a/", EntryType::Directory, b""), ("pax", EntryType::XGlobalHeader, b"8 a=b\n"), ("a/Chart.yaml", EntryType::Regular, CHART)])),
+        gzip(&tar(&[
+            ("a/", EntryType::Directory, b""),
+            ("pax", EntryType::XGlobalHeader, b"8 a=b\n"),
+            ("a/Chart.yaml", EntryType::Regular, CHART),
+        ])),
         gnu_long,
         pax,
         members,
@@ -85,7 +89,17 @@ fn links_are_not_followed_and_names_that_lead_out_are_refused() {
         let beside = gzip(&tar(&[("a/x", kind, b""), ("a/Chart.yaml", EntryType::Regular, CHART)]));
         assert!(read(&beside).is_ok());
     }
-    for name in ["a/../../etc/passwd", "a/../..", "a//etc/passwd", "a/c:/x", "a/..", "Chart.yaml", "Chart.yaml/x", "a\\..\\..\\x", "file"] {
+    for name in [
+        "a/../../etc/passwd",
+        "a/../..",
+        "a//etc/passwd",
+        "a/c:/x",
+        "a/..",
+        "Chart.yaml",
+        "Chart.yaml/x",
+        "a\\..\\..\\x",
+        "file",
+    ] {
         let archive = files(&[("a/Chart.yaml", CHART), (name, b"x")]);
         assert_eq!(read(&archive), Err(Error::UnsafeName(name.into())), "{name}");
     }
@@ -93,7 +107,10 @@ fn links_are_not_followed_and_names_that_lead_out_are_refused() {
 
 #[test]
 fn archives_that_are_no_charts_say_why() {
-    let good = files(&[("a/Chart.yaml", CHART), ("a/values.yaml", &(0..9999_u16).flat_map(|n| (n.wrapping_mul(40_503)).to_le_bytes()).collect::<Vec<_>>())]);
+    let good = files(&[
+        ("a/Chart.yaml", CHART),
+        ("a/values.yaml", &(0..9999_u16).flat_map(|n| (n.wrapping_mul(40_503)).to_le_bytes()).collect::<Vec<_>>()),
+    ]);
     for cut in [20, good.len() / 2, good.len() - 9, good.len() - 1] {
         assert_eq!(read(&good[..cut]), Err(Error::Truncated), "{cut} of {}", good.len());
     }

@@ -137,9 +137,8 @@ impl Lines {
             None => {}
             Some(b'*') => self.alias = true,
             Some(quote @ (b'"' | b'\'')) => {
-                if closing(&value[1..], *quote).is_none() {
-                    self.open = Open::Quoted(*quote);
-                }
+                let closed = closing(&value[1..], *quote).is_some();
+                self.open = if closed { Open::Nothing } else { Open::Quoted(*quote) };
             }
             Some(b'[' | b'{') => self.open = flow(value, 0, None),
             Some(b'|' | b'>') => {

@@ -206,7 +206,7 @@ impl Reader {
         // Lines that were swallowed by a quote that never closes: the parser says where it began.
         if self.whole || self.lines.is_open() {
             let charts = whole::read(&self.sections.text()).map_err(|why| self.refuse(why))?;
-            return Ok(Index { url: self.url, charts });
+            return Ok(Index::new(self.url, charts));
         }
         let seen = match self.place {
             Place::Head => false,
@@ -216,7 +216,7 @@ impl Reader {
         if !seen {
             return Err(self.refuse("it has no `entries`".into()));
         }
-        Ok(Index { url: self.url, charts: self.sections.charts() })
+        Ok(Index::new(self.url, self.sections.charts()))
     }
 
     pub(in crate::helm) fn refuse(&self, why: String) -> Error {
@@ -238,10 +238,20 @@ fn unquoted(key: &[u8]) -> Option<String> {
     }
 }
 
+/// A piece of the text.
+#[derive(Debug)]
+struct Section {
+    /// The chart whose lines these are.
+    chart: Option<Box<str>>,
+    /// Deflated.
+    packed: Box<[u8]>,
+    length: usize,
+}
+
 /// Pieces of text in their order, each deflated on its own.
 #[derive(Debug)]
 struct Sections {
-    done: Vec<(Option<Box<str>>, Box<[u8]>, usize)>,
+    done: Vec<Section>,
     name: Option<Box<str>>,
     packer: DeflateEncoder<Vec<u8>>,
     length: usize,
@@ -267,9 +277,9 @@ impl Sections {
     /// Ends the section and begins another one.
     fn begin(&mut self, name: Option<String>) {
         let packed = self.packer.reset(Vec::new()).unwrap_or_default();
-        let name = std::mem::replace(&mut self.name, name.map(Into::into));
+        let chart = std::mem::replace(&mut self.name, name.map(Into::into));
         if self.length > 0 {
-            self.done.push((name, packed.into(), self.length));
+            self.done.push(Section { chart, packed: packed.into(), length: self.length });
         }
         self.length = 0;
     }
@@ -277,8 +287,8 @@ impl Sections {
     fn text(&mut self) -> Vec<u8> {
         use std::io::Read as _;
         self.begin(None);
-        let mut text = Vec::with_capacity(self.done.iter().map(|(_, _, length)| length).sum());
-        for (_, packed, _) in self.done.drain(..) {
+        let mut text = Vec::with_capacity(self.done.iter().map(|section| section.length).sum());
+        for Section { packed, .. } in self.done.drain(..) {
             let _ = flate2::read::DeflateDecoder::new(&packed[..]).read_to_end(&mut text);
         }
         text
@@ -287,9 +297,9 @@ impl Sections {
     fn charts(mut self) -> HashMap<Box<str>, Packed> {
         self.begin(None);
         let mut charts = HashMap::<Box<str>, Packed>::new();
-        for (name, bytes, length) in self.done {
-            let Some(name) = name else { continue };
-            let packed = Packed { bytes, length, form: Form::Yaml, twice: false };
+        for Section { chart, packed, length } in self.done {
+            let Some(name) = chart else { continue };
+            let packed = Packed { bytes: packed, length, form: Form::Yaml, twice: false };
             charts.entry(name).and_modify(|packed| packed.twice = true).or_insert(packed);
         }
         charts

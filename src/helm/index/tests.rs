@@ -18,7 +18,7 @@ fn chart(text: &str, name: &str) -> ChartVersions {
     let windows = text.replace('\n', "\r\n");
     assert_eq!(index(&windows).chart(name).unwrap(), read, "with CRLF\n{text}");
     let by_parser = whole::read(text.as_bytes()).unwrap();
-    let by_parser = Index { url: URL.into(), charts: by_parser };
+    let by_parser = Index::new(URL.into(), by_parser);
     assert_eq!(by_parser.chart(name).unwrap(), read, "parsed whole\n{text}");
     read
 }
@@ -58,7 +58,10 @@ generated: \"2024-01-01T00:00:00Z\"
         [Entry {
             chart: "nginx".into(),
             version: "1.2.3+a".into(),
-            urls: vec!["https://charts.example/nginx-1.2.3+a.tgz".into(), "oci://registry.example/nginx:1.2.3_a".into()],
+            urls: vec![
+                "https://charts.example/nginx-1.2.3+a.tgz".into(),
+                "oci://registry.example/nginx:1.2.3_a".into()
+            ],
             digest: Some(format!("sha256:{DIGEST}").parse().unwrap()),
             deprecated: true,
             app_version: Some("1.1".into()),
@@ -123,9 +126,9 @@ fn charts_are_found_in_every_shape_of_index() {
 fn what_lines_tell_is_not_parsed_whole() {
     let text = "apiVersion: v1\nentries:\n  b:\n  - description: |\n      x: *y\n  a:\n  - urls: [x]\n";
     let index = index(text);
-    assert!(index.charts.values().all(|packed| packed.form == Form::Yaml));
+    assert!(index.charts.values().all(|packed| packed.lock().unwrap().form == Form::Yaml));
     let flow = Index::parse(URL, b"entries: {a: []}").unwrap();
-    assert!(flow.charts.values().all(|packed| packed.form == Form::Json));
+    assert!(flow.charts.values().all(|packed| packed.lock().unwrap().form == Form::Json));
 }
 
 #[test]
@@ -201,7 +204,8 @@ fn what_is_no_index_says_what_it_is() {
         assert!(error.is_elsewhere());
     }
     assert!(Index::parse(URL, b"\xff\xfe{\0").is_err(), "UTF-16");
-    for empty in ["entries: {}\n", "apiVersion: v1\nentries:\n", "apiVersion: v1\nentries: null\n", "apiVersion: v1\n"] {
+    for empty in ["entries: {}\n", "apiVersion: v1\nentries:\n", "apiVersion: v1\nentries: null\n", "apiVersion: v1\n"]
+    {
         assert_eq!(index(empty).names().count(), 0, "{empty}");
         assert!(matches!(index(empty).chart("a"), Err(Error::NoSuchChart { .. })), "{empty}");
     }
@@ -249,10 +253,30 @@ fn bytes_are_bounded() {
 #[test]
 fn cutting_agrees_with_parsing_on_random_indexes() {
     const PIECES: [&str; 24] = [
-        "  a:\n", "  b:\n", "  \"c\":\n", "  - name: a\n", "    version: 1.0.0\n", "    urls: [x]\n", "    urls:\n",
-        "    - y\n", "    description: |\n", "      a:\n", "     b: c\n", "    x: \"q\n", "      a: b\"\n", "    x: 'q\n",
-        "      '\n", "    k: [1,\n", "      2]\n", "# c\n", "\n", "    z: plain\n", "      more\n", "    n: {a: b}\n",
-        "generated: now\n", "    y: >-\n",
+        "  a:\n",
+        "  b:\n",
+        "  \"c\":\n",
+        "  - name: a\n",
+        "    version: 1.0.0\n",
+        "    urls: [x]\n",
+        "    urls:\n",
+        "    - y\n",
+        "    description: |\n",
+        "      a:\n",
+        "     b: c\n",
+        "    x: \"q\n",
+        "      a: b\"\n",
+        "    x: 'q\n",
+        "      '\n",
+        "    k: [1,\n",
+        "      2]\n",
+        "# c\n",
+        "\n",
+        "    z: plain\n",
+        "      more\n",
+        "    n: {a: b}\n",
+        "generated: now\n",
+        "    y: >-\n",
     ];
     let mut state = 0x2545_f491_4f6c_dd1d_u64;
     let mut next = move |most: usize| {
@@ -271,18 +295,19 @@ fn cutting_agrees_with_parsing_on_random_indexes() {
         if charts.values().any(|packed| packed.twice) {
             continue;
         }
-        let parsed = Index { url: URL.into(), charts };
+        let parsed = Index::new(URL.into(), charts);
         let read = index(&text);
         let (mut names, mut expected) = (read.names().collect::<Vec<_>>(), parsed.names().collect::<Vec<_>>());
         names.sort_unstable();
         expected.sort_unstable();
         assert_eq!(names, expected, "{text}");
+        cut += usize::from(read.charts.values().any(|packed| packed.lock().unwrap().form == Form::Yaml));
         for name in names {
+            assert_eq!(read.chart(name).ok(), read.chart(name).ok(), "again\n{text}");
             let (read, parsed) = (read.chart(name), parsed.chart(name));
             assert_eq!(read.map_err(|e| e.to_string()).ok(), parsed.map_err(|e| e.to_string()).ok(), "{name}\n{text}");
         }
         agreed += 1;
-        cut += usize::from(read.charts.values().any(|packed| packed.form == Form::Yaml));
     }
     assert!(agreed > 1000 && cut > 500, "{agreed} {cut}");
 }

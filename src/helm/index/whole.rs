@@ -56,38 +56,37 @@ pub(super) fn from_json(value: Json) -> Value {
     }
 }
 
-/// The other way; of the entries only what is used.
-fn to_json(value: Value) -> Json {
+/// The other way.
+fn to_json(value: &Value) -> Json {
     const USED: [&str; 7] = ["name", "version", "urls", "digest", "deprecated", "appVersion", "type"];
-    let entry = |value: Value| match value {
-        Value::Map(fields) => Json::Object(
-            fields
-                .into_iter()
-                .filter(|(key, _)| USED.contains(&key.as_str()))
-                .map(|(key, value)| (key, to_json_any(value)))
-                .collect(),
-        ),
+    let entry = |value: &Value| match value {
+        Value::Map(fields) => {
+            let used = fields.iter().filter(|(key, _)| USED.contains(&key.as_str()));
+            Json::Object(used.map(|(key, value)| (key.clone(), to_json_any(value))).collect())
+        }
         other => to_json_any(other),
     };
     match value {
-        Value::List(list) => Json::Array(list.into_iter().map(entry).collect()),
+        Value::List(list) => Json::Array(list.iter().map(entry).collect()),
         other => to_json_any(other),
     }
 }
 
-fn to_json_any(value: Value) -> Json {
+fn to_json_any(value: &Value) -> Json {
     match value {
         Value::Null => Json::Null,
-        Value::Bool(value) => value.into(),
-        Value::Integer(value) => i64::try_from(value).map(Json::from).unwrap_or_else(|_| value.to_string().into()),
-        Value::Float(value) => yaml::format_float(value).into(),
-        Value::Text(text) => text.into(),
-        Value::List(list) => list.into_iter().map(to_json_any).collect(),
-        Value::Map(fields) => Json::Object(fields.into_iter().map(|(k, v)| (k, to_json_any(v))).collect()),
+        Value::Bool(value) => (*value).into(),
+        // Only texts are wanted of numbers, and these are what they become.
+        Value::Integer(value) => value.to_string().into(),
+        Value::Float(value) => yaml::format_float(*value).into(),
+        Value::Text(text) => text.as_str().into(),
+        Value::List(list) => list.iter().map(to_json_any).collect(),
+        Value::Map(fields) => Json::Object(fields.iter().map(|(k, v)| (k.clone(), to_json_any(v))).collect()),
     }
 }
 
-fn pack(value: Value, twice: bool) -> Packed {
+/// Of the entries, what is used.
+pub(super) fn pack(value: &Value, twice: bool) -> Packed {
     let json = to_json(value).to_string();
     let mut packer = DeflateEncoder::new(Vec::new(), Compression::fast());
     // A Vec takes all bytes.
@@ -186,7 +185,7 @@ impl<'de, L: Language> Visitor<'de> for Entries<'_, L> {
         while let Some(name) = map.next_key::<String>()? {
             let value = self.language.value(map.next_value::<L::Node<'de>>()?);
             let twice = self.charts.contains_key(name.as_str());
-            self.charts.insert(name.into(), pack(value, twice));
+            self.charts.insert(name.into(), pack(&value, twice));
         }
         Ok(())
     }

@@ -157,8 +157,13 @@ async fn bodies_that_are_cut_damaged_or_too_large_are_refused() {
     let mut damaged = gzip(big.as_bytes());
     damaged[30..40].fill(0xff);
     let bodies = [truncated, damaged, gzip(big.as_bytes()), big.into_bytes(), b" <html>".to_vec(), gzip(b"<html>")];
-    let server = Server::new(move |target, _| reply(200, &[], bodies[target[1..2].parse::<usize>().unwrap()].clone())).await;
-    for (n, why) in ["truncated", "gzip", "more than 100000 bytes", "more than 100000 bytes", "a web page", "a web page"].into_iter().enumerate() {
+    let server =
+        Server::new(move |target, _| reply(200, &[], bodies[target[1..2].parse::<usize>().unwrap()].clone())).await;
+    for (n, why) in
+        ["truncated", "gzip", "more than 100000 bytes", "more than 100000 bytes", "a web page", "a web page"]
+            .into_iter()
+            .enumerate()
+    {
         let mut repository = server.repository(&format!("/{n}"));
         repository.access.most_index_bytes = 100_000;
         let error = repository.index(Duration::ZERO).await.unwrap_err();
@@ -241,7 +246,10 @@ async fn statuses_have_their_classes() {
         let error = repository.index(Duration::ZERO).await.unwrap_err();
         assert_eq!((error.class(), error.is_elsewhere()), (class, elsewhere), "{status}: {error}");
         assert_eq!(error.retry_after().map(|wait| wait.as_secs()), (status == 429).then_some(77));
-        assert!(error.to_string().starts_with(&format!("cannot read http://{}/{status}/index.yaml: ", server.host)), "{error}");
+        assert!(
+            error.to_string().starts_with(&format!("cannot read http://{}/{status}/index.yaml: ", server.host)),
+            "{error}"
+        );
     }
     let gone = Server { host: "127.0.0.1:1".into(), log: Arc::default() };
     let error = gone.repository("/").index(Duration::ZERO).await.unwrap_err();
@@ -260,7 +268,13 @@ async fn urls_are_resolved_as_helm_does_and_credentials_stay_at_home() {
     }
     assert_eq!(
         server.targets(),
-        ["/repo/charts/a+b.tgz?token=x", "/root.tgz?token=x", "/up.tgz?token=x", "/repo/q.tgz?own=1&token=x", "/abs.tgz"]
+        [
+            "/repo/charts/a+b.tgz?token=x",
+            "/root.tgz?token=x",
+            "/up.tgz?token=x",
+            "/repo/q.tgz?own=1&token=x",
+            "/abs.tgz"
+        ]
     );
     assert!(server.seen().iter().all(|seen| seen.authorization));
     assert_eq!(other.targets(), ["/a.tgz?sig=1"]);
@@ -298,11 +312,17 @@ async fn the_next_url_is_tried_when_one_fails() {
     );
     let error = repository.download(&entry(&["gone.tgz"], digest)).await.unwrap_err();
     assert_eq!(error.class(), Class::SourceNotFound);
-    assert!(error.to_string().starts_with(&format!("cannot read http://{host}/gone.tgz of chart a 1.0.0: 404")), "{error}");
+    assert!(
+        error.to_string().starts_with(&format!("cannot read http://{host}/gone.tgz of chart a 1.0.0: 404")),
+        "{error}"
+    );
     for url in ["ftp://x/y.tgz", "http://169.254.169.254/latest"] {
         assert_eq!(repository.download(&entry(&[url], None)).await.unwrap_err().class(), Class::SourceInvalid, "{url}");
     }
-    assert_eq!(repository.download(&entry(&["gone.tgz", "oci://r/a:1"], None)).await.unwrap(), Download::Oci("oci://r/a:1".into()));
+    assert_eq!(
+        repository.download(&entry(&["gone.tgz", "oci://r/a:1"], None)).await.unwrap(),
+        Download::Oci("oci://r/a:1".into())
+    );
 }
 
 #[tokio::test]

@@ -40,8 +40,12 @@ fn the_older_tools_example_is_read_as_it_is() {
     assert_eq!(names(&entries), ["nginx-app"]);
     let entry = &entries[0];
     assert_eq!(entry.place.to_string(), "a.yml:2:5");
-    assert_eq!(entry.notes, ["charts are not copied yet: the rest of this repository is synced"]);
-    assert_eq!(entry.unsupported.as_deref(), Some("chart"));
+    assert_eq!(entry.notes, [""; 0]);
+    let chart = entry.spec.chart.clone().expect("a chart");
+    assert_eq!(
+        (chart.pull_url.as_str(), chart.tags),
+        ("https://charts.bitnami.com/bitnami/nginx", vec!["15.0.2".to_owned(), "15.0.1".to_owned()])
+    );
     assert_eq!(
         entry.spec.image,
         Some(Image {
@@ -77,7 +81,7 @@ fn a_name_alone_is_a_repository_with_the_defaults() {
     let entries = entries("- name: platform/empty\n  image:\n  chart: ~\n");
     assert_eq!(entries[0].repository(), "platform/empty");
     assert_eq!(entries[0].spec, EcrRepositorySyncSpec { interval: "1h".to_owned(), ..Default::default() });
-    assert_eq!((entries[0].notes.len(), entries[0].unsupported.as_deref()), (0, None));
+    assert_eq!(entries[0].notes, [""; 0]);
 }
 
 #[test]
@@ -114,7 +118,7 @@ fn an_unknown_field_is_named_with_its_place_and_what_was_meant() {
         [
             "a.yml:2:3: unknown field `imagee`, did you mean `image`?",
             "a.yml:4:5: unknown field `pullURL`, did you mean `pullUrl`?",
-            "a.yml:5:5: unknown field `platform`: known here are pullUrl, pull_url, tags, tagStrategy, tag_strategy, insecure",
+            "a.yml:5:5: unknown field `platform`: known here are pullUrl, pull_url, tags, tagSelector, tag_selector, tagStrategy, tag_strategy, insecure",
             "a.yml:6:11: unknown field `pull_ulr`, did you mean `pull_url`?",
             "a.yml:7:3: unknown field `ttl`: known here are name, image, chart, lifecyclePolicy, lifecycle_policy, \
              permissionPolicy, permission_policy, resourceTags, resource_tags",

@@ -203,6 +203,36 @@ async fn upload_that_nobody_takes_is_cut() {
 }
 
 #[tokio::test]
+async fn target_that_falls_silent_once_gets_the_blob_again() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let to = format!("http://{}/upload", listener.local_addr().unwrap());
+    // Takes every byte, and never says whether it has them.
+    let mute = tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            tokio::spawn(async move { tokio::io::copy(&mut socket, &mut tokio::io::sink()).await });
+        }
+    });
+    let target = Peer::new(move |seen| match (is_put(seen), seen.nth) {
+        (true, _) => respond(201, &[], ""),
+        (_, 0) => respond(202, &[("location", &to)], ""),
+        _ => session(),
+    })
+    .await;
+    let source = source().await;
+    copy(&source.client(), &target.client()).await.0.unwrap();
+    assert_eq!((target.count("POST"), target.count("PUT"), source.lines().len()), (2, 1, 2));
+    mute.abort();
+}
+
+#[test]
+fn answer_to_a_small_upload_is_awaited_for_a_short_time_and_to_a_large_one_for_longer() {
+    let options = Options::default();
+    for (size, seconds) in [(0, 60), (1 << 20, 60), (400 << 20, 160), (1 << 30, 300), (50 << 30, 300)] {
+        assert_eq!(options.commit_of(size).as_secs(), seconds, "{size}");
+    }
+}
+
+#[tokio::test]
 async fn upload_to_another_host_carries_no_credential() {
     let store = Peer::new(|_| respond(201, &[], "")).await;
     let to = format!("http://{}/upload", store.host);

@@ -146,7 +146,7 @@ impl Peer {
 /// The defaults with waits that suit a test.
 pub(super) fn quick() -> Options {
     let retry = Policy { base: Duration::from_millis(2), ..Policy::default() };
-    Options { retry, stall: Duration::from_millis(300), ..Options::default() }
+    Options { retry, stall: Duration::from_millis(300), answer: Duration::from_secs(5), ..Options::default() }
 }
 
 pub(super) fn user() -> Credential {

@@ -53,6 +53,55 @@ async fn manifest_that_breaks_in_its_body_is_read_again() {
 }
 
 #[tokio::test]
+async fn manifest_that_was_corrupt_once_is_read_again() {
+    let flipped = MANIFEST.replacen('1', "2", 1);
+    let peer = Peer::new(move |seen| if seen.nth == 0 { manifest(flipped.clone()) } else { manifest(MANIFEST) }).await;
+    let digest = Digest::sha256_of(MANIFEST.as_bytes());
+    assert_eq!(peer.client().manifest("a", digest.clone()).await.unwrap().digest, digest);
+    assert_eq!(peer.count("GET"), 2);
+
+    let peer = Peer::new(|_| manifest("{}")).await;
+    let error = peer.client().manifest("a", digest).await.unwrap_err();
+    assert_eq!((peer.count("GET"), error.class()), (2, Class::SourceInvalid), "twice, and not for ever");
+}
+
+#[tokio::test]
+async fn request_that_is_met_with_silence_is_given_up_and_sent_again() {
+    let options = || Options { answer: Duration::from_millis(200), ..quick() };
+    let peer = Peer::new(|seen| match seen.nth {
+        0 => hanging(Bytes::from_static(&MANIFEST.as_bytes()[..10]), MANIFEST.len()),
+        _ => manifest(MANIFEST),
+    })
+    .await;
+    let client = peer.client_with(Arc::new(StaticAuthenticator::default()), options());
+    assert_eq!(client.manifest("a", tag()).await.unwrap().bytes, MANIFEST);
+    assert_eq!(peer.count("GET"), 2);
+
+    // Takes connections and says nothing, however often it is asked.
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let host = listener.local_addr().unwrap().to_string();
+    let mute = tokio::spawn(async move {
+        let mut held = Vec::new();
+        while let Ok((socket, _)) = listener.accept().await {
+            held.push(socket);
+        }
+    });
+    let transport = Transport::new(&TransportOptions::default()).unwrap();
+    let authenticator = Arc::new(StaticAuthenticator::default());
+    let client = Client::new(transport, Endpoint::new(Scheme::Http, &*host), authenticator, options()).unwrap();
+    let written = Manifest::new(Bytes::from_static(MANIFEST.as_bytes()), OCI_MANIFEST);
+    for error in [
+        client.manifest("a", tag()).await.unwrap_err(),
+        client.resolve("a", &tag()).await.unwrap_err(),
+        client.put_manifest("a", tag(), &written).await.unwrap_err(),
+    ] {
+        assert!(matches!(error.failure(), Some(Failure::NoAnswer { .. })), "{error}");
+        assert_eq!(error.class(), Class::RegistryUnavailable);
+    }
+    mute.abort();
+}
+
+#[tokio::test]
 async fn connection_that_nobody_takes_is_registry_unavailable() {
     let peer = Peer::new(|_| manifest(MANIFEST)).await;
     let client = peer.client();

@@ -11,21 +11,26 @@ mod blobs;
 mod graph;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::time::Duration;
 
 use futures::{StreamExt, stream};
 use tokio::sync::Mutex;
 
 use self::blobs::Transfers;
 use self::graph::Graph;
-use super::{DesiredImage, Failure, Progress};
+use super::{Failure, Progress};
 use crate::class::Class;
 use crate::ecr::{self, Repository};
-use crate::registry::{Client, Digest, Manifest, Tag, TagOrDigest};
+use crate::registry::{Client, Digest, Manifest, Policy, Tag, TagOrDigest};
 
 /// Images whose manifests are read at the same time.
 const CONCURRENT_GRAPHS: usize = 8;
 /// Images whose manifests are in memory at the same time: a manifest may have 4 MiB.
 const WAVE: usize = 64;
+
+/// Waits between the tries of a manifest that the target throttles, above those of one request: 0.5 + 1 + 2 + 4 + 5 + 5 s
+/// or half of it. In so long ECR's quota of 10 per second lets a hundred others pass.
+const THROTTLED: Policy = Policy { retries: 6, base: Duration::from_millis(500), longest: Duration::from_secs(5) };
 
 /// One tag to bring about.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,7 +46,7 @@ pub(super) struct Copy<'a> {
     registry: &'a ecr::Registry,
     source: &'a Client,
     source_repository: &'a str,
-    target: Client,
+    target: &'a Client,
     target_repository: &'a str,
     /// Manifests that the target is known to have.
     known: Mutex<HashSet<Digest>>,
@@ -49,26 +54,17 @@ pub(super) struct Copy<'a> {
 }
 
 impl<'a> Copy<'a> {
-    /// Prepares a copy of `image` into `repository`; `known` manifests are there already.
-    ///
-    /// # Errors
-    /// When ECR gives no token.
-    pub(super) async fn new(
+    /// Prepares a copy from `source` into `repository`; `known` manifests are there already.
+    pub(super) fn new(
         registry: &'a ecr::Registry,
+        target: &'a Client,
         repository: &'a Repository,
-        image: &'a DesiredImage,
+        (source, source_repository): (&'a Client, &'a str),
         known: HashSet<Digest>,
         progress: Progress,
-    ) -> Result<Self, Failure> {
-        Ok(Self {
-            registry,
-            source: &image.source,
-            source_repository: &image.reference.repository,
-            target: registry.data_plane(repository).await?,
-            target_repository: &repository.name,
-            known: Mutex::new(known),
-            progress,
-        })
+    ) -> Self {
+        let known = Mutex::new(known);
+        Self { registry, source, source_repository, target, target_repository: &repository.name, known, progress }
     }
 
     /// Carries out all orders; one that fails does not stop the others.
@@ -132,7 +128,7 @@ impl<'a> Copy<'a> {
         Ok(Transfers::start(
             self.source,
             self.source_repository,
-            &self.target,
+            self.target,
             self.target_repository,
             missing,
             &self.progress,
@@ -212,14 +208,26 @@ impl<'a> Copy<'a> {
         }
     }
 
+    /// Writes a manifest. A throttle is no failure yet: the quota is the account's, others use it too, and a tag whose
+    /// blobs are there is nearly done.
     async fn put(&self, name: TagOrDigest, manifest: &Manifest) -> Result<(), Put> {
-        self.registry.limits.put_image.pass().await;
-        self.progress.advance(1);
-        self.target.put_manifest(self.target_repository, name, manifest).await.map_err(|error| {
-            let missing = error.is_missing_content();
-            let failure = Failure::from(error).at_target();
-            if missing { Put::ContentMissing(failure) } else { Put::Failed(failure) }
-        })
+        let mut throttled = 0;
+        loop {
+            self.registry.limits.put_image.pass().await;
+            self.progress.advance(1);
+            let Err(error) = self.target.put_manifest(self.target_repository, name.clone(), manifest).await else {
+                return Ok(());
+            };
+            throttled += 1;
+            let wait = (error.class() == Class::RateLimited).then(|| THROTTLED.wait(throttled, error.retry_after()));
+            let Some(wait) = wait.flatten() else {
+                let missing = error.is_missing_content();
+                let failure = Failure::from(error).at_target();
+                return Err(if missing { Put::ContentMissing(failure) } else { Put::Failed(failure) });
+            };
+            tracing::debug!(%error, ?wait, throttled, "manifest was throttled, waiting");
+            tokio::time::sleep(wait).await;
+        }
     }
 }
 

@@ -10,8 +10,7 @@ use crate::ecr::{Images, Mutability, Owner, Repository};
 use crate::registry::{
     Client, Credential, Endpoint, Options, Reference, Scheme, StaticAuthenticator, Transport, TransportOptions,
 };
-use crate::sync::DesiredImage;
-use crate::sync::resolve::{SourceTag, WantedTag};
+use crate::sync::{Derived, DesiredArtifact, Source, SourceContent, SourceTag, WantedTag};
 
 fn digest(content: &str) -> Digest {
     Digest::sha256_of(content.as_bytes())
@@ -31,7 +30,8 @@ fn desired() -> Desired {
         lifecycle: Wanted::Unmanaged,
         permission: Wanted::Unmanaged,
         resource_tags: BTreeMap::new(),
-        image: None,
+        artifacts: Vec::new(),
+        warnings: Vec::new(),
     }
 }
 
@@ -48,12 +48,18 @@ fn with_tags(tags: &[(&str, Option<&str>)]) -> Desired {
     let tags = tags
         .iter()
         .map(|(name, content)| {
-            let found = content.map(|content| SourceTag { tag: tag(name), digest: digest(content) });
+            let found = content.map(|content| SourceTag {
+                label: format!("registry.example/team/app:{name}"),
+                content: SourceContent::Manifest(digest(content)),
+            });
             let source = found.ok_or_else(|| Failure::new(Class::RegistryUnavailable, "down"));
             (tag(name), WantedTag { pin: None, source })
         })
         .collect();
-    Desired { image: Some(DesiredImage { source, reference, tags, listing: None }), ..desired() }
+    let source = Source::Registry { client: source, repository: reference.repository.clone() };
+    let kind = ArtifactKind::Image;
+    let artifact = DesiredArtifact { kind, name: reference.name(), source, keep: false, tags, listing: None };
+    Desired { artifacts: vec![artifact], ..desired() }
 }
 
 /// A repository of ours with these tags.
@@ -175,7 +181,7 @@ fn tags_by_source_target_and_mutability() {
         let mut repository = there(&target);
         repository.repository.mutability = mutability;
         let planned = plan(&with_tags(&[(name, source)]), &observed(repository), &me()).expect("a plan");
-        let shown = match (planned.actions.first(), planned.settled.get(&tag(name))) {
+        let shown = match (planned.actions.first(), planned.settled.get(&(ArtifactKind::Image, tag(name)))) {
             (Some(Action::CopyTag { .. }), None) => "copy",
             (None, Some(TagState::Synced(_))) => "Synced",
             (None, Some(TagState::Unverified { .. })) => "Unverified",
@@ -189,10 +195,10 @@ fn tags_by_source_target_and_mutability() {
 #[test]
 fn a_pinned_digest_that_is_there_needs_no_source() {
     let mut wanted = with_tags(&[("1", None)]);
-    let pinned = wanted.image.as_mut().and_then(|image| image.tags.get_mut(&tag("1"))).expect("wanted");
+    let pinned = wanted.artifacts[0].tags.get_mut(&tag("1")).expect("wanted");
     pinned.pin = Some(digest("a"));
     let planned = plan(&wanted, &observed(there(&[("1", "a")])), &me()).expect("a plan");
-    assert_eq!(planned.settled[&tag("1")], TagState::Synced(digest("a")));
+    assert_eq!(planned.settled[&(ArtifactKind::Image, tag("1"))], TagState::Synced(digest("a")));
 }
 
 #[test]
@@ -237,4 +243,64 @@ fn the_command_line_leaves_no_mark() {
     let planned = plan(&desired(), &Observed::default(), &Claimant::CommandLine).expect("a plan");
     let create = Action::CreateRepository { name: "app".to_owned(), tags: BTreeMap::new() };
     assert_eq!(planned.actions, [create]);
+}
+
+fn archive(digest: Option<&str>, derived: Option<(&str, &str)>) -> SourceContent {
+    SourceContent::Archive {
+        digest: digest.map(self::digest),
+        derived: derived.map(|(archive, manifest)| Derived {
+            archive: self::digest(archive),
+            provenance: false,
+            manifest: self::digest(manifest),
+        }),
+    }
+}
+
+#[test]
+fn charts_by_index_memory_and_target() {
+    // what the index and an earlier pass say, target, keep -> what happens
+    let table = [
+        (archive(Some("tgz"), None), None, true, "copy"),
+        (archive(Some("tgz"), None), Some("made"), true, "compare"),
+        (archive(Some("tgz"), Some(("tgz", "made"))), Some("made"), true, "Synced"),
+        (archive(None, Some(("tgz", "made"))), Some("made"), true, "Synced"),
+        (archive(Some("new"), Some(("tgz", "made"))), Some("made"), true, "Kept"),
+        (archive(Some("new"), Some(("tgz", "made"))), Some("made"), false, "compare"),
+        (archive(Some("tgz"), Some(("tgz", "made"))), Some("other"), true, "compare"),
+        (archive(Some("tgz"), Some(("tgz", "made"))), None, true, "copy"),
+        (SourceContent::Manifest(digest("a")), Some("b"), true, "Kept"),
+        (SourceContent::Manifest(digest("a")), Some("b"), false, "copy"),
+    ];
+    for (content, target, keep, wanted) in table {
+        let case = format!("{content:?} {target:?} keep: {keep}");
+        let mut desired = with_tags(&[("1.0.0", Some("unused"))]);
+        let chart = &mut desired.artifacts[0];
+        (chart.kind, chart.keep) = (ArtifactKind::Chart, keep);
+        let source = Ok(SourceTag { label: "nginx 1.0.0 of https://charts.example".to_owned(), content });
+        chart.tags.insert(tag("1.0.0"), WantedTag { pin: None, source });
+        let target: Vec<_> = target.iter().map(|content| ("1.0.0", *content)).collect();
+        let planned = plan(&desired, &observed(there(&target)), &me()).expect("a plan");
+        let settled = planned.settled.get(&(ArtifactKind::Chart, tag("1.0.0")));
+        let shown = match (planned.actions.first().map(ToString::to_string), settled) {
+            (Some(words), None) => words.split(' ').next().unwrap_or_default().to_owned(),
+            (None, Some(TagState::Synced(_))) => "Synced".to_owned(),
+            (None, Some(TagState::Kept { .. })) => "Kept".to_owned(),
+            other => panic!("{case}: {other:?}"),
+        };
+        assert_eq!(shown, wanted, "{case}");
+    }
+}
+
+#[test]
+fn a_tag_that_image_and_chart_want_is_done_for_neither() {
+    let mut desired = with_tags(&[("1.0.0", Some("a")), ("latest", Some("a"))]);
+    let mut chart = with_tags(&[("1.0.0", Some("b")), ("2.0.0", Some("b"))]).artifacts.remove(0);
+    chart.kind = ArtifactKind::Chart;
+    desired.artifacts.push(chart);
+    let planned = plan(&desired, &observed(there(&[])), &me()).expect("a plan");
+    for kind in [ArtifactKind::Image, ArtifactKind::Chart] {
+        let TagState::Failed(failure) = &planned.settled[&(kind, tag("1.0.0"))] else { panic!("{planned:?}") };
+        assert_eq!(failure.class, Class::TagCollision);
+    }
+    assert_eq!(planned.actions.len(), 2, "the rest is copied");
 }

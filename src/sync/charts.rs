@@ -1,0 +1,151 @@
+//! Archives of an HTTP chart repository -> artifacts in ECR.
+
+use bytes::Bytes;
+use futures::{StreamExt, stream};
+
+use super::resolve::{ArtifactKind, Derived};
+use super::{Failure, Progress, TagState};
+use crate::class::Class;
+use crate::ecr::{self, Repository};
+use crate::helm::{self, Artifact, Download};
+use crate::registry::{BlobStream, Client, Digest, Tag};
+
+/// Charts under way at the same time: an archive has up to 20 MiB, and is in memory.
+const CONCURRENT_CHARTS: usize = 4;
+
+/// One chart version to bring about.
+#[derive(Clone, Debug)]
+pub(super) struct Order {
+    /// The tag in ECR.
+    pub(super) tag: Tag,
+    /// The version in the index.
+    pub(super) entry: helm::Entry,
+    /// What the tag points to now.
+    pub(super) current: Option<Digest>,
+    /// What an earlier pass made of the version.
+    pub(super) derived: Option<Derived>,
+}
+
+/// What came of an order.
+pub(super) struct Outcome {
+    pub(super) tag: Tag,
+    pub(super) state: TagState,
+    /// What was made of the archive, if it was read.
+    pub(super) derived: Option<Derived>,
+    /// Whether something was written.
+    pub(super) wrote: bool,
+}
+
+/// From a chart repository into an ECR repository.
+pub(super) struct Push<'a> {
+    pub(super) registry: &'a ecr::Registry,
+    pub(super) target: &'a Client,
+    pub(super) repository: &'a Repository,
+    pub(super) source: &'a helm::Repository,
+    pub(super) provenance: bool,
+    /// What is in ECR stays when the source replaced it.
+    pub(super) keep: bool,
+    pub(super) progress: &'a Progress,
+}
+
+impl Push<'_> {
+    /// Carries out all orders; one that fails does not stop the others.
+    pub(super) async fn run(&self, orders: Vec<Order>) -> Vec<Outcome> {
+        stream::iter(orders)
+            .map(|order| async {
+                let tag = order.tag.clone();
+                self.one(order).await.unwrap_or_else(|failure| Outcome {
+                    tag,
+                    state: TagState::Failed(failure),
+                    derived: None,
+                    wrote: false,
+                })
+            })
+            .buffer_unordered(CONCURRENT_CHARTS)
+            .collect()
+            .await
+    }
+
+    async fn one(&self, order: Order) -> Result<Outcome, Failure> {
+        let archive = match self.source.download(&order.entry).await? {
+            Download::Archive(archive) => archive,
+            Download::Oci(url) => {
+                return Err(Failure::new(
+                    Class::InvalidSpec,
+                    format!(
+                        "the index says that {} {} is at {url}: write that as chart.pullUrl",
+                        order.entry.chart, order.entry.version
+                    ),
+                ));
+            }
+        };
+        self.progress.advance(archive.bytes.len() as u64);
+        let provenance = if self.provenance { self.source.provenance(&archive).await? } else { None };
+        let (name, version) = (order.entry.chart.clone(), order.entry.version.clone());
+        let bytes = archive.bytes.clone();
+        // Inflating takes up to half a second.
+        let made = tokio::task::spawn_blocking(move || {
+            let metadata = helm::archive::read_as(&bytes, &name, &version)?;
+            Ok::<_, helm::archive::Error>(Artifact::new(&metadata, bytes, provenance))
+        })
+        .await
+        .map_err(|error| Failure::new(Class::Internal, format!("reading a chart archive broke off: {error}")))?;
+        let artifact = made
+            .map_err(|error| Failure::from(archive.rejected(error)))?
+            .map_err(|error| Failure::new(Class::Internal, error.to_string()))?;
+        let digest = artifact.manifest.digest.clone();
+        let derived =
+            Derived { archive: archive.digest.clone(), provenance: self.provenance, manifest: digest.clone() };
+        let outcome = |state, wrote| Outcome { tag: order.tag.clone(), state, derived: Some(derived.clone()), wrote };
+        match &order.current {
+            Some(current) if *current == digest => return Ok(outcome(TagState::Synced(digest), false)),
+            // The same archive made into another manifest is our doing, not the source's.
+            Some(current) if self.keep && order.derived.is_none_or(|before| before.archive != archive.digest) => {
+                return Ok(Outcome {
+                    tag: order.tag.clone(),
+                    state: TagState::Kept { digest: current.clone(), failure: replaced(&order.entry, &archive.digest) },
+                    derived: None,
+                    wrote: false,
+                });
+            }
+            Some(current) if !self.repository.mutability.may_move(order.tag.as_str()) => {
+                return Err(Failure::new(
+                    Class::TagImmutable,
+                    format!("tag {} is immutable and points to {current}, the chart is now {digest}", order.tag),
+                ));
+            }
+            _ => {}
+        }
+        self.push(&artifact, &order.tag).await.map_err(Failure::at_target)?;
+        Ok(outcome(TagState::Synced(digest), true))
+    }
+
+    async fn push(&self, artifact: &Artifact, tag: &Tag) -> Result<(), Failure> {
+        let name = &self.repository.name;
+        let digests = artifact.blobs().map(|(descriptor, _)| descriptor.digest.clone()).collect();
+        let missing = self.registry.missing_blobs(name, &digests).await?;
+        for (descriptor, bytes) in artifact.blobs().filter(|(descriptor, _)| missing.contains(&descriptor.digest)) {
+            let subject = format!("{}/{name}@{}", self.target.host(), descriptor.digest);
+            let stream = BlobStream::from_bytes(subject, descriptor, Bytes::clone(bytes));
+            self.target.upload(name, descriptor, stream).await?;
+            self.progress.advance(descriptor.size);
+            self.registry.meter.copied(descriptor.size);
+        }
+        self.registry.limits.put_image.pass().await;
+        self.target.put_manifest(name, tag, &artifact.manifest).await?;
+        Ok(())
+    }
+}
+
+/// Upstream replaced an archive under an existing version.
+pub(super) fn replaced(entry: &helm::Entry, now: &Digest) -> Failure {
+    Failure::new(
+        Class::SourceChanged,
+        format!(
+            "{} {} of {} was replaced in the source (archive {now}); what is in ECR is kept (chart.onSourceChange: Overwrite takes the new one)",
+            ArtifactKind::Chart.noun(),
+            entry.version,
+            entry.chart
+        ),
+    )
+}

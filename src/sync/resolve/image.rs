@@ -1,0 +1,142 @@
+//! The image: tags of an OCI registry.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures::{StreamExt, stream};
+
+use super::{ArtifactKind, CONCURRENT_TAGS, DesiredArtifact, Source, SourceContent, SourceTag, WantedTag};
+use crate::api::v1alpha1::{Image, TagStrategy, validation};
+use crate::class::Class;
+use crate::registry::{Client, Digest, Endpoint, Options, Reference, StaticAuthenticator, Tag};
+use crate::selection::{self, Pin};
+use crate::sync::{Access, Engine, Failure, Job};
+
+/// Tags with the digests that they are pinned to.
+type Pins = BTreeMap<Tag, Option<Digest>>;
+
+impl Engine {
+    /// A client for a source registry.
+    pub(super) fn source_client(
+        &self,
+        access: &Access,
+        reference: &Reference,
+        insecure: bool,
+    ) -> Result<Client, Failure> {
+        let endpoint = Endpoint::of(reference, insecure);
+        let options = Options { limits: Some(self.host_limits(&endpoint.host)), ..Options::default() };
+        let authenticator = Arc::new(StaticAuthenticator(access.credential.clone()));
+        Ok(Client::new(self.transport(&access.transport)?, endpoint, authenticator, options)?)
+    }
+
+    pub(super) async fn resolve_image(&self, job: &Job, image: &Image) -> Result<DesiredArtifact, Failure> {
+        let reference: Reference = image.pull_url.parse()?;
+        let mut artifact = DesiredArtifact {
+            kind: ArtifactKind::Image,
+            name: reference.name(),
+            source: Source::Unknown,
+            keep: false,
+            tags: BTreeMap::new(),
+            listing: None,
+        };
+        let client = match &job.access.image {
+            // A certificate that cannot be used is found here: it costs the image, not the policies.
+            Ok(access) => self.source_client(access, &reference, image.insecure),
+            Err(failure) => Err(failure.clone()),
+        };
+        let client = match client {
+            Ok(client) => client,
+            Err(failure) => {
+                let unknown = |(tag, pin)| (tag, WantedTag { pin, source: Err(failure.clone()) });
+                artifact.tags = listed(image, &reference)?.into_iter().map(unknown).collect();
+                artifact.listing = image.tag_selector.as_ref().map(|_| failure.clone());
+                return Ok(artifact);
+            }
+        };
+        let (pins, listing) = self.wanted_tags(image, &reference, &client).await?;
+        artifact.listing = listing;
+        // `validate` has seen to it that Retag has a tag in pullUrl.
+        let retagged = match (image.tag_strategy, &reference.tag) {
+            (TagStrategy::Retag, Some(from)) => Some(source_tag(&client, &reference, from).await),
+            _ => None,
+        };
+        let (source_of, reference_of) = (&client, &reference);
+        artifact.tags = stream::iter(pins)
+            .map(|(tag, pin)| {
+                let retagged = retagged.clone();
+                async move {
+                    let found = match retagged {
+                        Some(found) => found,
+                        None => source_tag(source_of, reference_of, &tag).await,
+                    };
+                    let source = found.and_then(|found| check_pin(found, pin.as_ref()));
+                    (tag, WantedTag { pin, source })
+                }
+            })
+            .buffer_unordered(CONCURRENT_TAGS)
+            .collect()
+            .await;
+        artifact.source = Source::Registry { client, repository: reference.repository };
+        Ok(artifact)
+    }
+
+    /// The tags of the spec with their pins, and those that its selector finds; and why these are not known.
+    ///
+    /// # Errors
+    /// More tags than are allowed: which to leave out is not ours to say.
+    async fn wanted_tags(
+        &self,
+        image: &Image,
+        reference: &Reference,
+        source: &Client,
+    ) -> Result<(Pins, Option<Failure>), Failure> {
+        let mut wanted = listed(image, reference)?;
+        let Some(selector) = &image.tag_selector else { return Ok((wanted, None)) };
+        let selector = validation::compile(selector)
+            .map_err(|problem| Failure::new(Class::InvalidSpec, format!("image.tagSelector.{problem}")))?;
+        let all = match source.tags(&reference.repository).await {
+            Ok(all) => all,
+            Err(error) => return Ok((wanted, Some(error.into()))),
+        };
+        // What is no tag by the grammar cannot be asked for either.
+        let selected: Vec<Tag> =
+            selector.select(all.iter().map(String::as_str)).into_iter().filter_map(|tag| tag.parse().ok()).collect();
+        selection::union(wanted.keys().map(Tag::as_str), selected.iter().map(Tag::as_str), self.limits.max_tags)
+            .map_err(|error| Failure::new(Class::InvalidSpec, format!("image: {error}")))?;
+        for tag in selected {
+            wanted.entry(tag).or_insert(None);
+        }
+        Ok((wanted, None))
+    }
+}
+
+/// The tags of the spec; without any and without a selector, the one in pullUrl.
+fn listed(image: &Image, reference: &Reference) -> Result<Pins, Failure> {
+    let mut wanted = BTreeMap::new();
+    for text in &image.tags {
+        let pin = Pin::parse(text);
+        wanted.insert(pin.tag.parse()?, pin.digest.map(str::parse).transpose()?);
+    }
+    if wanted.is_empty() && image.tag_selector.is_none() {
+        wanted.extend(reference.tag.clone().map(|tag| (tag, None)));
+    }
+    Ok(wanted)
+}
+
+fn check_pin(found: SourceTag, pin: Option<&Digest>) -> Result<SourceTag, Failure> {
+    match (pin, &found.content) {
+        (Some(pin), SourceContent::Manifest(digest)) if digest != pin => Err(Failure::new(
+            Class::SourceChanged,
+            format!(
+                "{} is pinned to {pin}, but the source now has {digest}: check what changed, then move the pin",
+                found.label
+            ),
+        )),
+        _ => Ok(found),
+    }
+}
+
+pub(super) async fn source_tag(source: &Client, reference: &Reference, tag: &Tag) -> Result<SourceTag, Failure> {
+    let found = source.resolve(&reference.repository, tag).await?;
+    Ok(SourceTag { label: format!("{}:{tag}", reference.name()), content: SourceContent::Manifest(found.digest) })
+}
