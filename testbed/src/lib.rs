@@ -1,5 +1,6 @@
 //! Testbed
 
+pub mod chart_repository;
 pub mod cluster;
 pub mod demo;
 pub mod ecr;

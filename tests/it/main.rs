@@ -5,11 +5,15 @@
 
 mod api_server;
 mod behaviour;
+mod budget;
+mod charts;
 mod command_line;
 mod controller;
 mod copy;
 mod docs;
 mod failures;
+mod faults;
+mod helm_push;
 mod leader;
 mod readers;
 mod schema;

@@ -299,7 +299,7 @@ pub struct Chart {
     /// `https://charts.example.com/bitnami` (a chart repository; the chart is `name`, or the last segment of the ECR
     /// repository), or `oci://registry.example.com/charts/nginx` (an OCI registry, likewise).
     #[schemars(length(min = 1, max = 512))]
-    #[x_kube(validation = Rule::new("self.matches('^(https?|oci)://[^/\\s@]+(/[^\\s@]*)?$')")
+    #[x_kube(validation = Rule::new("self.matches(r'^(https?|oci)://[^/\\s@]+(/[^\\s@]*)?$')")
         .message("chart.pullUrl is the address of a chart: write https://charts.example.com/bitnami/nginx or oci://registry.example.com/charts/nginx, and put a login into a Secret"))]
     pub pull_url: String,
 

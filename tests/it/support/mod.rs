@@ -2,6 +2,8 @@
 //! its own, and the operator as a process with just the rights of `deploy/rbac.yaml`.
 
 pub mod checker;
+pub mod corpus;
+pub mod desk;
 mod kstatus;
 mod operator;
 mod sources;
@@ -89,6 +91,10 @@ impl Rig {
         ]
         .map(|(name, value)| (name.to_owned(), value))
         .into()
+    }
+
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.cluster.kubeconfig()
     }
 
     pub async fn kubectl(&self, arguments: &[&str]) -> String {

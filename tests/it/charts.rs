@@ -1,0 +1,323 @@
+//! Helm charts: what the real helm packaged and indexed becomes what the real helm pulls and installs.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use ecr_sync::api::v1alpha1::EcrRepositorySync;
+use ecr_sync::registry::Digest;
+use k8s_openapi::api::core::v1::Secret;
+use kube::Api;
+use kube::api::{Patch, PatchParams, PostParams};
+use serde_json::json;
+use testbed::chart_repository::ChartRepository;
+use testbed::ecr::{self, StandIn};
+use testbed::proxy::Proxy;
+use testbed::upstream::User;
+
+use crate::support::{ACCOUNT, REGION, Rig, condition};
+
+/// A repository with versions 1.0.0, 1.1.0 and 2.0.0-rc.1 of the chart `app`, and a proxy that counts.
+struct Charts {
+    repository: ChartRepository,
+    proxy: Proxy,
+}
+
+impl Charts {
+    async fn new(rig: &Rig) -> Self {
+        let repository = ChartRepository::start(rig.folder().join("charts"), None).await.expect("a chart repository");
+        for version in ["1.0.0", "1.1.0", "2.0.0-rc.1"] {
+            repository.package("stable", "app", version).await.expect("helm packages");
+        }
+        repository.index("stable").await.expect("helm indexes");
+        let proxy = Proxy::start(repository.host()).await.expect("a proxy");
+        Self { repository, proxy }
+    }
+
+    fn url(&self) -> String {
+        format!("http://{}/stable", self.proxy.host())
+    }
+
+    fn archive_digest(&self, version: &str) -> String {
+        let archive = self.repository.read(&format!("stable/app-{version}.tgz")).expect("packaged");
+        Digest::sha256_of(&archive).to_string()
+    }
+
+    /// Archives that were asked for since the last call.
+    fn downloads(&self, since: &mut testbed::traffic::Mark) -> usize {
+        let log = self.proxy.log_since(*since);
+        *since = self.proxy.mark();
+        log.iter().filter(|request| request.path.ends_with(".tgz")).count()
+    }
+}
+
+async fn request(rig: &Rig, name: &str, value: &str) -> EcrRepositorySync {
+    let patch = Patch::Merge(json!({"metadata": {"annotations": {"ecr-sync.io/requestedAt": value}}}));
+    rig.resources().patch(name, &PatchParams::default(), &patch).await.expect("annotated");
+    rig.wait(name, "answered", |object| {
+        object.status.as_ref().and_then(|status| status.last_handled_reconcile_at.as_deref()) == Some(value)
+    })
+    .await
+}
+
+/// The environment with which helm finds its way into the stand-in.
+async fn helm_environment(rig: &Rig) -> Vec<(String, String)> {
+    let registry = rig.ecr.registry(ACCOUNT, REGION).await;
+    let config = json!({"auths": {registry: {"auth": rig.ecr.authorization_token(ACCOUNT, REGION)}}});
+    let path = rig.folder().join("helm-registry.json");
+    std::fs::write(&path, config.to_string()).expect("a file");
+    let folder = rig.folder().to_string_lossy().into_owned();
+    let path = path.to_string_lossy().into_owned();
+    [("HELM_REGISTRY_CONFIG", path), ("HELM_CACHE_HOME", folder.clone()), ("HELM_DATA_HOME", folder)]
+        .map(|(name, value)| (name.to_owned(), value))
+        .into()
+}
+
+async fn helm(rig: &Rig, arguments: &[&str]) -> String {
+    let environment = helm_environment(rig).await;
+    let environment: Vec<_> = environment.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    testbed::tools::run("helm", arguments, &environment).await.unwrap_or_else(|error| panic!("helm: {error}"))
+}
+
+#[tokio::test]
+async fn an_http_chart_becomes_what_helm_pulls_shows_and_installs() {
+    let rig = Rig::new("chart-http").await;
+    let charts = Charts::new(&rig).await;
+    let _operator = rig.operator().await;
+    rig.apply("app", json!({"chart": {"pullUrl": charts.url(), "tags": ["1.0.0"], "versionSelector": {"latest": 1}}}))
+        .await;
+    let object = rig.wait_synced("app").await;
+    let status = object.status.clone().expect("a status");
+    let chart = status.chart.expect("a chart");
+    assert_eq!((chart.summary.as_str(), status.derived.len()), ("2/2", 2));
+    assert_eq!(chart.source, format!("{} (chart app)", charts.url()));
+    assert_eq!(condition(&object, "ChartSynced").map(|c| c.0), Some("True"));
+    assert_eq!(condition(&object, "ImageSynced"), None);
+    // Without a constraint that names one, a pre-release is a version like any other; the newest is it.
+    assert_eq!(rig.repository("app").tags.keys().collect::<Vec<_>>(), ["1.0.0", "2.0.0-rc.1"]);
+
+    let address = format!("oci://{}/app", rig.ecr.registry(ACCOUNT, REGION).await);
+    let to = rig.folder().join("pulled").to_string_lossy().into_owned();
+    std::fs::create_dir(&to).expect("a folder");
+    helm(&rig, &["pull", &address, "--version", "1.0.0", "--plain-http", "--destination", &to]).await;
+    let pulled = std::fs::read(PathBuf::from(&to).join("app-1.0.0.tgz")).expect("helm pulled it");
+    assert_eq!(Digest::sha256_of(&pulled).to_string(), charts.archive_digest("1.0.0"), "byte for byte");
+    let shown = helm(&rig, &["show", "chart", &address, "--version", "2.0.0-rc.1", "--plain-http"]).await;
+    assert!(shown.contains("version: 2.0.0-rc.1"), "{shown}");
+    let kubeconfig = rig.kubeconfig();
+    let kubeconfig = kubeconfig.to_string_lossy();
+    let install =
+        ["install", "app", &address, "--version", "1.0.0", "--plain-http", "-n", "chart-http", "--kubeconfig"];
+    helm(&rig, &[&install[..], &[&kubeconfig]].concat()).await;
+    let installed = rig.kubectl(&["get", "deployment", "-n", "chart-http", "-o", "name"]).await;
+    assert_eq!(installed.trim(), "deployment.apps/app");
+}
+
+#[tokio::test]
+async fn a_second_look_costs_one_conditional_get_also_after_a_restart() {
+    let rig = Rig::new("chart-warm").await;
+    let charts = Charts::new(&rig).await;
+    let operator = rig.operator().await;
+    rig.apply("app", json!({"chart": {"pullUrl": charts.url(), "versionSelector": {"latest": 0}}})).await;
+    rig.wait_synced("app").await;
+    assert_eq!(operator.terminate().await, 0);
+    let (mut since, mark) = (charts.proxy.mark(), rig.ecr.mark());
+    let operator = rig.operator().await;
+    request(&rig, "app", "again").await;
+    let log = charts.proxy.log_since(since);
+    assert!(log.iter().all(|request| request.path.ends_with("/index.yaml")), "{log:#?}");
+    assert!(log.len() <= 2, "the start and the request share a look, or have one each: {log:#?}");
+    assert_eq!(charts.downloads(&mut since), 0);
+    assert!(rig.ecr.log_since(mark).iter().all(|request| !request.is_write()));
+    assert_eq!(operator.terminate().await, 0);
+}
+
+#[tokio::test]
+async fn a_replaced_archive_is_kept_and_told_unless_the_spec_says_otherwise() {
+    let rig = Rig::new("chart-replaced").await;
+    let charts = Charts::new(&rig).await;
+    let operator = rig.operator().await;
+    let spec = |change: &str| json!({"chart": {"pullUrl": charts.url(), "tags": ["1.0.0", "1.1.0"], "onSourceChange": change}});
+    rig.apply("app", spec("Keep")).await;
+    rig.wait_synced("app").await;
+    let before = rig.repository("app").tags;
+    charts.repository.package("stable", "app", "1.0.0").await.expect("repackaged");
+    charts.repository.index("stable").await.expect("indexed");
+    // The index is looked at again after a restart.
+    assert_eq!(operator.terminate().await, 0);
+    let _operator = rig.operator().await;
+    let object = request(&rig, "app", "look").await;
+    let (status, reason, message) = condition(&object, "ChartSynced").expect("set");
+    assert_eq!((status, reason), ("True", "SourceChanged"), "{message}");
+    assert!(message.contains("1.0.0") && message.contains("onSourceChange: Overwrite"), "{message}");
+    assert_eq!(condition(&object, "Ready").map(|c| c.0), Some("True"));
+    assert_eq!(rig.repository("app").tags, before);
+    assert!(rig.events().await.iter().any(|event| event.0 == "Warning" && event.1 == "SourceChanged"));
+
+    rig.apply("app", spec("Overwrite")).await;
+    rig.wait_synced("app").await;
+    let after = rig.repository("app").tags;
+    assert_ne!(after["1.0.0"], before["1.0.0"]);
+    assert_eq!(after["1.1.0"], before["1.1.0"]);
+}
+
+#[tokio::test]
+async fn image_and_chart_share_a_repository_and_one_failing_leaves_the_other() {
+    let rig = Rig::new("chart-mixed").await;
+    let charts = Charts::new(&rig).await;
+    let _operator = rig.operator().await;
+    let spec = |version: &str| {
+        json!({
+            "image": rig.image("library/demo", &["latest"]),
+            "chart": {"pullUrl": format!("{}/app", charts.url()), "tags": [version]},
+        })
+    };
+    rig.apply("mixed", spec("1.0.0")).await;
+    let object = rig.wait_synced("mixed").await;
+    assert_eq!(condition(&object, "Ready").map(|c| c.2.starts_with("1/1 tags and 1/1 chart versions in ")), Some(true));
+    assert_eq!(rig.repository("mixed").tags.keys().collect::<Vec<_>>(), ["1.0.0", "latest"]);
+    // The repository is not called like the chart.
+    let advice: Vec<_> = rig.events().await.into_iter().filter(|event| event.1 == "Advice").collect();
+    assert!(advice.len() == 1 && advice[0].2.contains("last segment is mixed"), "{advice:?}");
+
+    rig.apply("broken", spec("9.9.9")).await;
+    let object = rig.wait_ready("broken", "False", "SourceNotFound").await;
+    assert_eq!(condition(&object, "ImageSynced").map(|c| c.0), Some("True"));
+    let (_, _, message) = condition(&object, "ChartSynced").expect("set");
+    assert!(message.contains("has no version 9.9.9 of app"), "{message}");
+}
+
+#[tokio::test]
+async fn a_chart_of_an_oci_registry_is_copied_as_it_is() {
+    let rig = Rig::new("chart-oci").await;
+    let charts = Charts::new(&rig).await;
+    let archive = charts.repository.package("stable", "app", "1.2.0+build.7").await.expect("packaged");
+    let archive = archive.to_string_lossy();
+    let source = rig.sources.open.host();
+    helm(&rig, &["push", &archive, &format!("oci://{source}/charts-of-this-test"), "--plain-http"]).await;
+    let _operator = rig.operator().await;
+    // The repository of charts, the chart's name taken from the ECR repository.
+    let chart =
+        json!({"pullUrl": format!("oci://{source}/charts-of-this-test"), "tags": ["1.2.0+build.7"], "insecure": true});
+    rig.apply("oci", json!({"repositoryName": "platform/app", "chart": chart})).await;
+    let object = rig.wait_synced("oci").await;
+    assert_eq!(
+        object.status.expect("a status").chart.expect("a chart").source,
+        format!("oci://{source}/charts-of-this-test/app")
+    );
+    let digest = rig.sources.open.crane(&["digest", &format!("{source}/charts-of-this-test/app:1.2.0_build.7")]).await;
+    assert_eq!(rig.repository("platform/app").tags["1.2.0_build.7"], digest.expect("crane reads it").trim());
+}
+
+#[tokio::test]
+async fn a_private_chart_repository_is_read_with_the_secret() {
+    let rig = Rig::new("chart-private").await;
+    let user = User::Reader;
+    let login = Some((user.name(), user.password()));
+    let repository = ChartRepository::start(rig.folder().join("charts"), login).await.expect("a repository");
+    repository.package("stable", "app", "1.0.0").await.expect("packaged");
+    repository.index("stable").await.expect("indexed");
+    let _operator = rig.operator().await;
+    let url = format!("http://{}/stable", repository.host());
+    let spec = |secret: Option<&str>| {
+        let mut chart = json!({"pullUrl": url, "tags": ["1.0.0"]});
+        if let Some(secret) = secret {
+            chart["secretRef"] = json!({"name": secret});
+        }
+        json!({"chart": chart})
+    };
+    rig.apply("app", spec(None)).await;
+    rig.wait_ready("app", "False", "AuthenticationFailed").await;
+    let secrets: Api<Secret> = Api::namespaced(rig.client.clone(), &rig.namespace);
+    let secret = Secret {
+        metadata: kube::api::ObjectMeta { name: Some("login".to_owned()), ..Default::default() },
+        type_: Some("kubernetes.io/basic-auth".to_owned()),
+        string_data: Some(
+            [("username", user.name()), ("password", user.password())]
+                .map(|(k, v)| (k.to_owned(), v.to_owned()))
+                .into(),
+        ),
+        ..Default::default()
+    };
+    secrets.create(&PostParams::default(), &secret).await.expect("a Secret");
+    rig.apply("app", spec(Some("login"))).await;
+    rig.wait_synced("app").await;
+}
+
+#[tokio::test]
+async fn bad_repositories_are_told_apart() {
+    let rig = Rig::new("chart-bad").await;
+    let repository = ChartRepository::start(rig.folder().join("charts"), None).await.expect("a repository");
+    repository.write("page/index.yaml", "<!DOCTYPE html><html><body>Please log in</body></html>").expect("written");
+    let wrong = json!({"apiVersion": "v1", "entries": {"app": [
+        {"name": "app", "version": "1.0.0", "urls": ["app-1.0.0.tgz"], "digest": "0".repeat(64)}]}});
+    repository.package("wrong", "app", "1.0.0").await.expect("packaged");
+    repository.write("wrong/index.yaml", &wrong.to_string()).expect("written");
+    let _operator = rig.operator().await;
+    let cases = [
+        ("page", "SourceInvalid", "page/index.yaml"),
+        ("wrong", "SourceInvalid", "app-1.0.0.tgz"),
+        ("nothing", "SourceNotFound", "nothing/index.yaml"),
+    ];
+    for (folder, _, _) in cases {
+        let url = format!("http://{}/{folder}", repository.host());
+        rig.apply(folder, json!({"chart": {"pullUrl": url, "name": "app", "tags": ["1.0.0"]}})).await;
+    }
+    for (folder, reason, text) in cases {
+        let object = rig.wait_ready(folder, "False", reason).await;
+        let (_, _, message) = condition(&object, "ChartSynced").expect("set");
+        assert!(message.contains(text), "{folder}: {message}");
+        assert!(rig.repository(folder).images.is_empty(), "nothing half-written");
+    }
+}
+
+#[tokio::test]
+async fn a_selected_tag_that_both_want_is_a_collision_and_the_rest_is_done() {
+    let rig = Rig::new("chart-collision").await;
+    let charts = Charts::new(&rig).await;
+    let _operator = rig.operator().await;
+    let image = rig.image("library/demo", &["1.26", "1.27"]);
+    let refused = json!({
+        "image": {"pullUrl": "nginx", "tags": ["1.0.0_x"]},
+        "chart": {"pullUrl": charts.url(), "tags": ["1.0.0+x"]},
+    });
+    let error = rig.try_apply("refused", refused).await.expect_err("the same tag twice");
+    assert!(error.to_string().contains("an image tag and a chart version are the same tag"), "{error}");
+
+    charts.repository.package("stable", "app", "1.27").await.expect("packaged");
+    charts.repository.index("stable").await.expect("indexed");
+    let chart = json!({"pullUrl": charts.url(), "versionSelector": {"latest": 0, "semver": "1.x"}});
+    let spec = json!({"image": image, "chart": chart});
+    rig.apply("app", spec).await;
+    let object = rig.wait_ready("app", "False", "PartiallySynced").await;
+    let failures = object.status.expect("a status").chart.expect("a chart").failures;
+    assert_eq!((failures[0].tag.as_str(), failures[0].reason.as_str()), ("1.27", "TagCollision"));
+    assert_eq!(rig.repository("app").tags.keys().collect::<Vec<_>>(), ["1.0.0", "1.1.0", "1.26"]);
+}
+
+#[tokio::test]
+async fn the_same_archive_is_the_same_artifact_whoever_makes_it_and_when() {
+    let rig = Rig::new("chart-reproducible").await;
+    let charts = Charts::new(&rig).await;
+    let url = charts.url();
+    let file = rig.folder().join("all.yaml");
+    std::fs::write(&file, format!("- name: app\n  chart: {{pull_url: \"{url}\", tags: [\"1.0.0\"]}}\n"))
+        .expect("a file");
+    let mut digests = Vec::new();
+    for zone in ["Asia/Tokyo", "America/Anchorage"] {
+        let ecr = StandIn::start(ecr::Config::default()).await.expect("a stand-in");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ecr-sync"));
+        command
+            .args(["sync", &file.to_string_lossy()])
+            .env_clear()
+            .env("TZ", zone)
+            .env("HOME", rig.folder())
+            .env("AWS_ENDPOINT_URL", ecr.endpoint())
+            .env("AWS_ACCESS_KEY_ID", StandIn::access_key(ACCOUNT))
+            .env("AWS_SECRET_ACCESS_KEY", "any")
+            .env("AWS_REGION", REGION);
+        let output = tokio::task::spawn_blocking(move || command.output()).await.expect("joined").expect("it runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+        digests.push(ecr.repository(ACCOUNT, REGION, "app").expect("created").tags["1.0.0"].clone());
+    }
+    assert_eq!(digests[0], digests[1]);
+}
