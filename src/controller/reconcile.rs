@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Resource, ResourceExt};
@@ -36,12 +35,8 @@ const CONFLICT_CHECK: Duration = Duration::from_secs(300);
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
     /// The status was not written.
-    #[error("cannot write the status of {object}")]
-    Status {
-        object: String,
-        #[source]
-        source: ApiError,
-    },
+    #[error("cannot write the status of {object}: {cause}")]
+    Status { object: String, cause: ApiError },
     /// A defect.
     #[error("a defect of ecr-sync: {0}")]
     Panicked(String),
@@ -73,7 +68,7 @@ async fn decide(object: &EcrRepositorySync, context: &Context) -> Result<Action,
         context.jobs.cancel(&uid);
         return Ok(Action::await_change());
     }
-    show(object, context, object.status.as_ref().map_or(&[], |status| &status.conditions));
+    show(object, context, &object.status.clone().unwrap_or_default());
     let was_suspended = context.memories.with(&uid, generation, |m| m.suspended.replace(object.spec.suspend));
     if object.spec.suspend {
         context.jobs.cancel(&uid);
@@ -216,7 +211,7 @@ async fn write(object: &EcrRepositorySync, context: &Context, report: &Report, t
     let handled = context.memories.with(&uid, generation, |memory| memory.answering.clone());
     let pass = Pass { handled, ..Pass::new(generation, &region) };
     let new = status::finished(&old, &pass, report, time);
-    show(object, context, &new.conditions);
+    show(object, context, &new);
     let notes = events::transitions(&old, &new, report);
     patch_status(object, context, &old, new).await?;
     if status::was_ready(&old, generation) && !report.dry_run {
@@ -227,14 +222,17 @@ async fn write(object: &EcrRepositorySync, context: &Context, report: &Report, t
 }
 
 /// The series of a resource, as its conditions are now.
-fn show(object: &EcrRepositorySync, context: &Context, conditions: &[Condition]) {
+fn show(object: &EcrRepositorySync, context: &Context, status: &Status) {
+    let artifacts = || [&status.image, &status.chart].into_iter().flatten();
     let labels = Labels {
         namespace: object.namespace().unwrap_or_default(),
         name: object.name_any(),
         repository: object.spec.repository_name.clone().unwrap_or_else(|| object.name_any()),
         suspended: object.spec.suspend,
+        synced: artifacts().map(|artifact| artifact.synced).sum(),
+        failed: artifacts().map(|artifact| artifact.desired - artifact.synced).sum(),
     };
-    context.metrics.resources.set(&object.uid().unwrap_or_default(), &labels, conditions);
+    context.metrics.resources.set(&object.uid().unwrap_or_default(), &labels, &status.conditions);
 }
 
 fn log(object: &EcrRepositorySync, report: &Report) {
@@ -282,7 +280,7 @@ async fn patch_status(object: &EcrRepositorySync, context: &Context, old: &Statu
         Ok(object) => object.resource_version(),
         // Deleted meanwhile: nothing to report to. A conflict is tried again: the watch is about to show what changed.
         Err(ApiError::Kube(kube::Error::Api(error))) if error.is_not_found() => return Ok(()),
-        Err(source) => return Err(Error::Status { object: format!("{namespace}/{name}"), source }),
+        Err(cause) => return Err(Error::Status { object: format!("{namespace}/{name}"), cause }),
     };
     context.metrics.status_writes.inc();
     let uid = object.uid().unwrap_or_default();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use aws_sdk_ecr::config::interceptors::FinalizerInterceptorContextRef;
 use aws_sdk_ecr::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_ecr::error::BoxError;
+use aws_smithy_runtime_api::client::orchestrator::Metadata;
 
 use crate::meter::Meter;
 
@@ -24,11 +25,10 @@ impl Intercept for Counting {
         &self,
         context: &FinalizerInterceptorContextRef<'_>,
         _: &RuntimeComponents,
-        _: &mut ConfigBag,
+        config: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        // `AmazonEC2ContainerRegistry_V20150921.DescribeImages`
-        let target = context.request().and_then(|request| request.headers().get("x-amz-target"));
-        let operation = target.and_then(|target| target.rsplit('.').next()).unwrap_or("Unknown");
+        // The request itself is gone by now.
+        let operation = config.load::<Metadata>().map_or("Unknown", |operation| operation.name());
         let code = match context.response() {
             None => "NoAnswer".to_owned(),
             Some(response) if response.status().is_success() => "OK".to_owned(),

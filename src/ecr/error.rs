@@ -147,10 +147,23 @@ fn class_of(operation: &str, code: &str, status: u16) -> Class {
         | "ValidationException"
         | "InvalidTagParameterException"
         | "TooManyTagsException" => Class::InvalidSpec,
-        // Somebody deleted the repository between two calls: the next run creates it again.
-        "RepositoryNotFoundException" | "ServerException" | "InternalFailure" | "ServiceUnavailable" => {
-            Class::RegistryUnavailable
-        }
+        // Somebody deleted or made something between two calls, or an upstream of ECR's own is away: the next run sees.
+        "RepositoryNotFoundException"
+        | "RepositoryAlreadyExistsException"
+        | "LifecyclePolicyNotFoundException"
+        | "RepositoryPolicyNotFoundException"
+        | "ImageNotFoundException"
+        | "LayersNotFoundException"
+        | "ReferencedImagesNotFoundException"
+        | "UploadNotFoundException"
+        | "LayerInaccessibleException"
+        | "UnableToGetUpstreamImageException"
+        | "UnableToGetUpstreamLayerException"
+        | "ServerException"
+        | "InternalFailure"
+        | "InternalServerError"
+        | "ServiceUnavailable"
+        | "ServiceUnavailableException" => Class::RegistryUnavailable,
         _ if status == 429 => Class::RateLimited,
         _ if status >= 500 => Class::RegistryUnavailable,
         _ => Class::Internal,
@@ -161,8 +174,51 @@ fn class_of(operation: &str, code: &str, status: u16) -> Class {
 mod tests {
     use super::*;
 
+    /// The errors that ECR's service model names (botocore, `ecr/2015-09-21`), and those that any AWS service may give.
     #[test]
-    fn every_known_code_has_its_class() {
+    fn every_error_code_of_ecr_has_a_class() {
+        use Class::{
+            AccessDenied, AuthenticationFailed, Internal, InvalidSpec, QuotaExceeded, RateLimited, RegistryUnavailable,
+            TagImmutable,
+        };
+        let table = [
+            (
+                InvalidSpec,
+                "InvalidParameterException InvalidTagParameterException TooManyTagsException ValidationException",
+            ),
+            (QuotaExceeded, "LimitExceededException"),
+            (AccessDenied, "KmsException AccessDeniedException AccessDenied"),
+            (TagImmutable, "ImageTagAlreadyExistsException"),
+            (
+                RegistryUnavailable,
+                "RepositoryNotFoundException RepositoryAlreadyExistsException LifecyclePolicyNotFoundException \
+                 RepositoryPolicyNotFoundException ImageNotFoundException LayersNotFoundException \
+                 ReferencedImagesNotFoundException UploadNotFoundException LayerInaccessibleException \
+                 UnableToGetUpstreamImageException UnableToGetUpstreamLayerException ServerException",
+            ),
+            (
+                AuthenticationFailed,
+                "ExpiredTokenException UnrecognizedClientException InvalidClientTokenId InvalidSignatureException \
+                 MissingAuthenticationTokenException IncompleteSignature OptInRequired",
+            ),
+            (RateLimited, "ThrottlingException TooManyRequestsException RequestLimitExceeded"),
+            // Of calls that are never made, or answers to what is never sent: a defect if one comes.
+            (
+                Internal,
+                "RepositoryNotEmptyException LifecyclePolicyPreviewInProgressException LifecyclePolicyPreviewNotFoundException \
+                 ImageAlreadyExistsException ImageDigestDoesNotMatchException InvalidLayerPartException InvalidLayerException \
+                 LayerPartTooSmallException LayerAlreadyExistsException EmptyUploadException",
+            ),
+        ];
+        for (class, codes) in table {
+            for code in codes.split_whitespace() {
+                assert_eq!(class_of("ecr:CreateRepository", code, 400), class, "{code}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_call_and_the_status_count_too() {
         let table = [
             ("ecr:CreateRepository", "AccessDeniedException", 400, Class::AccessDenied),
             ("ecr:CreateRepository", "ThrottlingException", 400, Class::RateLimited),

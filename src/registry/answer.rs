@@ -68,7 +68,10 @@ impl Answer {
         self.has_code(&["LIMIT_EXCEEDED", "LimitExceededException", "QUOTA_EXCEEDED"])
             || self.message.as_deref().is_some_and(|message| {
                 let message = message.to_ascii_lowercase();
-                message.contains("limitexceeded") || message.contains("quota exceeded")
+                // ECR: "…already has the maximum allowed number of images which is '100000'".
+                ["limitexceeded", "quota exceeded", "maximum allowed number"]
+                    .iter()
+                    .any(|words| message.contains(words))
             })
     }
 

@@ -21,6 +21,10 @@ pub struct Labels {
     pub repository: String,
     /// Whether it is suspended.
     pub suspended: bool,
+    /// Wanted tags that are in ECR as they shall be.
+    pub synced: i64,
+    /// Wanted tags that are not.
+    pub failed: i64,
 }
 
 #[derive(Debug)]
@@ -37,6 +41,7 @@ struct Series {
 pub struct Resources {
     info: IntGaugeVec,
     condition: IntGaugeVec,
+    tags: IntGaugeVec,
     series: Arc<Mutex<HashMap<String, Series>>>,
 }
 
@@ -54,12 +59,16 @@ impl Resources {
                 ),
                 &["namespace", "name", "type", "status"],
             )?,
+            tags: IntGaugeVec::new(
+                Opts::new("ecrsync_tags", "Wanted tags of all resources, by whether they are in ECR as they shall be."),
+                &["state"],
+            )?,
             series: Arc::default(),
         })
     }
 
-    pub(super) fn collectors(&self) -> [Box<dyn Collector>; 2] {
-        [Box::new(self.info.clone()), Box::new(self.condition.clone())]
+    pub(super) fn collectors(&self) -> [Box<dyn Collector>; 3] {
+        [Box::new(self.info.clone()), Box::new(self.condition.clone()), Box::new(self.tags.clone())]
     }
 
     /// Shows a resource as it is now.
@@ -79,6 +88,8 @@ impl Resources {
             self.remove(&old);
         }
         self.info.with_label_values(&info).set(1);
+        self.tags.with_label_values(&["synced"]).add(labels.synced);
+        self.tags.with_label_values(&["failed"]).add(labels.failed);
         for condition in conditions {
             for status in STATUSES {
                 self.condition
@@ -109,6 +120,8 @@ impl Resources {
     /// A series that is not there is as good as removed.
     fn remove(&self, series: &Series) {
         let _absent = self.info.remove_label_values(&series.info);
+        self.tags.with_label_values(&["synced"]).sub(series.labels.synced);
+        self.tags.with_label_values(&["failed"]).sub(series.labels.failed);
         for type_ in &series.types {
             for status in STATUSES {
                 let labels = [&series.labels.namespace, &series.labels.name, type_.as_str(), status];

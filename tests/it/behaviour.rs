@@ -61,9 +61,7 @@ async fn a_request_during_a_pass_gets_a_pass_of_its_own() {
 async fn a_dry_run_shows_the_plan_and_writes_nothing() {
     let rig = Rig::new("dry-run").await;
     let _operator = rig.operator().await;
-    let spec = |dry_run: bool| {
-        json!({"image": rig.image("library/demo", &["1.26", "1.27"]), "resourceTags": {"team": "a"}, "dryRun": dry_run})
-    };
+    let spec = |dry_run: bool| json!({"image": rig.image("library/demo", &["1.26", "1.27"]), "resourceTags": {"team": "a"}, "dryRun": dry_run});
     rig.apply("app", spec(true)).await;
     let object = rig.wait_ready("app", "Unknown", "DryRun").await;
     let status = object.status.clone().expect("a status");
@@ -241,9 +239,57 @@ async fn history_tells_what_was_changed() {
     assert_eq!(second.history.len(), 2);
     assert!(second.history[0].changes.starts_with("copied tag 1.27"), "{:?}", second.history);
     assert_eq!((second.history[0].generation, second.history[1].generation), (2, 1));
-    let revision = |status: &ecr_sync::api::v1alpha1::EcrRepositorySyncStatus| {
-        status.image.clone().expect("an image").revision
-    };
+    let revision =
+        |status: &ecr_sync::api::v1alpha1::EcrRepositorySyncStatus| status.image.clone().expect("an image").revision;
     assert_ne!(revision(&first), revision(&second));
     assert_eq!(revision(&first).len(), 16);
+}
+
+#[tokio::test]
+async fn kubectl_wait_never_returns_on_a_stale_generation() {
+    let rig = Rig::new("stale").await;
+    let operator = rig.operator().await;
+    rig.apply("app", json!({})).await;
+    rig.wait_synced("app").await;
+    let wait = ["wait", "--for=condition=Ready", "ers/app", "-n", "stale", "--timeout=1s"];
+    rig.try_kubectl(&wait).await.expect("it is ready");
+    assert_eq!(operator.terminate().await, 0);
+    rig.apply("app", json!({"resourceTags": {"team": "a"}})).await;
+    let error = rig.try_kubectl(&wait).await.expect_err("nobody looked at the new generation");
+    assert!(error.contains("timed out"), "{error}");
+}
+
+#[tokio::test]
+async fn promtool_accepts_the_metrics_page() {
+    let rig = Rig::new("promtool").await;
+    let operator = rig.operator().await;
+    rig.apply("app", json!({"image": rig.image("library/demo", &["1.26", "9.99"])})).await;
+    rig.wait_ready("app", "False", "PartiallySynced").await;
+    let (_, page) = operator.get("/metrics").await.expect("metrics");
+    for line in [
+        "ecrsync_tags{state=\"failed\"} 1",
+        "ecrsync_tags{state=\"synced\"} 1",
+        "ecrsync_aws_requests_total{code=\"OK\",operation=\"CreateRepository\"} 1",
+        "ecrsync_aws_requests_total{code=\"RepositoryNotFoundException\",operation=\"DescribeRepositories\"} 1",
+        "ecrsync_registry_requests_total{code=\"404\",host_class=\"other\",method=\"HEAD\"} 1",
+        "workqueue_adds_total{name=\"ecrrepositorysync\"} 1",
+    ] {
+        assert!(page.contains(line), "{line} is not in\n{page}");
+    }
+    assert!(
+        page.contains("ecrsync_token_expiry_timestamp_seconds{account=\"123456789012\",region=\"eu-west-1\"}"),
+        "{page}"
+    );
+    // From the distribution's prometheus package, where it is installed.
+    let Ok(promtool) = std::process::Command::new("promtool").arg("--version").output() else { return };
+    assert!(promtool.status.success());
+    let path = rig.folder().join("page");
+    std::fs::write(&path, page).expect("a file");
+    let file = std::fs::File::open(&path).expect("a file");
+    let checked =
+        std::process::Command::new("promtool").args(["check", "metrics"]).stdin(file).output().expect("it runs");
+    let complaints = String::from_utf8_lossy(&checked.stderr).into_owned();
+    // controller-runtime's own names break promtool's rules; ours must not.
+    let ours: Vec<_> = complaints.lines().filter(|line| line.starts_with("ecrsync_")).collect();
+    assert!(ours.is_empty() && !complaints.contains("error while linting"), "{complaints}");
 }

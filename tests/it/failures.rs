@@ -368,3 +368,64 @@ async fn the_registry_of_ecr_is_never_pulled_from() {
     assert_eq!(reads.map(|request| request.operation).collect::<Vec<_>>(), Vec::<String>::new());
     assert!(rig.repository("app").images.values().all(|image| image.last_recorded_pull_time.is_none()));
 }
+
+#[tokio::test]
+async fn a_source_that_asks_for_patience_is_rate_limited_and_gets_it() {
+    let rig = Rig::new("rate-limited").await;
+    let _operator = rig.operator().await;
+    rig.source.faults().add(Fault::new(Match::operation("HeadManifest"), Then::too_many_requests(Some(3600))));
+    rig.apply("app", json!({"image": rig.image("library/demo", &["1.26", "1.27"])})).await;
+    let object = rig.wait_ready("app", "False", "RateLimited").await;
+    assert!(condition(&object, "Reconciling").is_some(), "it ends by itself");
+    assert!(rig.source.log().len() <= 2, "one question per tag, and no other: {:#?}", rig.source.log());
+}
+
+#[tokio::test]
+async fn a_quota_is_told_as_what_it_is() {
+    let rig = Rig::new("quota").await;
+    let _operator = rig.operator().await;
+    let text = "The maximum number of repositories per registry has been reached";
+    let full = Then::aws_error(400, "LimitExceededException", text);
+    rig.ecr.faults().add(Fault::new(Match::operation("CreateRepository"), full));
+    rig.apply("app", json!({})).await;
+    let object = rig.wait_ready("app", "False", "QuotaExceeded").await;
+    let (_, _, message) = condition(&object, "Stalled").expect("a person must act");
+    assert!(message.contains("ecr:CreateRepository") && message.contains(text), "{message}");
+
+    let text = "The repository already has the maximum allowed number of images which is '100000'";
+    let full = Then::aws_error(403, "DENIED", text);
+    rig.ecr.faults().clear();
+    rig.ecr.faults().add(Fault::new(Match::operation("PutManifest"), full));
+    rig.apply("images", json!({"image": rig.image("library/demo", &["1.26"])})).await;
+    let object = rig.wait_ready("images", "False", "QuotaExceeded").await;
+    assert!(tag_failures(&object)[0].2.contains(text));
+}
+
+#[tokio::test]
+async fn an_answer_that_nobody_knows_is_internal_and_shown() {
+    let rig = Rig::new("unknown-answer").await;
+    let _operator = rig.operator().await;
+    let strange = Then::aws_error(400, "TeapotException", "I'm a teapot");
+    rig.ecr.faults().add(Fault::new(Match::operation("CreateRepository"), strange));
+    rig.apply("app", json!({})).await;
+    let object = rig.wait_ready("app", "False", "Internal").await;
+    let (_, _, message) = condition(&object, "Ready").expect("set");
+    assert!(message.contains("TeapotException: I'm a teapot"), "{message}");
+}
+
+#[tokio::test]
+async fn a_repository_does_not_follow_the_operators_region() {
+    let rig = Rig::new("moved").await;
+    let operator = rig.operator().await;
+    rig.apply("app", json!({})).await;
+    rig.wait_synced("app").await;
+    assert_eq!(operator.terminate().await, 0);
+    let _operator = rig.operator_with(&["--region", "us-east-1"], &[]).await;
+    let object = rig.wait_ready("app", "False", "Conflict").await;
+    let (_, _, message) = condition(&object, "Stalled").expect("a person must act");
+    assert!(
+        message.contains(REGION) && message.contains("us-east-1") && message.contains("set spec.registry"),
+        "{message}"
+    );
+    assert!(rig.ecr.repositories(ACCOUNT, "us-east-1").is_empty(), "nothing moves");
+}

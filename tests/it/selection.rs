@@ -20,7 +20,11 @@ async fn the_newest_versions_are_selected() {
     let cases = [
         ("latest", json!({"latest": 2}), vec!["v2", "v3"]),
         ("constraint", json!({"latest": 0, "semver": "<3"}), vec!["v1", "v2"]),
-        ("patterns", json!({"latest": 0, "include": ["^v[12]$"], "exclude": ["1"], "sortBy": "Alphabetical"}), vec!["v2"]),
+        (
+            "patterns",
+            json!({"latest": 0, "include": ["^v[12]$"], "exclude": ["1"], "sortBy": "Alphabetical"}),
+            vec!["v2"],
+        ),
     ];
     for (name, selector, _) in &cases {
         rig.apply(name, selecting(&rig, selector.clone())).await;
