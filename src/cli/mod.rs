@@ -16,7 +16,7 @@ pub(crate) const FAILED: u8 = 1;
 /// Exit code when the command line or the input is wrong; clap uses the same.
 pub(crate) const WRONG_INPUT: u8 = 2;
 
-/// Creates Amazon ECR repositories, keeps their policies as written, and copies images into them.
+/// Creates Amazon ECR repositories, keeps their policies as written, and copies images and Helm charts into them.
 #[derive(Debug, Parser)]
 #[command(name = "ecr-sync", version, max_term_width = 100)]
 pub struct Arguments {

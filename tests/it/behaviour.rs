@@ -3,11 +3,11 @@
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
-use serde_json::{Value, json};
+use serde_json::json;
 use testbed::traffic::{Fault, Match, Then};
 use testbed::upstream::User;
 
-use crate::support::{Kstatus, Rig, condition, eventually, kstatus};
+use crate::support::{Kstatus, Rig, condition, docker_secret, eventually, kstatus, private};
 
 async fn annotate(rig: &Rig, name: &str, key: &str, value: &str) {
     let patch = Patch::Merge(json!({"metadata": {"annotations": {key: value}}}));
@@ -90,32 +90,17 @@ async fn the_operator_can_be_told_to_write_nothing_at_all() {
     assert_eq!(rig.ecr.count(|request| request.is_write()), 0);
 }
 
-fn login(host: &str, password: &str) -> Secret {
-    let config = json!({"auths": {host: {"username": User::Reader.name(), "password": password}}}).to_string();
-    Secret {
-        metadata: kube::api::ObjectMeta { name: Some("login".to_owned()), ..Default::default() },
-        type_: Some("kubernetes.io/dockerconfigjson".to_owned()),
-        string_data: Some([(".dockerconfigjson".to_owned(), config)].into()),
-        ..Default::default()
-    }
-}
-
-fn private(host: &str) -> Value {
-    json!({"image": {"pullUrl": format!("{host}/library/demo"), "tags": ["1.26"], "insecure": true,
-                     "secretRef": {"name": "login"}}})
-}
-
 #[tokio::test]
 async fn a_corrected_secret_is_used_at_once() {
     let rig = Rig::new("secret-corrected").await;
     let _operator = rig.operator().await;
     let host = rig.sources.basic.host();
     let secrets: Api<Secret> = Api::namespaced(rig.client.clone(), &rig.namespace);
-    secrets.create(&PostParams::default(), &login(host, "wrong")).await.expect("a Secret");
-    rig.apply("app", private(host)).await;
+    secrets.create(&PostParams::default(), &docker_secret(host, User::Reader.name(), "wrong")).await.expect("a Secret");
+    rig.apply("app", private(host, &["1.26"])).await;
     // The next try of its own would come after two minutes, later than any test waits.
     rig.wait_ready("app", "False", "AuthenticationFailed").await;
-    let right = Patch::Merge(login(host, User::Reader.password()));
+    let right = Patch::Merge(docker_secret(host, User::Reader.name(), User::Reader.password()));
     secrets.patch("login", &PatchParams::default(), &right).await.expect("corrected");
     rig.wait_synced("app").await;
 }
@@ -126,8 +111,8 @@ async fn the_operator_runs_without_watching_secrets() {
     let operator = rig.operator_with(&["--watch-secrets=false"], &[]).await;
     let host = rig.sources.basic.host();
     let secrets: Api<Secret> = Api::namespaced(rig.client.clone(), &rig.namespace);
-    secrets.create(&PostParams::default(), &login(host, User::Reader.password())).await.expect("a Secret");
-    rig.apply("app", private(host)).await;
+    secrets.create(&PostParams::default(), &docker_secret(host, User::Reader.name(), User::Reader.password())).await.expect("a Secret");
+    rig.apply("app", private(host, &["1.26"])).await;
     rig.wait_synced("app").await;
     assert!(!operator.log().contains("cannot watch Secrets"));
 }
@@ -140,7 +125,7 @@ async fn a_registry_config_serves_resources_without_a_secret() {
     let path = rig.folder().join("config.json");
     std::fs::write(&path, config.to_string()).expect("a file");
     let _operator = rig.operator_with(&["--registry-config", &path.to_string_lossy()], &[]).await;
-    let mut spec = private(host);
+    let mut spec = private(host, &["1.26"]);
     spec["image"].as_object_mut().expect("an object").remove("secretRef");
     rig.apply("app", spec).await;
     rig.wait_synced("app").await;
@@ -151,7 +136,7 @@ async fn a_certificate_secret_without_a_certificate_is_named() {
     let rig = Rig::new("bad-certificate").await;
     let _operator = rig.operator().await;
     let secrets: Api<Secret> = Api::namespaced(rig.client.clone(), &rig.namespace);
-    let mut secret = login("unused", "unused");
+    let mut secret = docker_secret("unused", User::Reader.name(), "unused");
     secret.metadata.name = Some("ca".to_owned());
     secret.type_ = None;
     secrets.create(&PostParams::default(), &secret).await.expect("a Secret");

@@ -14,7 +14,7 @@ use testbed::proxy::Proxy;
 use testbed::traffic::{Fault, Match, Plane, Then};
 use testbed::upstream::User;
 
-use crate::support::{ACCOUNT, REGION, Rig, condition, eventually};
+use crate::support::{ACCOUNT, REGION, Rig, condition, docker_secret, eventually, private};
 
 /// The failures in status.image, as tag, reason and message.
 fn tag_failures(object: &EcrRepositorySync) -> Vec<(String, String, String)> {
@@ -42,22 +42,6 @@ async fn a_missing_tag_leaves_the_others_done() {
     assert_eq!(warnings.len(), 1, "{warnings:?}");
 }
 
-fn docker_secret(host: &str, user: &str, password: &str) -> Secret {
-    let config = json!({"auths": {host: {"username": user, "password": password}}}).to_string();
-    Secret {
-        metadata: kube::api::ObjectMeta { name: Some("login".to_owned()), ..Default::default() },
-        type_: Some("kubernetes.io/dockerconfigjson".to_owned()),
-        string_data: Some([(".dockerconfigjson".to_owned(), config)].into()),
-        ..Default::default()
-    }
-}
-
-/// A resource whose image comes from a private source behind a login.
-fn private(host: &str) -> Value {
-    json!({"image": {"pullUrl": format!("{host}/library/demo"), "tags": ["1.26", "1.27"], "insecure": true,
-                     "secretRef": {"name": "login"}}})
-}
-
 #[tokio::test]
 async fn basic_and_bearer_sources_are_read_with_the_secret() {
     let rig = Rig::new("private").await;
@@ -68,7 +52,7 @@ async fn basic_and_bearer_sources_are_read_with_the_secret() {
         let mut secret = docker_secret(upstream.host(), user.name(), user.password());
         secret.metadata.name = Some(name.to_owned());
         secrets.create(&PostParams::default(), &secret).await.expect("a Secret");
-        let mut spec = private(upstream.host());
+        let mut spec = private(upstream.host(), &["1.26", "1.27"]);
         spec["image"]["secretRef"]["name"] = json!(name);
         rig.apply(name, spec).await;
         rig.wait_synced(name).await;
@@ -84,7 +68,7 @@ async fn a_wrong_password_is_reported_and_not_hammered() {
     let secrets: Api<Secret> = Api::namespaced(rig.client.clone(), &rig.namespace);
     let secret = docker_secret(&source.host(), "reader", "wrong");
     secrets.create(&PostParams::default(), &secret).await.expect("a Secret");
-    rig.apply("app", private(&source.host())).await;
+    rig.apply("app", private(&source.host(), &["1.26", "1.27"])).await;
     let object = rig.wait_ready("app", "False", "AuthenticationFailed").await;
     assert!(condition(&object, "Stalled").is_some());
     let logins = || source.count(|request| request.headers.contains_key("authorization"));
@@ -105,7 +89,7 @@ async fn a_missing_secret_is_waited_for() {
     let _operator = rig.operator().await;
     let host = rig.sources.basic.host();
     rig.apply("app", {
-        let mut spec = private(host);
+        let mut spec = private(host, &["1.26", "1.27"]);
         spec["lifecyclePolicy"] = lifecycle();
         spec
     })

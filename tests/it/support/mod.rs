@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ecr_sync::api::v1alpha1::EcrRepositorySync;
+use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::api::events::v1::Event;
 use kube::api::{ListParams, Patch, PatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -97,6 +98,10 @@ impl Rig {
         self.cluster.kubeconfig()
     }
 
+    pub async fn try_kubectl(&self, arguments: &[&str]) -> Result<String, String> {
+        self.cluster.kubectl(arguments).await.map_err(|error| error.to_string())
+    }
+
     pub async fn kubectl(&self, arguments: &[&str]) -> String {
         self.cluster.kubectl(arguments).await.expect("kubectl succeeds")
     }
@@ -165,6 +170,23 @@ impl Rig {
         let text = |value: Option<String>| value.unwrap_or_default();
         listed.items.into_iter().map(|e| (text(e.type_), text(e.reason), text(e.note))).collect()
     }
+}
+
+/// A Secret called `login`, as `kubectl create secret docker-registry` makes it.
+pub fn docker_secret(host: &str, user: &str, password: &str) -> Secret {
+    let config = json!({"auths": {host: {"username": user, "password": password}}}).to_string();
+    Secret {
+        metadata: kube::api::ObjectMeta { name: Some("login".to_owned()), ..Default::default() },
+        type_: Some("kubernetes.io/dockerconfigjson".to_owned()),
+        string_data: Some([(".dockerconfigjson".to_owned(), config)].into()),
+        ..Default::default()
+    }
+}
+
+/// A spec whose image comes from a source behind a login.
+pub fn private(host: &str, tags: &[&str]) -> Value {
+    json!({"image": {"pullUrl": format!("{host}/library/demo"), "tags": tags, "insecure": true,
+                     "secretRef": {"name": "login"}}})
 }
 
 /// Status, reason and message of a condition.

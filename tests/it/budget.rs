@@ -1,0 +1,107 @@
+//! Requests of a pass, counted at the servers; logins apart.
+
+use testbed::scratch;
+use testbed::traffic::{Mark, Plane, Record};
+use testbed::upstream::{Auth, Upstream};
+
+use crate::support::corpus::Maker;
+use crate::support::desk::Desk;
+
+/// An empty source of its own with a desk before it.
+async fn bench(name: &str) -> (Upstream, Maker, Desk) {
+    let upstream = Upstream::start(scratch::folder(name).expect("a folder"), Auth::None).await;
+    let upstream = upstream.expect("a registry starts");
+    let maker = Maker::new(upstream.host());
+    let desk = Desk::before(upstream.host()).await;
+    (upstream, maker, desk)
+}
+
+/// What a pass asked for.
+#[derive(Debug)]
+struct Spent {
+    source: Vec<String>,
+    /// ECR's `/v2/` and the store behind it.
+    target: Vec<String>,
+    control: Vec<String>,
+    writes: usize,
+}
+
+impl Spent {
+    fn total(&self) -> usize {
+        self.source.len() + self.target.len()
+    }
+}
+
+fn names(records: &[Record]) -> Vec<String> {
+    records.iter().map(|record| record.operation.clone()).collect()
+}
+
+async fn spend(desk: &Desk, text: &str, flags: &[&str]) -> Spent {
+    let (source, target): (Mark, Mark) = (desk.source.mark(), desk.ecr.mark());
+    let run = desk.sync(text, flags).await;
+    assert!(run.is_success(), "{}", run.text);
+    let (control, target): (Vec<_>, Vec<_>) =
+        desk.ecr.log_since(target).into_iter().partition(|record| record.plane == Plane::Control);
+    let is_login = |record: &Record| matches!(&*record.operation, "GetAuthorizationToken" | "GetCallerIdentity");
+    let writes = control.iter().chain(&target).filter(|record| record.is_write()).count();
+    let control: Vec<_> = control.into_iter().filter(|record| !is_login(record)).collect();
+    Spent { source: names(&desk.source.log_since(source)), target: names(&target), control: names(&control), writes }
+}
+
+/// A first pass: `least` requests, and one HEAD per tag.
+///
+/// The HEAD is what a tag costs in all later passes. In the first one it could be spared, since the manifest is read
+/// anyway: the design's budgets (184, 179, 1,613) leave it out, and count a tag list and ECR's API besides.
+fn assert_cold(cold: &Spent, least: usize, tags: usize) {
+    let heads = cold.source.iter().filter(|operation| *operation == "HeadManifest").count();
+    assert!(heads <= tags, "{heads} HEADs for {tags} tags");
+    let (source, target) = (cold.source.len() - heads, cold.target.len());
+    assert!(source + target <= least, "{source} + {target} requests, not {least}: {cold:?}");
+}
+
+/// A second pass: nothing is written, and ECR's registry is not even asked.
+async fn assert_warm(desk: &Desk, text: &str, most: usize) {
+    let warm = spend(desk, text, &[]).await;
+    assert_eq!((warm.writes, &warm.target), (0, &Vec::new()), "{warm:?}");
+    assert!(warm.total() <= most, "{} requests, {warm:?}", warm.total());
+    // Repository, resource tags, and the wanted tags in batches of 100.
+    assert!(warm.control.len() <= 2 + most.div_ceil(100), "{:?}", warm.control);
+}
+
+#[tokio::test]
+async fn twenty_tags_that_share_layers_cost_what_they_must() {
+    let (_upstream, maker, desk) = bench("budget-tags").await;
+    let tags = maker.tags_that_share("many/tags", 20, 7).await;
+    let text = desk.entry("app", "many/tags", &tags);
+    let cold = spend(&desk, &text, &["--put-image-rate=1000"]).await;
+    let view = desk.repository("app");
+    assert_eq!((view.tags.len(), view.blobs.len()), (20, 47), "7 shared layers, 20 others, 20 configs");
+    assert_warm(&desk, &text, 22).await;
+    assert_cold(&cold, 184 - 3, 20);
+}
+
+#[tokio::test]
+async fn an_index_of_five_platforms_costs_what_it_must() {
+    let (_upstream, maker, desk) = bench("budget-index").await;
+    let platforms = ["linux/amd64", "linux/arm64/v8", "linux/arm/v7", "linux/s390x", "linux/ppc64le"];
+    maker.index("one/index", "1", &platforms, 10).await;
+    let text = desk.entry("app", "one/index", &["1"]);
+    let cold = spend(&desk, &text, &[]).await;
+    let view = desk.repository("app");
+    assert_eq!((view.images.len(), view.blobs.len()), (6, 55));
+    assert_warm(&desk, &text, 2).await;
+    assert_cold(&cold, 179 - 2, 1);
+}
+
+/// 200 tags of 3 layers, 2 of them shared.
+#[tokio::test]
+async fn two_hundred_tags_cost_what_they_must() {
+    let (_upstream, maker, desk) = bench("budget-many").await;
+    let tags = maker.tags_that_share("many/more", 200, 2).await;
+    let text = desk.entry("app", "many/more", &tags);
+    let cold = spend(&desk, &text, &["--put-image-rate=1000"]).await;
+    let view = desk.repository("app");
+    assert_eq!((view.tags.len(), view.blobs.len()), (200, 402));
+    assert_warm(&desk, &text, 204).await;
+    assert_cold(&cold, 1_613 - 7, 200);
+}

@@ -1,0 +1,145 @@
+//! What is in a source: images that crane makes, and what a manifest names.
+
+use futures::{StreamExt, stream};
+use serde_json::Value;
+use testbed::tools;
+
+/// crane processes at the same time.
+const CRANES: usize = 4;
+
+/// The manifest of a tag and what it names.
+#[derive(Debug, Clone)]
+pub struct Image {
+    pub digest: String,
+    pub manifest: Value,
+}
+
+impl Image {
+    /// Reads it from a registry that needs no login.
+    pub async fn read(host: &str, repository: &str, reference: &str) -> Self {
+        let types = "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, \
+                     application/vnd.docker.distribution.manifest.v2+json, \
+                     application/vnd.docker.distribution.manifest.list.v2+json";
+        let url = format!("http://{host}/v2/{repository}/manifests/{reference}");
+        let answer = testbed::http::client().get(url).header("accept", types).send().await.expect("an answer");
+        let digest = answer.headers()["docker-content-digest"].to_str().expect("text").to_owned();
+        Self { digest, manifest: answer.json().await.expect("a manifest") }
+    }
+
+    /// The last layer: of an image that was appended to another one, the only one of its own.
+    pub fn last_layer(&self) -> String {
+        let layer = self.manifest["layers"].as_array().and_then(|layers| layers.last()).expect("a layer");
+        text(&layer["digest"])
+    }
+
+    pub fn config(&self) -> String {
+        text(&self.manifest["config"]["digest"])
+    }
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().expect("a digest").to_owned()
+}
+
+/// Files and crane calls that make images in the registry at `host`, which needs no login.
+pub struct Maker {
+    folder: tempfile::TempDir,
+    host: String,
+}
+
+impl Maker {
+    pub fn new(host: &str) -> Self {
+        Self { folder: tempfile::tempdir().expect("a folder"), host: host.to_owned() }
+    }
+
+    pub fn reference(&self, repository: &str, tag: &str) -> String {
+        format!("{}/{repository}:{tag}", self.host)
+    }
+
+    /// A layer that no other name has.
+    pub fn layer(&self, name: &str, size: usize) -> String {
+        let path = self.folder.path().join(format!("{name}.tar"));
+        std::fs::write(&path, tar(name, size)).expect("a file");
+        path.display().to_string()
+    }
+
+    pub async fn crane(&self, args: &[&str]) {
+        tools::run("crane", args, &[]).await.expect("crane succeeds");
+    }
+
+    /// An image of `layers` on `base`, a reference, or on nothing.
+    pub async fn image(&self, target: &str, base: Option<&str>, layers: &[String]) {
+        let mut args = vec!["append", "--new_tag", target];
+        match base {
+            Some(base) => args.extend(["--base", base]),
+            None => args.push("--oci-empty-base"),
+        }
+        for layer in layers {
+            args.extend(["--new_layer", layer]);
+        }
+        self.crane(&args).await;
+    }
+
+    /// `count` tags t0, t1 …, each `shared` layers that all have and one of its own.
+    pub async fn tags_that_share(&self, repository: &str, count: usize, shared: usize) -> Vec<String> {
+        let base = self.reference(&format!("{repository}-base"), "1");
+        let layers: Vec<_> = (0..shared).map(|at| self.layer(&format!("shared-{at}"), 2_000)).collect();
+        self.image(&base, None, &layers).await;
+        let tags: Vec<_> = (0..count).map(|at| format!("t{at}")).collect();
+        let each = |tag: String| {
+            let base = &base;
+            async move {
+                let layers = [self.layer(&format!("own-{tag}"), 2_000)];
+                self.image(&self.reference(repository, &tag), Some(base), &layers).await;
+            }
+        };
+        stream::iter(tags.clone()).map(each).buffer_unordered(CRANES).collect::<Vec<()>>().await;
+        tags
+    }
+
+    /// One index of `platforms` images, each with `layers` layers of its own.
+    pub async fn index(&self, repository: &str, tag: &str, platforms: &[&str], layers: usize) {
+        let each = |(at, platform): (usize, &str)| {
+            let platform = platform.to_owned();
+            async move {
+                let name = self.reference(repository, &format!("child{at}"));
+                let layers: Vec<_> = (0..layers).map(|n| self.layer(&format!("p{at}-{n}"), 2_000)).collect();
+                self.image(&name, None, &layers).await;
+                self.crane(&["mutate", &name, "--set-platform", &platform, "--tag", &name]).await;
+                name
+            }
+        };
+        let children: Vec<_> =
+            stream::iter(platforms.iter().copied().enumerate()).map(each).buffered(CRANES).collect().await;
+        let index = self.reference(repository, tag);
+        let mut args = vec!["index", "append", "--tag", &index];
+        for child in &children {
+            args.extend(["--manifest", child]);
+        }
+        self.crane(&args).await;
+    }
+}
+
+/// An archive with one file of bytes that are the name's own.
+fn tar(name: &str, size: usize) -> Vec<u8> {
+    let mut header = [0_u8; 512];
+    header[..name.len()].copy_from_slice(name.as_bytes());
+    header[100..107].copy_from_slice(b"0000644");
+    header[124..135].copy_from_slice(format!("{size:011o}").as_bytes());
+    header[136..147].copy_from_slice(b"00000000000");
+    header[148..156].copy_from_slice(b"        ");
+    header[156] = b'0';
+    let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
+    header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    // FNV-1a of the name, then xorshift: the same on every machine, and it does not compress.
+    let mut state =
+        name.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)) | 1;
+    let noise = (0..size).map(|_| {
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        state.to_le_bytes()[0]
+    });
+    let padding = std::iter::repeat_n(0, size.next_multiple_of(512) - size + 1024);
+    header.into_iter().chain(noise).chain(padding).collect()
+}

@@ -1,0 +1,79 @@
+//! `ecr-sync sync` as a user runs it: a folder, a stand-in, a proxy before a source, and no cluster.
+
+use std::process::{Command, Output};
+
+use testbed::ecr::{self, RepositoryView, StandIn};
+use testbed::proxy::Proxy;
+
+use super::{ACCOUNT, REGION};
+
+/// The parts of one run.
+pub struct Desk {
+    pub folder: tempfile::TempDir,
+    pub ecr: StandIn,
+    /// In front of the registry that is copied from.
+    pub source: Proxy,
+}
+
+impl Desk {
+    /// A desk whose source is the plain HTTP registry at `upstream`.
+    pub async fn before(upstream: &str) -> Self {
+        Self {
+            folder: tempfile::tempdir().expect("a folder"),
+            ecr: StandIn::start(ecr::Config::default()).await.expect("the stand-in starts"),
+            source: Proxy::start(upstream).await.expect("the proxy starts"),
+        }
+    }
+
+    /// One line of a file: tags of a repository of the source, into the repository `name`.
+    pub fn entry(&self, name: &str, repository: &str, tags: &[impl AsRef<str>]) -> String {
+        let tags: Vec<_> = tags.iter().map(|tag| format!("{:?}", tag.as_ref())).collect();
+        let host = self.source.host();
+        format!(
+            "- {{name: {name}, image: {{pull_url: \"{host}/{repository}\", tags: [{}], insecure: true}}}}\n",
+            tags.join(", ")
+        )
+    }
+
+    /// Syncs a file with these lines.
+    pub async fn sync(&self, text: &str, flags: &[&str]) -> Run {
+        std::fs::write(self.folder.path().join("all.yaml"), text).expect("a file");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ecr-sync"));
+        command
+            .args(["sync", "all.yaml"])
+            .args(flags)
+            .current_dir(self.folder.path())
+            .env_clear()
+            .env("HOME", self.folder.path())
+            .env("AWS_ENDPOINT_URL", self.ecr.endpoint())
+            .env("AWS_ACCESS_KEY_ID", StandIn::access_key(ACCOUNT))
+            .env("AWS_SECRET_ACCESS_KEY", "any")
+            .env("AWS_REGION", REGION);
+        let output = tokio::task::spawn_blocking(move || command.output()).await.expect("joined").expect("it runs");
+        Run::new(&output)
+    }
+
+    /// The repository in the stand-in.
+    pub fn repository(&self, name: &str) -> RepositoryView {
+        self.ecr.repository(ACCOUNT, REGION, name).unwrap_or_else(|| panic!("{name} is not in ECR"))
+    }
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub struct Run {
+    pub code: Option<i32>,
+    /// Both outputs, for messages.
+    pub text: String,
+}
+
+impl Run {
+    fn new(output: &Output) -> Self {
+        let text = [&output.stdout[..], &output.stderr[..]].concat();
+        Self { code: output.status.code(), text: String::from_utf8_lossy(&text).into_owned() }
+    }
+
+    pub fn is_success(&self) -> bool {
+        self.code == Some(0)
+    }
+}
