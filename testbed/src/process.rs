@@ -224,7 +224,8 @@ pub fn free_port() -> Result<u16, Error> {
 
 /// Whether a program's error or log says that the port it was given is in use.
 fn port_was_taken(message: &str) -> bool {
-    message.contains("address already in use")
+    // Go writes it with a small letter, Rust with a capital one.
+    message.to_ascii_lowercase().contains("address already in use")
 }
 
 /// Runs `start` with free ports, and again with others when one of them was taken before the program could bind it.

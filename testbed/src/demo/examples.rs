@@ -1,9 +1,10 @@
-//! `examples/*.yaml` as the demo applies them: what they name on the internet is played by the registry on this machine.
+//! `examples/*.yaml` as the demo applies them: what they name on the internet is played by servers on this machine.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::narrator::Narrator;
+use crate::chart_repository::ChartRepository;
 use crate::upstream::Upstream;
 use crate::{Error, tools};
 
@@ -14,6 +15,18 @@ const PLAYED: [(&str, &str); 4] = [
     ("library/nginx:latest", "library/demo:latest"),
     ("library/alpine:3.22", "team/app:v1"),
 ];
+
+/// The chart of charts.example.com that an example names.
+pub(super) const CHART: Chart = Chart { folder: "stable", name: "web", versions: ["1.0.0", "1.1.0", "1.2.0"] };
+
+/// See [`CHART`].
+#[derive(Debug)]
+pub(super) struct Chart {
+    pub(super) folder: &'static str,
+    pub(super) name: &'static str,
+    /// The newest last.
+    pub(super) versions: [&'static str; 3],
+}
 
 /// The example that is wrong on purpose, the tag it misses, and the tag that is copied all the same.
 pub(super) const MISTAKE: Mistake = Mistake { resource: "nginx-mistake", missing: "1.72", good: "1.26" };
@@ -26,7 +39,7 @@ pub(super) struct Mistake {
     pub(super) good: &'static str,
 }
 
-/// Fills the registry with all that the examples name.
+/// Fills the registry with all images that the examples name.
 pub(super) async fn seed(upstream: &Upstream) -> Result<usize, Error> {
     const LARGE_LAYER: usize = 8 << 20;
     let seeded = upstream.seed(LARGE_LAYER).await?;
@@ -37,19 +50,28 @@ pub(super) async fn seed(upstream: &Upstream) -> Result<usize, Error> {
     Ok(seeded.images.len() + PLAYED.len())
 }
 
+/// Fills the chart repository with all versions of [`CHART`].
+pub(super) async fn package(charts: &ChartRepository) -> Result<(), Error> {
+    for version in CHART.versions {
+        charts.package(CHART.folder, CHART.name, version).await?;
+    }
+    charts.index(CHART.folder).await
+}
+
 /// Where docker.io is played: a part of the registry that can be read without a login, as docker.io can.
 fn docker_io(host: &str) -> String {
     format!("{host}/public/")
 }
 
-/// Writes the examples for the registry at `host` into `dir`, file by file.
-pub(super) fn write(host: &str, dir: &Path, narrator: &Narrator) -> Result<(), Error> {
+/// Writes the examples for the registry and the chart repository at these hosts into `dir`, file by file.
+pub(super) fn write(registry: &str, charts: &str, dir: &Path, narrator: &Narrator) -> Result<(), Error> {
     fs::create_dir_all(dir).map_err(|e| format!("cannot create {}: {e}", dir.display()))?;
     for path in files()? {
         let name = path.file_name().unwrap_or_default();
         let text = fs::read_to_string(&path).map_err(|e| format!("cannot read {}: {e}", path.display()))?;
         let to = dir.join(name);
-        fs::write(&to, rewritten(&text, host)).map_err(|e| format!("cannot write {}: {e}", to.display()))?;
+        fs::write(&to, rewritten(&text, registry, charts))
+            .map_err(|e| format!("cannot write {}: {e}", to.display()))?;
         narrator.say(format!("{:<26} {}", name.display(), first_sentence(&text)));
     }
     Ok(())
@@ -66,15 +88,18 @@ fn files() -> Result<Vec<PathBuf>, Error> {
     if files.is_empty() { Err(format!("no *.yaml in {}", folder.display()).into()) } else { Ok(files) }
 }
 
-/// The example with docker.io and registry.example.com replaced, and every source read over plain HTTP.
-fn rewritten(text: &str, host: &str) -> String {
+/// The example with its hosts on the internet replaced, and every source read over plain HTTP.
+fn rewritten(text: &str, registry: &str, charts: &str) -> String {
     let mut out = String::new();
     for line in text.lines() {
-        let line = line.replace("docker.io/", &docker_io(host)).replace("registry.example.com", host);
+        let line = line.replace("docker.io/", &docker_io(registry)).replace("registry.example.com", registry);
+        let line = line.replace("https://charts.example.com", &format!("http://{charts}"));
         out.push_str(&line);
         out.push('\n');
-        if let Some((indent, _)) = line.split_once("pullUrl:")
+        // A chart repository is read as its address says.
+        if let Some((indent, url)) = line.split_once("pullUrl:")
             && indent.trim().is_empty()
+            && !url.trim_start().starts_with("http://")
         {
             out.push_str(&format!("{indent}insecure: true\n"));
         }
@@ -97,7 +122,9 @@ mod tests {
     fn sources_are_replaced_and_read_over_plain_http() {
         let text = "spec:\n  image:\n    pullUrl: docker.io/library/nginx:1\n---\n  {\"registry.example.com\": 1}\n# pullUrl: x\n";
         let expected = "spec:\n  image:\n    pullUrl: reg:5/public/library/nginx:1\n    insecure: true\n---\n  {\"reg:5\": 1}\n# pullUrl: x\n";
-        assert_eq!(rewritten(text, "reg:5"), expected);
+        assert_eq!(rewritten(text, "reg:5", "charts:6"), expected);
+        let chart = "  chart:\n    pullUrl: https://charts.example.com/stable/web\n";
+        assert_eq!(rewritten(chart, "reg:5", "charts:6"), "  chart:\n    pullUrl: http://charts:6/stable/web\n");
     }
 
     #[test]
@@ -105,6 +132,18 @@ mod tests {
         for path in files().unwrap() {
             let text = fs::read_to_string(&path).unwrap();
             assert!(!first_sentence(&text).is_empty(), "{} starts with no comment", path.display());
+        }
+    }
+
+    #[test]
+    fn every_chart_of_charts_example_com_is_played() {
+        let played = format!("pullUrl: https://charts.example.com/{}/{}", CHART.folder, CHART.name);
+        for path in files().unwrap() {
+            for line in fs::read_to_string(&path).unwrap().lines().filter(|line| line.contains("//charts.example.com/"))
+            {
+                let line = line.split(" #").next().unwrap_or_default().trim();
+                assert_eq!(line, played, "{}", path.display());
+            }
         }
     }
 

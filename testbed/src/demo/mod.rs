@@ -23,10 +23,9 @@ use clap::Args;
 use tokio::time::sleep;
 
 use crate::{Error, scratch};
-use examples::MISTAKE;
+use examples::{CHART, MISTAKE};
 use interrupt::{End, Interrupt};
 use narrator::Narrator;
-use resource::Resource;
 use stage::Stage;
 
 /// The account and region of the operator.
@@ -89,10 +88,10 @@ async fn demo(once: bool, narrator: &Narrator) -> Result<(), End> {
 /// Applies the examples, waits for what they should lead to, and proves it. Returns a summary.
 async fn play(stage: &Stage, narrator: &Narrator) -> Result<String, Error> {
     narrator.step(format!(
-        "Apply the examples in the namespace {NAMESPACE}, with the registry on this machine as their source"
+        "Apply the examples in the namespace {NAMESPACE}, with the servers on this machine as their sources"
     ));
     let folder = stage.dir.join("examples");
-    examples::write(stage.upstream.host(), &folder, narrator)?;
+    examples::write(stage.upstream.host(), stage.charts.host(), &folder, narrator)?;
     stage.cluster.kubectl(&["apply", "--filename", &folder.display().to_string()]).await?;
 
     narrator.step("Watch the operator");
@@ -101,6 +100,9 @@ async fn play(stage: &Stage, narrator: &Narrator) -> Result<String, Error> {
 
     narrator.step("Compare each tag in its source and in ECR (crane digest, crane validate)");
     proof::of_the_copies(stage, &resources, narrator).await?;
+
+    narrator.step("Show and pull each version of the chart (helm show chart, helm pull), and compare the archives");
+    proof::of_the_charts(stage, &resources, narrator).await?;
 
     narrator.step("Read the lifecycle policies back (aws ecr get-lifecycle-policy)");
     proof::of_the_policies(stage, &resources, narrator).await?;
@@ -112,7 +114,7 @@ async fn play(stage: &Stage, narrator: &Narrator) -> Result<String, Error> {
     narrator.step("See what a user sees");
     proof::for_a_user(stage, narrator).await?;
 
-    let copies = resources.iter().flat_map(Resource::copies).count();
+    let copies = proof::count(&resources);
     let count = resources.len();
     Ok(format!("All as expected: {count} repositories, {copies} tags copied, {} found wrong.", MISTAKE.resource))
 }
@@ -130,9 +132,11 @@ async fn stay(stage: &Stage, narrator: &Narrator) -> Result<Infallible, Error> {
   kubectl get events
   aws ecr describe-images --repository-name platform/nginx
   crane ls {uri}/platform/nginx
+  helm show chart oci://{uri}/charts/{chart} --plain-http
   tail -f {log}
 ",
         env = env.display(),
+        chart = CHART.name,
         good = "1.27",
         missing = MISTAKE.missing,
         log = stage.operator.log().display(),

@@ -33,7 +33,11 @@ impl Operator {
 
     /// Starts it, and returns when `/readyz` says ok.
     pub(super) async fn start(program: &Path, dir: &Path, kubeconfig: &Path, shell: &Shell) -> Result<Self, Error> {
-        let address = format!("127.0.0.1:{}", process::free_port()?);
+        process::retry_ports(async |[port]: [u16; 1]| Self::start_at(port, program, dir, kubeconfig, shell).await).await
+    }
+
+    async fn start_at(port: u16, program: &Path, dir: &Path, kubeconfig: &Path, shell: &Shell) -> Result<Self, Error> {
+        let address = format!("127.0.0.1:{port}");
         let mut command = Command::new(program);
         command.args(["controller", "--listen", &address, "--startup-spread", "0s"]);
         // What a user's environment says about other clusters and accounts is not meant for this one.

@@ -1,11 +1,13 @@
 //! What the operator says is checked with tools that are not ours.
 
+use std::fs;
 use std::time::Duration;
 
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 use tokio::time::{Instant, sleep};
 
-use super::examples::MISTAKE;
+use super::examples::{CHART, Chart, MISTAKE};
 use super::narrator::Narrator;
 use super::resource::Resource;
 use super::stage::Stage;
@@ -30,6 +32,52 @@ pub(super) async fn of_the_copies(stage: &Stage, resources: &[Resource], narrato
         narrator.proven(format!("{name:<24} {}", source.get(..19).unwrap_or(&source)));
     }
     Ok(())
+}
+
+/// The wanted versions of the chart are in ECR and no other, and helm pulls the archives of the chart repository.
+pub(super) async fn of_the_charts(stage: &Stage, resources: &[Resource], narrator: &Narrator) -> Result<(), Error> {
+    let Chart { folder, name, versions: published } = CHART;
+    let pulled = stage.dir.join("pulled");
+    fs::create_dir_all(&pulled).map_err(|e| format!("cannot create {}: {e}", pulled.display()))?;
+    let to = pulled.display().to_string();
+    for resource in resources {
+        let (Some(uri), wanted) = (resource.uri(), resource.versions(&published)) else { continue };
+        if wanted.is_empty() {
+            continue;
+        }
+        let address = format!("oci://{uri}");
+        for version in &wanted {
+            let of_it = [address.as_str(), "--version", version, "--plain-http"];
+            let chart = stage.shell.run("helm", &[&["show", "chart"], &of_it[..]].concat()).await?;
+            for line in [format!("name: {name}"), format!("version: {version}")] {
+                if !chart.lines().any(|shown| shown == line) {
+                    return Err(
+                        format!("helm show chart {address} --version {version} has no `{line}`: {chart}").into()
+                    );
+                }
+            }
+            stage.shell.run("helm", &[&["pull", "--destination", &to], &of_it[..]].concat()).await?;
+            let file = format!("{name}-{version}.tgz");
+            let path = pulled.join(&file);
+            let archive = fs::read(&path).map_err(|e| format!("cannot read {}: {e}", path.display()))?;
+            let [target, source] =
+                [archive, stage.charts.read(&format!("{folder}/{file}"))?].map(|bytes| sha256(&bytes));
+            if source != target {
+                return Err(format!("{file} is sha256:{source}, but from {address} it is sha256:{target}").into());
+            }
+            let label = format!("{}:{version}", resource.repository().unwrap_or_default());
+            narrator.proven(format!("{label:<24} {file} sha256:{}", &source[..12]));
+        }
+        let tags = stage.shell.run("crane", &["ls", uri]).await?;
+        if let Some(tag) = tags.lines().find(|tag| published.contains(tag) && !wanted.contains(tag)) {
+            return Err(format!("{uri} has version {tag}, which nobody asked for").into());
+        }
+    }
+    Ok(())
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// What kubectl shows to a user.
@@ -78,13 +126,18 @@ pub(super) async fn of_the_server(stage: &Stage, resources: &[Resource], narrato
     let operator = &stage.operator;
     operator.page("/readyz").await?;
     let metrics = operator.page("/metrics").await?;
-    let wanted = resources.iter().flat_map(Resource::copies).count();
+    let wanted = count(resources);
     let copied = value(&metrics, "ecrsync_tags_copied_total").unwrap_or_default();
     if copied < wanted {
         return Err(format!("/metrics says that {copied} tags were copied; {wanted} are in ECR").into());
     }
     narrator.proven(format!("http://{}/metrics: ecrsync_tags_copied_total {copied}", operator.address()));
     Ok(())
+}
+
+/// How many tags the examples lead to: of images, and of charts.
+pub(super) fn count(resources: &[Resource]) -> usize {
+    resources.iter().map(|resource| resource.copies().len() + resource.versions(&CHART.versions).len()).sum()
 }
 
 /// The value of a metric without labels.

@@ -28,6 +28,7 @@ struct Metadata {
 #[serde(rename_all = "camelCase")]
 pub(super) struct Spec {
     image: Option<Image>,
+    chart: Option<Chart>,
     pub(super) lifecycle_policy: Option<Value>,
 }
 
@@ -41,10 +42,24 @@ struct Image {
     tag_strategy: String,
 }
 
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Chart {
+    #[serde(default)]
+    tags: Vec<String>,
+    version_selector: Option<VersionSelector>,
+}
+
+#[derive(Debug, Deserialize)]
+struct VersionSelector {
+    latest: usize,
+}
+
 #[derive(Debug, Default, Deserialize)]
 struct Status {
     repository: Option<Repository>,
-    image: Option<ImageStatus>,
+    image: Option<ArtifactStatus>,
+    chart: Option<ArtifactStatus>,
     #[serde(default)]
     conditions: Vec<Condition>,
 }
@@ -56,7 +71,7 @@ struct Repository {
 }
 
 #[derive(Debug, Deserialize)]
-struct ImageStatus {
+struct ArtifactStatus {
     summary: String,
     #[serde(default)]
     failures: Vec<Failure>,
@@ -118,17 +133,30 @@ impl Resource {
         self.name() == MISTAKE.resource
     }
 
-    /// Ready, its reason and the image's summary in columns; with the message when it is False.
+    /// Ready, its reason and the summaries of image and chart in columns; with the message when it is False.
     pub(super) fn state(&self) -> String {
         let image = self.status.image.as_ref().map_or("", |image| image.summary.as_str());
+        let chart = self.status.chart.as_ref().map_or_else(String::new, |chart| format!("chart {}", chart.summary));
         match self.ready() {
             None => "waits to be seen by the operator".to_owned(),
             Some(ready) => {
-                let line = format!("Ready={:<8} {:<16} {image}", ready.status, ready.reason);
+                let line = format!("Ready={:<8} {:<16} {image:<7} {chart}", ready.status, ready.reason);
                 let line = line.trim_end();
                 if ready.status == "False" { format!("{line}\n{}", ready.message) } else { line.to_owned() }
             }
         }
+    }
+
+    /// The versions of its chart that should be in ECR, the newest last; `published` are all that there are.
+    pub(super) fn versions<'a>(&self, published: &[&'a str]) -> Vec<&'a str> {
+        let Some(chart) = &self.spec.chart else { return Vec::new() };
+        let newest = match &chart.version_selector {
+            None => published.len(),
+            Some(VersionSelector { latest: 0 }) => 0,
+            Some(selector) => published.len().saturating_sub(selector.latest),
+        };
+        let is_wanted = |(at, version): &(usize, &&str)| *at >= newest || chart.tags.iter().any(|tag| tag == *version);
+        published.iter().enumerate().filter(is_wanted).map(|(_, version)| *version).collect()
     }
 
     /// The tags that are in ECR if what the status says is true.
@@ -205,6 +233,19 @@ mod tests {
         assert_eq!(copies(&tagged, &[]), pairs(&[("reg:5/nginx:1", "ecr:1/app:1")]));
         let retag = json!({"pullUrl": "reg:5/nginx:1", "tags": ["a", "b"], "tagStrategy": "Retag"});
         assert_eq!(copies(&retag, &[]), pairs(&[("reg:5/nginx:1", "ecr:1/app:a"), ("reg:5/nginx:1", "ecr:1/app:b")]));
+    }
+
+    #[test]
+    fn versions_are_those_of_the_list_and_the_newest() {
+        let versions = |chart: Value| {
+            let json = json!({"metadata": {"name": "web", "generation": 1}, "spec": {"chart": chart}});
+            serde_json::from_value::<Resource>(json).unwrap().versions(&["1", "2", "3"])
+        };
+        assert_eq!(versions(json!({"versionSelector": {"latest": 2}})), ["2", "3"]);
+        assert_eq!(versions(json!({"versionSelector": {"latest": 1}, "tags": ["1"]})), ["1", "3"]);
+        assert_eq!(versions(json!({"versionSelector": {"latest": 0}})), ["1", "2", "3"]);
+        assert_eq!(versions(json!({"tags": ["2"]})), ["2"]);
+        assert!(versions(Value::Null).is_empty());
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! The environment in which kubectl, crane and the AWS CLI speak to the demo: for our own calls, for the operator, and as a
-//! file for whoever tries things in another terminal.
+//! The environment in which kubectl, crane, helm and the AWS CLI speak to the demo: for our own calls, for the operator, and
+//! as a file for whoever tries things in another terminal.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -51,6 +51,18 @@ impl Shell {
         self.dir.join("docker")
     }
 
+    /// helm has the logins of docker, and a home of its own: the user's may name other repositories and plugins.
+    fn helm(&self) -> [(&'static str, String); 4] {
+        let home = self.dir.join("helm").display().to_string();
+        let logins = self.docker_config().join("config.json").display().to_string();
+        [
+            ("HELM_REGISTRY_CONFIG", logins),
+            ("HELM_CACHE_HOME", home.clone()),
+            ("HELM_CONFIG_HOME", home.clone()),
+            ("HELM_DATA_HOME", home),
+        ]
+    }
+
     /// Gives a program the AWS part.
     pub(super) fn give_aws(&self, command: &mut Command) {
         for name in UNWANTED.iter().chain(&PROXIES) {
@@ -67,7 +79,7 @@ impl Shell {
     /// Like [`Shell::run`], with something to read.
     pub(super) async fn run_with_input(&self, tool: &str, args: &[&str], input: &str) -> Result<String, Error> {
         let mut call = tools::Call::new(tool)?.args(args).input(input);
-        for (name, value) in &self.aws {
+        for (name, value) in self.aws.iter().chain(&self.helm()) {
             call = call.env(name, value);
         }
         // The calls inherit our environment, and these cannot be taken out of it.
@@ -79,7 +91,7 @@ impl Shell {
     /// Writes the file for other terminals and returns its path.
     pub(super) fn write_file(&self) -> Result<PathBuf, Error> {
         let mut text = format!("unset {}\n", UNWANTED.join(" "));
-        for (name, value) in &self.aws {
+        for (name, value) in self.aws.iter().chain(&self.helm()) {
             text.push_str(&format!("export {name}={}\n", quoted(value)));
         }
         text.push_str(&format!("export KUBECONFIG={}\n", quoted(&self.kubeconfig.display().to_string())));

@@ -2,22 +2,26 @@
 
 use std::path::{Path, PathBuf};
 
+use super::examples::CHART;
 use super::narrator::Narrator;
 use super::operator::Operator;
 use super::shell::Shell;
 use super::{ACCOUNT, NAMESPACE, REGION, examples, shown};
+use crate::chart_repository::ChartRepository;
 use crate::cluster::Cluster;
 use crate::ecr::{self, StandIn};
 use crate::upstream::{Auth, Upstream, User};
 use crate::{Error, tools};
 
-/// A cluster with the operator, an ECR stand-in and a registry to copy from. Dropping it ends them all.
+/// A cluster with the operator, an ECR stand-in, and a registry and a chart repository to copy from.
+/// Dropping it ends them all.
 #[derive(Debug)]
 pub(super) struct Stage {
     pub(super) dir: PathBuf,
     // Ended in this order: the operator first, then what it talks to.
     pub(super) operator: Operator,
     pub(super) upstream: Upstream,
+    pub(super) charts: ChartRepository,
     pub(super) ecr: StandIn,
     pub(super) cluster: Cluster,
     pub(super) shell: Shell,
@@ -42,6 +46,12 @@ impl Stage {
         let count = examples::seed(&upstream).await?;
         narrator.say(format!("{count} tags at {}; it plays docker.io and registry.example.com", upstream.host()));
 
+        narrator.step("Start a chart repository, and fill it with helm");
+        let charts = ChartRepository::start(dir.join("charts"), None).await?;
+        examples::package(&charts).await?;
+        let (name, versions) = (CHART.name, CHART.versions.join(", "));
+        narrator.say(format!("{name} {versions} at {}; it plays charts.example.com", charts.host()));
+
         narrator.step("Install the CustomResourceDefinition and the operator's rights");
         install(&cluster, narrator).await?;
 
@@ -51,7 +61,7 @@ impl Stage {
         log_in(&shell, &upstream, &registry).await?;
         let operator = Operator::start(&program, dir, &kubeconfig, &shell).await?;
         narrator.say(format!("pid {}, /readyz says ok, log in {}", operator.pid(), shown(operator.log())));
-        Ok(Self { dir: dir.to_owned(), operator, upstream, ecr, cluster, shell })
+        Ok(Self { dir: dir.to_owned(), operator, upstream, charts, ecr, cluster, shell })
     }
 
     /// Ends everything, politely.
