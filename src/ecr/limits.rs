@@ -53,18 +53,13 @@ impl Limiter {
 pub struct Limits {
     /// Manifest PUTs. 10 per second and (account, region): the scarce thing of a sync with many tags.
     pub put_image: Limiter,
-    /// Blob POSTs and PUTs: InitiateLayerUpload and CompleteLayerUpload, 100 per second each.
-    pub layer_upload: Limiter,
 }
 
 impl Limits {
     /// ECR's defaults, with `put_image_rate` where the account's quota was raised.
     #[must_use]
     pub fn new(put_image_rate: u32, meter: &Arc<dyn Meter>) -> Self {
-        Self {
-            put_image: Limiter::per_second("PutImage", put_image_rate, meter.clone()),
-            layer_upload: Limiter::per_second("InitiateLayerUpload", 100, meter.clone()),
-        }
+        Self { put_image: Limiter::per_second("PutImage", put_image_rate, meter.clone()) }
     }
 }
 

@@ -3,13 +3,14 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures::TryFutureExt as _;
+use reqwest::Url;
 use tokio::try_join;
 
-use super::blobs::inline;
+use super::blobs::{BlobStream, inline};
 use super::client::Client;
 use super::descriptor::Descriptor;
 use super::error::{Error, Failure};
-use super::limit::both;
+use super::limit::{Slot, both};
 use super::reference::TagOrDigest;
 use super::retry;
 use super::upload::{Observer, Started};
@@ -64,6 +65,19 @@ pub async fn mount_or_copy_blob(
     Copy { source, source_repository, target, target_repository, descriptor, mount_from }.run(observer).await
 }
 
+/// How a transfer stands before its first byte.
+#[allow(clippy::large_enum_variant)] // taken apart where it is made: a box would only be in the way
+enum Opened {
+    /// Nothing is left to do.
+    Mounted,
+    Ready {
+        session: Url,
+        blob: BlobStream,
+        /// Of the target's uploads; the blob holds the source's.
+        slot: Slot,
+    },
+}
+
 struct Copy<'a> {
     source: &'a Client,
     source_repository: &'a str,
@@ -89,14 +103,23 @@ impl Copy<'_> {
                     observer(now - before);
                 }
             };
-            let error = match self.once(&once).await {
-                Ok(moved) => return Ok(moved),
-                Err(error) => error,
+            let opened = self.open().await;
+            let was_opened = opened.is_ok();
+            let sent = match opened {
+                Ok(Opened::Mounted) => return Ok(Moved::Mounted),
+                Ok(Opened::Ready { session, blob, slot: _slot }) => {
+                    self.target.send_blob(self.target_repository, session, blob, &once).await
+                }
+                Err(error) => Err(error),
             };
+            let Err(error) = sent else { return Ok(Moved::Copied) };
             // Bytes that flipped on the way come right the second time; bytes that are wrong at rest never do.
             let is_corrupt = matches!(error.failure(), Some(Failure::Digest { .. }));
             restart += 1;
-            let again = error.is_retryable() && !(is_corrupt && corrupt);
+            // The requests that open a blob were sent again already, each time after the wait that was asked for: who
+            // asks for more is not asked by every blob, all over again.
+            let waited = !was_opened && error.retry_after().is_some();
+            let again = error.is_retryable() && !(is_corrupt && corrupt) && !waited;
             let Some(wait) = again.then(|| policy.wait(restart, error.retry_after())).flatten() else {
                 return Err(error);
             };
@@ -106,13 +129,14 @@ impl Copy<'_> {
         }
     }
 
-    async fn once(&self, observer: Observer<'_>) -> Result<Moved, Error> {
+    /// Both ends of the transfer.
+    async fn open(&self) -> Result<Opened, Error> {
         let Self { source, target, descriptor, .. } = self;
         let what = TagOrDigest::from(&descriptor.digest);
         let written = target.subject(self.target_repository, &what);
         let failed = |failure: Failure| failure.write_blob(&*written);
         let begin = target.begin_upload(self.target_repository, &descriptor.digest, self.mount_from).map_err(failed);
-        let (started, blob, _slot) =
+        let (started, blob, slot) =
             if let Some(blob) = inline(source.subject(self.source_repository, &what), descriptor) {
                 let slot = target.limits().upload().await.map_err(failed)?;
                 (begin.await?, blob, slot)
@@ -120,7 +144,7 @@ impl Copy<'_> {
                 // The source is not troubled for a blob that the target may have.
                 let started = begin.await?;
                 if matches!(started, Started::Mounted) {
-                    return Ok(Moved::Mounted);
+                    return Ok(Opened::Mounted);
                 }
                 let (download, upload) = both(source.limits(), target.limits()).await.map_err(failed)?;
                 (started, source.open_blob(self.source_repository, descriptor, download).await?, upload)
@@ -130,12 +154,9 @@ impl Copy<'_> {
                 let (started, blob) = try_join!(begin, open)?;
                 (started, blob, upload)
             };
-        match started {
-            Started::Mounted => Ok(Moved::Mounted),
-            Started::Session(session) => {
-                target.send_blob(self.target_repository, session, blob, observer).await?;
-                Ok(Moved::Copied)
-            }
-        }
+        Ok(match started {
+            Started::Mounted => Opened::Mounted,
+            Started::Session(session) => Opened::Ready { session, blob, slot },
+        })
     }
 }

@@ -203,6 +203,22 @@ async fn upload_that_nobody_takes_is_cut() {
 }
 
 #[tokio::test]
+async fn target_that_asks_for_waits_for_ever_is_not_asked_for_ever() {
+    let target = Peer::new(|_| respond(429, &[("retry-after", "0")], "")).await;
+    let error = copy(&source().await.client(), &target.client()).await.0.unwrap_err();
+    assert_eq!((error.class(), target.count("POST")), (Class::RateLimited, 4), "by the request, not by the blob too");
+
+    // A PUT cannot be sent again by the request.
+    let target = self::target(|seen| match seen.nth {
+        0 => respond(429, &[("retry-after", "0")], ""),
+        _ => respond(201, &[], ""),
+    })
+    .await;
+    copy(&source().await.client(), &target.client()).await.0.unwrap();
+    assert_eq!(target.count("PUT"), 2);
+}
+
+#[tokio::test]
 async fn target_that_falls_silent_once_gets_the_blob_again() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let to = format!("http://{}/upload", listener.local_addr().unwrap());
@@ -274,13 +290,18 @@ async fn empty_blob_is_written_and_a_false_one_is_not() {
 #[tokio::test]
 async fn mount_needs_no_source_and_its_refusal_no_second_session() {
     let source = source().await;
-    for (status, moved, posts, reads) in
-        [(201, Moved::Mounted, 1, 0), (202, Moved::Copied, 1, 1), (405, Moved::Copied, 2, 2)]
-    {
+    for (status, moved, posts, reads) in [
+        (201, Moved::Mounted, 1, 0),
+        (202, Moved::Copied, 1, 1),
+        (400, Moved::Copied, 2, 2),
+        (403, Moved::Copied, 2, 3),
+        (404, Moved::Copied, 2, 4),
+        (405, Moved::Copied, 2, 5),
+    ] {
         let target = Peer::new(move |seen| match (is_put(seen), seen.line.contains("mount=")) {
             (true, _) => respond(201, &[], ""),
             (_, true) if status == 201 => respond(201, &[], ""),
-            (_, true) if status == 405 => refusal(405, "UNSUPPORTED", "no"),
+            (_, true) if status >= 400 => refusal(status, "UNSUPPORTED", "no"),
             _ => session(),
         })
         .await;

@@ -10,11 +10,12 @@
 mod blobs;
 mod graph;
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::{StreamExt, stream};
-use tokio::sync::Mutex;
+use tokio::sync::OnceCell;
 
 use self::blobs::Transfers;
 use self::graph::Graph;
@@ -48,8 +49,8 @@ pub(super) struct Copy<'a> {
     source_repository: &'a str,
     target: &'a Client,
     target_repository: &'a str,
-    /// Manifests that the target is known to have.
-    known: Mutex<HashSet<Digest>>,
+    /// Manifests that the target is known to have, and those that an image of this run is writing.
+    known: Mutex<HashMap<Digest, Arc<OnceCell<()>>>>,
     progress: Progress,
 }
 
@@ -63,6 +64,7 @@ impl<'a> Copy<'a> {
         known: HashSet<Digest>,
         progress: Progress,
     ) -> Self {
+        let known = known.into_iter().map(|digest| (digest, Arc::new(OnceCell::new_with(Some(()))))).collect();
         let known = Mutex::new(known);
         Self { registry, source, source_repository, target, target_repository: &repository.name, known, progress }
     }
@@ -176,13 +178,13 @@ impl<'a> Copy<'a> {
     /// Writes all manifests but the top one, by digest, deepest first.
     async fn put_children(&self, graph: &Graph, trust_known: bool) -> Result<(), Failure> {
         for child in graph.children() {
-            if trust_known && self.known.lock().await.contains(&child.digest) {
-                continue;
-            }
-            match self.put((&child.digest).into(), child).await {
-                Ok(()) => {
-                    self.known.lock().await.insert(child.digest.clone());
-                }
+            let written = self.written(&child.digest);
+            let put = || self.put((&child.digest).into(), child);
+            // Images that share a child write it once: PutImage is the scarce thing. If one fails, the next one tries.
+            let put = if trust_known { written.get_or_try_init(put).await.and(Ok(())) } else { put().await };
+            match put {
+                // It may have been set before, by what turned out to be wrong.
+                Ok(()) => drop(written.set(())),
                 Err(Put::ContentMissing(failure)) if trust_known => {
                     tracing::debug!(%failure, "a child lacks content: checked again");
                     return Box::pin(self.repair(graph)).await;
@@ -191,6 +193,11 @@ impl<'a> Copy<'a> {
             }
         }
         Ok(())
+    }
+
+    fn written(&self, digest: &Digest) -> Arc<OnceCell<()>> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.entry(digest.clone()).or_default().clone()
     }
 
     async fn put_tag(&self, graph: &Graph, tag: &Tag) -> Result<(), Put> {
