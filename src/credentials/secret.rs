@@ -2,12 +2,12 @@
 
 use k8s_openapi::api::core::v1::Secret;
 
-use crate::registry::{ClientIdentity, Credential, Proxy, Reference, TransportOptions, docker_config};
+use crate::registry::{ClientIdentity, Credential, Proxy, Reference, Transport, TransportOptions, docker_config};
 
 /// Key of a Secret of type kubernetes.io/dockerconfigjson.
 const DOCKER_CONFIG: &str = ".dockerconfigjson";
 
-/// A Secret that holds no credential that we can use. The text never shows the value.
+/// A Secret that holds nothing that we can use. The text never shows the value.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Neither kind of credential.
@@ -30,6 +30,17 @@ pub enum Error {
     /// The docker config is for other registries.
     #[error("has a .dockerconfigjson without an entry for {0}")]
     OtherHosts(String),
+    /// Half a login for a proxy.
+    #[error("has only one of username and password: a login to the proxy needs both")]
+    HalfLogin,
+    /// Certificates, a key or an address that no connection can be made with.
+    #[error("has a {key} that cannot be used: {source}")]
+    Unusable {
+        /// Key of the Secret.
+        key: &'static str,
+        /// Why not.
+        source: crate::registry::Error,
+    },
     /// Not text.
     #[error("has a {0} that is not UTF-8 text")]
     NotText(&'static str),
@@ -49,10 +60,10 @@ pub fn from_secret(secret: &Secret, reference: &Reference) -> Result<Credential,
     Ok(Credential::Basic { username: text("username")?, password: text("password")? })
 }
 
-/// Certificates of a Secret: `ca.crt`, and `tls.crt` with `tls.key`. Whether they are PEM shows when they are used.
+/// Certificates of a Secret: `ca.crt`, and `tls.crt` with `tls.key`.
 ///
 /// # Errors
-/// When it has none, or half a client certificate.
+/// When it has none, half a client certificate, or some that cannot be used.
 pub fn trust_from_secret(secret: &Secret, options: &mut TransportOptions) -> Result<(), Error> {
     let bytes = |key| value(secret, key).map(bytes::Bytes::copy_from_slice);
     let identity = match (bytes("tls.crt"), bytes("tls.key")) {
@@ -64,6 +75,12 @@ pub fn trust_from_secret(secret: &Secret, options: &mut TransportOptions) -> Res
     if roots.is_none() && identity.is_none() {
         return Err(Error::NoCertificate);
     }
+    if roots.is_some() {
+        check("ca.crt", &TransportOptions { roots: roots.clone(), ..TransportOptions::default() })?;
+    }
+    if identity.is_some() {
+        check("tls.crt or tls.key", &TransportOptions { identity: identity.clone(), ..TransportOptions::default() })?;
+    }
     options.roots = roots;
     options.identity = identity;
     Ok(())
@@ -72,12 +89,23 @@ pub fn trust_from_secret(secret: &Secret, options: &mut TransportOptions) -> Res
 /// The proxy of a Secret: `address`, and `username` with `password`.
 ///
 /// # Errors
-/// When it has no address.
+/// When it has no address, one that cannot be used, or half a login.
 pub fn proxy_from_secret(secret: &Secret, options: &mut TransportOptions) -> Result<(), Error> {
     let address = text(secret, "address")?.ok_or(Error::NoAddress)?;
-    let login = text(secret, "username")?.zip(text(secret, "password")?);
-    options.proxy = Some(Proxy { address, login });
+    let login = match (text(secret, "username")?, text(secret, "password")?) {
+        (Some(username), Some(password)) => Some((username, password)),
+        (None, None) => None,
+        _ => return Err(Error::HalfLogin),
+    };
+    let proxy = Some(Proxy { address, login });
+    check("address", &TransportOptions { proxy: proxy.clone(), ..TransportOptions::default() })?;
+    options.proxy = proxy;
     Ok(())
+}
+
+/// Only who sets up TLS sees whether certificate and key are real ones that belong together.
+fn check(key: &'static str, options: &TransportOptions) -> Result<(), Error> {
+    Transport::new(options).map(drop).map_err(|source| Error::Unusable { key, source })
 }
 
 fn value<'a>(secret: &'a Secret, key: &str) -> Option<&'a [u8]> {
@@ -125,5 +153,32 @@ mod tests {
         assert!(text(&[(".dockerconfigjson", r#"{"auths": {}}"#)]).contains("registry.example:5000"));
         let broken = text(&[(".dockerconfigjson", r#"{"auths": {"registry.example:5000": {"auth": "hunter2"}}}"#)]);
         assert!(!broken.contains("hunter2"), "{broken}");
+    }
+
+    #[test]
+    fn certificates_and_proxies_that_cannot_be_used_are_named() {
+        // PEM, but no certificate.
+        let hollow = "-----BEGIN CERTIFICATE-----\naHVudGVyMg==\n-----END CERTIFICATE-----\n";
+        type Read = fn(&Secret, &mut TransportOptions) -> Result<(), Error>;
+        let (trust, proxy): (Read, Read) = (trust_from_secret, proxy_from_secret);
+        for (read, entries, hint) in [
+            (trust, &[][..], "none of the keys"),
+            (trust, &[("ca.crt", "hunter2")], "ca.crt"),
+            (trust, &[("ca.crt", "")], "ca.crt"),
+            (trust, &[("ca.crt", hollow)], "ca.crt"),
+            (trust, &[("tls.crt", hollow)], "needs both"),
+            (trust, &[("tls.crt", hollow), ("tls.key", "hunter2")], "tls.key"),
+            (proxy, &[], "address"),
+            (proxy, &[("address", "socks5://hunter2:1080")], "http://host:port"),
+            (proxy, &[("address", "http://hunter2:x")], "http://host:port"),
+            (proxy, &[("address", "")], "http://host:port"),
+            (proxy, &[("address", "proxy.example:3128"), ("password", "hunter2")], "needs both"),
+        ] {
+            let text = read(&secret(entries), &mut TransportOptions::default()).expect_err(hint).to_string();
+            assert!(text.contains(hint) && !text.contains("hunter2"), "{hint}: {text}");
+        }
+        for address in ["http://proxy.example:3128", "https://proxy.example", "proxy.example:3128"] {
+            proxy(&secret(&[("address", address)]), &mut TransportOptions::default()).expect(address);
+        }
     }
 }

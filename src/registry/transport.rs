@@ -1,5 +1,6 @@
 //! The process's HTTP client: one constructor, one redirect policy, one way to read a bounded body.
 
+use std::error::Error as StdError;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use std::time::{Duration, SystemTime};
 use bytes::{Bytes, BytesMut};
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
 use reqwest::{Method, Response, StatusCode, Url};
+use rustls::AlertDescription;
 
 use super::answer::Answer;
 use super::challenge::Challenge;
@@ -86,7 +88,18 @@ impl fmt::Debug for Proxy {
 #[derive(Clone, Debug)]
 pub struct Transport {
     http: reqwest::Client,
+    has_identity: bool,
+    /// Where connections go first, for messages.
+    via: Option<Via>,
     meter: Arc<dyn Meter>,
+}
+
+/// The proxy of a transport.
+#[derive(Clone, Debug)]
+struct Via {
+    /// Host and port.
+    proxy: Arc<str>,
+    has_login: bool,
 }
 
 /// One request. The body is either small and kept, so that it can be sent again, or a stream, which cannot.
@@ -167,17 +180,25 @@ impl Transport {
             })?;
             builder = builder.identity(identity);
         }
+        let mut via = None;
         if let Some(Proxy { address, login }) = &options.proxy {
-            let mut proxy = reqwest::Proxy::all(address.as_str())
-                .map_err(|_| Error::Setup("the proxy's address is no URL; write http://host:port".into()))?
+            let url = proxy_url(address)
+                .ok_or_else(|| Error::Setup("the proxy's address is no HTTP URL; write http://host:port".into()))?;
+            let has_login = login.is_some() || !url.username().is_empty();
+            via = Some(Via { proxy: authority(&url).into(), has_login });
+            let mut proxy = reqwest::Proxy::all(url)
+                .map_err(|_| Error::Setup("the proxy's address cannot be used; write http://host:port".into()))?
                 .no_proxy(reqwest::NoProxy::from_env());
             if let Some((name, password)) = login {
                 proxy = proxy.basic_auth(name, password);
             }
             builder = builder.proxy(proxy);
         }
-        let http = builder.build().map_err(|e| Error::Setup(format!("cannot set up TLS: {}", e.without_url())))?;
-        Ok(Self { http, meter: Arc::new(Silent) })
+        let http = builder.build().map_err(|e| {
+            let root = causes(&e).last().map(ToString::to_string); // reqwest itself says "builder error"
+            Error::Setup(format!("cannot set up TLS: {}", root.unwrap_or_default()))
+        })?;
+        Ok(Self { http, has_identity: options.identity.is_some(), via, meter: Arc::new(Silent) })
     }
 
     /// Sends a request and follows redirects. Any status is a success here, save redirects that must not be followed.
@@ -221,13 +242,12 @@ impl Transport {
         if let Some(value) = authorization {
             request.headers_mut().insert(AUTHORIZATION, value.clone());
         }
-        let host = authority(url);
         let sent = match std::mem::take(body) {
             Body::Stream(stream) => {
                 *request.body_mut() = Some(stream);
                 // A body that was sent is gone: mark it so that no redirect sends an empty one in its place.
                 *body = Body::Stream(reqwest::Body::default());
-                return self.http.execute(request).await.map_err(|e| Failure::from_reqwest(e, &host));
+                return self.sorted(self.http.execute(request).await, url);
             }
             Body::Bytes(bytes) => {
                 *request.body_mut() = Some(bytes.clone().into());
@@ -237,8 +257,55 @@ impl Transport {
             Body::Empty => self.http.execute(request),
         };
         match tokio::time::timeout(answer, sent).await {
-            Ok(result) => result.map_err(|e| Failure::from_reqwest(e, &host)),
-            Err(_) => Err(Failure::NoAnswer { host, after: answer }),
+            Ok(result) => self.sorted(result, url),
+            Err(_) => Err(Failure::NoAnswer { host: self.way_to(url), after: answer }),
+        }
+    }
+
+    /// Takes a refusal of the proxy, or of our certificate, for what it is: neither is an answer of the registry.
+    fn sorted(&self, sent: Result<Response, reqwest::Error>, url: &Url) -> Result<Response, Failure> {
+        let error = match sent {
+            Ok(response) if response.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
+                return Err(self.proxy_wants_login());
+            }
+            Ok(response) => return Ok(response),
+            Err(error) => error,
+        };
+        // The error type of the tunnel is not public.
+        if causes(&error).any(|cause| cause.to_string().contains("proxy authorization required")) {
+            return Err(self.proxy_wants_login());
+        }
+        // Where the server closes at once, a reset can overtake its alert; that is tried again.
+        let alert = causes(&error).find_map(about_our_certificate);
+        let host = authority(url);
+        Err(match alert {
+            None => Failure::from_reqwest(error, &self.way_to(url)),
+            Some(_) if !self.has_identity => Failure::Challenge(format!(
+                "{host} asks for a client certificate: give tls.crt and tls.key in certSecretRef"
+            )),
+            Some(alert) => {
+                Failure::Challenge(format!("{host} does not accept the client certificate in tls.crt ({alert:?})"))
+            }
+        })
+    }
+
+    fn proxy_wants_login(&self) -> Failure {
+        Failure::Challenge(match &self.via {
+            Some(Via { proxy, has_login: true }) => {
+                format!("the proxy {proxy} does not accept the login: correct username and password in proxySecretRef")
+            }
+            Some(Via { proxy, has_login: false }) => {
+                format!("the proxy {proxy} asks for a login: give username and password in proxySecretRef")
+            }
+            None => "the proxy of the environment (HTTPS_PROXY, HTTP_PROXY) asks for a login".to_owned(),
+        })
+    }
+
+    /// Host and port, and the proxy before them, for messages.
+    fn way_to(&self, url: &Url) -> String {
+        match &self.via {
+            Some(Via { proxy, .. }) => format!("{} (by way of the proxy {proxy})", authority(url)),
+            None => authority(url),
         }
     }
 
@@ -246,6 +313,42 @@ impl Transport {
     #[must_use]
     pub fn metered(self, meter: Arc<dyn Meter>) -> Self {
         Self { meter, ..self }
+    }
+}
+
+/// The address of a proxy; without a scheme it is HTTP.
+fn proxy_url(address: &str) -> Option<Url> {
+    let url: Url = match address.split_once("://") {
+        Some(_) => address.parse().ok()?,
+        None => format!("http://{address}").parse().ok()?,
+    };
+    (matches!(url.scheme(), "http" | "https") && url.has_host()).then_some(url)
+}
+
+/// An error and what caused it, however it is wrapped: an `io::Error` gives the source of what it wraps, not what it wraps.
+fn causes<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+    std::iter::successors(Some(error), |&error| {
+        match error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+            Some(inner) => Some(inner),
+            None => error.source(),
+        }
+    })
+}
+
+/// What the server said about the certificate that we showed, or did not show.
+fn about_our_certificate(error: &(dyn StdError + 'static)) -> Option<AlertDescription> {
+    use AlertDescription as Alert;
+    match error.downcast_ref::<rustls::Error>() {
+        Some(rustls::Error::AlertReceived(
+            alert @ (Alert::CertificateRequired
+            | Alert::BadCertificate
+            | Alert::UnsupportedCertificate
+            | Alert::CertificateRevoked
+            | Alert::CertificateExpired
+            | Alert::CertificateUnknown
+            | Alert::UnknownCA),
+        )) => Some(*alert),
+        _ => None,
     }
 }
 

@@ -33,3 +33,17 @@ pub fn client_trusting(pem: &std::path::Path) -> Result<reqwest::Client, crate::
     let builder = builder.tls_certs_only(certificates).connect_timeout(Duration::from_secs(5));
     Ok(builder.timeout(Duration::from_secs(30)).build().map_err(|e| cannot(&e))?)
 }
+
+/// Like [`client`], but it trusts only this authority and shows its client certificate to a server that asks.
+///
+/// # Errors
+/// When the certificates are of no use.
+#[allow(clippy::disallowed_methods)] // as above
+pub fn client_of(certificates: &crate::certificates::Certificates) -> Result<reqwest::Client, crate::Error> {
+    let authority = reqwest::Certificate::from_pem_bundle(certificates.authority.as_bytes())?;
+    let client = &certificates.client;
+    let identity = reqwest::Identity::from_pem(format!("{}{}", client.certificate, client.key).as_bytes())?;
+    let builder = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy();
+    let builder = builder.tls_certs_only(authority).identity(identity).connect_timeout(Duration::from_secs(5));
+    Ok(builder.timeout(Duration::from_secs(30)).build()?)
+}

@@ -1,9 +1,11 @@
 //! Testbed
 
+pub mod certificates;
 pub mod chart_repository;
 pub mod cluster;
 pub mod demo;
 pub mod ecr;
+pub mod forward_proxy;
 pub mod http;
 pub mod process;
 pub mod proxy;

@@ -1,52 +1,22 @@
 //! `ecr-sync sync` and `crd`, as a user runs them.
 
-use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::Output;
 
 use serde_json::json;
-use testbed::ecr::{self, StandIn};
 use testbed::traffic::{Fault, Match, Plane, Then};
 use testbed::upstream::User;
 
+use crate::support::desk::{Desk, output};
 use crate::support::{ACCOUNT, REGION, Sources};
 
-/// A folder with files, a stand-in, and no cluster.
-struct Desk {
-    folder: tempfile::TempDir,
-    ecr: StandIn,
-    sources: &'static Sources,
+/// A desk whose source needs no login, and the sources.
+async fn desk() -> (Desk, &'static Sources) {
+    let sources = Sources::shared().await;
+    (Desk::before(sources.open.host()).await, sources)
 }
 
-impl Desk {
-    async fn new() -> Self {
-        Self {
-            folder: tempfile::tempdir().expect("a folder"),
-            ecr: StandIn::start(ecr::Config::default()).await.expect("the stand-in starts"),
-            sources: Sources::shared().await,
-        }
-    }
-
-    fn write(&self, name: &str, text: &str) -> PathBuf {
-        let path = self.folder.path().join(name);
-        std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
-        std::fs::write(&path, text).expect("a file");
-        path
-    }
-
-    /// Runs the command in the folder, with a home of its own.
-    async fn run(&self, arguments: &[&str]) -> Output {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_ecr-sync"));
-        command
-            .args(arguments)
-            .current_dir(self.folder.path())
-            .env_clear()
-            .env("HOME", self.folder.path())
-            .env("AWS_ENDPOINT_URL", self.ecr.endpoint())
-            .env("AWS_ACCESS_KEY_ID", StandIn::access_key(ACCOUNT))
-            .env("AWS_SECRET_ACCESS_KEY", "any")
-            .env("AWS_REGION", REGION);
-        tokio::task::spawn_blocking(move || command.output()).await.expect("joined").expect("it runs")
-    }
+async fn run(desk: &Desk, arguments: &[&str]) -> Output {
+    output(desk.command(arguments)).await
 }
 
 fn out(output: &Output) -> String {
@@ -81,10 +51,10 @@ spec:
 
 #[tokio::test]
 async fn files_become_repositories_and_a_second_run_changes_nothing() {
-    let desk = Desk::new().await;
-    desk.write("repositories/all.yaml", &files(desk.sources.open.host()));
+    let (desk, sources) = desk().await;
+    desk.write("repositories/all.yaml", &files(sources.open.host()));
 
-    let dry = desk.run(&["sync", "--dry-run", "repositories"]).await;
+    let dry = run(&desk, &["sync", "--dry-run", "repositories"]).await;
     assert!(dry.status.success(), "{}", err(&dry));
     let text = out(&dry);
     assert!(text.contains("team/app: would change, 0/2 tags"), "{text}");
@@ -92,19 +62,19 @@ async fn files_become_repositories_and_a_second_run_changes_nothing() {
     assert!(text.contains("3 repositories: 3 planned, nothing was written, 0 failed"), "{text}");
     assert_eq!(desk.ecr.count(|request| request.is_write()), 0, "a dry run writes nothing");
 
-    let first = desk.run(&["sync", "repositories"]).await;
+    let first = run(&desk, &["sync", "repositories"]).await;
     assert!(first.status.success(), "{}{}", out(&first), err(&first));
     assert!(out(&first).contains("team/app: changed, 2/2 tags"), "{}", out(&first));
     let app = desk.ecr.repository(ACCOUNT, REGION, "team/app").expect("created");
-    assert_eq!(app.tags["v2"], desk.sources.seeded.digest("team/app", "v2"));
+    assert_eq!(app.tags["v2"], sources.seeded.digest("team/app", "v2"));
     assert!(app.lifecycle_policy.is_some());
     assert!(app.resource_tags.is_empty(), "the command line leaves no mark");
     assert!(desk.ecr.repository(ACCOUNT, REGION, "empty").is_some());
     let demo = desk.ecr.repository(ACCOUNT, REGION, "demo").expect("created");
-    assert_eq!(demo.tags["1.27"], desk.sources.seeded.digest("library/demo", "1.27"));
+    assert_eq!(demo.tags["1.27"], sources.seeded.digest("library/demo", "1.27"));
 
     let mark = desk.ecr.mark();
-    let second = desk.run(&["sync", "repositories"]).await;
+    let second = run(&desk, &["sync", "repositories"]).await;
     assert!(second.status.success());
     assert!(out(&second).contains("team/app: in sync, 2/2 tags"), "{}", out(&second));
     let requests = desk.ecr.log_since(mark);
@@ -113,10 +83,10 @@ async fn files_become_repositories_and_a_second_run_changes_nothing() {
 
 #[tokio::test]
 async fn a_typo_names_file_line_and_field_and_nothing_is_done() {
-    let desk = Desk::new().await;
+    let (desk, _) = desk().await;
     desk.write("a.yaml", "- name: app\n  imag: {pull_url: nginx, tags: [\"1\"]}\n");
     desk.write("b.yaml", "- name: other\n  image: {pull_url: nginx, tags: [1.20]}\n");
-    let output = desk.run(&["sync", "."]).await;
+    let output = run(&desk, &["sync", "."]).await;
     assert_eq!(output.status.code(), Some(2));
     let text = err(&output);
     assert!(text.contains("a.yaml:2:3: ") && text.contains("`imag`") && text.contains("`image`"), "{text}");
@@ -127,14 +97,14 @@ async fn a_typo_names_file_line_and_field_and_nothing_is_done() {
 
 #[tokio::test]
 async fn a_failure_is_told_and_the_others_are_done() {
-    let desk = Desk::new().await;
-    let host = desk.sources.open.host();
+    let (desk, sources) = desk().await;
+    let host = sources.open.host();
     let text = format!(
         "- name: bad\n  image: {{pull_url: \"{host}/team/app\", tags: [\"nope\", \"v1\"], insecure: true}}\n\
          - name: good\n  image: {{pull_url: \"{host}/team/app\", tags: [\"v1\"], insecure: true}}\n"
     );
     desk.write("all.yaml", &text);
-    let output = desk.run(&["sync", "all.yaml"]).await;
+    let output = run(&desk, &["sync", "all.yaml"]).await;
     assert_eq!(output.status.code(), Some(1));
     let text = out(&output);
     assert!(text.contains("bad: failed, 1/2 tags"), "{text}");
@@ -145,26 +115,26 @@ async fn a_failure_is_told_and_the_others_are_done() {
 
 #[tokio::test]
 async fn sources_are_read_with_the_docker_config() {
-    let desk = Desk::new().await;
-    let host = desk.sources.token.host();
+    let (desk, sources) = desk().await;
+    let host = sources.token.host();
     let text = format!("- name: app\n  image: {{pull_url: \"{host}/team/app\", tags: [\"v1\"], insecure: true}}\n");
     desk.write("all.yaml", &text);
-    let without = desk.run(&["sync", "all.yaml"]).await;
+    let without = run(&desk, &["sync", "all.yaml"]).await;
     assert_eq!(without.status.code(), Some(1));
     assert!(out(&without).contains("AuthenticationFailed"), "{}", out(&without));
 
     let user = User::Reader;
     let config = json!({"auths": {host: {"username": user.name(), "password": user.password()}}});
     desk.write(".docker/config.json", &config.to_string());
-    let with = desk.run(&["sync", "all.yaml"]).await;
+    let with = run(&desk, &["sync", "all.yaml"]).await;
     assert!(with.status.success(), "{}{}", out(&with), err(&with));
 }
 
 #[tokio::test]
 async fn credential_helpers_are_asked() {
     use std::os::unix::fs::PermissionsExt;
-    let desk = Desk::new().await;
-    let host = desk.sources.basic.host();
+    let (desk, sources) = desk().await;
+    let host = sources.basic.host();
     let user = User::Reader;
     let answer = json!({"ServerURL": host, "Username": user.name(), "Secret": user.password()});
     let helper = desk.write(
@@ -176,28 +146,19 @@ async fn credential_helpers_are_asked() {
     let text = format!("- name: app\n  image: {{pull_url: \"{host}/team/app\", tags: [\"v1\"], insecure: true}}\n");
     desk.write("all.yaml", &text);
     let path = format!("{}:/usr/bin:/bin", desk.folder.path().join("bin").display());
-    let mut command = Command::new(env!("CARGO_BIN_EXE_ecr-sync"));
-    command
-        .args(["sync", "all.yaml"])
-        .current_dir(desk.folder.path())
-        .env_clear()
-        .env("PATH", path)
-        .env("HOME", desk.folder.path())
-        .env("AWS_ENDPOINT_URL", desk.ecr.endpoint())
-        .env("AWS_ACCESS_KEY_ID", StandIn::access_key(ACCOUNT))
-        .env("AWS_SECRET_ACCESS_KEY", "any")
-        .env("AWS_REGION", REGION);
-    let output = tokio::task::spawn_blocking(move || command.output()).await.expect("joined").expect("it runs");
+    let mut command = desk.command(&["sync", "all.yaml"]);
+    command.env("PATH", path);
+    let output = output(command).await;
     assert!(output.status.success(), "{}{}", out(&output), err(&output));
 }
 
 #[tokio::test]
 async fn what_an_operator_owns_is_left_alone() {
-    let desk = Desk::new().await;
+    let (desk, _) = desk().await;
     let owner = ("ecr-sync.io/owner".to_owned(), "cluster/ns/app".to_owned());
     desk.ecr.create_repository(ACCOUNT, REGION, "app", [owner].into());
     desk.write("all.yaml", "- name: app\n");
-    let output = desk.run(&["sync", "all.yaml"]).await;
+    let output = run(&desk, &["sync", "all.yaml"]).await;
     assert_eq!(output.status.code(), Some(1));
     assert!(out(&output).contains("RepositoryNotOwned") && out(&output).contains("cluster/ns/app"), "{}", out(&output));
     assert_eq!(desk.ecr.count(|request| request.is_write()), 0);
@@ -205,42 +166,32 @@ async fn what_an_operator_owns_is_left_alone() {
 
 #[tokio::test]
 async fn no_credentials_is_a_clear_failure() {
-    let desk = Desk::new().await;
+    let (desk, _) = desk().await;
     desk.write("all.yaml", "- name: app\n");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_ecr-sync"));
+    let mut command = desk.command(&["sync", "all.yaml"]);
     command
-        .args(["sync", "all.yaml"])
-        .current_dir(desk.folder.path())
-        .env_clear()
-        .env("HOME", desk.folder.path())
-        .env("AWS_EC2_METADATA_DISABLED", "true")
-        .env("AWS_REGION", REGION);
-    let output = tokio::task::spawn_blocking(move || command.output()).await.expect("joined").expect("it runs");
+        .env_remove("AWS_ACCESS_KEY_ID")
+        .env_remove("AWS_SECRET_ACCESS_KEY")
+        .env("AWS_EC2_METADATA_DISABLED", "true");
+    let output = output(command).await;
     assert_eq!(output.status.code(), Some(1));
     assert!(out(&output).contains("AuthenticationFailed"), "{}", out(&output));
 }
 
 #[tokio::test]
 async fn an_interrupt_ends_it_and_says_so() {
-    let desk = Desk::new().await;
-    let source = testbed::proxy::Proxy::start(desk.sources.open.host()).await.expect("a proxy");
-    source.faults().add(Fault::new(Match::operation("GetBlob"), Then::StallAfter(1)));
-    let text =
-        format!("- name: app\n  image: {{pull_url: \"{}/team/app\", tags: [\"v1\"], insecure: true}}\n", source.host());
+    let (desk, sources) = desk().await;
+    desk.source.faults().add(Fault::new(Match::operation("GetBlob"), Then::StallAfter(1)));
+    let text = format!(
+        "- name: app\n  image: {{pull_url: \"{}/team/app\", tags: [\"v1\"], insecure: true}}\n",
+        desk.source.host()
+    );
     desk.write("all.yaml", &text);
-    let mut command = Command::new(env!("CARGO_BIN_EXE_ecr-sync"));
-    command
-        .args(["sync", "all.yaml"])
-        .current_dir(desk.folder.path())
-        .env_clear()
-        .env("HOME", desk.folder.path())
-        .env("AWS_ENDPOINT_URL", desk.ecr.endpoint())
-        .env("AWS_ACCESS_KEY_ID", StandIn::access_key(ACCOUNT))
-        .env("AWS_SECRET_ACCESS_KEY", "any")
-        .env("AWS_REGION", REGION);
+    let command = desk.command(&["sync", "all.yaml"]);
     let log = desk.folder.path().join("log");
     let process = testbed::process::Process::spawn("ecr-sync", &command, &log).expect("it starts");
-    crate::support::eventually("copying", async || source.count(|request| request.operation == "GetBlob") > 0).await;
+    crate::support::eventually("copying", async || desk.source.count(|request| request.operation == "GetBlob") > 0)
+        .await;
     process.signal("INT");
     assert_eq!(process.wait(std::time::Duration::from_secs(10)).await.expect("it ends"), 1);
     let text = process.tail(usize::MAX);
@@ -249,8 +200,8 @@ async fn an_interrupt_ends_it_and_says_so() {
 
 #[tokio::test]
 async fn crd_prints_what_crds_holds() {
-    let desk = Desk::new().await;
-    let output = desk.run(&["crd"]).await;
+    let (desk, _) = desk().await;
+    let output = run(&desk, &["crd"]).await;
     let committed = concat!(env!("CARGO_MANIFEST_DIR"), "/crds/ecrrepositorysyncs.ecr-sync.io.yaml");
     assert_eq!(out(&output), std::fs::read_to_string(committed).expect("crds/"));
 }

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use self::front::Front;
 pub use self::seed::{LARGE_LAYER, Seeded, SeededImage};
 
+use crate::certificates::Certificates;
 use crate::process::{Process, retry_ports, wait_ready};
 use crate::{Error, http, tools};
 
@@ -104,18 +105,7 @@ impl Upstream {
             Auth::None | Auth::Basic => None,
         };
         let auth = write_auth(&dir, auth, front.as_ref())?;
-        let program = tools::find("registry")?;
-        let (registry, host) = retry_ports(async |[port]: [u16; 1]| {
-            let host = format!("127.0.0.1:{port}");
-            let config = dir.join("config.json"); // YAML, of which JSON is a part
-            write(&config, &configuration(&dir, &host, &auth))?;
-            let mut command = Command::new(&program);
-            command.arg("serve").arg(&config).env("OTEL_TRACES_EXPORTER", "none");
-            let registry = Process::spawn("registry", &command, &dir.join("registry.log"))?;
-            wait_ready(&registry, http::client().get(format!("http://{host}/")), READY).await?;
-            Ok((registry, host))
-        })
-        .await?;
+        let (registry, host) = run(&dir, &configuration(&dir.join("storage"), &auth), "http", &http::client()).await?;
         let host = match &front {
             None => host,
             Some(front) => {
@@ -135,7 +125,37 @@ impl Upstream {
         Ok(Self { dir, host, registry, front })
     }
 
-    /// `127.0.0.1:PORT`, as in image references. It speaks plain HTTP.
+    /// Starts a registry that speaks HTTPS with the server's certificate, asks for no login and has the content of
+    /// another one, from the same files. With `client_ca`, only who shows a certificate of the same authority is served.
+    ///
+    /// # Errors
+    /// As [`Upstream::start`].
+    pub async fn start_tls(
+        dir: impl AsRef<Path>,
+        certificates: &Certificates,
+        client_ca: bool,
+        content: &Self,
+    ) -> Result<Self, Error> {
+        let dir = std::path::absolute(dir).map_err(|e| format!("no current folder: {e}"))?;
+        fs::create_dir_all(&dir).map_err(|e| format!("cannot create {}: {e}", dir.display()))?;
+        let file = |name: &str, pem: &str| -> Result<PathBuf, Error> {
+            let path = dir.join(name);
+            fs::write(&path, pem).map_err(|e| format!("cannot write {}: {e}", path.display()))?;
+            Ok(path)
+        };
+        let authority = file("ca.crt", &certificates.authority)?;
+        let certificate = file("tls.crt", &certificates.server.certificate)?;
+        let key = file("tls.key", &certificates.server.key)?;
+        let mut config = configuration(&content.dir.join("storage"), &Value::Null);
+        config["http"]["tls"] = json!({"certificate": certificate, "key": key});
+        if client_ca {
+            config["http"]["tls"]["clientcas"] = json!([authority]);
+        }
+        let (registry, host) = run(&dir, &config, "https", &http::client_of(certificates)?).await?;
+        Ok(Self { dir, host, registry, front: None })
+    }
+
+    /// `127.0.0.1:PORT`, as in image references. It speaks plain HTTP unless started with [`Upstream::start_tls`].
     pub fn host(&self) -> &str {
         &self.host
     }
@@ -210,12 +230,30 @@ fn write_auth(dir: &Path, auth: Auth, front: Option<&Front>) -> Result<Value, Er
     }
 }
 
-fn configuration(dir: &Path, host: &str, auth: &Value) -> Value {
+/// Starts a registry on a free port and returns it with its `HOST:PORT` when it answers.
+async fn run(dir: &Path, config: &Value, scheme: &str, client: &reqwest::Client) -> Result<(Process, String), Error> {
+    let program = tools::find("registry")?;
+    retry_ports(async |[port]: [u16; 1]| {
+        let host = format!("127.0.0.1:{port}");
+        let mut config = config.clone();
+        config["http"]["addr"] = json!(host);
+        let path = dir.join("config.json"); // YAML, of which JSON is a part
+        write(&path, &config)?;
+        let mut command = Command::new(&program);
+        command.arg("serve").arg(&path).env("OTEL_TRACES_EXPORTER", "none");
+        let registry = Process::spawn("registry", &command, &dir.join("registry.log"))?;
+        wait_ready(&registry, client.get(format!("{scheme}://{host}/")), READY).await?;
+        Ok((registry, host))
+    })
+    .await
+}
+
+fn configuration(storage: &Path, auth: &Value) -> Value {
     let mut config = json!({
         "version": "0.1",
         "log": {"level": "info"},
-        "storage": {"filesystem": {"rootdirectory": dir.join("storage")}, "delete": {"enabled": true}},
-        "http": {"addr": host, "secret": "testbed"},
+        "storage": {"filesystem": {"rootdirectory": storage}, "delete": {"enabled": true}},
+        "http": {"secret": "testbed"},
     });
     if !auth.is_null() {
         config["auth"] = auth.clone();

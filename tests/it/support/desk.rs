@@ -1,5 +1,6 @@
 //! `ecr-sync sync` as a user runs it: a folder, a stand-in, a proxy before a source, and no cluster.
 
+use std::path::PathBuf;
 use std::process::{Command, Output};
 
 use testbed::ecr::{self, RepositoryView, StandIn};
@@ -35,13 +36,19 @@ impl Desk {
         )
     }
 
-    /// Syncs a file with these lines.
-    pub async fn sync(&self, text: &str, flags: &[&str]) -> Run {
-        std::fs::write(self.folder.path().join("all.yaml"), text).expect("a file");
+    /// Writes a file into the folder.
+    pub fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.folder.path().join(name);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        std::fs::write(&path, text).expect("a file");
+        path
+    }
+
+    /// The command in the folder, with a home of its own and the stand-in as AWS.
+    pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ecr-sync"));
         command
-            .args(["sync", "all.yaml"])
-            .args(flags)
+            .args(arguments)
             .current_dir(self.folder.path())
             .env_clear()
             .env("HOME", self.folder.path())
@@ -49,7 +56,13 @@ impl Desk {
             .env("AWS_ACCESS_KEY_ID", StandIn::access_key(ACCOUNT))
             .env("AWS_SECRET_ACCESS_KEY", "any")
             .env("AWS_REGION", REGION);
-        let output = tokio::task::spawn_blocking(move || command.output()).await.expect("joined").expect("it runs");
+        command
+    }
+
+    /// Syncs a file with these lines.
+    pub async fn sync(&self, text: &str, flags: &[&str]) -> Run {
+        self.write("all.yaml", text);
+        let output = output(self.command(&[&["sync", "all.yaml"], flags].concat())).await;
         Run::new(&output)
     }
 
@@ -57,6 +70,11 @@ impl Desk {
     pub fn repository(&self, name: &str) -> RepositoryView {
         self.ecr.repository(ACCOUNT, REGION, name).unwrap_or_else(|| panic!("{name} is not in ECR"))
     }
+}
+
+/// Runs a command to its end.
+pub async fn output(mut command: Command) -> Output {
+    tokio::task::spawn_blocking(move || command.output()).await.expect("joined").expect("it runs")
 }
 
 /// How a run ended.
