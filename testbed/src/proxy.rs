@@ -1,21 +1,27 @@
-//! A reverse proxy in front of a real registry, to log its traffic and to break it.
+//! A reverse proxy in front of a real registry or API server, to log its traffic and to break it.
 //!
-//! Bodies stream both ways. The client's `Host` is passed on, so the registry makes its `Location` and token realm URLs
-//! for the proxy; absolute ones that still name the upstream are rewritten.
+//! Bodies stream both ways, chunk by chunk, so a watch is as live as without it. The client's `Host` is passed on, so the
+//! registry makes its `Location` and token realm URLs for the proxy; absolute ones that still name the upstream are
+//! rewritten.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use axum::Router;
 use axum::body::{Body, HttpBody};
 use axum::extract::{ConnectInfo, Request, State};
-use axum::http::header::{CONNECTION, HOST, LINK, LOCATION, TRANSFER_ENCODING, WWW_AUTHENTICATE};
+use axum::http::header::{AUTHORIZATION, CONNECTION, HOST, LINK, LOCATION, TRANSFER_ENCODING, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, request};
 use axum::response::Response;
+use futures::{StreamExt, stream};
+use tokio_util::sync::CancellationToken;
 
-use crate::traffic::{Cut, Exchange, Faults, Host, Log, Mark, Plane, Record, Route, serve};
+use crate::Error;
+use crate::traffic::{Cut, Exchange, Faults, Host, Log, Mark, Plane, Record, Route, cut, serve};
 
 /// Longer than any transfer of a test; a test that hangs is ended by its own deadline.
 const LONGEST: Duration = Duration::from_secs(3600);
@@ -31,10 +37,14 @@ pub struct Proxy {
 
 #[derive(Debug)]
 struct Relay {
+    /// `http://HOST:PORT`.
     upstream: String,
     client: reqwest::Client,
     log: Log,
     faults: Faults,
+    under_way: UnderWay,
+    /// What the upstream gets as `Authorization`, whatever the client says.
+    authorization: Mutex<Option<HeaderValue>>,
 }
 
 impl Proxy {
@@ -42,13 +52,28 @@ impl Proxy {
     ///
     /// # Errors
     /// When no thread can be started or no port of 127.0.0.1 be bound.
-    pub async fn start(upstream: impl Into<String>) -> io::Result<Self> {
+    pub async fn start(upstream: impl std::fmt::Display) -> io::Result<Self> {
+        Self::relay(format!("http://{upstream}"), crate::http::client())
+    }
+
+    /// Starts a proxy for an HTTPS server, such as a kube-apiserver: `url` is `https://HOST:PORT`, `ca` the PEM file that
+    /// it is trusted by. Clients talk plain HTTP to the proxy; their bearer tokens are passed on.
+    ///
+    /// # Errors
+    /// When the PEM file is of no use, no thread can be started or no port of 127.0.0.1 be bound.
+    pub async fn start_to(url: &str, ca: &Path) -> Result<Self, Error> {
+        Ok(Self::relay(url.trim_end_matches('/').to_owned(), crate::http::client_trusting(ca)?)?)
+    }
+
+    fn relay(upstream: String, client: reqwest::Client) -> io::Result<Self> {
         let host = Host::start("fault-proxy")?;
         let relay = Arc::new(Relay {
-            upstream: upstream.into(),
-            client: crate::http::client(),
+            upstream,
+            client,
             log: Log::default(),
             faults: Faults::default(),
+            under_way: UnderWay::default(),
+            authorization: Mutex::default(),
         });
         let router = Router::new().fallback(handle).with_state(Arc::clone(&relay));
         let address = serve(host.handle(), SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), router)?;
@@ -61,6 +86,10 @@ impl Proxy {
     }
 
     /// Every request so far, oldest first; all are of [`Plane::Data`].
+    ///
+    /// Those of a registry are named as in [`Record::operation`]. Those of the Kubernetes API are named by verb, resource
+    /// and subresource (`watch ecrrepositorysyncs`, `patch ecrrepositorysyncs/status`, `create events`, `get secrets`);
+    /// their [`Record::repository`] is `NAMESPACE/NAME`, or what of it the path has.
     pub fn log(&self) -> Vec<Record> {
         self.relay.log.all()
     }
@@ -84,19 +113,100 @@ impl Proxy {
     pub fn faults(&self) -> &Faults {
         &self.relay.faults
     }
+
+    /// How many requests that satisfy `wanted` are under way: not answered, or the answer has not ended, as that of a
+    /// watch.
+    pub fn under_way(&self, wanted: impl Fn(&Record) -> bool) -> usize {
+        self.relay.under_way.lock().lines.values().filter(|(record, _)| wanted(record)).count()
+    }
+
+    /// Resets the connections (TCP RST) of the requests under way that satisfy `wanted`; returns how many there were.
+    /// Later requests are none of its business: see [`Proxy::faults`].
+    pub fn hang_up(&self, wanted: impl Fn(&Record) -> bool) -> usize {
+        let under_way = self.relay.under_way.lock();
+        let hit = under_way.lines.values().filter(|(record, _)| wanted(record));
+        hit.map(|(_, hung_up)| hung_up.cancel()).count()
+    }
+
+    /// From now on the upstream gets this bearer token instead of the client's, as if the client's had expired; `None`
+    /// ends that. What is under way stays: an API server does not end a watch whose token expires either.
+    ///
+    /// # Panics
+    /// When the token has a character that no header may have.
+    pub fn replace_token(&self, token: Option<&str>) {
+        let value = token.map(|token| HeaderValue::try_from(format!("Bearer {token}")).expect("a token is plain text"));
+        *self.relay.authorization.lock().unwrap_or_else(PoisonError::into_inner) = value;
+    }
 }
 
-async fn handle(State(relay): State<Arc<Relay>>, ConnectInfo(cut): ConnectInfo<Cut>, request: Request) -> Response {
-    let (parts, body) = request.into_parts();
-    let route = Route::parse(parts.method.as_str(), parts.uri.path());
+/// The requests under way. A clone is the same set.
+#[derive(Clone, Debug, Default)]
+struct UnderWay(Arc<Mutex<Lines>>);
+
+#[derive(Debug, Default)]
+struct Lines {
+    next: u64,
+    lines: BTreeMap<u64, (Record, CancellationToken)>,
+}
+
+impl UnderWay {
+    fn begin(&self, record: &Record, cut: Cut) -> Line {
+        let hung_up = CancellationToken::new();
+        let mut lines = self.lock();
+        let id = lines.next;
+        lines.next += 1;
+        lines.lines.insert(id, (record.clone(), hung_up.clone()));
+        Line { all: self.clone(), id, hung_up, cut }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Lines> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One request under way, until dropped.
+struct Line {
+    all: UnderWay,
+    id: u64,
+    hung_up: CancellationToken,
+    cut: Cut,
+}
+
+impl Line {
+    /// `content`, until somebody hangs up. Dropped when the client goes away.
+    fn carry(self, content: Body) -> Body {
+        let content = (content.into_data_stream(), self);
+        Body::from_stream(stream::unfold(content, |(mut content, line)| async move {
+            tokio::select! {
+                () = line.hung_up.cancelled() => {
+                    line.cut.cut();
+                    // The reset comes with the server's next look at the connection, which is at once. An end of the
+                    // body would be a FIN.
+                    std::future::pending().await
+                }
+                chunk = content.next() => chunk.map(|chunk| (chunk, (content, line))),
+            }
+        }))
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        self.all.lock().lines.remove(&self.id);
+    }
+}
+
+async fn handle(State(relay): State<Arc<Relay>>, ConnectInfo(line): ConnectInfo<Cut>, request: Request) -> Response {
+    let (mut parts, body) = request.into_parts();
+    let (operation, repository) = name(&parts);
     let record = Record {
         plane: Plane::Data,
-        operation: route.operation.to_owned(),
+        operation,
         method: parts.method.to_string(),
         path: parts.uri.to_string(),
         account: String::new(),
         region: String::new(),
-        repository: route.repository,
+        repository,
         headers: parts.headers.clone(),
         status: None,
         code: None,
@@ -104,8 +214,21 @@ async fn handle(State(relay): State<Arc<Relay>>, ConnectInfo(cut): ConnectInfo<C
         started: SystemTime::now(),
         took: None,
     };
-    let exchange = Exchange { log: &relay.log, faults: &relay.faults, cut };
-    exchange.run(record, body, |body| relay.pass(parts, body)).await
+    let replaced = relay.authorization.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    if let Some(replaced) = replaced {
+        parts.headers.insert(AUTHORIZATION, replaced);
+    }
+    let under_way = relay.under_way.begin(&record, line.clone());
+    let exchange = Exchange { log: &relay.log, faults: &relay.faults, cut: line.clone() };
+    let answer = tokio::select! {
+        answer = exchange.run(record, body, |body| relay.pass(parts, body)) => answer,
+        () = under_way.hung_up.cancelled() => return cut(&line),
+    };
+    if answer.body().size_hint().exact().is_some() {
+        return answer; // short, and its length is part of it
+    }
+    let (head, body) = answer.into_parts();
+    Response::from_parts(head, under_way.carry(body))
 }
 
 impl Relay {
@@ -114,7 +237,7 @@ impl Relay {
         let mut headers = parts.headers;
         let host = headers.get(HOST).cloned();
         drop_hop_headers(&mut headers);
-        let mut request = self.client.request(parts.method, format!("http://{}{path}", self.upstream));
+        let mut request = self.client.request(parts.method, format!("{}{path}", self.upstream));
         request = request.timeout(LONGEST).headers(headers);
         if !body.is_end_stream() {
             request = request.body(reqwest::Body::wrap_stream(body.into_data_stream()));
@@ -136,7 +259,7 @@ impl Relay {
         let host = host.and_then(|host| host.to_str().ok()).unwrap_or_default();
         for name in [LOCATION, WWW_AUTHENTICATE, LINK] {
             let text = headers.get(&name).and_then(|value| value.to_str().ok());
-            let text = text.map(|text| text.replace(&format!("://{}/", self.upstream), &format!("://{host}/")));
+            let text = text.map(|text| text.replace(&format!("{}/", self.upstream), &format!("http://{host}/")));
             if let Some(value) = text.and_then(|text| HeaderValue::try_from(text).ok()) {
                 headers.insert(name, value);
             }
@@ -151,5 +274,205 @@ impl Relay {
 fn drop_hop_headers(headers: &mut HeaderMap) {
     for name in [CONNECTION, TRANSFER_ENCODING] {
         headers.remove(name);
+    }
+}
+
+/// Operation and object of a request, see [`Proxy::log`].
+fn name(request: &request::Parts) -> (String, String) {
+    let (method, path) = (request.method.as_str(), request.uri.path());
+    kubernetes(method, path, request.uri.query().unwrap_or_default()).unwrap_or_else(|| {
+        let route = Route::parse(method, path);
+        (route.operation.to_owned(), route.repository)
+    })
+}
+
+/// `/api/VERSION/…` and `/apis/GROUP/VERSION/…` ("API Concepts" of the Kubernetes reference); `None` for other paths.
+fn kubernetes(method: &str, path: &str, query: &str) -> Option<(String, String)> {
+    let parts: Vec<_> = path.split('/').skip(1).collect();
+    let of_group = match parts.as_slice() {
+        ["api", _, rest @ ..] | ["apis", _, _, rest @ ..] if !rest.is_empty() => rest,
+        _ => return None,
+    };
+    let (namespace, resource, rest) = match of_group {
+        // A namespace is an object, too, and has subresources of its own.
+        ["namespaces", _, "status" | "finalize"] => ("", "namespaces", &of_group[1..]),
+        ["namespaces", namespace, resource, rest @ ..] => (*namespace, *resource, rest),
+        [resource, rest @ ..] => ("", *resource, rest),
+        [] => return None,
+    };
+    let name = rest.first().copied().unwrap_or_default();
+    let subresource: String = rest.iter().skip(1).map(|part| format!("/{part}")).collect();
+    let verb = match method {
+        "GET" | "HEAD" if query.split('&').any(|pair| matches!(pair, "watch=true" | "watch=1")) => "watch",
+        "GET" | "HEAD" if name.is_empty() => "list",
+        "GET" | "HEAD" => "get",
+        "POST" => "create",
+        "PUT" => "update",
+        "PATCH" => "patch",
+        "DELETE" if name.is_empty() => "deletecollection",
+        "DELETE" => "delete",
+        _ => return None,
+    };
+    let object: Vec<_> = [namespace, name].into_iter().filter(|part| !part.is_empty()).collect();
+    Some((format!("{verb} {resource}{subresource}"), object.join("/")))
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::cluster::Cluster;
+    use crate::traffic::{Fault, Match, Then};
+
+    /// A deadline of everything here.
+    const SOON: Duration = Duration::from_secs(30);
+
+    async fn eventually(what: &str, done: impl Fn() -> bool) {
+        let wait = async {
+            while !done() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        assert!(tokio::time::timeout(SOON, wait).await.is_ok(), "not {what} after {SOON:?}");
+    }
+
+    #[test]
+    fn requests_of_the_kubernetes_api_are_named_by_verb_and_resource() {
+        let group = "/apis/ecr-sync.io/v1alpha1";
+        let table = [
+            ("GET", format!("{group}/ecrrepositorysyncs?limit=500"), "list ecrrepositorysyncs", ""),
+            ("GET", format!("{group}/namespaces/a/ecrrepositorysyncs?&watch=true"), "watch ecrrepositorysyncs", "a"),
+            ("GET", format!("{group}/namespaces/a/ecrrepositorysyncs/b"), "get ecrrepositorysyncs", "a/b"),
+            (
+                "PATCH",
+                format!("{group}/namespaces/a/ecrrepositorysyncs/b?force=true"),
+                "patch ecrrepositorysyncs",
+                "a/b",
+            ),
+            (
+                "PATCH",
+                format!("{group}/namespaces/a/ecrrepositorysyncs/b/status"),
+                "patch ecrrepositorysyncs/status",
+                "a/b",
+            ),
+            ("DELETE", format!("{group}/namespaces/a/ecrrepositorysyncs"), "deletecollection ecrrepositorysyncs", "a"),
+            ("POST", "/apis/events.k8s.io/v1/namespaces/a/events".to_owned(), "create events", "a"),
+            ("PUT", "/apis/coordination.k8s.io/v1/namespaces/a/leases/b".to_owned(), "update leases", "a/b"),
+            ("GET", "/api/v1/namespaces/a/secrets/b".to_owned(), "get secrets", "a/b"),
+            ("GET", "/api/v1/secrets?watch=1".to_owned(), "watch secrets", ""),
+            ("GET", "/api/v1/namespaces".to_owned(), "list namespaces", ""),
+            ("GET", "/api/v1/namespaces/kube-system".to_owned(), "get namespaces", "kube-system"),
+            ("PUT", "/api/v1/namespaces/a/finalize".to_owned(), "update namespaces/finalize", "a"),
+            ("DELETE", "/api/v1/nodes/n".to_owned(), "delete nodes", "n"),
+            ("GET", "/v2/library/demo/manifests/1".to_owned(), "GetManifest", "library/demo"),
+            ("GET", "/readyz".to_owned(), "Unknown", ""),
+        ];
+        for (method, path, operation, object) in table {
+            let (request, ()) =
+                axum::http::Request::builder().method(method).uri(&path).body(()).expect("a request").into_parts();
+            assert_eq!(name(&request), (operation.to_owned(), object.to_owned()), "{method} {path}");
+        }
+    }
+
+    /// A server whose `/live` says one thing and then nothing more, and whose `/who` repeats the bearer token.
+    fn upstream() -> (Host, SocketAddr) {
+        let host = Host::start("upstream").expect("a thread");
+        let first = || stream::once(async { Ok::<_, io::Error>("first\n") });
+        let router = Router::new()
+            .route("/live", get(move || async move { Body::from_stream(first().chain(stream::pending())) }))
+            .route("/who", get(async |headers: HeaderMap| headers[AUTHORIZATION].to_str().map(str::to_owned).unwrap()));
+        let address = serve(host.handle(), SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), router).expect("a port");
+        (host, address)
+    }
+
+    fn is_reset(error: &reqwest::Error) -> bool {
+        let mut causes = std::iter::successors(std::error::Error::source(error), |error| error.source());
+        causes.any(|cause| {
+            cause.downcast_ref::<io::Error>().is_some_and(|cause| cause.kind() == io::ErrorKind::ConnectionReset)
+        })
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_goes_on_is_passed_on_as_it_comes_until_somebody_hangs_up() {
+        let (_upstream, address) = upstream();
+        let proxy = Proxy::start(address).await.expect("a proxy");
+        let url = format!("http://{}/live", proxy.host());
+        let open = async || {
+            let mut answer = crate::http::client().get(&url).send().await.expect("an answer");
+            let chunk = tokio::time::timeout(SOON, answer.chunk()).await.expect("at once").expect("a chunk");
+            assert_eq!(chunk.as_deref(), Some(&b"first\n"[..]));
+            answer
+        };
+        let (mut cut, dropped) = (open().await, open().await);
+        assert_eq!(proxy.under_way(|_| true), 2);
+        drop(dropped);
+        eventually("noticed", || proxy.under_way(|_| true) == 1).await;
+        assert_eq!(proxy.hang_up(|request| request.path == "/other"), 0);
+        assert_eq!(proxy.hang_up(|request| request.path == "/live"), 1);
+        let end = tokio::time::timeout(SOON, cut.chunk()).await.expect("at once").expect_err("cut");
+        assert!(is_reset(&end), "{end:?}");
+        eventually("gone", || proxy.under_way(|_| true) == 0).await;
+    }
+
+    #[tokio::test]
+    async fn a_request_without_an_answer_can_be_hung_up_on() {
+        let (_upstream, address) = upstream();
+        let proxy = Proxy::start(address).await.expect("a proxy");
+        proxy.faults().add(Fault::new(Match::any(), Then::Stall).once());
+        let request = tokio::spawn(crate::http::client().get(format!("http://{}/live", proxy.host())).send());
+        eventually("under way", || proxy.under_way(|_| true) == 1).await;
+        assert_eq!(proxy.hang_up(|_| true), 1);
+        let end = tokio::time::timeout(SOON, request).await.expect("at once").expect("no panic").expect_err("cut");
+        assert!(is_reset(&end), "{end:?}");
+        assert_eq!((proxy.under_way(|_| true), proxy.log()[0].status), (0, None));
+    }
+
+    #[tokio::test]
+    async fn a_token_can_be_replaced_for_a_while() {
+        let (_upstream, address) = upstream();
+        let proxy = Proxy::start(address).await.expect("a proxy");
+        let who = async || {
+            let request = crate::http::client().get(format!("http://{}/who", proxy.host())).bearer_auth("mine");
+            request.send().await.expect("an answer").text().await.expect("a text")
+        };
+        assert_eq!(who().await, "Bearer mine");
+        proxy.replace_token(Some("expired"));
+        assert_eq!(who().await, "Bearer expired");
+        proxy.replace_token(None);
+        assert_eq!(who().await, "Bearer mine");
+    }
+
+    #[tokio::test]
+    async fn a_real_api_server_can_be_watched_through_it() {
+        let cluster = Cluster::shared().await;
+        let config = std::fs::read_to_string(cluster.kubeconfig()).expect("the cluster wrote one");
+        let config: Value = serde_json::from_str(&config).expect("JSON");
+        let token = config["users"][0]["user"]["token"].as_str().expect("a token").to_owned();
+        let proxy = Proxy::start_to(cluster.url(), &cluster.ca()).await.expect("a proxy");
+        let maps = format!("http://{}/api/v1/namespaces/default/configmaps", proxy.host());
+        let client = crate::http::client();
+
+        let mut watch = client.get(format!("{maps}?watch=true")).bearer_auth(&token).send().await.expect("an answer");
+        assert_eq!(watch.status(), 200);
+        let map = json!({"metadata": {"name": "through-the-proxy"}});
+        let created = client.post(&maps).bearer_auth(&token).json(&map).send().await.expect("an answer");
+        assert_eq!(created.status(), 201);
+        let told = async {
+            let mut text = Vec::new();
+            while !String::from_utf8_lossy(&text).contains("through-the-proxy") {
+                text.extend_from_slice(&watch.chunk().await.expect("a chunk").expect("more"));
+            }
+        };
+        tokio::time::timeout(SOON, told).await.expect("an event while the watch goes on");
+
+        proxy.replace_token(Some("expired"));
+        assert_eq!(client.get(&maps).bearer_auth(&token).send().await.expect("an answer").status(), 401);
+        assert_eq!(proxy.under_way(|request| request.operation == "watch configmaps"), 1);
+        assert_eq!(
+            proxy.log().iter().map(|request| request.operation.as_str()).collect::<Vec<_>>(),
+            ["watch configmaps", "create configmaps", "list configmaps"]
+        );
     }
 }

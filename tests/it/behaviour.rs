@@ -111,7 +111,10 @@ async fn the_operator_runs_without_watching_secrets() {
     let operator = rig.operator_with(&["--watch-secrets=false"], &[]).await;
     let host = rig.sources.basic.host();
     let secrets: Api<Secret> = Api::namespaced(rig.client.clone(), &rig.namespace);
-    secrets.create(&PostParams::default(), &docker_secret(host, User::Reader.name(), User::Reader.password())).await.expect("a Secret");
+    secrets
+        .create(&PostParams::default(), &docker_secret(host, User::Reader.name(), User::Reader.password()))
+        .await
+        .expect("a Secret");
     rig.apply("app", private(host, &["1.26"])).await;
     rig.wait_synced("app").await;
     assert!(!operator.log().contains("cannot watch Secrets"));

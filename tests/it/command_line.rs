@@ -180,7 +180,7 @@ async fn no_credentials_is_a_clear_failure() {
 
 #[tokio::test]
 async fn an_interrupt_ends_it_and_says_so() {
-    let (desk, sources) = desk().await;
+    let (desk, _) = desk().await;
     desk.source.faults().add(Fault::new(Match::operation("GetBlob"), Then::StallAfter(1)));
     let text = format!(
         "- name: app\n  image: {{pull_url: \"{}/team/app\", tags: [\"v1\"], insecure: true}}\n",
