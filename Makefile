@@ -46,6 +46,10 @@ demo: tools build ## Show the operator at work on this machine, without AWS or a
 test: need-rust tools ## Run all tests, with a real API server and real registries
 	$(CARGO) test --workspace --locked
 
+.PHONY: bench
+bench: need-rust ## Measure, in release (minutes to build); the numbers of docs/benchmarks.md
+	$(CARGO) bench --locked --bench '*'
+
 .PHONY: lint
 lint: need-lint build ## Check formatting, lints, dependencies, and that crds/ is up to date
 	$(CARGO) fmt --all --check

@@ -93,7 +93,7 @@ impl Indexes {
     }
 
     /// The index of `key`. A copy that is older than `max_age` is confirmed or replaced by `fetch`; with an age of zero, by
-    /// a request that is sent after this call.
+    /// a request that is sent after this call. The same age holds for the answer that there is none.
     pub(super) async fn get<F>(
         &self,
         key: Key,
@@ -113,9 +113,10 @@ impl Indexes {
             shelf.used(None);
             return Ok(copy.index.clone());
         }
-        // It failed while we waited: a thousand that wait do not try one after the other.
+        // It failed while we waited: a thousand that wait do not try one after the other. That there is no index for us is an
+        // answer as good as an index, and as old as one may be: it is what the first reading of many a `pullUrl` gets.
         if let Some((ended, error)) = &state.failed
-            && *ended >= asked
+            && (*ended >= asked || (error.is_elsewhere() && *ended >= oldest))
         {
             return Err(Error::Shared(error.clone()));
         }

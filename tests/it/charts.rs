@@ -1,5 +1,6 @@
 //! Helm charts: what the real helm packaged and indexed becomes what the real helm pulls and installs.
 
+use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -12,6 +13,7 @@ use serde_json::json;
 use testbed::chart_repository::ChartRepository;
 use testbed::ecr::{self, StandIn};
 use testbed::proxy::Proxy;
+use testbed::traffic::{Fault, Match, Then};
 use testbed::upstream::User;
 
 use crate::support::{ACCOUNT, REGION, Rig, condition};
@@ -295,28 +297,116 @@ async fn a_selected_tag_that_both_want_is_a_collision_and_the_rest_is_done() {
 }
 
 #[tokio::test]
+async fn provenance_goes_along_where_there_is_one_and_trouble_is_not_taken_for_none() {
+    let rig = Rig::new("chart-provenance").await;
+    let charts = Charts::new(&rig).await;
+    let signed = "-----BEGIN PGP SIGNED MESSAGE-----\n";
+    charts.repository.write("stable/app-1.0.0.tgz.prov", signed).expect("written");
+    charts.proxy.faults().add(Fault::new(Match::any().path("app-1.1.0.tgz.prov"), Then::status(503)));
+    let _operator = rig.operator().await;
+    let versions = ["1.0.0", "1.1.0", "2.0.0-rc.1"];
+    rig.apply("app", json!({"chart": {"pullUrl": charts.url(), "tags": versions, "provenance": true}})).await;
+    let object = rig.wait_ready("app", "False", "PartiallySynced").await;
+    let failures = object.status.expect("a status").chart.expect("a chart").failures;
+    assert_eq!((failures.len(), failures[0].tag.as_str()), (1, "1.1.0"), "{failures:?}");
+    assert!(failures[0].message.contains("app-1.1.0.tgz.prov"), "{failures:?}");
+    assert_eq!(rig.repository("app").tags.keys().collect::<Vec<_>>(), ["1.0.0", "2.0.0-rc.1"]);
+
+    let address = format!("oci://{}/app", rig.ecr.registry(ACCOUNT, REGION).await);
+    let to = rig.folder().join("pulled");
+    std::fs::create_dir(&to).expect("a folder");
+    let folder = to.to_string_lossy();
+    helm(&rig, &["pull", &address, "--version", "1.0.0", "--plain-http", "--prov", "-d", &folder]).await;
+    assert_eq!(std::fs::read_to_string(to.join("app-1.0.0.tgz.prov")).expect("helm pulled it"), signed);
+
+    charts.proxy.faults().clear();
+    request(&rig, "app", "the server is well again").await;
+    rig.wait_synced("app").await;
+}
+
+#[tokio::test]
+async fn a_hundred_repositories_with_charts_of_one_index_ask_for_it_once() {
+    let rig = Rig::new("chart-shared").await;
+    let charts = Charts::new(&rig).await;
+    let url = charts.url();
+    let lines: String = (0..100)
+        .map(|n| format!("- name: team-{n}/app\n  chart: {{pull_url: \"{url}\", tags: [\"1.0.0\", \"1.1.0\"]}}\n"))
+        .collect();
+    for look in ["cold", "warm"] {
+        let mark = charts.proxy.mark();
+        sync(&rig, &rig.ecr, &lines, &[]).await;
+        let log = charts.proxy.log_since(mark);
+        let indexes: Vec<_> =
+            log.iter().map(|r| r.path.as_str()).filter(|path| path.ends_with("/index.yaml")).collect();
+        // The first reading is that of a repository at the root, with a chart `stable` in it.
+        assert_eq!(indexes, ["/index.yaml", "/stable/index.yaml"], "{look}");
+    }
+    for n in [0, 99] {
+        assert_eq!(rig.repository(&format!("team-{n}/app")).tags.len(), 2);
+    }
+}
+
+/// What `clock_gettime` says plus a year, for programs that are linked to libc.
+const LATER: &str = r#"
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <time.h>
+int clock_gettime(clockid_t clock, struct timespec *at) {
+    int (*real)(clockid_t, struct timespec *) = dlsym(RTLD_NEXT, "clock_gettime");
+    int code = real(clock, at);
+    if (clock == CLOCK_REALTIME) at->tv_sec += 365 * 24 * 3600;
+    return code;
+}
+"#;
+
+/// A library to preload, with which a program lives a year later.
+fn a_year_later(rig: &Rig) -> PathBuf {
+    let (source, library) = (rig.folder().join("later.c"), rig.folder().join("later.so"));
+    std::fs::write(&source, LATER).expect("a file");
+    let mut cc = Command::new("cc");
+    cc.args(["-shared", "-fPIC", "-o"]).arg(&library).arg(&source).arg("-ldl");
+    assert!(cc.status().expect("a C compiler").success());
+    let year = |preload: Option<&PathBuf>| {
+        let mut date = Command::new("date");
+        date.args(["-u", "+%Y"]).envs(preload.map(|library| ("LD_PRELOAD", library)));
+        String::from_utf8(date.output().expect("date").stdout).expect("text").trim().parse::<u32>().expect("a year")
+    };
+    assert!(year(Some(&library)) > year(None), "the clock is another one");
+    library
+}
+
+/// Runs `ecr-sync sync` over these lines.
+async fn sync(rig: &Rig, ecr: &StandIn, lines: &str, environment: &[(&str, &OsStr)]) {
+    let file = rig.folder().join("all.yaml");
+    std::fs::write(&file, lines).expect("a file");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ecr-sync"));
+    command
+        .args(["sync", &file.to_string_lossy()])
+        .env_clear()
+        .env("HOME", rig.folder())
+        .env("AWS_ENDPOINT_URL", ecr.endpoint())
+        .env("AWS_ACCESS_KEY_ID", StandIn::access_key(ACCOUNT))
+        .env("AWS_SECRET_ACCESS_KEY", "any")
+        .env("AWS_REGION", REGION)
+        .envs(environment.iter().copied());
+    let output = tokio::task::spawn_blocking(move || command.output()).await.expect("joined").expect("it runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
+#[tokio::test]
 async fn the_same_archive_is_the_same_artifact_whoever_makes_it_and_when() {
     let rig = Rig::new("chart-reproducible").await;
     let charts = Charts::new(&rig).await;
-    let url = charts.url();
-    let file = rig.folder().join("all.yaml");
-    std::fs::write(&file, format!("- name: app\n  chart: {{pull_url: \"{url}\", tags: [\"1.0.0\"]}}\n"))
-        .expect("a file");
+    let lines = format!("- name: app\n  chart: {{pull_url: \"{}\", tags: [\"1.0.0\"]}}\n", charts.url());
+    let later = a_year_later(&rig);
+    let (now, then) = (
+        [("TZ", OsStr::new("Asia/Tokyo"))],
+        [("TZ", OsStr::new("America/Anchorage")), ("LD_PRELOAD", later.as_os_str())],
+    );
     let mut digests = Vec::new();
-    for zone in ["Asia/Tokyo", "America/Anchorage"] {
+    for environment in [&now[..], &then[..]] {
         let ecr = StandIn::start(ecr::Config::default()).await.expect("a stand-in");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_ecr-sync"));
-        command
-            .args(["sync", &file.to_string_lossy()])
-            .env_clear()
-            .env("TZ", zone)
-            .env("HOME", rig.folder())
-            .env("AWS_ENDPOINT_URL", ecr.endpoint())
-            .env("AWS_ACCESS_KEY_ID", StandIn::access_key(ACCOUNT))
-            .env("AWS_SECRET_ACCESS_KEY", "any")
-            .env("AWS_REGION", REGION);
-        let output = tokio::task::spawn_blocking(move || command.output()).await.expect("joined").expect("it runs");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+        sync(&rig, &ecr, &lines, environment).await;
         digests.push(ecr.repository(ACCOUNT, REGION, "app").expect("created").tags["1.0.0"].clone());
     }
     assert_eq!(digests[0], digests[1]);

@@ -30,6 +30,7 @@ struct Seen {
 
 struct Server {
     host: String,
+    transport: Transport,
     log: Arc<Mutex<Vec<Seen>>>,
 }
 
@@ -59,7 +60,7 @@ impl Server {
             async move { script(&target, &validator) }
         });
         tokio::spawn(async move { axum::serve(listener, app).await });
-        Self { host, log }
+        Self { host, transport: Transport::new(&TransportOptions::default()).unwrap(), log }
     }
 
     fn seen(&self) -> Vec<Seen> {
@@ -75,8 +76,7 @@ impl Server {
     }
 
     fn repository_as(&self, path: &str, credential: Credential, indexes: &Arc<Indexes>) -> Repository {
-        let trust = TransportOptions::default();
-        let mut access = Access::new(Transport::new(&trust).unwrap(), trust, credential);
+        let mut access = Access::new(self.transport.clone(), TransportOptions::default(), credential);
         access.retry = Policy { retries: 1, base: Duration::from_millis(1), longest: Duration::from_secs(1) };
         Repository::new(&format!("http://{}{path}", self.host), access, indexes.clone()).unwrap()
     }
@@ -194,7 +194,21 @@ async fn a_failure_fails_all_who_waited_and_not_one_after_the_other() {
     assert!(all.iter().all(|result| result.as_ref().is_err_and(|e| e.class() == Class::RegistryUnavailable)));
     assert_eq!(server.seen().len(), 2, "one fetch, tried twice");
     repositories[0].index(Duration::from_secs(3600)).await.unwrap_err();
-    assert_eq!(server.seen().len(), 4, "a failure is not remembered for those who come later");
+    assert_eq!(server.seen().len(), 4, "that the server is down is not remembered for those who come later");
+}
+
+#[tokio::test]
+async fn that_there_is_no_index_is_asked_once_for_as_long_as_an_index_is_held() {
+    let server = Server::new(|_, _| reply(404, &[], "")).await;
+    let indexes = Arc::default();
+    for _ in 0..3 {
+        let repository = server.repository_as("/", login("ann"), &indexes);
+        let error = repository.index(Duration::from_secs(3600)).await.unwrap_err();
+        assert_eq!(error.class(), Class::SourceNotFound);
+    }
+    assert_eq!(server.seen().len(), 1);
+    server.repository_as("/", login("ann"), &indexes).index(Duration::ZERO).await.unwrap_err();
+    assert_eq!(server.seen().len(), 2);
 }
 
 #[tokio::test]
