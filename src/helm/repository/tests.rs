@@ -265,7 +265,7 @@ async fn statuses_have_their_classes() {
             "{error}"
         );
     }
-    let gone = Server { host: "127.0.0.1:1".into(), log: Arc::default() };
+    let gone = Server { host: "127.0.0.1:1".into(), transport: server.transport.clone(), log: Arc::default() };
     let error = gone.repository("/").index(Duration::ZERO).await.unwrap_err();
     assert_eq!(error.class(), RegistryUnavailable, "{error}");
 }
