@@ -325,12 +325,12 @@ async fn provenance_goes_along_where_there_is_one_and_trouble_is_not_taken_for_n
 }
 
 #[tokio::test]
-async fn a_hundred_repositories_with_charts_of_one_index_ask_for_it_once() {
+async fn thirty_repositories_with_charts_of_one_index_ask_for_it_once() {
     let rig = Rig::new("chart-shared").await;
     let charts = Charts::new(&rig).await;
     let url = charts.url();
-    let lines: String = (0..100)
-        .map(|n| format!("- name: team-{n}/app\n  chart: {{pull_url: \"{url}\", tags: [\"1.0.0\", \"1.1.0\"]}}\n"))
+    let lines: String = (0..30)
+        .map(|n| format!("- name: team-{n}/app\n  chart: {{pull_url: \"{url}\", tags: [\"1.0.0\"]}}\n"))
         .collect();
     for look in ["cold", "warm"] {
         let mark = charts.proxy.mark();
@@ -341,8 +341,8 @@ async fn a_hundred_repositories_with_charts_of_one_index_ask_for_it_once() {
         // The first reading is that of a repository at the root, with a chart `stable` in it.
         assert_eq!(indexes, ["/index.yaml", "/stable/index.yaml"], "{look}");
     }
-    for n in [0, 99] {
-        assert_eq!(rig.repository(&format!("team-{n}/app")).tags.len(), 2);
+    for n in [0, 29] {
+        assert_eq!(rig.repository(&format!("team-{n}/app")).tags.len(), 1);
     }
 }
 
