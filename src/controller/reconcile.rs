@@ -280,7 +280,11 @@ async fn patch_status(object: &EcrRepositorySync, context: &Context, old: &Statu
         Ok(object) => object.resource_version(),
         // Deleted meanwhile: nothing to report to. A conflict is tried again: the watch is about to show what changed.
         Err(ApiError::Kube(kube::Error::Api(error))) if error.is_not_found() => return Ok(()),
-        Err(cause) => return Err(Error::Status { object: format!("{namespace}/{name}"), cause }),
+        Err(cause) => {
+            // The attempt is over: what is stuck is the API server, and a restart would end copies for nothing.
+            context.metrics.liveness.finished();
+            return Err(Error::Status { object: format!("{namespace}/{name}"), cause });
+        }
     };
     context.metrics.status_writes.inc();
     let uid = object.uid().unwrap_or_default();

@@ -22,7 +22,7 @@ impl Default for Liveness {
 }
 
 impl Liveness {
-    /// A pass ended, or bytes moved.
+    /// A pass ended, bytes moved, or the API server did not take a status.
     pub fn finished(&self) {
         self.lock().finished = Instant::now();
     }
