@@ -13,7 +13,7 @@ use serde_json::json;
 use testbed::chart_repository::ChartRepository;
 use testbed::ecr::{self, StandIn};
 use testbed::proxy::Proxy;
-use testbed::traffic::{Fault, Match, Then};
+use testbed::traffic::{Fault, Match, Plane, Then};
 use testbed::upstream::User;
 
 use crate::support::{ACCOUNT, REGION, Rig, condition};
@@ -118,9 +118,14 @@ async fn an_http_chart_becomes_what_helm_pulls_shows_and_installs() {
 async fn a_second_look_costs_one_conditional_get_also_after_a_restart() {
     let rig = Rig::new("chart-warm").await;
     let charts = Charts::new(&rig).await;
+    for minor in 2..19 {
+        charts.repository.package("stable", "app", &format!("1.{minor}.0")).await.expect("helm packages");
+    }
+    charts.repository.index("stable").await.expect("helm indexes");
     let operator = rig.operator().await;
     rig.apply("app", json!({"chart": {"pullUrl": charts.url(), "versionSelector": {"latest": 0}}})).await;
     rig.wait_synced("app").await;
+    assert_eq!(rig.repository("app").tags.len(), 20);
     assert_eq!(operator.terminate().await, 0);
     let (mut since, mark) = (charts.proxy.mark(), rig.ecr.mark());
     let operator = rig.operator().await;
@@ -129,7 +134,11 @@ async fn a_second_look_costs_one_conditional_get_also_after_a_restart() {
     assert!(log.iter().all(|request| request.path.ends_with("/index.yaml")), "{log:#?}");
     assert!(log.len() <= 2, "the start and the request share a look, or have one each: {log:#?}");
     assert_eq!(charts.downloads(&mut since), 0);
-    assert!(rig.ecr.log_since(mark).iter().all(|request| !request.is_write()));
+    let log = rig.ecr.log_since(mark);
+    assert!(log.iter().all(|request| !request.is_write() && request.plane == Plane::Control), "{log:#?}");
+    let listed =
+        log.iter().filter(|request| request.operation == "DescribeImages" || request.operation == "ListImages");
+    assert!(listed.count() <= 2, "one page a look: {log:#?}");
     assert_eq!(operator.terminate().await, 0);
 }
 
