@@ -50,6 +50,12 @@ pub(super) async fn seed(upstream: &Upstream) -> Result<usize, Error> {
     Ok(seeded.images.len() + PLAYED.len())
 }
 
+/// A patch of the example's Secret: a login that the registry refuses.
+pub(super) fn wrong_password(registry: &str) -> String {
+    let config = serde_json::json!({"auths": {registry: {"username": "reader", "password": "wrong"}}});
+    serde_json::json!({"stringData": {".dockerconfigjson": config.to_string()}}).to_string()
+}
+
 /// Fills the chart repository with all versions of [`CHART`].
 pub(super) async fn package(charts: &ChartRepository) -> Result<(), Error> {
     for version in CHART.versions {

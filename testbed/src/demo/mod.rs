@@ -5,6 +5,7 @@
 //! ```
 
 mod convergence;
+mod denied;
 mod examples;
 mod interrupt;
 mod narrator;
@@ -23,6 +24,7 @@ use clap::Args;
 use tokio::time::sleep;
 
 use crate::{Error, scratch};
+use denied::Denied;
 use examples::{CHART, MISTAKE};
 use interrupt::{End, Interrupt};
 use narrator::Narrator;
@@ -123,26 +125,45 @@ async fn play(stage: &Stage, narrator: &Narrator) -> Result<String, Error> {
 async fn stay(stage: &Stage, narrator: &Narrator) -> Result<Infallible, Error> {
     let (env, mistake) = (stage.shell.write_file()?, MISTAKE.resource);
     let uri = stage.ecr.registry(ACCOUNT, REGION).await;
+    let mut denied = Denied::new(stage.dir.join("denied"));
     narrator.plain(&format!(
         "Everything stays up until Ctrl-C. In another terminal:
 
   . {env}
   kubectl get ers --watch
-  kubectl edit ers {mistake}   # write {good} for {missing} and see it turn Ready
   kubectl get events
   aws ecr describe-images --repository-name platform/nginx
   crane ls {uri}/platform/nginx
   helm show chart oci://{uri}/charts/{chart} --plain-http
   tail -f {log}
+
+Break it, read why (kubectl describe ers NAME), and heal it:
+
+  a missing tag      kubectl edit ers {mistake}   # write {good} for {missing} and see it turn Ready
+  a wrong password   aws ecr batch-delete-image --repository-name team/app --image-ids imageTag=v1   # there is work to do
+                     kubectl patch secret {secret} -p '{wrong}'
+                     kubectl apply -f {private}
+  a denied action    echo 'ecr:PutLifecyclePolicy platform/nginx' > {denied}
+                     aws ecr delete-lifecycle-policy --repository-name platform/nginx
+                     kubectl annotate ers platform-nginx --overwrite ecr-sync.io/requestedAt=\"$(date +%s)\"
+                     rm {denied}   # and annotate again
 ",
         env = env.display(),
         chart = CHART.name,
         good = "1.27",
         missing = MISTAKE.missing,
         log = stage.operator.log().display(),
+        secret = "team-registry",
+        wrong = examples::wrong_password(stage.upstream.host()),
+        private = stage.dir.join("examples/04-private-source.yaml").display(),
+        denied = denied.file().display(),
     ));
     loop {
         stage.operator.alive()?;
+        match denied.follow(&stage.ecr) {
+            Ok(None) => {}
+            Ok(Some(text)) | Err(text) => narrator.say(text),
+        }
         sleep(Duration::from_millis(200)).await;
     }
 }
