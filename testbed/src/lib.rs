@@ -7,6 +7,7 @@ pub mod demo;
 pub mod ecr;
 pub mod forward_proxy;
 pub mod http;
+pub mod layer;
 pub mod process;
 pub mod proxy;
 pub mod scratch;

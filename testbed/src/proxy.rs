@@ -9,7 +9,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, HttpBody};
@@ -199,21 +199,7 @@ impl Drop for Line {
 async fn handle(State(relay): State<Arc<Relay>>, ConnectInfo(line): ConnectInfo<Cut>, request: Request) -> Response {
     let (mut parts, body) = request.into_parts();
     let (operation, repository) = name(&parts);
-    let record = Record {
-        plane: Plane::Data,
-        operation,
-        method: parts.method.to_string(),
-        path: parts.uri.to_string(),
-        account: String::new(),
-        region: String::new(),
-        repository,
-        headers: parts.headers.clone(),
-        status: None,
-        code: None,
-        received: 0,
-        started: SystemTime::now(),
-        took: None,
-    };
+    let record = Record { repository, ..Record::arrived(Plane::Data, operation, &parts) };
     let replaced = relay.authorization.lock().unwrap_or_else(PoisonError::into_inner).clone();
     if let Some(replaced) = replaced {
         parts.headers.insert(AUTHORIZATION, replaced);

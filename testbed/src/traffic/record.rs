@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, request};
 
 /// A demo runs for days; a test never comes near this many requests.
 const KEPT: usize = 200_000;
@@ -54,6 +54,25 @@ pub struct Record {
 }
 
 impl Record {
+    /// A request that has just arrived, of no registry and no repository.
+    pub(crate) fn arrived(plane: Plane, operation: impl Into<String>, parts: &request::Parts) -> Self {
+        Self {
+            plane,
+            operation: operation.into(),
+            method: parts.method.to_string(),
+            path: parts.uri.to_string(),
+            account: String::new(),
+            region: String::new(),
+            repository: String::new(),
+            headers: parts.headers.clone(),
+            status: None,
+            code: None,
+            received: 0,
+            started: SystemTime::now(),
+            took: None,
+        }
+    }
+
     /// Whether the request asks for a change, granted or not. Logging in and asking who one is are reads.
     pub fn is_write(&self) -> bool {
         const WRITES: [&str; 12] = [

@@ -2,7 +2,6 @@
 //! and oras.
 
 mod front;
-mod layer;
 mod seed;
 mod token;
 

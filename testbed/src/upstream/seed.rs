@@ -3,8 +3,8 @@
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 
-use super::layer::{noise, write_tar};
 use super::{Upstream, User};
+use crate::layer::{noise, write_tar};
 use crate::{Error, tools};
 
 /// The size of the large layer unless a test asks for another one: several chunks of every client's uploads.

@@ -2,7 +2,7 @@
 
 use futures::{StreamExt, stream};
 use serde_json::Value;
-use testbed::tools;
+use testbed::{layer, tools};
 
 /// crane processes at the same time.
 const CRANES: usize = 4;
@@ -59,7 +59,7 @@ impl Maker {
     /// A layer that no other name has.
     pub fn layer(&self, name: &str, size: usize) -> String {
         let path = self.folder.path().join(format!("{name}.tar"));
-        std::fs::write(&path, tar(name, size)).expect("a file");
+        std::fs::write(&path, layer::unique(name, size).expect("a short name")).expect("a file");
         path.display().to_string()
     }
 
@@ -118,28 +118,4 @@ impl Maker {
         }
         self.crane(&args).await;
     }
-}
-
-/// An archive with one file of bytes that are the name's own.
-fn tar(name: &str, size: usize) -> Vec<u8> {
-    let mut header = [0_u8; 512];
-    header[..name.len()].copy_from_slice(name.as_bytes());
-    header[100..107].copy_from_slice(b"0000644");
-    header[124..135].copy_from_slice(format!("{size:011o}").as_bytes());
-    header[136..147].copy_from_slice(b"00000000000");
-    header[148..156].copy_from_slice(b"        ");
-    header[156] = b'0';
-    let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
-    header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
-    // FNV-1a of the name, then xorshift: the same on every machine, and it does not compress.
-    let mut state =
-        name.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)) | 1;
-    let noise = (0..size).map(|_| {
-        state ^= state << 13;
-        state ^= state >> 17;
-        state ^= state << 5;
-        state.to_le_bytes()[0]
-    });
-    let padding = std::iter::repeat_n(0, size.next_multiple_of(512) - size + 1024);
-    header.into_iter().chain(noise).chain(padding).collect()
 }

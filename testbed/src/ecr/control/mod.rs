@@ -12,7 +12,6 @@ mod resource_tags;
 mod sts;
 
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use axum::Router;
 use axum::body::Body;
@@ -91,19 +90,10 @@ async fn handle(State(shared): State<Arc<Shared>>, ConnectInfo(cut): ConnectInfo
         Err(_) => Default::default(),
     };
     let record = Record {
-        plane: Plane::Control,
-        operation: operation.clone(),
-        method: parts.method.to_string(),
-        path: parts.uri.to_string(),
         account: account.clone(),
         region,
         repository: repository_of(&json),
-        headers: parts.headers.clone(),
-        status: None,
-        code: None,
-        received: 0,
-        started: SystemTime::now(),
-        took: None,
+        ..Record::arrived(Plane::Control, operation.clone(), &parts)
     };
     let repository = record.repository.clone();
     let exchange = Exchange { log: &shared.log, faults: &shared.faults, cut };

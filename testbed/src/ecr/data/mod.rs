@@ -7,7 +7,6 @@ mod tags;
 mod uploads;
 
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use axum::Router;
 use axum::body::Body;
@@ -82,19 +81,10 @@ async fn handle(State(site): State<Arc<Site>>, ConnectInfo(cut): ConnectInfo<Cut
     let (parts, body) = request.into_parts();
     let route = Route::parse(parts.method.as_str(), parts.uri.path());
     let record = Record {
-        plane: Plane::Data,
-        operation: route.operation.to_owned(),
-        method: parts.method.to_string(),
-        path: parts.uri.to_string(),
         account: site.account.clone(),
         region: site.region.clone(),
         repository: route.repository.clone(),
-        headers: parts.headers.clone(),
-        status: None,
-        code: None,
-        received: 0,
-        started: SystemTime::now(),
-        took: None,
+        ..Record::arrived(Plane::Data, route.operation, &parts)
     };
     let exchange = Exchange { log: &site.shared.log, faults: &site.shared.faults, cut: cut.clone() };
     let call = Call { site: &site, route, headers: parts.headers, uri: parts.uri, cut };

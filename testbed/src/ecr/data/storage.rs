@@ -1,7 +1,6 @@
 //! The object store behind blob reads: presigned URLs in the style of S3, on a port of its own.
 
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use axum::Router;
 use axum::body::Body;
@@ -58,19 +57,10 @@ async fn handle(State(shared): State<Arc<Shared>>, ConnectInfo(cut): ConnectInfo
     let object = Object::parse(parts.uri.path());
     let part = |part: fn(&Object<'_>) -> String| object.as_ref().map(part).unwrap_or_default();
     let record = Record {
-        plane: Plane::Storage,
-        operation: if parts.method == Method::HEAD { "HeadObject" } else { "GetObject" }.to_owned(),
-        method: parts.method.to_string(),
-        path: parts.uri.to_string(),
         account: part(|object| object.account.to_owned()),
         region: part(|object| object.region.to_owned()),
         repository: part(|object| object.name.to_owned()),
-        headers: parts.headers.clone(),
-        status: None,
-        code: None,
-        received: 0,
-        started: SystemTime::now(),
-        took: None,
+        ..Record::arrived(Plane::Storage, if parts.method == Method::HEAD { "HeadObject" } else { "GetObject" }, &parts)
     };
     let exchange = Exchange { log: &shared.log, faults: &shared.faults, cut };
     exchange.run(record, body, |_| async { answer(&shared, object.as_ref(), &parts) }).await

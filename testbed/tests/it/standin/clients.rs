@@ -1,38 +1,17 @@
 //! crane, regctl and oras push, pull, list and copy.
 
 use serde_json::Value;
-use testbed::Error;
+use testbed::{Error, layer};
 
 use super::{ACCOUNT, Bench, REGION};
-
-/// A layer that crane takes: a tar with one file, incompressible and so long that it is kept in a file.
-fn tar(name: &str, size: usize) -> Vec<u8> {
-    let mut header = [0_u8; 512];
-    header[..name.len()].copy_from_slice(name.as_bytes());
-    header[100..107].copy_from_slice(b"0000644");
-    header[124..135].copy_from_slice(format!("{size:011o}").as_bytes());
-    header[136..147].copy_from_slice(b"00000000000");
-    header[148..156].copy_from_slice(b"        ");
-    header[156] = b'0';
-    let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
-    header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
-    let mut state = 0x9e37_79b9_u32;
-    let noise = (0..size.next_multiple_of(512)).map(|_| {
-        state ^= state << 13;
-        state ^= state >> 17;
-        state ^= state << 5;
-        state.to_le_bytes()[0]
-    });
-    header.into_iter().chain(noise).chain([0; 1024]).collect()
-}
 
 #[tokio::test]
 async fn crane_pushes_validates_lists_and_copies() -> Result<(), Error> {
     let bench = Bench::new().await?;
     bench.create("team/app");
     bench.create("team/copy");
-    let small = bench.file("small.tar", &tar("hello", 100));
-    let large = bench.file("large.tar", &tar("noise", 20 << 20));
+    let small = bench.file("small.tar", &layer::unique("hello", 100)?);
+    let large = bench.file("large.tar", &layer::unique("noise", 20 << 20)?);
     let (small, large) = (small.to_string_lossy().into_owned(), large.to_string_lossy().into_owned());
 
     let amd64 = bench.at("team/app:amd64");
@@ -66,7 +45,7 @@ async fn crane_pushes_validates_lists_and_copies() -> Result<(), Error> {
 async fn crane_pushes_a_saved_image() -> Result<(), Error> {
     let bench = Bench::new().await?;
     bench.create("app");
-    let layer = bench.file("layer.tar", &tar("hello", 1000)).to_string_lossy().into_owned();
+    let layer = bench.file("layer.tar", &layer::unique("hello", 1000)?).to_string_lossy().into_owned();
     let saved = bench.folder().join("image.tar").to_string_lossy().into_owned();
     bench.run("crane", &["append", "-f", &layer, "-t", "local/app:1", "-o", &saved]).await?;
     bench.run("crane", &["push", &saved, &bench.at("app:1")]).await?;

@@ -2,13 +2,15 @@
 
 use std::io::{self, Write};
 
+use sha2::{Digest, Sha256};
+
 const BLOCK: usize = 512;
 
 /// Writes a tar archive (ustar) with these files, all dated 1970 and owned by root.
 ///
 /// # Errors
 /// When the output fails. A path must be shorter than 100 bytes.
-pub(super) fn write_tar(out: &mut impl Write, files: &[(&str, &[u8])]) -> io::Result<()> {
+pub(crate) fn write_tar(out: &mut impl Write, files: &[(&str, &[u8])]) -> io::Result<()> {
     for (path, content) in files {
         out.write_all(&header(path, content.len())?)?;
         out.write_all(content)?;
@@ -40,8 +42,20 @@ fn header(path: &str, size: usize) -> io::Result<[u8; BLOCK]> {
     Ok(header)
 }
 
+/// A layer of one file, of `size` bytes that do not compress and that no other name has.
+///
+/// # Errors
+/// When the name has 100 bytes or more.
+pub fn unique(name: &str, size: usize) -> io::Result<Vec<u8>> {
+    let hash = Sha256::digest(name);
+    let seed = hash.iter().take(8).fold(0, |seed, byte| seed << 8 | u64::from(*byte));
+    let mut out = Vec::new();
+    write_tar(&mut out, &[(name, &noise(seed, size))])?;
+    Ok(out)
+}
+
 /// Bytes that do not compress, the same ones for the same seed (SplitMix64).
-pub(super) fn noise(seed: u64, length: usize) -> Vec<u8> {
+pub(crate) fn noise(seed: u64, length: usize) -> Vec<u8> {
     let mut state = seed;
     let mut bytes = Vec::with_capacity(length + 8);
     while bytes.len() < length {
