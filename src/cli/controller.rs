@@ -9,6 +9,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::api::v1alpha1::validation::parse_duration;
+use crate::controller;
 use crate::credentials::DockerConfig;
 use crate::operator;
 use crate::sync::Limits;
@@ -90,42 +91,29 @@ fn duration(text: &str) -> Result<Duration, String> {
 }
 
 pub(super) async fn run(arguments: Arguments) -> ExitCode {
-    let Arguments {
-        namespace,
-        watch_label_selector,
-        watch_secrets,
-        registry_config,
-        dry_run,
-        cluster_id,
-        max_jobs,
-        concurrency,
-        startup_spread,
-        leader_election,
-        leader_election_namespace,
-        watchdog,
-        listen,
-        max_tags,
-        aws,
-    } = arguments;
-    let registry_config = match registry_config.map(|path| DockerConfig::read(&path)).transpose() {
+    let registry_config = match arguments.registry_config.map(|path| DockerConfig::read(&path)).transpose() {
         Ok(config) => config.map(Arc::new),
         Err(error) => return super::fail(&super::with_causes(&error)),
     };
     let options = operator::Options {
-        namespace,
-        label_selector: watch_label_selector,
-        watch_secrets,
-        registry_config,
-        dry_run,
-        cluster_id,
-        max_jobs: max_jobs.into(),
-        concurrency,
-        startup_spread,
-        leader_election: leader_election.then_some(operator::LeaderElection { namespace: leader_election_namespace }),
-        watchdog,
-        listen,
-        limits: Limits { max_tags: max_tags.into() },
-        aws: aws.into(),
+        controller: controller::Options {
+            namespace: arguments.namespace,
+            label_selector: arguments.watch_label_selector,
+            watch_secrets: arguments.watch_secrets,
+            registry_config,
+            dry_run: arguments.dry_run,
+            max_jobs: arguments.max_jobs.into(),
+            concurrency: arguments.concurrency,
+            startup_spread: arguments.startup_spread,
+        },
+        cluster_id: arguments.cluster_id,
+        leader_election: arguments
+            .leader_election
+            .then_some(operator::LeaderElection { namespace: arguments.leader_election_namespace }),
+        watchdog: arguments.watchdog,
+        listen: arguments.listen,
+        limits: Limits { max_tags: arguments.max_tags.into() },
+        aws: arguments.aws.into(),
     };
     match operator::run(options).await {
         Ok(()) => ExitCode::SUCCESS,

@@ -15,11 +15,11 @@ use kube_runtime::reflector::ObjectRef;
 use kube_runtime::watcher::Event;
 use tokio_util::sync::CancellationToken;
 
-use super::Options;
 use super::claims::Claims;
 use super::jobs::Jobs;
 use super::memory::Memories;
 use super::references::References;
+use super::{Identity, Options};
 use crate::api::v1alpha1::EcrRepositorySync;
 use crate::ecr::{Owner, Place};
 use crate::sync::{Engine, OwnerLookup};
@@ -59,6 +59,7 @@ pub(super) struct Context {
     pub(super) client: Client,
     pub(super) engine: Arc<Engine>,
     pub(super) metrics: Metrics,
+    pub(super) identity: Identity,
     pub(super) options: Options,
     pub(super) jobs: Jobs,
     pub(super) memories: Memories,
@@ -76,6 +77,7 @@ impl Context {
         client: Client,
         engine: Arc<Engine>,
         metrics: Metrics,
+        identity: Identity,
         options: Options,
         stop: &CancellationToken,
     ) -> (Self, mpsc::UnboundedReceiver<ObjectRef<EcrRepositorySync>>) {
@@ -85,6 +87,7 @@ impl Context {
             client,
             engine,
             metrics,
+            identity,
             options,
             jobs,
             memories: Memories::default(),

@@ -117,7 +117,7 @@ pub(super) async fn publish(context: &Context, object: &EcrRepositorySync, notes
                 ..ObjectReference::default()
             }),
             reporting_controller: Some("ecr-sync.io/controller".to_owned()),
-            reporting_instance: Some(context.options.instance.clone()),
+            reporting_instance: Some(context.identity.instance.clone()),
             type_: Some(if note.warning { "Warning" } else { "Normal" }.to_owned()),
             ..Event::default()
         };

@@ -49,8 +49,6 @@ pub use reason::Reason;
 pub struct Options {
     /// The only namespace to watch; all when absent.
     pub namespace: Option<String>,
-    /// This cluster's identity in owner tags.
-    pub cluster_id: String,
     /// Only resources with these labels; all when absent.
     pub label_selector: Option<String>,
     /// Whether Secrets are watched (by metadata), so that a changed one is used at once.
@@ -65,12 +63,26 @@ pub struct Options {
     pub concurrency: u16,
     /// Periodic checks that are due at the start are spread over this time.
     pub startup_spread: Duration,
-    /// Name of this process in events.
+}
+
+/// Who works.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// This cluster, in owner tags.
+    pub cluster_id: String,
+    /// This process, in events.
     pub instance: String,
 }
 
 /// Runs until `stop` is cancelled, then waits for running reconciles; jobs are cancelled.
-pub async fn run(client: Client, engine: Arc<Engine>, metrics: Metrics, options: Options, stop: CancellationToken) {
+pub async fn run(
+    client: Client,
+    engine: Arc<Engine>,
+    metrics: Metrics,
+    identity: Identity,
+    options: Options,
+    stop: CancellationToken,
+) {
     let resources: Api<DeserializeGuard<EcrRepositorySync>> = match &options.namespace {
         Some(namespace) => Api::namespaced(client.clone(), namespace),
         None => Api::all(client.clone()),
@@ -85,7 +97,7 @@ pub async fn run(client: Client, engine: Arc<Engine>, metrics: Metrics, options:
         watched = watched.labels(labels);
     }
     let (store, writer) = reflector::store();
-    let (context, finished) = Context::new(client, engine, metrics, options, &stop);
+    let (context, finished) = Context::new(client, engine, metrics, identity, options, &stop);
     let context = Arc::new(context);
 
     let observer = context.clone();

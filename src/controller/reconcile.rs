@@ -144,7 +144,7 @@ fn spread(object: &EcrRepositorySync, context: &Context) -> Duration {
 fn submit(object: &EcrRepositorySync, context: &Context, uid: &str, generation: i64, ticket: Ticket) {
     let engine = context.engine.clone();
     let owner = Owner {
-        cluster: context.options.cluster_id.clone(),
+        cluster: context.identity.cluster_id.clone(),
         namespace: object.namespace().unwrap_or_default(),
         name: object.name_any(),
     };

@@ -14,8 +14,7 @@ use kube::{Api, Client, ResourceExt};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::controller::{self, LiveOwners};
-use crate::credentials::DockerConfig;
+use crate::controller::{self, Identity, LiveOwners};
 use crate::ecr;
 use crate::meter::Meter;
 use crate::registry::{Transport, TransportOptions};
@@ -27,24 +26,10 @@ use server::Health;
 /// How the process runs.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The only namespace to watch; all when absent.
-    pub namespace: Option<String>,
-    /// Only resources with these labels; all when absent.
-    pub label_selector: Option<String>,
-    /// Whether Secrets are watched.
-    pub watch_secrets: bool,
-    /// Logins for sources whose resource names no Secret.
-    pub registry_config: Option<Arc<DockerConfig>>,
-    /// Nothing is written to ECR.
-    pub dry_run: bool,
+    /// What is watched, and how.
+    pub controller: controller::Options,
     /// Identity of this cluster; the uid of the namespace kube-system when absent.
     pub cluster_id: Option<String>,
-    /// Resources synced at the same time.
-    pub max_jobs: usize,
-    /// Reconciles at the same time.
-    pub concurrency: u16,
-    /// Periodic checks that are due at the start are spread over this time.
-    pub startup_spread: Duration,
     /// Leader election; without it every process works.
     pub leader_election: Option<LeaderElection>,
     /// /healthz fails when work is due and nothing was finished for so long.
@@ -97,22 +82,7 @@ pub enum Error {
 /// # Errors
 /// When it cannot start. Once it runs, nothing ends it but a signal.
 pub async fn run(options: Options) -> Result<(), Error> {
-    let Options {
-        namespace,
-        label_selector,
-        watch_secrets,
-        registry_config,
-        dry_run,
-        cluster_id,
-        max_jobs,
-        concurrency,
-        startup_spread,
-        leader_election,
-        watchdog,
-        listen,
-        limits,
-        aws,
-    } = options;
+    let Options { controller: options, cluster_id, leader_election, watchdog, listen, limits, aws } = options;
     let stop = on_signal().map_err(|error| Error::Start(error.into()))?;
     let metrics = Metrics::new().map_err(|error| Error::Start(error.into()))?;
     let health = Health::default();
@@ -135,22 +105,11 @@ pub async fn run(options: Options) -> Result<(), Error> {
     let engine = Arc::new(Engine::new(session, transport, Some(Arc::new(LiveOwners::new(client.clone()))), limits));
     let instance =
         std::env::var("POD_NAME").or_else(|_| std::env::var("HOSTNAME")).unwrap_or_else(|_| "ecr-sync".to_owned());
-    let options = controller::Options {
-        namespace,
-        label_selector,
-        watch_secrets,
-        registry_config,
-        dry_run,
-        cluster_id,
-        max_jobs,
-        concurrency,
-        startup_spread,
-        instance,
-    };
+    let identity = Identity { cluster_id, instance };
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         namespace = options.namespace.as_deref().unwrap_or("all"),
-        cluster_id = options.cluster_id,
+        cluster_id = identity.cluster_id,
         %listen,
         "ecr-sync controller starts"
     );
@@ -158,7 +117,7 @@ pub async fn run(options: Options) -> Result<(), Error> {
         let namespace = election.namespace.or_else(|| std::env::var("POD_NAMESPACE").ok());
         let namespace = namespace.unwrap_or_else(|| client.default_namespace().to_owned());
         let name = lease_name(options.namespace.as_deref(), options.label_selector.as_deref());
-        let identity = format!("{}_{:016x}", options.instance, RandomState::new().hash_one(std::process::id()));
+        let identity = format!("{}_{:016x}", identity.instance, RandomState::new().hash_one(std::process::id()));
         Lease::new(Api::namespaced(client.clone(), &namespace), name, identity)
     });
     health.set_ready(true);
@@ -172,7 +131,7 @@ pub async fn run(options: Options) -> Result<(), Error> {
     };
     let end = match lease {
         None => {
-            controller::run(client, engine, metrics, options, stop.clone()).await;
+            controller::run(client, engine, metrics, identity, options, stop.clone()).await;
             End::Released
         }
         Some(lease) => tokio::select! {
@@ -180,7 +139,7 @@ pub async fn run(options: Options) -> Result<(), Error> {
             record = lease.acquire() => {
                 tracing::info!(lease = lease.name(), "this process leads");
                 metrics.leader.set(1);
-                let controller = controller::run(client, engine, metrics.clone(), options, stop.clone());
+                let controller = controller::run(client, engine, metrics.clone(), identity, options, stop.clone());
                 let end = lead(controller, &lease, record, &stop).await;
                 metrics.leader.set(0);
                 end
