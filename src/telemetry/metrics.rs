@@ -75,7 +75,7 @@ impl Metrics {
                 Opts::new("leader_election_master_status", "Whether this process leads.")
                     .const_label("name", "ecr-sync"),
             )?,
-            status_writes: IntCounter::new("ecrsync_status_writes_total", "Status patches sent to the API server.")?,
+            status_writes: IntCounter::new("ecrsync_status_writes_total", "Status patches that the API server took.")?,
             resources: Resources::new()?,
             queue: Queue::new()?,
             liveness: Liveness::default(),

@@ -438,8 +438,7 @@ async fn resources_are_synced_without_the_right_to_watch_secrets() {
     t.rig.wait_ready("app", "False", "AuthenticationFailed").await;
     let corrected = Patch::Merge(secret(User::Reader.password()));
     secrets.patch("login", &PatchParams::default(), &corrected).await.expect("corrected");
-    let again = Patch::Merge(json!({"metadata": {"annotations": {"ecr-sync.io/requestedAt": "now"}}}));
-    t.rig.resources().patch("app", &PatchParams::default(), &again).await.expect("annotated");
+    t.rig.annotate("app", "ecr-sync.io/requestedAt", "now").await;
     t.rig.wait_synced("app").await;
 
     // 0.8 s, 1.6 s, 3.2 s, and up to as much again.

@@ -9,11 +9,6 @@ use testbed::upstream::User;
 
 use crate::support::{Kstatus, Rig, condition, docker_secret, eventually, kstatus, private};
 
-async fn annotate(rig: &Rig, name: &str, key: &str, value: &str) {
-    let patch = Patch::Merge(json!({"metadata": {"annotations": {key: value}}}));
-    rig.resources().patch(name, &PatchParams::default(), &patch).await.expect("annotated");
-}
-
 #[tokio::test]
 async fn an_annotation_asks_for_a_sync_now() {
     let rig = Rig::new("requested").await;
@@ -26,7 +21,7 @@ async fn an_annotation_asks_for_a_sync_now() {
         ("ecr-sync.io/requestedAt", "again"),
     ] {
         let mark = rig.source.mark();
-        annotate(&rig, "app", key, value).await;
+        rig.annotate("app", key, value).await;
         let answered = |object: &ecr_sync::api::v1alpha1::EcrRepositorySync| {
             object.status.as_ref().and_then(|status| status.last_handled_reconcile_at.as_deref()) == Some(value)
         };
@@ -35,7 +30,7 @@ async fn an_annotation_asks_for_a_sync_now() {
     }
     // Another annotation is none of our business.
     let mark = rig.source.mark();
-    annotate(&rig, "app", "example.com/note", "x").await;
+    rig.annotate("app", "example.com/note", "x").await;
     rig.apply("other", json!({})).await;
     rig.wait_synced("other").await;
     assert!(rig.source.log_since(mark).is_empty());
@@ -48,7 +43,7 @@ async fn a_request_during_a_pass_gets_a_pass_of_its_own() {
     rig.source.faults().add(Fault::new(Match::operation("GetBlob"), Then::Slow(20_000)));
     rig.apply("app", json!({"image": rig.image("library/demo", &["1.26"])})).await;
     eventually("copying", async || rig.source.count(|request| request.operation == "GetBlob") > 0).await;
-    annotate(&rig, "app", "ecr-sync.io/requestedAt", "during").await;
+    rig.annotate("app", "ecr-sync.io/requestedAt", "during").await;
     rig.source.faults().clear();
     let answered = |object: &ecr_sync::api::v1alpha1::EcrRepositorySync| {
         object.status.as_ref().and_then(|status| status.last_handled_reconcile_at.as_deref()) == Some("during")
@@ -171,7 +166,7 @@ async fn a_source_that_goes_down_does_not_take_ready() {
     rig.apply("app", json!({"image": rig.image("library/demo", &["1.26"])})).await;
     let before = rig.wait_synced("app").await;
     rig.source.faults().add(Fault::new(Match::any(), Then::Reset));
-    annotate(&rig, "app", "ecr-sync.io/requestedAt", "now").await;
+    rig.annotate("app", "ecr-sync.io/requestedAt", "now").await;
     let down = rig
         .wait("app", "ImageSynced=Unknown", |object| condition(object, "ImageSynced").is_some_and(|c| c.0 == "Unknown"))
         .await;
@@ -179,7 +174,7 @@ async fn a_source_that_goes_down_does_not_take_ready() {
     assert_eq!(condition(&down, "Reconciling"), None);
     assert_eq!(kstatus(&down), Kstatus::Current);
     rig.source.faults().clear();
-    annotate(&rig, "app", "ecr-sync.io/requestedAt", "later").await;
+    rig.annotate("app", "ecr-sync.io/requestedAt", "later").await;
     rig.wait("app", "ImageSynced=True", |object| condition(object, "ImageSynced").is_some_and(|c| c.0 == "True")).await;
 }
 

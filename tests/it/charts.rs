@@ -4,11 +4,10 @@ use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::process::Command;
 
-use ecr_sync::api::v1alpha1::EcrRepositorySync;
 use ecr_sync::registry::Digest;
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
-use kube::api::{Patch, PatchParams, PostParams};
+use kube::api::PostParams;
 use serde_json::json;
 use testbed::chart_repository::ChartRepository;
 use testbed::ecr::{self, StandIn};
@@ -50,15 +49,6 @@ impl Charts {
         *since = self.proxy.mark();
         log.iter().filter(|request| request.path.ends_with(".tgz")).count()
     }
-}
-
-async fn request(rig: &Rig, name: &str, value: &str) -> EcrRepositorySync {
-    let patch = Patch::Merge(json!({"metadata": {"annotations": {"ecr-sync.io/requestedAt": value}}}));
-    rig.resources().patch(name, &PatchParams::default(), &patch).await.expect("annotated");
-    rig.wait(name, "answered", |object| {
-        object.status.as_ref().and_then(|status| status.last_handled_reconcile_at.as_deref()) == Some(value)
-    })
-    .await
 }
 
 /// The environment with which helm finds its way into the stand-in.
@@ -129,7 +119,7 @@ async fn a_second_look_costs_one_conditional_get_also_after_a_restart() {
     assert_eq!(operator.terminate().await, 0);
     let (mut since, mark) = (charts.proxy.mark(), rig.ecr.mark());
     let operator = rig.operator().await;
-    request(&rig, "app", "again").await;
+    rig.request("app", "again").await;
     let log = charts.proxy.log_since(since);
     assert!(log.iter().all(|request| request.path.ends_with("/index.yaml")), "{log:#?}");
     assert!(log.len() <= 2, "the start and the request share a look, or have one each: {log:#?}");
@@ -156,7 +146,7 @@ async fn a_replaced_archive_is_kept_and_told_unless_the_spec_says_otherwise() {
     // The index is looked at again after a restart.
     assert_eq!(operator.terminate().await, 0);
     let _operator = rig.operator().await;
-    let object = request(&rig, "app", "look").await;
+    let object = rig.request("app", "look").await;
     let (status, reason, message) = condition(&object, "ChartSynced").expect("set");
     assert_eq!((status, reason), ("True", "SourceChanged"), "{message}");
     assert!(message.contains("1.0.0") && message.contains("onSourceChange: Overwrite"), "{message}");
@@ -329,7 +319,7 @@ async fn provenance_goes_along_where_there_is_one_and_trouble_is_not_taken_for_n
     assert_eq!(std::fs::read_to_string(to.join("app-1.0.0.tgz.prov")).expect("helm pulled it"), signed);
 
     charts.proxy.faults().clear();
-    request(&rig, "app", "the server is well again").await;
+    rig.request("app", "the server is well again").await;
     rig.wait_synced("app").await;
 }
 

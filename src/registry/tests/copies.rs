@@ -21,6 +21,16 @@ async fn target(put: impl Fn(&Seen) -> Response + Send + Sync + 'static) -> Peer
     Peer::new(move |seen| if is_put(seen) { put(seen) } else { session() }).await
 }
 
+/// A target whose first upload goes to another URL than those after it.
+async fn target_with_first_upload_at(to: String) -> Peer {
+    Peer::new(move |seen| match (is_put(seen), seen.nth) {
+        (true, _) => respond(201, &[], ""),
+        (_, 0) => respond(202, &[("location", &to)], ""),
+        _ => session(),
+    })
+    .await
+}
+
 fn session() -> Response {
     respond(202, &[("location", "/v2/b/blobs/uploads/1?state=x%2Fy")], "")
 }
@@ -154,12 +164,7 @@ async fn connection_that_breaks_at_the_put_gets_the_blob_again() {
             let _ = socket.try_read(&mut [0; 100]);
         }
     });
-    let target = Peer::new(move |seen| match (is_put(seen), seen.nth) {
-        (true, _) => respond(201, &[], ""),
-        (_, 0) => respond(202, &[("location", &to)], ""),
-        _ => session(),
-    })
-    .await;
+    let target = target_with_first_upload_at(to).await;
     let source = source().await;
     copy(&source.client(), &target.client()).await.0.unwrap();
     assert_eq!((target.count("POST"), target.count("PUT"), source.lines().len()), (2, 1, 2));
@@ -228,12 +233,7 @@ async fn target_that_falls_silent_once_gets_the_blob_again() {
             tokio::spawn(async move { tokio::io::copy(&mut socket, &mut tokio::io::sink()).await });
         }
     });
-    let target = Peer::new(move |seen| match (is_put(seen), seen.nth) {
-        (true, _) => respond(201, &[], ""),
-        (_, 0) => respond(202, &[("location", &to)], ""),
-        _ => session(),
-    })
-    .await;
+    let target = target_with_first_upload_at(to).await;
     let source = source().await;
     copy(&source.client(), &target.client()).await.0.unwrap();
     assert_eq!((target.count("POST"), target.count("PUT"), source.lines().len()), (2, 1, 2));

@@ -130,6 +130,20 @@ impl Rig {
         json!({"pullUrl": format!("{}/{repository}", self.source.host()), "tags": tags, "insecure": true})
     }
 
+    pub async fn annotate(&self, name: &str, key: &str, value: &str) {
+        let patch = Patch::Merge(json!({"metadata": {"annotations": {key: value}}}));
+        self.resources().patch(name, &PatchParams::default(), &patch).await.expect("annotated");
+    }
+
+    /// Asks for a pass, and waits for it.
+    pub async fn request(&self, name: &str, value: &str) -> EcrRepositorySync {
+        self.annotate(name, "ecr-sync.io/requestedAt", value).await;
+        self.wait(name, "answered", |object| {
+            object.status.as_ref().and_then(|status| status.last_handled_reconcile_at.as_deref()) == Some(value)
+        })
+        .await
+    }
+
     /// Waits until `wanted` holds of a resource.
     pub async fn wait(&self, name: &str, what: &str, wanted: impl Fn(&EcrRepositorySync) -> bool) -> EcrRepositorySync {
         let resources = self.resources();
