@@ -7,6 +7,8 @@
 
 mod lifecycle;
 mod permission;
+#[cfg(test)]
+mod properties;
 
 use serde_json::Value;
 
