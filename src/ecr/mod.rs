@@ -13,6 +13,7 @@ mod registry;
 mod repository;
 mod session;
 mod token;
+mod wildcard;
 
 pub use error::Error;
 pub use images::Images;

@@ -3,6 +3,7 @@
 use aws_sdk_ecr::types::{ImageTagMutability, Repository as Described};
 
 use super::error::Error;
+use super::wildcard;
 
 /// What ECR says of a repository.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,24 +38,13 @@ impl Mutability {
     /// Whether `tag` may point elsewhere tomorrow.
     #[must_use]
     pub fn may_move(&self, tag: &str) -> bool {
-        let matched = |filters: &[String]| filters.iter().any(|filter| wildcard_matches(filter, tag));
+        let matched = |filters: &[String]| filters.iter().any(|filter| wildcard::matches(filter, tag));
         match self {
             Self::Mutable => true,
             Self::Immutable => false,
             Self::ImmutableExcept(filters) => matched(filters),
             Self::MutableExcept(filters) => !matched(filters),
         }
-    }
-}
-
-/// `*` stands for any number of characters.
-fn wildcard_matches(pattern: &str, text: &str) -> bool {
-    match pattern.split_once('*') {
-        None => pattern == text,
-        Some((prefix, rest)) => text.strip_prefix(prefix).is_some_and(|text| {
-            // Backtracking is bounded: patterns have at most 128 characters, tags 300.
-            (0..=text.len()).filter(|&at| text.is_char_boundary(at)).any(|at| wildcard_matches(rest, &text[at..]))
-        }),
     }
 }
 

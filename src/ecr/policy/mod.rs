@@ -5,12 +5,15 @@
 //! write for ever (crossplane-contrib/provider-aws#700); normalising too much would hide a change
 //! (hashicorp/terraform-provider-aws#35184). So: unknown keys are kept, and only what AWS is known to rewrite is equal.
 
+mod foresight;
 mod lifecycle;
 mod permission;
 #[cfg(test)]
 mod properties;
 
 use serde_json::Value;
+
+pub use foresight::{Forecast, When, foresee};
 
 use crate::api::v1alpha1::Policy;
 use crate::api::v1alpha1::validation::Violation;
