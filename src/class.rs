@@ -38,6 +38,8 @@ pub enum Class {
     Conflict,
     /// AWS refused a lifecycle or permission policy.
     PolicyRejected,
+    /// A lifecycle rule takes what the spec wants, again and again.
+    LifecycleConflict,
     /// No progress for too long.
     Timeout,
     /// The work was given up because it is no longer wanted (new spec, suspend, deletion, shutdown).
@@ -48,7 +50,7 @@ pub enum Class {
 
 impl Class {
     /// Every class, for tables in tests and documents.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::InvalidSpec,
         Self::SecretNotFound,
         Self::AuthenticationFailed,
@@ -64,6 +66,7 @@ impl Class {
         Self::RepositoryNotOwned,
         Self::Conflict,
         Self::PolicyRejected,
+        Self::LifecycleConflict,
         Self::Timeout,
         Self::Cancelled,
         Self::Internal,
@@ -88,6 +91,7 @@ impl Class {
             Self::RepositoryNotOwned => "RepositoryNotOwned",
             Self::Conflict => "Conflict",
             Self::PolicyRejected => "PolicyRejected",
+            Self::LifecycleConflict => "LifecycleConflict",
             Self::Timeout => "Timeout",
             Self::Cancelled => "Cancelled",
             Self::Internal => "Internal",
@@ -111,7 +115,8 @@ impl Class {
             | Self::QuotaExceeded
             | Self::RepositoryNotOwned
             | Self::Conflict
-            | Self::PolicyRejected => true,
+            | Self::PolicyRejected
+            | Self::LifecycleConflict => true,
             Self::SecretNotFound
             | Self::SourceInvalid
             | Self::RateLimited

@@ -15,7 +15,9 @@ use crate::ecr;
 use crate::inventory::{self, Entry};
 use crate::meter::Silent;
 use crate::registry::{Reference, Transport, TransportOptions};
-use crate::sync::{Access, Accesses, ArtifactKind, Claimant, Engine, Failure, Job, Limits, Mode, Progress, Report};
+use crate::sync::{
+    Access, Accesses, ArtifactKind, Before, Claimant, Engine, Failure, Job, Limits, Mode, Progress, Report,
+};
 
 /// Syncs the repositories of YAML files once, without a cluster
 ///
@@ -127,6 +129,7 @@ async fn job(entry: &Entry, docker: &DockerConfig) -> Job {
         claimant: Claimant::CommandLine,
         access: Accesses { image: access(image).await, chart: access(chart).await },
         chart_source: None,
+        before: Before::default(),
         derived: BTreeMap::new(),
         timeout: validation::timeout(&entry.spec).unwrap_or(validation::MAX_INTERVAL),
         progress: Progress::default(),

@@ -20,6 +20,9 @@ use crate::sync::Report;
 /// Longest note that the API server takes.
 const MAX_NOTE: usize = 1024;
 
+/// Kinds of failure that are told although a condition is true.
+const WARNED: [Class; 2] = [Class::SourceChanged, Class::LifecycleConflict];
+
 /// One event to write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Note {
@@ -51,7 +54,14 @@ pub(super) fn transitions(old: &Status, new: &Status, report: &Report) -> Vec<No
     if old.observed_generation != new.observed_generation {
         notes.extend(report.warnings.iter().map(|text| Note::warning(Reason::Advice.as_str(), text.clone())));
     }
-    for type_ in [condition::READY, condition::IMAGE_SYNCED, condition::CHART_SYNCED, condition::REPOSITORY_READY] {
+    let types = [
+        condition::READY,
+        condition::CONFIGURATION_SYNCED,
+        condition::IMAGE_SYNCED,
+        condition::CHART_SYNCED,
+        condition::REPOSITORY_READY,
+    ];
+    for type_ in types {
         let before = find(&old.conditions, type_);
         let Some(after) = find(&new.conditions, type_) else { continue };
         let same = before
@@ -64,7 +74,8 @@ pub(super) fn transitions(old: &Status, new: &Status, report: &Report) -> Vec<No
             "True" if type_ == condition::READY && report.changes.is_empty() => {
                 notes.push(Note::normal(&after.reason, &after.message));
             }
-            "True" if after.reason == Class::SourceChanged.reason() => {
+            // As wanted, but somebody should know.
+            "True" if WARNED.iter().any(|class| after.reason == class.reason()) => {
                 notes.push(Note::warning(&after.reason, &after.message));
             }
             "True" => {}

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::api::v1alpha1::{EcrRepositorySync, EcrRepositorySyncStatus};
 use crate::class::Class;
-use crate::sync::{Failure, Report};
+use crate::sync::{Failure, Held, Report};
 
 /// First wait after a failure.
 const FIRST_WAIT: Duration = Duration::from_secs(5);
@@ -88,6 +88,8 @@ pub(super) struct Memory {
     refusals: u32,
     /// Events since the start of the window.
     events: (Option<Instant>, u32),
+    /// What was in ECR when the last complete pass ended.
+    pub(super) held: Held,
     /// What was written last.
     pub(super) written: Option<Written>,
 }
@@ -196,6 +198,9 @@ impl Memory {
     /// Notes the end of a pass and returns the wait until the next.
     pub(super) fn finished(&mut self, report: &Report, interval: Duration) -> Duration {
         self.running = false;
+        if let Some(held) = &report.held {
+            self.held = held.clone();
+        }
         let wait = if report.is_success() {
             self.failures = 0;
             interval

@@ -23,7 +23,7 @@ use super::{conditions, status};
 use crate::api::v1alpha1::{EcrRepositorySync, EcrRepositorySyncStatus as Status, condition, validation};
 use crate::class::Class;
 use crate::ecr::Owner;
-use crate::sync::{Claimant, Failure, Job, Mode, Progress, Report};
+use crate::sync::{Before, Claimant, Failure, Job, Mode, Progress, Report};
 use crate::telemetry::{Labels, Ticket};
 
 /// Field manager of what we write.
@@ -152,6 +152,10 @@ fn submit(object: &EcrRepositorySync, context: &Context, uid: &str, generation: 
     let dry_run = context.options.dry_run || object.spec.dry_run;
     let mode = if dry_run { Mode::DryRun } else { Mode::Apply };
     let (pruned, current) = (object.clone(), current_status(object, context));
+    let before = Before {
+        held: context.memories.with(uid, generation, |memory| memory.held.clone()),
+        vanished: status::vanished(&current, generation),
+    };
     let metrics = context.metrics.clone();
     context.jobs.submit(ObjectRef::from_obj(object), uid, generation, ticket, move |stop| async move {
         let job = Job {
@@ -161,6 +165,7 @@ fn submit(object: &EcrRepositorySync, context: &Context, uid: &str, generation: 
             access: Reader { client: &client, fallback: fallback.as_deref(), object: &pruned }.accesses().await,
             chart_source: current.chart.as_ref().map(|chart| chart.source.clone()),
             derived: status::known(&current),
+            before,
             timeout: validation::timeout(&pruned.spec).unwrap_or(validation::MAX_INTERVAL),
             progress: Progress::default(),
         };

@@ -15,13 +15,13 @@ use k8s_openapi::jiff::{Timestamp, Unit};
 use super::conditions::{Conditions, Is, find, truncated};
 use super::reason::Reason;
 use crate::api::v1alpha1::{
-    ArtifactStatus, DerivedTag, EcrRepositorySyncStatus as Status, HistoryEntry, Ownership, RepositoryStatus,
-    SyncedTag, TagFailure, condition,
+    ArtifactStatus, DerivedTag, EcrRepositorySyncStatus as Status, ExpiredTag, HistoryEntry, Ownership,
+    RepositoryStatus, SyncedTag, TagFailure, condition,
 };
 use crate::class::Class;
 use crate::ecr::Repository;
 use crate::registry::{Digest, Tag};
-use crate::sync::{ArtifactKind, ArtifactReport, Derived, Failure, Report, TagState};
+use crate::sync::{ArtifactKind, ArtifactReport, Derived, Failure, Report, TagState, Vanished};
 
 /// Entries that `latest` and `failures` hold at most: the status stays small whatever the number of tags.
 const MAX_ENTRIES: usize = 10;
@@ -29,12 +29,17 @@ const MAX_ENTRIES: usize = 10;
 const MAX_PLAN: usize = 20;
 /// Entries in `derived`.
 const MAX_DERIVED: usize = 100;
+/// Entries in `expired`.
+const MAX_EXPIRED: usize = 20;
 /// Marks a source in `derived` whose provenance file is part of the manifest.
 const WITH_PROVENANCE: &str = "+provenance";
 /// Passes in `history`.
 const MAX_HISTORY: usize = 5;
 /// Longest message of one failure in the list, and longest line of plan and history.
 const MAX_LINE: usize = 300;
+
+/// When nothing of the configuration is amiss.
+const AS_SPECIFIED: &str = "policies and resource tags are as specified";
 
 /// What a pass was about.
 #[derive(Clone, Debug)]
@@ -101,6 +106,7 @@ pub(super) fn finished(old: &Status, pass: &Pass, report: &Report, now: Timestam
         image: artifact(ArtifactKind::Image, &old.image),
         chart: artifact(ArtifactKind::Chart, &old.chart),
         derived: derived(old, report),
+        expired: expired(old, report),
         plan: if report.dry_run { plan(&report.changes) } else { Vec::new() },
         history: history(old, generation, report, now),
         conditions: conditions.finish(),
@@ -131,6 +137,33 @@ pub(super) fn known(status: &Status) -> BTreeMap<Tag, Derived> {
         Some((derived.tag.parse().ok()?, Derived { archive, provenance, manifest: derived.target.parse().ok()? }))
     };
     status.derived.iter().filter_map(entry).collect()
+}
+
+/// The tags that vanished. Those that did so most often are kept where there are too many: they are next to be left alone.
+fn expired(old: &Status, report: &Report) -> Vec<ExpiredTag> {
+    if report.failure.is_some() {
+        return old.expired.clone();
+    }
+    let mut vanished: Vec<_> = report.vanished.iter().collect();
+    vanished.sort_by_key(|(tag, vanished)| (std::cmp::Reverse(vanished.times), (*tag).clone()));
+    let entry = |(tag, vanished): (&Tag, &Vanished)| ExpiredTag {
+        tag: tag.to_string(),
+        digest: vanished.digest.as_ref().map(ToString::to_string).unwrap_or_default(),
+        times: vanished.times,
+    };
+    vanished.into_iter().take(MAX_EXPIRED).map(entry).collect()
+}
+
+/// The tags that the status says vanished, while it speaks of this generation: a new spec is a new beginning.
+pub(super) fn vanished(status: &Status, generation: i64) -> BTreeMap<Tag, Vanished> {
+    if status.observed_generation != Some(generation) {
+        return BTreeMap::new();
+    }
+    let entry = |expired: &ExpiredTag| {
+        let vanished = Vanished { digest: expired.digest.parse().ok(), times: expired.times };
+        Some((expired.tag.parse().ok()?, vanished))
+    };
+    status.expired.iter().filter_map(entry).collect()
 }
 
 fn plan(changes: &[String]) -> Vec<String> {
@@ -241,8 +274,13 @@ fn configuration_synced(conditions: &mut Conditions<'_>, report: &Report) {
     } else if report.dry_run && report.changes.iter().any(|change| !change.starts_with("co")) {
         // Everything that is planned but copies and comparisons is configuration.
         conditions.set(type_, Is::Unknown, Reason::DryRun, "dry run: changes would be made, see status.plan");
+    } else if report.forecasts.is_empty() {
+        conditions.set(type_, Is::True, Reason::Succeeded, AS_SPECIFIED);
     } else {
-        conditions.set(type_, Is::True, Reason::Succeeded, "policies and resource tags are as specified");
+        // As written, but what is written will bite.
+        let told: Vec<_> = report.forecasts.iter().map(ToString::to_string).collect();
+        let message = format!("{AS_SPECIFIED}, but {}", told.join("; "));
+        conditions.set(type_, Is::True, Reason::Failed(Class::LifecycleConflict), &message);
     }
 }
 

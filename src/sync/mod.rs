@@ -17,6 +17,7 @@ mod plan;
 mod progress;
 mod report;
 mod resolve;
+mod vanished;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -37,6 +38,7 @@ pub use plan::{Action, Plan, plan};
 pub use progress::Progress;
 pub use report::{ArtifactReport, Report, TagState};
 pub use resolve::{ArtifactKind, Derived, Desired, DesiredArtifact, Source, SourceContent, SourceTag, WantedTag};
+pub use vanished::{Before, Held, Vanished};
 
 /// Bytes of chart indexes that are held for the next pass: some of the largest that exist.
 const MOST_INDEX_BYTES: usize = 64 * 1024 * 1024;
@@ -65,6 +67,8 @@ pub struct Job {
     pub chart_source: Option<String>,
     /// What earlier passes made of chart archives.
     pub derived: BTreeMap<Tag, Derived>,
+    /// What earlier passes saw in ECR.
+    pub before: Before,
     /// The longest time without progress.
     pub timeout: Duration,
     /// Told of every step and byte.

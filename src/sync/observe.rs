@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Claimant, Desired, Engine, Failure, Job};
+use super::{Claimant, Desired, Engine, Failure, Job, Vanished, vanished};
+use crate::class::Class;
 use crate::ecr::policy::Wanted;
 use crate::ecr::{self, Images, OWNER_TAG, Owner, Repository};
+use crate::registry::Tag;
 
 /// What ECR has.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,6 +30,8 @@ pub struct ObservedRepository {
     pub images: Images,
     /// The owner tag names a resource of this cluster that no longer exists.
     pub owner_is_gone: bool,
+    /// Wanted tags that were there before and vanished, while there is a lifecycle policy that may be why.
+    pub vanished: BTreeMap<Tag, Vanished>,
 }
 
 impl Engine {
@@ -57,8 +61,28 @@ impl Engine {
             registry.images(name, &wanted)
         )?;
         let owner_is_gone = self.owner_is_gone(&job.claimant, resource_tags.get(OWNER_TAG)).await;
-        let repository = ObservedRepository { repository, resource_tags, lifecycle, permission, images, owner_is_gone };
+        let mut vanished = vanished::count(&job.before, desired, |tag| images.tags.contains_key(tag));
+        // Without a lifecycle policy it was a person, who may do so as often as they like.
+        if !vanished.is_empty() && !self.has_lifecycle_policy(registry, desired).await? {
+            vanished.clear();
+        }
+        let repository =
+            ObservedRepository { repository, resource_tags, lifecycle, permission, images, owner_is_gone, vanished };
         Ok(Observed { repository: Some(repository) })
+    }
+
+    /// Whether there is one, ours or not.
+    async fn has_lifecycle_policy(&self, registry: &ecr::Registry, desired: &Desired) -> Result<bool, Failure> {
+        match &desired.lifecycle {
+            Wanted::Document(_) => Ok(true),
+            Wanted::None => Ok(false),
+            Wanted::Unmanaged => match registry.lifecycle_policy(&desired.repository).await {
+                Ok(policy) => Ok(policy.is_some()),
+                // It is not ours, so that we need not be allowed to read it.
+                Err(error) if error.class() == Class::AccessDenied => Ok(true),
+                Err(error) => Err(error.into()),
+            },
+        }
     }
 
     async fn owner_is_gone(&self, claimant: &Claimant, tag: Option<&String>) -> bool {

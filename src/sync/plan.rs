@@ -193,6 +193,13 @@ fn plan_artifacts(desired: &Desired, there: Option<&ObservedRepository>, plan: &
             } else {
                 plan_tag(artifact, tag, wanted, current, there.map(|there| &there.repository.mutability))
             };
+            let gone_again = there.and_then(|there| there.vanished.get(tag)?.verdict(tag));
+            let step = match (step, gone_again) {
+                (Step::Do(Action::CopyTag { replaces: None, .. }), Some(failure)) => {
+                    Step::Settled(TagState::Failed(failure))
+                }
+                (step, _) => step,
+            };
             match step {
                 Step::Settled(state) => {
                     plan.settled.insert((artifact.kind, tag.clone()), state);

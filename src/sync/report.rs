@@ -1,10 +1,13 @@
 //! [`super::apply`]'s outcomes -> what status, events, metrics and the terminal show. Writes nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::apply::Outcomes;
-use super::{ArtifactKind, Derived, Desired, DesiredArtifact, Failure, Observed, Plan, SourceContent, SourceTag};
+use super::{
+    ArtifactKind, Derived, Desired, DesiredArtifact, Failure, Held, Observed, Plan, SourceContent, SourceTag, Vanished,
+};
 use crate::api::v1alpha1::Ownership;
+use crate::ecr::policy::{Forecast, Wanted, foresee};
 use crate::ecr::{CREATED_TAG, Repository};
 use crate::registry::{Digest, Tag};
 
@@ -50,6 +53,12 @@ pub struct Report {
     pub changes: Vec<String>,
     /// What was changed, by field, once per change.
     pub fields: Vec<&'static str>,
+    /// What the lifecycle policy will do to wanted tags.
+    pub forecasts: Vec<Forecast>,
+    /// Wanted tags that were in ECR and vanished.
+    pub vanished: BTreeMap<Tag, Vanished>,
+    /// What is in ECR now; `None` where this pass does not know all of it.
+    pub held: Option<Held>,
     /// Whether this was a dry run.
     pub dry_run: bool,
 }
@@ -121,12 +130,18 @@ impl Report {
         let outcomes = outcomes.unwrap_or_else(|| Outcomes::planned(plan));
         let repository =
             outcomes.created.clone().or_else(|| there.map(|there| there.repository.clone())).map(|r| (r, ownership));
-        let artifacts = desired.artifacts.iter().map(|artifact| artifact_report(artifact, plan, &outcomes)).collect();
+        let artifacts: Vec<_> =
+            desired.artifacts.iter().map(|artifact| artifact_report(artifact, plan, &outcomes)).collect();
+        let is_complete = outcomes.failure.is_none() && artifacts.iter().all(|artifact| artifact.listing.is_none());
+        let held = (is_complete && !dry_run).then(|| Held::new(&desired.lifecycle, &artifacts));
         Self {
             failure: outcomes.failure,
             repository,
             configuration: outcomes.configuration,
             artifacts,
+            forecasts: forecasts(desired),
+            vanished: there.map(|there| there.vanished.clone()).unwrap_or_default(),
+            held,
             warnings: desired.warnings.clone(),
             changes: outcomes.changes,
             fields: outcomes.fields,
@@ -164,6 +179,23 @@ impl Report {
     pub fn is_success(&self) -> bool {
         self.failures().next().is_none()
     }
+}
+
+/// What the lifecycle policy that is wanted will do to the tags that are wanted.
+fn forecasts(desired: &Desired) -> Vec<Forecast> {
+    let Wanted::Document(policy) = &desired.lifecycle else { return Vec::new() };
+    // Tags of one digest are one image. A chart archive is an image of its own.
+    let mut images: BTreeMap<(ArtifactKind, &str), BTreeSet<&str>> = BTreeMap::new();
+    for artifact in &desired.artifacts {
+        for (tag, wanted) in &artifact.tags {
+            let digest = match &wanted.source {
+                Ok(SourceTag { content: SourceContent::Manifest(digest), .. }) => digest.as_str(),
+                _ => tag.as_str(),
+            };
+            images.entry((artifact.kind, digest)).or_default().insert(tag.as_str());
+        }
+    }
+    foresee(policy, &images.into_values().collect::<Vec<_>>())
 }
 
 fn artifact_report(artifact: &DesiredArtifact, plan: &Plan, outcomes: &Outcomes) -> ArtifactReport {

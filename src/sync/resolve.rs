@@ -16,7 +16,7 @@ use crate::selection;
 const CONCURRENT_TAGS: usize = 8;
 
 /// What a spec wants, checked and with digests.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Desired {
     /// Name of the repository.
     pub repository: String,

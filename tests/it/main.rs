@@ -16,6 +16,7 @@ mod failures;
 mod faults;
 mod helm_push;
 mod leader;
+mod lifecycle;
 mod metrics;
 mod readers;
 mod schema;

@@ -12,6 +12,6 @@ pub use spec::{
     TagSelector, TagStrategy, VersionSelector,
 };
 pub use status::{
-    ArtifactStatus, DerivedTag, EcrRepositorySyncStatus, HistoryEntry, Ownership, RepositoryStatus, SyncedTag,
-    TagFailure, condition,
+    ArtifactStatus, DerivedTag, EcrRepositorySyncStatus, ExpiredTag, HistoryEntry, Ownership, RepositoryStatus,
+    SyncedTag, TagFailure, condition,
 };

@@ -51,6 +51,10 @@ pub struct EcrRepositorySyncStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub derived: Vec<DerivedTag>,
 
+    /// Wanted tags that were in ECR and vanished from it, most likely by a lifecycle rule; at most twenty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub expired: Vec<ExpiredTag>,
+
     /// In a dry run: what would be done, at most twenty lines.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub plan: Vec<String>,
@@ -137,6 +141,18 @@ pub struct DerivedTag {
     pub source: String,
     /// Digest of the manifest.
     pub target: String,
+}
+
+/// A wanted tag that was in ECR and vanished. Copied again twice, it is left alone until the spec or the policy changes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct ExpiredTag {
+    /// The tag.
+    pub tag: String,
+    /// What it pointed to; empty where that is not known before a copy.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub digest: String,
+    /// How often it vanished.
+    pub times: u32,
 }
 
 /// A tag and what it points to.

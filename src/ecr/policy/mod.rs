@@ -55,9 +55,10 @@ impl Kind {
 }
 
 /// What a spec says about one policy.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Wanted {
     /// Nothing: whatever is there stays.
+    #[default]
     Unmanaged,
     /// There shall be none.
     None,

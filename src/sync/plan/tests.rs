@@ -66,6 +66,7 @@ fn with_tags(tags: &[(&str, Option<&str>)]) -> Desired {
 fn there(tags: &[(&str, &str)]) -> ObservedRepository {
     let Claimant::Resource(owner) = me() else { unreachable!() };
     ObservedRepository {
+        vanished: BTreeMap::new(),
         repository: Repository {
             name: "app".to_owned(),
             arn: "arn".to_owned(),

@@ -1,0 +1,209 @@
+//! Wanted tags that were in ECR and are not any more: a lifecycle rule that takes what the spec wants would be fought for
+//! ever (estahn/k8s-image-swapper#632). Pure.
+
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use super::{ArtifactReport, Desired, DesiredArtifact, Failure, SourceContent, TagState, WantedTag};
+use crate::class::Class;
+use crate::ecr::policy::{Wanted, text};
+use crate::registry::{Digest, Tag};
+
+/// A tag is copied again so often; the next time it is missing, it is left alone.
+const COPIED_AGAIN: u32 = 2;
+
+/// How often a tag vanished.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Vanished {
+    /// What it pointed to; a new content of the source is a new beginning. `None` where it is not known before the copy.
+    pub digest: Option<Digest>,
+    /// How often it was found missing after it had been in ECR.
+    pub times: u32,
+}
+
+/// What earlier passes over the same generation of a spec left behind.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Before {
+    /// What was in ECR when the last pass ended.
+    pub held: Held,
+    /// Tags that vanished, as far as they were reported.
+    pub vanished: BTreeMap<Tag, Vanished>,
+}
+
+/// What was in ECR when a pass ended, as hashes: there may be hundreds of tags in each of thousands of resources. Of two
+/// tags with the same hash one might be taken for the other; then a copy is counted that was none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// Hash of the tag, hash of its digest; sorted.
+    tags: Vec<(u64, u64)>,
+    /// Hash of the lifecycle policy that was wanted.
+    policy: Option<u64>,
+}
+
+fn hash(value: impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
+}
+
+fn policy_hash(lifecycle: &Wanted) -> u64 {
+    match lifecycle {
+        Wanted::Unmanaged => hash("unmanaged"),
+        Wanted::None => hash("none"),
+        Wanted::Document(document) => hash(text(document)),
+    }
+}
+
+impl Held {
+    pub(super) fn new(lifecycle: &Wanted, artifacts: &[ArtifactReport]) -> Self {
+        let in_ecr = artifacts.iter().flat_map(|artifact| &artifact.tags).filter_map(|(tag, state)| match state {
+            TagState::Synced(digest) | TagState::Unverified { digest, .. } | TagState::Kept { digest, .. } => {
+                Some((hash(tag), hash(digest)))
+            }
+            TagState::Failed(_) | TagState::Planned => None,
+        });
+        let mut tags: Vec<_> = in_ecr.collect();
+        tags.sort_unstable();
+        Self { tags, policy: Some(policy_hash(lifecycle)) }
+    }
+
+    /// Whether `tag` was there; with `digest`, where that is known.
+    fn had(&self, tag: &Tag, digest: Option<&Digest>) -> bool {
+        let tag = hash(tag);
+        let from = self.tags.partition_point(|(other, _)| *other < tag);
+        self.tags
+            .get(from)
+            .is_some_and(|(other, held)| *other == tag && digest.is_none_or(|digest| hash(digest) == *held))
+    }
+}
+
+/// Counts what is missing now and was there before. Empty when another lifecycle policy is wanted than before.
+pub(super) fn count(before: &Before, desired: &Desired, is_there: impl Fn(&Tag) -> bool) -> BTreeMap<Tag, Vanished> {
+    if before.held.policy.is_some_and(|policy| policy != policy_hash(&desired.lifecycle)) {
+        return BTreeMap::new();
+    }
+    let mut vanished = BTreeMap::new();
+    for (tag, wanted) in desired.artifacts.iter().flat_map(|artifact: &DesiredArtifact| &artifact.tags) {
+        let Some(digest) = digest(wanted) else { continue };
+        let same = |earlier: &&Vanished| digest.is_none() || earlier.digest.is_none() || earlier.digest == digest;
+        let earlier = before.vanished.get(tag).filter(same).map_or(0, |earlier| earlier.times);
+        let now = u32::from(!is_there(tag) && before.held.had(tag, digest.as_ref()));
+        if earlier + now > 0 {
+            vanished.insert(tag.clone(), Vanished { digest, times: earlier + now });
+        }
+    }
+    vanished
+}
+
+/// What the tag shall point to, as far as it is known; `None` when the source cannot tell anything.
+fn digest(wanted: &WantedTag) -> Option<Option<Digest>> {
+    match &wanted.source.as_ref().ok()?.content {
+        SourceContent::Manifest(digest) => Some(Some(digest.clone())),
+        SourceContent::Archive { derived, .. } => Some(derived.as_ref().map(|derived| derived.manifest.clone())),
+    }
+}
+
+impl Vanished {
+    /// Why a tag that is missing again is not copied again, if so.
+    pub(super) fn verdict(&self, tag: &Tag) -> Option<Failure> {
+        (self.times > COPIED_AGAIN).then(|| {
+            Failure::new(
+                Class::LifecycleConflict,
+                format!(
+                    "tag {tag} was in ECR and is gone for the {} time, most likely by a rule of the lifecycle policy: it is not \
+                     copied again until the spec or the policy changes; change the rule, or take the tag out of the spec",
+                    ordinal(self.times)
+                ),
+            )
+        })
+    }
+}
+
+fn ordinal(number: u32) -> String {
+    match (number % 10, number % 100) {
+        (1, tens) if tens != 11 => format!("{number}st"),
+        (2, tens) if tens != 12 => format!("{number}nd"),
+        (3, tens) if tens != 13 => format!("{number}rd"),
+        _ => format!("{number}th"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sync::{ArtifactKind, Source, SourceTag};
+
+    fn digest_of(text: &str) -> Digest {
+        Digest::sha256_of(text.as_bytes())
+    }
+
+    fn tag() -> Tag {
+        "1.27".parse().expect("a tag")
+    }
+
+    fn desired(content: &str, lifecycle: Wanted) -> Desired {
+        let source = SourceTag { label: "nginx:1.27".to_owned(), content: SourceContent::Manifest(digest_of(content)) };
+        let tags = BTreeMap::from([(tag(), WantedTag { pin: None, source: Ok(source) })]);
+        Desired {
+            repository: "app".to_owned(),
+            lifecycle,
+            artifacts: vec![DesiredArtifact {
+                kind: ArtifactKind::Image,
+                name: "nginx".to_owned(),
+                source: Source::Unknown,
+                keep: false,
+                tags,
+                listing: None,
+            }],
+            ..Desired::default()
+        }
+    }
+
+    fn held(content: &str, lifecycle: &Wanted) -> Held {
+        let tags = BTreeMap::from([(tag(), TagState::Synced(digest_of(content)))]);
+        let artifact = ArtifactReport {
+            kind: ArtifactKind::Image,
+            source: "nginx".to_owned(),
+            tags,
+            listing: None,
+            copied: 0,
+            derived: BTreeMap::new(),
+        };
+        Held::new(lifecycle, &[artifact])
+    }
+
+    #[test]
+    fn a_tag_that_vanishes_for_the_third_time_is_left_alone() {
+        let mut before = Before::default();
+        let mut verdicts = Vec::new();
+        for _ in 0..4 {
+            // In ECR at the end of a pass, gone at the next.
+            before.held = held("a", &Wanted::Unmanaged);
+            before.vanished = count(&before, &desired("a", Wanted::Unmanaged), |_| false);
+            verdicts.push(before.vanished[&tag()].verdict(&tag()).is_some());
+        }
+        assert_eq!(verdicts, [false, false, true, true]);
+        // Left alone, it is not there when the pass ends, and is not counted on.
+        before.held = Held::new(&Wanted::Unmanaged, &[]);
+        assert_eq!(count(&before, &desired("a", Wanted::Unmanaged), |_| false), before.vanished);
+    }
+
+    #[test]
+    fn what_is_there_or_never_was_does_not_count() {
+        let wanted = desired("a", Wanted::Unmanaged);
+        assert!(count(&Before::default(), &wanted, |_| false).is_empty());
+        let before = Before { held: held("a", &Wanted::Unmanaged), ..Before::default() };
+        assert!(count(&before, &wanted, |_| true).is_empty());
+    }
+
+    #[test]
+    fn new_content_and_a_new_policy_are_new_beginnings() {
+        let before = Before {
+            held: held("a", &Wanted::Unmanaged),
+            vanished: BTreeMap::from([(tag(), Vanished { digest: Some(digest_of("a")), times: 2 })]),
+        };
+        assert!(count(&before, &desired("b", Wanted::Unmanaged), |_| false).is_empty());
+        assert!(count(&before, &desired("a", Wanted::None), |_| false).is_empty());
+        assert_eq!(count(&before, &desired("a", Wanted::Unmanaged), |_| false)[&tag()].times, 3);
+    }
+}

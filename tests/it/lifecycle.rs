@@ -1,0 +1,75 @@
+//! Lifecycle policies against what the spec wants: foreseen, and not fought for ever.
+
+use serde_json::{Value, json};
+
+use crate::support::{ACCOUNT, REGION, Rig, condition};
+
+fn keep(images: u32) -> Value {
+    json!({"rules": [{
+        "rulePriority": 1,
+        "selection": {"tagStatus": "tagged", "tagPatternList": ["1.*"], "countType": "imageCountMoreThan", "countNumber": images},
+        "action": {"type": "expire"}
+    }]})
+}
+
+#[tokio::test]
+async fn a_policy_that_takes_wanted_tags_is_told_beforehand() {
+    let rig = Rig::new("foresight").await;
+    let _operator = rig.operator().await;
+    let spec = |images| json!({"image": rig.image("library/demo", &["1.26", "1.27"]), "lifecyclePolicy": keep(images)});
+    rig.apply("app", spec(1)).await;
+    let object = rig.wait_synced("app").await;
+    let told = "policies and resource tags are as specified, but rule 1 of lifecyclePolicy will expire 1 of the 2 wanted tags \
+                (it keeps 1 image)";
+    assert_eq!(condition(&object, "ConfigurationSynced"), Some(("True", "LifecycleConflict", told)));
+    let events = rig.events().await;
+    assert!(events.iter().any(|event| event.0 == "Warning" && event.1 == "LifecycleConflict" && event.2 == told));
+
+    rig.apply("app", spec(2)).await;
+    let object = rig.wait_synced("app").await;
+    assert_eq!(condition(&object, "ConfigurationSynced").map(|(_, reason, _)| reason), Some("Succeeded"));
+}
+
+#[tokio::test]
+async fn a_tag_that_a_rule_keeps_taking_is_copied_again_twice_and_then_left_alone() {
+    let rig = Rig::new("lifecycle-conflict").await;
+    let _operator = rig.operator().await;
+    let spec = |images| json!({"image": rig.image("library/demo", &["1.26", "1.27"]), "lifecyclePolicy": keep(images)});
+    rig.apply("app", spec(1)).await;
+    rig.wait_synced("app").await;
+    for pass in ["first", "second"] {
+        assert!(rig.ecr.delete_tag(ACCOUNT, REGION, "app", "1.26"), "as the rule would");
+        rig.request("app", pass).await;
+        assert!(rig.repository("app").tags.contains_key("1.26"), "copied again after the {pass} time");
+    }
+    rig.ecr.delete_tag(ACCOUNT, REGION, "app", "1.26");
+    let object = rig.request("app", "third").await;
+    let (status, reason, message) = condition(&object, "ImageSynced").expect("a condition");
+    assert_eq!((status, reason), ("False", "PartiallySynced"), "{message}");
+    assert!(message.contains("LifecycleConflict: tag 1.26 was in ECR and is gone for the 3rd time"), "{message}");
+    assert!(condition(&object, "Stalled").is_some());
+    let mark = rig.ecr.mark();
+    let object = rig.request("app", "fourth").await;
+    assert_eq!(rig.ecr.log_since(mark).iter().filter(|request| request.is_write()).count(), 0);
+    let expired = &object.status.as_ref().expect("a status").expired;
+    assert_eq!(expired.iter().map(|entry| (entry.tag.as_str(), entry.times)).collect::<Vec<_>>(), [("1.26", 3)]);
+
+    // Any change of the spec is a new beginning.
+    rig.apply("app", spec(2)).await;
+    let object = rig.wait_synced("app").await;
+    assert!(object.status.expect("a status").expired.is_empty());
+    assert_eq!(rig.repository("app").tags.len(), 2);
+}
+
+#[tokio::test]
+async fn a_tag_that_a_person_deletes_comes_back_however_often() {
+    let rig = Rig::new("deleted-by-hand").await;
+    let _operator = rig.operator().await;
+    rig.apply("app", json!({"image": rig.image("library/demo", &["1.26"])})).await;
+    rig.wait_synced("app").await;
+    for pass in ["1", "2", "3", "4"] {
+        rig.ecr.delete_tag(ACCOUNT, REGION, "app", "1.26");
+        rig.request("app", pass).await;
+        assert!(rig.repository("app").tags.contains_key("1.26"));
+    }
+}
