@@ -362,12 +362,14 @@ fn repository_status(repository: &Repository, region: &str, ownership: Ownership
 fn artifact_status(image: &ArtifactReport) -> ArtifactStatus {
     let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
     let failed = image.tags.values().filter(|state| matches!(state, TagState::Failed(_))).count();
+    let archived = image.tags.values().filter(|state| matches!(state, TagState::Archived { .. })).count();
     ArtifactStatus {
         source: image.source.clone(),
         summary: summary(image),
         desired: count(image.tags.len()),
         synced: count(image.synced().count()),
         failed: count(failed),
+        archived: count(archived),
         revision: revision(image),
         latest: image
             .synced()

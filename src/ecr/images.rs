@@ -10,9 +10,9 @@ use super::registry::Registry;
 use crate::registry::{Digest, Tag};
 
 /// Most image ids or layer digests that ECR takes in one call.
-const BATCH: usize = 100;
+pub(super) const BATCH: usize = 100;
 /// Largest page of ListImages.
-const PAGE: i32 = 1000;
+pub(super) const PAGE: i32 = 1000;
 
 /// What a repository holds of the tags that were asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,7 +30,7 @@ enum Described {
     OneIsMissing,
 }
 
-fn parse_digest(text: Option<&str>) -> Option<Digest> {
+pub(super) fn parse_digest(text: Option<&str>) -> Option<Digest> {
     // A digest that we cannot read is no digest that we could want: the tag then counts as missing.
     text.and_then(|text| text.parse().ok())
 }

@@ -3,6 +3,7 @@
 //! Nothing here looks like a pull: the inventory comes from DescribeImages and ListImages, since BatchGetImage and
 //! manifest GETs move `lastRecordedPullTime` and so defeat lifecycle rules (aws/containers-roadmap#2390).
 
+mod archive;
 mod counting;
 mod error;
 mod images;
@@ -15,6 +16,7 @@ mod session;
 mod token;
 mod wildcard;
 
+pub use archive::Archived;
 pub use error::Error;
 pub use images::Images;
 pub use limits::{Limiter, Limits};

@@ -37,7 +37,7 @@ impl Outcomes {
         let mut outcomes = Self::default();
         for action in &plan.actions {
             outcomes.changes.push(action.to_string());
-            if let Action::CopyTag { kind, tag, .. } = action {
+            if let Action::CopyTag { kind, tag, .. } | Action::RestoreTag { kind, tag, .. } = action {
                 outcomes.tags.insert((*kind, tag.clone()), TagState::Planned);
             }
         }
@@ -85,6 +85,19 @@ impl Engine {
             }
             let Some(repository) = &repository else { continue };
             if matches!(action, Action::CopyTag { .. }) {
+                continue;
+            }
+            if let Action::RestoreTag { kind, tag, digest } = action {
+                let state = match registry.restore_image(&repository.name, digest).await {
+                    Ok(()) => {
+                        outcomes.changes.push(action.to_string());
+                        outcomes.fields.push(action.field());
+                        TagState::Synced(digest.clone())
+                    }
+                    Err(error) => TagState::Failed(error.into()),
+                };
+                outcomes.tags.insert((*kind, tag.clone()), state);
+                progress.advance(1);
                 continue;
             }
             match configure(registry, repository, action).await {
@@ -213,6 +226,6 @@ async fn configure(registry: &ecr::Registry, repository: &Repository, action: &A
         Action::PutPolicy { kind: Kind::Permission, text, .. } => registry.set_permission_policy(name, text).await,
         Action::DeletePolicy { kind: Kind::Lifecycle } => registry.delete_lifecycle_policy(name).await,
         Action::DeletePolicy { kind: Kind::Permission } => registry.delete_permission_policy(name).await,
-        Action::CreateRepository { .. } | Action::CopyTag { .. } => Ok(()),
+        Action::CreateRepository { .. } | Action::RestoreTag { .. } | Action::CopyTag { .. } => Ok(()),
     }
 }

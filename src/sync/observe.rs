@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Claimant, Desired, Engine, Failure, Job, Vanished, vanished};
 use crate::class::Class;
 use crate::ecr::policy::Wanted;
-use crate::ecr::{self, Images, OWNER_TAG, Owner, Repository};
+use crate::ecr::{self, Archived, Images, OWNER_TAG, Owner, Repository};
 use crate::registry::Tag;
 
 /// What ECR has.
@@ -28,6 +28,8 @@ pub struct ObservedRepository {
     pub permission: Option<String>,
     /// Wanted tags that are there.
     pub images: Images,
+    /// Wanted tags that are in the archive.
+    pub archived: BTreeMap<Tag, Archived>,
     /// The owner tag names a resource of this cluster that no longer exists.
     pub owner_is_gone: bool,
     /// Wanted tags that were there before and vanished, while there is a lifecycle policy that may be why.
@@ -61,13 +63,24 @@ impl Engine {
             registry.images(name, &wanted)
         )?;
         let owner_is_gone = self.owner_is_gone(&job.claimant, resource_tags.get(OWNER_TAG)).await;
-        let mut vanished = vanished::count(&job.before, desired, |tag| images.tags.contains_key(tag));
+        let missing = wanted.into_iter().filter(|tag| !images.tags.contains_key(tag)).collect();
+        let archived = registry.archived_images(name, &missing).await?;
+        let is_there = |tag: &Tag| images.tags.contains_key(tag) || archived.contains_key(tag);
+        let mut vanished = vanished::count(&job.before, desired, is_there);
         // Without a lifecycle policy it was a person, who may do so as often as they like.
         if !vanished.is_empty() && !self.has_lifecycle_policy(registry, desired).await? {
             vanished.clear();
         }
-        let repository =
-            ObservedRepository { repository, resource_tags, lifecycle, permission, images, owner_is_gone, vanished };
+        let repository = ObservedRepository {
+            repository,
+            resource_tags,
+            lifecycle,
+            permission,
+            images,
+            archived,
+            owner_is_gone,
+            vanished,
+        };
         Ok(Observed { repository: Some(repository) })
     }
 

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::class::Class;
 use crate::ecr::policy::{self, Kind, Wanted};
-use crate::ecr::{CREATED_TAG, Mutability, OWNER_TAG};
+use crate::ecr::{Archived, CREATED_TAG, Mutability, OWNER_TAG};
 use crate::registry::{Digest, Tag};
 
 /// What has to be done, in this order.
@@ -50,6 +50,15 @@ pub enum Action {
         /// Which.
         kind: Kind,
     },
+    /// Bring a wanted image back from the archive.
+    RestoreTag {
+        /// Image or chart.
+        kind: ArtifactKind,
+        /// The tag in ECR.
+        tag: Tag,
+        /// What it points to.
+        digest: Digest,
+    },
     /// Copy an artifact and point a tag to it.
     CopyTag {
         /// Image or chart.
@@ -73,8 +82,12 @@ impl Action {
             Self::CreateRepository { .. } => "repository",
             Self::TagRepository { .. } => "resourceTags",
             Self::PutPolicy { kind, .. } | Self::DeletePolicy { kind } => kind.field(),
-            Self::CopyTag { kind: ArtifactKind::Image, .. } => "imageTag",
-            Self::CopyTag { kind: ArtifactKind::Chart, .. } => "chartTag",
+            Self::CopyTag { kind: ArtifactKind::Image, .. } | Self::RestoreTag { kind: ArtifactKind::Image, .. } => {
+                "imageTag"
+            }
+            Self::CopyTag { kind: ArtifactKind::Chart, .. } | Self::RestoreTag { kind: ArtifactKind::Chart, .. } => {
+                "chartTag"
+            }
         }
     }
 }
@@ -90,6 +103,7 @@ impl fmt::Display for Action {
             Self::PutPolicy { kind, replaces: false, .. } => write!(f, "set {}", kind.field()),
             Self::PutPolicy { kind, replaces: true, .. } => write!(f, "replace {}, which differs", kind.field()),
             Self::DeletePolicy { kind } => write!(f, "remove {}", kind.field()),
+            Self::RestoreTag { tag, digest, .. } => write!(f, "restore tag {tag} ({digest}) from the archive"),
             Self::CopyTag { tag, source, digest, replaces, .. } => {
                 match (digest, replaces) {
                     (Some(digest), _) => write!(f, "copy {source} ({digest}) to tag {tag}")?,
@@ -193,6 +207,10 @@ fn plan_artifacts(desired: &Desired, there: Option<&ObservedRepository>, plan: &
             } else {
                 plan_tag(artifact, tag, wanted, current, there.map(|there| &there.repository.mutability))
             };
+            let step = match there.and_then(|there| there.archived.get(tag)) {
+                Some(archived) => plan_archived(artifact.kind, tag, archived, desired.restore, step),
+                None => step,
+            };
             let gone_again = there.and_then(|there| there.vanished.get(tag)?.verdict(tag));
             let step = match (step, gone_again) {
                 (Step::Do(Action::CopyTag { replaces: None, .. }), Some(failure)) => {
@@ -281,6 +299,28 @@ fn plan_tag(
             Step::Settled(TagState::Kept { digest: current.clone(), failure })
         }
         (SourceContent::Archive { .. }, _) => copy(None),
+    }
+}
+
+/// A tag in the archive: neither missing nor to be pulled. `step` is what would be done if it were missing.
+fn plan_archived(kind: ArtifactKind, tag: &Tag, archived: &Archived, restore: bool, step: Step) -> Step {
+    let Archived { digest, activating } = archived;
+    match &step {
+        // The source has something else by now: that is copied, and the tag moves to it.
+        Step::Do(Action::CopyTag { digest: Some(wanted), .. }) if wanted != digest => step,
+        Step::Settled(TagState::Failed(failure)) if failure.class == Class::TagCollision => step,
+        _ if *activating => Step::Settled(TagState::Synced(digest.clone())),
+        _ if restore => Step::Do(Action::RestoreTag { kind, tag: tag.clone(), digest: digest.clone() }),
+        _ => Step::Settled(TagState::Archived {
+            digest: digest.clone(),
+            failure: Failure::new(
+                Class::LifecycleConflict,
+                format!(
+                    "tag {tag} is in ECR's archive and cannot be pulled: archivedImages: Restore brings it back; the lifecycle \
+                     policy has the rule that archived it"
+                ),
+            ),
+        }),
     }
 }
 

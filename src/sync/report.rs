@@ -30,6 +30,13 @@ pub enum TagState {
         /// What the source has instead.
         failure: Failure,
     },
+    /// In ECR's archive, from where it cannot be pulled, as a lifecycle rule wants it.
+    Archived {
+        /// What the archive has.
+        digest: Digest,
+        /// What that means.
+        failure: Failure,
+    },
     /// Not in ECR, or with another digest than the source's.
     Failed(Failure),
     /// A dry run would copy it.
@@ -89,10 +96,10 @@ impl ArtifactReport {
         })
     }
 
-    /// Tags that are kept although the source replaced them, and what it has.
+    /// Tags that are left as they are although they are not what the source has, or cannot be pulled; and why.
     pub fn kept(&self) -> impl Iterator<Item = (&Tag, &Failure)> {
         self.tags.iter().filter_map(|(tag, state)| match state {
-            TagState::Kept { failure, .. } => Some((tag, failure)),
+            TagState::Kept { failure, .. } | TagState::Archived { failure, .. } => Some((tag, failure)),
             _ => None,
         })
     }
@@ -101,16 +108,14 @@ impl ArtifactReport {
     pub fn failures(&self) -> impl Iterator<Item = (&Tag, &Failure)> {
         self.tags.iter().filter_map(|(tag, state)| match state {
             TagState::Failed(failure) | TagState::Unverified { failure, .. } => Some((tag, failure)),
-            TagState::Synced(_) | TagState::Kept { .. } | TagState::Planned => None,
+            TagState::Synced(_) | TagState::Kept { .. } | TagState::Archived { .. } | TagState::Planned => None,
         })
     }
 
     /// Whether every wanted tag is at least in ECR.
     #[must_use]
     pub fn is_all_there(&self) -> bool {
-        let is_there = |state: &TagState| {
-            matches!(state, TagState::Synced(_) | TagState::Kept { .. } | TagState::Unverified { .. })
-        };
+        let is_there = |state: &TagState| !matches!(state, TagState::Failed(_) | TagState::Planned);
         self.tags.values().all(is_there)
     }
 }

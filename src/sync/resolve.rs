@@ -6,7 +6,7 @@ mod image;
 use std::collections::BTreeMap;
 
 use super::{Engine, Failure, Job};
-use crate::api::v1alpha1::validation;
+use crate::api::v1alpha1::{ArchivedImages, validation};
 use crate::ecr::policy::{Kind, Wanted};
 use crate::helm;
 use crate::registry::{Client, Digest, Tag};
@@ -26,6 +26,8 @@ pub struct Desired {
     pub permission: Wanted,
     /// Resource tags to hold; others are not ours.
     pub resource_tags: BTreeMap<String, String>,
+    /// Whether wanted tags in the archive are brought back.
+    pub restore: bool,
     /// The image and the chart, as far as they are wanted.
     pub artifacts: Vec<DesiredArtifact>,
     /// What a person should know, although nothing is wrong.
@@ -174,6 +176,7 @@ impl Engine {
             lifecycle,
             permission,
             resource_tags: spec.resource_tags.clone().unwrap_or_default(),
+            restore: spec.archived_images == ArchivedImages::Restore,
             warnings: warnings(job, &artifacts),
             artifacts,
         })

@@ -60,7 +60,7 @@ impl Held {
             TagState::Synced(digest) | TagState::Unverified { digest, .. } | TagState::Kept { digest, .. } => {
                 Some((hash(tag), hash(digest)))
             }
-            TagState::Failed(_) | TagState::Planned => None,
+            TagState::Archived { .. } | TagState::Failed(_) | TagState::Planned => None,
         });
         let mut tags: Vec<_> = in_ecr.collect();
         tags.sort_unstable();

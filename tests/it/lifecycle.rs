@@ -73,3 +73,48 @@ async fn a_tag_that_a_person_deletes_comes_back_however_often() {
         assert!(rig.repository("app").tags.contains_key("1.26"));
     }
 }
+
+#[tokio::test]
+async fn a_tag_in_the_archive_is_told_and_left_there() {
+    let rig = Rig::new("archived").await;
+    let _operator = rig.operator().await;
+    let spec = |archived_images: &str| json!({"image": rig.image("library/demo", &["1.26", "1.27"]), "archivedImages": archived_images});
+    rig.apply("app", spec("Keep")).await;
+    rig.wait_synced("app").await;
+    assert!(rig.ecr.archive(ACCOUNT, REGION, "app", "1.26"), "as a rule would");
+    let mark = rig.ecr.mark();
+    let object = rig.request("app", "archived").await;
+    let log = rig.ecr.log_since(mark);
+    assert_eq!(log.iter().filter(|request| request.is_write()).count(), 0, "a copy would restore it");
+    let (status, reason, message) = condition(&object, "ImageSynced").expect("a condition");
+    assert_eq!((status, reason), ("True", "LifecycleConflict"), "{message}");
+    assert!(message.contains("tag 1.26 is in ECR's archive and cannot be pulled"), "{message}");
+    assert!(condition(&object, "Ready").is_some_and(|(status, ..)| status == "True"));
+    let image = object.status.expect("a status").image.expect("an image");
+    assert_eq!((image.desired, image.synced, image.failed, image.archived), (2, 1, 0, 1));
+    assert!(rig.events().await.iter().any(|event| event.0 == "Warning" && event.1 == "LifecycleConflict"));
+
+    rig.apply("app", spec("Restore")).await;
+    let object = rig.wait("app", "restored", |object| {
+        object.status.as_ref().and_then(|status| status.image.as_ref()).is_some_and(|image| image.synced == 2)
+    });
+    let image = object.await.status.expect("a status").image.expect("an image");
+    assert_eq!(image.archived, 0);
+    let log = rig.ecr.log_since(mark);
+    let writes: Vec<_> = log.iter().filter(|request| request.is_write()).map(|r| r.operation.as_str()).collect();
+    assert_eq!(writes, ["UpdateImageStorageClass"], "restored, not sent again");
+}
+
+#[tokio::test]
+async fn a_new_digest_of_an_archived_tag_is_copied() {
+    let rig = Rig::new("archived-moved").await;
+    let _operator = rig.operator().await;
+    rig.apply("app", json!({"image": rig.image("library/demo", &["1.26"])})).await;
+    rig.wait_synced("app").await;
+    rig.ecr.archive(ACCOUNT, REGION, "app", "1.26");
+    let retagged = format!("{}/library/demo:1.27", rig.source.host());
+    let spec = json!({"image": {"pullUrl": retagged, "tags": ["1.26"], "tagStrategy": "Retag", "insecure": true}});
+    rig.apply("app", spec).await;
+    let object = rig.wait_synced("app").await;
+    assert_eq!(condition(&object, "ImageSynced").map(|(_, reason, _)| reason), Some("Succeeded"));
+}

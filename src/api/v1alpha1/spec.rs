@@ -81,6 +81,11 @@ pub struct EcrRepositorySyncSpec {
     #[schemars(schema_with = "schema::resource_tags")]
     pub resource_tags: Option<BTreeMap<String, String>>,
 
+    /// What to do with a wanted tag that a lifecycle rule has archived, so that it cannot be pulled. Keep: leave it there and
+    /// say so. Restore: bring it back.
+    #[serde(default)]
+    pub archived_images: ArchivedImages,
+
     /// How often the source and the repository are checked, for example `30m` or `1h30m`; at least 1m.
     #[serde(default = "default_interval")]
     #[schemars(schema_with = "schema::interval")]
@@ -112,6 +117,7 @@ impl Default for EcrRepositorySyncSpec {
             lifecycle_policy: None,
             permission_policy: None,
             resource_tags: None,
+            archived_images: ArchivedImages::default(),
             interval: default_interval(),
             timeout: default_timeout(),
             suspend: false,
@@ -151,6 +157,16 @@ pub struct Registry {
     #[x_kube(validation = Rule::new("self.matches('^[a-z]{2,}(-[a-z]+)+-[0-9]+$')")
         .message("registry.region is an AWS region, for example eu-west-1"))]
     pub region: Option<String>,
+}
+
+/// What to do with wanted tags in the archive.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub enum ArchivedImages {
+    /// Leave them there, and say so.
+    #[default]
+    Keep,
+    /// Bring them back.
+    Restore,
 }
 
 /// How the tags of the target get their content.

@@ -110,6 +110,9 @@ pub struct ArtifactStatus {
     pub synced: i64,
     /// Wanted tags that failed.
     pub failed: i64,
+    /// Wanted tags that are in ECR's archive and cannot be pulled.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub archived: i64,
     /// Digest over all synced tags and their digests: the same revision is the same content.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub revision: String,
@@ -119,6 +122,11 @@ pub struct ArtifactStatus {
     /// Some of the failures, at most ten.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failures: Vec<TagFailure>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+const fn is_zero(number: &i64) -> bool {
+    *number == 0
 }
 
 /// A pass that changed something in ECR.

@@ -26,6 +26,7 @@ fn me() -> Claimant {
 
 fn desired() -> Desired {
     Desired {
+        restore: false,
         repository: "app".to_owned(),
         lifecycle: Wanted::Unmanaged,
         permission: Wanted::Unmanaged,
@@ -67,6 +68,7 @@ fn there(tags: &[(&str, &str)]) -> ObservedRepository {
     let Claimant::Resource(owner) = me() else { unreachable!() };
     ObservedRepository {
         vanished: BTreeMap::new(),
+        archived: BTreeMap::new(),
         repository: Repository {
             name: "app".to_owned(),
             arn: "arn".to_owned(),

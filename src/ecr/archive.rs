@@ -1,0 +1,127 @@
+//! Images in archive storage: still named by their tags, but not to be pulled.
+//!
+//! Without a filter DescribeImages and ListImages know ACTIVE images only, so that an archived tag looks missing, and a copy
+//! of it would restore it: against the rule that archived it, at every pass (User Guide, "Archiving an image").
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use aws_sdk_ecr::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_ecr::types::{
+    DescribeImagesFilter, ImageIdentifier, ImageStatus, ImageStatusFilter, ListImagesFilter, TargetStorageClass,
+};
+
+use super::error::Error;
+use super::images::{BATCH, PAGE, parse_digest};
+use super::registry::Registry;
+use crate::registry::{Digest, Tag};
+
+/// An image that is not ACTIVE.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Archived {
+    /// Its digest.
+    pub digest: Digest,
+    /// It is on its way back: it was restored a while ago.
+    pub activating: bool,
+}
+
+impl Registry {
+    /// Which of these tags, none of which is ACTIVE, are in the archive.
+    ///
+    /// Costs one ListImages page where none is; one DescribeImages more for up to 100 that are. If the repository holds
+    /// more than a page, tags are found by halving, so that the cost goes by what is asked and not by what is there.
+    ///
+    /// # Errors
+    /// As AWS answers.
+    pub async fn archived_images(&self, name: &str, tags: &BTreeSet<Tag>) -> Result<BTreeMap<Tag, Archived>, Error> {
+        if tags.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let candidates = self.listed_at_all(name, tags).await?;
+        let candidates: Vec<&Tag> = candidates.iter().collect();
+        let mut batches: Vec<&[&Tag]> = candidates.chunks(BATCH).collect();
+        let mut found = BTreeMap::new();
+        while let Some(batch) = batches.pop() {
+            match self.describe_any(name, batch).await? {
+                Some(images) => found.extend(images),
+                // Half by half; a single missing tag ends here.
+                None if batch.len() > 1 => {
+                    let (left, right) = batch.split_at(batch.len() / 2);
+                    batches.extend([right, left]);
+                }
+                None => {}
+            }
+        }
+        Ok(found)
+    }
+
+    /// Brings an image back from the archive. ECR takes its time: it is ACTIVATING until then.
+    ///
+    /// # Errors
+    /// As AWS answers.
+    pub async fn restore_image(&self, name: &str, digest: &Digest) -> Result<(), Error> {
+        self.client
+            .update_image_storage_class()
+            .registry_id(&self.account)
+            .repository_name(name)
+            .image_id(ImageIdentifier::builder().image_digest(digest.as_str()).build())
+            .target_storage_class(TargetStorageClass::Standard)
+            .send()
+            .await
+            .map(drop)
+            .map_err(|error| Error::from_sdk("ecr:UpdateImageStorageClass", name, &error))
+    }
+
+    /// Those of `tags` that a listing of all images names; all of them when it has more than a page.
+    async fn listed_at_all(&self, name: &str, tags: &BTreeSet<Tag>) -> Result<BTreeSet<Tag>, Error> {
+        let answer = self
+            .client
+            .list_images()
+            .registry_id(&self.account)
+            .repository_name(name)
+            .filter(ListImagesFilter::builder().image_status(ImageStatusFilter::Any).build())
+            .max_results(PAGE)
+            .send()
+            .await
+            .map_err(|error| Error::from_sdk("ecr:ListImages", name, &error))?;
+        if answer.next_token().is_some() {
+            return Ok(tags.clone());
+        }
+        let listed: BTreeSet<&str> = answer.image_ids().iter().filter_map(|id| id.image_tag()).collect();
+        Ok(tags.iter().filter(|tag| listed.contains(tag.as_str())).cloned().collect())
+    }
+
+    /// The images of these tags that are not ACTIVE; `None` when one of the tags is missing.
+    async fn describe_any(&self, name: &str, tags: &[&Tag]) -> Result<Option<Vec<(Tag, Archived)>>, Error> {
+        let ids = tags.iter().map(|tag| ImageIdentifier::builder().image_tag(tag.as_str()).build()).collect();
+        let result = self
+            .client
+            .describe_images()
+            .registry_id(&self.account)
+            .repository_name(name)
+            .filter(DescribeImagesFilter::builder().image_status(ImageStatusFilter::Any).build())
+            .set_image_ids(Some(ids))
+            .send()
+            .await;
+        let answer = match result {
+            Ok(answer) => answer,
+            Err(SdkError::ServiceError(error)) if error.err().code() == Some("ImageNotFoundException") => {
+                return Ok(None);
+            }
+            Err(error) => return Err(Error::from_sdk("ecr:DescribeImages", name, &error)),
+        };
+        let mut found = Vec::new();
+        for image in answer.image_details() {
+            let activating = match image.image_status() {
+                Some(ImageStatus::Archived) => false,
+                Some(ImageStatus::Activating) => true,
+                // Active by now: the next pass sees it.
+                _ => continue,
+            };
+            let Some(digest) = parse_digest(image.image_digest()) else { continue };
+            for tag in tags.iter().filter(|tag| image.image_tags().iter().any(|of| of == tag.as_str())) {
+                found.push(((*tag).clone(), Archived { digest: digest.clone(), activating }));
+            }
+        }
+        Ok(Some(found))
+    }
+}
