@@ -91,10 +91,11 @@ pub(super) fn finished(old: &Status, pass: &Pass, report: &Report, now: Timestam
         .repository
         .as_ref()
         .map(|(repository, ownership)| repository_status(repository, &pass.region, *ownership));
+    let was_ready = was_ready(old, generation);
     let artifact = |kind, old: &Option<ArtifactStatus>| match report.artifact(kind) {
         // Without the list of tags the counts would be wrong: those of before are better.
         Some(artifact) if artifact.listing.is_some() && old.is_some() => old.clone(),
-        Some(artifact) => Some(artifact_status(artifact)),
+        Some(artifact) => Some(artifact_status(artifact, was_ready)),
         // The pass ended before the tags were looked at: what was known of them is still the best answer.
         None if report.failure.is_some() => old.clone(),
         None => None,
@@ -359,15 +360,22 @@ fn repository_status(repository: &Repository, region: &str, ownership: Ownership
     }
 }
 
-fn artifact_status(image: &ArtifactReport) -> ArtifactStatus {
+/// `was_ready`: all tags were compared before, and those that the source cannot be asked about now are as they were.
+fn artifact_status(image: &ArtifactReport, was_ready: bool) -> ArtifactStatus {
     let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
     let failed = image.tags.values().filter(|state| matches!(state, TagState::Failed(_))).count();
+    let in_ecr = |state: &&TagState| match state {
+        TagState::Synced(_) | TagState::Kept { .. } => true,
+        TagState::Unverified { .. } => was_ready,
+        TagState::Archived { .. } | TagState::Failed(_) | TagState::Planned => false,
+    };
+    let synced = image.tags.values().filter(in_ecr).count();
     let archived = image.tags.values().filter(|state| matches!(state, TagState::Archived { .. })).count();
     ArtifactStatus {
         source: image.source.clone(),
-        summary: summary(image),
+        summary: format!("{synced}/{}", image.tags.len()),
         desired: count(image.tags.len()),
-        synced: count(image.synced().count()),
+        synced: count(synced),
         failed: count(failed),
         archived: count(archived),
         revision: revision(image),

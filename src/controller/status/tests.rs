@@ -76,6 +76,7 @@ fn a_source_that_goes_down_does_not_take_ready() {
     expect(&down, "True", "Succeeded", false, false);
     let image = find(&down.conditions, condition::IMAGE_SYNCED).expect("set");
     assert_eq!((image.status.as_str(), image.reason.as_str()), ("Unknown", "RegistryUnavailable"));
+    assert_eq!(down.image.expect("an image").summary, "1/1", "it is where it was");
 }
 
 #[test]
@@ -95,6 +96,7 @@ fn a_list_of_tags_that_cannot_be_read_leaves_what_was_known() {
 fn a_tag_that_was_never_compared_is_not_ready() {
     let first = after(&Status::default(), &report(&[("1", unverified(Class::RegistryUnavailable))]));
     expect(&first, "False", "RegistryUnavailable", true, false);
+    assert_eq!(first.image.expect("an image").summary, "0/1");
 }
 
 #[test]
