@@ -10,6 +10,7 @@ use super::client::{Call, Client};
 use super::descriptor::Descriptor;
 use super::digest::Digest;
 use super::error::{Error, Failure};
+use super::json::object;
 use super::reference::{Tag, TagOrDigest};
 use super::transport::read_body_within;
 
@@ -134,7 +135,7 @@ impl Manifest {
     }
 
     fn document(&self) -> Result<Document, Failure> {
-        serde_json::from_slice(&self.bytes).map_err(|e| Failure::Unreadable(format!("it is not a manifest: {e}")))
+        object(&self.bytes).map_err(|e| Failure::Unreadable(format!("it is not a manifest: {e}")))
     }
 
     fn parse(&self) -> Result<Content, Failure> {
@@ -181,7 +182,7 @@ fn is_manifest_type(media_type: &str) -> bool {
 
 /// `mediaType` of the body; by the fields where it has none, as charts that `helm push` wrote.
 fn media_type_of(bytes: &[u8], said: String) -> String {
-    let Ok(document) = serde_json::from_slice::<Document>(bytes) else { return said };
+    let Ok(document) = object::<Document>(bytes) else { return said };
     match document {
         Document { media_type: Some(media_type), .. } if is_manifest_type(&media_type) => media_type,
         Document { schema_version: Some(1), .. } => "application/vnd.docker.distribution.manifest.v1+json".into(),

@@ -28,6 +28,7 @@ mod descriptor;
 mod digest;
 pub mod docker_config;
 mod error;
+mod json;
 mod limit;
 mod manifests;
 mod reference;

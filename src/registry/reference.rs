@@ -272,9 +272,8 @@ fn split_host(text: &str) -> Result<(String, &str), String> {
     };
     let is_host = first.starts_with('[')
         || first.contains(['.', ':'])
-        || first.eq_ignore_ascii_case("localhost")
-        // Docker too takes a first segment with capitals for a host: repositories have none.
-        || first.chars().any(|c| c.is_ascii_uppercase());
+        // Docker also takes a first segment with capitals for a host, `Grafana/loki` for one: nobody means that.
+        || first.eq_ignore_ascii_case("localhost");
     if !is_host {
         return hub();
     }
@@ -424,6 +423,7 @@ mod tests {
             ("ghcr.io/", "repository is missing"),
             ("ghcr.io//a", "two slashes"),
             ("ghcr.io/A/b", "write a/b"),
+            ("Grafana/loki", "write grafana/loki"),
             ("ghcr.io/a/b:", "cannot be empty"),
             ("ghcr.io/a/b:1+2", "`_` in its place"),
             ("ghcr.io/a/b@sha256:abc", "64 hex digits"),

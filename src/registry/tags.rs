@@ -9,6 +9,7 @@ use serde::Deserialize;
 use super::auth::Scope;
 use super::client::{Call, Client};
 use super::error::{Error, Failure};
+use super::json::object;
 use super::retry::retrying;
 use super::transport::{authority, read_body_within};
 
@@ -45,10 +46,7 @@ impl Client {
         let mut pages = Pages::default();
         loop {
             let (body, next) = self.page(url, Scope::pull(repository), MOST_PAGE_BYTES).await?;
-            let page: Page = serde_json::from_slice(&body)
-                .map_err(|e| Failure::Unreadable(format!("it is not a list of tags: {e}")))?;
-            let new = page.tags.unwrap_or_default().into_iter().filter(|tag| known.insert(tag.clone()));
-            tags.extend(new);
+            tags.extend(read_page(&body)?.into_iter().filter(|tag| known.insert(tag.clone())));
             match next {
                 Some(next) => url = pages.turn(next)?,
                 None => return Ok(tags),
@@ -71,6 +69,12 @@ impl Client {
         })
         .await
     }
+}
+
+/// The tags of one page.
+pub(super) fn read_page(body: &[u8]) -> Result<Vec<String>, Failure> {
+    let page: Page = object(body).map_err(|e| Failure::Unreadable(format!("it is not a list of tags: {e}")))?;
+    Ok(page.tags.unwrap_or_default())
 }
 
 /// Sees that turning pages comes to an end.
@@ -100,7 +104,7 @@ fn next_page(asked: &Url, response: &Response) -> Result<Option<Url>, Failure> {
 }
 
 /// The next page is on the registry that was asked, whatever scheme and port a proxy in front of it wrote.
-fn resolve(asked: &Url, link: &str) -> Result<Url, Failure> {
+pub(super) fn resolve(asked: &Url, link: &str) -> Result<Url, Failure> {
     let Ok(to) = asked.join(link) else {
         return Err(Failure::Unexpected("the link to the next page is not a URL".into()));
     };

@@ -200,7 +200,12 @@ impl Client {
 /// Where a POST says that the bytes go.
 fn session(asked: &Url, response: &Response) -> Result<Url, Failure> {
     let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
-    let Some(url) = location.and_then(|text| response.url().join(text).ok()) else {
+    session_at(asked, response.url(), location)
+}
+
+/// The session at a `Location`, which may be relative to the answer's own address.
+pub(super) fn session_at(asked: &Url, answered: &Url, location: Option<&str>) -> Result<Url, Failure> {
+    let Some(url) = location.and_then(|text| answered.join(text).ok()) else {
         return Err(Failure::Unexpected("the upload session has no usable Location".into()));
     };
     check_target(asked, &url, is_link_local(asked))?;

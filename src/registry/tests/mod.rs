@@ -3,6 +3,7 @@
 mod auth;
 mod blobs;
 mod copies;
+mod hostile;
 mod requests;
 
 use std::collections::HashMap;

@@ -1,0 +1,248 @@
+//! What a hostile or broken registry may send: nothing panics, nothing leads elsewhere, what is good is still read.
+
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::{Index, select};
+use reqwest::Url;
+use reqwest::header::HeaderValue;
+use serde_json::{Value, json};
+
+use crate::registry::challenge::{Bearer, Challenge, parse};
+use crate::registry::retry::retry_after;
+use crate::registry::tags::{next_link, read_page, resolve};
+use crate::registry::upload::session_at;
+use crate::registry::{Content, Digest, Manifest, Reference, Tag, is_link_local};
+
+/// Text of the pieces that a grammar is made of, in any order, with some that are in none.
+fn pieces(of: Vec<&'static str>) -> impl Strategy<Value = String> {
+    let odd = select(vec!["\"", "\\", "\t", " ", "\u{0}", "\u{7f}", "é", "\u{2028}", "%00", "%", "\u{202e}"]);
+    vec(prop_oneof![4 => select(of), 1 => odd], 0..24).prop_map(|pieces| pieces.concat())
+}
+
+fn challenge_text() -> impl Strategy<Value = String> {
+    pieces(vec![
+        "Bearer",
+        "bearer ",
+        "Basic ",
+        "Negotiate",
+        "realm",
+        "service",
+        "scope",
+        "=",
+        ",",
+        ";",
+        "\"https://a\"",
+        "x",
+        "repository:a/b:pull,push",
+    ])
+}
+
+/// A value that needs quotes, and one that may go without.
+fn quotable() -> impl Strategy<Value = String> {
+    "[a-zA-Z0-9:/.,?&=_ \"\\\\-]{1,40}"
+}
+
+fn url_text() -> impl Strategy<Value = String> {
+    pieces(vec![
+        "http",
+        "https",
+        "ftp",
+        "file",
+        "data",
+        ":",
+        "/",
+        "//",
+        "?",
+        "#",
+        "@",
+        "..",
+        "[::1]",
+        "[fe80::1]",
+        "169.254.169.254",
+        "0xa9fea9fe",
+        "2852039166",
+        "evil.example",
+        "r.example",
+        ":444",
+        "v2",
+        "a",
+        "\\",
+    ])
+}
+
+/// JSON of any shape, with the names that manifests and tag lists have.
+fn document() -> impl Strategy<Value = Value> {
+    let digest = prop_oneof![
+        "[a-z]{0,3}".prop_map(|content| Digest::sha256_of(content.as_bytes()).to_string()),
+        Just("sha256:".to_owned()),
+        Just("../../etc/passwd".to_owned()),
+        Just(format!("sha256:{}", "A".repeat(64))),
+    ];
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        digest.prop_map(Value::from),
+        select(vec![super::OCI_INDEX, super::OCI_MANIFEST, super::DOCKER_LIST, "text/html", ""]).prop_map(Value::from),
+        ".{0,8}".prop_map(Value::from),
+    ];
+    leaf.prop_recursive(4, 48, 6, |inner| {
+        let key = select(vec![
+            "schemaVersion",
+            "mediaType",
+            "manifests",
+            "config",
+            "layers",
+            "blobs",
+            "subject",
+            "digest",
+            "size",
+            "urls",
+            "data",
+            "platform",
+            "annotations",
+            "tags",
+            "name",
+            "fsLayers",
+            "artifactType",
+        ]);
+        prop_oneof![
+            vec(inner.clone(), 0..5).prop_map(Value::from),
+            vec((key, inner), 0..6).prop_map(|members| {
+                Value::Object(members.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
+            }),
+        ]
+    })
+}
+
+fn asked() -> Url {
+    "https://r.example:444/v2/a/tags/list?n=1000".parse().expect("a URL")
+}
+
+proptest! {
+    #[test]
+    fn a_challenge_never_hides_the_good_one_beside_it(hostile in challenge_text(), bytes in vec(any::<u8>(), 0..64)) {
+        let good = HeaderValue::from_static("Bearer realm=\"https://auth.example/token\",service=\"s\"");
+        let mut headers: Vec<_> = [hostile.as_bytes(), &bytes].into_iter().filter_map(|b| HeaderValue::from_bytes(b).ok()).collect();
+        headers.push(good);
+        let read = parse(&headers);
+        let wanted = Bearer { realm: "https://auth.example/token".to_owned(), service: Some("s".to_owned()), scope: None };
+        prop_assert_eq!(read.last(), Some(&Challenge::Bearer(wanted)));
+    }
+
+    #[test]
+    fn a_challenge_is_read_whatever_its_values_hold(realm in quotable(), service in quotable(), scope in quotable()) {
+        let quoted = |text: &str| format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""));
+        let header = format!("bearer scope={}, ReAlM = {} ,service={}", quoted(&scope), quoted(&realm), quoted(&service));
+        let header = HeaderValue::from_str(&header).expect("visible ASCII");
+        let wanted = Bearer { realm, service: Some(service), scope: Some(scope) };
+        prop_assert_eq!(parse([&header]), [Challenge::Bearer(wanted)]);
+    }
+
+    #[test]
+    fn a_link_is_part_of_its_header(header in pieces(vec!["<", ">", ";", ",", "rel", "=", "next", "prev", "/v2/a", "?n=1"])) {
+        if let Some(link) = next_link(&header) {
+            prop_assert!(header.contains(&["<", link, ">"].concat()));
+        }
+    }
+
+    #[test]
+    fn a_good_link_is_found_behind_others(
+        others in vec("</[a-z]{1,5}>; *rel=\"?prev\"?", 0..4),
+        target in "/v2/[a-z]{1,8}/tags/list[?]last=[a-z0-9]{1,8}",
+        relation in select(vec!["rel=next", "rel=\"next\"", "title=x; REL=\"last next\"", "rel='next'"]),
+    ) {
+        let mut links = others;
+        links.push(format!("<{target}>; {relation}"));
+        let header = links.join(", ");
+        prop_assert_eq!(next_link(&header), Some(target.as_str()));
+    }
+
+    #[test]
+    fn a_next_page_is_on_the_registry_that_was_asked(link in url_text()) {
+        if let Ok(next) = resolve(&asked(), &link) {
+            prop_assert_eq!(next.origin(), asked().origin(), "{}", link);
+            prop_assert!(next.username().is_empty() && next.password().is_none());
+        }
+    }
+
+    #[test]
+    fn an_upload_session_is_neither_plain_nor_link_local(location in proptest::option::of(url_text())) {
+        if let Ok(session) = session_at(&asked(), &asked(), location.as_deref()) {
+            prop_assert_eq!(session.scheme(), "https", "{:?}", &location);
+            prop_assert!(session.has_host() && !is_link_local(&session), "{:?}", location);
+        }
+    }
+
+    #[test]
+    fn a_manifest_of_any_shape_is_read_or_refused(body in document(), media_type in select(vec![super::OCI_INDEX, super::OCI_MANIFEST, ""])) {
+        let manifest = Manifest::new(Bytes::from(body.to_string()), media_type);
+        match manifest.kind() {
+            Ok(Content::Index { .. }) => prop_assert!(body["manifests"].is_array() || body["manifests"].is_null()),
+            Ok(Content::Image { .. }) => prop_assert!(body["config"].is_object() || body["blobs"].is_array()),
+            Err(error) => prop_assert!(error.to_string().len() < 1000, "{error}"),
+        }
+        let _ = manifest.subject();
+    }
+
+    #[test]
+    fn a_manifest_cut_or_flipped_anywhere_does_no_harm(at: Index, byte: u8, cuts: bool) {
+        let digest = Digest::sha256_of(b"x").to_string();
+        let descriptor = json!({"mediaType": "application/octet-stream", "digest": digest, "size": 1});
+        let body = json!({"schemaVersion": 2, "mediaType": super::OCI_MANIFEST, "config": descriptor, "layers": [descriptor, descriptor]});
+        let mut bytes = body.to_string().into_bytes();
+        let at = at.index(bytes.len());
+        if cuts { bytes.truncate(at) } else { bytes[at] = byte }
+        if let Ok(Content::Image { layers, .. }) = Manifest::new(Bytes::from(bytes), super::OCI_MANIFEST).kind() {
+            prop_assert!(layers.len() <= 2);
+        }
+    }
+
+    #[test]
+    fn a_list_of_tags_of_any_shape_is_read_or_refused(body in document(), bytes in vec(any::<u8>(), 0..64)) {
+        if let Ok(tags) = read_page(body.to_string().as_bytes()) {
+            prop_assert_eq!(tags.len(), body["tags"].as_array().map_or(0, Vec::len));
+        }
+        let _ = read_page(&bytes);
+    }
+
+    #[test]
+    fn no_wait_is_longer_than_a_day(
+        value in prop_oneof![
+            ".{0,40}",
+            any::<f64>().prop_map(|number| number.to_string()),
+            any::<i128>().prop_map(|number| number.to_string()),
+            "[A-Z][a-z]{2}, [0-9]{1,3} [A-Z][a-z]{2} [0-9]{1,20} [0-9]{1,3}:[0-9]{1,3}:[0-9]{1,3} GMT",
+        ],
+        now in 0..=u64::from(u32::MAX),
+    ) {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(now);
+        prop_assert!(retry_after(&value, now).is_none_or(|wait| wait <= Duration::from_secs(86_400)), "{value}");
+    }
+
+    #[test]
+    fn a_reference_is_refused_briefly_or_survives_the_round_trip(
+        text in prop_oneof![
+            ".{0,300}",
+            pieces(vec!["docker.io", "ghcr.io", "localhost", ":5000", "[::1]", "/", "a", "A", "b-c", "__", "..", ":", "1.27", "@", "sha256:", "oci://", "https://"]),
+        ],
+    ) {
+        match text.parse::<Reference>() {
+            Ok(reference) => {
+                let printed = reference.to_string();
+                prop_assert_eq!(printed.parse::<Reference>().expect("its own text"), reference.clone());
+                let path = format!("https://{}/v2/{}/manifests/x", reference.api_host(), reference.repository);
+                let url: Url = path.parse().expect("a host and a path");
+                prop_assert!(url.path().ends_with(&format!("/v2/{}/manifests/x", reference.repository)), "{url}");
+            }
+            Err(error) => prop_assert!(error.to_string().len() < 4000, "300 characters, escaped: {error}"),
+        }
+        if let Ok(tag) = text.parse::<Tag>() {
+            prop_assert_eq!(tag.as_str(), text);
+        }
+    }
+}
