@@ -182,6 +182,9 @@ fn describe(entry: &Entry, report: &Report) -> String {
             text.push_str(&format!("  ! tag {tag}: {failure}\n"));
         }
     }
+    for drift in &report.drift {
+        text.push_str(&format!("  ~ {drift}\n"));
+    }
     for warning in &report.warnings {
         text.push_str(&format!("  ? {warning}\n"));
     }

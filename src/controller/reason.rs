@@ -17,6 +17,8 @@ pub enum Reason {
     DryRun,
     /// Some tags are in ECR, some failed.
     PartiallySynced,
+    /// A setting, a policy or a resource tag is not as specified, and stays so.
+    DriftDetected,
     /// Something was written (event only).
     Synced,
     /// Nothing is wrong, but something will surprise somebody (event only).
@@ -36,6 +38,7 @@ impl Reason {
             Self::Suspended => "Suspended",
             Self::DryRun => "DryRun",
             Self::PartiallySynced => "PartiallySynced",
+            Self::DriftDetected => "DriftDetected",
             Self::Synced => "Synced",
             Self::Advice => "Advice",
             Self::Failed(class) => class.reason(),
@@ -51,6 +54,7 @@ impl Reason {
             Self::Suspended,
             Self::DryRun,
             Self::PartiallySynced,
+            Self::DriftDetected,
             Self::Synced,
             Self::Advice,
         ]

@@ -155,6 +155,7 @@ fn submit(object: &EcrRepositorySync, context: &Context, uid: &str, generation: 
     let before = Before {
         held: context.memories.with(uid, generation, |memory| memory.held.clone()),
         vanished: status::vanished(&current, generation),
+        managed_tag_keys: current.managed_tag_keys.iter().cloned().collect(),
     };
     let metrics = context.metrics.clone();
     context.jobs.submit(ObjectRef::from_obj(object), uid, generation, ticket, move |stop| async move {

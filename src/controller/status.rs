@@ -39,7 +39,7 @@ const MAX_HISTORY: usize = 5;
 const MAX_LINE: usize = 300;
 
 /// When nothing of the configuration is amiss.
-const AS_SPECIFIED: &str = "policies and resource tags are as specified";
+const AS_SPECIFIED: &str = "settings, policies and resource tags are as specified";
 
 /// What a pass was about.
 #[derive(Clone, Debug)]
@@ -108,6 +108,10 @@ pub(super) fn finished(old: &Status, pass: &Pass, report: &Report, now: Timestam
         chart: artifact(ArtifactKind::Chart, &old.chart),
         derived: derived(old, report),
         expired: expired(old, report),
+        managed_tag_keys: match &report.managed_tag_keys {
+            Some(keys) => keys.iter().cloned().collect(),
+            None => old.managed_tag_keys.clone(),
+        },
         plan: if report.dry_run { plan(&report.changes) } else { Vec::new() },
         history: history(old, generation, report, now),
         conditions: conditions.finish(),
@@ -272,8 +276,10 @@ fn configuration_synced(conditions: &mut Conditions<'_>, report: &Report) {
         conditions.keep(type_);
     } else if let Some((reason, message)) = configuration_problem(&report.configuration) {
         conditions.set(type_, Is::False, reason, &message);
-    } else if report.dry_run && report.changes.iter().any(|change| !change.starts_with("co")) {
-        // Everything that is planned but copies and comparisons is configuration.
+    } else if !report.drift.is_empty() {
+        let text: Vec<_> = report.drift.iter().map(ToString::to_string).collect();
+        conditions.set(type_, Is::False, Reason::DriftDetected, &text.join("; "));
+    } else if report.dry_run && report.fields.iter().any(|field| !matches!(*field, "imageTag" | "chartTag")) {
         conditions.set(type_, Is::Unknown, Reason::DryRun, "dry run: changes would be made, see status.plan");
     } else if report.forecasts.is_empty() {
         conditions.set(type_, Is::True, Reason::Succeeded, AS_SPECIFIED);

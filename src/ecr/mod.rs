@@ -13,6 +13,7 @@ pub mod policy;
 mod registry;
 mod repository;
 mod session;
+mod settings;
 mod token;
 mod wildcard;
 
@@ -22,5 +23,6 @@ pub use images::Images;
 pub use limits::{Limiter, Limits};
 pub use owner::{CREATED_TAG, OWNER_TAG, Owner};
 pub use registry::Registry;
-pub use repository::{Mutability, Repository};
+pub use repository::Repository;
 pub use session::{Options, Place, Session};
+pub use settings::{Encryption, Mutability, Settings};

@@ -9,6 +9,7 @@ use aws_sdk_ecr::types::Tag;
 use super::error::Error;
 use super::limits::Limits;
 use super::repository::Repository;
+use super::settings::{self, Encryption, Mutability, Settings};
 use super::token::Token;
 use crate::meter::Meter;
 use crate::registry::{self, Endpoint, Transport};
@@ -88,7 +89,7 @@ impl Registry {
         answer.repositories().first().map(|described| Repository::from_described(OPERATION, described)).transpose()
     }
 
-    /// Creates the repository with its resource tags, in one call. `None` if it already exists.
+    /// Creates the repository with its resource tags and settings, in one call. `None` if it already exists.
     ///
     /// # Errors
     /// As AWS answers. Tags need `ecr:TagResource` besides `ecr:CreateRepository`.
@@ -96,14 +97,20 @@ impl Registry {
         &self,
         name: &str,
         tags: &BTreeMap<String, String>,
+        settings: &Settings,
     ) -> Result<Option<Repository>, Error> {
         const OPERATION: &str = "ecr:CreateRepository";
+        let mutability = settings.mutability.as_ref();
         let result = self
             .client
             .create_repository()
             .registry_id(&self.account)
             .repository_name(name)
             .set_tags(Some(to_sdk_tags(OPERATION, name, tags)?))
+            .set_image_tag_mutability(mutability.map(Mutability::to_sdk))
+            .set_image_tag_mutability_exclusion_filters(mutability.and_then(Mutability::filters_to_sdk))
+            .set_image_scanning_configuration(settings.scan_on_push.map(settings::scanning))
+            .set_encryption_configuration(settings.encryption.as_ref().and_then(Encryption::to_sdk))
             .send()
             .await;
         let Some(answer) = none_if(result, "RepositoryAlreadyExistsException", OPERATION, name)? else {

@@ -18,6 +18,10 @@ const ENTRY: &Names = &[
     ("lifecyclePolicy", "lifecycle_policy"),
     ("permissionPolicy", "permission_policy"),
     ("resourceTags", "resource_tags"),
+    ("imageTagMutability", "image_tag_mutability"),
+    ("imageTagMutabilityExclusionFilters", "image_tag_mutability_exclusion_filters"),
+    ("scanOnPush", "scan_on_push"),
+    ("encryption", "encryption"),
 ];
 const IMAGE: &Names = &[
     ("pullUrl", "pull_url"),
@@ -36,6 +40,8 @@ const CHART: &Names = &[
     ("insecure", "insecure"),
 ];
 
+const ENCRYPTION: &Names = &[("type", "type"), ("kmsKey", "kms_key")];
+
 /// Reads one entry; `None` after a problem.
 pub(super) fn read(source: &Source, node: Node, spec: &Schema, problems: &mut Vec<Problem>) -> Option<Draft> {
     let already = problems.len();
@@ -45,8 +51,8 @@ pub(super) fn read(source: &Source, node: Node, spec: &Schema, problems: &mut Ve
         return None;
     };
     let mut fields = renamed(source, fields, ENTRY, problems);
-    for (artifact, names) in [("image", IMAGE), ("chart", CHART)] {
-        if let Some((_, node)) = fields.iter_mut().find(|(key, _)| key.value == artifact) {
+    for (field, names) in [("image", IMAGE), ("chart", CHART), ("encryption", ENCRYPTION)] {
+        if let Some((_, node)) = fields.iter_mut().find(|(key, _)| key.value == field) {
             rename(source, node, names, problems);
         }
     }

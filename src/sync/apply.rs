@@ -1,13 +1,13 @@
 //! [`Plan`] -> [`Outcomes`]: the only step that writes.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::{
     Action, ArtifactKind, Derived, Desired, DesiredArtifact, Engine, Failure, Observed, Plan, Progress, Source,
     SourceContent, SourceTag, TagState, charts, copy,
 };
 use crate::ecr::policy::Kind;
-use crate::ecr::{self, Repository};
+use crate::ecr::{self, Repository, Settings};
 use crate::registry::{Client, Digest, Tag};
 
 /// What came of a plan.
@@ -25,6 +25,10 @@ pub(super) struct Outcomes {
     pub(super) copied: BTreeMap<ArtifactKind, usize>,
     /// What was made of chart archives.
     pub(super) derived: BTreeMap<Tag, Derived>,
+    /// Keys of resource tags that were set.
+    pub(super) tagged: BTreeSet<String>,
+    /// Keys of resource tags that were removed.
+    pub(super) untagged: BTreeSet<String>,
     /// What was done, in words.
     pub(super) changes: Vec<String>,
     /// What was changed: [`Action::field`] of each action that was carried out.
@@ -36,12 +40,25 @@ impl Outcomes {
     pub(super) fn planned(plan: &Plan) -> Self {
         let mut outcomes = Self::default();
         for action in &plan.actions {
-            outcomes.changes.push(action.to_string());
+            outcomes.did(action);
             if let Action::CopyTag { kind, tag, .. } | Action::RestoreTag { kind, tag, .. } = action {
                 outcomes.tags.insert((*kind, tag.clone()), TagState::Planned);
             }
         }
         outcomes
+    }
+
+    /// Notes an action that was carried out, or would be.
+    fn did(&mut self, action: &Action) {
+        self.changes.push(action.to_string());
+        self.fields.push(action.field());
+        match action {
+            Action::CreateRepository { tags, .. } | Action::TagRepository { tags } => {
+                self.tagged.extend(tags.keys().cloned());
+            }
+            Action::UntagRepository { keys } => self.untagged.extend(keys.iter().cloned()),
+            _ => {}
+        }
     }
 
     fn copied(&mut self, kind: ArtifactKind, tag: Tag, digest: Digest) {
@@ -67,11 +84,10 @@ impl Engine {
         let mut outcomes = Outcomes::default();
         let mut repository = observed.repository.as_ref().map(|there| there.repository.clone());
         for action in &plan.actions {
-            if let Action::CreateRepository { name, tags } = action {
-                match create(registry, name, tags).await {
+            if let Action::CreateRepository { name, tags, settings } = action {
+                match create(registry, name, tags, settings).await {
                     Ok(created) => {
-                        outcomes.changes.push(action.to_string());
-                        outcomes.fields.push(action.field());
+                        outcomes.did(action);
                         outcomes.created = Some(created.clone());
                         repository = Some(created);
                         continue;
@@ -90,8 +106,7 @@ impl Engine {
             if let Action::RestoreTag { kind, tag, digest } = action {
                 let state = match registry.restore_image(&repository.name, digest).await {
                     Ok(()) => {
-                        outcomes.changes.push(action.to_string());
-                        outcomes.fields.push(action.field());
+                        outcomes.did(action);
                         TagState::Synced(digest.clone())
                     }
                     Err(error) => TagState::Failed(error.into()),
@@ -101,10 +116,7 @@ impl Engine {
                 continue;
             }
             match configure(registry, repository, action).await {
-                Ok(()) => {
-                    outcomes.changes.push(action.to_string());
-                    outcomes.fields.push(action.field());
-                }
+                Ok(()) => outcomes.did(action),
                 Err(error) => outcomes.configuration.push(error.into()),
             }
             progress.advance(1);
@@ -207,8 +219,13 @@ fn not_copied<'a>(plan: &'a Plan, failure: &'a Failure) -> impl Iterator<Item = 
     })
 }
 
-async fn create(registry: &ecr::Registry, name: &str, tags: &BTreeMap<String, String>) -> Result<Repository, Failure> {
-    match registry.create_repository(name, tags).await? {
+async fn create(
+    registry: &ecr::Registry,
+    name: &str,
+    tags: &BTreeMap<String, String>,
+    settings: &Settings,
+) -> Result<Repository, Failure> {
+    match registry.create_repository(name, tags, settings).await? {
         Some(created) => Ok(created),
         // Somebody was quicker. Whose it is, the next run will see.
         None => Err(Failure::new(
@@ -222,6 +239,9 @@ async fn configure(registry: &ecr::Registry, repository: &Repository, action: &A
     let name = &repository.name;
     match action {
         Action::TagRepository { tags } => registry.tag_resource(repository, tags).await,
+        Action::UntagRepository { keys } => registry.untag_resource(repository, keys).await,
+        Action::SetMutability { wanted, .. } => registry.put_mutability(name, wanted).await,
+        Action::SetScanOnPush { wanted } => registry.put_scan_on_push(name, *wanted).await,
         Action::PutPolicy { kind: Kind::Lifecycle, text, .. } => registry.put_lifecycle_policy(name, text).await,
         Action::PutPolicy { kind: Kind::Permission, text, .. } => registry.set_permission_policy(name, text).await,
         Action::DeletePolicy { kind: Kind::Lifecycle } => registry.delete_lifecycle_policy(name).await,

@@ -9,7 +9,9 @@
 //! ```
 
 mod apply;
+mod before;
 mod charts;
+mod configuration;
 mod copy;
 mod failure;
 mod observe;
@@ -32,13 +34,14 @@ use crate::ecr;
 use crate::helm;
 use crate::registry::{self, Credential, Tag, Transport, TransportOptions};
 
+pub use before::Before;
 pub use failure::Failure;
 pub use observe::{Observed, ObservedRepository};
-pub use plan::{Action, Plan, plan};
+pub use plan::{Action, Drift, Plan, plan};
 pub use progress::Progress;
 pub use report::{ArtifactReport, Report, TagState};
 pub use resolve::{ArtifactKind, Derived, Desired, DesiredArtifact, Source, SourceContent, SourceTag, WantedTag};
-pub use vanished::{Before, Held, Vanished};
+pub use vanished::{Held, Vanished};
 
 /// Bytes of chart indexes that are held for the next pass: some of the largest that exist.
 const MOST_INDEX_BYTES: usize = 64 * 1024 * 1024;
@@ -67,7 +70,7 @@ pub struct Job {
     pub chart_source: Option<String>,
     /// What earlier passes made of chart archives.
     pub derived: BTreeMap<Tag, Derived>,
-    /// What earlier passes saw in ECR.
+    /// What earlier passes left behind.
     pub before: Before,
     /// The longest time without progress.
     pub timeout: Duration,
@@ -211,11 +214,11 @@ impl Engine {
         let registry = self.registry(&job.spec).await?;
         let observed = self.observe(&registry, job, &desired).await?;
         job.progress.advance(1);
-        let plan = plan(&desired, &observed, &job.claimant)?;
+        let plan = plan(&desired, &observed, &job.claimant, &job.before)?;
         let outcomes = match mode {
             Mode::Apply => Some(self.apply(&registry, &desired, &observed, &plan, &job.progress).await),
             Mode::DryRun => None,
         };
-        Ok(Report::new(&desired, &observed, &plan, outcomes))
+        Ok(Report::new(&desired, &observed, &plan, outcomes, &job.before))
     }
 }

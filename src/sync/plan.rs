@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use super::{
-    ArtifactKind, Claimant, Desired, DesiredArtifact, Failure, Observed, ObservedRepository, Source, SourceContent,
-    TagState, WantedTag,
+    ArtifactKind, Before, Claimant, Desired, DesiredArtifact, Failure, Observed, ObservedRepository, Source,
+    SourceContent, TagState, WantedTag, configuration,
 };
 use crate::class::Class;
 use crate::ecr::policy::{self, Kind, Wanted};
-use crate::ecr::{Archived, CREATED_TAG, Mutability, OWNER_TAG};
+use crate::ecr::{Archived, CREATED_TAG, Mutability, OWNER_TAG, Settings};
 use crate::registry::{Digest, Tag};
 
 /// What has to be done, in this order.
@@ -19,22 +19,58 @@ pub struct Plan {
     pub actions: Vec<Action>,
     /// Wanted tags that need no action: in sync, or impossible.
     pub settled: BTreeMap<(ArtifactKind, Tag), TagState>,
+    /// What is not as wanted and stays so.
+    pub drift: Vec<Drift>,
+}
+
+/// A field of the configuration that is not as wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Drift {
+    /// The field of the spec.
+    pub field: &'static str,
+    /// What is there, what is wanted, and what to do.
+    pub message: String,
+}
+
+impl fmt::Display for Drift {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.field, self.message)
+    }
 }
 
 /// One write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Create the repository with these resource tags.
+    /// Create the repository with these resource tags and settings.
     CreateRepository {
         /// Its name.
         name: String,
         /// Resource tags, ours included.
         tags: BTreeMap<String, String>,
+        /// Settings.
+        settings: Settings,
     },
     /// Set these resource tags on the repository.
     TagRepository {
         /// Those that are missing or differ.
         tags: BTreeMap<String, String>,
+    },
+    /// Remove these resource tags.
+    UntagRepository {
+        /// Their keys.
+        keys: Vec<String>,
+    },
+    /// Say anew whether tags may move.
+    SetMutability {
+        /// As it shall be.
+        wanted: Mutability,
+        /// As it is.
+        replaces: Mutability,
+    },
+    /// Say anew whether images are scanned when they are pushed.
+    SetScanOnPush {
+        /// As it shall be.
+        wanted: bool,
     },
     /// Write a policy.
     PutPolicy {
@@ -80,7 +116,9 @@ impl Action {
     pub const fn field(&self) -> &'static str {
         match self {
             Self::CreateRepository { .. } => "repository",
-            Self::TagRepository { .. } => "resourceTags",
+            Self::TagRepository { .. } | Self::UntagRepository { .. } => "resourceTags",
+            Self::SetMutability { .. } => "imageTagMutability",
+            Self::SetScanOnPush { .. } => "scanOnPush",
             Self::PutPolicy { kind, .. } | Self::DeletePolicy { kind } => kind.field(),
             Self::CopyTag { kind: ArtifactKind::Image, .. } | Self::RestoreTag { kind: ArtifactKind::Image, .. } => {
                 "imageTag"
@@ -100,6 +138,11 @@ impl fmt::Display for Action {
                 let tags: Vec<_> = tags.iter().map(|(key, value)| format!("{key}={value}")).collect();
                 write!(f, "set resource tags {}", tags.join(", "))
             }
+            Self::UntagRepository { keys } => write!(f, "remove resource tags {}", keys.join(", ")),
+            Self::SetMutability { wanted, replaces } => {
+                write!(f, "set imageTagMutability to {wanted}, which is {replaces}")
+            }
+            Self::SetScanOnPush { wanted } => write!(f, "set scanOnPush to {wanted}"),
             Self::PutPolicy { kind, replaces: false, .. } => write!(f, "set {}", kind.field()),
             Self::PutPolicy { kind, replaces: true, .. } => write!(f, "replace {}, which differs", kind.field()),
             Self::DeletePolicy { kind } => write!(f, "remove {}", kind.field()),
@@ -120,21 +163,53 @@ impl fmt::Display for Action {
 ///
 /// # Errors
 /// When the repository belongs to somebody else: then nothing may be done at all.
-pub fn plan(desired: &Desired, observed: &Observed, claimant: &Claimant) -> Result<Plan, Failure> {
+pub fn plan(desired: &Desired, observed: &Observed, claimant: &Claimant, before: &Before) -> Result<Plan, Failure> {
     let mut plan = Plan::default();
     let there = observed.repository.as_ref();
     match there {
-        None => plan.actions.push(create(desired, claimant)),
+        None => plan_new(desired, claimant, &mut plan),
         Some(there) => {
             check_owner(desired, there, claimant)?;
-            plan.actions.extend(tag_repository(desired, there, claimant));
+            plan_configuration(desired, there, claimant, before, &mut plan);
         }
     }
-    let live = |read: fn(&ObservedRepository) -> Option<&String>| there.and_then(read).map(String::as_str);
-    plan.actions.extend(policy_action(Kind::Lifecycle, &desired.lifecycle, live(|r| r.lifecycle.as_ref())));
-    plan.actions.extend(policy_action(Kind::Permission, &desired.permission, live(|r| r.permission.as_ref())));
     plan_artifacts(desired, there, &mut plan);
     Ok(plan)
+}
+
+fn plan_new(desired: &Desired, claimant: &Claimant, plan: &mut Plan) {
+    plan.actions.push(create(desired, claimant));
+    for (kind, wanted) in [(Kind::Lifecycle, &desired.lifecycle), (Kind::Permission, &desired.permission)] {
+        if let Wanted::Document(document) = wanted {
+            plan.actions.push(Action::PutPolicy { kind, text: policy::text(document), replaces: false });
+        }
+    }
+}
+
+fn plan_configuration(
+    desired: &Desired,
+    there: &ObservedRepository,
+    claimant: &Claimant,
+    before: &Before,
+    plan: &mut Plan,
+) {
+    for difference in configuration::differences(desired, there, before) {
+        if difference.actions.is_empty() {
+            plan.drift.push(Drift { field: difference.field, message: difference.detail });
+        }
+        plan.actions.extend(difference.actions);
+    }
+    // The mark of the owner goes along with other resource tags where there are some.
+    let Some((key, value)) = owner_tag(claimant).filter(|(key, value)| there.resource_tags.get(key) != Some(value))
+    else {
+        return;
+    };
+    match plan.actions.first_mut() {
+        Some(Action::TagRepository { tags }) => {
+            tags.insert(key, value);
+        }
+        _ => plan.actions.insert(0, Action::TagRepository { tags: [(key, value)].into() }),
+    }
 }
 
 fn owner_tag(claimant: &Claimant) -> Option<(String, String)> {
@@ -150,7 +225,7 @@ fn create(desired: &Desired, claimant: &Claimant) -> Action {
         tags.insert(key, value);
         tags.insert(CREATED_TAG.to_owned(), "true".to_owned());
     }
-    Action::CreateRepository { name: desired.repository.clone(), tags }
+    Action::CreateRepository { name: desired.repository.clone(), tags, settings: desired.settings.clone() }
 }
 
 fn check_owner(desired: &Desired, there: &ObservedRepository, claimant: &Claimant) -> Result<(), Failure> {
@@ -174,29 +249,13 @@ fn check_owner(desired: &Desired, there: &ObservedRepository, claimant: &Claiman
     }
 }
 
-fn tag_repository(desired: &Desired, there: &ObservedRepository, claimant: &Claimant) -> Option<Action> {
-    let tags: BTreeMap<_, _> = desired
-        .resource_tags
-        .clone()
-        .into_iter()
-        .chain(owner_tag(claimant))
-        .filter(|(key, value)| there.resource_tags.get(key) != Some(value))
-        .collect();
-    (!tags.is_empty()).then_some(Action::TagRepository { tags })
-}
-
-fn policy_action(kind: Kind, wanted: &Wanted, live: Option<&str>) -> Option<Action> {
-    match (wanted, live) {
-        (Wanted::Unmanaged, _) | (Wanted::None, None) => None,
-        (Wanted::None, Some(_)) => Some(Action::DeletePolicy { kind }),
-        (Wanted::Document(document), Some(live)) if policy::means_the_same(kind, document, live) => None,
-        (Wanted::Document(document), live) => {
-            Some(Action::PutPolicy { kind, text: policy::text(document), replaces: live.is_some() })
-        }
-    }
-}
-
 fn plan_artifacts(desired: &Desired, there: Option<&ObservedRepository>, plan: &mut Plan) {
+    // Settings are written before tags: what counts is what they will be.
+    let planned = plan.actions.iter().find_map(|action| match action {
+        Action::SetMutability { wanted, .. } => Some(wanted.clone()),
+        _ => None,
+    });
+    let mutability = planned.or_else(|| there.map(|there| there.repository.mutability.clone()));
     for artifact in &desired.artifacts {
         let other = desired.artifacts.iter().find(|other| other.kind != artifact.kind);
         for (tag, wanted) in &artifact.tags {
@@ -205,7 +264,7 @@ fn plan_artifacts(desired: &Desired, there: Option<&ObservedRepository>, plan: &
             let step = if collides {
                 Step::Settled(TagState::Failed(collision(tag)))
             } else {
-                plan_tag(artifact, tag, wanted, current, there.map(|there| &there.repository.mutability))
+                plan_tag(artifact, tag, wanted, current, mutability.as_ref())
             };
             let step = match there.and_then(|there| there.archived.get(tag)) {
                 Some(archived) => plan_archived(artifact.kind, tag, archived, desired.restore, step),

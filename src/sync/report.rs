@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::apply::Outcomes;
 use super::{
-    ArtifactKind, Derived, Desired, DesiredArtifact, Failure, Held, Observed, Plan, SourceContent, SourceTag, Vanished,
+    ArtifactKind, Before, Derived, Desired, DesiredArtifact, Drift, Failure, Held, Observed, Plan, SourceContent,
+    SourceTag, Vanished,
 };
 use crate::api::v1alpha1::Ownership;
 use crate::ecr::policy::{Forecast, Wanted, foresee};
@@ -52,13 +53,17 @@ pub struct Report {
     pub repository: Option<(Repository, Ownership)>,
     /// Policies and resource tags that could not be set.
     pub configuration: Vec<Failure>,
+    /// What of the configuration is not as wanted and stays so.
+    pub drift: Vec<Drift>,
+    /// Keys of resource tags that are ours to remove; `None` if the pass did not come so far.
+    pub managed_tag_keys: Option<BTreeSet<String>>,
     /// The image and the chart, as far as they are wanted.
     pub artifacts: Vec<ArtifactReport>,
     /// What a person should know, although nothing is wrong.
     pub warnings: Vec<String>,
     /// What was done (or, in a dry run, would be done), in words.
     pub changes: Vec<String>,
-    /// What was changed, by field, once per change.
+    /// What was changed (or would be), by field, once per change.
     pub fields: Vec<&'static str>,
     /// What the lifecycle policy will do to wanted tags.
     pub forecasts: Vec<Forecast>,
@@ -127,7 +132,13 @@ impl Report {
         Self { failure: Some(failure), ..Self::default() }
     }
 
-    pub(super) fn new(desired: &Desired, observed: &Observed, plan: &Plan, outcomes: Option<Outcomes>) -> Self {
+    pub(super) fn new(
+        desired: &Desired,
+        observed: &Observed,
+        plan: &Plan,
+        outcomes: Option<Outcomes>,
+        before: &Before,
+    ) -> Self {
         let there = observed.repository.as_ref();
         let adopted = there.is_some_and(|there| !there.resource_tags.contains_key(CREATED_TAG));
         let ownership = if adopted { Ownership::Adopted } else { Ownership::Created };
@@ -135,6 +146,8 @@ impl Report {
         let outcomes = outcomes.unwrap_or_else(|| Outcomes::planned(plan));
         let repository =
             outcomes.created.clone().or_else(|| there.map(|there| there.repository.clone())).map(|r| (r, ownership));
+        let managed_tag_keys =
+            (!dry_run && repository.is_some()).then(|| managed(desired, observed, &outcomes, before));
         let artifacts: Vec<_> =
             desired.artifacts.iter().map(|artifact| artifact_report(artifact, plan, &outcomes)).collect();
         let is_complete = outcomes.failure.is_none() && artifacts.iter().all(|artifact| artifact.listing.is_none());
@@ -143,6 +156,8 @@ impl Report {
             failure: outcomes.failure,
             repository,
             configuration: outcomes.configuration,
+            drift: plan.drift.clone(),
+            managed_tag_keys,
             artifacts,
             forecasts: forecasts(desired),
             vanished: there.map(|there| there.vanished.clone()).unwrap_or_default(),
@@ -201,6 +216,18 @@ fn forecasts(desired: &Desired) -> Vec<Forecast> {
         }
     }
     foresee(policy, &images.into_values().collect::<Vec<_>>())
+}
+
+/// Keys that we set and that are wanted, or still to be removed. One that was there before with the wanted value is not
+/// ours to remove later.
+fn managed(desired: &Desired, observed: &Observed, outcomes: &Outcomes, before: &Before) -> BTreeSet<String> {
+    let wanted = &desired.resource_tags;
+    let is_live = |key: &String| {
+        let there = observed.repository.as_ref();
+        there.is_some_and(|there| there.resource_tags.contains_key(key)) && !outcomes.untagged.contains(key)
+    };
+    let kept = before.managed_tag_keys.iter().filter(|key| wanted.contains_key(*key) || is_live(key));
+    kept.chain(outcomes.tagged.iter().filter(|key| wanted.contains_key(*key))).cloned().collect()
 }
 
 fn artifact_report(artifact: &DesiredArtifact, plan: &Plan, outcomes: &Outcomes) -> ArtifactReport {

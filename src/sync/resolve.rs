@@ -6,8 +6,9 @@ mod image;
 use std::collections::BTreeMap;
 
 use super::{Engine, Failure, Job};
-use crate::api::v1alpha1::{ArchivedImages, validation};
+use crate::api::v1alpha1::{ArchivedImages, EcrRepositorySyncSpec, ImageTagMutability, validation};
 use crate::ecr::policy::{Kind, Wanted};
+use crate::ecr::{Encryption, Mutability, Settings};
 use crate::helm;
 use crate::registry::{Client, Digest, Tag};
 use crate::selection;
@@ -20,6 +21,8 @@ const CONCURRENT_TAGS: usize = 8;
 pub struct Desired {
     /// Name of the repository.
     pub repository: String,
+    /// Mutability, scanning, encryption.
+    pub settings: Settings,
     /// The lifecycle policy.
     pub lifecycle: Wanted,
     /// The permission policy.
@@ -173,6 +176,7 @@ impl Engine {
         let artifacts: Vec<_> = image.into_iter().chain(chart).collect();
         Ok(Desired {
             repository: job.repository_name().to_owned(),
+            settings: settings(spec),
             lifecycle,
             permission,
             resource_tags: spec.resource_tags.clone().unwrap_or_default(),
@@ -180,6 +184,23 @@ impl Engine {
             warnings: warnings(job, &artifacts),
             artifacts,
         })
+    }
+}
+
+fn settings(spec: &EcrRepositorySyncSpec) -> Settings {
+    let filters = || spec.image_tag_mutability_exclusion_filters.clone();
+    Settings {
+        mutability: spec.image_tag_mutability.map(|mutability| match mutability {
+            ImageTagMutability::Mutable => Mutability::Mutable,
+            ImageTagMutability::Immutable => Mutability::Immutable,
+            ImageTagMutability::MutableWithExclusion => Mutability::MutableExcept(filters()),
+            ImageTagMutability::ImmutableWithExclusion => Mutability::ImmutableExcept(filters()),
+        }),
+        scan_on_push: spec.scan_on_push,
+        encryption: spec
+            .encryption
+            .as_ref()
+            .map(|wanted| Encryption { kind: wanted.type_.as_str().to_owned(), key: wanted.kms_key.clone() }),
     }
 }
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use super::{ArtifactReport, Desired, DesiredArtifact, Failure, SourceContent, TagState, WantedTag};
+use super::{ArtifactReport, Before, Desired, DesiredArtifact, Failure, SourceContent, TagState, WantedTag};
 use crate::class::Class;
 use crate::ecr::policy::{Wanted, text};
 use crate::registry::{Digest, Tag};
@@ -19,15 +19,6 @@ pub struct Vanished {
     pub digest: Option<Digest>,
     /// How often it was found missing after it had been in ECR.
     pub times: u32,
-}
-
-/// What earlier passes over the same generation of a spec left behind.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Before {
-    /// What was in ECR when the last pass ended.
-    pub held: Held,
-    /// Tags that vanished, as far as they were reported.
-    pub vanished: BTreeMap<Tag, Vanished>,
 }
 
 /// What was in ECR when a pass ended, as hashes: there may be hundreds of tags in each of thousands of resources. Of two
@@ -201,6 +192,7 @@ mod tests {
         let before = Before {
             held: held("a", &Wanted::Unmanaged),
             vanished: BTreeMap::from([(tag(), Vanished { digest: Some(digest_of("a")), times: 2 })]),
+            ..Before::default()
         };
         assert!(count(&before, &desired("b", Wanted::Unmanaged), |_| false).is_empty());
         assert!(count(&before, &desired("a", Wanted::None), |_| false).is_empty());

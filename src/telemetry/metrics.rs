@@ -119,7 +119,16 @@ impl Metrics {
         for class in Class::ALL {
             metrics.passes.with_label_values(&[class.reason()]);
         }
-        for field in ["repository", "resourceTags", "lifecyclePolicy", "permissionPolicy", "imageTag", "chartTag"] {
+        for field in [
+            "repository",
+            "resourceTags",
+            "imageTagMutability",
+            "scanOnPush",
+            "lifecyclePolicy",
+            "permissionPolicy",
+            "imageTag",
+            "chartTag",
+        ] {
             metrics.corrected.with_label_values(&[field]);
         }
         Ok(metrics)

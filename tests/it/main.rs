@@ -8,6 +8,7 @@ mod behaviour;
 mod budget;
 mod charts;
 mod command_line;
+mod configuration;
 mod controller;
 mod copy;
 mod copy_cases;

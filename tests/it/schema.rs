@@ -119,6 +119,52 @@ fn table() -> Vec<(&'static str, &'static str, Value, Option<&'static str>)> {
         ("a tag of AWS", "awstags", json!({"resourceTags": {"aws:x": "y"}}), Some("use another prefix")),
         ("a tag of ours", "ourtags", json!({"resourceTags": {"ecr-sync.io/owner": "y"}}), Some("use another prefix")),
         ("an empty key", "emptykey", json!({"resourceTags": {"": "y"}}), Some("1 to 128 characters")),
+        (
+            "filters with exclusion",
+            "filters",
+            json!({"imageTagMutability": "MutableWithExclusion", "imageTagMutabilityExclusionFilters": ["v*", "1.*"]}),
+            None,
+        ),
+        (
+            "exclusion without filters",
+            "nofilters",
+            json!({"imageTagMutability": "ImmutableWithExclusion"}),
+            Some("those need one to five of them"),
+        ),
+        (
+            "filters without exclusion",
+            "lonefilters",
+            json!({"imageTagMutability": "Immutable", "imageTagMutabilityExclusionFilters": ["v*"]}),
+            Some("go with imageTagMutability MutableWithExclusion"),
+        ),
+        (
+            "six filters",
+            "sixfilters",
+            json!({"imageTagMutability": "MutableWithExclusion",
+                   "imageTagMutabilityExclusionFilters": ["a", "b", "c", "d", "e", "f"]}),
+            Some("at most 5 items"),
+        ),
+        (
+            "a filter that is none",
+            "badfilter",
+            json!({"imageTagMutability": "MutableWithExclusion", "imageTagMutabilityExclusionFilters": ["v 1"]}),
+            Some("for example 1.*"),
+        ),
+        ("a mutability as AWS has it", "awsmutable", json!({"imageTagMutability": "MUTABLE"}), Some("\"Mutable\"")),
+        ("a KMS key", "kms", json!({"encryption": {"type": "KMS_DSSE", "kmsKey": "alias/x"}}), None),
+        (
+            "a key with AES256",
+            "aeskey",
+            json!({"encryption": {"type": "AES256", "kmsKey": "alias/x"}}),
+            Some("change the type, or leave the key out"),
+        ),
+        ("encryption without a type", "notype", json!({"encryption": {}}), Some("type: Required value")),
+        (
+            "51 resource tags",
+            "manytags",
+            json!({"resourceTags": (0..51).map(|n| (format!("k{n}"), "v".into())).collect::<serde_json::Map<_, _>>()}),
+            Some("resourceTags"),
+        ),
         ("a long value", "longvalue", json!({"resourceTags": {"a": "v".repeat(257)}}), Some("resourceTags")),
     ]
 }

@@ -8,8 +8,9 @@ pub mod validation;
 
 pub use crd::{crd, crd_yaml};
 pub use spec::{
-    ArchivedImages, Chart, EcrRepositorySync, EcrRepositorySyncSpec, Image, LocalReference, OnSourceChange, Policy,
-    Registry, SortBy, TagSelector, TagStrategy, VersionSelector,
+    ArchivedImages, Chart, EcrRepositorySync, EcrRepositorySyncSpec, Encryption, EncryptionType, Image,
+    ImageTagMutability, LocalReference, OnSourceChange, Policy, Registry, SortBy, TagSelector, TagStrategy,
+    VersionSelector,
 };
 pub use status::{
     ArtifactStatus, DerivedTag, EcrRepositorySyncStatus, ExpiredTag, HistoryEntry, Ownership, RepositoryStatus,

@@ -21,6 +21,9 @@ pub(super) const MAX_TAGS: usize = 500;
 /// ECR allows 50 tags; two are ours (owner, created).
 pub(super) const MAX_RESOURCE_TAGS: usize = 48;
 
+/// ECR's bound on exclusion filters.
+pub(super) const MAX_FILTERS: usize = 5;
+
 pub(super) fn name_grammar() -> Rule {
     Rule::new(format!("{NAME}.matches(r'{REPOSITORY_NAME}')")).message(
         "not an ECR repository name: write lower-case letters and digits, separated by single . _ __ / or any number of -, \
@@ -57,6 +60,38 @@ pub(super) fn tags_and_versions_are_disjoint() -> Rule {
          !self.spec.chart.tags.exists(v, v.replace('+', '_') in self.spec.image.tags)",
     )
     .message("an image tag and a chart version are the same tag of the repository: give the image tag another name, or leave one of the two out")
+}
+
+pub(super) fn filters_go_with_exclusion() -> Rule {
+    Rule::new(
+        "(has(self.spec.imageTagMutability) && self.spec.imageTagMutability.endsWith('WithExclusion')) == \
+         (has(self.spec.imageTagMutabilityExclusionFilters) && self.spec.imageTagMutabilityExclusionFilters.size() > 0)",
+    )
+    .message(
+        "imageTagMutabilityExclusionFilters go with imageTagMutability MutableWithExclusion or ImmutableWithExclusion, and \
+         those need one to five of them, for example [\"latest\", \"1.*\"]",
+    )
+}
+
+pub(super) fn key_goes_with_kms() -> Rule {
+    Rule::new("!has(self.kmsKey) || self.type != 'AES256'")
+        .message("encryption.kmsKey goes with type KMS or KMS_DSSE: change the type, or leave the key out")
+}
+
+pub(super) fn exclusion_filters(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "maxItems": MAX_FILTERS,
+        "x-kubernetes-list-type": "set",
+        "items": {
+            "type": "string",
+            "maxLength": 128,
+            "x-kubernetes-validations": [{
+                "rule": "self.matches('^[0-9a-zA-Z._*-]{1,128}$')",
+                "message": "not a filter of tags: write letters, digits, dots, underscores, dashes and *, for example 1.*"
+            }]
+        }
+    })
 }
 
 pub(super) fn versions(_: &mut SchemaGenerator) -> Schema {

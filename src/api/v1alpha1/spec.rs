@@ -45,7 +45,8 @@ pub type Policy = serde_json::Map<String, serde_json::Value>;
     validation = schema::name_grammar(),
     validation = schema::name_length(),
     validation = schema::name_is_immutable(),
-    validation = schema::tags_and_versions_are_disjoint()
+    validation = schema::tags_and_versions_are_disjoint(),
+    validation = schema::filters_go_with_exclusion()
 )]
 #[serde(rename_all = "camelCase")]
 pub struct EcrRepositorySyncSpec {
@@ -86,6 +87,26 @@ pub struct EcrRepositorySyncSpec {
     #[serde(default)]
     pub archived_images: ArchivedImages,
 
+    /// Whether a tag of the repository may be moved to another image: Mutable, Immutable, or one of the two with
+    /// exceptions (imageTagMutabilityExclusionFilters). Absent: not managed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_tag_mutability: Option<ImageTagMutability>,
+
+    /// With MutableWithExclusion or ImmutableWithExclusion: the tags for which the other is true, one to five patterns in
+    /// which `*` stands for any characters, for example `latest` or `1.*`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::exclusion_filters")]
+    pub image_tag_mutability_exclusion_filters: Vec<String>,
+
+    /// Whether images are scanned for vulnerabilities when they are pushed. Absent: not managed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scan_on_push: Option<bool>,
+
+    /// How images are encrypted at rest. AWS takes it at creation only: a repository that has another encryption is
+    /// reported and left as it is. Absent: not managed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encryption: Option<Encryption>,
+
     /// How often the source and the repository are checked, for example `30m` or `1h30m`; at least 1m.
     #[serde(default = "default_interval")]
     #[schemars(schema_with = "schema::interval")]
@@ -118,6 +139,10 @@ impl Default for EcrRepositorySyncSpec {
             permission_policy: None,
             resource_tags: None,
             archived_images: ArchivedImages::default(),
+            image_tag_mutability: None,
+            image_tag_mutability_exclusion_filters: Vec::new(),
+            scan_on_push: None,
+            encryption: None,
             interval: default_interval(),
             timeout: default_timeout(),
             suspend: false,
@@ -167,6 +192,60 @@ pub enum ArchivedImages {
     Keep,
     /// Bring them back.
     Restore,
+}
+
+/// Whether tags may be moved to another image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub enum ImageTagMutability {
+    /// All tags may.
+    Mutable,
+    /// None may.
+    Immutable,
+    /// All may but those that a filter matches.
+    MutableWithExclusion,
+    /// None may but those that a filter matches.
+    ImmutableWithExclusion,
+}
+
+/// Kinds of encryption at rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub enum EncryptionType {
+    /// With keys of Amazon S3.
+    #[serde(rename = "AES256")]
+    Aes256,
+    /// With a key of AWS KMS.
+    #[serde(rename = "KMS")]
+    Kms,
+    /// Twice, with a key of AWS KMS.
+    #[serde(rename = "KMS_DSSE")]
+    KmsDsse,
+}
+
+impl EncryptionType {
+    /// As AWS spells it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Aes256 => "AES256",
+            Self::Kms => "KMS",
+            Self::KmsDsse => "KMS_DSSE",
+        }
+    }
+}
+
+/// Encryption at rest.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = schema::key_goes_with_kms())]
+pub struct Encryption {
+    /// AES256, KMS or KMS_DSSE.
+    #[serde(rename = "type")]
+    pub type_: EncryptionType,
+
+    /// The KMS key, as alias (`alias/ecr`), id or ARN. Default: the key that AWS keeps for ECR.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 2048))]
+    pub kms_key: Option<String>,
 }
 
 /// How the tags of the target get their content.

@@ -15,7 +15,7 @@ pub mod condition {
     pub const STALLED: &str = "Stalled";
     /// The repository exists and is ours to manage.
     pub const REPOSITORY_READY: &str = "RepositoryReady";
-    /// Policies and resource tags are as written.
+    /// Settings, policies and resource tags are as written.
     pub const CONFIGURATION_SYNCED: &str = "ConfigurationSynced";
     /// Every wanted tag of the image is in ECR.
     pub const IMAGE_SYNCED: &str = "ImageSynced";
@@ -54,6 +54,10 @@ pub struct EcrRepositorySyncStatus {
     /// Wanted tags that were in ECR and vanished from it, most likely by a lifecycle rule; at most twenty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub expired: Vec<ExpiredTag>,
+
+    /// Keys of resource tags that were set by the operator: it removes them when they leave the spec, and no others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub managed_tag_keys: Vec<String>,
 
     /// In a dry run: what would be done, at most twenty lines.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

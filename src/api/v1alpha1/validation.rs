@@ -4,8 +4,11 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::schema::{MAX_RESOURCE_TAGS, MAX_TAGS};
-use super::spec::{Chart, EcrRepositorySyncSpec, Image, SortBy, TagSelector, TagStrategy, VersionSelector};
+use super::schema::{MAX_FILTERS, MAX_RESOURCE_TAGS, MAX_TAGS};
+use super::spec::{
+    Chart, EcrRepositorySyncSpec, Encryption, EncryptionType, Image, ImageTagMutability, SortBy, TagSelector,
+    TagStrategy, VersionSelector,
+};
 use crate::registry::{Digest, Reference, Tag};
 use crate::selection::{self, Pin, Problem, Selector};
 
@@ -100,8 +103,40 @@ pub fn validate(name: &str, spec: &EcrRepositorySyncSpec) -> Vec<Violation> {
             }
         }
     }
+    validate_settings(spec, &mut violations);
     violations.extend([interval(spec), timeout(spec)].into_iter().filter_map(Result::err));
     violations
+}
+
+fn validate_settings(spec: &EcrRepositorySyncSpec, violations: &mut Vec<Violation>) {
+    use ImageTagMutability::{ImmutableWithExclusion, MutableWithExclusion};
+    const FILTERS: &str = "imageTagMutabilityExclusionFilters";
+    let filters = &spec.image_tag_mutability_exclusion_filters;
+    let with_exclusion = matches!(spec.image_tag_mutability, Some(MutableWithExclusion | ImmutableWithExclusion));
+    if with_exclusion == filters.is_empty() {
+        violations.push(Violation::new(
+            FILTERS,
+            "go with imageTagMutability MutableWithExclusion or ImmutableWithExclusion, and those need one to five of them, \
+             for example [\"latest\", \"1.*\"]",
+        ));
+    }
+    if filters.len() > MAX_FILTERS {
+        violations.push(Violation::new(FILTERS, format!("{} filters: ECR takes at most {MAX_FILTERS}", filters.len())));
+    }
+    for (index, filter) in filters.iter().enumerate() {
+        let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._*-".contains(&byte);
+        if !(1..=128).contains(&filter.len()) || !filter.bytes().all(is_allowed) {
+            let advice = "write letters, digits, dots, underscores, dashes and *, for example 1.*";
+            let message = format!("{filter:?} is not a filter of tags: {advice}");
+            violations.push(Violation::new(format!("{FILTERS}[{index}]"), message));
+        }
+    }
+    if let Some(Encryption { type_: EncryptionType::Aes256, kms_key: Some(_) }) = &spec.encryption {
+        violations.push(Violation::new(
+            "encryption.kmsKey",
+            "goes with type KMS or KMS_DSSE: change the type, or leave the key out",
+        ));
+    }
 }
 
 fn validate_image(image: &Image, violations: &mut Vec<Violation>) {
@@ -366,6 +401,27 @@ mod tests {
         assert_eq!(
             paths(&spec(|s| s.image.as_mut().unwrap().tag_strategy = TagStrategy::Retag)),
             ["image.tagStrategy"]
+        );
+        let filters = |count: usize| (0..count).map(|n| format!("v{n}.*")).collect::<Vec<_>>();
+        assert_eq!(
+            paths(&spec(|s| s.image_tag_mutability_exclusion_filters = filters(1))),
+            ["imageTagMutabilityExclusionFilters"]
+        );
+        let with_filters = |filters: Vec<String>| {
+            paths(&spec(|s| {
+                s.image_tag_mutability = Some(ImageTagMutability::ImmutableWithExclusion);
+                s.image_tag_mutability_exclusion_filters = filters;
+            }))
+        };
+        assert_eq!(with_filters(filters(5)), Vec::<String>::new());
+        assert_eq!(with_filters(filters(0)), ["imageTagMutabilityExclusionFilters"]);
+        assert_eq!(with_filters(filters(6)), ["imageTagMutabilityExclusionFilters"]);
+        assert_eq!(with_filters(vec!["a b".to_owned()]), ["imageTagMutabilityExclusionFilters[0]"]);
+        assert_eq!(
+            paths(&spec(|s| {
+                s.encryption = Some(Encryption { type_: EncryptionType::Aes256, kms_key: Some("alias/x".to_owned()) });
+            })),
+            ["encryption.kmsKey"]
         );
         assert_eq!(
             paths(&spec(|s| s.resource_tags = Some([("aws:x".to_owned(), String::new())].into()))),

@@ -1,7 +1,7 @@
 //! Reports and the statuses that they become.
 
 use super::*;
-use crate::ecr::Mutability;
+use crate::ecr::{Encryption, Mutability};
 
 fn digest() -> Digest {
     Digest::sha256_of(b"image")
@@ -14,6 +14,8 @@ fn repository() -> (Repository, Ownership) {
         uri: "registry.example/app".to_owned(),
         registry_id: "123456789012".to_owned(),
         mutability: Mutability::Mutable,
+        scan_on_push: false,
+        encryption: Encryption { kind: "AES256".to_owned(), key: None },
     };
     (repository, Ownership::Created)
 }

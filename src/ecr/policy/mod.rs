@@ -5,6 +5,7 @@
 //! write for ever (crossplane-contrib/provider-aws#700); normalising too much would hide a change
 //! (hashicorp/terraform-provider-aws#35184). So: unknown keys are kept, and only what AWS is known to rewrite is equal.
 
+mod difference;
 mod foresight;
 mod lifecycle;
 mod permission;
@@ -113,6 +114,13 @@ pub fn text(policy: &Policy) -> String {
 pub fn means_the_same(kind: Kind, wanted: &Policy, live: &str) -> bool {
     let Ok(Value::Object(live)) = serde_json::from_str(live) else { return false };
     canonical(kind, wanted) == canonical(kind, &live)
+}
+
+/// What in `live` is not as in `wanted`: the first place in words, short enough for a condition.
+#[must_use]
+pub fn difference(kind: Kind, wanted: &Policy, live: &str) -> String {
+    let Ok(Value::Object(live)) = serde_json::from_str(live) else { return "is no JSON object".to_owned() };
+    difference::first(&canonical(kind, wanted), &canonical(kind, &live)).unwrap_or_default()
 }
 
 fn canonical(kind: Kind, policy: &Policy) -> Value {

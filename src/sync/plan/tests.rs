@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::ecr::{Images, Mutability, Owner, Repository};
+use crate::ecr::{Encryption, Images, Mutability, Owner, Repository};
 use crate::registry::{
     Client, Credential, Endpoint, Options, Reference, Scheme, StaticAuthenticator, Transport, TransportOptions,
 };
@@ -28,6 +28,7 @@ fn desired() -> Desired {
     Desired {
         restore: false,
         repository: "app".to_owned(),
+        settings: Settings::default(),
         lifecycle: Wanted::Unmanaged,
         permission: Wanted::Unmanaged,
         resource_tags: BTreeMap::new(),
@@ -75,6 +76,8 @@ fn there(tags: &[(&str, &str)]) -> ObservedRepository {
             uri: "host/app".to_owned(),
             registry_id: "123456789012".to_owned(),
             mutability: Mutability::Mutable,
+            scan_on_push: false,
+            encryption: Encryption { kind: "AES256".to_owned(), key: None },
         },
         resource_tags: [(OWNER_TAG.to_owned(), owner.tag_value())].into(),
         lifecycle: None,
@@ -93,7 +96,12 @@ fn observed(repository: ObservedRepository) -> Observed {
 
 /// The actions in words.
 fn actions(desired: &Desired, observed: &Observed) -> Vec<String> {
-    plan(desired, observed, &me()).expect("a plan").actions.iter().map(ToString::to_string).collect()
+    plan(desired, observed, &me(), &Before::default())
+        .expect("a plan")
+        .actions
+        .iter()
+        .map(ToString::to_string)
+        .collect()
 }
 
 fn document(value: Value) -> Wanted {
@@ -111,7 +119,7 @@ fn a_missing_repository_is_created_with_everything() {
         resource_tags: [("team".to_owned(), "platform".to_owned())].into(),
         ..with_tags(&[("1", Some("one"))])
     };
-    let planned = plan(&wanted, &Observed::default(), &me()).expect("a plan");
+    let planned = plan(&wanted, &Observed::default(), &me(), &Before::default()).expect("a plan");
     let Action::CreateRepository { tags, .. } = &planned.actions[0] else { panic!("{planned:?}") };
     assert_eq!(tags.keys().collect::<Vec<_>>(), [CREATED_TAG, OWNER_TAG, "team"]);
     let words: Vec<_> = planned.actions.iter().map(ToString::to_string).collect();
@@ -183,7 +191,8 @@ fn tags_by_source_target_and_mutability() {
         let target: Vec<_> = target.iter().map(|content| (name, *content)).collect();
         let mut repository = there(&target);
         repository.repository.mutability = mutability;
-        let planned = plan(&with_tags(&[(name, source)]), &observed(repository), &me()).expect("a plan");
+        let planned =
+            plan(&with_tags(&[(name, source)]), &observed(repository), &me(), &Before::default()).expect("a plan");
         let shown = match (planned.actions.first(), planned.settled.get(&(ArtifactKind::Image, tag(name)))) {
             (Some(Action::CopyTag { .. }), None) => "copy",
             (None, Some(TagState::Synced(_))) => "Synced",
@@ -200,7 +209,7 @@ fn a_pinned_digest_that_is_there_needs_no_source() {
     let mut wanted = with_tags(&[("1", None)]);
     let pinned = wanted.artifacts[0].tags.get_mut(&tag("1")).expect("wanted");
     pinned.pin = Some(digest("a"));
-    let planned = plan(&wanted, &observed(there(&[("1", "a")])), &me()).expect("a plan");
+    let planned = plan(&wanted, &observed(there(&[("1", "a")])), &me(), &Before::default()).expect("a plan");
     assert_eq!(planned.settled[&(ArtifactKind::Image, tag("1"))], TagState::Synced(digest("a")));
 }
 
@@ -230,7 +239,7 @@ fn ownership_decides_who_may_touch_a_repository() {
         let case = format!("{owner:?} gone: {owner_is_gone} {claimant:?}");
         let resource_tags = owner.map(|owner| (OWNER_TAG.to_owned(), owner.to_owned())).into_iter().collect();
         let repository = ObservedRepository { resource_tags, owner_is_gone, ..there(&[]) };
-        let writes = match plan(&desired(), &observed(repository), &claimant) {
+        let writes = match plan(&desired(), &observed(repository), &claimant, &Before::default()) {
             Ok(planned) => Some(!planned.actions.is_empty()),
             Err(failure) => {
                 assert_eq!(failure.class, Class::RepositoryNotOwned, "{case}");
@@ -243,8 +252,9 @@ fn ownership_decides_who_may_touch_a_repository() {
 
 #[test]
 fn the_command_line_leaves_no_mark() {
-    let planned = plan(&desired(), &Observed::default(), &Claimant::CommandLine).expect("a plan");
-    let create = Action::CreateRepository { name: "app".to_owned(), tags: BTreeMap::new() };
+    let planned = plan(&desired(), &Observed::default(), &Claimant::CommandLine, &Before::default()).expect("a plan");
+    let create =
+        Action::CreateRepository { name: "app".to_owned(), tags: BTreeMap::new(), settings: Settings::default() };
     assert_eq!(planned.actions, [create]);
 }
 
@@ -282,7 +292,7 @@ fn charts_by_index_memory_and_target() {
         let source = Ok(SourceTag { label: "nginx 1.0.0 of https://charts.example".to_owned(), content });
         chart.tags.insert(tag("1.0.0"), WantedTag { pin: None, source });
         let target: Vec<_> = target.iter().map(|content| ("1.0.0", *content)).collect();
-        let planned = plan(&desired, &observed(there(&target)), &me()).expect("a plan");
+        let planned = plan(&desired, &observed(there(&target)), &me(), &Before::default()).expect("a plan");
         let settled = planned.settled.get(&(ArtifactKind::Chart, tag("1.0.0")));
         let shown = match (planned.actions.first().map(ToString::to_string), settled) {
             (Some(words), None) => words.split(' ').next().unwrap_or_default().to_owned(),
@@ -300,10 +310,71 @@ fn a_tag_that_image_and_chart_want_is_done_for_neither() {
     let mut chart = with_tags(&[("1.0.0", Some("b")), ("2.0.0", Some("b"))]).artifacts.remove(0);
     chart.kind = ArtifactKind::Chart;
     desired.artifacts.push(chart);
-    let planned = plan(&desired, &observed(there(&[])), &me()).expect("a plan");
+    let planned = plan(&desired, &observed(there(&[])), &me(), &Before::default()).expect("a plan");
     for kind in [ArtifactKind::Image, ArtifactKind::Chart] {
         let TagState::Failed(failure) = &planned.settled[&(kind, tag("1.0.0"))] else { panic!("{planned:?}") };
         assert_eq!(failure.class, Class::TagCollision);
     }
     assert_eq!(planned.actions.len(), 2, "the rest is copied");
+}
+
+#[test]
+fn settings_are_written_before_policies_and_tags() {
+    let wanted = Desired {
+        settings: Settings {
+            mutability: Some(Mutability::Mutable),
+            scan_on_push: Some(true),
+            encryption: Some(Encryption { kind: "KMS".to_owned(), key: Some("alias/team".to_owned()) }),
+        },
+        lifecycle: document(json!({"rules": [{"rulePriority": 1}]})),
+        resource_tags: [("team".to_owned(), "platform".to_owned())].into(),
+        ..with_tags(&[("1", Some("new"))])
+    };
+    let mut repository = there(&[("1", "old")]);
+    repository.repository.mutability = Mutability::Immutable;
+    let planned = plan(&wanted, &observed(repository), &me(), &Before::default()).expect("a plan");
+    let words: Vec<_> = planned.actions.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        words,
+        [
+            "set resource tags team=platform".to_owned(),
+            "set imageTagMutability to Mutable, which is Immutable".to_owned(),
+            "set scanOnPush to true".to_owned(),
+            "set lifecyclePolicy".to_owned(),
+            format!("copy registry.example/team/app:1 ({}) to tag 1, which points to {}", digest("new"), digest("old")),
+        ],
+        "the tag may move, since the setting comes first"
+    );
+    let drift: Vec<_> = planned.drift.iter().map(ToString::to_string).collect();
+    assert_eq!(drift.len(), 1, "{drift:?}");
+    assert!(drift[0].starts_with("encryption is AES256, not KMS with alias/team: AWS takes it at creation only"));
+}
+
+#[test]
+fn resource_tags_are_removed_only_where_we_set_them() {
+    let tags = |tags: &[(&str, &str)]| -> BTreeMap<String, String> {
+        tags.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    };
+    let before = |keys: &[&str]| Before {
+        managed_tag_keys: keys.iter().map(|&key| key.to_owned()).collect(),
+        ..Before::default()
+    };
+    // wanted, live, keys that we set -> actions
+    type Tags<'a> = &'a [(&'a str, &'a str)];
+    let table: [(Tags<'_>, Tags<'_>, &[&str], &[&str]); 6] = [
+        (&[("a", "1")], &[("a", "1"), ("b", "2")], &[], &[]),
+        (&[("a", "1")], &[("a", "1"), ("b", "2")], &["a", "b"], &["remove resource tags b"]),
+        (&[], &[("a", "1"), ("b", "2")], &["a"], &["remove resource tags a"]),
+        (&[], &[("b", "2")], &["a"], &[]),
+        (&[("a", "2")], &[("a", "1"), ("c", "3")], &["c"], &["set resource tags a=2", "remove resource tags c"]),
+        (&[], &[(OWNER_TAG, "c/ns/app")], &[OWNER_TAG], &[]),
+    ];
+    for (wanted, live, keys, actions) in table {
+        let desired = Desired { resource_tags: tags(wanted), ..desired() };
+        let mut repository = there(&[]);
+        repository.resource_tags.extend(tags(live));
+        let planned = plan(&desired, &observed(repository), &me(), &before(keys)).expect("a plan");
+        let words: Vec<_> = planned.actions.iter().map(ToString::to_string).collect();
+        assert_eq!(words, actions, "{wanted:?} x {live:?}, set by us: {keys:?}");
+    }
 }

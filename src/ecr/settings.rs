@@ -1,0 +1,299 @@
+//! Settings of a repository: whether tags may move, scanning, encryption.
+
+use aws_sdk_ecr::types::{
+    EncryptionConfiguration, EncryptionType, ImageScanningConfiguration, ImageTagMutability,
+    ImageTagMutabilityExclusionFilter, ImageTagMutabilityExclusionFilterType,
+};
+
+use super::error::Error;
+use super::registry::Registry;
+use super::repository::Repository;
+use super::wildcard;
+
+/// What a spec says of the settings; `None` is left as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// Whether tags may move.
+    pub mutability: Option<Mutability>,
+    /// Whether images are scanned when they are pushed.
+    pub scan_on_push: Option<bool>,
+    /// How images are encrypted. Only creation can say it.
+    pub encryption: Option<Encryption>,
+}
+
+/// Whether tags may be moved to another image.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Mutability {
+    /// All tags may.
+    #[default]
+    Mutable,
+    /// None may.
+    Immutable,
+    /// None may but those that a wildcard matches.
+    ImmutableExcept(Vec<String>),
+    /// All may but those that a wildcard matches.
+    MutableExcept(Vec<String>),
+}
+
+impl Mutability {
+    /// Whether `tag` may point elsewhere tomorrow.
+    #[must_use]
+    pub fn may_move(&self, tag: &str) -> bool {
+        let matched = |filters: &[String]| filters.iter().any(|filter| wildcard::matches(filter, tag));
+        match self {
+            Self::Mutable => true,
+            Self::Immutable => false,
+            Self::ImmutableExcept(filters) => matched(filters),
+            Self::MutableExcept(filters) => !matched(filters),
+        }
+    }
+
+    /// Whether both let the same tags move: the order of the filters says nothing.
+    #[must_use]
+    pub fn means_the_same(&self, other: &Self) -> bool {
+        let sorted = |filters: &[String]| {
+            let mut filters = filters.to_vec();
+            filters.sort();
+            filters.dedup();
+            filters
+        };
+        self.to_sdk() == other.to_sdk() && sorted(self.filters()) == sorted(other.filters())
+    }
+
+    pub(super) fn from_sdk(value: Option<&ImageTagMutability>, filters: Vec<String>) -> Self {
+        match value {
+            Some(ImageTagMutability::Immutable) => Self::Immutable,
+            Some(ImageTagMutability::ImmutableWithExclusion) => Self::ImmutableExcept(filters),
+            Some(ImageTagMutability::MutableWithExclusion) => Self::MutableExcept(filters),
+            // A value that AWS adds later is not known to forbid anything: the PUT will tell.
+            _ => Self::Mutable,
+        }
+    }
+
+    pub(super) const fn to_sdk(&self) -> ImageTagMutability {
+        match self {
+            Self::Mutable => ImageTagMutability::Mutable,
+            Self::Immutable => ImageTagMutability::Immutable,
+            Self::ImmutableExcept(_) => ImageTagMutability::ImmutableWithExclusion,
+            Self::MutableExcept(_) => ImageTagMutability::MutableWithExclusion,
+        }
+    }
+
+    fn filters(&self) -> &[String] {
+        match self {
+            Self::Mutable | Self::Immutable => &[],
+            Self::ImmutableExcept(filters) | Self::MutableExcept(filters) => filters,
+        }
+    }
+
+    /// The filters as the SDK has them; `None` where there are none, since an empty list is refused.
+    pub(super) fn filters_to_sdk(&self) -> Option<Vec<ImageTagMutabilityExclusionFilter>> {
+        let filter = |filter: &String| {
+            ImageTagMutabilityExclusionFilter::builder()
+                .filter_type(ImageTagMutabilityExclusionFilterType::Wildcard)
+                .filter(filter)
+                .build()
+                .ok()
+        };
+        let filters: Vec<_> = self.filters().iter().filter_map(filter).collect();
+        (!filters.is_empty()).then_some(filters)
+    }
+}
+
+/// As the spec spells it.
+impl std::fmt::Display for Mutability {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Mutable => f.write_str("Mutable"),
+            Self::Immutable => f.write_str("Immutable"),
+            Self::ImmutableExcept(filters) => write!(f, "ImmutableWithExclusion ({})", filters.join(", ")),
+            Self::MutableExcept(filters) => write!(f, "MutableWithExclusion ({})", filters.join(", ")),
+        }
+    }
+}
+
+/// How images are encrypted at rest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Encryption {
+    /// `AES256`, `KMS`, `KMS_DSSE`, or what AWS adds.
+    pub kind: String,
+    /// The KMS key: an id, an ARN or an alias.
+    pub key: Option<String>,
+}
+
+impl Encryption {
+    pub(super) fn from_sdk(configuration: Option<&EncryptionConfiguration>) -> Self {
+        Self {
+            kind: configuration.map_or("AES256", |c| c.encryption_type().as_str()).to_owned(),
+            key: configuration.and_then(EncryptionConfiguration::kms_key).map(str::to_owned),
+        }
+    }
+
+    pub(super) fn to_sdk(&self) -> Option<EncryptionConfiguration> {
+        EncryptionConfiguration::builder()
+            .encryption_type(EncryptionType::from(self.kind.as_str()))
+            .set_kms_key(self.key.clone())
+            .build()
+            .ok()
+    }
+
+    /// Whether `live`, as ECR describes it, is what `self` asks for. Without a key in `self` any key will do.
+    #[must_use]
+    pub fn is_met_by(&self, live: &Self) -> bool {
+        let same_key = match (&self.key, &live.key) {
+            (Some(wanted), Some(live)) => is_same_key(wanted, live),
+            (Some(_), None) => false,
+            (None, _) => true,
+        };
+        self.kind == live.kind && same_key
+    }
+}
+
+impl std::fmt::Display for Encryption {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.kind)?;
+        self.key.iter().try_for_each(|key| write!(f, " with {key}"))
+    }
+}
+
+/// The parts of a key's name.
+#[derive(Debug, PartialEq, Eq)]
+struct Key<'a> {
+    /// Region and account, where the name is an ARN.
+    place: Option<(&'a str, &'a str)>,
+    /// `alias/NAME`, or the id.
+    name: &'a str,
+}
+
+impl<'a> Key<'a> {
+    fn parse(text: &'a str) -> Self {
+        let parts: Vec<_> = text.splitn(6, ':').collect();
+        let (place, resource) = match parts[..] {
+            ["arn", _, "kms", region, account, resource] => (Some((region, account)), resource),
+            _ => (None, text),
+        };
+        Self { place, name: resource.strip_prefix("key/").unwrap_or(resource) }
+    }
+
+    fn is_alias(&self) -> bool {
+        self.name.starts_with("alias/")
+    }
+}
+
+/// Whether two names stand for one key, as far as names can tell.
+///
+/// ECR keeps the ARN of the key, whatever name was given. Which key an alias stands for only `kms:DescribeKey` tells,
+/// a right on a key that often lives in somebody else's account, so it is not asked: an alias and a key are taken to
+/// be the same unless their ARNs name different accounts or regions.
+fn is_same_key(wanted: &str, live: &str) -> bool {
+    let (wanted, live) = (Key::parse(wanted), Key::parse(live));
+    let same_place = match (wanted.place, live.place) {
+        (Some(wanted), Some(live)) => wanted == live,
+        _ => true,
+    };
+    same_place && (wanted.name == live.name || wanted.is_alias() != live.is_alias())
+}
+
+pub(super) fn scanning(on_push: bool) -> ImageScanningConfiguration {
+    ImageScanningConfiguration::builder().scan_on_push(on_push).build()
+}
+
+impl Registry {
+    /// Says anew whether tags may move; filters that are not in `mutability` are gone.
+    ///
+    /// # Errors
+    /// As AWS answers.
+    pub async fn put_mutability(&self, name: &str, mutability: &Mutability) -> Result<(), Error> {
+        self.client
+            .put_image_tag_mutability()
+            .registry_id(&self.account)
+            .repository_name(name)
+            .image_tag_mutability(mutability.to_sdk())
+            .set_image_tag_mutability_exclusion_filters(mutability.filters_to_sdk())
+            .send()
+            .await
+            .map(drop)
+            .map_err(|error| Error::from_sdk("ecr:PutImageTagMutability", name, &error))
+    }
+
+    /// Says anew whether images are scanned when they are pushed.
+    ///
+    /// # Errors
+    /// As AWS answers.
+    pub async fn put_scan_on_push(&self, name: &str, on_push: bool) -> Result<(), Error> {
+        self.client
+            .put_image_scanning_configuration()
+            .registry_id(&self.account)
+            .repository_name(name)
+            .image_scanning_configuration(scanning(on_push))
+            .send()
+            .await
+            .map(drop)
+            .map_err(|error| Error::from_sdk("ecr:PutImageScanningConfiguration", name, &error))
+    }
+
+    /// Removes these resource tags; a key that is not there is success.
+    ///
+    /// # Errors
+    /// As AWS answers.
+    pub async fn untag_resource(&self, repository: &Repository, keys: &[String]) -> Result<(), Error> {
+        self.client
+            .untag_resource()
+            .resource_arn(&repository.arn)
+            .set_tag_keys(Some(keys.to_vec()))
+            .send()
+            .await
+            .map(drop)
+            .map_err(|error| Error::from_sdk("ecr:UntagResource", &repository.name, &error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exclusion_filters_are_wildcards() {
+        let except = |filters: &[&str]| Mutability::ImmutableExcept(filters.iter().map(|&f| f.to_owned()).collect());
+        assert!(except(&["latest"]).may_move("latest"));
+        assert!(except(&["1.*", "lat*st"]).may_move("latest"));
+        assert!(!except(&["1.*"]).may_move("2.1"));
+        assert!(except(&["*-dev*"]).may_move("1.0-dev.3"));
+        assert!(!Mutability::MutableExcept(vec!["v*".to_owned()]).may_move("v1"));
+        assert!(Mutability::MutableExcept(vec!["v*".to_owned()]).may_move("1"));
+        assert!(!Mutability::Immutable.may_move("latest"));
+    }
+
+    #[test]
+    fn the_order_of_filters_says_nothing() {
+        let except = |filters: &[&str]| Mutability::ImmutableExcept(filters.iter().map(|&f| f.to_owned()).collect());
+        assert!(except(&["a", "b"]).means_the_same(&except(&["b", "a", "b"])));
+        assert!(!except(&["a"]).means_the_same(&except(&["a", "b"])));
+        assert!(!except(&["a"]).means_the_same(&Mutability::MutableExcept(vec!["a".to_owned()])));
+        assert!(!Mutability::Mutable.means_the_same(&Mutability::Immutable));
+    }
+
+    #[test]
+    fn alias_id_and_arn_of_one_key_are_equal() {
+        let arn = "arn:aws:kms:eu-west-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab";
+        let kms = |key: &str| Encryption { kind: "KMS".to_owned(), key: Some(key.to_owned()) };
+        for same in
+            [arn, "1234abcd-12ab-34cd-56ef-1234567890ab", "alias/team", "arn:aws:kms:eu-west-1:123456789012:alias/team"]
+        {
+            assert!(kms(same).is_met_by(&kms(arn)), "{same}");
+        }
+        for other in [
+            "arn:aws:kms:us-east-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab",
+            "arn:aws:kms:eu-west-1:123456789012:key/0000abcd-12ab-34cd-56ef-1234567890ab",
+            "0000abcd-12ab-34cd-56ef-1234567890ab",
+            "arn:aws:kms:eu-west-1:210987654321:alias/team",
+        ] {
+            assert!(!kms(other).is_met_by(&kms(arn)), "{other}");
+        }
+        assert!(!kms("alias/one").is_met_by(&kms("alias/two")));
+        let any_key = Encryption { kind: "KMS".to_owned(), key: None };
+        assert!(any_key.is_met_by(&kms(arn)));
+        let aes = Encryption { kind: "AES256".to_owned(), key: None };
+        assert!(!any_key.is_met_by(&aes) && !kms(arn).is_met_by(&aes) && aes.is_met_by(&aes));
+    }
+}

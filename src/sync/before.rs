@@ -1,0 +1,17 @@
+//! What a pass knows from earlier ones. Losing it costs requests, never correctness.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Held, Vanished};
+use crate::registry::Tag;
+
+/// What earlier passes left behind.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Before {
+    /// What was in ECR when the last pass over the same generation of the spec ended.
+    pub held: Held,
+    /// Tags that vanished, as far as they were reported.
+    pub vanished: BTreeMap<Tag, Vanished>,
+    /// Keys of resource tags that we set: ours to remove when they are no longer wanted.
+    pub managed_tag_keys: BTreeSet<String>,
+}

@@ -1,0 +1,99 @@
+//! What of a repository's configuration is not as wanted: settings, resource tags, policies. Pure.
+
+use std::collections::BTreeMap;
+
+use super::{Action, Before, Desired, ObservedRepository};
+use crate::ecr::policy::{self, Kind, Wanted};
+use crate::ecr::{CREATED_TAG, OWNER_TAG};
+
+/// A field that is not as wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Difference {
+    /// The field of the spec.
+    pub(super) field: &'static str,
+    /// What makes it as wanted; nothing where nothing can.
+    pub(super) actions: Vec<Action>,
+    /// What is there and what is wanted.
+    pub(super) detail: String,
+}
+
+/// Compares the configuration of a repository that exists, field by field: resource tags and settings come before
+/// policies, and all of them before the copies that they rule.
+pub(super) fn differences(desired: &Desired, there: &ObservedRepository, before: &Before) -> Vec<Difference> {
+    let live = &there.repository;
+    let settings = &desired.settings;
+    let mut differences: Vec<_> = resource_tags(desired, there, before).into_iter().collect();
+    if let Some(wanted) = settings.mutability.as_ref().filter(|wanted| !wanted.means_the_same(&live.mutability)) {
+        differences.push(Difference {
+            field: "imageTagMutability",
+            actions: vec![Action::SetMutability { wanted: wanted.clone(), replaces: live.mutability.clone() }],
+            detail: format!("is {}, not {wanted}", live.mutability),
+        });
+    }
+    if let Some(wanted) = settings.scan_on_push.filter(|wanted| *wanted != live.scan_on_push) {
+        differences.push(Difference {
+            field: "scanOnPush",
+            actions: vec![Action::SetScanOnPush { wanted }],
+            detail: format!("is {}, not {wanted}", live.scan_on_push),
+        });
+    }
+    if let Some(wanted) = settings.encryption.as_ref().filter(|wanted| !wanted.is_met_by(&live.encryption)) {
+        differences.push(Difference {
+            field: "encryption",
+            actions: Vec::new(),
+            detail: format!(
+                "is {}, not {wanted}: AWS takes it at creation only; write what is there into the spec, or delete the \
+                 repository by hand and let it be created again",
+                live.encryption
+            ),
+        });
+    }
+    differences.extend(of_policy(Kind::Lifecycle, &desired.lifecycle, there.lifecycle.as_deref()));
+    differences.extend(of_policy(Kind::Permission, &desired.permission, there.permission.as_deref()));
+    differences
+}
+
+/// Keys that are wanted, and keys that were wanted once and that we set. All others are somebody else's.
+fn resource_tags(desired: &Desired, there: &ObservedRepository, before: &Before) -> Option<Difference> {
+    let live = &there.resource_tags;
+    let wanted = &desired.resource_tags;
+    let set: BTreeMap<_, _> = wanted.iter().filter(|(key, value)| live.get(*key) != Some(*value)).map(own).collect();
+    let is_ours = |key: &&String| [OWNER_TAG, CREATED_TAG].contains(&key.as_str());
+    let is_left = |key: &&String| live.contains_key(*key) && !wanted.contains_key(*key);
+    let removed: Vec<_> = before.managed_tag_keys.iter().filter(is_left).filter(|key| !is_ours(key)).cloned().collect();
+    let mut details = Vec::new();
+    for (key, value) in &set {
+        details.push(match live.get(key) {
+            Some(other) => format!("{key} is {other:?}, not {value:?}"),
+            None => format!("{key} is missing"),
+        });
+    }
+    details.extend(removed.iter().map(|key| format!("{key} is no longer wanted")));
+    let mut actions = Vec::new();
+    if !set.is_empty() {
+        actions.push(Action::TagRepository { tags: set });
+    }
+    if !removed.is_empty() {
+        actions.push(Action::UntagRepository { keys: removed });
+    }
+    let detail = details.join(", ");
+    (!actions.is_empty()).then_some(Difference { field: "resourceTags", actions, detail })
+}
+
+fn own((key, value): (&String, &String)) -> (String, String) {
+    (key.clone(), value.clone())
+}
+
+fn of_policy(kind: Kind, wanted: &Wanted, live: Option<&str>) -> Option<Difference> {
+    let (action, detail) = match (wanted, live) {
+        (Wanted::Unmanaged, _) | (Wanted::None, None) => return None,
+        (Wanted::None, Some(_)) => (Action::DeletePolicy { kind }, "is there, and there shall be none".to_owned()),
+        (Wanted::Document(document), Some(live)) if policy::means_the_same(kind, document, live) => return None,
+        (Wanted::Document(document), live) => {
+            let action = Action::PutPolicy { kind, text: policy::text(document), replaces: live.is_some() };
+            let detail = live.map_or_else(|| "is missing".to_owned(), |live| policy::difference(kind, document, live));
+            (action, detail)
+        }
+    };
+    Some(Difference { field: kind.field(), actions: vec![action], detail })
+}

@@ -1,0 +1,3 @@
+//! Settings, resource tags and policies of a repository on the real API server and the stand-in.
+
+mod settings;
