@@ -34,6 +34,8 @@ pub enum Class {
     QuotaExceeded,
     /// The repository belongs to another cluster or resource.
     RepositoryNotOwned,
+    /// The repository of a deleted resource has images in it.
+    RepositoryNotEmpty,
     /// Another resource of this cluster claims the same repository.
     Conflict,
     /// AWS refused a lifecycle or permission policy.
@@ -50,7 +52,7 @@ pub enum Class {
 
 impl Class {
     /// Every class, for tables in tests and documents.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::InvalidSpec,
         Self::SecretNotFound,
         Self::AuthenticationFailed,
@@ -64,6 +66,7 @@ impl Class {
         Self::TagImmutable,
         Self::QuotaExceeded,
         Self::RepositoryNotOwned,
+        Self::RepositoryNotEmpty,
         Self::Conflict,
         Self::PolicyRejected,
         Self::LifecycleConflict,
@@ -89,6 +92,7 @@ impl Class {
             Self::TagImmutable => "TagImmutable",
             Self::QuotaExceeded => "QuotaExceeded",
             Self::RepositoryNotOwned => "RepositoryNotOwned",
+            Self::RepositoryNotEmpty => "RepositoryNotEmpty",
             Self::Conflict => "Conflict",
             Self::PolicyRejected => "PolicyRejected",
             Self::LifecycleConflict => "LifecycleConflict",
@@ -114,6 +118,7 @@ impl Class {
             | Self::TagImmutable
             | Self::QuotaExceeded
             | Self::RepositoryNotOwned
+            | Self::RepositoryNotEmpty
             | Self::Conflict
             | Self::PolicyRejected
             | Self::LifecycleConflict => true,

@@ -12,7 +12,7 @@ use crate::api::v1alpha1::validation::parse_duration;
 use crate::controller;
 use crate::credentials::DockerConfig;
 use crate::operator;
-use crate::sync::Limits;
+use crate::sync::{Limits, OwnerRules};
 
 /// Runs the Kubernetes controller until it is told to stop
 ///
@@ -47,6 +47,20 @@ pub(super) struct Arguments {
     /// Default: the uid of the namespace kube-system. Two clusters must not have the same.
     #[arg(long, env = "CLUSTER_ID", value_name = "ID")]
     cluster_id: Option<String>,
+
+    /// What this cluster was called in owner tags before it was built anew, comma-separated
+    #[arg(long, env = "FORMER_CLUSTER_IDS", value_name = "ID,...", value_delimiter = ',')]
+    former_cluster_ids: Vec<String>,
+
+    /// Let resources with adoptionPolicy: Always take repositories from other owners
+    #[arg(long, env = "ALLOW_TAKEOVER", value_name = "BOOL", default_value = "false", num_args = 0..=1, default_missing_value = "true", require_equals = true, action = clap::ArgAction::Set, value_parser = clap::builder::BoolishValueParser::new())]
+    allow_takeover: bool,
+
+    /// Mark repositories with their owner, by resource tags
+    ///
+    /// Needs ecr:TagResource. Without marks two clusters that want one repository do not notice each other.
+    #[arg(long, env = "OWNER_TAGS", value_name = "BOOL", default_value = "true", num_args = 0..=1, default_missing_value = "true", require_equals = true, action = clap::ArgAction::Set, value_parser = clap::builder::BoolishValueParser::new())]
+    owner_tags: bool,
 
     /// Resources to sync at the same time
     #[arg(long, default_value_t = 16, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=512))]
@@ -101,6 +115,11 @@ pub(super) async fn run(arguments: Arguments) -> ExitCode {
             label_selector: arguments.watch_label_selector,
             watch_secrets: arguments.watch_secrets,
             registry_config,
+            owners: OwnerRules {
+                marks: arguments.owner_tags,
+                allow_takeover: arguments.allow_takeover,
+                former_clusters: arguments.former_cluster_ids,
+            },
             dry_run: arguments.dry_run,
             max_jobs: arguments.max_jobs.into(),
             concurrency: arguments.concurrency,

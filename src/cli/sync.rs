@@ -40,6 +40,10 @@ pub(super) struct Arguments {
     #[arg(long, env = "DRY_RUN", value_parser = clap::builder::BoolishValueParser::new(), num_args = 0..=1, default_missing_value = "true", default_value = "false", require_equals = true)]
     dry_run: bool,
 
+    /// Work on repositories that an operator keeps, too; they stay marked as its own
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", default_value = "false", require_equals = true, value_parser = clap::builder::BoolishValueParser::new())]
+    take_over: bool,
+
     /// Repositories to sync at the same time
     #[arg(long, env = "MAX_PARALLEL_OPERATIONS", default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=512))]
     max_parallel_operations: u16,
@@ -54,7 +58,7 @@ pub(super) struct Arguments {
     reason = "results go to standard output, problems to standard error"
 )]
 pub(super) async fn run(arguments: Arguments) -> ExitCode {
-    let Arguments { paths, dry_run, max_parallel_operations, aws } = arguments;
+    let Arguments { paths, dry_run, take_over, max_parallel_operations, aws } = arguments;
     let entries = match inventory::read(&paths) {
         Ok(entries) => entries,
         Err(problems) => {
@@ -87,7 +91,7 @@ pub(super) async fn run(arguments: Arguments) -> ExitCode {
     let total = entries.len();
     let mut reports = stream::iter(entries)
         .map(|entry| async {
-            let report = engine.sync(&job(&entry, &docker).await, mode, &stop).await;
+            let report = engine.sync(&job(&entry, take_over, &docker).await, mode, &stop).await;
             (entry, report)
         })
         // In the order of the files, so that two runs can be compared line by line.
@@ -115,7 +119,7 @@ async fn stop_on_interrupt(stop: CancellationToken) {
     stop.cancel();
 }
 
-async fn job(entry: &Entry, docker: &DockerConfig) -> Job {
+async fn job(entry: &Entry, take_over: bool, docker: &DockerConfig) -> Job {
     let image = entry.spec.image.as_ref().map(|image| image.pull_url.parse::<Reference>().map_err(Failure::from));
     let chart = entry.spec.chart.as_ref().map(|chart| chart_reference(&chart.pull_url).map_err(Failure::from));
     let access = async |reference: Option<Result<Reference, Failure>>| -> Result<Access, Failure> {
@@ -126,7 +130,7 @@ async fn job(entry: &Entry, docker: &DockerConfig) -> Job {
     Job {
         name: entry.name.clone(),
         spec: entry.spec.clone(),
-        claimant: Claimant::CommandLine,
+        claimant: Claimant::CommandLine { take_over },
         access: Accesses { image: access(image).await, chart: access(chart).await },
         chart_source: None,
         before: Before::default(),

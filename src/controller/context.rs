@@ -108,7 +108,8 @@ impl Context {
                 if matches!(event, Event::InitApply(_)) {
                     self.listing().insert(uid.clone());
                 }
-                if object.metadata.deletion_timestamp.is_some() || object.spec.suspend {
+                // A deletion is another generation, and goes on while suspended.
+                if object.spec.suspend && object.metadata.deletion_timestamp.is_none() {
                     self.jobs.cancel(&uid);
                 }
                 self.jobs.cancel_outdated(&uid, object.metadata.generation.unwrap_or_default());

@@ -36,7 +36,7 @@ impl Note {
         Self { warning: false, reason: reason.to_owned(), text: text.into() }
     }
 
-    fn warning(reason: &str, text: impl Into<String>) -> Self {
+    pub(super) fn warning(reason: &str, text: impl Into<String>) -> Self {
         Self { warning: true, reason: reason.to_owned(), text: text.into() }
     }
 }

@@ -11,6 +11,7 @@
 mod claims;
 mod conditions;
 mod context;
+mod deletion;
 mod events;
 mod jobs;
 mod memory;
@@ -35,7 +36,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::v1alpha1::EcrRepositorySync;
 use crate::credentials::DockerConfig;
-use crate::sync::Engine;
+use crate::sync::{Engine, OwnerRules};
 use crate::telemetry::Metrics;
 
 use context::Context;
@@ -55,6 +56,8 @@ pub struct Options {
     pub watch_secrets: bool,
     /// Logins for sources whose resource names no Secret.
     pub registry_config: Option<Arc<DockerConfig>>,
+    /// What may be done about the owners of repositories.
+    pub owners: OwnerRules,
     /// Nothing is written to ECR.
     pub dry_run: bool,
     /// Resources synced at the same time.
@@ -144,10 +147,11 @@ async fn watch_due(context: Arc<Context>) {
     }
 }
 
-/// Changes when one of the annotations does that ask for a sync.
+/// Changes when one of the annotations does that ask for a sync, and with the deletion.
 fn requests(object: &EcrRepositorySync) -> Option<u64> {
     let mut hasher = std::hash::DefaultHasher::new();
     Requests::of(object).hash(&mut hasher);
+    object.metadata.deletion_timestamp.is_some().hash(&mut hasher);
     Some(hasher.finish())
 }
 

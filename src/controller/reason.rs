@@ -21,6 +21,10 @@ pub enum Reason {
     DriftDetected,
     /// Something was written (event only).
     Synced,
+    /// The repository went with its resource (event only).
+    Deleted,
+    /// The repository stays although its resource is gone (event only).
+    Retained,
     /// Nothing is wrong, but something will surprise somebody (event only).
     Advice,
     /// Something failed.
@@ -40,6 +44,8 @@ impl Reason {
             Self::PartiallySynced => "PartiallySynced",
             Self::DriftDetected => "DriftDetected",
             Self::Synced => "Synced",
+            Self::Deleted => "Deleted",
+            Self::Retained => "Retained",
             Self::Advice => "Advice",
             Self::Failed(class) => class.reason(),
         }
@@ -56,6 +62,8 @@ impl Reason {
             Self::PartiallySynced,
             Self::DriftDetected,
             Self::Synced,
+            Self::Deleted,
+            Self::Retained,
             Self::Advice,
         ]
         .into_iter()

@@ -19,11 +19,13 @@ use super::memory::{Memory, Requests, Written, place_in};
 use super::reason::Reason;
 use super::secrets::Reader;
 use super::status::Pass;
-use super::{conditions, status};
-use crate::api::v1alpha1::{EcrRepositorySync, EcrRepositorySyncStatus as Status, condition, validation};
+use super::{conditions, deletion, status};
+use crate::api::v1alpha1::{
+    EcrRepositorySync, EcrRepositorySyncStatus as Status, Ownership, RepositoryStatus, condition, validation,
+};
 use crate::class::Class;
 use crate::ecr::Owner;
-use crate::sync::{Before, Claimant, Failure, Job, Mode, Progress, Report};
+use crate::sync::{Before, Claim, Claimant, Failure, Job, Kept, Mode, Progress, Report};
 use crate::telemetry::{Labels, Ticket};
 
 /// Field manager of what we write.
@@ -37,6 +39,9 @@ pub(super) enum Error {
     /// The status was not written.
     #[error("cannot write the status of {object}: {cause}")]
     Status { object: String, cause: ApiError },
+    /// The finalizer was not set or not removed.
+    #[error("cannot write the finalizers of {object}: {cause}")]
+    Finalizer { object: String, cause: ApiError },
     /// A defect.
     #[error("a defect of ecr-sync: {0}")]
     Panicked(String),
@@ -65,8 +70,7 @@ async fn decide(object: &EcrRepositorySync, context: &Context) -> Result<Action,
     let uid = object.uid().unwrap_or_default();
     let generation = object.metadata.generation.unwrap_or_default();
     if object.metadata.deletion_timestamp.is_some() {
-        context.jobs.cancel(&uid);
-        return Ok(Action::await_change());
+        return deletion::finish(object, context).await;
     }
     show(object, context, &object.status.clone().unwrap_or_default());
     let was_suspended = context.memories.with(&uid, generation, |m| m.suspended.replace(object.spec.suspend));
@@ -88,8 +92,8 @@ async fn decide(object: &EcrRepositorySync, context: &Context) -> Result<Action,
         write(object, context, &report, Timestamp::now()).await?;
         return Ok(Action::requeue(CONFLICT_CHECK));
     }
-    let handled = object.status.as_ref().and_then(|status| status.last_handled_reconcile_at.as_deref());
-    context.memories.with(&uid, generation, |memory| memory.request(&Requests::of(object), handled));
+    deletion::keep_finalizer(object, context).await?;
+    take_requests(object, context);
     let ended = match context.jobs.poll(&uid, generation) {
         Work::Running => return Ok(Action::await_change()),
         Work::Finished(report) => {
@@ -108,8 +112,21 @@ async fn decide(object: &EcrRepositorySync, context: &Context) -> Result<Action,
     Ok(Action::requeue(context.memories.with(&uid, generation, |memory| memory.finished(&report, interval))))
 }
 
+/// Makes a pass due if an annotation asks for one.
+pub(super) fn take_requests(object: &EcrRepositorySync, context: &Context) {
+    let uid = object.uid().unwrap_or_default();
+    let generation = object.metadata.generation.unwrap_or_default();
+    let handled = object.status.as_ref().and_then(|status| status.last_handled_reconcile_at.as_deref());
+    context.memories.with(&uid, generation, |memory| memory.request(&Requests::of(object), handled));
+}
+
 /// Submits a job if one is due.
-async fn start(object: &EcrRepositorySync, context: &Context, uid: &str, generation: i64) -> Result<Action, Error> {
+pub(super) async fn start(
+    object: &EcrRepositorySync,
+    context: &Context,
+    uid: &str,
+    generation: i64,
+) -> Result<Action, Error> {
     let current = current_status(object, context);
     let ready = conditions::find(&current.conditions, condition::READY);
     let is_new = ready.is_none_or(|ready| ready.observed_generation != Some(generation));
@@ -123,7 +140,7 @@ async fn start(object: &EcrRepositorySync, context: &Context, uid: &str, generat
     if now < due {
         return Ok(Action::requeue(due - now));
     }
-    if is_new {
+    if is_new && object.metadata.deletion_timestamp.is_none() {
         let progressing = status::progressing(&current, generation, Timestamp::now());
         patch_status(object, context, &current, progressing).await?;
     }
@@ -143,15 +160,12 @@ fn spread(object: &EcrRepositorySync, context: &Context) -> Duration {
 
 fn submit(object: &EcrRepositorySync, context: &Context, uid: &str, generation: i64, ticket: Ticket) {
     let engine = context.engine.clone();
-    let owner = Owner {
-        cluster: context.identity.cluster_id.clone(),
-        namespace: object.namespace().unwrap_or_default(),
-        name: object.name_any(),
-    };
     let (client, fallback) = (context.client.clone(), context.options.registry_config.clone());
     let dry_run = context.options.dry_run || object.spec.dry_run;
     let mode = if dry_run { Mode::DryRun } else { Mode::Apply };
     let (pruned, current) = (object.clone(), current_status(object, context));
+    let deletes = object.metadata.deletion_timestamp.is_some();
+    let claimant = Claimant::Resource(claim(object, context, &current));
     let before = Before {
         held: context.memories.with(uid, generation, |memory| memory.held.clone()),
         vanished: status::vanished(&current, generation),
@@ -162,7 +176,7 @@ fn submit(object: &EcrRepositorySync, context: &Context, uid: &str, generation: 
         let job = Job {
             name: pruned.name_any(),
             spec: pruned.spec.clone(),
-            claimant: Claimant::Resource(owner),
+            claimant,
             access: Reader { client: &client, fallback: fallback.as_deref(), object: &pruned }.accesses().await,
             chart_source: current.chart.as_ref().map(|chart| chart.source.clone()),
             derived: status::known(&current),
@@ -170,16 +184,40 @@ fn submit(object: &EcrRepositorySync, context: &Context, uid: &str, generation: 
             timeout: validation::timeout(&pruned.spec).unwrap_or(validation::MAX_INTERVAL),
             progress: Progress::default(),
         };
-        let report = engine.sync(&job, mode, &stop).await;
+        let report =
+            if deletes { deletion::report(engine.delete(&job).await) } else { engine.sync(&job, mode, &stop).await };
         metrics.pass_finished(&report);
         report
     });
 }
 
+/// What the resource may do about the owner of its repository.
+fn claim(object: &EcrRepositorySync, context: &Context, current: &Status) -> Claim {
+    let kept = |repository: &RepositoryStatus| Kept {
+        arn: repository.arn.clone(),
+        created: repository.ownership == Ownership::Created,
+    };
+    Claim {
+        owner: Owner {
+            cluster: context.identity.cluster_id.clone(),
+            namespace: object.namespace().unwrap_or_default(),
+            name: object.name_any(),
+        },
+        adoption: object.spec.adoption_policy,
+        rules: context.options.owners.clone(),
+        kept: current.repository.as_ref().map(kept),
+    }
+}
+
+/// The resource that has the repository, if it is another one.
+pub(super) fn winner(object: &EcrRepositorySync, context: &Context) -> Option<String> {
+    context.claims.winner_over(object, |place| context.engine.resolve_place(place))
+}
+
 /// Another resource has the repository, or an operator default changed and the repository would move.
 fn conflict(object: &EcrRepositorySync, context: &Context) -> Option<Failure> {
     let place = context.place(object);
-    if let Some(winner) = context.claims.winner_over(object, |place| context.engine.resolve_place(place)) {
+    if let Some(winner) = winner(object, context) {
         return Some(Failure::new(
             Class::Conflict,
             format!(
@@ -206,7 +244,12 @@ fn conflict(object: &EcrRepositorySync, context: &Context) -> Option<Failure> {
 }
 
 /// Turns the report of a pass that ended at `time` into status and events, and writes what changed.
-async fn write(object: &EcrRepositorySync, context: &Context, report: &Report, time: Timestamp) -> Result<(), Error> {
+pub(super) async fn write(
+    object: &EcrRepositorySync,
+    context: &Context,
+    report: &Report,
+    time: Timestamp,
+) -> Result<(), Error> {
     if report.failure.as_ref().is_some_and(|failure| failure.class == Class::Cancelled) {
         return Ok(()); // shutting down: the next process starts over
     }
@@ -241,7 +284,7 @@ fn show(object: &EcrRepositorySync, context: &Context, status: &Status) {
     context.metrics.resources.set(&object.uid().unwrap_or_default(), &labels, &status.conditions);
 }
 
-fn log(object: &EcrRepositorySync, report: &Report) {
+pub(super) fn log(object: &EcrRepositorySync, report: &Report) {
     let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
     if !report.changes.is_empty() {
         tracing::info!(namespace, name, changes = report.changes.join("; "), "synced");
@@ -262,7 +305,7 @@ fn written(object: &EcrRepositorySync, context: &Context) -> Option<Written> {
     written.filter(|written| object.resource_version() == written.based_on)
 }
 
-fn current_status(object: &EcrRepositorySync, context: &Context) -> Status {
+pub(super) fn current_status(object: &EcrRepositorySync, context: &Context) -> Status {
     written(object, context).map_or_else(|| object.status.clone().unwrap_or_default(), |written| written.status)
 }
 

@@ -141,6 +141,7 @@ fn class_of(operation: &str, code: &str, status: u16) -> Class {
         | "RequestThrottled"
         | "SlowDown" => Class::RateLimited,
         "LimitExceededException" => Class::QuotaExceeded,
+        "RepositoryNotEmptyException" => Class::RepositoryNotEmpty,
         "ImageTagAlreadyExistsException" => Class::TagImmutable,
         "InvalidParameterException" | "ValidationException" if about_a_policy => Class::PolicyRejected,
         "InvalidParameterException"
@@ -179,7 +180,7 @@ mod tests {
     fn every_error_code_of_ecr_has_a_class() {
         use Class::{
             AccessDenied, AuthenticationFailed, Internal, InvalidSpec, QuotaExceeded, RateLimited, RegistryUnavailable,
-            TagImmutable,
+            RepositoryNotEmpty, TagImmutable,
         };
         let table = [
             (
@@ -189,6 +190,7 @@ mod tests {
             (QuotaExceeded, "LimitExceededException"),
             (AccessDenied, "KmsException AccessDeniedException AccessDenied"),
             (TagImmutable, "ImageTagAlreadyExistsException"),
+            (RepositoryNotEmpty, "RepositoryNotEmptyException"),
             (
                 RegistryUnavailable,
                 "RepositoryNotFoundException RepositoryAlreadyExistsException LifecyclePolicyNotFoundException \
@@ -205,7 +207,7 @@ mod tests {
             // Of calls that are never made, or answers to what is never sent: a defect if one comes.
             (
                 Internal,
-                "RepositoryNotEmptyException LifecyclePolicyPreviewInProgressException LifecyclePolicyPreviewNotFoundException \
+                "LifecyclePolicyPreviewInProgressException LifecyclePolicyPreviewNotFoundException \
                  ImageAlreadyExistsException ImageDigestDoesNotMatchException InvalidLayerPartException InvalidLayerException \
                  LayerPartTooSmallException LayerAlreadyExistsException EmptyUploadException",
             ),

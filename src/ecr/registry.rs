@@ -124,6 +124,16 @@ impl Registry {
         Repository::from_described(OPERATION, described).map(Some)
     }
 
+    /// Deletes the repository; none there is success. With images in it only by `force`.
+    ///
+    /// # Errors
+    /// As AWS answers; class `RepositoryNotEmpty` where images are in the way.
+    pub async fn delete_repository(&self, name: &str, force: bool) -> Result<(), Error> {
+        let result =
+            self.client.delete_repository().registry_id(&self.account).repository_name(name).force(force).send().await;
+        none_if(result, "RepositoryNotFoundException", "ecr:DeleteRepository", name).map(drop)
+    }
+
     /// The resource tags of a repository, AWS's own (`aws:…`) left out.
     ///
     /// # Errors

@@ -13,8 +13,10 @@ mod before;
 mod charts;
 mod configuration;
 mod copy;
+mod delete;
 mod failure;
 mod observe;
+mod ownership;
 mod plan;
 mod progress;
 mod report;
@@ -35,8 +37,10 @@ use crate::helm;
 use crate::registry::{self, Credential, Tag, Transport, TransportOptions};
 
 pub use before::Before;
+pub use delete::Deletion;
 pub use failure::Failure;
 pub use observe::{Observed, ObservedRepository};
+pub use ownership::{Claim, Claimant, Kept, OwnerRules};
 pub use plan::{Action, Drift, Plan, plan};
 pub use progress::Progress;
 pub use report::{ArtifactReport, Report, TagState};
@@ -45,15 +49,6 @@ pub use vanished::{Held, Vanished};
 
 /// Bytes of chart indexes that are held for the next pass: some of the largest that exist.
 const MOST_INDEX_BYTES: usize = 64 * 1024 * 1024;
-
-/// On whose behalf a repository is synced.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Claimant {
-    /// A resource of a cluster: the repository is marked as its own.
-    Resource(ecr::Owner),
-    /// A run from the command line: leaves no mark, and keeps off what an operator owns.
-    CommandLine,
-}
 
 /// One repository to sync.
 #[derive(Clone, Debug)]

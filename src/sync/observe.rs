@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Claimant, Desired, Engine, Failure, Job, Vanished, vanished};
 use crate::class::Class;
 use crate::ecr::policy::Wanted;
-use crate::ecr::{self, Archived, Images, OWNER_TAG, Owner, Repository};
+use crate::ecr::{self, Archived, Images, OWNER_TAG, Repository};
 use crate::registry::Tag;
 
 /// What ECR has.
@@ -99,10 +99,10 @@ impl Engine {
     }
 
     async fn owner_is_gone(&self, claimant: &Claimant, tag: Option<&String>) -> bool {
-        let (Claimant::Resource(me), Some(owners)) = (claimant, &self.owners) else { return false };
-        match tag.and_then(|value| Owner::from_tag_value(value)) {
-            Some(owner) if owner.cluster == me.cluster && owner != *me => owners.is_gone(&owner).await,
-            _ => false,
+        let (Claimant::Resource(claim), Some(owners)) = (claimant, &self.owners) else { return false };
+        match tag.and_then(|mark| claim.other_of_this_cluster(mark)) {
+            Some(owner) => owners.is_gone(&owner).await,
+            None => false,
         }
     }
 }

@@ -9,12 +9,14 @@ use super::{
 };
 use crate::class::Class;
 use crate::ecr::policy::{self, Kind, Wanted};
-use crate::ecr::{Archived, CREATED_TAG, Mutability, OWNER_TAG, Settings};
+use crate::ecr::{Archived, CREATED_TAG, Mutability, Settings};
 use crate::registry::{Digest, Tag};
 
 /// What has to be done, in this order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
+    /// The repository was there before us.
+    pub adopted: bool,
     /// The actions.
     pub actions: Vec<Action>,
     /// Wanted tags that need no action: in sync, or impossible.
@@ -169,7 +171,9 @@ pub fn plan(desired: &Desired, observed: &Observed, claimant: &Claimant, before:
     match there {
         None => plan_new(desired, claimant, &mut plan),
         Some(there) => {
-            check_owner(desired, there, claimant)?;
+            let (repository, tags) = (&there.repository, &there.resource_tags);
+            claimant.may_keep(&desired.repository, &repository.arn, tags, there.owner_is_gone)?;
+            plan.adopted = !claimant.created(&repository.arn, tags);
             plan_configuration(desired, there, claimant, before, &mut plan);
         }
     }
@@ -200,8 +204,7 @@ fn plan_configuration(
         plan.actions.extend(difference.actions);
     }
     // The mark of the owner goes along with other resource tags where there are some.
-    let Some((key, value)) = owner_tag(claimant).filter(|(key, value)| there.resource_tags.get(key) != Some(value))
-    else {
+    let Some((key, value)) = claimant.mark().filter(|(key, value)| there.resource_tags.get(key) != Some(value)) else {
         return;
     };
     match plan.actions.first_mut() {
@@ -212,41 +215,13 @@ fn plan_configuration(
     }
 }
 
-fn owner_tag(claimant: &Claimant) -> Option<(String, String)> {
-    match claimant {
-        Claimant::Resource(owner) => Some((OWNER_TAG.to_owned(), owner.tag_value())),
-        Claimant::CommandLine => None,
-    }
-}
-
 fn create(desired: &Desired, claimant: &Claimant) -> Action {
     let mut tags = desired.resource_tags.clone();
-    if let Some((key, value)) = owner_tag(claimant) {
+    if let Some((key, value)) = claimant.mark() {
         tags.insert(key, value);
         tags.insert(CREATED_TAG.to_owned(), "true".to_owned());
     }
     Action::CreateRepository { name: desired.repository.clone(), tags, settings: desired.settings.clone() }
-}
-
-fn check_owner(desired: &Desired, there: &ObservedRepository, claimant: &Claimant) -> Result<(), Failure> {
-    let Some(owner) = there.resource_tags.get(OWNER_TAG) else { return Ok(()) };
-    let name = &desired.repository;
-    match claimant {
-        Claimant::Resource(me) if *owner == me.tag_value() || there.owner_is_gone => Ok(()),
-        Claimant::Resource(_) => Err(Failure::new(
-            Class::RepositoryNotOwned,
-            format!(
-                "repository {name} belongs to {owner} (its resource tag {OWNER_TAG}): delete that resource, or remove the tag \
-                 if its cluster is gone"
-            ),
-        )),
-        Claimant::CommandLine => Err(Failure::new(
-            Class::RepositoryNotOwned,
-            format!(
-                "repository {name} is kept by the operator for {owner} (its resource tag {OWNER_TAG}): change that resource instead"
-            ),
-        )),
-    }
 }
 
 fn plan_artifacts(desired: &Desired, there: Option<&ObservedRepository>, plan: &mut Plan) {

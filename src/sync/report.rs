@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::apply::Outcomes;
 use super::{
-    ArtifactKind, Before, Derived, Desired, DesiredArtifact, Drift, Failure, Held, Observed, Plan, SourceContent,
-    SourceTag, Vanished,
+    ArtifactKind, Before, Deletion, Derived, Desired, DesiredArtifact, Drift, Failure, Held, Observed, Plan,
+    SourceContent, SourceTag, Vanished,
 };
 use crate::api::v1alpha1::Ownership;
+use crate::ecr::Repository;
 use crate::ecr::policy::{Forecast, Wanted, foresee};
-use crate::ecr::{CREATED_TAG, Repository};
 use crate::registry::{Digest, Tag};
 
 /// How one wanted tag stands at the end of a pass.
@@ -71,6 +71,8 @@ pub struct Report {
     pub vanished: BTreeMap<Tag, Vanished>,
     /// What is in ECR now; `None` where this pass does not know all of it.
     pub held: Option<Held>,
+    /// What became of the repository of a deleted resource.
+    pub deletion: Option<Deletion>,
     /// Whether this was a dry run.
     pub dry_run: bool,
 }
@@ -132,6 +134,12 @@ impl Report {
         Self { failure: Some(failure), ..Self::default() }
     }
 
+    /// A repository that is no longer this resource's.
+    #[must_use]
+    pub fn deleted(deletion: Deletion) -> Self {
+        Self { deletion: Some(deletion), ..Self::default() }
+    }
+
     pub(super) fn new(
         desired: &Desired,
         observed: &Observed,
@@ -140,8 +148,7 @@ impl Report {
         before: &Before,
     ) -> Self {
         let there = observed.repository.as_ref();
-        let adopted = there.is_some_and(|there| !there.resource_tags.contains_key(CREATED_TAG));
-        let ownership = if adopted { Ownership::Adopted } else { Ownership::Created };
+        let ownership = if plan.adopted { Ownership::Adopted } else { Ownership::Created };
         let dry_run = outcomes.is_none();
         let outcomes = outcomes.unwrap_or_else(|| Outcomes::planned(plan));
         let repository =
@@ -165,6 +172,7 @@ impl Report {
             warnings: desired.warnings.clone(),
             changes: outcomes.changes,
             fields: outcomes.fields,
+            deletion: None,
             dry_run,
         }
     }

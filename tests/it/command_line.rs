@@ -162,6 +162,12 @@ async fn what_an_operator_owns_is_left_alone() {
     assert_eq!(output.status.code(), Some(1));
     assert!(out(&output).contains("RepositoryNotOwned") && out(&output).contains("cluster/ns/app"), "{}", out(&output));
     assert_eq!(desk.ecr.count(|request| request.is_write()), 0);
+
+    desk.write("all.yaml", "- name: app\n  resourceTags: {team: a}\n");
+    let output = run(&desk, &["sync", "--take-over", "all.yaml"]).await;
+    assert!(output.status.success(), "{}{}", out(&output), err(&output));
+    let tags = desk.ecr.repository(ACCOUNT, REGION, "app").expect("there").resource_tags;
+    assert_eq!((tags["team"].as_str(), tags["ecr-sync.io/owner"].as_str()), ("a", "cluster/ns/app"), "the mark stays");
 }
 
 #[tokio::test]

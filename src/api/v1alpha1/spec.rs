@@ -107,6 +107,16 @@ pub struct EcrRepositorySyncSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encryption: Option<Encryption>,
 
+    /// What to do with a repository that exists already and that the operator does not keep yet. Never: refuse it. IfUnowned:
+    /// keep it, unless it has another owner. Always: keep it, whoever owns it (needs the operator's --allow-takeover).
+    #[serde(default)]
+    pub adoption_policy: AdoptionPolicy,
+
+    /// What happens to the repository when this resource is deleted. Retain: it stays. Delete: it is deleted, if it is empty
+    /// and ours. ForceDelete: it is deleted with its images, if the operator created it.
+    #[serde(default)]
+    pub deletion_policy: DeletionPolicy,
+
     /// How often the source and the repository are checked, for example `30m` or `1h30m`; at least 1m.
     #[serde(default = "default_interval")]
     #[schemars(schema_with = "schema::interval")]
@@ -139,6 +149,8 @@ impl Default for EcrRepositorySyncSpec {
             permission_policy: None,
             resource_tags: None,
             archived_images: ArchivedImages::default(),
+            adoption_policy: AdoptionPolicy::default(),
+            deletion_policy: DeletionPolicy::default(),
             image_tag_mutability: None,
             image_tag_mutability_exclusion_filters: Vec::new(),
             scan_on_push: None,
@@ -182,6 +194,30 @@ pub struct Registry {
     #[x_kube(validation = Rule::new("self.matches('^[a-z]{2,}(-[a-z]+)+-[0-9]+$')")
         .message("registry.region is an AWS region, for example eu-west-1"))]
     pub region: Option<String>,
+}
+
+/// What to do with a repository that exists already.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub enum AdoptionPolicy {
+    /// Refuse it.
+    Never,
+    /// Keep it, unless it has another owner.
+    #[default]
+    IfUnowned,
+    /// Keep it, whoever owns it.
+    Always,
+}
+
+/// What becomes of the repository of a deleted resource.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub enum DeletionPolicy {
+    /// It stays.
+    #[default]
+    Retain,
+    /// It is deleted if it is empty.
+    Delete,
+    /// It is deleted with all its images.
+    ForceDelete,
 }
 
 /// What to do with wanted tags in the archive.

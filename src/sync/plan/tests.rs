@@ -6,10 +6,12 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::ecr::{Encryption, Images, Mutability, Owner, Repository};
+use crate::api::v1alpha1::AdoptionPolicy;
+use crate::ecr::{Encryption, Images, Mutability, OWNER_TAG, Owner, Repository};
 use crate::registry::{
     Client, Credential, Endpoint, Options, Reference, Scheme, StaticAuthenticator, Transport, TransportOptions,
 };
+use crate::sync::{Claim, OwnerRules};
 use crate::sync::{Derived, DesiredArtifact, Source, SourceContent, SourceTag, WantedTag};
 
 fn digest(content: &str) -> Digest {
@@ -21,7 +23,9 @@ fn tag(text: &str) -> Tag {
 }
 
 fn me() -> Claimant {
-    Claimant::Resource(Owner { cluster: "c".to_owned(), namespace: "ns".to_owned(), name: "app".to_owned() })
+    let owner = Owner { cluster: "c".to_owned(), namespace: "ns".to_owned(), name: "app".to_owned() };
+    let adoption = AdoptionPolicy::default();
+    Claimant::Resource(Claim { owner, adoption, rules: OwnerRules::default(), kept: None })
 }
 
 fn desired() -> Desired {
@@ -66,7 +70,7 @@ fn with_tags(tags: &[(&str, Option<&str>)]) -> Desired {
 
 /// A repository of ours with these tags.
 fn there(tags: &[(&str, &str)]) -> ObservedRepository {
-    let Claimant::Resource(owner) = me() else { unreachable!() };
+    let Claimant::Resource(Claim { owner, .. }) = me() else { unreachable!() };
     ObservedRepository {
         vanished: BTreeMap::new(),
         archived: BTreeMap::new(),
@@ -232,8 +236,8 @@ fn ownership_decides_who_may_touch_a_repository() {
         (Some(foreign), false, me(), None),
         (Some("c/ns/renamed"), false, me(), None),
         (Some("c/ns/renamed"), true, me(), Some(true)),
-        (None, false, Claimant::CommandLine, Some(false)),
-        (Some(mine), false, Claimant::CommandLine, None),
+        (None, false, Claimant::CommandLine { take_over: false }, Some(false)),
+        (Some(mine), false, Claimant::CommandLine { take_over: false }, None),
     ];
     for (owner, owner_is_gone, claimant, wanted) in table {
         let case = format!("{owner:?} gone: {owner_is_gone} {claimant:?}");
@@ -252,7 +256,9 @@ fn ownership_decides_who_may_touch_a_repository() {
 
 #[test]
 fn the_command_line_leaves_no_mark() {
-    let planned = plan(&desired(), &Observed::default(), &Claimant::CommandLine, &Before::default()).expect("a plan");
+    let planned =
+        plan(&desired(), &Observed::default(), &Claimant::CommandLine { take_over: false }, &Before::default())
+            .expect("a plan");
     let create =
         Action::CreateRepository { name: "app".to_owned(), tags: BTreeMap::new(), settings: Settings::default() };
     assert_eq!(planned.actions, [create]);

@@ -31,6 +31,8 @@ fn rules(object: &EcrRepositorySync) -> Vec<(&'static str, bool)> {
     let negative = ["Reconciling", "Stalled"].map(get);
     // A new generation that the operator has not seen yet is not its fault: these rules are for statuses that it wrote.
     let seen = ready.is_some_and(|ready| ready.observed_generation == Some(generation));
+    // kstatus says Terminating then, whatever the conditions are.
+    let terminating = object.metadata.deletion_timestamp.is_some();
     vec![
         ("FAIL0001, WARN0001: nothing negative beside Ready=True", !is_ready || negative.iter().all(Option::is_none)),
         ("FAIL0002: Ready is always there", ready.is_some()),
@@ -53,10 +55,13 @@ fn rules(object: &EcrRepositorySync) -> Vec<(&'static str, bool)> {
                 .iter()
                 .all(|c| c.reason.starts_with(char::is_uppercase) && c.reason.chars().all(char::is_alphanumeric))
         }),
-        ("kstatus: Current exactly when Ready=True", !seen || (kstatus(object) == Kstatus::Current) == is_ready),
+        (
+            "kstatus: Current exactly when Ready=True",
+            !seen || terminating || (kstatus(object) == Kstatus::Current) == is_ready,
+        ),
         (
             "kstatus: Failed exactly when Stalled",
-            !seen || (kstatus(object) == Kstatus::Failed) == negative[1].is_some(),
+            !seen || terminating || (kstatus(object) == Kstatus::Failed) == negative[1].is_some(),
         ),
     ]
 }

@@ -1,0 +1,194 @@
+//! What becomes of the repository when its resource is deleted.
+
+use kube::api::{DeleteParams, ListParams};
+use serde_json::json;
+use testbed::traffic::{Fault, Match, Record, Then};
+
+use crate::support::{ACCOUNT, REGION, Rig, condition, eventually};
+
+const OWNER_TAG: &str = "ecr-sync.io/owner";
+
+impl Rig {
+    /// Asks for the deletion of a resource.
+    async fn delete(&self, name: &str) {
+        self.resources().delete(name, &DeleteParams::default()).await.expect("accepted");
+    }
+
+    /// Waits until a resource is no more.
+    async fn wait_gone(&self, name: &str) {
+        eventually("gone", async || self.resources().get_opt(name).await.expect("an answer").is_none()).await;
+    }
+
+    fn is_in_ecr(&self, name: &str) -> bool {
+        self.ecr.repository(ACCOUNT, REGION, name).is_some()
+    }
+}
+
+fn operations(log: &[Record]) -> Vec<&str> {
+    log.iter().map(|request| request.operation.as_str()).collect()
+}
+
+#[tokio::test]
+async fn retain_needs_no_finalizer_and_leaves_ecr_alone() {
+    let rig = Rig::new("retain").await;
+    let _operator = rig.operator().await;
+    for name in ["a-one", "a-two"] {
+        rig.apply(name, json!({"image": rig.image("library/demo", &["1.26"])})).await;
+        let object = rig.wait_synced(name).await;
+        assert_eq!(object.metadata.finalizers, None);
+    }
+    // As when a namespace goes: everything in it at once, with an operator that AWS refuses everything.
+    rig.ecr.deny("ecr:*", "*");
+    let mark = rig.ecr.mark();
+    rig.resources().delete_collection(&DeleteParams::default(), &ListParams::default()).await.expect("accepted");
+    rig.wait_gone("a-one").await;
+    rig.wait_gone("a-two").await;
+    assert!(rig.ecr.log_since(mark).is_empty(), "no AWS call");
+    assert!(rig.is_in_ecr("a-one") && rig.is_in_ecr("a-two"));
+}
+
+#[tokio::test]
+async fn an_empty_repository_is_deleted_with_its_resource() {
+    let rig = Rig::new("delete-empty").await;
+    let _operator = rig.operator().await;
+    rig.apply("app", json!({"deletionPolicy": "Delete"})).await;
+    let object = rig.wait_synced("app").await;
+    assert_eq!(object.metadata.finalizers, Some(vec!["ecr-sync.io/repository".to_owned()]));
+    rig.delete("app").await;
+    rig.wait_gone("app").await;
+    assert!(!rig.is_in_ecr("app"));
+    let events = rig.events().await;
+    assert!(events.iter().any(|event| event.1 == "Deleted" && event.2 == "deleted repository app"), "{events:?}");
+}
+
+#[tokio::test]
+async fn delete_refuses_a_repository_with_images_until_it_is_retained() {
+    let rig = Rig::new("delete-not-empty").await;
+    let _operator = rig.operator().await;
+    rig.apply("app", json!({"image": rig.image("library/demo", &["1.26"]), "deletionPolicy": "Delete"})).await;
+    rig.wait_synced("app").await;
+    rig.delete("app").await;
+    let object = rig.wait_ready("app", "False", "RepositoryNotEmpty").await;
+    assert!(condition(&object, "Stalled").is_some());
+    let (_, _, message) = condition(&object, "Ready").expect("a condition");
+    assert!(
+        message.contains("repository app has images in it: delete its images, set deletionPolicy to ForceDelete"),
+        "{message}"
+    );
+    assert!(rig.is_in_ecr("app"));
+    let mark = rig.ecr.mark();
+    rig.apply("app", json!({"image": rig.image("library/demo", &["1.26"]), "deletionPolicy": "Retain"})).await;
+    rig.wait_gone("app").await;
+    assert!(rig.is_in_ecr("app"));
+    assert!(rig.ecr.log_since(mark).is_empty(), "retaining asks nobody");
+    assert!(rig.events().await.iter().any(|event| event.1 == "Retained"));
+}
+
+#[tokio::test]
+async fn force_delete_empties_what_we_created_and_stops_its_copies_first() {
+    let rig = Rig::new("force-delete").await;
+    let _operator = rig.operator().await;
+    rig.source.faults().add(Fault::new(Match::operation("GetBlob"), Then::Slow(20_000)));
+    rig.apply("app", json!({"image": rig.image("library/demo", &["1.26"]), "deletionPolicy": "ForceDelete"})).await;
+    eventually("copying", async || rig.source.count(|request| request.operation == "GetBlob") > 0).await;
+    rig.delete("app").await;
+    rig.wait_gone("app").await;
+    assert!(!rig.is_in_ecr("app"));
+    let log = rig.ecr.log();
+    let deleted = log.iter().position(|request| request.operation == "DeleteRepository").expect("deleted");
+    let later: Vec<_> = log[deleted..].iter().filter(|request| request.operation == "PutManifest").collect();
+    assert!(later.is_empty(), "nothing is written after the end: {later:?}");
+}
+
+#[tokio::test]
+async fn force_delete_does_not_empty_what_was_adopted() {
+    let rig = Rig::new("force-adopted").await;
+    let _operator = rig.operator().await;
+    rig.ecr.create_repository(ACCOUNT, REGION, "app", [].into());
+    rig.apply("app", json!({"image": rig.image("library/demo", &["1.26"]), "deletionPolicy": "ForceDelete"})).await;
+    rig.wait_synced("app").await;
+    rig.delete("app").await;
+    let object = rig.wait_ready("app", "False", "RepositoryNotEmpty").await;
+    let (_, _, message) = condition(&object, "Ready").expect("a condition");
+    assert!(message.contains("it was adopted, not created by the operator"), "{message}");
+    assert!(rig.is_in_ecr("app"));
+}
+
+#[tokio::test]
+async fn what_another_owner_has_taken_stays() {
+    let rig = Rig::new("delete-not-ours").await;
+    let _operator = rig.operator().await;
+    rig.apply("app", json!({"deletionPolicy": "ForceDelete"})).await;
+    rig.wait_synced("app").await;
+    let other = (OWNER_TAG.to_owned(), "another-cluster/ns/app".to_owned());
+    rig.ecr.set_resource_tags(ACCOUNT, REGION, "app", [other].into());
+    let mark = rig.ecr.mark();
+    rig.delete("app").await;
+    rig.wait_gone("app").await;
+    assert!(rig.is_in_ecr("app"));
+    assert_eq!(rig.ecr.log_since(mark).iter().filter(|request| request.is_write()).count(), 0);
+    let events = rig.events().await;
+    let told = |event: &&(String, String, String)| event.1 == "Retained" && event.2.contains("another-cluster/ns/app");
+    assert!(events.iter().any(|event| told(&event)), "{events:?}");
+}
+
+#[tokio::test]
+async fn a_delete_that_aws_refuses_is_told_and_heals() {
+    let rig = Rig::new("delete-denied").await;
+    let _operator = rig.operator().await;
+    rig.apply("app", json!({"deletionPolicy": "Delete"})).await;
+    rig.wait_synced("app").await;
+    rig.ecr.deny("ecr:DeleteRepository", "*");
+    rig.delete("app").await;
+    let object = rig.wait_ready("app", "False", "AccessDenied").await;
+    let (_, _, message) = condition(&object, "Ready").expect("a condition");
+    assert!(message.contains("ecr:DeleteRepository on app"), "{message}");
+    rig.ecr.allow_all();
+    rig.annotate("app", "ecr-sync.io/requestedAt", "now").await;
+    rig.wait_gone("app").await;
+    assert!(!rig.is_in_ecr("app"));
+}
+
+#[tokio::test]
+async fn a_repository_that_is_gone_already_is_no_hindrance_even_when_suspended() {
+    let rig = Rig::new("delete-gone").await;
+    let _operator = rig.operator().await;
+    rig.apply("app", json!({"deletionPolicy": "Delete"})).await;
+    rig.wait_synced("app").await;
+    rig.apply("app", json!({"deletionPolicy": "Delete", "suspend": true})).await;
+    rig.ecr.delete_repository(ACCOUNT, REGION, "app");
+    rig.delete("app").await;
+    rig.wait_gone("app").await;
+    assert!(rig.events().await.iter().any(|event| event.2 == "repository app was gone already"));
+}
+
+#[tokio::test]
+async fn the_finalizer_follows_the_policy_and_a_dry_run_needs_none() {
+    let rig = Rig::new("finalizer").await;
+    let _operator = rig.operator().await;
+    let has = |object: &ecr_sync::api::v1alpha1::EcrRepositorySync| object.metadata.finalizers.is_some();
+    rig.apply("app", json!({"deletionPolicy": "ForceDelete"})).await;
+    rig.wait("app", "finalized", has).await;
+    rig.wait_synced("app").await;
+    rig.apply("app", json!({"deletionPolicy": "Retain"})).await;
+    rig.wait("app", "free", |object| !has(object)).await;
+
+    rig.apply("dry", json!({"deletionPolicy": "ForceDelete", "dryRun": true})).await;
+    let object = rig.wait_ready("dry", "Unknown", "DryRun").await;
+    assert!(!has(&object));
+    // A dry run of what was real before writes nothing either, at its end.
+    rig.apply("app", json!({"deletionPolicy": "ForceDelete"})).await;
+    rig.wait("app", "finalized", has).await;
+    rig.wait_synced("app").await;
+    rig.apply("app", json!({"deletionPolicy": "ForceDelete", "dryRun": true})).await;
+    rig.wait("app", "dry", |object| {
+        condition(object, "Ready").is_some_and(|(_, reason, _)| reason == "DryRun" || reason == "Succeeded")
+            && object.status.as_ref().and_then(|s| s.observed_generation) == object.metadata.generation
+    })
+    .await;
+    let mark = rig.ecr.mark();
+    rig.delete("app").await;
+    rig.wait_gone("app").await;
+    assert!(operations(&rig.ecr.log_since(mark)).iter().all(|operation| *operation != "DeleteRepository"));
+    assert!(rig.is_in_ecr("app"));
+}

@@ -1,0 +1,101 @@
+//! Whose a repository is, and who may take it.
+
+use serde_json::json;
+use testbed::ecr::StandIn;
+
+use crate::support::{ACCOUNT, REGION, Rig, condition};
+
+const OWNER_TAG: &str = "ecr-sync.io/owner";
+
+fn writes(ecr: &StandIn, mark: testbed::traffic::Mark) -> usize {
+    ecr.log_since(mark).iter().filter(|request| request.is_write()).count()
+}
+
+fn owner(rig: &Rig, name: &str) -> Option<String> {
+    rig.repository(name).resource_tags.get(OWNER_TAG).cloned()
+}
+
+#[tokio::test]
+async fn adoption_never_refuses_what_exists_and_keeps_what_it_created() {
+    let rig = Rig::new("adopt-never").await;
+    let _operator = rig.operator().await;
+    rig.ecr.create_repository(ACCOUNT, REGION, "old", [].into());
+    rig.apply("old", json!({"adoptionPolicy": "Never", "resourceTags": {"team": "a"}})).await;
+    let object = rig.wait_ready("old", "False", "RepositoryNotOwned").await;
+    let (_, _, message) = condition(&object, "Ready").expect("a condition");
+    assert!(message.contains("adoptionPolicy is Never: set it to IfUnowned"), "{message}");
+    assert!(rig.repository("old").resource_tags.is_empty());
+
+    rig.apply("new", json!({"adoptionPolicy": "Never"})).await;
+    rig.wait_synced("new").await;
+    // Somebody removes the mark: what was ours a pass ago still is, and is marked again.
+    rig.ecr.set_resource_tags(ACCOUNT, REGION, "new", [].into());
+    rig.request("new", "unmarked").await;
+    rig.wait_synced("new").await;
+    assert!(owner(&rig, "new").is_some());
+}
+
+#[tokio::test]
+async fn two_clusters_never_fight_over_a_repository() {
+    let one = Rig::new("cluster-one").await;
+    let two = Rig::new("cluster-two").await;
+    let same_ecr = one.aws_environment();
+    let same_ecr: Vec<_> = same_ecr.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let _one = one.operator_with(&["--cluster-id=one"], &[]).await;
+    let refused = two.operator_with(&["--cluster-id=two"], &same_ecr).await;
+    one.apply("app", json!({"resourceTags": {"team": "one"}})).await;
+    one.wait_synced("app").await;
+    let mark = one.ecr.mark();
+    two.apply("app", json!({"resourceTags": {"team": "two"}, "adoptionPolicy": "Always"})).await;
+    let object = two.wait_ready("app", "False", "RepositoryNotOwned").await;
+    let (_, _, message) = condition(&object, "Ready").expect("a condition");
+    assert!(message.contains("belongs to one/cluster-one/app") && message.contains("--allow-takeover"), "{message}");
+    for pass in ["1", "2", "3"] {
+        one.request("app", pass).await;
+        two.request("app", pass).await;
+    }
+    assert_eq!(writes(&one.ecr, mark), 0);
+
+    // Taken over on purpose, once; the former owner gives way and writes nothing more.
+    drop(refused);
+    let _two = two.operator_with(&["--cluster-id=two", "--allow-takeover"], &same_ecr).await;
+    two.wait_synced("app").await;
+    assert_eq!(owner(&one, "app"), Some("two/cluster-two/app".to_owned()));
+    let mark = one.ecr.mark();
+    one.request("app", "taken").await;
+    one.wait_ready("app", "False", "RepositoryNotOwned").await;
+    two.request("app", "taken").await;
+    assert_eq!(writes(&one.ecr, mark), 0);
+}
+
+#[tokio::test]
+async fn a_cluster_that_was_built_anew_keeps_its_repositories() {
+    let rig = Rig::new("rebuilt").await;
+    let _operator = rig.operator_with(&["--cluster-id=new", "--former-cluster-ids=older,old"], &[]).await;
+    for (name, of) in [("mine", "mine"), ("gone", "renamed-since")] {
+        let mark = (OWNER_TAG.to_owned(), format!("old/rebuilt/{of}"));
+        rig.ecr.create_repository(ACCOUNT, REGION, name, [mark].into());
+        rig.apply(name, json!({})).await;
+        rig.wait_synced(name).await;
+        assert_eq!(owner(&rig, name), Some(format!("new/rebuilt/{name}")));
+    }
+    let mark = (OWNER_TAG.to_owned(), "old/rebuilt/mine".to_owned());
+    rig.ecr.create_repository(ACCOUNT, REGION, "alive", [mark].into());
+    rig.apply("alive", json!({})).await;
+    rig.wait_ready("alive", "False", "RepositoryNotOwned").await;
+}
+
+#[tokio::test]
+async fn marks_can_be_left_out_where_tagging_is_not_allowed() {
+    let rig = Rig::new("no-marks").await;
+    rig.ecr.deny("ecr:TagResource", "*");
+    let _operator = rig.operator_with(&["--owner-tags=false"], &[]).await;
+    rig.apply("app", json!({"deletionPolicy": "ForceDelete", "image": rig.image("library/demo", &["1.26"])})).await;
+    let object = rig.wait_synced("app").await;
+    assert!(rig.repository("app").resource_tags.is_empty());
+    let ownership = object.status.expect("a status").repository.expect("a repository").ownership;
+    assert_eq!(ownership, ecr_sync::api::v1alpha1::Ownership::Created);
+    let object = rig.request("app", "again").await;
+    let ownership = object.status.expect("a status").repository.expect("a repository").ownership;
+    assert_eq!(ownership, ecr_sync::api::v1alpha1::Ownership::Created, "the status remembers it");
+}
