@@ -2,6 +2,7 @@
 
 mod lease;
 mod server;
+mod wait;
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
@@ -9,8 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::Lease as Record;
-use k8s_openapi::api::core::v1::Namespace;
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, Client};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -55,11 +55,6 @@ pub enum Error {
     /// No way to an API server.
     #[error("cannot configure the Kubernetes client")]
     Client(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// The cluster's identity.
-    #[error(
-        "cannot read the namespace kube-system for this cluster's identity; allow it (get namespaces) or set --cluster-id"
-    )]
-    ClusterId(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// Another process may work by now.
     #[error("the lease was lost: another process may lead by now; this one ends and starts over as a follower")]
     LeaseLost,
@@ -95,9 +90,13 @@ pub async fn run(options: Options) -> Result<(), Error> {
         Some(id) => id,
         None => tokio::select! {
             () = stop.cancelled() => return Ok(()),
-            id = uid_of_kube_system(&client) => id?,
+            id = wait::uid_of_kube_system(&client, &health) => id,
         },
     };
+    tokio::select! {
+        () = stop.cancelled() => return Ok(()),
+        () = wait::for_resource(&client, options.namespace.as_deref(), &health) => {}
+    }
     let meter: Arc<dyn Meter> = Arc::new(metrics.clone());
     let transport = Transport::new(&TransportOptions::default()).map_err(|error| Error::Start(error.into()))?;
     let transport = transport.metered(meter.clone());
@@ -120,13 +119,13 @@ pub async fn run(options: Options) -> Result<(), Error> {
         let identity = format!("{}_{:016x}", identity.instance, RandomState::new().hash_one(std::process::id()));
         Lease::new(Api::namespaced(client.clone(), &namespace), name, identity)
     });
-    health.set_ready(true);
+    health.set_ready();
     let not_ready = {
         let (stop, health) = (stop.clone(), health.clone());
         tokio::spawn(async move {
             stop.cancelled().await;
             tracing::info!("told to stop");
-            health.set_ready(false);
+            health.set_waiting("stopping");
         })
     };
     let end = match lease {
@@ -194,25 +193,4 @@ fn on_signal() -> std::io::Result<CancellationToken> {
         token.cancel();
     });
     Ok(stop)
-}
-
-/// Waits for an API server that is not there yet: pods often start before it.
-async fn uid_of_kube_system(client: &Client) -> Result<String, Error> {
-    const DEADLINE: Duration = Duration::from_secs(10);
-    let namespaces: Api<Namespace> = Api::all(client.clone());
-    let mut wait = Duration::from_millis(200);
-    loop {
-        let error: Box<dyn std::error::Error + Send + Sync> =
-            match tokio::time::timeout(DEADLINE, namespaces.get_metadata("kube-system")).await {
-                Ok(Ok(namespace)) => return Ok(namespace.uid().unwrap_or_default()),
-                Ok(Err(kube::Error::Api(status))) if status.is_forbidden() || status.code == 401 => {
-                    return Err(Error::ClusterId(kube::Error::Api(status).into()));
-                }
-                Ok(Err(error)) => error.into(),
-                Err(late) => late.into(),
-            };
-        tracing::warn!(%error, "the API server cannot be reached yet");
-        tokio::time::sleep(wait).await;
-        wait = (wait * 2).min(Duration::from_secs(10));
-    }
 }

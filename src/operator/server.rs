@@ -1,8 +1,7 @@
 //! `/metrics`, `/healthz`, `/readyz`.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
@@ -14,17 +13,33 @@ use tokio_util::sync::CancellationToken;
 
 use crate::telemetry::Metrics;
 
-/// Whether the process is ready. Clones share the answer.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Health(Arc<AtomicBool>);
+/// Whether the process is ready, and what it waits for if not. Clones share the answer.
+#[derive(Clone, Debug)]
+pub(super) struct Health(Arc<Mutex<Option<String>>>);
+
+impl Default for Health {
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new(Some("starting".to_owned()))))
+    }
+}
 
 impl Health {
-    pub(super) fn set_ready(&self, ready: bool) {
-        self.0.store(ready, Ordering::Relaxed);
+    pub(super) fn set_ready(&self) {
+        *self.lock() = None;
     }
 
-    fn is_ready(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+    /// Returns whether this is news.
+    pub(super) fn set_waiting(&self, why: &str) -> bool {
+        let before = self.lock().replace(why.to_owned());
+        before.as_deref() != Some(why)
+    }
+
+    fn waits_for(&self) -> Option<String> {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -53,10 +68,9 @@ pub(super) async fn start(
         .route(
             "/readyz",
             get(move || async move {
-                if health.is_ready() {
-                    (StatusCode::OK, "ok\n")
-                } else {
-                    (StatusCode::SERVICE_UNAVAILABLE, "not ready\n")
+                match health.waits_for() {
+                    None => (StatusCode::OK, "ok\n".to_owned()),
+                    Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")),
                 }
             }),
         )

@@ -4,6 +4,7 @@
 #![allow(unreachable_pub, reason = "a test binary has no outside")]
 
 mod api_server;
+mod begin;
 mod behaviour;
 mod budget;
 mod charts;
