@@ -12,7 +12,7 @@ use crate::api::v1alpha1::validation::parse_duration;
 use crate::controller;
 use crate::credentials::DockerConfig;
 use crate::operator;
-use crate::sync::{Limits, OwnerRules};
+use crate::sync::{Defaults, Limits, OwnerRules};
 
 /// Runs the Kubernetes controller until it is told to stop
 ///
@@ -98,6 +98,9 @@ pub(super) struct Arguments {
 
     #[command(flatten)]
     aws: super::Aws,
+
+    #[command(flatten)]
+    defaults: super::Defaults,
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
@@ -107,6 +110,10 @@ fn duration(text: &str) -> Result<Duration, String> {
 pub(super) async fn run(arguments: Arguments) -> ExitCode {
     let registry_config = match arguments.registry_config.map(|path| DockerConfig::read(&path)).transpose() {
         Ok(config) => config.map(Arc::new),
+        Err(error) => return super::fail(&super::with_causes(&error)),
+    };
+    let defaults = match Defaults::load(arguments.defaults.into()) {
+        Ok(defaults) => defaults,
         Err(error) => return super::fail(&super::with_causes(&error)),
     };
     let options = operator::Options {
@@ -133,6 +140,7 @@ pub(super) async fn run(arguments: Arguments) -> ExitCode {
         listen: arguments.listen,
         limits: Limits { max_tags: arguments.max_tags.into() },
         aws: arguments.aws.into(),
+        defaults,
     };
     match operator::run(options).await {
         Ok(()) => ExitCode::SUCCESS,

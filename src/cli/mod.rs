@@ -4,11 +4,14 @@ mod controller;
 mod crd;
 mod sync;
 
+use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
 use crate::ecr;
+use crate::sync::DefaultFiles;
 use crate::telemetry;
 
 /// Exit code when the work could not be done, or not all of it.
@@ -65,6 +68,39 @@ struct Aws {
     /// Manifests to write per second and (account, region): ECR's PutImage quota
     #[arg(long, default_value_t = 10, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), help_heading = "AWS")]
     put_image_rate: u32,
+}
+
+/// What repositories get whose spec says nothing.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Defaults")]
+struct Defaults {
+    /// Lifecycle policy (JSON or YAML) for repositories whose lifecyclePolicy is absent
+    ///
+    /// Given to repositories that were created here; to others only where they have none.
+    #[arg(long, env = "DEFAULT_LIFECYCLE_POLICY_FILE", value_name = "FILE")]
+    default_lifecycle_policy_file: Option<OsString>,
+
+    /// Permission policy (JSON or YAML) for repositories whose permissionPolicy is absent, likewise
+    #[arg(long, env = "DEFAULT_PERMISSION_POLICY_FILE", value_name = "FILE")]
+    default_permission_policy_file: Option<OsString>,
+
+    /// Resource tags (JSON or YAML: a map) for repositories, likewise; `resourceTags: {}` opts out
+    #[arg(long, env = "DEFAULT_RESOURCE_TAGS_FILE", value_name = "FILE")]
+    default_resource_tags_file: Option<OsString>,
+}
+
+impl From<Defaults> for DefaultFiles {
+    fn from(defaults: Defaults) -> Self {
+        let Defaults { default_lifecycle_policy_file, default_permission_policy_file, default_resource_tags_file } =
+            defaults;
+        // A variable that is set to nothing names no file; clap would refuse that as a path.
+        let given = |path: Option<OsString>| path.filter(|path| !path.is_empty()).map(PathBuf::from);
+        Self {
+            lifecycle_policy: given(default_lifecycle_policy_file),
+            permission_policy: given(default_permission_policy_file),
+            resource_tags: given(default_resource_tags_file),
+        }
+    }
 }
 
 fn account_id(text: &str) -> Result<String, String> {

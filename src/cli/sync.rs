@@ -16,7 +16,7 @@ use crate::inventory::{self, Entry};
 use crate::meter::Silent;
 use crate::registry::{Reference, Transport, TransportOptions};
 use crate::sync::{
-    Access, Accesses, ArtifactKind, Before, Claimant, Engine, Failure, Job, Limits, Mode, Progress, Report,
+    Access, Accesses, ArtifactKind, Before, Claimant, Defaults, Engine, Failure, Job, Limits, Mode, Progress, Report,
 };
 
 /// Syncs the repositories of YAML files once, without a cluster
@@ -50,6 +50,9 @@ pub(super) struct Arguments {
 
     #[command(flatten)]
     aws: super::Aws,
+
+    #[command(flatten)]
+    defaults: super::Defaults,
 }
 
 #[allow(
@@ -58,7 +61,7 @@ pub(super) struct Arguments {
     reason = "results go to standard output, problems to standard error"
 )]
 pub(super) async fn run(arguments: Arguments) -> ExitCode {
-    let Arguments { paths, dry_run, take_over, max_parallel_operations, aws } = arguments;
+    let Arguments { paths, dry_run, take_over, max_parallel_operations, aws, defaults } = arguments;
     let entries = match inventory::read(&paths) {
         Ok(entries) => entries,
         Err(problems) => {
@@ -73,12 +76,16 @@ pub(super) async fn run(arguments: Arguments) -> ExitCode {
         Ok(docker) => Arc::new(docker),
         Err(error) => return super::fail(&super::with_causes(&error)),
     };
+    let defaults = match Defaults::load(defaults.into()) {
+        Ok(defaults) => defaults,
+        Err(error) => return super::fail(&super::with_causes(&error)),
+    };
     let transport = match Transport::new(&TransportOptions::default()) {
         Ok(transport) => transport,
         Err(error) => return super::fail(&super::with_causes(&error)),
     };
     let session = ecr::Session::load(aws.into(), transport.clone(), Arc::new(Silent)).await;
-    let engine = Engine::new(session, transport, None, Limits::default());
+    let engine = Engine::new(session, transport, None, Limits::default()).with_defaults(defaults);
     let mode = if dry_run { Mode::DryRun } else { Mode::Apply };
     let stop = CancellationToken::new();
     let stopping = tokio::spawn(stop_on_interrupt(stop.clone()));

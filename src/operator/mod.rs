@@ -18,13 +18,13 @@ use crate::controller::{self, Identity, LiveOwners};
 use crate::ecr;
 use crate::meter::Meter;
 use crate::registry::{Transport, TransportOptions};
-use crate::sync::{Engine, Limits};
+use crate::sync::{Defaults, Engine, Limits};
 use crate::telemetry::Metrics;
 use lease::{End, Lease};
 use server::Health;
 
 /// How the process runs.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Options {
     /// What is watched, and how.
     pub controller: controller::Options,
@@ -40,6 +40,8 @@ pub struct Options {
     pub limits: Limits,
     /// AWS.
     pub aws: ecr::Options,
+    /// What repositories get whose spec says nothing.
+    pub defaults: Defaults,
 }
 
 /// Where the Lease is.
@@ -77,7 +79,7 @@ pub enum Error {
 /// # Errors
 /// When it cannot start. Once it runs, nothing ends it but a signal.
 pub async fn run(options: Options) -> Result<(), Error> {
-    let Options { controller: options, cluster_id, leader_election, watchdog, listen, limits, aws } = options;
+    let Options { controller: options, cluster_id, leader_election, watchdog, listen, limits, aws, defaults } = options;
     let stop = on_signal().map_err(|error| Error::Start(error.into()))?;
     let metrics = Metrics::new().map_err(|error| Error::Start(error.into()))?;
     let health = Health::default();
@@ -101,7 +103,8 @@ pub async fn run(options: Options) -> Result<(), Error> {
     let transport = Transport::new(&TransportOptions::default()).map_err(|error| Error::Start(error.into()))?;
     let transport = transport.metered(meter.clone());
     let session = ecr::Session::load(aws, transport.clone(), meter).await;
-    let engine = Arc::new(Engine::new(session, transport, Some(Arc::new(LiveOwners::new(client.clone()))), limits));
+    let owners = Arc::new(LiveOwners::new(client.clone()));
+    let engine = Arc::new(Engine::new(session, transport, Some(owners), limits).with_defaults(defaults));
     let instance =
         std::env::var("POD_NAME").or_else(|_| std::env::var("HOSTNAME")).unwrap_or_else(|_| "ecr-sync".to_owned());
     let identity = Identity { cluster_id, instance };

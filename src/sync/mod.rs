@@ -13,6 +13,7 @@ mod before;
 mod charts;
 mod configuration;
 mod copy;
+pub mod defaults;
 mod delete;
 mod failure;
 mod observe;
@@ -37,6 +38,7 @@ use crate::helm;
 use crate::registry::{self, Credential, Tag, Transport, TransportOptions};
 
 pub use before::Before;
+pub use defaults::{DefaultFiles, Defaults};
 pub use delete::Deletion;
 pub use failure::Failure;
 pub use observe::{Observed, ObservedRepository};
@@ -126,6 +128,7 @@ pub struct Engine {
     indexes: Arc<helm::Indexes>,
     owners: Option<Arc<dyn OwnerLookup>>,
     limits: Limits,
+    defaults: Defaults,
 }
 
 /// Bounds of a pass.
@@ -147,7 +150,13 @@ impl Engine {
     pub fn new(aws: ecr::Session, transport: Transport, owners: Option<Arc<dyn OwnerLookup>>, limits: Limits) -> Self {
         let transports = Mutex::new(HashMap::from([(TransportOptions::default(), transport)]));
         let indexes = Arc::new(helm::Indexes::new(MOST_INDEX_BYTES));
-        Self { aws, transports, hosts: Mutex::default(), indexes, owners, limits }
+        Self { aws, transports, hosts: Mutex::default(), indexes, owners, limits, defaults: Defaults::default() }
+    }
+
+    /// The same engine with these defaults.
+    #[must_use]
+    pub fn with_defaults(self, defaults: Defaults) -> Self {
+        Self { defaults, ..self }
     }
 
     /// The limits of a source host.
@@ -204,10 +213,10 @@ impl Engine {
     }
 
     async fn pass(&self, job: &Job, mode: Mode) -> Result<Report, Failure> {
-        let desired = self.resolve(job).await?;
+        let mut desired = self.resolve(job).await?;
         job.progress.advance(1);
         let registry = self.registry(&job.spec).await?;
-        let observed = self.observe(&registry, job, &desired).await?;
+        let observed = self.observe(&registry, job, &mut desired).await?;
         job.progress.advance(1);
         let plan = plan(&desired, &observed, &job.claimant, &job.before)?;
         let outcomes = match mode {

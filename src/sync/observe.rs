@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::resolve::Has;
 use super::{Claimant, Desired, Engine, Failure, Job, Vanished, vanished};
+use crate::api::v1alpha1::Policy;
 use crate::class::Class;
 use crate::ecr::policy::Wanted;
 use crate::ecr::{self, Archived, Images, OWNER_TAG, Repository};
@@ -37,7 +39,8 @@ pub struct ObservedRepository {
 }
 
 impl Engine {
-    /// Reads what the plan needs to know and no more: an unmanaged policy is not asked for.
+    /// Reads what the plan needs to know and no more: an unmanaged policy is not asked for. Defaults become part of what
+    /// is wanted, now that it is known whose repository it is.
     ///
     /// # Errors
     /// As AWS answers.
@@ -45,16 +48,22 @@ impl Engine {
         &self,
         registry: &ecr::Registry,
         job: &Job,
-        desired: &Desired,
+        desired: &mut Desired,
     ) -> Result<Observed, Failure> {
-        let name = &desired.repository;
-        let Some(repository) = registry.repository(name).await? else { return Ok(Observed::default()) };
+        let name = &desired.repository.clone();
+        let Some(repository) = registry.repository(name).await? else {
+            desired.take_defaults(None);
+            return Ok(Observed::default());
+        };
         let wanted: BTreeSet<_> = desired.artifacts.iter().flat_map(|artifact| artifact.tags.keys().cloned()).collect();
+        let is_wanted = |wanted: &Wanted, default: &Option<Policy>| *wanted != Wanted::Unmanaged || default.is_some();
         let lifecycle = async {
-            if desired.lifecycle == Wanted::Unmanaged { Ok(None) } else { registry.lifecycle_policy(name).await }
+            let read = is_wanted(&desired.lifecycle, &desired.defaults.lifecycle);
+            if read { registry.lifecycle_policy(name).await } else { Ok(None) }
         };
         let permission = async {
-            if desired.permission == Wanted::Unmanaged { Ok(None) } else { registry.permission_policy(name).await }
+            let read = is_wanted(&desired.permission, &desired.defaults.permission);
+            if read { registry.permission_policy(name).await } else { Ok(None) }
         };
         let (resource_tags, lifecycle, permission, images) = tokio::try_join!(
             registry.resource_tags(&repository),
@@ -62,6 +71,12 @@ impl Engine {
             permission,
             registry.images(name, &wanted)
         )?;
+        desired.take_defaults(Some(Has {
+            is_ours: job.claimant.created(&repository.arn, &resource_tags),
+            lifecycle: lifecycle.is_some(),
+            permission: permission.is_some(),
+            resource_tags: &resource_tags,
+        }));
         let owner_is_gone = self.owner_is_gone(&job.claimant, resource_tags.get(OWNER_TAG)).await;
         let missing = wanted.into_iter().filter(|tag| !images.tags.contains_key(tag)).collect();
         let archived = registry.archived_images(name, &missing).await?;

@@ -5,6 +5,7 @@ mod image;
 
 use std::collections::BTreeMap;
 
+use super::defaults::Documents;
 use super::{Engine, Failure, Job};
 use crate::api::v1alpha1::{ArchivedImages, EcrRepositorySyncSpec, ImageTagMutability, validation};
 use crate::ecr::policy::{Kind, Wanted};
@@ -27,6 +28,8 @@ pub struct Desired {
     pub lifecycle: Wanted,
     /// The permission policy.
     pub permission: Wanted,
+    /// What is wanted besides, depending on whose repository it is.
+    pub defaults: Documents,
     /// Resource tags to hold; others are not ours.
     pub resource_tags: BTreeMap<String, String>,
     /// Whether wanted tags in the archive are brought back.
@@ -177,6 +180,7 @@ impl Engine {
         Ok(Desired {
             repository: job.repository_name().to_owned(),
             settings: settings(spec),
+            defaults: self.defaults.current().for_spec(spec),
             lifecycle,
             permission,
             resource_tags: spec.resource_tags.clone().unwrap_or_default(),
@@ -184,6 +188,33 @@ impl Engine {
             warnings: warnings(job, &artifacts),
             artifacts,
         })
+    }
+}
+
+/// What a repository has of that which there are defaults for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Has<'a> {
+    /// We created it.
+    pub(super) is_ours: bool,
+    pub(super) lifecycle: bool,
+    pub(super) permission: bool,
+    pub(super) resource_tags: &'a BTreeMap<String, String>,
+}
+
+impl Desired {
+    /// Makes the defaults part of what is wanted. A repository of our making, or one that is yet to be made, gets all of
+    /// them; one that was there before only what it has not: what it has, somebody wrote.
+    pub(super) fn take_defaults(&mut self, there: Option<Has<'_>>) {
+        let Documents { lifecycle, permission, resource_tags } = std::mem::take(&mut self.defaults);
+        let theirs = there.filter(|there| !there.is_ours);
+        if let Some(policy) = lifecycle.filter(|_| theirs.is_none_or(|there| !there.lifecycle)) {
+            self.lifecycle = Wanted::Document(policy);
+        }
+        if let Some(policy) = permission.filter(|_| theirs.is_none_or(|there| !there.permission)) {
+            self.permission = Wanted::Document(policy);
+        }
+        let is_missing = |key: &String| theirs.is_none_or(|there| !there.resource_tags.contains_key(key));
+        self.resource_tags.extend(resource_tags.into_iter().filter(|(key, _)| is_missing(key)));
     }
 }
 

@@ -1,3 +1,4 @@
 //! Settings, resource tags and policies of a repository on the real API server and the stand-in.
 
+mod defaults;
 mod settings;

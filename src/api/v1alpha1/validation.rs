@@ -1,7 +1,7 @@
 //! The rules of the schema once more in Rust: files on a command line meet no API server, and an object may be older
 //! than a rule.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::schema::{MAX_FILTERS, MAX_RESOURCE_TAGS, MAX_TAGS};
@@ -78,33 +78,39 @@ pub fn validate(name: &str, spec: &EcrRepositorySyncSpec) -> Vec<Violation> {
     if let Some(chart) = &spec.chart {
         validate_chart(chart, spec.image.as_ref(), &mut violations);
     }
-    if let Some(tags) = &spec.resource_tags {
-        if tags.len() > MAX_RESOURCE_TAGS {
-            violations.push(Violation::new(
-                "resourceTags",
-                format!(
-                    "{} tags: ECR allows 50, two of them are the operator's; name at most {MAX_RESOURCE_TAGS}",
-                    tags.len()
-                ),
-            ));
-        }
-        for (key, value) in tags {
-            if key.is_empty() || key.chars().count() > 128 || value.chars().count() > 256 {
-                violations.push(Violation::new(
-                    format!("resourceTags[{key:?}]"),
-                    "a key has 1 to 128 characters, a value at most 256",
-                ));
-            }
-            if key.starts_with("aws:") || key.starts_with("ecr-sync.io/") {
-                violations.push(Violation::new(
-                    format!("resourceTags[{key:?}]"),
-                    "keys that start with aws: or ecr-sync.io/ are reserved: use another prefix",
-                ));
-            }
-        }
-    }
+    violations.extend(spec.resource_tags.as_ref().map(resource_tags).unwrap_or_default());
     validate_settings(spec, &mut violations);
     violations.extend([interval(spec), timeout(spec)].into_iter().filter_map(Result::err));
+    violations
+}
+
+/// Everything that is wrong with these resource tags.
+#[must_use]
+pub fn resource_tags(tags: &BTreeMap<String, String>) -> Vec<Violation> {
+    let mut violations = Vec::new();
+    if tags.len() > MAX_RESOURCE_TAGS {
+        violations.push(Violation::new(
+            "resourceTags",
+            format!(
+                "{} tags: ECR allows 50, two of them are the operator's; name at most {MAX_RESOURCE_TAGS}",
+                tags.len()
+            ),
+        ));
+    }
+    for (key, value) in tags {
+        if key.is_empty() || key.chars().count() > 128 || value.chars().count() > 256 {
+            violations.push(Violation::new(
+                format!("resourceTags[{key:?}]"),
+                "a key has 1 to 128 characters, a value at most 256",
+            ));
+        }
+        if key.starts_with("aws:") || key.starts_with("ecr-sync.io/") {
+            violations.push(Violation::new(
+                format!("resourceTags[{key:?}]"),
+                "keys that start with aws: or ecr-sync.io/ are reserved: use another prefix",
+            ));
+        }
+    }
     violations
 }
 

@@ -11,6 +11,7 @@ use crate::ecr::{Encryption, Images, Mutability, OWNER_TAG, Owner, Repository};
 use crate::registry::{
     Client, Credential, Endpoint, Options, Reference, Scheme, StaticAuthenticator, Transport, TransportOptions,
 };
+use crate::sync::defaults::Documents;
 use crate::sync::{Claim, OwnerRules};
 use crate::sync::{Derived, DesiredArtifact, Source, SourceContent, SourceTag, WantedTag};
 
@@ -33,6 +34,7 @@ fn desired() -> Desired {
         restore: false,
         repository: "app".to_owned(),
         settings: Settings::default(),
+        defaults: Documents::default(),
         lifecycle: Wanted::Unmanaged,
         permission: Wanted::Unmanaged,
         resource_tags: BTreeMap::new(),

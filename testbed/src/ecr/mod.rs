@@ -33,6 +33,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use serde_json::Value;
 
 use crate::traffic::{Faults, Host, Log, Mark, Record};
 
@@ -183,6 +184,30 @@ impl StandIn {
         self.shared.change(account, region, name, |repository| {
             repository.mutability = mutability.to_owned();
             repository.exclusions = filters.iter().map(|&filter| filter.to_owned()).collect();
+            true
+        })
+    }
+
+    /// Replaces or removes the lifecycle policy, as somebody else would; what ECR would refuse is taken too.
+    pub fn set_lifecycle_policy(&self, account: &str, region: &str, name: &str, policy: Option<&Value>) -> bool {
+        self.shared.change(account, region, name, |repository| {
+            repository.lifecycle = policy.cloned();
+            true
+        })
+    }
+
+    /// Replaces or removes the repository policy, likewise.
+    pub fn set_policy(&self, account: &str, region: &str, name: &str, policy: Option<&Value>) -> bool {
+        self.shared.change(account, region, name, |repository| {
+            repository.policy = policy.cloned();
+            true
+        })
+    }
+
+    /// Switches scanning on push.
+    pub fn set_scan_on_push(&self, account: &str, region: &str, name: &str, scan: bool) -> bool {
+        self.shared.change(account, region, name, |repository| {
+            repository.scan_on_push = scan;
             true
         })
     }
