@@ -48,6 +48,11 @@ pub(super) fn transitions(old: &Status, new: &Status, report: &Report) -> Vec<No
     if !report.changes.is_empty() && !report.dry_run {
         notes.push(Note::normal(Reason::Synced.as_str(), report.summary()));
     }
+    if !report.corrected.is_empty() {
+        let text: Vec<_> = report.corrected.iter().map(ToString::to_string).collect();
+        let text = format!("somebody changed what is put right now: {}", text.join("; "));
+        notes.push(Note::warning(Reason::DriftDetected.as_str(), text));
+    }
     if report.dry_run && old.plan != new.plan {
         notes.push(Note::normal(Reason::DryRun.as_str(), format!("would: {}", report.summary())));
     }

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::api::v1alpha1::{EcrRepositorySync, EcrRepositorySyncStatus};
 use crate::class::Class;
-use crate::sync::{Failure, Held, Report};
+use crate::sync::{Attempts, Failure, Held, Look, Report};
 
 /// First wait after a failure.
 const FIRST_WAIT: Duration = Duration::from_secs(5);
@@ -90,6 +90,14 @@ pub(super) struct Memory {
     events: (Option<Instant>, u32),
     /// What was in ECR when the last complete pass ended.
     pub(super) held: Held,
+    /// What the last whole look at ECR found.
+    look: Option<Look>,
+    /// When that was.
+    looked_at: Option<Instant>,
+    /// The next pass reads all.
+    whole: bool,
+    /// Values that were written and not found again; they outlive the generation.
+    pub(super) attempts: Attempts,
     /// What was written last.
     pub(super) written: Option<Written>,
 }
@@ -119,6 +127,7 @@ impl Memories {
                 suspended: memory.suspended,
                 written: memory.written.take(),
                 requests: memory.requests.take(),
+                attempts: std::mem::take(&mut memory.attempts),
                 events: memory.events,
                 ..Memory::default()
             };
@@ -172,6 +181,7 @@ impl Memory {
         }
         if let Some(value) = requests.pending(self.requests.as_ref(), handled) {
             self.answering = Some(value);
+            self.whole = true;
             self.due = Some(Instant::now());
             self.again = true;
         }
@@ -182,6 +192,13 @@ impl Memory {
     pub(super) fn started(&mut self) {
         self.again = false;
         self.running = true;
+    }
+
+    /// What the next pass may rely on; nothing when all is to be read again: on demand, and every `drift_interval`.
+    pub(super) fn look(&mut self, drift_interval: Duration) -> Option<Look> {
+        // Passes come up to a tenth early.
+        let is_over = self.looked_at.is_none_or(|at| at.elapsed() >= drift_interval.mul_f64(1.0 - JITTER));
+        if std::mem::take(&mut self.whole) || is_over { None } else { self.look.clone() }
     }
 
     /// Notes a reconcile that failed and returns the wait until the next.
@@ -198,6 +215,11 @@ impl Memory {
     /// Notes the end of a pass and returns the wait until the next.
     pub(super) fn finished(&mut self, report: &Report, interval: Duration) -> Duration {
         self.running = false;
+        self.look.clone_from(&report.look);
+        if report.is_whole {
+            self.looked_at = Some(Instant::now());
+            self.attempts.clone_from(&report.attempts);
+        }
         if let Some(held) = &report.held {
             self.held = held.clone();
         }
@@ -357,6 +379,30 @@ mod tests {
         assert!(memories.may_publish("b"));
         tokio::time::advance(EVENT_WINDOW + Duration::from_secs(1)).await;
         assert_eq!(published(), MAX_EVENTS as usize);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn all_is_read_again_on_demand_after_a_failure_and_every_drift_interval() {
+        let interval = Duration::from_secs(6 * 3600);
+        let whole = Report { look: Some(Look::of_test()), is_whole: true, ..Report::default() };
+        let brief = Report { is_whole: false, ..whole.clone() };
+        let mut memory = Memory::default();
+        assert_eq!(memory.look(interval), None, "before the first pass nothing is known");
+        memory.finished(&whole, interval);
+        for _ in 0..5 {
+            tokio::time::advance(Duration::from_secs(3600)).await;
+            assert!(memory.look(interval).is_some());
+            memory.finished(&brief, interval);
+        }
+        tokio::time::advance(Duration::from_secs(3600)).await;
+        assert_eq!(memory.look(interval), None, "the interval is over");
+        memory.finished(&whole, interval);
+        assert!(memory.look(interval).is_some());
+        memory.request(&Requests { own: Some("now".to_owned()), flux: None }, None);
+        assert_eq!(memory.look(interval), None, "somebody asks");
+        memory.finished(&whole, interval);
+        memory.finished(&Report::failed(failure(Class::RegistryUnavailable)), interval);
+        assert_eq!(memory.look(interval), None, "nobody knows what came of it");
     }
 
     #[test]

@@ -109,6 +109,7 @@ async fn decide(object: &EcrRepositorySync, context: &Context) -> Result<Action,
         return Err(error);
     }
     let interval = validation::interval(&object.spec).unwrap_or(validation::MAX_INTERVAL);
+    let interval = interval.min(validation::drift_interval(&object.spec).unwrap_or(validation::MAX_INTERVAL));
     Ok(Action::requeue(context.memories.with(&uid, generation, |memory| memory.finished(&report, interval))))
 }
 
@@ -166,8 +167,15 @@ fn submit(object: &EcrRepositorySync, context: &Context, uid: &str, generation: 
     let (pruned, current) = (object.clone(), current_status(object, context));
     let deletes = object.metadata.deletion_timestamp.is_some();
     let claimant = Claimant::Resource(claim(object, context, &current));
+    let drift_interval = validation::drift_interval(&object.spec).unwrap_or(validation::MAX_INTERVAL);
+    let (held, look, attempts) = context
+        .memories
+        .with(uid, generation, |memory| (memory.held.clone(), memory.look(drift_interval), memory.attempts.clone()));
     let before = Before {
-        held: context.memories.with(uid, generation, |memory| memory.held.clone()),
+        held,
+        look,
+        attempts,
+        configuration: current.configuration.clone(),
         vanished: status::vanished(&current, generation),
         managed_tag_keys: current.managed_tag_keys.iter().cloned().collect(),
     };
@@ -266,8 +274,19 @@ pub(super) async fn write(
     if status::was_ready(&old, generation) && !report.dry_run {
         context.metrics.drift_corrected(&report.fields);
     }
+    context.metrics.drift_detected(new_drift(&old, report));
     events::publish(context, object, notes).await;
     Ok(())
+}
+
+/// Fields that were not known to have drifted.
+fn new_drift<'r>(old: &Status, report: &'r Report) -> impl Iterator<Item = &'static str> + use<'r> {
+    let known = conditions::find(&old.conditions, condition::CONFIGURATION_SYNCED)
+        .filter(|condition| condition.reason == Reason::DriftDetected.as_str())
+        .map(|condition| condition.message.clone())
+        .unwrap_or_default();
+    let new = report.drift.iter().filter(move |drift| !known.contains(&drift.to_string()));
+    new.chain(&report.corrected).map(|drift| drift.field)
 }
 
 /// The series of a resource, as its conditions are now.

@@ -112,6 +112,7 @@ pub(super) fn finished(old: &Status, pass: &Pass, report: &Report, now: Timestam
             Some(keys) => keys.iter().cloned().collect(),
             None => old.managed_tag_keys.clone(),
         },
+        configuration: report.configuration_revision.clone().or_else(|| old.configuration.clone()),
         plan: if report.dry_run { plan(&report.changes) } else { Vec::new() },
         history: history(old, generation, report, now),
         conditions: conditions.finish(),
@@ -272,7 +273,7 @@ fn repository_ready(conditions: &mut Conditions<'_>, old: &Status, report: &Repo
 
 fn configuration_synced(conditions: &mut Conditions<'_>, report: &Report) {
     let type_ = condition::CONFIGURATION_SYNCED;
-    if report.failure.is_some() {
+    if report.failure.is_some() || !report.is_whole {
         conditions.keep(type_);
     } else if let Some((reason, message)) = configuration_problem(&report.configuration) {
         conditions.set(type_, Is::False, reason, &message);

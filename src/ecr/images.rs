@@ -28,6 +28,8 @@ enum Described {
     All(Vec<(Tag, Digest)>),
     /// DescribeImages has no list of failures: one missing id fails the whole call.
     OneIsMissing,
+    /// There is no such repository.
+    NoRepository,
 }
 
 pub(super) fn parse_digest(text: Option<&str>) -> Option<Digest> {
@@ -36,7 +38,7 @@ pub(super) fn parse_digest(text: Option<&str>) -> Option<Digest> {
 }
 
 impl Registry {
-    /// The digests of these tags.
+    /// The digests of these tags; `None` if there is no such repository.
     ///
     /// Costs one DescribeImages per 100 tags when all are there. When one is missing, one ListImages page tells the
     /// rest; only if the repository holds more than a page is the batch halved instead, so that the cost goes by what
@@ -44,23 +46,27 @@ impl Registry {
     ///
     /// # Errors
     /// As AWS answers.
-    pub async fn images(&self, name: &str, wanted: &BTreeSet<Tag>) -> Result<Images, Error> {
+    pub async fn images(&self, name: &str, wanted: &BTreeSet<Tag>) -> Result<Option<Images>, Error> {
         let mut images = Images::default();
         let wanted: Vec<&Tag> = wanted.iter().collect();
         let mut batches: Vec<&[&Tag]> = wanted.chunks(BATCH).rev().collect();
         let mut listed = false;
         while let Some(batch) = batches.pop() {
-            if let Described::All(found) = self.describe(name, batch).await? {
-                for (tag, digest) in found {
-                    images.manifests.insert(digest.clone());
-                    images.tags.insert(tag, digest);
+            match self.describe(name, batch).await? {
+                Described::All(found) => {
+                    for (tag, digest) in found {
+                        images.manifests.insert(digest.clone());
+                        images.tags.insert(tag, digest);
+                    }
+                    continue;
                 }
-                continue;
+                Described::NoRepository => return Ok(None),
+                Described::OneIsMissing => {}
             }
             if !listed {
                 listed = true;
                 if self.list_first_page(name, &wanted, &mut images).await? {
-                    return Ok(images);
+                    return Ok(Some(images));
                 }
             }
             // Half by half; a single missing tag ends here.
@@ -70,7 +76,7 @@ impl Registry {
                 batches.push(left);
             }
         }
-        Ok(images)
+        Ok(Some(images))
     }
 
     async fn describe(&self, name: &str, tags: &[&Tag]) -> Result<Described, Error> {
@@ -87,6 +93,9 @@ impl Registry {
             Ok(answer) => answer,
             Err(SdkError::ServiceError(error)) if error.err().code() == Some("ImageNotFoundException") => {
                 return Ok(Described::OneIsMissing);
+            }
+            Err(SdkError::ServiceError(error)) if error.err().code() == Some("RepositoryNotFoundException") => {
+                return Ok(Described::NoRepository);
             }
             Err(error) => return Err(Error::from_sdk("ecr:DescribeImages", name, &error)),
         };

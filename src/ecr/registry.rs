@@ -182,11 +182,11 @@ impl Registry {
         Ok(answer.and_then(|answer| answer.lifecycle_policy_text().map(str::to_owned)))
     }
 
-    /// Replaces the lifecycle policy.
+    /// Replaces the lifecycle policy; returns it as ECR says that it keeps it.
     ///
     /// # Errors
     /// As AWS answers; a text that AWS does not like has class `PolicyRejected`.
-    pub async fn put_lifecycle_policy(&self, name: &str, text: &str) -> Result<(), Error> {
+    pub async fn put_lifecycle_policy(&self, name: &str, text: &str) -> Result<Option<String>, Error> {
         self.client
             .put_lifecycle_policy()
             .registry_id(&self.account)
@@ -194,7 +194,7 @@ impl Registry {
             .lifecycle_policy_text(text)
             .send()
             .await
-            .map(drop)
+            .map(|answer| answer.lifecycle_policy_text().map(str::to_owned))
             .map_err(|error| Error::from_sdk("ecr:PutLifecyclePolicy", name, &error))
     }
 
@@ -219,11 +219,11 @@ impl Registry {
         Ok(answer.and_then(|answer| answer.policy_text().map(str::to_owned)))
     }
 
-    /// Replaces the repository policy.
+    /// Replaces the repository policy; returns it as ECR says that it keeps it.
     ///
     /// # Errors
     /// As AWS answers; a text that AWS does not like has class `PolicyRejected`.
-    pub async fn set_permission_policy(&self, name: &str, text: &str) -> Result<(), Error> {
+    pub async fn set_permission_policy(&self, name: &str, text: &str) -> Result<Option<String>, Error> {
         self.client
             .set_repository_policy()
             .registry_id(&self.account)
@@ -231,7 +231,7 @@ impl Registry {
             .policy_text(text)
             .send()
             .await
-            .map(drop)
+            .map(|answer| answer.policy_text().map(str::to_owned))
             .map_err(|error| Error::from_sdk("ecr:SetRepositoryPolicy", name, &error))
     }
 

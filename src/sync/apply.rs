@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::{
-    Action, ArtifactKind, Derived, Desired, DesiredArtifact, Engine, Failure, Observed, Plan, Progress, Source,
+    Action, ArtifactKind, Derived, Desired, DesiredArtifact, Drift, Engine, Failure, Observed, Plan, Progress, Source,
     SourceContent, SourceTag, TagState, charts, copy,
 };
-use crate::ecr::policy::Kind;
-use crate::ecr::{self, Repository, Settings};
+use crate::ecr::policy::{self, Kind};
+use crate::ecr::{self, Mutability, Repository, Settings};
 use crate::registry::{Client, Digest, Tag};
 
 /// What came of a plan.
@@ -25,6 +25,12 @@ pub(super) struct Outcomes {
     pub(super) copied: BTreeMap<ArtifactKind, usize>,
     /// What was made of chart archives.
     pub(super) derived: BTreeMap<Tag, Derived>,
+    /// Fields that could not be written.
+    pub(super) unwritten: BTreeSet<&'static str>,
+    /// What was written and is kept by ECR as something else.
+    pub(super) rewritten: Vec<Drift>,
+    /// The repository's mutability, if it was written.
+    pub(super) mutability: Option<Mutability>,
     /// Keys of resource tags that were set.
     pub(super) tagged: BTreeSet<String>,
     /// Keys of resource tags that were removed.
@@ -56,6 +62,7 @@ impl Outcomes {
             Action::CreateRepository { tags, .. } | Action::TagRepository { tags } => {
                 self.tagged.extend(tags.keys().cloned());
             }
+            Action::SetMutability { wanted, .. } => self.mutability = Some(wanted.clone()),
             Action::UntagRepository { keys } => self.untagged.extend(keys.iter().cloned()),
             _ => {}
         }
@@ -116,8 +123,14 @@ impl Engine {
                 continue;
             }
             match configure(registry, repository, action).await {
-                Ok(()) => outcomes.did(action),
-                Err(error) => outcomes.configuration.push(error.into()),
+                Ok(kept) => {
+                    outcomes.did(action);
+                    outcomes.rewritten.extend(rewritten(action, kept.as_deref()));
+                }
+                Err(error) => {
+                    outcomes.unwritten.insert(action.field());
+                    outcomes.configuration.push(error.into());
+                }
             }
             progress.advance(1);
         }
@@ -235,17 +248,36 @@ async fn create(
     }
 }
 
-async fn configure(registry: &ecr::Registry, repository: &Repository, action: &Action) -> Result<(), ecr::Error> {
+/// Writes a setting, a policy or resource tags; returns a policy as ECR says that it keeps it.
+async fn configure(
+    registry: &ecr::Registry,
+    repository: &Repository,
+    action: &Action,
+) -> Result<Option<String>, ecr::Error> {
     let name = &repository.name;
     match action {
-        Action::TagRepository { tags } => registry.tag_resource(repository, tags).await,
-        Action::UntagRepository { keys } => registry.untag_resource(repository, keys).await,
-        Action::SetMutability { wanted, .. } => registry.put_mutability(name, wanted).await,
-        Action::SetScanOnPush { wanted } => registry.put_scan_on_push(name, *wanted).await,
-        Action::PutPolicy { kind: Kind::Lifecycle, text, .. } => registry.put_lifecycle_policy(name, text).await,
-        Action::PutPolicy { kind: Kind::Permission, text, .. } => registry.set_permission_policy(name, text).await,
-        Action::DeletePolicy { kind: Kind::Lifecycle } => registry.delete_lifecycle_policy(name).await,
-        Action::DeletePolicy { kind: Kind::Permission } => registry.delete_permission_policy(name).await,
-        Action::CreateRepository { .. } | Action::RestoreTag { .. } | Action::CopyTag { .. } => Ok(()),
+        Action::PutPolicy { kind: Kind::Lifecycle, document, .. } => {
+            return registry.put_lifecycle_policy(name, &policy::text(document)).await;
+        }
+        Action::PutPolicy { kind: Kind::Permission, document, .. } => {
+            return registry.set_permission_policy(name, &policy::text(document)).await;
+        }
+        Action::TagRepository { tags } => registry.tag_resource(repository, tags).await?,
+        Action::UntagRepository { keys } => registry.untag_resource(repository, keys).await?,
+        Action::SetMutability { wanted, .. } => registry.put_mutability(name, wanted).await?,
+        Action::SetScanOnPush { wanted } => registry.put_scan_on_push(name, *wanted).await?,
+        Action::DeletePolicy { kind: Kind::Lifecycle } => registry.delete_lifecycle_policy(name).await?,
+        Action::DeletePolicy { kind: Kind::Permission } => registry.delete_permission_policy(name).await?,
+        Action::CreateRepository { .. } | Action::CopyTag { .. } | Action::RestoreTag { .. } => {}
     }
+    Ok(None)
+}
+
+/// A policy that ECR answers to keep otherwise than it was written.
+fn rewritten(action: &Action, kept: Option<&str>) -> Option<Drift> {
+    let (Action::PutPolicy { kind, document, .. }, Some(kept)) = (action, kept) else { return None };
+    (!policy::means_the_same(*kind, document, kept)).then(|| Drift {
+        field: kind.field(),
+        message: format!("{}: ECR made that of it when it was written", policy::difference(*kind, document, kept)),
+    })
 }

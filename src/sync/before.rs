@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Held, Vanished};
+use super::{Attempts, Held, Look, Vanished};
 use crate::registry::Tag;
 
 /// What earlier passes left behind.
@@ -14,4 +14,10 @@ pub struct Before {
     pub vanished: BTreeMap<Tag, Vanished>,
     /// Keys of resource tags that we set: ours to remove when they are no longer wanted.
     pub managed_tag_keys: BTreeSet<String>,
+    /// The revision of the configuration that was in place last; a difference from it is drift.
+    pub configuration: Option<String>,
+    /// What the last whole look found; `None` asks for another one.
+    pub look: Option<Look>,
+    /// Values that were written and not found again.
+    pub attempts: Attempts,
 }

@@ -1,8 +1,10 @@
 //! What of a repository's configuration is not as wanted: settings, resource tags, policies. Pure.
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::{Action, Before, Desired, ObservedRepository};
+use crate::api::v1alpha1::DriftPolicy;
 use crate::ecr::policy::{self, Kind, Wanted};
 use crate::ecr::{CREATED_TAG, OWNER_TAG};
 
@@ -15,6 +17,76 @@ pub(super) struct Difference {
     pub(super) actions: Vec<Action>,
     /// What is there and what is wanted.
     pub(super) detail: String,
+    /// What is wanted, and what is there: in short.
+    pub(super) values: (u64, u64),
+}
+
+/// A value that was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// Hash of what was written.
+    wanted: u64,
+    /// Hash of what was there before.
+    live: u64,
+    /// How often it was written without being found again.
+    times: u32,
+}
+
+/// Values that were written and not found again, by field.
+pub type Attempts = BTreeMap<&'static str, Attempt>;
+
+/// A value is written so often. What is found to be another one after that is what ECR, or somebody who is as stubborn as
+/// we are, makes of it: writing on would be for ever (700,000 calls in ten days: crossplane-contrib/provider-aws#700).
+const MOST_WRITES: u32 = 2;
+
+/// What is done about a difference.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It is written.
+    Write(Attempt),
+    /// It stays, for this reason.
+    Leave(&'static str),
+}
+
+impl Difference {
+    /// Decides what is done. `drifted`: the wanted configuration was in place before, so that somebody else changed it.
+    pub(super) fn verdict(&self, drifted: bool, policy: DriftPolicy, attempt: Option<&Attempt>) -> Verdict {
+        let (wanted, live) = self.values;
+        if self.actions.is_empty() {
+            return Verdict::Leave("");
+        }
+        if drifted && policy == DriftPolicy::Report {
+            return Verdict::Leave(" (driftPolicy: Report)");
+        }
+        match attempt.filter(|attempt| attempt.wanted == wanted) {
+            Some(attempt) if attempt.times >= MOST_WRITES && attempt.live == live => Verdict::Leave(
+                ": it was written twice and is another value again each time, so it is not written until the spec or the \
+                 value in ECR changes; write the value into the spec that ECR keeps, or find out who else writes it",
+            ),
+            Some(attempt) if attempt.times < MOST_WRITES => {
+                Verdict::Write(Attempt { wanted, live, times: attempt.times + 1 })
+            }
+            _ => Verdict::Write(Attempt { wanted, live, times: 1 }),
+        }
+    }
+}
+
+/// The attempts of a pass that creates the repository: all that can be rewritten was written once.
+pub(super) fn created(desired: &Desired) -> Attempts {
+    let mut attempts = Attempts::new();
+    for (kind, wanted) in [(Kind::Lifecycle, &desired.lifecycle), (Kind::Permission, &desired.permission)] {
+        if let Wanted::Document(document) = wanted {
+            let wanted = hash(Some(policy::canonical_text(kind, document)));
+            attempts.insert(kind.field(), Attempt { wanted, live: hash(None::<String>), times: 1 });
+        }
+    }
+    attempts
+}
+
+fn hash(value: impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// Compares the configuration of a repository that exists, field by field: resource tags and settings come before
@@ -28,6 +100,7 @@ pub(super) fn differences(desired: &Desired, there: &ObservedRepository, before:
             field: "imageTagMutability",
             actions: vec![Action::SetMutability { wanted: wanted.clone(), replaces: live.mutability.clone() }],
             detail: format!("is {}, not {wanted}", live.mutability),
+            values: (hash(wanted.to_string()), hash(live.mutability.to_string())),
         });
     }
     if let Some(wanted) = settings.scan_on_push.filter(|wanted| *wanted != live.scan_on_push) {
@@ -35,6 +108,7 @@ pub(super) fn differences(desired: &Desired, there: &ObservedRepository, before:
             field: "scanOnPush",
             actions: vec![Action::SetScanOnPush { wanted }],
             detail: format!("is {}, not {wanted}", live.scan_on_push),
+            values: (hash(wanted), hash(live.scan_on_push)),
         });
     }
     if let Some(wanted) = settings.encryption.as_ref().filter(|wanted| !wanted.is_met_by(&live.encryption)) {
@@ -46,6 +120,7 @@ pub(super) fn differences(desired: &Desired, there: &ObservedRepository, before:
                  repository by hand and let it be created again",
                 live.encryption
             ),
+            values: (hash(wanted.to_string()), hash(live.encryption.to_string())),
         });
     }
     differences.extend(of_policy(Kind::Lifecycle, &desired.lifecycle, there.lifecycle.as_deref()));
@@ -77,7 +152,10 @@ fn resource_tags(desired: &Desired, there: &ObservedRepository, before: &Before)
         actions.push(Action::UntagRepository { keys: removed });
     }
     let detail = details.join(", ");
-    (!actions.is_empty()).then_some(Difference { field: "resourceTags", actions, detail })
+    let concerned = wanted.keys().chain(&before.managed_tag_keys);
+    let live_now: BTreeMap<_, _> = concerned.map(|key| (key, live.get(key))).collect();
+    let values = (hash(wanted), hash(live_now));
+    (!actions.is_empty()).then_some(Difference { field: "resourceTags", actions, detail, values })
 }
 
 fn own((key, value): (&String, &String)) -> (String, String) {
@@ -90,10 +168,18 @@ fn of_policy(kind: Kind, wanted: &Wanted, live: Option<&str>) -> Option<Differen
         (Wanted::None, Some(_)) => (Action::DeletePolicy { kind }, "is there, and there shall be none".to_owned()),
         (Wanted::Document(document), Some(live)) if policy::means_the_same(kind, document, live) => return None,
         (Wanted::Document(document), live) => {
-            let action = Action::PutPolicy { kind, text: policy::text(document), replaces: live.is_some() };
+            let action = Action::PutPolicy { kind, document: document.clone(), replaces: live.is_some() };
             let detail = live.map_or_else(|| "is missing".to_owned(), |live| policy::difference(kind, document, live));
             (action, detail)
         }
     };
-    Some(Difference { field: kind.field(), actions: vec![action], detail })
+    let wanted = match wanted {
+        Wanted::Document(document) => Some(policy::canonical_text(kind, document)),
+        Wanted::Unmanaged | Wanted::None => None,
+    };
+    let values = (hash(wanted), hash(live.map(|live| policy::canonical_live(kind, live))));
+    Some(Difference { field: kind.field(), actions: vec![action], detail, values })
 }
+
+#[cfg(test)]
+mod tests;

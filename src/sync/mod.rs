@@ -16,6 +16,7 @@ mod copy;
 pub mod defaults;
 mod delete;
 mod failure;
+mod glance;
 mod observe;
 mod ownership;
 mod plan;
@@ -38,9 +39,11 @@ use crate::helm;
 use crate::registry::{self, Credential, Tag, Transport, TransportOptions};
 
 pub use before::Before;
+pub use configuration::{Attempt, Attempts};
 pub use defaults::{DefaultFiles, Defaults};
 pub use delete::Deletion;
 pub use failure::Failure;
+pub use glance::Look;
 pub use observe::{Observed, ObservedRepository};
 pub use ownership::{Claim, Claimant, Kept, OwnerRules};
 pub use plan::{Action, Drift, Plan, plan};
@@ -216,9 +219,28 @@ impl Engine {
         let mut desired = self.resolve(job).await?;
         job.progress.advance(1);
         let registry = self.registry(&job.spec).await?;
-        let observed = self.observe(&registry, job, &mut desired).await?;
+        // A dry run shows all that would be done: it reads all.
+        let brief = match mode {
+            Mode::Apply => self.glance(&registry, job, &mut desired).await?,
+            Mode::DryRun => None,
+        };
+        let brief = match brief {
+            Some(observed) => {
+                let plan = plan(&desired, &observed, &job.claimant, &job.before)?;
+                plan.is_settled().then_some((observed, plan))
+            }
+            None => None,
+        };
+        let (observed, plan) = match brief {
+            Some(settled) => settled,
+            // Before anything is written, everything is read: it may be somebody else's by now.
+            None => {
+                let observed = self.observe(&registry, job, &mut desired).await?;
+                let plan = plan(&desired, &observed, &job.claimant, &job.before)?;
+                (observed, plan)
+            }
+        };
         job.progress.advance(1);
-        let plan = plan(&desired, &observed, &job.claimant, &job.before)?;
         let outcomes = match mode {
             Mode::Apply => Some(self.apply(&registry, &desired, &observed, &plan, &job.progress).await),
             Mode::DryRun => None,

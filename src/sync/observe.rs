@@ -22,6 +22,8 @@ pub struct Observed {
 pub struct ObservedRepository {
     /// As ECR describes it.
     pub repository: Repository,
+    /// Settings, policies and resource tags were read; else they are as they were, and nothing is known of them.
+    pub is_whole: bool,
     /// All resource tags but AWS's own.
     pub resource_tags: BTreeMap<String, String>,
     /// Text of the lifecycle policy; not read where it is unmanaged.
@@ -71,6 +73,8 @@ impl Engine {
             permission,
             registry.images(name, &wanted)
         )?;
+        // Somebody deleted it just now: the next pass creates it.
+        let images = images.unwrap_or_default();
         desired.take_defaults(Some(Has {
             is_ours: job.claimant.created(&repository.arn, &resource_tags),
             lifecycle: lifecycle.is_some(),
@@ -88,6 +92,7 @@ impl Engine {
         }
         let repository = ObservedRepository {
             repository,
+            is_whole: true,
             resource_tags,
             lifecycle,
             permission,

@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use super::configuration::{Difference, Verdict};
 use super::{
-    ArtifactKind, Before, Claimant, Desired, DesiredArtifact, Failure, Observed, ObservedRepository, Source,
+    ArtifactKind, Attempts, Before, Claimant, Desired, DesiredArtifact, Failure, Observed, ObservedRepository, Source,
     SourceContent, TagState, WantedTag, configuration,
 };
+use crate::api::v1alpha1::Policy;
 use crate::class::Class;
-use crate::ecr::policy::{self, Kind, Wanted};
+use crate::ecr::policy::{Kind, Wanted};
 use crate::ecr::{Archived, CREATED_TAG, Mutability, Settings};
 use crate::registry::{Digest, Tag};
 
@@ -23,6 +25,20 @@ pub struct Plan {
     pub settled: BTreeMap<(ArtifactKind, Tag), TagState>,
     /// What is not as wanted and stays so.
     pub drift: Vec<Drift>,
+    /// What somebody else changed and the actions put right.
+    pub corrected: Vec<Drift>,
+    /// Values that are written, with those of earlier passes that were not found again.
+    pub attempts: Attempts,
+}
+
+impl Plan {
+    /// Whether nothing is to be done, and nothing fails by what a longer look at ECR might show to be otherwise.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        let depends =
+            |state: &TagState| matches!(state, TagState::Failed(failure) if failure.class == Class::TagImmutable);
+        self.actions.is_empty() && !self.settled.values().any(depends)
+    }
 }
 
 /// A field of the configuration that is not as wanted.
@@ -79,7 +95,7 @@ pub enum Action {
         /// Which.
         kind: Kind,
         /// The document.
-        text: String,
+        document: Policy,
         /// Whether another one is there.
         replaces: bool,
     },
@@ -170,6 +186,7 @@ pub fn plan(desired: &Desired, observed: &Observed, claimant: &Claimant, before:
     let there = observed.repository.as_ref();
     match there {
         None => plan_new(desired, claimant, &mut plan),
+        Some(there) if !there.is_whole => plan.adopted = before.look.as_ref().is_some_and(|look| !look.is_ours),
         Some(there) => {
             let (repository, tags) = (&there.repository, &there.resource_tags);
             claimant.may_keep(&desired.repository, &repository.arn, tags, there.owner_is_gone)?;
@@ -183,9 +200,10 @@ pub fn plan(desired: &Desired, observed: &Observed, claimant: &Claimant, before:
 
 fn plan_new(desired: &Desired, claimant: &Claimant, plan: &mut Plan) {
     plan.actions.push(create(desired, claimant));
+    plan.attempts = configuration::created(desired);
     for (kind, wanted) in [(Kind::Lifecycle, &desired.lifecycle), (Kind::Permission, &desired.permission)] {
         if let Wanted::Document(document) = wanted {
-            plan.actions.push(Action::PutPolicy { kind, text: policy::text(document), replaces: false });
+            plan.actions.push(Action::PutPolicy { kind, document: document.clone(), replaces: false });
         }
     }
 }
@@ -197,11 +215,23 @@ fn plan_configuration(
     before: &Before,
     plan: &mut Plan,
 ) {
+    let drifted = before.configuration.as_ref() == Some(&desired.revision);
     for difference in configuration::differences(desired, there, before) {
-        if difference.actions.is_empty() {
-            plan.drift.push(Drift { field: difference.field, message: difference.detail });
+        let Difference { field, actions, detail, .. } = &difference;
+        let attempt = before.attempts.get(field);
+        match difference.verdict(drifted, desired.drift_policy, attempt) {
+            Verdict::Leave(why) => {
+                plan.drift.push(Drift { field, message: format!("{detail}{why}") });
+                plan.attempts.extend(attempt.map(|attempt| (*field, *attempt)));
+            }
+            Verdict::Write(attempt) => {
+                plan.actions.extend(actions.iter().cloned());
+                plan.attempts.insert(field, attempt);
+                if drifted {
+                    plan.corrected.push(Drift { field, message: detail.clone() });
+                }
+            }
         }
-        plan.actions.extend(difference.actions);
     }
     // The mark of the owner goes along with other resource tags where there are some.
     let Some((key, value)) = claimant.mark().filter(|(key, value)| there.resource_tags.get(key) != Some(value)) else {

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::apply::Outcomes;
 use super::{
-    ArtifactKind, Before, Deletion, Derived, Desired, DesiredArtifact, Drift, Failure, Held, Observed, Plan,
-    SourceContent, SourceTag, Vanished,
+    ArtifactKind, Attempts, Before, Deletion, Derived, Desired, DesiredArtifact, Drift, Failure, Held, Look, Observed,
+    Plan, SourceContent, SourceTag, Vanished,
 };
 use crate::api::v1alpha1::Ownership;
 use crate::ecr::Repository;
@@ -55,6 +55,16 @@ pub struct Report {
     pub configuration: Vec<Failure>,
     /// What of the configuration is not as wanted and stays so.
     pub drift: Vec<Drift>,
+    /// What of it somebody else had changed, and was put right.
+    pub corrected: Vec<Drift>,
+    /// Settings, policies and resource tags were looked at.
+    pub is_whole: bool,
+    /// The revision of the configuration, where all of it is in place, or was and is left as it is.
+    pub configuration_revision: Option<String>,
+    /// What the next pass may rely on; `None` where it must read all.
+    pub look: Option<Look>,
+    /// Values that were written and may not be found again.
+    pub attempts: Attempts,
     /// Keys of resource tags that are ours to remove; `None` if the pass did not come so far.
     pub managed_tag_keys: Option<BTreeSet<String>>,
     /// The image and the chart, as far as they are wanted.
@@ -153,17 +163,34 @@ impl Report {
         let outcomes = outcomes.unwrap_or_else(|| Outcomes::planned(plan));
         let repository =
             outcomes.created.clone().or_else(|| there.map(|there| there.repository.clone())).map(|r| (r, ownership));
-        let managed_tag_keys =
-            (!dry_run && repository.is_some()).then(|| managed(desired, observed, &outcomes, before));
+        let is_whole = there.is_none_or(|there| there.is_whole);
+        let has_looked = is_whole && !dry_run && repository.is_some();
+        let managed_tag_keys = has_looked.then(|| managed(desired, observed, &outcomes, before));
+        let is_in_place =
+            outcomes.failure.is_none() && outcomes.configuration.is_empty() && outcomes.rewritten.is_empty();
+        let attempts = if has_looked { attempts(plan, &outcomes, before) } else { before.attempts.clone() };
+        let corrected =
+            plan.corrected.iter().filter(|drift| !dry_run && !outcomes.unwritten.contains(drift.field)).cloned();
         let artifacts: Vec<_> =
             desired.artifacts.iter().map(|artifact| artifact_report(artifact, plan, &outcomes)).collect();
+        let look = repository.as_ref().filter(|_| is_in_place && !dry_run).map(|(repository, ownership)| {
+            let mutability = outcomes.mutability.clone().unwrap_or_else(|| repository.mutability.clone());
+            let repository = Repository { mutability, ..repository.clone() };
+            let states = artifacts.iter().flat_map(|artifact| artifact.tags.clone());
+            Look::after(observed, &repository, desired, *ownership == Ownership::Created, states)
+        });
         let is_complete = outcomes.failure.is_none() && artifacts.iter().all(|artifact| artifact.listing.is_none());
         let held = (is_complete && !dry_run).then(|| Held::new(&desired.lifecycle, &artifacts));
         Self {
             failure: outcomes.failure,
             repository,
             configuration: outcomes.configuration,
-            drift: plan.drift.clone(),
+            drift: plan.drift.iter().chain(&outcomes.rewritten).cloned().collect(),
+            corrected: corrected.collect(),
+            is_whole,
+            configuration_revision: (has_looked && is_in_place).then(|| desired.revision.clone()),
+            look,
+            attempts,
             managed_tag_keys,
             artifacts,
             forecasts: forecasts(desired),
@@ -224,6 +251,13 @@ fn forecasts(desired: &Desired) -> Vec<Forecast> {
         }
     }
     foresee(policy, &images.into_values().collect::<Vec<_>>())
+}
+
+/// The attempts of the plan, save those that failed: what was not written cannot have been rewritten.
+fn attempts(plan: &Plan, outcomes: &Outcomes, before: &Before) -> Attempts {
+    let failed = |field: &&'static str| outcomes.unwritten.contains(*field);
+    let written = plan.attempts.iter().filter(|(field, _)| !failed(field));
+    written.chain(before.attempts.iter().filter(|(field, _)| failed(field))).map(|(field, a)| (*field, *a)).collect()
 }
 
 /// Keys that we set and that are wanted, or still to be removed. One that was there before with the wanted value is not

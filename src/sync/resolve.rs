@@ -7,8 +7,10 @@ use std::collections::BTreeMap;
 
 use super::defaults::Documents;
 use super::{Engine, Failure, Job};
-use crate::api::v1alpha1::{ArchivedImages, EcrRepositorySyncSpec, ImageTagMutability, validation};
-use crate::ecr::policy::{Kind, Wanted};
+use crate::api::v1alpha1::{
+    ArchivedImages, DriftPolicy, EcrRepositorySyncSpec, ImageTagMutability, Policy, validation,
+};
+use crate::ecr::policy::{self, Kind, Wanted};
 use crate::ecr::{Encryption, Mutability, Settings};
 use crate::helm;
 use crate::registry::{Client, Digest, Tag};
@@ -28,6 +30,12 @@ pub struct Desired {
     pub lifecycle: Wanted,
     /// The permission policy.
     pub permission: Wanted,
+    /// The spec's policies and resource tags, without defaults.
+    pub(super) own: Own,
+    /// The hash of all that is wanted of the configuration, defaults included.
+    pub revision: String,
+    /// Whether what others change is put right.
+    pub drift_policy: DriftPolicy,
     /// What is wanted besides, depending on whose repository it is.
     pub defaults: Documents,
     /// Resource tags to hold; others are not ours.
@@ -176,19 +184,34 @@ impl Engine {
             }
         };
         let (image, chart) = tokio::try_join!(image, chart)?;
+        let (settings, defaults) = (settings(spec), self.defaults.current().for_spec(spec));
+        let resource_tags = spec.resource_tags.clone().unwrap_or_default();
+        let own = Own { lifecycle, permission, resource_tags };
+        let revision = revision(&settings, &own, &defaults);
         let artifacts: Vec<_> = image.into_iter().chain(chart).collect();
         Ok(Desired {
             repository: job.repository_name().to_owned(),
-            settings: settings(spec),
-            defaults: self.defaults.current().for_spec(spec),
-            lifecycle,
-            permission,
-            resource_tags: spec.resource_tags.clone().unwrap_or_default(),
+            settings,
+            revision,
+            drift_policy: spec.drift_policy,
+            defaults,
+            lifecycle: own.lifecycle.clone(),
+            permission: own.permission.clone(),
+            resource_tags: own.resource_tags.clone(),
+            own,
             restore: spec.archived_images == ArchivedImages::Restore,
             warnings: warnings(job, &artifacts),
             artifacts,
         })
     }
+}
+
+/// What a spec itself says.
+#[derive(Debug, Default)]
+pub(super) struct Own {
+    lifecycle: Wanted,
+    permission: Wanted,
+    resource_tags: BTreeMap<String, String>,
 }
 
 /// What a repository has of that which there are defaults for.
@@ -205,17 +228,41 @@ impl Desired {
     /// Makes the defaults part of what is wanted. A repository of our making, or one that is yet to be made, gets all of
     /// them; one that was there before only what it has not: what it has, somebody wrote.
     pub(super) fn take_defaults(&mut self, there: Option<Has<'_>>) {
-        let Documents { lifecycle, permission, resource_tags } = std::mem::take(&mut self.defaults);
         let theirs = there.filter(|there| !there.is_ours);
-        if let Some(policy) = lifecycle.filter(|_| theirs.is_none_or(|there| !there.lifecycle)) {
-            self.lifecycle = Wanted::Document(policy);
-        }
-        if let Some(policy) = permission.filter(|_| theirs.is_none_or(|there| !there.permission)) {
-            self.permission = Wanted::Document(policy);
-        }
+        let given = |default: &Option<Policy>, own: &Wanted, has: fn(Has<'_>) -> bool| match default {
+            Some(policy) if theirs.is_none_or(|there| !has(there)) => Wanted::Document(policy.clone()),
+            _ => own.clone(),
+        };
+        self.lifecycle = given(&self.defaults.lifecycle, &self.own.lifecycle, |there| there.lifecycle);
+        self.permission = given(&self.defaults.permission, &self.own.permission, |there| there.permission);
         let is_missing = |key: &String| theirs.is_none_or(|there| !there.resource_tags.contains_key(key));
-        self.resource_tags.extend(resource_tags.into_iter().filter(|(key, _)| is_missing(key)));
+        let missing = self.defaults.resource_tags.iter().filter(|(key, _)| is_missing(key));
+        self.resource_tags.clone_from(&self.own.resource_tags);
+        self.resource_tags.extend(missing.map(|(key, value)| (key.clone(), value.clone())));
     }
+}
+
+/// The configuration in sixteen digits. Of all that is wanted, whatever is there: it changes when somebody changes the spec
+/// or a default, and never by what happens in ECR.
+fn revision(settings: &Settings, own: &Own, defaults: &Documents) -> String {
+    let policy = |kind, wanted: &Wanted| match wanted {
+        Wanted::Unmanaged => "unmanaged".to_owned(),
+        Wanted::None => "none".to_owned(),
+        Wanted::Document(document) => policy::canonical_text(kind, document),
+    };
+    let default = |kind, policy: &Option<Policy>| policy.as_ref().map(|policy| policy::canonical_text(kind, policy));
+    let text = serde_json::json!([
+        settings.mutability.as_ref().map(ToString::to_string),
+        settings.scan_on_push,
+        settings.encryption.as_ref().map(ToString::to_string),
+        policy(Kind::Lifecycle, &own.lifecycle),
+        policy(Kind::Permission, &own.permission),
+        own.resource_tags,
+        default(Kind::Lifecycle, &defaults.lifecycle),
+        default(Kind::Permission, &defaults.permission),
+        defaults.resource_tags,
+    ]);
+    Digest::sha256_of(text.to_string().as_bytes()).hex().chars().take(16).collect()
 }
 
 fn settings(spec: &EcrRepositorySyncSpec) -> Settings {

@@ -42,6 +42,7 @@ pub struct Metrics {
     passes: IntCounterVec,
     tags_copied: IntCounter,
     corrected: IntCounterVec,
+    detected: IntCounterVec,
     oldest_due: Gauge,
 }
 
@@ -92,9 +93,16 @@ impl Metrics {
                 ),
                 &["field"],
             )?,
+            detected: IntCounterVec::new(
+                Opts::new(
+                    "ecrsync_drift_detected_total",
+                    "Settings, policies and resource tags that were found to be changed by somebody else, by field.",
+                ),
+                &["field"],
+            )?,
             oldest_due: Gauge::new("ecrsync_oldest_due_seconds", "How long the pass that is due longest has waited.")?,
         };
-        let own: [Box<dyn Collector>; 10] = [
+        let own: [Box<dyn Collector>; 11] = [
             Box::new(metrics.reconcile_total.clone()),
             Box::new(metrics.reconcile_errors.clone()),
             Box::new(metrics.reconcile_time.clone()),
@@ -104,6 +112,7 @@ impl Metrics {
             Box::new(metrics.passes.clone()),
             Box::new(metrics.tags_copied.clone()),
             Box::new(metrics.corrected.clone()),
+            Box::new(metrics.detected.clone()),
             Box::new(metrics.oldest_due.clone()),
         ];
         let process: Box<dyn Collector> = Box::new(prometheus::process_collector::ProcessCollector::for_self());
@@ -130,6 +139,11 @@ impl Metrics {
             "chartTag",
         ] {
             metrics.corrected.with_label_values(&[field]);
+        }
+        for field in
+            ["resourceTags", "imageTagMutability", "scanOnPush", "encryption", "lifecyclePolicy", "permissionPolicy"]
+        {
+            metrics.detected.with_label_values(&[field]);
         }
         Ok(metrics)
     }
@@ -166,6 +180,13 @@ impl Metrics {
     pub fn drift_corrected(&self, fields: &[&'static str]) {
         for field in fields {
             self.corrected.with_label_values(&[field]).inc();
+        }
+    }
+
+    /// Counts what somebody else changed.
+    pub fn drift_detected(&self, fields: impl Iterator<Item = &'static str>) {
+        for field in fields {
+            self.detected.with_label_values(&[field]).inc();
         }
     }
 

@@ -1,4 +1,5 @@
 //! Settings, resource tags and policies of a repository on the real API server and the stand-in.
 
 mod defaults;
+mod drift;
 mod settings;

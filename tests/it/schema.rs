@@ -92,6 +92,9 @@ fn table() -> Vec<(&'static str, &'static str, Value, Option<&'static str>)> {
         ("ten seconds", "seconds", interval("10s"), Some("from 1m to 8760h")),
         ("two years", "years", interval("17520h"), Some("from 1m to 8760h")),
         ("a day", "day", interval("1d"), Some("written like 90s, 30m or 1h30m")),
+        ("a drift interval", "drift", json!({"driftInterval": "30m", "driftPolicy": "Report"}), None),
+        ("a short drift interval", "shortdrift", json!({"driftInterval": "30s"}), Some("driftInterval is a duration")),
+        ("an unknown drift policy", "driftpolicy", json!({"driftPolicy": "Ignore"}), Some("\"Correct\", \"Report\"")),
         ("no rules left", "norules", lifecycle(json!({"rules": []})), None),
         (
             "unknown keys in a rule",

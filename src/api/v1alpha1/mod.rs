@@ -8,9 +8,9 @@ pub mod validation;
 
 pub use crd::{crd, crd_yaml};
 pub use spec::{
-    AdoptionPolicy, ArchivedImages, Chart, DeletionPolicy, EcrRepositorySync, EcrRepositorySyncSpec, Encryption,
-    EncryptionType, Image, ImageTagMutability, LocalReference, OnSourceChange, Policy, Registry, SortBy, TagSelector,
-    TagStrategy, VersionSelector,
+    AdoptionPolicy, ArchivedImages, Chart, DeletionPolicy, DriftPolicy, EcrRepositorySync, EcrRepositorySyncSpec,
+    Encryption, EncryptionType, Image, ImageTagMutability, LocalReference, OnSourceChange, Policy, Registry, SortBy,
+    TagSelector, TagStrategy, VersionSelector,
 };
 pub use status::{
     ArtifactStatus, DerivedTag, EcrRepositorySyncStatus, ExpiredTag, HistoryEntry, Ownership, RepositoryStatus,

@@ -266,6 +266,10 @@ pub(super) fn interval(_: &mut SchemaGenerator) -> Schema {
     duration("interval", "1h")
 }
 
+pub(super) fn drift_interval(_: &mut SchemaGenerator) -> Schema {
+    duration("driftInterval", "6h")
+}
+
 pub(super) fn timeout(_: &mut SchemaGenerator) -> Schema {
     duration("timeout", "30m")
 }

@@ -122,6 +122,17 @@ pub struct EcrRepositorySyncSpec {
     #[schemars(schema_with = "schema::interval")]
     pub interval: String,
 
+    /// How often settings, policies and resource tags are read back, for example `6h`; at least 1m. Between, a pass only looks
+    /// whether the wanted tags are in place.
+    #[serde(default = "default_drift_interval")]
+    #[schemars(schema_with = "schema::drift_interval")]
+    pub drift_interval: String,
+
+    /// What to do when somebody else changes a setting, a policy or a resource tag that the spec names. Correct: write what
+    /// the spec says. Report: say so and leave it.
+    #[serde(default)]
+    pub drift_policy: DriftPolicy,
+
     /// The longest time that a pass may go without progress (bytes or finished steps) before it is given up, for example
     /// `30m`. A pass that progresses is not cut.
     #[serde(default = "default_timeout")]
@@ -156,6 +167,8 @@ impl Default for EcrRepositorySyncSpec {
             scan_on_push: None,
             encryption: None,
             interval: default_interval(),
+            drift_interval: default_drift_interval(),
+            drift_policy: DriftPolicy::default(),
             timeout: default_timeout(),
             suspend: false,
             dry_run: false,
@@ -165,6 +178,10 @@ impl Default for EcrRepositorySyncSpec {
 
 fn default_interval() -> String {
     "1h".to_owned()
+}
+
+fn default_drift_interval() -> String {
+    "6h".to_owned()
 }
 
 fn default_timeout() -> String {
@@ -228,6 +245,16 @@ pub enum ArchivedImages {
     Keep,
     /// Bring them back.
     Restore,
+}
+
+/// What to do when somebody else changes the configuration.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub enum DriftPolicy {
+    /// Write what the spec says.
+    #[default]
+    Correct,
+    /// Say so and leave it.
+    Report,
 }
 
 /// Whether tags may be moved to another image.

@@ -59,6 +59,11 @@ pub struct EcrRepositorySyncStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub managed_tag_keys: Vec<String>,
 
+    /// Sixteen digits of the hash of the settings, policies and resource tags that were last brought into place: what differs
+    /// from them since was changed by somebody else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub configuration: Option<String>,
+
     /// In a dry run: what would be done, at most twenty lines.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub plan: Vec<String>,

@@ -80,7 +80,7 @@ pub fn validate(name: &str, spec: &EcrRepositorySyncSpec) -> Vec<Violation> {
     }
     violations.extend(spec.resource_tags.as_ref().map(resource_tags).unwrap_or_default());
     validate_settings(spec, &mut violations);
-    violations.extend([interval(spec), timeout(spec)].into_iter().filter_map(Result::err));
+    violations.extend([interval(spec), drift_interval(spec), timeout(spec)].into_iter().filter_map(Result::err));
     violations
 }
 
@@ -264,6 +264,14 @@ pub fn interval(spec: &EcrRepositorySyncSpec) -> Result<Duration, Violation> {
     bounded_duration("interval", &spec.interval)
 }
 
+/// `spec.driftInterval` as a duration.
+///
+/// # Errors
+/// When it is not a duration from [`MIN_INTERVAL`] to [`MAX_INTERVAL`].
+pub fn drift_interval(spec: &EcrRepositorySyncSpec) -> Result<Duration, Violation> {
+    bounded_duration("driftInterval", &spec.drift_interval)
+}
+
 /// `spec.timeout` as a duration.
 ///
 /// # Errors
@@ -393,6 +401,7 @@ mod tests {
         assert_eq!(paths(&spec(|_| {})), Vec::<String>::new());
         assert_eq!(paths(&spec(|s| s.repository_name = Some("Bad".to_owned()))), ["repositoryName"]);
         assert_eq!(paths(&spec(|s| s.interval = "10s".to_owned())), ["interval"]);
+        assert_eq!(paths(&spec(|s| s.drift_interval = "1d".to_owned())), ["driftInterval"]);
         assert_eq!(paths(&spec(|s| s.timeout = "forever".to_owned())), ["timeout"]);
         assert_eq!(
             paths(&spec(|s| s.image = Some(Image { pull_url: "nginx".to_owned(), ..Image::default() }))),

@@ -23,7 +23,12 @@ fn repository() -> (Repository, Ownership) {
 fn report(states: &[(&str, TagState)]) -> Report {
     let tags: BTreeMap<Tag, TagState> =
         states.iter().map(|(tag, state)| (tag.parse().expect("a tag"), state.clone())).collect();
-    Report { repository: Some(repository()), artifacts: vec![artifact(ArtifactKind::Image, tags)], ..Report::default() }
+    Report {
+        is_whole: true,
+        repository: Some(repository()),
+        artifacts: vec![artifact(ArtifactKind::Image, tags)],
+        ..Report::default()
+    }
 }
 
 fn artifact(kind: ArtifactKind, tags: BTreeMap<Tag, TagState>) -> ArtifactReport {

@@ -123,6 +123,21 @@ pub fn difference(kind: Kind, wanted: &Policy, live: &str) -> String {
     difference::first(&canonical(kind, wanted), &canonical(kind, &live)).unwrap_or_default()
 }
 
+/// The document in the form in which it is compared: equal meanings are equal texts.
+#[must_use]
+pub fn canonical_text(kind: Kind, policy: &Policy) -> String {
+    canonical(kind, policy).to_string()
+}
+
+/// The same of a text that ECR returned; one that is no JSON object stands for itself.
+#[must_use]
+pub fn canonical_live(kind: Kind, live: &str) -> String {
+    match serde_json::from_str(live) {
+        Ok(Value::Object(policy)) => canonical_text(kind, &policy),
+        _ => live.to_owned(),
+    }
+}
+
 fn canonical(kind: Kind, policy: &Policy) -> Value {
     match kind {
         Kind::Lifecycle => lifecycle::canonical(policy),

@@ -207,7 +207,7 @@ impl<'a> Copy<'a> {
             Err(Put::Failed(failure)) if failure.class == Class::TagImmutable => {
                 let now = self.registry.images(self.target_repository, &BTreeSet::from([tag.clone()])).await;
                 match now {
-                    Ok(now) if now.tags.get(tag) == Some(&graph.top().digest) => Ok(()),
+                    Ok(Some(now)) if now.tags.get(tag) == Some(&graph.top().digest) => Ok(()),
                     _ => Err(Put::Failed(failure)),
                 }
             }

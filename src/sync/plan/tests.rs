@@ -11,7 +11,6 @@ use crate::ecr::{Encryption, Images, Mutability, OWNER_TAG, Owner, Repository};
 use crate::registry::{
     Client, Credential, Endpoint, Options, Reference, Scheme, StaticAuthenticator, Transport, TransportOptions,
 };
-use crate::sync::defaults::Documents;
 use crate::sync::{Claim, OwnerRules};
 use crate::sync::{Derived, DesiredArtifact, Source, SourceContent, SourceTag, WantedTag};
 
@@ -30,17 +29,7 @@ fn me() -> Claimant {
 }
 
 fn desired() -> Desired {
-    Desired {
-        restore: false,
-        repository: "app".to_owned(),
-        settings: Settings::default(),
-        defaults: Documents::default(),
-        lifecycle: Wanted::Unmanaged,
-        permission: Wanted::Unmanaged,
-        resource_tags: BTreeMap::new(),
-        artifacts: Vec::new(),
-        warnings: Vec::new(),
-    }
+    Desired { repository: "app".to_owned(), ..Desired::default() }
 }
 
 /// An image whose tags have these contents in the source; `None` is a failure.
@@ -74,6 +63,7 @@ fn with_tags(tags: &[(&str, Option<&str>)]) -> Desired {
 fn there(tags: &[(&str, &str)]) -> ObservedRepository {
     let Claimant::Resource(Claim { owner, .. }) = me() else { unreachable!() };
     ObservedRepository {
+        is_whole: true,
         vanished: BTreeMap::new(),
         archived: BTreeMap::new(),
         repository: Repository {

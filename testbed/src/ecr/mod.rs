@@ -204,6 +204,21 @@ impl StandIn {
         })
     }
 
+    /// From now on every policy that is put becomes another one: a rule gets a description, a statement a `Sid`. Not known
+    /// of ECR today, but of IAM whenever AWS taught it to normalise more (hashicorp/terraform-provider-aws#19365).
+    pub fn rewrite_policies(&self, account: &str, region: &str, name: &str) -> bool {
+        self.shared.change(account, region, name, |repository| {
+            repository.rewrites = true;
+            true
+        })
+    }
+
+    /// Adds images until there are `images`, each with a tag `filler-N`, behind everybody's back: pushing 100,000 takes hours.
+    /// They are the image `reference` under digests that are not its own, so that they can be listed and not be pulled.
+    pub fn fill(&self, account: &str, region: &str, name: &str, reference: &str, images: usize) -> bool {
+        self.shared.change(account, region, name, |repository| repository.fill(reference, images))
+    }
+
     /// Switches scanning on push.
     pub fn set_scan_on_push(&self, account: &str, region: &str, name: &str, scan: bool) -> bool {
         self.shared.change(account, region, name, |repository| {

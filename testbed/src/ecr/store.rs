@@ -85,6 +85,8 @@ pub(crate) struct Repository {
     pub(crate) encryption: Value,
     pub(crate) lifecycle: Option<Value>,
     pub(crate) policy: Option<Value>,
+    /// Policies are changed in meaning when they are put.
+    pub(crate) rewrites: bool,
     /// How often the policy was read: every read shuffles anew.
     pub(crate) reads: usize,
     pub(crate) resource_tags: BTreeMap<String, String>,
@@ -108,6 +110,7 @@ impl Repository {
             encryption: serde_json::json!({"encryptionType": "AES256"}),
             lifecycle: None,
             policy: None,
+            rewrites: false,
             reads: 0,
             resource_tags: BTreeMap::new(),
             images: BTreeMap::new(),
@@ -247,6 +250,19 @@ impl Repository {
             return Err(Error::api("LimitExceededException", message));
         }
         Ok(())
+    }
+
+    /// Adds copies of an image with digests and tags `filler-N` of their own, until there are `images`.
+    pub(crate) fn fill(&mut self, reference: &str, images: usize) -> bool {
+        let Some(image) = self.find_mut(reference).cloned() else { return false };
+        let mut number = 0;
+        while self.images.len() < images {
+            let digest = digest(format!("filler {number}").as_bytes());
+            self.images.insert(digest.clone(), image.clone());
+            self.tags.insert(format!("filler-{number}"), digest);
+            number += 1;
+        }
+        true
     }
 
     /// Removes a tag, and its image with the last one unless an index holds it.

@@ -10,9 +10,12 @@ use super::Call;
 pub(super) fn put_lifecycle(call: &Call<'_>) -> Result<Value> {
     let name = call.name()?;
     let text = call.input.text_within("lifecyclePolicyText", 100, 30_720)?;
-    let parsed = lifecycle::parse(text)?;
+    let mut parsed = lifecycle::parse(text)?;
     let mut state = call.state();
     let repository = state.known(&call.account, call.region(), name)?;
+    if repository.rewrites {
+        parsed["rules"][0]["description"] = "rewritten".into();
+    }
     let text = lifecycle::read_back(&parsed);
     repository.lifecycle = Some(parsed);
     Ok(json!({"registryId": call.account, "repositoryName": name, "lifecyclePolicyText": text}))
@@ -45,9 +48,14 @@ pub(super) fn delete_lifecycle(call: &Call<'_>) -> Result<Value> {
 pub(super) fn set_policy(call: &Call<'_>) -> Result<Value> {
     let name = call.name()?;
     let text = call.input.text_within("policyText", 0, 10_240)?;
-    let parsed = policy::parse(text)?;
+    let mut parsed = policy::parse(text)?;
     let mut state = call.state();
     let repository = state.known(&call.account, call.region(), name)?;
+    if repository.rewrites {
+        let statement =
+            if parsed["Statement"].is_array() { &mut parsed["Statement"][0] } else { &mut parsed["Statement"] };
+        statement["Sid"] = "Rewritten".into();
+    }
     repository.policy = Some(parsed);
     read_policy(call, repository)
 }

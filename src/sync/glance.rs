@@ -1,0 +1,123 @@
+//! The short look at ECR between two whole ones: what a pass costs that finds everything in order.
+//!
+//! Settings, policies and resource tags do not change by themselves. They are read once per `driftInterval`, and whenever
+//! something is about to be written; in between one DescribeImages per 100 wanted tags tells that the repository and
+//! its tags are as they were.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::resolve::Has;
+use super::{Before, Desired, Engine, Failure, Job, Observed, ObservedRepository, TagState, vanished};
+use crate::ecr::{self, Archived, CREATED_TAG, Images, Repository};
+use crate::registry::Tag;
+
+/// What the last whole look found, as far as the next pass relies on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Look {
+    /// The repository, with the settings that it has now.
+    pub(super) repository: Repository,
+    /// We created it.
+    pub(super) is_ours: bool,
+    /// The configuration that it was compared with.
+    pub(super) revision: String,
+    /// Wanted tags that are not there, and that the pass did not bring there.
+    pub(super) absent: BTreeSet<Tag>,
+    /// Wanted tags in the archive.
+    pub(super) archived: BTreeMap<Tag, Archived>,
+}
+
+impl Look {
+    /// What a pass leaves for the next.
+    pub(super) fn after(
+        observed: &Observed,
+        repository: &Repository,
+        desired: &Desired,
+        is_ours: bool,
+        states: impl Iterator<Item = (Tag, TagState)>,
+    ) -> Self {
+        let there = observed.repository.as_ref();
+        let archived = there.map(|there| there.archived.clone()).unwrap_or_default();
+        let is_there = |tag: &Tag| there.is_some_and(|there| there.images.tags.contains_key(tag));
+        let absent = states.filter(|(tag, state)| {
+            matches!(state, TagState::Failed(_)) && !is_there(tag) && !archived.contains_key(tag)
+        });
+        let absent = absent.map(|(tag, _)| tag).collect();
+        Self { repository: repository.clone(), is_ours, revision: desired.revision.clone(), absent, archived }
+    }
+}
+
+#[cfg(test)]
+impl Look {
+    /// Some look, for tests of what remembers it.
+    pub(crate) fn of_test() -> Self {
+        Self {
+            repository: Repository {
+                name: "app".to_owned(),
+                arn: "arn".to_owned(),
+                uri: "host/app".to_owned(),
+                registry_id: "123456789012".to_owned(),
+                mutability: ecr::Mutability::Mutable,
+                scan_on_push: false,
+                encryption: ecr::Encryption { kind: "AES256".to_owned(), key: None },
+            },
+            is_ours: true,
+            revision: String::new(),
+            absent: BTreeSet::new(),
+            archived: BTreeMap::new(),
+        }
+    }
+}
+
+impl Engine {
+    /// Looks only whether the wanted tags are as they were. `None` where that is not enough: the repository is gone, or
+    /// another configuration is wanted.
+    ///
+    /// A tag that was not there last time is not asked for. If it can be had now, something is to be written, and then
+    /// all is read anyway; if not, it counts as missing: so a tag that is missing for good costs nothing.
+    ///
+    /// # Errors
+    /// As AWS answers.
+    pub(super) async fn glance(
+        &self,
+        registry: &ecr::Registry,
+        job: &Job,
+        desired: &mut Desired,
+    ) -> Result<Option<Observed>, Failure> {
+        let Before { look: Some(look), .. } = &job.before else { return Ok(None) };
+        if look.revision != desired.revision {
+            return Ok(None);
+        }
+        let name = &desired.repository.clone();
+        let known = |tag: &&Tag| !look.absent.contains(*tag) && !look.archived.contains_key(*tag);
+        let tags = desired.artifacts.iter().flat_map(|artifact| artifact.tags.keys());
+        let asked: BTreeSet<Tag> = tags.filter(known).cloned().collect();
+        let images = if asked.is_empty() {
+            registry.repository(name).await?.map(|_| Images::default())
+        } else {
+            registry.images(name, &asked).await?
+        };
+        let Some(images) = images else { return Ok(None) };
+        let resource_tags = look.is_ours.then(|| (CREATED_TAG.to_owned(), "true".to_owned())).into_iter().collect();
+        desired.take_defaults(Some(Has {
+            is_ours: look.is_ours,
+            lifecycle: true,
+            permission: true,
+            resource_tags: &resource_tags,
+        }));
+        let is_there = |tag: &Tag| images.tags.contains_key(tag) || look.archived.contains_key(tag);
+        let vanished = vanished::count(&job.before, desired, is_there);
+        Ok(Some(Observed {
+            repository: Some(ObservedRepository {
+                repository: look.repository.clone(),
+                is_whole: false,
+                resource_tags,
+                lifecycle: None,
+                permission: None,
+                images,
+                archived: look.archived.clone(),
+                owner_is_gone: false,
+                vanished,
+            }),
+        }))
+    }
+}
