@@ -39,8 +39,8 @@ build: need-rust ## Build the operator and the testbed
 	$(CARGO) build --workspace --locked
 
 .PHONY: demo
-demo: tools build ## Show the operator at work on this machine, without AWS or a cluster; DEMO=once ends by itself
-	@$(BIN)/ecr-testbed demo $(if $(filter once,$(DEMO)),--once)
+demo: tools build ## Show the operator at work on this machine, without AWS or a cluster; DEMO=once ends by itself, MONITORING=1 adds Prometheus
+	@$(BIN)/ecr-testbed demo $(if $(filter once,$(DEMO)),--once) $(if $(MONITORING),--monitoring=$(MONITORING))
 
 .PHONY: test
 test: need-rust tools ## Run all tests, with a real API server and real registries

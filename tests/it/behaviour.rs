@@ -66,9 +66,9 @@ async fn a_dry_run_shows_the_plan_and_writes_nothing() {
     assert!(status.history.is_empty());
     assert_eq!(kstatus(&object), Kstatus::InProgress);
     assert_eq!(rig.ecr.count(|request| request.is_write()), 0, "no write of any kind");
+    rig.told("DryRun").await;
     let events = rig.events().await;
     assert_eq!(events.len(), 1, "{events:?}");
-    assert_eq!(events[0].1, "DryRun");
 
     rig.apply("app", spec(false)).await;
     let object = rig.wait_synced("app").await;

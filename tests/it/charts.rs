@@ -152,7 +152,7 @@ async fn a_replaced_archive_is_kept_and_told_unless_the_spec_says_otherwise() {
     assert!(message.contains("1.0.0") && message.contains("onSourceChange: Overwrite"), "{message}");
     assert_eq!(condition(&object, "Ready").map(|c| c.0), Some("True"));
     assert_eq!(rig.repository("app").tags, before);
-    assert!(rig.events().await.iter().any(|event| event.0 == "Warning" && event.1 == "SourceChanged"));
+    assert_eq!(rig.told("SourceChanged").await[0].0, "Warning");
 
     rig.apply("app", spec("Overwrite")).await;
     rig.wait_synced("app").await;
@@ -177,7 +177,7 @@ async fn image_and_chart_share_a_repository_and_one_failing_leaves_the_other() {
     assert_eq!(condition(&object, "Ready").map(|c| c.2.starts_with("1/1 tags and 1/1 chart versions in ")), Some(true));
     assert_eq!(rig.repository("mixed").tags.keys().collect::<Vec<_>>(), ["1.0.0", "latest"]);
     // The repository is not called like the chart.
-    let advice: Vec<_> = rig.events().await.into_iter().filter(|event| event.1 == "Advice").collect();
+    let advice = rig.told("Advice").await;
     assert!(advice.len() == 1 && advice[0].2.contains("last segment is mixed"), "{advice:?}");
 
     rig.apply("broken", spec("9.9.9")).await;

@@ -61,6 +61,7 @@ async fn a_resource_becomes_a_repository_with_policies_and_image() {
     assert_eq!(condition(&object, "Reconciling"), None);
     assert_eq!(condition(&object, "Stalled"), None);
 
+    rig.told("Synced").await;
     let events = rig.events().await;
     assert_eq!(events.len(), 1, "{events:?}");
     assert_eq!((events[0].0.as_str(), events[0].1.as_str()), ("Normal", "Synced"));

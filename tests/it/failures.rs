@@ -38,6 +38,7 @@ async fn a_missing_tag_leaves_the_others_done() {
     assert!(failures[0].2.contains(&format!("{}/library/demo:9.99", rig.source.host())), "{}", failures[0].2);
     assert_eq!(rig.repository("app").tags.keys().collect::<Vec<_>>(), ["1.26"]);
     assert_eq!(condition(&object, "Stalled").map(|c| c.0), Some("True"), "only a person can push or drop the tag");
+    eventually("told", async || rig.events().await.iter().any(|event| event.0 == "Warning")).await;
     let warnings: Vec<_> = rig.events().await.into_iter().filter(|event| event.0 == "Warning").collect();
     assert_eq!(warnings.len(), 1, "{warnings:?}");
 }

@@ -22,8 +22,8 @@ async fn a_policy_that_takes_wanted_tags_is_told_beforehand() {
     let told = "settings, policies and resource tags are as specified, but rule 1 of lifecyclePolicy will expire 1 of the 2 wanted tags \
                 (it keeps 1 image)";
     assert_eq!(condition(&object, "ConfigurationSynced"), Some(("True", "LifecycleConflict", told)));
-    let events = rig.events().await;
-    assert!(events.iter().any(|event| event.0 == "Warning" && event.1 == "LifecycleConflict" && event.2 == told));
+    let events = rig.told("LifecycleConflict").await;
+    assert_eq!((events[0].0.as_str(), events[0].2.as_str()), ("Warning", told));
 
     rig.apply("app", spec(2)).await;
     let object = rig.wait_synced("app").await;
@@ -92,7 +92,7 @@ async fn a_tag_in_the_archive_is_told_and_left_there() {
     assert!(condition(&object, "Ready").is_some_and(|(status, ..)| status == "True"));
     let image = object.status.expect("a status").image.expect("an image");
     assert_eq!((image.desired, image.synced, image.failed, image.archived), (2, 1, 0, 1));
-    assert!(rig.events().await.iter().any(|event| event.0 == "Warning" && event.1 == "LifecycleConflict"));
+    assert_eq!(rig.told("LifecycleConflict").await[0].0, "Warning");
 
     rig.apply("app", spec("Restore")).await;
     let object = rig.wait("app", "restored", |object| {

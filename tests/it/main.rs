@@ -21,6 +21,7 @@ mod helm_push;
 mod leader;
 mod lifecycle;
 mod metrics;
+mod monitoring;
 mod ownership;
 mod readers;
 mod schema;

@@ -8,6 +8,7 @@ mod convergence;
 mod denied;
 mod examples;
 mod interrupt;
+mod monitoring;
 mod narrator;
 mod operator;
 mod proof;
@@ -44,14 +45,18 @@ pub struct Arguments {
     /// End when everything has been shown; the exit code is 0 only if all went as it should
     #[arg(long)]
     once: bool,
+
+    /// Let a real Prometheus scrape the operator; it must be installed
+    #[arg(long, env = "MONITORING", num_args = 0..=1, default_missing_value = "true", default_value = "false", require_equals = true, value_parser = clap::builder::BoolishValueParser::new())]
+    monitoring: bool,
 }
 
 /// Runs the demo. Whatever happens, no process stays behind.
 pub async fn run(arguments: Arguments) -> ExitCode {
-    let Arguments { once } = arguments;
+    let Arguments { once, monitoring } = arguments;
     let narrator = Narrator::new();
     narrator.plain("ecr-sync on this machine alone: no AWS account, no cluster, no internet.\n");
-    match demo(once, &narrator).await {
+    match demo(once, monitoring, &narrator).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(End::Interrupted) => {
             narrator.say("interrupted; everything has ended");
@@ -64,10 +69,10 @@ pub async fn run(arguments: Arguments) -> ExitCode {
     }
 }
 
-async fn demo(once: bool, narrator: &Narrator) -> Result<(), End> {
+async fn demo(once: bool, monitoring: bool, narrator: &Narrator) -> Result<(), End> {
     let mut interrupt = Interrupt::new().map_err(End::Failed)?;
     let dir = scratch::folder("demo").map_err(End::Failed)?;
-    let stage = interrupt.or(Stage::set(&dir, narrator)).await?;
+    let stage = interrupt.or(Stage::set(&dir, monitoring, narrator)).await?;
     let mut ending = interrupt.or(play(&stage, narrator)).await;
     if !once && let Ok(summary) = &ending {
         narrator.plain(&format!("\n{summary}"));
@@ -112,6 +117,11 @@ async fn play(stage: &Stage, narrator: &Narrator) -> Result<String, Error> {
     narrator.step("Read the operator's metrics, and let it check a repository again");
     proof::of_the_server(stage, &resources, narrator).await?;
     proof::of_the_no_op(stage, &resources, narrator).await?;
+
+    if let Some(monitoring) = &stage.monitoring {
+        narrator.step("Ask Prometheus");
+        monitoring.prove(resources.len(), narrator).await?;
+    }
 
     narrator.step("See what a user sees");
     proof::for_a_user(stage, narrator).await?;

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::examples::CHART;
+use super::monitoring::Monitoring;
 use super::narrator::Narrator;
 use super::operator::Operator;
 use super::shell::Shell;
@@ -18,6 +19,7 @@ use crate::{Error, tools};
 #[derive(Debug)]
 pub(super) struct Stage {
     pub(super) dir: PathBuf,
+    pub(super) monitoring: Option<Monitoring>,
     // Ended in this order: the operator first, then what it talks to.
     pub(super) operator: Operator,
     pub(super) upstream: Upstream,
@@ -29,7 +31,7 @@ pub(super) struct Stage {
 
 impl Stage {
     /// Starts it all in `dir`.
-    pub(super) async fn set(dir: &Path, narrator: &Narrator) -> Result<Self, Error> {
+    pub(super) async fn set(dir: &Path, monitoring: bool, narrator: &Narrator) -> Result<Self, Error> {
         let program = Operator::program()?;
 
         narrator.step("Start a Kubernetes API: etcd and kube-apiserver");
@@ -61,7 +63,13 @@ impl Stage {
         log_in(&shell, &upstream, &registry).await?;
         let operator = Operator::start(&program, dir, &kubeconfig, &shell).await?;
         narrator.say(format!("pid {}, /readyz says ok, log in {}", operator.pid(), shown(operator.log())));
-        Ok(Self { dir: dir.to_owned(), operator, upstream, charts, ecr, cluster, shell })
+        let monitoring = if monitoring {
+            narrator.step("Start Prometheus, which scrapes the operator");
+            Some(Monitoring::start(dir, operator.address(), narrator).await?)
+        } else {
+            None
+        };
+        Ok(Self { dir: dir.to_owned(), monitoring, operator, upstream, charts, ecr, cluster, shell })
     }
 
     /// Ends everything, politely.

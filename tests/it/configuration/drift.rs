@@ -147,7 +147,7 @@ async fn every_field_that_somebody_changed_is_named_and_put_right() {
     assert_eq!(after.policy, before.policy);
     assert_eq!(after.resource_tags, before.resource_tags);
     assert_eq!((after.mutability.as_str(), after.scan_on_push), ("MUTABLE", true));
-    let told: Vec<_> = rig.events().await.into_iter().filter(|(_, reason, _)| reason == "DriftDetected").collect();
+    let told = rig.told("DriftDetected").await;
     assert_eq!(told.len(), 1, "{told:?}");
     for field in FIELDS {
         assert!(told[0].2.contains(field), "{field} is not in {told:?}");
@@ -185,7 +185,7 @@ async fn drift_is_only_told_where_the_spec_says_so() {
     assert!(message.contains("lifecyclePolicy rules[0].selection.countNumber: is 3, not 200000"), "{message}");
     // Told once, also across a restart; and put right when the spec says so.
     rig.request("app", "again").await;
-    assert_eq!(rig.events().await.iter().filter(|(_, reason, _)| reason == "DriftDetected").count(), 1);
+    assert_eq!(rig.told("DriftDetected").await.len(), 1);
     assert_eq!(operator.terminate().await, 0);
     let operator = rig.operator().await;
     rig.request("app", "restarted").await;

@@ -184,6 +184,13 @@ impl Rig {
         let text = |value: Option<String>| value.unwrap_or_default();
         listed.items.into_iter().map(|e| (text(e.type_), text(e.reason), text(e.note))).collect()
     }
+
+    /// The events with this reason, as soon as there is one: events are written after the status that they tell of.
+    pub async fn told(&self, reason: &str) -> Vec<(String, String, String)> {
+        let told = async || self.events().await.into_iter().filter(|event| event.1 == reason).collect::<Vec<_>>();
+        eventually(reason, async || !told().await.is_empty()).await;
+        told().await
+    }
 }
 
 /// A Secret called `login`, as `kubectl create secret docker-registry` makes it.

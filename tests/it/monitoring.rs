@@ -1,0 +1,114 @@
+//! What monitoring is told: documents, alerts and dashboard speak of metrics that exist, and of no others.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use ecr_sync::telemetry::Metrics;
+use regex::Regex;
+use serde_json::Value;
+
+fn read(path: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// The names and types of our metrics.
+fn metrics() -> BTreeSet<(String, String)> {
+    let page = Metrics::new().expect("distinct names").page().expect("encodes");
+    let page = String::from_utf8(page).expect("text");
+    let described =
+        page.lines().filter_map(|line| line.strip_prefix("# TYPE ")).filter_map(|line| line.split_once(' '));
+    let ours = described.filter(|(name, _)| !name.starts_with("process_"));
+    // A vector without a series has no line: their names are in the document, and in the code.
+    ours.map(|(name, type_)| (name.to_owned(), type_.to_owned())).collect()
+}
+
+/// Words in `text` that look like metrics of ours, without the suffixes of a histogram's series.
+fn named(text: &str) -> BTreeSet<String> {
+    let name = Regex::new(r"\b(ecrsync|workqueue|controller_runtime|leader_election)_[a-z_]+").expect("a pattern");
+    let base =
+        |name: &str| ["_bucket", "_sum", "_count"].iter().find_map(|s| name.strip_suffix(s)).unwrap_or(name).to_owned();
+    name.find_iter(text).map(|found| base(found.as_str())).collect()
+}
+
+fn documented() -> BTreeSet<(String, String)> {
+    let rows = read("docs/observability.md");
+    let row = |line: &str| {
+        let mut cells = line.trim_matches('|').split('|').map(str::trim);
+        let name = cells.next()?.strip_prefix('`')?.strip_suffix('`')?.to_owned();
+        let type_ = cells.next()?.to_owned();
+        ["counter", "gauge", "histogram"].contains(&type_.as_str()).then_some((name, type_))
+    };
+    rows.lines().filter(|line| line.starts_with('|')).filter_map(row).collect()
+}
+
+#[test]
+fn every_metric_is_documented_with_its_type() {
+    let (documented, metrics) = (documented(), metrics());
+    let missing: Vec<_> = metrics.difference(&documented).collect();
+    assert!(missing.is_empty(), "not in docs/observability.md: {missing:?}");
+    let code: String =
+        ["metrics", "queue", "requests", "resources"].map(|file| read(&format!("src/telemetry/{file}.rs"))).concat();
+    for (name, _) in &documented {
+        assert!(code.contains(&format!("\"{name}\"")), "{name} is documented and does not exist");
+    }
+    for name in named(&code) {
+        assert!(documented.iter().any(|(documented, _)| *documented == name), "{name} is not documented");
+    }
+}
+
+#[test]
+fn alerts_and_dashboard_ask_for_metrics_that_exist() {
+    let known: BTreeSet<String> = documented().into_iter().map(|(name, _)| name).collect();
+    for file in
+        ["deploy/monitoring/alerts.yaml", "deploy/monitoring/alerts_test.yaml", "deploy/monitoring/dashboard.json"]
+    {
+        let asked = named(&read(file));
+        assert!(asked.len() > 3, "{file} asks for nothing");
+        let unknown: Vec<_> = asked.difference(&known).collect();
+        assert!(unknown.is_empty(), "{file} asks for {unknown:?}");
+    }
+}
+
+#[test]
+fn every_alert_has_a_test_and_a_section_that_its_link_leads_to() {
+    let alerts = read("deploy/monitoring/alerts.yaml");
+    let (tests, sections) = (read("deploy/monitoring/alerts_test.yaml"), read("docs/observability.md"));
+    let names: Vec<_> = alerts.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
+    assert!(names.len() >= 9, "{names:?}");
+    for name in names {
+        assert!(tests.contains(&format!("alertname: {name}")), "{name} has no test");
+        assert!(sections.contains(&format!("\n### {name}\n")), "{name} has no section");
+        let link = format!("runbook_url: docs/observability.md#{}", name.to_lowercase());
+        assert!(alerts.contains(&link), "{name} has no link");
+    }
+}
+
+#[test]
+fn the_dashboard_is_well_formed() {
+    let dashboard: Value = serde_json::from_str(&read("deploy/monitoring/dashboard.json")).expect("JSON");
+    let panels = dashboard["panels"].as_array().expect("panels");
+    let ids: BTreeSet<_> = panels.iter().map(|panel| panel["id"].as_u64().expect("an id")).collect();
+    assert_eq!(ids.len(), panels.len(), "ids are distinct");
+    for panel in panels.iter().filter(|panel| panel["type"] != "row") {
+        let targets = panel["targets"].as_array().expect("targets");
+        assert!(!targets.is_empty() && panel["description"].is_string(), "{}", panel["title"]);
+    }
+}
+
+/// The rules against promtool: where it is, in `target/tools/bin` or on the PATH.
+#[test]
+fn promtool_accepts_the_alerts_and_their_tests() {
+    let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/bin/promtool");
+    let promtool = if built.exists() { built } else { PathBuf::from("promtool") };
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/monitoring");
+    for arguments in [["check", "rules", "alerts.yaml"], ["test", "rules", "alerts_test.yaml"]] {
+        let Ok(output) = Command::new(&promtool).args(arguments).current_dir(&folder).output() else {
+            eprintln!("promtool is not there: not checked");
+            return;
+        };
+        let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{arguments:?}: {text}");
+    }
+}
