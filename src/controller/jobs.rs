@@ -45,10 +45,19 @@ struct Entry {
     report: Option<Report>,
 }
 
-/// The pool. At most one job per object.
+/// When it is cancelled, the job has ended.
+#[derive(Clone, Debug)]
+struct End {
+    id: u64,
+    ended: CancellationToken,
+}
+
+/// The pool. At most one job per object: one that was told to stop is waited for before the next one of its object begins.
 #[derive(Clone, Debug)]
 pub(super) struct Jobs {
     entries: Arc<Mutex<HashMap<String, Entry>>>,
+    /// The end of the last job of each object, cancelled or not.
+    ends: Arc<Mutex<HashMap<String, End>>>,
     slots: Arc<Semaphore>,
     tracker: TaskTracker,
     stop: CancellationToken,
@@ -65,6 +74,7 @@ impl Jobs {
     ) -> Self {
         Self {
             entries: Arc::default(),
+            ends: Arc::default(),
             slots: Arc::new(Semaphore::new(slots.max(1))),
             tracker: TaskTracker::new(),
             stop,
@@ -105,15 +115,23 @@ impl Jobs {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let stop = self.stop.child_token();
         self.lock().insert(uid.to_owned(), Entry { id, generation, stop: stop.clone(), report: None });
+        let ended = CancellationToken::new();
+        let predecessor = self.lock_ends().insert(uid.to_owned(), End { id, ended: ended.clone() });
         let span = tracing::info_span!(parent: None, "job", %object);
         let (pool, uid) = (self.clone(), uid.to_owned());
         self.tracker.spawn(
             async move {
+                // It was told to stop, and may be about to write something.
+                if let Some(predecessor) = predecessor {
+                    predecessor.ended.cancelled().await;
+                }
                 let report = tokio::select! {
                     biased;
                     () = stop.cancelled() => Report::failed(Failure::cancelled()),
                     report = pool.run(ticket, work, stop.clone()) => report,
                 };
+                ended.cancel();
+                pool.forget_end(&uid, id);
                 let mut entries = pool.lock();
                 // A cancelled job has no entry any more, or its successor has taken it.
                 if let Some(entry) = entries.get_mut(&uid).filter(|entry| entry.id == id) {
@@ -125,6 +143,13 @@ impl Jobs {
             }
             .instrument(span),
         );
+    }
+
+    fn forget_end(&self, uid: &str, id: u64) {
+        let mut ends = self.lock_ends();
+        if ends.get(uid).is_some_and(|end| end.id == id) {
+            ends.remove(uid);
+        }
     }
 
     async fn run<F>(&self, ticket: Ticket, work: impl FnOnce(CancellationToken) -> F, stop: CancellationToken) -> Report
@@ -179,6 +204,10 @@ impl Jobs {
         if tokio::time::timeout(LONGEST_END, self.tracker.wait()).await.is_err() {
             tracing::warn!(jobs = self.tracker.len(), "some jobs did not end in time");
         }
+    }
+
+    fn lock_ends(&self) -> std::sync::MutexGuard<'_, HashMap<String, End>> {
+        self.ends.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Entry>> {
@@ -241,6 +270,39 @@ mod tests {
         jobs.submit(object("a"), "a", 2, ticket(), |_| async { Report::default() });
         assert_eq!(finished.next().await, Some(object("a")));
         assert!(matches!(jobs.poll("a", 2), Job::Finished(_)), "the slot of the cancelled job is free again");
+    }
+
+    #[tokio::test]
+    async fn the_next_job_of_an_object_waits_until_the_cancelled_one_has_ended() {
+        /// Tells of its end when it is dropped.
+        struct Work(Arc<Mutex<Vec<&'static str>>>);
+        impl Drop for Work {
+            fn drop(&mut self) {
+                self.0.lock().expect("no panic").push("first ended");
+            }
+        }
+        let (jobs, mut finished) = pool(2);
+        let log: Arc<Mutex<Vec<&'static str>>> = Arc::default();
+        let (started, is_running) = tokio::sync::oneshot::channel();
+        let work = Work(log.clone());
+        jobs.submit(object("a"), "a", 1, ticket(), |_| async move {
+            let _work = work;
+            started.send(()).expect("the test waits");
+            std::future::pending().await
+        });
+        is_running.await.expect("started");
+        jobs.cancel("a");
+        // Given up before its turn: the third waits for the first all the same.
+        jobs.submit(object("a"), "a", 2, ticket(), |_| std::future::pending());
+        jobs.cancel("a");
+        let told = log.clone();
+        jobs.submit(object("a"), "a", 3, ticket(), |_| async move {
+            told.lock().expect("no panic").push("third began");
+            Report::default()
+        });
+        assert_eq!(finished.next().await, Some(object("a")));
+        assert_eq!(*log.lock().expect("no panic"), ["first ended", "third began"]);
+        assert!(jobs.lock_ends().is_empty());
     }
 
     #[tokio::test]
