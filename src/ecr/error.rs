@@ -122,7 +122,9 @@ fn class_of(operation: &str, code: &str, status: u16) -> Class {
             | "ecr:DeleteRepositoryPolicy"
     );
     match code {
-        "AccessDeniedException" | "AccessDenied" | "KmsException" => Class::AccessDenied,
+        "AccessDeniedException" | "AccessDenied" | "KmsException" | "BlockedByOrganizationPolicyException" => {
+            Class::AccessDenied
+        }
         "ExpiredTokenException"
         | "ExpiredToken"
         | "InvalidSignatureException"
@@ -188,7 +190,7 @@ mod tests {
                 "InvalidParameterException InvalidTagParameterException TooManyTagsException ValidationException",
             ),
             (QuotaExceeded, "LimitExceededException"),
-            (AccessDenied, "KmsException AccessDeniedException AccessDenied"),
+            (AccessDenied, "KmsException AccessDeniedException AccessDenied BlockedByOrganizationPolicyException"),
             (TagImmutable, "ImageTagAlreadyExistsException"),
             (RepositoryNotEmpty, "RepositoryNotEmptyException"),
             (
@@ -196,20 +198,32 @@ mod tests {
                 "RepositoryNotFoundException RepositoryAlreadyExistsException LifecyclePolicyNotFoundException \
                  RepositoryPolicyNotFoundException ImageNotFoundException LayersNotFoundException \
                  ReferencedImagesNotFoundException UploadNotFoundException LayerInaccessibleException \
-                 UnableToGetUpstreamImageException UnableToGetUpstreamLayerException ServerException",
+                 UnableToGetUpstreamImageException UnableToGetUpstreamLayerException ServerException InternalFailure \
+                 InternalServerError ServiceUnavailable ServiceUnavailableException",
             ),
             (
                 AuthenticationFailed,
-                "ExpiredTokenException UnrecognizedClientException InvalidClientTokenId InvalidSignatureException \
-                 MissingAuthenticationTokenException IncompleteSignature OptInRequired",
+                "ExpiredTokenException ExpiredToken UnrecognizedClientException InvalidClientTokenId InvalidAccessKeyId \
+                 InvalidSignatureException SignatureDoesNotMatch MissingAuthenticationTokenException \
+                 MissingAuthenticationToken IncompleteSignature OptInRequired",
             ),
-            (RateLimited, "ThrottlingException TooManyRequestsException RequestLimitExceeded"),
+            (
+                RateLimited,
+                "ThrottlingException Throttling TooManyRequestsException RequestLimitExceeded RequestThrottled SlowDown",
+            ),
             // Of calls that are never made, or answers to what is never sent: a defect if one comes.
             (
                 Internal,
                 "LifecyclePolicyPreviewInProgressException LifecyclePolicyPreviewNotFoundException \
                  ImageAlreadyExistsException ImageDigestDoesNotMatchException InvalidLayerPartException InvalidLayerException \
-                 LayerPartTooSmallException LayerAlreadyExistsException EmptyUploadException",
+                 LayerPartTooSmallException LayerAlreadyExistsException EmptyUploadException ImageArchivedException \
+                 ImageStorageClassUpdateNotSupportedException RegistryPolicyNotFoundException ScanNotFoundException \
+                 UnsupportedImageTypeException TemplateAlreadyExistsException TemplateNotFoundException \
+                 PullThroughCacheRuleAlreadyExistsException PullThroughCacheRuleNotFoundException SecretNotFoundException \
+                 UnableToAccessSecretException UnableToDecryptSecretValueException UnsupportedUpstreamRegistryException \
+                 UnableToListUpstreamImageReferrersException ExclusionAlreadyExistsException ExclusionNotFoundException \
+                 SigningConfigurationNotFoundException ReplicationBackfillInProgressException \
+                 ReplicationBackfillInvalidStatusException ReplicationBackfillNotFoundException",
             ),
         ];
         for (class, codes) in table {
