@@ -45,7 +45,7 @@ pub(super) struct Arguments {
     /// Identity of this cluster in the owner tag of repositories
     ///
     /// Default: the uid of the namespace kube-system. Two clusters must not have the same.
-    #[arg(long, env = "CLUSTER_ID", value_name = "ID")]
+    #[arg(long, env = "CLUSTER_ID", value_name = "ID", value_parser = cluster_id)]
     cluster_id: Option<String>,
 
     /// What this cluster was called in owner tags before it was built anew, comma-separated
@@ -103,6 +103,15 @@ pub(super) struct Arguments {
     defaults: super::Defaults,
 }
 
+/// What AWS takes in the value of a resource tag, without spaces.
+fn cluster_id(text: &str) -> Result<String, String> {
+    let is_fine = |c: char| c.is_ascii_alphanumeric() || "+-=._:/@".contains(c);
+    if text.is_empty() || !text.chars().all(is_fine) {
+        return Err("write letters, digits and any of + - = . _ : / @, as in a resource tag".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
 fn duration(text: &str) -> Result<Duration, String> {
     parse_duration(text).ok_or_else(|| "write a duration like 0s, 90s, 10m or 1h30m".to_owned())
 }
@@ -125,7 +134,7 @@ pub(super) async fn run(arguments: Arguments) -> ExitCode {
             owners: OwnerRules {
                 marks: arguments.owner_tags,
                 allow_takeover: arguments.allow_takeover,
-                former_clusters: arguments.former_cluster_ids,
+                former_clusters: arguments.former_cluster_ids.into_iter().filter(|id| !id.is_empty()).collect(),
             },
             dry_run: arguments.dry_run,
             max_jobs: arguments.max_jobs.into(),
@@ -147,6 +156,21 @@ pub(super) async fn run(arguments: Arguments) -> ExitCode {
         Err(error) => {
             tracing::error!(error = super::with_causes(&error), "cannot run");
             ExitCode::from(super::FAILED)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cluster_id_is_what_a_resource_tag_can_hold() {
+        for good in ["7d0b1c9e-1d7c-4a3e-8c55-2f1a3b4c5d6e", "prod/eu-west-1", "a:b=c@d+e_f.g"] {
+            assert_eq!(cluster_id(good).as_deref(), Ok(good));
+        }
+        for bad in ["", "a b", "prod,eu", "größe", "a\n"] {
+            assert!(cluster_id(bad).is_err(), "{bad:?}");
         }
     }
 }

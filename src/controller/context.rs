@@ -186,9 +186,14 @@ impl LiveOwners {
 
 #[async_trait]
 impl OwnerLookup for LiveOwners {
-    async fn is_gone(&self, owner: &Owner) -> bool {
+    async fn is_gone(&self, owner: &Owner, repository: &str) -> bool {
         let resources: Api<EcrRepositorySync> = Api::namespaced(self.client.clone(), &owner.namespace);
         // Not allowed to look, or no answer: then the owner is alive, as far as we know.
-        matches!(in_time(resources.get_metadata_opt(&owner.name)).await, Ok(None))
+        match in_time(resources.get_opt(&owner.name)).await {
+            Ok(None) => true,
+            // The name cannot be changed, but a resource of the same name may have come later.
+            Ok(Some(object)) => object.spec.repository_name.as_ref().unwrap_or(&owner.name) != repository,
+            Err(_) => false,
+        }
     }
 }

@@ -30,23 +30,35 @@ fn is_dry_run(object: &EcrRepositorySync, context: &Context) -> bool {
     context.options.dry_run || object.spec.dry_run
 }
 
-/// Adds the finalizer before anything is created that it shall clean up, and takes it off where nothing shall be. In a dry
-/// run nothing is created, so nothing is added.
+/// Adds the finalizer, before anything is created that it shall clean up. In a dry run nothing is created, so nothing is
+/// added.
 ///
 /// # Errors
 /// As the API server answers.
-pub(super) async fn keep_finalizer(object: &EcrRepositorySync, context: &Context) -> Result<(), Error> {
-    let wanted = object.spec.deletion_policy != DeletionPolicy::Retain && !is_dry_run(object, context);
-    if wanted == has_finalizer(object) || (!wanted && object.spec.deletion_policy != DeletionPolicy::Retain) {
+pub(super) async fn hold(object: &EcrRepositorySync, context: &Context) -> Result<(), Error> {
+    let retained = object.spec.deletion_policy == DeletionPolicy::Retain;
+    if retained || is_dry_run(object, context) || has_finalizer(object) {
         return Ok(());
     }
-    let mut finalizers: Vec<_> = object.finalizers().to_vec();
-    if wanted {
-        finalizers.push(FINALIZER.to_owned());
-    } else {
-        finalizers.retain(|finalizer| finalizer != FINALIZER);
-    }
+    let finalizers: Vec<_> = object.finalizers().iter().cloned().chain([FINALIZER.to_owned()]).collect();
     set_finalizers(object, context, &finalizers).await
+}
+
+/// Takes the finalizer off a resource whose repository stays, also of one that is suspended or in conflict: its deletion
+/// shall not need us.
+///
+/// # Errors
+/// As the API server answers.
+pub(super) async fn free(object: &EcrRepositorySync, context: &Context) -> Result<(), Error> {
+    if object.spec.deletion_policy != DeletionPolicy::Retain || !has_finalizer(object) {
+        return Ok(());
+    }
+    set_finalizers(object, context, &others(object)).await
+}
+
+/// The finalizers of others.
+fn others(object: &EcrRepositorySync) -> Vec<String> {
+    object.finalizers().iter().filter(|finalizer| *finalizer != FINALIZER).cloned().collect()
 }
 
 /// What a resource that is being deleted still needs.
@@ -78,6 +90,14 @@ pub(super) async fn finish(object: &EcrRepositorySync, context: &Context) -> Res
         context.jobs.cancel(&uid);
         return release(object, context, note).await;
     }
+    if let Some(failure) = reconcile::moved(object, context) {
+        context.jobs.cancel(&uid);
+        let advice = format!("{}; or set deletionPolicy to Retain and the resource goes without it", failure.message);
+        let report = Report::failed(Failure::new(failure.class, advice));
+        reconcile::log(object, &report);
+        reconcile::write(object, context, &report, Timestamp::now()).await?;
+        return Ok(Action::requeue(reconcile::CONFLICT_CHECK));
+    }
     reconcile::take_requests(object, context);
     match context.jobs.poll(&uid, generation) {
         Work::Running => Ok(Action::await_change()),
@@ -106,8 +126,7 @@ fn note_of(deletion: &Deletion) -> Note {
 /// Lets the resource go. The event comes first: afterwards there may be no namespace to write it to.
 async fn release(object: &EcrRepositorySync, context: &Context, note: Note) -> Result<Action, Error> {
     events::publish(context, object, vec![note]).await;
-    let others: Vec<_> = object.finalizers().iter().filter(|finalizer| *finalizer != FINALIZER).cloned().collect();
-    set_finalizers(object, context, &others).await?;
+    set_finalizers(object, context, &others(object)).await?;
     Ok(Action::await_change())
 }
 

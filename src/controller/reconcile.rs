@@ -31,7 +31,7 @@ use crate::telemetry::{Labels, Ticket};
 /// Field manager of what we write.
 const MANAGER: &str = "ecr-sync";
 /// A resource that lost a repository to another is woken when that one goes; this is for what no event tells.
-const CONFLICT_CHECK: Duration = Duration::from_secs(300);
+pub(super) const CONFLICT_CHECK: Duration = Duration::from_secs(300);
 
 /// Why a reconcile failed.
 #[derive(Debug, thiserror::Error)]
@@ -73,6 +73,7 @@ async fn decide(object: &EcrRepositorySync, context: &Context) -> Result<Action,
         return deletion::finish(object, context).await;
     }
     show(object, context, &object.status.clone().unwrap_or_default());
+    deletion::free(object, context).await?;
     let was_suspended = context.memories.with(&uid, generation, |m| m.suspended.replace(object.spec.suspend));
     if object.spec.suspend {
         context.jobs.cancel(&uid);
@@ -92,7 +93,7 @@ async fn decide(object: &EcrRepositorySync, context: &Context) -> Result<Action,
         write(object, context, &report, Timestamp::now()).await?;
         return Ok(Action::requeue(CONFLICT_CHECK));
     }
-    deletion::keep_finalizer(object, context).await?;
+    deletion::hold(object, context).await?;
     take_requests(object, context);
     let ended = match context.jobs.poll(&uid, generation) {
         Work::Running => return Ok(Action::await_change()),
@@ -222,17 +223,20 @@ pub(super) fn winner(object: &EcrRepositorySync, context: &Context) -> Option<St
     context.claims.winner_over(object, |place| context.engine.resolve_place(place))
 }
 
-/// Another resource has the repository, or an operator default changed and the repository would move.
+/// Another resource has the repository, or it would move.
 fn conflict(object: &EcrRepositorySync, context: &Context) -> Option<Failure> {
+    let Some(winner) = winner(object, context) else { return moved(object, context) };
+    Some(Failure::new(
+        Class::Conflict,
+        format!(
+            "EcrRepositorySync {winner} is older and has the same repository: delete one of the two, or change its repositoryName"
+        ),
+    ))
+}
+
+/// An operator default changed, and the repository would be another one.
+pub(super) fn moved(object: &EcrRepositorySync, context: &Context) -> Option<Failure> {
     let place = context.place(object);
-    if let Some(winner) = winner(object, context) {
-        return Some(Failure::new(
-            Class::Conflict,
-            format!(
-                "EcrRepositorySync {winner} is older and has the same repository: delete one of the two, or change its repositoryName"
-            ),
-        ));
-    }
     let before = object.status.as_ref()?.repository.as_ref()?;
     let moved = |now: &Option<String>, before: &str| now.as_ref().is_some_and(|now| now != before);
     (moved(&place.account, &before.registry_id) || moved(&place.region, &before.region)).then(|| {

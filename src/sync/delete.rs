@@ -64,7 +64,7 @@ impl Engine {
         };
         let tags = registry.resource_tags(&repository).await?;
         job.progress.advance(1);
-        match claim.holder(&repository.arn, &tags, false) {
+        match claim.holder_at_the_end(&repository.arn, &tags) {
             Holder::Me => {}
             Holder::Nobody => return Ok(Deletion::NotOurs { repository: name, owner: None }),
             Holder::Other(owner) => return Ok(Deletion::NotOurs { repository: name, owner: Some(owner) }),

@@ -116,8 +116,9 @@ pub enum Mode {
 /// Tells whether the resource that an owner tag names still exists.
 #[async_trait]
 pub trait OwnerLookup: Send + Sync + std::fmt::Debug {
-    /// Whether `owner`, a resource of another name than the one asking, is known to be gone.
-    async fn is_gone(&self, owner: &ecr::Owner) -> bool;
+    /// Whether `owner`, a resource of another name than the one asking, is known to be gone, or to want another
+    /// repository than `repository` by now.
+    async fn is_gone(&self, owner: &ecr::Owner, repository: &str) -> bool;
 }
 
 /// What all passes of a process share.

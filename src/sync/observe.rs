@@ -81,7 +81,7 @@ impl Engine {
             permission: permission.is_some(),
             resource_tags: &resource_tags,
         }));
-        let owner_is_gone = self.owner_is_gone(&job.claimant, resource_tags.get(OWNER_TAG)).await;
+        let owner_is_gone = self.owner_is_gone(&job.claimant, name, resource_tags.get(OWNER_TAG)).await;
         let missing = wanted.into_iter().filter(|tag| !images.tags.contains_key(tag)).collect();
         let archived = registry.archived_images(name, &missing).await?;
         let is_there = |tag: &Tag| images.tags.contains_key(tag) || archived.contains_key(tag);
@@ -118,10 +118,10 @@ impl Engine {
         }
     }
 
-    async fn owner_is_gone(&self, claimant: &Claimant, tag: Option<&String>) -> bool {
+    async fn owner_is_gone(&self, claimant: &Claimant, repository: &str, tag: Option<&String>) -> bool {
         let (Claimant::Resource(claim), Some(owners)) = (claimant, &self.owners) else { return false };
         match tag.and_then(|mark| claim.other_of_this_cluster(mark)) {
-            Some(owner) => owners.is_gone(&owner).await,
+            Some(owner) => owners.is_gone(&owner, repository).await,
             None => false,
         }
     }

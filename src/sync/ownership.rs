@@ -95,6 +95,12 @@ impl Claim {
         }
     }
 
+    /// Who keeps a repository that is about to be deleted. Here memory is not enough where there could be a mark: who took
+    /// it off may have done so to save the repository.
+    pub(super) fn holder_at_the_end(&self, arn: &str, tags: &BTreeMap<String, String>) -> Holder {
+        if self.rules.marks && !tags.contains_key(OWNER_TAG) { Holder::Nobody } else { self.holder(arn, tags, false) }
+    }
+
     /// Whether we made the repository: only such a one may be emptied.
     pub(super) fn created(&self, arn: &str, tags: &BTreeMap<String, String>) -> bool {
         tags.contains_key(CREATED_TAG)
@@ -155,6 +161,10 @@ impl Claimant {
                 "repository {name} belongs to {owner} (its resource tag {OWNER_TAG}): adoptionPolicy Always needs the \
                  operator's --allow-takeover"
             )),
+            (Holder::Other(hash), _) if hash.starts_with("sha256:") => refused(format!(
+                "repository {name} belongs to a resource with a long name: its resource tag {OWNER_TAG} is {hash}, a hash that \
+                 does not tell whether that resource is still there; if it is not, remove the tag"
+            )),
             (Holder::Other(owner), _) => refused(format!(
                 "repository {name} belongs to {owner} (its resource tag {OWNER_TAG}): delete that resource, or remove the tag \
                  if its cluster is gone"
@@ -213,6 +223,20 @@ mod tests {
         assert!(!may(mine.clone(), Some("another/ns/app"), false), "somebody else's mark counts more");
         mine.kept = Some(Kept { arn: "of a former one".to_owned(), created: true });
         assert!(!may(mine, None, false));
+    }
+
+    #[test]
+    fn a_repository_without_its_mark_is_not_ours_to_delete() {
+        let mut mine = claim(AdoptionPolicy::IfUnowned);
+        mine.kept = Some(Kept { arn: "arn".to_owned(), created: true });
+        assert_eq!(mine.holder_at_the_end("arn", &tags(Some("c/ns/app"))), Holder::Me);
+        assert_eq!(mine.holder_at_the_end("arn", &tags(Some("old/ns/app"))), Holder::Me);
+        assert_eq!(mine.holder_at_the_end("arn", &tags(Some("x/ns/app"))), Holder::Other("x/ns/app".to_owned()));
+        assert_eq!(mine.holder_at_the_end("arn", &tags(None)), Holder::Nobody);
+        // Where there are no marks, the status is all there is.
+        mine.rules.marks = false;
+        assert_eq!(mine.holder_at_the_end("arn", &tags(None)), Holder::Me);
+        assert_eq!(mine.holder_at_the_end("another", &tags(None)), Holder::Nobody);
     }
 
     #[test]

@@ -187,23 +187,23 @@ async fn two_resources_for_one_repository_are_a_conflict_until_one_goes() {
     let _operator = rig.operator().await;
     rig.apply("first", json!({"repositoryName": "app", "resourceTags": {"by": "first"}})).await;
     rig.wait_synced("first").await;
-    // Age counts in seconds.
-    eventually("a second later", async || {
-        let first =
-            rig.resources().get("first").await.expect("it is there").metadata.creation_timestamp.expect("set").0;
-        k8s_openapi::jiff::Timestamp::now().as_second() > first.as_second()
-    })
-    .await;
+    rig.a_second_after("first").await;
+    let mark = rig.ecr.mark();
     rig.apply("second", json!({"repositoryName": "app", "resourceTags": {"by": "second"}})).await;
     let second = rig.wait_ready("second", "False", "Conflict").await;
     let (_, _, message) = condition(&second, "Stalled").expect("stalled");
     assert!(message.contains("conflict/first"), "{message}");
     assert_eq!(rig.repository("app").resource_tags["by"], "first");
+    // Not even when it is asked to.
+    rig.annotate("second", "ecr-sync.io/requestedAt", "now").await;
+    rig.apply("second", json!({"repositoryName": "app", "resourceTags": {"by": "the second"}})).await;
+    rig.wait_ready("second", "False", "Conflict").await;
+    assert!(rig.ecr.log_since(mark).is_empty(), "who lost makes no AWS call: {:?}", rig.ecr.log_since(mark));
 
     rig.resources().delete("first", &Default::default()).await.expect("deleted");
     rig.wait_synced("second").await;
     let tags = rig.repository("app").resource_tags;
-    assert_eq!(tags["by"], "second");
+    assert_eq!(tags["by"], "the second");
     assert!(tags["ecr-sync.io/owner"].ends_with("/conflict/second"), "the former owner is gone: {tags:?}");
 }
 

@@ -1,6 +1,7 @@
 //! What becomes of the repository when its resource is deleted.
 
-use kube::api::{DeleteParams, ListParams};
+use kube::ResourceExt;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use serde_json::json;
 use testbed::traffic::{Fault, Match, Record, Then};
 
@@ -191,4 +192,89 @@ async fn the_finalizer_follows_the_policy_and_a_dry_run_needs_none() {
     rig.wait_gone("app").await;
     assert!(operations(&rig.ecr.log_since(mark)).iter().all(|operation| *operation != "DeleteRepository"));
     assert!(rig.is_in_ecr("app"));
+}
+
+#[tokio::test]
+async fn a_repository_whose_mark_somebody_took_off_stays() {
+    let rig = Rig::new("delete-unmarked").await;
+    let _operator = rig.operator().await;
+    rig.apply("app", json!({"deletionPolicy": "ForceDelete"})).await;
+    rig.wait_synced("app").await;
+    rig.ecr.set_resource_tags(ACCOUNT, REGION, "app", [].into());
+    rig.delete("app").await;
+    rig.wait_gone("app").await;
+    assert!(rig.is_in_ecr("app"));
+    let events = rig.events().await;
+    assert!(events.iter().any(|event| event.1 == "Retained" && event.2.contains("nothing says that it is ours")));
+}
+
+#[tokio::test]
+async fn a_repository_in_the_operators_former_region_is_not_taken_for_gone() {
+    let rig = Rig::new("delete-moved").await;
+    let operator = rig.operator().await;
+    rig.apply("app", json!({"deletionPolicy": "Delete"})).await;
+    rig.wait_synced("app").await;
+    assert_eq!(operator.terminate().await, 0);
+    let mark = rig.ecr.mark();
+    let _operator = rig.operator_with(&["--region", "us-east-1"], &[]).await;
+    rig.delete("app").await;
+    let object = rig.wait_ready("app", "False", "Conflict").await;
+    let (_, _, message) = condition(&object, "Stalled").expect("a person must act");
+    assert!(message.contains("set spec.registry to the former") && message.contains("Retain"), "{message}");
+    assert_eq!(rig.ecr.log_since(mark).iter().filter(|request| request.is_write()).count(), 0);
+    rig.apply("app", json!({"deletionPolicy": "Delete", "registry": {"region": REGION}})).await;
+    rig.wait_gone("app").await;
+    assert!(!rig.is_in_ecr("app"));
+}
+
+#[tokio::test]
+async fn a_suspended_resource_that_is_retained_waits_for_nobody() {
+    let rig = Rig::new("suspended-retain").await;
+    let operator = rig.operator().await;
+    rig.apply("app", json!({"deletionPolicy": "Delete"})).await;
+    rig.wait_synced("app").await;
+    rig.apply("app", json!({"deletionPolicy": "Retain", "suspend": true})).await;
+    rig.wait("app", "free", |object| object.metadata.finalizers.is_none()).await;
+    assert_eq!(operator.terminate().await, 0);
+    rig.delete("app").await;
+    rig.wait_gone("app").await;
+    assert!(rig.is_in_ecr("app"));
+}
+
+#[tokio::test]
+async fn other_finalizers_are_left_alone() {
+    let rig = Rig::new("other-finalizers").await;
+    let _operator = rig.operator().await;
+    let set = |finalizers: serde_json::Value| {
+        let patch = Patch::Merge(json!({"metadata": {"finalizers": finalizers}}));
+        let resources = rig.resources();
+        async move { resources.patch("app", &PatchParams::default(), &patch).await.expect("patched") }
+    };
+    rig.apply("app", json!({"suspend": true})).await;
+    set(json!(["example.com/other"])).await;
+    rig.apply("app", json!({"deletionPolicy": "Delete"})).await;
+    rig.wait_synced("app").await;
+    rig.delete("app").await;
+    let object = rig.wait("app", "left by us", |object| object.finalizers().len() == 1).await;
+    assert_eq!(object.finalizers(), ["example.com/other"]);
+    assert!(!rig.is_in_ecr("app"), "the repository does not wait for others");
+    set(json!(null)).await;
+    rig.wait_gone("app").await;
+}
+
+#[tokio::test]
+async fn a_resource_that_lost_its_repository_to_an_older_one_goes_without_it() {
+    let rig = Rig::new("delete-loser").await;
+    let _operator = rig.operator().await;
+    rig.apply("app", json!({"deletionPolicy": "ForceDelete"})).await;
+    rig.wait_synced("app").await;
+    rig.a_second_after("app").await;
+    rig.apply("late", json!({"repositoryName": "app", "deletionPolicy": "ForceDelete"})).await;
+    let late = rig.wait_ready("late", "False", "Conflict").await;
+    assert!(late.metadata.finalizers.is_none(), "what is not its own holds nothing up");
+    let mark = rig.ecr.mark();
+    rig.delete("late").await;
+    rig.wait_gone("late").await;
+    assert!(rig.is_in_ecr("app"));
+    assert!(rig.ecr.log_since(mark).is_empty(), "no AWS call");
 }

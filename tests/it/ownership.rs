@@ -79,10 +79,47 @@ async fn a_cluster_that_was_built_anew_keeps_its_repositories() {
         rig.wait_synced(name).await;
         assert_eq!(owner(&rig, name), Some(format!("new/rebuilt/{name}")));
     }
-    let mark = (OWNER_TAG.to_owned(), "old/rebuilt/mine".to_owned());
+    // The owner is another operator's resource, so that only its mark tells of it.
+    let another = Rig::new("rebuilt-other").await;
+    another.apply("owner", json!({"repositoryName": "alive"})).await;
+    let mark = (OWNER_TAG.to_owned(), "old/rebuilt-other/owner".to_owned());
     rig.ecr.create_repository(ACCOUNT, REGION, "alive", [mark].into());
     rig.apply("alive", json!({})).await;
     rig.wait_ready("alive", "False", "RepositoryNotOwned").await;
+}
+
+#[tokio::test]
+async fn an_owner_that_wants_another_repository_by_now_has_let_go() {
+    let rig = Rig::new("let-go").await;
+    let _operator = rig.operator_with(&["--cluster-id=c"], &[]).await;
+    rig.apply("first", json!({"repositoryName": "app"})).await;
+    rig.wait_synced("first").await;
+    rig.resources().delete("first", &Default::default()).await.expect("deleted");
+    rig.apply("first", json!({"repositoryName": "another"})).await;
+    rig.wait_synced("first").await;
+    rig.apply("second", json!({"repositoryName": "app"})).await;
+    rig.wait_synced("second").await;
+    assert_eq!(owner(&rig, "app"), Some("c/let-go/second".to_owned()));
+}
+
+#[tokio::test]
+async fn an_owner_too_long_for_a_tag_keeps_its_repository_and_is_foreign_to_others() {
+    let rig = Rig::new("long-owner").await;
+    let cluster = format!("--cluster-id={}", "c".repeat(250));
+    let _operator = rig.operator_with(&[&cluster], &[]).await;
+    rig.apply("first", json!({"repositoryName": "app"})).await;
+    rig.wait_synced("first").await;
+    let mark = owner(&rig, "app").expect("marked");
+    assert!(mark.starts_with("sha256:"), "{mark}");
+    let log = rig.ecr.mark();
+    rig.request("first", "again").await;
+    assert_eq!(writes(&rig.ecr, log), 0, "it knows itself");
+    // A hash names nobody, so that nobody can be found to be gone.
+    rig.resources().delete("first", &Default::default()).await.expect("deleted");
+    rig.apply("second", json!({"repositoryName": "app"})).await;
+    let object = rig.wait_ready("second", "False", "RepositoryNotOwned").await;
+    let (_, _, message) = condition(&object, "Ready").expect("a condition");
+    assert!(message.contains("a hash that does not tell whether"), "{message}");
 }
 
 #[tokio::test]

@@ -160,6 +160,13 @@ impl Rig {
         }
     }
 
+    /// Waits until what is created now is younger than this resource: age counts in seconds.
+    pub async fn a_second_after(&self, name: &str) {
+        let object = self.resources().get(name).await.expect("it is there");
+        let created = object.metadata.creation_timestamp.expect("set").0.as_second();
+        eventually("a second later", async || k8s_openapi::jiff::Timestamp::now().as_second() > created).await;
+    }
+
     /// Waits until Ready has this status and reason for the current generation.
     pub async fn wait_ready(&self, name: &str, status: &str, reason: &str) -> EcrRepositorySync {
         self.wait(name, &format!("Ready={status}/{reason}"), |object| {
