@@ -8,6 +8,7 @@ pub mod ecr;
 pub mod forward_proxy;
 pub mod http;
 pub mod layer;
+pub mod moto;
 pub mod process;
 pub mod proxy;
 pub mod scratch;

@@ -85,7 +85,8 @@ impl Proxy {
         self.address.to_string()
     }
 
-    /// Every request so far, oldest first; all are of [`Plane::Data`].
+    /// Every request so far, oldest first. Those of an AWS JSON API are of [`Plane::Control`] and named by their operation; all
+    /// others are of [`Plane::Data`].
     ///
     /// Those of a registry are named as in [`Record::operation`]. Those of the Kubernetes API are named by verb, resource
     /// and subresource (`watch ecrrepositorysyncs`, `patch ecrrepositorysyncs/status`, `create events`, `get secrets`);
@@ -198,8 +199,8 @@ impl Drop for Line {
 
 async fn handle(State(relay): State<Arc<Relay>>, ConnectInfo(line): ConnectInfo<Cut>, request: Request) -> Response {
     let (mut parts, body) = request.into_parts();
-    let (operation, repository) = name(&parts);
-    let record = Record { repository, ..Record::arrived(Plane::Data, operation, &parts) };
+    let (plane, operation, repository) = name(&parts);
+    let record = Record { repository, ..Record::arrived(plane, operation, &parts) };
     let replaced = relay.authorization.lock().unwrap_or_else(PoisonError::into_inner).clone();
     if let Some(replaced) = replaced {
         parts.headers.insert(AUTHORIZATION, replaced);
@@ -263,13 +264,18 @@ fn drop_hop_headers(headers: &mut HeaderMap) {
     }
 }
 
-/// Operation and object of a request, see [`Proxy::log`].
-fn name(request: &request::Parts) -> (String, String) {
+/// Plane, operation and object of a request, see [`Proxy::log`].
+fn name(request: &request::Parts) -> (Plane, String, String) {
     let (method, path) = (request.method.as_str(), request.uri.path());
-    kubernetes(method, path, request.uri.query().unwrap_or_default()).unwrap_or_else(|| {
+    let target = request.headers.get("x-amz-target").and_then(|target| target.to_str().ok());
+    if let Some((_, operation)) = target.and_then(|target| target.rsplit_once('.')) {
+        return (Plane::Control, operation.to_owned(), String::new());
+    }
+    let (operation, object) = kubernetes(method, path, request.uri.query().unwrap_or_default()).unwrap_or_else(|| {
         let route = Route::parse(method, path);
         (route.operation.to_owned(), route.repository)
-    })
+    });
+    (Plane::Data, operation, object)
 }
 
 /// `/api/VERSION/…` and `/apis/GROUP/VERSION/…` ("API Concepts" of the Kubernetes reference); `None` for other paths.
@@ -325,6 +331,13 @@ mod tests {
     }
 
     #[test]
+    fn requests_of_an_aws_json_api_are_named_by_their_operation() {
+        let target = "AmazonEC2ContainerRegistry_V20150921.PutImage";
+        let request = Request::post("/").header("X-Amz-Target", target).body(()).expect("a request").into_parts().0;
+        assert_eq!(name(&request), (Plane::Control, "PutImage".to_owned(), String::new()));
+    }
+
+    #[test]
     fn requests_of_the_kubernetes_api_are_named_by_verb_and_resource() {
         let group = "/apis/ecr-sync.io/v1alpha1";
         let table = [
@@ -358,7 +371,8 @@ mod tests {
         for (method, path, operation, object) in table {
             let (request, ()) =
                 axum::http::Request::builder().method(method).uri(&path).body(()).expect("a request").into_parts();
-            assert_eq!(name(&request), (operation.to_owned(), object.to_owned()), "{method} {path}");
+            let expected = (Plane::Data, operation.to_owned(), object.to_owned());
+            assert_eq!(name(&request), expected, "{method} {path}");
         }
     }
 

@@ -22,6 +22,7 @@ mod leader;
 mod lifecycle;
 mod metrics;
 mod monitoring;
+mod moto;
 mod ownership;
 mod readers;
 mod schema;
