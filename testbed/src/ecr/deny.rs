@@ -3,6 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::errors::{Error, Result};
+use super::iam::not_authorized;
 use super::quantities::wildcard;
 use super::sigv4::{Caller, partition};
 
@@ -31,14 +32,7 @@ impl Denials {
             "" => "*".to_owned(),
             name => arn(account, &caller.region, name),
         };
-        let user = caller.arn();
-        Err(Error::api(
-            "AccessDeniedException",
-            format!(
-                "User: {user} is not authorized to perform: {action} on resource: {resource} because no identity-based \
-                 policy allows the {action} action"
-            ),
-        ))
+        Err(Error::api("AccessDeniedException", not_authorized(&caller.arn(), &action, &resource)))
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<(String, String)>> {

@@ -14,6 +14,7 @@ mod control;
 mod data;
 mod deny;
 mod errors;
+mod iam;
 mod lifecycle;
 mod limits;
 mod manifest;
@@ -37,11 +38,13 @@ use serde_json::Value;
 
 use crate::traffic::{Faults, Host, Log, Mark, Record};
 
+pub use iam::Trust;
 pub use shared::Config;
 pub use store::ImageStatus;
 pub use view::{ImageView, RepositoryView};
 
 use shared::Shared;
+use sigv4::Caller;
 
 /// A running stand-in; dropping it stops its servers.
 #[derive(Debug)]
@@ -83,7 +86,9 @@ impl StandIn {
 
     /// `AWS:PASSWORD` in base64, as `GetAuthorizationToken` returns it, without a request.
     pub fn authorization_token(&self, account: &str, region: &str) -> String {
-        self.shared.tokens.issue(account, region).0
+        let (account, region) = (account.to_owned(), region.to_owned());
+        let caller = Caller { key: Self::access_key(&account), account, region, session: None };
+        self.shared.tokens.issue(caller).0
     }
 
     /// Every request so far, oldest first.
@@ -156,6 +161,28 @@ impl StandIn {
     /// Lifts every [`StandIn::deny`].
     pub fn allow_all(&self) {
         self.shared.denials.clear();
+    }
+
+    /// Makes an IAM role that these trust, with a policy (`Allow` and `Deny` of actions and resources, no conditions).
+    /// From the first role on, no other can be assumed.
+    ///
+    /// # Panics
+    /// On a policy that is not evaluated here.
+    pub fn put_role(&self, arn: &str, trust: &[Trust], policy: serde_json::Value) {
+        self.shared.iam.put_role(arn, trust.to_vec(), policy);
+    }
+
+    /// Gives the users of an account ([`StandIn::access_key`]) a policy; without one they may do everything.
+    ///
+    /// # Panics
+    /// On a policy that is not evaluated here.
+    pub fn put_user_policy(&self, account: &str, policy: serde_json::Value) {
+        self.shared.iam.put_user_policy(account, policy);
+    }
+
+    /// How long keys of roles live from now on, whatever is asked for.
+    pub fn session_life(&self, life: Duration) {
+        self.shared.iam.set_life(life);
     }
 
     /// What a repository holds.

@@ -9,7 +9,10 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 
 use super::deny::Denials;
+use super::errors::Result;
+use super::iam::Iam;
 use super::limits::Limits;
+use super::sigv4::Caller;
 use super::state::State;
 use super::store::{Quotas, Repository};
 use super::token::Tokens;
@@ -45,6 +48,7 @@ pub(crate) struct Shared {
     pub(crate) tokens: Tokens,
     pub(crate) limits: Limits,
     pub(crate) denials: Denials,
+    pub(crate) iam: Iam,
     state: Mutex<State>,
     latency: Mutex<Duration>,
     handle: Handle,
@@ -62,6 +66,7 @@ impl Shared {
             tokens: Tokens::new(),
             limits: Limits::default(),
             denials: Denials::default(),
+            iam: Iam::default(),
             state: Mutex::default(),
             latency: Mutex::default(),
             handle: handle.clone(),
@@ -97,6 +102,12 @@ impl Shared {
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the caller may: `action` without its `ecr:`; `repository` is empty for actions on the registry.
+    pub(crate) fn permit(&self, caller: &Caller, account: &str, action: &str, repository: &str) -> Result<()> {
+        self.denials.check(caller, account, action, repository)?;
+        self.iam.check(caller, account, &format!("ecr:{action}"), repository)
     }
 
     pub(crate) fn quotas(&self) -> Quotas {

@@ -10,6 +10,10 @@ use super::errors::{Error, Result};
 pub(crate) struct Caller {
     pub(crate) account: String,
     pub(crate) region: String,
+    /// The access key id.
+    pub(crate) key: String,
+    /// The ARN of the role session that the keys are of.
+    pub(crate) session: Option<String>,
 }
 
 impl Caller {
@@ -36,12 +40,13 @@ impl Caller {
             let message = "The security token included in the request is invalid.";
             Error::api("UnrecognizedClientException", message)
         })?;
-        Ok(Self { account: account.to_owned(), region: region.to_owned() })
+        Ok(Self { account: account.to_owned(), region: region.to_owned(), key: key.to_owned(), session: None })
     }
 
     /// The assumed role that access denials name.
     pub(crate) fn arn(&self) -> String {
-        format!("arn:{}:sts::{}:assumed-role/testbed/session", partition(&self.region), self.account)
+        let user = || format!("arn:{}:sts::{}:assumed-role/testbed/session", partition(&self.region), self.account);
+        self.session.clone().unwrap_or_else(user)
     }
 }
 

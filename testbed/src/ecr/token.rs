@@ -8,6 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use super::quantities::random_hex;
+use super::sigv4::Caller;
 
 /// What ECR grants.
 const LIFE: Duration = Duration::from_secs(12 * 3600);
@@ -15,8 +16,7 @@ const LIFE: Duration = Duration::from_secs(12 * 3600);
 /// Whose a token is.
 #[derive(Debug, Clone)]
 pub(crate) struct Token {
-    pub(crate) account: String,
-    pub(crate) region: String,
+    pub(crate) caller: Caller,
     expires: SystemTime,
 }
 
@@ -43,11 +43,11 @@ impl Tokens {
     }
 
     /// A new token, `base64("AWS:" + password)`, and its end. Passwords are long, as on ECR ("the size is not fixed").
-    pub(crate) fn issue(&self, account: &str, region: &str) -> (String, SystemTime) {
+    pub(crate) fn issue(&self, caller: Caller) -> (String, SystemTime) {
         let mut issued = self.lock();
         let expires = SystemTime::now() + issued.life;
         let password = STANDARD.encode(random_hex(700));
-        let token = Token { account: account.to_owned(), region: region.to_owned(), expires };
+        let token = Token { caller, expires };
         issued.by_password.insert(password.clone(), token);
         (STANDARD.encode(format!("AWS:{password}")), expires)
     }

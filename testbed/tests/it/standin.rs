@@ -3,6 +3,7 @@
 mod clients;
 mod control;
 mod faults;
+mod iam;
 mod quirks;
 
 use std::path::PathBuf;
@@ -82,8 +83,14 @@ impl Bench {
 
     /// Runs `aws …` as the bench's account and reads its JSON.
     pub(crate) async fn aws(&self, args: &[&str]) -> Result<Value, Error> {
+        self.aws_as(&[StandIn::access_key(ACCOUNT), "secret".to_owned(), String::new()], args).await
+    }
+
+    /// Runs `aws …` with an access key, its secret and its session token.
+    pub(crate) async fn aws_as(&self, keys: &[String; 3], args: &[&str]) -> Result<Value, Error> {
         let call = Call::new("aws")?.args(["--endpoint-url", &self.ecr.endpoint(), "--output", "json"]).args(args);
-        let call = call.env("AWS_ACCESS_KEY_ID", StandIn::access_key(ACCOUNT)).env("AWS_SECRET_ACCESS_KEY", "secret");
+        let call = call.env("AWS_ACCESS_KEY_ID", &keys[0]).env("AWS_SECRET_ACCESS_KEY", &keys[1]);
+        let call = if keys[2].is_empty() { call } else { call.env("AWS_SESSION_TOKEN", &keys[2]) };
         let call = call.env("AWS_DEFAULT_REGION", REGION).env("AWS_MAX_ATTEMPTS", "1").env("HOME", self.home.path());
         let output = call.env("AWS_PAGER", "").output().await?;
         if output.trim().is_empty() { Ok(Value::Null) } else { Ok(serde_json::from_str(&output)?) }

@@ -75,7 +75,8 @@ async fn handle(State(shared): State<Arc<Shared>>, ConnectInfo(cut): ConnectInfo
         return Error::new(413, "RequestEntityTooLargeException", "Request is too large").control();
     };
     let target = parts.headers.get("x-amz-target").and_then(|target| target.to_str().ok()).map(str::to_owned);
-    let caller = Caller::of(&parts.headers);
+    let token = parts.headers.get("x-amz-security-token").and_then(|token| token.to_str().ok());
+    let caller = Caller::of(&parts.headers).and_then(|caller| shared.iam.identify(caller, token));
     let json: Value = if target.is_some() { serde_json::from_slice(&body).unwrap_or_default() } else { Value::Null };
     let form = if target.is_none() { sts::Form::parse(&body) } else { sts::Form::default() };
     let operation = match &target {
@@ -102,7 +103,7 @@ async fn handle(State(shared): State<Arc<Shared>>, ConnectInfo(cut): ConnectInfo
             // Read again only so that the log counts it.
             let _ = axum::body::to_bytes(body, MAX_BODY).await;
             if target.is_none() {
-                return sts::answer(&operation, &form, caller);
+                return sts::answer(&shared.iam, &operation, &form, caller);
             }
             let answer = caller.and_then(|caller| {
                 authorize(&shared, &caller, &account, &operation, &repository, &json)?;
@@ -125,10 +126,17 @@ fn authorize(
     json: &Value,
 ) -> Result<()> {
     shared.limits.take(account, &caller.region, operation)?;
-    shared.denials.check(caller, account, operation, repository)?;
+    shared.permit(caller, account, operation, repository)?;
     // Tags at creation need their own right (estahn/k8s-image-swapper#416).
     if operation == "CreateRepository" && json["tags"].as_array().is_some_and(|tags| !tags.is_empty()) {
-        shared.denials.check(caller, account, "TagResource", repository)?;
+        shared.permit(caller, account, "TagResource", repository)?;
+    }
+    // A customer managed key: "creator needs kms:CreateGrant and kms:DescribeKey" (User Guide, encryption at rest).
+    if let ("CreateRepository", Some(key)) = (operation, json["encryptionConfiguration"]["kmsKey"].as_str()) {
+        let arn = repositories::key_arn(&caller.region, account, key);
+        for action in ["kms:DescribeKey", "kms:CreateGrant"] {
+            shared.iam.check_on(caller, action, &arn).map_err(|error| Error::api("KmsException", error.message))?;
+        }
     }
     Ok(())
 }

@@ -19,7 +19,7 @@ pub(super) fn token(call: &Call<'_>) -> Result<Value> {
     let ids = if ids.is_empty() { vec![call.account.as_str()] } else { ids };
     let mut data = Vec::new();
     for id in ids {
-        let (token, expires) = call.shared.tokens.issue(&call.caller.account, call.region());
+        let (token, expires) = call.shared.tokens.issue(call.caller.clone());
         let host = call.shared.registry(id, call.region());
         let host = host.map_err(|error| Error::new(500, "ServerException", error.to_string()))?;
         data.push(json!({

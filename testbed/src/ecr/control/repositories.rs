@@ -166,7 +166,7 @@ fn encryption(call: &Call<'_>) -> Result<Value> {
             if key.contains("missing") {
                 return Err(Error::api("KmsException", format!("Key '{key}' does not exist")));
             }
-            Ok(json!({"encryptionType": kind, "kmsKey": key_arn(call, key)}))
+            Ok(json!({"encryptionType": kind, "kmsKey": key_arn(call.region(), &call.account, key)}))
         }
         _ => Err(Error::invalid(
             "encryptionConfiguration",
@@ -175,12 +175,12 @@ fn encryption(call: &Call<'_>) -> Result<Value> {
     }
 }
 
-fn key_arn(call: &Call<'_>, key: &str) -> String {
+pub(super) fn key_arn(region: &str, account: &str, key: &str) -> String {
     if key.starts_with("arn:") && key.contains(":key/") {
         return key.to_owned();
     }
     // An id stays; an alias stands for one key, here one with an id made from its name.
     let id = key.rsplit("alias/").next().unwrap_or(key);
     let id = if key.contains("alias/") { format!("key-of-{}", id.replace('/', "-")) } else { id.to_owned() };
-    format!("arn:{}:kms:{}:{}:key/{id}", partition(call.region()), call.region(), call.account)
+    format!("arn:{}:kms:{region}:{account}:key/{id}", partition(region))
 }

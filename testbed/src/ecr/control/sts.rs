@@ -8,8 +8,9 @@ use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
 
-use super::super::errors::Result;
-use super::super::quantities::{random_hex, uuid};
+use super::super::errors::{Error, Result};
+use super::super::iam::{Ask, Iam, Session};
+use super::super::quantities::uuid;
 use super::super::sigv4::Caller;
 use crate::traffic::Answered;
 
@@ -33,41 +34,64 @@ impl Form {
     }
 }
 
-/// Answers `GetCallerIdentity`, `AssumeRole` and `AssumeRoleWithWebIdentity`; no trust policy is checked.
-pub(super) fn answer(action: &str, form: &Form, caller: Result<Caller>) -> Response {
-    match (action, caller) {
-        ("AssumeRoleWithWebIdentity", _) if form.get("WebIdentityToken").is_some() => assume(action, form),
+/// Answers `GetCallerIdentity`, `AssumeRole` and `AssumeRoleWithWebIdentity`.
+pub(super) fn answer(iam: &Iam, action: &str, form: &Form, caller: Result<Caller>) -> Response {
+    let assumed = match (action, caller) {
+        ("AssumeRoleWithWebIdentity", _) => {
+            ask(form).and_then(|ask| iam.assume_with_token(form.get("WebIdentityToken").unwrap_or_default(), &ask))
+        }
+        ("AssumeRole", Ok(caller)) => ask(form).and_then(|ask| iam.assume(&caller, &ask)),
         ("GetCallerIdentity", Ok(caller)) => {
             let (account, arn) = (&caller.account, caller.arn());
             let result = format!("<Arn>{arn}</Arn><UserId>AROATESTBED:session</UserId><Account>{account}</Account>");
-            success(action, &result)
+            return success(action, &result);
         }
-        ("AssumeRole", Ok(_)) => assume(action, form),
-        (_, Err(error)) => {
-            let code = error.code.trim_end_matches("Exception");
-            refusal(403, code, &error.message)
+        (_, Err(error)) => Err(error),
+        _ => {
+            let message = format!("Could not find operation {action} for version 2011-06-15");
+            Err(Error::new(400, "InvalidAction", message))
         }
-        _ => refusal(400, "InvalidAction", &format!("Could not find operation {action} for version 2011-06-15")),
+    };
+    match assumed {
+        Ok(session) => success(action, &keys(&session)),
+        // The query protocol has other names for what the JSON one calls exceptions.
+        Err(error) => match error.code {
+            "UnrecognizedClientException" => refusal(403, "InvalidClientTokenId", &error.message),
+            "MissingAuthenticationTokenException" => refusal(403, "MissingAuthenticationToken", &error.message),
+            "IncompleteSignatureException" => refusal(403, "IncompleteSignature", &error.message),
+            code => refusal(error.status, code, &error.message),
+        },
     }
 }
 
-fn assume(action: &str, form: &Form) -> Response {
+fn ask(form: &Form) -> Result<Ask<'_>> {
+    let wrong = |message: String| Error::new(400, "ValidationError", message);
     let role = form.get("RoleArn").unwrap_or_default();
     let parts: Vec<_> = role.splitn(6, ':').collect();
-    let ["arn", partition, "iam", "", account, resource] = parts[..] else {
-        return refusal(400, "ValidationError", &format!("{role} is invalid"));
-    };
-    let name = resource.rsplit('/').next().unwrap_or(resource);
-    let session = form.get("RoleSessionName").unwrap_or("session");
-    let (secret, token) = (random_hex(20), random_hex(60));
-    let expires = rfc3339(SystemTime::now() + Duration::from_secs(3600));
-    let result = format!(
-        "<Credentials><AccessKeyId>ASIA{account}ROLE</AccessKeyId><SecretAccessKey>{secret}</SecretAccessKey>\
+    if !matches!(parts[..], ["arn", _, "iam", "", _, _]) {
+        return Err(wrong(format!("{role} is invalid")));
+    }
+    let session_name = form.get("RoleSessionName").unwrap_or_default();
+    let is_allowed = |c: char| c.is_ascii_alphanumeric() || "_+=,.@-".contains(c);
+    if !(2..=64).contains(&session_name.len()) || !session_name.chars().all(is_allowed) {
+        let message = "Value at 'roleSessionName' failed to satisfy constraint: Member must satisfy regular expression pattern: \
+                       [\\w+=,.@-]* and have length between 2 and 64";
+        return Err(wrong(message.to_owned()));
+    }
+    let seconds = form.get("DurationSeconds").map_or(Ok(3600), str::parse).ok().filter(|s| (900..=43_200).contains(s));
+    let seconds =
+        seconds.ok_or_else(|| wrong("Value at 'durationSeconds' must be between 900 and 43200".to_owned()))?;
+    Ok(Ask { role, session_name, external_id: form.get("ExternalId"), life: Duration::from_secs(seconds) })
+}
+
+fn keys(session: &Session) -> String {
+    let Session { key, secret, token, expires, arn, .. } = session;
+    let (expires, name) = (rfc3339(*expires), arn.rsplit('/').next().unwrap_or_default());
+    format!(
+        "<Credentials><AccessKeyId>{key}</AccessKeyId><SecretAccessKey>{secret}</SecretAccessKey>\
          <SessionToken>{token}</SessionToken><Expiration>{expires}</Expiration></Credentials>\
-         <AssumedRoleUser><AssumedRoleId>AROATESTBED:{session}</AssumedRoleId>\
-         <Arn>arn:{partition}:sts::{account}:assumed-role/{name}/{session}</Arn></AssumedRoleUser>"
-    );
-    success(action, &result)
+         <AssumedRoleUser><AssumedRoleId>AROATESTBED:{name}</AssumedRoleId><Arn>{arn}</Arn></AssumedRoleUser>"
+    )
 }
 
 fn success(action: &str, result: &str) -> Response {

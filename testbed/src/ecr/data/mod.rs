@@ -17,7 +17,6 @@ use axum::response::Response;
 
 use super::errors::{Error, Result, not_authorized};
 use super::shared::Shared;
-use super::sigv4::Caller;
 use super::token::{Checked, Token};
 use super::{limits, policy, state};
 use crate::traffic::{Cut, Exchange, Plane, Record, Route};
@@ -130,17 +129,17 @@ async fn answer(call: Call<'_>, body: Body) -> Response {
 /// registry asks its repository policy.
 fn authorize(call: &Call<'_>, token: &Token) -> Result<()> {
     let site = call.site;
-    if token.region != site.region {
+    let caller = &token.caller;
+    if caller.region != site.region {
         let message = format!("Your authorization token is not valid in the region {}", site.region);
         return Err(Error::new(403, "DENIED", message));
     }
     let Some(action) = limits::action(call.route.operation) else { return Ok(()) };
     site.shared.limits.take(&site.account, &site.region, action)?;
-    let caller = Caller { account: token.account.clone(), region: token.region.clone() };
-    if token.account != site.account {
+    if caller.account != site.account {
         let mut state = call.state();
         let policy = call.repository(&mut state).ok().and_then(|repository| repository.policy.as_ref());
-        if !policy::admits(policy, &token.account) {
+        if !policy::admits(policy, &caller.account) {
             let message = format!(
                 "User: {} is not authorized to perform: ecr:{action} on resource: {} because no resource-based policy allows \
                  the ecr:{action} action",
@@ -150,7 +149,7 @@ fn authorize(call: &Call<'_>, token: &Token) -> Result<()> {
             return Err(Error::new(403, "DENIED", message));
         }
     }
-    site.shared.denials.check(&caller, &site.account, action, &call.route.repository)
+    site.shared.permit(caller, &site.account, action, &call.route.repository)
 }
 
 fn host(headers: &HeaderMap) -> &str {
