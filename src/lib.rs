@@ -14,6 +14,7 @@
 //!
 //! - [`class`]: what kind of failure an error is
 //! - [`meter`]: what the lower layers tell of their work
+//! - [`reload`]: files that are read again when they change
 //! - [`api`]: the resource `EcrRepositorySync`
 //! - [`selection`]: which of a source's tags are wanted; pure
 //! - [`registry`]: OCI distribution client; knows nothing of ECR or Kubernetes
@@ -40,6 +41,7 @@ pub mod inventory;
 pub mod meter;
 pub mod operator;
 pub mod registry;
+pub mod reload;
 pub mod selection;
 pub mod sync;
 pub mod telemetry;

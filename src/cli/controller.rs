@@ -125,6 +125,10 @@ pub(super) async fn run(arguments: Arguments) -> ExitCode {
         Ok(defaults) => defaults,
         Err(error) => return super::fail(&super::with_causes(&error)),
     };
+    let aws = match arguments.aws.options() {
+        Ok(aws) => aws,
+        Err(error) => return super::fail(&error),
+    };
     let options = operator::Options {
         controller: controller::Options {
             namespace: arguments.namespace,
@@ -148,7 +152,7 @@ pub(super) async fn run(arguments: Arguments) -> ExitCode {
         watchdog: arguments.watchdog,
         listen: arguments.listen,
         limits: Limits { max_tags: arguments.max_tags.into() },
-        aws: arguments.aws.into(),
+        aws,
         defaults,
     };
     match operator::run(options).await {

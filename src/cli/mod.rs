@@ -11,6 +11,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::ecr;
+use crate::reload::{self, Reloaded};
 use crate::sync::DefaultFiles;
 use crate::telemetry;
 
@@ -68,6 +69,25 @@ struct Aws {
     /// Manifests to write per second and (account, region): ECR's PutImage quota
     #[arg(long, default_value_t = 10, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), help_heading = "AWS")]
     put_image_rate: u32,
+
+    /// Where ECR's API is, for example a VPC endpoint; as AWS_ENDPOINT_URL_ECR for other AWS tools
+    #[arg(long, env = "ECR_ENDPOINT_URL", value_name = "URL", value_parser = endpoint, help_heading = "AWS")]
+    ecr_endpoint_url: Option<String>,
+
+    /// YAML list of {roleArn, externalId}: the external ids of roles that repositories name (registry.roleArn)
+    ///
+    /// In roleArn * stands for any number of characters; the first that matches counts. Read again when it changes.
+    #[arg(long, env = "ROLES_FILE", value_name = "FILE", help_heading = "AWS")]
+    roles_file: Option<PathBuf>,
+}
+
+fn endpoint(text: &str) -> Result<String, String> {
+    let url = reqwest::Url::parse(text).map_err(|error| error.to_string())?;
+    if matches!(url.scheme(), "http" | "https") && url.has_host() {
+        Ok(text.trim_end_matches('/').to_owned())
+    } else {
+        Err("write for example https://vpce-0123-api.ecr.eu-west-1.vpce.amazonaws.com".to_owned())
+    }
 }
 
 /// What repositories get whose spec says nothing.
@@ -113,9 +133,19 @@ fn region(text: &str) -> Result<String, String> {
     if is_region(text) { Ok(text.to_owned()) } else { Err("write an AWS region, for example eu-west-1".to_owned()) }
 }
 
-impl From<Aws> for ecr::Options {
-    fn from(Aws { account_id, region, put_image_rate }: Aws) -> Self {
-        Self { account: account_id, region, put_image_rate }
+impl Aws {
+    /// With the files that it names.
+    fn options(self) -> Result<ecr::Options, reload::Error> {
+        let Self { account_id, region, put_image_rate, ecr_endpoint_url, roles_file } = self;
+        let roles = roles_file.map(|path| Reloaded::load(&path, ecr::Roles::parse)).transpose()?;
+        Ok(ecr::Options {
+            account: account_id,
+            region,
+            put_image_rate,
+            endpoint: ecr_endpoint_url,
+            roles,
+            session_name: "ecr-sync".to_owned(),
+        })
     }
 }
 

@@ -10,6 +10,7 @@ use futures::{StreamExt, stream};
 use tokio_util::sync::CancellationToken;
 
 use crate::api::v1alpha1::validation;
+use crate::class::Class;
 use crate::credentials::{DockerConfig, chart_reference};
 use crate::ecr;
 use crate::inventory::{self, Entry};
@@ -84,7 +85,11 @@ pub(super) async fn run(arguments: Arguments) -> ExitCode {
         Ok(transport) => transport,
         Err(error) => return super::fail(&super::with_causes(&error)),
     };
-    let session = ecr::Session::load(aws.into(), transport.clone(), Arc::new(Silent)).await;
+    let aws = match aws.options() {
+        Ok(aws) => aws,
+        Err(error) => return super::fail(&error),
+    };
+    let session = ecr::Session::load(aws, transport.clone(), Arc::new(Silent), None).await;
     let engine = Engine::new(session, transport, None, Limits::default()).with_defaults(defaults);
     let mode = if dry_run { Mode::DryRun } else { Mode::Apply };
     let stop = CancellationToken::new();
@@ -138,6 +143,7 @@ async fn job(entry: &Entry, take_over: bool, docker: &DockerConfig) -> Job {
         name: entry.name.clone(),
         spec: entry.spec.clone(),
         claimant: Claimant::CommandLine { take_over },
+        identity: identity(entry),
         access: Accesses { image: access(image).await, chart: access(chart).await },
         chart_source: None,
         before: Before::default(),
@@ -145,6 +151,21 @@ async fn job(entry: &Entry, take_over: bool, docker: &DockerConfig) -> Job {
         timeout: validation::timeout(&entry.spec).unwrap_or(validation::MAX_INTERVAL),
         progress: Progress::default(),
     }
+}
+
+/// The role of the entry; ServiceAccounts are of a cluster.
+fn identity(entry: &Entry) -> Result<ecr::Identity, Failure> {
+    let registry = entry.spec.registry.clone().unwrap_or_default();
+    if registry.service_account_name.is_some() {
+        return Err(Failure::new(
+            Class::InvalidSpec,
+            "registry.serviceAccountName needs a cluster: leave it out for the command line, and use registry.roleArn or the \
+             identity of the environment",
+        ));
+    }
+    let role = registry.role_arn.as_deref().map(str::parse).transpose();
+    let role = role.map_err(|error| Failure::new(Class::InvalidSpec, format!("registry.roleArn: {error}")))?;
+    Ok(ecr::Identity { service_account: None, role })
 }
 
 /// `1 repository`, `2 repositories`.

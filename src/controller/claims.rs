@@ -6,11 +6,10 @@ use std::sync::{Mutex, PoisonError};
 use kube::ResourceExt;
 use kube_runtime::reflector::ObjectRef;
 
-use crate::api::v1alpha1::EcrRepositorySync;
-use crate::ecr::Place;
+use crate::api::v1alpha1::{EcrRepositorySync, Registry};
 
-/// A resource's wish for a repository. Ordered by age, then by namespace and name: the first wins.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// A resource's wish for a repository.
+#[derive(Clone, Debug)]
 struct Claim {
     /// Creation time in seconds.
     created: i64,
@@ -18,19 +17,23 @@ struct Claim {
     name: String,
     uid: String,
     /// As the spec has it: what it leaves out may become known later.
-    place: Place,
+    registry: Registry,
 }
 
 impl Claim {
     fn of(object: &EcrRepositorySync) -> Self {
-        let registry = object.spec.registry.clone().unwrap_or_default();
         Self {
             created: object.metadata.creation_timestamp.as_ref().map_or(i64::MAX, |time| time.0.as_second()),
             namespace: object.namespace().unwrap_or_default(),
             name: object.name_any(),
             uid: object.uid().unwrap_or_default(),
-            place: Place { account: registry.account_id, region: registry.region },
+            registry: object.spec.registry.clone().unwrap_or_default(),
         }
+    }
+
+    /// By age, then by namespace and name: the first wins.
+    fn rank(&self) -> (i64, &str, &str, &str) {
+        (self.created, &self.namespace, &self.name, &self.uid)
     }
 
     fn object(&self) -> ObjectRef<EcrRepositorySync> {
@@ -82,14 +85,20 @@ impl Claims {
         waiting
     }
 
-    /// The resource that wins over this one, as `namespace/name`; `resolve` fills in what a spec leaves out.
-    pub(super) fn winner_over(&self, object: &EcrRepositorySync, resolve: impl Fn(&Place) -> Place) -> Option<String> {
+    /// The resource that wins over this one, as `namespace/name`; `resolve` tells where a registry is that a resource of
+    /// a namespace names.
+    pub(super) fn winner_over<P: PartialEq>(
+        &self,
+        object: &EcrRepositorySync,
+        resolve: impl Fn(&str, &Registry) -> P,
+    ) -> Option<String> {
         let mine = Claim::of(object);
-        let place = resolve(&mine.place);
+        let place_of = |claim: &Claim| resolve(&claim.namespace, &claim.registry);
+        let place = place_of(&mine);
         let claims = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let first =
-            claims.get(&repository_of(object))?.values().filter(|claim| resolve(&claim.place) == place).min()?;
-        (*first < mine && first.uid != mine.uid).then(|| format!("{}/{}", first.namespace, first.name))
+        let rivals = claims.get(&repository_of(object))?.values();
+        let first = rivals.filter(|claim| place_of(claim) == place).min_by(|a, b| a.rank().cmp(&b.rank()))?;
+        (first.rank() < mine.rank() && first.uid != mine.uid).then(|| format!("{}/{}", first.namespace, first.name))
     }
 }
 
@@ -107,11 +116,9 @@ mod tests {
     }
 
     /// An operator of one account in eu-west-1.
-    fn resolve(place: &Place) -> Place {
-        Place {
-            account: place.account.clone().or(Some("123456789012".to_owned())),
-            region: place.region.clone().or(Some("eu-west-1".to_owned())),
-        }
+    fn resolve(_: &str, registry: &Registry) -> (String, String) {
+        let account = registry.account_id.clone().unwrap_or_else(|| "123456789012".to_owned());
+        (account, registry.region.clone().unwrap_or_else(|| "eu-west-1".to_owned()))
     }
 
     #[test]

@@ -16,12 +16,13 @@ use kube_runtime::watcher::Event;
 use tokio_util::sync::CancellationToken;
 
 use super::claims::Claims;
+use super::identities::Identities;
 use super::jobs::Jobs;
 use super::memory::Memories;
 use super::references::References;
-use super::{Identity, Options};
-use crate::api::v1alpha1::EcrRepositorySync;
-use crate::ecr::{Owner, Place};
+use super::{Identity as Process, Options};
+use crate::api::v1alpha1::{EcrRepositorySync, Registry};
+use crate::ecr::{Identity, Owner, Place};
 use crate::sync::{Engine, OwnerLookup};
 use crate::telemetry::Metrics;
 
@@ -59,11 +60,12 @@ pub(super) struct Context {
     pub(super) client: Client,
     pub(super) engine: Arc<Engine>,
     pub(super) metrics: Metrics,
-    pub(super) identity: Identity,
+    pub(super) identity: Process,
     pub(super) options: Options,
     pub(super) jobs: Jobs,
     pub(super) memories: Memories,
     pub(super) claims: Claims,
+    pub(super) identities: Arc<Identities>,
     pub(super) references: References,
     /// The uids of a list that is being received.
     listing: Mutex<HashSet<String>>,
@@ -77,13 +79,14 @@ impl Context {
         client: Client,
         engine: Arc<Engine>,
         metrics: Metrics,
-        identity: Identity,
+        identity: Process,
         options: Options,
         stop: &CancellationToken,
     ) -> (Self, mpsc::UnboundedReceiver<ObjectRef<EcrRepositorySync>>) {
         let (wake, woken) = mpsc::unbounded();
         let jobs = Jobs::new(options.max_jobs, stop.child_token(), wake.clone());
         let context = Self {
+            identities: Arc::new(Identities::new(client.clone())),
             client,
             engine,
             metrics,
@@ -161,7 +164,22 @@ impl Context {
     /// Account and region of a resource, as far as they are known without asking AWS.
     pub(super) fn place(&self, object: &EcrRepositorySync) -> Place {
         let registry = object.spec.registry.clone().unwrap_or_default();
-        self.engine.resolve_place(&Place { account: registry.account_id, region: registry.region })
+        self.resolve(&object.namespace().unwrap_or_default(), &registry).0
+    }
+
+    /// Where a registry is that a resource of `namespace` names, as far as it is known without asking anybody, and the
+    /// ServiceAccount that must be read to know its account.
+    pub(super) fn resolve(&self, namespace: &str, registry: &Registry) -> (Place, Option<(String, String)>) {
+        let place = Place { account: registry.account_id.clone(), region: registry.region.clone() };
+        match self.identities.known(namespace, registry) {
+            Ok(identity) => (self.engine.resolve_place(&place, &identity), None),
+            // Whatever account it is: not the operator's.
+            Err(unread) => {
+                let resolved = self.engine.resolve_place(&place, &Identity::default());
+                let unread = place.account.is_none().then_some(unread);
+                (Place { account: place.account, region: resolved.region }, unread)
+            }
+        }
     }
 }
 

@@ -13,6 +13,7 @@ mod conditions;
 mod context;
 mod deletion;
 mod events;
+mod identities;
 mod jobs;
 mod memory;
 mod reason;
@@ -43,6 +44,7 @@ use context::Context;
 use memory::Requests;
 
 pub use context::LiveOwners;
+pub use identities::LiveTokens;
 pub use reason::Reason;
 
 /// How the controller runs.

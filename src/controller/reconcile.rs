@@ -162,6 +162,7 @@ fn spread(object: &EcrRepositorySync, context: &Context) -> Duration {
 
 fn submit(object: &EcrRepositorySync, context: &Context, uid: &str, generation: i64, ticket: Ticket) {
     let engine = context.engine.clone();
+    let identities = context.identities.clone();
     let (client, fallback) = (context.client.clone(), context.options.registry_config.clone());
     let dry_run = context.options.dry_run || object.spec.dry_run;
     let mode = if dry_run { Mode::DryRun } else { Mode::Apply };
@@ -185,6 +186,7 @@ fn submit(object: &EcrRepositorySync, context: &Context, uid: &str, generation: 
         let job = Job {
             name: pruned.name_any(),
             spec: pruned.spec.clone(),
+            identity: identities.read(&pruned).await,
             claimant,
             access: Reader { client: &client, fallback: fallback.as_deref(), object: &pruned }.accesses().await,
             chart_source: current.chart.as_ref().map(|chart| chart.source.clone()),
@@ -220,7 +222,7 @@ fn claim(object: &EcrRepositorySync, context: &Context, current: &Status) -> Cla
 
 /// The resource that has the repository, if it is another one.
 pub(super) fn winner(object: &EcrRepositorySync, context: &Context) -> Option<String> {
-    context.claims.winner_over(object, |place| context.engine.resolve_place(place))
+    context.claims.winner_over(object, |namespace, registry| context.resolve(namespace, registry))
 }
 
 /// Another resource has the repository, or it would move.

@@ -44,6 +44,14 @@ pub enum Error {
         /// The field.
         field: &'static str,
     },
+    /// The cluster gives no token of a ServiceAccount.
+    #[error("{message}")]
+    NoToken {
+        /// The kind of failure.
+        class: Class,
+        /// For people.
+        message: String,
+    },
     /// The host in `repositoryUri` is not one.
     #[error(transparent)]
     Endpoint(#[from] crate::registry::Error),
@@ -71,6 +79,11 @@ impl Error {
                 }
             }
             other => {
+                if let Some(ours) = ours_within(other) {
+                    // The keys could not be had: what STS said of that is what a person must know.
+                    let (message, class) = (format!("no credentials: {ours}"), ours.class());
+                    return Self::Unanswered { operation, thing: thing.to_owned(), message, class };
+                }
                 let message = DisplayErrorContext(other).to_string();
                 // The SDK has no public type for "no credential": it comes as a dispatch failure with this text.
                 let class = if message.contains("redentials") {
@@ -87,7 +100,7 @@ impl Error {
     #[must_use]
     pub const fn class(&self) -> Class {
         match self {
-            Self::Refused { class, .. } | Self::Unanswered { class, .. } => *class,
+            Self::Refused { class, .. } | Self::Unanswered { class, .. } | Self::NoToken { class, .. } => *class,
             Self::Incomplete { .. } | Self::Endpoint(_) => Class::Internal,
             Self::Unconfigured(_) => Class::InvalidSpec,
         }
@@ -101,6 +114,18 @@ impl Error {
             _ => None,
         }
     }
+}
+
+/// An error of ours among the causes: that of a role's keys, which the SDK asked us for.
+fn ours_within<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a Error> {
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        if let Some(ours) = error.downcast_ref::<Error>() {
+            return Some(ours);
+        }
+        cause = error.source();
+    }
+    None
 }
 
 /// `DisplayErrorContext` ends with the whole `Debug` text in parentheses: useful in a log, not in a condition, and it
@@ -122,9 +147,11 @@ fn class_of(operation: &str, code: &str, status: u16) -> Class {
             | "ecr:DeleteRepositoryPolicy"
     );
     match code {
-        "AccessDeniedException" | "AccessDenied" | "KmsException" | "BlockedByOrganizationPolicyException" => {
-            Class::AccessDenied
-        }
+        "AccessDeniedException"
+        | "AccessDenied"
+        | "KmsException"
+        | "BlockedByOrganizationPolicyException"
+        | "RegionDisabledException" => Class::AccessDenied,
         "ExpiredTokenException"
         | "ExpiredToken"
         | "InvalidSignatureException"
@@ -135,6 +162,8 @@ fn class_of(operation: &str, code: &str, status: u16) -> Class {
         | "MissingAuthenticationToken"
         | "IncompleteSignature"
         | "InvalidAccessKeyId"
+        | "InvalidIdentityToken"
+        | "IDPRejectedClaim"
         | "OptInRequired" => Class::AuthenticationFailed,
         "ThrottlingException"
         | "Throttling"
@@ -148,6 +177,7 @@ fn class_of(operation: &str, code: &str, status: u16) -> Class {
         "InvalidParameterException" | "ValidationException" if about_a_policy => Class::PolicyRejected,
         "InvalidParameterException"
         | "ValidationException"
+        | "ValidationError"
         | "InvalidTagParameterException"
         | "TooManyTagsException" => Class::InvalidSpec,
         // Somebody deleted or made something between two calls, or an upstream of ECR's own is away: the next run sees.
@@ -165,6 +195,7 @@ fn class_of(operation: &str, code: &str, status: u16) -> Class {
         | "ServerException"
         | "InternalFailure"
         | "InternalServerError"
+        | "IDPCommunicationError"
         | "ServiceUnavailable"
         | "ServiceUnavailableException" => Class::RegistryUnavailable,
         _ if status == 429 => Class::RateLimited,
@@ -205,7 +236,7 @@ mod tests {
                 AuthenticationFailed,
                 "ExpiredTokenException ExpiredToken UnrecognizedClientException InvalidClientTokenId InvalidAccessKeyId \
                  InvalidSignatureException SignatureDoesNotMatch MissingAuthenticationTokenException \
-                 MissingAuthenticationToken IncompleteSignature OptInRequired",
+                 MissingAuthenticationToken IncompleteSignature OptInRequired InvalidIdentityToken",
             ),
             (
                 RateLimited,

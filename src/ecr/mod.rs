@@ -4,25 +4,29 @@
 //! manifest GETs move `lastRecordedPullTime` and so defeat lifecycle rules (aws/containers-roadmap#2390).
 
 mod archive;
+mod assumed;
 mod counting;
 mod error;
+mod identity;
 mod images;
 mod limits;
 mod owner;
 pub mod policy;
 mod registry;
+mod renewed;
 mod repository;
 mod session;
 mod settings;
 mod token;
-mod wildcard;
+pub(crate) mod wildcard;
 
 pub use archive::Archived;
 pub use error::Error;
+pub use identity::{Identity, NoToken, Roles, ServiceAccount, ServiceAccountTokens};
 pub use images::Images;
 pub use limits::{Limiter, Limits};
 pub use owner::{CREATED_TAG, OWNER_TAG, Owner};
 pub use registry::Registry;
 pub use repository::Repository;
-pub use session::{Options, Place, Session};
+pub use session::{Options, Place, Session, partition};
 pub use settings::{Encryption, Mutability, Settings};

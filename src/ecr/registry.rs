@@ -22,7 +22,7 @@ pub struct Registry {
     /// The region.
     pub region: String,
     /// What ECR lets this account and region do per second.
-    pub limits: Limits,
+    pub limits: Arc<Limits>,
     /// Who is told of the work.
     pub meter: Arc<dyn Meter>,
     pub(super) client: aws_sdk_ecr::Client,
@@ -60,11 +60,10 @@ impl Registry {
         region: String,
         client: aws_sdk_ecr::Client,
         transport: Transport,
-        put_image_rate: u32,
+        limits: Arc<Limits>,
         meter: Arc<dyn Meter>,
     ) -> Self {
         let token = Arc::new(Token::new(client.clone(), account.clone(), region.clone(), meter.clone()));
-        let limits = Limits::new(put_image_rate, &meter);
         Self { account, region, limits, meter, client, transport, token }
     }
 

@@ -1,19 +1,26 @@
-//! One AWS identity, and one [`Registry`] per (account, region) that it works on.
+//! The operator's AWS identity, those that it takes on, and one [`Registry`] per (account, region, identity).
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::hash::Hash;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_sdk_ecr::config::IdentityCache;
 use aws_sdk_ecr::config::retry::{RetryConfig, RetryPartition};
 use aws_sdk_ecr::config::timeout::TimeoutConfig;
 use tokio::sync::OnceCell;
 
+use super::assumed::Assumed;
 use super::counting::Counting;
 use super::error::Error;
+use super::identity::{Identity, Roles, ServiceAccount, ServiceAccountTokens, session_name};
+use super::limits::Limits;
 use super::registry::Registry;
+use crate::api::v1alpha1::RoleArn;
 use crate::meter::Meter;
 use crate::registry::Transport;
+use crate::reload::Reloaded;
 
 /// What the operator or the command line was told about AWS.
 #[derive(Clone, Debug)]
@@ -24,6 +31,25 @@ pub struct Options {
     pub region: Option<String>,
     /// Manifest PUTs per second and (account, region).
     pub put_image_rate: u32,
+    /// Where ECR's API is, if not where AWS has it.
+    pub endpoint: Option<String>,
+    /// External ids of roles.
+    pub roles: Option<Reloaded<Roles>>,
+    /// Whose sessions those of assumed roles are, for CloudTrail.
+    pub session_name: String,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            account: None,
+            region: None,
+            put_image_rate: 10,
+            endpoint: None,
+            roles: None,
+            session_name: "ecr-sync".to_owned(),
+        }
+    }
 }
 
 /// Account and region, as far as they are known.
@@ -35,20 +61,41 @@ pub struct Place {
     pub region: Option<String>,
 }
 
-/// The AWS identity of this process with everything that is shared under it: clients, tokens, limits.
+/// Identities that nobody uses any more (a role that was renamed, a ServiceAccount that is gone) are dropped beyond this.
+const MOST_KEPT: usize = 1024;
+
+/// The AWS identity of this process with everything that is shared under it: clients, keys, tokens, limits.
 #[derive(Debug)]
 pub struct Session {
     sdk: SdkConfig,
     options: Options,
     transport: Transport,
     meter: Arc<dyn Meter>,
+    tokens: Option<Arc<dyn ServiceAccountTokens>>,
     own_account: OnceCell<String>,
-    registries: Mutex<HashMap<(String, String), Arc<Registry>>>,
+    /// By whose they are, never by account only: one account may be reached under several identities.
+    registries: Mutex<HashMap<(String, String, Key), Arc<Registry>>>,
+    identities: Mutex<HashMap<Key, Assumed>>,
+    /// ECR counts by account and region, whoever asks.
+    limits: Mutex<HashMap<(String, String), Arc<Limits>>>,
+}
+
+/// An identity, and what else its keys depend on.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Key {
+    identity: Identity,
+    external_id: Option<String>,
 }
 
 impl Session {
-    /// Reads the AWS configuration chain (environment, profile, IRSA, Pod Identity, instance metadata).
-    pub async fn load(options: Options, transport: Transport, meter: Arc<dyn Meter>) -> Self {
+    /// Reads the AWS configuration chain (environment, profile, IRSA, Pod Identity, instance metadata). Without
+    /// `tokens` no ServiceAccount's identity can be taken on.
+    pub async fn load(
+        options: Options,
+        transport: Transport,
+        meter: Arc<dyn Meter>,
+        tokens: Option<Arc<dyn ServiceAccountTokens>>,
+    ) -> Self {
         // No operation timeout is set by default: a call could hang for ever.
         let timeouts = TimeoutConfig::builder()
             .connect_timeout(Duration::from_secs(5))
@@ -59,55 +106,130 @@ impl Session {
         if let Some(region) = &options.region {
             loader = loader.region(Region::new(region.clone()));
         }
+        Self::new(loader.load().await, options, transport, meter, tokens)
+    }
+
+    /// On a configuration that is loaded already.
+    #[must_use]
+    pub fn new(
+        sdk: SdkConfig,
+        options: Options,
+        transport: Transport,
+        meter: Arc<dyn Meter>,
+        tokens: Option<Arc<dyn ServiceAccountTokens>>,
+    ) -> Self {
         Self {
-            sdk: loader.load().await,
+            sdk,
             options,
             transport,
             meter,
+            tokens,
             own_account: OnceCell::new(),
             registries: Mutex::default(),
+            identities: Mutex::default(),
+            limits: Mutex::default(),
         }
     }
 
-    /// The registry that a spec means; what it leaves out is the operator's own.
+    /// The registry that a spec means; what it leaves out is the identity's or the operator's own.
     ///
     /// # Errors
-    /// When no region is known, or when STS does not say which account we are.
-    pub async fn registry(&self, account: Option<&str>, region: Option<&str>) -> Result<Arc<Registry>, Error> {
-        let region = match (region, self.sdk.region()) {
-            (Some(region), _) => region.to_owned(),
-            (None, Some(region)) => region.to_string(),
-            (None, None) => {
-                return Err(Error::Unconfigured(
-                    "no AWS region: set spec.registry.region, --region, or AWS_REGION in the operator's environment"
-                        .to_owned(),
-                ));
-            }
+    /// When no region is known, when STS does not say which account we are, or does not let us take on the identity.
+    pub async fn registry(&self, place: &Place, identity: &Identity) -> Result<Arc<Registry>, Error> {
+        let place = self.resolve_place(place, identity);
+        let region = place.region.ok_or_else(|| {
+            Error::Unconfigured(
+                "no AWS region: set spec.registry.region, --region, or AWS_REGION in the operator's environment"
+                    .to_owned(),
+            )
+        })?;
+        let account = match place.account {
+            Some(account) => account,
+            None => self.own_account().await?.to_owned(),
         };
-        let account = match account.or(self.options.account.as_deref()) {
-            Some(account) => account.to_owned(),
-            None => self.own_account.get_or_try_init(|| self.ask_account()).await?.clone(),
+        let key = self.key(identity);
+        // Asked for here and not only by the SDK, whose error would not be STS's.
+        let assumed = self.assumed(&key, &region)?;
+        if let Some(assumed) = &assumed {
+            assumed.keys().await?;
+        }
+        let limits = self.limits(&account, &region);
+        Ok(get_or_insert(&self.registries, (account.clone(), region.clone(), key), || {
+            let client = self.client(&account, &region, assumed);
+            let (transport, meter) = (self.transport.clone(), self.meter.clone());
+            Arc::new(Registry::new(account, region, client, transport, limits, meter))
+        }))
+    }
+
+    /// Never dropped: a second set beside one in use would double the rate.
+    fn limits(&self, account: &str, region: &str) -> Arc<Limits> {
+        let mut limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
+        let limits = limits.entry((account.to_owned(), region.to_owned()));
+        limits.or_insert_with(|| Arc::new(Limits::new(self.options.put_image_rate, &self.meter))).clone()
+    }
+
+    fn client(&self, account: &str, region: &str, assumed: Option<Assumed>) -> aws_sdk_ecr::Client {
+        let mut config = aws_sdk_ecr::config::Builder::from(&self.sdk)
+            .region(Region::new(region.to_owned()))
+            .retry_config(RetryConfig::standard().with_max_attempts(4))
+            // The SDK's retry budget is process-wide per service and region: one throttled account would starve all.
+            .retry_partition(RetryPartition::custom(format!("ecr-{region}-{account}")).build())
+            .interceptor(Counting(self.meter.clone()));
+        if let Some(endpoint) = &self.options.endpoint {
+            config = config.endpoint_url(endpoint);
+        }
+        if let Some(assumed) = assumed {
+            // Ours renews ahead of the end, and knows no keys but its own.
+            config = config.credentials_provider(assumed).identity_cache(IdentityCache::no_cache());
+        }
+        aws_sdk_ecr::Client::from_conf(config.build())
+    }
+
+    fn key(&self, identity: &Identity) -> Key {
+        let roles = self.options.roles.as_ref().map(Reloaded::get);
+        let external_id = |role: &RoleArn| roles.as_ref()?.external_id(role).map(str::to_owned);
+        Key { identity: identity.clone(), external_id: identity.role.as_ref().and_then(external_id) }
+    }
+
+    /// The keys of an identity that is not our own.
+    fn assumed(&self, key: &Key, region: &str) -> Result<Option<Assumed>, Error> {
+        let Identity { service_account, role } = &key.identity;
+        let from = match service_account {
+            Some(account) => Some(self.of_service_account(account, region)?),
+            None => None,
         };
-        let mut registries = self.registries.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let registry = registries.entry((account.clone(), region.clone())).or_insert_with(|| {
-            let config = aws_sdk_ecr::config::Builder::from(&self.sdk)
-                .region(Region::new(region.clone()))
-                .retry_config(RetryConfig::standard().with_max_attempts(4))
-                // The SDK's retry budget is process-wide per service and region: one throttled account would starve all.
-                .interceptor(Counting(self.meter.clone()))
-                .retry_partition(RetryPartition::custom(format!("ecr-{region}-{account}")).build())
-                .build();
-            let client = aws_sdk_ecr::Client::from_conf(config);
-            Arc::new(Registry::new(
-                account,
-                region,
-                client,
-                self.transport.clone(),
-                self.options.put_image_rate,
-                self.meter.clone(),
-            ))
-        });
-        Ok(registry.clone())
+        let Some(role) = role else { return Ok(from) };
+        Ok(Some(get_or_insert(&self.identities, key.clone(), || {
+            let (sts, name) = (self.sts(role, region, key), session_name(&self.options.session_name));
+            Assumed::by_keys(sts, from, role.clone(), key.external_id.clone(), name)
+        })))
+    }
+
+    fn of_service_account(&self, account: &ServiceAccount, region: &str) -> Result<Assumed, Error> {
+        let tokens = self.tokens.clone().ok_or_else(|| {
+            Error::Unconfigured("spec.registry.serviceAccountName needs a cluster: leave it out here".to_owned())
+        })?;
+        let identity = Identity { service_account: Some(account.clone()), role: None };
+        let key = Key { identity, external_id: None };
+        Ok(get_or_insert(&self.identities, key.clone(), || {
+            let wanted = format!("{}-{}-{}", self.options.session_name, account.namespace, account.name);
+            let sts = self.sts(&account.role, region, &key);
+            Assumed::by_token(sts, account.clone(), tokens, session_name(&wanted))
+        }))
+    }
+
+    /// STS nearby: our own region, unless the role is in another partition.
+    fn sts(&self, role: &RoleArn, region: &str, key: &Key) -> aws_sdk_sts::config::Builder {
+        let own = self.sdk.region().filter(|own| partition(own.as_ref()) == role.partition());
+        let region = own.cloned().unwrap_or_else(|| Region::new(region.to_owned()));
+        let mut hasher = std::hash::DefaultHasher::new();
+        key.hash(&mut hasher);
+        let budget = format!("sts-{:016x}", std::hash::Hasher::finish(&hasher));
+        aws_sdk_sts::config::Builder::from(&self.sdk)
+            .region(region)
+            .retry_config(RetryConfig::standard().with_max_attempts(4))
+            .retry_partition(RetryPartition::custom(budget).build())
+            .interceptor(Counting(self.meter.clone()))
     }
 
     /// Who is told of the work.
@@ -118,13 +240,22 @@ impl Session {
 
     /// Fills in what a spec leaves out, without asking AWS: the account may stay unknown for now.
     #[must_use]
-    pub fn resolve_place(&self, place: &Place) -> Place {
-        let account = place.account.as_ref().or(self.options.account.as_ref()).or_else(|| self.own_account.get());
+    pub fn resolve_place(&self, place: &Place, identity: &Identity) -> Place {
+        let account = place.account.as_deref().or(identity.account()).or(self.options.account.as_deref());
+        // Only our own identity is in our own account.
+        let account = account.or_else(|| self.own_account.get().map(String::as_str));
         let own_region = || self.sdk.region().map(ToString::to_string);
-        Place { account: account.cloned(), region: place.region.clone().or_else(own_region) }
+        Place { account: account.map(str::to_owned), region: place.region.clone().or_else(own_region) }
     }
 
-    /// GetCallerIdentity needs no permission.
+    /// The account of the operator's own identity: GetCallerIdentity, which needs no permission, asked once.
+    ///
+    /// # Errors
+    /// As STS answers.
+    pub async fn own_account(&self) -> Result<&str, Error> {
+        self.own_account.get_or_try_init(|| self.ask_account()).await.map(String::as_str)
+    }
+
     async fn ask_account(&self) -> Result<String, Error> {
         const OPERATION: &str = "sts:GetCallerIdentity";
         let client = aws_sdk_sts::Client::new(&self.sdk);
@@ -139,4 +270,29 @@ impl Session {
             field: "Account",
         })
     }
+}
+
+/// `aws`, `aws-cn`, `aws-us-gov` …: the partition of a region.
+#[must_use]
+pub fn partition(region: &str) -> &'static str {
+    // The names of the regions of botocore's endpoints; each partition has its own prefix.
+    match region {
+        _ if region.starts_with("cn-") => "aws-cn",
+        _ if region.starts_with("us-gov-") => "aws-us-gov",
+        _ if region.starts_with("us-iso-") => "aws-iso",
+        _ if region.starts_with("us-isob-") => "aws-iso-b",
+        _ if region.starts_with("eu-isoe-") => "aws-iso-e",
+        _ if region.starts_with("us-isof-") => "aws-iso-f",
+        _ if region.starts_with("eusc-") => "aws-eusc",
+        _ => "aws",
+    }
+}
+
+fn get_or_insert<K: Eq + Hash, V: Clone>(map: &Mutex<HashMap<K, V>>, key: K, make: impl FnOnce() -> V) -> V {
+    let mut map = map.lock().unwrap_or_else(PoisonError::into_inner);
+    if map.len() >= MOST_KEPT && !map.contains_key(&key) {
+        // Whoever uses one keeps it; the others are made anew when they are asked for, at the price of a request.
+        map.clear();
+    }
+    map.entry(key).or_insert_with(make).clone()
 }

@@ -14,7 +14,7 @@ use kube::{Api, Client};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::controller::{self, Identity, LiveOwners};
+use crate::controller::{self, Identity, LiveOwners, LiveTokens};
 use crate::ecr;
 use crate::meter::Meter;
 use crate::registry::{Transport, TransportOptions};
@@ -102,7 +102,10 @@ pub async fn run(options: Options) -> Result<(), Error> {
     let meter: Arc<dyn Meter> = Arc::new(metrics.clone());
     let transport = Transport::new(&TransportOptions::default()).map_err(|error| Error::Start(error.into()))?;
     let transport = transport.metered(meter.clone());
-    let session = ecr::Session::load(aws, transport.clone(), meter).await;
+    let tokens = Arc::new(LiveTokens::new(client.clone()));
+    // Sessions of two clusters stay apart in CloudTrail.
+    let aws = ecr::Options { session_name: format!("{}-{cluster_id}", aws.session_name), ..aws };
+    let session = ecr::Session::load(aws, transport.clone(), meter, Some(tokens)).await;
     let owners = Arc::new(LiveOwners::new(client.clone()));
     let engine = Arc::new(Engine::new(session, transport, Some(owners), limits).with_defaults(defaults));
     let instance =

@@ -57,7 +57,7 @@ impl Engine {
             return Err(Failure::new(Class::Internal, "only resources delete repositories"));
         };
         let name = job.repository_name().to_owned();
-        let registry = self.registry(&job.spec).await?;
+        let registry = self.registry(job).await?;
         job.progress.advance(1);
         let Some(repository) = registry.repository(&name).await? else {
             return Ok(Deletion::Gone { repository: name });

@@ -64,6 +64,8 @@ pub struct Job {
     pub spec: EcrRepositorySyncSpec,
     /// On whose behalf.
     pub claimant: Claimant,
+    /// Under which identity ECR is used.
+    pub identity: Result<ecr::Identity, Failure>,
     /// How to reach the sources.
     pub access: Accesses,
     /// Where the chart was read from last time, as the report named it: tried first.
@@ -184,21 +186,20 @@ impl Engine {
         Ok(transport)
     }
 
-    /// The registry that a spec means.
+    /// The registry that a job means.
     ///
     /// # Errors
-    /// When account or region cannot be told.
-    pub async fn registry(&self, spec: &EcrRepositorySyncSpec) -> Result<Arc<ecr::Registry>, ecr::Error> {
-        let registry = spec.registry.as_ref();
-        self.aws
-            .registry(registry.and_then(|r| r.account_id.as_deref()), registry.and_then(|r| r.region.as_deref()))
-            .await
+    /// When account or region cannot be told, or the identity cannot be taken on.
+    async fn registry(&self, job: &Job) -> Result<Arc<ecr::Registry>, Failure> {
+        let registry = job.spec.registry.clone().unwrap_or_default();
+        let place = ecr::Place { account: registry.account_id, region: registry.region };
+        Ok(self.aws.registry(&place, job.identity.as_ref().map_err(Clone::clone)?).await?)
     }
 
     /// Fills in what a spec leaves out of account and region, as far as it is known.
     #[must_use]
-    pub fn resolve_place(&self, place: &ecr::Place) -> ecr::Place {
-        self.aws.resolve_place(place)
+    pub fn resolve_place(&self, place: &ecr::Place, identity: &ecr::Identity) -> ecr::Place {
+        self.aws.resolve_place(place, identity)
     }
 
     /// One pass. Never fails as a whole: what went wrong is in the report. Ends early, with what was done so far, when
@@ -217,9 +218,12 @@ impl Engine {
     }
 
     async fn pass(&self, job: &Job, mode: Mode) -> Result<Report, Failure> {
+        if let Err(failure) = &job.identity {
+            return Err(failure.clone());
+        }
         let mut desired = self.resolve(job).await?;
         job.progress.advance(1);
-        let registry = self.registry(&job.spec).await?;
+        let registry = self.registry(job).await?;
         // A dry run shows all that would be done: it reads all.
         let brief = match mode {
             Mode::Apply => self.glance(&registry, job, &mut desired).await?,

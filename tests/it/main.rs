@@ -18,6 +18,7 @@ mod docs;
 mod failures;
 mod faults;
 mod helm_push;
+mod identity;
 mod leader;
 mod lifecycle;
 mod metrics;

@@ -1,12 +1,14 @@
 //! `ecr-sync.io/v1alpha1`.
 
 mod crd;
+mod role;
 mod schema;
 mod spec;
 mod status;
 pub mod validation;
 
 pub use crd::{crd, crd_yaml};
+pub use role::{NotARole, RoleArn};
 pub use spec::{
     AdoptionPolicy, ArchivedImages, Chart, DeletionPolicy, DriftPolicy, EcrRepositorySync, EcrRepositorySyncSpec,
     Encryption, EncryptionType, Image, ImageTagMutability, LocalReference, OnSourceChange, Policy, Registry, SortBy,

@@ -211,6 +211,22 @@ pub struct Registry {
     #[x_kube(validation = Rule::new("self.matches('^[a-z]{2,}(-[a-z]+)+-[0-9]+$')")
         .message("registry.region is an AWS region, for example eu-west-1"))]
     pub region: Option<String>,
+
+    /// IAM role that is assumed for everything done in ECR; without `accountId` its account is meant. The external id
+    /// comes from the operator's roles file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 2048))]
+    #[x_kube(validation = Rule::new("self.matches('^arn:aws(-[a-z]+)*:iam::[0-9]{12}:role/[A-Za-z0-9+=,.@_/-]*[A-Za-z0-9+=,.@_-]$')")
+        .message("registry.roleArn is the ARN of an IAM role, for example arn:aws:iam::123456789012:role/ecr-sync"))]
+    pub role_arn: Option<String>,
+
+    /// ServiceAccount of the same namespace whose IAM role (annotation `eks.amazonaws.com/role-arn`) is used instead of
+    /// the operator's identity; with `roleArn`, that one is assumed from there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$')")
+        .message("registry.serviceAccountName is the name of a ServiceAccount"))]
+    pub service_account_name: Option<String>,
 }
 
 /// What to do with a repository that exists already.

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::role::RoleArn;
 use super::schema::{MAX_FILTERS, MAX_RESOURCE_TAGS, MAX_TAGS};
 use super::spec::{
     Chart, EcrRepositorySyncSpec, Encryption, EncryptionType, Image, ImageTagMutability, SortBy, TagSelector,
@@ -71,6 +72,13 @@ pub fn validate(name: &str, spec: &EcrRepositorySyncSpec) -> Vec<Violation> {
                 format!("{region:?} is not an AWS region: write for example eu-west-1"),
             ));
         }
+        if let Some(Err(error)) = registry.role_arn.as_deref().map(str::parse::<RoleArn>) {
+            violations.push(Violation::new("registry.roleArn", error.to_string()));
+        }
+        if let Some(name) = registry.service_account_name.as_deref().filter(|name| !is_object_name(name)) {
+            let message = format!("{name:?} is not the name of a ServiceAccount");
+            violations.push(Violation::new("registry.serviceAccountName", message));
+        }
     }
     if let Some(image) = &spec.image {
         validate_image(image, &mut violations);
@@ -112,6 +120,14 @@ pub fn resource_tags(tags: &BTreeMap<String, String>) -> Vec<Violation> {
         }
     }
     violations
+}
+
+/// A DNS subdomain, as Kubernetes names most things.
+fn is_object_name(name: &str) -> bool {
+    let is_end = |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+    let is_allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-".contains(&byte);
+    let bytes = name.as_bytes();
+    bytes.len() <= 253 && is_end(bytes.first()) && is_end(bytes.last()) && name.bytes().all(is_allowed)
 }
 
 fn validate_settings(spec: &EcrRepositorySyncSpec, violations: &mut Vec<Violation>) {

@@ -1,0 +1,137 @@
+//! Under which AWS identity a resource is synced: what its `spec.registry` names, read live at every pass.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use async_trait::async_trait;
+use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
+use k8s_openapi::api::core::v1::ServiceAccount as Account;
+use kube::api::PostParams;
+use kube::{Api, Client, ResourceExt};
+
+use super::context::{ApiError, in_time};
+use crate::api::v1alpha1::{EcrRepositorySync, Registry, RoleArn};
+use crate::class::Class;
+use crate::ecr::{Identity, NoToken, ServiceAccount, ServiceAccountTokens};
+use crate::sync::Failure;
+
+/// As EKS's own webhook reads it (IRSA).
+const ROLE_ANNOTATION: &str = "eks.amazonaws.com/role-arn";
+/// What trust policies of IRSA ask for.
+const AUDIENCE: &str = "sts.amazonaws.com";
+/// It is exchanged at once; the API server takes nothing shorter.
+const TOKEN_SECONDS: i64 = 600;
+
+/// Reads identities, and remembers the roles of ServiceAccounts for what must not wait for the API server.
+pub(super) struct Identities {
+    client: Client,
+    /// By namespace and name.
+    roles: Mutex<HashMap<(String, String), RoleArn>>,
+}
+
+impl Identities {
+    pub(super) fn new(client: Client) -> Self {
+        Self { client, roles: Mutex::default() }
+    }
+
+    /// The identity that a resource names.
+    pub(super) async fn read(&self, object: &EcrRepositorySync) -> Result<Identity, Failure> {
+        let Some(registry) = &object.spec.registry else { return Ok(Identity::default()) };
+        let namespace = &object.namespace().unwrap_or_default();
+        let service_account = match &registry.service_account_name {
+            Some(name) => Some(self.service_account(namespace, name).await?),
+            None => None,
+        };
+        let role = registry.role_arn.as_deref().map(str::parse).transpose();
+        let role = role.map_err(|error| Failure::new(Class::InvalidSpec, format!("registry.roleArn: {error}")))?;
+        Ok(Identity { service_account, role })
+    }
+
+    /// The same as far as it is known without a request; `Err` with the ServiceAccount whose role is not.
+    pub(super) fn known(&self, namespace: &str, registry: &Registry) -> Result<Identity, (String, String)> {
+        let role = registry.role_arn.as_deref().and_then(|role| role.parse().ok());
+        let Some(name) = &registry.service_account_name else { return Ok(Identity { service_account: None, role }) };
+        let key = (namespace.to_owned(), name.clone());
+        let roles = self.roles.lock().unwrap_or_else(PoisonError::into_inner);
+        match roles.get(&key).cloned() {
+            Some(own) => {
+                let account = ServiceAccount { namespace: key.0, name: key.1, role: own };
+                Ok(Identity { service_account: Some(account), role })
+            }
+            None => Err(key),
+        }
+    }
+
+    async fn service_account(&self, namespace: &str, name: &str) -> Result<ServiceAccount, Failure> {
+        let what = format!("ServiceAccount {namespace}/{name} (registry.serviceAccountName)");
+        let accounts: Api<Account> = Api::namespaced(self.client.clone(), namespace);
+        let found = in_time(accounts.get_metadata_opt(name)).await.map_err(|error| {
+            let NoToken { class, message } = refused(&what, "get serviceaccounts", &error);
+            Failure::new(class, message)
+        })?;
+        // Not Stalled: with GitOps it may arrive seconds after the resource.
+        let missing = |problem: &str| Failure::new(Class::SecretNotFound, format!("{what} {problem}"));
+        let found = found.ok_or_else(|| missing("does not exist: create it, or correct the name"))?;
+        let role = found.annotations().get(ROLE_ANNOTATION).ok_or_else(|| {
+            missing(&format!("has no annotation {ROLE_ANNOTATION}: set it to the ARN of the role to take on"))
+        })?;
+        let role: RoleArn = role.parse().map_err(|error| {
+            Failure::new(Class::InvalidSpec, format!("{what}: annotation {ROLE_ANNOTATION}: {error}"))
+        })?;
+        let key = (namespace.to_owned(), name.to_owned());
+        self.roles.lock().unwrap_or_else(PoisonError::into_inner).insert(key, role.clone());
+        Ok(ServiceAccount { namespace: namespace.to_owned(), name: name.to_owned(), role })
+    }
+}
+
+fn refused(what: &str, right: &str, error: &ApiError) -> NoToken {
+    match error {
+        ApiError::Kube(kube::Error::Api(status)) if status.is_forbidden() => NoToken {
+            class: Class::AccessDenied,
+            message: format!(
+                "cannot use {what}: {error}; allow the operator to {right} in this namespace (docs/iam.md)"
+            ),
+        },
+        _ => NoToken { class: Class::RegistryUnavailable, message: format!("cannot use {what}: {error}") },
+    }
+}
+
+/// Tokens from the API server: TokenRequest.
+pub struct LiveTokens {
+    client: Client,
+}
+
+impl std::fmt::Debug for LiveTokens {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LiveTokens").finish_non_exhaustive()
+    }
+}
+
+impl LiveTokens {
+    /// Asks for tokens with `client`.
+    #[must_use]
+    pub const fn new(client: Client) -> Self {
+        Self { client }
+    }
+}
+
+#[async_trait]
+impl ServiceAccountTokens for LiveTokens {
+    async fn token(&self, account: &ServiceAccount) -> Result<String, NoToken> {
+        let ServiceAccount { namespace, name, .. } = account;
+        let accounts: Api<Account> = Api::namespaced(self.client.clone(), namespace);
+        let spec = TokenRequestSpec {
+            audiences: Some(vec![AUDIENCE.to_owned()]),
+            expiration_seconds: Some(TOKEN_SECONDS),
+            ..TokenRequestSpec::default()
+        };
+        let request = TokenRequest { spec: Some(spec), ..TokenRequest::default() };
+        let what = format!("ServiceAccount {namespace}/{name}");
+        let answer = in_time(accounts.create_token_request(name, &PostParams::default(), &request)).await;
+        let answer = answer.map_err(|error| refused(&what, "create serviceaccounts/token", &error))?;
+        answer.status.and_then(|status| status.token).ok_or_else(|| NoToken {
+            class: Class::Internal,
+            message: format!("the API server gave no token of {what}"),
+        })
+    }
+}
