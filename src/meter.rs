@@ -16,6 +16,9 @@ pub trait Meter: Send + Sync + std::fmt::Debug {
     /// There is a new ECR token, which ends after so long.
     fn token_renewed(&self, _account: &str, _region: &str, _life: Duration) {}
 
+    /// So many bytes of blobs are about to be copied.
+    fn to_copy(&self, _bytes: u64) {}
+
     /// Bytes of blobs went from a source to ECR.
     fn copied(&self, _bytes: u64) {}
 }

@@ -54,6 +54,12 @@ impl Outcomes {
         outcomes
     }
 
+    /// Notes an action that was carried out.
+    fn done(&mut self, action: &Action, progress: &Progress) {
+        self.did(action);
+        progress.did(action.field(), action.to_string());
+    }
+
     /// Notes an action that was carried out, or would be.
     fn did(&mut self, action: &Action) {
         self.changes.push(action.to_string());
@@ -68,12 +74,29 @@ impl Outcomes {
         }
     }
 
-    fn copied(&mut self, kind: ArtifactKind, tag: Tag, digest: Digest) {
-        self.changes
-            .push(format!("copied {} {tag} ({digest})", if kind == ArtifactKind::Chart { "chart" } else { "tag" }));
-        self.fields.push(if kind == ArtifactKind::Chart { "chartTag" } else { "imageTag" });
+    fn copied(&mut self, kind: ArtifactKind, tag: Tag, digest: Digest, progress: &Progress) {
+        let change = format!("copied {} {tag} ({digest})", if kind == ArtifactKind::Chart { "chart" } else { "tag" });
+        progress.did(field_of(kind), change.clone());
+        self.changes.push(change);
+        self.fields.push(field_of(kind));
         *self.copied.entry(kind).or_default() += 1;
         self.tags.insert((kind, tag), TagState::Synced(digest));
+    }
+
+    /// Notes how a tag came to stand that was not copied.
+    fn settled(&mut self, kind: ArtifactKind, tag: Tag, state: TagState, progress: &Progress) {
+        if let TagState::Failed(failure) = &state {
+            progress.failed(field_of(kind), failure);
+        }
+        self.tags.insert((kind, tag), state);
+    }
+}
+
+/// What of the repository a copy changes, for metrics.
+const fn field_of(kind: ArtifactKind) -> &'static str {
+    match kind {
+        ArtifactKind::Image => "imageTag",
+        ArtifactKind::Chart => "chartTag",
     }
 }
 
@@ -94,12 +117,13 @@ impl Engine {
             if let Action::CreateRepository { name, tags, settings } = action {
                 match create(registry, name, tags, settings).await {
                     Ok(created) => {
-                        outcomes.did(action);
+                        outcomes.done(action, progress);
                         outcomes.created = Some(created.clone());
                         repository = Some(created);
                         continue;
                     }
                     Err(failure) => {
+                        progress.failed(action.field(), &failure);
                         outcomes.failure = Some(failure.clone());
                         outcomes.tags.extend(not_copied(plan, &failure));
                         return outcomes;
@@ -113,23 +137,25 @@ impl Engine {
             if let Action::RestoreTag { kind, tag, digest } = action {
                 let state = match registry.restore_image(&repository.name, digest).await {
                     Ok(()) => {
-                        outcomes.did(action);
+                        outcomes.done(action, progress);
                         TagState::Synced(digest.clone())
                     }
                     Err(error) => TagState::Failed(error.into()),
                 };
-                outcomes.tags.insert((*kind, tag.clone()), state);
+                outcomes.settled(*kind, tag.clone(), state, progress);
                 progress.advance(1);
                 continue;
             }
             match configure(registry, repository, action).await {
                 Ok(kept) => {
-                    outcomes.did(action);
+                    outcomes.done(action, progress);
                     outcomes.rewritten.extend(rewritten(action, kept.as_deref()));
                 }
                 Err(error) => {
+                    let failure = error.into();
+                    progress.failed(action.field(), &failure);
                     outcomes.unwritten.insert(action.field());
-                    outcomes.configuration.push(error.into());
+                    outcomes.configuration.push(failure);
                 }
             }
             progress.advance(1);
@@ -145,7 +171,11 @@ impl Engine {
                         copying.run(artifact, plan, &mut outcomes).await;
                     }
                 }
-                Err(error) => outcomes.tags.extend(not_copied(plan, &error.into())),
+                Err(error) => {
+                    for ((kind, tag), state) in not_copied(plan, &error.into()) {
+                        outcomes.settled(kind, tag, state, progress);
+                    }
+                }
             }
         }
         outcomes
@@ -183,9 +213,9 @@ impl Copying<'_> {
                 );
                 for (order, result) in copy.run(orders.collect()).await {
                     match result {
-                        Ok(()) => outcomes.copied(kind, order.tag, order.digest),
+                        Ok(()) => outcomes.copied(kind, order.tag, order.digest, self.progress),
                         Err(failure) => {
-                            outcomes.tags.insert((kind, order.tag), TagState::Failed(failure));
+                            outcomes.settled(kind, order.tag, TagState::Failed(failure), self.progress);
                         }
                     }
                 }
@@ -213,10 +243,10 @@ impl Copying<'_> {
                         outcomes.derived.insert(outcome.tag.clone(), derived);
                     }
                     match outcome.state {
-                        TagState::Synced(digest) if outcome.wrote => outcomes.copied(kind, outcome.tag, digest),
-                        state => {
-                            outcomes.tags.insert((kind, outcome.tag), state);
+                        TagState::Synced(digest) if outcome.wrote => {
+                            outcomes.copied(kind, outcome.tag, digest, self.progress);
                         }
+                        state => outcomes.settled(kind, outcome.tag, state, self.progress),
                     }
                 }
             }

@@ -20,6 +20,7 @@ mod glance;
 mod observe;
 mod ownership;
 mod plan;
+mod preview;
 mod progress;
 mod report;
 mod resolve;
@@ -47,7 +48,8 @@ pub use glance::Look;
 pub use observe::{Observed, ObservedRepository};
 pub use ownership::{Claim, Claimant, Kept, OwnerRules};
 pub use plan::{Action, Drift, Plan, plan};
-pub use progress::Progress;
+pub use preview::{Load, Preview};
+pub use progress::{Progress, Step, Witness};
 pub use report::{ArtifactReport, Report, TagState};
 pub use resolve::{ArtifactKind, Derived, Desired, DesiredArtifact, Source, SourceContent, SourceTag, WantedTag};
 pub use vanished::{Held, Vanished};
@@ -205,19 +207,20 @@ impl Engine {
     /// One pass. Never fails as a whole: what went wrong is in the report. Ends early, with what was done so far, when
     /// `stop` is cancelled; at no point does that leave a tag that cannot be pulled.
     pub async fn sync(&self, job: &Job, mode: Mode, stop: &CancellationToken) -> Report {
-        let pass = self.pass(job, mode);
-        tokio::select! {
-            biased;
-            () = stop.cancelled() => Report::failed(Failure::cancelled()),
-            report = pass => report.unwrap_or_else(Report::failed),
-            () = job.progress.stalled(job.timeout) => Report::failed(Failure::new(
-                Class::Timeout,
-                format!("no progress for {}s (spec.timeout): given up; what was copied stays", job.timeout.as_secs()),
-            )),
-        }
+        bounded(job, stop, self.pass(job, mode)).await.unwrap_or_else(Report::failed)
     }
 
     async fn pass(&self, job: &Job, mode: Mode) -> Result<Report, Failure> {
+        let Sight { registry, desired, observed, plan } = self.look(job, mode).await?;
+        let outcomes = match mode {
+            Mode::Apply => Some(self.apply(&registry, &desired, &observed, &plan, &job.progress).await),
+            Mode::DryRun => None,
+        };
+        Ok(Report::new(&desired, &observed, &plan, outcomes, &job.before))
+    }
+
+    /// The steps that write nothing.
+    async fn look(&self, job: &Job, mode: Mode) -> Result<Sight, Failure> {
         if let Err(failure) = &job.identity {
             return Err(failure.clone());
         }
@@ -246,10 +249,31 @@ impl Engine {
             }
         };
         job.progress.advance(1);
-        let outcomes = match mode {
-            Mode::Apply => Some(self.apply(&registry, &desired, &observed, &plan, &job.progress).await),
-            Mode::DryRun => None,
-        };
-        Ok(Report::new(&desired, &observed, &plan, outcomes, &job.before))
+        Ok(Sight { registry, desired, observed, plan })
+    }
+}
+
+/// What the steps that write nothing come to.
+struct Sight {
+    registry: Arc<ecr::Registry>,
+    desired: Desired,
+    observed: Observed,
+    plan: Plan,
+}
+
+/// The work, unless it is no longer wanted or makes no progress.
+async fn bounded<T>(
+    job: &Job,
+    stop: &CancellationToken,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => Err(Failure::cancelled()),
+        result = work => result,
+        () = job.progress.stalled(job.timeout) => Err(Failure::new(
+            Class::Timeout,
+            format!("no progress for {}s (spec.timeout): given up; what was copied stays", job.timeout.as_secs()),
+        )),
     }
 }

@@ -4,20 +4,62 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::Failure;
+
+/// An action of a pass that has ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// What of the repository it changes: [`super::Action::field`].
+    pub field: &'static str,
+    /// What was done, or why it was not.
+    pub result: Result<String, Failure>,
+}
+
+/// Told of every action at the moment it ends, so that an interrupted pass has its account too.
+pub trait Witness: Send + Sync + std::fmt::Debug {
+    /// An action has ended.
+    fn ended(&self, step: Step);
+}
+
 /// Counts bytes and finished steps of one pass. Clones share the count.
 #[derive(Clone, Debug, Default)]
-pub struct Progress(Arc<AtomicU64>);
+pub struct Progress {
+    count: Arc<AtomicU64>,
+    witness: Option<Arc<dyn Witness>>,
+}
 
 impl Progress {
+    /// The progress of a pass whose actions `witness` is told of.
+    #[must_use]
+    pub fn witnessed(witness: Arc<dyn Witness>) -> Self {
+        Self { count: Arc::default(), witness: Some(witness) }
+    }
+
     /// Notes bytes or steps.
     pub fn advance(&self, by: u64) {
-        self.0.fetch_add(by, Ordering::Relaxed);
+        self.count.fetch_add(by, Ordering::Relaxed);
     }
 
     /// Bytes and steps so far.
     #[must_use]
     pub fn count(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// Tells that an action was carried out, in words.
+    pub(super) fn did(&self, field: &'static str, what: impl Into<String>) {
+        self.tell(field, Ok(what.into()));
+    }
+
+    /// Tells that an action failed.
+    pub(super) fn failed(&self, field: &'static str, failure: &Failure) {
+        self.tell(field, Err(failure.clone()));
+    }
+
+    fn tell(&self, field: &'static str, result: Result<String, Failure>) {
+        if let Some(witness) = &self.witness {
+            witness.ended(Step { field, result });
+        }
     }
 
     /// Returns once nothing was noted for `longest`, give or take a tenth.

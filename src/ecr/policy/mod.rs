@@ -5,6 +5,7 @@
 //! write for ever (crossplane-contrib/provider-aws#700); normalising too much would hide a change
 //! (hashicorp/terraform-provider-aws#35184). So: unknown keys are kept, and only what AWS is known to rewrite is equal.
 
+mod changes;
 mod difference;
 mod foresight;
 mod lifecycle;
@@ -136,6 +137,15 @@ pub fn canonical_live(kind: Kind, live: &str) -> String {
         Ok(Value::Object(policy)) => canonical_text(kind, &policy),
         _ => live.to_owned(),
     }
+}
+
+/// Everything in which `wanted` differs from `live`, rule by rule, in words: `rule 2 countNumber 10 -> 20`.
+#[must_use]
+pub fn changes(kind: Kind, wanted: &Policy, live: &str) -> Vec<String> {
+    let Ok(Value::Object(live)) = serde_json::from_str(live) else {
+        return vec!["what is there is no JSON".to_owned()];
+    };
+    changes::between(kind, &canonical(kind, &live), &canonical(kind, wanted))
 }
 
 fn canonical(kind: Kind, policy: &Policy) -> Value {

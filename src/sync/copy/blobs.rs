@@ -37,6 +37,7 @@ impl Transfers {
         let mut outcomes = HashMap::new();
         for blob in blobs {
             let (finished, outcome) = watch::channel(None);
+            meter.to_copy(blob.size);
             outcomes.insert(blob.digest.clone(), outcome);
             let (permits, progress, meter) = (permits.clone(), progress.clone(), meter.clone());
             let (source, source_repository) = (source.clone(), source_repository.to_owned());

@@ -9,6 +9,7 @@
 
 mod blobs;
 mod graph;
+pub(super) mod weight;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
