@@ -2,15 +2,18 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use ecr_sync::cli;
 
 fn main() -> ExitCode {
-    let arguments = cli::Arguments::parse();
+    let arguments = match cli::parse() {
+        Ok(arguments) => arguments,
+        Err(code) => return code,
+    };
     // One provider is compiled in; said aloud, since a second one would make rustls panic at the first connection.
     let _already_installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    match tokio::runtime::Runtime::new() {
-        Ok(runtime) => runtime.block_on(cli::run(arguments)),
-        Err(_) => ExitCode::FAILURE,
-    }
+    let Ok(runtime) = tokio::runtime::Runtime::new() else { return ExitCode::FAILURE };
+    let code = runtime.block_on(cli::run(arguments));
+    // What still blocks a thread, such as a write that nobody reads, does not hold up the end.
+    runtime.shutdown_background();
+    code
 }

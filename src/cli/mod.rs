@@ -1,14 +1,19 @@
 //! Command line: one file per subcommand.
 
+mod completions;
 mod controller;
 mod crd;
+mod interrupt;
+mod screen;
 mod sync;
+mod version;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use screen::Screen;
 
 use crate::ecr;
 use crate::reload::{self, Reloaded};
@@ -17,8 +22,14 @@ use crate::telemetry;
 
 /// Exit code when the work could not be done, or not all of it.
 pub(crate) const FAILED: u8 = 1;
-/// Exit code when the command line or the input is wrong; clap uses the same.
-pub(crate) const WRONG_INPUT: u8 = 2;
+/// Exit code of a dry run with `--exit-code` that would change something, as `git diff --exit-code` and Terraform tell it
+/// apart from a failure.
+pub(crate) const CHANGES_PENDING: u8 = 2;
+/// Exit code when the command line or a file is wrong, so that nothing was done: EX_USAGE of sysexits.h, apart from both
+/// of the above.
+pub(crate) const WRONG_INPUT: u8 = 64;
+/// Exit code when a second interrupt did not wait for the end, as a shell has it for SIGINT.
+pub(crate) const FORCED: u8 = 130;
 
 /// Creates Amazon ECR repositories, keeps their policies as written, and copies images and Helm charts into them.
 #[derive(Debug, Parser)]
@@ -33,16 +44,22 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Controller(controller::Arguments),
-    Sync(sync::Arguments),
+    Controller(Box<controller::Arguments>),
+    Sync(Box<sync::Arguments>),
     Crd(crd::Arguments),
+    Completions(completions::Arguments),
+    Version(version::Arguments),
 }
 
 #[derive(Debug, Args)]
 struct Log {
-    /// Log level (error, warn, info, debug) or a filter like `info,ecr_sync::registry=debug`
+    /// Show what is done in detail: --log-level debug
+    #[arg(short, long, global = true, help_heading = "Logging")]
+    verbose: bool,
+
+    /// Log level (error, warning, info, debug) or a filter like `info,ecr_sync::registry=debug`
     ///
-    /// Default: info for the controller, warn for other commands.
+    /// Default: info, and warning for commands on a terminal.
     #[arg(long, global = true, env = "LOG_LEVEL", value_name = "LEVEL", help_heading = "Logging")]
     log_level: Option<String>,
 
@@ -149,25 +166,53 @@ impl Aws {
     }
 }
 
+/// Reads the command line.
+///
+/// # Errors
+/// The exit code, when it is wrong or asks for help or the version, which have been printed.
+pub fn parse() -> Result<Arguments, ExitCode> {
+    Arguments::try_parse().map_err(|error| {
+        // Help that nobody reads any more is no failure.
+        let _closed = error.print();
+        if error.use_stderr() { ExitCode::from(WRONG_INPUT) } else { ExitCode::SUCCESS }
+    })
+}
+
 /// Runs the command.
 pub async fn run(Arguments { command, log }: Arguments) -> ExitCode {
-    let Log { log_level, log_format } = log;
-    let default = if matches!(command, Command::Controller(_)) { "info" } else { "warn" };
-    if let Err(error) = telemetry::init(log_format, log_level.as_deref().unwrap_or(default)) {
+    let Log { verbose, log_level, log_format } = log;
+    let screen = Screen::default();
+    let is_controller = matches!(command, Command::Controller(_));
+    let default = match (verbose, is_controller, screen::is_terminal()) {
+        // At debug, the HTTP and AWS libraries say more than anybody wants to read.
+        (true, ..) => "info,ecr_sync=debug",
+        (false, true, _) => "info",
+        (false, false, true) => "warn",
+        (false, false, false) => "warn,ecr_sync=info",
+    };
+    let level = log_level.as_deref().filter(|level| !verbose && !level.is_empty()).unwrap_or(default);
+    if let Err(error) = telemetry::init(log_format, level, screen.clone(), screen::has_color(screen::is_terminal())) {
         return fail(&error);
     }
     match command {
-        Command::Controller(arguments) => controller::run(arguments).await,
-        Command::Sync(arguments) => sync::run(arguments).await,
+        Command::Controller(arguments) => controller::run(*arguments).await,
+        Command::Sync(arguments) => sync::run(*arguments, &screen).await,
         Command::Crd(arguments) => crd::run(arguments),
+        Command::Completions(arguments) => completions::run(&arguments),
+        Command::Version(arguments) => version::run(&arguments),
     }
 }
 
 /// Says why nothing could be done.
-#[allow(clippy::print_stderr, reason = "the command line speaks on standard error")]
 fn fail(message: &dyn std::fmt::Display) -> ExitCode {
+    fail_with(WRONG_INPUT, message)
+}
+
+/// Says what went wrong, and ends with this code.
+#[allow(clippy::print_stderr, reason = "the command line speaks on standard error")]
+fn fail_with(code: u8, message: &dyn std::fmt::Display) -> ExitCode {
     eprintln!("error: {message}");
-    ExitCode::from(WRONG_INPUT)
+    ExitCode::from(code)
 }
 
 /// An error with its causes, on one line.

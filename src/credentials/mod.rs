@@ -1,11 +1,13 @@
 //! How to reach sources: from Kubernetes Secrets, or from the docker config of whoever runs the command line.
 
 mod docker;
+mod environment;
 mod secret;
 
 use crate::registry::{Error, Reference};
 
 pub use docker::{DockerConfig, Error as DockerConfigError};
+pub use environment::{Error as HostLoginError, HostLogins};
 pub use secret::{Error as SecretError, from_secret, proxy_from_secret, trust_from_secret};
 
 /// What the address of a chart is to a docker config: its host, and its path as far as it is one of a repository.

@@ -5,7 +5,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::JSONSche
 use super::manifest::{self, Object};
 use super::suggest::unknown_field;
 use super::tree::{Node, Source, Value};
-use super::{Entry, Problem, entry};
+use super::{Entry, Options, Problem, entry};
 
 /// Reads the documents of one file.
 #[derive(Debug)]
@@ -13,6 +13,7 @@ pub(super) struct Reader<'s> {
     source: &'s Source,
     /// The schema of the resource's spec.
     spec: &'s Schema,
+    options: &'s Options,
     /// The repositories found.
     pub(super) entries: Vec<Entry>,
     /// Everything that is wrong.
@@ -22,8 +23,8 @@ pub(super) struct Reader<'s> {
 }
 
 impl<'s> Reader<'s> {
-    pub(super) fn new(source: &'s Source, spec: &'s Schema) -> Self {
-        Self { source, spec, entries: Vec::new(), problems: Vec::new(), skipped: Vec::new() }
+    pub(super) fn new(source: &'s Source, spec: &'s Schema, options: &'s Options) -> Self {
+        Self { source, spec, options, entries: Vec::new(), problems: Vec::new(), skipped: Vec::new() }
     }
 
     /// Reads one document.
@@ -56,7 +57,7 @@ impl<'s> Reader<'s> {
                 self.object(node);
                 continue;
             }
-            let draft = entry::read(self.source, node, self.spec, &mut self.problems);
+            let draft = entry::read(self.source, node, self.spec, self.options, &mut self.problems);
             self.entries.extend(draft.and_then(|draft| draft.check(self.source, &mut self.problems)));
         }
     }

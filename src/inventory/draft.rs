@@ -115,7 +115,11 @@ fn unlisted_tag(source: &Source, tree: &Node, spec: &EcrRepositorySyncSpec) -> O
         return None;
     }
     let (_, field) = child(source, tree.value.get("image")?, "pullUrl")?;
-    Some(format!("the tag {tag} in {field} is not among tags: only tags are copied"))
+    let listed = image.tags.join(", ");
+    Some(format!(
+        "the tag {tag} in {field} is not among tags: copied are {listed}, each from the source's same tag \
+         (tagStrategy Retag would push {tag} as each of them)"
+    ))
 }
 
 #[cfg(test)]

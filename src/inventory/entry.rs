@@ -2,11 +2,12 @@
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::JSONSchemaProps as Schema;
 
-use super::Problem;
 use super::draft::Draft;
 use super::suggest::unknown_field;
 use super::tree::{Key, Node, Source, Value};
 use super::typed::Typed;
+use super::{Options, Problem};
+use crate::api::v1alpha1::TagStrategy;
 
 /// Names of a field: as in the resource, and as in the older tool's files.
 type Names = [(&'static str, &'static str)];
@@ -43,7 +44,13 @@ const CHART: &Names = &[
 const ENCRYPTION: &Names = &[("type", "type"), ("kmsKey", "kms_key")];
 
 /// Reads one entry; `None` after a problem.
-pub(super) fn read(source: &Source, node: Node, spec: &Schema, problems: &mut Vec<Problem>) -> Option<Draft> {
+pub(super) fn read(
+    source: &Source,
+    node: Node,
+    spec: &Schema,
+    options: &Options,
+    problems: &mut Vec<Problem>,
+) -> Option<Draft> {
     let already = problems.len();
     let (referenced, defined) = (node.referenced, node.defined);
     let Value::Map(fields) = node.value else {
@@ -55,6 +62,9 @@ pub(super) fn read(source: &Source, node: Node, spec: &Schema, problems: &mut Ve
         if let Some((_, node)) = fields.iter_mut().find(|(key, _)| key.value == field) {
             rename(source, node, names, problems);
         }
+    }
+    if options.tag_strategy == TagStrategy::Retag {
+        retag(&mut fields);
     }
     let mut typed = Typed::new(source);
     typed.complete = problems.len() == already;
@@ -74,6 +84,17 @@ pub(super) fn read(source: &Source, node: Node, spec: &Schema, problems: &mut Ve
     let (name, named_at) = name?;
     let name = name?.as_str()?.to_owned();
     Some(Draft { name, name_field: "name", named_at, tree, json: json?, notes: Vec::new() })
+}
+
+/// Reads an image as `Retag` that does not say how it is meant.
+fn retag(fields: &mut [(Key, Node)]) {
+    let image = fields.iter_mut().find(|(key, _)| key.value == "image").map(|(_, image)| image);
+    if let Some(Node { value: Value::Map(fields), referenced, defined }) = image
+        && !fields.iter().any(|(key, _)| key.value == "tagStrategy")
+    {
+        let key = Key::new("tagStrategy".to_owned(), *referenced, *defined);
+        fields.push((key, Node::new(Value::String("Retag".to_owned()), *referenced, *defined)));
+    }
 }
 
 fn take(fields: &mut Vec<(Key, Node)>, name: &str) -> Option<Node> {

@@ -32,7 +32,7 @@ use std::path::{Path, PathBuf};
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::JSONSchemaProps as Schema;
 
-use crate::api::v1alpha1::{EcrRepositorySyncSpec, crd};
+use crate::api::v1alpha1::{EcrRepositorySyncSpec, TagStrategy, crd};
 use document::Reader;
 
 /// One repository that a file describes.
@@ -105,6 +105,13 @@ impl fmt::Display for Problem {
     }
 }
 
+/// How files are read that leave something open.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// Of list entries whose image does not say it.
+    pub tag_strategy: TagStrategy,
+}
+
 /// Reads all files that `paths` stand for, in their order.
 ///
 /// Objects of Kubernetes that are none of ours are skipped; the first entry of their file, or of all files, has a note
@@ -112,13 +119,13 @@ impl fmt::Display for Problem {
 ///
 /// # Errors
 /// Everything that is wrong in any of the files, by file and line. Then nothing should be synced.
-pub fn read(paths: &[PathBuf]) -> Result<Vec<Entry>, Vec<Problem>> {
+pub fn read(paths: &[PathBuf], options: &Options) -> Result<Vec<Entry>, Vec<Problem>> {
     let spec = spec_schema();
     let (mut entries, mut problems, mut skipped) = (Vec::new(), Vec::new(), Vec::new());
     for file in files::find(paths, &mut problems) {
         let read = files::read(&file).and_then(|source| {
             let documents = source.documents()?;
-            let mut reader = Reader::new(&source, &spec);
+            let mut reader = Reader::new(&source, &spec, options);
             documents.into_iter().for_each(|document| reader.document(document));
             let Reader { entries, problems, skipped, .. } = reader;
             Ok((entries, problems, skipped))

@@ -1,8 +1,7 @@
 //! Logs to standard error: text for people, JSON for machines.
 
-use std::io::IsTerminal;
-
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -18,15 +17,15 @@ pub enum Format {
 ///
 /// # Errors
 /// When `level` is neither.
-pub fn init(format: Format, level: &str) -> Result<(), String> {
+pub fn init<W>(format: Format, level: &str, writer: W, ansi: bool) -> Result<(), String>
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
     let level = if level.eq_ignore_ascii_case("warning") { "warn" } else { level };
     let filter = EnvFilter::try_new(level.to_ascii_lowercase()).map_err(|error| {
         format!("{level:?} is neither a log level (error, warn, info, debug, trace) nor a filter: {error}")
     })?;
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal());
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(ansi);
     // A second start, in a test, keeps the first.
     let _already_started = match format {
         Format::Text => subscriber.try_init(),

@@ -57,14 +57,17 @@ async fn files_become_repositories_and_a_second_run_changes_nothing() {
     let dry = run(&desk, &["sync", "--dry-run", "repositories"]).await;
     assert!(dry.status.success(), "{}", err(&dry));
     let text = out(&dry);
-    assert!(text.contains("team/app: would change, 0/2 tags"), "{text}");
-    assert!(text.contains("  + create repository team/app\n  + set lifecyclePolicy\n  + copy "), "{text}");
-    assert!(text.contains("3 repositories: 3 planned, nothing was written, 0 failed"), "{text}");
+    assert!(
+        text.contains("team/app\n  + repository team/app\n  + lifecyclePolicy (1 rule)\n  + image tag v1 "),
+        "{text}"
+    );
+    assert!(text.contains("Repositories: 3 to create, 0 to change, 0 in sync\nTo copy: 3 image tags"), "{text}");
+    assert!(text.contains("Policies to apply: 1\nDry run: nothing was written."), "{text}");
     assert_eq!(desk.ecr.count(|request| request.is_write()), 0, "a dry run writes nothing");
 
     let first = run(&desk, &["sync", "repositories"]).await;
     assert!(first.status.success(), "{}{}", out(&first), err(&first));
-    assert!(out(&first).contains("team/app: changed, 2/2 tags"), "{}", out(&first));
+    assert!(out(&first).contains("team/app: created, 2/2 image tags"), "{}", out(&first));
     let app = desk.ecr.repository(ACCOUNT, REGION, "team/app").expect("created");
     assert_eq!(app.tags["v2"], sources.seeded.digest("team/app", "v2"));
     assert!(app.lifecycle_policy.is_some());
@@ -76,7 +79,7 @@ async fn files_become_repositories_and_a_second_run_changes_nothing() {
     let mark = desk.ecr.mark();
     let second = run(&desk, &["sync", "repositories"]).await;
     assert!(second.status.success());
-    assert!(out(&second).contains("team/app: in sync, 2/2 tags"), "{}", out(&second));
+    assert!(out(&second).contains("team/app: in sync, 2/2 image tags"), "{}", out(&second));
     let requests = desk.ecr.log_since(mark);
     assert!(requests.iter().all(|request| request.plane == Plane::Control && !request.is_write()), "{requests:#?}");
 }
@@ -87,7 +90,7 @@ async fn a_typo_names_file_line_and_field_and_nothing_is_done() {
     desk.write("a.yaml", "- name: app\n  imag: {pull_url: nginx, tags: [\"1\"]}\n");
     desk.write("b.yaml", "- name: other\n  image: {pull_url: nginx, tags: [1.20]}\n");
     let output = run(&desk, &["sync", "."]).await;
-    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(output.status.code(), Some(64));
     let text = err(&output);
     assert!(text.contains("a.yaml:2:3: ") && text.contains("`imag`") && text.contains("`image`"), "{text}");
     assert!(text.contains("b.yaml:2:") && text.contains("quote"), "all problems of all files: {text}");
@@ -107,10 +110,20 @@ async fn a_failure_is_told_and_the_others_are_done() {
     let output = run(&desk, &["sync", "all.yaml"]).await;
     assert_eq!(output.status.code(), Some(1));
     let text = out(&output);
-    assert!(text.contains("bad: failed, 1/2 tags"), "{text}");
-    assert!(text.contains("  ! tag nope: SourceNotFound: cannot read manifest of "), "{text}");
-    assert!(text.contains("good: changed, 1/1 tags"), "{text}");
-    assert!(text.contains("2 repositories: 1 done, 1 failed"), "{text}");
+    assert!(text.contains("bad: created, not all of it, 1/2 image tags"), "{text}");
+    assert!(text.contains("good: created, 1/1 image tags"), "{text}");
+    assert!(text.contains("Repositories Processed: 2\n├── Created: 2\n├── Updated: 0\n└── Skipped: 0\n"), "{text}");
+    assert!(text.contains("├── Container Images: 2\n└── Helm Charts: 0\n"), "{text}");
+    // Two repositories and two tags of five actions.
+    assert!(text.contains("Overall Success Rate: 80.0%"), "{text}");
+    let failures = text.split("\nFailures:\n").nth(1).expect("failures");
+    assert!(failures.starts_with("bad (all.yaml:1:3)\n  ! image tag nope: SourceNotFound: cannot read "), "{failures}");
+    assert!(failures.contains("\n    -> check image and tag"), "{failures}");
+    let log = err(&output);
+    let line = |status: &str, details: &str| log.lines().any(|line| line.contains(status) && line.contains(details));
+    assert!(line("status=\"success\"", "create repository good"), "{log}");
+    assert!(line("status=\"success\"", "copied tag v1 (sha256:"), "{log}");
+    assert!(line("status=\"failed\"", "SourceNotFound: "), "{log}");
 }
 
 #[tokio::test]
@@ -201,7 +214,9 @@ async fn an_interrupt_ends_it_and_says_so() {
     process.signal("INT");
     assert_eq!(process.wait(std::time::Duration::from_secs(10)).await.expect("it ends"), 1);
     let text = process.tail(usize::MAX);
-    assert!(text.contains("app: failed") && text.contains("stopped before it was done"), "{text}");
+    assert!(text.contains("ECR SYNC SUMMARY") && text.contains("Repositories Processed: 1\n├── Created: 1"), "{text}");
+    assert!(text.contains("stopped before it was done") && text.contains("-> run again"), "{text}");
+    assert!(text.contains("stopped early: 0 of 1 repository were finished"), "{text}");
 }
 
 #[tokio::test]

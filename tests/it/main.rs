@@ -9,6 +9,7 @@ mod behaviour;
 mod budget;
 mod charts;
 mod command_line;
+mod command_line_flags;
 mod configuration;
 mod controller;
 mod copy;

@@ -200,11 +200,15 @@ fn a_tag_in_the_url_that_is_not_listed_is_noted() {
     let notes = |image: &str| entries(&format!("- name: ab\n  image: {image}\n")).remove(0).notes;
     assert_eq!(
         notes("{pull_url: 'q.io/x:latest', tags: ['1.27']}"),
-        ["the tag latest in pull_url is not among tags: only tags are copied"]
+        [
+            "the tag latest in pull_url is not among tags: copied are 1.27, each from the source's same tag (tagStrategy Retag would push latest as each of them)"
+        ]
     );
     assert_eq!(
         notes("{pullUrl: 'q.io:5000/x:latest', tags: ['1.27']}"),
-        ["the tag latest in pullUrl is not among tags: only tags are copied"]
+        [
+            "the tag latest in pullUrl is not among tags: copied are 1.27, each from the source's same tag (tagStrategy Retag would push latest as each of them)"
+        ]
     );
     for quiet in [
         "{pull_url: 'q.io/x:latest', tags: ['1.27', latest]}",

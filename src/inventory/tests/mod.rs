@@ -6,7 +6,7 @@ mod shapes;
 
 use std::fs;
 
-use super::{Entry, Place, read};
+use super::{Entry, Options, Place, read};
 
 /// Reads files of these names and texts, all below one directory, as `sync DIRECTORY` does.
 fn read_files(files: &[(&str, &str)]) -> Result<Vec<Entry>, Vec<String>> {
@@ -15,7 +15,7 @@ fn read_files(files: &[(&str, &str)]) -> Result<Vec<Entry>, Vec<String>> {
         fs::write(root.path().join(name), text).unwrap();
     }
     let relative = |text: String| text.replace(&format!("{}/", root.path().display()), "");
-    match read(&[root.path().to_owned()]) {
+    match read(&[root.path().to_owned()], &Options::default()) {
         Ok(mut entries) => {
             for entry in &mut entries {
                 let file = entry.place.file.strip_prefix(root.path()).unwrap().to_owned();

@@ -1,0 +1,23 @@
+//! `ecr-sync completions`.
+
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory};
+use clap_complete::Shell;
+
+/// Prints a completion script for a shell
+///
+/// For example, for bash: ecr-sync completions bash > /etc/bash_completion.d/ecr-sync
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// The shell
+    #[arg(value_enum)]
+    shell: Shell,
+}
+
+pub(super) fn run(arguments: &Arguments) -> ExitCode {
+    let mut script = Vec::new();
+    clap_complete::generate(arguments.shell, &mut super::Arguments::command(), "ecr-sync", &mut script);
+    super::Screen::default().out(&String::from_utf8_lossy(&script));
+    ExitCode::SUCCESS
+}

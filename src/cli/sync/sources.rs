@@ -1,0 +1,73 @@
+//! How to reach the sources: logins of the environment, and of the docker or podman config.
+
+use std::collections::BTreeMap;
+
+use crate::api::v1alpha1::validation;
+use crate::class::Class;
+use crate::credentials::{DockerConfig, HostLogins, chart_reference};
+use crate::ecr;
+use crate::inventory::Entry;
+use crate::registry::{Reference, TransportOptions};
+use crate::sync::{Access, Accesses, Before, Claimant, Failure, Job, Progress};
+
+/// Logins of whoever runs the command.
+#[derive(Debug)]
+pub(super) struct Sources {
+    environment: HostLogins,
+    docker: DockerConfig,
+}
+
+impl Sources {
+    /// Reads environment and config.
+    ///
+    /// # Errors
+    /// What cannot be used, in words.
+    pub(super) fn load() -> Result<Self, String> {
+        let environment = HostLogins::load().map_err(|error| error.to_string())?;
+        let docker = DockerConfig::load().map_err(|error| crate::cli::with_causes(&error))?;
+        Ok(Self { environment, docker })
+    }
+
+    /// The job that brings an entry about.
+    pub(super) async fn job(&self, entry: &Entry, take_over: bool, progress: Progress) -> Job {
+        let image = entry.spec.image.as_ref().map(|image| image.pull_url.parse::<Reference>().map_err(Failure::from));
+        let chart = entry.spec.chart.as_ref().map(|chart| chart_reference(&chart.pull_url).map_err(Failure::from));
+        Job {
+            name: entry.name.clone(),
+            spec: entry.spec.clone(),
+            claimant: Claimant::CommandLine { take_over },
+            identity: identity(entry),
+            access: Accesses { image: self.access(image).await, chart: self.access(chart).await },
+            chart_source: None,
+            derived: BTreeMap::new(),
+            before: Before::default(),
+            timeout: validation::timeout(&entry.spec).unwrap_or(validation::MAX_INTERVAL),
+            progress,
+        }
+    }
+
+    async fn access(&self, reference: Option<Result<Reference, Failure>>) -> Result<Access, Failure> {
+        let Some(reference) = reference else { return Ok(Access::default()) };
+        let reference = reference?;
+        let credential = match self.environment.credential(&reference) {
+            Some(credential) => credential,
+            None => self.docker.credential(&reference).await?,
+        };
+        Ok(Access { credential, transport: TransportOptions::default() })
+    }
+}
+
+/// The role of the entry; ServiceAccounts are of a cluster.
+fn identity(entry: &Entry) -> Result<ecr::Identity, Failure> {
+    let registry = entry.spec.registry.clone().unwrap_or_default();
+    if registry.service_account_name.is_some() {
+        return Err(Failure::new(
+            Class::InvalidSpec,
+            "registry.serviceAccountName needs a cluster: leave it out for the command line, and use registry.roleArn or the \
+             identity of the environment",
+        ));
+    }
+    let role = registry.role_arn.as_deref().map(str::parse).transpose();
+    let role = role.map_err(|error| Failure::new(Class::InvalidSpec, format!("registry.roleArn: {error}")))?;
+    Ok(ecr::Identity { service_account: None, role })
+}
