@@ -6,6 +6,7 @@ pub mod cluster;
 pub mod demo;
 pub mod ecr;
 pub mod forward_proxy;
+pub mod generated;
 pub mod http;
 pub mod layer;
 pub mod moto;

@@ -76,7 +76,7 @@ impl Proxy {
             authorization: Mutex::default(),
         });
         let router = Router::new().fallback(handle).with_state(Arc::clone(&relay));
-        let address = serve(host.handle(), SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), router)?;
+        let address = serve(host.handle(), SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), router, &relay.log)?;
         Ok(Self { address, relay, _host: host })
     }
 
@@ -108,6 +108,11 @@ impl Proxy {
     /// How many requests satisfy `wanted`.
     pub fn count(&self, wanted: impl Fn(&Record) -> bool) -> usize {
         self.relay.log.count(wanted)
+    }
+
+    /// The log itself; a clone stays readable after the proxy is gone.
+    pub fn traffic(&self) -> &Log {
+        &self.relay.log
     }
 
     /// The faults in force.
@@ -383,7 +388,8 @@ mod tests {
         let router = Router::new()
             .route("/live", get(move || async move { Body::from_stream(first().chain(stream::pending())) }))
             .route("/who", get(async |headers: HeaderMap| headers[AUTHORIZATION].to_str().map(str::to_owned).unwrap()));
-        let address = serve(host.handle(), SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), router).expect("a port");
+        let address =
+            serve(host.handle(), SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), router, &Log::default()).expect("a port");
         (host, address)
     }
 

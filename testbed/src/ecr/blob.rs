@@ -22,14 +22,21 @@ const PIECE: usize = 256 << 10;
 #[derive(Debug, Clone)]
 pub(crate) enum Blob {
     Memory(Bytes),
-    File { path: Arc<TempPath>, size: u64 },
+    File {
+        path: Arc<TempPath>,
+        size: u64,
+    },
+    /// Received and hashed, not kept; see [`Config::keep_blobs`](super::Config::keep_blobs).
+    Discarded {
+        size: u64,
+    },
 }
 
 impl Blob {
     pub(crate) fn size(&self) -> u64 {
         match self {
             Self::Memory(bytes) => bytes.len() as u64,
-            Self::File { size, .. } => *size,
+            Self::File { size, .. } | Self::Discarded { size } => *size,
         }
     }
 
@@ -55,6 +62,7 @@ impl Blob {
                     Ok::<_, io::Error>((read > 0).then(|| (Bytes::from(piece), (file, path))))
                 })))
             }
+            Self::Discarded { .. } => Err(discarded()),
         }
     }
 
@@ -63,14 +71,20 @@ impl Blob {
         match self {
             Self::Memory(bytes) => Ok(bytes.clone()),
             Self::File { path, .. } => std::fs::read(&**path).map(Bytes::from),
+            Self::Discarded { .. } => Err(discarded()),
         }
     }
+}
+
+fn discarded() -> io::Error {
+    io::Error::other("this stand-in keeps no blobs")
 }
 
 /// Receives a blob; a chunk that broke off can be taken back.
 #[derive(Debug, Default)]
 pub(crate) struct Sink {
     hasher: Sha256,
+    discards: bool,
     memory: Vec<u8>,
     file: Option<(File, TempPath)>,
     size: u64,
@@ -78,6 +92,11 @@ pub(crate) struct Sink {
 }
 
 impl Sink {
+    /// One that hashes and counts what it gets, and keeps none of it.
+    pub(crate) fn discarding() -> Self {
+        Self { discards: true, ..Self::default() }
+    }
+
     pub(crate) fn size(&self) -> u64 {
         self.size
     }
@@ -85,6 +104,9 @@ impl Sink {
     pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.hasher.update(bytes);
         self.size += bytes.len() as u64;
+        if self.discards {
+            return Ok(());
+        }
         if self.file.is_none() && self.memory.len() + bytes.len() > IN_MEMORY {
             let (mut file, path) = tempfile::NamedTempFile::new()?.into_parts();
             file.write_all(&self.memory)?;
@@ -127,6 +149,7 @@ impl Sink {
     pub(crate) fn finish(self) -> (String, Blob) {
         let digest = format!("sha256:{}", hex(&self.hasher.finalize()));
         let blob = match self.file {
+            _ if self.discards => Blob::Discarded { size: self.size },
             Some((_, path)) => Blob::File { path: Arc::new(path), size: self.size },
             None => Blob::Memory(self.memory.into()),
         };

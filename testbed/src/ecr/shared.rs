@@ -28,6 +28,9 @@ pub struct Config {
     pub max_images: usize,
     /// Tags that an image may have. Default 1,000, ECR's quota.
     pub max_tags_per_image: usize,
+    /// Whether the bytes of layers and configs sent to `/v2/` stay. Without, they are only hashed and counted, which lets
+    /// layers of any size come, and to read one is an error. Default true.
+    pub keep_blobs: bool,
     /// Where the control plane listens. Default any free port of 127.0.0.1.
     pub control: SocketAddr,
 }
@@ -35,7 +38,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         let control = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        Self { redirect_blobs: true, max_images: 100_000, max_tags_per_image: 1_000, control }
+        Self { redirect_blobs: true, keep_blobs: true, max_images: 100_000, max_tags_per_image: 1_000, control }
     }
 }
 
@@ -73,8 +76,8 @@ impl Shared {
             addresses: OnceLock::new(),
             registries: Mutex::default(),
         });
-        let control = serve(handle, shared.config.control, control::router(Arc::clone(&shared)))?;
-        let storage = serve(handle, any_port(), data::storage_router(Arc::clone(&shared)))?;
+        let control = serve(handle, shared.config.control, control::router(Arc::clone(&shared)), &shared.log)?;
+        let storage = serve(handle, any_port(), data::storage_router(Arc::clone(&shared)), &shared.log)?;
         shared.addresses.get_or_init(|| (control, storage));
         Ok(shared)
     }
@@ -95,7 +98,7 @@ impl Shared {
             return Ok(address.to_string());
         }
         let router = data::router(Arc::clone(self), account, region);
-        let address = serve(&self.handle, any_port(), router)?;
+        let address = serve(&self.handle, any_port(), router, &self.log)?;
         registries.insert(key, address);
         Ok(address.to_string())
     }

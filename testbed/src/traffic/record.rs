@@ -110,6 +110,7 @@ struct Records {
     /// How many records were dropped from the front.
     dropped: usize,
     kept: VecDeque<Record>,
+    connections: usize,
 }
 
 impl Log {
@@ -135,7 +136,16 @@ impl Log {
         self.lock().kept.iter().filter(|record| wanted(record)).count()
     }
 
-    /// Forgets everything; earlier marks stay valid.
+    /// How many connections clients have opened.
+    pub fn connections(&self) -> usize {
+        self.lock().connections
+    }
+
+    pub(crate) fn connected(&self) {
+        self.lock().connections += 1;
+    }
+
+    /// Forgets every record; earlier marks stay valid.
     pub fn clear(&self) {
         let mut records = self.lock();
         records.dropped += records.kept.len();

@@ -17,6 +17,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
+use super::record::Log;
+
 /// A thread with its own runtime. Servers on it outlive the runtime of the test that started them (every `#[tokio::test]`
 /// has its own) and end when this is dropped.
 #[derive(Debug)]
@@ -56,13 +58,13 @@ impl Drop for Host {
 }
 
 /// Serves `router` on `address` (port 0 = any free one) from the runtime of `handle`. Handlers may take
-/// `ConnectInfo<Cut>`.
-pub(crate) fn serve(handle: &Handle, address: SocketAddr, router: Router) -> io::Result<SocketAddr> {
+/// `ConnectInfo<Cut>`. Connections are counted in `log`.
+pub(crate) fn serve(handle: &Handle, address: SocketAddr, router: Router, log: &Log) -> io::Result<SocketAddr> {
     let listener = std::net::TcpListener::bind(address)?;
     listener.set_nonblocking(true)?;
     let address = listener.local_addr()?;
     let _on = handle.enter();
-    let listener = Listener(TcpListener::from_std(listener)?);
+    let listener = Listener { listener: TcpListener::from_std(listener)?, log: log.clone() };
     handle.spawn(async move {
         // Never returns an error: axum retries accept itself.
         let _ = axum::serve(listener, router.into_make_service_with_connect_info::<Cut>()).await;
@@ -86,7 +88,10 @@ impl Connected<IncomingStream<'_, Listener>> for Cut {
     }
 }
 
-struct Listener(TcpListener);
+struct Listener {
+    listener: TcpListener,
+    log: Log,
+}
 
 impl axum::serve::Listener for Listener {
     type Io = Line;
@@ -94,8 +99,9 @@ impl axum::serve::Listener for Listener {
 
     async fn accept(&mut self) -> (Line, SocketAddr) {
         loop {
-            match self.0.accept().await {
+            match self.listener.accept().await {
                 Ok((stream, address)) => {
+                    self.log.connected();
                     // Without it a 40 ms delayed-ACK dance is measured instead of the program under test.
                     let _ = stream.set_nodelay(true);
                     return (Line { stream, cut: Cut::default() }, address);
@@ -107,7 +113,7 @@ impl axum::serve::Listener for Listener {
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.0.local_addr()
+        self.listener.local_addr()
     }
 }
 

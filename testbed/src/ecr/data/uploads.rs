@@ -9,6 +9,7 @@ use axum::response::Response;
 use futures::StreamExt;
 use tokio::sync::Mutex;
 
+use super::super::blob::Sink;
 use super::super::errors::{Error, Result};
 use super::super::quantities::uuid;
 use super::super::store::Upload;
@@ -31,8 +32,10 @@ pub(super) fn start(call: &Call<'_>) -> Result<Response> {
         return Ok(created(call, &digest));
     }
     let session = uuid();
+    let sink = if call.site.shared.config.keep_blobs { Sink::default() } else { Sink::discarding() };
+    let upload = Arc::new(Mutex::new(Upload { sink, ..Upload::default() }));
     let mut state = call.state();
-    call.repository(&mut state)?.uploads.insert(session.clone(), Arc::default());
+    call.repository(&mut state)?.uploads.insert(session.clone(), upload);
     let mut response = respond(StatusCode::ACCEPTED, "", Body::empty());
     describe(call, &mut response, &session, None);
     Ok(response)

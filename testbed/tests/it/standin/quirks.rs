@@ -40,6 +40,32 @@ async fn tokens_are_basic_bound_to_a_region_and_end() -> Result<(), Error> {
 }
 
 #[tokio::test]
+async fn without_keeping_blobs_they_are_checked_and_counted_and_cannot_be_read() -> Result<(), Error> {
+    let bench = Bench::with(Config { keep_blobs: false, redirect_blobs: false, ..Config::default() }).await?;
+    bench.create("app");
+    bench.push_image("app", "1", "gone").await?;
+    let layer = digest(b"layer gone");
+    assert_eq!(bench.view("app").blobs[&layer], "layer gone".len() as u64);
+    assert_eq!(bench.request("GET", &format!("/v2/app/blobs/{layer}")).send().await?.status(), 500);
+    Ok(())
+}
+
+#[tokio::test]
+async fn connections_are_counted_where_they_are_opened() -> Result<(), Error> {
+    let bench = Bench::new().await?;
+    let client = testbed::http::client();
+    let ping = || client.get(format!("http://{}/v2/", bench.registry)).send();
+    for _ in 0..3 {
+        ping().await?.bytes().await?;
+    }
+    assert_eq!(bench.ecr.traffic().connections(), 1, "kept alive");
+    let (first, second) = tokio::join!(ping(), ping());
+    (first?.bytes().await?, second?.bytes().await?);
+    assert_eq!(bench.ecr.traffic().connections(), 2, "two at once");
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_layer_is_read_through_a_url_that_takes_no_credential() -> Result<(), Error> {
     let bench = Bench::new().await?;
     bench.create("app");
