@@ -47,8 +47,9 @@ test: need-rust tools ## Run all tests, with a real API server and real registri
 	$(CARGO) test --workspace --locked
 
 .PHONY: bench
-bench: need-rust ## Measure, in release (minutes to build); the numbers of docs/benchmarks.md
-	$(CARGO) bench --locked --bench '*'
+bench: need-rust need-tools ## Measure, in release, beside other tools; BENCH=quick for a look, ARGS=--help for a part
+	@tools/build crane regctl regsync oras registry
+	$(CARGO) bench --locked $(if $(ARGS),--bench copy -- $(ARGS),--bench '*')
 
 .PHONY: lint
 lint: need-lint build ## Check formatting, lints, dependencies, and that crds/ is up to date
