@@ -70,11 +70,16 @@ impl Error {
             SdkError::ServiceError(service) => {
                 let code = service.err().code().unwrap_or("Unknown");
                 let status = service.raw().status().as_u16();
+                let message = service.err().message().unwrap_or("no message");
+                let message = match advice(operation, code) {
+                    Some(advice) => format!("{}: {advice}", message.trim_end_matches('.')),
+                    None => message.to_owned(),
+                };
                 Self::Refused {
                     operation,
                     thing: thing.to_owned(),
                     code: code.to_owned(),
-                    message: service.err().message().unwrap_or("no message").to_owned(),
+                    message,
                     class: class_of(operation, code, status),
                 }
             }
@@ -134,6 +139,45 @@ fn without_debug(message: &str) -> String {
     message.split(" (").next().unwrap_or(message).to_owned()
 }
 
+/// What to change, where AWS's own text does not say it.
+fn advice(operation: &str, code: &str) -> Option<&'static str> {
+    Some(match (operation, code) {
+        (_, "KmsException") => {
+            "name a key in spec.encryption.kmsKey that is enabled, in this region, and that the operator's role may use \
+             (kms:DescribeKey, kms:CreateGrant), or leave it out"
+        }
+        (_, "TooManyTagsException") => {
+            "ECR allows 50 resource tags: take keys out of spec.resourceTags or the default tags, or remove others from the \
+             repository"
+        }
+        (_, "InvalidTagParameterException") => "correct spec.resourceTags or the default tags",
+        ("ecr:CreateRepository", "LimitExceededException") => {
+            "have the quota of repositories raised (Service Quotas, Amazon ECR), or delete repositories that nobody needs"
+        }
+        (_, "LimitExceededException") => {
+            "have the quota raised (Service Quotas, Amazon ECR), or let a lifecycle policy remove images that nobody needs"
+        }
+        ("ecr:PutLifecyclePolicy", "InvalidParameterException" | "ValidationException") => {
+            "correct lifecyclePolicy; aws ecr start-lifecycle-policy-preview tries it out"
+        }
+        ("ecr:SetRepositoryPolicy", "InvalidParameterException" | "ValidationException") => {
+            "correct permissionPolicy: every principal must exist, actions start with ecr:, and there is no Resource"
+        }
+        (_, code) if is_unknown_call(code) => {
+            "ECR does not know this call in this region: take the field that needs it out of the spec"
+        }
+        _ => return None,
+    })
+}
+
+/// AWS's words for a call that a region does not have.
+fn is_unknown_call(code: &str) -> bool {
+    matches!(
+        code,
+        "UnknownOperationException" | "UnsupportedOperationException" | "UnsupportedCommandException" | "InvalidAction"
+    )
+}
+
 /// The kind of failure that an AWS error code stands for.
 ///
 /// ThrottlingException, AccessDeniedException and expired sessions are not modelled per operation, so this goes by
@@ -180,6 +224,7 @@ fn class_of(operation: &str, code: &str, status: u16) -> Class {
         | "ValidationError"
         | "InvalidTagParameterException"
         | "TooManyTagsException" => Class::InvalidSpec,
+        code if is_unknown_call(code) => Class::InvalidSpec,
         // Somebody deleted or made something between two calls, or an upstream of ECR's own is away: the next run sees.
         "RepositoryNotFoundException"
         | "RepositoryAlreadyExistsException"
@@ -218,7 +263,8 @@ mod tests {
         let table = [
             (
                 InvalidSpec,
-                "InvalidParameterException InvalidTagParameterException TooManyTagsException ValidationException",
+                "InvalidParameterException InvalidTagParameterException TooManyTagsException ValidationException \
+                 UnknownOperationException UnsupportedOperationException",
             ),
             (QuotaExceeded, "LimitExceededException"),
             (AccessDenied, "KmsException AccessDeniedException AccessDenied BlockedByOrganizationPolicyException"),
@@ -262,6 +308,21 @@ mod tests {
                 assert_eq!(class_of("ecr:CreateRepository", code, 400), class, "{code}");
             }
         }
+    }
+
+    #[test]
+    fn what_a_spec_can_change_is_said() {
+        for (operation, code, part) in [
+            ("ecr:CreateRepository", "KmsException", "spec.encryption.kmsKey"),
+            ("ecr:CreateRepository", "LimitExceededException", "quota of repositories"),
+            ("ecr:TagResource", "TooManyTagsException", "spec.resourceTags"),
+            ("ecr:PutLifecyclePolicy", "InvalidParameterException", "correct lifecyclePolicy"),
+            ("ecr:SetRepositoryPolicy", "InvalidParameterException", "every principal must exist"),
+            ("ecr:PutImageTagMutability", "UnknownOperationException", "take the field that needs it out of the spec"),
+        ] {
+            assert!(advice(operation, code).is_some_and(|advice| advice.contains(part)), "{operation} {code}");
+        }
+        assert_eq!(advice("ecr:PutLifecyclePolicy", "AccessDeniedException"), None, "AWS names the right");
     }
 
     #[test]

@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
+use super::patience::Patience;
 use super::{
     Action, ArtifactKind, Derived, Desired, DesiredArtifact, Drift, Engine, Failure, Observed, Plan, Progress, Source,
     SourceContent, SourceTag, TagState, charts, copy,
 };
+use crate::class::Class;
 use crate::ecr::policy::{self, Kind};
 use crate::ecr::{self, Mutability, Repository, Settings};
 use crate::registry::{Client, Digest, Tag};
@@ -146,7 +148,7 @@ impl Engine {
                 progress.advance(1);
                 continue;
             }
-            match configure(registry, repository, action).await {
+            match configure_patiently(registry, repository, action).await {
                 Ok(kept) => {
                     outcomes.done(action, progress);
                     outcomes.rewritten.extend(rewritten(action, kept.as_deref()));
@@ -268,13 +270,39 @@ async fn create(
     tags: &BTreeMap<String, String>,
     settings: &Settings,
 ) -> Result<Repository, Failure> {
-    match registry.create_repository(name, tags, settings).await? {
+    let mut patience = Patience::default();
+    let created = loop {
+        match registry.create_repository(name, tags, settings).await {
+            Ok(created) => break created,
+            Err(error) => {
+                if !patience.outlasts(error.class()).await {
+                    return Err(error.into());
+                }
+            }
+        }
+    };
+    match created {
         Some(created) => Ok(created),
         // Somebody was quicker. Whose it is, the next run will see.
         None => Err(Failure::new(
-            crate::class::Class::RegistryUnavailable,
+            Class::RegistryUnavailable,
             format!("repository {name} was created by somebody else just now"),
         )),
+    }
+}
+
+async fn configure_patiently(
+    registry: &ecr::Registry,
+    repository: &Repository,
+    action: &Action,
+) -> Result<Option<String>, ecr::Error> {
+    let mut patience = Patience::default();
+    loop {
+        let result = configure(registry, repository, action).await;
+        let Err(error) = &result else { return result };
+        if !patience.outlasts(error.class()).await {
+            return result;
+        }
     }
 }
 

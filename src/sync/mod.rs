@@ -19,6 +19,7 @@ mod failure;
 mod glance;
 mod observe;
 mod ownership;
+mod patience;
 mod plan;
 mod preview;
 mod progress;
@@ -38,6 +39,8 @@ use crate::class::Class;
 use crate::ecr;
 use crate::helm;
 use crate::registry::{self, Credential, Tag, Transport, TransportOptions};
+
+use patience::Patience;
 
 pub use before::Before;
 pub use configuration::{Attempt, Attempts};
@@ -210,6 +213,22 @@ impl Engine {
         bounded(job, stop, self.pass(job, mode)).await.unwrap_or_else(Report::failed)
     }
 
+    async fn observe_patiently(
+        &self,
+        registry: &ecr::Registry,
+        job: &Job,
+        desired: &mut Desired,
+    ) -> Result<Observed, Failure> {
+        let mut patience = Patience::default();
+        loop {
+            let result = self.observe(registry, job, desired).await;
+            let Err(failure) = &result else { return result };
+            if !patience.outlasts(failure.class).await {
+                return result;
+            }
+        }
+    }
+
     async fn pass(&self, job: &Job, mode: Mode) -> Result<Report, Failure> {
         let Sight { registry, desired, observed, plan } = self.look(job, mode).await?;
         let outcomes = match mode {
@@ -229,7 +248,11 @@ impl Engine {
         let registry = self.registry(job).await?;
         // A dry run shows all that would be done: it reads all.
         let brief = match mode {
-            Mode::Apply => self.glance(&registry, job, &mut desired).await?,
+            Mode::Apply => match self.glance(&registry, job, &mut desired).await {
+                // The long look is the patient one.
+                Err(failure) if failure.class == Class::RateLimited => None,
+                result => result?,
+            },
             Mode::DryRun => None,
         };
         let brief = match brief {
@@ -243,7 +266,7 @@ impl Engine {
             Some(settled) => settled,
             // Before anything is written, everything is read: it may be somebody else's by now.
             None => {
-                let observed = self.observe(&registry, job, &mut desired).await?;
+                let observed = self.observe_patiently(&registry, job, &mut desired).await?;
                 let plan = plan(&desired, &observed, &job.claimant, &job.before)?;
                 (observed, plan)
             }

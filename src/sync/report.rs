@@ -166,8 +166,8 @@ impl Report {
         let is_whole = there.is_none_or(|there| there.is_whole);
         let has_looked = is_whole && !dry_run && repository.is_some();
         let managed_tag_keys = has_looked.then(|| managed(desired, observed, &outcomes, before));
-        let is_in_place =
-            outcomes.failure.is_none() && outcomes.configuration.is_empty() && outcomes.rewritten.is_empty();
+        let configuration: Vec<_> = desired.refused.iter().chain(&outcomes.configuration).cloned().collect();
+        let is_in_place = outcomes.failure.is_none() && configuration.is_empty() && outcomes.rewritten.is_empty();
         let attempts = if has_looked { attempts(plan, &outcomes, before) } else { before.attempts.clone() };
         let corrected =
             plan.corrected.iter().filter(|drift| !dry_run && !outcomes.unwritten.contains(drift.field)).cloned();
@@ -184,7 +184,7 @@ impl Report {
         Self {
             failure: outcomes.failure,
             repository,
-            configuration: outcomes.configuration,
+            configuration,
             drift: plan.drift.iter().chain(&outcomes.rewritten).cloned().collect(),
             corrected: corrected.collect(),
             is_whole,

@@ -36,6 +36,8 @@ pub struct Desired {
     pub revision: String,
     /// Whether what others change is put right.
     pub drift_policy: DriftPolicy,
+    /// Policies of the spec that are no policies.
+    pub refused: Vec<Failure>,
     /// What is wanted besides, depending on whose repository it is.
     pub defaults: Documents,
     /// Resource tags to hold; others are not ours.
@@ -158,19 +160,21 @@ impl Engine {
     /// A spec that cannot be carried out. A tag that cannot be read is not an error here: it is in the result.
     pub(super) async fn resolve(&self, job: &Job) -> Result<Desired, Failure> {
         let spec = &job.spec;
-        let mut violations = validation::validate(&job.name, spec);
+        let violations = validation::validate(&job.name, spec);
+        if !violations.is_empty() {
+            return Err(Failure::invalid(&violations));
+        }
+        // A document that is wrong costs itself only: what is in ECR in its place stays, and all else is done.
+        let mut refused = Vec::new();
         let mut read = |kind, policy| match Wanted::read(kind, policy) {
             Ok(wanted) => wanted,
-            Err(more) => {
-                violations.extend(more);
+            Err(violations) => {
+                refused.push(Failure::invalid(&violations));
                 Wanted::Unmanaged
             }
         };
         let lifecycle = read(Kind::Lifecycle, spec.lifecycle_policy.as_ref());
         let permission = read(Kind::Permission, spec.permission_policy.as_ref());
-        if !violations.is_empty() {
-            return Err(Failure::invalid(&violations));
-        }
         let image = async {
             match &spec.image {
                 Some(image) => self.resolve_image(job, image).await.map(Some),
@@ -192,6 +196,7 @@ impl Engine {
         Ok(Desired {
             repository: job.repository_name().to_owned(),
             settings,
+            refused,
             revision,
             drift_policy: spec.drift_policy,
             defaults,

@@ -77,6 +77,36 @@ async fn a_dry_run_shows_the_plan_and_writes_nothing() {
 }
 
 #[tokio::test]
+async fn a_dry_run_shows_each_setting_policy_and_resource_tag_that_differs() {
+    let rig = Rig::new("dry-run-settings").await;
+    let _operator = rig.operator().await;
+    let spec = |mutability: &str, scan: bool, images: u32, tags: serde_json::Value, dry_run: bool| {
+        let rule = json!({"rulePriority": 1, "action": {"type": "expire"},
+                          "selection": {"tagStatus": "any", "countType": "imageCountMoreThan", "countNumber": images}});
+        json!({"imageTagMutability": mutability, "scanOnPush": scan, "lifecyclePolicy": {"rules": [rule]},
+               "permissionPolicy": {"Statement": []}, "resourceTags": tags, "dryRun": dry_run,
+               "encryption": {"type": "AES256"}})
+    };
+    rig.apply("app", spec("Mutable", false, 5, json!({"team": "a", "stage": "dev"}), false)).await;
+    rig.wait_synced("app").await;
+    let (mark, before) = (rig.ecr.mark(), rig.events().await.len());
+    rig.apply("app", spec("Immutable", true, 6, json!({"team": "b"}), true)).await;
+    let object = rig.wait_ready("app", "Unknown", "DryRun").await;
+    assert_eq!(
+        object.status.expect("a status").plan,
+        [
+            "set resource tags team=b",
+            "remove resource tags stage",
+            "set imageTagMutability to Immutable, which is Mutable",
+            "set scanOnPush to true",
+            "replace lifecyclePolicy, which differs",
+        ]
+    );
+    assert_eq!(rig.ecr.log_since(mark).iter().filter(|request| request.is_write()).count(), 0);
+    assert_eq!(rig.events().await.len(), before + 1, "one event for the whole plan");
+}
+
+#[tokio::test]
 async fn the_operator_can_be_told_to_write_nothing_at_all() {
     let rig = Rig::new("dry-run-operator").await;
     let _operator = rig.operator_with(&["--dry-run"], &[]).await;

@@ -1,5 +1,8 @@
 //! Settings, resource tags and policies of a repository on the real API server and the stand-in.
 
+mod appliers;
+mod crowd;
 mod defaults;
 mod drift;
+mod mistakes;
 mod settings;

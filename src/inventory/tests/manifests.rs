@@ -35,7 +35,7 @@ fn unknown_fields_of_a_manifest_are_problems_with_their_place() {
         [
             "a.yml:4:1: unknown field `specs`, did you mean `spec`?",
             "a.yml:6:3: unknown field `intervall`, did you mean `interval`?",
-            "a.yml:7:3: unknown field `prune`: known here are archivedImages, chart, driftInterval, driftPolicy, dryRun, encryption, image, imageTagMutability, \
+            "a.yml:7:3: unknown field `prune`: known here are adoptionPolicy, archivedImages, chart, deletionPolicy, driftInterval, driftPolicy, dryRun, encryption, image, imageTagMutability, \
              imageTagMutabilityExclusionFilters, interval, lifecyclePolicy, permissionPolicy, registry, repositoryName, \
              resourceTags, scanOnPush, suspend, timeout",
             "a.yml:8:14: unknown field `acountId`, did you mean `accountId`?",
