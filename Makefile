@@ -3,6 +3,7 @@
 CARGO ?= cargo
 BIN := $(or $(CARGO_TARGET_DIR),target)/debug
 CRD := crds/ecrrepositorysyncs.ecr-sync.io.yaml
+MANIFESTS := deploy/base/ecr-sync.yaml
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -61,14 +62,36 @@ lint: need-lint build ## Check formatting, lints, dependencies, and that crds/ i
 		{ echo "make lint: $(CRD) is not what the code says: run make crds and commit the result" >&2; exit 1; }
 
 .PHONY: crds
-crds: build ## Write the CustomResourceDefinition to crds/
+crds: build ## Write the CustomResourceDefinition to crds/ and the chart, and the chart's manifests to deploy/
 	@mkdir -p crds
 	$(BIN)/ecr-sync crd >$(CRD).new
 	@mv $(CRD).new $(CRD)
+	@cp $(CRD) charts/ecr-sync/files/crd.yaml
+	@cp deploy/monitoring/alerts.yaml deploy/monitoring/dashboard.json charts/ecr-sync/files/
+	@tools/build helm
+	@{ echo "# Made by make crds from charts/ecr-sync."; \
+		target/tools/bin/helm template ecr-sync charts/ecr-sync --namespace ecr-sync-system --kube-version 1.34.0 \
+			--set crds.keep=false | grep -v -e '^# Source' -e 'helm.sh/chart:' -e 'managed-by: Helm'; } >$(MANIFESTS).new
+	@mv $(MANIFESTS).new $(MANIFESTS)
 
 .PHONY: docs
-docs: need-rust ## Write docs/api.md from the types
-	UPDATE_DOCS=1 $(CARGO) test --locked --test it docs::reference
+docs: need-rust ## Write docs/api.md from the types, and the chart's README from its values
+	UPDATE_DOCS=1 $(CARGO) test --locked --test it -- docs::reference chart::readme
+
+ENGINE ?= $(firstword $(foreach engine,docker podman buildah,$(if $(shell $(engine) info >/dev/null 2>&1 && echo yes),$(engine))))
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
+IMAGE ?= ecr-sync:$(VERSION)
+
+.PHONY: image
+image: ## Build the image, with docker, podman or buildah; IMAGE=name:tag PLATFORM=linux/arm64
+	@test -n "$(ENGINE)" || { echo "make image: no docker, podman or buildah works here; make rootfs lays the image out without one" >&2; exit 1; }
+	$(ENGINE) build $(if $(PLATFORM),--platform $(PLATFORM)) --build-arg VERSION=$(VERSION) \
+		--build-arg REVISION=$(shell git rev-parse HEAD 2>/dev/null) --tag $(IMAGE) .
+
+.PHONY: rootfs
+rootfs: need-rust ## Lay the image out without a container engine (root, mmdebstrap), and start the operator in it
+	$(CARGO) build --release --locked --bin ecr-sync
+	tools/image/rootfs $(or $(CARGO_TARGET_DIR),target)/release/ecr-sync target/ecr-sync-image.tar.gz
 
 .PHONY: clean
 clean: ## Remove what was built here; the external programs stay in their cache

@@ -32,12 +32,29 @@ impl Operator {
             .envs(environment.iter().copied());
         let process = Process::spawn("ecr-sync", &command, &log).expect("the operator starts");
         let operator = Self { process, address };
+        operator.ready().await;
+        operator
+    }
+
+    /// Starts an installed operator: with the arguments that its Deployment has, but for the address, and with `environment`
+    /// alone. Returns at once.
+    pub fn installed(log: &Path, arguments: &[String], environment: &[(String, String)]) -> Self {
+        let port = testbed::process::free_port().expect("a port");
+        let address = format!("127.0.0.1:{port}");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ecr-sync"));
+        let listen = |argument: &String| argument.replace("0.0.0.0:8080", &address);
+        command.args(arguments.iter().map(listen)).env_clear().envs(environment.iter().cloned());
+        let process = Process::spawn("ecr-sync", &command, log).expect("the operator starts");
+        Self { process, address }
+    }
+
+    /// Waits until /readyz says ok.
+    pub async fn ready(&self) {
         eventually("ready", async || {
-            operator.process.alive().expect("the operator runs");
-            operator.get("/readyz").await.is_some_and(|(status, _)| status == 200)
+            self.process.alive().expect("the operator runs");
+            self.get("/readyz").await.is_some_and(|(status, _)| status == 200)
         })
         .await;
-        operator
     }
 
     /// Status and body of a page; `None` while nothing listens.

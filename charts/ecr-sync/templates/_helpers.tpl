@@ -1,0 +1,166 @@
+{{- define "ecr-sync.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
+{{- end }}
+
+{{- define "ecr-sync.fullname" -}}
+{{- if .Values.fullnameOverride }}
+{{- .Values.fullnameOverride | trunc 63 | trimSuffix "-" }}
+{{- else }}
+{{- $name := include "ecr-sync.name" . }}
+{{- ternary .Release.Name (printf "%s-%s" .Release.Name $name) (contains $name .Release.Name) | trunc 63 | trimSuffix "-" }}
+{{- end }}
+{{- end }}
+
+{{/* Names of cluster-wide objects: two releases in two namespaces must not share them. */}}
+{{- define "ecr-sync.clusterName" -}}
+{{- $name := include "ecr-sync.fullname" . }}
+{{- ternary $name (printf "%s-%s" .Release.Namespace $name) (eq .Release.Namespace (printf "%s-system" $name)) | trunc 63 | trimSuffix "-" }}
+{{- end }}
+
+{{- define "ecr-sync.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "ecr-sync.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "ecr-sync.labels" -}}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
+{{ include "ecr-sync.selectorLabels" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- with .Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- define "ecr-sync.serviceAccountName" -}}
+{{- if .Values.serviceAccount.create }}
+{{- default (include "ecr-sync.fullname" .) .Values.serviceAccount.name }}
+{{- else }}
+{{- default "default" .Values.serviceAccount.name }}
+{{- end }}
+{{- end }}
+
+{{- define "ecr-sync.image" -}}
+{{- $image := .Values.image }}
+{{- if $image.digest }}{{ $image.repository }}@{{ $image.digest }}
+{{- else }}{{ $image.repository }}:{{ default .Chart.AppVersion $image.tag }}
+{{- end }}
+{{- end }}
+
+{{/* Whether Secrets are watched: not without the right to list them. "true" or empty. */}}
+{{- define "ecr-sync.watchesSecrets" -}}
+{{- if and .Values.secrets.enabled .Values.secrets.watch (not .Values.secrets.names) }}true{{ end }}
+{{- end }}
+
+{{/* The files of the ConfigMap, as YAML: name -> content. */}}
+{{- define "ecr-sync.files" -}}
+{{- with .Values.defaults.lifecyclePolicy }}
+lifecycle-policy.json: {{ toJson . | quote }}
+{{- end }}
+{{- with .Values.defaults.permissionPolicy }}
+permission-policy.json: {{ toJson . | quote }}
+{{- end }}
+{{- with .Values.defaults.resourceTags }}
+resource-tags.json: {{ toJson . | quote }}
+{{- end }}
+{{- with .Values.aws.roles }}
+roles.yaml: {{ toYaml . | quote }}
+{{- end }}
+{{- with .Values.mirrors }}
+mirrors.yaml: {{ toYaml . | quote }}
+{{- end }}
+{{- with .Values.tenants.config }}
+tenants.yaml: {{ toYaml . | quote }}
+{{- end }}
+{{- end }}
+
+{{/* The arguments of the operator: those that are not set are not there, so that the program's defaults hold. */}}
+{{- define "ecr-sync.args" -}}
+- controller
+- --listen=0.0.0.0:8080
+{{- with .Values.watch.namespace }}
+- --namespace={{ . }}
+{{- end }}
+{{- with .Values.watch.labelSelector }}
+- {{ printf "--watch-label-selector=%s" . | quote }}
+{{- end }}
+{{- if not (include "ecr-sync.watchesSecrets" .) }}
+- --watch-secrets=false
+{{- end }}
+{{- with .Values.aws.region }}
+- --region={{ . }}
+{{- end }}
+{{- with .Values.aws.accountId }}
+- {{ printf "--account-id=%s" . | quote }}
+{{- end }}
+{{- with .Values.aws.ecrEndpointUrl }}
+- --ecr-endpoint-url={{ . }}
+{{- end }}
+{{- with .Values.aws.putImageRate }}
+- --put-image-rate={{ . }}
+{{- end }}
+{{- with .Values.controller }}
+{{- if .clusterId }}
+- {{ printf "--cluster-id=%s" .clusterId | quote }}
+{{- end }}
+{{- if .formerClusterIds }}
+- {{ printf "--former-cluster-ids=%s" (join "," .formerClusterIds) | quote }}
+{{- end }}
+{{- if .allowTakeover }}
+- --allow-takeover=true
+{{- end }}
+{{- if not .ownerTags }}
+- --owner-tags=false
+{{- end }}
+{{- if .dryRun }}
+- --dry-run=true
+{{- end }}
+{{- if .maxJobs }}
+- --max-jobs={{ .maxJobs }}
+{{- end }}
+{{- if .concurrency }}
+- --concurrency={{ .concurrency }}
+{{- end }}
+{{- if .maxTags }}
+- --max-tags={{ .maxTags }}
+{{- end }}
+{{- if .startupSpread }}
+- --startup-spread={{ .startupSpread }}
+{{- end }}
+{{- if .watchdog }}
+- --watchdog={{ .watchdog }}
+{{- end }}
+{{- if not .leaderElection }}
+- --leader-election=false
+{{- end }}
+- {{ printf "--log-level=%s" .logLevel | quote }}
+- --log-format={{ .logFormat }}
+{{- end }}
+{{- $files := include "ecr-sync.files" . | fromYaml }}
+{{- range $file, $flag := dict
+    "lifecycle-policy.json" "default-lifecycle-policy-file" "permission-policy.json" "default-permission-policy-file"
+    "resource-tags.json" "default-resource-tags-file" "mirrors.yaml" "mirrors-file" "tenants.yaml" "tenants" "roles.yaml" "roles-file" }}
+{{- if hasKey $files $file }}
+- --{{ $flag }}=/etc/ecr-sync/{{ $file }}
+{{- end }}
+{{- end }}
+{{- with .Values.tenants.default }}
+- --tenants-default={{ . }}
+{{- end }}
+{{- if .Values.registryConfig.secretName }}
+- --registry-config=/etc/ecr-sync-registry/config.json
+{{- end }}
+{{- with .Values.controller.extraArgs }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{/* What can be seen only here: JSON schema cannot compare two values. */}}
+{{- define "ecr-sync.check" -}}
+{{- if and (gt (int .Values.replicas) 1) (not .Values.controller.leaderElection) }}
+{{- fail "replicas: more than 1 needs controller.leaderElection: true, or each would copy everything" }}
+{{- end }}
+{{- if and .Values.monitoring.serviceMonitor.enabled (not .Values.service.enabled) }}
+{{- fail "monitoring.serviceMonitor.enabled needs service.enabled: true; or use monitoring.podMonitor" }}
+{{- end }}
+{{- end }}

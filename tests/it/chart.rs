@@ -1,0 +1,250 @@
+//! The Helm chart: what it renders is valid, least and restricted; its values are what its schema and README say.
+
+mod readme;
+mod schemas;
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+use testbed::cluster::Cluster;
+use testbed::tools::{Call, workspace};
+
+/// helm built from source takes itself for one of Kubernetes 1.20.
+const KUBE_VERSION: &str = "1.34.0";
+/// Objects of the Prometheus operator: their schemas are not the API server's. promtool judges the rules in them.
+const FOREIGN: &str = "ServiceMonitor,PodMonitor,PrometheusRule";
+
+pub(crate) fn chart() -> PathBuf {
+    workspace().join("charts/ecr-sync")
+}
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(workspace().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// `helm template` in the namespace that the documents use; an error is what helm says.
+async fn try_template(arguments: &[&str]) -> Result<String, String> {
+    let chart = chart().display().to_string();
+    let call = Call::new("helm").expect("make tools");
+    let call =
+        call.args(["template", "ecr-sync", &chart, "--namespace", "ecr-sync-system", "--kube-version", KUBE_VERSION]);
+    call.args(arguments).output().await.map_err(|error| error.to_string())
+}
+
+async fn template(arguments: &[&str]) -> String {
+    try_template(arguments).await.unwrap_or_else(|error| panic!("helm template {arguments:?}: {error}"))
+}
+
+/// The objects of a stream of YAML documents.
+pub(crate) fn objects(yaml: &str) -> Vec<Value> {
+    let documents = yaml.split("\n---").map(|document| document.trim_start_matches("---"));
+    let values = documents.map(|document| serde_saphyr::from_str::<Value>(document).expect("YAML"));
+    values.filter(Value::is_object).collect()
+}
+
+pub(crate) fn object<'a>(objects: &'a [Value], kind: &str, name: &str) -> &'a Value {
+    let found = objects.iter().find(|object| object["kind"] == kind && object["metadata"]["name"] == name);
+    found.unwrap_or_else(|| panic!("no {kind} {name}"))
+}
+
+/// The files of values that stand for the combinations that matter.
+fn combinations() -> Vec<String> {
+    let entries = std::fs::read_dir(chart().join("ci")).expect("a folder");
+    let mut files: Vec<_> = entries.map(|entry| entry.expect("an entry").path().display().to_string()).collect();
+    files.sort();
+    assert!(files.len() >= 5, "{files:?}");
+    files
+}
+
+#[test]
+fn the_chart_carries_crd_alerts_and_dashboard_as_they_are() {
+    let of_the_code = ecr_sync::api::v1alpha1::crd_yaml().expect("the CRD serialises");
+    assert_eq!(read("charts/ecr-sync/files/crd.yaml"), of_the_code, "run make crds");
+    for file in ["alerts.yaml", "dashboard.json"] {
+        let (copy, original) = (format!("charts/ecr-sync/files/{file}"), format!("deploy/monitoring/{file}"));
+        assert_eq!(read(&copy), read(&original), "run make crds");
+    }
+    assert!(of_the_code.len() < 200_000, "{} bytes", of_the_code.len());
+}
+
+#[test]
+fn versions_of_crate_chart_image_and_crd_agree() {
+    let chart: Value = serde_saphyr::from_str(&read("charts/ecr-sync/Chart.yaml")).expect("YAML");
+    let crate_version = env!("CARGO_PKG_VERSION");
+    assert_eq!(chart["version"], crate_version);
+    assert_eq!(chart["appVersion"], crate_version);
+    let installed = objects(&read("deploy/base/ecr-sync.yaml"));
+    let image =
+        object(&installed, "Deployment", "ecr-sync")["spec"]["template"]["spec"]["containers"][0]["image"].clone();
+    assert!(image.as_str().is_some_and(|image| image.ends_with(&format!(":{crate_version}"))), "{image}");
+    let crd = object(&installed, "CustomResourceDefinition", "ecrrepositorysyncs.ecr-sync.io");
+    assert_eq!(crd["metadata"]["labels"]["app.kubernetes.io/version"], crate_version);
+}
+
+#[tokio::test]
+async fn helm_lint_finds_nothing() {
+    let chart = chart().display().to_string();
+    let mut sets: Vec<Option<String>> = combinations().into_iter().map(Some).collect();
+    sets.push(None);
+    for values in &sets {
+        let call =
+            Call::new("helm").expect("make tools").args(["lint", "--strict", "--kube-version", KUBE_VERSION, &chart]);
+        let call = if let Some(values) = values { call.args(["--values", values]) } else { call };
+        call.output().await.unwrap_or_else(|error| panic!("{values:?}: {error}"));
+    }
+}
+
+#[tokio::test]
+async fn every_combination_of_values_renders_valid_kubernetes() {
+    let schemas = schemas::of(Cluster::shared().await).await;
+    let location = format!("{}/{{{{ .ResourceKind }}}}{{{{ .KindSuffix }}}}.json", schemas.path().display());
+    let kubeconform = async |yaml: &str| {
+        let call = Call::new("kubeconform").expect("make tools");
+        let call = call.args(["-strict", "-schema-location", &location, "-skip", FOREIGN]);
+        call.input(yaml).output().await.map_err(|error| error.to_string())
+    };
+    let mut rendered = vec![template(&[]).await];
+    for values in combinations() {
+        rendered.push(template(&["--values", &values]).await);
+    }
+    for yaml in &rendered {
+        kubeconform(yaml).await.unwrap_or_else(|error| panic!("{error}\n{yaml}"));
+    }
+    // It does find what is wrong.
+    let wrong = rendered[0].replace("terminationGracePeriodSeconds", "terminationGracePeriods");
+    assert!(kubeconform(&wrong).await.is_err());
+    let wrong = rendered[0].replace("replicas: 1", "replicas: one");
+    assert!(kubeconform(&wrong).await.is_err());
+}
+
+#[tokio::test]
+async fn the_program_knows_every_flag_that_the_chart_renders() {
+    for values in combinations() {
+        let objects = objects(&template(&["--values", &values]).await);
+        let deployment = objects.iter().find(|object| object["kind"] == "Deployment").expect("a Deployment");
+        let arguments = deployment["spec"]["template"]["spec"]["containers"][0]["args"].as_array().expect("arguments");
+        // clap reads the arguments in their order: an unknown one is an error before --help is an answer.
+        let arguments = arguments.iter().map(|argument| argument.as_str().expect("a string")).chain(["--help"]);
+        let output =
+            std::process::Command::new(env!("CARGO_BIN_EXE_ecr-sync")).args(arguments).output().expect("it runs");
+        assert!(output.status.success(), "{values}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+#[tokio::test]
+async fn the_charts_own_unit_tests_pass() {
+    let call = Call::new("helm-unittest").expect("make tools").args(["--strict", &chart().display().to_string()]);
+    let said = call.output().await.unwrap_or_else(|error| panic!("{error}"));
+    assert!(said.contains("Tests:") && !said.contains("Tests:       0 passed"), "{said}");
+}
+
+#[tokio::test]
+async fn wrong_values_are_refused_by_name() {
+    for (set, named) in [
+        ("replica=3", "replica"),
+        ("replicas=many", "replicas"),
+        ("aws.accountId=1234", "accountId"),
+        ("aws.region=Ireland", "region"),
+        ("image.digest=latest", "digest"),
+        ("controller.logFormat=xml", "logFormat"),
+        ("controller.startupSpread=soon", "startupSpread"),
+        ("tenants.default=maybe", "default"),
+        ("watch.namespace=Not_a_name", "namespace"),
+        ("crds.enabled=perhaps", "enabled"),
+        ("networkPolicy.egressPorts={70000}", "egressPorts"),
+    ] {
+        let error = try_template(&["--set", set]).await.expect_err(set);
+        assert!(error.contains(named), "{set}: {error}");
+    }
+    let error = try_template(&["--set", "replicas=2,controller.leaderElection=false"]).await.expect_err("refused");
+    assert!(error.contains("controller.leaderElection: true"), "{error}");
+}
+
+#[test]
+fn the_schema_has_no_key_that_values_lack() {
+    fn compare(schema: &Value, values: &Value, path: &str, missing: &mut BTreeSet<String>) {
+        for (key, schema) in schema["properties"].as_object().into_iter().flatten() {
+            let path = format!("{path}.{key}");
+            match values.get(key) {
+                // Items of lists have properties too, and no values.
+                Some(value) if value.is_object() => compare(schema, value, &path, missing),
+                Some(_) => {}
+                None => {
+                    missing.insert(path);
+                }
+            }
+        }
+    }
+    let schema: Value = serde_json::from_str(&read("charts/ecr-sync/values.schema.json")).expect("JSON");
+    let values: Value = serde_saphyr::from_str(&read("charts/ecr-sync/values.yaml")).expect("YAML");
+    let mut missing = BTreeSet::new();
+    compare(&schema, &values, "", &mut missing);
+    missing.remove(".global");
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+/// Each right as `verb group/resource`, with the names that it is limited to.
+pub(crate) fn rights(role: &Value) -> BTreeSet<String> {
+    let strings = |value: &Value| -> Vec<String> {
+        value.as_array().into_iter().flatten().filter_map(|v| v.as_str().map(str::to_owned)).collect()
+    };
+    let mut rights = BTreeSet::new();
+    for rule in role["rules"].as_array().into_iter().flatten() {
+        for group in strings(&rule["apiGroups"]) {
+            for resource in strings(&rule["resources"]) {
+                for verb in strings(&rule["verbs"]) {
+                    let names = strings(&rule["resourceNames"]).join(",");
+                    rights.insert(format!("{verb} {group}/{resource} {names}").trim_end().to_owned());
+                }
+            }
+        }
+    }
+    rights
+}
+
+#[tokio::test]
+async fn the_chart_grants_what_deploy_rbac_grants() {
+    let (chart, plain) = (objects(&template(&[]).await), objects(&read("deploy/rbac.yaml")));
+    let (ours, theirs) = (object(&chart, "ClusterRole", "ecr-sync"), object(&plain, "ClusterRole", "ecr-sync"));
+    assert_eq!(rights(ours), rights(theirs));
+    let (ours, theirs) = (object(&chart, "Role", "ecr-sync-leader"), object(&plain, "Role", "ecr-sync"));
+    assert_eq!(rights(ours), rights(theirs));
+}
+
+#[tokio::test]
+async fn the_plain_manifests_are_what_the_chart_renders() {
+    // Helm's own labels are all that `make deploy` takes out.
+    let helms = |line: &&str| {
+        !(line.starts_with("# Source") || line.contains("helm.sh/chart:") || line.contains("managed-by: Helm"))
+    };
+    let rendered = template(&["--set", "crds.keep=false"]).await;
+    let rendered = rendered.lines().filter(helms).collect::<Vec<_>>();
+    let written = read("deploy/base/ecr-sync.yaml");
+    let written = written.lines().filter(|line| !line.starts_with("# Made by")).collect::<Vec<_>>();
+    assert_eq!(written, rendered, "run make crds");
+}
+
+#[tokio::test]
+async fn the_default_pod_is_admitted_where_security_is_restricted() {
+    let cluster = Cluster::shared().await;
+    cluster.create_namespace("restricted").await.expect("a namespace");
+    let label = ["label", "namespace", "restricted", "pod-security.kubernetes.io/enforce=restricted"];
+    cluster.kubectl(&label).await.expect("labelled");
+    let create = async |arguments: &[&str]| {
+        let objects = objects(&template(arguments).await);
+        let template = &object(&objects, "Deployment", "ecr-sync")["spec"]["template"];
+        let mut pod = json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": "ecr-sync", "namespace": "restricted", "labels": template["metadata"]["labels"]},
+            "spec": template["spec"],
+        });
+        pod["spec"]["containers"][0]["name"] = json!("ecr-sync");
+        let call = Call::new("kubectl").expect("make tools").env("KUBECONFIG", cluster.kubeconfig());
+        let call = call.args(["create", "--dry-run=server", "--filename", "-"]).input(pod.to_string());
+        call.output().await.map_err(|error| error.to_string())
+    };
+    create(&[]).await.expect("admitted");
+    let error = create(&["--set", "securityContext=null"]).await.expect_err("PodSecurity is at work");
+    assert!(error.contains("violates PodSecurity"), "{error}");
+}
