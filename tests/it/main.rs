@@ -19,6 +19,7 @@ mod deletion;
 mod docs;
 mod failures;
 mod faults;
+mod gitops;
 mod helm_push;
 mod identity;
 mod install;
