@@ -16,6 +16,7 @@ mod controller;
 mod copy;
 mod copy_cases;
 mod deletion;
+mod deploy;
 mod docs;
 mod failures;
 mod faults;
