@@ -41,7 +41,7 @@ fn files(folder: &str, extension: &str) -> Vec<PathBuf> {
 
 /// All documents: those at the top, and `docs/`.
 fn documents() -> Vec<PathBuf> {
-    let top = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md"].map(PathBuf::from);
+    let top = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "charts/ecr-sync/README.md"].map(PathBuf::from);
     top.into_iter().chain(files("docs", "md")).collect()
 }
 
