@@ -14,7 +14,7 @@ helm install ecr-sync charts/ecr-sync --namespace ecr-sync-system --create-names
 
 The CustomResourceDefinition comes with the chart and is upgraded by it (`crds.enabled`); it stays when the release goes
 (`crds.keep`). AWS roles, other ways to install, upgrades: [docs/install.md](../../docs/install.md). Alerts and dashboard:
-[deploy/monitoring](../../deploy/monitoring).
+[docs/observability.md](../../docs/observability.md).
 
 ## Values
 
