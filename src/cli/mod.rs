@@ -2,7 +2,9 @@
 
 mod completions;
 mod controller;
+mod convert;
 mod crd;
+mod import;
 mod interrupt;
 mod screen;
 mod sync;
@@ -46,6 +48,8 @@ pub struct Arguments {
 enum Command {
     Controller(Box<controller::Arguments>),
     Sync(Box<sync::Arguments>),
+    Convert(convert::Arguments),
+    Import(import::Arguments),
     Crd(crd::Arguments),
     Completions(completions::Arguments),
     Version(version::Arguments),
@@ -197,6 +201,8 @@ pub async fn run(Arguments { command, log }: Arguments) -> ExitCode {
     match command {
         Command::Controller(arguments) => controller::run(*arguments).await,
         Command::Sync(arguments) => sync::run(*arguments, &screen).await,
+        Command::Convert(arguments) => convert::run(&arguments, &screen),
+        Command::Import(arguments) => import::run(arguments, &screen).await,
         Command::Crd(arguments) => crd::run(arguments),
         Command::Completions(arguments) => completions::run(&arguments),
         Command::Version(arguments) => version::run(&arguments),

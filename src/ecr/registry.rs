@@ -88,6 +88,23 @@ impl Registry {
         answer.repositories().first().map(|described| Repository::from_described(OPERATION, described)).transpose()
     }
 
+    /// All repositories of the registry.
+    ///
+    /// # Errors
+    /// As AWS answers.
+    pub async fn repositories(&self) -> Result<Vec<Repository>, Error> {
+        const OPERATION: &str = "ecr:DescribeRepositories";
+        let mut pages = self.client.describe_repositories().registry_id(&self.account).into_paginator().send();
+        let mut repositories = Vec::new();
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(|error| Error::from_sdk(OPERATION, &self.account, &error))?;
+            for described in page.repositories() {
+                repositories.push(Repository::from_described(OPERATION, described)?);
+            }
+        }
+        Ok(repositories)
+    }
+
     /// Creates the repository with its resource tags and settings, in one call. `None` if it already exists.
     ///
     /// # Errors

@@ -12,6 +12,7 @@
 //! manifest   kind: …   -> Draft
 //! typed      Draft's tree by the schema of the resource
 //! draft      Draft     -> Entry, or what is wrong with it, at the field that is wrong
+//! write      Entry     -> a manifest again
 //! ```
 
 mod document;
@@ -22,6 +23,7 @@ mod manifest;
 mod suggest;
 mod tree;
 mod typed;
+mod write;
 
 #[cfg(test)]
 mod tests;
@@ -34,6 +36,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::JSONSche
 
 use crate::api::v1alpha1::{EcrRepositorySyncSpec, TagStrategy, crd};
 use document::Reader;
+pub use write::{Manifest, manifests};
 
 /// One repository that a file describes.
 #[derive(Clone, Debug, PartialEq)]

@@ -146,7 +146,7 @@ enum Output {
 }
 
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
-enum Strategy {
+pub(super) enum Strategy {
     /// Each tag is copied from the source's same tag.
     #[default]
     Mirror,
@@ -191,19 +191,9 @@ pub(super) async fn run(arguments: Arguments, screen: &Screen) -> ExitCode {
     if let Some(runtime) = container_runtime.filter(|runtime| !runtime.is_empty()) {
         screen.err(&format!("CONTAINER_RUNTIME={runtime} is not used: no container runtime is needed\n"));
     }
-    let options = inventory::Options {
-        tag_strategy: match tag_strategy {
-            Strategy::Mirror => TagStrategy::Mirror,
-            Strategy::Retag => TagStrategy::Retag,
-        },
-    };
-    let entries = match entries(paths, config, &options, &selector) {
+    let entries = match entries(paths, config, &read_options(tag_strategy), &selector) {
         Ok(entries) => entries,
-        Err(problems) => {
-            problems.iter().for_each(|problem| screen.err(&format!("error: {problem}\n")));
-            screen.err(&format!("{} in the input; nothing was done\n", counted(problems.len(), "problem")));
-            return ExitCode::from(super::WRONG_INPUT);
-        }
+        Err(problems) => return tell_problems(&problems, screen),
     };
     let sources = match Sources::load() {
         Ok(sources) => sources,
@@ -274,6 +264,23 @@ pub(super) async fn run(arguments: Arguments, screen: &Screen) -> ExitCode {
         Some(code) => code,
         None => ExitCode::from(super::FORCED),
     }
+}
+
+/// How files are read.
+pub(super) const fn read_options(strategy: Strategy) -> inventory::Options {
+    inventory::Options {
+        tag_strategy: match strategy {
+            Strategy::Mirror => TagStrategy::Mirror,
+            Strategy::Retag => TagStrategy::Retag,
+        },
+    }
+}
+
+/// Tells all that is wrong with the files.
+pub(super) fn tell_problems(problems: &[impl std::fmt::Display], screen: &Screen) -> ExitCode {
+    problems.iter().for_each(|problem| screen.err(&format!("error: {problem}\n")));
+    screen.err(&format!("{} in the input; nothing was done\n", counted(problems.len(), "problem")));
+    ExitCode::from(super::WRONG_INPUT)
 }
 
 /// The entries to sync.

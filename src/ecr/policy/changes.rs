@@ -84,7 +84,7 @@ fn fields(name: &str, old: &Value, new: &Value, changes: &mut Vec<String>) {
 /// A value on one line; strings without quotes, as people write them.
 fn shown(value: &Value) -> String {
     let text =
-        value.as_str().map_or_else(|| value.to_string(), |text| format!("{:?}", text).trim_matches('"').to_owned());
+        value.as_str().map_or_else(|| value.to_string(), |text| format!("{text:?}").trim_matches('"').to_owned());
     match text.char_indices().nth(LONGEST) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text,

@@ -29,7 +29,7 @@ fn read_files(files: &[(&str, &str)]) -> Result<Vec<Entry>, Vec<String>> {
 }
 
 /// The entries of one file.
-fn entries(text: &str) -> Vec<Entry> {
+pub(super) fn entries(text: &str) -> Vec<Entry> {
     read_files(&[("a.yml", text)]).unwrap()
 }
 
@@ -38,6 +38,6 @@ fn problems(text: &str) -> Vec<String> {
     read_files(&[("a.yml", text)]).unwrap_err()
 }
 
-fn names(entries: &[Entry]) -> Vec<&str> {
+pub(super) fn names(entries: &[Entry]) -> Vec<&str> {
     entries.iter().map(|entry| entry.name.as_str()).collect()
 }
