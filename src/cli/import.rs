@@ -52,7 +52,11 @@ pub(super) async fn run(arguments: Arguments, screen: &Screen) -> ExitCode {
         Ok(transport) => transport,
         Err(error) => return super::fail(&super::with_causes(&error)),
     };
-    let session = ecr::Session::load(aws.into(), transport, Arc::new(Silent)).await;
+    let aws = match aws.options() {
+        Ok(aws) => aws,
+        Err(error) => return super::fail(&error),
+    };
+    let session = ecr::Session::load(aws, transport, Arc::new(Silent), None).await;
     match read(&session, &selector).await {
         Ok(entries) if entries.is_empty() => super::fail(&"no repository of the registry has such a name"),
         Ok(entries) => {
@@ -65,7 +69,7 @@ pub(super) async fn run(arguments: Arguments, screen: &Screen) -> ExitCode {
 }
 
 async fn read(session: &ecr::Session, selector: &[String]) -> Result<Vec<Entry>, ecr::Error> {
-    let registry = session.registry(None, None).await?;
+    let registry = session.registry(&ecr::Place::default(), &ecr::Identity::default()).await?;
     let mut repositories = registry.repositories().await?;
     repositories.retain(|r| selector.is_empty() || selector.iter().any(|glob| wildcard::matches(glob, &r.name)));
     repositories.sort_by(|a, b| a.name.cmp(&b.name));
