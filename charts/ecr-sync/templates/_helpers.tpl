@@ -66,9 +66,6 @@ resource-tags.json: {{ toJson . | quote }}
 {{- with .Values.aws.roles }}
 roles.yaml: {{ toYaml . | quote }}
 {{- end }}
-{{- with .Values.mirrors }}
-mirrors.yaml: {{ toYaml . | quote }}
-{{- end }}
 {{- with .Values.tenants.config }}
 tenants.yaml: {{ toYaml . | quote }}
 {{- end }}
@@ -139,7 +136,7 @@ tenants.yaml: {{ toYaml . | quote }}
 {{- $files := include "ecr-sync.files" . | fromYaml }}
 {{- range $file, $flag := dict
     "lifecycle-policy.json" "default-lifecycle-policy-file" "permission-policy.json" "default-permission-policy-file"
-    "resource-tags.json" "default-resource-tags-file" "mirrors.yaml" "mirrors-file" "tenants.yaml" "tenants" "roles.yaml" "roles-file" }}
+    "resource-tags.json" "default-resource-tags-file" "tenants.yaml" "tenants" "roles.yaml" "roles-file" }}
 {{- if hasKey $files $file }}
 - --{{ $flag }}=/etc/ecr-sync/{{ $file }}
 {{- end }}
