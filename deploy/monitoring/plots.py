@@ -56,6 +56,16 @@ def nice(top):
     return next(step * power for step in (1, 2, 5, 10, 20, 50, 100) if step * power >= top)
 
 
+def parts(points):
+    """The points without gaps: a series that is not there is no line."""
+    found = []
+    for at, value in points:
+        if not found or at - found[-1][-1][0] > 2:
+            found.append([])
+        found[-1].append((at, value))
+    return found
+
+
 def draw(name, plot):
     """One plot as SVG: lines over seconds, with a legend."""
     title, unit, _, _ = PLOTS[name]
@@ -76,8 +86,9 @@ def draw(name, plot):
     out.append(f'<text x="{left - 6}" y="{top - 4}" text-anchor="end">{html.escape(unit)}</text>')
     for index, (label, points) in enumerate(sorted(plot.items())):
         colour = COLOURS[index % len(COLOURS)]
-        line = " ".join(f"{x(at):.1f},{y(value):.1f}" for at, value in points)
-        out.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="1.5"/>')
+        for part in parts(points):
+            line = " ".join(f"{x(at):.1f},{y(value):.1f}" for at, value in part)
+            out.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="1.5"/>')
         at = top + 4 + 17 * index
         out.append(f'<rect x="{width - right + 14}" y="{at}" width="11" height="11" fill="{colour}"/>')
         out.append(f'<text x="{width - right + 31}" y="{at + 10}">{html.escape(label)}</text>')
