@@ -166,7 +166,10 @@ async fn once(
     let rig = Rig::behind_proxy(upstream.host(), latency).await?;
     // skopeo takes the last part of the source's name; the others are told the same one.
     let target = format!("mirror/{}", corpus.repository.rsplit('/').next().unwrap_or_default());
-    rig.ecr.create_repository(ACCOUNT, REGION, &target, Default::default());
+    if tool.kind != Kind::EcrSync {
+        // Only ecr-sync makes its repository: a request more.
+        rig.ecr.create_repository(ACCOUNT, REGION, &target, Default::default());
+    }
     if corpus.limited {
         rig.ecr.limits("PutImage", f64::from(PUT_IMAGE_RATE), PUT_IMAGE_RATE);
     }
