@@ -272,3 +272,90 @@ async fn version_and_completions_are_printed() {
         assert!(script.contains(hint) && script.contains("dry-run"), "{shell}");
     }
 }
+
+#[tokio::test]
+async fn images_are_read_from_mirrors_and_both_places_are_named() {
+    let desk = desk().await;
+    let host = desk.source.host();
+    let table = format!(
+        "mirrors:\n- {{match: docker.io/team, rewrite: {host}/team, insecure: true}}\n- {{match: docker.io, rewrite: \
+         '127.0.0.1:1/nowhere', insecure: true}}\n"
+    );
+    desk.write("mirrors.yaml", &table);
+    desk.write("all.yaml", "- name: app\n  image: {pull_url: 'team/app:v1', tags: [v1]}\n");
+    let output = run(&desk, &["sync", "all.yaml", "--mirrors-file", "mirrors.yaml", "--report", "report.json"]).await;
+    assert!(output.status.success(), "{}{}", out(&output), err(&output));
+    let line = format!("app: created, 1/1 image tags of {host}/team/app (mirror of docker.io/team/app)");
+    assert!(out(&output).contains(&line), "{}", out(&output));
+    let report = std::fs::read_to_string(desk.folder.path().join("report.json")).expect("a report");
+    let report: Value = serde_json::from_str(&report).expect("JSON");
+    let image = &report["repositories"][0]["image"];
+    assert_eq!(
+        (&image["original"], &image["source"]),
+        (&json!("docker.io/team/app"), &json!(format!("{host}/team/app")))
+    );
+}
+
+#[tokio::test]
+async fn a_failed_mirror_is_passed_over_only_by_choice() {
+    let desk = desk().await;
+    let host = desk.source.host();
+    desk.write(
+        "mirrors.yaml",
+        &format!("mirrors:\n- {{match: '{host}', rewrite: '{host}/nowhere', insecure: true}}\n"),
+    );
+    desk.write("all.yaml", &desk.entry("app", "team/app", &["v1"]));
+    let sync = ["sync", "all.yaml", "--mirrors-file", "mirrors.yaml"];
+    let strict = run(&desk, &sync).await;
+    assert_eq!(strict.status.code(), Some(1), "{}", out(&strict));
+    let lenient = run(&desk, &[&sync[..], &["--mirror-fallback"]].concat()).await;
+    assert!(lenient.status.success(), "{}{}", out(&lenient), err(&lenient));
+    assert!(err(&lenient).contains("the mirror failed: "), "{}", err(&lenient));
+    assert!(out(&lenient).contains(&format!("1/1 image tags of {host}/team/app\n")), "{}", out(&lenient));
+}
+
+#[tokio::test]
+async fn gitlabs_proxy_is_used_with_its_login() {
+    let sources = Sources::shared().await;
+    let (desk, user) = (desk().await, testbed::upstream::User::Reader);
+    // The proxy speaks HTTPS in real life; that it is asked at all is seen by the failure, which names its host.
+    desk.write("all.yaml", "- name: app\n  image: {pull_url: 'team/app', tags: [v1]}\n");
+    let prefix = format!("{}/proxy", sources.basic.host());
+    let mut variables = vec![
+        ("CI_DEPENDENCY_PROXY_USER", user.name()),
+        ("CI_DEPENDENCY_PROXY_PASSWORD", user.password()),
+        ("CI_DEPENDENCY_PROXY_SERVER", sources.basic.host()),
+        ("CI_DEPENDENCY_PROXY_DIRECT_GROUP_IMAGE_PREFIX", prefix.as_str()),
+    ];
+    let whole = run_with(&desk, &["sync", "all.yaml"], &variables).await;
+    assert!(out(&whole).contains(&format!("{prefix}/team/app (mirror of docker.io/team/app)")), "{}", out(&whole));
+    variables.pop();
+    let text = err(&run_with(&desk, &["sync", "all.yaml", "--dry-run", "--timeout", "1s"], &variables).await);
+    let warnings = text.lines().filter(|line| line.contains("dependency proxy is not used")).count();
+    assert_eq!(warnings, 1, "{text}");
+    assert!(!text.contains(user.password()));
+}
+
+#[tokio::test]
+async fn the_examples_are_synced() {
+    let desk = desk().await;
+    let host = desk.source.host();
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/files");
+    for file in std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path()) {
+        let name = file.file_name().expect("a name").to_string_lossy();
+        // The image that plays nginx has other tags.
+        let text = std::fs::read_to_string(&file).expect("a file");
+        let text = text.replace("\"latest\", \"1.27\", \"1.26\"", "\"v1\", \"v2\"").replace("[\"latest\"]", "[\"v1\"]");
+        desk.write(&format!("examples/{name}"), &text);
+    }
+    let mirror = format!("mirrors: [{{match: docker.io/library/nginx, rewrite: '{host}/team/app', insecure: true}}]\n");
+    desk.write("mirrors.yaml", &mirror);
+    // Charts are tested where there is a chart repository.
+    let flags = ["--mirrors-file", "mirrors.yaml", "--selector", "nginx", "--selector", "team/*"];
+    let output = run(&desk, &[&["sync", "examples"], &flags[..]].concat()).await;
+    assert!(output.status.success(), "{}{}", out(&output), err(&output));
+    assert_eq!(desk.repository("nginx").tags.len(), 2);
+    for name in ["nginx", "team/api", "team/worker"] {
+        assert!(desk.repository(name).lifecycle_policy.is_some(), "{name}");
+    }
+}

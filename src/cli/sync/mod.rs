@@ -7,6 +7,7 @@
 mod advice;
 mod diff;
 mod ledger;
+mod mirrors;
 mod outcome;
 mod report;
 mod sources;
@@ -30,8 +31,9 @@ use crate::api::v1alpha1::{TagStrategy, validation};
 use crate::ecr::{self, wildcard};
 use crate::inventory::{self, Entry};
 use crate::registry::{Transport, TransportOptions};
-use crate::sync::{Defaults, Engine, Limits, Mode, Progress};
+use crate::sync::{ArtifactKind, Defaults, Engine, Failure, Job, Limits, Mode, Preview, Progress, Report};
 use ledger::{Ledger, Status};
+use mirrors::Mirrors;
 use outcome::{Outcome, State};
 use report::Run;
 use sources::Sources;
@@ -99,6 +101,18 @@ pub(super) struct Arguments {
     /// Stop after so long, for example 30m, as Ctrl-C does
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     timeout: Option<Duration>,
+
+    /// YAML table of places to read images from instead of their own
+    ///
+    /// `mirrors: [{match: docker.io/library, rewrite: mirror.example.com/hub}]`: match is a host, or a host and the beginning
+    /// of a path, the longest counts. Also credentialsFile (a docker config), fallback and insecure. GitLab's dependency
+    /// proxy is a mirror of docker.io by itself where its four CI_DEPENDENCY_PROXY_ variables are set.
+    #[arg(long, env = "MIRRORS_FILE", value_name = "FILE")]
+    mirrors_file: Option<PathBuf>,
+
+    /// Read an image from its own place where its mirror fails
+    #[arg(long)]
+    mirror_fallback: bool,
 
     /// What goes to standard output
     #[arg(long, short, value_enum, default_value_t, value_name = "FORMAT")]
@@ -180,6 +194,8 @@ pub(super) async fn run(arguments: Arguments, screen: &Screen) -> ExitCode {
         max_parallel_operations,
         fail_fast,
         timeout,
+        mirrors_file,
+        mirror_fallback,
         output,
         report,
         quiet,
@@ -195,7 +211,14 @@ pub(super) async fn run(arguments: Arguments, screen: &Screen) -> ExitCode {
         Ok(entries) => entries,
         Err(problems) => return tell_problems(&problems, screen),
     };
-    let sources = match Sources::load() {
+    let mirrors = match Mirrors::load(mirrors_file.as_deref(), mirror_fallback) {
+        Ok((mirrors, warning)) => {
+            warning.iter().for_each(|warning| screen.err(&format!("warning: {warning}\n")));
+            mirrors
+        }
+        Err(error) => return super::fail(&error),
+    };
+    let sources = match Sources::load(mirrors) {
         Ok(sources) => sources,
         Err(error) => return super::fail(&error),
     };
@@ -369,28 +392,46 @@ impl Pass<'_> {
         };
         if let Some(why) = why {
             self.ledger.note(&repository, "check", Status::Skipped, why.to_owned());
-            return Outcome { index, entry, report: None, preview: None, state: State::Skipped };
+            return Outcome { index, entry, report: None, preview: None, original: None, state: State::Skipped };
         }
         self.traffic.began(&repository);
-        let progress = Progress::witnessed(self.ledger.witness(&repository));
-        let job = tokio::select! {
+        let (report, preview, original) = tokio::select! {
             biased;
-            job = self.sources.job(&entry, self.plan.take_over, progress) => job,
-            // A credential helper that hangs.
-            () = stop.cancelled() => {
-                self.ledger.note(&repository, "check", Status::Skipped, "not begun: the run was stopped".to_owned());
-                return Outcome { index, entry, report: None, preview: None, state: State::Skipped };
-            }
-        };
-        let (report, preview) = if self.plan.dry_run {
-            let (report, preview) = self.engine.preview(&job, stop).await;
-            (report, Some(preview))
-        } else {
-            (self.engine.sync(&job, Mode::Apply, stop).await, None)
+            done = self.sync(&entry, stop) => done,
+            // A credential helper that hangs; the engine itself minds `stop`, and comes first.
+            () = stop.cancelled() => (Report::failed(Failure::cancelled()), None, None),
         };
         self.ledger.close(&repository, &report);
         let state = State::of(&repository, &report, self.ledger);
-        Outcome { index, entry, report: Some(report), preview, state }
+        Outcome { index, entry, report: Some(report), preview, original, state }
+    }
+
+    /// One repository: its image from a mirror where there is one, from its own place where that fails and may be asked.
+    async fn sync(&self, entry: &Entry, stop: &CancellationToken) -> (Report, Option<Preview>, Option<String>) {
+        let repository = entry.repository();
+        let progress = Progress::witnessed(self.ledger.witness(repository));
+        let take_over = self.plan.take_over;
+        let (job, via) = self.sources.job(entry, take_over, progress.clone(), true).await;
+        let (report, preview) = self.once(&job, stop).await;
+        let Some(via) = via else { return (report, preview, None) };
+        let image = report.artifacts.iter().find(|artifact| artifact.kind == ArtifactKind::Image);
+        let failed = image.is_some_and(|image| image.listing.is_some() || image.failures().next().is_some());
+        if !failed || !via.fallback || stop.is_cancelled() {
+            return (report, preview, Some(via.original));
+        }
+        tracing::warn!(repository, "the mirror failed: {} is read instead", via.original);
+        let (job, _) = self.sources.job(entry, take_over, progress, false).await;
+        let (report, preview) = self.once(&job, stop).await;
+        (report, preview, None)
+    }
+
+    async fn once(&self, job: &Job, stop: &CancellationToken) -> (Report, Option<Preview>) {
+        if self.plan.dry_run {
+            let (report, preview) = self.engine.preview(job, stop).await;
+            (report, Some(preview))
+        } else {
+            (self.engine.sync(job, Mode::Apply, stop).await, None)
+        }
     }
 }
 

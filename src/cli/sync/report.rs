@@ -55,7 +55,11 @@ struct Repository<'a> {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Artifact<'a> {
+    /// Where it is read from.
     source: &'a str,
+    /// Its own place, where a mirror is read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    original: Option<&'a str>,
     desired: usize,
     synced: usize,
     copied: usize,
@@ -126,7 +130,8 @@ fn repository(outcome: &Outcome) -> Repository<'_> {
         place: outcome.entry.place.to_string(),
         status: outcome.state,
         uri: report.and_then(|report| report.repository.as_ref()).map(|(repository, _)| repository.uri.as_str()),
-        image: artifact(crate::sync::ArtifactKind::Image),
+        image: artifact(crate::sync::ArtifactKind::Image)
+            .map(|image| Artifact { original: outcome.original.as_deref(), ..image }),
         chart: artifact(crate::sync::ArtifactKind::Chart),
         changes: report.map_or(&[], |report| report.changes.as_slice()),
         diff: diff.map(|(mark, line)| format!("{} {line}", mark.sign())).collect(),
@@ -146,6 +151,7 @@ fn artifact(artifact: &ArtifactReport) -> Artifact<'_> {
     };
     Artifact {
         source: &artifact.source,
+        original: None,
         desired: artifact.tags.len(),
         synced: artifact.synced().count(),
         copied: artifact.copied,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::mirrors::{Login, Mirrors};
 use crate::api::v1alpha1::validation;
 use crate::class::Class;
 use crate::credentials::{DockerConfig, HostLogins, chart_reference};
@@ -15,6 +16,16 @@ use crate::sync::{Access, Accesses, Before, Claimant, Failure, Job, Progress};
 pub(super) struct Sources {
     environment: HostLogins,
     docker: DockerConfig,
+    mirrors: Mirrors,
+}
+
+/// How an image is read from a mirror.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Via {
+    /// The image's own place.
+    pub(super) original: String,
+    /// Whether that is read where the mirror fails.
+    pub(super) fallback: bool,
 }
 
 impl Sources {
@@ -22,36 +33,60 @@ impl Sources {
     ///
     /// # Errors
     /// What cannot be used, in words.
-    pub(super) fn load() -> Result<Self, String> {
+    pub(super) fn load(mirrors: Mirrors) -> Result<Self, String> {
         let environment = HostLogins::load().map_err(|error| error.to_string())?;
         let docker = DockerConfig::load().map_err(|error| crate::cli::with_causes(&error))?;
-        Ok(Self { environment, docker })
+        Ok(Self { environment, docker, mirrors })
     }
 
-    /// The job that brings an entry about.
-    pub(super) async fn job(&self, entry: &Entry, take_over: bool, progress: Progress) -> Job {
-        let image = entry.spec.image.as_ref().map(|image| image.pull_url.parse::<Reference>().map_err(Failure::from));
-        let chart = entry.spec.chart.as_ref().map(|chart| chart_reference(&chart.pull_url).map_err(Failure::from));
-        Job {
+    /// The job that brings an entry about, and how its image is read from a mirror; without `mirrored` it is not.
+    pub(super) async fn job(
+        &self,
+        entry: &Entry,
+        take_over: bool,
+        progress: Progress,
+        mirrored: bool,
+    ) -> (Job, Option<Via>) {
+        let mut spec = entry.spec.clone();
+        let (mut via, mut login) = (None, None);
+        if let Some(image) = spec.image.as_mut().filter(|_| mirrored)
+            && let Ok(reference) = image.pull_url.parse::<Reference>()
+            && let Some((mirror, place)) = self.mirrors.find(&reference)
+        {
+            via = Some(Via { original: reference.name(), fallback: mirror.fallback });
+            login = mirror.credential.as_ref();
+            image.pull_url = place;
+            image.insecure = mirror.insecure;
+        }
+        let image = spec.image.as_ref().map(|image| image.pull_url.parse::<Reference>().map_err(Failure::from));
+        let chart = spec.chart.as_ref().map(|chart| chart_reference(&chart.pull_url).map_err(Failure::from));
+        let job = Job {
             name: entry.name.clone(),
-            spec: entry.spec.clone(),
             claimant: Claimant::CommandLine { take_over },
             identity: identity(entry),
-            access: Accesses { image: self.access(image).await, chart: self.access(chart).await },
+            access: Accesses { image: self.access(image, login).await, chart: self.access(chart, None).await },
             chart_source: None,
             derived: BTreeMap::new(),
             before: Before::default(),
-            timeout: validation::timeout(&entry.spec).unwrap_or(validation::MAX_INTERVAL),
+            timeout: validation::timeout(&spec).unwrap_or(validation::MAX_INTERVAL),
             progress,
-        }
+            spec,
+        };
+        (job, via)
     }
 
-    async fn access(&self, reference: Option<Result<Reference, Failure>>) -> Result<Access, Failure> {
+    async fn access(
+        &self,
+        reference: Option<Result<Reference, Failure>>,
+        login: Option<&Login>,
+    ) -> Result<Access, Failure> {
         let Some(reference) = reference else { return Ok(Access::default()) };
         let reference = reference?;
-        let credential = match self.environment.credential(&reference) {
-            Some(credential) => credential,
-            None => self.docker.credential(&reference).await?,
+        let credential = match (login, self.environment.credential(&reference)) {
+            (Some(Login::Known(credential)), _) => credential.clone(),
+            (Some(Login::File(config)), _) => config.credential(&reference).await?,
+            (None, Some(credential)) => credential,
+            (None, None) => self.docker.credential(&reference).await?,
         };
         Ok(Access { credential, transport: TransportOptions::default() })
     }
