@@ -22,6 +22,7 @@
 //! - [`ecr`]: the control plane of ECR
 //! - [`sync`]: the engine
 //! - [`credentials`]: Secret or docker config -> registry credential
+//! - [`tenancy`]: what a namespace may use
 //! - [`inventory`]: reads desired state from files
 //! - [`telemetry`]: logs and metrics
 //! - [`controller`]: streams, reconcile, jobs, status, events
@@ -45,3 +46,5 @@ pub mod reload;
 pub mod selection;
 pub mod sync;
 pub mod telemetry;
+pub mod tenancy;
+mod wildcard;

@@ -13,6 +13,7 @@ use crate::controller;
 use crate::credentials::DockerConfig;
 use crate::operator;
 use crate::sync::{Defaults, Limits, OwnerRules};
+use crate::tenancy::{Tenancy, Unlisted};
 
 /// Runs the Kubernetes controller until it is told to stop
 ///
@@ -37,6 +38,18 @@ pub(super) struct Arguments {
     /// Docker config with logins for sources whose resource has no secretRef; helpers in it are not run
     #[arg(long, env = "REGISTRY_CONFIG", value_name = "FILE")]
     registry_config: Option<PathBuf>,
+
+    /// YAML file of tenants: which repositories, accounts, regions, roles and sources a namespace may use (docs/iam.md)
+    ///
+    /// Checked before any request is made for a resource. Read again when it changes.
+    #[arg(long, env = "TENANTS_FILE", value_name = "FILE")]
+    tenants: Option<PathBuf>,
+
+    /// What namespaces may do that the file does not name
+    ///
+    /// Default: deny with --tenants, allow without.
+    #[arg(long, env = "TENANTS_DEFAULT", value_enum, value_name = "POLICY")]
+    tenants_default: Option<Unlisted>,
 
     /// Write nothing to ECR: status.plan of each resource shows what would be done
     #[arg(long, env = "DRY_RUN", value_name = "BOOL", default_value = "false", num_args = 0..=1, default_missing_value = "true", require_equals = true, action = clap::ArgAction::Set, value_parser = clap::builder::BoolishValueParser::new())]
@@ -129,12 +142,19 @@ pub(super) async fn run(arguments: Arguments) -> ExitCode {
         Ok(aws) => aws,
         Err(error) => return super::fail(&error),
     };
+    let default = if arguments.tenants.is_some() { Unlisted::Deny } else { Unlisted::Allow };
+    let unlisted = arguments.tenants_default.unwrap_or(default);
+    let tenancy = match Tenancy::load(arguments.tenants.as_deref(), unlisted) {
+        Ok(tenancy) => tenancy,
+        Err(error) => return super::fail(&error),
+    };
     let options = operator::Options {
         controller: controller::Options {
             namespace: arguments.namespace,
             label_selector: arguments.watch_label_selector,
             watch_secrets: arguments.watch_secrets,
             registry_config,
+            tenancy,
             owners: OwnerRules {
                 marks: arguments.owner_tags,
                 allow_takeover: arguments.allow_takeover,

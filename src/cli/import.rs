@@ -11,10 +11,11 @@ use super::screen::Screen;
 use crate::api::v1alpha1::{
     AdoptionPolicy, EcrRepositorySyncSpec, Encryption, EncryptionType, ImageTagMutability, Policy,
 };
-use crate::ecr::{self, CREATED_TAG, Mutability, OWNER_TAG, Registry, Repository, wildcard};
+use crate::ecr::{self, CREATED_TAG, Mutability, OWNER_TAG, Registry, Repository};
 use crate::inventory::{self, Entry, Manifest, Place};
 use crate::meter::Silent;
 use crate::registry::{Transport, TransportOptions};
+use crate::wildcard;
 
 /// Repositories that are read at the same time: three calls each, and ECR's quotas allow some tens a second.
 const AT_ONCE: usize = 8;

@@ -39,6 +39,7 @@ use crate::api::v1alpha1::EcrRepositorySync;
 use crate::credentials::DockerConfig;
 use crate::sync::{Engine, OwnerRules};
 use crate::telemetry::Metrics;
+use crate::tenancy::Tenancy;
 
 use context::Context;
 use memory::Requests;
@@ -60,6 +61,8 @@ pub struct Options {
     pub registry_config: Option<Arc<DockerConfig>>,
     /// What may be done about the owners of repositories.
     pub owners: OwnerRules,
+    /// What namespaces may use.
+    pub tenancy: Tenancy,
     /// Nothing is written to ECR.
     pub dry_run: bool,
     /// Resources synced at the same time.

@@ -24,9 +24,10 @@ use crate::api::v1alpha1::{
     EcrRepositorySync, EcrRepositorySyncStatus as Status, Ownership, RepositoryStatus, condition, validation,
 };
 use crate::class::Class;
-use crate::ecr::Owner;
-use crate::sync::{Before, Claim, Claimant, Failure, Job, Kept, Mode, Progress, Report};
+use crate::ecr::{Identity, Owner, Place};
+use crate::sync::{Accesses, Before, Claim, Claimant, Engine, Failure, Job, Kept, Mode, Progress, Report};
 use crate::telemetry::{Labels, Ticket};
+use crate::tenancy::{Permit, Tenancy, Wish};
 
 /// Field manager of what we write.
 const MANAGER: &str = "ecr-sync";
@@ -162,7 +163,7 @@ fn spread(object: &EcrRepositorySync, context: &Context) -> Duration {
 
 fn submit(object: &EcrRepositorySync, context: &Context, uid: &str, generation: i64, ticket: Ticket) {
     let engine = context.engine.clone();
-    let identities = context.identities.clone();
+    let (identities, tenancy) = (context.identities.clone(), context.options.tenancy.clone());
     let (client, fallback) = (context.client.clone(), context.options.registry_config.clone());
     let dry_run = context.options.dry_run || object.spec.dry_run;
     let mode = if dry_run { Mode::DryRun } else { Mode::Apply };
@@ -183,12 +184,24 @@ fn submit(object: &EcrRepositorySync, context: &Context, uid: &str, generation: 
     };
     let metrics = context.metrics.clone();
     context.jobs.submit(ObjectRef::from_obj(object), uid, generation, ticket, move |stop| async move {
+        let identity = match identities.read(&pruned).await {
+            Ok(identity) => admit(&pruned, identity, &tenancy, &engine).await,
+            Err(failure) => Err(failure),
+        };
+        let access = match &identity {
+            Ok((identity, permit)) => {
+                let fallback = fallback.as_deref();
+                Reader { client: &client, fallback, object: &pruned, identity, permit }.accesses().await
+            }
+            // Nothing is read.
+            Err(failure) => Accesses { image: Err(failure.clone()), chart: Err(failure.clone()) },
+        };
         let job = Job {
             name: pruned.name_any(),
             spec: pruned.spec.clone(),
-            identity: identities.read(&pruned).await,
+            identity: identity.map(|(identity, _)| identity),
             claimant,
-            access: Reader { client: &client, fallback: fallback.as_deref(), object: &pruned }.accesses().await,
+            access,
             chart_source: current.chart.as_ref().map(|chart| chart.source.clone()),
             derived: status::known(&current),
             before,
@@ -200,6 +213,34 @@ fn submit(object: &EcrRepositorySync, context: &Context, uid: &str, generation: 
         metrics.pass_finished(&report);
         report
     });
+}
+
+/// Whether the namespace may use all that its resource names. Comes before any request that is made for it; who the
+/// operator itself is may be asked of STS.
+async fn admit(
+    object: &EcrRepositorySync,
+    identity: Identity,
+    tenancy: &Tenancy,
+    engine: &Engine,
+) -> Result<(Identity, Permit), Failure> {
+    let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
+    let mut wish = Wish::default();
+    if tenancy.restricts(&namespace) {
+        let own = engine.own_place().await?;
+        let registry = object.spec.registry.clone().unwrap_or_default();
+        let place = Place { account: registry.account_id, region: registry.region };
+        let place = engine.resolve_place(&place, &identity);
+        wish = Wish {
+            account: place.account,
+            own_account: own.account,
+            region: place.region,
+            own_region: own.region,
+            ..Wish::of(&name, &object.spec, &identity)?
+        };
+    }
+    let permit = tenancy.permit(&namespace, &wish)?;
+    drop(wish);
+    Ok((identity, permit))
 }
 
 /// What the resource may do about the owner of its repository.
@@ -222,7 +263,10 @@ fn claim(object: &EcrRepositorySync, context: &Context, current: &Status) -> Cla
 
 /// The resource that has the repository, if it is another one.
 pub(super) fn winner(object: &EcrRepositorySync, context: &Context) -> Option<String> {
-    context.claims.winner_over(object, |namespace, registry| context.resolve(namespace, registry))
+    let name = object.spec.repository_name.clone().unwrap_or_else(|| object.name_any());
+    context.claims.winner_over(object, |namespace, registry| {
+        (context.resolve(namespace, registry), context.options.tenancy.admits(namespace, &name))
+    })
 }
 
 /// Another resource has the repository, or it would move.

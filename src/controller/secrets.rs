@@ -7,8 +7,10 @@ use super::context::{ApiError, in_time};
 use crate::api::v1alpha1::{Chart, EcrRepositorySync, Image, LocalReference};
 use crate::class::Class;
 use crate::credentials::{self, DockerConfig, chart_reference};
+use crate::ecr::Identity;
 use crate::registry::{Credential, Reference, TransportOptions};
-use crate::sync::{Access, Accesses, Failure};
+use crate::sync::{Access, Accesses, EcrLogin, Failure};
+use crate::tenancy::Permit;
 
 /// The references of one artifact.
 struct Named<'a> {
@@ -49,6 +51,10 @@ pub(super) struct Reader<'a> {
     /// For sources without a secretRef.
     pub(super) fallback: Option<&'a DockerConfig>,
     pub(super) object: &'a EcrRepositorySync,
+    /// Whose rights a private ECR source is read with.
+    pub(super) identity: &'a Identity,
+    /// What the namespace may use.
+    pub(super) permit: &'a Permit,
 }
 
 impl Reader<'_> {
@@ -71,14 +77,20 @@ impl Reader<'_> {
     /// # Errors
     /// `SecretNotFound` when a Secret is missing or has no usable key.
     async fn access(&self, named: &Named<'_>, reference: &Reference) -> Result<Access, Failure> {
-        let credential = match (named.login, self.fallback) {
+        let fallback = self.fallback.filter(|_| self.permit.registry_config);
+        let (credential, ecr) = match (named.login, fallback) {
             (Some(login), _) => {
                 let field = format!("{}.secretRef", named.field);
                 let secret = self.read(&field, login).await?;
-                self.used(&field, login, credentials::from_secret(&secret, reference))?
+                (self.used(&field, login, credentials::from_secret(&secret, reference))?, None)
             }
-            (None, Some(config)) => config.credential_without_helpers(reference)?,
-            (None, None) => Credential::Anonymous,
+            (None, fallback) => {
+                let config = fallback.map(|config| config.credential_without_helpers(reference)).transpose()?;
+                match config.unwrap_or_default() {
+                    Credential::Anonymous => (Credential::Anonymous, self.ecr_login(reference)?),
+                    login => (login, None),
+                }
+            }
         };
         let mut transport = TransportOptions::default();
         if let Some(certificates) = named.certificates {
@@ -91,7 +103,27 @@ impl Reader<'_> {
             let secret = self.read(&field, proxy).await?;
             self.used(&field, proxy, credentials::proxy_from_secret(&secret, &mut transport))?;
         }
-        Ok(Access { credential, transport })
+        Ok(Access { credential, ecr, transport, hosts: self.permit.hosts.clone() })
+    }
+
+    /// Who reads a private ECR registry: the ServiceAccount of the resource, else the operator where it may. The role of
+    /// the target is not the source's.
+    fn ecr_login(&self, reference: &Reference) -> Result<Option<EcrLogin>, Failure> {
+        let service_account = self.identity.service_account.clone();
+        let is_own = service_account.is_some();
+        let Some(login) = EcrLogin::of(reference, Identity { service_account, role: None }) else { return Ok(None) };
+        if is_own || self.permit.reads_ecr(reference) {
+            return Ok(Some(login));
+        }
+        let namespace = self.object.namespace().unwrap_or_default();
+        Err(Failure::new(
+            Class::AccessDenied,
+            format!(
+                "namespace {namespace} may not read {} with the operator's identity: list it among ecrSources in the operator's \
+                 tenants file, name a secretRef, or set registry.serviceAccountName",
+                reference.name()
+            ),
+        ))
     }
 
     async fn read(&self, field: &str, named: &LocalReference) -> Result<Secret, Failure> {

@@ -5,9 +5,9 @@ use std::fmt;
 use async_trait::async_trait;
 
 use super::error::Error;
-use super::wildcard;
 use crate::api::v1alpha1::RoleArn;
 use crate::class::Class;
+use crate::wildcard;
 
 /// Under which identity a registry is used; the operator's own where nothing is said.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]

@@ -77,6 +77,12 @@ impl Registry {
         Ok(registry::Client::new(self.transport.clone(), endpoint, self.token.clone(), options)?)
     }
 
+    /// What logs in to registries of this region, for reading from them.
+    #[must_use]
+    pub fn authenticator(&self) -> Arc<dyn registry::Authenticator> {
+        self.token.clone()
+    }
+
     /// The repository, if it exists.
     ///
     /// # Errors

@@ -8,7 +8,7 @@ use aws_sdk_ecr::types::{
 use super::error::Error;
 use super::registry::Registry;
 use super::repository::Repository;
-use super::wildcard;
+use crate::wildcard;
 
 /// What a spec says of the settings; `None` is left as it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

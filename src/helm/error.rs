@@ -94,6 +94,18 @@ pub enum Error {
         /// What is wrong with it.
         source: Box<archive::Error>,
     },
+    /// The index points to a host that the one who asks may not use.
+    #[error("{url} of chart {chart} {version} is on another host, which is not allowed: allow it in {written_in}")]
+    HostNotAllowed {
+        /// Of the archive.
+        url: String,
+        /// The chart's name.
+        chart: String,
+        /// The chart's version.
+        version: String,
+        /// Where it can be allowed.
+        written_in: String,
+    },
     /// A fetch that others waited for failed.
     #[error("{0}")]
     Shared(Arc<Self>),
@@ -115,6 +127,7 @@ impl Error {
             | Self::Chart { .. }
             | Self::Digest { .. }
             | Self::Archive { .. } => Class::SourceInvalid,
+            Self::HostNotAllowed { .. } => Class::AccessDenied,
             Self::Shared(error) => error.class(),
             Self::Internal(_) => Class::Internal,
         }

@@ -14,8 +14,8 @@ use super::index::Reader;
 use super::indexes::{Copy, Fetched, Key, Validators};
 use super::{ChartVersions, Entry, Error, Index, Indexes};
 use crate::registry::{
-    Credential, Digest, Failure, Limits, Policy, Request, Transport, TransportOptions, asked_wait, authority,
-    is_link_local, next_chunk, read_answer, read_body, retrying, same_origin,
+    AllowedHosts, Credential, Digest, Failure, Limits, Policy, Request, Transport, TransportOptions, asked_wait,
+    authority, is_link_local, next_chunk, read_answer, read_body, retrying, same_origin,
 };
 
 /// Bitnami's index, one of the largest, has 26 MB.
@@ -36,6 +36,8 @@ pub struct Access {
     pub trust: TransportOptions,
     /// The limits of the repository's host.
     pub limits: Arc<Limits>,
+    /// Hosts that the index may point to besides the repository's own; all where it is not said.
+    pub hosts: Option<Arc<AllowedHosts>>,
     /// How often requests are tried again.
     pub retry: Policy,
     /// The largest index that is read, before and after decompression.
@@ -51,6 +53,7 @@ impl Access {
             transport,
             trust,
             limits: Arc::default(),
+            hosts: None,
             retry: Policy::default(),
             most_index_bytes: MOST_INDEX_BYTES,
         }
@@ -217,6 +220,15 @@ impl Repository {
         }
         if is_link_local(&url) && !is_link_local(&self.base) {
             return Err(failed(shown(&url), "link-local addresses are not read"));
+        }
+        let hosts = self.access.hosts.as_ref().filter(|_| !same_origin(&self.base, &url));
+        if let Some(hosts) = hosts.filter(|hosts| !hosts.contains(&authority(&url))) {
+            return Err(Error::HostNotAllowed {
+                url: shown(&url),
+                chart: entry.chart.clone(),
+                version: entry.version.clone(),
+                written_in: hosts.written_in.clone(),
+            });
         }
         if self.base.scheme() == "https" && url.scheme() == "http" && entry.digest.is_none() {
             return Err(failed(shown(&url), "it is http, the repository is https, and the index has no digest"));

@@ -28,6 +28,7 @@ mod descriptor;
 mod digest;
 pub mod docker_config;
 mod error;
+mod hosts;
 mod json;
 mod limit;
 mod manifests;
@@ -49,6 +50,7 @@ pub use copy::{Moved, copy_blob, mount_or_copy_blob};
 pub use descriptor::{Descriptor, Platform};
 pub use digest::{Algorithm, Digest};
 pub use error::{Error, Failure};
+pub use hosts::AllowedHosts;
 pub use limit::{Limits, Widths};
 pub use manifests::{
     Content, DOCKER_LIST, DOCKER_MANIFEST, MOST_MANIFEST_BYTES, Manifest, OCI_INDEX, OCI_MANIFEST, Resolved,

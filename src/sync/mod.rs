@@ -99,8 +99,30 @@ pub struct Accesses {
 pub struct Access {
     /// The login.
     pub credential: Credential,
+    /// The private ECR registry that it is, and who reads it; then `credential` is not used.
+    pub ecr: Option<EcrLogin>,
     /// Certificates and proxy.
     pub transport: TransportOptions,
+    /// Hosts that the index of a chart repository may point to; all where it is not said.
+    pub hosts: Option<Arc<registry::AllowedHosts>>,
+}
+
+/// Who reads a private ECR registry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EcrLogin {
+    /// Where it is.
+    pub place: ecr::Place,
+    /// Under which identity.
+    pub identity: ecr::Identity,
+}
+
+impl EcrLogin {
+    /// For a source that is a private ECR registry.
+    #[must_use]
+    pub fn of(reference: &registry::Reference, identity: ecr::Identity) -> Option<Self> {
+        let ecr::Host { account, region } = ecr::Host::parse(&reference.host)?;
+        Some(Self { place: ecr::Place { account: Some(account), region: Some(region) }, identity })
+    }
 }
 
 impl Job {
@@ -199,6 +221,16 @@ impl Engine {
         let registry = job.spec.registry.clone().unwrap_or_default();
         let place = ecr::Place { account: registry.account_id, region: registry.region };
         Ok(self.aws.registry(&place, job.identity.as_ref().map_err(Clone::clone)?).await?)
+    }
+
+    /// The operator's own account and region.
+    ///
+    /// # Errors
+    /// As STS answers.
+    pub async fn own_place(&self) -> Result<ecr::Place, Failure> {
+        let account = self.aws.own_account().await?.to_owned();
+        let own = self.aws.resolve_place(&ecr::Place::default(), &ecr::Identity::default());
+        Ok(ecr::Place { account: own.account.or(Some(account)), region: own.region })
     }
 
     /// Fills in what a spec leaves out of account and region, as far as it is known.

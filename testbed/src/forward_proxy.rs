@@ -3,6 +3,7 @@
 //! It takes every name under `.test` to be this machine. Nobody else can resolve these, so whoever reaches one came through
 //! here.
 
+use std::collections::HashMap;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -47,6 +48,16 @@ impl ForwardProxy {
     /// # Errors
     /// When no thread can be started or no port of 127.0.0.1 be bound.
     pub fn start(login: Option<(&str, &str)>) -> io::Result<Self> {
+        Self::start_with(login, &[])
+    }
+
+    /// Starts a proxy that also takes some names, as `HOST:PORT`, to be other places.
+    ///
+    /// # Errors
+    /// When no thread can be started or no port of 127.0.0.1 be bound.
+    pub fn start_with(login: Option<(&str, &str)>, names: &[(&str, &str)]) -> io::Result<Self> {
+        let names: HashMap<_, _> = names.iter().map(|&(name, place)| (name.to_owned(), place.to_owned())).collect();
+        let names = Arc::new(names);
         let login = login.map(|(name, password)| format!("Basic {}", STANDARD.encode(format!("{name}:{password}"))));
         let host = Host::start("forward-proxy")?;
         let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
@@ -57,9 +68,9 @@ impl ForwardProxy {
         host.handle().spawn(async move {
             let Ok(listener) = TcpListener::from_std(listener) else { return };
             while let Ok((client, _)) = listener.accept().await {
-                let (login, note) = (login.clone(), Arc::clone(&note));
+                let (login, note, names) = (login.clone(), Arc::clone(&note), Arc::clone(&names));
                 // A line that breaks is the client's to report.
-                tokio::spawn(async move { serve(client, login.as_deref(), &note).await });
+                tokio::spawn(async move { serve(client, login.as_deref(), &note, &names).await });
             }
         });
         Ok(Self { address, seen, _host: host })
@@ -76,7 +87,12 @@ impl ForwardProxy {
     }
 }
 
-async fn serve(mut client: TcpStream, login: Option<&str>, note: &Mutex<Vec<Seen>>) -> io::Result<()> {
+async fn serve(
+    mut client: TcpStream,
+    login: Option<&str>,
+    note: &Mutex<Vec<Seen>>,
+    names: &HashMap<String, String>,
+) -> io::Result<()> {
     client.set_nodelay(true)?;
     let (head, rest) = read_head(&mut client).await?;
     let Some(request) = Parsed::new(&head) else { return client.write_all(BAD_REQUEST.as_bytes()).await };
@@ -86,7 +102,8 @@ async fn serve(mut client: TcpStream, login: Option<&str>, note: &Mutex<Vec<Seen
     if !allowed {
         return client.write_all(LOGIN_FIRST.as_bytes()).await;
     }
-    let Ok(mut server) = dial(&request.target).await else { return client.write_all(BAD_GATEWAY.as_bytes()).await };
+    let place = names.get(&request.target).unwrap_or(&request.target);
+    let Ok(mut server) = dial(place).await else { return client.write_all(BAD_GATEWAY.as_bytes()).await };
     server.set_nodelay(true)?;
     match &request.onward {
         None => client.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").await?,

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use testbed::ecr::{self, StandIn, Trust};
 use testbed::traffic::Record;
 
-use crate::support::{ACCOUNT, REGION, Rig, condition};
+use crate::support::{ACCOUNT, REGION, Rig, condition, eventually};
 
 const OTHER: &str = "999999999999";
 const ROLE: &str = "arn:aws:iam::999999999999:role/sync";
@@ -65,7 +65,13 @@ async fn a_role_of_another_account_is_assumed_once_with_the_external_id_of_the_t
     let both =
         format!("- {{roleArn: '{ROLE}', externalId: tenant-7}}\n- {{roleArn: '*/untold', externalId: tenant-8}}\n");
     std::fs::write(&table, both.replace("*/untold", "arn:aws:iam::*:role/untold")).expect("written");
-    rig.wait_synced("untold").await;
+    let mut asked = 0;
+    eventually("assumed", async || {
+        asked += 1;
+        let object = rig.request("untold", &asked.to_string()).await;
+        condition(&object, "Ready").is_some_and(|(status, ..)| status == "True")
+    })
+    .await;
     assert!(!operator.log().contains("tenant-8"), "external ids are not logged");
 }
 

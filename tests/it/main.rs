@@ -36,4 +36,5 @@ mod readers;
 mod schema;
 mod selection;
 mod support;
+mod tenancy;
 mod trust;

@@ -8,8 +8,8 @@ use crate::class::Class;
 use crate::credentials::{DockerConfig, HostLogins, chart_reference};
 use crate::ecr;
 use crate::inventory::Entry;
-use crate::registry::{Reference, TransportOptions};
-use crate::sync::{Access, Accesses, Before, Claimant, Failure, Job, Progress};
+use crate::registry::{Credential, Reference};
+use crate::sync::{Access, Accesses, Before, Claimant, EcrLogin, Failure, Job, Progress};
 
 /// Logins of whoever runs the command.
 #[derive(Debug)]
@@ -88,7 +88,10 @@ impl Sources {
             (None, Some(credential)) => credential,
             (None, None) => self.docker.credential(&reference).await?,
         };
-        Ok(Access { credential, transport: TransportOptions::default() })
+        // Without a login, the AWS identity of the environment reads private ECR.
+        let is_anonymous = credential == Credential::Anonymous;
+        let ecr = if is_anonymous { EcrLogin::of(&reference, ecr::Identity::default()) } else { None };
+        Ok(Access { credential, ecr, ..Access::default() })
     }
 }
 

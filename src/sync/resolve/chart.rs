@@ -126,6 +126,7 @@ impl Engine {
         let fatal = |failure: Failure| (failure, false);
         let transport = self.transport(&access.transport).map_err(|error| fatal(error.into()))?;
         let mut reach = helm::Access::new(transport, access.transport.clone(), access.credential.clone());
+        reach.hosts = access.hosts.clone();
         if let Some(host) = reading.repository.split('/').nth(2) {
             reach.limits = self.host_limits(host);
         }
@@ -171,7 +172,7 @@ impl Engine {
     ) -> Result<DesiredArtifact, Failure> {
         let reference: Reference = path.parse()?;
         let mut found = artifact(format!("oci://{}", reference.name()), keep);
-        let client = match self.source_client(access, &reference, chart.insecure) {
+        let client = match self.source_client(access, &reference, chart.insecure).await {
             Ok(client) => client,
             Err(failure) => return unknown(found, chart, &failure),
         };

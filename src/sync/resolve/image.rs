@@ -8,7 +8,7 @@ use futures::{StreamExt, stream};
 use super::{ArtifactKind, CONCURRENT_TAGS, DesiredArtifact, Source, SourceContent, SourceTag, WantedTag};
 use crate::api::v1alpha1::{Image, TagStrategy, validation};
 use crate::class::Class;
-use crate::registry::{Client, Digest, Endpoint, Options, Reference, StaticAuthenticator, Tag};
+use crate::registry::{Authenticator, Client, Digest, Endpoint, Options, Reference, StaticAuthenticator, Tag};
 use crate::selection::{self, Pin};
 use crate::sync::{Access, Engine, Failure, Job};
 
@@ -17,15 +17,20 @@ type Pins = BTreeMap<Tag, Option<Digest>>;
 
 impl Engine {
     /// A client for a source registry.
-    pub(super) fn source_client(
+    pub(super) async fn source_client(
         &self,
         access: &Access,
         reference: &Reference,
         insecure: bool,
     ) -> Result<Client, Failure> {
         let endpoint = Endpoint::of(reference, insecure);
-        let options = Options { limits: Some(self.host_limits(&endpoint.host)), ..Options::default() };
-        let authenticator = Arc::new(StaticAuthenticator(access.credential.clone()));
+        let limits = Some(self.host_limits(&endpoint.host));
+        // Asks ECR for no challenge: it takes nothing but Basic.
+        let options = Options { limits, preemptive_basic: access.ecr.is_some(), ..Options::default() };
+        let authenticator: Arc<dyn Authenticator> = match &access.ecr {
+            Some(ecr) => self.aws.registry(&ecr.place, &ecr.identity).await?.authenticator(),
+            None => Arc::new(StaticAuthenticator(access.credential.clone())),
+        };
         Ok(Client::new(self.transport(&access.transport)?, endpoint, authenticator, options)?)
     }
 
@@ -41,7 +46,7 @@ impl Engine {
         };
         let client = match &job.access.image {
             // A certificate that cannot be used is found here: it costs the image, not the policies.
-            Ok(access) => self.source_client(access, &reference, image.insecure),
+            Ok(access) => self.source_client(access, &reference, image.insecure).await,
             Err(failure) => Err(failure.clone()),
         };
         let client = match client {

@@ -72,7 +72,21 @@ impl Rig {
     /// Starts the operator with more flags and environment variables.
     pub async fn operator_with(&self, flags: &[&str], environment: &[(&str, &str)]) -> Operator {
         let kubeconfig = operator_kubeconfig(self.cluster).await;
-        Operator::start(self, &kubeconfig, flags, environment).await
+        let scope = ["--namespace", &self.namespace];
+        Operator::start(self, &kubeconfig, &[&scope, flags].concat(), environment).await
+    }
+
+    /// Starts the operator on all namespaces, for resources with the label `test` of this test's name.
+    pub async fn operator_everywhere(&self, flags: &[&str]) -> Operator {
+        let kubeconfig = operator_kubeconfig(self.cluster).await;
+        let label = format!("test={}", self.namespace);
+        let scope = ["--watch-label-selector", &label];
+        Operator::start(self, &kubeconfig, &[&scope, flags].concat(), &[]).await
+    }
+
+    /// Makes another namespace.
+    pub async fn namespace(&self, name: &str) {
+        self.cluster.create_namespace(name).await.expect("a namespace");
     }
 
     pub fn folder(&self) -> &std::path::Path {

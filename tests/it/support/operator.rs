@@ -23,7 +23,7 @@ impl Operator {
         let address = format!("127.0.0.1:{port}");
         let mut command = Command::new(env!("CARGO_BIN_EXE_ecr-sync"));
         command
-            .args(["controller", "--namespace", &rig.namespace, "--listen", &address, "--startup-spread", "0s"])
+            .args(["controller", "--listen", &address, "--startup-spread", "0s"])
             .args(flags)
             .env_clear()
             .env("KUBECONFIG", kubeconfig)

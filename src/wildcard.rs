@@ -1,4 +1,4 @@
-//! Wildcards, as exclusion filters and lifecycle rules have them.
+//! Wildcards, as exclusion filters, lifecycle rules, and the tables of tenants and roles have them.
 
 /// Whether `text` is what `pattern` describes; `*` stands for any number of characters.
 pub(crate) fn matches(pattern: &str, text: &str) -> bool {

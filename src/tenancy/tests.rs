@@ -1,0 +1,144 @@
+use super::*;
+
+const FILE: &str = "
+tenants:
+  - namespaces: [team-a, 'team-a-*']
+    repositories: ['team-a/*']
+    sources: [docker.io, '*.example.com', 'registry.example.org:5000']
+    roles: ['arn:aws:iam::999999999999:role/team-a-*']
+    ecrSources: ['123456789012.dkr.ecr.eu-west-1.amazonaws.com/shared/*']
+  - namespaces: ['team-*']
+    repositories: ['*']
+    sources: ['*']
+    accounts: ['123456789012', '2*']
+    regions: ['eu-*']
+    registryConfig: true
+";
+
+fn tenancy(unlisted: Unlisted) -> (tempfile::TempDir, Tenancy) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("tenants.yaml");
+    std::fs::write(&path, FILE).expect("written");
+    let tenancy = Tenancy::load(Some(&path), unlisted).expect("a table");
+    (folder, tenancy)
+}
+
+fn wish(repository: &str) -> Wish<'_> {
+    Wish {
+        repository,
+        account: Some("123456789012".to_owned()),
+        own_account: Some("123456789012".to_owned()),
+        region: Some("eu-west-1".to_owned()),
+        own_region: Some("eu-west-1".to_owned()),
+        roles: Vec::new(),
+        sources: vec!["docker.io".to_owned()],
+    }
+}
+
+#[tokio::test]
+async fn each_thing_that_is_not_allowed_is_named_with_the_place_where_it_can_be() {
+    let (_folder, tenancy) = tenancy(Unlisted::Deny);
+    let role: RoleArn = "arn:aws:iam::999999999999:role/team-a-x".parse().expect("a role");
+    let foreign: RoleArn = "arn:aws:iam::999999999999:role/admin".parse().expect("a role");
+    let text = |value: &str| Some(value.to_owned());
+    let fine = wish("team-a/app");
+    let a = |change: Wish<'static>| ("team-a", change);
+    let table = [
+        (a(fine.clone()), ""),
+        (("team-a-dev", wish("team-a/x")), ""),
+        (("team-b", wish("anything")), ""),
+        (("team-b", Wish { account: text("234567890123"), ..wish("x") }), ""),
+        (a(Wish { sources: vec!["Charts.Example.com".to_owned()], ..fine.clone() }), ""),
+        (a(Wish { sources: vec!["registry.example.org:5000".to_owned()], ..fine.clone() }), ""),
+        (a(wish("other/app")), "repository other/app: allow it in"),
+        (a(wish("team-a")), "tenants[0].repositories"),
+        (a(Wish { account: text("210987654321"), ..fine.clone() }), "account 210987654321"),
+        (a(Wish { account: None, own_account: None, ..fine.clone() }), "account unknown"),
+        (a(Wish { region: text("us-east-1"), ..fine.clone() }), "region us-east-1"),
+        (a(Wish { sources: vec!["quay.io".to_owned()], ..fine.clone() }), "source quay.io: allow it in"),
+        (a(Wish { sources: vec!["example.com".to_owned()], ..fine.clone() }), "tenants[0].sources"),
+        (a(Wish { sources: vec!["evil.example.com.evil.org".to_owned()], ..fine.clone() }), "tenants[0].sources"),
+        (("team-b", Wish { region: text("us-east-1"), ..wish("x") }), "tenants[1].regions"),
+        (("team-b", Wish { account: text("345678901234"), ..wish("x") }), "tenants[1].accounts"),
+        (("nobody", wish("x")), "namespace nobody may use nothing"),
+    ];
+    for ((namespace, wish), wanted) in table {
+        match tenancy.permit(namespace, &wish) {
+            Ok(_) => assert_eq!(wanted, "", "{namespace} {wish:?}"),
+            Err(failure) => {
+                assert_eq!(failure.class, Class::AccessDenied);
+                assert!(!wanted.is_empty() && failure.message.contains(wanted), "{wanted}: {failure}");
+                assert!(failure.message.contains("tenants.yaml"), "{failure}");
+            }
+        }
+    }
+    // A role that is allowed brings its account along; another one is named.
+    let by = |role| Wish { roles: vec![role], account: text("999999999999"), ..wish("team-a/app") };
+    assert!(tenancy.permit("team-a", &by(&role)).is_ok());
+    let refused = tenancy.permit("team-a", &by(&foreign)).expect_err("not listed").message;
+    assert!(refused.contains("role arn:aws:iam::999999999999:role/admin") && refused.contains(".roles"), "{refused}");
+    assert!(tenancy.permit("team-b", &by(&role)).is_err(), "roles that are not listed are not allowed");
+}
+
+#[tokio::test]
+async fn who_is_not_in_the_table_may_do_everything_or_nothing() {
+    let (_folder, open) = tenancy(Unlisted::Allow);
+    assert!(open.admits("team-a", "team-a/app") && open.admits("team-b", "x") && open.admits("nobody", "x"));
+    assert!(!open.admits("team-a", "x"), "it cannot keep a repository that it may not use from others");
+    assert_eq!(open.permit("nobody", &wish("x")).expect("everything"), Permit::everything());
+    assert!(open.permit("team-a", &wish("x")).is_err());
+    let none = Tenancy::load(None, Unlisted::Allow).expect("no file");
+    assert!(none.permit("nobody", &wish("x")).is_ok() && !none.restricts("nobody"));
+    let closed = Tenancy::load(None, Unlisted::Deny).expect("no file");
+    let refused = closed.permit("nobody", &wish("x")).expect_err("closed").message;
+    assert!(refused.contains("--tenants-default deny"), "{refused}");
+}
+
+#[tokio::test]
+async fn private_ecr_is_read_with_the_operators_identity_only_where_listed() {
+    let (_folder, tenancy) = tenancy(Unlisted::Allow);
+    let reads = |namespace: &str, name: &str| {
+        let permit = tenancy.permit(namespace, &wish("team-a/app")).expect("allowed");
+        permit.reads_ecr(&name.parse().expect("a reference"))
+    };
+    let shared = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/shared/app";
+    assert!(reads("team-a", shared));
+    assert!(!reads("team-a", "123456789012.dkr.ecr.eu-west-1.amazonaws.com/secret/app"));
+    assert!(!reads("team-a", "123456789012.dkr.ecr.us-east-1.amazonaws.com/shared/app"));
+    assert!(!reads("team-b", shared), "nothing is listed");
+    assert!(reads("elsewhere", shared));
+    assert!(!reads("elsewhere", "docker.io/library/nginx"));
+    let permit = tenancy.permit("team-b", &wish("x")).expect("allowed");
+    assert!(permit.registry_config && !tenancy.permit("team-a", &wish("team-a/b")).expect("allowed").registry_config);
+}
+
+#[test]
+fn a_file_that_is_wrong_is_refused() {
+    for (text, part) in [
+        ("", ""),
+        ("tenants: [{namespaces: [a], repositories: [a]}]", "sources"),
+        ("tenants: [{namespaces: [], repositories: [a], sources: [b]}]", "tenants[0].namespaces is empty"),
+        ("tenants: [{namespaces: [a], repositories: [''], sources: [b]}]", "empty pattern"),
+        ("tenants: [{namespaces: [a], repositories: [a], sources: [b], repository: c}]", "repository"),
+        ("tenant: []", "tenant"),
+    ] {
+        let error = Tenants::parse(text).expect_err(text);
+        assert!(error.contains(part), "{text}: {error}");
+    }
+}
+
+#[test]
+fn the_host_of_a_chart_is_the_one_that_will_be_asked() {
+    for (url, host) in [
+        ("https://charts.example.com/stable", Some("charts.example.com")),
+        ("https://charts.example.com:8443/stable", Some("charts.example.com:8443")),
+        ("https://allowed.com@evil.com/x", Some("evil.com")),
+        ("https://evil.com\\@allowed.com/x", Some("evil.com")),
+        ("HTTPS://Charts.Example.com/", Some("charts.example.com")),
+        ("oci://registry.example.com/charts/nginx", Some("registry.example.com")),
+        ("not a url", None),
+        ("https://", None),
+    ] {
+        assert_eq!(chart_host(url).ok().as_deref(), host, "{url}");
+    }
+}

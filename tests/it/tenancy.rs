@@ -1,0 +1,166 @@
+//! Namespaces that do not trust each other share one operator.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use ecr_sync::api::v1alpha1::EcrRepositorySync;
+use k8s_openapi::api::core::v1::Secret;
+use kube::Api;
+use kube::api::{Patch, PatchParams, PostParams};
+use serde_json::{Value, json};
+use testbed::forward_proxy::ForwardProxy;
+use testbed::proxy::Proxy;
+use testbed::traffic::Record;
+use testbed::upstream::User;
+
+use crate::support::{ACCOUNT, REGION, Rig, condition, docker_secret, eventually, private};
+
+/// Who a request of the log logs in as.
+fn login(request: &Record) -> Option<String> {
+    let header = request.headers.get("authorization")?.to_str().ok()?.strip_prefix("Basic ")?;
+    let pair = String::from_utf8(STANDARD.decode(header).ok()?).ok()?;
+    pair.split_once(':').map(|(user, _)| user.to_owned())
+}
+
+async fn apply_labelled(rig: &Rig, namespace: &str, name: &str, spec: &Value) -> Api<EcrRepositorySync> {
+    let resources: Api<EcrRepositorySync> = Api::namespaced(rig.client.clone(), namespace);
+    let object = json!({
+        "apiVersion": "ecr-sync.io/v1alpha1", "kind": "EcrRepositorySync",
+        "metadata": {"name": name, "namespace": namespace, "labels": {"test": rig.namespace}},
+        "spec": spec,
+    });
+    resources.patch(name, &PatchParams::apply("test").force(), &Patch::Apply(object)).await.expect("applied");
+    resources
+}
+
+fn is_synced(object: &EcrRepositorySync) -> bool {
+    condition(object, "Ready").is_some_and(|(status, ..)| status == "True")
+}
+
+#[tokio::test]
+async fn two_namespaces_use_one_host_each_with_its_own_login() {
+    let rig = Rig::new("tenancy-one").await;
+    let other = "tenancy-two";
+    rig.namespace(other).await;
+    // Both read the same repository of the same host through the same operator: nothing but the Secret tells them apart.
+    let source = Proxy::start(rig.sources.basic.host()).await.expect("the proxy starts");
+    for (namespace, user) in [(rig.namespace.as_str(), User::Reader), (other, User::Writer)] {
+        let secrets: Api<Secret> = Api::namespaced(rig.client.clone(), namespace);
+        let secret = docker_secret(&source.host(), user.name(), user.password());
+        secrets.create(&PostParams::default(), &secret).await.expect("a Secret");
+    }
+    let _operator = rig.operator_everywhere(&[]).await;
+    for (namespace, user) in [(rig.namespace.as_str(), User::Reader), (other, User::Writer)] {
+        let mark = source.mark();
+        let spec = private(&source.host(), &["1.26", "1.27"]);
+        let resources = apply_labelled(&rig, namespace, &format!("{namespace}-app"), &spec).await;
+        eventually("synced", async || {
+            resources.get(&format!("{namespace}-app")).await.is_ok_and(|object| is_synced(&object))
+        })
+        .await;
+        let requests = source.log_since(mark);
+        let logins: Vec<_> = requests.iter().filter_map(login).collect();
+        assert!(logins.len() > 2 && logins.iter().all(|name| name == user.name()), "{namespace}: {logins:?}");
+        assert!(requests.iter().all(|request| login(request).is_some() || request.status == Some(401)));
+    }
+    // A namespace without the Secret gets nothing, although the operator has read the image twice by now.
+    let spec =
+        json!({"image": {"pullUrl": format!("{}/library/demo", source.host()), "tags": ["1.27"], "insecure": true}});
+    let resources = apply_labelled(&rig, other, "without", &spec).await;
+    eventually("refused", async || {
+        let object = resources.get("without").await.expect("there");
+        condition(&object, "Ready").is_some_and(|(_, reason, _)| reason == "AuthenticationFailed")
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_a_tenant_may_not_use_is_not_asked_of_anybody() {
+    let rig = Rig::new("tenancy-table").await;
+    let table = rig.folder().join("tenants.yaml");
+    let write = |repositories: &str| {
+        let host = rig.source.host();
+        let text = format!(
+            "tenants:\n- {{namespaces: [{}], repositories: ['{repositories}'], sources: ['{host}']}}\n",
+            rig.namespace
+        );
+        std::fs::write(&table, text).expect("written");
+    };
+    write("team/*");
+    let _operator = rig.operator_with(&["--tenants", &table.to_string_lossy()], &[]).await;
+    let spec = |more: Value| {
+        let mut spec = json!({"image": rig.image("library/demo", &["1.27"])});
+        spec.as_object_mut().expect("a map").extend(more.as_object().expect("a map").clone());
+        spec
+    };
+    for (name, more, part) in [
+        ("repository", json!({"repositoryName": "other/app"}), "repository other/app"),
+        (
+            "account",
+            json!({"repositoryName": "team/a", "registry": {"accountId": "210987654321"}}),
+            "account 210987654321",
+        ),
+        ("region", json!({"repositoryName": "team/b", "registry": {"region": "us-east-1"}}), "region us-east-1"),
+        (
+            "role",
+            json!({"repositoryName": "team/c", "registry": {"roleArn": "arn:aws:iam::210987654321:role/x"}}),
+            "role arn:aws:iam::210987654321:role/x",
+        ),
+        ("source", json!({"repositoryName": "team/d", "image": {"pullUrl": "quay.io/a/b:1"}}), "source quay.io"),
+    ] {
+        rig.apply(name, spec(more)).await;
+        let object = rig.wait_ready(name, "False", "AccessDenied").await;
+        let text = condition(&object, "Ready").expect("set").2;
+        assert!(text.contains(part) && text.contains("tenants.yaml, tenants[0]."), "{text}");
+    }
+    assert_eq!(rig.source.count(|_| true), 0, "no source was asked");
+    let asked: Vec<_> = rig.ecr.log().into_iter().map(|request| request.operation).collect();
+    assert_eq!(asked, ["GetCallerIdentity"], "the operator asked who it is, and nothing for the tenant");
+
+    rig.apply("allowed", spec(json!({"repositoryName": "team/app"}))).await;
+    rig.wait_synced("allowed").await;
+    // The table is read again.
+    write("*");
+    let mut asked = 0;
+    eventually("allowed", async || {
+        asked += 1;
+        rig.request("repository", &asked.to_string()).await;
+        rig.ecr.repository(ACCOUNT, REGION, "other/app").is_some()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_private_ecr_source_is_read_with_the_operators_identity_where_it_is_listed() {
+    let rig = Rig::new("tenancy-ecr").await;
+    let table = rig.folder().join("tenants.yaml");
+    let host = format!("{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com");
+    let text = format!(
+        "tenants:\n- {{namespaces: [{}], repositories: ['*'], sources: ['*'], ecrSources: ['{host}/shared/*']}}\n",
+        rig.namespace
+    );
+    std::fs::write(&table, text).expect("written");
+    // The name of the registry is AWS's; the proxy knows that the stand-in is behind it.
+    let registry = rig.ecr.registry(ACCOUNT, REGION).await;
+    let proxy = ForwardProxy::start_with(None, &[(&format!("{host}:80"), &registry)]).expect("a proxy");
+    let secrets: Api<Secret> = Api::namespaced(rig.client.clone(), &rig.namespace);
+    let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "proxy"},
+                        "stringData": {"address": proxy.url()}});
+    secrets.patch("proxy", &PatchParams::apply("test"), &Patch::Apply(secret)).await.expect("a Secret");
+    let _operator = rig.operator_with(&["--tenants", &table.to_string_lossy()], &[]).await;
+    for name in ["shared/base", "secret/base"] {
+        let image = rig.image("library/demo", &["1.27"]);
+        rig.apply(&name.replace('/', "-"), json!({"repositoryName": name, "image": image})).await;
+        rig.wait_synced(&name.replace('/', "-")).await;
+    }
+    let from = |name: &str| {
+        json!({"image": {"pullUrl": format!("{host}/{name}"), "tags": ["1.27"], "insecure": true,
+                         "proxySecretRef": {"name": "proxy"}}})
+    };
+    rig.apply("copy", from("shared/base")).await;
+    rig.wait_synced("copy").await;
+    assert_eq!(rig.repository("copy").tags["1.27"], rig.sources.seeded.digest("library/demo", "1.27"));
+    rig.apply("stolen", from("secret/base")).await;
+    let object = rig.wait_ready("stolen", "False", "AccessDenied").await;
+    let text = condition(&object, "Ready").expect("set").2;
+    assert!(text.contains(&format!("{host}/secret/base")) && text.contains("ecrSources"), "{text}");
+}
