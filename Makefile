@@ -75,8 +75,8 @@ crds: build ## Write the CustomResourceDefinition to crds/ and the chart, and th
 	@mv $(MANIFESTS).new $(MANIFESTS)
 
 .PHONY: docs
-docs: need-rust ## Write docs/api.md, docs/cli.md and the chart's README from the code
-	UPDATE_DOCS=1 $(CARGO) test --locked --test it -- docs::reference docs::command_line chart::readme
+docs: need-rust ## Write docs/api.md, docs/cli.md, the policy in docs/iam.md and the chart's README from the code
+	UPDATE_DOCS=1 $(CARGO) test --locked --test it -- docs::reference docs::command_line docs::iam chart::readme
 
 ENGINE ?= $(firstword $(foreach engine,docker podman buildah,$(if $(shell $(engine) info >/dev/null 2>&1 && echo yes),$(engine))))
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)

@@ -4,6 +4,7 @@ mod completions;
 mod controller;
 mod convert;
 mod crd;
+mod iam_policy;
 mod import;
 mod interrupt;
 mod screen;
@@ -50,6 +51,7 @@ enum Command {
     Sync(Box<sync::Arguments>),
     Convert(convert::Arguments),
     Import(import::Arguments),
+    IamPolicy(Box<iam_policy::Arguments>),
     Crd(crd::Arguments),
     Completions(completions::Arguments),
     Version(version::Arguments),
@@ -203,6 +205,7 @@ pub async fn run(Arguments { command, log }: Arguments) -> ExitCode {
         Command::Sync(arguments) => sync::run(*arguments, &screen).await,
         Command::Convert(arguments) => convert::run(&arguments, &screen),
         Command::Import(arguments) => import::run(arguments, &screen).await,
+        Command::IamPolicy(arguments) => iam_policy::run(*arguments),
         Command::Crd(arguments) => crd::run(arguments),
         Command::Completions(arguments) => completions::run(&arguments),
         Command::Version(arguments) => version::run(&arguments),

@@ -12,6 +12,7 @@ mod identity;
 mod images;
 mod limits;
 mod owner;
+pub mod permissions;
 pub mod policy;
 mod registry;
 mod renewed;

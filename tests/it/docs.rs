@@ -2,6 +2,7 @@
 //! example.
 
 mod command_line;
+mod iam;
 mod reference;
 
 use std::collections::BTreeSet;

@@ -32,6 +32,7 @@ mod metrics;
 mod monitoring;
 mod moto;
 mod ownership;
+mod permissions;
 mod readers;
 mod schema;
 mod selection;

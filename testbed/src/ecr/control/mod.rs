@@ -131,10 +131,10 @@ fn authorize(
     if operation == "CreateRepository" && json["tags"].as_array().is_some_and(|tags| !tags.is_empty()) {
         shared.permit(caller, account, "TagResource", repository)?;
     }
-    // A customer managed key: "creator needs kms:CreateGrant and kms:DescribeKey" (User Guide, encryption at rest).
+    // A customer managed key: "creator needs kms:CreateGrant, kms:RetireGrant, kms:DescribeKey" (User Guide, encryption at rest).
     if let ("CreateRepository", Some(key)) = (operation, json["encryptionConfiguration"]["kmsKey"].as_str()) {
         let arn = repositories::key_arn(&caller.region, account, key);
-        for action in ["kms:DescribeKey", "kms:CreateGrant"] {
+        for action in ["kms:DescribeKey", "kms:CreateGrant", "kms:RetireGrant"] {
             shared.iam.check_on(caller, action, &arn).map_err(|error| Error::api("KmsException", error.message))?;
         }
     }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Request, State};
-use axum::http::header::{AUTHORIZATION, HOST};
+use axum::http::header::{AUTHORIZATION, CONTENT_LENGTH, HOST};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 use axum::response::Response;
 
@@ -149,7 +149,13 @@ fn authorize(call: &Call<'_>, token: &Token) -> Result<()> {
             return Err(Error::new(403, "DENIED", message));
         }
     }
-    site.shared.permit(caller, &site.account, action, &call.route.repository)
+    site.shared.permit(caller, &site.account, action, &call.route.repository)?;
+    // Assumed: a PUT that brings the blob along uploads a part, and completes the upload.
+    let has_body = call.header(CONTENT_LENGTH).is_none_or(|length| length != "0");
+    if call.route.operation == "PutBlob" && has_body {
+        site.shared.permit(caller, &site.account, "UploadLayerPart", &call.route.repository)?;
+    }
+    Ok(())
 }
 
 fn host(headers: &HeaderMap) -> &str {

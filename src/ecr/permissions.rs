@@ -1,0 +1,296 @@
+//! Which IAM actions the work on a repository needs: the one place that says so. `tests/it/permissions.rs` takes each
+//! away in turn.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Value, json};
+
+use super::host::Host;
+use super::policy::{Kind, Wanted};
+use super::session::partition;
+use crate::api::v1alpha1::{ArchivedImages, DeletionPolicy, EcrRepositorySyncSpec};
+use crate::registry::Reference;
+
+/// Something that is done with a repository. A new one is a line here, one in [`Use::actions`] and one in [`uses`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Use {
+    /// It is made and looked at.
+    Repository,
+    /// It is marked with its owner.
+    Marks,
+    /// Resource tags are set and removed.
+    ResourceTags,
+    /// There is a lifecycle policy.
+    LifecyclePolicy,
+    /// There shall be no lifecycle policy.
+    NoLifecyclePolicy,
+    /// There is a permission policy.
+    PermissionPolicy,
+    /// There shall be no permission policy.
+    NoPermissionPolicy,
+    /// Tag mutability is kept.
+    Mutability,
+    /// Scanning on push is kept.
+    Scanning,
+    /// Images and charts are looked at and pushed.
+    Artifacts,
+    /// Wanted tags are brought back from the archive.
+    Restore,
+    /// It is deleted with its resource.
+    Deletion,
+}
+
+impl Use {
+    /// All of them.
+    pub const ALL: [Self; 12] = [
+        Self::Repository,
+        Self::Marks,
+        Self::ResourceTags,
+        Self::LifecyclePolicy,
+        Self::NoLifecyclePolicy,
+        Self::PermissionPolicy,
+        Self::NoPermissionPolicy,
+        Self::Mutability,
+        Self::Scanning,
+        Self::Artifacts,
+        Self::Restore,
+        Self::Deletion,
+    ];
+
+    /// The actions on the repository.
+    #[must_use]
+    pub const fn actions(self) -> &'static [&'static str] {
+        match self {
+            Self::Repository => &["ecr:CreateRepository", "ecr:DescribeRepositories", "ecr:ListTagsForResource"],
+            Self::Marks => &["ecr:TagResource"],
+            Self::ResourceTags => &["ecr:TagResource", "ecr:UntagResource"],
+            Self::LifecyclePolicy => &["ecr:GetLifecyclePolicy", "ecr:PutLifecyclePolicy"],
+            Self::NoLifecyclePolicy => &["ecr:GetLifecyclePolicy", "ecr:DeleteLifecyclePolicy"],
+            Self::PermissionPolicy => &["ecr:GetRepositoryPolicy", "ecr:SetRepositoryPolicy"],
+            Self::NoPermissionPolicy => &["ecr:GetRepositoryPolicy", "ecr:DeleteRepositoryPolicy"],
+            Self::Mutability => &["ecr:PutImageTagMutability"],
+            Self::Scanning => &["ecr:PutImageScanningConfiguration"],
+            // Which call of /v2/ needs which action is inferred from AWS's own list for pushing.
+            Self::Artifacts => &[
+                "ecr:BatchCheckLayerAvailability",
+                "ecr:CompleteLayerUpload",
+                "ecr:DescribeImages",
+                "ecr:InitiateLayerUpload",
+                "ecr:ListImages",
+                "ecr:PutImage",
+                "ecr:UploadLayerPart",
+            ],
+            Self::Restore => &["ecr:UpdateImageStorageClass"],
+            Self::Deletion => &["ecr:DeleteRepository"],
+        }
+    }
+}
+
+/// On a key that is not AWS's own, for who creates the repository (User Guide, "Encryption at rest").
+const KEY_ACTIONS: [&str; 3] = ["kms:CreateGrant", "kms:DescribeKey", "kms:RetireGrant"];
+/// On a private ECR registry that is a source.
+const SOURCE_ACTIONS: [&str; 2] = ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"];
+/// On everything: it takes no resource.
+const TOKEN_ACTION: &str = "ecr:GetAuthorizationToken";
+
+/// What else bears on the needed actions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Circumstances {
+    /// Repositories are marked with their owner: by the controller, unless told otherwise.
+    pub marks: bool,
+    /// Repositories without a lifecycle policy in their spec get one.
+    pub default_lifecycle: bool,
+    /// The same for the permission policy.
+    pub default_permission: bool,
+    /// The same for resource tags.
+    pub default_tags: bool,
+}
+
+/// What is done with the repository of `spec`.
+#[must_use]
+pub fn uses(spec: &EcrRepositorySyncSpec, circumstances: Circumstances) -> BTreeSet<Use> {
+    let Circumstances { marks, default_lifecycle, default_permission, default_tags } = circumstances;
+    let wanted = |kind, policy| Wanted::read(kind, policy).unwrap_or_default();
+    let lifecycle = wanted(Kind::Lifecycle, spec.lifecycle_policy.as_ref());
+    let permission = wanted(Kind::Permission, spec.permission_policy.as_ref());
+    let has = |wanted: &Wanted, default| match wanted {
+        Wanted::Document(_) => true,
+        Wanted::Unmanaged => default,
+        Wanted::None => false,
+    };
+    let table = [
+        (Use::Repository, true),
+        (Use::Marks, marks),
+        (Use::ResourceTags, default_tags || spec.resource_tags.as_ref().is_some_and(|tags| !tags.is_empty())),
+        (Use::LifecyclePolicy, has(&lifecycle, default_lifecycle)),
+        (Use::NoLifecyclePolicy, lifecycle == Wanted::None),
+        (Use::PermissionPolicy, has(&permission, default_permission)),
+        (Use::NoPermissionPolicy, permission == Wanted::None),
+        (Use::Mutability, spec.image_tag_mutability.is_some()),
+        (Use::Scanning, spec.scan_on_push.is_some()),
+        (Use::Artifacts, spec.image.is_some() || spec.chart.is_some()),
+        (Use::Restore, spec.archived_images == ArchivedImages::Restore),
+        (Use::Deletion, spec.deletion_policy != DeletionPolicy::Retain),
+    ];
+    table.into_iter().filter_map(|(one, needed)| needed.then_some(one)).collect()
+}
+
+/// Actions by the resource that they are needed on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Grants(BTreeMap<String, BTreeSet<&'static str>>);
+
+/// Where a repository is, as far as it is known; `*` stands for what is not.
+#[derive(Clone, Copy, Debug)]
+pub struct Spot<'a> {
+    /// The account.
+    pub account: &'a str,
+    /// The region.
+    pub region: &'a str,
+}
+
+impl Spot<'_> {
+    fn arn(&self, service: &str, resource: &str) -> String {
+        format!("arn:{}:{service}:{}:{}:{resource}", partition(self.region), self.region, self.account)
+    }
+}
+
+impl Grants {
+    /// Adds what is done with a repository (`*` in its name stands for any characters).
+    pub fn repository(&mut self, spot: Spot<'_>, name: &str, uses: &BTreeSet<Use>) {
+        self.add(spot.arn("ecr", &format!("repository/{name}")), uses.iter().flat_map(|one| one.actions()).copied());
+        if uses.contains(&Use::Artifacts) {
+            self.add("*".to_owned(), [TOKEN_ACTION]);
+        }
+    }
+
+    /// Adds what the key of `spec` needs, if it names one.
+    pub fn key(&mut self, spot: Spot<'_>, spec: &EcrRepositorySyncSpec) {
+        let Some(key) = spec.encryption.as_ref().and_then(|encryption| encryption.kms_key.as_deref()) else { return };
+        self.key_named(spot, key);
+    }
+
+    /// Adds what a key needs. IAM knows keys by id: an alias may stand for any.
+    pub fn key_named(&mut self, spot: Spot<'_>, key: &str) {
+        let arn = match key {
+            arn if arn.starts_with("arn:") && !arn.contains(":alias/") => arn.to_owned(),
+            alias if alias.contains("alias/") || alias == "*" => spot.arn("kms", "key/*"),
+            id => spot.arn("kms", &format!("key/{id}")),
+        };
+        self.add(arn, KEY_ACTIONS);
+    }
+
+    /// Adds what reading the sources of `spec` needs, where they are private ECR registries without a secretRef.
+    pub fn sources(&mut self, spec: &EcrRepositorySyncSpec) {
+        let image = spec.image.as_ref().filter(|image| image.secret_ref.is_none());
+        let chart = spec.chart.as_ref().filter(|chart| chart.secret_ref.is_none());
+        let image = image.map(|image| (image.pull_url.as_str(), image.tag_selector.is_some()));
+        let chart = chart.and_then(|c| Some((c.pull_url.strip_prefix("oci://")?, c.version_selector.is_some())));
+        for (is_chart, (url, lists)) in [(false, image), (true, chart)].into_iter().filter_map(|(k, s)| Some((k, s?))) {
+            let Ok(reference) = url.trim_end_matches('/').parse::<Reference>() else { continue };
+            let Some(Host { account, region }) = Host::parse(&reference.host) else { continue };
+            let spot = Spot { account: &account, region: &region };
+            // A chart's address may lack its name.
+            let below = if is_chart { "*" } else { "" };
+            let arn = spot.arn("ecr", &format!("repository/{}{below}", reference.repository));
+            self.add(arn, SOURCE_ACTIONS.into_iter().chain(lists.then_some("ecr:ListImages")));
+            self.add("*".to_owned(), [TOKEN_ACTION]);
+        }
+    }
+
+    /// Adds reading from any private ECR registry of the partition.
+    pub fn any_source(&mut self, region: &str) {
+        let spot = Spot { account: "*", region: "*" };
+        let arn = spot.arn("ecr", "repository/*").replacen("arn:aws:", &format!("arn:{}:", partition(region)), 1);
+        self.add(arn, SOURCE_ACTIONS.into_iter().chain(["ecr:ListImages"]));
+    }
+
+    /// Adds taking on a role.
+    pub fn role(&mut self, role: &str) {
+        self.add(role.to_owned(), ["sts:AssumeRole"]);
+    }
+
+    fn add(&mut self, resource: String, actions: impl IntoIterator<Item = &'static str>) {
+        self.0.entry(resource).or_default().extend(actions);
+    }
+
+    /// The policy document. Resources with the same actions share a statement.
+    #[must_use]
+    pub fn document(&self) -> Value {
+        let mut statements: BTreeMap<&BTreeSet<&str>, Vec<&str>> = BTreeMap::new();
+        for (resource, actions) in &self.0 {
+            statements.entry(actions).or_default().push(resource);
+        }
+        let statements: Vec<_> = statements
+            .into_iter()
+            .map(|(actions, resources)| json!({"Effect": "Allow", "Action": actions, "Resource": resources}))
+            .collect();
+        json!({"Version": "2012-10-17", "Statement": statements})
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(value: Value) -> EcrRepositorySyncSpec {
+        serde_json::from_value(value).expect("a spec")
+    }
+
+    fn actions(value: Value, circumstances: Circumstances) -> BTreeSet<&'static str> {
+        uses(&spec(value), circumstances).into_iter().flat_map(|one| one.actions().iter().copied()).collect()
+    }
+
+    #[test]
+    fn nothing_is_asked_for_that_the_spec_does_not_need() {
+        let none = Circumstances::default();
+        let bare = ["ecr:CreateRepository", "ecr:DescribeRepositories", "ecr:ListTagsForResource"];
+        assert_eq!(actions(json!({}), none), bare.into());
+        for (spec, circumstances, more) in [
+            (json!({}), Circumstances { marks: true, ..none }, "ecr:TagResource"),
+            (json!({}), Circumstances { default_lifecycle: true, ..none }, "ecr:PutLifecyclePolicy"),
+            (
+                json!({"lifecyclePolicy": {"rules": []}}),
+                Circumstances { default_lifecycle: true, ..none },
+                "ecr:DeleteLifecyclePolicy",
+            ),
+            (json!({"permissionPolicy": {"Statement": []}}), none, "ecr:DeleteRepositoryPolicy"),
+            (json!({"imageTagMutability": "Immutable"}), none, "ecr:PutImageTagMutability"),
+            (json!({"scanOnPush": false}), none, "ecr:PutImageScanningConfiguration"),
+            (json!({"archivedImages": "Restore"}), none, "ecr:UpdateImageStorageClass"),
+            (json!({"deletionPolicy": "Delete"}), none, "ecr:DeleteRepository"),
+            (json!({"image": {"pullUrl": "nginx:1"}}), none, "ecr:PutImage"),
+        ] {
+            let found = actions(spec.clone(), circumstances);
+            assert!(found.contains(more), "{more}: {found:?}");
+        }
+        assert!(!actions(json!({"lifecyclePolicy": {"rules": []}}), none).contains("ecr:PutLifecyclePolicy"));
+    }
+
+    #[test]
+    fn resources_with_the_same_actions_share_a_statement() {
+        let mut grants = Grants::default();
+        let spot = Spot { account: "123456789012", region: "cn-north-1" };
+        let bare = uses(&spec(json!({})), Circumstances::default());
+        grants.repository(spot, "b", &bare);
+        grants.repository(spot, "a", &bare);
+        grants.key(spot, &spec(json!({"encryption": {"type": "KMS", "kmsKey": "alias/ecr"}})));
+        let source = "210987654321.dkr.ecr.eu-west-1.amazonaws.com/base/app:1";
+        grants.sources(&spec(json!({"image": {"pullUrl": source}})));
+        grants.sources(&spec(json!({"image": {"pullUrl": source, "secretRef": {"name": "login"}}})));
+        let document = grants.document();
+        let resources: Vec<_> =
+            document["Statement"].as_array().expect("a list").iter().map(|s| &s["Resource"]).collect();
+        assert_eq!(
+            resources,
+            [
+                &json!(["arn:aws:ecr:eu-west-1:210987654321:repository/base/app"]),
+                &json!([
+                    "arn:aws-cn:ecr:cn-north-1:123456789012:repository/a",
+                    "arn:aws-cn:ecr:cn-north-1:123456789012:repository/b"
+                ]),
+                &json!(["*"]),
+                &json!(["arn:aws-cn:kms:cn-north-1:123456789012:key/*"]),
+            ]
+        );
+    }
+}

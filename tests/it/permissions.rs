@@ -1,0 +1,206 @@
+//! The policy that `ecr-sync iam-policy` prints is enough, and nothing in it is too much.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ecr_sync::api::v1alpha1::{AdoptionPolicy, EcrRepositorySyncSpec};
+use ecr_sync::class::Class;
+use ecr_sync::ecr::{Identity, Options, Owner, Session};
+use ecr_sync::meter::Silent;
+use ecr_sync::registry::{Transport, TransportOptions};
+use ecr_sync::sync::{
+    Access, Accesses, Before, Claim, Claimant, Engine, Failure, Job, Limits, Mode, OwnerRules, Progress,
+};
+use futures::{StreamExt, stream};
+use serde_json::{Value, json};
+use testbed::chart_repository::ChartRepository;
+use testbed::ecr::{self, StandIn};
+use tokio_util::sync::CancellationToken;
+
+use crate::support::desk::{Desk, output};
+use crate::support::{ACCOUNT, REGION, Sources};
+
+const NAME: &str = "platform/app";
+
+/// The life of a repository: made with all there is, changed and emptied, deleted. What each stage's files hold.
+fn stages(source: &str, charts: &str) -> Vec<Value> {
+    let rule = json!({"rulePriority": 1, "selection": {"tagStatus": "untagged", "countType": "imageCountMoreThan",
+                      "countNumber": 100}, "action": {"type": "expire"}});
+    let statement = json!({"Sid": "Pull", "Effect": "Allow", "Principal": {"AWS": "arn:aws:iam::210987654321:root"},
+                           "Action": ["ecr:BatchGetImage"]});
+    let made = json!({
+        "repositoryName": NAME,
+        "image": {"pullUrl": format!("{source}/library/demo"), "tags": ["1.27"], "insecure": true},
+        "chart": {"pullUrl": format!("http://{charts}/stable"), "name": "nginx", "tags": ["15.0.2"]},
+        "lifecyclePolicy": {"rules": [rule]},
+        "permissionPolicy": {"Version": "2012-10-17", "Statement": [statement]},
+        "resourceTags": {"team": "platform"},
+        "imageTagMutability": "Mutable",
+        "scanOnPush": true,
+        "encryption": {"type": "KMS", "kmsKey": "alias/team"},
+        "archivedImages": "Restore",
+        "deletionPolicy": "ForceDelete",
+    });
+    let mut changed = made.clone();
+    changed["image"]["tags"] = json!(["1.27", "1.26"]);
+    changed["lifecyclePolicy"] = json!({"rules": []});
+    changed["permissionPolicy"] = json!({"Statement": []});
+    changed["resourceTags"] = json!({"owner": "platform"});
+    changed["imageTagMutability"] = json!("Immutable");
+    changed["scanOnPush"] = json!(false);
+    vec![made, changed]
+}
+
+/// What failed over the life of a repository, under this policy.
+async fn live(stages: &[Value], policy: &Value) -> Vec<Failure> {
+    let ecr = StandIn::start(ecr::Config::default()).await.expect("the stand-in starts");
+    ecr.put_user_policy(ACCOUNT, policy.clone());
+    let keys = aws_sdk_ecr::config::Credentials::new(StandIn::access_key(ACCOUNT), "any", None, None, "test");
+    let sdk = aws_config::SdkConfig::builder()
+        .behavior_version(aws_config::BehaviorVersion::latest())
+        .credentials_provider(aws_sdk_ecr::config::SharedCredentialsProvider::new(keys))
+        .region(aws_config::Region::new(REGION))
+        .endpoint_url(ecr.endpoint())
+        .build();
+    let transport = Transport::new(&TransportOptions::default()).expect("a transport");
+    let session = Session::new(sdk, Options::default(), transport.clone(), Arc::new(Silent), None);
+    let engine = Engine::new(session, transport, None, Limits::default());
+    let owner = Owner { cluster: "cluster".to_owned(), namespace: "ns".to_owned(), name: "app".to_owned() };
+    let job = |spec: &Value| {
+        let spec: EcrRepositorySyncSpec = serde_json::from_value(spec.clone()).expect("a spec");
+        Job {
+            name: "app".to_owned(),
+            spec,
+            identity: Ok(Identity::default()),
+            claimant: Claimant::Resource(Claim {
+                owner: owner.clone(),
+                adoption: AdoptionPolicy::IfUnowned,
+                rules: OwnerRules::default(),
+                kept: None,
+            }),
+            access: Accesses { image: Ok(Access::default()), chart: Ok(Access::default()) },
+            chart_source: None,
+            derived: BTreeMap::new(),
+            before: Before { managed_tag_keys: ["team".to_owned()].into(), ..Before::default() },
+            timeout: Duration::from_secs(60),
+            progress: Progress::default(),
+        }
+    };
+    let stop = CancellationToken::new();
+    let mut failures = Vec::new();
+    for spec in stages {
+        let report = engine.sync(&job(spec), Mode::Apply, &stop).await;
+        failures.extend(report.failures().cloned());
+        ecr.archive(ACCOUNT, REGION, NAME, "1.27");
+    }
+    let Some(last) = stages.last() else { return failures };
+    // A tag that a rule archived comes back.
+    failures.extend(engine.sync(&job(last), Mode::Apply, &stop).await.failures().cloned());
+    failures.extend(engine.delete(&job(last)).await.err());
+    if failures.is_empty() {
+        assert_eq!(ecr.repositories(ACCOUNT, REGION), Vec::<String>::new(), "deleted in the end");
+    }
+    failures
+}
+
+/// The policy for these specs, as the command prints it.
+async fn printed(desk: &Desk, specs: &[Value]) -> Value {
+    let manifests: Vec<_> = specs
+        .iter()
+        .enumerate()
+        .map(|(index, spec)| {
+            let manifest = json!({"apiVersion": "ecr-sync.io/v1alpha1", "kind": "EcrRepositorySync",
+                                  "metadata": {"name": format!("stage-{index}")}, "spec": spec});
+            desk.write(&format!("stage-{index}.json"), &manifest.to_string()).to_string_lossy().into_owned()
+        })
+        .collect();
+    let mut all: Option<Value> = None;
+    // One file at a time: one repository twice is an error.
+    for path in &manifests {
+        let arguments = ["iam-policy", "--account-id", ACCOUNT, "--region", REGION, path];
+        let printed = output(desk.command(&arguments)).await;
+        assert!(printed.status.success(), "{printed:?}");
+        let policy: Value = serde_json::from_slice(&printed.stdout).expect("JSON");
+        match &mut all {
+            None => all = Some(policy),
+            Some(all) => {
+                let more = policy["Statement"].as_array().expect("a list").clone();
+                all["Statement"].as_array_mut().expect("a list").extend(more);
+            }
+        }
+    }
+    all.expect("a policy")
+}
+
+fn actions(policy: &Value) -> Vec<String> {
+    let statements = policy["Statement"].as_array().expect("a list").iter();
+    let actions = statements.flat_map(|statement| statement["Action"].as_array().expect("a list").iter());
+    let mut actions: Vec<_> = actions.filter_map(Value::as_str).map(str::to_owned).collect();
+    actions.sort_unstable();
+    actions.dedup();
+    actions
+}
+
+/// The policy without one action.
+fn without(policy: &Value, action: &str) -> Value {
+    let mut policy = policy.clone();
+    for statement in policy["Statement"].as_array_mut().expect("a list") {
+        statement["Action"].as_array_mut().expect("a list").retain(|other| other != action);
+    }
+    policy
+}
+
+#[tokio::test]
+async fn the_printed_policy_is_enough_and_each_action_of_it_is_missed() {
+    let sources = Sources::shared().await;
+    let desk = Desk::before(sources.open.host()).await;
+    let charts = ChartRepository::start(desk.folder.path().join("charts"), None).await.expect("a chart repository");
+    charts.package("stable", "nginx", "15.0.2").await.expect("helm packages it");
+    charts.index("stable").await.expect("helm indexes it");
+    let stages = stages(sources.open.host(), charts.host());
+    let policy = printed(&desk, &stages).await;
+    let failures = live(&stages, &policy).await;
+    assert!(failures.is_empty(), "{failures:#?}");
+
+    let actions = actions(&policy);
+    assert!(actions.len() > 20, "{actions:?}");
+    let (stages, policy) = (&stages, &policy);
+    let missed = stream::iter(&actions).map(|action| async move {
+        let failures = live(stages, &without(policy, action)).await;
+        let words = format!("not authorized to perform: {action} on resource: ");
+        let named = failures.iter().any(|f| f.class == Class::AccessDenied && f.message.contains(&words));
+        assert!(named, "without {action}: {failures:#?}");
+    });
+    missed.buffer_unordered(4).collect::<Vec<()>>().await;
+}
+
+#[tokio::test]
+async fn a_role_gets_what_is_done_under_it_and_the_operator_the_right_to_assume_it() {
+    let sources = Sources::shared().await;
+    let desk = Desk::before(sources.open.host()).await;
+    let role = "arn:aws:iam::999999999999:role/sync";
+    desk.write(
+        "all.yaml",
+        &format!(
+            "apiVersion: ecr-sync.io/v1alpha1\nkind: EcrRepositorySync\nmetadata: {{name: theirs}}\n\
+             spec: {{registry: {{roleArn: '{role}', region: us-east-1}}}}\n---\n- name: ours\n"
+        ),
+    );
+    let run = async |flags: &[&str]| {
+        let arguments = [&["iam-policy", "all.yaml", "--account-id", ACCOUNT, "--region", REGION], flags].concat();
+        let printed = output(desk.command(&arguments)).await;
+        assert!(printed.status.success(), "{printed:?}");
+        serde_json::from_slice::<Value>(&printed.stdout).expect("JSON")["Statement"].clone()
+    };
+    let basic = ["ecr:CreateRepository", "ecr:DescribeRepositories", "ecr:ListTagsForResource"];
+    let ours = "arn:aws:ecr:eu-west-1:123456789012:repository/ours";
+    assert_eq!(
+        run(&["--one-shot"]).await,
+        json!([{"Effect": "Allow", "Action": basic, "Resource": [ours]},
+               {"Effect": "Allow", "Action": ["sts:AssumeRole"], "Resource": [role]}])
+    );
+    let marked = [&basic[..], &["ecr:TagResource"]].concat();
+    let theirs = "arn:aws:ecr:us-east-1:999999999999:repository/theirs";
+    assert_eq!(run(&["--role", role]).await, json!([{"Effect": "Allow", "Action": marked, "Resource": [theirs]}]));
+}
