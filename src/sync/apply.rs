@@ -168,9 +168,11 @@ impl Engine {
                 Ok(target) => {
                     let known =
                         observed.repository.as_ref().map(|there| there.images.manifests.clone()).unwrap_or_default();
-                    let copying = Copying { registry, target: &target, repository, known, progress };
+                    let is_empty = outcomes.created.is_some();
+                    let mut copying = Copying { registry, target: &target, repository, known, is_empty, progress };
                     for artifact in &desired.artifacts {
                         copying.run(artifact, plan, &mut outcomes).await;
+                        copying.is_empty = false;
                     }
                 }
                 Err(error) => {
@@ -190,6 +192,8 @@ struct Copying<'a> {
     target: &'a Client,
     repository: &'a Repository,
     known: HashSet<Digest>,
+    /// Nothing was sent to the repository yet.
+    is_empty: bool,
     progress: &'a Progress,
 }
 
@@ -201,18 +205,18 @@ impl Copying<'_> {
             _ => None,
         });
         match &artifact.source {
-            Source::Registry { client, repository } => {
+            Source::Registry(origin) => {
                 let orders = actions
                     .filter_map(|(tag, digest, _)| Some(copy::Order { tag: tag.clone(), digest: digest.clone()? }));
-                let source = (client, repository.as_str());
                 let copy = copy::Copy::new(
                     self.registry,
                     self.target,
                     self.repository,
-                    source,
+                    origin,
                     self.known.clone(),
                     self.progress.clone(),
                 );
+                let copy = if self.is_empty { copy.into_empty() } else { copy };
                 for (order, result) in copy.run(orders.collect()).await {
                     match result {
                         Ok(()) => outcomes.copied(kind, order.tag, order.digest, self.progress),

@@ -7,8 +7,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::resolve::Has;
+use super::target::Target;
 use super::{Before, Desired, Engine, Failure, Job, Observed, ObservedRepository, TagState, vanished};
-use crate::ecr::{self, Archived, CREATED_TAG, Images, Repository};
+#[cfg(test)]
+use crate::ecr;
+use crate::ecr::{Archived, CREATED_TAG, Images, Repository};
 use crate::registry::Tag;
 
 /// What the last whole look found, as far as the next pass relies on it.
@@ -79,7 +82,7 @@ impl Engine {
     /// As AWS answers.
     pub(super) async fn glance(
         &self,
-        registry: &ecr::Registry,
+        target: &Target<'_>,
         job: &Job,
         desired: &mut Desired,
     ) -> Result<Option<Observed>, Failure> {
@@ -87,14 +90,13 @@ impl Engine {
         if look.revision != desired.revision {
             return Ok(None);
         }
-        let name = &desired.repository.clone();
         let known = |tag: &&Tag| !look.absent.contains(*tag) && !look.archived.contains_key(*tag);
         let tags = desired.artifacts.iter().flat_map(|artifact| artifact.tags.keys());
         let asked: BTreeSet<Tag> = tags.filter(known).cloned().collect();
         let images = if asked.is_empty() {
-            registry.repository(name).await?.map(|_| Images::default())
+            target.repository().await?.map(|_| Images::default())
         } else {
-            registry.images(name, &asked).await?
+            target.images(&asked).await?
         };
         let Some(images) = images else { return Ok(None) };
         let resource_tags = look.is_ours.then(|| (CREATED_TAG.to_owned(), "true".to_owned())).into_iter().collect();

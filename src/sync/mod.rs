@@ -1,7 +1,7 @@
 //! The engine: one pass over one repository, for the controller and for the command line alike.
 //!
 //! ```text
-//! resolve   spec  -> Desired     which source tags are wanted now, with digests      (reads the source)
+//! resolve   spec  -> Desired     which source tags are wanted now, with digests      (reads the source, and which tags ECR lacks)
 //! observe   spec  -> Observed    repository, policies, resource tags, tag -> digest  (reads ECR; never pulls)
 //! plan      Desired x Observed -> Plan, a list of actions                            (pure)
 //! apply     Plan  -> Outcomes    one outcome per action                              (writes ECR, copies)
@@ -18,6 +18,7 @@ mod delete;
 mod failure;
 mod glance;
 mod observe;
+mod origin;
 mod ownership;
 mod patience;
 mod plan;
@@ -25,6 +26,7 @@ mod preview;
 mod progress;
 mod report;
 mod resolve;
+mod target;
 mod vanished;
 
 use std::collections::{BTreeMap, HashMap};
@@ -39,8 +41,8 @@ use crate::class::Class;
 use crate::ecr;
 use crate::helm;
 use crate::registry::{self, Credential, Tag, Transport, TransportOptions};
-
 use patience::Patience;
+use target::Target;
 
 pub use before::Before;
 pub use configuration::{Attempt, Attempts};
@@ -49,6 +51,7 @@ pub use delete::Deletion;
 pub use failure::Failure;
 pub use glance::Look;
 pub use observe::{Observed, ObservedRepository};
+pub use origin::Origin;
 pub use ownership::{Claim, Claimant, Kept, OwnerRules};
 pub use plan::{Action, Drift, Plan, plan};
 pub use preview::{Load, Preview};
@@ -247,13 +250,13 @@ impl Engine {
 
     async fn observe_patiently(
         &self,
-        registry: &ecr::Registry,
+        target: &Target<'_>,
         job: &Job,
         desired: &mut Desired,
     ) -> Result<Observed, Failure> {
         let mut patience = Patience::default();
         loop {
-            let result = self.observe(registry, job, desired).await;
+            let result = self.observe(target, job, desired).await;
             let Err(failure) = &result else { return result };
             if !patience.outlasts(failure.class).await {
                 return result;
@@ -275,12 +278,14 @@ impl Engine {
         if let Err(failure) = &job.identity {
             return Err(failure.clone());
         }
-        let mut desired = self.resolve(job).await?;
-        job.progress.advance(1);
+        resolve::check(job)?;
         let registry = self.registry(job).await?;
+        let target = Target::new(&registry, job.repository_name(), job.before.look.as_ref().filter(|_| mode == Mode::Apply));
+        let mut desired = self.resolve(job, &target, mode).await?;
+        job.progress.advance(1);
         // A dry run shows all that would be done: it reads all.
         let brief = match mode {
-            Mode::Apply => match self.glance(&registry, job, &mut desired).await {
+            Mode::Apply => match self.glance(&target, job, &mut desired).await {
                 // The long look is the patient one.
                 Err(failure) if failure.class == Class::RateLimited => None,
                 result => result?,
@@ -298,7 +303,7 @@ impl Engine {
             Some(settled) => settled,
             // Before anything is written, everything is read: it may be somebody else's by now.
             None => {
-                let observed = self.observe_patiently(&registry, job, &mut desired).await?;
+                let observed = self.observe_patiently(&target, job, &mut desired).await?;
                 let plan = plan(&desired, &observed, &job.claimant, &job.before)?;
                 (observed, plan)
             }

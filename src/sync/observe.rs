@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::resolve::Has;
+use super::target::Target;
 use super::{Claimant, Desired, Engine, Failure, Job, Vanished, vanished};
 use crate::api::v1alpha1::Policy;
 use crate::class::Class;
@@ -48,12 +49,13 @@ impl Engine {
     /// As AWS answers.
     pub(super) async fn observe(
         &self,
-        registry: &ecr::Registry,
+        target: &Target<'_>,
         job: &Job,
         desired: &mut Desired,
     ) -> Result<Observed, Failure> {
         let name = &desired.repository.clone();
-        let Some(repository) = registry.repository(name).await? else {
+        let registry = target.registry;
+        let Some(repository) = target.repository().await?.cloned() else {
             desired.take_defaults(None);
             return Ok(Observed::default());
         };
@@ -61,20 +63,18 @@ impl Engine {
         let is_wanted = |wanted: &Wanted, default: &Option<Policy>| *wanted != Wanted::Unmanaged || default.is_some();
         let lifecycle = async {
             let read = is_wanted(&desired.lifecycle, &desired.defaults.lifecycle);
-            if read { registry.lifecycle_policy(name).await } else { Ok(None) }
+            if read { Ok::<_, Failure>(registry.lifecycle_policy(name).await?) } else { Ok(None) }
         };
         let permission = async {
             let read = is_wanted(&desired.permission, &desired.defaults.permission);
-            if read { registry.permission_policy(name).await } else { Ok(None) }
+            if read { Ok(registry.permission_policy(name).await?) } else { Ok(None) }
         };
-        let (resource_tags, lifecycle, permission, images) = tokio::try_join!(
-            registry.resource_tags(&repository),
+        let (resource_tags, lifecycle, permission, seen) = tokio::try_join!(
+            async { Ok(registry.resource_tags(&repository).await?) },
             lifecycle,
             permission,
-            registry.images(name, &wanted)
+            target.seen(&wanted)
         )?;
-        // Somebody deleted it just now: the next pass creates it.
-        let images = images.unwrap_or_default();
         desired.take_defaults(Some(Has {
             is_ours: job.claimant.created(&repository.arn, &resource_tags),
             lifecycle: lifecycle.is_some(),
@@ -82,10 +82,7 @@ impl Engine {
             resource_tags: &resource_tags,
         }));
         let owner_is_gone = self.owner_is_gone(&job.claimant, name, resource_tags.get(OWNER_TAG)).await;
-        let missing = wanted.into_iter().filter(|tag| !images.tags.contains_key(tag)).collect();
-        let archived = registry.archived_images(name, &missing).await?;
-        let is_there = |tag: &Tag| images.tags.contains_key(tag) || archived.contains_key(tag);
-        let mut vanished = vanished::count(&job.before, desired, is_there);
+        let mut vanished = vanished::count(&job.before, desired, |tag| !seen.lacks(tag));
         // Without a lifecycle policy it was a person, who may do so as often as they like.
         if !vanished.is_empty() && !self.has_lifecycle_policy(registry, desired).await? {
             vanished.clear();
@@ -96,8 +93,8 @@ impl Engine {
             resource_tags,
             lifecycle,
             permission,
-            images,
-            archived,
+            images: seen.images,
+            archived: seen.archived,
             owner_is_gone,
             vanished,
         };

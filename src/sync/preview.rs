@@ -58,7 +58,7 @@ impl Engine {
         let mut loads = BTreeMap::new();
         let mut counted: BTreeSet<Digest> = BTreeSet::new();
         for artifact in &sight.desired.artifacts {
-            let Source::Registry { client, repository } = &artifact.source else { continue };
+            let Source::Registry(origin) = &artifact.source else { continue };
             let copies: Vec<_> = sight
                 .plan
                 .actions
@@ -71,7 +71,7 @@ impl Engine {
                 })
                 .collect();
             let digests: BTreeSet<_> = copies.iter().map(|(_, digest)| digest.clone()).collect();
-            let blobs = weight::blobs(client, repository, digests).await;
+            let blobs = weight::blobs(origin, digests).await;
             job.progress.advance(1);
             let all: BTreeSet<_> = blobs.values().flatten().map(|blob| blob.digest.clone()).collect();
             // A repository that is yet to be created lacks them all.

@@ -6,15 +6,17 @@ mod image;
 use std::collections::BTreeMap;
 
 use super::defaults::Documents;
-use super::{Engine, Failure, Job};
+use super::origin::Ask;
+use super::target::{Seen, Target};
+use super::{Engine, Failure, Job, Mode, Origin};
 use crate::api::v1alpha1::{
     ArchivedImages, DriftPolicy, EcrRepositorySyncSpec, ImageTagMutability, Policy, validation,
 };
 use crate::ecr::policy::{self, Kind, Wanted};
 use crate::ecr::{Encryption, Mutability, Settings};
 use crate::helm;
-use crate::registry::{Client, Digest, Tag};
-use crate::selection;
+use crate::registry::{Digest, Tag};
+use crate::selection::{self, Pin, tag_of};
 
 /// Tags of one source that are asked for at the same time.
 const CONCURRENT_TAGS: usize = 8;
@@ -91,12 +93,7 @@ pub struct DesiredArtifact {
 #[derive(Debug)]
 pub enum Source {
     /// An OCI registry: copied as it is.
-    Registry {
-        /// The registry.
-        client: Client,
-        /// The repository in it.
-        repository: String,
-    },
+    Registry(Origin),
     /// A classic chart repository: archives become artifacts.
     Charts {
         /// The repository.
@@ -153,17 +150,29 @@ pub struct Derived {
     pub manifest: Digest,
 }
 
+/// Checks the spec, before anything is asked of anybody.
+///
+/// # Errors
+/// A spec that cannot be carried out.
+pub(super) fn check(job: &Job) -> Result<(), Failure> {
+    let violations = validation::validate(&job.name, &job.spec);
+    if violations.is_empty() { Ok(()) } else { Err(Failure::invalid(&violations)) }
+}
+
 impl Engine {
-    /// Checks the spec and asks the sources for each wanted tag.
+    /// Asks the sources for each wanted tag: for the manifest where `target` lacks the tag and it will be copied, for the
+    /// digest alone elsewhere.
     ///
     /// # Errors
-    /// A spec that cannot be carried out. A tag that cannot be read is not an error here: it is in the result.
-    pub(super) async fn resolve(&self, job: &Job) -> Result<Desired, Failure> {
+    /// When ECR cannot be asked, or more is wanted than is allowed. A tag that cannot be read is not an error here: it is
+    /// in the result.
+    pub(super) async fn resolve(
+        &self,
+        job: &Job,
+        target: &Target<'_>,
+        mode: Mode,
+    ) -> Result<Desired, Failure> {
         let spec = &job.spec;
-        let violations = validation::validate(&job.name, spec);
-        if !violations.is_empty() {
-            return Err(Failure::invalid(&violations));
-        }
         // A document that is wrong costs itself only: what is in ECR in its place stays, and all else is done.
         let mut refused = Vec::new();
         let mut read = |kind, policy| match Wanted::read(kind, policy) {
@@ -175,15 +184,16 @@ impl Engine {
         };
         let lifecycle = read(Kind::Lifecycle, spec.lifecycle_policy.as_ref());
         let permission = read(Kind::Permission, spec.permission_policy.as_ref());
+        let looking = Looking { job, target, mode };
         let image = async {
             match &spec.image {
-                Some(image) => self.resolve_image(job, image).await.map(Some),
+                Some(image) => self.resolve_image(&looking, image).await.map(Some),
                 None => Ok(None),
             }
         };
         let chart = async {
             match &spec.chart {
-                Some(chart) => self.resolve_chart(job, chart).await.map(Some),
+                Some(chart) => self.resolve_chart(&looking, chart).await.map(Some),
                 None => Ok(None),
             }
         };
@@ -268,6 +278,32 @@ fn revision(settings: &Settings, own: &Own, defaults: &Documents) -> String {
         defaults.resource_tags,
     ]);
     Digest::sha256_of(text.to_string().as_bytes()).hex().chars().take(16).collect()
+}
+
+/// What the sources are asked for in one pass, and on account of what.
+struct Looking<'a> {
+    job: &'a Job,
+    target: &'a Target<'a>,
+    mode: Mode,
+}
+
+impl Looking<'_> {
+    /// What ECR has of the tags of an artifact. Those that the spec lists for the other one are asked for along with them,
+    /// since batches are paid for, not tags.
+    async fn seen(&self, tags: impl Iterator<Item = &Tag>) -> Result<Seen, Failure> {
+        let spec = &self.job.spec;
+        let image = spec.image.iter().flat_map(|image| &image.tags).map(|tag| Pin::parse(tag).tag.to_owned());
+        let chart = spec.chart.iter().flat_map(|chart| &chart.tags).map(|version| tag_of(version).to_string());
+        let listed = image.chain(chart).filter_map(|tag| tag.parse().ok());
+        self.target.foreseen(&tags.cloned().chain(listed).collect()).await
+    }
+
+    /// How to ask the source for a tag.
+    fn ask(&self, seen: &Seen, tag: &Tag) -> Ask {
+        // A dry run copies nothing, and neither is a tag copied that was given up: some sources count a GET as a pull.
+        let given_up = || self.job.before.vanished.get(tag).is_some_and(|vanished| vanished.verdict(tag).is_some());
+        if self.mode == Mode::Apply && seen.lacks(tag) && !given_up() { Ask::Whole } else { Ask::Digest }
+    }
 }
 
 fn settings(spec: &EcrRepositorySyncSpec) -> Settings {

@@ -212,7 +212,7 @@ async fn a_source_that_goes_down_does_not_take_ready() {
 async fn a_pass_without_progress_is_given_up() {
     let rig = Rig::new("timeout").await;
     let _operator = rig.operator().await;
-    rig.source.faults().add(Fault::new(Match::operation("HeadManifest"), Then::Stall));
+    rig.source.faults().add(Fault::new(Match::operation("GetManifest"), Then::Stall));
     rig.apply("app", json!({"image": rig.image("library/demo", &["1.26"]), "timeout": "1m"})).await;
     let object = rig.wait_ready("app", "False", "Timeout").await;
     let (_, _, message) = condition(&object, "Ready").expect("set");

@@ -31,18 +31,13 @@ async fn each_blob_and_manifest_moves_once() {
     assert_eq!(manifests, 4, "an image, an index and its two children");
 
     let source = by_operation(&rig.source.log(), Plane::Data);
-    assert_eq!(source, counts(&[("GetBlob", blobs), ("GetManifest", manifests), ("HeadManifest", 3)]));
+    assert_eq!(source, counts(&[("GetBlob", blobs), ("GetManifest", manifests + 1)]));
     let target = by_operation(&rig.ecr.log(), Plane::Data);
     // One PUT per manifest, and one more for the second tag of the index.
     assert_eq!(target, counts(&[("PutBlob", blobs), ("PutManifest", manifests + 1), ("StartUpload", blobs)]));
     let control = by_operation(&rig.ecr.log(), Plane::Control);
-    let once = [
-        "BatchCheckLayerAvailability",
-        "CreateRepository",
-        "DescribeRepositories",
-        "GetAuthorizationToken",
-        "GetCallerIdentity",
-    ];
+    // A repository that was just created has no blobs to ask for.
+    let once = ["CreateRepository", "DescribeRepositories", "GetAuthorizationToken", "GetCallerIdentity"];
     assert_eq!(control, counts(&once.map(|operation| (operation, 1))));
 }
 
@@ -76,7 +71,7 @@ async fn a_layer_that_vanished_is_sent_again() {
     rig.ecr.faults().add(Fault::new(Match::operation("PutManifest"), gone).once());
     rig.apply("app", json!({"image": rig.image("library/demo", &["1.26"])})).await;
     rig.wait_synced("app").await;
-    assert_eq!(rig.ecr.count(|request| request.operation == "BatchCheckLayerAvailability"), 2, "asked again");
+    assert_eq!(rig.ecr.count(|request| request.operation == "BatchCheckLayerAvailability"), 1, "asked at last");
 }
 
 #[tokio::test]

@@ -359,7 +359,7 @@ async fn the_registry_of_ecr_is_never_pulled_from() {
 async fn a_source_that_asks_for_patience_is_rate_limited_and_gets_it() {
     let rig = Rig::new("rate-limited").await;
     let _operator = rig.operator().await;
-    rig.source.faults().add(Fault::new(Match::operation("HeadManifest"), Then::too_many_requests(Some(3600))));
+    rig.source.faults().add(Fault::new(Match::operation("GetManifest"), Then::too_many_requests(Some(3600))));
     rig.apply("app", json!({"image": rig.image("library/demo", &["1.26", "1.27"])})).await;
     let object = rig.wait_ready("app", "False", "RateLimited").await;
     assert!(condition(&object, "Reconciling").is_some(), "it ends by itself");

@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use crate::class::Class;
 use crate::meter::Meter;
 use crate::registry::{Client, Descriptor, Digest, copy_blob};
-use crate::sync::{Failure, Progress};
+use crate::sync::{Failure, Origin, Progress};
 
 /// Blobs of one repository on the way at the same time. ECR was seen to reset sockets when one client sent many
 /// layers at once; a stream holds two buffers of at most 256 KiB.
@@ -24,8 +24,7 @@ pub(super) struct Transfers {
 impl Transfers {
     /// Starts to move `blobs`, which the target lacks.
     pub(super) fn start(
-        source: &Client,
-        source_repository: &str,
+        origin: &Origin,
         target: &Client,
         target_repository: &str,
         blobs: impl Iterator<Item = Descriptor>,
@@ -40,7 +39,7 @@ impl Transfers {
             meter.to_copy(blob.size);
             outcomes.insert(blob.digest.clone(), outcome);
             let (permits, progress, meter) = (permits.clone(), progress.clone(), meter.clone());
-            let (source, source_repository) = (source.clone(), source_repository.to_owned());
+            let (source, source_repository) = (origin.client.clone(), origin.repository.clone());
             let (target, target_repository) = (target.clone(), target_repository.to_owned());
             tasks.spawn(async move {
                 // The semaphore is never closed.

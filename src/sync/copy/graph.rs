@@ -7,8 +7,8 @@ use futures::future::try_join_all;
 use tokio::sync::OnceCell;
 
 use crate::class::Class;
-use crate::registry::{Client, Content, Descriptor, Digest, Manifest};
-use crate::sync::Failure;
+use crate::registry::{Content, Descriptor, Digest, Manifest};
+use crate::sync::{Failure, Origin};
 
 /// An index may hold indexes; nobody nests deeper than two or three.
 const MAX_DEPTH: usize = 8;
@@ -20,11 +20,15 @@ const MAX_MANIFESTS: usize = 1_000;
 pub(super) struct Cache(Mutex<HashMap<Digest, Arc<OnceCell<Arc<Manifest>>>>>);
 
 impl Cache {
-    async fn manifest(&self, source: &Client, repository: &str, digest: &Digest) -> Result<Arc<Manifest>, Failure> {
+    /// Forgets what was read.
+    pub(super) fn clear(&self) {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clear();
+    }
+
+    async fn manifest(&self, origin: &Origin, digest: &Digest) -> Result<Arc<Manifest>, Failure> {
         let cell =
             self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).entry(digest.clone()).or_default().clone();
-        let manifest =
-            cell.get_or_try_init(|| async { source.manifest(repository, digest).await.map(Arc::new) }).await?;
+        let manifest = cell.get_or_try_init(|| origin.manifest(digest)).await?;
         Ok(manifest.clone())
     }
 }
@@ -44,12 +48,7 @@ impl Graph {
     ///
     /// # Errors
     /// A manifest that cannot be read or is no image; more or deeper ones than anything real has.
-    pub(super) async fn load(
-        source: &Client,
-        repository: &str,
-        digest: &Digest,
-        cache: &Cache,
-    ) -> Result<Self, Failure> {
+    pub(super) async fn load(origin: &Origin, digest: &Digest, cache: &Cache) -> Result<Self, Failure> {
         let mut levels: Vec<Vec<Arc<Manifest>>> = Vec::new();
         let mut seen = HashSet::from([digest.clone()]);
         let mut blobs = BTreeMap::new();
@@ -58,10 +57,13 @@ impl Graph {
             if levels.len() == MAX_DEPTH || seen.len() > MAX_MANIFESTS {
                 return Err(Failure::new(
                     Class::SourceInvalid,
-                    format!("{repository}@{digest} has more than {MAX_MANIFESTS} manifests or {MAX_DEPTH} levels"),
+                    format!(
+                        "{}@{digest} has more than {MAX_MANIFESTS} manifests or {MAX_DEPTH} levels",
+                        origin.repository
+                    ),
                 ));
             }
-            let level = try_join_all(next.iter().map(|digest| cache.manifest(source, repository, digest))).await?;
+            let level = try_join_all(next.iter().map(|digest| cache.manifest(origin, digest))).await?;
             next = Vec::new();
             for manifest in &level {
                 match manifest.kind()? {
@@ -88,6 +90,11 @@ impl Graph {
     /// All manifests but the top one, children first.
     pub(super) fn children(&self) -> &[Arc<Manifest>] {
         &self.manifests[..self.manifests.len().saturating_sub(1)]
+    }
+
+    /// What its manifests take in memory.
+    pub(super) fn bytes(&self) -> u64 {
+        self.manifests.iter().map(|manifest| manifest.size()).sum()
     }
 
     /// The manifest that the tag points to.

@@ -12,6 +12,7 @@ mod graph;
 pub(super) mod weight;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -20,15 +21,16 @@ use tokio::sync::OnceCell;
 
 use self::blobs::Transfers;
 use self::graph::Graph;
-use super::{Failure, Progress};
+use super::{Failure, Origin, Progress};
 use crate::class::Class;
 use crate::ecr::{self, Repository};
 use crate::registry::{Client, Digest, Manifest, Policy, Tag, TagOrDigest};
 
 /// Images whose manifests are read at the same time.
 const CONCURRENT_GRAPHS: usize = 8;
-/// Images whose manifests are in memory at the same time: a manifest may have 4 MiB.
-const WAVE: usize = 64;
+/// Bytes of manifests that a wave of images may have: one manifest may have 4 MiB, most have 1 to 3 KiB. The larger a
+/// wave, the fuller are the batches in which ECR is asked for blobs.
+const WAVE: u64 = 8 * 1024 * 1024;
 
 /// Waits between the tries of a manifest that the target throttles, above those of one request: 0.5 + 1 + 2 + 4 + 5 + 5 s
 /// or half of it. In so long ECR's quota of 10 per second lets a hundred others pass.
@@ -46,28 +48,42 @@ pub(super) struct Order {
 /// A source repository and a target repository.
 pub(super) struct Copy<'a> {
     registry: &'a ecr::Registry,
-    source: &'a Client,
-    source_repository: &'a str,
+    origin: &'a Origin,
     target: &'a Client,
     target_repository: &'a str,
     /// Manifests that the target is known to have, and those that an image of this run is writing.
     known: Mutex<HashMap<Digest, Arc<OnceCell<()>>>>,
+    /// The repository was created a moment ago and nothing was sent to it: no need to ask what it lacks.
+    is_empty: AtomicBool,
     progress: Progress,
 }
 
 impl<'a> Copy<'a> {
-    /// Prepares a copy from `source` into `repository`; `known` manifests are there already.
+    /// Prepares a copy from `origin` into `repository`; `known` manifests are there already.
     pub(super) fn new(
         registry: &'a ecr::Registry,
         target: &'a Client,
         repository: &'a Repository,
-        (source, source_repository): (&'a Client, &'a str),
+        origin: &'a Origin,
         known: HashSet<Digest>,
         progress: Progress,
     ) -> Self {
         let known = known.into_iter().map(|digest| (digest, Arc::new(OnceCell::new_with(Some(()))))).collect();
         let known = Mutex::new(known);
-        Self { registry, source, source_repository, target, target_repository: &repository.name, known, progress }
+        Self {
+            registry,
+            origin,
+            target,
+            target_repository: &repository.name,
+            known,
+            is_empty: AtomicBool::new(false),
+            progress,
+        }
+    }
+
+    /// The target is known to have no blobs.
+    pub(super) fn into_empty(self) -> Self {
+        Self { is_empty: AtomicBool::new(true), ..self }
     }
 
     /// Carries out all orders; one that fails does not stop the others.
@@ -78,33 +94,37 @@ impl<'a> Copy<'a> {
             by_digest.entry(order.digest.clone()).or_default().push(order);
         }
         let mut results = Vec::new();
-        let mut images: Vec<_> = by_digest.into_iter().collect();
-        while !images.is_empty() {
-            let rest = images.split_off(images.len().min(WAVE));
-            results.extend(self.wave(std::mem::replace(&mut images, rest)).await);
-        }
-        results
-    }
-
-    async fn wave(&self, images: Vec<(Digest, Vec<Order>)>) -> Vec<(Order, Result<(), Failure>)> {
-        let mut results = Vec::new();
-        let mut graphs = Vec::new();
         let cache = graph::Cache::default();
-        let mut loading = stream::iter(images)
+        let mut loading = stream::iter(by_digest)
             .map(|(digest, orders)| {
                 let cache = &cache;
                 async move {
-                    let graph = Graph::load(self.source, self.source_repository, &digest, cache).await;
+                    let graph = Graph::load(self.origin, &digest, cache).await;
                     (orders, graph)
                 }
             })
             .buffer_unordered(CONCURRENT_GRAPHS);
+        let (mut wave, mut bytes) = (Vec::new(), 0);
         while let Some((orders, graph)) = loading.next().await {
             match graph {
-                Ok(graph) => graphs.push((orders, graph)),
+                Ok(graph) => {
+                    bytes += graph.bytes();
+                    wave.push((orders, graph));
+                }
                 Err(failure) => results.extend(orders.into_iter().map(|order| (order, Err(failure.clone())))),
             }
+            if bytes >= WAVE {
+                results.extend(self.wave(std::mem::take(&mut wave)).await);
+                cache.clear();
+                bytes = 0;
+            }
         }
+        results.extend(self.wave(wave).await);
+        results
+    }
+
+    async fn wave(&self, graphs: Vec<(Vec<Order>, Graph)>) -> Vec<(Order, Result<(), Failure>)> {
+        let mut results = Vec::new();
         let blobs: BTreeMap<_, _> =
             graphs.iter().flat_map(|(_, graph)| graph.blobs.iter().map(|blob| (blob.digest.clone(), blob))).collect();
         let transfers = match self.start_transfers(&blobs.into_values().collect::<Vec<_>>()).await {
@@ -126,11 +146,14 @@ impl<'a> Copy<'a> {
     /// Asks which of the blobs are missing and starts to move those.
     async fn start_transfers(&self, blobs: &[&crate::registry::Descriptor]) -> Result<Transfers, Failure> {
         let digests: BTreeSet<_> = blobs.iter().map(|blob| blob.digest.clone()).collect();
-        let missing = self.registry.missing_blobs(self.target_repository, &digests).await?;
+        let missing = if self.is_empty.swap(false, Ordering::Relaxed) {
+            digests
+        } else {
+            self.registry.missing_blobs(self.target_repository, &digests).await?
+        };
         let missing = blobs.iter().filter(|blob| missing.contains(&blob.digest)).map(|&blob| blob.clone());
         Ok(Transfers::start(
-            self.source,
-            self.source_repository,
+            self.origin,
             self.target,
             self.target_repository,
             missing,

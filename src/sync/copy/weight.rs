@@ -6,7 +6,8 @@ use futures::{StreamExt, stream};
 
 use super::CONCURRENT_GRAPHS;
 use super::graph::{Cache, Graph};
-use crate::registry::{Client, Descriptor, Digest};
+use crate::registry::{Descriptor, Digest};
+use crate::sync::Origin;
 
 /// What a copy would send.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,14 +20,13 @@ pub struct Load {
 
 /// The blobs of each image, read from the source. An image that cannot be read is left out: its copy will say why.
 pub(in crate::sync) async fn blobs(
-    source: &Client,
-    repository: &str,
+    origin: &Origin,
     digests: BTreeSet<Digest>,
 ) -> BTreeMap<Digest, Vec<Descriptor>> {
     let cache = &Cache::default();
     stream::iter(digests)
         .map(|digest| async move {
-            match Graph::load(source, repository, &digest, cache).await {
+            match Graph::load(origin, &digest, cache).await {
                 Ok(graph) => Some((digest, graph.blobs)),
                 Err(failure) => {
                     tracing::warn!(%digest, %failure, "cannot tell what would be sent");

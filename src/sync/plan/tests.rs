@@ -11,6 +11,7 @@ use crate::ecr::{Encryption, Images, Mutability, OWNER_TAG, Owner, Repository};
 use crate::registry::{
     Client, Credential, Endpoint, Options, Reference, Scheme, StaticAuthenticator, Transport, TransportOptions,
 };
+use crate::sync::Origin;
 use crate::sync::{Claim, OwnerRules};
 use crate::sync::{Derived, DesiredArtifact, Source, SourceContent, SourceTag, WantedTag};
 
@@ -53,7 +54,7 @@ fn with_tags(tags: &[(&str, Option<&str>)]) -> Desired {
             (tag(name), WantedTag { pin: None, source })
         })
         .collect();
-    let source = Source::Registry { client: source, repository: reference.repository.clone() };
+    let source = Source::Registry(Origin::new(source, reference.repository.clone()));
     let kind = ArtifactKind::Image;
     let artifact = DesiredArtifact { kind, name: reference.name(), source, keep: false, tags, listing: None };
     Desired { artifacts: vec![artifact], ..desired() }

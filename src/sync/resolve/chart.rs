@@ -9,13 +9,13 @@ use std::time::Duration;
 use futures::{StreamExt, stream};
 
 use super::image::source_tag;
-use super::{ArtifactKind, CONCURRENT_TAGS, DesiredArtifact, Source, SourceContent, SourceTag, WantedTag};
+use super::{ArtifactKind, CONCURRENT_TAGS, DesiredArtifact, Looking, Source, SourceContent, SourceTag, WantedTag};
 use crate::api::v1alpha1::{Chart, OnSourceChange, VersionSelector, validation};
 use crate::class::Class;
 use crate::helm;
 use crate::registry::{Reference, Tag};
 use crate::selection::{self, Selector, tag_of, version_of};
-use crate::sync::{Access, Engine, Failure, Job};
+use crate::sync::{Access, Engine, Failure, Job, Origin};
 
 /// Resources that are due together share one look at an index.
 const INDEX_AGE: Duration = Duration::from_secs(30);
@@ -75,7 +75,8 @@ fn artifact(name: String, keep: bool) -> DesiredArtifact {
 }
 
 impl Engine {
-    pub(super) async fn resolve_chart(&self, job: &Job, chart: &Chart) -> Result<DesiredArtifact, Failure> {
+    pub(super) async fn resolve_chart(&self, looking: &Looking<'_>, chart: &Chart) -> Result<DesiredArtifact, Failure> {
+        let job = looking.job;
         let keep = chart.on_source_change == OnSourceChange::Keep;
         let selector = chart.version_selector.as_ref().map(compile).transpose()?;
         let access = match &job.access.chart {
@@ -88,7 +89,7 @@ impl Engine {
             prefer(&mut readings, job, |reading| format!("oci://{reading}"));
             let mut first = None;
             for reading in readings {
-                let found = self.oci_chart(chart, access, &reading, keep, selector.as_ref()).await?;
+                let found = self.oci_chart(looking, chart, access, &reading, keep, selector.as_ref()).await?;
                 if !nothing_found(&found) {
                     return Ok(found);
                 }
@@ -164,6 +165,7 @@ impl Engine {
 
     async fn oci_chart(
         &self,
+        looking: &Looking<'_>,
         chart: &Chart,
         access: &Access,
         path: &str,
@@ -192,15 +194,17 @@ impl Engine {
         let wanted = selection::union(listed, selected.into_iter().flatten(), self.limits.max_tags)
             .map_err(|error| Failure::new(Class::InvalidSpec, format!("chart: {error}")))?;
         let tags: Vec<Tag> = wanted.into_iter().filter_map(|version| tag_of(version).parse().ok()).collect();
+        let origin = Origin::new(client, reference.repository.clone());
+        let seen = looking.seen(tags.iter()).await?;
         found.tags = stream::iter(tags)
             .map(|tag| async {
-                let source = source_tag(&client, &reference, &tag).await;
+                let source = source_tag(&origin, &reference, &tag, looking.ask(&seen, &tag)).await;
                 (tag, WantedTag { pin: None, source })
             })
             .buffer_unordered(CONCURRENT_TAGS)
             .collect()
             .await;
-        found.source = Source::Registry { client, repository: reference.repository };
+        found.source = Source::Registry(origin);
         Ok(found)
     }
 }

@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use futures::{StreamExt, stream};
 
-use super::{ArtifactKind, CONCURRENT_TAGS, DesiredArtifact, Source, SourceContent, SourceTag, WantedTag};
+use super::{ArtifactKind, CONCURRENT_TAGS, DesiredArtifact, Looking, Source, SourceContent, SourceTag, WantedTag};
 use crate::api::v1alpha1::{Image, TagStrategy, validation};
 use crate::class::Class;
 use crate::registry::{Authenticator, Client, Digest, Endpoint, Options, Reference, StaticAuthenticator, Tag};
 use crate::selection::{self, Pin};
-use crate::sync::{Access, Engine, Failure, Job};
+use crate::sync::origin::Ask;
+use crate::sync::{Access, Engine, Failure, Origin};
 
 /// Tags with the digests that they are pinned to.
 type Pins = BTreeMap<Tag, Option<Digest>>;
@@ -34,7 +35,8 @@ impl Engine {
         Ok(Client::new(self.transport(&access.transport)?, endpoint, authenticator, options)?)
     }
 
-    pub(super) async fn resolve_image(&self, job: &Job, image: &Image) -> Result<DesiredArtifact, Failure> {
+    pub(super) async fn resolve_image(&self, looking: &Looking<'_>, image: &Image) -> Result<DesiredArtifact, Failure> {
+        let job = looking.job;
         let reference: Reference = image.pull_url.parse()?;
         let mut artifact = DesiredArtifact {
             kind: ArtifactKind::Image,
@@ -60,19 +62,25 @@ impl Engine {
         };
         let (pins, listing) = self.wanted_tags(image, &reference, &client).await?;
         artifact.listing = listing;
+        let origin = Origin::new(client, reference.repository.clone());
+        let seen = looking.seen(pins.keys()).await?;
         // `validate` has seen to it that Retag has a tag in pullUrl.
         let retagged = match (image.tag_strategy, &reference.tag) {
-            (TagStrategy::Retag, Some(from)) => Some(source_tag(&client, &reference, from).await),
+            (TagStrategy::Retag, Some(from)) => {
+                let whole = pins.keys().any(|tag| looking.ask(&seen, tag) == Ask::Whole);
+                let ask = if whole { Ask::Whole } else { Ask::Digest };
+                Some(source_tag(&origin, &reference, from, ask).await)
+            }
             _ => None,
         };
-        let (source_of, reference_of) = (&client, &reference);
+        let (source_of, reference_of, seen) = (&origin, &reference, &seen);
         artifact.tags = stream::iter(pins)
             .map(|(tag, pin)| {
                 let retagged = retagged.clone();
                 async move {
                     let found = match retagged {
                         Some(found) => found,
-                        None => source_tag(source_of, reference_of, &tag).await,
+                        None => source_tag(source_of, reference_of, &tag, looking.ask(seen, &tag)).await,
                     };
                     let source = found.and_then(|found| check_pin(found, pin.as_ref()));
                     (tag, WantedTag { pin, source })
@@ -81,7 +89,7 @@ impl Engine {
             .buffer_unordered(CONCURRENT_TAGS)
             .collect()
             .await;
-        artifact.source = Source::Registry { client, repository: reference.repository };
+        artifact.source = Source::Registry(origin);
         Ok(artifact)
     }
 
@@ -141,7 +149,12 @@ fn check_pin(found: SourceTag, pin: Option<&Digest>) -> Result<SourceTag, Failur
     }
 }
 
-pub(super) async fn source_tag(source: &Client, reference: &Reference, tag: &Tag) -> Result<SourceTag, Failure> {
-    let found = source.resolve(&reference.repository, tag).await?;
-    Ok(SourceTag { label: format!("{}:{tag}", reference.name()), content: SourceContent::Manifest(found.digest) })
+pub(super) async fn source_tag(
+    source: &Origin,
+    reference: &Reference,
+    tag: &Tag,
+    ask: Ask,
+) -> Result<SourceTag, Failure> {
+    let digest = source.resolve(tag, ask).await?;
+    Ok(SourceTag { label: format!("{}:{tag}", reference.name()), content: SourceContent::Manifest(digest) })
 }
