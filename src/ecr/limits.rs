@@ -1,11 +1,13 @@
 //! Token buckets at ECR's published quotas, one set per (account, region) for the whole process.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use tokio::time::Instant;
 
 use crate::meter::Meter;
+use crate::registry::Gate;
 
 /// Waits so that no more than `rate` passes happen per second, after a burst of as many.
 #[derive(Debug)]
@@ -17,9 +19,27 @@ pub struct Limiter {
     cost: Duration,
     /// How far the schedule may lie behind now: a second's worth of passes.
     burst: Duration,
-    /// When the schedule stands: each pass moves it on by `cost`.
-    schedule: Mutex<Instant>,
+    pace: Mutex<Pace>,
 }
+
+#[derive(Debug)]
+struct Pace {
+    /// When the next one may pass: each pass moves it on by the cost of one.
+    schedule: Instant,
+    /// How many times `cost` a pass costs now: more than 1 after a throttle.
+    slowness: f64,
+    /// When it was slowed down last.
+    slowed: Option<Instant>,
+}
+
+/// A throttle makes a pass cost so much more; others use the quota too, and it may be lower than we were told.
+const STEP: f64 = 1.5;
+/// Slower than this is nothing that a quota explains.
+const SLOWEST: f64 = 8.0;
+/// Each pass takes off a hundredth: after a throttle the old pace is back within 40 passes.
+const RECOVERY: f64 = 0.99;
+/// Requests that were on their way together are throttled together: that is one throttle.
+const EPOCH: Duration = Duration::from_millis(250);
 
 impl Limiter {
     /// `rate` passes per second of this action.
@@ -27,17 +47,26 @@ impl Limiter {
     pub fn per_second(action: &'static str, rate: u32, meter: Arc<dyn Meter>) -> Self {
         let rate = rate.max(1);
         let burst = Duration::from_secs(1);
-        Self { action, meter, cost: burst / rate, burst, schedule: Mutex::new(Instant::now()) }
+        Self {
+            action,
+            meter,
+            cost: burst / rate,
+            burst,
+            pace: Mutex::new(Pace { schedule: Instant::now(), slowness: 1.0, slowed: None }),
+        }
     }
 
     /// Returns when the caller may go on. Callers pass in the order in which they asked.
     pub async fn pass(&self) {
         let at = {
-            let mut schedule = self.schedule.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let mut pace = self.pace();
             let now = Instant::now();
             let floor = now.checked_sub(self.burst.saturating_sub(self.cost)).unwrap_or(now);
-            let at = (*schedule).max(floor);
-            *schedule = at + self.cost;
+            // What was saved up before a throttle is spent.
+            let floor = pace.slowed.map_or(floor, |slowed| floor.max(slowed));
+            let at = pace.schedule.max(floor);
+            pace.schedule = at + self.cost.mul_f64(pace.slowness);
+            pace.slowness = (pace.slowness * RECOVERY).max(1.0);
             at
         };
         let wait = at.saturating_duration_since(Instant::now());
@@ -48,18 +77,43 @@ impl Limiter {
     }
 }
 
+impl Limiter {
+    fn pace(&self) -> MutexGuard<'_, Pace> {
+        self.pace.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl Gate for Limiter {
+    async fn pass(&self) {
+        Self::pass(self).await;
+    }
+
+    /// Steps back at once: nobody passes for the time of one pass, and the next ones pass slower.
+    fn throttled(&self) {
+        let mut pace = self.pace();
+        let now = Instant::now();
+        if pace.slowed.is_some_and(|slowed| now < slowed + EPOCH) {
+            return;
+        }
+        pace.slowness = (pace.slowness * STEP).min(SLOWEST);
+        pace.slowed = Some(now);
+        pace.schedule = pace.schedule.max(now + self.cost.mul_f64(pace.slowness));
+    }
+}
+
 /// The limits that matter to a copy.
 #[derive(Debug)]
 pub struct Limits {
     /// Manifest PUTs. 10 per second and (account, region): the scarce thing of a sync with many tags.
-    pub put_image: Limiter,
+    pub put_image: Arc<Limiter>,
 }
 
 impl Limits {
     /// ECR's defaults, with `put_image_rate` where the account's quota was raised.
     #[must_use]
     pub fn new(put_image_rate: u32, meter: &Arc<dyn Meter>) -> Self {
-        Self { put_image: Limiter::per_second("PutImage", put_image_rate, meter.clone()) }
+        Self { put_image: Arc::new(Limiter::per_second("PutImage", put_image_rate, meter.clone())) }
     }
 }
 
@@ -80,5 +134,32 @@ mod tests {
             limiter.pass().await;
         }
         assert_eq!(start.elapsed(), Duration::from_secs(2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_throttle_steps_back_at_once_and_is_made_up_for_slowly() {
+        let limiter = Limiter::per_second("PutImage", 10, Arc::new(crate::meter::Silent));
+        tokio::time::advance(Duration::from_secs(60)).await;
+        let passes = async |count: u32| {
+            let start = Instant::now();
+            for _ in 0..count {
+                limiter.pass().await;
+            }
+            start.elapsed()
+        };
+        assert_eq!(passes(1).await, Duration::ZERO);
+        // Those that were on their way together are one throttle.
+        (0..5).for_each(|_| limiter.throttled());
+        let (first, next) = (passes(1).await, passes(10).await);
+        assert!((149..=151).contains(&first.as_millis()), "{first:?}");
+        assert!((1350..=1500).contains(&next.as_millis()), "no burst, at two thirds of the pace: {next:?}");
+        passes(60).await;
+        let again = passes(10).await;
+        assert!((999..=1001).contains(&again.as_millis()), "{again:?}");
+        for _ in 0..50 {
+            tokio::time::advance(EPOCH).await;
+            limiter.throttled();
+        }
+        assert!(passes(10).await <= Duration::from_secs(8 + 1), "it never stands still");
     }
 }

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_sdk_ecr::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_ecr::types::Tag;
+use tokio::sync::OnceCell;
 
 use super::error::Error;
 use super::limits::Limits;
@@ -27,8 +29,17 @@ pub struct Registry {
     pub meter: Arc<dyn Meter>,
     pub(super) client: aws_sdk_ecr::Client,
     transport: Transport,
+    /// Requests and streams of the data plane, by all resources together: a stream holds two buffers of 256 KiB at most, so
+    /// that this bounds the bytes in flight.
+    data: Arc<registry::Limits>,
     token: Arc<Token>,
+    /// Whether repositories take blobs from each other; asked once.
+    mounts: OnceCell<bool>,
 }
+
+/// ECR takes some thousands of requests per second (its quotas), a node's link carries some dozens of streams: 32 uploads
+/// have at most 16 MiB in flight.
+const WIDTHS: registry::Widths = registry::Widths { requests: 64, downloads: 16, uploads: 32 };
 
 /// What an ECR error of "there is none" means.
 fn none_if<T, E>(
@@ -64,7 +75,17 @@ impl Registry {
         meter: Arc<dyn Meter>,
     ) -> Self {
         let token = Arc::new(Token::new(client.clone(), account.clone(), region.clone(), meter.clone()));
-        Self { account, region, limits, meter, client, transport, token }
+        Self {
+            account,
+            region,
+            limits,
+            meter,
+            client,
+            transport,
+            data: Arc::new(registry::Limits::new(WIDTHS)),
+            token,
+            mounts: OnceCell::new(),
+        }
     }
 
     /// A client for the data plane (`/v2/`) of the registry that `repository` lives in.
@@ -73,7 +94,12 @@ impl Registry {
     /// When no authorization token is to be had.
     pub async fn data_plane(&self, repository: &Repository) -> Result<registry::Client, Error> {
         let endpoint = Endpoint { scheme: self.token.scheme().await?, host: repository.host().to_owned() };
-        let options = registry::Options { preemptive_basic: true, ..registry::Options::default() };
+        let options = registry::Options {
+            preemptive_basic: true,
+            limits: Some(self.data.clone()),
+            manifests: Some(self.limits.put_image.clone()),
+            ..registry::Options::default()
+        };
         Ok(registry::Client::new(self.transport.clone(), endpoint, self.token.clone(), options)?)
     }
 
@@ -81,6 +107,25 @@ impl Registry {
     #[must_use]
     pub fn authenticator(&self) -> Arc<dyn registry::Authenticator> {
         self.token.clone()
+    }
+
+    /// Whether the account lets a repository take a blob from another one (setting `BLOB_MOUNTING`). Asked once per process,
+    /// and never a reason to fail or to wait: without it blobs are sent.
+    pub async fn mounts_blobs(&self) -> bool {
+        /// Sending a small blob takes no longer.
+        const PATIENCE: Duration = Duration::from_secs(5);
+        let ask = async {
+            let asked = self.client.get_account_setting().name("BLOB_MOUNTING").send();
+            match tokio::time::timeout(PATIENCE, asked).await {
+                Ok(Ok(answer)) => answer.value() == Some("ENABLED"),
+                Ok(Err(error)) => {
+                    tracing::debug!(code = ?error.code(), "whether blobs can be mounted is not known: they are sent");
+                    false
+                }
+                Err(_) => false,
+            }
+        };
+        *self.mounts.get_or_init(|| ask).await
     }
 
     /// The repository, if it exists.

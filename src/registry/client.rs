@@ -9,7 +9,7 @@ use reqwest::{Method, Response, StatusCode, Url};
 
 use super::auth::{Auth, Authenticator, Grant, Scope};
 use super::error::{Error, Failure};
-use super::limit::Limits;
+use super::limit::{Gate, Limits};
 use super::reference::{Reference, TagOrDigest, api_host};
 use super::retry::{self, retrying};
 use super::transport::{ANSWER_WITHIN, Body, Request, Transport, asked_wait, read_answer, same_origin};
@@ -71,6 +71,8 @@ pub struct Options {
     pub preemptive_basic: bool,
     /// Limits to share with other clients of the same host; its own ones if `None`.
     pub limits: Option<Arc<Limits>>,
+    /// Each try to write a manifest passes here.
+    pub manifests: Option<Arc<dyn Gate>>,
     /// Retries of small requests.
     pub retry: retry::Policy,
     /// A body that brings nearly nothing (less than [`Options::floor`]) for this long is cut.
@@ -100,6 +102,7 @@ impl Default for Options {
         Self {
             preemptive_basic: false,
             limits: None,
+            manifests: None,
             retry: retry::Policy::default(),
             stall: Duration::from_secs(30),
             // A modem's pace: whoever is slower does not mean to finish.

@@ -1,12 +1,24 @@
 //! How much is asked of one registry at a time.
 
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use super::error::Failure;
+
+/// The pace at which manifests are written, where somebody else knows it: ECR has a quota for them alone.
+#[async_trait]
+pub trait Gate: Send + Sync + fmt::Debug {
+    /// Returns when one more may be sent.
+    async fn pass(&self);
+
+    /// The registry said that it was one too many.
+    fn throttled(&self);
+}
 
 /// How many requests and streams run at once against one registry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,6 +12,7 @@ use super::digest::Digest;
 use super::error::{Error, Failure};
 use super::json::object;
 use super::reference::{Tag, TagOrDigest};
+use super::retry::retrying;
 use super::transport::read_body_within;
 
 /// The largest manifest that is read. The distribution spec asks registries to take 4 MiB; ECR takes no more.
@@ -259,7 +260,7 @@ impl Client {
     async fn get_manifest_once(&self, repository: &str, what: &TagOrDigest) -> Result<Manifest, Failure> {
         let call = self.manifest_call(Method::GET, repository, what)?;
         // The body belongs to the request: one that breaks in it is sent again.
-        let (headers, bytes) = super::retry::retrying(&self.options().retry, || async {
+        let (headers, bytes) = retrying(&self.options().retry, || async {
             let response = self.attempt(&call).await?;
             let headers = response.headers().clone();
             Ok((headers, read_body_within(response, MOST_MANIFEST_BYTES, self.options().stall).await?))
@@ -331,13 +332,26 @@ impl Client {
         call.headers.insert(CONTENT_TYPE, media_type);
         call.body = manifest.bytes.clone();
         // 201 by the spec; 200..=204 are seen. ECR sends no Location, and none is needed.
-        let response = self.call(&call).await?;
+        let response = retrying(&self.options().retry, || self.attempt_in_turn(&call)).await?;
         match digest_header(response.headers())? {
             Some(stored) if stored.algorithm() == manifest.digest.algorithm() && stored != manifest.digest => {
                 Err(Failure::Unexpected(format!("the registry stored it as {stored}, not as {}", manifest.digest)))
             }
             _ => Ok(()),
         }
+    }
+
+    /// One try to write a manifest, when it may be sent.
+    async fn attempt_in_turn(&self, call: &Call) -> Result<reqwest::Response, Failure> {
+        let Some(gate) = &self.options().manifests else { return self.attempt(call).await };
+        gate.pass().await;
+        let answered = self.attempt(call).await;
+        if let Err(Failure::Answer(answer)) = &answered
+            && answer.status == StatusCode::TOO_MANY_REQUESTS
+        {
+            gate.throttled();
+        }
+        answered
     }
 
     fn manifest_call(&self, method: Method, repository: &str, what: &TagOrDigest) -> Result<Call, Failure> {

@@ -51,7 +51,7 @@ pub use descriptor::{Descriptor, Platform};
 pub use digest::{Algorithm, Digest};
 pub use error::{Error, Failure};
 pub use hosts::AllowedHosts;
-pub use limit::{Limits, Widths};
+pub use limit::{Gate, Limits, Widths};
 pub use manifests::{
     Content, DOCKER_LIST, DOCKER_MANIFEST, MOST_MANIFEST_BYTES, Manifest, OCI_INDEX, OCI_MANIFEST, Resolved,
 };

@@ -1,6 +1,7 @@
 //! [`Plan`] -> [`Outcomes`]: the only step that writes.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
 
 use super::patience::Patience;
 use super::{
@@ -169,7 +170,15 @@ impl Engine {
                     let known =
                         observed.repository.as_ref().map(|there| there.images.manifests.clone()).unwrap_or_default();
                     let is_empty = outcomes.created.is_some();
-                    let mut copying = Copying { registry, target: &target, repository, known, is_empty, progress };
+                    let mut copying = Copying {
+                        registry,
+                        target: &target,
+                        repository,
+                        known,
+                        is_empty,
+                        moving: &self.blobs,
+                        progress,
+                    };
                     for artifact in &desired.artifacts {
                         copying.run(artifact, plan, &mut outcomes).await;
                         copying.is_empty = false;
@@ -194,6 +203,7 @@ struct Copying<'a> {
     known: HashSet<Digest>,
     /// Nothing was sent to the repository yet.
     is_empty: bool,
+    moving: &'a Arc<copy::Blobs>,
     progress: &'a Progress,
 }
 
@@ -214,6 +224,7 @@ impl Copying<'_> {
                     self.repository,
                     origin,
                     self.known.clone(),
+                    self.moving,
                     self.progress.clone(),
                 );
                 let copy = if self.is_empty { copy.into_empty() } else { copy };

@@ -131,7 +131,6 @@ impl Push<'_> {
             self.progress.advance(descriptor.size);
             self.registry.meter.copied(descriptor.size);
         }
-        self.registry.limits.put_image.pass().await;
         self.target.put_manifest(name, tag, &artifact.manifest).await?;
         Ok(())
     }

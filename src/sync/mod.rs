@@ -162,6 +162,7 @@ pub struct Engine {
     /// What is asked of each source host at a time, by all passes together.
     hosts: Mutex<HashMap<String, Arc<registry::Limits>>>,
     indexes: Arc<helm::Indexes>,
+    blobs: Arc<copy::Blobs>,
     owners: Option<Arc<dyn OwnerLookup>>,
     limits: Limits,
     defaults: Defaults,
@@ -186,7 +187,8 @@ impl Engine {
     pub fn new(aws: ecr::Session, transport: Transport, owners: Option<Arc<dyn OwnerLookup>>, limits: Limits) -> Self {
         let transports = Mutex::new(HashMap::from([(TransportOptions::default(), transport)]));
         let indexes = Arc::new(helm::Indexes::new(MOST_INDEX_BYTES));
-        Self { aws, transports, hosts: Mutex::default(), indexes, owners, limits, defaults: Defaults::default() }
+        let (hosts, blobs, defaults) = (Mutex::default(), Arc::default(), Defaults::default());
+        Self { aws, transports, hosts, indexes, blobs, owners, limits, defaults }
     }
 
     /// The same engine with these defaults.
@@ -280,7 +282,8 @@ impl Engine {
         }
         resolve::check(job)?;
         let registry = self.registry(job).await?;
-        let target = Target::new(&registry, job.repository_name(), job.before.look.as_ref().filter(|_| mode == Mode::Apply));
+        let target =
+            Target::new(&registry, job.repository_name(), job.before.look.as_ref().filter(|_| mode == Mode::Apply));
         let mut desired = self.resolve(job, &target, mode).await?;
         job.progress.advance(1);
         // A dry run shows all that would be done: it reads all.

@@ -166,12 +166,7 @@ impl Engine {
     /// # Errors
     /// When ECR cannot be asked, or more is wanted than is allowed. A tag that cannot be read is not an error here: it is
     /// in the result.
-    pub(super) async fn resolve(
-        &self,
-        job: &Job,
-        target: &Target<'_>,
-        mode: Mode,
-    ) -> Result<Desired, Failure> {
+    pub(super) async fn resolve(&self, job: &Job, target: &Target<'_>, mode: Mode) -> Result<Desired, Failure> {
         let spec = &job.spec;
         // A document that is wrong costs itself only: what is in ECR in its place stays, and all else is done.
         let mut refused = Vec::new();

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
+use super::inflight::{Blobs, Place, Turn};
 use crate::class::Class;
 use crate::meter::Meter;
-use crate::registry::{Client, Descriptor, Digest, copy_blob};
+use crate::registry::{Client, Descriptor, Digest, copy_blob, mount_or_copy_blob};
 use crate::sync::{Failure, Origin, Progress};
 
 /// Blobs of one repository on the way at the same time. ECR was seen to reset sockets when one client sent many
@@ -21,37 +22,97 @@ pub(super) struct Transfers {
     _tasks: JoinSet<()>,
 }
 
-impl Transfers {
-    /// Starts to move `blobs`, which the target lacks.
-    pub(super) fn start(
+/// Between which repositories blobs move.
+#[derive(Clone)]
+pub(super) struct Route {
+    source: Client,
+    source_repository: String,
+    target: Client,
+    target_repository: String,
+    /// Whether the target takes blobs from other repositories of its own.
+    mounts: bool,
+    permits: Arc<Semaphore>,
+    moving: Arc<Blobs>,
+    progress: Progress,
+    meter: Arc<dyn Meter>,
+}
+
+impl Route {
+    pub(super) fn new(
         origin: &Origin,
-        target: &Client,
-        target_repository: &str,
-        blobs: impl Iterator<Item = Descriptor>,
+        (target, target_repository): (&Client, &str),
+        mounts: bool,
+        moving: &Arc<Blobs>,
         progress: &Progress,
         meter: &Arc<dyn Meter>,
     ) -> Self {
-        let permits = Arc::new(Semaphore::new(CONCURRENT_BLOBS));
+        Self {
+            source: origin.client.clone(),
+            source_repository: origin.repository.clone(),
+            target: target.clone(),
+            target_repository: target_repository.to_owned(),
+            mounts,
+            permits: Arc::new(Semaphore::new(CONCURRENT_BLOBS)),
+            moving: moving.clone(),
+            progress: progress.clone(),
+            meter: meter.clone(),
+        }
+    }
+
+    /// Moves a blob, or waits for another pass that does. One that fails may have had another credential than we have:
+    /// then it is our turn.
+    async fn bring(&self, blob: &Descriptor) -> Result<(), Failure> {
+        let place = Place::new(&self.target, &self.target_repository, &blob.digest);
+        loop {
+            match self.moving.turn(&place) {
+                Turn::Lead(lead) => {
+                    let result = self.send(blob, &place).await;
+                    lead.finish(result.clone());
+                    return result;
+                }
+                Turn::Follow(mut outcome) => {
+                    if matches!(outcome.wait_for(Option::is_some).await.as_deref(), Ok(Some(Ok(())))) {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    async fn send(&self, blob: &Descriptor, place: &Place) -> Result<(), Failure> {
+        // The semaphore is never closed.
+        let _permit = self.permits.acquire().await;
+        let Self { source, source_repository, target, target_repository, .. } = self;
+        let observer = |bytes| {
+            self.progress.advance(bytes);
+            self.meter.copied(bytes);
+        };
+        let holder = if self.mounts { self.moving.holder(place) } else { None };
+        let moved = match &holder {
+            Some(from) => {
+                mount_or_copy_blob(source, source_repository, target, target_repository, blob, from, &observer)
+                    .await
+                    .map(drop)
+            }
+            None => copy_blob(source, source_repository, target, target_repository, blob, &observer).await,
+        };
+        tracing::debug!(digest = %blob.digest, size = blob.size, ok = moved.is_ok(), ?holder, "blob");
+        self.progress.advance(1);
+        moved.map_err(Failure::from)
+    }
+}
+
+impl Transfers {
+    /// Starts to move `blobs`, which the target lacks.
+    pub(super) fn start(route: &Route, blobs: impl Iterator<Item = Descriptor>) -> Self {
         let mut tasks = JoinSet::new();
         let mut outcomes = HashMap::new();
         for blob in blobs {
             let (finished, outcome) = watch::channel(None);
-            meter.to_copy(blob.size);
+            route.meter.to_copy(blob.size);
             outcomes.insert(blob.digest.clone(), outcome);
-            let (permits, progress, meter) = (permits.clone(), progress.clone(), meter.clone());
-            let (source, source_repository) = (origin.client.clone(), origin.repository.clone());
-            let (target, target_repository) = (target.clone(), target_repository.to_owned());
-            tasks.spawn(async move {
-                // The semaphore is never closed.
-                let _permit = permits.acquire_owned().await;
-                let result = copy_blob(&source, &source_repository, &target, &target_repository, &blob, &|bytes| {
-                    progress.advance(bytes);
-                    meter.copied(bytes);
-                })
-                .await;
-                tracing::debug!(digest = %blob.digest, size = blob.size, ok = result.is_ok(), "blob");
-                finished.send_replace(Some(result.map_err(Failure::from)));
-            });
+            let route = route.clone();
+            tasks.spawn(async move { drop(finished.send_replace(Some(route.bring(&blob).await))) });
         }
         Self { outcomes, _tasks: tasks }
     }

@@ -9,6 +9,7 @@
 
 mod blobs;
 mod graph;
+mod inflight;
 pub(super) mod weight;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -19,8 +20,10 @@ use std::time::Duration;
 use futures::{StreamExt, stream};
 use tokio::sync::OnceCell;
 
-use self::blobs::Transfers;
+use self::blobs::{Route, Transfers};
 use self::graph::Graph;
+pub(super) use self::inflight::Blobs;
+use self::inflight::Place;
 use super::{Failure, Origin, Progress};
 use crate::class::Class;
 use crate::ecr::{self, Repository};
@@ -55,6 +58,8 @@ pub(super) struct Copy<'a> {
     known: Mutex<HashMap<Digest, Arc<OnceCell<()>>>>,
     /// The repository was created a moment ago and nothing was sent to it: no need to ask what it lacks.
     is_empty: AtomicBool,
+    /// Of all passes.
+    moving: &'a Arc<Blobs>,
     progress: Progress,
 }
 
@@ -66,6 +71,7 @@ impl<'a> Copy<'a> {
         repository: &'a Repository,
         origin: &'a Origin,
         known: HashSet<Digest>,
+        moving: &'a Arc<Blobs>,
         progress: Progress,
     ) -> Self {
         let known = known.into_iter().map(|digest| (digest, Arc::new(OnceCell::new_with(Some(()))))).collect();
@@ -77,6 +83,7 @@ impl<'a> Copy<'a> {
             target_repository: &repository.name,
             known,
             is_empty: AtomicBool::new(false),
+            moving,
             progress,
         }
     }
@@ -151,15 +158,13 @@ impl<'a> Copy<'a> {
         } else {
             self.registry.missing_blobs(self.target_repository, &digests).await?
         };
+        let target = (self.target, self.target_repository);
+        let is_held = |digest| self.moving.holder(&Place::new(self.target, self.target_repository, digest)).is_some();
+        // Asked only where it would help.
+        let mounts = missing.iter().any(is_held) && self.registry.mounts_blobs().await;
+        let route = Route::new(self.origin, target, mounts, self.moving, &self.progress, &self.registry.meter);
         let missing = blobs.iter().filter(|blob| missing.contains(&blob.digest)).map(|&blob| blob.clone());
-        Ok(Transfers::start(
-            self.origin,
-            self.target,
-            self.target_repository,
-            missing,
-            &self.progress,
-            &self.registry.meter,
-        ))
+        Ok(Transfers::start(&route, missing))
     }
 
     /// Waits for the blobs of one image, then writes its manifests and its tags.
@@ -189,6 +194,9 @@ impl<'a> Copy<'a> {
                 };
             }
             results.push((order.clone(), tagged.map_err(Put::into_failure)));
+        }
+        if results.iter().any(|(_, result)| result.is_ok()) {
+            self.moving.are_held(self.target, self.target_repository, graph.blobs.iter().map(|blob| &blob.digest));
         }
         results
     }
@@ -244,7 +252,6 @@ impl<'a> Copy<'a> {
     async fn put(&self, name: TagOrDigest, manifest: &Manifest) -> Result<(), Put> {
         let mut throttled = 0;
         loop {
-            self.registry.limits.put_image.pass().await;
             self.progress.advance(1);
             let Err(error) = self.target.put_manifest(self.target_repository, name.clone(), manifest).await else {
                 return Ok(());

@@ -1,0 +1,128 @@
+//! Blobs on their way and blobs that are there, over all passes of the process.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::watch;
+
+use crate::registry::{Client, Digest};
+use crate::sync::Failure;
+
+/// Blobs that are remembered for mounts; then it begins anew. An entry has some 150 bytes.
+const MOST_KNOWN: usize = 50_000;
+
+/// A blob of a repository.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Place {
+    host: String,
+    repository: String,
+    digest: Digest,
+}
+
+impl Place {
+    pub(super) fn new(target: &Client, repository: &str, digest: &Digest) -> Self {
+        Self { host: target.host().to_owned(), repository: repository.to_owned(), digest: digest.clone() }
+    }
+}
+
+/// How a transfer ended; `None` while it is under way.
+type Outcome = watch::Receiver<Option<Result<(), Failure>>>;
+
+/// Which blobs move where, so that each moves once per repository, whoever wants it; and which repositories are known to
+/// have a blob, so that it can be mounted from there.
+#[derive(Debug, Default)]
+pub(in crate::sync) struct Blobs {
+    moving: Mutex<HashMap<Place, Outcome>>,
+    /// Host and digest -> a repository with an image that names the blob.
+    held: Mutex<HashMap<(String, Digest), String>>,
+}
+
+/// Who moves a blob.
+pub(super) enum Turn {
+    /// We do.
+    Lead(Lead),
+    /// Somebody does already.
+    Follow(Outcome),
+}
+
+/// The right to move a blob. Dropped without [`Lead::finish`], it goes to one of those who wait.
+pub(super) struct Lead {
+    blobs: Arc<Blobs>,
+    place: Place,
+    finished: watch::Sender<Option<Result<(), Failure>>>,
+}
+
+impl Blobs {
+    /// Joins the transfer of a blob, or begins it.
+    pub(super) fn turn(self: &Arc<Self>, place: &Place) -> Turn {
+        let mut moving = self.moving();
+        if let Some(outcome) = moving.get(place) {
+            return Turn::Follow(outcome.clone());
+        }
+        let (finished, outcome) = watch::channel(None);
+        moving.insert(place.clone(), outcome);
+        Turn::Lead(Lead { blobs: self.clone(), place: place.clone(), finished })
+    }
+
+    /// Notes that a repository has these blobs, and an image that names them: ECR mounts no others.
+    pub(super) fn are_held<'a>(&self, target: &Client, repository: &str, digests: impl Iterator<Item = &'a Digest>) {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if held.len() >= MOST_KNOWN {
+            held.clear();
+        }
+        held.extend(digests.map(|digest| ((target.host().to_owned(), digest.clone()), repository.to_owned())));
+    }
+
+    /// Another repository of the same registry that has the blob, as far as it is known.
+    pub(super) fn holder(&self, place: &Place) -> Option<String> {
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.get(&(place.host.clone(), place.digest.clone())).filter(|other| **other != place.repository).cloned()
+    }
+
+    fn moving(&self) -> MutexGuard<'_, HashMap<Place, Outcome>> {
+        self.moving.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Lead {
+    /// Tells everybody how it ended.
+    pub(super) fn finish(self, result: Result<(), Failure>) {
+        self.finished.send_replace(Some(result));
+    }
+}
+
+impl Drop for Lead {
+    fn drop(&mut self) {
+        self.blobs.moving().remove(&self.place);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(repository: &str) -> Place {
+        Place { host: "h".to_owned(), repository: repository.to_owned(), digest: Digest::sha256_of(b"blob") }
+    }
+
+    #[tokio::test]
+    async fn one_moves_a_blob_and_the_others_wait() {
+        let blobs = Arc::new(Blobs::default());
+        let Turn::Lead(lead) = blobs.turn(&place("a")) else { panic!("nobody else is there") };
+        let Turn::Follow(mut follower) = blobs.turn(&place("a")) else { panic!("it moves already") };
+        assert!(matches!(blobs.turn(&place("b")), Turn::Lead(_)), "another repository");
+        lead.finish(Ok(()));
+        assert_eq!(*follower.wait_for(Option::is_some).await.expect("told"), Some(Ok(())));
+        assert!(matches!(blobs.turn(&place("a")), Turn::Lead(_)), "what has ended is forgotten");
+    }
+
+    #[tokio::test]
+    async fn a_leader_that_goes_away_leaves_the_way_to_the_next() {
+        let blobs = Arc::new(Blobs::default());
+        let Turn::Lead(lead) = blobs.turn(&place("a")) else { panic!("nobody else is there") };
+        let Turn::Follow(mut follower) = blobs.turn(&place("a")) else { panic!("it moves already") };
+        drop(lead);
+        assert!(follower.wait_for(Option::is_some).await.is_err());
+        assert!(matches!(blobs.turn(&place("a")), Turn::Lead(_)));
+    }
+}
