@@ -238,6 +238,7 @@ impl Client {
             let response = inner.transport.send(request(call, grant.as_ref(), inner.options.answer)).await?;
             if response.status().is_success() {
                 inner.auth.answered_openly(grant.as_ref());
+                inner.limits.answered();
                 return Ok(response);
             }
             let (refusal, renewed) = self.refused(call, grant.as_ref(), response, last).await?;
@@ -280,6 +281,10 @@ impl Client {
         response: Response,
         grant: Option<&Grant>,
     ) -> (Failure, Vec<super::challenge::Challenge>) {
+        // S3 and registries before it say 503 "Slow Down".
+        if matches!(response.status(), StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
+            self.inner.limits.refused();
+        }
         if response.status() == StatusCode::TOO_MANY_REQUESTS
             && let Some(wait) = asked_wait(response.headers())
         {

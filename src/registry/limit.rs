@@ -1,7 +1,7 @@
 //! How much is asked of one registry at a time.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -45,7 +45,7 @@ impl Default for Widths {
 /// Nobody holds a slot of one registry while it waits for a slot of another one: see [`both`].
 #[derive(Debug)]
 pub struct Limits {
-    requests: Arc<Semaphore>,
+    requests: Arc<Adaptive>,
     downloads: Arc<Semaphore>,
     uploads: Arc<Semaphore>,
     paused_until: Mutex<Option<Instant>>,
@@ -54,13 +54,95 @@ pub struct Limits {
 /// A slot, given back when dropped.
 pub(crate) type Slot = OwnedSemaphorePermit;
 
+/// How many requests run at once, by what the registry bears: half as many when it says that it is too much, one more after
+/// as many good answers as run at once, up to where it began.
+#[derive(Debug)]
+struct Adaptive {
+    slots: Arc<Semaphore>,
+    most: usize,
+    state: Mutex<Width>,
+}
+
+#[derive(Debug)]
+struct Width {
+    now: usize,
+    /// Slots that are taken and will not be given back.
+    owed: usize,
+    /// Good answers since the width changed.
+    answers: usize,
+    narrowed: Option<Instant>,
+}
+
+/// Requests that were on their way together are refused together: that is one refusal.
+const EPOCH: Duration = Duration::from_millis(100);
+
+/// A slot for a small request.
+pub(crate) struct RequestSlot {
+    width: Arc<Adaptive>,
+    permit: Option<Slot>,
+}
+
+impl Drop for RequestSlot {
+    fn drop(&mut self) {
+        let mut state = self.width.state();
+        if let Some(owed) = state.owed.checked_sub(1) {
+            state.owed = owed;
+            self.permit.take().into_iter().for_each(Slot::forget);
+        }
+    }
+}
+
+impl Adaptive {
+    fn new(most: usize) -> Self {
+        let most = most.clamp(1, Semaphore::MAX_PERMITS);
+        let state = Mutex::new(Width { now: most, owed: 0, answers: 0, narrowed: None });
+        Self { slots: Arc::new(Semaphore::new(most)), most, state }
+    }
+
+    fn state(&self) -> MutexGuard<'_, Width> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn acquire(self: &Arc<Self>) -> Result<RequestSlot, Failure> {
+        Ok(RequestSlot { permit: Some(acquire(&self.slots).await?), width: self.clone() })
+    }
+
+    fn widen(&self) {
+        let mut state = self.state();
+        state.answers += 1;
+        if state.now >= self.most || state.answers < state.now {
+            return;
+        }
+        state.answers = 0;
+        state.now += 1;
+        match state.owed.checked_sub(1) {
+            Some(owed) => state.owed = owed,
+            None => self.slots.add_permits(1),
+        }
+    }
+
+    fn narrow(&self) {
+        let mut state = self.state();
+        let now = Instant::now();
+        if state.narrowed.is_some_and(|before| now < before + EPOCH) {
+            return;
+        }
+        let half = (state.now / 2).max(1);
+        let fewer = state.now - half;
+        state.now = half;
+        state.answers = 0;
+        state.narrowed = Some(now);
+        state.owed += fewer - self.slots.forget_permits(fewer);
+    }
+}
+
 impl Limits {
     /// Limits of these widths.
     #[must_use]
     pub fn new(widths: Widths) -> Self {
         let semaphore = |width: usize| Arc::new(Semaphore::new(width.clamp(1, Semaphore::MAX_PERMITS)));
         Self {
-            requests: semaphore(widths.requests),
+            requests: Arc::new(Adaptive::new(widths.requests)),
             downloads: semaphore(widths.downloads),
             uploads: semaphore(widths.uploads),
             paused_until: Mutex::new(None),
@@ -68,9 +150,9 @@ impl Limits {
     }
 
     /// A slot for a small request, once the registry wants to hear of us again.
-    pub(crate) async fn request(&self, host: &str, patience: Duration) -> Result<Slot, Failure> {
+    pub(crate) async fn request(&self, host: &str, patience: Duration) -> Result<RequestSlot, Failure> {
         loop {
-            let slot = acquire(&self.requests).await?;
+            let slot = self.requests.acquire().await?;
             let Some(wait) = self.pause() else { return Ok(slot) };
             drop(slot);
             if wait > patience {
@@ -87,6 +169,16 @@ impl Limits {
 
     pub(crate) async fn upload(&self) -> Result<Slot, Failure> {
         acquire(&self.uploads).await
+    }
+
+    /// The registry answered well.
+    pub(crate) fn answered(&self) {
+        self.requests.widen();
+    }
+
+    /// The registry said that it is asked too much.
+    pub(crate) fn refused(&self) {
+        self.requests.narrow();
     }
 
     /// The registry said 429 and how long to wait: everyone waits, not just the one who was told.
@@ -152,6 +244,35 @@ mod tests {
             (free, waiting.await.is_ok())
         };
         assert_eq!((first, second), (1, true));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_registry_that_refuses_is_asked_less_at_a_time_and_more_again_later() {
+        let limits = Limits::new(Widths { requests: 8, ..Widths::default() });
+        let patience = Duration::from_secs(1);
+        let free = || limits.requests.slots.available_permits();
+        let mut taken = Vec::new();
+        for _ in 0..6 {
+            taken.push(limits.request("r", patience).await.unwrap());
+        }
+        tokio::time::advance(EPOCH).await;
+        (0..5).for_each(|_| limits.refused());
+        assert_eq!(free(), 0, "4 at once, 6 are under way");
+        taken.truncate(4);
+        assert_eq!(free(), 0);
+        taken.truncate(3);
+        assert_eq!(free(), 1);
+        taken.clear();
+        assert_eq!(free(), 4);
+        (0..4).for_each(|_| limits.answered());
+        assert_eq!(free(), 5);
+        (0..100).for_each(|_| limits.answered());
+        assert_eq!(free(), 8, "no more than it began with");
+        for _ in 0..10 {
+            tokio::time::advance(EPOCH).await;
+            limits.refused();
+        }
+        assert_eq!(free(), 1);
     }
 
     #[tokio::test]

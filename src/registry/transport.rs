@@ -207,7 +207,7 @@ impl Transport {
     /// [`Failure`] for connections and redirects.
     pub async fn send(&self, request: Request) -> Result<Response, Failure> {
         let Request { method, url, headers, mut authorization, mut body, answer } = request;
-        let home_is_link_local = is_link_local(&url);
+        let home = url.clone();
         let mut at = url;
         for _ in 0..=MOST_REDIRECTS {
             let sent = self.send_once(&method, &at, &headers, authorization.as_ref(), &mut body, answer).await;
@@ -218,7 +218,7 @@ impl Transport {
             else {
                 return Ok(response);
             };
-            check_target(&at, &next, home_is_link_local)?;
+            check_target(&at, &next, &home)?;
             if !same_origin(&at, &next) {
                 // S3 refuses a request with two authentications, and the credential is not for others' eyes.
                 authorization = None;
@@ -374,17 +374,19 @@ fn redirect_target(method: &Method, at: &Url, response: &Response, replayable: b
     )))
 }
 
-/// Refuses to go from https to http, to other schemes, and to the machine's own metadata services.
-pub(crate) fn check_target(from: &Url, to: &Url, home_is_link_local: bool) -> Result<(), Failure> {
+/// Refuses to go from https to http, to other schemes, and to the machine itself and its metadata services, unless `home`,
+/// which somebody configured, is such an address too.
+pub(crate) fn check_target(from: &Url, to: &Url, home: &Url) -> Result<(), Failure> {
     let refuse = |why: &str| {
         Err(Failure::Redirect(format!("{} sends us to {}://{}: {why}", authority(from), to.scheme(), authority(to))))
     };
     match (from.scheme(), to.scheme()) {
         ("https", "http") => refuse("https must not become http"),
         (_, "http" | "https") if to.host().is_none() => refuse("it names no host"),
-        (_, "http" | "https") if is_link_local(to) && !home_is_link_local => {
+        (_, "http" | "https") if is_link_local(to) && !is_link_local(home) => {
             refuse("link-local addresses are not followed")
         }
+        (_, "http" | "https") if is_loopback(to) && !is_loopback(home) => refuse("loopback addresses are not followed"),
         (_, "http" | "https") => Ok(()),
         _ => refuse("only http and https are followed"),
     }
@@ -403,6 +405,18 @@ pub(crate) fn is_link_local(url: &Url) -> bool {
         Ok(IpAddr::V4(ip)) => v4(ip),
         Ok(IpAddr::V6(ip)) => v6(ip),
         Err(_) => false,
+    }
+}
+
+/// The machine itself: what listens there only trusts whoever is on it.
+fn is_loopback(url: &Url) -> bool {
+    let v4 = |ip: Ipv4Addr| ip.is_loopback() || ip.is_unspecified();
+    let v6 = |ip: Ipv6Addr| ip.is_loopback() || ip.is_unspecified() || ip.to_ipv4_mapped().is_some_and(v4);
+    let host = url.host_str().unwrap_or_default();
+    match host.trim_start_matches('[').trim_end_matches(']').parse() {
+        Ok(IpAddr::V4(ip)) => v4(ip),
+        Ok(IpAddr::V6(ip)) => v6(ip),
+        Err(_) => matches!(host.trim_end_matches('.').rsplit('.').next(), Some("localhost")),
     }
 }
 
@@ -503,10 +517,20 @@ mod tests {
             (&http, "http://[fe80::1]/", false),
             (&http, "http://[::ffff:169.254.169.254]/", false),
             (&http, "http://[fd00:ec2::254]/", false),
+            (&http, "http://127.0.0.1:8080/", false),
+            (&http, "http://2130706433/", false),
+            (&https, "https://localhost/", false),
+            (&http, "http://[::1]/", false),
+            (&http, "http://[::ffff:127.0.0.1]/", false),
+            (&http, "http://0.0.0.0/", false),
         ] {
-            assert_eq!(check_target(from, &url(to), false).is_ok(), good, "{from} -> {to}");
+            assert_eq!(check_target(from, &url(to), from).is_ok(), good, "{from} -> {to}");
         }
-        assert!(check_target(&url("http://169.254.1.1/"), &url("http://169.254.1.2/"), true).is_ok());
+        for (home, to) in
+            [("http://169.254.1.1/", "http://169.254.1.2/"), ("http://localhost:5000/", "http://127.0.0.1:80/")]
+        {
+            assert!(check_target(&url(home), &url(to), &url(home)).is_ok(), "{home}");
+        }
     }
 
     #[test]

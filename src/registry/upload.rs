@@ -20,7 +20,7 @@ use super::descriptor::Descriptor;
 use super::digest::Digest;
 use super::error::{Error, Failure};
 use super::reference::TagOrDigest;
-use super::transport::{Body, Request, authority, check_target, is_link_local, same_origin};
+use super::transport::{Body, Request, authority, check_target, same_origin};
 
 /// Told how many bytes were sent since the last time.
 pub type Observer<'a> = &'a (dyn Fn(u64) + Send + Sync);
@@ -208,7 +208,7 @@ pub(super) fn session_at(asked: &Url, answered: &Url, location: Option<&str>) ->
     let Some(url) = location.and_then(|text| answered.join(text).ok()) else {
         return Err(Failure::Unexpected("the upload session has no usable Location".into()));
     };
-    check_target(asked, &url, is_link_local(asked))?;
+    check_target(asked, &url, asked)?;
     Ok(url)
 }
 
