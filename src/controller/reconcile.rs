@@ -180,6 +180,7 @@ fn submit(object: &EcrRepositorySync, context: &Context, uid: &str, generation: 
         attempts,
         configuration: current.configuration.clone(),
         vanished: status::vanished(&current, generation),
+        rebuilt: status::rebuilt(&current),
         managed_tag_keys: current.managed_tag_keys.iter().cloned().collect(),
     };
     let metrics = context.metrics.clone();

@@ -16,12 +16,12 @@ use super::conditions::{Conditions, Is, find, truncated};
 use super::reason::Reason;
 use crate::api::v1alpha1::{
     ArtifactStatus, DerivedTag, EcrRepositorySyncStatus as Status, ExpiredTag, HistoryEntry, Ownership,
-    RepositoryStatus, SyncedTag, TagFailure, condition,
+    ReferrersStatus, RepositoryStatus, SyncedTag, TagFailure, condition,
 };
 use crate::class::Class;
 use crate::ecr::Repository;
 use crate::registry::{Digest, Tag};
-use crate::sync::{ArtifactKind, ArtifactReport, Derived, Failure, Report, TagState, Vanished};
+use crate::sync::{ArtifactKind, ArtifactReport, Derived, Failure, Rebuilt, Report, TagState, Vanished};
 
 /// Entries that `latest` and `failures` hold at most: the status stays small whatever the number of tags.
 const MAX_ENTRIES: usize = 10;
@@ -119,19 +119,37 @@ pub(super) fn finished(old: &Status, pass: &Pass, report: &Report, now: Timestam
     }
 }
 
-/// What was made of chart archives. The newest versions matter most: beyond the bound they are the ones kept.
+/// What was made of chart archives and of indexes. The newest versions matter most: beyond the bound they are the ones kept.
 fn derived(old: &Status, report: &Report) -> Vec<DerivedTag> {
-    let Some(chart) = report.artifact(ArtifactKind::Chart) else {
-        return if report.failure.is_some() { old.derived.clone() } else { Vec::new() };
-    };
-    let known = chart.derived.iter().rev().take(MAX_DERIVED);
-    known
+    if report.artifacts.is_empty() && report.failure.is_some() {
+        return old.derived.clone();
+    }
+    let of_indexes =
+        report.artifacts.iter().flat_map(|artifact| artifact.rebuilt.iter().rev()).map(|(tag, rebuilt)| {
+            let source = format!("{}+{}", rebuilt.source, rebuilt.platforms);
+            DerivedTag { tag: tag.to_string(), source, target: rebuilt.target.to_string() }
+        });
+    let of_charts = report.artifacts.iter().flat_map(|artifact| artifact.derived.iter().rev());
+    of_charts
         .map(|(tag, derived)| DerivedTag {
             tag: tag.to_string(),
             source: format!("{}{}", derived.archive, if derived.provenance { WITH_PROVENANCE } else { "" }),
             target: derived.manifest.to_string(),
         })
+        .chain(of_indexes)
+        .take(MAX_DERIVED)
         .collect()
+}
+
+/// What the status says was made of indexes; entries that are of charts, or cannot be read, count as unknown.
+pub(super) fn rebuilt(status: &Status) -> BTreeMap<Tag, Rebuilt> {
+    let entry = |derived: &DerivedTag| {
+        let (source, platforms) = derived.source.split_once('+')?;
+        let platforms = platforms.to_owned();
+        let rebuilt = Rebuilt { source: source.parse().ok()?, platforms, target: derived.target.parse().ok()? };
+        Some((derived.tag.parse().ok()?, rebuilt))
+    };
+    status.derived.iter().filter(|derived| !derived.source.ends_with(WITH_PROVENANCE)).filter_map(entry).collect()
 }
 
 /// What the status says was made of chart archives; entries that cannot be read count as unknown.
@@ -386,6 +404,15 @@ fn artifact_status(image: &ArtifactReport, was_ready: bool) -> ArtifactStatus {
         failed: count(failed),
         archived: count(archived),
         revision: revision(image),
+        referrers: image.referrers.as_ref().map(|referrers| ReferrersStatus {
+            found: count(referrers.found),
+            failed: count(referrers.failures.len()),
+            message: referrers
+                .failures
+                .first()
+                .map(|failure| truncated(&failure.message, MAX_LINE))
+                .unwrap_or_default(),
+        }),
         latest: image
             .synced()
             .take(MAX_ENTRIES)

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use aws_sdk_ecr::error::{ProvideErrorMetadata, SdkError};
-use aws_sdk_ecr::types::{ImageIdentifier, LayerAvailability};
+use aws_sdk_ecr::types::{ImageDetail, ImageIdentifier, LayerAvailability};
 
 use super::error::Error;
 use super::registry::Registry;
@@ -23,7 +23,15 @@ pub struct Images {
     pub manifests: HashSet<Digest>,
 }
 
-/// The answer to one batch of DescribeImages.
+/// What one DescribeImages said.
+enum Answer {
+    Images(Vec<ImageDetail>),
+    /// DescribeImages has no list of failures: one missing id fails the whole call.
+    OneIsMissing,
+    NoRepository,
+}
+
+/// The tags of one batch of DescribeImages.
 enum Described {
     All(Vec<(Tag, Digest)>),
     /// DescribeImages has no list of failures: one missing id fails the whole call.
@@ -81,28 +89,15 @@ impl Registry {
 
     async fn describe(&self, name: &str, tags: &[&Tag]) -> Result<Described, Error> {
         let ids = tags.iter().map(|tag| ImageIdentifier::builder().image_tag(tag.as_str()).build()).collect();
-        let result = self
-            .client
-            .describe_images()
-            .registry_id(&self.account)
-            .repository_name(name)
-            .set_image_ids(Some(ids))
-            .send()
-            .await;
-        let answer = match result {
-            Ok(answer) => answer,
-            Err(SdkError::ServiceError(error)) if error.err().code() == Some("ImageNotFoundException") => {
-                return Ok(Described::OneIsMissing);
-            }
-            Err(SdkError::ServiceError(error)) if error.err().code() == Some("RepositoryNotFoundException") => {
-                return Ok(Described::NoRepository);
-            }
-            Err(error) => return Err(Error::from_sdk("ecr:DescribeImages", name, &error)),
+        let details = match self.describe_ids(name, ids).await? {
+            Answer::Images(details) => details,
+            Answer::OneIsMissing => return Ok(Described::OneIsMissing),
+            Answer::NoRepository => return Ok(Described::NoRepository),
         };
         // An answer carries all tags of an image, asked for or not.
         let asked: BTreeSet<&str> = tags.iter().map(|tag| tag.as_str()).collect();
         let mut found = Vec::new();
-        for image in answer.image_details() {
+        for image in &details {
             let Some(digest) = parse_digest(image.image_digest()) else { continue };
             for tag in image.image_tags() {
                 if asked.contains(tag.as_str())
@@ -113,6 +108,28 @@ impl Registry {
             }
         }
         Ok(Described::All(found))
+    }
+
+    /// One DescribeImages.
+    async fn describe_ids(&self, name: &str, ids: Vec<ImageIdentifier>) -> Result<Answer, Error> {
+        let result = self
+            .client
+            .describe_images()
+            .registry_id(&self.account)
+            .repository_name(name)
+            .set_image_ids(Some(ids))
+            .send()
+            .await;
+        match result {
+            Ok(answer) => Ok(Answer::Images(answer.image_details.unwrap_or_default())),
+            Err(SdkError::ServiceError(error)) if error.err().code() == Some("ImageNotFoundException") => {
+                Ok(Answer::OneIsMissing)
+            }
+            Err(SdkError::ServiceError(error)) if error.err().code() == Some("RepositoryNotFoundException") => {
+                Ok(Answer::NoRepository)
+            }
+            Err(error) => Err(Error::from_sdk("ecr:DescribeImages", name, &error)),
+        }
     }
 
     /// Whether the page was the whole listing.
@@ -138,6 +155,41 @@ impl Registry {
             images.manifests.insert(digest);
         }
         Ok(answer.next_token().is_none())
+    }
+
+    /// Which of these manifests are there, tagged or not: one DescribeImages per 100 when all are, else as with
+    /// [`Self::images`].
+    ///
+    /// # Errors
+    /// As AWS answers.
+    pub async fn manifests(&self, name: &str, wanted: &BTreeSet<Digest>) -> Result<HashSet<Digest>, Error> {
+        let mut there = HashSet::new();
+        let wanted: Vec<&Digest> = wanted.iter().collect();
+        let mut batches: Vec<&[&Digest]> = wanted.chunks(BATCH).rev().collect();
+        let mut listed = false;
+        while let Some(batch) = batches.pop() {
+            let ids = batch.iter().map(|digest| ImageIdentifier::builder().image_digest(digest.as_str()).build());
+            match self.describe_ids(name, ids.collect()).await? {
+                Answer::Images(_) => {
+                    there.extend(batch.iter().map(|digest| (*digest).clone()));
+                    continue;
+                }
+                Answer::NoRepository => return Ok(HashSet::new()),
+                Answer::OneIsMissing => {}
+            }
+            if !listed {
+                listed = true;
+                let mut images = Images::default();
+                if self.list_first_page(name, &[], &mut images).await? {
+                    return Ok(images.manifests);
+                }
+            }
+            if batch.len() > 1 {
+                let (left, right) = batch.split_at(batch.len() / 2);
+                batches.extend([right, left]);
+            }
+        }
+        Ok(there)
     }
 
     /// Which of these blobs the repository does not have. Only AVAILABLE counts as there.

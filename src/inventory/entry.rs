@@ -29,6 +29,9 @@ const IMAGE: &Names = &[
     ("tags", "tags"),
     ("tagSelector", "tag_selector"),
     ("tagStrategy", "tag_strategy"),
+    ("platforms", "platforms"),
+    ("checkPolicy", "check_policy"),
+    ("referrers", "referrers"),
     ("insecure", "insecure"),
 ];
 const CHART: &Names = &[

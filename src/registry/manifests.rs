@@ -139,7 +139,7 @@ impl Manifest {
         object(&self.bytes).map_err(|e| Failure::Unreadable(format!("it is not a manifest: {e}")))
     }
 
-    fn parse(&self) -> Result<Content, Failure> {
+    pub(super) fn parse(&self) -> Result<Content, Failure> {
         if self.media_type.starts_with("application/vnd.docker.distribution.manifest.v1") {
             return Err(schema1());
         }

@@ -9,7 +9,8 @@
 //! |---|---|
 //! | `reference`, `digest` | names: [`Reference`], [`Tag`], [`Digest`] |
 //! | `descriptor`, `manifests` | [`Descriptor`], [`Manifest`] and what is done with them |
-//! | `tags` | tag lists |
+//! | `platforms` | which children of an index are wanted |
+//! | `tags`, `referrers` | tag lists, and what refers to a manifest |
 //! | `blobs`, `verify` | reading blobs, and checking them |
 //! | `upload`, `copy` | writing blobs, and moving them |
 //! | `client`, `limit`, `retry` | one request: its slot, its login, its retries |
@@ -32,7 +33,9 @@ mod hosts;
 mod json;
 mod limit;
 mod manifests;
+mod platforms;
 mod reference;
+mod referrers;
 mod retry;
 mod tags;
 #[cfg(test)]
@@ -55,6 +58,7 @@ pub use limit::{Gate, Limits, Widths};
 pub use manifests::{
     Content, DOCKER_LIST, DOCKER_MANIFEST, MOST_MANIFEST_BYTES, Manifest, OCI_INDEX, OCI_MANIFEST, Resolved,
 };
+pub use platforms::{Narrowed, Platforms};
 pub use reference::{DOCKER_HUB, ParseError, Reference, Tag, TagOrDigest};
 pub use retry::Policy;
 // For chart repositories, which are HTTP servers like any other.

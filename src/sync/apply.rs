@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::patience::Patience;
 use super::{
-    Action, ArtifactKind, Derived, Desired, DesiredArtifact, Drift, Engine, Failure, Observed, Plan, Progress, Source,
-    SourceContent, SourceTag, TagState, charts, copy,
+    Action, ArtifactKind, Derived, Desired, DesiredArtifact, Drift, Engine, Failure, Observed, Plan, Progress,
+    ReferrersReport, Source, SourceContent, SourceTag, TagState, charts, copy,
 };
 use crate::class::Class;
 use crate::ecr::policy::{self, Kind};
@@ -38,6 +38,8 @@ pub(super) struct Outcomes {
     pub(super) tagged: BTreeSet<String>,
     /// Keys of resource tags that were removed.
     pub(super) untagged: BTreeSet<String>,
+    /// What became of the artifacts that refer to the images, where they are wanted.
+    pub(super) referrers: Option<ReferrersReport>,
     /// What was done, in words.
     pub(super) changes: Vec<String>,
     /// What was changed: [`Action::field`] of each action that was carried out.
@@ -191,6 +193,9 @@ impl Engine {
                 }
             }
         }
+        if let Some(repository) = &repository {
+            self.copy_referrers(registry, (desired, observed, plan), repository, &mut outcomes, progress).await;
+        }
         outcomes
     }
 }
@@ -216,8 +221,9 @@ impl Copying<'_> {
         });
         match &artifact.source {
             Source::Registry(origin) => {
-                let orders = actions
-                    .filter_map(|(tag, digest, _)| Some(copy::Order { tag: tag.clone(), digest: digest.clone()? }));
+                let orders = actions.filter_map(|(tag, digest, _)| {
+                    Some(copy::Order { tag: Some(tag.clone()), digest: digest.clone()? })
+                });
                 let copy = copy::Copy::new(
                     self.registry,
                     self.target,
@@ -229,10 +235,11 @@ impl Copying<'_> {
                 );
                 let copy = if self.is_empty { copy.into_empty() } else { copy };
                 for (order, result) in copy.run(orders.collect()).await {
+                    let Some(tag) = order.tag else { continue };
                     match result {
-                        Ok(()) => outcomes.copied(kind, order.tag, order.digest, self.progress),
+                        Ok(()) => outcomes.copied(kind, tag, order.digest, self.progress),
                         Err(failure) => {
-                            outcomes.settled(kind, order.tag, TagState::Failed(failure), self.progress);
+                            outcomes.settled(kind, tag, TagState::Failed(failure), self.progress);
                         }
                     }
                 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Attempts, Held, Look, Vanished};
+use super::{Attempts, Held, Look, Rebuilt, Vanished};
 use crate::registry::Tag;
 
 /// What earlier passes left behind.
@@ -12,6 +12,8 @@ pub struct Before {
     pub held: Held,
     /// Tags that vanished, as far as they were reported.
     pub vanished: BTreeMap<Tag, Vanished>,
+    /// What was made of indexes of which only some platforms are wanted.
+    pub rebuilt: BTreeMap<Tag, Rebuilt>,
     /// Keys of resource tags that we set: ours to remove when they are no longer wanted.
     pub managed_tag_keys: BTreeSet<String>,
     /// The revision of the configuration that was in place last; a difference from it is drift.

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Failure;
-use crate::registry::{Client, Digest, Manifest, Tag};
+use crate::class::Class;
+use crate::registry::{Client, Digest, Manifest, Narrowed, Platforms, Tag};
 
 /// Bytes of manifests that are kept between resolving and copying. An image's manifest has 1 to 3 KiB, so that this is
 /// enough for thousands of tags; what does not fit is read again.
@@ -17,13 +18,28 @@ pub struct Origin {
     pub client: Client,
     /// The repository in it.
     pub repository: String,
+    /// Platforms that are wanted; all without.
+    platforms: Option<Platforms>,
     kept: Mutex<Kept>,
+}
+
+/// A smaller index that was made of a source's: known, the source's need not be read again to see that nothing changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rebuilt {
+    /// Digest of the source's index.
+    pub source: Digest,
+    /// The platforms that were wanted, as [`Platforms`] writes them.
+    pub platforms: String,
+    /// Digest of the smaller one.
+    pub target: Digest,
 }
 
 #[derive(Debug, Default)]
 struct Kept {
     manifests: HashMap<Digest, Arc<Manifest>>,
     bytes: u64,
+    /// Of the indexes that were made here, what they were made of.
+    made_of: HashMap<Digest, Digest>,
 }
 
 /// How to learn what a tag points to.
@@ -39,7 +55,68 @@ impl Origin {
     /// A repository of the registry behind `client`.
     #[must_use]
     pub fn new(client: Client, repository: impl Into<String>) -> Self {
-        Self { client, repository: repository.into(), kept: Mutex::default() }
+        Self { client, repository: repository.into(), platforms: None, kept: Mutex::default() }
+    }
+
+    /// Only these platforms.
+    #[must_use]
+    pub fn narrowed(self, platforms: Option<Platforms>) -> Self {
+        Self { platforms, ..self }
+    }
+
+    /// What an earlier pass made of an index, if it was made for the same platforms.
+    pub(super) fn knows<'a>(&self, before: Option<&'a Rebuilt>) -> Option<&'a Rebuilt> {
+        let platforms = self.platforms.as_ref()?.to_string();
+        before.filter(|before| before.platforms == platforms)
+    }
+
+    /// Takes over what an earlier pass made.
+    pub(super) fn remember(&self, before: &Rebuilt) {
+        self.kept().made_of.insert(before.target.clone(), before.source.clone());
+    }
+
+    /// What the index `target` was made of, if it was made here.
+    pub(super) fn rebuilt(&self, target: &Digest) -> Option<Rebuilt> {
+        let platforms = self.platforms.as_ref()?.to_string();
+        let source = self.kept().made_of.get(target)?.clone();
+        Some(Rebuilt { source, platforms, target: target.clone() })
+    }
+
+    /// The digest of what is copied of the manifest `digest`: its own, unless only some platforms of it are wanted.
+    ///
+    /// # Errors
+    /// As the registry answers; class `SourceNotFound` where none of the platforms is there.
+    pub(super) async fn narrow(
+        &self,
+        label: &str,
+        digest: Digest,
+        before: Option<&Rebuilt>,
+    ) -> Result<Digest, Failure> {
+        let Some(platforms) = &self.platforms else { return Ok(digest) };
+        if let Some(before) = self.knows(before).filter(|before| before.source == digest) {
+            self.remember(before);
+            return Ok(before.target.clone());
+        }
+        let manifest = self.manifest(&digest).await?;
+        match platforms.narrow(&manifest)? {
+            Narrowed::Same => Ok(digest),
+            Narrowed::Rebuilt(smaller) => {
+                let target = smaller.digest.clone();
+                self.kept().made_of.insert(target.clone(), digest);
+                self.keep(smaller);
+                Ok(target)
+            }
+            Narrowed::Nothing(there) => {
+                let there: Vec<_> = there.iter().map(ToString::to_string).collect();
+                Err(Failure::new(
+                    Class::SourceNotFound,
+                    format!(
+                        "{label} is not for {platforms} but for {}: change image.platforms, or take the tag out of the spec",
+                        there.join(", ")
+                    ),
+                ))
+            }
+        }
     }
 
     /// What a tag points to.
@@ -61,10 +138,27 @@ impl Origin {
     /// # Errors
     /// As the registry answers.
     pub(super) async fn manifest(&self, digest: &Digest) -> Result<Arc<Manifest>, Failure> {
-        if let Some(manifest) = self.kept().manifests.get(digest) {
-            return Ok(manifest.clone());
+        let source = {
+            let kept = self.kept();
+            if let Some(manifest) = kept.manifests.get(digest) {
+                return Ok(manifest.clone());
+            }
+            kept.made_of.get(digest).cloned()
+        };
+        let (Some(source), Some(platforms)) = (source, &self.platforms) else {
+            return Ok(Arc::new(self.client.manifest(&self.repository, digest).await?));
+        };
+        // Made before and not kept: made once more.
+        match platforms.narrow(&self.client.manifest(&self.repository, &source).await?)? {
+            Narrowed::Rebuilt(smaller) if smaller.digest == *digest => Ok(Arc::new(smaller)),
+            _ => Err(Failure::new(
+                Class::Internal,
+                format!(
+                    "{}@{source} for {platforms} is another index than before: the next pass makes it anew",
+                    self.repository
+                ),
+            )),
         }
-        Ok(Arc::new(self.client.manifest(&self.repository, digest).await?))
     }
 
     fn keep(&self, manifest: Manifest) {

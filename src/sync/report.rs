@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::apply::Outcomes;
 use super::{
     ArtifactKind, Attempts, Before, Deletion, Derived, Desired, DesiredArtifact, Drift, Failure, Held, Look, Observed,
-    Plan, SourceContent, SourceTag, Vanished,
+    Plan, Rebuilt, ReferrersReport, Source, SourceContent, SourceTag, Vanished,
 };
 use crate::api::v1alpha1::Ownership;
 use crate::ecr::Repository;
@@ -102,6 +102,10 @@ pub struct ArtifactReport {
     pub copied: usize,
     /// What is known to have been made of chart archives.
     pub derived: BTreeMap<Tag, Derived>,
+    /// What was made of indexes of which only some platforms are wanted.
+    pub rebuilt: BTreeMap<Tag, Rebuilt>,
+    /// What became of the artifacts that refer to the images, where they are wanted. No failure of the image.
+    pub referrers: Option<ReferrersReport>,
 }
 
 impl ArtifactReport {
@@ -288,8 +292,16 @@ fn artifact_report(artifact: &DesiredArtifact, plan: &Plan, outcomes: &Outcomes)
     if artifact.kind == ArtifactKind::Chart {
         derived.extend(outcomes.derived.clone());
     }
+    let rebuilt = artifact.tags.iter().filter_map(|(tag, wanted)| match (&wanted.source, &artifact.source) {
+        (Ok(SourceTag { content: SourceContent::Manifest(digest), .. }), Source::Registry(origin)) => {
+            Some((tag.clone(), origin.rebuilt(digest)?))
+        }
+        _ => None,
+    });
     ArtifactReport {
         kind: artifact.kind,
+        rebuilt: rebuilt.collect(),
+        referrers: outcomes.referrers.clone().filter(|_| artifact.kind == ArtifactKind::Image),
         source: artifact.name.clone(),
         tags,
         listing: artifact.listing.clone(),

@@ -10,7 +10,7 @@ use super::origin::Ask;
 use super::target::{Seen, Target};
 use super::{Engine, Failure, Job, Mode, Origin};
 use crate::api::v1alpha1::{
-    ArchivedImages, DriftPolicy, EcrRepositorySyncSpec, ImageTagMutability, Policy, validation,
+    ArchivedImages, DriftPolicy, EcrRepositorySyncSpec, ImageTagMutability, Policy, Referrers, validation,
 };
 use crate::ecr::policy::{self, Kind, Wanted};
 use crate::ecr::{Encryption, Mutability, Settings};
@@ -46,6 +46,8 @@ pub struct Desired {
     pub resource_tags: BTreeMap<String, String>,
     /// Whether wanted tags in the archive are brought back.
     pub restore: bool,
+    /// Whether what refers to the images is wanted too.
+    pub referrers: bool,
     /// The image and the chart, as far as they are wanted.
     pub artifacts: Vec<DesiredArtifact>,
     /// What a person should know, although nothing is wrong.
@@ -210,6 +212,7 @@ impl Engine {
             resource_tags: own.resource_tags.clone(),
             own,
             restore: spec.archived_images == ArchivedImages::Restore,
+            referrers: spec.image.as_ref().is_some_and(|image| image.referrers == Referrers::All),
             warnings: warnings(job, &artifacts),
             artifacts,
         })

@@ -159,6 +159,8 @@ mod tests {
             listing: None,
             copied: 0,
             derived: BTreeMap::new(),
+            rebuilt: BTreeMap::new(),
+            referrers: None,
         };
         Held::new(lifecycle, &[artifact])
     }

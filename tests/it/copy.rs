@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::json;
 use testbed::traffic::{Plane, Record};
 
-use crate::support::Rig;
+use crate::support::{ACCOUNT, REGION, Rig};
 
 fn by_operation(requests: &[Record], plane: Plane) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
@@ -88,4 +88,43 @@ async fn a_large_layer_streams_through() {
     let resident: f64 = resident.parse().expect("a number");
     // Nothing holds a layer: the whole process is far smaller than layer and process together.
     assert!(resident < 120e6, "{resident} bytes resident");
+}
+
+/// Only with the account's setting, and only from a repository whose image names the blob.
+#[tokio::test]
+async fn blobs_of_another_repository_are_mounted_where_ecr_allows_it() {
+    let rig = Rig::new("mounts").await;
+    rig.ecr.set_blob_mounting(ACCOUNT, REGION, true);
+    let _operator = rig.operator().await;
+    rig.apply("first", json!({"image": rig.image("team/app", &["v1"])})).await;
+    rig.wait_synced("first").await;
+    assert_eq!(rig.ecr.count(|request| request.operation == "GetAccountSetting"), 0, "nothing to mount yet");
+    let (source, target) = (rig.source.mark(), rig.ecr.mark());
+    rig.apply("second", json!({"image": rig.image("team/app", &["v1", "v2"])})).await;
+    rig.wait_synced("second").await;
+    // v2 is v1 with one layer and another config.
+    let sent = by_operation(&rig.ecr.log_since(target), Plane::Data);
+    let mounted = rig.repository("first").blobs.len();
+    assert_eq!(sent, counts(&[("PutBlob", 2), ("PutManifest", 2), ("StartUpload", 2 + mounted)]));
+    assert_eq!(rig.source.log_since(source).iter().filter(|request| request.operation == "GetBlob").count(), 2);
+    assert_eq!(rig.ecr.count(|request| request.operation == "GetAccountSetting"), 1);
+}
+
+#[tokio::test]
+async fn the_status_tells_what_was_made_of_an_index_and_it_is_not_read_again() {
+    let rig = Rig::new("rebuilt").await;
+    let _operator = rig.operator().await;
+    let mut image = rig.image("library/demo", &["1.27"]);
+    image["platforms"] = json!(["linux/amd64"]);
+    rig.apply("app", json!({"image": image})).await;
+    let object = rig.wait_synced("app").await;
+    let made = &object.status.as_ref().expect("a status").derived[0];
+    let source = rig.sources.seeded.digest("library/demo", "1.27");
+    assert_eq!((made.tag.as_str(), made.source.as_str()), ("1.27", format!("{source}+linux/amd64").as_str()));
+    assert_eq!(rig.repository("app").tags["1.27"], made.target);
+    assert_ne!(made.target, source);
+    let mark = rig.source.mark();
+    rig.request("app", "again").await;
+    let asked = by_operation(&rig.source.log_since(mark), Plane::Data);
+    assert_eq!(asked, counts(&[("HeadManifest", 1)]));
 }

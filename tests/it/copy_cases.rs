@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use testbed::traffic::{Fault, Match, Then};
+use testbed::traffic::{Fault, Mark, Match, Record, Then};
 
 use crate::support::Sources;
 use crate::support::desk::Desk;
@@ -108,4 +108,133 @@ async fn foreign_layers_stay_where_they_are() {
     let app = desk.repository("app");
     assert_eq!(app.tags["1"], digest(&image));
     assert!(app.blobs.contains_key(digest(&own)) && !app.blobs.contains_key(digest(&foreign)));
+}
+
+fn on(mut child: Value, os: &str, architecture: &str) -> Value {
+    child["platform"] = json!({"os": os, "architecture": architecture});
+    child
+}
+
+/// Lines of a file that copy tags of `cases/…` into `app`, with more fields of the image.
+fn entry(desk: &Desk, repository: &str, tags: &[&str], more: &str) -> String {
+    let tags: Vec<_> = tags.iter().map(|tag| format!("{tag:?}")).collect();
+    let (host, tags) = (desk.source.host(), tags.join(", "));
+    format!("- {{name: app, image: {{pull_url: \"{host}/{repository}\", tags: [{tags}], insecure: true, {more}}}}}\n")
+}
+
+fn writes(desk: &Desk, since: Mark) -> Vec<String> {
+    let written = desk.ecr.log_since(since).into_iter().filter(Record::is_write);
+    written.map(|record| record.operation).collect()
+}
+
+/// Of three platforms one is wanted: with its attestation, and with a child that names no platform.
+#[tokio::test]
+async fn a_platform_filter_makes_a_smaller_index_and_says_so_where_nothing_matches() {
+    let sources = Sources::shared().await;
+    let repository = Repository::new(sources.open.host(), "cases/platforms");
+    let amd = on(repository.image("on amd64").await, "linux", "amd64");
+    let arm = on(repository.image("on arm64").await, "linux", "arm64");
+    let plain = repository.image("for nobody").await;
+    let about = |mut attestation: Value, image: &Value| {
+        attestation["annotations"] = json!({"vnd.docker.reference.type": "attestation-manifest",
+                                            "vnd.docker.reference.digest": digest(image)});
+        on(attestation, "unknown", "unknown")
+    };
+    let of_amd = about(repository.image("about amd64").await, &amd);
+    let of_arm = about(repository.image("about arm64").await, &arm);
+    let whole = repository.index(&[&amd, &arm, &of_amd, &of_arm, &plain], Some("1")).await;
+    repository.index(&[&arm], Some("other")).await;
+
+    let desk = Desk::before(sources.open.host()).await;
+    let text = entry(&desk, "cases/platforms", &["1", "other"], "platforms: [linux/amd64]");
+    let run = desk.sync(&text, &[]).await;
+    let told = "! image tag other: SourceNotFound: ";
+    assert!(run.text.contains(told) && run.text.contains("is not for linux/amd64 but for linux/arm64"), "{}", run.text);
+    let app = desk.repository("app");
+    assert!(!app.tags.contains_key("other"));
+    assert_ne!(app.tags["1"], digest(&whole));
+    let made: Value = serde_json::from_slice(&app.images[&app.tags["1"]].manifest).expect("an index");
+    let children: Vec<_> = made["manifests"].as_array().expect("children").iter().map(digest).collect();
+    assert_eq!(children, [digest(&amd), digest(&of_amd), digest(&plain)]);
+    assert!(children.iter().all(|child| app.images.contains_key(*child)) && app.images.len() == 4);
+
+    let mark = desk.ecr.mark();
+    desk.sync(&text, &[]).await;
+    assert_eq!(writes(&desk, mark), Vec::<String>::new(), "the same index is made again");
+    desk.sync(&desk.entry("app", "cases/platforms", &["1"]), &[]).await;
+    assert_eq!(desk.repository("app").tags["1"], digest(&whole), "without a filter, byte for byte");
+}
+
+#[tokio::test]
+async fn a_tag_that_is_there_is_not_asked_for_where_that_is_enough() {
+    let sources = Sources::shared().await;
+    let desk = Desk::before(sources.open.host()).await;
+    let pin = format!("v2@{}", sources.seeded.digest("team/app", "v2"));
+    let text = entry(&desk, "team/app", &["v1", &pin], "checkPolicy: IfNotPresent");
+    assert!(desk.sync(&text, &[]).await.is_success());
+    let (source, ecr) = (desk.source.mark(), desk.ecr.mark());
+    assert!(desk.sync(&text, &[]).await.is_success());
+    assert_eq!(desk.source.log_since(source).len(), 0, "the source is not asked");
+    let asked = desk.ecr.log_since(ecr).into_iter().filter(|record| record.operation == "DescribeImages");
+    assert_eq!((asked.count(), writes(&desk, ecr)), (1, Vec::new()), "both tags in one request");
+
+    let more = entry(&desk, "team/app", &["v1", &pin, "latest"], "checkPolicy: IfNotPresent");
+    let source = desk.source.mark();
+    desk.sync(&more, &[]).await;
+    let asked = desk.source.log_since(source).into_iter().filter(|record| record.operation.ends_with("Manifest"));
+    assert!(asked.clone().all(|record| record.path.contains("/manifests/latest")), "only what is missing");
+    assert!(asked.count() > 0);
+}
+
+/// A signature, a signature of that, both in a circle; a signature as cosign tags it; then one more, and a broken one.
+#[tokio::test]
+async fn referrers_come_along_in_any_shape_and_never_cost_the_image() {
+    let sources = Sources::shared().await;
+    let repository = Repository::new(sources.open.host(), "cases/referrers");
+    let config = repository.blob("{}", "application/vnd.oci.empty.v1+json").await;
+    let artifact = async |name: &str, subject: Option<&Value>, tag: Option<&str>| {
+        let layer = repository.blob(name, "application/vnd.example.signature").await;
+        let mut manifest = json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": [layer]});
+        if let Some(subject) = subject {
+            manifest["subject"] = subject.clone();
+        }
+        repository.manifest(&manifest.to_string(), MANIFEST, tag).await
+    };
+    let stand_in = |of: &Value| digest(of).replace(':', "-");
+    let image = artifact("signed image", None, Some("1")).await;
+    let signature = artifact("signature", Some(&image), None).await;
+    let second = artifact("signature of the signature", Some(&signature), None).await;
+    // This registry has no referrers API: tags stand in for it. The image refers to itself, too.
+    repository.index(&[&image, &signature], Some(&stand_in(&image))).await;
+    repository.index(&[&second], Some(&stand_in(&signature))).await;
+    repository.index(&[&signature], Some(&stand_in(&second))).await;
+    let cosign = format!("{}.sig", stand_in(&image));
+    let tagged = artifact("cosign", None, Some(&cosign)).await;
+
+    let desk = Desk::before(sources.open.host()).await;
+    let text = entry(&desk, "cases/referrers", &["1"], "referrers: All");
+    let run = desk.sync(&text, &[]).await;
+    assert!(run.is_success(), "{}", run.text);
+    let app = desk.repository("app");
+    let tags: Vec<_> = app.tags.iter().map(|(tag, digest)| (tag.as_str(), digest.as_str())).collect();
+    assert_eq!(tags, [("1", digest(&image)), (cosign.as_str(), digest(&tagged))]);
+    let all = [&image, &signature, &second, &tagged].map(|manifest| app.images.contains_key(digest(manifest)));
+    assert_eq!((all, app.images.len()), ([true; 4], 4));
+
+    let mark = desk.ecr.mark();
+    assert!(desk.sync(&text, &[]).await.is_success());
+    assert_eq!(writes(&desk, mark), Vec::<String>::new());
+
+    // Newer than the image, which did not change; and one whose layer the source lost.
+    let newer = artifact("newer signature", Some(&image), None).await;
+    let broken = artifact("lost signature", Some(&image), None).await;
+    repository.index(&[&signature, &newer, &broken], Some(&stand_in(&image))).await;
+    let lost = ecr_sync::registry::Digest::sha256_of(b"lost signature").to_string();
+    let gone = Match::operation("GetBlob").path(lost.trim_start_matches("sha256:"));
+    desk.source.faults().add(Fault::new(gone, Then::status(404)));
+    let run = desk.sync(&text, &[]).await;
+    assert!(run.is_success(), "{}", run.text);
+    let app = desk.repository("app");
+    assert!(app.images.contains_key(digest(&newer)) && !app.images.contains_key(digest(&broken)));
+    assert_eq!(app.tags["1"], digest(&image));
 }

@@ -306,14 +306,14 @@ async fn run(corpus: &Corpus, row: Row) -> Result<(), String> {
         }
         Ends::Badly(class, loses) => {
             check(run.code == Some(1), "it does not exit with 1")?;
-            check(run.text.contains(&format!("  ! tag v2: {class}: cannot ")), "the failure is not told")?;
+            check(run.text.contains(&format!("  ! image tag v2: {class}: cannot ")), "the failure is not told")?;
             let (kept, failed): (&[&str], _) = match loses {
                 Loses::V2 => (&["v1"], 1),
                 Loses::Both => (&[], 2),
                 Loses::Nothing => (&["v1", "v2"], 1),
             };
             check(app.tags == tags(kept), "wrong tags")?;
-            let failures = run.text.matches("  ! tag ").count();
+            let failures = run.text.matches("  ! image tag ").count();
             check(failures == failed, "more failures than were made")?;
             let is_blob = when.operation.as_deref().is_some_and(|operation| operation.ends_with("Blob"));
             let stored = app.blobs.contains_key(&corpus.v2.last_layer());

@@ -117,6 +117,22 @@ pub(super) fn retag_needs_both() -> Rule {
     .message("tagStrategy Retag needs tags and a tag in pullUrl, for example docker.io/library/nginx:1.27, which is pushed as every tag in tags, and no tagSelector")
 }
 
+pub(super) fn platforms(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "maxItems": 32,
+        "x-kubernetes-list-type": "set",
+        "items": {
+            "type": "string",
+            "maxLength": 100,
+            "x-kubernetes-validations": [{
+                "rule": "self.matches('^[a-z0-9_]+/[a-z0-9_]+(/[a-z0-9_]+)?(:[0-9.]+)?$')",
+                "message": "not a platform: write for example linux/amd64, linux/arm/v7 or windows/amd64:10.0.20348"
+            }]
+        }
+    })
+}
+
 pub(super) fn tags(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "array",

@@ -420,6 +420,24 @@ pub struct Image {
     #[serde(default)]
     pub tag_strategy: TagStrategy,
 
+    /// Platforms to copy, for example `linux/amd64`, `linux/arm/v7` or `windows/amd64:10.0.20348`; without any, all. Of an
+    /// index with others besides, a smaller one is made: it has another digest than the source's, and status.derived has
+    /// both. An image that is no index is copied as it is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::platforms")]
+    pub platforms: Vec<String>,
+
+    /// Always: every pass asks the source whether a tag has moved. IfNotPresent: a tag that is in ECR is taken as it is, and
+    /// the source is not asked.
+    #[serde(default)]
+    pub check_policy: CheckPolicy,
+
+    /// All: signatures, attestations and other artifacts that refer to the wanted images are copied too, as far as the source
+    /// gives them (referrers, and cosign's `sha256-….sig` tags). What goes wrong with them is told in status.image.referrers
+    /// and is no failure of the image.
+    #[serde(default)]
+    pub referrers: Referrers,
+
     /// Secret of type kubernetes.io/dockerconfigjson or kubernetes.io/basic-auth in the same namespace, with the
     /// credential for the source registry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -438,6 +456,26 @@ pub struct Image {
     /// Reads the source over plain HTTP. For registries inside a trusted network only.
     #[serde(default)]
     pub insecure: bool,
+}
+
+/// When the source is asked for a tag that is in ECR.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub enum CheckPolicy {
+    /// At every pass.
+    #[default]
+    Always,
+    /// Never.
+    IfNotPresent,
+}
+
+/// Which artifacts that refer to an image are copied with it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub enum Referrers {
+    /// None.
+    #[default]
+    None,
+    /// All that the source gives.
+    All,
 }
 
 /// What to do when the source replaces the archive of a version that is in ECR.

@@ -47,7 +47,8 @@ pub struct EcrRepositorySyncStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chart: Option<ArtifactStatus>,
 
-    /// What was made of chart archives, at most a hundred: known, they need not be downloaded again.
+    /// What was made of chart archives, and of indexes of which only some platforms are wanted, at most a hundred: known, they
+    /// need not be read again.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub derived: Vec<DerivedTag>,
 
@@ -125,6 +126,9 @@ pub struct ArtifactStatus {
     /// Digest over all synced tags and their digests: the same revision is the same content.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub revision: String,
+    /// Signatures and other artifacts that refer to the synced tags, where `referrers` wants them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub referrers: Option<ReferrersStatus>,
     /// Some of the synced tags, at most ten.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub latest: Vec<SyncedTag>,
@@ -138,6 +142,19 @@ const fn is_zero(number: &i64) -> bool {
     *number == 0
 }
 
+/// How far the artifacts are that refer to images.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ReferrersStatus {
+    /// How many the source has.
+    pub found: i64,
+    /// How many could not be found or copied.
+    pub failed: i64,
+    /// What went wrong first.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
+}
+
 /// A pass that changed something in ECR.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct HistoryEntry {
@@ -149,12 +166,13 @@ pub struct HistoryEntry {
     pub changes: String,
 }
 
-/// A chart archive and the manifest that was made of it.
+/// A chart archive, or an index, and the manifest that was made of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct DerivedTag {
     /// The tag in ECR.
     pub tag: String,
-    /// Digest of the archive; with `+provenance` where the provenance file is part of the manifest.
+    /// Digest of the archive, with `+provenance` where the provenance file is part of the manifest; or digest of the index in
+    /// the source, with `+` and the wanted platforms.
     pub source: String,
     /// Digest of the manifest.
     pub target: String,

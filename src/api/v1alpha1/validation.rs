@@ -10,7 +10,7 @@ use super::spec::{
     Chart, EcrRepositorySyncSpec, Encryption, EncryptionType, Image, ImageTagMutability, SortBy, TagSelector,
     TagStrategy, VersionSelector,
 };
-use crate::registry::{Digest, Reference, Tag};
+use crate::registry::{Digest, Platform, Reference, Tag};
 use crate::selection::{self, Pin, Problem, Selector};
 
 /// One thing that is wrong with a spec.
@@ -178,6 +178,11 @@ fn validate_image(image: &Image, violations: &mut Vec<Violation>) {
                     "Retag needs tags and a tag in pullUrl, which is pushed as every tag in tags, and no tagSelector",
                 ));
             }
+        }
+    }
+    for (index, text) in image.platforms.iter().enumerate() {
+        if let Err(error) = text.parse::<Platform>() {
+            violations.push(Violation::new(format!("image.platforms[{index}]"), error.to_string()));
         }
     }
     if image.tags.len() > MAX_TAGS {

@@ -33,7 +33,16 @@ fn report(states: &[(&str, TagState)]) -> Report {
 
 fn artifact(kind: ArtifactKind, tags: BTreeMap<Tag, TagState>) -> ArtifactReport {
     let source = "docker.io/library/app".to_owned();
-    ArtifactReport { kind, source, tags, listing: None, copied: 0, derived: BTreeMap::new() }
+    ArtifactReport {
+        kind,
+        source,
+        tags,
+        listing: None,
+        copied: 0,
+        derived: BTreeMap::new(),
+        rebuilt: BTreeMap::new(),
+        referrers: None,
+    }
 }
 
 fn failed(class: Class) -> TagState {

@@ -118,7 +118,7 @@ fn an_unknown_field_is_named_with_its_place_and_what_was_meant() {
         [
             "a.yml:2:3: unknown field `imagee`, did you mean `image`?",
             "a.yml:4:5: unknown field `pullURL`, did you mean `pullUrl`?",
-            "a.yml:5:5: unknown field `platform`: known here are pullUrl, pull_url, tags, tagSelector, tag_selector, tagStrategy, tag_strategy, insecure",
+            "a.yml:5:5: unknown field `platform`, did you mean `platforms`?",
             "a.yml:6:11: unknown field `pull_ulr`, did you mean `pull_url`?",
             "a.yml:7:3: unknown field `ttl`: known here are name, image, chart, lifecyclePolicy, lifecycle_policy, \
              permissionPolicy, permission_policy, resourceTags, resource_tags, imageTagMutability, image_tag_mutability, \

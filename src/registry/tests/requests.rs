@@ -379,3 +379,69 @@ async fn repositories_do_not_climb_out_of_their_place() {
     }
     assert_eq!(peer.lines().len(), 0);
 }
+
+#[tokio::test]
+async fn referrers_are_read_from_the_api_where_there_is_one() {
+    let subject = Digest::sha256_of(b"subject");
+    let child = |name: &str| {
+        let digest = Digest::sha256_of(name.as_bytes());
+        format!(r#"{{"mediaType":"{OCI_MANIFEST}","size":2,"digest":"{digest}","artifactType":"x/sig"}}"#)
+    };
+    let index =
+        |name: &str| format!(r#"{{"schemaVersion":2,"mediaType":"{OCI_INDEX}","manifests":[{}]}}"#, child(name));
+    let (first, second) = (index("1"), index("2"));
+    let next = format!("</v2/a/referrers/{subject}?page=2>; rel=next");
+    let peer = Peer::new(move |seen| match seen.line.ends_with("?page=2") {
+        false => respond(200, &[("link", next.as_str()), ("content-type", OCI_INDEX)], first.clone()),
+        true => respond(200, &[("content-type", OCI_INDEX)], second.clone()),
+    })
+    .await;
+    let found = peer.client().referrers("a", &subject).await.unwrap().unwrap();
+    let digests: Vec<_> = found.iter().map(|found| found.digest.clone()).collect();
+    assert_eq!(digests, [Digest::sha256_of(b"1"), Digest::sha256_of(b"2")]);
+
+    // None of these is an answer of the API, nor a failure.
+    for (status, body) in [(404, "{}"), (405, ""), (200, "<html>Sign in</html>"), (200, r#"{"config":{}}"#)] {
+        let peer = Peer::new(move |_| respond(status, &[], body)).await;
+        assert_eq!(peer.client().referrers("a", &subject).await.unwrap(), None, "{status} {body}");
+    }
+    let peer = Peer::new(|_| refusal(403, "DENIED", "no")).await;
+    assert!(peer.client().referrers("a", &subject).await.is_err());
+}
+
+/// Counts who passes.
+#[derive(Debug, Default)]
+struct Turnstile {
+    passed: std::sync::atomic::AtomicUsize,
+    throttled: std::sync::atomic::AtomicUsize,
+}
+
+#[async_trait::async_trait]
+impl Gate for Turnstile {
+    async fn pass(&self) {
+        self.passed.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    fn throttled(&self) {
+        self.throttled.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
+#[tokio::test]
+async fn each_try_of_a_manifest_passes_the_gate_and_a_throttle_is_told_to_it() {
+    let peer = Peer::new(|seen| match seen.nth {
+        0 => refusal(429, "TOOMANYREQUESTS", "slow down"),
+        1 => refusal(500, "INTERNAL", "oops"),
+        _ => respond(201, &[], ""),
+    })
+    .await;
+    let gate = Arc::new(Turnstile::default());
+    let client = peer.client_with(
+        Arc::new(StaticAuthenticator(Credential::Anonymous)),
+        Options { manifests: Some(gate.clone()), ..quick() },
+    );
+    let manifest = Manifest::new(Bytes::from_static(b"{}"), OCI_MANIFEST);
+    client.put_manifest("a", &manifest.digest, &manifest).await.unwrap();
+    let count = |counter: &std::sync::atomic::AtomicUsize| counter.load(std::sync::atomic::Ordering::Relaxed);
+    assert_eq!((count(&gate.passed), count(&gate.throttled)), (3, 1));
+}

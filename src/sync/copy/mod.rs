@@ -10,6 +10,7 @@
 mod blobs;
 mod graph;
 mod inflight;
+mod referrers;
 pub(super) mod weight;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -24,6 +25,7 @@ use self::blobs::{Route, Transfers};
 use self::graph::Graph;
 pub(super) use self::inflight::Blobs;
 use self::inflight::Place;
+pub(super) use self::referrers::{Found, find as find_referrers};
 use super::{Failure, Origin, Progress};
 use crate::class::Class;
 use crate::ecr::{self, Repository};
@@ -39,11 +41,11 @@ const WAVE: u64 = 8 * 1024 * 1024;
 /// or half of it. In so long ECR's quota of 10 per second lets a hundred others pass.
 const THROTTLED: Policy = Policy { retries: 6, base: Duration::from_millis(500), longest: Duration::from_secs(5) };
 
-/// One tag to bring about.
+/// One image to bring about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Order {
-    /// The tag in the target.
-    pub(super) tag: Tag,
+    /// The tag in the target; without one it is found by its digest.
+    pub(super) tag: Option<Tag>,
     /// The image, by the digest that the source gave.
     pub(super) digest: Digest,
 }
@@ -181,7 +183,7 @@ impl<'a> Copy<'a> {
         let mut results = Vec::new();
         for order in orders {
             let mut tagged = match &result {
-                Ok(()) => self.put_tag(graph, &order.tag).await,
+                Ok(()) => self.put_top(graph, order.tag.as_ref()).await,
                 Err(failure) => Err(Put::Failed(failure.clone())),
             };
             if matches!(tagged, Err(Put::ContentMissing(_))) {
@@ -189,7 +191,7 @@ impl<'a> Copy<'a> {
                 // taken to be there is not. Bring everything once more, trusting nothing.
                 result = self.repair(graph).await;
                 tagged = match &result {
-                    Ok(()) => self.put_tag(graph, &order.tag).await,
+                    Ok(()) => self.put_top(graph, order.tag.as_ref()).await,
                     Err(failure) => Err(Put::Failed(failure.clone())),
                 };
             }
@@ -232,7 +234,8 @@ impl<'a> Copy<'a> {
         known.entry(digest.clone()).or_default().clone()
     }
 
-    async fn put_tag(&self, graph: &Graph, tag: &Tag) -> Result<(), Put> {
+    async fn put_top(&self, graph: &Graph, tag: Option<&Tag>) -> Result<(), Put> {
+        let Some(tag) = tag else { return self.put((&graph.top().digest).into(), graph.top()).await };
         match self.put(tag.into(), graph.top()).await {
             // ECR refuses to write an immutable tag even when nothing changes (aws/containers-roadmap#2179): somebody
             // wrote the same image since we looked, or our own PUT was answered too late.

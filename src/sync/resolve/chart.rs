@@ -198,7 +198,7 @@ impl Engine {
         let seen = looking.seen(tags.iter()).await?;
         found.tags = stream::iter(tags)
             .map(|tag| async {
-                let source = source_tag(&origin, &reference, &tag, looking.ask(&seen, &tag)).await;
+                let source = source_tag(&origin, &reference, &tag, looking.ask(&seen, &tag), None).await;
                 (tag, WantedTag { pin: None, source })
             })
             .buffer_unordered(CONCURRENT_TAGS)

@@ -6,12 +6,15 @@ use std::sync::Arc;
 use futures::{StreamExt, stream};
 
 use super::{ArtifactKind, CONCURRENT_TAGS, DesiredArtifact, Looking, Source, SourceContent, SourceTag, WantedTag};
-use crate::api::v1alpha1::{Image, TagStrategy, validation};
+use crate::api::v1alpha1::{CheckPolicy, Image, TagStrategy, validation};
 use crate::class::Class;
-use crate::registry::{Authenticator, Client, Digest, Endpoint, Options, Reference, StaticAuthenticator, Tag};
+use crate::registry::{
+    Authenticator, Client, Digest, Endpoint, Options, Platforms, Reference, StaticAuthenticator, Tag,
+};
 use crate::selection::{self, Pin};
 use crate::sync::origin::Ask;
-use crate::sync::{Access, Engine, Failure, Origin};
+use crate::sync::target::Seen;
+use crate::sync::{Access, Engine, Failure, Origin, Rebuilt};
 
 /// Tags with the digests that they are pinned to.
 type Pins = BTreeMap<Tag, Option<Digest>>;
@@ -62,14 +65,16 @@ impl Engine {
         };
         let (pins, listing) = self.wanted_tags(image, &reference, &client).await?;
         artifact.listing = listing;
-        let origin = Origin::new(client, reference.repository.clone());
+        let origin = Origin::new(client, reference.repository.clone()).narrowed(Platforms::parse(&image.platforms)?);
         let seen = looking.seen(pins.keys()).await?;
         // `validate` has seen to it that Retag has a tag in pullUrl.
         let retagged = match (image.tag_strategy, &reference.tag) {
             (TagStrategy::Retag, Some(from)) => {
                 let whole = pins.keys().any(|tag| looking.ask(&seen, tag) == Ask::Whole);
                 let ask = if whole { Ask::Whole } else { Ask::Digest };
-                Some(source_tag(&origin, &reference, from, ask).await)
+                let before = pins.keys().next().and_then(|tag| job.before.rebuilt.get(tag));
+                let asked = pins.keys().any(|tag| settled(image, &seen, tag, pins[tag].as_ref()).is_none());
+                if asked { Some(source_tag(&origin, &reference, from, ask, before).await) } else { None }
             }
             _ => None,
         };
@@ -78,11 +83,26 @@ impl Engine {
             .map(|(tag, pin)| {
                 let retagged = retagged.clone();
                 async move {
+                    let before = job.before.rebuilt.get(&tag);
+                    if let Some(digest) = settled(image, seen, &tag, pin.as_ref()) {
+                        before
+                            .filter(|before| before.target == digest)
+                            .iter()
+                            .for_each(|before| source_of.remember(before));
+                        let label = format!("{}:{tag}", reference_of.name());
+                        let source = Ok(SourceTag { label, content: SourceContent::Manifest(digest) });
+                        return (tag, WantedTag { pin: None, source });
+                    }
                     let found = match retagged {
                         Some(found) => found,
-                        None => source_tag(source_of, reference_of, &tag, looking.ask(seen, &tag)).await,
+                        None => {
+                            let ask = looking.ask(seen, &tag);
+                            source_tag(source_of, reference_of, &tag, ask, before).await
+                        }
                     };
-                    let source = found.and_then(|found| check_pin(found, pin.as_ref()));
+                    let source = found.and_then(|found| check_pin(source_of, found, pin.as_ref()));
+                    // A pin is of the source's digest, which what is made of it does not have.
+                    let pin = pin.filter(|_| image.platforms.is_empty());
                     (tag, WantedTag { pin, source })
                 }
             })
@@ -136,9 +156,23 @@ fn listed(image: &Image, reference: &Reference) -> Result<Pins, Failure> {
     Ok(wanted)
 }
 
-fn check_pin(found: SourceTag, pin: Option<&Digest>) -> Result<SourceTag, Failure> {
-    match (pin, &found.content) {
-        (Some(pin), SourceContent::Manifest(digest)) if digest != pin => Err(Failure::new(
+/// What a tag is in ECR, where the source need not be asked: it has the only digest that it may have, or it is enough that
+/// it is there.
+fn settled(image: &Image, seen: &Seen, tag: &Tag, pin: Option<&Digest>) -> Option<Digest> {
+    let archived = || seen.archived.get(tag).map(|archived| &archived.digest);
+    let current = seen.images.tags.get(tag).or_else(archived)?;
+    let is_enough = match pin {
+        Some(pin) => pin == current && image.platforms.is_empty(),
+        None => image.check_policy == CheckPolicy::IfNotPresent,
+    };
+    is_enough.then(|| current.clone())
+}
+
+fn check_pin(origin: &Origin, found: SourceTag, pin: Option<&Digest>) -> Result<SourceTag, Failure> {
+    let SourceContent::Manifest(copied) = &found.content else { return Ok(found) };
+    let digest = &origin.rebuilt(copied).map_or_else(|| copied.clone(), |rebuilt| rebuilt.source);
+    match pin {
+        Some(pin) if digest != pin => Err(Failure::new(
             Class::SourceChanged,
             format!(
                 "{} is pinned to {pin}, but the source now has {digest}: check what changed, then move the pin",
@@ -154,7 +188,10 @@ pub(super) async fn source_tag(
     reference: &Reference,
     tag: &Tag,
     ask: Ask,
+    before: Option<&Rebuilt>,
 ) -> Result<SourceTag, Failure> {
+    let label = format!("{}:{tag}", reference.name());
     let digest = source.resolve(tag, ask).await?;
-    Ok(SourceTag { label: format!("{}:{tag}", reference.name()), content: SourceContent::Manifest(digest) })
+    let digest = source.narrow(&label, digest, before).await?;
+    Ok(SourceTag { label, content: SourceContent::Manifest(digest) })
 }

@@ -1,0 +1,277 @@
+//! Which platforms of an index are wanted, and the index that is left.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::str::FromStr;
+
+use bytes::Bytes;
+use serde_json::Value;
+
+use super::descriptor::{Descriptor, Platform};
+use super::digest::Digest;
+use super::error::{Error, Failure};
+use super::json::object;
+use super::manifests::{Content, Manifest};
+use super::reference::ParseError;
+
+/// Buildkit's mark of an attestation, and of the image that it is about.
+const ATTESTED: &str = "vnd.docker.reference.digest";
+
+/// Wanted platforms; never empty.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Platforms(Vec<Platform>);
+
+/// What is left of a manifest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Narrowed {
+    /// Everything: it is no index, or all of its children are wanted.
+    Same,
+    /// Some children. The index is another one, with another digest: ECR refuses one whose children it lacks.
+    Rebuilt(Manifest),
+    /// No child is for a wanted platform; these are the ones that there are.
+    Nothing(Vec<Platform>),
+}
+
+impl Platforms {
+    /// Reads wanted platforms; `None` when there are none, which means all.
+    ///
+    /// # Errors
+    /// The first that is no platform.
+    pub fn parse(texts: &[String]) -> Result<Option<Self>, ParseError> {
+        let wanted: BTreeSet<Platform> = texts.iter().map(|text| text.parse()).collect::<Result<_, _>>()?;
+        Ok((!wanted.is_empty()).then(|| Self(wanted.into_iter().collect())))
+    }
+
+    /// Whether `platform` is one of the wanted ones.
+    #[must_use]
+    pub fn contain(&self, platform: &Platform) -> bool {
+        self.0.iter().any(|wanted| is(wanted, platform))
+    }
+
+    /// Leaves of an index the children for these platforms, the attestations about those, and children that name no
+    /// platform: they are not for another one. Made anew from the same index, it is the same to the last byte.
+    ///
+    /// # Errors
+    /// As [`Manifest::kind`].
+    pub fn narrow(&self, manifest: &Manifest) -> Result<Narrowed, Error> {
+        let Content::Index { children } = manifest.kind()? else { return Ok(Narrowed::Same) };
+        let there: Vec<&Platform> = children
+            .iter()
+            .filter(|child| !child.annotations.contains_key(ATTESTED))
+            .filter_map(|c| c.platform.as_ref())
+            .collect();
+        if !there.is_empty() && !there.iter().any(|platform| self.contain(platform)) {
+            return Ok(Narrowed::Nothing(there.into_iter().cloned().collect()));
+        }
+        let images: BTreeSet<&str> =
+            children.iter().filter(|child| self.takes(child)).map(|child| child.digest.as_str()).collect();
+        let keeps = |child: &Descriptor| match child.annotations.get(ATTESTED) {
+            Some(about) => images.contains(about.as_str()),
+            None => self.takes(child),
+        };
+        if children.iter().all(keeps) {
+            return Ok(Narrowed::Same);
+        }
+        let kept = children.iter().map(keeps).collect::<Vec<_>>();
+        rebuild(manifest, &kept)
+            .map(Narrowed::Rebuilt)
+            .map_err(|failure| failure.read_manifest(manifest.digest.to_string()))
+    }
+
+    fn takes(&self, child: &Descriptor) -> bool {
+        !child.annotations.contains_key(ATTESTED)
+            && child.platform.as_ref().is_none_or(|platform| self.contain(platform))
+    }
+}
+
+impl fmt::Display for Platforms {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let texts: Vec<_> = self.0.iter().map(ToString::to_string).collect();
+        f.write_str(&texts.join(","))
+    }
+}
+
+impl FromStr for Platform {
+    type Err = ParseError;
+
+    /// `linux/amd64`, `linux/arm/v7`, `windows/amd64:10.0.20348`.
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        let wrong = || {
+            ParseError(format!(
+                "{text:?} is not a platform: write for example linux/amd64, linux/arm/v7 or windows/amd64:10.0.20348"
+            ))
+        };
+        let (name, version) = match text.split_once(':') {
+            Some((name, version)) => (name, Some(version)),
+            None => (text, None),
+        };
+        let is_word = |word: &&str| {
+            !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+        };
+        let words: Vec<&str> = name.split('/').collect();
+        let has_version = version
+            .is_none_or(|version| !version.is_empty() && version.bytes().all(|b| b.is_ascii_digit() || b == b'.'));
+        if !words.iter().all(is_word) || !has_version {
+            return Err(wrong());
+        }
+        let (os, architecture, variant) = match words.as_slice() {
+            [os, architecture] => (*os, *architecture, None),
+            [os, architecture, variant] => (*os, *architecture, Some((*variant).to_owned())),
+            _ => return Err(wrong()),
+        };
+        let os_version = version.map(str::to_owned);
+        Ok(Self { architecture: architecture.to_owned(), os: os.to_owned(), os_version, variant })
+    }
+}
+
+/// Whether a child for `has` is one for `wanted`. What the wish leaves open may be anything.
+fn is(wanted: &Platform, has: &Platform) -> bool {
+    let version_fits = |version: &String| {
+        let rest = has.os_version.as_deref().and_then(|has| has.strip_prefix(version.as_str()));
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    };
+    wanted.os == has.os
+        && wanted.architecture == has.architecture
+        && (wanted.variant.is_none() || variant(wanted) == variant(has))
+        && wanted.os_version.as_ref().is_none_or(version_fits)
+}
+
+/// The variant, or what runtimes take its absence for (containerd's platforms.Normalize).
+fn variant(platform: &Platform) -> &str {
+    match (platform.architecture.as_str(), platform.variant.as_deref().unwrap_or_default()) {
+        ("arm64", "" | "8") => "v8",
+        ("arm", "" | "7") => "v7",
+        ("arm", "6") => "v6",
+        ("amd64", "") => "v1",
+        (_, variant) => variant,
+    }
+}
+
+/// The index with those children whose place in `kept` is true.
+fn rebuild(index: &Manifest, kept: &[bool]) -> Result<Manifest, Failure> {
+    let unreadable = |error: String| Failure::Unreadable(format!("it is not a manifest: {error}"));
+    let mut document: serde_json::Map<String, Value> = object(&index.bytes).map_err(unreadable)?;
+    let children = document.get_mut("manifests").and_then(Value::as_array_mut);
+    let children = children.ok_or_else(|| Failure::Unreadable("an index without children".to_owned()))?;
+    let mut places = kept.iter();
+    children.retain(|_| places.next().copied().unwrap_or(false));
+    // Keys in order: what is made does not depend on who made it when.
+    let mut document = Value::Object(document);
+    document.sort_all_objects();
+    let bytes = Bytes::from(document.to_string());
+    let digest = Digest::of(index.digest.algorithm(), &bytes);
+    Ok(Manifest { bytes, media_type: index.media_type.clone(), digest })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::manifests::OCI_INDEX;
+    use super::*;
+
+    fn platforms(texts: &[&str]) -> Platforms {
+        let texts: Vec<_> = texts.iter().map(|text| (*text).to_owned()).collect();
+        Platforms::parse(&texts).expect("platforms").expect("some")
+    }
+
+    fn child(name: &str, platform: Option<Value>) -> Value {
+        let mut child = json!({"mediaType": "application/vnd.oci.image.manifest.v1+json", "size": 7,
+                               "digest": Digest::sha256_of(name.as_bytes()).as_str(), "x-own": {"b": 1, "a": [2]}});
+        if let Some(platform) = platform {
+            child["platform"] = platform;
+        }
+        child
+    }
+
+    fn index(children: &[Value]) -> Manifest {
+        let text =
+            json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": children, "annotations": {"k": "v"}});
+        Manifest::new(Bytes::from(text.to_string()), OCI_INDEX)
+    }
+
+    fn digests(manifest: &Manifest) -> Vec<String> {
+        let Content::Index { children } = manifest.kind().expect("readable") else { panic!("an index") };
+        children.into_iter().map(|child| child.digest.to_string()).collect()
+    }
+
+    #[test]
+    fn variants_and_versions_match_as_runtimes_match_them() {
+        let has = |text: &str| text.parse::<Platform>().expect("a platform");
+        for (wanted, there, fits) in [
+            ("linux/amd64", "linux/amd64", true),
+            ("linux/amd64", "linux/amd64/v3", true),
+            ("linux/amd64", "linux/arm64", false),
+            ("linux/amd64", "windows/amd64", false),
+            ("linux/arm64", "linux/arm64/v8", true),
+            ("linux/arm64/v8", "linux/arm64", true),
+            ("linux/arm/v7", "linux/arm/v6", false),
+            ("linux/arm/v7", "linux/arm", true),
+            ("linux/arm", "linux/arm/v6", true),
+            ("linux/amd64/v1", "linux/amd64", true),
+            ("windows/amd64", "windows/amd64:10.0.20348.2227", true),
+            ("windows/amd64:10.0.20348", "windows/amd64:10.0.20348.2227", true),
+            ("windows/amd64:10.0.2034", "windows/amd64:10.0.20348.2227", false),
+            ("windows/amd64:10.0.20348", "windows/amd64", false),
+        ] {
+            assert_eq!(platforms(&[wanted]).contain(&has(there)), fits, "{wanted} {there}");
+        }
+    }
+
+    #[test]
+    fn texts_that_are_no_platform_say_what_to_write() {
+        for text in
+            ["", "linux", "linux/", "/amd64", "Linux/amd64", "linux/arm/v7/x", "windows/amd64:", "linux/amd64:x"]
+        {
+            let error = text.parse::<Platform>().expect_err(text).to_string();
+            assert!(error.contains("linux/arm/v7"), "{error}");
+        }
+        assert_eq!(Platforms::parse(&[]), Ok(None));
+    }
+
+    #[test]
+    fn a_narrowed_index_keeps_attestations_of_what_is_left_and_children_for_nobody() {
+        let amd = child("amd", Some(json!({"os": "linux", "architecture": "amd64"})));
+        let arm = child("arm", Some(json!({"os": "linux", "architecture": "arm64", "variant": "v8"})));
+        let plain = child("plain", None);
+        let about = |name: &str, subject: &Value| {
+            let mut child = child(name, Some(json!({"os": "unknown", "architecture": "unknown"})));
+            child["annotations"] =
+                json!({ATTESTED: subject["digest"], "vnd.docker.reference.type": "attestation-manifest"});
+            child
+        };
+        let (of_amd, of_arm) = (about("of-amd", &amd), about("of-arm", &arm));
+        let whole = index(&[amd.clone(), arm.clone(), of_amd.clone(), of_arm.clone(), plain.clone()]);
+        let Ok(Narrowed::Rebuilt(left)) = platforms(&["linux/amd64"]).narrow(&whole) else { panic!("rebuilt") };
+        let wanted: Vec<_> = [&amd, &of_amd, &plain].iter().map(|c| c["digest"].as_str().unwrap_or_default()).collect();
+        assert_eq!(digests(&left), wanted);
+        assert_eq!(left.digest, Digest::sha256_of(&left.bytes));
+        // Fields that nobody knows stay.
+        let text = std::str::from_utf8(&left.bytes).expect("text");
+        assert!(text.contains("\"x-own\"") && text.contains("\"annotations\":{\"k\":\"v\"}"), "{text}");
+        assert_eq!(platforms(&["linux/amd64", "linux/arm64"]).narrow(&whole).expect("readable"), Narrowed::Same);
+    }
+
+    /// ECR would get every tag again if it changed.
+    #[test]
+    fn the_bytes_of_a_narrowed_index_are_the_same_for_ever() {
+        let whole = index(&[
+            child("amd", Some(json!({"os": "linux", "architecture": "amd64"}))),
+            child("arm", Some(json!({"os": "linux", "architecture": "arm64"}))),
+        ]);
+        let Ok(Narrowed::Rebuilt(left)) = platforms(&["linux/arm64"]).narrow(&whole) else { panic!("rebuilt") };
+        let text = std::str::from_utf8(&left.bytes).expect("text");
+        assert!(text.starts_with("{\"annotations\":{\"k\":\"v\"},\"manifests\":[{\"digest\":\"sha256:"), "{text}");
+        assert!(
+            text.ends_with("}],\"mediaType\":\"application/vnd.oci.image.index.v1+json\",\"schemaVersion\":2}"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_filter_that_matches_nothing_names_what_there_is() {
+        let whole = index(&[child("amd", Some(json!({"os": "linux", "architecture": "amd64"})))]);
+        let Ok(Narrowed::Nothing(there)) = platforms(&["linux/s390x"]).narrow(&whole) else { panic!("nothing") };
+        assert_eq!(there.iter().map(ToString::to_string).collect::<Vec<_>>(), ["linux/amd64"]);
+    }
+}

@@ -1,0 +1,118 @@
+//! What refers to images: found in the source, level by level.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use futures::{StreamExt, stream};
+
+use crate::class::Class;
+use crate::registry::{Content, Digest, Tag};
+use crate::sync::{Failure, Origin};
+
+/// Questions at the same time.
+const CONCURRENT: usize = 8;
+/// A signature of an attestation of an image: nobody goes deeper.
+const MOST_LEVELS: usize = 8;
+/// Referrers of one pass. An image with one per build and scan has hundreds.
+const MOST_FOUND: usize = 5_000;
+/// What cosign puts behind the digest of an image to name what belongs to it.
+const COSIGN: [&str; 3] = ["sig", "att", "sbom"];
+
+/// What refers to some images.
+#[derive(Debug, Default)]
+pub(in crate::sync) struct Found {
+    /// By digest: they name their subject themselves.
+    pub(in crate::sync) manifests: BTreeSet<Digest>,
+    /// By tag: cosign's.
+    pub(in crate::sync) tags: BTreeMap<Tag, Digest>,
+    /// What could not be asked.
+    pub(in crate::sync) failures: Vec<Failure>,
+}
+
+/// Finds what refers to `images`, and what refers to that. What refers to itself in a circle is found once.
+pub(in crate::sync) async fn find(origin: &Origin, images: &BTreeSet<Digest>) -> Found {
+    let mut found = Found::default();
+    if images.is_empty() {
+        return found;
+    }
+    // One list tells which of the tags exist, three of which there may be for every image.
+    let listed = match origin.client.tags(&origin.repository).await {
+        Ok(tags) => tags.into_iter().filter(|tag| tag.starts_with("sha256-") || tag.starts_with("sha512-")).collect(),
+        Err(error) => {
+            found.failures.push(error.into());
+            HashSet::new()
+        }
+    };
+    let lookup = Lookup { origin, listed: &listed, has_api: AtomicBool::new(true) };
+    let mut seen: BTreeSet<Digest> = images.clone();
+    let mut level: Vec<Digest> = images.iter().cloned().collect();
+    for _ in 0..MOST_LEVELS {
+        if level.is_empty() {
+            break;
+        }
+        let asked = stream::iter(std::mem::take(&mut level)).map(|digest| lookup.referrers(digest));
+        let answers: Vec<_> = asked.buffer_unordered(CONCURRENT).collect().await;
+        for answer in answers {
+            match answer {
+                Ok(referrers) => level.extend(referrers.into_iter().filter(|digest| seen.insert(digest.clone()))),
+                Err(failure) => found.failures.push(failure),
+            }
+        }
+        found.manifests.extend(level.iter().cloned());
+        if found.manifests.len() > MOST_FOUND {
+            let message = format!("more than {MOST_FOUND} artifacts refer to the images of {}", origin.repository);
+            found.failures.push(Failure::new(Class::SourceInvalid, message));
+            return found;
+        }
+    }
+    let names = images.iter().flat_map(|digest| COSIGN.map(|suffix| format!("{}.{suffix}", tag_of(digest))));
+    let names: Vec<Tag> = names.filter(|name| listed.contains(name)).filter_map(|name| name.parse().ok()).collect();
+    let resolved = stream::iter(names).map(|tag| lookup.tag(tag));
+    for answer in resolved.buffer_unordered(CONCURRENT).collect::<Vec<_>>().await {
+        match answer {
+            Ok((tag, digest)) => drop(found.tags.insert(tag, digest)),
+            Err(failure) => found.failures.push(failure),
+        }
+    }
+    found
+}
+
+/// `sha256:abc` is `sha256-abc` in a tag.
+fn tag_of(digest: &Digest) -> String {
+    digest.as_str().replacen(':', "-", 1)
+}
+
+struct Lookup<'a> {
+    origin: &'a Origin,
+    listed: &'a HashSet<String>,
+    /// Until the registry says otherwise.
+    has_api: AtomicBool,
+}
+
+impl Lookup<'_> {
+    /// What refers to `digest`: by the API, else by the tag that stands in for it.
+    async fn referrers(&self, digest: Digest) -> Result<Vec<Digest>, Failure> {
+        let Origin { client, repository, .. } = self.origin;
+        if self.has_api.load(Ordering::Relaxed) {
+            if let Some(referrers) = client.referrers(repository, &digest).await? {
+                return Ok(referrers.into_iter().map(|referrer| referrer.digest).collect());
+            }
+            self.has_api.store(false, Ordering::Relaxed);
+        }
+        let name = tag_of(&digest);
+        if !self.listed.contains(&name) {
+            return Ok(Vec::new());
+        }
+        let tag: Tag = name.parse()?;
+        match client.manifest(repository, &tag).await?.kind()? {
+            Content::Index { children } => Ok(children.into_iter().map(|child| child.digest).collect()),
+            // Somebody's own tag.
+            Content::Image { .. } => Ok(Vec::new()),
+        }
+    }
+
+    async fn tag(&self, tag: Tag) -> Result<(Tag, Digest), Failure> {
+        let found = self.origin.client.resolve(&self.origin.repository, &tag).await?;
+        Ok((tag, found.digest))
+    }
+}
