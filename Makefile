@@ -43,9 +43,12 @@ build: need-rust ## Build the operator and the testbed
 demo: tools build ## Show the operator at work on this machine, without AWS or a cluster; DEMO=once ends by itself, MONITORING=1 adds Prometheus
 	@$(BIN)/ecr-testbed demo $(if $(filter once,$(DEMO)),--once) $(if $(MONITORING),--monitoring=$(MONITORING))
 
+# Most of a test is waiting for processes: more of them than cores.
+TEST_THREADS ?= 4
+
 .PHONY: test
 test: need-rust tools ## Run all tests, with a real API server and real registries
-	$(CARGO) test --workspace --locked
+	$(CARGO) test --workspace --locked -- --test-threads=$(TEST_THREADS)
 
 .PHONY: bench
 bench: need-rust need-tools ## Measure, in release, beside other tools; BENCH=quick for a look, ARGS=--help for a part

@@ -28,6 +28,8 @@ struct Answers {
     images: Images,
     missing: BTreeSet<Tag>,
     archived: BTreeMap<Tag, Archived>,
+    /// There is no repository.
+    gone: bool,
 }
 
 /// What ECR has of the tags that were asked for.
@@ -111,8 +113,14 @@ impl<'a> Target<'a> {
     pub(super) async fn images(&self, wanted: &BTreeSet<Tag>) -> Result<Option<Images>, Failure> {
         let mut answers = self.answers.lock().await;
         let new: BTreeSet<Tag> = wanted.difference(&answers.tags).cloned().collect();
+        if answers.gone {
+            return Ok(None);
+        }
         if !new.is_empty() {
-            let Some(images) = self.registry.images(self.name, &new).await? else { return Ok(None) };
+            let Some(images) = self.registry.images(self.name, &new).await? else {
+                answers.gone = true;
+                return Ok(None);
+            };
             answers.images.tags.extend(images.tags);
             answers.images.manifests.extend(images.manifests);
             answers.tags.extend(new);

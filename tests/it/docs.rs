@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use ecr_sync::api::v1alpha1::crd;
 use ecr_sync::controller::Reason;
+use regex::Regex;
 use serde_json::Value;
 
 use crate::support::Rig;
@@ -165,7 +166,9 @@ fn as_object(document: &str) -> Option<String> {
     let object = value.as_object()?;
     if object.contains_key("apiVersion") {
         let ours = value["kind"] == "EcrRepositorySync" || value["apiVersion"] == "v1";
-        return ours.then(|| document.to_owned());
+        // The namespaces of examples are not there.
+        let anywhere = Regex::new(r"namespace: *[a-z-]+,? *").expect("a pattern");
+        return ours.then(|| anywhere.replace_all(document, "").into_owned());
     }
     let crd = serde_json::to_value(crd()).expect("the CRD is JSON");
     let spec = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"];

@@ -405,7 +405,7 @@ async fn a_second_run_onto_immutable_tags_writes_nothing() {
     assert!(run.is_success(), "{}", run.text);
     let mark = desk.ecr.mark();
     let run = desk.sync(&text, &[]).await;
-    assert!(run.is_success() && run.text.contains("app: in sync, 2/2 tags"), "{}", run.text);
+    assert!(run.is_success() && run.text.contains("app: in sync, 2/2 image tags"), "{}", run.text);
     assert!(desk.ecr.log_since(mark).iter().all(|record| record.plane == Plane::Control && !record.is_write()));
 }
 

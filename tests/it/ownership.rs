@@ -70,14 +70,14 @@ async fn two_clusters_never_fight_over_a_repository() {
 
 #[tokio::test]
 async fn a_cluster_that_was_built_anew_keeps_its_repositories() {
-    let rig = Rig::new("rebuilt").await;
+    let rig = Rig::new("cluster-rebuilt").await;
     let _operator = rig.operator_with(&["--cluster-id=new", "--former-cluster-ids=older,old"], &[]).await;
     for (name, of) in [("mine", "mine"), ("gone", "renamed-since")] {
-        let mark = (OWNER_TAG.to_owned(), format!("old/rebuilt/{of}"));
+        let mark = (OWNER_TAG.to_owned(), format!("old/cluster-rebuilt/{of}"));
         rig.ecr.create_repository(ACCOUNT, REGION, name, [mark].into());
         rig.apply(name, json!({})).await;
         rig.wait_synced(name).await;
-        assert_eq!(owner(&rig, name), Some(format!("new/rebuilt/{name}")));
+        assert_eq!(owner(&rig, name), Some(format!("new/cluster-rebuilt/{name}")));
     }
     // The owner is another operator's resource, so that only its mark tells of it.
     let another = Rig::new("rebuilt-other").await;

@@ -65,7 +65,7 @@ pub(super) async fn package(charts: &ChartRepository) -> Result<(), Error> {
 }
 
 /// Where docker.io is played: a part of the registry that can be read without a login, as docker.io can.
-fn docker_io(host: &str) -> String {
+pub(super) fn docker_io(host: &str) -> String {
     format!("{host}/public/")
 }
 

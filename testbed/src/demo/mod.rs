@@ -10,6 +10,7 @@ mod examples;
 mod interrupt;
 mod monitoring;
 mod narrator;
+mod one_shot;
 mod operator;
 mod proof;
 mod resource;
@@ -122,6 +123,9 @@ async fn play(stage: &Stage, narrator: &Narrator) -> Result<String, Error> {
         narrator.step("Ask Prometheus");
         monitoring.prove(resources.len(), narrator).await?;
     }
+
+    narrator.step("Sync a file of the older YAML tool once, from the command line");
+    one_shot::show(stage, narrator).await?;
 
     narrator.step("See what a user sees");
     proof::for_a_user(stage, narrator).await?;

@@ -106,7 +106,7 @@ async fn a_file_that_cannot_be_used_ends_the_start() {
     for (command, file, problem) in cases {
         let run = output(desk.command(&[command, &[flag, file]].concat())).await;
         let text = String::from_utf8_lossy(&run.stderr).into_owned();
-        assert!(run.status.code() == Some(2) && text.contains(problem), "{command:?} {file}: {:?} {text}", run.status);
+        assert!(run.status.code() == Some(64) && text.contains(problem), "{command:?} {file}: {:?} {text}", run.status);
     }
     assert_eq!(desk.ecr.log().len(), 0, "nothing was asked of AWS");
 }

@@ -60,7 +60,8 @@ async fn connections_are_counted_where_they_are_opened() -> Result<(), Error> {
     }
     assert_eq!(bench.ecr.traffic().connections(), 1, "kept alive");
     let (first, second) = tokio::join!(ping(), ping());
-    (first?.bytes().await?, second?.bytes().await?);
+    first?.bytes().await?;
+    second?.bytes().await?;
     assert_eq!(bench.ecr.traffic().connections(), 2, "two at once");
     Ok(())
 }
