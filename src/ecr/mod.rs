@@ -14,6 +14,7 @@ mod limits;
 mod owner;
 pub mod permissions;
 pub mod policy;
+mod pull_through;
 mod registry;
 mod renewed;
 mod repository;

@@ -35,6 +35,8 @@ pub struct Registry {
     token: Arc<Token>,
     /// Whether repositories take blobs from each other; asked once.
     mounts: OnceCell<bool>,
+    /// Prefixes of pull-through cache rules; empty where they cannot be read.
+    pub(super) pull_through: OnceCell<Vec<String>>,
 }
 
 /// ECR takes some thousands of requests per second (its quotas), a node's link carries some dozens of streams: 32 uploads
@@ -85,6 +87,7 @@ impl Registry {
             data: Arc::new(registry::Limits::new(WIDTHS)),
             token,
             mounts: OnceCell::new(),
+            pull_through: OnceCell::new(),
         }
     }
 

@@ -75,8 +75,16 @@ impl Engine {
             permission,
             target.seen(&wanted)
         )?;
+        let is_ours = job.claimant.created(&repository.arn, &resource_tags);
+        // What ECR made by such a rule was there before us.
+        if !is_ours && let Some(prefix) = registry.pull_through_rule(name).await {
+            desired.warnings.push(format!(
+                "repository {name} lies under the pull-through cache rule {prefix}: ECR itself writes images into it, and a tag \
+                 that both write changes to and fro; choose a repositoryName outside of {prefix}/, or delete the rule"
+            ));
+        }
         desired.take_defaults(Some(Has {
-            is_ours: job.claimant.created(&repository.arn, &resource_tags),
+            is_ours,
             lifecycle: lifecycle.is_some(),
             permission: permission.is_some(),
             resource_tags: &resource_tags,

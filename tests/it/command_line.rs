@@ -226,3 +226,25 @@ async fn crd_prints_what_crds_holds() {
     let committed = concat!(env!("CARGO_MANIFEST_DIR"), "/crds/ecrrepositorysyncs.ecr-sync.io.yaml");
     assert_eq!(out(&output), std::fs::read_to_string(committed).expect("crds/"));
 }
+
+#[tokio::test]
+async fn ecr_is_reached_where_a_flag_says() {
+    let (desk, _) = desk().await;
+    desk.write("all.yaml", "- name: app\n");
+    let endpoint = desk.ecr.endpoint();
+    // The account is given, so that STS is not asked; nothing else says where AWS is.
+    let mut command = desk.command(&[
+        "sync",
+        "all.yaml",
+        "--ecr-endpoint-url",
+        &endpoint,
+        "--account-id",
+        ACCOUNT,
+        "--region",
+        REGION,
+    ]);
+    command.env_remove("AWS_ENDPOINT_URL");
+    let output = output(command).await;
+    assert!(output.status.success(), "{}{}", out(&output), err(&output));
+    assert!(desk.ecr.repository(ACCOUNT, REGION, "app").is_some());
+}

@@ -328,6 +328,11 @@ impl StandIn {
         })
     }
 
+    /// Adds a pull-through cache rule for repositories below `prefix`.
+    pub fn add_pull_through_rule(&self, account: &str, region: &str, prefix: &str) {
+        self.shared.state().registry_mut(account, region).pull_through.push(prefix.to_owned());
+    }
+
     /// Switches cross-repository blob mounting (account setting `BLOB_MOUNTING`) on or off.
     pub fn set_blob_mounting(&self, account: &str, region: &str, enabled: bool) {
         let value = if enabled { "ENABLED" } else { "DISABLED" };

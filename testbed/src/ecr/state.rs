@@ -9,6 +9,8 @@ use super::store::Repository;
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
     pub(crate) repositories: BTreeMap<String, Repository>,
+    /// Prefixes of pull-through cache rules.
+    pub(crate) pull_through: Vec<String>,
     /// Account settings that were put; others have their defaults.
     pub(crate) settings: BTreeMap<String, String>,
 }

@@ -81,3 +81,26 @@ async fn what_is_refused_says_what_to_change_and_the_rest_is_done() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_repository_under_a_pull_through_rule_is_kept_and_told() {
+    let rig = Rig::new("pull-through").await;
+    let _operator = rig.operator().await;
+    rig.ecr.add_pull_through_rule(ACCOUNT, REGION, "docker-hub");
+    for name in ["docker-hub/app", "elsewhere/app"] {
+        rig.ecr.create_repository(ACCOUNT, REGION, name, [].into());
+    }
+    rig.apply("under", json!({"repositoryName": "docker-hub/app", "image": rig.image("library/demo", &["1.26"])}))
+        .await;
+    rig.apply("beside", json!({"repositoryName": "elsewhere/app"})).await;
+    rig.wait_synced("under").await;
+    rig.wait_synced("beside").await;
+    let told = rig.told("Advice").await;
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(
+        told[0].2.contains("repository docker-hub/app lies under the pull-through cache rule docker-hub"),
+        "{told:?}"
+    );
+    let asked = rig.ecr.count(|request| request.operation == "DescribePullThroughCacheRules");
+    assert_eq!(asked, 1, "asked once for all repositories");
+}

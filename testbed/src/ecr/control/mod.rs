@@ -169,6 +169,7 @@ fn dispatch(operation: &str, call: &Call<'_>) -> Result<Value> {
         "GetAuthorizationToken" => registry::token(call),
         "GetAccountSetting" => registry::get_setting(call),
         "PutAccountSetting" => registry::put_setting(call),
+        "DescribePullThroughCacheRules" => Ok(registry::pull_through_rules(call)),
         "DescribeRegistry" => Ok(registry::describe(call)),
         _ => Err(Error::api("UnknownOperationException", "")),
     }

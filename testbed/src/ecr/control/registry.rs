@@ -51,6 +51,17 @@ pub(super) fn put_setting(call: &Call<'_>) -> Result<Value> {
     Ok(json!({"name": name, "value": value}))
 }
 
+/// The rules of `StandIn::add_pull_through_rule`; nothing is pulled through.
+pub(super) fn pull_through_rules(call: &Call<'_>) -> Value {
+    let mut state = call.state();
+    let prefixes = &state.registry(&call.account, call.region()).pull_through;
+    let rule = |prefix: &String| {
+        json!({"ecrRepositoryPrefix": prefix, "upstreamRegistryUrl": "registry-1.docker.io", "upstreamRegistry": "docker-hub",
+               "registryId": call.account})
+    };
+    json!({"pullThroughCacheRules": prefixes.iter().map(rule).collect::<Vec<_>>()})
+}
+
 pub(super) fn describe(call: &Call<'_>) -> Value {
     json!({"registryId": call.account, "replicationConfiguration": {"rules": []}})
 }
