@@ -4,6 +4,7 @@
 #![allow(unreachable_pub, reason = "a test binary has no outside")]
 
 mod api_server;
+mod aws_chain;
 mod begin;
 mod behaviour;
 mod budget;
