@@ -76,8 +76,11 @@ impl Engine {
             target.seen(&wanted)
         )?;
         let is_ours = job.claimant.created(&repository.arn, &resource_tags);
-        // What ECR made by such a rule was there before us.
-        if !is_ours && let Some(prefix) = registry.pull_through_rule(name).await {
+        // What ECR made by such a rule was there before us. A run from the command line is over before the advice matters.
+        if !is_ours
+            && matches!(job.claimant, Claimant::Resource(_))
+            && let Some(prefix) = registry.pull_through_rule(name).await
+        {
             desired.warnings.push(format!(
                 "repository {name} lies under the pull-through cache rule {prefix}: ECR itself writes images into it, and a tag \
                  that both write changes to and fro; choose a repositoryName outside of {prefix}/, or delete the rule"
