@@ -221,7 +221,7 @@ async fn denials_and_limits_speak_as_aws_does() -> Result<(), Error> {
     assert!(bench.aws_error(&get).await.contains("(LifecyclePolicyNotFoundException)"));
     let error = bench.aws_error(&get).await;
     assert!(error.contains("(ThrottlingException)") && error.contains("Rate exceeded"), "{error}");
-    let error = bench.aws_error(&["ecr", "describe-pull-through-cache-rules"]).await;
+    let error = bench.aws_error(&["ecr", "describe-repository-creation-templates"]).await;
     assert!(error.contains("UnknownOperationException"), "{error}");
     Ok(())
 }
