@@ -1,7 +1,7 @@
 //! What monitoring is told: documents, alerts and dashboard speak of metrics that exist, and of no others.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use ecr_sync::telemetry::Metrics;
@@ -97,17 +97,12 @@ fn the_dashboard_is_well_formed() {
     }
 }
 
-/// The rules against promtool: where it is, in `target/tools/bin` or on the PATH.
 #[test]
 fn promtool_accepts_the_alerts_and_their_tests() {
-    let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/bin/promtool");
-    let promtool = if built.exists() { built } else { PathBuf::from("promtool") };
+    let promtool = testbed::tools::find("promtool").expect("make tools");
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/monitoring");
     for arguments in [["check", "rules", "alerts.yaml"], ["test", "rules", "alerts_test.yaml"]] {
-        let Ok(output) = Command::new(&promtool).args(arguments).current_dir(&folder).output() else {
-            eprintln!("promtool is not there: not checked");
-            return;
-        };
+        let output = Command::new(&promtool).args(arguments).current_dir(&folder).output().expect("it runs");
         let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{arguments:?}: {text}");
     }
