@@ -108,6 +108,23 @@ pub struct ArtifactReport {
     pub referrers: Option<ReferrersReport>,
 }
 
+#[cfg(test)]
+impl ArtifactReport {
+    /// Some artifact's tags, for tests of what reads them.
+    pub(crate) fn of_test(kind: ArtifactKind, tags: BTreeMap<Tag, TagState>) -> Self {
+        Self {
+            kind,
+            source: "docker.io/library/app".to_owned(),
+            tags,
+            listing: None,
+            copied: 0,
+            derived: BTreeMap::new(),
+            rebuilt: BTreeMap::new(),
+            referrers: None,
+        }
+    }
+}
+
 impl ArtifactReport {
     /// Tags that are in ECR as they shall be: with the source's digest, or kept.
     pub fn synced(&self) -> impl Iterator<Item = (&Tag, &Digest)> {

@@ -152,17 +152,7 @@ mod tests {
 
     fn held(content: &str, lifecycle: &Wanted) -> Held {
         let tags = BTreeMap::from([(tag(), TagState::Synced(digest_of(content)))]);
-        let artifact = ArtifactReport {
-            kind: ArtifactKind::Image,
-            source: "nginx".to_owned(),
-            tags,
-            listing: None,
-            copied: 0,
-            derived: BTreeMap::new(),
-            rebuilt: BTreeMap::new(),
-            referrers: None,
-        };
-        Held::new(lifecycle, &[artifact])
+        Held::new(lifecycle, &[ArtifactReport::of_test(ArtifactKind::Image, tags)])
     }
 
     #[test]

@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
-use ecr_sync::ecr::{Identity, Options, Place, Session};
-use ecr_sync::meter::Silent;
+use ecr_sync::ecr::{Identity, Place};
 use ecr_sync::registry::{Transport, TransportOptions};
 use serde_json::{Value, json};
 use testbed::ecr::{self, StandIn, Trust};
 use testbed::traffic::Record;
 
-use crate::support::{ACCOUNT, REGION, Rig, condition, eventually};
+use crate::support::{ACCOUNT, REGION, Rig, condition, eventually, session};
 
 const OTHER: &str = "999999999999";
 const ROLE: &str = "arn:aws:iam::999999999999:role/sync";
@@ -131,23 +130,10 @@ async fn a_service_account_is_its_own_identity() {
     assert!(rig.ecr.repositories(ACCOUNT, REGION).is_empty(), "the operator's own identity did nothing");
 }
 
-/// A session of the stand-in's default user.
-async fn session(ecr: &StandIn) -> Session {
-    let keys = aws_sdk_ecr::config::Credentials::new(StandIn::access_key(ACCOUNT), "any", None, None, "test");
-    let sdk = aws_config::SdkConfig::builder()
-        .behavior_version(aws_config::BehaviorVersion::latest())
-        .credentials_provider(aws_sdk_ecr::config::SharedCredentialsProvider::new(keys))
-        .region(aws_config::Region::new(REGION))
-        .endpoint_url(ecr.endpoint())
-        .build();
-    let transport = Transport::new(&TransportOptions::default()).expect("a transport");
-    Session::new(sdk, Options::default(), transport, Arc::new(Silent), None)
-}
-
 #[tokio::test]
 async fn identities_share_the_limits_of_a_registry_and_nothing_else() {
     let ecr = StandIn::start(ecr::Config::default()).await.expect("the stand-in starts");
-    let session = session(&ecr).await;
+    let session = session(&ecr, Transport::new(&TransportOptions::default()).expect("a transport"));
     let place = Place { account: Some(OTHER.to_owned()), region: None };
     let role = |name: &str| {
         let role = format!("arn:aws:iam::999999999999:role/{name}").parse().expect("a role");

@@ -1,13 +1,11 @@
 //! The policy that `ecr-sync iam-policy` prints is enough, and nothing in it is too much.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use ecr_sync::api::v1alpha1::{AdoptionPolicy, EcrRepositorySyncSpec};
 use ecr_sync::class::Class;
-use ecr_sync::ecr::{Identity, Options, Owner, Session};
-use ecr_sync::meter::Silent;
+use ecr_sync::ecr::{Identity, Owner};
 use ecr_sync::registry::{Transport, TransportOptions};
 use ecr_sync::sync::{
     Access, Accesses, Before, Claim, Claimant, Engine, Failure, Job, Limits, Mode, OwnerRules, Progress,
@@ -19,7 +17,7 @@ use testbed::ecr::{self, StandIn};
 use tokio_util::sync::CancellationToken;
 
 use crate::support::desk::{Desk, output};
-use crate::support::{ACCOUNT, REGION, Sources};
+use crate::support::{ACCOUNT, REGION, Sources, session};
 
 const NAME: &str = "platform/app";
 
@@ -56,16 +54,8 @@ fn stages(source: &str, charts: &str) -> Vec<Value> {
 async fn live(stages: &[Value], policy: &Value) -> Vec<Failure> {
     let ecr = StandIn::start(ecr::Config::default()).await.expect("the stand-in starts");
     ecr.put_user_policy(ACCOUNT, policy.clone());
-    let keys = aws_sdk_ecr::config::Credentials::new(StandIn::access_key(ACCOUNT), "any", None, None, "test");
-    let sdk = aws_config::SdkConfig::builder()
-        .behavior_version(aws_config::BehaviorVersion::latest())
-        .credentials_provider(aws_sdk_ecr::config::SharedCredentialsProvider::new(keys))
-        .region(aws_config::Region::new(REGION))
-        .endpoint_url(ecr.endpoint())
-        .build();
     let transport = Transport::new(&TransportOptions::default()).expect("a transport");
-    let session = Session::new(sdk, Options::default(), transport.clone(), Arc::new(Silent), None);
-    let engine = Engine::new(session, transport, None, Limits::default());
+    let engine = Engine::new(session(&ecr, transport.clone()), transport, None, Limits::default());
     let owner = Owner { cluster: "cluster".to_owned(), namespace: "ns".to_owned(), name: "app".to_owned() };
     let job = |spec: &Value| {
         let spec: EcrRepositorySyncSpec = serde_json::from_value(spec.clone()).expect("a spec");

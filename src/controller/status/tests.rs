@@ -26,22 +26,8 @@ fn report(states: &[(&str, TagState)]) -> Report {
     Report {
         is_whole: true,
         repository: Some(repository()),
-        artifacts: vec![artifact(ArtifactKind::Image, tags)],
+        artifacts: vec![ArtifactReport::of_test(ArtifactKind::Image, tags)],
         ..Report::default()
-    }
-}
-
-fn artifact(kind: ArtifactKind, tags: BTreeMap<Tag, TagState>) -> ArtifactReport {
-    let source = "docker.io/library/app".to_owned();
-    ArtifactReport {
-        kind,
-        source,
-        tags,
-        listing: None,
-        copied: 0,
-        derived: BTreeMap::new(),
-        rebuilt: BTreeMap::new(),
-        referrers: None,
     }
 }
 
@@ -155,8 +141,10 @@ fn a_dry_run_is_unknown_and_shows_a_bounded_plan() {
 #[test]
 fn image_and_chart_have_conditions_of_their_own() {
     let mut both = report(&[("1", TagState::Synced(digest()))]);
-    both.artifacts
-        .push(artifact(ArtifactKind::Chart, [("1.0.0".parse().expect("a tag"), failed(Class::SourceNotFound))].into()));
+    both.artifacts.push(ArtifactReport::of_test(
+        ArtifactKind::Chart,
+        [("1.0.0".parse().expect("a tag"), failed(Class::SourceNotFound))].into(),
+    ));
     let status = after(&Status::default(), &both);
     expect(&status, "False", "SourceNotFound", false, true);
     assert_eq!(find(&status.conditions, condition::IMAGE_SYNCED).expect("set").status, "True");
@@ -168,7 +156,8 @@ fn image_and_chart_have_conditions_of_their_own() {
 fn what_is_kept_is_there_and_told() {
     let kept = TagState::Kept { digest: digest(), failure: Failure::new(Class::SourceChanged, "why") };
     let mut kept_chart = report(&[]);
-    kept_chart.artifacts = vec![artifact(ArtifactKind::Chart, [("1.0.0".parse().expect("a tag"), kept)].into())];
+    kept_chart.artifacts =
+        vec![ArtifactReport::of_test(ArtifactKind::Chart, [("1.0.0".parse().expect("a tag"), kept)].into())];
     let status = after(&Status::default(), &kept_chart);
     expect(&status, "True", "Succeeded", false, false);
     let chart = find(&status.conditions, condition::CHART_SYNCED).expect("set");
@@ -181,7 +170,8 @@ fn what_was_made_of_archives_survives_the_status() {
     let made: BTreeMap<Tag, Derived> =
         [("1.0.0".parse().expect("a tag"), derived(false)), ("2.0.0".parse().expect("a tag"), derived(true))].into();
     let mut chart = report(&[]);
-    chart.artifacts = vec![ArtifactReport { derived: made.clone(), ..artifact(ArtifactKind::Chart, BTreeMap::new()) }];
+    chart.artifacts =
+        vec![ArtifactReport { derived: made.clone(), ..ArtifactReport::of_test(ArtifactKind::Chart, BTreeMap::new()) }];
     let status = after(&Status::default(), &chart);
     assert_eq!(known(&status), made);
     let away = after(&status, &Report::failed(Failure::new(Class::RegistryUnavailable, "why")));

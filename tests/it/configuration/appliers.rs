@@ -4,12 +4,12 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use crate::support::policies::keep;
 use crate::support::{ACCOUNT, REGION, Rig, eventually};
 
 fn policy(field: &str) -> Value {
     match field {
-        "lifecyclePolicy" => json!({"rules": [{"rulePriority": 1, "action": {"type": "expire"},
-            "selection": {"tagStatus": "any", "countType": "imageCountMoreThan", "countNumber": 9}}]}),
+        "lifecyclePolicy" => keep(9),
         _ => json!({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "ecr:BatchGetImage",
             "Principal": {"AWS": "210987654321"}}]}),
     }

@@ -4,6 +4,7 @@ use serde_json::json;
 
 use crate::support::Sources;
 use crate::support::desk::Desk;
+use crate::support::policies::keep;
 
 const REPOSITORIES: usize = 200;
 
@@ -18,8 +19,7 @@ async fn no_throttle_surfaces_when_many_repositories_are_created_at_once() {
     for (action, per_second, burst) in RATES {
         desk.ecr.limits(action, per_second, burst);
     }
-    let lifecycle = json!({"rules": [{"rulePriority": 1, "action": {"type": "expire"},
-        "selection": {"tagStatus": "any", "countType": "imageCountMoreThan", "countNumber": 9}}]});
+    let lifecycle = keep(9);
     let permission = json!({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "ecr:BatchGetImage",
         "Principal": {"AWS": "210987654321"}}]});
     let entry = |n: usize| {

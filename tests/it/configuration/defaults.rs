@@ -6,17 +6,8 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::support::desk::{Desk, output};
+use crate::support::policies::{keep, pull};
 use crate::support::{ACCOUNT, REGION, Rig, Sources};
-
-fn keep(images: u32) -> Value {
-    json!({"rules": [{"rulePriority": 1, "action": {"type": "expire"},
-                      "selection": {"tagStatus": "any", "countType": "imageCountMoreThan", "countNumber": images}}]})
-}
-
-fn pull(account: &str) -> Value {
-    json!({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": {"AWS": account},
-           "Action": ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"]}]})
-}
 
 /// What a repository is to keep, if there is a lifecycle policy.
 fn kept(policy: &Option<Value>) -> Option<u64> {

@@ -7,17 +7,8 @@ use serde_json::{Value, json};
 use testbed::traffic::{Mark, Plane};
 
 use crate::support::corpus::Maker;
+use crate::support::policies::{keep, pull};
 use crate::support::{ACCOUNT, Operator, REGION, Rig, condition, docker_secret, eventually};
-
-fn keep(images: u32) -> Value {
-    json!({"rules": [{"rulePriority": 1, "action": {"type": "expire"},
-                      "selection": {"tagStatus": "any", "countType": "imageCountMoreThan", "countNumber": images}}]})
-}
-
-fn pull(account: &str) -> Value {
-    json!({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": {"AWS": account},
-           "Action": ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"]}]})
-}
 
 /// A spec with every field that can drift.
 fn configured() -> Value {

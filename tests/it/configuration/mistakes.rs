@@ -5,12 +5,8 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 use testbed::traffic::{Fault, Match, Then};
 
+use crate::support::policies::keep;
 use crate::support::{ACCOUNT, REGION, Rig, condition};
-
-fn keep(images: u32) -> Value {
-    json!({"rules": [{"rulePriority": 1, "action": {"type": "expire"},
-                      "selection": {"tagStatus": "any", "countType": "imageCountMoreThan", "countNumber": images}}]})
-}
 
 /// A repository policy of more than ECR's 10,240 characters.
 fn oversized() -> Value {

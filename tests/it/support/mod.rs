@@ -1,11 +1,13 @@
 //! What every test stands on: a namespace of the shared cluster, an ECR stand-in and a proxy before a shared source of
 //! its own, and the operator as a process with just the rights of `deploy/rbac.yaml`.
 
+mod aws;
 pub mod checker;
 pub mod corpus;
 pub mod desk;
 mod kstatus;
 mod operator;
+pub mod policies;
 mod sources;
 
 use std::path::PathBuf;
@@ -24,6 +26,7 @@ use testbed::ecr::{self, RepositoryView, StandIn};
 use testbed::proxy::Proxy;
 use tokio::sync::OnceCell;
 
+pub use aws::session;
 pub use kstatus::{Kstatus, kstatus};
 pub use operator::Operator;
 pub use sources::Sources;
