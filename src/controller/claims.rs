@@ -45,27 +45,23 @@ impl Claim {
 #[derive(Debug, Default)]
 pub(super) struct Claims(Mutex<HashMap<String, BTreeMap<String, Claim>>>);
 
-fn repository_of(object: &EcrRepositorySync) -> String {
-    object.spec.repository_name.clone().unwrap_or_else(|| object.name_any())
-}
-
 impl Claims {
     /// Notes the claim of a resource.
     pub(super) fn note(&self, object: &EcrRepositorySync) {
         let claim = Claim::of(object);
         let mut claims = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        claims.entry(repository_of(object)).or_default().insert(claim.uid.clone(), claim);
+        claims.entry(object.repository().to_owned()).or_default().insert(claim.uid.clone(), claim);
     }
 
     /// Forgets a resource; returns those that wanted the same repository and may win now.
     pub(super) fn forget(&self, object: &EcrRepositorySync) -> Vec<ObjectRef<EcrRepositorySync>> {
         let mut claims = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let repository = repository_of(object);
-        let Some(same) = claims.get_mut(&repository) else { return Vec::new() };
+        let repository = object.repository();
+        let Some(same) = claims.get_mut(repository) else { return Vec::new() };
         same.remove(&object.uid().unwrap_or_default());
         let waiting = same.values().map(Claim::object).collect();
         if same.is_empty() {
-            claims.remove(&repository);
+            claims.remove(repository);
         }
         waiting
     }
@@ -96,7 +92,7 @@ impl Claims {
         let place_of = |claim: &Claim| resolve(&claim.namespace, &claim.registry);
         let place = place_of(&mine);
         let claims = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let rivals = claims.get(&repository_of(object))?.values();
+        let rivals = claims.get(object.repository())?.values();
         let first = rivals.filter(|claim| place_of(claim) == place).min_by(|a, b| a.rank().cmp(&b.rank()))?;
         (first.rank() < mine.rank() && first.uid != mine.uid).then(|| format!("{}/{}", first.namespace, first.name))
     }

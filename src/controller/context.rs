@@ -210,7 +210,7 @@ impl OwnerLookup for LiveOwners {
         match in_time(resources.get_opt(&owner.name)).await {
             Ok(None) => true,
             // The name cannot be changed, but a resource of the same name may have come later.
-            Ok(Some(object)) => object.spec.repository_name.as_ref().unwrap_or(&owner.name) != repository,
+            Ok(Some(object)) => object.repository() != repository,
             Err(_) => false,
         }
     }

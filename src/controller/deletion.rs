@@ -72,7 +72,7 @@ pub(super) async fn finish(object: &EcrRepositorySync, context: &Context) -> Res
         context.jobs.cancel(&uid);
         return Ok(Action::await_change());
     }
-    let name = object.spec.repository_name.clone().unwrap_or_else(|| object.name_any());
+    let name = object.repository();
     let stays = if object.spec.deletion_policy == DeletionPolicy::Retain {
         Some(Note::normal(Reason::Retained.as_str(), format!("repository {name} stays (deletionPolicy: Retain)")))
     } else if is_dry_run(object, context) {

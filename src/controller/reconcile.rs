@@ -264,9 +264,8 @@ fn claim(object: &EcrRepositorySync, context: &Context, current: &Status) -> Cla
 
 /// The resource that has the repository, if it is another one.
 pub(super) fn winner(object: &EcrRepositorySync, context: &Context) -> Option<String> {
-    let name = object.spec.repository_name.clone().unwrap_or_else(|| object.name_any());
     context.claims.winner_over(object, |namespace, registry| {
-        (context.resolve(namespace, registry), context.options.tenancy.admits(namespace, &name))
+        (context.resolve(namespace, registry), context.options.tenancy.admits(namespace, object.repository()))
     })
 }
 
@@ -346,7 +345,7 @@ fn show(object: &EcrRepositorySync, context: &Context, status: &Status) {
     let labels = Labels {
         namespace: object.namespace().unwrap_or_default(),
         name: object.name_any(),
-        repository: object.spec.repository_name.clone().unwrap_or_else(|| object.name_any()),
+        repository: object.repository().to_owned(),
         suspended: object.spec.suspend,
         synced: artifacts().map(|artifact| artifact.synced).sum(),
         failed: artifacts().map(|artifact| artifact.desired - artifact.synced).sum(),

@@ -56,7 +56,7 @@ impl Entry {
     /// Name of the repository in ECR.
     #[must_use]
     pub fn repository(&self) -> &str {
-        self.spec.repository_name.as_deref().unwrap_or(&self.name)
+        self.spec.repository(&self.name)
     }
 }
 

@@ -134,7 +134,7 @@ impl Job {
     /// The name of the ECR repository.
     #[must_use]
     pub fn repository_name(&self) -> &str {
-        self.spec.repository_name.as_deref().unwrap_or(&self.name)
+        self.spec.repository(&self.name)
     }
 }
 

@@ -123,7 +123,7 @@ impl<'a> Wish<'a> {
         }
         let own = identity.service_account.as_ref().map(|account| &account.role);
         Ok(Self {
-            repository: spec.repository_name.as_deref().unwrap_or(name),
+            repository: spec.repository(name),
             roles: own.into_iter().chain(&identity.role).collect(),
             sources,
             ..Self::default()

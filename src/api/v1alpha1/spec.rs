@@ -148,6 +148,22 @@ pub struct EcrRepositorySyncSpec {
     pub dry_run: bool,
 }
 
+impl EcrRepositorySyncSpec {
+    /// Name of the ECR repository of a resource that is called `name`.
+    #[must_use]
+    pub fn repository<'a>(&'a self, name: &'a str) -> &'a str {
+        self.repository_name.as_deref().unwrap_or(name)
+    }
+}
+
+impl EcrRepositorySync {
+    /// Name of the ECR repository.
+    #[must_use]
+    pub fn repository(&self) -> &str {
+        self.spec.repository(self.metadata.name.as_deref().unwrap_or_default())
+    }
+}
+
 /// As the API server fills in an empty spec.
 impl Default for EcrRepositorySyncSpec {
     fn default() -> Self {

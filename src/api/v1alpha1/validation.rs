@@ -45,7 +45,7 @@ pub const MAX_INTERVAL: Duration = Duration::from_secs(8760 * 3600);
 #[must_use]
 pub fn validate(name: &str, spec: &EcrRepositorySyncSpec) -> Vec<Violation> {
     let mut violations = Vec::new();
-    let repository = spec.repository_name.as_deref().unwrap_or(name);
+    let repository = spec.repository(name);
     if !is_repository_name(repository) {
         violations.push(Violation::new(
             "repositoryName",
