@@ -5,13 +5,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use aws_sdk_ecr::error::{ProvideErrorMetadata, SdkError};
-use aws_sdk_ecr::types::{
-    DescribeImagesFilter, ImageIdentifier, ImageStatus, ImageStatusFilter, ListImagesFilter, TargetStorageClass,
-};
+use aws_sdk_ecr::types::{ImageDetail, ImageIdentifier, ImageStatus, ImageStatusFilter, TargetStorageClass};
 
 use super::error::Error;
-use super::images::{BATCH, PAGE, parse_digest};
+use super::images::{Answer, Batches, by_tag, parse_digest, tags_of};
 use super::registry::Registry;
 use crate::registry::{Digest, Tag};
 
@@ -38,17 +35,14 @@ impl Registry {
         }
         let candidates = self.listed_at_all(name, tags).await?;
         let candidates: Vec<&Tag> = candidates.iter().collect();
-        let mut batches: Vec<&[&Tag]> = candidates.chunks(BATCH).collect();
+        let mut batches = Batches::of(&candidates);
         let mut found = BTreeMap::new();
-        while let Some(batch) = batches.pop() {
-            match self.describe_any(name, batch).await? {
-                Some(images) => found.extend(images),
-                // Half by half; a single missing tag ends here.
-                None if batch.len() > 1 => {
-                    let (left, right) = batch.split_at(batch.len() / 2);
-                    batches.extend([right, left]);
-                }
-                None => {}
+        while let Some(batch) = batches.next() {
+            match self.describe(name, batch.iter().map(|tag| by_tag(tag)), Some(ImageStatusFilter::Any)).await? {
+                Answer::Images(details) => found.extend(details.iter().flat_map(|image| archived(image, batch))),
+                Answer::OneIsMissing => batches.halve(batch),
+                // Just now: there is no archive either.
+                Answer::NoRepository => break,
             }
         }
         Ok(found)
@@ -73,55 +67,23 @@ impl Registry {
 
     /// Those of `tags` that a listing of all images names; all of them when it has more than a page.
     async fn listed_at_all(&self, name: &str, tags: &BTreeSet<Tag>) -> Result<BTreeSet<Tag>, Error> {
-        let answer = self
-            .client
-            .list_images()
-            .registry_id(&self.account)
-            .repository_name(name)
-            .filter(ListImagesFilter::builder().image_status(ImageStatusFilter::Any).build())
-            .max_results(PAGE)
-            .send()
-            .await
-            .map_err(|error| Error::from_sdk("ecr:ListImages", name, &error))?;
+        let answer = self.list(name, Some(ImageStatusFilter::Any)).await?;
         if answer.next_token().is_some() {
             return Ok(tags.clone());
         }
         let listed: BTreeSet<&str> = answer.image_ids().iter().filter_map(|id| id.image_tag()).collect();
         Ok(tags.iter().filter(|tag| listed.contains(tag.as_str())).cloned().collect())
     }
+}
 
-    /// The images of these tags that are not ACTIVE; `None` when one of the tags is missing.
-    async fn describe_any(&self, name: &str, tags: &[&Tag]) -> Result<Option<Vec<(Tag, Archived)>>, Error> {
-        let ids = tags.iter().map(|tag| ImageIdentifier::builder().image_tag(tag.as_str()).build()).collect();
-        let result = self
-            .client
-            .describe_images()
-            .registry_id(&self.account)
-            .repository_name(name)
-            .filter(DescribeImagesFilter::builder().image_status(ImageStatusFilter::Any).build())
-            .set_image_ids(Some(ids))
-            .send()
-            .await;
-        let answer = match result {
-            Ok(answer) => answer,
-            Err(SdkError::ServiceError(error)) if error.err().code() == Some("ImageNotFoundException") => {
-                return Ok(None);
-            }
-            Err(error) => return Err(Error::from_sdk("ecr:DescribeImages", name, &error)),
-        };
-        let mut found = Vec::new();
-        for image in answer.image_details() {
-            let activating = match image.image_status() {
-                Some(ImageStatus::Archived) => false,
-                Some(ImageStatus::Activating) => true,
-                // Active by now: the next pass sees it.
-                _ => continue,
-            };
-            let Some(digest) = parse_digest(image.image_digest()) else { continue };
-            for tag in tags.iter().filter(|tag| image.image_tags().iter().any(|of| of == tag.as_str())) {
-                found.push(((*tag).clone(), Archived { digest: digest.clone(), activating }));
-            }
-        }
-        Ok(Some(found))
-    }
+/// This image under each of its tags that was asked for, if it is in the archive or on its way back.
+fn archived(image: &ImageDetail, asked: &[&Tag]) -> Vec<(Tag, Archived)> {
+    let activating = match image.image_status() {
+        Some(ImageStatus::Archived) => false,
+        Some(ImageStatus::Activating) => true,
+        // Active by now: the next pass sees it.
+        _ => return Vec::new(),
+    };
+    let Some(digest) = parse_digest(image.image_digest()) else { return Vec::new() };
+    tags_of(image, asked).map(|tag| (tag, Archived { digest: digest.clone(), activating })).collect()
 }

@@ -3,16 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use aws_sdk_ecr::error::{ProvideErrorMetadata, SdkError};
-use aws_sdk_ecr::types::{ImageDetail, ImageIdentifier, LayerAvailability};
+use aws_sdk_ecr::operation::list_images::ListImagesOutput;
+use aws_sdk_ecr::types::{
+    DescribeImagesFilter, ImageDetail, ImageIdentifier, ImageStatusFilter, LayerAvailability, ListImagesFilter,
+};
 
 use super::error::Error;
 use super::registry::Registry;
 use crate::registry::{Digest, Tag};
 
 /// Most image ids or layer digests that ECR takes in one call.
-pub(super) const BATCH: usize = 100;
+const BATCH: usize = 100;
 /// Largest page of ListImages.
-pub(super) const PAGE: i32 = 1000;
+const PAGE: i32 = 1000;
 
 /// What a repository holds of the tags that were asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,25 +27,48 @@ pub struct Images {
 }
 
 /// What one DescribeImages said.
-enum Answer {
+pub(super) enum Answer {
     Images(Vec<ImageDetail>),
     /// DescribeImages has no list of failures: one missing id fails the whole call.
     OneIsMissing,
     NoRepository,
 }
 
-/// The tags of one batch of DescribeImages.
-enum Described {
-    All(Vec<(Tag, Digest)>),
-    /// DescribeImages has no list of failures: one missing id fails the whole call.
-    OneIsMissing,
-    /// There is no such repository.
-    NoRepository,
+/// What is asked for in batches, each of which is halved while one of it is missing.
+pub(super) struct Batches<'a, T>(Vec<&'a [T]>);
+
+impl<'a, T> Batches<'a, T> {
+    pub(super) fn of(all: &'a [T]) -> Self {
+        Self(all.chunks(BATCH).rev().collect())
+    }
+
+    pub(super) fn next(&mut self) -> Option<&'a [T]> {
+        self.0.pop()
+    }
+
+    /// Half by half; a single missing one ends here.
+    pub(super) fn halve(&mut self, batch: &'a [T]) {
+        if batch.len() > 1 {
+            let (left, right) = batch.split_at(batch.len() / 2);
+            self.0.extend([right, left]);
+        }
+    }
 }
 
 pub(super) fn parse_digest(text: Option<&str>) -> Option<Digest> {
     // A digest that we cannot read is no digest that we could want: the tag then counts as missing.
     text.and_then(|text| text.parse().ok())
+}
+
+pub(super) fn by_tag(tag: &Tag) -> ImageIdentifier {
+    ImageIdentifier::builder().image_tag(tag.as_str()).build()
+}
+
+/// Those of `asked` that name this image: an answer carries all tags of an image, asked for or not.
+pub(super) fn tags_of(image: &ImageDetail, asked: &[&Tag]) -> impl Iterator<Item = Tag> {
+    // In order, as they come from a set.
+    let is_asked = |tag: &&String| asked.binary_search_by(|of| of.as_str().cmp(tag)).is_ok();
+    image.image_tags().iter().filter(is_asked).filter_map(|tag| tag.parse().ok())
 }
 
 impl Registry {
@@ -57,19 +83,20 @@ impl Registry {
     pub async fn images(&self, name: &str, wanted: &BTreeSet<Tag>) -> Result<Option<Images>, Error> {
         let mut images = Images::default();
         let wanted: Vec<&Tag> = wanted.iter().collect();
-        let mut batches: Vec<&[&Tag]> = wanted.chunks(BATCH).rev().collect();
+        let mut batches = Batches::of(&wanted);
         let mut listed = false;
-        while let Some(batch) = batches.pop() {
-            match self.describe(name, batch).await? {
-                Described::All(found) => {
-                    for (tag, digest) in found {
-                        images.manifests.insert(digest.clone());
-                        images.tags.insert(tag, digest);
+        while let Some(batch) = batches.next() {
+            match self.describe(name, batch.iter().map(|tag| by_tag(tag)), None).await? {
+                Answer::Images(details) => {
+                    for image in &details {
+                        let Some(digest) = parse_digest(image.image_digest()) else { continue };
+                        images.tags.extend(tags_of(image, batch).map(|tag| (tag, digest.clone())));
+                        images.manifests.insert(digest);
                     }
                     continue;
                 }
-                Described::NoRepository => return Ok(None),
-                Described::OneIsMissing => {}
+                Answer::NoRepository => return Ok(None),
+                Answer::OneIsMissing => {}
             }
             if !listed {
                 listed = true;
@@ -77,47 +104,26 @@ impl Registry {
                     return Ok(Some(images));
                 }
             }
-            // Half by half; a single missing tag ends here.
-            if batch.len() > 1 {
-                let (left, right) = batch.split_at(batch.len() / 2);
-                batches.push(right);
-                batches.push(left);
-            }
+            batches.halve(batch);
         }
         Ok(Some(images))
     }
 
-    async fn describe(&self, name: &str, tags: &[&Tag]) -> Result<Described, Error> {
-        let ids = tags.iter().map(|tag| ImageIdentifier::builder().image_tag(tag.as_str()).build()).collect();
-        let details = match self.describe_ids(name, ids).await? {
-            Answer::Images(details) => details,
-            Answer::OneIsMissing => return Ok(Described::OneIsMissing),
-            Answer::NoRepository => return Ok(Described::NoRepository),
-        };
-        // An answer carries all tags of an image, asked for or not.
-        let asked: BTreeSet<&str> = tags.iter().map(|tag| tag.as_str()).collect();
-        let mut found = Vec::new();
-        for image in &details {
-            let Some(digest) = parse_digest(image.image_digest()) else { continue };
-            for tag in image.image_tags() {
-                if asked.contains(tag.as_str())
-                    && let Ok(tag) = tag.parse()
-                {
-                    found.push((tag, digest.clone()));
-                }
-            }
-        }
-        Ok(Described::All(found))
-    }
-
-    /// One DescribeImages.
-    async fn describe_ids(&self, name: &str, ids: Vec<ImageIdentifier>) -> Result<Answer, Error> {
+    /// One DescribeImages; without a status, of ACTIVE images only.
+    pub(super) async fn describe(
+        &self,
+        name: &str,
+        ids: impl Iterator<Item = ImageIdentifier>,
+        status: Option<ImageStatusFilter>,
+    ) -> Result<Answer, Error> {
+        let filter = status.map(|status| DescribeImagesFilter::builder().image_status(status).build());
         let result = self
             .client
             .describe_images()
             .registry_id(&self.account)
             .repository_name(name)
-            .set_image_ids(Some(ids))
+            .set_filter(filter)
+            .set_image_ids(Some(ids.collect()))
             .send()
             .await;
         match result {
@@ -132,17 +138,22 @@ impl Registry {
         }
     }
 
-    /// Whether the page was the whole listing.
-    async fn list_first_page(&self, name: &str, wanted: &[&Tag], images: &mut Images) -> Result<bool, Error> {
-        let answer = self
-            .client
+    /// One page of ListImages; without a status, of ACTIVE images only.
+    pub(super) async fn list(&self, name: &str, status: Option<ImageStatusFilter>) -> Result<ListImagesOutput, Error> {
+        self.client
             .list_images()
             .registry_id(&self.account)
             .repository_name(name)
+            .set_filter(status.map(|status| ListImagesFilter::builder().image_status(status).build()))
             .max_results(PAGE)
             .send()
             .await
-            .map_err(|error| Error::from_sdk("ecr:ListImages", name, &error))?;
+            .map_err(|error| Error::from_sdk("ecr:ListImages", name, &error))
+    }
+
+    /// Whether the page was the whole listing.
+    async fn list_first_page(&self, name: &str, wanted: &[&Tag], images: &mut Images) -> Result<bool, Error> {
+        let answer = self.list(name, None).await?;
         let wanted: BTreeSet<&str> = wanted.iter().map(|tag| tag.as_str()).collect();
         for id in answer.image_ids() {
             let Some(digest) = parse_digest(id.image_digest()) else { continue };
@@ -165,11 +176,11 @@ impl Registry {
     pub async fn manifests(&self, name: &str, wanted: &BTreeSet<Digest>) -> Result<HashSet<Digest>, Error> {
         let mut there = HashSet::new();
         let wanted: Vec<&Digest> = wanted.iter().collect();
-        let mut batches: Vec<&[&Digest]> = wanted.chunks(BATCH).rev().collect();
+        let mut batches = Batches::of(&wanted);
         let mut listed = false;
-        while let Some(batch) = batches.pop() {
+        while let Some(batch) = batches.next() {
             let ids = batch.iter().map(|digest| ImageIdentifier::builder().image_digest(digest.as_str()).build());
-            match self.describe_ids(name, ids.collect()).await? {
+            match self.describe(name, ids, None).await? {
                 Answer::Images(_) => {
                     there.extend(batch.iter().map(|digest| (*digest).clone()));
                     continue;
@@ -184,10 +195,7 @@ impl Registry {
                     return Ok(images.manifests);
                 }
             }
-            if batch.len() > 1 {
-                let (left, right) = batch.split_at(batch.len() / 2);
-                batches.extend([right, left]);
-            }
+            batches.halve(batch);
         }
         Ok(there)
     }
