@@ -11,7 +11,7 @@ use super::target::Target;
 use super::{Before, Desired, Engine, Failure, Job, Observed, ObservedRepository, TagState, vanished};
 #[cfg(test)]
 use crate::ecr;
-use crate::ecr::{Archived, CREATED_TAG, Images, Repository};
+use crate::ecr::{Archived, Images, Repository};
 use crate::registry::Tag;
 
 /// What the last whole look found, as far as the next pass relies on it.
@@ -46,6 +46,12 @@ impl Look {
         });
         let absent = absent.map(|(tag, _)| tag).collect();
         Self { repository: repository.clone(), is_ours, revision: desired.revision.clone(), absent, archived }
+    }
+
+    /// Those of `tags` that are asked for again: the others are taken to be as they were.
+    pub(super) fn to_ask<'a>(&self, tags: impl Iterator<Item = &'a Tag>) -> BTreeSet<Tag> {
+        let is_known = |tag: &&Tag| self.absent.contains(*tag) || self.archived.contains_key(*tag);
+        tags.filter(|tag| !is_known(tag)).cloned().collect()
     }
 }
 
@@ -90,16 +96,15 @@ impl Engine {
         if look.revision != desired.revision {
             return Ok(None);
         }
-        let known = |tag: &&Tag| !look.absent.contains(*tag) && !look.archived.contains_key(*tag);
-        let tags = desired.artifacts.iter().flat_map(|artifact| artifact.tags.keys());
-        let asked: BTreeSet<Tag> = tags.filter(known).cloned().collect();
+        let asked = look.to_ask(desired.artifacts.iter().flat_map(|artifact| artifact.tags.keys()));
         let images = if asked.is_empty() {
             target.repository().await?.map(|_| Images::default())
         } else {
             target.images(&asked).await?
         };
         let Some(images) = images else { return Ok(None) };
-        let resource_tags = look.is_ours.then(|| (CREATED_TAG.to_owned(), "true".to_owned())).into_iter().collect();
+        // Not read now: nothing is compared with them.
+        let resource_tags = BTreeMap::new();
         desired.take_defaults(Some(Has {
             is_ours: look.is_ours,
             lifecycle: true,

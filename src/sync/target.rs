@@ -82,8 +82,7 @@ impl<'a> Target<'a> {
     }
 
     async fn glimpsed(&self, wanted: &BTreeSet<Tag>, look: &Look) -> Result<Seen, Failure> {
-        let known = |tag: &&Tag| !look.absent.contains(*tag) && !look.archived.contains_key(*tag);
-        let images = self.images(&wanted.iter().filter(known).cloned().collect()).await?;
+        let images = self.images(&look.to_ask(wanted.iter())).await?;
         Ok(Seen { images: images.unwrap_or_default(), archived: look.archived.clone() })
     }
 
