@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
-use super::patience::Patience;
+use super::patience::patiently;
 use super::{
     Action, ArtifactKind, Derived, Desired, DesiredArtifact, Drift, Engine, Failure, Observed, Plan, Progress,
     ReferrersReport, Source, SourceContent, SourceTag, TagState, charts, copy,
@@ -151,13 +151,12 @@ impl Engine {
                 progress.advance(1);
                 continue;
             }
-            match configure_patiently(registry, repository, action).await {
+            match patiently(|| async { Ok(configure(registry, repository, action).await?) }).await {
                 Ok(kept) => {
                     outcomes.done(action, progress);
                     outcomes.rewritten.extend(rewritten(action, kept.as_deref()));
                 }
-                Err(error) => {
-                    let failure = error.into();
+                Err(failure) => {
                     progress.failed(action.field(), &failure);
                     outcomes.unwritten.insert(action.field());
                     outcomes.configuration.push(failure);
@@ -292,39 +291,13 @@ async fn create(
     tags: &BTreeMap<String, String>,
     settings: &Settings,
 ) -> Result<Repository, Failure> {
-    let mut patience = Patience::default();
-    let created = loop {
-        match registry.create_repository(name, tags, settings).await {
-            Ok(created) => break created,
-            Err(error) => {
-                if !patience.outlasts(error.class()).await {
-                    return Err(error.into());
-                }
-            }
-        }
-    };
-    match created {
+    match patiently(|| async { Ok(registry.create_repository(name, tags, settings).await?) }).await? {
         Some(created) => Ok(created),
         // Somebody was quicker. Whose it is, the next run will see.
         None => Err(Failure::new(
             Class::RegistryUnavailable,
             format!("repository {name} was created by somebody else just now"),
         )),
-    }
-}
-
-async fn configure_patiently(
-    registry: &ecr::Registry,
-    repository: &Repository,
-    action: &Action,
-) -> Result<Option<String>, ecr::Error> {
-    let mut patience = Patience::default();
-    loop {
-        let result = configure(registry, repository, action).await;
-        let Err(error) = &result else { return result };
-        if !patience.outlasts(error.class()).await {
-            return result;
-        }
     }
 }
 

@@ -42,7 +42,6 @@ use crate::class::Class;
 use crate::ecr;
 use crate::helm;
 use crate::registry::{self, Credential, Tag, Transport, TransportOptions};
-use patience::Patience;
 use target::Target;
 
 pub use before::Before;
@@ -252,22 +251,6 @@ impl Engine {
         bounded(job, stop, self.pass(job, mode)).await.unwrap_or_else(Report::failed)
     }
 
-    async fn observe_patiently(
-        &self,
-        target: &Target<'_>,
-        job: &Job,
-        desired: &mut Desired,
-    ) -> Result<Observed, Failure> {
-        let mut patience = Patience::default();
-        loop {
-            let result = self.observe(target, job, desired).await;
-            let Err(failure) = &result else { return result };
-            if !patience.outlasts(failure.class).await {
-                return result;
-            }
-        }
-    }
-
     async fn pass(&self, job: &Job, mode: Mode) -> Result<Report, Failure> {
         let Sight { registry, desired, observed, plan } = self.look(job, mode).await?;
         let outcomes = match mode {
@@ -308,7 +291,7 @@ impl Engine {
             Some(settled) => settled,
             // Before anything is written, everything is read: it may be somebody else's by now.
             None => {
-                let observed = self.observe_patiently(&target, job, &mut desired).await?;
+                let observed = self.observe(&target, job, &mut desired).await?;
                 let plan = plan(&desired, &observed, &job.claimant, &job.before)?;
                 (observed, plan)
             }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::patience::patiently;
 use super::resolve::Has;
 use super::target::Target;
 use super::{Claimant, Desired, Engine, Failure, Job, Vanished, vanished};
@@ -43,7 +44,7 @@ pub struct ObservedRepository {
 
 impl Engine {
     /// Reads what the plan needs to know and no more: an unmanaged policy is not asked for. Defaults become part of what
-    /// is wanted, now that it is known whose repository it is.
+    /// is wanted, now that it is known whose repository it is. A throttle is waited out.
     ///
     /// # Errors
     /// As AWS answers.
@@ -55,25 +56,26 @@ impl Engine {
     ) -> Result<Observed, Failure> {
         let name = &desired.repository.clone();
         let registry = target.registry;
-        let Some(repository) = target.repository().await?.cloned() else {
+        let Some(repository) = patiently(|| target.repository()).await?.cloned() else {
             desired.take_defaults(None);
             return Ok(Observed::default());
         };
         let wanted: BTreeSet<_> = desired.artifacts.iter().flat_map(|artifact| artifact.tags.keys().cloned()).collect();
         let is_wanted = |wanted: &Wanted, default: &Option<Policy>| *wanted != Wanted::Unmanaged || default.is_some();
-        let lifecycle = async {
+        let resource_tags = || async { Ok(registry.resource_tags(&repository).await?) };
+        let lifecycle = || async {
             let read = is_wanted(&desired.lifecycle, &desired.defaults.lifecycle);
-            if read { Ok::<_, Failure>(registry.lifecycle_policy(name).await?) } else { Ok(None) }
+            if read { Ok(registry.lifecycle_policy(name).await?) } else { Ok(None) }
         };
-        let permission = async {
+        let permission = || async {
             let read = is_wanted(&desired.permission, &desired.defaults.permission);
             if read { Ok(registry.permission_policy(name).await?) } else { Ok(None) }
         };
         let (resource_tags, lifecycle, permission, seen) = tokio::try_join!(
-            async { Ok(registry.resource_tags(&repository).await?) },
-            lifecycle,
-            permission,
-            target.seen(&wanted)
+            patiently(resource_tags),
+            patiently(lifecycle),
+            patiently(permission),
+            patiently(|| target.seen(&wanted))
         )?;
         let is_ours = job.claimant.created(&repository.arn, &resource_tags);
         // What ECR made by such a rule was there before us. A run from the command line is over before the advice matters.
@@ -95,7 +97,7 @@ impl Engine {
         let owner_is_gone = self.owner_is_gone(&job.claimant, name, resource_tags.get(OWNER_TAG)).await;
         let mut vanished = vanished::count(&job.before, desired, |tag| !seen.lacks(tag));
         // Without a lifecycle policy it was a person, who may do so as often as they like.
-        if !vanished.is_empty() && !self.has_lifecycle_policy(registry, desired).await? {
+        if !vanished.is_empty() && !patiently(|| self.has_lifecycle_policy(registry, desired)).await? {
             vanished.clear();
         }
         let repository = ObservedRepository {

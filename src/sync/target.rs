@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tokio::sync::{Mutex, OnceCell};
 
-use super::patience::Patience;
+use super::patience::patiently;
 use super::{Failure, Look};
 use crate::ecr::{self, Archived, Images, Repository};
 use crate::registry::Tag;
@@ -68,17 +68,13 @@ impl<'a> Target<'a> {
     /// # Errors
     /// As AWS answers.
     pub(super) async fn foreseen(&self, wanted: &BTreeSet<Tag>) -> Result<Seen, Failure> {
-        let mut patience = Patience::default();
-        loop {
-            let result = match self.look {
+        patiently(|| async {
+            match self.look {
                 Some(look) => self.glimpsed(wanted, look).await,
                 None => self.seen(wanted).await,
-            };
-            match result {
-                Err(failure) if patience.outlasts(failure.class).await => {}
-                result => return result,
             }
-        }
+        })
+        .await
     }
 
     async fn glimpsed(&self, wanted: &BTreeSet<Tag>, look: &Look) -> Result<Seen, Failure> {
