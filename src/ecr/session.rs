@@ -1,7 +1,7 @@
 //! The operator's AWS identity, those that it takes on, and one [`Registry`] per (account, region, identity).
 
 use std::collections::HashMap;
-use std::hash::Hash;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -154,8 +154,8 @@ impl Session {
             assumed.keys().await?;
         }
         let limits = self.limits(&account, &region);
-        Ok(get_or_insert(&self.registries, (account.clone(), region.clone(), key), || {
-            let client = self.client(&account, &region, assumed);
+        Ok(get_or_insert(&self.registries, (account.clone(), region.clone(), key.clone()), || {
+            let client = self.client(&account, &region, &key, assumed);
             let (transport, meter) = (self.transport.clone(), self.meter.clone());
             Arc::new(Registry::new(account, region, client, transport, limits, meter))
         }))
@@ -168,12 +168,11 @@ impl Session {
         limits.or_insert_with(|| Arc::new(Limits::new(self.options.put_image_rate, &self.meter))).clone()
     }
 
-    fn client(&self, account: &str, region: &str, assumed: Option<Assumed>) -> aws_sdk_ecr::Client {
+    fn client(&self, account: &str, region: &str, key: &Key, assumed: Option<Assumed>) -> aws_sdk_ecr::Client {
         let mut config = aws_sdk_ecr::config::Builder::from(&self.sdk)
             .region(Region::new(region.to_owned()))
             .retry_config(RetryConfig::standard().with_max_attempts(4))
-            // The SDK's retry budget is process-wide per service and region: one throttled account would starve all.
-            .retry_partition(RetryPartition::custom(format!("ecr-{region}-{account}")).build())
+            .retry_partition(retry_budget(&("ecr", account, region, key)))
             .interceptor(Counting(self.meter.clone()));
         if let Some(endpoint) = &self.options.endpoint {
             config = config.endpoint_url(endpoint);
@@ -222,13 +221,10 @@ impl Session {
     fn sts(&self, role: &RoleArn, region: &str, key: &Key) -> aws_sdk_sts::config::Builder {
         let own = self.sdk.region().filter(|own| partition(own.as_ref()) == role.partition());
         let region = own.cloned().unwrap_or_else(|| Region::new(region.to_owned()));
-        let mut hasher = std::hash::DefaultHasher::new();
-        key.hash(&mut hasher);
-        let budget = format!("sts-{:016x}", std::hash::Hasher::finish(&hasher));
         aws_sdk_sts::config::Builder::from(&self.sdk)
             .region(region)
             .retry_config(RetryConfig::standard().with_max_attempts(4))
-            .retry_partition(RetryPartition::custom(budget).build())
+            .retry_partition(retry_budget(&("sts", key)))
             .interceptor(Counting(self.meter.clone()))
     }
 
@@ -286,6 +282,14 @@ pub fn partition(region: &str) -> &'static str {
         _ if region.starts_with("eusc-") => "aws-eusc",
         _ => "aws",
     }
+}
+
+/// The SDK's retry budget is process-wide per service and region: one throttled account, or one identity that is refused,
+/// would starve all.
+fn retry_budget(of: &impl Hash) -> RetryPartition {
+    let mut hasher = DefaultHasher::new();
+    of.hash(&mut hasher);
+    RetryPartition::custom(format!("{:016x}", hasher.finish())).build()
 }
 
 fn get_or_insert<K: Eq + Hash, V: Clone>(map: &Mutex<HashMap<K, V>>, key: K, make: impl FnOnce() -> V) -> V {
