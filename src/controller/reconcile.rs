@@ -25,7 +25,7 @@ use crate::api::v1alpha1::{
 };
 use crate::class::Class;
 use crate::ecr::{Identity, Owner, Place};
-use crate::sync::{Accesses, Before, Claim, Claimant, Engine, Failure, Job, Kept, Mode, Progress, Report};
+use crate::sync::{Access, Accesses, Before, Claim, Claimant, Engine, Failure, Job, Kept, Mode, Progress, Report};
 use crate::telemetry::{Labels, Ticket};
 use crate::tenancy::{Permit, Tenancy, Wish};
 
@@ -190,6 +190,8 @@ fn submit(object: &EcrRepositorySync, context: &Context, uid: &str, generation: 
             Err(failure) => Err(failure),
         };
         let access = match &identity {
+            // A deletion reads no source.
+            Ok(_) if deletes => Accesses { image: Ok(Access::default()), chart: Ok(Access::default()) },
             Ok((identity, permit)) => {
                 let fallback = fallback.as_deref();
                 Reader { client: &client, fallback, object: &pruned, identity, permit }.accesses().await
