@@ -41,7 +41,7 @@ pub struct Registry {
 
 /// ECR takes some thousands of requests per second (its quotas), a node's link carries some dozens of streams: 32 uploads
 /// have at most 16 MiB in flight.
-const WIDTHS: registry::Widths = registry::Widths { requests: 64, downloads: 16, uploads: 32 };
+const WIDTHS: registry::Widths = registry::Widths { requests: 64, downloads: 32, uploads: 32 };
 
 /// What an ECR error of "there is none" means.
 fn none_if<T, E>(

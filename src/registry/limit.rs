@@ -32,10 +32,10 @@ pub struct Widths {
 }
 
 impl Default for Widths {
-    /// 16 of each hide 30 ms of latency at full speed of an ordinary link; registries' own clients use 3 to 10 per
-    /// image and many images at once.
+    /// 32 of each hide 30 ms of latency at full speed of an ordinary link; registries' own clients use 3 to 10 per
+    /// image and many images at once. A registry that finds it too much says so, and is asked less.
     fn default() -> Self {
-        Self { requests: 16, downloads: 16, uploads: 16 }
+        Self { requests: 32, downloads: 32, uploads: 32 }
     }
 }
 

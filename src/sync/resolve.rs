@@ -18,8 +18,8 @@ use crate::helm;
 use crate::registry::{Digest, Tag};
 use crate::selection::{self, Pin, tag_of};
 
-/// Tags of one source that are asked for at the same time.
-const CONCURRENT_TAGS: usize = 8;
+/// Tags of one source that are asked for at the same time; its host has its own limit for all passes together.
+const CONCURRENT_TAGS: usize = 32;
 
 /// What a spec wants, checked and with digests.
 #[derive(Debug, Default)]

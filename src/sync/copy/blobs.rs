@@ -12,9 +12,13 @@ use crate::meter::Meter;
 use crate::registry::{Client, Descriptor, Digest, copy_blob, mount_or_copy_blob};
 use crate::sync::{Failure, Origin, Progress};
 
-/// Blobs of one repository on the way at the same time. ECR was seen to reset sockets when one client sent many
-/// layers at once; a stream holds two buffers of at most 256 KiB.
-const CONCURRENT_BLOBS: usize = 8;
+/// What moves for one repository at the same time, in shares: 32 small blobs, whose time is spent waiting for answers, or
+/// 8 large ones. ECR was seen to reset sockets when one client sent many large layers at once; a stream holds two
+/// buffers of at most 256 KiB.
+const SHARES: usize = 32;
+const LARGE_TAKES: u32 = 4;
+/// From here on a link is busy with eight of them: 32 MiB take longer than any wait for an answer.
+const LARGE: u64 = 4 * 1024 * 1024;
 
 /// Blobs on their way. Dropping it stops them all.
 pub(super) struct Transfers {
@@ -31,7 +35,7 @@ pub(super) struct Route {
     target_repository: String,
     /// Whether the target takes blobs from other repositories of its own.
     mounts: bool,
-    permits: Arc<Semaphore>,
+    shares: Arc<Semaphore>,
     moving: Arc<Blobs>,
     progress: Progress,
     meter: Arc<dyn Meter>,
@@ -52,7 +56,7 @@ impl Route {
             target: target.clone(),
             target_repository: target_repository.to_owned(),
             mounts,
-            permits: Arc::new(Semaphore::new(CONCURRENT_BLOBS)),
+            shares: Arc::new(Semaphore::new(SHARES)),
             moving: moving.clone(),
             progress: progress.clone(),
             meter: meter.clone(),
@@ -81,7 +85,7 @@ impl Route {
 
     async fn send(&self, blob: &Descriptor, place: &Place) -> Result<(), Failure> {
         // The semaphore is never closed.
-        let _permit = self.permits.acquire().await;
+        let _share = self.shares.acquire_many(if blob.size < LARGE { 1 } else { LARGE_TAKES }).await;
         let Self { source, source_repository, target, target_repository, .. } = self;
         let observer = |bytes| {
             self.progress.advance(bytes);

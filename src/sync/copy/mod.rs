@@ -18,18 +18,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures::future::try_join_all;
 use futures::{StreamExt, stream};
 use tokio::sync::OnceCell;
 
 use self::blobs::{Route, Transfers};
-use self::graph::Graph;
+use self::graph::{Graph, Node};
 pub(super) use self::inflight::Blobs;
 use self::inflight::Place;
 pub(super) use self::referrers::{Found, find as find_referrers};
 use super::{Failure, Origin, Progress};
 use crate::class::Class;
 use crate::ecr::{self, Repository};
-use crate::registry::{Client, Digest, Manifest, Policy, Tag, TagOrDigest};
+use crate::registry::{Client, Descriptor, Digest, Manifest, Policy, Tag, TagOrDigest};
 
 /// Images whose manifests are read at the same time.
 const CONCURRENT_GRAPHS: usize = 8;
@@ -134,9 +135,8 @@ impl<'a> Copy<'a> {
 
     async fn wave(&self, graphs: Vec<(Vec<Order>, Graph)>) -> Vec<(Order, Result<(), Failure>)> {
         let mut results = Vec::new();
-        let blobs: BTreeMap<_, _> =
-            graphs.iter().flat_map(|(_, graph)| graph.blobs.iter().map(|blob| (blob.digest.clone(), blob))).collect();
-        let transfers = match self.start_transfers(&blobs.into_values().collect::<Vec<_>>()).await {
+        // Image by image: the first ones are done, and their manifests on the way, while blobs of the others move.
+        let transfers = match self.start_transfers(graphs.iter().flat_map(|(_, graph)| graph.blobs())).await {
             Ok(transfers) => transfers,
             Err(failure) => {
                 let orders = graphs.into_iter().flat_map(|(orders, _)| orders);
@@ -152,9 +152,10 @@ impl<'a> Copy<'a> {
         results
     }
 
-    /// Asks which of the blobs are missing and starts to move those.
-    async fn start_transfers(&self, blobs: &[&crate::registry::Descriptor]) -> Result<Transfers, Failure> {
-        let digests: BTreeSet<_> = blobs.iter().map(|blob| blob.digest.clone()).collect();
+    /// Asks which of the blobs are missing and starts to move those, in this order.
+    async fn start_transfers(&self, blobs: impl Iterator<Item = &Descriptor>) -> Result<Transfers, Failure> {
+        let mut digests = BTreeSet::new();
+        let blobs: Vec<_> = blobs.filter(|blob| digests.insert(blob.digest.clone())).collect();
         let missing = if self.is_empty.swap(false, Ordering::Relaxed) {
             digests
         } else {
@@ -165,20 +166,24 @@ impl<'a> Copy<'a> {
         // Asked only where it would help.
         let mounts = missing.iter().any(is_held) && self.registry.mounts_blobs().await;
         let route = Route::new(self.origin, target, mounts, self.moving, &self.progress, &self.registry.meter);
-        let missing = blobs.iter().filter(|blob| missing.contains(&blob.digest)).map(|&blob| blob.clone());
+        let missing = blobs.into_iter().filter(|blob| missing.contains(&blob.digest)).cloned();
         Ok(Transfers::start(&route, missing))
     }
 
-    /// Waits for the blobs of one image, then writes its manifests and its tags.
+    /// Writes the manifests of one image, each as soon as what it names is there, then its tags.
     async fn finish(
         &self,
         orders: &[Order],
         graph: &Graph,
         transfers: &Transfers,
     ) -> Vec<(Order, Result<(), Failure>)> {
-        let mut result = match transfers.wait_for(&graph.blobs).await {
-            Ok(()) => self.put_children(graph, true).await,
-            Err(failure) => Err(failure),
+        let mut result = match self.put_below(graph, transfers, Trust::Known).await {
+            Ok(()) => transfers.wait_for(&graph.top.blobs).await,
+            Err(Put::ContentMissing(failure)) => {
+                tracing::debug!(%failure, "a child lacks content: checked again");
+                self.repair(graph).await
+            }
+            Err(Put::Failed(failure)) => Err(failure),
         };
         let mut results = Vec::new();
         for order in orders {
@@ -198,35 +203,41 @@ impl<'a> Copy<'a> {
             results.push((order.clone(), tagged.map_err(Put::into_failure)));
         }
         if results.iter().any(|(_, result)| result.is_ok()) {
-            self.moving.are_held(self.target, self.target_repository, graph.blobs.iter().map(|blob| &blob.digest));
+            self.moving.are_held(self.target, self.target_repository, graph.blobs().map(|blob| &blob.digest));
         }
         results
     }
 
+    /// Brings everything but the top manifest once more.
     async fn repair(&self, graph: &Graph) -> Result<(), Failure> {
-        let blobs: Vec<_> = graph.blobs.iter().collect();
-        self.start_transfers(&blobs).await?.wait_for(&graph.blobs).await?;
-        self.put_children(graph, false).await
+        let transfers = self.start_transfers(graph.blobs()).await?;
+        self.put_below(graph, &transfers, Trust::Nothing).await.map_err(Put::into_failure)?;
+        transfers.wait_for(&graph.top.blobs).await
     }
 
-    /// Writes all manifests but the top one, by digest, deepest first.
-    async fn put_children(&self, graph: &Graph, trust_known: bool) -> Result<(), Failure> {
-        for child in graph.children() {
-            let written = self.written(&child.digest);
-            let put = || self.put((&child.digest).into(), child);
-            // Images that share a child write it once: PutImage is the scarce thing. If one fails, the next one tries.
-            let put = if trust_known { written.get_or_try_init(put).await.and(Ok(())) } else { put().await };
-            match put {
-                // It may have been set before, by what turned out to be wrong.
-                Ok(()) => drop(written.set(())),
-                Err(Put::ContentMissing(failure)) if trust_known => {
-                    tracing::debug!(%failure, "a child lacks content: checked again");
-                    return Box::pin(self.repair(graph)).await;
-                }
-                Err(other) => return Err(other.into_failure()),
-            }
+    /// Writes all manifests but the top one, by digest: those of a level together, after those that they name.
+    async fn put_below(&self, graph: &Graph, transfers: &Transfers, trust: Trust) -> Result<(), Put> {
+        for level in &graph.below {
+            try_join_all(level.iter().map(|node| self.put_child(node, transfers, trust))).await?;
         }
         Ok(())
+    }
+
+    async fn put_child(&self, node: &Node, transfers: &Transfers, trust: Trust) -> Result<(), Put> {
+        let digest = &node.manifest.digest;
+        transfers.wait_for(&node.blobs).await.map_err(Put::Failed)?;
+        let written = self.written(digest);
+        let put = || self.put(digest.into(), &node.manifest);
+        match trust {
+            // Images that share a child write it once: PutImage is the scarce thing. If one fails, the next one tries.
+            Trust::Known => written.get_or_try_init(put).await.map(drop),
+            Trust::Nothing => {
+                put().await?;
+                // It may have been set before, by what turned out to be wrong.
+                let _ = written.set(());
+                Ok(())
+            }
+        }
     }
 
     fn written(&self, digest: &Digest) -> Arc<OnceCell<()>> {
@@ -235,14 +246,15 @@ impl<'a> Copy<'a> {
     }
 
     async fn put_top(&self, graph: &Graph, tag: Option<&Tag>) -> Result<(), Put> {
-        let Some(tag) = tag else { return self.put((&graph.top().digest).into(), graph.top()).await };
-        match self.put(tag.into(), graph.top()).await {
+        let top = &graph.top.manifest;
+        let Some(tag) = tag else { return self.put((&top.digest).into(), top).await };
+        match self.put(tag.into(), top).await {
             // ECR refuses to write an immutable tag even when nothing changes (aws/containers-roadmap#2179): somebody
             // wrote the same image since we looked, or our own PUT was answered too late.
             Err(Put::Failed(failure)) if failure.class == Class::TagImmutable => {
                 let now = self.registry.images(self.target_repository, &BTreeSet::from([tag.clone()])).await;
                 match now {
-                    Ok(Some(now)) if now.tags.get(tag) == Some(&graph.top().digest) => Ok(()),
+                    Ok(Some(now)) if now.tags.get(tag) == Some(&top.digest) => Ok(()),
                     _ => Err(Put::Failed(failure)),
                 }
             }
@@ -270,6 +282,15 @@ impl<'a> Copy<'a> {
             tokio::time::sleep(wait).await;
         }
     }
+}
+
+/// What is taken to be in the target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trust {
+    /// The manifests that it is known to have.
+    Known,
+    /// None: something was not as it seemed.
+    Nothing,
 }
 
 /// Why a manifest was not accepted.

@@ -24,7 +24,7 @@ pub(in crate::sync) async fn blobs(origin: &Origin, digests: BTreeSet<Digest>) -
     stream::iter(digests)
         .map(|digest| async move {
             match Graph::load(origin, &digest, cache).await {
-                Ok(graph) => Some((digest, graph.blobs)),
+                Ok(graph) => Some((digest, graph.blobs().cloned().collect())),
                 Err(failure) => {
                     tracing::warn!(%digest, %failure, "cannot tell what would be sent");
                     None
