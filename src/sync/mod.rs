@@ -269,16 +269,25 @@ impl Engine {
         let registry = self.registry(job).await?;
         let target =
             Target::new(&registry, job.repository_name(), job.before.look.as_ref().filter(|_| mode == Mode::Apply));
-        let mut desired = self.resolve(job, &target, mode).await?;
+        let desired = self.desired(job);
+        // Without an earlier look, all is read: the configuration beside the sources. A dry run shows all that would be
+        // done.
+        let (artifacts, configuration) = if target.was_seen() {
+            (self.artifacts(job, &target, mode).await?, None)
+        } else {
+            let (artifacts, configuration) =
+                tokio::try_join!(self.artifacts(job, &target, mode), self.configuration(&target, &desired))?;
+            (artifacts, Some(configuration))
+        };
+        let mut desired = desired.with(job, artifacts);
         job.progress.advance(1);
-        // A dry run shows all that would be done: it reads all.
-        let brief = match mode {
-            Mode::Apply => match self.glance(&target, job, &mut desired).await {
+        let brief = match &configuration {
+            Some(_) => None,
+            None => match self.glance(&target, job, &mut desired).await {
                 // The long look is the patient one.
                 Err(failure) if failure.class == Class::RateLimited => None,
                 result => result?,
             },
-            Mode::DryRun => None,
         };
         let brief = match brief {
             Some(observed) => {
@@ -291,7 +300,11 @@ impl Engine {
             Some(settled) => settled,
             // Before anything is written, everything is read: it may be somebody else's by now.
             None => {
-                let observed = self.observe(&target, job, &mut desired).await?;
+                let configuration = match configuration {
+                    Some(read) => read,
+                    None => self.configuration(&target, &desired).await?,
+                };
+                let observed = self.observe(&target, job, &mut desired, configuration).await?;
                 let plan = plan(&desired, &observed, &job.claimant, &job.before)?;
                 (observed, plan)
             }

@@ -42,25 +42,28 @@ pub struct ObservedRepository {
     pub vanished: BTreeMap<Tag, Vanished>,
 }
 
+/// A repository and its configuration, as far as they are managed.
+#[derive(Debug)]
+pub(super) struct Configuration {
+    repository: Repository,
+    resource_tags: BTreeMap<String, String>,
+    lifecycle: Option<String>,
+    permission: Option<String>,
+}
+
 impl Engine {
-    /// Reads what the plan needs to know and no more: an unmanaged policy is not asked for. Defaults become part of what
-    /// is wanted, now that it is known whose repository it is. A throttle is waited out.
+    /// Reads what of the repository the plan needs to know and no more: an unmanaged policy is not asked for. A throttle is
+    /// waited out. `None` if there is no repository.
     ///
     /// # Errors
     /// As AWS answers.
-    pub(super) async fn observe(
+    pub(super) async fn configuration(
         &self,
         target: &Target<'_>,
-        job: &Job,
-        desired: &mut Desired,
-    ) -> Result<Observed, Failure> {
-        let name = &desired.repository.clone();
-        let registry = target.registry;
-        let Some(repository) = patiently(|| target.repository()).await?.cloned() else {
-            desired.take_defaults(None);
-            return Ok(Observed::default());
-        };
-        let wanted: BTreeSet<_> = desired.artifacts.iter().flat_map(|artifact| artifact.tags.keys().cloned()).collect();
+        desired: &Desired,
+    ) -> Result<Option<Configuration>, Failure> {
+        let (name, registry) = (&desired.repository, target.registry);
+        let Some(repository) = patiently(|| target.repository()).await?.cloned() else { return Ok(None) };
         let is_wanted = |wanted: &Wanted, default: &Option<Policy>| *wanted != Wanted::Unmanaged || default.is_some();
         let resource_tags = || async { Ok(registry.resource_tags(&repository).await?) };
         let lifecycle = || async {
@@ -71,12 +74,31 @@ impl Engine {
             let read = is_wanted(&desired.permission, &desired.defaults.permission);
             if read { Ok(registry.permission_policy(name).await?) } else { Ok(None) }
         };
-        let (resource_tags, lifecycle, permission, seen) = tokio::try_join!(
-            patiently(resource_tags),
-            patiently(lifecycle),
-            patiently(permission),
-            patiently(|| target.seen(&wanted))
-        )?;
+        let (resource_tags, lifecycle, permission) =
+            tokio::try_join!(patiently(resource_tags), patiently(lifecycle), patiently(permission))?;
+        Ok(Some(Configuration { repository, resource_tags, lifecycle, permission }))
+    }
+
+    /// Reads the rest, the wanted tags above all. Defaults become part of what is wanted, now that it is known whose
+    /// repository it is. A throttle is waited out.
+    ///
+    /// # Errors
+    /// As AWS answers.
+    pub(super) async fn observe(
+        &self,
+        target: &Target<'_>,
+        job: &Job,
+        desired: &mut Desired,
+        configuration: Option<Configuration>,
+    ) -> Result<Observed, Failure> {
+        let name = &desired.repository.clone();
+        let registry = target.registry;
+        let Some(Configuration { repository, resource_tags, lifecycle, permission }) = configuration else {
+            desired.take_defaults(None);
+            return Ok(Observed::default());
+        };
+        let wanted: BTreeSet<_> = desired.artifacts.iter().flat_map(|artifact| artifact.tags.keys().cloned()).collect();
+        let seen = patiently(|| target.seen(&wanted)).await?;
         let is_ours = job.claimant.created(&repository.arn, &resource_tags);
         // What ECR made by such a rule was there before us. A run from the command line is over before the advice matters.
         if !is_ours

@@ -162,13 +162,8 @@ pub(super) fn check(job: &Job) -> Result<(), Failure> {
 }
 
 impl Engine {
-    /// Asks the sources for each wanted tag: for the manifest where `target` lacks the tag and it will be copied, for the
-    /// digest alone elsewhere.
-    ///
-    /// # Errors
-    /// When ECR cannot be asked, or more is wanted than is allowed. A tag that cannot be read is not an error here: it is
-    /// in the result.
-    pub(super) async fn resolve(&self, job: &Job, target: &Target<'_>, mode: Mode) -> Result<Desired, Failure> {
+    /// What a spec wants of the repository itself: no artifacts yet.
+    pub(super) fn desired(&self, job: &Job) -> Desired {
         let spec = &job.spec;
         // A document that is wrong costs itself only: what is in ECR in its place stays, and all else is done.
         let mut refused = Vec::new();
@@ -181,6 +176,41 @@ impl Engine {
         };
         let lifecycle = read(Kind::Lifecycle, spec.lifecycle_policy.as_ref());
         let permission = read(Kind::Permission, spec.permission_policy.as_ref());
+        let (settings, defaults) = (settings(spec), self.defaults.current().for_spec(spec));
+        let resource_tags = spec.resource_tags.clone().unwrap_or_default();
+        let own = Own { lifecycle, permission, resource_tags };
+        let revision = revision(&settings, &own, &defaults);
+        Desired {
+            repository: job.repository_name().to_owned(),
+            settings,
+            refused,
+            revision,
+            drift_policy: spec.drift_policy,
+            defaults,
+            lifecycle: own.lifecycle.clone(),
+            permission: own.permission.clone(),
+            resource_tags: own.resource_tags.clone(),
+            own,
+            restore: spec.archived_images == ArchivedImages::Restore,
+            referrers: spec.image.as_ref().is_some_and(|image| image.referrers == Referrers::All),
+            artifacts: Vec::new(),
+            warnings: Vec::new(),
+        }
+    }
+
+    /// Asks the sources for each wanted tag: for the manifest where `target` lacks the tag and it will be copied, for the
+    /// digest alone elsewhere.
+    ///
+    /// # Errors
+    /// When ECR cannot be asked, or more is wanted than is allowed. A tag that cannot be read is not an error here: it is
+    /// in the result.
+    pub(super) async fn artifacts(
+        &self,
+        job: &Job,
+        target: &Target<'_>,
+        mode: Mode,
+    ) -> Result<Vec<DesiredArtifact>, Failure> {
+        let spec = &job.spec;
         let looking = Looking { job, target, mode };
         let image = async {
             match &spec.image {
@@ -195,27 +225,14 @@ impl Engine {
             }
         };
         let (image, chart) = tokio::try_join!(image, chart)?;
-        let (settings, defaults) = (settings(spec), self.defaults.current().for_spec(spec));
-        let resource_tags = spec.resource_tags.clone().unwrap_or_default();
-        let own = Own { lifecycle, permission, resource_tags };
-        let revision = revision(&settings, &own, &defaults);
-        let artifacts: Vec<_> = image.into_iter().chain(chart).collect();
-        Ok(Desired {
-            repository: job.repository_name().to_owned(),
-            settings,
-            refused,
-            revision,
-            drift_policy: spec.drift_policy,
-            defaults,
-            lifecycle: own.lifecycle.clone(),
-            permission: own.permission.clone(),
-            resource_tags: own.resource_tags.clone(),
-            own,
-            restore: spec.archived_images == ArchivedImages::Restore,
-            referrers: spec.image.as_ref().is_some_and(|image| image.referrers == Referrers::All),
-            warnings: warnings(job, &artifacts),
-            artifacts,
-        })
+        Ok(image.into_iter().chain(chart).collect())
+    }
+}
+
+impl Desired {
+    /// With what the sources have.
+    pub(super) fn with(self, job: &Job, artifacts: Vec<DesiredArtifact>) -> Self {
+        Self { warnings: warnings(job, &artifacts), artifacts, ..self }
     }
 }
 

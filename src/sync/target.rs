@@ -54,12 +54,26 @@ impl<'a> Target<'a> {
         Self { registry, name, look, repository: OnceCell::new(), answers: Mutex::default() }
     }
 
-    /// The repository, if it exists.
+    /// Whether an earlier pass looked at all of it.
+    pub(super) const fn was_seen(&self) -> bool {
+        self.look.is_some()
+    }
+
+    /// The repository, if it exists. Where its tags are being asked for, their answer tells whether it does.
     ///
     /// # Errors
     /// As AWS answers.
     pub(super) async fn repository(&self) -> Result<Option<&Repository>, Failure> {
-        Ok(self.repository.get_or_try_init(|| self.registry.repository(self.name)).await?.as_ref())
+        let ask = || async {
+            let mut answers = self.answers.lock().await;
+            if answers.gone {
+                return Ok(None);
+            }
+            let found = self.registry.repository(self.name).await?;
+            answers.gone = found.is_none();
+            Ok::<_, Failure>(found)
+        };
+        Ok(self.repository.get_or_try_init(ask).await?.as_ref())
     }
 
     /// What it takes to know how the source is to be asked for `wanted`: after a whole look, tags that it missed or found in
@@ -87,11 +101,8 @@ impl<'a> Target<'a> {
     /// # Errors
     /// As AWS answers.
     pub(super) async fn seen(&self, wanted: &BTreeSet<Tag>) -> Result<Seen, Failure> {
-        if self.repository().await?.is_none() {
-            return Ok(Seen::default());
-        }
-        // Somebody deleted it just now: the next pass creates it.
-        let images = self.images(wanted).await?.unwrap_or_default();
+        // Where somebody deleted it just now, the next pass creates it.
+        let Some(images) = self.images(wanted).await? else { return Ok(Seen::default()) };
         let missing = wanted.iter().filter(|tag| !images.tags.contains_key(*tag));
         let mut answers = self.answers.lock().await;
         let new: BTreeSet<Tag> = missing.filter(|tag| !answers.missing.contains(*tag)).cloned().collect();
@@ -107,10 +118,10 @@ impl<'a> Target<'a> {
     /// As AWS answers.
     pub(super) async fn images(&self, wanted: &BTreeSet<Tag>) -> Result<Option<Images>, Failure> {
         let mut answers = self.answers.lock().await;
-        let new: BTreeSet<Tag> = wanted.difference(&answers.tags).cloned().collect();
         if answers.gone {
             return Ok(None);
         }
+        let new: BTreeSet<Tag> = wanted.difference(&answers.tags).cloned().collect();
         if !new.is_empty() {
             let Some(images) = self.registry.images(self.name, &new).await? else {
                 answers.gone = true;

@@ -33,7 +33,7 @@ use crate::ecr::{self, Repository};
 use crate::registry::{Client, Descriptor, Digest, Manifest, Policy, Tag, TagOrDigest};
 
 /// Images whose manifests are read at the same time.
-const CONCURRENT_GRAPHS: usize = 8;
+const CONCURRENT_GRAPHS: usize = 32;
 /// Bytes of manifests that a wave of images may have: one manifest may have 4 MiB, most have 1 to 3 KiB. The larger a
 /// wave, the fuller are the batches in which ECR is asked for blobs.
 const WAVE: u64 = 8 * 1024 * 1024;
