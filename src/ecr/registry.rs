@@ -91,6 +91,14 @@ impl Registry {
         }
     }
 
+    /// Gets the password for the data plane (`/v2/`), unless there is one.
+    ///
+    /// # Errors
+    /// As AWS answers.
+    pub async fn log_in(&self) -> Result<(), Error> {
+        self.token.scheme().await.map(drop)
+    }
+
     /// A client for the data plane (`/v2/`) of the registry that `repository` lives in.
     ///
     /// # Errors

@@ -116,57 +116,30 @@ impl Engine {
         plan: &Plan,
         progress: &Progress,
     ) -> Outcomes {
-        let mut outcomes = Outcomes::default();
-        let mut repository = observed.repository.as_ref().map(|there| there.repository.clone());
-        for action in &plan.actions {
-            if let Action::CreateRepository { name, tags, settings } = action {
-                match create(registry, name, tags, settings).await {
-                    Ok(created) => {
-                        outcomes.done(action, progress);
-                        outcomes.created = Some(created.clone());
-                        repository = Some(created);
-                        continue;
-                    }
-                    Err(failure) => {
-                        progress.failed(action.field(), &failure);
-                        outcomes.failure = Some(failure.clone());
-                        outcomes.tags.extend(not_copied(plan, &failure));
-                        return outcomes;
+        // The login and what lies under indexes are fetched while the repository is created and configured.
+        let copies = plan.actions.iter().any(|action| matches!(action, Action::CopyTag { .. }));
+        let login = async {
+            if !copies {
+                return Ok(());
+            }
+            let children = async {
+                for artifact in &desired.artifacts {
+                    if let Source::Registry(origin) = &artifact.source {
+                        origin.read_ahead(digests_to_copy(plan, artifact.kind)).await;
                     }
                 }
-            }
-            let Some(repository) = &repository else { continue };
-            if matches!(action, Action::CopyTag { .. }) {
-                continue;
-            }
-            if let Action::RestoreTag { kind, tag, digest } = action {
-                let state = match registry.restore_image(&repository.name, digest).await {
-                    Ok(()) => {
-                        outcomes.done(action, progress);
-                        TagState::Synced(digest.clone())
-                    }
-                    Err(error) => TagState::Failed(error.into()),
-                };
-                outcomes.settled(*kind, tag.clone(), state, progress);
-                progress.advance(1);
-                continue;
-            }
-            match patiently(|| async { Ok(configure(registry, repository, action).await?) }).await {
-                Ok(kept) => {
-                    outcomes.done(action, progress);
-                    outcomes.rewritten.extend(rewritten(action, kept.as_deref()));
-                }
-                Err(failure) => {
-                    progress.failed(action.field(), &failure);
-                    outcomes.unwritten.insert(action.field());
-                    outcomes.configuration.push(failure);
-                }
-            }
-            progress.advance(1);
-        }
-        let wanted = plan.actions.iter().any(|action| matches!(action, Action::CopyTag { .. }));
-        if let (Some(repository), true) = (&repository, wanted) {
-            match registry.data_plane(repository).await {
+            };
+            tokio::join!(registry.log_in(), children).0
+        };
+        let (configured, login) = tokio::join!(configure_all(registry, observed, plan, progress), login);
+        let (repository, mut outcomes) = configured;
+        let Some(repository) = repository else { return outcomes };
+        if copies {
+            let target = match login {
+                Ok(()) => registry.data_plane(&repository).await,
+                Err(error) => Err(error),
+            };
+            match target {
                 Ok(target) => {
                     let known =
                         observed.repository.as_ref().map(|there| there.images.manifests.clone()).unwrap_or_default();
@@ -174,7 +147,7 @@ impl Engine {
                     let mut copying = Copying {
                         registry,
                         target: &target,
-                        repository,
+                        repository: &repository,
                         known,
                         is_empty,
                         moving: &self.blobs,
@@ -192,11 +165,74 @@ impl Engine {
                 }
             }
         }
-        if let Some(repository) = &repository {
-            self.copy_referrers(registry, (desired, observed, plan), repository, &mut outcomes, progress).await;
-        }
+        self.copy_referrers(registry, (desired, observed, plan), &repository, &mut outcomes, progress).await;
         outcomes
     }
+}
+
+/// Creates the repository and writes its configuration. The repository is `None` where there is none.
+async fn configure_all(
+    registry: &ecr::Registry,
+    observed: &Observed,
+    plan: &Plan,
+    progress: &Progress,
+) -> (Option<Repository>, Outcomes) {
+    let mut outcomes = Outcomes::default();
+    let mut repository = observed.repository.as_ref().map(|there| there.repository.clone());
+    for action in &plan.actions {
+        if let Action::CreateRepository { name, tags, settings } = action {
+            match create(registry, name, tags, settings).await {
+                Ok(created) => {
+                    outcomes.done(action, progress);
+                    outcomes.created = Some(created.clone());
+                    repository = Some(created);
+                    continue;
+                }
+                Err(failure) => {
+                    progress.failed(action.field(), &failure);
+                    outcomes.failure = Some(failure.clone());
+                    outcomes.tags.extend(not_copied(plan, &failure));
+                    return (None, outcomes);
+                }
+            }
+        }
+        let Some(repository) = &repository else { continue };
+        if matches!(action, Action::CopyTag { .. }) {
+            continue;
+        }
+        if let Action::RestoreTag { kind, tag, digest } = action {
+            let state = match registry.restore_image(&repository.name, digest).await {
+                Ok(()) => {
+                    outcomes.done(action, progress);
+                    TagState::Synced(digest.clone())
+                }
+                Err(error) => TagState::Failed(error.into()),
+            };
+            outcomes.settled(*kind, tag.clone(), state, progress);
+            progress.advance(1);
+            continue;
+        }
+        match patiently(|| async { Ok(configure(registry, repository, action).await?) }).await {
+            Ok(kept) => {
+                outcomes.done(action, progress);
+                outcomes.rewritten.extend(rewritten(action, kept.as_deref()));
+            }
+            Err(failure) => {
+                progress.failed(action.field(), &failure);
+                outcomes.unwritten.insert(action.field());
+                outcomes.configuration.push(failure);
+            }
+        }
+        progress.advance(1);
+    }
+    (repository, outcomes)
+}
+
+fn digests_to_copy(plan: &Plan, artifact: ArtifactKind) -> impl Iterator<Item = &Digest> {
+    plan.actions.iter().filter_map(move |action| match action {
+        Action::CopyTag { kind, digest: Some(digest), .. } if *kind == artifact => Some(digest),
+        _ => None,
+    })
 }
 
 /// The copies of one pass.

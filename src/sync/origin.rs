@@ -1,11 +1,13 @@
 //! A repository of an OCI registry that is copied from.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
+
+use futures::future::join_all;
 
 use super::Failure;
 use crate::class::Class;
-use crate::registry::{Client, Digest, Manifest, Narrowed, Platforms, Tag};
+use crate::registry::{Client, Content, Digest, Manifest, Narrowed, Platforms, Tag};
 
 /// Bytes of manifests that are kept between resolving and copying. An image's manifest has 1 to 3 KiB, so that this is
 /// enough for thousands of tags; what does not fit is read again.
@@ -159,6 +161,32 @@ impl Origin {
                 ),
             )),
         }
+    }
+
+    /// Reads the manifests under those of `digests` that are indexes and were read already, as far as they can be kept.
+    /// What cannot be read is left to who needs it, who will say why.
+    pub(super) async fn read_ahead(&self, digests: impl Iterator<Item = &Digest>) {
+        let mut unread = BTreeSet::new();
+        {
+            let kept = self.kept();
+            let mut bytes = kept.bytes;
+            for manifest in digests.filter_map(|digest| kept.manifests.get(digest)) {
+                let Ok(Content::Index { children }) = manifest.kind() else { continue };
+                for child in children.into_iter().filter(|child| !kept.manifests.contains_key(&child.digest)) {
+                    bytes = bytes.saturating_add(child.size);
+                    if bytes <= MOST_KEPT {
+                        unread.insert(child.digest);
+                    }
+                }
+            }
+        }
+        let read = unread.iter().map(|digest| async move {
+            match self.client.manifest(&self.repository, digest).await {
+                Ok(manifest) => self.keep(manifest),
+                Err(error) => tracing::debug!(%error, "cannot read a child ahead"),
+            }
+        });
+        join_all(read).await;
     }
 
     fn keep(&self, manifest: Manifest) {
