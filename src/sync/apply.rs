@@ -131,7 +131,8 @@ impl Engine {
             };
             tokio::join!(registry.log_in(), children).0
         };
-        let (configured, login) = tokio::join!(configure_all(registry, observed, plan, progress), login);
+        let (configured, login) =
+            tokio::join!(Box::pin(configure_all(registry, observed, plan, progress)), Box::pin(login));
         let (repository, mut outcomes) = configured;
         let Some(repository) = repository else { return outcomes };
         if copies {
@@ -154,7 +155,7 @@ impl Engine {
                         progress,
                     };
                     for artifact in &desired.artifacts {
-                        copying.run(artifact, plan, &mut outcomes).await;
+                        Box::pin(copying.run(artifact, plan, &mut outcomes)).await;
                         copying.is_empty = false;
                     }
                 }
@@ -165,7 +166,8 @@ impl Engine {
                 }
             }
         }
-        self.copy_referrers(registry, (desired, observed, plan), &repository, &mut outcomes, progress).await;
+        let seen = (desired, observed, plan);
+        Box::pin(self.copy_referrers(registry, seen, &repository, &mut outcomes, progress)).await;
         outcomes
     }
 }

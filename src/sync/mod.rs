@@ -252,9 +252,9 @@ impl Engine {
     }
 
     async fn pass(&self, job: &Job, mode: Mode) -> Result<Report, Failure> {
-        let Sight { registry, desired, observed, plan } = self.look(job, mode).await?;
+        let Sight { registry, desired, observed, plan } = Box::pin(self.look(job, mode)).await?;
         let outcomes = match mode {
-            Mode::Apply => Some(self.apply(&registry, &desired, &observed, &plan, &job.progress).await),
+            Mode::Apply => Some(Box::pin(self.apply(&registry, &desired, &observed, &plan, &job.progress)).await),
             Mode::DryRun => None,
         };
         Ok(Report::new(&desired, &observed, &plan, outcomes, &job.before))
@@ -272,11 +272,13 @@ impl Engine {
         let desired = self.desired(job);
         // Without an earlier look, all is read: the configuration beside the sources. A dry run shows all that would be
         // done.
+        // Boxed: what runs side by side takes its place side by side, and a thread's stack is not endless.
+        let artifacts = Box::pin(self.artifacts(job, &target, mode));
         let (artifacts, configuration) = if target.was_seen() {
-            (self.artifacts(job, &target, mode).await?, None)
+            (artifacts.await?, None)
         } else {
             let (artifacts, configuration) =
-                tokio::try_join!(self.artifacts(job, &target, mode), self.configuration(&target, &desired))?;
+                tokio::try_join!(artifacts, Box::pin(self.configuration(&target, &desired)))?;
             (artifacts, Some(configuration))
         };
         let mut desired = desired.with(job, artifacts);
