@@ -9,6 +9,10 @@ use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_ecr::config::IdentityCache;
 use aws_sdk_ecr::config::retry::{RetryConfig, RetryPartition};
 use aws_sdk_ecr::config::timeout::TimeoutConfig;
+use aws_smithy_http_client::proxy::ProxyConfig;
+use aws_smithy_http_client::{ConnectorBuilder, tls};
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use tokio::sync::OnceCell;
 
 use super::assumed::Assumed;
@@ -102,7 +106,7 @@ impl Session {
             .operation_attempt_timeout(Duration::from_secs(15))
             .operation_timeout(Duration::from_secs(60))
             .build();
-        let mut loader = aws_config::defaults(BehaviorVersion::latest()).timeout_config(timeouts);
+        let mut loader = aws_config::defaults(BehaviorVersion::latest()).timeout_config(timeouts).http_client(http());
         if let Some(region) = &options.region {
             loader = loader.region(Region::new(region.clone()));
         }
@@ -282,6 +286,19 @@ pub fn partition(region: &str) -> &'static str {
         _ if region.starts_with("eusc-") => "aws-eusc",
         _ => "aws",
     }
+}
+
+/// The SDK's own HTTP client, made once: else each service and identity would have its own connections, and its own copy of
+/// the system's certificates.
+fn http() -> SharedHttpClient {
+    aws_smithy_http_client::Builder::new().build_with_connector_fn(|settings, components| {
+        let tls = tls::Provider::Rustls(tls::rustls_provider::CryptoMode::AwsLc);
+        let mut connector = ConnectorBuilder::default().tls_provider(tls);
+        connector.set_connector_settings(settings.cloned());
+        connector.set_sleep_impl(components.and_then(RuntimeComponents::sleep_impl));
+        connector.set_proxy_config(Some(ProxyConfig::from_env()));
+        connector.build()
+    })
 }
 
 /// The SDK's retry budget is process-wide per service and region: one throttled account, or one identity that is refused,

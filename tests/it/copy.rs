@@ -37,7 +37,7 @@ async fn each_blob_and_manifest_moves_once() {
     assert_eq!(target, counts(&[("PutBlob", blobs), ("PutManifest", manifests + 1), ("StartUpload", blobs)]));
     let control = by_operation(&rig.ecr.log(), Plane::Control);
     // A repository that was just created has no blobs to ask for.
-    let once = ["CreateRepository", "DescribeRepositories", "GetAuthorizationToken", "GetCallerIdentity"];
+    let once = ["CreateRepository", "DescribeImages", "GetAuthorizationToken", "GetCallerIdentity"];
     assert_eq!(control, counts(&once.map(|operation| (operation, 1))));
 }
 
