@@ -47,4 +47,5 @@ pub mod selection;
 pub mod sync;
 pub mod telemetry;
 pub mod tenancy;
+mod units;
 mod wildcard;

@@ -211,6 +211,7 @@ fn submit(object: &EcrRepositorySync, context: &Context, uid: &str, generation: 
             timeout: validation::timeout(&pruned.spec).unwrap_or(validation::MAX_INTERVAL),
             progress: Progress::default(),
         };
+        let _watched = metrics.copies.watch(&job.progress);
         let report =
             if deletes { deletion::report(engine.delete(&job).await) } else { engine.sync(&job, mode, &stop).await };
         metrics.pass_finished(&report);

@@ -191,6 +191,12 @@ impl Client {
         &self.inner.limits
     }
 
+    /// How long the registry will not be asked because it said so.
+    #[must_use]
+    pub fn pause(&self) -> Option<Duration> {
+        self.inner.limits.pause()
+    }
+
     pub(crate) fn transport(&self) -> &Transport {
         &self.inner.transport
     }

@@ -190,7 +190,8 @@ impl Limits {
         }
     }
 
-    fn pause(&self) -> Option<Duration> {
+    /// What is left of the pause, if there is one.
+    pub(crate) fn pause(&self) -> Option<Duration> {
         let mut paused = self.paused_until.lock().unwrap_or_else(PoisonError::into_inner);
         let left = (*paused)?.saturating_duration_since(Instant::now());
         if left.is_zero() {

@@ -82,6 +82,7 @@ impl Outcomes {
     fn copied(&mut self, kind: ArtifactKind, tag: Tag, digest: Digest, progress: &Progress) {
         let change = format!("copied {} {tag} ({digest})", if kind == ArtifactKind::Chart { "chart" } else { "tag" });
         progress.did(field_of(kind), change.clone());
+        progress.ended_tag();
         self.changes.push(change);
         self.fields.push(field_of(kind));
         *self.copied.entry(kind).or_default() += 1;
@@ -116,8 +117,10 @@ impl Engine {
         plan: &Plan,
         progress: &Progress,
     ) -> Outcomes {
+        let count = plan.actions.iter().filter(|action| matches!(action, Action::CopyTag { .. })).count();
+        progress.expects_tags(count);
+        let copies = count > 0;
         // The login and what lies under indexes are fetched while the repository is created and configured.
-        let copies = plan.actions.iter().any(|action| matches!(action, Action::CopyTag { .. }));
         let login = async {
             if !copies {
                 return Ok(());
@@ -142,6 +145,7 @@ impl Engine {
             };
             match target {
                 Ok(target) => {
+                    progress.uses(&target);
                     let known =
                         observed.repository.as_ref().map(|there| there.images.manifests.clone()).unwrap_or_default();
                     let is_empty = outcomes.created.is_some();
@@ -162,6 +166,7 @@ impl Engine {
                 Err(error) => {
                     for ((kind, tag), state) in not_copied(plan, &error.into()) {
                         outcomes.settled(kind, tag, state, progress);
+                        progress.ended_tag();
                     }
                 }
             }
@@ -277,6 +282,7 @@ impl Copying<'_> {
                         Ok(()) => outcomes.copied(kind, tag, order.digest, self.progress),
                         Err(failure) => {
                             outcomes.settled(kind, tag, TagState::Failed(failure), self.progress);
+                            self.progress.ended_tag();
                         }
                     }
                 }
@@ -307,7 +313,10 @@ impl Copying<'_> {
                         TagState::Synced(digest) if outcome.wrote => {
                             outcomes.copied(kind, outcome.tag, digest, self.progress);
                         }
-                        state => outcomes.settled(kind, outcome.tag, state, self.progress),
+                        state => {
+                            outcomes.settled(kind, outcome.tag, state, self.progress);
+                            self.progress.ended_tag();
+                        }
                     }
                 }
             }

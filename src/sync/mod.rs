@@ -55,7 +55,7 @@ pub use origin::{Origin, Rebuilt};
 pub use ownership::{Claim, Claimant, Kept, OwnerRules};
 pub use plan::{Action, Drift, Plan, plan};
 pub use preview::{Load, Preview};
-pub use progress::{Progress, Step, Witness};
+pub use progress::{Part, Progress, Standing, Step, Witness};
 pub use referrers::ReferrersReport;
 pub use report::{ArtifactReport, Report, TagState};
 pub use resolve::{ArtifactKind, Derived, Desired, DesiredArtifact, Source, SourceContent, SourceTag, WantedTag};
@@ -334,6 +334,7 @@ async fn bounded<T>(
         biased;
         () = stop.cancelled() => Err(Failure::cancelled()),
         result = work => result,
+        never = job.progress.log(job.repository_name()) => match never {},
         () = job.progress.stalled(job.timeout) => Err(Failure::new(
             Class::Timeout,
             format!("no progress for {}s (spec.timeout): given up; what was copied stays", job.timeout.as_secs()),

@@ -8,6 +8,7 @@ use prometheus::{
     Encoder, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
 };
 
+use super::copies::Copies;
 use super::liveness::Liveness;
 use super::queue::Queue;
 use super::requests::Requests;
@@ -44,6 +45,8 @@ pub struct Metrics {
     corrected: IntCounterVec,
     detected: IntCounterVec,
     oldest_due: Gauge,
+    /// What running passes have still to copy.
+    pub copies: Copies,
 }
 
 impl Metrics {
@@ -101,8 +104,9 @@ impl Metrics {
                 &["field"],
             )?,
             oldest_due: Gauge::new("ecrsync_oldest_due_seconds", "How long the pass that is due longest has waited.")?,
+            copies: Copies::new()?,
         };
-        let own: [Box<dyn Collector>; 11] = [
+        let own: [Box<dyn Collector>; 12] = [
             Box::new(metrics.reconcile_total.clone()),
             Box::new(metrics.reconcile_errors.clone()),
             Box::new(metrics.reconcile_time.clone()),
@@ -114,6 +118,7 @@ impl Metrics {
             Box::new(metrics.corrected.clone()),
             Box::new(metrics.detected.clone()),
             Box::new(metrics.oldest_due.clone()),
+            Box::new(metrics.copies.clone()),
         ];
         let process: Box<dyn Collector> = Box::new(prometheus::process_collector::ProcessCollector::for_self());
         let parts = metrics.resources.collectors().into_iter().chain(metrics.queue.collectors());

@@ -1,5 +1,6 @@
 //! Logs and metrics.
 
+mod copies;
 mod liveness;
 mod log;
 mod metrics;
@@ -7,6 +8,7 @@ mod queue;
 mod requests;
 mod resources;
 
+pub use copies::{Copies, Watched};
 pub use liveness::Liveness;
 pub use log::{Format, init};
 pub use metrics::Metrics;

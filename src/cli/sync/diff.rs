@@ -6,6 +6,7 @@ use crate::api::v1alpha1::Policy;
 use crate::ecr::policy::Kind;
 use crate::registry::Digest;
 use crate::sync::{Action, ArtifactKind, Load, Preview};
+use crate::units::size;
 
 /// What a line says of what is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,24 +143,6 @@ fn in_words(load: &Load) -> String {
     }
 }
 
-/// A number of bytes as people say it: `41 MB`.
-pub(super) fn size(bytes: u64) -> String {
-    const UNITS: [&str; 4] = ["kB", "MB", "GB", "TB"];
-    if bytes < 1000 {
-        return format!("{bytes} B");
-    }
-    let mut number = bytes as f64;
-    let mut unit = "B";
-    for next in UNITS {
-        if number < 999.5 {
-            break;
-        }
-        number /= 1000.0;
-        unit = next;
-    }
-    if number < 9.95 { format!("{number:.1} {unit}") } else { format!("{number:.0} {unit}") }
-}
-
 /// The lines as they are printed below the repository's name.
 pub(super) fn text(outcome: &Outcome, color: bool) -> String {
     let lines = lines(outcome);
@@ -243,16 +226,6 @@ impl std::fmt::Display for Totals {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn sizes_are_said_as_people_say_them() {
-        let table = [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (9_960, "10 kB"), (41_234_567, "41 MB")];
-        for (bytes, text) in table {
-            assert_eq!(size(bytes), text);
-        }
-        assert_eq!(size(999_600), "1.0 MB");
-        assert_eq!(size(5_000_000_000_000_000), "5000 TB");
-    }
 
     fn preview() -> Preview {
         let changes = vec!["rule 2 countNumber 10 -> 20".to_owned(), "+ rule 3".to_owned()];

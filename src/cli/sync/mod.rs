@@ -360,7 +360,7 @@ impl Pass<'_> {
                 if outcome.is_failure() && self.plan.fail_fast {
                     rest.cancel();
                 }
-                self.traffic.finished();
+                self.traffic.finished(outcome.entry.repository());
                 if self.plan.lines && !self.plan.dry_run {
                     self.screen.out(&format!("{}\n", outcome.line()));
                     for warning in summary::warnings(&outcome) {
@@ -395,10 +395,11 @@ impl Pass<'_> {
             self.ledger.note(&repository, "check", Status::Skipped, why.to_owned());
             return Outcome { index, entry, report: None, preview: None, original: None, state: State::Skipped };
         }
-        self.traffic.began(&repository);
+        let progress = Progress::witnessed(self.ledger.witness(&repository));
+        self.traffic.began(&repository, &progress);
         let (report, preview, original) = tokio::select! {
             biased;
-            done = self.sync(&entry, stop) => done,
+            done = self.sync(&entry, progress, stop) => done,
             // A credential helper that hangs; the engine itself minds `stop`, and comes first.
             () = stop.cancelled() => (Report::failed(Failure::cancelled()), None, None),
         };
@@ -408,9 +409,13 @@ impl Pass<'_> {
     }
 
     /// One repository: its image from a mirror where there is one, from its own place where that fails and may be asked.
-    async fn sync(&self, entry: &Entry, stop: &CancellationToken) -> (Report, Option<Preview>, Option<String>) {
+    async fn sync(
+        &self,
+        entry: &Entry,
+        progress: Progress,
+        stop: &CancellationToken,
+    ) -> (Report, Option<Preview>, Option<String>) {
         let repository = entry.repository();
-        let progress = Progress::witnessed(self.ledger.witness(repository));
         let take_over = self.plan.take_over;
         let (job, via) = self.sources.job(entry, take_over, progress.clone(), true).await;
         let (report, preview) = self.once(&job, stop).await;

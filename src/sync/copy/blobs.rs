@@ -88,7 +88,7 @@ impl Route {
         let _share = self.shares.acquire_many(if blob.size < LARGE { 1 } else { LARGE_TAKES }).await;
         let Self { source, source_repository, target, target_repository, .. } = self;
         let observer = |bytes| {
-            self.progress.advance(bytes);
+            self.progress.sent(bytes);
             self.meter.copied(bytes);
         };
         let holder = if self.mounts { self.moving.holder(place) } else { None };
@@ -101,7 +101,6 @@ impl Route {
             None => copy_blob(source, source_repository, target, target_repository, blob, &observer).await,
         };
         tracing::debug!(digest = %blob.digest, size = blob.size, ok = moved.is_ok(), ?holder, "blob");
-        self.progress.advance(1);
         moved.map_err(Failure::from)
     }
 }
@@ -114,9 +113,14 @@ impl Transfers {
         for blob in blobs {
             let (finished, outcome) = watch::channel(None);
             route.meter.to_copy(blob.size);
+            route.progress.expects_blob(blob.size);
             outcomes.insert(blob.digest.clone(), outcome);
             let route = route.clone();
-            tasks.spawn(async move { drop(finished.send_replace(Some(route.bring(&blob).await))) });
+            tasks.spawn(async move {
+                let result = route.bring(&blob).await;
+                route.progress.ended_blob();
+                finished.send_replace(Some(result));
+            });
         }
         Self { outcomes, _tasks: tasks }
     }

@@ -118,6 +118,7 @@ impl<'a> Copy<'a> {
         while let Some((orders, graph)) = loading.next().await {
             match graph {
                 Ok(graph) => {
+                    self.progress.expects_manifests(graph.below.iter().map(Vec::len).sum::<usize>() + orders.len());
                     bytes += graph.bytes();
                     wave.push((orders, graph));
                 }
@@ -200,6 +201,9 @@ impl<'a> Copy<'a> {
                     Err(failure) => Err(Put::Failed(failure.clone())),
                 };
             }
+            if tagged.is_ok() {
+                self.progress.ended_manifest();
+            }
             results.push((order.clone(), tagged.map_err(Put::into_failure)));
         }
         if results.iter().any(|(_, result)| result.is_ok()) {
@@ -230,7 +234,11 @@ impl<'a> Copy<'a> {
         let put = || self.put(digest.into(), &node.manifest);
         match trust {
             // Images that share a child write it once: PutImage is the scarce thing. If one fails, the next one tries.
-            Trust::Known => written.get_or_try_init(put).await.map(drop),
+            Trust::Known => {
+                written.get_or_try_init(put).await?;
+                self.progress.ended_manifest();
+                Ok(())
+            }
             Trust::Nothing => {
                 put().await?;
                 // It may have been set before, by what turned out to be wrong.

@@ -63,6 +63,7 @@ impl Engine {
                 return Ok(artifact);
             }
         };
+        job.progress.uses(&client);
         let (pins, listing) = self.wanted_tags(image, &reference, &client).await?;
         artifact.listing = listing;
         let origin = Origin::new(client, reference.repository.clone()).narrowed(Platforms::parse(&image.platforms)?);
