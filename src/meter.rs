@@ -7,6 +7,9 @@ pub trait Meter: Send + Sync + std::fmt::Debug {
     /// A request to a registry was answered with this status, or not at all. `host` with port, as asked.
     fn registry_request(&self, _host: &str, _method: &str, _status: Option<u16>) {}
 
+    /// A registry said how many pulls are left to one login. `host` as users write it.
+    fn pulls_left(&self, _host: &str, _left: u64) {}
+
     /// An attempt of an AWS call ended: `DescribeImages`, and `OK`, the error code, or `NoAnswer`.
     fn aws_request(&self, _operation: &str, _code: &str) {}
 

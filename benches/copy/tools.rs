@@ -131,6 +131,8 @@ impl Tool {
         std::fs::write(&file, text)?;
         let rate = if corpus.limited { PUT_IMAGE_RATE } else { RAISED };
         command.arg("sync").arg(file).arg(format!("--put-image-rate={rate}"));
+        // No corpus has a limit of uploads.
+        command.arg(format!("--layer-upload-rate={RAISED}"));
         command
             .env("AWS_ENDPOINT_URL", rig.ecr.endpoint())
             .env("AWS_ACCESS_KEY_ID", StandIn::access_key(ACCOUNT))

@@ -110,6 +110,9 @@ pub(super) struct Arguments {
     listen: SocketAddr,
 
     #[command(flatten)]
+    sources: super::FromSources,
+
+    #[command(flatten)]
     aws: super::Aws,
 
     #[command(flatten)]
@@ -154,6 +157,7 @@ pub(super) async fn run(arguments: Arguments) -> ExitCode {
             label_selector: arguments.watch_label_selector,
             watch_secrets: arguments.watch_secrets,
             registry_config,
+            public_ecr_login: arguments.sources.public_ecr_login,
             tenancy,
             owners: OwnerRules {
                 marks: arguments.owner_tags,
@@ -171,7 +175,7 @@ pub(super) async fn run(arguments: Arguments) -> ExitCode {
             .then_some(operator::LeaderElection { namespace: arguments.leader_election_namespace }),
         watchdog: arguments.watchdog,
         listen: arguments.listen,
-        limits: Limits { max_tags: arguments.max_tags.into() },
+        limits: Limits { max_tags: arguments.max_tags.into(), reserve: arguments.sources.rate_reserve },
         aws,
         defaults,
     };

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use crate::api::v1alpha1::RoleArn;
+use crate::ecr::partition;
 use crate::ecr::permissions::{Circumstances, Grants, Spot, Use, uses};
 use crate::inventory::{self, Entry};
 use crate::sync::DefaultFiles;
@@ -56,6 +57,10 @@ pub(super) struct Arguments {
     #[arg(long, env = "ECR_REGION", value_name = "REGION", value_parser = super::region)]
     region: Option<String>,
 
+    /// With the login to public.ecr.aws, for sources there (--public-ecr-login of the other commands)
+    #[arg(long, env = "PUBLIC_ECR_LOGIN", value_name = "BOOL", default_value = "false", num_args = 0..=1, default_missing_value = "true", require_equals = true, action = clap::ArgAction::Set, value_parser = clap::builder::BoolishValueParser::new())]
+    public_ecr_login: bool,
+
     #[command(flatten)]
     defaults: super::Defaults,
 }
@@ -76,6 +81,7 @@ pub(super) fn run(arguments: Arguments) -> ExitCode {
             default_permission: permission_policy.is_some(),
             default_tags: resource_tags.is_some(),
         },
+        public_ecr_login: arguments.public_ecr_login,
         whose: match (arguments.role, arguments.service_account) {
             (Some(role), _) => Whose::Role(role),
             (None, Some(name)) => Whose::ServiceAccount(name),
@@ -119,6 +125,7 @@ struct Writer {
     account: String,
     region: String,
     circumstances: Circumstances,
+    public_ecr_login: bool,
     whose: Whose,
 }
 
@@ -130,6 +137,9 @@ impl Writer {
         grants.repository(spot, repositories, &Use::ALL.into_iter().filter(needed).collect());
         grants.key_named(spot, "*");
         grants.any_source(&self.region);
+        if partition(&self.region) == "aws" {
+            grants.public_login();
+        }
         grants
     }
 
@@ -141,6 +151,9 @@ impl Writer {
             let first = registry.service_account_name.map_or(Whose::Operator, Whose::ServiceAccount);
             if first == self.whose {
                 grants.sources(&entry.spec);
+                if self.public_ecr_login {
+                    grants.public_source(&entry.spec);
+                }
                 if let Some(role) = &registry.role_arn {
                     grants.role(role);
                 }

@@ -19,6 +19,7 @@ use clap::{Args, Parser, Subcommand};
 use screen::Screen;
 
 use crate::ecr;
+use crate::registry::Reserve;
 use crate::reload::{self, Reloaded};
 use crate::sync::DefaultFiles;
 use crate::telemetry;
@@ -93,6 +94,10 @@ struct Aws {
     #[arg(long, default_value_t = 10, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), help_heading = "AWS")]
     put_image_rate: u32,
 
+    /// Blobs to upload per second and (account, region): ECR's quotas InitiateLayerUpload and CompleteLayerUpload
+    #[arg(long, default_value_t = 100, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), help_heading = "AWS")]
+    layer_upload_rate: u32,
+
     /// Where ECR's API is, for example a VPC endpoint; as AWS_ENDPOINT_URL_ECR for other AWS tools
     #[arg(long, env = "ECR_ENDPOINT_URL", value_name = "URL", value_parser = endpoint, help_heading = "AWS")]
     ecr_endpoint_url: Option<String>,
@@ -102,6 +107,25 @@ struct Aws {
     /// In roleArn * stands for any number of characters; the first that matches counts. Read again when it changes.
     #[arg(long, env = "ROLES_FILE", value_name = "FILE", help_heading = "AWS")]
     roles_file: Option<PathBuf>,
+}
+
+/// What is said about the places that images are copied from.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Sources")]
+struct FromSources {
+    /// Pulls to leave to others where a source says how many are left (Docker Hub does): a number or a share like 10%
+    ///
+    /// At the reserve, tags that need a pull fail as RateLimited until there are more; tags that are up to date are
+    /// still checked, which is no pull. 0 uses everything.
+    #[arg(long, env = "RATE_RESERVE", default_value_t, value_name = "N[%]")]
+    rate_reserve: Reserve,
+
+    /// Log in to public.ecr.aws with the AWS identity, which may read more than nobody in particular
+    ///
+    /// Needs ecr-public:GetAuthorizationToken and sts:GetServiceBearerToken; without them it is read as before, and a
+    /// warning says so. The API is in us-east-1 only.
+    #[arg(long, env = "PUBLIC_ECR_LOGIN", value_name = "BOOL", default_value = "false", num_args = 0..=1, default_missing_value = "true", require_equals = true, action = clap::ArgAction::Set, value_parser = clap::builder::BoolishValueParser::new())]
+    public_ecr_login: bool,
 }
 
 fn endpoint(text: &str) -> Result<String, String> {
@@ -159,12 +183,12 @@ fn region(text: &str) -> Result<String, String> {
 impl Aws {
     /// With the files that it names.
     fn options(self) -> Result<ecr::Options, reload::Error> {
-        let Self { account_id, region, put_image_rate, ecr_endpoint_url, roles_file } = self;
+        let Self { account_id, region, put_image_rate, layer_upload_rate, ecr_endpoint_url, roles_file } = self;
         let roles = roles_file.map(|path| Reloaded::load(&path, ecr::Roles::parse)).transpose()?;
         Ok(ecr::Options {
             account: account_id,
             region,
-            put_image_rate,
+            rates: ecr::Rates { put_image: put_image_rate, uploads: layer_upload_rate },
             endpoint: ecr_endpoint_url,
             roles,
             session_name: "ecr-sync".to_owned(),

@@ -59,6 +59,8 @@ pub struct Options {
     pub watch_secrets: bool,
     /// Logins for sources whose resource names no Secret.
     pub registry_config: Option<Arc<DockerConfig>>,
+    /// Log in to public.ecr.aws with the AWS identity.
+    pub public_ecr_login: bool,
     /// What may be done about the owners of repositories.
     pub owners: OwnerRules,
     /// What namespaces may use.

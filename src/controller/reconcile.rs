@@ -165,6 +165,7 @@ fn submit(object: &EcrRepositorySync, context: &Context, uid: &str, generation: 
     let engine = context.engine.clone();
     let (identities, tenancy) = (context.identities.clone(), context.options.tenancy.clone());
     let (client, fallback) = (context.client.clone(), context.options.registry_config.clone());
+    let public_ecr_login = context.options.public_ecr_login;
     let dry_run = context.options.dry_run || object.spec.dry_run;
     let mode = if dry_run { Mode::DryRun } else { Mode::Apply };
     let (pruned, current) = (object.clone(), current_status(object, context));
@@ -194,7 +195,9 @@ fn submit(object: &EcrRepositorySync, context: &Context, uid: &str, generation: 
             Ok(_) if deletes => Accesses { image: Ok(Access::default()), chart: Ok(Access::default()) },
             Ok((identity, permit)) => {
                 let fallback = fallback.as_deref();
-                Reader { client: &client, fallback, object: &pruned, identity, permit }.accesses().await
+                Reader { client: &client, fallback, object: &pruned, identity, permit, public_ecr_login }
+                    .accesses()
+                    .await
             }
             // Nothing is read.
             Err(failure) => Accesses { image: Err(failure.clone()), chart: Err(failure.clone()) },

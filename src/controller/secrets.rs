@@ -55,6 +55,8 @@ pub(super) struct Reader<'a> {
     pub(super) identity: &'a Identity,
     /// What the namespace may use.
     pub(super) permit: &'a Permit,
+    /// Whether the AWS identity logs in to public.ecr.aws too.
+    pub(super) public_ecr_login: bool,
 }
 
 impl Reader<'_> {
@@ -106,12 +108,18 @@ impl Reader<'_> {
         Ok(Access { credential, ecr, transport, hosts: self.permit.hosts.clone() })
     }
 
-    /// Who reads a private ECR registry: the ServiceAccount of the resource, else the operator where it may. The role of
+    /// Who reads an ECR registry: the ServiceAccount of the resource, else the operator where it may. The role of
     /// the target is not the source's.
     fn ecr_login(&self, reference: &Reference) -> Result<Option<EcrLogin>, Failure> {
         let service_account = self.identity.service_account.clone();
         let is_own = service_account.is_some();
-        let Some(login) = EcrLogin::of(reference, Identity { service_account, role: None }) else { return Ok(None) };
+        let identity = Identity { service_account, role: None };
+        let public = EcrLogin::public(reference, identity.clone()).filter(|_| self.public_ecr_login);
+        if public.is_some() {
+            // Who may not use the identity reads without.
+            return Ok(public.filter(|_| is_own || self.permit.reads_ecr(reference)));
+        }
+        let Some(login) = EcrLogin::of(reference, identity) else { return Ok(None) };
         if is_own || self.permit.reads_ecr(reference) {
             return Ok(Some(login));
         }

@@ -102,18 +102,39 @@ impl Gate for Limiter {
     }
 }
 
-/// The limits that matter to a copy.
+/// The quotas that a copy can reach, of those that ECR publishes per account and region (User Guide, quotas). The others it
+/// cannot: tokens are kept, BatchCheckLayerAvailability (1,000) is asked for a hundred layers at once, and as a source ECR is
+/// asked 16 things at a time, which stays below BatchGetImage (2,000) and GetDownloadUrlForLayer (3,000).
 #[derive(Debug)]
 pub struct Limits {
-    /// Manifest PUTs. 10 per second and (account, region): the scarce thing of a sync with many tags.
+    /// Manifest PUTs: the scarce thing of a sync with many tags.
     pub put_image: Arc<Limiter>,
+    /// Uploads of blobs: each is one InitiateLayerUpload and one CompleteLayerUpload.
+    pub uploads: Arc<Limiter>,
+}
+
+/// Calls per second that an account may make in a region.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rates {
+    /// PutImage.
+    pub put_image: u32,
+    /// InitiateLayerUpload and CompleteLayerUpload.
+    pub uploads: u32,
+}
+
+impl Default for Rates {
+    /// ECR's own defaults.
+    fn default() -> Self {
+        Self { put_image: 10, uploads: 100 }
+    }
 }
 
 impl Limits {
-    /// ECR's defaults, with `put_image_rate` where the account's quota was raised.
+    /// At these rates.
     #[must_use]
-    pub fn new(put_image_rate: u32, meter: &Arc<dyn Meter>) -> Self {
-        Self { put_image: Arc::new(Limiter::per_second("PutImage", put_image_rate, meter.clone())) }
+    pub fn new(rates: Rates, meter: &Arc<dyn Meter>) -> Self {
+        let limiter = |action, rate| Arc::new(Limiter::per_second(action, rate, meter.clone()));
+        Self { put_image: limiter("PutImage", rates.put_image), uploads: limiter("InitiateLayerUpload", rates.uploads) }
     }
 }
 

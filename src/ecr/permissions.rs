@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::host::Host;
 use super::policy::{Kind, Wanted};
+use super::public::is_public;
 use super::session::partition;
 use crate::api::v1alpha1::{ArchivedImages, DeletionPolicy, EcrRepositorySyncSpec};
 use crate::registry::Reference;
@@ -92,6 +93,8 @@ const KEY_ACTIONS: [&str; 3] = ["kms:CreateGrant", "kms:DescribeKey", "kms:Retir
 const SOURCE_ACTIONS: [&str; 2] = ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"];
 /// On everything: it takes no resource.
 const TOKEN_ACTION: &str = "ecr:GetAuthorizationToken";
+/// The same for ECR's public registry.
+const PUBLIC_TOKEN_ACTIONS: [&str; 2] = ["ecr-public:GetAuthorizationToken", "sts:GetServiceBearerToken"];
 
 /// What else bears on the needed actions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -195,6 +198,22 @@ impl Grants {
             self.add(arn, SOURCE_ACTIONS.into_iter().chain(lists.then_some("ecr:ListImages")));
             self.add("*".to_owned(), [TOKEN_ACTION]);
         }
+    }
+
+    /// Adds logging in to public.ecr.aws, where `spec` reads from there without a secretRef.
+    pub fn public_source(&mut self, spec: &EcrRepositorySyncSpec) {
+        let image = spec.image.as_ref().filter(|image| image.secret_ref.is_none()).map(|image| &*image.pull_url);
+        let chart = spec.chart.as_ref().filter(|chart| chart.secret_ref.is_none());
+        let chart = chart.and_then(|chart| chart.pull_url.strip_prefix("oci://"));
+        let is_there = |url: &str| is_public(url.split('/').next().unwrap_or_default());
+        if [image, chart].into_iter().flatten().any(is_there) {
+            self.public_login();
+        }
+    }
+
+    /// Adds logging in to public.ecr.aws.
+    pub fn public_login(&mut self) {
+        self.add("*".to_owned(), PUBLIC_TOKEN_ACTIONS);
     }
 
     /// Adds reading from any private ECR registry of the partition.

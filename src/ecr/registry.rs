@@ -109,6 +109,7 @@ impl Registry {
             preemptive_basic: true,
             limits: Some(self.data.clone()),
             manifests: Some(self.limits.put_image.clone()),
+            uploads: Some(self.limits.uploads.clone()),
             ..registry::Options::default()
         };
         Ok(registry::Client::new(self.transport.clone(), endpoint, self.token.clone(), options)?)

@@ -19,11 +19,12 @@ use super::assumed::Assumed;
 use super::counting::Counting;
 use super::error::Error;
 use super::identity::{Identity, Roles, ServiceAccount, ServiceAccountTokens, session_name};
-use super::limits::Limits;
+use super::limits::{Limits, Rates};
+use super::public::{self, PublicLogin};
 use super::registry::Registry;
 use crate::api::v1alpha1::RoleArn;
 use crate::meter::Meter;
-use crate::registry::Transport;
+use crate::registry::{Authenticator, Transport};
 use crate::reload::Reloaded;
 
 /// What the operator or the command line was told about AWS.
@@ -33,8 +34,8 @@ pub struct Options {
     pub account: Option<String>,
     /// Region for resources that name none; from the AWS chain when absent.
     pub region: Option<String>,
-    /// Manifest PUTs per second and (account, region).
-    pub put_image_rate: u32,
+    /// Calls per second and (account, region).
+    pub rates: Rates,
     /// Where ECR's API is, if not where AWS has it.
     pub endpoint: Option<String>,
     /// External ids of roles.
@@ -48,7 +49,7 @@ impl Default for Options {
         Self {
             account: None,
             region: None,
-            put_image_rate: 10,
+            rates: Rates::default(),
             endpoint: None,
             roles: None,
             session_name: "ecr-sync".to_owned(),
@@ -57,7 +58,7 @@ impl Default for Options {
 }
 
 /// Account and region, as far as they are known.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Place {
     /// The account.
     pub account: Option<String>,
@@ -80,6 +81,7 @@ pub struct Session {
     /// By whose they are, never by account only: one account may be reached under several identities.
     registries: Mutex<HashMap<(String, String, Key), Arc<Registry>>>,
     identities: Mutex<HashMap<Key, Assumed>>,
+    public: Mutex<HashMap<Key, Arc<PublicLogin>>>,
     /// ECR counts by account and region, whoever asks.
     limits: Mutex<HashMap<(String, String), Arc<Limits>>>,
 }
@@ -131,6 +133,7 @@ impl Session {
             own_account: OnceCell::new(),
             registries: Mutex::default(),
             identities: Mutex::default(),
+            public: Mutex::default(),
             limits: Mutex::default(),
         }
     }
@@ -165,11 +168,33 @@ impl Session {
         }))
     }
 
+    /// What logs in to public.ecr.aws, and does without where this identity may not.
+    ///
+    /// # Errors
+    /// When it is no identity that can be taken on here.
+    pub fn public_login(&self, identity: &Identity) -> Result<Arc<dyn Authenticator>, Error> {
+        let key = self.key(identity);
+        let assumed = self.assumed(&key, public::REGION)?;
+        let login = get_or_insert(&self.public, key.clone(), || {
+            let mut config = aws_sdk_ecrpublic::config::Builder::from(&self.sdk)
+                .region(Region::new(public::REGION))
+                // Reading without a login is not worth a long wait.
+                .retry_config(RetryConfig::standard().with_max_attempts(2))
+                .retry_partition(retry_budget(&("ecr-public", &key)))
+                .interceptor(Counting(self.meter.clone()));
+            if let Some(assumed) = assumed {
+                config = config.credentials_provider(assumed).identity_cache(IdentityCache::no_cache());
+            }
+            Arc::new(PublicLogin::new(aws_sdk_ecrpublic::Client::from_conf(config.build()), self.meter.clone()))
+        });
+        Ok(login)
+    }
+
     /// Never dropped: a second set beside one in use would double the rate.
     fn limits(&self, account: &str, region: &str) -> Arc<Limits> {
         let mut limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
         let limits = limits.entry((account.to_owned(), region.to_owned()));
-        limits.or_insert_with(|| Arc::new(Limits::new(self.options.put_image_rate, &self.meter))).clone()
+        limits.or_insert_with(|| Arc::new(Limits::new(self.options.rates, &self.meter))).clone()
     }
 
     fn client(&self, account: &str, region: &str, key: &Key, assumed: Option<Assumed>) -> aws_sdk_ecr::Client {

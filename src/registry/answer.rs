@@ -30,6 +30,40 @@ pub struct Answer {
     pub anonymous: bool,
 }
 
+/// An allowance that is used up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exhausted {
+    /// Of pulls in some hours.
+    Pulls,
+    /// Of bytes, in a day or a month.
+    Bytes,
+}
+
+impl Exhausted {
+    /// Where the registry does not say: pulls come back in the course of hours, bytes in days.
+    fn usual_wait(self) -> Duration {
+        Duration::from_secs(match self {
+            Self::Pulls => 15 * 60,
+            Self::Bytes => 60 * 60,
+        })
+    }
+
+    fn advice(self, anonymous: bool) -> &'static str {
+        match (self, anonymous) {
+            (Self::Pulls, true) => "; the pulls of this address are used up: log in, or wait some hours",
+            (Self::Pulls, false) => "; the pulls of this login are used up: use another one, or wait some hours",
+            (Self::Bytes, true) => {
+                "; the bytes that this address may read are used up, which waiting for minutes does not help: log in, or \
+                 read from a mirror"
+            }
+            (Self::Bytes, false) => {
+                "; the bytes that this login may read are used up, which waiting for minutes does not help: use another \
+                 one, or read from a mirror"
+            }
+        }
+    }
+}
+
 impl Answer {
     pub(crate) fn new(status: StatusCode, retry_after: Option<Duration>, anonymous: bool, body: &[u8]) -> Self {
         let (code, message) = code_and_message(body);
@@ -44,8 +78,25 @@ impl Answer {
         })
     }
 
-    fn has_code(&self, codes: &[&str]) -> bool {
+    pub(crate) fn has_code(&self, codes: &[&str]) -> bool {
         self.code.as_deref().is_some_and(|code| codes.iter().any(|known| code.eq_ignore_ascii_case(known)))
+    }
+
+    /// Which allowance of this login or address is used up, if the registry says so: no second try soon will do better.
+    pub(crate) fn exhausted(&self) -> Option<Exhausted> {
+        let message = self.message.as_deref().filter(|_| self.status.as_u16() == 429)?.to_ascii_lowercase();
+        // public.ecr.aws: "toomanyrequests: Data limit exceeded", which lasts; "Rate exceeded" is a matter of a second.
+        // Docker Hub: "You have reached your unauthenticated pull rate limit. https://www.docker.com/increase-rate-limit".
+        if message.contains("data limit exceeded") {
+            Some(Exhausted::Bytes)
+        } else {
+            message.contains("pull rate limit").then_some(Exhausted::Pulls)
+        }
+    }
+
+    /// How long not to ask again: what the registry wished, or what fits the limit where it wished nothing.
+    pub(crate) fn asked_wait(&self) -> Option<Duration> {
+        self.retry_after.or_else(|| self.exhausted().map(Exhausted::usual_wait))
     }
 
     pub(crate) fn says_missing_content(&self) -> bool {
@@ -125,6 +176,9 @@ impl fmt::Display for Answer {
             (Some(text), None) | (None, Some(text)) => write!(f, " ({text})")?,
             (None, None) => {}
         }
+        if let Some(exhausted) = self.exhausted() {
+            f.write_str(exhausted.advice(self.anonymous))?;
+        }
         if self.anonymous && matches!(self.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
             f.write_str("; it does not exist, or it is private and no credential was given")?;
         }
@@ -203,6 +257,29 @@ mod tests {
         let (_, message) = code_and_message("x".repeat(60_000).as_bytes());
         assert!(message.unwrap().len() < 400);
         code_and_message(&[0xff, 0xfe, 0x00]);
+    }
+
+    #[test]
+    fn limits_that_last_are_told_from_those_that_pass() {
+        let hub = "You have reached your unauthenticated pull rate limit. https://www.docker.com/increase-rate-limit";
+        for (status, message, exhausted, wait, words) in [
+            (429, hub, Some(Exhausted::Pulls), Some(15 * 60), "pulls of this login"),
+            (429, "You have reached your pull rate limit as 'me': x", Some(Exhausted::Pulls), Some(900), "some hours"),
+            (429, "Data limit exceeded", Some(Exhausted::Bytes), Some(3600), "bytes that this login may read"),
+            (429, "Rate exceeded", None, None, "(TOOMANYREQUESTS: Rate exceeded)"),
+            (503, "Data limit exceeded", None, None, "503"),
+        ] {
+            let body = format!(r#"{{"errors":[{{"code":"TOOMANYREQUESTS","message":"{message}"}}]}}"#);
+            let answer = Answer::new(StatusCode::from_u16(status).unwrap(), None, false, body.as_bytes());
+            assert_eq!((answer.exhausted(), answer.asked_wait().map(|w| w.as_secs())), (exhausted, wait), "{message}");
+            assert!(answer.to_string().contains(words), "{answer}");
+            let told = Answer { retry_after: Some(Duration::from_secs(7)), ..answer };
+            assert_eq!(told.asked_wait(), Some(Duration::from_secs(7)));
+        }
+        // As text, which is how public.ecr.aws says it.
+        let answer = Answer::new(StatusCode::TOO_MANY_REQUESTS, None, true, b"toomanyrequests: Data limit exceeded\n");
+        assert_eq!(answer.exhausted(), Some(Exhausted::Bytes));
+        assert!(answer.to_string().contains("this address") && answer.to_string().contains("log in"), "{answer}");
     }
 
     #[test]

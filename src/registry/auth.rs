@@ -11,6 +11,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use reqwest::Url;
 use reqwest::header::HeaderValue;
 use tokio::time::Instant;
 
@@ -175,13 +176,13 @@ pub(crate) type First<'a> = Option<tokio::sync::MutexGuard<'a, ()>>;
 impl Auth {
     pub(crate) fn new(
         transport: Transport,
-        plain_http: bool,
+        home: Url,
         authenticator: Arc<dyn Authenticator>,
         preemptive_basic: bool,
     ) -> Self {
         Self {
             authenticator,
-            server: TokenServer::new(transport, plain_http),
+            server: TokenServer::new(transport, home),
             preemptive_basic,
             way: RwLock::new(None),
             first: tokio::sync::Mutex::new(()),

@@ -141,6 +141,7 @@ impl Client {
         let opened = async {
             let url = self.url(repository, &format!("blobs/{}", descriptor.digest))?;
             let call = Call::new(Method::GET, url, Scope::pull(repository));
+            self.quota().bytes()?;
             let response = self.call(&call).await?;
             // Known before a byte was read, and no resume mends it.
             if let Some(actual) = response.content_length()
@@ -275,6 +276,7 @@ impl Download {
     /// Asks for the rest; at the registry, not where it redirected to: signed URLs end.
     async fn resume(&mut self) -> Result<(), Failure> {
         self.pace.reset();
+        self.client.quota().bytes()?;
         if self.received > 0 {
             let range = format!("bytes={}-", self.received);
             let value = HeaderValue::from_str(&range).map_err(|e| Failure::Internal(e.to_string()))?;

@@ -10,9 +10,10 @@ use reqwest::{Method, Response, StatusCode, Url};
 use super::auth::{Auth, Authenticator, Grant, Scope};
 use super::error::{Error, Failure};
 use super::limit::{Gate, Limits};
+use super::quota::{Pull, Quota, Turn};
 use super::reference::{Reference, TagOrDigest, api_host};
 use super::retry::{self, retrying};
-use super::transport::{ANSWER_WITHIN, Body, Request, Transport, asked_wait, read_answer, same_origin};
+use super::transport::{ANSWER_WITHIN, Body, Request, Transport, read_answer, same_origin};
 
 /// With or without TLS.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -71,8 +72,12 @@ pub struct Options {
     pub preemptive_basic: bool,
     /// Limits to share with other clients of the same host; its own ones if `None`.
     pub limits: Option<Arc<Limits>>,
+    /// What this login may still pull, to share with other clients that have it; its own if `None`.
+    pub quota: Option<Arc<Quota>>,
     /// Each try to write a manifest passes here.
     pub manifests: Option<Arc<dyn Gate>>,
+    /// Each upload of a blob passes here before anything is asked for it, on either side.
+    pub uploads: Option<Arc<dyn Gate>>,
     /// Retries of small requests.
     pub retry: retry::Policy,
     /// A body that brings nearly nothing (less than [`Options::floor`]) for this long is cut.
@@ -102,7 +107,9 @@ impl Default for Options {
         Self {
             preemptive_basic: false,
             limits: None,
+            quota: None,
             manifests: None,
+            uploads: None,
             retry: retry::Policy::default(),
             stall: Duration::from_secs(30),
             // A modem's pace: whoever is slower does not mean to finish.
@@ -128,6 +135,7 @@ struct Inner {
     base: Url,
     auth: Auth,
     limits: Arc<Limits>,
+    quota: Arc<Quota>,
     options: Options,
 }
 
@@ -165,10 +173,10 @@ impl Client {
         options: Options,
     ) -> Result<Self, Error> {
         let base = endpoint.base()?;
-        let plain_http = endpoint.scheme == Scheme::Http;
-        let auth = Auth::new(transport.clone(), plain_http, authenticator, options.preemptive_basic);
+        let auth = Auth::new(transport.clone(), base.clone(), authenticator, options.preemptive_basic);
         let limits = options.limits.clone().unwrap_or_default();
-        Ok(Self { inner: Arc::new(Inner { transport, endpoint, base, auth, limits, options }) })
+        let quota = options.quota.clone().unwrap_or_default();
+        Ok(Self { inner: Arc::new(Inner { transport, endpoint, base, auth, limits, quota, options }) })
     }
 
     /// The registry, as users write it.
@@ -195,6 +203,10 @@ impl Client {
     #[must_use]
     pub fn pause(&self) -> Option<Duration> {
         self.inner.limits.pause()
+    }
+
+    pub(crate) fn quota(&self) -> &Quota {
+        &self.inner.quota
     }
 
     pub(crate) fn transport(&self) -> &Transport {
@@ -234,6 +246,17 @@ impl Client {
         retrying(&self.inner.options.retry, || self.attempt(call)).await
     }
 
+    /// One try; a throttle is told to `gate`, which the caller has passed.
+    pub(crate) async fn attempt_behind(&self, gate: Option<&Arc<dyn Gate>>, call: &Call) -> Result<Response, Failure> {
+        let answered = self.attempt(call).await;
+        if let (Some(gate), Err(Failure::Answer(answer))) = (gate, &answered)
+            && answer.status == StatusCode::TOO_MANY_REQUESTS
+        {
+            gate.throttled();
+        }
+        answered
+    }
+
     pub(crate) async fn attempt(&self, call: &Call) -> Result<Response, Failure> {
         let inner = &*self.inner;
         let _slot = inner.limits.request(self.host(), inner.options.retry.longest).await?;
@@ -242,6 +265,11 @@ impl Client {
         // One renewal when a token ended, one when its scope was not the right one.
         for last in [false, false, true] {
             let response = inner.transport.send(request(call, grant.as_ref(), inner.options.answer)).await?;
+            // A content network in between has limits of its own.
+            let is_ours = same_origin(response.url(), &call.url);
+            if is_ours && let Some(left) = inner.quota.told(response.headers()) {
+                inner.transport.meter().pulls_left(self.host(), left);
+            }
             if response.status().is_success() {
                 inner.auth.answered_openly(grant.as_ref());
                 inner.limits.answered();
@@ -254,6 +282,22 @@ impl Client {
             }
         }
         Err(Failure::Internal("logged in over and over".into()))
+    }
+
+    /// Leave to send a GET that the registry counts as a pull. `head` asks for the same, which is not counted.
+    pub(crate) async fn pull(&self, head: &Call) -> Result<Pull<'_>, Failure> {
+        let mut asked = false;
+        loop {
+            match self.inner.quota.pull(self.host(), asked).await {
+                Turn::Go(pull) => return Ok(pull),
+                Turn::No(failure) => return Err(failure),
+                Turn::Ask => {
+                    // Whatever it answers: what it tells in its headers has been taken in.
+                    let _ = self.attempt(head).await;
+                    asked = true;
+                }
+            }
+        }
     }
 
     /// Reads a refusal, and logs in again where that may help.
@@ -281,23 +325,25 @@ impl Client {
         Ok((Failure::Answer(answer), renewed))
     }
 
-    /// Turns an error answer into a failure; a 429 with a wish holds the other requests too.
+    /// Turns an error answer into a failure; a 429 with a wish holds the other requests too, or those of this login.
     pub(crate) async fn failure(
         &self,
         response: Response,
         grant: Option<&Grant>,
     ) -> (Failure, Vec<super::challenge::Challenge>) {
-        // S3 and registries before it say 503 "Slow Down".
-        if matches!(response.status(), StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
-            self.inner.limits.refused();
-        }
-        if response.status() == StatusCode::TOO_MANY_REQUESTS
-            && let Some(wait) = asked_wait(response.headers())
-        {
-            self.inner.limits.pause_for(wait);
-        }
+        let limits = &self.inner.limits;
         let anonymous = grant.is_none_or(|grant| grant.anonymous);
         let (answer, challenges) = read_answer(response, anonymous).await;
+        // An allowance of this login that is used up says nothing about others at the same host.
+        if !self.inner.quota.refused(&answer) {
+            // S3 and registries before it say 503 "Slow Down".
+            if matches!(answer.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
+                limits.refused();
+            }
+            if let Some(wait) = answer.retry_after.filter(|_| answer.status == StatusCode::TOO_MANY_REQUESTS) {
+                limits.pause_for(wait);
+            }
+        }
         (Failure::Answer(Box::new(answer)), challenges)
     }
 }

@@ -3,7 +3,6 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures::TryFutureExt as _;
-use reqwest::Url;
 use tokio::try_join;
 
 use super::blobs::{BlobStream, inline};
@@ -13,7 +12,7 @@ use super::error::{Error, Failure};
 use super::limit::{Slot, both};
 use super::reference::TagOrDigest;
 use super::retry;
-use super::upload::{Observer, Started};
+use super::upload::{Observer, Session, Started};
 
 /// Times that a whole blob is begun again. Below it, requests have their own retries and downloads their resumes.
 const MOST_RESTARTS: u32 = 3;
@@ -71,7 +70,7 @@ enum Opened {
     /// Nothing is left to do.
     Mounted,
     Ready {
-        session: Url,
+        session: Session,
         blob: BlobStream,
         /// Of the target's uploads; the blob holds the source's.
         slot: Slot,
@@ -135,6 +134,10 @@ impl Copy<'_> {
         let what = TagOrDigest::from(&descriptor.digest);
         let written = target.subject(self.target_repository, &what);
         let failed = |failure: Failure| failure.write_blob(&*written);
+        // Before any slot is held: the pace of the target is no reason to keep others from the source.
+        if let Some(gate) = &target.options().uploads {
+            gate.pass().await;
+        }
         let begin = target.begin_upload(self.target_repository, &descriptor.digest, self.mount_from).map_err(failed);
         let (started, blob, slot) =
             if let Some(blob) = inline(source.subject(self.source_repository, &what), descriptor) {

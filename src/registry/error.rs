@@ -168,6 +168,15 @@ pub enum Failure {
     /// The credential ended while a body was sent. It was renewed; the body must be sent again.
     #[error("the credential ended on the way: {0}")]
     Expired(Box<Answer>),
+    /// The registry does not take a blob in one piece; the next try is in parts.
+    #[error("{0}")]
+    InOnePiece(Box<Answer>),
+    /// The registry lost count of the parts of a blob.
+    #[error("{host} wants other bytes of the blob than come next")]
+    OutOfStep {
+        /// Host and port.
+        host: String,
+    },
     /// No connection, or no TLS.
     #[error("cannot connect to {host}: {}", chain(.source))]
     Connect {
@@ -268,6 +277,14 @@ pub enum Failure {
         /// What is left.
         wait: Duration,
     },
+    /// What the registry still allows is kept for others.
+    #[error("{text}")]
+    Reserved {
+        /// What is left, of what, and when it is asked again.
+        text: String,
+        /// Until then.
+        wait: Duration,
+    },
     /// An answer that is no registry's.
     #[error("{0}")]
     Unexpected(String),
@@ -307,7 +324,7 @@ impl Failure {
 
     pub(crate) fn answer(&self) -> Option<&Answer> {
         match self {
-            Self::Answer(answer) | Self::Expired(answer) => Some(answer),
+            Self::Answer(answer) | Self::Expired(answer) | Self::InOnePiece(answer) => Some(answer),
             Self::Token { source, .. } => source.answer(),
             _ => None,
         }
@@ -315,15 +332,15 @@ impl Failure {
 
     pub(crate) fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Paused { wait, .. } => Some(*wait),
+            Self::Paused { wait, .. } | Self::Reserved { wait, .. } => Some(*wait),
             Self::Credential(error) => error.retry_after(),
-            _ => self.answer().and_then(|answer| answer.retry_after),
+            _ => self.answer().and_then(Answer::asked_wait),
         }
     }
 
     fn class(&self, side: Side) -> Class {
         match self {
-            Self::Answer(answer) => answer.class(side),
+            Self::Answer(answer) | Self::InOnePiece(answer) => answer.class(side),
             Self::Token { source, .. } => match source.answer().map(|answer| answer.status) {
                 Some(StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
                     Class::AuthenticationFailed
@@ -334,13 +351,14 @@ impl Failure {
             },
             Self::Credential(error) => error.class(),
             Self::Challenge(_) | Self::Expired(_) => Class::AuthenticationFailed,
-            Self::Paused { .. } => Class::RateLimited,
+            Self::Paused { .. } | Self::Reserved { .. } => Class::RateLimited,
             Self::Connect { .. }
             | Self::Certificate { .. }
             | Self::Broken { .. }
             | Self::Cut { .. }
             | Self::NoAnswer { .. }
             | Self::Stalled { .. }
+            | Self::OutOfStep { .. }
             | Self::Redirect(_)
             | Self::Unexpected(_) => Class::RegistryUnavailable,
             Self::Digest { .. } | Self::Size { .. } | Self::TooLarge { .. } | Self::Unreadable(_) => {
@@ -356,13 +374,16 @@ impl Failure {
             Self::Token { source, .. } => source.is_retryable(),
             Self::Credential(error) => error.is_retryable(),
             Self::Expired(_)
+            | Self::InOnePiece(_)
+            | Self::OutOfStep { .. }
             | Self::Connect { .. }
             | Self::Broken { .. }
             | Self::Cut { .. }
             | Self::NoAnswer { .. }
             | Self::Stalled { .. }
             | Self::Digest { .. }
-            | Self::Paused { .. } => true,
+            | Self::Paused { .. }
+            | Self::Reserved { .. } => true,
             Self::Certificate { .. }
             | Self::Redirect(_)
             | Self::Size { .. }

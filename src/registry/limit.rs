@@ -1,6 +1,7 @@
 //! How much is asked of one registry at a time.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -48,6 +49,9 @@ pub struct Limits {
     requests: Arc<Adaptive>,
     downloads: Arc<Semaphore>,
     uploads: Arc<Semaphore>,
+    most_uploads: u32,
+    /// Blobs of at least this size are written in parts: the registry has refused one in one piece.
+    parts_from: AtomicU64,
     paused_until: Mutex<Option<Instant>>,
 }
 
@@ -145,6 +149,8 @@ impl Limits {
             requests: Arc::new(Adaptive::new(widths.requests)),
             downloads: semaphore(widths.downloads),
             uploads: semaphore(widths.uploads),
+            most_uploads: u32::try_from(widths.uploads.max(1)).unwrap_or(u32::MAX),
+            parts_from: AtomicU64::new(u64::MAX),
             paused_until: Mutex::new(None),
         }
     }
@@ -168,7 +174,31 @@ impl Limits {
     }
 
     pub(crate) async fn upload(&self) -> Result<Slot, Failure> {
-        acquire(&self.uploads).await
+        acquire_many(&self.uploads, self.weight()).await
+    }
+
+    fn try_upload(&self) -> Option<Slot> {
+        self.uploads.clone().try_acquire_many_owned(self.weight()).ok()
+    }
+
+    /// How many uploads one counts for: one in parts holds a part in memory, ten times as much as a stream.
+    fn weight(&self) -> u32 {
+        if self.parts_from.load(Ordering::Relaxed) == u64::MAX { 1 } else { 4.min(self.most_uploads) }
+    }
+
+    /// Whether blobs of this size are to be written in parts.
+    pub(crate) fn wants_parts(&self, size: u64) -> bool {
+        size > 0 && size >= self.parts_from.load(Ordering::Relaxed)
+    }
+
+    /// The registry has refused a blob in one piece; from this size on it gets parts.
+    pub(crate) fn takes_parts_from(&self, size: u64) {
+        self.parts_from.fetch_min(size, Ordering::Relaxed);
+    }
+
+    /// The registry refuses parts, whatever else it refuses.
+    pub(crate) fn takes_whole_blobs(&self) {
+        self.parts_from.store(u64::MAX, Ordering::Relaxed);
     }
 
     /// The registry answered well.
@@ -212,7 +242,7 @@ impl Default for Limits {
 pub(crate) async fn both(source: &Limits, target: &Limits) -> Result<(Slot, Slot), Failure> {
     loop {
         let download = source.download().await?;
-        if let Ok(upload) = target.uploads.clone().try_acquire_owned() {
+        if let Some(upload) = target.try_upload() {
             return Ok((download, upload));
         }
         drop(download);
@@ -223,9 +253,14 @@ pub(crate) async fn both(source: &Limits, target: &Limits) -> Result<(Slot, Slot
     }
 }
 
-async fn acquire(semaphore: &Arc<Semaphore>) -> Result<Slot, Failure> {
+async fn acquire_many(semaphore: &Arc<Semaphore>, permits: u32) -> Result<Slot, Failure> {
+    let acquired = semaphore.clone().acquire_many_owned(permits).await;
     // Never closed: the client that owns it is gone first.
-    semaphore.clone().acquire_owned().await.map_err(|_| Failure::Internal("the registry client was shut down".into()))
+    acquired.map_err(|_| Failure::Internal("the registry client was shut down".into()))
+}
+
+async fn acquire(semaphore: &Arc<Semaphore>) -> Result<Slot, Failure> {
+    acquire_many(semaphore, 1).await
 }
 
 #[cfg(test)]

@@ -259,9 +259,12 @@ impl Client {
 
     async fn get_manifest_once(&self, repository: &str, what: &TagOrDigest) -> Result<Manifest, Failure> {
         let call = self.manifest_call(Method::GET, repository, what)?;
+        let head = self.manifest_call(Method::HEAD, repository, what)?;
         // The body belongs to the request: one that breaks in it is sent again.
         let (headers, bytes) = retrying(&self.options().retry, || async {
+            let pull = self.pull(&head).await?;
             let response = self.attempt(&call).await?;
+            drop(pull);
             let headers = response.headers().clone();
             Ok((headers, read_body_within(response, MOST_MANIFEST_BYTES, self.options().stall).await?))
         })
@@ -343,15 +346,11 @@ impl Client {
 
     /// One try to write a manifest, when it may be sent.
     async fn attempt_in_turn(&self, call: &Call) -> Result<reqwest::Response, Failure> {
-        let Some(gate) = &self.options().manifests else { return self.attempt(call).await };
-        gate.pass().await;
-        let answered = self.attempt(call).await;
-        if let Err(Failure::Answer(answer)) = &answered
-            && answer.status == StatusCode::TOO_MANY_REQUESTS
-        {
-            gate.throttled();
+        let gate = self.options().manifests.as_ref();
+        if let Some(gate) = gate {
+            gate.pass().await;
         }
-        answered
+        self.attempt_behind(gate, call).await
     }
 
     fn manifest_call(&self, method: Method, repository: &str, what: &TagOrDigest) -> Result<Call, Failure> {

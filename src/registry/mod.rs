@@ -12,8 +12,8 @@
 //! | `platforms` | which children of an index are wanted |
 //! | `tags`, `referrers` | tag lists, and what refers to a manifest |
 //! | `blobs`, `verify` | reading blobs, and checking them |
-//! | `upload`, `copy` | writing blobs, and moving them |
-//! | `client`, `limit`, `retry` | one request: its slot, its login, its retries |
+//! | `upload`, `parts`, `copy` | writing blobs, whole or in parts, and moving them |
+//! | `client`, `limit`, `quota`, `retry` | one request: its slot, its share of what is allowed, its login, its retries |
 //! | `auth`, `challenge`, `token` | how to log in |
 //! | `docker_config` | credentials in docker's file format |
 //! | `transport` | connections, redirects, bounded bodies |
@@ -33,7 +33,9 @@ mod hosts;
 mod json;
 mod limit;
 mod manifests;
+mod parts;
 mod platforms;
+mod quota;
 mod reference;
 mod referrers;
 mod retry;
@@ -59,6 +61,7 @@ pub use manifests::{
     Content, DOCKER_LIST, DOCKER_MANIFEST, MOST_MANIFEST_BYTES, Manifest, OCI_INDEX, OCI_MANIFEST, Resolved,
 };
 pub use platforms::{Narrowed, Platforms};
+pub use quota::{Quota, Reserve};
 pub use reference::{DOCKER_HUB, ParseError, Reference, Tag, TagOrDigest};
 pub use retry::Policy;
 // For chart repositories, which are HTTP servers like any other.

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::auth::Credential;
 use super::error::Failure;
-use super::transport::{Body, Request, Transport, authority, is_link_local, read_answer, read_body};
+use super::transport::{Body, Request, Transport, authority, is_link_local, is_loopback, read_answer, read_body};
 
 /// Tokens are some kilobytes; Azure's reach 4.
 const MOST_BYTES: usize = 256 * 1024;
@@ -43,8 +43,8 @@ impl std::fmt::Debug for Token {
 #[derive(Debug)]
 pub(crate) struct TokenServer {
     transport: Transport,
-    /// The registry itself is spoken to without TLS, so its token server may be too.
-    plain_http: bool,
+    /// The registry: what it is configured to be, its token server may be too.
+    home: Url,
 }
 
 #[derive(Deserialize)]
@@ -56,8 +56,8 @@ struct Document {
 }
 
 impl TokenServer {
-    pub(crate) const fn new(transport: Transport, plain_http: bool) -> Self {
-        Self { transport, plain_http }
+    pub(crate) const fn new(transport: Transport, home: Url) -> Self {
+        Self { transport, home }
     }
 
     /// Any failure is told as what it is; a request without token would be refused with a misleading 401.
@@ -118,14 +118,17 @@ impl TokenServer {
         let Ok(mut url) = realm.parse::<Url>() else { return wrong("is not an absolute URL") };
         match url.scheme() {
             "https" => {}
-            "http" if self.plain_http => {}
+            "http" if self.home.scheme() == "http" => {}
             _ => return wrong("must be https"),
         }
         if url.host_str().is_none_or(str::is_empty) {
             return wrong("names no host");
         }
-        if is_link_local(&url) {
+        if is_link_local(&url) && !is_link_local(&self.home) {
             return wrong("has a link-local address");
+        }
+        if is_loopback(&url) && !is_loopback(&self.home) {
+            return wrong("has a loopback address");
         }
         // Not ours to send.
         let _ = url.set_username("");

@@ -2,11 +2,12 @@
 
 use std::error::Error as StdError;
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
 use reqwest::{Method, Response, StatusCode, Url};
 use rustls::AlertDescription;
@@ -156,6 +157,7 @@ impl Transport {
             .user_agent(concat!("ecr-sync/", env!("CARGO_PKG_VERSION")))
             .redirect(reqwest::redirect::Policy::none())
             .referer(false)
+            .dns_resolver(Arc::new(Names))
             // One HTTP/2 connection with 16 streams was measured at an eightieth of its link (zot#4333).
             .http1_only()
             .no_gzip()
@@ -309,6 +311,10 @@ impl Transport {
         }
     }
 
+    pub(crate) fn meter(&self) -> &dyn Meter {
+        &*self.meter
+    }
+
     /// Tells `meter` of every request.
     #[must_use]
     pub fn metered(self, meter: Arc<dyn Meter>) -> Self {
@@ -392,24 +398,49 @@ pub(crate) fn check_target(from: &Url, to: &Url, home: &Url) -> Result<(), Failu
     }
 }
 
-/// 169.254.0.0/16 and fe80::/10, where clouds serve credentials to whoever asks; in every way to write them.
-/// EC2's IPv6 metadata address fd00:ec2::254 is not link-local but the same thing.
+/// Addresses where clouds serve credentials to whoever asks; in every way to write them.
 pub(crate) fn is_link_local(url: &Url) -> bool {
-    let v4 = |ip: Ipv4Addr| ip.is_link_local();
-    let v6 = |ip: Ipv6Addr| {
-        ip.is_unicast_link_local() || ip.segments()[..2] == [0xfd00, 0x0ec2] || ip.to_ipv4().is_some_and(v4)
-    };
     // `url` has already turned 0xa9fea9fe and 2852039166 into dotted form.
     let host = url.host_str().unwrap_or_default();
-    match host.trim_start_matches('[').trim_end_matches(']').parse() {
-        Ok(IpAddr::V4(ip)) => v4(ip),
-        Ok(IpAddr::V6(ip)) => v6(ip),
-        Err(_) => false,
+    host.trim_start_matches('[').trim_end_matches(']').parse().is_ok_and(is_link_local_address)
+}
+
+/// 169.254.0.0/16 and fe80::/10. EC2's IPv6 metadata address fd00:ec2::254 is not link-local but the same thing.
+fn is_link_local_address(address: IpAddr) -> bool {
+    let v4 = |ip: Ipv4Addr| ip.is_link_local();
+    match address {
+        IpAddr::V4(ip) => v4(ip),
+        IpAddr::V6(ip) => {
+            ip.is_unicast_link_local() || ip.segments()[..2] == [0xfd00, 0x0ec2] || ip.to_ipv4().is_some_and(v4)
+        }
+    }
+}
+
+/// Resolves names, but to no link-local address: whoever means one writes it. A name is somebody else's to point there, at
+/// metadata services above all.
+#[derive(Debug)]
+struct Names;
+
+impl Resolve for Names {
+    fn resolve(&self, name: Name) -> Resolving {
+        Box::pin(async move {
+            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
+            let addresses = Box::new(without_link_local(name.as_str(), found)?.into_iter());
+            Ok(addresses as Addrs)
+        })
+    }
+}
+
+fn without_link_local(name: &str, found: impl Iterator<Item = SocketAddr>) -> Result<Vec<SocketAddr>, String> {
+    let (refused, good): (Vec<_>, Vec<_>) = found.partition(|address| is_link_local_address(address.ip()));
+    match (good.is_empty(), refused.first()) {
+        (true, Some(address)) => Err(format!("{name} is the link-local address {}, which is not asked", address.ip())),
+        _ => Ok(good),
     }
 }
 
 /// The machine itself: what listens there only trusts whoever is on it.
-fn is_loopback(url: &Url) -> bool {
+pub(crate) fn is_loopback(url: &Url) -> bool {
     let v4 = |ip: Ipv4Addr| ip.is_loopback() || ip.is_unspecified();
     let v6 = |ip: Ipv6Addr| ip.is_loopback() || ip.is_unspecified() || ip.to_ipv4_mapped().is_some_and(v4);
     let host = url.host_str().unwrap_or_default();
@@ -530,6 +561,24 @@ mod tests {
             [("http://169.254.1.1/", "http://169.254.1.2/"), ("http://localhost:5000/", "http://127.0.0.1:80/")]
         {
             assert!(check_target(&url(home), &url(to), &url(home)).is_ok(), "{home}");
+        }
+    }
+
+    #[test]
+    fn names_lead_to_no_link_local_address() {
+        let of = |addresses: &[&str]| -> Vec<SocketAddr> {
+            addresses.iter().map(|address| SocketAddr::new(address.parse().unwrap(), 0)).collect()
+        };
+        for (found, left) in [
+            (&["10.0.0.1", "127.0.0.1", "2001:db8::1"][..], Some(3)),
+            (&["169.254.169.254", "192.0.2.1"], Some(1)),
+            (&["169.254.169.254"], None),
+            (&["fe80::1", "fd00:ec2::254", "::ffff:169.254.170.2"], None),
+            (&[], Some(0)),
+        ] {
+            let result = without_link_local("metadata.example", of(found).into_iter());
+            assert_eq!(result.as_ref().ok().map(Vec::len), left, "{found:?}");
+            assert!(result.err().is_none_or(|text| text.contains("metadata.example") && text.contains(found[0])));
         }
     }
 

@@ -1,7 +1,4 @@
-//! Writing blobs: POST, then one streaming PUT.
-//!
-//! Chunked PATCHes are avoided on purpose: ECR answers 201 to them and reports stale ranges
-//! (aws/containers-roadmap#2831, openai/tart#273), and they cost requests.
+//! Writing blobs: POST, then one streaming PUT; in parts (`parts`) only where that is refused.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,11 +12,12 @@ use tokio::time::Instant;
 
 use super::auth::Scope;
 use super::blobs::BlobStream;
-use super::client::{Call, Client};
-use super::descriptor::Descriptor;
+use super::client::{Call, Client, Options};
 use super::digest::Digest;
 use super::error::{Error, Failure};
+use super::parts::is_about_the_whole;
 use super::reference::TagOrDigest;
+use super::retry::retrying;
 use super::transport::{Body, Request, authority, check_target, same_origin};
 
 /// Told how many bytes were sent since the last time.
@@ -31,24 +29,19 @@ pub(crate) enum Started {
     /// The registry took the blob from another repository of its own: done.
     Mounted,
     /// Where to send the bytes.
-    Session(Url),
+    Session(Session),
+}
+
+/// An upload that was begun.
+#[derive(Debug)]
+pub(crate) struct Session {
+    /// Where it goes on.
+    pub(super) url: Url,
+    /// The least length of a part that is not the last, 0 where the registry does not say.
+    pub(super) least_part: u64,
 }
 
 impl Client {
-    /// Writes a blob: one POST and one streaming PUT. Not retried, since a stream cannot be sent twice.
-    ///
-    /// # Errors
-    /// [`Error::WriteBlob`] if this registry failed; the stream's own [`Error::ReadBlob`] if the other side did.
-    pub async fn upload(&self, repository: &str, descriptor: &Descriptor, blob: BlobStream) -> Result<(), Error> {
-        let subject = self.subject(repository, &TagOrDigest::from(&descriptor.digest));
-        let _slot = self.limits().upload().await.map_err(|failure| failure.write_blob(&*subject))?;
-        let started = self.begin_upload(repository, &descriptor.digest, None).await;
-        match started.map_err(|failure| failure.write_blob(&*subject))? {
-            Started::Mounted => Ok(()),
-            Started::Session(session) => self.send_blob(repository, session, blob, &|_| {}).await,
-        }
-    }
-
     /// Opens an upload session; with `from`, asks for a mount from that repository first.
     pub(crate) async fn begin_upload(
         &self,
@@ -61,34 +54,51 @@ impl Client {
             Some(from) => {
                 let mut url = plain.clone();
                 url.query_pairs_mut().append_pair("mount", digest.as_str()).append_pair("from", from);
-                match self.call(&Call::new(Method::POST, url, Scope::push(repository))).await {
+                match self.begin(url, repository).await {
                     Ok(response) if response.status() == StatusCode::CREATED => return Ok(Started::Mounted),
                     Ok(response) => response,
                     // Some registries fail where they could refuse (ggcr#1741): mounting is only a short cut.
                     Err(Failure::Answer(answer))
                         if answer.status.is_client_error() && answer.status.as_u16() != 429 =>
                     {
-                        self.call(&Call::new(Method::POST, plain.clone(), Scope::push(repository))).await?
+                        self.begin(plain.clone(), repository).await?
                     }
                     Err(failure) => return Err(failure),
                 }
             }
-            None => self.call(&Call::new(Method::POST, plain.clone(), Scope::push(repository))).await?,
+            None => self.begin(plain.clone(), repository).await?,
         };
         session(&plain, &response).map(Started::Session)
+    }
+
+    async fn begin(&self, url: Url, repository: &str) -> Result<Response, Failure> {
+        let call = Call::new(Method::POST, url, Scope::push(repository));
+        let Options { retry, uploads, .. } = self.options();
+        retrying(retry, || self.attempt_behind(uploads.as_ref(), &call)).await
     }
 
     /// Sends the bytes into a session. Any 2xx is success; ECR answers 201 without Location.
     pub(crate) async fn send_blob(
         &self,
         repository: &str,
-        mut session: Url,
+        session: Session,
         blob: BlobStream,
         observer: Observer<'_>,
     ) -> Result<(), Error> {
         let (digest, size) = (blob.digest().clone(), blob.size());
         let subject = self.subject(repository, &TagOrDigest::from(&digest));
         let failed = |failure: Failure| failure.write_blob(&*subject);
+        if self.limits().wants_parts(size) {
+            let sent = self.send_parts(repository, session, blob, observer).await;
+            // It takes neither: the next blob is told so by what it refuses first.
+            if let Err(Error::WriteBlob { source, .. }) = &sent
+                && source.answer().is_some_and(is_about_the_whole)
+            {
+                self.limits().takes_whole_blobs();
+            }
+            return sent;
+        }
+        let mut session = session.url;
         session.query_pairs_mut().append_pair("digest", digest.as_str());
 
         let scope = Scope::push(repository);
@@ -123,10 +133,18 @@ impl Client {
         };
         let (failure, challenges) = self.failure(response, grant.as_ref()).await;
         let Failure::Answer(answer) = failure else { return Err(failed(failure)) };
+        if let Some(gate) = self.options().uploads.as_ref().filter(|_| answer.status == StatusCode::TOO_MANY_REQUESTS) {
+            gate.throttled();
+        }
         // The bytes are gone, so the renewed credential serves the next try.
         let refused = answer.status == StatusCode::UNAUTHORIZED || answer.says_expired();
         if ours && refused && self.auth().renew(&scope, grant.as_ref(), &challenges).await.map_err(failed)?.is_some() {
             return Err(failed(Failure::Expired(answer)));
+        }
+        if size > 0 && is_about_the_whole(&answer) {
+            let is_too_large = answer.status == StatusCode::PAYLOAD_TOO_LARGE;
+            self.limits().takes_parts_from(if is_too_large { size } else { 1 });
+            return Err(failed(Failure::InOnePiece(answer)));
         }
         Err(failed(Failure::Answer(answer)))
     }
@@ -137,7 +155,7 @@ impl Client {
     async fn reason_for_break(&self, request: Request) -> Option<Response> {
         let request = Request { answer: self.options().answer, ..request };
         let response = self.transport().send(request).await.ok()?;
-        matches!(response.status().as_u16(), 401 | 403 | 413 | 429 | 500..=599).then_some(response)
+        matches!(response.status().as_u16(), 401 | 403 | 405 | 413 | 429 | 500..=599).then_some(response)
     }
 
     /// A 2xx before the last byte left can only be about a blob that was there before.
@@ -198,9 +216,11 @@ impl Client {
 }
 
 /// Where a POST says that the bytes go.
-fn session(asked: &Url, response: &Response) -> Result<Url, Failure> {
-    let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
-    session_at(asked, response.url(), location)
+fn session(asked: &Url, response: &Response) -> Result<Session, Failure> {
+    let text = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
+    let url = session_at(asked, response.url(), text(LOCATION.as_str()))?;
+    let least_part = text("oci-chunk-min-length").and_then(|text| text.trim().parse().ok()).unwrap_or(0);
+    Ok(Session { url, least_part })
 }
 
 /// The session at a `Location`, which may be relative to the answer's own address.

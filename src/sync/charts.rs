@@ -8,7 +8,7 @@ use super::{Failure, Progress, TagState};
 use crate::class::Class;
 use crate::ecr::{self, Repository};
 use crate::helm::{self, Artifact, Download};
-use crate::registry::{BlobStream, Client, Digest, Tag};
+use crate::registry::{Client, Descriptor, Digest, Tag, copy_blob};
 
 /// Charts under way at the same time: an archive has up to 20 MiB, and is in memory.
 const CONCURRENT_CHARTS: usize = 4;
@@ -125,11 +125,13 @@ impl Push<'_> {
         let digests = artifact.blobs().map(|(descriptor, _)| descriptor.digest.clone()).collect();
         let missing = self.registry.missing_blobs(name, &digests).await?;
         for (descriptor, bytes) in artifact.blobs().filter(|(descriptor, _)| missing.contains(&descriptor.digest)) {
-            let subject = format!("{}/{name}@{}", self.target.host(), descriptor.digest);
-            let stream = BlobStream::from_bytes(subject, descriptor, Bytes::clone(bytes));
-            self.target.upload(name, descriptor, stream).await?;
-            self.progress.advance(descriptor.size);
-            self.registry.meter.copied(descriptor.size);
+            let progress = |bytes| {
+                self.progress.advance(bytes);
+                self.registry.meter.copied(bytes);
+            };
+            // It carries its content, so that nothing is read from where it is to go.
+            let blob = Descriptor { data: Some(Bytes::clone(bytes)), ..Descriptor::clone(descriptor) };
+            copy_blob(self.target, name, self.target, name, &blob, &progress).await?;
         }
         self.target.put_manifest(name, tag, &artifact.manifest).await?;
         Ok(())

@@ -103,7 +103,7 @@ pub struct Accesses {
 pub struct Access {
     /// The login.
     pub credential: Credential,
-    /// The private ECR registry that it is, and who reads it; then `credential` is not used.
+    /// The ECR registry that it is, and who reads it; then `credential` is not used.
     pub ecr: Option<EcrLogin>,
     /// Certificates and proxy.
     pub transport: TransportOptions,
@@ -111,13 +111,25 @@ pub struct Access {
     pub hosts: Option<Arc<registry::AllowedHosts>>,
 }
 
-/// Who reads a private ECR registry.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Whom a source host takes us for.
+type Login = (Credential, Option<EcrLogin>);
+
+/// Who reads an ECR registry.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct EcrLogin {
-    /// Where it is.
-    pub place: ecr::Place,
+    /// Which one.
+    pub registry: EcrSource,
     /// Under which identity.
     pub identity: ecr::Identity,
+}
+
+/// An ECR registry that is read from.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum EcrSource {
+    /// One of an account.
+    Private(ecr::Place),
+    /// public.ecr.aws, which can be read without a login too.
+    Public,
 }
 
 impl EcrLogin {
@@ -125,7 +137,14 @@ impl EcrLogin {
     #[must_use]
     pub fn of(reference: &registry::Reference, identity: ecr::Identity) -> Option<Self> {
         let ecr::Host { account, region } = ecr::Host::parse(&reference.host)?;
-        Some(Self { place: ecr::Place { account: Some(account), region: Some(region) }, identity })
+        let place = ecr::Place { account: Some(account), region: Some(region) };
+        Some(Self { registry: EcrSource::Private(place), identity })
+    }
+
+    /// For a source that is ECR's public registry.
+    #[must_use]
+    pub fn public(reference: &registry::Reference, identity: ecr::Identity) -> Option<Self> {
+        ecr::is_public(&reference.host).then_some(Self { registry: EcrSource::Public, identity })
     }
 }
 
@@ -162,6 +181,8 @@ pub struct Engine {
     transports: Mutex<HashMap<TransportOptions, Transport>>,
     /// What is asked of each source host at a time, by all passes together.
     hosts: Mutex<HashMap<String, Arc<registry::Limits>>>,
+    /// What each login may still pull from each source host.
+    quotas: Mutex<HashMap<(String, Login), Arc<registry::Quota>>>,
     indexes: Arc<helm::Indexes>,
     blobs: Arc<copy::Blobs>,
     owners: Option<Arc<dyn OwnerLookup>>,
@@ -174,11 +195,13 @@ pub struct Engine {
 pub struct Limits {
     /// Tags that one artifact may have after selection.
     pub max_tags: usize,
+    /// Pulls that are left to others, where a source says how many there are.
+    pub reserve: registry::Reserve,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_tags: 500 }
+        Self { max_tags: 500, reserve: registry::Reserve::default() }
     }
 }
 
@@ -188,8 +211,9 @@ impl Engine {
     pub fn new(aws: ecr::Session, transport: Transport, owners: Option<Arc<dyn OwnerLookup>>, limits: Limits) -> Self {
         let transports = Mutex::new(HashMap::from([(TransportOptions::default(), transport)]));
         let indexes = Arc::new(helm::Indexes::new(MOST_INDEX_BYTES));
-        let (hosts, blobs, defaults) = (Mutex::default(), Arc::default(), Defaults::default());
-        Self { aws, transports, hosts, indexes, blobs, owners, limits, defaults }
+        let (hosts, quotas) = (Mutex::default(), Mutex::default());
+        let (blobs, defaults) = (Arc::default(), Defaults::default());
+        Self { aws, transports, hosts, quotas, indexes, blobs, owners, limits, defaults }
     }
 
     /// The same engine with these defaults.
@@ -201,6 +225,18 @@ impl Engine {
     /// The limits of a source host.
     fn host_limits(&self, host: &str) -> Arc<registry::Limits> {
         self.hosts.lock().unwrap_or_else(PoisonError::into_inner).entry(host.to_owned()).or_default().clone()
+    }
+
+    /// What the login of `access` may still pull from a source host.
+    fn quota(&self, host: &str, access: &Access) -> Arc<registry::Quota> {
+        /// Rotated passwords leave old entries behind; what is forgotten is told again with the next answer.
+        const MOST_KEPT: usize = 1024;
+        let key = (host.to_owned(), (access.credential.clone(), access.ecr.clone()));
+        let mut quotas = self.quotas.lock().unwrap_or_else(PoisonError::into_inner);
+        if quotas.len() >= MOST_KEPT && !quotas.contains_key(&key) {
+            quotas.clear();
+        }
+        quotas.entry(key).or_insert_with(|| Arc::new(registry::Quota::new(self.limits.reserve))).clone()
     }
 
     /// The connections for these options.

@@ -74,7 +74,11 @@ mod tests {
     fn pending(copies: &Copies) -> Vec<(String, f64)> {
         let families = copies.collect();
         let series = families.iter().flat_map(MetricFamily::get_metric);
-        series.map(|series| (series.get_label()[0].value().to_owned(), series.get_gauge().get_value())).collect()
+        let mut kinds: Vec<_> =
+            series.map(|series| (series.get_label()[0].value().to_owned(), series.get_gauge().get_value())).collect();
+        // A vector of series has no order of its own.
+        kinds.sort_by(|a, b| a.0.cmp(&b.0));
+        kinds
     }
 
     #[test]

@@ -213,6 +213,10 @@ impl Meter for Metrics {
         self.requests.registry_request(host, method, status);
     }
 
+    fn pulls_left(&self, host: &str, left: u64) {
+        self.requests.pulls_left(host, left);
+    }
+
     fn aws_request(&self, operation: &str, code: &str) {
         self.requests.aws_request(operation, code);
     }

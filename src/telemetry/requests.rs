@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use prometheus::core::Collector;
-use prometheus::{CounterVec, GaugeVec, IntCounter, IntCounterVec, Opts};
+use prometheus::{CounterVec, GaugeVec, IntCounter, IntCounterVec, IntGaugeVec, Opts};
 
 use crate::meter::Meter;
 
@@ -12,6 +12,7 @@ use crate::meter::Meter;
 pub(super) struct Requests {
     aws: IntCounterVec,
     registry: IntCounterVec,
+    pulls_left: IntGaugeVec,
     throttled: CounterVec,
     token_expiry: GaugeVec,
     bytes: IntCounter,
@@ -34,6 +35,13 @@ impl Requests {
                 ),
                 &["host_class", "method", "code"],
             )?,
+            pulls_left: IntGaugeVec::new(
+                Opts::new(
+                    "ecrsync_registry_pulls_remaining",
+                    "Pulls that a registry said last are left, by class of host; of the login that was used last.",
+                ),
+                &["host_class"],
+            )?,
             throttled: CounterVec::new(
                 Opts::new("ecrsync_throttle_wait_seconds_total", "Time that our own limits made requests wait."),
                 &["action"],
@@ -49,10 +57,11 @@ impl Requests {
         })
     }
 
-    pub(super) fn collectors(&self) -> [Box<dyn Collector>; 5] {
+    pub(super) fn collectors(&self) -> [Box<dyn Collector>; 6] {
         [
             Box::new(self.aws.clone()),
             Box::new(self.registry.clone()),
+            Box::new(self.pulls_left.clone()),
             Box::new(self.throttled.clone()),
             Box::new(self.token_expiry.clone()),
             Box::new(self.bytes.clone()),
@@ -64,6 +73,10 @@ impl Meter for Requests {
     fn registry_request(&self, host: &str, method: &str, status: Option<u16>) {
         let code = status.map_or_else(|| "none".to_owned(), |status| status.to_string());
         self.registry.with_label_values(&[host_class(host), method_class(method), &code]).inc();
+    }
+
+    fn pulls_left(&self, host: &str, left: u64) {
+        self.pulls_left.with_label_values(&[host_class(host)]).set(i64::try_from(left).unwrap_or(i64::MAX));
     }
 
     fn aws_request(&self, operation: &str, code: &str) {

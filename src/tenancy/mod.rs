@@ -149,7 +149,7 @@ pub struct Permit {
     pub hosts: Option<Arc<AllowedHosts>>,
     /// Whether the logins of `--registry-config` are for it.
     pub registry_config: bool,
-    /// Repositories of private ECR registries that are read with the operator's identity; all where there are no rules.
+    /// Repositories of ECR registries that are read with the operator's identity; all where there are no rules.
     ecr_sources: Option<Vec<String>>,
 }
 
@@ -173,7 +173,8 @@ impl Permit {
         let name = format!("{}/{}", reference.host, reference.repository);
         let is_listed =
             |patterns: &Vec<String>| patterns.iter().any(|pattern| crate::wildcard::matches(pattern, &name));
-        ecr::Host::parse(&reference.host).is_some() && self.ecr_sources.as_ref().is_none_or(is_listed)
+        let is_ecr = ecr::Host::parse(&reference.host).is_some() || ecr::is_public(&reference.host);
+        is_ecr && self.ecr_sources.as_ref().is_none_or(is_listed)
     }
 }
 

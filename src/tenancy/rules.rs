@@ -36,7 +36,7 @@ pub(super) struct Rule {
     regions: Option<Vec<String>>,
     #[serde(default)]
     roles: Vec<String>,
-    /// `host/repository` of private ECR registries that are read with the operator's identity.
+    /// `host/repository` of ECR registries that are read with the operator's identity.
     #[serde(default)]
     pub(super) ecr_sources: Vec<String>,
     #[serde(default)]

@@ -5,11 +5,13 @@
 
 mod exchange;
 mod fault;
+mod pulls;
 mod record;
 mod route;
 mod server;
 
 pub use fault::{Fault, Faults, Match, Then};
+pub use pulls::Pulls;
 pub use record::{Log, Mark, Plane, Record};
 
 pub(crate) use exchange::{Answered, Exchange, cut};

@@ -1,5 +1,7 @@
 //! Namespaces that do not trust each other share one operator.
 
+use std::time::Duration;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ecr_sync::api::v1alpha1::EcrRepositorySync;
@@ -10,7 +12,7 @@ use serde_json::{Value, json};
 use testbed::ecr;
 use testbed::forward_proxy::ForwardProxy;
 use testbed::proxy::Proxy;
-use testbed::traffic::Record;
+use testbed::traffic::{Fault, Match, Record, Then};
 use testbed::upstream::User;
 
 use crate::support::{ACCOUNT, REGION, Rig, condition, docker_secret, eventually, private};
@@ -167,4 +169,31 @@ async fn a_private_ecr_source_is_read_with_the_operators_identity_where_it_is_li
     let object = rig.wait_ready("stolen", "False", "AccessDenied").await;
     let text = condition(&object, "Ready").expect("set").2;
     assert!(text.contains(&format!("{host}/secret/base")) && text.contains("ecrSources"), "{text}");
+}
+
+/// The pass that runs may end with the login it began with; the next one has the new one.
+#[tokio::test]
+async fn a_secret_that_rotates_during_a_copy_costs_it_nothing() {
+    let rig = Rig::new("rotation").await;
+    let source = Proxy::start(rig.sources.basic.host()).await.expect("the proxy starts");
+    let secrets: Api<Secret> = Api::namespaced(rig.client.clone(), &rig.namespace);
+    let put = async |user: User| {
+        let secret = docker_secret(&source.host(), user.name(), user.password());
+        let apply = PatchParams::apply("test").force();
+        secrets.patch("login", &apply, &Patch::Apply(&secret)).await.expect("a Secret");
+    };
+    put(User::Reader).await;
+    source.faults().add(Fault::new(Match::operation("GetBlob"), Then::Delay(Duration::from_secs(2))).once());
+    let _operator = rig.operator().await;
+    rig.apply("app", private(&source.host(), &["1.26", "1.27"])).await;
+    eventually("copying", async || source.count(|record| record.operation == "GetBlob") > 0).await;
+    put(User::Writer).await;
+    rig.wait_synced("app").await;
+    let mark = source.mark();
+    rig.request("app", "again").await;
+    let logins = || source.log_since(mark).iter().filter_map(login).collect::<Vec<_>>();
+    eventually("read again", async || !logins().is_empty()).await;
+    assert!(logins().iter().all(|name| name == User::Writer.name()), "{:?}", logins());
+    let refused = |record: &Record| record.status == Some(401) && login(record).is_some();
+    assert_eq!(source.count(refused), 0);
 }

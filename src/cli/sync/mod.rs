@@ -132,6 +132,9 @@ pub(super) struct Arguments {
     container_runtime: Option<String>,
 
     #[command(flatten)]
+    from: super::FromSources,
+
+    #[command(flatten)]
     aws: super::Aws,
 
     #[command(flatten)]
@@ -201,6 +204,7 @@ pub(super) async fn run(arguments: Arguments, screen: &Screen) -> ExitCode {
         report,
         quiet,
         container_runtime,
+        from,
         aws,
         defaults,
     } = arguments;
@@ -219,7 +223,7 @@ pub(super) async fn run(arguments: Arguments, screen: &Screen) -> ExitCode {
         }
         Err(error) => return super::fail(&error),
     };
-    let sources = match Sources::load(mirrors) {
+    let sources = match Sources::load(mirrors, from.public_ecr_login) {
         Ok(sources) => sources,
         Err(error) => return super::fail(&error),
     };
@@ -247,7 +251,8 @@ pub(super) async fn run(arguments: Arguments, screen: &Screen) -> ExitCode {
         Err(error) => return super::fail(&error),
     };
     let session = ecr::Session::load(aws, transport.clone(), traffic.clone(), None).await;
-    let engine = Engine::new(session, transport.metered(traffic.clone()), None, Limits::default());
+    let limits = Limits { reserve: from.rate_reserve, ..Limits::default() };
+    let engine = Engine::new(session, transport.metered(traffic.clone()), None, limits);
     let engine = engine.with_defaults(defaults);
 
     let stop = CancellationToken::new();

@@ -17,6 +17,8 @@ pub(super) struct Sources {
     environment: HostLogins,
     docker: DockerConfig,
     mirrors: Mirrors,
+    /// Whether the AWS identity logs in to public.ecr.aws too.
+    public_ecr_login: bool,
 }
 
 /// How an image is read from a mirror.
@@ -33,10 +35,10 @@ impl Sources {
     ///
     /// # Errors
     /// What cannot be used, in words.
-    pub(super) fn load(mirrors: Mirrors) -> Result<Self, String> {
+    pub(super) fn load(mirrors: Mirrors, public_ecr_login: bool) -> Result<Self, String> {
         let environment = HostLogins::load().map_err(|error| error.to_string())?;
         let docker = DockerConfig::load().map_err(|error| crate::cli::with_causes(&error))?;
-        Ok(Self { environment, docker, mirrors })
+        Ok(Self { environment, docker, mirrors, public_ecr_login })
     }
 
     /// The job that brings an entry about, and how its image is read from a mirror; without `mirrored` it is not.
@@ -88,9 +90,13 @@ impl Sources {
             (None, Some(credential)) => credential,
             (None, None) => self.docker.credential(&reference).await?,
         };
-        // Without a login, the AWS identity of the environment reads private ECR.
-        let is_anonymous = credential == Credential::Anonymous;
-        let ecr = if is_anonymous { EcrLogin::of(&reference, ecr::Identity::default()) } else { None };
+        // Without a login, the AWS identity of the environment reads private ECR, and public ECR where it shall.
+        let own = ecr::Identity::default;
+        let ecr = match credential {
+            Credential::Anonymous => EcrLogin::of(&reference, own())
+                .or_else(|| EcrLogin::public(&reference, own()).filter(|_| self.public_ecr_login)),
+            _ => None,
+        };
         Ok(Access { credential, ecr, ..Access::default() })
     }
 }

@@ -149,10 +149,10 @@ async fn failures_of_the_token_server_are_not_swallowed() {
 async fn realm_without_tls_gets_no_password_from_a_registry_with_tls() {
     let peer = Peer::new(|_| respond(200, &[], r#"{"token":"t"}"#)).await;
     let transport = Transport::new(&TransportOptions::default()).unwrap();
-    let server = crate::registry::token::TokenServer::new(transport, false);
-    for realm in
-        [format!("http://{}/token", peer.host), "/token".into(), "ftp://x/".into(), "https://169.254.1.1/".into()]
-    {
+    let home = "https://registry.example/v2/".parse().unwrap();
+    let server = crate::registry::token::TokenServer::new(transport, home);
+    let realms = ["/token", "ftp://x/", "https://169.254.1.1/", "https://127.0.0.1/", "https://localhost/token"];
+    for realm in realms.map(str::to_owned).into_iter().chain([format!("http://{}/token", peer.host)]) {
         let failure = server.fetch(&realm, None, "s", &user()).await.unwrap_err();
         assert!(matches!(failure, Failure::Challenge(_)), "{realm}: {failure}");
     }

@@ -314,9 +314,9 @@ async fn mount_needs_no_source_and_its_refusal_no_second_session() {
 
 #[tokio::test]
 async fn refusal_for_good_is_not_tried_again() {
-    let target = target(|_| refusal(413, "SIZE_TOO_LARGE", "no")).await;
+    let target = target(|_| refusal(400, "NAME_INVALID", "no")).await;
     let error = copy(&source().await.client(), &target.client()).await.0.unwrap_err();
-    assert_eq!((error.status(), target.count("PUT")), (Some(413), 1));
+    assert_eq!((error.status(), target.count("PUT")), (Some(400), 1));
 }
 
 #[tokio::test]
@@ -336,4 +336,66 @@ async fn one_slot_of_each_kind_is_enough_to_copy_within_one_registry() {
         result.unwrap();
     }
     assert_eq!(peer.count("PUT"), 8);
+}
+
+/// Lets nobody pass until it is opened.
+#[derive(Debug, Default)]
+struct Barrier {
+    open: tokio::sync::Notify,
+    throttled: AtomicU64,
+}
+
+#[async_trait::async_trait]
+impl Gate for Barrier {
+    async fn pass(&self) {
+        self.open.notified().await;
+    }
+
+    fn throttled(&self) {
+        self.throttled.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[tokio::test]
+async fn pace_of_the_target_keeps_nobody_from_the_source() {
+    let (source, target) = (source().await, target(|_| respond(201, &[], "")).await);
+    let limits = Arc::new(Limits::new(Widths { downloads: 1, ..Widths::default() }));
+    let from =
+        source.client_with(Arc::new(StaticAuthenticator::default()), Options { limits: Some(limits), ..quick() });
+    let gate = Arc::new(Barrier::default());
+    let slow = target
+        .client_with(Arc::new(StaticAuthenticator::default()), Options { uploads: Some(gate.clone()), ..quick() });
+    let mut waiting = Box::pin(copy(&from, &slow));
+    assert!(futures::poll!(&mut waiting).is_pending());
+    // Another target gets the blob meanwhile, through the source's only slot.
+    copy(&from, &target.client()).await.0.unwrap();
+    assert_eq!((source.lines().len(), target.count("POST")), (1, 1));
+    gate.open.notify_one();
+    waiting.await.0.unwrap();
+    assert_eq!((source.lines().len(), target.count("POST")), (2, 2));
+}
+
+#[tokio::test]
+async fn throttle_of_an_upload_is_told_to_its_gate() {
+    for struck in ["POST", "PUT"] {
+        let target = Peer::new(move |seen| match (seen.line.starts_with(struck) && seen.nth == 0, is_put(seen)) {
+            (true, _) => refusal(429, "TOOMANYREQUESTS", "Rate exceeded"),
+            (_, true) => respond(201, &[], ""),
+            _ => session(),
+        })
+        .await;
+        let gate = Arc::new(Barrier::default());
+        let options = Options { uploads: Some(gate.clone()), ..quick() };
+        let client = target.client_with(Arc::new(StaticAuthenticator::default()), options);
+        let source = source().await;
+        let from = source.client();
+        let open = async {
+            loop {
+                gate.open.notify_one();
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! { copied = copy(&from, &client) => copied.0.unwrap(), () = open => {} }
+        assert_eq!(gate.throttled.load(Ordering::Relaxed), 1, "{struck}");
+    }
 }

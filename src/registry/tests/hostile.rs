@@ -3,14 +3,16 @@
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use futures::FutureExt as _;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use reqwest::Url;
-use reqwest::header::HeaderValue;
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Value, json};
 
 use crate::registry::challenge::{Bearer, Challenge, parse};
+use crate::registry::quota::{Quota, Turn};
 use crate::registry::retry::retry_after;
 use crate::registry::tags::{next_link, read_page, resolve};
 use crate::registry::upload::session_at;
@@ -222,6 +224,26 @@ proptest! {
     ) {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(now);
         prop_assert!(retry_after(&value, now).is_none_or(|wait| wait <= Duration::from_secs(86_400)), "{value}");
+    }
+
+    #[test]
+    fn limits_of_pulls_are_read_or_not_heeded(
+        limit in pieces(vec!["100", "18446744073709551615", "-1", "0", ";", ",", "w=", "21600", "18446744073709551615"]),
+        left in "[0-9]{0,21}(;w=[0-9]{0,21})?",
+        reset in "-?[0-9]{0,20}",
+    ) {
+        let pairs = [("ratelimit-limit", limit), ("ratelimit-remaining", left), ("ratelimit-reset", reset)];
+        let headers: HeaderMap = pairs
+            .into_iter()
+            .filter_map(|(name, value)| Some((HeaderName::from_static(name), HeaderValue::from_str(&value).ok()?)))
+            .collect();
+        let quota = Quota::default();
+        let told = quota.told(&headers);
+        let turn = quota.pull("registry", true).now_or_never().expect("nobody is before it");
+        prop_assert!(told.is_some() || matches!(turn, Turn::Go(_)), "{headers:?}");
+        if let Turn::No(failure) = turn {
+            prop_assert!(failure.retry_after().is_some_and(|wait| wait <= Duration::from_secs(3600)), "{failure}");
+        }
     }
 
     #[test]

@@ -4,6 +4,10 @@ mod auth;
 mod blobs;
 mod copies;
 mod hostile;
+mod known;
+mod odd;
+mod parts;
+mod quota;
 mod requests;
 
 use std::collections::HashMap;
@@ -199,4 +203,22 @@ pub(super) fn content(size: usize) -> Bytes {
 
 pub(super) fn descriptor(content: &[u8]) -> Descriptor {
     Descriptor::new("application/octet-stream", Digest::sha256_of(content), content.len() as u64)
+}
+
+impl Client {
+    /// Writes a blob from a stream, once.
+    pub(super) async fn upload(
+        &self,
+        repository: &str,
+        descriptor: &Descriptor,
+        blob: BlobStream,
+    ) -> Result<(), Error> {
+        let subject = self.subject(repository, &TagOrDigest::from(&descriptor.digest));
+        let _slot = self.limits().upload().await.map_err(|failure| failure.write_blob(&*subject))?;
+        let started = self.begin_upload(repository, &descriptor.digest, None).await;
+        match started.map_err(|failure| failure.write_blob(&*subject))? {
+            upload::Started::Mounted => Ok(()),
+            upload::Started::Session(session) => self.send_blob(repository, session, blob, &|_| {}).await,
+        }
+    }
 }

@@ -14,7 +14,7 @@ use crate::registry::{
 use crate::selection::{self, Pin};
 use crate::sync::origin::Ask;
 use crate::sync::target::Seen;
-use crate::sync::{Access, Engine, Failure, Origin, Rebuilt};
+use crate::sync::{Access, EcrLogin, EcrSource, Engine, Failure, Origin, Rebuilt};
 
 /// Tags with the digests that they are pinned to.
 type Pins = BTreeMap<Tag, Option<Digest>>;
@@ -29,12 +29,16 @@ impl Engine {
     ) -> Result<Client, Failure> {
         let endpoint = Endpoint::of(reference, insecure);
         let limits = Some(self.host_limits(&endpoint.host));
-        // Asks ECR for no challenge: it takes nothing but Basic.
-        let options = Options { limits, preemptive_basic: access.ecr.is_some(), ..Options::default() };
-        let authenticator: Arc<dyn Authenticator> = match &access.ecr {
-            Some(ecr) => self.aws.registry(&ecr.place, &ecr.identity).await?.authenticator(),
-            None => Arc::new(StaticAuthenticator(access.credential.clone())),
+        let quota = Some(self.quota(&endpoint.host, access));
+        let (authenticator, preemptive_basic): (Arc<dyn Authenticator>, _) = match &access.ecr {
+            // Asks ECR for no challenge: it takes nothing but Basic.
+            Some(EcrLogin { registry: EcrSource::Private(place), identity }) => {
+                (self.aws.registry(place, identity).await?.authenticator(), true)
+            }
+            Some(EcrLogin { registry: EcrSource::Public, identity }) => (self.aws.public_login(identity)?, false),
+            None => (Arc::new(StaticAuthenticator(access.credential.clone())), false),
         };
+        let options = Options { limits, quota, preemptive_basic, ..Options::default() };
         Ok(Client::new(self.transport(&access.transport)?, endpoint, authenticator, options)?)
     }
 

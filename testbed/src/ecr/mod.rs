@@ -4,6 +4,7 @@
 //! - One control endpoint ([`StandIn::endpoint`]) for ECR and STS. The caller's account is read from the access key
 //!   ([`StandIn::access_key`]), the region from the signature's scope. Signatures are not verified.
 //! - One registry listener per (account, region) ([`StandIn::registry`]), opened when first named.
+//! - public.ecr.aws ([`StandIn::public_registry`]) and ECR Public's call for a login, on the same control endpoint.
 //! - One object store that blob reads are redirected to, as ECR redirects to S3.
 //!
 //! Every quirk is documented where it is implemented, with the thread or AWS page it was learnt from. Where AWS's
@@ -20,6 +21,7 @@ mod limits;
 mod manifest;
 mod paging;
 mod policy;
+mod public;
 mod quantities;
 mod shared;
 mod sigv4;
@@ -77,6 +79,25 @@ impl StandIn {
     /// When no port of 127.0.0.1 can be bound.
     pub async fn registry(&self, account: &str, region: &str) -> String {
         self.shared.registry(account, region).expect("a port of 127.0.0.1 to listen on")
+    }
+
+    /// `127.0.0.1:PORT` of public.ecr.aws.
+    ///
+    /// # Panics
+    /// When no port of 127.0.0.1 can be bound.
+    pub async fn public_registry(&self) -> String {
+        self.registry(public::ACCOUNT, public::REGION).await
+    }
+
+    /// Moves a repository to public.ecr.aws, under another name. Returns whether it exists.
+    pub fn publish(&self, account: &str, region: &str, name: &str, public_name: &str) -> bool {
+        let mut state = self.shared.state();
+        let Some(mut repository) = state.registry_mut(account, region).repositories.remove(name) else { return false };
+        repository.name = public_name.to_owned();
+        (repository.account, repository.region) = (public::ACCOUNT.to_owned(), public::REGION.to_owned());
+        let public = &mut state.registry_mut(public::ACCOUNT, public::REGION).repositories;
+        public.insert(public_name.to_owned(), repository);
+        true
     }
 
     /// An access key id that makes its user a caller from `account` (12 digits). Any secret key goes with it.

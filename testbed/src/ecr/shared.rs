@@ -12,6 +12,7 @@ use super::deny::Denials;
 use super::errors::Result;
 use super::iam::Iam;
 use super::limits::Limits;
+use super::public::Public;
 use super::sigv4::Caller;
 use super::state::State;
 use super::store::{Quotas, Repository};
@@ -49,6 +50,7 @@ pub(crate) struct Shared {
     pub(crate) log: Log,
     pub(crate) faults: Faults,
     pub(crate) tokens: Tokens,
+    pub(crate) public: Public,
     pub(crate) limits: Limits,
     pub(crate) denials: Denials,
     pub(crate) iam: Iam,
@@ -67,6 +69,7 @@ impl Shared {
             log: Log::default(),
             faults: Faults::default(),
             tokens: Tokens::new(),
+            public: Public::new(),
             limits: Limits::default(),
             denials: Denials::default(),
             iam: Iam::default(),

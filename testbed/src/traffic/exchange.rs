@@ -12,6 +12,7 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt, TryStreamExt, future, stream};
 
 use super::fault::{Faults, Then};
+use super::pulls::Pulls;
 use super::record::{Log, Mark, Plane, Record};
 use super::server::Cut;
 
@@ -36,6 +37,7 @@ impl Exchange<'_> {
     {
         let faults = self.faults.take(&record);
         let plane = record.plane;
+        let is_pull = record.method == "GET";
         let entry = Entry::open(self.log, record);
         let mut last = None;
         for fault in faults {
@@ -61,6 +63,14 @@ impl Exchange<'_> {
                 self.cut.cut();
                 drop(answer);
                 return Response::default();
+            }
+            Some(Then::Pulls(pulls)) => {
+                let mut response = match !is_pull || pulls.take() {
+                    true => work(body).await,
+                    false => status(429, &[], Pulls::REFUSAL.to_owned()),
+                };
+                pulls.headers().iter().for_each(|(name, value)| set(&mut response, name, value));
+                response
             }
             Some(change) => bend(work(body).await, &change),
             None => work(body).await,

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::pulls::Pulls;
 use super::record::{Plane, Record};
 
 /// Which requests a fault hits: all fields that are set must agree. The default hits every request.
@@ -18,6 +19,8 @@ pub struct Match {
     pub repository: Option<String>,
     /// Only requests whose path and query contain this.
     pub path: Option<String>,
+    /// Only requests that announce a body of at least so many bytes.
+    pub body: Option<u64>,
 }
 
 impl Match {
@@ -50,6 +53,13 @@ impl Match {
         self
     }
 
+    /// Narrowed to requests that announce a body of at least so many bytes.
+    #[must_use]
+    pub fn body(mut self, least: u64) -> Self {
+        self.body = Some(least);
+        self
+    }
+
     /// Narrowed to one HTTP method.
     #[must_use]
     pub fn method(mut self, method: impl Into<String>) -> Self {
@@ -64,6 +74,7 @@ impl Match {
             && is(&self.method, &record.method)
             && is(&self.repository, &record.repository)
             && self.path.as_deref().is_none_or(|part| record.path.contains(part))
+            && self.body.is_none_or(|least| record.announced() >= least)
     }
 }
 
@@ -107,6 +118,8 @@ pub enum Then {
     ResetUpload(u64),
     /// Do the work, then reset the connection instead of answering: the client cannot know that it was done.
     LoseAnswer,
+    /// Count a GET as a pull and refuse it when none is left; tell with each answer what is left.
+    Pulls(Pulls),
     /// Do the work, then set this header of the answer.
     WithHeader(String, String),
     /// Do the work, then drop this header of the answer.

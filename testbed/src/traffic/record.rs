@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use axum::http::header::CONTENT_LENGTH;
 use axum::http::{HeaderMap, request};
 
 /// A demo runs for days; a test never comes near this many requests.
@@ -71,6 +72,12 @@ impl Record {
             started: SystemTime::now(),
             took: None,
         }
+    }
+
+    /// Bytes of the body, by the request's own word; 0 where it does not say.
+    pub(super) fn announced(&self) -> u64 {
+        let length = self.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
+        length.and_then(|length| length.parse().ok()).unwrap_or(0)
     }
 
     /// Whether the request asks for a change, granted or not. Logging in and asking who one is are reads.

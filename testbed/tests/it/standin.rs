@@ -4,6 +4,7 @@ mod clients;
 mod control;
 mod faults;
 mod iam;
+mod public;
 mod quirks;
 
 use std::path::PathBuf;

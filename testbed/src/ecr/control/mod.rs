@@ -24,7 +24,7 @@ use serde_json::Value;
 use super::errors::{Error, Result};
 use super::shared::Shared;
 use super::sigv4::Caller;
-use super::state;
+use super::{public, state};
 use crate::traffic::{Cut, Exchange, Plane, Record};
 use input::Input;
 
@@ -80,6 +80,9 @@ async fn handle(State(shared): State<Arc<Shared>>, ConnectInfo(cut): ConnectInfo
     let json: Value = if target.is_some() { serde_json::from_slice(&body).unwrap_or_default() } else { Value::Null };
     let form = if target.is_none() { sts::Form::parse(&body) } else { sts::Form::default() };
     let operation = match &target {
+        Some(target) if target.strip_prefix(public::TARGET) == Some("GetAuthorizationToken") => {
+            public::TOKEN_CALL.to_owned()
+        }
         Some(target) => target.strip_prefix(TARGET).unwrap_or(target).to_owned(),
         None => form.get("Action").unwrap_or("Unknown").to_owned(),
     };
@@ -106,6 +109,9 @@ async fn handle(State(shared): State<Arc<Shared>>, ConnectInfo(cut): ConnectInfo
                 return sts::answer(&shared.iam, &operation, &form, caller);
             }
             let answer = caller.and_then(|caller| {
+                if operation == public::TOKEN_CALL {
+                    return public::authorization_token(&shared, &caller);
+                }
                 authorize(&shared, &caller, &account, &operation, &repository, &json)?;
                 dispatch(&operation, &Call { shared: &shared, caller: &caller, account, input: Input::new(&json) })
             });

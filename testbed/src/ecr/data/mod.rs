@@ -18,7 +18,7 @@ use axum::response::Response;
 use super::errors::{Error, Result, not_authorized};
 use super::shared::Shared;
 use super::token::{Checked, Token};
-use super::{limits, policy, state};
+use super::{limits, policy, public, state};
 use crate::traffic::{Cut, Exchange, Plane, Record, Route};
 
 pub(crate) use storage::{presigned_url, router as storage_router};
@@ -79,30 +79,35 @@ async fn handle(State(site): State<Arc<Site>>, ConnectInfo(cut): ConnectInfo<Cut
     site.shared.wait().await;
     let (parts, body) = request.into_parts();
     let route = Route::parse(parts.method.as_str(), parts.uri.path());
+    let is_token = site.account == public::ACCOUNT && parts.uri.path().starts_with("/token");
+    let operation = if is_token { "Token" } else { route.operation };
     let record = Record {
         account: site.account.clone(),
         region: site.region.clone(),
         repository: route.repository.clone(),
-        ..Record::arrived(Plane::Data, route.operation, &parts)
+        ..Record::arrived(Plane::Data, operation, &parts)
     };
     let exchange = Exchange { log: &site.shared.log, faults: &site.shared.faults, cut: cut.clone() };
     let call = Call { site: &site, route, headers: parts.headers, uri: parts.uri, cut };
-    exchange.run(record, body, |body| answer(call, body)).await
+    exchange
+        .run(record, body, |body| async {
+            if is_token {
+                site.shared.public.token(&call.headers)
+            } else {
+                answer(call, parts.method.as_str(), body).await
+            }
+        })
+        .await
 }
 
-async fn answer(call: Call<'_>, body: Body) -> Response {
-    match call.site.shared.tokens.check(call.header(AUTHORIZATION)) {
-        Checked::Unknown => return not_authorized(call.host()),
-        Checked::Expired => {
-            // Whether ECR says 401 or 403 here is not known; 403 is the one that clients forget.
-            let message = "Your authorization token has expired. Reauthenticate and try again.";
-            return Error::new(403, "DENIED", message).data();
-        }
-        Checked::Valid(token) => {
-            if let Err(error) = authorize(&call, &token) {
-                return error.data();
-            }
-        }
+async fn answer(call: Call<'_>, method: &str, body: Body) -> Response {
+    let refusal = if call.site.account == public::ACCOUNT {
+        call.site.shared.public.refuse(method, call.host(), &call.headers)
+    } else {
+        refuse(&call)
+    };
+    if let Some(refusal) = refusal {
+        return refusal;
     }
     let answer = match call.route.operation {
         "Ping" => Ok(Response::new(Body::from("{}"))),
@@ -123,6 +128,19 @@ async fn answer(call: Call<'_>, body: Body) -> Response {
     let mut response = answer.unwrap_or_else(|error| error.data());
     set(&mut response, "docker-distribution-api-version", "registry/2.0");
     response
+}
+
+/// Why a request to the registry of an account is refused, if it is.
+fn refuse(call: &Call<'_>) -> Option<Response> {
+    match call.site.shared.tokens.check(call.header(AUTHORIZATION)) {
+        Checked::Unknown => Some(not_authorized(call.host())),
+        Checked::Expired => {
+            // Whether ECR says 401 or 403 here is not known; 403 is the one that clients forget.
+            let message = "Your authorization token has expired. Reauthenticate and try again.";
+            Some(Error::new(403, "DENIED", message).data())
+        }
+        Checked::Valid(token) => authorize(call, &token).err().map(|error| error.data()),
+    }
 }
 
 /// A token is bound to its region (User Guide, "HTTP 403 errors or no basic auth credentials"), and another account's

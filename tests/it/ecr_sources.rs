@@ -1,0 +1,193 @@
+//! ECR as a source, public and private, read with an AWS identity. The names are AWS's; a forward proxy knows where they are.
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::Api;
+use kube::api::{Patch, PatchParams};
+use serde_json::{Value, json};
+use testbed::ecr::{self, StandIn};
+use testbed::forward_proxy::ForwardProxy;
+
+use crate::support::desk::{Desk, output};
+use crate::support::{ACCOUNT, REGION, Rig, Sources, condition};
+
+const PUBLIC: &str = "public.ecr.aws/docker/library/demo";
+const LOGIN: &str = "PublicGetAuthorizationToken";
+
+/// A stand-in whose blobs come from itself: a redirect would lead to this machine, which a source by another name may not do.
+async fn stand_in() -> StandIn {
+    StandIn::start(ecr::Config { redirect_blobs: false, ..ecr::Config::default() }).await.expect("the stand-in starts")
+}
+
+/// A proxy that takes `name` for this registry.
+fn proxy(name: &str, registry: &str) -> ForwardProxy {
+    ForwardProxy::start_with(None, &[(&format!("{name}:80"), registry)]).expect("a proxy")
+}
+
+async fn put_proxy(rig: &Rig, proxy: &ForwardProxy) {
+    let secrets: Api<Secret> = Api::namespaced(rig.client.clone(), &rig.namespace);
+    let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "proxy"},
+                        "stringData": {"address": proxy.url()}});
+    secrets.patch("proxy", &PatchParams::apply("test"), &Patch::Apply(secret)).await.expect("a Secret");
+}
+
+fn image(place: &str) -> Value {
+    json!({"image": {"pullUrl": place, "tags": ["1.27"], "insecure": true, "proxySecretRef": {"name": "proxy"}}})
+}
+
+/// Puts the image into public.ecr.aws, and says where that is.
+async fn publish(desk: &Desk) -> String {
+    let run = desk.sync(&desk.entry("seed", "library/demo", &["1.27"]), &[]).await;
+    assert!(run.is_success(), "{}", run.text);
+    assert!(desk.ecr.publish(ACCOUNT, REGION, "seed", "docker/library/demo"));
+    desk.ecr.public_registry().await
+}
+
+/// Logins that the token server of public.ecr.aws got, and whether there were requests without.
+fn tokens(ecr: &StandIn) -> (usize, usize) {
+    let tokens: Vec<_> = ecr.log().into_iter().filter(|record| record.operation == "Token").collect();
+    let with = tokens.iter().filter(|record| record.headers.contains_key("authorization")).count();
+    (with, tokens.len() - with)
+}
+
+/// Syncs one image of public.ecr.aws from the command line.
+async fn sync(desk: &Desk, proxy: &ForwardProxy, name: &str, flags: &[&str]) -> String {
+    desk.write(
+        "all.yaml",
+        &format!("- {{name: {name}, image: {{pull_url: \"{PUBLIC}\", tags: ['1.27'], insecure: true}}}}\n"),
+    );
+    let mut command = desk.command(&[&["sync", "all.yaml"], flags].concat());
+    command.env("HTTP_PROXY", proxy.url()).env("NO_PROXY", "127.0.0.1");
+    let output = output(command).await;
+    let text = [&output.stdout[..], &output.stderr[..]].concat();
+    let text = String::from_utf8_lossy(&text).into_owned();
+    assert!(output.status.success(), "{text}");
+    assert_eq!(desk.repository(name).tags["1.27"], Sources::shared().await.seeded.digest("library/demo", "1.27"));
+    text
+}
+
+#[tokio::test]
+async fn public_ecr_is_read_by_anybody_and_with_a_login_where_that_is_wanted() {
+    let mut desk = Desk::before(Sources::shared().await.open.host()).await;
+    desk.ecr = stand_in().await;
+    let proxy = proxy("public.ecr.aws", &publish(&desk).await);
+
+    sync(&desk, &proxy, "anybody", &[]).await;
+    assert_eq!(desk.ecr.count(|record| record.operation == LOGIN), 0);
+    assert_eq!(tokens(&desk.ecr), (0, 1));
+
+    let text = sync(&desk, &proxy, "somebody", &["--public-ecr-login"]).await;
+    assert!(!text.contains("without a login"), "{text}");
+    let regions: Vec<_> = desk.ecr.log().into_iter().filter(|r| r.operation == LOGIN).map(|r| r.region).collect();
+    assert_eq!(regions, ["us-east-1"], "once, and not in the region of the target");
+    assert_eq!(tokens(&desk.ecr), (1, 1));
+}
+
+#[tokio::test]
+async fn public_ecr_is_read_without_a_login_where_the_right_is_missing() {
+    let mut desk = Desk::before(Sources::shared().await.open.host()).await;
+    desk.ecr = stand_in().await;
+    let proxy = proxy("public.ecr.aws", &publish(&desk).await);
+    let manifest = format!(
+        "apiVersion: ecr-sync.io/v1alpha1\nkind: EcrRepositorySync\nmetadata: {{name: app}}\n\
+         spec: {{image: {{pullUrl: '{PUBLIC}:1.27'}}}}\n"
+    );
+    desk.write("app.yaml", &manifest);
+    let arguments = ["iam-policy", "app.yaml", "--one-shot", "--account-id", ACCOUNT, "--region", REGION];
+    let printed = output(desk.command(&[&arguments[..], &["--public-ecr-login"]].concat())).await;
+    let policy: Value = serde_json::from_slice(&printed.stdout).expect("JSON");
+    let text = policy.to_string().replace("repository/app", "repository/*");
+    desk.ecr.put_user_policy(ACCOUNT, serde_json::from_str(&text).expect("JSON"));
+    let told = sync(&desk, &proxy, "enough", &["--public-ecr-login"]).await;
+    assert!(!told.contains("without a login"), "{told}");
+    assert_eq!(tokens(&desk.ecr), (1, 0));
+
+    for action in ["ecr-public:GetAuthorizationToken", "sts:GetServiceBearerToken"] {
+        let less = text.replace(action, "ecr:Nothing");
+        assert_ne!(less, text, "{action} is in the printed policy");
+        desk.ecr.put_user_policy(ACCOUNT, serde_json::from_str(&less).expect("JSON"));
+        let mark = desk.ecr.mark();
+        let told = sync(&desk, &proxy, action.split(':').next().expect("a service"), &["--public-ecr-login"]).await;
+        for part in ["public.ecr.aws is read without a login", "not authorized to perform", action] {
+            assert!(told.contains(part), "{part}: {told}");
+        }
+        let log = desk.ecr.log_since(mark);
+        let asked: Vec<_> = log.iter().filter(|record| record.operation == LOGIN).collect();
+        assert_eq!(asked.len(), 1, "a refusal is asked for once");
+        let mut tokens = log.iter().filter(|record| record.operation == "Token");
+        assert!(tokens.all(|record| !record.headers.contains_key("authorization")));
+    }
+    // Without the flag the right is not asked for.
+    let printed = output(desk.command(&arguments)).await;
+    assert!(!String::from_utf8_lossy(&printed.stdout).contains("ecr-public"));
+}
+
+#[tokio::test]
+async fn a_tenant_logs_in_to_public_ecr_only_where_it_is_listed() {
+    let mut rig = Rig::new("public-ecr").await;
+    let mut desk = Desk::before(rig.sources.open.host()).await;
+    desk.ecr = stand_in().await;
+    let proxy = proxy("public.ecr.aws", &publish(&desk).await);
+    rig.ecr = std::mem::replace(&mut desk.ecr, stand_in().await);
+    let table = rig.folder().join("tenants.yaml");
+    let write = |listed: &str| {
+        let text = format!(
+            "tenants:\n- {{namespaces: [{}], repositories: ['*'], sources: ['*'], ecrSources: [{listed}]}}\n",
+            rig.namespace
+        );
+        std::fs::write(&table, text).expect("written");
+    };
+    write("'public.ecr.aws/other/*'");
+    put_proxy(&rig, &proxy).await;
+    let operator = rig.operator_with(&["--tenants", &table.to_string_lossy(), "--public-ecr-login"], &[]).await;
+    rig.apply("anybody", image(PUBLIC)).await;
+    rig.wait_synced("anybody").await;
+    assert_eq!(tokens(&rig.ecr), (0, 1));
+    drop(operator);
+
+    write("'public.ecr.aws/docker/*'");
+    let _operator = rig.operator_with(&["--tenants", &table.to_string_lossy(), "--public-ecr-login"], &[]).await;
+    rig.apply("somebody", image(PUBLIC)).await;
+    rig.wait_synced("somebody").await;
+    assert!(tokens(&rig.ecr).0 > 0);
+}
+
+#[tokio::test]
+async fn a_private_registry_of_another_account_and_region_is_read_where_its_policy_allows_it() {
+    const THEIRS: &str = "210987654321";
+    const FAR: &str = "us-west-2";
+    let mut rig = Rig::new("private-ecr").await;
+    rig.ecr = stand_in().await;
+    let host = format!("{THEIRS}.dkr.ecr.{FAR}.amazonaws.com");
+    let proxy = proxy(&host, &rig.ecr.registry(THEIRS, FAR).await);
+    put_proxy(&rig, &proxy).await;
+    // The owner of the other account puts it there.
+    let registry = rig.ecr.registry(THEIRS, FAR).await;
+    rig.ecr.create_repository(THEIRS, FAR, "base/app", Default::default());
+    let config = json!({"auths": {registry.as_str(): {"auth": rig.ecr.authorization_token(THEIRS, FAR)}}});
+    let home = rig.folder().join("docker");
+    std::fs::create_dir(&home).expect("a folder");
+    std::fs::write(home.join("config.json"), config.to_string()).expect("a file");
+    let from = format!("{}/library/demo:1.27", rig.sources.open.host());
+    let to = format!("{registry}/base/app:1.27");
+    let home = home.to_string_lossy();
+    let environment = [("DOCKER_CONFIG", &*home)];
+    testbed::tools::run("crane", &["copy", "--insecure", &from, &to], &environment).await.expect("crane copies");
+
+    let _operator = rig.operator().await;
+    rig.apply("app", image(&format!("{host}/base/app"))).await;
+    let object = rig.wait_ready("app", "False", "AccessDenied").await;
+    let text = condition(&object, "Ready").expect("set").2;
+    assert!(text.contains(&format!("arn:aws:ecr:{FAR}:{THEIRS}:repository/base/app")), "{text}");
+
+    let statement = json!({"Sid": "Pull", "Effect": "Allow", "Principal": {"AWS": format!("arn:aws:iam::{ACCOUNT}:root")},
+                           "Action": ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"]});
+    let policy = json!({"Version": "2012-10-17", "Statement": [statement]});
+    assert!(rig.ecr.set_policy(THEIRS, FAR, "base/app", Some(&policy)));
+    rig.request("app", "1").await;
+    rig.wait_synced("app").await;
+    assert_eq!(rig.repository("app").tags["1.27"], rig.sources.seeded.digest("library/demo", "1.27"));
+    let regions = |operation: &str| -> std::collections::BTreeSet<String> {
+        rig.ecr.log().into_iter().filter(|record| record.operation == operation).map(|record| record.region).collect()
+    };
+    assert_eq!(regions("GetAuthorizationToken"), [FAR, REGION].map(str::to_owned).into());
+}
