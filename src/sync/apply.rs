@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::patience::patiently;
 use super::{
-    Action, ArtifactKind, Derived, Desired, DesiredArtifact, Drift, Engine, Failure, Observed, Plan, Progress,
+    Action, ArtifactKind, Derived, Desired, DesiredArtifact, Drift, Engine, Failure, Observed, Origin, Plan, Progress,
     ReferrersReport, Source, SourceContent, SourceTag, TagState, charts, copy,
 };
 use crate::class::Class;
@@ -40,6 +40,8 @@ pub(super) struct Outcomes {
     pub(super) untagged: BTreeSet<String>,
     /// What became of the artifacts that refer to the images, where they are wanted.
     pub(super) referrers: Option<ReferrersReport>,
+    /// What a person should know, although nothing is wrong.
+    pub(super) warnings: Vec<String>,
     /// What was done, in words.
     pub(super) changes: Vec<String>,
     /// What was changed: [`Action::field`] of each action that was carried out.
@@ -254,8 +256,8 @@ struct Copying<'a> {
     progress: &'a Progress,
 }
 
-impl Copying<'_> {
-    async fn run(&self, artifact: &DesiredArtifact, plan: &Plan, outcomes: &mut Outcomes) {
+impl<'a> Copying<'a> {
+    async fn run(&self, artifact: &'a DesiredArtifact, plan: &Plan, outcomes: &mut Outcomes) {
         let kind = artifact.kind;
         let actions = plan.actions.iter().filter_map(|action| match action {
             Action::CopyTag { kind: of, tag, digest, replaces, .. } if *of == kind => Some((tag, digest, replaces)),
@@ -266,17 +268,14 @@ impl Copying<'_> {
                 let orders = actions.filter_map(|(tag, digest, _)| {
                     Some(copy::Order { tag: Some(tag.clone()), digest: digest.clone()? })
                 });
-                let copy = copy::Copy::new(
-                    self.registry,
-                    self.target,
-                    self.repository,
-                    origin,
-                    self.known.clone(),
-                    self.moving,
-                    self.progress.clone(),
-                );
+                let copy = self.copy_from(origin);
                 let copy = if self.is_empty { copy.into_empty() } else { copy };
-                for (order, result) in copy.run(orders.collect()).await {
+                let results = copy.run(orders.collect()).await;
+                let results = match artifact.elsewhere() {
+                    Some(own) => self.again(artifact, own, results, outcomes).await,
+                    None => results,
+                };
+                for (order, result) in results {
                     let Some(tag) = order.tag else { continue };
                     match result {
                         Ok(()) => outcomes.copied(kind, tag, order.digest, self.progress),
@@ -323,6 +322,51 @@ impl Copying<'_> {
             Source::Unknown => {}
         }
     }
+}
+
+/// Orders, and what came of them.
+type Copied = Vec<(copy::Order, Result<(), Failure>)>;
+
+impl<'a> Copying<'a> {
+    fn copy_from(&self, origin: &'a Origin) -> copy::Copy<'a> {
+        let (registry, target, repository) = (self.registry, self.target, self.repository);
+        copy::Copy::new(registry, target, repository, origin, self.known.clone(), self.moving, self.progress.clone())
+    }
+
+    /// Copies from the image's own place what its mirror did not give.
+    async fn again(
+        &self,
+        artifact: &DesiredArtifact,
+        own: &'a Origin,
+        results: Copied,
+        outcomes: &mut Outcomes,
+    ) -> Copied {
+        let is_mirrors = |result: &Result<(), Failure>| result.as_ref().err().is_some_and(is_of_source);
+        let (failed, mut results): (Copied, Copied) = results.into_iter().partition(|(_, result)| is_mirrors(result));
+        let Some((_, Err(failure))) = failed.first() else { return results };
+        let name = artifact.original.as_deref().unwrap_or_default();
+        let told =
+            format!("some of {name} is read from its own place, since its mirror {} failed: {failure}", artifact.name);
+        outcomes.warnings.push(told);
+        let orders = failed.into_iter().map(|(order, _)| order).collect();
+        results.extend(Box::pin(self.copy_from(own).run(orders)).await);
+        results
+    }
+}
+
+/// Whether a copy may have failed by its source.
+const fn is_of_source(failure: &Failure) -> bool {
+    matches!(
+        failure.class,
+        Class::SourceNotFound
+            | Class::SourceInvalid
+            | Class::SourceChanged
+            | Class::AuthenticationFailed
+            | Class::AccessDenied
+            | Class::RateLimited
+            | Class::RegistryUnavailable
+            | Class::Timeout
+    )
 }
 
 fn not_copied<'a>(plan: &'a Plan, failure: &'a Failure) -> impl Iterator<Item = ((ArtifactKind, Tag), TagState)> + 'a {

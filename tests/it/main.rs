@@ -31,6 +31,7 @@ mod install;
 mod leader;
 mod lifecycle;
 mod metrics;
+mod mirrors;
 mod monitoring;
 mod moto;
 mod ownership;

@@ -48,8 +48,9 @@ fn every_metric_is_documented_with_its_type() {
     let (documented, metrics) = (documented(), metrics());
     let missing: Vec<_> = metrics.difference(&documented).collect();
     assert!(missing.is_empty(), "not in docs/observability.md: {missing:?}");
-    let code: String =
-        ["metrics", "queue", "requests", "resources"].map(|file| read(&format!("src/telemetry/{file}.rs"))).concat();
+    let code: String = ["copies", "files", "metrics", "queue", "requests", "resources"]
+        .map(|file| read(&format!("src/telemetry/{file}.rs")))
+        .concat();
     for (name, _) in &documented {
         assert!(code.contains(&format!("\"{name}\"")), "{name} is documented and does not exist");
     }
