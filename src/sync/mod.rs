@@ -11,6 +11,7 @@
 mod apply;
 mod before;
 mod charts;
+mod compare;
 mod configuration;
 mod copy;
 pub mod defaults;
@@ -347,7 +348,10 @@ impl Engine {
                     None => self.configuration(&target, &desired).await?,
                 };
                 let observed = self.observe(&target, job, &mut desired, configuration).await?;
-                let plan = plan(&desired, &observed, &job.claimant, &job.before)?;
+                let mut plan = plan(&desired, &observed, &job.claimant, &job.before)?;
+                if mode == Mode::DryRun {
+                    compare::charts(&mut desired, &observed, &mut plan, &job.progress).await;
+                }
                 (observed, plan)
             }
         };

@@ -151,6 +151,14 @@ impl DesiredArtifact {
             listing: None,
         }
     }
+
+    /// What an earlier pass made of the archive of a version.
+    pub(super) fn derived(&self, tag: &Tag) -> Option<Derived> {
+        match &self.tags.get(tag)?.source {
+            Ok(SourceTag { content: SourceContent::Archive { derived, .. }, .. }) => derived.clone(),
+            _ => None,
+        }
+    }
 }
 
 impl WantedTag {

@@ -338,27 +338,3 @@ async fn gitlabs_proxy_is_used_with_its_login() {
     assert_eq!(warnings, 1, "{text}");
     assert!(!text.contains(user.password()));
 }
-
-#[tokio::test]
-async fn the_examples_are_synced() {
-    let desk = desk().await;
-    let host = desk.source.host();
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/files");
-    for file in std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path()) {
-        let name = file.file_name().expect("a name").to_string_lossy();
-        // The image that plays nginx has other tags.
-        let text = std::fs::read_to_string(&file).expect("a file");
-        let text = text.replace("\"latest\", \"1.27\", \"1.26\"", "\"v1\", \"v2\"").replace("[\"latest\"]", "[\"v1\"]");
-        desk.write(&format!("examples/{name}"), &text);
-    }
-    let mirror = format!("mirrors: [{{match: docker.io/library/nginx, rewrite: '{host}/team/app', insecure: true}}]\n");
-    desk.write("mirrors.yaml", &mirror);
-    // Charts are tested where there is a chart repository.
-    let flags = ["--mirrors-file", "mirrors.yaml", "--selector", "nginx", "--selector", "team/*"];
-    let output = run(&desk, &[&["sync", "examples"], &flags[..]].concat()).await;
-    assert!(output.status.success(), "{}{}", out(&output), err(&output));
-    assert_eq!(desk.repository("nginx").tags.len(), 2);
-    for name in ["nginx", "team/api", "team/worker"] {
-        assert!(desk.repository(name).lifecycle_policy.is_some(), "{name}");
-    }
-}

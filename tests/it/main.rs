@@ -12,6 +12,7 @@ mod chart;
 mod charts;
 mod command_line;
 mod command_line_convert;
+mod command_line_examples;
 mod command_line_flags;
 mod command_line_terminal;
 mod configuration;
