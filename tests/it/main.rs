@@ -14,6 +14,7 @@ mod command_line;
 mod command_line_convert;
 mod command_line_examples;
 mod command_line_flags;
+mod command_line_input;
 mod command_line_terminal;
 mod configuration;
 mod controller;
