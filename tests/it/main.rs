@@ -28,6 +28,7 @@ mod gitops;
 mod helm_push;
 mod identity;
 mod install;
+mod kubectl;
 mod leader;
 mod lifecycle;
 mod metrics;

@@ -7,7 +7,7 @@ use crate::support::corpus::Maker;
 use crate::support::desk::Desk;
 
 /// From now on the source counts pulls.
-fn limit(faults: &testbed::traffic::Faults, pulls: &Pulls) {
+pub(crate) fn limit(faults: &testbed::traffic::Faults, pulls: &Pulls) {
     for operation in ["GetManifest", "HeadManifest"] {
         faults.add(Fault::new(Match::operation(operation), Then::Pulls(pulls.clone())));
     }

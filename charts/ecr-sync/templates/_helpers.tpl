@@ -96,6 +96,12 @@ tenants.yaml: {{ toYaml . | quote }}
 {{- with .Values.aws.putImageRate }}
 - --put-image-rate={{ . }}
 {{- end }}
+{{- with .Values.aws.layerUploadRate }}
+- --layer-upload-rate={{ . }}
+{{- end }}
+{{- if .Values.aws.publicEcrLogin }}
+- --public-ecr-login=true
+{{- end }}
 {{- with .Values.controller }}
 {{- if .clusterId }}
 - {{ printf "--cluster-id=%s" .clusterId | quote }}
@@ -120,6 +126,9 @@ tenants.yaml: {{ toYaml . | quote }}
 {{- end }}
 {{- if .maxTags }}
 - --max-tags={{ .maxTags }}
+{{- end }}
+{{- if .rateReserve }}
+- {{ printf "--rate-reserve=%s" .rateReserve | quote }}
 {{- end }}
 {{- if .startupSpread }}
 - --startup-spread={{ .startupSpread }}
