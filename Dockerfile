@@ -11,7 +11,8 @@ WORKDIR /src
 COPY Cargo.toml Cargo.lock ./
 COPY testbed/Cargo.toml testbed/
 RUN mkdir -p src testbed/src tests/it benches/copy \
-    && echo 'fn main() {}' | tee src/main.rs testbed/src/main.rs tests/it/main.rs benches/chart_index.rs benches/copy/main.rs >/dev/null \
+    && echo 'fn main() {}' | tee src/main.rs testbed/src/main.rs tests/it/main.rs benches/chart_index.rs benches/start.rs \
+        benches/copy/main.rs >/dev/null \
     && touch src/lib.rs testbed/src/lib.rs \
     && cargo build --release --locked --bin ecr-sync
 COPY src src

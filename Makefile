@@ -52,7 +52,7 @@ test: need-rust tools ## Run all tests, with a real API server and real registri
 
 .PHONY: bench
 bench: need-rust need-tools ## Measure, in release, beside other tools; BENCH=quick for a look, ARGS=--help for a part
-	@tools/build crane regctl regsync oras registry
+	@tools/build crane regctl regsync oras registry kubernetes etcd
 	$(CARGO) bench --locked $(if $(ARGS),--bench copy -- $(ARGS),--bench '*')
 
 .PHONY: lint

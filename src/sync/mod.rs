@@ -18,6 +18,7 @@ pub mod defaults;
 mod delete;
 mod failure;
 mod glance;
+mod hollow;
 mod observe;
 mod origin;
 mod ownership;

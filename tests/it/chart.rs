@@ -139,6 +139,100 @@ async fn the_charts_own_unit_tests_pass() {
     assert!(said.contains("Tests:") && !said.contains("Tests:       0 passed"), "{said}");
 }
 
+#[test]
+fn every_template_has_unit_tests() {
+    let names = |folder: &str| -> BTreeSet<String> {
+        let entries = std::fs::read_dir(chart().join(folder)).expect("a folder");
+        entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect()
+    };
+    let suites: String = names("tests")
+        .iter()
+        .filter(|name| name.ends_with("_test.yaml"))
+        .map(|suite| read(&format!("charts/ecr-sync/tests/{suite}")))
+        .collect::<Vec<_>>()
+        .concat();
+    // Partials render nothing by themselves.
+    for template in names("templates").iter().filter(|template| !template.starts_with('_')) {
+        assert!(suites.contains(&format!("\ntemplates: [{template}]\n")), "no suite is for {template}");
+    }
+}
+
+#[test]
+fn every_value_is_read_by_a_template() {
+    fn leaves(values: &Value, path: &str, found: &mut Vec<String>) {
+        for (key, value) in values.as_object().into_iter().flatten() {
+            let path = format!("{path}.{key}");
+            match value.as_object() {
+                Some(map) if !map.is_empty() => leaves(value, &path, found),
+                _ => found.push(path),
+            }
+        }
+    }
+    let entries = std::fs::read_dir(chart().join("templates")).expect("a folder");
+    let templates: String = entries
+        .map(|entry| std::fs::read_to_string(entry.expect("an entry").path()).expect("a template"))
+        .collect::<Vec<_>>()
+        .concat();
+    let mut values = Vec::new();
+    leaves(&serde_saphyr::from_str(&read("charts/ecr-sync/values.yaml")).expect("YAML"), "", &mut values);
+    assert!(values.len() > 60, "{values:?}");
+    for path in values {
+        // Read by itself, or as a part of what it is in.
+        let mut parts = path.rsplit('.').filter(|part| !part.is_empty());
+        let key = parts.next().unwrap_or_default();
+        let is_read = templates.contains(&format!(".{key}"))
+            || parts.any(|parent| templates.contains(&format!(".{parent} }}}}")));
+        assert!(is_read, "{path} is read by no template");
+    }
+}
+
+#[test]
+fn every_flag_of_the_controller_has_a_value() {
+    let page = read("docs/cli.md");
+    let section = page.split("## ecr-sync controller\n").nth(1).and_then(|rest| rest.split("\n## ").next());
+    let flags = section.expect("a section").lines().filter_map(|line| {
+        let flag = line.split_once("`--")?.1.split(['`', ' ']).next()?;
+        line.starts_with("| `").then_some(flag)
+    });
+    let helpers = read("charts/ecr-sync/templates/_helpers.tpl");
+    // Of the first the log level is a part; the second is the pod's own namespace.
+    let not_needed = ["verbose", "leader-election-namespace"];
+    let mut seen = 0;
+    for flag in flags.filter(|flag| !not_needed.contains(flag)) {
+        seen += 1;
+        let is_rendered = helpers.contains(&format!("--{flag}=")) || helpers.contains(&format!("\"{flag}\""));
+        assert!(is_rendered, "--{flag} of the controller has no value in the chart");
+    }
+    assert!(seen > 20, "{seen} flags in docs/cli.md");
+}
+
+/// A value that a schema does not allow, and the paths at which helm must say so.
+fn wrong(schema: &Value, path: &str, paths: &mut Vec<String>) -> Value {
+    if let Some(properties) = schema["properties"].as_object() {
+        let value =
+            properties.iter().map(|(key, schema)| (key.clone(), wrong(schema, &format!("{path}/{key}"), paths)));
+        return Value::Object(value.collect());
+    }
+    paths.push(path.to_owned());
+    let is_text = schema["type"] == "string" && schema.get("pattern").is_none() && schema.get("enum").is_none();
+    if is_text { json!(1) } else { json!("no such thing!") }
+}
+
+#[tokio::test]
+async fn every_value_has_a_type_or_a_form_that_is_checked() {
+    let mut schema: Value = serde_json::from_str(&read("charts/ecr-sync/values.schema.json")).expect("JSON");
+    // Helm's own, which it fills in.
+    schema["properties"].as_object_mut().expect("properties").remove("global");
+    let mut paths = Vec::new();
+    let values = wrong(&schema, "", &mut paths);
+    assert!(paths.len() > 60, "{paths:?}");
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), values.to_string()).expect("written");
+    let error = try_template(&["--values", &file.path().display().to_string()]).await.expect_err("all of it is wrong");
+    let silent: Vec<_> = paths.iter().filter(|path| !error.contains(&format!("'{path}'"))).collect();
+    assert!(silent.is_empty(), "helm takes these values, whatever they are: {silent:?}\n{error}");
+}
+
 #[tokio::test]
 async fn wrong_values_are_refused_by_name() {
     for (set, named) in [
@@ -149,6 +243,8 @@ async fn wrong_values_are_refused_by_name() {
         ("image.digest=latest", "digest"),
         ("controller.logFormat=xml", "logFormat"),
         ("controller.startupSpread=soon", "startupSpread"),
+        ("controller.rateReserve=10", "rateReserve"),
+        ("aws.layerUploadRate=0", "layerUploadRate"),
         ("tenants.default=maybe", "default"),
         ("watch.namespace=Not_a_name", "namespace"),
         ("crds.enabled=perhaps", "enabled"),

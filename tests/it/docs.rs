@@ -1,6 +1,7 @@
 //! The documents say what the code does: each reason has its section, links lead somewhere, the API server takes every
 //! example.
 
+mod cases;
 mod command_line;
 mod iam;
 mod reference;
@@ -10,6 +11,8 @@ use std::path::{Path, PathBuf};
 
 use ecr_sync::api::v1alpha1::crd;
 use ecr_sync::controller::Reason;
+use ecr_sync::ecr::Roles;
+use ecr_sync::tenancy::Tenants;
 use regex::Regex;
 use serde_json::Value;
 
@@ -43,7 +46,7 @@ fn files(folder: &str, extension: &str) -> Vec<PathBuf> {
 }
 
 /// All documents: those at the top, and `docs/`.
-fn documents() -> Vec<PathBuf> {
+pub(crate) fn documents() -> Vec<PathBuf> {
     let top = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "charts/ecr-sync/README.md"].map(PathBuf::from);
     top.into_iter().chain(files("docs", "md")).collect()
 }
@@ -154,55 +157,134 @@ fn links_between_documents_lead_somewhere() {
     assert!(broken.is_empty(), "links that lead nowhere: {broken:#?}");
 }
 
+#[test]
+fn every_document_is_in_the_readmes_table() {
+    let readme = read("README.md");
+    let linked: BTreeSet<_> = links(&readme).into_iter().collect();
+    for document in files("docs", "md") {
+        let document = document.display().to_string();
+        assert!(linked.contains(&document), "README.md does not lead to {document}");
+    }
+}
+
 /// The YAML documents of a text as they are written.
 fn yaml_documents(text: &str) -> impl Iterator<Item = &str> {
     text.split("\n---\n").filter(|part| part.lines().any(|line| !line.trim().is_empty() && !line.starts_with('#')))
 }
 
-/// What the API server can judge of a YAML document: a whole object as it is, a fragment of a spec made whole.
-/// `None` for what is no resource of a cluster, such as the file format of the command line.
-fn as_object(document: &str) -> Option<String> {
+/// What a YAML document of the documentation is, and so who judges it.
+enum Judge {
+    /// The API server: a whole object as it is, a fragment of a spec made whole.
+    ApiServer(String),
+    /// Nobody here: an object of Flux, Argo CD or kustomize, whose definitions are not on the API server. Those of
+    /// `deploy/` are judged in `gitops` and `install`.
+    Foreign,
+    /// The program: a file that it reads.
+    Program,
+}
+
+/// Groups whose objects are no resources of our API server.
+const FOREIGN: [&str; 3] = ["toolkit.fluxcd.io", "argoproj.io", "kustomize.config.k8s.io"];
+
+fn judge(document: &str) -> Judge {
     let value: Value = serde_saphyr::from_str(document).unwrap_or_else(|error| panic!("not YAML: {error}\n{document}"));
-    let object = value.as_object()?;
-    if object.contains_key("apiVersion") {
-        let ours = value["kind"] == "EcrRepositorySync" || value["apiVersion"] == "v1";
+    let keys: BTreeSet<&str> = value.as_object().into_iter().flatten().map(|(key, _)| key.as_str()).collect();
+    if let Some(group) = value["apiVersion"].as_str() {
+        if FOREIGN.iter().any(|foreign| group.contains(foreign)) {
+            return Judge::Foreign;
+        }
         // The namespaces of examples are not there.
         let anywhere = Regex::new(r"namespace: *[a-z-]+,? *").expect("a pattern");
-        return ours.then(|| anywhere.replace_all(document, "").into_owned());
+        return Judge::ApiServer(anywhere.replace_all(document, "").into_owned());
     }
     let crd = serde_json::to_value(crd()).expect("the CRD is JSON");
     let spec = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"];
-    let is_spec = object.keys().all(|key| spec.get(key).is_some());
     let head = "apiVersion: ecr-sync.io/v1alpha1\nkind: EcrRepositorySync\nmetadata: {name: fragment}\n";
-    match (object.contains_key("spec"), is_spec) {
-        (true, _) => Some(format!("{head}{document}")),
-        (false, true) => Some(format!("{head}spec:\n{}", document.replace('\n', "\n  ").replacen("", "  ", 1))),
-        (false, false) => None,
+    if keys.contains("spec") {
+        Judge::ApiServer(format!("{head}{document}"))
+    } else if !keys.is_empty() && keys.iter().all(|key| spec.get(key).is_some()) {
+        Judge::ApiServer(format!("{head}spec:\n{}", document.replace('\n', "\n  ").replacen("", "  ", 1)))
+    } else if is_a_file_of_ours(document, &value, &keys) {
+        Judge::Program
+    } else {
+        panic!("neither the API server nor the program can judge this:\n{document}")
+    }
+}
+
+/// Files that the program reads, each by what reads it.
+fn is_a_file_of_ours(document: &str, value: &Value, keys: &BTreeSet<&str>) -> bool {
+    let first = value.as_array().and_then(|entries| entries.first());
+    if first.is_some_and(|entry| entry.get("roleArn").is_some()) {
+        return Roles::parse(document).is_ok_and(|roles| roles != Roles::default());
+    }
+    if keys.contains("tenants") {
+        return Tenants::parse(document).is_ok_and(|tenants| tenants != Tenants::default());
+    }
+    // Lists of repositories, at the top level or under a key: the command reads them, and prints what they are as resources.
+    if first.is_some_and(|entry| entry.get("name").is_some()) || keys.contains("repositories") {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("list.yaml");
+        std::fs::write(&file, document.replace("[...]", "[]")).expect("a file");
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_ecr-sync"))
+            .env_clear()
+            .args(["convert".as_ref(), file.as_os_str()])
+            .output()
+            .expect("it runs");
+        assert!(output.status.success(), "{}\n{document}", String::from_utf8_lossy(&output.stderr));
+        return true;
+    }
+    // Pieces of a pipeline of GitLab or GitHub; a table of mirrors, which `command_line_flags` reads.
+    if keys.contains("mirrors") || keys.contains("jobs") || keys.iter().any(|key| key.starts_with('.')) {
+        return true;
+    }
+    // Values of the chart.
+    let values: Value = serde_saphyr::from_str(&read("charts/ecr-sync/values.yaml")).expect("YAML");
+    !keys.is_empty() && has_keys_of(value, &values)
+}
+
+/// Whether an object has no key that the other one lacks, on any level. An empty object of the other takes everything.
+fn has_keys_of(value: &Value, other: &Value) -> bool {
+    match (value.as_object(), other.as_object()) {
+        (Some(value), Some(other)) if !other.is_empty() => {
+            value.iter().all(|(key, value)| other.get(key).is_some_and(|other| has_keys_of(value, other)))
+        }
+        _ => true,
     }
 }
 
 #[tokio::test]
-async fn the_api_server_takes_every_example() {
+async fn every_yaml_of_the_documentation_is_taken_by_who_it_is_for() {
     let rig = Rig::new("docs-examples").await;
-    let mut sources: Vec<(String, String)> =
-        files("examples", "yaml").into_iter().map(|path| (path.display().to_string(), read(&path))).collect();
+    let mut sources: Vec<(String, String)> = ["examples", "deploy/gitops"]
+        .into_iter()
+        .flat_map(|folder| files(folder, "yaml"))
+        .map(|path| (path.display().to_string(), read(&path)))
+        .collect();
     for document in documents() {
         let blocks = blocks(&read(&document), "yaml");
         sources.extend((1..).zip(blocks).map(|(n, block)| (format!("{} block {n}", document.display()), block)));
     }
-    let mut judged = 0;
+    let (mut judged, mut ours) = (0, 0);
     for (number, (source, text)) in sources.iter().enumerate() {
-        let objects: Vec<_> = yaml_documents(text).filter_map(as_object).collect();
+        // What a test prints is shown when it fails: the last line is the culprit.
+        eprintln!("{source}");
+        let mut objects = Vec::new();
+        for document in yaml_documents(text) {
+            match judge(document) {
+                Judge::ApiServer(object) => objects.push(object),
+                Judge::Program => ours += 1,
+                Judge::Foreign => {}
+            }
+        }
         if objects.is_empty() {
             continue;
         }
         judged += objects.len();
         let file = rig.folder().join(format!("{number}.yaml"));
         std::fs::write(&file, objects.join("\n---\n")).expect("a file");
-        let file = file.to_string_lossy();
-        eprintln!("{source}");
         // kubectl refuses unknown fields, as it does for users.
+        let file = file.to_string_lossy();
         rig.kubectl(&["apply", "--dry-run=server", "-n", &rig.namespace, "-f", &file]).await;
     }
-    assert!(judged >= 8, "only {judged} examples were found");
+    assert!(judged >= 25 && ours >= 7, "only {judged} resources and {ours} files were found");
 }

@@ -1,8 +1,12 @@
 //! The numbers on the metrics page are what the servers saw.
 
+use std::collections::BTreeSet;
+
 use serde_json::json;
+use testbed::traffic::Pulls;
 
 use crate::support::{ACCOUNT, REGION, Rig};
+use crate::{monitoring, rate_limits};
 
 /// The value of a series; `None` when it is not on the page.
 fn value(page: &str, series: &str) -> Option<f64> {
@@ -49,4 +53,31 @@ async fn a_copy_and_a_correction_are_counted_as_the_servers_saw_them() {
     assert!(reconciles.is_some_and(|count| count >= 2.0), "{page}");
     // At least the result of each pass.
     assert!(value(&page, "ecrsync_status_writes_total").is_some_and(|count| count >= 2.0), "{page}");
+}
+
+#[tokio::test]
+async fn a_working_operator_shows_every_documented_metric_and_no_other() {
+    let rig = Rig::new("metrics-all").await;
+    // What makes series that are not there before their first event: a source that counts pulls, and a rate to wait for.
+    rate_limits::limit(rig.source.faults(), &Pulls::new(100, 90));
+    let operator = rig.operator_with(&["--put-image-rate", "1"], &[]).await;
+    rig.apply("app", json!({"image": rig.image("library/demo", &["1.26", "1.27"])})).await;
+    rig.wait_synced("app").await;
+
+    let (_, page) = operator.get("/metrics").await.expect("metrics");
+    let types = page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
+    let live: BTreeSet<_> = types
+        .filter(|(name, _)| !name.starts_with("process_"))
+        .map(|(name, type_)| (name.to_owned(), type_.to_owned()))
+        .collect();
+    assert_eq!(live, monitoring::documented(), "left: /metrics; right: docs/observability.md");
+
+    let waited = value(&page, "ecrsync_throttle_wait_seconds_total{action=\"PutImage\"}");
+    assert!(waited.is_some_and(|seconds| seconds > 0.0), "our own limit made requests wait: {waited:?}");
+    let left = value(&page, "ecrsync_registry_pulls_remaining{host_class=\"other\"}");
+    assert!(left.is_some_and(|left| left < 90.0), "what the source said last: {left:?}");
+    for kind in ["tags", "manifests", "blobs", "bytes"] {
+        let series = format!("ecrsync_copy_pending{{kind=\"{kind}\"}}");
+        assert_eq!(value(&page, &series), Some(0.0), "no pass runs any more");
+    }
 }

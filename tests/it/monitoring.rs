@@ -32,7 +32,8 @@ fn named(text: &str) -> BTreeSet<String> {
     name.find_iter(text).map(|found| base(found.as_str())).collect()
 }
 
-fn documented() -> BTreeSet<(String, String)> {
+/// The table of docs/observability.md: names and types.
+pub(crate) fn documented() -> BTreeSet<(String, String)> {
     let rows = read("docs/observability.md");
     let row = |line: &str| {
         let mut cells = line.trim_matches('|').split('|').map(str::trim);
@@ -48,14 +49,28 @@ fn every_metric_is_documented_with_its_type() {
     let (documented, metrics) = (documented(), metrics());
     let missing: Vec<_> = metrics.difference(&documented).collect();
     assert!(missing.is_empty(), "not in docs/observability.md: {missing:?}");
-    let code: String = ["copies", "files", "metrics", "queue", "requests", "resources"]
-        .map(|file| read(&format!("src/telemetry/{file}.rs")))
-        .concat();
+    let files = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/telemetry")).expect("a folder");
+    let code: String =
+        files.map(|file| std::fs::read_to_string(file.expect("an entry").path()).expect("a file")).collect();
     for (name, _) in &documented {
         assert!(code.contains(&format!("\"{name}\"")), "{name} is documented and does not exist");
     }
     for name in named(&code) {
         assert!(documented.iter().any(|(documented, _)| *documented == name), "{name} is not documented");
+    }
+}
+
+#[test]
+fn no_document_speaks_of_a_metric_that_does_not_exist() {
+    let known: BTreeSet<String> = documented().into_iter().map(|(name, _)| name).collect();
+    for document in crate::docs::documents() {
+        // `ecrsync_resource_*` stands for several.
+        let is_known = |name: &String| {
+            known.contains(name) || (name.ends_with('_') && known.iter().any(|known| known.starts_with(name.as_str())))
+        };
+        let unknown: Vec<_> =
+            named(&read(&document.to_string_lossy())).into_iter().filter(|name| !is_known(name)).collect();
+        assert!(unknown.is_empty(), "{}: {unknown:?}", document.display());
     }
 }
 

@@ -110,6 +110,12 @@ tenants.yaml: {{ toYaml . | quote }}
 {{- with .Values.aws.putImageRate }}
 - --put-image-rate={{ . }}
 {{- end }}
+{{- with .Values.aws.layerUploadRate }}
+- --layer-upload-rate={{ . }}
+{{- end }}
+{{- if .Values.aws.publicEcrLogin }}
+- --public-ecr-login=true
+{{- end }}
 {{- with .Values.controller }}
 {{- if .clusterId }}
 - {{ printf "--cluster-id=%s" .clusterId | quote }}
@@ -134,6 +140,9 @@ tenants.yaml: {{ toYaml . | quote }}
 {{- end }}
 {{- if .maxTags }}
 - --max-tags={{ .maxTags }}
+{{- end }}
+{{- if .rateReserve }}
+- {{ printf "--rate-reserve=%s" .rateReserve | quote }}
 {{- end }}
 {{- if .startupSpread }}
 - --startup-spread={{ .startupSpread }}

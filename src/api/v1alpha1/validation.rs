@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::role::RoleArn;
 use super::schema::{MAX_FILTERS, MAX_RESOURCE_TAGS, MAX_TAGS};
-use super::spec::{
+use super::{
     Chart, EcrRepositorySyncSpec, Encryption, EncryptionType, Image, ImageTagMutability, SortBy, TagSelector,
     TagStrategy, VersionSelector,
 };

@@ -8,6 +8,7 @@ pub mod desk;
 mod kstatus;
 mod operator;
 pub mod policies;
+pub mod raw;
 mod sources;
 
 use std::path::PathBuf;
@@ -306,4 +307,16 @@ pub async fn eventually(what: &str, mut done: impl AsyncFnMut() -> bool) {
         assert!(tokio::time::Instant::now() < deadline, "not {what} after {DEADLINE:?}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// Whether everything that images name is there.
+pub fn is_whole(repository: &RepositoryView) -> bool {
+    repository.images.values().all(|image| {
+        let manifest: Value = serde_json::from_slice(&image.manifest).expect("a manifest");
+        let list = |name: &str| manifest[name].as_array().cloned().unwrap_or_default();
+        let digest = |of: &Value| of["digest"].as_str().unwrap_or_default().to_owned();
+        let blobs = list("layers").into_iter().chain(manifest.get("config").cloned());
+        blobs.into_iter().all(|blob| repository.blobs.contains_key(&digest(&blob)))
+            && list("manifests").iter().all(|child| repository.images.contains_key(&digest(child)))
+    })
 }
