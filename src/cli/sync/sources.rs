@@ -69,7 +69,7 @@ impl Sources {
             access: Accesses { image: self.access(image, login).await, chart: self.access(chart, None).await },
             chart_source: None,
             derived: BTreeMap::new(),
-            before: Before::default(),
+            before: Before { inspects: true, ..Before::default() },
             timeout: validation::timeout(&spec).unwrap_or(validation::MAX_INTERVAL),
             progress,
             spec,
