@@ -92,9 +92,9 @@ image: ## Build the image, with docker, podman or buildah; IMAGE=name:tag PLATFO
 		--build-arg REVISION=$(shell git rev-parse HEAD 2>/dev/null) --tag $(IMAGE) .
 
 .PHONY: rootfs
-rootfs: need-rust ## Lay the image out without a container engine (root, mmdebstrap), and start the operator in it
-	$(CARGO) build --release --locked --bin ecr-sync
-	tools/image/rootfs $(or $(CARGO_TARGET_DIR),target)/release/ecr-sync target/ecr-sync-image.tar.gz
+rootfs: need-rust ## Lay the image out without a container engine (root, mmdebstrap), and start the operator in it; TARGET=aarch64-unknown-linux-gnu
+	$(CARGO) build --release --locked --bin ecr-sync $(if $(TARGET),--target $(TARGET))
+	tools/image/rootfs $(or $(CARGO_TARGET_DIR),target)/$(if $(TARGET),$(TARGET)/)release/ecr-sync target/ecr-sync-image.tar.gz
 
 .PHONY: clean
 clean: ## Remove what was built here; the external programs stay in their cache

@@ -76,7 +76,9 @@ pub(super) struct Memory {
     pub(super) suspended: Option<bool>,
     /// The requests that were acted on.
     requests: Option<Requests>,
-    /// The request that the running pass answers.
+    /// The request that the next pass answers.
+    asked: Option<String>,
+    /// The request that the running pass answers: it came before the pass began.
     pub(super) answering: Option<String>,
     /// Something that the running pass may not have seen: another one is due when it ends.
     again: bool,
@@ -131,6 +133,8 @@ impl Memories {
                 suspended: memory.suspended,
                 written: memory.written.take(),
                 requests: memory.requests.take(),
+                // The pass that was to answer is cancelled with its generation.
+                asked: memory.asked.take().or(memory.answering.take()),
                 attempts: std::mem::take(&mut memory.attempts),
                 events: memory.events,
                 ..Memory::default()
@@ -184,7 +188,7 @@ impl Memory {
             return;
         }
         if let Some(value) = requests.pending(self.requests.as_ref(), handled) {
-            self.answering = Some(value);
+            self.asked = Some(value);
             self.whole = true;
             self.due = Some(Instant::now());
             self.again = true;
@@ -196,6 +200,9 @@ impl Memory {
     pub(super) fn started(&mut self) {
         self.again = false;
         self.running = true;
+        if let Some(asked) = self.asked.take() {
+            self.answering = Some(asked);
+        }
     }
 
     /// What the next pass may rely on; nothing when all is to be read again: on demand, and every `drift_interval`.
@@ -383,6 +390,26 @@ mod tests {
         memories.with("a", 1, Memory::started);
         let wait = memories.with("a", 1, |memory| memory.finished(&Report::default(), Duration::from_secs(3600)));
         assert!(wait > Duration::from_secs(3000));
+    }
+
+    /// A pass that began before a request has not looked at what the request is about.
+    #[test]
+    fn a_request_is_answered_by_a_pass_that_begins_after_it() {
+        let requests = |value: &str| Requests { own: Some(value.to_owned()), flux: None };
+        let memories = Memories::default();
+        memories.with("a", 1, Memory::started);
+        memories.with("a", 1, |memory| memory.request(&requests("now"), None));
+        assert_eq!(memories.with("a", 1, |memory| memory.answering.clone()), None);
+        let wait = memories.with("a", 1, |memory| memory.finished(&Report::default(), Duration::from_secs(3600)));
+        assert_eq!(wait, Duration::ZERO);
+        memories.with("a", 1, Memory::started);
+        assert_eq!(memories.with("a", 1, |memory| memory.answering.clone()).as_deref(), Some("now"));
+        // A new generation cancels that pass; the one that comes for it answers both.
+        memories.with("a", 2, Memory::started);
+        assert_eq!(memories.with("a", 2, |memory| memory.answering.clone()).as_deref(), Some("now"));
+        memories.with("a", 2, |memory| memory.request(&requests("again"), Some("now")));
+        memories.with("a", 3, Memory::started);
+        assert_eq!(memories.with("a", 3, |memory| memory.answering.clone()).as_deref(), Some("again"));
     }
 
     #[tokio::test(start_paused = true)]

@@ -56,7 +56,7 @@ fn with_tags(tags: &[(&str, Option<&str>)]) -> Desired {
         .collect();
     let source = Source::Registry(Origin::new(source, reference.repository.clone()));
     let kind = ArtifactKind::Image;
-    let artifact = DesiredArtifact { kind, name: reference.name(), source, keep: false, tags, listing: None };
+    let artifact = DesiredArtifact { source, tags, ..DesiredArtifact::new(kind, reference.name()) };
     Desired { artifacts: vec![artifact], ..desired() }
 }
 

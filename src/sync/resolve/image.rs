@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use futures::{StreamExt, stream};
 
+use super::mirrored::Place;
 use super::{ArtifactKind, CONCURRENT_TAGS, DesiredArtifact, Looking, Source, SourceContent, SourceTag, WantedTag};
 use crate::api::v1alpha1::{CheckPolicy, Image, TagStrategy, validation};
 use crate::class::Class;
@@ -42,20 +43,22 @@ impl Engine {
         Ok(Client::new(self.transport(&access.transport)?, endpoint, authenticator, options)?)
     }
 
-    pub(super) async fn resolve_image(&self, looking: &Looking<'_>, image: &Image) -> Result<DesiredArtifact, Failure> {
+    /// The image as it is in one place.
+    ///
+    /// # Errors
+    /// When ECR cannot be asked, or more is wanted than is allowed.
+    pub(super) async fn image_at(
+        &self,
+        looking: &Looking<'_>,
+        image: &Image,
+        place: &Place<'_>,
+    ) -> Result<DesiredArtifact, Failure> {
         let job = looking.job;
-        let reference: Reference = image.pull_url.parse()?;
-        let mut artifact = DesiredArtifact {
-            kind: ArtifactKind::Image,
-            name: reference.name(),
-            source: Source::Unknown,
-            keep: false,
-            tags: BTreeMap::new(),
-            listing: None,
-        };
-        let client = match &job.access.image {
+        let reference = place.reference.clone();
+        let mut artifact = DesiredArtifact::new(ArtifactKind::Image, reference.name());
+        let client = match place.access {
             // A certificate that cannot be used is found here: it costs the image, not the policies.
-            Ok(access) => self.source_client(access, &reference, image.insecure).await,
+            Ok(access) => self.source_client(access, &reference, place.insecure).await,
             Err(failure) => Err(failure.clone()),
         };
         let client = match client {

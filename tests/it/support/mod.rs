@@ -14,6 +14,8 @@ mod sources;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use ecr_sync::api::v1alpha1::EcrRepositorySync;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::api::events::v1::Event;
@@ -25,6 +27,7 @@ use serde_json::{Value, json};
 use testbed::cluster::Cluster;
 use testbed::ecr::{self, RepositoryView, StandIn};
 use testbed::proxy::Proxy;
+use testbed::traffic::Record;
 use tokio::sync::OnceCell;
 
 pub use aws::session;
@@ -227,6 +230,13 @@ pub fn docker_secret(host: &str, user: &str, password: &str) -> Secret {
         string_data: Some([(".dockerconfigjson".to_owned(), config)].into()),
         ..Default::default()
     }
+}
+
+/// Who a request of the log logs in as.
+pub fn login(request: &Record) -> Option<String> {
+    let header = request.headers.get("authorization")?.to_str().ok()?.strip_prefix("Basic ")?;
+    let pair = String::from_utf8(STANDARD.decode(header).ok()?).ok()?;
+    pair.split_once(':').map(|(user, _)| user.to_owned())
 }
 
 /// A spec whose image comes from a source behind a login.
