@@ -39,6 +39,7 @@ mod parts;
 mod permissions;
 mod rate_limits;
 mod readers;
+mod rights;
 mod schema;
 mod selection;
 mod support;
