@@ -3,7 +3,7 @@
 //! something broke that knows more of ECR than we do.
 //!
 //! ECR tells what is an index, but only a pull tells what is in it, and ECR is not pulled from. So the source is asked,
-//! once per whole look (`driftInterval`, on demand, each run of the command line): one GET per index, and one DescribeImages per hundred of what they name. A source that counts
+//! once per `driftInterval` and on demand ([`super::Before::inspects`]), and by each run of the command line: one GET per index, and one DescribeImages per hundred of what they name. A source that counts
 //! pulls is not.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -35,8 +35,7 @@ impl Engine {
         desired: &Desired,
         images: &mut Images,
     ) -> Result<BTreeSet<Digest>, Failure> {
-        // Between two whole looks that come by themselves, something is written often: then it is not the time.
-        if target.was_seen() {
+        if !job.before.inspects {
             return Ok(BTreeSet::new());
         }
         let mut in_sync = in_sync(job, desired, images);
