@@ -211,7 +211,11 @@ impl OwnerLookup for LiveOwners {
             Ok(None) => true,
             // The name cannot be changed, but a resource of the same name may have come later.
             Ok(Some(object)) => object.repository() != repository,
-            Err(_) => false,
+            Err(error) => {
+                let (namespace, name) = (&owner.namespace, &owner.name);
+                tracing::warn!(%error, namespace, name, repository, "cannot see whether an owner is gone: it counts as alive");
+                false
+            }
         }
     }
 }

@@ -98,6 +98,10 @@ pub(super) struct Memory {
     looked_at: Option<Instant>,
     /// The next pass reads all.
     whole: bool,
+    /// When it was looked whether ECR has all that indexes name; after a start, when all was read first.
+    inspected_at: Option<Instant>,
+    /// The running pass looks for that.
+    inspects: bool,
     /// Values that were written and not found again; they outlive the generation.
     pub(super) attempts: Attempts,
     /// What was written last.
@@ -204,8 +208,16 @@ impl Memory {
     /// What the next pass may rely on; nothing when all is to be read again: on demand, and every `drift_interval`.
     pub(super) fn look(&mut self, drift_interval: Duration) -> Option<Look> {
         // Passes come up to a tenth early.
-        let is_over = self.looked_at.is_none_or(|at| at.elapsed() >= drift_interval.mul_f64(1.0 - JITTER));
-        if std::mem::take(&mut self.whole) || is_over { None } else { self.look.clone() }
+        let is_over = |at: Instant| at.elapsed() >= drift_interval.mul_f64(1.0 - JITTER);
+        let on_demand = std::mem::take(&mut self.whole);
+        // Not after a start or a failure: sources would be asked for every index of every resource at once, or all the time.
+        self.inspects = on_demand || self.inspected_at.is_some_and(is_over);
+        if self.inspects || self.looked_at.is_none_or(is_over) { None } else { self.look.clone() }
+    }
+
+    /// Whether the pass that was given a [`Self::look`] asks the sources what indexes name.
+    pub(super) fn inspects(&self) -> bool {
+        self.inspects
     }
 
     /// Notes a reconcile that failed and returns the wait until the next.
@@ -225,6 +237,9 @@ impl Memory {
         self.look.clone_from(&report.look);
         if report.is_whole {
             self.looked_at = Some(Instant::now());
+            if self.inspects || self.inspected_at.is_none() {
+                self.inspected_at = self.looked_at;
+            }
             self.attempts.clone_from(&report.attempts);
         }
         if let Some(held) = &report.held {
@@ -430,6 +445,31 @@ mod tests {
         memory.finished(&whole, interval);
         memory.finished(&Report::failed(failure(Class::RegistryUnavailable)), interval);
         assert_eq!(memory.look(interval), None, "nobody knows what came of it");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn indexes_are_looked_into_on_demand_and_every_drift_interval_but_not_after_a_start_or_failure() {
+        let interval = Duration::from_secs(6 * 3600);
+        let report = Report { look: Some(Look::of_test()), is_whole: true, ..Report::default() };
+        let mut memory = Memory::default();
+        let passes = |memory: &mut Memory, report: &Report| {
+            let look = memory.look(interval);
+            memory.finished(report, interval);
+            (look.is_some(), memory.inspects())
+        };
+        assert_eq!(passes(&mut memory, &report), (false, false), "after a start all is read, but for that");
+        assert_eq!(passes(&mut memory, &report), (true, false));
+        // A pass that fails all the time reads all each time, and that once per interval.
+        let failed = Report { look: None, ..report.clone() };
+        let mut inspected = 0;
+        for _ in 0..24 {
+            tokio::time::advance(Duration::from_secs(3600)).await;
+            inspected += u32::from(passes(&mut memory, &failed).1);
+        }
+        assert_eq!(inspected, 4);
+        memory.request(&Requests { own: Some("now".to_owned()), flux: None }, None);
+        assert_eq!(passes(&mut memory, &report), (false, true), "somebody asks");
+        assert_eq!(passes(&mut memory, &report), (true, false));
     }
 
     #[test]

@@ -172,12 +172,14 @@ fn submit(object: &EcrRepositorySync, context: &Context, uid: &str, generation: 
     let deletes = object.metadata.deletion_timestamp.is_some();
     let claimant = Claimant::Resource(claim(object, context, &current));
     let drift_interval = validation::drift_interval(&object.spec).unwrap_or(validation::MAX_INTERVAL);
-    let (held, look, attempts) = context
-        .memories
-        .with(uid, generation, |memory| (memory.held.clone(), memory.look(drift_interval), memory.attempts.clone()));
+    let (held, look, inspects, attempts) = context.memories.with(uid, generation, |memory| {
+        let look = memory.look(drift_interval);
+        (memory.held.clone(), look, memory.inspects(), memory.attempts.clone())
+    });
     let before = Before {
         held,
         look,
+        inspects,
         attempts,
         configuration: current.configuration.clone(),
         vanished: status::vanished(&current, generation),

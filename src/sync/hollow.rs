@@ -3,8 +3,9 @@
 //! something broke that knows more of ECR than we do.
 //!
 //! ECR tells what is an index, but only a pull tells what is in it, and ECR is not pulled from. So the source is asked,
-//! once per whole look (`driftInterval`, on demand, each run of the command line): one GET per index, and one DescribeImages per hundred of what they name. A source that counts
-//! pulls is not.
+//! once per `driftInterval` and on demand ([`super::Before::inspects`]), and by each run of the command line: one GET per
+//! index, and one DescribeImages per hundred of what they name. Sources that count pulls are not, and neither are ECR
+//! registries, whose lifecycle rules may go by them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,15 +13,16 @@ use futures::{StreamExt, stream};
 
 use super::patience::patiently;
 use super::target::Target;
-use super::{ArtifactKind, Desired, Engine, Failure, Job, Origin, Source, SourceContent};
+use super::{ArtifactKind, Desired, EcrSource, Engine, Failure, Job, Origin, Source, SourceContent};
 use crate::api::v1alpha1::CheckPolicy;
-use crate::ecr::Images;
+use crate::ecr::{Host, Images};
 use crate::registry::{Content, DOCKER_LIST, Digest, OCI_INDEX};
 
 /// Indexes that are read at the same time.
 const CONCURRENT: usize = 8;
-/// As with copies: deeper or wider ones are none that we brought here.
-const MOST_LEVELS: usize = 8;
+/// Indexes that are read for one tag: itself and those in it. More are unheard of.
+const MOST_READ: usize = 8;
+/// As with copies: larger ones are none that we brought here.
 const MOST_CHILDREN: usize = 2_000;
 
 impl Engine {
@@ -35,8 +37,7 @@ impl Engine {
         desired: &Desired,
         images: &mut Images,
     ) -> Result<BTreeSet<Digest>, Failure> {
-        // Between two whole looks that come by themselves, something is written often: then it is not the time.
-        if target.was_seen() {
+        if !job.before.inspects {
             return Ok(BTreeSet::new());
         }
         let mut in_sync = in_sync(job, desired, images);
@@ -68,7 +69,7 @@ fn in_sync<'a>(job: &Job, desired: &'a Desired, images: &Images) -> BTreeMap<Dig
     let mut found = BTreeMap::new();
     for artifact in desired.artifacts.iter().filter(|artifact| !is_enough(artifact.kind)) {
         let Source::Registry(origin) = &artifact.source else { continue };
-        if origin.client.counts_pulls() {
+        if origin.client.counts_pulls() || is_ecr(job, artifact.kind, origin) {
             continue;
         }
         for (tag, wanted) in &artifact.tags {
@@ -83,11 +84,22 @@ fn in_sync<'a>(job: &Job, desired: &'a Desired, images: &Images) -> BTreeMap<Dig
     found
 }
 
+/// Whether the source is a private ECR registry, where a GET is a pull that moves `lastRecordedPullTime`.
+fn is_ecr(job: &Job, kind: ArtifactKind, origin: &Origin) -> bool {
+    let access = match kind {
+        ArtifactKind::Image => &job.access.image,
+        ArtifactKind::Chart => &job.access.chart,
+    };
+    let login = access.as_ref().ok().and_then(|access| access.ecr.as_ref());
+    login.is_some_and(|login| matches!(login.registry, EcrSource::Private(_)))
+        || Host::parse(origin.client.host()).is_some()
+}
+
 /// What an index names, and what the indexes in it name. `None` where the source does not tell, or counts what it is asked.
 async fn named(origin: &Origin, top: Digest) -> Option<(Digest, BTreeSet<Digest>)> {
     let mut named = BTreeSet::new();
     let mut indexes = vec![top.clone()];
-    for _ in 0..MOST_LEVELS {
+    for _ in 0..MOST_READ {
         let Some(index) = indexes.pop() else { break };
         if origin.client.counts_pulls() {
             return None;

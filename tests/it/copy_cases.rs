@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use testbed::traffic::{Fault, Mark, Match, Pulls, Record, Then};
 
 use crate::support::desk::Desk;
-use crate::support::raw::{MANIFEST, Repository, digest};
+use crate::support::raw::{INDEX, MANIFEST, Repository, digest};
 use crate::support::{ACCOUNT, REGION, Sources};
 
 /// Three levels; `shared` is a child of the top, of the middle and of the bottom, and of a second tag.
@@ -184,6 +184,31 @@ async fn referrers_come_along_in_any_shape_and_never_cost_the_image() {
     let app = desk.repository("app");
     assert!(app.images.contains_key(digest(&newer)) && !app.images.contains_key(digest(&broken)));
     assert_eq!(app.tags["1"], digest(&image));
+}
+
+/// A subject is a pointer and no part: it need not exist, and an index may name it as a child too.
+#[tokio::test]
+async fn a_subject_that_is_missing_or_a_child_too_costs_nothing() {
+    let sources = Sources::shared().await;
+    let repository = Repository::new(sources.open.host(), "cases/subjects");
+    let config = repository.blob("{}", "application/vnd.oci.empty.v1+json").await;
+    let layer = repository.blob("note", "application/vnd.example.note").await;
+    let lost = ecr_sync::registry::Digest::sha256_of(b"pushed by nobody").to_string();
+    let subject = json!({"mediaType": MANIFEST, "digest": lost, "size": 123});
+    let note =
+        json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": [layer], "subject": subject});
+    let note = repository.manifest(&note.to_string(), MANIFEST, Some("note")).await;
+    let image = repository.image("its own subject").await;
+    let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [image], "subject": image});
+    let index = repository.manifest(&index.to_string(), INDEX, Some("index")).await;
+
+    let desk = Desk::before(sources.open.host()).await;
+    let run = desk.sync(&entry(&desk, "cases/subjects", &["note", "index"], "referrers: All"), &[]).await;
+    assert!(run.is_success(), "{}", run.text);
+    let app = desk.repository("app");
+    assert_eq!((app.tags["note"].as_str(), app.tags["index"].as_str()), (digest(&note), digest(&index)));
+    assert_eq!(app.images.len(), 3);
+    assert_eq!(desk.source.count(|record| record.path.contains(&lost)), 0, "nobody wants it");
 }
 
 /// One tag has a manifest of 2015, one an image without layers, which ECR does not take: neither costs the third.

@@ -1,6 +1,8 @@
 //! Installed as users install it, on API servers of its own: with Helm and with kubectl. The operator runs as a process
 //! with the arguments of its Deployment and the token of its ServiceAccount, so it may do what the manifests grant.
 
+mod readme;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 

@@ -44,6 +44,7 @@ mod permissions;
 mod rate_limits;
 mod readers;
 mod recovery;
+mod rights;
 mod schema;
 mod selection;
 mod support;

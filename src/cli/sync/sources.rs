@@ -51,7 +51,7 @@ impl Sources {
             mirrored,
             chart_source: None,
             derived: BTreeMap::new(),
-            before: Before::default(),
+            before: Before { inspects: true, ..Before::default() },
             timeout: validation::timeout(&spec).unwrap_or(validation::MAX_INTERVAL),
             progress,
             spec,

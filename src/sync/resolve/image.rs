@@ -15,7 +15,7 @@ use crate::registry::{
 use crate::selection::{self, Pin};
 use crate::sync::origin::Ask;
 use crate::sync::target::Seen;
-use crate::sync::{Access, EcrLogin, EcrSource, Engine, Failure, Job, Origin, Rebuilt};
+use crate::sync::{Access, EcrLogin, EcrSource, Engine, Failure, Origin, Rebuilt};
 
 /// Tags with the digests that they are pinned to.
 type Pins = BTreeMap<Tag, Option<Digest>>;
@@ -90,7 +90,7 @@ impl Engine {
         let checked = unsettled.map(|(tag, _)| tag).filter(|tag| looking.ask(&seen, tag) == Ask::Digest);
         let known = match retagged {
             Some(_) => BTreeMap::new(),
-            None => self.digests_in_ecr(job, &reference.repository, checked.cloned().collect()).await,
+            None => self.digests_in_ecr(place.access, &reference.repository, checked.cloned().collect()).await,
         };
         let (source_of, reference_of, seen, known) = (&origin, &reference, &seen, &known);
         artifact.tags = stream::iter(pins)
@@ -130,11 +130,14 @@ impl Engine {
 
     /// The digests of these tags where the image's source is a private ECR registry: a request for a hundred of them instead
     /// of one for each. Empty where that is not to be had; whoever is not in the answer is asked for by HEAD, which knows why.
-    async fn digests_in_ecr(&self, job: &Job, repository: &str, tags: BTreeSet<Tag>) -> BTreeMap<Tag, Digest> {
+    async fn digests_in_ecr(
+        &self,
+        access: &Result<Access, Failure>,
+        repository: &str,
+        tags: BTreeSet<Tag>,
+    ) -> BTreeMap<Tag, Digest> {
         let none = BTreeMap::new();
-        let Ok(Access { ecr: Some(EcrLogin { registry: EcrSource::Private(place), identity }), .. }) =
-            &job.access.image
-        else {
+        let Ok(Access { ecr: Some(EcrLogin { registry: EcrSource::Private(place), identity }), .. }) = access else {
             return none;
         };
         // One is asked for by HEAD, which needs no right that pulling does not need.
