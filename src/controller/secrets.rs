@@ -91,17 +91,18 @@ impl Reader<'_> {
     /// The mirror is the operator's: so are its login and, where it is an ECR registry, the identity. The resource's Secrets
     /// are for the image's own place.
     async fn mirror_access(&self, mirror: &Mirror, place: &Reference) -> Result<Access, Failure> {
-        let wrong = |what: &str, problem: &dyn std::fmt::Display| {
-            let matched = &mirror.matched;
-            Failure::new(Class::SecretNotFound, format!("{what} (login of the mirror of {matched}) {problem}"))
+        let what_for = format!("login of the mirror of {}", mirror.matched);
+        let wrong = |what: &dyn std::fmt::Display, problem: &dyn std::fmt::Display| {
+            Failure::new(Class::SecretNotFound, format!("{what} ({what_for}) {problem}"))
         };
         let credential = match &mirror.login {
             Some(Login::Secret(named)) => {
-                let secret = self.secret(&named.namespace, &named.name, "login of a mirror").await?;
-                credentials::from_secret(&secret, place).map_err(|error| wrong(&format!("Secret {named}"), &error))?
+                let secret = self.secret(&named.namespace, &named.name, &what_for).await?;
+                let what = format!("Secret {named}");
+                credentials::from_secret(&secret, place).map_err(|error| wrong(&what, &error))?
             }
             Some(Login::File(path)) => {
-                let config = DockerConfig::read(path).map_err(|error| wrong(&path.display().to_string(), &error))?;
+                let config = DockerConfig::read(path).map_err(|error| wrong(&path.display(), &error))?;
                 config.credential_without_helpers(place)?
             }
             Some(Login::Known(credential)) => credential.clone(),

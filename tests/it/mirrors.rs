@@ -6,7 +6,7 @@ use std::process::Command;
 use ecr_sync::api::v1alpha1::EcrRepositorySync;
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
-use kube::api::PostParams;
+use kube::api::{DeleteParams, PostParams};
 use serde_json::json;
 use testbed::proxy::Proxy;
 use testbed::traffic::{Fault, Match, Record, Then};
@@ -26,13 +26,17 @@ impl Stage {
         let rig = Rig::new(name).await;
         let mirror = Proxy::start(rig.sources.basic.host()).await.expect("the proxy starts");
         // The mirror is the operator's: its login is not in the namespace of the resources.
-        let home = format!("{name}-home");
-        rig.namespace(&home).await;
-        let secrets: Api<Secret> = Api::namespaced(rig.client.clone(), &home);
-        let secret = docker_secret(&mirror.host(), User::Reader.name(), User::Reader.password());
-        secrets.create(&PostParams::default(), &secret).await.expect("a Secret");
+        rig.namespace(&format!("{name}-home")).await;
         let table = rig.folder().join("mirrors.yaml");
-        Self { rig, mirror, table }
+        let stage = Self { rig, mirror, table };
+        stage.create_login().await;
+        stage
+    }
+
+    async fn create_login(&self) {
+        let secrets: Api<Secret> = Api::namespaced(self.rig.client.clone(), &format!("{}-home", self.rig.namespace));
+        let secret = docker_secret(&self.mirror.host(), User::Reader.name(), User::Reader.password());
+        secrets.create(&PostParams::default(), &secret).await.expect("a Secret");
     }
 
     /// Writes the table, with more fields of its line.
@@ -81,6 +85,16 @@ async fn an_image_is_read_from_its_mirror_with_the_mirrors_login_and_both_places
     assert_eq!(rig.source.count(|_| true), 0, "its own place is not asked");
     let logins = stage.logins();
     assert!(logins.len() > 2 && logins.iter().all(|name| name == User::Reader.name()), "{logins:?}");
+
+    // The Secret of the table is the operator's to find, and named where it is not there.
+    let secrets: Api<Secret> = Api::namespaced(rig.client.clone(), &format!("{}-home", rig.namespace));
+    secrets.delete("login", &DeleteParams::default()).await.expect("deleted");
+    rig.apply("without", json!({"image": rig.image("team/app", &["v1"])})).await;
+    let object = rig.wait_ready("without", "False", "SecretNotFound").await;
+    let text = condition(&object, "Ready").expect("set").2;
+    let named = format!("Secret mirror-login-home/login (login of the mirror of {}) does not exist", rig.source.host());
+    assert!(text.contains(&named), "{text}");
+    stage.create_login().await;
 
     // A login of its own is not the mirror's business either.
     let secrets: Api<Secret> = Api::namespaced(rig.client.clone(), &rig.namespace);
