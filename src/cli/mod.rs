@@ -213,7 +213,8 @@ pub async fn run(Arguments { command, log }: Arguments) -> ExitCode {
     let Log { verbose, log_level, log_format } = log;
     let screen = Screen::default();
     let is_controller = matches!(command, Command::Controller(_));
-    let default = match (verbose, is_controller, screen::is_terminal()) {
+    let is_quiet = matches!(&command, Command::Sync(arguments) if arguments.quiet());
+    let default = match (verbose, is_controller, is_quiet || screen::is_terminal()) {
         // At debug, the HTTP and AWS libraries say more than anybody wants to read.
         (true, ..) => "info,ecr_sync=debug",
         (false, true, _) => "info",

@@ -79,6 +79,8 @@ async fn wrong_usage_ends_with_64_and_help_with_0() {
         (&["sync", "--timeout", "soon"], "90s"),
         (&["sync", "--config", "a", "b"], "cannot be used"),
         (&["sync", "nowhere"], "no such file"),
+        (&["sync", "--report", "nowhere/report.json"], "there is no folder nowhere"),
+        (&["sync", "--log-level", "chatty"], "error, warning, info"),
         (&["no-such-command"], "no-such-command"),
     ] {
         let output = run(&desk, arguments).await;
@@ -174,6 +176,7 @@ async fn the_report_says_all_in_json() {
     let output = run(&desk, &["sync", "all.yaml", "--report", "report.json", "--quiet"]).await;
     assert_eq!(output.status.code(), Some(1));
     assert!(out(&output).starts_with("====="), "quiet shows the summary only: {}", out(&output));
+    assert!(!err(&output).contains(" INFO "), "and what failed: {}", err(&output));
     let text = std::fs::read_to_string(desk.folder.path().join("report.json")).expect("a report");
     let report: Value = serde_json::from_str(&text).expect("JSON");
     assert_eq!(report["summary"]["processed"], 2);

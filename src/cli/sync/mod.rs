@@ -13,7 +13,7 @@ mod sources;
 mod summary;
 mod traffic;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -140,6 +140,13 @@ pub(super) struct Arguments {
     defaults: super::Defaults,
 }
 
+impl Arguments {
+    /// Whether little is to be shown.
+    pub(super) const fn quiet(&self) -> bool {
+        self.quiet
+    }
+}
+
 const AFTER_HELP: &str = "\
 Examples:
   ecr-sync sync                                  what ./repositories describes
@@ -210,6 +217,10 @@ pub(super) async fn run(arguments: Arguments, screen: &Screen) -> ExitCode {
     let start = Timestamp::now();
     if let Some(runtime) = container_runtime.filter(|runtime| !runtime.is_empty()) {
         screen.err(&format!("CONTAINER_RUNTIME={runtime} is not used: no container runtime is needed\n"));
+    }
+    // Found out now, not when the work is done.
+    if let Some(folder) = report.as_deref().and_then(missing_folder) {
+        return super::fail(&format!("cannot write the report: there is no folder {}", folder.display()));
     }
     let entries = match entries(paths, config, &read_options(tag_strategy), &selector) {
         Ok(entries) => entries,
@@ -445,6 +456,11 @@ fn show_plan(outcomes: &[Outcome], quiet: bool, screen: &Screen) {
         outcomes.iter().for_each(|outcome| screen.out(&diff::text(outcome, color)));
     }
     screen.out(&format!("{}\n{}", diff::Totals::new(outcomes), summary::failures(outcomes)));
+}
+
+/// The folder of a file, if it is not there.
+fn missing_folder(file: &Path) -> Option<&Path> {
+    file.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.is_dir())
 }
 
 /// Writes beside and renames: nobody reads half a report.
