@@ -22,6 +22,7 @@
 //! - [`ecr`]: the control plane of ECR
 //! - [`sync`]: the engine
 //! - [`credentials`]: Secret or docker config -> registry credential
+//! - [`mirrors`]: places to read images from instead of their own
 //! - [`tenancy`]: what a namespace may use
 //! - [`inventory`]: reads desired state from files
 //! - [`telemetry`]: logs and metrics
@@ -40,6 +41,7 @@ pub mod ecr;
 pub mod helm;
 pub mod inventory;
 pub mod meter;
+pub mod mirrors;
 pub mod operator;
 pub mod registry;
 pub mod reload;

@@ -29,6 +29,12 @@ struct State<T> {
     problem: Option<String>,
 }
 
+/// A file that may become unusable while it is in use.
+pub trait Checked: fmt::Debug + Send + Sync {
+    /// Whether what it says now is in force.
+    fn is_usable(&self) -> bool;
+}
+
 /// A file that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{path}: {message}")]
@@ -99,6 +105,14 @@ impl<T> Reloaded<T> {
     }
 }
 
+impl<T: Send + Sync> Checked for Reloaded<T> {
+    fn is_usable(&self) -> bool {
+        // Looks, if it was not looked at a moment ago.
+        let _current = self.get();
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner).problem.is_none()
+    }
+}
+
 fn read(path: &Path) -> Result<String, String> {
     let size = std::fs::metadata(path).map_err(|error| error.to_string())?.len();
     if size > MOST_BYTES {
@@ -128,10 +142,10 @@ mod tests {
         for (text, wanted) in [("2", 2), ("two", 2), ("3", 3)] {
             std::fs::write(&path, text).expect("written");
             tokio::time::advance(LOOK_EVERY).await;
-            assert_eq!(*number.get(), wanted, "{text}");
+            assert_eq!((*number.get(), number.is_usable()), (wanted, text != "two"), "{text}");
         }
         std::fs::remove_file(&path).expect("removed");
         tokio::time::advance(LOOK_EVERY).await;
-        assert_eq!(*number.get(), 3);
+        assert_eq!((*number.get(), number.is_usable()), (3, false));
     }
 }

@@ -5,6 +5,8 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory};
 use clap_complete::Shell;
 
+use super::screen::Screen;
+
 /// Prints a completion script for a shell
 ///
 /// For example, for bash: ecr-sync completions bash > /etc/bash_completion.d/ecr-sync
@@ -15,9 +17,9 @@ pub(super) struct Arguments {
     shell: Shell,
 }
 
-pub(super) fn run(arguments: &Arguments) -> ExitCode {
+pub(super) fn run(arguments: &Arguments, screen: &Screen) -> ExitCode {
     let mut script = Vec::new();
     clap_complete::generate(arguments.shell, &mut super::Arguments::command(), "ecr-sync", &mut script);
-    super::Screen::default().out(&String::from_utf8_lossy(&script));
+    screen.out(&String::from_utf8_lossy(&script));
     ExitCode::SUCCESS
 }

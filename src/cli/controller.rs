@@ -11,7 +11,9 @@ use clap::Args;
 use crate::api::v1alpha1::validation::parse_duration;
 use crate::controller;
 use crate::credentials::DockerConfig;
+use crate::mirrors::Mirrors;
 use crate::operator;
+use crate::reload::Reloaded;
 use crate::sync::{Defaults, Limits, OwnerRules};
 use crate::tenancy::{Tenancy, Unlisted};
 
@@ -38,6 +40,14 @@ pub(super) struct Arguments {
     /// Docker config with logins for sources whose resource has no secretRef; helpers in it are not run
     #[arg(long, env = "REGISTRY_CONFIG", value_name = "FILE")]
     registry_config: Option<PathBuf>,
+
+    /// YAML table of places to read images from instead of their own (docs/mirrors.md)
+    ///
+    /// `mirrors: [{match: docker.io, rewrite: mirror.example.com/hub}]`: match is a host, or a host and the beginning of a
+    /// path, the longest counts. Also credentialsSecretRef (name and namespace) or credentialsFile (a docker config),
+    /// fallback, insecure and direct. Read again when it changes.
+    #[arg(long, env = "MIRRORS_FILE", value_name = "FILE")]
+    mirrors_file: Option<PathBuf>,
 
     /// YAML file of tenants: which repositories, accounts, regions, roles and sources a namespace may use (docs/iam.md)
     ///
@@ -137,6 +147,10 @@ pub(super) async fn run(arguments: Arguments) -> ExitCode {
         Ok(config) => config.map(Arc::new),
         Err(error) => return super::fail(&super::with_causes(&error)),
     };
+    let mirrors = match arguments.mirrors_file.map(|path| Reloaded::load(&path, Mirrors::parse)).transpose() {
+        Ok(mirrors) => mirrors,
+        Err(error) => return super::fail(&error.to_string()),
+    };
     let defaults = match Defaults::load(arguments.defaults.into()) {
         Ok(defaults) => defaults,
         Err(error) => return super::fail(&super::with_causes(&error)),
@@ -157,6 +171,7 @@ pub(super) async fn run(arguments: Arguments) -> ExitCode {
             label_selector: arguments.watch_label_selector,
             watch_secrets: arguments.watch_secrets,
             registry_config,
+            mirrors,
             public_ecr_login: arguments.sources.public_ecr_login,
             tenancy,
             owners: OwnerRules {

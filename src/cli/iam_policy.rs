@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use super::screen::Screen;
 use crate::api::v1alpha1::RoleArn;
 use crate::ecr::partition;
 use crate::ecr::permissions::{Circumstances, Grants, Spot, Use, uses};
@@ -65,12 +66,7 @@ pub(super) struct Arguments {
     defaults: super::Defaults,
 }
 
-#[allow(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "results go to standard output, problems to standard error"
-)]
-pub(super) fn run(arguments: Arguments) -> ExitCode {
+pub(super) fn run(arguments: Arguments, screen: &Screen) -> ExitCode {
     let DefaultFiles { lifecycle_policy, permission_policy, resource_tags } = arguments.defaults.into();
     let writer = Writer {
         account: arguments.account_id.unwrap_or_else(|| "*".to_owned()),
@@ -95,7 +91,7 @@ pub(super) fn run(arguments: Arguments) -> ExitCode {
             Ok(entries) => writer.entries(&entries),
             Err(problems) => {
                 for problem in &problems {
-                    eprintln!("error: {problem}");
+                    screen.err(&format!("error: {problem}\n"));
                 }
                 return ExitCode::from(super::WRONG_INPUT);
             }
@@ -104,12 +100,12 @@ pub(super) fn run(arguments: Arguments) -> ExitCode {
     let document = grants.document();
     let length = document.to_string().len();
     if length > LONGEST {
-        eprintln!(
+        screen.err(&format!(
             "warning: the policy has {length} characters, IAM takes {LONGEST} in a managed policy: use --all-features with \
-             --repositories 'PREFIX/*', or several policies"
-        );
+             --repositories 'PREFIX/*', or several policies\n"
+        ));
     }
-    println!("{document:#}");
+    screen.out(&format!("{document:#}\n"));
     ExitCode::SUCCESS
 }
 

@@ -229,10 +229,10 @@ pub async fn run(Arguments { command, log }: Arguments) -> ExitCode {
         Command::Sync(arguments) => sync::run(*arguments, &screen).await,
         Command::Convert(arguments) => convert::run(&arguments, &screen),
         Command::Import(arguments) => import::run(arguments, &screen).await,
-        Command::IamPolicy(arguments) => iam_policy::run(*arguments),
-        Command::Crd(arguments) => crd::run(arguments),
-        Command::Completions(arguments) => completions::run(&arguments),
-        Command::Version(arguments) => version::run(&arguments),
+        Command::IamPolicy(arguments) => iam_policy::run(*arguments, &screen),
+        Command::Crd(arguments) => crd::run(arguments, &screen),
+        Command::Completions(arguments) => completions::run(&arguments, &screen),
+        Command::Version(arguments) => version::run(&arguments, &screen),
     }
 }
 
@@ -242,9 +242,8 @@ fn fail(message: &dyn std::fmt::Display) -> ExitCode {
 }
 
 /// Says what went wrong, and ends with this code.
-#[allow(clippy::print_stderr, reason = "the command line speaks on standard error")]
 fn fail_with(code: u8, message: &dyn std::fmt::Display) -> ExitCode {
-    eprintln!("error: {message}");
+    Screen::default().err(&format!("error: {message}\n"));
     ExitCode::from(code)
 }
 

@@ -4,6 +4,8 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 
+use super::screen::Screen;
+
 /// Prints the version
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -21,14 +23,12 @@ enum Output {
     Json,
 }
 
-#[allow(clippy::print_stdout, reason = "printing is what this command is for")]
-pub(super) fn run(arguments: &Arguments) -> ExitCode {
+pub(super) fn run(arguments: &Arguments, screen: &Screen) -> ExitCode {
     let version = env!("CARGO_PKG_VERSION");
-    match arguments.output {
-        Output::Text => println!("ecr-sync {version}"),
-        Output::Json => {
-            println!("{}", serde_json::json!({"version": version, "apiVersion": "ecr-sync.io/v1alpha1"}));
-        }
-    }
+    let text = match arguments.output {
+        Output::Text => format!("ecr-sync {version}"),
+        Output::Json => serde_json::json!({"version": version, "apiVersion": "ecr-sync.io/v1alpha1"}).to_string(),
+    };
+    screen.out(&(text + "\n"));
     ExitCode::SUCCESS
 }

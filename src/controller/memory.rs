@@ -76,7 +76,9 @@ pub(super) struct Memory {
     pub(super) suspended: Option<bool>,
     /// The requests that were acted on.
     requests: Option<Requests>,
-    /// The request that the running pass answers.
+    /// The request that the next pass answers.
+    asked: Option<String>,
+    /// The request that the running pass answers: it came before the pass began.
     pub(super) answering: Option<String>,
     /// Something that the running pass may not have seen: another one is due when it ends.
     again: bool,
@@ -96,6 +98,10 @@ pub(super) struct Memory {
     looked_at: Option<Instant>,
     /// The next pass reads all.
     whole: bool,
+    /// When it was looked whether ECR has all that indexes name; after a start, when all was read first.
+    inspected_at: Option<Instant>,
+    /// The running pass looks for that.
+    inspects: bool,
     /// Values that were written and not found again; they outlive the generation.
     pub(super) attempts: Attempts,
     /// What was written last.
@@ -127,6 +133,8 @@ impl Memories {
                 suspended: memory.suspended,
                 written: memory.written.take(),
                 requests: memory.requests.take(),
+                // The pass that was to answer is cancelled with its generation.
+                asked: memory.asked.take().or(memory.answering.take()),
                 attempts: std::mem::take(&mut memory.attempts),
                 events: memory.events,
                 ..Memory::default()
@@ -180,7 +188,7 @@ impl Memory {
             return;
         }
         if let Some(value) = requests.pending(self.requests.as_ref(), handled) {
-            self.answering = Some(value);
+            self.asked = Some(value);
             self.whole = true;
             self.due = Some(Instant::now());
             self.again = true;
@@ -192,13 +200,24 @@ impl Memory {
     pub(super) fn started(&mut self) {
         self.again = false;
         self.running = true;
+        if let Some(asked) = self.asked.take() {
+            self.answering = Some(asked);
+        }
     }
 
     /// What the next pass may rely on; nothing when all is to be read again: on demand, and every `drift_interval`.
     pub(super) fn look(&mut self, drift_interval: Duration) -> Option<Look> {
         // Passes come up to a tenth early.
-        let is_over = self.looked_at.is_none_or(|at| at.elapsed() >= drift_interval.mul_f64(1.0 - JITTER));
-        if std::mem::take(&mut self.whole) || is_over { None } else { self.look.clone() }
+        let is_over = |at: Instant| at.elapsed() >= drift_interval.mul_f64(1.0 - JITTER);
+        let on_demand = std::mem::take(&mut self.whole);
+        // Not after a start or a failure: sources would be asked for every index of every resource at once, or all the time.
+        self.inspects = on_demand || self.inspected_at.is_some_and(is_over);
+        if self.inspects || self.looked_at.is_none_or(is_over) { None } else { self.look.clone() }
+    }
+
+    /// Whether the pass that was given a [`Self::look`] asks the sources what indexes name.
+    pub(super) fn inspects(&self) -> bool {
+        self.inspects
     }
 
     /// Notes a reconcile that failed and returns the wait until the next.
@@ -218,6 +237,9 @@ impl Memory {
         self.look.clone_from(&report.look);
         if report.is_whole {
             self.looked_at = Some(Instant::now());
+            if self.inspects || self.inspected_at.is_none() {
+                self.inspected_at = self.looked_at;
+            }
             self.attempts.clone_from(&report.attempts);
         }
         if let Some(held) = &report.held {
@@ -370,6 +392,26 @@ mod tests {
         assert!(wait > Duration::from_secs(3000));
     }
 
+    /// A pass that began before a request has not looked at what the request is about.
+    #[test]
+    fn a_request_is_answered_by_a_pass_that_begins_after_it() {
+        let requests = |value: &str| Requests { own: Some(value.to_owned()), flux: None };
+        let memories = Memories::default();
+        memories.with("a", 1, Memory::started);
+        memories.with("a", 1, |memory| memory.request(&requests("now"), None));
+        assert_eq!(memories.with("a", 1, |memory| memory.answering.clone()), None);
+        let wait = memories.with("a", 1, |memory| memory.finished(&Report::default(), Duration::from_secs(3600)));
+        assert_eq!(wait, Duration::ZERO);
+        memories.with("a", 1, Memory::started);
+        assert_eq!(memories.with("a", 1, |memory| memory.answering.clone()).as_deref(), Some("now"));
+        // A new generation cancels that pass; the one that comes for it answers both.
+        memories.with("a", 2, Memory::started);
+        assert_eq!(memories.with("a", 2, |memory| memory.answering.clone()).as_deref(), Some("now"));
+        memories.with("a", 2, |memory| memory.request(&requests("again"), Some("now")));
+        memories.with("a", 3, Memory::started);
+        assert_eq!(memories.with("a", 3, |memory| memory.answering.clone()).as_deref(), Some("again"));
+    }
+
     #[tokio::test(start_paused = true)]
     async fn events_are_limited_per_object_and_window() {
         let memories = Memories::default();
@@ -403,6 +445,31 @@ mod tests {
         memory.finished(&whole, interval);
         memory.finished(&Report::failed(failure(Class::RegistryUnavailable)), interval);
         assert_eq!(memory.look(interval), None, "nobody knows what came of it");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn indexes_are_looked_into_on_demand_and_every_drift_interval_but_not_after_a_start_or_failure() {
+        let interval = Duration::from_secs(6 * 3600);
+        let report = Report { look: Some(Look::of_test()), is_whole: true, ..Report::default() };
+        let mut memory = Memory::default();
+        let passes = |memory: &mut Memory, report: &Report| {
+            let look = memory.look(interval);
+            memory.finished(report, interval);
+            (look.is_some(), memory.inspects())
+        };
+        assert_eq!(passes(&mut memory, &report), (false, false), "after a start all is read, but for that");
+        assert_eq!(passes(&mut memory, &report), (true, false));
+        // A pass that fails all the time reads all each time, and that once per interval.
+        let failed = Report { look: None, ..report.clone() };
+        let mut inspected = 0;
+        for _ in 0..24 {
+            tokio::time::advance(Duration::from_secs(3600)).await;
+            inspected += u32::from(passes(&mut memory, &failed).1);
+        }
+        assert_eq!(inspected, 4);
+        memory.request(&Requests { own: Some("now".to_owned()), flux: None }, None);
+        assert_eq!(passes(&mut memory, &report), (false, true), "somebody asks");
+        assert_eq!(passes(&mut memory, &report), (true, false));
     }
 
     #[test]

@@ -37,6 +37,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::v1alpha1::EcrRepositorySync;
 use crate::credentials::DockerConfig;
+use crate::mirrors::Mirrors;
+use crate::reload::Reloaded;
 use crate::sync::{Engine, OwnerRules};
 use crate::telemetry::Metrics;
 use crate::tenancy::Tenancy;
@@ -59,6 +61,8 @@ pub struct Options {
     pub watch_secrets: bool,
     /// Logins for sources whose resource names no Secret.
     pub registry_config: Option<Arc<DockerConfig>>,
+    /// Where images are read from instead of their own places.
+    pub mirrors: Option<Reloaded<Mirrors>>,
     /// Log in to public.ecr.aws with the AWS identity.
     pub public_ecr_login: bool,
     /// What may be done about the owners of repositories.

@@ -165,19 +165,21 @@ fn submit(object: &EcrRepositorySync, context: &Context, uid: &str, generation: 
     let engine = context.engine.clone();
     let (identities, tenancy) = (context.identities.clone(), context.options.tenancy.clone());
     let (client, fallback) = (context.client.clone(), context.options.registry_config.clone());
-    let public_ecr_login = context.options.public_ecr_login;
+    let (mirrors, public_ecr_login) = (context.options.mirrors.clone(), context.options.public_ecr_login);
     let dry_run = context.options.dry_run || object.spec.dry_run;
     let mode = if dry_run { Mode::DryRun } else { Mode::Apply };
     let (pruned, current) = (object.clone(), current_status(object, context));
     let deletes = object.metadata.deletion_timestamp.is_some();
     let claimant = Claimant::Resource(claim(object, context, &current));
     let drift_interval = validation::drift_interval(&object.spec).unwrap_or(validation::MAX_INTERVAL);
-    let (held, look, attempts) = context
-        .memories
-        .with(uid, generation, |memory| (memory.held.clone(), memory.look(drift_interval), memory.attempts.clone()));
+    let (held, look, inspects, attempts) = context.memories.with(uid, generation, |memory| {
+        let look = memory.look(drift_interval);
+        (memory.held.clone(), look, memory.inspects(), memory.attempts.clone())
+    });
     let before = Before {
         held,
         look,
+        inspects,
         attempts,
         configuration: current.configuration.clone(),
         vanished: status::vanished(&current, generation),
@@ -190,17 +192,20 @@ fn submit(object: &EcrRepositorySync, context: &Context, uid: &str, generation: 
             Ok(identity) => admit(&pruned, identity, &tenancy, &engine).await,
             Err(failure) => Err(failure),
         };
-        let access = match &identity {
+        let (access, mirrored) = match &identity {
             // A deletion reads no source.
-            Ok(_) if deletes => Accesses { image: Ok(Access::default()), chart: Ok(Access::default()) },
+            Ok(_) if deletes => (Accesses { image: Ok(Access::default()), chart: Ok(Access::default()) }, None),
             Ok((identity, permit)) => {
                 let fallback = fallback.as_deref();
-                Reader { client: &client, fallback, object: &pruned, identity, permit, public_ecr_login }
+                let mirrors = mirrors.map(|mirrors| mirrors.get()).unwrap_or_default();
+                let mirrors = &*mirrors;
+                let object = &pruned;
+                Reader { client: &client, fallback, object, identity, permit, mirrors, public_ecr_login }
                     .accesses()
                     .await
             }
             // Nothing is read.
-            Err(failure) => Accesses { image: Err(failure.clone()), chart: Err(failure.clone()) },
+            Err(failure) => (Accesses { image: Err(failure.clone()), chart: Err(failure.clone()) }, None),
         };
         let job = Job {
             name: pruned.name_any(),
@@ -208,6 +213,7 @@ fn submit(object: &EcrRepositorySync, context: &Context, uid: &str, generation: 
             identity: identity.map(|(identity, _)| identity),
             claimant,
             access,
+            mirrored,
             chart_source: current.chart.as_ref().map(|chart| chart.source.clone()),
             derived: status::known(&current),
             before,
@@ -366,6 +372,9 @@ pub(super) fn log(object: &EcrRepositorySync, report: &Report) {
     }
     for failure in report.failures() {
         tracing::warn!(namespace, name, class = failure.class.reason(), message = failure.message, "not synced");
+    }
+    for advice in &report.warnings {
+        tracing::info!(namespace, name, advice, "a person should know");
     }
     if report.changes.is_empty() && report.is_success() {
         tracing::debug!(namespace, name, "nothing to do");

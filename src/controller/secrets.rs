@@ -8,8 +8,9 @@ use crate::api::v1alpha1::{Chart, EcrRepositorySync, Image, LocalReference};
 use crate::class::Class;
 use crate::credentials::{self, DockerConfig, chart_reference};
 use crate::ecr::Identity;
+use crate::mirrors::{Login, Mirror, Mirrors};
 use crate::registry::{Credential, Reference, TransportOptions};
-use crate::sync::{Access, Accesses, EcrLogin, Failure};
+use crate::sync::{Access, Accesses, EcrLogin, Failure, Mirrored};
 use crate::tenancy::Permit;
 
 /// The references of one artifact.
@@ -55,20 +56,69 @@ pub(super) struct Reader<'a> {
     pub(super) identity: &'a Identity,
     /// What the namespace may use.
     pub(super) permit: &'a Permit,
+    /// Where images are read from instead of their own places.
+    pub(super) mirrors: &'a Mirrors,
     /// Whether the AWS identity logs in to public.ecr.aws too.
     pub(super) public_ecr_login: bool,
 }
 
 impl Reader<'_> {
-    /// How to reach the sources of a resource.
-    pub(super) async fn accesses(&self) -> Accesses {
-        let (image, chart) = tokio::join!(self.image(), self.chart());
-        Accesses { image, chart }
+    /// How to reach the sources of a resource, and the mirror of its image.
+    pub(super) async fn accesses(&self) -> (Accesses, Option<Mirrored>) {
+        let image = async {
+            let mirrored = self.mirrored().await;
+            // What is not read needs no login.
+            let is_read = mirrored.as_ref().is_none_or(|mirrored| mirrored.fallback);
+            (if is_read { self.image().await } else { Ok(Access::default()) }, mirrored)
+        };
+        let ((image, mirrored), chart) = tokio::join!(image, self.chart());
+        (Accesses { image, chart }, mirrored)
     }
 
     async fn image(&self) -> Result<Access, Failure> {
         let Some(image) = &self.object.spec.image else { return Ok(Access::default()) };
         self.access(&of_image(image), &image.pull_url.parse()?).await
+    }
+
+    async fn mirrored(&self) -> Option<Mirrored> {
+        // One that cannot be parsed is told by the engine.
+        let reference = self.object.spec.image.as_ref()?.pull_url.parse().ok()?;
+        let (mirror, place) = self.mirrors.find(&reference)?;
+        let access = self.mirror_access(mirror, &place).await;
+        Some(Mirrored { reference: place, insecure: mirror.insecure, access, fallback: mirror.fallback })
+    }
+
+    /// The mirror is the operator's: so are its login and, where it is an ECR registry, the identity. The resource's Secrets
+    /// are for the image's own place.
+    async fn mirror_access(&self, mirror: &Mirror, place: &Reference) -> Result<Access, Failure> {
+        let wrong = |what: &str, problem: &dyn std::fmt::Display| {
+            let matched = &mirror.matched;
+            Failure::new(Class::SecretNotFound, format!("{what} (login of the mirror of {matched}) {problem}"))
+        };
+        let credential = match &mirror.login {
+            Some(Login::Secret(named)) => {
+                let secret = self.secret(&named.namespace, &named.name, "login of a mirror").await?;
+                credentials::from_secret(&secret, place).map_err(|error| wrong(&format!("Secret {named}"), &error))?
+            }
+            Some(Login::File(path)) => {
+                let config = DockerConfig::read(path).map_err(|error| wrong(&path.display().to_string(), &error))?;
+                config.credential_without_helpers(place)?
+            }
+            Some(Login::Known(credential)) => credential.clone(),
+            None => self.configured(place)?,
+        };
+        let ecr = match credential {
+            Credential::Anonymous => EcrLogin::of(place, Identity::default())
+                .or_else(|| EcrLogin::public(place, Identity::default()).filter(|_| self.public_ecr_login)),
+            _ => None,
+        };
+        Ok(Access { credential, ecr, ..Access::default() })
+    }
+
+    /// The login that `--registry-config` has for a place, if the namespace may use it.
+    fn configured(&self, reference: &Reference) -> Result<Credential, Failure> {
+        let config = self.fallback.filter(|_| self.permit.registry_config);
+        Ok(config.map(|config| config.credential_without_helpers(reference)).transpose()?.unwrap_or_default())
     }
 
     async fn chart(&self) -> Result<Access, Failure> {
@@ -79,20 +129,16 @@ impl Reader<'_> {
     /// # Errors
     /// `SecretNotFound` when a Secret is missing or has no usable key.
     async fn access(&self, named: &Named<'_>, reference: &Reference) -> Result<Access, Failure> {
-        let fallback = self.fallback.filter(|_| self.permit.registry_config);
-        let (credential, ecr) = match (named.login, fallback) {
-            (Some(login), _) => {
+        let (credential, ecr) = match named.login {
+            Some(login) => {
                 let field = format!("{}.secretRef", named.field);
                 let secret = self.read(&field, login).await?;
                 (self.used(&field, login, credentials::from_secret(&secret, reference))?, None)
             }
-            (None, fallback) => {
-                let config = fallback.map(|config| config.credential_without_helpers(reference)).transpose()?;
-                match config.unwrap_or_default() {
-                    Credential::Anonymous => (Credential::Anonymous, self.ecr_login(reference)?),
-                    login => (login, None),
-                }
-            }
+            None => match self.configured(reference)? {
+                Credential::Anonymous => (Credential::Anonymous, self.ecr_login(reference)?),
+                login => (login, None),
+            },
         };
         let mut transport = TransportOptions::default();
         if let Some(certificates) = named.certificates {
@@ -135,20 +181,22 @@ impl Reader<'_> {
     }
 
     async fn read(&self, field: &str, named: &LocalReference) -> Result<Secret, Failure> {
-        let namespace = self.object.namespace().unwrap_or_default();
-        let name = &named.name;
-        let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &namespace);
+        self.secret(&self.object.namespace().unwrap_or_default(), &named.name, field).await
+    }
+
+    async fn secret(&self, namespace: &str, name: &str, what_for: &str) -> Result<Secret, Failure> {
+        let secrets: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
         let secret = in_time(secrets.get_opt(name)).await.map_err(|error| {
             let class = match &error {
                 ApiError::Kube(kube::Error::Api(status)) if status.is_forbidden() => Class::AccessDenied,
                 _ => Class::RegistryUnavailable,
             };
-            Failure::new(class, format!("cannot read Secret {namespace}/{name} ({field}): {error}"))
+            Failure::new(class, format!("cannot read Secret {namespace}/{name} ({what_for}): {error}"))
         })?;
         secret.ok_or_else(|| {
             Failure::new(
                 Class::SecretNotFound,
-                format!("Secret {namespace}/{name} ({field}) does not exist: create it, or correct the name"),
+                format!("Secret {namespace}/{name} ({what_for}) does not exist: create it, or correct the name"),
             )
         })
     }

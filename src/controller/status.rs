@@ -341,10 +341,10 @@ fn artifact_synced(conditions: &mut Conditions<'_>, artifact: &ArtifactReport, d
         conditions.set(type_, Is::Unknown, Reason::DryRun, &message);
     } else if let (true, Some((tag, kept))) = (is_good, artifact.kept().next()) {
         // Nothing is missing and nobody must act, but nobody should wonder either.
-        let message = format!("{summary} {noun} from {}; {tag}: {}", artifact.source, kept.message);
+        let message = format!("{summary} {noun} from {}; {tag}: {}", artifact.place(), kept.message);
         conditions.set(type_, Is::True, Reason::Failed(kept.class), &message);
     } else if is_good {
-        conditions.set(type_, Is::True, Reason::Succeeded, &format!("{summary} {noun} from {}", artifact.source));
+        conditions.set(type_, Is::True, Reason::Succeeded, &format!("{summary} {noun} from {}", artifact.place()));
     } else {
         let (reason, message) = artifact_problem(artifact);
         let is = if artifact.is_all_there() { Is::Unknown } else { Is::False };
@@ -398,6 +398,7 @@ fn artifact_status(image: &ArtifactReport, was_ready: bool) -> ArtifactStatus {
     let archived = image.tags.values().filter(|state| matches!(state, TagState::Archived { .. })).count();
     ArtifactStatus {
         source: image.source.clone(),
+        original: image.original.clone(),
         summary: format!("{synced}/{}", image.tags.len()),
         desired: count(image.tags.len()),
         synced: count(synced),

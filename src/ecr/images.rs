@@ -1,6 +1,6 @@
 //! Tag -> digest and layer presence, never by pulling.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use aws_sdk_ecr::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_ecr::operation::list_images::ListImagesOutput;
@@ -10,7 +10,7 @@ use aws_sdk_ecr::types::{
 
 use super::error::Error;
 use super::registry::Registry;
-use crate::registry::{Digest, Tag};
+use crate::registry::{DOCKER_LIST, Digest, OCI_INDEX, Tag};
 
 /// Most image ids or layer digests that ECR takes in one call.
 const BATCH: usize = 100;
@@ -24,6 +24,17 @@ pub struct Images {
     pub tags: BTreeMap<Tag, Digest>,
     /// Manifests known to be there, tagged or not: complete only when the listing fitted on one page, but never wrong.
     pub manifests: HashSet<Digest>,
+    /// Of those that were described, whether they are an index.
+    pub indexes: HashMap<Digest, bool>,
+}
+
+impl Images {
+    /// Takes in what another answer said.
+    pub fn extend(&mut self, other: Self) {
+        self.tags.extend(other.tags);
+        self.manifests.extend(other.manifests);
+        self.indexes.extend(other.indexes);
+    }
 }
 
 /// What one DescribeImages said.
@@ -71,6 +82,10 @@ pub(super) fn tags_of(image: &ImageDetail, asked: &[&Tag]) -> impl Iterator<Item
     image.image_tags().iter().filter(is_asked).filter_map(|tag| tag.parse().ok())
 }
 
+fn is_index(image: &ImageDetail) -> bool {
+    matches!(image.image_manifest_media_type(), Some(OCI_INDEX | DOCKER_LIST))
+}
+
 impl Registry {
     /// The digests of these tags; `None` if there is no such repository.
     ///
@@ -91,6 +106,7 @@ impl Registry {
                     for image in &details {
                         let Some(digest) = parse_digest(image.image_digest()) else { continue };
                         images.tags.extend(tags_of(image, batch).map(|tag| (tag, digest.clone())));
+                        images.indexes.insert(digest.clone(), is_index(image));
                         images.manifests.insert(digest);
                     }
                     continue;
@@ -169,35 +185,37 @@ impl Registry {
     }
 
     /// Which of these manifests are there, tagged or not: one DescribeImages per 100 when all are, else as with
-    /// [`Self::images`].
+    /// [`Self::images`]. Those that were described are among [`Images::indexes`] too.
     ///
     /// # Errors
     /// As AWS answers.
-    pub async fn manifests(&self, name: &str, wanted: &BTreeSet<Digest>) -> Result<HashSet<Digest>, Error> {
-        let mut there = HashSet::new();
+    pub async fn manifests(&self, name: &str, wanted: &BTreeSet<Digest>) -> Result<Images, Error> {
+        let mut images = Images::default();
         let wanted: Vec<&Digest> = wanted.iter().collect();
         let mut batches = Batches::of(&wanted);
         let mut listed = false;
         while let Some(batch) = batches.next() {
             let ids = batch.iter().map(|digest| ImageIdentifier::builder().image_digest(digest.as_str()).build());
             match self.describe(name, ids, None).await? {
-                Answer::Images(_) => {
-                    there.extend(batch.iter().map(|digest| (*digest).clone()));
+                Answer::Images(details) => {
+                    images.manifests.extend(batch.iter().map(|digest| (*digest).clone()));
+                    let described =
+                        details.iter().filter_map(|image| Some((parse_digest(image.image_digest())?, image)));
+                    images.indexes.extend(described.map(|(digest, image)| (digest, is_index(image))));
                     continue;
                 }
-                Answer::NoRepository => return Ok(HashSet::new()),
+                Answer::NoRepository => return Ok(Images::default()),
                 Answer::OneIsMissing => {}
             }
             if !listed {
                 listed = true;
-                let mut images = Images::default();
                 if self.list_first_page(name, &[], &mut images).await? {
-                    return Ok(images.manifests);
+                    return Ok(images);
                 }
             }
             batches.halve(batch);
         }
-        Ok(there)
+        Ok(images)
     }
 
     /// Which of these blobs the repository does not have. Only AVAILABLE counts as there.

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::meter::Meter;
@@ -102,6 +103,36 @@ impl Gate for Limiter {
     }
 }
 
+/// The queue of one pass before a [`Limiter`] that all passes share. Whoever has hundreds of manifests to write keeps most of
+/// them here, so that a pass with two comes to its turn among the next few.
+#[derive(Debug)]
+pub(super) struct Queue {
+    limiter: Arc<Limiter>,
+    places: Semaphore,
+}
+
+impl Queue {
+    /// What one pass may have waiting: at ECR's 10 per second, others come in between after 1.6 s at the latest.
+    pub(super) const PLACES: usize = 16;
+
+    pub(super) fn before(limiter: Arc<Limiter>) -> Self {
+        Self { limiter, places: Semaphore::new(Self::PLACES) }
+    }
+}
+
+#[async_trait]
+impl Gate for Queue {
+    async fn pass(&self) {
+        // Never closed.
+        let _place = self.places.acquire().await;
+        self.limiter.pass().await;
+    }
+
+    fn throttled(&self) {
+        self.limiter.throttled();
+    }
+}
+
 /// The quotas that a copy can reach, of those that ECR publishes per account and region (User Guide, quotas). The others it
 /// cannot: tokens are kept, BatchCheckLayerAvailability (1,000) is asked for a hundred layers at once, and as a source ECR is
 /// asked 16 things at a time, which stays below BatchGetImage (2,000) and GetDownloadUrlForLayer (3,000).
@@ -182,5 +213,26 @@ mod tests {
             limiter.throttled();
         }
         assert!(passes(10).await <= Duration::from_secs(8 + 1), "it never stands still");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pass_with_two_manifests_does_not_wait_for_one_with_hundreds() {
+        let limiter = Arc::new(Limiter::per_second("PutImage", 10, Arc::new(crate::meter::Silent)));
+        let queue = || Arc::new(Queue::before(limiter.clone()));
+        let (many, few) = (queue(), queue());
+        let mut passes = tokio::task::JoinSet::new();
+        let start = Instant::now();
+        for _ in 0..200 {
+            let many = many.clone();
+            passes.spawn(async move { many.pass().await });
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        few.pass().await;
+        few.pass().await;
+        // The sixteen that waited, and as many as pass between the two.
+        assert!(start.elapsed() <= Duration::from_secs(1 + 2 + 2), "{:?}", start.elapsed());
+        while passes.join_next().await.is_some() {}
+        let all = start.elapsed().as_secs();
+        assert!((19..=21).contains(&all), "the rate is used to the full: {all} s");
     }
 }

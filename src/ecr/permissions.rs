@@ -89,8 +89,9 @@ impl Use {
 
 /// On a key that is not AWS's own, for who creates the repository (User Guide, "Encryption at rest").
 const KEY_ACTIONS: [&str; 3] = ["kms:CreateGrant", "kms:DescribeKey", "kms:RetireGrant"];
-/// On a private ECR registry that is a source.
-const SOURCE_ACTIONS: [&str; 2] = ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"];
+/// On a private ECR registry that is a source. The last one spares requests and can be missing: its tags are then asked for one
+/// by one.
+const SOURCE_ACTIONS: [&str; 3] = ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer", "ecr:DescribeImages"];
 /// On everything: it takes no resource.
 const TOKEN_ACTION: &str = "ecr:GetAuthorizationToken";
 /// The same for ECR's public registry.

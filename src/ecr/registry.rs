@@ -9,7 +9,7 @@ use aws_sdk_ecr::types::Tag;
 use tokio::sync::OnceCell;
 
 use super::error::Error;
-use super::limits::Limits;
+use super::limits::{Limits, Queue};
 use super::repository::Repository;
 use super::settings::{self, Encryption, Mutability, Settings};
 use super::token::Token;
@@ -99,7 +99,8 @@ impl Registry {
         self.token.scheme().await.map(drop)
     }
 
-    /// A client for the data plane (`/v2/`) of the registry that `repository` lives in.
+    /// A client for the data plane (`/v2/`) of the registry that `repository` lives in; one for each pass, since its manifests
+    /// have a queue of their own.
     ///
     /// # Errors
     /// When no authorization token is to be had.
@@ -108,7 +109,7 @@ impl Registry {
         let options = registry::Options {
             preemptive_basic: true,
             limits: Some(self.data.clone()),
-            manifests: Some(self.limits.put_image.clone()),
+            manifests: Some(Arc::new(Queue::before(self.limits.put_image.clone()))),
             uploads: Some(self.limits.uploads.clone()),
             ..registry::Options::default()
         };

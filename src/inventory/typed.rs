@@ -44,7 +44,12 @@ impl<'s> Typed<'s> {
             (Some("integer"), Value::Number(number)) if is_whole(*number) => self.open(node),
             (Some("number"), Value::Number(_)) | (Some("boolean"), Value::Bool(_)) | (None, _) => self.open(node),
             (Some(wanted), value) => {
-                let hint = self.hint(wanted, node, value);
+                let hint = match value {
+                    Value::Number(_) | Value::String(_) if wanted == "array" && expected == LIST_OF_STRINGS => {
+                        self.as_list(node, value)
+                    }
+                    _ => self.hint(wanted, node, value),
+                };
                 self.wrong(node, format!("{field} must be {expected}{hint}"))
             }
         }
@@ -121,6 +126,18 @@ impl<'s> Typed<'s> {
         self.source.written(&node.defined).is_some_and(|written| matches!(written, "y" | "Y" | "n" | "N"))
     }
 
+    /// What to write instead of a single value where a list is meant.
+    fn as_list(&self, node: &Node, value: &Value) -> String {
+        let written = self.source.written(&node.defined).unwrap_or_default();
+        match value {
+            Value::Number(number) if number.to_string() != written => {
+                format!(": write [\"{written}\"], quoted, since YAML reads {written} as the number {number}")
+            }
+            Value::String(text) => format!(": write [{text:?}]"),
+            _ => format!(": write [\"{written}\"]"),
+        }
+    }
+
     /// What to do about a value of another type than `wanted`.
     fn hint(&self, wanted: &str, node: &Node, value: &Value) -> String {
         let written = || self.source.written(&node.defined).unwrap_or_default();
@@ -151,6 +168,9 @@ impl<'s> Typed<'s> {
         None
     }
 }
+
+/// As [`expected`] says it.
+const LIST_OF_STRINGS: &str = "a list of strings";
 
 /// What a value must be, in a user's words.
 fn expected(schema: &Schema) -> String {

@@ -82,6 +82,8 @@ pub async fn run(options: Options) -> Result<(), Error> {
     let Options { controller: options, cluster_id, leader_election, watchdog, listen, limits, aws, defaults } = options;
     let stop = on_signal().map_err(|error| Error::Start(error.into()))?;
     let metrics = Metrics::new().map_err(|error| Error::Start(error.into()))?;
+    let defaults = Arc::new(defaults);
+    watch_files(&metrics, &options, &aws, &defaults);
     let health = Health::default();
     let server = server::start(listen, metrics.clone(), health.clone(), watchdog, stop.clone())
         .await
@@ -156,6 +158,15 @@ pub async fn run(options: Options) -> Result<(), Error> {
     let _ended = tokio::join!(not_ready, server);
     tracing::info!("ecr-sync controller ends");
     if end == End::Lost { Err(Error::LeaseLost) } else { Ok(()) }
+}
+
+/// Lets the metrics tell of the files that are in use.
+fn watch_files(metrics: &Metrics, options: &controller::Options, aws: &ecr::Options, defaults: &Arc<Defaults>) {
+    let files = &metrics.files;
+    options.mirrors.iter().for_each(|mirrors| files.watch("mirrors", mirrors.clone()));
+    options.tenancy.file().into_iter().for_each(|tenants| files.watch("tenants", tenants.clone()));
+    aws.roles.iter().for_each(|roles| files.watch("roles", roles.clone()));
+    files.watch("defaults", defaults.clone());
 }
 
 /// Works while the lease is held. It is given back when the work has ended; when it is lost, work ends at once.

@@ -205,6 +205,12 @@ impl Client {
         self.inner.limits.pause()
     }
 
+    /// Whether the registry is known to count GETs of manifests against an allowance, by what it has told so far.
+    #[must_use]
+    pub fn counts_pulls(&self) -> bool {
+        self.inner.quota.counts()
+    }
+
     pub(crate) fn quota(&self) -> &Quota {
         &self.inner.quota
     }

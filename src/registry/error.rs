@@ -92,6 +92,20 @@ impl Error {
             && self.failure().and_then(Failure::answer).is_some_and(Answer::says_missing_content)
     }
 
+    /// Whether a manifest was refused for what it is: no second try, and no other time, will do better. ECR says so of
+    /// whatever it cannot parse, and of manifests without layers.
+    #[must_use]
+    pub fn refuses_manifest(&self) -> bool {
+        let refuses = |answer: &Answer| {
+            matches!(answer.status.as_u16(), 400 | 405 | 415 | 422)
+                && answer.has_code(&["UNSUPPORTED", "MANIFEST_INVALID"])
+        };
+        matches!(self, Self::WriteManifest { .. })
+            && !self.is_missing_content()
+            && self.class() == Class::Internal
+            && self.failure().and_then(Failure::answer).is_some_and(refuses)
+    }
+
     /// What kind of failure this is.
     #[must_use]
     pub fn class(&self) -> Class {
@@ -192,6 +206,14 @@ pub enum Failure {
         host: String,
         /// What the HTTP client said.
         source: reqwest::Error,
+    },
+    /// What answers there speaks no TLS.
+    #[error(
+        "{host} speaks plain HTTP, not TLS: set insecure where it is named (or write http:// for a chart repository)"
+    )]
+    PlainHttp {
+        /// Host and port.
+        host: String,
     },
     /// The connection broke.
     #[error("connection to {host} broke: {}", chain(.source))]
@@ -315,6 +337,8 @@ impl Failure {
         let (host, source) = (host.to_owned(), error.without_url());
         if has_cause(&source, is_certificate) {
             Self::Certificate { host, source }
+        } else if has_cause(&source, is_no_tls) {
+            Self::PlainHttp { host }
         } else if source.is_connect() {
             Self::Connect { host, source }
         } else {
@@ -354,6 +378,7 @@ impl Failure {
             Self::Paused { .. } | Self::Reserved { .. } => Class::RateLimited,
             Self::Connect { .. }
             | Self::Certificate { .. }
+            | Self::PlainHttp { .. }
             | Self::Broken { .. }
             | Self::Cut { .. }
             | Self::NoAnswer { .. }
@@ -385,6 +410,7 @@ impl Failure {
             | Self::Paused { .. }
             | Self::Reserved { .. } => true,
             Self::Certificate { .. }
+            | Self::PlainHttp { .. }
             | Self::Redirect(_)
             | Self::Size { .. }
             | Self::TooLarge { .. }
@@ -424,6 +450,12 @@ fn is_certificate(error: &(dyn StdError + 'static)) -> bool {
         error.downcast_ref::<rustls::Error>(),
         Some(rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented)
     )
+}
+
+/// The first byte of the answer begins no TLS record: `H` of `HTTP/1.1 400 Bad Request`, as a rule.
+fn is_no_tls(error: &(dyn StdError + 'static)) -> bool {
+    use rustls::InvalidMessage::InvalidContentType;
+    matches!(error.downcast_ref::<rustls::Error>(), Some(rustls::Error::InvalidMessage(InvalidContentType)))
 }
 
 #[cfg(test)]

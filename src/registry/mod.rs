@@ -16,7 +16,7 @@
 //! | `client`, `limit`, `quota`, `retry` | one request: its slot, its share of what is allowed, its login, its retries |
 //! | `auth`, `challenge`, `token` | how to log in |
 //! | `docker_config` | credentials in docker's file format |
-//! | `transport` | connections, redirects, bounded bodies |
+//! | `transport`, `warnings` | connections, redirects, bounded bodies, what registries want people to know |
 //! | `error`, `answer` | [`Error`], and what a registry's error answers mean |
 
 mod answer;
@@ -41,11 +41,12 @@ mod referrers;
 mod retry;
 mod tags;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod token;
 mod transport;
 mod upload;
 mod verify;
+mod warnings;
 
 pub use answer::Answer;
 pub use auth::{Authenticator, Credential, StaticAuthenticator};

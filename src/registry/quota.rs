@@ -187,6 +187,12 @@ impl Quota {
         Turn::Go(Pull { quota: self, _first: first })
     }
 
+    /// Whether the registry is known to count pulls.
+    pub(crate) fn counts(&self) -> bool {
+        let state = self.state();
+        state.told.is_some() || state.closed.is_some()
+    }
+
     /// Whether bytes may be asked for.
     ///
     /// # Errors

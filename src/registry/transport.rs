@@ -16,6 +16,7 @@ use super::answer::Answer;
 use super::challenge::Challenge;
 use super::error::{Error, Failure};
 use super::retry;
+use super::warnings::Warnings;
 use crate::meter::{Meter, Silent};
 
 /// What reqwest and curl allow too; a registry needs one or two.
@@ -92,6 +93,7 @@ pub struct Transport {
     has_identity: bool,
     /// Where connections go first, for messages.
     via: Option<Via>,
+    warnings: Arc<Warnings>,
     meter: Arc<dyn Meter>,
 }
 
@@ -200,7 +202,8 @@ impl Transport {
             let root = causes(&e).last().map(ToString::to_string); // reqwest itself says "builder error"
             Error::Setup(format!("cannot set up TLS: {}", root.unwrap_or_default()))
         })?;
-        Ok(Self { http, has_identity: options.identity.is_some(), via, meter: Arc::new(Silent) })
+        let (has_identity, warnings) = (options.identity.is_some(), Arc::default());
+        Ok(Self { http, has_identity, via, warnings, meter: Arc::new(Silent) })
     }
 
     /// Sends a request and follows redirects. Any status is a success here, save redirects that must not be followed.
@@ -216,6 +219,7 @@ impl Transport {
             let status = sent.as_ref().ok().map(|response| response.status().as_u16());
             self.meter.registry_request(at.host_str().unwrap_or_default(), method.as_str(), status);
             let response = sent?;
+            self.warnings.heed(&authority(&at), response.headers());
             let Some(next) = redirect_target(&method, &at, &response, matches!(body, Body::Empty | Body::Bytes(_)))?
             else {
                 return Ok(response);

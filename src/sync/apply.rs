@@ -1,17 +1,19 @@
 //! [`Plan`] -> [`Outcomes`]: the only step that writes.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::sync::Arc;
+mod copying;
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use self::copying::Copying;
 use super::patience::patiently;
 use super::{
-    Action, ArtifactKind, Derived, Desired, DesiredArtifact, Drift, Engine, Failure, Observed, Plan, Progress,
-    ReferrersReport, Source, SourceContent, SourceTag, TagState, charts, copy,
+    Action, ArtifactKind, Derived, Desired, Drift, Engine, Failure, Observed, Plan, Progress, ReferrersReport, Source,
+    TagState,
 };
 use crate::class::Class;
 use crate::ecr::policy::{self, Kind};
 use crate::ecr::{self, Mutability, Repository, Settings};
-use crate::registry::{Client, Digest, Tag};
+use crate::registry::{Digest, Tag};
 
 /// What came of a plan.
 #[derive(Debug, Default)]
@@ -40,6 +42,8 @@ pub(super) struct Outcomes {
     pub(super) untagged: BTreeSet<String>,
     /// What became of the artifacts that refer to the images, where they are wanted.
     pub(super) referrers: Option<ReferrersReport>,
+    /// What a person should know, although nothing is wrong.
+    pub(super) warnings: Vec<String>,
     /// What was done, in words.
     pub(super) changes: Vec<String>,
     /// What was changed: [`Action::field`] of each action that was carried out.
@@ -240,89 +244,6 @@ fn digests_to_copy(plan: &Plan, artifact: ArtifactKind) -> impl Iterator<Item = 
         Action::CopyTag { kind, digest: Some(digest), .. } if *kind == artifact => Some(digest),
         _ => None,
     })
-}
-
-/// The copies of one pass.
-struct Copying<'a> {
-    registry: &'a ecr::Registry,
-    target: &'a Client,
-    repository: &'a Repository,
-    known: HashSet<Digest>,
-    /// Nothing was sent to the repository yet.
-    is_empty: bool,
-    moving: &'a Arc<copy::Blobs>,
-    progress: &'a Progress,
-}
-
-impl Copying<'_> {
-    async fn run(&self, artifact: &DesiredArtifact, plan: &Plan, outcomes: &mut Outcomes) {
-        let kind = artifact.kind;
-        let actions = plan.actions.iter().filter_map(|action| match action {
-            Action::CopyTag { kind: of, tag, digest, replaces, .. } if *of == kind => Some((tag, digest, replaces)),
-            _ => None,
-        });
-        match &artifact.source {
-            Source::Registry(origin) => {
-                let orders = actions.filter_map(|(tag, digest, _)| {
-                    Some(copy::Order { tag: Some(tag.clone()), digest: digest.clone()? })
-                });
-                let copy = copy::Copy::new(
-                    self.registry,
-                    self.target,
-                    self.repository,
-                    origin,
-                    self.known.clone(),
-                    self.moving,
-                    self.progress.clone(),
-                );
-                let copy = if self.is_empty { copy.into_empty() } else { copy };
-                for (order, result) in copy.run(orders.collect()).await {
-                    let Some(tag) = order.tag else { continue };
-                    match result {
-                        Ok(()) => outcomes.copied(kind, tag, order.digest, self.progress),
-                        Err(failure) => {
-                            outcomes.settled(kind, tag, TagState::Failed(failure), self.progress);
-                            self.progress.ended_tag();
-                        }
-                    }
-                }
-            }
-            Source::Charts { repository, entries, provenance } => {
-                let derived = |tag: &Tag| match &artifact.tags.get(tag)?.source {
-                    Ok(SourceTag { content: SourceContent::Archive { derived, .. }, .. }) => derived.clone(),
-                    _ => None,
-                };
-                let orders = actions.filter_map(|(tag, _, current)| {
-                    let entry = entries.get(tag)?.clone();
-                    Some(charts::Order { tag: tag.clone(), entry, current: current.clone(), derived: derived(tag) })
-                });
-                let push = charts::Push {
-                    registry: self.registry,
-                    target: self.target,
-                    repository: self.repository,
-                    source: repository,
-                    provenance: *provenance,
-                    keep: artifact.keep,
-                    progress: self.progress,
-                };
-                for outcome in push.run(orders.collect()).await {
-                    if let Some(derived) = outcome.derived {
-                        outcomes.derived.insert(outcome.tag.clone(), derived);
-                    }
-                    match outcome.state {
-                        TagState::Synced(digest) if outcome.wrote => {
-                            outcomes.copied(kind, outcome.tag, digest, self.progress);
-                        }
-                        state => {
-                            outcomes.settled(kind, outcome.tag, state, self.progress);
-                            self.progress.ended_tag();
-                        }
-                    }
-                }
-            }
-            Source::Unknown => {}
-        }
-    }
 }
 
 fn not_copied<'a>(plan: &'a Plan, failure: &'a Failure) -> impl Iterator<Item = ((ArtifactKind, Tag), TagState)> + 'a {

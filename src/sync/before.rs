@@ -20,6 +20,8 @@ pub struct Before {
     pub configuration: Option<String>,
     /// What the last whole look found; `None` asks for another one.
     pub look: Option<Look>,
+    /// The sources are asked, too, what the indexes that are in sync name, and ECR whether it has that.
+    pub inspects: bool,
     /// Values that were written and not found again.
     pub attempts: Attempts,
 }

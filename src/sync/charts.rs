@@ -6,12 +6,12 @@ use futures::{StreamExt, stream};
 use super::resolve::{ArtifactKind, Derived};
 use super::{Failure, Progress, TagState};
 use crate::class::Class;
-use crate::ecr::{self, Repository};
+use crate::ecr::{self, Mutability, Repository};
 use crate::helm::{self, Artifact, Download};
 use crate::registry::{Client, Descriptor, Digest, Tag, copy_blob};
 
 /// Charts under way at the same time: an archive has up to 20 MiB, and is in memory.
-const CONCURRENT_CHARTS: usize = 4;
+pub(super) const CONCURRENT_CHARTS: usize = 4;
 
 /// One chart version to bring about.
 #[derive(Clone, Debug)]
@@ -36,37 +36,38 @@ pub(super) struct Outcome {
     pub(super) wrote: bool,
 }
 
-/// From a chart repository into an ECR repository.
-pub(super) struct Push<'a> {
-    pub(super) registry: &'a ecr::Registry,
-    pub(super) target: &'a Client,
-    pub(super) repository: &'a Repository,
+/// Archives of a chart repository, and what is to become of them.
+pub(super) struct Archives<'a> {
     pub(super) source: &'a helm::Repository,
     pub(super) provenance: bool,
     /// What is in ECR stays when the source replaced it.
     pub(super) keep: bool,
+    /// That of the repository in ECR.
+    pub(super) mutability: &'a Mutability,
     pub(super) progress: &'a Progress,
 }
 
-impl Push<'_> {
-    /// Carries out all orders; one that fails does not stop the others.
-    pub(super) async fn run(&self, orders: Vec<Order>) -> Vec<Outcome> {
-        stream::iter(orders)
-            .map(|order| async {
-                let tag = order.tag.clone();
-                self.one(order).await.unwrap_or_else(|failure| Outcome {
-                    tag,
-                    state: TagState::Failed(failure),
-                    derived: None,
-                    wrote: false,
-                })
-            })
-            .buffer_unordered(CONCURRENT_CHARTS)
-            .collect()
-            .await
+/// An archive as an artifact.
+pub(super) struct Made {
+    artifact: Artifact,
+    derived: Derived,
+}
+
+impl Made {
+    /// Digest of the manifest.
+    pub(super) fn digest(&self) -> &Digest {
+        &self.artifact.manifest.digest
     }
 
-    async fn one(&self, order: Order) -> Result<Outcome, Failure> {
+    /// What was made of what.
+    pub(super) fn derived(&self) -> Derived {
+        self.derived.clone()
+    }
+}
+
+impl Archives<'_> {
+    /// Reads the archive of an order, and makes the artifact of it.
+    pub(super) async fn make(&self, order: &Order) -> Result<Made, Failure> {
         let archive = match self.source.download(&order.entry).await? {
             Download::Archive(archive) => archive,
             Download::Oci(url) => {
@@ -93,31 +94,70 @@ impl Push<'_> {
         let artifact = made
             .map_err(|error| Failure::from(archive.rejected(error)))?
             .map_err(|error| Failure::new(Class::Internal, error.to_string()))?;
-        let digest = artifact.manifest.digest.clone();
-        let derived =
-            Derived { archive: archive.digest.clone(), provenance: self.provenance, manifest: digest.clone() };
-        let outcome = |state, wrote| Outcome { tag: order.tag.clone(), state, derived: Some(derived.clone()), wrote };
+        let manifest = artifact.manifest.digest.clone();
+        let derived = Derived { archive: archive.digest.clone(), provenance: self.provenance, manifest };
+        Ok(Made { artifact, derived })
+    }
+
+    /// How the tag stands if nothing is written; `None` where the artifact is to be pushed.
+    pub(super) fn settled(&self, order: &Order, made: &Made) -> Option<TagState> {
+        let digest = made.digest();
+        let archive = &made.derived.archive;
         match &order.current {
-            Some(current) if *current == digest => return Ok(outcome(TagState::Synced(digest), false)),
+            Some(current) if current == digest => Some(TagState::Synced(digest.clone())),
             // The same archive made into another manifest is our doing, not the source's.
-            Some(current) if self.keep && order.derived.is_none_or(|before| before.archive != archive.digest) => {
-                return Ok(Outcome {
-                    tag: order.tag.clone(),
-                    state: TagState::Kept { digest: current.clone(), failure: replaced(&order.entry, &archive.digest) },
+            Some(current) if self.keep && order.derived.as_ref().is_none_or(|before| before.archive != *archive) => {
+                Some(TagState::Kept { digest: current.clone(), failure: replaced(&order.entry, archive) })
+            }
+            Some(current) if !self.mutability.may_move(order.tag.as_str()) => Some(TagState::Failed(Failure::new(
+                Class::TagImmutable,
+                format!("tag {} is immutable and points to {current}, the chart is now {digest}", order.tag),
+            ))),
+            _ => None,
+        }
+    }
+}
+
+/// From a chart repository into an ECR repository.
+pub(super) struct Push<'a> {
+    pub(super) registry: &'a ecr::Registry,
+    pub(super) target: &'a Client,
+    pub(super) repository: &'a Repository,
+    pub(super) archives: Archives<'a>,
+    pub(super) progress: &'a Progress,
+}
+
+impl Push<'_> {
+    /// Carries out all orders; one that fails does not stop the others.
+    pub(super) async fn run(&self, orders: Vec<Order>) -> Vec<Outcome> {
+        stream::iter(orders)
+            .map(|order| async {
+                let tag = order.tag.clone();
+                self.one(order).await.unwrap_or_else(|failure| Outcome {
+                    tag,
+                    state: TagState::Failed(failure),
                     derived: None,
                     wrote: false,
-                });
+                })
+            })
+            .buffer_unordered(CONCURRENT_CHARTS)
+            .collect()
+            .await
+    }
+
+    async fn one(&self, order: Order) -> Result<Outcome, Failure> {
+        let made = self.archives.make(&order).await?;
+        let (state, wrote) = match self.archives.settled(&order, &made) {
+            Some(TagState::Failed(failure)) => return Err(failure),
+            Some(settled) => (settled, false),
+            None => {
+                self.push(&made.artifact, &order.tag).await.map_err(Failure::at_target)?;
+                (TagState::Synced(made.digest().clone()), true)
             }
-            Some(current) if !self.repository.mutability.may_move(order.tag.as_str()) => {
-                return Err(Failure::new(
-                    Class::TagImmutable,
-                    format!("tag {} is immutable and points to {current}, the chart is now {digest}", order.tag),
-                ));
-            }
-            _ => {}
-        }
-        self.push(&artifact, &order.tag).await.map_err(Failure::at_target)?;
-        Ok(outcome(TagState::Synced(digest), true))
+        };
+        // What is kept was not made of this archive.
+        let derived = matches!(state, TagState::Synced(_)).then(|| made.derived());
+        Ok(Outcome { tag: order.tag, state, derived, wrote })
     }
 
     async fn push(&self, artifact: &Artifact, tag: &Tag) -> Result<(), Failure> {

@@ -14,6 +14,7 @@ use serde_json::Value;
 use crate::api::v1alpha1::validation::{self, Violation};
 use crate::api::v1alpha1::{EcrRepositorySyncSpec, Policy};
 use crate::ecr::policy::{Kind, Wanted};
+use crate::reload::Checked;
 
 /// Far more than the longest policy (30,720 characters) with all its white space and comments.
 const MOST_BYTES: u64 = 1024 * 1024;
@@ -105,6 +106,8 @@ pub struct Defaults {
 struct State {
     stamps: [Stamp; 3],
     documents: Arc<Documents>,
+    /// What they say now cannot be used.
+    is_broken: bool,
 }
 
 impl Defaults {
@@ -115,7 +118,7 @@ impl Defaults {
     pub fn load(files: DefaultFiles) -> Result<Self, Error> {
         let stamps = stamps(&files);
         let documents = Arc::new(Documents::read(&files)?);
-        Ok(Self { files, state: Mutex::new(State { stamps, documents }) })
+        Ok(Self { files, state: Mutex::new(State { stamps, documents, is_broken: false }) })
     }
 
     /// What the files say now. One that was changed into something that cannot be used is logged, and what it said
@@ -127,7 +130,9 @@ impl Defaults {
         if stamps != state.stamps {
             // Looked at before it is read: a change in between is seen the next time. Told once per change.
             state.stamps = stamps;
-            match Documents::read(&self.files) {
+            let read = Documents::read(&self.files);
+            state.is_broken = read.is_err();
+            match read {
                 Ok(documents) if documents != *state.documents => {
                     tracing::info!("the files with default policies and resource tags changed; they hold from now on");
                     state.documents = Arc::new(documents);
@@ -140,6 +145,13 @@ impl Defaults {
             }
         }
         state.documents.clone()
+    }
+}
+
+impl Checked for Arc<Defaults> {
+    fn is_usable(&self) -> bool {
+        let _current = self.current();
+        !self.state.lock().unwrap_or_else(PoisonError::into_inner).is_broken
     }
 }
 

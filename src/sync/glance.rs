@@ -121,6 +121,7 @@ impl Engine {
                 lifecycle: None,
                 permission: None,
                 images,
+                hollow: BTreeSet::new(),
                 archived: look.archived.clone(),
                 owner_is_gone: false,
                 vanished,

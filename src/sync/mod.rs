@@ -11,12 +11,14 @@
 mod apply;
 mod before;
 mod charts;
+mod compare;
 mod configuration;
 mod copy;
 pub mod defaults;
 mod delete;
 mod failure;
 mod glance;
+mod hollow;
 mod observe;
 mod origin;
 mod ownership;
@@ -58,7 +60,9 @@ pub use preview::{Load, Preview};
 pub use progress::{Part, Progress, Standing, Step, Witness};
 pub use referrers::ReferrersReport;
 pub use report::{ArtifactReport, Report, TagState};
-pub use resolve::{ArtifactKind, Derived, Desired, DesiredArtifact, Source, SourceContent, SourceTag, WantedTag};
+pub use resolve::{
+    ArtifactKind, Derived, Desired, DesiredArtifact, Mirrored, Source, SourceContent, SourceTag, WantedTag,
+};
 pub use vanished::{Held, Vanished};
 
 /// Bytes of chart indexes that are held for the next pass: some of the largest that exist.
@@ -77,6 +81,8 @@ pub struct Job {
     pub identity: Result<ecr::Identity, Failure>,
     /// How to reach the sources.
     pub access: Accesses,
+    /// Where the image is read from instead, if it has a mirror.
+    pub mirrored: Option<Mirrored>,
     /// Where the chart was read from last time, as the report named it: tried first.
     pub chart_source: Option<String>,
     /// What earlier passes made of chart archives.
@@ -187,7 +193,7 @@ pub struct Engine {
     blobs: Arc<copy::Blobs>,
     owners: Option<Arc<dyn OwnerLookup>>,
     limits: Limits,
-    defaults: Defaults,
+    defaults: Arc<Defaults>,
 }
 
 /// Bounds of a pass.
@@ -212,14 +218,14 @@ impl Engine {
         let transports = Mutex::new(HashMap::from([(TransportOptions::default(), transport)]));
         let indexes = Arc::new(helm::Indexes::new(MOST_INDEX_BYTES));
         let (hosts, quotas) = (Mutex::default(), Mutex::default());
-        let (blobs, defaults) = (Arc::default(), Defaults::default());
+        let (blobs, defaults) = (Arc::default(), Arc::default());
         Self { aws, transports, hosts, quotas, indexes, blobs, owners, limits, defaults }
     }
 
     /// The same engine with these defaults.
     #[must_use]
-    pub fn with_defaults(self, defaults: Defaults) -> Self {
-        Self { defaults, ..self }
+    pub fn with_defaults(self, defaults: impl Into<Arc<Defaults>>) -> Self {
+        Self { defaults: defaults.into(), ..self }
     }
 
     /// The limits of a source host.
@@ -343,7 +349,10 @@ impl Engine {
                     None => self.configuration(&target, &desired).await?,
                 };
                 let observed = self.observe(&target, job, &mut desired, configuration).await?;
-                let plan = plan(&desired, &observed, &job.claimant, &job.before)?;
+                let mut plan = plan(&desired, &observed, &job.claimant, &job.before)?;
+                if mode == Mode::DryRun {
+                    compare::charts(&mut desired, &observed, &mut plan, &job.progress).await;
+                }
                 (observed, plan)
             }
         };

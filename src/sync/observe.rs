@@ -10,7 +10,7 @@ use crate::api::v1alpha1::Policy;
 use crate::class::Class;
 use crate::ecr::policy::Wanted;
 use crate::ecr::{self, Archived, Images, OWNER_TAG, Repository};
-use crate::registry::Tag;
+use crate::registry::{Digest, Tag};
 
 /// What ECR has.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -38,6 +38,8 @@ pub struct ObservedRepository {
     pub archived: BTreeMap<Tag, Archived>,
     /// The owner tag names a resource of this cluster that no longer exists.
     pub owner_is_gone: bool,
+    /// Wanted indexes that are there and lack something that they name.
+    pub hollow: BTreeSet<Digest>,
     /// Wanted tags that were there before and vanished, while there is a lifecycle policy that may be why.
     pub vanished: BTreeMap<Tag, Vanished>,
 }
@@ -122,13 +124,16 @@ impl Engine {
         if !vanished.is_empty() && !patiently(|| self.has_lifecycle_policy(registry, desired)).await? {
             vanished.clear();
         }
+        let mut images = seen.images;
+        let hollow = self.hollow(target, job, desired, &mut images).await?;
         let repository = ObservedRepository {
             repository,
             is_whole: true,
             resource_tags,
             lifecycle,
             permission,
-            images: seen.images,
+            images,
+            hollow,
             archived: seen.archived,
             owner_is_gone,
             vanished,

@@ -1,6 +1,6 @@
 //! [`Desired`] x [`Observed`] -> [`Plan`]. Pure: no I/O, no clock.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use super::configuration::{Difference, Verdict};
@@ -167,6 +167,12 @@ impl fmt::Display for Action {
             Self::RestoreTag { tag, digest, .. } => write!(f, "restore tag {tag} ({digest}) from the archive"),
             Self::CopyTag { tag, source, digest, replaces, .. } => {
                 match (digest, replaces) {
+                    (Some(digest), Some(there)) if digest == there => {
+                        return write!(
+                            f,
+                            "complete tag {tag}, an index that lacks some of its images, from {source} ({digest})"
+                        );
+                    }
                     (Some(digest), _) => write!(f, "copy {source} ({digest}) to tag {tag}")?,
                     (None, None) => write!(f, "copy {source} to tag {tag}")?,
                     (None, Some(_)) => write!(f, "compare {source} with tag {tag}")?,
@@ -271,6 +277,10 @@ fn plan_artifacts(desired: &Desired, there: Option<&ObservedRepository>, plan: &
             } else {
                 plan_tag(artifact, tag, wanted, current, mutability.as_ref())
             };
+            let step = match there {
+                Some(there) => plan_hollow(artifact.kind, tag, wanted, &there.hollow, step),
+                None => step,
+            };
             let step = match there.and_then(|there| there.archived.get(tag)) {
                 Some(archived) => plan_archived(artifact.kind, tag, archived, desired.restore, step),
                 None => step,
@@ -363,6 +373,20 @@ fn plan_tag(
             Step::Settled(TagState::Kept { digest: current.clone(), failure })
         }
         (SourceContent::Archive { .. }, _) => copy(None),
+    }
+}
+
+/// An index that is what the source has, but lacks something in ECR: copied again, which brings no more than that.
+fn plan_hollow(kind: ArtifactKind, tag: &Tag, wanted: &WantedTag, hollow: &BTreeSet<Digest>, step: Step) -> Step {
+    match (&step, &wanted.source) {
+        (Step::Settled(TagState::Synced(digest)), Ok(source)) if hollow.contains(digest) => Step::Do(Action::CopyTag {
+            kind,
+            tag: tag.clone(),
+            source: source.label.clone(),
+            digest: Some(digest.clone()),
+            replaces: Some(digest.clone()),
+        }),
+        _ => step,
     }
 }
 

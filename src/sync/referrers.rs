@@ -87,7 +87,7 @@ impl Engine {
         if let Some(there) = &observed.repository {
             manifests.retain(|digest| !there.images.manifests.contains(digest));
         }
-        let there = registry.manifests(&repository.name, &manifests).await?;
+        let there = registry.manifests(&repository.name, &manifests).await?.manifests;
         let tags =
             registry.images(&repository.name, &found.tags.keys().cloned().collect()).await?.unwrap_or_default().tags;
         let by_digest = manifests.into_iter().filter(|digest| !there.contains(digest));

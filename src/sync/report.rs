@@ -94,6 +94,8 @@ pub struct ArtifactReport {
     pub kind: ArtifactKind,
     /// Where it is read from: `docker.io/library/nginx`.
     pub source: String,
+    /// Its own place, where a mirror is read.
+    pub original: Option<String>,
     /// Every wanted tag.
     pub tags: BTreeMap<Tag, TagState>,
     /// Why the source's tags could not be listed; the selected ones are then missing from `tags`.
@@ -115,6 +117,7 @@ impl ArtifactReport {
         Self {
             kind,
             source: "docker.io/library/app".to_owned(),
+            original: None,
             tags,
             listing: None,
             copied: 0,
@@ -126,6 +129,15 @@ impl ArtifactReport {
 }
 
 impl ArtifactReport {
+    /// Where it is read from, and what for: `mirror.example.com/hub/nginx (mirror of docker.io/library/nginx)`.
+    #[must_use]
+    pub fn place(&self) -> String {
+        match &self.original {
+            Some(original) => format!("{} (mirror of {original})", self.source),
+            None => self.source.clone(),
+        }
+    }
+
     /// Tags that are in ECR as they shall be: with the source's digest, or kept.
     pub fn synced(&self) -> impl Iterator<Item = (&Tag, &Digest)> {
         self.tags.iter().filter_map(|(tag, state)| match state {
@@ -217,7 +229,7 @@ impl Report {
             forecasts: forecasts(desired),
             vanished: there.map(|there| there.vanished.clone()).unwrap_or_default(),
             held,
-            warnings: desired.warnings.clone(),
+            warnings: desired.warnings.iter().cloned().chain(outcomes.warnings).collect(),
             changes: outcomes.changes,
             fields: outcomes.fields,
             deletion: None,
@@ -320,6 +332,7 @@ fn artifact_report(artifact: &DesiredArtifact, plan: &Plan, outcomes: &Outcomes)
         rebuilt: rebuilt.collect(),
         referrers: outcomes.referrers.clone().filter(|_| artifact.kind == ArtifactKind::Image),
         source: artifact.name.clone(),
+        original: artifact.original.clone(),
         tags,
         listing: artifact.listing.clone(),
         copied: outcomes.copied.get(&artifact.kind).copied().unwrap_or_default(),

@@ -2,6 +2,7 @@
 
 mod chart;
 mod image;
+mod mirrored;
 
 use std::collections::BTreeMap;
 
@@ -17,6 +18,8 @@ use crate::ecr::{Encryption, Mutability, Settings};
 use crate::helm;
 use crate::registry::{Digest, Tag};
 use crate::selection::{self, Pin, tag_of};
+
+pub use mirrored::Mirrored;
 
 /// Tags of one source that are asked for at the same time; its host has its own limit for all passes together.
 const CONCURRENT_TAGS: usize = 32;
@@ -81,6 +84,12 @@ pub struct DesiredArtifact {
     pub kind: ArtifactKind,
     /// Where it is read from, for people: `docker.io/library/nginx`.
     pub name: String,
+    /// Its own place, where it is read from a mirror.
+    pub original: Option<String>,
+    /// Why its mirror is not read after all.
+    pub passed_over: Option<String>,
+    /// Its own place, for what the mirror has not, if that may be read.
+    pub(super) own: Option<Origin>,
     /// Where it is read from.
     pub source: Source,
     /// What is in ECR stays when the source replaced it.
@@ -125,6 +134,41 @@ pub struct SourceTag {
     pub label: String,
     /// What it points to.
     pub content: SourceContent,
+}
+
+impl DesiredArtifact {
+    /// An artifact of which nothing is known yet.
+    pub(super) fn new(kind: ArtifactKind, name: impl Into<String>) -> Self {
+        Self {
+            kind,
+            name: name.into(),
+            original: None,
+            passed_over: None,
+            own: None,
+            source: Source::Unknown,
+            keep: false,
+            tags: BTreeMap::new(),
+            listing: None,
+        }
+    }
+
+    /// What an earlier pass made of the archive of a version.
+    pub(super) fn derived(&self, tag: &Tag) -> Option<Derived> {
+        match &self.tags.get(tag)?.source {
+            Ok(SourceTag { content: SourceContent::Archive { derived, .. }, .. }) => derived.clone(),
+            _ => None,
+        }
+    }
+}
+
+impl WantedTag {
+    /// The manifest that the source has, where it is known and not yet to be made of an archive.
+    pub(super) fn manifest(&self) -> Option<&Digest> {
+        match &self.source {
+            Ok(SourceTag { content: SourceContent::Manifest(digest), .. }) => Some(digest),
+            _ => None,
+        }
+    }
 }
 
 /// What a tag of a source stands for.
@@ -338,9 +382,9 @@ fn settings(spec: &EcrRepositorySyncSpec) -> Settings {
     }
 }
 
-/// What Helm will stumble over.
+/// A mirror that was passed over, and what Helm will stumble over.
 fn warnings(job: &Job, artifacts: &[DesiredArtifact]) -> Vec<String> {
-    let mut warnings = Vec::new();
+    let mut warnings: Vec<_> = artifacts.iter().filter_map(|artifact| artifact.passed_over.clone()).collect();
     let of = |kind| artifacts.iter().find(move |artifact| artifact.kind == kind);
     let Some(chart) = of(ArtifactKind::Chart) else { return warnings };
     let last_segment = job.repository_name().rsplit('/').next().unwrap_or_default();

@@ -59,6 +59,11 @@ impl<'a> Target<'a> {
         self.look.is_some()
     }
 
+    /// Its name.
+    pub(super) const fn name(&self) -> &str {
+        self.name
+    }
+
     /// The repository, if it exists. Where its tags are being asked for, their answer tells whether it does.
     ///
     /// # Errors
@@ -127,8 +132,7 @@ impl<'a> Target<'a> {
                 answers.gone = true;
                 return Ok(None);
             };
-            answers.images.tags.extend(images.tags);
-            answers.images.manifests.extend(images.manifests);
+            answers.images.extend(images);
             answers.tags.extend(new);
         }
         Ok(Some(answers.images.clone()))

@@ -122,7 +122,7 @@ fn ordinal(number: u32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sync::{ArtifactKind, Source, SourceTag};
+    use crate::sync::{ArtifactKind, SourceTag};
 
     fn digest_of(text: &str) -> Digest {
         Digest::sha256_of(text.as_bytes())
@@ -138,14 +138,7 @@ mod tests {
         Desired {
             repository: "app".to_owned(),
             lifecycle,
-            artifacts: vec![DesiredArtifact {
-                kind: ArtifactKind::Image,
-                name: "nginx".to_owned(),
-                source: Source::Unknown,
-                keep: false,
-                tags,
-                listing: None,
-            }],
+            artifacts: vec![DesiredArtifact { tags, ..DesiredArtifact::new(ArtifactKind::Image, "nginx") }],
             ..Desired::default()
         }
     }

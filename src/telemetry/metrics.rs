@@ -9,6 +9,7 @@ use prometheus::{
 };
 
 use super::copies::Copies;
+use super::files::Files;
 use super::liveness::Liveness;
 use super::queue::Queue;
 use super::requests::Requests;
@@ -47,6 +48,8 @@ pub struct Metrics {
     oldest_due: Gauge,
     /// What running passes have still to copy.
     pub copies: Copies,
+    /// The operator's files.
+    pub files: Files,
 }
 
 impl Metrics {
@@ -105,8 +108,9 @@ impl Metrics {
             )?,
             oldest_due: Gauge::new("ecrsync_oldest_due_seconds", "How long the pass that is due longest has waited.")?,
             copies: Copies::new()?,
+            files: Files::new()?,
         };
-        let own: [Box<dyn Collector>; 12] = [
+        let own: [Box<dyn Collector>; 13] = [
             Box::new(metrics.reconcile_total.clone()),
             Box::new(metrics.reconcile_errors.clone()),
             Box::new(metrics.reconcile_time.clone()),
@@ -119,6 +123,7 @@ impl Metrics {
             Box::new(metrics.detected.clone()),
             Box::new(metrics.oldest_due.clone()),
             Box::new(metrics.copies.clone()),
+            Box::new(metrics.files.clone()),
         ];
         let process: Box<dyn Collector> = Box::new(prometheus::process_collector::ProcessCollector::for_self());
         let parts = metrics.resources.collectors().into_iter().chain(metrics.queue.collectors());

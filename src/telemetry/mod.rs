@@ -1,6 +1,7 @@
 //! Logs and metrics.
 
 mod copies;
+mod files;
 mod liveness;
 mod log;
 mod metrics;
@@ -9,6 +10,7 @@ mod requests;
 mod resources;
 
 pub use copies::{Copies, Watched};
+pub use files::Files;
 pub use liveness::Liveness;
 pub use log::{Format, init};
 pub use metrics::Metrics;

@@ -35,6 +35,12 @@ impl Tenancy {
         Ok(Self { file: file.map(|path| Reloaded::load(path, Tenants::parse)).transpose()?, unlisted })
     }
 
+    /// The file.
+    #[must_use]
+    pub const fn file(&self) -> Option<&Reloaded<Tenants>> {
+        self.file.as_ref()
+    }
+
     /// Whether anything is asked at all of what `namespace` wants.
     #[must_use]
     pub fn restricts(&self, namespace: &str) -> bool {

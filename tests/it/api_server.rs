@@ -77,7 +77,7 @@ impl Trouble {
 
     /// How often the operator looked at a repository: once a pass.
     fn passes(&self, repository: &str) -> usize {
-        self.rig.ecr.count(|request| request.operation == "DescribeRepositories" && request.repository == repository)
+        self.rig.ecr.count(|request| request.operation == "DescribeImages" && request.repository == repository)
     }
 
     fn demo(&self, tags: &[&str]) -> Value {

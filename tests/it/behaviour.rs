@@ -283,7 +283,7 @@ async fn promtool_accepts_the_metrics_page() {
         "ecrsync_tags{state=\"failed\"} 1",
         "ecrsync_tags{state=\"synced\"} 1",
         "ecrsync_aws_requests_total{code=\"OK\",operation=\"CreateRepository\"} 1",
-        "ecrsync_aws_requests_total{code=\"RepositoryNotFoundException\",operation=\"DescribeRepositories\"} 1",
+        "ecrsync_aws_requests_total{code=\"RepositoryNotFoundException\",operation=\"DescribeImages\"} 1",
         "ecrsync_registry_requests_total{code=\"404\",host_class=\"other\",method=\"GET\"} 1",
         "workqueue_adds_total{name=\"ecrrepositorysync\"} 1",
     ] {

@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::api::core::v1::Secret;
+use kube::Api;
+use kube::api::{Patch, PatchParams};
 use serde_json::json;
 use testbed::traffic::{Plane, Record};
 
-use crate::support::{ACCOUNT, REGION, Rig};
+use crate::support::{ACCOUNT, REGION, Rig, docker_secret, eventually};
 
 fn by_operation(requests: &[Record], plane: Plane) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
@@ -113,9 +116,16 @@ async fn blobs_of_another_repository_are_mounted_where_ecr_allows_it() {
 #[tokio::test]
 async fn the_status_tells_what_was_made_of_an_index_and_it_is_not_read_again() {
     let rig = Rig::new("rebuilt").await;
+    let secrets: Api<Secret> = Api::namespaced(rig.client.clone(), &rig.namespace);
+    let put_secret = async |password: &str| {
+        let secret = docker_secret(&rig.source.host(), "anybody", password);
+        secrets.patch("login", &PatchParams::apply("test").force(), &Patch::Apply(&secret)).await.expect("a Secret");
+    };
+    put_secret("first").await;
     let _operator = rig.operator().await;
     let mut image = rig.image("library/demo", &["1.27"]);
     image["platforms"] = json!(["linux/amd64"]);
+    image["secretRef"] = json!({"name": "login"});
     rig.apply("app", json!({"image": image})).await;
     let object = rig.wait_synced("app").await;
     let made = &object.status.as_ref().expect("a status").derived[0];
@@ -123,8 +133,31 @@ async fn the_status_tells_what_was_made_of_an_index_and_it_is_not_read_again() {
     assert_eq!((made.tag.as_str(), made.source.as_str()), ("1.27", format!("{source}+linux/amd64").as_str()));
     assert_eq!(rig.repository("app").tags["1.27"], made.target);
     assert_ne!(made.target, source);
+    // A short look, and a whole one, which reads the index once to see what it names.
     let mark = rig.source.mark();
+    put_secret("second").await;
+    let asked = || by_operation(&rig.source.log_since(mark), Plane::Data);
+    eventually("looked at", async || !asked().is_empty()).await;
     rig.request("app", "again").await;
-    let asked = by_operation(&rig.source.log_since(mark), Plane::Data);
-    assert_eq!(asked, counts(&[("HeadManifest", 1)]));
+    assert_eq!(asked(), counts(&[("GetManifest", 1), ("HeadManifest", 2)]));
+}
+
+/// By the whole look that somebody asks for; the short looks in between ask neither source nor ECR for it.
+#[tokio::test]
+async fn an_index_that_lost_an_image_is_made_whole_on_demand() {
+    let rig = Rig::new("hollow").await;
+    let _operator = rig.operator().await;
+    rig.apply("app", json!({"image": rig.image("library/demo", &["1.27"]), "interval": "1m"})).await;
+    rig.wait_synced("app").await;
+    let whole = rig.repository("app").images;
+    let child =
+        whole.iter().find(|(_, image)| image.tags.is_empty()).map(|(digest, _)| digest.clone()).expect("a child");
+    assert!(rig.ecr.remove_image(ACCOUNT, REGION, "app", &child));
+    let (source, ecr) = (rig.source.mark(), rig.ecr.mark());
+    rig.request("app", "whole").await;
+    assert_eq!(rig.repository("app").images.len(), whole.len());
+    let read = by_operation(&rig.source.log_since(source), Plane::Data);
+    assert_eq!((read["HeadManifest"], read.get("GetBlob")), (1, None), "its blobs are there");
+    let sent = by_operation(&rig.ecr.log_since(ecr), Plane::Data);
+    assert_eq!(sent, counts(&[("PutManifest", 2)]), "the image and its index");
 }

@@ -3,64 +3,11 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use testbed::traffic::{Fault, Mark, Match, Record, Then};
+use testbed::traffic::{Fault, Mark, Match, Pulls, Record, Then};
 
-use crate::support::Sources;
 use crate::support::desk::Desk;
-
-const INDEX: &str = "application/vnd.oci.image.index.v1+json";
-const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-
-/// A repository of the source to push into.
-struct Repository {
-    http: reqwest::Client,
-    base: String,
-}
-
-impl Repository {
-    fn new(host: &str, name: &str) -> Self {
-        Self { http: testbed::http::client(), base: format!("http://{host}/v2/{name}") }
-    }
-
-    /// Pushes a blob and returns its descriptor.
-    async fn blob(&self, content: &str, media_type: &str) -> Value {
-        let digest = ecr_sync::registry::Digest::sha256_of(content.as_bytes()).to_string();
-        let opened = self.http.post(format!("{}/blobs/uploads/", self.base)).send().await.expect("a session");
-        let mut session: reqwest::Url = opened.headers()["location"].to_str().expect("text").parse().expect("a URL");
-        session.query_pairs_mut().append_pair("digest", &digest);
-        let stored = self.http.put(session).body(content.to_owned()).send().await.expect("an answer");
-        assert_eq!(stored.status().as_u16(), 201);
-        json!({"mediaType": media_type, "digest": digest, "size": content.len()})
-    }
-
-    /// Pushes a manifest and returns its descriptor.
-    async fn manifest(&self, text: &str, media_type: &str, tag: Option<&str>) -> Value {
-        let digest = ecr_sync::registry::Digest::sha256_of(text.as_bytes()).to_string();
-        let url = format!("{}/manifests/{}", self.base, tag.unwrap_or(&digest));
-        let put = self.http.put(url).header("content-type", media_type).body(text.to_owned());
-        let answer = put.send().await.expect("an answer");
-        assert_eq!(answer.status().as_u16(), 201, "{:?}", answer.text().await);
-        json!({"mediaType": media_type, "digest": digest, "size": text.len()})
-    }
-
-    /// An image of one layer of its own.
-    async fn image(&self, name: &str) -> Value {
-        let config = self.blob(&format!("{{\"name\":{name:?}}}"), "application/vnd.oci.image.config.v1+json").await;
-        let layer = self.blob(name, "application/vnd.oci.image.layer.v1.tar").await;
-        let manifest = json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": [layer]});
-        self.manifest(&manifest.to_string(), MANIFEST, None).await
-    }
-
-    async fn index(&self, children: &[&Value], tag: Option<&str>) -> Value {
-        // Written as people write: with spaces, an unknown field and a line end, all of which are part of the digest.
-        let text = format!("{{\n  \"schemaVersion\": 2, \"x-own\": null,\n  \"manifests\": {}\n}}\n", json!(children));
-        self.manifest(&text, INDEX, tag).await
-    }
-}
-
-fn digest(descriptor: &Value) -> &str {
-    descriptor["digest"].as_str().expect("a digest")
-}
+use crate::support::raw::{INDEX, MANIFEST, Repository, digest};
+use crate::support::{ACCOUNT, REGION, Sources};
 
 /// Three levels; `shared` is a child of the top, of the middle and of the bottom, and of a second tag.
 #[tokio::test]
@@ -237,4 +184,129 @@ async fn referrers_come_along_in_any_shape_and_never_cost_the_image() {
     let app = desk.repository("app");
     assert!(app.images.contains_key(digest(&newer)) && !app.images.contains_key(digest(&broken)));
     assert_eq!(app.tags["1"], digest(&image));
+}
+
+/// A subject is a pointer and no part: it need not exist, and an index may name it as a child too.
+#[tokio::test]
+async fn a_subject_that_is_missing_or_a_child_too_costs_nothing() {
+    let sources = Sources::shared().await;
+    let repository = Repository::new(sources.open.host(), "cases/subjects");
+    let config = repository.blob("{}", "application/vnd.oci.empty.v1+json").await;
+    let layer = repository.blob("note", "application/vnd.example.note").await;
+    let lost = ecr_sync::registry::Digest::sha256_of(b"pushed by nobody").to_string();
+    let subject = json!({"mediaType": MANIFEST, "digest": lost, "size": 123});
+    let note =
+        json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": [layer], "subject": subject});
+    let note = repository.manifest(&note.to_string(), MANIFEST, Some("note")).await;
+    let image = repository.image("its own subject").await;
+    let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [image], "subject": image});
+    let index = repository.manifest(&index.to_string(), INDEX, Some("index")).await;
+
+    let desk = Desk::before(sources.open.host()).await;
+    let run = desk.sync(&entry(&desk, "cases/subjects", &["note", "index"], "referrers: All"), &[]).await;
+    assert!(run.is_success(), "{}", run.text);
+    let app = desk.repository("app");
+    assert_eq!((app.tags["note"].as_str(), app.tags["index"].as_str()), (digest(&note), digest(&index)));
+    assert_eq!(app.images.len(), 3);
+    assert_eq!(desk.source.count(|record| record.path.contains(&lost)), 0, "nobody wants it");
+}
+
+/// One tag has a manifest of 2015, one an image without layers, which ECR does not take: neither costs the third.
+#[tokio::test]
+async fn what_ecr_cannot_take_fails_alone_and_for_good() {
+    let sources = Sources::shared().await;
+    let repository = Repository::new(sources.open.host(), "cases/refused");
+    let config = repository.blob("{}", "application/vnd.oci.empty.v1+json").await;
+    let good = repository.image("good").await;
+    repository.index(&[&good], Some("good")).await;
+    let bare = json!({"schemaVersion": 2, "mediaType": MANIFEST, "artifactType": "application/vnd.example.note",
+                      "config": config, "layers": []});
+    repository.manifest(&bare.to_string(), MANIFEST, Some("bare")).await;
+    repository.manifest(&bare.to_string(), MANIFEST, Some("old")).await;
+
+    let desk = Desk::before(sources.open.host()).await;
+    let schema1 =
+        json!({"schemaVersion": 1, "name": "a", "tag": "old", "fsLayers": [], "history": [], "signatures": []});
+    let kind = ("content-type".to_owned(), "application/vnd.docker.distribution.manifest.v1+prettyjws".to_owned());
+    let then = Then::Status { code: 200, headers: vec![kind], body: schema1.to_string() };
+    desk.source.faults().add(Fault::new(Match::operation("GetManifest").path("/manifests/old"), then));
+    let run = desk.sync(&desk.entry("app", "cases/refused", &["bare", "good", "old"]), &[]).await;
+    assert_eq!(run.code, Some(1), "{}", run.text);
+    let told = |tag: &str, words: &str| {
+        let start = format!("  ! image tag {tag}: SourceInvalid: ");
+        run.text.lines().any(|line| line.starts_with(&start) && line.contains(words))
+    };
+    assert!(told("old", "Docker manifest schema 1 is not supported; push the image again"), "{}", run.text);
+    assert!(told("bare", "no entries): the target takes no such image; take the tag out of the spec"), "{}", run.text);
+    assert_eq!(desk.repository("app").tags.keys().collect::<Vec<_>>(), ["good"]);
+    let tried = |record: &Record| record.operation == "PutManifest" && record.path.ends_with("/bare");
+    assert_eq!(desk.ecr.count(tried), 1, "refused for good");
+}
+
+#[tokio::test]
+async fn layers_of_any_kind_travel_as_they_are() {
+    let sources = Sources::shared().await;
+    let repository = Repository::new(sources.open.host(), "cases/kinds");
+    let config = repository.blob("{\"os\":\"linux\"}", "application/vnd.oci.image.config.v1+json").await;
+    let mut layers = Vec::new();
+    for kind in ["tar", "tar+zstd", "tar+gzip+encrypted", "tar+zstd+encrypted"] {
+        layers.push(repository.blob(kind, &format!("application/vnd.oci.image.layer.v1.{kind}")).await);
+    }
+    let manifest = json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers});
+    let image = repository.manifest(&manifest.to_string(), MANIFEST, Some("1")).await;
+
+    let desk = Desk::before(sources.open.host()).await;
+    let run = desk.sync(&desk.entry("app", "cases/kinds", &["1"]), &[]).await;
+    assert!(run.is_success(), "{}", run.text);
+    assert_eq!(desk.repository("app").tags["1"], digest(&image));
+    for (layer, content) in layers.iter().zip(["tar", "tar+zstd", "tar+gzip+encrypted", "tar+zstd+encrypted"]) {
+        let stored = desk.ecr.blob(ACCOUNT, REGION, "app", digest(layer)).expect("the layer");
+        assert_eq!(stored, content, "not a byte of it is looked into");
+    }
+}
+
+/// An index that ECR has under the right digest, of which somebody removed two images, one of them in an inner index.
+#[tokio::test]
+async fn an_index_that_lost_an_image_is_made_whole_again() {
+    let sources = Sources::shared().await;
+    let repository = Repository::new(sources.open.host(), "cases/hollow");
+    let (first, second) = (repository.image("first").await, repository.image("second").await);
+    let inner = repository.index(&[&second], None).await;
+    let top = repository.index(&[&first, &inner], Some("1")).await;
+    let single = repository.image("single").await;
+    repository.index(&[&single], Some("2")).await;
+
+    let desk = Desk::before(sources.open.host()).await;
+    let text = desk.entry("app", "cases/hollow", &["1", "2"]);
+    assert!(desk.sync(&text, &[]).await.is_success());
+    let whole = desk.repository("app");
+    let mark = desk.ecr.mark();
+    assert!(desk.sync(&text, &[]).await.is_success());
+    assert_eq!(writes(&desk, mark), Vec::<String>::new());
+
+    for lost in [&first, &second] {
+        assert!(desk.ecr.remove_image(ACCOUNT, REGION, "app", digest(lost)));
+        let layer = ecr_sync::registry::Digest::sha256_of(if lost == &first { b"first" } else { b"second" });
+        desk.ecr.remove_blob(ACCOUNT, REGION, "app", layer.as_str());
+    }
+    desk.ecr.set_mutability(ACCOUNT, REGION, "app", "IMMUTABLE", &[]);
+    let run = desk.sync(&text, &["--dry-run"]).await;
+    assert!(run.text.contains("image tag 1 ") && run.text.contains("images that it lacks"), "{}", run.text);
+    let mark = desk.ecr.mark();
+    let run = desk.sync(&text, &[]).await;
+    assert!(run.is_success(), "{}", run.text);
+    let made = desk.repository("app");
+    assert_eq!((&made.tags, made.images.len(), made.blobs), (&whole.tags, whole.images.len(), whole.blobs));
+    assert_eq!(made.tags["1"], digest(&top));
+    // The two, the top one, which an immutable tag refuses; and nothing of the other tag.
+    assert_eq!(writes(&desk, mark).iter().filter(|operation| *operation == "PutManifest").count(), 3);
+
+    // Where pulls are counted, none is spent on what is most likely in order.
+    assert!(desk.ecr.remove_image(ACCOUNT, REGION, "app", digest(&first)));
+    let pulls = Pulls::new(100, 50);
+    for operation in ["GetManifest", "HeadManifest"] {
+        desk.source.faults().add(Fault::new(Match::operation(operation), Then::Pulls(pulls.clone())));
+    }
+    assert!(desk.sync(&text, &[]).await.is_success());
+    assert_eq!(pulls.left(), 50);
 }

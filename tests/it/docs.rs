@@ -1,6 +1,7 @@
 //! The documents say what the code does: each reason has its section, links lead somewhere, the API server takes every
 //! example.
 
+mod cases;
 mod command_line;
 mod iam;
 mod reference;

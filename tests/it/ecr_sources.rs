@@ -151,38 +151,53 @@ async fn a_tenant_logs_in_to_public_ecr_only_where_it_is_listed() {
     assert!(tokens(&rig.ecr).0 > 0);
 }
 
-#[tokio::test]
-async fn a_private_registry_of_another_account_and_region_is_read_where_its_policy_allows_it() {
-    const THEIRS: &str = "210987654321";
-    const FAR: &str = "us-west-2";
-    let mut rig = Rig::new("private-ecr").await;
+const THEIRS: &str = "210987654321";
+const FAR: &str = "us-west-2";
+
+/// A rig with a registry of another account and region, in which its owner has put these tags; and `base/app` in it, by the
+/// name that AWS gives it.
+async fn far(name: &str, tags: &[&str]) -> (Rig, ForwardProxy, String) {
+    let mut rig = Rig::new(name).await;
     rig.ecr = stand_in().await;
     let host = format!("{THEIRS}.dkr.ecr.{FAR}.amazonaws.com");
-    let proxy = proxy(&host, &rig.ecr.registry(THEIRS, FAR).await);
-    put_proxy(&rig, &proxy).await;
-    // The owner of the other account puts it there.
     let registry = rig.ecr.registry(THEIRS, FAR).await;
+    let proxy = proxy(&host, &registry);
+    put_proxy(&rig, &proxy).await;
     rig.ecr.create_repository(THEIRS, FAR, "base/app", Default::default());
     let config = json!({"auths": {registry.as_str(): {"auth": rig.ecr.authorization_token(THEIRS, FAR)}}});
     let home = rig.folder().join("docker");
     std::fs::create_dir(&home).expect("a folder");
     std::fs::write(home.join("config.json"), config.to_string()).expect("a file");
-    let from = format!("{}/library/demo:1.27", rig.sources.open.host());
-    let to = format!("{registry}/base/app:1.27");
     let home = home.to_string_lossy();
-    let environment = [("DOCKER_CONFIG", &*home)];
-    testbed::tools::run("crane", &["copy", "--insecure", &from, &to], &environment).await.expect("crane copies");
+    for tag in tags {
+        let from = format!("{}/library/demo:{tag}", rig.sources.open.host());
+        let to = format!("{registry}/base/app:{tag}");
+        let environment = [("DOCKER_CONFIG", &*home)];
+        testbed::tools::run("crane", &["copy", "--insecure", &from, &to], &environment).await.expect("crane copies");
+    }
+    (rig, proxy, format!("{host}/base/app"))
+}
 
+/// Its owner allows these actions on it.
+fn allow(rig: &Rig, actions: &[&str]) {
+    let statement = json!({"Sid": "Pull", "Effect": "Allow", "Principal": {"AWS": format!("arn:aws:iam::{ACCOUNT}:root")},
+                           "Action": actions});
+    let policy = json!({"Version": "2012-10-17", "Statement": [statement]});
+    assert!(rig.ecr.set_policy(THEIRS, FAR, "base/app", Some(&policy)));
+}
+
+const PULL: [&str; 2] = ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"];
+
+#[tokio::test]
+async fn a_private_registry_of_another_account_and_region_is_read_where_its_policy_allows_it() {
+    let (rig, _proxy, place) = far("private-ecr", &["1.27"]).await;
     let _operator = rig.operator().await;
-    rig.apply("app", image(&format!("{host}/base/app"))).await;
+    rig.apply("app", image(&place)).await;
     let object = rig.wait_ready("app", "False", "AccessDenied").await;
     let text = condition(&object, "Ready").expect("set").2;
     assert!(text.contains(&format!("arn:aws:ecr:{FAR}:{THEIRS}:repository/base/app")), "{text}");
 
-    let statement = json!({"Sid": "Pull", "Effect": "Allow", "Principal": {"AWS": format!("arn:aws:iam::{ACCOUNT}:root")},
-                           "Action": ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"]});
-    let policy = json!({"Version": "2012-10-17", "Statement": [statement]});
-    assert!(rig.ecr.set_policy(THEIRS, FAR, "base/app", Some(&policy)));
+    allow(&rig, &PULL);
     rig.request("app", "1").await;
     rig.wait_synced("app").await;
     assert_eq!(rig.repository("app").tags["1.27"], rig.sources.seeded.digest("library/demo", "1.27"));
@@ -190,4 +205,43 @@ async fn a_private_registry_of_another_account_and_region_is_read_where_its_poli
         rig.ecr.log().into_iter().filter(|record| record.operation == operation).map(|record| record.region).collect()
     };
     assert_eq!(regions("GetAuthorizationToken"), [FAR, REGION].map(str::to_owned).into());
+}
+
+#[tokio::test]
+async fn tags_of_a_source_in_ecr_are_checked_in_one_request_where_its_policy_allows_that() {
+    let (rig, _proxy, place) = far("ecr-batches", &["1.26", "1.27"]).await;
+    allow(&rig, &PULL);
+    let _operator = rig.operator().await;
+    let mut spec = image(&place);
+    spec["image"]["tags"] = json!(["1.26", "1.27"]);
+    rig.apply("app", spec).await;
+    rig.wait_synced("app").await;
+    // What the source is asked for by a pass that finds nothing to do.
+    let asked = async |request: &str| {
+        let mark = rig.ecr.mark();
+        rig.request("app", request).await;
+        rig.wait_synced("app").await;
+        let log = rig.ecr.log_since(mark).into_iter().filter(|record| record.region == FAR);
+        // Asked once, and refused: another account's rules are not ours to see.
+        let log = log.filter(|record| record.operation != "DescribePullThroughCacheRules");
+        let mut asked: Vec<_> = log.map(|record| (record.operation, record.status.unwrap_or_default())).collect();
+        asked.sort();
+        asked
+    };
+    let of = |operation: &str, status: u16| (operation.to_owned(), status);
+    // Refused, and so one by one. One is an index; what it names is not asked for, since that would be a pull.
+    let heads = [of("HeadManifest", 200), of("HeadManifest", 200)];
+    assert_eq!(asked("1").await, [&[of("DescribeImages", 400)], &heads[..]].concat());
+
+    allow(&rig, &[&PULL[..], &["ecr:DescribeImages"]].concat());
+    assert_eq!(asked("2").await, [of("DescribeImages", 200)]);
+
+    // A tag that the source has lost costs nobody else, and is asked for by name.
+    assert!(rig.ecr.delete_tag(THEIRS, FAR, "base/app", "1.26"));
+    allow(&rig, &[&PULL[..], &["ecr:DescribeImages", "ecr:ListImages"]].concat());
+    rig.request("app", "3").await;
+    let object = rig.wait_ready("app", "True", "Succeeded").await;
+    let (status, reason, message) = condition(&object, "ImageSynced").expect("set");
+    assert_eq!((status, reason), ("Unknown", "SourceNotFound"), "{message}");
+    assert!(message.contains("1.26") && !message.contains("1.27"), "{message}");
 }

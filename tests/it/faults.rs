@@ -8,12 +8,11 @@ use std::time::Duration;
 
 use futures::{StreamExt, stream};
 use serde_json::json;
-use testbed::ecr::RepositoryView;
 use testbed::traffic::{Fault, Faults, Match, Plane, Record, Then};
 
 use crate::support::corpus::{Image, Maker};
 use crate::support::desk::Desk;
-use crate::support::{ACCOUNT, REGION, Sources, eventually};
+use crate::support::{ACCOUNT, REGION, Sources, eventually, is_whole};
 
 /// Rows at the same time: they wait more than they work.
 const CONCURRENT: usize = 16;
@@ -184,9 +183,12 @@ fn stays(corpus: &Corpus) -> Vec<Row> {
     let expired = || Then::aws_error(403, "DENIED", EXPIRED);
     let asked = || Then::too_many_requests(Some(1));
     let unasked = || Then::too_many_requests(None);
+    let gone = Then::aws_error(404, "BLOB_UPLOAD_UNKNOWN", "The upload could not be found.");
+    let missing = Then::aws_error(404, "LAYERS_NOT_FOUND", "LayersNotFoundException: one or more layers do not exist");
     vec![
         always("source blob truncated", Source, &at.blob, Then::Truncate(1000), Badly("RegistryUnavailable", V2)),
         always("source blob corrupt", Source, &at.blob, Then::Corrupt(500), Badly("SourceInvalid", V2)),
+        always("source blob 429", Source, &at.blob, asked(), Badly("RateLimited", V2)),
         always("source blob 500", Source, &at.blob, Then::status(500), Badly("RegistryUnavailable", V2)),
         always("source blob 503", Source, &at.blob, Then::status(503), Badly("RegistryUnavailable", V2)),
         always("source blob reset", Source, &at.blob, Then::Reset, Badly("RegistryUnavailable", V2)),
@@ -194,14 +196,21 @@ fn stays(corpus: &Corpus) -> Vec<Row> {
         always("source manifest 429", Source, &at.manifest, asked(), Badly("RateLimited", V2)),
         always("source manifest HEAD 429", Source, &at.head, asked(), Badly("RateLimited", Nothing)),
         always("source manifest corrupt", Source, &at.manifest, Then::Corrupt(50), Badly("SourceInvalid", V2)),
+        always("source manifest truncated", Source, &at.manifest, Then::Truncate(50), Badly("RegistryUnavailable", V2)),
         always("upload 503", Target, &at.upload, Then::status(503), Badly("RegistryUnavailable", V2)),
         always("upload 429", Target, &at.upload, unasked(), Badly("RateLimited", V2)),
         always("upload reset", Target, &at.upload, Then::ResetUpload(1000), Badly("RegistryUnavailable", V2)),
+        always("upload session lost", Target, &at.upload, gone, Badly("RegistryUnavailable", V2)),
         always("upload, token expired", Target, &at.upload, expired(), Badly("AuthenticationFailed", V2)),
         always("POST 429", Target, &at.start, unasked(), Badly("RateLimited", Both)),
         always("POST 429, Retry-After", Target, &at.start, asked(), Badly("RateLimited", Both)),
+        always("POST reset", Target, &at.start, Then::Reset, Badly("RegistryUnavailable", Both)),
+        always("POST, token expired", Target, &at.start, expired(), Badly("AuthenticationFailed", Both)),
         always("manifest PUT 429", Target, &at.tag, unasked(), Badly("RateLimited", V2)),
+        always("manifest PUT 429, Retry-After", Target, &at.tag, asked(), Badly("RateLimited", V2)),
         always("manifest PUT 500", Target, &at.tag, Then::status(500), Badly("RegistryUnavailable", V2)),
+        always("manifest PUT 503", Target, &at.tag, Then::status(503), Badly("RegistryUnavailable", V2)),
+        always("manifest PUT, layers not found", Target, &at.tag, missing, Badly("RegistryUnavailable", V2)),
         always("manifest PUT reset", Target, &at.tag, Then::Reset, Badly("RegistryUnavailable", V2)),
         always("manifest PUT, token expired", Target, &at.tag, expired(), Badly("AuthenticationFailed", V2)),
     ]
@@ -320,20 +329,6 @@ async fn run(corpus: &Corpus, row: Row) -> Result<(), String> {
             check(!is_blob || !stored, "the broken blob was stored")
         }
     }
-}
-
-/// Whether everything that images name is there.
-fn is_whole(repository: &RepositoryView) -> bool {
-    repository.images.values().all(|image| {
-        let manifest: serde_json::Value = serde_json::from_slice(&image.manifest).expect("a manifest");
-        let layers = manifest["layers"].as_array().into_iter().flatten().chain(manifest.get("config"));
-        let children = manifest["manifests"].as_array();
-        layers.into_iter().all(|blob| blob["digest"].as_str().is_some_and(|d| repository.blobs.contains_key(d)))
-            && children
-                .into_iter()
-                .flatten()
-                .all(|c| c["digest"].as_str().is_some_and(|d| repository.images.contains_key(d)))
-    })
 }
 
 /// The stand-in's own token ends while a request is on its way, as after twelve hours.

@@ -70,6 +70,7 @@ async fn live(stages: &[Value], policy: &Value) -> Vec<Failure> {
                 kept: None,
             }),
             access: Accesses { image: Ok(Access::default()), chart: Ok(Access::default()) },
+            mirrored: None,
             chart_source: None,
             derived: BTreeMap::new(),
             before: Before { managed_tag_keys: ["team".to_owned()].into(), ..Before::default() },

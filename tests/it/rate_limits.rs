@@ -1,10 +1,11 @@
 //! Sources that let a login pull only so much, as Docker Hub does.
 
+use serde_json::json;
 use testbed::traffic::{Fault, Match, Pulls, Then};
 
-use crate::support::Sources;
 use crate::support::corpus::Maker;
 use crate::support::desk::Desk;
+use crate::support::{Rig, Sources, eventually};
 
 /// From now on the source counts pulls.
 pub(crate) fn limit(faults: &testbed::traffic::Faults, pulls: &Pulls) {
@@ -69,4 +70,35 @@ async fn uploads_keep_to_ecrs_rate_and_a_lower_one_loses_none() {
         assert_eq!(desk.repository("app").tags.len(), 40);
         assert_eq!(desk.ecr.count(|record| record.status == Some(429)) > 0, throttled);
     }
+}
+
+/// The quota is the account's: two hundred manifests of one repository are not written before two of another one.
+#[tokio::test]
+async fn a_repository_of_few_tags_does_not_wait_for_one_of_many() {
+    let rig = Rig::new("fairness").await;
+    let upstream = rig.sources.open.host();
+    let many = Maker::new(upstream).tags_that_share("limits/fairness", 120, 1).await;
+    let _operator = rig.operator_with(&["--put-image-rate=20"], &[]).await;
+    let written =
+        |repository: &str| rig.ecr.count(|record| record.operation == "PutManifest" && record.repository == repository);
+    rig.apply(
+        "many",
+        json!({"image": rig.image("limits/fairness", &many.iter().map(String::as_str).collect::<Vec<_>>())}),
+    )
+    .await;
+    // The burst is over, and all that is left of the hundred and twenty waits.
+    eventually("waiting", async || written("many") >= 24).await;
+    let mark = rig.ecr.mark();
+    rig.apply("few", json!({"image": rig.image("team/app", &["v1", "v2"])})).await;
+    rig.wait_synced("few").await;
+    let log = rig.ecr.log_since(mark);
+    let writes: Vec<_> = log.iter().filter(|record| record.operation == "PutManifest").collect();
+    let last = writes.iter().rposition(|record| record.repository == "few").expect("written");
+    let ready = log.iter().rposition(|record| record.operation == "PutBlob" && record.repository == "few");
+    let before = log[..ready.expect("blobs were sent")].iter().filter(|r| r.operation == "PutManifest").count();
+    // From its last blob on: those that stood in the queue, and those that were on their way.
+    let between = last.saturating_sub(before);
+    assert!(between <= 24, "{between} manifests of the other repository were written first");
+    rig.wait_synced("many").await;
+    assert_eq!(rig.repository("many").tags.len(), 120);
 }

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use ecr_sync::api::v1alpha1::EcrRepositorySync;
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
@@ -15,14 +13,7 @@ use testbed::proxy::Proxy;
 use testbed::traffic::{Fault, Match, Record, Then};
 use testbed::upstream::User;
 
-use crate::support::{ACCOUNT, REGION, Rig, condition, docker_secret, eventually, private};
-
-/// Who a request of the log logs in as.
-fn login(request: &Record) -> Option<String> {
-    let header = request.headers.get("authorization")?.to_str().ok()?.strip_prefix("Basic ")?;
-    let pair = String::from_utf8(STANDARD.decode(header).ok()?).ok()?;
-    pair.split_once(':').map(|(user, _)| user.to_owned())
-}
+use crate::support::{ACCOUNT, REGION, Rig, condition, docker_secret, eventually, login, private};
 
 async fn apply_labelled(rig: &Rig, namespace: &str, name: &str, spec: &Value) -> Api<EcrRepositorySync> {
     let resources: Api<EcrRepositorySync> = Api::namespaced(rig.client.clone(), namespace);

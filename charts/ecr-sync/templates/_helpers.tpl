@@ -52,6 +52,17 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- if and .Values.secrets.enabled .Values.secrets.watch (not .Values.secrets.names) }}true{{ end }}
 {{- end }}
 
+{{/* Secrets with logins of mirrors, as YAML: namespace -> names. */}}
+{{- define "ecr-sync.mirrorSecrets" -}}
+{{- $secrets := dict }}
+{{- range .Values.mirrors }}
+{{- with .credentialsSecretRef }}
+{{- $_ := set $secrets .namespace (append (default list (get $secrets .namespace)) .name | uniq | sortAlpha) }}
+{{- end }}
+{{- end }}
+{{- toYaml $secrets }}
+{{- end }}
+
 {{/* The files of the ConfigMap, as YAML: name -> content. */}}
 {{- define "ecr-sync.files" -}}
 {{- with .Values.defaults.lifecyclePolicy }}
@@ -65,6 +76,9 @@ resource-tags.json: {{ toJson . | quote }}
 {{- end }}
 {{- with .Values.aws.roles }}
 roles.yaml: {{ toYaml . | quote }}
+{{- end }}
+{{- with .Values.mirrors }}
+mirrors.yaml: {{ toYaml (dict "mirrors" .) | quote }}
 {{- end }}
 {{- with .Values.tenants.config }}
 tenants.yaml: {{ toYaml . | quote }}
@@ -145,7 +159,8 @@ tenants.yaml: {{ toYaml . | quote }}
 {{- $files := include "ecr-sync.files" . | fromYaml }}
 {{- range $file, $flag := dict
     "lifecycle-policy.json" "default-lifecycle-policy-file" "permission-policy.json" "default-permission-policy-file"
-    "resource-tags.json" "default-resource-tags-file" "tenants.yaml" "tenants" "roles.yaml" "roles-file" }}
+    "resource-tags.json" "default-resource-tags-file" "tenants.yaml" "tenants" "roles.yaml" "roles-file"
+    "mirrors.yaml" "mirrors-file" }}
 {{- if hasKey $files $file }}
 - --{{ $flag }}=/etc/ecr-sync/{{ $file }}
 {{- end }}

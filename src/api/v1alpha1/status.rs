@@ -110,8 +110,11 @@ pub struct RepositoryStatus {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ArtifactStatus {
-    /// Where it is read from.
+    /// Where it is read from: its own place, or a mirror of the operator's.
     pub source: String,
+    /// Its own place, where `source` is a mirror.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub original: Option<String>,
     /// `synced/desired`.
     pub summary: String,
     /// Wanted tags.

@@ -103,6 +103,10 @@ fn of_action(action: &Action, preview: &Preview) -> Vec<Line> {
             let noun = kind.noun();
             vec![match (digest, replaces) {
                 (Some(new), None) => (Mark::Add, format!("{noun} tag {tag} {}{load} from {source}", short(new))),
+                (Some(new), Some(old)) if new == old => (
+                    Mark::Change,
+                    format!("{noun} tag {tag} {} (images that it lacks){load} from {source}", short(new)),
+                ),
                 (Some(new), Some(old)) => {
                     (Mark::Change, format!("{noun} tag {tag} {} -> {}{load} from {source}", short(old), short(new)))
                 }

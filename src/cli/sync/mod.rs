@@ -7,7 +7,6 @@
 mod advice;
 mod diff;
 mod ledger;
-mod mirrors;
 mod outcome;
 mod report;
 mod sources;
@@ -30,11 +29,11 @@ use super::screen::{self, Screen};
 use crate::api::v1alpha1::{TagStrategy, validation};
 use crate::ecr;
 use crate::inventory::{self, Entry};
+use crate::mirrors::Mirrors;
 use crate::registry::{Transport, TransportOptions};
-use crate::sync::{ArtifactKind, Defaults, Engine, Failure, Job, Limits, Mode, Preview, Progress, Report};
+use crate::sync::{Defaults, Engine, Failure, Limits, Mode, Preview, Progress, Report};
 use crate::wildcard;
 use ledger::{Ledger, Status};
-use mirrors::Mirrors;
 use outcome::{Outcome, State};
 use report::Run;
 use sources::Sources;
@@ -106,8 +105,8 @@ pub(super) struct Arguments {
     /// YAML table of places to read images from instead of their own
     ///
     /// `mirrors: [{match: docker.io/library, rewrite: mirror.example.com/hub}]`: match is a host, or a host and the beginning
-    /// of a path, the longest counts. Also credentialsFile (a docker config), fallback and insecure. GitLab's dependency
-    /// proxy is a mirror of docker.io by itself where its four CI_DEPENDENCY_PROXY_ variables are set.
+    /// of a path, the longest counts. Also credentialsFile (a docker config), fallback, insecure and direct (docs/mirrors.md).
+    /// GitLab's dependency proxy is a mirror of docker.io by itself where its four CI_DEPENDENCY_PROXY_ variables are set.
     #[arg(long, env = "MIRRORS_FILE", value_name = "FILE")]
     mirrors_file: Option<PathBuf>,
 
@@ -398,50 +397,28 @@ impl Pass<'_> {
         };
         if let Some(why) = why {
             self.ledger.note(&repository, "check", Status::Skipped, why.to_owned());
-            return Outcome { index, entry, report: None, preview: None, original: None, state: State::Skipped };
+            return Outcome { index, entry, report: None, preview: None, state: State::Skipped };
         }
         let progress = Progress::witnessed(self.ledger.witness(&repository));
         self.traffic.began(&repository, &progress);
-        let (report, preview, original) = tokio::select! {
+        let (report, preview) = tokio::select! {
             biased;
             done = self.sync(&entry, progress, stop) => done,
             // A credential helper that hangs; the engine itself minds `stop`, and comes first.
-            () = stop.cancelled() => (Report::failed(Failure::cancelled()), None, None),
+            () = stop.cancelled() => (Report::failed(Failure::cancelled()), None),
         };
         self.ledger.close(&repository, &report);
         let state = State::of(&repository, &report, self.ledger);
-        Outcome { index, entry, report: Some(report), preview, original, state }
+        Outcome { index, entry, report: Some(report), preview, state }
     }
 
-    /// One repository: its image from a mirror where there is one, from its own place where that fails and may be asked.
-    async fn sync(
-        &self,
-        entry: &Entry,
-        progress: Progress,
-        stop: &CancellationToken,
-    ) -> (Report, Option<Preview>, Option<String>) {
-        let repository = entry.repository();
-        let take_over = self.plan.take_over;
-        let (job, via) = self.sources.job(entry, take_over, progress.clone(), true).await;
-        let (report, preview) = self.once(&job, stop).await;
-        let Some(via) = via else { return (report, preview, None) };
-        let image = report.artifacts.iter().find(|artifact| artifact.kind == ArtifactKind::Image);
-        let failed = image.is_some_and(|image| image.listing.is_some() || image.failures().next().is_some());
-        if !failed || !via.fallback || stop.is_cancelled() {
-            return (report, preview, Some(via.original));
-        }
-        tracing::warn!(repository, "the mirror failed: {} is read instead", via.original);
-        let (job, _) = self.sources.job(entry, take_over, progress, false).await;
-        let (report, preview) = self.once(&job, stop).await;
-        (report, preview, None)
-    }
-
-    async fn once(&self, job: &Job, stop: &CancellationToken) -> (Report, Option<Preview>) {
+    async fn sync(&self, entry: &Entry, progress: Progress, stop: &CancellationToken) -> (Report, Option<Preview>) {
+        let job = self.sources.job(entry, self.plan.take_over, progress).await;
         if self.plan.dry_run {
-            let (report, preview) = self.engine.preview(job, stop).await;
+            let (report, preview) = self.engine.preview(&job, stop).await;
             (report, Some(preview))
         } else {
-            (self.engine.sync(job, Mode::Apply, stop).await, None)
+            (self.engine.sync(&job, Mode::Apply, stop).await, None)
         }
     }
 }

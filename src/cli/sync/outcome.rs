@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::ledger::{Ledger, Status};
 use crate::inventory::Entry;
-use crate::sync::{ArtifactKind, Preview, Report};
+use crate::sync::{Preview, Report};
 
 /// One repository of the files at the end of a run.
 #[derive(Debug)]
@@ -17,8 +17,6 @@ pub(super) struct Outcome {
     pub(super) report: Option<Report>,
     /// What a dry run would do.
     pub(super) preview: Option<Preview>,
-    /// The image's own place, where a mirror was read instead.
-    pub(super) original: Option<String>,
     /// In a word.
     pub(super) state: State,
 }
@@ -101,10 +99,7 @@ impl Outcome {
         let mut line = format!("{}: {}{failed}", self.entry.repository(), self.state.words(dry_run));
         for artifact in self.report.iter().flat_map(|report| &report.artifacts) {
             let (synced, all) = (artifact.synced().count(), artifact.tags.len());
-            line.push_str(&format!(", {synced}/{all} {} tags of {}", artifact.kind.noun(), artifact.source));
-            if let Some(original) = self.original.as_ref().filter(|_| artifact.kind == ArtifactKind::Image) {
-                line.push_str(&format!(" (mirror of {original})"));
-            }
+            line.push_str(&format!(", {synced}/{all} {} tags of {}", artifact.kind.noun(), artifact.place()));
         }
         line
     }

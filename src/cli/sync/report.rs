@@ -130,8 +130,7 @@ fn repository(outcome: &Outcome) -> Repository<'_> {
         place: outcome.entry.place.to_string(),
         status: outcome.state,
         uri: report.and_then(|report| report.repository.as_ref()).map(|(repository, _)| repository.uri.as_str()),
-        image: artifact(crate::sync::ArtifactKind::Image)
-            .map(|image| Artifact { original: outcome.original.as_deref(), ..image }),
+        image: artifact(crate::sync::ArtifactKind::Image),
         chart: artifact(crate::sync::ArtifactKind::Chart),
         changes: report.map_or(&[], |report| report.changes.as_slice()),
         diff: diff.map(|(mark, line)| format!("{} {line}", mark.sign())).collect(),
@@ -151,7 +150,7 @@ fn artifact(artifact: &ArtifactReport) -> Artifact<'_> {
     };
     Artifact {
         source: &artifact.source,
-        original: None,
+        original: artifact.original.as_deref(),
         desired: artifact.tags.len(),
         synced: artifact.synced().count(),
         copied: artifact.copied,

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use super::mirrors::{Login, Mirrors};
 use crate::api::v1alpha1::validation;
 use crate::class::Class;
 use crate::credentials::{DockerConfig, HostLogins, chart_reference};
 use crate::ecr;
 use crate::inventory::Entry;
+use crate::mirrors::{Login, Mirror, Mirrors};
 use crate::registry::{Credential, Reference};
-use crate::sync::{Access, Accesses, Before, Claimant, EcrLogin, Failure, Job, Progress};
+use crate::sync::{Access, Accesses, Before, Claimant, EcrLogin, Failure, Job, Mirrored, Progress};
 
 /// Logins of whoever runs the command.
 #[derive(Debug)]
@@ -19,15 +19,6 @@ pub(super) struct Sources {
     mirrors: Mirrors,
     /// Whether the AWS identity logs in to public.ecr.aws too.
     public_ecr_login: bool,
-}
-
-/// How an image is read from a mirror.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Via {
-    /// The image's own place.
-    pub(super) original: String,
-    /// Whether that is read where the mirror fails.
-    pub(super) fallback: bool,
 }
 
 impl Sources {
@@ -41,63 +32,74 @@ impl Sources {
         Ok(Self { environment, docker, mirrors, public_ecr_login })
     }
 
-    /// The job that brings an entry about, and how its image is read from a mirror; without `mirrored` it is not.
-    pub(super) async fn job(
-        &self,
-        entry: &Entry,
-        take_over: bool,
-        progress: Progress,
-        mirrored: bool,
-    ) -> (Job, Option<Via>) {
-        let mut spec = entry.spec.clone();
-        let (mut via, mut login) = (None, None);
-        if let Some(image) = spec.image.as_mut().filter(|_| mirrored)
-            && let Ok(reference) = image.pull_url.parse::<Reference>()
-            && let Some((mirror, place)) = self.mirrors.find(&reference)
-        {
-            via = Some(Via { original: reference.name(), fallback: mirror.fallback });
-            login = mirror.credential.as_ref();
-            image.pull_url = place;
-            image.insecure = mirror.insecure;
-        }
+    /// The job that brings an entry about.
+    pub(super) async fn job(&self, entry: &Entry, take_over: bool, progress: Progress) -> Job {
+        let spec = entry.spec.clone();
         let image = spec.image.as_ref().map(|image| image.pull_url.parse::<Reference>().map_err(Failure::from));
         let chart = spec.chart.as_ref().map(|chart| chart_reference(&chart.pull_url).map_err(Failure::from));
-        let job = Job {
+        let mirrored = match image.as_ref().and_then(|image| self.mirrors.find(image.as_ref().ok()?)) {
+            Some((mirror, place)) => Some(self.mirrored(mirror, place).await),
+            None => None,
+        };
+        // No helper is run for a place that is not read.
+        let image = image.filter(|_| mirrored.as_ref().is_none_or(|mirrored| mirrored.fallback));
+        Job {
             name: entry.name.clone(),
             claimant: Claimant::CommandLine { take_over },
             identity: identity(entry),
-            access: Accesses { image: self.access(image, login).await, chart: self.access(chart, None).await },
+            access: Accesses { image: self.access(image).await, chart: self.access(chart).await },
+            mirrored,
             chart_source: None,
             derived: BTreeMap::new(),
-            before: Before::default(),
+            before: Before { inspects: true, ..Before::default() },
             timeout: validation::timeout(&spec).unwrap_or(validation::MAX_INTERVAL),
             progress,
             spec,
-        };
-        (job, via)
+        }
     }
 
-    async fn access(
-        &self,
-        reference: Option<Result<Reference, Failure>>,
-        login: Option<&Login>,
-    ) -> Result<Access, Failure> {
+    async fn mirrored(&self, mirror: &Mirror, place: Reference) -> Mirrored {
+        let access = match self.login(mirror, &place).await {
+            Ok(Some(credential)) => Ok(self.with(credential, &place)),
+            Ok(None) => self.access(Some(Ok(place.clone()))).await,
+            Err(failure) => Err(failure),
+        };
+        Mirrored { reference: place, insecure: mirror.insecure, access, fallback: mirror.fallback }
+    }
+
+    /// The mirror's own login.
+    async fn login(&self, mirror: &Mirror, place: &Reference) -> Result<Option<Credential>, Failure> {
+        Ok(match &mirror.login {
+            Some(Login::Known(credential)) => Some(credential.clone()),
+            Some(Login::File(path)) => {
+                let config = DockerConfig::read(path)
+                    .map_err(|error| Failure::new(Class::AuthenticationFailed, error.to_string()))?;
+                Some(config.credential(place).await?)
+            }
+            // Refused when the table was read.
+            Some(Login::Secret(_)) | None => None,
+        })
+    }
+
+    async fn access(&self, reference: Option<Result<Reference, Failure>>) -> Result<Access, Failure> {
         let Some(reference) = reference else { return Ok(Access::default()) };
         let reference = reference?;
-        let credential = match (login, self.environment.credential(&reference)) {
-            (Some(Login::Known(credential)), _) => credential.clone(),
-            (Some(Login::File(config)), _) => config.credential(&reference).await?,
-            (None, Some(credential)) => credential,
-            (None, None) => self.docker.credential(&reference).await?,
+        let credential = match self.environment.credential(&reference) {
+            Some(credential) => credential,
+            None => self.docker.credential(&reference).await?,
         };
-        // Without a login, the AWS identity of the environment reads private ECR, and public ECR where it shall.
+        Ok(self.with(credential, &reference))
+    }
+
+    /// Without a login, the AWS identity of the environment reads private ECR, and public ECR where it shall.
+    fn with(&self, credential: Credential, reference: &Reference) -> Access {
         let own = ecr::Identity::default;
         let ecr = match credential {
-            Credential::Anonymous => EcrLogin::of(&reference, own())
-                .or_else(|| EcrLogin::public(&reference, own()).filter(|_| self.public_ecr_login)),
+            Credential::Anonymous => EcrLogin::of(reference, own())
+                .or_else(|| EcrLogin::public(reference, own()).filter(|_| self.public_ecr_login)),
             _ => None,
         };
-        Ok(Access { credential, ecr, ..Access::default() })
+        Access { credential, ecr, ..Access::default() }
     }
 }
 

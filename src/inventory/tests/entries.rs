@@ -143,6 +143,14 @@ fn a_tag_that_yaml_reads_as_something_else_must_be_quoted() {
     assert_eq!(tags("~"), ["a.yml:4:12: tags must be a list of strings, not null"]);
     assert_eq!(tags("{a: b}"), ["a.yml:4:12: tags must be a list of strings, not a map"]);
     assert_eq!(tags("1.20, ok, 1.3").len(), 2);
+    for (written, told) in [
+        ("1.20", "write [\"1.20\"], quoted, since YAML reads 1.20 as the number 1.2"),
+        ("15", "write [\"15\"]"),
+        ("v1", "write [\"v1\"]"),
+    ] {
+        let problems = problems(&format!("- name: ab\n  image: {{pull_url: q.io/x, tags: {written}}}\n"));
+        assert_eq!(problems, [format!("a.yml:2:35: tags must be a list of strings: {told}")]);
+    }
 }
 
 #[test]
@@ -157,7 +165,7 @@ fn a_field_of_the_wrong_type_says_which_is_right() {
             "a.yml:2:10: image must be a map, not the string \"nginx\"",
             "a.yml:3:25: resource_tags.cost must be a string: quote 42, YAML reads it as a number",
             "a.yml:3:36: resource_tags.owner must be a string, not a list",
-            "a.yml:7:11: tags must be a list of strings, not the string \"latest\"",
+            "a.yml:7:11: tags must be a list of strings: write [\"latest\"]",
             "a.yml:8:15: insecure must be true or false: write true without quotes",
             "a.yml:9:19: tag_strategy must be Mirror or Retag, not \"mirror\"",
             "a.yml:13:21: rulePriority must be a whole number: write 1 without quotes",

@@ -16,6 +16,7 @@ use crate::registry::quota::{Quota, Turn};
 use crate::registry::retry::retry_after;
 use crate::registry::tags::{next_link, read_page, resolve};
 use crate::registry::upload::session_at;
+use crate::registry::warnings::text as warning_text;
 use crate::registry::{Content, Digest, Manifest, Reference, Tag, is_link_local};
 
 /// Text of the pieces that a grammar is made of, in any order, with some that are in none.
@@ -192,15 +193,28 @@ proptest! {
     }
 
     #[test]
-    fn a_manifest_cut_or_flipped_anywhere_does_no_harm(at: Index, byte: u8, cuts: bool) {
+    fn a_manifest_cut_or_flipped_anywhere_does_no_harm(at: Index, byte: u8, cuts: bool, is_index: bool) {
         let digest = Digest::sha256_of(b"x").to_string();
         let descriptor = json!({"mediaType": "application/octet-stream", "digest": digest, "size": 1});
-        let body = json!({"schemaVersion": 2, "mediaType": super::OCI_MANIFEST, "config": descriptor, "layers": [descriptor, descriptor]});
+        let body = if is_index {
+            json!({"schemaVersion": 2, "mediaType": super::OCI_INDEX, "manifests": [descriptor, descriptor]})
+        } else {
+            json!({"schemaVersion": 2, "mediaType": super::OCI_MANIFEST, "config": descriptor, "layers": [descriptor, descriptor]})
+        };
         let mut bytes = body.to_string().into_bytes();
         let at = at.index(bytes.len());
         if cuts { bytes.truncate(at) } else { bytes[at] = byte }
-        if let Ok(Content::Image { layers, .. }) = Manifest::new(Bytes::from(bytes), super::OCI_MANIFEST).kind() {
-            prop_assert!(layers.len() <= 2);
+        let media_type = if is_index { super::OCI_INDEX } else { super::OCI_MANIFEST };
+        match Manifest::new(Bytes::from(bytes), media_type).kind() {
+            Ok(Content::Image { layers: named, .. } | Content::Index { children: named }) => prop_assert!(named.len() <= 2),
+            Err(error) => prop_assert!(error.to_string().len() < 1000, "{error}"),
+        }
+    }
+
+    #[test]
+    fn a_warning_is_one_line_of_text(value in pieces(vec!["299 - ", "199 - ", "\"", "moved", "\\", "\\\"", "\"Mon, 01 Jan 2026\""])) {
+        if let Some(text) = warning_text(&value) {
+            prop_assert!(!text.is_empty() && text.chars().count() <= 301 && !text.chars().any(char::is_control), "{text:?}");
         }
     }
 

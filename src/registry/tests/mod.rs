@@ -5,6 +5,7 @@ mod blobs;
 mod copies;
 mod hostile;
 mod known;
+mod lists;
 mod odd;
 mod parts;
 mod quota;
@@ -26,15 +27,15 @@ use super::*;
 
 /// What one request looked like.
 #[derive(Clone, Debug)]
-pub(super) struct Seen {
+pub(crate) struct Seen {
     /// `GET /v2/a/manifests/x?y`.
-    pub(super) line: String,
+    pub(crate) line: String,
     pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
     /// Whether the body came whole.
     pub(super) whole: bool,
     /// How many requests with the same line came before.
-    pub(super) nth: usize,
+    pub(crate) nth: usize,
 }
 
 impl Seen {
@@ -49,7 +50,7 @@ impl Seen {
 
 /// A server that answers as its script says.
 #[derive(Debug)]
-pub(super) struct Peer {
+pub(crate) struct Peer {
     pub(super) host: String,
     log: Arc<Mutex<Vec<Seen>>>,
     stop: Option<tokio::sync::oneshot::Sender<()>>,
@@ -67,7 +68,7 @@ impl Drop for Peer {
 
 impl Peer {
     /// Answers each request once its body was read.
-    pub(super) async fn new(script: impl Fn(&Seen) -> Response + Send + Sync + 'static) -> Self {
+    pub(crate) async fn new(script: impl Fn(&Seen) -> Response + Send + Sync + 'static) -> Self {
         Self::with_early(|_| None, script).await
     }
 
@@ -130,11 +131,11 @@ impl Peer {
     }
 
     /// How many requests began with `start`.
-    pub(super) fn count(&self, start: &str) -> usize {
+    pub(crate) fn count(&self, start: &str) -> usize {
         self.lines().iter().filter(|line| line.starts_with(start)).count()
     }
 
-    pub(super) fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Client {
         self.client_as(Credential::Anonymous)
     }
 
@@ -161,7 +162,7 @@ pub(super) fn user() -> Credential {
 /// `user:pass` in base64.
 pub(super) const BASIC: &str = "Basic dXNlcjpwYXNz";
 
-pub(super) fn respond(status: u16, headers: &[(&str, &str)], body: impl Into<Body>) -> Response {
+pub(crate) fn respond(status: u16, headers: &[(&str, &str)], body: impl Into<Body>) -> Response {
     let mut response = Response::builder().status(StatusCode::from_u16(status).unwrap());
     for (name, value) in headers {
         response = response.header(*name, *value);

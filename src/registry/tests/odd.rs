@@ -100,3 +100,27 @@ async fn signed_url_that_ended_is_asked_for_anew_at_the_registry() {
     assert!(stream.collect_bytes(300_000).await.unwrap() == wanted);
     assert_eq!((registry.lines().len(), store.lines()[1].as_str()), (2, "GET /blob?signature=1"));
 }
+
+#[tokio::test]
+async fn plain_http_in_place_of_tls_is_named_and_not_tried_again() {
+    let asked = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let host = listener.local_addr().unwrap().to_string();
+    let count = asked.clone();
+    let server = tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            let mut hello = [0; 4096];
+            let _ = socket.read(&mut hello).await;
+            let _ = socket.write_all(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n400 Bad Request").await;
+        }
+    });
+    let transport = Transport::new(&TransportOptions::default()).unwrap();
+    let endpoint = Endpoint::new(Scheme::Https, &*host);
+    let client = Client::new(transport, endpoint, Arc::new(StaticAuthenticator::default()), quick()).unwrap();
+    let error = client.resolve("a", &tag()).await.unwrap_err();
+    assert!(error.to_string().contains(&format!("{host} speaks plain HTTP, not TLS: set insecure")), "{error}");
+    assert_eq!((error.class(), error.is_retryable()), (Class::RegistryUnavailable, false));
+    assert_eq!(asked.load(std::sync::atomic::Ordering::Relaxed), 1);
+    server.abort();
+}

@@ -334,44 +334,6 @@ async fn manifest_is_looked_for_by_head() {
 }
 
 #[tokio::test]
-async fn tag_lists_are_read_to_their_end() {
-    let peer = Peer::new(|seen| match seen.line.as_str() {
-        "GET /v2/a/tags/list?n=1000" => {
-            respond(200, &[("link", "</v2/a/tags/list?last=2&n=2>; rel=\"next\"")], r#"{"tags":["1","2"]}"#)
-        }
-        "GET /v2/a/tags/list?last=2&n=2" => {
-            respond(200, &[("link", "<?last=3>;rel=next")], r#"{"name":"a","tags":["2","3"]}"#)
-        }
-        _ => respond(200, &[], r#"{"tags":null}"#),
-    })
-    .await;
-    assert_eq!(peer.client().tags("a").await.unwrap(), ["1", "2", "3"]);
-    assert_eq!(peer.lines().len(), 3);
-}
-
-#[tokio::test]
-async fn half_a_tag_list_is_an_error() {
-    let loops = Peer::new(|_| respond(200, &[("link", "</v2/a/tags/list?x>; rel=next")], r#"{"tags":["1"]}"#)).await;
-    let error = loops.client().tags("a").await.unwrap_err();
-    assert!(error.to_string().contains("links back"), "{error}");
-    assert!(loops.lines().len() <= 3);
-
-    let fails = Peer::new(|seen| match seen.line.as_str() {
-        "GET /v2/a/tags/list?n=1000" => {
-            respond(200, &[("link", "</v2/a/tags/list?p=2>; rel=next")], r#"{"tags":["1"]}"#)
-        }
-        _ => refusal(500, "X", "y"),
-    })
-    .await;
-    assert_eq!(fails.client().tags("a").await.unwrap_err().class(), Class::RegistryUnavailable);
-
-    let leaves = Peer::new(|_| respond(200, &[("link", "<http://other/v2/>; rel=next")], r#"{"tags":["1"]}"#)).await;
-    assert!(leaves.client().tags("a").await.unwrap_err().to_string().contains("another host"));
-    let junk = Peer::new(|_| respond(200, &[], "<html>")).await;
-    assert_eq!(junk.client().tags("a").await.unwrap_err().class(), Class::SourceInvalid);
-}
-
-#[tokio::test]
 async fn repositories_do_not_climb_out_of_their_place() {
     let peer = Peer::new(|_| respond(200, &[], "")).await;
     for repository in ["", "../x", "a/../../x", "a?b", "a#b", "/etc", "http://evil/x", "a%2e"] {

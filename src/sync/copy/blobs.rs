@@ -142,3 +142,37 @@ impl Transfers {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::meter::Silent;
+    use crate::registry::tests::{Peer, respond};
+
+    #[tokio::test]
+    async fn a_blob_that_the_first_pass_cannot_read_is_brought_by_the_second() {
+        let refuses = Peer::new(|_| respond(403, &[], "")).await;
+        let gives = Peer::new(|_| respond(200, &[], "blob")).await;
+        let target = Peer::new(|seen| match seen.line.starts_with("POST") {
+            true => respond(202, &[("location", "/v2/app/blobs/uploads/1")], ""),
+            false => respond(201, &[], ""),
+        })
+        .await;
+        let moving = Arc::new(Blobs::default());
+        let meter: Arc<dyn Meter> = Arc::new(Silent);
+        let to = target.client();
+        let route = |from: &Peer| {
+            let origin = Origin::new(from.client(), "a");
+            Route::new(&origin, (&to, "app"), false, &moving, &Progress::default(), &meter)
+        };
+        let (first, second, third) = (route(&refuses), route(&gives), route(&gives));
+        let blob = Descriptor::new("application/octet-stream", Digest::sha256_of(b"blob"), 4);
+        // In this order: the first one leads, the others wait for it.
+        let (first, second, third) = tokio::join!(first.bring(&blob), second.bring(&blob), third.bring(&blob));
+        assert_eq!(
+            (first.map_err(|failure| failure.class), second, third),
+            (Err(Class::AuthenticationFailed), Ok(()), Ok(()))
+        );
+        assert_eq!((refuses.count("GET"), gives.count("GET"), target.count("PUT")), (1, 1, 1));
+    }
+}

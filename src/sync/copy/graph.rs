@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 
-use futures::future::try_join_all;
+use futures::{StreamExt, TryStreamExt, stream};
 use tokio::sync::OnceCell;
 
 use crate::class::Class;
@@ -12,8 +12,14 @@ use crate::sync::{Failure, Origin};
 
 /// An index may hold indexes; nobody nests deeper than two or three.
 const MAX_DEPTH: usize = 8;
-/// Manifests under one tag. Docker's largest indexes have some dozens.
-const MAX_MANIFESTS: usize = 1_000;
+/// Manifests under one tag. Docker's largest indexes have some dozens; at ECR's pace this many take three minutes to write.
+const MAX_MANIFESTS: usize = 2_000;
+/// Bytes of the manifests under one tag, which are held together until the last of them is written: those of an index of a
+/// thousand images with thirty layers each.
+const MAX_BYTES: u64 = 32 * 1024 * 1024;
+/// Manifests of one image that are read at the same time: an index that lies about the sizes of its children is found out
+/// when no more than these are in memory.
+const CONCURRENT_READS: usize = 32;
 
 /// Manifests that several images of one run share are read once.
 #[derive(Debug, Default)]
@@ -53,31 +59,54 @@ impl Graph {
     /// Reads the manifest and everything below it.
     ///
     /// # Errors
-    /// A manifest that cannot be read or is no image; more or deeper ones than anything real has.
+    /// A manifest that cannot be read or is no image; more, deeper or larger ones than anything real has.
     pub(super) async fn load(origin: &Origin, digest: &Digest, cache: &Cache) -> Result<Self, Failure> {
+        let too_much = |what: &str| {
+            let message = format!(
+                "{}@{digest} has more than {what} under it: a smaller image, or some of its platforms (image.platforms), can be \
+                 copied",
+                origin.client.name(&origin.repository)
+            );
+            Failure::new(Class::SourceInvalid, message)
+        };
         let mut nodes = HashMap::new();
         let mut seen = HashSet::from([digest.clone()]);
         let mut next = vec![digest.clone()];
+        // What was read, and what is announced of the next level.
+        let (mut bytes, mut announced) = (0_u64, 0_u64);
         for depth in 0.. {
             if next.is_empty() {
                 break;
             }
-            if depth == MAX_DEPTH || seen.len() > MAX_MANIFESTS {
-                return Err(Failure::new(
-                    Class::SourceInvalid,
-                    format!(
-                        "{}@{digest} has more than {MAX_MANIFESTS} manifests or {MAX_DEPTH} levels",
-                        origin.repository
-                    ),
-                ));
+            if depth == MAX_DEPTH {
+                return Err(too_much(&format!("{MAX_DEPTH} levels of indexes")));
             }
-            let level = try_join_all(next.iter().map(|digest| cache.manifest(origin, digest))).await?;
-            next = Vec::new();
-            for manifest in level {
+            if seen.len() > MAX_MANIFESTS {
+                return Err(too_much(&format!("{MAX_MANIFESTS} manifests")));
+            }
+            let too_large = || too_much(&format!("{} MiB of manifests", MAX_BYTES >> 20));
+            if announced > MAX_BYTES - bytes {
+                return Err(too_large());
+            }
+            let mut level = stream::iter(std::mem::take(&mut next))
+                .map(|digest| async move { cache.manifest(origin, &digest).await })
+                .buffered(CONCURRENT_READS);
+            let mut children_of_level = Vec::new();
+            announced = 0;
+            while let Some(manifest) = level.try_next().await? {
+                bytes += manifest.size();
+                if bytes > MAX_BYTES {
+                    return Err(too_large());
+                }
                 let (children, blobs) = parts(&manifest)?;
-                next.extend(children.iter().filter(|digest| seen.insert((*digest).clone())).cloned());
+                for child in children.iter().filter(|child| seen.insert(child.digest.clone())) {
+                    announced = announced.saturating_add(child.size);
+                    children_of_level.push(child.digest.clone());
+                }
+                let children = children.into_iter().map(|child| child.digest).collect();
                 nodes.insert(manifest.digest.clone(), (Node { manifest, blobs }, children));
             }
+            next = children_of_level;
         }
         Self::by_height(digest, nodes)
     }
@@ -112,12 +141,11 @@ impl Graph {
 }
 
 /// The children and the blobs that a manifest names, each once.
-fn parts(manifest: &Manifest) -> Result<(Vec<Digest>, Vec<Descriptor>), Failure> {
+fn parts(manifest: &Manifest) -> Result<(Vec<Descriptor>, Vec<Descriptor>), Failure> {
     let mut seen = HashSet::new();
     Ok(match manifest.kind()? {
         Content::Index { children } => {
-            let children = children.into_iter().map(|child| child.digest);
-            (children.filter(|digest| seen.insert(digest.clone())).collect(), Vec::new())
+            (children.into_iter().filter(|child| seen.insert(child.digest.clone())).collect(), Vec::new())
         }
         Content::Image { config, layers, .. } => {
             // Foreign layers stay where their URLs say; the manifest keeps those.
@@ -154,6 +182,8 @@ fn heights(top: &Digest, nodes: &HashMap<Digest, (Node, Vec<Digest>)>) -> Vec<(D
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::registry::OCI_INDEX;
+    use crate::registry::tests::{Peer, respond};
 
     /// Nodes by what they name; the digest of a name is of its bytes.
     fn nodes(names: &[(&str, &[&str])]) -> HashMap<Digest, (Node, Vec<Digest>)> {
@@ -185,5 +215,38 @@ mod tests {
         };
         assert_eq!(graph.below.iter().map(level).collect::<Vec<_>>(), ["a b c", "inner", "index"]);
         assert_eq!(graph.top.manifest.bytes, "top");
+    }
+
+    /// An index that says of its children what it likes, and the children.
+    async fn index_of(children: usize, size: usize) -> (Peer, Origin, Digest) {
+        let child = move |n: usize| format!("{{\"manifests\":[],\"n\":{n},\"pad\":\"{}\"}}", "x".repeat(size));
+        let digests: Vec<_> = (0..children).map(|n| Digest::sha256_of(child(n).as_bytes()).to_string()).collect();
+        let named: Vec<_> = digests.iter().map(|digest| serde_json::json!({"digest": digest, "size": 1})).collect();
+        let top = serde_json::json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": named}).to_string();
+        let digest = Digest::sha256_of(top.as_bytes());
+        let peer = Peer::new(move |seen| {
+            let asked = digests.iter().position(|digest| seen.line.ends_with(digest));
+            respond(200, &[("content-type", OCI_INDEX)], asked.map_or_else(|| top.clone(), child))
+        })
+        .await;
+        let origin = Origin::new(peer.client(), "a");
+        (peer, origin, digest)
+    }
+
+    #[tokio::test]
+    async fn an_index_that_hides_the_size_of_its_children_is_found_out_on_the_way() {
+        let (peer, origin, digest) = index_of(60, 3 << 20).await;
+        let failure = Graph::load(&origin, &digest, &Cache::default()).await.unwrap_err();
+        assert_eq!(failure.class, Class::SourceInvalid);
+        assert!(failure.message.contains("has more than 32 MiB of manifests under it"), "{failure}");
+        assert!(peer.count("GET") <= 1 + 11 + CONCURRENT_READS, "given up on the way");
+    }
+
+    #[tokio::test]
+    async fn an_index_of_too_many_is_not_read() {
+        let (peer, origin, digest) = index_of(MAX_MANIFESTS, 0).await;
+        let failure = Graph::load(&origin, &digest, &Cache::default()).await.unwrap_err();
+        assert!(failure.message.contains("has more than 2000 manifests under it"), "{failure}");
+        assert_eq!(peer.count("GET"), 1);
     }
 }

@@ -282,6 +282,10 @@ impl<'a> Copy<'a> {
             throttled += 1;
             let wait = (error.class() == Class::RateLimited).then(|| THROTTLED.wait(throttled, error.retry_after()));
             let Some(wait) = wait.flatten() else {
+                if error.refuses_manifest() {
+                    let message = format!("{error}: the target takes no such image; take the tag out of the spec");
+                    return Err(Put::Failed(Failure::new(Class::SourceInvalid, message)));
+                }
                 let missing = error.is_missing_content();
                 let failure = Failure::from(error).at_target();
                 return Err(if missing { Put::ContentMissing(failure) } else { Put::Failed(failure) });

@@ -1,6 +1,6 @@
 //! Tables: what is wanted x what is there -> what has to be done.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -56,7 +56,7 @@ fn with_tags(tags: &[(&str, Option<&str>)]) -> Desired {
         .collect();
     let source = Source::Registry(Origin::new(source, reference.repository.clone()));
     let kind = ArtifactKind::Image;
-    let artifact = DesiredArtifact { kind, name: reference.name(), source, keep: false, tags, listing: None };
+    let artifact = DesiredArtifact { source, tags, ..DesiredArtifact::new(kind, reference.name()) };
     Desired { artifacts: vec![artifact], ..desired() }
 }
 
@@ -83,6 +83,7 @@ fn there(tags: &[(&str, &str)]) -> ObservedRepository {
             tags: tags.iter().map(|(name, content)| (tag(name), digest(content))).collect(),
             ..Images::default()
         },
+        hollow: BTreeSet::new(),
         owner_is_gone: false,
     }
 }
@@ -376,4 +377,16 @@ fn resource_tags_are_removed_only_where_we_set_them() {
         let words: Vec<_> = planned.actions.iter().map(ToString::to_string).collect();
         assert_eq!(words, actions, "{wanted:?} x {live:?}, set by us: {keys:?}");
     }
+}
+
+#[test]
+fn an_index_that_lacks_an_image_is_copied_again_and_nothing_else_is() {
+    let desired = with_tags(&[("1.26", Some("a")), ("1.27", Some("b"))]);
+    let mut repository = there(&[("1.26", "a"), ("1.27", "b")]);
+    repository.hollow = BTreeSet::from([digest("b")]);
+    let told = format!(
+        "complete tag 1.27, an index that lacks some of its images, from registry.example/team/app:1.27 ({})",
+        digest("b")
+    );
+    assert_eq!(actions(&desired, &observed(repository)), [told]);
 }

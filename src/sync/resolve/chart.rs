@@ -64,14 +64,7 @@ fn is_elsewhere(failure: &Failure) -> bool {
 }
 
 fn artifact(name: String, keep: bool) -> DesiredArtifact {
-    DesiredArtifact {
-        kind: ArtifactKind::Chart,
-        name,
-        source: Source::Unknown,
-        keep,
-        tags: BTreeMap::new(),
-        listing: None,
-    }
+    DesiredArtifact { keep, ..DesiredArtifact::new(ArtifactKind::Chart, name) }
 }
 
 impl Engine {

@@ -1,10 +1,11 @@
 //! The image: tags of an OCI registry.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use futures::{StreamExt, stream};
 
+use super::mirrored::Place;
 use super::{ArtifactKind, CONCURRENT_TAGS, DesiredArtifact, Looking, Source, SourceContent, SourceTag, WantedTag};
 use crate::api::v1alpha1::{CheckPolicy, Image, TagStrategy, validation};
 use crate::class::Class;
@@ -42,20 +43,22 @@ impl Engine {
         Ok(Client::new(self.transport(&access.transport)?, endpoint, authenticator, options)?)
     }
 
-    pub(super) async fn resolve_image(&self, looking: &Looking<'_>, image: &Image) -> Result<DesiredArtifact, Failure> {
+    /// The image as it is in one place.
+    ///
+    /// # Errors
+    /// When ECR cannot be asked, or more is wanted than is allowed.
+    pub(super) async fn image_at(
+        &self,
+        looking: &Looking<'_>,
+        image: &Image,
+        place: &Place<'_>,
+    ) -> Result<DesiredArtifact, Failure> {
         let job = looking.job;
-        let reference: Reference = image.pull_url.parse()?;
-        let mut artifact = DesiredArtifact {
-            kind: ArtifactKind::Image,
-            name: reference.name(),
-            source: Source::Unknown,
-            keep: false,
-            tags: BTreeMap::new(),
-            listing: None,
-        };
-        let client = match &job.access.image {
+        let reference = place.reference.clone();
+        let mut artifact = DesiredArtifact::new(ArtifactKind::Image, reference.name());
+        let client = match place.access {
             // A certificate that cannot be used is found here: it costs the image, not the policies.
-            Ok(access) => self.source_client(access, &reference, image.insecure).await,
+            Ok(access) => self.source_client(access, &reference, place.insecure).await,
             Err(failure) => Err(failure.clone()),
         };
         let client = match client {
@@ -83,7 +86,13 @@ impl Engine {
             }
             _ => None,
         };
-        let (source_of, reference_of, seen) = (&origin, &reference, &seen);
+        let unsettled = pins.iter().filter(|(tag, pin)| settled(image, &seen, tag, pin.as_ref()).is_none());
+        let checked = unsettled.map(|(tag, _)| tag).filter(|tag| looking.ask(&seen, tag) == Ask::Digest);
+        let known = match retagged {
+            Some(_) => BTreeMap::new(),
+            None => self.digests_in_ecr(place.access, &reference.repository, checked.cloned().collect()).await,
+        };
+        let (source_of, reference_of, seen, known) = (&origin, &reference, &seen, &known);
         artifact.tags = stream::iter(pins)
             .map(|(tag, pin)| {
                 let retagged = retagged.clone();
@@ -98,9 +107,10 @@ impl Engine {
                         let source = Ok(SourceTag { label, content: SourceContent::Manifest(digest) });
                         return (tag, WantedTag { pin: None, source });
                     }
-                    let found = match retagged {
-                        Some(found) => found,
-                        None => {
+                    let found = match (retagged, known.get(&tag)) {
+                        (Some(found), _) => found,
+                        (None, Some(digest)) => narrowed(source_of, reference_of, &tag, digest.clone(), before).await,
+                        (None, None) => {
                             let ask = looking.ask(seen, &tag);
                             source_tag(source_of, reference_of, &tag, ask, before).await
                         }
@@ -116,6 +126,36 @@ impl Engine {
             .await;
         artifact.source = Source::Registry(origin);
         Ok(artifact)
+    }
+
+    /// The digests of these tags where the image's source is a private ECR registry: a request for a hundred of them instead
+    /// of one for each. Empty where that is not to be had; whoever is not in the answer is asked for by HEAD, which knows why.
+    async fn digests_in_ecr(
+        &self,
+        access: &Result<Access, Failure>,
+        repository: &str,
+        tags: BTreeSet<Tag>,
+    ) -> BTreeMap<Tag, Digest> {
+        let none = BTreeMap::new();
+        let Ok(Access { ecr: Some(EcrLogin { registry: EcrSource::Private(place), identity }), .. }) = access else {
+            return none;
+        };
+        // One is asked for by HEAD, which needs no right that pulling does not need.
+        if tags.len() < 2 {
+            return none;
+        }
+        let Ok(registry) = self.aws.registry(place, identity).await else { return none };
+        // Below a pull-through cache rule ECR looks for news when it is asked through `/v2/`, and not when it is asked here.
+        if registry.pull_through_rule(repository).await.is_some() {
+            return none;
+        }
+        match registry.images(repository, &tags).await {
+            Ok(images) => images.unwrap_or_default().tags,
+            Err(error) => {
+                tracing::debug!(%error, repository, "the source's tags are asked for one by one");
+                none
+            }
+        }
     }
 
     /// The tags of the spec with their pins, and those that its selector finds; and why these are not known.
@@ -195,8 +235,19 @@ pub(super) async fn source_tag(
     ask: Ask,
     before: Option<&Rebuilt>,
 ) -> Result<SourceTag, Failure> {
-    let label = format!("{}:{tag}", reference.name());
     let digest = source.resolve(tag, ask).await?;
+    narrowed(source, reference, tag, digest, before).await
+}
+
+/// A tag of which the source's digest is known.
+async fn narrowed(
+    source: &Origin,
+    reference: &Reference,
+    tag: &Tag,
+    digest: Digest,
+    before: Option<&Rebuilt>,
+) -> Result<SourceTag, Failure> {
+    let label = format!("{}:{tag}", reference.name());
     let digest = source.narrow(&label, digest, before).await?;
     Ok(SourceTag { label, content: SourceContent::Manifest(digest) })
 }

@@ -246,14 +246,14 @@ fn allows(policy: &Value, action: &str, resource: &str) -> bool {
     any("Allow") && !any("Deny")
 }
 
-fn statements(policy: &Value) -> &[Value] {
+pub(super) fn statements(policy: &Value) -> &[Value] {
     match &policy["Statement"] {
         Value::Array(list) => list,
         one => std::slice::from_ref(one),
     }
 }
 
-fn strings(value: &Value) -> impl Iterator<Item = &str> {
+pub(super) fn strings(value: &Value) -> impl Iterator<Item = &str> {
     let list = match value {
         Value::Array(list) => list.as_slice(),
         one => std::slice::from_ref(one),

@@ -3,6 +3,8 @@
 use serde_json::{Map, Value};
 
 use super::errors::{Error, Result};
+use super::iam::{statements, strings};
+use super::quantities::wildcard;
 use super::sigv4::partition;
 
 /// The order in which ECR writes keys; others follow.
@@ -80,19 +82,19 @@ fn invalid() -> Error {
     Error::invalid("PolicyText", "Invalid repository policy provided")
 }
 
-/// Whether a policy lets another account in: an `Allow` for it or for everybody. Actions and conditions are not looked
-/// at.
-pub(crate) fn admits(policy: Option<&Value>, account: &str) -> bool {
-    let statements = match policy.map(|policy| &policy["Statement"]) {
-        Some(Value::Array(list)) => list.as_slice(),
-        Some(one) => std::slice::from_ref(one),
-        None => &[],
-    };
-    let names = |statement: &Value| {
+/// Whether a policy lets another account do this (`action` without its `ecr:`): an `Allow` for it or for everybody. Conditions
+/// are not looked at.
+pub(crate) fn admits(policy: &Value, account: &str, action: &str) -> bool {
+    let action = format!("ecr:{action}").to_ascii_lowercase();
+    let names = |statement: &&Value| {
         let principal = statement["Principal"].to_string();
         principal.contains(account) || principal.contains("\"*\"")
     };
-    statements.iter().any(|statement| statement["Effect"] == "Allow" && names(statement))
+    let allows = |statement: &Value| {
+        strings(&statement["Action"]).any(|pattern| wildcard(&pattern.to_ascii_lowercase(), &action))
+    };
+    let mut named = statements(policy).iter().filter(|statement| statement["Effect"] == "Allow").filter(names);
+    named.any(allows)
 }
 
 /// As ECR returns it: principals and actions in another order at every read

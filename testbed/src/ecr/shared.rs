@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 
-use super::deny::Denials;
-use super::errors::Result;
+use super::deny::{self, Denials};
+use super::errors::{Error, Result};
 use super::iam::Iam;
 use super::limits::Limits;
 use super::public::Public;
@@ -17,7 +17,7 @@ use super::sigv4::Caller;
 use super::state::State;
 use super::store::{Quotas, Repository};
 use super::token::Tokens;
-use super::{control, data};
+use super::{control, data, policy};
 use crate::traffic::{Faults, Log, serve};
 
 /// What a stand-in is started with.
@@ -110,10 +110,28 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the caller may: `action` without its `ecr:`; `repository` is empty for actions on the registry.
+    /// Whether the caller may: `action` without its `ecr:`; `repository` is empty for actions on the registry. In another
+    /// account its own policies are not enough: the repository's must let it in too, and a registry as a whole has none.
     pub(crate) fn permit(&self, caller: &Caller, account: &str, action: &str, repository: &str) -> Result<()> {
         self.denials.check(caller, account, action, repository)?;
-        self.iam.check(caller, account, &format!("ecr:{action}"), repository)
+        self.iam.check(caller, account, &format!("ecr:{action}"), repository)?;
+        // A token is for whatever its owner may read (GetAuthorizationToken's registryIds are of no account).
+        if caller.account == account || action == "GetAuthorizationToken" {
+            return Ok(());
+        }
+        let is_let_in = self.state().repository(account, &caller.region, repository).is_some_and(|repository| {
+            repository.policy.as_ref().is_some_and(|policy| policy::admits(policy, &caller.account, action))
+        });
+        if is_let_in {
+            return Ok(());
+        }
+        let message = format!(
+            "User: {} is not authorized to perform: ecr:{action} on resource: {} because no resource-based policy allows the \
+             ecr:{action} action",
+            caller.arn(),
+            deny::arn(account, &caller.region, repository)
+        );
+        Err(Error::api("AccessDeniedException", message))
     }
 
     pub(crate) fn quotas(&self) -> Quotas {

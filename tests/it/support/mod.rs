@@ -8,11 +8,14 @@ pub mod desk;
 mod kstatus;
 mod operator;
 pub mod policies;
+pub mod raw;
 mod sources;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use ecr_sync::api::v1alpha1::EcrRepositorySync;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::api::events::v1::Event;
@@ -24,6 +27,7 @@ use serde_json::{Value, json};
 use testbed::cluster::Cluster;
 use testbed::ecr::{self, RepositoryView, StandIn};
 use testbed::proxy::Proxy;
+use testbed::traffic::Record;
 use tokio::sync::OnceCell;
 
 pub use aws::session;
@@ -228,6 +232,13 @@ pub fn docker_secret(host: &str, user: &str, password: &str) -> Secret {
     }
 }
 
+/// Who a request of the log logs in as.
+pub fn login(request: &Record) -> Option<String> {
+    let header = request.headers.get("authorization")?.to_str().ok()?.strip_prefix("Basic ")?;
+    let pair = String::from_utf8(STANDARD.decode(header).ok()?).ok()?;
+    pair.split_once(':').map(|(user, _)| user.to_owned())
+}
+
 /// A spec whose image comes from a source behind a login.
 pub fn private(host: &str, tags: &[&str]) -> Value {
     json!({"image": {"pullUrl": format!("{host}/library/demo"), "tags": tags, "insecure": true,
@@ -296,4 +307,16 @@ pub async fn eventually(what: &str, mut done: impl AsyncFnMut() -> bool) {
         assert!(tokio::time::Instant::now() < deadline, "not {what} after {DEADLINE:?}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// Whether everything that images name is there.
+pub fn is_whole(repository: &RepositoryView) -> bool {
+    repository.images.values().all(|image| {
+        let manifest: Value = serde_json::from_slice(&image.manifest).expect("a manifest");
+        let list = |name: &str| manifest[name].as_array().cloned().unwrap_or_default();
+        let digest = |of: &Value| of["digest"].as_str().unwrap_or_default().to_owned();
+        let blobs = list("layers").into_iter().chain(manifest.get("config").cloned());
+        blobs.into_iter().all(|blob| repository.blobs.contains_key(&digest(&blob)))
+            && list("manifests").iter().all(|child| repository.images.contains_key(&digest(child)))
+    })
 }

@@ -18,7 +18,7 @@ use axum::response::Response;
 use super::errors::{Error, Result, not_authorized};
 use super::shared::Shared;
 use super::token::{Checked, Token};
-use super::{limits, policy, public, state};
+use super::{limits, public, state};
 use crate::traffic::{Cut, Exchange, Plane, Record, Route};
 
 pub(crate) use storage::{presigned_url, router as storage_router};
@@ -143,8 +143,7 @@ fn refuse(call: &Call<'_>) -> Option<Response> {
     }
 }
 
-/// A token is bound to its region (User Guide, "HTTP 403 errors or no basic auth credentials"), and another account's
-/// registry asks its repository policy.
+/// A token is bound to its region (User Guide, "HTTP 403 errors or no basic auth credentials").
 fn authorize(call: &Call<'_>, token: &Token) -> Result<()> {
     let site = call.site;
     let caller = &token.caller;
@@ -154,19 +153,6 @@ fn authorize(call: &Call<'_>, token: &Token) -> Result<()> {
     }
     let Some(action) = limits::action(call.route.operation) else { return Ok(()) };
     site.shared.limits.take(&site.account, &site.region, action)?;
-    if caller.account != site.account {
-        let mut state = call.state();
-        let policy = call.repository(&mut state).ok().and_then(|repository| repository.policy.as_ref());
-        if !policy::admits(policy, &caller.account) {
-            let message = format!(
-                "User: {} is not authorized to perform: ecr:{action} on resource: {} because no resource-based policy allows \
-                 the ecr:{action} action",
-                caller.arn(),
-                super::deny::arn(&site.account, &site.region, &call.route.repository)
-            );
-            return Err(Error::new(403, "DENIED", message));
-        }
-    }
     site.shared.permit(caller, &site.account, action, &call.route.repository)?;
     // Assumed: a PUT that brings the blob along uploads a part, and completes the upload.
     let has_body = call.header(CONTENT_LENGTH).is_none_or(|length| length != "0");

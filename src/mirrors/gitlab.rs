@@ -1,0 +1,38 @@
+//! GitLab's dependency proxy: a mirror of Docker Hub that CI jobs are told of by their environment.
+
+use super::{Login, Mirror, file};
+use crate::registry::{Credential, DOCKER_HUB};
+
+/// Variables of GitLab CI that describe it; all four or none.
+const VARIABLES: [&str; 4] = [
+    "CI_DEPENDENCY_PROXY_USER",
+    "CI_DEPENDENCY_PROXY_PASSWORD",
+    "CI_DEPENDENCY_PROXY_SERVER",
+    "CI_DEPENDENCY_PROXY_DIRECT_GROUP_IMAGE_PREFIX",
+];
+
+/// The proxy, or a warning where only a part of it is described, or nothing that can be read from.
+pub(super) fn proxy(variable: impl Fn(&str) -> Option<String>) -> (Option<Mirror>, Option<String>) {
+    let unused = |why: String| (None, Some(format!("GitLab's dependency proxy is not used: {why}")));
+    match VARIABLES.map(variable) {
+        [Some(username), Some(password), Some(_), Some(prefix)] => {
+            let Some(rewrite) = file::canonical(&prefix) else {
+                return unused(format!("{} is {prefix:?}, which is no place to read from", VARIABLES[3]));
+            };
+            let mirror = Mirror {
+                matched: DOCKER_HUB.to_owned(),
+                rewrite: Some(rewrite),
+                login: Some(Login::Known(Credential::Basic { username, password })),
+                fallback: false,
+                insecure: false,
+            };
+            (Some(mirror), None)
+        }
+        [None, None, None, None] => (None, None),
+        given => {
+            let missing = VARIABLES.iter().zip(given).filter(|(_, value)| value.is_none());
+            let missing: Vec<_> = missing.map(|(name, _)| *name).collect();
+            unused(format!("{} not set", missing.join(", ")))
+        }
+    }
+}
