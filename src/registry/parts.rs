@@ -124,7 +124,11 @@ impl<'a> Upload<'a> {
                 return Err(failure);
             }
             retry += 1;
-            let Some(wait) = policy.wait(retry, failure.retry_after()) else { return Err(failure) };
+            let Some(wait) = policy.wait(retry, failure.retry_after()) else {
+                // A session that cannot say where it is: a new one gets the whole blob, in parts again.
+                let is_lost = status == Some(StatusCode::RANGE_NOT_SATISFIABLE) && self.offset > 0;
+                return Err(if is_lost { Failure::OutOfStep { host: authority(&self.session) } } else { failure });
+            };
             tracing::debug!(%failure, ?wait, offset = self.offset, "part of a blob was not taken");
             tokio::time::sleep(wait).await;
             // What became of it, the session knows.

@@ -315,12 +315,13 @@ impl Engine {
         // Without an earlier look, all is read: the configuration beside the sources. A dry run shows all that would be
         // done.
         // Boxed: what runs side by side takes its place side by side, and a thread's stack is not endless.
+        let with_tags = needs_resource_tags(job, &desired);
         let artifacts = Box::pin(self.artifacts(job, &target, mode));
         let (artifacts, configuration) = if target.was_seen() {
             (artifacts.await?, None)
         } else {
             let (artifacts, configuration) =
-                tokio::try_join!(artifacts, Box::pin(self.configuration(&target, &desired)))?;
+                tokio::try_join!(artifacts, Box::pin(self.configuration(&target, &desired, with_tags)))?;
             (artifacts, Some(configuration))
         };
         let mut desired = desired.with(job, artifacts);
@@ -346,10 +347,15 @@ impl Engine {
             None => {
                 let configuration = match configuration {
                     Some(read) => read,
-                    None => self.configuration(&target, &desired).await?,
+                    None => self.configuration(&target, &desired, with_tags).await?,
                 };
-                let observed = self.observe(&target, job, &mut desired, configuration).await?;
-                let mut plan = plan(&desired, &observed, &job.claimant, &job.before)?;
+                let mut observed = self.observe(&target, job, &mut desired, configuration).await?;
+                let mut plan = plan::plan(&desired, &observed, &job.claimant, &job.before)?;
+                if let Some(there) = observed.repository.as_mut().filter(|_| !with_tags && !plan.is_settled()) {
+                    there.resource_tags =
+                        patience::patiently(|| async { Ok(registry.resource_tags(&there.repository).await?) }).await?;
+                    plan = plan::plan(&desired, &observed, &job.claimant, &job.before)?;
+                }
                 if mode == Mode::DryRun {
                     compare::charts(&mut desired, &observed, &mut plan, &job.progress).await;
                 }
@@ -359,6 +365,14 @@ impl Engine {
         job.progress.advance(1);
         Ok(Sight { registry, desired, observed, plan })
     }
+}
+
+/// Whether resource tags are read along with the rest: of a run from the command line that sets none and finds all in order,
+/// nobody asks whose the repository is. Where it is to write, they are read before.
+fn needs_resource_tags(job: &Job, desired: &Desired) -> bool {
+    let copies = job.spec.image.is_some() || job.spec.chart.is_some();
+    let is_resource = matches!(job.claimant, Claimant::Resource(_));
+    is_resource || !copies || !desired.resource_tags.is_empty() || desired.defaults != defaults::Documents::default()
 }
 
 /// What the steps that write nothing come to.

@@ -48,6 +48,7 @@ pub struct ObservedRepository {
 #[derive(Debug)]
 pub(super) struct Configuration {
     repository: Repository,
+    /// Empty where they were not asked for.
     resource_tags: BTreeMap<String, String>,
     lifecycle: Option<String>,
     permission: Option<String>,
@@ -55,7 +56,7 @@ pub(super) struct Configuration {
 
 impl Engine {
     /// Reads what of the repository the plan needs to know and no more: an unmanaged policy is not asked for. A throttle is
-    /// waited out. `None` if there is no repository.
+    /// waited out. `None` if there is no repository. Resource tags are read `with_tags` only.
     ///
     /// # Errors
     /// As AWS answers.
@@ -63,11 +64,13 @@ impl Engine {
         &self,
         target: &Target<'_>,
         desired: &Desired,
+        with_tags: bool,
     ) -> Result<Option<Configuration>, Failure> {
         let (name, registry) = (&desired.repository, target.registry);
         let Some(repository) = patiently(|| target.repository()).await?.cloned() else { return Ok(None) };
         let is_wanted = |wanted: &Wanted, default: &Option<Policy>| *wanted != Wanted::Unmanaged || default.is_some();
-        let resource_tags = || async { Ok(registry.resource_tags(&repository).await?) };
+        let resource_tags =
+            || async { if with_tags { Ok(registry.resource_tags(&repository).await?) } else { Ok(BTreeMap::new()) } };
         let lifecycle = || async {
             let read = is_wanted(&desired.lifecycle, &desired.defaults.lifecycle);
             if read { Ok(registry.lifecycle_policy(name).await?) } else { Ok(None) }

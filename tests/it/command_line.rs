@@ -183,6 +183,24 @@ async fn what_an_operator_owns_is_left_alone() {
     assert_eq!((tags["team"].as_str(), tags["ecr-sync.io/owner"].as_str()), ("a", "cluster/ns/app"), "the mark stays");
 }
 
+/// Whose a repository is, nobody asks while there is nothing to write.
+#[tokio::test]
+async fn what_an_operator_owns_and_is_in_order_is_no_failure() {
+    let desk = Desk::before(Sources::shared().await.open.host()).await;
+    assert!(desk.sync(&desk.entry("app", "library/demo", &["1.26"]), &[]).await.is_success());
+    let owner = ("ecr-sync.io/owner".to_owned(), "cluster/ns/app".to_owned());
+    assert!(desk.ecr.set_resource_tags(ACCOUNT, REGION, "app", [owner].into()));
+    let mark = desk.ecr.mark();
+    let run = desk.sync(&desk.entry("app", "library/demo", &["1.26"]), &[]).await;
+    assert!(run.is_success(), "{}", run.text);
+    assert!(desk.ecr.log_since(mark).iter().all(|request| request.operation != "ListTagsForResource"));
+    for flags in [&[][..], &["--dry-run"]] {
+        let run = desk.sync(&desk.entry("app", "library/demo", &["1.26", "1.27"]), flags).await;
+        assert!(run.text.contains("RepositoryNotOwned") && run.text.contains("cluster/ns/app"), "{}", run.text);
+    }
+    assert!(desk.ecr.log_since(mark).iter().all(|request| !request.is_write()));
+}
+
 #[tokio::test]
 async fn no_credentials_is_a_clear_failure() {
     let (desk, _) = desk().await;
