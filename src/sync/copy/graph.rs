@@ -1,10 +1,10 @@
 //! The manifests of one image, read from the source.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::{StreamExt, TryStreamExt, stream};
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, Semaphore};
 
 use crate::class::Class;
 use crate::registry::{Content, Descriptor, Digest, Manifest};
@@ -21,19 +21,34 @@ const MAX_BYTES: u64 = 32 * 1024 * 1024;
 /// when no more than these are in memory.
 const CONCURRENT_READS: usize = 32;
 
+/// Images with more bytes of manifests than this are read one after the other: others have a few KiB.
+const LARGE: u64 = 1024 * 1024;
+
 /// Manifests that several images of one run share are read once.
-#[derive(Debug, Default)]
-pub(super) struct Cache(Mutex<HashMap<Digest, Arc<OnceCell<Arc<Manifest>>>>>);
+#[derive(Debug)]
+pub(super) struct Cache {
+    manifests: Mutex<HashMap<Digest, Arc<OnceCell<Arc<Manifest>>>>>,
+    /// For who reads more than [`LARGE`].
+    large: Semaphore,
+}
+
+impl Default for Cache {
+    fn default() -> Self {
+        Self { manifests: Mutex::default(), large: Semaphore::new(1) }
+    }
+}
 
 impl Cache {
     /// Forgets what was read.
     pub(super) fn clear(&self) {
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clear();
+        self.manifests.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     async fn manifest(&self, origin: &Origin, digest: &Digest) -> Result<Arc<Manifest>, Failure> {
-        let cell =
-            self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).entry(digest.clone()).or_default().clone();
+        let cell = {
+            let mut manifests = self.manifests.lock().unwrap_or_else(PoisonError::into_inner);
+            manifests.entry(digest.clone()).or_default().clone()
+        };
         let manifest = cell.get_or_try_init(|| origin.manifest(digest)).await?;
         Ok(manifest.clone())
     }
@@ -74,6 +89,7 @@ impl Graph {
         let mut next = vec![digest.clone()];
         // What was read, and what is announced of the next level.
         let (mut bytes, mut announced) = (0_u64, 0_u64);
+        let mut turn = None;
         for depth in 0.. {
             if next.is_empty() {
                 break;
@@ -87,6 +103,10 @@ impl Graph {
             let too_large = || too_much(&format!("{} MiB of manifests", MAX_BYTES >> 20));
             if announced > MAX_BYTES - bytes {
                 return Err(too_large());
+            }
+            if turn.is_none() && bytes + announced > LARGE {
+                // Here, where nothing is under way: what this image is reading, another one may wait for. Never closed.
+                turn = cache.large.acquire().await.ok();
             }
             let mut level = stream::iter(std::mem::take(&mut next))
                 .map(|digest| async move { cache.manifest(origin, &digest).await })
@@ -217,11 +237,11 @@ mod tests {
         assert_eq!(graph.top.manifest.bytes, "top");
     }
 
-    /// An index that says of its children what it likes, and the children.
-    async fn index_of(children: usize, size: usize) -> (Peer, Origin, Digest) {
+    /// An index that says of its children that they have `told` bytes, and the children.
+    async fn index_of(children: usize, size: usize, told: usize) -> (Peer, Origin, Digest) {
         let child = move |n: usize| format!("{{\"manifests\":[],\"n\":{n},\"pad\":\"{}\"}}", "x".repeat(size));
         let digests: Vec<_> = (0..children).map(|n| Digest::sha256_of(child(n).as_bytes()).to_string()).collect();
-        let named: Vec<_> = digests.iter().map(|digest| serde_json::json!({"digest": digest, "size": 1})).collect();
+        let named: Vec<_> = digests.iter().map(|digest| serde_json::json!({"digest": digest, "size": told})).collect();
         let top = serde_json::json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": named}).to_string();
         let digest = Digest::sha256_of(top.as_bytes());
         let peer = Peer::new(move |seen| {
@@ -235,7 +255,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_index_that_hides_the_size_of_its_children_is_found_out_on_the_way() {
-        let (peer, origin, digest) = index_of(60, 3 << 20).await;
+        let (peer, origin, digest) = index_of(60, 3 << 20, 1).await;
         let failure = Graph::load(&origin, &digest, &Cache::default()).await.unwrap_err();
         assert_eq!(failure.class, Class::SourceInvalid);
         assert!(failure.message.contains("has more than 32 MiB of manifests under it"), "{failure}");
@@ -244,9 +264,39 @@ mod tests {
 
     #[tokio::test]
     async fn an_index_of_too_many_is_not_read() {
-        let (peer, origin, digest) = index_of(MAX_MANIFESTS, 0).await;
+        let (peer, origin, digest) = index_of(MAX_MANIFESTS, 0, 1).await;
         let failure = Graph::load(&origin, &digest, &Cache::default()).await.unwrap_err();
         assert!(failure.message.contains("has more than 2000 manifests under it"), "{failure}");
         assert_eq!(peer.count("GET"), 1);
+    }
+
+    #[tokio::test]
+    async fn large_images_are_read_one_after_the_other_and_small_ones_beside_them() {
+        for (size, told, at_once) in [(500, 500, true), (1 << 20, 1 << 20, false)] {
+            let (first, second) = (index_of(3, size, told).await, index_of(4, size, told).await);
+            let cache = Cache::default();
+            let load = |index: &(Peer, Origin, Digest)| {
+                let (origin, digest) = (Origin::new(index.0.client(), "a"), index.2.clone());
+                let cache = &cache;
+                async move { Graph::load(&origin, &digest, cache).await }
+            };
+            let (one, other) = (load(&first), load(&second));
+            // Held as far as it has come, when somebody else's turn is asked for.
+            let turn = cache.large.acquire().await.unwrap();
+            let waiting = futures::future::join(one, other);
+            tokio::pin!(waiting);
+            let early = tokio::time::timeout(std::time::Duration::from_millis(500), &mut waiting).await;
+            assert_eq!(early.is_ok(), at_once);
+            if !at_once {
+                assert_eq!(
+                    (first.0.count("GET"), second.0.count("GET")),
+                    (1, 1),
+                    "the index, and none of its children"
+                );
+                drop(turn);
+                let (one, other) = waiting.await;
+                assert_eq!((one.unwrap().below[0].len(), other.unwrap().below[0].len()), (3, 4));
+            }
+        }
     }
 }
