@@ -33,6 +33,7 @@
 #![warn(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)]
 
 pub mod api;
+mod causes;
 pub mod class;
 pub mod cli;
 pub mod controller;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::api::v1alpha1::validation::parse_duration;
+use crate::causes::with_causes;
 use crate::controller;
 use crate::credentials::DockerConfig;
 use crate::mirrors::Mirrors;
@@ -145,7 +146,7 @@ fn duration(text: &str) -> Result<Duration, String> {
 pub(super) async fn run(arguments: Arguments) -> ExitCode {
     let registry_config = match arguments.registry_config.map(|path| DockerConfig::read(&path)).transpose() {
         Ok(config) => config.map(Arc::new),
-        Err(error) => return super::fail(&super::with_causes(&error)),
+        Err(error) => return super::fail(&with_causes(&error)),
     };
     let mirrors = match arguments.mirrors_file.map(|path| Reloaded::load(&path, Mirrors::parse)).transpose() {
         Ok(mirrors) => mirrors,
@@ -153,7 +154,7 @@ pub(super) async fn run(arguments: Arguments) -> ExitCode {
     };
     let defaults = match Defaults::load(arguments.defaults.into()) {
         Ok(defaults) => defaults,
-        Err(error) => return super::fail(&super::with_causes(&error)),
+        Err(error) => return super::fail(&with_causes(&error)),
     };
     let aws = match arguments.aws.options() {
         Ok(aws) => aws,
@@ -197,7 +198,7 @@ pub(super) async fn run(arguments: Arguments) -> ExitCode {
     match operator::run(options).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!(error = super::with_causes(&error), "cannot run");
+            tracing::error!(error = with_causes(&error), "cannot run");
             ExitCode::from(super::FAILED)
         }
     }

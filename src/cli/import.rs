@@ -11,6 +11,7 @@ use super::screen::Screen;
 use crate::api::v1alpha1::{
     AdoptionPolicy, EcrRepositorySyncSpec, Encryption, EncryptionType, ImageTagMutability, Policy,
 };
+use crate::causes::with_causes;
 use crate::ecr::{self, CREATED_TAG, Mutability, OWNER_TAG, Registry, Repository};
 use crate::inventory::{self, Entry, Manifest, Place};
 use crate::meter::Silent;
@@ -51,7 +52,7 @@ pub(super) async fn run(arguments: Arguments, screen: &Screen) -> ExitCode {
     let Arguments { selector, namespace, aws } = arguments;
     let transport = match Transport::new(&TransportOptions::default()) {
         Ok(transport) => transport,
-        Err(error) => return super::fail(&super::with_causes(&error)),
+        Err(error) => return super::fail(&with_causes(&error)),
     };
     let aws = match aws.options() {
         Ok(aws) => aws,
@@ -65,7 +66,7 @@ pub(super) async fn run(arguments: Arguments, screen: &Screen) -> ExitCode {
             screen.out(&manifests.iter().map(Manifest::yaml).collect::<String>());
             ExitCode::SUCCESS
         }
-        Err(error) => super::fail_with(super::FAILED, &super::with_causes(&error)),
+        Err(error) => super::fail_with(super::FAILED, &with_causes(&error)),
     }
 }
 

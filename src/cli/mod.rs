@@ -247,14 +247,3 @@ fn fail_with(code: u8, message: &dyn std::fmt::Display) -> ExitCode {
     Screen::default().err(&format!("error: {message}\n"));
     ExitCode::from(code)
 }
-
-/// An error with its causes, on one line.
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(&format!(": {error}"));
-        cause = error.source();
-    }
-    text
-}

@@ -7,6 +7,7 @@ use reqwest::StatusCode;
 
 use super::answer::{Answer, Side};
 use super::digest::Digest;
+use crate::causes::with_causes;
 use crate::class::Class;
 
 /// A failed step. The message names the thing and holds the whole reason; [`Error::class`] says what kind it is.
@@ -192,7 +193,7 @@ pub enum Failure {
         host: String,
     },
     /// No connection, or no TLS.
-    #[error("cannot connect to {host}: {}", chain(.source))]
+    #[error("cannot connect to {host}: {}", with_causes(.source))]
     Connect {
         /// Host and port.
         host: String,
@@ -200,7 +201,7 @@ pub enum Failure {
         source: reqwest::Error,
     },
     /// The server's certificate is not trusted.
-    #[error("the TLS certificate of {host} is not accepted ({}); a private authority must be given (ca.crt)", chain(.source))]
+    #[error("the TLS certificate of {host} is not accepted ({}); a private authority must be given (ca.crt)", with_causes(.source))]
     Certificate {
         /// Host and port.
         host: String,
@@ -216,7 +217,7 @@ pub enum Failure {
         host: String,
     },
     /// The connection broke.
-    #[error("connection to {host} broke: {}", chain(.source))]
+    #[error("connection to {host} broke: {}", with_causes(.source))]
     Broken {
         /// Host and port.
         host: String,
@@ -420,21 +421,6 @@ impl Failure {
             | Self::Internal(_) => false,
         }
     }
-}
-
-/// The message of an error and of its sources, each said once.
-fn chain(error: &dyn StdError) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(source) = next {
-        let more = source.to_string();
-        if !text.contains(&more) {
-            text.push_str(": ");
-            text.push_str(&more);
-        }
-        next = source.source();
-    }
-    text
 }
 
 fn has_cause(error: &(dyn StdError + 'static), test: fn(&(dyn StdError + 'static)) -> bool) -> bool {

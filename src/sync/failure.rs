@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::api::v1alpha1::validation::Violation;
+use crate::causes::with_causes;
 use crate::class::Class;
 
 /// A failure as it is reported: its kind and a text that names the thing and what to do.
@@ -73,19 +74,4 @@ impl From<crate::registry::ParseError> for Failure {
     fn from(error: crate::registry::ParseError) -> Self {
         Self::new(Class::InvalidSpec, error.to_string())
     }
-}
-
-/// The error's text and those of its causes, each once.
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.contains(&more) {
-            text.push_str(": ");
-            text.push_str(&more);
-        }
-        cause = error.source();
-    }
-    text
 }

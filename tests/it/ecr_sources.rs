@@ -157,14 +157,19 @@ const FAR: &str = "us-west-2";
 /// A rig with a registry of another account and region, in which its owner has put these tags; and `base/app` in it, by the
 /// name that AWS gives it.
 async fn far(name: &str, tags: &[&str]) -> (Rig, ForwardProxy, String) {
+    source(name, (THEIRS, FAR), tags).await
+}
+
+/// The same with the registry of this account and region.
+async fn source(name: &str, (account, region): (&str, &str), tags: &[&str]) -> (Rig, ForwardProxy, String) {
     let mut rig = Rig::new(name).await;
     rig.ecr = stand_in().await;
-    let host = format!("{THEIRS}.dkr.ecr.{FAR}.amazonaws.com");
-    let registry = rig.ecr.registry(THEIRS, FAR).await;
+    let host = format!("{account}.dkr.ecr.{region}.amazonaws.com");
+    let registry = rig.ecr.registry(account, region).await;
     let proxy = proxy(&host, &registry);
     put_proxy(&rig, &proxy).await;
-    rig.ecr.create_repository(THEIRS, FAR, "base/app", Default::default());
-    let config = json!({"auths": {registry.as_str(): {"auth": rig.ecr.authorization_token(THEIRS, FAR)}}});
+    rig.ecr.create_repository(account, region, "base/app", Default::default());
+    let config = json!({"auths": {registry.as_str(): {"auth": rig.ecr.authorization_token(account, region)}}});
     let home = rig.folder().join("docker");
     std::fs::create_dir(&home).expect("a folder");
     std::fs::write(home.join("config.json"), config.to_string()).expect("a file");
@@ -244,4 +249,21 @@ async fn tags_of_a_source_in_ecr_are_checked_in_one_request_where_its_policy_all
     let (status, reason, message) = condition(&object, "ImageSynced").expect("set");
     assert_eq!((status, reason), ("Unknown", "SourceNotFound"), "{message}");
     assert!(message.contains("1.26") && !message.contains("1.27"), "{message}");
+}
+
+/// ECR looks for news of such an image when it is asked as for a pull, and not when it is asked what it has.
+#[tokio::test]
+async fn tags_below_a_pull_through_cache_rule_are_checked_one_by_one() {
+    let (rig, _proxy, place) = source("ecr-cached", (ACCOUNT, REGION), &["1.26", "1.27"]).await;
+    rig.ecr.add_pull_through_rule(ACCOUNT, REGION, "base");
+    let _operator = rig.operator().await;
+    let mut spec = image(&place);
+    spec["image"]["tags"] = json!(["1.26", "1.27"]);
+    rig.apply("app", spec).await;
+    rig.wait_synced("app").await;
+    let mark = rig.ecr.mark();
+    rig.request("app", "1").await;
+    let log = rig.ecr.log_since(mark).into_iter().filter(|record| record.repository == "base/app");
+    let asked: Vec<_> = log.map(|record| record.operation).collect();
+    assert_eq!(asked, ["HeadManifest", "HeadManifest"]);
 }

@@ -27,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 use super::interrupt::Interrupts;
 use super::screen::{self, Screen};
 use crate::api::v1alpha1::{TagStrategy, validation};
+use crate::causes::with_causes;
 use crate::ecr;
 use crate::inventory::{self, Entry};
 use crate::mirrors::Mirrors;
@@ -239,15 +240,15 @@ pub(super) async fn run(arguments: Arguments, screen: &Screen) -> ExitCode {
     };
     let defaults = match Defaults::load(defaults.into()) {
         Ok(defaults) => defaults,
-        Err(error) => return super::fail(&super::with_causes(&error)),
+        Err(error) => return super::fail(&with_causes(&error)),
     };
     let transport = match Transport::new(&TransportOptions::default()) {
         Ok(transport) => transport,
-        Err(error) => return super::fail(&super::with_causes(&error)),
+        Err(error) => return super::fail(&with_causes(&error)),
     };
     let mut interrupts = match Interrupts::new() {
         Ok(interrupts) => interrupts,
-        Err(error) => return super::fail(&super::with_causes(&error)),
+        Err(error) => return super::fail(&with_causes(&error)),
     };
     for entry in &entries {
         entry.notes.iter().for_each(|note| screen.err(&format!("warning: {}: {note}\n", entry.place)));

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::api::v1alpha1::validation;
+use crate::causes::with_causes;
 use crate::class::Class;
 use crate::credentials::{DockerConfig, HostLogins, chart_reference};
 use crate::ecr;
@@ -28,7 +29,7 @@ impl Sources {
     /// What cannot be used, in words.
     pub(super) fn load(mirrors: Mirrors, public_ecr_login: bool) -> Result<Self, String> {
         let environment = HostLogins::load().map_err(|error| error.to_string())?;
-        let docker = DockerConfig::load().map_err(|error| crate::cli::with_causes(&error))?;
+        let docker = DockerConfig::load().map_err(|error| with_causes(&error))?;
         Ok(Self { environment, docker, mirrors, public_ecr_login })
     }
 
