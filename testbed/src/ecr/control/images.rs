@@ -158,7 +158,8 @@ fn digest_of(body: &[u8]) -> Value {
     digest(body).into()
 }
 
-/// By tag: untags, and the image goes with its last tag. By digest: the image with all its tags.
+/// By tag: untags, and the image goes with its last tag; what an index names has to stay, so that its last tag stays too
+/// (aws/containers-roadmap#1567). By digest: the image with all its tags. By both: as by tag, if the tag points there.
 pub(super) fn batch_delete(call: &Call<'_>) -> Result<Value> {
     let name = call.name()?;
     let ids = ImageId::all(call, 1)?;
@@ -167,17 +168,24 @@ pub(super) fn batch_delete(call: &Call<'_>) -> Result<Value> {
     let (mut deleted, mut failures) = (Vec::new(), Vec::new());
     for id in ids {
         let Some(digest) = id.resolve(repository) else {
-            failures.push(id.failure("ImageNotFound", "Requested image not found"));
+            let is_elsewhere = id.tag.is_some_and(|tag| id.digest.is_some() && repository.tags.contains_key(tag));
+            failures.push(if is_elsewhere {
+                id.failure("ImageTagDoesNotMatchDigest", "Image digest does not match tag")
+            } else {
+                id.failure("ImageNotFound", "Requested image not found")
+            });
             continue;
         };
+        let keeps_a_tag = id.tag.is_some() && repository.tags_of(&digest).len() > 1;
+        let parent = if keeps_a_tag { None } else { repository.parent(&digest) };
+        if let Some(parent) = parent {
+            let reason = format!("Requested image referenced by manifest list: [{parent}]");
+            failures.push(id.failure("ImageReferencedByManifestList", &reason));
+            continue;
+        }
         if let Some(tag) = id.tag {
             repository.untag(tag);
             deleted.push(json!({"imageDigest": digest, "imageTag": tag}));
-            continue;
-        }
-        if let Some(parent) = repository.parent(&digest) {
-            let reason = format!("Requested image referenced by manifest list: [{parent}]");
-            failures.push(id.failure("ImageReferencedByManifestList", &reason));
             continue;
         }
         let tags = repository.tags_of(&digest);

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use testbed::Error;
 
-use super::{ACCOUNT, Bench, OCI_MANIFEST};
+use super::{ACCOUNT, Bench, OCI_INDEX, OCI_MANIFEST};
 
 #[tokio::test]
 async fn a_repository_is_created_described_and_deleted() -> Result<(), Error> {
@@ -136,6 +136,32 @@ async fn images_are_listed_in_pages_described_and_deleted() -> Result<(), Error>
     assert_eq!(by_tag["failures"][0]["failureCode"], "ImageNotFound");
     assert_eq!(bench.view("app").tags.len(), 149);
     bench.aws(&[&delete[..], &[format!("imageDigest={digest}").as_str()]].concat()).await?;
+    assert!(bench.view("app").images.is_empty());
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_an_index_names_keeps_its_last_tag() -> Result<(), Error> {
+    let bench = Bench::new().await?;
+    bench.create("app");
+    let (child, digest) = bench.push_image("app", "amd64", "child").await?;
+    let index = json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [
+        {"mediaType": OCI_MANIFEST, "digest": digest, "size": child.len()}]});
+    bench.put_manifest("app", "all", OCI_INDEX, index.to_string().as_bytes()).await?.error_for_status()?;
+    bench.put_manifest("app", "linux", OCI_MANIFEST, &child).await?.error_for_status()?;
+    let delete = async |id: &str| {
+        let call = ["ecr", "batch-delete-image", "--repository-name", "app", "--image-ids", id];
+        let answer = bench.aws(&call).await?;
+        Ok::<_, Error>(answer["failures"][0]["failureCode"].as_str().unwrap_or("deleted").to_owned())
+    };
+    let other = super::digest(b"other");
+    assert_eq!(delete(&format!("imageTag=linux,imageDigest={other}")).await?, "ImageTagDoesNotMatchDigest");
+    assert_eq!(delete(&format!("imageTag=linux,imageDigest={digest}")).await?, "deleted", "another tag is left");
+    for id in ["imageTag=amd64".to_owned(), format!("imageDigest={digest}")] {
+        assert_eq!(delete(&id).await?, "ImageReferencedByManifestList", "{id}");
+    }
+    assert_eq!(delete("imageTag=all").await?, "deleted");
+    assert_eq!(delete("imageTag=amd64").await?, "deleted", "nothing names it any more");
     assert!(bench.view("app").images.is_empty());
     Ok(())
 }
