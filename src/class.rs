@@ -42,6 +42,8 @@ pub enum Class {
     PolicyRejected,
     /// A lifecycle rule takes what the spec wants, again and again.
     LifecycleConflict,
+    /// Tags that are no longer wanted cannot be removed safely, or not at all.
+    PruneBlocked,
     /// No progress for too long.
     Timeout,
     /// The work was given up because it is no longer wanted (new spec, suspend, deletion, shutdown).
@@ -52,7 +54,7 @@ pub enum Class {
 
 impl Class {
     /// Every class, for tables in tests and documents.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::InvalidSpec,
         Self::SecretNotFound,
         Self::AuthenticationFailed,
@@ -70,6 +72,7 @@ impl Class {
         Self::Conflict,
         Self::PolicyRejected,
         Self::LifecycleConflict,
+        Self::PruneBlocked,
         Self::Timeout,
         Self::Cancelled,
         Self::Internal,
@@ -96,6 +99,7 @@ impl Class {
             Self::Conflict => "Conflict",
             Self::PolicyRejected => "PolicyRejected",
             Self::LifecycleConflict => "LifecycleConflict",
+            Self::PruneBlocked => "PruneBlocked",
             Self::Timeout => "Timeout",
             Self::Cancelled => "Cancelled",
             Self::Internal => "Internal",
@@ -121,7 +125,8 @@ impl Class {
             | Self::RepositoryNotEmpty
             | Self::Conflict
             | Self::PolicyRejected
-            | Self::LifecycleConflict => true,
+            | Self::LifecycleConflict
+            | Self::PruneBlocked => true,
             Self::SecretNotFound
             | Self::SourceInvalid
             | Self::RateLimited

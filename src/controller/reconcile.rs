@@ -334,7 +334,7 @@ pub(super) async fn write(
     let notes = events::transitions(&old, &new, report);
     patch_status(object, context, &old, new).await?;
     if status::was_ready(&old, generation) && !report.dry_run {
-        context.metrics.drift_corrected(&report.fields);
+        context.metrics.drift_corrected(report.brought_about());
     }
     context.metrics.drift_detected(new_drift(&old, report));
     events::publish(context, object, notes).await;

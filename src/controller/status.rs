@@ -79,7 +79,7 @@ pub(super) fn finished(old: &Status, pass: &Pass, report: &Report, now: Timestam
     let mut conditions = Conditions::from(&old.conditions, generation, now);
     ready(&mut conditions, old, generation, report);
     repository_ready(&mut conditions, old, report);
-    configuration_synced(&mut conditions, report);
+    configuration_synced(&mut conditions, old, report);
     for kind in [ArtifactKind::Image, ArtifactKind::Chart] {
         match report.artifact(kind) {
             Some(artifact) => artifact_synced(&mut conditions, artifact, report.dry_run),
@@ -289,7 +289,7 @@ fn repository_ready(conditions: &mut Conditions<'_>, old: &Status, report: &Repo
     }
 }
 
-fn configuration_synced(conditions: &mut Conditions<'_>, report: &Report) {
+fn configuration_synced(conditions: &mut Conditions<'_>, old: &Status, report: &Report) {
     let type_ = condition::CONFIGURATION_SYNCED;
     if report.failure.is_some() || !report.is_whole {
         conditions.keep(type_);
@@ -298,7 +298,12 @@ fn configuration_synced(conditions: &mut Conditions<'_>, report: &Report) {
     } else if !report.drift.is_empty() {
         let text: Vec<_> = report.drift.iter().map(ToString::to_string).collect();
         conditions.set(type_, Is::False, Reason::DriftDetected, &text.join("; "));
-    } else if report.dry_run && report.fields.iter().any(|field| !matches!(*field, "imageTag" | "chartTag")) {
+    } else if let Some(blocked) = report.pruning_blocked() {
+        conditions.set(type_, Is::False, Reason::Failed(blocked.class), &blocked.message);
+    } else if report.pruning.is_none() && report.prunes && is_blocked(old) {
+        // Not every pass looks for tags to remove: what the last one found still holds.
+        conditions.keep(type_);
+    } else if report.dry_run && report.fields.iter().any(|field| !matches!(*field, "imageTag" | "chartTag" | "prune")) {
         conditions.set(type_, Is::Unknown, Reason::DryRun, "dry run: changes would be made, see status.plan");
     } else if report.forecasts.is_empty() {
         conditions.set(type_, Is::True, Reason::Succeeded, AS_SPECIFIED);
@@ -308,6 +313,12 @@ fn configuration_synced(conditions: &mut Conditions<'_>, report: &Report) {
         let message = format!("{AS_SPECIFIED}, but {}", told.join("; "));
         conditions.set(type_, Is::True, Reason::Failed(Class::LifecycleConflict), &message);
     }
+}
+
+/// Whether the last pass that looked for tags to remove could not.
+fn is_blocked(old: &Status) -> bool {
+    let before = find(&old.conditions, condition::CONFIGURATION_SYNCED);
+    before.is_some_and(|before| before.reason == Class::PruneBlocked.reason())
 }
 
 fn configuration_problem(failures: &[Failure]) -> Option<(Reason, String)> {

@@ -15,7 +15,7 @@ use crate::registry::{DOCKER_LIST, Digest, OCI_INDEX, Tag};
 /// Most image ids or layer digests that ECR takes in one call.
 const BATCH: usize = 100;
 /// Largest page of ListImages.
-const PAGE: i32 = 1000;
+pub(super) const PAGE: i32 = 1000;
 
 /// What a repository holds of the tags that were asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -82,7 +82,7 @@ pub(super) fn tags_of(image: &ImageDetail, asked: &[&Tag]) -> impl Iterator<Item
     image.image_tags().iter().filter(is_asked).filter_map(|tag| tag.parse().ok())
 }
 
-fn is_index(image: &ImageDetail) -> bool {
+pub(super) fn is_index(image: &ImageDetail) -> bool {
     matches!(image.image_manifest_media_type(), Some(OCI_INDEX | DOCKER_LIST))
 }
 

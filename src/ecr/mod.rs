@@ -21,6 +21,7 @@ mod renewed;
 mod repository;
 mod session;
 mod settings;
+mod stock;
 mod token;
 
 pub use archive::Archived;
@@ -35,3 +36,4 @@ pub use registry::Registry;
 pub use repository::Repository;
 pub use session::{Options, Place, Session, partition};
 pub use settings::{Encryption, Mutability, Settings};
+pub use stock::{Removal, Stored};

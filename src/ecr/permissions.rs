@@ -37,13 +37,15 @@ pub enum Use {
     Artifacts,
     /// Wanted tags are brought back from the archive.
     Restore,
+    /// Tags that are no longer wanted are removed.
+    Prune,
     /// It is deleted with its resource.
     Deletion,
 }
 
 impl Use {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Repository,
         Self::Marks,
         Self::ResourceTags,
@@ -55,6 +57,7 @@ impl Use {
         Self::Scanning,
         Self::Artifacts,
         Self::Restore,
+        Self::Prune,
         Self::Deletion,
     ];
 
@@ -82,6 +85,7 @@ impl Use {
                 "ecr:UploadLayerPart",
             ],
             Self::Restore => &["ecr:UpdateImageStorageClass"],
+            Self::Prune => &["ecr:BatchDeleteImage"],
             Self::Deletion => &["ecr:DeleteRepository"],
         }
     }
@@ -134,6 +138,7 @@ pub fn uses(spec: &EcrRepositorySyncSpec, circumstances: Circumstances) -> BTree
         (Use::Scanning, spec.scan_on_push.is_some()),
         (Use::Artifacts, spec.image.is_some() || spec.chart.is_some()),
         (Use::Restore, spec.archived_images == ArchivedImages::Restore),
+        (Use::Prune, spec.pruning().is_some()),
         (Use::Deletion, spec.deletion_policy != DeletionPolicy::Retain),
     ];
     table.into_iter().filter_map(|(one, needed)| needed.then_some(one)).collect()
@@ -187,8 +192,11 @@ impl Grants {
     pub fn sources(&mut self, spec: &EcrRepositorySyncSpec) {
         let image = spec.image.as_ref().filter(|image| image.secret_ref.is_none());
         let chart = spec.chart.as_ref().filter(|chart| chart.secret_ref.is_none());
-        let image = image.map(|image| (image.pull_url.as_str(), image.tag_selector.is_some()));
-        let chart = chart.and_then(|c| Some((c.pull_url.strip_prefix("oci://")?, c.version_selector.is_some())));
+        // What may be removed is what the source still lists.
+        let prunes = spec.pruning().is_some();
+        let image = image.map(|image| (image.pull_url.as_str(), prunes || image.tag_selector.is_some()));
+        let chart =
+            chart.and_then(|c| Some((c.pull_url.strip_prefix("oci://")?, prunes || c.version_selector.is_some())));
         for (is_chart, (url, lists)) in [(false, image), (true, chart)].into_iter().filter_map(|(k, s)| Some((k, s?))) {
             let Ok(reference) = url.trim_end_matches('/').parse::<Reference>() else { continue };
             let Some(Host { account, region }) = Host::parse(&reference.host) else { continue };
@@ -277,12 +285,14 @@ mod tests {
             (json!({"imageTagMutability": "Immutable"}), none, "ecr:PutImageTagMutability"),
             (json!({"scanOnPush": false}), none, "ecr:PutImageScanningConfiguration"),
             (json!({"archivedImages": "Restore"}), none, "ecr:UpdateImageStorageClass"),
+            (json!({"prune": {"enabled": true}}), none, "ecr:BatchDeleteImage"),
             (json!({"deletionPolicy": "Delete"}), none, "ecr:DeleteRepository"),
             (json!({"image": {"pullUrl": "nginx:1"}}), none, "ecr:PutImage"),
         ] {
             let found = actions(spec.clone(), circumstances);
             assert!(found.contains(more), "{more}: {found:?}");
         }
+        assert!(!actions(json!({"prune": {"enabled": false}}), none).contains("ecr:BatchDeleteImage"));
         assert!(!actions(json!({"lifecyclePolicy": {"rules": []}}), none).contains("ecr:PutLifecyclePolicy"));
     }
 

@@ -23,6 +23,7 @@ const ENTRY: &Names = &[
     ("imageTagMutabilityExclusionFilters", "image_tag_mutability_exclusion_filters"),
     ("scanOnPush", "scan_on_push"),
     ("encryption", "encryption"),
+    ("prune", "prune"),
 ];
 const IMAGE: &Names = &[
     ("pullUrl", "pull_url"),
@@ -45,6 +46,7 @@ const CHART: &Names = &[
 ];
 
 const ENCRYPTION: &Names = &[("type", "type"), ("kmsKey", "kms_key")];
+const PRUNE: &Names = &[("enabled", "enabled"), ("maxPercent", "max_percent"), ("minUnpulled", "min_unpulled")];
 
 /// Reads one entry; `None` after a problem.
 pub(super) fn read(
@@ -61,7 +63,7 @@ pub(super) fn read(
         return None;
     };
     let mut fields = renamed(source, fields, ENTRY, problems);
-    for (field, names) in [("image", IMAGE), ("chart", CHART), ("encryption", ENCRYPTION)] {
+    for (field, names) in [("image", IMAGE), ("chart", CHART), ("encryption", ENCRYPTION), ("prune", PRUNE)] {
         if let Some((_, node)) = fields.iter_mut().find(|(key, _)| key.value == field) {
             rename(source, node, names, problems);
         }

@@ -6,7 +6,7 @@ use kube::Resource;
 use serde_json::{Map, Value, json};
 
 use super::Entry;
-use crate::api::v1alpha1::{Chart, EcrRepositorySync, EcrRepositorySyncSpec, Image};
+use crate::api::v1alpha1::{Chart, EcrRepositorySync, EcrRepositorySyncSpec, Image, Prune};
 
 /// Longest name of an object in Kubernetes.
 const LONGEST_NAME: usize = 253;
@@ -112,9 +112,13 @@ fn without_defaults(spec: &EcrRepositorySyncSpec) -> Map<String, Value> {
     let defaults = object(&EcrRepositorySyncSpec::default());
     let mut fields = object(spec);
     fields.retain(|key, value| defaults.get(key) != Some(value));
-    let artifacts = [("image", object(&Image::default())), ("chart", object(&Chart::default()))];
-    for (artifact, defaults) in artifacts {
-        if let Some(Value::Object(fields)) = fields.get_mut(artifact) {
+    let parts = [
+        ("image", object(&Image::default())),
+        ("chart", object(&Chart::default())),
+        ("prune", object(&Prune::default())),
+    ];
+    for (part, defaults) in parts {
+        if let Some(Value::Object(fields)) = fields.get_mut(part) {
             fields.retain(|key, value| defaults.get(key) != Some(value));
         }
     }

@@ -8,7 +8,7 @@ use self::copying::Copying;
 use super::patience::patiently;
 use super::{
     Action, ArtifactKind, Derived, Desired, Drift, Engine, Failure, Observed, Plan, Progress, ReferrersReport, Source,
-    TagState,
+    TagState, prune,
 };
 use crate::class::Class;
 use crate::ecr::policy::{self, Kind};
@@ -44,6 +44,8 @@ pub(super) struct Outcomes {
     pub(super) referrers: Option<ReferrersReport>,
     /// What a person should know, although nothing is wrong.
     pub(super) warnings: Vec<String>,
+    /// Why tags that should go are still there.
+    pub(super) pruning_blocked: Option<Failure>,
     /// What was done, in words.
     pub(super) changes: Vec<String>,
     /// What was changed: [`Action::field`] of each action that was carried out.
@@ -64,7 +66,7 @@ impl Outcomes {
     }
 
     /// Notes an action that was carried out.
-    fn done(&mut self, action: &Action, progress: &Progress) {
+    pub(super) fn done(&mut self, action: &Action, progress: &Progress) {
         self.did(action);
         progress.did(action.field(), action.to_string());
     }
@@ -175,6 +177,7 @@ impl Engine {
                 }
             }
         }
+        prune::remove(registry, &repository, plan, &mut outcomes, progress).await;
         let seen = (desired, observed, plan);
         Box::pin(self.copy_referrers(registry, seen, &repository, &mut outcomes, progress)).await;
         outcomes
@@ -208,7 +211,7 @@ async fn configure_all(
             }
         }
         let Some(repository) = &repository else { continue };
-        if matches!(action, Action::CopyTag { .. }) {
+        if matches!(action, Action::CopyTag { .. } | Action::PruneTag { .. }) {
             continue;
         }
         if let Action::RestoreTag { kind, tag, digest } = action {
@@ -289,7 +292,10 @@ async fn configure(
         Action::SetScanOnPush { wanted } => registry.put_scan_on_push(name, *wanted).await?,
         Action::DeletePolicy { kind: Kind::Lifecycle } => registry.delete_lifecycle_policy(name).await?,
         Action::DeletePolicy { kind: Kind::Permission } => registry.delete_permission_policy(name).await?,
-        Action::CreateRepository { .. } | Action::CopyTag { .. } | Action::RestoreTag { .. } => {}
+        Action::CreateRepository { .. }
+        | Action::CopyTag { .. }
+        | Action::RestoreTag { .. }
+        | Action::PruneTag { .. } => {}
     }
     Ok(None)
 }

@@ -122,6 +122,7 @@ impl Engine {
                 permission: None,
                 images,
                 hollow: BTreeSet::new(),
+                children: BTreeSet::new(),
                 archived: look.archived.clone(),
                 owner_is_gone: false,
                 vanished,

@@ -25,21 +25,27 @@ const MOST_READ: usize = 8;
 /// As with copies: larger ones are none that we brought here.
 const MOST_CHILDREN: usize = 2_000;
 
+/// What is in the wanted indexes that are in ECR.
+#[derive(Debug, Default)]
+pub(super) struct Named {
+    /// The indexes that lack something.
+    pub(super) hollow: BTreeSet<Digest>,
+    /// All that they name, as far as the sources tell.
+    pub(super) children: BTreeSet<Digest>,
+}
+
 impl Engine {
-    /// Those of the wanted indexes in ECR that lack something. What is found to be there is added to `images`.
+    /// What the wanted indexes in ECR name, and which of them lack some of it. What is found to be there is added to `images`.
     ///
     /// # Errors
     /// As AWS answers. What the source does not tell is no failure: the tag is in sync.
-    pub(super) async fn hollow(
+    pub(super) async fn named(
         &self,
         target: &Target<'_>,
         job: &Job,
         desired: &Desired,
         images: &mut Images,
-    ) -> Result<BTreeSet<Digest>, Failure> {
-        if !job.before.inspects {
-            return Ok(BTreeSet::new());
-        }
+    ) -> Result<Named, Failure> {
         let mut in_sync = in_sync(job, desired, images);
         // A listing has digests and no more.
         let unknown: BTreeSet<_> = in_sync.keys().filter(|top| !images.indexes.contains_key(*top)).cloned().collect();
@@ -56,7 +62,8 @@ impl Engine {
             images.extend(patiently(|| async { Ok(target.registry.manifests(target.name(), &asked).await?) }).await?);
         }
         let lacks = |named: &BTreeSet<Digest>| named.iter().any(|digest| !images.manifests.contains(digest));
-        Ok(named.into_iter().filter(|(_, named)| lacks(named)).map(|(top, _)| top).collect())
+        let hollow = named.iter().filter(|(_, named)| lacks(named)).map(|(top, _)| top.clone()).collect();
+        Ok(Named { hollow, children: named.into_iter().flat_map(|(_, named)| named).collect() })
     }
 }
 

@@ -26,6 +26,7 @@ mod patience;
 mod plan;
 mod preview;
 mod progress;
+mod prune;
 mod referrers;
 mod report;
 mod resolve;
@@ -58,6 +59,7 @@ pub use ownership::{Claim, Claimant, Kept, OwnerRules};
 pub use plan::{Action, Drift, Plan, plan};
 pub use preview::{Load, Preview};
 pub use progress::{Part, Progress, Standing, Step, Witness};
+pub use prune::Pruning;
 pub use referrers::ReferrersReport;
 pub use report::{ArtifactReport, Report, TagState};
 pub use resolve::{
@@ -349,9 +351,16 @@ impl Engine {
                     Some(read) => read,
                     None => self.configuration(&target, &desired, with_tags).await?,
                 };
-                let mut observed = self.observe(&target, job, &mut desired, configuration).await?;
+                let prunes = prune::prunes(job, mode);
+                let inspects = job.before.inspects || prunes;
+                let mut observed = self.observe(&target, job, &mut desired, configuration, inspects).await?;
                 let mut plan = plan::plan(&desired, &observed, &job.claimant, &job.before)?;
-                if let Some(there) = observed.repository.as_mut().filter(|_| !with_tags && !plan.is_settled()) {
+                let pruning = match prunes {
+                    true => Some(Box::pin(self.prunable(&target, job, (&desired, &observed, &plan))).await),
+                    false => None,
+                };
+                let writes = !plan.is_settled() || pruning.as_ref().is_some_and(|pruning| !pruning.actions.is_empty());
+                if let Some(there) = observed.repository.as_mut().filter(|_| !with_tags && writes) {
                     there.resource_tags =
                         patience::patiently(|| async { Ok(registry.resource_tags(&there.repository).await?) }).await?;
                     plan = plan::plan(&desired, &observed, &job.claimant, &job.before)?;
@@ -359,6 +368,7 @@ impl Engine {
                 if mode == Mode::DryRun {
                     compare::charts(&mut desired, &observed, &mut plan, &job.progress).await;
                 }
+                plan.take_pruning(pruning);
                 (observed, plan)
             }
         };

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::hollow::Named;
 use super::patience::patiently;
 use super::resolve::Has;
 use super::target::Target;
@@ -40,6 +41,8 @@ pub struct ObservedRepository {
     pub owner_is_gone: bool,
     /// Wanted indexes that are there and lack something that they name.
     pub hollow: BTreeSet<Digest>,
+    /// What wanted indexes name that are there, as far as that was looked at.
+    pub children: BTreeSet<Digest>,
     /// Wanted tags that were there before and vanished, while there is a lifecycle policy that may be why.
     pub vanished: BTreeMap<Tag, Vanished>,
 }
@@ -85,7 +88,7 @@ impl Engine {
     }
 
     /// Reads the rest, the wanted tags above all. Defaults become part of what is wanted, now that it is known whose
-    /// repository it is. A throttle is waited out.
+    /// repository it is. A throttle is waited out. What indexes name is asked where the pass `inspects`.
     ///
     /// # Errors
     /// As AWS answers.
@@ -95,6 +98,7 @@ impl Engine {
         job: &Job,
         desired: &mut Desired,
         configuration: Option<Configuration>,
+        inspects: bool,
     ) -> Result<Observed, Failure> {
         let name = &desired.repository.clone();
         let registry = target.registry;
@@ -128,7 +132,10 @@ impl Engine {
             vanished.clear();
         }
         let mut images = seen.images;
-        let hollow = self.hollow(target, job, desired, &mut images).await?;
+        let Named { hollow, children } = match inspects {
+            true => self.named(target, job, desired, &mut images).await?,
+            false => Named::default(),
+        };
         let repository = ObservedRepository {
             repository,
             is_whole: true,
@@ -137,6 +144,7 @@ impl Engine {
             permission,
             images,
             hollow,
+            children,
             archived: seen.archived,
             owner_is_gone,
             vanished,

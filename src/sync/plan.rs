@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use super::configuration::{Difference, Verdict};
+use super::prune::PRUNE;
 use super::{
-    ArtifactKind, Attempts, Before, Claimant, Desired, DesiredArtifact, Failure, Observed, ObservedRepository, Source,
-    SourceContent, TagState, WantedTag, configuration,
+    ArtifactKind, Attempts, Before, Claimant, Desired, DesiredArtifact, Failure, Observed, ObservedRepository, Pruning,
+    Source, SourceContent, TagState, WantedTag, configuration,
 };
 use crate::api::v1alpha1::Policy;
 use crate::class::Class;
@@ -29,9 +30,17 @@ pub struct Plan {
     pub corrected: Vec<Drift>,
     /// Values that are written, with those of earlier passes that were not found again.
     pub attempts: Attempts,
+    /// What there is to remove, where that was looked for.
+    pub pruning: Option<Pruning>,
 }
 
 impl Plan {
+    /// Takes in what there is to remove: the last of all actions.
+    pub(super) fn take_pruning(&mut self, pruning: Option<Pruning>) {
+        self.actions.extend(pruning.iter().flat_map(|pruning| pruning.actions.iter().cloned()));
+        self.pruning = pruning;
+    }
+
     /// Whether nothing is to be done, and nothing fails by what a longer look at ECR might show to be otherwise.
     #[must_use]
     pub fn is_settled(&self) -> bool {
@@ -126,6 +135,19 @@ pub enum Action {
         /// What the tag points to now.
         replaces: Option<Digest>,
     },
+    /// Remove a tag that nobody wants and that the source still has.
+    PruneTag {
+        /// Image or chart.
+        kind: ArtifactKind,
+        /// The tag in ECR.
+        tag: Tag,
+        /// What it points to; if it does so no longer, it stays.
+        digest: Digest,
+        /// Whether that is an index.
+        is_index: bool,
+        /// Where it can be had again, for people.
+        source: String,
+    },
 }
 
 impl Action {
@@ -144,6 +166,7 @@ impl Action {
             Self::CopyTag { kind: ArtifactKind::Chart, .. } | Self::RestoreTag { kind: ArtifactKind::Chart, .. } => {
                 "chartTag"
             }
+            Self::PruneTag { .. } => PRUNE,
         }
     }
 }
@@ -164,6 +187,9 @@ impl fmt::Display for Action {
             Self::PutPolicy { kind, replaces: false, .. } => write!(f, "set {}", kind.field()),
             Self::PutPolicy { kind, replaces: true, .. } => write!(f, "replace {}, which differs", kind.field()),
             Self::DeletePolicy { kind } => write!(f, "remove {}", kind.field()),
+            Self::PruneTag { tag, digest, source, .. } => {
+                write!(f, "prune tag {tag} ({digest}), which {source} still has")
+            }
             Self::RestoreTag { tag, digest, .. } => write!(f, "restore tag {tag} ({digest}) from the archive"),
             Self::CopyTag { tag, source, digest, replaces, .. } => {
                 match (digest, replaces) {

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::apply::Outcomes;
+use super::prune::PRUNE;
 use super::{
     ArtifactKind, Attempts, Before, Deletion, Derived, Desired, DesiredArtifact, Drift, Failure, Held, Look, Observed,
-    Plan, Rebuilt, ReferrersReport, Source, SourceContent, SourceTag, Vanished,
+    Plan, Pruning, Rebuilt, ReferrersReport, Source, SourceContent, SourceTag, Vanished,
 };
 use crate::api::v1alpha1::Ownership;
 use crate::ecr::Repository;
@@ -75,6 +76,10 @@ pub struct Report {
     pub changes: Vec<String>,
     /// What was changed (or would be), by field, once per change.
     pub fields: Vec<&'static str>,
+    /// Tags that are no longer wanted are to be removed.
+    pub prunes: bool,
+    /// What there was to remove; `None` where this pass did not look.
+    pub pruning: Option<Pruning>,
     /// What the lifecycle policy will do to wanted tags.
     pub forecasts: Vec<Forecast>,
     /// Wanted tags that were in ECR and vanished.
@@ -214,6 +219,12 @@ impl Report {
         });
         let is_complete = outcomes.failure.is_none() && artifacts.iter().all(|artifact| artifact.listing.is_none());
         let held = (is_complete && !dry_run).then(|| Held::new(&desired.lifecycle, &artifacts));
+        let pruning = plan.pruning.clone().map(|pruning| Pruning {
+            blocked: outcomes.pruning_blocked.clone().or(pruning.blocked.clone()),
+            ..pruning
+        });
+        let advice = pruning.as_ref().and_then(Pruning::advice);
+        let warnings = desired.warnings.iter().cloned().chain(outcomes.warnings).chain(advice);
         Self {
             failure: outcomes.failure,
             repository,
@@ -226,10 +237,12 @@ impl Report {
             attempts,
             managed_tag_keys,
             artifacts,
+            prunes: desired.prunes,
+            pruning,
             forecasts: forecasts(desired),
             vanished: there.map(|there| there.vanished.clone()).unwrap_or_default(),
             held,
-            warnings: desired.warnings.iter().cloned().chain(outcomes.warnings).collect(),
+            warnings: warnings.collect(),
             changes: outcomes.changes,
             fields: outcomes.fields,
             deletion: None,
@@ -255,7 +268,24 @@ impl Report {
         text
     }
 
-    /// Everything that went wrong.
+    /// Fields of what was brought about that the spec wants: all that was changed but what was removed for it.
+    pub fn brought_about(&self) -> impl Iterator<Item = &'static str> {
+        self.fields.iter().copied().filter(|field| *field != PRUNE)
+    }
+
+    /// How many tags were removed, or would be.
+    #[must_use]
+    pub fn pruned(&self) -> usize {
+        self.fields.iter().filter(|field| **field == PRUNE).count()
+    }
+
+    /// Why tags that should go are still there: no failure of what is wanted.
+    #[must_use]
+    pub fn pruning_blocked(&self) -> Option<&Failure> {
+        self.pruning.as_ref()?.blocked.as_ref()
+    }
+
+    /// Everything that went wrong with what is wanted.
     pub fn failures(&self) -> impl Iterator<Item = &Failure> {
         let of_tags = self.artifacts.iter().flat_map(|artifact| artifact.failures().map(|(_, failure)| failure));
         let of_listing = self.artifacts.iter().filter_map(|artifact| artifact.listing.as_ref());

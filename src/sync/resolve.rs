@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use super::defaults::Documents;
 use super::origin::Ask;
+use super::prune::prunes;
 use super::target::{Seen, Target};
 use super::{Engine, Failure, Job, Mode, Origin};
 use crate::api::v1alpha1::{
@@ -51,6 +52,8 @@ pub struct Desired {
     pub restore: bool,
     /// Whether what refers to the images is wanted too.
     pub referrers: bool,
+    /// Whether tags that are no longer wanted are to be removed.
+    pub prunes: bool,
     /// The image and the chart, as far as they are wanted.
     pub artifacts: Vec<DesiredArtifact>,
     /// What a person should know, although nothing is wrong.
@@ -98,7 +101,12 @@ pub struct DesiredArtifact {
     pub tags: BTreeMap<Tag, WantedTag>,
     /// Why the source's tags could not be listed: then the selected ones are not known.
     pub listing: Option<Failure>,
+    /// All that the source lists, where pruning needs to know it.
+    pub(super) offered: Option<Result<Offered, Failure>>,
 }
+
+/// Tags that a source lists; of a chart repository with their entries in the index.
+pub(super) type Offered = BTreeMap<Tag, Option<helm::Entry>>;
 
 /// Where an artifact is read from.
 #[derive(Debug)]
@@ -149,6 +157,7 @@ impl DesiredArtifact {
             keep: false,
             tags: BTreeMap::new(),
             listing: None,
+            offered: None,
         }
     }
 
@@ -237,6 +246,7 @@ impl Engine {
             own,
             restore: spec.archived_images == ArchivedImages::Restore,
             referrers: spec.image.as_ref().is_some_and(|image| image.referrers == Referrers::All),
+            prunes: spec.pruning().is_some(),
             artifacts: Vec::new(),
             warnings: Vec::new(),
         }
@@ -255,7 +265,7 @@ impl Engine {
         mode: Mode,
     ) -> Result<Vec<DesiredArtifact>, Failure> {
         let spec = &job.spec;
-        let looking = Looking { job, target, mode };
+        let looking = Looking { job, target, mode, lists: prunes(job, mode) };
         let image = async {
             match &spec.image {
                 Some(image) => self.resolve_image(&looking, image).await.map(Some),
@@ -344,6 +354,8 @@ struct Looking<'a> {
     job: &'a Job,
     target: &'a Target<'a>,
     mode: Mode,
+    /// All tags of the sources are asked for, whatever is selected.
+    lists: bool,
 }
 
 impl Looking<'_> {

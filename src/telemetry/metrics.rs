@@ -43,6 +43,7 @@ pub struct Metrics {
     requests: Requests,
     passes: IntCounterVec,
     tags_copied: IntCounter,
+    tags_pruned: IntCounter,
     corrected: IntCounterVec,
     detected: IntCounterVec,
     oldest_due: Gauge,
@@ -92,6 +93,7 @@ impl Metrics {
                 &["result"],
             )?,
             tags_copied: IntCounter::new("ecrsync_tags_copied_total", "Tags written to ECR.")?,
+            tags_pruned: IntCounter::new("ecrsync_tags_pruned_total", "Tags removed from ECR.")?,
             corrected: IntCounterVec::new(
                 Opts::new(
                     "ecrsync_drift_corrected_total",
@@ -110,7 +112,7 @@ impl Metrics {
             copies: Copies::new()?,
             files: Files::new()?,
         };
-        let own: [Box<dyn Collector>; 13] = [
+        let own: [Box<dyn Collector>; 14] = [
             Box::new(metrics.reconcile_total.clone()),
             Box::new(metrics.reconcile_errors.clone()),
             Box::new(metrics.reconcile_time.clone()),
@@ -119,6 +121,7 @@ impl Metrics {
             Box::new(metrics.status_writes.clone()),
             Box::new(metrics.passes.clone()),
             Box::new(metrics.tags_copied.clone()),
+            Box::new(metrics.tags_pruned.clone()),
             Box::new(metrics.corrected.clone()),
             Box::new(metrics.detected.clone()),
             Box::new(metrics.oldest_due.clone()),
@@ -184,10 +187,12 @@ impl Metrics {
         self.liveness.finished();
         let copied = report.artifacts.iter().map(|artifact| artifact.copied).sum::<usize>();
         self.tags_copied.inc_by(u64::try_from(copied).unwrap_or_default());
+        let pruned = if report.dry_run { 0 } else { report.pruned() };
+        self.tags_pruned.inc_by(u64::try_from(pruned).unwrap_or_default());
     }
 
     /// Counts what was put right although the specification had not changed.
-    pub fn drift_corrected(&self, fields: &[&'static str]) {
+    pub fn drift_corrected(&self, fields: impl Iterator<Item = &'static str>) {
         for field in fields {
             self.corrected.with_label_values(&[field]).inc();
         }

@@ -41,6 +41,7 @@ mod moto;
 mod ownership;
 mod parts;
 mod permissions;
+mod pruning;
 mod rate_limits;
 mod readers;
 mod recovery;

@@ -15,7 +15,7 @@ pub use image::{CheckPolicy, Image, Referrers, SortBy, TagSelector, TagStrategy}
 pub use role::{NotARole, RoleArn};
 pub use spec::{
     AdoptionPolicy, ArchivedImages, DeletionPolicy, DriftPolicy, EcrRepositorySync, EcrRepositorySyncSpec, Encryption,
-    EncryptionType, ImageTagMutability, LocalReference, Policy, Registry,
+    EncryptionType, ImageTagMutability, LocalReference, Policy, Prune, Registry,
 };
 pub use status::{
     ArtifactStatus, DerivedTag, EcrRepositorySyncStatus, ExpiredTag, HistoryEntry, Ownership, ReferrersStatus,

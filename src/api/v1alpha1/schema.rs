@@ -290,15 +290,37 @@ pub(super) fn timeout(_: &mut SchemaGenerator) -> Schema {
     duration("timeout", "30m")
 }
 
+pub(super) fn min_unpulled(_: &mut SchemaGenerator) -> Schema {
+    duration_from("0s", "prune.minUnpulled", "720h")
+}
+
+pub(super) fn max_percent(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "integer",
+        "format": "int64",
+        "default": 25,
+        "x-kubernetes-validations": [{
+            "rule": "self >= 1 && self <= 100",
+            "message": "prune.maxPercent is a number from 1 to 100, of the repository's tags; enabled: false removes none"
+        }]
+    })
+}
+
 fn duration(field: &str, default: &str) -> Schema {
+    duration_from("1m", field, default)
+}
+
+fn duration_from(shortest: &str, field: &str, default: &str) -> Schema {
     json_schema!({
         "type": "string",
         "maxLength": 32,
         "default": default,
         "x-kubernetes-validations": [{
             // `duration` fails on bad input; the pattern in front of it turns that into our text.
-            "rule": "self.matches('^([0-9]{1,6}(s|m|h))+$') && duration(self) >= duration('1m') && duration(self) <= duration('8760h')",
-            "message": format!("{field} is a duration from 1m to 8760h, written like 90s, 30m or 1h30m")
+            "rule": format!(
+                "self.matches('^([0-9]{{1,6}}(s|m|h))+$') && duration(self) >= duration('{shortest}') && duration(self) <= duration('8760h')"
+            ),
+            "message": format!("{field} is a duration from {shortest} to 8760h, written like 90s, 30m or 1h30m")
         }]
     })
 }

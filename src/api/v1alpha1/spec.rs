@@ -126,6 +126,10 @@ pub struct EcrRepositorySyncSpec {
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
 
+    /// Removal of tags that are no longer wanted, as far as the source still has them. Absent: nothing is ever removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prune: Option<Prune>,
+
     /// How often the source and the repository are checked, for example `30m` or `1h30m`; at least 1m.
     #[serde(default = "default_interval")]
     #[schemars(schema_with = "schema::interval")]
@@ -158,6 +162,12 @@ pub struct EcrRepositorySyncSpec {
 }
 
 impl EcrRepositorySyncSpec {
+    /// Under which bounds tags that are no longer wanted are removed; `None` where they stay.
+    #[must_use]
+    pub fn pruning(&self) -> Option<&Prune> {
+        self.prune.as_ref().filter(|prune| prune.enabled)
+    }
+
     /// Name of the ECR repository of a resource that is called `name`.
     #[must_use]
     pub fn repository<'a>(&'a self, name: &'a str) -> &'a str {
@@ -191,6 +201,7 @@ impl Default for EcrRepositorySyncSpec {
             image_tag_mutability_exclusion_filters: Vec::new(),
             scan_on_push: None,
             encryption: None,
+            prune: None,
             interval: default_interval(),
             drift_interval: default_drift_interval(),
             drift_policy: DriftPolicy::default(),
@@ -350,6 +361,43 @@ pub struct Encryption {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 2048))]
     pub kms_key: Option<String>,
+}
+
+/// Removal of tags that neither image nor chart wants any more. Only what can be had again is removed: tags that the source
+/// still lists, with what it would give for them now.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Prune {
+    /// Whether tags are removed: once per driftInterval, on demand, and by each run of the command line.
+    #[serde(default)]
+    pub enabled: bool,
+
+    /// How much of the repository is removed at a time, in per cent of its tags, from 1 to 100; one tag at least. The rest
+    /// follows the next time.
+    #[serde(default = "default_max_percent")]
+    #[schemars(schema_with = "schema::max_percent")]
+    pub max_percent: i64,
+
+    /// How long an image must not have been pushed or pulled before a tag of it is removed, for example `720h`; `0s` removes at
+    /// once. ECR notes the day of a pull, no more.
+    #[serde(default = "default_min_unpulled")]
+    #[schemars(schema_with = "schema::min_unpulled")]
+    pub min_unpulled: String,
+}
+
+/// As the API server fills in an empty one.
+impl Default for Prune {
+    fn default() -> Self {
+        Self { enabled: false, max_percent: default_max_percent(), min_unpulled: default_min_unpulled() }
+    }
+}
+
+const fn default_max_percent() -> i64 {
+    25
+}
+
+fn default_min_unpulled() -> String {
+    "720h".to_owned()
 }
 
 /// The name of an object in the same namespace.

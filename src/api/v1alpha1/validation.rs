@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::role::RoleArn;
 use super::schema::{MAX_FILTERS, MAX_RESOURCE_TAGS, MAX_TAGS};
 use super::{
-    Chart, EcrRepositorySyncSpec, Encryption, EncryptionType, Image, ImageTagMutability, SortBy, TagSelector,
+    Chart, EcrRepositorySyncSpec, Encryption, EncryptionType, Image, ImageTagMutability, Prune, SortBy, TagSelector,
     TagStrategy, VersionSelector,
 };
 use crate::registry::{Digest, Platform, Reference, Tag};
@@ -89,6 +89,19 @@ pub fn validate(name: &str, spec: &EcrRepositorySyncSpec) -> Vec<Violation> {
     violations.extend(spec.resource_tags.as_ref().map(resource_tags).unwrap_or_default());
     validate_settings(spec, &mut violations);
     violations.extend([interval(spec), drift_interval(spec), timeout(spec)].into_iter().filter_map(Result::err));
+    if let Some(prune) = &spec.prune {
+        violations.extend(min_unpulled(prune).err());
+        if !(1..=100).contains(&prune.max_percent) {
+            violations.push(Violation::new(
+                "prune.maxPercent",
+                format!(
+                    "{} is no number from 1 to 100: write how much of the repository's tags is removed at a time; enabled: false \
+                     removes none",
+                    prune.max_percent
+                ),
+            ));
+        }
+    }
     violations
 }
 
@@ -301,6 +314,18 @@ pub fn timeout(spec: &EcrRepositorySyncSpec) -> Result<Duration, Violation> {
     bounded_duration("timeout", &spec.timeout)
 }
 
+/// `prune.minUnpulled` as a duration.
+///
+/// # Errors
+/// When it is not a duration up to [`MAX_INTERVAL`].
+pub fn min_unpulled(prune: &Prune) -> Result<Duration, Violation> {
+    let text = &prune.min_unpulled;
+    parse_duration(text).filter(|duration| *duration <= MAX_INTERVAL).ok_or_else(|| {
+        let advice = "is not a duration from 0s to 8760h: write for example 720h, or 0s";
+        Violation::new("prune.minUnpulled", format!("{text:?} {advice}"))
+    })
+}
+
 fn bounded_duration(field: &str, text: &str) -> Result<Duration, Violation> {
     parse_duration(text).filter(|duration| (MIN_INTERVAL..=MAX_INTERVAL).contains(duration)).ok_or_else(|| {
         let advice = "is not a duration from 1m to 8760h: write for example 90s, 30m or 1h30m";
@@ -463,5 +488,13 @@ mod tests {
             paths(&spec(|s| s.resource_tags = Some([("aws:x".to_owned(), String::new())].into()))),
             ["resourceTags[\"aws:x\"]"]
         );
+        let with_prune = |max_percent, min_unpulled: &str| {
+            let prune = Prune { enabled: true, max_percent, min_unpulled: min_unpulled.to_owned() };
+            paths(&spec(|s| s.prune = Some(prune.clone())))
+        };
+        assert_eq!(with_prune(0, "8761h"), ["prune.minUnpulled", "prune.maxPercent"]);
+        assert_eq!(with_prune(101, "30d"), ["prune.minUnpulled", "prune.maxPercent"]);
+        assert_eq!(with_prune(1, "0s"), [""; 0]);
+        assert_eq!(with_prune(100, "8760h"), [""; 0]);
     }
 }

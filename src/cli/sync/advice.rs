@@ -30,6 +30,7 @@ pub(super) const fn advice(class: Class) -> &'static str {
         Class::Conflict => "describe the repository in one place only",
         Class::PolicyRejected => "correct the policy: the message is what AWS says about it",
         Class::LifecycleConflict => "change the lifecycle rule that removes the tag, or no longer ask for the tag",
+        Class::PruneBlocked => "see to what the message names and run again: until then nothing is removed",
         Class::Timeout => "run again: what was copied stays; allow more by timeout if the source is slow",
         Class::Cancelled => "run again: what was copied stays",
         Class::Internal => "please report it, with the output of -v",

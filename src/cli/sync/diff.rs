@@ -98,6 +98,9 @@ fn of_action(action: &Action, preview: &Preview) -> Vec<Line> {
         Action::RestoreTag { kind, tag, digest } => {
             vec![(Mark::Change, format!("{} tag {tag} {} (back from the archive)", kind.noun(), short(digest)))]
         }
+        Action::PruneTag { kind, tag, digest, source, .. } => {
+            vec![(Mark::Remove, format!("prune {} tag {tag} {} ({source} has it)", kind.noun(), short(digest)))]
+        }
         Action::CopyTag { kind, tag, source, digest, replaces } => {
             let load = preview.loads.get(&(*kind, tag.clone())).map(in_words).unwrap_or_default();
             let noun = kind.noun();
@@ -181,6 +184,8 @@ pub(super) struct Totals {
     pub(super) image_tags: usize,
     /// Chart versions to copy or to compare.
     pub(super) chart_tags: usize,
+    /// Tags and versions to remove.
+    pub(super) prune: usize,
     /// Policies to write or remove.
     pub(super) policies: usize,
     /// Blobs to send.
@@ -207,6 +212,7 @@ impl Totals {
             failing: outcomes.iter().filter(|outcome| outcome.is_failure()).count(),
             image_tags: copies(ArtifactKind::Image),
             chart_tags: copies(ArtifactKind::Chart),
+            prune: actions(&|action| matches!(action, Action::PruneTag { .. })),
             policies: actions(&|action| matches!(action, Action::PutPolicy { .. } | Action::DeletePolicy { .. })),
             blobs: loads().map(|load| load.blobs).sum(),
             bytes: loads().map(|load| load.bytes).sum(),
@@ -216,13 +222,16 @@ impl Totals {
 
 impl std::fmt::Display for Totals {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { create, change, unchanged, failing, image_tags, chart_tags, policies, blobs, bytes } = *self;
+        let Self { create, change, unchanged, failing, image_tags, chart_tags, prune, policies, blobs, bytes } = *self;
         write!(f, "Repositories: {create} to create, {change} to change, {unchanged} in sync")?;
         if failing > 0 {
             write!(f, ", {failing} with failures")?;
         }
         let tags = tags_in_words(image_tags, chart_tags);
         write!(f, "\nTo copy: {tags} ({blobs} blobs, {})", size(bytes))?;
+        if prune > 0 {
+            write!(f, "\nTags to prune: {prune}")?;
+        }
         write!(f, "\nPolicies to apply: {policies}\nDry run: nothing was written.")
     }
 }
@@ -277,6 +286,16 @@ mod tests {
                 "~ image tag 1.26 sha256:bbbbbbbbbbbb… -> sha256:aaaaaaaaaaaa… from q.io/nginx:1.26",
             ),
             (copy("1.25", None, None), "+ image tag 1.25 from q.io/nginx:1.25"),
+            (
+                Action::PruneTag {
+                    kind: ArtifactKind::Image,
+                    tag: tag("1.20"),
+                    digest: digest("a"),
+                    is_index: false,
+                    source: "q.io/nginx:1.20".to_owned(),
+                },
+                "- prune image tag 1.20 sha256:aaaaaaaaaaaa… (q.io/nginx:1.20 has it)",
+            ),
         ];
         for (action, expected) in table {
             let lines = of_action(&action, &preview());

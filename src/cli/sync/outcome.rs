@@ -71,7 +71,7 @@ impl State {
 impl Outcome {
     /// Whether something went wrong.
     pub(super) fn is_failure(&self) -> bool {
-        self.report.as_ref().is_some_and(|report| !report.is_success())
+        self.report.as_ref().is_some_and(|report| !report.is_success() || report.pruning_blocked().is_some())
     }
 
     /// Whether something was, or would be, changed.
@@ -89,6 +89,7 @@ impl Outcome {
             failures.extend(artifact.listing.iter().map(|failure| (format!("{noun} tags"), failure)));
             failures.extend(artifact.failures().map(|(tag, failure)| (format!("{noun} tag {tag}"), failure)));
         }
+        failures.extend(report.pruning_blocked().map(|failure| ("prune".to_owned(), failure)));
         failures
     }
 

@@ -31,6 +31,8 @@ pub(super) struct Counts {
     pub(super) charts: usize,
     /// Tags and versions that were copied.
     pub(super) tags: usize,
+    /// Tags and versions that were removed.
+    pub(super) pruned: usize,
     /// Policies that were written or removed.
     pub(super) policies: usize,
     /// Bytes of blobs that went from sources to ECR.
@@ -60,6 +62,7 @@ impl Counts {
             images: repositories("imageTag"),
             charts: repositories("chartTag"),
             tags: of_field("imageTag").count() + of_field("chartTag").count(),
+            pruned: of_field("prune").count(),
             policies: of_field("lifecyclePolicy").count() + of_field("permissionPolicy").count(),
             bytes,
             success_rate: if tried == 0 { 100.0 } else { 100.0 * done.len() as f64 / tried as f64 },
@@ -85,16 +88,19 @@ impl Span {
 pub(super) fn block(counts: &Counts, span: &Span) -> String {
     let rule = "=".repeat(WIDTH);
     let time = |time: Timestamp| time.strftime("%Y-%m-%d %H:%M:%S UTC").to_string();
-    let Counts { processed, created, updated, skipped, failed, images, charts, policies, success_rate, .. } = counts;
+    let Counts { processed, created, updated, skipped, failed, images, charts, pruned, policies, success_rate, .. } =
+        counts;
     let mut repositories = vec![("Created", created), ("Updated", updated), ("Skipped", skipped)];
     if *failed > 0 {
         repositories.push(("Failed", failed));
     }
+    // The older tool has neither line.
+    let pruned = if *pruned > 0 { format!("Tags Pruned: {pruned}\n\n") } else { String::new() };
     format!(
         "{rule}\nECR SYNC SUMMARY\n{rule}\nStart Time: {}\nEnd Time: {}\nDuration: {:.1} seconds\n\n\
          Repositories Processed: {processed}\n{}\n\
          Artifacts Synchronized:\n{}\n\
-         Policies Applied: {policies}\n\n\
+         {pruned}Policies Applied: {policies}\n\n\
          Overall Success Rate: {success_rate:.1}%\n{rule}\n",
         time(span.start),
         time(span.end),
@@ -199,5 +205,7 @@ Overall Success Rate: 96.7%
         assert_eq!(block(&counts, &span), expected);
         let failed = block(&Counts { failed: 1, ..counts }, &span);
         assert!(failed.contains("├── Skipped: 2\n└── Failed: 1\n"), "{failed}");
+        let pruned = block(&Counts { pruned: 3, ..counts }, &span);
+        assert!(pruned.contains("└── Helm Charts: 4\n\nTags Pruned: 3\n\nPolicies Applied: 15\n"), "{pruned}");
     }
 }

@@ -122,7 +122,7 @@ fn an_unknown_field_is_named_with_its_place_and_what_was_meant() {
             "a.yml:6:11: unknown field `pull_ulr`, did you mean `pull_url`?",
             "a.yml:7:3: unknown field `ttl`: known here are name, image, chart, lifecyclePolicy, lifecycle_policy, \
              permissionPolicy, permission_policy, resourceTags, resource_tags, imageTagMutability, image_tag_mutability, \
-             imageTagMutabilityExclusionFilters, image_tag_mutability_exclusion_filters, scanOnPush, scan_on_push, encryption",
+             imageTagMutabilityExclusionFilters, image_tag_mutability_exclusion_filters, scanOnPush, scan_on_push, encryption, prune",
         ]
     );
 }

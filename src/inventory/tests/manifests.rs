@@ -27,7 +27,7 @@ fn a_secret_reference_is_noted_as_unused() {
 #[test]
 fn unknown_fields_of_a_manifest_are_problems_with_their_place() {
     let text = format!(
-        "{HEAD}metadata: {{name: ab}}\nspecs: 1\nspec:\n  intervall: 1h\n  prune: {{}}\n  registry: {{acountId: x}}\n  image:\n    \
+        "{HEAD}metadata: {{name: ab}}\nspecs: 1\nspec:\n  intervall: 1h\n  replicas: {{}}\n  registry: {{acountId: x}}\n  image:\n    \
          pull_url: q.io/x:v\n    secretRef: {{nam: hub}}\n"
     );
     assert_eq!(
@@ -35,8 +35,8 @@ fn unknown_fields_of_a_manifest_are_problems_with_their_place() {
         [
             "a.yml:4:1: unknown field `specs`, did you mean `spec`?",
             "a.yml:6:3: unknown field `intervall`, did you mean `interval`?",
-            "a.yml:7:3: unknown field `prune`: known here are adoptionPolicy, archivedImages, chart, deletionPolicy, driftInterval, driftPolicy, dryRun, encryption, image, imageTagMutability, \
-             imageTagMutabilityExclusionFilters, interval, lifecyclePolicy, permissionPolicy, registry, repositoryName, \
+            "a.yml:7:3: unknown field `replicas`: known here are adoptionPolicy, archivedImages, chart, deletionPolicy, driftInterval, driftPolicy, dryRun, encryption, image, imageTagMutability, \
+             imageTagMutabilityExclusionFilters, interval, lifecyclePolicy, permissionPolicy, prune, registry, repositoryName, \
              resourceTags, scanOnPush, suspend, timeout",
             "a.yml:8:14: unknown field `acountId`, did you mean `accountId`?",
             "a.yml:10:5: unknown field `pull_url`, did you mean `pullUrl`?",

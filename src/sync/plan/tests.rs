@@ -84,6 +84,7 @@ fn there(tags: &[(&str, &str)]) -> ObservedRepository {
             ..Images::default()
         },
         hollow: BTreeSet::new(),
+        children: BTreeSet::new(),
         owner_is_gone: false,
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures::{StreamExt, stream};
 
-use super::image::source_tag;
+use super::image::{offered, source_tag};
 use super::{ArtifactKind, CONCURRENT_TAGS, DesiredArtifact, Looking, Source, SourceContent, SourceTag, WantedTag};
 use crate::api::v1alpha1::{Chart, OnSourceChange, VersionSelector, validation};
 use crate::class::Class;
@@ -94,7 +94,7 @@ impl Engine {
         prefer(&mut readings, job, Reading::name);
         let mut failures = Vec::new();
         for reading in readings {
-            match self.http_chart(job, chart, access, &reading, keep, selector.as_ref()).await {
+            match self.http_chart(looking, chart, access, &reading, keep, selector.as_ref()).await {
                 Ok(found) => return Ok(found),
                 Err((failure, true)) => failures.push(failure),
                 Err((failure, false)) => return unknown(artifact(reading.name(), keep), chart, &failure),
@@ -110,7 +110,7 @@ impl Engine {
     /// One reading as an HTTP repository; with an error, whether another reading may be the right one.
     async fn http_chart(
         &self,
-        job: &Job,
+        looking: &Looking<'_>,
         chart: &Chart,
         access: &Access,
         reading: &Reading,
@@ -144,13 +144,19 @@ impl Engine {
             let source = match versions.get(version) {
                 Some(entry) => {
                     entries.insert(tag.clone(), entry.clone());
-                    let derived = job.derived.get(&tag).cloned();
+                    let derived = looking.job.derived.get(&tag).cloned();
                     let content = SourceContent::Archive { digest: entry.digest.clone(), derived };
                     Ok(SourceTag { label: format!("{} {version} of {}", reading.chart, reading.repository), content })
                 }
                 None => Err(missing(&versions, version, &repository.index_url())),
             };
             found.tags.insert(tag, WantedTag { pin: None, source });
+        }
+        if looking.lists {
+            let all = versions.versions.iter();
+            found.offered = Some(Ok(all
+                .filter_map(|entry| Some((tag_of(&entry.version).parse().ok()?, Some(entry.clone()))))
+                .collect()));
         }
         found.source = Source::Charts { repository: Box::new(repository), entries, provenance: chart.provenance };
         Ok(found)
@@ -171,16 +177,13 @@ impl Engine {
             Ok(client) => client,
             Err(failure) => return unknown(found, chart, &failure),
         };
-        let all = match selector {
-            None => Vec::new(),
-            Some(_) => match client.tags(&reference.repository).await {
-                Ok(tags) => tags,
-                Err(error) => {
-                    found.listing = Some(error.into());
-                    Vec::new()
-                }
-            },
+        let all = match selector.is_some() || looking.lists {
+            true => client.tags(&reference.repository).await.map_err(Failure::from),
+            false => Ok(Vec::new()),
         };
+        found.listing = all.as_ref().err().filter(|_| selector.is_some()).cloned();
+        found.offered = looking.lists.then(|| all.as_deref().map(offered).map_err(Clone::clone));
+        let all = all.unwrap_or_default();
         let versions: Vec<_> = all.iter().map(|tag| version_of(tag)).collect();
         let selected = selector.map(|selector| selector.select(versions.iter().map(AsRef::as_ref)));
         let listed = chart.tags.iter().map(String::as_str);
@@ -224,6 +227,7 @@ fn unknown(mut artifact: DesiredArtifact, chart: &Chart, failure: &Failure) -> R
         artifact.tags.insert(tag_of(version).parse()?, WantedTag { pin: None, source });
     }
     artifact.listing = chart.version_selector.as_ref().map(|_| failure.clone());
+    artifact.offered = Some(Err(failure.clone()));
     Ok(artifact)
 }
 

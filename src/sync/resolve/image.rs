@@ -6,7 +6,9 @@ use std::sync::Arc;
 use futures::{StreamExt, stream};
 
 use super::mirrored::Place;
-use super::{ArtifactKind, CONCURRENT_TAGS, DesiredArtifact, Looking, Source, SourceContent, SourceTag, WantedTag};
+use super::{
+    ArtifactKind, CONCURRENT_TAGS, DesiredArtifact, Looking, Offered, Source, SourceContent, SourceTag, WantedTag,
+};
 use crate::api::v1alpha1::{CheckPolicy, Image, TagStrategy, validation};
 use crate::class::Class;
 use crate::registry::{
@@ -67,12 +69,18 @@ impl Engine {
                 let unknown = |(tag, pin)| (tag, WantedTag { pin, source: Err(failure.clone()) });
                 artifact.tags = listed(image, &reference)?.into_iter().map(unknown).collect();
                 artifact.listing = image.tag_selector.as_ref().map(|_| failure.clone());
+                artifact.offered = Some(Err(failure));
                 return Ok(artifact);
             }
         };
         job.progress.uses(&client);
-        let (pins, listing) = self.wanted_tags(image, &reference, &client).await?;
+        let all = match image.tag_selector.is_some() || looking.lists {
+            true => Some(client.tags(&reference.repository).await.map_err(Failure::from)),
+            false => None,
+        };
+        let (pins, listing) = self.wanted_tags(image, &reference, all.as_ref())?;
         artifact.listing = listing;
+        artifact.offered = all.filter(|_| looking.lists).map(|all| all.map(|tags| offered(&tags)));
         let origin = Origin::new(client, reference.repository.clone()).narrowed(Platforms::parse(&image.platforms)?);
         let seen = looking.seen(pins.keys()).await?;
         // `validate` has seen to it that Retag has a tag in pullUrl.
@@ -88,9 +96,9 @@ impl Engine {
         };
         let unsettled = pins.iter().filter(|(tag, pin)| settled(image, &seen, tag, pin.as_ref()).is_none());
         let checked = unsettled.map(|(tag, _)| tag).filter(|tag| looking.ask(&seen, tag) == Ask::Digest);
-        let known = match retagged {
-            Some(_) => BTreeMap::new(),
-            None => self.digests_in_ecr(place.access, &reference.repository, checked.cloned().collect()).await,
+        let known = match (&retagged, place.access) {
+            (None, Ok(access)) => self.digests_in_ecr(access, &reference.repository, checked.cloned().collect()).await,
+            _ => BTreeMap::new(),
         };
         let (source_of, reference_of, seen, known) = (&origin, &reference, &seen, &known);
         artifact.tags = stream::iter(pins)
@@ -130,14 +138,14 @@ impl Engine {
 
     /// The digests of these tags where the image's source is a private ECR registry: a request for a hundred of them instead
     /// of one for each. Empty where that is not to be had; whoever is not in the answer is asked for by HEAD, which knows why.
-    async fn digests_in_ecr(
+    pub(in crate::sync) async fn digests_in_ecr(
         &self,
-        access: &Result<Access, Failure>,
+        access: &Access,
         repository: &str,
         tags: BTreeSet<Tag>,
     ) -> BTreeMap<Tag, Digest> {
         let none = BTreeMap::new();
-        let Ok(Access { ecr: Some(EcrLogin { registry: EcrSource::Private(place), identity }), .. }) = access else {
+        let Access { ecr: Some(EcrLogin { registry: EcrSource::Private(place), identity }), .. } = access else {
             return none;
         };
         // One is asked for by HEAD, which needs no right that pulling does not need.
@@ -158,23 +166,24 @@ impl Engine {
         }
     }
 
-    /// The tags of the spec with their pins, and those that its selector finds; and why these are not known.
+    /// The tags of the spec with their pins, and those that its selector finds among `all`; and why these are not known.
     ///
     /// # Errors
     /// More tags than are allowed: which to leave out is not ours to say.
-    async fn wanted_tags(
+    fn wanted_tags(
         &self,
         image: &Image,
         reference: &Reference,
-        source: &Client,
+        all: Option<&Result<Vec<String>, Failure>>,
     ) -> Result<(Pins, Option<Failure>), Failure> {
         let mut wanted = listed(image, reference)?;
         let Some(selector) = &image.tag_selector else { return Ok((wanted, None)) };
         let selector = validation::compile(selector)
             .map_err(|problem| Failure::new(Class::InvalidSpec, format!("image.tagSelector.{problem}")))?;
-        let all = match source.tags(&reference.repository).await {
-            Ok(all) => all,
-            Err(error) => return Ok((wanted, Some(error.into()))),
+        let all = match all {
+            Some(Ok(all)) => all.as_slice(),
+            Some(Err(failure)) => return Ok((wanted, Some(failure.clone()))),
+            None => &[],
         };
         // What is no tag by the grammar cannot be asked for either.
         let selected: Vec<Tag> =
@@ -186,6 +195,11 @@ impl Engine {
         }
         Ok((wanted, None))
     }
+}
+
+/// What is no tag by the grammar is none that could be copied.
+pub(super) fn offered(tags: &[String]) -> Offered {
+    tags.iter().filter_map(|tag| Some((tag.parse().ok()?, None))).collect()
 }
 
 /// The tags of the spec; without any and without a selector, the one in pullUrl.

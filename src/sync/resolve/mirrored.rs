@@ -78,6 +78,11 @@ fn first_failure(found: &DesiredArtifact) -> Option<&Failure> {
 }
 
 impl DesiredArtifact {
+    /// Whether it is read from its mirror.
+    pub(in crate::sync) const fn is_mirrored(&self) -> bool {
+        self.original.is_some() && self.passed_over.is_none()
+    }
+
     /// Where to read what could not be copied from the mirror; it is asked for by digest, so that it is the same there.
     pub(in crate::sync) fn elsewhere(&self) -> Option<&Origin> {
         let (Some(own), Source::Registry(mirror)) = (&self.own, &self.source) else { return None };

@@ -37,12 +37,34 @@ impl Repository {
         json!({"mediaType": media_type, "digest": digest, "size": text.len()})
     }
 
+    /// A manifest, as it was pushed.
+    pub async fn text(&self, descriptor: &Value) -> String {
+        let url = format!("{}/manifests/{}", self.base, digest(descriptor));
+        let kind = descriptor["mediaType"].as_str().expect("a type");
+        let answer = self.http.get(url).header("accept", kind).send().await.expect("an answer");
+        answer.error_for_status().expect("it is there").text().await.expect("text")
+    }
+
     /// An image of one layer of its own.
     pub async fn image(&self, name: &str) -> Value {
+        self.image_as(name, None).await
+    }
+
+    /// The same under a tag, if any.
+    pub async fn image_as(&self, name: &str, tag: Option<&str>) -> Value {
         let config = self.blob(&format!("{{\"name\":{name:?}}}"), "application/vnd.oci.image.config.v1+json").await;
         let layer = self.blob(name, "application/vnd.oci.image.layer.v1.tar").await;
         let manifest = json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": [layer]});
-        self.manifest(&manifest.to_string(), MANIFEST, None).await
+        self.manifest(&manifest.to_string(), MANIFEST, tag).await
+    }
+
+    /// A signature of `subject`, as far as a registry cares.
+    pub async fn signature(&self, subject: &Value, name: &str, tag: Option<&str>) -> Value {
+        let config = self.blob("{}", "application/vnd.oci.empty.v1+json").await;
+        let layer = self.blob(name, "application/octet-stream").await;
+        let manifest = json!({"schemaVersion": 2, "mediaType": MANIFEST, "artifactType": "application/x-signature",
+                              "config": config, "layers": [layer], "subject": subject});
+        self.manifest(&manifest.to_string(), MANIFEST, tag).await
     }
 
     pub async fn index(&self, children: &[&Value], tag: Option<&str>) -> Value {
