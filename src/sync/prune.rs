@@ -48,7 +48,7 @@ pub(super) fn prunes(job: &Job, mode: Mode) -> bool {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pruning {
     /// One [`Action::PruneTag`] for each tag that goes.
-    pub(super) actions: Vec<Action>,
+    pub actions: Vec<Action>,
     /// Tags that were not looked at: no more may go in one pass.
     pub left: usize,
     /// Why nothing may be removed, or could be.

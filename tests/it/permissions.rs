@@ -47,7 +47,10 @@ fn stages(source: &str, charts: &str) -> Vec<Value> {
     changed["resourceTags"] = json!({"owner": "platform"});
     changed["imageTagMutability"] = json!("Immutable");
     changed["scanOnPush"] = json!(false);
-    vec![made, changed]
+    let mut pruned = changed.clone();
+    pruned["image"]["tags"] = json!(["1.27"]);
+    pruned["prune"] = json!({"enabled": true, "maxPercent": 100, "minUnpulled": "0s"});
+    vec![made, changed, pruned]
 }
 
 /// What failed over the life of a repository, under this policy.
@@ -73,7 +76,7 @@ async fn live(stages: &[Value], policy: &Value) -> Vec<Failure> {
             mirrored: None,
             chart_source: None,
             derived: BTreeMap::new(),
-            before: Before { managed_tag_keys: ["team".to_owned()].into(), ..Before::default() },
+            before: Before { managed_tag_keys: ["team".to_owned()].into(), inspects: true, ..Before::default() },
             timeout: Duration::from_secs(60),
             progress: Progress::default(),
         }
@@ -82,7 +85,7 @@ async fn live(stages: &[Value], policy: &Value) -> Vec<Failure> {
     let mut failures = Vec::new();
     for spec in stages {
         let report = engine.sync(&job(spec), Mode::Apply, &stop).await;
-        failures.extend(report.failures().cloned());
+        failures.extend(report.failures().chain(report.pruning_blocked()).cloned());
         ecr.archive(ACCOUNT, REGION, NAME, "1.27");
     }
     let Some(last) = stages.last() else { return failures };
@@ -160,7 +163,8 @@ async fn the_printed_policy_is_enough_and_each_action_of_it_is_missed() {
     let missed = stream::iter(&actions).map(|action| async move {
         let failures = live(stages, &without(policy, action)).await;
         let words = format!("not authorized to perform: {action} on resource: ");
-        let named = failures.iter().any(|f| f.class == Class::AccessDenied && f.message.contains(&words));
+        let is_denial = |class| matches!(class, Class::AccessDenied | Class::PruneBlocked);
+        let named = failures.iter().any(|f| is_denial(f.class) && f.message.contains(&words));
         assert!(named, "without {action}: {failures:#?}");
     });
     missed.buffer_unordered(4).collect::<Vec<()>>().await;

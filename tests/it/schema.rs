@@ -172,6 +172,13 @@ fn table() -> Vec<(&'static str, &'static str, Value, Option<&'static str>)> {
             json!({"resourceTags": (0..51).map(|n| (format!("k{n}"), "v".into())).collect::<serde_json::Map<_, _>>()}),
             Some("resourceTags"),
         ),
+        ("pruning", "prune", json!({"prune": {"enabled": true, "maxPercent": 100, "minUnpulled": "0s"}}), None),
+        ("an empty prune", "emptyprune", json!({"prune": {}}), None),
+        ("no per cent", "nopercent", json!({"prune": {"maxPercent": 0}}), Some("from 1 to 100")),
+        ("too many per cent", "percent", json!({"prune": {"maxPercent": 101}}), Some("from 1 to 100")),
+        ("per cent as text", "textpercent", json!({"prune": {"maxPercent": "25%"}}), Some("expected numeric")),
+        ("30 days", "days", json!({"prune": {"minUnpulled": "30d"}}), Some("written like 90s, 30m or 1h30m")),
+        ("two years unpulled", "unpulled", json!({"prune": {"minUnpulled": "17520h"}}), Some("from 0s to 8760h")),
         ("a long value", "longvalue", json!({"resourceTags": {"a": "v".repeat(257)}}), Some("resourceTags")),
     ]
 }

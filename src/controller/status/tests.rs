@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::ecr::{Encryption, Mutability};
+use crate::sync::Pruning;
 
 fn digest() -> Digest {
     Digest::sha256_of(b"image")
@@ -124,6 +125,26 @@ fn a_rejected_policy_is_named_while_the_image_is_synced() {
     let status = after(&Status::default(), &report);
     expect(&status, "False", "PolicyRejected", false, true);
     assert_eq!(find(&status.conditions, condition::IMAGE_SYNCED).expect("set").status, "True");
+}
+
+#[test]
+fn pruning_that_is_blocked_leaves_ready_and_is_told_until_it_is_looked_for_again() {
+    let synced = || report(&[("1", TagState::Synced(digest()))]);
+    let blocked = Failure::new(Class::PruneBlocked, "tags that are no longer wanted stay: why");
+    let pruning =
+        |blocked| Report { prunes: true, pruning: Some(Pruning { blocked, ..Pruning::default() }), ..synced() };
+    let configuration = |status: &Status| {
+        let found = find(&status.conditions, condition::CONFIGURATION_SYNCED).expect("a condition");
+        (found.status.clone(), found.reason.clone())
+    };
+    let is = |status: &str, reason: &str| (status.to_owned(), reason.to_owned());
+    let status = after(&Status::default(), &pruning(Some(blocked)));
+    expect(&status, "True", "Succeeded", false, false);
+    assert_eq!(configuration(&status), is("False", "PruneBlocked"));
+    let between = after(&status, &Report { prunes: true, pruning: None, ..synced() });
+    assert_eq!(between, status, "a pass that did not look knows no better");
+    assert_eq!(configuration(&after(&status, &pruning(None))), is("True", "Succeeded"));
+    assert_eq!(configuration(&after(&status, &synced())), is("True", "Succeeded"), "no longer asked for");
 }
 
 #[test]

@@ -122,3 +122,139 @@ pub(super) fn allowed(tags: usize, max_percent: i64) -> usize {
     let percent = usize::try_from(max_percent).unwrap_or(0).min(100);
     (tags.saturating_mul(percent) / 100).max(1)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sync::{DesiredArtifact, WantedTag};
+
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+    /// The children of no index.
+    const NONE: BTreeSet<Digest> = BTreeSet::new();
+
+    fn now() -> SystemTime {
+        SystemTime::UNIX_EPOCH + 20_000 * DAY
+    }
+
+    fn digest(letter: char) -> Digest {
+        format!("sha256:{}", letter.to_string().repeat(64)).parse().expect("a digest")
+    }
+
+    fn tag(text: &str) -> Tag {
+        text.parse().expect("a tag")
+    }
+
+    /// An image that was used so many days ago.
+    fn image(letter: char, tags: &[&str], days: u32) -> Stored {
+        Stored {
+            digest: digest(letter),
+            tags: tags.iter().map(|text| tag(text)).collect(),
+            used: Some(now() - days * DAY),
+            is_active: true,
+            is_index: false,
+            subject: None,
+        }
+    }
+
+    fn artifact(kind: ArtifactKind, wanted: &[&str], offered: &[&str]) -> DesiredArtifact {
+        let mut artifact = DesiredArtifact::new(kind, "q.io/app");
+        let failure = || crate::sync::Failure::cancelled();
+        artifact.tags =
+            wanted.iter().map(|text| (tag(text), WantedTag { pin: None, source: Err(failure()) })).collect();
+        artifact.offered = Some(Ok(offered.iter().map(|text| (tag(text), None)).collect()));
+        artifact
+    }
+
+    fn found(
+        artifacts: Vec<DesiredArtifact>,
+        images: &[Stored],
+        days: u32,
+        children: &BTreeSet<Digest>,
+    ) -> Vec<String> {
+        let desired = Desired { artifacts, ..Desired::default() };
+        let spared = Spared { min_unpulled: days * DAY, children };
+        let found = candidates(&desired, &Stock::new(images), spared, now());
+        found.into_iter().map(|candidate| format!("{} {}", candidate.kind.noun(), candidate.tag)).collect()
+    }
+
+    fn of_image(images: &[Stored]) -> Vec<String> {
+        let all = ["1", "2", "3", &named('a'), &format!("{}.sig", named('b'))].map(str::to_owned);
+        let all: Vec<_> = all.iter().map(String::as_str).collect();
+        found(vec![artifact(ArtifactKind::Image, &["1"], &all)], images, 30, &NONE)
+    }
+
+    fn named(letter: char) -> String {
+        format!("sha256-{}", letter.to_string().repeat(64))
+    }
+
+    #[test]
+    fn what_is_unwanted_offered_and_unused_might_go_the_longest_unused_first() {
+        let images = [
+            image('a', &["1", "2"], 31),
+            image('b', &["3"], 40),
+            image('c', &["not-in-the-source"], 50),
+            image('d', &[], 60),
+        ];
+        assert_eq!(of_image(&images), ["image 3", "image 2"]);
+        assert_eq!(of_image(&[]), [""; 0]);
+    }
+
+    #[test]
+    fn what_was_used_is_in_the_archive_or_not_dated_stays() {
+        assert_eq!(of_image(&[image('a', &["2"], 30)]), ["image 2"], "exactly that long");
+        assert_eq!(of_image(&[image('a', &["2"], 29)]), [""; 0]);
+        let archived = Stored { is_active: false, ..image('a', &["2"], 50) };
+        let undated = Stored { used: None, ..image('b', &["3"], 50) };
+        let tomorrow = Stored { used: Some(now() + DAY), ..image('c', &["2"], 50) };
+        assert_eq!(of_image(&[archived, undated, tomorrow]), [""; 0]);
+    }
+
+    #[test]
+    fn what_refers_to_something_that_is_there_stays_and_what_does_no_longer_might_go() {
+        let (by_name, with_suffix) = (named('a'), format!("{}.sig", named('b')));
+        let signatures = [image('c', &[&by_name], 50), image('d', &[&with_suffix], 50)];
+        assert_eq!(of_image(&signatures), [format!("image {by_name}"), format!("image {with_suffix}")]);
+        let with_subjects = [&signatures[..], &[image('a', &["1"], 50), image('b', &[], 50)]].concat();
+        assert_eq!(of_image(&with_subjects), [""; 0]);
+        let by_subject = |letter| Stored { subject: Some(digest(letter)), ..image('e', &["2"], 50) };
+        assert_eq!(of_image(&[by_subject('a'), image('a', &["1"], 50)]), [""; 0]);
+        assert_eq!(of_image(&[by_subject('f'), image('a', &["1"], 50)]), ["image 2"]);
+    }
+
+    #[test]
+    fn what_a_kept_index_names_stays() {
+        let images = [image('a', &["2"], 50), image('b', &["3"], 50)];
+        let artifacts = vec![artifact(ArtifactKind::Image, &["1"], &["1", "2", "3"])];
+        assert_eq!(found(artifacts, &images, 0, &[digest('a')].into()), ["image 3"]);
+    }
+
+    #[test]
+    fn image_and_chart_share_the_tags_of_a_repository() {
+        let artifacts = vec![
+            artifact(ArtifactKind::Image, &["1"], &["1", "2", "4"]),
+            artifact(ArtifactKind::Chart, &["2"], &["1", "2", "3", "4"]),
+        ];
+        let images = [image('a', &["1", "2"], 50), image('b', &["3", "4"], 50)];
+        // Who has the right digest is found out by asking.
+        assert_eq!(found(artifacts, &images, 0, &NONE), ["chart 3", "image 4", "chart 4"]);
+    }
+
+    #[test]
+    fn signatures_of_signatures_are_found_and_circles_end() {
+        let refers = |letter, to| Stored { subject: Some(digest(to)), ..image(letter, &[], 1) };
+        let images = [image('a', &["1"], 1), refers('b', 'a'), refers('c', 'b'), refers('d', 'e'), refers('e', 'd')];
+        let stock = Stock::new(&images);
+        assert_eq!(stock.referrers(&images[0].digest), [&digest('b'), &digest('c')].into());
+        assert_eq!(stock.referrers(&images[3].digest).len(), 2);
+        assert_eq!((stock.tags(), stock.named_after(&digest('a')).len()), (1, 0));
+    }
+
+    #[test]
+    fn a_part_of_the_tags_goes_and_one_at_least() {
+        for (tags, percent, expected) in [(100, 25, 25), (7, 25, 1), (8, 25, 2), (1, 1, 1), (0, 100, 1), (3, 100, 3)] {
+            assert_eq!(allowed(tags, percent), expected, "{percent}% of {tags}");
+        }
+        // The schema lets neither through.
+        assert_eq!((allowed(10, 0), allowed(10, -5), allowed(10, i64::MAX)), (1, 1, 10));
+    }
+}
