@@ -251,6 +251,30 @@ async fn tags_of_a_source_in_ecr_are_checked_in_one_request_where_its_policy_all
     assert!(message.contains("1.26") && !message.contains("1.27"), "{message}");
 }
 
+#[tokio::test]
+async fn what_might_be_pruned_is_asked_of_a_source_in_ecr_in_one_request() {
+    let (rig, _proxy, place) = far("ecr-prune", &["1.26", "1.27", "latest"]).await;
+    allow(&rig, &[&PULL[..], &["ecr:DescribeImages", "ecr:ListImages"]].concat());
+    let _operator = rig.operator().await;
+    let mut spec = image(&place);
+    spec["image"]["tags"] = json!(["1.26", "1.27", "latest"]);
+    rig.apply("app", spec.clone()).await;
+    rig.wait_synced("app").await;
+    spec["image"]["tags"] = json!(["latest"]);
+    spec["prune"] = json!({"enabled": true, "maxPercent": 100, "minUnpulled": "0s"});
+    rig.apply("app", spec).await;
+    rig.wait_synced("app").await;
+    let mark = rig.ecr.mark();
+    rig.request("app", "1").await;
+    assert_eq!(rig.repository("app").tags.into_keys().collect::<Vec<_>>(), ["latest"]);
+    let log = rig.ecr.log_since(mark).into_iter().filter(|record| record.region == FAR);
+    let log = log.filter(|record| record.operation != "DescribePullThroughCacheRules");
+    let mut asked: Vec<_> = log.map(|record| record.operation).collect();
+    asked.sort();
+    // One tag alone is wanted, and asked for by HEAD.
+    assert_eq!(asked, ["DescribeImages", "HeadManifest", "ListTags"]);
+}
+
 /// ECR looks for news of such an image when it is asked as for a pull, and not when it is asked what it has.
 #[tokio::test]
 async fn tags_below_a_pull_through_cache_rule_are_checked_one_by_one() {

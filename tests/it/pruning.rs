@@ -1,14 +1,23 @@
 //! Tags that nobody wants any more go, as far as they can be had again: `prune`.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
+use ecr_sync::api::v1alpha1::AdoptionPolicy;
+use ecr_sync::ecr::{Identity, Owner};
+use ecr_sync::registry::{Transport, TransportOptions};
+use ecr_sync::sync::{
+    Access, Accesses, Before, Claim, Claimant, Engine, Job, Limits, Mode, OwnerRules, Progress, Report,
+};
 use serde_json::{Value, json};
 use testbed::chart_repository::ChartRepository;
-use testbed::traffic::{Fault, Match, Then};
+use testbed::ecr::StandIn;
+use testbed::traffic::{Fault, Match, Record, Then};
+use tokio_util::sync::CancellationToken;
 
 use crate::support::desk::{Desk, Run, output};
 use crate::support::raw::{self, Repository};
-use crate::support::{ACCOUNT, REGION, Rig, Sources, condition};
+use crate::support::{ACCOUNT, REGION, Rig, Sources, condition, session};
 
 /// Everything at once, however new.
 const AT_ONCE: &str = "{enabled: true, max_percent: 100, min_unpulled: 0s}";
@@ -386,6 +395,64 @@ async fn a_repository_that_an_operator_owns_is_not_pruned() {
     assert_eq!(run.code, Some(1));
     assert!(run.text.contains("RepositoryNotOwned"), "{}", run.text);
     assert_eq!(bench.tags(), ["1", "2"]);
+}
+
+/// A pass over `spec`, by an operator that asks what indexes name and what might be pruned, or does not.
+async fn pass(ecr: &StandIn, spec: &Value, inspects: bool) -> Report {
+    let transport = Transport::new(&TransportOptions::default()).expect("a transport");
+    let engine = Engine::new(session(ecr, transport.clone()), transport, None, Limits::default());
+    let owner = Owner { cluster: "cluster".to_owned(), namespace: "ns".to_owned(), name: "app".to_owned() };
+    let job = Job {
+        name: "app".to_owned(),
+        spec: serde_json::from_value(spec.clone()).expect("a spec"),
+        identity: Ok(Identity::default()),
+        claimant: Claimant::Resource(Claim {
+            owner,
+            adoption: AdoptionPolicy::IfUnowned,
+            rules: OwnerRules::default(),
+            kept: None,
+        }),
+        access: Accesses { image: Ok(Access::default()), chart: Ok(Access::default()) },
+        mirrored: None,
+        chart_source: None,
+        derived: BTreeMap::new(),
+        before: Before { inspects, ..Before::default() },
+        timeout: Duration::from_secs(60),
+        progress: Progress::default(),
+    };
+    engine.sync(&job, Mode::Apply, &CancellationToken::new()).await
+}
+
+#[tokio::test]
+async fn a_pass_that_does_not_look_for_it_costs_nothing_for_pruning() {
+    let bench = Bench::with("looks", &["1", "2"]).await;
+    let url = format!("{}/{}", bench.desk.source.host(), bench.name);
+    let spec = json!({"image": {"pullUrl": url, "tags": ["1"], "insecure": true},
+                      "prune": {"enabled": true, "maxPercent": 100, "minUnpulled": "0s"}});
+    const OWNER: &str = "ListTagsForResource";
+    let owned = pass(&bench.desk.ecr, &spec, false).await;
+    assert!(owned.is_success() && owned.pruning.is_none(), "{owned:?}");
+    let (source, target) = (bench.desk.source.mark(), bench.desk.ecr.mark());
+    let report = pass(&bench.desk.ecr, &spec, false).await;
+    assert!(report.is_success() && report.pruning.is_none() && report.changes.is_empty(), "{report:?}");
+    let asked = |log: Vec<Record>| -> Vec<String> {
+        // Asked once by each engine, of which there is one for each pass here.
+        let is_first =
+            |record: &Record| matches!(&*record.operation, "DescribePullThroughCacheRules" | "GetCallerIdentity");
+        let mut asked: Vec<_> = log.into_iter().filter(|r| !is_first(r)).map(|record| record.operation).collect();
+        asked.sort();
+        asked
+    };
+    assert_eq!(asked(bench.desk.source.log_since(source)), ["HeadManifest"]);
+    assert_eq!(asked(bench.desk.ecr.log_since(target)), ["DescribeImages", "DescribeRepositories", OWNER]);
+
+    let (source, target) = (bench.desk.source.mark(), bench.desk.ecr.mark());
+    let report = pass(&bench.desk.ecr, &spec, true).await;
+    assert!(report.is_success() && report.pruned() == 1, "{report:?}");
+    assert_eq!(asked(bench.desk.source.log_since(source)), ["HeadManifest", "HeadManifest", "ListTags"]);
+    let with = ["BatchDeleteImage", "DescribeImages", "DescribeImages", "DescribeRepositories", OWNER];
+    assert_eq!(asked(bench.desk.ecr.log_since(target)), with);
+    assert_eq!(bench.tags(), ["1"]);
 }
 
 #[tokio::test]
