@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::api::v1alpha1::{EcrRepositorySync, EcrRepositorySyncStatus};
 use crate::class::Class;
-use crate::sync::{Attempts, Failure, Held, Look, Report};
+use crate::sync::{Attempts, Failure, Held, Look, Pruning, Report};
 
 /// First wait after a failure.
 const FIRST_WAIT: Duration = Duration::from_secs(5);
@@ -98,10 +98,13 @@ pub(super) struct Memory {
     looked_at: Option<Instant>,
     /// The next pass reads all.
     whole: bool,
-    /// When it was looked whether ECR has all that indexes name; after a start, when all was read first.
-    inspected_at: Option<Instant>,
+    /// When it is looked next whether ECR has all that indexes name, and what there is to prune; `None` until all was read
+    /// once. It outlives the generation: a spec that changes often is looked into all the same.
+    inspect_at: Option<Instant>,
     /// The running pass looks for that.
     inspects: bool,
+    /// What there was to prune when it was looked for last.
+    pub(super) pruning: Option<Pruning>,
     /// Values that were written and not found again; they outlive the generation.
     pub(super) attempts: Attempts,
     /// What was written last.
@@ -128,6 +131,7 @@ impl Memories {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let memory = all.entry(uid.to_owned()).or_default();
         if memory.generation != generation {
+            let is_asked = memory.asked.is_some() || memory.answering.is_some();
             *memory = Memory {
                 generation,
                 suspended: memory.suspended,
@@ -136,6 +140,8 @@ impl Memories {
                 // The pass that was to answer is cancelled with its generation.
                 asked: memory.asked.take().or(memory.answering.take()),
                 attempts: std::mem::take(&mut memory.attempts),
+                inspect_at: memory.inspect_at,
+                whole: memory.whole || is_asked,
                 events: memory.events,
                 ..Memory::default()
             };
@@ -210,8 +216,11 @@ impl Memory {
         // Passes come up to a tenth early.
         let is_over = |at: Instant| at.elapsed() >= drift_interval.mul_f64(1.0 - JITTER);
         let on_demand = std::mem::take(&mut self.whole);
+        let now = Instant::now();
+        // The interval may have become shorter.
+        self.inspect_at = self.inspect_at.map(|at| at.min(now + drift_interval));
         // Not after a start or a failure: sources would be asked for every index of every resource at once, or all the time.
-        self.inspects = on_demand || self.inspected_at.is_some_and(is_over);
+        self.inspects = on_demand || self.inspect_at.is_some_and(|at| at <= now);
         if self.inspects || self.looked_at.is_none_or(is_over) { None } else { self.look.clone() }
     }
 
@@ -231,15 +240,31 @@ impl Memory {
         self.refusals = 0;
     }
 
+    /// Notes what a pass that ended left for the next look into indexes and what there is to prune. After a start, resources take
+    /// their turn in the interval.
+    pub(super) fn inspected(&mut self, report: &Report, uid: &str, drift_interval: Duration) {
+        // Passes come up to a tenth early.
+        let interval = drift_interval.mul_f64(1.0 - JITTER);
+        let wait = if self.inspects {
+            let sooner = report.pruning_blocked().and_then(|blocked| blocked.retry_after);
+            Some(sooner.unwrap_or(interval).min(interval))
+        } else {
+            self.inspect_at.is_none().then(|| place_in(interval, uid))
+        };
+        if let Some(wait) = wait.filter(|_| report.is_whole) {
+            self.inspect_at = Some(Instant::now() + wait);
+        }
+        if report.pruning.is_some() {
+            self.pruning.clone_from(&report.pruning);
+        }
+    }
+
     /// Notes the end of a pass and returns the wait until the next.
     pub(super) fn finished(&mut self, report: &Report, interval: Duration) -> Duration {
         self.running = false;
         self.look.clone_from(&report.look);
         if report.is_whole {
             self.looked_at = Some(Instant::now());
-            if self.inspects || self.inspected_at.is_none() {
-                self.inspected_at = self.looked_at;
-            }
             self.attempts.clone_from(&report.attempts);
         }
         if let Some(held) = &report.held {
@@ -454,6 +479,7 @@ mod tests {
         let mut memory = Memory::default();
         let passes = |memory: &mut Memory, report: &Report| {
             let look = memory.look(interval);
+            memory.inspected(report, "uid", interval);
             memory.finished(report, interval);
             (look.is_some(), memory.inspects())
         };
@@ -470,6 +496,43 @@ mod tests {
         memory.request(&Requests { own: Some("now".to_owned()), flux: None }, None);
         assert_eq!(passes(&mut memory, &report), (false, true), "somebody asks");
         assert_eq!(passes(&mut memory, &report), (true, false));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_look_into_indexes_and_what_to_prune_comes_whatever_changes_and_sooner_where_it_could_not_be_made() {
+        let interval = Duration::from_secs(6 * 3600);
+        let report = Report { look: Some(Look::of_test()), is_whole: true, ..Report::default() };
+        let memories = Memories::default();
+        let mut generation = 0;
+        let mut pass = |report: &Report, is_new: bool| {
+            generation += i64::from(is_new);
+            memories.with("a", generation, |memory| {
+                memory.look(interval);
+                memory.inspected(report, "a", interval);
+                memory.finished(report, interval);
+                memory.inspects()
+            })
+        };
+        // Somebody changes the spec every hour, for two days.
+        let mut inspected = 0;
+        for _ in 0..48 {
+            inspected += u32::from(pass(&report, true));
+            tokio::time::advance(Duration::from_secs(3600)).await;
+        }
+        assert!((7..=8).contains(&inspected), "{inspected}");
+        while !pass(&report, false) {
+            tokio::time::advance(Duration::from_secs(600)).await;
+        }
+        let mut blocked = failure(Class::PruneBlocked);
+        blocked.retry_after = Some(Duration::from_secs(1800));
+        let blocked =
+            Report { pruning: Some(Pruning { blocked: Some(blocked), ..Pruning::default() }), ..report.clone() };
+        tokio::time::advance(interval).await;
+        assert!(pass(&blocked, false));
+        tokio::time::advance(Duration::from_secs(1700)).await;
+        assert!(!pass(&report, false));
+        tokio::time::advance(Duration::from_secs(100)).await;
+        assert!(pass(&report, false));
     }
 
     #[test]

@@ -111,8 +111,12 @@ async fn decide(object: &EcrRepositorySync, context: &Context) -> Result<Action,
         return Err(error);
     }
     let interval = validation::interval(&object.spec).unwrap_or(validation::MAX_INTERVAL);
-    let interval = interval.min(validation::drift_interval(&object.spec).unwrap_or(validation::MAX_INTERVAL));
-    Ok(Action::requeue(context.memories.with(&uid, generation, |memory| memory.finished(&report, interval))))
+    let drift_interval = validation::drift_interval(&object.spec).unwrap_or(validation::MAX_INTERVAL);
+    let wait = context.memories.with(&uid, generation, |memory| {
+        memory.inspected(&report, &uid, drift_interval);
+        memory.finished(&report, interval.min(drift_interval))
+    });
+    Ok(Action::requeue(wait))
 }
 
 /// Makes a pass due if an annotation asks for one.
@@ -172,15 +176,16 @@ fn submit(object: &EcrRepositorySync, context: &Context, uid: &str, generation: 
     let deletes = object.metadata.deletion_timestamp.is_some();
     let claimant = Claimant::Resource(claim(object, context, &current));
     let drift_interval = validation::drift_interval(&object.spec).unwrap_or(validation::MAX_INTERVAL);
-    let (held, look, inspects, attempts) = context.memories.with(uid, generation, |memory| {
+    let (held, look, inspects, attempts, pruning) = context.memories.with(uid, generation, |memory| {
         let look = memory.look(drift_interval);
-        (memory.held.clone(), look, memory.inspects(), memory.attempts.clone())
+        (memory.held.clone(), look, memory.inspects(), memory.attempts.clone(), memory.pruning.clone())
     });
     let before = Before {
         held,
         look,
         inspects,
         attempts,
+        pruning,
         configuration: current.configuration.clone(),
         vanished: status::vanished(&current, generation),
         rebuilt: status::rebuilt(&current),
@@ -372,6 +377,9 @@ pub(super) fn log(object: &EcrRepositorySync, report: &Report) {
     }
     for failure in report.failures() {
         tracing::warn!(namespace, name, class = failure.class.reason(), message = failure.message, "not synced");
+    }
+    if let Some(blocked) = report.pruning_blocked() {
+        tracing::warn!(namespace, name, class = blocked.class.reason(), message = blocked.message, "not pruned");
     }
     for advice in &report.warnings {
         tracing::info!(namespace, name, advice, "a person should know");

@@ -79,7 +79,7 @@ pub(super) fn finished(old: &Status, pass: &Pass, report: &Report, now: Timestam
     let mut conditions = Conditions::from(&old.conditions, generation, now);
     ready(&mut conditions, old, generation, report);
     repository_ready(&mut conditions, old, report);
-    configuration_synced(&mut conditions, old, report);
+    configuration_synced(&mut conditions, old, generation, report);
     for kind in [ArtifactKind::Image, ArtifactKind::Chart] {
         match report.artifact(kind) {
             Some(artifact) => artifact_synced(&mut conditions, artifact, report.dry_run),
@@ -289,19 +289,20 @@ fn repository_ready(conditions: &mut Conditions<'_>, old: &Status, report: &Repo
     }
 }
 
-fn configuration_synced(conditions: &mut Conditions<'_>, old: &Status, report: &Report) {
+fn configuration_synced(conditions: &mut Conditions<'_>, old: &Status, generation: i64, report: &Report) {
     let type_ = condition::CONFIGURATION_SYNCED;
     if report.failure.is_some() || !report.is_whole {
         conditions.keep(type_);
     } else if let Some((reason, message)) = configuration_problem(&report.configuration) {
         conditions.set(type_, Is::False, reason, &message);
     } else if !report.drift.is_empty() {
-        let text: Vec<_> = report.drift.iter().map(ToString::to_string).collect();
+        let drift = report.drift.iter().map(ToString::to_string);
+        let text: Vec<_> = drift.chain(report.pruning_blocked().map(ToString::to_string)).collect();
         conditions.set(type_, Is::False, Reason::DriftDetected, &text.join("; "));
     } else if let Some(blocked) = report.pruning_blocked() {
         conditions.set(type_, Is::False, Reason::Failed(blocked.class), &blocked.message);
-    } else if report.pruning.is_none() && report.prunes && is_blocked(old) {
-        // Not every pass looks for tags to remove: what the last one found still holds.
+    } else if report.pruning.is_none() && report.prunes && is_blocked(old, generation) {
+        // Not every pass looks for tags to remove; after a start nobody remembers what the last one found.
         conditions.keep(type_);
     } else if report.dry_run && report.fields.iter().any(|field| !matches!(*field, "imageTag" | "chartTag" | "prune")) {
         conditions.set(type_, Is::Unknown, Reason::DryRun, "dry run: changes would be made, see status.plan");
@@ -316,9 +317,10 @@ fn configuration_synced(conditions: &mut Conditions<'_>, old: &Status, report: &
 }
 
 /// Whether the last pass that looked for tags to remove could not.
-fn is_blocked(old: &Status) -> bool {
-    let before = find(&old.conditions, condition::CONFIGURATION_SYNCED);
-    before.is_some_and(|before| before.reason == Class::PruneBlocked.reason())
+fn is_blocked(old: &Status, generation: i64) -> bool {
+    find(&old.conditions, condition::CONFIGURATION_SYNCED).is_some_and(|before| {
+        before.reason == Class::PruneBlocked.reason() && before.observed_generation == Some(generation)
+    })
 }
 
 fn configuration_problem(failures: &[Failure]) -> Option<(Reason, String)> {

@@ -36,4 +36,4 @@ pub use registry::Registry;
 pub use repository::Repository;
 pub use session::{Options, Place, Session, partition};
 pub use settings::{Encryption, Mutability, Settings};
-pub use stock::{Removal, Stored};
+pub use stock::{Page, Removal, Stored};

@@ -177,7 +177,7 @@ impl Engine {
                 }
             }
         }
-        prune::remove(registry, &repository, plan, &mut outcomes, progress).await;
+        Box::pin(prune::remove(registry, &repository, plan, &self.prune, &mut outcomes, progress)).await;
         let seen = (desired, observed, plan);
         Box::pin(self.copy_referrers(registry, seen, &repository, &mut outcomes, progress)).await;
         outcomes

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Attempts, Held, Look, Rebuilt, Vanished};
+use super::{Attempts, Held, Look, Pruning, Rebuilt, Vanished};
 use crate::registry::Tag;
 
 /// What earlier passes left behind.
@@ -22,6 +22,8 @@ pub struct Before {
     pub look: Option<Look>,
     /// The sources are asked, too, what the indexes that are in sync name, and ECR whether it has that.
     pub inspects: bool,
+    /// What there was to remove when it was looked for last.
+    pub pruning: Option<Pruning>,
     /// Values that were written and not found again.
     pub attempts: Attempts,
 }

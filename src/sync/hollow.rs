@@ -92,7 +92,7 @@ fn in_sync<'a>(job: &Job, desired: &'a Desired, images: &Images) -> BTreeMap<Dig
 }
 
 /// Whether the source is a private ECR registry, where a GET is a pull that moves `lastRecordedPullTime`.
-fn is_ecr(job: &Job, kind: ArtifactKind, origin: &Origin) -> bool {
+pub(super) fn is_ecr(job: &Job, kind: ArtifactKind, origin: &Origin) -> bool {
     let access = match kind {
         ArtifactKind::Image => &job.access.image,
         ArtifactKind::Chart => &job.access.chart,

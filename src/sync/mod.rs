@@ -196,6 +196,7 @@ pub struct Engine {
     owners: Option<Arc<dyn OwnerLookup>>,
     limits: Limits,
     defaults: Arc<Defaults>,
+    prune: prune::Known,
 }
 
 /// Bounds of a pass.
@@ -220,8 +221,8 @@ impl Engine {
         let transports = Mutex::new(HashMap::from([(TransportOptions::default(), transport)]));
         let indexes = Arc::new(helm::Indexes::new(MOST_INDEX_BYTES));
         let (hosts, quotas) = (Mutex::default(), Mutex::default());
-        let (blobs, defaults) = (Arc::default(), Arc::default());
-        Self { aws, transports, hosts, quotas, indexes, blobs, owners, limits, defaults }
+        let (blobs, defaults, prune) = (Arc::default(), Arc::default(), prune::Known::default());
+        Self { aws, transports, hosts, quotas, indexes, blobs, owners, limits, defaults, prune }
     }
 
     /// The same engine with these defaults.
@@ -343,7 +344,7 @@ impl Engine {
             }
             None => None,
         };
-        let (observed, plan) = match brief {
+        let (observed, mut plan) = match brief {
             Some(settled) => settled,
             // Before anything is written, everything is read: it may be somebody else's by now.
             None => {
@@ -355,12 +356,7 @@ impl Engine {
                 let inspects = job.before.inspects || prunes;
                 let mut observed = self.observe(&target, job, &mut desired, configuration, inspects).await?;
                 let mut plan = plan::plan(&desired, &observed, &job.claimant, &job.before)?;
-                let pruning = match prunes {
-                    true => Some(Box::pin(self.prunable(&target, job, (&desired, &observed, &plan))).await),
-                    false => None,
-                };
-                let writes = !plan.is_settled() || pruning.as_ref().is_some_and(|pruning| !pruning.actions.is_empty());
-                if let Some(there) = observed.repository.as_mut().filter(|_| !with_tags && writes) {
+                if let Some(there) = observed.repository.as_mut().filter(|_| !with_tags && !plan.is_settled()) {
                     there.resource_tags =
                         patience::patiently(|| async { Ok(registry.resource_tags(&there.repository).await?) }).await?;
                     plan = plan::plan(&desired, &observed, &job.claimant, &job.before)?;
@@ -368,21 +364,31 @@ impl Engine {
                 if mode == Mode::DryRun {
                     compare::charts(&mut desired, &observed, &mut plan, &job.progress).await;
                 }
-                plan.take_pruning(pruning);
+                if prunes {
+                    let pruning = Box::pin(self.prunable(&target, job, (&desired, &observed, &plan))).await;
+                    plan.take_pruning(pruning);
+                }
                 (observed, plan)
             }
         };
+        if let Some(before) = job.before.pruning.as_ref().filter(|_| desired.prunes && plan.pruning.is_none()) {
+            plan.take_pruning(before.remembered(&desired, mode));
+        }
         job.progress.advance(1);
         Ok(Sight { registry, desired, observed, plan })
     }
 }
 
 /// Whether resource tags are read along with the rest: of a run from the command line that sets none and finds all in order,
-/// nobody asks whose the repository is. Where it is to write, they are read before.
+/// nobody asks whose the repository is. Where it is to write, they are read before; where it may remove something, always.
 fn needs_resource_tags(job: &Job, desired: &Desired) -> bool {
     let copies = job.spec.image.is_some() || job.spec.chart.is_some();
     let is_resource = matches!(job.claimant, Claimant::Resource(_));
-    is_resource || !copies || !desired.resource_tags.is_empty() || desired.defaults != defaults::Documents::default()
+    is_resource
+        || !copies
+        || desired.prunes
+        || !desired.resource_tags.is_empty()
+        || desired.defaults != defaults::Documents::default()
 }
 
 /// What the steps that write nothing come to.

@@ -66,6 +66,11 @@ impl Origin {
         Self { platforms, ..self }
     }
 
+    /// Whether something else than the source's own may be copied.
+    pub(super) const fn narrows(&self) -> bool {
+        self.platforms.is_some()
+    }
+
     /// What an earlier pass made of an index, if it was made for the same platforms.
     pub(super) fn knows<'a>(&self, before: Option<&'a Rebuilt>) -> Option<&'a Rebuilt> {
         let platforms = self.platforms.as_ref()?.to_string();
@@ -74,7 +79,7 @@ impl Origin {
 
     /// Takes over what an earlier pass made.
     pub(super) fn remember(&self, before: &Rebuilt) {
-        self.kept().made_of.insert(before.target.clone(), before.source.clone());
+        self.kept().made_of.entry(before.target.clone()).or_insert_with(|| before.source.clone());
     }
 
     /// What the index `target` was made of, if it was made here.
@@ -104,7 +109,7 @@ impl Origin {
             Narrowed::Same => Ok(digest),
             Narrowed::Rebuilt(smaller) => {
                 let target = smaller.digest.clone();
-                self.kept().made_of.insert(target.clone(), digest);
+                self.kept().made_of.entry(target.clone()).or_insert(digest);
                 self.keep(smaller);
                 Ok(target)
             }

@@ -36,9 +36,9 @@ pub struct Plan {
 
 impl Plan {
     /// Takes in what there is to remove: the last of all actions.
-    pub(super) fn take_pruning(&mut self, pruning: Option<Pruning>) {
-        self.actions.extend(pruning.iter().flat_map(|pruning| pruning.actions.iter().cloned()));
-        self.pruning = pruning;
+    pub(super) fn take_pruning(&mut self, pruning: Pruning) {
+        self.actions.extend(pruning.actions.iter().cloned());
+        self.pruning = Some(pruning);
     }
 
     /// Whether nothing is to be done, and nothing fails by what a longer look at ECR might show to be otherwise.

@@ -220,7 +220,7 @@ impl Report {
         let is_complete = outcomes.failure.is_none() && artifacts.iter().all(|artifact| artifact.listing.is_none());
         let held = (is_complete && !dry_run).then(|| Held::new(&desired.lifecycle, &artifacts));
         let pruning = plan.pruning.clone().map(|pruning| Pruning {
-            blocked: outcomes.pruning_blocked.clone().or(pruning.blocked.clone()),
+            blocked: outcomes.pruning_blocked.clone().or_else(|| pruning.blocked.clone()),
             ..pruning
         });
         let advice = pruning.as_ref().and_then(Pruning::advice);

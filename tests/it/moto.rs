@@ -210,6 +210,30 @@ async fn tags_that_are_there_are_seen_without_a_pull() {
     assert_eq!(bench.requests.count(|request| pulls.contains(&request.operation.as_str())), 0);
 }
 
+/// In moto an image that is named by tag and digest goes with all its tags.
+#[tokio::test]
+async fn a_tag_is_pruned_and_the_other_tag_of_its_image_stays() {
+    let bench = Bench::new("moto-pruned").await;
+    let name = "moto-pruned/app";
+    bench.ecr("CreateRepository", json!({"repositoryName": name})).await;
+    let digest = bench.rig.sources.seeded.digest("library/demo", "1.27");
+    assert_eq!(digest, bench.rig.sources.seeded.digest("library/demo", "latest"));
+    for tag in ["1.27", "latest", "mine"] {
+        bench.put_image(name, tag, digest).await;
+    }
+    let prune = json!({"enabled": true, "maxPercent": 100, "minUnpulled": "0s"});
+    let image = bench.rig.image("library/demo", &["latest"]);
+    bench.rig.apply("app", json!({"repositoryName": name, "image": image, "prune": prune})).await;
+    bench.rig.wait_synced("app").await;
+    let writes = bench.writes_of_a_pass("app", "prune").await;
+    assert_eq!(writes, ["BatchDeleteImage"]);
+    let listed = bench.ecr("ListImages", json!({"repositoryName": name})).await;
+    let mut tags: Vec<_> =
+        listed["imageIds"].as_array().expect("a list").iter().filter_map(|id| id["imageTag"].as_str()).collect();
+    tags.sort_unstable();
+    assert_eq!(tags, ["latest", "mine"]);
+}
+
 #[tokio::test]
 async fn repositories_go_as_their_deletion_policy_says() {
     let bench = Bench::new("moto-deleted").await;

@@ -21,6 +21,8 @@ use crate::support::{ACCOUNT, REGION, Rig, Sources, condition, session};
 
 /// Everything at once, however new.
 const AT_ONCE: &str = "{enabled: true, max_percent: 100, min_unpulled: 0s}";
+/// One tag, however new.
+const ONE_AT_ONCE: &str = "{enabled: true, max_percent: 1, min_unpulled: 0s}";
 
 /// A repository of the source, and a desk to sync it from, into `app`.
 struct Bench {
@@ -227,14 +229,16 @@ async fn nothing_goes_on_a_list_that_failed_is_empty_or_is_not_whole() {
 }
 
 #[tokio::test]
-async fn nothing_goes_while_the_source_does_not_tell_or_something_wanted_is_missing() {
-    let bench = Bench::with("missing", &["1", "2"]).await;
+async fn what_the_source_does_not_tell_of_stays_and_all_while_something_wanted_is_missing() {
+    let bench = Bench::with("missing", &["1", "2", "3", "4"]).await;
     let head = Match::operation("HeadManifest").path("manifests/2");
     bench.desk.source.faults().add(Fault::new(head, Then::status(500)));
-    let run = bench.sync(&["1"], AT_ONCE, &[]).await;
+    let run = bench.sync(&["1", "3"], AT_ONCE, &[]).await;
     assert_eq!(run.code, Some(1), "{}", run.text);
     assert!(run.text.contains("! prune: PruneBlocked: tags that are no longer wanted stay: RegistryUnavailable: "));
+    assert_eq!(bench.tags(), ["1", "2", "3"], "4 could be asked for");
     bench.desk.source.faults().clear();
+    assert!(bench.sync(&["1", "2"], AT_ONCE, &[]).await.is_success());
 
     let run = bench.sync(&["1", "9"], AT_ONCE, &[]).await;
     assert_eq!(run.code, Some(1));
@@ -277,6 +281,9 @@ async fn an_image_with_signatures_goes_only_if_the_source_has_them_all() {
     let gone = Match::any().path(raw::digest(&lacking));
     bench.desk.source.faults().add(Fault::new(gone, Then::status(404)));
 
+    // Without its signatures an image would not come back as it was.
+    assert!(bench.sync_image("tags: [kept]", AT_ONCE, &[]).await.is_success());
+    assert_eq!(bench.tags().len(), 5);
     let run = bench.sync_image("tags: [kept], referrers: All", AT_ONCE, &[]).await;
     assert!(run.is_success(), "{}", run.text);
     let left = bench.tags();
@@ -303,12 +310,16 @@ async fn what_a_kept_index_names_stays_and_an_index_goes_before_what_it_names() 
     // Where the source is not asked what is in the index, ECR keeps it.
     let run = bench.sync_image("tags: [\"1\", other], check_policy: IfNotPresent", AT_ONCE, &[]).await;
     assert!(run.is_success(), "{}", run.text);
-    assert!(
-        run.text.contains("tag 1-amd64 is not pruned: ECR keeps it for an index that names its image"),
-        "{}",
-        run.text
-    );
+    let told = "tag 1-amd64 is not pruned: ECR keeps it for an index that names its image";
+    assert!(run.text.contains(told), "{}", run.text);
     assert_eq!(bench.tags(), all);
+    // And it takes no other's place.
+    bench.pushed("1-amd64", 10);
+    let run = bench.sync_image("tags: [\"1\"], check_policy: IfNotPresent", ONE_AT_ONCE, &[]).await;
+    assert!(run.is_success() && run.text.contains(told), "{}", run.text);
+    assert_eq!(bench.tags(), ["1", "1-amd64"]);
+    bench.source.image_as("other", Some("other")).await;
+    assert!(bench.sync(&all, "{}", &[]).await.is_success());
 
     let run = bench.sync(&["other"], AT_ONCE, &[]).await;
     assert!(run.is_success(), "{}", run.text);
@@ -317,16 +328,70 @@ async fn what_a_kept_index_names_stays_and_an_index_goes_before_what_it_names() 
 }
 
 #[tokio::test]
-async fn a_tag_that_moves_meanwhile_stays() {
-    let bench = Bench::with("moves", &["1", "2"]).await;
-    let mismatch = json!({"imageIds": [], "failures": [{
-        "imageId": {"imageTag": "2", "imageDigest": bench.desk.repository("app").tags["2"]},
-        "failureCode": "ImageTagDoesNotMatchDigest", "failureReason": "Image digest does not match tag"}]});
-    let then = Then::Status { code: 200, headers: Vec::new(), body: mismatch.to_string() };
+async fn a_tag_that_is_moved_pulled_or_removed_meanwhile_is_left_alone() {
+    // What ECR says when it is asked once more, after the copies.
+    let table: [(&str, fn(&Bench, &str) -> Value); 3] = [
+        ("moved", |_, other| json!({"imageDigest": other, "imageTags": ["2"], "imagePushedAt": 1})),
+        ("pulled", |bench, _| {
+            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_secs();
+            let digest = bench.desk.repository("app").tags["2"].clone();
+            json!({"imageDigest": digest, "imageTags": ["2"], "imagePushedAt": 1, "lastRecordedPullTime": now})
+        }),
+        ("archived", |bench, _| {
+            let digest = bench.desk.repository("app").tags["2"].clone();
+            json!({"imageDigest": digest, "imageTags": ["2"], "imagePushedAt": 1, "imageStatus": "ARCHIVED"})
+        }),
+    ];
+    for (name, details) in table {
+        let bench = Bench::with(name, &["1", "2"]).await;
+        ["1", "2"].iter().for_each(|tag| bench.pushed(tag, 48));
+        let other = bench.desk.repository("app").tags["1"].clone();
+        let body = json!({"imageDetails": [details(&bench, &other)]}).to_string();
+        // The wanted tags, all images, and then this.
+        let third =
+            Fault::new(Match::operation("DescribeImages"), Then::Status { code: 200, headers: Vec::new(), body });
+        bench.desk.ecr.faults().add(third.after(2));
+        let mark = bench.desk.ecr.mark();
+        let run = bench.sync(&["1"], "{enabled: true, max_percent: 100, min_unpulled: 24h}", &[]).await;
+        assert!(run.is_success() && !run.text.contains("Pruned"), "{name}: {}", run.text);
+        let log = bench.desk.ecr.log_since(mark);
+        assert_eq!(log.iter().filter(|request| request.operation == "DescribeImages").count(), 3, "{name}");
+        assert!(log.iter().all(|request| !request.is_write()), "{name}");
+    }
+    // Removed by somebody in the last moment.
+    let bench = Bench::with("removed", &["1", "2"]).await;
+    let gone = json!({"imageIds": [], "failures": [{"imageId": {"imageTag": "2"}, "failureCode": "ImageNotFound"}]});
+    let then = Then::Status { code: 200, headers: Vec::new(), body: gone.to_string() };
     bench.desk.ecr.faults().add(Fault::new(Match::operation("BatchDeleteImage"), then));
     let run = bench.sync(&["1"], AT_ONCE, &[]).await;
     assert!(run.is_success() && !run.text.contains("Pruned"), "{}", run.text);
-    assert_eq!(bench.tags(), ["1", "2"]);
+}
+
+#[tokio::test]
+async fn the_other_tags_of_an_image_stay() {
+    let bench = Bench::new("shared").await;
+    let image = bench.source.image_as("all", Some("1")).await;
+    let text = bench.source.text(&image).await;
+    for tag in ["2", "3"] {
+        bench.source.manifest(&text, raw::MANIFEST, Some(tag)).await;
+    }
+    assert!(bench.sync(&["1", "2", "3"], "{}", &[]).await.is_success());
+    let run = bench.sync(&["2"], ONE_AT_ONCE, &[]).await;
+    assert!(run.is_success(), "{}", run.text);
+    assert_eq!(bench.tags(), ["2", "3"]);
+    let run = bench.sync(&["2"], AT_ONCE, &[]).await;
+    assert!(run.is_success(), "{}", run.text);
+    assert_eq!(bench.tags(), ["2"]);
+}
+
+#[tokio::test]
+async fn a_selector_that_matches_nothing_takes_nothing() {
+    let bench = Bench::with("slip", &["1.0.0", "2.0.0"]).await;
+    let run = bench.sync_image("tag_selector: {latest: 5, semver: '>=20'}", AT_ONCE, &[]).await;
+    assert_eq!(run.code, Some(1), "{}", run.text);
+    assert!(run.text.contains("stay: none of the 2 image tags of "), "{}", run.text);
+    assert!(run.text.contains("app: failed"), "{}", run.text);
+    assert_eq!(bench.tags().len(), 2);
 }
 
 #[tokio::test]
@@ -394,6 +459,13 @@ async fn a_repository_that_an_operator_owns_is_not_pruned() {
     let run = bench.sync(&["1"], AT_ONCE, &[]).await;
     assert_eq!(run.code, Some(1));
     assert!(run.text.contains("RepositoryNotOwned"), "{}", run.text);
+    let run = bench.sync(&["1"], AT_ONCE, &["--take-over"]).await;
+    assert_eq!(run.code, Some(1), "{}", run.text);
+    assert!(
+        run.text.contains("stay: an operator keeps the repository for cluster/ns/app: prune there"),
+        "{}",
+        run.text
+    );
     assert_eq!(bench.tags(), ["1", "2"]);
 }
 
@@ -450,7 +522,8 @@ async fn a_pass_that_does_not_look_for_it_costs_nothing_for_pruning() {
     let report = pass(&bench.desk.ecr, &spec, true).await;
     assert!(report.is_success() && report.pruned() == 1, "{report:?}");
     assert_eq!(asked(bench.desk.source.log_since(source)), ["HeadManifest", "HeadManifest", "ListTags"]);
-    let with = ["BatchDeleteImage", "DescribeImages", "DescribeImages", "DescribeRepositories", OWNER];
+    let looks = ["DescribeImages"; 3];
+    let with = [&["BatchDeleteImage"][..], &looks, &["DescribeRepositories", OWNER]].concat();
     assert_eq!(asked(bench.desk.ecr.log_since(target)), with);
     assert_eq!(bench.tags(), ["1"]);
 }

@@ -126,7 +126,7 @@ pub struct EcrRepositorySyncSpec {
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
 
-    /// Removal of tags that are no longer wanted, as far as the source still has them. Absent: nothing is ever removed.
+    /// Removal of tags that are no longer wanted, as far as the source still has them. Absent: they stay.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prune: Option<Prune>,
 

@@ -46,7 +46,8 @@ impl State {
             let records = ledger.of(repository).into_iter();
             records.filter(|record| record.status == Status::Success).map(|record| record.field).collect()
         };
-        match (done.contains(&"repository"), done.is_empty(), report.is_success()) {
+        let is_success = report.is_success() && report.pruning_blocked().is_none();
+        match (done.contains(&"repository"), done.is_empty(), is_success) {
             (true, ..) => Self::Created,
             (false, false, _) => Self::Updated,
             (false, true, true) => Self::Unchanged,

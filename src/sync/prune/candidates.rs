@@ -21,7 +21,8 @@ pub(super) struct Candidate {
 #[derive(Debug)]
 pub(super) struct Stock<'a> {
     images: &'a [Stored],
-    digests: HashSet<&'a Digest>,
+    /// What is there, and what is about to be.
+    digests: HashSet<Digest>,
     /// Subject -> what refers to it.
     referrers: HashMap<&'a Digest, Vec<&'a Digest>>,
     /// The same by name: `sha256-…`, `sha256-….sig`.
@@ -29,7 +30,8 @@ pub(super) struct Stock<'a> {
 }
 
 impl<'a> Stock<'a> {
-    pub(super) fn new(images: &'a [Stored]) -> Self {
+    /// These images; `coming` are copied before anything goes.
+    pub(super) fn new(images: &'a [Stored], coming: Vec<Digest>) -> Self {
         let mut referrers: HashMap<_, Vec<_>> = HashMap::new();
         let mut named: HashMap<_, Vec<_>> = HashMap::new();
         for image in images {
@@ -42,12 +44,18 @@ impl<'a> Stock<'a> {
                 }
             }
         }
-        Self { images, digests: images.iter().map(|image| &image.digest).collect(), referrers, named }
+        let digests = images.iter().map(|image| image.digest.clone()).chain(coming).collect();
+        Self { images, digests, referrers, named }
     }
 
     /// How many tags there are.
     pub(super) fn tags(&self) -> usize {
         self.images.iter().map(|image| image.tags.len()).sum()
+    }
+
+    /// Whether there are indexes, which may name any of the images.
+    pub(super) fn has_indexes(&self) -> bool {
+        self.images.iter().any(|image| image.is_index)
     }
 
     /// What refers to an image, and what refers to that.
@@ -92,13 +100,23 @@ pub(super) struct Spared<'a> {
     pub(super) children: &'a BTreeSet<Digest>,
 }
 
-/// The tags that might go, those longest unused first.
-pub(super) fn candidates(desired: &Desired, stock: &Stock<'_>, spared: Spared<'_>, now: SystemTime) -> Vec<Candidate> {
+/// Whether an image was neither pushed nor pulled for this long; one of which that is not known was.
+pub(super) fn is_unused(image: &Stored, min_unpulled: Duration, now: SystemTime) -> bool {
+    matches!((image.used, now.checked_sub(min_unpulled)), (Some(used), Some(limit)) if used <= limit)
+}
+
+/// The tags that might go, those longest unused first. Where there are more than `most`, which is how many are looked at, others
+/// come first each day: the oldest may be such as never go.
+pub(super) fn candidates(
+    desired: &Desired,
+    stock: &Stock<'_>,
+    spared: Spared<'_>,
+    now: SystemTime,
+    most: usize,
+) -> Vec<Candidate> {
+    const DAY: u64 = 24 * 3600;
     let wanted: BTreeSet<&Tag> = desired.artifacts.iter().flat_map(|artifact| artifact.tags.keys()).collect();
-    let is_unused = |image: &Stored| {
-        let limit = now.checked_sub(spared.min_unpulled);
-        matches!((image.used, limit), (Some(used), Some(limit)) if used <= limit)
-    };
+    let is_unused = |image: &Stored| is_unused(image, spared.min_unpulled, now);
     let mut found = BTreeMap::new();
     for image in stock.images.iter().filter(|image| image.is_active && is_unused(image)) {
         if spared.children.contains(&image.digest) {
@@ -114,7 +132,14 @@ pub(super) fn candidates(desired: &Desired, stock: &Stock<'_>, spared: Spared<'_
             }
         }
     }
-    found.into_values().collect()
+    let mut found: Vec<_> = found.into_values().collect();
+    if found.len() > most {
+        let days = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs() / DAY;
+        let parts = found.len().div_ceil(most);
+        let part = usize::try_from(days).unwrap_or_default() % parts;
+        found.rotate_left(part * most);
+    }
+    found
 }
 
 /// How many tags one run removes of a repository that has `tags`.
@@ -173,7 +198,7 @@ mod tests {
     ) -> Vec<String> {
         let desired = Desired { artifacts, ..Desired::default() };
         let spared = Spared { min_unpulled: days * DAY, children };
-        let found = candidates(&desired, &Stock::new(images), spared, now());
+        let found = candidates(&desired, &Stock::new(images, Vec::new()), spared, now(), 100);
         found.into_iter().map(|candidate| format!("{} {}", candidate.kind.noun(), candidate.tag)).collect()
     }
 
@@ -222,6 +247,41 @@ mod tests {
     }
 
     #[test]
+    fn the_signature_of_what_is_about_to_be_copied_stays() {
+        let signature = named('a');
+        let images = [image('c', &[&signature], 50), Stored { subject: Some(digest('b')), ..image('d', &["2"], 50) }];
+        let artifacts = || vec![artifact(ArtifactKind::Image, &["1"], &["1", "2", &signature])];
+        let might_go = |coming| {
+            let desired = Desired { artifacts: artifacts(), ..Desired::default() };
+            let spared = Spared { min_unpulled: DAY, children: &NONE };
+            candidates(&desired, &Stock::new(&images, coming), spared, now(), 100).len()
+        };
+        assert_eq!(
+            (might_go(vec![]), might_go(vec![digest('a')]), might_go(vec![digest('a'), digest('b')])),
+            (2, 1, 0)
+        );
+    }
+
+    #[test]
+    fn where_there_are_too_many_others_come_first_each_day() {
+        let tags: Vec<_> = (0..7).map(|number| format!("t{number}")).collect();
+        let all: Vec<_> = tags.iter().map(String::as_str).collect();
+        let images = [image('a', &all, 50)];
+        let first = |day: u32, most| {
+            let desired =
+                Desired { artifacts: vec![artifact(ArtifactKind::Image, &["1"], &all)], ..Desired::default() };
+            let spared = Spared { min_unpulled: DAY, children: &NONE };
+            let found = candidates(&desired, &Stock::new(&images, Vec::new()), spared, now() + day * DAY, most);
+            assert_eq!(found.len(), 7);
+            found[0].tag.to_string()
+        };
+        let mut seen: Vec<_> = (0..3).map(|day| first(day, 3)).collect();
+        seen.sort();
+        assert_eq!(seen, ["t0", "t3", "t6"]);
+        assert_eq!((first(0, 7), first(1, 7)), ("t0".to_owned(), "t0".to_owned()));
+    }
+
+    #[test]
     fn what_a_kept_index_names_stays() {
         let images = [image('a', &["2"], 50), image('b', &["3"], 50)];
         let artifacts = vec![artifact(ArtifactKind::Image, &["1"], &["1", "2", "3"])];
@@ -243,7 +303,7 @@ mod tests {
     fn signatures_of_signatures_are_found_and_circles_end() {
         let refers = |letter, to| Stored { subject: Some(digest(to)), ..image(letter, &[], 1) };
         let images = [image('a', &["1"], 1), refers('b', 'a'), refers('c', 'b'), refers('d', 'e'), refers('e', 'd')];
-        let stock = Stock::new(&images);
+        let stock = Stock::new(&images, Vec::new());
         assert_eq!(stock.referrers(&images[0].digest), [&digest('b'), &digest('c')].into());
         assert_eq!(stock.referrers(&images[3].digest).len(), 2);
         assert_eq!((stock.tags(), stock.named_after(&digest('a')).len()), (1, 0));

@@ -159,7 +159,8 @@ fn digest_of(body: &[u8]) -> Value {
 }
 
 /// By tag: untags, and the image goes with its last tag; what an index names has to stay, so that its last tag stays too
-/// (aws/containers-roadmap#1567). By digest: the image with all its tags. By both: as by tag, if the tag points there.
+/// (aws/containers-roadmap#1567). By digest: the image with all its tags. By both, if the tag points there, as by digest: what ECR
+/// does is not documented, moto has it so, and it is the worse of the two.
 pub(super) fn batch_delete(call: &Call<'_>) -> Result<Value> {
     let name = call.name()?;
     let ids = ImageId::all(call, 1)?;
@@ -176,14 +177,15 @@ pub(super) fn batch_delete(call: &Call<'_>) -> Result<Value> {
             });
             continue;
         };
-        let keeps_a_tag = id.tag.is_some() && repository.tags_of(&digest).len() > 1;
+        let by_tag = id.tag.filter(|_| id.digest.is_none());
+        let keeps_a_tag = by_tag.is_some() && repository.tags_of(&digest).len() > 1;
         let parent = if keeps_a_tag { None } else { repository.parent(&digest) };
         if let Some(parent) = parent {
             let reason = format!("Requested image referenced by manifest list: [{parent}]");
             failures.push(id.failure("ImageReferencedByManifestList", &reason));
             continue;
         }
-        if let Some(tag) = id.tag {
+        if let Some(tag) = by_tag {
             repository.untag(tag);
             deleted.push(json!({"imageDigest": digest, "imageTag": tag}));
             continue;

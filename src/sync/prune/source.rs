@@ -1,0 +1,219 @@
+//! The source of an artifact, asked what a copy would give now.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::candidates::{Candidate, Stock};
+use super::known::Known;
+use crate::api::v1alpha1::TagStrategy;
+use crate::class::Class;
+use crate::ecr::Mutability;
+use crate::helm;
+use crate::registry::{Digest, Reference, Tag};
+use crate::sync::charts::{Archives, Order};
+use crate::sync::hollow::is_ecr;
+use crate::sync::origin::Ask;
+use crate::sync::{Access, ArtifactKind, Desired, DesiredArtifact, Engine, Failure, Job, Origin, Source};
+
+/// Signatures and the like that a source is asked for in one pass. An image whose own do not fit in is spared.
+const MOST_REFERRERS: usize = 100;
+/// Manifests that are read in one pass from a source that counts pulls: most may be left for copies.
+const MOST_PULLS: usize = 10;
+
+/// What one pass may still ask.
+#[derive(Debug)]
+pub(super) struct Budget {
+    referrers: AtomicUsize,
+    pulls: AtomicUsize,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self { referrers: MOST_REFERRERS.into(), pulls: MOST_PULLS.into() }
+    }
+}
+
+fn take(budget: &AtomicUsize, count: usize) -> bool {
+    budget.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(count)).is_ok()
+}
+
+/// A source that can be asked.
+pub(super) struct Asked<'a> {
+    job: &'a Job,
+    artifact: &'a DesiredArtifact,
+    place: Place<'a>,
+    known: &'a Known,
+    budget: &'a Budget,
+    /// What refers to an image would come along with it.
+    with_referrers: bool,
+}
+
+enum Place<'a> {
+    Registry {
+        origin: &'a Origin,
+        /// What every tag would be made of.
+        retagged: Option<(Tag, Digest)>,
+        /// What is known of its tags already.
+        digests: BTreeMap<Tag, Digest>,
+    },
+    Charts(Archives<'a>),
+}
+
+impl Engine {
+    /// The source of an artifact, to be asked about `tags`; `None` if there is none.
+    pub(super) async fn asked<'a>(
+        &'a self,
+        job: &'a Job,
+        (desired, artifact): (&Desired, &'a DesiredArtifact),
+        mutability: &'a Mutability,
+        budget: &'a Budget,
+        tags: &[Tag],
+    ) -> Result<Option<Asked<'a>>, Failure> {
+        let image = job.spec.image.as_ref().filter(|_| artifact.kind == ArtifactKind::Image);
+        let place = match &artifact.source {
+            Source::Unknown => return Ok(None),
+            Source::Charts { repository, provenance, .. } => Place::Charts(Archives {
+                source: repository,
+                provenance: *provenance,
+                keep: false,
+                mutability,
+                progress: &job.progress,
+            }),
+            Source::Registry(origin) => {
+                let retag = image.filter(|image| image.tag_strategy == TagStrategy::Retag && !tags.is_empty());
+                let from = match retag {
+                    Some(image) => image.pull_url.parse::<Reference>()?.tag,
+                    None => None,
+                };
+                let retagged = match from {
+                    Some(from) => Some((from.clone(), origin.resolve(&from, Ask::Digest).await?)),
+                    None => None,
+                };
+                let digests = match (&retagged, access(job, artifact)) {
+                    (None, Ok(access)) => {
+                        self.digests_in_ecr(access, &origin.repository, tags.iter().cloned().collect()).await
+                    }
+                    _ => BTreeMap::new(),
+                };
+                Place::Registry { origin, retagged, digests }
+            }
+        };
+        let (known, with_referrers) = (&self.prune, desired.referrers);
+        Ok(Some(Asked { job, artifact, place, known, budget, with_referrers }))
+    }
+}
+
+/// How the source of an artifact is reached.
+fn access<'a>(job: &'a Job, artifact: &DesiredArtifact) -> &'a Result<Access, Failure> {
+    match (artifact.kind, &job.mirrored) {
+        (ArtifactKind::Chart, _) => &job.access.chart,
+        (ArtifactKind::Image, Some(mirrored)) if artifact.is_mirrored() => &mirrored.access,
+        (ArtifactKind::Image, _) => &job.access.image,
+    }
+}
+
+impl Asked<'_> {
+    /// Where a tag comes from, for people: `docker.io/library/nginx:1.27`.
+    pub(super) fn label(&self, tag: &Tag) -> String {
+        match (&self.place, self.entry(tag)) {
+            (_, Some(entry)) => format!("{} {} of {}", entry.chart, entry.version, self.artifact.name),
+            (Place::Registry { retagged: Some((from, _)), .. }, _) => format!("{}:{from}", self.artifact.name),
+            _ => format!("{}:{tag}", self.artifact.name),
+        }
+    }
+
+    fn entry(&self, tag: &Tag) -> Option<&helm::Entry> {
+        self.artifact.offered.as_ref()?.as_ref().ok()?.get(tag)?.as_ref()
+    }
+
+    /// Whether a copy now would give what is in ECR, with all that refers to it.
+    ///
+    /// # Errors
+    /// Where the source does not tell. That it has no such thing is no error.
+    pub(super) async fn can_be_had(&self, candidate: &Candidate, stock: &Stock<'_>) -> Result<bool, Failure> {
+        let spared = |why: String| {
+            tracing::debug!(tag = %candidate.tag, why, "not pruned: it could not be had again");
+            Ok(false)
+        };
+        match self.digest(candidate).await {
+            Ok(Some(digest)) if digest == candidate.digest => {}
+            Ok(Some(digest)) => return spared(format!("the source would give {digest}")),
+            Ok(None) => return spared("what the source would give cannot be told without a pull".to_owned()),
+            Err(failure) if is_lack(&failure) => return spared(failure.to_string()),
+            Err(failure) => return Err(failure),
+        }
+        match self.has_referrers(candidate, stock).await {
+            Ok(true) => Ok(true),
+            Ok(false) => spared("a signature or the like would not come with it".to_owned()),
+            Err(failure) if is_lack(&failure) => spared(failure.to_string()),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// The digest that a copy now would give; `None` where that takes a pull that should not be made.
+    async fn digest(&self, candidate: &Candidate) -> Result<Option<Digest>, Failure> {
+        let tag = &candidate.tag;
+        match &self.place {
+            Place::Registry { origin, retagged, digests } => {
+                let known = retagged.as_ref().map(|(_, digest)| digest).or_else(|| digests.get(tag));
+                let digest = match known {
+                    Some(digest) => digest.clone(),
+                    None => origin.resolve(tag, Ask::Digest).await?,
+                };
+                // One image is copied as it is, whatever platforms are wanted.
+                if !origin.narrows() || (digest == candidate.digest && !candidate.is_index) {
+                    return Ok(Some(digest));
+                }
+                if is_ecr(self.job, self.artifact.kind, origin) {
+                    return Ok(None);
+                }
+                if origin.client.counts_pulls() && !take(&self.budget.pulls, 1) {
+                    return Ok(None);
+                }
+                origin.narrow(&self.label(tag), digest, None).await.map(Some)
+            }
+            Place::Charts(archives) => {
+                let lacking = || Failure::new(Class::SourceNotFound, format!("no version of {tag}"));
+                let entry = self.entry(tag).cloned().ok_or_else(lacking)?;
+                let made = entry.digest.as_ref().and_then(|archive| self.known.made(archive, archives.provenance));
+                if made.is_some() {
+                    return Ok(made);
+                }
+                let order = Order { tag: tag.clone(), entry, current: None, derived: None };
+                let made = archives.make(&order).await?;
+                let derived = made.derived();
+                self.known.remember_made(derived.archive, derived.provenance, derived.manifest.clone());
+                Ok(Some(derived.manifest))
+            }
+        }
+    }
+
+    /// Whether all that refers to the image in ECR would come back with it.
+    async fn has_referrers(&self, candidate: &Candidate, stock: &Stock<'_>) -> Result<bool, Failure> {
+        let (by_subject, by_name) = (stock.referrers(&candidate.digest), stock.named_after(&candidate.digest));
+        let count = by_subject.len() + by_name.len();
+        if count == 0 {
+            return Ok(true);
+        }
+        let Place::Registry { origin, .. } = &self.place else { return Ok(false) };
+        if !self.with_referrers || !take(&self.budget.referrers, count) {
+            return Ok(false);
+        }
+        for digest in by_subject {
+            if !origin.client.manifest_exists(&origin.repository, digest).await? {
+                return Ok(false);
+            }
+        }
+        for (tag, digest) in by_name {
+            if origin.resolve(tag, Ask::Digest).await? != **digest {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// Whether a failure says that the source has no such thing; the others say that it cannot be asked.
+const fn is_lack(failure: &Failure) -> bool {
+    matches!(failure.class, Class::SourceNotFound | Class::SourceInvalid | Class::InvalidSpec)
+}
