@@ -290,3 +290,53 @@ fn missing(kind: ArtifactKind, tag: &Tag, state: &TagState) -> Option<String> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sync::{DesiredArtifact, WantedTag};
+
+    fn action(tag: &str) -> Action {
+        Action::PruneTag {
+            kind: ArtifactKind::Image,
+            tag: tag.parse().expect("a tag"),
+            digest: Digest::sha256_of(tag.as_bytes()),
+            is_index: false,
+            source: "q.io/app".to_owned(),
+        }
+    }
+
+    #[test]
+    fn what_was_found_is_shown_until_it_is_looked_for_again_and_done_once() {
+        let found = Pruning { actions: vec![action("1"), action("2")], left: 3, ..Pruning::blocked("why") };
+        let mut artifact = DesiredArtifact::new(ArtifactKind::Image, "q.io/app");
+        let wanted = WantedTag { pin: None, source: Err(Failure::cancelled()) };
+        artifact.tags.insert("1".parse().expect("a tag"), wanted);
+        let desired = Desired { artifacts: vec![artifact], ..Desired::default() };
+        let shown = found.remembered(&desired, Mode::DryRun);
+        assert_eq!((shown.actions, &shown.blocked), (vec![action("2")], &found.blocked), "1 is wanted again");
+        let applied = found.remembered(&desired, Mode::Apply);
+        assert_eq!((applied.actions, &applied.blocked), (Vec::new(), &found.blocked));
+        assert_eq!(applied.left, 0);
+    }
+
+    #[test]
+    fn the_advice_says_which_bound_holds() {
+        let of = |count: usize, allowed, left| {
+            let actions = (0..count).map(|number| action(&format!("t{number}"))).collect();
+            Pruning { actions, allowed, left, ..Pruning::default() }.advice()
+        };
+        assert_eq!(of(2, 2, 0), None);
+        assert_eq!(of(2, 2, 9).as_deref(), Some("up to 9 more tags go later: prune.maxPercent allows 2 at a time"));
+        let unseen = "9 more tags are looked at later, whether they go: 100 at a time";
+        assert_eq!(of(1, 2, 9).as_deref(), Some(unseen));
+        assert_eq!(Pruning { left: 9, ..Pruning::blocked("why") }.advice(), None);
+    }
+
+    #[test]
+    fn what_could_not_be_asked_is_asked_again_soon_and_what_a_person_must_mend_is_not() {
+        let again = |class| Pruning::blocked_by(&Failure::new(class, "x")).blocked.expect("blocked").retry_after;
+        assert_eq!(again(Class::RegistryUnavailable), Some(AGAIN));
+        assert_eq!(again(Class::AccessDenied), None);
+    }
+}

@@ -12,7 +12,7 @@ use ecr_sync::sync::{
 use serde_json::{Value, json};
 use testbed::chart_repository::ChartRepository;
 use testbed::ecr::StandIn;
-use testbed::traffic::{Fault, Match, Record, Then};
+use testbed::traffic::{Fault, Match, Pulls, Record, Then};
 use tokio_util::sync::CancellationToken;
 
 use crate::support::desk::{Desk, Run, output};
@@ -424,6 +424,33 @@ async fn only_the_wanted_platforms_and_the_tag_that_all_are_made_of_count() {
     assert!(run.is_success(), "{}", run.text);
     let left: Vec<_> = bench.desk.repository("all").tags.into_keys().collect();
     assert_eq!(left, ["1", "mine"], "the source lists no tag of that name");
+}
+
+#[tokio::test]
+async fn a_source_that_counts_pulls_is_asked_for_few_manifests() {
+    let bench = Bench::new("pulls").await;
+    let child = bench.source.image("amd64").await;
+    let mut tags = Vec::new();
+    for number in 0..13 {
+        let mut child = child.clone();
+        child["platform"] = json!({"os": "linux", "architecture": "amd64", "variant": format!("v{number}")});
+        let mut other = child.clone();
+        other["platform"]["os"] = json!("windows");
+        tags.push(format!("t{number:02}"));
+        bench.source.index(&[&child, &other], Some(&tags[number])).await;
+    }
+    let image = |tags: &[String]| format!("tags: {tags:?}, platforms: [linux/amd64]");
+    assert!(bench.sync_image(&image(&tags), "{}", &[]).await.is_success());
+    for operation in ["GetManifest", "HeadManifest"] {
+        let pulls = Then::Pulls(Pulls::new(1000, 900));
+        bench.desk.source.faults().add(Fault::new(Match::operation(operation), pulls));
+    }
+    let mark = bench.desk.source.mark();
+    let run = bench.sync_image(&image(&tags[..1]), AT_ONCE, &[]).await;
+    assert!(run.is_success(), "{}", run.text);
+    let log = bench.desk.source.log_since(mark);
+    assert_eq!(log.iter().filter(|request| request.operation == "GetManifest").count(), 1 + 10, "and the wanted one");
+    assert_eq!(bench.tags().len(), 3);
 }
 
 #[tokio::test]

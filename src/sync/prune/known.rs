@@ -59,3 +59,27 @@ impl Known {
         change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_known_is_bounded_and_kept_apart() {
+        let known = Known::default();
+        let digest = |number: usize| Digest::sha256_of(&number.to_le_bytes());
+        for number in 0..=MOST_KEPT {
+            known.remember_made(digest(number), false, digest(0));
+        }
+        assert_eq!(known.made(&digest(0), false), None, "forgotten with all others");
+        assert_eq!(known.made(&digest(MOST_KEPT), false), Some(digest(0)));
+        assert_eq!(known.made(&digest(MOST_KEPT), true), None, "with its provenance it is another one");
+
+        let tag: Tag = "1-amd64".parse().expect("a tag");
+        known.remember_named("one", tag.clone(), digest(1));
+        assert!(known.is_named("one", &tag, &digest(1)));
+        assert!(!known.is_named("one", &tag, &digest(2)) && !known.is_named("two", &tag, &digest(1)));
+        known.forget_named("one");
+        assert!(!known.is_named("one", &tag, &digest(1)));
+    }
+}
