@@ -29,6 +29,8 @@ const JITTER: f64 = 0.1;
 const MAX_EVENTS: u32 = 20;
 /// See [`MAX_EVENTS`].
 const EVENT_WINDOW: Duration = Duration::from_secs(600);
+/// How long nothing is pruned after a change of the spec.
+const SECOND_THOUGHTS: Duration = Duration::from_secs(600);
 /// Asks for a sync now: any new value.
 const REQUESTED_AT: &str = "ecr-sync.io/requestedAt";
 /// The same, as Flux's tools write it.
@@ -103,6 +105,10 @@ pub(super) struct Memory {
     inspect_at: Option<Instant>,
     /// The running pass looks for that.
     inspects: bool,
+    /// Looks in a row in which it could not be told what there is to prune.
+    blind: u32,
+    /// When the generation was first seen; `None` for the first one.
+    changed_at: Option<Instant>,
     /// What there was to prune when it was looked for last.
     pub(super) pruning: Option<Pruning>,
     /// Values that were written and not found again; they outlive the generation.
@@ -141,6 +147,8 @@ impl Memories {
                 asked: memory.asked.take().or(memory.answering.take()),
                 attempts: std::mem::take(&mut memory.attempts),
                 inspect_at: memory.inspect_at,
+                blind: memory.blind,
+                changed_at: Some(Instant::now()),
                 whole: memory.whole || is_asked,
                 events: memory.events,
                 ..Memory::default()
@@ -220,7 +228,10 @@ impl Memory {
         // The interval may have become shorter.
         self.inspect_at = self.inspect_at.map(|at| at.min(now + drift_interval));
         // Not after a start or a failure: sources would be asked for every index of every resource at once, or all the time.
-        self.inspects = on_demand || self.inspect_at.is_some_and(|at| at <= now);
+        // A change of the spec may be a mistake, which has time to be seen; but not if the spec changes all the time.
+        let is_new = self.changed_at.is_some_and(|at| now < at + SECOND_THOUGHTS);
+        let is_due = |at: Instant| at <= now && (!is_new || at + drift_interval <= now);
+        self.inspects = on_demand || self.inspect_at.is_some_and(is_due);
         if self.inspects || self.looked_at.is_none_or(is_over) { None } else { self.look.clone() }
     }
 
@@ -247,7 +258,8 @@ impl Memory {
         let interval = drift_interval.mul_f64(1.0 - JITTER);
         let wait = if self.inspects {
             let sooner = report.pruning_blocked().and_then(|blocked| blocked.retry_after);
-            Some(sooner.unwrap_or(interval).min(interval))
+            self.blind = if sooner.is_some() { self.blind.saturating_add(1) } else { 0 };
+            Some(sooner.map_or(interval, |first| doubled(first, self.blind, interval)))
         } else {
             self.inspect_at.is_none().then(|| place_in(interval, uid))
         };
@@ -519,7 +531,8 @@ mod tests {
             inspected += u32::from(pass(&report, true));
             tokio::time::advance(Duration::from_secs(3600)).await;
         }
-        assert!((7..=8).contains(&inspected), "{inspected}");
+        // Each time the change had time to be seen, or it was overdue.
+        assert!((3..=8).contains(&inspected), "{inspected}");
         while !pass(&report, false) {
             tokio::time::advance(Duration::from_secs(600)).await;
         }
@@ -532,6 +545,14 @@ mod tests {
         tokio::time::advance(Duration::from_secs(1700)).await;
         assert!(!pass(&report, false));
         tokio::time::advance(Duration::from_secs(100)).await;
+        assert!(pass(&blocked, false));
+        tokio::time::advance(Duration::from_secs(3500)).await;
+        assert!(!pass(&report, false), "twice as long the second time");
+        tokio::time::advance(Duration::from_secs(100)).await;
+        assert!(pass(&report, false));
+        tokio::time::advance(interval).await;
+        assert!(!pass(&report, true), "the spec has just changed");
+        tokio::time::advance(SECOND_THOUGHTS).await;
         assert!(pass(&report, false));
     }
 

@@ -46,8 +46,6 @@ pub struct Page {
 pub enum Removal {
     /// It is gone, and its image with it if it was the last tag.
     Removed,
-    /// Somebody else removed it.
-    Gone,
     /// It is the last tag of an image that an index names, which ECR keeps.
     Named,
     /// ECR's reason.
@@ -132,7 +130,8 @@ impl Registry {
 fn removal_of(failure: &ImageFailure) -> Removal {
     match failure.failure_code() {
         Some(ImageFailureCode::ImageReferencedByManifestList) => Removal::Named,
-        Some(ImageFailureCode::ImageNotFound) => Removal::Gone,
+        // It was there a moment ago: an answer was lost, and the SDK asked again.
+        Some(ImageFailureCode::ImageNotFound) => Removal::Removed,
         code => {
             let code = code.map_or("no code", ImageFailureCode::as_str);
             Removal::Failed(format!("{code}: {}", failure.failure_reason().unwrap_or("no reason")))

@@ -177,9 +177,10 @@ impl Engine {
                 }
             }
         }
-        Box::pin(prune::remove(registry, &repository, plan, &self.prune, &mut outcomes, progress)).await;
         let seen = (desired, observed, plan);
         Box::pin(self.copy_referrers(registry, seen, &repository, &mut outcomes, progress)).await;
+        let seen = (observed, plan);
+        Box::pin(prune::remove(registry, &repository, seen, &self.prune, &mut outcomes, progress)).await;
         outcomes
     }
 }

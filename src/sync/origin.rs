@@ -66,9 +66,9 @@ impl Origin {
         Self { platforms, ..self }
     }
 
-    /// Whether something else than the source's own may be copied.
-    pub(super) const fn narrows(&self) -> bool {
-        self.platforms.is_some()
+    /// The platforms that are wanted, where not all are: then something else than the source's own may be copied.
+    pub(super) fn platforms(&self) -> Option<String> {
+        self.platforms.as_ref().map(ToString::to_string)
     }
 
     /// What an earlier pass made of an index, if it was made for the same platforms.
@@ -79,7 +79,7 @@ impl Origin {
 
     /// Takes over what an earlier pass made.
     pub(super) fn remember(&self, before: &Rebuilt) {
-        self.kept().made_of.entry(before.target.clone()).or_insert_with(|| before.source.clone());
+        self.kept().made_of.insert(before.target.clone(), before.source.clone());
     }
 
     /// What the index `target` was made of, if it was made here.
@@ -99,20 +99,32 @@ impl Origin {
         digest: Digest,
         before: Option<&Rebuilt>,
     ) -> Result<Digest, Failure> {
-        let Some(platforms) = &self.platforms else { return Ok(digest) };
         if let Some(before) = self.knows(before).filter(|before| before.source == digest) {
             self.remember(before);
             return Ok(before.target.clone());
         }
-        let manifest = self.manifest(&digest).await?;
+        let Some(smaller) = self.smaller(label, &digest).await? else { return Ok(digest) };
+        let target = smaller.digest.clone();
+        self.kept().made_of.insert(target.clone(), digest);
+        self.keep(smaller);
+        Ok(target)
+    }
+
+    /// What [`Self::narrow`] would come to, of a manifest that is not going to be copied.
+    ///
+    /// # Errors
+    /// As there.
+    pub(super) async fn would_narrow(&self, label: &str, digest: Digest) -> Result<Digest, Failure> {
+        Ok(self.smaller(label, &digest).await?.map_or(digest, |smaller| smaller.digest))
+    }
+
+    /// The smaller index of only the wanted platforms; `None` where the manifest is copied as it is.
+    async fn smaller(&self, label: &str, digest: &Digest) -> Result<Option<Manifest>, Failure> {
+        let Some(platforms) = &self.platforms else { return Ok(None) };
+        let manifest = self.manifest(digest).await?;
         match platforms.narrow(&manifest)? {
-            Narrowed::Same => Ok(digest),
-            Narrowed::Rebuilt(smaller) => {
-                let target = smaller.digest.clone();
-                self.kept().made_of.entry(target.clone()).or_insert(digest);
-                self.keep(smaller);
-                Ok(target)
-            }
+            Narrowed::Same => Ok(None),
+            Narrowed::Rebuilt(smaller) => Ok(Some(smaller)),
             Narrowed::Nothing(there) => {
                 let there: Vec<_> = there.iter().map(ToString::to_string).collect();
                 Err(Failure::new(

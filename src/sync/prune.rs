@@ -19,17 +19,17 @@ use std::time::{Duration, SystemTime};
 use futures::{StreamExt, pin_mut, stream};
 
 use self::candidates::{Candidate, Spared, Stock, allowed, candidates};
-use self::source::Budget;
+use self::source::{Budget, MOST_PULLS};
 use super::charts::CONCURRENT_CHARTS;
 use super::patience::patiently;
 use super::target::Target;
 use super::{
-    Action, ArtifactKind, Claimant, Desired, Engine, Failure, Job, Mode, Observed, Plan, Source, SourceContent,
-    TagState,
+    Action, ArtifactKind, Claimant, Desired, DesiredArtifact, Engine, Failure, Job, Mode, Observed, Origin, Plan,
+    Source, TagState, WantedTag,
 };
 use crate::api::v1alpha1::validation;
 use crate::class::Class;
-use crate::ecr::{Mutability, OWNER_TAG, Stored};
+use crate::ecr::{Host, Mutability, OWNER_TAG, Repository, Stored};
 use crate::registry::{Digest, Tag};
 
 pub(super) use self::known::Known;
@@ -134,6 +134,9 @@ impl Engine {
         {
             return Pruning::blocked(format!("an operator keeps the repository for {owner}: prune there"));
         }
+        if let Some(artifact) = itself(desired, &there.repository) {
+            return Pruning::blocked(format!("{} is the repository itself", artifact.name));
+        }
         if let Some(blocked) = forbidden(desired, plan) {
             return blocked;
         }
@@ -141,16 +144,29 @@ impl Engine {
             Ok(images) => images,
             Err(failure) => return Pruning::blocked_by(&failure),
         };
+        self.remember_narrowed(desired);
         let repository = &there.repository;
         let stock = Stock::new(&images, present(desired));
         let min_unpulled = validation::min_unpulled(bounds).unwrap_or(validation::MAX_INTERVAL);
         let spared = Spared { min_unpulled, children: &there.children };
-        let mut candidates = candidates(desired, &stock, spared, SystemTime::now(), MOST_CHECKS);
+        let most = if counts_pulls(desired) { MOST_PULLS } else { MOST_CHECKS };
+        let mut candidates = candidates(desired, &stock, spared, SystemTime::now(), most);
         candidates.retain(|candidate| !self.prune.is_named(&repository.arn, &candidate.tag, &candidate.digest));
         let allowed = allowed(stock.tags(), bounds.max_percent);
         let checked = self.checked(job, desired, &repository.mutability, allowed, &stock, candidates).await;
         let checked = checked.unwrap_or_else(|failure| Pruning::blocked_by(&failure));
         Pruning { allowed, min_unpulled, ..checked }
+    }
+
+    /// Notes what wanted tags are made of: one day they are not wanted any more, and then it need not be read.
+    fn remember_narrowed(&self, desired: &Desired) {
+        for artifact in &desired.artifacts {
+            let Source::Registry(origin) = &artifact.source else { continue };
+            let targets = artifact.tags.values().filter_map(WantedTag::manifest);
+            for rebuilt in targets.filter_map(|target| origin.rebuilt(target)) {
+                self.prune.remember_narrowed(rebuilt.source, rebuilt.platforms, rebuilt.target);
+            }
+        }
     }
 
     /// Those of the candidates that can be had again, as many as may go at a time. A tag that the source does not tell of is
@@ -212,9 +228,21 @@ impl Engine {
             }
         }
         let reserve = found.split_off(found.len().min(allowed));
-        let blocked = failed.and_then(|failure| Pruning::blocked_by(&failure).blocked);
+        let mut blocked = failed.and_then(|failure| Pruning::blocked_by(&failure).blocked);
+        // What could be asked goes now: the rest has time.
+        if let Some(blocked) = blocked.as_mut().filter(|_| !found.is_empty()) {
+            blocked.retry_after = None;
+        }
         Ok(Pruning { actions: found, left: unseen.len() + reserve.len(), reserve, blocked, ..Pruning::default() })
     }
+}
+
+/// Whether manifests are to be read from a source that counts that.
+fn counts_pulls(desired: &Desired) -> bool {
+    desired.artifacts.iter().any(|artifact| match &artifact.source {
+        Source::Registry(origin) => origin.platforms().is_some() && origin.client.counts_pulls(),
+        _ => false,
+    })
 }
 
 /// All images of the repository, page by page. A throttle is waited out.
@@ -240,10 +268,7 @@ async fn stock(target: &Target<'_>, job: &Job) -> Result<Vec<Stored>, Failure> {
 fn present(desired: &Desired) -> Vec<Digest> {
     let mut present = Vec::new();
     for artifact in &desired.artifacts {
-        for wanted in artifact.tags.values() {
-            let Ok(SourceContent::Manifest(digest)) = wanted.source.as_ref().map(|source| &source.content) else {
-                continue;
-            };
+        for digest in artifact.tags.values().filter_map(WantedTag::manifest) {
             present.push(digest.clone());
             if let Source::Registry(origin) = &artifact.source {
                 present.extend(origin.rebuilt(digest).map(|rebuilt| rebuilt.source));
@@ -256,11 +281,7 @@ fn present(desired: &Desired) -> Vec<Digest> {
 /// Why nothing may be removed, as far as that can be told without looking: what is wanted, or what there is, is not wholly
 /// known, or something that is wanted is missing.
 fn forbidden(desired: &Desired, plan: &Plan) -> Option<Pruning> {
-    let by = |what: String, failure: &Failure| {
-        let mut failure = failure.clone();
-        failure.message = format!("{what}: {}", failure.message);
-        Pruning::blocked_by(&failure)
-    };
+    let by = |what: String, failure: &Failure| Pruning::blocked_by(&because(&what, failure));
     for artifact in &desired.artifacts {
         let (noun, name) = (artifact.kind.noun(), &artifact.name);
         if let Some(failure) = &artifact.listing {
@@ -269,26 +290,49 @@ fn forbidden(desired: &Desired, plan: &Plan) -> Option<Pruning> {
         match &artifact.offered {
             Some(Ok(offered)) if offered.is_empty() => return Some(Pruning::blocked(format!("{name} lists no tags"))),
             // A selector with a slip of the pen would take everything.
-            Some(Ok(offered)) if artifact.tags.is_empty() => {
+            Some(Ok(offered)) if artifact.selected == Some(0) => {
                 let count = offered.len();
-                return Some(Pruning::blocked(format!("none of the {count} {noun} tags of {name} is wanted")));
+                return Some(Pruning::blocked(format!("the selector finds none of the {count} {noun} tags of {name}")));
             }
             Some(Ok(_)) => {}
             Some(Err(failure)) => return Some(by(format!("what {name} has is not known"), failure)),
             None => return Some(Pruning::blocked(format!("what {name} has was not asked"))),
         }
     }
-    plan.settled.iter().find_map(|((kind, tag), state)| missing(*kind, tag, state)).map(Pruning::blocked)
+    plan.settled.iter().find_map(|((kind, tag), state)| missing(*kind, tag, state))
 }
 
-/// A wanted tag that is not in ECR as it shall be.
-fn missing(kind: ArtifactKind, tag: &Tag, state: &TagState) -> Option<String> {
-    match state {
-        TagState::Failed(failure) => {
-            Some(format!("{} tag {tag} is wanted and could not be had: {failure}", kind.noun()))
-        }
-        _ => None,
+/// The failure under what it means here.
+fn because(what: &str, failure: &Failure) -> Failure {
+    Failure { message: format!("{what}: {}", failure.message), ..failure.clone() }
+}
+
+/// Nothing goes while a wanted tag is not in ECR as it shall be. It may be soon.
+fn missing(kind: ArtifactKind, tag: &Tag, state: &TagState) -> Option<Pruning> {
+    let TagState::Failed(failure) = state else { return None };
+    let what = format!("{} tag {tag} is wanted and could not be had", kind.noun());
+    let mut pruning = Pruning::blocked(because(&what, failure));
+    if let Some(blocked) = &mut pruning.blocked {
+        blocked.retry_after = Some(AGAIN);
     }
+    Some(pruning)
+}
+
+/// The source of an artifact that is the repository itself: what goes there cannot be had again from there.
+fn itself<'d>(desired: &'d Desired, repository: &Repository) -> Option<&'d DesiredArtifact> {
+    // arn:aws:ecr:REGION:ACCOUNT:repository/NAME
+    let mut arn = repository.arn.split(':').skip(3);
+    let (region, account) = (arn.next().unwrap_or_default(), arn.next().unwrap_or_default());
+    let is_itself = |origin: &Origin| {
+        let host = origin.client.host();
+        let is_host = host == repository.host()
+            || Host::parse(host).is_some_and(|host| host.region == region && host.account == account);
+        is_host && origin.repository == repository.name
+    };
+    desired.artifacts.iter().find(|artifact| {
+        let read = matches!(&artifact.source, Source::Registry(origin) if is_itself(origin));
+        read || artifact.own.as_ref().is_some_and(is_itself)
+    })
 }
 
 #[cfg(test)]

@@ -101,6 +101,8 @@ pub struct DesiredArtifact {
     pub tags: BTreeMap<Tag, WantedTag>,
     /// Why the source's tags could not be listed: then the selected ones are not known.
     pub listing: Option<Failure>,
+    /// How many tags the selector finds, if there is one and the list could be read.
+    pub(super) selected: Option<usize>,
     /// All that the source lists, where pruning needs to know it.
     pub(super) offered: Option<Result<Offered, Failure>>,
 }
@@ -157,6 +159,7 @@ impl DesiredArtifact {
             keep: false,
             tags: BTreeMap::new(),
             listing: None,
+            selected: None,
             offered: None,
         }
     }

@@ -252,6 +252,23 @@ async fn tags_of_a_source_in_ecr_are_checked_in_one_request_where_its_policy_all
 }
 
 #[tokio::test]
+async fn a_repository_that_is_its_own_source_is_not_pruned() {
+    let (rig, _proxy, place) = source("ecr-itself", (ACCOUNT, REGION), &["1.26", "1.27"]).await;
+    let _operator = rig.operator().await;
+    let mut spec = image(&place);
+    spec["repositoryName"] = json!("base/app");
+    spec["image"]["tags"] = json!(["1.27"]);
+    spec["prune"] = json!({"enabled": true, "maxPercent": 100, "minUnpulled": "0s"});
+    rig.apply("app", spec).await;
+    rig.wait_synced("app").await;
+    let object = rig.request("app", "1").await;
+    let (status, reason, message) = condition(&object, "ConfigurationSynced").expect("set");
+    assert_eq!((status, reason), ("False", "PruneBlocked"), "{message}");
+    assert!(message.ends_with("/base/app is the repository itself"), "{message}");
+    assert_eq!(rig.repository("base/app").tags.len(), 2);
+}
+
+#[tokio::test]
 async fn what_might_be_pruned_is_asked_of_a_source_in_ecr_in_one_request() {
     let (rig, _proxy, place) = far("ecr-prune", &["1.26", "1.27", "latest"]).await;
     allow(&rig, &[&PULL[..], &["ecr:DescribeImages", "ecr:ListImages"]].concat());

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use ecr_sync::api::v1alpha1::AdoptionPolicy;
+use ecr_sync::class::Class;
 use ecr_sync::ecr::{Identity, Owner};
 use ecr_sync::registry::{Transport, TransportOptions};
 use ecr_sync::sync::{
@@ -11,7 +12,8 @@ use ecr_sync::sync::{
 };
 use serde_json::{Value, json};
 use testbed::chart_repository::ChartRepository;
-use testbed::ecr::StandIn;
+use testbed::ecr::{self, StandIn};
+use testbed::proxy::Proxy;
 use testbed::traffic::{Fault, Match, Pulls, Record, Then};
 use tokio_util::sync::CancellationToken;
 
@@ -242,14 +244,14 @@ async fn what_the_source_does_not_tell_of_stays_and_all_while_something_wanted_i
 
     let run = bench.sync(&["1", "9"], AT_ONCE, &[]).await;
     assert_eq!(run.code, Some(1));
-    let why = "stay: image tag 9 is wanted and could not be had: SourceNotFound: ";
+    let why = "stay: SourceNotFound: image tag 9 is wanted and could not be had: cannot read ";
     assert!(run.text.contains(why), "{}", run.text);
     // Found only when it is copied.
     bench.source.image_as("9", Some("9")).await;
     bench.desk.ecr.faults().add(Fault::new(Match::operation("PutManifest"), Then::aws_error(400, "NO", "no")));
     let run = bench.sync(&["1", "9"], AT_ONCE, &[]).await;
     assert_eq!(run.code, Some(1));
-    assert!(run.text.contains("stay: image tag 9 is wanted and could not be had: "), "{}", run.text);
+    assert!(run.text.contains(": image tag 9 is wanted and could not be had: "), "{}", run.text);
     assert_eq!(bench.tags(), ["1", "2"]);
     bench.desk.ecr.faults().clear();
     assert!(bench.sync(&["1", "9"], AT_ONCE, &[]).await.is_success());
@@ -328,9 +330,10 @@ async fn what_a_kept_index_names_stays_and_an_index_goes_before_what_it_names() 
 }
 
 #[tokio::test]
-async fn a_tag_that_is_moved_pulled_or_removed_meanwhile_is_left_alone() {
+async fn a_tag_that_is_moved_pulled_or_archived_meanwhile_is_left_alone() {
+    type Details = fn(&Bench, &str) -> Value;
     // What ECR says when it is asked once more, after the copies.
-    let table: [(&str, fn(&Bench, &str) -> Value); 3] = [
+    let table: [(&str, Details); 3] = [
         ("moved", |_, other| json!({"imageDigest": other, "imageTags": ["2"], "imagePushedAt": 1})),
         ("pulled", |bench, _| {
             let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_secs();
@@ -358,13 +361,23 @@ async fn a_tag_that_is_moved_pulled_or_removed_meanwhile_is_left_alone() {
         assert_eq!(log.iter().filter(|request| request.operation == "DescribeImages").count(), 3, "{name}");
         assert!(log.iter().all(|request| !request.is_write()), "{name}");
     }
-    // Removed by somebody in the last moment.
-    let bench = Bench::with("removed", &["1", "2"]).await;
-    let gone = json!({"imageIds": [], "failures": [{"imageId": {"imageTag": "2"}, "failureCode": "ImageNotFound"}]});
-    let then = Then::Status { code: 200, headers: Vec::new(), body: gone.to_string() };
-    bench.desk.ecr.faults().add(Fault::new(Match::operation("BatchDeleteImage"), then));
-    let run = bench.sync(&["1"], AT_ONCE, &[]).await;
-    assert!(run.is_success() && !run.text.contains("Pruned"), "{}", run.text);
+}
+
+/// The SDK asks again, and is told that there is no such tag.
+#[tokio::test]
+async fn a_lost_answer_makes_no_room_for_more() {
+    let bench = Bench::with("lost", &["1", "2", "3", "4"]).await;
+    // With an index in the repository there is a reserve for what ECR keeps.
+    let child = bench.source.image("child").await;
+    bench.source.index(&[&child], Some("1")).await;
+    assert!(bench.sync(&["1"], "{}", &[]).await.is_success());
+    bench.desk.ecr.faults().add(Fault::new(Match::operation("BatchDeleteImage"), Then::LoseAnswer).times(1));
+    let mark = bench.desk.ecr.mark();
+    let run = bench.sync(&["1"], ONE_AT_ONCE, &[]).await;
+    assert!(run.is_success() && run.text.contains("\nTags Pruned: 1\n"), "{}", run.text);
+    assert_eq!(bench.tags().len(), 3);
+    let log = bench.desk.ecr.log_since(mark);
+    assert_eq!(log.iter().filter(|request| request.operation == "BatchDeleteImage").count(), 2);
 }
 
 #[tokio::test]
@@ -389,8 +402,11 @@ async fn a_selector_that_matches_nothing_takes_nothing() {
     let bench = Bench::with("slip", &["1.0.0", "2.0.0"]).await;
     let run = bench.sync_image("tag_selector: {latest: 5, semver: '>=20'}", AT_ONCE, &[]).await;
     assert_eq!(run.code, Some(1), "{}", run.text);
-    assert!(run.text.contains("stay: none of the 2 image tags of "), "{}", run.text);
+    assert!(run.text.contains("stay: the selector finds none of the 2 image tags of "), "{}", run.text);
     assert!(run.text.contains("app: failed"), "{}", run.text);
+    // Nor where a tag stands beside it.
+    let run = bench.sync_image("tags: [1.0.0], tag_selector: {latest: 5, semver: '>=20'}", AT_ONCE, &[]).await;
+    assert!(run.code == Some(1) && run.text.contains("stay: the selector finds none of"), "{}", run.text);
     assert_eq!(bench.tags().len(), 2);
 }
 
@@ -496,10 +512,13 @@ async fn a_repository_that_an_operator_owns_is_not_pruned() {
     assert_eq!(bench.tags(), ["1", "2"]);
 }
 
-/// A pass over `spec`, by an operator that asks what indexes name and what might be pruned, or does not.
-async fn pass(ecr: &StandIn, spec: &Value, inspects: bool) -> Report {
+fn engine(ecr: &StandIn) -> Engine {
     let transport = Transport::new(&TransportOptions::default()).expect("a transport");
-    let engine = Engine::new(session(ecr, transport.clone()), transport, None, Limits::default());
+    Engine::new(session(ecr, transport.clone()), transport, None, Limits::default())
+}
+
+/// A pass over `spec`, by an operator that asks what indexes name and what might be pruned, or does not.
+async fn pass(engine: &Engine, spec: &Value, inspects: bool) -> Report {
     let owner = Owner { cluster: "cluster".to_owned(), namespace: "ns".to_owned(), name: "app".to_owned() };
     let job = Job {
         name: "app".to_owned(),
@@ -529,10 +548,10 @@ async fn a_pass_that_does_not_look_for_it_costs_nothing_for_pruning() {
     let spec = json!({"image": {"pullUrl": url, "tags": ["1"], "insecure": true},
                       "prune": {"enabled": true, "maxPercent": 100, "minUnpulled": "0s"}});
     const OWNER: &str = "ListTagsForResource";
-    let owned = pass(&bench.desk.ecr, &spec, false).await;
+    let owned = pass(&engine(&bench.desk.ecr), &spec, false).await;
     assert!(owned.is_success() && owned.pruning.is_none(), "{owned:?}");
     let (source, target) = (bench.desk.source.mark(), bench.desk.ecr.mark());
-    let report = pass(&bench.desk.ecr, &spec, false).await;
+    let report = pass(&engine(&bench.desk.ecr), &spec, false).await;
     assert!(report.is_success() && report.pruning.is_none() && report.changes.is_empty(), "{report:?}");
     let asked = |log: Vec<Record>| -> Vec<String> {
         // Asked once by each engine, of which there is one for each pass here.
@@ -546,13 +565,93 @@ async fn a_pass_that_does_not_look_for_it_costs_nothing_for_pruning() {
     assert_eq!(asked(bench.desk.ecr.log_since(target)), ["DescribeImages", "DescribeRepositories", OWNER]);
 
     let (source, target) = (bench.desk.source.mark(), bench.desk.ecr.mark());
-    let report = pass(&bench.desk.ecr, &spec, true).await;
+    let report = pass(&engine(&bench.desk.ecr), &spec, true).await;
     assert!(report.is_success() && report.pruned() == 1, "{report:?}");
     assert_eq!(asked(bench.desk.source.log_since(source)), ["HeadManifest", "HeadManifest", "ListTags"]);
     let looks = ["DescribeImages"; 3];
-    let with = [&["BatchDeleteImage"][..], &looks, &["DescribeRepositories", OWNER]].concat();
+    let with = [&["BatchDeleteImage"][..], &looks, &["DescribeRepositories", OWNER, OWNER]].concat();
     assert_eq!(asked(bench.desk.ecr.log_since(target)), with);
     assert_eq!(bench.tags(), ["1"]);
+}
+
+#[tokio::test]
+async fn what_ecr_keeps_for_an_index_is_not_tried_at_every_look() {
+    let bench = Bench::new("named").await;
+    let child = bench.source.image_as("amd64", Some("1-amd64")).await;
+    bench.source.index(&[&child], Some("1")).await;
+    assert!(bench.sync(&["1", "1-amd64"], "{}", &[]).await.is_success());
+    let engine = engine(&bench.desk.ecr);
+    let url = format!("{}/{}", bench.desk.source.host(), bench.name);
+    let spec = json!({"image": {"pullUrl": url, "tags": ["1"], "insecure": true, "checkPolicy": "IfNotPresent"},
+                      "prune": {"enabled": true, "maxPercent": 100, "minUnpulled": "0s"}});
+    let report = pass(&engine, &spec, true).await;
+    assert!(report.warnings.iter().any(|warning| warning.contains("ECR keeps it")), "{report:?}");
+    let mark = bench.desk.ecr.mark();
+    let report = pass(&engine, &spec, true).await;
+    assert!(report.is_success() && report.warnings.is_empty(), "{report:?}");
+    assert!(bench.desk.ecr.log_since(mark).iter().all(|request| !request.is_write()));
+}
+
+#[tokio::test]
+async fn an_archive_that_was_read_once_is_read_again_before_its_version_goes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let ecr = StandIn::start(ecr::Config::default()).await.expect("the stand-in starts");
+    let charts = ChartRepository::start(folder.path(), None).await.expect("a chart repository");
+    let mut archives = Vec::new();
+    for version in ["1.0.0", "1.1.0", "2.0.0"] {
+        archives.push(charts.package("stable", "app", version).await.expect("helm packages"));
+    }
+    charts.index("stable").await.expect("helm indexes");
+    let proxy = Proxy::start(charts.host()).await.expect("a proxy");
+    let url = format!("http://{}/stable/app", proxy.host());
+    let spec = |versions: &[&str]| {
+        json!({"chart": {"pullUrl": url, "tags": versions},
+               "prune": {"enabled": true, "maxPercent": 100, "minUnpulled": "0s"}})
+    };
+    let downloads = |since| proxy.log_since(since).iter().filter(|r| r.path.ends_with(".tgz")).count();
+    assert!(pass(&engine(&ecr), &spec(&["1.0.0", "1.1.0", "2.0.0"]), false).await.is_success());
+    // An engine that has not read the index yet.
+    let engine = engine(&ecr);
+    charts.package("stable", "app", "1.0.0").await.expect("helm packages it anew");
+    charts.index("stable").await.expect("helm indexes");
+
+    // 1.0.0 is another one by now, which is known from the first look on; 1.1.0 would go, but must not yet.
+    ecr.deny("ecr:BatchDeleteImage", "app");
+    let mark = proxy.mark();
+    let report = pass(&engine, &spec(&["2.0.0"]), true).await;
+    assert_eq!(report.pruning_blocked().map(|failure| failure.class), Some(Class::PruneBlocked), "{report:?}");
+    ecr.allow_all();
+    std::fs::remove_file(&archives[1]).expect("it was there");
+    // Without what the status remembers, the wanted version's archive is read too.
+    assert_eq!(downloads(mark), 3);
+    let mark = proxy.mark();
+    let report = pass(&engine, &spec(&["2.0.0"]), true).await;
+    assert!(report.pruned() == 0 && report.pruning_blocked().is_none(), "{report:?}");
+    let asked: Vec<_> = proxy.log_since(mark).into_iter().map(|record| (record.path, record.status)).collect();
+    assert_eq!(downloads(mark), 2, "not that of which it is known to be another one: {asked:?}");
+    assert_eq!(ecr.repository(ACCOUNT, REGION, "app").expect("there").tags.len(), 3);
+}
+
+#[tokio::test]
+async fn a_repository_that_cannot_be_marked_or_got_another_mark_is_not_pruned() {
+    let bench = Bench::with("marks", &["1", "2"]).await;
+    let url = format!("{}/{}", bench.desk.source.host(), bench.name);
+    let spec = json!({"image": {"pullUrl": url, "tags": ["1"], "insecure": true},
+                      "prune": {"enabled": true, "maxPercent": 100, "minUnpulled": "0s"}});
+    let blocked = |report: &Report| report.pruning_blocked().map(|f| f.message.clone()).unwrap_or_default();
+    bench.desk.ecr.deny("ecr:TagResource", "app");
+    let report = pass(&engine(&bench.desk.ecr), &spec, true).await;
+    assert!(blocked(&report).ends_with("stay: the repository could not be marked as ours"), "{report:?}");
+    bench.desk.ecr.allow_all();
+    // Somebody else is quicker, after we looked.
+    let tags = json!({"tags": [{"Key": "ecr-sync.io/owner", "Value": "other/ns/app"}]}).to_string();
+    let second = Then::Status { code: 200, headers: Vec::new(), body: tags };
+    bench.desk.ecr.faults().add(Fault::new(Match::operation("ListTagsForResource"), second).after(1));
+    let report = pass(&engine(&bench.desk.ecr), &spec, true).await;
+    assert!(blocked(&report).ends_with("stay: the repository has another ecr-sync.io/owner by now"), "{report:?}");
+    assert_eq!(bench.tags(), ["1", "2"]);
+    bench.desk.ecr.faults().clear();
+    assert_eq!(pass(&engine(&bench.desk.ecr), &spec, true).await.pruned(), 1);
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! Which tags of a repository might go. Pure: no I/O, no clock.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::{Duration, SystemTime};
 
 use crate::ecr::Stored;
@@ -135,8 +136,12 @@ pub(super) fn candidates(
     let mut found: Vec<_> = found.into_values().collect();
     if found.len() > most {
         let days = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs() / DAY;
-        let parts = found.len().div_ceil(most);
-        let part = usize::try_from(days).unwrap_or_default() % parts;
+        // Not one after the other: whoever looks once a week would see the same part for ever.
+        let mut hasher = DefaultHasher::new();
+        days.hash(&mut hasher);
+        let parts = found.len().div_ceil(most) as u64;
+        // Less than the number of candidates.
+        let part = usize::try_from(hasher.finish() % parts).unwrap_or_default();
         found.rotate_left(part * most);
     }
     found
@@ -275,9 +280,10 @@ mod tests {
             assert_eq!(found.len(), 7);
             found[0].tag.to_string()
         };
-        let mut seen: Vec<_> = (0..3).map(|day| first(day, 3)).collect();
-        seen.sort();
-        assert_eq!(seen, ["t0", "t3", "t6"]);
+        for cadence in [1, 2, 3, 7] {
+            let seen: BTreeSet<_> = (0..20).map(|turn| first(turn * cadence, 3)).collect();
+            assert_eq!(seen, ["t0", "t3", "t6"].map(str::to_owned).into(), "every {cadence} days");
+        }
         assert_eq!((first(0, 7), first(1, 7)), ("t0".to_owned(), "t0".to_owned()));
     }
 

@@ -1,12 +1,17 @@
 //! What the process remembers from one look to the next. Losing it costs requests, never correctness.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::registry::{Digest, Tag};
 
 /// Entries of each kind: some hundred bytes each. What is forgotten is found out again.
 const MOST_KEPT: usize = 10_000;
+/// An index may go without us: by a lifecycle rule, once no tag names it.
+const NAMED_FOR: Duration = Duration::from_secs(24 * 3600);
 
 /// What earlier looks found out.
 #[derive(Debug, Default)]
@@ -14,14 +19,17 @@ pub(in crate::sync) struct Known(Mutex<Kept>);
 
 #[derive(Debug, Default)]
 struct Kept {
-    /// Digest of a chart's archive, and whether its provenance file is part of the artifact -> digest of the manifest.
+    /// Digest of a chart's archive, and whether its provenance file is wanted -> digest of the manifest that was made.
     made: HashMap<(Digest, bool), Digest>,
-    /// ARN of a repository -> tags that ECR keeps for an index, with what they point to.
-    named: HashMap<String, HashSet<(Tag, Digest)>>,
+    /// Digest of an index, and the platforms that are wanted of it -> digest of what is copied.
+    narrowed: HashMap<(Digest, String), Digest>,
+    /// ARN of a repository -> tags that ECR keeps for an index, with what they point to, and since when we know.
+    named: HashMap<String, HashMap<(Tag, Digest), Instant>>,
 }
 
 impl Known {
-    /// What is made of a chart's archive.
+    /// What was made of a chart's archive. Enough to spare a version; before one goes, its archive is read again, which may be
+    /// gone, or have another provenance file.
     pub(super) fn made(&self, archive: &Digest, provenance: bool) -> Option<Digest> {
         self.with(|kept| kept.made.get(&(archive.clone(), provenance)).cloned())
     }
@@ -35,18 +43,35 @@ impl Known {
         });
     }
 
-    /// Whether ECR kept this tag for an index, and no index went since.
+    /// What is copied of an index for these platforms: always the same.
+    pub(super) fn narrowed(&self, index: &Digest, platforms: &str) -> Option<Digest> {
+        self.with(|kept| kept.narrowed.get(&(index.clone(), platforms.to_owned())).cloned())
+    }
+
+    pub(super) fn remember_narrowed(&self, index: Digest, platforms: String, target: Digest) {
+        self.with(|kept| {
+            if kept.narrowed.len() >= MOST_KEPT {
+                kept.narrowed.clear();
+            }
+            kept.narrowed.insert((index, platforms), target);
+        });
+    }
+
+    /// Whether ECR kept this tag for an index not long ago, and no index went by our hand since.
     pub(super) fn is_named(&self, repository: &str, tag: &Tag, digest: &Digest) -> bool {
-        let is_it = |named: &HashSet<(Tag, Digest)>| named.contains(&(tag.clone(), digest.clone()));
-        self.with(|kept| kept.named.get(repository).is_some_and(is_it))
+        let key = (tag.clone(), digest.clone());
+        self.with(|kept| {
+            let since = kept.named.get(repository).and_then(|named| named.get(&key));
+            since.is_some_and(|since| since.elapsed() < NAMED_FOR)
+        })
     }
 
     pub(super) fn remember_named(&self, repository: &str, tag: Tag, digest: Digest) {
         self.with(|kept| {
-            if kept.named.values().map(HashSet::len).sum::<usize>() >= MOST_KEPT {
+            if kept.named.values().map(HashMap::len).sum::<usize>() >= MOST_KEPT {
                 kept.named.clear();
             }
-            kept.named.entry(repository.to_owned()).or_default().insert((tag, digest));
+            kept.named.entry(repository.to_owned()).or_default().insert((tag, digest), Instant::now());
         });
     }
 
@@ -64,8 +89,8 @@ impl Known {
 mod tests {
     use super::*;
 
-    #[test]
-    fn what_is_known_is_bounded_and_kept_apart() {
+    #[tokio::test(start_paused = true)]
+    async fn what_is_known_is_bounded_and_kept_apart() {
         let known = Known::default();
         let digest = |number: usize| Digest::sha256_of(&number.to_le_bytes());
         for number in 0..=MOST_KEPT {
@@ -79,6 +104,10 @@ mod tests {
         known.remember_named("one", tag.clone(), digest(1));
         assert!(known.is_named("one", &tag, &digest(1)));
         assert!(!known.is_named("one", &tag, &digest(2)) && !known.is_named("two", &tag, &digest(1)));
+        tokio::time::advance(NAMED_FOR).await;
+        assert!(!known.is_named("one", &tag, &digest(1)), "the index may have gone without us");
+        known.remember_named("one", tag.clone(), digest(1));
+        assert!(known.is_named("one", &tag, &digest(1)));
         known.forget_named("one");
         assert!(!known.is_named("one", &tag, &digest(1)));
     }

@@ -6,58 +6,63 @@ use std::time::SystemTime;
 use super::candidates::is_unused;
 use super::known::Known;
 use super::{MOST_CHECKS, PRUNE, Pruning, missing};
-use crate::ecr::{self, Removal, Repository};
+use crate::class::Class;
+use crate::ecr::{self, OWNER_TAG, Removal, Repository};
 use crate::registry::{Digest, Tag};
 use crate::sync::apply::Outcomes;
 use crate::sync::patience::patiently;
-use crate::sync::{Action, Failure, Plan, Progress};
+use crate::sync::{Action, Failure, Observed, Plan, Progress};
+
+/// Calls of BatchDeleteImage in one pass, most of them for what ECR turns out to keep.
+const MOST_ROUNDS: usize = 20;
 
 /// Removes what the plan says, now that all else is done.
 pub(in crate::sync) async fn remove(
     registry: &ecr::Registry,
     repository: &Repository,
-    plan: &Plan,
+    (observed, plan): (&Observed, &Plan),
     known: &Known,
     outcomes: &mut Outcomes,
     progress: &Progress,
 ) {
     let Some(pruning) = plan.pruning.as_ref().filter(|pruning| !pruning.actions.is_empty()) else { return };
-    if let Some(why) = forbidden(outcomes) {
-        outcomes.pruning_blocked = Pruning::blocked(why).blocked;
+    let work = Work { registry, repository, pruning, known, progress };
+    let forbidden = match missed(outcomes) {
+        Some(blocked) => Some(blocked),
+        None => work.not_ours(observed, plan, outcomes).await,
+    };
+    if let Some(blocked) = forbidden {
+        outcomes.pruning_blocked = blocked.blocked;
         return;
     }
-    let work = Work { registry, repository, pruning, known, progress };
     let mut queue: Vec<&Action> = pruning.actions.iter().chain(&pruning.reserve).collect();
     let mut left = pruning.actions.len();
-    let mut failures = Vec::new();
-    // What ECR keeps for an index makes room for another one.
-    while left > 0 && !queue.is_empty() {
+    let mut first = None;
+    for _ in 0..MOST_ROUNDS {
+        if left == 0 || queue.is_empty() {
+            break;
+        }
         let batch: Vec<_> = queue.drain(..queue.len().min(left).min(MOST_CHECKS)).collect();
-        match work.batch(&batch, outcomes, &mut failures).await {
-            Ok(removed) => left -= removed.min(left),
+        match work.batch(&batch, outcomes, &mut first).await {
+            Ok(gone) => left -= gone.min(left),
             Err(failure) => {
-                failures.insert(0, failure.to_string());
+                first = Some(failure);
                 break;
             }
         }
         progress.advance(1);
     }
-    if let Some(first) = failures.first() {
-        let blocked = Pruning::blocked(first);
-        if let Some(failure) = &blocked.blocked {
-            progress.failed(PRUNE, failure);
+    if let Some(failure) = first {
+        outcomes.pruning_blocked = Pruning::blocked_by(&failure).blocked;
+        if let Some(blocked) = &outcomes.pruning_blocked {
+            progress.failed(PRUNE, blocked);
         }
-        outcomes.pruning_blocked = blocked.blocked;
     }
 }
 
-/// What went wrong in this pass that forbids to remove anything.
-fn forbidden(outcomes: &Outcomes) -> Option<String> {
-    let unmarked = outcomes.unwritten.contains("resourceTags").then(|| {
-        let why = outcomes.configuration.first().map(ToString::to_string).unwrap_or_default();
-        format!("the repository could not be marked as ours: {why}")
-    });
-    unmarked.or_else(|| outcomes.tags.iter().find_map(|((kind, tag), state)| missing(*kind, tag, state)))
+/// A wanted tag that this pass did not bring about.
+fn missed(outcomes: &Outcomes) -> Option<Pruning> {
+    outcomes.tags.iter().find_map(|((kind, tag), state)| missing(*kind, tag, state))
 }
 
 struct Work<'a> {
@@ -69,83 +74,104 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    /// Removes at most a hundred tags; returns how many went.
+    /// Why the repository may not be ours to remove from: it could not be marked, or the mark is another one by now. Copies take
+    /// their time.
+    async fn not_ours(&self, observed: &Observed, plan: &Plan, outcomes: &Outcomes) -> Option<Pruning> {
+        let marked = plan.actions.iter().find_map(|action| match action {
+            Action::TagRepository { tags } => tags.get(OWNER_TAG),
+            _ => None,
+        });
+        if marked.is_some() && !outcomes.tagged.contains(OWNER_TAG) {
+            return Some(Pruning::blocked("the repository could not be marked as ours"));
+        }
+        let before = observed.repository.as_ref().and_then(|there| there.resource_tags.get(OWNER_TAG));
+        let expected = marked.or(before);
+        match patiently(|| async { Ok(self.registry.resource_tags(self.repository).await?) }).await {
+            Ok(tags) if tags.get(OWNER_TAG) == expected => None,
+            Ok(_) => Some(Pruning::blocked(format!("the repository has another {OWNER_TAG} by now"))),
+            Err(failure) => Some(Pruning::blocked_by(&failure)),
+        }
+    }
+
+    /// Removes at most a hundred tags. Returns how many of them count as gone: all that ECR does not keep.
     async fn batch(
         &self,
         batch: &[&Action],
         outcomes: &mut Outcomes,
-        failures: &mut Vec<String>,
+        first: &mut Option<Failure>,
     ) -> Result<usize, Failure> {
-        let still = self.still_unused(batch).await?;
         // ECR keeps what an index names: indexes go first.
-        let (indexes, others): (Vec<_>, Vec<_>) = batch
-            .iter()
-            .filter(|action| matches!(action, Action::PruneTag { tag, .. } if still.contains(tag)))
-            .partition(|action| matches!(action, Action::PruneTag { is_index: true, .. }));
-        let mut removed = 0;
+        let (indexes, others): (Vec<&Action>, Vec<&Action>) =
+            batch.iter().partition(|action| matches!(action, Action::PruneTag { is_index: true, .. }));
+        let mut gone = 0;
         for part in [indexes, others].into_iter().filter(|part| !part.is_empty()) {
-            removed += self.remove(&part, outcomes, failures).await?;
+            let part = &part;
+            // Looked at again with each try: between two of them are minutes.
+            let results = patiently(|| async { self.remove_unused(part).await }).await?;
+            for action in part {
+                gone += usize::from(self.note(action, &results, outcomes, first));
+            }
         }
-        Ok(removed)
+        Ok(gone)
     }
 
-    /// Looks once more: copies take their time, and somebody may have moved, pulled or archived an image meanwhile.
-    async fn still_unused(&self, batch: &[&Action]) -> Result<BTreeSet<Tag>, Failure> {
-        let wanted: BTreeMap<&Tag, &Digest> = batch
+    /// Looks once more, and removes what is as it was: somebody may have moved, pulled or archived an image meanwhile.
+    async fn remove_unused(&self, part: &[&Action]) -> Result<BTreeMap<Tag, Removal>, Failure> {
+        let planned: BTreeMap<&Tag, &Digest> = part
             .iter()
             .filter_map(|action| match action {
                 Action::PruneTag { tag, digest, .. } => Some((tag, digest)),
                 _ => None,
             })
             .collect();
-        let tags = &wanted.keys().map(|tag| (*tag).clone()).collect();
-        let images = patiently(|| async { Ok(self.registry.stored(&self.repository.name, tags).await?) }).await?;
+        let name = &self.repository.name;
+        let tags: BTreeSet<Tag> = planned.keys().map(|tag| (*tag).clone()).collect();
+        let images = self.registry.stored(name, &tags).await?;
         let now = SystemTime::now();
         let unused = images.iter().filter(|image| image.is_active && is_unused(image, self.pruning.min_unpulled, now));
-        let still = unused.flat_map(|image| image.tags.iter().filter(|tag| wanted.get(tag) == Some(&&image.digest)));
-        Ok(still.cloned().collect())
+        let still = unused.flat_map(|image| image.tags.iter().filter(|tag| planned.get(tag) == Some(&&image.digest)));
+        let still: Vec<Tag> = still.cloned().collect();
+        if still.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        // Before it is done: whoever is stopped in between has left word.
+        let list: Vec<_> = still.iter().map(Tag::as_str).collect();
+        tracing::info!(repository = name, tags = list.join(", "), "prunes");
+        Ok(self.registry.remove_tags(name, &still).await?)
     }
 
-    async fn remove(
+    /// Notes what became of a tag, and whether it counts as gone.
+    fn note(
         &self,
-        part: &[&&Action],
+        action: &Action,
+        results: &BTreeMap<Tag, Removal>,
         outcomes: &mut Outcomes,
-        failures: &mut Vec<String>,
-    ) -> Result<usize, Failure> {
-        let tag_of = |action: &&&Action| match action {
-            Action::PruneTag { tag, .. } => Some(tag.clone()),
-            _ => None,
-        };
-        let tags = &part.iter().filter_map(tag_of).collect::<Vec<_>>();
-        let name = &self.repository.name;
-        // Before it is done: whoever is stopped in between has left word.
-        let list: Vec<_> = tags.iter().map(Tag::as_str).collect();
-        tracing::info!(repository = name, tags = list.join(", "), "prunes");
-        let results = patiently(|| async { Ok(self.registry.remove_tags(name, tags).await?) }).await?;
-        let mut removed = 0;
-        for action in part {
-            let Action::PruneTag { tag, digest, is_index, .. } = action else { continue };
-            match results.get(tag) {
-                Some(Removal::Removed) => {
-                    removed += 1;
-                    outcomes.done(action, self.progress);
-                    if *is_index {
-                        self.known.forget_named(&self.repository.arn);
-                    }
+        first: &mut Option<Failure>,
+    ) -> bool {
+        let Action::PruneTag { tag, digest, is_index, .. } = action else { return false };
+        match results.get(tag) {
+            Some(Removal::Removed) => {
+                outcomes.done(action, self.progress);
+                if *is_index {
+                    self.known.forget_named(&self.repository.arn);
                 }
-                Some(Removal::Named) => {
-                    self.known.remember_named(&self.repository.arn, tag.clone(), digest.clone());
-                    let told = format!("tag {tag} is not pruned: ECR keeps it for an index that names its image");
-                    outcomes.warnings.push(told);
-                }
-                Some(Removal::Failed(why)) => {
-                    failures.push(format!("ecr:BatchDeleteImage on {name}: tag {tag}: {why}"));
-                }
-                Some(Removal::Gone) | None => {
-                    tracing::info!(repository = name, %tag, "not pruned: somebody removed it just now");
-                }
+                true
+            }
+            Some(Removal::Named) => {
+                self.known.remember_named(&self.repository.arn, tag.clone(), digest.clone());
+                let told = format!("tag {tag} is not pruned: ECR keeps it for an index that names its image");
+                outcomes.warnings.push(told);
+                false
+            }
+            Some(Removal::Failed(why)) => {
+                let message = format!("ecr:BatchDeleteImage on {}: tag {tag}: {why}", self.repository.name);
+                first.get_or_insert(Failure::new(Class::RegistryUnavailable, message));
+                true
+            }
+            None => {
+                tracing::info!(repository = self.repository.name, %tag, "not pruned: it is in use, moved or gone by now");
+                false
             }
         }
-        Ok(removed)
     }
 }

@@ -11,30 +11,33 @@ use crate::ecr::Mutability;
 use crate::helm;
 use crate::registry::{Digest, Reference, Tag};
 use crate::sync::charts::{Archives, Order};
+use crate::sync::copy::find_referrers;
 use crate::sync::hollow::is_ecr;
 use crate::sync::origin::Ask;
 use crate::sync::{Access, ArtifactKind, Desired, DesiredArtifact, Engine, Failure, Job, Origin, Source};
 
-/// Signatures and the like that a source is asked for in one pass. An image whose own do not fit in is spared.
+/// Images of one pass of which the source is asked for signatures and the like. Others that have some are spared.
+const MOST_SIGNED: usize = 20;
+/// Signatures and the like of one image that are asked for; an image that has more is spared.
 const MOST_REFERRERS: usize = 100;
-/// Manifests that are read in one pass from a source that counts pulls: most may be left for copies.
-const MOST_PULLS: usize = 10;
+/// Manifests that are read in one pass from a source that counts pulls: most of them are left for copies.
+pub(super) const MOST_PULLS: usize = 10;
 
 /// What one pass may still ask.
 #[derive(Debug)]
 pub(super) struct Budget {
-    referrers: AtomicUsize,
+    signed: AtomicUsize,
     pulls: AtomicUsize,
 }
 
 impl Default for Budget {
     fn default() -> Self {
-        Self { referrers: MOST_REFERRERS.into(), pulls: MOST_PULLS.into() }
+        Self { signed: MOST_SIGNED.into(), pulls: MOST_PULLS.into() }
     }
 }
 
-fn take(budget: &AtomicUsize, count: usize) -> bool {
-    budget.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(count)).is_ok()
+fn take(budget: &AtomicUsize) -> bool {
+    budget.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
 }
 
 /// A source that can be asked.
@@ -98,7 +101,7 @@ impl Engine {
                 Place::Registry { origin, retagged, digests }
             }
         };
-        let (known, with_referrers) = (&self.prune, desired.referrers);
+        let (known, with_referrers) = (&self.prune, desired.referrers && artifact.kind == ArtifactKind::Image);
         Ok(Some(Asked { job, artifact, place, known, budget, with_referrers }))
     }
 }
@@ -161,23 +164,28 @@ impl Asked<'_> {
                     None => origin.resolve(tag, Ask::Digest).await?,
                 };
                 // One image is copied as it is, whatever platforms are wanted.
-                if !origin.narrows() || (digest == candidate.digest && !candidate.is_index) {
-                    return Ok(Some(digest));
+                let platforms = match origin.platforms() {
+                    Some(platforms) if digest != candidate.digest || candidate.is_index => platforms,
+                    _ => return Ok(Some(digest)),
+                };
+                if let Some(known) = self.known.narrowed(&digest, &platforms) {
+                    return Ok(Some(known));
                 }
-                if is_ecr(self.job, self.artifact.kind, origin) {
+                let is_too_dear = is_ecr(self.job, self.artifact.kind, origin)
+                    || (origin.client.counts_pulls() && !take(&self.budget.pulls));
+                if is_too_dear {
                     return Ok(None);
                 }
-                if origin.client.counts_pulls() && !take(&self.budget.pulls, 1) {
-                    return Ok(None);
-                }
-                origin.narrow(&self.label(tag), digest, None).await.map(Some)
+                let target = origin.would_narrow(&self.label(tag), digest.clone()).await?;
+                self.known.remember_narrowed(digest, platforms, target.clone());
+                Ok(Some(target))
             }
             Place::Charts(archives) => {
                 let lacking = || Failure::new(Class::SourceNotFound, format!("no version of {tag}"));
                 let entry = self.entry(tag).cloned().ok_or_else(lacking)?;
                 let made = entry.digest.as_ref().and_then(|archive| self.known.made(archive, archives.provenance));
-                if made.is_some() {
-                    return Ok(made);
+                if let Some(other) = made.filter(|made| *made != candidate.digest) {
+                    return Ok(Some(other));
                 }
                 let order = Order { tag: tag.clone(), entry, current: None, derived: None };
                 let made = archives.make(&order).await?;
@@ -188,24 +196,28 @@ impl Asked<'_> {
         }
     }
 
-    /// Whether all that refers to the image in ECR would come back with it.
+    /// Whether all that refers to the image in ECR would come back with it: what a copy would find.
     async fn has_referrers(&self, candidate: &Candidate, stock: &Stock<'_>) -> Result<bool, Failure> {
         let (by_subject, by_name) = (stock.referrers(&candidate.digest), stock.named_after(&candidate.digest));
-        let count = by_subject.len() + by_name.len();
-        if count == 0 {
+        if by_subject.is_empty() && by_name.is_empty() {
             return Ok(true);
         }
         let Place::Registry { origin, .. } = &self.place else { return Ok(false) };
-        if !self.with_referrers || !take(&self.budget.referrers, count) {
+        if !self.with_referrers || !take(&self.budget.signed) {
+            return Ok(false);
+        }
+        let found = find_referrers(origin, &[candidate.digest.clone()].into()).await;
+        if let Some(failure) = found.failures.into_iter().next() {
+            return Err(failure);
+        }
+        let is_found = by_subject.len() <= MOST_REFERRERS
+            && by_subject.iter().all(|digest| found.manifests.contains(*digest))
+            && by_name.iter().all(|(tag, digest)| found.tags.get(*tag) == Some(*digest));
+        if !is_found {
             return Ok(false);
         }
         for digest in by_subject {
             if !origin.client.manifest_exists(&origin.repository, digest).await? {
-                return Ok(false);
-            }
-        }
-        for (tag, digest) in by_name {
-            if origin.resolve(tag, Ask::Digest).await? != **digest {
                 return Ok(false);
             }
         }

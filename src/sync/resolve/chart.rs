@@ -131,6 +131,7 @@ impl Engine {
             (Failure::from(error), elsewhere)
         })?;
         let selected = selector.map(|selector| selector.select(versions.versions.iter().map(|e| e.version.as_str())));
+        let count = selected.as_ref().map(Vec::len);
         let wanted = selection::union(
             chart.tags.iter().map(String::as_str),
             selected.into_iter().flatten(),
@@ -138,6 +139,7 @@ impl Engine {
         )
         .map_err(|error| fatal(Failure::new(Class::InvalidSpec, format!("chart: {error}"))))?;
         let mut found = artifact(reading.name(), keep);
+        found.selected = count;
         let mut entries = BTreeMap::new();
         for version in wanted {
             let Ok(tag) = tag_of(version).parse::<Tag>() else { continue };
@@ -186,6 +188,7 @@ impl Engine {
         let all = all.unwrap_or_default();
         let versions: Vec<_> = all.iter().map(|tag| version_of(tag)).collect();
         let selected = selector.map(|selector| selector.select(versions.iter().map(AsRef::as_ref)));
+        found.selected = selected.as_ref().map(Vec::len);
         let listed = chart.tags.iter().map(String::as_str);
         let wanted = selection::union(listed, selected.into_iter().flatten(), self.limits.max_tags)
             .map_err(|error| Failure::new(Class::InvalidSpec, format!("chart: {error}")))?;

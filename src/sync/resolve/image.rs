@@ -78,8 +78,9 @@ impl Engine {
             true => Some(client.tags(&reference.repository).await.map_err(Failure::from)),
             false => None,
         };
-        let (pins, listing) = self.wanted_tags(image, &reference, all.as_ref())?;
-        artifact.listing = listing;
+        let (pins, selected) = self.wanted_tags(image, &reference, all.as_ref())?;
+        artifact.listing = selected.as_ref().and_then(|selected| selected.as_ref().err().cloned());
+        artifact.selected = selected.and_then(Result::ok);
         artifact.offered = all.filter(|_| looking.lists).map(|all| all.map(|tags| offered(&tags)));
         let origin = Origin::new(client, reference.repository.clone()).narrowed(Platforms::parse(&image.platforms)?);
         let seen = looking.seen(pins.keys()).await?;
@@ -166,7 +167,8 @@ impl Engine {
         }
     }
 
-    /// The tags of the spec with their pins, and those that its selector finds among `all`; and why these are not known.
+    /// The tags of the spec with their pins, and those that its selector finds among `all`; and how many these are, or why they
+    /// are not known.
     ///
     /// # Errors
     /// More tags than are allowed: which to leave out is not ours to say.
@@ -175,14 +177,14 @@ impl Engine {
         image: &Image,
         reference: &Reference,
         all: Option<&Result<Vec<String>, Failure>>,
-    ) -> Result<(Pins, Option<Failure>), Failure> {
+    ) -> Result<(Pins, Option<Result<usize, Failure>>), Failure> {
         let mut wanted = listed(image, reference)?;
         let Some(selector) = &image.tag_selector else { return Ok((wanted, None)) };
         let selector = validation::compile(selector)
             .map_err(|problem| Failure::new(Class::InvalidSpec, format!("image.tagSelector.{problem}")))?;
         let all = match all {
             Some(Ok(all)) => all.as_slice(),
-            Some(Err(failure)) => return Ok((wanted, Some(failure.clone()))),
+            Some(Err(failure)) => return Ok((wanted, Some(Err(failure.clone())))),
             None => &[],
         };
         // What is no tag by the grammar cannot be asked for either.
@@ -190,10 +192,11 @@ impl Engine {
             selector.select(all.iter().map(String::as_str)).into_iter().filter_map(|tag| tag.parse().ok()).collect();
         selection::union(wanted.keys().map(Tag::as_str), selected.iter().map(Tag::as_str), self.limits.max_tags)
             .map_err(|error| Failure::new(Class::InvalidSpec, format!("image: {error}")))?;
+        let count = selected.len();
         for tag in selected {
             wanted.entry(tag).or_insert(None);
         }
-        Ok((wanted, None))
+        Ok((wanted, Some(Ok(count))))
     }
 }
 
