@@ -1,5 +1,7 @@
 //! What the controller remembers of an object between two reconciles. Losing it costs a check, never correctness.
 
+mod inspections;
+
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Mutex, PoisonError};
@@ -9,6 +11,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use tokio::time::Instant;
 
+use self::inspections::Inspections;
 use crate::api::v1alpha1::{EcrRepositorySync, EcrRepositorySyncStatus};
 use crate::class::Class;
 use crate::sync::{Attempts, Failure, Held, Look, Pruning, Report};
@@ -29,8 +32,6 @@ const JITTER: f64 = 0.1;
 const MAX_EVENTS: u32 = 20;
 /// See [`MAX_EVENTS`].
 const EVENT_WINDOW: Duration = Duration::from_secs(600);
-/// How long nothing is pruned after a change of the spec.
-const SECOND_THOUGHTS: Duration = Duration::from_secs(600);
 /// Asks for a sync now: any new value.
 const REQUESTED_AT: &str = "ecr-sync.io/requestedAt";
 /// The same, as Flux's tools write it.
@@ -100,15 +101,8 @@ pub(super) struct Memory {
     looked_at: Option<Instant>,
     /// The next pass reads all.
     whole: bool,
-    /// When it is looked next whether ECR has all that indexes name, and what there is to prune; `None` until all was read
-    /// once. It outlives the generation: a spec that changes often is looked into all the same.
-    inspect_at: Option<Instant>,
-    /// The running pass looks for that.
-    inspects: bool,
-    /// Looks in a row in which it could not be told what there is to prune.
-    blind: u32,
-    /// When the generation was first seen; `None` for the first one.
-    changed_at: Option<Instant>,
+    /// When it is looked whether ECR has all that indexes name, and what there is to prune.
+    inspections: Inspections,
     /// What there was to prune when it was looked for last.
     pub(super) pruning: Option<Pruning>,
     /// Values that were written and not found again; they outlive the generation.
@@ -146,9 +140,7 @@ impl Memories {
                 // The pass that was to answer is cancelled with its generation.
                 asked: memory.asked.take().or(memory.answering.take()),
                 attempts: std::mem::take(&mut memory.attempts),
-                inspect_at: memory.inspect_at,
-                blind: memory.blind,
-                changed_at: Some(Instant::now()),
+                inspections: memory.inspections.renewed(),
                 whole: memory.whole || is_asked,
                 events: memory.events,
                 ..Memory::default()
@@ -224,20 +216,13 @@ impl Memory {
         // Passes come up to a tenth early.
         let is_over = |at: Instant| at.elapsed() >= drift_interval.mul_f64(1.0 - JITTER);
         let on_demand = std::mem::take(&mut self.whole);
-        let now = Instant::now();
-        // The interval may have become shorter.
-        self.inspect_at = self.inspect_at.map(|at| at.min(now + drift_interval));
-        // Not after a start or a failure: sources would be asked for every index of every resource at once, or all the time.
-        // A change of the spec may be a mistake, which has time to be seen; but not if the spec changes all the time.
-        let is_new = self.changed_at.is_some_and(|at| now < at + SECOND_THOUGHTS);
-        let is_due = |at: Instant| at <= now && (!is_new || at + drift_interval <= now);
-        self.inspects = on_demand || self.inspect_at.is_some_and(is_due);
-        if self.inspects || self.looked_at.is_none_or(is_over) { None } else { self.look.clone() }
+        let inspects = self.inspections.begin(on_demand, drift_interval);
+        if inspects || self.looked_at.is_none_or(is_over) { None } else { self.look.clone() }
     }
 
     /// Whether the pass that was given a [`Self::look`] asks the sources what indexes name.
-    pub(super) fn inspects(&self) -> bool {
-        self.inspects
+    pub(super) const fn inspects(&self) -> bool {
+        self.inspections.is_running()
     }
 
     /// Notes a reconcile that failed and returns the wait until the next.
@@ -251,21 +236,9 @@ impl Memory {
         self.refusals = 0;
     }
 
-    /// Notes what a pass that ended left for the next look into indexes and what there is to prune. After a start, resources take
-    /// their turn in the interval.
+    /// Notes what a pass that ended left for the next look into indexes and what there is to prune.
     pub(super) fn inspected(&mut self, report: &Report, uid: &str, drift_interval: Duration) {
-        // Passes come up to a tenth early.
-        let interval = drift_interval.mul_f64(1.0 - JITTER);
-        let wait = if self.inspects {
-            let sooner = report.pruning_blocked().and_then(|blocked| blocked.retry_after);
-            self.blind = if sooner.is_some() { self.blind.saturating_add(1) } else { 0 };
-            Some(sooner.map_or(interval, |first| doubled(first, self.blind, interval)))
-        } else {
-            self.inspect_at.is_none().then(|| place_in(interval, uid))
-        };
-        if let Some(wait) = wait.filter(|_| report.is_whole) {
-            self.inspect_at = Some(Instant::now() + wait);
-        }
+        self.inspections.ended(report, uid, drift_interval);
         if report.pruning.is_some() {
             self.pruning.clone_from(&report.pruning);
         }
@@ -508,52 +481,6 @@ mod tests {
         memory.request(&Requests { own: Some("now".to_owned()), flux: None }, None);
         assert_eq!(passes(&mut memory, &report), (false, true), "somebody asks");
         assert_eq!(passes(&mut memory, &report), (true, false));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_look_into_indexes_and_what_to_prune_comes_whatever_changes_and_sooner_where_it_could_not_be_made() {
-        let interval = Duration::from_secs(6 * 3600);
-        let report = Report { look: Some(Look::of_test()), is_whole: true, ..Report::default() };
-        let memories = Memories::default();
-        let mut generation = 0;
-        let mut pass = |report: &Report, is_new: bool| {
-            generation += i64::from(is_new);
-            memories.with("a", generation, |memory| {
-                memory.look(interval);
-                memory.inspected(report, "a", interval);
-                memory.finished(report, interval);
-                memory.inspects()
-            })
-        };
-        // Somebody changes the spec every hour, for two days.
-        let mut inspected = 0;
-        for _ in 0..48 {
-            inspected += u32::from(pass(&report, true));
-            tokio::time::advance(Duration::from_secs(3600)).await;
-        }
-        // Each time the change had time to be seen, or it was overdue.
-        assert!((3..=8).contains(&inspected), "{inspected}");
-        while !pass(&report, false) {
-            tokio::time::advance(Duration::from_secs(600)).await;
-        }
-        let mut blocked = failure(Class::PruneBlocked);
-        blocked.retry_after = Some(Duration::from_secs(1800));
-        let blocked =
-            Report { pruning: Some(Pruning { blocked: Some(blocked), ..Pruning::default() }), ..report.clone() };
-        tokio::time::advance(interval).await;
-        assert!(pass(&blocked, false));
-        tokio::time::advance(Duration::from_secs(1700)).await;
-        assert!(!pass(&report, false));
-        tokio::time::advance(Duration::from_secs(100)).await;
-        assert!(pass(&blocked, false));
-        tokio::time::advance(Duration::from_secs(3500)).await;
-        assert!(!pass(&report, false), "twice as long the second time");
-        tokio::time::advance(Duration::from_secs(100)).await;
-        assert!(pass(&report, false));
-        tokio::time::advance(interval).await;
-        assert!(!pass(&report, true), "the spec has just changed");
-        tokio::time::advance(SECOND_THOUGHTS).await;
-        assert!(pass(&report, false));
     }
 
     #[test]
