@@ -137,6 +137,12 @@ impl Class {
         }
     }
 
+    /// Whether it says only that something could not be looked at just now.
+    #[must_use]
+    pub const fn is_passing(self) -> bool {
+        matches!(self, Self::RegistryUnavailable | Self::RateLimited | Self::Timeout | Self::Cancelled)
+    }
+
     /// The shortest wait before the resource is tried again, whatever the backoff says.
     #[must_use]
     pub const fn least_wait(self) -> Duration {

@@ -39,6 +39,7 @@ pub mod cli;
 pub mod controller;
 pub mod credentials;
 pub mod ecr;
+mod hash;
 pub mod helm;
 pub mod inventory;
 pub mod meter;

@@ -23,7 +23,6 @@ mod secrets;
 mod status;
 mod watch;
 
-use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,6 +36,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::v1alpha1::EcrRepositorySync;
 use crate::credentials::DockerConfig;
+use crate::hash::hash;
 use crate::mirrors::Mirrors;
 use crate::reload::Reloaded;
 use crate::sync::{Engine, OwnerRules};
@@ -160,10 +160,7 @@ async fn watch_due(context: Arc<Context>) {
 
 /// Changes when one of the annotations does that ask for a sync, and with the deletion.
 fn requests(object: &EcrRepositorySync) -> Option<u64> {
-    let mut hasher = std::hash::DefaultHasher::new();
-    Requests::of(object).hash(&mut hasher);
-    object.metadata.deletion_timestamp.is_some().hash(&mut hasher);
-    Some(hasher.finish())
+    Some(hash((Requests::of(object), object.metadata.deletion_timestamp.is_some())))
 }
 
 /// Metadata only: the values of all Secrets of a cluster would be most of our memory, and none of our business.

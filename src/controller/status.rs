@@ -213,11 +213,6 @@ fn history(old: &Status, generation: i64, report: &Report, now: Timestamp) -> Ve
     std::iter::once(entry).chain(old.history.iter().cloned()).take(MAX_HISTORY).collect()
 }
 
-/// Whether a failure says only that something could not be looked at just now.
-const fn is_passing(class: Class) -> bool {
-    matches!(class, Class::RegistryUnavailable | Class::RateLimited | Class::Timeout | Class::Cancelled)
-}
-
 /// Whether everything was in order for this generation.
 pub(super) fn was_ready(old: &Status, generation: i64) -> bool {
     find(&old.conditions, condition::READY)
@@ -226,10 +221,10 @@ pub(super) fn was_ready(old: &Status, generation: i64) -> bool {
 
 /// Whether all that went wrong leaves open that everything is still in place.
 fn nothing_known_missing(report: &Report) -> bool {
-    report.failure.as_ref().is_none_or(|failure| is_passing(failure.class))
+    report.failure.as_ref().is_none_or(|failure| failure.class.is_passing())
         && report.configuration.is_empty()
         && report.artifacts.iter().all(|artifact| {
-            artifact.is_all_there() && artifact.listing.as_ref().is_none_or(|failure| is_passing(failure.class))
+            artifact.is_all_there() && artifact.listing.as_ref().is_none_or(|failure| failure.class.is_passing())
         })
 }
 

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use aws_sdk_ecr::types::{ImageDetail, ImageIdentifier, ImageStatus, ImageStatusFilter, TargetStorageClass};
 
 use super::error::Error;
-use super::images::{Answer, Batches, by_tag, parse_digest, tags_of};
+use super::images::{parse_digest, tags_of};
 use super::registry::Registry;
 use crate::registry::{Digest, Tag};
 
@@ -35,17 +35,8 @@ impl Registry {
         }
         let candidates = self.listed_at_all(name, tags).await?;
         let candidates: Vec<&Tag> = candidates.iter().collect();
-        let mut batches = Batches::of(&candidates);
-        let mut found = BTreeMap::new();
-        while let Some(batch) = batches.next() {
-            match self.describe(name, batch.iter().map(|tag| by_tag(tag)), Some(ImageStatusFilter::Any)).await? {
-                Answer::Images(details) => found.extend(details.iter().flat_map(|image| archived(image, batch))),
-                Answer::OneIsMissing => batches.halve(batch),
-                // Just now: there is no archive either.
-                Answer::NoRepository => break,
-            }
-        }
-        Ok(found)
+        let details = self.described(name, &candidates).await?;
+        Ok(details.iter().flat_map(|image| archived(image, &candidates)).collect())
     }
 
     /// Brings an image back from the archive. ECR takes its time: it is ACTIVATING until then.

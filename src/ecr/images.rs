@@ -154,6 +154,21 @@ impl Registry {
         }
     }
 
+    /// DescribeImages of these tags, in whatever status their images are; those that are missing are left out.
+    pub(super) async fn described(&self, name: &str, tags: &[&Tag]) -> Result<Vec<ImageDetail>, Error> {
+        let mut batches = Batches::of(tags);
+        let mut images = Vec::new();
+        while let Some(batch) = batches.next() {
+            match self.describe(name, batch.iter().map(|tag| by_tag(tag)), Some(ImageStatusFilter::Any)).await? {
+                Answer::Images(details) => images.extend(details),
+                Answer::OneIsMissing => batches.halve(batch),
+                // Just now: there is nothing left.
+                Answer::NoRepository => break,
+            }
+        }
+        Ok(images)
+    }
+
     /// One page of ListImages; without a status, of ACTIVE images only.
     pub(super) async fn list(&self, name: &str, status: Option<ImageStatusFilter>) -> Result<ListImagesOutput, Error> {
         self.client

@@ -1,7 +1,7 @@
 //! The operator's AWS identity, those that it takes on, and one [`Registry`] per (account, region, identity).
 
 use std::collections::HashMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -23,6 +23,7 @@ use super::limits::{Limits, Rates};
 use super::public::{self, PublicLogin};
 use super::registry::Registry;
 use crate::api::v1alpha1::RoleArn;
+use crate::hash::hash;
 use crate::meter::Meter;
 use crate::registry::{Authenticator, Transport};
 use crate::reload::Reloaded;
@@ -329,9 +330,7 @@ fn http() -> SharedHttpClient {
 /// The SDK's retry budget is process-wide per service and region: one throttled account, or one identity that is refused,
 /// would starve all.
 fn retry_budget(of: &impl Hash) -> RetryPartition {
-    let mut hasher = DefaultHasher::new();
-    of.hash(&mut hasher);
-    RetryPartition::custom(format!("{:016x}", hasher.finish())).build()
+    RetryPartition::custom(format!("{:016x}", hash(of))).build()
 }
 
 fn get_or_insert<K: Eq + Hash, V: Clone>(map: &Mutex<HashMap<K, V>>, key: K, make: impl FnOnce() -> V) -> V {

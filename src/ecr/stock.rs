@@ -10,7 +10,7 @@ use aws_sdk_ecr::types::{
 };
 
 use super::error::Error;
-use super::images::{Answer, Batches, PAGE, by_tag, is_index, parse_digest};
+use super::images::{PAGE, by_tag, is_index, parse_digest};
 use super::registry::Registry;
 use crate::registry::{Digest, Tag};
 
@@ -85,16 +85,7 @@ impl Registry {
     /// As AWS answers.
     pub async fn stored(&self, name: &str, tags: &BTreeSet<Tag>) -> Result<Vec<Stored>, Error> {
         let tags: Vec<&Tag> = tags.iter().collect();
-        let mut batches = Batches::of(&tags);
-        let mut images = Vec::new();
-        while let Some(batch) = batches.next() {
-            match self.describe(name, batch.iter().map(|tag| by_tag(tag)), Some(ImageStatusFilter::Any)).await? {
-                Answer::Images(details) => images.extend(details.iter().filter_map(stored)),
-                Answer::OneIsMissing => batches.halve(batch),
-                Answer::NoRepository => break,
-            }
-        }
-        Ok(images)
+        Ok(self.described(name, &tags).await?.iter().filter_map(stored).collect())
     }
 
     /// Removes tags, at most a hundred. An image goes with its last tag.

@@ -36,15 +36,20 @@ pub(super) struct Outcome {
     pub(super) wrote: bool,
 }
 
-/// Archives of a chart repository, and what is to become of them.
+/// Archives of a chart repository.
 pub(super) struct Archives<'a> {
     pub(super) source: &'a helm::Repository,
     pub(super) provenance: bool,
+    pub(super) progress: &'a Progress,
+}
+
+/// What may become of a tag that is there.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rules<'a> {
     /// What is in ECR stays when the source replaced it.
     pub(super) keep: bool,
     /// That of the repository in ECR.
     pub(super) mutability: &'a Mutability,
-    pub(super) progress: &'a Progress,
 }
 
 /// An archive as an artifact.
@@ -98,9 +103,11 @@ impl Archives<'_> {
         let derived = Derived { archive: archive.digest.clone(), provenance: self.provenance, manifest };
         Ok(Made { artifact, derived })
     }
+}
 
+impl Rules<'_> {
     /// How the tag stands if nothing is written; `None` where the artifact is to be pushed.
-    pub(super) fn settled(&self, order: &Order, made: &Made) -> Option<TagState> {
+    pub(super) fn settled(self, order: &Order, made: &Made) -> Option<TagState> {
         let digest = made.digest();
         let archive = &made.derived.archive;
         match &order.current {
@@ -124,6 +131,7 @@ pub(super) struct Push<'a> {
     pub(super) target: &'a Client,
     pub(super) repository: &'a Repository,
     pub(super) archives: Archives<'a>,
+    pub(super) rules: Rules<'a>,
     pub(super) progress: &'a Progress,
 }
 
@@ -147,7 +155,7 @@ impl Push<'_> {
 
     async fn one(&self, order: Order) -> Result<Outcome, Failure> {
         let made = self.archives.make(&order).await?;
-        let (state, wrote) = match self.archives.settled(&order, &made) {
+        let (state, wrote) = match self.rules.settled(&order, &made) {
             Some(TagState::Failed(failure)) => return Err(failure),
             Some(settled) => (settled, false),
             None => {

@@ -3,7 +3,7 @@
 
 use futures::{StreamExt, stream};
 
-use super::charts::{Archives, CONCURRENT_CHARTS, Order};
+use super::charts::{Archives, CONCURRENT_CHARTS, Order, Rules};
 use super::{
     Action, ArtifactKind, Derived, Desired, Failure, Observed, Plan, Progress, Source, SourceContent, SourceTag,
     TagState,
@@ -26,13 +26,8 @@ pub(super) async fn charts(desired: &mut Desired, observed: &Observed, plan: &mu
         return;
     };
     let Source::Charts { repository, entries, provenance } = &chart.source else { return };
-    let archives = &Archives {
-        source: repository,
-        provenance: *provenance,
-        keep: chart.keep,
-        mutability: &there.repository.mutability,
-        progress,
-    };
+    let archives = &Archives { source: repository, provenance: *provenance, progress };
+    let rules = Rules { keep: chart.keep, mutability: &there.repository.mutability };
     let unknown = plan.actions.iter().filter_map(|action| match action {
         Action::CopyTag { kind: ArtifactKind::Chart, tag, digest: None, replaces: Some(current), .. } => {
             let (entry, current) = (entries.get(tag)?.clone(), Some(current.clone()));
@@ -42,7 +37,7 @@ pub(super) async fn charts(desired: &mut Desired, observed: &Observed, plan: &mu
     });
     let compared: Vec<(Tag, Compared)> = stream::iter(unknown.collect::<Vec<_>>())
         .map(|order| async move {
-            let compared = compare(archives, &order).await;
+            let compared = compare(archives, rules, &order).await;
             (order.tag, compared.unwrap_or_else(|failure| Compared::Settled(TagState::Failed(failure), None)))
         })
         .buffer_unordered(CONCURRENT_CHARTS)
@@ -73,9 +68,9 @@ pub(super) async fn charts(desired: &mut Desired, observed: &Observed, plan: &mu
 }
 
 /// The archive goes as soon as it is judged: there may be hundreds.
-async fn compare(archives: &Archives<'_>, order: &Order) -> Result<Compared, Failure> {
+async fn compare(archives: &Archives<'_>, rules: Rules<'_>, order: &Order) -> Result<Compared, Failure> {
     let made = archives.make(order).await?;
-    Ok(match archives.settled(order, &made) {
+    Ok(match rules.settled(order, &made) {
         Some(TagState::Synced(digest)) => Compared::Settled(TagState::Synced(digest), Some(made.derived())),
         Some(state) => Compared::Settled(state, None),
         None => Compared::Differs(made.digest().clone()),

@@ -1,12 +1,12 @@
 //! What of a repository's configuration is not as wanted: settings, resource tags, policies. Pure.
 
 use std::collections::BTreeMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::{Action, Before, Desired, ObservedRepository};
 use crate::api::v1alpha1::DriftPolicy;
 use crate::ecr::policy::{self, Kind, Wanted};
 use crate::ecr::{CREATED_TAG, OWNER_TAG};
+use crate::hash::hash;
 
 /// A field that is not as wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,12 +81,6 @@ pub(super) fn created(desired: &Desired) -> Attempts {
         }
     }
     attempts
-}
-
-fn hash(value: impl Hash) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    value.hash(&mut hasher);
-    hasher.finish()
 }
 
 /// Compares the configuration of a repository that exists, field by field: resource tags and settings come before

@@ -13,7 +13,7 @@ use futures::{StreamExt, stream};
 
 use super::patience::patiently;
 use super::target::Target;
-use super::{ArtifactKind, Desired, EcrSource, Engine, Failure, Job, Origin, Source, SourceContent};
+use super::{ArtifactKind, Desired, DesiredArtifact, EcrSource, Engine, Failure, Job, Origin, Source, SourceContent};
 use crate::api::v1alpha1::CheckPolicy;
 use crate::ecr::{Host, Images};
 use crate::registry::{Content, DOCKER_LIST, Digest, OCI_INDEX};
@@ -76,7 +76,7 @@ fn in_sync<'a>(job: &Job, desired: &'a Desired, images: &Images) -> BTreeMap<Dig
     let mut found = BTreeMap::new();
     for artifact in desired.artifacts.iter().filter(|artifact| !is_enough(artifact.kind)) {
         let Source::Registry(origin) = &artifact.source else { continue };
-        if origin.client.counts_pulls() || is_ecr(job, artifact.kind, origin) {
+        if origin.client.counts_pulls() || is_ecr(job, artifact, origin) {
             continue;
         }
         for (tag, wanted) in &artifact.tags {
@@ -92,12 +92,8 @@ fn in_sync<'a>(job: &Job, desired: &'a Desired, images: &Images) -> BTreeMap<Dig
 }
 
 /// Whether the source is a private ECR registry, where a GET is a pull that moves `lastRecordedPullTime`.
-pub(super) fn is_ecr(job: &Job, kind: ArtifactKind, origin: &Origin) -> bool {
-    let access = match kind {
-        ArtifactKind::Image => &job.access.image,
-        ArtifactKind::Chart => &job.access.chart,
-    };
-    let login = access.as_ref().ok().and_then(|access| access.ecr.as_ref());
+pub(super) fn is_ecr(job: &Job, artifact: &DesiredArtifact, origin: &Origin) -> bool {
+    let login = job.access_of(artifact).as_ref().ok().and_then(|access| access.ecr.as_ref());
     login.is_some_and(|login| matches!(login.registry, EcrSource::Private(_)))
         || Host::parse(origin.client.host()).is_some()
 }

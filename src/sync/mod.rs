@@ -157,6 +157,15 @@ impl EcrLogin {
 }
 
 impl Job {
+    /// How the place is reached that an artifact is read from.
+    fn access_of(&self, artifact: &DesiredArtifact) -> &Result<Access, Failure> {
+        match (artifact.kind, &self.mirrored) {
+            (ArtifactKind::Chart, _) => &self.access.chart,
+            (ArtifactKind::Image, Some(mirrored)) if artifact.is_mirrored() => &mirrored.access,
+            (ArtifactKind::Image, _) => &self.access.image,
+        }
+    }
+
     /// The name of the ECR repository.
     #[must_use]
     pub fn repository_name(&self) -> &str {

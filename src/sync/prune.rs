@@ -13,7 +13,7 @@ mod known;
 mod remove;
 mod source;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
 
 use futures::{StreamExt, pin_mut, stream};
@@ -29,7 +29,7 @@ use super::{
 };
 use crate::api::v1alpha1::validation;
 use crate::class::Class;
-use crate::ecr::{Host, Mutability, OWNER_TAG, Repository, Stored};
+use crate::ecr::{self, Host, OWNER_TAG, Repository, Stored};
 use crate::registry::{Digest, Tag};
 
 pub(super) use self::known::Known;
@@ -82,7 +82,7 @@ impl Pruning {
     /// The same for what may be otherwise in a while.
     fn blocked_by(failure: &Failure) -> Self {
         let mut pruning = Self::blocked(failure);
-        if let Some(blocked) = pruning.blocked.as_mut().filter(|_| is_passing(failure.class)) {
+        if let Some(blocked) = pruning.blocked.as_mut().filter(|_| failure.class.is_passing()) {
             blocked.retry_after = Some(AGAIN);
         }
         pruning
@@ -115,11 +115,6 @@ impl Pruning {
     }
 }
 
-/// Whether a failure says only that something could not be looked at just now.
-const fn is_passing(class: Class) -> bool {
-    matches!(class, Class::RegistryUnavailable | Class::RateLimited | Class::Timeout)
-}
-
 impl Engine {
     /// What there is to remove of a repository that is looked at for that.
     pub(super) async fn prunable(
@@ -134,7 +129,7 @@ impl Engine {
         {
             return Pruning::blocked(format!("an operator keeps the repository for {owner}: prune there"));
         }
-        if let Some(artifact) = itself(desired, &there.repository) {
+        if let Some(artifact) = itself(desired, target, &there.repository) {
             return Pruning::blocked(format!("{} is the repository itself", artifact.name));
         }
         if let Some(blocked) = forbidden(desired, plan) {
@@ -153,7 +148,7 @@ impl Engine {
         let mut candidates = candidates(desired, &stock, spared, SystemTime::now(), most);
         candidates.retain(|candidate| !self.prune.is_named(&repository.arn, &candidate.tag, &candidate.digest));
         let allowed = allowed(stock.tags(), bounds.max_percent);
-        let checked = self.checked(job, desired, &repository.mutability, allowed, &stock, candidates).await;
+        let checked = self.checked(job, desired, allowed, &stock, candidates).await;
         let checked = checked.unwrap_or_else(|failure| Pruning::blocked_by(&failure));
         Pruning { allowed, min_unpulled, ..checked }
     }
@@ -175,7 +170,6 @@ impl Engine {
         &self,
         job: &Job,
         desired: &Desired,
-        mutability: &Mutability,
         allowed: usize,
         stock: &Stock<'_>,
         candidates: Vec<Candidate>,
@@ -185,7 +179,7 @@ impl Engine {
         for artifact in &desired.artifacts {
             let asked = candidates.iter().take(MOST_CHECKS).filter(|candidate| candidate.kind == artifact.kind);
             let tags: Vec<_> = asked.map(|candidate| candidate.tag.clone()).collect();
-            if let Some(source) = self.asked(job, (desired, artifact), mutability, &budget, &tags).await? {
+            if let Some(source) = self.asked(job, (desired, artifact), &budget, &tags).await? {
                 sources.insert(artifact.kind, source);
             }
         }
@@ -193,9 +187,8 @@ impl Engine {
         let may_be_kept =
             |candidate: &Candidate| candidate.kind == ArtifactKind::Image && !candidate.is_index && stock.has_indexes();
         let wanted = if candidates.iter().any(may_be_kept) { MOST_CHECKS } else { allowed };
-        let (sources, mut unseen) = (&sources, candidates.iter().map(|c| c.tag.clone()).collect::<Vec<_>>());
-        unseen.dedup();
-        let (mut found, mut failed) = (Vec::<Action>::new(), None);
+        let (sources, tags) = (&sources, candidates.iter().map(|candidate| candidate.tag.clone()).collect::<Vec<_>>());
+        let (mut found, mut failed, mut seen) = (Vec::<Action>::new(), None, 0);
         let checks = stream::iter(candidates.into_iter().take(MOST_CHECKS))
             .map(|candidate| async move {
                 let is_there = match sources.get(&candidate.kind) {
@@ -210,7 +203,7 @@ impl Engine {
             && let Some((Candidate { kind, tag, digest, is_index }, is_there)) = checks.next().await
         {
             job.progress.advance(1);
-            unseen.retain(|other| *other != tag);
+            seen += 1;
             let is_new = !found.iter().any(|action| matches!(action, Action::PruneTag { tag: of, .. } if *of == tag));
             match is_there {
                 Ok(true) if is_new => {
@@ -233,6 +226,9 @@ impl Engine {
         if let Some(blocked) = blocked.as_mut().filter(|_| !found.is_empty()) {
             blocked.retry_after = None;
         }
+        // Image and chart may both list a tag.
+        let (seen, unseen) = tags.split_at(seen);
+        let unseen: BTreeSet<&Tag> = unseen.iter().filter(|tag| !seen.contains(tag)).collect();
         Ok(Pruning { actions: found, left: unseen.len() + reserve.len(), reserve, blocked, ..Pruning::default() })
     }
 }
@@ -319,14 +315,12 @@ fn missing(kind: ArtifactKind, tag: &Tag, state: &TagState) -> Option<Pruning> {
 }
 
 /// The source of an artifact that is the repository itself: what goes there cannot be had again from there.
-fn itself<'d>(desired: &'d Desired, repository: &Repository) -> Option<&'d DesiredArtifact> {
-    // arn:aws:ecr:REGION:ACCOUNT:repository/NAME
-    let mut arn = repository.arn.split(':').skip(3);
-    let (region, account) = (arn.next().unwrap_or_default(), arn.next().unwrap_or_default());
+fn itself<'d>(desired: &'d Desired, target: &Target<'_>, repository: &Repository) -> Option<&'d DesiredArtifact> {
+    let ecr::Registry { account, region, .. } = target.registry;
     let is_itself = |origin: &Origin| {
         let host = origin.client.host();
         let is_host = host == repository.host()
-            || Host::parse(host).is_some_and(|host| host.region == region && host.account == account);
+            || Host::parse(host).is_some_and(|host| host.region == *region && host.account == *account);
         is_host && origin.repository == repository.name
     };
     desired.artifacts.iter().find(|artifact| {

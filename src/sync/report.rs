@@ -292,6 +292,11 @@ impl Report {
         self.failure.iter().chain(&self.configuration).chain(of_listing).chain(of_tags)
     }
 
+    /// The same, and what keeps tags from going that should: all that whoever asked for the pass did not get.
+    pub fn shortfalls(&self) -> impl Iterator<Item = &Failure> {
+        self.failures().chain(self.pruning_blocked())
+    }
+
     /// Whether nothing went wrong.
     #[must_use]
     pub fn is_success(&self) -> bool {

@@ -2,11 +2,11 @@
 //! ever (estahn/k8s-image-swapper#632). Pure.
 
 use std::collections::BTreeMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::{ArtifactReport, Before, Desired, DesiredArtifact, Failure, SourceContent, TagState, WantedTag};
 use crate::class::Class;
 use crate::ecr::policy::{Wanted, text};
+use crate::hash::hash;
 use crate::registry::{Digest, Tag};
 
 /// A tag is copied again so often; the next time it is missing, it is left alone.
@@ -29,12 +29,6 @@ pub struct Held {
     tags: Vec<(u64, u64)>,
     /// Hash of the lifecycle policy that was wanted.
     policy: Option<u64>,
-}
-
-fn hash(value: impl Hash) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    value.hash(&mut hasher);
-    hasher.finish()
 }
 
 fn policy_hash(lifecycle: &Wanted) -> u64 {

@@ -70,8 +70,7 @@ impl Ledger {
     /// left alone.
     pub(super) fn close(&self, repository: &str, report: &Report) {
         let told: Vec<_> = self.of(repository).into_iter().map(|record| record.details).collect();
-        let failures = report.failures().chain(report.pruning_blocked());
-        for failure in failures.map(ToString::to_string).filter(|failure| !told.contains(failure)) {
+        for failure in report.shortfalls().map(ToString::to_string).filter(|failure| !told.contains(failure)) {
             self.note(repository, "check", Status::Failed, failure);
         }
         for artifact in &report.artifacts {

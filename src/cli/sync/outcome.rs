@@ -46,8 +46,8 @@ impl State {
             let records = ledger.of(repository).into_iter();
             records.filter(|record| record.status == Status::Success).map(|record| record.field).collect()
         };
-        let is_success = report.is_success() && report.pruning_blocked().is_none();
-        match (done.contains(&"repository"), done.is_empty(), is_success) {
+        let got_all = report.shortfalls().next().is_none();
+        match (done.contains(&"repository"), done.is_empty(), got_all) {
             (true, ..) => Self::Created,
             (false, false, _) => Self::Updated,
             (false, true, true) => Self::Unchanged,
@@ -72,7 +72,7 @@ impl State {
 impl Outcome {
     /// Whether something went wrong.
     pub(super) fn is_failure(&self) -> bool {
-        self.report.as_ref().is_some_and(|report| !report.is_success() || report.pruning_blocked().is_some())
+        self.report.as_ref().is_some_and(|report| report.shortfalls().next().is_some())
     }
 
     /// Whether something was, or would be, changed.

@@ -62,18 +62,15 @@ impl<'a> Copying<'a> {
                         derived: artifact.derived(tag),
                     })
                 });
-                let archives = charts::Archives {
-                    source: repository,
-                    provenance: *provenance,
-                    keep: artifact.keep,
-                    mutability: &self.repository.mutability,
-                    progress: self.progress,
-                };
+                let archives =
+                    charts::Archives { source: repository, provenance: *provenance, progress: self.progress };
+                let rules = charts::Rules { keep: artifact.keep, mutability: &self.repository.mutability };
                 let push = charts::Push {
                     registry: self.registry,
                     target: self.target,
                     repository: self.repository,
                     archives,
+                    rules,
                     progress: self.progress,
                 };
                 for outcome in push.run(orders.collect()).await {

@@ -1,10 +1,10 @@
 //! Which tags of a repository might go. Pure: no I/O, no clock.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::{Duration, SystemTime};
 
 use crate::ecr::Stored;
+use crate::hash::hash;
 use crate::registry::{Digest, Tag};
 use crate::sync::{ArtifactKind, Desired};
 
@@ -137,11 +137,9 @@ pub(super) fn candidates(
     if found.len() > most {
         let days = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs() / DAY;
         // Not one after the other: whoever looks once a week would see the same part for ever.
-        let mut hasher = DefaultHasher::new();
-        days.hash(&mut hasher);
         let parts = found.len().div_ceil(most) as u64;
         // Less than the number of candidates.
-        let part = usize::try_from(hasher.finish() % parts).unwrap_or_default();
+        let part = usize::try_from(hash(days) % parts).unwrap_or_default();
         found.rotate_left(part * most);
     }
     found

@@ -1,6 +1,7 @@
 //! What the process remembers from one look to the next. Losing it costs requests, never correctness.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -35,12 +36,7 @@ impl Known {
     }
 
     pub(super) fn remember_made(&self, archive: Digest, provenance: bool, manifest: Digest) {
-        self.with(|kept| {
-            if kept.made.len() >= MOST_KEPT {
-                kept.made.clear();
-            }
-            kept.made.insert((archive, provenance), manifest);
-        });
+        self.with(|kept| keep(&mut kept.made, (archive, provenance), manifest));
     }
 
     /// What is copied of an index for these platforms: always the same.
@@ -49,12 +45,7 @@ impl Known {
     }
 
     pub(super) fn remember_narrowed(&self, index: Digest, platforms: String, target: Digest) {
-        self.with(|kept| {
-            if kept.narrowed.len() >= MOST_KEPT {
-                kept.narrowed.clear();
-            }
-            kept.narrowed.insert((index, platforms), target);
-        });
+        self.with(|kept| keep(&mut kept.narrowed, (index, platforms), target));
     }
 
     /// Whether ECR kept this tag for an index not long ago, and no index went by our hand since.
@@ -83,6 +74,13 @@ impl Known {
     fn with<T>(&self, change: impl FnOnce(&mut Kept) -> T) -> T {
         change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+fn keep<K: Eq + Hash, V>(map: &mut HashMap<K, V>, key: K, value: V) {
+    if map.len() >= MOST_KEPT {
+        map.clear();
+    }
+    map.insert(key, value);
 }
 
 #[cfg(test)]

@@ -7,14 +7,13 @@ use super::candidates::{Candidate, Stock};
 use super::known::Known;
 use crate::api::v1alpha1::TagStrategy;
 use crate::class::Class;
-use crate::ecr::Mutability;
 use crate::helm;
 use crate::registry::{Digest, Reference, Tag};
 use crate::sync::charts::{Archives, Order};
 use crate::sync::copy::find_referrers;
 use crate::sync::hollow::is_ecr;
 use crate::sync::origin::Ask;
-use crate::sync::{Access, ArtifactKind, Desired, DesiredArtifact, Engine, Failure, Job, Origin, Source};
+use crate::sync::{ArtifactKind, Desired, DesiredArtifact, Engine, Failure, Job, Origin, Source};
 
 /// Images of one pass of which the source is asked for signatures and the like. Others that have some are spared.
 const MOST_SIGNED: usize = 20;
@@ -68,20 +67,15 @@ impl Engine {
         &'a self,
         job: &'a Job,
         (desired, artifact): (&Desired, &'a DesiredArtifact),
-        mutability: &'a Mutability,
         budget: &'a Budget,
         tags: &[Tag],
     ) -> Result<Option<Asked<'a>>, Failure> {
         let image = job.spec.image.as_ref().filter(|_| artifact.kind == ArtifactKind::Image);
         let place = match &artifact.source {
             Source::Unknown => return Ok(None),
-            Source::Charts { repository, provenance, .. } => Place::Charts(Archives {
-                source: repository,
-                provenance: *provenance,
-                keep: false,
-                mutability,
-                progress: &job.progress,
-            }),
+            Source::Charts { repository, provenance, .. } => {
+                Place::Charts(Archives { source: repository, provenance: *provenance, progress: &job.progress })
+            }
             Source::Registry(origin) => {
                 let retag = image.filter(|image| image.tag_strategy == TagStrategy::Retag && !tags.is_empty());
                 let from = match retag {
@@ -92,7 +86,7 @@ impl Engine {
                     Some(from) => Some((from.clone(), origin.resolve(&from, Ask::Digest).await?)),
                     None => None,
                 };
-                let digests = match (&retagged, access(job, artifact)) {
+                let digests = match (&retagged, job.access_of(artifact)) {
                     (None, Ok(access)) => {
                         self.digests_in_ecr(access, &origin.repository, tags.iter().cloned().collect()).await
                     }
@@ -103,15 +97,6 @@ impl Engine {
         };
         let (known, with_referrers) = (&self.prune, desired.referrers && artifact.kind == ArtifactKind::Image);
         Ok(Some(Asked { job, artifact, place, known, budget, with_referrers }))
-    }
-}
-
-/// How the source of an artifact is reached.
-fn access<'a>(job: &'a Job, artifact: &DesiredArtifact) -> &'a Result<Access, Failure> {
-    match (artifact.kind, &job.mirrored) {
-        (ArtifactKind::Chart, _) => &job.access.chart,
-        (ArtifactKind::Image, Some(mirrored)) if artifact.is_mirrored() => &mirrored.access,
-        (ArtifactKind::Image, _) => &job.access.image,
     }
 }
 
@@ -171,7 +156,7 @@ impl Asked<'_> {
                 if let Some(known) = self.known.narrowed(&digest, &platforms) {
                     return Ok(Some(known));
                 }
-                let is_too_dear = is_ecr(self.job, self.artifact.kind, origin)
+                let is_too_dear = is_ecr(self.job, self.artifact, origin)
                     || (origin.client.counts_pulls() && !take(&self.budget.pulls));
                 if is_too_dear {
                     return Ok(None);
