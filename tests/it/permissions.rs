@@ -1,15 +1,7 @@
 //! The policy that `ecr-sync iam-policy` prints is enough, and nothing in it is too much.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
-
-use ecr_sync::api::v1alpha1::{AdoptionPolicy, EcrRepositorySyncSpec};
 use ecr_sync::class::Class;
-use ecr_sync::ecr::{Identity, Owner};
-use ecr_sync::registry::{Transport, TransportOptions};
-use ecr_sync::sync::{
-    Access, Accesses, Before, Claim, Claimant, Engine, Failure, Job, Limits, Mode, OwnerRules, Progress,
-};
+use ecr_sync::sync::{Before, Failure, Mode};
 use futures::{StreamExt, stream};
 use serde_json::{Value, json};
 use testbed::chart_repository::ChartRepository;
@@ -17,7 +9,8 @@ use testbed::ecr::{self, StandIn};
 use tokio_util::sync::CancellationToken;
 
 use crate::support::desk::{Desk, output};
-use crate::support::{ACCOUNT, REGION, Sources, session};
+use crate::support::engine::{engine, job};
+use crate::support::{ACCOUNT, REGION, Sources};
 
 const NAME: &str = "platform/app";
 
@@ -57,35 +50,14 @@ fn stages(source: &str, charts: &str) -> Vec<Value> {
 async fn live(stages: &[Value], policy: &Value) -> Vec<Failure> {
     let ecr = StandIn::start(ecr::Config::default()).await.expect("the stand-in starts");
     ecr.put_user_policy(ACCOUNT, policy.clone());
-    let transport = Transport::new(&TransportOptions::default()).expect("a transport");
-    let engine = Engine::new(session(&ecr, transport.clone()), transport, None, Limits::default());
-    let owner = Owner { cluster: "cluster".to_owned(), namespace: "ns".to_owned(), name: "app".to_owned() };
-    let job = |spec: &Value| {
-        let spec: EcrRepositorySyncSpec = serde_json::from_value(spec.clone()).expect("a spec");
-        Job {
-            name: "app".to_owned(),
-            spec,
-            identity: Ok(Identity::default()),
-            claimant: Claimant::Resource(Claim {
-                owner: owner.clone(),
-                adoption: AdoptionPolicy::IfUnowned,
-                rules: OwnerRules::default(),
-                kept: None,
-            }),
-            access: Accesses { image: Ok(Access::default()), chart: Ok(Access::default()) },
-            mirrored: None,
-            chart_source: None,
-            derived: BTreeMap::new(),
-            before: Before { managed_tag_keys: ["team".to_owned()].into(), inspects: true, ..Before::default() },
-            timeout: Duration::from_secs(60),
-            progress: Progress::default(),
-        }
-    };
+    let engine = engine(&ecr);
+    let before = Before { managed_tag_keys: ["team".to_owned()].into(), inspects: true, ..Before::default() };
+    let job = |spec: &Value| job(spec, before.clone());
     let stop = CancellationToken::new();
     let mut failures = Vec::new();
     for spec in stages {
         let report = engine.sync(&job(spec), Mode::Apply, &stop).await;
-        failures.extend(report.failures().chain(report.pruning_blocked()).cloned());
+        failures.extend(report.shortfalls().cloned());
         ecr.archive(ACCOUNT, REGION, NAME, "1.27");
     }
     let Some(last) = stages.last() else { return failures };

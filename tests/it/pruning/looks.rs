@@ -1,15 +1,7 @@
 //! When the operator looks, what it remembers, and what it says.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
-
-use ecr_sync::api::v1alpha1::AdoptionPolicy;
 use ecr_sync::class::Class;
-use ecr_sync::ecr::{Identity, Owner};
-use ecr_sync::registry::{Transport, TransportOptions};
-use ecr_sync::sync::{
-    Access, Accesses, Before, Claim, Claimant, Engine, Job, Limits, Mode, OwnerRules, Progress, Report,
-};
+use ecr_sync::sync::{Before, Engine, Mode, Report};
 use serde_json::{Value, json};
 use testbed::chart_repository::ChartRepository;
 use testbed::ecr::{self, StandIn};
@@ -18,34 +10,12 @@ use testbed::traffic::{Fault, Match, Record, Then};
 use tokio_util::sync::CancellationToken;
 
 use super::Bench;
-use crate::support::{ACCOUNT, REGION, Rig, condition, session};
-
-fn engine(ecr: &StandIn) -> Engine {
-    let transport = Transport::new(&TransportOptions::default()).expect("a transport");
-    Engine::new(session(ecr, transport.clone()), transport, None, Limits::default())
-}
+use crate::support::engine::{engine, job};
+use crate::support::{ACCOUNT, REGION, Rig, condition};
 
 /// A pass over `spec`, by an operator that asks what indexes name and what might be pruned, or does not.
 async fn pass(engine: &Engine, spec: &Value, inspects: bool) -> Report {
-    let owner = Owner { cluster: "cluster".to_owned(), namespace: "ns".to_owned(), name: "app".to_owned() };
-    let job = Job {
-        name: "app".to_owned(),
-        spec: serde_json::from_value(spec.clone()).expect("a spec"),
-        identity: Ok(Identity::default()),
-        claimant: Claimant::Resource(Claim {
-            owner,
-            adoption: AdoptionPolicy::IfUnowned,
-            rules: OwnerRules::default(),
-            kept: None,
-        }),
-        access: Accesses { image: Ok(Access::default()), chart: Ok(Access::default()) },
-        mirrored: None,
-        chart_source: None,
-        derived: BTreeMap::new(),
-        before: Before { inspects, ..Before::default() },
-        timeout: Duration::from_secs(60),
-        progress: Progress::default(),
-    };
+    let job = job(spec, Before { inspects, ..Before::default() });
     engine.sync(&job, Mode::Apply, &CancellationToken::new()).await
 }
 

@@ -5,6 +5,7 @@ mod aws;
 pub mod checker;
 pub mod corpus;
 pub mod desk;
+pub mod engine;
 mod kstatus;
 mod operator;
 pub mod policies;

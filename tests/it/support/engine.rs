@@ -1,0 +1,38 @@
+//! The engine without a controller around it: a pass as an operator makes it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use ecr_sync::api::v1alpha1::AdoptionPolicy;
+use ecr_sync::ecr::{Identity, Owner};
+use ecr_sync::registry::{Transport, TransportOptions};
+use ecr_sync::sync::{Access, Accesses, Before, Claim, Claimant, Engine, Job, Limits, OwnerRules, Progress};
+use serde_json::Value;
+use testbed::ecr::StandIn;
+
+use super::session;
+
+/// An engine of the stand-in's default user.
+pub fn engine(ecr: &StandIn) -> Engine {
+    let transport = Transport::new(&TransportOptions::default()).expect("a transport");
+    Engine::new(session(ecr, transport.clone()), transport, None, Limits::default())
+}
+
+/// The job of a resource `app` with this spec, whose sources need no login.
+pub fn job(spec: &Value, before: Before) -> Job {
+    let owner = Owner { cluster: "cluster".to_owned(), namespace: "ns".to_owned(), name: "app".to_owned() };
+    let (adoption, rules) = (AdoptionPolicy::IfUnowned, OwnerRules::default());
+    Job {
+        name: "app".to_owned(),
+        spec: serde_json::from_value(spec.clone()).expect("a spec"),
+        identity: Ok(Identity::default()),
+        claimant: Claimant::Resource(Claim { owner, adoption, rules, kept: None }),
+        access: Accesses { image: Ok(Access::default()), chart: Ok(Access::default()) },
+        mirrored: None,
+        chart_source: None,
+        derived: BTreeMap::new(),
+        before,
+        timeout: Duration::from_secs(60),
+        progress: Progress::default(),
+    }
+}
