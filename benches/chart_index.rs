@@ -1,6 +1,8 @@
-//! What a chart index of Bitnami's shape costs: 350 charts of 200 versions, 26 MB of YAML, over HTTP on this machine.
+//! What a chart index of Bitnami's shape costs: 350 charts of 200 versions, 26 MB of YAML, over
+//! HTTP on this machine.
 //!
-//! `make bench` runs it. CPU and memory are those of the whole process, so the small server that sends the index counts too.
+//! `make bench` runs it. CPU and memory are those of the whole process, so the small server that
+//! sends the index counts too.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -62,7 +64,10 @@ impl Server {
                 }
                 let mut answer = ([(header::ETAG, "\"1\"")], body).into_response();
                 if let Some(encoding) = encoding {
-                    answer.headers_mut().insert(header::CONTENT_ENCODING, header::HeaderValue::from_static(encoding));
+                    answer.headers_mut().insert(
+                        header::CONTENT_ENCODING,
+                        header::HeaderValue::from_static(encoding),
+                    );
                 }
                 answer
             }
@@ -75,7 +80,8 @@ impl Server {
     }
 
     fn repository(&self, indexes: &Arc<Indexes>) -> Repository {
-        let access = Access::new(self.transport.clone(), TransportOptions::default(), Credential::Anonymous);
+        let access =
+            Access::new(self.transport.clone(), TransportOptions::default(), Credential::Anonymous);
         Repository::new(&self.url, access, indexes.clone()).expect("a URL")
     }
 }
@@ -83,8 +89,10 @@ impl Server {
 /// CPU seconds of this process so far; Linux counts them in hundredths.
 fn cpu() -> f64 {
     let stat = std::fs::read_to_string("/proc/self/stat").expect("Linux's /proc");
-    let fields: Vec<&str> = stat.rsplit_once(')').expect("a name in parentheses").1.split_whitespace().collect();
-    let ticks: u32 = fields[11..=12].iter().map(|field| field.parse::<u32>().expect("a number")).sum();
+    let fields: Vec<&str> =
+        stat.rsplit_once(')').expect("a name in parentheses").1.split_whitespace().collect();
+    let ticks: u32 =
+        fields[11..=12].iter().map(|field| field.parse::<u32>().expect("a number")).sum();
     f64::from(ticks) / 100.0
 }
 
@@ -92,7 +100,8 @@ fn cpu() -> f64 {
 fn memory(field: &str) -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").expect("Linux's /proc");
     let line = status.lines().find(|line| line.starts_with(field)).expect("the field");
-    let kib: u32 = line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number");
+    let kib: u32 =
+        line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number");
     f64::from(kib) / 1024.0
 }
 
@@ -116,7 +125,9 @@ async fn bench(name: &str, server: &Server) {
     let indexes = Arc::default();
     let one = server.repository(&indexes);
     let hour = Duration::from_secs(3600);
-    let found = measured(&format!("{name}, one chart of it"), server, one.versions("chart-123", hour)).await;
+    let found =
+        measured(&format!("{name}, one chart of it"), server, one.versions("chart-123", hour))
+            .await;
     let found = found.expect("the chart");
     assert_eq!((found.versions.len(), found.problems), (VERSIONS, Vec::new()));
     measured(&format!("{name}, not changed"), server, one.versions("chart-123", Duration::ZERO))
@@ -127,22 +138,38 @@ async fn bench(name: &str, server: &Server) {
     let all: Vec<Repository> = (0..RESOURCES).map(|_| server.repository(&indexes)).collect();
     let asked = server.requests.load(Ordering::Relaxed);
     let wanted = stream::iter(all.iter().enumerate().map(|(i, repository)| async move {
-        repository.versions(&format!("chart-{}", i % CHARTS), hour).await.expect("the chart").versions.len()
+        repository
+            .versions(&format!("chart-{}", i % CHARTS), hour)
+            .await
+            .expect("the chart")
+            .versions
+            .len()
     }))
     .buffer_unordered(JOBS)
     .collect::<Vec<_>>();
-    let found = measured(&format!("{name}, {RESOURCES} resources, {JOBS} at a time"), server, wanted).await;
+    let found =
+        measured(&format!("{name}, {RESOURCES} resources, {JOBS} at a time"), server, wanted).await;
     assert!(found.iter().all(|versions| *versions == VERSIONS));
     assert_eq!(server.requests.load(Ordering::Relaxed) - asked, 1, "one download for all of them");
 }
 
 fn main() {
     // A process for each, so that none starts with the memory of another.
-    let Some(encoding) = std::env::args().find(|argument| ["plain", "gzip"].contains(&argument.as_str())) else {
-        println!("| what | requests | seconds | CPU seconds | MiB above idle at most |\n|---|---|---|---|---|");
+    let Some(encoding) =
+        std::env::args().find(|argument| ["plain", "gzip"].contains(&argument.as_str()))
+    else {
+        println!(
+            "| what | requests | seconds | CPU seconds | MiB above idle at most |\n|---|---|---|---|---|"
+        );
         for encoding in ["plain", "gzip"] {
             let program = std::env::current_exe().expect("our path");
-            assert!(std::process::Command::new(program).arg(encoding).status().expect("it runs").success());
+            assert!(
+                std::process::Command::new(program)
+                    .arg(encoding)
+                    .status()
+                    .expect("it runs")
+                    .success()
+            );
         }
         return;
     };

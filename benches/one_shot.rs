@@ -1,4 +1,5 @@
-//! What the one-shot command costs apart from copies: repositories that are in sync, the start, and large files.
+//! What the one-shot command costs apart from copies: repositories that are in sync, the start, and
+//! large files.
 //!
 //! `make bench` runs it; `docs/benchmarks.md` has the numbers to reach.
 
@@ -28,7 +29,8 @@ const RUNS: usize = 9;
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
 fn main() -> ExitCode {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     match runtime.map_err(Error::from).and_then(|runtime| runtime.block_on(bench())) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -42,7 +44,8 @@ async fn bench() -> Result<(), Error> {
     let folder = tempfile::tempdir()?;
     println!("| number to reach | bound | median of {RUNS} | met |\n|---|---|---|---|");
     let (took, requests) = in_sync(folder.path()).await?;
-    let what = format!("{REPOSITORIES} repositories in sync, 20 at once, +20 ms ({requests} requests): s");
+    let what =
+        format!("{REPOSITORIES} repositories in sync, 20 at once, +20 ms ({requests} requests): s");
     row(&what, 3.0, took.as_secs_f64());
     row("start to first request: ms", 50.0, first_request(folder.path())?.as_secs_f64() * 1e3);
     row(&format!("{ENTRIES} entries read: s"), 1.0, entries(folder.path())?.as_secs_f64());
@@ -80,10 +83,13 @@ fn sync(folder: &Path, endpoint: &str, arguments: &[&str]) -> Command {
 /// How long a run takes that finds everything in order, and how many requests it makes.
 async fn in_sync(folder: &Path) -> Result<(Duration, usize), Error> {
     let source = Generated::start(&[("app", 2, 1024)]).await?;
-    let (proxy, ecr) = (Proxy::start(source.host()).await?, StandIn::start(ecr::Config::default()).await?);
+    let (proxy, ecr) =
+        (Proxy::start(source.host()).await?, StandIn::start(ecr::Config::default()).await?);
     let entry = |number| {
         let host = proxy.host();
-        format!("- {{name: team/app-{number}, image: {{pull_url: '{host}/app', tags: ['1'], insecure: true}}}}\n")
+        format!(
+            "- {{name: team/app-{number}, image: {{pull_url: '{host}/app', tags: ['1'], insecure: true}}}}\n"
+        )
     };
     std::fs::write(folder.join("all.yaml"), (0..REPOSITORIES).map(entry).collect::<String>())?;
     let run = || {
@@ -144,7 +150,8 @@ fn entries(folder: &Path) -> Result<Duration, Error> {
         let started = Instant::now();
         let read = inventory::read(std::slice::from_ref(&file), &inventory::Options::default());
         times.push(started.elapsed());
-        let read = read.map_err(|problems| problems.iter().map(ToString::to_string).collect::<String>())?;
+        let read =
+            read.map_err(|problems| problems.iter().map(ToString::to_string).collect::<String>())?;
         assert_eq!(read.len(), ENTRIES);
     }
     Ok(median(times))

@@ -1,5 +1,6 @@
-//! How long the operator takes from its start until `/readyz` says ok: a real API server with the definition and the rights
-//! of `deploy/rbac.yaml`, a cold process each time. `make bench` runs it; it fails where the median is a second or more.
+//! How long the operator takes from its start until `/readyz` says ok: a real API server with the
+//! definition and the rights of `deploy/rbac.yaml`, a cold process each time. `make bench` runs it;
+//! it fails where the median is a second or more.
 
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
@@ -18,15 +19,26 @@ const DEADLINE: Duration = Duration::from_secs(30);
 
 async fn prepare(cluster: &Cluster) -> Result<std::path::PathBuf, Error> {
     cluster.apply(&ecr_sync::api::v1alpha1::crd_yaml()?).await?;
-    let established = ["wait", "--for=condition=Established", "crd/ecrrepositorysyncs.ecr-sync.io", "--timeout=60s"];
+    let established = [
+        "wait",
+        "--for=condition=Established",
+        "crd/ecrrepositorysyncs.ecr-sync.io",
+        "--timeout=60s",
+    ];
     cluster.kubectl(&established).await?;
     cluster.create_namespace("ecr-sync-system").await?;
-    cluster.apply(&std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/rbac.yaml"))?).await?;
+    cluster
+        .apply(&std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/rbac.yaml"))?)
+        .await?;
     cluster.service_account_kubeconfig("ecr-sync-system", "ecr-sync").await
 }
 
 /// One start, as the kubelet would do it. The supervisor's shell is part of what is measured.
-async fn start(folder: &std::path::Path, kubeconfig: &std::path::Path, ecr: &StandIn) -> Result<Duration, Error> {
+async fn start(
+    folder: &std::path::Path,
+    kubeconfig: &std::path::Path,
+    ecr: &StandIn,
+) -> Result<Duration, Error> {
     let address = format!("127.0.0.1:{}", free_port()?);
     let mut command = Command::new(env!("CARGO_BIN_EXE_ecr-sync"));
     command

@@ -2,7 +2,8 @@
 
 use std::error::Error;
 
-/// An error's text and those of its causes on one line, each said once: some have their cause's words in their own.
+/// An error's text and those of its causes on one line, each said once: some have their cause's
+/// words in their own.
 pub(crate) fn with_causes(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -33,7 +34,10 @@ mod tests {
         let told = |text, source| Told { text, source };
         let root = told("refused", None);
         let middle = told("cannot connect: refused", Some(Box::new(root)));
-        assert_eq!(with_causes(&told("no answer", Some(Box::new(middle)))), "no answer: cannot connect: refused");
+        assert_eq!(
+            with_causes(&told("no answer", Some(Box::new(middle)))),
+            "no answer: cannot connect: refused"
+        );
         assert_eq!(with_causes(&told("alone", None)), "alone");
     }
 }

@@ -1,7 +1,7 @@
 //! What kind of failure an error is.
 //!
-//! Every error enum of the crate has a `class()`; retry, condition reason, event reason and metric label are all
-//! derived from it and from nothing else.
+//! Every error enum of the crate has a `class()`; retry, condition reason, event reason and metric
+//! label are all derived from it and from nothing else.
 
 use std::time::Duration;
 
@@ -18,7 +18,8 @@ pub enum Class {
     AccessDenied,
     /// The source has no such repository, tag, manifest or blob.
     SourceNotFound,
-    /// The source sent something that is not what its digest or size promised, or that no registry client can read.
+    /// The source sent something that is not what its digest or size promised, or that no registry
+    /// client can read.
     SourceInvalid,
     /// The source replaced what a tag or version stood for.
     SourceChanged,
@@ -46,7 +47,8 @@ pub enum Class {
     PruneBlocked,
     /// No progress for too long.
     Timeout,
-    /// The work was given up because it is no longer wanted (new spec, suspend, deletion, shutdown).
+    /// The work was given up because it is no longer wanted (new spec, suspend, deletion,
+    /// shutdown).
     Cancelled,
     /// A defect of ours, or an answer that we do not understand.
     Internal,
@@ -106,10 +108,11 @@ impl Class {
         }
     }
 
-    /// Whether a person must act before a retry can succeed. Such failures are still retried, slowly.
+    /// Whether a person must act before a retry can succeed. Such failures are still retried,
+    /// slowly.
     ///
-    /// A missing Secret is not among them: with GitOps it often arrives seconds after the resource, and `Stalled`
-    /// would fail a Flux health check at once.
+    /// A missing Secret is not among them: with GitOps it often arrives seconds after the resource,
+    /// and `Stalled` would fail a Flux health check at once.
     #[must_use]
     pub const fn needs_a_person(self) -> bool {
         match self {
@@ -140,7 +143,10 @@ impl Class {
     /// Whether it says only that something could not be looked at just now.
     #[must_use]
     pub const fn is_passing(self) -> bool {
-        matches!(self, Self::RegistryUnavailable | Self::RateLimited | Self::Timeout | Self::Cancelled)
+        matches!(
+            self,
+            Self::RegistryUnavailable | Self::RateLimited | Self::Timeout | Self::Cancelled
+        )
     }
 
     /// The shortest wait before the resource is tried again, whatever the backoff says.
@@ -170,7 +176,10 @@ mod tests {
         for class in Class::ALL {
             let reason = class.reason();
             assert!(seen.insert(reason), "{reason} stands for two classes");
-            assert!(reason.starts_with(|c: char| c.is_ascii_uppercase()) && reason.chars().all(char::is_alphanumeric));
+            assert!(
+                reason.starts_with(|c: char| c.is_ascii_uppercase())
+                    && reason.chars().all(char::is_alphanumeric)
+            );
         }
     }
 }

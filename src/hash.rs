@@ -1,4 +1,5 @@
-//! A short hash, the same each time within one version of ours: for what is compared and told apart, never for what is trusted.
+//! A short hash, the same each time within one version of ours: for what is compared and told
+//! apart, never for what is trusted.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 

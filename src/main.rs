@@ -9,7 +9,8 @@ fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(code) => return code,
     };
-    // One provider is compiled in; said aloud, since a second one would make rustls panic at the first connection.
+    // One provider is compiled in; said aloud, since a second one would make rustls panic at the
+    // first connection.
     let _already_installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let Ok(runtime) = tokio::runtime::Runtime::new() else { return ExitCode::FAILURE };
     let code = runtime.block_on(cli::run(arguments));

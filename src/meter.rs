@@ -4,7 +4,8 @@ use std::time::Duration;
 
 /// Told of requests, waits and bytes. Every method does nothing unless implemented.
 pub trait Meter: Send + Sync + std::fmt::Debug {
-    /// A request to a registry was answered with this status, or not at all. `host` with port, as asked.
+    /// A request to a registry was answered with this status, or not at all. `host` with port, as
+    /// asked.
     fn registry_request(&self, _host: &str, _method: &str, _status: Option<u16>) {}
 
     /// A registry said how many pulls are left to one login. `host` as users write it.

@@ -74,7 +74,8 @@ impl<T> Reloaded<T> {
         &self.0.path
     }
 
-    /// What the file says. One that was changed into something unreadable counts as unchanged, and is complained of.
+    /// What the file says. One that was changed into something unreadable counts as unchanged, and
+    /// is complained of.
     #[must_use]
     pub fn get(&self) -> Arc<T> {
         let Inner { path, parse, state } = &*self.0;

@@ -25,7 +25,8 @@ mod tests {
 
     #[test]
     fn sizes_are_said_as_people_say_them() {
-        let table = [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (9_960, "10 kB"), (41_234_567, "41 MB")];
+        let table =
+            [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (9_960, "10 kB"), (41_234_567, "41 MB")];
         for (bytes, text) in table {
             assert_eq!(size(bytes), text);
         }

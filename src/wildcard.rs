@@ -3,9 +3,13 @@
 /// Whether `text` is what `pattern` describes; `*` stands for any number of characters.
 pub(crate) fn matches(pattern: &str, text: &str) -> bool {
     let Some((first, rest)) = pattern.split_once('*') else { return pattern == text };
-    let (middle, last) = rest.rsplit_once('*').map_or((None, rest), |(middle, last)| (Some(middle), last));
-    let Some(mut text) = text.strip_prefix(first).and_then(|text| text.strip_suffix(last)) else { return false };
-    // Between the ends, the leftmost place of each part leaves most room for the next: nothing is tried twice.
+    let (middle, last) =
+        rest.rsplit_once('*').map_or((None, rest), |(middle, last)| (Some(middle), last));
+    let Some(mut text) = text.strip_prefix(first).and_then(|text| text.strip_suffix(last)) else {
+        return false;
+    };
+    // Between the ends, the leftmost place of each part leaves most room for the next: nothing is
+    // tried twice.
     for part in middle.into_iter().flat_map(|middle| middle.split('*')) {
         match text.split_once(part) {
             Some((_, after)) => text = after,

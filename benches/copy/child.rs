@@ -1,8 +1,8 @@
 //! A program run to its end, with what it cost.
 //!
-//! The kernel counts the memory of the process that starts a program as the program's own until it has been started. So a
-//! program is not our child (we hold servers and logs) but the child of a second, small copy of this binary, which waits for
-//! it and tells what `wait4` says.
+//! The kernel counts the memory of the process that starts a program as the program's own until it
+//! has been started. So a program is not our child (we hold servers and logs) but the child of a
+//! second, small copy of this binary, which waits for it and tells what `wait4` says.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -66,7 +66,9 @@ fn wait(command: &Command, log: &Path) -> Result<Cost, Error> {
 
 /// The waiter: `RESULT PROGRAM ARGUMENT...`.
 pub fn waiter(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {
-    let (Some(result), Some(program)) = (arguments.next(), arguments.next()) else { return ExitCode::FAILURE };
+    let (Some(result), Some(program)) = (arguments.next(), arguments.next()) else {
+        return ExitCode::FAILURE;
+    };
     match measure(&result, &program, arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -76,7 +78,11 @@ pub fn waiter(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {
     }
 }
 
-fn measure(result: &OsStr, program: &OsStr, arguments: impl Iterator<Item = OsString>) -> Result<(), Error> {
+fn measure(
+    result: &OsStr,
+    program: &OsStr,
+    arguments: impl Iterator<Item = OsString>,
+) -> Result<(), Error> {
     let started = Instant::now();
     let child = Command::new(program).args(arguments).spawn()?;
     let used = child.wait4()?;

@@ -1,4 +1,5 @@
-//! Tools against each other: every corpus at every latency, cold and then warm, interleaved over tools.
+//! Tools against each other: every corpus at every latency, cold and then warm, interleaved over
+//! tools.
 
 use std::time::Duration;
 
@@ -12,7 +13,8 @@ use crate::rig::{ACCOUNT, PUT_IMAGE_RATE, REGION, Rig, Seen};
 use crate::tools::{Kind, Tool};
 use crate::{Error, median};
 
-/// A tool that needs longer for a cold copy is measured once: medians of minutes are of no use to anybody.
+/// A tool that needs longer for a cold copy is measured once: medians of minutes are of no use to
+/// anybody.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How many images are read back by other tools, of a corpus that has more.
@@ -139,11 +141,14 @@ pub async fn compare(
     tools: &[Tool],
     runs: usize,
 ) -> Result<Vec<Row>, Error> {
-    let row = |tool: &Tool, phase| Row::new(tool.kind.name(), &tool.version, corpus.name, latency, phase);
-    let mut rows: Vec<[Row; 2]> = tools.iter().map(|tool| [row(tool, "cold"), row(tool, "warm")]).collect();
+    let row =
+        |tool: &Tool, phase| Row::new(tool.kind.name(), &tool.version, corpus.name, latency, phase);
+    let mut rows: Vec<[Row; 2]> =
+        tools.iter().map(|tool| [row(tool, "cold"), row(tool, "warm")]).collect();
     for turn in 0..runs {
         for (tool, pair) in tools.iter().zip(&mut rows) {
-            let slow = pair[0].samples.iter().any(|sample| sample.cost.wall > PATIENCE || !sample.ok);
+            let slow =
+                pair[0].samples.iter().any(|sample| sample.cost.wall > PATIENCE || !sample.ok);
             if slow {
                 continue;
             }
@@ -196,12 +201,17 @@ pub async fn run(
     let place = rig.place();
     let cost = child::run(command, rig.path(log)).await?;
     let seen = rig.since(&place);
-    let held = rig.ecr.repository(ACCOUNT, REGION, target).map(|view| view.tags).unwrap_or_default();
-    let missing = corpus.tags.iter().filter(|(tag, digest)| held.get(*tag) != Some(*digest)).count();
+    let held =
+        rig.ecr.repository(ACCOUNT, REGION, target).map(|view| view.tags).unwrap_or_default();
+    let missing =
+        corpus.tags.iter().filter(|(tag, digest)| held.get(*tag) != Some(*digest)).count();
     let ok = cost.succeeded && missing == 0;
     if !ok {
         let (name, tail) = (tool.kind.name(), child::tail(&rig.path(log)));
-        eprintln!("{name} on {}: {missing} tags are not what the source has; it says:\n{tail}", corpus.name);
+        eprintln!(
+            "{name} on {}: {missing} tags are not what the source has; it says:\n{tail}",
+            corpus.name
+        );
     }
     if show && tool.kind == Kind::EcrSync {
         eprint!("{} {log}:\n{}", corpus.name, rig.timeline(&place));
@@ -218,7 +228,12 @@ async fn read_back(rig: &Rig, corpus: &Corpus, target: &str) -> Result<(), Error
         let image = format!("{}/{target}:{tag}", rig.target);
         let deadline = Duration::from_secs(300);
         let crane = |arguments: &[&str]| {
-            Ok::<_, Error>(Call::new("crane")?.args(arguments).env("DOCKER_CONFIG", &config).deadline(deadline))
+            Ok::<_, Error>(
+                Call::new("crane")?
+                    .args(arguments)
+                    .env("DOCKER_CONFIG", &config)
+                    .deadline(deadline),
+            )
         };
         crane(&["validate", "--remote", &image])?.output().await?;
         let found = crane(&["digest", &image])?.output().await?;
@@ -226,8 +241,13 @@ async fn read_back(rig: &Rig, corpus: &Corpus, target: &str) -> Result<(), Error
             return Err(format!("crane finds {} at {image}, not {digest}", found.trim()).into());
         }
         let folder = format!("ocidir://{}:{tag}", rig.path("read-back").display());
-        let regctl = Call::new("regctl")?.args(["image", "copy", &image, &folder]).deadline(deadline);
-        regctl.env("DOCKER_CONFIG", &config).env("REGCTL_CONFIG", rig.path("regctl.json")).output().await?;
+        let regctl =
+            Call::new("regctl")?.args(["image", "copy", &image, &folder]).deadline(deadline);
+        regctl
+            .env("DOCKER_CONFIG", &config)
+            .env("REGCTL_CONFIG", rig.path("regctl.json"))
+            .output()
+            .await?;
     }
     Ok(())
 }

@@ -16,7 +16,8 @@ pub struct Corpus {
     pub repository: &'static str,
     /// Digests by tag.
     pub tags: BTreeMap<String, String>,
-    /// Whether the tags are all that the repository has, so that a tool can be told to copy the repository.
+    /// Whether the tags are all that the repository has, so that a tool can be told to copy the
+    /// repository.
     pub whole: bool,
     /// Whether the target takes 10 manifests a second, as ECR does unless the quota was raised.
     pub limited: bool,
@@ -48,8 +49,12 @@ impl Corpus {
 pub async fn make(host: &str, wanted: impl Fn(&str) -> bool) -> Result<Vec<Corpus>, Error> {
     let maker = Maker::new(host);
     let mut corpora: Vec<Corpus> = Vec::new();
-    for (name, repository, limited, latencies) in ALL.into_iter().filter(|(name, ..)| wanted(name)) {
-        let known = corpora.iter().find(|corpus| corpus.repository == repository).map(|corpus| corpus.tags.clone());
+    for (name, repository, limited, latencies) in ALL.into_iter().filter(|(name, ..)| wanted(name))
+    {
+        let known = corpora
+            .iter()
+            .find(|corpus| corpus.repository == repository)
+            .map(|corpus| corpus.tags.clone());
         let tags = match known {
             Some(tags) => tags,
             None => digests(host, repository, fill(&maker, repository).await).await,
@@ -65,12 +70,14 @@ async fn fill(maker: &Maker, repository: &str) -> Vec<String> {
         "many/tags" => maker.tags_that_share(repository, 20, 7).await,
         "many/more" => maker.tags_that_share(repository, 200, 2).await,
         "one/index" => {
-            let platforms = ["linux/amd64", "linux/arm64/v8", "linux/arm/v7", "linux/s390x", "linux/ppc64le"];
+            let platforms =
+                ["linux/amd64", "linux/arm64/v8", "linux/arm/v7", "linux/s390x", "linux/ppc64le"];
             maker.index(repository, "1", &platforms, 10).await;
             vec!["1".to_owned()]
         }
         _ => {
-            let layers: Vec<_> = (0..8).map(|at| maker.layer(&format!("large-{at}"), LARGE)).collect();
+            let layers: Vec<_> =
+                (0..8).map(|at| maker.layer(&format!("large-{at}"), LARGE)).collect();
             maker.image(&maker.reference(repository, "1"), None, &layers).await;
             vec!["1".to_owned()]
         }

@@ -1,4 +1,5 @@
-//! What a copy costs, beside the tools that people use for it: requests as the servers count them, time, CPU and memory.
+//! What a copy costs, beside the tools that people use for it: requests as the servers count them,
+//! time, CPU and memory.
 //!
 //! `make bench` runs it; `docs/benchmarks.md` says how to repeat it and what came out.
 
@@ -38,8 +39,10 @@ fn main() -> ExitCode {
         Some(argument) if argument == pipe::PIPE => return pipe::pipe(arguments),
         _ => {}
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
-    let result = runtime.map_err(Error::from).and_then(|runtime| runtime.block_on(bench(Options::parse())));
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    let result =
+        runtime.map_err(Error::from).and_then(|runtime| runtime.block_on(bench(Options::parse())));
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -69,7 +72,9 @@ async fn bench(options: Options) -> Result<(), Error> {
     let upstream = Upstream::start(scratch::folder("copy")?, Auth::None).await?;
     for corpus in corpus::make(upstream.host(), |name| options.wants(name)).await? {
         for latency in corpus.latencies.iter().filter(|latency| options.has_latency(**latency)) {
-            page.add(compare::compare(&upstream, &corpus, *latency, &tools, options.runs()).await?)?;
+            page.add(
+                compare::compare(&upstream, &corpus, *latency, &tools, options.runs()).await?,
+            )?;
         }
     }
     page.end();

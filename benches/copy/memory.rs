@@ -25,11 +25,13 @@ const QUICK: [Case; 3] = [
     ("memory-1x1GB", "flat/huge", 1, 1_000_000_000),
 ];
 
-/// Copies images with layers of several sizes, from a source that makes them on the way to a target that drops them. The
-/// second, warm run does all but the copy.
+/// Copies images with layers of several sizes, from a source that makes them on the way to a target
+/// that drops them. The second, warm run does all but the copy.
 pub async fn measure(tool: &Tool, quick: bool, runs: usize) -> Result<Vec<Row>, Error> {
     let cases = if quick { QUICK } else { FULL };
-    let source = Generated::start(&cases.map(|(_, repository, layers, size)| (repository, layers, size))).await?;
+    let source =
+        Generated::start(&cases.map(|(_, repository, layers, size)| (repository, layers, size)))
+            .await?;
     let mut rows = Vec::new();
     for (name, repository, ..) in cases {
         let digest = source.digest(repository).ok_or("an image")?;
@@ -39,7 +41,8 @@ pub async fn measure(tool: &Tool, quick: bool, runs: usize) -> Result<Vec<Row>, 
         for _ in 0..runs {
             let rig = Rig::direct(source.host(), source.traffic().clone()).await?;
             for row in &mut pair {
-                row.samples.push(compare::run(&rig, &corpus, tool, "memory", "memory.log", false).await?);
+                row.samples
+                    .push(compare::run(&rig, &corpus, tool, "memory", "memory.log", false).await?);
             }
         }
         rows.extend(pair);

@@ -6,7 +6,8 @@ use clap::{Parser, ValueEnum};
 
 use crate::tools::Kind;
 
-const PARTS: [&str; 7] = ["tags-20", "index-5", "layers-8", "tags-200", "tags-200-limited", "pipe", "memory"];
+const PARTS: [&str; 7] =
+    ["tags-20", "index-5", "layers-8", "tags-200", "tags-200-limited", "pipe", "memory"];
 
 /// Measures copies by ecr-sync and by other tools.
 #[derive(Debug, Parser)]
@@ -67,7 +68,8 @@ impl Options {
     }
 
     pub fn has_latency(&self, latency: Duration) -> bool {
-        self.latencies.is_empty() || self.latencies.iter().any(|wanted| latency.as_millis() == u128::from(*wanted))
+        self.latencies.is_empty()
+            || self.latencies.iter().any(|wanted| latency.as_millis() == u128::from(*wanted))
     }
 
     pub fn is_quick(&self) -> bool {

@@ -22,7 +22,8 @@ impl Page {
     pub fn start(tools: &[Tool]) -> Result<Self, Error> {
         let folder = testbed::tools::workspace().join("target/bench");
         std::fs::create_dir_all(&folder)?;
-        let tools: Vec<_> = tools.iter().map(|tool| format!("{} {}", tool.kind.name(), tool.version)).collect();
+        let tools: Vec<_> =
+            tools.iter().map(|tool| format!("{} {}", tool.kind.name(), tool.version)).collect();
         let about = format!("{}\n{}.\n", machine()?, tools.join(", "));
         println!("{about}\n{HEAD}");
         Ok(Self { folder, about, rows: Vec::new() })
@@ -47,7 +48,10 @@ impl Page {
 /// The machine, the day, and what else it was busy with.
 fn machine() -> Result<String, Error> {
     let cpus = std::fs::read_to_string("/proc/cpuinfo")?;
-    let model = cpus.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": ")).map_or("?", |(_, m)| m);
+    let model = cpus
+        .lines()
+        .find_map(|line| line.strip_prefix("model name")?.split_once(": "))
+        .map_or("?", |(_, m)| m);
     let cores = std::thread::available_parallelism()?;
     let load = std::fs::read_to_string("/proc/loadavg")?;
     let load = load.split(' ').next().unwrap_or_default().to_owned();

@@ -1,5 +1,5 @@
-//! The least that a copy of large layers can cost: a program that reads, hashes and writes over the same sockets, and does
-//! nothing else.
+//! The least that a copy of large layers can cost: a program that reads, hashes and writes over the
+//! same sockets, and does nothing else.
 
 use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader, Read, Write as _};
@@ -37,11 +37,19 @@ pub async fn compare(tool: &Tool, runs: usize) -> Result<Vec<Row>, Error> {
         rig.ecr.create_repository(ACCOUNT, REGION, "pipe", Default::default());
         let place = rig.place();
         let cost = child::run(command(&rig, &source, &corpus)?, rig.path("pipe.log")).await?;
-        let received = rig.ecr.repository(ACCOUNT, REGION, "pipe").map_or(0, |view| view.blobs.len());
+        let received =
+            rig.ecr.repository(ACCOUNT, REGION, "pipe").map_or(0, |view| view.blobs.len());
         if received < LAYERS {
-            eprintln!("the pipe moved {received} layers of {LAYERS}: {}", child::tail(&rig.path("pipe.log")));
+            eprintln!(
+                "the pipe moved {received} layers of {LAYERS}: {}",
+                child::tail(&rig.path("pipe.log"))
+            );
         }
-        pipe.samples.push(Sample { cost, seen: rig.since(&place), ok: cost.succeeded && received == LAYERS });
+        pipe.samples.push(Sample {
+            cost,
+            seen: rig.since(&place),
+            ok: cost.succeeded && received == LAYERS,
+        });
 
         let rig = Rig::direct(source.host(), source.traffic().clone()).await?;
         copy.samples.push(compare::run(&rig, &corpus, tool, "copy", "copy.log", false).await?);
@@ -60,15 +68,22 @@ fn command(rig: &Rig, source: &Generated, corpus: &Corpus) -> Result<Command, Er
 
 /// The pipe: `SOURCE TARGET TOKEN FROM TO [DIGEST SIZE]...`, a thread per blob.
 pub fn pipe(arguments: impl Iterator<Item = OsString>) -> ExitCode {
-    let arguments: Vec<_> = arguments.map(|argument| argument.to_string_lossy().into_owned()).collect();
-    let [source, target, token, from, to, blobs @ ..] = &arguments[..] else { return ExitCode::FAILURE };
+    let arguments: Vec<_> =
+        arguments.map(|argument| argument.to_string_lossy().into_owned()).collect();
+    let [source, target, token, from, to, blobs @ ..] = &arguments[..] else {
+        return ExitCode::FAILURE;
+    };
     let moved = std::thread::scope(|scope| {
         let move_one = |blob: &[String]| match (&blob[0], blob[1].parse()) {
             (digest, Ok(size)) => transfer([source, from], [target, to], token, digest, size),
             (_, Err(error)) => Err(error.into()),
         };
-        let threads: Vec<_> = blobs.chunks_exact(2).map(|blob| scope.spawn(move || move_one(blob))).collect();
-        threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| Err("a thread panicked".into()))).collect()
+        let threads: Vec<_> =
+            blobs.chunks_exact(2).map(|blob| scope.spawn(move || move_one(blob))).collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap_or_else(|_| Err("a thread panicked".into())))
+            .collect()
     });
     let moved: Result<Vec<()>, Error> = moved;
     match moved {
@@ -89,9 +104,13 @@ fn transfer(
 ) -> Result<(), Error> {
     let login = format!("Host: {target}\r\nAuthorization: Basic {token}\r\n");
     let mut answers = BufReader::new(connect(target)?);
-    write!(answers.get_mut(), "POST /v2/{to}/blobs/uploads/ HTTP/1.1\r\n{login}Content-Length: 0\r\n\r\n")?;
+    write!(
+        answers.get_mut(),
+        "POST /v2/{to}/blobs/uploads/ HTTP/1.1\r\n{login}Content-Length: 0\r\n\r\n"
+    )?;
     let head = head(&mut answers, "202")?;
-    let session = head.iter().find_map(|line| line.strip_prefix("location: ")).ok_or("no session")?;
+    let session =
+        head.iter().find_map(|line| line.strip_prefix("location: ")).ok_or("no session")?;
     let session = session.strip_prefix(&format!("http://{target}")).unwrap_or(session);
     let and = if session.contains('?') { '&' } else { '?' };
 
@@ -99,7 +118,10 @@ fn transfer(
     write!(blob.get_mut(), "GET /v2/{from}/blobs/{digest} HTTP/1.1\r\nHost: {source}\r\n\r\n")?;
     self::head(&mut blob, "200")?;
     let out = answers.get_mut();
-    write!(out, "PUT {session}{and}digest={digest} HTTP/1.1\r\n{login}Content-Length: {size}\r\n\r\n")?;
+    write!(
+        out,
+        "PUT {session}{and}digest={digest} HTTP/1.1\r\n{login}Content-Length: {size}\r\n\r\n"
+    )?;
     let (mut hasher, mut left, mut piece) = (Sha256::new(), size, vec![0; PIECE]);
     while left > 0 {
         let most = piece.len().min(usize::try_from(left).unwrap_or(usize::MAX));

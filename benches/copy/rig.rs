@@ -1,4 +1,5 @@
-//! The servers of one run: a proxy that counts and delays before the source, and a stand-in for ECR that nobody has used.
+//! The servers of one run: a proxy that counts and delays before the source, and a stand-in for ECR
+//! that nobody has used.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -65,11 +66,17 @@ impl Rig {
 
     /// A source that counts by itself, and a target that keeps no blobs.
     pub async fn direct(source: String, log: Log) -> Result<Self, Error> {
-        let ecr = StandIn::start(ecr::Config { keep_blobs: false, ..ecr::Config::default() }).await?;
+        let ecr =
+            StandIn::start(ecr::Config { keep_blobs: false, ..ecr::Config::default() }).await?;
         Self::new(source, log, ecr, None).await
     }
 
-    async fn new(source: String, log: Log, ecr: StandIn, proxy: Option<Proxy>) -> Result<Self, Error> {
+    async fn new(
+        source: String,
+        log: Log,
+        ecr: StandIn,
+        proxy: Option<Proxy>,
+    ) -> Result<Self, Error> {
         let target = ecr.registry(ACCOUNT, REGION).await;
         let logs = [log, ecr.traffic().clone()];
         let folder = tempfile::tempdir()?;
@@ -97,9 +104,14 @@ impl Rig {
         let [source, target] = [0, 1].map(|side| self.logs[side].since(place.marks[side]));
         let logins = source.iter().chain(&target).filter(|record| is_login(record)).count();
         let work = |records: &[Record]| records.iter().filter(|record| !is_login(record)).count();
-        let throttled =
-            |record: &&Record| record.status == Some(429) || record.code.as_deref() == Some("ThrottlingException");
-        let first = source.iter().filter(|record| record.operation == "GetBlob").map(|record| record.started).min();
+        let throttled = |record: &&Record| {
+            record.status == Some(429) || record.code.as_deref() == Some("ThrottlingException")
+        };
+        let first = source
+            .iter()
+            .filter(|record| record.operation == "GetBlob")
+            .map(|record| record.started)
+            .min();
         let uploads = target.iter().filter(|record| record.operation == "PutBlob");
         let last = uploads.map(|record| record.started + record.took.unwrap_or_default()).max();
         let transfer = first.zip(last).and_then(|(first, last)| last.duration_since(first).ok());
@@ -113,19 +125,26 @@ impl Rig {
         }
     }
 
-    /// How often each operation was asked for since then, and from when to when: what a run waits for.
+    /// How often each operation was asked for since then, and from when to when: what a run waits
+    /// for.
     pub fn timeline(&self, place: &Place) -> String {
         let mut lines = BTreeMap::<_, (usize, SystemTime, SystemTime)>::new();
         for (side, name) in ["source", "target"].iter().enumerate() {
             for record in self.logs[side].since(place.marks[side]) {
                 let end = record.started + record.took.unwrap_or_default();
-                let line = lines.entry(format!("{name} {}", record.operation)).or_insert((0, record.started, end));
+                let line = lines.entry(format!("{name} {}", record.operation)).or_insert((
+                    0,
+                    record.started,
+                    end,
+                ));
                 *line = (line.0 + 1, line.1.min(record.started), line.2.max(end));
             }
         }
         let mut lines: Vec<_> = lines.into_iter().collect();
         lines.sort_by_key(|(_, (_, first, _))| *first);
-        let Some(zero) = lines.first().map(|(_, (_, first, _))| *first) else { return String::new() };
+        let Some(zero) = lines.first().map(|(_, (_, first, _))| *first) else {
+            return String::new();
+        };
         let after = |time: SystemTime| time.duration_since(zero).unwrap_or_default().as_millis();
         let lines = lines.iter().map(|(operation, (count, first, last))| {
             format!("  {operation}: {count}, {} to {} ms\n", after(*first), after(*last))
@@ -148,5 +167,6 @@ impl Rig {
 }
 
 fn is_login(record: &Record) -> bool {
-    matches!(&*record.operation, "Ping" | "GetAuthorizationToken" | "GetCallerIdentity") || record.status == Some(401)
+    matches!(&*record.operation, "Ping" | "GetAuthorizationToken" | "GetCallerIdentity")
+        || record.status == Some(401)
 }

@@ -1,4 +1,5 @@
-//! The tools that are compared: which are here, at which version, and how each is told to copy a corpus.
+//! The tools that are compared: which are here, at which version, and how each is told to copy a
+//! corpus.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -36,8 +37,15 @@ pub struct Tool {
 }
 
 impl Kind {
-    pub const ALL: [Self; 7] =
-        [Self::EcrSync, Self::Crane, Self::Regctl, Self::Regsync, Self::Oras, Self::Skopeo, Self::Ocync];
+    pub const ALL: [Self; 7] = [
+        Self::EcrSync,
+        Self::Crane,
+        Self::Regctl,
+        Self::Regsync,
+        Self::Oras,
+        Self::Skopeo,
+        Self::Ocync,
+    ];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -92,7 +100,8 @@ impl Tool {
                 command.args(["copy", &format!("{from}:{tag}"), &format!("{to}:{tag}")]);
             }
             Kind::Regctl => {
-                let hosts = json!({&rig.source: {"tls": "disabled"}, &rig.target: {"tls": "disabled"}});
+                let hosts =
+                    json!({&rig.source: {"tls": "disabled"}, &rig.target: {"tls": "disabled"}});
                 std::fs::write(rig.path("regctl.json"), json!({"hosts": hosts}).to_string())?;
                 command = self.each(corpus, &["image", "copy"], &from, &to);
                 command.env("REGCTL_CONFIG", rig.path("regctl.json"));
@@ -110,7 +119,10 @@ impl Tool {
                 std::fs::write(&file, config.to_string())?; // YAML, of which JSON is a part
                 command.args(["once", "-c"]).arg(file);
             }
-            Kind::Oras => command = self.each(corpus, &["cp", "--from-plain-http", "--to-plain-http"], &from, &to),
+            Kind::Oras => {
+                command =
+                    self.each(corpus, &["cp", "--from-plain-http", "--to-plain-http"], &from, &to)
+            }
             Kind::Skopeo => Self::skopeo(&mut command, corpus, &from, &to),
             Kind::Ocync => {
                 let file = ocync(rig, corpus, target)?;
@@ -121,7 +133,12 @@ impl Tool {
         Ok(command)
     }
 
-    fn ecr_sync(command: &mut Command, rig: &Rig, corpus: &Corpus, target: &str) -> Result<(), Error> {
+    fn ecr_sync(
+        command: &mut Command,
+        rig: &Rig,
+        corpus: &Corpus,
+        target: &str,
+    ) -> Result<(), Error> {
         let file = rig.path("repositories.yaml");
         let (source, repository) = (&rig.source, corpus.repository);
         let tags: Vec<_> = corpus.tags.keys().collect();
@@ -169,7 +186,13 @@ impl Tool {
             }
             _ => {
                 let parent = to.rsplit_once('/').map_or(to, |(parent, _)| parent);
-                command.args(["sync", "--all", "--preserve-digests", "--src=docker", "--dest=docker"]);
+                command.args([
+                    "sync",
+                    "--all",
+                    "--preserve-digests",
+                    "--src=docker",
+                    "--dest=docker",
+                ]);
                 command.args(["--src-tls-verify=false", "--dest-tls-verify=false", from, parent]);
             }
         }
@@ -189,10 +212,13 @@ fn pinned(kind: Kind) -> Result<String, Error> {
         _ => "github.com/regclient/regclient",
     };
     let path = tools::workspace().join("tools").join(kind.name()).join("go.mod");
-    let text = std::fs::read_to_string(&path).map_err(|e| format!("cannot read {}: {e}", path.display()))?;
+    let text = std::fs::read_to_string(&path)
+        .map_err(|e| format!("cannot read {}: {e}", path.display()))?;
     let words: Vec<_> = text.split_whitespace().collect();
-    let version =
-        words.windows(2).find(|pair| pair[0] == module).map(|pair| pair[1].trim_start_matches('v').to_owned());
+    let version = words
+        .windows(2)
+        .find(|pair| pair[0] == module)
+        .map(|pair| pair[1].trim_start_matches('v').to_owned());
     Ok(version.ok_or_else(|| format!("{} pins no {module}", path.display()))?)
 }
 

@@ -30,8 +30,16 @@ pub fn table(rows: &[Row]) -> String {
     format!("| number to reach | bound | measured | met |\n|---|---|---|---|\n{}", lines.concat())
 }
 
-fn find<'a>(rows: &'a [Row], tool: &str, corpus: &str, latency: Duration, phase: &str) -> Option<&'a Row> {
-    rows.iter().find(|row| row.tool == tool && row.corpus == corpus && row.latency == latency && row.phase == phase)
+fn find<'a>(
+    rows: &'a [Row],
+    tool: &str,
+    corpus: &str,
+    latency: Duration,
+    phase: &str,
+) -> Option<&'a Row> {
+    rows.iter().find(|row| {
+        row.tool == tool && row.corpus == corpus && row.latency == latency && row.phase == phase
+    })
 }
 
 fn requests(rows: &[Row], lines: &mut Vec<String>) {
@@ -43,7 +51,11 @@ fn requests(rows: &[Row], lines: &mut Vec<String>) {
         ("index-5", "cold", 179.0),
     ] {
         if let Some(row) = find(rows, OURS, corpus, WAN, phase) {
-            lines.push(line(&format!("{corpus} {phase}: requests, logins apart"), AtMost(most), row.requests()));
+            lines.push(line(
+                &format!("{corpus} {phase}: requests, logins apart"),
+                AtMost(most),
+                row.requests(),
+            ));
         }
     }
 }
@@ -56,7 +68,8 @@ fn walls(rows: &[Row], lines: &mut Vec<String>) {
         ("tags-200", "warm", "crane", 0.3),
         ("index-5", "cold", "crane", 0.6),
     ];
-    let named = ratios.iter().map(|(corpus, phase, peer, most)| (*corpus, WAN, *phase, *peer, *most));
+    let named =
+        ratios.iter().map(|(corpus, phase, peer, most)| (*corpus, WAN, *phase, *peer, *most));
     let rivals = rows.iter().filter(|row| row.tool == "ocync" && row.ok());
     let rivals = rivals.map(|row| (row.corpus, row.latency, row.phase, "ocync", 1.0));
     for (corpus, latency, phase, peer, most) in named.chain(rivals) {
@@ -70,9 +83,14 @@ fn walls(rows: &[Row], lines: &mut Vec<String>) {
 
 fn quota(rows: &[Row], lines: &mut Vec<String>) {
     let Some(row) = find(rows, OURS, "tags-200-limited", LOCAL, "cold") else { return };
-    // As many manifests as the quota allows in a second are free at the start; the rest comes at its rate.
+    // As many manifests as the quota allows in a second are free at the start; the rest comes at
+    // its rate.
     let floor = (200.0 - f64::from(PUT_IMAGE_RATE)) / f64::from(PUT_IMAGE_RATE);
-    lines.push(line("200 tags, 10 PutImage/s: wall, of the quota's floor of 19 s", AtMost(1.1), row.wall() / floor));
+    lines.push(line(
+        "200 tags, 10 PutImage/s: wall, of the quota's floor of 19 s",
+        AtMost(1.1),
+        row.wall() / floor,
+    ));
     let throttled = row.median(|sample| sample.seen.throttled as f64);
     lines.push(line("200 tags, 10 PutImage/s: requests throttled", AtMost(5.0), throttled));
 }
@@ -83,9 +101,17 @@ fn large(rows: &[Row], lines: &mut Vec<String>) {
         let transfer = |row: &Row| row.median(|sample| sample.seen.transfer.as_secs_f64());
         let cpu = |row: &Row| row.median(|sample| sample.cost.cpu.as_secs_f64());
         let bytes = transfer(pipe) / transfer(row);
-        lines.push(line("8 x 32 MiB: throughput, first to last byte, of the pipe's", AtLeast(0.9), bytes));
+        lines.push(line(
+            "8 x 32 MiB: throughput, first to last byte, of the pipe's",
+            AtLeast(0.9),
+            bytes,
+        ));
         let whole = pipe.wall() / row.wall();
-        lines.push(line("8 x 32 MiB: throughput, whole process, of the pipe's", AtLeast(0.9), whole));
+        lines.push(line(
+            "8 x 32 MiB: throughput, whole process, of the pipe's",
+            AtLeast(0.9),
+            whole,
+        ));
         lines.push(line("8 x 32 MiB: CPU, of the pipe's", AtMost(1.3), cpu(row) / cpu(pipe)));
     }
     for cold in rows.iter().filter(|row| row.corpus.starts_with("memory") && row.phase == "cold") {
@@ -101,5 +127,9 @@ fn line(what: &str, bound: Bound, found: f64) -> String {
         AtMost(most) => (format!("<= {most}"), found <= most),
         AtLeast(least) => (format!(">= {least}"), found >= least),
     };
-    format!("| {what} | {bound} | {} | {} |\n", (found * 100.0).round() / 100.0, if met { "yes" } else { "NO" })
+    format!(
+        "| {what} | {bound} | {} | {} |\n",
+        (found * 100.0).round() / 100.0,
+        if met { "yes" } else { "NO" }
+    )
 }

@@ -19,7 +19,12 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments, screen: &Screen) -> ExitCode {
     let mut script = Vec::new();
-    clap_complete::generate(arguments.shell, &mut super::Arguments::command(), "ecr-sync", &mut script);
+    clap_complete::generate(
+        arguments.shell,
+        &mut super::Arguments::command(),
+        "ecr-sync",
+        &mut script,
+    );
     screen.out(&String::from_utf8_lossy(&script));
     ExitCode::SUCCESS
 }

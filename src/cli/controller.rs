@@ -20,8 +20,8 @@ use crate::tenancy::{Tenancy, Unlisted};
 
 /// Runs the Kubernetes controller until it is told to stop
 ///
-/// Finds the cluster as kubectl does (KUBECONFIG, ~/.kube/config) or from its pod's ServiceAccount, and AWS as other
-/// AWS tools do (environment, profile, IRSA, EKS Pod Identity, instance metadata).
+/// Finds the cluster as kubectl does (KUBECONFIG, ~/.kube/config) or from its pod's ServiceAccount,
+/// and AWS as other AWS tools do (environment, profile, IRSA, EKS Pod Identity, instance metadata).
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     /// Watch this namespace only
@@ -34,23 +34,27 @@ pub(super) struct Arguments {
 
     /// Watch the metadata of Secrets, so that a changed login or certificate is used at once
     ///
-    /// Without the watch a change is used at the next pass, and the right to list and watch Secrets is not needed.
+    /// Without the watch a change is used at the next pass, and the right to list and watch Secrets
+    /// is not needed.
     #[arg(long, env = "WATCH_SECRETS", value_name = "BOOL", default_value = "true", num_args = 0..=1, default_missing_value = "true", action = clap::ArgAction::Set, value_parser = clap::builder::BoolishValueParser::new())]
     watch_secrets: bool,
 
-    /// Docker config with logins for sources whose resource has no secretRef; helpers in it are not run
+    /// Docker config with logins for sources whose resource has no secretRef; helpers in it are not
+    /// run
     #[arg(long, env = "REGISTRY_CONFIG", value_name = "FILE")]
     registry_config: Option<PathBuf>,
 
     /// YAML table of places to read images from instead of their own (docs/mirrors.md)
     ///
-    /// `mirrors: [{match: docker.io, rewrite: mirror.example.com/hub}]`: match is a host, or a host and the beginning of a
-    /// path, the longest counts. Also credentialsSecretRef (name and namespace) or credentialsFile (a docker config),
-    /// fallback, insecure and direct. Read again when it changes.
+    /// `mirrors: [{match: docker.io, rewrite: mirror.example.com/hub}]`: match is a host, or a host
+    /// and the beginning of a path, the longest counts. Also credentialsSecretRef (name and
+    /// namespace) or credentialsFile (a docker config), fallback, insecure and direct. Read again
+    /// when it changes.
     #[arg(long, env = "MIRRORS_FILE", value_name = "FILE")]
     mirrors_file: Option<PathBuf>,
 
-    /// YAML file of tenants: which repositories, accounts, regions, roles and sources a namespace may use (docs/iam.md)
+    /// YAML file of tenants: which repositories, accounts, regions, roles and sources a namespace
+    /// may use (docs/iam.md)
     ///
     /// Checked before any request is made for a resource. Read again when it changes.
     #[arg(long, env = "TENANTS_FILE", value_name = "FILE")]
@@ -82,7 +86,8 @@ pub(super) struct Arguments {
 
     /// Mark repositories with their owner, by resource tags
     ///
-    /// Needs ecr:TagResource. Without marks two clusters that want one repository do not notice each other.
+    /// Needs ecr:TagResource. Without marks two clusters that want one repository do not notice
+    /// each other.
     #[arg(long, env = "OWNER_TAGS", value_name = "BOOL", default_value = "true", num_args = 0..=1, default_missing_value = "true", require_equals = true, action = clap::ArgAction::Set, value_parser = clap::builder::BoolishValueParser::new())]
     owner_tags: bool,
 
@@ -134,7 +139,9 @@ pub(super) struct Arguments {
 fn cluster_id(text: &str) -> Result<String, String> {
     let is_fine = |c: char| c.is_ascii_alphanumeric() || "+-=._:/@".contains(c);
     if text.is_empty() || !text.chars().all(is_fine) {
-        return Err("write letters, digits and any of + - = . _ : / @, as in a resource tag".to_owned());
+        return Err(
+            "write letters, digits and any of + - = . _ : / @, as in a resource tag".to_owned()
+        );
     }
     Ok(text.to_owned())
 }
@@ -144,11 +151,16 @@ fn duration(text: &str) -> Result<Duration, String> {
 }
 
 pub(super) async fn run(arguments: Arguments) -> ExitCode {
-    let registry_config = match arguments.registry_config.map(|path| DockerConfig::read(&path)).transpose() {
-        Ok(config) => config.map(Arc::new),
-        Err(error) => return super::fail(&with_causes(&error)),
-    };
-    let mirrors = match arguments.mirrors_file.map(|path| Reloaded::load(&path, Mirrors::parse)).transpose() {
+    let registry_config =
+        match arguments.registry_config.map(|path| DockerConfig::read(&path)).transpose() {
+            Ok(config) => config.map(Arc::new),
+            Err(error) => return super::fail(&with_causes(&error)),
+        };
+    let mirrors = match arguments
+        .mirrors_file
+        .map(|path| Reloaded::load(&path, Mirrors::parse))
+        .transpose()
+    {
         Ok(mirrors) => mirrors,
         Err(error) => return super::fail(&error.to_string()),
     };
@@ -178,7 +190,11 @@ pub(super) async fn run(arguments: Arguments) -> ExitCode {
             owners: OwnerRules {
                 marks: arguments.owner_tags,
                 allow_takeover: arguments.allow_takeover,
-                former_clusters: arguments.former_cluster_ids.into_iter().filter(|id| !id.is_empty()).collect(),
+                former_clusters: arguments
+                    .former_cluster_ids
+                    .into_iter()
+                    .filter(|id| !id.is_empty())
+                    .collect(),
             },
             dry_run: arguments.dry_run,
             max_jobs: arguments.max_jobs.into(),
@@ -191,7 +207,10 @@ pub(super) async fn run(arguments: Arguments) -> ExitCode {
             .then_some(operator::LeaderElection { namespace: arguments.leader_election_namespace }),
         watchdog: arguments.watchdog,
         listen: arguments.listen,
-        limits: Limits { max_tags: arguments.max_tags.into(), reserve: arguments.sources.rate_reserve },
+        limits: Limits {
+            max_tags: arguments.max_tags.into(),
+            reserve: arguments.sources.rate_reserve,
+        },
         aws,
         defaults,
     };

@@ -11,8 +11,9 @@ use crate::inventory::{self, Manifest};
 
 /// Prints the repositories of YAML files as EcrRepositorySync manifests
 ///
-/// Reads what `sync` reads. Names are made valid and unique, repositories keep theirs; comments say where a manifest
-/// comes from and what was changed. Syncing the files and applying the manifests come to the same.
+/// Reads what `sync` reads. Names are made valid and unique, repositories keep theirs; comments say
+/// where a manifest comes from and what was changed. Syncing the files and applying the manifests
+/// come to the same.
 ///
 /// Logins are not part of it: a private source needs a Secret, and `secretRef` in the manifest.
 #[derive(Debug, Args)]

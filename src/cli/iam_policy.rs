@@ -17,9 +17,9 @@ const LONGEST: usize = 6144;
 
 /// Prints the least IAM policy that these repositories need
 ///
-/// For the operator's own identity; with --role for a role that resources name (registry.roleArn), with
-/// --service-account for the role of one (registry.serviceAccountName). What is not known of account and region is
-/// written as *.
+/// For the operator's own identity; with --role for a role that resources name (registry.roleArn),
+/// with --service-account for the role of one (registry.serviceAccountName). What is not known of
+/// account and region is written as *.
 ///
 ///   ecr-sync iam-policy --account-id 123456789012 --region eu-west-1 repositories/
 ///   ecr-sync iam-policy --all-features --repositories 'platform/*'
@@ -58,7 +58,8 @@ pub(super) struct Arguments {
     #[arg(long, env = "ECR_REGION", value_name = "REGION", value_parser = super::region)]
     region: Option<String>,
 
-    /// With the login to public.ecr.aws, for sources there (--public-ecr-login of the other commands)
+    /// With the login to public.ecr.aws, for sources there (--public-ecr-login of the other
+    /// commands)
     #[arg(long, env = "PUBLIC_ECR_LOGIN", value_name = "BOOL", default_value = "false", num_args = 0..=1, default_missing_value = "true", require_equals = true, action = clap::ArgAction::Set, value_parser = clap::builder::BoolishValueParser::new())]
     public_ecr_login: bool,
 
@@ -67,7 +68,8 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: Arguments, screen: &Screen) -> ExitCode {
-    let DefaultFiles { lifecycle_policy, permission_policy, resource_tags } = arguments.defaults.into();
+    let DefaultFiles { lifecycle_policy, permission_policy, resource_tags } =
+        arguments.defaults.into();
     let writer = Writer {
         account: arguments.account_id.unwrap_or_else(|| "*".to_owned()),
         region: arguments.region.unwrap_or_else(|| "*".to_owned()),
@@ -143,8 +145,10 @@ impl Writer {
         let mut grants = Grants::default();
         for entry in entries {
             let registry = entry.spec.registry.clone().unwrap_or_default();
-            // Who comes first in the chain reads the sources; who comes last works on the repository.
-            let first = registry.service_account_name.map_or(Whose::Operator, Whose::ServiceAccount);
+            // Who comes first in the chain reads the sources; who comes last works on the
+            // repository.
+            let first =
+                registry.service_account_name.map_or(Whose::Operator, Whose::ServiceAccount);
             if first == self.whose {
                 grants.sources(&entry.spec);
                 if self.public_ecr_login {

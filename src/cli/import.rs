@@ -18,13 +18,15 @@ use crate::meter::Silent;
 use crate::registry::{Transport, TransportOptions};
 use crate::wildcard;
 
-/// Repositories that are read at the same time: three calls each, and ECR's quotas allow some tens a second.
+/// Repositories that are read at the same time: three calls each, and ECR's quotas allow some tens
+/// a second.
 const AT_ONCE: usize = 8;
 
 /// Prints the repositories that are in ECR as EcrRepositorySync manifests
 ///
-/// With their settings, policies and resource tags, so that applying the manifests changes nothing but the owner tag.
-/// Where their images come from is not known to ECR: add `image` and `chart` by hand.
+/// With their settings, policies and resource tags, so that applying the manifests changes nothing
+/// but the owner tag. Where their images come from is not known to ECR: add `image` and `chart` by
+/// hand.
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
 pub(super) struct Arguments {
@@ -60,7 +62,9 @@ pub(super) async fn run(arguments: Arguments, screen: &Screen) -> ExitCode {
     };
     let session = ecr::Session::load(aws, transport, Arc::new(Silent), None).await;
     match read(&session, &selector).await {
-        Ok(entries) if entries.is_empty() => super::fail(&"no repository of the registry has such a name"),
+        Ok(entries) if entries.is_empty() => {
+            super::fail(&"no repository of the registry has such a name")
+        }
         Ok(entries) => {
             let manifests = inventory::manifests(&entries, namespace.as_deref());
             screen.out(&manifests.iter().map(Manifest::yaml).collect::<String>());
@@ -73,7 +77,9 @@ pub(super) async fn run(arguments: Arguments, screen: &Screen) -> ExitCode {
 async fn read(session: &ecr::Session, selector: &[String]) -> Result<Vec<Entry>, ecr::Error> {
     let registry = session.registry(&ecr::Place::default(), &ecr::Identity::default()).await?;
     let mut repositories = registry.repositories().await?;
-    repositories.retain(|r| selector.is_empty() || selector.iter().any(|glob| wildcard::matches(glob, &r.name)));
+    repositories.retain(|r| {
+        selector.is_empty() || selector.iter().any(|glob| wildcard::matches(glob, &r.name))
+    });
     repositories.sort_by(|a, b| a.name.cmp(&b.name));
     stream::iter(repositories)
         .map(|repository| {
@@ -107,15 +113,21 @@ async fn entry(registry: &Registry, repository: Repository) -> Result<Entry, ecr
     };
     let (lifecycle_policy, permission_policy) =
         (policy("lifecycle policy", lifecycle), policy("permission policy", permission));
-    let (image_tag_mutability, image_tag_mutability_exclusion_filters) = match &repository.mutability {
-        Mutability::Mutable => (ImageTagMutability::Mutable, Vec::new()),
-        Mutability::Immutable => (ImageTagMutability::Immutable, Vec::new()),
-        Mutability::MutableExcept(filters) => (ImageTagMutability::MutableWithExclusion, filters.clone()),
-        Mutability::ImmutableExcept(filters) => (ImageTagMutability::ImmutableWithExclusion, filters.clone()),
-    };
+    let (image_tag_mutability, image_tag_mutability_exclusion_filters) =
+        match &repository.mutability {
+            Mutability::Mutable => (ImageTagMutability::Mutable, Vec::new()),
+            Mutability::Immutable => (ImageTagMutability::Immutable, Vec::new()),
+            Mutability::MutableExcept(filters) => {
+                (ImageTagMutability::MutableWithExclusion, filters.clone())
+            }
+            Mutability::ImmutableExcept(filters) => {
+                (ImageTagMutability::ImmutableWithExclusion, filters.clone())
+            }
+        };
     let types = [EncryptionType::Aes256, EncryptionType::Kms, EncryptionType::KmsDsse];
     let type_ = types.into_iter().find(|type_| type_.as_str() == repository.encryption.kind);
-    let encryption = type_.map(|type_| Encryption { type_, kms_key: repository.encryption.key.clone() });
+    let encryption =
+        type_.map(|type_| Encryption { type_, kms_key: repository.encryption.key.clone() });
     let spec = EcrRepositorySyncSpec {
         lifecycle_policy,
         permission_policy,

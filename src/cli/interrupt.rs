@@ -16,12 +16,19 @@ impl Interrupts {
     /// # Errors
     /// When the system does not let us listen.
     pub(super) fn new() -> std::io::Result<Self> {
-        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
     }
 
-    /// Runs `work`, which ends early when `stop` is cancelled: as the first signal does. `None`: a second one came
-    /// before it had ended.
-    pub(super) async fn guard<T>(&mut self, stop: &CancellationToken, work: impl Future<Output = T>) -> Option<T> {
+    /// Runs `work`, which ends early when `stop` is cancelled: as the first signal does. `None`: a
+    /// second one came before it had ended.
+    pub(super) async fn guard<T>(
+        &mut self,
+        stop: &CancellationToken,
+        work: impl Future<Output = T>,
+    ) -> Option<T> {
         tokio::pin!(work);
         tokio::select! {
             done = &mut work => return Some(done),

@@ -26,16 +26,17 @@ use crate::telemetry;
 
 /// Exit code when the work could not be done, or not all of it.
 pub(crate) const FAILED: u8 = 1;
-/// Exit code of a dry run with `--exit-code` that would change something, as `git diff --exit-code` and Terraform tell it
-/// apart from a failure.
+/// Exit code of a dry run with `--exit-code` that would change something, as `git diff --exit-code`
+/// and Terraform tell it apart from a failure.
 pub(crate) const CHANGES_PENDING: u8 = 2;
-/// Exit code when the command line or a file is wrong, so that nothing was done: EX_USAGE of sysexits.h, apart from both
-/// of the above.
+/// Exit code when the command line or a file is wrong, so that nothing was done: EX_USAGE of
+/// sysexits.h, apart from both of the above.
 pub(crate) const WRONG_INPUT: u8 = 64;
 /// Exit code when a second interrupt did not wait for the end, as a shell has it for SIGINT.
 pub(crate) const FORCED: u8 = 130;
 
-/// Creates Amazon ECR repositories, keeps their policies as written, and copies images and Helm charts into them.
+/// Creates Amazon ECR repositories, keeps their policies as written, and copies images and Helm
+/// charts into them.
 #[derive(Debug, Parser)]
 #[command(name = "ecr-sync", version, max_term_width = 100)]
 pub struct Arguments {
@@ -71,7 +72,14 @@ struct Log {
     log_level: Option<String>,
 
     /// How log lines look
-    #[arg(long, global = true, env = "LOG_FORMAT", value_enum, default_value_t, help_heading = "Logging")]
+    #[arg(
+        long,
+        global = true,
+        env = "LOG_FORMAT",
+        value_enum,
+        default_value_t,
+        help_heading = "Logging"
+    )]
     log_format: telemetry::Format,
 }
 
@@ -94,7 +102,8 @@ struct Aws {
     #[arg(long, default_value_t = 10, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), help_heading = "AWS")]
     put_image_rate: u32,
 
-    /// Blobs to upload per second and (account, region): ECR's quotas InitiateLayerUpload and CompleteLayerUpload
+    /// Blobs to upload per second and (account, region): ECR's quotas InitiateLayerUpload and
+    /// CompleteLayerUpload
     #[arg(long, default_value_t = 100, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), help_heading = "AWS")]
     layer_upload_rate: u32,
 
@@ -102,9 +111,11 @@ struct Aws {
     #[arg(long, env = "ECR_ENDPOINT_URL", value_name = "URL", value_parser = endpoint, help_heading = "AWS")]
     ecr_endpoint_url: Option<String>,
 
-    /// YAML list of {roleArn, externalId}: the external ids of roles that repositories name (registry.roleArn)
+    /// YAML list of {roleArn, externalId}: the external ids of roles that repositories name
+    /// (registry.roleArn)
     ///
-    /// In roleArn * stands for any number of characters; the first that matches counts. Read again when it changes.
+    /// In roleArn * stands for any number of characters; the first that matches counts. Read again
+    /// when it changes.
     #[arg(long, env = "ROLES_FILE", value_name = "FILE", help_heading = "AWS")]
     roles_file: Option<PathBuf>,
 }
@@ -113,17 +124,19 @@ struct Aws {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Sources")]
 struct FromSources {
-    /// Pulls to leave to others where a source says how many are left (Docker Hub does): a number or a share like 10%
+    /// Pulls to leave to others where a source says how many are left (Docker Hub does): a number
+    /// or a share like 10%
     ///
-    /// At the reserve, tags that need a pull fail as RateLimited until there are more; tags that are up to date are
-    /// still checked, which is no pull. 0 uses everything.
+    /// At the reserve, tags that need a pull fail as RateLimited until there are more; tags that
+    /// are up to date are still checked, which is no pull. 0 uses everything.
     #[arg(long, env = "RATE_RESERVE", default_value_t, value_name = "N[%]")]
     rate_reserve: Reserve,
 
-    /// Log in to public.ecr.aws with the AWS identity, which may read more than nobody in particular
+    /// Log in to public.ecr.aws with the AWS identity, which may read more than nobody in
+    /// particular
     ///
-    /// Needs ecr-public:GetAuthorizationToken and sts:GetServiceBearerToken; without them it is read as before, and a
-    /// warning says so. The API is in us-east-1 only.
+    /// Needs ecr-public:GetAuthorizationToken and sts:GetServiceBearerToken; without them it is
+    /// read as before, and a warning says so. The API is in us-east-1 only.
     #[arg(long, env = "PUBLIC_ECR_LOGIN", value_name = "BOOL", default_value = "false", num_args = 0..=1, default_missing_value = "true", require_equals = true, action = clap::ArgAction::Set, value_parser = clap::builder::BoolishValueParser::new())]
     public_ecr_login: bool,
 }
@@ -158,10 +171,14 @@ struct Defaults {
 
 impl From<Defaults> for DefaultFiles {
     fn from(defaults: Defaults) -> Self {
-        let Defaults { default_lifecycle_policy_file, default_permission_policy_file, default_resource_tags_file } =
-            defaults;
+        let Defaults {
+            default_lifecycle_policy_file,
+            default_permission_policy_file,
+            default_resource_tags_file,
+        } = defaults;
         // A variable that is set to nothing names no file; clap would refuse that as a path.
-        let given = |path: Option<OsString>| path.filter(|path| !path.is_empty()).map(PathBuf::from);
+        let given =
+            |path: Option<OsString>| path.filter(|path| !path.is_empty()).map(PathBuf::from);
         Self {
             lifecycle_policy: given(default_lifecycle_policy_file),
             permission_policy: given(default_permission_policy_file),
@@ -172,18 +189,33 @@ impl From<Defaults> for DefaultFiles {
 
 fn account_id(text: &str) -> Result<String, String> {
     use crate::api::v1alpha1::validation::is_account_id;
-    if is_account_id(text) { Ok(text.to_owned()) } else { Err("an AWS account id has 12 digits".to_owned()) }
+    if is_account_id(text) {
+        Ok(text.to_owned())
+    } else {
+        Err("an AWS account id has 12 digits".to_owned())
+    }
 }
 
 fn region(text: &str) -> Result<String, String> {
     use crate::api::v1alpha1::validation::is_region;
-    if is_region(text) { Ok(text.to_owned()) } else { Err("write an AWS region, for example eu-west-1".to_owned()) }
+    if is_region(text) {
+        Ok(text.to_owned())
+    } else {
+        Err("write an AWS region, for example eu-west-1".to_owned())
+    }
 }
 
 impl Aws {
     /// With the files that it names.
     fn options(self) -> Result<ecr::Options, reload::Error> {
-        let Self { account_id, region, put_image_rate, layer_upload_rate, ecr_endpoint_url, roles_file } = self;
+        let Self {
+            account_id,
+            region,
+            put_image_rate,
+            layer_upload_rate,
+            ecr_endpoint_url,
+            roles_file,
+        } = self;
         let roles = roles_file.map(|path| Reloaded::load(&path, ecr::Roles::parse)).transpose()?;
         Ok(ecr::Options {
             account: account_id,
@@ -221,8 +253,11 @@ pub async fn run(Arguments { command, log }: Arguments) -> ExitCode {
         (false, false, true) => "warn",
         (false, false, false) => "warn,ecr_sync=info",
     };
-    let level = log_level.as_deref().filter(|level| !verbose && !level.is_empty()).unwrap_or(default);
-    if let Err(error) = telemetry::init(log_format, level, screen.clone(), screen::has_color(screen::is_terminal())) {
+    let level =
+        log_level.as_deref().filter(|level| !verbose && !level.is_empty()).unwrap_or(default);
+    if let Err(error) =
+        telemetry::init(log_format, level, screen.clone(), screen::has_color(screen::is_terminal()))
+    {
         return fail(&error);
     }
     match command {

@@ -53,7 +53,10 @@ pub(super) fn has_color(is_terminal: bool) -> bool {
 
 /// Whether to colour results.
 pub(super) fn colors_results() -> bool {
-    has_color(std::io::stdout().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb"))
+    has_color(
+        std::io::stdout().is_terminal()
+            && std::env::var_os("TERM").is_none_or(|term| term != "dumb"),
+    )
 }
 
 impl<'w> MakeWriter<'w> for Screen {

@@ -27,7 +27,10 @@ pub(super) fn run(arguments: &Arguments, screen: &Screen) -> ExitCode {
     let version = env!("CARGO_PKG_VERSION");
     let text = match arguments.output {
         Output::Text => format!("ecr-sync {version}"),
-        Output::Json => serde_json::json!({"version": version, "apiVersion": "ecr-sync.io/v1alpha1"}).to_string(),
+        Output::Json => {
+            serde_json::json!({"version": version, "apiVersion": "ecr-sync.io/v1alpha1"})
+                .to_string()
+        }
     };
     screen.out(&(text + "\n"));
     ExitCode::SUCCESS

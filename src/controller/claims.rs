@@ -23,7 +23,11 @@ struct Claim {
 impl Claim {
     fn of(object: &EcrRepositorySync) -> Self {
         Self {
-            created: object.metadata.creation_timestamp.as_ref().map_or(i64::MAX, |time| time.0.as_second()),
+            created: object
+                .metadata
+                .creation_timestamp
+                .as_ref()
+                .map_or(i64::MAX, |time| time.0.as_second()),
             namespace: object.namespace().unwrap_or_default(),
             name: object.name_any(),
             uid: object.uid().unwrap_or_default(),
@@ -67,7 +71,10 @@ impl Claims {
     }
 
     /// Keeps only the claims of these resources; returns those that may win now.
-    pub(super) fn retain(&self, is_there: impl Fn(&str) -> bool) -> Vec<ObjectRef<EcrRepositorySync>> {
+    pub(super) fn retain(
+        &self,
+        is_there: impl Fn(&str) -> bool,
+    ) -> Vec<ObjectRef<EcrRepositorySync>> {
         let mut claims = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut waiting = Vec::new();
         claims.retain(|_, same| {
@@ -81,8 +88,8 @@ impl Claims {
         waiting
     }
 
-    /// The resource that wins over this one, as `namespace/name`; `resolve` tells where a registry is that a resource of
-    /// a namespace names.
+    /// The resource that wins over this one, as `namespace/name`; `resolve` tells where a registry
+    /// is that a resource of a namespace names.
     pub(super) fn winner_over<P: PartialEq>(
         &self,
         object: &EcrRepositorySync,
@@ -93,8 +100,11 @@ impl Claims {
         let place = place_of(&mine);
         let claims = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let rivals = claims.get(object.repository())?.values();
-        let first = rivals.filter(|claim| place_of(claim) == place).min_by(|a, b| a.rank().cmp(&b.rank()))?;
-        (first.rank() < mine.rank() && first.uid != mine.uid).then(|| format!("{}/{}", first.namespace, first.name))
+        let first = rivals
+            .filter(|claim| place_of(claim) == place)
+            .min_by(|a, b| a.rank().cmp(&b.rank()))?;
+        (first.rank() < mine.rank() && first.uid != mine.uid)
+            .then(|| format!("{}/{}", first.namespace, first.name))
     }
 }
 
@@ -102,7 +112,12 @@ impl Claims {
 mod tests {
     use super::*;
 
-    fn object(name: &str, repository: Option<&str>, region: Option<&str>, created: &str) -> EcrRepositorySync {
+    fn object(
+        name: &str,
+        repository: Option<&str>,
+        region: Option<&str>,
+        created: &str,
+    ) -> EcrRepositorySync {
         serde_json::from_value(serde_json::json!({
             "apiVersion": "ecr-sync.io/v1alpha1", "kind": "EcrRepositorySync",
             "metadata": {"name": name, "namespace": "ns", "uid": name, "creationTimestamp": created},

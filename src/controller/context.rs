@@ -48,7 +48,9 @@ fn brief(error: &kube::Error) -> String {
 }
 
 /// Runs a call to the API server with a deadline.
-pub(super) async fn in_time<T>(call: impl Future<Output = Result<T, kube::Error>>) -> Result<T, ApiError> {
+pub(super) async fn in_time<T>(
+    call: impl Future<Output = Result<T, kube::Error>>,
+) -> Result<T, ApiError> {
     match tokio::time::timeout(API_DEADLINE, call).await {
         Ok(answer) => Ok(answer?),
         Err(_) => Err(ApiError::Late),
@@ -102,8 +104,8 @@ impl Context {
         (context, woken)
     }
 
-    /// Sees every event of the watch, before the reflector does: what no longer applies is stopped at once, and what
-    /// is gone is forgotten (a deleted object never reaches a reconcile).
+    /// Sees every event of the watch, before the reflector does: what no longer applies is stopped
+    /// at once, and what is gone is forgotten (a deleted object never reaches a reconcile).
     pub(super) fn observe(&self, event: &Event<EcrRepositorySync>) {
         match event {
             Event::Apply(object) | Event::InitApply(object) => {
@@ -167,9 +169,13 @@ impl Context {
         self.resolve(&object.namespace().unwrap_or_default(), &registry).0
     }
 
-    /// Where a registry is that a resource of `namespace` names, as far as it is known without asking anybody, and the
-    /// ServiceAccount that must be read to know its account.
-    pub(super) fn resolve(&self, namespace: &str, registry: &Registry) -> (Place, Option<(String, String)>) {
+    /// Where a registry is that a resource of `namespace` names, as far as it is known without
+    /// asking anybody, and the ServiceAccount that must be read to know its account.
+    pub(super) fn resolve(
+        &self,
+        namespace: &str,
+        registry: &Registry,
+    ) -> (Place, Option<(String, String)>) {
         let place = Place { account: registry.account_id.clone(), region: registry.region.clone() };
         match self.identities.known(namespace, registry) {
             Ok(identity) => (self.engine.resolve_place(&place, &identity), None),
@@ -205,7 +211,8 @@ impl LiveOwners {
 #[async_trait]
 impl OwnerLookup for LiveOwners {
     async fn is_gone(&self, owner: &Owner, repository: &str) -> bool {
-        let resources: Api<EcrRepositorySync> = Api::namespaced(self.client.clone(), &owner.namespace);
+        let resources: Api<EcrRepositorySync> =
+            Api::namespaced(self.client.clone(), &owner.namespace);
         // Not allowed to look, or no answer: then the owner is alive, as far as we know.
         match in_time(resources.get_opt(&owner.name)).await {
             Ok(None) => true,

@@ -1,7 +1,7 @@
 //! A resource that is being deleted, and the finalizer that makes it wait for its repository.
 //!
-//! Only resources whose repository goes with them carry the finalizer: `Retain` is deleted without us, whatever state we,
-//! AWS or the credentials are in.
+//! Only resources whose repository goes with them carry the finalizer: `Retain` is deleted without
+//! us, whatever state we, AWS or the credentials are in.
 
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
@@ -30,8 +30,8 @@ fn is_dry_run(object: &EcrRepositorySync, context: &Context) -> bool {
     context.options.dry_run || object.spec.dry_run
 }
 
-/// Adds the finalizer, before anything is created that it shall clean up. In a dry run nothing is created, so nothing is
-/// added.
+/// Adds the finalizer, before anything is created that it shall clean up. In a dry run nothing is
+/// created, so nothing is added.
 ///
 /// # Errors
 /// As the API server answers.
@@ -40,12 +40,13 @@ pub(super) async fn hold(object: &EcrRepositorySync, context: &Context) -> Resul
     if retained || is_dry_run(object, context) || has_finalizer(object) {
         return Ok(());
     }
-    let finalizers: Vec<_> = object.finalizers().iter().cloned().chain([FINALIZER.to_owned()]).collect();
+    let finalizers: Vec<_> =
+        object.finalizers().iter().cloned().chain([FINALIZER.to_owned()]).collect();
     set_finalizers(object, context, &finalizers).await
 }
 
-/// Takes the finalizer off a resource whose repository stays, also of one that is suspended or in conflict: its deletion
-/// shall not need us.
+/// Takes the finalizer off a resource whose repository stays, also of one that is suspended or in
+/// conflict: its deletion shall not need us.
 ///
 /// # Errors
 /// As the API server answers.
@@ -74,7 +75,10 @@ pub(super) async fn finish(object: &EcrRepositorySync, context: &Context) -> Res
     }
     let name = object.repository();
     let stays = if object.spec.deletion_policy == DeletionPolicy::Retain {
-        Some(Note::normal(Reason::Retained.as_str(), format!("repository {name} stays (deletionPolicy: Retain)")))
+        Some(Note::normal(
+            Reason::Retained.as_str(),
+            format!("repository {name} stays (deletionPolicy: Retain)"),
+        ))
     } else if is_dry_run(object, context) {
         Some(Note::normal(
             Reason::Retained.as_str(),
@@ -92,7 +96,10 @@ pub(super) async fn finish(object: &EcrRepositorySync, context: &Context) -> Res
     }
     if let Some(failure) = reconcile::moved(object, context) {
         context.jobs.cancel(&uid);
-        let advice = format!("{}; or set deletionPolicy to Retain and the resource goes without it", failure.message);
+        let advice = format!(
+            "{}; or set deletionPolicy to Retain and the resource goes without it",
+            failure.message
+        );
         let report = Report::failed(Failure::new(failure.class, advice));
         reconcile::log(object, &report);
         reconcile::write(object, context, &report, Timestamp::now()).await?;
@@ -109,7 +116,11 @@ pub(super) async fn finish(object: &EcrRepositorySync, context: &Context) -> Res
             }
             reconcile::write(object, context, &report, Timestamp::now()).await?;
             let interval = validation::interval(&object.spec).unwrap_or(validation::MAX_INTERVAL);
-            Ok(Action::requeue(context.memories.with(&uid, generation, |memory| memory.finished(&report, interval))))
+            Ok(Action::requeue(
+                context
+                    .memories
+                    .with(&uid, generation, |memory| memory.finished(&report, interval)),
+            ))
         }
     }
 }
@@ -123,30 +134,48 @@ fn note_of(deletion: &Deletion) -> Note {
     }
 }
 
-/// Lets the resource go. The event comes first: afterwards there may be no namespace to write it to.
-async fn release(object: &EcrRepositorySync, context: &Context, note: Note) -> Result<Action, Error> {
+/// Lets the resource go. The event comes first: afterwards there may be no namespace to write it
+/// to.
+async fn release(
+    object: &EcrRepositorySync,
+    context: &Context,
+    note: Note,
+) -> Result<Action, Error> {
     events::publish(context, object, vec![note]).await;
     set_finalizers(object, context, &others(object)).await?;
     Ok(Action::await_change())
 }
 
 /// Replaces the finalizers, if they are still those that we saw.
-async fn set_finalizers(object: &EcrRepositorySync, context: &Context, finalizers: &[String]) -> Result<(), Error> {
+async fn set_finalizers(
+    object: &EcrRepositorySync,
+    context: &Context,
+    finalizers: &[String],
+) -> Result<(), Error> {
     let (name, namespace) = (object.name_any(), object.namespace().unwrap_or_default());
     let resources: Api<EcrRepositorySync> = Api::namespaced(context.client.clone(), &namespace);
-    let seen = if object.finalizers().is_empty() { json!(null) } else { json!(object.finalizers()) };
+    let seen =
+        if object.finalizers().is_empty() { json!(null) } else { json!(object.finalizers()) };
     let patch = json!([
         {"op": "test", "path": "/metadata/uid", "value": object.uid()},
         {"op": "test", "path": "/metadata/finalizers", "value": seen},
         {"op": "add", "path": "/metadata/finalizers", "value": finalizers},
     ]);
-    let patch: json_patch::Patch = serde_json::from_value(patch).map_err(|error| Error::Finalizer {
-        object: format!("{namespace}/{name}"),
-        cause: ApiError::Kube(kube::Error::SerdeError(error)),
-    })?;
-    match in_time(resources.patch_metadata(&name, &PatchParams::default(), &Patch::<()>::Json(patch))).await {
+    let patch: json_patch::Patch =
+        serde_json::from_value(patch).map_err(|error| Error::Finalizer {
+            object: format!("{namespace}/{name}"),
+            cause: ApiError::Kube(kube::Error::SerdeError(error)),
+        })?;
+    match in_time(resources.patch_metadata(
+        &name,
+        &PatchParams::default(),
+        &Patch::<()>::Json(patch),
+    ))
+    .await
+    {
         Ok(patched) => {
-            // The status that is written next must be based on this version, which the reflector does not have yet.
+            // The status that is written next must be based on this version, which the reflector
+            // does not have yet.
             let status = reconcile::current_status(object, context);
             let uid = object.uid().unwrap_or_default();
             let generation = object.metadata.generation.unwrap_or_default();

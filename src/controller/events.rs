@@ -1,7 +1,7 @@
 //! Kubernetes events: on transitions only, with notes that are the same for the same cause.
 //!
-//! kube's `Recorder` is not used: the note is not in its key, so that of two failures under one reason the second is
-//! lost.
+//! kube's `Recorder` is not used: the note is not in its key, so that of two failures under one
+//! reason the second is lost.
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;
@@ -57,7 +57,9 @@ pub(super) fn transitions(old: &Status, new: &Status, report: &Report) -> Vec<No
         notes.push(Note::normal(Reason::DryRun.as_str(), format!("would: {}", report.summary())));
     }
     if old.observed_generation != new.observed_generation {
-        notes.extend(report.warnings.iter().map(|text| Note::warning(Reason::Advice.as_str(), text.clone())));
+        notes.extend(
+            report.warnings.iter().map(|text| Note::warning(Reason::Advice.as_str(), text.clone())),
+        );
     }
     let types = [
         condition::READY,
@@ -69,8 +71,9 @@ pub(super) fn transitions(old: &Status, new: &Status, report: &Report) -> Vec<No
     for type_ in types {
         let before = find(&old.conditions, type_);
         let Some(after) = find(&new.conditions, type_) else { continue };
-        let same = before
-            .is_some_and(|b| (&b.status, &b.reason, &b.message) == (&after.status, &after.reason, &after.message));
+        let same = before.is_some_and(|b| {
+            (&b.status, &b.reason, &b.message) == (&after.status, &after.reason, &after.message)
+        });
         if same {
             continue;
         }
@@ -157,7 +160,10 @@ mod tests {
     fn a_failure_is_told_once() {
         let report = Report::failed(Failure::new(Class::AccessDenied, "why"));
         let first = after(&Status::default(), &report);
-        assert_eq!(transitions(&Status::default(), &first, &report), [Note::warning("AccessDenied", "why")]);
+        assert_eq!(
+            transitions(&Status::default(), &first, &report),
+            [Note::warning("AccessDenied", "why")]
+        );
         let second = after(&first, &report);
         assert_eq!(transitions(&first, &second, &report), []);
     }
@@ -167,7 +173,10 @@ mod tests {
         let one = Report::failed(Failure::new(Class::AccessDenied, "one"));
         let two = Report::failed(Failure::new(Class::AccessDenied, "two"));
         let first = after(&Status::default(), &one);
-        assert_eq!(transitions(&first, &after(&first, &two), &two), [Note::warning("AccessDenied", "two")]);
+        assert_eq!(
+            transitions(&first, &after(&first, &two), &two),
+            [Note::warning("AccessDenied", "two")]
+        );
     }
 
     #[test]

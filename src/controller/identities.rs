@@ -1,4 +1,5 @@
-//! Under which AWS identity a resource is synced: what its `spec.registry` names, read live at every pass.
+//! Under which AWS identity a resource is synced: what its `spec.registry` names, read live at
+//! every pass.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -22,7 +23,8 @@ const AUDIENCE: &str = "sts.amazonaws.com";
 /// It is exchanged at once; the API server takes nothing shorter.
 const TOKEN_SECONDS: i64 = 600;
 
-/// Reads identities, and remembers the roles of ServiceAccounts for what must not wait for the API server.
+/// Reads identities, and remembers the roles of ServiceAccounts for what must not wait for the API
+/// server.
 pub(super) struct Identities {
     client: Client,
     /// By namespace and name.
@@ -43,14 +45,23 @@ impl Identities {
             None => None,
         };
         let role = registry.role_arn.as_deref().map(str::parse).transpose();
-        let role = role.map_err(|error| Failure::new(Class::InvalidSpec, format!("registry.roleArn: {error}")))?;
+        let role = role.map_err(|error| {
+            Failure::new(Class::InvalidSpec, format!("registry.roleArn: {error}"))
+        })?;
         Ok(Identity { service_account, role })
     }
 
-    /// The same as far as it is known without a request; `Err` with the ServiceAccount whose role is not.
-    pub(super) fn known(&self, namespace: &str, registry: &Registry) -> Result<Identity, (String, String)> {
+    /// The same as far as it is known without a request; `Err` with the ServiceAccount whose role
+    /// is not.
+    pub(super) fn known(
+        &self,
+        namespace: &str,
+        registry: &Registry,
+    ) -> Result<Identity, (String, String)> {
         let role = registry.role_arn.as_deref().and_then(|role| role.parse().ok());
-        let Some(name) = &registry.service_account_name else { return Ok(Identity { service_account: None, role }) };
+        let Some(name) = &registry.service_account_name else {
+            return Ok(Identity { service_account: None, role });
+        };
         let key = (namespace.to_owned(), name.clone());
         let roles = self.roles.lock().unwrap_or_else(PoisonError::into_inner);
         match roles.get(&key).cloned() {
@@ -62,7 +73,11 @@ impl Identities {
         }
     }
 
-    async fn service_account(&self, namespace: &str, name: &str) -> Result<ServiceAccount, Failure> {
+    async fn service_account(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> Result<ServiceAccount, Failure> {
         let what = format!("ServiceAccount {namespace}/{name} (registry.serviceAccountName)");
         let accounts: Api<Account> = Api::namespaced(self.client.clone(), namespace);
         let found = in_time(accounts.get_metadata_opt(name)).await.map_err(|error| {
@@ -70,13 +85,20 @@ impl Identities {
             Failure::new(class, message)
         })?;
         // Not Stalled: with GitOps it may arrive seconds after the resource.
-        let missing = |problem: &str| Failure::new(Class::SecretNotFound, format!("{what} {problem}"));
-        let found = found.ok_or_else(|| missing("does not exist: create it, or correct the name"))?;
+        let missing =
+            |problem: &str| Failure::new(Class::SecretNotFound, format!("{what} {problem}"));
+        let found =
+            found.ok_or_else(|| missing("does not exist: create it, or correct the name"))?;
         let role = found.annotations().get(ROLE_ANNOTATION).ok_or_else(|| {
-            missing(&format!("has no annotation {ROLE_ANNOTATION}: set it to the ARN of the role to take on"))
+            missing(&format!(
+                "has no annotation {ROLE_ANNOTATION}: set it to the ARN of the role to take on"
+            ))
         })?;
         let role: RoleArn = role.parse().map_err(|error| {
-            Failure::new(Class::InvalidSpec, format!("{what}: annotation {ROLE_ANNOTATION}: {error}"))
+            Failure::new(
+                Class::InvalidSpec,
+                format!("{what}: annotation {ROLE_ANNOTATION}: {error}"),
+            )
         })?;
         let key = (namespace.to_owned(), name.to_owned());
         self.roles.lock().unwrap_or_else(PoisonError::into_inner).insert(key, role.clone());
@@ -92,7 +114,10 @@ fn refused(what: &str, right: &str, error: &ApiError) -> NoToken {
                 "cannot use {what}: {error}; allow the operator to {right} in this namespace (docs/iam.md)"
             ),
         },
-        _ => NoToken { class: Class::RegistryUnavailable, message: format!("cannot use {what}: {error}") },
+        _ => NoToken {
+            class: Class::RegistryUnavailable,
+            message: format!("cannot use {what}: {error}"),
+        },
     }
 }
 
@@ -127,8 +152,10 @@ impl ServiceAccountTokens for LiveTokens {
         };
         let request = TokenRequest { spec: Some(spec), ..TokenRequest::default() };
         let what = format!("ServiceAccount {namespace}/{name}");
-        let answer = in_time(accounts.create_token_request(name, &PostParams::default(), &request)).await;
-        let answer = answer.map_err(|error| refused(&what, "create serviceaccounts/token", &error))?;
+        let answer =
+            in_time(accounts.create_token_request(name, &PostParams::default(), &request)).await;
+        let answer =
+            answer.map_err(|error| refused(&what, "create serviceaccounts/token", &error))?;
         answer.status.and_then(|status| status.token).ok_or_else(|| NoToken {
             class: Class::Internal,
             message: format!("the API server gave no token of {what}"),

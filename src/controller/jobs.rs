@@ -1,7 +1,8 @@
 //! The job pool: everything that talks to AWS or to a registry.
 //!
-//! A running reconcile blocks the next one of its object, a spec change and a deletion included, and slots for
-//! reconciles are served in no order. So passes run here, and their end triggers a reconcile that takes the report.
+//! A running reconcile blocks the next one of its object, a spec change and a deletion included,
+//! and slots for reconciles are served in no order. So passes run here, and their end triggers a
+//! reconcile that takes the report.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -23,7 +24,8 @@ use crate::class::Class;
 use crate::sync::{Failure, Report};
 use crate::telemetry::Ticket;
 
-/// Jobs that are told to stop do so at their next await; this is for one that hangs in something else.
+/// Jobs that are told to stop do so at their next await; this is for one that hangs in something
+/// else.
 const LONGEST_END: Duration = Duration::from_secs(5);
 
 /// How the job of an object stands.
@@ -52,7 +54,8 @@ struct End {
     ended: CancellationToken,
 }
 
-/// The pool. At most one job per object: one that was told to stop is waited for before the next one of its object begins.
+/// The pool. At most one job per object: one that was told to stop is waited for before the next
+/// one of its object begins.
 #[derive(Clone, Debug)]
 pub(super) struct Jobs {
     entries: Arc<Mutex<HashMap<String, Entry>>>,
@@ -83,7 +86,8 @@ impl Jobs {
         }
     }
 
-    /// The job of object `uid` for this generation. One for another generation is cancelled: its plan is outdated.
+    /// The job of object `uid` for this generation. One for another generation is cancelled: its
+    /// plan is outdated.
     pub(super) fn poll(&self, uid: &str, generation: i64) -> Job {
         let mut entries = self.lock();
         let Some(entry) = entries.get_mut(uid) else { return Job::None };
@@ -114,7 +118,8 @@ impl Jobs {
     {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let stop = self.stop.child_token();
-        self.lock().insert(uid.to_owned(), Entry { id, generation, stop: stop.clone(), report: None });
+        self.lock()
+            .insert(uid.to_owned(), Entry { id, generation, stop: stop.clone(), report: None });
         let ended = CancellationToken::new();
         let predecessor = self.lock_ends().insert(uid.to_owned(), End { id, ended: ended.clone() });
         let span = tracing::info_span!(parent: None, "job", %object);
@@ -152,7 +157,12 @@ impl Jobs {
         }
     }
 
-    async fn run<F>(&self, ticket: Ticket, work: impl FnOnce(CancellationToken) -> F, stop: CancellationToken) -> Report
+    async fn run<F>(
+        &self,
+        ticket: Ticket,
+        work: impl FnOnce(CancellationToken) -> F,
+        stop: CancellationToken,
+    ) -> Report
     where
         F: Future<Output = Report> + Send,
     {
@@ -164,7 +174,10 @@ impl Jobs {
             Err(panic) => {
                 let text = panic_text(panic.as_ref());
                 tracing::error!(panic = text, "a job panicked; this is a defect of ecr-sync");
-                Report::failed(Failure::new(Class::Internal, format!("a defect of ecr-sync: {text}")))
+                Report::failed(Failure::new(
+                    Class::Internal,
+                    format!("a defect of ecr-sync: {text}"),
+                ))
             }
         }
     }
@@ -269,7 +282,10 @@ mod tests {
         assert!(matches!(jobs.poll("a", 2), Job::None));
         jobs.submit(object("a"), "a", 2, ticket(), |_| async { Report::default() });
         assert_eq!(finished.next().await, Some(object("a")));
-        assert!(matches!(jobs.poll("a", 2), Job::Finished(_)), "the slot of the cancelled job is free again");
+        assert!(
+            matches!(jobs.poll("a", 2), Job::Finished(_)),
+            "the slot of the cancelled job is free again"
+        );
     }
 
     #[tokio::test]

@@ -1,4 +1,5 @@
-//! What the controller remembers of an object between two reconciles. Losing it costs a check, never correctness.
+//! What the controller remembers of an object between two reconciles. Losing it costs a check,
+//! never correctness.
 
 mod inspections;
 
@@ -50,8 +51,8 @@ impl Requests {
         Self { own: value(REQUESTED_AT), flux: value(FLUX_REQUESTED_AT) }
     }
 
-    /// The value to act on: the one that changed since `seen`; after a start, one of them unless the status says that
-    /// one was `handled`.
+    /// The value to act on: the one that changed since `seen`; after a start, one of them unless
+    /// the status says that one was `handled`.
     fn pending(&self, seen: Option<&Self>, handled: Option<&str>) -> Option<String> {
         let Some(seen) = seen else {
             let mut values = [&self.own, &self.flux].into_iter().flatten();
@@ -61,7 +62,8 @@ impl Requests {
                 values.next().cloned()
             };
         };
-        let changed = |now: &Option<String>, before: &Option<String>| now.clone().filter(|_| now != before);
+        let changed =
+            |now: &Option<String>, before: &Option<String>| now.clone().filter(|_| now != before);
         changed(&self.own, &seen.own).or_else(|| changed(&self.flux, &seen.flux))
     }
 }
@@ -127,7 +129,12 @@ pub(super) struct Memories(Mutex<HashMap<String, Memory>>);
 
 impl Memories {
     /// Reads or changes what is remembered of an object. A new generation starts afresh.
-    pub(super) fn with<T>(&self, uid: &str, generation: i64, change: impl FnOnce(&mut Memory) -> T) -> T {
+    pub(super) fn with<T>(
+        &self,
+        uid: &str,
+        generation: i64,
+        change: impl FnOnce(&mut Memory) -> T,
+    ) -> T {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let memory = all.entry(uid.to_owned()).or_default();
         if memory.generation != generation {
@@ -149,7 +156,8 @@ impl Memories {
         change(memory)
     }
 
-    /// Makes a pass due now for an object that something outside of it changed for; failures count from new.
+    /// Makes a pass due now for an object that something outside of it changed for; failures count
+    /// from new.
     pub(super) fn wake(&self, uid: &str) {
         if let Some(memory) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get_mut(uid) {
             memory.due = Some(Instant::now());
@@ -211,7 +219,8 @@ impl Memory {
         }
     }
 
-    /// What the next pass may rely on; nothing when all is to be read again: on demand, and every `drift_interval`.
+    /// What the next pass may rely on; nothing when all is to be read again: on demand, and every
+    /// `drift_interval`.
     pub(super) fn look(&mut self, drift_interval: Duration) -> Option<Look> {
         // Passes come up to a tenth early.
         let is_over = |at: Instant| at.elapsed() >= drift_interval.mul_f64(1.0 - JITTER);
@@ -268,17 +277,19 @@ impl Memory {
     }
 }
 
-/// The wait after the `count`th failed pass in a row: the shortest that one of its failures allows, but never less
-/// than any of them demands.
+/// The wait after the `count`th failed pass in a row: the shortest that one of its failures allows,
+/// but never less than any of them demands.
 fn wait_after<'a>(count: u32, failures: impl Iterator<Item = &'a Failure>) -> Duration {
     let mut shortest = LONGEST_WAIT;
     let mut least = Duration::ZERO;
     for failure in failures {
-        let first = if failure.class.needs_a_person() { FIRST_WAIT_FOR_A_PERSON } else { FIRST_WAIT };
+        let first =
+            if failure.class.needs_a_person() { FIRST_WAIT_FOR_A_PERSON } else { FIRST_WAIT };
         shortest = shortest.min(doubled(first, count, LONGEST_WAIT));
         least = least.max(failure.class.least_wait());
         if failure.class == Class::RateLimited {
-            // Whoever asks for more than our longest wait gets that: nothing is gained by asking less often.
+            // Whoever asks for more than our longest wait gets that: nothing is gained by asking
+            // less often.
             least = least.max(failure.retry_after.unwrap_or_default().min(LONGEST_WAIT));
         }
     }
@@ -297,10 +308,12 @@ fn jittered(wait: Duration, random: f64) -> Duration {
 
 /// A number from 0 to 1. Each `RandomState` has other keys, which is random enough for jitter.
 fn random() -> f64 {
-    f64::from(u32::try_from(RandomState::new().hash_one(0_u8) >> 32).unwrap_or(0)) / f64::from(u32::MAX)
+    f64::from(u32::try_from(RandomState::new().hash_one(0_u8) >> 32).unwrap_or(0))
+        / f64::from(u32::MAX)
 }
 
-/// Where in `spread` an object's first periodic check falls: always the same place for the same object.
+/// Where in `spread` an object's first periodic check falls: always the same place for the same
+/// object.
 pub(super) fn place_in(spread: Duration, uid: &str) -> Duration {
     let hash = uid.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3) // FNV-1a
@@ -318,8 +331,9 @@ mod tests {
 
     #[test]
     fn waits_double_up_to_a_quarter_of_an_hour() {
-        let waits: Vec<_> =
-            (1..=9).map(|n| wait_after(n, [failure(Class::RegistryUnavailable)].iter()).as_secs()).collect();
+        let waits: Vec<_> = (1..=9)
+            .map(|n| wait_after(n, [failure(Class::RegistryUnavailable)].iter()).as_secs())
+            .collect();
         assert_eq!(waits, [5, 10, 20, 40, 80, 160, 320, 640, 900]);
         assert_eq!(wait_after(u32::MAX, [failure(Class::Internal)].iter()), LONGEST_WAIT);
     }
@@ -327,9 +341,13 @@ mod tests {
     #[test]
     fn an_api_server_that_refuses_is_asked_less_and_less_often() {
         let mut memory = Memory::default();
-        let mut waits = |number| (0..number).map(|_| memory.refused().as_secs_f64()).collect::<Vec<_>>();
+        let mut waits =
+            |number| (0..number).map(|_| memory.refused().as_secs_f64()).collect::<Vec<_>>();
         for (wait, wanted) in waits(7).into_iter().zip([1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]) {
-            assert!((0.9 * wanted..=1.1 * wanted).contains(&wait), "{wait} s instead of {wanted} s");
+            assert!(
+                (0.9 * wanted..=1.1 * wanted).contains(&wait),
+                "{wait} s instead of {wanted} s"
+            );
         }
         memory.accepted();
         assert!(memory.refused() < Duration::from_secs(2));
@@ -360,7 +378,8 @@ mod tests {
     #[test]
     fn first_checks_are_spread_and_stay_in_place() {
         let spread = Duration::from_secs(600);
-        let places: std::collections::BTreeSet<_> = (0..100).map(|n| place_in(spread, &format!("uid-{n}"))).collect();
+        let places: std::collections::BTreeSet<_> =
+            (0..100).map(|n| place_in(spread, &format!("uid-{n}"))).collect();
         assert!(places.len() > 90 && places.iter().all(|place| *place <= spread));
         assert_eq!(place_in(spread, "a"), place_in(spread, "a"));
     }
@@ -386,7 +405,11 @@ mod tests {
             (none, Some(&seen), Some("f"), None),
         ];
         for (now, seen, handled, wanted) in table {
-            assert_eq!(now.pending(seen, handled).as_deref(), wanted, "{now:?} after {seen:?}, handled {handled:?}");
+            assert_eq!(
+                now.pending(seen, handled).as_deref(),
+                wanted,
+                "{now:?} after {seen:?}, handled {handled:?}"
+            );
         }
     }
 
@@ -395,10 +418,12 @@ mod tests {
         let memories = Memories::default();
         memories.with("a", 1, Memory::started);
         memories.wake("a");
-        let wait = memories.with("a", 1, |memory| memory.finished(&Report::default(), Duration::from_secs(3600)));
+        let wait = memories
+            .with("a", 1, |memory| memory.finished(&Report::default(), Duration::from_secs(3600)));
         assert_eq!(wait, Duration::ZERO);
         memories.with("a", 1, Memory::started);
-        let wait = memories.with("a", 1, |memory| memory.finished(&Report::default(), Duration::from_secs(3600)));
+        let wait = memories
+            .with("a", 1, |memory| memory.finished(&Report::default(), Duration::from_secs(3600)));
         assert!(wait > Duration::from_secs(3000));
     }
 
@@ -410,16 +435,26 @@ mod tests {
         memories.with("a", 1, Memory::started);
         memories.with("a", 1, |memory| memory.request(&requests("now"), None));
         assert_eq!(memories.with("a", 1, |memory| memory.answering.clone()), None);
-        let wait = memories.with("a", 1, |memory| memory.finished(&Report::default(), Duration::from_secs(3600)));
+        let wait = memories
+            .with("a", 1, |memory| memory.finished(&Report::default(), Duration::from_secs(3600)));
         assert_eq!(wait, Duration::ZERO);
         memories.with("a", 1, Memory::started);
-        assert_eq!(memories.with("a", 1, |memory| memory.answering.clone()).as_deref(), Some("now"));
+        assert_eq!(
+            memories.with("a", 1, |memory| memory.answering.clone()).as_deref(),
+            Some("now")
+        );
         // A new generation cancels that pass; the one that comes for it answers both.
         memories.with("a", 2, Memory::started);
-        assert_eq!(memories.with("a", 2, |memory| memory.answering.clone()).as_deref(), Some("now"));
+        assert_eq!(
+            memories.with("a", 2, |memory| memory.answering.clone()).as_deref(),
+            Some("now")
+        );
         memories.with("a", 2, |memory| memory.request(&requests("again"), Some("now")));
         memories.with("a", 3, Memory::started);
-        assert_eq!(memories.with("a", 3, |memory| memory.answering.clone()).as_deref(), Some("again"));
+        assert_eq!(
+            memories.with("a", 3, |memory| memory.answering.clone()).as_deref(),
+            Some("again")
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -458,7 +493,8 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn indexes_are_looked_into_on_demand_and_every_drift_interval_but_not_after_a_start_or_failure() {
+    async fn indexes_are_looked_into_on_demand_and_every_drift_interval_but_not_after_a_start_or_failure()
+     {
         let interval = Duration::from_secs(6 * 3600);
         let report = Report { look: Some(Look::of_test()), is_whole: true, ..Report::default() };
         let mut memory = Memory::default();
@@ -468,7 +504,11 @@ mod tests {
             memory.finished(report, interval);
             (look.is_some(), memory.inspects())
         };
-        assert_eq!(passes(&mut memory, &report), (false, false), "after a start all is read, but for that");
+        assert_eq!(
+            passes(&mut memory, &report),
+            (false, false),
+            "after a start all is read, but for that"
+        );
         assert_eq!(passes(&mut memory, &report), (true, false));
         // A pass that fails all the time reads all each time, and that once per interval.
         let failed = Report { look: None, ..report.clone() };

@@ -1,5 +1,5 @@
-//! The controller: watches the resources, runs one pass of the engine per resource when it is due, writes status and
-//! events.
+//! The controller: watches the resources, runs one pass of the engine per resource when it is due,
+//! writes status and events.
 //!
 //! ```text
 //! watch -> reflector -> reconcile (short: decide, submit a job or take its report, write status once)
@@ -101,10 +101,11 @@ pub async fn run(
         Some(namespace) => Api::namespaced(client.clone(), namespace),
         None => Api::all(client.clone()),
     };
-    let secrets: Option<Api<PartialObjectMeta<Secret>>> = options.watch_secrets.then(|| match &options.namespace {
-        Some(namespace) => Api::namespaced(client.clone(), namespace),
-        None => Api::all(client.clone()),
-    });
+    let secrets: Option<Api<PartialObjectMeta<Secret>>> =
+        options.watch_secrets.then(|| match &options.namespace {
+            Some(namespace) => Api::namespaced(client.clone(), namespace),
+            None => Api::all(client.clone()),
+        });
     let concurrency = options.concurrency;
     let mut watched = watcher::Config::default().page_size(500);
     if let Some(labels) = &options.label_selector {
@@ -119,17 +120,26 @@ pub async fn run(
         move || decodable(watcher(resources.clone(), watched.clone())),
         |error| tracing::warn!(%error, "watch failed; retried"),
     );
-    let reflected = events.map(Ok).modify(prune).inspect_ok(move |event| observer.observe(event)).reflect(writer);
+    let reflected = events
+        .map(Ok)
+        .modify(prune)
+        .inspect_ok(move |event| observer.observe(event))
+        .reflect(writer);
     let triggers = watch::applied(reflected)
         .predicate_filter(predicates::generation.combine(requests), PredicateConfig::default());
     let watching_due = tokio::spawn(watch_due(context.clone()));
-    let watching_secrets = secrets.map(|secrets| tokio::spawn(watch_secrets(secrets, context.clone(), stop.clone())));
+    let watching_secrets =
+        secrets.map(|secrets| tokio::spawn(watch_secrets(secrets, context.clone(), stop.clone())));
 
     Controller::for_stream(triggers, store)
         .with_config(Config::default().concurrency(concurrency))
         .reconcile_on(finished)
         .graceful_shutdown_on(stop.clone().cancelled_owned())
-        .run(reconcile::reconcile, |object, _, context| reconcile::on_error(&object, &context), context.clone())
+        .run(
+            reconcile::reconcile,
+            |object, _, context| reconcile::on_error(&object, &context),
+            context.clone(),
+        )
         .for_each(|result| {
             // A resource that was deleted while it was queued is no error.
             if let Err(error) = result
@@ -163,8 +173,13 @@ fn requests(object: &EcrRepositorySync) -> Option<u64> {
     Some(hash((Requests::of(object), object.metadata.deletion_timestamp.is_some())))
 }
 
-/// Metadata only: the values of all Secrets of a cluster would be most of our memory, and none of our business.
-async fn watch_secrets(secrets: Api<PartialObjectMeta<Secret>>, context: Arc<Context>, stop: CancellationToken) {
+/// Metadata only: the values of all Secrets of a cluster would be most of our memory, and none of
+/// our business.
+async fn watch_secrets(
+    secrets: Api<PartialObjectMeta<Secret>>,
+    context: Arc<Context>,
+    stop: CancellationToken,
+) {
     let events = watch::lasting(
         move || watcher(secrets.clone(), watcher::Config::default().page_size(500)),
         |error| tracing::warn!(%error, "cannot watch Secrets; retried. A changed Secret is used at the next pass"),
@@ -179,9 +194,11 @@ async fn watch_secrets(secrets: Api<PartialObjectMeta<Secret>>, context: Arc<Con
     }
 }
 
-/// Leaves out what cannot be decoded: one such object would fail the whole list, and all others with it.
+/// Leaves out what cannot be decoded: one such object would fail the whole list, and all others
+/// with it.
 fn decodable(
-    events: impl Stream<Item = watcher::Result<watcher::Event<DeserializeGuard<EcrRepositorySync>>>> + Send,
+    events: impl Stream<Item = watcher::Result<watcher::Event<DeserializeGuard<EcrRepositorySync>>>>
+    + Send,
 ) -> impl Stream<Item = watcher::Result<watcher::Event<EcrRepositorySync>>> + Send {
     use watcher::Event;
     events.try_filter_map(|event| {
@@ -207,8 +224,8 @@ fn decodable(
     })
 }
 
-/// Managed fields and the last applied configuration are most of an object's size and nothing that we read:
-/// 10,000 objects take 126 MiB without and 1 GiB with them.
+/// Managed fields and the last applied configuration are most of an object's size and nothing that
+/// we read: 10,000 objects take 126 MiB without and 1 GiB with them.
 fn prune(object: &mut EcrRepositorySync) {
     object.managed_fields_mut().clear();
     object.annotations_mut().remove("kubectl.kubernetes.io/last-applied-configuration");

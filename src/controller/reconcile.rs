@@ -21,17 +21,21 @@ use super::secrets::Reader;
 use super::status::Pass;
 use super::{conditions, deletion, status};
 use crate::api::v1alpha1::{
-    EcrRepositorySync, EcrRepositorySyncStatus as Status, Ownership, RepositoryStatus, condition, validation,
+    EcrRepositorySync, EcrRepositorySyncStatus as Status, Ownership, RepositoryStatus, condition,
+    validation,
 };
 use crate::class::Class;
 use crate::ecr::{Identity, Owner, Place};
-use crate::sync::{Access, Accesses, Before, Claim, Claimant, Engine, Failure, Job, Kept, Mode, Progress, Report};
+use crate::sync::{
+    Access, Accesses, Before, Claim, Claimant, Engine, Failure, Job, Kept, Mode, Progress, Report,
+};
 use crate::telemetry::{Labels, Ticket};
 use crate::tenancy::{Permit, Tenancy, Wish};
 
 /// Field manager of what we write.
 const MANAGER: &str = "ecr-sync";
-/// A resource that lost a repository to another is woken when that one goes; this is for what no event tells.
+/// A resource that lost a repository to another is woken when that one goes; this is for what no
+/// event tells.
 pub(super) const CONFLICT_CHECK: Duration = Duration::from_secs(300);
 
 /// Why a reconcile failed.
@@ -48,7 +52,10 @@ pub(super) enum Error {
     Panicked(String),
 }
 
-pub(super) async fn reconcile(object: Arc<EcrRepositorySync>, context: Arc<Context>) -> Result<Action, Error> {
+pub(super) async fn reconcile(
+    object: Arc<EcrRepositorySync>,
+    context: Arc<Context>,
+) -> Result<Action, Error> {
     let started = Instant::now();
     // A panic would end the controller for all objects.
     let result = match AssertUnwindSafe(decide(&object, &context)).catch_unwind().await {
@@ -64,7 +71,11 @@ pub(super) async fn reconcile(object: Arc<EcrRepositorySync>, context: Arc<Conte
 
 pub(super) fn on_error(object: &EcrRepositorySync, context: &Context) -> Action {
     let generation = object.metadata.generation.unwrap_or_default();
-    Action::requeue(context.memories.with(&object.uid().unwrap_or_default(), generation, Memory::refused))
+    Action::requeue(context.memories.with(
+        &object.uid().unwrap_or_default(),
+        generation,
+        Memory::refused,
+    ))
 }
 
 async fn decide(object: &EcrRepositorySync, context: &Context) -> Result<Action, Error> {
@@ -75,7 +86,8 @@ async fn decide(object: &EcrRepositorySync, context: &Context) -> Result<Action,
     }
     show(object, context, &object.status.clone().unwrap_or_default());
     deletion::free(object, context).await?;
-    let was_suspended = context.memories.with(&uid, generation, |m| m.suspended.replace(object.spec.suspend));
+    let was_suspended =
+        context.memories.with(&uid, generation, |m| m.suspended.replace(object.spec.suspend));
     if object.spec.suspend {
         context.jobs.cancel(&uid);
         if was_suspended == Some(false) {
@@ -111,7 +123,8 @@ async fn decide(object: &EcrRepositorySync, context: &Context) -> Result<Action,
         return Err(error);
     }
     let interval = validation::interval(&object.spec).unwrap_or(validation::MAX_INTERVAL);
-    let drift_interval = validation::drift_interval(&object.spec).unwrap_or(validation::MAX_INTERVAL);
+    let drift_interval =
+        validation::drift_interval(&object.spec).unwrap_or(validation::MAX_INTERVAL);
     let wait = context.memories.with(&uid, generation, |memory| {
         memory.inspected(&report, &uid, drift_interval);
         memory.finished(&report, interval.min(drift_interval))
@@ -123,8 +136,11 @@ async fn decide(object: &EcrRepositorySync, context: &Context) -> Result<Action,
 pub(super) fn take_requests(object: &EcrRepositorySync, context: &Context) {
     let uid = object.uid().unwrap_or_default();
     let generation = object.metadata.generation.unwrap_or_default();
-    let handled = object.status.as_ref().and_then(|status| status.last_handled_reconcile_at.as_deref());
-    context.memories.with(&uid, generation, |memory| memory.request(&Requests::of(object), handled));
+    let handled =
+        object.status.as_ref().and_then(|status| status.last_handled_reconcile_at.as_deref());
+    context
+        .memories
+        .with(&uid, generation, |memory| memory.request(&Requests::of(object), handled));
 }
 
 /// Submits a job if one is due.
@@ -141,7 +157,8 @@ pub(super) async fn start(
     let now = Instant::now();
     let due = context.memories.with(uid, generation, |memory| {
         // After a restart everything is due at once: what is in order can wait a little.
-        let first = if is_new || !is_ready { now } else { now + place_in(spread(object, context), uid) };
+        let first =
+            if is_new || !is_ready { now } else { now + place_in(spread(object, context), uid) };
         *memory.due.get_or_insert(first)
     });
     if now < due {
@@ -165,21 +182,36 @@ fn spread(object: &EcrRepositorySync, context: &Context) -> Duration {
     interval.min(context.options.startup_spread)
 }
 
-fn submit(object: &EcrRepositorySync, context: &Context, uid: &str, generation: i64, ticket: Ticket) {
+fn submit(
+    object: &EcrRepositorySync,
+    context: &Context,
+    uid: &str,
+    generation: i64,
+    ticket: Ticket,
+) {
     let engine = context.engine.clone();
     let (identities, tenancy) = (context.identities.clone(), context.options.tenancy.clone());
     let (client, fallback) = (context.client.clone(), context.options.registry_config.clone());
-    let (mirrors, public_ecr_login) = (context.options.mirrors.clone(), context.options.public_ecr_login);
+    let (mirrors, public_ecr_login) =
+        (context.options.mirrors.clone(), context.options.public_ecr_login);
     let dry_run = context.options.dry_run || object.spec.dry_run;
     let mode = if dry_run { Mode::DryRun } else { Mode::Apply };
     let (pruned, current) = (object.clone(), current_status(object, context));
     let deletes = object.metadata.deletion_timestamp.is_some();
     let claimant = Claimant::Resource(claim(object, context, &current));
-    let drift_interval = validation::drift_interval(&object.spec).unwrap_or(validation::MAX_INTERVAL);
-    let (held, look, inspects, attempts, pruning) = context.memories.with(uid, generation, |memory| {
-        let look = memory.look(drift_interval);
-        (memory.held.clone(), look, memory.inspects(), memory.attempts.clone(), memory.pruning.clone())
-    });
+    let drift_interval =
+        validation::drift_interval(&object.spec).unwrap_or(validation::MAX_INTERVAL);
+    let (held, look, inspects, attempts, pruning) =
+        context.memories.with(uid, generation, |memory| {
+            let look = memory.look(drift_interval);
+            (
+                memory.held.clone(),
+                look,
+                memory.inspects(),
+                memory.attempts.clone(),
+                memory.pruning.clone(),
+            )
+        });
     let before = Before {
         held,
         look,
@@ -192,49 +224,70 @@ fn submit(object: &EcrRepositorySync, context: &Context, uid: &str, generation: 
         managed_tag_keys: current.managed_tag_keys.iter().cloned().collect(),
     };
     let metrics = context.metrics.clone();
-    context.jobs.submit(ObjectRef::from_obj(object), uid, generation, ticket, move |stop| async move {
-        let identity = match identities.read(&pruned).await {
-            Ok(identity) => admit(&pruned, identity, &tenancy, &engine).await,
-            Err(failure) => Err(failure),
-        };
-        let (access, mirrored) = match &identity {
-            // A deletion reads no source.
-            Ok(_) if deletes => (Accesses { image: Ok(Access::default()), chart: Ok(Access::default()) }, None),
-            Ok((identity, permit)) => {
-                let fallback = fallback.as_deref();
-                let mirrors = mirrors.map(|mirrors| mirrors.get()).unwrap_or_default();
-                let mirrors = &*mirrors;
-                let object = &pruned;
-                Reader { client: &client, fallback, object, identity, permit, mirrors, public_ecr_login }
+    context.jobs.submit(
+        ObjectRef::from_obj(object),
+        uid,
+        generation,
+        ticket,
+        move |stop| async move {
+            let identity = match identities.read(&pruned).await {
+                Ok(identity) => admit(&pruned, identity, &tenancy, &engine).await,
+                Err(failure) => Err(failure),
+            };
+            let (access, mirrored) = match &identity {
+                // A deletion reads no source.
+                Ok(_) if deletes => {
+                    (Accesses { image: Ok(Access::default()), chart: Ok(Access::default()) }, None)
+                }
+                Ok((identity, permit)) => {
+                    let fallback = fallback.as_deref();
+                    let mirrors = mirrors.map(|mirrors| mirrors.get()).unwrap_or_default();
+                    let mirrors = &*mirrors;
+                    let object = &pruned;
+                    Reader {
+                        client: &client,
+                        fallback,
+                        object,
+                        identity,
+                        permit,
+                        mirrors,
+                        public_ecr_login,
+                    }
                     .accesses()
                     .await
-            }
-            // Nothing is read.
-            Err(failure) => (Accesses { image: Err(failure.clone()), chart: Err(failure.clone()) }, None),
-        };
-        let job = Job {
-            name: pruned.name_any(),
-            spec: pruned.spec.clone(),
-            identity: identity.map(|(identity, _)| identity),
-            claimant,
-            access,
-            mirrored,
-            chart_source: current.chart.as_ref().map(|chart| chart.source.clone()),
-            derived: status::known(&current),
-            before,
-            timeout: validation::timeout(&pruned.spec).unwrap_or(validation::MAX_INTERVAL),
-            progress: Progress::default(),
-        };
-        let _watched = metrics.copies.watch(&job.progress);
-        let report =
-            if deletes { deletion::report(engine.delete(&job).await) } else { engine.sync(&job, mode, &stop).await };
-        metrics.pass_finished(&report);
-        report
-    });
+                }
+                // Nothing is read.
+                Err(failure) => {
+                    (Accesses { image: Err(failure.clone()), chart: Err(failure.clone()) }, None)
+                }
+            };
+            let job = Job {
+                name: pruned.name_any(),
+                spec: pruned.spec.clone(),
+                identity: identity.map(|(identity, _)| identity),
+                claimant,
+                access,
+                mirrored,
+                chart_source: current.chart.as_ref().map(|chart| chart.source.clone()),
+                derived: status::known(&current),
+                before,
+                timeout: validation::timeout(&pruned.spec).unwrap_or(validation::MAX_INTERVAL),
+                progress: Progress::default(),
+            };
+            let _watched = metrics.copies.watch(&job.progress);
+            let report = if deletes {
+                deletion::report(engine.delete(&job).await)
+            } else {
+                engine.sync(&job, mode, &stop).await
+            };
+            metrics.pass_finished(&report);
+            report
+        },
+    );
 }
 
-/// Whether the namespace may use all that its resource names. Comes before any request that is made for it; who the
-/// operator itself is may be asked of STS.
+/// Whether the namespace may use all that its resource names. Comes before any request that is made
+/// for it; who the operator itself is may be asked of STS.
 async fn admit(
     object: &EcrRepositorySync,
     identity: Identity,
@@ -282,7 +335,10 @@ fn claim(object: &EcrRepositorySync, context: &Context, current: &Status) -> Cla
 /// The resource that has the repository, if it is another one.
 pub(super) fn winner(object: &EcrRepositorySync, context: &Context) -> Option<String> {
     context.claims.winner_over(object, |namespace, registry| {
-        (context.resolve(namespace, registry), context.options.tenancy.admits(namespace, object.repository()))
+        (
+            context.resolve(namespace, registry),
+            context.options.tenancy.admits(namespace, object.repository()),
+        )
     })
 }
 
@@ -376,10 +432,22 @@ pub(super) fn log(object: &EcrRepositorySync, report: &Report) {
         tracing::info!(namespace, name, changes = report.changes.join("; "), "synced");
     }
     for failure in report.failures() {
-        tracing::warn!(namespace, name, class = failure.class.reason(), message = failure.message, "not synced");
+        tracing::warn!(
+            namespace,
+            name,
+            class = failure.class.reason(),
+            message = failure.message,
+            "not synced"
+        );
     }
     if let Some(blocked) = report.pruning_blocked() {
-        tracing::warn!(namespace, name, class = blocked.class.reason(), message = blocked.message, "not pruned");
+        tracing::warn!(
+            namespace,
+            name,
+            class = blocked.class.reason(),
+            message = blocked.message,
+            "not pruned"
+        );
     }
     for advice in &report.warnings {
         tracing::info!(namespace, name, advice, "a person should know");
@@ -398,10 +466,16 @@ fn written(object: &EcrRepositorySync, context: &Context) -> Option<Written> {
 }
 
 pub(super) fn current_status(object: &EcrRepositorySync, context: &Context) -> Status {
-    written(object, context).map_or_else(|| object.status.clone().unwrap_or_default(), |written| written.status)
+    written(object, context)
+        .map_or_else(|| object.status.clone().unwrap_or_default(), |written| written.status)
 }
 
-async fn patch_status(object: &EcrRepositorySync, context: &Context, old: &Status, new: Status) -> Result<(), Error> {
+async fn patch_status(
+    object: &EcrRepositorySync,
+    context: &Context,
+    old: &Status,
+    new: Status,
+) -> Result<(), Error> {
     if *old == new {
         return Ok(());
     }
@@ -409,24 +483,31 @@ async fn patch_status(object: &EcrRepositorySync, context: &Context, old: &Statu
     let namespace = object.namespace().unwrap_or_default();
     let resources: Api<EcrRepositorySync> = Api::namespaced(context.client.clone(), &namespace);
     let based_on = object.resource_version();
-    let version = written(object, context).map_or_else(|| based_on.clone(), |written| written.version);
+    let version =
+        written(object, context).map_or_else(|| based_on.clone(), |written| written.version);
     let patch = Patch::Apply(serde_json::json!({
         "apiVersion": EcrRepositorySync::api_version(&()),
         "kind": EcrRepositorySync::kind(&()),
-        // An object of the same name that came after this one shall not get its status. (A uid here is not looked at.)
+        // An object of the same name that came after this one shall not get its status. (A uid here
+        // is not looked at.)
         "metadata": {"resourceVersion": version},
         "status": new,
     }));
-    let version = match in_time(resources.patch_status(&name, &PatchParams::apply(MANAGER).force(), &patch)).await {
-        Ok(object) => object.resource_version(),
-        // Deleted meanwhile: nothing to report to. A conflict is tried again: the watch is about to show what changed.
-        Err(ApiError::Kube(kube::Error::Api(error))) if error.is_not_found() => return Ok(()),
-        Err(cause) => {
-            // The attempt is over: what is stuck is the API server, and a restart would end copies for nothing.
-            context.metrics.liveness.finished();
-            return Err(Error::Status { object: format!("{namespace}/{name}"), cause });
-        }
-    };
+    let version =
+        match in_time(resources.patch_status(&name, &PatchParams::apply(MANAGER).force(), &patch))
+            .await
+        {
+            Ok(object) => object.resource_version(),
+            // Deleted meanwhile: nothing to report to. A conflict is tried again: the watch is
+            // about to show what changed.
+            Err(ApiError::Kube(kube::Error::Api(error))) if error.is_not_found() => return Ok(()),
+            Err(cause) => {
+                // The attempt is over: what is stuck is the API server, and a restart would end
+                // copies for nothing.
+                context.metrics.liveness.finished();
+                return Err(Error::Status { object: format!("{namespace}/{name}"), cause });
+            }
+        };
     context.metrics.status_writes.inc();
     let uid = object.uid().unwrap_or_default();
     let generation = object.metadata.generation.unwrap_or_default();

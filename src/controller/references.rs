@@ -43,14 +43,19 @@ impl References {
     pub(super) fn note(&self, object: &EcrRepositorySync) {
         let uid = object.uid().unwrap_or_default();
         let namespace = object.namespace().unwrap_or_default();
-        let wanted: Vec<Key> = secrets::references(object).map(|name| (namespace.clone(), name.to_owned())).collect();
+        let wanted: Vec<Key> =
+            secrets::references(object).map(|name| (namespace.clone(), name.to_owned())).collect();
         let mut index = self.lock();
         if index.secrets.get(&uid) == Some(&wanted) {
             return;
         }
         index.forget(&uid);
         for secret in &wanted {
-            index.referrers.entry(secret.clone()).or_default().insert(uid.clone(), ObjectRef::from_obj(object));
+            index
+                .referrers
+                .entry(secret.clone())
+                .or_default()
+                .insert(uid.clone(), ObjectRef::from_obj(object));
         }
         if !wanted.is_empty() {
             index.secrets.insert(uid, wanted);
@@ -80,14 +85,16 @@ impl References {
             Event::InitApply(secret) => {
                 let key = key(secret);
                 index.listing.insert(key.clone());
-                // The first list after the start tells nothing new: every resource is looked at anyway.
+                // The first list after the start tells nothing new: every resource is looked at
+                // anyway.
                 let known = index.versions.contains_key(&key);
                 let changed = index.see(&key, secret);
                 if known && changed { index.referrers_of(&key) } else { Vec::new() }
             }
             Event::InitDone => {
                 let listed = std::mem::take(&mut index.listing);
-                let gone: Vec<_> = index.versions.keys().filter(|key| !listed.contains(*key)).cloned().collect();
+                let gone: Vec<_> =
+                    index.versions.keys().filter(|key| !listed.contains(*key)).cloned().collect();
                 gone.iter().flat_map(|key| index.lose(key)).collect()
             }
             Event::Apply(secret) => {
@@ -171,11 +178,24 @@ mod tests {
         references.note(&resource("a", &["login", "ca"]));
         references.note(&resource("b", &["login"]));
         references.note(&resource("c", &["other"]));
-        assert_eq!(woken(references.observe(&Event::Apply(secret("ns", "login", "1")))), ["a", "b"]);
-        assert_eq!(woken(references.observe(&Event::Apply(secret("ns", "login", "1")))), [""; 0], "nothing new");
+        assert_eq!(
+            woken(references.observe(&Event::Apply(secret("ns", "login", "1")))),
+            ["a", "b"]
+        );
+        assert_eq!(
+            woken(references.observe(&Event::Apply(secret("ns", "login", "1")))),
+            [""; 0],
+            "nothing new"
+        );
         assert_eq!(woken(references.observe(&Event::Apply(secret("ns", "ca", "7")))), ["a"]);
-        assert_eq!(woken(references.observe(&Event::Apply(secret("elsewhere", "login", "9")))), [""; 0]);
-        assert_eq!(woken(references.observe(&Event::Delete(secret("ns", "login", "2")))), ["a", "b"]);
+        assert_eq!(
+            woken(references.observe(&Event::Apply(secret("elsewhere", "login", "9")))),
+            [""; 0]
+        );
+        assert_eq!(
+            woken(references.observe(&Event::Delete(secret("ns", "login", "2")))),
+            ["a", "b"]
+        );
     }
 
     #[test]

@@ -42,8 +42,12 @@ fn of_chart(chart: &Chart) -> Named<'_> {
 
 /// Names of the Secrets that a resource refers to, all in its own namespace.
 pub(super) fn references(object: &EcrRepositorySync) -> impl Iterator<Item = &str> {
-    let named = object.spec.image.iter().map(of_image).chain(object.spec.chart.iter().map(of_chart));
-    named.flat_map(|named| [named.login, named.certificates, named.proxy]).flatten().map(|named| named.name.as_str())
+    let named =
+        object.spec.image.iter().map(of_image).chain(object.spec.chart.iter().map(of_chart));
+    named
+        .flat_map(|named| [named.login, named.certificates, named.proxy])
+        .flatten()
+        .map(|named| named.name.as_str())
 }
 
 /// Reads the Secrets of one resource.
@@ -85,11 +89,16 @@ impl Reader<'_> {
         let reference = self.object.spec.image.as_ref()?.pull_url.parse().ok()?;
         let (mirror, place) = self.mirrors.find(&reference)?;
         let access = self.mirror_access(mirror, &place).await;
-        Some(Mirrored { reference: place, insecure: mirror.insecure, access, fallback: mirror.fallback })
+        Some(Mirrored {
+            reference: place,
+            insecure: mirror.insecure,
+            access,
+            fallback: mirror.fallback,
+        })
     }
 
-    /// The mirror is the operator's: so are its login and, where it is an ECR registry, the identity. The resource's Secrets
-    /// are for the image's own place.
+    /// The mirror is the operator's: so are its login and, where it is an ECR registry, the
+    /// identity. The resource's Secrets are for the image's own place.
     async fn mirror_access(&self, mirror: &Mirror, place: &Reference) -> Result<Access, Failure> {
         let what_for = format!("login of the mirror of {}", mirror.matched);
         let wrong = |what: &dyn std::fmt::Display, problem: &dyn std::fmt::Display| {
@@ -102,15 +111,17 @@ impl Reader<'_> {
                 credentials::from_secret(&secret, place).map_err(|error| wrong(&what, &error))?
             }
             Some(Login::File(path)) => {
-                let config = DockerConfig::read(path).map_err(|error| wrong(&path.display(), &error))?;
+                let config =
+                    DockerConfig::read(path).map_err(|error| wrong(&path.display(), &error))?;
                 config.credential_without_helpers(place)?
             }
             Some(Login::Known(credential)) => credential.clone(),
             None => self.configured(place)?,
         };
         let ecr = match credential {
-            Credential::Anonymous => EcrLogin::of(place, Identity::default())
-                .or_else(|| EcrLogin::public(place, Identity::default()).filter(|_| self.public_ecr_login)),
+            Credential::Anonymous => EcrLogin::of(place, Identity::default()).or_else(|| {
+                EcrLogin::public(place, Identity::default()).filter(|_| self.public_ecr_login)
+            }),
             _ => None,
         };
         Ok(Access { credential, ecr, ..Access::default() })
@@ -119,7 +130,10 @@ impl Reader<'_> {
     /// The login that `--registry-config` has for a place, if the namespace may use it.
     fn configured(&self, reference: &Reference) -> Result<Credential, Failure> {
         let config = self.fallback.filter(|_| self.permit.registry_config);
-        Ok(config.map(|config| config.credential_without_helpers(reference)).transpose()?.unwrap_or_default())
+        Ok(config
+            .map(|config| config.credential_without_helpers(reference))
+            .transpose()?
+            .unwrap_or_default())
     }
 
     async fn chart(&self) -> Result<Access, Failure> {
@@ -145,7 +159,11 @@ impl Reader<'_> {
         if let Some(certificates) = named.certificates {
             let field = format!("{}.certSecretRef", named.field);
             let secret = self.read(&field, certificates).await?;
-            self.used(&field, certificates, credentials::trust_from_secret(&secret, &mut transport))?;
+            self.used(
+                &field,
+                certificates,
+                credentials::trust_from_secret(&secret, &mut transport),
+            )?;
         }
         if let Some(proxy) = named.proxy {
             let field = format!("{}.proxySecretRef", named.field);
@@ -155,13 +173,14 @@ impl Reader<'_> {
         Ok(Access { credential, ecr, transport, hosts: self.permit.hosts.clone() })
     }
 
-    /// Who reads an ECR registry: the ServiceAccount of the resource, else the operator where it may. The role of
-    /// the target is not the source's.
+    /// Who reads an ECR registry: the ServiceAccount of the resource, else the operator where it
+    /// may. The role of the target is not the source's.
     fn ecr_login(&self, reference: &Reference) -> Result<Option<EcrLogin>, Failure> {
         let service_account = self.identity.service_account.clone();
         let is_own = service_account.is_some();
         let identity = Identity { service_account, role: None };
-        let public = EcrLogin::public(reference, identity.clone()).filter(|_| self.public_ecr_login);
+        let public =
+            EcrLogin::public(reference, identity.clone()).filter(|_| self.public_ecr_login);
         if public.is_some() {
             // Who may not use the identity reads without.
             return Ok(public.filter(|_| is_own || self.permit.reads_ecr(reference)));
@@ -189,10 +208,15 @@ impl Reader<'_> {
         let secrets: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
         let secret = in_time(secrets.get_opt(name)).await.map_err(|error| {
             let class = match &error {
-                ApiError::Kube(kube::Error::Api(status)) if status.is_forbidden() => Class::AccessDenied,
+                ApiError::Kube(kube::Error::Api(status)) if status.is_forbidden() => {
+                    Class::AccessDenied
+                }
                 _ => Class::RegistryUnavailable,
             };
-            Failure::new(class, format!("cannot read Secret {namespace}/{name} ({what_for}): {error}"))
+            Failure::new(
+                class,
+                format!("cannot read Secret {namespace}/{name} ({what_for}): {error}"),
+            )
         })?;
         secret.ok_or_else(|| {
             Failure::new(
@@ -210,7 +234,10 @@ impl Reader<'_> {
     ) -> Result<T, Failure> {
         result.map_err(|error| {
             let namespace = self.object.namespace().unwrap_or_default();
-            Failure::new(Class::SecretNotFound, format!("Secret {namespace}/{} ({field}) {error}", named.name))
+            Failure::new(
+                Class::SecretNotFound,
+                format!("Secret {namespace}/{} ({field}) {error}", named.name),
+            )
         })
     }
 }

@@ -1,8 +1,8 @@
 //! The one place where a report becomes a status. Pure.
 //!
 //! What Ready means:
-//! - True: everything wanted is in ECR. It stays True when a later check cannot be made (a source is down): then
-//!   ImageSynced or RepositoryReady is Unknown with the reason.
+//! - True: everything wanted is in ECR. It stays True when a later check cannot be made (a source
+//!   is down): then ImageSynced or RepositoryReady is Unknown with the reason.
 //! - Unknown, with Reconciling: a new generation before it is done.
 //! - False, with Reconciling: something is missing and a retry can heal it.
 //! - False, with Stalled: a person must act. Still retried, slowly.
@@ -15,15 +15,18 @@ use k8s_openapi::jiff::{Timestamp, Unit};
 use super::conditions::{Conditions, Is, find, truncated};
 use super::reason::Reason;
 use crate::api::v1alpha1::{
-    ArtifactStatus, DerivedTag, EcrRepositorySyncStatus as Status, ExpiredTag, HistoryEntry, Ownership,
-    ReferrersStatus, RepositoryStatus, SyncedTag, TagFailure, condition,
+    ArtifactStatus, DerivedTag, EcrRepositorySyncStatus as Status, ExpiredTag, HistoryEntry,
+    Ownership, ReferrersStatus, RepositoryStatus, SyncedTag, TagFailure, condition,
 };
 use crate::class::Class;
 use crate::ecr::Repository;
 use crate::registry::{Digest, Tag};
-use crate::sync::{ArtifactKind, ArtifactReport, Derived, Failure, Rebuilt, Report, TagState, Vanished};
+use crate::sync::{
+    ArtifactKind, ArtifactReport, Derived, Failure, Rebuilt, Report, TagState, Vanished,
+};
 
-/// Entries that `latest` and `failures` hold at most: the status stays small whatever the number of tags.
+/// Entries that `latest` and `failures` hold at most: the status stays small whatever the number of
+/// tags.
 const MAX_ENTRIES: usize = 10;
 /// Lines of a dry run's plan.
 const MAX_PLAN: usize = 20;
@@ -66,10 +69,13 @@ pub(super) fn progressing(old: &Status, generation: i64, now: Timestamp) -> Stat
     conditions.set(condition::READY, Is::Unknown, Reason::Progressing, message);
     conditions.set(condition::RECONCILING, Is::True, Reason::Progressing, message);
     let parts = [condition::IMAGE_SYNCED, condition::CHART_SYNCED];
-    for kept in [condition::REPOSITORY_READY, condition::CONFIGURATION_SYNCED].into_iter().chain(parts) {
+    for kept in
+        [condition::REPOSITORY_READY, condition::CONFIGURATION_SYNCED].into_iter().chain(parts)
+    {
         conditions.keep(kept);
     }
-    // The generation counts as observed when its first pass has ended; until then its conditions speak of it.
+    // The generation counts as observed when its first pass has ended; until then its conditions
+    // speak of it.
     Status { conditions: conditions.finish(), ..old.clone() }
 }
 
@@ -96,13 +102,17 @@ pub(super) fn finished(old: &Status, pass: &Pass, report: &Report, now: Timestam
         // Without the list of tags the counts would be wrong: those of before are better.
         Some(artifact) if artifact.listing.is_some() && old.is_some() => old.clone(),
         Some(artifact) => Some(artifact_status(artifact, was_ready)),
-        // The pass ended before the tags were looked at: what was known of them is still the best answer.
+        // The pass ended before the tags were looked at: what was known of them is still the best
+        // answer.
         None if report.failure.is_some() => old.clone(),
         None => None,
     };
     Status {
         observed_generation: Some(generation),
-        last_handled_reconcile_at: pass.handled.clone().or_else(|| old.last_handled_reconcile_at.clone()),
+        last_handled_reconcile_at: pass
+            .handled
+            .clone()
+            .or_else(|| old.last_handled_reconcile_at.clone()),
         repository: repository.or_else(|| old.repository.clone()),
         image: artifact(ArtifactKind::Image, &old.image),
         chart: artifact(ArtifactKind::Chart, &old.chart),
@@ -119,21 +129,28 @@ pub(super) fn finished(old: &Status, pass: &Pass, report: &Report, now: Timestam
     }
 }
 
-/// What was made of chart archives and of indexes. The newest versions matter most: beyond the bound they are the ones kept.
+/// What was made of chart archives and of indexes. The newest versions matter most: beyond the
+/// bound they are the ones kept.
 fn derived(old: &Status, report: &Report) -> Vec<DerivedTag> {
     if report.artifacts.is_empty() && report.failure.is_some() {
         return old.derived.clone();
     }
     let of_indexes =
-        report.artifacts.iter().flat_map(|artifact| artifact.rebuilt.iter().rev()).map(|(tag, rebuilt)| {
-            let source = format!("{}+{}", rebuilt.source, rebuilt.platforms);
-            DerivedTag { tag: tag.to_string(), source, target: rebuilt.target.to_string() }
-        });
+        report.artifacts.iter().flat_map(|artifact| artifact.rebuilt.iter().rev()).map(
+            |(tag, rebuilt)| {
+                let source = format!("{}+{}", rebuilt.source, rebuilt.platforms);
+                DerivedTag { tag: tag.to_string(), source, target: rebuilt.target.to_string() }
+            },
+        );
     let of_charts = report.artifacts.iter().flat_map(|artifact| artifact.derived.iter().rev());
     of_charts
         .map(|(tag, derived)| DerivedTag {
             tag: tag.to_string(),
-            source: format!("{}{}", derived.archive, if derived.provenance { WITH_PROVENANCE } else { "" }),
+            source: format!(
+                "{}{}",
+                derived.archive,
+                if derived.provenance { WITH_PROVENANCE } else { "" }
+            ),
             target: derived.manifest.to_string(),
         })
         .chain(of_indexes)
@@ -141,15 +158,25 @@ fn derived(old: &Status, report: &Report) -> Vec<DerivedTag> {
         .collect()
 }
 
-/// What the status says was made of indexes; entries that are of charts, or cannot be read, count as unknown.
+/// What the status says was made of indexes; entries that are of charts, or cannot be read, count
+/// as unknown.
 pub(super) fn rebuilt(status: &Status) -> BTreeMap<Tag, Rebuilt> {
     let entry = |derived: &DerivedTag| {
         let (source, platforms) = derived.source.split_once('+')?;
         let platforms = platforms.to_owned();
-        let rebuilt = Rebuilt { source: source.parse().ok()?, platforms, target: derived.target.parse().ok()? };
+        let rebuilt = Rebuilt {
+            source: source.parse().ok()?,
+            platforms,
+            target: derived.target.parse().ok()?,
+        };
         Some((derived.tag.parse().ok()?, rebuilt))
     };
-    status.derived.iter().filter(|derived| !derived.source.ends_with(WITH_PROVENANCE)).filter_map(entry).collect()
+    status
+        .derived
+        .iter()
+        .filter(|derived| !derived.source.ends_with(WITH_PROVENANCE))
+        .filter_map(entry)
+        .collect()
 }
 
 /// What the status says was made of chart archives; entries that cannot be read count as unknown.
@@ -158,12 +185,16 @@ pub(super) fn known(status: &Status) -> BTreeMap<Tag, Derived> {
         let archive = derived.source.strip_suffix(WITH_PROVENANCE);
         let provenance = archive.is_some();
         let archive = archive.unwrap_or(&derived.source).parse().ok()?;
-        Some((derived.tag.parse().ok()?, Derived { archive, provenance, manifest: derived.target.parse().ok()? }))
+        Some((
+            derived.tag.parse().ok()?,
+            Derived { archive, provenance, manifest: derived.target.parse().ok()? },
+        ))
     };
     status.derived.iter().filter_map(entry).collect()
 }
 
-/// The tags that vanished. Those that did so most often are kept where there are too many: they are next to be left alone.
+/// The tags that vanished. Those that did so most often are kept where there are too many: they are
+/// next to be left alone.
 fn expired(old: &Status, report: &Report) -> Vec<ExpiredTag> {
     if report.failure.is_some() {
         return old.expired.clone();
@@ -178,7 +209,8 @@ fn expired(old: &Status, report: &Report) -> Vec<ExpiredTag> {
     vanished.into_iter().take(MAX_EXPIRED).map(entry).collect()
 }
 
-/// The tags that the status says vanished, while it speaks of this generation: a new spec is a new beginning.
+/// The tags that the status says vanished, while it speaks of this generation: a new spec is a new
+/// beginning.
 pub(super) fn vanished(status: &Status, generation: i64) -> BTreeMap<Tag, Vanished> {
     if status.observed_generation != Some(generation) {
         return BTreeMap::new();
@@ -191,7 +223,8 @@ pub(super) fn vanished(status: &Status, generation: i64) -> BTreeMap<Tag, Vanish
 }
 
 fn plan(changes: &[String]) -> Vec<String> {
-    let mut lines: Vec<_> = changes.iter().take(MAX_PLAN).map(|line| truncated(line, MAX_LINE)).collect();
+    let mut lines: Vec<_> =
+        changes.iter().take(MAX_PLAN).map(|line| truncated(line, MAX_LINE)).collect();
     if changes.len() > MAX_PLAN {
         lines.push(format!("and {} more", changes.len() - MAX_PLAN));
     }
@@ -215,8 +248,9 @@ fn history(old: &Status, generation: i64, report: &Report, now: Timestamp) -> Ve
 
 /// Whether everything was in order for this generation.
 pub(super) fn was_ready(old: &Status, generation: i64) -> bool {
-    find(&old.conditions, condition::READY)
-        .is_some_and(|ready| ready.status == "True" && ready.observed_generation == Some(generation))
+    find(&old.conditions, condition::READY).is_some_and(|ready| {
+        ready.status == "True" && ready.observed_generation == Some(generation)
+    })
 }
 
 /// Whether all that went wrong leaves open that everything is still in place.
@@ -224,7 +258,8 @@ fn nothing_known_missing(report: &Report) -> bool {
     report.failure.as_ref().is_none_or(|failure| failure.class.is_passing())
         && report.configuration.is_empty()
         && report.artifacts.iter().all(|artifact| {
-            artifact.is_all_there() && artifact.listing.as_ref().is_none_or(|failure| failure.class.is_passing())
+            artifact.is_all_there()
+                && artifact.listing.as_ref().is_none_or(|failure| failure.class.is_passing())
         })
 }
 
@@ -238,8 +273,10 @@ fn ready(conditions: &mut Conditions<'_>, old: &Status, generation: i64, report:
         return;
     }
     if report.is_success() {
-        let uri = report.repository.as_ref().map_or("the repository", |(repository, _)| &repository.uri);
-        let counts: Vec<_> = report.artifacts.iter().map(|a| format!("{} {}", summary(a), plural(a.kind))).collect();
+        let uri =
+            report.repository.as_ref().map_or("the repository", |(repository, _)| &repository.uri);
+        let counts: Vec<_> =
+            report.artifacts.iter().map(|a| format!("{} {}", summary(a), plural(a.kind))).collect();
         let message = match counts.as_slice() {
             [] => format!("{uri} is as specified"),
             counts => format!("{} in {uri}", counts.join(" and ")),
@@ -268,23 +305,37 @@ fn first_problem(report: &Report) -> (Reason, String) {
     if let Some((reason, message)) = configuration_problem(&report.configuration) {
         return (reason, message);
     }
-    let mut problems = report.artifacts.iter().filter(|a| a.listing.is_some() || a.failures().next().is_some());
-    problems.next().map_or_else(|| (Reason::Failed(Class::Internal), String::new()), artifact_problem)
+    let mut problems =
+        report.artifacts.iter().filter(|a| a.listing.is_some() || a.failures().next().is_some());
+    problems
+        .next()
+        .map_or_else(|| (Reason::Failed(Class::Internal), String::new()), artifact_problem)
 }
 
 fn repository_ready(conditions: &mut Conditions<'_>, old: &Status, report: &Report) {
     let type_ = condition::REPOSITORY_READY;
     match (&report.repository, &report.failure) {
-        (Some((repository, _)), _) => conditions.set(type_, Is::True, Reason::Succeeded, &repository.arn),
-        (None, Some(failure)) if old.repository.is_some() && failure.class != Class::RepositoryNotOwned => {
+        (Some((repository, _)), _) => {
+            conditions.set(type_, Is::True, Reason::Succeeded, &repository.arn)
+        }
+        (None, Some(failure))
+            if old.repository.is_some() && failure.class != Class::RepositoryNotOwned =>
+        {
             conditions.set(type_, Is::Unknown, Reason::Failed(failure.class), &failure.message);
         }
-        (None, Some(failure)) => conditions.set(type_, Is::False, Reason::Failed(failure.class), &failure.message),
+        (None, Some(failure)) => {
+            conditions.set(type_, Is::False, Reason::Failed(failure.class), &failure.message)
+        }
         (None, None) => {}
     }
 }
 
-fn configuration_synced(conditions: &mut Conditions<'_>, old: &Status, generation: i64, report: &Report) {
+fn configuration_synced(
+    conditions: &mut Conditions<'_>,
+    old: &Status,
+    generation: i64,
+    report: &Report,
+) {
     let type_ = condition::CONFIGURATION_SYNCED;
     if report.failure.is_some() || !report.is_whole {
         conditions.keep(type_);
@@ -297,10 +348,18 @@ fn configuration_synced(conditions: &mut Conditions<'_>, old: &Status, generatio
     } else if let Some(blocked) = report.pruning_blocked() {
         conditions.set(type_, Is::False, Reason::Failed(blocked.class), &blocked.message);
     } else if report.pruning.is_none() && report.prunes && is_blocked(old, generation) {
-        // Not every pass looks for tags to remove; after a start nobody remembers what the last one found.
+        // Not every pass looks for tags to remove; after a start nobody remembers what the last one
+        // found.
         conditions.keep(type_);
-    } else if report.dry_run && report.fields.iter().any(|field| !matches!(*field, "imageTag" | "chartTag" | "prune")) {
-        conditions.set(type_, Is::Unknown, Reason::DryRun, "dry run: changes would be made, see status.plan");
+    } else if report.dry_run
+        && report.fields.iter().any(|field| !matches!(*field, "imageTag" | "chartTag" | "prune"))
+    {
+        conditions.set(
+            type_,
+            Is::Unknown,
+            Reason::DryRun,
+            "dry run: changes would be made, see status.plan",
+        );
     } else if report.forecasts.is_empty() {
         conditions.set(type_, Is::True, Reason::Succeeded, AS_SPECIFIED);
     } else {
@@ -314,7 +373,8 @@ fn configuration_synced(conditions: &mut Conditions<'_>, old: &Status, generatio
 /// Whether the last pass that looked for tags to remove could not.
 fn is_blocked(old: &Status, generation: i64) -> bool {
     find(&old.conditions, condition::CONFIGURATION_SYNCED).is_some_and(|before| {
-        before.reason == Class::PruneBlocked.reason() && before.observed_generation == Some(generation)
+        before.reason == Class::PruneBlocked.reason()
+            && before.observed_generation == Some(generation)
     })
 }
 
@@ -349,10 +409,16 @@ fn artifact_synced(conditions: &mut Conditions<'_>, artifact: &ArtifactReport, d
         conditions.set(type_, Is::Unknown, Reason::DryRun, &message);
     } else if let (true, Some((tag, kept))) = (is_good, artifact.kept().next()) {
         // Nothing is missing and nobody must act, but nobody should wonder either.
-        let message = format!("{summary} {noun} from {}; {tag}: {}", artifact.place(), kept.message);
+        let message =
+            format!("{summary} {noun} from {}; {tag}: {}", artifact.place(), kept.message);
         conditions.set(type_, Is::True, Reason::Failed(kept.class), &message);
     } else if is_good {
-        conditions.set(type_, Is::True, Reason::Succeeded, &format!("{summary} {noun} from {}", artifact.place()));
+        conditions.set(
+            type_,
+            Is::True,
+            Reason::Succeeded,
+            &format!("{summary} {noun} from {}", artifact.place()),
+        );
     } else {
         let (reason, message) = artifact_problem(artifact);
         let is = if artifact.is_all_there() { Is::Unknown } else { Is::False };
@@ -360,7 +426,8 @@ fn artifact_synced(conditions: &mut Conditions<'_>, artifact: &ArtifactReport, d
     }
 }
 
-/// `PartiallySynced` when some tags are in ECR and some are not; else the kind of the first failure.
+/// `PartiallySynced` when some tags are in ECR and some are not; else the kind of the first
+/// failure.
 fn artifact_problem(artifact: &ArtifactReport) -> (Reason, String) {
     if let Some(failure) = &artifact.listing {
         return (Reason::Failed(failure.class), failure.message.clone());
@@ -368,8 +435,11 @@ fn artifact_problem(artifact: &ArtifactReport) -> (Reason, String) {
     let failures: Vec<_> = artifact.failures().collect();
     let Some((tag, first)) = failures.first() else { return (Reason::Succeeded, String::new()) };
     let some_synced = artifact.synced().next().is_some();
-    let reason =
-        if some_synced && !artifact.is_all_there() { Reason::PartiallySynced } else { Reason::Failed(first.class) };
+    let reason = if some_synced && !artifact.is_all_there() {
+        Reason::PartiallySynced
+    } else {
+        Reason::Failed(first.class)
+    };
     let more = match failures.len() - 1 {
         0 => String::new(),
         more => format!(" (and {more} more, see status.{}.failures)", artifact.kind.noun()),
@@ -382,7 +452,11 @@ fn summary(image: &ArtifactReport) -> String {
     format!("{}/{}", image.synced().count(), image.tags.len())
 }
 
-fn repository_status(repository: &Repository, region: &str, ownership: Ownership) -> RepositoryStatus {
+fn repository_status(
+    repository: &Repository,
+    region: &str,
+    ownership: Ownership,
+) -> RepositoryStatus {
     RepositoryStatus {
         name: repository.name.clone(),
         arn: repository.arn.clone(),
@@ -393,7 +467,8 @@ fn repository_status(repository: &Repository, region: &str, ownership: Ownership
     }
 }
 
-/// `was_ready`: all tags were compared before, and those that the source cannot be asked about now are as they were.
+/// `was_ready`: all tags were compared before, and those that the source cannot be asked about now
+/// are as they were.
 fn artifact_status(image: &ArtifactReport, was_ready: bool) -> ArtifactStatus {
     let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
     let failed = image.tags.values().filter(|state| matches!(state, TagState::Failed(_))).count();
@@ -403,7 +478,8 @@ fn artifact_status(image: &ArtifactReport, was_ready: bool) -> ArtifactStatus {
         TagState::Archived { .. } | TagState::Failed(_) | TagState::Planned => false,
     };
     let synced = image.tags.values().filter(in_ecr).count();
-    let archived = image.tags.values().filter(|state| matches!(state, TagState::Archived { .. })).count();
+    let archived =
+        image.tags.values().filter(|state| matches!(state, TagState::Archived { .. })).count();
     ArtifactStatus {
         source: image.source.clone(),
         original: image.original.clone(),

@@ -1,17 +1,20 @@
-//! Watches that last as long as the process. kube's watcher goes on after an error, but leaves three things to us:
+//! Watches that last as long as the process. kube's watcher goes on after an error, but leaves
+//! three things to us:
 //!
-//! - It makes the same watch again when one is answered 410 Gone (it lists again only when 410 comes as an event), for
-//!   ever.
-//! - Its backoff starts over with every event, the one that says "I start to list" included: what fails at once (a right
-//!   that is missing) would be asked for every second.
-//! - An error that reached `Controller` would hold up everything that it does, reports of finished jobs included.
+//! - It makes the same watch again when one is answered 410 Gone (it lists again only when 410
+//!   comes as an event), for ever.
+//! - Its backoff starts over with every event, the one that says "I start to list" included: what
+//!   fails at once (a right that is missing) would be asked for every second.
+//! - An error that reached `Controller` would hold up everything that it does, reports of finished
+//!   jobs included.
 
 use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt};
 use kube_runtime::utils::Backoff;
 use kube_runtime::watcher::{self, DefaultBackoff, Error, Event};
 
-/// The events of the watches that `start` makes, one after the other. Errors are told and waited out, never passed on.
+/// The events of the watches that `start` makes, one after the other. Errors are told and waited
+/// out, never passed on.
 pub(super) fn lasting<K, S>(
     start: impl Fn() -> S + Send + 'static,
     tell: impl Fn(&Error) + Send + 'static,
@@ -52,8 +55,8 @@ fn is_gone(error: &Error) -> bool {
     matches!(error, Error::WatchStartFailed(kube::Error::Api(status)) if status.code == 410)
 }
 
-/// The objects to look at. Those of a list come when the list is complete: the store shows what it held before until
-/// then, and a list of many objects takes many requests.
+/// The objects to look at. Those of a list come when the list is complete: the store shows what it
+/// held before until then, and a list of many objects takes many requests.
 pub(super) fn applied<K: Send>(
     events: impl Stream<Item = watcher::Result<Event<K>>> + Send,
 ) -> impl Stream<Item = watcher::Result<K>> + Send {
@@ -115,8 +118,13 @@ mod tests {
     async fn waits_grow_while_lists_succeed_and_watches_do_not() {
         let times = Arc::new(Mutex::new(Vec::new()));
         let told = times.clone();
-        let start =
-            || stream::iter([Ok(Event::<u8>::Init), Ok(Event::InitDone), Err(Error::WatchStartFailed(refused(410)))]);
+        let start = || {
+            stream::iter([
+                Ok(Event::<u8>::Init),
+                Ok(Event::InitDone),
+                Err(Error::WatchStartFailed(refused(410))),
+            ])
+        };
         let tell = move |_: &Error| told.lock().expect("not poisoned").push(Instant::now());
         let mut events = pin!(lasting(start, tell));
         while times.lock().expect("not poisoned").len() < 8 {
@@ -147,9 +155,17 @@ mod tests {
     async fn objects_of_a_list_come_when_it_is_complete() {
         let (sender, events) = futures::channel::mpsc::unbounded();
         let mut objects = pin!(applied(events));
-        let mut now =
-            || futures::FutureExt::now_or_never(objects.next()).map(|object| object.expect("more").expect("good"));
-        for event in [Event::Init, Event::InitApply(1), Event::Init, Event::InitApply(2), Event::InitApply(3)] {
+        let mut now = || {
+            futures::FutureExt::now_or_never(objects.next())
+                .map(|object| object.expect("more").expect("good"))
+        };
+        for event in [
+            Event::Init,
+            Event::InitApply(1),
+            Event::Init,
+            Event::InitApply(2),
+            Event::InitApply(3),
+        ] {
             sender.unbounded_send(Ok(event)).expect("open");
             assert_eq!(now(), None);
         }

@@ -1,4 +1,5 @@
-//! The docker config on the command line: `$DOCKER_CONFIG/config.json`, podman's auth.json, and credential helpers.
+//! The docker config on the command line: `$DOCKER_CONFIG/config.json`, podman's auth.json, and
+//! credential helpers.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -80,7 +81,8 @@ impl DockerConfig {
     /// # Errors
     /// A file that cannot be read or used.
     pub fn read(path: &Path) -> Result<Self, Error> {
-        let bytes = std::fs::read(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
+        let bytes =
+            std::fs::read(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
         Self::parse(path, bytes)
     }
 
@@ -96,8 +98,8 @@ impl DockerConfig {
     }
 
     fn parse(path: &Path, bytes: Vec<u8>) -> Result<Self, Error> {
-        let helpers =
-            serde_json::from_slice(&bytes).map_err(|source| Error::Malformed { path: path.to_owned(), source })?;
+        let helpers = serde_json::from_slice(&bytes)
+            .map_err(|source| Error::Malformed { path: path.to_owned(), source })?;
         Ok(Self { bytes, helpers })
     }
 
@@ -107,7 +109,11 @@ impl DockerConfig {
     /// A helper that fails, or an entry that is malformed.
     pub async fn credential(&self, reference: &Reference) -> Result<Credential, Failure> {
         let host = if reference.host == "docker.io" { DOCKER_HUB } else { &reference.host };
-        let helper = self.helpers.cred_helpers.get(&reference.host).or_else(|| self.helpers.cred_helpers.get(host));
+        let helper = self
+            .helpers
+            .cred_helpers
+            .get(&reference.host)
+            .or_else(|| self.helpers.cred_helpers.get(host));
         if let Some(helper) = helper {
             return Ok(ask(helper, host).await?.unwrap_or(Credential::Anonymous));
         }
@@ -126,7 +132,8 @@ impl DockerConfig {
 
 /// Docker's and podman's places, first the explicit ones.
 fn candidates() -> Vec<PathBuf> {
-    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let variable =
+        |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let mut paths = Vec::new();
     paths.extend(variable("REGISTRY_AUTH_FILE"));
     paths.extend(variable("DOCKER_CONFIG").map(|folder| folder.join("config.json")));
@@ -141,7 +148,9 @@ fn candidates() -> Vec<PathBuf> {
 /// Runs `docker-credential-<helper> get`. `None` where the helper has nothing for this host.
 async fn ask(helper: &str, host: &str) -> Result<Option<Credential>, Failure> {
     let program = format!("docker-credential-{helper}");
-    let failed = |why: String| Failure::new(Class::AuthenticationFailed, format!("{program} for {host}: {why}"));
+    let failed = |why: String| {
+        Failure::new(Class::AuthenticationFailed, format!("{program} for {host}: {why}"))
+    };
     let mut child = tokio::process::Command::new(&program)
         .arg("get")
         .stdin(Stdio::piped())

@@ -17,8 +17,9 @@ pub struct Error {
     missing: String,
 }
 
-/// Logins by host, from `ECR_SYNC_USERNAME_<HOST>` and `ECR_SYNC_PASSWORD_<HOST>`: the host in any case, `_` for what is
-/// neither letter nor digit, as in `ECR_SYNC_USERNAME_REGISTRY_EXAMPLE_COM_5000`.
+/// Logins by host, from `ECR_SYNC_USERNAME_<HOST>` and `ECR_SYNC_PASSWORD_<HOST>`: the host in any
+/// case, `_` for what is neither letter nor digit, as in
+/// `ECR_SYNC_USERNAME_REGISTRY_EXAMPLE_COM_5000`.
 #[derive(Default)]
 pub struct HostLogins(BTreeMap<String, (String, String)>);
 
@@ -35,9 +36,9 @@ impl HostLogins {
     /// # Errors
     /// A user name without a password, or the other way round. Empty ones count as not set.
     pub fn load() -> Result<Self, Error> {
-        Self::read(
-            std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))),
-        )
+        Self::read(std::env::vars_os().filter_map(|(name, value)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        }))
     }
 
     fn read(variables: impl Iterator<Item = (String, String)>) -> Result<Self, Error> {
@@ -45,14 +46,19 @@ impl HostLogins {
         for (name, value) in variables.filter(|(_, value)| !value.is_empty()) {
             for (index, prefix) in [USERNAME, PASSWORD].into_iter().enumerate() {
                 if let Some(host) = name.strip_prefix(prefix) {
-                    halves.entry(key(host)).or_default()[index] = Some((name.clone(), value.clone()));
+                    halves.entry(key(host)).or_default()[index] =
+                        Some((name.clone(), value.clone()));
                 }
             }
         }
         let whole = halves.into_iter().map(|(host, halves)| match halves {
             [Some((_, username)), Some((_, password))] => Ok((host, (username, password))),
-            [Some((given, _)), _] => Err(Error { missing: given.replacen(USERNAME, PASSWORD, 1), given }),
-            [None, Some((given, _))] => Err(Error { missing: given.replacen(PASSWORD, USERNAME, 1), given }),
+            [Some((given, _)), _] => {
+                Err(Error { missing: given.replacen(USERNAME, PASSWORD, 1), given })
+            }
+            [None, Some((given, _))] => {
+                Err(Error { missing: given.replacen(PASSWORD, USERNAME, 1), given })
+            }
             // An entry is made for a half.
             [None, None] => Ok((host, Default::default())),
         });
@@ -69,7 +75,9 @@ impl HostLogins {
 
 /// A host as the name of a variable can hold it.
 fn key(host: &str) -> String {
-    host.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }).collect()
+    host.chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' })
+        .collect()
 }
 
 #[cfg(test)]
@@ -77,7 +85,9 @@ mod tests {
     use super::*;
 
     fn read(variables: &[(&str, &str)]) -> Result<HostLogins, Error> {
-        HostLogins::read(variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())))
+        HostLogins::read(
+            variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
+        )
     }
 
     #[test]
@@ -102,12 +112,15 @@ mod tests {
 
     #[test]
     fn half_a_login_names_the_other_half() {
-        let error = read(&[("ECR_SYNC_USERNAME_quay_io", "me"), ("ECR_SYNC_PASSWORD_quay_io", "")]).expect_err("half");
+        let error = read(&[("ECR_SYNC_USERNAME_quay_io", "me"), ("ECR_SYNC_PASSWORD_quay_io", "")])
+            .expect_err("half");
         assert_eq!(
             error.to_string(),
             "ECR_SYNC_USERNAME_quay_io is set, ECR_SYNC_PASSWORD_quay_io is not: a login needs both"
         );
         let error = read(&[("ECR_SYNC_PASSWORD_quay_io", "me")]).expect_err("half");
-        assert!(error.to_string().ends_with("ECR_SYNC_USERNAME_quay_io is not: a login needs both"));
+        assert!(
+            error.to_string().ends_with("ECR_SYNC_USERNAME_quay_io is not: a login needs both")
+        );
     }
 }

@@ -2,7 +2,9 @@
 
 use k8s_openapi::api::core::v1::Secret;
 
-use crate::registry::{ClientIdentity, Credential, Proxy, Reference, Transport, TransportOptions, docker_config};
+use crate::registry::{
+    ClientIdentity, Credential, Proxy, Reference, Transport, TransportOptions, docker_config,
+};
 
 /// Key of a Secret of type kubernetes.io/dockerconfigjson.
 const DOCKER_CONFIG: &str = ".dockerconfigjson";
@@ -46,10 +48,12 @@ pub enum Error {
     NotText(&'static str),
 }
 
-/// The credential that a Secret has for `reference`: of type kubernetes.io/dockerconfigjson or kubernetes.io/basic-auth.
+/// The credential that a Secret has for `reference`: of type kubernetes.io/dockerconfigjson or
+/// kubernetes.io/basic-auth.
 ///
 /// # Errors
-/// When it has none. Helpers that a docker config names are never run: the Secret may be a tenant's.
+/// When it has none. Helpers that a docker config names are never run: the Secret may be a
+/// tenant's.
 pub fn from_secret(secret: &Secret, reference: &Reference) -> Result<Credential, Error> {
     if let Some(config) = value(secret, DOCKER_CONFIG) {
         return docker_config::credential(config, reference)
@@ -79,7 +83,10 @@ pub fn trust_from_secret(secret: &Secret, options: &mut TransportOptions) -> Res
         check("ca.crt", &TransportOptions { roots: roots.clone(), ..TransportOptions::default() })?;
     }
     if identity.is_some() {
-        check("tls.crt or tls.key", &TransportOptions { identity: identity.clone(), ..TransportOptions::default() })?;
+        check(
+            "tls.crt or tls.key",
+            &TransportOptions { identity: identity.clone(), ..TransportOptions::default() },
+        )?;
     }
     options.roots = roots;
     options.identity = identity;
@@ -126,8 +133,10 @@ mod tests {
     use super::*;
 
     fn secret(entries: &[(&str, &str)]) -> Secret {
-        let data =
-            entries.iter().map(|(key, value)| ((*key).to_owned(), ByteString(value.as_bytes().to_vec()))).collect();
+        let data = entries
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), ByteString(value.as_bytes().to_vec())))
+            .collect();
         Secret { data: Some(data), ..Secret::default() }
     }
 
@@ -137,21 +146,32 @@ mod tests {
 
     #[test]
     fn both_kinds_of_secret_are_read() {
-        let basic = Credential::Basic { username: "reader".to_owned(), password: "secret".to_owned() };
-        let docker = r#"{"auths": {"registry.example:5000": {"username": "reader", "password": "secret"}}}"#;
-        assert_eq!(from_secret(&secret(&[(".dockerconfigjson", docker)]), &reference()).expect("usable"), basic);
+        let basic =
+            Credential::Basic { username: "reader".to_owned(), password: "secret".to_owned() };
+        let docker =
+            r#"{"auths": {"registry.example:5000": {"username": "reader", "password": "secret"}}}"#;
+        assert_eq!(
+            from_secret(&secret(&[(".dockerconfigjson", docker)]), &reference()).expect("usable"),
+            basic
+        );
         let plain = secret(&[("username", "reader"), ("password", "secret")]);
         assert_eq!(from_secret(&plain, &reference()).expect("usable"), basic);
     }
 
     #[test]
     fn what_is_missing_is_named_and_the_value_never_shown() {
-        let text =
-            |entries: &[(&str, &str)]| from_secret(&secret(entries), &reference()).expect_err("unusable").to_string();
+        let text = |entries: &[(&str, &str)]| {
+            from_secret(&secret(entries), &reference()).expect_err("unusable").to_string()
+        };
         assert!(text(&[]).contains(".dockerconfigjson"));
         assert!(text(&[("username", "reader")]).contains("basic-auth"));
-        assert!(text(&[(".dockerconfigjson", r#"{"auths": {}}"#)]).contains("registry.example:5000"));
-        let broken = text(&[(".dockerconfigjson", r#"{"auths": {"registry.example:5000": {"auth": "hunter2"}}}"#)]);
+        assert!(
+            text(&[(".dockerconfigjson", r#"{"auths": {}}"#)]).contains("registry.example:5000")
+        );
+        let broken = text(&[(
+            ".dockerconfigjson",
+            r#"{"auths": {"registry.example:5000": {"auth": "hunter2"}}}"#,
+        )]);
         assert!(!broken.contains("hunter2"), "{broken}");
     }
 
@@ -174,11 +194,15 @@ mod tests {
             (proxy, &[("address", "")], "http://host:port"),
             (proxy, &[("address", "proxy.example:3128"), ("password", "hunter2")], "needs both"),
         ] {
-            let text = read(&secret(entries), &mut TransportOptions::default()).expect_err(hint).to_string();
+            let text = read(&secret(entries), &mut TransportOptions::default())
+                .expect_err(hint)
+                .to_string();
             assert!(text.contains(hint) && !text.contains("hunter2"), "{hint}: {text}");
         }
-        for address in ["http://proxy.example:3128", "https://proxy.example", "proxy.example:3128"] {
-            proxy(&secret(&[("address", address)]), &mut TransportOptions::default()).expect(address);
+        for address in ["http://proxy.example:3128", "https://proxy.example", "proxy.example:3128"]
+        {
+            proxy(&secret(&[("address", address)]), &mut TransportOptions::default())
+                .expect(address);
         }
     }
 }

@@ -13,7 +13,8 @@ use super::identity::{ServiceAccount, ServiceAccountTokens};
 use super::renewed::{Fresh, Renewed};
 use crate::api::v1alpha1::RoleArn;
 
-/// Keys are renewed so long before they end: a request that is signed with the old ones must still arrive.
+/// Keys are renewed so long before they end: a request that is signed with the old ones must still
+/// arrive.
 const AHEAD: Duration = Duration::from_secs(300);
 
 /// Keys of one role, shared by all who use it.
@@ -65,7 +66,9 @@ impl Assumed {
         session_name: String,
     ) -> Self {
         let sts = match &from {
-            Some(from) => sts.credentials_provider(from.clone()).identity_cache(IdentityCache::no_cache()),
+            Some(from) => {
+                sts.credentials_provider(from.clone()).identity_cache(IdentityCache::no_cache())
+            }
             None => sts,
         };
         let client = aws_sdk_sts::Client::from_conf(sts.build());
@@ -94,7 +97,9 @@ impl Inner {
                         from.keys().await?;
                     }
                     let call = self.client.assume_role().role_arn(self.role.as_str());
-                    let call = call.role_session_name(&self.session_name).set_external_id(external_id.clone());
+                    let call = call
+                        .role_session_name(&self.session_name)
+                        .set_external_id(external_id.clone());
                     let answer = call.send().await;
                     let answer = answer.map_err(|error| {
                         let hint = if external_id.is_some() {
@@ -109,8 +114,13 @@ impl Inner {
                 How::Token { account, tokens } => {
                     const OPERATION: &str = "sts:AssumeRoleWithWebIdentity";
                     let token = tokens.token(account).await?;
-                    let call = self.client.assume_role_with_web_identity().role_arn(self.role.as_str());
-                    let answer = call.role_session_name(&self.session_name).web_identity_token(token).send().await;
+                    let call =
+                        self.client.assume_role_with_web_identity().role_arn(self.role.as_str());
+                    let answer = call
+                        .role_session_name(&self.session_name)
+                        .web_identity_token(token)
+                        .send()
+                        .await;
                     let answer = answer.map_err(|error| {
                         let ServiceAccount { namespace, name, role } = account;
                         let thing = format!("{role} for ServiceAccount {namespace}/{name}");
@@ -132,7 +142,13 @@ impl Inner {
 fn fresh(answer: &Answer) -> Fresh<Credentials> {
     let end = SystemTime::try_from(*answer.expiration()).ok();
     let token = Some(answer.session_token().to_owned());
-    let keys = Credentials::new(answer.access_key_id(), answer.secret_access_key(), token, end, "ecr-sync");
+    let keys = Credentials::new(
+        answer.access_key_id(),
+        answer.secret_access_key(),
+        token,
+        end,
+        "ecr-sync",
+    );
     Fresh::new(keys, end, AHEAD)
 }
 
@@ -141,6 +157,8 @@ impl ProvideCredentials for Assumed {
     where
         Self: 'a,
     {
-        future::ProvideCredentials::new(async { self.keys().await.map_err(CredentialsError::provider_error) })
+        future::ProvideCredentials::new(async {
+            self.keys().await.map_err(CredentialsError::provider_error)
+        })
     }
 }

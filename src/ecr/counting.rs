@@ -34,9 +34,10 @@ impl Intercept for Counting {
             Some(response) if response.status().is_success() => "OK".to_owned(),
             Some(response) => {
                 let header = response.headers().get("x-amzn-errortype").map(str::to_owned);
-                header
-                    .or_else(|| code_in(response.body().bytes()?))
-                    .map_or_else(|| format!("HTTP{}", response.status().as_u16()), |code| bare(&code))
+                header.or_else(|| code_in(response.body().bytes()?)).map_or_else(
+                    || format!("HTTP{}", response.status().as_u16()),
+                    |code| bare(&code),
+                )
             }
         };
         self.0.aws_request(operation, &code);
@@ -50,12 +51,14 @@ fn code_in(body: &[u8]) -> Option<String> {
     body.get("__type")?.as_str().map(str::to_owned)
 }
 
-/// `com.amazonaws.ecr#ImageNotFoundException:http://…` -> `ImageNotFoundException`. What does not look like a code is
-/// not let into a label.
+/// `com.amazonaws.ecr#ImageNotFoundException:http://…` -> `ImageNotFoundException`. What does not
+/// look like a code is not let into a label.
 fn bare(code: &str) -> String {
     let code = code.split(':').next().unwrap_or_default();
     let code = code.rsplit('#').next().unwrap_or_default();
-    let is_code = !code.is_empty() && code.len() <= LONGEST_CODE && code.bytes().all(|b| b.is_ascii_alphanumeric());
+    let is_code = !code.is_empty()
+        && code.len() <= LONGEST_CODE
+        && code.bytes().all(|b| b.is_ascii_alphanumeric());
     if is_code { code.to_owned() } else { "Other".to_owned() }
 }
 
@@ -66,9 +69,15 @@ mod tests {
     #[test]
     fn codes_are_read_in_all_their_forms() {
         assert_eq!(bare("ImageNotFoundException"), "ImageNotFoundException");
-        assert_eq!(bare("com.amazonaws.ecr#ThrottlingException:http://internal/"), "ThrottlingException");
+        assert_eq!(
+            bare("com.amazonaws.ecr#ThrottlingException:http://internal/"),
+            "ThrottlingException"
+        );
         assert_eq!(bare("<html>"), "Other");
-        assert_eq!(code_in(br#"{"__type":"ServerException","message":"x"}"#).as_deref(), Some("ServerException"));
+        assert_eq!(
+            code_in(br#"{"__type":"ServerException","message":"x"}"#).as_deref(),
+            Some("ServerException")
+        );
         assert_eq!(code_in(b"no json"), None);
     }
 }

@@ -34,7 +34,8 @@ pub enum Error {
         /// The kind of failure.
         class: Class,
     },
-    /// AWS answered without a field that it documents as always there, or with one that cannot be read.
+    /// AWS answered without a field that it documents as always there, or with one that cannot be
+    /// read.
     #[error("{operation} on {thing}: the answer has no usable {field}")]
     Incomplete {
         /// The action.
@@ -62,7 +63,11 @@ pub enum Error {
 
 impl Error {
     /// From what the SDK returns.
-    pub(super) fn from_sdk<E>(operation: &'static str, thing: &str, error: &SdkError<E, HttpResponse>) -> Self
+    pub(super) fn from_sdk<E>(
+        operation: &'static str,
+        thing: &str,
+        error: &SdkError<E, HttpResponse>,
+    ) -> Self
     where
         E: ProvideErrorMetadata + std::error::Error + 'static,
     {
@@ -90,13 +95,19 @@ impl Error {
                     return Self::Unanswered { operation, thing: thing.to_owned(), message, class };
                 }
                 let message = DisplayErrorContext(other).to_string();
-                // The SDK has no public type for "no credential": it comes as a dispatch failure with this text.
+                // The SDK has no public type for "no credential": it comes as a dispatch failure
+                // with this text.
                 let class = if message.contains("redentials") {
                     Class::AuthenticationFailed
                 } else {
                     Class::RegistryUnavailable
                 };
-                Self::Unanswered { operation, thing: thing.to_owned(), message: without_debug(&message), class }
+                Self::Unanswered {
+                    operation,
+                    thing: thing.to_owned(),
+                    message: without_debug(&message),
+                    class,
+                }
             }
         }
     }
@@ -105,7 +116,9 @@ impl Error {
     #[must_use]
     pub const fn class(&self) -> Class {
         match self {
-            Self::Refused { class, .. } | Self::Unanswered { class, .. } | Self::NoToken { class, .. } => *class,
+            Self::Refused { class, .. }
+            | Self::Unanswered { class, .. }
+            | Self::NoToken { class, .. } => *class,
             Self::Incomplete { .. } | Self::Endpoint(_) => Class::Internal,
             Self::Unconfigured(_) => Class::InvalidSpec,
         }
@@ -133,8 +146,8 @@ fn ours_within<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a E
     None
 }
 
-/// `DisplayErrorContext` ends with the whole `Debug` text in parentheses: useful in a log, not in a condition, and it
-/// holds request ids that would make every message different.
+/// `DisplayErrorContext` ends with the whole `Debug` text in parentheses: useful in a log, not in a
+/// condition, and it holds request ids that would make every message different.
 fn without_debug(message: &str) -> String {
     message.split(" (").next().unwrap_or(message).to_owned()
 }
@@ -174,14 +187,18 @@ fn advice(operation: &str, code: &str) -> Option<&'static str> {
 fn is_unknown_call(code: &str) -> bool {
     matches!(
         code,
-        "UnknownOperationException" | "UnsupportedOperationException" | "UnsupportedCommandException" | "InvalidAction"
+        "UnknownOperationException"
+            | "UnsupportedOperationException"
+            | "UnsupportedCommandException"
+            | "InvalidAction"
     )
 }
 
 /// The kind of failure that an AWS error code stands for.
 ///
-/// ThrottlingException, AccessDeniedException and expired sessions are not modelled per operation, so this goes by
-/// code. `LimitExceededException` is a hard quota in ECR, although the SDK counts it as throttling.
+/// ThrottlingException, AccessDeniedException and expired sessions are not modelled per operation,
+/// so this goes by code. `LimitExceededException` is a hard quota in ECR, although the SDK counts
+/// it as throttling.
 fn class_of(operation: &str, code: &str, status: u16) -> Class {
     let about_a_policy = matches!(
         operation,
@@ -218,14 +235,17 @@ fn class_of(operation: &str, code: &str, status: u16) -> Class {
         "LimitExceededException" => Class::QuotaExceeded,
         "RepositoryNotEmptyException" => Class::RepositoryNotEmpty,
         "ImageTagAlreadyExistsException" => Class::TagImmutable,
-        "InvalidParameterException" | "ValidationException" if about_a_policy => Class::PolicyRejected,
+        "InvalidParameterException" | "ValidationException" if about_a_policy => {
+            Class::PolicyRejected
+        }
         "InvalidParameterException"
         | "ValidationException"
         | "ValidationError"
         | "InvalidTagParameterException"
         | "TooManyTagsException" => Class::InvalidSpec,
         code if is_unknown_call(code) => Class::InvalidSpec,
-        // Somebody deleted or made something between two calls, or an upstream of ECR's own is away: the next run sees.
+        // Somebody deleted or made something between two calls, or an upstream of ECR's own is
+        // away: the next run sees.
         "RepositoryNotFoundException"
         | "RepositoryAlreadyExistsException"
         | "LifecyclePolicyNotFoundException"
@@ -253,12 +273,13 @@ fn class_of(operation: &str, code: &str, status: u16) -> Class {
 mod tests {
     use super::*;
 
-    /// The errors that ECR's service model names (botocore, `ecr/2015-09-21`), and those that any AWS service may give.
+    /// The errors that ECR's service model names (botocore, `ecr/2015-09-21`), and those that any
+    /// AWS service may give.
     #[test]
     fn every_error_code_of_ecr_has_a_class() {
         use Class::{
-            AccessDenied, AuthenticationFailed, Internal, InvalidSpec, QuotaExceeded, RateLimited, RegistryUnavailable,
-            RepositoryNotEmpty, TagImmutable,
+            AccessDenied, AuthenticationFailed, Internal, InvalidSpec, QuotaExceeded, RateLimited,
+            RegistryUnavailable, RepositoryNotEmpty, TagImmutable,
         };
         let table = [
             (
@@ -267,7 +288,10 @@ mod tests {
                  UnknownOperationException UnsupportedOperationException",
             ),
             (QuotaExceeded, "LimitExceededException"),
-            (AccessDenied, "KmsException AccessDeniedException AccessDenied BlockedByOrganizationPolicyException"),
+            (
+                AccessDenied,
+                "KmsException AccessDeniedException AccessDenied BlockedByOrganizationPolicyException",
+            ),
             (TagImmutable, "ImageTagAlreadyExistsException"),
             (RepositoryNotEmpty, "RepositoryNotEmptyException"),
             (
@@ -288,7 +312,8 @@ mod tests {
                 RateLimited,
                 "ThrottlingException Throttling TooManyRequestsException RequestLimitExceeded RequestThrottled SlowDown",
             ),
-            // Of calls that are never made, or answers to what is never sent: a defect if one comes.
+            // Of calls that are never made, or answers to what is never sent: a defect if one
+            // comes.
             (
                 Internal,
                 "LifecyclePolicyPreviewInProgressException LifecyclePolicyPreviewNotFoundException \
@@ -318,11 +343,22 @@ mod tests {
             ("ecr:TagResource", "TooManyTagsException", "spec.resourceTags"),
             ("ecr:PutLifecyclePolicy", "InvalidParameterException", "correct lifecyclePolicy"),
             ("ecr:SetRepositoryPolicy", "InvalidParameterException", "every principal must exist"),
-            ("ecr:PutImageTagMutability", "UnknownOperationException", "take the field that needs it out of the spec"),
+            (
+                "ecr:PutImageTagMutability",
+                "UnknownOperationException",
+                "take the field that needs it out of the spec",
+            ),
         ] {
-            assert!(advice(operation, code).is_some_and(|advice| advice.contains(part)), "{operation} {code}");
+            assert!(
+                advice(operation, code).is_some_and(|advice| advice.contains(part)),
+                "{operation} {code}"
+            );
         }
-        assert_eq!(advice("ecr:PutLifecyclePolicy", "AccessDeniedException"), None, "AWS names the right");
+        assert_eq!(
+            advice("ecr:PutLifecyclePolicy", "AccessDeniedException"),
+            None,
+            "AWS names the right"
+        );
     }
 
     #[test]

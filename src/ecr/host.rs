@@ -9,7 +9,8 @@ pub struct Host {
     pub region: String,
 }
 
-/// What follows the region, by AWS's own reading (amazon-ecr-credential-helper, `ecr-login/api/client.go`).
+/// What follows the region, by AWS's own reading (amazon-ecr-credential-helper,
+/// `ecr-login/api/client.go`).
 const SUFFIXES: [&str; 9] = [
     "amazonaws.com",
     "amazonaws.com.cn",
@@ -23,7 +24,8 @@ const SUFFIXES: [&str; 9] = [
 ];
 
 impl Host {
-    /// Reads `123456789012.dkr.ecr.eu-west-1.amazonaws.com` and its FIPS, dual-stack, China and sovereign forms.
+    /// Reads `123456789012.dkr.ecr.eu-west-1.amazonaws.com` and its FIPS, dual-stack, China and
+    /// sovereign forms.
     #[must_use]
     pub fn parse(host: &str) -> Option<Self> {
         let host = host.to_ascii_lowercase();
@@ -31,11 +33,14 @@ impl Host {
         if !account.bytes().all(|byte| byte.is_ascii_digit()) {
             return None;
         }
-        let rest = ["dkr.ecr", "dkr-ecr"].iter().find_map(|service| rest.strip_prefix('.')?.strip_prefix(service))?;
+        let rest = ["dkr.ecr", "dkr-ecr"]
+            .iter()
+            .find_map(|service| rest.strip_prefix('.')?.strip_prefix(service))?;
         let rest = rest.strip_prefix("-fips").unwrap_or(rest).strip_prefix('.')?;
         let (region, suffix) = rest.split_once('.')?;
         let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
-        let is_region = region.bytes().all(is_allowed) && region.starts_with(|c: char| c.is_ascii_alphanumeric());
+        let is_region = region.bytes().all(is_allowed)
+            && region.starts_with(|c: char| c.is_ascii_alphanumeric());
         (is_region && SUFFIXES.contains(&suffix))
             .then(|| Self { account: account.to_owned(), region: region.to_owned() })
     }

@@ -1,4 +1,5 @@
-//! Under which AWS identity a registry is used: the operator's own, a role that it assumes, or a ServiceAccount's.
+//! Under which AWS identity a registry is used: the operator's own, a role that it assumes, or a
+//! ServiceAccount's.
 
 use std::fmt;
 
@@ -22,7 +23,8 @@ impl Identity {
     /// The account that this identity belongs to; `None` for the operator's own.
     #[must_use]
     pub fn account(&self) -> Option<&str> {
-        let role = self.role.as_ref().or(self.service_account.as_ref().map(|account| &account.role));
+        let role =
+            self.role.as_ref().or(self.service_account.as_ref().map(|account| &account.role));
         role.map(RoleArn::account)
     }
 }
@@ -58,8 +60,9 @@ pub struct NoToken {
     pub message: String,
 }
 
-/// What the operator's administrator says of roles: external ids never come from a resource, since whoever writes
-/// resources could then use a trust that was given to somebody else (the confused deputy).
+/// What the operator's administrator says of roles: external ids never come from a resource, since
+/// whoever writes resources could then use a trust that was given to somebody else (the confused
+/// deputy).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Roles(Vec<RoleRule>);
 
@@ -78,14 +81,19 @@ impl Roles {
     /// # Errors
     /// What is wrong, for people.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let rules: Option<Vec<RoleRule>> = serde_saphyr::from_str(text).map_err(|error| error.to_string())?;
+        let rules: Option<Vec<RoleRule>> =
+            serde_saphyr::from_str(text).map_err(|error| error.to_string())?;
         let rules = rules.unwrap_or_default();
         for rule in &rules {
             let id = &rule.external_id;
             // sts:AssumeRole, ExternalId.
-            let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_+=,.@:/-".contains(&byte);
+            let is_allowed =
+                |byte: u8| byte.is_ascii_alphanumeric() || b"_+=,.@:/-".contains(&byte);
             if !(2..=1224).contains(&id.len()) || !id.bytes().all(is_allowed) {
-                return Err(format!("the externalId of {} must be 2 to 1224 of a-z A-Z 0-9 _+=,.@:/-", rule.role_arn));
+                return Err(format!(
+                    "the externalId of {} must be 2 to 1224 of a-z A-Z 0-9 _+=,.@:/-",
+                    rule.role_arn
+                ));
             }
             if !rule.role_arn.starts_with("arn:") {
                 return Err(format!(
@@ -105,7 +113,8 @@ impl Roles {
     }
 }
 
-/// A role session name out of anything: 2 to 64 characters of a small set (sts:AssumeRole, RoleSessionName).
+/// A role session name out of anything: 2 to 64 characters of a small set (sts:AssumeRole,
+/// RoleSessionName).
 pub(super) fn session_name(wanted: &str) -> String {
     const LONGEST: usize = 64;
     let is_allowed = |c: char| c.is_ascii_alphanumeric() || "_=,.@-".contains(c);
@@ -115,7 +124,8 @@ pub(super) fn session_name(wanted: &str) -> String {
     }
     // Two long names shall not be one in CloudTrail.
     let hash = crate::registry::Digest::sha256_of(wanted.as_bytes());
-    let (head, tail) = (clean.get(..LONGEST - 9).unwrap_or_default(), hash.hex().get(..8).unwrap_or_default());
+    let (head, tail) =
+        (clean.get(..LONGEST - 9).unwrap_or_default(), hash.hex().get(..8).unwrap_or_default());
     format!("{head}-{tail}")
 }
 

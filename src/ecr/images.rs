@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use aws_sdk_ecr::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_ecr::operation::list_images::ListImagesOutput;
 use aws_sdk_ecr::types::{
-    DescribeImagesFilter, ImageDetail, ImageIdentifier, ImageStatusFilter, LayerAvailability, ListImagesFilter,
+    DescribeImagesFilter, ImageDetail, ImageIdentifier, ImageStatusFilter, LayerAvailability,
+    ListImagesFilter,
 };
 
 use super::error::Error;
@@ -22,7 +23,8 @@ pub(super) const PAGE: i32 = 1000;
 pub struct Images {
     /// Wanted tags that are there.
     pub tags: BTreeMap<Tag, Digest>,
-    /// Manifests known to be there, tagged or not: complete only when the listing fitted on one page, but never wrong.
+    /// Manifests known to be there, tagged or not: complete only when the listing fitted on one
+    /// page, but never wrong.
     pub manifests: HashSet<Digest>,
     /// Of those that were described, whether they are an index.
     pub indexes: HashMap<Digest, bool>,
@@ -89,13 +91,18 @@ pub(super) fn is_index(image: &ImageDetail) -> bool {
 impl Registry {
     /// The digests of these tags; `None` if there is no such repository.
     ///
-    /// Costs one DescribeImages per 100 tags when all are there. When one is missing, one ListImages page tells the
-    /// rest; only if the repository holds more than a page is the batch halved instead, so that the cost goes by what
-    /// is wanted and not by what the repository holds.
+    /// Costs one DescribeImages per 100 tags when all are there. When one is missing, one
+    /// ListImages page tells the rest; only if the repository holds more than a page is the batch
+    /// halved instead, so that the cost goes by what is wanted and not by what the repository
+    /// holds.
     ///
     /// # Errors
     /// As AWS answers.
-    pub async fn images(&self, name: &str, wanted: &BTreeSet<Tag>) -> Result<Option<Images>, Error> {
+    pub async fn images(
+        &self,
+        name: &str,
+        wanted: &BTreeSet<Tag>,
+    ) -> Result<Option<Images>, Error> {
         let mut images = Images::default();
         let wanted: Vec<&Tag> = wanted.iter().collect();
         let mut batches = Batches::of(&wanted);
@@ -132,7 +139,8 @@ impl Registry {
         ids: impl Iterator<Item = ImageIdentifier>,
         status: Option<ImageStatusFilter>,
     ) -> Result<Answer, Error> {
-        let filter = status.map(|status| DescribeImagesFilter::builder().image_status(status).build());
+        let filter =
+            status.map(|status| DescribeImagesFilter::builder().image_status(status).build());
         let result = self
             .client
             .describe_images()
@@ -144,22 +152,34 @@ impl Registry {
             .await;
         match result {
             Ok(answer) => Ok(Answer::Images(answer.image_details.unwrap_or_default())),
-            Err(SdkError::ServiceError(error)) if error.err().code() == Some("ImageNotFoundException") => {
+            Err(SdkError::ServiceError(error))
+                if error.err().code() == Some("ImageNotFoundException") =>
+            {
                 Ok(Answer::OneIsMissing)
             }
-            Err(SdkError::ServiceError(error)) if error.err().code() == Some("RepositoryNotFoundException") => {
+            Err(SdkError::ServiceError(error))
+                if error.err().code() == Some("RepositoryNotFoundException") =>
+            {
                 Ok(Answer::NoRepository)
             }
             Err(error) => Err(Error::from_sdk("ecr:DescribeImages", name, &error)),
         }
     }
 
-    /// DescribeImages of these tags, in whatever status their images are; those that are missing are left out.
-    pub(super) async fn described(&self, name: &str, tags: &[&Tag]) -> Result<Vec<ImageDetail>, Error> {
+    /// DescribeImages of these tags, in whatever status their images are; those that are missing
+    /// are left out.
+    pub(super) async fn described(
+        &self,
+        name: &str,
+        tags: &[&Tag],
+    ) -> Result<Vec<ImageDetail>, Error> {
         let mut batches = Batches::of(tags);
         let mut images = Vec::new();
         while let Some(batch) = batches.next() {
-            match self.describe(name, batch.iter().map(|tag| by_tag(tag)), Some(ImageStatusFilter::Any)).await? {
+            match self
+                .describe(name, batch.iter().map(|tag| by_tag(tag)), Some(ImageStatusFilter::Any))
+                .await?
+            {
                 Answer::Images(details) => images.extend(details),
                 Answer::OneIsMissing => batches.halve(batch),
                 // Just now: there is nothing left.
@@ -170,12 +190,18 @@ impl Registry {
     }
 
     /// One page of ListImages; without a status, of ACTIVE images only.
-    pub(super) async fn list(&self, name: &str, status: Option<ImageStatusFilter>) -> Result<ListImagesOutput, Error> {
+    pub(super) async fn list(
+        &self,
+        name: &str,
+        status: Option<ImageStatusFilter>,
+    ) -> Result<ListImagesOutput, Error> {
         self.client
             .list_images()
             .registry_id(&self.account)
             .repository_name(name)
-            .set_filter(status.map(|status| ListImagesFilter::builder().image_status(status).build()))
+            .set_filter(
+                status.map(|status| ListImagesFilter::builder().image_status(status).build()),
+            )
             .max_results(PAGE)
             .send()
             .await
@@ -183,7 +209,12 @@ impl Registry {
     }
 
     /// Whether the page was the whole listing.
-    async fn list_first_page(&self, name: &str, wanted: &[&Tag], images: &mut Images) -> Result<bool, Error> {
+    async fn list_first_page(
+        &self,
+        name: &str,
+        wanted: &[&Tag],
+        images: &mut Images,
+    ) -> Result<bool, Error> {
         let answer = self.list(name, None).await?;
         let wanted: BTreeSet<&str> = wanted.iter().map(|tag| tag.as_str()).collect();
         for id in answer.image_ids() {
@@ -199,8 +230,8 @@ impl Registry {
         Ok(answer.next_token().is_none())
     }
 
-    /// Which of these manifests are there, tagged or not: one DescribeImages per 100 when all are, else as with
-    /// [`Self::images`]. Those that were described are among [`Images::indexes`] too.
+    /// Which of these manifests are there, tagged or not: one DescribeImages per 100 when all are,
+    /// else as with [`Self::images`]. Those that were described are among [`Images::indexes`] too.
     ///
     /// # Errors
     /// As AWS answers.
@@ -210,13 +241,18 @@ impl Registry {
         let mut batches = Batches::of(&wanted);
         let mut listed = false;
         while let Some(batch) = batches.next() {
-            let ids = batch.iter().map(|digest| ImageIdentifier::builder().image_digest(digest.as_str()).build());
+            let ids = batch
+                .iter()
+                .map(|digest| ImageIdentifier::builder().image_digest(digest.as_str()).build());
             match self.describe(name, ids, None).await? {
                 Answer::Images(details) => {
                     images.manifests.extend(batch.iter().map(|digest| (*digest).clone()));
-                    let described =
-                        details.iter().filter_map(|image| Some((parse_digest(image.image_digest())?, image)));
-                    images.indexes.extend(described.map(|(digest, image)| (digest, is_index(image))));
+                    let described = details
+                        .iter()
+                        .filter_map(|image| Some((parse_digest(image.image_digest())?, image)));
+                    images
+                        .indexes
+                        .extend(described.map(|(digest, image)| (digest, is_index(image))));
                     continue;
                 }
                 Answer::NoRepository => return Ok(Images::default()),
@@ -237,7 +273,11 @@ impl Registry {
     ///
     /// # Errors
     /// As AWS answers.
-    pub async fn missing_blobs(&self, name: &str, digests: &BTreeSet<Digest>) -> Result<BTreeSet<Digest>, Error> {
+    pub async fn missing_blobs(
+        &self,
+        name: &str,
+        digests: &BTreeSet<Digest>,
+    ) -> Result<BTreeSet<Digest>, Error> {
         let mut missing = digests.clone();
         let all: Vec<&Digest> = digests.iter().collect();
         for batch in all.chunks(BATCH) {
@@ -249,7 +289,9 @@ impl Registry {
                 .set_layer_digests(Some(batch.iter().map(ToString::to_string).collect()))
                 .send()
                 .await
-                .map_err(|error| Error::from_sdk("ecr:BatchCheckLayerAvailability", name, &error))?;
+                .map_err(|error| {
+                    Error::from_sdk("ecr:BatchCheckLayerAvailability", name, &error)
+                })?;
             for layer in answer.layers() {
                 if layer.layer_availability() == Some(&LayerAvailability::Available)
                     && let Some(digest) = parse_digest(layer.layer_digest())

@@ -33,7 +33,8 @@ struct Pace {
     slowed: Option<Instant>,
 }
 
-/// A throttle makes a pass cost so much more; others use the quota too, and it may be lower than we were told.
+/// A throttle makes a pass cost so much more; others use the quota too, and it may be lower than we
+/// were told.
 const STEP: f64 = 1.5;
 /// Slower than this is nothing that a quota explains.
 const SLOWEST: f64 = 8.0;
@@ -103,8 +104,9 @@ impl Gate for Limiter {
     }
 }
 
-/// The queue of one pass before a [`Limiter`] that all passes share. Whoever has hundreds of manifests to write keeps most of
-/// them here, so that a pass with two comes to its turn among the next few.
+/// The queue of one pass before a [`Limiter`] that all passes share. Whoever has hundreds of
+/// manifests to write keeps most of them here, so that a pass with two comes to its turn among the
+/// next few.
 #[derive(Debug)]
 pub(super) struct Queue {
     limiter: Arc<Limiter>,
@@ -112,7 +114,8 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    /// What one pass may have waiting: at ECR's 10 per second, others come in between after 1.6 s at the latest.
+    /// What one pass may have waiting: at ECR's 10 per second, others come in between after 1.6 s
+    /// at the latest.
     pub(super) const PLACES: usize = 16;
 
     pub(super) fn before(limiter: Arc<Limiter>) -> Self {
@@ -133,9 +136,10 @@ impl Gate for Queue {
     }
 }
 
-/// The quotas that a copy can reach, of those that ECR publishes per account and region (User Guide, quotas). The others it
-/// cannot: tokens are kept, BatchCheckLayerAvailability (1,000) is asked for a hundred layers at once, and as a source ECR is
-/// asked 16 things at a time, which stays below BatchGetImage (2,000) and GetDownloadUrlForLayer (3,000).
+/// The quotas that a copy can reach, of those that ECR publishes per account and region (User
+/// Guide, quotas). The others it cannot: tokens are kept, BatchCheckLayerAvailability (1,000) is
+/// asked for a hundred layers at once, and as a source ECR is asked 16 things at a time, which
+/// stays below BatchGetImage (2,000) and GetDownloadUrlForLayer (3,000).
 #[derive(Debug)]
 pub struct Limits {
     /// Manifest PUTs: the scarce thing of a sync with many tags.
@@ -165,7 +169,10 @@ impl Limits {
     #[must_use]
     pub fn new(rates: Rates, meter: &Arc<dyn Meter>) -> Self {
         let limiter = |action, rate| Arc::new(Limiter::per_second(action, rate, meter.clone()));
-        Self { put_image: limiter("PutImage", rates.put_image), uploads: limiter("InitiateLayerUpload", rates.uploads) }
+        Self {
+            put_image: limiter("PutImage", rates.put_image),
+            uploads: limiter("InitiateLayerUpload", rates.uploads),
+        }
     }
 }
 
@@ -204,7 +211,10 @@ mod tests {
         (0..5).for_each(|_| limiter.throttled());
         let (first, next) = (passes(1).await, passes(10).await);
         assert!((149..=151).contains(&first.as_millis()), "{first:?}");
-        assert!((1350..=1500).contains(&next.as_millis()), "no burst, at two thirds of the pace: {next:?}");
+        assert!(
+            (1350..=1500).contains(&next.as_millis()),
+            "no burst, at two thirds of the pace: {next:?}"
+        );
         passes(60).await;
         let again = passes(10).await;
         assert!((999..=1001).contains(&again.as_millis()), "{again:?}");

@@ -1,7 +1,8 @@
 //! The control plane of Amazon ECR: repositories, policies, resource tags, tag -> digest, tokens.
 //!
-//! Nothing here looks like a pull: the inventory comes from DescribeImages and ListImages, since BatchGetImage and
-//! manifest GETs move `lastRecordedPullTime` and so defeat lifecycle rules (aws/containers-roadmap#2390).
+//! Nothing here looks like a pull: the inventory comes from DescribeImages and ListImages, since
+//! BatchGetImage and manifest GETs move `lastRecordedPullTime` and so defeat lifecycle rules
+//! (aws/containers-roadmap#2390).
 
 mod archive;
 mod assumed;

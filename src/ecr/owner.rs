@@ -22,7 +22,8 @@ pub struct Owner {
 }
 
 impl Owner {
-    /// The value of [`OWNER_TAG`]: `cluster/namespace/name`, or its hash where that is longer than AWS allows.
+    /// The value of [`OWNER_TAG`]: `cluster/namespace/name`, or its hash where that is longer than
+    /// AWS allows.
     #[must_use]
     pub fn tag_value(&self) -> String {
         let plain = format!("{}/{}/{}", self.cluster, self.namespace, self.name);
@@ -44,7 +45,11 @@ impl Owner {
         let namespace = parts.next()?;
         let cluster = parts.next()?;
         let complete = !(name.is_empty() || namespace.is_empty() || cluster.is_empty());
-        complete.then(|| Self { cluster: cluster.to_owned(), namespace: namespace.to_owned(), name: name.to_owned() })
+        complete.then(|| Self {
+            cluster: cluster.to_owned(),
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+        })
     }
 }
 
@@ -54,14 +59,19 @@ mod tests {
 
     #[test]
     fn an_owner_survives_the_round_trip() {
-        let owner = Owner { cluster: "c/1".to_owned(), namespace: "platform".to_owned(), name: "nginx".to_owned() };
+        let owner = Owner {
+            cluster: "c/1".to_owned(),
+            namespace: "platform".to_owned(),
+            name: "nginx".to_owned(),
+        };
         assert_eq!(Owner::from_tag_value(&owner.tag_value()), Some(owner));
         assert_eq!(Owner::from_tag_value("somebody"), None);
     }
 
     #[test]
     fn a_long_owner_becomes_a_hash_that_aws_accepts() {
-        let owner = Owner { cluster: "c".repeat(40), namespace: "n".repeat(63), name: "x".repeat(253) };
+        let owner =
+            Owner { cluster: "c".repeat(40), namespace: "n".repeat(63), name: "x".repeat(253) };
         assert_eq!(owner.tag_value().len(), 71);
         assert_eq!(owner.tag_value(), owner.clone().tag_value());
     }

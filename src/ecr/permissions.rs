@@ -1,5 +1,5 @@
-//! Which IAM actions the work on a repository needs: the one place that says so. `tests/it/permissions.rs` takes each
-//! away in turn.
+//! Which IAM actions the work on a repository needs: the one place that says so.
+//! `tests/it/permissions.rs` takes each away in turn.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +12,8 @@ use super::session::partition;
 use crate::api::v1alpha1::{ArchivedImages, DeletionPolicy, EcrRepositorySyncSpec};
 use crate::registry::Reference;
 
-/// Something that is done with a repository. A new one is a line here, one in [`Use::actions`] and one in [`uses`].
+/// Something that is done with a repository. A new one is a line here, one in [`Use::actions`] and
+/// one in [`uses`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Use {
     /// It is made and looked at.
@@ -65,7 +66,9 @@ impl Use {
     #[must_use]
     pub const fn actions(self) -> &'static [&'static str] {
         match self {
-            Self::Repository => &["ecr:CreateRepository", "ecr:DescribeRepositories", "ecr:ListTagsForResource"],
+            Self::Repository => {
+                &["ecr:CreateRepository", "ecr:DescribeRepositories", "ecr:ListTagsForResource"]
+            }
             Self::Marks => &["ecr:TagResource"],
             Self::ResourceTags => &["ecr:TagResource", "ecr:UntagResource"],
             Self::LifecyclePolicy => &["ecr:GetLifecyclePolicy", "ecr:PutLifecyclePolicy"],
@@ -91,15 +94,18 @@ impl Use {
     }
 }
 
-/// On a key that is not AWS's own, for who creates the repository (User Guide, "Encryption at rest").
+/// On a key that is not AWS's own, for who creates the repository (User Guide, "Encryption at
+/// rest").
 const KEY_ACTIONS: [&str; 3] = ["kms:CreateGrant", "kms:DescribeKey", "kms:RetireGrant"];
-/// On a private ECR registry that is a source. The last one spares requests and can be missing: its tags are then asked for one
-/// by one.
-const SOURCE_ACTIONS: [&str; 3] = ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer", "ecr:DescribeImages"];
+/// On a private ECR registry that is a source. The last one spares requests and can be missing: its
+/// tags are then asked for one by one.
+const SOURCE_ACTIONS: [&str; 3] =
+    ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer", "ecr:DescribeImages"];
 /// On everything: it takes no resource.
 const TOKEN_ACTION: &str = "ecr:GetAuthorizationToken";
 /// The same for ECR's public registry.
-const PUBLIC_TOKEN_ACTIONS: [&str; 2] = ["ecr-public:GetAuthorizationToken", "sts:GetServiceBearerToken"];
+const PUBLIC_TOKEN_ACTIONS: [&str; 2] =
+    ["ecr-public:GetAuthorizationToken", "sts:GetServiceBearerToken"];
 
 /// What else bears on the needed actions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -117,7 +123,8 @@ pub struct Circumstances {
 /// What is done with the repository of `spec`.
 #[must_use]
 pub fn uses(spec: &EcrRepositorySyncSpec, circumstances: Circumstances) -> BTreeSet<Use> {
-    let Circumstances { marks, default_lifecycle, default_permission, default_tags } = circumstances;
+    let Circumstances { marks, default_lifecycle, default_permission, default_tags } =
+        circumstances;
     let wanted = |kind, policy| Wanted::read(kind, policy).unwrap_or_default();
     let lifecycle = wanted(Kind::Lifecycle, spec.lifecycle_policy.as_ref());
     let permission = wanted(Kind::Permission, spec.permission_policy.as_ref());
@@ -129,7 +136,10 @@ pub fn uses(spec: &EcrRepositorySyncSpec, circumstances: Circumstances) -> BTree
     let table = [
         (Use::Repository, true),
         (Use::Marks, marks),
-        (Use::ResourceTags, default_tags || spec.resource_tags.as_ref().is_some_and(|tags| !tags.is_empty())),
+        (
+            Use::ResourceTags,
+            default_tags || spec.resource_tags.as_ref().is_some_and(|tags| !tags.is_empty()),
+        ),
         (Use::LifecyclePolicy, has(&lifecycle, default_lifecycle)),
         (Use::NoLifecyclePolicy, lifecycle == Wanted::None),
         (Use::PermissionPolicy, has(&permission, default_permission)),
@@ -159,14 +169,22 @@ pub struct Spot<'a> {
 
 impl Spot<'_> {
     fn arn(&self, service: &str, resource: &str) -> String {
-        format!("arn:{}:{service}:{}:{}:{resource}", partition(self.region), self.region, self.account)
+        format!(
+            "arn:{}:{service}:{}:{}:{resource}",
+            partition(self.region),
+            self.region,
+            self.account
+        )
     }
 }
 
 impl Grants {
     /// Adds what is done with a repository (`*` in its name stands for any characters).
     pub fn repository(&mut self, spot: Spot<'_>, name: &str, uses: &BTreeSet<Use>) {
-        self.add(spot.arn("ecr", &format!("repository/{name}")), uses.iter().flat_map(|one| one.actions()).copied());
+        self.add(
+            spot.arn("ecr", &format!("repository/{name}")),
+            uses.iter().flat_map(|one| one.actions()).copied(),
+        );
         if uses.contains(&Use::Artifacts) {
             self.add("*".to_owned(), [TOKEN_ACTION]);
         }
@@ -174,7 +192,11 @@ impl Grants {
 
     /// Adds what the key of `spec` needs, if it names one.
     pub fn key(&mut self, spot: Spot<'_>, spec: &EcrRepositorySyncSpec) {
-        let Some(key) = spec.encryption.as_ref().and_then(|encryption| encryption.kms_key.as_deref()) else { return };
+        let Some(key) =
+            spec.encryption.as_ref().and_then(|encryption| encryption.kms_key.as_deref())
+        else {
+            return;
+        };
         self.key_named(spot, key);
     }
 
@@ -188,16 +210,21 @@ impl Grants {
         self.add(arn, KEY_ACTIONS);
     }
 
-    /// Adds what reading the sources of `spec` needs, where they are private ECR registries without a secretRef.
+    /// Adds what reading the sources of `spec` needs, where they are private ECR registries without
+    /// a secretRef.
     pub fn sources(&mut self, spec: &EcrRepositorySyncSpec) {
         let image = spec.image.as_ref().filter(|image| image.secret_ref.is_none());
         let chart = spec.chart.as_ref().filter(|chart| chart.secret_ref.is_none());
         // What may be removed is what the source still lists.
         let prunes = spec.pruning().is_some();
-        let image = image.map(|image| (image.pull_url.as_str(), prunes || image.tag_selector.is_some()));
-        let chart =
-            chart.and_then(|c| Some((c.pull_url.strip_prefix("oci://")?, prunes || c.version_selector.is_some())));
-        for (is_chart, (url, lists)) in [(false, image), (true, chart)].into_iter().filter_map(|(k, s)| Some((k, s?))) {
+        let image =
+            image.map(|image| (image.pull_url.as_str(), prunes || image.tag_selector.is_some()));
+        let chart = chart.and_then(|c| {
+            Some((c.pull_url.strip_prefix("oci://")?, prunes || c.version_selector.is_some()))
+        });
+        for (is_chart, (url, lists)) in
+            [(false, image), (true, chart)].into_iter().filter_map(|(k, s)| Some((k, s?)))
+        {
             let Ok(reference) = url.trim_end_matches('/').parse::<Reference>() else { continue };
             let Some(Host { account, region }) = Host::parse(&reference.host) else { continue };
             let spot = Spot { account: &account, region: &region };
@@ -211,7 +238,11 @@ impl Grants {
 
     /// Adds logging in to public.ecr.aws, where `spec` reads from there without a secretRef.
     pub fn public_source(&mut self, spec: &EcrRepositorySyncSpec) {
-        let image = spec.image.as_ref().filter(|image| image.secret_ref.is_none()).map(|image| &*image.pull_url);
+        let image = spec
+            .image
+            .as_ref()
+            .filter(|image| image.secret_ref.is_none())
+            .map(|image| &*image.pull_url);
         let chart = spec.chart.as_ref().filter(|chart| chart.secret_ref.is_none());
         let chart = chart.and_then(|chart| chart.pull_url.strip_prefix("oci://"));
         let is_there = |url: &str| is_public(url.split('/').next().unwrap_or_default());
@@ -228,7 +259,11 @@ impl Grants {
     /// Adds reading from any private ECR registry of the partition.
     pub fn any_source(&mut self, region: &str) {
         let spot = Spot { account: "*", region: "*" };
-        let arn = spot.arn("ecr", "repository/*").replacen("arn:aws:", &format!("arn:{}:", partition(region)), 1);
+        let arn = spot.arn("ecr", "repository/*").replacen(
+            "arn:aws:",
+            &format!("arn:{}:", partition(region)),
+            1,
+        );
         self.add(arn, SOURCE_ACTIONS.into_iter().chain(["ecr:ListImages"]));
     }
 
@@ -265,7 +300,10 @@ mod tests {
     }
 
     fn actions(value: Value, circumstances: Circumstances) -> BTreeSet<&'static str> {
-        uses(&spec(value), circumstances).into_iter().flat_map(|one| one.actions().iter().copied()).collect()
+        uses(&spec(value), circumstances)
+            .into_iter()
+            .flat_map(|one| one.actions().iter().copied())
+            .collect()
     }
 
     #[test]
@@ -275,7 +313,11 @@ mod tests {
         assert_eq!(actions(json!({}), none), bare.into());
         for (spec, circumstances, more) in [
             (json!({}), Circumstances { marks: true, ..none }, "ecr:TagResource"),
-            (json!({}), Circumstances { default_lifecycle: true, ..none }, "ecr:PutLifecyclePolicy"),
+            (
+                json!({}),
+                Circumstances { default_lifecycle: true, ..none },
+                "ecr:PutLifecyclePolicy",
+            ),
             (
                 json!({"lifecyclePolicy": {"rules": []}}),
                 Circumstances { default_lifecycle: true, ..none },
@@ -292,8 +334,13 @@ mod tests {
             let found = actions(spec.clone(), circumstances);
             assert!(found.contains(more), "{more}: {found:?}");
         }
-        assert!(!actions(json!({"prune": {"enabled": false}}), none).contains("ecr:BatchDeleteImage"));
-        assert!(!actions(json!({"lifecyclePolicy": {"rules": []}}), none).contains("ecr:PutLifecyclePolicy"));
+        assert!(
+            !actions(json!({"prune": {"enabled": false}}), none).contains("ecr:BatchDeleteImage")
+        );
+        assert!(
+            !actions(json!({"lifecyclePolicy": {"rules": []}}), none)
+                .contains("ecr:PutLifecyclePolicy")
+        );
     }
 
     #[test]
@@ -306,10 +353,15 @@ mod tests {
         grants.key(spot, &spec(json!({"encryption": {"type": "KMS", "kmsKey": "alias/ecr"}})));
         let source = "210987654321.dkr.ecr.eu-west-1.amazonaws.com/base/app:1";
         grants.sources(&spec(json!({"image": {"pullUrl": source}})));
-        grants.sources(&spec(json!({"image": {"pullUrl": source, "secretRef": {"name": "login"}}})));
+        grants
+            .sources(&spec(json!({"image": {"pullUrl": source, "secretRef": {"name": "login"}}})));
         let document = grants.document();
-        let resources: Vec<_> =
-            document["Statement"].as_array().expect("a list").iter().map(|s| &s["Resource"]).collect();
+        let resources: Vec<_> = document["Statement"]
+            .as_array()
+            .expect("a list")
+            .iter()
+            .map(|s| &s["Resource"])
+            .collect();
         assert_eq!(
             resources,
             [

@@ -1,5 +1,6 @@
-//! public.ecr.aws: the login of an AWS identity. It allows more than reading without one does (10 pulls a second and no limit of
-//! bytes per address), and reading without one is always the way out.
+//! public.ecr.aws: the login of an AWS identity. It allows more than reading without one does (10
+//! pulls a second and no limit of bytes per address), and reading without one is always the way
+//! out.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -46,7 +47,8 @@ impl PublicLogin {
     async fn fetch(&self) -> Result<Fresh<String>, Error> {
         const OPERATION: &str = "ecr-public:GetAuthorizationToken";
         const THING: &str = "public.ecr.aws";
-        let incomplete = |field| Error::Incomplete { operation: OPERATION, thing: THING.to_owned(), field };
+        let incomplete =
+            |field| Error::Incomplete { operation: OPERATION, thing: THING.to_owned(), field };
         let answer = self.client.get_authorization_token().send().await;
         let answer = answer.map_err(|error| Error::from_sdk(OPERATION, THING, &error))?;
         let data = answer.authorization_data().ok_or_else(|| incomplete("authorizationData"))?;
@@ -70,7 +72,8 @@ impl PublicLogin {
 impl Authenticator for PublicLogin {
     /// Nobody in particular, where no login is to be had: what is public can be read all the same.
     async fn credential(&self) -> Result<Credential, crate::registry::Error> {
-        /// A right that is missing is not given in a minute, and each question is a refusal in somebody's audit log.
+        /// A right that is missing is not given in a minute, and each question is a refusal in
+        /// somebody's audit log.
         const REFUSED: Duration = Duration::from_secs(60 * 60);
         const UNANSWERED: Duration = Duration::from_secs(60);
         if self.without().is_some_and(|until| Instant::now() < until) {
@@ -79,7 +82,8 @@ impl Authenticator for PublicLogin {
         match self.current.get("login of public.ecr.aws", self.fetch()).await {
             Ok(password) => Ok(Credential::Basic { username: "AWS".to_owned(), password }),
             Err(error) => {
-                let passes = matches!(error.class(), Class::RegistryUnavailable | Class::RateLimited);
+                let passes =
+                    matches!(error.class(), Class::RegistryUnavailable | Class::RateLimited);
                 let mut until = self.without();
                 // Of those who waited for the same answer one tells.
                 if until.is_none_or(|until| until <= Instant::now()) {

@@ -1,4 +1,5 @@
-//! Pull-through cache rules: below the prefix of one, ECR itself makes repositories and writes images.
+//! Pull-through cache rules: below the prefix of one, ECR itself makes repositories and writes
+//! images.
 
 use std::time::Duration;
 
@@ -15,18 +16,22 @@ fn covers(prefix: &str, name: &str) -> bool {
 }
 
 impl Registry {
-    /// The prefix of the pull-through cache rule that the repository `name` lies under, if the rules can be read. They are
-    /// asked for once per process, and never a reason to fail or to wait: what comes of it is advice.
+    /// The prefix of the pull-through cache rule that the repository `name` lies under, if the
+    /// rules can be read. They are asked for once per process, and never a reason to fail or to
+    /// wait: what comes of it is advice.
     pub async fn pull_through_rule(&self, name: &str) -> Option<&str> {
         /// Nobody waits longer for advice.
         const PATIENCE: Duration = Duration::from_secs(5);
         let ask = async {
             // A registry has 50 rules at most, a page 100.
-            let asked = self.client.describe_pull_through_cache_rules().registry_id(&self.account).send();
+            let asked =
+                self.client.describe_pull_through_cache_rules().registry_id(&self.account).send();
             match tokio::time::timeout(PATIENCE, asked).await {
                 Ok(Ok(answer)) => {
                     let rules = answer.pull_through_cache_rules().iter();
-                    rules.filter_map(|rule| rule.ecr_repository_prefix().map(str::to_owned)).collect()
+                    rules
+                        .filter_map(|rule| rule.ecr_repository_prefix().map(str::to_owned))
+                        .collect()
                 }
                 Ok(Err(error)) => {
                     tracing::debug!(code = ?error.code(), "whether there are pull-through cache rules is not known");

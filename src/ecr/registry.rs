@@ -29,8 +29,8 @@ pub struct Registry {
     pub meter: Arc<dyn Meter>,
     pub(super) client: aws_sdk_ecr::Client,
     transport: Transport,
-    /// Requests and streams of the data plane, by all resources together: a stream holds two buffers of 256 KiB at most, so
-    /// that this bounds the bytes in flight.
+    /// Requests and streams of the data plane, by all resources together: a stream holds two
+    /// buffers of 256 KiB at most, so that this bounds the bytes in flight.
     data: Arc<registry::Limits>,
     token: Arc<Token>,
     /// Whether repositories take blobs from each other; asked once.
@@ -39,8 +39,8 @@ pub struct Registry {
     pub(super) pull_through: OnceCell<Vec<String>>,
 }
 
-/// ECR takes some thousands of requests per second (its quotas), a node's link carries some dozens of streams: 32 uploads
-/// have at most 16 MiB in flight.
+/// ECR takes some thousands of requests per second (its quotas), a node's link carries some dozens
+/// of streams: 32 uploads have at most 16 MiB in flight.
 const WIDTHS: registry::Widths = registry::Widths { requests: 64, downloads: 32, uploads: 32 };
 
 /// What an ECR error of "there is none" means.
@@ -60,7 +60,11 @@ where
     }
 }
 
-fn to_sdk_tags(operation: &'static str, thing: &str, tags: &BTreeMap<String, String>) -> Result<Vec<Tag>, Error> {
+fn to_sdk_tags(
+    operation: &'static str,
+    thing: &str,
+    tags: &BTreeMap<String, String>,
+) -> Result<Vec<Tag>, Error> {
     tags.iter()
         .map(|(key, value)| Tag::builder().key(key).value(value).build())
         .collect::<Result<_, _>>()
@@ -76,7 +80,8 @@ impl Registry {
         limits: Arc<Limits>,
         meter: Arc<dyn Meter>,
     ) -> Self {
-        let token = Arc::new(Token::new(client.clone(), account.clone(), region.clone(), meter.clone()));
+        let token =
+            Arc::new(Token::new(client.clone(), account.clone(), region.clone(), meter.clone()));
         Self {
             account,
             region,
@@ -99,13 +104,14 @@ impl Registry {
         self.token.scheme().await.map(drop)
     }
 
-    /// A client for the data plane (`/v2/`) of the registry that `repository` lives in; one for each pass, since its manifests
-    /// have a queue of their own.
+    /// A client for the data plane (`/v2/`) of the registry that `repository` lives in; one for
+    /// each pass, since its manifests have a queue of their own.
     ///
     /// # Errors
     /// When no authorization token is to be had.
     pub async fn data_plane(&self, repository: &Repository) -> Result<registry::Client, Error> {
-        let endpoint = Endpoint { scheme: self.token.scheme().await?, host: repository.host().to_owned() };
+        let endpoint =
+            Endpoint { scheme: self.token.scheme().await?, host: repository.host().to_owned() };
         let options = registry::Options {
             preemptive_basic: true,
             limits: Some(self.data.clone()),
@@ -122,8 +128,9 @@ impl Registry {
         self.token.clone()
     }
 
-    /// Whether the account lets a repository take a blob from another one (setting `BLOB_MOUNTING`). Asked once per process,
-    /// and never a reason to fail or to wait: without it blobs are sent.
+    /// Whether the account lets a repository take a blob from another one (setting
+    /// `BLOB_MOUNTING`). Asked once per process, and never a reason to fail or to wait: without it
+    /// blobs are sent.
     pub async fn mounts_blobs(&self) -> bool {
         /// Sending a small blob takes no longer.
         const PATIENCE: Duration = Duration::from_secs(5);
@@ -147,9 +154,21 @@ impl Registry {
     /// As AWS answers.
     pub async fn repository(&self, name: &str) -> Result<Option<Repository>, Error> {
         const OPERATION: &str = "ecr:DescribeRepositories";
-        let result = self.client.describe_repositories().registry_id(&self.account).repository_names(name).send().await;
-        let Some(answer) = none_if(result, "RepositoryNotFoundException", OPERATION, name)? else { return Ok(None) };
-        answer.repositories().first().map(|described| Repository::from_described(OPERATION, described)).transpose()
+        let result = self
+            .client
+            .describe_repositories()
+            .registry_id(&self.account)
+            .repository_names(name)
+            .send()
+            .await;
+        let Some(answer) = none_if(result, "RepositoryNotFoundException", OPERATION, name)? else {
+            return Ok(None);
+        };
+        answer
+            .repositories()
+            .first()
+            .map(|described| Repository::from_described(OPERATION, described))
+            .transpose()
     }
 
     /// All repositories of the registry.
@@ -158,7 +177,8 @@ impl Registry {
     /// As AWS answers.
     pub async fn repositories(&self) -> Result<Vec<Repository>, Error> {
         const OPERATION: &str = "ecr:DescribeRepositories";
-        let mut pages = self.client.describe_repositories().registry_id(&self.account).into_paginator().send();
+        let mut pages =
+            self.client.describe_repositories().registry_id(&self.account).into_paginator().send();
         let mut repositories = Vec::new();
         while let Some(page) = pages.next().await {
             let page = page.map_err(|error| Error::from_sdk(OPERATION, &self.account, &error))?;
@@ -169,7 +189,8 @@ impl Registry {
         Ok(repositories)
     }
 
-    /// Creates the repository with its resource tags and settings, in one call. `None` if it already exists.
+    /// Creates the repository with its resource tags and settings, in one call. `None` if it
+    /// already exists.
     ///
     /// # Errors
     /// As AWS answers. Tags need `ecr:TagResource` besides `ecr:CreateRepository`.
@@ -188,12 +209,15 @@ impl Registry {
             .repository_name(name)
             .set_tags(Some(to_sdk_tags(OPERATION, name, tags)?))
             .set_image_tag_mutability(mutability.map(Mutability::to_sdk))
-            .set_image_tag_mutability_exclusion_filters(mutability.and_then(Mutability::filters_to_sdk))
+            .set_image_tag_mutability_exclusion_filters(
+                mutability.and_then(Mutability::filters_to_sdk),
+            )
             .set_image_scanning_configuration(settings.scan_on_push.map(settings::scanning))
             .set_encryption_configuration(settings.encryption.as_ref().and_then(Encryption::to_sdk))
             .send()
             .await;
-        let Some(answer) = none_if(result, "RepositoryAlreadyExistsException", OPERATION, name)? else {
+        let Some(answer) = none_if(result, "RepositoryAlreadyExistsException", OPERATION, name)?
+        else {
             return Ok(None);
         };
         let described = answer.repository().ok_or_else(|| Error::Incomplete {
@@ -209,8 +233,14 @@ impl Registry {
     /// # Errors
     /// As AWS answers; class `RepositoryNotEmpty` where images are in the way.
     pub async fn delete_repository(&self, name: &str, force: bool) -> Result<(), Error> {
-        let result =
-            self.client.delete_repository().registry_id(&self.account).repository_name(name).force(force).send().await;
+        let result = self
+            .client
+            .delete_repository()
+            .registry_id(&self.account)
+            .repository_name(name)
+            .force(force)
+            .send()
+            .await;
         none_if(result, "RepositoryNotFoundException", "ecr:DeleteRepository", name).map(drop)
     }
 
@@ -218,7 +248,10 @@ impl Registry {
     ///
     /// # Errors
     /// As AWS answers.
-    pub async fn resource_tags(&self, repository: &Repository) -> Result<BTreeMap<String, String>, Error> {
+    pub async fn resource_tags(
+        &self,
+        repository: &Repository,
+    ) -> Result<BTreeMap<String, String>, Error> {
         const OPERATION: &str = "ecr:ListTagsForResource";
         let answer = self
             .client
@@ -239,7 +272,11 @@ impl Registry {
     ///
     /// # Errors
     /// As AWS answers.
-    pub async fn tag_resource(&self, repository: &Repository, tags: &BTreeMap<String, String>) -> Result<(), Error> {
+    pub async fn tag_resource(
+        &self,
+        repository: &Repository,
+        tags: &BTreeMap<String, String>,
+    ) -> Result<(), Error> {
         const OPERATION: &str = "ecr:TagResource";
         self.client
             .tag_resource()
@@ -257,7 +294,13 @@ impl Registry {
     /// As AWS answers.
     pub async fn lifecycle_policy(&self, name: &str) -> Result<Option<String>, Error> {
         const OPERATION: &str = "ecr:GetLifecyclePolicy";
-        let result = self.client.get_lifecycle_policy().registry_id(&self.account).repository_name(name).send().await;
+        let result = self
+            .client
+            .get_lifecycle_policy()
+            .registry_id(&self.account)
+            .repository_name(name)
+            .send()
+            .await;
         let answer = none_if(result, "LifecyclePolicyNotFoundException", OPERATION, name)?;
         Ok(answer.and_then(|answer| answer.lifecycle_policy_text().map(str::to_owned)))
     }
@@ -266,7 +309,11 @@ impl Registry {
     ///
     /// # Errors
     /// As AWS answers; a text that AWS does not like has class `PolicyRejected`.
-    pub async fn put_lifecycle_policy(&self, name: &str, text: &str) -> Result<Option<String>, Error> {
+    pub async fn put_lifecycle_policy(
+        &self,
+        name: &str,
+        text: &str,
+    ) -> Result<Option<String>, Error> {
         self.client
             .put_lifecycle_policy()
             .registry_id(&self.account)
@@ -283,9 +330,15 @@ impl Registry {
     /// # Errors
     /// As AWS answers.
     pub async fn delete_lifecycle_policy(&self, name: &str) -> Result<(), Error> {
-        let result =
-            self.client.delete_lifecycle_policy().registry_id(&self.account).repository_name(name).send().await;
-        none_if(result, "LifecyclePolicyNotFoundException", "ecr:DeleteLifecyclePolicy", name).map(drop)
+        let result = self
+            .client
+            .delete_lifecycle_policy()
+            .registry_id(&self.account)
+            .repository_name(name)
+            .send()
+            .await;
+        none_if(result, "LifecyclePolicyNotFoundException", "ecr:DeleteLifecyclePolicy", name)
+            .map(drop)
     }
 
     /// The repository policy's text, if there is one.
@@ -294,7 +347,13 @@ impl Registry {
     /// As AWS answers.
     pub async fn permission_policy(&self, name: &str) -> Result<Option<String>, Error> {
         const OPERATION: &str = "ecr:GetRepositoryPolicy";
-        let result = self.client.get_repository_policy().registry_id(&self.account).repository_name(name).send().await;
+        let result = self
+            .client
+            .get_repository_policy()
+            .registry_id(&self.account)
+            .repository_name(name)
+            .send()
+            .await;
         let answer = none_if(result, "RepositoryPolicyNotFoundException", OPERATION, name)?;
         Ok(answer.and_then(|answer| answer.policy_text().map(str::to_owned)))
     }
@@ -303,7 +362,11 @@ impl Registry {
     ///
     /// # Errors
     /// As AWS answers; a text that AWS does not like has class `PolicyRejected`.
-    pub async fn set_permission_policy(&self, name: &str, text: &str) -> Result<Option<String>, Error> {
+    pub async fn set_permission_policy(
+        &self,
+        name: &str,
+        text: &str,
+    ) -> Result<Option<String>, Error> {
         self.client
             .set_repository_policy()
             .registry_id(&self.account)
@@ -320,8 +383,14 @@ impl Registry {
     /// # Errors
     /// As AWS answers.
     pub async fn delete_permission_policy(&self, name: &str) -> Result<(), Error> {
-        let result =
-            self.client.delete_repository_policy().registry_id(&self.account).repository_name(name).send().await;
-        none_if(result, "RepositoryPolicyNotFoundException", "ecr:DeleteRepositoryPolicy", name).map(drop)
+        let result = self
+            .client
+            .delete_repository_policy()
+            .registry_id(&self.account)
+            .repository_name(name)
+            .send()
+            .await;
+        none_if(result, "RepositoryPolicyNotFoundException", "ecr:DeleteRepositoryPolicy", name)
+            .map(drop)
     }
 }

@@ -8,11 +8,12 @@ use tokio::time::Instant;
 
 use super::error::Error;
 
-/// Something that says it ends sooner, or in the past, is not renewed more often than this: a loop keyed on the expiry
-/// alone would spin. (moto's ECR tokens ended in 2015.)
+/// Something that says it ends sooner, or in the past, is not renewed more often than this: a loop
+/// keyed on the expiry alone would spin. (moto's ECR tokens ended in 2015.)
 pub(super) const LEAST_LIFE: Duration = Duration::from_secs(60);
 
-/// A value with an end. One caller renews it; callers that come meanwhile wait for its answer instead of asking again.
+/// A value with an end. One caller renews it; callers that come meanwhile wait for its answer
+/// instead of asking again.
 #[derive(Debug)]
 pub(super) struct Renewed<T>(Mutex<Option<Held<T>>>);
 
@@ -36,7 +37,8 @@ pub(super) struct Fresh<T> {
 impl<T> Fresh<T> {
     /// A value that ends at `end`, to be renewed a share of its life, but at most `ahead`, before.
     pub(super) fn new(value: T, end: Option<SystemTime>, ahead: Duration) -> Self {
-        let left = end.and_then(|end| end.duration_since(SystemTime::now()).ok()).unwrap_or_default();
+        let left =
+            end.and_then(|end| end.duration_since(SystemTime::now()).ok()).unwrap_or_default();
         let life = left.max(LEAST_LIFE);
         Self { value, life, renew_after: life - ahead.min(life / 2) }
     }
@@ -100,7 +102,11 @@ mod tests {
             renewed.get("it", async {
                 tokio::time::sleep(Duration::from_secs(1)).await;
                 let end = SystemTime::now() + Duration::from_secs(3600);
-                Ok(Fresh::new(asked.fetch_add(1, Ordering::Relaxed), Some(end), Duration::from_secs(300)))
+                Ok(Fresh::new(
+                    asked.fetch_add(1, Ordering::Relaxed),
+                    Some(end),
+                    Duration::from_secs(300),
+                ))
             })
         };
         let all = futures::future::join_all((0..50).map(|_| get())).await;

@@ -18,20 +18,32 @@ pub struct Repository {
     pub registry_id: String,
     /// Whether tags may move.
     pub mutability: Mutability,
-    /// Whether images are scanned when they are pushed, as the repository says; rules of the registry may say otherwise.
+    /// Whether images are scanned when they are pushed, as the repository says; rules of the
+    /// registry may say otherwise.
     pub scan_on_push: bool,
     /// How images are encrypted.
     pub encryption: Encryption,
 }
 
 impl Repository {
-    pub(super) fn from_described(operation: &'static str, described: &Described) -> Result<Self, Error> {
+    pub(super) fn from_described(
+        operation: &'static str,
+        described: &Described,
+    ) -> Result<Self, Error> {
         let name = described.repository_name().unwrap_or_default();
         let field = |value: Option<&str>, field| {
-            value.map(str::to_owned).ok_or_else(|| Error::Incomplete { operation, thing: name.to_owned(), field })
+            value.map(str::to_owned).ok_or_else(|| Error::Incomplete {
+                operation,
+                thing: name.to_owned(),
+                field,
+            })
         };
         let filters = || {
-            described.image_tag_mutability_exclusion_filters().iter().map(|f| f.filter().to_owned()).collect::<Vec<_>>()
+            described
+                .image_tag_mutability_exclusion_filters()
+                .iter()
+                .map(|f| f.filter().to_owned())
+                .collect::<Vec<_>>()
         };
         Ok(Self {
             arn: field(described.repository_arn(), "repositoryArn")?,
@@ -39,7 +51,9 @@ impl Repository {
             registry_id: field(described.registry_id(), "registryId")?,
             name: field(described.repository_name(), "repositoryName")?,
             mutability: Mutability::from_sdk(described.image_tag_mutability(), filters()),
-            scan_on_push: described.image_scanning_configuration().is_some_and(|scanning| scanning.scan_on_push()),
+            scan_on_push: described
+                .image_scanning_configuration()
+                .is_some_and(|scanning| scanning.scan_on_push()),
             encryption: Encryption::from_sdk(described.encryption_configuration()),
         })
     }

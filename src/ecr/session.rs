@@ -1,4 +1,5 @@
-//! The operator's AWS identity, those that it takes on, and one [`Registry`] per (account, region, identity).
+//! The operator's AWS identity, those that it takes on, and one [`Registry`] per (account, region,
+//! identity).
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -67,10 +68,12 @@ pub struct Place {
     pub region: Option<String>,
 }
 
-/// Identities that nobody uses any more (a role that was renamed, a ServiceAccount that is gone) are dropped beyond this.
+/// Identities that nobody uses any more (a role that was renamed, a ServiceAccount that is gone)
+/// are dropped beyond this.
 const MOST_KEPT: usize = 1024;
 
-/// The AWS identity of this process with everything that is shared under it: clients, keys, tokens, limits.
+/// The AWS identity of this process with everything that is shared under it: clients, keys, tokens,
+/// limits.
 #[derive(Debug)]
 pub struct Session {
     sdk: SdkConfig,
@@ -79,7 +82,8 @@ pub struct Session {
     meter: Arc<dyn Meter>,
     tokens: Option<Arc<dyn ServiceAccountTokens>>,
     own_account: OnceCell<String>,
-    /// By whose they are, never by account only: one account may be reached under several identities.
+    /// By whose they are, never by account only: one account may be reached under several
+    /// identities.
     registries: Mutex<HashMap<(String, String, Key), Arc<Registry>>>,
     identities: Mutex<HashMap<Key, Assumed>>,
     public: Mutex<HashMap<Key, Arc<PublicLogin>>>,
@@ -95,8 +99,8 @@ struct Key {
 }
 
 impl Session {
-    /// Reads the AWS configuration chain (environment, profile, IRSA, Pod Identity, instance metadata). Without
-    /// `tokens` no ServiceAccount's identity can be taken on.
+    /// Reads the AWS configuration chain (environment, profile, IRSA, Pod Identity, instance
+    /// metadata). Without `tokens` no ServiceAccount's identity can be taken on.
     pub async fn load(
         options: Options,
         transport: Transport,
@@ -109,7 +113,9 @@ impl Session {
             .operation_attempt_timeout(Duration::from_secs(15))
             .operation_timeout(Duration::from_secs(60))
             .build();
-        let mut loader = aws_config::defaults(BehaviorVersion::latest()).timeout_config(timeouts).http_client(http());
+        let mut loader = aws_config::defaults(BehaviorVersion::latest())
+            .timeout_config(timeouts)
+            .http_client(http());
         if let Some(region) = &options.region {
             loader = loader.region(Region::new(region.clone()));
         }
@@ -142,8 +148,13 @@ impl Session {
     /// The registry that a spec means; what it leaves out is the identity's or the operator's own.
     ///
     /// # Errors
-    /// When no region is known, when STS does not say which account we are, or does not let us take on the identity.
-    pub async fn registry(&self, place: &Place, identity: &Identity) -> Result<Arc<Registry>, Error> {
+    /// When no region is known, when STS does not say which account we are, or does not let us take
+    /// on the identity.
+    pub async fn registry(
+        &self,
+        place: &Place,
+        identity: &Identity,
+    ) -> Result<Arc<Registry>, Error> {
         let place = self.resolve_place(place, identity);
         let region = place.region.ok_or_else(|| {
             Error::Unconfigured(
@@ -184,9 +195,13 @@ impl Session {
                 .retry_partition(retry_budget(&("ecr-public", &key)))
                 .interceptor(Counting(self.meter.clone()));
             if let Some(assumed) = assumed {
-                config = config.credentials_provider(assumed).identity_cache(IdentityCache::no_cache());
+                config =
+                    config.credentials_provider(assumed).identity_cache(IdentityCache::no_cache());
             }
-            Arc::new(PublicLogin::new(aws_sdk_ecrpublic::Client::from_conf(config.build()), self.meter.clone()))
+            Arc::new(PublicLogin::new(
+                aws_sdk_ecrpublic::Client::from_conf(config.build()),
+                self.meter.clone(),
+            ))
         });
         Ok(login)
     }
@@ -198,7 +213,13 @@ impl Session {
         limits.or_insert_with(|| Arc::new(Limits::new(self.options.rates, &self.meter))).clone()
     }
 
-    fn client(&self, account: &str, region: &str, key: &Key, assumed: Option<Assumed>) -> aws_sdk_ecr::Client {
+    fn client(
+        &self,
+        account: &str,
+        region: &str,
+        key: &Key,
+        assumed: Option<Assumed>,
+    ) -> aws_sdk_ecr::Client {
         let mut config = aws_sdk_ecr::config::Builder::from(&self.sdk)
             .region(Region::new(region.to_owned()))
             .retry_config(RetryConfig::standard().with_max_attempts(4))
@@ -217,7 +238,10 @@ impl Session {
     fn key(&self, identity: &Identity) -> Key {
         let roles = self.options.roles.as_ref().map(Reloaded::get);
         let external_id = |role: &RoleArn| roles.as_ref()?.external_id(role).map(str::to_owned);
-        Key { identity: identity.clone(), external_id: identity.role.as_ref().and_then(external_id) }
+        Key {
+            identity: identity.clone(),
+            external_id: identity.role.as_ref().and_then(external_id),
+        }
     }
 
     /// The keys of an identity that is not our own.
@@ -229,19 +253,23 @@ impl Session {
         };
         let Some(role) = role else { return Ok(from) };
         Ok(Some(get_or_insert(&self.identities, key.clone(), || {
-            let (sts, name) = (self.sts(role, region, key), session_name(&self.options.session_name));
+            let (sts, name) =
+                (self.sts(role, region, key), session_name(&self.options.session_name));
             Assumed::by_keys(sts, from, role.clone(), key.external_id.clone(), name)
         })))
     }
 
     fn of_service_account(&self, account: &ServiceAccount, region: &str) -> Result<Assumed, Error> {
         let tokens = self.tokens.clone().ok_or_else(|| {
-            Error::Unconfigured("spec.registry.serviceAccountName needs a cluster: leave it out here".to_owned())
+            Error::Unconfigured(
+                "spec.registry.serviceAccountName needs a cluster: leave it out here".to_owned(),
+            )
         })?;
         let identity = Identity { service_account: Some(account.clone()), role: None };
         let key = Key { identity, external_id: None };
         Ok(get_or_insert(&self.identities, key.clone(), || {
-            let wanted = format!("{}-{}-{}", self.options.session_name, account.namespace, account.name);
+            let wanted =
+                format!("{}-{}-{}", self.options.session_name, account.namespace, account.name);
             let sts = self.sts(&account.role, region, &key);
             Assumed::by_token(sts, account.clone(), tokens, session_name(&wanted))
         }))
@@ -267,14 +295,19 @@ impl Session {
     /// Fills in what a spec leaves out, without asking AWS: the account may stay unknown for now.
     #[must_use]
     pub fn resolve_place(&self, place: &Place, identity: &Identity) -> Place {
-        let account = place.account.as_deref().or(identity.account()).or(self.options.account.as_deref());
+        let account =
+            place.account.as_deref().or(identity.account()).or(self.options.account.as_deref());
         // Only our own identity is in our own account.
         let account = account.or_else(|| self.own_account.get().map(String::as_str));
         let own_region = || self.sdk.region().map(ToString::to_string);
-        Place { account: account.map(str::to_owned), region: place.region.clone().or_else(own_region) }
+        Place {
+            account: account.map(str::to_owned),
+            region: place.region.clone().or_else(own_region),
+        }
     }
 
-    /// The account of the operator's own identity: GetCallerIdentity, which needs no permission, asked once.
+    /// The account of the operator's own identity: GetCallerIdentity, which needs no permission,
+    /// asked once.
     ///
     /// # Errors
     /// As STS answers.
@@ -314,8 +347,8 @@ pub fn partition(region: &str) -> &'static str {
     }
 }
 
-/// The SDK's own HTTP client, made once: else each service and identity would have its own connections, and its own copy of
-/// the system's certificates.
+/// The SDK's own HTTP client, made once: else each service and identity would have its own
+/// connections, and its own copy of the system's certificates.
 fn http() -> SharedHttpClient {
     aws_smithy_http_client::Builder::new().build_with_connector_fn(|settings, components| {
         let tls = tls::Provider::Rustls(tls::rustls_provider::CryptoMode::AwsLc);
@@ -327,16 +360,21 @@ fn http() -> SharedHttpClient {
     })
 }
 
-/// The SDK's retry budget is process-wide per service and region: one throttled account, or one identity that is refused,
-/// would starve all.
+/// The SDK's retry budget is process-wide per service and region: one throttled account, or one
+/// identity that is refused, would starve all.
 fn retry_budget(of: &impl Hash) -> RetryPartition {
     RetryPartition::custom(format!("{:016x}", hash(of))).build()
 }
 
-fn get_or_insert<K: Eq + Hash, V: Clone>(map: &Mutex<HashMap<K, V>>, key: K, make: impl FnOnce() -> V) -> V {
+fn get_or_insert<K: Eq + Hash, V: Clone>(
+    map: &Mutex<HashMap<K, V>>,
+    key: K,
+    make: impl FnOnce() -> V,
+) -> V {
     let mut map = map.lock().unwrap_or_else(PoisonError::into_inner);
     if map.len() >= MOST_KEPT && !map.contains_key(&key) {
-        // Whoever uses one keeps it; the others are made anew when they are asked for, at the price of a request.
+        // Whoever uses one keeps it; the others are made anew when they are asked for, at the price
+        // of a request.
         map.clear();
     }
     map.entry(key).or_insert_with(make).clone()

@@ -39,7 +39,8 @@ impl Mutability {
     /// Whether `tag` may point elsewhere tomorrow.
     #[must_use]
     pub fn may_move(&self, tag: &str) -> bool {
-        let matched = |filters: &[String]| filters.iter().any(|filter| wildcard::matches(filter, tag));
+        let matched =
+            |filters: &[String]| filters.iter().any(|filter| wildcard::matches(filter, tag));
         match self {
             Self::Mutable => true,
             Self::Immutable => false,
@@ -86,7 +87,8 @@ impl Mutability {
         }
     }
 
-    /// The filters as the SDK has them; `None` where there are none, since an empty list is refused.
+    /// The filters as the SDK has them; `None` where there are none, since an empty list is
+    /// refused.
     pub(super) fn filters_to_sdk(&self) -> Option<Vec<ImageTagMutabilityExclusionFilter>> {
         let filter = |filter: &String| {
             ImageTagMutabilityExclusionFilter::builder()
@@ -106,8 +108,12 @@ impl std::fmt::Display for Mutability {
         match self {
             Self::Mutable => f.write_str("Mutable"),
             Self::Immutable => f.write_str("Immutable"),
-            Self::ImmutableExcept(filters) => write!(f, "ImmutableWithExclusion ({})", filters.join(", ")),
-            Self::MutableExcept(filters) => write!(f, "MutableWithExclusion ({})", filters.join(", ")),
+            Self::ImmutableExcept(filters) => {
+                write!(f, "ImmutableWithExclusion ({})", filters.join(", "))
+            }
+            Self::MutableExcept(filters) => {
+                write!(f, "MutableWithExclusion ({})", filters.join(", "))
+            }
         }
     }
 }
@@ -137,7 +143,8 @@ impl Encryption {
             .ok()
     }
 
-    /// Whether `live`, as ECR describes it, is what `self` asks for. Without a key in `self` any key will do.
+    /// Whether `live`, as ECR describes it, is what `self` asks for. Without a key in `self` any
+    /// key will do.
     #[must_use]
     pub fn is_met_by(&self, live: &Self) -> bool {
         let same_key = match (&self.key, &live.key) {
@@ -182,9 +189,10 @@ impl<'a> Key<'a> {
 
 /// Whether two names stand for one key, as far as names can tell.
 ///
-/// ECR keeps the ARN of the key, whatever name was given. Which key an alias stands for only `kms:DescribeKey` tells,
-/// a right on a key that often lives in somebody else's account, so it is not asked: an alias and a key are taken to
-/// be the same unless their ARNs name different accounts or regions.
+/// ECR keeps the ARN of the key, whatever name was given. Which key an alias stands for only
+/// `kms:DescribeKey` tells, a right on a key that often lives in somebody else's account, so it is
+/// not asked: an alias and a key are taken to be the same unless their ARNs name different accounts
+/// or regions.
 fn is_same_key(wanted: &str, live: &str) -> bool {
     let (wanted, live) = (Key::parse(wanted), Key::parse(live));
     let same_place = match (wanted.place, live.place) {
@@ -236,7 +244,11 @@ impl Registry {
     ///
     /// # Errors
     /// As AWS answers.
-    pub async fn untag_resource(&self, repository: &Repository, keys: &[String]) -> Result<(), Error> {
+    pub async fn untag_resource(
+        &self,
+        repository: &Repository,
+        keys: &[String],
+    ) -> Result<(), Error> {
         self.client
             .untag_resource()
             .resource_arn(&repository.arn)
@@ -254,7 +266,9 @@ mod tests {
 
     #[test]
     fn exclusion_filters_are_wildcards() {
-        let except = |filters: &[&str]| Mutability::ImmutableExcept(filters.iter().map(|&f| f.to_owned()).collect());
+        let except = |filters: &[&str]| {
+            Mutability::ImmutableExcept(filters.iter().map(|&f| f.to_owned()).collect())
+        };
         assert!(except(&["latest"]).may_move("latest"));
         assert!(except(&["1.*", "lat*st"]).may_move("latest"));
         assert!(!except(&["1.*"]).may_move("2.1"));
@@ -266,7 +280,9 @@ mod tests {
 
     #[test]
     fn the_order_of_filters_says_nothing() {
-        let except = |filters: &[&str]| Mutability::ImmutableExcept(filters.iter().map(|&f| f.to_owned()).collect());
+        let except = |filters: &[&str]| {
+            Mutability::ImmutableExcept(filters.iter().map(|&f| f.to_owned()).collect())
+        };
         assert!(except(&["a", "b"]).means_the_same(&except(&["b", "a", "b"])));
         assert!(!except(&["a"]).means_the_same(&except(&["a", "b"])));
         assert!(!except(&["a"]).means_the_same(&Mutability::MutableExcept(vec!["a".to_owned()])));
@@ -277,9 +293,12 @@ mod tests {
     fn alias_id_and_arn_of_one_key_are_equal() {
         let arn = "arn:aws:kms:eu-west-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab";
         let kms = |key: &str| Encryption { kind: "KMS".to_owned(), key: Some(key.to_owned()) };
-        for same in
-            [arn, "1234abcd-12ab-34cd-56ef-1234567890ab", "alias/team", "arn:aws:kms:eu-west-1:123456789012:alias/team"]
-        {
+        for same in [
+            arn,
+            "1234abcd-12ab-34cd-56ef-1234567890ab",
+            "alias/team",
+            "arn:aws:kms:eu-west-1:123456789012:alias/team",
+        ] {
             assert!(kms(same).is_met_by(&kms(arn)), "{same}");
         }
         for other in [

@@ -1,4 +1,5 @@
-//! All that a repository holds, and the removal of tags. What pruning needs, and nothing else: it costs by what is there.
+//! All that a repository holds, and the removal of tags. What pruning needs, and nothing else: it
+//! costs by what is there.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::SystemTime;
@@ -6,7 +7,8 @@ use std::time::SystemTime;
 use aws_sdk_ecr::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_ecr::primitives::DateTime;
 use aws_sdk_ecr::types::{
-    DescribeImagesFilter, ImageDetail, ImageFailure, ImageFailureCode, ImageIdentifier, ImageStatus, ImageStatusFilter,
+    DescribeImagesFilter, ImageDetail, ImageFailure, ImageFailureCode, ImageIdentifier,
+    ImageStatus, ImageStatusFilter,
 };
 
 use super::error::Error;
@@ -21,8 +23,8 @@ pub struct Stored {
     pub digest: Digest,
     /// All its tags.
     pub tags: Vec<Tag>,
-    /// When it was last pushed, pulled or brought back from the archive, whatever came last. ECR notes at least one pull in 24
-    /// hours, not each. `None` where ECR does not say.
+    /// When it was last pushed, pulled or brought back from the archive, whatever came last. ECR
+    /// notes at least one pull in 24 hours, not each. `None` where ECR does not say.
     pub used: Option<SystemTime>,
     /// It can be pulled: it is not in the archive.
     pub is_active: bool,
@@ -53,8 +55,8 @@ pub enum Removal {
 }
 
 impl Registry {
-    /// Up to 1,000 images of a repository, the archive included, beginning where another page ended; `None` if there is no such
-    /// repository. One request.
+    /// Up to 1,000 images of a repository, the archive included, beginning where another page
+    /// ended; `None` if there is no such repository. One request.
     ///
     /// # Errors
     /// As AWS answers.
@@ -74,12 +76,17 @@ impl Registry {
                 let images = page.image_details().iter().filter_map(stored).collect();
                 Ok(Some(Page { images, next: page.next_token }))
             }
-            Err(SdkError::ServiceError(error)) if error.err().code() == Some("RepositoryNotFoundException") => Ok(None),
+            Err(SdkError::ServiceError(error))
+                if error.err().code() == Some("RepositoryNotFoundException") =>
+            {
+                Ok(None)
+            }
             Err(error) => Err(Error::from_sdk("ecr:DescribeImages", name, &error)),
         }
     }
 
-    /// The images that have one of these tags now, the archive included. One request per 100 tags while none is missing.
+    /// The images that have one of these tags now, the archive included. One request per 100 tags
+    /// while none is missing.
     ///
     /// # Errors
     /// As AWS answers.
@@ -90,12 +97,16 @@ impl Registry {
 
     /// Removes tags, at most a hundred. An image goes with its last tag.
     ///
-    /// By tag alone: what ECR does where a digest stands beside it is not documented, and an image that is named by its digest
-    /// goes with all its tags.
+    /// By tag alone: what ECR does where a digest stands beside it is not documented, and an image
+    /// that is named by its digest goes with all its tags.
     ///
     /// # Errors
     /// As AWS answers to the call as a whole.
-    pub async fn remove_tags(&self, name: &str, tags: &[Tag]) -> Result<BTreeMap<Tag, Removal>, Error> {
+    pub async fn remove_tags(
+        &self,
+        name: &str,
+        tags: &[Tag],
+    ) -> Result<BTreeMap<Tag, Removal>, Error> {
         let ids: Vec<ImageIdentifier> = tags.iter().map(by_tag).collect();
         let answer = self
             .client
@@ -107,7 +118,9 @@ impl Registry {
             .await
             .map_err(|error| Error::from_sdk("ecr:BatchDeleteImage", name, &error))?;
         let removal = |tag: &Tag| {
-            let is_it = |id: Option<&ImageIdentifier>| id.and_then(ImageIdentifier::image_tag) == Some(tag.as_str());
+            let is_it = |id: Option<&ImageIdentifier>| {
+                id.and_then(ImageIdentifier::image_tag) == Some(tag.as_str())
+            };
             match answer.failures().iter().find(|failure| is_it(failure.image_id())) {
                 Some(failure) => removal_of(failure),
                 None if answer.image_ids().iter().any(|id| is_it(Some(id))) => Removal::Removed,
@@ -133,7 +146,8 @@ fn removal_of(failure: &ImageFailure) -> Removal {
 /// `None` where there is no digest that we could want: then it is none of ours.
 fn stored(image: &ImageDetail) -> Option<Stored> {
     let time = |at: Option<&DateTime>| at.and_then(|at| SystemTime::try_from(*at).ok());
-    let times = [image.image_pushed_at(), image.last_recorded_pull_time(), image.last_activated_at()];
+    let times =
+        [image.image_pushed_at(), image.last_recorded_pull_time(), image.last_activated_at()];
     Some(Stored {
         digest: parse_digest(image.image_digest())?,
         tags: image.image_tags().iter().filter_map(|tag| tag.parse().ok()).collect(),

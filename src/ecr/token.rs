@@ -1,4 +1,5 @@
-//! The registry password of one (account, region): GetAuthorizationToken, shared by everything that pushes there.
+//! The registry password of one (account, region): GetAuthorizationToken, shared by everything that
+//! pushes there.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -34,7 +35,12 @@ impl std::fmt::Debug for Token {
 }
 
 impl Token {
-    pub(super) fn new(client: aws_sdk_ecr::Client, account: String, region: String, meter: Arc<dyn Meter>) -> Self {
+    pub(super) fn new(
+        client: aws_sdk_ecr::Client,
+        account: String,
+        region: String,
+        meter: Arc<dyn Meter>,
+    ) -> Self {
         Self { client, account, region, meter, current: Renewed::default() }
     }
 
@@ -44,27 +50,32 @@ impl Token {
     }
 
     async fn get(&self) -> Result<Current, Error> {
-        self.current.get(&format!("ECR token of {} in {}", self.account, self.region), self.fetch()).await
+        self.current
+            .get(&format!("ECR token of {} in {}", self.account, self.region), self.fetch())
+            .await
     }
 
     async fn fetch(&self) -> Result<Fresh<Current>, Error> {
         const OPERATION: &str = "ecr:GetAuthorizationToken";
         let thing = format!("registry {} in {}", self.account, self.region);
-        let incomplete = |field| Error::Incomplete { operation: OPERATION, thing: thing.clone(), field };
+        let incomplete =
+            |field| Error::Incomplete { operation: OPERATION, thing: thing.clone(), field };
         let answer = self
             .client
             .get_authorization_token()
             .send()
             .await
             .map_err(|error| Error::from_sdk(OPERATION, &thing, &error))?;
-        let data = answer.authorization_data().first().ok_or_else(|| incomplete("authorizationData"))?;
+        let data =
+            answer.authorization_data().first().ok_or_else(|| incomplete("authorizationData"))?;
         let encoded = data.authorization_token().ok_or_else(|| incomplete("authorizationToken"))?;
         let decoded = base64::engine::general_purpose::STANDARD
             .decode(encoded)
             .ok()
             .and_then(|bytes| String::from_utf8(bytes).ok())
             .ok_or_else(|| incomplete("authorizationToken"))?;
-        let (username, password) = decoded.split_once(':').ok_or_else(|| incomplete("authorizationToken"))?;
+        let (username, password) =
+            decoded.split_once(':').ok_or_else(|| incomplete("authorizationToken"))?;
         let plain = data.proxy_endpoint().is_some_and(|endpoint| endpoint.starts_with("http://"));
         let end = data.expires_at().and_then(|end| SystemTime::try_from(*end).ok());
         let current = Current {
@@ -90,8 +101,7 @@ impl Authenticator for Token {
     }
 
     async fn refused(&self, credential: &Credential) {
-        let same =
-            |token: &Current| matches!(credential, Credential::Basic { password, .. } if *password == token.password);
+        let same = |token: &Current| matches!(credential, Credential::Basic { password, .. } if *password == token.password);
         self.current.refused(same).await;
     }
 }

@@ -1,7 +1,8 @@
 //! Chart archives: a gzipped tar that is read only to find `Chart.yaml`.
 //!
-//! Nothing is unpacked and no path is followed. What Helm would refuse to load is refused here, since nobody could install
-//! it (<https://github.com/helm/helm/blob/v3.22.0/pkg/chart/loader/archive.go>).
+//! Nothing is unpacked and no path is followed. What Helm would refuse to load is refused here,
+//! since nobody could install it
+//! (<https://github.com/helm/helm/blob/v3.22.0/pkg/chart/loader/archive.go>).
 
 use std::io::{self, ErrorKind, Read};
 
@@ -75,7 +76,8 @@ pub enum Error {
     },
 }
 
-/// Reads the metadata of a chart. Up to 100 MiB are inflated: half a second; on a thread that may block.
+/// Reads the metadata of a chart. Up to 100 MiB are inflated: half a second; on a thread that may
+/// block.
 ///
 /// # Errors
 /// [`Error`].
@@ -93,7 +95,8 @@ pub fn read(archive: &[u8]) -> Result<Metadata, Error> {
         Ok(_) => {}
     }
     let chart = utf8("Chart.yaml", files.chart.ok_or(Error::NoChartYaml)?)?;
-    let requirements = files.requirements.map(|bytes| utf8("requirements.yaml", bytes)).transpose()?;
+    let requirements =
+        files.requirements.map(|bytes| utf8("requirements.yaml", bytes)).transpose()?;
     Metadata::parse(&chart, requirements.as_deref()).map_err(Error::ChartYaml)
 }
 
@@ -226,7 +229,8 @@ fn inside(name: &str) -> Result<String, Error> {
         return Err(refuse());
     };
     let rest = rest.replace(delimiter, "/");
-    let drive = rest.as_bytes().get(1..3) == Some(b":/") && rest.as_bytes()[0].is_ascii_alphabetic();
+    let drive =
+        rest.as_bytes().get(1..3) == Some(b":/") && rest.as_bytes()[0].is_ascii_alphabetic();
     let mut clean: Vec<&str> = Vec::new();
     for part in rest.split('/') {
         match part {
@@ -239,7 +243,12 @@ fn inside(name: &str) -> Result<String, Error> {
             part => clean.push(part),
         }
     }
-    if top == "Chart.yaml" || rest.starts_with('/') || drive || clean.is_empty() || clean[0].starts_with("..") {
+    if top == "Chart.yaml"
+        || rest.starts_with('/')
+        || drive
+        || clean.is_empty()
+        || clean[0].starts_with("..")
+    {
         return Err(refuse());
     }
     Ok(clean.join("/"))

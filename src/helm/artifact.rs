@@ -1,8 +1,10 @@
 //! A chart archive as an OCI artifact: what `helm push` makes of it, but reproducible.
 //!
-//! The manifest is Helm's byte for byte (<https://github.com/helm/helm/blob/v3.22.0/pkg/registry/client.go>, `Push`), with
-//! one deliberate difference: the annotation `org.opencontainers.image.created` is left out. Helm takes it from the
-//! archive's modification time on disk, in local time, so that every download makes another digest (helm#12884).
+//! The manifest is Helm's byte for byte
+//! (<https://github.com/helm/helm/blob/v3.22.0/pkg/registry/client.go>, `Push`), with one
+//! deliberate difference: the annotation `org.opencontainers.image.created` is left out. Helm takes
+//! it from the archive's modification time on disk, in local time, so that every download makes
+//! another digest (helm#12884).
 
 use std::collections::BTreeMap;
 
@@ -23,7 +25,8 @@ pub const PROVENANCE: &str = "application/vnd.cncf.helm.chart.provenance.v1.prov
 /// A chart, ready to be pushed.
 #[derive(Clone, Debug)]
 pub struct Artifact {
-    /// The manifest. Its body has no `mediaType`, as Helm's has none; the registry learns it from the request.
+    /// The manifest. Its body has no `mediaType`, as Helm's has none; the registry learns it from
+    /// the request.
     pub manifest: Manifest,
     /// `Chart.yaml` as JSON.
     pub config: Bytes,
@@ -55,21 +58,32 @@ struct Pointer<'a> {
 
 impl<'a> From<&'a Descriptor> for Pointer<'a> {
     fn from(descriptor: &'a Descriptor) -> Self {
-        Self { media_type: &descriptor.media_type, digest: descriptor.digest.as_str(), size: descriptor.size }
+        Self {
+            media_type: &descriptor.media_type,
+            digest: descriptor.digest.as_str(),
+            size: descriptor.size,
+        }
     }
 }
 
 impl Artifact {
-    /// The artifact of an archive with this metadata ([`super::archive::read`]). It hashes the archive: 20 MiB take 15 ms.
+    /// The artifact of an archive with this metadata ([`super::archive::read`]). It hashes the
+    /// archive: 20 MiB take 15 ms.
     ///
     /// # Guarantees
     /// Equal archives (and provenances) have equal manifests, on any day, in any time zone.
     ///
     /// # Errors
     /// Never, for metadata that was read from an archive.
-    pub fn new(metadata: &Metadata, archive: Bytes, provenance: Option<Bytes>) -> serde_json::Result<Self> {
+    pub fn new(
+        metadata: &Metadata,
+        archive: Bytes,
+        provenance: Option<Bytes>,
+    ) -> serde_json::Result<Self> {
         let config = Bytes::from(metadata.to_json()?);
-        let describe = |kind: &str, bytes: &Bytes| Descriptor::new(kind, Digest::sha256_of(bytes), bytes.len() as u64);
+        let describe = |kind: &str, bytes: &Bytes| {
+            Descriptor::new(kind, Digest::sha256_of(bytes), bytes.len() as u64)
+        };
         let config_descriptor = describe(CONFIG, &config);
         let mut layers = vec![describe(CHART, &archive)];
         layers.extend(provenance.as_ref().map(|bytes| describe(PROVENANCE, bytes)));
@@ -107,8 +121,10 @@ fn annotations<'a>(metadata: &'a Metadata, authors: &'a str) -> BTreeMap<&'a str
         ("org.opencontainers.image.source", metadata.sources.first().map_or("", String::as_str)),
         ("org.opencontainers.image.authors", authors),
     ];
-    let mut annotations: BTreeMap<_, _> = own.into_iter().filter(|(_, value)| !value.trim().is_empty()).collect();
-    let charts = metadata.annotations.iter().filter(|(key, _)| !matches!(key.as_str(), TITLE | VERSION));
+    let mut annotations: BTreeMap<_, _> =
+        own.into_iter().filter(|(_, value)| !value.trim().is_empty()).collect();
+    let charts =
+        metadata.annotations.iter().filter(|(key, _)| !matches!(key.as_str(), TITLE | VERSION));
     annotations.extend(charts.map(|(key, value)| (key.as_str(), value.as_str())));
     annotations
 }
@@ -162,10 +178,15 @@ mod tests {
         let mut orders = std::collections::BTreeSet::new();
         for n in 0..20 {
             let archive = Bytes::from(format!("archive {n}"));
-            let artifact = Artifact::new(&chart, archive, Some(Bytes::from_static(b"provenance"))).unwrap();
+            let artifact =
+                Artifact::new(&chart, archive, Some(Bytes::from_static(b"provenance"))).unwrap();
             let blobs: Vec<_> = artifact.blobs().collect();
             assert_eq!(blobs.len(), 3);
-            assert!(blobs.iter().all(|(descriptor, bytes)| descriptor.digest == Digest::sha256_of(bytes)));
+            assert!(
+                blobs
+                    .iter()
+                    .all(|(descriptor, bytes)| descriptor.digest == Digest::sha256_of(bytes))
+            );
             assert!(blobs[1].0.digest.as_str() < blobs[2].0.digest.as_str());
             orders.insert(blobs[1].0.media_type.clone());
         }

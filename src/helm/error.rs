@@ -7,7 +7,8 @@ use super::archive;
 use crate::class::Class;
 use crate::registry;
 
-/// A failed step. The message names the repository, the chart and the version as far as they are known.
+/// A failed step. The message names the repository, the chart and the version as far as they are
+/// known.
 ///
 /// URLs are shown without query and credentials: they can be signed.
 #[derive(Debug, thiserror::Error)]
@@ -25,7 +26,9 @@ pub enum Error {
         source: Box<registry::Error>,
     },
     /// A web page came in place of the index.
-    #[error("{url} is a web page, not a chart repository's index: often a login page, or a wrong path")]
+    #[error(
+        "{url} is a web page, not a chart repository's index: often a login page, or a wrong path"
+    )]
     WebPage {
         /// Of the index.
         url: String,
@@ -95,7 +98,9 @@ pub enum Error {
         source: Box<archive::Error>,
     },
     /// The index points to a host that the one who asks may not use.
-    #[error("{url} of chart {chart} {version} is on another host, which is not allowed: allow it in {written_in}")]
+    #[error(
+        "{url} of chart {chart} {version} is on another host, which is not allowed: allow it in {written_in}"
+    )]
     HostNotAllowed {
         /// Of the archive.
         url: String,
@@ -143,13 +148,15 @@ impl Error {
         }
     }
 
-    /// Whether another reading of `pullUrl` may be the right one: the index is missing, refused, no index at all, or
-    /// lacks the chart.
+    /// Whether another reading of `pullUrl` may be the right one: the index is missing, refused, no
+    /// index at all, or lacks the chart.
     #[must_use]
     pub fn is_elsewhere(&self) -> bool {
         match self {
             Self::WebPage { .. } | Self::NotAnIndex { .. } | Self::NoSuchChart { .. } => true,
-            Self::ReadIndex { source, .. } => matches!(source.status(), Some(401 | 403 | 404 | 410)),
+            Self::ReadIndex { source, .. } => {
+                matches!(source.status(), Some(401 | 403 | 404 | 410))
+            }
             Self::Shared(error) => error.is_elsewhere(),
             _ => false,
         }

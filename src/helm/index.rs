@@ -1,9 +1,9 @@
 //! `index.yaml` of a chart repository: which versions a chart has, and where their archives are.
 //!
-//! Indexes are large (Bitnami's has 26 MB) and few of their charts are wanted. So the text is cut into charts while it
-//! arrives ([`Reader`]), each chart's lines are kept deflated, and only the charts that somebody asks for are ever
-//! parsed. What cannot be cut safely (JSON, flow style, aliases) is put together again at the end and parsed whole,
-//! chart by chart.
+//! Indexes are large (Bitnami's has 26 MB) and few of their charts are wanted. So the text is cut
+//! into charts while it arrives ([`Reader`]), each chart's lines are kept deflated, and only the
+//! charts that somebody asks for are ever parsed. What cannot be cut safely (JSON, flow style,
+//! aliases) is put together again at the end and parsed whole, chart by chart.
 
 mod entry;
 mod lines;
@@ -68,20 +68,25 @@ impl Index {
     }
 
     fn new(url: String, charts: HashMap<Box<str>, Packed>) -> Self {
-        Self { url, charts: charts.into_iter().map(|(name, packed)| (name, Mutex::new(packed))).collect() }
+        Self {
+            url,
+            charts: charts.into_iter().map(|(name, packed)| (name, Mutex::new(packed))).collect(),
+        }
     }
 
-    /// The versions of a chart. The first call for a chart parses its lines, 5 ms for 200 versions: on a thread that may
-    /// block. What it finds is kept in a form that later calls read in a tenth of that.
+    /// The versions of a chart. The first call for a chart parses its lines, 5 ms for 200 versions:
+    /// on a thread that may block. What it finds is kept in a form that later calls read in a tenth
+    /// of that.
     ///
     /// # Errors
-    /// [`Error::NoSuchChart`], and [`Error::Chart`] if the chart's part of the index cannot be read at all. Single
-    /// versions that cannot be used are [`ChartVersions::problems`].
+    /// [`Error::NoSuchChart`], and [`Error::Chart`] if the chart's part of the index cannot be read
+    /// at all. Single versions that cannot be used are [`ChartVersions::problems`].
     pub fn chart(&self, name: &str) -> Result<ChartVersions, Error> {
         let Some(packed) = self.charts.get(name) else {
             return Err(Error::NoSuchChart { url: self.url.clone(), chart: name.to_owned() });
         };
-        let unreadable = |why: String| Error::Chart { url: self.url.clone(), chart: name.to_owned(), why };
+        let unreadable =
+            |why: String| Error::Chart { url: self.url.clone(), chart: name.to_owned(), why };
         let list = {
             let mut packed = packed.lock().unwrap_or_else(PoisonError::into_inner);
             if packed.twice {
@@ -98,7 +103,9 @@ impl Index {
 
     /// Bytes held, about.
     pub(super) fn held(&self) -> usize {
-        let size = |packed: &Mutex<Packed>| packed.lock().unwrap_or_else(PoisonError::into_inner).bytes.len();
+        let size = |packed: &Mutex<Packed>| {
+            packed.lock().unwrap_or_else(PoisonError::into_inner).bytes.len()
+        };
         self.charts.iter().map(|(name, packed)| name.len() + size(packed) + 100).sum()
     }
 }
@@ -107,11 +114,16 @@ impl Packed {
     /// The list of versions, not yet looked at.
     fn value(&self) -> Result<Value, String> {
         let mut text = String::with_capacity(self.length);
-        flate2::read::DeflateDecoder::new(&self.bytes[..]).read_to_string(&mut text).map_err(|e| e.to_string())?;
+        flate2::read::DeflateDecoder::new(&self.bytes[..])
+            .read_to_string(&mut text)
+            .map_err(|e| e.to_string())?;
         match self.form {
-            Form::Json => serde_json::from_str(&text).map(whole::from_json).map_err(|e| e.to_string()),
+            Form::Json => {
+                serde_json::from_str(&text).map(whole::from_json).map_err(|e| e.to_string())
+            }
             Form::Yaml => {
-                let bounds = Bounds { nodes: text.len() / 2 + 1000, replayed: text.len() / 2 + 1000 };
+                let bounds =
+                    Bounds { nodes: text.len() / 2 + 1000, replayed: text.len() / 2 + 1000 };
                 match yaml::parse(&text, bounds)? {
                     Value::Map(mut fields) if fields.len() == 1 => Ok(fields.remove(0).1),
                     _ => Err("it is not a list of versions".into()),

@@ -14,8 +14,8 @@ use crate::registry::{Credential, TransportOptions};
 /// Indexes are held deflated: Bitnami's takes 2 to 3 MB. This is room for twenty of that size.
 const MOST_HELD: usize = 64 * 1024 * 1024;
 
-/// What an index was fetched with. Resources share a copy only if all of it is equal: a credential opens nothing for
-/// others, and another authority or proxy could show something else.
+/// What an index was fetched with. Resources share a copy only if all of it is equal: a credential
+/// opens nothing for others, and another authority or proxy could show something else.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(super) struct Key {
     pub(super) url: String,
@@ -26,8 +26,9 @@ pub(super) struct Key {
 /// The indexes of all repositories.
 ///
 /// # Guarantees
-/// However many ask for an index at the same time, it is fetched and read once; twice, if they accept no copy at all, since
-/// those who come while a request is on its way need one that is sent after they came.
+/// However many ask for an index at the same time, it is fetched and read once; twice, if they
+/// accept no copy at all, since those who come while a request is on its way need one that is sent
+/// after they came.
 pub struct Indexes {
     most_held: usize,
     shelves: Mutex<HashMap<Key, Arc<Shelf>>>,
@@ -92,8 +93,9 @@ impl Indexes {
         Self { most_held, shelves: Mutex::default() }
     }
 
-    /// The index of `key`. A copy that is older than `max_age` is confirmed or replaced by `fetch`; with an age of zero, by
-    /// a request that is sent after this call. The same age holds for the answer that there is none.
+    /// The index of `key`. A copy that is older than `max_age` is confirmed or replaced by `fetch`;
+    /// with an age of zero, by a request that is sent after this call. The same age holds for the
+    /// answer that there is none.
     pub(super) async fn get<F>(
         &self,
         key: Key,
@@ -113,8 +115,9 @@ impl Indexes {
             shelf.used(None);
             return Ok(copy.index.clone());
         }
-        // It failed while we waited: a thousand that wait do not try one after the other. That there is no index for us is an
-        // answer as good as an index, and as old as one may be: it is what the first reading of many a `pullUrl` gets.
+        // It failed while we waited: a thousand that wait do not try one after the other. That
+        // there is no index for us is an answer as good as an index, and as old as one may be: it
+        // is what the first reading of many a `pullUrl` gets.
         if let Some((ended, error)) = &state.failed
             && (*ended >= asked || (error.is_elsewhere() && *ended >= oldest))
         {
@@ -128,7 +131,9 @@ impl Indexes {
                         Copy { index: Arc::new(index), validators, confirmed: began }
                     }
                     (Fetched::Unchanged, Some(copy)) => Copy { confirmed: began, ..copy },
-                    (Fetched::Unchanged, None) => return Err(Error::Internal("there is no copy to confirm".into())),
+                    (Fetched::Unchanged, None) => {
+                        return Err(Error::Internal("there is no copy to confirm".into()));
+                    }
                 };
                 let index = copy.index.clone();
                 *state = State { copy: Some(copy), failed: None };
@@ -151,7 +156,8 @@ impl Indexes {
         shelves.entry(key.clone()).or_default().clone()
     }
 
-    /// Gives up what was not used for longest, but neither the newest nor what is being fetched or waited for.
+    /// Gives up what was not used for longest, but neither the newest nor what is being fetched or
+    /// waited for.
     fn evict(&self, newest: &Key) {
         let mut shelves = self.shelves.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
@@ -159,10 +165,14 @@ impl Indexes {
             if total <= self.most_held {
                 return;
             }
-            let idle = shelves
-                .iter()
-                .filter(|(key, shelf)| *key != newest && Arc::strong_count(shelf) == 1 && shelf.held().0 > 0);
-            let Some(oldest) = idle.min_by_key(|(_, shelf)| shelf.held().1).map(|(key, _)| key.clone()) else { return };
+            let idle = shelves.iter().filter(|(key, shelf)| {
+                *key != newest && Arc::strong_count(shelf) == 1 && shelf.held().0 > 0
+            });
+            let Some(oldest) =
+                idle.min_by_key(|(_, shelf)| shelf.held().1).map(|(key, _)| key.clone())
+            else {
+                return;
+            };
             shelves.remove(&oldest);
         }
     }

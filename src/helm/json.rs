@@ -1,4 +1,5 @@
-//! JSON as Go writes it: `<`, `>`, `&`, U+2028 and U+2029 are escaped, everything else is as serde writes it.
+//! JSON as Go writes it: `<`, `>`, `&`, U+2028 and U+2029 are escaped, everything else is as serde
+//! writes it.
 
 use std::io;
 
@@ -8,7 +9,11 @@ use serde_json::ser::{CompactFormatter, Formatter, Serializer};
 struct Go(CompactFormatter);
 
 impl Formatter for Go {
-    fn write_string_fragment<W: ?Sized + io::Write>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
+    fn write_string_fragment<W: ?Sized + io::Write>(
+        &mut self,
+        writer: &mut W,
+        fragment: &str,
+    ) -> io::Result<()> {
         let mut rest = fragment;
         while let Some(at) = rest.find(['<', '>', '&', '\u{2028}', '\u{2029}']) {
             let (before, special) = rest.split_at(at);

@@ -1,8 +1,8 @@
 //! `Chart.yaml`, as Helm holds it and writes it.
 //!
 //! The config of a chart's manifest is `json.Marshal` of Helm's `chart.Metadata`
-//! (<https://github.com/helm/helm/blob/v3.22.0/pkg/chart/metadata.go>): its fields in its order, empty ones left out,
-//! unknown ones dropped, texts tidied. Field order here is part of that.
+//! (<https://github.com/helm/helm/blob/v3.22.0/pkg/chart/metadata.go>): its fields in its order,
+//! empty ones left out, unknown ones dropped, texts tidied. Field order here is part of that.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -156,7 +156,8 @@ impl Metadata {
         if text.trim().is_empty() {
             return Ok(());
         }
-        let document = yaml::parse(text, BOUNDS).map_err(|why| format!("{file} cannot be read: {why}"))?;
+        let document =
+            yaml::parse(text, BOUNDS).map_err(|why| format!("{file} cannot be read: {why}"))?;
         for (key, value) in fields(document).map_err(|why| format!("{file} is {why}"))? {
             self.set(&key, value).map_err(|why| format!("`{key}` of {file} is {why}"))?;
         }
@@ -208,7 +209,8 @@ impl Metadata {
         for Maintainer { name, email, url } in &mut self.maintainers {
             [name, email, url].into_iter().for_each(sanitize);
         }
-        for Dependency { name, version, repository, condition, tags, .. } in &mut self.dependencies {
+        for Dependency { name, version, repository, condition, tags, .. } in &mut self.dependencies
+        {
             [name, version, repository, condition].into_iter().chain(tags).for_each(sanitize);
         }
     }
@@ -225,19 +227,32 @@ impl Metadata {
             return Err("Chart.yaml has no `version`".into());
         }
         if !is_version(&self.version) {
-            return Err(format!("the version {:?} of Chart.yaml is not a semantic version", self.version));
+            return Err(format!(
+                "the version {:?} of Chart.yaml is not a semantic version",
+                self.version
+            ));
         }
         if !matches!(self.kind.as_str(), "" | "application" | "library") {
-            return Err(format!("the type {:?} of Chart.yaml is neither application nor library", self.kind));
+            return Err(format!(
+                "the type {:?} of Chart.yaml is neither application nor library",
+                self.kind
+            ));
         }
         let mut seen = HashSet::new();
         for Dependency { name, alias, .. } in &self.dependencies {
-            if !alias.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-')) {
-                return Err(format!("the alias {alias:?} in Chart.yaml has characters that an alias cannot have"));
+            if !alias
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
+            {
+                return Err(format!(
+                    "the alias {alias:?} in Chart.yaml has characters that an alias cannot have"
+                ));
             }
             let key = if alias.is_empty() { name } else { alias };
             if !seen.insert(key) {
-                return Err(format!("Chart.yaml has two dependencies with the name or alias {key:?}"));
+                return Err(format!(
+                    "Chart.yaml has two dependencies with the name or alias {key:?}"
+                ));
             }
         }
         Ok(())
@@ -270,7 +285,9 @@ impl Dependency {
                 "condition" => text(&mut dependency.condition, value)?,
                 "tags" => texts(&mut dependency.tags, value)?,
                 "enabled" => boolean(&mut dependency.enabled, &value)?,
-                "import-values" => list(&mut dependency.import_values, value, |value| Ok(any(value)))?,
+                "import-values" => {
+                    list(&mut dependency.import_values, value, |value| Ok(any(value)))?
+                }
                 "alias" => text(&mut dependency.alias, value)?,
                 _ => {}
             }
@@ -315,7 +332,11 @@ fn boolean(field: &mut bool, value: &Value) -> Result<(), String> {
     Ok(())
 }
 
-fn list<T>(field: &mut Vec<T>, value: Value, read: impl Fn(Value) -> Result<T, String>) -> Result<(), String> {
+fn list<T>(
+    field: &mut Vec<T>,
+    value: Value,
+    read: impl Fn(Value) -> Result<T, String>,
+) -> Result<(), String> {
     *field = match value {
         Value::Null => Vec::new(),
         Value::List(values) => values.into_iter().map(read).collect::<Result<_, _>>()?,
@@ -324,7 +345,8 @@ fn list<T>(field: &mut Vec<T>, value: Value, read: impl Fn(Value) -> Result<T, S
     Ok(())
 }
 
-/// What Go makes of an `interface{}`: its maps are written in the order of their keys, as serde_json's are.
+/// What Go makes of an `interface{}`: its maps are written in the order of their keys, as
+/// serde_json's are.
 fn any(value: Value) -> Json {
     match value {
         Value::Null => Json::Null,
@@ -355,8 +377,9 @@ fn sanitize(text: &mut String) {
         .collect();
 }
 
-/// Go's `unicode.IsPrint`: letters, marks, numbers, punctuation and symbols. The standard library knows it as what
-/// `Debug` does not escape; combining marks it escapes at the beginning of a text only.
+/// Go's `unicode.IsPrint`: letters, marks, numbers, punctuation and symbols. The standard library
+/// knows it as what `Debug` does not escape; combining marks it escapes at the beginning of a text
+/// only.
 fn is_printable(c: char) -> bool {
     match c {
         '"' | '\'' | '\\' => true,
@@ -407,8 +430,11 @@ description: \"line\\nnext\\u200b\\u00a0end é\u{301}\"
     #[test]
     fn requirements_of_old_charts_are_dependencies() {
         let chart = "apiVersion: v1\nname: a\nversion: 1.0.0\n";
-        let metadata =
-            Metadata::parse(chart, Some("dependencies:\n- name: b\n  version: 1\n  repository: r\n")).unwrap();
+        let metadata = Metadata::parse(
+            chart,
+            Some("dependencies:\n- name: b\n  version: 1\n  repository: r\n"),
+        )
+        .unwrap();
         assert_eq!(metadata.dependencies[0].version, "1");
     }
 

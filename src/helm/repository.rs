@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use flate2::write::MultiGzDecoder;
-use reqwest::header::{ACCEPT_ENCODING, ETAG, HeaderMap, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED};
+use reqwest::header::{
+    ACCEPT_ENCODING, ETAG, HeaderMap, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED,
+};
 use reqwest::{Response, StatusCode, Url};
 
 use super::archive::MOST_BYTES;
@@ -14,15 +16,17 @@ use super::index::Reader;
 use super::indexes::{Copy, Fetched, Key, Validators};
 use super::{ChartVersions, Entry, Error, Index, Indexes};
 use crate::registry::{
-    AllowedHosts, Credential, Digest, Failure, Limits, Policy, Request, Transport, TransportOptions, asked_wait,
-    authority, is_link_local, next_chunk, read_answer, read_body, retrying, same_origin,
+    AllowedHosts, Credential, Digest, Failure, Limits, Policy, Request, Transport,
+    TransportOptions, asked_wait, authority, is_link_local, next_chunk, read_answer, read_body,
+    retrying, same_origin,
 };
 
 /// Bitnami's index, one of the largest, has 26 MB.
 const MOST_INDEX_BYTES: usize = 100 * 1024 * 1024;
 /// A provenance file holds `Chart.yaml` and a signature.
 const MOST_PROVENANCE_BYTES: usize = 1024 * 1024;
-/// A server that sends one byte every now and then does not hold the others up for longer than this.
+/// A server that sends one byte every now and then does not hold the others up for longer than
+/// this.
 const INDEX_WITHIN: Duration = Duration::from_secs(300);
 
 /// How a repository is reached.
@@ -32,7 +36,8 @@ pub struct Access {
     pub credential: Credential,
     /// Connections.
     pub transport: Transport,
-    /// What the transport was made with: resources share an index only if they trust and go the same way.
+    /// What the transport was made with: resources share an index only if they trust and go the
+    /// same way.
     pub trust: TransportOptions,
     /// The limits of the repository's host.
     pub limits: Arc<Limits>,
@@ -75,7 +80,8 @@ pub struct Repository {
 pub enum Download {
     /// It was fetched.
     Archive(Box<Archive>),
-    /// The index points into an OCI registry, where the chart is an artifact already: `oci://host/repository:tag`.
+    /// The index points into an OCI registry, where the chart is an artifact already:
+    /// `oci://host/repository:tag`.
     Oci(String),
 }
 
@@ -92,7 +98,10 @@ pub struct Archive {
 
 impl fmt::Debug for Archive {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Archive").field("url", &self.url()).field("digest", &self.digest).finish_non_exhaustive()
+        f.debug_struct("Archive")
+            .field("url", &self.url())
+            .field("digest", &self.digest)
+            .finish_non_exhaustive()
     }
 }
 
@@ -117,8 +126,9 @@ impl Repository {
     /// # Errors
     /// Class `InvalidSpec` for what is not the address of one.
     pub fn new(url: &str, access: Access, indexes: Arc<Indexes>) -> Result<Self, Error> {
-        let mut base: Url =
-            url.parse().map_err(|_| Error::Address("the chart repository's address is not a URL".into()))?;
+        let mut base: Url = url
+            .parse()
+            .map_err(|_| Error::Address("the chart repository's address is not a URL".into()))?;
         if !matches!(base.scheme(), "http" | "https") || base.host_str().is_none() {
             return Err(Error::Address(format!(
                 "{} is not the http:// or https:// address of a chart repository",
@@ -126,17 +136,24 @@ impl Repository {
             )));
         }
         if !base.username().is_empty() || base.password().is_some() {
-            return Err(Error::Address(format!("{} holds a credential; put it into a Secret", shown(&base))));
+            return Err(Error::Address(format!(
+                "{} holds a credential; put it into a Secret",
+                shown(&base)
+            )));
         }
         if matches!(access.credential, Credential::IdentityToken(_)) {
-            return Err(Error::Address(format!("{} needs a name and a password, not an identity token", shown(&base))));
+            return Err(Error::Address(format!(
+                "{} needs a name and a password, not an identity token",
+                shown(&base)
+            )));
         }
         base.set_fragment(None);
         // As Helm's ResolveReferenceURL: what is given is a folder, and its query goes along.
         let folder = format!("{}/", base.path().trim_end_matches('/'));
         base.set_path(&folder);
-        let index = resolve(&base, "index.yaml")
-            .ok_or_else(|| Error::Address(format!("{} is not the address of a chart repository", shown(&base))))?;
+        let index = resolve(&base, "index.yaml").ok_or_else(|| {
+            Error::Address(format!("{} is not the address of a chart repository", shown(&base)))
+        })?;
         Ok(Self { base, index, access, indexes })
     }
 
@@ -146,11 +163,12 @@ impl Repository {
         shown(&self.index)
     }
 
-    /// The index; a copy that was confirmed within `max_age` serves. With an age of zero it is confirmed by a request that
-    /// is sent after this call, which all callers of that time share.
+    /// The index; a copy that was confirmed within `max_age` serves. With an age of zero it is
+    /// confirmed by a request that is sent after this call, which all callers of that time share.
     ///
     /// # Errors
-    /// [`Error::ReadIndex`], [`Error::WebPage`], [`Error::NotAnIndex`]; a failed fetch fails all who waited for it.
+    /// [`Error::ReadIndex`], [`Error::WebPage`], [`Error::NotAnIndex`]; a failed fetch fails all
+    /// who waited for it.
     pub async fn index(&self, max_age: Duration) -> Result<Arc<Index>, Error> {
         let key = Key {
             url: self.index.to_string(),
@@ -202,7 +220,11 @@ impl Repository {
         url.set_path(&format!("{}.prov", url.path()));
         match self.read(&url, MOST_PROVENANCE_BYTES).await {
             // helm package --sign writes a clear-signed message.
-            Ok(bytes) if bytes.trim_ascii_start().starts_with(b"-----BEGIN PGP SIGNED MESSAGE-----") => Ok(Some(bytes)),
+            Ok(bytes)
+                if bytes.trim_ascii_start().starts_with(b"-----BEGIN PGP SIGNED MESSAGE-----") =>
+            {
+                Ok(Some(bytes))
+            }
             Ok(_) => {
                 let failure = Failure::Unreadable("it is not a provenance file".into());
                 Err(download_error(&archive.entry, shown(&url), failure))
@@ -213,8 +235,11 @@ impl Repository {
     }
 
     async fn download_from(&self, entry: &Entry, url: &str) -> Result<Archive, Error> {
-        let failed = |url: String, why: &str| download_error(entry, url, Failure::Unreadable(why.into()));
-        let Some(url) = resolve(&self.base, url) else { return Err(failed(url.to_owned(), "it is not a URL")) };
+        let failed =
+            |url: String, why: &str| download_error(entry, url, Failure::Unreadable(why.into()));
+        let Some(url) = resolve(&self.base, url) else {
+            return Err(failed(url.to_owned(), "it is not a URL"));
+        };
         if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
             return Err(failed(shown(&url), "only http, https and oci URLs can be read"));
         }
@@ -231,9 +256,15 @@ impl Repository {
             });
         }
         if self.base.scheme() == "https" && url.scheme() == "http" && entry.digest.is_none() {
-            return Err(failed(shown(&url), "it is http, the repository is https, and the index has no digest"));
+            return Err(failed(
+                shown(&url),
+                "it is http, the repository is https, and the index has no digest",
+            ));
         }
-        let bytes = self.read(&url, MOST_BYTES).await.map_err(|failure| download_error(entry, shown(&url), failure))?;
+        let bytes = self
+            .read(&url, MOST_BYTES)
+            .await
+            .map_err(|failure| download_error(entry, shown(&url), failure))?;
         let (digest, bytes) = blocking(move || Ok((Digest::sha256_of(&bytes), bytes))).await?;
         match &entry.digest {
             Some(expected) if *expected != digest => Err(Error::Digest {
@@ -281,7 +312,9 @@ impl Repository {
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
         if let Some(Validators { etag, last_modified }) = copy.map(|copy| &copy.validators) {
             let values = [(IF_NONE_MATCH, etag), (IF_MODIFIED_SINCE, last_modified)];
-            headers.extend(values.into_iter().filter_map(|(name, value)| Some((name, value.clone()?))));
+            headers.extend(
+                values.into_iter().filter_map(|(name, value)| Some((name, value.clone()?))),
+            );
         }
         let response = self.ask(&self.index, headers).await?;
         match response.status() {
@@ -295,7 +328,8 @@ impl Repository {
         Ok(index.map(|index| Fetched::New(index, validators)))
     }
 
-    /// Reads the body while it arrives: the network on this task, inflating and cutting on a thread that may block.
+    /// Reads the body while it arrives: the network on this task, inflating and cutting on a thread
+    /// that may block.
     async fn read_index(&self, mut response: Response) -> Result<Result<Index, Error>, Failure> {
         let (url, limit) = (self.index_url(), self.access.most_index_bytes);
         let (chunks, mut arriving) = tokio::sync::mpsc::channel::<Option<Bytes>>(4);
@@ -349,7 +383,8 @@ impl Repository {
     }
 }
 
-/// An index's body: gzip or not, whatever the headers say. Some stores serve `index.yaml` gzipped without saying so.
+/// An index's body: gzip or not, whatever the headers say. Some stores serve `index.yaml` gzipped
+/// without saying so.
 enum Body {
     Unknown { first: Vec<u8>, reader: Option<Reader>, limit: usize },
     Plain(Reader),
@@ -403,10 +438,14 @@ impl Body {
             Self::Plain(reader) => reader.push(bytes),
             Self::Gzip { decoder, left, limit } => {
                 let Some(rest) = left.checked_sub(bytes.len()) else {
-                    return Err(decoder.get_ref().reader.refuse(format!("it has more than {limit} bytes")));
+                    return Err(decoder
+                        .get_ref()
+                        .reader
+                        .refuse(format!("it has more than {limit} bytes")));
                 };
                 *left = rest;
-                std::io::Write::write_all(decoder, bytes).map_err(|error| gzip_error(decoder.get_mut(), &error))
+                std::io::Write::write_all(decoder, bytes)
+                    .map_err(|error| gzip_error(decoder.get_mut(), &error))
             }
         }
     }
@@ -438,14 +477,17 @@ fn gzip_error(sink: &mut Sink, error: &std::io::Error) -> Error {
 }
 
 /// Work that takes the processor, away from the tasks that wait for the network.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
         Err(error) => Err(Error::Internal(format!("work on a chart was given up: {error}"))),
     }
 }
 
-/// Helm's `ResolveReferenceURL`: absolute as it is; relative to the repository's folder, whose query goes along.
+/// Helm's `ResolveReferenceURL`: absolute as it is; relative to the repository's folder, whose
+/// query goes along.
 fn resolve(base: &Url, reference: &str) -> Option<Url> {
     if let Ok(mut url) = reference.parse::<Url>() {
         // A credential in an index is everybody's; the request would not carry it anyway.

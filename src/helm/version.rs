@@ -10,11 +10,16 @@ pub(super) fn is_version(text: &str) -> bool {
     let text = text.strip_prefix('v').unwrap_or(text);
     let (rest, build) = split(text, '+');
     let (core, pre) = split(rest, '-');
-    let identifier = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    let identifier = |part: &str| {
+        !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+    };
     let numbers: Vec<&str> = core.split('.').collect();
-    let number =
-        |part: &&str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit()) && part.parse::<u64>().is_ok();
-    let leading_zero = |part: &str| part.len() > 1 && part.starts_with('0') && part.bytes().all(|b| b.is_ascii_digit());
+    let number = |part: &&str| {
+        !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit()) && part.parse::<u64>().is_ok()
+    };
+    let leading_zero = |part: &str| {
+        part.len() > 1 && part.starts_with('0') && part.bytes().all(|b| b.is_ascii_digit())
+    };
     numbers.len() <= 3
         && numbers.iter().all(number)
         && pre.is_none_or(|pre| pre.split('.').all(|part| identifier(part) && !leading_zero(part)))
@@ -31,12 +36,23 @@ mod tests {
 
     #[test]
     fn versions_are_what_helm_takes() {
-        for good in ["1.2.3", "v1.2.3", "1.2", "1", "1.2.3-rc.1", "1.2.3+meta-1.x", "1.2.3-rc-1+b", "0.0.0", "01.2.3"] {
+        for good in [
+            "1.2.3",
+            "v1.2.3",
+            "1.2",
+            "1",
+            "1.2.3-rc.1",
+            "1.2.3+meta-1.x",
+            "1.2.3-rc-1+b",
+            "0.0.0",
+            "01.2.3",
+        ] {
             assert!(is_version(good), "{good}");
         }
-        for bad in
-            ["", "v", "latest", "1.2.3.4", "1.x", "1.2.3-", "1.2.3+", "1.2.3-01", "1.2.3_1", " 1.2.3", "V1.2.3", "1..2"]
-        {
+        for bad in [
+            "", "v", "latest", "1.2.3.4", "1.x", "1.2.3-", "1.2.3+", "1.2.3-01", "1.2.3_1",
+            " 1.2.3", "V1.2.3", "1..2",
+        ] {
             assert!(!is_version(bad), "{bad}");
         }
     }

@@ -1,8 +1,9 @@
 //! YAML as Helm reads it.
 //!
-//! Helm parses with go-yaml v2, which has the scalars of YAML 1.1, and turns numbers and booleans into text where its
-//! structures want text: an unquoted `appVersion: 1.10` is `1.1` to Helm, and `"1.1"` is what `helm push` writes. What
-//! we push must say the same, so scalars are resolved here as they are written, by go-yaml's table
+//! Helm parses with go-yaml v2, which has the scalars of YAML 1.1, and turns numbers and booleans
+//! into text where its structures want text: an unquoted `appVersion: 1.10` is `1.1` to Helm, and
+//! `"1.1"` is what `helm push` writes. What we push must say the same, so scalars are resolved here
+//! as they are written, by go-yaml's table
 //! (<https://github.com/yaml/go-yaml/blob/v2.4.2/resolve.go>) and not by the parser's.
 
 use std::fmt;
@@ -55,7 +56,8 @@ pub(super) struct Bounds {
 
 /// Reads the first document of `text`.
 pub(super) fn parse(text: &str, bounds: Bounds) -> Result<Value, String> {
-    let raw: Spanned<Raw> = serde_saphyr::from_str_with_options(text, options(bounds)).map_err(|e| message(&e))?;
+    let raw: Spanned<Raw> =
+        serde_saphyr::from_str_with_options(text, options(bounds)).map_err(|e| message(&e))?;
     Ok(resolve(raw, text))
 }
 
@@ -65,8 +67,8 @@ pub(super) fn options(bounds: Bounds) -> serde_saphyr::Options {
             max_nodes: bounds.nodes,
             max_events: bounds.nodes.saturating_mul(3),
             max_total_scalar_bytes: 256 * 1024 * 1024,
-            // One text that a thousand entries share is what anchors are for, not an attack; alias_limits bounds what
-            // it may grow to.
+            // One text that a thousand entries share is what anchors are for, not an attack;
+            // alias_limits bounds what it may grow to.
             enforce_alias_anchor_ratio: false,
         },
         alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: bounds.replayed },
@@ -80,7 +82,8 @@ pub(super) fn options(bounds: Bounds) -> serde_saphyr::Options {
 pub(super) fn message(error: &serde_saphyr::Error) -> String {
     let error = error.without_snippet();
     let text = UserMessageFormatter.format_message(error);
-    let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(300).collect();
+    let text: String =
+        text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(300).collect();
     match error.location() {
         Some(at) if at.line() > 0 => format!("{text} (line {}, column {})", at.line(), at.column()),
         _ => text,
@@ -163,9 +166,15 @@ pub(super) fn resolve(node: Spanned<Raw>, text: &str) -> Value {
             Some(written) if written == value => resolve_plain(written),
             _ => Value::Text(value),
         },
-        Raw::Plain => written(&node.defined, text).map_or(Value::Null, |(_, written)| resolve_plain(written)),
-        Raw::List(nodes) => Value::List(nodes.into_iter().map(|node| resolve(node, text)).collect()),
-        Raw::Map(fields) => Value::Map(fields.into_iter().map(|(key, value)| field(key, value, text)).collect()),
+        Raw::Plain => {
+            written(&node.defined, text).map_or(Value::Null, |(_, written)| resolve_plain(written))
+        }
+        Raw::List(nodes) => {
+            Value::List(nodes.into_iter().map(|node| resolve(node, text)).collect())
+        }
+        Raw::Map(fields) => {
+            Value::Map(fields.into_iter().map(|(key, value)| field(key, value, text)).collect())
+        }
     }
 }
 
@@ -189,24 +198,30 @@ fn written<'t>(location: &serde_saphyr::Location, text: &'t str) -> Option<(usiz
     Some((start, text.get(start..end)?.trim()))
 }
 
-/// What is written there, if it is a plain scalar. The text of a block scalar is known by being alone on its line.
+/// What is written there, if it is a plain scalar. The text of a block scalar is known by being
+/// alone on its line.
 fn plain<'t>(location: &serde_saphyr::Location, text: &'t str) -> Option<&'t str> {
     let (start, written) = written(location, text)?;
     let before = text[..start].rsplit('\n').next().unwrap_or_default();
     let quoted = matches!(written.as_bytes().first()?, b'"' | b'\'' | b'|' | b'>' | b'!');
-    (!quoted && (start == 0 || before.bytes().any(|byte| byte != b' ') || before.is_empty())).then_some(written)
+    (!quoted && (start == 0 || before.bytes().any(|byte| byte != b' ') || before.is_empty()))
+        .then_some(written)
 }
 
 /// go-yaml's `resolve` for a scalar without tag.
 fn resolve_plain(text: &str) -> Value {
     match text {
-        "y" | "Y" | "yes" | "Yes" | "YES" | "true" | "True" | "TRUE" | "on" | "On" | "ON" => return Value::Bool(true),
+        "y" | "Y" | "yes" | "Yes" | "YES" | "true" | "True" | "TRUE" | "on" | "On" | "ON" => {
+            return Value::Bool(true);
+        }
         "n" | "N" | "no" | "No" | "NO" | "false" | "False" | "FALSE" | "off" | "Off" | "OFF" => {
             return Value::Bool(false);
         }
         "" | "~" | "null" | "Null" | "NULL" => return Value::Null,
         ".nan" | ".NaN" | ".NAN" => return Value::Float(f64::NAN),
-        ".inf" | ".Inf" | ".INF" | "+.inf" | "+.Inf" | "+.INF" => return Value::Float(f64::INFINITY),
+        ".inf" | ".Inf" | ".INF" | "+.inf" | "+.Inf" | "+.INF" => {
+            return Value::Float(f64::INFINITY);
+        }
         "-.inf" | "-.Inf" | "-.INF" => return Value::Float(f64::NEG_INFINITY),
         _ => {}
     }
@@ -255,7 +270,9 @@ fn integer(text: &str) -> Option<i128> {
 fn float(text: &str) -> Option<f64> {
     let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
     let (mantissa, exponent) = match unsigned.split_once(['e', 'E']) {
-        Some((mantissa, exponent)) => (mantissa, Some(exponent.strip_prefix(['-', '+']).unwrap_or(exponent))),
+        Some((mantissa, exponent)) => {
+            (mantissa, Some(exponent.strip_prefix(['-', '+']).unwrap_or(exponent)))
+        }
         None => (unsigned, None),
     };
     let digits = |text: &str| text.bytes().all(|digit| digit.is_ascii_digit());
@@ -282,7 +299,8 @@ pub(super) fn format_float(value: f64) -> String {
     let scientific = format!("{value:e}");
     let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
     let exponent: i32 = exponent.parse().unwrap_or_default();
-    // Exponents from -4 to 5 are written out: the shortest form counts as one of precision 6 (internal/strconv/ftoa.go).
+    // Exponents from -4 to 5 are written out: the shortest form counts as one of precision 6
+    // (internal/strconv/ftoa.go).
     if (-4..6).contains(&exponent) {
         return format!("{value}");
     }
@@ -332,13 +350,18 @@ mod tests {
             ("+1", Some("1")),
         ] {
             let value = parse(&format!("a: {written}\n"), BOUNDS).unwrap();
-            assert_eq!(value.get("a").unwrap().clone().into_text().unwrap().as_deref(), text, "{written}");
+            assert_eq!(
+                value.get("a").unwrap().clone().into_text().unwrap().as_deref(),
+                text,
+                "{written}"
+            );
         }
     }
 
     #[test]
     fn aliases_and_merges_are_followed_and_bounded() {
-        let value = parse("x: &x 1.10\nu: *x\nz: {<<: &m {q: \"2.0\"}}\n\"y\": 1\n", BOUNDS).unwrap();
+        let value =
+            parse("x: &x 1.10\nu: *x\nz: {<<: &m {q: \"2.0\"}}\n\"y\": 1\n", BOUNDS).unwrap();
         assert_eq!(value.get("u"), Some(&Value::Float(1.1)));
         assert_eq!(value.get("y"), Some(&Value::Integer(1)), "a quoted key is text");
         assert_eq!(value.get("z").unwrap().get("q"), Some(&Value::Text("2.0".into())));

@@ -1,4 +1,5 @@
-//! The shapes a document may have: a list of repositories, the same under `repositories:`, or manifests.
+//! The shapes a document may have: a list of repositories, the same under `repositories:`, or
+//! manifests.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::JSONSchemaProps as Schema;
 
@@ -24,7 +25,14 @@ pub(super) struct Reader<'s> {
 
 impl<'s> Reader<'s> {
     pub(super) fn new(source: &'s Source, spec: &'s Schema, options: &'s Options) -> Self {
-        Self { source, spec, options, entries: Vec::new(), problems: Vec::new(), skipped: Vec::new() }
+        Self {
+            source,
+            spec,
+            options,
+            entries: Vec::new(),
+            problems: Vec::new(),
+            skipped: Vec::new(),
+        }
     }
 
     /// Reads one document.
@@ -58,7 +66,8 @@ impl<'s> Reader<'s> {
                 continue;
             }
             let draft = entry::read(self.source, node, self.spec, self.options, &mut self.problems);
-            self.entries.extend(draft.and_then(|draft| draft.check(self.source, &mut self.problems)));
+            self.entries
+                .extend(draft.and_then(|draft| draft.check(self.source, &mut self.problems)));
         }
     }
 
@@ -70,12 +79,15 @@ impl<'s> Reader<'s> {
                 ("repositories", Value::List(elements)) => self.list(elements),
                 ("repositories", Value::Null) => {}
                 ("repositories", _) => {
-                    let message = "repositories must be a list: write - name: my-repository below it";
+                    let message =
+                        "repositories must be a list: write - name: my-repository below it";
                     self.problems.push(self.source.problem(&child.defined, message));
                 }
                 (other, _) if other.starts_with("x-") => {}
                 (other, _) => {
-                    self.problems.push(self.source.problem(&key.defined, unknown_field(other, &["repositories"])));
+                    self.problems.push(
+                        self.source.problem(&key.defined, unknown_field(other, &["repositories"])),
+                    );
                 }
             }
         }
@@ -86,7 +98,8 @@ impl<'s> Reader<'s> {
             None => {}
             Some(Object::Ours) => {
                 let draft = manifest::read(self.source, node, self.spec, &mut self.problems);
-                self.entries.extend(draft.and_then(|draft| draft.check(self.source, &mut self.problems)));
+                self.entries
+                    .extend(draft.and_then(|draft| draft.check(self.source, &mut self.problems)));
             }
             Some(Object::List) => self.items(node),
             Some(Object::Other(what)) => {
@@ -99,10 +112,14 @@ impl<'s> Reader<'s> {
         let Value::Map(fields) = node.value else { return };
         for (key, child) in fields {
             match (key.value.as_str(), child.value) {
-                ("items", Value::List(items)) => items.into_iter().for_each(|item| self.object(item)),
+                ("items", Value::List(items)) => {
+                    items.into_iter().for_each(|item| self.object(item))
+                }
                 ("items", Value::Null) => {}
                 ("items", _) => {
-                    self.problems.push(self.source.problem(&child.defined, "items must be a list of manifests"));
+                    self.problems.push(
+                        self.source.problem(&child.defined, "items must be a list of manifests"),
+                    );
                 }
                 _ => {}
             }
@@ -114,7 +131,8 @@ impl<'s> Reader<'s> {
     }
 }
 
-/// Whether this is a policy as AWS documents it: the older tool keeps default policies in files of their own.
+/// Whether this is a policy as AWS documents it: the older tool keeps default policies in files of
+/// their own.
 fn is_policy(value: &Value) -> bool {
     let Value::Map(fields) = value else { return false };
     let only = |names: &[&str]| fields.iter().all(|(key, _)| names.contains(&key.value.as_str()));

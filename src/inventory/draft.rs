@@ -38,7 +38,9 @@ impl Draft {
             }
         };
         let mut violations = validate(&self.name, &spec);
-        for (kind, policy) in [(Kind::Lifecycle, &spec.lifecycle_policy), (Kind::Permission, &spec.permission_policy)] {
+        for (kind, policy) in
+            [(Kind::Lifecycle, &spec.lifecycle_policy), (Kind::Permission, &spec.permission_policy)]
+        {
             violations.extend(Wanted::read(kind, policy.as_ref()).err().into_iter().flatten());
         }
         if !violations.is_empty() {
@@ -54,7 +56,8 @@ impl Draft {
     /// A violation at the deepest field of its path that the file has, named as the file names it.
     fn problem(&self, source: &Source, violation: &Violation) -> Problem {
         if violation.path == "repositoryName" && self.tree.value.get("repositoryName").is_none() {
-            return source.problem(&self.named_at, format!("{}: {}", self.name_field, violation.message));
+            return source
+                .problem(&self.named_at, format!("{}: {}", self.name_field, violation.message));
         }
         let mut at = &self.tree;
         let mut path = String::new();
@@ -108,8 +111,10 @@ fn child<'n>(source: &Source, node: &'n Node, step: &str) -> Option<(&'n Node, S
 
 /// The older tool pulled the tag in `pull_url` too; here only the tags in the list are copied.
 fn unlisted_tag(source: &Source, tree: &Node, spec: &EcrRepositorySyncSpec) -> Option<String> {
-    let image =
-        spec.image.as_ref().filter(|image| image.tag_strategy == TagStrategy::Mirror && !image.tags.is_empty())?;
+    let image = spec
+        .image
+        .as_ref()
+        .filter(|image| image.tag_strategy == TagStrategy::Mirror && !image.tags.is_empty())?;
     let tag = image.pull_url.parse::<Reference>().ok()?.tag?;
     if image.tags.iter().any(|listed| listed == tag.as_str()) {
         return None;

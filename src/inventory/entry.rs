@@ -46,7 +46,8 @@ const CHART: &Names = &[
 ];
 
 const ENCRYPTION: &Names = &[("type", "type"), ("kmsKey", "kms_key")];
-const PRUNE: &Names = &[("enabled", "enabled"), ("maxPercent", "max_percent"), ("minUnpulled", "min_unpulled")];
+const PRUNE: &Names =
+    &[("enabled", "enabled"), ("maxPercent", "max_percent"), ("minUnpulled", "min_unpulled")];
 
 /// Reads one entry; `None` after a problem.
 pub(super) fn read(
@@ -63,7 +64,9 @@ pub(super) fn read(
         return None;
     };
     let mut fields = renamed(source, fields, ENTRY, problems);
-    for (field, names) in [("image", IMAGE), ("chart", CHART), ("encryption", ENCRYPTION), ("prune", PRUNE)] {
+    for (field, names) in
+        [("image", IMAGE), ("chart", CHART), ("encryption", ENCRYPTION), ("prune", PRUNE)]
+    {
         if let Some((_, node)) = fields.iter_mut().find(|(key, _)| key.value == field) {
             rename(source, node, names, problems);
         }
@@ -78,7 +81,8 @@ pub(super) fn read(
         .filter(|node| node.value != Value::Null)
         .map(|node| (typed.value("name", &node, &of_type("string")), node.defined));
     if name.is_none() {
-        problems.push(source.problem(&defined, "this entry has no name: write name: my-repository"));
+        problems
+            .push(source.problem(&defined, "this entry has no name: write name: my-repository"));
     }
     let tree = Node::new(Value::Map(fields), referenced, defined);
     let json = typed.value("the entry", &tree, spec);
@@ -114,19 +118,30 @@ fn rename(source: &Source, node: &mut Node, names: &Names, problems: &mut Vec<Pr
     }
 }
 
-/// Fields under their names in the resource. Unknown ones, and a second one of the same meaning, are problems.
-fn renamed(source: &Source, fields: Vec<(Key, Node)>, names: &Names, problems: &mut Vec<Problem>) -> Vec<(Key, Node)> {
+/// Fields under their names in the resource. Unknown ones, and a second one of the same meaning,
+/// are problems.
+fn renamed(
+    source: &Source,
+    fields: Vec<(Key, Node)>,
+    names: &Names,
+    problems: &mut Vec<Problem>,
+) -> Vec<(Key, Node)> {
     let mut known: Vec<_> = names.iter().flat_map(|(camel, snake)| [*camel, *snake]).collect();
     known.dedup();
     let mut renamed: Vec<(Key, Node)> = Vec::new();
     for (mut key, node) in fields {
-        let Some((name, _)) = names.iter().find(|(camel, snake)| key.value == *camel || key.value == *snake) else {
+        let Some((name, _)) =
+            names.iter().find(|(camel, snake)| key.value == *camel || key.value == *snake)
+        else {
             problems.push(source.problem(&key.defined, unknown_field(&key.value, &known)));
             continue;
         };
         if renamed.iter().any(|(other, _)| other.value == *name) {
-            let snake = names.iter().find(|(camel, _)| camel == name).map_or(*name, |(_, snake)| *snake);
-            let message = format!("both `{name}` and `{snake}` are given: they are one field, write one of them");
+            let snake =
+                names.iter().find(|(camel, _)| camel == name).map_or(*name, |(_, snake)| *snake);
+            let message = format!(
+                "both `{name}` and `{snake}` are given: they are one field, write one of them"
+            );
             problems.push(source.problem(&key.defined, message));
             continue;
         }

@@ -37,12 +37,20 @@ fn below(directory: &Path, problems: &mut Vec<Problem>) -> Vec<PathBuf> {
     walk(directory, &mut BTreeSet::new(), &mut files, problems);
     files.sort();
     if files.is_empty() && problems.len() == already {
-        problems.push(Problem::of_file(directory, "this directory has no *.yml, *.yaml or *.json file"));
+        problems.push(Problem::of_file(
+            directory,
+            "this directory has no *.yml, *.yaml or *.json file",
+        ));
     }
     files
 }
 
-fn walk(directory: &Path, seen: &mut BTreeSet<PathBuf>, files: &mut Vec<PathBuf>, problems: &mut Vec<Problem>) {
+fn walk(
+    directory: &Path,
+    seen: &mut BTreeSet<PathBuf>,
+    files: &mut Vec<PathBuf>,
+    problems: &mut Vec<Problem>,
+) {
     // A directory that a link leads to again has been read already: so loops end.
     if !seen.insert(canonical(directory)) {
         return;
@@ -51,15 +59,19 @@ fn walk(directory: &Path, seen: &mut BTreeSet<PathBuf>, files: &mut Vec<PathBuf>
         Ok(entries) => entries,
         Err(error) => return problems.push(Problem::of_file(directory, reason(&error))),
     };
-    let mut paths: Vec<_> = entries.iter().map(fs::DirEntry::path).filter(|path| !is_hidden(path)).collect();
+    let mut paths: Vec<_> =
+        entries.iter().map(fs::DirEntry::path).filter(|path| !is_hidden(path)).collect();
     paths.sort();
     for path in paths {
-        // Follows links, as mounted ConfigMaps are made of them. A dangling link matters only if it would be read.
+        // Follows links, as mounted ConfigMaps are made of them. A dangling link matters only if it
+        // would be read.
         match fs::metadata(&path) {
             Ok(metadata) if metadata.is_dir() => walk(&path, seen, files, problems),
             Ok(metadata) if metadata.is_file() && is_inventory(&path) => files.push(path),
             Ok(_) => {}
-            Err(error) if is_inventory(&path) => problems.push(Problem::of_file(&path, reason(&error))),
+            Err(error) if is_inventory(&path) => {
+                problems.push(Problem::of_file(&path, reason(&error)))
+            }
             Err(_) => {}
         }
     }
@@ -70,7 +82,9 @@ fn is_hidden(path: &Path) -> bool {
 }
 
 fn is_inventory(path: &Path) -> bool {
-    path.extension().is_some_and(|end| ["yml", "yaml", "json"].iter().any(|known| end.eq_ignore_ascii_case(known)))
+    path.extension().is_some_and(|end| {
+        ["yml", "yaml", "json"].iter().any(|known| end.eq_ignore_ascii_case(known))
+    })
 }
 
 fn canonical(path: &Path) -> PathBuf {
@@ -89,7 +103,8 @@ pub(super) fn read(file: &Path) -> Result<Source, Problem> {
     match String::from_utf8(bytes) {
         Ok(text) => Ok(Source { file: file.to_owned(), text }),
         Err(error) => {
-            let good = String::from_utf8_lossy(&error.as_bytes()[..error.utf8_error().valid_up_to()]);
+            let good =
+                String::from_utf8_lossy(&error.as_bytes()[..error.utf8_error().valid_up_to()]);
             let line = good.matches('\n').count() as u64 + 1;
             let column = good.rsplit('\n').next().map_or(0, |last| last.chars().count()) as u64 + 1;
             let place = Place { file: file.to_owned(), line, column };
@@ -109,7 +124,8 @@ fn reason(error: &io::Error) -> String {
 mod tests {
     use super::*;
 
-    /// What is found below `paths` of a directory with `files`, as relative paths, and the problems' texts.
+    /// What is found below `paths` of a directory with `files`, as relative paths, and the
+    /// problems' texts.
     fn found(files: &[&str], paths: &[&str]) -> (Vec<String>, Vec<String>) {
         let root = tempfile::tempdir().unwrap();
         for file in files {
@@ -124,20 +140,33 @@ mod tests {
         let prefix = format!("{}/", root.display());
         let mut problems = Vec::new();
         let paths: Vec<_> = paths.iter().map(|path| root.join(path)).collect();
-        let files = find(&paths, &mut problems).iter().map(|f| f.display().to_string().replace(&prefix, "")).collect();
+        let files = find(&paths, &mut problems)
+            .iter()
+            .map(|f| f.display().to_string().replace(&prefix, ""))
+            .collect();
         (files, problems.iter().map(|problem| problem.to_string().replace(&prefix, "")).collect())
     }
 
     #[test]
     fn a_directory_is_read_recursively_by_path_without_hidden_and_other_files() {
-        let files = ["b.yml", "a/z.yaml", "a/b/c.json", "README.md", ".hidden.yml", ".git/x.yml", "UP.YML", "yml"];
+        let files = [
+            "b.yml",
+            "a/z.yaml",
+            "a/b/c.json",
+            "README.md",
+            ".hidden.yml",
+            ".git/x.yml",
+            "UP.YML",
+            "yml",
+        ];
         assert_eq!(found(&files, &[""]).0, ["UP.YML", "a/b/c.json", "a/z.yaml", "b.yml"]);
     }
 
     #[test]
     fn named_paths_keep_their_order_and_a_file_is_read_once() {
         let files = ["b.yml", "a/z.yaml", "list.txt", ".hidden.yml"];
-        let (files, problems) = found(&files, &["list.txt", ".hidden.yml", "b.yml", "a", "", "b.yml"]);
+        let (files, problems) =
+            found(&files, &["list.txt", ".hidden.yml", "b.yml", "a", "", "b.yml"]);
         assert_eq!(files, ["list.txt", ".hidden.yml", "b.yml", "a/z.yaml"]);
         assert_eq!(problems, Vec::<String>::new());
     }
@@ -148,7 +177,10 @@ mod tests {
         assert_eq!(files, Vec::<String>::new());
         assert_eq!(
             problems,
-            ["nowhere: no such file or directory", "empty: this directory has no *.yml, *.yaml or *.json file"]
+            [
+                "nowhere: no such file or directory",
+                "empty: this directory has no *.yml, *.yaml or *.json file"
+            ]
         );
     }
 
@@ -176,7 +208,10 @@ mod tests {
         File::create(&file).unwrap().set_len(MAX_BYTES).unwrap();
         assert!(read(&file).is_ok());
         File::create(&file).unwrap().set_len(MAX_BYTES + 1).unwrap();
-        assert_eq!(read(&file).unwrap_err().message, "is larger than 10 MiB: split it into several files");
+        assert_eq!(
+            read(&file).unwrap_err().message,
+            "is larger than 10 MiB: split it into several files"
+        );
     }
 
     #[test]

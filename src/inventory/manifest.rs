@@ -28,12 +28,18 @@ pub(super) fn is_object(value: &Value) -> bool {
 
 /// Which object this is; `None` after a problem.
 pub(super) fn object(source: &Source, node: &Node, problems: &mut Vec<Problem>) -> Option<Object> {
-    let field = |name| node.value.get(name).and_then(|child| child.value.text().map(|text| (text, child)));
-    let (Some((version, version_node)), Some((kind, kind_node))) = (field("apiVersion"), field("kind")) else {
-        problems.push(source.problem(&node.defined, "a manifest has both apiVersion and kind, each a string"));
+    let field =
+        |name| node.value.get(name).and_then(|child| child.value.text().map(|text| (text, child)));
+    let (Some((version, version_node)), Some((kind, kind_node))) =
+        (field("apiVersion"), field("kind"))
+    else {
+        problems.push(
+            source.problem(&node.defined, "a manifest has both apiVersion and kind, each a string"),
+        );
         return None;
     };
-    let (our_version, our_kind) = (EcrRepositorySync::api_version(&()), EcrRepositorySync::kind(&()));
+    let (our_version, our_kind) =
+        (EcrRepositorySync::api_version(&()), EcrRepositorySync::kind(&()));
     let our_group = version.split('/').next() == Some(&*EcrRepositorySync::group(&()));
     let our_list = format!("{our_kind}List");
     if kind == our_kind || our_group && kind == our_list {
@@ -55,12 +61,18 @@ pub(super) fn object(source: &Source, node: &Node, problems: &mut Vec<Problem>) 
     if kind == "List" && version == "v1" {
         return Some(Object::List);
     }
-    let name = node.value.get("metadata").and_then(|metadata| metadata.value.get("name")?.value.text());
+    let name =
+        node.value.get("metadata").and_then(|metadata| metadata.value.get("name")?.value.text());
     Some(Object::Other(name.map_or_else(|| kind.to_owned(), |name| format!("{kind} {name}"))))
 }
 
 /// Reads one resource; `None` after a problem.
-pub(super) fn read(source: &Source, node: Node, schema: &Schema, problems: &mut Vec<Problem>) -> Option<Draft> {
+pub(super) fn read(
+    source: &Source,
+    node: Node,
+    schema: &Schema,
+    problems: &mut Vec<Problem>,
+) -> Option<Draft> {
     let already = problems.len();
     let (referenced, defined) = (node.referenced, node.defined);
     let Value::Map(fields) = node.value else { return None };
@@ -70,22 +82,30 @@ pub(super) fn read(source: &Source, node: Node, schema: &Schema, problems: &mut 
             "metadata" => metadata = Some(child),
             "spec" => spec = Some(child),
             "apiVersion" | "kind" | "status" => {}
-            other => problems.push(
-                source
-                    .problem(&key.defined, unknown_field(other, &["apiVersion", "kind", "metadata", "spec", "status"])),
-            ),
+            other => problems.push(source.problem(
+                &key.defined,
+                unknown_field(other, &["apiVersion", "kind", "metadata", "spec", "status"]),
+            )),
         }
     }
     let name = metadata.as_ref().and_then(|metadata| {
         let node = metadata.value.get("name")?;
-        node.value.text().filter(|name| !name.is_empty()).map(|name| (name.to_owned(), node.defined))
+        node.value
+            .text()
+            .filter(|name| !name.is_empty())
+            .map(|name| (name.to_owned(), node.defined))
     });
     if name.is_none() {
-        let at = metadata.as_ref().map_or(defined, |metadata| metadata.value.get("name").unwrap_or(metadata).defined);
+        let at = metadata
+            .as_ref()
+            .map_or(defined, |metadata| metadata.value.get("name").unwrap_or(metadata).defined);
         problems.push(source.problem(&at, "metadata.name is missing or not a string"));
     }
     let Some(mut spec) = spec.filter(|spec| spec.value != Value::Null) else {
-        problems.push(source.problem(&defined, "spec is missing: write spec: {} for a repository without an image"));
+        problems.push(source.problem(
+            &defined,
+            "spec is missing: write spec: {} for a repository without an image",
+        ));
         return None;
     };
     let mut typed = Typed::new(source);

@@ -1,8 +1,8 @@
 //! Desired state from files: what `ecr-sync sync PATH…` reads.
 //!
-//! A PATH is a file, or a directory that is read recursively for `*.yml`, `*.yaml` and `*.json`. A file holds any number
-//! of documents, each of them a list of repositories (the older tool's format), the same list under `repositories:`, or
-//! `EcrRepositorySync` manifests:
+//! A PATH is a file, or a directory that is read recursively for `*.yml`, `*.yaml` and `*.json`. A
+//! file holds any number of documents, each of them a list of repositories (the older tool's
+//! format), the same list under `repositories:`, or `EcrRepositorySync` manifests:
 //!
 //! ```text
 //! files      PATH      -> the files it stands for, their text
@@ -41,8 +41,8 @@ pub use write::{Manifest, manifests};
 /// One repository that a file describes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Entry {
-    /// Name of the resource, or of the repository where the file names no resource. [`Entry::repository`] is the name
-    /// in ECR.
+    /// Name of the resource, or of the repository where the file names no resource.
+    /// [`Entry::repository`] is the name in ECR.
     pub name: String,
     /// What is wanted, valid and with the defaults of the resource.
     pub spec: EcrRepositorySyncSpec,
@@ -117,8 +117,8 @@ pub struct Options {
 
 /// Reads all files that `paths` stand for, in their order.
 ///
-/// Objects of Kubernetes that are none of ours are skipped; the first entry of their file, or of all files, has a note
-/// of each.
+/// Objects of Kubernetes that are none of ours are skipped; the first entry of their file, or of
+/// all files, has a note of each.
 ///
 /// # Errors
 /// Everything that is wrong in any of the files, by file and line. Then nothing should be synced.
@@ -150,7 +150,8 @@ pub fn read(paths: &[PathBuf], options: &Options) -> Result<Vec<Entry>, Vec<Prob
     note(&mut entries, &mut skipped);
     problems.extend(duplicates(&entries));
     if problems.is_empty() {
-        // Left over only if there is no entry at all: then the user meant something that was skipped.
+        // Left over only if there is no entry at all: then the user meant something that was
+        // skipped.
         problems = skipped;
     }
     if problems.is_empty() { Ok(entries) } else { Err(problems) }
@@ -169,9 +170,15 @@ fn duplicates(entries: &[Entry]) -> Vec<Problem> {
     let mut problems = Vec::new();
     for entry in entries {
         let registry = entry.spec.registry.clone().unwrap_or_default();
-        let other = *first.entry((registry.account_id, registry.region, entry.repository())).or_insert(entry);
+        let other = *first
+            .entry((registry.account_id, registry.region, entry.repository()))
+            .or_insert(entry);
         if !std::ptr::eq(other, entry) {
-            let message = format!("repository {} is described already at {}", entry.repository(), other.place);
+            let message = format!(
+                "repository {} is described already at {}",
+                entry.repository(),
+                other.place
+            );
             problems.push(Problem { place: entry.place.clone(), message });
         }
     }
@@ -180,6 +187,11 @@ fn duplicates(entries: &[Entry]) -> Vec<Problem> {
 
 /// The schema of `spec` as the cluster has it.
 fn spec_schema() -> Schema {
-    let root = crd().spec.versions.into_iter().next().and_then(|version| version.schema?.open_api_v3_schema);
+    let root = crd()
+        .spec
+        .versions
+        .into_iter()
+        .next()
+        .and_then(|version| version.schema?.open_api_v3_schema);
     root.and_then(|root| root.properties?.remove("spec")).unwrap_or_default()
 }

@@ -16,10 +16,17 @@ pub(super) fn nearest<'k>(unknown: &str, known: &[&'k str]) -> Option<&'k str> {
         .map(|name| (distance(&unknown, &name.to_lowercase()), *name))
         .filter(|(distance, name)| *distance <= 2 && *distance < name.len())
         .min_by_key(|(distance, _)| *distance);
-    let shortened =
-        || known.iter().copied().find(|name| unknown.len() >= 3 && name.to_lowercase().starts_with(&unknown));
+    let shortened = || {
+        known
+            .iter()
+            .copied()
+            .find(|name| unknown.len() >= 3 && name.to_lowercase().starts_with(&unknown))
+    };
     let extended = || {
-        let begins = known.iter().copied().filter(|name| name.len() >= 3 && unknown.starts_with(&name.to_lowercase()));
+        let begins = known
+            .iter()
+            .copied()
+            .filter(|name| name.len() >= 3 && unknown.starts_with(&name.to_lowercase()));
         begins.max_by_key(|name| name.len())
     };
     close.map(|(_, name)| name).or_else(shortened).or_else(extended)
@@ -54,7 +61,15 @@ mod tests {
 
     #[test]
     fn two_typing_errors_or_a_common_beginning_are_forgiven() {
-        let known = ["name", "image", "tags", "tagStrategy", "lifecyclePolicy", "lifecycle_policy", "permissionPolicy"];
+        let known = [
+            "name",
+            "image",
+            "tags",
+            "tagStrategy",
+            "lifecyclePolicy",
+            "lifecycle_policy",
+            "permissionPolicy",
+        ];
         for (unknown, meant) in [
             ("imagee", Some("image")),
             ("nmae", Some("name")),
@@ -74,7 +89,13 @@ mod tests {
 
     #[test]
     fn a_name_that_resembles_nothing_is_answered_with_the_names_there_are() {
-        assert_eq!(unknown_field("imagee", &["name", "image"]), "unknown field `imagee`, did you mean `image`?");
-        assert_eq!(unknown_field("owner", &["name", "image"]), "unknown field `owner`: known here are name, image");
+        assert_eq!(
+            unknown_field("imagee", &["name", "image"]),
+            "unknown field `imagee`, did you mean `image`?"
+        );
+        assert_eq!(
+            unknown_field("owner", &["name", "image"]),
+            "unknown field `owner`: known here are name, image"
+        );
     }
 }

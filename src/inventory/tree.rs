@@ -4,11 +4,14 @@ use std::fmt;
 use std::path::PathBuf;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
-use serde_saphyr::{Location, MessageFormatter, NonFiniteFloatPolicy, Spanned, UserMessageFormatter};
+use serde_saphyr::{
+    Location, MessageFormatter, NonFiniteFloatPolicy, Spanned, UserMessageFormatter,
+};
 
 use super::{Place, Problem};
 
-/// A value with where it is used and, when it came through an alias or a merge, where it was written.
+/// A value with where it is used and, when it came through an alias or a merge, where it was
+/// written.
 pub(super) type Node = Spanned<Value>;
 
 /// A key of a mapping.
@@ -142,13 +145,14 @@ impl Source {
                 // Files end at 10 MiB, which at 10 bytes a value is this many.
                 max_nodes: 1_000_000,
                 max_events: 3_000_000,
-                // One policy that a thousand entries share is what anchors are for, not an attack; alias_limits bounds
-                // what it may grow to.
+                // One policy that a thousand entries share is what anchors are for, not an attack;
+                // alias_limits bounds what it may grow to.
                 enforce_alias_anchor_ratio: false,
             },
             // About ten thousand uses of a shared policy.
             alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: 500_000 },
-            // A tag such as 12e4567 is an overflowing number to YAML: the reader of the tree says "quote it".
+            // A tag such as 12e4567 is an overflowing number to YAML: the reader of the tree says
+            // "quote it".
             non_finite_float_policy: NonFiniteFloatPolicy::PassThrough,
             with_snippet: false,
         };
@@ -156,10 +160,14 @@ impl Source {
             let error = error.without_snippet();
             let message = match error {
                 // `Null` is an operator of IAM conditions.
-                serde_saphyr::Error::NullIntoString { .. } => "quote this key, YAML reads it as null".into(),
+                serde_saphyr::Error::NullIntoString { .. } => {
+                    "quote this key, YAML reads it as null".into()
+                }
                 _ => UserMessageFormatter.format_message(error),
             };
-            let place = error.location().map_or_else(|| Place::whole(&self.file), |location| self.place(&location));
+            let place = error
+                .location()
+                .map_or_else(|| Place::whole(&self.file), |location| self.place(&location));
             Problem { place, message: printable(&format!("cannot be read: {message}")) }
         })
     }

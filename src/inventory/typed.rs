@@ -1,4 +1,5 @@
-//! A tree read by the schema of the resource: the types that the API server would check, with line and column.
+//! A tree read by the schema of the resource: the types that the API server would check, with line
+//! and column.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     JSONSchemaProps as Schema, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
@@ -13,7 +14,8 @@ use super::tree::{Node, Number, Source, Value};
 #[derive(Debug)]
 pub(super) struct Typed<'s> {
     source: &'s Source,
-    /// Whether missing fields are asked for: not where a name was unknown, since it may be the missing one.
+    /// Whether missing fields are asked for: not where a name was unknown, since it may be the
+    /// missing one.
     pub(super) complete: bool,
     /// Everything that was wrong so far.
     pub(super) problems: Vec<Problem>,
@@ -24,28 +26,42 @@ impl<'s> Typed<'s> {
         Self { source, complete: true, problems: Vec::new() }
     }
 
-    /// The value of `field` as JSON; `None` after a problem. Null is absent, save below fields that a schema leaves open.
+    /// The value of `field` as JSON; `None` after a problem. Null is absent, save below fields that
+    /// a schema leaves open.
     pub(super) fn value(&mut self, field: &str, node: &Node, schema: &Schema) -> Option<Json> {
         self.checked(field, node, schema, &expected(schema))
     }
 
     /// `expected` says what `field` must be: for an element of a list that is the list.
-    fn checked(&mut self, field: &str, node: &Node, schema: &Schema, expected: &str) -> Option<Json> {
+    fn checked(
+        &mut self,
+        field: &str,
+        node: &Node,
+        schema: &Schema,
+        expected: &str,
+    ) -> Option<Json> {
         match (schema.type_.as_deref(), &node.value) {
             (Some("object"), Value::Map(_)) => self.object(field, node, schema),
             (Some("array"), Value::List(elements)) => {
-                let Some(JSONSchemaPropsOrArray::Schema(items)) = &schema.items else { return self.open(node) };
-                let read = elements.iter().map(|element| self.checked(field, element, items, expected));
+                let Some(JSONSchemaPropsOrArray::Schema(items)) = &schema.items else {
+                    return self.open(node);
+                };
+                let read =
+                    elements.iter().map(|element| self.checked(field, element, items, expected));
                 // All elements are read before the first problem counts: each has its own text.
                 read.collect::<Vec<_>>().into_iter().collect::<Option<_>>().map(Json::Array)
             }
             (Some("string"), Value::String(text)) => self.string(field, node, text, schema),
             (Some("string"), Value::Bool(_)) if self.is_letter(node) => self.open(node),
             (Some("integer"), Value::Number(number)) if is_whole(*number) => self.open(node),
-            (Some("number"), Value::Number(_)) | (Some("boolean"), Value::Bool(_)) | (None, _) => self.open(node),
+            (Some("number"), Value::Number(_)) | (Some("boolean"), Value::Bool(_)) | (None, _) => {
+                self.open(node)
+            }
             (Some(wanted), value) => {
                 let hint = match value {
-                    Value::Number(_) | Value::String(_) if wanted == "array" && expected == LIST_OF_STRINGS => {
+                    Value::Number(_) | Value::String(_)
+                        if wanted == "array" && expected == LIST_OF_STRINGS =>
+                    {
                         self.as_list(node, value)
                     }
                     _ => self.hint(wanted, node, value),
@@ -68,12 +84,15 @@ impl<'s> Typed<'s> {
                     continue;
                 }
                 self.value(self.source.written(&key.defined).unwrap_or(name), child, property)
-            } else if let Some(JSONSchemaPropsOrBool::Schema(values)) = &schema.additional_properties {
+            } else if let Some(JSONSchemaPropsOrBool::Schema(values)) =
+                &schema.additional_properties
+            {
                 self.value(&format!("{field}.{name}"), child, values)
             } else if open {
                 self.open(child)
             } else {
-                let known: Vec<_> = properties.into_iter().flatten().map(|(name, _)| name.as_str()).collect();
+                let known: Vec<_> =
+                    properties.into_iter().flatten().map(|(name, _)| name.as_str()).collect();
                 self.problems.push(self.source.problem(&key.defined, unknown_field(name, &known)));
                 complete = false;
                 None
@@ -91,7 +110,8 @@ impl<'s> Typed<'s> {
     }
 
     fn string(&mut self, field: &str, node: &Node, text: &str, schema: &Schema) -> Option<Json> {
-        let values: Vec<_> = schema.enum_.iter().flatten().filter_map(|value| value.0.as_str()).collect();
+        let values: Vec<_> =
+            schema.enum_.iter().flatten().filter_map(|value| value.0.as_str()).collect();
         if values.is_empty() || values.contains(&text) {
             return Some(Json::String(text.to_owned()));
         }
@@ -102,28 +122,38 @@ impl<'s> Typed<'s> {
     fn open(&mut self, node: &Node) -> Option<Json> {
         match &node.value {
             Value::Null => Some(Json::Null),
-            Value::Bool(_) if self.is_letter(node) => self.source.written(&node.defined).map(Json::from),
+            Value::Bool(_) if self.is_letter(node) => {
+                self.source.written(&node.defined).map(Json::from)
+            }
             Value::Bool(value) => Some(Json::Bool(*value)),
             Value::String(text) => Some(Json::String(text.clone())),
             Value::Number(number) => json(*number).or_else(|| {
                 let written = self.source.written(&node.defined).unwrap_or_default();
-                self.wrong(node, format!("quote {written}, YAML reads it as a number that JSON cannot hold"))
+                self.wrong(
+                    node,
+                    format!("quote {written}, YAML reads it as a number that JSON cannot hold"),
+                )
             }),
             Value::List(elements) => {
                 let read: Vec<_> = elements.iter().map(|element| self.open(element)).collect();
                 read.into_iter().collect::<Option<_>>().map(Json::Array)
             }
             Value::Map(fields) => {
-                let read: Vec<_> =
-                    fields.iter().map(|(key, child)| Some((key.value.clone(), self.open(child)?))).collect();
+                let read: Vec<_> = fields
+                    .iter()
+                    .map(|(key, child)| Some((key.value.clone(), self.open(child)?)))
+                    .collect();
                 read.into_iter().collect::<Option<_>>().map(Json::Object)
             }
         }
     }
 
-    /// `y` and `n` are text: so the older tool's reader has it, and YAML's since 1.2; the library reads them as booleans.
+    /// `y` and `n` are text: so the older tool's reader has it, and YAML's since 1.2; the library
+    /// reads them as booleans.
     fn is_letter(&self, node: &Node) -> bool {
-        self.source.written(&node.defined).is_some_and(|written| matches!(written, "y" | "Y" | "n" | "N"))
+        self.source
+            .written(&node.defined)
+            .is_some_and(|written| matches!(written, "y" | "Y" | "n" | "N"))
     }
 
     /// What to write instead of a single value where a list is meant.
@@ -131,7 +161,9 @@ impl<'s> Typed<'s> {
         let written = self.source.written(&node.defined).unwrap_or_default();
         match value {
             Value::Number(number) if number.to_string() != written => {
-                format!(": write [\"{written}\"], quoted, since YAML reads {written} as the number {number}")
+                format!(
+                    ": write [\"{written}\"], quoted, since YAML reads {written} as the number {number}"
+                )
             }
             Value::String(text) => format!(": write [{text:?}]"),
             _ => format!(": write [\"{written}\"]"),
@@ -148,7 +180,9 @@ impl<'s> Typed<'s> {
         match value {
             Value::Number(number) if wanted == "string" => quote("number", number.to_string()),
             Value::Bool(value) if wanted == "string" => quote("boolean", value.to_string()),
-            Value::String(text) if wanted == "boolean" && matches!(text.as_str(), "true" | "false") => {
+            Value::String(text)
+                if wanted == "boolean" && matches!(text.as_str(), "true" | "false") =>
+            {
                 format!(": write {text} without quotes")
             }
             Value::String(text) if wanted == "integer" && text.parse::<i64>().is_ok() => {
@@ -180,7 +214,9 @@ fn expected(schema: &Schema) -> String {
     };
     match (schema.type_.as_deref(), &schema.items, &schema.additional_properties) {
         (Some("array"), Some(JSONSchemaPropsOrArray::Schema(items)), _) => strings(items, "a list"),
-        (Some("object"), _, Some(JSONSchemaPropsOrBool::Schema(values))) => strings(values, "a map"),
+        (Some("object"), _, Some(JSONSchemaPropsOrBool::Schema(values))) => {
+            strings(values, "a map")
+        }
         (Some("array"), ..) => "a list".to_owned(),
         (Some("object"), ..) => "a map".to_owned(),
         (Some("integer"), ..) => "a whole number".to_owned(),

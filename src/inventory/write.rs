@@ -1,4 +1,5 @@
-//! Entries -> manifests, as a person would write them: no defaults, fields in the order of the documentation.
+//! Entries -> manifests, as a person would write them: no defaults, fields in the order of the
+//! documentation.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +13,8 @@ use crate::api::v1alpha1::{Chart, EcrRepositorySync, EcrRepositorySyncSpec, Imag
 const LONGEST_NAME: usize = 253;
 
 /// Order of the spec's fields; others follow by name.
-const ORDER: [&str; 6] = ["repositoryName", "registry", "image", "chart", "lifecyclePolicy", "permissionPolicy"];
+const ORDER: [&str; 6] =
+    ["repositoryName", "registry", "image", "chart", "lifecyclePolicy", "permissionPolicy"];
 /// Order of the fields of image and chart.
 const ARTIFACT_ORDER: [&str; 3] = ["pullUrl", "name", "tags"];
 
@@ -40,7 +42,10 @@ pub fn manifests(entries: &[Entry], namespace: Option<&str>) -> Vec<Manifest> {
         if name != entry.repository() {
             spec.repository_name = Some(entry.repository().to_owned());
             if name != entry.name {
-                comments.push(format!("{:?} is no name for a resource, or taken: called {name} here", entry.name));
+                comments.push(format!(
+                    "{:?} is no name for a resource, or taken: called {name} here",
+                    entry.name
+                ));
             }
         }
         comments.extend(entry.notes.iter().map(|note| format!("note: {note}")));
@@ -74,7 +79,8 @@ fn unique(name: &str, taken: &mut BTreeSet<String>) -> String {
         let start: String = name.chars().take(LONGEST_NAME - end.len()).collect();
         format!("{start}{end}")
     });
-    let free = std::iter::once(name.to_owned()).chain(numbered).find(|name| taken.insert(name.clone()));
+    let free =
+        std::iter::once(name.to_owned()).chain(numbered).find(|name| taken.insert(name.clone()));
     // There is a free one among so many numbers.
     free.unwrap_or_else(|| name.to_owned())
 }
@@ -138,7 +144,8 @@ fn map(fields: &Map<String, Value>, order: &[&str], indent: usize, text: &mut St
     let others = fields.iter().filter(|(key, _)| !order.contains(&key.as_str()));
     for (key, value) in known.chain(others) {
         text.push_str(&format!("{:indent$}{}:", "", scalar(&json!(key))));
-        let order: &[&str] = if matches!(key.as_str(), "image" | "chart") { &ARTIFACT_ORDER } else { &[] };
+        let order: &[&str] =
+            if matches!(key.as_str(), "image" | "chart") { &ARTIFACT_ORDER } else { &[] };
         below(value, order, indent + 2, text);
     }
 }
@@ -150,7 +157,9 @@ fn below(value: &Value, order: &[&str], indent: usize, text: &mut String) {
             text.push('\n');
             map(fields, order, indent, text);
         }
-        Value::Array(elements) if elements.iter().all(|element| !element.is_object() && !element.is_array()) => {
+        Value::Array(elements)
+            if elements.iter().all(|element| !element.is_object() && !element.is_array()) =>
+        {
             let elements: Vec<_> = elements.iter().map(scalar).collect();
             text.push_str(&format!(" [{}]\n", elements.join(", ")));
         }
@@ -171,15 +180,17 @@ fn below(value: &Value, order: &[&str], indent: usize, text: &mut String) {
     }
 }
 
-/// A value on one line. Text stands without quotes only where no reader of YAML, of whatever version, takes it for
-/// something else; JSON's quotes are YAML's.
+/// A value on one line. Text stands without quotes only where no reader of YAML, of whatever
+/// version, takes it for something else; JSON's quotes are YAML's.
 fn scalar(value: &Value) -> String {
     /// What YAML 1.1 takes for booleans and null.
     const WORDS: [&str; 9] = ["true", "false", "yes", "no", "on", "off", "null", "y", "n"];
     match value {
         Value::String(text)
             if text.starts_with(|c: char| c.is_ascii_alphabetic())
-                && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '/' | '-' | '_' | '.'))
+                && text
+                    .chars()
+                    .all(|c| c.is_ascii_alphanumeric() || matches!(c, '/' | '-' | '_' | '.'))
                 && !WORDS.contains(&text.to_ascii_lowercase().as_str()) =>
         {
             text.clone()
@@ -208,8 +219,10 @@ mod tests {
         }
         let entries = entries("- name: a/b\n- name: a-b\n- name: a_b\n");
         let manifests = manifests(&entries, None);
-        let named: Vec<_> =
-            manifests.iter().map(|m| (m.name.as_str(), m.spec.repository_name.as_deref().unwrap_or("-"))).collect();
+        let named: Vec<_> = manifests
+            .iter()
+            .map(|m| (m.name.as_str(), m.spec.repository_name.as_deref().unwrap_or("-")))
+            .collect();
         assert_eq!(named, [("a-b", "a/b"), ("a-b-2", "a-b"), ("a-b-3", "a_b")]);
         assert_eq!(valid(&"x".repeat(300)).len(), LONGEST_NAME);
     }
@@ -271,8 +284,10 @@ spec: {}
         assert_eq!(names(&second), ["a-b", "c-d"]);
         for (first, second) in first.iter().zip(&second) {
             assert_eq!(first.repository(), second.repository());
-            let named =
-                EcrRepositorySyncSpec { repository_name: second.spec.repository_name.clone(), ..first.spec.clone() };
+            let named = EcrRepositorySyncSpec {
+                repository_name: second.spec.repository_name.clone(),
+                ..first.spec.clone()
+            };
             assert_eq!(named, second.spec, "{written}");
         }
     }

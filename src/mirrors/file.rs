@@ -38,11 +38,15 @@ struct Line {
 pub(super) fn parse(text: &str) -> Result<Vec<Mirror>, String> {
     let File { mirrors } = serde_saphyr::from_str(text).map_err(|error| error.to_string())?;
     let mirrors = mirrors.into_iter().enumerate();
-    let mirrors = mirrors.map(|(index, line)| mirror(line).map_err(|problem| format!("mirrors[{index}]: {problem}")));
+    let mirrors = mirrors.map(|(index, line)| {
+        mirror(line).map_err(|problem| format!("mirrors[{index}]: {problem}"))
+    });
     let mirrors = mirrors.collect::<Result<Vec<_>, _>>()?;
     let mut seen = BTreeSet::new();
     match mirrors.iter().find(|mirror| !seen.insert(&mirror.matched)) {
-        Some(twice) => Err(format!("{} is matched twice: which of the two mirrors is meant?", twice.matched)),
+        Some(twice) => {
+            Err(format!("{} is matched twice: which of the two mirrors is meant?", twice.matched))
+        }
         None => Ok(mirrors),
     }
 }
@@ -73,11 +77,15 @@ fn mirror(line: Line) -> Result<Mirror, String> {
         path => path.is_some(),
     };
     if is_whole_name && rewrite.as_ref().is_some_and(|rewrite| !rewrite.contains('/')) {
-        return Err(format!("rewrite of {matched} is a host only: write the image's name behind it, too"));
+        return Err(format!(
+            "rewrite of {matched} is a host only: write the image's name behind it, too"
+        ));
     }
     let login = match (line.credentials_file, line.credentials_secret_ref) {
         (Some(_), Some(_)) => {
-            return Err(format!("{matched} has credentialsFile and credentialsSecretRef: one of the two is meant"));
+            return Err(format!(
+                "{matched} has credentialsFile and credentialsSecretRef: one of the two is meant"
+            ));
         }
         (Some(path), None) => Some(Login::File(path)),
         (None, Some(secret)) => Some(Login::Secret(secret)),
@@ -86,7 +94,8 @@ fn mirror(line: Line) -> Result<Mirror, String> {
     Ok(Mirror { matched, rewrite, login, fallback: line.fallback, insecure: line.insecure })
 }
 
-/// A host, or the beginning of a name, as the names of images have it: `index.docker.io` is `docker.io`.
+/// A host, or the beginning of a name, as the names of images have it: `index.docker.io` is
+/// `docker.io`.
 pub(super) fn canonical(text: &str) -> Option<String> {
     let text = text.trim_end_matches('/');
     if text.contains("://") {

@@ -13,11 +13,15 @@ const VARIABLES: [&str; 4] = [
 
 /// The proxy, or a warning where only a part of it is described, or nothing that can be read from.
 pub(super) fn proxy(variable: impl Fn(&str) -> Option<String>) -> (Option<Mirror>, Option<String>) {
-    let unused = |why: String| (None, Some(format!("GitLab's dependency proxy is not used: {why}")));
+    let unused =
+        |why: String| (None, Some(format!("GitLab's dependency proxy is not used: {why}")));
     match VARIABLES.map(variable) {
         [Some(username), Some(password), Some(_), Some(prefix)] => {
             let Some(rewrite) = file::canonical(&prefix) else {
-                return unused(format!("{} is {prefix:?}, which is no place to read from", VARIABLES[3]));
+                return unused(format!(
+                    "{} is {prefix:?}, which is no place to read from",
+                    VARIABLES[3]
+                ));
             };
             let mirror = Mirror {
                 matched: DOCKER_HUB.to_owned(),

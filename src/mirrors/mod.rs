@@ -1,9 +1,11 @@
-//! Places to read images from instead of their own: a table of the operator's, or of whoever runs the command line.
+//! Places to read images from instead of their own: a table of the operator's, or of whoever runs
+//! the command line.
 //!
 //! ```text
 //! docker.io/library/nginx -> longest match -> mirror.example.com/hub/library/nginx, with the mirror's own login
 //! ```
-//! What an image is called does not change by it, and what it is neither: the digests are the same wherever they are read.
+//! What an image is called does not change by it, and what it is neither: the digests are the same
+//! wherever they are read.
 
 mod file;
 mod gitlab;
@@ -74,7 +76,8 @@ impl Mirrors {
     /// Reads the table of a file.
     ///
     /// # Errors
-    /// What is wrong, for people. A docker config that it names and that cannot be used is wrong, too.
+    /// What is wrong, for people. A docker config that it names and that cannot be used is wrong,
+    /// too.
     pub fn parse(text: &str) -> Result<Self, String> {
         let mirrors = file::parse(text)?;
         for mirror in &mirrors {
@@ -85,8 +88,9 @@ impl Mirrors {
         Ok(Self(mirrors))
     }
 
-    /// The table of a file for a run without a cluster, and GitLab's proxy where the environment describes one; with a
-    /// warning where it describes a part of one. With `fallback` an image's own place is read wherever a mirror fails.
+    /// The table of a file for a run without a cluster, and GitLab's proxy where the environment
+    /// describes one; with a warning where it describes a part of one. With `fallback` an image's
+    /// own place is read wherever a mirror fails.
     ///
     /// # Errors
     /// What cannot be used, in words.
@@ -95,7 +99,8 @@ impl Mirrors {
         let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         let (gitlab, warning) = gitlab::proxy(variable);
         // What the file says of Docker Hub comes first.
-        let gitlab = gitlab.filter(|gitlab| !mirrors.0.iter().any(|mirror| mirror.matched == gitlab.matched));
+        let gitlab = gitlab
+            .filter(|gitlab| !mirrors.0.iter().any(|mirror| mirror.matched == gitlab.matched));
         mirrors.0.extend(gitlab);
         mirrors.0.iter_mut().for_each(|mirror| mirror.fallback |= fallback);
         Ok((mirrors, warning))
@@ -122,7 +127,8 @@ impl Mirrors {
 
 fn read(file: &Path) -> Result<Mirrors, String> {
     let name = file.display();
-    let text = std::fs::read_to_string(file).map_err(|error| format!("cannot read {name}: {error}"))?;
+    let text =
+        std::fs::read_to_string(file).map_err(|error| format!("cannot read {name}: {error}"))?;
     let mirrors = Mirrors::parse(&text).map_err(|error| format!("{name}: {error}"))?;
     for mirror in &mirrors.0 {
         if let Some(Login::Secret(secret)) = &mirror.login {

@@ -28,7 +28,11 @@ fn gitlabs_proxy_is_for_docker_hub_only() {
         ("registry.example.com/app:tag", None),
         ("docker.io.example.com/app", None),
     ] {
-        assert_eq!(place(&mirrors, image), expected.map(|path| format!("{PREFIX}{path}")), "{image}");
+        assert_eq!(
+            place(&mirrors, image),
+            expected.map(|path| format!("{PREFIX}{path}")),
+            "{image}"
+        );
     }
 }
 
@@ -36,10 +40,16 @@ fn gitlabs_proxy_is_for_docker_hub_only() {
 fn a_part_of_gitlabs_variables_is_one_warning() {
     let (mirror, warning) = gitlab::proxy(environment(&["CI_DEPENDENCY_PROXY_PASSWORD"]));
     assert!(mirror.is_none());
-    assert_eq!(warning.as_deref(), Some("GitLab's dependency proxy is not used: CI_DEPENDENCY_PROXY_PASSWORD not set"));
+    assert_eq!(
+        warning.as_deref(),
+        Some("GitLab's dependency proxy is not used: CI_DEPENDENCY_PROXY_PASSWORD not set")
+    );
     assert_eq!(gitlab::proxy(|_| None), (None, None));
     let (mirror, warning) = gitlab::proxy(|_| Some("https://gitlab".to_owned()));
-    assert!(mirror.is_none() && warning.is_some_and(|warning| warning.contains("no place to read from")));
+    assert!(
+        mirror.is_none()
+            && warning.is_some_and(|warning| warning.contains("no place to read from"))
+    );
 }
 
 #[test]
@@ -61,7 +71,11 @@ fn the_longest_match_counts_and_ends_at_a_slash() {
     ] {
         assert_eq!(place(&mirrors, image).as_deref(), expected, "{image}");
     }
-    assert!(mirrors.find(&"nginx".parse().expect("a reference")).is_some_and(|(mirror, _)| mirror.fallback));
+    assert!(
+        mirrors
+            .find(&"nginx".parse().expect("a reference"))
+            .is_some_and(|(mirror, _)| mirror.fallback)
+    );
 }
 
 #[test]
@@ -81,7 +95,10 @@ fn a_wrong_table_says_what_to_write() {
             "{match: docker.io, rewrite: m.example, credentialsFile: /x, credentialsSecretRef: {name: a, namespace: b}}",
             "one of the two",
         ),
-        ("{match: docker.io, rewrite: m.example}\n- {match: index.docker.io, rewrite: n.example}", "twice"),
+        (
+            "{match: docker.io, rewrite: m.example}\n- {match: index.docker.io, rewrite: n.example}",
+            "twice",
+        ),
     ] {
         let error = Mirrors::parse(&format!("mirrors:\n- {line}\n")).expect_err(hint);
         assert!(error.contains(hint), "{hint}: {error}");
@@ -90,7 +107,10 @@ fn a_wrong_table_says_what_to_write() {
 
 #[test]
 fn a_login_is_not_for_eyes_and_a_secret_needs_a_cluster() {
-    let known = Login::Known(Credential::Basic { username: "me".to_owned(), password: "hidden".to_owned() });
+    let known = Login::Known(Credential::Basic {
+        username: "me".to_owned(),
+        password: "hidden".to_owned(),
+    });
     assert_eq!(format!("{known:?}"), "Known");
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("mirrors.yaml");

@@ -1,9 +1,10 @@
 //! Leader election by a Lease (coordination.k8s.io): one process works, the others wait.
 //!
-//! Own code, since kube-lease-manager 0.13 asks for a lease again only when the term it saw last has ended (so a clean
-//! stop would still cost a whole term), takes a lease over without a resourceVersion (two could win), and compares
-//! clocks of two machines. Here as in client-go: every write carries the resourceVersion that was read, and a term is
-//! over when the record did not change for its length on *our* clock.
+//! Own code, since kube-lease-manager 0.13 asks for a lease again only when the term it saw last
+//! has ended (so a clean stop would still cost a whole term), takes a lease over without a
+//! resourceVersion (two could win), and compares clocks of two machines. Here as in client-go:
+//! every write carries the resourceVersion that was read, and a term is over when the record did
+//! not change for its length on *our* clock.
 
 use std::time::Duration;
 
@@ -73,8 +74,12 @@ impl Lease {
                         told = holder;
                     }
                 }
-                Ok(Err(error)) => tracing::warn!(lease = self.name, %error, "cannot read or take the lease; retried"),
-                Err(_late) => tracing::warn!(lease = self.name, "the API server does not answer; retried"),
+                Ok(Err(error)) => {
+                    tracing::warn!(lease = self.name, %error, "cannot read or take the lease; retried")
+                }
+                Err(_late) => {
+                    tracing::warn!(lease = self.name, "the API server does not answer; retried")
+                }
             }
             sleep(LOOK_EVERY).await;
         }
@@ -89,12 +94,16 @@ impl Lease {
         let spec = record.spec.clone().unwrap_or_default();
         let holder = spec.holder_identity.unwrap_or_default();
         let now = Instant::now();
-        let unchanged = seen.as_ref().is_some_and(|seen| seen.holder == holder && seen.renewed == spec.renew_time);
+        let unchanged = seen
+            .as_ref()
+            .is_some_and(|seen| seen.holder == holder && seen.renewed == spec.renew_time);
         if !unchanged {
             *seen = Some(Seen { holder: holder.clone(), renewed: spec.renew_time, since: now });
         }
-        let term =
-            spec.lease_duration_seconds.and_then(|term| u64::try_from(term).ok()).map_or(TERM, Duration::from_secs);
+        let term = spec
+            .lease_duration_seconds
+            .and_then(|term| u64::try_from(term).ok())
+            .map_or(TERM, Duration::from_secs);
         let silent = seen.as_ref().map(|seen| now.duration_since(seen.since)).unwrap_or_default();
         if !holder.is_empty() && silent < term {
             return Ok(None);
@@ -135,11 +144,18 @@ impl Lease {
                     tracing::error!(lease = self.name, "another process holds the lease");
                     return End::Lost;
                 }
-                Ok(Err(error)) => tracing::warn!(lease = self.name, %error, "cannot renew the lease; retried"),
-                Err(_late) => tracing::warn!(lease = self.name, "the lease is not renewed in time; retried"),
+                Ok(Err(error)) => {
+                    tracing::warn!(lease = self.name, %error, "cannot renew the lease; retried")
+                }
+                Err(_late) => {
+                    tracing::warn!(lease = self.name, "the lease is not renewed in time; retried")
+                }
             }
             if renewed.elapsed() + RENEW_EVERY > RENEW_WITHIN {
-                tracing::error!(lease = self.name, "the lease could not be renewed: another process may take it");
+                tracing::error!(
+                    lease = self.name,
+                    "the lease could not be renewed: another process may take it"
+                );
                 return End::Lost;
             }
         }
@@ -153,11 +169,13 @@ impl Lease {
         }
         match self.leases.replace(&self.name, &PostParams::default(), &next).await {
             Ok(record) => Ok(Some(record)),
-            // Somebody wrote it: us, with an answer that came too late; a person with a label; or another holder.
+            // Somebody wrote it: us, with an answer that came too late; a person with a label; or
+            // another holder.
             Err(kube::Error::Api(status)) if status.is_conflict() || status.is_not_found() => {
                 let now = self.leases.get_opt(&self.name).await?;
                 let ours = |record: &Record| {
-                    record.spec.as_ref().and_then(|spec| spec.holder_identity.as_deref()) == Some(&self.identity)
+                    record.spec.as_ref().and_then(|spec| spec.holder_identity.as_deref())
+                        == Some(&self.identity)
                 };
                 Ok(now.filter(ours))
             }
@@ -172,10 +190,16 @@ impl Lease {
             spec.lease_duration_seconds = Some(1);
             spec.renew_time = Some(MicroTime(Timestamp::now()));
         }
-        match timeout(CALL, self.leases.replace(&self.name, &PostParams::default(), &record)).await {
+        match timeout(CALL, self.leases.replace(&self.name, &PostParams::default(), &record)).await
+        {
             Ok(Ok(record)) => tracing::info!(lease = record.name_any(), "lease released"),
-            Ok(Err(error)) => tracing::warn!(lease = self.name, %error, "cannot release the lease: it ends by itself"),
-            Err(_late) => tracing::warn!(lease = self.name, "the lease was not released in time: it ends by itself"),
+            Ok(Err(error)) => {
+                tracing::warn!(lease = self.name, %error, "cannot release the lease: it ends by itself")
+            }
+            Err(_late) => tracing::warn!(
+                lease = self.name,
+                "the lease was not released in time: it ends by itself"
+            ),
         }
     }
 }

@@ -58,7 +58,9 @@ pub enum Error {
     #[error("cannot configure the Kubernetes client")]
     Client(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// Another process may work by now.
-    #[error("the lease was lost: another process may lead by now; this one ends and starts over as a follower")]
+    #[error(
+        "the lease was lost: another process may lead by now; this one ends and starts over as a follower"
+    )]
     LeaseLost,
     /// The HTTP server.
     #[error("cannot listen on {address}")]
@@ -79,7 +81,16 @@ pub enum Error {
 /// # Errors
 /// When it cannot start. Once it runs, nothing ends it but a signal.
 pub async fn run(options: Options) -> Result<(), Error> {
-    let Options { controller: options, cluster_id, leader_election, watchdog, listen, limits, aws, defaults } = options;
+    let Options {
+        controller: options,
+        cluster_id,
+        leader_election,
+        watchdog,
+        listen,
+        limits,
+        aws,
+        defaults,
+    } = options;
     let stop = on_signal().map_err(|error| Error::Start(error.into()))?;
     let metrics = Metrics::new().map_err(|error| Error::Start(error.into()))?;
     let defaults = Arc::new(defaults);
@@ -102,16 +113,19 @@ pub async fn run(options: Options) -> Result<(), Error> {
         () = wait::for_resource(&client, options.namespace.as_deref(), &health) => {}
     }
     let meter: Arc<dyn Meter> = Arc::new(metrics.clone());
-    let transport = Transport::new(&TransportOptions::default()).map_err(|error| Error::Start(error.into()))?;
+    let transport =
+        Transport::new(&TransportOptions::default()).map_err(|error| Error::Start(error.into()))?;
     let transport = transport.metered(meter.clone());
     let tokens = Arc::new(LiveTokens::new(client.clone()));
     // Sessions of two clusters stay apart in CloudTrail.
     let aws = ecr::Options { session_name: format!("{}-{cluster_id}", aws.session_name), ..aws };
     let session = ecr::Session::load(aws, transport.clone(), meter, Some(tokens)).await;
     let owners = Arc::new(LiveOwners::new(client.clone()));
-    let engine = Arc::new(Engine::new(session, transport, Some(owners), limits).with_defaults(defaults));
-    let instance =
-        std::env::var("POD_NAME").or_else(|_| std::env::var("HOSTNAME")).unwrap_or_else(|_| "ecr-sync".to_owned());
+    let engine =
+        Arc::new(Engine::new(session, transport, Some(owners), limits).with_defaults(defaults));
+    let instance = std::env::var("POD_NAME")
+        .or_else(|_| std::env::var("HOSTNAME"))
+        .unwrap_or_else(|_| "ecr-sync".to_owned());
     let identity = Identity { cluster_id, instance };
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -124,7 +138,11 @@ pub async fn run(options: Options) -> Result<(), Error> {
         let namespace = election.namespace.or_else(|| std::env::var("POD_NAMESPACE").ok());
         let namespace = namespace.unwrap_or_else(|| client.default_namespace().to_owned());
         let name = lease_name(options.namespace.as_deref(), options.label_selector.as_deref());
-        let identity = format!("{}_{:016x}", identity.instance, RandomState::new().hash_one(std::process::id()));
+        let identity = format!(
+            "{}_{:016x}",
+            identity.instance,
+            RandomState::new().hash_one(std::process::id())
+        );
         Lease::new(Api::namespaced(client.clone(), &namespace), name, identity)
     });
     health.set_ready();
@@ -153,7 +171,8 @@ pub async fn run(options: Options) -> Result<(), Error> {
             }
         },
     };
-    // The controller's stream ends on a signal only; anything else is a defect that a restart may cure.
+    // The controller's stream ends on a signal only; anything else is a defect that a restart may
+    // cure.
     stop.cancel();
     let _ended = tokio::join!(not_ready, server);
     tracing::info!("ecr-sync controller ends");
@@ -161,7 +180,12 @@ pub async fn run(options: Options) -> Result<(), Error> {
 }
 
 /// Lets the metrics tell of the files that are in use.
-fn watch_files(metrics: &Metrics, options: &controller::Options, aws: &ecr::Options, defaults: &Arc<Defaults>) {
+fn watch_files(
+    metrics: &Metrics,
+    options: &controller::Options,
+    aws: &ecr::Options,
+    defaults: &Arc<Defaults>,
+) {
     let files = &metrics.files;
     options.mirrors.iter().for_each(|mirrors| files.watch("mirrors", mirrors.clone()));
     options.tenancy.file().into_iter().for_each(|tenants| files.watch("tenants", tenants.clone()));
@@ -169,8 +193,14 @@ fn watch_files(metrics: &Metrics, options: &controller::Options, aws: &ecr::Opti
     files.watch("defaults", defaults.clone());
 }
 
-/// Works while the lease is held. It is given back when the work has ended; when it is lost, work ends at once.
-async fn lead(controller: impl Future<Output = ()>, lease: &Lease, record: Record, stop: &CancellationToken) -> End {
+/// Works while the lease is held. It is given back when the work has ended; when it is lost, work
+/// ends at once.
+async fn lead(
+    controller: impl Future<Output = ()>,
+    lease: &Lease,
+    record: Record,
+    stop: &CancellationToken,
+) -> End {
     let done = CancellationToken::new();
     let working = async {
         controller.await;
@@ -200,7 +230,8 @@ fn lease_name(namespace: Option<&str>, label_selector: Option<&str>) -> String {
 /// A token that SIGTERM or SIGINT cancels.
 fn on_signal() -> std::io::Result<CancellationToken> {
     let stop = CancellationToken::new();
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let (mut terminate, mut interrupt) =
+        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let token = stop.clone();
     tokio::spawn(async move {
         tokio::select! {

@@ -59,7 +59,10 @@ pub(super) async fn start(
             "/healthz",
             get(move || async move {
                 if liveness.is_stuck_for(watchdog) {
-                    (StatusCode::INTERNAL_SERVER_ERROR, "work is due and nothing was finished for too long\n")
+                    (
+                        StatusCode::INTERNAL_SERVER_ERROR,
+                        "work is due and nothing was finished for too long\n",
+                    )
                 } else {
                     (StatusCode::OK, "ok\n")
                 }

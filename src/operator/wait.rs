@@ -1,7 +1,9 @@
-//! What must be there before work can begin: an API server, our rights, the CustomResourceDefinition.
+//! What must be there before work can begin: an API server, our rights, the
+//! CustomResourceDefinition.
 //!
-//! A missing one is waited for, not died of: with GitOps they come in any order, and a process that ends says no more than
-//! `CrashLoopBackOff`. What is waited for stands in `/readyz`, and once in the log.
+//! A missing one is waited for, not died of: with GitOps they come in any order, and a process that
+//! ends says no more than `CrashLoopBackOff`. What is waited for stands in `/readyz`, and once in
+//! the log.
 
 use std::time::Duration;
 
@@ -22,9 +24,9 @@ const LONGEST_WAIT: Duration = Duration::from_secs(5);
 /// The uid of the namespace kube-system, which is this cluster's identity.
 pub(super) async fn uid_of_kube_system(client: &Client, health: &Health) -> String {
     let namespaces: Api<Namespace> = Api::all(client.clone());
-    let needs =
-        "this cluster's identity is the uid of the namespace kube-system: allow `get` on it, or set --cluster-id";
-    let namespace = lasting(health, needs, async || namespaces.get_metadata("kube-system").await).await;
+    let needs = "this cluster's identity is the uid of the namespace kube-system: allow `get` on it, or set --cluster-id";
+    let namespace =
+        lasting(health, needs, async || namespaces.get_metadata("kube-system").await).await;
     namespace.uid().unwrap_or_default()
 }
 
@@ -37,11 +39,18 @@ pub(super) async fn for_resource(client: &Client, namespace: Option<&str>, healt
     let crd = EcrRepositorySync::crd_name();
     let needs = format!("allow `list` and `watch` on {crd}");
     // Names only: an object that cannot be decoded is not our matter here.
-    lasting(health, &needs, async || resources.list_metadata(&ListParams::default().limit(1)).await).await;
+    lasting(health, &needs, async || {
+        resources.list_metadata(&ListParams::default().limit(1)).await
+    })
+    .await;
 }
 
 /// Asks until there is an answer.
-async fn lasting<T>(health: &Health, needs: &str, ask: impl AsyncFn() -> Result<T, kube::Error>) -> T {
+async fn lasting<T>(
+    health: &Health,
+    needs: &str,
+    ask: impl AsyncFn() -> Result<T, kube::Error>,
+) -> T {
     let mut wait = FIRST_WAIT;
     loop {
         let why = match tokio::time::timeout(DEADLINE, ask()).await {
@@ -93,7 +102,8 @@ mod tests {
             );
         }
         assert!(
-            reason(&refused(503, "ServiceUnavailable"), "allow it").starts_with("the API server cannot be reached")
+            reason(&refused(503, "ServiceUnavailable"), "allow it")
+                .starts_with("the API server cannot be reached")
         );
     }
 
@@ -111,6 +121,9 @@ mod tests {
         };
         assert_eq!(lasting(&health, "allow it", ask).await, 7);
         assert_eq!(tries.get(), 5);
-        assert!(!health.set_waiting("the API server refuses: what the server says; allow it"), "the last one is known");
+        assert!(
+            !health.set_waiting("the API server refuses: what the server says; allow it"),
+            "the last one is known"
+        );
     }
 }

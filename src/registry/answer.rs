@@ -8,7 +8,8 @@ use reqwest::StatusCode;
 use super::reference::shortened;
 use crate::class::Class;
 
-/// The role of the registry in the step that failed: a missing thing is the user's matter at the source only.
+/// The role of the registry in the step that failed: a missing thing is the user's matter at the
+/// source only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Side {
     Source,
@@ -50,8 +51,12 @@ impl Exhausted {
 
     fn advice(self, anonymous: bool) -> &'static str {
         match (self, anonymous) {
-            (Self::Pulls, true) => "; the pulls of this address are used up: log in, or wait some hours",
-            (Self::Pulls, false) => "; the pulls of this login are used up: use another one, or wait some hours",
+            (Self::Pulls, true) => {
+                "; the pulls of this address are used up: log in, or wait some hours"
+            }
+            (Self::Pulls, false) => {
+                "; the pulls of this login are used up: use another one, or wait some hours"
+            }
             (Self::Bytes, true) => {
                 "; the bytes that this address may read are used up, which waiting for minutes does not help: log in, or \
                  read from a mirror"
@@ -65,12 +70,18 @@ impl Exhausted {
 }
 
 impl Answer {
-    pub(crate) fn new(status: StatusCode, retry_after: Option<Duration>, anonymous: bool, body: &[u8]) -> Self {
+    pub(crate) fn new(
+        status: StatusCode,
+        retry_after: Option<Duration>,
+        anonymous: bool,
+        body: &[u8],
+    ) -> Self {
         let (code, message) = code_and_message(body);
         Self { status, code, message, retry_after, anonymous }
     }
 
-    /// Whether the registry says that the credential was good once: ECR says so with 403 (kcl-lang/kpm#698).
+    /// Whether the registry says that the credential was good once: ECR says so with 403
+    /// (kcl-lang/kpm#698).
     pub(crate) fn says_expired(&self) -> bool {
         self.message.as_deref().is_some_and(|message| {
             let message = message.to_ascii_lowercase();
@@ -79,14 +90,19 @@ impl Answer {
     }
 
     pub(crate) fn has_code(&self, codes: &[&str]) -> bool {
-        self.code.as_deref().is_some_and(|code| codes.iter().any(|known| code.eq_ignore_ascii_case(known)))
+        self.code
+            .as_deref()
+            .is_some_and(|code| codes.iter().any(|known| code.eq_ignore_ascii_case(known)))
     }
 
-    /// Which allowance of this login or address is used up, if the registry says so: no second try soon will do better.
+    /// Which allowance of this login or address is used up, if the registry says so: no second try
+    /// soon will do better.
     pub(crate) fn exhausted(&self) -> Option<Exhausted> {
-        let message = self.message.as_deref().filter(|_| self.status.as_u16() == 429)?.to_ascii_lowercase();
-        // public.ecr.aws: "toomanyrequests: Data limit exceeded", which lasts; "Rate exceeded" is a matter of a second.
-        // Docker Hub: "You have reached your unauthenticated pull rate limit. https://www.docker.com/increase-rate-limit".
+        let message =
+            self.message.as_deref().filter(|_| self.status.as_u16() == 429)?.to_ascii_lowercase();
+        // public.ecr.aws: "toomanyrequests: Data limit exceeded", which lasts; "Rate exceeded" is a
+        // matter of a second. Docker Hub: "You have reached your unauthenticated pull rate limit.
+        // https://www.docker.com/increase-rate-limit".
         if message.contains("data limit exceeded") {
             Some(Exhausted::Bytes)
         } else {
@@ -94,25 +110,33 @@ impl Answer {
         }
     }
 
-    /// How long not to ask again: what the registry wished, or what fits the limit where it wished nothing.
+    /// How long not to ask again: what the registry wished, or what fits the limit where it wished
+    /// nothing.
     pub(crate) fn asked_wait(&self) -> Option<Duration> {
         self.retry_after.or_else(|| self.exhausted().map(Exhausted::usual_wait))
     }
 
     pub(crate) fn says_missing_content(&self) -> bool {
-        self.has_code(&["MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN", "MANIFEST_UNKNOWN", "LayersNotFoundException"])
-            || self.message.as_deref().is_some_and(|message| {
-                message.contains("LayersNotFound")
+        self.has_code(&[
+            "MANIFEST_BLOB_UNKNOWN",
+            "BLOB_UNKNOWN",
+            "MANIFEST_UNKNOWN",
+            "LayersNotFoundException",
+        ]) || self.message.as_deref().is_some_and(|message| {
+            message.contains("LayersNotFound")
                     || message.contains("ReferencedImagesNotFound")
-                    // "Images with digests '[…]' required for pushing image into repository … do not exist"
+                    // "Images with digests '[…]' required for pushing image into repository … do
+                    // not exist"
                     || (message.contains("required for pushing") && message.contains("not exist"))
-            })
+        })
     }
 
-    /// ECR: `TAG_INVALID … because the tag is immutable`; Harbor, Quay, Artifact Registry use other codes and say
-    /// "immutable" too.
+    /// ECR: `TAG_INVALID … because the tag is immutable`; Harbor, Quay, Artifact Registry use other
+    /// codes and say "immutable" too.
     fn says_immutable(&self) -> bool {
-        self.message.as_deref().is_some_and(|message| message.to_ascii_lowercase().contains("immutable"))
+        self.message
+            .as_deref()
+            .is_some_and(|message| message.to_ascii_lowercase().contains("immutable"))
     }
 
     fn says_quota(&self) -> bool {
@@ -134,7 +158,8 @@ impl Answer {
             _ if self.has_code(&["TOOMANYREQUESTS"]) => Class::RateLimited,
             400..=499 if side == Side::Target && self.says_immutable() => Class::TagImmutable,
             400..=499 if side == Side::Target && self.says_quota() => Class::QuotaExceeded,
-            // Docker Hub and GHCR refuse what does not exist and what may not be seen in the same way.
+            // Docker Hub and GHCR refuse what does not exist and what may not be seen in the same
+            // way.
             403 if self.anonymous && side == Side::Source => Class::AuthenticationFailed,
             // Renewing the credential did not help: it is the credential all the same, not a right.
             403 if self.says_expired() => Class::AuthenticationFailed,
@@ -142,14 +167,20 @@ impl Answer {
             404 | 410 if side == Side::Source => Class::SourceNotFound,
             // A repository or upload session that went away under us: the next run makes it again.
             404 | 410 => Class::RegistryUnavailable,
-            400..=499 if self.has_code(&["NAME_UNKNOWN", "MANIFEST_UNKNOWN", "BLOB_UNKNOWN"]) => match side {
-                Side::Source => Class::SourceNotFound,
-                Side::Target => Class::RegistryUnavailable,
-            },
-            // Only what exists is asked for; a registry that calls the request malformed has no such thing.
+            400..=499 if self.has_code(&["NAME_UNKNOWN", "MANIFEST_UNKNOWN", "BLOB_UNKNOWN"]) => {
+                match side {
+                    Side::Source => Class::SourceNotFound,
+                    Side::Target => Class::RegistryUnavailable,
+                }
+            }
+            // Only what exists is asked for; a registry that calls the request malformed has no
+            // such thing.
             400 if side == Side::Source => Class::SourceNotFound,
-            // A layer or child manifest that the registry no longer has: the next run moves it again.
-            400..=499 if self.has_code(&["MANIFEST_BLOB_UNKNOWN", "MANIFEST_UNVERIFIED"]) => Class::RegistryUnavailable,
+            // A layer or child manifest that the registry no longer has: the next run moves it
+            // again.
+            400..=499 if self.has_code(&["MANIFEST_BLOB_UNKNOWN", "MANIFEST_UNVERIFIED"]) => {
+                Class::RegistryUnavailable
+            }
             _ if self.lost_upload() => Class::RegistryUnavailable,
             _ => Class::Internal,
         }
@@ -157,7 +188,12 @@ impl Answer {
 
     /// The upload session is gone or confused; a new one may do. Codes of the distribution spec.
     fn lost_upload(&self) -> bool {
-        self.has_code(&["BLOB_UPLOAD_UNKNOWN", "BLOB_UPLOAD_INVALID", "DIGEST_INVALID", "SIZE_INVALID"])
+        self.has_code(&[
+            "BLOB_UPLOAD_UNKNOWN",
+            "BLOB_UPLOAD_INVALID",
+            "DIGEST_INVALID",
+            "SIZE_INVALID",
+        ])
     }
 
     pub(crate) fn is_retryable(&self) -> bool {
@@ -179,7 +215,8 @@ impl fmt::Display for Answer {
         if let Some(exhausted) = self.exhausted() {
             f.write_str(exhausted.advice(self.anonymous))?;
         }
-        if self.anonymous && matches!(self.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+        if self.anonymous && matches!(self.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
+        {
             f.write_str("; it does not exist, or it is private and no credential was given")?;
         }
         Ok(())
@@ -191,7 +228,8 @@ pub(crate) fn is_transient(status: StatusCode) -> bool {
     matches!(status.as_u16(), 408 | 425 | 429 | 500 | 502..=504 | 520..=524 | 529 | 530)
 }
 
-/// The first entry of `{"errors": [{"code", "message", "detail"}]}`, or what comes near it, or the text itself.
+/// The first entry of `{"errors": [{"code", "message", "detail"}]}`, or what comes near it, or the
+/// text itself.
 fn code_and_message(body: &[u8]) -> (Option<String>, Option<String>) {
     let text = |value: &serde_json::Value| match value {
         serde_json::Value::String(text) => tidy(text),
@@ -214,7 +252,8 @@ fn code_and_message(body: &[u8]) -> (Option<String>, Option<String>) {
 
 /// One line without control characters, of bounded length.
 fn tidy(text: &str) -> Option<String> {
-    let words = text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
+    let words =
+        text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
     let mut line = String::new();
     for word in words {
         if line.len() > 1000 {
@@ -245,8 +284,16 @@ mod tests {
             ("\"x\"", None, None),
             ("{\"errors\":[]}", None, None),
             ("{\"errors\":[{\"code\":\"A\",\"message\":\"\"}]}", Some("A"), None),
-            ("{\"error\":\"invalid_grant\",\"error_description\":\"no\"}", Some("invalid_grant"), Some("no")),
-            ("{\"details\":\"incorrect username or password\"}", None, Some("incorrect username or password")),
+            (
+                "{\"error\":\"invalid_grant\",\"error_description\":\"no\"}",
+                Some("invalid_grant"),
+                Some("no"),
+            ),
+            (
+                "{\"details\":\"incorrect username or password\"}",
+                None,
+                Some("incorrect username or password"),
+            ),
             ("404 page not found\n", None, Some("404 page not found")),
             ("<html><h1>502</h1></html>", None, None),
             ("a\u{1b}[31mb", None, Some("a [31mb")),
@@ -264,22 +311,48 @@ mod tests {
         let hub = "You have reached your unauthenticated pull rate limit. https://www.docker.com/increase-rate-limit";
         for (status, message, exhausted, wait, words) in [
             (429, hub, Some(Exhausted::Pulls), Some(15 * 60), "pulls of this login"),
-            (429, "You have reached your pull rate limit as 'me': x", Some(Exhausted::Pulls), Some(900), "some hours"),
-            (429, "Data limit exceeded", Some(Exhausted::Bytes), Some(3600), "bytes that this login may read"),
+            (
+                429,
+                "You have reached your pull rate limit as 'me': x",
+                Some(Exhausted::Pulls),
+                Some(900),
+                "some hours",
+            ),
+            (
+                429,
+                "Data limit exceeded",
+                Some(Exhausted::Bytes),
+                Some(3600),
+                "bytes that this login may read",
+            ),
             (429, "Rate exceeded", None, None, "(TOOMANYREQUESTS: Rate exceeded)"),
             (503, "Data limit exceeded", None, None, "503"),
         ] {
-            let body = format!(r#"{{"errors":[{{"code":"TOOMANYREQUESTS","message":"{message}"}}]}}"#);
-            let answer = Answer::new(StatusCode::from_u16(status).unwrap(), None, false, body.as_bytes());
-            assert_eq!((answer.exhausted(), answer.asked_wait().map(|w| w.as_secs())), (exhausted, wait), "{message}");
+            let body =
+                format!(r#"{{"errors":[{{"code":"TOOMANYREQUESTS","message":"{message}"}}]}}"#);
+            let answer =
+                Answer::new(StatusCode::from_u16(status).unwrap(), None, false, body.as_bytes());
+            assert_eq!(
+                (answer.exhausted(), answer.asked_wait().map(|w| w.as_secs())),
+                (exhausted, wait),
+                "{message}"
+            );
             assert!(answer.to_string().contains(words), "{answer}");
             let told = Answer { retry_after: Some(Duration::from_secs(7)), ..answer };
             assert_eq!(told.asked_wait(), Some(Duration::from_secs(7)));
         }
         // As text, which is how public.ecr.aws says it.
-        let answer = Answer::new(StatusCode::TOO_MANY_REQUESTS, None, true, b"toomanyrequests: Data limit exceeded\n");
+        let answer = Answer::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            None,
+            true,
+            b"toomanyrequests: Data limit exceeded\n",
+        );
         assert_eq!(answer.exhausted(), Some(Exhausted::Bytes));
-        assert!(answer.to_string().contains("this address") && answer.to_string().contains("log in"), "{answer}");
+        assert!(
+            answer.to_string().contains("this address") && answer.to_string().contains("log in"),
+            "{answer}"
+        );
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Who we are to a registry: credentials, and the header that each request carries.
 //!
-//! Logging in is driven by the challenge to the first real request; there is no ping. What was learned, and each
-//! token, is kept in the client: one client is one host and one credential, so nothing leaks between credentials.
+//! Logging in is driven by the challenge to the first real request; there is no ping. What was
+//! learned, and each token, is kept in the client: one client is one host and one credential, so
+//! nothing leaks between credentials.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -146,7 +147,8 @@ enum Way {
     Bearer { realm: String, service: Option<String>, scope: ScopeRule },
 }
 
-/// How the registry words scopes: as the token spec says, or always alike (`public.ecr.aws`: `aws`).
+/// How the registry words scopes: as the token spec says, or always alike (`public.ecr.aws`:
+/// `aws`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum ScopeRule {
     Standard,
@@ -162,7 +164,8 @@ pub(crate) struct Auth {
     server: TokenServer,
     preemptive_basic: bool,
     way: RwLock<Option<Way>>,
-    /// Held by the first request until the way is known, so that not every request of a burst meets a 401.
+    /// Held by the first request until the way is known, so that not every request of a burst meets
+    /// a 401.
     first: tokio::sync::Mutex<()>,
     tokens: Mutex<HashMap<String, Slot>>,
     /// Scopes that the registry words otherwise than the token spec.
@@ -192,7 +195,8 @@ impl Auth {
         }
     }
 
-    /// Lets one request go ahead while it is unknown what the registry wants; the others wait for it, once.
+    /// Lets one request go ahead while it is unknown what the registry wants; the others wait for
+    /// it, once.
     pub(crate) async fn turn(&self) -> First<'_> {
         if self.preemptive_basic || self.way().is_some() {
             return None;
@@ -241,7 +245,9 @@ impl Auth {
                 self.answer(bearer, scope, Some(value)).await.map(Some)
             }
             (Some(Proof::Bearer { value, .. }), None) => self.answer_as_known(scope, value).await,
-            (Some(Proof::Basic(_)) | None, Some(bearer)) => self.answer(bearer, scope, None).await.map(Some),
+            (Some(Proof::Basic(_)) | None, Some(bearer)) => {
+                self.answer(bearer, scope, None).await.map(Some)
+            }
             (Some(Proof::Basic(credential)), None) => self.renew_basic(credential).await,
             (None, None) if challenges.contains(&Challenge::Basic) => {
                 self.learn(Way::Basic);
@@ -251,11 +257,13 @@ impl Auth {
         }
     }
 
-    /// Whether a bare 403 (HEAD has no body that says so) may mean an expired credential. At most once a minute:
-    /// it costs a token of AWS's each time that it is a real refusal.
+    /// Whether a bare 403 (HEAD has no body that says so) may mean an expired credential. At most
+    /// once a minute: it costs a token of AWS's each time that it is a real refusal.
     pub(crate) fn may_have_expired(&self, sent: Option<&Grant>) -> bool {
         const APART: Duration = Duration::from_secs(60);
-        if !self.preemptive_basic || !sent.is_some_and(|grant| matches!(grant.proof, Proof::Basic(_))) {
+        if !self.preemptive_basic
+            || !sent.is_some_and(|grant| matches!(grant.proof, Proof::Basic(_)))
+        {
             return false;
         }
         let mut last = lock(&self.last_guess);
@@ -279,7 +287,12 @@ impl Auth {
     }
 
     /// Does what a Bearer challenge asks, and remembers it for other repositories.
-    async fn answer(&self, bearer: &Bearer, scope: &Scope, refused: Option<&str>) -> Result<Grant, Failure> {
+    async fn answer(
+        &self,
+        bearer: &Bearer,
+        scope: &Scope,
+        refused: Option<&str>,
+    ) -> Result<Grant, Failure> {
         let standard = scope.to_string();
         let (text, rule) = match &bearer.scope {
             None => (standard, ScopeRule::Standard),
@@ -295,13 +308,22 @@ impl Auth {
             }
             Some(asked) => (asked.clone(), ScopeRule::Fixed(asked.clone())),
         };
-        let grant = self.token(&bearer.realm, bearer.service.as_deref(), &text, refused, true).await?;
-        self.learn(Way::Bearer { realm: bearer.realm.clone(), service: bearer.service.clone(), scope: rule });
+        let grant =
+            self.token(&bearer.realm, bearer.service.as_deref(), &text, refused, true).await?;
+        self.learn(Way::Bearer {
+            realm: bearer.realm.clone(),
+            service: bearer.service.clone(),
+            scope: rule,
+        });
         Ok(grant)
     }
 
     /// A refusal without a challenge: the token ended, ask for another one in the known way.
-    async fn answer_as_known(&self, scope: &Scope, refused: &str) -> Result<Option<Grant>, Failure> {
+    async fn answer_as_known(
+        &self,
+        scope: &Scope,
+        refused: &str,
+    ) -> Result<Option<Grant>, Failure> {
         let Some(Way::Bearer { realm, service, scope: rule }) = self.way() else { return Ok(None) };
         let text = self.wording(scope, &rule);
         self.token(&realm, service.as_deref(), &text, Some(refused), true).await.map(Some)
@@ -318,26 +340,42 @@ impl Auth {
     ) -> Result<Grant, Failure> {
         let slot = self.slot(format!("{realm} {} {scope}", service.unwrap_or_default()));
         let mut slot = slot.lock().await;
-        if slot.as_ref().is_some_and(|token| !token.is_fresh() || Some(token.value.as_str()) == refused) {
+        if slot
+            .as_ref()
+            .is_some_and(|token| !token.is_fresh() || Some(token.value.as_str()) == refused)
+        {
             *slot = None;
         }
         let token = match &*slot {
             Some(token) => token.clone(),
             None => slot.insert(self.fetch(realm, service, scope).await?).clone(),
         };
-        let mut header = HeaderValue::from_str(&format!("Bearer {}", token.value))
-            .map_err(|_| Failure::Challenge(format!("the token from {realm} cannot be sent in a header")))?;
+        let mut header =
+            HeaderValue::from_str(&format!("Bearer {}", token.value)).map_err(|_| {
+                Failure::Challenge(format!("the token from {realm} cannot be sent in a header"))
+            })?;
         header.set_sensitive(true);
-        Ok(Grant { header, anonymous: token.anonymous, proof: Proof::Bearer { value: token.value, as_challenged } })
+        Ok(Grant {
+            header,
+            anonymous: token.anonymous,
+            proof: Proof::Bearer { value: token.value, as_challenged },
+        })
     }
 
-    async fn fetch(&self, realm: &str, service: Option<&str>, scope: &str) -> Result<Token, Failure> {
+    async fn fetch(
+        &self,
+        realm: &str,
+        service: Option<&str>,
+        scope: &str,
+    ) -> Result<Token, Failure> {
         let credential = self.credential().await?;
         let failure = match self.server.fetch(realm, service, scope, &credential).await {
             Ok(token) => return Ok(token),
             Err(failure) => failure,
         };
-        let refused = failure.answer().is_some_and(|answer: &Answer| matches!(answer.status.as_u16(), 400 | 401 | 403));
+        let refused = failure
+            .answer()
+            .is_some_and(|answer: &Answer| matches!(answer.status.as_u16(), 400 | 401 | 403));
         if !refused || credential.is_anonymous() {
             return Err(failure);
         }
@@ -356,7 +394,9 @@ impl Auth {
     fn wording(&self, scope: &Scope, rule: &ScopeRule) -> String {
         match rule {
             ScopeRule::Fixed(text) => text.clone(),
-            ScopeRule::Standard => lock(&self.worded).get(scope).cloned().unwrap_or_else(|| scope.to_string()),
+            ScopeRule::Standard => {
+                lock(&self.worded).get(scope).cloned().unwrap_or_else(|| scope.to_string())
+            }
         }
     }
 

@@ -24,14 +24,15 @@ use super::verify::Verifier;
 
 /// Times that a download goes on after it broke, without [`RESTORE`] bytes in between.
 const MOST_RESUMES: u32 = 3;
-/// After so much progress a broken download has all its resumes again: 10 GB over a link that drops once a minute.
+/// After so much progress a broken download has all its resumes again: 10 GB over a link that drops
+/// once a minute.
 const RESTORE: u64 = 64 * 1024 * 1024;
 
 /// The bytes of a blob, hashed and counted on their way.
 ///
 /// # Guarantees
-/// The last chunk comes only after size and digest were found right; else an error comes in its place. Whoever needs
-/// all bytes to act never acts on wrong ones.
+/// The last chunk comes only after size and digest were found right; else an error comes in its
+/// place. Whoever needs all bytes to act never acts on wrong ones.
 pub struct BlobStream {
     digest: Digest,
     size: u64,
@@ -42,7 +43,11 @@ pub struct BlobStream {
 }
 
 impl BlobStream {
-    fn new(subject: String, descriptor: &Descriptor, inner: BoxStream<'static, Result<Bytes, Failure>>) -> Self {
+    fn new(
+        subject: String,
+        descriptor: &Descriptor,
+        inner: BoxStream<'static, Result<Bytes, Failure>>,
+    ) -> Self {
         let Descriptor { digest, size, .. } = descriptor;
         let verifier = Verifier::new(digest.clone(), *size);
         Self { digest: digest.clone(), size: *size, subject, inner: Some(inner), verifier }
@@ -84,7 +89,10 @@ impl BlobStream {
 
 impl fmt::Debug for BlobStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BlobStream").field("subject", &self.subject).field("size", &self.size).finish_non_exhaustive()
+        f.debug_struct("BlobStream")
+            .field("subject", &self.subject)
+            .field("size", &self.size)
+            .finish_non_exhaustive()
     }
 }
 
@@ -117,17 +125,22 @@ impl Stream for BlobStream {
 }
 
 impl Client {
-    /// Opens a blob. The stream holds a download slot until it ends or is dropped: do not wait for slots of others
-    /// while holding it ([`copy_blob`](super::copy_blob) does it right).
+    /// Opens a blob. The stream holds a download slot until it ends or is dropped: do not wait for
+    /// slots of others while holding it ([`copy_blob`](super::copy_blob) does it right).
     ///
     /// # Errors
     /// [`Error::ReadBlob`].
-    pub async fn blob(&self, repository: &str, descriptor: &Descriptor) -> Result<BlobStream, Error> {
+    pub async fn blob(
+        &self,
+        repository: &str,
+        descriptor: &Descriptor,
+    ) -> Result<BlobStream, Error> {
         let subject = || self.subject(repository, &TagOrDigest::from(&descriptor.digest));
         if let Some(stream) = inline(subject(), descriptor) {
             return Ok(stream);
         }
-        let slot = self.limits().download().await.map_err(|failure| failure.read_blob(subject()))?;
+        let slot =
+            self.limits().download().await.map_err(|failure| failure.read_blob(subject()))?;
         self.open_blob(repository, descriptor, slot).await
     }
 
@@ -151,12 +164,14 @@ impl Client {
             }
             Ok((call, response))
         };
-        let (call, response) = opened.await.map_err(|failure: Failure| failure.read_blob(&*subject))?;
+        let (call, response) =
+            opened.await.map_err(|failure: Failure| failure.read_blob(&*subject))?;
         let download = Download::new(self.clone(), call, response, descriptor.size, slot);
         Ok(BlobStream::new(subject, descriptor, download.into_stream()))
     }
 
-    /// Whether the registry has this blob. `false` too where it cannot tell: uploading it again does no harm.
+    /// Whether the registry has this blob. `false` too where it cannot tell: uploading it again
+    /// does no harm.
     ///
     /// # Errors
     /// [`Error::Look`].
@@ -165,19 +180,25 @@ impl Client {
             let url = self.url(repository, &format!("blobs/{digest}"))?;
             match self.call(&Call::new(Method::HEAD, url, Scope::pull(repository))).await {
                 Ok(_) => Ok(true),
-                Err(Failure::Answer(answer)) if matches!(answer.status.as_u16(), 400 | 404 | 405 | 501) => Ok(false),
+                Err(Failure::Answer(answer))
+                    if matches!(answer.status.as_u16(), 400 | 404 | 405 | 501) =>
+                {
+                    Ok(false)
+                }
                 Err(failure) => Err(failure),
             }
         };
-        asked.await.map_err(|failure: Failure| failure.look(self.subject(repository, &TagOrDigest::from(digest))))
+        asked.await.map_err(|failure: Failure| {
+            failure.look(self.subject(repository, &TagOrDigest::from(digest)))
+        })
     }
 }
 
 /// The content that a descriptor carries itself, if it is what it says; else it is fetched.
 pub(crate) fn inline(subject: String, descriptor: &Descriptor) -> Option<BlobStream> {
     let data = descriptor.data.as_ref()?;
-    let good =
-        data.len() as u64 == descriptor.size && Digest::of(descriptor.digest.algorithm(), data) == descriptor.digest;
+    let good = data.len() as u64 == descriptor.size
+        && Digest::of(descriptor.digest.algorithm(), data) == descriptor.digest;
     good.then(|| BlobStream::from_bytes(subject, descriptor, data.clone()))
 }
 
@@ -217,10 +238,9 @@ impl Download {
     }
 
     fn into_stream(self) -> BoxStream<'static, Result<Bytes, Failure>> {
-        stream::try_unfold(
-            self,
-            |mut download| async move { Ok(download.next().await?.map(|chunk| (chunk, download))) },
-        )
+        stream::try_unfold(self, |mut download| async move {
+            Ok(download.next().await?.map(|chunk| (chunk, download)))
+        })
         .boxed()
     }
 
@@ -279,7 +299,8 @@ impl Download {
         self.client.quota().bytes()?;
         if self.received > 0 {
             let range = format!("bytes={}-", self.received);
-            let value = HeaderValue::from_str(&range).map_err(|e| Failure::Internal(e.to_string()))?;
+            let value =
+                HeaderValue::from_str(&range).map_err(|e| Failure::Internal(e.to_string()))?;
             self.call.headers.insert(RANGE, value);
         }
         let response = match self.client.call(&self.call).await {
@@ -294,7 +315,11 @@ impl Download {
         self.skip = if response.status() == StatusCode::PARTIAL_CONTENT {
             match range_start(&response) {
                 Some(start) if start <= self.received => self.received - start,
-                _ => return Err(Failure::Unexpected("the answer is another range than the one asked for".into())),
+                _ => {
+                    return Err(Failure::Unexpected(
+                        "the answer is another range than the one asked for".into(),
+                    ));
+                }
             }
         } else {
             self.received
@@ -310,7 +335,8 @@ fn range_start(response: &Response) -> Option<u64> {
     text.trim().strip_prefix("bytes")?.trim_start().split('-').next()?.trim().parse().ok()
 }
 
-/// Measures how fast a body comes while we wait for it. Time in which the consumer does not ask does not count.
+/// Measures how fast a body comes while we wait for it. Time in which the consumer does not ask
+/// does not count.
 #[derive(Debug)]
 struct Pace {
     window: Duration,
@@ -343,7 +369,9 @@ impl Pace {
                     return Ok(Some(chunk));
                 }
                 Ok(Ok(None)) => return Ok(None),
-                Ok(Err(error)) => return Err(Failure::from_reqwest(error, &authority(response.url()))),
+                Ok(Err(error)) => {
+                    return Err(Failure::from_reqwest(error, &authority(response.url())));
+                }
                 Err(_) => self.judge(response)?,
             }
         }

@@ -20,7 +20,8 @@ pub(crate) struct Bearer {
     pub(crate) scope: Option<String>,
 }
 
-/// Reads all challenges of all headers. What is malformed is skipped: one odd header must not hide a good one.
+/// Reads all challenges of all headers. What is malformed is skipped: one odd header must not hide
+/// a good one.
 pub(crate) fn parse<'a>(headers: impl IntoIterator<Item = &'a HeaderValue>) -> Vec<Challenge> {
     let mut challenges = Vec::new();
     for header in headers {
@@ -28,7 +29,10 @@ pub(crate) fn parse<'a>(headers: impl IntoIterator<Item = &'a HeaderValue>) -> V
         let text = String::from_utf8_lossy(header.as_bytes());
         for (scheme, params) in Parser::new(&text) {
             let param = |name: &str| {
-                params.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.clone())
+                params
+                    .iter()
+                    .find(|(key, _)| key.eq_ignore_ascii_case(name))
+                    .map(|(_, value)| value.clone())
             };
             if scheme.eq_ignore_ascii_case("basic") {
                 challenges.push(Challenge::Basic);
@@ -73,7 +77,8 @@ impl<'a> Parser<'a> {
 
     fn value(&mut self) -> String {
         let Some(quoted) = self.rest.strip_prefix('"') else {
-            // An unquoted value ends at a comma or blank; `=` belongs to it, as in `realm=https://a/?b=c`.
+            // An unquoted value ends at a comma or blank; `=` belongs to it, as in
+            // `realm=https://a/?b=c`.
             let end = self.rest.find([' ', '\t', ',']).unwrap_or(self.rest.len());
             let (value, rest) = self.rest.split_at(end);
             self.rest = rest;
@@ -138,7 +143,11 @@ mod tests {
 
     #[test]
     fn challenges_of_all_shapes_are_read() {
-        let hub = bearer("https://auth.docker.io/token", Some("registry.docker.io"), Some("repository:a/b:pull,push"));
+        let hub = bearer(
+            "https://auth.docker.io/token",
+            Some("registry.docker.io"),
+            Some("repository:a/b:pull,push"),
+        );
         for (headers, expected) in [
             (
                 vec![
@@ -161,7 +170,10 @@ mod tests {
             (vec!["Negotiate", "BASIC realm=x", ""], vec![Challenge::Basic]),
             (vec!["Basic"], vec![Challenge::Basic]),
             (vec!["Negotiate dG9rZW4=, Basic realm=\"x\""], vec![Challenge::Basic]),
-            (vec!["Bearer realm=https://t/?a=b,service=s"], vec![bearer("https://t/?a=b", Some("s"), None)]),
+            (
+                vec!["Bearer realm=https://t/?a=b,service=s"],
+                vec![bearer("https://t/?a=b", Some("s"), None)],
+            ),
             (vec!["Bearer realm=\"https://t\""], vec![bearer("https://t", None, None)]),
             (vec!["Bearer realm=\"https://t\",scope=\"\""], vec![bearer("https://t", None, None)]),
             (vec!["Bearer service=\"s\""], vec![]),
@@ -172,7 +184,8 @@ mod tests {
                 vec![bearer("https://a", None, None), Challenge::Basic],
             ),
         ] {
-            let values: Vec<_> = headers.iter().map(|text| HeaderValue::from_str(text).unwrap()).collect();
+            let values: Vec<_> =
+                headers.iter().map(|text| HeaderValue::from_str(text).unwrap()).collect();
             assert_eq!(parse(&values), expected, "{headers:?}");
         }
         parse(&[HeaderValue::from_bytes(b"Bearer realm=\"\xff\xfe\"").unwrap()]);

@@ -59,8 +59,13 @@ impl Endpoint {
     /// `/v2/` of this registry.
     fn base(&self) -> Result<Url, Error> {
         let text = format!("{}://{}/v2/", self.scheme, api_host(&self.host));
-        let url = text.parse::<Url>().ok().filter(|url| url.path() == "/v2/" && url.username().is_empty());
-        url.ok_or_else(|| Error::Setup(format!("{:?} is not a registry host; write host or host:port", self.host)))
+        let url = text
+            .parse::<Url>()
+            .ok()
+            .filter(|url| url.path() == "/v2/" && url.username().is_empty());
+        url.ok_or_else(|| {
+            Error::Setup(format!("{:?} is not a registry host; write host or host:port", self.host))
+        })
     }
 }
 
@@ -68,7 +73,8 @@ impl Endpoint {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Options {
-    /// Send Basic with the first request, without waiting to be asked: right for ECR, which always asks.
+    /// Send Basic with the first request, without waiting to be asked: right for ECR, which always
+    /// asks.
     pub preemptive_basic: bool,
     /// Limits to share with other clients of the same host; its own ones if `None`.
     pub limits: Option<Arc<Limits>>,
@@ -86,16 +92,17 @@ pub struct Options {
     pub floor: u64,
     /// The longest wait for the head of the answer to a small request.
     pub answer: Duration,
-    /// The longest wait for the answer after the last byte of an upload, however large: ECR assembles and hashes in
-    /// this time. Small blobs have less, see [`Options::commit_of`].
+    /// The longest wait for the answer after the last byte of an upload, however large: ECR
+    /// assembles and hashes in this time. Small blobs have less, see [`Options::commit_of`].
     pub commit: Duration,
 }
 
 impl Options {
-    /// How long the answer to an upload of `size` bytes may take after the last byte: a server that fell silent must
-    /// not hold a blob of a few bytes for minutes.
+    /// How long the answer to an upload of `size` bytes may take after the last byte: a server that
+    /// fell silent must not hold a blob of a few bytes for minutes.
     pub(crate) fn commit_of(&self, size: u64) -> Duration {
-        /// Bytes per second that the slowest store assembles; registries on spinning disks reach ten times that.
+        /// Bytes per second that the slowest store assembles; registries on spinning disks reach
+        /// ten times that.
         const PACE: u64 = 4 * 1024 * 1024;
         // Twice the stall: what we count as sent may still be in socket buffers.
         (self.stall * 2 + Duration::from_secs(size / PACE)).min(self.commit)
@@ -173,10 +180,13 @@ impl Client {
         options: Options,
     ) -> Result<Self, Error> {
         let base = endpoint.base()?;
-        let auth = Auth::new(transport.clone(), base.clone(), authenticator, options.preemptive_basic);
+        let auth =
+            Auth::new(transport.clone(), base.clone(), authenticator, options.preemptive_basic);
         let limits = options.limits.clone().unwrap_or_default();
         let quota = options.quota.clone().unwrap_or_default();
-        Ok(Self { inner: Arc::new(Inner { transport, endpoint, base, auth, limits, quota, options }) })
+        Ok(Self {
+            inner: Arc::new(Inner { transport, endpoint, base, auth, limits, quota, options }),
+        })
     }
 
     /// The registry, as users write it.
@@ -205,7 +215,8 @@ impl Client {
         self.inner.limits.pause()
     }
 
-    /// Whether the registry is known to count GETs of manifests against an allowance, by what it has told so far.
+    /// Whether the registry is known to count GETs of manifests against an allowance, by what it
+    /// has told so far.
     #[must_use]
     pub fn counts_pulls(&self) -> bool {
         self.inner.quota.counts()
@@ -253,7 +264,11 @@ impl Client {
     }
 
     /// One try; a throttle is told to `gate`, which the caller has passed.
-    pub(crate) async fn attempt_behind(&self, gate: Option<&Arc<dyn Gate>>, call: &Call) -> Result<Response, Failure> {
+    pub(crate) async fn attempt_behind(
+        &self,
+        gate: Option<&Arc<dyn Gate>>,
+        call: &Call,
+    ) -> Result<Response, Failure> {
         let answered = self.attempt(call).await;
         if let (Some(gate), Err(Failure::Answer(answer))) = (gate, &answered)
             && answer.status == StatusCode::TOO_MANY_REQUESTS
@@ -270,7 +285,8 @@ impl Client {
         let mut grant = inner.auth.grant(&call.scope).await?;
         // One renewal when a token ended, one when its scope was not the right one.
         for last in [false, false, true] {
-            let response = inner.transport.send(request(call, grant.as_ref(), inner.options.answer)).await?;
+            let response =
+                inner.transport.send(request(call, grant.as_ref(), inner.options.answer)).await?;
             // A content network in between has limits of its own.
             let is_ours = same_origin(response.url(), &call.url);
             if is_ours && let Some(left) = inner.quota.told(response.headers()) {
@@ -290,7 +306,8 @@ impl Client {
         Err(Failure::Internal("logged in over and over".into()))
     }
 
-    /// Leave to send a GET that the registry counts as a pull. `head` asks for the same, which is not counted.
+    /// Leave to send a GET that the registry counts as a pull. `head` asks for the same, which is
+    /// not counted.
     pub(crate) async fn pull(&self, head: &Call) -> Result<Pull<'_>, Failure> {
         let mut asked = false;
         loop {
@@ -324,14 +341,19 @@ impl Client {
             (other, _) => return Ok((other, None)),
         };
         let bare = status == StatusCode::FORBIDDEN && call.method == Method::HEAD;
-        let renewable =
-            status == StatusCode::UNAUTHORIZED || answer.says_expired() || (bare && auth.may_have_expired(grant));
-        let renewed =
-            if ours && renewable && !last { auth.renew(&call.scope, grant, &challenges).await? } else { None };
+        let renewable = status == StatusCode::UNAUTHORIZED
+            || answer.says_expired()
+            || (bare && auth.may_have_expired(grant));
+        let renewed = if ours && renewable && !last {
+            auth.renew(&call.scope, grant, &challenges).await?
+        } else {
+            None
+        };
         Ok((Failure::Answer(answer), renewed))
     }
 
-    /// Turns an error answer into a failure; a 429 with a wish holds the other requests too, or those of this login.
+    /// Turns an error answer into a failure; a 429 with a wish holds the other requests too, or
+    /// those of this login.
     pub(crate) async fn failure(
         &self,
         response: Response,
@@ -343,10 +365,15 @@ impl Client {
         // An allowance of this login that is used up says nothing about others at the same host.
         if !self.inner.quota.refused(&answer) {
             // S3 and registries before it say 503 "Slow Down".
-            if matches!(answer.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
+            if matches!(
+                answer.status,
+                StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
+            ) {
                 limits.refused();
             }
-            if let Some(wait) = answer.retry_after.filter(|_| answer.status == StatusCode::TOO_MANY_REQUESTS) {
+            if let Some(wait) =
+                answer.retry_after.filter(|_| answer.status == StatusCode::TOO_MANY_REQUESTS)
+            {
                 limits.pause_for(wait);
             }
         }
@@ -363,5 +390,12 @@ fn request(call: &Call, grant: Option<&Grant>, answer: Duration) -> Request {
         bytes => Body::Bytes(bytes.clone()),
     };
     let authorization = grant.map(|grant| grant.header.clone());
-    Request { method: call.method.clone(), url: call.url.clone(), headers, authorization, body, answer }
+    Request {
+        method: call.method.clone(),
+        url: call.url.clone(),
+        headers,
+        authorization,
+        body,
+        answer,
+    }
 }

@@ -9,7 +9,8 @@ use serde::{Deserialize, Deserializer};
 
 use super::digest::Digest;
 
-/// A typed, sized pointer to content. Unknown fields are not kept: manifests travel as bytes, never re-made from this.
+/// A typed, sized pointer to content. Unknown fields are not kept: manifests travel as bytes, never
+/// re-made from this.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Descriptor {
@@ -53,7 +54,8 @@ impl Descriptor {
         }
     }
 
-    /// Whether the content is meant to stay where its `urls` say (Windows base layers): registries need not hold it.
+    /// Whether the content is meant to stay where its `urls` say (Windows base layers): registries
+    /// need not hold it.
     #[must_use]
     pub fn is_foreign(&self) -> bool {
         self.media_type.contains(".foreign.") || self.media_type.contains(".nondistributable.")
@@ -91,7 +93,9 @@ impl fmt::Display for Platform {
 }
 
 /// Go writes empty slices and maps as `null`.
-fn null_is_empty<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
+fn null_is_empty<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
+    deserializer: D,
+) -> Result<T, D::Error> {
     Option::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 

@@ -35,19 +35,25 @@ struct Entry {
     identitytoken: Option<String>,
 }
 
-/// The credential that a docker config holds for a reference: the entry with the longest matching key. `None` if no
-/// key matches, or the entry that does is empty (a helper holds the credential).
+/// The credential that a docker config holds for a reference: the entry with the longest matching
+/// key. `None` if no key matches, or the entry that does is empty (a helper holds the credential).
 ///
 /// # Errors
 /// [`Error::Setup`] where the file or the entry is malformed. The text never shows a value.
 pub fn credential(config: &[u8], reference: &Reference) -> Result<Option<Credential>, Error> {
     let config: Config = serde_json::from_slice(config).map_err(|error| {
         // serde's own words can quote the value that it did not like.
-        Error::Setup(format!("it is not docker config JSON (line {}, column {})", error.line(), error.column()))
+        Error::Setup(format!(
+            "it is not docker config JSON (line {}, column {})",
+            error.line(),
+            error.column()
+        ))
     })?;
     let auths = config.auths.unwrap_or_default();
-    let best =
-        auths.iter().filter_map(|(key, entry)| Some((fit(key, reference)?, key, entry))).max_by_key(|best| best.0);
+    let best = auths
+        .iter()
+        .filter_map(|(key, entry)| Some((fit(key, reference)?, key, entry)))
+        .max_by_key(|best| best.0);
     let Some((_, key, entry)) = best else { return Ok(None) };
     entry.credential().map_err(|why| Error::Setup(format!("the entry {key:?} {why}")))
 }
@@ -59,11 +65,15 @@ impl Entry {
             return Ok(Some(Credential::IdentityToken(token)));
         }
         if let Some(auth) = full(&self.auth) {
-            let decoded = BASE64.decode(auth.trim()).map_err(|_| "has an auth that is not base64")?;
-            let decoded = String::from_utf8(decoded).map_err(|_| "has an auth that is not UTF-8 text")?;
+            let decoded =
+                BASE64.decode(auth.trim()).map_err(|_| "has an auth that is not base64")?;
+            let decoded =
+                String::from_utf8(decoded).map_err(|_| "has an auth that is not UTF-8 text")?;
             // Docker pads what it decodes with NULs.
-            let (username, password) =
-                decoded.trim_end_matches('\0').split_once(':').ok_or("has an auth that is not user:password")?;
+            let (username, password) = decoded
+                .trim_end_matches('\0')
+                .split_once(':')
+                .ok_or("has an auth that is not user:password")?;
             return Ok(Some(basic(username.to_owned(), password.to_owned())));
         }
         match (full(&self.username), full(&self.password)) {
@@ -96,7 +106,8 @@ fn fit(key: &str, reference: &Reference) -> Option<usize> {
     (rest.is_empty() || rest.starts_with('/')).then_some(path.len())
 }
 
-/// Keys are `host`, `host:port`, `host/path`, and URLs: Docker Hub's is `https://index.docker.io/v1/`.
+/// Keys are `host`, `host:port`, `host/path`, and URLs: Docker Hub's is
+/// `https://index.docker.io/v1/`.
 fn split(key: &str) -> (String, &str) {
     let rest = key.split_once("://").map_or(key, |(_, rest)| rest);
     let (host, path) = rest.split_once('/').unwrap_or((rest, ""));

@@ -10,10 +10,11 @@ use super::digest::Digest;
 use crate::causes::with_causes;
 use crate::class::Class;
 
-/// A failed step. The message names the thing and holds the whole reason; [`Error::class`] says what kind it is.
+/// A failed step. The message names the thing and holds the whole reason; [`Error::class`] says
+/// what kind it is.
 ///
-/// The same failure has the same message at every run: no durations, byte counts or request ids, which would make
-/// a status change for ever.
+/// The same failure has the same message at every run: no durations, byte counts or request ids,
+/// which would make a status change for ever.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -86,15 +87,16 @@ pub enum Error {
 impl Error {
     /// Whether a manifest was refused because a blob or child manifest that it names is not there.
     ///
-    /// ECR's codes on `/v2/` are not documented; the exceptions of its API are, and come through in some texts.
+    /// ECR's codes on `/v2/` are not documented; the exceptions of its API are, and come through in
+    /// some texts.
     #[must_use]
     pub fn is_missing_content(&self) -> bool {
         matches!(self, Self::WriteManifest { .. })
             && self.failure().and_then(Failure::answer).is_some_and(Answer::says_missing_content)
     }
 
-    /// Whether a manifest was refused for what it is: no second try, and no other time, will do better. ECR says so of
-    /// whatever it cannot parse, and of manifests without layers.
+    /// Whether a manifest was refused for what it is: no second try, and no other time, will do
+    /// better. ECR says so of whatever it cannot parse, and of manifests without layers.
     #[must_use]
     pub fn refuses_manifest(&self) -> bool {
         let refuses = |answer: &Answer| {
@@ -113,12 +115,12 @@ impl Error {
         match self {
             Self::Credential { class, .. } => *class,
             Self::Parse(_) | Self::Setup(_) => Class::InvalidSpec,
-            Self::ReadManifest { source, .. } | Self::ReadTags { source, .. } | Self::ReadBlob { source, .. } => {
-                source.class(Side::Source)
-            }
-            Self::WriteManifest { source, .. } | Self::WriteBlob { source, .. } | Self::Look { source, .. } => {
-                source.class(Side::Target)
-            }
+            Self::ReadManifest { source, .. }
+            | Self::ReadTags { source, .. }
+            | Self::ReadBlob { source, .. } => source.class(Side::Source),
+            Self::WriteManifest { source, .. }
+            | Self::WriteBlob { source, .. }
+            | Self::Look { source, .. } => source.class(Side::Target),
         }
     }
 
@@ -126,7 +128,9 @@ impl Error {
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Credential { source, .. } => source.downcast_ref::<Self>().and_then(Self::retry_after),
+            Self::Credential { source, .. } => {
+                source.downcast_ref::<Self>().and_then(Self::retry_after)
+            }
             _ => self.failure().and_then(Failure::retry_after),
         }
     }
@@ -135,7 +139,9 @@ impl Error {
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::Credential { class, .. } => matches!(class, Class::RateLimited | Class::RegistryUnavailable),
+            Self::Credential { class, .. } => {
+                matches!(class, Class::RateLimited | Class::RegistryUnavailable)
+            }
             _ => self.failure().is_some_and(Failure::is_retryable),
         }
     }
@@ -367,10 +373,11 @@ impl Failure {
         match self {
             Self::Answer(answer) | Self::InOnePiece(answer) => answer.class(side),
             Self::Token { source, .. } => match source.answer().map(|answer| answer.status) {
-                Some(StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
-                    Class::AuthenticationFailed
-                }
-                // A token server that has no such path is a set-up that is broken, not an image that is missing.
+                Some(
+                    StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN,
+                ) => Class::AuthenticationFailed,
+                // A token server that has no such path is a set-up that is broken, not an image
+                // that is missing.
                 Some(StatusCode::NOT_FOUND) => Class::RegistryUnavailable,
                 _ => source.class(side),
             },
@@ -387,9 +394,10 @@ impl Failure {
             | Self::OutOfStep { .. }
             | Self::Redirect(_)
             | Self::Unexpected(_) => Class::RegistryUnavailable,
-            Self::Digest { .. } | Self::Size { .. } | Self::TooLarge { .. } | Self::Unreadable(_) => {
-                Class::SourceInvalid
-            }
+            Self::Digest { .. }
+            | Self::Size { .. }
+            | Self::TooLarge { .. }
+            | Self::Unreadable(_) => Class::SourceInvalid,
             Self::Internal(_) => Class::Internal,
         }
     }
@@ -423,8 +431,12 @@ impl Failure {
     }
 }
 
-fn has_cause(error: &(dyn StdError + 'static), test: fn(&(dyn StdError + 'static)) -> bool) -> bool {
-    // An io::Error gives the source of what it wraps, not what it wraps; and one may wrap another one.
+fn has_cause(
+    error: &(dyn StdError + 'static),
+    test: fn(&(dyn StdError + 'static)) -> bool,
+) -> bool {
+    // An io::Error gives the source of what it wraps, not what it wraps; and one may wrap another
+    // one.
     let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
     test(error)
         || wrapped.is_some_and(|inner| has_cause(inner, test))
@@ -441,7 +453,10 @@ fn is_certificate(error: &(dyn StdError + 'static)) -> bool {
 /// The first byte of the answer begins no TLS record: `H` of `HTTP/1.1 400 Bad Request`, as a rule.
 fn is_no_tls(error: &(dyn StdError + 'static)) -> bool {
     use rustls::InvalidMessage::InvalidContentType;
-    matches!(error.downcast_ref::<rustls::Error>(), Some(rustls::Error::InvalidMessage(InvalidContentType)))
+    matches!(
+        error.downcast_ref::<rustls::Error>(),
+        Some(rustls::Error::InvalidMessage(InvalidContentType))
+    )
 }
 
 #[cfg(test)]
@@ -469,7 +484,9 @@ mod tests {
             "cannot read manifest of docker.io/library/nginx:1.27: 429 Too Many Requests (TOOMANYREQUESTS: You have reached your pull limit.)"
         );
         assert!(
-            read(answer(401, true, "")).to_string().ends_with("it is private and no credential was given"),
+            read(answer(401, true, ""))
+                .to_string()
+                .ends_with("it is private and no credential was given"),
             "both possibilities"
         );
     }
@@ -499,7 +516,13 @@ mod tests {
                 AuthenticationFailed,
             ),
             (404, false, "", SourceNotFound, RegistryUnavailable),
-            (400, false, r#"{"errors":[{"code":"NAME_UNKNOWN"}]}"#, SourceNotFound, RegistryUnavailable),
+            (
+                400,
+                false,
+                r#"{"errors":[{"code":"NAME_UNKNOWN"}]}"#,
+                SourceNotFound,
+                RegistryUnavailable,
+            ),
             (408, false, "", RegistryUnavailable, RegistryUnavailable),
             (425, false, "", RegistryUnavailable, RegistryUnavailable),
             (429, false, "<html>", RateLimited, RateLimited),
@@ -514,11 +537,41 @@ mod tests {
                 TagImmutable,
             ),
             (405, false, r#"{"errors":[{"code":"UNSUPPORTED"}]}"#, Internal, Internal),
-            (404, false, r#"{"errors":[{"code":"MANIFEST_UNKNOWN"}]}"#, SourceNotFound, RegistryUnavailable),
-            (404, false, r#"{"errors":[{"code":"BLOB_UNKNOWN"}]}"#, SourceNotFound, RegistryUnavailable),
-            (400, false, r#"{"errors":[{"code":"MANIFEST_BLOB_UNKNOWN"}]}"#, SourceNotFound, RegistryUnavailable),
-            (400, false, r#"{"errors":[{"code":"BLOB_UPLOAD_INVALID"}]}"#, SourceNotFound, RegistryUnavailable),
-            (416, false, r#"{"errors":[{"code":"BLOB_UPLOAD_UNKNOWN"}]}"#, RegistryUnavailable, RegistryUnavailable),
+            (
+                404,
+                false,
+                r#"{"errors":[{"code":"MANIFEST_UNKNOWN"}]}"#,
+                SourceNotFound,
+                RegistryUnavailable,
+            ),
+            (
+                404,
+                false,
+                r#"{"errors":[{"code":"BLOB_UNKNOWN"}]}"#,
+                SourceNotFound,
+                RegistryUnavailable,
+            ),
+            (
+                400,
+                false,
+                r#"{"errors":[{"code":"MANIFEST_BLOB_UNKNOWN"}]}"#,
+                SourceNotFound,
+                RegistryUnavailable,
+            ),
+            (
+                400,
+                false,
+                r#"{"errors":[{"code":"BLOB_UPLOAD_INVALID"}]}"#,
+                SourceNotFound,
+                RegistryUnavailable,
+            ),
+            (
+                416,
+                false,
+                r#"{"errors":[{"code":"BLOB_UPLOAD_UNKNOWN"}]}"#,
+                RegistryUnavailable,
+                RegistryUnavailable,
+            ),
             (400, false, r#"{"errors":[{"code":"MANIFEST_INVALID"}]}"#, SourceNotFound, Internal),
             (400, false, r#"{"errors":[{"code":"TOOMANYREQUESTS"}]}"#, RateLimited, RateLimited),
             (401, false, "Not Authorized", AuthenticationFailed, AuthenticationFailed),
@@ -530,8 +583,16 @@ mod tests {
                 QuotaExceeded,
             ),
         ] {
-            assert_eq!(read(answer(status, anonymous, body)).class(), source, "source {status} {body}");
-            assert_eq!(write(answer(status, anonymous, body)).class(), target, "target {status} {body}");
+            assert_eq!(
+                read(answer(status, anonymous, body)).class(),
+                source,
+                "source {status} {body}"
+            );
+            assert_eq!(
+                write(answer(status, anonymous, body)).class(),
+                target,
+                "target {status} {body}"
+            );
         }
     }
 
@@ -546,7 +607,10 @@ mod tests {
             (404, RegistryUnavailable),
             (503, RegistryUnavailable),
         ] {
-            let failure = Failure::Token { realm: "auth".into(), source: Box::new(answer(status, false, "")) };
+            let failure = Failure::Token {
+                realm: "auth".into(),
+                source: Box::new(answer(status, false, "")),
+            };
             assert_eq!(read(failure).class(), class, "{status}");
         }
     }

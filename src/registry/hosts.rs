@@ -5,7 +5,8 @@ use crate::wildcard;
 /// Patterns of hosts that may be asked, and where they are written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AllowedHosts {
-    /// Host names, with a port where it is not the usual one; `*` stands for any number of characters.
+    /// Host names, with a port where it is not the usual one; `*` stands for any number of
+    /// characters.
     pub patterns: Vec<String>,
     /// Where a person can change them.
     pub written_in: String,

@@ -11,7 +11,8 @@ use tokio::time::Instant;
 
 use super::error::Failure;
 
-/// The pace at which manifests are written, where somebody else knows it: ECR has a quota for them alone.
+/// The pace at which manifests are written, where somebody else knows it: ECR has a quota for them
+/// alone.
 #[async_trait]
 pub trait Gate: Send + Sync + fmt::Debug {
     /// Returns when one more may be sent.
@@ -33,8 +34,9 @@ pub struct Widths {
 }
 
 impl Default for Widths {
-    /// 32 of each hide 30 ms of latency at full speed of an ordinary link; registries' own clients use 3 to 10 per
-    /// image and many images at once. A registry that finds it too much says so, and is asked less.
+    /// 32 of each hide 30 ms of latency at full speed of an ordinary link; registries' own clients
+    /// use 3 to 10 per image and many images at once. A registry that finds it too much says so,
+    /// and is asked less.
     fn default() -> Self {
         Self { requests: 32, downloads: 32, uploads: 32 }
     }
@@ -58,8 +60,8 @@ pub struct Limits {
 /// A slot, given back when dropped.
 pub(crate) type Slot = OwnedSemaphorePermit;
 
-/// How many requests run at once, by what the registry bears: half as many when it says that it is too much, one more after
-/// as many good answers as run at once, up to where it began.
+/// How many requests run at once, by what the registry bears: half as many when it says that it is
+/// too much, one more after as many good answers as run at once, up to where it began.
 #[derive(Debug)]
 struct Adaptive {
     slots: Arc<Semaphore>,
@@ -144,7 +146,8 @@ impl Limits {
     /// Limits of these widths.
     #[must_use]
     pub fn new(widths: Widths) -> Self {
-        let semaphore = |width: usize| Arc::new(Semaphore::new(width.clamp(1, Semaphore::MAX_PERMITS)));
+        let semaphore =
+            |width: usize| Arc::new(Semaphore::new(width.clamp(1, Semaphore::MAX_PERMITS)));
         Self {
             requests: Arc::new(Adaptive::new(widths.requests)),
             downloads: semaphore(widths.downloads),
@@ -156,7 +159,11 @@ impl Limits {
     }
 
     /// A slot for a small request, once the registry wants to hear of us again.
-    pub(crate) async fn request(&self, host: &str, patience: Duration) -> Result<RequestSlot, Failure> {
+    pub(crate) async fn request(
+        &self,
+        host: &str,
+        patience: Duration,
+    ) -> Result<RequestSlot, Failure> {
         loop {
             let slot = self.requests.acquire().await?;
             let Some(wait) = self.pause() else { return Ok(slot) };
@@ -165,7 +172,8 @@ impl Limits {
                 return Err(Failure::Paused { host: host.to_owned(), wait });
             }
             // Whoever waited starts spread over a quarter of a second, not all at once.
-            tokio::time::sleep(wait + Duration::from_millis(250).mul_f64(super::retry::random())).await;
+            tokio::time::sleep(wait + Duration::from_millis(250).mul_f64(super::retry::random()))
+                .await;
         }
     }
 
@@ -181,9 +189,14 @@ impl Limits {
         self.uploads.clone().try_acquire_many_owned(self.weight()).ok()
     }
 
-    /// How many uploads one counts for: one in parts holds a part in memory, ten times as much as a stream.
+    /// How many uploads one counts for: one in parts holds a part in memory, ten times as much as a
+    /// stream.
     fn weight(&self) -> u32 {
-        if self.parts_from.load(Ordering::Relaxed) == u64::MAX { 1 } else { 4.min(self.most_uploads) }
+        if self.parts_from.load(Ordering::Relaxed) == u64::MAX {
+            1
+        } else {
+            4.min(self.most_uploads)
+        }
     }
 
     /// Whether blobs of this size are to be written in parts.
@@ -238,7 +251,8 @@ impl Default for Limits {
     }
 }
 
-/// A download slot of `source` and an upload slot of `target`, neither of them held while waiting for the other.
+/// A download slot of `source` and an upload slot of `target`, neither of them held while waiting
+/// for the other.
 pub(crate) async fn both(source: &Limits, target: &Limits) -> Result<(Slot, Slot), Failure> {
     loop {
         let download = source.download().await?;
@@ -320,6 +334,9 @@ mod tests {
         let _slot = limits.request("r", Duration::from_secs(20)).await.unwrap();
         assert!(began.elapsed() >= Duration::from_millis(50));
         limits.pause_for(Duration::from_secs(60));
-        assert!(matches!(limits.request("r", Duration::from_secs(20)).await, Err(Failure::Paused { .. })));
+        assert!(matches!(
+            limits.request("r", Duration::from_secs(20)).await,
+            Err(Failure::Paused { .. })
+        ));
     }
 }

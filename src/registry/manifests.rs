@@ -15,7 +15,8 @@ use super::reference::{Tag, TagOrDigest};
 use super::retry::retrying;
 use super::transport::read_body_within;
 
-/// The largest manifest that is read. The distribution spec asks registries to take 4 MiB; ECR takes no more.
+/// The largest manifest that is read. The distribution spec asks registries to take 4 MiB; ECR
+/// takes no more.
 pub const MOST_MANIFEST_BYTES: usize = 4 * 1024 * 1024;
 
 /// OCI image manifest.
@@ -27,8 +28,9 @@ pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.
 /// Docker manifest list.
 pub const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 
-/// ECR converts what is asked for by tag into what the client accepts, which changes the digest: accept everything.
-/// Schema 1 is left out on purpose; who has nothing else sends it anyway and gets a clear error.
+/// ECR converts what is asked for by tag into what the client accepts, which changes the digest:
+/// accept everything. Schema 1 is left out on purpose; who has nothing else sends it anyway and
+/// gets a clear error.
 const ACCEPTED: &str = "application/vnd.oci.image.index.v1+json, \
      application/vnd.docker.distribution.manifest.list.v2+json, \
      application/vnd.oci.image.manifest.v1+json, \
@@ -102,7 +104,11 @@ impl Manifest {
     }
 
     fn with_digest(bytes: Bytes, media_type: String, digest: Digest) -> Self {
-        let media_type = if is_manifest_type(&media_type) { media_type } else { media_type_of(&bytes, media_type) };
+        let media_type = if is_manifest_type(&media_type) {
+            media_type
+        } else {
+            media_type_of(&bytes, media_type)
+        };
         Self { bytes, media_type, digest }
     }
 
@@ -121,8 +127,8 @@ impl Manifest {
     /// What this manifest refers to.
     ///
     /// # Errors
-    /// Class `SourceInvalid` where it cannot be read, and for Docker's schema 1, which ECR and today's runtimes
-    /// no longer take.
+    /// Class `SourceInvalid` where it cannot be read, and for Docker's schema 1, which ECR and
+    /// today's runtimes no longer take.
     pub fn kind(&self) -> Result<Content, Error> {
         self.parse().map_err(|failure| failure.read_manifest(self.digest.to_string()))
     }
@@ -132,7 +138,10 @@ impl Manifest {
     /// # Errors
     /// As [`Self::kind`].
     pub fn subject(&self) -> Result<Option<Descriptor>, Error> {
-        Ok(self.document().map_err(|failure| failure.read_manifest(self.digest.to_string()))?.subject)
+        Ok(self
+            .document()
+            .map_err(|failure| failure.read_manifest(self.digest.to_string()))?
+            .subject)
     }
 
     fn document(&self) -> Result<Document, Failure> {
@@ -153,7 +162,8 @@ impl Manifest {
             _ => document.manifests.is_some() && document.config.is_none(),
         };
         if is_index {
-            // A body that is both would be one thing for us and another for the runtime (CVE-2021-41190).
+            // A body that is both would be one thing for us and another for the runtime
+            // (CVE-2021-41190).
             if document.layers.is_some() || document.config.is_some() {
                 return Err(Failure::Unreadable("it claims to be an index and has layers".into()));
             }
@@ -163,20 +173,33 @@ impl Manifest {
             return Err(Failure::Unreadable("it claims to be an image and has children".into()));
         }
         if document.blobs.is_some() {
-            return Err(Failure::Unreadable("OCI artifact manifests were withdrawn and are not supported".into()));
+            return Err(Failure::Unreadable(
+                "OCI artifact manifests were withdrawn and are not supported".into(),
+            ));
         }
         let Some(config) = document.config else {
-            return Err(Failure::Unreadable(format!("a {} without config cannot be copied", self.media_type)));
+            return Err(Failure::Unreadable(format!(
+                "a {} without config cannot be copied",
+                self.media_type
+            )));
         };
-        Ok(Content::Image { config, layers: document.layers.unwrap_or_default(), subject: document.subject })
+        Ok(Content::Image {
+            config,
+            layers: document.layers.unwrap_or_default(),
+            subject: document.subject,
+        })
     }
 }
 
 fn schema1() -> Failure {
-    Failure::Unreadable("Docker manifest schema 1 is not supported; push the image again with a current tool".into())
+    Failure::Unreadable(
+        "Docker manifest schema 1 is not supported; push the image again with a current tool"
+            .into(),
+    )
 }
 
-/// Registries that do not know what they hold say `application/json`, `text/plain` or `application/octet-stream`.
+/// Registries that do not know what they hold say `application/json`, `text/plain` or
+/// `application/octet-stream`.
 fn is_manifest_type(media_type: &str) -> bool {
     media_type.starts_with("application/vnd.")
 }
@@ -185,8 +208,12 @@ fn is_manifest_type(media_type: &str) -> bool {
 fn media_type_of(bytes: &[u8], said: String) -> String {
     let Ok(document) = object::<Document>(bytes) else { return said };
     match document {
-        Document { media_type: Some(media_type), .. } if is_manifest_type(&media_type) => media_type,
-        Document { schema_version: Some(1), .. } => "application/vnd.docker.distribution.manifest.v1+json".into(),
+        Document { media_type: Some(media_type), .. } if is_manifest_type(&media_type) => {
+            media_type
+        }
+        Document { schema_version: Some(1), .. } => {
+            "application/vnd.docker.distribution.manifest.v1+json".into()
+        }
         Document { manifests: Some(_), .. } => OCI_INDEX.into(),
         Document { config: Some(_), .. } => OCI_MANIFEST.into(),
         _ => said,
@@ -194,7 +221,8 @@ fn media_type_of(bytes: &[u8], said: String) -> String {
 }
 
 impl Client {
-    /// What a tag points to now. HEAD, which is no pull; GET where the registry cannot HEAD or leaves the digest out.
+    /// What a tag points to now. HEAD, which is no pull; GET where the registry cannot HEAD or
+    /// leaves the digest out.
     ///
     /// # Errors
     /// [`Error::ReadManifest`].
@@ -210,8 +238,13 @@ impl Client {
         Ok(Resolved { digest: manifest.digest, media_type: Some(manifest.media_type), size })
     }
 
-    /// `None`: only a GET can tell. A refusal by HEAD has no body that says why, and some registries refuse HEAD alone.
-    async fn head_manifest(&self, repository: &str, what: &TagOrDigest) -> Result<Option<Resolved>, Failure> {
+    /// `None`: only a GET can tell. A refusal by HEAD has no body that says why, and some
+    /// registries refuse HEAD alone.
+    async fn head_manifest(
+        &self,
+        repository: &str,
+        what: &TagOrDigest,
+    ) -> Result<Option<Resolved>, Failure> {
         let call = self.manifest_call(Method::HEAD, repository, what)?;
         let response = match self.call(&call).await {
             Ok(response) => response,
@@ -229,26 +262,42 @@ impl Client {
         {
             return Err(Failure::Digest { expected: asked.clone(), actual: digest });
         }
-        let size = headers.get(reqwest::header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+        let size = headers
+            .get(reqwest::header::CONTENT_LENGTH)
+            .and_then(|value| value.to_str().ok()?.parse().ok());
         // Some servers answer a HEAD with the length of the body that it does not have.
         let size = size.filter(|size| *size > 0);
-        Ok(Some(Resolved { digest, media_type: media_type(headers).filter(|text| is_manifest_type(text)), size }))
+        Ok(Some(Resolved {
+            digest,
+            media_type: media_type(headers).filter(|text| is_manifest_type(text)),
+            size,
+        }))
     }
 
-    /// A manifest, whole. Its bytes match the digest that was asked for and the one that the registry named.
+    /// A manifest, whole. Its bytes match the digest that was asked for and the one that the
+    /// registry named.
     ///
     /// # Errors
     /// [`Error::ReadManifest`].
-    pub async fn manifest(&self, repository: &str, what: impl Into<TagOrDigest>) -> Result<Manifest, Error> {
+    pub async fn manifest(
+        &self,
+        repository: &str,
+        what: impl Into<TagOrDigest>,
+    ) -> Result<Manifest, Error> {
         let what = what.into();
         self.get_manifest(repository, &what)
             .await
             .map_err(|failure| failure.read_manifest(self.subject(repository, &what)))
     }
 
-    async fn get_manifest(&self, repository: &str, what: &TagOrDigest) -> Result<Manifest, Failure> {
+    async fn get_manifest(
+        &self,
+        repository: &str,
+        what: &TagOrDigest,
+    ) -> Result<Manifest, Failure> {
         match self.get_manifest_once(repository, what).await {
-            // As with blobs: bytes that flipped on the way come right the second time, those wrong at rest never do.
+            // As with blobs: bytes that flipped on the way come right the second time, those wrong
+            // at rest never do.
             Err(failure @ Failure::Digest { .. }) => {
                 tracing::debug!(%failure, "manifest is not what it should be, reading it again");
                 self.get_manifest_once(repository, what).await
@@ -257,7 +306,11 @@ impl Client {
         }
     }
 
-    async fn get_manifest_once(&self, repository: &str, what: &TagOrDigest) -> Result<Manifest, Failure> {
+    async fn get_manifest_once(
+        &self,
+        repository: &str,
+        what: &TagOrDigest,
+    ) -> Result<Manifest, Failure> {
         let call = self.manifest_call(Method::GET, repository, what)?;
         let head = self.manifest_call(Method::HEAD, repository, what)?;
         // The body belongs to the request: one that breaks in it is sent again.
@@ -266,7 +319,10 @@ impl Client {
             let response = self.attempt(&call).await?;
             drop(pull);
             let headers = response.headers().clone();
-            Ok((headers, read_body_within(response, MOST_MANIFEST_BYTES, self.options().stall).await?))
+            Ok((
+                headers,
+                read_body_within(response, MOST_MANIFEST_BYTES, self.options().stall).await?,
+            ))
         })
         .await?;
         let named = digest_header(&headers)?;
@@ -291,17 +347,25 @@ impl Client {
     ///
     /// # Errors
     /// [`Error::Look`].
-    pub async fn manifest_exists(&self, repository: &str, what: impl Into<TagOrDigest>) -> Result<bool, Error> {
+    pub async fn manifest_exists(
+        &self,
+        repository: &str,
+        what: impl Into<TagOrDigest>,
+    ) -> Result<bool, Error> {
         let what = what.into();
         let look = |failure: Failure| failure.look(self.subject(repository, &what));
         let call = self.manifest_call(Method::HEAD, repository, &what).map_err(look)?;
         match self.call(&call).await {
             Ok(_) => Ok(true),
             Err(Failure::Answer(answer)) if answer.status == StatusCode::NOT_FOUND => Ok(false),
-            Err(Failure::Answer(answer)) if matches!(answer.status.as_u16(), 400 | 405 | 406 | 415 | 501) => {
+            Err(Failure::Answer(answer))
+                if matches!(answer.status.as_u16(), 400 | 405 | 406 | 415 | 501) =>
+            {
                 match self.get_manifest(repository, &what).await {
                     Ok(_) => Ok(true),
-                    Err(Failure::Answer(answer)) if answer.status == StatusCode::NOT_FOUND => Ok(false),
+                    Err(Failure::Answer(answer)) if answer.status == StatusCode::NOT_FOUND => {
+                        Ok(false)
+                    }
                     Err(failure) => Err(look(failure)),
                 }
             }
@@ -312,8 +376,9 @@ impl Client {
     /// Writes a manifest, byte for byte.
     ///
     /// # Errors
-    /// [`Error::WriteManifest`]. Class `TagImmutable` where the tag exists and may not move; ECR refuses so even if
-    /// it already points to the same digest (aws/containers-roadmap#2179): compare before.
+    /// [`Error::WriteManifest`]. Class `TagImmutable` where the tag exists and may not move; ECR
+    /// refuses so even if it already points to the same digest (aws/containers-roadmap#2179):
+    /// compare before.
     pub async fn put_manifest(
         &self,
         repository: &str,
@@ -321,24 +386,38 @@ impl Client {
         manifest: &Manifest,
     ) -> Result<(), Error> {
         let what = what.into();
-        self.write_manifest(repository, &what, manifest).await.map_err(|failure| Error::WriteManifest {
-            subject: self.subject(repository, &what),
-            source: Box::new(failure),
+        self.write_manifest(repository, &what, manifest).await.map_err(|failure| {
+            Error::WriteManifest {
+                subject: self.subject(repository, &what),
+                source: Box::new(failure),
+            }
         })
     }
 
-    async fn write_manifest(&self, repository: &str, what: &TagOrDigest, manifest: &Manifest) -> Result<(), Failure> {
+    async fn write_manifest(
+        &self,
+        repository: &str,
+        what: &TagOrDigest,
+        manifest: &Manifest,
+    ) -> Result<(), Failure> {
         let url = self.url(repository, &format!("manifests/{what}"))?;
         let mut call = Call::new(Method::PUT, url, Scope::push(repository));
-        let media_type = HeaderValue::from_str(&manifest.media_type)
-            .map_err(|_| Failure::Unreadable(format!("{:?} is not a media type", manifest.media_type)))?;
+        let media_type = HeaderValue::from_str(&manifest.media_type).map_err(|_| {
+            Failure::Unreadable(format!("{:?} is not a media type", manifest.media_type))
+        })?;
         call.headers.insert(CONTENT_TYPE, media_type);
         call.body = manifest.bytes.clone();
         // 201 by the spec; 200..=204 are seen. ECR sends no Location, and none is needed.
         let response = retrying(&self.options().retry, || self.attempt_in_turn(&call)).await?;
         match digest_header(response.headers())? {
-            Some(stored) if stored.algorithm() == manifest.digest.algorithm() && stored != manifest.digest => {
-                Err(Failure::Unexpected(format!("the registry stored it as {stored}, not as {}", manifest.digest)))
+            Some(stored)
+                if stored.algorithm() == manifest.digest.algorithm()
+                    && stored != manifest.digest =>
+            {
+                Err(Failure::Unexpected(format!(
+                    "the registry stored it as {stored}, not as {}",
+                    manifest.digest
+                )))
             }
             _ => Ok(()),
         }
@@ -353,7 +432,12 @@ impl Client {
         self.attempt_behind(gate, call).await
     }
 
-    fn manifest_call(&self, method: Method, repository: &str, what: &TagOrDigest) -> Result<Call, Failure> {
+    fn manifest_call(
+        &self,
+        method: Method,
+        repository: &str,
+        what: &TagOrDigest,
+    ) -> Result<Call, Failure> {
         let url = self.url(repository, &format!("manifests/{what}"))?;
         let mut call = Call::new(method, url, Scope::pull(repository));
         call.headers.insert(ACCEPT, HeaderValue::from_static(ACCEPTED));
@@ -366,13 +450,16 @@ fn check(bytes: &[u8], expected: Digest) -> Result<Digest, Failure> {
     if actual == expected { Ok(actual) } else { Err(Failure::Digest { expected, actual }) }
 }
 
-/// The digest that the registry named. An algorithm that we do not know is as good as none: the bytes tell.
+/// The digest that the registry named. An algorithm that we do not know is as good as none: the
+/// bytes tell.
 fn digest_header(headers: &HeaderMap) -> Result<Option<Digest>, Failure> {
     let Some(value) = headers.get(CONTENT_DIGEST) else { return Ok(None) };
     let text = value.to_str().unwrap_or_default().trim();
     match text.parse::<Digest>() {
         Ok(digest) => Ok(Some(digest)),
-        Err(error) if text.starts_with("sha256:") => Err(Failure::Unexpected(format!("{CONTENT_DIGEST}: {error}"))),
+        Err(error) if text.starts_with("sha256:") => {
+            Err(Failure::Unexpected(format!("{CONTENT_DIGEST}: {error}")))
+        }
         Err(_) => Ok(None),
     }
 }

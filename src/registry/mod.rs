@@ -1,9 +1,9 @@
-//! A client for OCI registries (<https://github.com/opencontainers/distribution-spec>). It knows nothing of ECR or
-//! Kubernetes.
+//! A client for OCI registries (<https://github.com/opencontainers/distribution-spec>). It knows
+//! nothing of ECR or Kubernetes.
 //!
-//! [`Client`] is one registry seen with one [`Credential`]; all clients share one [`Transport`]. Manifests and tag
-//! lists are small requests, retried inside; blobs are streams ([`BlobStream`]) that are checked while they pass, and
-//! [`copy_blob`] moves one from one client to another.
+//! [`Client`] is one registry seen with one [`Credential`]; all clients share one [`Transport`].
+//! Manifests and tag lists are small requests, retried inside; blobs are streams ([`BlobStream`])
+//! that are checked while they pass, and [`copy_blob`] moves one from one client to another.
 //!
 //! | file | noun |
 //! |---|---|
@@ -59,7 +59,8 @@ pub use error::{Error, Failure};
 pub use hosts::AllowedHosts;
 pub use limit::{Gate, Limits, Widths};
 pub use manifests::{
-    Content, DOCKER_LIST, DOCKER_MANIFEST, MOST_MANIFEST_BYTES, Manifest, OCI_INDEX, OCI_MANIFEST, Resolved,
+    Content, DOCKER_LIST, DOCKER_MANIFEST, MOST_MANIFEST_BYTES, Manifest, OCI_INDEX, OCI_MANIFEST,
+    Resolved,
 };
 pub use platforms::{Narrowed, Platforms};
 pub use quota::{Quota, Reserve};
@@ -68,5 +69,7 @@ pub use retry::Policy;
 // For chart repositories, which are HTTP servers like any other.
 pub(crate) use retry::retrying;
 pub use transport::{Body, ClientIdentity, Proxy, Request, Transport, TransportOptions};
-pub(crate) use transport::{asked_wait, authority, is_link_local, next_chunk, read_answer, read_body, same_origin};
+pub(crate) use transport::{
+    asked_wait, authority, is_link_local, next_chunk, read_answer, read_body, same_origin,
+};
 pub use upload::Observer;

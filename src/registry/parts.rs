@@ -1,6 +1,6 @@
-//! Writing a blob in parts: PATCH, PATCH, …, and an empty PUT. Only for registries, or proxies before them, that do not take
-//! it in one piece: ECR answers 201 to PATCH and its ranges are stale (aws/containers-roadmap#2831, openai/tart#273), and
-//! parts cost requests and memory.
+//! Writing a blob in parts: PATCH, PATCH, …, and an empty PUT. Only for registries, or proxies
+//! before them, that do not take it in one piece: ECR answers 201 to PATCH and its ranges are stale
+//! (aws/containers-roadmap#2831, openai/tart#273), and parts cost requests and memory.
 
 use bytes::{Buf, Bytes, BytesMut};
 use futures::StreamExt;
@@ -16,8 +16,8 @@ use super::reference::TagOrDigest;
 use super::transport::{Body, Request, authority, same_origin};
 use super::upload::{Observer, Session, session_at};
 
-/// ECR takes no smaller ones but the last (User Guide, quotas), nor does what stands on S3. All but the last are equal,
-/// which R2 wants.
+/// ECR takes no smaller ones but the last (User Guide, quotas), nor does what stands on S3. All but
+/// the last are equal, which R2 wants.
 const PART: usize = 5 * 1024 * 1024;
 /// What a registry may ask for by `OCI-Chunk-Min-Length`: a part is held in memory.
 const MOST_PART: usize = 64 * 1024 * 1024;
@@ -44,7 +44,8 @@ struct Upload<'a> {
 }
 
 impl Client {
-    /// Sends a blob into a session, in parts. The registry has the whole blob only after its digest was found right.
+    /// Sends a blob into a session, in parts. The registry has the whole blob only after its digest
+    /// was found right.
     pub(super) async fn send_parts(
         &self,
         repository: &str,
@@ -81,16 +82,31 @@ impl Client {
 impl<'a> Upload<'a> {
     fn new(client: &'a Client, repository: &str, session: Session) -> Result<Self, Failure> {
         let Session { url, least_part } = session;
-        let least = usize::try_from(least_part).ok().filter(|least| *least <= MOST_PART).ok_or_else(|| {
-            Failure::Unexpected(format!("the registry wants parts of {least_part} bytes, more than {MOST_PART}"))
-        })?;
+        let least = usize::try_from(least_part)
+            .ok()
+            .filter(|least| *least <= MOST_PART)
+            .ok_or_else(|| {
+                Failure::Unexpected(format!(
+                    "the registry wants parts of {least_part} bytes, more than {MOST_PART}"
+                ))
+            })?;
         let (base, scope) = (client.url(repository, "")?, Scope::push(repository));
-        Ok(Self { client, scope, base, session: url, offset: 0, part: PART.max(least), least: least.max(LEAST_PART) })
+        Ok(Self {
+            client,
+            scope,
+            base,
+            session: url,
+            offset: 0,
+            part: PART.max(least),
+            least: least.max(LEAST_PART),
+        })
     }
 
     /// The next bytes of the blob, as many as one part has.
     async fn fill(&self, blob: &mut BlobStream, ahead: &mut Bytes) -> Result<Bytes, Error> {
-        let mut part = BytesMut::with_capacity(self.part.min(usize::try_from(blob.size()).unwrap_or(usize::MAX)));
+        let mut part = BytesMut::with_capacity(
+            self.part.min(usize::try_from(blob.size()).unwrap_or(usize::MAX)),
+        );
         loop {
             let room = self.part - part.len();
             part.extend_from_slice(&ahead.split_to(room.min(ahead.len())));
@@ -104,7 +120,8 @@ impl<'a> Upload<'a> {
         }
     }
 
-    /// Sends the beginning of `bytes` and returns how many of them the registry has then, at least one.
+    /// Sends the beginning of `bytes` and returns how many of them the registry has then, at least
+    /// one.
     async fn patch(&mut self, bytes: &Bytes) -> Result<usize, Failure> {
         let policy = self.client.options().retry;
         let mut retry = 0;
@@ -120,22 +137,34 @@ impl<'a> Upload<'a> {
                 self.part = length / 2;
                 continue;
             }
-            if !status.is_none_or(|status| is_transient(status) || status == StatusCode::RANGE_NOT_SATISFIABLE) {
+            if !status.is_none_or(|status| {
+                is_transient(status) || status == StatusCode::RANGE_NOT_SATISFIABLE
+            }) {
                 return Err(failure);
             }
             retry += 1;
             let Some(wait) = policy.wait(retry, failure.retry_after()) else {
-                // A session that cannot say where it is: a new one gets the whole blob, in parts again.
+                // A session that cannot say where it is: a new one gets the whole blob, in parts
+                // again.
                 let is_lost = status == Some(StatusCode::RANGE_NOT_SATISFIABLE) && self.offset > 0;
-                return Err(if is_lost { Failure::OutOfStep { host: authority(&self.session) } } else { failure });
+                return Err(if is_lost {
+                    Failure::OutOfStep { host: authority(&self.session) }
+                } else {
+                    failure
+                });
             };
             tracing::debug!(%failure, ?wait, offset = self.offset, "part of a blob was not taken");
             tokio::time::sleep(wait).await;
             // What became of it, the session knows.
             match self.ask().await? {
-                Some(at) if (self.offset + 1..=self.offset + length as u64).contains(&at) => return Ok(self.moved(at)),
-                // It wants other bytes than we have. Stale ranges look like that too: the whole blob again does either way.
-                Some(at) if status == Some(StatusCode::RANGE_NOT_SATISFIABLE) && at != self.offset => {
+                Some(at) if (self.offset + 1..=self.offset + length as u64).contains(&at) => {
+                    return Ok(self.moved(at));
+                }
+                // It wants other bytes than we have. Stale ranges look like that too: the whole
+                // blob again does either way.
+                Some(at)
+                    if status == Some(StatusCode::RANGE_NOT_SATISFIABLE) && at != self.offset =>
+                {
                     return Err(Failure::OutOfStep { host: authority(&self.session) });
                 }
                 _ => {}
@@ -143,8 +172,9 @@ impl<'a> Upload<'a> {
         }
     }
 
-    /// What a registry has after it took a part. `Range` says so, but ECR's stays at the end of the first part: only one
-    /// that ends within this part is believed, and only if the session says so too. The digest proves it in the end.
+    /// What a registry has after it took a part. `Range` says so, but ECR's stays at the end of the
+    /// first part: only one that ends within this part is believed, and only if the session says so
+    /// too. The digest proves it in the end.
     async fn took(&mut self, length: usize, response: &Response) -> Result<usize, Failure> {
         let (start, end) = (self.offset, self.offset + length as u64);
         let is_within = |at: &u64| *at > start && *at < end;
@@ -167,7 +197,11 @@ impl<'a> Upload<'a> {
         match self.send(Method::GET, self.session.clone(), HeaderMap::new(), Bytes::new()).await {
             Ok(response) => Ok(range_end(response.headers())),
             // A session that is gone, and no registry that cannot tell.
-            Err(failure) if failure.answer().is_some_and(|answer| answer.status == StatusCode::NOT_FOUND) => {
+            Err(failure)
+                if failure
+                    .answer()
+                    .is_some_and(|answer| answer.status == StatusCode::NOT_FOUND) =>
+            {
                 Err(failure)
             }
             Err(_) => Ok(None),
@@ -191,15 +225,23 @@ impl<'a> Upload<'a> {
         self.send(Method::PUT, url, headers, Bytes::new()).await.map(drop)
     }
 
-    /// One request of the session, with one renewed login. Any 2xx is success, 201 of ECR's among them; it may say where the
-    /// session goes on.
-    async fn send(&mut self, method: Method, url: Url, headers: HeaderMap, body: Bytes) -> Result<Response, Failure> {
-        /// Bytes per second of the slowest link that a part is sent over, beside the wait for the answer.
+    /// One request of the session, with one renewed login. Any 2xx is success, 201 of ECR's among
+    /// them; it may say where the session goes on.
+    async fn send(
+        &mut self,
+        method: Method,
+        url: Url,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<Response, Failure> {
+        /// Bytes per second of the slowest link that a part is sent over, beside the wait for the
+        /// answer.
         const PACE: u64 = 64 * 1024;
         let auth = self.client.auth();
         let ours = same_origin(&self.base, &url);
         let mut grant = if ours { auth.grant(&self.scope).await? } else { None };
-        let patience = self.client.options().answer + std::time::Duration::from_secs(body.len() as u64 / PACE);
+        let patience =
+            self.client.options().answer + std::time::Duration::from_secs(body.len() as u64 / PACE);
         for last in [false, true] {
             let request = Request {
                 method: method.clone(),
@@ -235,7 +277,8 @@ impl<'a> Upload<'a> {
     }
 }
 
-/// `Range: 0-99` is 100 bytes; some write `bytes=0-99`. `0-0` is nothing yet, or one byte: nobody sends one alone.
+/// `Range: 0-99` is 100 bytes; some write `bytes=0-99`. `0-0` is nothing yet, or one byte: nobody
+/// sends one alone.
 fn range_end(headers: &HeaderMap) -> Option<u64> {
     let text = headers.get(RANGE)?.to_str().ok()?.trim();
     let last: u64 = text.rsplit_once('-')?.1.trim().parse().ok()?;

@@ -26,7 +26,8 @@ pub struct Platforms(Vec<Platform>);
 pub enum Narrowed {
     /// Everything: it is no index, or all of its children are wanted.
     Same,
-    /// Some children. The index is another one, with another digest: ECR refuses one whose children it lacks.
+    /// Some children. The index is another one, with another digest: ECR refuses one whose children
+    /// it lacks.
     Rebuilt(Manifest),
     /// No child is for a wanted platform; these are the ones that there are.
     Nothing(Vec<Platform>),
@@ -38,7 +39,8 @@ impl Platforms {
     /// # Errors
     /// The first that is no platform.
     pub fn parse(texts: &[String]) -> Result<Option<Self>, ParseError> {
-        let wanted: BTreeSet<Platform> = texts.iter().map(|text| text.parse()).collect::<Result<_, _>>()?;
+        let wanted: BTreeSet<Platform> =
+            texts.iter().map(|text| text.parse()).collect::<Result<_, _>>()?;
         Ok((!wanted.is_empty()).then(|| Self(wanted.into_iter().collect())))
     }
 
@@ -48,8 +50,9 @@ impl Platforms {
         self.0.iter().any(|wanted| is(wanted, platform))
     }
 
-    /// Leaves of an index the children for these platforms, the attestations about those, and children that name no
-    /// platform: they are not for another one. Made anew from the same index, it is the same to the last byte.
+    /// Leaves of an index the children for these platforms, the attestations about those, and
+    /// children that name no platform: they are not for another one. Made anew from the same index,
+    /// it is the same to the last byte.
     ///
     /// # Errors
     /// As [`Manifest::kind`].
@@ -63,8 +66,11 @@ impl Platforms {
         if !there.is_empty() && !there.iter().any(|platform| self.contain(platform)) {
             return Ok(Narrowed::Nothing(there.into_iter().cloned().collect()));
         }
-        let images: BTreeSet<&str> =
-            children.iter().filter(|child| self.takes(child)).map(|child| child.digest.as_str()).collect();
+        let images: BTreeSet<&str> = children
+            .iter()
+            .filter(|child| self.takes(child))
+            .map(|child| child.digest.as_str())
+            .collect();
         let keeps = |child: &Descriptor| match child.annotations.get(ATTESTED) {
             Some(about) => images.contains(about.as_str()),
             None => self.takes(child),
@@ -106,11 +112,13 @@ impl FromStr for Platform {
             None => (text, None),
         };
         let is_word = |word: &&str| {
-            !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+            !word.is_empty()
+                && word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
         };
         let words: Vec<&str> = name.split('/').collect();
-        let has_version = version
-            .is_none_or(|version| !version.is_empty() && version.bytes().all(|b| b.is_ascii_digit() || b == b'.'));
+        let has_version = version.is_none_or(|version| {
+            !version.is_empty() && version.bytes().all(|b| b.is_ascii_digit() || b == b'.')
+        });
         if !words.iter().all(is_word) || !has_version {
             return Err(wrong());
         }
@@ -152,7 +160,8 @@ fn rebuild(index: &Manifest, kept: &[bool]) -> Result<Manifest, Failure> {
     let unreadable = |error: String| Failure::Unreadable(format!("it is not a manifest: {error}"));
     let mut document: serde_json::Map<String, Value> = object(&index.bytes).map_err(unreadable)?;
     let children = document.get_mut("manifests").and_then(Value::as_array_mut);
-    let children = children.ok_or_else(|| Failure::Unreadable("an index without children".to_owned()))?;
+    let children =
+        children.ok_or_else(|| Failure::Unreadable("an index without children".to_owned()))?;
     let mut places = kept.iter();
     children.retain(|_| places.next().copied().unwrap_or(false));
     // Keys in order: what is made does not depend on who made it when.
@@ -185,13 +194,14 @@ mod tests {
     }
 
     fn index(children: &[Value]) -> Manifest {
-        let text =
-            json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": children, "annotations": {"k": "v"}});
+        let text = json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": children, "annotations": {"k": "v"}});
         Manifest::new(Bytes::from(text.to_string()), OCI_INDEX)
     }
 
     fn digests(manifest: &Manifest) -> Vec<String> {
-        let Content::Index { children } = manifest.kind().expect("readable") else { panic!("an index") };
+        let Content::Index { children } = manifest.kind().expect("readable") else {
+            panic!("an index")
+        };
         children.into_iter().map(|child| child.digest.to_string()).collect()
     }
 
@@ -220,9 +230,16 @@ mod tests {
 
     #[test]
     fn texts_that_are_no_platform_say_what_to_write() {
-        for text in
-            ["", "linux", "linux/", "/amd64", "Linux/amd64", "linux/arm/v7/x", "windows/amd64:", "linux/amd64:x"]
-        {
+        for text in [
+            "",
+            "linux",
+            "linux/",
+            "/amd64",
+            "Linux/amd64",
+            "linux/arm/v7/x",
+            "windows/amd64:",
+            "linux/amd64:x",
+        ] {
             let error = text.parse::<Platform>().expect_err(text).to_string();
             assert!(error.contains("linux/arm/v7"), "{error}");
         }
@@ -232,24 +249,36 @@ mod tests {
     #[test]
     fn a_narrowed_index_keeps_attestations_of_what_is_left_and_children_for_nobody() {
         let amd = child("amd", Some(json!({"os": "linux", "architecture": "amd64"})));
-        let arm = child("arm", Some(json!({"os": "linux", "architecture": "arm64", "variant": "v8"})));
+        let arm =
+            child("arm", Some(json!({"os": "linux", "architecture": "arm64", "variant": "v8"})));
         let plain = child("plain", None);
         let about = |name: &str, subject: &Value| {
             let mut child = child(name, Some(json!({"os": "unknown", "architecture": "unknown"})));
-            child["annotations"] =
-                json!({ATTESTED: subject["digest"], "vnd.docker.reference.type": "attestation-manifest"});
+            child["annotations"] = json!({ATTESTED: subject["digest"], "vnd.docker.reference.type": "attestation-manifest"});
             child
         };
         let (of_amd, of_arm) = (about("of-amd", &amd), about("of-arm", &arm));
-        let whole = index(&[amd.clone(), arm.clone(), of_amd.clone(), of_arm.clone(), plain.clone()]);
-        let Ok(Narrowed::Rebuilt(left)) = platforms(&["linux/amd64"]).narrow(&whole) else { panic!("rebuilt") };
-        let wanted: Vec<_> = [&amd, &of_amd, &plain].iter().map(|c| c["digest"].as_str().unwrap_or_default()).collect();
+        let whole =
+            index(&[amd.clone(), arm.clone(), of_amd.clone(), of_arm.clone(), plain.clone()]);
+        let Ok(Narrowed::Rebuilt(left)) = platforms(&["linux/amd64"]).narrow(&whole) else {
+            panic!("rebuilt")
+        };
+        let wanted: Vec<_> = [&amd, &of_amd, &plain]
+            .iter()
+            .map(|c| c["digest"].as_str().unwrap_or_default())
+            .collect();
         assert_eq!(digests(&left), wanted);
         assert_eq!(left.digest, Digest::sha256_of(&left.bytes));
         // Fields that nobody knows stay.
         let text = std::str::from_utf8(&left.bytes).expect("text");
-        assert!(text.contains("\"x-own\"") && text.contains("\"annotations\":{\"k\":\"v\"}"), "{text}");
-        assert_eq!(platforms(&["linux/amd64", "linux/arm64"]).narrow(&whole).expect("readable"), Narrowed::Same);
+        assert!(
+            text.contains("\"x-own\"") && text.contains("\"annotations\":{\"k\":\"v\"}"),
+            "{text}"
+        );
+        assert_eq!(
+            platforms(&["linux/amd64", "linux/arm64"]).narrow(&whole).expect("readable"),
+            Narrowed::Same
+        );
     }
 
     /// ECR would get every tag again if it changed.
@@ -259,11 +288,18 @@ mod tests {
             child("amd", Some(json!({"os": "linux", "architecture": "amd64"}))),
             child("arm", Some(json!({"os": "linux", "architecture": "arm64"}))),
         ]);
-        let Ok(Narrowed::Rebuilt(left)) = platforms(&["linux/arm64"]).narrow(&whole) else { panic!("rebuilt") };
+        let Ok(Narrowed::Rebuilt(left)) = platforms(&["linux/arm64"]).narrow(&whole) else {
+            panic!("rebuilt")
+        };
         let text = std::str::from_utf8(&left.bytes).expect("text");
-        assert!(text.starts_with("{\"annotations\":{\"k\":\"v\"},\"manifests\":[{\"digest\":\"sha256:"), "{text}");
         assert!(
-            text.ends_with("}],\"mediaType\":\"application/vnd.oci.image.index.v1+json\",\"schemaVersion\":2}"),
+            text.starts_with("{\"annotations\":{\"k\":\"v\"},\"manifests\":[{\"digest\":\"sha256:"),
+            "{text}"
+        );
+        assert!(
+            text.ends_with(
+                "}],\"mediaType\":\"application/vnd.oci.image.index.v1+json\",\"schemaVersion\":2}"
+            ),
             "{text}"
         );
     }
@@ -271,7 +307,9 @@ mod tests {
     #[test]
     fn a_filter_that_matches_nothing_names_what_there_is() {
         let whole = index(&[child("amd", Some(json!({"os": "linux", "architecture": "amd64"})))]);
-        let Ok(Narrowed::Nothing(there)) = platforms(&["linux/s390x"]).narrow(&whole) else { panic!("nothing") };
+        let Ok(Narrowed::Nothing(there)) = platforms(&["linux/s390x"]).narrow(&whole) else {
+            panic!("nothing")
+        };
         assert_eq!(there.iter().map(ToString::to_string).collect::<Vec<_>>(), ["linux/amd64"]);
     }
 }

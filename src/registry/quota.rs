@@ -1,8 +1,10 @@
 //! What a registry lets one login pull, and what is left of it.
 //!
-//! Docker Hub counts GETs of manifests per account, or per address without a login, and tells with each answer to a
-//! request for a manifest: `ratelimit-limit: 100;w=21600`, `ratelimit-remaining: 76;w=21600`. HEAD is not counted and
-//! tells the same (<https://docs.docker.com/docker-hub/usage/pulls/>). Any registry that sends these headers is heeded.
+//! Docker Hub counts GETs of manifests per account, or per address without a login, and tells with
+//! each answer to a request for a manifest: `ratelimit-limit: 100;w=21600`, `ratelimit-remaining:
+//! 76;w=21600`. HEAD is not counted and tells the same
+//! (<https://docs.docker.com/docker-hub/usage/pulls/>). Any registry that sends these headers is
+//! heeded.
 
 use std::fmt;
 use std::str::FromStr;
@@ -16,7 +18,8 @@ use tokio::time::Instant;
 use super::answer::{Answer, Exhausted};
 use super::error::Failure;
 
-/// Pulls that are left to others who share the login or the address: nodes that must start a pod, people.
+/// Pulls that are left to others who share the login or the address: nodes that must start a pod,
+/// people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reserve {
     /// So many.
@@ -56,7 +59,9 @@ impl FromStr for Reserve {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         const HOW: &str = "write a number of pulls, or a share like 10%";
         match text.strip_suffix('%') {
-            Some(percent) => percent.parse().ok().filter(|percent| *percent <= 100).map(Self::Percent).ok_or(HOW),
+            Some(percent) => {
+                percent.parse().ok().filter(|percent| *percent <= 100).map(Self::Percent).ok_or(HOW)
+            }
             None => text.parse().map(Self::Pulls).map_err(|_| HOW),
         }
     }
@@ -67,7 +72,8 @@ impl FromStr for Reserve {
 pub struct Quota {
     reserve: Reserve,
     state: Mutex<State>,
-    /// Held by the first pull until it is answered, so that a burst is not sent before anything is known.
+    /// Held by the first pull until it is answered, so that a burst is not sent before anything is
+    /// known.
     first: tokio::sync::Mutex<()>,
 }
 
@@ -237,8 +243,8 @@ impl Told {
         Some(told)
     }
 
-    /// Until the registry says; else until as many pulls have come back as are kept, if they come back one by one. It is no
-    /// more than a guess, but a HEAD then tells what is left.
+    /// Until the registry says; else until as many pulls have come back as are kept, if they come
+    /// back one by one. It is no more than a guess, but a HEAD then tells what is left.
     fn wait(&self, kept: u64) -> Duration {
         const LEAST: Duration = Duration::from_secs(60);
         const MOST: Duration = Duration::from_secs(60 * 60);
@@ -251,10 +257,17 @@ impl Told {
         window.mul_f64(share).clamp(LEAST, MOST)
     }
 
-    fn failure(&self, host: &str, left: u64, (reserve, kept): (Reserve, u64), wait: Duration) -> Failure {
+    fn failure(
+        &self,
+        host: &str,
+        left: u64,
+        (reserve, kept): (Reserve, u64),
+        wait: Duration,
+    ) -> Failure {
         let Self { limit, again, .. } = self;
         let window = self.window.map(|window| format!(" in {}", span(window))).unwrap_or_default();
-        let whose = self.counted_for.as_ref().map(|whose| format!(" to {whose}")).unwrap_or_default();
+        let whose =
+            self.counted_for.as_ref().map(|whose| format!(" to {whose}")).unwrap_or_default();
         let text = format!(
             "{host} allows {limit} pulls{window}{whose}, {left} are left, and the last {kept} are kept for others \
              (--rate-reserve {reserve}): asked again at {}",
@@ -298,7 +311,10 @@ mod tests {
 
     fn headers(limit: &'static str, left: &'static str) -> HeaderMap {
         let pairs = [("ratelimit-limit", limit), ("ratelimit-remaining", left)];
-        pairs.into_iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect()
+        pairs
+            .into_iter()
+            .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
+            .collect()
     }
 
     fn is_no(turn: &Turn<'_>) -> bool {
@@ -320,7 +336,8 @@ mod tests {
             ("99999999999999999999999", "1", None),
         ] {
             let told = Told::read(&headers(limit, left), Reserve::default());
-            let told = told.map(|told| (told.limit, told.window.map(|window| window.as_secs()), told.left));
+            let told = told
+                .map(|told| (told.limit, told.window.map(|window| window.as_secs()), told.left));
             assert_eq!(told, expected, "{limit} {left}");
         }
         let mut only_one = headers("100", "1");
@@ -330,9 +347,14 @@ mod tests {
 
     #[test]
     fn a_reserve_is_a_number_or_a_share_rounded_up() {
-        for (text, of_100, of_10) in [("10%", 10, 1), ("5%", 5, 1), ("0%", 0, 0), ("0", 0, 0), ("20", 20, 20)] {
+        for (text, of_100, of_10) in
+            [("10%", 10, 1), ("5%", 5, 1), ("0%", 0, 0), ("0", 0, 0), ("20", 20, 20)]
+        {
             let reserve: Reserve = text.parse().unwrap();
-            assert_eq!((reserve.of(100), reserve.of(10), reserve.to_string().as_str()), (of_100, of_10, text));
+            assert_eq!(
+                (reserve.of(100), reserve.of(10), reserve.to_string().as_str()),
+                (of_100, of_10, text)
+            );
         }
         for text in ["", "%", "-1", "101%", "10 %", "many"] {
             assert!(text.parse::<Reserve>().is_err(), "{text}");
@@ -348,7 +370,10 @@ mod tests {
         assert!(matches!((&first, &second), (Turn::Go(_), Turn::Go(_))));
         assert!(is_no(&quota.pull("r", false).await), "two are on their way");
         drop(first);
-        assert!(matches!(quota.pull("r", false).await, Turn::Go(_)), "it was not counted, so it failed");
+        assert!(
+            matches!(quota.pull("r", false).await, Turn::Go(_)),
+            "it was not counted, so it failed"
+        );
         drop(second);
         quota.told(&headers("100;w=21600", "10;w=21600"));
         assert!(is_no(&quota.pull("r", false).await));
@@ -368,7 +393,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_limit_that_ends_in_a_minute_stops_nobody_for_longer() {
         let soon = (Timestamp::now().as_second() + 40).to_string();
-        for (value, seconds) in [("40", 40), (soon.as_str(), 40), ("-5", 0), ("99999", 3600), ("soon", 60)] {
+        for (value, seconds) in
+            [("40", 40), (soon.as_str(), 40), ("-5", 0), ("99999", 3600), ("soon", 60)]
+        {
             let mut headers = headers("2000", "3");
             headers.insert("ratelimit-reset", value.parse().unwrap());
             let wait = Told::read(&headers, Reserve::default()).unwrap().wait(200).as_secs();

@@ -44,7 +44,9 @@ impl FromStr for Tag {
     fn from_str(text: &str) -> Result<Self, ParseError> {
         let wrong = |why: &str| ParseError(format!("{:?} is not a tag: {why}", shortened(text)));
         let Some(first) = text.chars().next() else {
-            return Err(ParseError("a tag cannot be empty: leave the colon out, or write a tag after it".into()));
+            return Err(ParseError(
+                "a tag cannot be empty: leave the colon out, or write a tag after it".into(),
+            ));
         };
         if text.contains('+') {
             return Err(wrong("tags cannot hold `+`; charts write `_` in its place"));
@@ -148,18 +150,20 @@ impl fmt::Display for TagOrDigest {
 
 /// Where an artifact is: host, repository, and a tag, a digest, both or neither.
 ///
-/// Docker's short names are understood (`nginx` is `docker.io/library/nginx`). Nothing is added that was not
-/// written: without a tag, `tag` is `None`, not `latest`.
+/// Docker's short names are understood (`nginx` is `docker.io/library/nginx`). Nothing is added
+/// that was not written: without a tag, `tag` is `None`, not `latest`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Reference {
-    /// Host in lower case, with port if one was written: `docker.io`, `localhost:5000`, `[::1]:5000`.
+    /// Host in lower case, with port if one was written: `docker.io`, `localhost:5000`,
+    /// `[::1]:5000`.
     pub host: String,
     /// Repository path in lower case, without leading or trailing slash.
     pub repository: String,
     /// The tag, if one was written.
     pub tag: Option<Tag>,
-    /// The digest, if one was written. With both, the digest decides and the tag is what it was found under.
+    /// The digest, if one was written. With both, the digest decides and the tag is what it was
+    /// found under.
     pub digest: Option<Digest>,
 }
 
@@ -196,7 +200,9 @@ impl FromStr for Reference {
     type Err = ParseError;
 
     fn from_str(text: &str) -> Result<Self, ParseError> {
-        let wrong = |why: &str| ParseError(format!("{:?} is not an image reference: {why}", shortened(text)));
+        let wrong = |why: &str| {
+            ParseError(format!("{:?} is not an image reference: {why}", shortened(text)))
+        };
         let rest = without_scheme(text).map_err(wrong)?;
         if rest.is_empty() {
             return Err(wrong("write host/repository, for example ghcr.io/owner/app"));
@@ -205,12 +211,16 @@ impl FromStr for Reference {
             return Err(wrong("it holds white space"));
         }
         let (rest, digest) = match rest.split_once('@') {
-            Some((name, digest)) => (name, Some(digest.parse::<Digest>().map_err(|e| wrong(&e.to_string()))?)),
+            Some((name, digest)) => {
+                (name, Some(digest.parse::<Digest>().map_err(|e| wrong(&e.to_string()))?))
+            }
             None => (rest, None),
         };
         let (host, path) = split_host(rest).map_err(|why| wrong(&why))?;
         let (path, tag) = match path.rsplit_once(':') {
-            Some((path, tag)) => (path, Some(tag.parse::<Tag>().map_err(|e| wrong(&e.to_string()))?)),
+            Some((path, tag)) => {
+                (path, Some(tag.parse::<Tag>().map_err(|e| wrong(&e.to_string()))?))
+            }
             None => (path, None),
         };
         let repository = match (host.as_str(), path.contains('/')) {
@@ -249,13 +259,22 @@ impl fmt::Display for Reference {
     }
 }
 
-/// `oci://` (Helm) and `docker://` (skopeo) say nothing that the rest does not; other schemes mean something else.
+/// `oci://` (Helm) and `docker://` (skopeo) say nothing that the rest does not; other schemes mean
+/// something else.
 fn without_scheme(text: &str) -> Result<&str, &'static str> {
     match text.split_once("://") {
         None => Ok(text),
-        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("oci") || scheme.eq_ignore_ascii_case("docker") => Ok(rest),
-        Some((scheme, _)) if scheme.eq_ignore_ascii_case("https") || scheme.eq_ignore_ascii_case("http") => {
-            Err("leave the scheme out and write host/repository (plain http is a setting of its own)")
+        Some((scheme, rest))
+            if scheme.eq_ignore_ascii_case("oci") || scheme.eq_ignore_ascii_case("docker") =>
+        {
+            Ok(rest)
+        }
+        Some((scheme, _))
+            if scheme.eq_ignore_ascii_case("https") || scheme.eq_ignore_ascii_case("http") =>
+        {
+            Err(
+                "leave the scheme out and write host/repository (plain http is a setting of its own)",
+            )
         }
         Some(_) => Err("write host/repository without a scheme"),
     }
@@ -272,7 +291,8 @@ fn split_host(text: &str) -> Result<(String, &str), String> {
     };
     let is_host = first.starts_with('[')
         || first.contains(['.', ':'])
-        // Docker also takes a first segment with capitals for a host, `Grafana/loki` for one: nobody means that.
+        // Docker also takes a first segment with capitals for a host, `Grafana/loki` for one:
+        // nobody means that.
         || first.eq_ignore_ascii_case("localhost");
     if !is_host {
         return hub();
@@ -336,7 +356,10 @@ fn check_repository(repository: &str) -> Result<(), String> {
         return Err(format!("the repository is longer than {LONGEST_REPOSITORY} characters"));
     }
     if repository.chars().any(|c| c.is_ascii_uppercase()) {
-        return Err(format!("repositories are lower case; write {}", repository.to_ascii_lowercase()));
+        return Err(format!(
+            "repositories are lower case; write {}",
+            repository.to_ascii_lowercase()
+        ));
     }
     for component in repository.split('/') {
         if component.is_empty() {
@@ -355,9 +378,9 @@ fn good_component(component: &str) -> bool {
     let alphanumeric = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
     let edges = component.starts_with(alphanumeric) && component.ends_with(alphanumeric);
     edges
-        && component
-            .split(alphanumeric)
-            .all(|between| matches!(between, "" | "." | "_" | "__") || between.chars().all(|c| c == '-'))
+        && component.split(alphanumeric).all(|between| {
+            matches!(between, "" | "." | "_" | "__") || between.chars().all(|c| c == '-')
+        })
 }
 
 /// Enough of a text for a message: hostile input does not flood a log.
@@ -384,7 +407,13 @@ mod tests {
             ("grafana/loki", "docker.io", "grafana/loki", None, false),
             ("docker.io/nginx", "docker.io", "library/nginx", None, false),
             ("index.docker.io/library/nginx", "docker.io", "library/nginx", None, false),
-            ("registry-1.docker.io/bitnamicharts/nginx", "docker.io", "bitnamicharts/nginx", None, false),
+            (
+                "registry-1.docker.io/bitnamicharts/nginx",
+                "docker.io",
+                "bitnamicharts/nginx",
+                None,
+                false,
+            ),
             ("ghcr.io/a/b/c:v1", "ghcr.io", "a/b/c", Some("v1"), false),
             ("GHCR.io/a/b", "ghcr.io", "a/b", None, false),
             ("localhost/x", "localhost", "x", None, false),
@@ -411,7 +440,11 @@ mod tests {
             assert_eq!(reference.repository, repository, "{text}");
             assert_eq!(reference.tag.as_ref().map(Tag::as_str), tag, "{text}");
             assert_eq!(reference.digest.is_some(), pinned, "{text}");
-            assert_eq!(reference.to_string().parse::<Reference>().unwrap(), reference, "{text} does not round-trip");
+            assert_eq!(
+                reference.to_string().parse::<Reference>().unwrap(),
+                reference,
+                "{text} does not round-trip"
+            );
         }
     }
 
@@ -444,17 +477,25 @@ mod tests {
             let error = text.parse::<Reference>().expect_err(text).to_string();
             assert!(error.contains(hint), "{text}: {error}");
         }
-        assert!("a".repeat(100_000).parse::<Reference>().expect_err("too long").to_string().len() < 500);
+        assert!(
+            "a".repeat(100_000).parse::<Reference>().expect_err("too long").to_string().len() < 500
+        );
     }
 
     #[test]
     fn our_reading_agrees_with_oci_client() {
-        for text in ["nginx", "grafana/loki:3", "localhost:5000/a/b:c", "ghcr.io/a/b", "quay.io/a:b"] {
+        for text in
+            ["nginx", "grafana/loki:3", "localhost:5000/a/b:c", "ghcr.io/a/b", "quay.io/a:b"]
+        {
             let ours: Reference = text.parse().unwrap();
             let theirs: oci_client::Reference = text.parse().unwrap();
             assert_eq!(ours.host, theirs.registry(), "{text}");
             assert_eq!(ours.repository, theirs.repository(), "{text}");
-            assert_eq!(ours.tag.as_ref().map_or("latest", Tag::as_str), theirs.tag().unwrap(), "{text}");
+            assert_eq!(
+                ours.tag.as_ref().map_or("latest", Tag::as_str),
+                theirs.tag().unwrap(),
+                "{text}"
+            );
         }
     }
 

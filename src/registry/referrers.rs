@@ -11,21 +11,36 @@ use super::reference::TagOrDigest;
 use super::tags::Pages;
 
 impl Client {
-    /// What refers to the manifest `digest`, by the referrers API. `None` where the registry does not have it, or answers
-    /// something else there (GitLab, oras-project/oras#2148): then the tag `sha256-…` may tell.
+    /// What refers to the manifest `digest`, by the referrers API. `None` where the registry does
+    /// not have it, or answers something else there (GitLab, oras-project/oras#2148): then the tag
+    /// `sha256-…` may tell.
     ///
     /// # Errors
     /// [`Error::ReadManifest`].
-    pub async fn referrers(&self, repository: &str, digest: &Digest) -> Result<Option<Vec<Descriptor>>, Error> {
+    pub async fn referrers(
+        &self,
+        repository: &str,
+        digest: &Digest,
+    ) -> Result<Option<Vec<Descriptor>>, Error> {
         match self.read_referrers(repository, digest).await {
             Ok(referrers) => Ok(Some(referrers)),
             Err(Failure::Unreadable(_)) => Ok(None),
-            Err(Failure::Answer(answer)) if matches!(answer.status.as_u16(), 400 | 404 | 405 | 406 | 501) => Ok(None),
-            Err(failure) => Err(failure.read_manifest(self.subject(repository, &TagOrDigest::from(digest)))),
+            Err(Failure::Answer(answer))
+                if matches!(answer.status.as_u16(), 400 | 404 | 405 | 406 | 501) =>
+            {
+                Ok(None)
+            }
+            Err(failure) => {
+                Err(failure.read_manifest(self.subject(repository, &TagOrDigest::from(digest))))
+            }
         }
     }
 
-    async fn read_referrers(&self, repository: &str, digest: &Digest) -> Result<Vec<Descriptor>, Failure> {
+    async fn read_referrers(
+        &self,
+        repository: &str,
+        digest: &Digest,
+    ) -> Result<Vec<Descriptor>, Failure> {
         let mut url = self.url(repository, &format!("referrers/{digest}"))?;
         let mut pages = Pages::default();
         let mut referrers = Vec::new();
@@ -33,7 +48,9 @@ impl Client {
             let (body, next) = self.page(url, Scope::pull(repository), MOST_MANIFEST_BYTES).await?;
             match Manifest::new(body, OCI_INDEX).parse()? {
                 Content::Index { children } => referrers.extend(children),
-                Content::Image { .. } => return Err(Failure::Unreadable("it is no list of referrers".to_owned())),
+                Content::Image { .. } => {
+                    return Err(Failure::Unreadable("it is no list of referrers".to_owned()));
+                }
             }
             match next {
                 Some(next) => url = pages.turn(next)?,

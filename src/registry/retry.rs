@@ -8,11 +8,13 @@ use super::error::Failure;
 /// How often a request is sent again, and how long is waited in between.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
-    /// Tries after the first one. A request that fails four times within some seconds is the next level's matter.
+    /// Tries after the first one. A request that fails four times within some seconds is the next
+    /// level's matter.
     pub retries: u32,
     /// The first wait; it doubles from try to try, and half of it is random.
     pub base: Duration,
-    /// The longest wait that is slept through. What asks for more goes back to the caller, who has other work.
+    /// The longest wait that is slept through. What asks for more goes back to the caller, who has
+    /// other work.
     pub longest: Duration,
 }
 
@@ -23,7 +25,8 @@ impl Default for Policy {
 }
 
 impl Policy {
-    /// The wait before try number `retry` (1 is the first one again), or `None` if there is to be none.
+    /// The wait before try number `retry` (1 is the first one again), or `None` if there is to be
+    /// none.
     pub(crate) fn wait(&self, retry: u32, asked: Option<Duration>) -> Option<Duration> {
         if retry > self.retries {
             return None;
@@ -45,7 +48,10 @@ impl Policy {
 }
 
 /// Runs `attempt` until it succeeds, fails for good, or the policy ends.
-pub(crate) async fn retrying<T, F>(policy: &Policy, mut attempt: impl FnMut() -> F) -> Result<T, Failure>
+pub(crate) async fn retrying<T, F>(
+    policy: &Policy,
+    mut attempt: impl FnMut() -> F,
+) -> Result<T, Failure>
 where
     F: Future<Output = Result<T, Failure>>,
 {
@@ -63,7 +69,8 @@ where
     }
 }
 
-/// What the request level tries again. Contents that are wrong, and expired credentials, are other levels' matter.
+/// What the request level tries again. Contents that are wrong, and expired credentials, are other
+/// levels' matter.
 fn may_pass(failure: &Failure) -> bool {
     match failure {
         Failure::Answer(answer) => super::answer::is_transient(answer.status),
@@ -101,9 +108,11 @@ pub(crate) fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
     Some(at.duration_since(now).unwrap_or(Duration::ZERO).min(MOST))
 }
 
-/// `Sun, 06 Nov 1994 08:49:37 GMT` in seconds since 1970. The two forms that RFC 9110 calls obsolete are not read.
+/// `Sun, 06 Nov 1994 08:49:37 GMT` in seconds since 1970. The two forms that RFC 9110 calls
+/// obsolete are not read.
 pub(crate) fn http_date(text: &str) -> Option<u64> {
-    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    const MONTHS: [&str; 12] =
+        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
     let (_, rest) = text.split_once(", ")?;
     let mut words = rest.split(' ');
     let day: u64 = words.next()?.parse().ok()?;

@@ -27,15 +27,16 @@ struct Page {
 }
 
 impl Client {
-    /// All tags of a repository, in the registry's order, each once. A list that cannot be read to its end is an
-    /// error: acting on half a list deletes things.
+    /// All tags of a repository, in the registry's order, each once. A list that cannot be read to
+    /// its end is an error: acting on half a list deletes things.
     ///
     /// # Errors
     /// [`Error::ReadTags`].
     pub async fn tags(&self, repository: &str) -> Result<Vec<String>, Error> {
-        self.read_tags(repository)
-            .await
-            .map_err(|failure| Error::ReadTags { subject: self.name(repository), source: Box::new(failure) })
+        self.read_tags(repository).await.map_err(|failure| Error::ReadTags {
+            subject: self.name(repository),
+            source: Box::new(failure),
+        })
     }
 
     async fn read_tags(&self, repository: &str) -> Result<Vec<String>, Failure> {
@@ -73,7 +74,8 @@ impl Client {
 
 /// The tags of one page.
 pub(super) fn read_page(body: &[u8]) -> Result<Vec<String>, Failure> {
-    let page: Page = object(body).map_err(|e| Failure::Unreadable(format!("it is not a list of tags: {e}")))?;
+    let page: Page =
+        object(body).map_err(|e| Failure::Unreadable(format!("it is not a list of tags: {e}")))?;
     Ok(page.tags.unwrap_or_default())
 }
 
@@ -86,7 +88,9 @@ pub(crate) struct Pages {
 impl Pages {
     pub(crate) fn turn(&mut self, next: Url) -> Result<Url, Failure> {
         if !self.seen.insert(next.as_str().to_owned()) {
-            return Err(Failure::Unexpected("the list links back to a page that was read before".into()));
+            return Err(Failure::Unexpected(
+                "the list links back to a page that was read before".into(),
+            ));
         }
         if self.seen.len() >= MOST_PAGES {
             return Err(Failure::Unexpected(format!("the list has more than {MOST_PAGES} pages")));
@@ -97,20 +101,24 @@ impl Pages {
 
 fn next_page(asked: &Url, response: &Response) -> Result<Option<Url>, Failure> {
     let headers = response.headers().get_all(LINK);
-    let Some(link) = headers.iter().filter_map(|value| value.to_str().ok()).find_map(next_link) else {
+    let Some(link) = headers.iter().filter_map(|value| value.to_str().ok()).find_map(next_link)
+    else {
         return Ok(None);
     };
     resolve(asked, link).map(Some)
 }
 
-/// The next page is on the registry that was asked, whatever scheme and port a proxy in front of it wrote.
+/// The next page is on the registry that was asked, whatever scheme and port a proxy in front of it
+/// wrote.
 pub(super) fn resolve(asked: &Url, link: &str) -> Result<Url, Failure> {
     let Ok(to) = asked.join(link) else {
         return Err(Failure::Unexpected("the link to the next page is not a URL".into()));
     };
     if to.host_str() != asked.host_str() {
         let host = authority(&to);
-        return Err(Failure::Unexpected(format!("the link to the next page leads to another host, {host}")));
+        return Err(Failure::Unexpected(format!(
+            "the link to the next page leads to another host, {host}"
+        )));
     }
     let mut next = asked.clone();
     next.set_path(to.path());
@@ -119,7 +127,8 @@ pub(super) fn resolve(asked: &Url, link: &str) -> Result<Url, Failure> {
     Ok(next)
 }
 
-/// The target of `rel=next` in a `Link` header: `<…>; rel="next"`, with or without quotes, among others.
+/// The target of `rel=next` in a `Link` header: `<…>; rel="next"`, with or without quotes, among
+/// others.
 pub(crate) fn next_link(header: &str) -> Option<&str> {
     let mut rest = header;
     loop {

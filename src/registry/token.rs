@@ -10,7 +10,9 @@ use tokio::time::Instant;
 
 use super::auth::Credential;
 use super::error::Failure;
-use super::transport::{Body, Request, Transport, authority, is_link_local, is_loopback, read_answer, read_body};
+use super::transport::{
+    Body, Request, Transport, authority, is_link_local, is_loopback, read_answer, read_body,
+};
 
 /// Tokens are some kilobytes; Azure's reach 4.
 const MOST_BYTES: usize = 256 * 1024;
@@ -60,7 +62,8 @@ impl TokenServer {
         Self { transport, home }
     }
 
-    /// Any failure is told as what it is; a request without token would be refused with a misleading 401.
+    /// Any failure is told as what it is; a request without token would be refused with a
+    /// misleading 401.
     pub(crate) async fn fetch(
         &self,
         realm: &str,
@@ -86,7 +89,11 @@ impl TokenServer {
         params.extend(service.map(|service| ("service", service)));
         let mut request = match credential {
             Credential::IdentityToken(token) => {
-                params.extend([("grant_type", "refresh_token"), ("client_id", "ecr-sync"), ("refresh_token", token)]);
+                params.extend([
+                    ("grant_type", "refresh_token"),
+                    ("client_id", "ecr-sync"),
+                    ("refresh_token", token),
+                ]);
                 let mut request = Request::new(Method::POST, url);
                 request.body = Body::Bytes(form(&params));
                 let value = HeaderValue::from_static("application/x-www-form-urlencoded");
@@ -111,10 +118,12 @@ impl TokenServer {
         token(&body, asked, credential.is_anonymous())
     }
 
-    /// A hostile registry names any realm it likes, and we are about to send a password there: https only. It may be
-    /// another host (Docker Hub, GitLab), so that cannot be checked.
+    /// A hostile registry names any realm it likes, and we are about to send a password there:
+    /// https only. It may be another host (Docker Hub, GitLab), so that cannot be checked.
     fn realm(&self, realm: &str) -> Result<Url, Failure> {
-        let wrong = |why: &str| Err(Failure::Challenge(format!("the registry's token server {realm:?} {why}")));
+        let wrong = |why: &str| {
+            Err(Failure::Challenge(format!("the registry's token server {realm:?} {why}")))
+        };
         let Ok(mut url) = realm.parse::<Url>() else { return wrong("is not an absolute URL") };
         match url.scheme() {
             "https" => {}
@@ -150,7 +159,8 @@ fn form(params: &[(&str, &str)]) -> Bytes {
 fn token(body: &[u8], asked: Instant, anonymous: bool) -> Result<Token, Failure> {
     let document: Document = serde_json::from_slice(body)
         .map_err(|_| Failure::Unexpected("the answer is not the JSON of a token".into()))?;
-    // The same thing under two names; where they differ, the one that the token spec requires counts.
+    // The same thing under two names; where they differ, the one that the token spec requires
+    // counts.
     let value = [document.token, document.access_token]
         .into_iter()
         .flatten()
@@ -179,7 +189,11 @@ mod tests {
             (r#"{"access_token":"b"}"#, Some("b"), 48),
             (r#"{"token":"a","access_token":"b","expires_in":300}"#, Some("a"), 270),
             (r#"{"token":"","access_token":"b","expires_in":5}"#, Some("b"), 4),
-            (r#"{"token":"a","expires_in":"300","issued_at":"1970-01-01T00:00:00Z"}"#, Some("a"), 270),
+            (
+                r#"{"token":"a","expires_in":"300","issued_at":"1970-01-01T00:00:00Z"}"#,
+                Some("a"),
+                270,
+            ),
             (r#"{"token":"a","expires_in":0}"#, Some("a"), 48),
             (r#"{"token":"a","expires_in":-5}"#, Some("a"), 48),
             (r#"{"token":"a","expires_in":null}"#, Some("a"), 48),

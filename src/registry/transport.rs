@@ -8,7 +8,9 @@ use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
+use reqwest::header::{
+    AUTHORIZATION, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE,
+};
 use reqwest::{Method, Response, StatusCode, Url};
 use rustls::AlertDescription;
 
@@ -25,12 +27,14 @@ const MOST_REDIRECTS: usize = 10;
 const MOST_ERROR_BYTES: usize = 64 * 1024;
 /// A SYN that is not answered within three retransmissions (1 + 2 + 4 s) will not be.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
-/// The longest wait for the head of an answer to a small request. Docker Hub's tag lists take some seconds.
+/// The longest wait for the head of an answer to a small request. Docker Hub's tag lists take some
+/// seconds.
 pub(crate) const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 /// The longest silence inside a small body.
 const CHUNK_WITHIN: Duration = Duration::from_secs(30);
 
-/// How to reach servers. The default trusts the system's roots and honours `HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY`.
+/// How to reach servers. The default trusts the system's roots and honours `HTTPS_PROXY`,
+/// `HTTP_PROXY`, `NO_PROXY`.
 #[derive(Clone, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct TransportOptions {
@@ -83,10 +87,12 @@ impl fmt::Debug for Proxy {
     }
 }
 
-/// Connections and TLS, shared by every registry client of the process. Cloning is cheap and shares the pool.
+/// Connections and TLS, shared by every registry client of the process. Cloning is cheap and shares
+/// the pool.
 ///
 /// # Guarantees
-/// Bodies arrive as they were sent (no decompression). Credentials never cross host, port or scheme.
+/// Bodies arrive as they were sent (no decompression). Credentials never cross host, port or
+/// scheme.
 #[derive(Clone, Debug)]
 pub struct Transport {
     http: reqwest::Client,
@@ -105,7 +111,8 @@ struct Via {
     has_login: bool,
 }
 
-/// One request. The body is either small and kept, so that it can be sent again, or a stream, which cannot.
+/// One request. The body is either small and kept, so that it can be sent again, or a stream, which
+/// cannot.
 #[derive(Debug)]
 pub struct Request {
     /// HTTP method.
@@ -130,7 +137,8 @@ pub enum Body {
     Empty,
     /// Small, can be sent again.
     Bytes(Bytes),
-    /// Sent once; its length is in the headers. The caller guards its progress, the transport sets no deadline.
+    /// Sent once; its length is in the headers. The caller guards its progress, the transport sets
+    /// no deadline.
     Stream(reqwest::Body),
 }
 
@@ -138,7 +146,14 @@ impl Request {
     /// A request without headers and body.
     #[must_use]
     pub fn new(method: Method, url: Url) -> Self {
-        Self { method, url, headers: HeaderMap::new(), authorization: None, body: Body::Empty, answer: ANSWER_WITHIN }
+        Self {
+            method,
+            url,
+            headers: HeaderMap::new(),
+            authorization: None,
+            body: Body::Empty,
+            answer: ANSWER_WITHIN,
+        }
     }
 
     /// A GET request.
@@ -160,7 +175,8 @@ impl Transport {
             .redirect(reqwest::redirect::Policy::none())
             .referer(false)
             .dns_resolver(Arc::new(Names))
-            // One HTTP/2 connection with 16 streams was measured at an eightieth of its link (zot#4333).
+            // One HTTP/2 connection with 16 streams was measured at an eightieth of its link
+            // (zot#4333).
             .http1_only()
             .no_gzip()
             .no_brotli()
@@ -170,8 +186,9 @@ impl Transport {
             .tcp_keepalive(Duration::from_secs(30))
             .pool_idle_timeout(Duration::from_secs(50));
         if let Some(pem) = &options.roots {
-            let roots = reqwest::Certificate::from_pem_bundle(pem)
-                .map_err(|e| Error::Setup(format!("ca.crt holds no certificates in PEM form: {e}")))?;
+            let roots = reqwest::Certificate::from_pem_bundle(pem).map_err(|e| {
+                Error::Setup(format!("ca.crt holds no certificates in PEM form: {e}"))
+            })?;
             if roots.is_empty() {
                 return Err(Error::Setup("ca.crt holds no certificate in PEM form".into()));
             }
@@ -180,18 +197,25 @@ impl Transport {
         if let Some(ClientIdentity { certificate, key }) = &options.identity {
             let pem = [&certificate[..], b"\n", &key[..]].concat();
             let identity = reqwest::Identity::from_pem(&pem).map_err(|e| {
-                Error::Setup(format!("tls.crt and tls.key are no certificate and key in PEM form: {e}"))
+                Error::Setup(format!(
+                    "tls.crt and tls.key are no certificate and key in PEM form: {e}"
+                ))
             })?;
             builder = builder.identity(identity);
         }
         let mut via = None;
         if let Some(Proxy { address, login }) = &options.proxy {
-            let url = proxy_url(address)
-                .ok_or_else(|| Error::Setup("the proxy's address is no HTTP URL; write http://host:port".into()))?;
+            let url = proxy_url(address).ok_or_else(|| {
+                Error::Setup("the proxy's address is no HTTP URL; write http://host:port".into())
+            })?;
             let has_login = login.is_some() || !url.username().is_empty();
             via = Some(Via { proxy: authority(&url).into(), has_login });
             let mut proxy = reqwest::Proxy::all(url)
-                .map_err(|_| Error::Setup("the proxy's address cannot be used; write http://host:port".into()))?
+                .map_err(|_| {
+                    Error::Setup(
+                        "the proxy's address cannot be used; write http://host:port".into(),
+                    )
+                })?
                 .no_proxy(reqwest::NoProxy::from_env());
             if let Some((name, password)) = login {
                 proxy = proxy.basic_auth(name, password);
@@ -206,7 +230,8 @@ impl Transport {
         Ok(Self { http, has_identity, via, warnings, meter: Arc::new(Silent) })
     }
 
-    /// Sends a request and follows redirects. Any status is a success here, save redirects that must not be followed.
+    /// Sends a request and follows redirects. Any status is a success here, save redirects that
+    /// must not be followed.
     ///
     /// # Errors
     /// [`Failure`] for connections and redirects.
@@ -215,23 +240,34 @@ impl Transport {
         let home = url.clone();
         let mut at = url;
         for _ in 0..=MOST_REDIRECTS {
-            let sent = self.send_once(&method, &at, &headers, authorization.as_ref(), &mut body, answer).await;
+            let sent = self
+                .send_once(&method, &at, &headers, authorization.as_ref(), &mut body, answer)
+                .await;
             let status = sent.as_ref().ok().map(|response| response.status().as_u16());
             self.meter.registry_request(at.host_str().unwrap_or_default(), method.as_str(), status);
             let response = sent?;
             self.warnings.heed(&authority(&at), response.headers());
-            let Some(next) = redirect_target(&method, &at, &response, matches!(body, Body::Empty | Body::Bytes(_)))?
+            let Some(next) = redirect_target(
+                &method,
+                &at,
+                &response,
+                matches!(body, Body::Empty | Body::Bytes(_)),
+            )?
             else {
                 return Ok(response);
             };
             check_target(&at, &next, &home)?;
             if !same_origin(&at, &next) {
-                // S3 refuses a request with two authentications, and the credential is not for others' eyes.
+                // S3 refuses a request with two authentications, and the credential is not for
+                // others' eyes.
                 authorization = None;
             }
             at = next;
         }
-        Err(Failure::Redirect(format!("{} redirects more than {MOST_REDIRECTS} times", authority(&at))))
+        Err(Failure::Redirect(format!(
+            "{} redirects more than {MOST_REDIRECTS} times",
+            authority(&at)
+        )))
     }
 
     async fn send_once(
@@ -251,7 +287,8 @@ impl Transport {
         let sent = match std::mem::take(body) {
             Body::Stream(stream) => {
                 *request.body_mut() = Some(stream);
-                // A body that was sent is gone: mark it so that no redirect sends an empty one in its place.
+                // A body that was sent is gone: mark it so that no redirect sends an empty one in
+                // its place.
                 *body = Body::Stream(reqwest::Body::default());
                 return self.sorted(self.http.execute(request).await, url);
             }
@@ -268,8 +305,13 @@ impl Transport {
         }
     }
 
-    /// Takes a refusal of the proxy, or of our certificate, for what it is: neither is an answer of the registry.
-    fn sorted(&self, sent: Result<Response, reqwest::Error>, url: &Url) -> Result<Response, Failure> {
+    /// Takes a refusal of the proxy, or of our certificate, for what it is: neither is an answer of
+    /// the registry.
+    fn sorted(
+        &self,
+        sent: Result<Response, reqwest::Error>,
+        url: &Url,
+    ) -> Result<Response, Failure> {
         let error = match sent {
             Ok(response) if response.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
                 return Err(self.proxy_wants_login());
@@ -289,21 +331,27 @@ impl Transport {
             Some(_) if !self.has_identity => Failure::Challenge(format!(
                 "{host} asks for a client certificate: give tls.crt and tls.key in certSecretRef"
             )),
-            Some(alert) => {
-                Failure::Challenge(format!("{host} does not accept the client certificate in tls.crt ({alert:?})"))
-            }
+            Some(alert) => Failure::Challenge(format!(
+                "{host} does not accept the client certificate in tls.crt ({alert:?})"
+            )),
         })
     }
 
     fn proxy_wants_login(&self) -> Failure {
         Failure::Challenge(match &self.via {
             Some(Via { proxy, has_login: true }) => {
-                format!("the proxy {proxy} does not accept the login: correct username and password in proxySecretRef")
+                format!(
+                    "the proxy {proxy} does not accept the login: correct username and password in proxySecretRef"
+                )
             }
             Some(Via { proxy, has_login: false }) => {
-                format!("the proxy {proxy} asks for a login: give username and password in proxySecretRef")
+                format!(
+                    "the proxy {proxy} asks for a login: give username and password in proxySecretRef"
+                )
             }
-            None => "the proxy of the environment (HTTPS_PROXY, HTTP_PROXY) asks for a login".to_owned(),
+            None => {
+                "the proxy of the environment (HTTPS_PROXY, HTTP_PROXY) asks for a login".to_owned()
+            }
         })
     }
 
@@ -335,8 +383,11 @@ fn proxy_url(address: &str) -> Option<Url> {
     (matches!(url.scheme(), "http" | "https") && url.has_host()).then_some(url)
 }
 
-/// An error and what caused it, however it is wrapped: an `io::Error` gives the source of what it wraps, not what it wraps.
-fn causes<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+/// An error and what caused it, however it is wrapped: an `io::Error` gives the source of what it
+/// wraps, not what it wraps.
+fn causes<'a>(
+    error: &'a (dyn StdError + 'static),
+) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
     std::iter::successors(Some(error), |&error| {
         match error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
             Some(inner) => Some(inner),
@@ -363,10 +414,21 @@ fn about_our_certificate(error: &(dyn StdError + 'static)) -> Option<AlertDescri
 }
 
 /// Where the answer sends us, if it does.
-fn redirect_target(method: &Method, at: &Url, response: &Response, replayable: bool) -> Result<Option<Url>, Failure> {
+fn redirect_target(
+    method: &Method,
+    at: &Url,
+    response: &Response,
+    replayable: bool,
+) -> Result<Option<Url>, Failure> {
     let status = response.status();
-    let keeps_method = matches!(status, StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT);
-    if !keeps_method && !matches!(status, StatusCode::MOVED_PERMANENTLY | StatusCode::FOUND | StatusCode::SEE_OTHER) {
+    let keeps_method =
+        matches!(status, StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT);
+    if !keeps_method
+        && !matches!(
+            status,
+            StatusCode::MOVED_PERMANENTLY | StatusCode::FOUND | StatusCode::SEE_OTHER
+        )
+    {
         return Ok(None);
     }
     let host = authority(at);
@@ -384,11 +446,16 @@ fn redirect_target(method: &Method, at: &Url, response: &Response, replayable: b
     )))
 }
 
-/// Refuses to go from https to http, to other schemes, and to the machine itself and its metadata services, unless `home`,
-/// which somebody configured, is such an address too.
+/// Refuses to go from https to http, to other schemes, and to the machine itself and its metadata
+/// services, unless `home`, which somebody configured, is such an address too.
 pub(crate) fn check_target(from: &Url, to: &Url, home: &Url) -> Result<(), Failure> {
     let refuse = |why: &str| {
-        Err(Failure::Redirect(format!("{} sends us to {}://{}: {why}", authority(from), to.scheme(), authority(to))))
+        Err(Failure::Redirect(format!(
+            "{} sends us to {}://{}: {why}",
+            authority(from),
+            to.scheme(),
+            authority(to)
+        )))
     };
     match (from.scheme(), to.scheme()) {
         ("https", "http") => refuse("https must not become http"),
@@ -396,7 +463,9 @@ pub(crate) fn check_target(from: &Url, to: &Url, home: &Url) -> Result<(), Failu
         (_, "http" | "https") if is_link_local(to) && !is_link_local(home) => {
             refuse("link-local addresses are not followed")
         }
-        (_, "http" | "https") if is_loopback(to) && !is_loopback(home) => refuse("loopback addresses are not followed"),
+        (_, "http" | "https") if is_loopback(to) && !is_loopback(home) => {
+            refuse("loopback addresses are not followed")
+        }
         (_, "http" | "https") => Ok(()),
         _ => refuse("only http and https are followed"),
     }
@@ -409,19 +478,22 @@ pub(crate) fn is_link_local(url: &Url) -> bool {
     host.trim_start_matches('[').trim_end_matches(']').parse().is_ok_and(is_link_local_address)
 }
 
-/// 169.254.0.0/16 and fe80::/10. EC2's IPv6 metadata address fd00:ec2::254 is not link-local but the same thing.
+/// 169.254.0.0/16 and fe80::/10. EC2's IPv6 metadata address fd00:ec2::254 is not link-local but
+/// the same thing.
 fn is_link_local_address(address: IpAddr) -> bool {
     let v4 = |ip: Ipv4Addr| ip.is_link_local();
     match address {
         IpAddr::V4(ip) => v4(ip),
         IpAddr::V6(ip) => {
-            ip.is_unicast_link_local() || ip.segments()[..2] == [0xfd00, 0x0ec2] || ip.to_ipv4().is_some_and(v4)
+            ip.is_unicast_link_local()
+                || ip.segments()[..2] == [0xfd00, 0x0ec2]
+                || ip.to_ipv4().is_some_and(v4)
         }
     }
 }
 
-/// Resolves names, but to no link-local address: whoever means one writes it. A name is somebody else's to point there, at
-/// metadata services above all.
+/// Resolves names, but to no link-local address: whoever means one writes it. A name is somebody
+/// else's to point there, at metadata services above all.
 #[derive(Debug)]
 struct Names;
 
@@ -435,10 +507,16 @@ impl Resolve for Names {
     }
 }
 
-fn without_link_local(name: &str, found: impl Iterator<Item = SocketAddr>) -> Result<Vec<SocketAddr>, String> {
-    let (refused, good): (Vec<_>, Vec<_>) = found.partition(|address| is_link_local_address(address.ip()));
+fn without_link_local(
+    name: &str,
+    found: impl Iterator<Item = SocketAddr>,
+) -> Result<Vec<SocketAddr>, String> {
+    let (refused, good): (Vec<_>, Vec<_>) =
+        found.partition(|address| is_link_local_address(address.ip()));
     match (good.is_empty(), refused.first()) {
-        (true, Some(address)) => Err(format!("{name} is the link-local address {}, which is not asked", address.ip())),
+        (true, Some(address)) => {
+            Err(format!("{name} is the link-local address {}, which is not asked", address.ip()))
+        }
         _ => Ok(good),
     }
 }
@@ -446,7 +524,9 @@ fn without_link_local(name: &str, found: impl Iterator<Item = SocketAddr>) -> Re
 /// The machine itself: what listens there only trusts whoever is on it.
 pub(crate) fn is_loopback(url: &Url) -> bool {
     let v4 = |ip: Ipv4Addr| ip.is_loopback() || ip.is_unspecified();
-    let v6 = |ip: Ipv6Addr| ip.is_loopback() || ip.is_unspecified() || ip.to_ipv4_mapped().is_some_and(v4);
+    let v6 = |ip: Ipv6Addr| {
+        ip.is_loopback() || ip.is_unspecified() || ip.to_ipv4_mapped().is_some_and(v4)
+    };
     let host = url.host_str().unwrap_or_default();
     match host.trim_start_matches('[').trim_end_matches(']').parse() {
         Ok(IpAddr::V4(ip)) => v4(ip),
@@ -457,7 +537,9 @@ pub(crate) fn is_loopback(url: &Url) -> bool {
 
 /// Scheme, host and port are the same: the credential of one is the credential of the other.
 pub(crate) fn same_origin(a: &Url, b: &Url) -> bool {
-    a.scheme() == b.scheme() && a.host_str() == b.host_str() && a.port_or_known_default() == b.port_or_known_default()
+    a.scheme() == b.scheme()
+        && a.host_str() == b.host_str()
+        && a.port_or_known_default() == b.port_or_known_default()
 }
 
 /// Host and port for messages. Paths and queries are left out: they can be signed.
@@ -497,7 +579,10 @@ pub(crate) async fn next_chunk(response: &mut Response) -> Result<Option<Bytes>,
     chunk_within(response, CHUNK_WITHIN).await
 }
 
-async fn chunk_within(response: &mut Response, silence: Duration) -> Result<Option<Bytes>, Failure> {
+async fn chunk_within(
+    response: &mut Response,
+    silence: Duration,
+) -> Result<Option<Bytes>, Failure> {
     let host = authority(response.url());
     match tokio::time::timeout(silence, response.chunk()).await {
         Ok(chunk) => chunk.map_err(|e| Failure::from_reqwest(e, &host)),
@@ -506,7 +591,10 @@ async fn chunk_within(response: &mut Response, silence: Duration) -> Result<Opti
 }
 
 /// Turns an error answer into an [`Answer`]. Its body is read as far as it is short and comes.
-pub(crate) async fn read_answer(mut response: Response, anonymous: bool) -> (Answer, Vec<Challenge>) {
+pub(crate) async fn read_answer(
+    mut response: Response,
+    anonymous: bool,
+) -> (Answer, Vec<Challenge>) {
     let status = response.status();
     let challenges = super::challenge::parse(response.headers().get_all(WWW_AUTHENTICATE));
     let retry_after = asked_wait(response.headers());
@@ -561,9 +649,10 @@ mod tests {
         ] {
             assert_eq!(check_target(from, &url(to), from).is_ok(), good, "{from} -> {to}");
         }
-        for (home, to) in
-            [("http://169.254.1.1/", "http://169.254.1.2/"), ("http://localhost:5000/", "http://127.0.0.1:80/")]
-        {
+        for (home, to) in [
+            ("http://169.254.1.1/", "http://169.254.1.2/"),
+            ("http://localhost:5000/", "http://127.0.0.1:80/"),
+        ] {
             assert!(check_target(&url(home), &url(to), &url(home)).is_ok(), "{home}");
         }
     }
@@ -603,10 +692,16 @@ mod tests {
     #[test]
     fn unusable_certificates_and_proxies_are_named() {
         for (options, hint) in [
-            (TransportOptions { roots: Some(Bytes::from_static(b"junk")), ..Default::default() }, "ca.crt"),
+            (
+                TransportOptions { roots: Some(Bytes::from_static(b"junk")), ..Default::default() },
+                "ca.crt",
+            ),
             (
                 TransportOptions {
-                    identity: Some(ClientIdentity { certificate: Bytes::new(), key: Bytes::from_static(b"secret") }),
+                    identity: Some(ClientIdentity {
+                        certificate: Bytes::new(),
+                        key: Bytes::from_static(b"secret"),
+                    }),
                     ..Default::default()
                 },
                 "tls.key",
@@ -622,7 +717,10 @@ mod tests {
             let error = Transport::new(&options).expect_err(hint);
             assert_eq!(error.class(), crate::class::Class::InvalidSpec);
             let text = format!("{error} {options:?}");
-            assert!(text.contains(hint) && !text.contains("secret") && !text.contains("hunter2"), "{text}");
+            assert!(
+                text.contains(hint) && !text.contains("secret") && !text.contains("hunter2"),
+                "{text}"
+            );
         }
     }
 }

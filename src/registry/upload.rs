@@ -53,11 +53,16 @@ impl Client {
         let response = match from {
             Some(from) => {
                 let mut url = plain.clone();
-                url.query_pairs_mut().append_pair("mount", digest.as_str()).append_pair("from", from);
+                url.query_pairs_mut()
+                    .append_pair("mount", digest.as_str())
+                    .append_pair("from", from);
                 match self.begin(url, repository).await {
-                    Ok(response) if response.status() == StatusCode::CREATED => return Ok(Started::Mounted),
+                    Ok(response) if response.status() == StatusCode::CREATED => {
+                        return Ok(Started::Mounted);
+                    }
                     Ok(response) => response,
-                    // Some registries fail where they could refuse (ggcr#1741): mounting is only a short cut.
+                    // Some registries fail where they could refuse (ggcr#1741): mounting is only a
+                    // short cut.
                     Err(Failure::Answer(answer))
                         if answer.status.is_client_error() && answer.status.as_u16() != 429 =>
                     {
@@ -108,7 +113,8 @@ impl Client {
         let authorization = grant.as_ref().filter(|_| ours).map(|grant| grant.header.clone());
         let sent = Arc::new(Sent::default());
         let body = if size == 0 {
-            // Nothing to withhold: the digest of nothing is checked before it is asked to be stored.
+            // Nothing to withhold: the digest of nothing is checked before it is asked to be
+            // stored.
             blob.collect_bytes(0).await?;
             Body::Empty
         } else {
@@ -122,23 +128,40 @@ impl Client {
         }
         let response = match answered {
             Ok(response) if response.status().is_success() => {
-                return self.stored(repository, &digest, response, &sent, size).await.map_err(failed);
+                return self
+                    .stored(repository, &digest, response, &sent, size)
+                    .await
+                    .map_err(failed);
             }
             Ok(response) => response,
             Err(broken @ Failure::Broken { .. }) => {
-                let refusal = self.reason_for_break(put(&session, authorization, 0, Body::Empty)).await;
+                let refusal =
+                    self.reason_for_break(put(&session, authorization, 0, Body::Empty)).await;
                 refusal.ok_or_else(|| failed(broken))?
             }
             Err(failure) => return Err(failed(failure)),
         };
         let (failure, challenges) = self.failure(response, grant.as_ref()).await;
         let Failure::Answer(answer) = failure else { return Err(failed(failure)) };
-        if let Some(gate) = self.options().uploads.as_ref().filter(|_| answer.status == StatusCode::TOO_MANY_REQUESTS) {
+        if let Some(gate) = self
+            .options()
+            .uploads
+            .as_ref()
+            .filter(|_| answer.status == StatusCode::TOO_MANY_REQUESTS)
+        {
             gate.throttled();
         }
         // The bytes are gone, so the renewed credential serves the next try.
         let refused = answer.status == StatusCode::UNAUTHORIZED || answer.says_expired();
-        if ours && refused && self.auth().renew(&scope, grant.as_ref(), &challenges).await.map_err(failed)?.is_some() {
+        if ours
+            && refused
+            && self
+                .auth()
+                .renew(&scope, grant.as_ref(), &challenges)
+                .await
+                .map_err(failed)?
+                .is_some()
+        {
             return Err(failed(Failure::Expired(answer)));
         }
         if size > 0 && is_about_the_whole(&answer) {
@@ -149,13 +172,15 @@ impl Client {
         Err(failed(Failure::Answer(answer)))
     }
 
-    /// Why a server closed the connection while we were sending. One that refuses an upload by its head answers and
-    /// closes; hyper then fails at its next write, before it looks for the answer. Asked again without a body, such a
-    /// server says the same thing. One that would take the upload says that nothing is not the blob: no reason.
+    /// Why a server closed the connection while we were sending. One that refuses an upload by its
+    /// head answers and closes; hyper then fails at its next write, before it looks for the answer.
+    /// Asked again without a body, such a server says the same thing. One that would take the
+    /// upload says that nothing is not the blob: no reason.
     async fn reason_for_break(&self, request: Request) -> Option<Response> {
         let request = Request { answer: self.options().answer, ..request };
         let response = self.transport().send(request).await.ok()?;
-        matches!(response.status().as_u16(), 401 | 403 | 405 | 413 | 429 | 500..=599).then_some(response)
+        matches!(response.status().as_u16(), 401 | 403 | 405 | 413 | 429 | 500..=599)
+            .then_some(response)
     }
 
     /// A 2xx before the last byte left can only be about a blob that was there before.
@@ -172,7 +197,9 @@ impl Client {
         if sent.bytes() == size || self.blob_exists(repository, digest).await.unwrap_or(false) {
             return Ok(());
         }
-        Err(Failure::Unexpected(format!("the registry answered {status} before it had the whole blob")))
+        Err(Failure::Unexpected(format!(
+            "the registry answered {status} before it had the whole blob"
+        )))
     }
 
     /// Sends while watching that bytes leave: neither reqwest nor hyper has a deadline for that.
@@ -219,12 +246,17 @@ impl Client {
 fn session(asked: &Url, response: &Response) -> Result<Session, Failure> {
     let text = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
     let url = session_at(asked, response.url(), text(LOCATION.as_str()))?;
-    let least_part = text("oci-chunk-min-length").and_then(|text| text.trim().parse().ok()).unwrap_or(0);
+    let least_part =
+        text("oci-chunk-min-length").and_then(|text| text.trim().parse().ok()).unwrap_or(0);
     Ok(Session { url, least_part })
 }
 
 /// The session at a `Location`, which may be relative to the answer's own address.
-pub(super) fn session_at(asked: &Url, answered: &Url, location: Option<&str>) -> Result<Url, Failure> {
+pub(super) fn session_at(
+    asked: &Url,
+    answered: &Url,
+    location: Option<&str>,
+) -> Result<Url, Failure> {
     let Some(url) = location.and_then(|text| answered.join(text).ok()) else {
         return Err(Failure::Unexpected("the upload session has no usable Location".into()));
     };
@@ -264,8 +296,12 @@ impl Sent {
     }
 }
 
-/// Lets a blob through to the HTTP client and keeps the source's error, which that client would turn into its own.
-fn tap(blob: BlobStream, sent: Arc<Sent>) -> impl Stream<Item = Result<Bytes, SourceBroke>> + Send + 'static {
+/// Lets a blob through to the HTTP client and keeps the source's error, which that client would
+/// turn into its own.
+fn tap(
+    blob: BlobStream,
+    sent: Arc<Sent>,
+) -> impl Stream<Item = Result<Bytes, SourceBroke>> + Send + 'static {
     stream::unfold((blob, sent), |(mut blob, sent)| async move {
         sent.waits_for_source.store(true, Ordering::Relaxed);
         let next = blob.next().await;

@@ -5,9 +5,11 @@ use bytes::Bytes;
 use super::digest::{Digest, Hasher};
 use super::error::Failure;
 
-/// Hashes and counts chunks, one chunk behind: the last one comes out only when size and digest match.
+/// Hashes and counts chunks, one chunk behind: the last one comes out only when size and digest
+/// match.
 ///
-/// A consumer that announced the full length (an upload with `Content-Length`) can thus never complete wrong content.
+/// A consumer that announced the full length (an upload with `Content-Length`) can thus never
+/// complete wrong content.
 #[derive(Debug)]
 pub(crate) struct Verifier {
     hasher: Option<Hasher>,
@@ -92,7 +94,11 @@ mod tests {
             (&Digest::sha256_of(b""), 0, &[], "", true),
             (&abc, 0, &[], "", false),
         ] {
-            assert_eq!(run(digest.clone(), size, chunks), (out.to_owned(), good), "{size} {chunks:?}");
+            assert_eq!(
+                run(digest.clone(), size, chunks),
+                (out.to_owned(), good),
+                "{size} {chunks:?}"
+            );
         }
     }
 }

@@ -8,7 +8,8 @@ use reqwest::header::{HeaderMap, WARNING};
 
 use super::reference::shortened;
 
-/// Warnings that are remembered; then none is logged any more. Hosts that write another one each time are not for a log.
+/// Warnings that are remembered; then none is logged any more. Hosts that write another one each
+/// time are not for a log.
 const MOST: usize = 1_000;
 
 /// Warnings that were logged already.
@@ -60,12 +61,16 @@ mod tests {
     #[test]
     fn a_warning_is_told_once_per_host() {
         let warnings = Warnings::default();
-        let moved =
-            headers(&["299 - \"moved to \\\"new.example\\\"\"", "299 - \"old\" \"Mon, 01 Jan 2026 00:00:00 GMT\""]);
+        let moved = headers(&[
+            "299 - \"moved to \\\"new.example\\\"\"",
+            "299 - \"old\" \"Mon, 01 Jan 2026 00:00:00 GMT\"",
+        ]);
         assert_eq!(warnings.new_of("a", &moved), ["moved to \"new.example\"", "old"]);
         assert_eq!(warnings.new_of("a", &moved), Vec::<String>::new());
         assert_eq!(warnings.new_of("b", &moved).len(), 2);
-        for other in ["110 cache \"stale\"", "299 - unquoted", "299 - \"no end", "299 - \"\"", "299", ""] {
+        for other in
+            ["110 cache \"stale\"", "299 - unquoted", "299 - \"no end", "299 - \"\"", "299", ""]
+        {
             assert_eq!(warnings.new_of("a", &headers(&[other])), Vec::<String>::new(), "{other}");
         }
     }
@@ -73,9 +78,11 @@ mod tests {
     #[test]
     fn a_host_that_warns_of_something_else_each_time_fills_neither_memory_nor_log() {
         let warnings = Warnings::default();
-        let told = (0..2 * MOST).filter(|n| !warnings.new_of("a", &headers(&[&format!("299 - \"{n}\"")])).is_empty());
+        let told = (0..2 * MOST)
+            .filter(|n| !warnings.new_of("a", &headers(&[&format!("299 - \"{n}\"")])).is_empty());
         assert_eq!(told.count(), MOST);
-        let long = Warnings::default().new_of("a", &headers(&[&format!("299 - \"{}\"", "x".repeat(5_000))]));
+        let long = Warnings::default()
+            .new_of("a", &headers(&[&format!("299 - \"{}\"", "x".repeat(5_000))]));
         assert!(long[0].len() < 310);
     }
 }

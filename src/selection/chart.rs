@@ -5,8 +5,8 @@ use std::collections::HashMap;
 
 /// The tag of a chart's version: a tag has no `+`, so Helm writes `_`.
 ///
-/// *Caveat*: `1.2.3+a` and `1.2.3_a` have one tag. The second is no semver, so that two versions of one index meet here
-/// only when one of them is not valid.
+/// *Caveat*: `1.2.3+a` and `1.2.3_a` have one tag. The second is no semver, so that two versions of
+/// one index meet here only when one of them is not valid.
 pub fn tag_of(version: &str) -> Cow<'_, str> {
     swap(version, '+', "_")
 }
@@ -34,8 +34,11 @@ pub fn collisions<'a>(
     tags: impl IntoIterator<Item = &'a str>,
     versions: impl IntoIterator<Item = &'a str>,
 ) -> Vec<Collision<'a>> {
-    let versions: HashMap<_, _> = versions.into_iter().map(|version| (tag_of(version), version)).collect();
-    tags.into_iter().filter_map(|tag| versions.get(tag).map(|version| Collision { tag, version })).collect()
+    let versions: HashMap<_, _> =
+        versions.into_iter().map(|version| (tag_of(version), version)).collect();
+    tags.into_iter()
+        .filter_map(|tag| versions.get(tag).map(|version| Collision { tag, version }))
+        .collect()
 }
 
 #[cfg(test)]
@@ -44,7 +47,9 @@ mod tests {
 
     #[test]
     fn a_plus_is_an_underscore_in_a_tag() {
-        for (version, tag) in [("1.2.3", "1.2.3"), ("1.2.3+a.b", "1.2.3_a.b"), ("1.2.3-rc.1+a", "1.2.3-rc.1_a")] {
+        for (version, tag) in
+            [("1.2.3", "1.2.3"), ("1.2.3+a.b", "1.2.3_a.b"), ("1.2.3-rc.1+a", "1.2.3-rc.1_a")]
+        {
             assert_eq!((tag_of(version), version_of(tag)), (tag.into(), version.into()));
         }
         assert_eq!(tag_of("1.2.3+a"), tag_of("1.2.3_a"));
@@ -53,7 +58,10 @@ mod tests {
     #[test]
     fn an_image_tag_equal_to_a_chart_versions_tag_collides() {
         let found = collisions(["1.0.0", "1.2.3_a", "latest"], ["2.0.0", "1.2.3+a", "1.0.0"]);
-        let expected = [Collision { tag: "1.0.0", version: "1.0.0" }, Collision { tag: "1.2.3_a", version: "1.2.3+a" }];
+        let expected = [
+            Collision { tag: "1.0.0", version: "1.0.0" },
+            Collision { tag: "1.2.3_a", version: "1.2.3+a" },
+        ];
         assert_eq!(found, expected);
     }
 }

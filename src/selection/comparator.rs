@@ -34,9 +34,11 @@ impl Operator {
     }
 }
 
-/// The text of a version in a constraint, in parts: any part may be a wildcard, or missing from some place on.
+/// The text of a version in a constraint, in parts: any part may be a wildcard, or missing from
+/// some place on.
 ///
-/// The parts are what Masterminds' pattern takes, which lets digits, wildcards and `|` mix; [`Comparator::new`] judges.
+/// The parts are what Masterminds' pattern takes, which lets digits, wildcards and `|` mix;
+/// [`Comparator::new`] judges.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Operand<'a> {
     /// All of it, with a leading `v` and build metadata.
@@ -50,7 +52,8 @@ impl<'a> Operand<'a> {
     pub(super) fn read(text: &'a str, from: usize) -> Option<Self> {
         let bytes = text.as_bytes();
         let part = |from: usize| {
-            let wild = |byte: &u8| byte.is_ascii_digit() || matches!(byte, b'x' | b'X' | b'*' | b'|');
+            let wild =
+                |byte: &u8| byte.is_ascii_digit() || matches!(byte, b'x' | b'X' | b'*' | b'|');
             let length = bytes.get(from..)?.iter().take_while(|byte| wild(byte)).count();
             (length > 0).then_some(from + length)
         };
@@ -69,7 +72,8 @@ impl<'a> Operand<'a> {
             }
         }
         let mut tail = |sign: u8| {
-            let end = (bytes.get(at) == Some(&sign)).then(|| identifiers(bytes, at + 1)).flatten()?;
+            let end =
+                (bytes.get(at) == Some(&sign)).then(|| identifiers(bytes, at + 1)).flatten()?;
             let read = &text[at + 1..end];
             at = end;
             Some(read)
@@ -93,7 +97,8 @@ enum Open {
     Major,
 }
 
-/// An operator and a version. Its matching follows Masterminds' functions one by one, oddities included.
+/// An operator and a version. Its matching follows Masterminds' functions one by one, oddities
+/// included.
 #[derive(Clone, Debug)]
 pub(super) struct Comparator {
     operator: Operator,
@@ -129,7 +134,8 @@ impl Comparator {
         if !is_prerelease(operand.pre) {
             return Err("write the numbers of a pre-release without leading zeros");
         }
-        // Masterminds fills in what is open with zeros, drops the build metadata then, and bounds what it has made.
+        // Masterminds fills in what is open with zeros, drops the build metadata then, and bounds
+        // what it has made.
         let tail = if operand.pre.is_empty() { 0 } else { operand.pre.len() + 1 };
         let length = match open {
             Open::No => operand.text.len(),
@@ -152,7 +158,8 @@ impl Comparator {
         compare((version.numbers(), version.prerelease()), (self.numbers, &self.pre))
     }
 
-    /// Whether the version matches, its pre-release aside: [`super::Constraint`] decides on that for the group.
+    /// Whether the version matches, its pre-release aside: [`super::Constraint`] decides on that
+    /// for the group.
     pub(super) fn matches(&self, version: &Version<'_>) -> bool {
         match self.operator {
             Operator::Equal if self.open == Open::No => self.order(version).is_eq(),
@@ -213,7 +220,8 @@ impl Comparator {
         major == self.numbers[0] && (minor == self.numbers[1] || self.open == Open::Minor)
     }
 
-    /// The first number that is not zero stays: `^1.2.3` within 1, `^0.2.3` within 0.2, `^0.0.3` is 0.0.3.
+    /// The first number that is not zero stays: `^1.2.3` within 1, `^0.2.3` within 0.2, `^0.0.3` is
+    /// 0.0.3.
     fn caret(&self, version: &Version<'_>) -> bool {
         if self.order(version).is_lt() {
             return false;

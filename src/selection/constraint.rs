@@ -16,14 +16,15 @@ const SHOWN: usize = 80;
 
 /// Which versions are wanted: `>=1.25 <2`, `~1.2 || ^2.1`, `1.2 - 2.0`, `!=1.x`, `*`.
 ///
-/// Accepts and matches exactly what Masterminds/semver v3 does; the tests compare with a table that it wrote. The
-/// rules that surprise:
-/// - A pre-release matches only in a group (between `||`) that names a pre-release: `>=1-0` takes them all.
+/// Accepts and matches exactly what Masterminds/semver v3 does; the tests compare with a table that
+/// it wrote. The rules that surprise:
+/// - A pre-release matches only in a group (between `||`) that names a pre-release: `>=1-0` takes
+///   them all.
 /// - Without an operator, or with `=`, a missing or wildcard part means a range: `1.2` is `~1.2`.
 /// - `^*` and `<=*` are not everything: the wildcard stands for 0 there.
 /// - The empty text is an error, `*` is everything.
-/// - A range `a - b` needs a comma before it in a group, and white space before it after `||`: Masterminds rewrites it as
-///   text, so that `1||2 - 3` is `>=1 || 2, <=3`.
+/// - A range `a - b` needs a comma before it in a group, and white space before it after `||`:
+///   Masterminds rewrites it as text, so that `1||2 - 3` is `>=1 || 2, <=3`.
 #[derive(Clone, Debug)]
 pub struct Constraint {
     text: Box<str>,
@@ -98,7 +99,8 @@ impl FromStr for Constraint {
                 let advice = format!("write at most {MOST_GROUPS} alternatives between ||");
                 return Err(error(written.origins[start], advice.into()));
             }
-            let group = group(part).map_err(|(at, advice)| error(written.origins[start + at], advice.into()))?;
+            let group = group(part)
+                .map_err(|(at, advice)| error(written.origins[start + at], advice.into()))?;
             groups.push(group);
             start += part.len() + 2;
         }
@@ -112,9 +114,15 @@ fn group(text: &str) -> Result<Vec<Comparator>, (usize, &'static str)> {
     let mut at = skip_spaces(text, 0);
     loop {
         let start = at;
-        at += text[at..].bytes().take_while(|byte| matches!(byte, b'=' | b'!' | b'<' | b'>' | b'~' | b'^')).count();
+        at += text[at..]
+            .bytes()
+            .take_while(|byte| matches!(byte, b'=' | b'!' | b'<' | b'>' | b'~' | b'^'))
+            .count();
         let Some(operator) = Operator::parse(&text[start..at]) else {
-            return Err((start, "write one of = != > < >= <= ~ ^ before a version, and none before a range 1.2 - 2.0"));
+            return Err((
+                start,
+                "write one of = != > < >= <= ~ ^ before a version, and none before a range 1.2 - 2.0",
+            ));
         };
         at = skip_spaces(text, at);
         let Some(operand) = Operand::read(text, at) else {
@@ -128,7 +136,9 @@ fn group(text: &str) -> Result<Vec<Comparator>, (usize, &'static str)> {
                     Some(b'-') => {
                         "write a range as 1.2 - 2.0, with a version and white space on both sides of the hyphen"
                     }
-                    Some(_) => "write versions such as >=1.25 or 1.x, joined by a comma, white space or ||",
+                    Some(_) => {
+                        "write versions such as >=1.25 or 1.x, joined by a comma, white space or ||"
+                    }
                 },
             ));
         };
@@ -144,8 +154,12 @@ fn group(text: &str) -> Result<Vec<Comparator>, (usize, &'static str)> {
             return Err((
                 at,
                 match text.as_bytes()[at] {
-                    b'=' | b'!' | b'<' | b'>' | b'~' | b'^' => "write a comma between two comparisons",
-                    b'.' => "write versions of at most three numbers, such as 1.2.3, with no dot at the end",
+                    b'=' | b'!' | b'<' | b'>' | b'~' | b'^' => {
+                        "write a comma between two comparisons"
+                    }
+                    b'.' => {
+                        "write versions of at most three numbers, such as 1.2.3, with no dot at the end"
+                    }
                     _ => "write versions such as 1.2.3, 1.2.x or 1.2.3-rc.1",
                 },
             ));
@@ -155,8 +169,8 @@ fn group(text: &str) -> Result<Vec<Comparator>, (usize, &'static str)> {
 
 /// The constraint with each range `1.2 - 2.0` written as `>= 1.2, <= 2.0 `.
 ///
-/// Masterminds rewrites the text, before it looks at anything else in it, and so must we: which ranges are errors and
-/// what some odd ones mean follows from that.
+/// Masterminds rewrites the text, before it looks at anything else in it, and so must we: which
+/// ranges are errors and what some odd ones mean follows from that.
 struct Rewritten {
     text: String,
     /// The byte of the original text that each byte here, and the end, came from.
@@ -192,7 +206,8 @@ impl<'a> Range<'a> {
 
 impl Rewritten {
     fn new(original: &str) -> Self {
-        let mut written = Self { text: original.to_owned(), origins: (0..=original.len()).collect() };
+        let mut written =
+            Self { text: original.to_owned(), origins: (0..=original.len()).collect() };
         let mut at = 0;
         while at < original.len() {
             match original.is_char_boundary(at).then(|| Range::read(original, at)).flatten() {
@@ -206,7 +221,8 @@ impl Rewritten {
         written
     }
 
-    /// Masterminds replaces the first place with the same text, which need not be where the range was found.
+    /// Masterminds replaces the first place with the same text, which need not be where the range
+    /// was found.
     fn replace(&mut self, range: &Range<'_>) {
         let Some(start) = self.text.find(range.text) else { return };
         let end = start + range.text.len();
@@ -257,7 +273,10 @@ mod tests {
     #[test]
     fn a_long_constraint_is_refused_and_not_repeated_whole() {
         let message = error(&"é".repeat(300));
-        assert!(message.len() < 300 && message.contains("at most 512 bytes; these are 600"), "{message}");
+        assert!(
+            message.len() < 300 && message.contains("at most 512 bytes; these are 600"),
+            "{message}"
+        );
         assert!(error(&["1"; 33].join("||")).contains("at most 32 alternatives"));
     }
 

@@ -1,7 +1,8 @@
 //! Which tags of an image, and which versions of a chart, are wanted. Pure: no I/O, no clock.
 //!
 //! - [`Selector`] applies `latest`, `semver`, `include`, `exclude` and `sortBy` to a source's tags
-//! - [`Constraint`] matches a [`Version`] in the dialect of Masterminds/semver v3, which Helm and Flux have
+//! - [`Constraint`] matches a [`Version`] in the dialect of Masterminds/semver v3, which Helm and
+//!   Flux have
 //! - [`union`] puts listed and selected tags together, within a bound
 //! - [`Pin`] is a wanted tag, with the digest of `tag@sha256:…`
 //! - [`tag_of`], [`version_of`] and [`collisions`] know chart versions as tags

@@ -2,11 +2,12 @@
 
 use std::cmp::Ordering;
 
-/// A whole tag that is a decimal number, such as `42`, `20240131120000` or `3.14`, ordered by its exact value: any
-/// number of digits, nothing rounded.
+/// A whole tag that is a decimal number, such as `42`, `20240131120000` or `3.14`, ordered by its
+/// exact value: any number of digits, nothing rounded.
 ///
-/// Flux's numerical policy reads tags as 64-bit floats: it takes `1e5`, `0x1p4`, `inf` and `nan` too, which are names
-/// and not numbers here, and sees no difference between 9007199254740992 and 9007199254740993. As there, `1.10` is 1.1.
+/// Flux's numerical policy reads tags as 64-bit floats: it takes `1e5`, `0x1p4`, `inf` and `nan`
+/// too, which are names and not numbers here, and sees no difference between 9007199254740992 and
+/// 9007199254740993. As there, `1.10` is 1.1.
 ///
 /// [`Ord`] is total: equal values (`7`, `007`, `7.0`) are ordered by text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +37,12 @@ impl Ord for Number<'_> {
     fn cmp(&self, other: &Self) -> Ordering {
         let ((whole, fraction), (other_whole, other_fraction)) = (self.parts(), other.parts());
         // More digits are more; as many digits compare as text. So do fractions of any length.
-        (whole.len(), whole, fraction, self.0).cmp(&(other_whole.len(), other_whole, other_fraction, other.0))
+        (whole.len(), whole, fraction, self.0).cmp(&(
+            other_whole.len(),
+            other_whole,
+            other_fraction,
+            other.0,
+        ))
     }
 }
 
@@ -78,8 +84,10 @@ mod tests {
 
     #[test]
     fn only_a_whole_decimal_number_counts() {
-        for text in ["", ".", ".5", "1.2.3", "v1", "1e5", "0x10", "inf", "nan", "-1", "+1", "1_000", "1-2", "٣", " 1"]
-        {
+        for text in [
+            "", ".", ".5", "1.2.3", "v1", "1e5", "0x10", "inf", "nan", "-1", "+1", "1_000", "1-2",
+            "٣", " 1",
+        ] {
             assert_eq!(Number::parse(text), None, "{text:?}");
         }
     }

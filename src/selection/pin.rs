@@ -9,7 +9,8 @@ use super::Problem;
 pub struct Pin<'a> {
     /// The tag. Not yet checked against the grammar of tags.
     pub tag: &'a str,
-    /// The digest after `@`, which the source's tag must have. Not yet checked against the grammar of digests.
+    /// The digest after `@`, which the source's tag must have. Not yet checked against the grammar
+    /// of digests.
     pub digest: Option<&'a str>,
 }
 
@@ -22,8 +23,8 @@ impl<'a> Pin<'a> {
         }
     }
 
-    /// The pins of a list, each tag once, where it stands first. A tag that is there both with and without a digest is
-    /// pinned.
+    /// The pins of a list, each tag once, where it stands first. A tag that is there both with and
+    /// without a digest is pinned.
     ///
     /// # Errors
     /// A tag with two digests: it cannot have both.
@@ -34,8 +35,12 @@ impl<'a> Pin<'a> {
             let known = *places.entry(pin.tag).or_insert(pins.len());
             match pins.get_mut(known) {
                 None => pins.push(pin),
-                Some(Self { digest: Some(first), tag }) if pin.digest.is_some_and(|digest| digest != *first) => {
-                    let message = format!("the tag {tag} is pinned to {first} already: write one digest for it");
+                Some(Self { digest: Some(first), tag })
+                    if pin.digest.is_some_and(|digest| digest != *first) =>
+                {
+                    let message = format!(
+                        "the tag {tag} is pinned to {first} already: write one digest for it"
+                    );
                     return Err(Problem { path: format!("[{place}]"), message });
                 }
                 Some(known) => known.digest = known.digest.or(pin.digest),
@@ -59,9 +64,15 @@ mod tests {
     #[test]
     fn a_tag_is_listed_once_and_has_one_digest() {
         let pins = Pin::list(["b", "a@sha256:1", "b@sha256:2", "a", "b@sha256:2"]).unwrap();
-        let expected = [Pin { tag: "b", digest: Some("sha256:2") }, Pin { tag: "a", digest: Some("sha256:1") }];
+        let expected = [
+            Pin { tag: "b", digest: Some("sha256:2") },
+            Pin { tag: "a", digest: Some("sha256:1") },
+        ];
         assert_eq!(pins, expected);
         let problem = Pin::list(["a@sha256:1", "b", "a@sha256:2"]).unwrap_err();
-        assert_eq!(problem.to_string(), "[2]: the tag a is pinned to sha256:1 already: write one digest for it");
+        assert_eq!(
+            problem.to_string(),
+            "[2]: the tag a is pinned to sha256:1 already: write one digest for it"
+        );
     }
 }

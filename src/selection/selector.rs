@@ -12,7 +12,8 @@ use super::version::Version;
 pub const MOST_PATTERNS: usize = 25;
 /// Longest regular expression, in characters.
 pub const LONGEST_PATTERN: usize = 256;
-/// Most memory of a compiled expression. `^v?[0-9]+\.[0-9]+\.[0-9]+$` takes about 5 kB; repetitions of repetitions end here.
+/// Most memory of a compiled expression. `^v?[0-9]+\.[0-9]+\.[0-9]+$` takes about 5 kB; repetitions
+/// of repetitions end here.
 const COMPILED: usize = 256 << 10;
 /// Fewest candidates that are kept before the older ones are thrown away.
 const ROOM: usize = 1024;
@@ -23,8 +24,8 @@ const EXPECTED: usize = 100_000;
 /// What "newest" means.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SortBy {
-    /// Versions by semver's precedence; a tag that is no version is dropped. Pre-releases count, unless a constraint
-    /// leaves them out.
+    /// Versions by semver's precedence; a tag that is no version is dropped. Pre-releases count,
+    /// unless a constraint leaves them out.
     #[default]
     Semver,
     /// Numbers by value; a tag that is no number is dropped.
@@ -73,8 +74,8 @@ pub struct Problem {
 
 /// A selector that was checked.
 ///
-/// Regular expressions are those of RE2 without Unicode classes, as in Go with Flux: `\d` is `[0-9]`. They take time
-/// linear in the tag's length.
+/// Regular expressions are those of RE2 without Unicode classes, as in Go with Flux: `\d` is
+/// `[0-9]`. They take time linear in the tag's length.
 #[derive(Clone, Debug)]
 pub struct Selector {
     latest: usize,
@@ -91,12 +92,13 @@ impl Selector {
         let Spec { latest, semver, include, exclude, sort_by } = spec;
         let latest = latest.ok_or_else(|| Problem {
             path: "latest".to_owned(),
-            message: "is required: write how many of the newest are wanted, or 0 for all that match".to_owned(),
+            message:
+                "is required: write how many of the newest are wanted, or 0 for all that match"
+                    .to_owned(),
         })?;
-        let semver = semver
-            .map(str::parse)
-            .transpose()
-            .map_err(|e: super::ConstraintError| Problem { path: "semver".to_owned(), message: e.to_string() })?;
+        let semver = semver.map(str::parse).transpose().map_err(|e: super::ConstraintError| {
+            Problem { path: "semver".to_owned(), message: e.to_string() }
+        })?;
         Ok(Self {
             latest,
             semver,
@@ -106,40 +108,53 @@ impl Selector {
         })
     }
 
-    /// The wanted tags, newest first, each once, whatever the order and the repetitions of the input.
+    /// The wanted tags, newest first, each once, whatever the order and the repetitions of the
+    /// input.
     ///
-    /// Tags of one version are all kept and count each: 1.2.3 stands before v1.2.3, and 1.2.0 before 1.2 (see
-    /// [`Version`]). A greater `latest` selects the same tags first, and then older ones.
+    /// Tags of one version are all kept and count each: 1.2.3 stands before v1.2.3, and 1.2.0
+    /// before 1.2 (see [`Version`]). A greater `latest` selects the same tags first, and then older
+    /// ones.
     ///
-    /// Costs O(n log n) comparisons and 48 bytes a candidate. At a time there are no more of them than twice `latest`,
-    /// or 1,024; when `latest` is 0, as many as match.
+    /// Costs O(n log n) comparisons and 48 bytes a candidate. At a time there are no more of them
+    /// than twice `latest`, or 1,024; when `latest` is 0, as many as match.
     pub fn select<'a>(&self, tags: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
         let wanted = tags.filter(|tag| self.is_wanted(tag));
         let versions = |tag: &'a str| {
             let version = Version::parse(tag)?;
-            self.semver.as_ref().is_none_or(|constraint| constraint.matches(&version)).then_some(version)
+            self.semver
+                .as_ref()
+                .is_none_or(|constraint| constraint.matches(&version))
+                .then_some(version)
         };
         // A constraint drops what is no version in every order.
         let is_version = |tag: &&'a str| self.semver.is_none() || versions(tag).is_some();
         match self.sort_by {
-            SortBy::Semver => texts(&newest(wanted.filter_map(versions), self.latest), Version::text),
-            SortBy::Numeric => {
-                texts(&newest(wanted.filter(is_version).filter_map(Number::parse), self.latest), Number::text)
+            SortBy::Semver => {
+                texts(&newest(wanted.filter_map(versions), self.latest), Version::text)
             }
-            SortBy::Alphabetical => texts(&newest(wanted.filter(is_version), self.latest), |tag| tag),
+            SortBy::Numeric => texts(
+                &newest(wanted.filter(is_version).filter_map(Number::parse), self.latest),
+                Number::text,
+            ),
+            SortBy::Alphabetical => {
+                texts(&newest(wanted.filter(is_version), self.latest), |tag| tag)
+            }
         }
     }
 
     fn is_wanted(&self, tag: &str) -> bool {
         let matches = |pattern: &Regex| pattern.is_match(tag.as_bytes());
-        (self.include.is_empty() || self.include.iter().any(matches)) && !self.exclude.iter().any(matches)
+        (self.include.is_empty() || self.include.iter().any(matches))
+            && !self.exclude.iter().any(matches)
     }
 }
 
 fn patterns(field: &str, texts: &[String]) -> Result<Vec<Regex>, Problem> {
     if texts.len() > MOST_PATTERNS {
-        let message =
-            format!("has {} regular expressions: write at most {MOST_PATTERNS}, or join some with |", texts.len());
+        let message = format!(
+            "has {} regular expressions: write at most {MOST_PATTERNS}, or join some with |",
+            texts.len()
+        );
         return Err(Problem { path: field.to_owned(), message });
     }
     let pattern = |(place, text): (usize, &String)| {
@@ -151,7 +166,9 @@ fn patterns(field: &str, texts: &[String]) -> Result<Vec<Regex>, Problem> {
 fn pattern(text: &str) -> Result<Regex, String> {
     let length = text.chars().count();
     if length > LONGEST_PATTERN {
-        return Err(format!("the regular expression has {length} characters: write at most {LONGEST_PATTERN}"));
+        return Err(format!(
+            "the regular expression has {length} characters: write at most {LONGEST_PATTERN}"
+        ));
     }
     // Tags are ASCII. Unicode's classes are a hundred times larger.
     RegexBuilder::new(text).unicode(false).size_limit(COMPILED).dfa_size_limit(COMPILED).build().map_err(|e| match e {
@@ -223,8 +240,18 @@ mod tests {
             exclude: &exclude,
             ..Spec::default()
         };
-        let tags =
-            ["latest", "1.25.0", "1.27.1", "1.27.10", "1.28.0-rc.1", "v1.27.9", "2.0.0", "1.24.9", "1.27.10", "1.26"];
+        let tags = [
+            "latest",
+            "1.25.0",
+            "1.27.1",
+            "1.27.10",
+            "1.28.0-rc.1",
+            "v1.27.9",
+            "2.0.0",
+            "1.24.9",
+            "1.27.10",
+            "1.26",
+        ];
         assert_eq!(select(spec, &tags), ["1.27.10", "1.27.1", "1.26"]);
     }
 
@@ -243,13 +270,15 @@ mod tests {
         let tags = ["9", "10", "main-20240131", "20240131120000", "007"];
         let numeric = Spec { latest: Some(0), sort_by: SortBy::Numeric, ..Spec::default() };
         assert_eq!(select(numeric, &tags), ["20240131120000", "10", "9", "007"]);
-        let alphabetical = Spec { latest: Some(2), sort_by: SortBy::Alphabetical, ..Spec::default() };
+        let alphabetical =
+            Spec { latest: Some(2), sort_by: SortBy::Alphabetical, ..Spec::default() };
         assert_eq!(select(alphabetical, &tags), ["main-20240131", "9"]);
     }
 
     #[test]
     fn a_constraint_drops_what_is_no_version_in_every_order() {
-        let spec = |sort_by| Spec { latest: Some(0), semver: Some(">=2"), sort_by, ..Spec::default() };
+        let spec =
+            |sort_by| Spec { latest: Some(0), semver: Some(">=2"), sort_by, ..Spec::default() };
         let tags = ["main", "1", "2.5", "2.10", "3.0.0"];
         assert_eq!(select(spec(SortBy::Alphabetical), &tags), ["3.0.0", "2.5", "2.10"]);
         assert_eq!(select(spec(SortBy::Numeric), &tags), ["2.5", "2.10"]);
@@ -261,7 +290,9 @@ mod tests {
         assert!(problem(Spec::default()).starts_with("latest: is required: write how many"));
         let semver = problem(Spec { latest: Some(1), semver: Some(">=1.2<2"), ..Spec::default() });
         assert!(
-            semver.starts_with(r#"semver: cannot read the version constraint ">=1.2<2", at character 6: "#),
+            semver.starts_with(
+                r#"semver: cannot read the version constraint ">=1.2<2", at character 6: "#
+            ),
             "{semver}"
         );
         for (text, path, part) in [
@@ -273,17 +304,24 @@ mod tests {
         ] {
             let include = strings(&["fine", text]);
             let message = problem(Spec { latest: Some(1), include: &include, ..Spec::default() });
-            assert!(message.starts_with(&format!("{path}: ")) && message.contains(part), "{message}");
+            assert!(
+                message.starts_with(&format!("{path}: ")) && message.contains(part),
+                "{message}"
+            );
         }
         let exclude = strings(&["a"; 26]);
         let message = problem(Spec { latest: Some(1), exclude: &exclude, ..Spec::default() });
-        assert_eq!(message, "exclude: has 26 regular expressions: write at most 25, or join some with |");
+        assert_eq!(
+            message,
+            "exclude: has 26 regular expressions: write at most 25, or join some with |"
+        );
     }
 
     #[test]
     fn a_nested_repetition_takes_linear_time() {
         let include = strings(&["^(a+)+$", "^(a|aa)+$", "(x+x+)+y"]);
-        let selector = Selector::new(Spec { latest: Some(1), include: &include, ..Spec::default() }).unwrap();
+        let selector =
+            Selector::new(Spec { latest: Some(1), include: &include, ..Spec::default() }).unwrap();
         let tag = format!("{}!{}", "a".repeat(60), "x".repeat(60));
         assert!(selector.select(std::iter::repeat_n(tag.as_str(), 1000)).is_empty());
     }

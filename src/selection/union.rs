@@ -76,7 +76,10 @@ mod tests {
              semver, include or exclude"
         );
         let error = union(["a", "b"], [], 1).unwrap_err();
-        assert_eq!(error.to_string(), "2 tags are wanted, 0 of them selected; at most 1 are allowed: list fewer tags");
+        assert_eq!(
+            error.to_string(),
+            "2 tags are wanted, 0 of them selected; at most 1 are allowed: list fewer tags"
+        );
     }
 
     #[test]

@@ -5,13 +5,14 @@ use std::cmp::Ordering;
 /// Longest text that is read as a version: `MaxVersionLen` of Masterminds/semver.
 pub(super) const LONGEST: usize = 256;
 
-/// A version in Masterminds' loose reading: a leading `v`, a missing minor or patch (`1.2` is 1.2.0) and leading zeros
-/// are taken. It borrows the text and is 48 bytes, so that lists of 100,000 tags can be ranked.
+/// A version in Masterminds' loose reading: a leading `v`, a missing minor or patch (`1.2` is
+/// 1.2.0) and leading zeros are taken. It borrows the text and is 48 bytes, so that lists of
+/// 100,000 tags can be ranked.
 ///
 /// *Caveat*: floating tags are versions too: `1.27` is 1.27.0, and `20240131` is 20240131.0.0.
 ///
-/// [`Ord`] is total and tells every two different texts apart: by [`precedence`](Self::precedence), then strict semver
-/// above loose (1.2.3 above v1.2.3 and 1.2.0 above 1.2), then by text.
+/// [`Ord`] is total and tells every two different texts apart: by [`precedence`](Self::precedence),
+/// then strict semver above loose (1.2.3 above v1.2.3 and 1.2.0 above 1.2), then by text.
 #[derive(Clone, Copy, Debug)]
 pub struct Version<'a> {
     text: &'a str,
@@ -21,11 +22,14 @@ pub struct Version<'a> {
     strict: bool,
 }
 
-/// The identifiers of a pre-release or of build metadata at `from`, joined by dots; the end of what was read.
-/// Nothing is read of `-.` or of an empty text.
+/// The identifiers of a pre-release or of build metadata at `from`, joined by dots; the end of what
+/// was read. Nothing is read of `-.` or of an empty text.
 pub(super) fn identifiers(text: &[u8], from: usize) -> Option<usize> {
     let word = |from: usize| {
-        let length = text[from..].iter().take_while(|byte| byte.is_ascii_alphanumeric() || **byte == b'-').count();
+        let length = text[from..]
+            .iter()
+            .take_while(|byte| byte.is_ascii_alphanumeric() || **byte == b'-')
+            .count();
         (length > 0).then_some(from + length)
     };
     let mut end = word(from)?;
@@ -36,12 +40,16 @@ pub(super) fn identifiers(text: &[u8], from: usize) -> Option<usize> {
     Some(end)
 }
 
-/// Semver allows no leading zero in a numeric identifier. Masterminds coerces it in 01.2.3 and refuses it here.
+/// Semver allows no leading zero in a numeric identifier. Masterminds coerces it in 01.2.3 and
+/// refuses it here.
 pub(super) fn is_prerelease(pre: &str) -> bool {
-    !pre.split('.').any(|id| id.len() > 1 && id.starts_with('0') && id.bytes().all(|byte| byte.is_ascii_digit()))
+    !pre.split('.').any(|id| {
+        id.len() > 1 && id.starts_with('0') && id.bytes().all(|byte| byte.is_ascii_digit())
+    })
 }
 
-/// Orders pre-releases, neither of them empty. A number that does not fit into 64 bits is a word, as Masterminds has it.
+/// Orders pre-releases, neither of them empty. A number that does not fit into 64 bits is a word,
+/// as Masterminds has it.
 pub(super) fn compare_prereleases(left: &str, right: &str) -> Ordering {
     // An identifier is never empty and has no sign, so that this takes digits only.
     let key = |id: &str| id.parse::<u64>().ok();
@@ -118,8 +126,8 @@ impl<'a> Version<'a> {
         &self.text[usize::from(self.pre.0)..usize::from(self.pre.1)]
     }
 
-    /// Whether the text is semver 2.0.0 to the letter: no `v`, all three numbers, no leading zero. It is what Helm and
-    /// Flux take from the tags of an OCI chart.
+    /// Whether the text is semver 2.0.0 to the letter: no `v`, all three numbers, no leading zero.
+    /// It is what Helm and Flux take from the tags of an OCI chart.
     pub fn is_strict(&self) -> bool {
         self.strict
     }
@@ -142,7 +150,9 @@ pub(super) fn compare(left: ([u64; 3], &str), right: ([u64; 3], &str)) -> Orderi
 
 impl Ord for Version<'_> {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.precedence(other).then(self.strict.cmp(&other.strict)).then_with(|| self.text.cmp(other.text))
+        self.precedence(other)
+            .then(self.strict.cmp(&other.strict))
+            .then_with(|| self.text.cmp(other.text))
     }
 }
 

@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use self::copying::Copying;
 use super::patience::patiently;
 use super::{
-    Action, ArtifactKind, Derived, Desired, Drift, Engine, Failure, Observed, Plan, Progress, ReferrersReport, Source,
-    TagState, prune,
+    Action, ArtifactKind, Derived, Desired, Drift, Engine, Failure, Observed, Plan, Progress,
+    ReferrersReport, Source, TagState, prune,
 };
 use crate::class::Class;
 use crate::ecr::policy::{self, Kind};
@@ -58,7 +58,8 @@ impl Outcomes {
         let mut outcomes = Self::default();
         for action in &plan.actions {
             outcomes.did(action);
-            if let Action::CopyTag { kind, tag, .. } | Action::RestoreTag { kind, tag, .. } = action {
+            if let Action::CopyTag { kind, tag, .. } | Action::RestoreTag { kind, tag, .. } = action
+            {
                 outcomes.tags.insert((*kind, tag.clone()), TagState::Planned);
             }
         }
@@ -86,7 +87,10 @@ impl Outcomes {
     }
 
     fn copied(&mut self, kind: ArtifactKind, tag: Tag, digest: Digest, progress: &Progress) {
-        let change = format!("copied {} {tag} ({digest})", if kind == ArtifactKind::Chart { "chart" } else { "tag" });
+        let change = format!(
+            "copied {} {tag} ({digest})",
+            if kind == ArtifactKind::Chart { "chart" } else { "tag" }
+        );
         progress.did(field_of(kind), change.clone());
         progress.ended_tag();
         self.changes.push(change);
@@ -113,8 +117,8 @@ const fn field_of(kind: ArtifactKind) -> &'static str {
 }
 
 impl Engine {
-    /// Carries the plan out: the repository, then its configuration, then the copies. One failure leaves the others
-    /// alone, but without a repository there is nothing else to do.
+    /// Carries the plan out: the repository, then its configuration, then the copies. One failure
+    /// leaves the others alone, but without a repository there is nothing else to do.
     pub(super) async fn apply(
         &self,
         registry: &ecr::Registry,
@@ -123,10 +127,12 @@ impl Engine {
         plan: &Plan,
         progress: &Progress,
     ) -> Outcomes {
-        let count = plan.actions.iter().filter(|action| matches!(action, Action::CopyTag { .. })).count();
+        let count =
+            plan.actions.iter().filter(|action| matches!(action, Action::CopyTag { .. })).count();
         progress.expects_tags(count);
         let copies = count > 0;
-        // The login and what lies under indexes are fetched while the repository is created and configured.
+        // The login and what lies under indexes are fetched while the repository is created and
+        // configured.
         let login = async {
             if !copies {
                 return Ok(());
@@ -140,8 +146,10 @@ impl Engine {
             };
             tokio::join!(registry.log_in(), children).0
         };
-        let (configured, login) =
-            tokio::join!(Box::pin(configure_all(registry, observed, plan, progress)), Box::pin(login));
+        let (configured, login) = tokio::join!(
+            Box::pin(configure_all(registry, observed, plan, progress)),
+            Box::pin(login)
+        );
         let (repository, mut outcomes) = configured;
         let Some(repository) = repository else { return outcomes };
         if copies {
@@ -152,8 +160,11 @@ impl Engine {
             match target {
                 Ok(target) => {
                     progress.uses(&target);
-                    let known =
-                        observed.repository.as_ref().map(|there| there.images.manifests.clone()).unwrap_or_default();
+                    let known = observed
+                        .repository
+                        .as_ref()
+                        .map(|there| there.images.manifests.clone())
+                        .unwrap_or_default();
                     let is_empty = outcomes.created.is_some();
                     let mut copying = Copying {
                         registry,
@@ -180,12 +191,14 @@ impl Engine {
         let seen = (desired, observed, plan);
         Box::pin(self.copy_referrers(registry, seen, &repository, &mut outcomes, progress)).await;
         let seen = (observed, plan);
-        Box::pin(prune::remove(registry, &repository, seen, &self.prune, &mut outcomes, progress)).await;
+        Box::pin(prune::remove(registry, &repository, seen, &self.prune, &mut outcomes, progress))
+            .await;
         outcomes
     }
 }
 
-/// Creates the repository and writes its configuration. The repository is `None` where there is none.
+/// Creates the repository and writes its configuration. The repository is `None` where there is
+/// none.
 async fn configure_all(
     registry: &ecr::Registry,
     observed: &Observed,
@@ -250,9 +263,14 @@ fn digests_to_copy(plan: &Plan, artifact: ArtifactKind) -> impl Iterator<Item = 
     })
 }
 
-fn not_copied<'a>(plan: &'a Plan, failure: &'a Failure) -> impl Iterator<Item = ((ArtifactKind, Tag), TagState)> + 'a {
+fn not_copied<'a>(
+    plan: &'a Plan,
+    failure: &'a Failure,
+) -> impl Iterator<Item = ((ArtifactKind, Tag), TagState)> + 'a {
     plan.actions.iter().filter_map(move |action| match action {
-        Action::CopyTag { kind, tag, .. } => Some(((*kind, tag.clone()), TagState::Failed(failure.clone()))),
+        Action::CopyTag { kind, tag, .. } => {
+            Some(((*kind, tag.clone()), TagState::Failed(failure.clone())))
+        }
         _ => None,
     })
 }
@@ -263,7 +281,9 @@ async fn create(
     tags: &BTreeMap<String, String>,
     settings: &Settings,
 ) -> Result<Repository, Failure> {
-    match patiently(|| async { Ok(registry.create_repository(name, tags, settings).await?) }).await? {
+    match patiently(|| async { Ok(registry.create_repository(name, tags, settings).await?) })
+        .await?
+    {
         Some(created) => Ok(created),
         // Somebody was quicker. Whose it is, the next run will see.
         None => Err(Failure::new(
@@ -291,8 +311,12 @@ async fn configure(
         Action::UntagRepository { keys } => registry.untag_resource(repository, keys).await?,
         Action::SetMutability { wanted, .. } => registry.put_mutability(name, wanted).await?,
         Action::SetScanOnPush { wanted } => registry.put_scan_on_push(name, *wanted).await?,
-        Action::DeletePolicy { kind: Kind::Lifecycle } => registry.delete_lifecycle_policy(name).await?,
-        Action::DeletePolicy { kind: Kind::Permission } => registry.delete_permission_policy(name).await?,
+        Action::DeletePolicy { kind: Kind::Lifecycle } => {
+            registry.delete_lifecycle_policy(name).await?
+        }
+        Action::DeletePolicy { kind: Kind::Permission } => {
+            registry.delete_permission_policy(name).await?
+        }
         Action::CreateRepository { .. }
         | Action::CopyTag { .. }
         | Action::RestoreTag { .. }
@@ -303,9 +327,14 @@ async fn configure(
 
 /// A policy that ECR answers to keep otherwise than it was written.
 fn rewritten(action: &Action, kept: Option<&str>) -> Option<Drift> {
-    let (Action::PutPolicy { kind, document, .. }, Some(kept)) = (action, kept) else { return None };
+    let (Action::PutPolicy { kind, document, .. }, Some(kept)) = (action, kept) else {
+        return None;
+    };
     (!policy::means_the_same(*kind, document, kept)).then(|| Drift {
         field: kind.field(),
-        message: format!("{}: ECR made that of it when it was written", policy::difference(*kind, document, kept)),
+        message: format!(
+            "{}: ECR made that of it when it was written",
+            policy::difference(*kind, document, kept)
+        ),
     })
 }

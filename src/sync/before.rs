@@ -20,7 +20,8 @@ pub struct Before {
     pub configuration: Option<String>,
     /// What the last whole look found; `None` asks for another one.
     pub look: Option<Look>,
-    /// The sources are asked, too, what the indexes that are in sync name, and ECR whether it has that.
+    /// The sources are asked, too, what the indexes that are in sync name, and ECR whether it has
+    /// that.
     pub inspects: bool,
     /// What there was to remove when it was looked for last.
     pub pruning: Option<Pruning>,

@@ -86,7 +86,8 @@ impl Archives<'_> {
             }
         };
         self.progress.advance(archive.bytes.len() as u64);
-        let provenance = if self.provenance { self.source.provenance(&archive).await? } else { None };
+        let provenance =
+            if self.provenance { self.source.provenance(&archive).await? } else { None };
         let (name, version) = (order.entry.chart.clone(), order.entry.version.clone());
         let bytes = archive.bytes.clone();
         // Inflating takes up to half a second.
@@ -95,12 +96,15 @@ impl Archives<'_> {
             Ok::<_, helm::archive::Error>(Artifact::new(&metadata, bytes, provenance))
         })
         .await
-        .map_err(|error| Failure::new(Class::Internal, format!("reading a chart archive broke off: {error}")))?;
+        .map_err(|error| {
+            Failure::new(Class::Internal, format!("reading a chart archive broke off: {error}"))
+        })?;
         let artifact = made
             .map_err(|error| Failure::from(archive.rejected(error)))?
             .map_err(|error| Failure::new(Class::Internal, error.to_string()))?;
         let manifest = artifact.manifest.digest.clone();
-        let derived = Derived { archive: archive.digest.clone(), provenance: self.provenance, manifest };
+        let derived =
+            Derived { archive: archive.digest.clone(), provenance: self.provenance, manifest };
         Ok(Made { artifact, derived })
     }
 }
@@ -113,13 +117,24 @@ impl Rules<'_> {
         match &order.current {
             Some(current) if current == digest => Some(TagState::Synced(digest.clone())),
             // The same archive made into another manifest is our doing, not the source's.
-            Some(current) if self.keep && order.derived.as_ref().is_none_or(|before| before.archive != *archive) => {
-                Some(TagState::Kept { digest: current.clone(), failure: replaced(&order.entry, archive) })
+            Some(current)
+                if self.keep
+                    && order.derived.as_ref().is_none_or(|before| before.archive != *archive) =>
+            {
+                Some(TagState::Kept {
+                    digest: current.clone(),
+                    failure: replaced(&order.entry, archive),
+                })
             }
-            Some(current) if !self.mutability.may_move(order.tag.as_str()) => Some(TagState::Failed(Failure::new(
-                Class::TagImmutable,
-                format!("tag {} is immutable and points to {current}, the chart is now {digest}", order.tag),
-            ))),
+            Some(current) if !self.mutability.may_move(order.tag.as_str()) => {
+                Some(TagState::Failed(Failure::new(
+                    Class::TagImmutable,
+                    format!(
+                        "tag {} is immutable and points to {current}, the chart is now {digest}",
+                        order.tag
+                    ),
+                )))
+            }
             _ => None,
         }
     }
@@ -172,13 +187,16 @@ impl Push<'_> {
         let name = &self.repository.name;
         let digests = artifact.blobs().map(|(descriptor, _)| descriptor.digest.clone()).collect();
         let missing = self.registry.missing_blobs(name, &digests).await?;
-        for (descriptor, bytes) in artifact.blobs().filter(|(descriptor, _)| missing.contains(&descriptor.digest)) {
+        for (descriptor, bytes) in
+            artifact.blobs().filter(|(descriptor, _)| missing.contains(&descriptor.digest))
+        {
             let progress = |bytes| {
                 self.progress.advance(bytes);
                 self.registry.meter.copied(bytes);
             };
             // It carries its content, so that nothing is read from where it is to go.
-            let blob = Descriptor { data: Some(Bytes::clone(bytes)), ..Descriptor::clone(descriptor) };
+            let blob =
+                Descriptor { data: Some(Bytes::clone(bytes)), ..Descriptor::clone(descriptor) };
             copy_blob(self.target, name, self.target, name, &blob, &progress).await?;
         }
         self.target.put_manifest(name, tag, &artifact.manifest).await?;

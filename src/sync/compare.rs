@@ -1,12 +1,12 @@
-//! A dry run that does not know what was made of a chart version that is in ECR finds out, as the run itself would: by
-//! reading the archive. Else it would announce a change where there is none.
+//! A dry run that does not know what was made of a chart version that is in ECR finds out, as the
+//! run itself would: by reading the archive. Else it would announce a change where there is none.
 
 use futures::{StreamExt, stream};
 
 use super::charts::{Archives, CONCURRENT_CHARTS, Order, Rules};
 use super::{
-    Action, ArtifactKind, Derived, Desired, Failure, Observed, Plan, Progress, Source, SourceContent, SourceTag,
-    TagState,
+    Action, ArtifactKind, Derived, Desired, Failure, Observed, Plan, Progress, Source,
+    SourceContent, SourceTag, TagState,
 };
 use crate::registry::{Digest, Tag};
 
@@ -18,18 +18,31 @@ enum Compared {
     Differs(Digest),
 }
 
-/// Reads the archives of versions that are in ECR and that the plan would push; what turns out to be as it shall be leaves
-/// the plan.
-pub(super) async fn charts(desired: &mut Desired, observed: &Observed, plan: &mut Plan, progress: &Progress) {
+/// Reads the archives of versions that are in ECR and that the plan would push; what turns out to
+/// be as it shall be leaves the plan.
+pub(super) async fn charts(
+    desired: &mut Desired,
+    observed: &Observed,
+    plan: &mut Plan,
+    progress: &Progress,
+) {
     let Some(there) = &observed.repository else { return };
-    let Some(chart) = desired.artifacts.iter_mut().find(|artifact| artifact.kind == ArtifactKind::Chart) else {
+    let Some(chart) =
+        desired.artifacts.iter_mut().find(|artifact| artifact.kind == ArtifactKind::Chart)
+    else {
         return;
     };
     let Source::Charts { repository, entries, provenance } = &chart.source else { return };
     let archives = &Archives { source: repository, provenance: *provenance, progress };
     let rules = Rules { keep: chart.keep, mutability: &there.repository.mutability };
     let unknown = plan.actions.iter().filter_map(|action| match action {
-        Action::CopyTag { kind: ArtifactKind::Chart, tag, digest: None, replaces: Some(current), .. } => {
+        Action::CopyTag {
+            kind: ArtifactKind::Chart,
+            tag,
+            digest: None,
+            replaces: Some(current),
+            ..
+        } => {
             let (entry, current) = (entries.get(tag)?.clone(), Some(current.clone()));
             Some(Order { tag: tag.clone(), entry, current, derived: chart.derived(tag) })
         }
@@ -38,7 +51,11 @@ pub(super) async fn charts(desired: &mut Desired, observed: &Observed, plan: &mu
     let compared: Vec<(Tag, Compared)> = stream::iter(unknown.collect::<Vec<_>>())
         .map(|order| async move {
             let compared = compare(archives, rules, &order).await;
-            (order.tag, compared.unwrap_or_else(|failure| Compared::Settled(TagState::Failed(failure), None)))
+            (
+                order.tag,
+                compared
+                    .unwrap_or_else(|failure| Compared::Settled(TagState::Failed(failure), None)),
+            )
         })
         .buffer_unordered(CONCURRENT_CHARTS)
         .collect()
@@ -68,10 +85,16 @@ pub(super) async fn charts(desired: &mut Desired, observed: &Observed, plan: &mu
 }
 
 /// The archive goes as soon as it is judged: there may be hundreds.
-async fn compare(archives: &Archives<'_>, rules: Rules<'_>, order: &Order) -> Result<Compared, Failure> {
+async fn compare(
+    archives: &Archives<'_>,
+    rules: Rules<'_>,
+    order: &Order,
+) -> Result<Compared, Failure> {
     let made = archives.make(order).await?;
     Ok(match rules.settled(order, &made) {
-        Some(TagState::Synced(digest)) => Compared::Settled(TagState::Synced(digest), Some(made.derived())),
+        Some(TagState::Synced(digest)) => {
+            Compared::Settled(TagState::Synced(digest), Some(made.derived()))
+        }
         Some(state) => Compared::Settled(state, None),
         None => Compared::Differs(made.digest().clone()),
     })

@@ -35,8 +35,9 @@ pub struct Attempt {
 /// Values that were written and not found again, by field.
 pub type Attempts = BTreeMap<&'static str, Attempt>;
 
-/// A value is written so often. What is found to be another one after that is what ECR, or somebody who is as stubborn as
-/// we are, makes of it: writing on would be for ever (700,000 calls in ten days: crossplane-contrib/provider-aws#700).
+/// A value is written so often. What is found to be another one after that is what ECR, or somebody
+/// who is as stubborn as we are, makes of it: writing on would be for ever (700,000 calls in ten
+/// days: crossplane-contrib/provider-aws#700).
 const MOST_WRITES: u32 = 2;
 
 /// What is done about a difference.
@@ -49,8 +50,14 @@ pub(super) enum Verdict {
 }
 
 impl Difference {
-    /// Decides what is done. `drifted`: the wanted configuration was in place before, so that somebody else changed it.
-    pub(super) fn verdict(&self, drifted: bool, policy: DriftPolicy, attempt: Option<&Attempt>) -> Verdict {
+    /// Decides what is done. `drifted`: the wanted configuration was in place before, so that
+    /// somebody else changed it.
+    pub(super) fn verdict(
+        &self,
+        drifted: bool,
+        policy: DriftPolicy,
+        attempt: Option<&Attempt>,
+    ) -> Verdict {
         let (wanted, live) = self.values;
         if self.actions.is_empty() {
             return Verdict::Leave("");
@@ -59,10 +66,12 @@ impl Difference {
             return Verdict::Leave(" (driftPolicy: Report)");
         }
         match attempt.filter(|attempt| attempt.wanted == wanted) {
-            Some(attempt) if attempt.times >= MOST_WRITES && attempt.live == live => Verdict::Leave(
-                ": it was written twice and is another value again each time, so it is not written until the spec or the \
+            Some(attempt) if attempt.times >= MOST_WRITES && attempt.live == live => {
+                Verdict::Leave(
+                    ": it was written twice and is another value again each time, so it is not written until the spec or the \
                  value in ECR changes; write the value into the spec that ECR keeps, or find out who else writes it",
-            ),
+                )
+            }
             Some(attempt) if attempt.times < MOST_WRITES => {
                 Verdict::Write(Attempt { wanted, live, times: attempt.times + 1 })
             }
@@ -74,7 +83,9 @@ impl Difference {
 /// The attempts of a pass that creates the repository: all that can be rewritten was written once.
 pub(super) fn created(desired: &Desired) -> Attempts {
     let mut attempts = Attempts::new();
-    for (kind, wanted) in [(Kind::Lifecycle, &desired.lifecycle), (Kind::Permission, &desired.permission)] {
+    for (kind, wanted) in
+        [(Kind::Lifecycle, &desired.lifecycle), (Kind::Permission, &desired.permission)]
+    {
         if let Wanted::Document(document) = wanted {
             let wanted = hash(Some(policy::canonical_text(kind, document)));
             attempts.insert(kind.field(), Attempt { wanted, live: hash(None::<String>), times: 1 });
@@ -83,16 +94,25 @@ pub(super) fn created(desired: &Desired) -> Attempts {
     attempts
 }
 
-/// Compares the configuration of a repository that exists, field by field: resource tags and settings come before
-/// policies, and all of them before the copies that they rule.
-pub(super) fn differences(desired: &Desired, there: &ObservedRepository, before: &Before) -> Vec<Difference> {
+/// Compares the configuration of a repository that exists, field by field: resource tags and
+/// settings come before policies, and all of them before the copies that they rule.
+pub(super) fn differences(
+    desired: &Desired,
+    there: &ObservedRepository,
+    before: &Before,
+) -> Vec<Difference> {
     let live = &there.repository;
     let settings = &desired.settings;
     let mut differences: Vec<_> = resource_tags(desired, there, before).into_iter().collect();
-    if let Some(wanted) = settings.mutability.as_ref().filter(|wanted| !wanted.means_the_same(&live.mutability)) {
+    if let Some(wanted) =
+        settings.mutability.as_ref().filter(|wanted| !wanted.means_the_same(&live.mutability))
+    {
         differences.push(Difference {
             field: "imageTagMutability",
-            actions: vec![Action::SetMutability { wanted: wanted.clone(), replaces: live.mutability.clone() }],
+            actions: vec![Action::SetMutability {
+                wanted: wanted.clone(),
+                replaces: live.mutability.clone(),
+            }],
             detail: format!("is {}, not {wanted}", live.mutability),
             values: (hash(wanted.to_string()), hash(live.mutability.to_string())),
         });
@@ -105,7 +125,9 @@ pub(super) fn differences(desired: &Desired, there: &ObservedRepository, before:
             values: (hash(wanted), hash(live.scan_on_push)),
         });
     }
-    if let Some(wanted) = settings.encryption.as_ref().filter(|wanted| !wanted.is_met_by(&live.encryption)) {
+    if let Some(wanted) =
+        settings.encryption.as_ref().filter(|wanted| !wanted.is_met_by(&live.encryption))
+    {
         differences.push(Difference {
             field: "encryption",
             actions: Vec::new(),
@@ -118,18 +140,34 @@ pub(super) fn differences(desired: &Desired, there: &ObservedRepository, before:
         });
     }
     differences.extend(of_policy(Kind::Lifecycle, &desired.lifecycle, there.lifecycle.as_deref()));
-    differences.extend(of_policy(Kind::Permission, &desired.permission, there.permission.as_deref()));
+    differences.extend(of_policy(
+        Kind::Permission,
+        &desired.permission,
+        there.permission.as_deref(),
+    ));
     differences
 }
 
-/// Keys that are wanted, and keys that were wanted once and that we set. All others are somebody else's.
-fn resource_tags(desired: &Desired, there: &ObservedRepository, before: &Before) -> Option<Difference> {
+/// Keys that are wanted, and keys that were wanted once and that we set. All others are somebody
+/// else's.
+fn resource_tags(
+    desired: &Desired,
+    there: &ObservedRepository,
+    before: &Before,
+) -> Option<Difference> {
     let live = &there.resource_tags;
     let wanted = &desired.resource_tags;
-    let set: BTreeMap<_, _> = wanted.iter().filter(|(key, value)| live.get(*key) != Some(*value)).map(own).collect();
+    let set: BTreeMap<_, _> =
+        wanted.iter().filter(|(key, value)| live.get(*key) != Some(*value)).map(own).collect();
     let is_ours = |key: &&String| [OWNER_TAG, CREATED_TAG].contains(&key.as_str());
     let is_left = |key: &&String| live.contains_key(*key) && !wanted.contains_key(*key);
-    let removed: Vec<_> = before.managed_tag_keys.iter().filter(is_left).filter(|key| !is_ours(key)).cloned().collect();
+    let removed: Vec<_> = before
+        .managed_tag_keys
+        .iter()
+        .filter(is_left)
+        .filter(|key| !is_ours(key))
+        .cloned()
+        .collect();
     let mut details = Vec::new();
     for (key, value) in &set {
         details.push(match live.get(key) {
@@ -159,11 +197,21 @@ fn own((key, value): (&String, &String)) -> (String, String) {
 fn of_policy(kind: Kind, wanted: &Wanted, live: Option<&str>) -> Option<Difference> {
     let (action, detail) = match (wanted, live) {
         (Wanted::Unmanaged, _) | (Wanted::None, None) => return None,
-        (Wanted::None, Some(_)) => (Action::DeletePolicy { kind }, "is there, and there shall be none".to_owned()),
-        (Wanted::Document(document), Some(live)) if policy::means_the_same(kind, document, live) => return None,
+        (Wanted::None, Some(_)) => {
+            (Action::DeletePolicy { kind }, "is there, and there shall be none".to_owned())
+        }
+        (Wanted::Document(document), Some(live))
+            if policy::means_the_same(kind, document, live) =>
+        {
+            return None;
+        }
         (Wanted::Document(document), live) => {
-            let action = Action::PutPolicy { kind, document: document.clone(), replaces: live.is_some() };
-            let detail = live.map_or_else(|| "is missing".to_owned(), |live| policy::difference(kind, document, live));
+            let action =
+                Action::PutPolicy { kind, document: document.clone(), replaces: live.is_some() };
+            let detail = live.map_or_else(
+                || "is missing".to_owned(),
+                |live| policy::difference(kind, document, live),
+            );
             (action, detail)
         }
     };

@@ -1,7 +1,8 @@
-//! Operator-wide defaults: policies and resource tags for repositories whose spec says nothing of them.
+//! Operator-wide defaults: policies and resource tags for repositories whose spec says nothing of
+//! them.
 //!
-//! They come from files, which are read again when they change: a mounted ConfigMap changes by the swap of a symbolic
-//! link, so the file behind the path is another one then.
+//! They come from files, which are read again when they change: a mounted ConfigMap changes by the
+//! swap of a symbolic link, so the file behind the path is another one then.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -65,11 +66,16 @@ pub struct Documents {
 
 impl Documents {
     fn read(files: &DefaultFiles) -> Result<Self, Error> {
-        let policy = |kind, path: &Option<PathBuf>| path.as_deref().map_or(Ok(None), |path| read_policy(kind, path));
+        let policy = |kind, path: &Option<PathBuf>| {
+            path.as_deref().map_or(Ok(None), |path| read_policy(kind, path))
+        };
         Ok(Self {
             lifecycle: policy(Kind::Lifecycle, &files.lifecycle_policy)?,
             permission: policy(Kind::Permission, &files.permission_policy)?,
-            resource_tags: files.resource_tags.as_deref().map_or_else(|| Ok(BTreeMap::new()), read_resource_tags)?,
+            resource_tags: files
+                .resource_tags
+                .as_deref()
+                .map_or_else(|| Ok(BTreeMap::new()), read_resource_tags)?,
         })
     }
 
@@ -77,7 +83,8 @@ impl Documents {
     #[must_use]
     pub fn for_spec(&self, spec: &EcrRepositorySyncSpec) -> Self {
         let opted_out = spec.resource_tags.as_ref().is_some_and(BTreeMap::is_empty);
-        let named = |key: &String| spec.resource_tags.as_ref().is_some_and(|tags| tags.contains_key(key));
+        let named =
+            |key: &String| spec.resource_tags.as_ref().is_some_and(|tags| tags.contains_key(key));
         let tags = self.resource_tags.iter().filter(|(key, _)| !opted_out && !named(key));
         Self {
             lifecycle: self.lifecycle.clone().filter(|_| spec.lifecycle_policy.is_none()),
@@ -121,20 +128,23 @@ impl Defaults {
         Ok(Self { files, state: Mutex::new(State { stamps, documents, is_broken: false }) })
     }
 
-    /// What the files say now. One that was changed into something that cannot be used is logged, and what it said
-    /// before stays in force.
+    /// What the files say now. One that was changed into something that cannot be used is logged,
+    /// and what it said before stays in force.
     pub fn current(&self) -> Arc<Documents> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         // Three stats: cheaper than any request of a pass.
         let stamps = stamps(&self.files);
         if stamps != state.stamps {
-            // Looked at before it is read: a change in between is seen the next time. Told once per change.
+            // Looked at before it is read: a change in between is seen the next time. Told once per
+            // change.
             state.stamps = stamps;
             let read = Documents::read(&self.files);
             state.is_broken = read.is_err();
             match read {
                 Ok(documents) if documents != *state.documents => {
-                    tracing::info!("the files with default policies and resource tags changed; they hold from now on");
+                    tracing::info!(
+                        "the files with default policies and resource tags changed; they hold from now on"
+                    );
                     state.documents = Arc::new(documents);
                 }
                 Ok(_) => {}
@@ -171,7 +181,9 @@ fn read_policy(kind: Kind, path: &Path) -> Result<Option<Policy>, Error> {
     let Value::Object(policy) = read_value(path)? else {
         let problem = match kind {
             Kind::Lifecycle => "is no lifecycle policy: write {\"rules\": [...]}",
-            Kind::Permission => "is no permission policy: write {\"Version\": \"2012-10-17\", \"Statement\": [...]}",
+            Kind::Permission => {
+                "is no permission policy: write {\"Version\": \"2012-10-17\", \"Statement\": [...]}"
+            }
         };
         return Err(content(path, problem));
     };
@@ -187,9 +199,14 @@ fn read_resource_tags(path: &Path) -> Result<BTreeMap<String, String>, Error> {
     let pairs: Vec<(String, Value)> = match read_value(path)? {
         Value::Object(tags) => tags.into_iter().collect(),
         Value::Array(tags) => {
-            let pair = |tag: &Value| Some((tag.get("Key")?.as_str()?.to_owned(), tag.get("Value")?.clone()));
+            let pair = |tag: &Value| {
+                Some((tag.get("Key")?.as_str()?.to_owned(), tag.get("Value")?.clone()))
+            };
             tags.iter().map(pair).collect::<Option<_>>().ok_or_else(|| {
-                content(path, "is a list: each element must be {\"Key\": \"team\", \"Value\": \"platform\"}")
+                content(
+                    path,
+                    "is a list: each element must be {\"Key\": \"team\", \"Value\": \"platform\"}",
+                )
             })?
         }
         _ => return Err(content(path, "holds no resource tags: write {\"team\": \"platform\"}")),
@@ -217,7 +234,8 @@ fn read_value(path: &Path) -> Result<Value, Error> {
     // `y` and `on` are words here, as they are to people.
     let options = serde_saphyr::options! { strict_booleans: true, with_snippet: false };
     serde_json::from_str(&text).or_else(|_| {
-        serde_saphyr::from_str_with_options(&text, options).map_err(|error| content(path, error.to_string()))
+        serde_saphyr::from_str_with_options(&text, options)
+            .map_err(|error| content(path, error.to_string()))
     })
 }
 
@@ -245,7 +263,8 @@ mod tests {
     }
 
     fn tags(path: &Path) -> Result<Defaults, String> {
-        let files = DefaultFiles { resource_tags: Some(path.to_owned()), ..DefaultFiles::default() };
+        let files =
+            DefaultFiles { resource_tags: Some(path.to_owned()), ..DefaultFiles::default() };
         Defaults::load(files).map_err(|error| describe(&error))
     }
 
@@ -258,7 +277,11 @@ mod tests {
         ]);
         for name in ["a.json", "a.yaml", "b.json"] {
             let read = tags(&folder.path().join(name)).expect("it is good").current();
-            assert_eq!(read.resource_tags, BTreeMap::from([("team".to_owned(), "platform".to_owned())]), "{name}");
+            assert_eq!(
+                read.resource_tags,
+                BTreeMap::from([("team".to_owned(), "platform".to_owned())]),
+                "{name}"
+            );
         }
     }
 
@@ -320,8 +343,10 @@ mod tests {
             resource_tags: Some(folder.path().join("tags.yaml")),
         });
         let documents = defaults.expect("they are good").current();
-        let spec = |yaml: &str| -> EcrRepositorySyncSpec { serde_saphyr::from_str(yaml).expect("a spec") };
-        let keys = |yaml| documents.for_spec(&spec(yaml)).resource_tags.into_keys().collect::<Vec<_>>();
+        let spec =
+            |yaml: &str| -> EcrRepositorySyncSpec { serde_saphyr::from_str(yaml).expect("a spec") };
+        let keys =
+            |yaml| documents.for_spec(&spec(yaml)).resource_tags.into_keys().collect::<Vec<_>>();
         assert_eq!(keys("{}"), ["stage", "team"]);
         assert_eq!(keys("resourceTags: {team: b}"), ["stage"]);
         assert_eq!(keys("resourceTags: {}"), [""; 0]);

@@ -34,7 +34,10 @@ impl std::fmt::Display for Deletion {
             Self::Deleted { repository } => write!(f, "deleted repository {repository}"),
             Self::Gone { repository } => write!(f, "repository {repository} was gone already"),
             Self::NotOurs { repository, owner: Some(owner) } => {
-                write!(f, "repository {repository} stays: it belongs to {owner} (its resource tag {OWNER_TAG})")
+                write!(
+                    f,
+                    "repository {repository} stays: it belongs to {owner} (its resource tag {OWNER_TAG})"
+                )
             }
             Self::NotOurs { repository, owner: None } => {
                 write!(
@@ -47,8 +50,8 @@ impl std::fmt::Display for Deletion {
 }
 
 impl Engine {
-    /// Deletes the repository of a resource as its deletionPolicy says: only one that is its own, and with images in it
-    /// only one that we made, by ForceDelete.
+    /// Deletes the repository of a resource as its deletionPolicy says: only one that is its own,
+    /// and with images in it only one that we made, by ForceDelete.
     ///
     /// # Errors
     /// As AWS answers; class `RepositoryNotEmpty` where images are in the way.
@@ -67,7 +70,9 @@ impl Engine {
         match claim.holder_at_the_end(&repository.arn, &tags) {
             Holder::Me => {}
             Holder::Nobody => return Ok(Deletion::NotOurs { repository: name, owner: None }),
-            Holder::Other(owner) => return Ok(Deletion::NotOurs { repository: name, owner: Some(owner) }),
+            Holder::Other(owner) => {
+                return Ok(Deletion::NotOurs { repository: name, owner: Some(owner) });
+            }
         }
         let forced = job.spec.deletion_policy == DeletionPolicy::ForceDelete;
         let created = claim.created(&repository.arn, &tags);
@@ -81,7 +86,10 @@ impl Engine {
                     "delete its images, set deletionPolicy to ForceDelete if the operator created it, or set it to Retain and \
                      the resource goes without it"
                 };
-                Err(Failure::new(Class::RepositoryNotEmpty, format!("repository {name} has images in it: {advice}")))
+                Err(Failure::new(
+                    Class::RepositoryNotEmpty,
+                    format!("repository {name} has images in it: {advice}"),
+                ))
             }
             Err(error) => Err(error.into()),
         }

@@ -36,7 +36,8 @@ impl Failure {
         Self::new(Class::InvalidSpec, text.join("; "))
     }
 
-    /// The same failure, where the target is what failed: a 404 there says nothing about the source.
+    /// The same failure, where the target is what failed: a 404 there says nothing about the
+    /// source.
     #[must_use]
     pub fn at_target(mut self) -> Self {
         if matches!(self.class, Class::SourceNotFound | Class::SourceInvalid) {
@@ -60,13 +61,21 @@ impl From<crate::ecr::Error> for Failure {
 
 impl From<crate::registry::Error> for Failure {
     fn from(error: crate::registry::Error) -> Self {
-        Self { class: error.class(), message: with_causes(&error), retry_after: error.retry_after() }
+        Self {
+            class: error.class(),
+            message: with_causes(&error),
+            retry_after: error.retry_after(),
+        }
     }
 }
 
 impl From<crate::helm::Error> for Failure {
     fn from(error: crate::helm::Error) -> Self {
-        Self { class: error.class(), message: with_causes(&error), retry_after: error.retry_after() }
+        Self {
+            class: error.class(),
+            message: with_causes(&error),
+            retry_after: error.retry_after(),
+        }
     }
 }
 

@@ -1,14 +1,16 @@
 //! The short look at ECR between two whole ones: what a pass costs that finds everything in order.
 //!
-//! Settings, policies and resource tags do not change by themselves. They are read once per `driftInterval`, and whenever
-//! something is about to be written; in between one DescribeImages per 100 wanted tags tells that the repository and
-//! its tags are as they were.
+//! Settings, policies and resource tags do not change by themselves. They are read once per
+//! `driftInterval`, and whenever something is about to be written; in between one DescribeImages
+//! per 100 wanted tags tells that the repository and its tags are as they were.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::resolve::Has;
 use super::target::Target;
-use super::{Before, Desired, Engine, Failure, Job, Observed, ObservedRepository, TagState, vanished};
+use super::{
+    Before, Desired, Engine, Failure, Job, Observed, ObservedRepository, TagState, vanished,
+};
 #[cfg(test)]
 use crate::ecr;
 use crate::ecr::{Archived, Images, Repository};
@@ -45,7 +47,13 @@ impl Look {
             matches!(state, TagState::Failed(_)) && !is_there(tag) && !archived.contains_key(tag)
         });
         let absent = absent.map(|(tag, _)| tag).collect();
-        Self { repository: repository.clone(), is_ours, revision: desired.revision.clone(), absent, archived }
+        Self {
+            repository: repository.clone(),
+            is_ours,
+            revision: desired.revision.clone(),
+            absent,
+            archived,
+        }
     }
 
     /// Those of `tags` that are asked for again: the others are taken to be as they were.
@@ -78,11 +86,12 @@ impl Look {
 }
 
 impl Engine {
-    /// Looks only whether the wanted tags are as they were. `None` where that is not enough: the repository is gone, or
-    /// another configuration is wanted.
+    /// Looks only whether the wanted tags are as they were. `None` where that is not enough: the
+    /// repository is gone, or another configuration is wanted.
     ///
-    /// A tag that was not there last time is not asked for. If it can be had now, something is to be written, and then
-    /// all is read anyway; if not, it counts as missing: so a tag that is missing for good costs nothing.
+    /// A tag that was not there last time is not asked for. If it can be had now, something is to
+    /// be written, and then all is read anyway; if not, it counts as missing: so a tag that is
+    /// missing for good costs nothing.
     ///
     /// # Errors
     /// As AWS answers.

@@ -1,11 +1,12 @@
-//! Indexes that are in ECR under the right digest and lack something that they name. ECR does not delete what an index
-//! names, but such indexes exist: those of a pull-through cache rule, which has only what somebody pulled, and those that
-//! something broke that knows more of ECR than we do.
+//! Indexes that are in ECR under the right digest and lack something that they name. ECR does not
+//! delete what an index names, but such indexes exist: those of a pull-through cache rule, which
+//! has only what somebody pulled, and those that something broke that knows more of ECR than we do.
 //!
-//! ECR tells what is an index, but only a pull tells what is in it, and ECR is not pulled from. So the source is asked,
-//! once per `driftInterval` and on demand ([`super::Before::inspects`]), and by each run of the command line: one GET per
-//! index, and one DescribeImages per hundred of what they name. Sources that count pulls are not, and neither are ECR
-//! registries, whose lifecycle rules may go by them.
+//! ECR tells what is an index, but only a pull tells what is in it, and ECR is not pulled from. So
+//! the source is asked, once per `driftInterval` and on demand ([`super::Before::inspects`]), and
+//! by each run of the command line: one GET per index, and one DescribeImages per hundred of what
+//! they name. Sources that count pulls are not, and neither are ECR registries, whose lifecycle
+//! rules may go by them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +14,10 @@ use futures::{StreamExt, stream};
 
 use super::patience::patiently;
 use super::target::Target;
-use super::{ArtifactKind, Desired, DesiredArtifact, EcrSource, Engine, Failure, Job, Origin, Source, SourceContent};
+use super::{
+    ArtifactKind, Desired, DesiredArtifact, EcrSource, Engine, Failure, Job, Origin, Source,
+    SourceContent,
+};
 use crate::api::v1alpha1::CheckPolicy;
 use crate::ecr::{Host, Images};
 use crate::registry::{Content, DOCKER_LIST, Digest, OCI_INDEX};
@@ -35,7 +39,8 @@ pub(super) struct Named {
 }
 
 impl Engine {
-    /// What the wanted indexes in ECR name, and which of them lack some of it. What is found to be there is added to `images`.
+    /// What the wanted indexes in ECR name, and which of them lack some of it. What is found to be
+    /// there is added to `images`.
     ///
     /// # Errors
     /// As AWS answers. What the source does not tell is no failure: the tag is in sync.
@@ -48,21 +53,34 @@ impl Engine {
     ) -> Result<Named, Failure> {
         let mut in_sync = in_sync(job, desired, images);
         // A listing has digests and no more.
-        let unknown: BTreeSet<_> = in_sync.keys().filter(|top| !images.indexes.contains_key(*top)).cloned().collect();
+        let unknown: BTreeSet<_> =
+            in_sync.keys().filter(|top| !images.indexes.contains_key(*top)).cloned().collect();
         if !unknown.is_empty() {
-            images.extend(patiently(|| async { Ok(target.registry.manifests(target.name(), &unknown).await?) }).await?);
+            images.extend(
+                patiently(|| async {
+                    Ok(target.registry.manifests(target.name(), &unknown).await?)
+                })
+                .await?,
+            );
         }
         in_sync.retain(|top, _| images.indexes.get(top) == Some(&true));
         let reads: Vec<_> = in_sync.into_iter().map(|(top, origin)| named(origin, top)).collect();
         let named: Vec<_> = stream::iter(reads).buffer_unordered(CONCURRENT).collect().await;
         let named: Vec<(Digest, BTreeSet<Digest>)> = named.into_iter().flatten().collect();
         let asked = named.iter().flat_map(|(_, named)| named);
-        let asked: BTreeSet<_> = asked.filter(|digest| !images.manifests.contains(*digest)).cloned().collect();
+        let asked: BTreeSet<_> =
+            asked.filter(|digest| !images.manifests.contains(*digest)).cloned().collect();
         if !asked.is_empty() {
-            images.extend(patiently(|| async { Ok(target.registry.manifests(target.name(), &asked).await?) }).await?);
+            images.extend(
+                patiently(|| async { Ok(target.registry.manifests(target.name(), &asked).await?) })
+                    .await?,
+            );
         }
-        let lacks = |named: &BTreeSet<Digest>| named.iter().any(|digest| !images.manifests.contains(digest));
-        let hollow = named.iter().filter(|(_, named)| lacks(named)).map(|(top, _)| top.clone()).collect();
+        let lacks = |named: &BTreeSet<Digest>| {
+            named.iter().any(|digest| !images.manifests.contains(digest))
+        };
+        let hollow =
+            named.iter().filter(|(_, named)| lacks(named)).map(|(top, _)| top.clone()).collect();
         Ok(Named { hollow, children: named.into_iter().flat_map(|(_, named)| named).collect() })
     }
 }
@@ -80,7 +98,9 @@ fn in_sync<'a>(job: &Job, desired: &'a Desired, images: &Images) -> BTreeMap<Dig
             continue;
         }
         for (tag, wanted) in &artifact.tags {
-            let Ok(SourceContent::Manifest(digest)) = wanted.source.as_ref().map(|source| &source.content) else {
+            let Ok(SourceContent::Manifest(digest)) =
+                wanted.source.as_ref().map(|source| &source.content)
+            else {
                 continue;
             };
             if images.tags.get(tag) == Some(digest) {
@@ -91,14 +111,16 @@ fn in_sync<'a>(job: &Job, desired: &'a Desired, images: &Images) -> BTreeMap<Dig
     found
 }
 
-/// Whether the source is a private ECR registry, where a GET is a pull that moves `lastRecordedPullTime`.
+/// Whether the source is a private ECR registry, where a GET is a pull that moves
+/// `lastRecordedPullTime`.
 pub(super) fn is_ecr(job: &Job, artifact: &DesiredArtifact, origin: &Origin) -> bool {
     let login = job.access_of(artifact).as_ref().ok().and_then(|access| access.ecr.as_ref());
     login.is_some_and(|login| matches!(login.registry, EcrSource::Private(_)))
         || Host::parse(origin.client.host()).is_some()
 }
 
-/// What an index names, and what the indexes in it name. `None` where the source does not tell, or counts what it is asked.
+/// What an index names, and what the indexes in it name. `None` where the source does not tell, or
+/// counts what it is asked.
 async fn named(origin: &Origin, top: Digest) -> Option<(Digest, BTreeSet<Digest>)> {
     let mut named = BTreeSet::new();
     let mut indexes = vec![top.clone()];

@@ -63,7 +63,8 @@ pub use prune::Pruning;
 pub use referrers::ReferrersReport;
 pub use report::{ArtifactReport, Report, TagState};
 pub use resolve::{
-    ArtifactKind, Derived, Desired, DesiredArtifact, Mirrored, Source, SourceContent, SourceTag, WantedTag,
+    ArtifactKind, Derived, Desired, DesiredArtifact, Mirrored, Source, SourceContent, SourceTag,
+    WantedTag,
 };
 pub use vanished::{Held, Vanished};
 
@@ -73,7 +74,8 @@ const MOST_INDEX_BYTES: usize = 64 * 1024 * 1024;
 /// One repository to sync.
 #[derive(Clone, Debug)]
 pub struct Job {
-    /// Name of the resource or of the entry in a file; the repository's name where the spec has none.
+    /// Name of the resource or of the entry in a file; the repository's name where the spec has
+    /// none.
     pub name: String,
     /// What is wanted.
     pub spec: EcrRepositorySyncSpec,
@@ -185,8 +187,8 @@ pub enum Mode {
 /// Tells whether the resource that an owner tag names still exists.
 #[async_trait]
 pub trait OwnerLookup: Send + Sync + std::fmt::Debug {
-    /// Whether `owner`, a resource of another name than the one asking, is known to be gone, or to want another
-    /// repository than `repository` by now.
+    /// Whether `owner`, a resource of another name than the one asking, is known to be gone, or to
+    /// want another repository than `repository` by now.
     async fn is_gone(&self, owner: &ecr::Owner, repository: &str) -> bool;
 }
 
@@ -226,7 +228,12 @@ impl Default for Limits {
 impl Engine {
     /// An engine under one AWS identity. Without `owners` every owner is taken to be alive.
     #[must_use]
-    pub fn new(aws: ecr::Session, transport: Transport, owners: Option<Arc<dyn OwnerLookup>>, limits: Limits) -> Self {
+    pub fn new(
+        aws: ecr::Session,
+        transport: Transport,
+        owners: Option<Arc<dyn OwnerLookup>>,
+        limits: Limits,
+    ) -> Self {
         let transports = Mutex::new(HashMap::from([(TransportOptions::default(), transport)]));
         let indexes = Arc::new(helm::Indexes::new(MOST_INDEX_BYTES));
         let (hosts, quotas) = (Mutex::default(), Mutex::default());
@@ -242,24 +249,34 @@ impl Engine {
 
     /// The limits of a source host.
     fn host_limits(&self, host: &str) -> Arc<registry::Limits> {
-        self.hosts.lock().unwrap_or_else(PoisonError::into_inner).entry(host.to_owned()).or_default().clone()
+        self.hosts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .entry(host.to_owned())
+            .or_default()
+            .clone()
     }
 
     /// What the login of `access` may still pull from a source host.
     fn quota(&self, host: &str, access: &Access) -> Arc<registry::Quota> {
-        /// Rotated passwords leave old entries behind; what is forgotten is told again with the next answer.
+        /// Rotated passwords leave old entries behind; what is forgotten is told again with the
+        /// next answer.
         const MOST_KEPT: usize = 1024;
         let key = (host.to_owned(), (access.credential.clone(), access.ecr.clone()));
         let mut quotas = self.quotas.lock().unwrap_or_else(PoisonError::into_inner);
         if quotas.len() >= MOST_KEPT && !quotas.contains_key(&key) {
             quotas.clear();
         }
-        quotas.entry(key).or_insert_with(|| Arc::new(registry::Quota::new(self.limits.reserve))).clone()
+        quotas
+            .entry(key)
+            .or_insert_with(|| Arc::new(registry::Quota::new(self.limits.reserve)))
+            .clone()
     }
 
     /// The connections for these options.
     fn transport(&self, options: &TransportOptions) -> Result<Transport, crate::registry::Error> {
-        /// Rotated certificates leave old entries behind; more than this many live ones are unheard of.
+        /// Rotated certificates leave old entries behind; more than this many live ones are unheard
+        /// of.
         const MOST_KEPT: usize = 256;
         let mut transports = self.transports.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(transport) = transports.get(options) {
@@ -299,8 +316,9 @@ impl Engine {
         self.aws.resolve_place(place, identity)
     }
 
-    /// One pass. Never fails as a whole: what went wrong is in the report. Ends early, with what was done so far, when
-    /// `stop` is cancelled; at no point does that leave a tag that cannot be pulled.
+    /// One pass. Never fails as a whole: what went wrong is in the report. Ends early, with what
+    /// was done so far, when `stop` is cancelled; at no point does that leave a tag that cannot be
+    /// pulled.
     pub async fn sync(&self, job: &Job, mode: Mode, stop: &CancellationToken) -> Report {
         bounded(job, stop, self.pass(job, mode)).await.unwrap_or_else(Report::failed)
     }
@@ -308,7 +326,9 @@ impl Engine {
     async fn pass(&self, job: &Job, mode: Mode) -> Result<Report, Failure> {
         let Sight { registry, desired, observed, plan } = Box::pin(self.look(job, mode)).await?;
         let outcomes = match mode {
-            Mode::Apply => Some(Box::pin(self.apply(&registry, &desired, &observed, &plan, &job.progress)).await),
+            Mode::Apply => Some(
+                Box::pin(self.apply(&registry, &desired, &observed, &plan, &job.progress)).await,
+            ),
             Mode::DryRun => None,
         };
         Ok(Report::new(&desired, &observed, &plan, outcomes, &job.before))
@@ -321,19 +341,24 @@ impl Engine {
         }
         resolve::check(job)?;
         let registry = self.registry(job).await?;
-        let target =
-            Target::new(&registry, job.repository_name(), job.before.look.as_ref().filter(|_| mode == Mode::Apply));
+        let target = Target::new(
+            &registry,
+            job.repository_name(),
+            job.before.look.as_ref().filter(|_| mode == Mode::Apply),
+        );
         let desired = self.desired(job);
-        // Without an earlier look, all is read: the configuration beside the sources. A dry run shows all that would be
-        // done.
-        // Boxed: what runs side by side takes its place side by side, and a thread's stack is not endless.
+        // Without an earlier look, all is read: the configuration beside the sources. A dry run
+        // shows all that would be done. Boxed: what runs side by side takes its place side by side,
+        // and a thread's stack is not endless.
         let with_tags = needs_resource_tags(job, &desired);
         let artifacts = Box::pin(self.artifacts(job, &target, mode));
         let (artifacts, configuration) = if target.was_seen() {
             (artifacts.await?, None)
         } else {
-            let (artifacts, configuration) =
-                tokio::try_join!(artifacts, Box::pin(self.configuration(&target, &desired, with_tags)))?;
+            let (artifacts, configuration) = tokio::try_join!(
+                artifacts,
+                Box::pin(self.configuration(&target, &desired, with_tags))
+            )?;
             (artifacts, Some(configuration))
         };
         let mut desired = desired.with(job, artifacts);
@@ -363,24 +388,32 @@ impl Engine {
                 };
                 let prunes = prune::prunes(job, mode);
                 let inspects = job.before.inspects || prunes;
-                let mut observed = self.observe(&target, job, &mut desired, configuration, inspects).await?;
+                let mut observed =
+                    self.observe(&target, job, &mut desired, configuration, inspects).await?;
                 let mut plan = plan::plan(&desired, &observed, &job.claimant, &job.before)?;
-                if let Some(there) = observed.repository.as_mut().filter(|_| !with_tags && !plan.is_settled()) {
-                    there.resource_tags =
-                        patience::patiently(|| async { Ok(registry.resource_tags(&there.repository).await?) }).await?;
+                if let Some(there) =
+                    observed.repository.as_mut().filter(|_| !with_tags && !plan.is_settled())
+                {
+                    there.resource_tags = patience::patiently(|| async {
+                        Ok(registry.resource_tags(&there.repository).await?)
+                    })
+                    .await?;
                     plan = plan::plan(&desired, &observed, &job.claimant, &job.before)?;
                 }
                 if mode == Mode::DryRun {
                     compare::charts(&mut desired, &observed, &mut plan, &job.progress).await;
                 }
                 if prunes {
-                    let pruning = Box::pin(self.prunable(&target, job, (&desired, &observed, &plan))).await;
+                    let pruning =
+                        Box::pin(self.prunable(&target, job, (&desired, &observed, &plan))).await;
                     plan.take_pruning(pruning);
                 }
                 (observed, plan)
             }
         };
-        if let Some(before) = job.before.pruning.as_ref().filter(|_| desired.prunes && plan.pruning.is_none()) {
+        if let Some(before) =
+            job.before.pruning.as_ref().filter(|_| desired.prunes && plan.pruning.is_none())
+        {
             plan.take_pruning(before.remembered(&desired, mode));
         }
         job.progress.advance(1);
@@ -388,8 +421,9 @@ impl Engine {
     }
 }
 
-/// Whether resource tags are read along with the rest: of a run from the command line that sets none and finds all in order,
-/// nobody asks whose the repository is. Where it is to write, they are read before; where it may remove something, always.
+/// Whether resource tags are read along with the rest: of a run from the command line that sets
+/// none and finds all in order, nobody asks whose the repository is. Where it is to write, they are
+/// read before; where it may remove something, always.
 fn needs_resource_tags(job: &Job, desired: &Desired) -> bool {
     let copies = job.spec.image.is_some() || job.spec.chart.is_some();
     let is_resource = matches!(job.claimant, Claimant::Resource(_));

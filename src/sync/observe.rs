@@ -25,7 +25,8 @@ pub struct Observed {
 pub struct ObservedRepository {
     /// As ECR describes it.
     pub repository: Repository,
-    /// Settings, policies and resource tags were read; else they are as they were, and nothing is known of them.
+    /// Settings, policies and resource tags were read; else they are as they were, and nothing is
+    /// known of them.
     pub is_whole: bool,
     /// All resource tags but AWS's own.
     pub resource_tags: BTreeMap<String, String>,
@@ -43,7 +44,8 @@ pub struct ObservedRepository {
     pub hollow: BTreeSet<Digest>,
     /// What wanted indexes name that are there, as far as that was looked at.
     pub children: BTreeSet<Digest>,
-    /// Wanted tags that were there before and vanished, while there is a lifecycle policy that may be why.
+    /// Wanted tags that were there before and vanished, while there is a lifecycle policy that may
+    /// be why.
     pub vanished: BTreeMap<Tag, Vanished>,
 }
 
@@ -58,8 +60,9 @@ pub(super) struct Configuration {
 }
 
 impl Engine {
-    /// Reads what of the repository the plan needs to know and no more: an unmanaged policy is not asked for. A throttle is
-    /// waited out. `None` if there is no repository. Resource tags are read `with_tags` only.
+    /// Reads what of the repository the plan needs to know and no more: an unmanaged policy is not
+    /// asked for. A throttle is waited out. `None` if there is no repository. Resource tags are
+    /// read `with_tags` only.
     ///
     /// # Errors
     /// As AWS answers.
@@ -70,10 +73,19 @@ impl Engine {
         with_tags: bool,
     ) -> Result<Option<Configuration>, Failure> {
         let (name, registry) = (&desired.repository, target.registry);
-        let Some(repository) = patiently(|| target.repository()).await?.cloned() else { return Ok(None) };
-        let is_wanted = |wanted: &Wanted, default: &Option<Policy>| *wanted != Wanted::Unmanaged || default.is_some();
-        let resource_tags =
-            || async { if with_tags { Ok(registry.resource_tags(&repository).await?) } else { Ok(BTreeMap::new()) } };
+        let Some(repository) = patiently(|| target.repository()).await?.cloned() else {
+            return Ok(None);
+        };
+        let is_wanted = |wanted: &Wanted, default: &Option<Policy>| {
+            *wanted != Wanted::Unmanaged || default.is_some()
+        };
+        let resource_tags = || async {
+            if with_tags {
+                Ok(registry.resource_tags(&repository).await?)
+            } else {
+                Ok(BTreeMap::new())
+            }
+        };
         let lifecycle = || async {
             let read = is_wanted(&desired.lifecycle, &desired.defaults.lifecycle);
             if read { Ok(registry.lifecycle_policy(name).await?) } else { Ok(None) }
@@ -82,13 +94,17 @@ impl Engine {
             let read = is_wanted(&desired.permission, &desired.defaults.permission);
             if read { Ok(registry.permission_policy(name).await?) } else { Ok(None) }
         };
-        let (resource_tags, lifecycle, permission) =
-            tokio::try_join!(patiently(resource_tags), patiently(lifecycle), patiently(permission))?;
+        let (resource_tags, lifecycle, permission) = tokio::try_join!(
+            patiently(resource_tags),
+            patiently(lifecycle),
+            patiently(permission)
+        )?;
         Ok(Some(Configuration { repository, resource_tags, lifecycle, permission }))
     }
 
-    /// Reads the rest, the wanted tags above all. Defaults become part of what is wanted, now that it is known whose
-    /// repository it is. A throttle is waited out. What indexes name is asked where the pass `inspects`.
+    /// Reads the rest, the wanted tags above all. Defaults become part of what is wanted, now that
+    /// it is known whose repository it is. A throttle is waited out. What indexes name is asked
+    /// where the pass `inspects`.
     ///
     /// # Errors
     /// As AWS answers.
@@ -102,14 +118,18 @@ impl Engine {
     ) -> Result<Observed, Failure> {
         let name = &desired.repository.clone();
         let registry = target.registry;
-        let Some(Configuration { repository, resource_tags, lifecycle, permission }) = configuration else {
+        let Some(Configuration { repository, resource_tags, lifecycle, permission }) =
+            configuration
+        else {
             desired.take_defaults(None);
             return Ok(Observed::default());
         };
-        let wanted: BTreeSet<_> = desired.artifacts.iter().flat_map(|artifact| artifact.tags.keys().cloned()).collect();
+        let wanted: BTreeSet<_> =
+            desired.artifacts.iter().flat_map(|artifact| artifact.tags.keys().cloned()).collect();
         let seen = patiently(|| target.seen(&wanted)).await?;
         let is_ours = job.claimant.created(&repository.arn, &resource_tags);
-        // What ECR made by such a rule was there before us. A run from the command line is over before the advice matters.
+        // What ECR made by such a rule was there before us. A run from the command line is over
+        // before the advice matters.
         if !is_ours
             && matches!(job.claimant, Claimant::Resource(_))
             && let Some(prefix) = registry.pull_through_rule(name).await
@@ -125,10 +145,13 @@ impl Engine {
             permission: permission.is_some(),
             resource_tags: &resource_tags,
         }));
-        let owner_is_gone = self.owner_is_gone(&job.claimant, name, resource_tags.get(OWNER_TAG)).await;
+        let owner_is_gone =
+            self.owner_is_gone(&job.claimant, name, resource_tags.get(OWNER_TAG)).await;
         let mut vanished = vanished::count(&job.before, desired, |tag| !seen.lacks(tag));
         // Without a lifecycle policy it was a person, who may do so as often as they like.
-        if !vanished.is_empty() && !patiently(|| self.has_lifecycle_policy(registry, desired)).await? {
+        if !vanished.is_empty()
+            && !patiently(|| self.has_lifecycle_policy(registry, desired)).await?
+        {
             vanished.clear();
         }
         let mut images = seen.images;
@@ -153,7 +176,11 @@ impl Engine {
     }
 
     /// Whether there is one, ours or not.
-    async fn has_lifecycle_policy(&self, registry: &ecr::Registry, desired: &Desired) -> Result<bool, Failure> {
+    async fn has_lifecycle_policy(
+        &self,
+        registry: &ecr::Registry,
+        desired: &Desired,
+    ) -> Result<bool, Failure> {
         match &desired.lifecycle {
             Wanted::Document(_) => Ok(true),
             Wanted::None => Ok(false),
@@ -166,8 +193,15 @@ impl Engine {
         }
     }
 
-    async fn owner_is_gone(&self, claimant: &Claimant, repository: &str, tag: Option<&String>) -> bool {
-        let (Claimant::Resource(claim), Some(owners)) = (claimant, &self.owners) else { return false };
+    async fn owner_is_gone(
+        &self,
+        claimant: &Claimant,
+        repository: &str,
+        tag: Option<&String>,
+    ) -> bool {
+        let (Claimant::Resource(claim), Some(owners)) = (claimant, &self.owners) else {
+            return false;
+        };
         match tag.and_then(|mark| claim.other_of_this_cluster(mark)) {
             Some(owner) => owners.is_gone(&owner, repository).await,
             None => false,

@@ -9,8 +9,8 @@ use super::Failure;
 use crate::class::Class;
 use crate::registry::{Client, Content, Digest, Manifest, Narrowed, Platforms, Tag};
 
-/// Bytes of manifests that are kept between resolving and copying. An image's manifest has 1 to 3 KiB, so that this is
-/// enough for thousands of tags; what does not fit is read again.
+/// Bytes of manifests that are kept between resolving and copying. An image's manifest has 1 to 3
+/// KiB, so that this is enough for thousands of tags; what does not fit is read again.
 const MOST_KEPT: u64 = 8 * 1024 * 1024;
 
 /// A repository of a source, and the manifests that were read from it on the way to a tag's digest.
@@ -25,7 +25,8 @@ pub struct Origin {
     kept: Mutex<Kept>,
 }
 
-/// A smaller index that was made of a source's: known, the source's need not be read again to see that nothing changed.
+/// A smaller index that was made of a source's: known, the source's need not be read again to see
+/// that nothing changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rebuilt {
     /// Digest of the source's index.
@@ -66,7 +67,8 @@ impl Origin {
         Self { platforms, ..self }
     }
 
-    /// The platforms that are wanted, where not all are: then something else than the source's own may be copied.
+    /// The platforms that are wanted, where not all are: then something else than the source's own
+    /// may be copied.
     pub(super) fn platforms(&self) -> Option<String> {
         self.platforms.as_ref().map(ToString::to_string)
     }
@@ -89,7 +91,8 @@ impl Origin {
         Some(Rebuilt { source, platforms, target: target.clone() })
     }
 
-    /// The digest of what is copied of the manifest `digest`: its own, unless only some platforms of it are wanted.
+    /// The digest of what is copied of the manifest `digest`: its own, unless only some platforms
+    /// of it are wanted.
     ///
     /// # Errors
     /// As the registry answers; class `SourceNotFound` where none of the platforms is there.
@@ -114,11 +117,16 @@ impl Origin {
     ///
     /// # Errors
     /// As there.
-    pub(super) async fn would_narrow(&self, label: &str, digest: Digest) -> Result<Digest, Failure> {
+    pub(super) async fn would_narrow(
+        &self,
+        label: &str,
+        digest: Digest,
+    ) -> Result<Digest, Failure> {
         Ok(self.smaller(label, &digest).await?.map_or(digest, |smaller| smaller.digest))
     }
 
-    /// The smaller index of only the wanted platforms; `None` where the manifest is copied as it is.
+    /// The smaller index of only the wanted platforms; `None` where the manifest is copied as it
+    /// is.
     async fn smaller(&self, label: &str, digest: &Digest) -> Result<Option<Manifest>, Failure> {
         let Some(platforms) = &self.platforms else { return Ok(None) };
         let manifest = self.manifest(digest).await?;
@@ -180,8 +188,8 @@ impl Origin {
         }
     }
 
-    /// Reads the manifests under those of `digests` that are indexes and were read already, as far as they can be kept.
-    /// What cannot be read is left to who needs it, who will say why.
+    /// Reads the manifests under those of `digests` that are indexes and were read already, as far
+    /// as they can be kept. What cannot be read is left to who needs it, who will say why.
     pub(super) async fn read_ahead(&self, digests: impl Iterator<Item = &Digest>) {
         let mut unread = BTreeSet::new();
         {
@@ -189,7 +197,9 @@ impl Origin {
             let mut bytes = kept.bytes;
             for manifest in digests.filter_map(|digest| kept.manifests.get(digest)) {
                 let Ok(Content::Index { children }) = manifest.kind() else { continue };
-                for child in children.into_iter().filter(|child| !kept.manifests.contains_key(&child.digest)) {
+                for child in
+                    children.into_iter().filter(|child| !kept.manifests.contains_key(&child.digest))
+                {
                     bytes = bytes.saturating_add(child.size);
                     if bytes <= MOST_KEPT {
                         unread.insert(child.digest);

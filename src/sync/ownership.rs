@@ -1,4 +1,5 @@
-//! Whose a repository is: read from its resource tags, decided by the spec and by what the operator allows. Pure.
+//! Whose a repository is: read from its resource tags, decided by the spec and by what the operator
+//! allows. Pure.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +13,8 @@ use crate::ecr::{CREATED_TAG, OWNER_TAG, Owner};
 pub enum Claimant {
     /// A resource of a cluster: the repository is marked as its own.
     Resource(Claim),
-    /// A run from the command line: leaves no mark, and keeps off what an operator owns unless told otherwise.
+    /// A run from the command line: leaves no mark, and keeps off what an operator owns unless told
+    /// otherwise.
     CommandLine {
         /// Whether it works on repositories that an operator owns; their mark stays.
         take_over: bool,
@@ -44,7 +46,8 @@ pub struct Kept {
 /// The operator's word on owners.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OwnerRules {
-    /// Repositories are marked by resource tags. Without marks two clusters that want one repository fight over it.
+    /// Repositories are marked by resource tags. Without marks two clusters that want one
+    /// repository fight over it.
     pub marks: bool,
     /// `adoptionPolicy: Always` may take a repository from another owner.
     pub allow_takeover: bool,
@@ -72,19 +75,28 @@ pub(super) enum Holder {
 impl Claim {
     /// Whether a mark is this resource's, under the cluster's name of today or of before.
     fn is_mine(&self, mark: &str) -> bool {
-        let under = |cluster: &String| Owner { cluster: cluster.clone(), ..self.owner.clone() }.tag_value();
-        mark == self.owner.tag_value() || self.rules.former_clusters.iter().any(|cluster| mark == under(cluster))
+        let under =
+            |cluster: &String| Owner { cluster: cluster.clone(), ..self.owner.clone() }.tag_value();
+        mark == self.owner.tag_value()
+            || self.rules.former_clusters.iter().any(|cluster| mark == under(cluster))
     }
 
-    /// The resource of this cluster that a mark names, if it is another one than this. A mark that is a hash names
-    /// nobody: whether its resource is still there cannot be told.
+    /// The resource of this cluster that a mark names, if it is another one than this. A mark that
+    /// is a hash names nobody: whether its resource is still there cannot be told.
     pub(super) fn other_of_this_cluster(&self, mark: &str) -> Option<Owner> {
         let owner = Owner::from_tag_value(mark).filter(|_| !self.is_mine(mark))?;
-        (owner.cluster == self.owner.cluster || self.rules.former_clusters.contains(&owner.cluster)).then_some(owner)
+        (owner.cluster == self.owner.cluster || self.rules.former_clusters.contains(&owner.cluster))
+            .then_some(owner)
     }
 
-    /// Who keeps the repository. `is_gone`: the resource that the mark names is known to be no more.
-    pub(super) fn holder(&self, arn: &str, tags: &BTreeMap<String, String>, is_gone: bool) -> Holder {
+    /// Who keeps the repository. `is_gone`: the resource that the mark names is known to be no
+    /// more.
+    pub(super) fn holder(
+        &self,
+        arn: &str,
+        tags: &BTreeMap<String, String>,
+        is_gone: bool,
+    ) -> Holder {
         match tags.get(OWNER_TAG) {
             Some(mark) if self.is_mine(mark) => Holder::Me,
             Some(_) if is_gone => Holder::Nobody,
@@ -95,16 +107,21 @@ impl Claim {
         }
     }
 
-    /// Who keeps a repository that is about to be deleted. Here memory is not enough where there could be a mark: who took
-    /// it off may have done so to save the repository.
+    /// Who keeps a repository that is about to be deleted. Here memory is not enough where there
+    /// could be a mark: who took it off may have done so to save the repository.
     pub(super) fn holder_at_the_end(&self, arn: &str, tags: &BTreeMap<String, String>) -> Holder {
-        if self.rules.marks && !tags.contains_key(OWNER_TAG) { Holder::Nobody } else { self.holder(arn, tags, false) }
+        if self.rules.marks && !tags.contains_key(OWNER_TAG) {
+            Holder::Nobody
+        } else {
+            self.holder(arn, tags, false)
+        }
     }
 
     /// Whether we made the repository: only such a one may be emptied.
     pub(super) fn created(&self, arn: &str, tags: &BTreeMap<String, String>) -> bool {
         tags.contains_key(CREATED_TAG)
-            || (!self.rules.marks && self.kept.as_ref().is_some_and(|kept| kept.arn == arn && kept.created))
+            || (!self.rules.marks
+                && self.kept.as_ref().is_some_and(|kept| kept.arn == arn && kept.created))
     }
 }
 
@@ -112,7 +129,9 @@ impl Claimant {
     /// The resource tag that marks a repository as kept.
     pub(super) fn mark(&self) -> Option<(String, String)> {
         match self {
-            Self::Resource(claim) if claim.rules.marks => Some((OWNER_TAG.to_owned(), claim.owner.tag_value())),
+            Self::Resource(claim) if claim.rules.marks => {
+                Some((OWNER_TAG.to_owned(), claim.owner.tag_value()))
+            }
             Self::Resource(_) | Self::CommandLine { .. } => None,
         }
     }
@@ -151,7 +170,8 @@ impl Claimant {
             }
         };
         match (claim.holder(arn, tags, is_gone), claim.adoption) {
-            (Holder::Me, _) | (Holder::Nobody, AdoptionPolicy::IfUnowned | AdoptionPolicy::Always) => Ok(()),
+            (Holder::Me, _)
+            | (Holder::Nobody, AdoptionPolicy::IfUnowned | AdoptionPolicy::Always) => Ok(()),
             (Holder::Nobody, AdoptionPolicy::Never) => refused(format!(
                 "repository {name} exists already and adoptionPolicy is Never: set it to IfUnowned to keep this repository \
                  from now on, or choose another repositoryName"
@@ -178,7 +198,8 @@ mod tests {
     use super::*;
 
     fn claim(adoption: AdoptionPolicy) -> Claim {
-        let owner = Owner { cluster: "c".to_owned(), namespace: "ns".to_owned(), name: "app".to_owned() };
+        let owner =
+            Owner { cluster: "c".to_owned(), namespace: "ns".to_owned(), name: "app".to_owned() };
         let rules = OwnerRules { former_clusters: vec!["old".to_owned()], ..OwnerRules::default() };
         Claim { owner, adoption, rules, kept: None }
     }
@@ -206,8 +227,10 @@ mod tests {
             (Some("somebody"), false, [false, false, false, true]),
         ];
         for (mark, is_gone, wanted) in table {
-            let mut may_all: Vec<_> =
-                [Never, IfUnowned, Always].into_iter().map(|adoption| may(claim(adoption), mark, is_gone)).collect();
+            let mut may_all: Vec<_> = [Never, IfUnowned, Always]
+                .into_iter()
+                .map(|adoption| may(claim(adoption), mark, is_gone))
+                .collect();
             let mut allowed = claim(Always);
             allowed.rules.allow_takeover = true;
             may_all.push(may(allowed, mark, is_gone));
@@ -220,7 +243,10 @@ mod tests {
         let mut mine = claim(AdoptionPolicy::Never);
         mine.kept = Some(Kept { arn: "arn".to_owned(), created: true });
         assert!(may(mine.clone(), None, false));
-        assert!(!may(mine.clone(), Some("another/ns/app"), false), "somebody else's mark counts more");
+        assert!(
+            !may(mine.clone(), Some("another/ns/app"), false),
+            "somebody else's mark counts more"
+        );
         mine.kept = Some(Kept { arn: "of a former one".to_owned(), created: true });
         assert!(!may(mine, None, false));
     }
@@ -231,7 +257,10 @@ mod tests {
         mine.kept = Some(Kept { arn: "arn".to_owned(), created: true });
         assert_eq!(mine.holder_at_the_end("arn", &tags(Some("c/ns/app"))), Holder::Me);
         assert_eq!(mine.holder_at_the_end("arn", &tags(Some("old/ns/app"))), Holder::Me);
-        assert_eq!(mine.holder_at_the_end("arn", &tags(Some("x/ns/app"))), Holder::Other("x/ns/app".to_owned()));
+        assert_eq!(
+            mine.holder_at_the_end("arn", &tags(Some("x/ns/app"))),
+            Holder::Other("x/ns/app".to_owned())
+        );
         assert_eq!(mine.holder_at_the_end("arn", &tags(None)), Holder::Nobody);
         // Where there are no marks, the status is all there is.
         mine.rules.marks = false;
@@ -263,14 +292,16 @@ mod tests {
 
     #[test]
     fn the_command_line_keeps_off_what_an_operator_owns() {
-        let may =
-            |take_over, mark| Claimant::CommandLine { take_over }.may_keep("app", "arn", &tags(mark), false).is_ok();
+        let may = |take_over, mark| {
+            Claimant::CommandLine { take_over }.may_keep("app", "arn", &tags(mark), false).is_ok()
+        };
         assert!(may(false, None) && !may(false, Some("c/ns/app")) && may(true, Some("c/ns/app")));
     }
 
     #[test]
     fn without_marks_the_status_says_what_we_made() {
-        let created = tags(None).into_iter().chain([(CREATED_TAG.to_owned(), "true".to_owned())]).collect();
+        let created =
+            tags(None).into_iter().chain([(CREATED_TAG.to_owned(), "true".to_owned())]).collect();
         let mut claim = claim(AdoptionPolicy::IfUnowned);
         claim.kept = Some(Kept { arn: "arn".to_owned(), created: true });
         assert!(claim.created("arn", &created) && !claim.created("arn", &tags(None)));

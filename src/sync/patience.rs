@@ -1,8 +1,8 @@
 //! Waiting out a throttle of ECR.
 //!
-//! The rates of an account are shared by all who work in it, and most are not published. The SDK tries a call four times
-//! within seconds; when a thousand repositories are created at once, that is not enough for the last of them. Nothing is
-//! wrong then, and nobody has to know.
+//! The rates of an account are shared by all who work in it, and most are not published. The SDK
+//! tries a call four times within seconds; when a thousand repositories are created at once, that
+//! is not enough for the last of them. Nothing is wrong then, and nobody has to know.
 
 use std::time::Duration;
 
@@ -10,9 +10,10 @@ use super::Failure;
 use crate::class::Class;
 use crate::registry::Policy;
 
-/// Rounds of SDK attempts: with the waits between them, a call is given up after about three minutes. Those who were refused
-/// together do not come back together.
-const ROUNDS: Policy = Policy { retries: 8, base: Duration::from_secs(2), longest: Duration::from_secs(30) };
+/// Rounds of SDK attempts: with the waits between them, a call is given up after about three
+/// minutes. Those who were refused together do not come back together.
+const ROUNDS: Policy =
+    Policy { retries: 8, base: Duration::from_secs(2), longest: Duration::from_secs(30) };
 
 /// Makes a call again while ECR throttles it.
 ///

@@ -6,8 +6,8 @@ use std::fmt;
 use super::configuration::{Difference, Verdict};
 use super::prune::PRUNE;
 use super::{
-    ArtifactKind, Attempts, Before, Claimant, Desired, DesiredArtifact, Failure, Observed, ObservedRepository, Pruning,
-    Source, SourceContent, TagState, WantedTag, configuration,
+    ArtifactKind, Attempts, Before, Claimant, Desired, DesiredArtifact, Failure, Observed,
+    ObservedRepository, Pruning, Source, SourceContent, TagState, WantedTag, configuration,
 };
 use crate::api::v1alpha1::Policy;
 use crate::class::Class;
@@ -41,11 +41,11 @@ impl Plan {
         self.pruning = Some(pruning);
     }
 
-    /// Whether nothing is to be done, and nothing fails by what a longer look at ECR might show to be otherwise.
+    /// Whether nothing is to be done, and nothing fails by what a longer look at ECR might show to
+    /// be otherwise.
     #[must_use]
     pub fn is_settled(&self) -> bool {
-        let depends =
-            |state: &TagState| matches!(state, TagState::Failed(failure) if failure.class == Class::TagImmutable);
+        let depends = |state: &TagState| matches!(state, TagState::Failed(failure) if failure.class == Class::TagImmutable);
         self.actions.is_empty() && !self.settled.values().any(depends)
     }
 }
@@ -160,12 +160,10 @@ impl Action {
             Self::SetMutability { .. } => "imageTagMutability",
             Self::SetScanOnPush { .. } => "scanOnPush",
             Self::PutPolicy { kind, .. } | Self::DeletePolicy { kind } => kind.field(),
-            Self::CopyTag { kind: ArtifactKind::Image, .. } | Self::RestoreTag { kind: ArtifactKind::Image, .. } => {
-                "imageTag"
-            }
-            Self::CopyTag { kind: ArtifactKind::Chart, .. } | Self::RestoreTag { kind: ArtifactKind::Chart, .. } => {
-                "chartTag"
-            }
+            Self::CopyTag { kind: ArtifactKind::Image, .. }
+            | Self::RestoreTag { kind: ArtifactKind::Image, .. } => "imageTag",
+            Self::CopyTag { kind: ArtifactKind::Chart, .. }
+            | Self::RestoreTag { kind: ArtifactKind::Chart, .. } => "chartTag",
             Self::PruneTag { .. } => PRUNE,
         }
     }
@@ -176,7 +174,8 @@ impl fmt::Display for Action {
         match self {
             Self::CreateRepository { name, .. } => write!(f, "create repository {name}"),
             Self::TagRepository { tags } => {
-                let tags: Vec<_> = tags.iter().map(|(key, value)| format!("{key}={value}")).collect();
+                let tags: Vec<_> =
+                    tags.iter().map(|(key, value)| format!("{key}={value}")).collect();
                 write!(f, "set resource tags {}", tags.join(", "))
             }
             Self::UntagRepository { keys } => write!(f, "remove resource tags {}", keys.join(", ")),
@@ -185,12 +184,16 @@ impl fmt::Display for Action {
             }
             Self::SetScanOnPush { wanted } => write!(f, "set scanOnPush to {wanted}"),
             Self::PutPolicy { kind, replaces: false, .. } => write!(f, "set {}", kind.field()),
-            Self::PutPolicy { kind, replaces: true, .. } => write!(f, "replace {}, which differs", kind.field()),
+            Self::PutPolicy { kind, replaces: true, .. } => {
+                write!(f, "replace {}, which differs", kind.field())
+            }
             Self::DeletePolicy { kind } => write!(f, "remove {}", kind.field()),
             Self::PruneTag { tag, digest, source, .. } => {
                 write!(f, "prune tag {tag} ({digest}), which {source} still has")
             }
-            Self::RestoreTag { tag, digest, .. } => write!(f, "restore tag {tag} ({digest}) from the archive"),
+            Self::RestoreTag { tag, digest, .. } => {
+                write!(f, "restore tag {tag} ({digest}) from the archive")
+            }
             Self::CopyTag { tag, source, digest, replaces, .. } => {
                 match (digest, replaces) {
                     (Some(digest), Some(there)) if digest == there => {
@@ -213,12 +216,19 @@ impl fmt::Display for Action {
 ///
 /// # Errors
 /// When the repository belongs to somebody else: then nothing may be done at all.
-pub fn plan(desired: &Desired, observed: &Observed, claimant: &Claimant, before: &Before) -> Result<Plan, Failure> {
+pub fn plan(
+    desired: &Desired,
+    observed: &Observed,
+    claimant: &Claimant,
+    before: &Before,
+) -> Result<Plan, Failure> {
     let mut plan = Plan::default();
     let there = observed.repository.as_ref();
     match there {
         None => plan_new(desired, claimant, &mut plan),
-        Some(there) if !there.is_whole => plan.adopted = before.look.as_ref().is_some_and(|look| !look.is_ours),
+        Some(there) if !there.is_whole => {
+            plan.adopted = before.look.as_ref().is_some_and(|look| !look.is_ours)
+        }
         Some(there) => {
             let (repository, tags) = (&there.repository, &there.resource_tags);
             claimant.may_keep(&desired.repository, &repository.arn, tags, there.owner_is_gone)?;
@@ -233,9 +243,15 @@ pub fn plan(desired: &Desired, observed: &Observed, claimant: &Claimant, before:
 fn plan_new(desired: &Desired, claimant: &Claimant, plan: &mut Plan) {
     plan.actions.push(create(desired, claimant));
     plan.attempts = configuration::created(desired);
-    for (kind, wanted) in [(Kind::Lifecycle, &desired.lifecycle), (Kind::Permission, &desired.permission)] {
+    for (kind, wanted) in
+        [(Kind::Lifecycle, &desired.lifecycle), (Kind::Permission, &desired.permission)]
+    {
         if let Wanted::Document(document) = wanted {
-            plan.actions.push(Action::PutPolicy { kind, document: document.clone(), replaces: false });
+            plan.actions.push(Action::PutPolicy {
+                kind,
+                document: document.clone(),
+                replaces: false,
+            });
         }
     }
 }
@@ -266,7 +282,9 @@ fn plan_configuration(
         }
     }
     // The mark of the owner goes along with other resource tags where there are some.
-    let Some((key, value)) = claimant.mark().filter(|(key, value)| there.resource_tags.get(key) != Some(value)) else {
+    let Some((key, value)) =
+        claimant.mark().filter(|(key, value)| there.resource_tags.get(key) != Some(value))
+    else {
         return;
     };
     match plan.actions.first_mut() {
@@ -283,7 +301,11 @@ fn create(desired: &Desired, claimant: &Claimant) -> Action {
         tags.insert(key, value);
         tags.insert(CREATED_TAG.to_owned(), "true".to_owned());
     }
-    Action::CreateRepository { name: desired.repository.clone(), tags, settings: desired.settings.clone() }
+    Action::CreateRepository {
+        name: desired.repository.clone(),
+        tags,
+        settings: desired.settings.clone(),
+    }
 }
 
 fn plan_artifacts(desired: &Desired, there: Option<&ObservedRepository>, plan: &mut Plan) {
@@ -308,7 +330,9 @@ fn plan_artifacts(desired: &Desired, there: Option<&ObservedRepository>, plan: &
                 None => step,
             };
             let step = match there.and_then(|there| there.archived.get(tag)) {
-                Some(archived) => plan_archived(artifact.kind, tag, archived, desired.restore, step),
+                Some(archived) => {
+                    plan_archived(artifact.kind, tag, archived, desired.restore, step)
+                }
                 None => step,
             };
             let gone_again = there.and_then(|there| there.vanished.get(tag)?.verdict(tag));
@@ -346,7 +370,10 @@ fn plan_tag(
             return Step::Settled(TagState::Synced(digest.clone()));
         }
         (Err(failure), Some(digest)) => {
-            return Step::Settled(TagState::Unverified { digest: digest.clone(), failure: failure.clone() });
+            return Step::Settled(TagState::Unverified {
+                digest: digest.clone(),
+                failure: failure.clone(),
+            });
         }
         (Err(failure), None) => return Step::Settled(TagState::Failed(failure.clone())),
         (Ok(source), current) => (source, current),
@@ -364,17 +391,21 @@ fn plan_tag(
         (SourceContent::Manifest(digest), Some(current)) if digest == current => {
             Step::Settled(TagState::Synced(current.clone()))
         }
-        (SourceContent::Manifest(digest), Some(current)) if artifact.keep => Step::Settled(TagState::Kept {
-            digest: current.clone(),
-            failure: Failure::new(
-                Class::SourceChanged,
-                format!(
-                    "{} is now {digest}; what is in ECR is kept (onSourceChange: Overwrite takes the new one)",
-                    source.label
+        (SourceContent::Manifest(digest), Some(current)) if artifact.keep => {
+            Step::Settled(TagState::Kept {
+                digest: current.clone(),
+                failure: Failure::new(
+                    Class::SourceChanged,
+                    format!(
+                        "{} is now {digest}; what is in ECR is kept (onSourceChange: Overwrite takes the new one)",
+                        source.label
+                    ),
                 ),
-            ),
-        }),
-        (SourceContent::Manifest(digest), Some(current)) if mutability.is_some_and(|m| !m.may_move(tag.as_str())) => {
+            })
+        }
+        (SourceContent::Manifest(digest), Some(current))
+            if mutability.is_some_and(|m| !m.may_move(tag.as_str())) =>
+        {
             Step::Settled(TagState::Failed(immutable(tag, current, digest)))
         }
         (SourceContent::Manifest(digest), _) => copy(Some(digest)),
@@ -386,9 +417,10 @@ fn plan_tag(
             Step::Settled(TagState::Synced(current.clone()))
         }
         // The index says that the archive is another one: no need to read it to keep what is there.
-        (SourceContent::Archive { digest: Some(digest), derived: Some(derived) }, Some(current))
-            if artifact.keep && derived.manifest == *current && *digest != derived.archive =>
-        {
+        (
+            SourceContent::Archive { digest: Some(digest), derived: Some(derived) },
+            Some(current),
+        ) if artifact.keep && derived.manifest == *current && *digest != derived.archive => {
             let failure = Failure::new(
                 Class::SourceChanged,
                 format!(
@@ -402,29 +434,47 @@ fn plan_tag(
     }
 }
 
-/// An index that is what the source has, but lacks something in ECR: copied again, which brings no more than that.
-fn plan_hollow(kind: ArtifactKind, tag: &Tag, wanted: &WantedTag, hollow: &BTreeSet<Digest>, step: Step) -> Step {
+/// An index that is what the source has, but lacks something in ECR: copied again, which brings no
+/// more than that.
+fn plan_hollow(
+    kind: ArtifactKind,
+    tag: &Tag,
+    wanted: &WantedTag,
+    hollow: &BTreeSet<Digest>,
+    step: Step,
+) -> Step {
     match (&step, &wanted.source) {
-        (Step::Settled(TagState::Synced(digest)), Ok(source)) if hollow.contains(digest) => Step::Do(Action::CopyTag {
-            kind,
-            tag: tag.clone(),
-            source: source.label.clone(),
-            digest: Some(digest.clone()),
-            replaces: Some(digest.clone()),
-        }),
+        (Step::Settled(TagState::Synced(digest)), Ok(source)) if hollow.contains(digest) => {
+            Step::Do(Action::CopyTag {
+                kind,
+                tag: tag.clone(),
+                source: source.label.clone(),
+                digest: Some(digest.clone()),
+                replaces: Some(digest.clone()),
+            })
+        }
         _ => step,
     }
 }
 
-/// A tag in the archive: neither missing nor to be pulled. `step` is what would be done if it were missing.
-fn plan_archived(kind: ArtifactKind, tag: &Tag, archived: &Archived, restore: bool, step: Step) -> Step {
+/// A tag in the archive: neither missing nor to be pulled. `step` is what would be done if it were
+/// missing.
+fn plan_archived(
+    kind: ArtifactKind,
+    tag: &Tag,
+    archived: &Archived,
+    restore: bool,
+    step: Step,
+) -> Step {
     let Archived { digest, activating } = archived;
     match &step {
         // The source has something else by now: that is copied, and the tag moves to it.
         Step::Do(Action::CopyTag { digest: Some(wanted), .. }) if wanted != digest => step,
         Step::Settled(TagState::Failed(failure)) if failure.class == Class::TagCollision => step,
         _ if *activating => Step::Settled(TagState::Synced(digest.clone())),
-        _ if restore => Step::Do(Action::RestoreTag { kind, tag: tag.clone(), digest: digest.clone() }),
+        _ if restore => {
+            Step::Do(Action::RestoreTag { kind, tag: tag.clone(), digest: digest.clone() })
+        }
         _ => Step::Settled(TagState::Archived {
             digest: digest.clone(),
             failure: Failure::new(
@@ -445,7 +495,9 @@ fn has_provenance(artifact: &DesiredArtifact) -> bool {
 fn collision(tag: &Tag) -> Failure {
     Failure::new(
         Class::TagCollision,
-        format!("tag {tag} is wanted by the image and by the chart: narrow one of the selectors, or exclude the tag"),
+        format!(
+            "tag {tag} is wanted by the image and by the chart: narrow one of the selectors, or exclude the tag"
+        ),
     )
 }
 

@@ -1,6 +1,8 @@
-//! What a dry run tells beyond its report: the actions themselves, what they replace, and what they would send.
+//! What a dry run tells beyond its report: the actions themselves, what they replace, and what they
+//! would send.
 //!
-//! Reads manifests of images that would be copied, from their source; of ECR it asks nothing that counts as a pull.
+//! Reads manifests of images that would be copied, from their source; of ECR it asks nothing that
+//! counts as a pull.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -35,12 +37,22 @@ impl Engine {
             let Sight { desired, observed, plan, .. } = &sight;
             let there = observed.repository.as_ref();
             let changes = |kind, wanted: &Wanted, live: Option<&String>| match (wanted, live) {
-                (Wanted::Document(wanted), Some(live)) => Some((kind, policy::changes(kind, wanted, live))),
+                (Wanted::Document(wanted), Some(live)) => {
+                    Some((kind, policy::changes(kind, wanted, live)))
+                }
                 _ => None,
             };
             let policies = [
-                changes(Kind::Lifecycle, &desired.lifecycle, there.and_then(|there| there.lifecycle.as_ref())),
-                changes(Kind::Permission, &desired.permission, there.and_then(|there| there.permission.as_ref())),
+                changes(
+                    Kind::Lifecycle,
+                    &desired.lifecycle,
+                    there.and_then(|there| there.lifecycle.as_ref()),
+                ),
+                changes(
+                    Kind::Permission,
+                    &desired.permission,
+                    there.and_then(|there| there.permission.as_ref()),
+                ),
             ];
             let preview = Preview {
                 actions: plan.actions.clone(),
@@ -50,7 +62,9 @@ impl Engine {
             };
             Ok((Report::new(desired, observed, plan, None, &job.before), preview))
         };
-        bounded(job, stop, work).await.unwrap_or_else(|failure| (Report::failed(failure), Preview::default()))
+        bounded(job, stop, work)
+            .await
+            .unwrap_or_else(|failure| (Report::failed(failure), Preview::default()))
     }
 
     /// What each copied image would send. What cannot be told is left out: the copy would say why.
@@ -64,7 +78,9 @@ impl Engine {
                 .actions
                 .iter()
                 .filter_map(|action| match action {
-                    Action::CopyTag { kind, tag, digest: Some(digest), .. } if *kind == artifact.kind => {
+                    Action::CopyTag { kind, tag, digest: Some(digest), .. }
+                        if *kind == artifact.kind =>
+                    {
                         Some((tag.clone(), digest.clone()))
                     }
                     _ => None,
@@ -73,16 +89,19 @@ impl Engine {
             let digests: BTreeSet<_> = copies.iter().map(|(_, digest)| digest.clone()).collect();
             let blobs = weight::blobs(origin, digests).await;
             job.progress.advance(1);
-            let all: BTreeSet<_> = blobs.values().flatten().map(|blob| blob.digest.clone()).collect();
+            let all: BTreeSet<_> =
+                blobs.values().flatten().map(|blob| blob.digest.clone()).collect();
             // A repository that is yet to be created lacks them all.
             let missing = match &sight.observed.repository {
-                Some(there) => match sight.registry.missing_blobs(&there.repository.name, &all).await {
-                    Ok(missing) => missing,
-                    Err(error) => {
-                        tracing::warn!(repository = there.repository.name, %error, "cannot tell what would be sent");
-                        continue;
+                Some(there) => {
+                    match sight.registry.missing_blobs(&there.repository.name, &all).await {
+                        Ok(missing) => missing,
+                        Err(error) => {
+                            tracing::warn!(repository = there.repository.name, %error, "cannot tell what would be sent");
+                            continue;
+                        }
                     }
-                },
+                }
                 None => all,
             };
             for (tag, digest) in copies {

@@ -68,7 +68,9 @@ impl fmt::Display for Standing {
         let Self { tags, manifests: _, blobs, bytes, rate, waits } = self;
         write!(f, "{}/{} tags, {}/{} blobs", tags.done, tags.of, blobs.done, blobs.of)?;
         write!(f, ", {} of {}, {}/s", size(bytes.done), size(bytes.of), size(*rate))?;
-        waits.iter().try_for_each(|(host, left)| write!(f, ", waits {} s for {host}", left.as_secs()))
+        waits
+            .iter()
+            .try_for_each(|(host, left)| write!(f, ", waits {} s for {host}", left.as_secs()))
     }
 }
 
@@ -134,7 +136,12 @@ impl Rate {
     /// Per second, without the one that is not over yet unless there is no other.
     fn per_second(&mut self) -> u64 {
         let now = self.now();
-        let sum: u64 = self.seconds.iter().filter(|(second, _)| now == 0 || *second < now).map(|(_, sum)| sum).sum();
+        let sum: u64 = self
+            .seconds
+            .iter()
+            .filter(|(second, _)| now == 0 || *second < now)
+            .map(|(_, sum)| sum)
+            .sum();
         sum / now.clamp(1, Self::SECONDS)
     }
 }
@@ -162,7 +169,9 @@ impl Progress {
     pub fn standing(&self) -> Standing {
         let Counts { tags, manifests, blobs, bytes, rate, registries, .. } = &*self.counts;
         let registries = registries.lock().unwrap_or_else(PoisonError::into_inner);
-        let waits = registries.iter().filter_map(|registry| Some((registry.host().to_owned(), registry.pause()?)));
+        let waits = registries
+            .iter()
+            .filter_map(|registry| Some((registry.host().to_owned(), registry.pause()?)));
         Standing {
             tags: tags.part(),
             manifests: manifests.part(),
@@ -279,7 +288,10 @@ mod tests {
         }
         progress.ended_blob();
         progress.ended_tag();
-        assert_eq!(progress.standing().to_string(), "1/2 tags, 1/3 blobs, 4.0 MB of 6.0 MB, 1.0 MB/s");
+        assert_eq!(
+            progress.standing().to_string(),
+            "1/2 tags, 1/3 blobs, 4.0 MB of 6.0 MB, 1.0 MB/s"
+        );
         assert_eq!(progress.count(), 4_000_002);
         tokio::time::advance(Duration::from_secs(60)).await;
         assert_eq!((progress.standing().rate, progress.standing().is_copying()), (0, true));

@@ -1,5 +1,5 @@
-//! Removing tags that nobody wants any more. Only what can be had again goes: tags that this pass's complete list of the
-//! source still has, with the digest that a copy now would give.
+//! Removing tags that nobody wants any more. Only what can be had again goes: tags that this pass's
+//! complete list of the source still has, with the digest that a copy now would give.
 //!
 //! ```text
 //! stock       all images of the repository, by DescribeImages          (reads ECR; never pulls)
@@ -24,8 +24,8 @@ use super::charts::CONCURRENT_CHARTS;
 use super::patience::patiently;
 use super::target::Target;
 use super::{
-    Action, ArtifactKind, Claimant, Desired, DesiredArtifact, Engine, Failure, Job, Mode, Observed, Origin, Plan,
-    Source, TagState, WantedTag,
+    Action, ArtifactKind, Claimant, Desired, DesiredArtifact, Engine, Failure, Job, Mode, Observed,
+    Origin, Plan, Source, TagState, WantedTag,
 };
 use crate::api::v1alpha1::validation;
 use crate::class::Class;
@@ -35,7 +35,8 @@ use crate::registry::{Digest, Tag};
 pub(super) use self::known::Known;
 pub(super) use self::remove::remove;
 
-/// Tags that the sources are asked for in one pass; with them go the batches of one BatchDeleteImage.
+/// Tags that the sources are asked for in one pass; with them go the batches of one
+/// BatchDeleteImage.
 const MOST_CHECKS: usize = 100;
 /// Tags that are asked for at the same time: that may be archives of charts.
 const CONCURRENT_CHECKS: usize = CONCURRENT_CHARTS;
@@ -47,8 +48,9 @@ const AGAIN: Duration = Duration::from_secs(30 * 60);
 /// What of the repository it changes, for metrics.
 pub(super) const PRUNE: &str = "prune";
 
-/// Whether this pass looks for tags to remove: once per `driftInterval` and on demand, and in each run of the command line; a
-/// dry run also where no earlier pass did, so that its plan is whole from the first time.
+/// Whether this pass looks for tags to remove: once per `driftInterval` and on demand, and in each
+/// run of the command line; a dry run also where no earlier pass did, so that its plan is whole
+/// from the first time.
 pub(super) fn prunes(job: &Job, mode: Mode) -> bool {
     let spec = &job.spec;
     let is_wanted = spec.pruning().is_some() && (spec.image.is_some() || spec.chart.is_some());
@@ -88,11 +90,14 @@ impl Pruning {
         pruning
     }
 
-    /// What an earlier pass found, as far as it holds for one that does not look: all of it where nothing is done about it.
+    /// What an earlier pass found, as far as it holds for one that does not look: all of it where
+    /// nothing is done about it.
     pub(super) fn remembered(&self, desired: &Desired, mode: Mode) -> Self {
-        let is_wanted = |tag: &Tag| desired.artifacts.iter().any(|artifact| artifact.tags.contains_key(tag));
+        let is_wanted =
+            |tag: &Tag| desired.artifacts.iter().any(|artifact| artifact.tags.contains_key(tag));
         let is_of_today = |action: &&Action| {
-            mode == Mode::DryRun && !matches!(action, Action::PruneTag { tag, .. } if is_wanted(tag))
+            mode == Mode::DryRun
+                && !matches!(action, Action::PruneTag { tag, .. } if is_wanted(tag))
         };
         Self {
             actions: self.actions.iter().filter(is_of_today).cloned().collect(),
@@ -107,10 +112,12 @@ impl Pruning {
         match left {
             _ if blocked.is_some() => None,
             0 => None,
-            left if actions.len() >= *allowed => {
-                Some(format!("up to {left} more tags go later: prune.maxPercent allows {allowed} at a time"))
-            }
-            left => Some(format!("{left} more tags are looked at later, whether they go: {MOST_CHECKS} at a time")),
+            left if actions.len() >= *allowed => Some(format!(
+                "up to {left} more tags go later: prune.maxPercent allows {allowed} at a time"
+            )),
+            left => Some(format!(
+                "{left} more tags are looked at later, whether they go: {MOST_CHECKS} at a time"
+            )),
         }
     }
 }
@@ -123,11 +130,17 @@ impl Engine {
         job: &Job,
         (desired, observed, plan): (&Desired, &Observed, &Plan),
     ) -> Pruning {
-        let (Some(bounds), Some(there)) = (job.spec.pruning(), &observed.repository) else { return Pruning::default() };
-        if let Some(owner) =
-            there.resource_tags.get(OWNER_TAG).filter(|_| !matches!(job.claimant, Claimant::Resource(_)))
+        let (Some(bounds), Some(there)) = (job.spec.pruning(), &observed.repository) else {
+            return Pruning::default();
+        };
+        if let Some(owner) = there
+            .resource_tags
+            .get(OWNER_TAG)
+            .filter(|_| !matches!(job.claimant, Claimant::Resource(_)))
         {
-            return Pruning::blocked(format!("an operator keeps the repository for {owner}: prune there"));
+            return Pruning::blocked(format!(
+                "an operator keeps the repository for {owner}: prune there"
+            ));
         }
         if let Some(artifact) = itself(desired, target, &there.repository) {
             return Pruning::blocked(format!("{} is the repository itself", artifact.name));
@@ -146,14 +159,17 @@ impl Engine {
         let spared = Spared { min_unpulled, children: &there.children };
         let most = if counts_pulls(desired) { MOST_PULLS } else { MOST_CHECKS };
         let mut candidates = candidates(desired, &stock, spared, SystemTime::now(), most);
-        candidates.retain(|candidate| !self.prune.is_named(&repository.arn, &candidate.tag, &candidate.digest));
+        candidates.retain(|candidate| {
+            !self.prune.is_named(&repository.arn, &candidate.tag, &candidate.digest)
+        });
         let allowed = allowed(stock.tags(), bounds.max_percent);
         let checked = self.checked(job, desired, allowed, &stock, candidates).await;
         let checked = checked.unwrap_or_else(|failure| Pruning::blocked_by(&failure));
         Pruning { allowed, min_unpulled, ..checked }
     }
 
-    /// Notes what wanted tags are made of: one day they are not wanted any more, and then it need not be read.
+    /// Notes what wanted tags are made of: one day they are not wanted any more, and then it need
+    /// not be read.
     fn remember_narrowed(&self, desired: &Desired) {
         for artifact in &desired.artifacts {
             let Source::Registry(origin) = &artifact.source else { continue };
@@ -164,8 +180,8 @@ impl Engine {
         }
     }
 
-    /// Those of the candidates that can be had again, as many as may go at a time. A tag that the source does not tell of is
-    /// spared, and the first of them told.
+    /// Those of the candidates that can be had again, as many as may go at a time. A tag that the
+    /// source does not tell of is spared, and the first of them told.
     async fn checked(
         &self,
         job: &Job,
@@ -177,17 +193,24 @@ impl Engine {
         let budget = Budget::default();
         let mut sources = BTreeMap::new();
         for artifact in &desired.artifacts {
-            let asked = candidates.iter().take(MOST_CHECKS).filter(|candidate| candidate.kind == artifact.kind);
+            let asked = candidates
+                .iter()
+                .take(MOST_CHECKS)
+                .filter(|candidate| candidate.kind == artifact.kind);
             let tags: Vec<_> = asked.map(|candidate| candidate.tag.clone()).collect();
             if let Some(source) = self.asked(job, (desired, artifact), &budget, &tags).await? {
                 sources.insert(artifact.kind, source);
             }
         }
         // An image may be one that ECR keeps for an index: then another one goes instead.
-        let may_be_kept =
-            |candidate: &Candidate| candidate.kind == ArtifactKind::Image && !candidate.is_index && stock.has_indexes();
+        let may_be_kept = |candidate: &Candidate| {
+            candidate.kind == ArtifactKind::Image && !candidate.is_index && stock.has_indexes()
+        };
         let wanted = if candidates.iter().any(may_be_kept) { MOST_CHECKS } else { allowed };
-        let (sources, tags) = (&sources, candidates.iter().map(|candidate| candidate.tag.clone()).collect::<Vec<_>>());
+        let (sources, tags) = (
+            &sources,
+            candidates.iter().map(|candidate| candidate.tag.clone()).collect::<Vec<_>>(),
+        );
         let (mut found, mut failed, mut seen) = (Vec::<Action>::new(), None, 0);
         let checks = stream::iter(candidates.into_iter().take(MOST_CHECKS))
             .map(|candidate| async move {
@@ -204,15 +227,19 @@ impl Engine {
         {
             job.progress.advance(1);
             seen += 1;
-            let is_new = !found.iter().any(|action| matches!(action, Action::PruneTag { tag: of, .. } if *of == tag));
+            let is_new = !found
+                .iter()
+                .any(|action| matches!(action, Action::PruneTag { tag: of, .. } if *of == tag));
             match is_there {
                 Ok(true) if is_new => {
-                    let source = sources.get(&kind).map(|source| source.label(&tag)).unwrap_or_default();
+                    let source =
+                        sources.get(&kind).map(|source| source.label(&tag)).unwrap_or_default();
                     found.push(Action::PruneTag { kind, tag, digest, is_index, source });
                 }
                 Ok(_) => {}
                 Err(failure) => {
-                    let is_out = matches!(failure.class, Class::RateLimited | Class::AuthenticationFailed);
+                    let is_out =
+                        matches!(failure.class, Class::RateLimited | Class::AuthenticationFailed);
                     failed.get_or_insert(failure);
                     if is_out {
                         break;
@@ -229,7 +256,13 @@ impl Engine {
         // Image and chart may both list a tag.
         let (seen, unseen) = tags.split_at(seen);
         let unseen: BTreeSet<&Tag> = unseen.iter().filter(|tag| !seen.contains(tag)).collect();
-        Ok(Pruning { actions: found, left: unseen.len() + reserve.len(), reserve, blocked, ..Pruning::default() })
+        Ok(Pruning {
+            actions: found,
+            left: unseen.len() + reserve.len(),
+            reserve,
+            blocked,
+            ..Pruning::default()
+        })
     }
 }
 
@@ -246,7 +279,10 @@ async fn stock(target: &Target<'_>, job: &Job) -> Result<Vec<Stored>, Failure> {
     let (mut images, mut next) = (Vec::new(), None);
     for _ in 0..MOST_PAGES {
         let from = &next;
-        let page = patiently(|| async { Ok(target.registry.stock(target.name(), from.as_deref()).await?) }).await?;
+        let page = patiently(|| async {
+            Ok(target.registry.stock(target.name(), from.as_deref()).await?)
+        })
+        .await?;
         // Somebody deleted it just now.
         let Some(page) = page else { return Ok(Vec::new()) };
         job.progress.advance(1);
@@ -256,7 +292,10 @@ async fn stock(target: &Target<'_>, job: &Job) -> Result<Vec<Stored>, Failure> {
             return Ok(images);
         }
     }
-    let message = format!("ecr:DescribeImages on {}: the list has no end after {MOST_PAGES} pages", target.name());
+    let message = format!(
+        "ecr:DescribeImages on {}: the list has no end after {MOST_PAGES} pages",
+        target.name()
+    );
     Err(Failure::new(Class::RegistryUnavailable, message))
 }
 
@@ -274,8 +313,8 @@ fn present(desired: &Desired) -> Vec<Digest> {
     present
 }
 
-/// Why nothing may be removed, as far as that can be told without looking: what is wanted, or what there is, is not wholly
-/// known, or something that is wanted is missing.
+/// Why nothing may be removed, as far as that can be told without looking: what is wanted, or what
+/// there is, is not wholly known, or something that is wanted is missing.
 fn forbidden(desired: &Desired, plan: &Plan) -> Option<Pruning> {
     let by = |what: String, failure: &Failure| Pruning::blocked_by(&because(&what, failure));
     for artifact in &desired.artifacts {
@@ -284,14 +323,20 @@ fn forbidden(desired: &Desired, plan: &Plan) -> Option<Pruning> {
             return Some(by(format!("which {noun} tags are wanted is not known"), failure));
         }
         match &artifact.offered {
-            Some(Ok(offered)) if offered.is_empty() => return Some(Pruning::blocked(format!("{name} lists no tags"))),
+            Some(Ok(offered)) if offered.is_empty() => {
+                return Some(Pruning::blocked(format!("{name} lists no tags")));
+            }
             // A selector with a slip of the pen would take everything.
             Some(Ok(offered)) if artifact.selected == Some(0) => {
                 let count = offered.len();
-                return Some(Pruning::blocked(format!("the selector finds none of the {count} {noun} tags of {name}")));
+                return Some(Pruning::blocked(format!(
+                    "the selector finds none of the {count} {noun} tags of {name}"
+                )));
             }
             Some(Ok(_)) => {}
-            Some(Err(failure)) => return Some(by(format!("what {name} has is not known"), failure)),
+            Some(Err(failure)) => {
+                return Some(by(format!("what {name} has is not known"), failure));
+            }
             None => return Some(Pruning::blocked(format!("what {name} has was not asked"))),
         }
     }
@@ -314,13 +359,19 @@ fn missing(kind: ArtifactKind, tag: &Tag, state: &TagState) -> Option<Pruning> {
     Some(pruning)
 }
 
-/// The source of an artifact that is the repository itself: what goes there cannot be had again from there.
-fn itself<'d>(desired: &'d Desired, target: &Target<'_>, repository: &Repository) -> Option<&'d DesiredArtifact> {
+/// The source of an artifact that is the repository itself: what goes there cannot be had again
+/// from there.
+fn itself<'d>(
+    desired: &'d Desired,
+    target: &Target<'_>,
+    repository: &Repository,
+) -> Option<&'d DesiredArtifact> {
     let ecr::Registry { account, region, .. } = target.registry;
     let is_itself = |origin: &Origin| {
         let host = origin.client.host();
         let is_host = host == repository.host()
-            || Host::parse(host).is_some_and(|host| host.region == *region && host.account == *account);
+            || Host::parse(host)
+                .is_some_and(|host| host.region == *region && host.account == *account);
         is_host && origin.repository == repository.name
     };
     desired.artifacts.iter().find(|artifact| {
@@ -346,13 +397,18 @@ mod tests {
 
     #[test]
     fn what_was_found_is_shown_until_it_is_looked_for_again_and_done_once() {
-        let found = Pruning { actions: vec![action("1"), action("2")], left: 3, ..Pruning::blocked("why") };
+        let found =
+            Pruning { actions: vec![action("1"), action("2")], left: 3, ..Pruning::blocked("why") };
         let mut artifact = DesiredArtifact::new(ArtifactKind::Image, "q.io/app");
         let wanted = WantedTag { pin: None, source: Err(Failure::cancelled()) };
         artifact.tags.insert("1".parse().expect("a tag"), wanted);
         let desired = Desired { artifacts: vec![artifact], ..Desired::default() };
         let shown = found.remembered(&desired, Mode::DryRun);
-        assert_eq!((shown.actions, &shown.blocked), (vec![action("2")], &found.blocked), "1 is wanted again");
+        assert_eq!(
+            (shown.actions, &shown.blocked),
+            (vec![action("2")], &found.blocked),
+            "1 is wanted again"
+        );
         let applied = found.remembered(&desired, Mode::Apply);
         assert_eq!((applied.actions, &applied.blocked), (Vec::new(), &found.blocked));
         assert_eq!(applied.left, 0);
@@ -365,7 +421,10 @@ mod tests {
             Pruning { actions, allowed, left, ..Pruning::default() }.advice()
         };
         assert_eq!(of(2, 2, 0), None);
-        assert_eq!(of(2, 2, 9).as_deref(), Some("up to 9 more tags go later: prune.maxPercent allows 2 at a time"));
+        assert_eq!(
+            of(2, 2, 9).as_deref(),
+            Some("up to 9 more tags go later: prune.maxPercent allows 2 at a time")
+        );
         let unseen = "9 more tags are looked at later, whether they go: 100 at a time";
         assert_eq!(of(1, 2, 9).as_deref(), Some(unseen));
         assert_eq!(Pruning { left: 9, ..Pruning::blocked("why") }.advice(), None);
@@ -373,7 +432,9 @@ mod tests {
 
     #[test]
     fn what_could_not_be_asked_is_asked_again_soon_and_what_a_person_must_mend_is_not() {
-        let again = |class| Pruning::blocked_by(&Failure::new(class, "x")).blocked.expect("blocked").retry_after;
+        let again = |class| {
+            Pruning::blocked_by(&Failure::new(class, "x")).blocked.expect("blocked").retry_after
+        };
         assert_eq!(again(Class::RegistryUnavailable), Some(AGAIN));
         assert_eq!(again(Class::AccessDenied), None);
     }

@@ -1,4 +1,5 @@
-//! Signatures and other artifacts that refer to the wanted images. Best effort: reported apart, and no failure of an image.
+//! Signatures and other artifacts that refer to the wanted images. Best effort: reported apart, and
+//! no failure of an image.
 
 use std::collections::BTreeSet;
 
@@ -30,11 +31,16 @@ impl Engine {
         progress: &Progress,
     ) {
         let image = desired.artifacts.iter().find(|artifact| artifact.kind == ArtifactKind::Image);
-        let Some(Source::Registry(origin)) = image.filter(|_| desired.referrers).map(|artifact| &artifact.source)
+        let Some(Source::Registry(origin)) =
+            image.filter(|_| desired.referrers).map(|artifact| &artifact.source)
         else {
             return;
         };
-        let states = plan.settled.iter().filter(|(key, _)| !outcomes.tags.contains_key(*key)).chain(&outcomes.tags);
+        let states = plan
+            .settled
+            .iter()
+            .filter(|(key, _)| !outcomes.tags.contains_key(*key))
+            .chain(&outcomes.tags);
         // What was made of an index has no signatures: they are of the index.
         let images: BTreeSet<Digest> = states
             .filter_map(|((kind, _), state)| match state {
@@ -54,15 +60,29 @@ impl Engine {
             Ok(orders) if orders.is_empty() => {}
             Ok(orders) => match registry.data_plane(repository).await {
                 Ok(target) => {
-                    let known = observed.repository.as_ref().map(|there| there.images.manifests.clone());
+                    let known =
+                        observed.repository.as_ref().map(|there| there.images.manifests.clone());
                     let known = known.unwrap_or_default();
-                    let copy = Copy::new(registry, &target, repository, origin, known, &self.blobs, progress.clone());
+                    let copy = Copy::new(
+                        registry,
+                        &target,
+                        repository,
+                        origin,
+                        known,
+                        &self.blobs,
+                        progress.clone(),
+                    );
                     for (order, result) in copy.run(orders).await {
                         match result {
                             Ok(()) => {
                                 report.copied += 1;
-                                let tag = order.tag.map(|tag| format!(" as tag {tag}")).unwrap_or_default();
-                                outcomes.changes.push(format!("copied referrer {}{tag}", order.digest));
+                                let tag = order
+                                    .tag
+                                    .map(|tag| format!(" as tag {tag}"))
+                                    .unwrap_or_default();
+                                outcomes
+                                    .changes
+                                    .push(format!("copied referrer {}{tag}", order.digest));
                             }
                             Err(failure) => report.failures.push(failure),
                         }
@@ -88,8 +108,11 @@ impl Engine {
             manifests.retain(|digest| !there.images.manifests.contains(digest));
         }
         let there = registry.manifests(&repository.name, &manifests).await?.manifests;
-        let tags =
-            registry.images(&repository.name, &found.tags.keys().cloned().collect()).await?.unwrap_or_default().tags;
+        let tags = registry
+            .images(&repository.name, &found.tags.keys().cloned().collect())
+            .await?
+            .unwrap_or_default()
+            .tags;
         let by_digest = manifests.into_iter().filter(|digest| !there.contains(digest));
         let by_tag = found.tags.into_iter().filter(|(tag, digest)| tags.get(tag) != Some(digest));
         Ok(by_digest

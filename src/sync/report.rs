@@ -1,12 +1,14 @@
-//! [`super::apply`]'s outcomes -> what status, events, metrics and the terminal show. Writes nothing.
+//! [`super::apply`]'s outcomes -> what status, events, metrics and the terminal show. Writes
+//! nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::apply::Outcomes;
 use super::prune::PRUNE;
 use super::{
-    ArtifactKind, Attempts, Before, Deletion, Derived, Desired, DesiredArtifact, Drift, Failure, Held, Look, Observed,
-    Plan, Pruning, Rebuilt, ReferrersReport, Source, SourceContent, SourceTag, Vanished,
+    ArtifactKind, Attempts, Before, Deletion, Derived, Desired, DesiredArtifact, Drift, Failure,
+    Held, Look, Observed, Plan, Pruning, Rebuilt, ReferrersReport, Source, SourceContent,
+    SourceTag, Vanished,
 };
 use crate::api::v1alpha1::Ownership;
 use crate::ecr::Repository;
@@ -111,7 +113,8 @@ pub struct ArtifactReport {
     pub derived: BTreeMap<Tag, Derived>,
     /// What was made of indexes of which only some platforms are wanted.
     pub rebuilt: BTreeMap<Tag, Rebuilt>,
-    /// What became of the artifacts that refer to the images, where they are wanted. No failure of the image.
+    /// What became of the artifacts that refer to the images, where they are wanted. No failure of
+    /// the image.
     pub referrers: Option<ReferrersReport>,
 }
 
@@ -134,7 +137,8 @@ impl ArtifactReport {
 }
 
 impl ArtifactReport {
-    /// Where it is read from, and what for: `mirror.example.com/hub/nginx (mirror of docker.io/library/nginx)`.
+    /// Where it is read from, and what for: `mirror.example.com/hub/nginx (mirror of
+    /// docker.io/library/nginx)`.
     #[must_use]
     pub fn place(&self) -> String {
         match &self.original {
@@ -151,10 +155,13 @@ impl ArtifactReport {
         })
     }
 
-    /// Tags that are left as they are although they are not what the source has, or cannot be pulled; and why.
+    /// Tags that are left as they are although they are not what the source has, or cannot be
+    /// pulled; and why.
     pub fn kept(&self) -> impl Iterator<Item = (&Tag, &Failure)> {
         self.tags.iter().filter_map(|(tag, state)| match state {
-            TagState::Kept { failure, .. } | TagState::Archived { failure, .. } => Some((tag, failure)),
+            TagState::Kept { failure, .. } | TagState::Archived { failure, .. } => {
+                Some((tag, failure))
+            }
             _ => None,
         })
     }
@@ -162,8 +169,13 @@ impl ArtifactReport {
     /// Tags that are not, and why.
     pub fn failures(&self) -> impl Iterator<Item = (&Tag, &Failure)> {
         self.tags.iter().filter_map(|(tag, state)| match state {
-            TagState::Failed(failure) | TagState::Unverified { failure, .. } => Some((tag, failure)),
-            TagState::Synced(_) | TagState::Kept { .. } | TagState::Archived { .. } | TagState::Planned => None,
+            TagState::Failed(failure) | TagState::Unverified { failure, .. } => {
+                Some((tag, failure))
+            }
+            TagState::Synced(_)
+            | TagState::Kept { .. }
+            | TagState::Archived { .. }
+            | TagState::Planned => None,
         })
     }
 
@@ -199,25 +211,47 @@ impl Report {
         let ownership = if plan.adopted { Ownership::Adopted } else { Ownership::Created };
         let dry_run = outcomes.is_none();
         let outcomes = outcomes.unwrap_or_else(|| Outcomes::planned(plan));
-        let repository =
-            outcomes.created.clone().or_else(|| there.map(|there| there.repository.clone())).map(|r| (r, ownership));
+        let repository = outcomes
+            .created
+            .clone()
+            .or_else(|| there.map(|there| there.repository.clone()))
+            .map(|r| (r, ownership));
         let is_whole = there.is_none_or(|there| there.is_whole);
         let has_looked = is_whole && !dry_run && repository.is_some();
         let managed_tag_keys = has_looked.then(|| managed(desired, observed, &outcomes, before));
-        let configuration: Vec<_> = desired.refused.iter().chain(&outcomes.configuration).cloned().collect();
-        let is_in_place = outcomes.failure.is_none() && configuration.is_empty() && outcomes.rewritten.is_empty();
-        let attempts = if has_looked { attempts(plan, &outcomes, before) } else { before.attempts.clone() };
-        let corrected =
-            plan.corrected.iter().filter(|drift| !dry_run && !outcomes.unwritten.contains(drift.field)).cloned();
-        let artifacts: Vec<_> =
-            desired.artifacts.iter().map(|artifact| artifact_report(artifact, plan, &outcomes)).collect();
-        let look = repository.as_ref().filter(|_| is_in_place && !dry_run).map(|(repository, ownership)| {
-            let mutability = outcomes.mutability.clone().unwrap_or_else(|| repository.mutability.clone());
-            let repository = Repository { mutability, ..repository.clone() };
-            let states = artifacts.iter().flat_map(|artifact| artifact.tags.clone());
-            Look::after(observed, &repository, desired, *ownership == Ownership::Created, states)
-        });
-        let is_complete = outcomes.failure.is_none() && artifacts.iter().all(|artifact| artifact.listing.is_none());
+        let configuration: Vec<_> =
+            desired.refused.iter().chain(&outcomes.configuration).cloned().collect();
+        let is_in_place =
+            outcomes.failure.is_none() && configuration.is_empty() && outcomes.rewritten.is_empty();
+        let attempts =
+            if has_looked { attempts(plan, &outcomes, before) } else { before.attempts.clone() };
+        let corrected = plan
+            .corrected
+            .iter()
+            .filter(|drift| !dry_run && !outcomes.unwritten.contains(drift.field))
+            .cloned();
+        let artifacts: Vec<_> = desired
+            .artifacts
+            .iter()
+            .map(|artifact| artifact_report(artifact, plan, &outcomes))
+            .collect();
+        let look = repository.as_ref().filter(|_| is_in_place && !dry_run).map(
+            |(repository, ownership)| {
+                let mutability =
+                    outcomes.mutability.clone().unwrap_or_else(|| repository.mutability.clone());
+                let repository = Repository { mutability, ..repository.clone() };
+                let states = artifacts.iter().flat_map(|artifact| artifact.tags.clone());
+                Look::after(
+                    observed,
+                    &repository,
+                    desired,
+                    *ownership == Ownership::Created,
+                    states,
+                )
+            },
+        );
+        let is_complete = outcomes.failure.is_none()
+            && artifacts.iter().all(|artifact| artifact.listing.is_none());
         let held = (is_complete && !dry_run).then(|| Held::new(&desired.lifecycle, &artifacts));
         let pruning = plan.pruning.clone().map(|pruning| Pruning {
             blocked: outcomes.pruning_blocked.clone().or_else(|| pruning.blocked.clone()),
@@ -268,7 +302,8 @@ impl Report {
         text
     }
 
-    /// Fields of what was brought about that the spec wants: all that was changed but what was removed for it.
+    /// Fields of what was brought about that the spec wants: all that was changed but what was
+    /// removed for it.
     pub fn brought_about(&self) -> impl Iterator<Item = &'static str> {
         self.fields.iter().copied().filter(|field| *field != PRUNE)
     }
@@ -287,12 +322,16 @@ impl Report {
 
     /// Everything that went wrong with what is wanted.
     pub fn failures(&self) -> impl Iterator<Item = &Failure> {
-        let of_tags = self.artifacts.iter().flat_map(|artifact| artifact.failures().map(|(_, failure)| failure));
+        let of_tags = self
+            .artifacts
+            .iter()
+            .flat_map(|artifact| artifact.failures().map(|(_, failure)| failure));
         let of_listing = self.artifacts.iter().filter_map(|artifact| artifact.listing.as_ref());
         self.failure.iter().chain(&self.configuration).chain(of_listing).chain(of_tags)
     }
 
-    /// The same, and what keeps tags from going that should: all that whoever asked for the pass did not get.
+    /// The same, and what keeps tags from going that should: all that whoever asked for the pass
+    /// did not get.
     pub fn shortfalls(&self) -> impl Iterator<Item = &Failure> {
         self.failures().chain(self.pruning_blocked())
     }
@@ -321,22 +360,33 @@ fn forecasts(desired: &Desired) -> Vec<Forecast> {
     foresee(policy, &images.into_values().collect::<Vec<_>>())
 }
 
-/// The attempts of the plan, save those that failed: what was not written cannot have been rewritten.
+/// The attempts of the plan, save those that failed: what was not written cannot have been
+/// rewritten.
 fn attempts(plan: &Plan, outcomes: &Outcomes, before: &Before) -> Attempts {
     let failed = |field: &&'static str| outcomes.unwritten.contains(*field);
     let written = plan.attempts.iter().filter(|(field, _)| !failed(field));
-    written.chain(before.attempts.iter().filter(|(field, _)| failed(field))).map(|(field, a)| (*field, *a)).collect()
+    written
+        .chain(before.attempts.iter().filter(|(field, _)| failed(field)))
+        .map(|(field, a)| (*field, *a))
+        .collect()
 }
 
-/// Keys that we set and that are wanted, or still to be removed. One that was there before with the wanted value is not
-/// ours to remove later.
-fn managed(desired: &Desired, observed: &Observed, outcomes: &Outcomes, before: &Before) -> BTreeSet<String> {
+/// Keys that we set and that are wanted, or still to be removed. One that was there before with the
+/// wanted value is not ours to remove later.
+fn managed(
+    desired: &Desired,
+    observed: &Observed,
+    outcomes: &Outcomes,
+    before: &Before,
+) -> BTreeSet<String> {
     let wanted = &desired.resource_tags;
     let is_live = |key: &String| {
         let there = observed.repository.as_ref();
-        there.is_some_and(|there| there.resource_tags.contains_key(key)) && !outcomes.untagged.contains(key)
+        there.is_some_and(|there| there.resource_tags.contains_key(key))
+            && !outcomes.untagged.contains(key)
     };
-    let kept = before.managed_tag_keys.iter().filter(|key| wanted.contains_key(*key) || is_live(key));
+    let kept =
+        before.managed_tag_keys.iter().filter(|key| wanted.contains_key(*key) || is_live(key));
     kept.chain(outcomes.tagged.iter().filter(|key| wanted.contains_key(*key))).cloned().collect()
 }
 
@@ -347,21 +397,26 @@ fn artifact_report(artifact: &DesiredArtifact, plan: &Plan, outcomes: &Outcomes)
     };
     let mut tags = of_kind(&plan.settled);
     tags.extend(of_kind(&outcomes.tags));
-    // What an earlier pass made still holds where the tag is as it was; what this pass made is news.
+    // What an earlier pass made still holds where the tag is as it was; what this pass made is
+    // news.
     let known = artifact.tags.iter().filter_map(|(tag, wanted)| match &wanted.source {
-        Ok(SourceTag { content: SourceContent::Archive { derived, .. }, .. }) => Some((tag.clone(), derived.clone()?)),
+        Ok(SourceTag { content: SourceContent::Archive { derived, .. }, .. }) => {
+            Some((tag.clone(), derived.clone()?))
+        }
         _ => None,
     });
     let mut derived: BTreeMap<Tag, Derived> = known.collect();
     if artifact.kind == ArtifactKind::Chart {
         derived.extend(outcomes.derived.clone());
     }
-    let rebuilt = artifact.tags.iter().filter_map(|(tag, wanted)| match (&wanted.source, &artifact.source) {
-        (Ok(SourceTag { content: SourceContent::Manifest(digest), .. }), Source::Registry(origin)) => {
-            Some((tag.clone(), origin.rebuilt(digest)?))
-        }
-        _ => None,
-    });
+    let rebuilt =
+        artifact.tags.iter().filter_map(|(tag, wanted)| match (&wanted.source, &artifact.source) {
+            (
+                Ok(SourceTag { content: SourceContent::Manifest(digest), .. }),
+                Source::Registry(origin),
+            ) => Some((tag.clone(), origin.rebuilt(digest)?)),
+            _ => None,
+        });
     ArtifactReport {
         kind: artifact.kind,
         rebuilt: rebuilt.collect(),

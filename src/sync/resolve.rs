@@ -12,7 +12,8 @@ use super::prune::prunes;
 use super::target::{Seen, Target};
 use super::{Engine, Failure, Job, Mode, Origin};
 use crate::api::v1alpha1::{
-    ArchivedImages, DriftPolicy, EcrRepositorySyncSpec, ImageTagMutability, Policy, Referrers, validation,
+    ArchivedImages, DriftPolicy, EcrRepositorySyncSpec, ImageTagMutability, Policy, Referrers,
+    validation,
 };
 use crate::ecr::policy::{self, Kind, Wanted};
 use crate::ecr::{Encryption, Mutability, Settings};
@@ -22,7 +23,8 @@ use crate::selection::{self, Pin, tag_of};
 
 pub use mirrored::Mirrored;
 
-/// Tags of one source that are asked for at the same time; its host has its own limit for all passes together.
+/// Tags of one source that are asked for at the same time; its host has its own limit for all
+/// passes together.
 const CONCURRENT_TAGS: usize = 32;
 
 /// What a spec wants, checked and with digests.
@@ -167,7 +169,9 @@ impl DesiredArtifact {
     /// What an earlier pass made of the archive of a version.
     pub(super) fn derived(&self, tag: &Tag) -> Option<Derived> {
         match &self.tags.get(tag)?.source {
-            Ok(SourceTag { content: SourceContent::Archive { derived, .. }, .. }) => derived.clone(),
+            Ok(SourceTag { content: SourceContent::Archive { derived, .. }, .. }) => {
+                derived.clone()
+            }
             _ => None,
         }
     }
@@ -197,7 +201,8 @@ pub enum SourceContent {
     },
 }
 
-/// What was made of a chart archive: known, it need not be downloaded again to see that nothing changed.
+/// What was made of a chart archive: known, it need not be downloaded again to see that nothing
+/// changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Derived {
     /// Digest of the archive.
@@ -221,7 +226,8 @@ impl Engine {
     /// What a spec wants of the repository itself: no artifacts yet.
     pub(super) fn desired(&self, job: &Job) -> Desired {
         let spec = &job.spec;
-        // A document that is wrong costs itself only: what is in ECR in its place stays, and all else is done.
+        // A document that is wrong costs itself only: what is in ECR in its place stays, and all
+        // else is done.
         let mut refused = Vec::new();
         let mut read = |kind, policy| match Wanted::read(kind, policy) {
             Ok(wanted) => wanted,
@@ -255,12 +261,12 @@ impl Engine {
         }
     }
 
-    /// Asks the sources for each wanted tag: for the manifest where `target` lacks the tag and it will be copied, for the
-    /// digest alone elsewhere.
+    /// Asks the sources for each wanted tag: for the manifest where `target` lacks the tag and it
+    /// will be copied, for the digest alone elsewhere.
     ///
     /// # Errors
-    /// When ECR cannot be asked, or more is wanted than is allowed. A tag that cannot be read is not an error here: it is
-    /// in the result.
+    /// When ECR cannot be asked, or more is wanted than is allowed. A tag that cannot be read is
+    /// not an error here: it is in the result.
     pub(super) async fn artifacts(
         &self,
         job: &Job,
@@ -312,32 +318,41 @@ pub(super) struct Has<'a> {
 }
 
 impl Desired {
-    /// Makes the defaults part of what is wanted. A repository of our making, or one that is yet to be made, gets all of
-    /// them; one that was there before only what it has not: what it has, somebody wrote.
+    /// Makes the defaults part of what is wanted. A repository of our making, or one that is yet to
+    /// be made, gets all of them; one that was there before only what it has not: what it has,
+    /// somebody wrote.
     pub(super) fn take_defaults(&mut self, there: Option<Has<'_>>) {
         let theirs = there.filter(|there| !there.is_ours);
-        let given = |default: &Option<Policy>, own: &Wanted, has: fn(Has<'_>) -> bool| match default {
-            Some(policy) if theirs.is_none_or(|there| !has(there)) => Wanted::Document(policy.clone()),
+        let given = |default: &Option<Policy>, own: &Wanted, has: fn(Has<'_>) -> bool| match default
+        {
+            Some(policy) if theirs.is_none_or(|there| !has(there)) => {
+                Wanted::Document(policy.clone())
+            }
             _ => own.clone(),
         };
-        self.lifecycle = given(&self.defaults.lifecycle, &self.own.lifecycle, |there| there.lifecycle);
-        self.permission = given(&self.defaults.permission, &self.own.permission, |there| there.permission);
-        let is_missing = |key: &String| theirs.is_none_or(|there| !there.resource_tags.contains_key(key));
+        self.lifecycle =
+            given(&self.defaults.lifecycle, &self.own.lifecycle, |there| there.lifecycle);
+        self.permission =
+            given(&self.defaults.permission, &self.own.permission, |there| there.permission);
+        let is_missing =
+            |key: &String| theirs.is_none_or(|there| !there.resource_tags.contains_key(key));
         let missing = self.defaults.resource_tags.iter().filter(|(key, _)| is_missing(key));
         self.resource_tags.clone_from(&self.own.resource_tags);
         self.resource_tags.extend(missing.map(|(key, value)| (key.clone(), value.clone())));
     }
 }
 
-/// The configuration in sixteen digits. Of all that is wanted, whatever is there: it changes when somebody changes the spec
-/// or a default, and never by what happens in ECR.
+/// The configuration in sixteen digits. Of all that is wanted, whatever is there: it changes when
+/// somebody changes the spec or a default, and never by what happens in ECR.
 fn revision(settings: &Settings, own: &Own, defaults: &Documents) -> String {
     let policy = |kind, wanted: &Wanted| match wanted {
         Wanted::Unmanaged => "unmanaged".to_owned(),
         Wanted::None => "none".to_owned(),
         Wanted::Document(document) => policy::canonical_text(kind, document),
     };
-    let default = |kind, policy: &Option<Policy>| policy.as_ref().map(|policy| policy::canonical_text(kind, policy));
+    let default = |kind, policy: &Option<Policy>| {
+        policy.as_ref().map(|policy| policy::canonical_text(kind, policy))
+    };
     let text = serde_json::json!([
         settings.mutability.as_ref().map(ToString::to_string),
         settings.scan_on_push,
@@ -362,21 +377,40 @@ struct Looking<'a> {
 }
 
 impl Looking<'_> {
-    /// What ECR has of the tags of an artifact. Those that the spec lists for the other one are asked for along with them,
-    /// since batches are paid for, not tags.
+    /// What ECR has of the tags of an artifact. Those that the spec lists for the other one are
+    /// asked for along with them, since batches are paid for, not tags.
     async fn seen(&self, tags: impl Iterator<Item = &Tag>) -> Result<Seen, Failure> {
         let spec = &self.job.spec;
-        let image = spec.image.iter().flat_map(|image| &image.tags).map(|tag| Pin::parse(tag).tag.to_owned());
-        let chart = spec.chart.iter().flat_map(|chart| &chart.tags).map(|version| tag_of(version).to_string());
+        let image = spec
+            .image
+            .iter()
+            .flat_map(|image| &image.tags)
+            .map(|tag| Pin::parse(tag).tag.to_owned());
+        let chart = spec
+            .chart
+            .iter()
+            .flat_map(|chart| &chart.tags)
+            .map(|version| tag_of(version).to_string());
         let listed = image.chain(chart).filter_map(|tag| tag.parse().ok());
         self.target.foreseen(&tags.cloned().chain(listed).collect()).await
     }
 
     /// How to ask the source for a tag.
     fn ask(&self, seen: &Seen, tag: &Tag) -> Ask {
-        // A dry run copies nothing, and neither is a tag copied that was given up: some sources count a GET as a pull.
-        let given_up = || self.job.before.vanished.get(tag).is_some_and(|vanished| vanished.verdict(tag).is_some());
-        if self.mode == Mode::Apply && seen.lacks(tag) && !given_up() { Ask::Whole } else { Ask::Digest }
+        // A dry run copies nothing, and neither is a tag copied that was given up: some sources
+        // count a GET as a pull.
+        let given_up = || {
+            self.job
+                .before
+                .vanished
+                .get(tag)
+                .is_some_and(|vanished| vanished.verdict(tag).is_some())
+        };
+        if self.mode == Mode::Apply && seen.lacks(tag) && !given_up() {
+            Ask::Whole
+        } else {
+            Ask::Digest
+        }
     }
 }
 
@@ -390,16 +424,17 @@ fn settings(spec: &EcrRepositorySyncSpec) -> Settings {
             ImageTagMutability::ImmutableWithExclusion => Mutability::ImmutableExcept(filters()),
         }),
         scan_on_push: spec.scan_on_push,
-        encryption: spec
-            .encryption
-            .as_ref()
-            .map(|wanted| Encryption { kind: wanted.type_.as_str().to_owned(), key: wanted.kms_key.clone() }),
+        encryption: spec.encryption.as_ref().map(|wanted| Encryption {
+            kind: wanted.type_.as_str().to_owned(),
+            key: wanted.kms_key.clone(),
+        }),
     }
 }
 
 /// A mirror that was passed over, and what Helm will stumble over.
 fn warnings(job: &Job, artifacts: &[DesiredArtifact]) -> Vec<String> {
-    let mut warnings: Vec<_> = artifacts.iter().filter_map(|artifact| artifact.passed_over.clone()).collect();
+    let mut warnings: Vec<_> =
+        artifacts.iter().filter_map(|artifact| artifact.passed_over.clone()).collect();
     let of = |kind| artifacts.iter().find(move |artifact| artifact.kind == kind);
     let Some(chart) = of(ArtifactKind::Chart) else { return warnings };
     let last_segment = job.repository_name().rsplit('/').next().unwrap_or_default();
@@ -413,8 +448,10 @@ fn warnings(job: &Job, artifacts: &[DesiredArtifact]) -> Vec<String> {
         ));
     }
     if let Some(image) = of(ArtifactKind::Image) {
-        let versions =
-            image.tags.keys().filter(|tag| selection::Version::parse(tag.as_str()).is_some_and(|v| v.is_strict()));
+        let versions = image
+            .tags
+            .keys()
+            .filter(|tag| selection::Version::parse(tag.as_str()).is_some_and(|v| v.is_strict()));
         if let Some(tag) = versions.map(Tag::as_str).next() {
             warnings.push(format!(
                 "image tag {tag} is a strict version beside a chart: Helm may take it for the chart when no version, or a range, is asked for"

@@ -1,5 +1,5 @@
-//! The repository in ECR, looked at once per pass whatever number of steps want to know: resolving asks first which tags
-//! are missing, so that their manifests are read whole at once.
+//! The repository in ECR, looked at once per pass whatever number of steps want to know: resolving
+//! asks first which tags are missing, so that their manifests are read whole at once.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -64,7 +64,8 @@ impl<'a> Target<'a> {
         self.name
     }
 
-    /// The repository, if it exists. Where its tags are being asked for, their answer tells whether it does.
+    /// The repository, if it exists. Where its tags are being asked for, their answer tells whether
+    /// it does.
     ///
     /// # Errors
     /// As AWS answers.
@@ -81,8 +82,8 @@ impl<'a> Target<'a> {
         Ok(self.repository.get_or_try_init(ask).await?.as_ref())
     }
 
-    /// What it takes to know how the source is to be asked for `wanted`: after a whole look, tags that it missed or found in
-    /// the archive are taken to be so still. A throttle is waited out.
+    /// What it takes to know how the source is to be asked for `wanted`: after a whole look, tags
+    /// that it missed or found in the archive are taken to be so still. A throttle is waited out.
     ///
     /// # Errors
     /// As AWS answers.
@@ -110,14 +111,15 @@ impl<'a> Target<'a> {
         let Some(images) = self.images(wanted).await? else { return Ok(Seen::default()) };
         let missing = wanted.iter().filter(|tag| !images.tags.contains_key(*tag));
         let mut answers = self.answers.lock().await;
-        let new: BTreeSet<Tag> = missing.filter(|tag| !answers.missing.contains(*tag)).cloned().collect();
+        let new: BTreeSet<Tag> =
+            missing.filter(|tag| !answers.missing.contains(*tag)).cloned().collect();
         answers.archived.extend(self.registry.archived_images(self.name, &new).await?);
         answers.missing.extend(new);
         Ok(Seen { images, archived: answers.archived.clone() })
     }
 
-    /// The images of these tags, and of those that were asked for before; `None` if there is no repository. Only tags that
-    /// are new are asked for.
+    /// The images of these tags, and of those that were asked for before; `None` if there is no
+    /// repository. Only tags that are new are asked for.
     ///
     /// # Errors
     /// As AWS answers.

@@ -1,9 +1,11 @@
-//! Wanted tags that were in ECR and are not any more: a lifecycle rule that takes what the spec wants would be fought for
-//! ever (estahn/k8s-image-swapper#632). Pure.
+//! Wanted tags that were in ECR and are not any more: a lifecycle rule that takes what the spec
+//! wants would be fought for ever (estahn/k8s-image-swapper#632). Pure.
 
 use std::collections::BTreeMap;
 
-use super::{ArtifactReport, Before, Desired, DesiredArtifact, Failure, SourceContent, TagState, WantedTag};
+use super::{
+    ArtifactReport, Before, Desired, DesiredArtifact, Failure, SourceContent, TagState, WantedTag,
+};
 use crate::class::Class;
 use crate::ecr::policy::{Wanted, text};
 use crate::hash::hash;
@@ -15,14 +17,16 @@ const COPIED_AGAIN: u32 = 2;
 /// How often a tag vanished.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Vanished {
-    /// What it pointed to; a new content of the source is a new beginning. `None` where it is not known before the copy.
+    /// What it pointed to; a new content of the source is a new beginning. `None` where it is not
+    /// known before the copy.
     pub digest: Option<Digest>,
     /// How often it was found missing after it had been in ECR.
     pub times: u32,
 }
 
-/// What was in ECR when a pass ended, as hashes: there may be hundreds of tags in each of thousands of resources. Of two
-/// tags with the same hash one might be taken for the other; then a copy is counted that was none.
+/// What was in ECR when a pass ended, as hashes: there may be hundreds of tags in each of thousands
+/// of resources. Of two tags with the same hash one might be taken for the other; then a copy is
+/// counted that was none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Held {
     /// Hash of the tag, hash of its digest; sorted.
@@ -41,12 +45,15 @@ fn policy_hash(lifecycle: &Wanted) -> u64 {
 
 impl Held {
     pub(super) fn new(lifecycle: &Wanted, artifacts: &[ArtifactReport]) -> Self {
-        let in_ecr = artifacts.iter().flat_map(|artifact| &artifact.tags).filter_map(|(tag, state)| match state {
-            TagState::Synced(digest) | TagState::Unverified { digest, .. } | TagState::Kept { digest, .. } => {
-                Some((hash(tag), hash(digest)))
-            }
-            TagState::Archived { .. } | TagState::Failed(_) | TagState::Planned => None,
-        });
+        let in_ecr =
+            artifacts.iter().flat_map(|artifact| &artifact.tags).filter_map(|(tag, state)| {
+                match state {
+                    TagState::Synced(digest)
+                    | TagState::Unverified { digest, .. }
+                    | TagState::Kept { digest, .. } => Some((hash(tag), hash(digest))),
+                    TagState::Archived { .. } | TagState::Failed(_) | TagState::Planned => None,
+                }
+            });
         let mut tags: Vec<_> = in_ecr.collect();
         tags.sort_unstable();
         Self { tags, policy: Some(policy_hash(lifecycle)) }
@@ -56,21 +63,30 @@ impl Held {
     fn had(&self, tag: &Tag, digest: Option<&Digest>) -> bool {
         let tag = hash(tag);
         let from = self.tags.partition_point(|(other, _)| *other < tag);
-        self.tags
-            .get(from)
-            .is_some_and(|(other, held)| *other == tag && digest.is_none_or(|digest| hash(digest) == *held))
+        self.tags.get(from).is_some_and(|(other, held)| {
+            *other == tag && digest.is_none_or(|digest| hash(digest) == *held)
+        })
     }
 }
 
-/// Counts what is missing now and was there before. Empty when another lifecycle policy is wanted than before.
-pub(super) fn count(before: &Before, desired: &Desired, is_there: impl Fn(&Tag) -> bool) -> BTreeMap<Tag, Vanished> {
+/// Counts what is missing now and was there before. Empty when another lifecycle policy is wanted
+/// than before.
+pub(super) fn count(
+    before: &Before,
+    desired: &Desired,
+    is_there: impl Fn(&Tag) -> bool,
+) -> BTreeMap<Tag, Vanished> {
     if before.held.policy.is_some_and(|policy| policy != policy_hash(&desired.lifecycle)) {
         return BTreeMap::new();
     }
     let mut vanished = BTreeMap::new();
-    for (tag, wanted) in desired.artifacts.iter().flat_map(|artifact: &DesiredArtifact| &artifact.tags) {
+    for (tag, wanted) in
+        desired.artifacts.iter().flat_map(|artifact: &DesiredArtifact| &artifact.tags)
+    {
         let Some(digest) = digest(wanted) else { continue };
-        let same = |earlier: &&Vanished| digest.is_none() || earlier.digest.is_none() || earlier.digest == digest;
+        let same = |earlier: &&Vanished| {
+            digest.is_none() || earlier.digest.is_none() || earlier.digest == digest
+        };
         let earlier = before.vanished.get(tag).filter(same).map_or(0, |earlier| earlier.times);
         let now = u32::from(!is_there(tag) && before.held.had(tag, digest.as_ref()));
         if earlier + now > 0 {
@@ -84,7 +100,9 @@ pub(super) fn count(before: &Before, desired: &Desired, is_there: impl Fn(&Tag) 
 fn digest(wanted: &WantedTag) -> Option<Option<Digest>> {
     match &wanted.source.as_ref().ok()?.content {
         SourceContent::Manifest(digest) => Some(Some(digest.clone())),
-        SourceContent::Archive { derived, .. } => Some(derived.as_ref().map(|derived| derived.manifest.clone())),
+        SourceContent::Archive { derived, .. } => {
+            Some(derived.as_ref().map(|derived| derived.manifest.clone()))
+        }
     }
 }
 
@@ -127,12 +145,18 @@ mod tests {
     }
 
     fn desired(content: &str, lifecycle: Wanted) -> Desired {
-        let source = SourceTag { label: "nginx:1.27".to_owned(), content: SourceContent::Manifest(digest_of(content)) };
+        let source = SourceTag {
+            label: "nginx:1.27".to_owned(),
+            content: SourceContent::Manifest(digest_of(content)),
+        };
         let tags = BTreeMap::from([(tag(), WantedTag { pin: None, source: Ok(source) })]);
         Desired {
             repository: "app".to_owned(),
             lifecycle,
-            artifacts: vec![DesiredArtifact { tags, ..DesiredArtifact::new(ArtifactKind::Image, "nginx") }],
+            artifacts: vec![DesiredArtifact {
+                tags,
+                ..DesiredArtifact::new(ArtifactKind::Image, "nginx")
+            }],
             ..Desired::default()
         }
     }
@@ -170,7 +194,10 @@ mod tests {
     fn new_content_and_a_new_policy_are_new_beginnings() {
         let before = Before {
             held: held("a", &Wanted::Unmanaged),
-            vanished: BTreeMap::from([(tag(), Vanished { digest: Some(digest_of("a")), times: 2 })]),
+            vanished: BTreeMap::from([(
+                tag(),
+                Vanished { digest: Some(digest_of("a")), times: 2 },
+            )]),
             ..Before::default()
         };
         assert!(count(&before, &desired("b", Wanted::Unmanaged), |_| false).is_empty());

@@ -43,7 +43,11 @@ impl Copies {
 
 impl Drop for Watched {
     fn drop(&mut self) {
-        self.copies.running.lock().unwrap_or_else(PoisonError::into_inner).retain(|(id, _)| *id != self.id);
+        self.copies
+            .running
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|(id, _)| *id != self.id);
     }
 }
 
@@ -74,8 +78,11 @@ mod tests {
     fn pending(copies: &Copies) -> Vec<(String, f64)> {
         let families = copies.collect();
         let series = families.iter().flat_map(MetricFamily::get_metric);
-        let mut kinds: Vec<_> =
-            series.map(|series| (series.get_label()[0].value().to_owned(), series.get_gauge().get_value())).collect();
+        let mut kinds: Vec<_> = series
+            .map(|series| {
+                (series.get_label()[0].value().to_owned(), series.get_gauge().get_value())
+            })
+            .collect();
         // A vector of series has no order of its own.
         kinds.sort_by(|a, b| a.0.cmp(&b.0));
         kinds

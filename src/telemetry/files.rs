@@ -1,4 +1,5 @@
-//! Whether the files that are read again when they change can be used, looked at when somebody asks.
+//! Whether the files that are read again when they change can be used, looked at when somebody
+//! asks.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

@@ -42,7 +42,8 @@ impl Liveness {
     #[must_use]
     pub fn is_stuck_for(&self, longest: Duration) -> bool {
         let state = self.lock();
-        state.oldest_due.is_some_and(|due| due.elapsed() > longest) && state.finished.elapsed() > longest
+        state.oldest_due.is_some_and(|due| due.elapsed() > longest)
+            && state.finished.elapsed() > longest
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {

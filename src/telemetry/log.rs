@@ -14,7 +14,8 @@ pub enum Format {
     Json,
 }
 
-/// Starts logging. `level` is a level (`INFO`, `debug`, `WARNING`) or a tracing filter (`info,ecr_sync::registry=debug`).
+/// Starts logging. `level` is a level (`INFO`, `debug`, `WARNING`) or a tracing filter
+/// (`info,ecr_sync::registry=debug`).
 ///
 /// # Errors
 /// When `level` is neither.
@@ -23,7 +24,8 @@ where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
     let filter = filter(level)?;
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(ansi);
+    let subscriber =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(ansi);
     // A second start, in a test, keeps the first.
     let _already_started = match format {
         Format::Text => subscriber.try_init(),
@@ -69,7 +71,11 @@ mod tests {
             ("off", "off"),
             ("warning,ecr_sync=debug", "ecr_sync=debug,warn"),
         ] {
-            assert_eq!(filter(level).map(|filter| filter.to_string()), Ok(filtered.to_owned()), "{level}");
+            assert_eq!(
+                filter(level).map(|filter| filter.to_string()),
+                Ok(filtered.to_owned()),
+                "{level}"
+            );
         }
         for wrong in ["chatty", "INFOO", "info,debugg", "info,ecr_sync=loud"] {
             let problem = filter(wrong).expect_err(wrong);

@@ -1,11 +1,12 @@
-//! Metrics. Reconcile metrics have controller-runtime's names, since those are what people's dashboards ask for.
-//! Labels come from closed sets: never a tag, a digest or a resource name.
+//! Metrics. Reconcile metrics have controller-runtime's names, since those are what people's
+//! dashboards ask for. Labels come from closed sets: never a tag, a digest or a resource name.
 
 use std::time::Duration;
 
 use prometheus::core::Collector;
 use prometheus::{
-    Encoder, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
+    Encoder, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
+    TextEncoder,
 };
 
 use super::copies::Copies;
@@ -59,7 +60,8 @@ impl Metrics {
     /// # Errors
     /// Only if a name were given twice, which would be a defect.
     pub fn new() -> Result<Self, prometheus::Error> {
-        let controller = |name: &str, help: &str| Opts::new(name, help).const_label("controller", CONTROLLER);
+        let controller =
+            |name: &str, help: &str| Opts::new(name, help).const_label("controller", CONTROLLER);
         let metrics = Self {
             registry: Registry::new(),
             reconcile_total: IntCounterVec::new(
@@ -71,9 +73,12 @@ impl Metrics {
                 "Reconciles that failed.",
             ))?,
             reconcile_time: Histogram::with_opts(
-                HistogramOpts::new("controller_runtime_reconcile_time_seconds", "Time of a reconcile.")
-                    .const_label("controller", CONTROLLER)
-                    .buckets(vec![0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0]),
+                HistogramOpts::new(
+                    "controller_runtime_reconcile_time_seconds",
+                    "Time of a reconcile.",
+                )
+                .const_label("controller", CONTROLLER)
+                .buckets(vec![0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0]),
             )?,
             reconcile_panics: IntCounter::with_opts(controller(
                 "controller_runtime_reconcile_panics_total",
@@ -83,13 +88,19 @@ impl Metrics {
                 Opts::new("leader_election_master_status", "Whether this process leads.")
                     .const_label("name", "ecr-sync"),
             )?,
-            status_writes: IntCounter::new("ecrsync_status_writes_total", "Status patches that the API server took.")?,
+            status_writes: IntCounter::new(
+                "ecrsync_status_writes_total",
+                "Status patches that the API server took.",
+            )?,
             resources: Resources::new()?,
             queue: Queue::new()?,
             liveness: Liveness::default(),
             requests: Requests::new()?,
             passes: IntCounterVec::new(
-                Opts::new("ecrsync_syncs_total", "Passes over a repository, by the kind of their first failure."),
+                Opts::new(
+                    "ecrsync_syncs_total",
+                    "Passes over a repository, by the kind of their first failure.",
+                ),
                 &["result"],
             )?,
             tags_copied: IntCounter::new("ecrsync_tags_copied_total", "Tags written to ECR.")?,
@@ -108,7 +119,10 @@ impl Metrics {
                 ),
                 &["field"],
             )?,
-            oldest_due: Gauge::new("ecrsync_oldest_due_seconds", "How long the pass that is due longest has waited.")?,
+            oldest_due: Gauge::new(
+                "ecrsync_oldest_due_seconds",
+                "How long the pass that is due longest has waited.",
+            )?,
             copies: Copies::new()?,
             files: Files::new()?,
         };
@@ -128,12 +142,16 @@ impl Metrics {
             Box::new(metrics.copies.clone()),
             Box::new(metrics.files.clone()),
         ];
-        let process: Box<dyn Collector> = Box::new(prometheus::process_collector::ProcessCollector::for_self());
+        let process: Box<dyn Collector> =
+            Box::new(prometheus::process_collector::ProcessCollector::for_self());
         let parts = metrics.resources.collectors().into_iter().chain(metrics.queue.collectors());
-        for collector in own.into_iter().chain(parts).chain(metrics.requests.collectors()).chain([process]) {
+        for collector in
+            own.into_iter().chain(parts).chain(metrics.requests.collectors()).chain([process])
+        {
             metrics.registry.register(collector)?;
         }
-        // Series exist before their first event: a rate over a series that appears with 1 sees nothing.
+        // Series exist before their first event: a rate over a series that appears with 1 sees
+        // nothing.
         for result in ["success", "error"] {
             metrics.reconcile_total.with_label_values(&[result]);
         }
@@ -153,9 +171,14 @@ impl Metrics {
         ] {
             metrics.corrected.with_label_values(&[field]);
         }
-        for field in
-            ["resourceTags", "imageTagMutability", "scanOnPush", "encryption", "lifecyclePolicy", "permissionPolicy"]
-        {
+        for field in [
+            "resourceTags",
+            "imageTagMutability",
+            "scanOnPush",
+            "encryption",
+            "lifecyclePolicy",
+            "permissionPolicy",
+        ] {
             metrics.detected.with_label_values(&[field]);
         }
         Ok(metrics)
@@ -268,6 +291,8 @@ mod tests {
         }
         drop(running);
         let page = String::from_utf8(metrics.page().expect("encodes")).expect("text");
-        assert!(page.contains("controller_runtime_active_workers{controller=\"ecrrepositorysync\"} 0"));
+        assert!(
+            page.contains("controller_runtime_active_workers{controller=\"ecrrepositorysync\"} 0")
+        );
     }
 }

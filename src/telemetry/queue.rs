@@ -51,12 +51,18 @@ impl Queue {
         Ok(Self {
             depth: IntGauge::with_opts(opts("workqueue_depth", "Passes that wait for a slot."))?,
             adds: IntCounter::with_opts(opts("workqueue_adds_total", "Passes submitted."))?,
-            retries: IntCounter::with_opts(opts("workqueue_retries_total", "Passes that repeat a failed one."))?,
+            retries: IntCounter::with_opts(opts(
+                "workqueue_retries_total",
+                "Passes that repeat a failed one.",
+            ))?,
             waited: Histogram::with_opts(histogram(
                 "workqueue_queue_duration_seconds",
                 "Time that passes waited for a slot.",
             ))?,
-            worked: Histogram::with_opts(histogram("workqueue_work_duration_seconds", "Time that passes took."))?,
+            worked: Histogram::with_opts(histogram(
+                "workqueue_work_duration_seconds",
+                "Time that passes took.",
+            ))?,
             unfinished: Gauge::with_opts(opts(
                 "workqueue_unfinished_work_seconds",
                 "Time that all running passes have taken so far.",
@@ -66,7 +72,8 @@ impl Queue {
                 "Time that the longest running pass has taken so far.",
             ))?,
             running: IntGauge::with_opts(
-                Opts::new("controller_runtime_active_workers", "Passes that run now.").const_label("controller", NAME),
+                Opts::new("controller_runtime_active_workers", "Passes that run now.")
+                    .const_label("controller", NAME),
             )?,
             next: Arc::default(),
             jobs: Arc::default(),
@@ -102,14 +109,19 @@ impl Queue {
     #[must_use]
     pub fn oldest_waiting(&self) -> Option<Instant> {
         let jobs = self.lock();
-        jobs.values().filter_map(|job| if let Job::Waiting(since) = job { Some(*since) } else { None }).min()
+        jobs.values()
+            .filter_map(|job| if let Job::Waiting(since) = job { Some(*since) } else { None })
+            .min()
     }
 
     /// Brings the gauges up to date that are a matter of time.
     pub(super) fn refresh(&self) {
         let jobs = self.lock();
-        let running =
-            || jobs.values().filter_map(|job| if let Job::Running(since) = job { Some(since.elapsed()) } else { None });
+        let running = || {
+            jobs.values().filter_map(|job| {
+                if let Job::Running(since) = job { Some(since.elapsed()) } else { None }
+            })
+        };
         self.depth.set(i64::try_from(jobs.len() - running().count()).unwrap_or(i64::MAX));
         self.running.set(i64::try_from(running().count()).unwrap_or(i64::MAX));
         self.unfinished.set(running().map(|time| time.as_secs_f64()).sum());
@@ -124,7 +136,9 @@ impl Queue {
 impl Ticket {
     /// The pass has its slot.
     pub fn start(&self) {
-        if let Some(Job::Waiting(since)) = self.queue.lock().insert(self.id, Job::Running(Instant::now())) {
+        if let Some(Job::Waiting(since)) =
+            self.queue.lock().insert(self.id, Job::Running(Instant::now()))
+        {
             self.queue.waited.observe(since.elapsed().as_secs_f64());
         }
     }

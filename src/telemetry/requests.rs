@@ -1,4 +1,5 @@
-//! Requests, waits and bytes, as the lower layers tell of them. Labels come from closed sets: hosts by class.
+//! Requests, waits and bytes, as the lower layers tell of them. Labels come from closed sets: hosts
+//! by class.
 
 use std::time::Duration;
 
@@ -43,7 +44,10 @@ impl Requests {
                 &["host_class"],
             )?,
             throttled: CounterVec::new(
-                Opts::new("ecrsync_throttle_wait_seconds_total", "Time that our own limits made requests wait."),
+                Opts::new(
+                    "ecrsync_throttle_wait_seconds_total",
+                    "Time that our own limits made requests wait.",
+                ),
                 &["action"],
             )?,
             token_expiry: GaugeVec::new(
@@ -76,7 +80,9 @@ impl Meter for Requests {
     }
 
     fn pulls_left(&self, host: &str, left: u64) {
-        self.pulls_left.with_label_values(&[host_class(host)]).set(i64::try_from(left).unwrap_or(i64::MAX));
+        self.pulls_left
+            .with_label_values(&[host_class(host)])
+            .set(i64::try_from(left).unwrap_or(i64::MAX));
     }
 
     fn aws_request(&self, operation: &str, code: &str) {
@@ -88,7 +94,8 @@ impl Meter for Requests {
     }
 
     fn token_renewed(&self, account: &str, region: &str, life: Duration) {
-        let ends = k8s_openapi::jiff::Timestamp::now().as_duration().as_secs_f64() + life.as_secs_f64();
+        let ends =
+            k8s_openapi::jiff::Timestamp::now().as_duration().as_secs_f64() + life.as_secs_f64();
         self.token_expiry.with_label_values(&[account, region]).set(ends);
     }
 
@@ -100,7 +107,9 @@ impl Meter for Requests {
 /// Hosts are the users' choice, so they are no label.
 fn host_class(host: &str) -> &'static str {
     let name = host.split(':').next().unwrap_or_default();
-    let is_in = |domain: &str| name == domain || name.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.'));
+    let is_in = |domain: &str| {
+        name == domain || name.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.'))
+    };
     if name.contains(".dkr.ecr") || name.contains(".dkr-ecr") {
         "ecr"
     } else if is_in("public.ecr.aws") || is_in("ecr-public.aws.com") {

@@ -60,7 +60,10 @@ impl Resources {
                 &["namespace", "name", "type", "status"],
             )?,
             tags: IntGaugeVec::new(
-                Opts::new("ecrsync_tags", "Wanted tags of all resources, by whether they are in ECR as they shall be."),
+                Opts::new(
+                    "ecrsync_tags",
+                    "Wanted tags of all resources, by whether they are in ECR as they shall be.",
+                ),
                 &["state"],
             )?,
             series: Arc::default(),
@@ -84,7 +87,9 @@ impl Resources {
         ];
         let types = conditions.iter().map(|condition| condition.type_.clone()).collect();
         let mut all = self.series.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(old) = all.insert(uid.to_owned(), Series { info: info.clone(), labels: labels.clone(), types }) {
+        if let Some(old) =
+            all.insert(uid.to_owned(), Series { info: info.clone(), labels: labels.clone(), types })
+        {
             self.remove(&old);
         }
         self.info.with_label_values(&info).set(1);
@@ -101,7 +106,8 @@ impl Resources {
 
     /// Drops the series of a resource.
     pub(super) fn forget(&self, uid: &str) {
-        if let Some(series) = self.series.lock().unwrap_or_else(PoisonError::into_inner).remove(uid) {
+        if let Some(series) = self.series.lock().unwrap_or_else(PoisonError::into_inner).remove(uid)
+        {
             self.remove(&series);
         }
     }
@@ -124,7 +130,8 @@ impl Resources {
         self.tags.with_label_values(&["failed"]).sub(series.labels.failed);
         for type_ in &series.types {
             for status in STATUSES {
-                let labels = [&series.labels.namespace, &series.labels.name, type_.as_str(), status];
+                let labels =
+                    [&series.labels.namespace, &series.labels.name, type_.as_str(), status];
                 let _absent = self.condition.remove_label_values(&labels);
             }
         }

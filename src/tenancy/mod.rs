@@ -1,7 +1,7 @@
 //! What a namespace may use: repositories, accounts, regions, roles and sources.
 //!
-//! The operator's rights in AWS are those of all tenants together, so what a namespace may do with them is checked here,
-//! before anybody is asked anything on its behalf. Pure but for the file.
+//! The operator's rights in AWS are those of all tenants together, so what a namespace may do with
+//! them is checked here, before anybody is asked anything on its behalf. Pure but for the file.
 
 mod rules;
 
@@ -32,7 +32,10 @@ impl Tenancy {
     /// # Errors
     /// A file that cannot be used.
     pub fn load(file: Option<&Path>, unlisted: Unlisted) -> Result<Self, reload::Error> {
-        Ok(Self { file: file.map(|path| Reloaded::load(path, Tenants::parse)).transpose()?, unlisted })
+        Ok(Self {
+            file: file.map(|path| Reloaded::load(path, Tenants::parse)).transpose()?,
+            unlisted,
+        })
     }
 
     /// The file.
@@ -44,10 +47,12 @@ impl Tenancy {
     /// Whether anything is asked at all of what `namespace` wants.
     #[must_use]
     pub fn restricts(&self, namespace: &str) -> bool {
-        self.unlisted == Unlisted::Deny || self.file.as_ref().is_some_and(|file| !file.get().of(namespace).is_empty())
+        self.unlisted == Unlisted::Deny
+            || self.file.as_ref().is_some_and(|file| !file.get().of(namespace).is_empty())
     }
 
-    /// Whether `namespace` may use a repository of this name at all. One that may not cannot keep it from others either.
+    /// Whether `namespace` may use a repository of this name at all. One that may not cannot keep
+    /// it from others either.
     #[must_use]
     pub fn admits(&self, namespace: &str, repository: &str) -> bool {
         let tenants = self.file.as_ref().map(Reloaded::get);
@@ -119,7 +124,11 @@ impl<'a> Wish<'a> {
     ///
     /// # Errors
     /// `InvalidSpec` for a source without a host: what cannot be judged is not read.
-    pub fn of(name: &'a str, spec: &'a EcrRepositorySyncSpec, identity: &'a Identity) -> Result<Self, Failure> {
+    pub fn of(
+        name: &'a str,
+        spec: &'a EcrRepositorySyncSpec,
+        identity: &'a Identity,
+    ) -> Result<Self, Failure> {
         let mut sources = Vec::new();
         if let Some(image) = &spec.image {
             sources.push(image.pull_url.parse::<Reference>()?.host);
@@ -144,7 +153,10 @@ fn chart_host(pull_url: &str) -> Result<String, Failure> {
     }
     let url = reqwest::Url::parse(pull_url).ok().filter(reqwest::Url::has_host);
     url.as_ref().map(crate::registry::authority).ok_or_else(|| {
-        Failure::new(Class::InvalidSpec, format!("chart.pullUrl: {pull_url:?} is not a URL with a host"))
+        Failure::new(
+            Class::InvalidSpec,
+            format!("chart.pullUrl: {pull_url:?} is not a URL with a host"),
+        )
     })
 }
 
@@ -155,7 +167,8 @@ pub struct Permit {
     pub hosts: Option<Arc<AllowedHosts>>,
     /// Whether the logins of `--registry-config` are for it.
     pub registry_config: bool,
-    /// Repositories of ECR registries that are read with the operator's identity; all where there are no rules.
+    /// Repositories of ECR registries that are read with the operator's identity; all where there
+    /// are no rules.
     ecr_sources: Option<Vec<String>>,
 }
 
@@ -177,8 +190,9 @@ impl Permit {
     #[must_use]
     pub fn reads_ecr(&self, reference: &Reference) -> bool {
         let name = format!("{}/{}", reference.host, reference.repository);
-        let is_listed =
-            |patterns: &Vec<String>| patterns.iter().any(|pattern| crate::wildcard::matches(pattern, &name));
+        let is_listed = |patterns: &Vec<String>| {
+            patterns.iter().any(|pattern| crate::wildcard::matches(pattern, &name))
+        };
         let is_ecr = ecr::Host::parse(&reference.host).is_some() || ecr::is_public(&reference.host);
         is_ecr && self.ecr_sources.as_ref().is_none_or(is_listed)
     }

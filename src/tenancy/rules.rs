@@ -56,21 +56,35 @@ impl Tenants {
         let tenants: Self = serde_saphyr::from_str(text).map_err(|error| error.to_string())?;
         for (index, rule) in tenants.tenants.iter().enumerate() {
             if rule.namespaces.is_empty() {
-                return Err(format!("tenants[{index}].namespaces is empty, so that it means nobody"));
+                return Err(format!(
+                    "tenants[{index}].namespaces is empty, so that it means nobody"
+                ));
             }
-            let lists = [Some(&rule.namespaces), Some(&rule.repositories), Some(&rule.sources), Some(&rule.roles)];
+            let lists = [
+                Some(&rule.namespaces),
+                Some(&rule.repositories),
+                Some(&rule.sources),
+                Some(&rule.roles),
+            ];
             let more = [rule.accounts.as_ref(), rule.regions.as_ref(), Some(&rule.ecr_sources)];
             if lists.into_iter().chain(more).flatten().flatten().any(String::is_empty) {
-                return Err(format!("tenants[{index}] has an empty pattern: write * for everything"));
+                return Err(format!(
+                    "tenants[{index}] has an empty pattern: write * for everything"
+                ));
             }
         }
         Ok(tenants)
     }
 
-    /// The rules for a namespace, with their places in the file. A name that is written out wins over patterns.
+    /// The rules for a namespace, with their places in the file. A name that is written out wins
+    /// over patterns.
     pub(super) fn of(&self, namespace: &str) -> Vec<(String, &Rule)> {
-        let all = || self.tenants.iter().enumerate().map(|(index, rule)| (format!("tenants[{index}]"), rule));
-        let exact: Vec<_> = all().filter(|(_, rule)| rule.namespaces.iter().any(|name| name == namespace)).collect();
+        let all = || {
+            self.tenants.iter().enumerate().map(|(index, rule)| (format!("tenants[{index}]"), rule))
+        };
+        let exact: Vec<_> = all()
+            .filter(|(_, rule)| rule.namespaces.iter().any(|name| name == namespace))
+            .collect();
         if !exact.is_empty() {
             return exact;
         }
@@ -94,11 +108,14 @@ impl Rule {
                 return Err(("roles", format!("role {role}")));
             }
         }
-        let is_of_role = |account: &str| wish.roles.last().is_some_and(|role| role.account() == account);
+        let is_of_role =
+            |account: &str| wish.roles.last().is_some_and(|role| role.account() == account);
         let account = wish.account.as_deref().unwrap_or("unknown");
         let is_allowed = match &self.accounts {
             Some(patterns) => any(patterns, account),
-            None => is_of_role(account) || wish.account.is_some() && wish.account == wish.own_account,
+            None => {
+                is_of_role(account) || wish.account.is_some() && wish.account == wish.own_account
+            }
         };
         if !is_allowed {
             return Err(("accounts", format!("account {account}")));
@@ -111,7 +128,8 @@ impl Rule {
         if !is_allowed {
             return Err(("regions", format!("region {region}")));
         }
-        let lower: Vec<_> = self.sources.iter().map(|pattern| pattern.to_ascii_lowercase()).collect();
+        let lower: Vec<_> =
+            self.sources.iter().map(|pattern| pattern.to_ascii_lowercase()).collect();
         for source in &wish.sources {
             if !any(&lower, &source.to_ascii_lowercase()) {
                 return Err(("sources", format!("source {source}")));

@@ -55,9 +55,15 @@ async fn each_thing_that_is_not_allowed_is_named_with_the_place_where_it_can_be(
         (a(Wish { account: text("210987654321"), ..fine.clone() }), "account 210987654321"),
         (a(Wish { account: None, own_account: None, ..fine.clone() }), "account unknown"),
         (a(Wish { region: text("us-east-1"), ..fine.clone() }), "region us-east-1"),
-        (a(Wish { sources: vec!["quay.io".to_owned()], ..fine.clone() }), "source quay.io: allow it in"),
+        (
+            a(Wish { sources: vec!["quay.io".to_owned()], ..fine.clone() }),
+            "source quay.io: allow it in",
+        ),
         (a(Wish { sources: vec!["example.com".to_owned()], ..fine.clone() }), "tenants[0].sources"),
-        (a(Wish { sources: vec!["evil.example.com.evil.org".to_owned()], ..fine.clone() }), "tenants[0].sources"),
+        (
+            a(Wish { sources: vec!["evil.example.com.evil.org".to_owned()], ..fine.clone() }),
+            "tenants[0].sources",
+        ),
         (("team-b", Wish { region: text("us-east-1"), ..wish("x") }), "tenants[1].regions"),
         (("team-b", Wish { account: text("345678901234"), ..wish("x") }), "tenants[1].accounts"),
         (("nobody", wish("x")), "namespace nobody may use nothing"),
@@ -67,7 +73,10 @@ async fn each_thing_that_is_not_allowed_is_named_with_the_place_where_it_can_be(
             Ok(_) => assert_eq!(wanted, "", "{namespace} {wish:?}"),
             Err(failure) => {
                 assert_eq!(failure.class, Class::AccessDenied);
-                assert!(!wanted.is_empty() && failure.message.contains(wanted), "{wanted}: {failure}");
+                assert!(
+                    !wanted.is_empty() && failure.message.contains(wanted),
+                    "{wanted}: {failure}"
+                );
                 assert!(failure.message.contains("tenants.yaml"), "{failure}");
             }
         }
@@ -76,15 +85,28 @@ async fn each_thing_that_is_not_allowed_is_named_with_the_place_where_it_can_be(
     let by = |role| Wish { roles: vec![role], account: text("999999999999"), ..wish("team-a/app") };
     assert!(tenancy.permit("team-a", &by(&role)).is_ok());
     let refused = tenancy.permit("team-a", &by(&foreign)).expect_err("not listed").message;
-    assert!(refused.contains("role arn:aws:iam::999999999999:role/admin") && refused.contains(".roles"), "{refused}");
-    assert!(tenancy.permit("team-b", &by(&role)).is_err(), "roles that are not listed are not allowed");
+    assert!(
+        refused.contains("role arn:aws:iam::999999999999:role/admin") && refused.contains(".roles"),
+        "{refused}"
+    );
+    assert!(
+        tenancy.permit("team-b", &by(&role)).is_err(),
+        "roles that are not listed are not allowed"
+    );
 }
 
 #[tokio::test]
 async fn who_is_not_in_the_table_may_do_everything_or_nothing() {
     let (_folder, open) = tenancy(Unlisted::Allow);
-    assert!(open.admits("team-a", "team-a/app") && open.admits("team-b", "x") && open.admits("nobody", "x"));
-    assert!(!open.admits("team-a", "x"), "it cannot keep a repository that it may not use from others");
+    assert!(
+        open.admits("team-a", "team-a/app")
+            && open.admits("team-b", "x")
+            && open.admits("nobody", "x")
+    );
+    assert!(
+        !open.admits("team-a", "x"),
+        "it cannot keep a repository that it may not use from others"
+    );
     assert_eq!(open.permit("nobody", &wish("x")).expect("everything"), Permit::everything());
     assert!(open.permit("team-a", &wish("x")).is_err());
     let none = Tenancy::load(None, Unlisted::Allow).expect("no file");
@@ -109,7 +131,10 @@ async fn private_ecr_is_read_with_the_operators_identity_only_where_listed() {
     assert!(reads("elsewhere", shared));
     assert!(!reads("elsewhere", "docker.io/library/nginx"));
     let permit = tenancy.permit("team-b", &wish("x")).expect("allowed");
-    assert!(permit.registry_config && !tenancy.permit("team-a", &wish("team-a/b")).expect("allowed").registry_config);
+    assert!(
+        permit.registry_config
+            && !tenancy.permit("team-a", &wish("team-a/b")).expect("allowed").registry_config
+    );
 }
 
 #[test]
@@ -117,9 +142,15 @@ fn a_file_that_is_wrong_is_refused() {
     for (text, part) in [
         ("", ""),
         ("tenants: [{namespaces: [a], repositories: [a]}]", "sources"),
-        ("tenants: [{namespaces: [], repositories: [a], sources: [b]}]", "tenants[0].namespaces is empty"),
+        (
+            "tenants: [{namespaces: [], repositories: [a], sources: [b]}]",
+            "tenants[0].namespaces is empty",
+        ),
         ("tenants: [{namespaces: [a], repositories: [''], sources: [b]}]", "empty pattern"),
-        ("tenants: [{namespaces: [a], repositories: [a], sources: [b], repository: c}]", "repository"),
+        (
+            "tenants: [{namespaces: [a], repositories: [a], sources: [b], repository: c}]",
+            "repository",
+        ),
         ("tenant: []", "tenant"),
     ] {
         let error = Tenants::parse(text).expect_err(text);

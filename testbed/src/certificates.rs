@@ -1,8 +1,9 @@
-//! A private certificate authority with one server and one client, made anew: nothing else trusts it.
+//! A private certificate authority with one server and one client, made anew: nothing else trusts
+//! it.
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-    KeyUsagePurpose,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair, KeyUsagePurpose,
 };
 
 use crate::Error;
@@ -69,7 +70,8 @@ impl Certificates {
 }
 
 fn named(name: &str, names: &[&str]) -> Result<CertificateParams, Error> {
-    let mut params = CertificateParams::new(names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>())?;
+    let mut params =
+        CertificateParams::new(names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>())?;
     params.distinguished_name.push(DnType::CommonName, name);
     Ok(params)
 }

@@ -1,4 +1,5 @@
-//! A classic HTTP chart repository: a folder of charts that the real helm packaged, with the index that the real helm made.
+//! A classic HTTP chart repository: a folder of charts that the real helm packaged, with the index
+//! that the real helm made.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,7 +17,8 @@ use sha2::{Digest, Sha256};
 use crate::traffic::Host;
 use crate::{Error, tools};
 
-/// A running chart repository; dropping it stops its server. Put a [`crate::proxy::Proxy`] before it for a log and faults.
+/// A running chart repository; dropping it stops its server. Put a [`crate::proxy::Proxy`] before
+/// it for a log and faults.
 #[derive(Debug)]
 pub struct ChartRepository {
     dir: PathBuf,
@@ -40,7 +42,9 @@ impl ChartRepository {
     pub async fn start(dir: impl AsRef<Path>, login: Option<(&str, &str)>) -> Result<Self, Error> {
         let dir = std::path::absolute(dir)?;
         fs::create_dir_all(dir.join("served"))?;
-        let login = login.map(|(user, password)| format!("Basic {}", STANDARD.encode(format!("{user}:{password}"))));
+        let login = login.map(|(user, password)| {
+            format!("Basic {}", STANDARD.encode(format!("{user}:{password}")))
+        });
         let served = Served { dir: dir.join("served"), login };
         let server = Host::start("chart-repository")?;
         let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
@@ -59,12 +63,17 @@ impl ChartRepository {
         &self.host
     }
 
-    /// Packages a version of a chart that `helm create` makes. A second time with the same version, the archive is another
-    /// one, as when a publisher replaces it.
+    /// Packages a version of a chart that `helm create` makes. A second time with the same version,
+    /// the archive is another one, as when a publisher replaces it.
     ///
     /// # Errors
     /// When helm fails.
-    pub async fn package(&self, folder: &str, chart: &str, version: &str) -> Result<PathBuf, Error> {
+    pub async fn package(
+        &self,
+        folder: &str,
+        chart: &str,
+        version: &str,
+    ) -> Result<PathBuf, Error> {
         let charts = self.dir.join("charts");
         fs::create_dir_all(&charts)?;
         let source = charts.join(chart);
@@ -77,7 +86,12 @@ impl ChartRepository {
         let to = self.dir.join("served").join(folder);
         fs::create_dir_all(&to)?;
         let to_text = to.to_string_lossy().into_owned();
-        tools::run("helm", &["package", &source_text, "--version", version, "--destination", &to_text], &[]).await?;
+        tools::run(
+            "helm",
+            &["package", &source_text, "--version", version, "--destination", &to_text],
+            &[],
+        )
+        .await?;
         Ok(to.join(format!("{chart}-{version}.tgz")))
     }
 
@@ -111,17 +125,26 @@ impl ChartRepository {
     }
 }
 
-async fn serve(State(served): State<Served>, Wanted(file): Wanted<String>, headers: HeaderMap) -> Response {
+async fn serve(
+    State(served): State<Served>,
+    Wanted(file): Wanted<String>,
+    headers: HeaderMap,
+) -> Response {
     let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     if served.login.is_some() && given != served.login.as_deref() {
-        return (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, "Basic realm=\"charts\"")]).into_response();
+        return (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, "Basic realm=\"charts\"")])
+            .into_response();
     }
     if file.split('/').any(|part| part == "..") {
         return StatusCode::NOT_FOUND.into_response();
     }
-    let Ok(bytes) = fs::read(served.dir.join(&file)) else { return StatusCode::NOT_FOUND.into_response() };
-    let tag =
-        format!("\"{}\"", Sha256::digest(&bytes).iter().take(8).map(|byte| format!("{byte:02x}")).collect::<String>());
+    let Ok(bytes) = fs::read(served.dir.join(&file)) else {
+        return StatusCode::NOT_FOUND.into_response();
+    };
+    let tag = format!(
+        "\"{}\"",
+        Sha256::digest(&bytes).iter().take(8).map(|byte| format!("{byte:02x}")).collect::<String>()
+    );
     if headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok()) == Some(&tag) {
         return (StatusCode::NOT_MODIFIED, [(header::ETAG, tag)]).into_response();
     }

@@ -1,9 +1,10 @@
-//! A real Kubernetes API: etcd and kube-apiserver on this machine, with RBAC and service-account tokens.
+//! A real Kubernetes API: etcd and kube-apiserver on this machine, with RBAC and service-account
+//! tokens.
 //!
 //! # Caveats
-//! There is no controller manager, scheduler or kubelet. So no Pod ever runs, a deleted namespace stays in `Terminating`,
-//! owner references are not collected, no `default` service account appears by itself, and the aggregated cluster roles
-//! `admin`, `edit` and `view` allow nothing.
+//! There is no controller manager, scheduler or kubelet. So no Pod ever runs, a deleted namespace
+//! stays in `Terminating`, owner references are not collected, no `default` service account appears
+//! by itself, and the aggregated cluster roles `admin`, `edit` and `view` allow nothing.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -21,7 +22,8 @@ use tokio::time::{Instant, sleep};
 use crate::process::{Process, retry_ports, wait_ready};
 use crate::{Error, http, scratch, tools};
 
-/// Ready takes about 3 s on two idle cores; the rest is for a machine that compiles at the same time.
+/// Ready takes about 3 s on two idle cores; the rest is for a machine that compiles at the same
+/// time.
 const READY: Duration = Duration::from_secs(90);
 const POLL: Duration = Duration::from_millis(25);
 
@@ -36,8 +38,8 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Starts etcd and kube-apiserver with all their files and logs (`etcd.log`, `kube-apiserver.log`) in `dir`, and returns
-    /// when `/readyz` says ok.
+    /// Starts etcd and kube-apiserver with all their files and logs (`etcd.log`,
+    /// `kube-apiserver.log`) in `dir`, and returns when `/readyz` says ok.
     ///
     /// # Errors
     /// When a tool is missing, ends, or is not ready in time; the message has the end of its log.
@@ -103,7 +105,8 @@ impl Cluster {
         self.kubectl_call(&self.kubeconfig())?.args(args).output().await
     }
 
-    /// Runs kubectl with another kubeconfig, such as one of [`Cluster::service_account_kubeconfig`].
+    /// Runs kubectl with another kubeconfig, such as one of
+    /// [`Cluster::service_account_kubeconfig`].
     ///
     /// # Errors
     /// When it fails; the message has what it says.
@@ -116,7 +119,11 @@ impl Cluster {
     /// # Errors
     /// When kubectl fails, for example because the API server refuses the object.
     pub async fn apply(&self, yaml: &str) -> Result<String, Error> {
-        self.kubectl_call(&self.kubeconfig())?.args(["apply", "--filename", "-"]).input(yaml).output().await
+        self.kubectl_call(&self.kubeconfig())?
+            .args(["apply", "--filename", "-"])
+            .input(yaml)
+            .output()
+            .await
     }
 
     /// Creates a namespace.
@@ -127,16 +134,23 @@ impl Cluster {
         self.kubectl(&["create", "namespace", name]).await.map(drop)
     }
 
-    /// The kubeconfig of a service account, with a token of the TokenRequest API that is good for a day. The account is
-    /// created unless it exists, and has no rights but those given to it.
+    /// The kubeconfig of a service account, with a token of the TokenRequest API that is good for a
+    /// day. The account is created unless it exists, and has no rights but those given to it.
     ///
     /// # Errors
     /// When the namespace does not exist, or the kubeconfig cannot be written.
-    pub async fn service_account_kubeconfig(&self, namespace: &str, name: &str) -> Result<PathBuf, Error> {
-        let account =
-            format!("{{apiVersion: v1, kind: ServiceAccount, metadata: {{name: {name}, namespace: {namespace}}}}}");
+    pub async fn service_account_kubeconfig(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> Result<PathBuf, Error> {
+        let account = format!(
+            "{{apiVersion: v1, kind: ServiceAccount, metadata: {{name: {name}, namespace: {namespace}}}}}"
+        );
         self.apply(&account).await?;
-        let token = self.kubectl(&["create", "token", name, "--namespace", namespace, "--duration", "24h"]).await?;
+        let token = self
+            .kubectl(&["create", "token", name, "--namespace", namespace, "--duration", "24h"])
+            .await?;
         self.write_kubeconfig(&format!("{namespace}.{name}"), namespace, token.trim())
     }
 
@@ -151,7 +165,8 @@ impl Cluster {
     }
 
     fn kubectl_call(&self, kubeconfig: &Path) -> Result<tools::Call, Error> {
-        // Discovery is cached per server address, and ports come again: the cache must not outlive this cluster.
+        // Discovery is cached per server address, and ports come again: the cache must not outlive
+        // this cluster.
         let cache = self.dir.join("kubectl-cache");
         Ok(tools::Call::new("kubectl")?.env("KUBECONFIG", kubeconfig).arg("--cache-dir").arg(cache))
     }
@@ -207,7 +222,8 @@ async fn start_apiserver(dir: &Path, etcd: &str, token: &str) -> Result<(Process
             &format!("--secure-port={port}"),
             &format!("--cert-dir={}", path("certs")),
             "--service-cluster-ip-range=10.0.0.0/24",
-            // It would write the loopback address into the endpoints of the `kubernetes` service, which is refused.
+            // It would write the loopback address into the endpoints of the `kubernetes` service,
+            // which is refused.
             "--endpoint-reconciler-type=none",
             "--authorization-mode=RBAC",
             &format!("--token-auth-file={}", path("tokens.csv")),
@@ -219,38 +235,46 @@ async fn start_apiserver(dir: &Path, etcd: &str, token: &str) -> Result<(Process
             "--allow-privileged=true",
             "--profiling=false",
         ]);
-        let apiserver = Process::spawn("kube-apiserver", &command, &dir.join("kube-apiserver.log"))?;
+        let apiserver =
+            Process::spawn("kube-apiserver", &command, &dir.join("kube-apiserver.log"))?;
         // The server makes its certificate when it starts: until then there is nothing to trust.
         let end = Instant::now() + READY;
         while !(ca(dir).exists() && dir.join("certs/apiserver.key").exists()) {
             apiserver.alive()?;
             if Instant::now() >= end {
-                return Err(
-                    format!("kube-apiserver wrote no certificate; its log ends:\n{}", apiserver.tail(20)).into()
-                );
+                return Err(format!(
+                    "kube-apiserver wrote no certificate; its log ends:\n{}",
+                    apiserver.tail(20)
+                )
+                .into());
             }
             sleep(POLL).await;
         }
         let client = http::client_trusting(&ca(dir))?;
-        wait_ready(&apiserver, client.get(format!("{url}/readyz")).bearer_auth(token), READY).await?;
+        wait_ready(&apiserver, client.get(format!("{url}/readyz")).bearer_auth(token), READY)
+            .await?;
         Ok((apiserver, url))
     })
     .await
 }
 
-/// Writes the administrator's token file and the key pair that signs service-account tokens. Returns the token.
+/// Writes the administrator's token file and the key pair that signs service-account tokens.
+/// Returns the token.
 fn write_credentials(dir: &Path) -> Result<String, Error> {
     let mut random = [0; 24];
     aws_lc_rs::rand::fill(&mut random).map_err(|e| format!("no random bytes: {e}"))?;
     let token = URL_SAFE_NO_PAD.encode(random);
     write(&dir.join("tokens.csv"), &format!("{token},admin,admin,\"system:masters\"\n"))?;
 
-    let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new())
-        .map_err(|e| format!("cannot generate a service-account key: {e}"))?;
+    let pkcs8 =
+        EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new())
+            .map_err(|e| format!("cannot generate a service-account key: {e}"))?;
     let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8.as_ref())
         .map_err(|e| format!("cannot read the service-account key just generated: {e}"))?;
-    let public: PublicKeyX509Der<'_> =
-        pair.public_key().as_der().map_err(|e| format!("cannot encode the service-account key: {e}"))?;
+    let public: PublicKeyX509Der<'_> = pair
+        .public_key()
+        .as_der()
+        .map_err(|e| format!("cannot encode the service-account key: {e}"))?;
     write(&dir.join("service-accounts.key"), &pem("PRIVATE KEY", pkcs8.as_ref()))?;
     write(&dir.join("service-accounts.pub"), &pem("PUBLIC KEY", public.as_ref()))?;
     Ok(token)

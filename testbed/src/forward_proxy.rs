@@ -1,7 +1,8 @@
-//! A forward HTTP proxy, as companies have: absolute URLs for plain HTTP, CONNECT for the rest, and a Basic login.
+//! A forward HTTP proxy, as companies have: absolute URLs for plain HTTP, CONNECT for the rest, and
+//! a Basic login.
 //!
-//! It takes every name under `.test` to be this machine. Nobody else can resolve these, so whoever reaches one came through
-//! here.
+//! It takes every name under `.test` to be this machine. Nobody else can resolve these, so whoever
+//! reaches one came through here.
 
 use std::collections::HashMap;
 use std::io;
@@ -17,8 +18,10 @@ use crate::traffic::Host;
 
 /// More than any head that a test sends.
 const LONGEST_HEAD: usize = 64 * 1024;
-const BAD_REQUEST: &str = "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
-const BAD_GATEWAY: &str = "HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+const BAD_REQUEST: &str =
+    "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+const BAD_GATEWAY: &str =
+    "HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
 const LOGIN_FIRST: &str = "HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Basic realm=\"testbed\"\r\n\
                            Content-Length: 0\r\nConnection: close\r\n\r\n";
 
@@ -56,9 +59,12 @@ impl ForwardProxy {
     /// # Errors
     /// When no thread can be started or no port of 127.0.0.1 be bound.
     pub fn start_with(login: Option<(&str, &str)>, names: &[(&str, &str)]) -> io::Result<Self> {
-        let names: HashMap<_, _> = names.iter().map(|&(name, place)| (name.to_owned(), place.to_owned())).collect();
+        let names: HashMap<_, _> =
+            names.iter().map(|&(name, place)| (name.to_owned(), place.to_owned())).collect();
         let names = Arc::new(names);
-        let login = login.map(|(name, password)| format!("Basic {}", STANDARD.encode(format!("{name}:{password}"))));
+        let login = login.map(|(name, password)| {
+            format!("Basic {}", STANDARD.encode(format!("{name}:{password}")))
+        });
         let host = Host::start("forward-proxy")?;
         let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         listener.set_nonblocking(true)?;
@@ -95,7 +101,9 @@ async fn serve(
 ) -> io::Result<()> {
     client.set_nodelay(true)?;
     let (head, rest) = read_head(&mut client).await?;
-    let Some(request) = Parsed::new(&head) else { return client.write_all(BAD_REQUEST.as_bytes()).await };
+    let Some(request) = Parsed::new(&head) else {
+        return client.write_all(BAD_REQUEST.as_bytes()).await;
+    };
     let allowed = login.is_none() || request.login == login;
     let seen = Seen { method: request.method.to_owned(), target: request.target.clone(), allowed };
     note.lock().unwrap_or_else(PoisonError::into_inner).push(seen);
@@ -103,7 +111,9 @@ async fn serve(
         return client.write_all(LOGIN_FIRST.as_bytes()).await;
     }
     let place = names.get(&request.target).unwrap_or(&request.target);
-    let Ok(mut server) = dial(place).await else { return client.write_all(BAD_GATEWAY.as_bytes()).await };
+    let Ok(mut server) = dial(place).await else {
+        return client.write_all(BAD_GATEWAY.as_bytes()).await;
+    };
     server.set_nodelay(true)?;
     match &request.onward {
         None => client.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").await?,
@@ -115,7 +125,9 @@ async fn serve(
 
 async fn dial(target: &str) -> io::Result<TcpStream> {
     match target.rsplit_once(':') {
-        Some((host, port)) if host.ends_with(".test") => TcpStream::connect(format!("127.0.0.1:{port}")).await,
+        Some((host, port)) if host.ends_with(".test") => {
+            TcpStream::connect(format!("127.0.0.1:{port}")).await
+        }
         _ => TcpStream::connect(target).await,
     }
 }
@@ -151,7 +163,10 @@ impl<'a> Parsed<'a> {
         let (address, version) = rest.rsplit_once(' ')?;
         let headers: Vec<_> = lines.filter_map(|line| line.split_once(':')).collect();
         let is = |name: &str, wanted: &str| name.eq_ignore_ascii_case(wanted);
-        let login = headers.iter().find(|(name, _)| is(name, "proxy-authorization")).map(|(_, value)| value.trim());
+        let login = headers
+            .iter()
+            .find(|(name, _)| is(name, "proxy-authorization"))
+            .map(|(_, value)| value.trim());
         if method == "CONNECT" {
             return Some(Self { method, target: address.to_owned(), login, onward: None });
         }
@@ -159,7 +174,10 @@ impl<'a> Parsed<'a> {
         // One request per connection: then nobody here has to know where a body ends.
         let mut onward = format!("{method} /{path} {version}\r\nConnection: close\r\n");
         for (name, value) in &headers {
-            if !["proxy-authorization", "proxy-connection", "connection"].iter().any(|hop| is(name, hop)) {
+            if !["proxy-authorization", "proxy-connection", "connection"]
+                .iter()
+                .any(|hop| is(name, hop))
+            {
                 onward.push_str(&format!("{name}:{value}\r\n"));
             }
         }

@@ -1,4 +1,5 @@
-//! A source whose layers are made while they are read, so that they can be of any size and take no memory or disk.
+//! A source whose layers are made while they are read, so that they can be of any size and take no
+//! memory or disk.
 
 use std::collections::HashMap;
 use std::io;
@@ -27,8 +28,8 @@ const STAMP: usize = 8;
 
 /// A running source; dropping it stops it.
 ///
-/// It speaks as much of the distribution protocol as a copy needs, asks for no login, and every repository has one image
-/// with the tag `1`.
+/// It speaks as much of the distribution protocol as a copy needs, asks for no login, and every
+/// repository has one image with the tag `1`.
 #[derive(Debug)]
 pub struct Generated {
     address: SocketAddr,
@@ -55,19 +56,24 @@ enum Content {
 }
 
 impl Generated {
-    /// Serves images: a repository, how many layers its image has, and the size of each. Layers are read once here, to
-    /// learn their digests.
+    /// Serves images: a repository, how many layers its image has, and the size of each. Layers are
+    /// read once here, to learn their digests.
     ///
     /// # Errors
     /// When no thread can be started or no port of 127.0.0.1 be bound.
     pub async fn start(images: &[(&str, usize, u64)]) -> io::Result<Self> {
-        let wanted: Vec<_> =
-            images.iter().map(|(repository, layers, size)| ((*repository).to_owned(), *layers, *size)).collect();
-        let images = tokio::task::spawn_blocking(move || Images::new(&wanted)).await.map_err(io::Error::other)?;
+        let wanted: Vec<_> = images
+            .iter()
+            .map(|(repository, layers, size)| ((*repository).to_owned(), *layers, *size))
+            .collect();
+        let images = tokio::task::spawn_blocking(move || Images::new(&wanted))
+            .await
+            .map_err(io::Error::other)?;
         let images = Arc::new(images);
         let host = Host::start("generated")?;
         let router = Router::new().fallback(handle).with_state(Arc::clone(&images));
-        let address = serve(host.handle(), SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), router, &images.log)?;
+        let address =
+            serve(host.handle(), SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), router, &images.log)?;
         Ok(Self { address, images, _host: host })
     }
 
@@ -87,7 +93,10 @@ impl Generated {
         let manifest: Value = serde_json::from_slice(manifest).unwrap_or_default();
         let layers = manifest["layers"].as_array().cloned().unwrap_or_default();
         let text = |layer: &Value| layer["digest"].as_str().unwrap_or_default().to_owned();
-        layers.iter().map(|layer| (text(layer), layer["size"].as_u64().unwrap_or_default())).collect()
+        layers
+            .iter()
+            .map(|layer| (text(layer), layer["size"].as_u64().unwrap_or_default()))
+            .collect()
     }
 
     /// The requests so far.
@@ -157,7 +166,9 @@ impl Images {
     fn piece(&self, content: &Content, at: u64, end: u64) -> Bytes {
         let most = usize::try_from(end - at).unwrap_or(usize::MAX);
         let piece = match content {
-            Content::Config(bytes) => bytes.slice(usize::try_from(at).unwrap_or(usize::MAX).min(bytes.len())..),
+            Content::Config(bytes) => {
+                bytes.slice(usize::try_from(at).unwrap_or(usize::MAX).min(bytes.len())..)
+            }
             Content::Layer { stamp, .. } => {
                 let (block, inside) = (at / BLOCK as u64, (at % BLOCK as u64) as usize);
                 if inside < STAMP {
@@ -177,12 +188,15 @@ impl Images {
             "Ping" => (Content::Config(Bytes::from_static(b"{}")), "application/json"),
             "HeadManifest" | "GetManifest" => {
                 let found = self.manifests.get(&route.repository);
-                let found = found.filter(|(digest, _)| route.reference == "1" || route.reference == *digest);
+                let found = found
+                    .filter(|(digest, _)| route.reference == "1" || route.reference == *digest);
                 let Some((_, manifest)) = found else { return status(StatusCode::NOT_FOUND) };
                 (Content::Config(manifest.clone()), MANIFEST)
             }
             "HeadBlob" | "GetBlob" => {
-                let Some(content) = self.blobs.get(&route.reference) else { return status(StatusCode::NOT_FOUND) };
+                let Some(content) = self.blobs.get(&route.reference) else {
+                    return status(StatusCode::NOT_FOUND);
+                };
                 (content.clone(), "application/octet-stream")
             }
             "ListTags" if self.manifests.contains_key(&route.repository) => {
@@ -205,7 +219,11 @@ impl Images {
         if route.operation.ends_with("Manifest") {
             response = response.header("docker-content-digest", self.digest(&content));
         }
-        let body = if *method == Method::HEAD { Body::empty() } else { self.body(content, start.unwrap_or(0)) };
+        let body = if *method == Method::HEAD {
+            Body::empty()
+        } else {
+            self.body(content, start.unwrap_or(0))
+        };
         response.body(body).unwrap_or_else(|_| status(StatusCode::INTERNAL_SERVER_ERROR))
     }
 
@@ -235,11 +253,17 @@ fn status(status: StatusCode) -> Response {
     response
 }
 
-async fn handle(State(images): State<Arc<Images>>, ConnectInfo(cut): ConnectInfo<Cut>, request: Request) -> Response {
+async fn handle(
+    State(images): State<Arc<Images>>,
+    ConnectInfo(cut): ConnectInfo<Cut>,
+    request: Request,
+) -> Response {
     let (parts, body) = request.into_parts();
     let route = Route::parse(parts.method.as_str(), parts.uri.path());
-    let record =
-        Record { repository: route.repository.clone(), ..Record::arrived(Plane::Data, route.operation, &parts) };
+    let record = Record {
+        repository: route.repository.clone(),
+        ..Record::arrived(Plane::Data, route.operation, &parts)
+    };
     let exchange = Exchange { log: &images.log, faults: &images.faults, cut };
     exchange.run(record, body, async |_| images.answer(&route, &parts.method, &parts.headers)).await
 }
@@ -260,7 +284,9 @@ mod tests {
     #[tokio::test]
     async fn layers_are_what_their_digests_say_from_any_byte_on() {
         let size = (2 * BLOCK + 100) as u64;
-        let source = Generated::start(&[("two/layers", 2, size), ("one/byte", 1, 1)]).await.expect("a source");
+        let source = Generated::start(&[("two/layers", 2, size), ("one/byte", 1, 1)])
+            .await
+            .expect("a source");
         let (_, manifest) = get(&source, "two/layers/manifests/1", None).await;
         assert_eq!(hash(&manifest), source.digest("two/layers").expect("an image"));
         let layers = source.layers("two/layers");

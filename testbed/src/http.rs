@@ -1,11 +1,12 @@
 //! The HTTP client of the testbed.
 //!
-//! The product builds its clients in one place, with its own limits and trust; the testbed must not depend on that, so it
-//! has this one constructor.
+//! The product builds its clients in one place, with its own limits and trust; the testbed must not
+//! depend on that, so it has this one constructor.
 
 use std::time::Duration;
 
-/// A client that follows no redirect, uses no proxy and gives up after 30 s: what a test sees is what the server said.
+/// A client that follows no redirect, uses no proxy and gives up after 30 s: what a test sees is
+/// what the server said.
 ///
 /// # Panics
 /// When the TLS backend cannot be set up, which depends on the build alone.
@@ -26,7 +27,9 @@ pub fn client() -> reqwest::Client {
 /// When the file cannot be read or has no certificate.
 #[allow(clippy::disallowed_methods)] // as above
 pub fn client_trusting(pem: &std::path::Path) -> Result<reqwest::Client, crate::Error> {
-    let cannot = |e: &dyn std::fmt::Display| format!("cannot use the certificates of {}: {e}", pem.display());
+    let cannot = |e: &dyn std::fmt::Display| {
+        format!("cannot use the certificates of {}: {e}", pem.display())
+    };
     let bytes = std::fs::read(pem).map_err(|e| cannot(&e))?;
     let certificates = reqwest::Certificate::from_pem_bundle(&bytes).map_err(|e| cannot(&e))?;
     let builder = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy();
@@ -34,16 +37,23 @@ pub fn client_trusting(pem: &std::path::Path) -> Result<reqwest::Client, crate::
     Ok(builder.timeout(Duration::from_secs(30)).build().map_err(|e| cannot(&e))?)
 }
 
-/// Like [`client`], but it trusts only this authority and shows its client certificate to a server that asks.
+/// Like [`client`], but it trusts only this authority and shows its client certificate to a server
+/// that asks.
 ///
 /// # Errors
 /// When the certificates are of no use.
 #[allow(clippy::disallowed_methods)] // as above
-pub fn client_of(certificates: &crate::certificates::Certificates) -> Result<reqwest::Client, crate::Error> {
+pub fn client_of(
+    certificates: &crate::certificates::Certificates,
+) -> Result<reqwest::Client, crate::Error> {
     let authority = reqwest::Certificate::from_pem_bundle(certificates.authority.as_bytes())?;
     let client = &certificates.client;
-    let identity = reqwest::Identity::from_pem(format!("{}{}", client.certificate, client.key).as_bytes())?;
+    let identity =
+        reqwest::Identity::from_pem(format!("{}{}", client.certificate, client.key).as_bytes())?;
     let builder = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy();
-    let builder = builder.tls_certs_only(authority).identity(identity).connect_timeout(Duration::from_secs(5));
+    let builder = builder
+        .tls_certs_only(authority)
+        .identity(identity)
+        .connect_timeout(Duration::from_secs(5));
     Ok(builder.timeout(Duration::from_secs(30)).build()?)
 }

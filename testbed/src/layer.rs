@@ -23,7 +23,10 @@ fn header(path: &str, size: usize) -> io::Result<[u8; BLOCK]> {
     let mut header = [0; BLOCK];
     let mut put = |at: usize, length: usize, value: &str| {
         if value.len() > length {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{value} does not fit in a tar header")));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("{value} does not fit in a tar header"),
+            ));
         }
         header[at..at + value.len()].copy_from_slice(value.as_bytes());
         Ok(())

@@ -1,5 +1,5 @@
-//! [moto](https://docs.getmoto.org), an emulator of AWS that is not ours: a second judge beside the stand-in, for the control
-//! plane of ECR. It has no registry.
+//! [moto](https://docs.getmoto.org), an emulator of AWS that is not ours: a second judge beside the
+//! stand-in, for the control plane of ECR. It has no registry.
 
 use std::path::Path;
 use std::process::Command;
@@ -12,7 +12,8 @@ use tokio::sync::OnceCell;
 use crate::process::{Process, retry_ports, wait_ready};
 use crate::{Error, http, scratch, tools};
 
-/// Python imports it in about 3 s on two idle cores; the rest is for a machine that compiles at the same time.
+/// Python imports it in about 3 s on two idle cores; the rest is for a machine that compiles at the
+/// same time.
 const READY: Duration = Duration::from_secs(90);
 
 /// A running moto. Dropping it ends it.
@@ -34,11 +35,13 @@ impl Moto {
         let program = tools::find("moto_server")?;
         retry_ports(async |[port]: [u16; 1]| {
             let mut command = Command::new(&program);
-            // It answers as an AWS host itself where it is asked for one; whatever else is in the environment is no matter.
+            // It answers as an AWS host itself where it is asked for one; whatever else is in the
+            // environment is no matter.
             command.args(["--host", "127.0.0.1", "--port", &port.to_string()]);
             let server = Process::spawn("moto", &command, &dir.join("moto.log"))?;
             let host = format!("127.0.0.1:{port}");
-            wait_ready(&server, http::client().get(format!("http://{host}/moto-api/")), READY).await?;
+            wait_ready(&server, http::client().get(format!("http://{host}/moto-api/")), READY)
+                .await?;
             Ok(Self { host, _server: server })
         })
         .await
@@ -62,7 +65,8 @@ impl Moto {
         &self.host
     }
 
-    /// One call to ECR, as somebody else than the operator would make it: to set things up and to look at them.
+    /// One call to ECR, as somebody else than the operator would make it: to set things up and to
+    /// look at them.
     ///
     /// # Errors
     /// What AWS answers with another status than 200: the error code, then the message.
@@ -80,7 +84,8 @@ impl Moto {
             .send()
             .await?;
         let (status, text) = (answer.status(), answer.text().await?);
-        let body: Value = serde_json::from_str(&text).map_err(|e| format!("{operation}: {status}: {e}: {text}"))?;
+        let body: Value = serde_json::from_str(&text)
+            .map_err(|e| format!("{operation}: {status}: {e}: {text}"))?;
         if status.is_success() {
             return Ok(body);
         }

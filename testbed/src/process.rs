@@ -1,9 +1,10 @@
 //! Child processes that cannot outlive the process that started them.
 //!
-//! A test binary that is killed, or that panics with a server in a `static`, runs no destructor. So a [`Process`] is not our
-//! child but the child of a small shell, its supervisor, which reads a pipe that only we hold. The kernel closes that pipe
-//! however we end, and the supervisor then ends the program: SIGTERM, and SIGKILL when the grace is over. No thread, no
-//! async task and no unsafe code is involved, so a `Process` can live in a `static` across many runtimes.
+//! A test binary that is killed, or that panics with a server in a `static`, runs no destructor. So
+//! a [`Process`] is not our child but the child of a small shell, its supervisor, which reads a
+//! pipe that only we hold. The kernel closes that pipe however we end, and the supervisor then ends
+//! the program: SIGTERM, and SIGKILL when the grace is over. No thread, no async task and no unsafe
+//! code is involved, so a `Process` can live in a `static` across many runtimes.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
@@ -26,10 +27,12 @@ const POLL: Duration = Duration::from_millis(10);
 /// How often other ports are tried when somebody took one of the first.
 const TRIES: usize = 5;
 
-/// The supervisor. `$1` is the grace in tenths of a second, the rest is the program and its arguments.
+/// The supervisor. `$1` is the grace in tenths of a second, the rest is the program and its
+/// arguments.
 ///
-/// Descriptor 3 is the pipe: a line is the name of a signal to send, its end means "stop". The shell gives a background
-/// command /dev/null as its input unless told otherwise, hence the copy. The program gets neither the pipe nor our output.
+/// Descriptor 3 is the pipe: a line is the name of a signal to send, its end means "stop". The
+/// shell gives a background command /dev/null as its input unless told otherwise, hence the copy.
+/// The program gets neither the pipe nor our output.
 const SUPERVISOR: &str = r#"
 grace=$1; shift
 exec 3<&0 4>&1 </dev/null >&2
@@ -51,7 +54,8 @@ exit "$code"
 
 /// A running program, or one that has ended and whose exit code is kept.
 ///
-/// Dropping it kills the program at once and waits until it is gone; [`Process::stop`] is the polite way.
+/// Dropping it kills the program at once and waits until it is gone; [`Process::stop`] is the
+/// polite way.
 #[derive(Debug)]
 pub struct Process {
     name: String,
@@ -69,11 +73,12 @@ struct Supervisor {
 }
 
 impl Process {
-    /// Starts what `command` says (program, arguments, environment, folder), with its output appended to `log`.
+    /// Starts what `command` says (program, arguments, environment, folder), with its output
+    /// appended to `log`.
     ///
     /// # Errors
-    /// When the log cannot be opened or the supervisor cannot be started. A program that does not exist is seen as one that
-    /// exits with 127.
+    /// When the log cannot be opened or the supervisor cannot be started. A program that does not
+    /// exist is seen as one that exits with 127.
     pub fn spawn(name: &str, command: &Command, log: &Path) -> Result<Self, Error> {
         Self::spawn_with_grace(name, command, log, GRACE)
     }
@@ -82,8 +87,15 @@ impl Process {
     ///
     /// # Errors
     /// As [`Process::spawn`].
-    pub fn spawn_with_grace(name: &str, command: &Command, log: &Path, grace: Duration) -> Result<Self, Error> {
-        let cannot = |what: &str, e: &dyn std::fmt::Display| Error::from(format!("cannot start {name}: {what}: {e}"));
+    pub fn spawn_with_grace(
+        name: &str,
+        command: &Command,
+        log: &Path,
+        grace: Duration,
+    ) -> Result<Self, Error> {
+        let cannot = |what: &str, e: &dyn std::fmt::Display| {
+            Error::from(format!("cannot start {name}: {what}: {e}"))
+        };
         let output = File::options()
             .create(true)
             .append(true)
@@ -108,9 +120,14 @@ impl Process {
         let pipe = shell.stdin.take();
         let mut line = String::new();
         if let Some(stdout) = shell.stdout.take() {
-            BufReader::new(stdout).read_line(&mut line).map_err(|e| cannot("its pid cannot be read", &e))?;
+            BufReader::new(stdout)
+                .read_line(&mut line)
+                .map_err(|e| cannot("its pid cannot be read", &e))?;
         }
-        let pid = line.trim().parse().map_err(|e| cannot(&format!("its pid cannot be read from {line:?}"), &e))?;
+        let pid = line
+            .trim()
+            .parse()
+            .map_err(|e| cannot(&format!("its pid cannot be read from {line:?}"), &e))?;
         Ok(Self {
             name: name.to_owned(),
             log: log.to_owned(),
@@ -125,7 +142,8 @@ impl Process {
         &self.name
     }
 
-    /// The id of the program itself, not of its supervisor. It can belong to another process once this one has exited.
+    /// The id of the program itself, not of its supervisor. It can belong to another process once
+    /// this one has exited.
     pub fn pid(&self) -> u32 {
         self.pid
     }
@@ -137,7 +155,8 @@ impl Process {
 
     /// The last `lines` lines of the program's output, for messages.
     pub fn tail(&self, lines: usize) -> String {
-        tail(&self.log, lines).unwrap_or_else(|e| format!("(cannot read {}: {e})", self.log.display()))
+        tail(&self.log, lines)
+            .unwrap_or_else(|e| format!("(cannot read {}: {e})", self.log.display()))
     }
 
     /// The exit code once the program has ended; 128 + n when signal n ended it, as in a shell.
@@ -146,7 +165,8 @@ impl Process {
         Some(status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default()))
     }
 
-    /// Sends a signal by name (`TERM`, `INT`, `STOP`, …), soon after this returns. A program that has ended gets nothing.
+    /// Sends a signal by name (`TERM`, `INT`, `STOP`, …), soon after this returns. A program that
+    /// has ended gets nothing.
     pub fn signal(&self, name: &str) {
         if let Some(pipe) = &mut self.lock().pipe {
             // The only error is a pipe closed at the other end: the program has ended.
@@ -180,22 +200,27 @@ impl Process {
             }
             if Instant::now() >= end {
                 let (name, pid, tail) = (&self.name, self.pid, self.tail(10));
-                return Err(
-                    format!("{name} (pid {pid}) has not ended within {deadline:?}; its log ends:\n{tail}").into()
-                );
+                return Err(format!(
+                    "{name} (pid {pid}) has not ended within {deadline:?}; its log ends:\n{tail}"
+                )
+                .into());
             }
             sleep(POLL).await;
         }
     }
 
-    /// `Err` with the exit code and the end of the log when the program has ended: for loops that wait for it to be ready.
+    /// `Err` with the exit code and the end of the log when the program has ended: for loops that
+    /// wait for it to be ready.
     ///
     /// # Errors
     /// When the program has ended.
     pub fn alive(&self) -> Result<(), Error> {
         match self.exited() {
             None => Ok(()),
-            Some(code) => Err(format!("{} exited with {code}; its log ends:\n{}", self.name, self.tail(20)).into()),
+            Some(code) => {
+                Err(format!("{} exited with {code}; its log ends:\n{}", self.name, self.tail(20))
+                    .into())
+            }
         }
     }
 
@@ -218,8 +243,12 @@ impl Drop for Process {
 /// # Errors
 /// When no port is free.
 pub fn free_port() -> Result<u16, Error> {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").map_err(|e| format!("no free port on 127.0.0.1: {e}"))?;
-    Ok(listener.local_addr().map_err(|e| format!("cannot read the port of a listener: {e}"))?.port())
+    let listener = std::net::TcpListener::bind("127.0.0.1:0")
+        .map_err(|e| format!("no free port on 127.0.0.1: {e}"))?;
+    Ok(listener
+        .local_addr()
+        .map_err(|e| format!("cannot read the port of a listener: {e}"))?
+        .port())
 }
 
 /// Whether a program's error or log says that the port it was given is in use.
@@ -228,7 +257,8 @@ fn port_was_taken(message: &str) -> bool {
     message.to_ascii_lowercase().contains("address already in use")
 }
 
-/// Runs `start` with free ports, and again with others when one of them was taken before the program could bind it.
+/// Runs `start` with free ports, and again with others when one of them was taken before the
+/// program could bind it.
 pub(crate) async fn retry_ports<const N: usize, T>(
     start: impl AsyncFn([u16; N]) -> Result<T, Error>,
 ) -> Result<T, Error> {
@@ -257,12 +287,17 @@ pub(crate) async fn wait_ready(
         let again = request.try_clone().ok_or("a request without a body can be cloned")?;
         let answer = match again.timeout(Duration::from_secs(5)).send().await {
             Ok(response) if response.status().is_success() => return Ok(()),
-            Ok(response) => format!("{}: {}", response.status(), response.text().await.unwrap_or_default()),
+            Ok(response) => {
+                format!("{}: {}", response.status(), response.text().await.unwrap_or_default())
+            }
             Err(e) => e.to_string(),
         };
         if Instant::now() >= end {
             let (name, tail) = (process.name(), process.tail(20));
-            return Err(format!("{name} was not ready within {limit:?}: {answer}; its log ends:\n{tail}").into());
+            return Err(format!(
+                "{name} was not ready within {limit:?}: {answer}; its log ends:\n{tail}"
+            )
+            .into());
         }
         sleep(POLL).await;
     }

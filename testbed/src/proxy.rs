@@ -1,8 +1,8 @@
 //! A reverse proxy in front of a real registry or API server, to log its traffic and to break it.
 //!
-//! Bodies stream both ways, chunk by chunk, so a watch is as live as without it. The client's `Host` is passed on, so the
-//! registry makes its `Location` and token realm URLs for the proxy; absolute ones that still name the upstream are
-//! rewritten.
+//! Bodies stream both ways, chunk by chunk, so a watch is as live as without it. The client's
+//! `Host` is passed on, so the registry makes its `Location` and token realm URLs for the proxy;
+//! absolute ones that still name the upstream are rewritten.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -14,7 +14,9 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, HttpBody};
 use axum::extract::{ConnectInfo, Request, State};
-use axum::http::header::{AUTHORIZATION, CONNECTION, HOST, LINK, LOCATION, TRANSFER_ENCODING, WWW_AUTHENTICATE};
+use axum::http::header::{
+    AUTHORIZATION, CONNECTION, HOST, LINK, LOCATION, TRANSFER_ENCODING, WWW_AUTHENTICATE,
+};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, request};
 use axum::response::Response;
 use futures::{StreamExt, stream};
@@ -56,8 +58,9 @@ impl Proxy {
         Self::relay(format!("http://{upstream}"), crate::http::client())
     }
 
-    /// Starts a proxy for an HTTPS server, such as a kube-apiserver: `url` is `https://HOST:PORT`, `ca` the PEM file that
-    /// it is trusted by. Clients talk plain HTTP to the proxy; their bearer tokens are passed on.
+    /// Starts a proxy for an HTTPS server, such as a kube-apiserver: `url` is `https://HOST:PORT`,
+    /// `ca` the PEM file that it is trusted by. Clients talk plain HTTP to the proxy; their bearer
+    /// tokens are passed on.
     ///
     /// # Errors
     /// When the PEM file is of no use, no thread can be started or no port of 127.0.0.1 be bound.
@@ -76,7 +79,8 @@ impl Proxy {
             authorization: Mutex::default(),
         });
         let router = Router::new().fallback(handle).with_state(Arc::clone(&relay));
-        let address = serve(host.handle(), SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), router, &relay.log)?;
+        let address =
+            serve(host.handle(), SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), router, &relay.log)?;
         Ok(Self { address, relay, _host: host })
     }
 
@@ -85,12 +89,13 @@ impl Proxy {
         self.address.to_string()
     }
 
-    /// Every request so far, oldest first. Those of an AWS JSON API are of [`Plane::Control`] and named by their operation; all
-    /// others are of [`Plane::Data`].
+    /// Every request so far, oldest first. Those of an AWS JSON API are of [`Plane::Control`] and
+    /// named by their operation; all others are of [`Plane::Data`].
     ///
-    /// Those of a registry are named as in [`Record::operation`]. Those of the Kubernetes API are named by verb, resource
-    /// and subresource (`watch ecrrepositorysyncs`, `patch ecrrepositorysyncs/status`, `create events`, `get secrets`);
-    /// their [`Record::repository`] is `NAMESPACE/NAME`, or what of it the path has.
+    /// Those of a registry are named as in [`Record::operation`]. Those of the Kubernetes API are
+    /// named by verb, resource and subresource (`watch ecrrepositorysyncs`, `patch
+    /// ecrrepositorysyncs/status`, `create events`, `get secrets`); their [`Record::repository`] is
+    /// `NAMESPACE/NAME`, or what of it the path has.
     pub fn log(&self) -> Vec<Record> {
         self.relay.log.all()
     }
@@ -120,27 +125,30 @@ impl Proxy {
         &self.relay.faults
     }
 
-    /// How many requests that satisfy `wanted` are under way: not answered, or the answer has not ended, as that of a
-    /// watch.
+    /// How many requests that satisfy `wanted` are under way: not answered, or the answer has not
+    /// ended, as that of a watch.
     pub fn under_way(&self, wanted: impl Fn(&Record) -> bool) -> usize {
         self.relay.under_way.lock().lines.values().filter(|(record, _)| wanted(record)).count()
     }
 
-    /// Resets the connections (TCP RST) of the requests under way that satisfy `wanted`; returns how many there were.
-    /// Later requests are none of its business: see [`Proxy::faults`].
+    /// Resets the connections (TCP RST) of the requests under way that satisfy `wanted`; returns
+    /// how many there were. Later requests are none of its business: see [`Proxy::faults`].
     pub fn hang_up(&self, wanted: impl Fn(&Record) -> bool) -> usize {
         let under_way = self.relay.under_way.lock();
         let hit = under_way.lines.values().filter(|(record, _)| wanted(record));
         hit.map(|(_, hung_up)| hung_up.cancel()).count()
     }
 
-    /// From now on the upstream gets this bearer token instead of the client's, as if the client's had expired; `None`
-    /// ends that. What is under way stays: an API server does not end a watch whose token expires either.
+    /// From now on the upstream gets this bearer token instead of the client's, as if the client's
+    /// had expired; `None` ends that. What is under way stays: an API server does not end a watch
+    /// whose token expires either.
     ///
     /// # Panics
     /// When the token has a character that no header may have.
     pub fn replace_token(&self, token: Option<&str>) {
-        let value = token.map(|token| HeaderValue::try_from(format!("Bearer {token}")).expect("a token is plain text"));
+        let value = token.map(|token| {
+            HeaderValue::try_from(format!("Bearer {token}")).expect("a token is plain text")
+        });
         *self.relay.authorization.lock().unwrap_or_else(PoisonError::into_inner) = value;
     }
 }
@@ -186,8 +194,8 @@ impl Line {
             tokio::select! {
                 () = line.hung_up.cancelled() => {
                     line.cut.cut();
-                    // The reset comes with the server's next look at the connection, which is at once. An end of the
-                    // body would be a FIN.
+                    // The reset comes with the server's next look at the connection, which is at
+                    // once. An end of the body would be a FIN.
                     std::future::pending().await
                 }
                 chunk = content.next() => chunk.map(|chunk| (chunk, (content, line))),
@@ -202,7 +210,11 @@ impl Drop for Line {
     }
 }
 
-async fn handle(State(relay): State<Arc<Relay>>, ConnectInfo(line): ConnectInfo<Cut>, request: Request) -> Response {
+async fn handle(
+    State(relay): State<Arc<Relay>>,
+    ConnectInfo(line): ConnectInfo<Cut>,
+    request: Request,
+) -> Response {
     let (mut parts, body) = request.into_parts();
     let (plane, operation, repository) = name(&parts);
     let record = Record { repository, ..Record::arrived(plane, operation, &parts) };
@@ -251,7 +263,9 @@ impl Relay {
         let host = host.and_then(|host| host.to_str().ok()).unwrap_or_default();
         for name in [LOCATION, WWW_AUTHENTICATE, LINK] {
             let text = headers.get(&name).and_then(|value| value.to_str().ok());
-            let text = text.map(|text| text.replace(&format!("{}/", self.upstream), &format!("http://{host}/")));
+            let text = text.map(|text| {
+                text.replace(&format!("{}/", self.upstream), &format!("http://{host}/"))
+            });
             if let Some(value) = text.and_then(|text| HeaderValue::try_from(text).ok()) {
                 headers.insert(name, value);
             }
@@ -276,14 +290,16 @@ fn name(request: &request::Parts) -> (Plane, String, String) {
     if let Some((_, operation)) = target.and_then(|target| target.rsplit_once('.')) {
         return (Plane::Control, operation.to_owned(), String::new());
     }
-    let (operation, object) = kubernetes(method, path, request.uri.query().unwrap_or_default()).unwrap_or_else(|| {
-        let route = Route::parse(method, path);
-        (route.operation.to_owned(), route.repository)
-    });
+    let (operation, object) = kubernetes(method, path, request.uri.query().unwrap_or_default())
+        .unwrap_or_else(|| {
+            let route = Route::parse(method, path);
+            (route.operation.to_owned(), route.repository)
+        });
     (Plane::Data, operation, object)
 }
 
-/// `/api/VERSION/…` and `/apis/GROUP/VERSION/…` ("API Concepts" of the Kubernetes reference); `None` for other paths.
+/// `/api/VERSION/…` and `/apis/GROUP/VERSION/…` ("API Concepts" of the Kubernetes reference);
+/// `None` for other paths.
 fn kubernetes(method: &str, path: &str, query: &str) -> Option<(String, String)> {
     let parts: Vec<_> = path.split('/').skip(1).collect();
     let of_group = match parts.as_slice() {
@@ -300,7 +316,9 @@ fn kubernetes(method: &str, path: &str, query: &str) -> Option<(String, String)>
     let name = rest.first().copied().unwrap_or_default();
     let subresource: String = rest.iter().skip(1).map(|part| format!("/{part}")).collect();
     let verb = match method {
-        "GET" | "HEAD" if query.split('&').any(|pair| matches!(pair, "watch=true" | "watch=1")) => "watch",
+        "GET" | "HEAD" if query.split('&').any(|pair| matches!(pair, "watch=true" | "watch=1")) => {
+            "watch"
+        }
         "GET" | "HEAD" if name.is_empty() => "list",
         "GET" | "HEAD" => "get",
         "POST" => "create",
@@ -338,7 +356,12 @@ mod tests {
     #[test]
     fn requests_of_an_aws_json_api_are_named_by_their_operation() {
         let target = "AmazonEC2ContainerRegistry_V20150921.PutImage";
-        let request = Request::post("/").header("X-Amz-Target", target).body(()).expect("a request").into_parts().0;
+        let request = Request::post("/")
+            .header("X-Amz-Target", target)
+            .body(())
+            .expect("a request")
+            .into_parts()
+            .0;
         assert_eq!(name(&request), (Plane::Control, "PutImage".to_owned(), String::new()));
     }
 
@@ -347,8 +370,18 @@ mod tests {
         let group = "/apis/ecr-sync.io/v1alpha1";
         let table = [
             ("GET", format!("{group}/ecrrepositorysyncs?limit=500"), "list ecrrepositorysyncs", ""),
-            ("GET", format!("{group}/namespaces/a/ecrrepositorysyncs?&watch=true"), "watch ecrrepositorysyncs", "a"),
-            ("GET", format!("{group}/namespaces/a/ecrrepositorysyncs/b"), "get ecrrepositorysyncs", "a/b"),
+            (
+                "GET",
+                format!("{group}/namespaces/a/ecrrepositorysyncs?&watch=true"),
+                "watch ecrrepositorysyncs",
+                "a",
+            ),
+            (
+                "GET",
+                format!("{group}/namespaces/a/ecrrepositorysyncs/b"),
+                "get ecrrepositorysyncs",
+                "a/b",
+            ),
             (
                 "PATCH",
                 format!("{group}/namespaces/a/ecrrepositorysyncs/b?force=true"),
@@ -361,9 +394,19 @@ mod tests {
                 "patch ecrrepositorysyncs/status",
                 "a/b",
             ),
-            ("DELETE", format!("{group}/namespaces/a/ecrrepositorysyncs"), "deletecollection ecrrepositorysyncs", "a"),
+            (
+                "DELETE",
+                format!("{group}/namespaces/a/ecrrepositorysyncs"),
+                "deletecollection ecrrepositorysyncs",
+                "a",
+            ),
             ("POST", "/apis/events.k8s.io/v1/namespaces/a/events".to_owned(), "create events", "a"),
-            ("PUT", "/apis/coordination.k8s.io/v1/namespaces/a/leases/b".to_owned(), "update leases", "a/b"),
+            (
+                "PUT",
+                "/apis/coordination.k8s.io/v1/namespaces/a/leases/b".to_owned(),
+                "update leases",
+                "a/b",
+            ),
             ("GET", "/api/v1/namespaces/a/secrets/b".to_owned(), "get secrets", "a/b"),
             ("GET", "/api/v1/secrets?watch=1".to_owned(), "watch secrets", ""),
             ("GET", "/api/v1/namespaces".to_owned(), "list namespaces", ""),
@@ -374,29 +417,50 @@ mod tests {
             ("GET", "/readyz".to_owned(), "Unknown", ""),
         ];
         for (method, path, operation, object) in table {
-            let (request, ()) =
-                axum::http::Request::builder().method(method).uri(&path).body(()).expect("a request").into_parts();
+            let (request, ()) = axum::http::Request::builder()
+                .method(method)
+                .uri(&path)
+                .body(())
+                .expect("a request")
+                .into_parts();
             let expected = (Plane::Data, operation.to_owned(), object.to_owned());
             assert_eq!(name(&request), expected, "{method} {path}");
         }
     }
 
-    /// A server whose `/live` says one thing and then nothing more, and whose `/who` repeats the bearer token.
+    /// A server whose `/live` says one thing and then nothing more, and whose `/who` repeats the
+    /// bearer token.
     fn upstream() -> (Host, SocketAddr) {
         let host = Host::start("upstream").expect("a thread");
         let first = || stream::once(async { Ok::<_, io::Error>("first\n") });
         let router = Router::new()
-            .route("/live", get(move || async move { Body::from_stream(first().chain(stream::pending())) }))
-            .route("/who", get(async |headers: HeaderMap| headers[AUTHORIZATION].to_str().map(str::to_owned).unwrap()));
-        let address =
-            serve(host.handle(), SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), router, &Log::default()).expect("a port");
+            .route(
+                "/live",
+                get(move || async move { Body::from_stream(first().chain(stream::pending())) }),
+            )
+            .route(
+                "/who",
+                get(async |headers: HeaderMap| {
+                    headers[AUTHORIZATION].to_str().map(str::to_owned).unwrap()
+                }),
+            );
+        let address = serve(
+            host.handle(),
+            SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            router,
+            &Log::default(),
+        )
+        .expect("a port");
         (host, address)
     }
 
     fn is_reset(error: &reqwest::Error) -> bool {
-        let mut causes = std::iter::successors(std::error::Error::source(error), |error| error.source());
+        let mut causes =
+            std::iter::successors(std::error::Error::source(error), |error| error.source());
         causes.any(|cause| {
-            cause.downcast_ref::<io::Error>().is_some_and(|cause| cause.kind() == io::ErrorKind::ConnectionReset)
+            cause
+                .downcast_ref::<io::Error>()
+                .is_some_and(|cause| cause.kind() == io::ErrorKind::ConnectionReset)
         })
     }
 
@@ -407,7 +471,10 @@ mod tests {
         let url = format!("http://{}/live", proxy.host());
         let open = async || {
             let mut answer = crate::http::client().get(&url).send().await.expect("an answer");
-            let chunk = tokio::time::timeout(SOON, answer.chunk()).await.expect("at once").expect("a chunk");
+            let chunk = tokio::time::timeout(SOON, answer.chunk())
+                .await
+                .expect("at once")
+                .expect("a chunk");
             assert_eq!(chunk.as_deref(), Some(&b"first\n"[..]));
             answer
         };
@@ -427,10 +494,15 @@ mod tests {
         let (_upstream, address) = upstream();
         let proxy = Proxy::start(address).await.expect("a proxy");
         proxy.faults().add(Fault::new(Match::any(), Then::Stall).once());
-        let request = tokio::spawn(crate::http::client().get(format!("http://{}/live", proxy.host())).send());
+        let request =
+            tokio::spawn(crate::http::client().get(format!("http://{}/live", proxy.host())).send());
         eventually("under way", || proxy.under_way(|_| true) == 1).await;
         assert_eq!(proxy.hang_up(|_| true), 1);
-        let end = tokio::time::timeout(SOON, request).await.expect("at once").expect("no panic").expect_err("cut");
+        let end = tokio::time::timeout(SOON, request)
+            .await
+            .expect("at once")
+            .expect("no panic")
+            .expect_err("cut");
         assert!(is_reset(&end), "{end:?}");
         assert_eq!((proxy.under_way(|_| true), proxy.log()[0].status), (0, None));
     }
@@ -440,7 +512,9 @@ mod tests {
         let (_upstream, address) = upstream();
         let proxy = Proxy::start(address).await.expect("a proxy");
         let who = async || {
-            let request = crate::http::client().get(format!("http://{}/who", proxy.host())).bearer_auth("mine");
+            let request = crate::http::client()
+                .get(format!("http://{}/who", proxy.host()))
+                .bearer_auth("mine");
             request.send().await.expect("an answer").text().await.expect("a text")
         };
         assert_eq!(who().await, "Bearer mine");
@@ -460,10 +534,16 @@ mod tests {
         let maps = format!("http://{}/api/v1/namespaces/default/configmaps", proxy.host());
         let client = crate::http::client();
 
-        let mut watch = client.get(format!("{maps}?watch=true")).bearer_auth(&token).send().await.expect("an answer");
+        let mut watch = client
+            .get(format!("{maps}?watch=true"))
+            .bearer_auth(&token)
+            .send()
+            .await
+            .expect("an answer");
         assert_eq!(watch.status(), 200);
         let map = json!({"metadata": {"name": "through-the-proxy"}});
-        let created = client.post(&maps).bearer_auth(&token).json(&map).send().await.expect("an answer");
+        let created =
+            client.post(&maps).bearer_auth(&token).json(&map).send().await.expect("an answer");
         assert_eq!(created.status(), 201);
         let told = async {
             let mut text = Vec::new();
@@ -474,7 +554,10 @@ mod tests {
         tokio::time::timeout(SOON, told).await.expect("an event while the watch goes on");
 
         proxy.replace_token(Some("expired"));
-        assert_eq!(client.get(&maps).bearer_auth(&token).send().await.expect("an answer").status(), 401);
+        assert_eq!(
+            client.get(&maps).bearer_auth(&token).send().await.expect("an answer").status(),
+            401
+        );
         assert_eq!(proxy.under_way(|request| request.operation == "watch configmaps"), 1);
         assert_eq!(
             proxy.log().iter().map(|request| request.operation.as_str()).collect::<Vec<_>>(),

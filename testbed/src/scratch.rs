@@ -1,7 +1,7 @@
 //! Folders for what outlives one test: `target/testbed/<program>-<what>-<n>`.
 //!
-//! A value in a `static` is never dropped, so it cannot own a temporary folder. These are emptied when they are used again,
-//! which keeps the logs of the last run and nothing older.
+//! A value in a `static` is never dropped, so it cannot own a temporary folder. These are emptied
+//! when they are used again, which keeps the logs of the last run and nothing older.
 
 use std::fs::{self, File, TryLockError};
 use std::path::PathBuf;
@@ -19,22 +19,30 @@ static LOCKS: Mutex<Vec<File>> = Mutex::new(Vec::new());
 pub fn folder(what: &str) -> Result<PathBuf, Error> {
     let root = tools::workspace().join("target/testbed");
     fs::create_dir_all(&root).map_err(|e| format!("cannot create {}: {e}", root.display()))?;
-    let program = std::env::current_exe().ok().and_then(|path| Some(path.file_stem()?.to_string_lossy().into_owned()));
+    let program = std::env::current_exe()
+        .ok()
+        .and_then(|path| Some(path.file_stem()?.to_string_lossy().into_owned()));
     let program = program.unwrap_or_else(|| "unknown".to_owned());
     // Without the hash that cargo gives a test binary: it changes, and old folders would pile up.
-    let is_hash = |text: &str| text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let program = program.rsplit_once('-').filter(|(_, end)| is_hash(end)).map_or(program.as_str(), |(name, _)| name);
+    let is_hash =
+        |text: &str| text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let program = program
+        .rsplit_once('-')
+        .filter(|(_, end)| is_hash(end))
+        .map_or(program.as_str(), |(name, _)| name);
     for n in 0..100 {
         let folder = root.join(format!("{program}-{what}-{n}"));
         let path = folder.with_extension("lock");
-        let cannot = |e: &dyn std::fmt::Display| format!("cannot prepare {}: {e}", folder.display());
+        let cannot =
+            |e: &dyn std::fmt::Display| format!("cannot prepare {}: {e}", folder.display());
         let lock = File::options().create(true).append(true).open(&path).map_err(|e| cannot(&e))?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => continue,
             Err(TryLockError::Error(e)) => return Err(cannot(&e).into()),
         }
-        // The servers of a run that was killed a moment ago can still be writing: leave that folder alone.
+        // The servers of a run that was killed a moment ago can still be writing: leave that folder
+        // alone.
         if folder.exists() && fs::remove_dir_all(&folder).is_err() {
             continue;
         }

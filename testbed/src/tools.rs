@@ -18,8 +18,9 @@ pub fn workspace() -> PathBuf {
     here.parent().unwrap_or(here).to_owned()
 }
 
-/// The path of a tool: etcd, kube-apiserver and kubectl from `KUBEBUILDER_ASSETS` when it has them, else, as all the others,
-/// from `ECR_SYNC_TOOLS_BIN` or `target/tools/bin`, where `make tools` puts them.
+/// The path of a tool: etcd, kube-apiserver and kubectl from `KUBEBUILDER_ASSETS` when it has them,
+/// else, as all the others, from `ECR_SYNC_TOOLS_BIN` or `target/tools/bin`, where `make tools`
+/// puts them.
 ///
 /// # Errors
 /// When it is in neither place.
@@ -32,8 +33,8 @@ pub fn find(name: &str) -> Result<PathBuf, Error> {
             return Ok(path);
         }
     }
-    let bin =
-        std::env::var_os("ECR_SYNC_TOOLS_BIN").map_or_else(|| workspace().join("target/tools/bin"), PathBuf::from);
+    let bin = std::env::var_os("ECR_SYNC_TOOLS_BIN")
+        .map_or_else(|| workspace().join("target/tools/bin"), PathBuf::from);
     let path = bin.join(name);
     if path.is_file() {
         return Ok(path);
@@ -71,7 +72,14 @@ impl Call {
     /// When there is no such tool.
     pub fn new(tool: &str) -> Result<Self, Error> {
         let program = find(tool)?;
-        Ok(Self { program, args: Vec::new(), env: Vec::new(), folder: None, input: Vec::new(), deadline: DEADLINE })
+        Ok(Self {
+            program,
+            args: Vec::new(),
+            env: Vec::new(),
+            folder: None,
+            input: Vec::new(),
+            deadline: DEADLINE,
+        })
     }
 
     /// Adds an argument.
@@ -119,13 +127,17 @@ impl Call {
     /// Runs it and returns its standard output.
     ///
     /// # Errors
-    /// When it cannot be started, exits with another code than 0 (the message has its standard error) or is still running at
-    /// the deadline (it is killed).
+    /// When it cannot be started, exits with another code than 0 (the message has its standard
+    /// error) or is still running at the deadline (it is killed).
     pub async fn output(self) -> Result<String, Error> {
         let line = shown(self.program.as_os_str(), self.args.iter());
         let mut command = tokio::process::Command::new(&self.program);
         command.args(&self.args).envs(self.env.iter().map(|(key, value)| (key, value)));
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
         if let Some(folder) = &self.folder {
             command.current_dir(folder);
         }

@@ -1,7 +1,7 @@
 //! What went over the wire, and what to do to it on the way.
 //!
-//! The ECR stand-in and the fault proxy keep the same [`Log`] and obey the same [`Faults`], so a test counts requests at
-//! the servers, never in the counters of the program under test.
+//! The ECR stand-in and the fault proxy keep the same [`Log`] and obey the same [`Faults`], so a
+//! test counts requests at the servers, never in the counters of the program under test.
 
 mod exchange;
 mod fault;

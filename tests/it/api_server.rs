@@ -1,8 +1,10 @@
-//! Trouble with the API server, made by a proxy before the real one: nothing is lost, and nothing is asked in a hot loop.
+//! Trouble with the API server, made by a proxy before the real one: nothing is lost, and nothing
+//! is asked in a hot loop.
 //!
-//! Counts are those of the proxy. Trouble here lasts until the operator has tried so many times: a hot loop gets there in
-//! no time, and that fails the test. Between tries it waits 0.8 s, 1.6 s, 3.2 s ... and up to as much again, so a minute of
-//! refusal would show two more tries than ten seconds do, and cost a minute.
+//! Counts are those of the proxy. Trouble here lasts until the operator has tried so many times: a
+//! hot loop gets there in no time, and that fails the test. Between tries it waits 0.8 s, 1.6 s,
+//! 3.2 s ... and up to as much again, so a minute of refusal would show two more tries than ten
+//! seconds do, and cost a minute.
 
 use std::time::{Duration, Instant};
 
@@ -35,7 +37,8 @@ impl Trouble {
         let rig = Rig::new(name).await;
         let cluster = Cluster::shared().await;
         let api = Proxy::start_to(cluster.url(), &cluster.ca()).await.expect("a proxy");
-        let token = ["create", "token", "ecr-sync", "--namespace", "ecr-sync-system", "--duration", "24h"];
+        let token =
+            ["create", "token", "ecr-sync", "--namespace", "ecr-sync-system", "--duration", "24h"];
         let token = cluster.kubectl(&token).await.expect("a token");
         let config = json!({
             "apiVersion": "v1",
@@ -50,9 +53,12 @@ impl Trouble {
         Self { rig, api, kubeconfig: kubeconfig.display().to_string() }
     }
 
-    /// Without leader election: a process that cannot renew its Lease ends, and these tests are about one that stays.
+    /// Without leader election: a process that cannot renew its Lease ends, and these tests are
+    /// about one that stays.
     async fn operator(&self) -> Operator {
-        self.rig.operator_with(&["--leader-election=false"], &[("KUBECONFIG", &self.kubeconfig)]).await
+        self.rig
+            .operator_with(&["--leader-election=false"], &[("KUBECONFIG", &self.kubeconfig)])
+            .await
     }
 
     /// Waits until the operator watches resources.
@@ -68,7 +74,10 @@ impl Trouble {
 
     /// Waits until the operator has sent so many requests of an operation.
     async fn tries(&self, operation: &str, number: usize) {
-        eventually(&format!("{number} times {operation}"), async || self.count(operation) >= number).await;
+        eventually(&format!("{number} times {operation}"), async || {
+            self.count(operation) >= number
+        })
+        .await;
     }
 
     fn count(&self, operation: &str) -> usize {
@@ -77,7 +86,9 @@ impl Trouble {
 
     /// How often the operator looked at a repository: once a pass.
     fn passes(&self, repository: &str) -> usize {
-        self.rig.ecr.count(|request| request.operation == "DescribeImages" && request.repository == repository)
+        self.rig.ecr.count(|request| {
+            request.operation == "DescribeImages" && request.repository == repository
+        })
     }
 
     fn demo(&self, tags: &[&str]) -> Value {
@@ -115,7 +126,11 @@ fn too_many_requests(retry_after: Duration) -> Then {
         ("Content-Type".to_owned(), "text/plain; charset=utf-8".to_owned()),
         ("Retry-After".to_owned(), retry_after.as_secs().to_string()),
     ];
-    Then::Status { code: 429, headers, body: "Too many requests, please try again later.\n".to_owned() }
+    Then::Status {
+        code: 429,
+        headers,
+        body: "Too many requests, please try again later.\n".to_owned(),
+    }
 }
 
 #[tokio::test]
@@ -162,7 +177,10 @@ async fn the_watch_is_gone(name: &str, gone: Then) {
     t.rig.wait_ready("heir", "False", "Conflict").await;
     t.rig.apply("edited", t.demo(&["1.26"])).await;
     t.rig.wait_synced("edited").await;
-    t.rig.source.faults().add(Fault::new(Match::operation("GetBlob").repository("team/app"), Then::StallAfter(10)));
+    t.rig
+        .source
+        .faults()
+        .add(Fault::new(Match::operation("GetBlob").repository("team/app"), Then::StallAfter(10)));
     t.rig.apply("copying", json!({"image": t.rig.image("team/app", &["v1"])})).await;
     let copying = async || t.rig.source.under_way(|request| request.operation == "GetBlob") > 0;
     eventually("copying", copying).await;
@@ -185,11 +203,20 @@ async fn the_watch_is_gone(name: &str, gone: Then) {
     }
     assert_eq!(t.rig.repository("edited").tags.len(), 2);
     eventually("cancelled", async || !copying().await).await;
-    assert!(t.rig.ecr.repository(ACCOUNT, REGION, "copying").is_some_and(|repository| repository.tags.is_empty()));
+    assert!(
+        t.rig
+            .ecr
+            .repository(ACCOUNT, REGION, "copying")
+            .is_some_and(|repository| repository.tags.is_empty())
+    );
     let (_, page) = operator.get("/metrics").await.expect("metrics");
-    for (resource, is_there) in
-        [("deleted", false), ("copying", false), ("edited", true), ("created", true), ("heir", true)]
-    {
+    for (resource, is_there) in [
+        ("deleted", false),
+        ("copying", false),
+        ("edited", true),
+        ("created", true),
+        ("heir", true),
+    ] {
         let series = format!("ecrsync_resource_info{{name=\"{resource}\",namespace=\"{name}\"");
         assert_eq!(page.contains(&series), is_there, "{resource}:\n{page}");
     }
@@ -208,7 +235,11 @@ async fn a_watch_that_is_answered_410_is_listed_again() {
 async fn a_watch_that_ends_in_an_error_event_410_is_listed_again() {
     let event = json!({"type": "ERROR", "object": status(410, "Expired", EXPIRED)});
     let headers = vec![("Content-Type".to_owned(), "application/json".to_owned())];
-    the_watch_is_gone("gone-event", Then::Status { code: 200, headers, body: format!("{event}\n") }).await;
+    the_watch_is_gone(
+        "gone-event",
+        Then::Status { code: 200, headers, body: format!("{event}\n") },
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -236,7 +267,8 @@ async fn a_status_that_is_refused_is_written_in_the_end_and_nothing_is_done_twic
     for (name, _, _, requests) in &refusals {
         let object = t.rig.wait_synced(name).await;
         assert_eq!(object.status.expect("a status").history.len(), 1, "{name}");
-        let patches = t.api.count(|request| request.operation == PATCH && request.repository.ends_with(name));
+        let patches =
+            t.api.count(|request| request.operation == PATCH && request.repository.ends_with(name));
         assert_eq!(patches, *requests, "{name}: {}", t.summary());
         assert_eq!(t.passes(name), 1, "{name}");
     }
@@ -251,7 +283,10 @@ async fn a_resource_never_gets_the_status_of_one_that_had_its_name_before() {
     let _operator = t.operator().await;
     t.rig.source.faults().add(Fault::new(Match::operation("GetBlob"), Then::StallAfter(10)));
     t.rig.apply("app", t.demo(&["1.26"])).await;
-    eventually("copying", async || t.rig.source.under_way(|request| request.operation == "GetBlob") > 0).await;
+    eventually("copying", async || {
+        t.rig.source.under_way(|request| request.operation == "GetBlob") > 0
+    })
+    .await;
     let before = t.count(PATCH);
 
     t.api.faults().add(Fault::new(Match::operation(WATCH), Then::Stall).once());
@@ -279,7 +314,9 @@ async fn a_server_that_asks_for_patience_gets_it() {
     const WAIT: Duration = Duration::from_secs(2);
     let t = Trouble::new("patience").await;
     for operation in [LIST, WATCH, PATCH] {
-        t.api.faults().add(Fault::new(Match::operation(operation), too_many_requests(WAIT)).times(2));
+        t.api
+            .faults()
+            .add(Fault::new(Match::operation(operation), too_many_requests(WAIT)).times(2));
     }
     let _operator = t.operator().await;
     t.rig.apply("app", t.demo(&["1.26"])).await;
@@ -301,18 +338,29 @@ async fn work_goes_on_while_the_server_refuses_and_is_reported_when_it_does_not(
     let operator = t.operator().await;
     t.rig.apply("edited", t.demo(&["1.26"])).await;
     t.rig.wait_synced("edited").await;
-    t.rig.source.faults().add(Fault::new(Match::operation("GetBlob").repository("large/blob"), Then::Slow(8 << 20)));
+    t.rig
+        .source
+        .faults()
+        .add(Fault::new(Match::operation("GetBlob").repository("large/blob"), Then::Slow(8 << 20)));
     t.rig.apply("copying", json!({"image": t.rig.image("large/blob", &["1"])})).await;
-    eventually("copying", async || t.rig.source.count(|request| request.repository == "large/blob") > 1).await;
+    eventually("copying", async || {
+        t.rig.source.count(|request| request.repository == "large/blob") > 1
+    })
+    .await;
 
     let (mark, begun, watches) = (t.api.mark(), Instant::now(), t.count(WATCH));
     t.api.faults().add(Fault::new(Match::any(), Then::Reset));
     assert!(t.api.hang_up(|_| true) >= 2, "resources and Secrets are watched");
     t.rig.apply("edited", t.demo(&["1.26", "1.27"])).await;
     t.rig.apply("created", json!({})).await;
-    t.rig.resources().delete("nothing", &Default::default()).await.expect_err("the API server itself is well");
+    t.rig
+        .resources()
+        .delete("nothing", &Default::default())
+        .await
+        .expect_err("the API server itself is well");
     eventually("copied", async || t.rig.repository("copying").tags.contains_key("1")).await;
-    // An outage has a length. The third try comes after 5.6 to 11.2 s, the fourth after 12 s at the earliest.
+    // An outage has a length. The third try comes after 5.6 to 11.2 s, the fourth after 12 s at the
+    // earliest.
     let over = async || begun.elapsed() >= Duration::from_secs(10) && t.count(WATCH) >= watches + 3;
     eventually("over", over).await;
     for page in ["/healthz", "/readyz"] {
@@ -323,14 +371,20 @@ async fn work_goes_on_while_the_server_refuses_and_is_reported_when_it_does_not(
 
     assert_eq!(watches, 3, "{}", t.summary());
     let patches = tries.iter().filter(|request| request.operation == PATCH).count();
-    assert!((1..=5).contains(&patches), "1 s, 2 s, 4 s between them, not {patches}: {}", t.summary());
+    assert!(
+        (1..=5).contains(&patches),
+        "1 s, 2 s, 4 s between them, not {patches}: {}",
+        t.summary()
+    );
     assert!(tries.len() <= 12, "{}: {}", tries.len(), t.summary());
     for name in ["copying", "edited", "created"] {
         t.rig.wait_synced(name).await;
     }
     assert_eq!(t.passes("copying"), 1, "the pass that ended meanwhile is reported, not repeated");
     assert_eq!(t.rig.repository("edited").tags.len(), 2);
-    let told = |events: &[(String, String, String)]| events.iter().any(|event| event.2.contains("repository copying"));
+    let told = |events: &[(String, String, String)]| {
+        events.iter().any(|event| event.2.contains("repository copying"))
+    };
     eventually("told", async || told(&t.rig.events().await)).await;
 }
 
@@ -342,7 +396,10 @@ async fn a_token_that_was_refused_for_a_while_needs_no_restart() {
     t.rig.wait_synced("edited").await;
     t.rig.source.faults().add(Fault::new(Match::operation("GetBlob"), Then::StallAfter(10)));
     t.rig.apply("copying", t.demo(&["1.26"])).await;
-    eventually("copying", async || t.rig.source.under_way(|request| request.operation == "GetBlob") > 0).await;
+    eventually("copying", async || {
+        t.rig.source.under_way(|request| request.operation == "GetBlob") > 0
+    })
+    .await;
 
     t.api.replace_token(Some("expired"));
     let begun = Instant::now();
@@ -351,9 +408,16 @@ async fn a_token_that_was_refused_for_a_while_needs_no_restart() {
     t.rig.source.hang_up(|_| true);
     t.rig.apply("edited", json!({"resourceTags": {"team": "a"}})).await;
     t.rig.apply("created", json!({})).await;
-    let refused = |operation| t.api.count(|request| request.operation == operation && request.status == Some(401));
+    let refused = |operation| {
+        t.api.count(|request| request.operation == operation && request.status == Some(401))
+    };
     eventually("refused", async || refused(WATCH) >= 3 && refused(PATCH) >= 2).await;
-    assert!(begun.elapsed() >= Duration::from_secs(5), "within {:?}: {}", begun.elapsed(), t.summary());
+    assert!(
+        begun.elapsed() >= Duration::from_secs(5),
+        "within {:?}: {}",
+        begun.elapsed(),
+        t.summary()
+    );
     assert_eq!(operator.get("/readyz").await.expect("it answers").0, 200);
     t.api.replace_token(None);
 
@@ -372,7 +436,9 @@ async fn events_that_cannot_be_written_fail_nothing() {
     let events = |then| Fault::new(Match::operation("create events"), then);
     let forbidden = answer(403, "Forbidden", "events.events.k8s.io is forbidden");
     t.api.faults().add(events(forbidden).once());
-    t.api.faults().add(events(answer(500, "InternalError", "etcdserver: request timed out")).once());
+    t.api
+        .faults()
+        .add(events(answer(500, "InternalError", "etcdserver: request timed out")).once());
     t.api.faults().add(events(Then::Reset).once());
     let operator = t.operator().await;
     for name in ["forbidden", "broken", "reset"] {
@@ -398,7 +464,11 @@ async fn an_operator_that_starts_before_the_server_waits_for_it() {
     let heal = async {
         eventually("five tries", async || t.api.log().len() >= 5).await;
         // 0.2 s, 0.4 s, 0.8 s, 1.6 s.
-        assert!(begun.elapsed() >= Duration::from_secs(3), "five tries within {:?}", begun.elapsed());
+        assert!(
+            begun.elapsed() >= Duration::from_secs(3),
+            "five tries within {:?}",
+            begun.elapsed()
+        );
         assert_eq!(t.count("get namespaces"), 5, "nothing but the first question: {}", t.summary());
         t.api.faults().clear();
         Instant::now()
@@ -416,14 +486,23 @@ async fn an_operator_that_starts_before_the_server_waits_for_it() {
 #[tokio::test]
 async fn resources_are_synced_without_the_right_to_watch_secrets() {
     let t = Trouble::new("secrets-forbidden").await;
-    let forbidden = answer(403, "Forbidden", "secrets is forbidden: User \"x\" cannot list resource \"secrets\"");
+    let forbidden = answer(
+        403,
+        "Forbidden",
+        "secrets is forbidden: User \"x\" cannot list resource \"secrets\"",
+    );
     t.api.faults().add(Fault::new(Match::operation("list secrets"), forbidden.clone()));
     t.api.faults().add(Fault::new(Match::operation("watch secrets"), forbidden));
     let host = t.rig.sources.basic.host();
     let secret = |password: &str| {
-        let config = json!({"auths": {host: {"username": User::Reader.name(), "password": password}}}).to_string();
+        let config =
+            json!({"auths": {host: {"username": User::Reader.name(), "password": password}}})
+                .to_string();
         Secret {
-            metadata: kube::api::ObjectMeta { name: Some("login".to_owned()), ..Default::default() },
+            metadata: kube::api::ObjectMeta {
+                name: Some("login".to_owned()),
+                ..Default::default()
+            },
             type_: Some("kubernetes.io/dockerconfigjson".to_owned()),
             string_data: Some([(".dockerconfigjson".to_owned(), config)].into()),
             ..Default::default()

@@ -32,7 +32,8 @@ async fn hosts_are_those_of_the_partition_fips_and_dual_stack() {
         ("us-east-1", "true", "true", "ecr-fips.us-east-1.api.aws:443"),
     ];
     for (region, fips, dual_stack, host) in table {
-        let mut command = desk.command(&["sync", "all.yaml", "--account-id", ACCOUNT, "--region", region]);
+        let mut command =
+            desk.command(&["sync", "all.yaml", "--account-id", ACCOUNT, "--region", region]);
         command
             .env_remove("AWS_ENDPOINT_URL")
             .env("AWS_USE_FIPS_ENDPOINT", fips)
@@ -51,8 +52,17 @@ async fn a_service_account_of_the_pod_is_enough() {
     let everything = json!({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": ["ecr:*", "sts:*"], "Resource": "*"}]});
     rig.ecr.put_role(ROLE, &[trust], everything);
     rig.kubectl(&["-n", &rig.namespace, "create", "serviceaccount", "sync"]).await;
-    let token =
-        rig.kubectl(&["-n", &rig.namespace, "create", "token", "sync", "--audience", "sts.amazonaws.com"]).await;
+    let token = rig
+        .kubectl(&[
+            "-n",
+            &rig.namespace,
+            "create",
+            "token",
+            "sync",
+            "--audience",
+            "sts.amazonaws.com",
+        ])
+        .await;
     let desk = desk().await;
     desk.write("token", token.trim());
     let mut command = desk.command(&["sync", "all.yaml"]);
@@ -69,7 +79,10 @@ async fn a_service_account_of_the_pod_is_enough() {
 }
 
 /// The agent of EKS Pod Identity: keys for who knows the pod's token.
-async fn agent(State(token): State<&'static str>, headers: HeaderMap) -> Result<String, StatusCode> {
+async fn agent(
+    State(token): State<&'static str>,
+    headers: HeaderMap,
+) -> Result<String, StatusCode> {
     if headers.get("authorization").is_none_or(|value| value != token) {
         return Err(StatusCode::FORBIDDEN);
     }

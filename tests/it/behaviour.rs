@@ -1,4 +1,5 @@
-//! What Kubernetes users expect of a resource: demand, dry run, Secrets, status that only changes when something does.
+//! What Kubernetes users expect of a resource: demand, dry run, Secrets, status that only changes
+//! when something does.
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
@@ -23,7 +24,8 @@ async fn an_annotation_asks_for_a_sync_now() {
         let mark = rig.source.mark();
         rig.annotate("app", key, value).await;
         let answered = |object: &ecr_sync::api::v1alpha1::EcrRepositorySync| {
-            object.status.as_ref().and_then(|status| status.last_handled_reconcile_at.as_deref()) == Some(value)
+            object.status.as_ref().and_then(|status| status.last_handled_reconcile_at.as_deref())
+                == Some(value)
         };
         rig.wait("app", "answered", answered).await;
         assert_eq!(rig.source.log_since(mark).len(), 1, "the source was asked for the tag once");
@@ -42,11 +44,13 @@ async fn a_request_during_a_pass_gets_a_pass_of_its_own() {
     let _operator = rig.operator().await;
     rig.source.faults().add(Fault::new(Match::operation("GetBlob"), Then::Slow(20_000)));
     rig.apply("app", json!({"image": rig.image("library/demo", &["1.26"])})).await;
-    eventually("copying", async || rig.source.count(|request| request.operation == "GetBlob") > 0).await;
+    eventually("copying", async || rig.source.count(|request| request.operation == "GetBlob") > 0)
+        .await;
     rig.annotate("app", "ecr-sync.io/requestedAt", "during").await;
     rig.source.faults().clear();
     let answered = |object: &ecr_sync::api::v1alpha1::EcrRepositorySync| {
-        object.status.as_ref().and_then(|status| status.last_handled_reconcile_at.as_deref()) == Some("during")
+        object.status.as_ref().and_then(|status| status.last_handled_reconcile_at.as_deref())
+            == Some("during")
     };
     rig.wait("app", "answered", answered).await;
     rig.wait_synced("app").await;
@@ -62,7 +66,11 @@ async fn a_dry_run_shows_the_plan_and_writes_nothing() {
     let status = object.status.clone().expect("a status");
     assert_eq!(status.plan.len(), 3, "{:?}", status.plan);
     assert_eq!(status.plan[0], "create repository app");
-    assert!(status.plan[1].starts_with("copy ") && status.plan[1].contains(" to tag 1.26"), "{}", status.plan[1]);
+    assert!(
+        status.plan[1].starts_with("copy ") && status.plan[1].contains(" to tag 1.26"),
+        "{}",
+        status.plan[1]
+    );
     assert!(status.history.is_empty());
     assert_eq!(kstatus(&object), Kstatus::InProgress);
     assert_eq!(rig.ecr.count(|request| request.is_write()), 0, "no write of any kind");
@@ -80,7 +88,11 @@ async fn a_dry_run_shows_the_plan_and_writes_nothing() {
 async fn a_dry_run_shows_each_setting_policy_and_resource_tag_that_differs() {
     let rig = Rig::new("dry-run-settings").await;
     let _operator = rig.operator().await;
-    let spec = |mutability: &str, scan: bool, images: u32, tags: serde_json::Value, dry_run: bool| {
+    let spec = |mutability: &str,
+                scan: bool,
+                images: u32,
+                tags: serde_json::Value,
+                dry_run: bool| {
         let rule = json!({"rulePriority": 1, "action": {"type": "expire"},
                           "selection": {"tagStatus": "any", "countType": "imageCountMoreThan", "countNumber": images}});
         json!({"imageTagMutability": mutability, "scanOnPush": scan, "lifecyclePolicy": {"rules": [rule]},
@@ -121,7 +133,10 @@ async fn a_corrected_secret_is_used_at_once() {
     let _operator = rig.operator().await;
     let host = rig.sources.basic.host();
     let secrets: Api<Secret> = Api::namespaced(rig.client.clone(), &rig.namespace);
-    secrets.create(&PostParams::default(), &docker_secret(host, User::Reader.name(), "wrong")).await.expect("a Secret");
+    secrets
+        .create(&PostParams::default(), &docker_secret(host, User::Reader.name(), "wrong"))
+        .await
+        .expect("a Secret");
     rig.apply("app", private(host, &["1.26"])).await;
     // The next try of its own would come after two minutes, later than any test waits.
     rig.wait_ready("app", "False", "AuthenticationFailed").await;
@@ -137,7 +152,10 @@ async fn the_operator_runs_without_watching_secrets() {
     let host = rig.sources.basic.host();
     let secrets: Api<Secret> = Api::namespaced(rig.client.clone(), &rig.namespace);
     secrets
-        .create(&PostParams::default(), &docker_secret(host, User::Reader.name(), User::Reader.password()))
+        .create(
+            &PostParams::default(),
+            &docker_secret(host, User::Reader.name(), User::Reader.password()),
+        )
         .await
         .expect("a Secret");
     rig.apply("app", private(host, &["1.26"])).await;
@@ -173,7 +191,10 @@ async fn a_certificate_secret_without_a_certificate_is_named() {
     rig.apply("app", json!({"image": image})).await;
     let object = rig.wait_ready("app", "False", "SecretNotFound").await;
     let (_, _, message) = condition(&object, "ImageSynced").expect("set");
-    assert!(message.contains("bad-certificate/ca (image.certSecretRef)") && message.contains("ca.crt"), "{message}");
+    assert!(
+        message.contains("bad-certificate/ca (image.certSecretRef)") && message.contains("ca.crt"),
+        "{message}"
+    );
 }
 
 #[tokio::test]
@@ -198,14 +219,19 @@ async fn a_source_that_goes_down_does_not_take_ready() {
     rig.source.faults().add(Fault::new(Match::any(), Then::Reset));
     rig.annotate("app", "ecr-sync.io/requestedAt", "now").await;
     let down = rig
-        .wait("app", "ImageSynced=Unknown", |object| condition(object, "ImageSynced").is_some_and(|c| c.0 == "Unknown"))
+        .wait("app", "ImageSynced=Unknown", |object| {
+            condition(object, "ImageSynced").is_some_and(|c| c.0 == "Unknown")
+        })
         .await;
     assert_eq!(condition(&down, "Ready"), condition(&before, "Ready"));
     assert_eq!(condition(&down, "Reconciling"), None);
     assert_eq!(kstatus(&down), Kstatus::Current);
     rig.source.faults().clear();
     rig.annotate("app", "ecr-sync.io/requestedAt", "later").await;
-    rig.wait("app", "ImageSynced=True", |object| condition(object, "ImageSynced").is_some_and(|c| c.0 == "True")).await;
+    rig.wait("app", "ImageSynced=True", |object| {
+        condition(object, "ImageSynced").is_some_and(|c| c.0 == "True")
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -236,7 +262,10 @@ async fn series_come_and_go_with_the_resource() {
     }
     rig.resources().delete("app", &Default::default()).await.expect("deleted");
     eventually("gone from the page", async || {
-        operator.get("/metrics").await.is_some_and(|(_, page)| !page.contains("namespace=\"series\""))
+        operator
+            .get("/metrics")
+            .await
+            .is_some_and(|(_, page)| !page.contains("namespace=\"series\""))
     })
     .await;
 }
@@ -252,8 +281,9 @@ async fn history_tells_what_was_changed() {
     assert_eq!(second.history.len(), 2);
     assert!(second.history[0].changes.starts_with("copied tag 1.27"), "{:?}", second.history);
     assert_eq!((second.history[0].generation, second.history[1].generation), (2, 1));
-    let revision =
-        |status: &ecr_sync::api::v1alpha1::EcrRepositorySyncStatus| status.image.clone().expect("an image").revision;
+    let revision = |status: &ecr_sync::api::v1alpha1::EcrRepositorySyncStatus| {
+        status.image.clone().expect("an image").revision
+    };
     assert_ne!(revision(&first), revision(&second));
     assert_eq!(revision(&first).len(), 16);
 }
@@ -290,15 +320,20 @@ async fn promtool_accepts_the_metrics_page() {
         assert!(page.contains(line), "{line} is not in\n{page}");
     }
     assert!(
-        page.contains("ecrsync_token_expiry_timestamp_seconds{account=\"123456789012\",region=\"eu-west-1\"}"),
+        page.contains(
+            "ecrsync_token_expiry_timestamp_seconds{account=\"123456789012\",region=\"eu-west-1\"}"
+        ),
         "{page}"
     );
     let promtool = testbed::tools::find("promtool").expect("make tools");
     let path = rig.folder().join("page");
     std::fs::write(&path, page).expect("a file");
     let file = std::fs::File::open(&path).expect("a file");
-    let checked =
-        std::process::Command::new(promtool).args(["check", "metrics"]).stdin(file).output().expect("it runs");
+    let checked = std::process::Command::new(promtool)
+        .args(["check", "metrics"])
+        .stdin(file)
+        .output()
+        .expect("it runs");
     let complaints = String::from_utf8_lossy(&checked.stderr).into_owned();
     // controller-runtime's own names break promtool's rules; ours must not.
     let ours: Vec<_> = complaints.lines().filter(|line| line.starts_with("ecrsync_")).collect();

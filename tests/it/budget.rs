@@ -42,13 +42,21 @@ async fn spend(desk: &Desk, text: &str, flags: &[&str]) -> Spent {
     assert!(run.is_success(), "{}", run.text);
     let (control, target): (Vec<_>, Vec<_>) =
         desk.ecr.log_since(target).into_iter().partition(|record| record.plane == Plane::Control);
-    let is_login = |record: &Record| matches!(&*record.operation, "GetAuthorizationToken" | "GetCallerIdentity");
+    let is_login = |record: &Record| {
+        matches!(&*record.operation, "GetAuthorizationToken" | "GetCallerIdentity")
+    };
     let writes = control.iter().chain(&target).filter(|record| record.is_write()).count();
     let control: Vec<_> = control.into_iter().filter(|record| !is_login(record)).collect();
-    Spent { source: names(&desk.source.log_since(source)), target: names(&target), control: names(&control), writes }
+    Spent {
+        source: names(&desk.source.log_since(source)),
+        target: names(&target),
+        control: names(&control),
+        writes,
+    }
 }
 
-/// A first pass: what ECR lacks is read at once, and not asked for by HEAD before. `most` counts ECR's API too.
+/// A first pass: what ECR lacks is read at once, and not asked for by HEAD before. `most` counts
+/// ECR's API too.
 fn assert_cold(cold: &Spent, most: usize) {
     assert!(!cold.source.iter().any(|operation| operation == "HeadManifest"), "{cold:?}");
     let all = cold.total() + cold.control.len();
@@ -72,7 +80,11 @@ async fn twenty_tags_that_share_layers_cost_what_they_must() {
     let text = desk.entry("app", "many/tags", &tags);
     let cold = spend(&desk, &text, &["--put-image-rate=1000"]).await;
     let view = desk.repository("app");
-    assert_eq!((view.tags.len(), view.blobs.len()), (20, 47), "7 shared layers, 20 others, 20 configs");
+    assert_eq!(
+        (view.tags.len(), view.blobs.len()),
+        (20, 47),
+        "7 shared layers, 20 others, 20 configs"
+    );
     assert_warm(&desk, &text, 20).await;
     assert_cold(&cold, 184);
 }
@@ -80,7 +92,8 @@ async fn twenty_tags_that_share_layers_cost_what_they_must() {
 #[tokio::test]
 async fn an_index_of_five_platforms_costs_what_it_must() {
     let (_upstream, maker, desk) = bench("budget-index").await;
-    let platforms = ["linux/amd64", "linux/arm64/v8", "linux/arm/v7", "linux/s390x", "linux/ppc64le"];
+    let platforms =
+        ["linux/amd64", "linux/arm64/v8", "linux/arm/v7", "linux/s390x", "linux/ppc64le"];
     maker.index("one/index", "1", &platforms, 10).await;
     let text = desk.entry("app", "one/index", &["1"]);
     let cold = spend(&desk, &text, &[]).await;

@@ -1,4 +1,5 @@
-//! The Helm chart: what it renders is valid, least and restricted; its values are what its schema and README say.
+//! The Helm chart: what it renders is valid, least and restricted; its values are what its schema
+//! and README say.
 
 mod readme;
 mod schemas;
@@ -12,7 +13,8 @@ use testbed::tools::{Call, workspace};
 
 /// helm built from source takes itself for one of Kubernetes 1.20.
 const KUBE_VERSION: &str = "1.34.0";
-/// Objects of the Prometheus operator: their schemas are not the API server's. promtool judges the rules in them.
+/// Objects of the Prometheus operator: their schemas are not the API server's. promtool judges the
+/// rules in them.
 const FOREIGN: &str = "ServiceMonitor,PodMonitor,PrometheusRule";
 
 pub(crate) fn chart() -> PathBuf {
@@ -20,20 +22,30 @@ pub(crate) fn chart() -> PathBuf {
 }
 
 fn read(path: &str) -> String {
-    std::fs::read_to_string(workspace().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+    std::fs::read_to_string(workspace().join(path))
+        .unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
 /// `helm template` in the namespace that the documents use; an error is what helm says.
 async fn try_template(arguments: &[&str]) -> Result<String, String> {
     let chart = chart().display().to_string();
     let call = Call::new("helm").expect("make tools");
-    let call =
-        call.args(["template", "ecr-sync", &chart, "--namespace", "ecr-sync-system", "--kube-version", KUBE_VERSION]);
+    let call = call.args([
+        "template",
+        "ecr-sync",
+        &chart,
+        "--namespace",
+        "ecr-sync-system",
+        "--kube-version",
+        KUBE_VERSION,
+    ]);
     call.args(arguments).output().await.map_err(|error| error.to_string())
 }
 
 async fn template(arguments: &[&str]) -> String {
-    try_template(arguments).await.unwrap_or_else(|error| panic!("helm template {arguments:?}: {error}"))
+    try_template(arguments)
+        .await
+        .unwrap_or_else(|error| panic!("helm template {arguments:?}: {error}"))
 }
 
 /// The objects of a stream of YAML documents.
@@ -44,14 +56,16 @@ pub(crate) fn objects(yaml: &str) -> Vec<Value> {
 }
 
 pub(crate) fn object<'a>(objects: &'a [Value], kind: &str, name: &str) -> &'a Value {
-    let found = objects.iter().find(|object| object["kind"] == kind && object["metadata"]["name"] == name);
+    let found =
+        objects.iter().find(|object| object["kind"] == kind && object["metadata"]["name"] == name);
     found.unwrap_or_else(|| panic!("no {kind} {name}"))
 }
 
 /// The files of values that stand for the combinations that matter.
 fn combinations() -> Vec<String> {
     let entries = std::fs::read_dir(chart().join("ci")).expect("a folder");
-    let mut files: Vec<_> = entries.map(|entry| entry.expect("an entry").path().display().to_string()).collect();
+    let mut files: Vec<_> =
+        entries.map(|entry| entry.expect("an entry").path().display().to_string()).collect();
     files.sort();
     assert!(files.len() >= 5, "{files:?}");
     files
@@ -62,7 +76,8 @@ fn the_chart_carries_crd_alerts_and_dashboard_as_they_are() {
     let of_the_code = ecr_sync::api::v1alpha1::crd_yaml().expect("the CRD serialises");
     assert_eq!(read("charts/ecr-sync/files/crd.yaml"), of_the_code, "run make crds");
     for file in ["alerts.yaml", "dashboard.json"] {
-        let (copy, original) = (format!("charts/ecr-sync/files/{file}"), format!("deploy/monitoring/{file}"));
+        let (copy, original) =
+            (format!("charts/ecr-sync/files/{file}"), format!("deploy/monitoring/{file}"));
         assert_eq!(read(&copy), read(&original), "run make crds");
     }
     assert!(of_the_code.len() < 200_000, "{} bytes", of_the_code.len());
@@ -77,7 +92,10 @@ fn versions_of_crate_chart_image_and_crd_agree() {
     let installed = objects(&read("deploy/base/ecr-sync.yaml"));
     let image =
         object(&installed, "Deployment", "ecr-sync")["spec"]["template"]["spec"]["containers"][0]["image"].clone();
-    assert!(image.as_str().is_some_and(|image| image.ends_with(&format!(":{crate_version}"))), "{image}");
+    assert!(
+        image.as_str().is_some_and(|image| image.ends_with(&format!(":{crate_version}"))),
+        "{image}"
+    );
     let crd = object(&installed, "CustomResourceDefinition", "ecrrepositorysyncs.ecr-sync.io");
     assert_eq!(crd["metadata"]["labels"]["app.kubernetes.io/version"], crate_version);
 }
@@ -88,8 +106,13 @@ async fn helm_lint_finds_nothing() {
     let mut sets: Vec<Option<String>> = combinations().into_iter().map(Some).collect();
     sets.push(None);
     for values in &sets {
-        let call =
-            Call::new("helm").expect("make tools").args(["lint", "--strict", "--kube-version", KUBE_VERSION, &chart]);
+        let call = Call::new("helm").expect("make tools").args([
+            "lint",
+            "--strict",
+            "--kube-version",
+            KUBE_VERSION,
+            &chart,
+        ]);
         let call = if let Some(values) = values { call.args(["--values", values]) } else { call };
         call.output().await.unwrap_or_else(|error| panic!("{values:?}: {error}"));
     }
@@ -98,7 +121,8 @@ async fn helm_lint_finds_nothing() {
 #[tokio::test]
 async fn every_combination_of_values_renders_valid_kubernetes() {
     let schemas = schemas::of(Cluster::shared().await).await;
-    let location = format!("{}/{{{{ .ResourceKind }}}}{{{{ .KindSuffix }}}}.json", schemas.path().display());
+    let location =
+        format!("{}/{{{{ .ResourceKind }}}}{{{{ .KindSuffix }}}}.json", schemas.path().display());
     let kubeconform = async |yaml: &str| {
         let call = Call::new("kubeconform").expect("make tools");
         let call = call.args(["-strict", "-schema-location", &location, "-skip", FOREIGN]);
@@ -122,19 +146,28 @@ async fn every_combination_of_values_renders_valid_kubernetes() {
 async fn the_program_knows_every_flag_that_the_chart_renders() {
     for values in combinations() {
         let objects = objects(&template(&["--values", &values]).await);
-        let deployment = objects.iter().find(|object| object["kind"] == "Deployment").expect("a Deployment");
-        let arguments = deployment["spec"]["template"]["spec"]["containers"][0]["args"].as_array().expect("arguments");
-        // clap reads the arguments in their order: an unknown one is an error before --help is an answer.
-        let arguments = arguments.iter().map(|argument| argument.as_str().expect("a string")).chain(["--help"]);
-        let output =
-            std::process::Command::new(env!("CARGO_BIN_EXE_ecr-sync")).args(arguments).output().expect("it runs");
+        let deployment =
+            objects.iter().find(|object| object["kind"] == "Deployment").expect("a Deployment");
+        let arguments = deployment["spec"]["template"]["spec"]["containers"][0]["args"]
+            .as_array()
+            .expect("arguments");
+        // clap reads the arguments in their order: an unknown one is an error before --help is an
+        // answer.
+        let arguments =
+            arguments.iter().map(|argument| argument.as_str().expect("a string")).chain(["--help"]);
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_ecr-sync"))
+            .args(arguments)
+            .output()
+            .expect("it runs");
         assert!(output.status.success(), "{values}: {}", String::from_utf8_lossy(&output.stderr));
     }
 }
 
 #[tokio::test]
 async fn the_charts_own_unit_tests_pass() {
-    let call = Call::new("helm-unittest").expect("make tools").args(["--strict", &chart().display().to_string()]);
+    let call = Call::new("helm-unittest")
+        .expect("make tools")
+        .args(["--strict", &chart().display().to_string()]);
     let said = call.output().await.unwrap_or_else(|error| panic!("{error}"));
     assert!(said.contains("Tests:") && !said.contains("Tests:       0 passed"), "{said}");
 }
@@ -143,7 +176,9 @@ async fn the_charts_own_unit_tests_pass() {
 fn every_template_has_unit_tests() {
     let names = |folder: &str| -> BTreeSet<String> {
         let entries = std::fs::read_dir(chart().join(folder)).expect("a folder");
-        entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect()
+        entries
+            .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
+            .collect()
     };
     let suites: String = names("tests")
         .iter()
@@ -153,7 +188,10 @@ fn every_template_has_unit_tests() {
         .concat();
     // Partials render nothing by themselves.
     for template in names("templates").iter().filter(|template| !template.starts_with('_')) {
-        assert!(suites.contains(&format!("\ntemplates: [{template}]\n")), "no suite is for {template}");
+        assert!(
+            suites.contains(&format!("\ntemplates: [{template}]\n")),
+            "no suite is for {template}"
+        );
     }
 }
 
@@ -174,7 +212,11 @@ fn every_value_is_read_by_a_template() {
         .collect::<Vec<_>>()
         .concat();
     let mut values = Vec::new();
-    leaves(&serde_saphyr::from_str(&read("charts/ecr-sync/values.yaml")).expect("YAML"), "", &mut values);
+    leaves(
+        &serde_saphyr::from_str(&read("charts/ecr-sync/values.yaml")).expect("YAML"),
+        "",
+        &mut values,
+    );
     assert!(values.len() > 60, "{values:?}");
     for path in values {
         // Read by itself, or as a part of what it is in.
@@ -189,7 +231,8 @@ fn every_value_is_read_by_a_template() {
 #[test]
 fn every_flag_of_the_controller_has_a_value() {
     let page = read("docs/cli.md");
-    let section = page.split("## ecr-sync controller\n").nth(1).and_then(|rest| rest.split("\n## ").next());
+    let section =
+        page.split("## ecr-sync controller\n").nth(1).and_then(|rest| rest.split("\n## ").next());
     let flags = section.expect("a section").lines().filter_map(|line| {
         let flag = line.split_once("`--")?.1.split(['`', ' ']).next()?;
         line.starts_with("| `").then_some(flag)
@@ -200,7 +243,8 @@ fn every_flag_of_the_controller_has_a_value() {
     let mut seen = 0;
     for flag in flags.filter(|flag| !not_needed.contains(flag)) {
         seen += 1;
-        let is_rendered = helpers.contains(&format!("--{flag}=")) || helpers.contains(&format!("\"{flag}\""));
+        let is_rendered =
+            helpers.contains(&format!("--{flag}=")) || helpers.contains(&format!("\"{flag}\""));
         assert!(is_rendered, "--{flag} of the controller has no value in the chart");
     }
     assert!(seen > 20, "{seen} flags in docs/cli.md");
@@ -209,18 +253,22 @@ fn every_flag_of_the_controller_has_a_value() {
 /// A value that a schema does not allow, and the paths at which helm must say so.
 fn wrong(schema: &Value, path: &str, paths: &mut Vec<String>) -> Value {
     if let Some(properties) = schema["properties"].as_object() {
-        let value =
-            properties.iter().map(|(key, schema)| (key.clone(), wrong(schema, &format!("{path}/{key}"), paths)));
+        let value = properties
+            .iter()
+            .map(|(key, schema)| (key.clone(), wrong(schema, &format!("{path}/{key}"), paths)));
         return Value::Object(value.collect());
     }
     paths.push(path.to_owned());
-    let is_text = schema["type"] == "string" && schema.get("pattern").is_none() && schema.get("enum").is_none();
+    let is_text = schema["type"] == "string"
+        && schema.get("pattern").is_none()
+        && schema.get("enum").is_none();
     if is_text { json!(1) } else { json!("no such thing!") }
 }
 
 #[tokio::test]
 async fn every_value_has_a_type_or_a_form_that_is_checked() {
-    let mut schema: Value = serde_json::from_str(&read("charts/ecr-sync/values.schema.json")).expect("JSON");
+    let mut schema: Value =
+        serde_json::from_str(&read("charts/ecr-sync/values.schema.json")).expect("JSON");
     // Helm's own, which it fills in.
     schema["properties"].as_object_mut().expect("properties").remove("global");
     let mut paths = Vec::new();
@@ -228,8 +276,11 @@ async fn every_value_has_a_type_or_a_form_that_is_checked() {
     assert!(paths.len() > 60, "{paths:?}");
     let file = tempfile::NamedTempFile::new().expect("a file");
     std::fs::write(file.path(), values.to_string()).expect("written");
-    let error = try_template(&["--values", &file.path().display().to_string()]).await.expect_err("all of it is wrong");
-    let silent: Vec<_> = paths.iter().filter(|path| !error.contains(&format!("'{path}'"))).collect();
+    let error = try_template(&["--values", &file.path().display().to_string()])
+        .await
+        .expect_err("all of it is wrong");
+    let silent: Vec<_> =
+        paths.iter().filter(|path| !error.contains(&format!("'{path}'"))).collect();
     assert!(silent.is_empty(), "helm takes these values, whatever they are: {silent:?}\n{error}");
 }
 
@@ -253,7 +304,9 @@ async fn wrong_values_are_refused_by_name() {
         let error = try_template(&["--set", set]).await.expect_err(set);
         assert!(error.contains(named), "{set}: {error}");
     }
-    let error = try_template(&["--set", "replicas=2,controller.leaderElection=false"]).await.expect_err("refused");
+    let error = try_template(&["--set", "replicas=2,controller.leaderElection=false"])
+        .await
+        .expect_err("refused");
     assert!(error.contains("controller.leaderElection: true"), "{error}");
 }
 
@@ -272,7 +325,8 @@ fn the_schema_has_no_key_that_values_lack() {
             }
         }
     }
-    let schema: Value = serde_json::from_str(&read("charts/ecr-sync/values.schema.json")).expect("JSON");
+    let schema: Value =
+        serde_json::from_str(&read("charts/ecr-sync/values.schema.json")).expect("JSON");
     let values: Value = serde_saphyr::from_str(&read("charts/ecr-sync/values.yaml")).expect("YAML");
     let mut missing = BTreeSet::new();
     compare(&schema, &values, "", &mut missing);
@@ -283,7 +337,12 @@ fn the_schema_has_no_key_that_values_lack() {
 /// Each right as `verb group/resource`, with the names that it is limited to.
 pub(crate) fn rights(role: &Value) -> BTreeSet<String> {
     let strings = |value: &Value| -> Vec<String> {
-        value.as_array().into_iter().flatten().filter_map(|v| v.as_str().map(str::to_owned)).collect()
+        value
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|v| v.as_str().map(str::to_owned))
+            .collect()
     };
     let mut rights = BTreeSet::new();
     for rule in role["rules"].as_array().into_iter().flatten() {
@@ -291,7 +350,8 @@ pub(crate) fn rights(role: &Value) -> BTreeSet<String> {
             for resource in strings(&rule["resources"]) {
                 for verb in strings(&rule["verbs"]) {
                     let names = strings(&rule["resourceNames"]).join(",");
-                    rights.insert(format!("{verb} {group}/{resource} {names}").trim_end().to_owned());
+                    rights
+                        .insert(format!("{verb} {group}/{resource} {names}").trim_end().to_owned());
                 }
             }
         }
@@ -302,9 +362,11 @@ pub(crate) fn rights(role: &Value) -> BTreeSet<String> {
 #[tokio::test]
 async fn the_chart_grants_what_deploy_rbac_grants() {
     let (chart, plain) = (objects(&template(&[]).await), objects(&read("deploy/rbac.yaml")));
-    let (ours, theirs) = (object(&chart, "ClusterRole", "ecr-sync"), object(&plain, "ClusterRole", "ecr-sync"));
+    let (ours, theirs) =
+        (object(&chart, "ClusterRole", "ecr-sync"), object(&plain, "ClusterRole", "ecr-sync"));
     assert_eq!(rights(ours), rights(theirs));
-    let (ours, theirs) = (object(&chart, "Role", "ecr-sync-leader"), object(&plain, "Role", "ecr-sync"));
+    let (ours, theirs) =
+        (object(&chart, "Role", "ecr-sync-leader"), object(&plain, "Role", "ecr-sync"));
     assert_eq!(rights(ours), rights(theirs));
 }
 
@@ -312,7 +374,9 @@ async fn the_chart_grants_what_deploy_rbac_grants() {
 async fn the_plain_manifests_are_what_the_chart_renders() {
     // Helm's own labels are all that `make deploy` takes out.
     let helms = |line: &&str| {
-        !(line.starts_with("# Source") || line.contains("helm.sh/chart:") || line.contains("managed-by: Helm"))
+        !(line.starts_with("# Source")
+            || line.contains("helm.sh/chart:")
+            || line.contains("managed-by: Helm"))
     };
     let rendered = template(&["--set", "crds.keep=false"]).await;
     let rendered = rendered.lines().filter(helms).collect::<Vec<_>>();
@@ -325,7 +389,8 @@ async fn the_plain_manifests_are_what_the_chart_renders() {
 async fn the_default_pod_is_admitted_where_security_is_restricted() {
     let cluster = Cluster::shared().await;
     cluster.create_namespace("restricted").await.expect("a namespace");
-    let label = ["label", "namespace", "restricted", "pod-security.kubernetes.io/enforce=restricted"];
+    let label =
+        ["label", "namespace", "restricted", "pod-security.kubernetes.io/enforce=restricted"];
     cluster.kubectl(&label).await.expect("labelled");
     let create = async |arguments: &[&str]| {
         let objects = objects(&template(arguments).await);
@@ -336,11 +401,14 @@ async fn the_default_pod_is_admitted_where_security_is_restricted() {
             "spec": template["spec"],
         });
         pod["spec"]["containers"][0]["name"] = json!("ecr-sync");
-        let call = Call::new("kubectl").expect("make tools").env("KUBECONFIG", cluster.kubeconfig());
-        let call = call.args(["create", "--dry-run=server", "--filename", "-"]).input(pod.to_string());
+        let call =
+            Call::new("kubectl").expect("make tools").env("KUBECONFIG", cluster.kubeconfig());
+        let call =
+            call.args(["create", "--dry-run=server", "--filename", "-"]).input(pod.to_string());
         call.output().await.map_err(|error| error.to_string())
     };
     create(&[]).await.expect("admitted");
-    let error = create(&["--set", "securityContext=null"]).await.expect_err("PodSecurity is at work");
+    let error =
+        create(&["--set", "securityContext=null"]).await.expect_err("PodSecurity is at work");
     assert!(error.contains("violates PodSecurity"), "{error}");
 }

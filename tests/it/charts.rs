@@ -1,4 +1,5 @@
-//! Helm charts: what the real helm packaged and indexed becomes what the real helm pulls and installs.
+//! Helm charts: what the real helm packaged and indexed becomes what the real helm pulls and
+//! installs.
 
 use std::ffi::OsStr;
 use std::path::PathBuf;
@@ -17,7 +18,8 @@ use testbed::upstream::User;
 
 use crate::support::{ACCOUNT, REGION, Rig, condition};
 
-/// A repository with versions 1.0.0, 1.1.0 and 2.0.0-rc.1 of the chart `app`, and a proxy that counts.
+/// A repository with versions 1.0.0, 1.1.0 and 2.0.0-rc.1 of the chart `app`, and a proxy that
+/// counts.
 struct Charts {
     repository: ChartRepository,
     proxy: Proxy,
@@ -25,7 +27,9 @@ struct Charts {
 
 impl Charts {
     async fn new(rig: &Rig) -> Self {
-        let repository = ChartRepository::start(rig.folder().join("charts"), None).await.expect("a chart repository");
+        let repository = ChartRepository::start(rig.folder().join("charts"), None)
+            .await
+            .expect("a chart repository");
         for version in ["1.0.0", "1.1.0", "2.0.0-rc.1"] {
             repository.package("stable", "app", version).await.expect("helm packages");
         }
@@ -54,20 +58,28 @@ impl Charts {
 /// The environment with which helm finds its way into the stand-in.
 async fn helm_environment(rig: &Rig) -> Vec<(String, String)> {
     let registry = rig.ecr.registry(ACCOUNT, REGION).await;
-    let config = json!({"auths": {registry: {"auth": rig.ecr.authorization_token(ACCOUNT, REGION)}}});
+    let config =
+        json!({"auths": {registry: {"auth": rig.ecr.authorization_token(ACCOUNT, REGION)}}});
     let path = rig.folder().join("helm-registry.json");
     std::fs::write(&path, config.to_string()).expect("a file");
     let folder = rig.folder().to_string_lossy().into_owned();
     let path = path.to_string_lossy().into_owned();
-    [("HELM_REGISTRY_CONFIG", path), ("HELM_CACHE_HOME", folder.clone()), ("HELM_DATA_HOME", folder)]
-        .map(|(name, value)| (name.to_owned(), value))
-        .into()
+    [
+        ("HELM_REGISTRY_CONFIG", path),
+        ("HELM_CACHE_HOME", folder.clone()),
+        ("HELM_DATA_HOME", folder),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+    .into()
 }
 
 async fn helm(rig: &Rig, arguments: &[&str]) -> String {
     let environment = helm_environment(rig).await;
-    let environment: Vec<_> = environment.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-    testbed::tools::run("helm", arguments, &environment).await.unwrap_or_else(|error| panic!("helm: {error}"))
+    let environment: Vec<_> =
+        environment.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    testbed::tools::run("helm", arguments, &environment)
+        .await
+        .unwrap_or_else(|error| panic!("helm: {error}"))
 }
 
 #[tokio::test]
@@ -84,21 +96,37 @@ async fn an_http_chart_becomes_what_helm_pulls_shows_and_installs() {
     assert_eq!(chart.source, format!("{} (chart app)", charts.url()));
     assert_eq!(condition(&object, "ChartSynced").map(|c| c.0), Some("True"));
     assert_eq!(condition(&object, "ImageSynced"), None);
-    // Without a constraint that names one, a pre-release is a version like any other; the newest is it.
+    // Without a constraint that names one, a pre-release is a version like any other; the newest is
+    // it.
     assert_eq!(rig.repository("app").tags.keys().collect::<Vec<_>>(), ["1.0.0", "2.0.0-rc.1"]);
 
     let address = format!("oci://{}/app", rig.ecr.registry(ACCOUNT, REGION).await);
     let to = rig.folder().join("pulled").to_string_lossy().into_owned();
     std::fs::create_dir(&to).expect("a folder");
-    helm(&rig, &["pull", &address, "--version", "1.0.0", "--plain-http", "--destination", &to]).await;
+    helm(&rig, &["pull", &address, "--version", "1.0.0", "--plain-http", "--destination", &to])
+        .await;
     let pulled = std::fs::read(PathBuf::from(&to).join("app-1.0.0.tgz")).expect("helm pulled it");
-    assert_eq!(Digest::sha256_of(&pulled).to_string(), charts.archive_digest("1.0.0"), "byte for byte");
-    let shown = helm(&rig, &["show", "chart", &address, "--version", "2.0.0-rc.1", "--plain-http"]).await;
+    assert_eq!(
+        Digest::sha256_of(&pulled).to_string(),
+        charts.archive_digest("1.0.0"),
+        "byte for byte"
+    );
+    let shown =
+        helm(&rig, &["show", "chart", &address, "--version", "2.0.0-rc.1", "--plain-http"]).await;
     assert!(shown.contains("version: 2.0.0-rc.1"), "{shown}");
     let kubeconfig = rig.kubeconfig();
     let kubeconfig = kubeconfig.to_string_lossy();
-    let install =
-        ["install", "app", &address, "--version", "1.0.0", "--plain-http", "-n", "chart-http", "--kubeconfig"];
+    let install = [
+        "install",
+        "app",
+        &address,
+        "--version",
+        "1.0.0",
+        "--plain-http",
+        "-n",
+        "chart-http",
+        "--kubeconfig",
+    ];
     helm(&rig, &[&install[..], &[&kubeconfig]].concat()).await;
     let installed = rig.kubectl(&["get", "deployment", "-n", "chart-http", "-o", "name"]).await;
     assert_eq!(installed.trim(), "deployment.apps/app");
@@ -109,11 +137,16 @@ async fn a_second_look_costs_one_conditional_get_also_after_a_restart() {
     let rig = Rig::new("chart-warm").await;
     let charts = Charts::new(&rig).await;
     for minor in 2..19 {
-        charts.repository.package("stable", "app", &format!("1.{minor}.0")).await.expect("helm packages");
+        charts
+            .repository
+            .package("stable", "app", &format!("1.{minor}.0"))
+            .await
+            .expect("helm packages");
     }
     charts.repository.index("stable").await.expect("helm indexes");
     let operator = rig.operator().await;
-    rig.apply("app", json!({"chart": {"pullUrl": charts.url(), "versionSelector": {"latest": 0}}})).await;
+    rig.apply("app", json!({"chart": {"pullUrl": charts.url(), "versionSelector": {"latest": 0}}}))
+        .await;
     rig.wait_synced("app").await;
     assert_eq!(rig.repository("app").tags.len(), 20);
     assert_eq!(operator.terminate().await, 0);
@@ -125,9 +158,13 @@ async fn a_second_look_costs_one_conditional_get_also_after_a_restart() {
     assert!(log.len() <= 2, "the start and the request share a look, or have one each: {log:#?}");
     assert_eq!(charts.downloads(&mut since), 0);
     let log = rig.ecr.log_since(mark);
-    assert!(log.iter().all(|request| !request.is_write() && request.plane == Plane::Control), "{log:#?}");
-    let listed =
-        log.iter().filter(|request| request.operation == "DescribeImages" || request.operation == "ListImages");
+    assert!(
+        log.iter().all(|request| !request.is_write() && request.plane == Plane::Control),
+        "{log:#?}"
+    );
+    let listed = log.iter().filter(|request| {
+        request.operation == "DescribeImages" || request.operation == "ListImages"
+    });
     assert!(listed.count() <= 2, "one page a look: {log:#?}");
     assert_eq!(operator.terminate().await, 0);
 }
@@ -149,7 +186,10 @@ async fn a_replaced_archive_is_kept_and_told_unless_the_spec_says_otherwise() {
     let object = rig.request("app", "look").await;
     let (status, reason, message) = condition(&object, "ChartSynced").expect("set");
     assert_eq!((status, reason), ("True", "SourceChanged"), "{message}");
-    assert!(message.contains("1.0.0") && message.contains("onSourceChange: Overwrite"), "{message}");
+    assert!(
+        message.contains("1.0.0") && message.contains("onSourceChange: Overwrite"),
+        "{message}"
+    );
     assert_eq!(condition(&object, "Ready").map(|c| c.0), Some("True"));
     assert_eq!(rig.repository("app").tags, before);
     assert_eq!(rig.told("SourceChanged").await[0].0, "Warning");
@@ -174,7 +214,10 @@ async fn image_and_chart_share_a_repository_and_one_failing_leaves_the_other() {
     };
     rig.apply("mixed", spec("1.0.0")).await;
     let object = rig.wait_synced("mixed").await;
-    assert_eq!(condition(&object, "Ready").map(|c| c.2.starts_with("1/1 tags and 1/1 chart versions in ")), Some(true));
+    assert_eq!(
+        condition(&object, "Ready").map(|c| c.2.starts_with("1/1 tags and 1/1 chart versions in ")),
+        Some(true)
+    );
     assert_eq!(rig.repository("mixed").tags.keys().collect::<Vec<_>>(), ["1.0.0", "latest"]);
     // The repository is not called like the chart.
     let advice = rig.told("Advice").await;
@@ -191,22 +234,30 @@ async fn image_and_chart_share_a_repository_and_one_failing_leaves_the_other() {
 async fn a_chart_of_an_oci_registry_is_copied_as_it_is() {
     let rig = Rig::new("chart-oci").await;
     let charts = Charts::new(&rig).await;
-    let archive = charts.repository.package("stable", "app", "1.2.0+build.7").await.expect("packaged");
+    let archive =
+        charts.repository.package("stable", "app", "1.2.0+build.7").await.expect("packaged");
     let archive = archive.to_string_lossy();
     let source = rig.sources.open.host();
-    helm(&rig, &["push", &archive, &format!("oci://{source}/charts-of-this-test"), "--plain-http"]).await;
+    helm(&rig, &["push", &archive, &format!("oci://{source}/charts-of-this-test"), "--plain-http"])
+        .await;
     let _operator = rig.operator().await;
     // The repository of charts, the chart's name taken from the ECR repository.
-    let chart =
-        json!({"pullUrl": format!("oci://{source}/charts-of-this-test"), "tags": ["1.2.0+build.7"], "insecure": true});
+    let chart = json!({"pullUrl": format!("oci://{source}/charts-of-this-test"), "tags": ["1.2.0+build.7"], "insecure": true});
     rig.apply("oci", json!({"repositoryName": "platform/app", "chart": chart})).await;
     let object = rig.wait_synced("oci").await;
     assert_eq!(
         object.status.expect("a status").chart.expect("a chart").source,
         format!("oci://{source}/charts-of-this-test/app")
     );
-    let digest = rig.sources.open.crane(&["digest", &format!("{source}/charts-of-this-test/app:1.2.0_build.7")]).await;
-    assert_eq!(rig.repository("platform/app").tags["1.2.0_build.7"], digest.expect("crane reads it").trim());
+    let digest = rig
+        .sources
+        .open
+        .crane(&["digest", &format!("{source}/charts-of-this-test/app:1.2.0_build.7")])
+        .await;
+    assert_eq!(
+        rig.repository("platform/app").tags["1.2.0_build.7"],
+        digest.expect("crane reads it").trim()
+    );
 }
 
 #[tokio::test]
@@ -214,7 +265,8 @@ async fn a_private_chart_repository_is_read_with_the_secret() {
     let rig = Rig::new("chart-private").await;
     let user = User::Reader;
     let login = Some((user.name(), user.password()));
-    let repository = ChartRepository::start(rig.folder().join("charts"), login).await.expect("a repository");
+    let repository =
+        ChartRepository::start(rig.folder().join("charts"), login).await.expect("a repository");
     repository.package("stable", "app", "1.0.0").await.expect("packaged");
     repository.index("stable").await.expect("indexed");
     let _operator = rig.operator().await;
@@ -247,8 +299,11 @@ async fn a_private_chart_repository_is_read_with_the_secret() {
 #[tokio::test]
 async fn bad_repositories_are_told_apart() {
     let rig = Rig::new("chart-bad").await;
-    let repository = ChartRepository::start(rig.folder().join("charts"), None).await.expect("a repository");
-    repository.write("page/index.yaml", "<!DOCTYPE html><html><body>Please log in</body></html>").expect("written");
+    let repository =
+        ChartRepository::start(rig.folder().join("charts"), None).await.expect("a repository");
+    repository
+        .write("page/index.yaml", "<!DOCTYPE html><html><body>Please log in</body></html>")
+        .expect("written");
     let wrong = json!({"apiVersion": "v1", "entries": {"app": [
         {"name": "app", "version": "1.0.0", "urls": ["app-1.0.0.tgz"], "digest": "0".repeat(64)}]}});
     repository.package("wrong", "app", "1.0.0").await.expect("packaged");
@@ -261,7 +316,8 @@ async fn bad_repositories_are_told_apart() {
     ];
     for (folder, _, _) in cases {
         let url = format!("http://{}/{folder}", repository.host());
-        rig.apply(folder, json!({"chart": {"pullUrl": url, "name": "app", "tags": ["1.0.0"]}})).await;
+        rig.apply(folder, json!({"chart": {"pullUrl": url, "name": "app", "tags": ["1.0.0"]}}))
+            .await;
     }
     for (folder, reason, text) in cases {
         let object = rig.wait_ready(folder, "False", reason).await;
@@ -282,7 +338,10 @@ async fn a_selected_tag_that_both_want_is_a_collision_and_the_rest_is_done() {
         "chart": {"pullUrl": charts.url(), "tags": ["1.0.0+x"]},
     });
     let error = rig.try_apply("refused", refused).await.expect_err("the same tag twice");
-    assert!(error.to_string().contains("an image tag and a chart version are the same tag"), "{error}");
+    assert!(
+        error.to_string().contains("an image tag and a chart version are the same tag"),
+        "{error}"
+    );
 
     charts.repository.package("stable", "app", "1.27").await.expect("packaged");
     charts.repository.index("stable").await.expect("indexed");
@@ -301,10 +360,17 @@ async fn provenance_goes_along_where_there_is_one_and_trouble_is_not_taken_for_n
     let charts = Charts::new(&rig).await;
     let signed = "-----BEGIN PGP SIGNED MESSAGE-----\n";
     charts.repository.write("stable/app-1.0.0.tgz.prov", signed).expect("written");
-    charts.proxy.faults().add(Fault::new(Match::any().path("app-1.1.0.tgz.prov"), Then::status(503)));
+    charts
+        .proxy
+        .faults()
+        .add(Fault::new(Match::any().path("app-1.1.0.tgz.prov"), Then::status(503)));
     let _operator = rig.operator().await;
     let versions = ["1.0.0", "1.1.0", "2.0.0-rc.1"];
-    rig.apply("app", json!({"chart": {"pullUrl": charts.url(), "tags": versions, "provenance": true}})).await;
+    rig.apply(
+        "app",
+        json!({"chart": {"pullUrl": charts.url(), "tags": versions, "provenance": true}}),
+    )
+    .await;
     let object = rig.wait_ready("app", "False", "PartiallySynced").await;
     let failures = object.status.expect("a status").chart.expect("a chart").failures;
     assert_eq!((failures.len(), failures[0].tag.as_str()), (1, "1.1.0"), "{failures:?}");
@@ -315,8 +381,12 @@ async fn provenance_goes_along_where_there_is_one_and_trouble_is_not_taken_for_n
     let to = rig.folder().join("pulled");
     std::fs::create_dir(&to).expect("a folder");
     let folder = to.to_string_lossy();
-    helm(&rig, &["pull", &address, "--version", "1.0.0", "--plain-http", "--prov", "-d", &folder]).await;
-    assert_eq!(std::fs::read_to_string(to.join("app-1.0.0.tgz.prov")).expect("helm pulled it"), signed);
+    helm(&rig, &["pull", &address, "--version", "1.0.0", "--plain-http", "--prov", "-d", &folder])
+        .await;
+    assert_eq!(
+        std::fs::read_to_string(to.join("app-1.0.0.tgz.prov")).expect("helm pulled it"),
+        signed
+    );
 
     charts.proxy.faults().clear();
     rig.request("app", "the server is well again").await;
@@ -329,14 +399,19 @@ async fn thirty_repositories_with_charts_of_one_index_ask_for_it_once() {
     let charts = Charts::new(&rig).await;
     let url = charts.url();
     let lines: String = (0..30)
-        .map(|n| format!("- name: team-{n}/app\n  chart: {{pull_url: \"{url}\", tags: [\"1.0.0\"]}}\n"))
+        .map(|n| {
+            format!("- name: team-{n}/app\n  chart: {{pull_url: \"{url}\", tags: [\"1.0.0\"]}}\n")
+        })
         .collect();
     for look in ["cold", "warm"] {
         let mark = charts.proxy.mark();
         sync(&rig, &rig.ecr, &lines, &[]).await;
         let log = charts.proxy.log_since(mark);
-        let indexes: Vec<_> =
-            log.iter().map(|r| r.path.as_str()).filter(|path| path.ends_with("/index.yaml")).collect();
+        let indexes: Vec<_> = log
+            .iter()
+            .map(|r| r.path.as_str())
+            .filter(|path| path.ends_with("/index.yaml"))
+            .collect();
         // The first reading is that of a repository at the root, with a chart `stable` in it.
         assert_eq!(indexes, ["/index.yaml", "/stable/index.yaml"], "{look}");
     }
@@ -368,7 +443,11 @@ fn a_year_later(rig: &Rig) -> PathBuf {
     let year = |preload: Option<&PathBuf>| {
         let mut date = Command::new("date");
         date.args(["-u", "+%Y"]).envs(preload.map(|library| ("LD_PRELOAD", library)));
-        String::from_utf8(date.output().expect("date").stdout).expect("text").trim().parse::<u32>().expect("a year")
+        String::from_utf8(date.output().expect("date").stdout)
+            .expect("text")
+            .trim()
+            .parse::<u32>()
+            .expect("a year")
     };
     assert!(year(Some(&library)) > year(None), "the clock is another one");
     library
@@ -388,7 +467,10 @@ async fn sync(rig: &Rig, ecr: &StandIn, lines: &str, environment: &[(&str, &OsSt
         .env("AWS_SECRET_ACCESS_KEY", "any")
         .env("AWS_REGION", REGION)
         .envs(environment.iter().copied());
-    let output = tokio::task::spawn_blocking(move || command.output()).await.expect("joined").expect("it runs");
+    let output = tokio::task::spawn_blocking(move || command.output())
+        .await
+        .expect("joined")
+        .expect("it runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
 }
 
@@ -396,7 +478,8 @@ async fn sync(rig: &Rig, ecr: &StandIn, lines: &str, environment: &[(&str, &OsSt
 async fn the_same_archive_is_the_same_artifact_whoever_makes_it_and_when() {
     let rig = Rig::new("chart-reproducible").await;
     let charts = Charts::new(&rig).await;
-    let lines = format!("- name: app\n  chart: {{pull_url: \"{}\", tags: [\"1.0.0\"]}}\n", charts.url());
+    let lines =
+        format!("- name: app\n  chart: {{pull_url: \"{}\", tags: [\"1.0.0\"]}}\n", charts.url());
     let later = a_year_later(&rig);
     let (now, then) = (
         [("TZ", OsStr::new("Asia/Tokyo"))],
@@ -406,7 +489,8 @@ async fn the_same_archive_is_the_same_artifact_whoever_makes_it_and_when() {
     for environment in [&now[..], &then[..]] {
         let ecr = StandIn::start(ecr::Config::default()).await.expect("a stand-in");
         sync(&rig, &ecr, &lines, environment).await;
-        digests.push(ecr.repository(ACCOUNT, REGION, "app").expect("created").tags["1.0.0"].clone());
+        digests
+            .push(ecr.repository(ACCOUNT, REGION, "app").expect("created").tags["1.0.0"].clone());
     }
     assert_eq!(digests[0], digests[1]);
 }

@@ -27,7 +27,8 @@ fn err(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// What the older tool's files look like; sources behind plain HTTP are written as manifests, which can say so.
+/// What the older tool's files look like; sources behind plain HTTP are written as manifests, which
+/// can say so.
 fn files(host: &str) -> String {
     format!(
         r#"
@@ -58,10 +59,15 @@ async fn files_become_repositories_and_a_second_run_changes_nothing() {
     assert!(dry.status.success(), "{}", err(&dry));
     let text = out(&dry);
     assert!(
-        text.contains("team/app\n  + repository team/app\n  + lifecyclePolicy (1 rule)\n  + image tag v1 "),
+        text.contains(
+            "team/app\n  + repository team/app\n  + lifecyclePolicy (1 rule)\n  + image tag v1 "
+        ),
         "{text}"
     );
-    assert!(text.contains("Repositories: 3 to create, 0 to change, 0 in sync\nTo copy: 3 image tags"), "{text}");
+    assert!(
+        text.contains("Repositories: 3 to create, 0 to change, 0 in sync\nTo copy: 3 image tags"),
+        "{text}"
+    );
     assert!(text.contains("Policies to apply: 1\nDry run: nothing was written."), "{text}");
     assert_eq!(desk.ecr.count(|request| request.is_write()), 0, "a dry run writes nothing");
 
@@ -81,7 +87,10 @@ async fn files_become_repositories_and_a_second_run_changes_nothing() {
     assert!(second.status.success());
     assert!(out(&second).contains("team/app: in sync, 2/2 image tags"), "{}", out(&second));
     let requests = desk.ecr.log_since(mark);
-    assert!(requests.iter().all(|request| request.plane == Plane::Control && !request.is_write()), "{requests:#?}");
+    assert!(
+        requests.iter().all(|request| request.plane == Plane::Control && !request.is_write()),
+        "{requests:#?}"
+    );
 }
 
 #[tokio::test]
@@ -92,8 +101,14 @@ async fn a_typo_names_file_line_and_field_and_nothing_is_done() {
     let output = run(&desk, &["sync", "."]).await;
     assert_eq!(output.status.code(), Some(64));
     let text = err(&output);
-    assert!(text.contains("a.yaml:2:3: ") && text.contains("`imag`") && text.contains("`image`"), "{text}");
-    assert!(text.contains("b.yaml:2:") && text.contains("quote"), "all problems of all files: {text}");
+    assert!(
+        text.contains("a.yaml:2:3: ") && text.contains("`imag`") && text.contains("`image`"),
+        "{text}"
+    );
+    assert!(
+        text.contains("b.yaml:2:") && text.contains("quote"),
+        "all problems of all files: {text}"
+    );
     assert!(text.contains("2 problems in the input; nothing was done"), "{text}");
     assert!(desk.ecr.log().is_empty());
 }
@@ -112,15 +127,26 @@ async fn a_failure_is_told_and_the_others_are_done() {
     let text = out(&output);
     assert!(text.contains("bad: created, not all of it, 1/2 image tags"), "{text}");
     assert!(text.contains("good: created, 1/1 image tags"), "{text}");
-    assert!(text.contains("Repositories Processed: 2\n├── Created: 2\n├── Updated: 0\n└── Skipped: 0\n"), "{text}");
+    assert!(
+        text.contains(
+            "Repositories Processed: 2\n├── Created: 2\n├── Updated: 0\n└── Skipped: 0\n"
+        ),
+        "{text}"
+    );
     assert!(text.contains("├── Container Images: 2\n└── Helm Charts: 0\n"), "{text}");
     // Two repositories and two tags of five actions.
     assert!(text.contains("Overall Success Rate: 80.0%"), "{text}");
     let failures = text.split("\nFailures:\n").nth(1).expect("failures");
-    assert!(failures.starts_with("bad (all.yaml:1:3)\n  ! image tag nope: SourceNotFound: cannot read "), "{failures}");
+    assert!(
+        failures
+            .starts_with("bad (all.yaml:1:3)\n  ! image tag nope: SourceNotFound: cannot read "),
+        "{failures}"
+    );
     assert!(failures.contains("\n    -> check image and tag"), "{failures}");
     let log = err(&output);
-    let line = |status: &str, details: &str| log.lines().any(|line| line.contains(status) && line.contains(details));
+    let line = |status: &str, details: &str| {
+        log.lines().any(|line| line.contains(status) && line.contains(details))
+    };
     assert!(line("status=\"success\"", "create repository good"), "{log}");
     assert!(line("status=\"success\"", "copied tag v1 (sha256:"), "{log}");
     assert!(line("status=\"failed\"", "SourceNotFound: "), "{log}");
@@ -130,7 +156,9 @@ async fn a_failure_is_told_and_the_others_are_done() {
 async fn sources_are_read_with_the_docker_config() {
     let (desk, sources) = desk().await;
     let host = sources.token.host();
-    let text = format!("- name: app\n  image: {{pull_url: \"{host}/team/app\", tags: [\"v1\"], insecure: true}}\n");
+    let text = format!(
+        "- name: app\n  image: {{pull_url: \"{host}/team/app\", tags: [\"v1\"], insecure: true}}\n"
+    );
     desk.write("all.yaml", &text);
     let without = run(&desk, &["sync", "all.yaml"]).await;
     assert_eq!(without.status.code(), Some(1));
@@ -156,7 +184,9 @@ async fn credential_helpers_are_asked() {
     );
     std::fs::set_permissions(&helper, std::fs::Permissions::from_mode(0o755)).expect("executable");
     desk.write(".docker/config.json", &json!({"credHelpers": {host: "test"}}).to_string());
-    let text = format!("- name: app\n  image: {{pull_url: \"{host}/team/app\", tags: [\"v1\"], insecure: true}}\n");
+    let text = format!(
+        "- name: app\n  image: {{pull_url: \"{host}/team/app\", tags: [\"v1\"], insecure: true}}\n"
+    );
     desk.write("all.yaml", &text);
     let path = format!("{}:/usr/bin:/bin", desk.folder.path().join("bin").display());
     let mut command = desk.command(&["sync", "all.yaml"]);
@@ -173,14 +203,22 @@ async fn what_an_operator_owns_is_left_alone() {
     desk.write("all.yaml", "- name: app\n");
     let output = run(&desk, &["sync", "all.yaml"]).await;
     assert_eq!(output.status.code(), Some(1));
-    assert!(out(&output).contains("RepositoryNotOwned") && out(&output).contains("cluster/ns/app"), "{}", out(&output));
+    assert!(
+        out(&output).contains("RepositoryNotOwned") && out(&output).contains("cluster/ns/app"),
+        "{}",
+        out(&output)
+    );
     assert_eq!(desk.ecr.count(|request| request.is_write()), 0);
 
     desk.write("all.yaml", "- name: app\n  resourceTags: {team: a}\n");
     let output = run(&desk, &["sync", "--take-over", "all.yaml"]).await;
     assert!(output.status.success(), "{}{}", out(&output), err(&output));
     let tags = desk.ecr.repository(ACCOUNT, REGION, "app").expect("there").resource_tags;
-    assert_eq!((tags["team"].as_str(), tags["ecr-sync.io/owner"].as_str()), ("a", "cluster/ns/app"), "the mark stays");
+    assert_eq!(
+        (tags["team"].as_str(), tags["ecr-sync.io/owner"].as_str()),
+        ("a", "cluster/ns/app"),
+        "the mark stays"
+    );
 }
 
 /// Whose a repository is, nobody asks while there is nothing to write.
@@ -193,10 +231,16 @@ async fn what_an_operator_owns_and_is_in_order_is_no_failure() {
     let mark = desk.ecr.mark();
     let run = desk.sync(&desk.entry("app", "library/demo", &["1.26"]), &[]).await;
     assert!(run.is_success(), "{}", run.text);
-    assert!(desk.ecr.log_since(mark).iter().all(|request| request.operation != "ListTagsForResource"));
+    assert!(
+        desk.ecr.log_since(mark).iter().all(|request| request.operation != "ListTagsForResource")
+    );
     for flags in [&[][..], &["--dry-run"]] {
         let run = desk.sync(&desk.entry("app", "library/demo", &["1.26", "1.27"]), flags).await;
-        assert!(run.text.contains("RepositoryNotOwned") && run.text.contains("cluster/ns/app"), "{}", run.text);
+        assert!(
+            run.text.contains("RepositoryNotOwned") && run.text.contains("cluster/ns/app"),
+            "{}",
+            run.text
+        );
     }
     assert!(desk.ecr.log_since(mark).iter().all(|request| !request.is_write()));
 }
@@ -227,12 +271,18 @@ async fn an_interrupt_ends_it_and_says_so() {
     let command = desk.command(&["sync", "all.yaml"]);
     let log = desk.folder.path().join("log");
     let process = testbed::process::Process::spawn("ecr-sync", &command, &log).expect("it starts");
-    crate::support::eventually("copying", async || desk.source.count(|request| request.operation == "GetBlob") > 0)
-        .await;
+    crate::support::eventually("copying", async || {
+        desk.source.count(|request| request.operation == "GetBlob") > 0
+    })
+    .await;
     process.signal("INT");
     assert_eq!(process.wait(std::time::Duration::from_secs(10)).await.expect("it ends"), 1);
     let text = process.tail(usize::MAX);
-    assert!(text.contains("ECR SYNC SUMMARY") && text.contains("Repositories Processed: 1\n├── Created: 1"), "{text}");
+    assert!(
+        text.contains("ECR SYNC SUMMARY")
+            && text.contains("Repositories Processed: 1\n├── Created: 1"),
+        "{text}"
+    );
     assert!(text.contains("stopped before it was done") && text.contains("-> run again"), "{text}");
     assert!(text.contains("stopped early: 0 of 1 repository were finished"), "{text}");
 }
@@ -241,7 +291,8 @@ async fn an_interrupt_ends_it_and_says_so() {
 async fn crd_prints_what_crds_holds() {
     let (desk, _) = desk().await;
     let output = run(&desk, &["crd"]).await;
-    let committed = concat!(env!("CARGO_MANIFEST_DIR"), "/crds/ecrrepositorysyncs.ecr-sync.io.yaml");
+    let committed =
+        concat!(env!("CARGO_MANIFEST_DIR"), "/crds/ecrrepositorysyncs.ecr-sync.io.yaml");
     assert_eq!(out(&output), std::fs::read_to_string(committed).expect("crds/"));
 }
 

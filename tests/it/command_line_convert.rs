@@ -42,12 +42,19 @@ async fn converted_files_plan_the_same_and_the_api_server_takes_them() {
 
     let (old, new) = (plan(&desk, "old").await, plan(&desk, "new").await);
     assert_eq!(old.len(), 3);
-    assert!(old.iter().all(|(_, diff)| diff.as_array().is_some_and(|lines| !lines.is_empty())), "{old:?}");
+    assert!(
+        old.iter().all(|(_, diff)| diff.as_array().is_some_and(|lines| !lines.is_empty())),
+        "{old:?}"
+    );
     assert_eq!(old, new, "{manifests}");
 
     let path = path.display().to_string();
     let said = rig.kubectl(&["apply", "--dry-run=server", "--filename", &path]).await;
-    assert_eq!(said.lines().filter(|line| line.contains("created (server dry run)")).count(), 3, "{said}");
+    assert_eq!(
+        said.lines().filter(|line| line.contains("created (server dry run)")).count(),
+        3,
+        "{said}"
+    );
 }
 
 #[tokio::test]
@@ -67,13 +74,23 @@ async fn imported_repositories_plan_to_no_change() {
     desk.write("imported/all.yaml", &manifests);
     let check = ["sync", "imported", "--dry-run", "--exit-code"];
     let again = output(desk.command(&check)).await;
-    assert_eq!(again.status.code(), Some(0), "{}{manifests}", String::from_utf8_lossy(&again.stdout));
+    assert_eq!(
+        again.status.code(),
+        Some(0),
+        "{}{manifests}",
+        String::from_utf8_lossy(&again.stdout)
+    );
     let settings = desk.repository("settings");
     assert!(manifests.contains("imageTagMutability: ImmutableWithExclusion"), "{manifests}");
     assert!(settings.scan_on_push && manifests.contains("scanOnPush: true"), "{manifests}");
 
     // They do say something: what differs is a change.
-    desk.ecr.create_repository(ACCOUNT, REGION, "late", [("team".to_owned(), "a".to_owned())].into());
+    desk.ecr.create_repository(
+        ACCOUNT,
+        REGION,
+        "late",
+        [("team".to_owned(), "a".to_owned())].into(),
+    );
     let one = stdout(&desk, &["import", "--selector", "late", "--namespace", "platform"]).await;
     assert!(one.contains("name: late\n  namespace: platform\n"), "{one}");
     desk.write("late.yaml", &one.replace("team: a", "team: b"));

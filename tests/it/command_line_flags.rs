@@ -33,7 +33,8 @@ fn err(output: &Output) -> String {
 }
 
 fn json(output: &Output) -> Value {
-    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}{}", out(output), err(output)))
+    serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {}{}", out(output), err(output)))
 }
 
 #[tokio::test]
@@ -89,10 +90,18 @@ async fn wrong_usage_ends_with_64_and_help_with_0() {
     }
     let missing = run(&desk, &["sync"]).await;
     assert_eq!(missing.status.code(), Some(64));
-    assert!(err(&missing).contains("./repositories: no such file or directory"), "{}", err(&missing));
+    assert!(
+        err(&missing).contains("./repositories: no such file or directory"),
+        "{}",
+        err(&missing)
+    );
     let help = run(&desk, &["sync", "--help"]).await;
     assert!(help.status.success());
-    assert!(out(&help).contains("Exit codes:") && out(&help).contains("Examples:"), "{}", out(&help));
+    assert!(
+        out(&help).contains("Exit codes:") && out(&help).contains("Examples:"),
+        "{}",
+        out(&help)
+    );
     assert!(desk.ecr.log().is_empty());
 }
 
@@ -131,7 +140,11 @@ async fn a_dry_run_is_a_diff_that_reads_no_image_of_ecr() {
     let entry = desk.entry("app", "team/app", &["v1"]);
     let entry = |tags: &str, count: u32| {
         let body = entry.trim_start_matches("- {").trim_end_matches("}\n");
-        format!("- {}\n{}", body.replacen(", image", "\n  image", 1).replace("[\"v1\"]", tags), rules(count))
+        format!(
+            "- {}\n{}",
+            body.replacen(", image", "\n  image", 1).replace("[\"v1\"]", tags),
+            rules(count)
+        )
     };
     let first = desk.sync(&entry("[v1]", 10), &[]).await;
     assert!(first.is_success(), "{}", first.text);
@@ -142,7 +155,9 @@ async fn a_dry_run_is_a_diff_that_reads_no_image_of_ecr() {
     assert!(dry.status.success(), "{}", err(&dry));
     let text = out(&dry);
     assert!(
-        text.starts_with("app\n  ~ lifecyclePolicy (rule 2 countNumber 10 -> 20)\n  + image tag v2 sha256:"),
+        text.starts_with(
+            "app\n  ~ lifecyclePolicy (rule 2 countNumber 10 -> 20)\n  + image tag v2 sha256:"
+        ),
         "{text}"
     );
     assert!(text.contains(" blob") && text.contains(" to send) from "), "{text}");
@@ -150,7 +165,9 @@ async fn a_dry_run_is_a_diff_that_reads_no_image_of_ecr() {
     let requests = desk.ecr.log_since(mark);
     let pulls = ["BatchGetImage", "GetDownloadUrlForLayer"];
     assert!(
-        requests.iter().all(|r| r.plane == Plane::Control && !r.is_write() && !pulls.contains(&r.operation.as_str())),
+        requests.iter().all(|r| r.plane == Plane::Control
+            && !r.is_write()
+            && !pulls.contains(&r.operation.as_str())),
         "{requests:#?}"
     );
     assert!(requests.iter().any(|request| request.operation == "BatchCheckLayerAvailability"));
@@ -158,7 +175,10 @@ async fn a_dry_run_is_a_diff_that_reads_no_image_of_ecr() {
     let as_json = json(&run(&desk, &["sync", "all.yaml", "--dry-run", "-o", "json"]).await);
     assert_eq!(as_json["plan"]["imageTags"], 1);
     assert_eq!(as_json["plan"]["change"], 1);
-    assert_eq!(as_json["repositories"][0]["diff"][0], "~ lifecyclePolicy (rule 2 countNumber 10 -> 20)");
+    assert_eq!(
+        as_json["repositories"][0]["diff"][0],
+        "~ lifecyclePolicy (rule 2 countNumber 10 -> 20)"
+    );
     let announced = as_json["plan"]["bytes"].as_u64().expect("a number");
 
     let second = run(&desk, &["sync", "all.yaml", "-o", "json"]).await;
@@ -188,21 +208,31 @@ async fn the_report_says_all_in_json() {
     assert_eq!(bad["failures"][0]["reason"], "SourceNotFound");
     assert_eq!(bad["failures"][0]["what"], "image tag nope");
     let actions = report["actions"].as_array().expect("a list");
-    assert!(actions.iter().all(|action| action["time"].as_str().is_some_and(|time| time.ends_with('Z'))));
     assert!(
-        actions.iter().any(|a| a["repository"] == "empty" && a["field"] == "repository" && a["status"] == "success")
+        actions
+            .iter()
+            .all(|action| action["time"].as_str().is_some_and(|time| time.ends_with('Z')))
     );
+    assert!(actions.iter().any(|a| a["repository"] == "empty"
+        && a["field"] == "repository"
+        && a["status"] == "success"));
 }
 
 #[tokio::test]
 async fn fail_fast_begins_nothing_after_a_failure() {
     let desk = desk().await;
-    let text = format!("{}- name: second\n- name: third\n", desk.entry("bad", "team/app", &["nope"]));
+    let text =
+        format!("{}- name: second\n- name: third\n", desk.entry("bad", "team/app", &["nope"]));
     desk.write("all.yaml", &text);
-    let output = run(&desk, &["sync", "all.yaml", "--fail-fast", "--max-parallel-operations", "1"]).await;
+    let output =
+        run(&desk, &["sync", "all.yaml", "--fail-fast", "--max-parallel-operations", "1"]).await;
     assert_eq!(output.status.code(), Some(1));
     assert!(desk.ecr.repository(ACCOUNT, REGION, "third").is_none());
-    assert!(out(&output).contains("└── Skipped: 2") || out(&output).contains("├── Skipped: 2"), "{}", out(&output));
+    assert!(
+        out(&output).contains("└── Skipped: 2") || out(&output).contains("├── Skipped: 2"),
+        "{}",
+        out(&output)
+    );
 }
 
 #[tokio::test]
@@ -237,7 +267,9 @@ async fn logins_per_host_come_from_the_environment() {
     let sources = Sources::shared().await;
     let (desk, user) = (desk().await, testbed::upstream::User::Reader);
     let host = sources.basic.host();
-    let text = format!("- name: app\n  image: {{pull_url: \"{host}/team/app\", tags: [v1], insecure: true}}\n");
+    let text = format!(
+        "- name: app\n  image: {{pull_url: \"{host}/team/app\", tags: [v1], insecure: true}}\n"
+    );
     desk.write("all.yaml", &text);
     let name = |what: &str| format!("ECR_SYNC_{what}_{}", host.replace(['.', ':'], "_"));
     let (username, password) = (name("USERNAME"), name("PASSWORD"));
@@ -254,8 +286,9 @@ async fn logins_per_host_come_from_the_environment() {
 async fn retag_pushes_the_tag_of_the_url_as_every_tag() {
     let desk = desk().await;
     let host = desk.source.host();
-    let text =
-        format!("- name: app\n  image: {{pull_url: \"{host}/team/app:v1\", tags: [stable, v2], insecure: true}}\n");
+    let text = format!(
+        "- name: app\n  image: {{pull_url: \"{host}/team/app:v1\", tags: [stable, v2], insecure: true}}\n"
+    );
     desk.write("all.yaml", &text);
     let output = run(&desk, &["sync", "all.yaml", "--tag-strategy", "retag"]).await;
     assert!(output.status.success(), "{}{}", out(&output), err(&output));
@@ -269,8 +302,13 @@ async fn version_and_completions_are_printed() {
     let desk = desk().await;
     let version = run(&desk, &["version"]).await;
     assert_eq!(out(&version), format!("ecr-sync {}\n", env!("CARGO_PKG_VERSION")));
-    assert_eq!(json(&run(&desk, &["version", "-o", "json"]).await)["version"], env!("CARGO_PKG_VERSION"));
-    for (shell, hint) in [("bash", "complete"), ("zsh", "#compdef ecr-sync"), ("fish", "complete -c ecr-sync")] {
+    assert_eq!(
+        json(&run(&desk, &["version", "-o", "json"]).await)["version"],
+        env!("CARGO_PKG_VERSION")
+    );
+    for (shell, hint) in
+        [("bash", "complete"), ("zsh", "#compdef ecr-sync"), ("fish", "complete -c ecr-sync")]
+    {
         let script = out(&run(&desk, &["completions", shell]).await);
         assert!(script.contains(hint) && script.contains("dry-run"), "{shell}");
     }
@@ -286,9 +324,14 @@ async fn images_are_read_from_mirrors_and_both_places_are_named() {
     );
     desk.write("mirrors.yaml", &table);
     desk.write("all.yaml", "- name: app\n  image: {pull_url: 'team/app:v1', tags: [v1]}\n");
-    let output = run(&desk, &["sync", "all.yaml", "--mirrors-file", "mirrors.yaml", "--report", "report.json"]).await;
+    let output = run(
+        &desk,
+        &["sync", "all.yaml", "--mirrors-file", "mirrors.yaml", "--report", "report.json"],
+    )
+    .await;
     assert!(output.status.success(), "{}{}", out(&output), err(&output));
-    let line = format!("app: created, 1/1 image tags of {host}/team/app (mirror of docker.io/team/app)");
+    let line =
+        format!("app: created, 1/1 image tags of {host}/team/app (mirror of docker.io/team/app)");
     assert!(out(&output).contains(&line), "{}", out(&output));
     let report = std::fs::read_to_string(desk.folder.path().join("report.json")).expect("a report");
     let report: Value = serde_json::from_str(&report).expect("JSON");
@@ -317,14 +360,19 @@ async fn a_failed_mirror_is_passed_over_only_by_choice() {
         "warning: app: {host}/team/app is read from its own place, since its mirror {host}/nowhere/team/app failed: "
     );
     assert_eq!(err(&lenient).matches(&told).count(), 1, "{}", err(&lenient));
-    assert!(out(&lenient).contains(&format!("1/1 image tags of {host}/team/app\n")), "{}", out(&lenient));
+    assert!(
+        out(&lenient).contains(&format!("1/1 image tags of {host}/team/app\n")),
+        "{}",
+        out(&lenient)
+    );
 }
 
 #[tokio::test]
 async fn gitlabs_proxy_is_used_with_its_login() {
     let sources = Sources::shared().await;
     let (desk, user) = (desk().await, testbed::upstream::User::Reader);
-    // The proxy speaks HTTPS in real life; that it is asked at all is seen by the failure, which names its host.
+    // The proxy speaks HTTPS in real life; that it is asked at all is seen by the failure, which
+    // names its host.
     desk.write("all.yaml", "- name: app\n  image: {pull_url: 'team/app', tags: [v1]}\n");
     let prefix = format!("{}/proxy", sources.basic.host());
     let mut variables = vec![
@@ -334,10 +382,17 @@ async fn gitlabs_proxy_is_used_with_its_login() {
         ("CI_DEPENDENCY_PROXY_DIRECT_GROUP_IMAGE_PREFIX", prefix.as_str()),
     ];
     let whole = run_with(&desk, &["sync", "all.yaml"], &variables).await;
-    assert!(out(&whole).contains(&format!("{prefix}/team/app (mirror of docker.io/team/app)")), "{}", out(&whole));
+    assert!(
+        out(&whole).contains(&format!("{prefix}/team/app (mirror of docker.io/team/app)")),
+        "{}",
+        out(&whole)
+    );
     variables.pop();
-    let text = err(&run_with(&desk, &["sync", "all.yaml", "--dry-run", "--timeout", "1s"], &variables).await);
-    let warnings = text.lines().filter(|line| line.contains("dependency proxy is not used")).count();
+    let text =
+        err(&run_with(&desk, &["sync", "all.yaml", "--dry-run", "--timeout", "1s"], &variables)
+            .await);
+    let warnings =
+        text.lines().filter(|line| line.contains("dependency proxy is not used")).count();
     assert_eq!(warnings, 1, "{text}");
     assert!(!text.contains(user.password()));
 }

@@ -19,7 +19,10 @@ async fn refused(desk: &Desk, path: &str) -> String {
     let output = output(desk.command(&["sync", path])).await;
     let text = err(&output);
     assert_eq!(output.status.code(), Some(64), "{path}: {text}");
-    assert!(text.ends_with("in the input; nothing was done\n") && !text.contains("panicked"), "{path}: {text}");
+    assert!(
+        text.ends_with("in the input; nothing was done\n") && !text.contains("panicked"),
+        "{path}: {text}"
+    );
     text
 }
 
@@ -35,11 +38,27 @@ async fn wrong_files_are_told_with_their_place_and_nothing_is_done() {
             "- name: ab\n  image: {pull_url: q.io/x, tags: 1.20}\n",
             &["float.yml:2:", "write [\"1.20\"]", "1.20 as the number 1.2"],
         ),
-        ("floats", "- name: ab\n  image: {pull_url: q.io/x, tags: [1.20]}\n", &["floats.yml:2:", "quote 1.20", number]),
+        (
+            "floats",
+            "- name: ab\n  image: {pull_url: q.io/x, tags: [1.20]}\n",
+            &["floats.yml:2:", "quote 1.20", number],
+        ),
         ("list", "- name: [ab]\n", &["list.yml:1:9: ", "name must be a string"]),
-        ("text", "- name: ab\n  lifecyclePolicy: ten\n", &["text.yml:2:20: ", "lifecyclePolicy must be"]),
-        ("anchor", "- name: ab\n  lifecyclePolicy: *nobody\n", &["anchor.yml:2:", "cannot be read: "]),
-        ("same", "- name: ab\n- name: ab\n", &["same.yml:2:3: repository ab is described already at ", "same.yml:1:3"]),
+        (
+            "text",
+            "- name: ab\n  lifecyclePolicy: ten\n",
+            &["text.yml:2:20: ", "lifecyclePolicy must be"],
+        ),
+        (
+            "anchor",
+            "- name: ab\n  lifecyclePolicy: *nobody\n",
+            &["anchor.yml:2:", "cannot be read: "],
+        ),
+        (
+            "same",
+            "- name: ab\n- name: ab\n",
+            &["same.yml:2:3: repository ab is described already at ", "same.yml:1:3"],
+        ),
     ] {
         desk.write(&format!("{name}.yml"), text);
         let said = refused(&desk, &format!("{name}.yml")).await;
@@ -57,7 +76,11 @@ async fn what_cannot_be_read_is_told_and_what_can_is_read_once() {
     let desk = desk().await;
     let folder = desk.folder.path();
     desk.write("empty/README.md", "no files\n");
-    assert!(refused(&desk, "empty").await.contains("empty: this directory has no *.yml, *.yaml or *.json file"));
+    assert!(
+        refused(&desk, "empty")
+            .await
+            .contains("empty: this directory has no *.yml, *.yaml or *.json file")
+    );
     desk.write("named.yaml/README.md", "a directory by the name of a file\n");
     assert!(refused(&desk, "named.yaml").await.contains("named.yaml: this directory has no"));
     // Nobody can read a process' memory at 0, root neither.
@@ -69,13 +92,17 @@ async fn what_cannot_be_read_is_told_and_what_can_is_read_once() {
     assert!(refused(&desk, "self").await.contains("self/loop.yml: cannot be read: "));
     assert!(desk.ecr.log().is_empty());
 
-    // A link back to the folder ends, byte order marks and empty files are no problem, anchors work.
+    // A link back to the folder ends, byte order marks and empty files are no problem, anchors
+    // work.
     desk.write(
         "fine/a.yml",
         "\u{feff}x-rules: &rules {rules: []}\r\nrepositories:\r\n- {name: ab, lifecyclePolicy: *rules}\r\n",
     );
     for nothing in ["empty.yml", "comment.yaml", "null.json"] {
-        desk.write(&format!("fine/{nothing}"), if nothing == "comment.yaml" { "# later\n" } else { "" });
+        desk.write(
+            &format!("fine/{nothing}"),
+            if nothing == "comment.yaml" { "# later\n" } else { "" },
+        );
     }
     symlink(".", folder.join("fine/again")).expect("a link");
     let fine = output(desk.command(&["sync", "fine"])).await;
@@ -98,7 +125,9 @@ async fn ten_megabytes_are_read_to_their_end_and_more_are_refused() {
     assert!(refused(&desk, "large.yml").await.contains("large.yml:2001:16: unknown field `imag`"));
     text.push_str(&"# more\n".repeat(100_000));
     desk.write("larger.yml", &text);
-    assert!(refused(&desk, "larger.yml").await.contains("larger.yml: is larger than 10 MiB: split it"));
+    assert!(
+        refused(&desk, "larger.yml").await.contains("larger.yml: is larger than 10 MiB: split it")
+    );
     assert!(desk.ecr.log().is_empty());
 }
 
@@ -119,7 +148,8 @@ async fn a_reader_that_has_gone_is_no_failure() {
         &["sync", "--help"],
     ] {
         let command = desk.command(arguments);
-        let (code, text) = tokio::task::spawn_blocking(move || without_reader(command)).await.expect("joined");
+        let (code, text) =
+            tokio::task::spawn_blocking(move || without_reader(command)).await.expect("joined");
         assert!(!text.contains("panicked"), "{arguments:?}: {text}");
         assert_eq!(code, Some(0), "{arguments:?}: {text}");
     }
@@ -127,7 +157,8 @@ async fn a_reader_that_has_gone_is_no_failure() {
 
 /// Exit code and standard error of a command whose standard output nobody reads.
 fn without_reader(mut command: Command) -> (Option<i32>, String) {
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+    let mut child =
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
     drop(child.stdout.take());
     let output = child.wait_with_output().expect("it ends");
     (output.status.code(), err(&output))

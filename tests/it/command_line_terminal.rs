@@ -1,4 +1,5 @@
-//! `ecr-sync sync` in front of a person: a pseudo-terminal of Python's, which the tests need anyway.
+//! `ecr-sync sync` in front of a person: a pseudo-terminal of Python's, which the tests need
+//! anyway.
 
 use std::process::Command;
 use std::time::Duration;
@@ -9,8 +10,8 @@ use testbed::traffic::{Fault, Match, Then};
 use crate::support::desk::{Desk, output};
 use crate::support::{Sources, eventually};
 
-/// Runs its arguments in a terminal of 100 columns; what is shown goes to standard output. A file `interrupt` in the
-/// folder is Ctrl-C.
+/// Runs its arguments in a terminal of 100 columns; what is shown goes to standard output. A file
+/// `interrupt` in the folder is Ctrl-C.
 const TERMINAL: &str = r#"
 import fcntl, os, pty, select, struct, sys, termios
 pid, master = pty.fork()
@@ -37,7 +38,12 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 fn in_terminal(desk: &Desk, arguments: &[&str]) -> Command {
     let inner = desk.command(arguments);
     let mut command = Command::new("python3");
-    command.arg("-c").arg(TERMINAL).arg(inner.get_program()).args(inner.get_args()).current_dir(desk.folder.path());
+    command
+        .arg("-c")
+        .arg(TERMINAL)
+        .arg(inner.get_program())
+        .args(inner.get_args())
+        .current_dir(desk.folder.path());
     command.env_clear();
     for (name, value) in inner.get_envs() {
         if let Some(value) = value {
@@ -64,7 +70,10 @@ async fn a_terminal_shows_bars_a_line_per_repository_and_the_summary() {
     assert!(text.contains("copies       [") && text.contains("B/s"), "{text}");
     assert!(text.contains("app: created, 2/2 image tags of "), "{text}");
     let end = text.rsplit("ECR SYNC SUMMARY").next().unwrap_or_default();
-    assert!(end.contains("Repositories Processed: 2") && !end.contains("repositories ["), "bars are gone: {end}");
+    assert!(
+        end.contains("Repositories Processed: 2") && !end.contains("repositories ["),
+        "bars are gone: {end}"
+    );
     assert!(!text.contains("INFO"), "no log lines between the bars: {text}");
 }
 
@@ -88,8 +97,10 @@ async fn ctrl_c_ends_the_copies_and_shows_the_summary() {
     desk.source.faults().add(Fault::new(Match::operation("GetBlob"), Then::StallAfter(1)));
     desk.write("all.yaml", &desk.entry("app", "team/app", &["v1"]));
     let log = desk.folder.path().join("log");
-    let process = Process::spawn("terminal", &in_terminal(&desk, &["sync", "all.yaml"]), &log).expect("it starts");
-    eventually("copying", async || desk.source.count(|request| request.operation == "GetBlob") > 0).await;
+    let process = Process::spawn("terminal", &in_terminal(&desk, &["sync", "all.yaml"]), &log)
+        .expect("it starts");
+    eventually("copying", async || desk.source.count(|request| request.operation == "GetBlob") > 0)
+        .await;
     desk.write("interrupt", "");
     assert_eq!(process.wait(Duration::from_secs(20)).await.expect("it ends"), 1);
     let text = process.tail(usize::MAX);

@@ -51,7 +51,10 @@ async fn a_resource_becomes_a_repository_with_policies_and_image() {
 
     let status = object.status.clone().expect("a status");
     let image = status.image.expect("an image");
-    assert_eq!((image.summary.as_str(), image.desired, image.synced, image.failed), ("3/3", 3, 3, 0));
+    assert_eq!(
+        (image.summary.as_str(), image.desired, image.synced, image.failed),
+        ("3/3", 3, 3, 0)
+    );
     let there = status.repository.expect("a repository");
     assert_eq!(there.arn, format!("arn:aws:ecr:{REGION}:{ACCOUNT}:repository/platform/app"));
     assert_eq!(there.uri, format!("{}/platform/app", rig.ecr.registry(ACCOUNT, REGION).await));
@@ -107,11 +110,15 @@ async fn a_second_sync_of_an_unchanged_resource_writes_nothing() {
     let requests = rig.ecr.log_since(ecr);
     let writes: Vec<_> = requests.iter().filter(|request| request.is_write()).collect();
     assert!(writes.is_empty(), "{writes:#?}");
-    assert!(requests.iter().all(|request| request.plane == Plane::Control), "the registry itself is not asked at all");
+    assert!(
+        requests.iter().all(|request| request.plane == Plane::Control),
+        "the registry itself is not asked at all"
+    );
     let described = requests.iter().filter(|request| request.operation == "DescribeImages").count();
     let listed = requests.iter().filter(|request| request.operation == "ListImages").count();
     assert_eq!((described, listed), (1, 0));
-    let source: Vec<_> = rig.source.log_since(source).into_iter().map(|request| request.operation).collect();
+    let source: Vec<_> =
+        rig.source.log_since(source).into_iter().map(|request| request.operation).collect();
     assert_eq!(source, ["HeadManifest"; 3], "one HEAD per tag");
     let after = rig.resources().get("app").await.expect("it is there");
     assert_eq!(before, after, "the object is untouched, resourceVersion included");
@@ -137,7 +144,12 @@ async fn an_edited_spec_is_brought_about() {
 #[tokio::test]
 async fn what_the_spec_leaves_out_is_left_alone() {
     let rig = Rig::new("unmanaged").await;
-    rig.ecr.create_repository(ACCOUNT, REGION, "app", [("cost".to_owned(), "center".to_owned())].into());
+    rig.ecr.create_repository(
+        ACCOUNT,
+        REGION,
+        "app",
+        [("cost".to_owned(), "center".to_owned())].into(),
+    );
     let mut aws = aws_sdk_client(&rig).await;
     aws.put("app", &lifecycle()).await;
     let _operator = rig.operator().await;
@@ -161,14 +173,18 @@ async fn retag_pushes_one_source_tag_as_every_tag() {
     rig.wait_synced("app").await;
     let digest = rig.sources.seeded.digest("library/demo", "1.27");
     let tags = rig.repository("app").tags;
-    assert_eq!(tags, [("prod".to_owned(), digest.to_owned()), ("stable".to_owned(), digest.to_owned())].into());
+    assert_eq!(
+        tags,
+        [("prod".to_owned(), digest.to_owned()), ("stable".to_owned(), digest.to_owned())].into()
+    );
 }
 
 #[tokio::test]
 async fn a_suspended_resource_is_left_alone_until_it_is_not() {
     let rig = Rig::new("suspended").await;
     let operator = rig.operator().await;
-    let spec = |suspend: bool| json!({"image": rig.image("library/demo", &["1.26"]), "suspend": suspend});
+    let spec =
+        |suspend: bool| json!({"image": rig.image("library/demo", &["1.26"]), "suspend": suspend});
     rig.apply("app", spec(true)).await;
     // A second resource tells when the operator has come past the first.
     rig.apply("other", json!({})).await;
@@ -177,7 +193,8 @@ async fn a_suspended_resource_is_left_alone_until_it_is_not() {
     rig.apply("app", spec(false)).await;
     rig.wait_synced("app").await;
     rig.apply("app", spec(true)).await;
-    eventually("told", async || rig.events().await.iter().any(|event| event.1 == "Suspended")).await;
+    eventually("told", async || rig.events().await.iter().any(|event| event.1 == "Suspended"))
+        .await;
     assert_eq!(operator.terminate().await, 0);
 }
 
@@ -196,15 +213,23 @@ async fn two_resources_for_one_repository_are_a_conflict_until_one_goes() {
     assert_eq!(rig.repository("app").resource_tags["by"], "first");
     // Not even when it is asked to.
     rig.annotate("second", "ecr-sync.io/requestedAt", "now").await;
-    rig.apply("second", json!({"repositoryName": "app", "resourceTags": {"by": "the second"}})).await;
+    rig.apply("second", json!({"repositoryName": "app", "resourceTags": {"by": "the second"}}))
+        .await;
     rig.wait_ready("second", "False", "Conflict").await;
-    assert!(rig.ecr.log_since(mark).is_empty(), "who lost makes no AWS call: {:?}", rig.ecr.log_since(mark));
+    assert!(
+        rig.ecr.log_since(mark).is_empty(),
+        "who lost makes no AWS call: {:?}",
+        rig.ecr.log_since(mark)
+    );
 
     rig.resources().delete("first", &Default::default()).await.expect("deleted");
     rig.wait_synced("second").await;
     let tags = rig.repository("app").resource_tags;
     assert_eq!(tags["by"], "the second");
-    assert!(tags["ecr-sync.io/owner"].ends_with("/conflict/second"), "the former owner is gone: {tags:?}");
+    assert!(
+        tags["ecr-sync.io/owner"].ends_with("/conflict/second"),
+        "the former owner is gone: {tags:?}"
+    );
 }
 
 #[tokio::test]
@@ -215,7 +240,8 @@ async fn a_killed_operator_finishes_the_job_when_it_comes_back() {
     use testbed::traffic::{Fault, Match, Then};
     rig.source.faults().add(Fault::new(Match::operation("GetBlob"), Then::StallAfter(10)));
     rig.apply("app", json!({"image": rig.image("team/app", &["v1", "v2", "v3"])})).await;
-    eventually("copying", async || rig.source.count(|request| request.operation == "GetBlob") > 0).await;
+    eventually("copying", async || rig.source.count(|request| request.operation == "GetBlob") > 0)
+        .await;
     operator.kill().await;
     assert!(rig.repository("app").tags.is_empty(), "no tag without its content");
 
@@ -234,7 +260,8 @@ async fn sigterm_ends_it_while_a_copy_hangs() {
     use testbed::traffic::{Fault, Match, Then};
     rig.source.faults().add(Fault::new(Match::operation("GetBlob"), Then::StallAfter(10)));
     rig.apply("app", json!({"image": rig.image("team/app", &["v1"])})).await;
-    eventually("copying", async || rig.source.count(|request| request.operation == "GetBlob") > 0).await;
+    eventually("copying", async || rig.source.count(|request| request.operation == "GetBlob") > 0)
+        .await;
     assert_eq!(operator.terminate().await, 0);
 }
 
@@ -248,9 +275,18 @@ async fn aws_sdk_client(rig: &Rig) -> Aws {
 impl Aws {
     async fn put(&mut self, repository: &str, policy: &Value) {
         let text = policy.to_string();
-        let arguments =
-            ["ecr", "put-lifecycle-policy", "--repository-name", repository, "--lifecycle-policy-text", &text];
-        let environment: Vec<_> = self.0.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        testbed::tools::run("aws", &arguments, &environment).await.expect("the AWS CLI puts a policy");
+        let arguments = [
+            "ecr",
+            "put-lifecycle-policy",
+            "--repository-name",
+            repository,
+            "--lifecycle-policy-text",
+            &text,
+        ];
+        let environment: Vec<_> =
+            self.0.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        testbed::tools::run("aws", &arguments, &environment)
+            .await
+            .expect("the AWS CLI puts a policy");
     }
 }

@@ -27,7 +27,8 @@ fn counts(pairs: &[(&str, usize)]) -> BTreeMap<String, usize> {
 async fn each_blob_and_manifest_moves_once() {
     let rig = Rig::new("costs").await;
     let _operator = rig.operator().await;
-    rig.apply("app", json!({"image": rig.image("library/demo", &["1.26", "1.27", "latest"])})).await;
+    rig.apply("app", json!({"image": rig.image("library/demo", &["1.26", "1.27", "latest"])}))
+        .await;
     rig.wait_synced("app").await;
     let blobs = rig.repository("app").blobs.len();
     let manifests = rig.repository("app").images.len();
@@ -37,7 +38,10 @@ async fn each_blob_and_manifest_moves_once() {
     assert_eq!(source, counts(&[("GetBlob", blobs), ("GetManifest", manifests + 1)]));
     let target = by_operation(&rig.ecr.log(), Plane::Data);
     // One PUT per manifest, and one more for the second tag of the index.
-    assert_eq!(target, counts(&[("PutBlob", blobs), ("PutManifest", manifests + 1), ("StartUpload", blobs)]));
+    assert_eq!(
+        target,
+        counts(&[("PutBlob", blobs), ("PutManifest", manifests + 1), ("StartUpload", blobs)])
+    );
     let control = by_operation(&rig.ecr.log(), Plane::Control);
     // A repository that was just created has no blobs to ask for.
     let once = ["CreateRepository", "DescribeImages", "GetAuthorizationToken", "GetCallerIdentity"];
@@ -56,11 +60,18 @@ async fn blobs_that_are_there_are_not_sent_again() {
     rig.wait_synced("app").await;
     // v2 is v1 and one more layer.
     let requests = by_operation(&rig.ecr.log_since(mark), Plane::Data);
-    assert_eq!(requests, counts(&[("PutBlob", 2), ("PutManifest", 1), ("StartUpload", 2)]), "a layer and a config");
-    let manifest = rig.repository("app").images[rig.sources.seeded.digest("team/app", "v2")].manifest.clone();
+    assert_eq!(
+        requests,
+        counts(&[("PutBlob", 2), ("PutManifest", 1), ("StartUpload", 2)]),
+        "a layer and a config"
+    );
+    let manifest =
+        rig.repository("app").images[rig.sources.seeded.digest("team/app", "v2")].manifest.clone();
     let manifest: serde_json::Value = serde_json::from_slice(&manifest).expect("a manifest");
     let shared = manifest["layers"].as_array().expect("layers").iter();
-    let shared = shared.filter(|layer| first.contains_key(layer["digest"].as_str().expect("a digest"))).count();
+    let shared = shared
+        .filter(|layer| first.contains_key(layer["digest"].as_str().expect("a digest")))
+        .count();
     assert!(shared > 0, "else nothing was spared");
 }
 
@@ -70,11 +81,19 @@ async fn a_layer_that_vanished_is_sent_again() {
     let _operator = rig.operator().await;
     // Between the check and the manifest, ECR removes a layer that no image names yet.
     use testbed::traffic::{Fault, Match, Then};
-    let gone = Then::aws_error(404, "BLOB_UNKNOWN", "The layer with digest 'x' does not exist in the repository");
+    let gone = Then::aws_error(
+        404,
+        "BLOB_UNKNOWN",
+        "The layer with digest 'x' does not exist in the repository",
+    );
     rig.ecr.faults().add(Fault::new(Match::operation("PutManifest"), gone).once());
     rig.apply("app", json!({"image": rig.image("library/demo", &["1.26"])})).await;
     rig.wait_synced("app").await;
-    assert_eq!(rig.ecr.count(|request| request.operation == "BatchCheckLayerAvailability"), 1, "asked at last");
+    assert_eq!(
+        rig.ecr.count(|request| request.operation == "BatchCheckLayerAvailability"),
+        1,
+        "asked at last"
+    );
 }
 
 #[tokio::test]
@@ -87,7 +106,10 @@ async fn a_large_layer_streams_through() {
     let largest = repository.blobs.values().max().copied().expect("a blob");
     assert!(largest >= 24 * 1024 * 1024);
     let (_, page) = operator.get("/metrics").await.expect("metrics");
-    let resident = page.lines().find_map(|line| line.strip_prefix("process_resident_memory_bytes ")).expect("a value");
+    let resident = page
+        .lines()
+        .find_map(|line| line.strip_prefix("process_resident_memory_bytes "))
+        .expect("a value");
     let resident: f64 = resident.parse().expect("a number");
     // Nothing holds a layer: the whole process is far smaller than layer and process together.
     assert!(resident < 120e6, "{resident} bytes resident");
@@ -101,7 +123,11 @@ async fn blobs_of_another_repository_are_mounted_where_ecr_allows_it() {
     let _operator = rig.operator().await;
     rig.apply("first", json!({"image": rig.image("team/app", &["v1"])})).await;
     rig.wait_synced("first").await;
-    assert_eq!(rig.ecr.count(|request| request.operation == "GetAccountSetting"), 0, "nothing to mount yet");
+    assert_eq!(
+        rig.ecr.count(|request| request.operation == "GetAccountSetting"),
+        0,
+        "nothing to mount yet"
+    );
     let (source, target) = (rig.source.mark(), rig.ecr.mark());
     rig.apply("second", json!({"image": rig.image("team/app", &["v1", "v2"])})).await;
     rig.wait_synced("second").await;
@@ -109,7 +135,14 @@ async fn blobs_of_another_repository_are_mounted_where_ecr_allows_it() {
     let sent = by_operation(&rig.ecr.log_since(target), Plane::Data);
     let mounted = rig.repository("first").blobs.len();
     assert_eq!(sent, counts(&[("PutBlob", 2), ("PutManifest", 2), ("StartUpload", 2 + mounted)]));
-    assert_eq!(rig.source.log_since(source).iter().filter(|request| request.operation == "GetBlob").count(), 2);
+    assert_eq!(
+        rig.source
+            .log_since(source)
+            .iter()
+            .filter(|request| request.operation == "GetBlob")
+            .count(),
+        2
+    );
     assert_eq!(rig.ecr.count(|request| request.operation == "GetAccountSetting"), 1);
 }
 
@@ -119,7 +152,10 @@ async fn the_status_tells_what_was_made_of_an_index_and_it_is_not_read_again() {
     let secrets: Api<Secret> = Api::namespaced(rig.client.clone(), &rig.namespace);
     let put_secret = async |password: &str| {
         let secret = docker_secret(&rig.source.host(), "anybody", password);
-        secrets.patch("login", &PatchParams::apply("test").force(), &Patch::Apply(&secret)).await.expect("a Secret");
+        secrets
+            .patch("login", &PatchParams::apply("test").force(), &Patch::Apply(&secret))
+            .await
+            .expect("a Secret");
     };
     put_secret("first").await;
     let _operator = rig.operator().await;
@@ -130,7 +166,10 @@ async fn the_status_tells_what_was_made_of_an_index_and_it_is_not_read_again() {
     let object = rig.wait_synced("app").await;
     let made = &object.status.as_ref().expect("a status").derived[0];
     let source = rig.sources.seeded.digest("library/demo", "1.27");
-    assert_eq!((made.tag.as_str(), made.source.as_str()), ("1.27", format!("{source}+linux/amd64").as_str()));
+    assert_eq!(
+        (made.tag.as_str(), made.source.as_str()),
+        ("1.27", format!("{source}+linux/amd64").as_str())
+    );
     assert_eq!(rig.repository("app").tags["1.27"], made.target);
     assert_ne!(made.target, source);
     // A short look, and a whole one, which reads the index once to see what it names.
@@ -142,16 +181,21 @@ async fn the_status_tells_what_was_made_of_an_index_and_it_is_not_read_again() {
     assert_eq!(asked(), counts(&[("GetManifest", 1), ("HeadManifest", 2)]));
 }
 
-/// By the whole look that somebody asks for; the short looks in between ask neither source nor ECR for it.
+/// By the whole look that somebody asks for; the short looks in between ask neither source nor ECR
+/// for it.
 #[tokio::test]
 async fn an_index_that_lost_an_image_is_made_whole_on_demand() {
     let rig = Rig::new("hollow").await;
     let _operator = rig.operator().await;
-    rig.apply("app", json!({"image": rig.image("library/demo", &["1.27"]), "interval": "1m"})).await;
+    rig.apply("app", json!({"image": rig.image("library/demo", &["1.27"]), "interval": "1m"}))
+        .await;
     rig.wait_synced("app").await;
     let whole = rig.repository("app").images;
-    let child =
-        whole.iter().find(|(_, image)| image.tags.is_empty()).map(|(digest, _)| digest.clone()).expect("a child");
+    let child = whole
+        .iter()
+        .find(|(_, image)| image.tags.is_empty())
+        .map(|(digest, _)| digest.clone())
+        .expect("a child");
     assert!(rig.ecr.remove_image(ACCOUNT, REGION, "app", &child));
     let (source, ecr) = (rig.source.mark(), rig.ecr.mark());
     rig.request("app", "whole").await;

@@ -1,4 +1,5 @@
-//! Images that nobody's build makes, but that are allowed. Pushed byte for byte, since no tool would.
+//! Images that nobody's build makes, but that are allowed. Pushed byte for byte, since no tool
+//! would.
 
 use std::time::Duration;
 
@@ -9,7 +10,8 @@ use crate::support::desk::Desk;
 use crate::support::raw::{INDEX, MANIFEST, Repository, digest};
 use crate::support::{ACCOUNT, REGION, Sources};
 
-/// Three levels; `shared` is a child of the top, of the middle and of the bottom, and of a second tag.
+/// Three levels; `shared` is a child of the top, of the middle and of the bottom, and of a second
+/// tag.
 #[tokio::test]
 async fn nested_indexes_and_diamonds_move_once() {
     let sources = Sources::shared().await;
@@ -28,19 +30,24 @@ async fn nested_indexes_and_diamonds_move_once() {
     let run = desk.sync(&desk.entry("app", "cases/nested", &["top", "second"]), &[]).await;
     assert!(run.is_success(), "{}", run.text);
     let app = desk.repository("app");
-    assert_eq!((app.tags["top"].as_str(), app.tags["second"].as_str()), (digest(&top), digest(&second)));
+    assert_eq!(
+        (app.tags["top"].as_str(), app.tags["second"].as_str()),
+        (digest(&top), digest(&second))
+    );
     assert_eq!((app.images.len(), app.blobs.len()), (6, 4));
     assert_eq!(desk.source.count(|record| record.operation == "GetManifest"), 6, "each once");
     assert_eq!(desk.source.count(|record| record.operation == "GetBlob"), 4);
     assert_eq!(desk.ecr.count(|record| record.operation == "PutManifest"), 6);
 }
 
-/// Windows images name layers that only Microsoft may hand out; the layer beside it is of a type that nobody knows.
+/// Windows images name layers that only Microsoft may hand out; the layer beside it is of a type
+/// that nobody knows.
 #[tokio::test]
 async fn foreign_layers_stay_where_they_are() {
     let sources = Sources::shared().await;
     let repository = Repository::new(sources.open.host(), "cases/foreign");
-    let config = repository.blob("{\"os\":\"windows\"}", "application/vnd.oci.image.config.v1+json").await;
+    let config =
+        repository.blob("{\"os\":\"windows\"}", "application/vnd.oci.image.config.v1+json").await;
     let own = repository.blob("own", "application/vnd.example.unknown.v7+what").await;
     let content = repository.blob("foreign", "application/octet-stream").await;
     let mut foreign = content;
@@ -66,7 +73,9 @@ fn on(mut child: Value, os: &str, architecture: &str) -> Value {
 fn entry(desk: &Desk, repository: &str, tags: &[&str], more: &str) -> String {
     let tags: Vec<_> = tags.iter().map(|tag| format!("{tag:?}")).collect();
     let (host, tags) = (desk.source.host(), tags.join(", "));
-    format!("- {{name: app, image: {{pull_url: \"{host}/{repository}\", tags: [{tags}], insecure: true, {more}}}}}\n")
+    format!(
+        "- {{name: app, image: {{pull_url: \"{host}/{repository}\", tags: [{tags}], insecure: true, {more}}}}}\n"
+    )
 }
 
 fn writes(desk: &Desk, since: Mark) -> Vec<String> {
@@ -96,12 +105,18 @@ async fn a_platform_filter_makes_a_smaller_index_and_says_so_where_nothing_match
     let text = entry(&desk, "cases/platforms", &["1", "other"], "platforms: [linux/amd64]");
     let run = desk.sync(&text, &[]).await;
     let told = "! image tag other: SourceNotFound: ";
-    assert!(run.text.contains(told) && run.text.contains("is not for linux/amd64 but for linux/arm64"), "{}", run.text);
+    assert!(
+        run.text.contains(told) && run.text.contains("is not for linux/amd64 but for linux/arm64"),
+        "{}",
+        run.text
+    );
     let app = desk.repository("app");
     assert!(!app.tags.contains_key("other"));
     assert_ne!(app.tags["1"], digest(&whole));
-    let made: Value = serde_json::from_slice(&app.images[&app.tags["1"]].manifest).expect("an index");
-    let children: Vec<_> = made["manifests"].as_array().expect("children").iter().map(digest).collect();
+    let made: Value =
+        serde_json::from_slice(&app.images[&app.tags["1"]].manifest).expect("an index");
+    let children: Vec<_> =
+        made["manifests"].as_array().expect("children").iter().map(digest).collect();
     assert_eq!(children, [digest(&amd), digest(&of_amd), digest(&plain)]);
     assert!(children.iter().all(|child| app.images.contains_key(*child)) && app.images.len() == 4);
 
@@ -122,18 +137,27 @@ async fn a_tag_that_is_there_is_not_asked_for_where_that_is_enough() {
     let (source, ecr) = (desk.source.mark(), desk.ecr.mark());
     assert!(desk.sync(&text, &[]).await.is_success());
     assert_eq!(desk.source.log_since(source).len(), 0, "the source is not asked");
-    let asked = desk.ecr.log_since(ecr).into_iter().filter(|record| record.operation == "DescribeImages");
+    let asked =
+        desk.ecr.log_since(ecr).into_iter().filter(|record| record.operation == "DescribeImages");
     assert_eq!((asked.count(), writes(&desk, ecr)), (1, Vec::new()), "both tags in one request");
 
     let more = entry(&desk, "team/app", &["v1", &pin, "latest"], "checkPolicy: IfNotPresent");
     let source = desk.source.mark();
     desk.sync(&more, &[]).await;
-    let asked = desk.source.log_since(source).into_iter().filter(|record| record.operation.ends_with("Manifest"));
-    assert!(asked.clone().all(|record| record.path.contains("/manifests/latest")), "only what is missing");
+    let asked = desk
+        .source
+        .log_since(source)
+        .into_iter()
+        .filter(|record| record.operation.ends_with("Manifest"));
+    assert!(
+        asked.clone().all(|record| record.path.contains("/manifests/latest")),
+        "only what is missing"
+    );
     assert!(asked.count() > 0);
 }
 
-/// A signature, a signature of that, both in a circle; a signature as cosign tags it; then one more, and a broken one.
+/// A signature, a signature of that, both in a circle; a signature as cosign tags it; then one
+/// more, and a broken one.
 #[tokio::test]
 async fn referrers_come_along_in_any_shape_and_never_cost_the_image() {
     let sources = Sources::shared().await;
@@ -141,7 +165,8 @@ async fn referrers_come_along_in_any_shape_and_never_cost_the_image() {
     let config = repository.blob("{}", "application/vnd.oci.empty.v1+json").await;
     let artifact = async |name: &str, subject: Option<&Value>, tag: Option<&str>| {
         let layer = repository.blob(name, "application/vnd.example.signature").await;
-        let mut manifest = json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": [layer]});
+        let mut manifest =
+            json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": [layer]});
         if let Some(subject) = subject {
             manifest["subject"] = subject.clone();
         }
@@ -163,9 +188,11 @@ async fn referrers_come_along_in_any_shape_and_never_cost_the_image() {
     let run = desk.sync(&text, &[]).await;
     assert!(run.is_success(), "{}", run.text);
     let app = desk.repository("app");
-    let tags: Vec<_> = app.tags.iter().map(|(tag, digest)| (tag.as_str(), digest.as_str())).collect();
+    let tags: Vec<_> =
+        app.tags.iter().map(|(tag, digest)| (tag.as_str(), digest.as_str())).collect();
     assert_eq!(tags, [("1", digest(&image)), (cosign.as_str(), digest(&tagged))]);
-    let all = [&image, &signature, &second, &tagged].map(|manifest| app.images.contains_key(digest(manifest)));
+    let all = [&image, &signature, &second, &tagged]
+        .map(|manifest| app.images.contains_key(digest(manifest)));
     assert_eq!((all, app.images.len()), ([true; 4], 4));
 
     let mark = desk.ecr.mark();
@@ -195,23 +222,28 @@ async fn a_subject_that_is_missing_or_a_child_too_costs_nothing() {
     let layer = repository.blob("note", "application/vnd.example.note").await;
     let lost = ecr_sync::registry::Digest::sha256_of(b"pushed by nobody").to_string();
     let subject = json!({"mediaType": MANIFEST, "digest": lost, "size": 123});
-    let note =
-        json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": [layer], "subject": subject});
+    let note = json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": [layer], "subject": subject});
     let note = repository.manifest(&note.to_string(), MANIFEST, Some("note")).await;
     let image = repository.image("its own subject").await;
-    let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [image], "subject": image});
+    let index =
+        json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [image], "subject": image});
     let index = repository.manifest(&index.to_string(), INDEX, Some("index")).await;
 
     let desk = Desk::before(sources.open.host()).await;
-    let run = desk.sync(&entry(&desk, "cases/subjects", &["note", "index"], "referrers: All"), &[]).await;
+    let run =
+        desk.sync(&entry(&desk, "cases/subjects", &["note", "index"], "referrers: All"), &[]).await;
     assert!(run.is_success(), "{}", run.text);
     let app = desk.repository("app");
-    assert_eq!((app.tags["note"].as_str(), app.tags["index"].as_str()), (digest(&note), digest(&index)));
+    assert_eq!(
+        (app.tags["note"].as_str(), app.tags["index"].as_str()),
+        (digest(&note), digest(&index))
+    );
     assert_eq!(app.images.len(), 3);
     assert_eq!(desk.source.count(|record| record.path.contains(&lost)), 0, "nobody wants it");
 }
 
-/// One tag has a manifest of 2015, one an image without layers, which ECR does not take: neither costs the third.
+/// One tag has a manifest of 2015, one an image without layers, which ECR does not take: neither
+/// costs the third.
 #[tokio::test]
 async fn what_ecr_cannot_take_fails_alone_and_for_good() {
     let sources = Sources::shared().await;
@@ -225,21 +257,34 @@ async fn what_ecr_cannot_take_fails_alone_and_for_good() {
     repository.manifest(&bare.to_string(), MANIFEST, Some("old")).await;
 
     let desk = Desk::before(sources.open.host()).await;
-    let schema1 =
-        json!({"schemaVersion": 1, "name": "a", "tag": "old", "fsLayers": [], "history": [], "signatures": []});
-    let kind = ("content-type".to_owned(), "application/vnd.docker.distribution.manifest.v1+prettyjws".to_owned());
+    let schema1 = json!({"schemaVersion": 1, "name": "a", "tag": "old", "fsLayers": [], "history": [], "signatures": []});
+    let kind = (
+        "content-type".to_owned(),
+        "application/vnd.docker.distribution.manifest.v1+prettyjws".to_owned(),
+    );
     let then = Then::Status { code: 200, headers: vec![kind], body: schema1.to_string() };
-    desk.source.faults().add(Fault::new(Match::operation("GetManifest").path("/manifests/old"), then));
+    desk.source
+        .faults()
+        .add(Fault::new(Match::operation("GetManifest").path("/manifests/old"), then));
     let run = desk.sync(&desk.entry("app", "cases/refused", &["bare", "good", "old"]), &[]).await;
     assert_eq!(run.code, Some(1), "{}", run.text);
     let told = |tag: &str, words: &str| {
         let start = format!("  ! image tag {tag}: SourceInvalid: ");
         run.text.lines().any(|line| line.starts_with(&start) && line.contains(words))
     };
-    assert!(told("old", "Docker manifest schema 1 is not supported; push the image again"), "{}", run.text);
-    assert!(told("bare", "no entries): the target takes no such image; take the tag out of the spec"), "{}", run.text);
+    assert!(
+        told("old", "Docker manifest schema 1 is not supported; push the image again"),
+        "{}",
+        run.text
+    );
+    assert!(
+        told("bare", "no entries): the target takes no such image; take the tag out of the spec"),
+        "{}",
+        run.text
+    );
     assert_eq!(desk.repository("app").tags.keys().collect::<Vec<_>>(), ["good"]);
-    let tried = |record: &Record| record.operation == "PutManifest" && record.path.ends_with("/bare");
+    let tried =
+        |record: &Record| record.operation == "PutManifest" && record.path.ends_with("/bare");
     assert_eq!(desk.ecr.count(tried), 1, "refused for good");
 }
 
@@ -247,25 +292,32 @@ async fn what_ecr_cannot_take_fails_alone_and_for_good() {
 async fn layers_of_any_kind_travel_as_they_are() {
     let sources = Sources::shared().await;
     let repository = Repository::new(sources.open.host(), "cases/kinds");
-    let config = repository.blob("{\"os\":\"linux\"}", "application/vnd.oci.image.config.v1+json").await;
+    let config =
+        repository.blob("{\"os\":\"linux\"}", "application/vnd.oci.image.config.v1+json").await;
     let mut layers = Vec::new();
     for kind in ["tar", "tar+zstd", "tar+gzip+encrypted", "tar+zstd+encrypted"] {
-        layers.push(repository.blob(kind, &format!("application/vnd.oci.image.layer.v1.{kind}")).await);
+        layers.push(
+            repository.blob(kind, &format!("application/vnd.oci.image.layer.v1.{kind}")).await,
+        );
     }
-    let manifest = json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers});
+    let manifest =
+        json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers});
     let image = repository.manifest(&manifest.to_string(), MANIFEST, Some("1")).await;
 
     let desk = Desk::before(sources.open.host()).await;
     let run = desk.sync(&desk.entry("app", "cases/kinds", &["1"]), &[]).await;
     assert!(run.is_success(), "{}", run.text);
     assert_eq!(desk.repository("app").tags["1"], digest(&image));
-    for (layer, content) in layers.iter().zip(["tar", "tar+zstd", "tar+gzip+encrypted", "tar+zstd+encrypted"]) {
+    for (layer, content) in
+        layers.iter().zip(["tar", "tar+zstd", "tar+gzip+encrypted", "tar+zstd+encrypted"])
+    {
         let stored = desk.ecr.blob(ACCOUNT, REGION, "app", digest(layer)).expect("the layer");
         assert_eq!(stored, content, "not a byte of it is looked into");
     }
 }
 
-/// An index that ECR has under the right digest, of which somebody removed two images, one of them in an inner index.
+/// An index that ECR has under the right digest, of which somebody removed two images, one of them
+/// in an inner index.
 #[tokio::test]
 async fn an_index_that_lost_an_image_is_made_whole_again() {
     let sources = Sources::shared().await;
@@ -286,26 +338,42 @@ async fn an_index_that_lost_an_image_is_made_whole_again() {
 
     for lost in [&first, &second] {
         assert!(desk.ecr.remove_image(ACCOUNT, REGION, "app", digest(lost)));
-        let layer = ecr_sync::registry::Digest::sha256_of(if lost == &first { b"first" } else { b"second" });
+        let layer = ecr_sync::registry::Digest::sha256_of(if lost == &first {
+            b"first"
+        } else {
+            b"second"
+        });
         desk.ecr.remove_blob(ACCOUNT, REGION, "app", layer.as_str());
     }
     desk.ecr.set_mutability(ACCOUNT, REGION, "app", "IMMUTABLE", &[]);
     let run = desk.sync(&text, &["--dry-run"]).await;
-    assert!(run.text.contains("image tag 1 ") && run.text.contains("images that it lacks"), "{}", run.text);
+    assert!(
+        run.text.contains("image tag 1 ") && run.text.contains("images that it lacks"),
+        "{}",
+        run.text
+    );
     let mark = desk.ecr.mark();
     let run = desk.sync(&text, &[]).await;
     assert!(run.is_success(), "{}", run.text);
     let made = desk.repository("app");
-    assert_eq!((&made.tags, made.images.len(), made.blobs), (&whole.tags, whole.images.len(), whole.blobs));
+    assert_eq!(
+        (&made.tags, made.images.len(), made.blobs),
+        (&whole.tags, whole.images.len(), whole.blobs)
+    );
     assert_eq!(made.tags["1"], digest(&top));
     // The two, the top one, which an immutable tag refuses; and nothing of the other tag.
-    assert_eq!(writes(&desk, mark).iter().filter(|operation| *operation == "PutManifest").count(), 3);
+    assert_eq!(
+        writes(&desk, mark).iter().filter(|operation| *operation == "PutManifest").count(),
+        3
+    );
 
     // Where pulls are counted, none is spent on what is most likely in order.
     assert!(desk.ecr.remove_image(ACCOUNT, REGION, "app", digest(&first)));
     let pulls = Pulls::new(100, 50);
     for operation in ["GetManifest", "HeadManifest"] {
-        desk.source.faults().add(Fault::new(Match::operation(operation), Then::Pulls(pulls.clone())));
+        desk.source
+            .faults()
+            .add(Fault::new(Match::operation(operation), Then::Pulls(pulls.clone())));
     }
     assert!(desk.sync(&text, &[]).await.is_success());
     assert_eq!(pulls.left(), 50);

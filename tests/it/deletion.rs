@@ -17,7 +17,10 @@ impl Rig {
 
     /// Waits until a resource is no more.
     async fn wait_gone(&self, name: &str) {
-        eventually("gone", async || self.resources().get_opt(name).await.expect("an answer").is_none()).await;
+        eventually("gone", async || {
+            self.resources().get_opt(name).await.expect("an answer").is_none()
+        })
+        .await;
     }
 
     fn is_in_ecr(&self, name: &str) -> bool {
@@ -38,10 +41,14 @@ async fn retain_needs_no_finalizer_and_leaves_ecr_alone() {
         let object = rig.wait_synced(name).await;
         assert_eq!(object.metadata.finalizers, None);
     }
-    // As when a namespace goes: everything in it at once, with an operator that AWS refuses everything.
+    // As when a namespace goes: everything in it at once, with an operator that AWS refuses
+    // everything.
     rig.ecr.deny("ecr:*", "*");
     let mark = rig.ecr.mark();
-    rig.resources().delete_collection(&DeleteParams::default(), &ListParams::default()).await.expect("accepted");
+    rig.resources()
+        .delete_collection(&DeleteParams::default(), &ListParams::default())
+        .await
+        .expect("accepted");
     rig.wait_gone("a-one").await;
     rig.wait_gone("a-two").await;
     assert!(rig.ecr.log_since(mark).is_empty(), "no AWS call");
@@ -59,26 +66,39 @@ async fn an_empty_repository_is_deleted_with_its_resource() {
     rig.wait_gone("app").await;
     assert!(!rig.is_in_ecr("app"));
     let events = rig.events().await;
-    assert!(events.iter().any(|event| event.1 == "Deleted" && event.2 == "deleted repository app"), "{events:?}");
+    assert!(
+        events.iter().any(|event| event.1 == "Deleted" && event.2 == "deleted repository app"),
+        "{events:?}"
+    );
 }
 
 #[tokio::test]
 async fn delete_refuses_a_repository_with_images_until_it_is_retained() {
     let rig = Rig::new("delete-not-empty").await;
     let _operator = rig.operator().await;
-    rig.apply("app", json!({"image": rig.image("library/demo", &["1.26"]), "deletionPolicy": "Delete"})).await;
+    rig.apply(
+        "app",
+        json!({"image": rig.image("library/demo", &["1.26"]), "deletionPolicy": "Delete"}),
+    )
+    .await;
     rig.wait_synced("app").await;
     rig.delete("app").await;
     let object = rig.wait_ready("app", "False", "RepositoryNotEmpty").await;
     assert!(condition(&object, "Stalled").is_some());
     let (_, _, message) = condition(&object, "Ready").expect("a condition");
     assert!(
-        message.contains("repository app has images in it: delete its images, set deletionPolicy to ForceDelete"),
+        message.contains(
+            "repository app has images in it: delete its images, set deletionPolicy to ForceDelete"
+        ),
         "{message}"
     );
     assert!(rig.is_in_ecr("app"));
     let mark = rig.ecr.mark();
-    rig.apply("app", json!({"image": rig.image("library/demo", &["1.26"]), "deletionPolicy": "Retain"})).await;
+    rig.apply(
+        "app",
+        json!({"image": rig.image("library/demo", &["1.26"]), "deletionPolicy": "Retain"}),
+    )
+    .await;
     rig.wait_gone("app").await;
     assert!(rig.is_in_ecr("app"));
     assert!(rig.ecr.log_since(mark).is_empty(), "retaining asks nobody");
@@ -90,14 +110,21 @@ async fn force_delete_empties_what_we_created_and_stops_its_copies_first() {
     let rig = Rig::new("force-delete").await;
     let _operator = rig.operator().await;
     rig.source.faults().add(Fault::new(Match::operation("GetBlob"), Then::Slow(20_000)));
-    rig.apply("app", json!({"image": rig.image("library/demo", &["1.26"]), "deletionPolicy": "ForceDelete"})).await;
-    eventually("copying", async || rig.source.count(|request| request.operation == "GetBlob") > 0).await;
+    rig.apply(
+        "app",
+        json!({"image": rig.image("library/demo", &["1.26"]), "deletionPolicy": "ForceDelete"}),
+    )
+    .await;
+    eventually("copying", async || rig.source.count(|request| request.operation == "GetBlob") > 0)
+        .await;
     rig.delete("app").await;
     rig.wait_gone("app").await;
     assert!(!rig.is_in_ecr("app"));
     let log = rig.ecr.log();
-    let deleted = log.iter().position(|request| request.operation == "DeleteRepository").expect("deleted");
-    let later: Vec<_> = log[deleted..].iter().filter(|request| request.operation == "PutManifest").collect();
+    let deleted =
+        log.iter().position(|request| request.operation == "DeleteRepository").expect("deleted");
+    let later: Vec<_> =
+        log[deleted..].iter().filter(|request| request.operation == "PutManifest").collect();
     assert!(later.is_empty(), "nothing is written after the end: {later:?}");
 }
 
@@ -106,7 +133,11 @@ async fn force_delete_does_not_empty_what_was_adopted() {
     let rig = Rig::new("force-adopted").await;
     let _operator = rig.operator().await;
     rig.ecr.create_repository(ACCOUNT, REGION, "app", [].into());
-    rig.apply("app", json!({"image": rig.image("library/demo", &["1.26"]), "deletionPolicy": "ForceDelete"})).await;
+    rig.apply(
+        "app",
+        json!({"image": rig.image("library/demo", &["1.26"]), "deletionPolicy": "ForceDelete"}),
+    )
+    .await;
     rig.wait_synced("app").await;
     rig.delete("app").await;
     let object = rig.wait_ready("app", "False", "RepositoryNotEmpty").await;
@@ -129,7 +160,9 @@ async fn what_another_owner_has_taken_stays() {
     assert!(rig.is_in_ecr("app"));
     assert_eq!(rig.ecr.log_since(mark).iter().filter(|request| request.is_write()).count(), 0);
     let events = rig.events().await;
-    let told = |event: &&(String, String, String)| event.1 == "Retained" && event.2.contains("another-cluster/ns/app");
+    let told = |event: &&(String, String, String)| {
+        event.1 == "Retained" && event.2.contains("another-cluster/ns/app")
+    };
     assert!(events.iter().any(|event| told(&event)), "{events:?}");
 }
 
@@ -167,7 +200,8 @@ async fn a_repository_that_is_gone_already_is_no_hindrance_even_when_suspended()
 async fn the_finalizer_follows_the_policy_and_a_dry_run_needs_none() {
     let rig = Rig::new("finalizer").await;
     let _operator = rig.operator().await;
-    let has = |object: &ecr_sync::api::v1alpha1::EcrRepositorySync| object.metadata.finalizers.is_some();
+    let has =
+        |object: &ecr_sync::api::v1alpha1::EcrRepositorySync| object.metadata.finalizers.is_some();
     rig.apply("app", json!({"deletionPolicy": "ForceDelete"})).await;
     rig.wait("app", "finalized", has).await;
     rig.wait_synced("app").await;
@@ -183,14 +217,20 @@ async fn the_finalizer_follows_the_policy_and_a_dry_run_needs_none() {
     rig.wait_synced("app").await;
     rig.apply("app", json!({"deletionPolicy": "ForceDelete", "dryRun": true})).await;
     rig.wait("app", "dry", |object| {
-        condition(object, "Ready").is_some_and(|(_, reason, _)| reason == "DryRun" || reason == "Succeeded")
-            && object.status.as_ref().and_then(|s| s.observed_generation) == object.metadata.generation
+        condition(object, "Ready")
+            .is_some_and(|(_, reason, _)| reason == "DryRun" || reason == "Succeeded")
+            && object.status.as_ref().and_then(|s| s.observed_generation)
+                == object.metadata.generation
     })
     .await;
     let mark = rig.ecr.mark();
     rig.delete("app").await;
     rig.wait_gone("app").await;
-    assert!(operations(&rig.ecr.log_since(mark)).iter().all(|operation| *operation != "DeleteRepository"));
+    assert!(
+        operations(&rig.ecr.log_since(mark))
+            .iter()
+            .all(|operation| *operation != "DeleteRepository")
+    );
     assert!(rig.is_in_ecr("app"));
 }
 
@@ -205,7 +245,11 @@ async fn a_repository_whose_mark_somebody_took_off_stays() {
     rig.wait_gone("app").await;
     assert!(rig.is_in_ecr("app"));
     let events = rig.events().await;
-    assert!(events.iter().any(|event| event.1 == "Retained" && event.2.contains("nothing says that it is ours")));
+    assert!(
+        events
+            .iter()
+            .any(|event| event.1 == "Retained" && event.2.contains("nothing says that it is ours"))
+    );
 }
 
 #[tokio::test]
@@ -220,7 +264,10 @@ async fn a_repository_in_the_operators_former_region_is_not_taken_for_gone() {
     rig.delete("app").await;
     let object = rig.wait_ready("app", "False", "Conflict").await;
     let (_, _, message) = condition(&object, "Stalled").expect("a person must act");
-    assert!(message.contains("set spec.registry to the former") && message.contains("Retain"), "{message}");
+    assert!(
+        message.contains("set spec.registry to the former") && message.contains("Retain"),
+        "{message}"
+    );
     assert_eq!(rig.ecr.log_since(mark).iter().filter(|request| request.is_write()).count(), 0);
     rig.apply("app", json!({"deletionPolicy": "Delete", "registry": {"region": REGION}})).await;
     rig.wait_gone("app").await;

@@ -20,7 +20,8 @@ async fn workflows_are_well_formed() {
 }
 
 fn read(path: &str) -> String {
-    std::fs::read_to_string(workspace().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+    std::fs::read_to_string(workspace().join(path))
+        .unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
 #[test]
@@ -35,16 +36,29 @@ fn the_dockerfile_knows_every_target_of_the_workspace() {
     for manifest in ["Cargo.toml", "Cargo.lock", "testbed/Cargo.toml"] {
         put(manifest, &read(manifest));
     }
-    // The layer of the dependencies is built from manifests and empty sources: cargo wants a file for each target.
-    for source in dockerfile.split_whitespace().filter(|word| Path::new(word).extension().is_some_and(|e| e == "rs")) {
+    // The layer of the dependencies is built from manifests and empty sources: cargo wants a file
+    // for each target.
+    for source in dockerfile
+        .split_whitespace()
+        .filter(|word| Path::new(word).extension().is_some_and(|e| e == "rs"))
+    {
         put(source, "fn main() {}\n");
     }
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
     let arguments = ["metadata", "--locked", "--offline", "--no-deps", "--format-version=1"];
-    let output = std::process::Command::new(cargo).args(arguments).current_dir(&folder).output().expect("cargo runs");
+    let output = std::process::Command::new(cargo)
+        .args(arguments)
+        .current_dir(&folder)
+        .output()
+        .expect("cargo runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let metadata: Value = serde_json::from_slice(&output.stdout).expect("JSON");
-    let targets = metadata["packages"].as_array().into_iter().flatten().flat_map(|p| p["targets"].as_array()).flatten();
+    let targets = metadata["packages"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .flat_map(|p| p["targets"].as_array())
+        .flatten();
     let paths: Vec<_> = targets.filter_map(|target| target["src_path"].as_str()).collect();
     assert!(paths.len() >= 4, "{paths:?}");
     for path in paths {
@@ -59,5 +73,8 @@ fn the_dockerfile_agrees_with_crate_and_chart() {
     let user = &values["podSecurityContext"]["runAsUser"];
     assert!(dockerfile.contains(&format!("\nUSER {user}:{user}\n")));
     let rust = env!("CARGO_PKG_RUST_VERSION");
-    assert!(dockerfile.contains(&format!("ARG RUST_IMAGE=docker.io/library/rust:{rust}-")), "rust-version is {rust}");
+    assert!(
+        dockerfile.contains(&format!("ARG RUST_IMAGE=docker.io/library/rust:{rust}-")),
+        "rust-version is {rust}"
+    );
 }

@@ -1,5 +1,5 @@
-//! The documents say what the code does: each reason has its section, links lead somewhere, the API server takes every
-//! example.
+//! The documents say what the code does: each reason has its section, links lead somewhere, the API
+//! server takes every example.
 
 mod cases;
 mod command_line;
@@ -33,7 +33,10 @@ fn files(folder: &str, extension: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut folders = vec![root().join(folder)];
     while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(&folder).expect("a folder").map(|entry| entry.expect("an entry").path()) {
+        for entry in std::fs::read_dir(&folder)
+            .expect("a folder")
+            .map(|entry| entry.expect("an entry").path())
+        {
             if entry.is_dir() {
                 folders.push(entry);
             } else if entry.extension().is_some_and(|e| e == extension) {
@@ -47,7 +50,8 @@ fn files(folder: &str, extension: &str) -> Vec<PathBuf> {
 
 /// All documents: those at the top, and `docs/`.
 pub(crate) fn documents() -> Vec<PathBuf> {
-    let top = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "charts/ecr-sync/README.md"].map(PathBuf::from);
+    let top = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "charts/ecr-sync/README.md"]
+        .map(PathBuf::from);
     top.into_iter().chain(files("docs", "md")).collect()
 }
 
@@ -106,7 +110,10 @@ fn blocks(document: &str, language: &str) -> Vec<String> {
             match open.take() {
                 Some((_, true, block)) => blocks.push(block),
                 Some(_) => {}
-                None => open = Some((line.len() - trimmed.len(), info.trim() == language, String::new())),
+                None => {
+                    open =
+                        Some((line.len() - trimmed.len(), info.trim() == language, String::new()))
+                }
             }
         } else if let Some((indent, _, block)) = &mut open {
             block.push_str(line.get(*indent..).unwrap_or_default());
@@ -143,12 +150,16 @@ fn links_between_documents_lead_somewhere() {
     let mut broken = Vec::new();
     for document in documents() {
         let text = read(&document);
-        for link in links(&text).into_iter().filter(|link| !link.contains("://") && !link.starts_with("mailto:")) {
+        for link in links(&text)
+            .into_iter()
+            .filter(|link| !link.contains("://") && !link.starts_with("mailto:"))
+        {
             let (path, anchor) = link.split_once('#').unwrap_or((&link, ""));
             let folder = root().join(&document).parent().expect("a file has a folder").to_owned();
             let target = if path.is_empty() { root().join(&document) } else { folder.join(path) };
             let found = target.exists()
-                && (anchor.is_empty() || headings(&read(&target), 0).iter().any(|heading| slug(heading) == anchor));
+                && (anchor.is_empty()
+                    || headings(&read(&target), 0).iter().any(|heading| slug(heading) == anchor));
             if !found {
                 broken.push(format!("{}: {link}", document.display()));
             }
@@ -169,15 +180,16 @@ fn every_document_is_in_the_readmes_table() {
 
 /// The YAML documents of a text as they are written.
 fn yaml_documents(text: &str) -> impl Iterator<Item = &str> {
-    text.split("\n---\n").filter(|part| part.lines().any(|line| !line.trim().is_empty() && !line.starts_with('#')))
+    text.split("\n---\n")
+        .filter(|part| part.lines().any(|line| !line.trim().is_empty() && !line.starts_with('#')))
 }
 
 /// What a YAML document of the documentation is, and so who judges it.
 enum Judge {
     /// The API server: a whole object as it is, a fragment of a spec made whole.
     ApiServer(String),
-    /// Nobody here: an object of Flux, Argo CD or kustomize, whose definitions are not on the API server. Those of
-    /// `deploy/` are judged in `gitops` and `install`.
+    /// Nobody here: an object of Flux, Argo CD or kustomize, whose definitions are not on the API
+    /// server. Those of `deploy/` are judged in `gitops` and `install`.
     Foreign,
     /// The program: a file that it reads.
     Program,
@@ -187,8 +199,10 @@ enum Judge {
 const FOREIGN: [&str; 3] = ["toolkit.fluxcd.io", "argoproj.io", "kustomize.config.k8s.io"];
 
 fn judge(document: &str) -> Judge {
-    let value: Value = serde_saphyr::from_str(document).unwrap_or_else(|error| panic!("not YAML: {error}\n{document}"));
-    let keys: BTreeSet<&str> = value.as_object().into_iter().flatten().map(|(key, _)| key.as_str()).collect();
+    let value: Value = serde_saphyr::from_str(document)
+        .unwrap_or_else(|error| panic!("not YAML: {error}\n{document}"));
+    let keys: BTreeSet<&str> =
+        value.as_object().into_iter().flatten().map(|(key, _)| key.as_str()).collect();
     if let Some(group) = value["apiVersion"].as_str() {
         if FOREIGN.iter().any(|foreign| group.contains(foreign)) {
             return Judge::Foreign;
@@ -199,11 +213,15 @@ fn judge(document: &str) -> Judge {
     }
     let crd = serde_json::to_value(crd()).expect("the CRD is JSON");
     let spec = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"];
-    let head = "apiVersion: ecr-sync.io/v1alpha1\nkind: EcrRepositorySync\nmetadata: {name: fragment}\n";
+    let head =
+        "apiVersion: ecr-sync.io/v1alpha1\nkind: EcrRepositorySync\nmetadata: {name: fragment}\n";
     if keys.contains("spec") {
         Judge::ApiServer(format!("{head}{document}"))
     } else if !keys.is_empty() && keys.iter().all(|key| spec.get(key).is_some()) {
-        Judge::ApiServer(format!("{head}spec:\n{}", document.replace('\n', "\n  ").replacen("", "  ", 1)))
+        Judge::ApiServer(format!(
+            "{head}spec:\n{}",
+            document.replace('\n', "\n  ").replacen("", "  ", 1)
+        ))
     } else if is_a_file_of_ours(document, &value, &keys) {
         Judge::Program
     } else {
@@ -220,7 +238,8 @@ fn is_a_file_of_ours(document: &str, value: &Value, keys: &BTreeSet<&str>) -> bo
     if keys.contains("tenants") {
         return Tenants::parse(document).is_ok_and(|tenants| tenants != Tenants::default());
     }
-    // Lists of repositories, at the top level or under a key: the command reads them, and prints what they are as resources.
+    // Lists of repositories, at the top level or under a key: the command reads them, and prints
+    // what they are as resources.
     if first.is_some_and(|entry| entry.get("name").is_some()) || keys.contains("repositories") {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("list.yaml");
@@ -233,8 +252,12 @@ fn is_a_file_of_ours(document: &str, value: &Value, keys: &BTreeSet<&str>) -> bo
         assert!(output.status.success(), "{}\n{document}", String::from_utf8_lossy(&output.stderr));
         return true;
     }
-    // Pieces of a pipeline of GitLab or GitHub; a table of mirrors, which `command_line_flags` reads.
-    if keys.contains("mirrors") || keys.contains("jobs") || keys.iter().any(|key| key.starts_with('.')) {
+    // Pieces of a pipeline of GitLab or GitHub; a table of mirrors, which `command_line_flags`
+    // reads.
+    if keys.contains("mirrors")
+        || keys.contains("jobs")
+        || keys.iter().any(|key| key.starts_with('.'))
+    {
         return true;
     }
     // Values of the chart.
@@ -242,12 +265,13 @@ fn is_a_file_of_ours(document: &str, value: &Value, keys: &BTreeSet<&str>) -> bo
     !keys.is_empty() && has_keys_of(value, &values)
 }
 
-/// Whether an object has no key that the other one lacks, on any level. An empty object of the other takes everything.
+/// Whether an object has no key that the other one lacks, on any level. An empty object of the
+/// other takes everything.
 fn has_keys_of(value: &Value, other: &Value) -> bool {
     match (value.as_object(), other.as_object()) {
-        (Some(value), Some(other)) if !other.is_empty() => {
-            value.iter().all(|(key, value)| other.get(key).is_some_and(|other| has_keys_of(value, other)))
-        }
+        (Some(value), Some(other)) if !other.is_empty() => value
+            .iter()
+            .all(|(key, value)| other.get(key).is_some_and(|other| has_keys_of(value, other))),
         _ => true,
     }
 }
@@ -262,7 +286,11 @@ async fn every_yaml_of_the_documentation_is_taken_by_who_it_is_for() {
         .collect();
     for document in documents() {
         let blocks = blocks(&read(&document), "yaml");
-        sources.extend((1..).zip(blocks).map(|(n, block)| (format!("{} block {n}", document.display()), block)));
+        sources.extend(
+            (1..)
+                .zip(blocks)
+                .map(|(n, block)| (format!("{} block {n}", document.display()), block)),
+        );
     }
     let (mut judged, mut ours) = (0, 0);
     for (number, (source, text)) in sources.iter().enumerate() {

@@ -1,4 +1,5 @@
-//! ECR as a source, public and private, read with an AWS identity. The names are AWS's; a forward proxy knows where they are.
+//! ECR as a source, public and private, read with an AWS identity. The names are AWS's; a forward
+//! proxy knows where they are.
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
@@ -13,9 +14,12 @@ use crate::support::{ACCOUNT, REGION, Rig, Sources, condition};
 const PUBLIC: &str = "public.ecr.aws/docker/library/demo";
 const LOGIN: &str = "PublicGetAuthorizationToken";
 
-/// A stand-in whose blobs come from itself: a redirect would lead to this machine, which a source by another name may not do.
+/// A stand-in whose blobs come from itself: a redirect would lead to this machine, which a source
+/// by another name may not do.
 async fn stand_in() -> StandIn {
-    StandIn::start(ecr::Config { redirect_blobs: false, ..ecr::Config::default() }).await.expect("the stand-in starts")
+    StandIn::start(ecr::Config { redirect_blobs: false, ..ecr::Config::default() })
+        .await
+        .expect("the stand-in starts")
 }
 
 /// A proxy that takes `name` for this registry.
@@ -27,7 +31,10 @@ async fn put_proxy(rig: &Rig, proxy: &ForwardProxy) {
     let secrets: Api<Secret> = Api::namespaced(rig.client.clone(), &rig.namespace);
     let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "proxy"},
                         "stringData": {"address": proxy.url()}});
-    secrets.patch("proxy", &PatchParams::apply("test"), &Patch::Apply(secret)).await.expect("a Secret");
+    secrets
+        .patch("proxy", &PatchParams::apply("test"), &Patch::Apply(secret))
+        .await
+        .expect("a Secret");
 }
 
 fn image(place: &str) -> Value {
@@ -44,7 +51,8 @@ async fn publish(desk: &Desk) -> String {
 
 /// Logins that the token server of public.ecr.aws got, and whether there were requests without.
 fn tokens(ecr: &StandIn) -> (usize, usize) {
-    let tokens: Vec<_> = ecr.log().into_iter().filter(|record| record.operation == "Token").collect();
+    let tokens: Vec<_> =
+        ecr.log().into_iter().filter(|record| record.operation == "Token").collect();
     let with = tokens.iter().filter(|record| record.headers.contains_key("authorization")).count();
     (with, tokens.len() - with)
 }
@@ -61,7 +69,10 @@ async fn sync(desk: &Desk, proxy: &ForwardProxy, name: &str, flags: &[&str]) -> 
     let text = [&output.stdout[..], &output.stderr[..]].concat();
     let text = String::from_utf8_lossy(&text).into_owned();
     assert!(output.status.success(), "{text}");
-    assert_eq!(desk.repository(name).tags["1.27"], Sources::shared().await.seeded.digest("library/demo", "1.27"));
+    assert_eq!(
+        desk.repository(name).tags["1.27"],
+        Sources::shared().await.seeded.digest("library/demo", "1.27")
+    );
     text
 }
 
@@ -77,7 +88,8 @@ async fn public_ecr_is_read_by_anybody_and_with_a_login_where_that_is_wanted() {
 
     let text = sync(&desk, &proxy, "somebody", &["--public-ecr-login"]).await;
     assert!(!text.contains("without a login"), "{text}");
-    let regions: Vec<_> = desk.ecr.log().into_iter().filter(|r| r.operation == LOGIN).map(|r| r.region).collect();
+    let regions: Vec<_> =
+        desk.ecr.log().into_iter().filter(|r| r.operation == LOGIN).map(|r| r.region).collect();
     assert_eq!(regions, ["us-east-1"], "once, and not in the region of the target");
     assert_eq!(tokens(&desk.ecr), (1, 1));
 }
@@ -92,7 +104,8 @@ async fn public_ecr_is_read_without_a_login_where_the_right_is_missing() {
          spec: {{image: {{pullUrl: '{PUBLIC}:1.27'}}}}\n"
     );
     desk.write("app.yaml", &manifest);
-    let arguments = ["iam-policy", "app.yaml", "--one-shot", "--account-id", ACCOUNT, "--region", REGION];
+    let arguments =
+        ["iam-policy", "app.yaml", "--one-shot", "--account-id", ACCOUNT, "--region", REGION];
     let printed = output(desk.command(&[&arguments[..], &["--public-ecr-login"]].concat())).await;
     let policy: Value = serde_json::from_slice(&printed.stdout).expect("JSON");
     let text = policy.to_string().replace("repository/app", "repository/*");
@@ -106,8 +119,15 @@ async fn public_ecr_is_read_without_a_login_where_the_right_is_missing() {
         assert_ne!(less, text, "{action} is in the printed policy");
         desk.ecr.put_user_policy(ACCOUNT, serde_json::from_str(&less).expect("JSON"));
         let mark = desk.ecr.mark();
-        let told = sync(&desk, &proxy, action.split(':').next().expect("a service"), &["--public-ecr-login"]).await;
-        for part in ["public.ecr.aws is read without a login", "not authorized to perform", action] {
+        let told = sync(
+            &desk,
+            &proxy,
+            action.split(':').next().expect("a service"),
+            &["--public-ecr-login"],
+        )
+        .await;
+        for part in ["public.ecr.aws is read without a login", "not authorized to perform", action]
+        {
             assert!(told.contains(part), "{part}: {told}");
         }
         let log = desk.ecr.log_since(mark);
@@ -138,14 +158,18 @@ async fn a_tenant_logs_in_to_public_ecr_only_where_it_is_listed() {
     };
     write("'public.ecr.aws/other/*'");
     put_proxy(&rig, &proxy).await;
-    let operator = rig.operator_with(&["--tenants", &table.to_string_lossy(), "--public-ecr-login"], &[]).await;
+    let operator = rig
+        .operator_with(&["--tenants", &table.to_string_lossy(), "--public-ecr-login"], &[])
+        .await;
     rig.apply("anybody", image(PUBLIC)).await;
     rig.wait_synced("anybody").await;
     assert_eq!(tokens(&rig.ecr), (0, 1));
     drop(operator);
 
     write("'public.ecr.aws/docker/*'");
-    let _operator = rig.operator_with(&["--tenants", &table.to_string_lossy(), "--public-ecr-login"], &[]).await;
+    let _operator = rig
+        .operator_with(&["--tenants", &table.to_string_lossy(), "--public-ecr-login"], &[])
+        .await;
     rig.apply("somebody", image(PUBLIC)).await;
     rig.wait_synced("somebody").await;
     assert!(tokens(&rig.ecr).0 > 0);
@@ -154,14 +178,18 @@ async fn a_tenant_logs_in_to_public_ecr_only_where_it_is_listed() {
 const THEIRS: &str = "210987654321";
 const FAR: &str = "us-west-2";
 
-/// A rig with a registry of another account and region, in which its owner has put these tags; and `base/app` in it, by the
-/// name that AWS gives it.
+/// A rig with a registry of another account and region, in which its owner has put these tags; and
+/// `base/app` in it, by the name that AWS gives it.
 async fn far(name: &str, tags: &[&str]) -> (Rig, ForwardProxy, String) {
     source(name, (THEIRS, FAR), tags).await
 }
 
 /// The same with the registry of this account and region.
-async fn source(name: &str, (account, region): (&str, &str), tags: &[&str]) -> (Rig, ForwardProxy, String) {
+async fn source(
+    name: &str,
+    (account, region): (&str, &str),
+    tags: &[&str],
+) -> (Rig, ForwardProxy, String) {
     let mut rig = Rig::new(name).await;
     rig.ecr = stand_in().await;
     let host = format!("{account}.dkr.ecr.{region}.amazonaws.com");
@@ -178,7 +206,9 @@ async fn source(name: &str, (account, region): (&str, &str), tags: &[&str]) -> (
         let from = format!("{}/library/demo:{tag}", rig.sources.open.host());
         let to = format!("{registry}/base/app:{tag}");
         let environment = [("DOCKER_CONFIG", &*home)];
-        testbed::tools::run("crane", &["copy", "--insecure", &from, &to], &environment).await.expect("crane copies");
+        testbed::tools::run("crane", &["copy", "--insecure", &from, &to], &environment)
+            .await
+            .expect("crane copies");
     }
     (rig, proxy, format!("{host}/base/app"))
 }
@@ -205,9 +235,17 @@ async fn a_private_registry_of_another_account_and_region_is_read_where_its_poli
     allow(&rig, &PULL);
     rig.request("app", "1").await;
     rig.wait_synced("app").await;
-    assert_eq!(rig.repository("app").tags["1.27"], rig.sources.seeded.digest("library/demo", "1.27"));
+    assert_eq!(
+        rig.repository("app").tags["1.27"],
+        rig.sources.seeded.digest("library/demo", "1.27")
+    );
     let regions = |operation: &str| -> std::collections::BTreeSet<String> {
-        rig.ecr.log().into_iter().filter(|record| record.operation == operation).map(|record| record.region).collect()
+        rig.ecr
+            .log()
+            .into_iter()
+            .filter(|record| record.operation == operation)
+            .map(|record| record.region)
+            .collect()
     };
     assert_eq!(regions("GetAuthorizationToken"), [FAR, REGION].map(str::to_owned).into());
 }
@@ -229,12 +267,14 @@ async fn tags_of_a_source_in_ecr_are_checked_in_one_request_where_its_policy_all
         let log = rig.ecr.log_since(mark).into_iter().filter(|record| record.region == FAR);
         // Asked once, and refused: another account's rules are not ours to see.
         let log = log.filter(|record| record.operation != "DescribePullThroughCacheRules");
-        let mut asked: Vec<_> = log.map(|record| (record.operation, record.status.unwrap_or_default())).collect();
+        let mut asked: Vec<_> =
+            log.map(|record| (record.operation, record.status.unwrap_or_default())).collect();
         asked.sort();
         asked
     };
     let of = |operation: &str, status: u16| (operation.to_owned(), status);
-    // Refused, and so one by one. One is an index; what it names is not asked for, since that would be a pull.
+    // Refused, and so one by one. One is an index; what it names is not asked for, since that would
+    // be a pull.
     let heads = [of("HeadManifest", 200), of("HeadManifest", 200)];
     assert_eq!(asked("1").await, [&[of("DescribeImages", 400)], &heads[..]].concat());
 
@@ -292,7 +332,8 @@ async fn what_might_be_pruned_is_asked_of_a_source_in_ecr_in_one_request() {
     assert_eq!(asked, ["DescribeImages", "HeadManifest", "ListTags"]);
 }
 
-/// ECR looks for news of such an image when it is asked as for a pull, and not when it is asked what it has.
+/// ECR looks for news of such an image when it is asked as for a pull, and not when it is asked
+/// what it has.
 #[tokio::test]
 async fn tags_below_a_pull_through_cache_rule_are_checked_one_by_one() {
     let (rig, _proxy, place) = source("ecr-cached", (ACCOUNT, REGION), &["1.26", "1.27"]).await;

@@ -18,8 +18,13 @@ use crate::support::{ACCOUNT, REGION, Rig, condition, docker_secret, eventually,
 
 /// The failures in status.image, as tag, reason and message.
 fn tag_failures(object: &EcrRepositorySync) -> Vec<(String, String, String)> {
-    let image = object.status.clone().and_then(|status| status.image).expect("an image in the status");
-    image.failures.into_iter().map(|failure| (failure.tag, failure.reason, failure.message)).collect()
+    let image =
+        object.status.clone().and_then(|status| status.image).expect("an image in the status");
+    image
+        .failures
+        .into_iter()
+        .map(|failure| (failure.tag, failure.reason, failure.message))
+        .collect()
 }
 
 fn lifecycle() -> Value {
@@ -35,11 +40,20 @@ async fn a_missing_tag_leaves_the_others_done() {
     let object = rig.wait_ready("app", "False", "PartiallySynced").await;
     let failures = tag_failures(&object);
     assert_eq!((failures[0].0.as_str(), failures[0].1.as_str()), ("9.99", "SourceNotFound"));
-    assert!(failures[0].2.contains(&format!("{}/library/demo:9.99", rig.source.host())), "{}", failures[0].2);
+    assert!(
+        failures[0].2.contains(&format!("{}/library/demo:9.99", rig.source.host())),
+        "{}",
+        failures[0].2
+    );
     assert_eq!(rig.repository("app").tags.keys().collect::<Vec<_>>(), ["1.26"]);
-    assert_eq!(condition(&object, "Stalled").map(|c| c.0), Some("True"), "only a person can push or drop the tag");
+    assert_eq!(
+        condition(&object, "Stalled").map(|c| c.0),
+        Some("True"),
+        "only a person can push or drop the tag"
+    );
     eventually("told", async || rig.events().await.iter().any(|event| event.0 == "Warning")).await;
-    let warnings: Vec<_> = rig.events().await.into_iter().filter(|event| event.0 == "Warning").collect();
+    let warnings: Vec<_> =
+        rig.events().await.into_iter().filter(|event| event.0 == "Warning").collect();
     assert_eq!(warnings.len(), 1, "{warnings:?}");
 }
 
@@ -57,7 +71,10 @@ async fn basic_and_bearer_sources_are_read_with_the_secret() {
         spec["image"]["secretRef"]["name"] = json!(name);
         rig.apply(name, spec).await;
         rig.wait_synced(name).await;
-        assert_eq!(rig.repository(name).tags["1.27"], rig.sources.seeded.digest("library/demo", "1.27"));
+        assert_eq!(
+            rig.repository(name).tags["1.27"],
+            rig.sources.seeded.digest("library/demo", "1.27")
+        );
     }
 }
 
@@ -97,12 +114,18 @@ async fn a_missing_secret_is_waited_for() {
     .await;
     let object = rig.wait_ready("app", "False", "SecretNotFound").await;
     let (_, _, message) = condition(&object, "Ready").expect("set");
-    assert!(message.contains("Secret missing-secret/login") && message.contains("create it"), "{message}");
+    assert!(
+        message.contains("Secret missing-secret/login") && message.contains("create it"),
+        "{message}"
+    );
     assert_eq!(condition(&object, "Stalled"), None, "it may arrive any moment");
     assert_eq!(rig.repository("app").lifecycle_policy, Some(lifecycle()), "the rest is done");
     let secrets: Api<Secret> = Api::namespaced(rig.client.clone(), &rig.namespace);
     let user = User::Reader;
-    secrets.create(&PostParams::default(), &docker_secret(host, user.name(), user.password())).await.expect("a Secret");
+    secrets
+        .create(&PostParams::default(), &docker_secret(host, user.name(), user.password()))
+        .await
+        .expect("a Secret");
     rig.wait_synced("app").await;
 }
 
@@ -123,7 +146,11 @@ async fn a_refusal_of_aws_names_the_action_and_the_rest_goes_on() {
     let rig = Rig::new("access-denied").await;
     let _operator = rig.operator().await;
     rig.ecr.deny("ecr:PutLifecyclePolicy", "*");
-    rig.apply("app", json!({"image": rig.image("library/demo", &["1.26"]), "lifecyclePolicy": lifecycle()})).await;
+    rig.apply(
+        "app",
+        json!({"image": rig.image("library/demo", &["1.26"]), "lifecyclePolicy": lifecycle()}),
+    )
+    .await;
     let object = rig.wait_ready("app", "False", "AccessDenied").await;
     let (_, _, message) = condition(&object, "Ready").expect("set");
     assert!(message.contains("ecr:PutLifecyclePolicy"), "{message}");
@@ -154,8 +181,15 @@ async fn a_moved_tag_in_an_immutable_repository_is_a_conflict_for_a_person() {
     let mark = rig.ecr.mark();
     rig.apply("app", spec("1.27")).await;
     let object = rig.wait_ready("app", "False", "TagImmutable").await;
-    assert!(tag_failures(&object)[0].2.contains("delete the tag in ECR"), "{:?}", tag_failures(&object));
-    assert!(rig.ecr.log_since(mark).iter().all(|request| !request.is_write()), "nothing is tried in vain");
+    assert!(
+        tag_failures(&object)[0].2.contains("delete the tag in ECR"),
+        "{:?}",
+        tag_failures(&object)
+    );
+    assert!(
+        rig.ecr.log_since(mark).iter().all(|request| !request.is_write()),
+        "nothing is tried in vain"
+    );
     // Back to what is there: equal digests are no conflict.
     rig.apply("app", spec("1.26")).await;
     rig.wait_synced("app").await;
@@ -166,8 +200,12 @@ async fn an_equal_digest_on_an_immutable_tag_is_success() {
     let rig = Rig::new("immutable-race").await;
     rig.ecr.create_repository(ACCOUNT, REGION, "app", Default::default());
     rig.ecr.set_mutability(ACCOUNT, REGION, "app", "IMMUTABLE", &[]);
-    // The PUT of the tag is done but its answer is lost; the repetition is refused, since the tag exists now.
-    rig.ecr.faults().add(Fault::new(Match::operation("PutManifest").path("/manifests/1.26"), Then::LoseAnswer).once());
+    // The PUT of the tag is done but its answer is lost; the repetition is refused, since the tag
+    // exists now.
+    rig.ecr.faults().add(
+        Fault::new(Match::operation("PutManifest").path("/manifests/1.26"), Then::LoseAnswer)
+            .once(),
+    );
     let _operator = rig.operator().await;
     rig.apply("app", json!({"image": rig.image("library/demo", &["1.26"])})).await;
     rig.wait_synced("app").await;
@@ -179,9 +217,10 @@ async fn an_equal_digest_on_an_immutable_tag_is_success() {
 async fn a_truncated_or_corrupted_blob_is_never_committed() {
     let rig = Rig::new("bad-blobs").await;
     let _operator = rig.operator().await;
-    for (name, then, reason) in
-        [("cut", Then::Truncate(100), "RegistryUnavailable"), ("corrupt", Then::Corrupt(50), "SourceInvalid")]
-    {
+    for (name, then, reason) in [
+        ("cut", Then::Truncate(100), "RegistryUnavailable"),
+        ("corrupt", Then::Corrupt(50), "SourceInvalid"),
+    ] {
         rig.source.faults().add(Fault::new(Match::operation("GetBlob"), then));
         rig.apply(name, json!({"image": rig.image("library/demo", &["1.26"])})).await;
         let object = rig.wait_ready(name, "False", reason).await;
@@ -221,9 +260,16 @@ async fn an_expired_token_is_renewed_on_the_way() {
     rig.wait_synced("second").await;
     let refused = rig.ecr.count(|request| request.status == Some(403));
     assert!(refused > 0, "the stand-in refused the old token");
-    assert_eq!(rig.ecr.count(|request| request.operation == "GetAuthorizationToken"), 2, "renewed once");
+    assert_eq!(
+        rig.ecr.count(|request| request.operation == "GetAuthorizationToken"),
+        2,
+        "renewed once"
+    );
     let (_, page) = operator.get("/metrics").await.expect("metrics");
-    assert!(page.contains("ecrsync_syncs_total{result=\"Succeeded\"} 2"), "no pass failed over it: {page}");
+    assert!(
+        page.contains("ecrsync_syncs_total{result=\"Succeeded\"} 2"),
+        "no pass failed over it: {page}"
+    );
 }
 
 #[tokio::test]
@@ -232,7 +278,11 @@ async fn a_repository_of_another_owner_is_left_alone() {
     let _operator = rig.operator().await;
     let owner = ("ecr-sync.io/owner".to_owned(), "another-cluster/ns/app".to_owned());
     rig.ecr.create_repository(ACCOUNT, REGION, "app", [owner.clone()].into());
-    rig.apply("app", json!({"image": rig.image("library/demo", &["1.26"]), "lifecyclePolicy": lifecycle()})).await;
+    rig.apply(
+        "app",
+        json!({"image": rig.image("library/demo", &["1.26"]), "lifecyclePolicy": lifecycle()}),
+    )
+    .await;
     let object = rig.wait_ready("app", "False", "RepositoryNotOwned").await;
     let (_, _, message) = condition(&object, "Stalled").expect("a person must act");
     assert!(message.contains("another-cluster/ns/app"), "{message}");
@@ -253,8 +303,16 @@ async fn a_malformed_policy_costs_itself_only_and_is_named_by_its_path() {
         message,
         "permissionPolicy.Statement[0].Principal.AWS: is the number 12345678901, not a string: quote it"
     );
-    assert_eq!(rig.ecr.count(|request| request.operation == "SetRepositoryPolicy"), 0, "AWS is not even asked");
-    assert_eq!(condition(&object, "RepositoryReady").map(|c| c.0), Some("True"), "all else is done");
+    assert_eq!(
+        rig.ecr.count(|request| request.operation == "SetRepositoryPolicy"),
+        0,
+        "AWS is not even asked"
+    );
+    assert_eq!(
+        condition(&object, "RepositoryReady").map(|c| c.0),
+        Some("True"),
+        "all else is done"
+    );
 }
 
 #[tokio::test]
@@ -267,7 +325,8 @@ async fn what_aws_rejects_is_told_in_its_words() {
     let object = rig.wait_ready("app", "False", "PolicyRejected").await;
     let (_, _, message) = condition(&object, "ConfigurationSynced").expect("set");
     assert!(
-        message.contains("ecr:SetRepositoryPolicy") && message.contains("Invalid repository policy provided"),
+        message.contains("ecr:SetRepositoryPolicy")
+            && message.contains("Invalid repository policy provided"),
         "{message}"
     );
 }
@@ -285,7 +344,11 @@ async fn put_image_keeps_to_ecrs_rate() {
     rig.apply("app", json!({"image": image})).await;
     rig.wait_synced("app").await;
     assert_eq!(rig.repository("app").tags.len(), 25);
-    assert_eq!(rig.ecr.count(|request| request.status == Some(429)), 0, "never faster than allowed");
+    assert_eq!(
+        rig.ecr.count(|request| request.status == Some(429)),
+        0,
+        "never faster than allowed"
+    );
     let (_, page) = operator.get("/metrics").await.expect("metrics");
     assert!(page.contains("ecrsync_syncs_total{result=\"Succeeded\"} 1"), "{page}");
 }
@@ -296,7 +359,8 @@ async fn a_deleted_resource_stops_its_copy_and_leaves_the_repository() {
     let _operator = rig.operator().await;
     rig.source.faults().add(Fault::new(Match::operation("GetBlob"), Then::StallAfter(10)));
     rig.apply("app", json!({"image": rig.image("library/demo", &["1.26"])})).await;
-    eventually("copying", async || rig.source.count(|request| request.operation == "GetBlob") > 0).await;
+    eventually("copying", async || rig.source.count(|request| request.operation == "GetBlob") > 0)
+        .await;
     rig.resources().delete("app", &DeleteParams::default()).await.expect("deleted");
     rig.source.faults().clear();
     rig.apply("other", json!({"image": rig.image("library/demo", &["1.26"])})).await;
@@ -304,8 +368,8 @@ async fn a_deleted_resource_stops_its_copy_and_leaves_the_repository() {
     assert!(rig.repository("app").images.is_empty(), "the copy was given up, the repository stays");
 }
 
-/// The schema keeps such objects out; one that is older than the schema, or came in under another one, must not stop
-/// the others.
+/// The schema keeps such objects out; one that is older than the schema, or came in under another
+/// one, must not stop the others.
 #[tokio::test]
 async fn a_resource_that_cannot_be_decoded_is_skipped() {
     let rig = Rig::new("undecodable").await;
@@ -317,7 +381,10 @@ async fn a_resource_that_cannot_be_decoded_is_skipped() {
     crd["spec"]["versions"][0]["selectableFields"] = json!([]);
     cluster.apply(&crd.to_string()).await.expect("a lax CRD");
     let crd_name = "crd/ecrrepositorysyncs.ecr-sync.io";
-    cluster.kubectl(&["wait", "--for=condition=Established", crd_name, "--timeout=60s"]).await.expect("established");
+    cluster
+        .kubectl(&["wait", "--for=condition=Established", crd_name, "--timeout=60s"])
+        .await
+        .expect("established");
     cluster.create_namespace("lax").await.expect("a namespace");
     let object = |name: &str, spec: Value| {
         json!({"apiVersion": "ecr-sync.io/v1alpha1", "kind": "EcrRepositorySync",
@@ -325,7 +392,10 @@ async fn a_resource_that_cannot_be_decoded_is_skipped() {
         .to_string()
     };
     cluster.apply(&object("bad", json!({"image": "just a text"}))).await.expect("taken");
-    cluster.apply(&object("good", json!({"image": rig.image("library/demo", &["1.26"])}))).await.expect("taken");
+    cluster
+        .apply(&object("good", json!({"image": rig.image("library/demo", &["1.26"])})))
+        .await
+        .expect("taken");
 
     let mut command = Command::new(env!("CARGO_BIN_EXE_ecr-sync"));
     command
@@ -333,7 +403,8 @@ async fn a_resource_that_cannot_be_decoded_is_skipped() {
         .env_clear()
         .env("KUBECONFIG", cluster.kubeconfig())
         .envs(rig.aws_environment());
-    let operator = Process::spawn("ecr-sync", &command, &folder.path().join("operator.log")).expect("it starts");
+    let operator = Process::spawn("ecr-sync", &command, &folder.path().join("operator.log"))
+        .expect("it starts");
     let wait = ["wait", "--for=condition=Ready", "ers/good", "-n", "lax", "--timeout=60s"];
     cluster.kubectl(&wait).await.expect("the good one is synced");
     let log = operator.tail(usize::MAX);
@@ -348,22 +419,35 @@ async fn the_registry_of_ecr_is_never_pulled_from() {
     let _operator = rig.operator().await;
     rig.apply("app", json!({"image": rig.image("library/demo", &["1.26", "1.27"])})).await;
     rig.wait_synced("app").await;
-    rig.apply("app", json!({"image": rig.image("library/demo", &["1.26", "1.27", "latest"])})).await;
+    rig.apply("app", json!({"image": rig.image("library/demo", &["1.26", "1.27", "latest"])}))
+        .await;
     rig.wait_synced("app").await;
-    let reads = rig.ecr.log().into_iter().filter(|request| request.plane != Plane::Control && !request.is_write());
+    let reads = rig
+        .ecr
+        .log()
+        .into_iter()
+        .filter(|request| request.plane != Plane::Control && !request.is_write());
     assert_eq!(reads.map(|request| request.operation).collect::<Vec<_>>(), Vec::<String>::new());
-    assert!(rig.repository("app").images.values().all(|image| image.last_recorded_pull_time.is_none()));
+    assert!(
+        rig.repository("app").images.values().all(|image| image.last_recorded_pull_time.is_none())
+    );
 }
 
 #[tokio::test]
 async fn a_source_that_asks_for_patience_is_rate_limited_and_gets_it() {
     let rig = Rig::new("rate-limited").await;
     let _operator = rig.operator().await;
-    rig.source.faults().add(Fault::new(Match::operation("GetManifest"), Then::too_many_requests(Some(3600))));
+    rig.source
+        .faults()
+        .add(Fault::new(Match::operation("GetManifest"), Then::too_many_requests(Some(3600))));
     rig.apply("app", json!({"image": rig.image("library/demo", &["1.26", "1.27"])})).await;
     let object = rig.wait_ready("app", "False", "RateLimited").await;
     assert!(condition(&object, "Reconciling").is_some(), "it ends by itself");
-    assert!(rig.source.log().len() <= 2, "one question per tag, and no other: {:#?}", rig.source.log());
+    assert!(
+        rig.source.log().len() <= 2,
+        "one question per tag, and no other: {:#?}",
+        rig.source.log()
+    );
 }
 
 #[tokio::test]
@@ -410,7 +494,9 @@ async fn a_repository_does_not_follow_the_operators_region() {
     let object = rig.wait_ready("app", "False", "Conflict").await;
     let (_, _, message) = condition(&object, "Stalled").expect("a person must act");
     assert!(
-        message.contains(REGION) && message.contains("us-east-1") && message.contains("set spec.registry"),
+        message.contains(REGION)
+            && message.contains("us-east-1")
+            && message.contains("set spec.registry"),
         "{message}"
     );
     assert!(rig.ecr.repositories(ACCOUNT, "us-east-1").is_empty(), "nothing moves");

@@ -1,6 +1,7 @@
-//! What breaks other copiers: each fault once, after which the pass ends as if nothing had been, and each fault that
-//! stays, which is told and leaves the other tags done. The command line is run against real servers; silence, which
-//! takes longer than a test may, is tested in `registry::tests`.
+//! What breaks other copiers: each fault once, after which the pass ends as if nothing had been,
+//! and each fault that stays, which is told and leaves the other tags done. The command line is run
+//! against real servers; silence, which takes longer than a test may, is tested in
+//! `registry::tests`.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -19,8 +20,8 @@ const CONCURRENT: usize = 16;
 
 const EXPIRED: &str = "Your authorization token has expired. Reauthenticate and try again.";
 
-/// Every row copies v1 and v2 of one repository into `app`, where the fault strikes v2, and another repository into
-/// `other`, which no fault strikes. Where HEAD is struck, the pass is a second one.
+/// Every row copies v1 and v2 of one repository into `app`, where the fault strikes v2, and another
+/// repository into `other`, which no fault strikes. Where HEAD is struck, the pass is a second one.
 struct Corpus {
     sources: &'static Sources,
     v2: Image,
@@ -34,7 +35,14 @@ impl Corpus {
         let host = sources.open.host();
         let v2 = Image::read(host, "team/app", "v2").await;
         let url = format!("http://{host}/v2/team/app/blobs/{}", v2.config());
-        let config = testbed::http::client().get(url).send().await.expect("an answer").text().await.expect("JSON");
+        let config = testbed::http::client()
+            .get(url)
+            .send()
+            .await
+            .expect("an answer")
+            .text()
+            .await
+            .expect("JSON");
         Self { sources, v2, config }
     }
 
@@ -64,7 +72,8 @@ enum Loses {
 enum Ends {
     /// Everything is there, after so many of the requests that the fault strikes.
     Well(RangeInclusive<usize>),
-    /// As [`Ends::Well`], and between the first and the last of those requests lies the second that was asked for.
+    /// As [`Ends::Well`], and between the first and the last of those requests lies the second that
+    /// was asked for.
     WellAfterAWait(RangeInclusive<usize>),
     /// With this class.
     Badly(&'static str, Loses),
@@ -110,7 +119,12 @@ impl Requests {
 }
 
 fn once(name: &'static str, side: Side, when: &Match, then: Vec<Then>, ends: Ends) -> Row {
-    Row { name, side, faults: then.into_iter().map(|then| Fault::new(when.clone(), then).once()).collect(), ends }
+    Row {
+        name,
+        side,
+        faults: then.into_iter().map(|then| Fault::new(when.clone(), then).once()).collect(),
+        ends,
+    }
 }
 
 fn always(name: &'static str, side: Side, when: &Match, then: Then, ends: Ends) -> Row {
@@ -120,8 +134,8 @@ fn always(name: &'static str, side: Side, when: &Match, then: Then, ends: Ends) 
 /// Four blobs go into `app`: base and config of v1, layer and config of v2.
 const BLOBS: usize = 4;
 
-/// Two uploads. A server that answers while it is being sent to may close the connection on its answer; then a PUT without
-/// a body asks for the reason.
+/// Two uploads. A server that answers while it is being sent to may close the connection on its
+/// answer; then a PUT without a body asks for the reason.
 const UPLOADS: RangeInclusive<usize> = 2..=3;
 
 fn heals(corpus: &Corpus) -> Vec<Row> {
@@ -133,10 +147,20 @@ fn heals(corpus: &Corpus) -> Vec<Row> {
     let asked = || vec![Then::too_many_requests(Some(1))];
     let unasked = || vec![Then::too_many_requests(None)];
     let gone = Then::aws_error(404, "BLOB_UPLOAD_UNKNOWN", "The upload could not be found.");
-    let missing = Then::aws_error(404, "LAYERS_NOT_FOUND", "LayersNotFoundException: one or more layers do not exist");
+    let missing = Then::aws_error(
+        404,
+        "LAYERS_NOT_FOUND",
+        "LayersNotFoundException: one or more layers do not exist",
+    );
     vec![
         once("source blob truncated", Source, &at.blob, vec![Then::Truncate(1000)], Well(2..=2)),
-        once("source blob truncated, Range ignored", Source, &at.config, vec![Then::Truncate(100), whole], Well(2..=2)),
+        once(
+            "source blob truncated, Range ignored",
+            Source,
+            &at.config,
+            vec![Then::Truncate(100), whole],
+            Well(2..=2),
+        ),
         once(
             "source blob truncated, Range answered by 416",
             Source,
@@ -152,7 +176,13 @@ fn heals(corpus: &Corpus) -> Vec<Row> {
         once("source manifest 429", Source, &at.manifest, asked(), WellAfterAWait(2..=2)),
         once("source manifest HEAD 429", Source, &at.head, asked(), WellAfterAWait(2..=2)),
         once("source manifest corrupt", Source, &at.manifest, vec![Then::Corrupt(50)], Well(2..=2)),
-        once("source manifest truncated", Source, &at.manifest, vec![Then::Truncate(50)], Well(2..=2)),
+        once(
+            "source manifest truncated",
+            Source,
+            &at.manifest,
+            vec![Then::Truncate(50)],
+            Well(2..=2),
+        ),
         once("upload 503", Target, &at.upload, vec![Then::status(503)], Well(UPLOADS)),
         once("upload 429", Target, &at.upload, unasked(), Well(UPLOADS)),
         once("upload reset", Target, &at.upload, vec![Then::ResetUpload(1000)], Well(UPLOADS)),
@@ -160,12 +190,30 @@ fn heals(corpus: &Corpus) -> Vec<Row> {
         once("upload session lost", Target, &at.upload, vec![gone], Well(UPLOADS)),
         once("upload, token expired", Target, &at.upload, vec![expired()], Well(UPLOADS)),
         once("POST 429", Target, &at.start, unasked(), Well(BLOBS + 1..=BLOBS + 1)),
-        once("POST 429, Retry-After", Target, &at.start, asked(), WellAfterAWait(BLOBS + 1..=BLOBS + 1)),
+        once(
+            "POST 429, Retry-After",
+            Target,
+            &at.start,
+            asked(),
+            WellAfterAWait(BLOBS + 1..=BLOBS + 1),
+        ),
         once("POST reset", Target, &at.start, vec![Then::Reset], Well(BLOBS + 1..=BLOBS + 1)),
-        once("POST, token expired", Target, &at.start, vec![expired()], Well(BLOBS + 1..=BLOBS + 1)),
+        once(
+            "POST, token expired",
+            Target,
+            &at.start,
+            vec![expired()],
+            Well(BLOBS + 1..=BLOBS + 1),
+        ),
         once("manifest PUT 429", Target, &at.tag, unasked(), Well(2..=2)),
         once("manifest PUT 429, Retry-After", Target, &at.tag, asked(), WellAfterAWait(2..=2)),
-        once("manifest PUT 429 five times", Target, &at.tag, vec![Then::too_many_requests(None); 5], Well(6..=6)),
+        once(
+            "manifest PUT 429 five times",
+            Target,
+            &at.tag,
+            vec![Then::too_many_requests(None); 5],
+            Well(6..=6),
+        ),
         once("manifest PUT 500", Target, &at.tag, vec![Then::status(500)], Well(2..=2)),
         once("manifest PUT 503", Target, &at.tag, vec![Then::status(503)], Well(2..=2)),
         once("manifest PUT reset", Target, &at.tag, vec![Then::Reset], Well(2..=2)),
@@ -184,35 +232,147 @@ fn stays(corpus: &Corpus) -> Vec<Row> {
     let asked = || Then::too_many_requests(Some(1));
     let unasked = || Then::too_many_requests(None);
     let gone = Then::aws_error(404, "BLOB_UPLOAD_UNKNOWN", "The upload could not be found.");
-    let missing = Then::aws_error(404, "LAYERS_NOT_FOUND", "LayersNotFoundException: one or more layers do not exist");
+    let missing = Then::aws_error(
+        404,
+        "LAYERS_NOT_FOUND",
+        "LayersNotFoundException: one or more layers do not exist",
+    );
     vec![
-        always("source blob truncated", Source, &at.blob, Then::Truncate(1000), Badly("RegistryUnavailable", V2)),
-        always("source blob corrupt", Source, &at.blob, Then::Corrupt(500), Badly("SourceInvalid", V2)),
+        always(
+            "source blob truncated",
+            Source,
+            &at.blob,
+            Then::Truncate(1000),
+            Badly("RegistryUnavailable", V2),
+        ),
+        always(
+            "source blob corrupt",
+            Source,
+            &at.blob,
+            Then::Corrupt(500),
+            Badly("SourceInvalid", V2),
+        ),
         always("source blob 429", Source, &at.blob, asked(), Badly("RateLimited", V2)),
-        always("source blob 500", Source, &at.blob, Then::status(500), Badly("RegistryUnavailable", V2)),
-        always("source blob 503", Source, &at.blob, Then::status(503), Badly("RegistryUnavailable", V2)),
-        always("source blob reset", Source, &at.blob, Then::Reset, Badly("RegistryUnavailable", V2)),
-        always("source blob gone", Source, &at.blob, Then::status(404), Badly("SourceNotFound", V2)),
+        always(
+            "source blob 500",
+            Source,
+            &at.blob,
+            Then::status(500),
+            Badly("RegistryUnavailable", V2),
+        ),
+        always(
+            "source blob 503",
+            Source,
+            &at.blob,
+            Then::status(503),
+            Badly("RegistryUnavailable", V2),
+        ),
+        always(
+            "source blob reset",
+            Source,
+            &at.blob,
+            Then::Reset,
+            Badly("RegistryUnavailable", V2),
+        ),
+        always(
+            "source blob gone",
+            Source,
+            &at.blob,
+            Then::status(404),
+            Badly("SourceNotFound", V2),
+        ),
         always("source manifest 429", Source, &at.manifest, asked(), Badly("RateLimited", V2)),
-        always("source manifest HEAD 429", Source, &at.head, asked(), Badly("RateLimited", Nothing)),
-        always("source manifest corrupt", Source, &at.manifest, Then::Corrupt(50), Badly("SourceInvalid", V2)),
-        always("source manifest truncated", Source, &at.manifest, Then::Truncate(50), Badly("RegistryUnavailable", V2)),
-        always("upload 503", Target, &at.upload, Then::status(503), Badly("RegistryUnavailable", V2)),
+        always(
+            "source manifest HEAD 429",
+            Source,
+            &at.head,
+            asked(),
+            Badly("RateLimited", Nothing),
+        ),
+        always(
+            "source manifest corrupt",
+            Source,
+            &at.manifest,
+            Then::Corrupt(50),
+            Badly("SourceInvalid", V2),
+        ),
+        always(
+            "source manifest truncated",
+            Source,
+            &at.manifest,
+            Then::Truncate(50),
+            Badly("RegistryUnavailable", V2),
+        ),
+        always(
+            "upload 503",
+            Target,
+            &at.upload,
+            Then::status(503),
+            Badly("RegistryUnavailable", V2),
+        ),
         always("upload 429", Target, &at.upload, unasked(), Badly("RateLimited", V2)),
-        always("upload reset", Target, &at.upload, Then::ResetUpload(1000), Badly("RegistryUnavailable", V2)),
+        always(
+            "upload reset",
+            Target,
+            &at.upload,
+            Then::ResetUpload(1000),
+            Badly("RegistryUnavailable", V2),
+        ),
         always("upload session lost", Target, &at.upload, gone, Badly("RegistryUnavailable", V2)),
-        always("upload, token expired", Target, &at.upload, expired(), Badly("AuthenticationFailed", V2)),
+        always(
+            "upload, token expired",
+            Target,
+            &at.upload,
+            expired(),
+            Badly("AuthenticationFailed", V2),
+        ),
         always("POST 429", Target, &at.start, unasked(), Badly("RateLimited", Both)),
         always("POST 429, Retry-After", Target, &at.start, asked(), Badly("RateLimited", Both)),
         always("POST reset", Target, &at.start, Then::Reset, Badly("RegistryUnavailable", Both)),
-        always("POST, token expired", Target, &at.start, expired(), Badly("AuthenticationFailed", Both)),
+        always(
+            "POST, token expired",
+            Target,
+            &at.start,
+            expired(),
+            Badly("AuthenticationFailed", Both),
+        ),
         always("manifest PUT 429", Target, &at.tag, unasked(), Badly("RateLimited", V2)),
         always("manifest PUT 429, Retry-After", Target, &at.tag, asked(), Badly("RateLimited", V2)),
-        always("manifest PUT 500", Target, &at.tag, Then::status(500), Badly("RegistryUnavailable", V2)),
-        always("manifest PUT 503", Target, &at.tag, Then::status(503), Badly("RegistryUnavailable", V2)),
-        always("manifest PUT, layers not found", Target, &at.tag, missing, Badly("RegistryUnavailable", V2)),
-        always("manifest PUT reset", Target, &at.tag, Then::Reset, Badly("RegistryUnavailable", V2)),
-        always("manifest PUT, token expired", Target, &at.tag, expired(), Badly("AuthenticationFailed", V2)),
+        always(
+            "manifest PUT 500",
+            Target,
+            &at.tag,
+            Then::status(500),
+            Badly("RegistryUnavailable", V2),
+        ),
+        always(
+            "manifest PUT 503",
+            Target,
+            &at.tag,
+            Then::status(503),
+            Badly("RegistryUnavailable", V2),
+        ),
+        always(
+            "manifest PUT, layers not found",
+            Target,
+            &at.tag,
+            missing,
+            Badly("RegistryUnavailable", V2),
+        ),
+        always(
+            "manifest PUT reset",
+            Target,
+            &at.tag,
+            Then::Reset,
+            Badly("RegistryUnavailable", V2),
+        ),
+        always(
+            "manifest PUT, token expired",
+            Target,
+            &at.tag,
+            expired(),
+            Badly("AuthenticationFailed", V2),
+        ),
     ]
 }
 
@@ -230,12 +390,48 @@ fn peculiar() -> Vec<Row> {
         always("source HEAD 404", Source, &head, Then::status(404), Well(2..=2)),
         always("source HEAD without digest", Source, &head, no_digest(), Well(2..=2)),
         always("source GET without digest", Source, &get, no_digest(), Well(2..=2)),
-        always("source GET without type", Source, &get, header("content-type", "text/plain"), Well(2..=2)),
-        always("source blob Content-Encoding", Source, &blob, header("content-encoding", "gzip"), Well(4..=4)),
-        always("target HEAD blob 405", Target, &Match::operation("HeadBlob"), Then::status(405), Well(0..=0)),
-        always("target HEAD 405", Target, &Match::operation("HeadManifest"), Then::status(405), Well(0..=0)),
-        always("target PATCH", Target, &Match::operation("PatchUpload"), Then::status(500), Well(0..=0)),
-        always("target mount", Target, &Match::any().path("mount="), Then::status(400), Well(0..=0)),
+        always(
+            "source GET without type",
+            Source,
+            &get,
+            header("content-type", "text/plain"),
+            Well(2..=2),
+        ),
+        always(
+            "source blob Content-Encoding",
+            Source,
+            &blob,
+            header("content-encoding", "gzip"),
+            Well(4..=4),
+        ),
+        always(
+            "target HEAD blob 405",
+            Target,
+            &Match::operation("HeadBlob"),
+            Then::status(405),
+            Well(0..=0),
+        ),
+        always(
+            "target HEAD 405",
+            Target,
+            &Match::operation("HeadManifest"),
+            Then::status(405),
+            Well(0..=0),
+        ),
+        always(
+            "target PATCH",
+            Target,
+            &Match::operation("PatchUpload"),
+            Then::status(500),
+            Well(0..=0),
+        ),
+        always(
+            "target mount",
+            Target,
+            &Match::any().path("mount="),
+            Then::status(400),
+            Well(0..=0),
+        ),
     ]
 }
 
@@ -269,7 +465,9 @@ async fn assert_rows(corpus: &Corpus, rows: Vec<Row>) {
 }
 
 fn strikes(when: &Match, record: &Record) -> bool {
-    let is = |wanted: &Option<String>, value: &str| wanted.as_deref().is_none_or(|wanted| wanted == value);
+    let is = |wanted: &Option<String>, value: &str| {
+        wanted.as_deref().is_none_or(|wanted| wanted == value)
+    };
     is(&when.operation, &record.operation)
         && is(&when.repository, &record.repository)
         && when.path.as_deref().is_none_or(|part| record.path.contains(part))
@@ -277,9 +475,11 @@ fn strikes(when: &Match, record: &Record) -> bool {
 
 async fn run(corpus: &Corpus, row: Row) -> Result<(), String> {
     let desk = Desk::before(corpus.sources.open.host()).await;
-    let faults: &Faults = if row.side == Side::Source { desk.source.faults() } else { desk.ecr.faults() };
+    let faults: &Faults =
+        if row.side == Side::Source { desk.source.faults() } else { desk.ecr.faults() };
     let when = row.faults[0].when.clone();
-    let text = desk.entry("app", "team/app", &["v1", "v2"]) + &desk.entry("other", "library/demo", &["1.26"]);
+    let text = desk.entry("app", "team/app", &["v1", "v2"])
+        + &desk.entry("other", "library/demo", &["1.26"]);
     // What ECR lacks is read at once: HEAD is for tags that are there.
     if row.side == Side::Source && when.operation.as_deref() == Some("HeadManifest") {
         desk.sync(&text, &[]).await;
@@ -288,18 +488,28 @@ async fn run(corpus: &Corpus, row: Row) -> Result<(), String> {
     row.faults.into_iter().for_each(|fault| faults.add(fault));
     let run = desk.sync(&text, &[]).await;
 
-    let check = |holds: bool, what: &str| if holds { Ok(()) } else { Err(format!("{what}\n{}", run.text)) };
+    let check =
+        |holds: bool, what: &str| if holds { Ok(()) } else { Err(format!("{what}\n{}", run.text)) };
     let tags = |tags: &[&str]| -> BTreeMap<String, String> {
         tags.iter().map(|tag| ((*tag).to_owned(), corpus.digest(tag))).collect()
     };
-    let log = if row.side == Side::Source { desk.source.log_since(source) } else { desk.ecr.log_since(ecr) };
+    let log = if row.side == Side::Source {
+        desk.source.log_since(source)
+    } else {
+        desk.ecr.log_since(ecr)
+    };
     let struck: Vec<_> = log.iter().filter(|record| strikes(&when, record)).collect();
     let (app, other) = (desk.repository("app"), desk.repository("other"));
     let other_digest = corpus.sources.seeded.digest("library/demo", "1.26");
-    check(other.tags.get("1.26").is_some_and(|digest| digest == other_digest), "the other repository is not done")?;
+    check(
+        other.tags.get("1.26").is_some_and(|digest| digest == other_digest),
+        "the other repository is not done",
+    )?;
     check(is_whole(&app) && is_whole(&other), "a tag cannot be pulled")?;
     match row.ends {
-        Ends::Well(requests) | Ends::WellAfterAWait(requests) if !requests.contains(&struck.len()) => {
+        Ends::Well(requests) | Ends::WellAfterAWait(requests)
+            if !requests.contains(&struck.len()) =>
+        {
             check(false, &format!("{} requests, not {requests:?}", struck.len()))
         }
         Ends::Well(_) => {
@@ -310,12 +520,19 @@ async fn run(corpus: &Corpus, row: Row) -> Result<(), String> {
             check(run.is_success(), "it fails")?;
             check(app.tags == tags(&["v1", "v2"]), "wrong digests")?;
             let times = struck.iter().map(|record| record.started);
-            let span = times.clone().max().zip(times.min()).and_then(|(last, first)| last.duration_since(first).ok());
+            let span = times
+                .clone()
+                .max()
+                .zip(times.min())
+                .and_then(|(last, first)| last.duration_since(first).ok());
             check(span >= Some(Duration::from_secs(1)), "Retry-After was not waited for")
         }
         Ends::Badly(class, loses) => {
             check(run.code == Some(1), "it does not exit with 1")?;
-            check(run.text.contains(&format!("  ! image tag v2: {class}: cannot ")), "the failure is not told")?;
+            check(
+                run.text.contains(&format!("  ! image tag v2: {class}: cannot ")),
+                "the failure is not told",
+            )?;
             let (kept, failed): (&[&str], _) = match loses {
                 Loses::V2 => (&["v1"], 1),
                 Loses::Both => (&[], 2),
@@ -324,7 +541,8 @@ async fn run(corpus: &Corpus, row: Row) -> Result<(), String> {
             check(app.tags == tags(kept), "wrong tags")?;
             let failures = run.text.matches("  ! image tag ").count();
             check(failures == failed, "more failures than were made")?;
-            let is_blob = when.operation.as_deref().is_some_and(|operation| operation.ends_with("Blob"));
+            let is_blob =
+                when.operation.as_deref().is_some_and(|operation| operation.ends_with("Blob"));
             let stored = app.blobs.contains_key(&corpus.v2.last_layer());
             check(!is_blob || !stored, "the broken blob was stored")
         }
@@ -337,17 +555,25 @@ async fn a_token_that_ends_on_the_way_is_renewed() {
     for operation in ["StartUpload", "PutBlob", "PutManifest"] {
         let sources = Sources::shared().await;
         let desk = Desk::before(sources.open.host()).await;
-        let late = Fault::new(Match::operation(operation), Then::Delay(Duration::from_millis(700))).once();
+        let late =
+            Fault::new(Match::operation(operation), Then::Delay(Duration::from_millis(700))).once();
         desk.ecr.faults().add(late);
         let text = desk.entry("app", "team/app", &["v1", "v2"]);
         let expire = async {
-            eventually(operation, async || desk.ecr.count(|record| record.operation == operation) > 0).await;
+            eventually(operation, async || {
+                desk.ecr.count(|record| record.operation == operation) > 0
+            })
+            .await;
             desk.ecr.expire_tokens();
         };
         let (run, ()) = tokio::join!(desk.sync(&text, &[]), expire);
         assert!(run.is_success(), "{operation}: {}", run.text);
         assert_eq!(desk.repository("app").tags["v2"], sources.seeded.digest("team/app", "v2"));
-        assert_eq!(desk.ecr.count(|record| record.operation == "GetAuthorizationToken"), 2, "{operation}");
+        assert_eq!(
+            desk.ecr.count(|record| record.operation == "GetAuthorizationToken"),
+            2,
+            "{operation}"
+        );
     }
 }
 
@@ -362,13 +588,20 @@ async fn a_redirect_to_a_host_that_refuses_authorization_is_followed_without() {
     let second = Desk::before(&first.ecr.registry(ACCOUNT, REGION).await).await;
     let login = json!({"auths": {second.source.host(): {"auth": first.ecr.authorization_token(ACCOUNT, REGION)}}});
     std::fs::create_dir(second.folder.path().join(".docker")).expect("a folder");
-    std::fs::write(second.folder.path().join(".docker/config.json"), login.to_string()).expect("a file");
+    std::fs::write(second.folder.path().join(".docker/config.json"), login.to_string())
+        .expect("a file");
     let run = second.sync(&second.entry("copy", "app", &["v1", "v2"]), &[]).await;
     assert!(run.is_success(), "{}", run.text);
     assert_eq!(second.repository("copy").tags, first.repository("app").tags);
-    let reads: Vec<_> = first.ecr.log().into_iter().filter(|record| record.plane == Plane::Storage).collect();
+    let reads: Vec<_> =
+        first.ecr.log().into_iter().filter(|record| record.plane == Plane::Storage).collect();
     assert_eq!(reads.len(), BLOBS, "each blob once");
-    assert!(reads.iter().all(|record| record.status == Some(200) && !record.headers.contains_key("authorization")));
+    assert!(
+        reads
+            .iter()
+            .all(|record| record.status == Some(200)
+                && !record.headers.contains_key("authorization"))
+    );
 }
 
 #[tokio::test]
@@ -383,7 +616,11 @@ async fn duplicate_layers_move_once() {
     let run = desk.sync(&desk.entry("app", "faults/duplicate", &["1"]), &[]).await;
     assert!(run.is_success(), "{}", run.text);
     assert_eq!(desk.repository("app").tags["1"], image.digest);
-    assert_eq!(desk.source.count(|record| record.operation == "GetBlob"), 2, "a layer and a config");
+    assert_eq!(
+        desk.source.count(|record| record.operation == "GetBlob"),
+        2,
+        "a layer and a config"
+    );
     assert_eq!(desk.ecr.count(|record| record.operation == "PutBlob"), 2);
 }
 
@@ -393,7 +630,8 @@ async fn a_second_run_onto_immutable_tags_writes_nothing() {
     let desk = Desk::before(sources.open.host()).await;
     desk.ecr.create_repository(ACCOUNT, REGION, "app", BTreeMap::new());
     assert!(desk.ecr.set_mutability(ACCOUNT, REGION, "app", "IMMUTABLE", &[]));
-    // The first answer is lost: the tag is there when the manifest is sent again, and ECR refuses it.
+    // The first answer is lost: the tag is there when the manifest is sent again, and ECR refuses
+    // it.
     desk.ecr.faults().add(Fault::new(Match::operation("PutManifest"), Then::LoseAnswer).once());
     let text = desk.entry("app", "team/app", &["v1", "v2"]);
     let run = desk.sync(&text, &[]).await;
@@ -401,7 +639,12 @@ async fn a_second_run_onto_immutable_tags_writes_nothing() {
     let mark = desk.ecr.mark();
     let run = desk.sync(&text, &[]).await;
     assert!(run.is_success() && run.text.contains("app: in sync, 2/2 image tags"), "{}", run.text);
-    assert!(desk.ecr.log_since(mark).iter().all(|record| record.plane == Plane::Control && !record.is_write()));
+    assert!(
+        desk.ecr
+            .log_since(mark)
+            .iter()
+            .all(|record| record.plane == Plane::Control && !record.is_write())
+    );
 }
 
 /// Somebody else uses the quota, or the rate that was given is not the account's.

@@ -21,7 +21,8 @@ fn read(path: &Path) -> String {
 }
 
 fn yaml(path: &Path) -> Value {
-    serde_saphyr::from_str(&read(path)).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    serde_saphyr::from_str(&read(path))
+        .unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
 fn list(value: &Value) -> &[Value] {
@@ -32,8 +33,8 @@ fn text(value: &Value) -> &str {
     value.as_str().expect("a text")
 }
 
-/// Runs a script as Argo CD does: Lua 5.1, the object as `obj`, and of libraries only what it gives (argo-cd,
-/// util/lua/lua.go): base, table and a clock. No string, math or io.
+/// Runs a script as Argo CD does: Lua 5.1, the object as `obj`, and of libraries only what it gives
+/// (argo-cd, util/lua/lua.go): base, table and a clock. No string, math or io.
 fn run(script: &Path, object: &Value) -> Value {
     let lua = Lua::new_with(StdLib::TABLE, LuaOptions::default()).expect("a Lua engine");
     let options = SerializeOptions::new().set_array_metatable(false).serialize_none_to_null(false);
@@ -41,13 +42,17 @@ fn run(script: &Path, object: &Value) -> Value {
     globals.set("obj", lua.to_value_with(object, options).expect("a value")).expect("set");
     let os: Table = lua.create_table().expect("a table");
     // Argo CD's own tests know this time.
-    let date: Function = lua.create_function(|_, _: String| Ok("0001-01-01T00:00:00")).expect("a function");
+    let date: Function =
+        lua.create_function(|_, _: String| Ok("0001-01-01T00:00:00")).expect("a function");
     os.set("date", date).expect("set");
     globals.set("os", os).expect("set");
     for library in ["string", "math", "io"] {
         assert!(!globals.contains_key(library).expect("globals"), "{library}");
     }
-    let result = lua.load(read(script)).eval().unwrap_or_else(|error| panic!("{}: {error}", script.display()));
+    let result = lua
+        .load(read(script))
+        .eval()
+        .unwrap_or_else(|error| panic!("{}: {error}", script.display()));
     lua.from_value(result).expect("JSON")
 }
 
@@ -80,7 +85,8 @@ fn argo_cd_sees_the_same_health_in_any_order_of_conditions_and_kstatus_agrees() 
             let health = run(&customization().join("health.lua"), &object);
             assert_eq!(health, test["healthStatus"], "{}", path.display());
         }
-        let resource: EcrRepositorySync = serde_json::from_value(object).expect("an EcrRepositorySync");
+        let resource: EcrRepositorySync =
+            serde_json::from_value(object).expect("an EcrRepositorySync");
         let wanted = match (text(&test["healthStatus"]["status"]), kstatus(&resource)) {
             // kstatus knows no suspension: such a resource is what it was.
             ("Suspended", any) => any,
@@ -91,7 +97,10 @@ fn argo_cd_sees_the_same_health_in_any_order_of_conditions_and_kstatus_agrees() 
         assert_eq!(kstatus(&resource), wanted, "{}", path.display());
         *seen.entry(text(&test["healthStatus"]["status"])).or_default() += 1;
     }
-    assert_eq!(seen.keys().copied().collect::<Vec<_>>(), ["Degraded", "Healthy", "Progressing", "Suspended"]);
+    assert_eq!(
+        seen.keys().copied().collect::<Vec<_>>(),
+        ["Degraded", "Healthy", "Progressing", "Suspended"]
+    );
 }
 
 #[test]
@@ -99,17 +108,25 @@ fn argo_cd_offers_and_runs_the_actions_that_make_sense() {
     let folder = customization().join("actions");
     let tests = yaml(&folder.join("action_test.yaml"));
     for test in list(&tests["discoveryTests"]) {
-        let offered = run(&folder.join("discovery.lua"), &yaml(&folder.join(text(&test["inputPath"]))));
+        let offered =
+            run(&folder.join("discovery.lua"), &yaml(&folder.join(text(&test["inputPath"]))));
         let wanted: serde_json::Map<_, _> = list(&test["result"])
             .iter()
-            .map(|action| (text(&action["name"]).to_owned(), json!({"disabled": action["disabled"]})))
+            .map(|action| {
+                (text(&action["name"]).to_owned(), json!({"disabled": action["disabled"]}))
+            })
             .collect();
         assert_eq!(offered, Value::from(wanted), "{}", test["inputPath"]);
     }
     for test in list(&tests["actionTests"]) {
         let action = folder.join(text(&test["action"])).join("action.lua");
         let after = run(&action, &yaml(&folder.join(text(&test["inputPath"]))));
-        assert_eq!(after, yaml(&folder.join(text(&test["expectedOutputPath"]))), "{}", test["action"]);
+        assert_eq!(
+            after,
+            yaml(&folder.join(text(&test["expectedOutputPath"]))),
+            "{}",
+            test["action"]
+        );
     }
 }
 
@@ -118,7 +135,8 @@ fn the_config_map_for_argo_cd_has_the_same_scripts() {
     let map = yaml(&workspace().join("deploy/argocd/argocd-cm.yaml"));
     let health = text(&map["data"]["resource.customizations.health.ecr-sync.io_EcrRepositorySync"]);
     assert_eq!(health, read(&customization().join("health.lua")));
-    let actions = text(&map["data"]["resource.customizations.actions.ecr-sync.io_EcrRepositorySync"]);
+    let actions =
+        text(&map["data"]["resource.customizations.actions.ecr-sync.io_EcrRepositorySync"]);
     let actions: Value = serde_saphyr::from_str(actions).expect("YAML");
     let folder = customization().join("actions");
     assert_eq!(text(&actions["discovery.lua"]), read(&folder.join("discovery.lua")));
@@ -134,14 +152,20 @@ fn the_config_map_for_argo_cd_has_the_same_scripts() {
 async fn the_chart_takes_the_values_of_the_gitops_examples() {
     let examples = workspace().join("deploy/gitops");
     let flux = objects(&read(&examples.join("flux/operator.yaml")));
-    let release = flux.iter().find(|object| object["kind"] == "HelmRelease").expect("a HelmRelease");
+    let release =
+        flux.iter().find(|object| object["kind"] == "HelmRelease").expect("a HelmRelease");
     let argo = yaml(&examples.join("argocd/operator.yaml"));
     for values in [&release["spec"]["values"], &argo["spec"]["source"]["helm"]["valuesObject"]] {
         assert!(values.is_object());
-        let call = Call::new("helm").expect("make tools").args(["template", "ecr-sync"]).arg(chart());
-        let call = call.args(["--kube-version", "1.34.0", "--values", "-"]).input(values.to_string());
+        let call =
+            Call::new("helm").expect("make tools").args(["template", "ecr-sync"]).arg(chart());
+        let call =
+            call.args(["--kube-version", "1.34.0", "--values", "-"]).input(values.to_string());
         let rendered = call.output().await.unwrap_or_else(|error| panic!("{error}"));
-        assert!(rendered.contains("role/ecr-sync") && rendered.contains("--region=eu-west-1"), "{rendered}");
+        assert!(
+            rendered.contains("role/ecr-sync") && rendered.contains("--region=eu-west-1"),
+            "{rendered}"
+        );
     }
 }
 
@@ -150,20 +174,34 @@ async fn the_repositories_of_the_gitops_examples_apply_and_flux_waits_for_each()
     let cluster = Cluster::shared().await;
     let crd = ecr_sync::api::v1alpha1::crd_yaml().expect("the CRD serialises");
     cluster.apply(&crd).await.expect("the CRD");
-    let established = ["wait", "--for=condition=Established", "crd/ecrrepositorysyncs.ecr-sync.io", "--timeout=60s"];
+    let established = [
+        "wait",
+        "--for=condition=Established",
+        "crd/ecrrepositorysyncs.ecr-sync.io",
+        "--timeout=60s",
+    ];
     cluster.kubectl(&established).await.expect("established");
     cluster.create_namespace("platform").await.expect("a namespace");
     let examples = workspace().join("deploy/gitops");
     let folder = examples.join("repositories").display().to_string();
-    cluster.kubectl(&["apply", "--dry-run=server", "-k", &folder]).await.expect("the API server takes them");
+    cluster
+        .kubectl(&["apply", "--dry-run=server", "-k", &folder])
+        .await
+        .expect("the API server takes them");
 
     let built = objects(&cluster.kubectl(&["kustomize", &folder]).await.expect("built"));
     let flux = objects(&read(&examples.join("flux/repositories.yaml")));
-    let waiting = flux.iter().find(|object| object["metadata"]["name"] == "repositories").expect("a Kustomization");
+    let waiting = flux
+        .iter()
+        .find(|object| object["metadata"]["name"] == "repositories")
+        .expect("a Kustomization");
     let checks = list(&waiting["spec"]["healthChecks"]);
     assert_eq!(checks.len(), built.len());
     for object in &built {
-        let check = checks.iter().find(|check| check["name"] == object["metadata"]["name"]).expect("a health check");
+        let check = checks
+            .iter()
+            .find(|check| check["name"] == object["metadata"]["name"])
+            .expect("a health check");
         for key in ["apiVersion", "kind"] {
             assert_eq!(check[key], object[key]);
         }

@@ -10,7 +10,8 @@ use flate2::write::GzEncoder;
 use testbed::upstream::{Auth, Upstream};
 use testbed::{scratch, tools};
 
-/// Charts whose `Chart.yaml` helm package would tidy up: scalars of every kind, old charts, odd fields.
+/// Charts whose `Chart.yaml` helm package would tidy up: scalars of every kind, old charts, odd
+/// fields.
 const CHARTS: [(&str, &str, Option<&str>); 5] = [
     (
         "scalars",
@@ -78,9 +79,15 @@ async fn config_layers_and_annotations_are_those_of_helm_push() {
     let upstream = Upstream::start(folder.join("registry"), Auth::None).await.expect("a registry");
     let home = folder.join("helm");
     let home = home.to_str().expect("a path in UTF-8");
-    let environment =
-        [("HELM_CACHE_HOME", home), ("HELM_CONFIG_HOME", home), ("HELM_DATA_HOME", home), ("TZ", "Asia/Tokyo")];
-    let helm = async |arguments: &[&str]| tools::run("helm", arguments, &environment).await.expect("helm succeeds");
+    let environment = [
+        ("HELM_CACHE_HOME", home),
+        ("HELM_CONFIG_HOME", home),
+        ("HELM_DATA_HOME", home),
+        ("TZ", "Asia/Tokyo"),
+    ];
+    let helm = async |arguments: &[&str]| {
+        tools::run("helm", arguments, &environment).await.expect("helm succeeds")
+    };
 
     let path = |name: &str| folder.join(name).to_str().expect("a path in UTF-8").to_owned();
     helm(&["create", &path("created")]).await;
@@ -94,7 +101,12 @@ async fn config_layers_and_annotations_are_those_of_helm_push() {
     // Provenance before and behind the archive in the order of digests.
     for n in 0..4 {
         let file = path(&format!("signed{n}.tgz"));
-        write_archive(Path::new(&file), "signed", &format!("apiVersion: v2\nname: signed\nversion: 1.0.{n}\n"), None);
+        write_archive(
+            Path::new(&file),
+            "signed",
+            &format!("apiVersion: v2\nname: signed\nversion: 1.0.{n}\n"),
+            None,
+        );
         let provenance = Bytes::from(format!("-----BEGIN PGP SIGNED MESSAGE-----\n{n}\n"));
         std::fs::write(format!("{file}.prov"), &provenance).expect("a provenance file");
         archives.push((file, Some(provenance)));
@@ -108,13 +120,22 @@ async fn config_layers_and_annotations_are_those_of_helm_push() {
 
         helm(&["push", &file, &format!("oci://{}/charts", upstream.host()), "--plain-http"]).await;
         let reference = format!("{}/charts/{}", upstream.host(), metadata.name);
-        let theirs = upstream.crane(&["manifest", &format!("{reference}:{tag}")]).await.expect("helm's manifest");
+        let theirs = upstream
+            .crane(&["manifest", &format!("{reference}:{tag}")])
+            .await
+            .expect("helm's manifest");
         assert_eq!(text(&ours.manifest.bytes), without_created(&theirs), "{file}");
 
         let config = Digest::sha256_of(&ours.config);
-        let theirs = upstream.crane(&["blob", &format!("{reference}@{config}")]).await.expect("helm's config");
+        let theirs = upstream
+            .crane(&["blob", &format!("{reference}@{config}")])
+            .await
+            .expect("helm's config");
         assert_eq!(text(&ours.config), theirs, "{file}");
-        assert!(ours.blobs().any(|(layer, blob)| blob == &bytes && layer.digest == Digest::sha256_of(&bytes)));
+        assert!(
+            ours.blobs()
+                .any(|(layer, blob)| blob == &bytes && layer.digest == Digest::sha256_of(&bytes))
+        );
     }
 }
 
@@ -134,14 +155,19 @@ fn without_created(manifest: &str) -> String {
 fn write_archive(path: &Path, name: &str, chart: &str, requirements: Option<&str>) {
     let file = std::fs::File::create(path).expect("a file");
     let mut archive = tar::Builder::new(GzEncoder::new(file, Compression::default()));
-    let files =
-        [("Chart.yaml", Some(chart)), ("requirements.yaml", requirements), ("templates/a.yaml", Some("a: 1\n"))];
+    let files = [
+        ("Chart.yaml", Some(chart)),
+        ("requirements.yaml", requirements),
+        ("templates/a.yaml", Some("a: 1\n")),
+    ];
     for (file, contents) in files {
         let Some(contents) = contents else { continue };
         let mut header = tar::Header::new_gnu();
         header.set_size(contents.len() as u64);
         header.set_mode(0o644);
-        archive.append_data(&mut header, format!("{name}/{file}"), contents.as_bytes()).expect("an entry");
+        archive
+            .append_data(&mut header, format!("{name}/{file}"), contents.as_bytes())
+            .expect("an entry");
     }
     archive.into_inner().and_then(GzEncoder::finish).expect("an archive");
 }

@@ -18,7 +18,10 @@ fn everything() -> Value {
 }
 
 fn trust(principal: &str, external_id: Option<&str>) -> Trust {
-    Trust::Principal { principal: principal.to_owned(), external_id: external_id.map(str::to_owned) }
+    Trust::Principal {
+        principal: principal.to_owned(),
+        external_id: external_id.map(str::to_owned),
+    }
 }
 
 fn spec(rig: &Rig, registry: &Value) -> Value {
@@ -36,7 +39,8 @@ async fn a_role_of_another_account_is_assumed_once_with_the_external_id_of_the_t
     let other_role = "arn:aws:iam::999999999999:role/untold";
     rig.ecr.put_role(other_role, &[trust(ACCOUNT, Some("tenant-8"))], everything());
     let table = rig.folder().join("roles.yaml");
-    std::fs::write(&table, format!("- {{roleArn: '{ROLE}', externalId: tenant-7}}\n")).expect("written");
+    std::fs::write(&table, format!("- {{roleArn: '{ROLE}', externalId: tenant-7}}\n"))
+        .expect("written");
     let operator = rig.operator_with(&["--roles-file", &table.to_string_lossy()], &[]).await;
 
     rig.apply("app-a", spec(&rig, &json!({"roleArn": ROLE}))).await;
@@ -50,7 +54,11 @@ async fn a_role_of_another_account_is_assumed_once_with_the_external_id_of_the_t
         assert_eq!(view.tags["1.27"], rig.sources.seeded.digest("library/demo", "1.27"));
     }
     assert!(rig.ecr.repositories(ACCOUNT, REGION).is_empty());
-    assert_eq!(rig.ecr.count(|request| request.operation == "AssumeRole"), 1, "one set of keys for all who use it");
+    assert_eq!(
+        rig.ecr.count(|request| request.operation == "AssumeRole"),
+        1,
+        "one set of keys for all who use it"
+    );
     assert_eq!(rig.ecr.count(is_call("GetAuthorizationToken", OTHER)), 1);
 
     // The table has no external id for this one, and the resource cannot name one.
@@ -61,9 +69,11 @@ async fn a_role_of_another_account_is_assumed_once_with_the_external_id_of_the_t
         assert!(text.contains(part), "{part}: {text}");
     }
     // The table is read again when it changes.
-    let both =
-        format!("- {{roleArn: '{ROLE}', externalId: tenant-7}}\n- {{roleArn: '*/untold', externalId: tenant-8}}\n");
-    std::fs::write(&table, both.replace("*/untold", "arn:aws:iam::*:role/untold")).expect("written");
+    let both = format!(
+        "- {{roleArn: '{ROLE}', externalId: tenant-7}}\n- {{roleArn: '*/untold', externalId: tenant-8}}\n"
+    );
+    std::fs::write(&table, both.replace("*/untold", "arn:aws:iam::*:role/untold"))
+        .expect("written");
     let mut asked = 0;
     eventually("assumed", async || {
         asked += 1;
@@ -78,7 +88,10 @@ async fn a_role_of_another_account_is_assumed_once_with_the_external_id_of_the_t
 async fn a_service_account_is_its_own_identity() {
     let rig = Rig::new("identity-sa").await;
     let namespace = rig.namespace.as_str();
-    let account = |name: &str| Trust::ServiceAccount { namespace: namespace.to_owned(), name: name.to_owned() };
+    let account = |name: &str| Trust::ServiceAccount {
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+    };
     rig.ecr.put_role(ROLE, &[account("team")], everything());
     let last = "arn:aws:iam::888888888888:role/last";
     rig.ecr.put_role(last, &[trust(ROLE, None)], everything());
@@ -90,7 +103,12 @@ async fn a_service_account_is_its_own_identity() {
     let text = condition(&object, "Ready").expect("set").2;
     assert!(text.contains("get serviceaccounts") && text.contains("docs/iam.md"), "{text}");
 
-    rig.kubectl(&["apply", "-f", concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/rbac-service-accounts.yaml")]).await;
+    rig.kubectl(&[
+        "apply",
+        "-f",
+        concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/rbac-service-accounts.yaml"),
+    ])
+    .await;
     rig.kubectl(&[
         "-n",
         namespace,
@@ -104,7 +122,10 @@ async fn a_service_account_is_its_own_identity() {
     rig.annotate("app", "ecr-sync.io/requestedAt", "1").await;
     let object = rig.wait_ready("app", "False", "SecretNotFound").await;
     let text = condition(&object, "Ready").expect("set").2;
-    assert!(text.contains("ServiceAccount identity-sa/team") && text.contains("does not exist"), "{text}");
+    assert!(
+        text.contains("ServiceAccount identity-sa/team") && text.contains("does not exist"),
+        "{text}"
+    );
 
     for name in ["team", "other"] {
         rig.kubectl(&["-n", namespace, "create", "serviceaccount", name]).await;
@@ -113,10 +134,14 @@ async fn a_service_account_is_its_own_identity() {
     }
     rig.annotate("app", "ecr-sync.io/requestedAt", "2").await;
     let object = rig.wait_synced("app").await;
-    assert_eq!(object.status.and_then(|status| status.repository).expect("told").registry_id, OTHER);
+    assert_eq!(
+        object.status.and_then(|status| status.repository).expect("told").registry_id,
+        OTHER
+    );
     assert!(rig.ecr.repository(OTHER, REGION, "app").is_some());
 
-    // A role that trusts another ServiceAccount stays closed, although the operator has keys of it by now.
+    // A role that trusts another ServiceAccount stays closed, although the operator has keys of it
+    // by now.
     rig.apply("other", by("other")).await;
     let object = rig.wait_ready("other", "False", "AccessDenied").await;
     let text = condition(&object, "Ready").expect("set").2;
@@ -127,7 +152,10 @@ async fn a_service_account_is_its_own_identity() {
     rig.apply("last", spec(&rig, &json!({"serviceAccountName": "team", "roleArn": last}))).await;
     rig.wait_synced("last").await;
     assert!(rig.ecr.repository("888888888888", REGION, "last").is_some());
-    assert!(rig.ecr.repositories(ACCOUNT, REGION).is_empty(), "the operator's own identity did nothing");
+    assert!(
+        rig.ecr.repositories(ACCOUNT, REGION).is_empty(),
+        "the operator's own identity did nothing"
+    );
 }
 
 #[tokio::test]
@@ -145,6 +173,9 @@ async fn identities_share_the_limits_of_a_registry_and_nothing_else() {
     let again = session.registry(&place, &role("a")).await.expect("a registry");
     assert!(Arc::ptr_eq(&a, &again));
     assert!(!Arc::ptr_eq(&a, &b) && !Arc::ptr_eq(&a, &own));
-    assert!(Arc::ptr_eq(&a.limits, &b.limits) && Arc::ptr_eq(&a.limits, &own.limits), "ECR counts by account");
+    assert!(
+        Arc::ptr_eq(&a.limits, &b.limits) && Arc::ptr_eq(&a.limits, &own.limits),
+        "ECR counts by account"
+    );
     assert_eq!(ecr.count(|request| request.operation == "AssumeRole"), 2);
 }

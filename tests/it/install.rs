@@ -1,5 +1,6 @@
-//! Installed as users install it, on API servers of its own: with Helm and with kubectl. The operator runs as a process
-//! with the arguments of its Deployment and the token of its ServiceAccount, so it may do what the manifests grant.
+//! Installed as users install it, on API servers of its own: with Helm and with kubectl. The
+//! operator runs as a process with the arguments of its Deployment and the token of its
+//! ServiceAccount, so it may do what the manifests grant.
 
 mod readme;
 
@@ -39,7 +40,10 @@ impl Site {
     }
 
     async fn kubectl(&self, arguments: &[&str]) -> String {
-        self.cluster.kubectl(arguments).await.unwrap_or_else(|error| panic!("kubectl {arguments:?}: {error}"))
+        self.cluster
+            .kubectl(arguments)
+            .await
+            .unwrap_or_else(|error| panic!("kubectl {arguments:?}: {error}"))
     }
 
     async fn helm(&self, verb: &str, chart: Option<&Path>, arguments: &[&str]) -> String {
@@ -47,7 +51,10 @@ impl Site {
         if let Some(chart) = chart {
             call = call.arg(chart);
         }
-        call = call.args(["--namespace", SYSTEM]).args(arguments).env("KUBECONFIG", self.cluster.kubeconfig());
+        call = call
+            .args(["--namespace", SYSTEM])
+            .args(arguments)
+            .env("KUBECONFIG", self.cluster.kubeconfig());
         for home in ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"] {
             call = call.env(home, self.folder.path().join("helm"));
         }
@@ -56,11 +63,13 @@ impl Site {
 
     /// Starts what the Deployment says, as its ServiceAccount.
     async fn start(&self) -> Operator {
-        let deployment = self.kubectl(&["get", "deployment", "ecr-sync", "-n", SYSTEM, "-o", "json"]).await;
+        let deployment =
+            self.kubectl(&["get", "deployment", "ecr-sync", "-n", SYSTEM, "-o", "json"]).await;
         let deployment: Value = serde_json::from_str(&deployment).expect("JSON");
         let pod = &deployment["spec"]["template"]["spec"];
         let account = pod["serviceAccountName"].as_str().expect("a ServiceAccount");
-        let token = self.kubectl(&["create", "token", account, "-n", SYSTEM, "--duration", "24h"]).await;
+        let token =
+            self.kubectl(&["create", "token", account, "-n", SYSTEM, "--duration", "24h"]).await;
         let config = json!({
             "apiVersion": "v1",
             "kind": "Config",
@@ -87,7 +96,8 @@ impl Site {
                 Some("metadata.namespace") => SYSTEM,
                 other => panic!("no value for {other:?}"),
             };
-            environment.push((variable["name"].as_str().expect("a name").to_owned(), value.to_owned()));
+            environment
+                .push((variable["name"].as_str().expect("a name").to_owned(), value.to_owned()));
         }
         // As IRSA or Pod Identity would give it AWS.
         for (name, value) in [
@@ -128,13 +138,18 @@ impl Site {
     }
 
     async fn is_ready(&self, operator: &Operator, wanted: &str) {
-        eventually(wanted, async || operator.get("/readyz").await.is_some_and(|(_, body)| body.contains(wanted))).await;
+        eventually(wanted, async || {
+            operator.get("/readyz").await.is_some_and(|(_, body)| body.contains(wanted))
+        })
+        .await;
     }
 
     /// Waits for tries of an operation after this moment.
     async fn tries(&self, operation: &str, number: usize) {
         let mark = self.api.mark();
-        let tried = || self.api.log_since(mark).iter().filter(|request| request.operation == operation).count();
+        let tried = || {
+            self.api.log_since(mark).iter().filter(|request| request.operation == operation).count()
+        };
         eventually(&format!("{number} times {operation}"), async || tried() >= number).await;
     }
 
@@ -160,19 +175,33 @@ impl Site {
         self.sync("renamed", json!({"repositoryName": "app", "image": self.private_image()})).await;
         self.sync("empty", json!({"deletionPolicy": "Delete"})).await;
         self.delete("empty").await;
-        assert!(self.ecr.repository(ACCOUNT, REGION, "empty").is_none(), "deleted with its resource");
-        assert!(self.ecr.repository(ACCOUNT, REGION, "app").is_some_and(|app| app.tags.contains_key("1.26")));
+        assert!(
+            self.ecr.repository(ACCOUNT, REGION, "empty").is_none(),
+            "deleted with its resource"
+        );
+        assert!(
+            self.ecr
+                .repository(ACCOUNT, REGION, "app")
+                .is_some_and(|app| app.tags.contains_key("1.26"))
+        );
     }
 
     /// Everything that was asked of the API server, as `verb resource`.
     fn used(&self) -> BTreeSet<String> {
-        self.api.log().into_iter().map(|request| request.operation).filter(|name| name != "Unknown").collect()
+        self.api
+            .log()
+            .into_iter()
+            .map(|request| request.operation)
+            .filter(|name| name != "Unknown")
+            .collect()
     }
 
     /// Requests that the rights did not allow.
     fn refused(&self) -> Vec<String> {
         let log = self.api.log().into_iter();
-        log.filter(|request| matches!(request.status, Some(401 | 403))).map(|request| request.operation).collect()
+        log.filter(|request| matches!(request.status, Some(401 | 403)))
+            .map(|request| request.operation)
+            .collect()
     }
 }
 
@@ -180,7 +209,12 @@ impl Site {
 fn granted<'a>(roles: impl IntoIterator<Item = &'a Value>) -> BTreeSet<String> {
     let short = |right: String| {
         let (verb, resource) = right.split_once(' ').expect("a verb");
-        let resource = resource.split(' ').next().and_then(|resource| resource.split_once('/')).expect("a group").1;
+        let resource = resource
+            .split(' ')
+            .next()
+            .and_then(|resource| resource.split_once('/'))
+            .expect("a group")
+            .1;
         format!("{verb} {resource}")
     };
     roles.into_iter().flat_map(rights).map(short).collect()
@@ -195,9 +229,13 @@ fn older_chart(folder: &Path) -> PathBuf {
     let older = folder.join("older");
     for part in ["", "templates", "files"] {
         std::fs::create_dir_all(older.join(part)).expect("a folder");
-        for entry in std::fs::read_dir(chart().join(part)).expect("a folder").map(|entry| entry.expect("an entry")) {
+        for entry in std::fs::read_dir(chart().join(part))
+            .expect("a folder")
+            .map(|entry| entry.expect("an entry"))
+        {
             if entry.path().is_file() {
-                std::fs::copy(entry.path(), older.join(part).join(entry.file_name())).expect("copied");
+                std::fs::copy(entry.path(), older.join(part).join(entry.file_name()))
+                    .expect("copied");
             }
         }
     }
@@ -212,7 +250,8 @@ fn older_chart(folder: &Path) -> PathBuf {
         chart
     });
     edit("files/crd.yaml", &|mut crd| {
-        let spec = &mut crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"];
+        let spec = &mut crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+            ["properties"];
         spec.as_object_mut().expect("properties").remove("dryRun").expect("it was there");
         crd
     });
@@ -229,9 +268,17 @@ async fn helm_installs_upgrades_and_leaves_and_its_rights_are_those_that_are_use
 
     // Without the CRD it waits, says so once, and goes on.
     let operator = site.start().await;
-    site.is_ready(&operator, "CustomResourceDefinition ecrrepositorysyncs.ecr-sync.io is not installed").await;
+    site.is_ready(
+        &operator,
+        "CustomResourceDefinition ecrrepositorysyncs.ecr-sync.io is not installed",
+    )
+    .await;
     site.tries("list ecrrepositorysyncs", 2).await;
-    assert_eq!(operator.get("/healthz").await.expect("an answer").0, 200, "nothing that a restart would cure");
+    assert_eq!(
+        operator.get("/healthz").await.expect("an answer").0,
+        200,
+        "nothing that a restart would cure"
+    );
     assert_eq!(operator.log().matches("is not installed").count(), 1, "{}", operator.log());
     site.helm("upgrade", Some(&older), &["--set", "crds.enabled=true"]).await;
     operator.ready().await;
@@ -240,11 +287,20 @@ async fn helm_installs_upgrades_and_leaves_and_its_rights_are_those_that_are_use
     site.cluster.create_namespace("team").await.expect("a namespace");
     site.sync("before", json!({"repositoryName": "before", "resourceTags": {"team": "a"}})).await;
     let spec = site.spec("before").await;
-    let dry_run = ["patch", "ers", "before", "-n", "team", "--type=merge", "--dry-run=server", "-o"];
-    let dry_run = [&dry_run[..], &["jsonpath={.spec.dryRun}", "-p", "{\"spec\":{\"dryRun\":true}}"]].concat();
-    assert_eq!(site.cluster.kubectl(&dry_run).await.unwrap_or_default(), "", "the older CRD has no such field");
+    let dry_run =
+        ["patch", "ers", "before", "-n", "team", "--type=merge", "--dry-run=server", "-o"];
+    let dry_run =
+        [&dry_run[..], &["jsonpath={.spec.dryRun}", "-p", "{\"spec\":{\"dryRun\":true}}"]].concat();
+    assert_eq!(
+        site.cluster.kubectl(&dry_run).await.unwrap_or_default(),
+        "",
+        "the older CRD has no such field"
+    );
     site.helm("upgrade", Some(&chart()), &["--reset-values"]).await;
-    eventually("upgraded", async || site.cluster.kubectl(&dry_run).await.unwrap_or_default() == "true").await;
+    eventually("upgraded", async || {
+        site.cluster.kubectl(&dry_run).await.unwrap_or_default() == "true"
+    })
+    .await;
     let mut after = site.spec("before").await;
     assert_eq!(
         after.as_object_mut().and_then(|spec| spec.remove("dryRun")),
@@ -259,12 +315,18 @@ async fn helm_installs_upgrades_and_leaves_and_its_rights_are_those_that_are_use
     assert_eq!(operator.terminate().await, 0);
     let installed = site.helm("get manifest", None, &[]).await;
     let installed = objects(&installed);
-    let roles = [object(&installed, "ClusterRole", "ecr-sync"), object(&installed, "Role", "ecr-sync-leader")];
+    let roles = [
+        object(&installed, "ClusterRole", "ecr-sync"),
+        object(&installed, "Role", "ecr-sync-leader"),
+    ];
     assert_eq!(site.used(), granted(roles), "left: what was used; right: what the chart grants");
 
     site.helm("uninstall", None, &[]).await;
     site.kubectl(&["get", CRD]).await;
-    assert!(site.kubectl(&["get", "ers", "-n", "team"]).await.contains("renamed"), "resources stay");
+    assert!(
+        site.kubectl(&["get", "ers", "-n", "team"]).await.contains("renamed"),
+        "resources stay"
+    );
 }
 
 #[tokio::test]
@@ -291,16 +353,28 @@ async fn kubectl_installs_and_its_rights_are_those_that_are_used() {
         "-p",
         "{\"spec\":{\"someday\":\"kept\",\"deletionPolicy\":\"Delete\"}}",
     ];
-    let read = ["get", "ers", "renamed", "-n", "team", "-o", "jsonpath={.spec.someday} {.metadata.finalizers}"];
+    let read = [
+        "get",
+        "ers",
+        "renamed",
+        "-n",
+        "team",
+        "-o",
+        "jsonpath={.spec.someday} {.metadata.finalizers}",
+    ];
     eventually("kept beside our finalizer", async || {
         site.kubectl(&set).await;
         site.kubectl(&read).await == "kept [\"ecr-sync.io/repository\"]"
     })
     .await;
     assert_eq!(operator.terminate().await, 0);
-    let base = std::fs::read_to_string(workspace().join("deploy/base/ecr-sync.yaml")).expect("a file");
+    let base =
+        std::fs::read_to_string(workspace().join("deploy/base/ecr-sync.yaml")).expect("a file");
     let installed = objects(&base);
-    let roles = [object(&installed, "ClusterRole", "ecr-sync"), object(&installed, "Role", "ecr-sync-leader")];
+    let roles = [
+        object(&installed, "ClusterRole", "ecr-sync"),
+        object(&installed, "Role", "ecr-sync-leader"),
+    ];
     assert_eq!(site.used(), granted(roles), "left: what was used; right: what deploy/ grants");
 }
 
@@ -310,21 +384,28 @@ async fn the_api_server_takes_every_overlay() {
     site.create_namespace("team-a").await.expect("a namespace");
     for overlay in ["irsa", "pod-identity", "namespaced"] {
         let folder = workspace().join("deploy/overlays").join(overlay).display().to_string();
-        let built = site.kubectl(&["kustomize", &folder]).await.unwrap_or_else(|error| panic!("{overlay}: {error}"));
+        let built = site
+            .kubectl(&["kustomize", &folder])
+            .await
+            .unwrap_or_else(|error| panic!("{overlay}: {error}"));
         let objects = objects(&built);
         if overlay == "namespaced" {
-            let wide = objects.iter().filter(|object| object["kind"] == "ClusterRoleBinding").count();
+            let wide =
+                objects.iter().filter(|object| object["kind"] == "ClusterRoleBinding").count();
             assert_eq!(wide, 0, "nothing cluster-wide is bound");
             let all = object(
-                &self::objects(&std::fs::read_to_string(workspace().join("deploy/rbac.yaml")).expect("a file")),
+                &self::objects(
+                    &std::fs::read_to_string(workspace().join("deploy/rbac.yaml")).expect("a file"),
+                ),
                 "ClusterRole",
                 "ecr-sync",
             )
             .clone();
             let mut all = rights(&all);
             assert!(all.remove("get /namespaces kube-system"));
-            let role =
-                objects.iter().find(|object| object["metadata"]["namespace"] == "team-a" && object["kind"] == "Role");
+            let role = objects.iter().find(|object| {
+                object["metadata"]["namespace"] == "team-a" && object["kind"] == "Role"
+            });
             assert_eq!(rights(role.expect("a Role in the namespace")), all);
         }
         // The Namespace is not there in a dry run, so what is in it goes elsewhere.
@@ -332,8 +413,10 @@ async fn the_api_server_takes_every_overlay() {
             if object["metadata"]["namespace"].is_string() {
                 object["metadata"]["namespace"] = json!("team-a");
             }
-            let call = Call::new("kubectl").expect("make tools").env("KUBECONFIG", site.kubeconfig());
-            let call = call.args(["apply", "--dry-run=server", "-f", "-"]).input(object.to_string());
+            let call =
+                Call::new("kubectl").expect("make tools").env("KUBECONFIG", site.kubeconfig());
+            let call =
+                call.args(["apply", "--dry-run=server", "-f", "-"]).input(object.to_string());
             call.output().await.unwrap_or_else(|error| panic!("{overlay}: {error}"));
         }
     }

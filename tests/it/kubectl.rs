@@ -1,5 +1,5 @@
-//! What somebody with kubectl sees: one screen that answers what is in sync, since when, and what is wrong; texts for every
-//! field; events that read like a log.
+//! What somebody with kubectl sees: one screen that answers what is in sync, since when, and what
+//! is wrong; texts for every field; events that read like a log.
 
 use serde_json::json;
 
@@ -16,7 +16,8 @@ fn cell<'a>(table: &'a str, name: &str, heading: &str) -> &'a str {
     let column = column.unwrap_or_else(|| panic!("no column {heading}: {head}"));
     let is_it = |line: &&str| line.split_whitespace().next() == Some(name);
     let row = table.lines().find(is_it).unwrap_or_else(|| panic!("no row {name}: {table}"));
-    let (from, to) = (starts[column], starts.get(column + 1).map_or(row.len(), |end| *end.min(&row.len())));
+    let (from, to) =
+        (starts[column], starts.get(column + 1).map_or(row.len(), |end| *end.min(&row.len())));
     row.get(from..to).unwrap_or_default().trim()
 }
 
@@ -36,7 +37,18 @@ async fn one_screen_says_what_is_in_sync_since_when_and_what_is_wrong() {
 
     let table = rig.kubectl(&["get", "ers", "-n", &rig.namespace]).await;
     let headings: Vec<_> = table.lines().next().expect("headings").split_whitespace().collect();
-    let wanted = ["NAME", "REPOSITORY", "READY", "SINCE", "REASON", "IMAGE", "CHART", "CHANGED", "AGE", "PROBLEM"];
+    let wanted = [
+        "NAME",
+        "REPOSITORY",
+        "READY",
+        "SINCE",
+        "REASON",
+        "IMAGE",
+        "CHART",
+        "CHANGED",
+        "AGE",
+        "PROBLEM",
+    ];
     assert_eq!(headings, wanted, "{table}");
     for (name, column, text) in [
         ("good", "REPOSITORY", "team/good"),
@@ -50,12 +62,17 @@ async fn one_screen_says_what_is_in_sync_since_when_and_what_is_wrong() {
     ] {
         assert_eq!(cell(&table, name, column), text, "{column} of {name}:\n{table}");
     }
-    for (name, column) in [("good", "SINCE"), ("good", "CHANGED"), ("mistake", "SINCE"), ("good", "AGE")] {
+    for (name, column) in
+        [("good", "SINCE"), ("good", "CHANGED"), ("mistake", "SINCE"), ("good", "AGE")]
+    {
         let age = cell(&table, name, column);
         assert!(age.ends_with(['s', 'm']), "{column} of {name} is {age:?}:\n{table}");
     }
     let problem = cell(&table, "mistake", "PROBLEM");
-    assert!(problem.starts_with("1/2 tags; 1.72: SourceNotFound: cannot read manifest of "), "{table}");
+    assert!(
+        problem.starts_with("1/2 tags; 1.72: SourceNotFound: cannot read manifest of "),
+        "{table}"
+    );
     // Beside a Ready that is True.
     assert!(cell(&table, "drifted", "PROBLEM").starts_with("lifecyclePolicy"), "{table}");
 }
@@ -81,8 +98,7 @@ async fn explain_has_a_text_for_what_is_asked() {
 async fn events_read_like_a_log_of_changes() {
     let rig = Rig::new("kubectl-events").await;
     let _operator = rig.operator().await;
-    let spec =
-        |tags: &[&str], images: u32| json!({"image": rig.image("library/demo", tags), "lifecyclePolicy": keep(images)});
+    let spec = |tags: &[&str], images: u32| json!({"image": rig.image("library/demo", tags), "lifecyclePolicy": keep(images)});
     rig.apply("app", spec(&["1.26"], 50)).await;
     rig.wait_synced("app").await;
     // Nothing changes: nothing is told.
@@ -96,7 +112,9 @@ async fn events_read_like_a_log_of_changes() {
     assert_eq!(condition(&object, "Ready").map(|ready| ready.0), Some("True"));
 
     let log = async || {
-        let shown = rig.kubectl(&["events", "--for", "ers/app", "-n", &rig.namespace, "--no-headers"]).await;
+        let shown = rig
+            .kubectl(&["events", "--for", "ers/app", "-n", &rig.namespace, "--no-headers"])
+            .await;
         let line = |line: &str| {
             let (_age, rest) = line.split_once(char::is_whitespace)?;
             let mut cells = rest.split_whitespace();
@@ -107,11 +125,19 @@ async fn events_read_like_a_log_of_changes() {
         shown.lines().filter_map(line).collect::<Vec<_>>()
     };
     let wanted = [
-        ("Normal", "Synced", vec!["create repository app", "lifecyclePolicy", "copied tag 1.26 (sha256:"]),
+        (
+            "Normal",
+            "Synced",
+            vec!["create repository app", "lifecyclePolicy", "copied tag 1.26 (sha256:"],
+        ),
         ("Warning", "PartiallySynced", vec!["1/2 tags; 1.72: SourceNotFound: "]),
         ("Normal", "Synced", vec!["replace lifecyclePolicy", "copied tag 1.27 (sha256:"]),
         ("Normal", "Synced", vec!["lifecyclePolicy"]),
-        ("Warning", "DriftDetected", vec!["somebody changed what is put right now: lifecyclePolicy"]),
+        (
+            "Warning",
+            "DriftDetected",
+            vec!["somebody changed what is put right now: lifecyclePolicy"],
+        ),
     ];
     eventually("all told", async || log().await.len() >= wanted.len()).await;
     let told = log().await;

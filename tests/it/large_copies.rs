@@ -1,4 +1,5 @@
-//! Images with more in them than any build makes, and repositories with more tags than anybody wants.
+//! Images with more in them than any build makes, and repositories with more tags than anybody
+//! wants.
 
 use futures::{StreamExt, stream};
 use serde_json::{Value, json};
@@ -19,7 +20,13 @@ async fn upstream(name: &str) -> Upstream {
 }
 
 /// An image of these layers that no other name has; by digest or with a tag.
-async fn variant(repository: &Repository, name: &str, config: &Value, layers: &[Value], tag: Option<&str>) -> Value {
+async fn variant(
+    repository: &Repository,
+    name: &str,
+    config: &Value,
+    layers: &[Value],
+    tag: Option<&str>,
+) -> Value {
     let manifest = json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers,
                           "annotations": {"name": name}});
     repository.manifest(&manifest.to_string(), MANIFEST, tag).await
@@ -46,10 +53,14 @@ async fn an_index_of_a_thousand_images_costs_two_requests_for_each() {
     let top = repository.index(&children.iter().collect::<Vec<_>>(), Some("1")).await;
 
     let desk = Desk::before(upstream.host()).await;
-    let run = desk.sync(&desk.entry("app", "large/index", &["1"]), &["--put-image-rate=1000"]).await;
+    let run =
+        desk.sync(&desk.entry("app", "large/index", &["1"]), &["--put-image-rate=1000"]).await;
     assert!(run.is_success(), "{}", run.text);
     let app = desk.repository("app");
-    assert_eq!((app.tags["1"].as_str(), app.images.len(), app.blobs.len()), (digest(&top), 1_001, 2));
+    assert_eq!(
+        (app.tags["1"].as_str(), app.images.len(), app.blobs.len()),
+        (digest(&top), 1_001, 2)
+    );
     let source = |operation: &str| desk.source.count(|record| record.operation == operation);
     assert_eq!((source("GetManifest"), source("GetBlob")), (1_001, 2));
     assert_eq!(desk.ecr.count(|record| record.operation == "PutManifest"), 1_001);
@@ -78,8 +89,8 @@ async fn an_index_of_more_than_32_mebibytes_of_manifests_is_refused_by_its_size(
     assert_eq!(desk.repository("app").tags.keys().collect::<Vec<_>>(), ["2"]);
 }
 
-/// 500 tags of 30 layers at a hundred manifests a second, ten times ECR's rate: nothing is asked per tag and layer, and
-/// ECR's rate is kept from the first to the last.
+/// 500 tags of 30 layers at a hundred manifests a second, ten times ECR's rate: nothing is asked
+/// per tag and layer, and ECR's rate is kept from the first to the last.
 #[tokio::test]
 async fn five_hundred_tags_of_thirty_layers_cost_by_tags_and_keep_to_the_rate() {
     let upstream = upstream("large-tags").await;
@@ -90,8 +101,8 @@ async fn five_hundred_tags_of_thirty_layers_cost_by_tags_and_keep_to_the_rate() 
     stream::iter(&tags).map(image).buffered(CONCURRENT).collect::<Vec<_>>().await;
 
     let desk = Desk::before(upstream.host()).await;
-    // Half a second's worth more than the client has at once: on a machine that does other things, requests that were sent
-    // apart arrive together.
+    // Half a second's worth more than the client has at once: on a machine that does other things,
+    // requests that were sent apart arrive together.
     desk.ecr.limits("PutImage", 100.0, 150);
     let text = desk.entry("app", "large/tags", &tags);
     let run = desk.sync(&text, &["--put-image-rate=100"]).await;

@@ -18,7 +18,11 @@ async fn a_follower_waits_ready_and_takes_over_after_a_clean_stop() {
     let first = rig.operator().await;
     eventually("leading", async || leads(&first).await).await;
     let second = rig.operator().await;
-    assert_eq!(second.get("/readyz").await.expect("ready").0, 200, "a follower is ready to take over");
+    assert_eq!(
+        second.get("/readyz").await.expect("ready").0,
+        200,
+        "a follower is ready to take over"
+    );
     rig.apply("app", json!({})).await;
     rig.wait_synced("app").await;
     assert!(!leads(&second).await);
@@ -52,7 +56,11 @@ async fn a_leader_whose_lease_is_taken_stops_at_once() {
     rig.wait_synced("app").await;
     let leases: Api<Lease> = Api::namespaced(rig.client.clone(), "ecr-sync-system");
     let log = operator.log();
-    let name = log.split("this process leads lease=\"").nth(1).and_then(|rest| rest.split('"').next()).expect("logged");
+    let name = log
+        .split("this process leads lease=\"")
+        .nth(1)
+        .and_then(|rest| rest.split('"').next())
+        .expect("logged");
     let taken = Patch::Merge(json!({"spec": {"holderIdentity": "somebody-else"}}));
     leases.patch(name, &PatchParams::default(), &taken).await.expect("taken");
     assert_eq!(operator.exit_code().await, 1, "{}", operator.log());

@@ -21,13 +21,19 @@ async fn a_policy_that_takes_wanted_tags_is_told_beforehand() {
     let object = rig.wait_synced("app").await;
     let told = "settings, policies and resource tags are as specified, but rule 1 of lifecyclePolicy will expire 1 of the 2 wanted tags \
                 (it keeps 1 image)";
-    assert_eq!(condition(&object, "ConfigurationSynced"), Some(("True", "LifecycleConflict", told)));
+    assert_eq!(
+        condition(&object, "ConfigurationSynced"),
+        Some(("True", "LifecycleConflict", told))
+    );
     let events = rig.told("LifecycleConflict").await;
     assert_eq!((events[0].0.as_str(), events[0].2.as_str()), ("Warning", told));
 
     rig.apply("app", spec(2)).await;
     let object = rig.wait_synced("app").await;
-    assert_eq!(condition(&object, "ConfigurationSynced").map(|(_, reason, _)| reason), Some("Succeeded"));
+    assert_eq!(
+        condition(&object, "ConfigurationSynced").map(|(_, reason, _)| reason),
+        Some("Succeeded")
+    );
 }
 
 #[tokio::test]
@@ -40,19 +46,28 @@ async fn a_tag_that_a_rule_keeps_taking_is_copied_again_twice_and_then_left_alon
     for pass in ["first", "second"] {
         assert!(rig.ecr.delete_tag(ACCOUNT, REGION, "app", "1.26"), "as the rule would");
         rig.request("app", pass).await;
-        assert!(rig.repository("app").tags.contains_key("1.26"), "copied again after the {pass} time");
+        assert!(
+            rig.repository("app").tags.contains_key("1.26"),
+            "copied again after the {pass} time"
+        );
     }
     rig.ecr.delete_tag(ACCOUNT, REGION, "app", "1.26");
     let object = rig.request("app", "third").await;
     let (status, reason, message) = condition(&object, "ImageSynced").expect("a condition");
     assert_eq!((status, reason), ("False", "PartiallySynced"), "{message}");
-    assert!(message.contains("LifecycleConflict: tag 1.26 was in ECR and is gone for the 3rd time"), "{message}");
+    assert!(
+        message.contains("LifecycleConflict: tag 1.26 was in ECR and is gone for the 3rd time"),
+        "{message}"
+    );
     assert!(condition(&object, "Stalled").is_some());
     let mark = rig.ecr.mark();
     let object = rig.request("app", "fourth").await;
     assert_eq!(rig.ecr.log_since(mark).iter().filter(|request| request.is_write()).count(), 0);
     let expired = &object.status.as_ref().expect("a status").expired;
-    assert_eq!(expired.iter().map(|entry| (entry.tag.as_str(), entry.times)).collect::<Vec<_>>(), [("1.26", 3)]);
+    assert_eq!(
+        expired.iter().map(|entry| (entry.tag.as_str(), entry.times)).collect::<Vec<_>>(),
+        [("1.26", 3)]
+    );
 
     // Any change of the spec is a new beginning.
     rig.apply("app", spec(2)).await;
@@ -85,7 +100,11 @@ async fn a_tag_in_the_archive_is_told_and_left_there() {
     let mark = rig.ecr.mark();
     let object = rig.request("app", "archived").await;
     let log = rig.ecr.log_since(mark);
-    assert_eq!(log.iter().filter(|request| request.is_write()).count(), 0, "a copy would restore it");
+    assert_eq!(
+        log.iter().filter(|request| request.is_write()).count(),
+        0,
+        "a copy would restore it"
+    );
     let (status, reason, message) = condition(&object, "ImageSynced").expect("a condition");
     assert_eq!((status, reason), ("True", "LifecycleConflict"), "{message}");
     assert!(message.contains("tag 1.26 is in ECR's archive and cannot be pulled"), "{message}");
@@ -96,12 +115,17 @@ async fn a_tag_in_the_archive_is_told_and_left_there() {
 
     rig.apply("app", spec("Restore")).await;
     let object = rig.wait("app", "restored", |object| {
-        object.status.as_ref().and_then(|status| status.image.as_ref()).is_some_and(|image| image.synced == 2)
+        object
+            .status
+            .as_ref()
+            .and_then(|status| status.image.as_ref())
+            .is_some_and(|image| image.synced == 2)
     });
     let image = object.await.status.expect("a status").image.expect("an image");
     assert_eq!(image.archived, 0);
     let log = rig.ecr.log_since(mark);
-    let writes: Vec<_> = log.iter().filter(|request| request.is_write()).map(|r| r.operation.as_str()).collect();
+    let writes: Vec<_> =
+        log.iter().filter(|request| request.is_write()).map(|r| r.operation.as_str()).collect();
     assert_eq!(writes, ["UpdateImageStorageClass"], "restored, not sent again");
 }
 

@@ -1,5 +1,5 @@
-//! Integration tests on real parts: etcd and kube-apiserver, the distribution registry, crane, regctl, oras, the AWS
-//! CLI, and the ECR stand-in. One binary: linking is most of the build.
+//! Integration tests on real parts: etcd and kube-apiserver, the distribution registry, crane,
+//! regctl, oras, the AWS CLI, and the ECR stand-in. One binary: linking is most of the build.
 
 #![allow(unreachable_pub, reason = "a test binary has no outside")]
 

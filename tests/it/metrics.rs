@@ -19,7 +19,13 @@ async fn a_copy_and_a_correction_are_counted_as_the_servers_saw_them() {
     let operator = rig.operator().await;
     rig.apply("app", json!({"image": rig.image("library/demo", &["1.26"])})).await;
     rig.wait_synced("app").await;
-    let uploaded: u64 = rig.ecr.log().iter().filter(|r| r.operation == "PutBlob").map(|request| request.received).sum();
+    let uploaded: u64 = rig
+        .ecr
+        .log()
+        .iter()
+        .filter(|r| r.operation == "PutBlob")
+        .map(|request| request.received)
+        .sum();
     assert!(uploaded > 0);
 
     assert!(rig.ecr.delete_tag(ACCOUNT, REGION, "app", "1.26"));
@@ -48,17 +54,23 @@ async fn a_copy_and_a_correction_are_counted_as_the_servers_saw_them() {
     ] {
         assert_eq!(value(&page, &series), Some(wanted), "{series} in\n{page}");
     }
-    let reconciles =
-        value(&page, "controller_runtime_reconcile_total{controller=\"ecrrepositorysync\",result=\"success\"}");
+    let reconciles = value(
+        &page,
+        "controller_runtime_reconcile_total{controller=\"ecrrepositorysync\",result=\"success\"}",
+    );
     assert!(reconciles.is_some_and(|count| count >= 2.0), "{page}");
     // At least the result of each pass.
-    assert!(value(&page, "ecrsync_status_writes_total").is_some_and(|count| count >= 2.0), "{page}");
+    assert!(
+        value(&page, "ecrsync_status_writes_total").is_some_and(|count| count >= 2.0),
+        "{page}"
+    );
 }
 
 #[tokio::test]
 async fn a_working_operator_shows_every_documented_metric_and_no_other() {
     let rig = Rig::new("metrics-all").await;
-    // What makes series that are not there before their first event: a source that counts pulls, and a rate to wait for.
+    // What makes series that are not there before their first event: a source that counts pulls,
+    // and a rate to wait for.
     rate_limits::limit(rig.source.faults(), &Pulls::new(100, 90));
     let operator = rig.operator_with(&["--put-image-rate", "1"], &[]).await;
     rig.apply("app", json!({"image": rig.image("library/demo", &["1.26", "1.27"])})).await;
@@ -73,7 +85,10 @@ async fn a_working_operator_shows_every_documented_metric_and_no_other() {
     assert_eq!(live, monitoring::documented(), "left: /metrics; right: docs/observability.md");
 
     let waited = value(&page, "ecrsync_throttle_wait_seconds_total{action=\"PutImage\"}");
-    assert!(waited.is_some_and(|seconds| seconds > 0.0), "our own limit made requests wait: {waited:?}");
+    assert!(
+        waited.is_some_and(|seconds| seconds > 0.0),
+        "our own limit made requests wait: {waited:?}"
+    );
     let left = value(&page, "ecrsync_registry_pulls_remaining{host_class=\"other\"}");
     assert!(left.is_some_and(|left| left < 90.0), "what the source said last: {left:?}");
     for kind in ["tags", "manifests", "blobs", "bytes"] {

@@ -1,4 +1,5 @@
-//! The controller reads images from mirrors: with the mirror's own login, back to their own place only by choice.
+//! The controller reads images from mirrors: with the mirror's own login, back to their own place
+//! only by choice.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -34,16 +35,23 @@ impl Stage {
     }
 
     async fn create_login(&self) {
-        let secrets: Api<Secret> = Api::namespaced(self.rig.client.clone(), &format!("{}-home", self.rig.namespace));
-        let secret = docker_secret(&self.mirror.host(), User::Reader.name(), User::Reader.password());
+        let secrets: Api<Secret> =
+            Api::namespaced(self.rig.client.clone(), &format!("{}-home", self.rig.namespace));
+        let secret =
+            docker_secret(&self.mirror.host(), User::Reader.name(), User::Reader.password());
         secrets.create(&PostParams::default(), &secret).await.expect("a Secret");
     }
 
     /// Writes the table, with more fields of its line.
     fn write(&self, more: &str) {
         let (source, mirror) = (self.rig.source.host(), self.mirror.host());
-        let secret = format!("credentialsSecretRef: {{name: login, namespace: {}-home}}", self.rig.namespace);
-        let text = format!("mirrors:\n- {{match: '{source}', rewrite: '{mirror}', insecure: true, {secret}{more}}}\n");
+        let secret = format!(
+            "credentialsSecretRef: {{name: login, namespace: {}-home}}",
+            self.rig.namespace
+        );
+        let text = format!(
+            "mirrors:\n- {{match: '{source}', rewrite: '{mirror}', insecure: true, {secret}{more}}}\n"
+        );
         std::fs::write(&self.table, text).expect("written");
     }
 
@@ -78,21 +86,29 @@ async fn an_image_is_read_from_its_mirror_with_the_mirrors_login_and_both_places
     rig.apply("app", json!({"image": image})).await;
     let object = rig.wait_synced("app").await;
     assert_eq!(rig.repository("app").tags["v1"], rig.sources.seeded.digest("team/app", "v1"));
-    let (from, of) = (format!("{}/team/app", mirror.host()), format!("{}/team/app", rig.source.host()));
+    let (from, of) =
+        (format!("{}/team/app", mirror.host()), format!("{}/team/app", rig.source.host()));
     assert_eq!(places(&object), (from.clone(), Some(of.clone())));
     let text = condition(&object, "ImageSynced").expect("set").2;
     assert_eq!(text, format!("1/1 tags from {from} (mirror of {of})"));
     assert_eq!(rig.source.count(|_| true), 0, "its own place is not asked");
     let logins = stage.logins();
-    assert!(logins.len() > 2 && logins.iter().all(|name| name == User::Reader.name()), "{logins:?}");
+    assert!(
+        logins.len() > 2 && logins.iter().all(|name| name == User::Reader.name()),
+        "{logins:?}"
+    );
 
     // The Secret of the table is the operator's to find, and named where it is not there.
-    let secrets: Api<Secret> = Api::namespaced(rig.client.clone(), &format!("{}-home", rig.namespace));
+    let secrets: Api<Secret> =
+        Api::namespaced(rig.client.clone(), &format!("{}-home", rig.namespace));
     secrets.delete("login", &DeleteParams::default()).await.expect("deleted");
     rig.apply("without", json!({"image": rig.image("team/app", &["v1"])})).await;
     let object = rig.wait_ready("without", "False", "SecretNotFound").await;
     let text = condition(&object, "Ready").expect("set").2;
-    let named = format!("Secret mirror-login-home/login (login of the mirror of {}) does not exist", rig.source.host());
+    let named = format!(
+        "Secret mirror-login-home/login (login of the mirror of {}) does not exist",
+        rig.source.host()
+    );
     assert!(text.contains(&named), "{text}");
     stage.create_login().await;
 
@@ -134,10 +150,14 @@ async fn a_failed_mirror_is_passed_over_only_where_the_table_says_so() {
     let object = rig.resources().get("app").await.expect("there");
     let own = format!("{}/team/app", rig.source.host());
     assert_eq!(places(&object), (own.clone(), None));
-    assert!(operator.log().contains(&format!("{own} is read from its own place, since its mirror")), "told");
+    assert!(
+        operator.log().contains(&format!("{own} is read from its own place, since its mirror")),
+        "told"
+    );
     assert!(!rig.source.log().iter().any(has_login), "the mirror's login is for the mirror");
 
-    // A mirror that has the manifests and not the blobs: these come from the image's own place, by digest.
+    // A mirror that has the manifests and not the blobs: these come from the image's own place, by
+    // digest.
     mirror.faults().clear();
     mirror.faults().add(Fault::new(Match::operation("GetBlob"), Then::status(404)));
     let mark = rig.source.mark();
@@ -156,7 +176,8 @@ async fn a_table_that_becomes_unusable_is_told_and_the_last_good_one_stays() {
     let Stage { rig, mirror, table } = &stage;
     std::fs::write(table, "mirrors:\n- {match: docker.io}\n").expect("written");
     let mut command = Command::new(env!("CARGO_BIN_EXE_ecr-sync"));
-    let output = command.args(["controller", "--mirrors-file"]).arg(table).output().expect("it runs");
+    let output =
+        command.args(["controller", "--mirrors-file"]).arg(table).output().expect("it runs");
     assert_eq!(output.status.code(), Some(64), "a wrong table ends the start");
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(text.contains("mirrors.yaml: mirrors[0]: docker.io has no rewrite"), "{text}");

@@ -1,4 +1,5 @@
-//! What monitoring is told: documents, alerts and dashboard speak of metrics that exist, and of no others.
+//! What monitoring is told: documents, alerts and dashboard speak of metrics that exist, and of no
+//! others.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -17,8 +18,10 @@ fn read(path: &str) -> String {
 fn metrics() -> BTreeSet<(String, String)> {
     let page = Metrics::new().expect("distinct names").page().expect("encodes");
     let page = String::from_utf8(page).expect("text");
-    let described =
-        page.lines().filter_map(|line| line.strip_prefix("# TYPE ")).filter_map(|line| line.split_once(' '));
+    let described = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE "))
+        .filter_map(|line| line.split_once(' '));
     let ours = described.filter(|(name, _)| !name.starts_with("process_"));
     // A vector without a series has no line: their names are in the document, and in the code.
     ours.map(|(name, type_)| (name.to_owned(), type_.to_owned())).collect()
@@ -26,9 +29,15 @@ fn metrics() -> BTreeSet<(String, String)> {
 
 /// Words in `text` that look like metrics of ours, without the suffixes of a histogram's series.
 fn named(text: &str) -> BTreeSet<String> {
-    let name = Regex::new(r"\b(ecrsync|workqueue|controller_runtime|leader_election)_[a-z_]+").expect("a pattern");
-    let base =
-        |name: &str| ["_bucket", "_sum", "_count"].iter().find_map(|s| name.strip_suffix(s)).unwrap_or(name).to_owned();
+    let name = Regex::new(r"\b(ecrsync|workqueue|controller_runtime|leader_election)_[a-z_]+")
+        .expect("a pattern");
+    let base = |name: &str| {
+        ["_bucket", "_sum", "_count"]
+            .iter()
+            .find_map(|s| name.strip_suffix(s))
+            .unwrap_or(name)
+            .to_owned()
+    };
     name.find_iter(text).map(|found| base(found.as_str())).collect()
 }
 
@@ -49,14 +58,19 @@ fn every_metric_is_documented_with_its_type() {
     let (documented, metrics) = (documented(), metrics());
     let missing: Vec<_> = metrics.difference(&documented).collect();
     assert!(missing.is_empty(), "not in docs/observability.md: {missing:?}");
-    let files = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/telemetry")).expect("a folder");
-    let code: String =
-        files.map(|file| std::fs::read_to_string(file.expect("an entry").path()).expect("a file")).collect();
+    let files = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/telemetry"))
+        .expect("a folder");
+    let code: String = files
+        .map(|file| std::fs::read_to_string(file.expect("an entry").path()).expect("a file"))
+        .collect();
     for (name, _) in &documented {
         assert!(code.contains(&format!("\"{name}\"")), "{name} is documented and does not exist");
     }
     for name in named(&code) {
-        assert!(documented.iter().any(|(documented, _)| *documented == name), "{name} is not documented");
+        assert!(
+            documented.iter().any(|(documented, _)| *documented == name),
+            "{name} is not documented"
+        );
     }
 }
 
@@ -66,10 +80,14 @@ fn no_document_speaks_of_a_metric_that_does_not_exist() {
     for document in crate::docs::documents() {
         // `ecrsync_resource_*` stands for several.
         let is_known = |name: &String| {
-            known.contains(name) || (name.ends_with('_') && known.iter().any(|known| known.starts_with(name.as_str())))
+            known.contains(name)
+                || (name.ends_with('_')
+                    && known.iter().any(|known| known.starts_with(name.as_str())))
         };
-        let unknown: Vec<_> =
-            named(&read(&document.to_string_lossy())).into_iter().filter(|name| !is_known(name)).collect();
+        let unknown: Vec<_> = named(&read(&document.to_string_lossy()))
+            .into_iter()
+            .filter(|name| !is_known(name))
+            .collect();
         assert!(unknown.is_empty(), "{}: {unknown:?}", document.display());
     }
 }
@@ -77,9 +95,11 @@ fn no_document_speaks_of_a_metric_that_does_not_exist() {
 #[test]
 fn alerts_and_dashboard_ask_for_metrics_that_exist() {
     let known: BTreeSet<String> = documented().into_iter().map(|(name, _)| name).collect();
-    for file in
-        ["deploy/monitoring/alerts.yaml", "deploy/monitoring/alerts_test.yaml", "deploy/monitoring/dashboard.json"]
-    {
+    for file in [
+        "deploy/monitoring/alerts.yaml",
+        "deploy/monitoring/alerts_test.yaml",
+        "deploy/monitoring/dashboard.json",
+    ] {
         let asked = named(&read(file));
         assert!(asked.len() > 3, "{file} asks for nothing");
         let unknown: Vec<_> = asked.difference(&known).collect();
@@ -90,8 +110,10 @@ fn alerts_and_dashboard_ask_for_metrics_that_exist() {
 #[test]
 fn every_alert_has_a_test_and_a_section_that_its_link_leads_to() {
     let alerts = read("deploy/monitoring/alerts.yaml");
-    let (tests, sections) = (read("deploy/monitoring/alerts_test.yaml"), read("docs/observability.md"));
-    let names: Vec<_> = alerts.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
+    let (tests, sections) =
+        (read("deploy/monitoring/alerts_test.yaml"), read("docs/observability.md"));
+    let names: Vec<_> =
+        alerts.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
     assert!(names.len() >= 9, "{names:?}");
     for name in names {
         assert!(tests.contains(&format!("alertname: {name}")), "{name} has no test");
@@ -103,9 +125,11 @@ fn every_alert_has_a_test_and_a_section_that_its_link_leads_to() {
 
 #[test]
 fn the_dashboard_is_well_formed() {
-    let dashboard: Value = serde_json::from_str(&read("deploy/monitoring/dashboard.json")).expect("JSON");
+    let dashboard: Value =
+        serde_json::from_str(&read("deploy/monitoring/dashboard.json")).expect("JSON");
     let panels = dashboard["panels"].as_array().expect("panels");
-    let ids: BTreeSet<_> = panels.iter().map(|panel| panel["id"].as_u64().expect("an id")).collect();
+    let ids: BTreeSet<_> =
+        panels.iter().map(|panel| panel["id"].as_u64().expect("an id")).collect();
     assert_eq!(ids.len(), panels.len(), "ids are distinct");
     for panel in panels.iter().filter(|panel| panel["type"] != "row") {
         let targets = panel["targets"].as_array().expect("targets");
@@ -118,8 +142,10 @@ fn promtool_accepts_the_alerts_and_their_tests() {
     let promtool = testbed::tools::find("promtool").expect("make tools");
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/monitoring");
     for arguments in [["check", "rules", "alerts.yaml"], ["test", "rules", "alerts_test.yaml"]] {
-        let output = Command::new(&promtool).args(arguments).current_dir(&folder).output().expect("it runs");
-        let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        let output =
+            Command::new(&promtool).args(arguments).current_dir(&folder).output().expect("it runs");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned()
+            + &String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{arguments:?}: {text}");
     }
 }

@@ -1,11 +1,14 @@
-//! The control plane once more, before a judge that is not ours: the operator works on moto instead of the stand-in.
+//! The control plane once more, before a judge that is not ours: the operator works on moto instead
+//! of the stand-in.
 //!
 //! What moto 5.2.5 cannot do, and is therefore tried on the stand-in only:
 //! - everything under `/v2/`, so every copy; its registry host points nowhere
-//! - GetAccountSetting, ListImageReferrers, lifecycle previews, UpdateImageStorageClass, GetDownloadUrlForLayer: HTTP 500
+//! - GetAccountSetting, ListImageReferrers, lifecycle previews, UpdateImageStorageClass,
+//!   GetDownloadUrlForLayer: HTTP 500
 //! - archive rules and `storageClass` in lifecycle policies: refused
 //! - policies that come back in another order than they were written: it keeps the text
-//! - `force` of SetRepositoryPolicy, paging, `imageStatus`, immutable tags as AWS refuses them, KMS aliases
+//! - `force` of SetRepositoryPolicy, paging, `imageStatus`, immutable tags as AWS refuses them, KMS
+//!   aliases
 //! - rights, expired sessions, throttling: everybody may do everything, at once
 
 use ecr_sync::api::v1alpha1::Ownership;
@@ -32,7 +35,8 @@ impl Bench {
         let moto = Moto::shared().await;
         let requests = Proxy::start(moto.host()).await.expect("the proxy starts");
         let endpoint = format!("http://{}", requests.host());
-        let operator = rig.operator_with(&["--cluster-id=c"], &[("AWS_ENDPOINT_URL", &endpoint)]).await;
+        let operator =
+            rig.operator_with(&["--cluster-id=c"], &[("AWS_ENDPOINT_URL", &endpoint)]).await;
         Self { rig, moto, requests, _operator: operator }
     }
 
@@ -49,12 +53,17 @@ impl Bench {
     }
 
     async fn is_there(&self, name: &str) -> bool {
-        self.moto.ecr(REGION, "DescribeRepositories", &json!({"repositoryNames": [name]})).await.is_ok()
+        self.moto
+            .ecr(REGION, "DescribeRepositories", &json!({"repositoryNames": [name]}))
+            .await
+            .is_ok()
     }
 
     /// A repository as moto describes it.
     async fn repository(&self, name: &str) -> Value {
-        self.ecr("DescribeRepositories", json!({"repositoryNames": [name]})).await["repositories"][0].clone()
+        self.ecr("DescribeRepositories", json!({"repositoryNames": [name]})).await["repositories"]
+            [0]
+        .clone()
     }
 
     /// One of its resource tags.
@@ -62,7 +71,9 @@ impl Bench {
         let arn = self.repository(name).await["repositoryArn"].clone();
         let answer = self.ecr("ListTagsForResource", json!({"resourceArn": arn})).await;
         let tags = answer["tags"].as_array().cloned().unwrap_or_default();
-        tags.iter().find(|tag| tag["Key"] == key).and_then(|tag| tag["Value"].as_str().map(str::to_owned))
+        tags.iter()
+            .find(|tag| tag["Key"] == key)
+            .and_then(|tag| tag["Value"].as_str().map(str::to_owned))
     }
 
     /// A policy, parsed.
@@ -90,7 +101,10 @@ impl Bench {
         self.rig.request(name, request).await;
         let log = self.requests.log_since(mark);
         assert!(!log.is_empty(), "the pass asked moto");
-        log.into_iter().filter(|request| request.is_write()).map(|request| request.operation).collect()
+        log.into_iter()
+            .filter(|request| request.is_write())
+            .map(|request| request.operation)
+            .collect()
     }
 }
 
@@ -119,7 +133,10 @@ async fn a_repository_is_made_kept_and_corrected() {
     bench.rig.apply("app", spec(lifecycle(5), permission(&actions))).await;
     let object = bench.rig.wait_synced("app").await;
     let status = object.status.expect("a status").repository.expect("a repository");
-    assert_eq!((status.registry_id.as_str(), status.ownership), (Moto::ACCOUNT, Ownership::Created));
+    assert_eq!(
+        (status.registry_id.as_str(), status.ownership),
+        (Moto::ACCOUNT, Ownership::Created)
+    );
     let repository = bench.repository(name).await;
     assert_eq!(repository["imageTagMutability"], "IMMUTABLE_WITH_EXCLUSION");
     assert_eq!(repository["imageScanningConfiguration"]["scanOnPush"], true);
@@ -142,13 +159,19 @@ async fn a_repository_is_made_kept_and_corrected() {
     bench.ecr("PutImageScanningConfiguration", scan_on_push(name, false)).await;
     let mut writes = bench.writes_of_a_pass("app", "drift").await;
     writes.sort();
-    assert_eq!(writes, ["PutImageScanningConfiguration", "PutLifecyclePolicy", "SetRepositoryPolicy"]);
+    assert_eq!(
+        writes,
+        ["PutImageScanningConfiguration", "PutLifecyclePolicy", "SetRepositoryPolicy"]
+    );
     assert_eq!(bench.policy("GetLifecyclePolicy", "lifecyclePolicyText", name).await, lifecycle(5));
 
     bench.rig.apply("app", spec(json!({"rules": []}), json!({"Statement": []}))).await;
     bench.rig.wait_synced("app").await;
     assert_eq!(bench.refusal("GetLifecyclePolicy", name).await, "LifecyclePolicyNotFoundException");
-    assert_eq!(bench.refusal("GetRepositoryPolicy", name).await, "RepositoryPolicyNotFoundException");
+    assert_eq!(
+        bench.refusal("GetRepositoryPolicy", name).await,
+        "RepositoryPolicyNotFoundException"
+    );
     assert_eq!(bench.writes_of_a_pass("app", "removed").await, [""; 0]);
 }
 
@@ -167,7 +190,13 @@ async fn what_exists_is_adopted_and_a_foreign_owner_is_refused() {
     ] {
         bench.ecr("CreateRepository", json!({"repositoryName": name, "tags": tags})).await;
     }
-    bench.rig.apply("free", json!({"repositoryName": "moto-adopted/free", "resourceTags": {"team": "a"}})).await;
+    bench
+        .rig
+        .apply(
+            "free",
+            json!({"repositoryName": "moto-adopted/free", "resourceTags": {"team": "a"}}),
+        )
+        .await;
     let object = bench.rig.wait_synced("free").await;
     let ownership = object.status.expect("a status").repository.expect("a repository").ownership;
     assert_eq!(ownership, Ownership::Adopted);
@@ -185,9 +214,18 @@ async fn what_exists_is_adopted_and_a_foreign_owner_is_refused() {
     bench.rig.apply("gone", json!({"repositoryName": "moto-adopted/gone"})).await;
     bench.rig.wait_synced("gone").await;
     let mark = bench.requests.mark();
-    bench.rig.apply("foreign", json!({"repositoryName": "moto-adopted/foreign", "resourceTags": {"team": "a"}})).await;
+    bench
+        .rig
+        .apply(
+            "foreign",
+            json!({"repositoryName": "moto-adopted/foreign", "resourceTags": {"team": "a"}}),
+        )
+        .await;
     bench.rig.wait_ready("foreign", "False", "RepositoryNotOwned").await;
-    assert_eq!(bench.requests.log_since(mark).iter().filter(|request| request.is_write()).count(), 0);
+    assert_eq!(
+        bench.requests.log_since(mark).iter().filter(|request| request.is_write()).count(),
+        0
+    );
 }
 
 #[tokio::test]
@@ -228,8 +266,12 @@ async fn a_tag_is_pruned_and_the_other_tag_of_its_image_stays() {
     let writes = bench.writes_of_a_pass("app", "prune").await;
     assert_eq!(writes, ["BatchDeleteImage"]);
     let listed = bench.ecr("ListImages", json!({"repositoryName": name})).await;
-    let mut tags: Vec<_> =
-        listed["imageIds"].as_array().expect("a list").iter().filter_map(|id| id["imageTag"].as_str()).collect();
+    let mut tags: Vec<_> = listed["imageIds"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .filter_map(|id| id["imageTag"].as_str())
+        .collect();
     tags.sort_unstable();
     assert_eq!(tags, ["latest", "mine"]);
 }
@@ -238,9 +280,14 @@ async fn a_tag_is_pruned_and_the_other_tag_of_its_image_stays() {
 async fn repositories_go_as_their_deletion_policy_says() {
     let bench = Bench::new("moto-deleted").await;
     let spec = |policy: &str, name: &str| json!({"repositoryName": name, "deletionPolicy": policy});
-    let delete = async |name: &str| bench.rig.resources().delete(name, &Default::default()).await.expect("accepted");
+    let delete = async |name: &str| {
+        bench.rig.resources().delete(name, &Default::default()).await.expect("accepted")
+    };
     let wait_gone = async |name: &str| {
-        eventually("gone", async || bench.rig.resources().get_opt(name).await.expect("an answer").is_none()).await;
+        eventually("gone", async || {
+            bench.rig.resources().get_opt(name).await.expect("an answer").is_none()
+        })
+        .await;
     };
     for (resource, policy) in [("empty", "Delete"), ("kept", "Retain"), ("full", "Delete")] {
         bench.rig.apply(resource, spec(policy, &format!("moto-deleted/{resource}"))).await;
@@ -253,7 +300,9 @@ async fn repositories_go_as_their_deletion_policy_says() {
     }
     wait_gone("empty").await;
     wait_gone("kept").await;
-    assert!(!bench.is_there("moto-deleted/empty").await && bench.is_there("moto-deleted/kept").await);
+    assert!(
+        !bench.is_there("moto-deleted/empty").await && bench.is_there("moto-deleted/kept").await
+    );
     bench.rig.wait_ready("full", "False", "RepositoryNotEmpty").await;
     bench.rig.apply("full", spec("ForceDelete", "moto-deleted/full")).await;
     wait_gone("full").await;
@@ -264,7 +313,14 @@ async fn repositories_go_as_their_deletion_policy_says() {
     bench.ecr("DeleteRepository", json!({"repositoryName": "moto-deleted/gone"})).await;
     delete("gone").await;
     wait_gone("gone").await;
-    assert!(bench.rig.events().await.iter().any(|event| event.2 == "repository moto-deleted/gone was gone already"));
+    assert!(
+        bench
+            .rig
+            .events()
+            .await
+            .iter()
+            .any(|event| event.2 == "repository moto-deleted/gone was gone already")
+    );
 }
 
 #[tokio::test]
@@ -273,7 +329,12 @@ async fn what_moto_refuses_has_the_reason_that_it_has_on_aws() {
     let mut archive = lifecycle(5);
     archive["rules"][0]["action"] = json!({"type": "transition", "targetStorageClass": "archive"});
     for (resource, spec, reason, text) in [
-        ("lifecycle", json!({"lifecyclePolicy": archive}), "PolicyRejected", "Lifecycle policy validation failure"),
+        (
+            "lifecycle",
+            json!({"lifecyclePolicy": archive}),
+            "PolicyRejected",
+            "Lifecycle policy validation failure",
+        ),
         (
             "permission",
             // What is wrong at a glance never gets so far.
@@ -282,7 +343,12 @@ async fn what_moto_refuses_has_the_reason_that_it_has_on_aws() {
             "Invalid repository policy provided",
         ),
         // Good for AWS; moto knows an older grammar.
-        ("name", json!({"repositoryName": "moto-refused/a--b"}), "InvalidSpec", "InvalidParameterException"),
+        (
+            "name",
+            json!({"repositoryName": "moto-refused/a--b"}),
+            "InvalidSpec",
+            "InvalidParameterException",
+        ),
     ] {
         let mut spec = spec;
         if spec["repositoryName"].is_null() {
@@ -295,5 +361,8 @@ async fn what_moto_refuses_has_the_reason_that_it_has_on_aws() {
         assert!(condition(&object, "Stalled").is_some(), "{resource}: a person must act");
     }
     // The rest of a resource whose policy is refused is done.
-    assert!(bench.is_there("moto-refused/lifecycle").await && bench.is_there("moto-refused/permission").await);
+    assert!(
+        bench.is_there("moto-refused/lifecycle").await
+            && bench.is_there("moto-refused/permission").await
+    );
 }

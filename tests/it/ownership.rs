@@ -40,7 +40,8 @@ async fn two_clusters_never_fight_over_a_repository() {
     let one = Rig::new("cluster-one").await;
     let two = Rig::new("cluster-two").await;
     let same_ecr = one.aws_environment();
-    let same_ecr: Vec<_> = same_ecr.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let same_ecr: Vec<_> =
+        same_ecr.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     let _one = one.operator_with(&["--cluster-id=one"], &[]).await;
     let refused = two.operator_with(&["--cluster-id=two"], &same_ecr).await;
     one.apply("app", json!({"resourceTags": {"team": "one"}})).await;
@@ -49,7 +50,10 @@ async fn two_clusters_never_fight_over_a_repository() {
     two.apply("app", json!({"resourceTags": {"team": "two"}, "adoptionPolicy": "Always"})).await;
     let object = two.wait_ready("app", "False", "RepositoryNotOwned").await;
     let (_, _, message) = condition(&object, "Ready").expect("a condition");
-    assert!(message.contains("belongs to one/cluster-one/app") && message.contains("--allow-takeover"), "{message}");
+    assert!(
+        message.contains("belongs to one/cluster-one/app") && message.contains("--allow-takeover"),
+        "{message}"
+    );
     for pass in ["1", "2", "3"] {
         one.request("app", pass).await;
         two.request("app", pass).await;
@@ -71,7 +75,8 @@ async fn two_clusters_never_fight_over_a_repository() {
 #[tokio::test]
 async fn a_cluster_that_was_built_anew_keeps_its_repositories() {
     let rig = Rig::new("cluster-rebuilt").await;
-    let _operator = rig.operator_with(&["--cluster-id=new", "--former-cluster-ids=older,old"], &[]).await;
+    let _operator =
+        rig.operator_with(&["--cluster-id=new", "--former-cluster-ids=older,old"], &[]).await;
     for (name, of) in [("mine", "mine"), ("gone", "renamed-since")] {
         let mark = (OWNER_TAG.to_owned(), format!("old/cluster-rebuilt/{of}"));
         rig.ecr.create_repository(ACCOUNT, REGION, name, [mark].into());
@@ -127,7 +132,11 @@ async fn marks_can_be_left_out_where_tagging_is_not_allowed() {
     let rig = Rig::new("no-marks").await;
     rig.ecr.deny("ecr:TagResource", "*");
     let _operator = rig.operator_with(&["--owner-tags=false"], &[]).await;
-    rig.apply("app", json!({"deletionPolicy": "ForceDelete", "image": rig.image("library/demo", &["1.26"])})).await;
+    rig.apply(
+        "app",
+        json!({"deletionPolicy": "ForceDelete", "image": rig.image("library/demo", &["1.26"])}),
+    )
+    .await;
     let object = rig.wait_synced("app").await;
     assert!(rig.repository("app").resource_tags.is_empty());
     let ownership = object.status.expect("a status").repository.expect("a repository").ownership;

@@ -15,9 +15,13 @@ async fn a_target_that_takes_no_blob_in_one_piece_gets_it_in_parts() {
     for (name, lost) in [("once", false), ("answer-lost", true)] {
         let desk = Desk::before(sources.open.host()).await;
         let whole = Match::operation("PutBlob").body(1);
-        desk.ecr.faults().add(Fault::new(whole, Then::aws_error(405, "UNSUPPORTED", "The operation is unsupported.")));
+        desk.ecr.faults().add(Fault::new(
+            whole,
+            Then::aws_error(405, "UNSUPPORTED", "The operation is unsupported."),
+        ));
         if lost {
-            // Of the second part, which is there: ECR's session does not tell, so that it is all sent again.
+            // Of the second part, which is there: ECR's session does not tell, so that it is all
+            // sent again.
             let second = Match::operation("PatchUpload").body(1 << 20);
             desk.ecr.faults().add(Fault::new(second, Then::LoseAnswer).after(1).once());
         }
@@ -28,8 +32,12 @@ async fn a_target_that_takes_no_blob_in_one_piece_gets_it_in_parts() {
         let parts = log.iter().filter(|record| record.operation == "PatchUpload");
         assert!(parts.clone().all(|record| record.received <= PART as u64));
         assert!(parts.count() > LARGE / PART);
-        let refused = log.iter().filter(|record| record.operation == "PutBlob" && record.status == Some(405));
-        assert!(refused.count() <= 4, "config and layer at once, and never again; each may be asked for the reason");
+        let refused =
+            log.iter().filter(|record| record.operation == "PutBlob" && record.status == Some(405));
+        assert!(
+            refused.count() <= 4,
+            "config and layer at once, and never again; each may be asked for the reason"
+        );
         assert_eq!(log.iter().any(|record| record.status == Some(416)), lost);
     }
 }
@@ -38,13 +46,17 @@ async fn a_target_that_takes_no_blob_in_one_piece_gets_it_in_parts() {
 async fn a_proxy_that_takes_no_large_bodies_gets_small_parts_for_large_blobs_only() {
     let sources = Sources::shared().await;
     let desk = Desk::before(sources.open.host()).await;
-    let large = |operation| Fault::new(Match::operation(operation).body(6 << 20), Then::status(413));
-    ["PutBlob", "PatchUpload"].into_iter().for_each(|operation| desk.ecr.faults().add(large(operation)));
+    let large =
+        |operation| Fault::new(Match::operation(operation).body(6 << 20), Then::status(413));
+    ["PutBlob", "PatchUpload"]
+        .into_iter()
+        .for_each(|operation| desk.ecr.faults().add(large(operation)));
     let text = desk.entry("app", "large/blob", &["1"]) + &desk.entry("small", "team/app", &["v1"]);
     let run = desk.sync(&text, &[]).await;
     assert!(run.is_success(), "{}", run.text);
     assert_eq!(desk.repository("app").tags["1"], sources.seeded.digest("large/blob", "1"));
-    let patched = |name: &str| desk.ecr.count(|r| r.operation == "PatchUpload" && r.repository == name);
+    let patched =
+        |name: &str| desk.ecr.count(|r| r.operation == "PatchUpload" && r.repository == name);
     assert!(patched("app") > LARGE / PART);
     assert_eq!(patched("small"), 0);
 }

@@ -14,7 +14,8 @@ use crate::support::{ACCOUNT, REGION, Sources};
 
 const NAME: &str = "platform/app";
 
-/// The life of a repository: made with all there is, changed and emptied, deleted. What each stage's files hold.
+/// The life of a repository: made with all there is, changed and emptied, deleted. What each
+/// stage's files hold.
 fn stages(source: &str, charts: &str) -> Vec<Value> {
     let rule = json!({"rulePriority": 1, "selection": {"tagStatus": "untagged", "countType": "imageCountMoreThan",
                       "countNumber": 100}, "action": {"type": "expire"}});
@@ -51,7 +52,11 @@ async fn live(stages: &[Value], policy: &Value) -> Vec<Failure> {
     let ecr = StandIn::start(ecr::Config::default()).await.expect("the stand-in starts");
     ecr.put_user_policy(ACCOUNT, policy.clone());
     let engine = engine(&ecr);
-    let before = Before { managed_tag_keys: ["team".to_owned()].into(), inspects: true, ..Before::default() };
+    let before = Before {
+        managed_tag_keys: ["team".to_owned()].into(),
+        inspects: true,
+        ..Before::default()
+    };
     let job = |spec: &Value| job(spec, before.clone());
     let stop = CancellationToken::new();
     let mut failures = Vec::new();
@@ -78,7 +83,9 @@ async fn printed(desk: &Desk, specs: &[Value]) -> Value {
         .map(|(index, spec)| {
             let manifest = json!({"apiVersion": "ecr-sync.io/v1alpha1", "kind": "EcrRepositorySync",
                                   "metadata": {"name": format!("stage-{index}")}, "spec": spec});
-            desk.write(&format!("stage-{index}.json"), &manifest.to_string()).to_string_lossy().into_owned()
+            desk.write(&format!("stage-{index}.json"), &manifest.to_string())
+                .to_string_lossy()
+                .into_owned()
         })
         .collect();
     let mut all: Option<Value> = None;
@@ -101,7 +108,8 @@ async fn printed(desk: &Desk, specs: &[Value]) -> Value {
 
 fn actions(policy: &Value) -> Vec<String> {
     let statements = policy["Statement"].as_array().expect("a list").iter();
-    let actions = statements.flat_map(|statement| statement["Action"].as_array().expect("a list").iter());
+    let actions =
+        statements.flat_map(|statement| statement["Action"].as_array().expect("a list").iter());
     let mut actions: Vec<_> = actions.filter_map(Value::as_str).map(str::to_owned).collect();
     actions.sort_unstable();
     actions.dedup();
@@ -121,7 +129,9 @@ fn without(policy: &Value, action: &str) -> Value {
 async fn the_printed_policy_is_enough_and_each_action_of_it_is_missed() {
     let sources = Sources::shared().await;
     let desk = Desk::before(sources.open.host()).await;
-    let charts = ChartRepository::start(desk.folder.path().join("charts"), None).await.expect("a chart repository");
+    let charts = ChartRepository::start(desk.folder.path().join("charts"), None)
+        .await
+        .expect("a chart repository");
     charts.package("stable", "nginx", "15.0.2").await.expect("helm packages it");
     charts.index("stable").await.expect("helm indexes it");
     let stages = stages(sources.open.host(), charts.host());
@@ -155,7 +165,9 @@ async fn a_role_gets_what_is_done_under_it_and_the_operator_the_right_to_assume_
         ),
     );
     let run = async |flags: &[&str]| {
-        let arguments = [&["iam-policy", "all.yaml", "--account-id", ACCOUNT, "--region", REGION], flags].concat();
+        let arguments =
+            [&["iam-policy", "all.yaml", "--account-id", ACCOUNT, "--region", REGION], flags]
+                .concat();
         let printed = output(desk.command(&arguments)).await;
         assert!(printed.status.success(), "{printed:?}");
         serde_json::from_slice::<Value>(&printed.stdout).expect("JSON")["Statement"].clone()
@@ -169,5 +181,8 @@ async fn a_role_gets_what_is_done_under_it_and_the_operator_the_right_to_assume_
     );
     let marked = [&basic[..], &["ecr:TagResource"]].concat();
     let theirs = "arn:aws:ecr:us-east-1:999999999999:repository/theirs";
-    assert_eq!(run(&["--role", role]).await, json!([{"Effect": "Allow", "Action": marked, "Resource": [theirs]}]));
+    assert_eq!(
+        run(&["--role", role]).await,
+        json!([{"Effect": "Allow", "Action": marked, "Resource": [theirs]}])
+    );
 }

@@ -50,7 +50,9 @@ impl Bench {
 
     async fn sync_image(&self, image: &str, prune: &str, flags: &[&str]) -> Run {
         let url = format!("{}/{}", self.desk.source.host(), self.name);
-        let text = format!("- {{name: app, image: {{pull_url: {url:?}, insecure: true, {image}}}, prune: {prune}}}\n");
+        let text = format!(
+            "- {{name: app, image: {{pull_url: {url:?}, insecure: true, {image}}}, prune: {prune}}}\n"
+        );
         self.desk.sync(&text, flags).await
     }
 
@@ -82,21 +84,44 @@ async fn tags_that_nobody_wants_go_if_the_source_would_give_the_same() {
     );
     assert!(dry.is_success() && dry.text.contains(&line), "{}", dry.text);
     assert!(dry.text.contains("\nTags to prune: 1\n"), "{}", dry.text);
-    let dry = output(bench.desk.command(&["sync", "all.yaml", "--dry-run", "--exit-code", "--output", "json"])).await;
+    let dry = output(bench.desk.command(&[
+        "sync",
+        "all.yaml",
+        "--dry-run",
+        "--exit-code",
+        "--output",
+        "json",
+    ]))
+    .await;
     assert_eq!(dry.status.code(), Some(2), "{dry:?}");
     let json: Value = serde_json::from_slice(&dry.stdout).expect("JSON");
     assert_eq!(json["plan"]["prune"], 1, "{json}");
-    assert!(json["repositories"][0]["diff"][0].as_str().is_some_and(|line| line.starts_with("- prune image tag 2 ")));
-    assert!(bench.desk.ecr.log_since(mark).iter().all(|request| !request.is_write()), "a dry run writes nothing");
+    assert!(
+        json["repositories"][0]["diff"][0]
+            .as_str()
+            .is_some_and(|line| line.starts_with("- prune image tag 2 "))
+    );
+    assert!(
+        bench.desk.ecr.log_since(mark).iter().all(|request| !request.is_write()),
+        "a dry run writes nothing"
+    );
 
     let run = bench.sync(&["1", "taken"], AT_ONCE, &[]).await;
     assert!(run.is_success() && run.text.contains("app: changed, 2/2 image tags"), "{}", run.text);
-    assert!(run.text.contains(&format!("prune tag 2 ({digest}), which {from} still has")), "{}", run.text);
+    assert!(
+        run.text.contains(&format!("prune tag 2 ({digest}), which {from} still has")),
+        "{}",
+        run.text
+    );
     assert!(run.text.contains("\nTags Pruned: 1\n"), "{}", run.text);
     assert_eq!(bench.tags(), ["1", "filler-0", "moved", "taken"]);
-    assert!(!bench.desk.repository("app").images.contains_key(&digest), "the image goes with its last tag");
+    assert!(
+        !bench.desk.repository("app").images.contains_key(&digest),
+        "the image goes with its last tag"
+    );
     let log = bench.desk.ecr.log_since(mark);
-    let writes: Vec<_> = log.iter().filter(|request| request.is_write()).map(|r| r.operation.as_str()).collect();
+    let writes: Vec<_> =
+        log.iter().filter(|request| request.is_write()).map(|r| r.operation.as_str()).collect();
     assert_eq!(writes, ["BatchDeleteImage"]);
 
     let mark = bench.desk.ecr.mark();
@@ -111,13 +136,19 @@ async fn tags_that_nobody_wants_go_if_the_source_would_give_the_same() {
 #[tokio::test]
 async fn nothing_goes_where_pruning_is_off() {
     let bench = Bench::with("off", &["1", "2"]).await;
-    for prune in ["{}", "{enabled: false, min_unpulled: 0s}", "{min_unpulled: 0s, max_percent: 100}"] {
+    for prune in
+        ["{}", "{enabled: false, min_unpulled: 0s}", "{min_unpulled: 0s, max_percent: 100}"]
+    {
         let mark = bench.desk.ecr.mark();
         let run = bench.sync(&["1"], prune, &[]).await;
         assert!(run.is_success(), "{}", run.text);
         assert_eq!(bench.tags(), ["1", "2"]);
         let log = bench.desk.ecr.log_since(mark);
-        assert_eq!(log.iter().filter(|request| request.operation == "DescribeImages").count(), 1, "{prune}: {log:#?}");
+        assert_eq!(
+            log.iter().filter(|request| request.operation == "DescribeImages").count(),
+            1,
+            "{prune}: {log:#?}"
+        );
         assert_eq!(bench.desk.source.count(|request| request.operation == "ListTags"), 0);
     }
 }

@@ -33,15 +33,18 @@ async fn pulls_stop_at_the_reserve_and_go_on_when_there_are_more() {
         .filter(|line| line.contains(": RateLimited: cannot read ") && line.starts_with("  ! "))
         .collect();
     assert_eq!(failed.len(), 3, "{}", run.text);
-    let words =
-        "allows 100 pulls in 6 h to 203.0.113.7, 10 are left, and the last 10 are kept for others (--rate-reserve 10%)";
+    let words = "allows 100 pulls in 6 h to 203.0.113.7, 10 are left, and the last 10 are kept for others (--rate-reserve 10%)";
     assert!(failed.iter().all(|line| line.contains(words)), "{}", run.text);
 
     // The rest, without a reserve, until the source refuses.
     pulls.set_left(1);
     let run = desk.sync(&text, &["--rate-reserve=0"]).await;
     assert_eq!(run.code, Some(1), "{}", run.text);
-    assert!(run.text.contains("unauthenticated pull rate limit") && run.text.contains("log in"), "{}", run.text);
+    assert!(
+        run.text.contains("unauthenticated pull rate limit") && run.text.contains("log in"),
+        "{}",
+        run.text
+    );
     pulls.set_left(100);
     let run = desk.sync(&text, &[]).await;
     assert!(run.is_success(), "{}", run.text);
@@ -63,7 +66,8 @@ async fn uploads_keep_to_ecrs_rate_and_a_lower_one_loses_none() {
     ] {
         let desk = Desk::before(sources.open.host()).await;
         for action in ["InitiateLayerUpload", "CompleteLayerUpload"] {
-            // A second's worth more than the client has at once: on a busy machine, what was sent apart arrives together.
+            // A second's worth more than the client has at once: on a busy machine, what was sent
+            // apart arrives together.
             desk.ecr.limits(action, 20.0, 40);
         }
         let run = desk.sync(&desk.entry("app", "limits/blobs", &tags), &flags).await;
@@ -73,15 +77,17 @@ async fn uploads_keep_to_ecrs_rate_and_a_lower_one_loses_none() {
     }
 }
 
-/// The quota is the account's: two hundred manifests of one repository are not written before two of another one.
+/// The quota is the account's: two hundred manifests of one repository are not written before two
+/// of another one.
 #[tokio::test]
 async fn a_repository_of_few_tags_does_not_wait_for_one_of_many() {
     let rig = Rig::new("fairness").await;
     let upstream = rig.sources.open.host();
     let many = Maker::new(upstream).tags_that_share("limits/fairness", 120, 1).await;
     let _operator = rig.operator_with(&["--put-image-rate=20"], &[]).await;
-    let written =
-        |repository: &str| rig.ecr.count(|record| record.operation == "PutManifest" && record.repository == repository);
+    let written = |repository: &str| {
+        rig.ecr.count(|record| record.operation == "PutManifest" && record.repository == repository)
+    };
     rig.apply(
         "many",
         json!({"image": rig.image("limits/fairness", &many.iter().map(String::as_str).collect::<Vec<_>>())}),
@@ -95,8 +101,12 @@ async fn a_repository_of_few_tags_does_not_wait_for_one_of_many() {
     let log = rig.ecr.log_since(mark);
     let writes: Vec<_> = log.iter().filter(|record| record.operation == "PutManifest").collect();
     let last = writes.iter().rposition(|record| record.repository == "few").expect("written");
-    let ready = log.iter().rposition(|record| record.operation == "PutBlob" && record.repository == "few");
-    let before = log[..ready.expect("blobs were sent")].iter().filter(|r| r.operation == "PutManifest").count();
+    let ready =
+        log.iter().rposition(|record| record.operation == "PutBlob" && record.repository == "few");
+    let before = log[..ready.expect("blobs were sent")]
+        .iter()
+        .filter(|r| r.operation == "PutManifest")
+        .count();
     // From its last blob on: those that stood in the queue, and those that were on their way.
     let between = last.saturating_sub(before);
     assert!(between <= 24, "{between} manifests of the other repository were written first");

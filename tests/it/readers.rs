@@ -16,8 +16,11 @@ async fn crane_regctl_oras_and_oci_client_read_the_sources_digests() {
         ("team/artifact", vec!["v1"]),
     ];
     for (index, (repository, tags)) in wanted.iter().enumerate() {
-        rig.apply(&format!("r{index}"), json!({"repositoryName": repository, "image": rig.image(repository, tags)}))
-            .await;
+        rig.apply(
+            &format!("r{index}"),
+            json!({"repositoryName": repository, "image": rig.image(repository, tags)}),
+        )
+        .await;
     }
     for index in 0..wanted.len() {
         rig.wait_synced(&format!("r{index}")).await;
@@ -30,11 +33,17 @@ async fn crane_regctl_oras_and_oci_client_read_the_sources_digests() {
     std::fs::write(rig.folder().join("regctl.json"), regctl).expect("a regctl config");
     let folder = rig.folder().to_string_lossy().into_owned();
     let regctl_config = format!("{folder}/regctl.json");
-    let environment = [("DOCKER_CONFIG", folder.as_str()), ("REGCTL_CONFIG", regctl_config.as_str())];
+    let environment =
+        [("DOCKER_CONFIG", folder.as_str()), ("REGCTL_CONFIG", regctl_config.as_str())];
     let run = async |tool: &str, arguments: &[&str]| {
-        testbed::tools::run(tool, arguments, &environment).await.unwrap_or_else(|error| panic!("{tool}: {error}"))
+        testbed::tools::run(tool, arguments, &environment)
+            .await
+            .unwrap_or_else(|error| panic!("{tool}: {error}"))
     };
-    let oci = oci_client::Client::new(ClientConfig { protocol: ClientProtocol::Http, ..ClientConfig::default() });
+    let oci = oci_client::Client::new(ClientConfig {
+        protocol: ClientProtocol::Http,
+        ..ClientConfig::default()
+    });
     let password = rig_password(&token);
     let auth = RegistryAuth::Basic("AWS".to_owned(), password);
 
@@ -43,11 +52,20 @@ async fn crane_regctl_oras_and_oci_client_read_the_sources_digests() {
             let image = format!("{registry}/{repository}:{tag}");
             let digest = rig.sources.seeded.digest(repository, tag).to_owned();
             assert_eq!(run("crane", &["digest", &image]).await.trim(), digest, "crane {image}");
-            assert_eq!(run("regctl", &["image", "digest", &image]).await.trim(), digest, "regctl {image}");
-            let described = run("oras", &["manifest", "fetch", "--descriptor", "--plain-http", &image]).await;
-            let described: serde_json::Value = serde_json::from_str(&described).expect("a descriptor");
+            assert_eq!(
+                run("regctl", &["image", "digest", &image]).await.trim(),
+                digest,
+                "regctl {image}"
+            );
+            let described =
+                run("oras", &["manifest", "fetch", "--descriptor", "--plain-http", &image]).await;
+            let described: serde_json::Value =
+                serde_json::from_str(&described).expect("a descriptor");
             assert_eq!(described["digest"], json!(digest), "oras {image}");
-            let read = oci.fetch_manifest_digest(&image.parse().expect("a reference"), &auth).await.expect("a digest");
+            let read = oci
+                .fetch_manifest_digest(&image.parse().expect("a reference"), &auth)
+                .await
+                .expect("a digest");
             assert_eq!(read, digest, "oci-client {image}");
             if *repository != "team/artifact" {
                 run("crane", &["validate", "--remote", &image]).await;

@@ -10,7 +10,8 @@ use testbed::traffic::{Fault, Match, Record, Then};
 use crate::support::desk::{Desk, output};
 use crate::support::{ACCOUNT, REGION, Rig, Sources, eventually, is_whole};
 
-/// Where a program is killed: at a request that is never answered. Of the index of two images of `library/demo:1.27`.
+/// Where a program is killed: at a request that is never answered. Of the index of two images of
+/// `library/demo:1.27`.
 struct Step {
     name: &'static str,
     operation: &'static str,
@@ -22,8 +23,18 @@ struct Step {
 const STEPS: [Step; 5] = [
     Step { name: "before any blob", operation: "StartUpload", path: "", after: 0 },
     Step { name: "after two blobs", operation: "PutBlob", path: "", after: 2 },
-    Step { name: "before the first manifest", operation: "PutManifest", path: "/manifests/sha256", after: 0 },
-    Step { name: "between two children", operation: "PutManifest", path: "/manifests/sha256", after: 1 },
+    Step {
+        name: "before the first manifest",
+        operation: "PutManifest",
+        path: "/manifests/sha256",
+        after: 0,
+    },
+    Step {
+        name: "between two children",
+        operation: "PutManifest",
+        path: "/manifests/sha256",
+        after: 1,
+    },
     Step { name: "before the tag", operation: "PutManifest", path: "/manifests/1.27", after: 0 },
 ];
 
@@ -72,7 +83,8 @@ async fn a_run_that_is_killed_anywhere_leaves_no_broken_tag_and_the_next_one_end
         let mut first = Running::start(&desk, &["sync", "all.yaml"]);
         let reached = |desk: &Desk| {
             let hits = |path: &str| path.contains(step.path);
-            desk.ecr.count(|record| record.operation == step.operation && hits(&record.path)) > step.after as usize
+            desk.ecr.count(|record| record.operation == step.operation && hits(&record.path))
+                > step.after as usize
         };
         eventually(step.name, async || reached(&desk)).await;
         first.kill();
@@ -84,13 +96,25 @@ async fn a_run_that_is_killed_anywhere_leaves_no_broken_tag_and_the_next_one_end
         let run = desk.sync(&text, &[]).await;
         assert!(run.is_success(), "{}: {}", step.name, run.text);
         let now = desk.repository("app");
-        assert_eq!(now.tags["1.27"], sources.seeded.digest("library/demo", "1.27"), "{}", step.name);
+        assert_eq!(
+            now.tags["1.27"],
+            sources.seeded.digest("library/demo", "1.27"),
+            "{}",
+            step.name
+        );
         assert!(is_whole(&now));
         // What the first one brought is not brought again.
-        let count = |log: &[Record], operation: &str| log.iter().filter(|record| record.operation == operation).count();
+        let count = |log: &[Record], operation: &str| {
+            log.iter().filter(|record| record.operation == operation).count()
+        };
         let (read, sent) = (desk.source.log_since(source), desk.ecr.log_since(ecr));
         let missing = now.blobs.len() - app.blobs.len();
-        assert_eq!((count(&read, "GetBlob"), count(&sent, "PutBlob")), (missing, missing), "{}", step.name);
+        assert_eq!(
+            (count(&read, "GetBlob"), count(&sent, "PutBlob")),
+            (missing, missing),
+            "{}",
+            step.name
+        );
         assert_eq!(*all_blobs.get_or_insert(now.blobs.len()), now.blobs.len(), "{}", step.name);
     }
 }
@@ -102,7 +126,8 @@ async fn an_operator_that_is_killed_during_a_copy_is_followed_by_one_that_ends_i
     rig.ecr.faults().add(step.fault());
     let operator = rig.operator().await;
     rig.apply("app", json!({"image": rig.image("library/demo", &["1.27"])})).await;
-    let reached = || rig.ecr.count(|r| r.operation == step.operation && r.path.contains(step.path)) > 1;
+    let reached =
+        || rig.ecr.count(|r| r.operation == step.operation && r.path.contains(step.path)) > 1;
     eventually(step.name, async || reached()).await;
     operator.kill().await;
     let left = rig.repository("app");
@@ -114,12 +139,14 @@ async fn an_operator_that_is_killed_during_a_copy_is_followed_by_one_that_ends_i
     let now = rig.repository("app");
     assert_eq!(now.tags["1.27"], rig.sources.seeded.digest("library/demo", "1.27"));
     assert!(is_whole(&now));
-    let again = rig.source.log_since(mark).iter().filter(|record| record.operation == "GetBlob").count();
+    let again =
+        rig.source.log_since(mark).iter().filter(|record| record.operation == "GetBlob").count();
     assert_eq!(again, now.blobs.len() - left.blobs.len(), "what is there is not read again");
 }
 
-/// Neither knows of the other, as with two clusters, or a pipeline beside an operator. Uploads take a while, so that both
-/// are on the way with each blob, and one of the two fails in the middle of its own.
+/// Neither knows of the other, as with two clusters, or a pipeline beside an operator. Uploads take
+/// a while, so that both are on the way with each blob, and one of the two fails in the middle of
+/// its own.
 #[tokio::test]
 async fn two_programs_that_copy_the_same_at_once_both_end_right() {
     let sources = Sources::shared().await;

@@ -1,5 +1,5 @@
-//! A right that is missing in the cluster is named, with verb and resource, in the log of the operator: whichever of those in
-//! `deploy/rbac.yaml` it is.
+//! A right that is missing in the cluster is named, with verb and resource, in the log of the
+//! operator: whichever of those in `deploy/rbac.yaml` it is.
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
@@ -34,7 +34,8 @@ fn rights() -> Vec<Value> {
 async fn without(number: usize, rights: &[Value], rig: &Rig) -> Operator {
     let cluster = Cluster::shared().await;
     let name = rig.namespace.clone();
-    let rest: Vec<_> = rights.iter().enumerate().filter(|(n, _)| *n != number).map(|(_, right)| right).collect();
+    let rest: Vec<_> =
+        rights.iter().enumerate().filter(|(n, _)| *n != number).map(|(_, right)| right).collect();
     let api_version = "rbac.authorization.k8s.io/v1";
     let role = json!({"apiVersion": api_version, "kind": "ClusterRole", "metadata": {"name": name}, "rules": rest});
     let binding = json!({
@@ -50,7 +51,11 @@ async fn without(number: usize, rights: &[Value], rig: &Rig) -> Operator {
     let always = ["controller", "--listen=0.0.0.0:8080", "--startup-spread=0s"].map(str::to_owned);
     let mut environment = rig.aws_environment();
     environment.push(("KUBECONFIG".to_owned(), kubeconfig.display().to_string()));
-    Operator::installed(&rig.folder().join("operator.log"), &[&always[..], &scope].concat(), &environment)
+    Operator::installed(
+        &rig.folder().join("operator.log"),
+        &[&always[..], &scope].concat(),
+        &environment,
+    )
 }
 
 /// Makes the operator need everything: a login, a finalizer, an owner that may be gone.
@@ -78,7 +83,8 @@ async fn each_right_that_is_missing_is_named_with_its_verb_and_resource() {
     assert!(rights.len() >= 13, "{rights:?}");
     for (number, right) in rights.iter().enumerate() {
         let (verb, resource) = (&right["verbs"][0], &right["resources"][0]);
-        let (verb, resource) = (verb.as_str().expect("a verb"), resource.as_str().expect("a resource"));
+        let (verb, resource) =
+            (verb.as_str().expect("a verb"), resource.as_str().expect("a resource"));
         let rig = Rig::new(&format!("rights-{number}")).await;
         let operator = without(number, &rights, &rig).await;
         need_everything(&rig).await;

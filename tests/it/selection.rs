@@ -54,7 +54,10 @@ async fn more_tags_than_allowed_is_an_invalid_spec_and_nothing_is_copied() {
     rig.apply("app", selecting(&rig, json!({"latest": 0}))).await;
     let object = rig.wait_ready("app", "False", "InvalidSpec").await;
     let (_, _, message) = condition(&object, "Stalled").expect("a person must act");
-    assert!(message.contains("3 tags are wanted") && message.contains("at most 2 are allowed"), "{message}");
+    assert!(
+        message.contains("3 tags are wanted") && message.contains("at most 2 are allowed"),
+        "{message}"
+    );
     assert_eq!(rig.ecr.count(|request| request.is_write()), 0);
 }
 
@@ -78,7 +81,9 @@ async fn tags_that_cannot_be_listed_take_nothing_away() {
     rig.source.faults().add(Fault::new(Match::operation("ListTags"), Then::status(500)));
     let _operator = rig.operator().await;
     let blind = rig
-        .wait("app", "ImageSynced=Unknown", |object| condition(object, "ImageSynced").is_some_and(|c| c.0 == "Unknown"))
+        .wait("app", "ImageSynced=Unknown", |object| {
+            condition(object, "ImageSynced").is_some_and(|c| c.0 == "Unknown")
+        })
         .await;
     assert_eq!(condition(&blind, "Ready"), condition(&before, "Ready"));
     assert_eq!(blind.status.expect("a status").image, before.status.expect("a status").image);
@@ -90,14 +95,23 @@ async fn a_pin_holds_what_the_source_moved() {
     let _operator = rig.operator().await;
     let seeded = &rig.sources.seeded;
     let (old, new) = (seeded.digest("library/demo", "1.26"), seeded.digest("library/demo", "1.27"));
-    rig.apply("right", json!({"image": rig.image("library/demo", &[&format!("1.26@{old}")])})).await;
+    rig.apply("right", json!({"image": rig.image("library/demo", &[&format!("1.26@{old}")])}))
+        .await;
     rig.wait_synced("right").await;
     assert_eq!(rig.repository("right").tags["1.26"], old);
 
-    rig.apply("moved", json!({"image": rig.image("library/demo", &[&format!("1.26@{new}"), "1.27"])})).await;
+    rig.apply(
+        "moved",
+        json!({"image": rig.image("library/demo", &[&format!("1.26@{new}"), "1.27"])}),
+    )
+    .await;
     let object = rig.wait_ready("moved", "False", "PartiallySynced").await;
     let failure = object.status.expect("a status").image.expect("an image").failures.remove(0);
     assert_eq!((failure.tag.as_str(), failure.reason.as_str()), ("1.26", "SourceChanged"));
     assert!(failure.message.contains(new) && failure.message.contains(old), "{}", failure.message);
-    assert_eq!(rig.repository("moved").tags.keys().collect::<Vec<_>>(), ["1.27"], "nothing else is copied under a pin");
+    assert_eq!(
+        rig.repository("moved").tags.keys().collect::<Vec<_>>(),
+        ["1.27"],
+        "nothing else is copied under a pin"
+    );
 }

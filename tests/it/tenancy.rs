@@ -15,14 +15,22 @@ use testbed::upstream::User;
 
 use crate::support::{ACCOUNT, REGION, Rig, condition, docker_secret, eventually, login, private};
 
-async fn apply_labelled(rig: &Rig, namespace: &str, name: &str, spec: &Value) -> Api<EcrRepositorySync> {
+async fn apply_labelled(
+    rig: &Rig,
+    namespace: &str,
+    name: &str,
+    spec: &Value,
+) -> Api<EcrRepositorySync> {
     let resources: Api<EcrRepositorySync> = Api::namespaced(rig.client.clone(), namespace);
     let object = json!({
         "apiVersion": "ecr-sync.io/v1alpha1", "kind": "EcrRepositorySync",
         "metadata": {"name": name, "namespace": namespace, "labels": {"test": rig.namespace}},
         "spec": spec,
     });
-    resources.patch(name, &PatchParams::apply("test").force(), &Patch::Apply(object)).await.expect("applied");
+    resources
+        .patch(name, &PatchParams::apply("test").force(), &Patch::Apply(object))
+        .await
+        .expect("applied");
     resources
 }
 
@@ -35,7 +43,8 @@ async fn two_namespaces_use_one_host_each_with_its_own_login() {
     let rig = Rig::new("tenancy-one").await;
     let other = "tenancy-two";
     rig.namespace(other).await;
-    // Both read the same repository of the same host through the same operator: nothing but the Secret tells them apart.
+    // Both read the same repository of the same host through the same operator: nothing but the
+    // Secret tells them apart.
     let source = Proxy::start(rig.sources.basic.host()).await.expect("the proxy starts");
     for (namespace, user) in [(rig.namespace.as_str(), User::Reader), (other, User::Writer)] {
         let secrets: Api<Secret> = Api::namespaced(rig.client.clone(), namespace);
@@ -53,12 +62,17 @@ async fn two_namespaces_use_one_host_each_with_its_own_login() {
         .await;
         let requests = source.log_since(mark);
         let logins: Vec<_> = requests.iter().filter_map(login).collect();
-        assert!(logins.len() > 2 && logins.iter().all(|name| name == user.name()), "{namespace}: {logins:?}");
-        assert!(requests.iter().all(|request| login(request).is_some() || request.status == Some(401)));
+        assert!(
+            logins.len() > 2 && logins.iter().all(|name| name == user.name()),
+            "{namespace}: {logins:?}"
+        );
+        assert!(
+            requests.iter().all(|request| login(request).is_some() || request.status == Some(401))
+        );
     }
-    // A namespace without the Secret gets nothing, although the operator has read the image twice by now.
-    let spec =
-        json!({"image": {"pullUrl": format!("{}/library/demo", source.host()), "tags": ["1.27"], "insecure": true}});
+    // A namespace without the Secret gets nothing, although the operator has read the image twice
+    // by now.
+    let spec = json!({"image": {"pullUrl": format!("{}/library/demo", source.host()), "tags": ["1.27"], "insecure": true}});
     let resources = apply_labelled(&rig, other, "without", &spec).await;
     eventually("refused", async || {
         let object = resources.get("without").await.expect("there");
@@ -93,13 +107,21 @@ async fn what_a_tenant_may_not_use_is_not_asked_of_anybody() {
             json!({"repositoryName": "team/a", "registry": {"accountId": "210987654321"}}),
             "account 210987654321",
         ),
-        ("region", json!({"repositoryName": "team/b", "registry": {"region": "us-east-1"}}), "region us-east-1"),
+        (
+            "region",
+            json!({"repositoryName": "team/b", "registry": {"region": "us-east-1"}}),
+            "region us-east-1",
+        ),
         (
             "role",
             json!({"repositoryName": "team/c", "registry": {"roleArn": "arn:aws:iam::210987654321:role/x"}}),
             "role arn:aws:iam::210987654321:role/x",
         ),
-        ("source", json!({"repositoryName": "team/d", "image": {"pullUrl": "quay.io/a/b:1"}}), "source quay.io"),
+        (
+            "source",
+            json!({"repositoryName": "team/d", "image": {"pullUrl": "quay.io/a/b:1"}}),
+            "source quay.io",
+        ),
     ] {
         rig.apply(name, spec(more)).await;
         let object = rig.wait_ready(name, "False", "AccessDenied").await;
@@ -108,7 +130,11 @@ async fn what_a_tenant_may_not_use_is_not_asked_of_anybody() {
     }
     assert_eq!(rig.source.count(|_| true), 0, "no source was asked");
     let asked: Vec<_> = rig.ecr.log().into_iter().map(|request| request.operation).collect();
-    assert_eq!(asked, ["GetCallerIdentity"], "the operator asked who it is, and nothing for the tenant");
+    assert_eq!(
+        asked,
+        ["GetCallerIdentity"],
+        "the operator asked who it is, and nothing for the tenant"
+    );
 
     rig.apply("allowed", spec(json!({"repositoryName": "team/app"}))).await;
     rig.wait_synced("allowed").await;
@@ -138,11 +164,15 @@ async fn a_private_ecr_source_is_read_with_the_operators_identity_where_it_is_li
     std::fs::write(&table, text).expect("written");
     // The name of the registry is AWS's; the proxy knows that the stand-in is behind it.
     let registry = rig.ecr.registry(ACCOUNT, REGION).await;
-    let proxy = ForwardProxy::start_with(None, &[(&format!("{host}:80"), &registry)]).expect("a proxy");
+    let proxy =
+        ForwardProxy::start_with(None, &[(&format!("{host}:80"), &registry)]).expect("a proxy");
     let secrets: Api<Secret> = Api::namespaced(rig.client.clone(), &rig.namespace);
     let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "proxy"},
                         "stringData": {"address": proxy.url()}});
-    secrets.patch("proxy", &PatchParams::apply("test"), &Patch::Apply(secret)).await.expect("a Secret");
+    secrets
+        .patch("proxy", &PatchParams::apply("test"), &Patch::Apply(secret))
+        .await
+        .expect("a Secret");
     let _operator = rig.operator_with(&["--tenants", &table.to_string_lossy()], &[]).await;
     for name in ["shared/base", "secret/base"] {
         let image = rig.image("library/demo", &["1.27"]);
@@ -155,7 +185,10 @@ async fn a_private_ecr_source_is_read_with_the_operators_identity_where_it_is_li
     };
     rig.apply("copy", from("shared/base")).await;
     rig.wait_synced("copy").await;
-    assert_eq!(rig.repository("copy").tags["1.27"], rig.sources.seeded.digest("library/demo", "1.27"));
+    assert_eq!(
+        rig.repository("copy").tags["1.27"],
+        rig.sources.seeded.digest("library/demo", "1.27")
+    );
     rig.apply("stolen", from("secret/base")).await;
     let object = rig.wait_ready("stolen", "False", "AccessDenied").await;
     let text = condition(&object, "Ready").expect("set").2;
@@ -174,7 +207,9 @@ async fn a_secret_that_rotates_during_a_copy_costs_it_nothing() {
         secrets.patch("login", &apply, &Patch::Apply(&secret)).await.expect("a Secret");
     };
     put(User::Reader).await;
-    source.faults().add(Fault::new(Match::operation("GetBlob"), Then::Delay(Duration::from_secs(2))).once());
+    source
+        .faults()
+        .add(Fault::new(Match::operation("GetBlob"), Then::Delay(Duration::from_secs(2))).once());
     let _operator = rig.operator().await;
     rig.apply("app", private(&source.host(), &["1.26", "1.27"])).await;
     eventually("copying", async || source.count(|record| record.operation == "GetBlob") > 0).await;

@@ -1,5 +1,5 @@
-//! Sources behind private certificate authorities, client certificates and forward proxies, all real, reached with what
-//! Secrets say.
+//! Sources behind private certificate authorities, client certificates and forward proxies, all
+//! real, reached with what Secrets say.
 
 use std::collections::BTreeMap;
 
@@ -24,15 +24,21 @@ async fn put_secret(rig: &Rig, name: &str, entries: &[(&str, &str)]) {
     // Not stringData: the API server would keep keys that are no longer there.
     let data: BTreeMap<_, _> =
         entries.iter().map(|(key, value)| (*key, ByteString(value.as_bytes().to_vec()))).collect();
-    let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "data": data});
+    let secret =
+        json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "data": data});
     let secrets: Api<Secret> = Api::namespaced(rig.client.clone(), &rig.namespace);
-    secrets.patch(name, &PatchParams::apply("test").force(), &Patch::Apply(secret)).await.expect("a Secret");
+    secrets
+        .patch(name, &PatchParams::apply("test").force(), &Patch::Apply(secret))
+        .await
+        .expect("a Secret");
 }
 
 /// A registry with the shared content that speaks HTTPS.
 async fn tls_registry(rig: &Rig, certificates: &Certificates, client_ca: bool) -> Upstream {
     let folder = rig.folder().join(if client_ca { "mtls-registry" } else { "tls-registry" });
-    Upstream::start_tls(folder, certificates, client_ca, &rig.sources.open).await.expect("a registry starts")
+    Upstream::start_tls(folder, certificates, client_ca, &rig.sources.open)
+        .await
+        .expect("a registry starts")
 }
 
 /// An image that has one tag, and what reaches its source.
@@ -47,7 +53,10 @@ fn message(object: &EcrRepositorySync) -> &str {
 }
 
 fn has_demo(rig: &Rig, name: &str) {
-    assert_eq!(rig.repository(name).tags["1.27"], rig.sources.seeded.digest("library/demo", "1.27"));
+    assert_eq!(
+        rig.repository(name).tags["1.27"],
+        rig.sources.seeded.digest("library/demo", "1.27")
+    );
 }
 
 #[tokio::test]
@@ -98,14 +107,28 @@ async fn a_client_certificate_opens_a_registry_that_asks_for_one() {
     }
     // One that the registry does not know.
     let stranger = Certificates::generate().expect("certificates").client;
-    put_secret(&rig, "stranger", &[authority, ("tls.crt", &stranger.certificate), ("tls.key", &stranger.key)]).await;
-    rig.apply("stranger", image(registry.host(), &json!({"certSecretRef": {"name": "stranger"}}))).await;
+    put_secret(
+        &rig,
+        "stranger",
+        &[authority, ("tls.crt", &stranger.certificate), ("tls.key", &stranger.key)],
+    )
+    .await;
+    rig.apply("stranger", image(registry.host(), &json!({"certSecretRef": {"name": "stranger"}})))
+        .await;
     let object = rig.wait_ready("stranger", "False", "AuthenticationFailed").await;
     let text = message(&object);
-    assert!(text.contains(registry.host()) && text.contains("does not accept the client certificate"), "{text}");
+    assert!(
+        text.contains(registry.host()) && text.contains("does not accept the client certificate"),
+        "{text}"
+    );
 
     let client = &certificates.client;
-    put_secret(&rig, "trust", &[authority, ("tls.crt", &client.certificate), ("tls.key", &client.key)]).await;
+    put_secret(
+        &rig,
+        "trust",
+        &[authority, ("tls.crt", &client.certificate), ("tls.key", &client.key)],
+    )
+    .await;
     rig.wait_synced("app").await;
     has_demo(&rig, "app");
 }
@@ -124,7 +147,9 @@ async fn everything_goes_through_the_proxy() {
         ("tls.key", client.key.as_str()),
     ];
     put_secret(&rig, "trust", &trust).await;
-    let login = |password| [("address", proxy.url()), ("username", LOGIN.0.to_owned()), ("password", password)];
+    let login = |password| {
+        [("address", proxy.url()), ("username", LOGIN.0.to_owned()), ("password", password)]
+    };
     let right = login(LOGIN.1.to_owned());
     put_secret(&rig, "proxy", &right.each_ref().map(|(key, value)| (*key, value.as_str()))).await;
 
@@ -136,12 +161,21 @@ async fn everything_goes_through_the_proxy() {
     rig.apply("plain", image(&plain, &through)).await;
     rig.wait_synced("plain").await;
     has_demo(&rig, "plain");
-    let forwarded = |target: &str| proxy.seen().iter().filter(|s| s.target == target && s.method != "CONNECT").count();
-    assert_eq!(forwarded(&plain), rig.source.count(|_| true), "the source saw what the proxy passed on, and no more");
+    let forwarded = |target: &str| {
+        proxy.seen().iter().filter(|s| s.target == target && s.method != "CONNECT").count()
+    };
+    assert_eq!(
+        forwarded(&plain),
+        rig.source.count(|_| true),
+        "the source saw what the proxy passed on, and no more"
+    );
 
     rig.apply(
         "secure",
-        image(&secure, &json!({"proxySecretRef": {"name": "proxy"}, "certSecretRef": {"name": "trust"}})),
+        image(
+            &secure,
+            &json!({"proxySecretRef": {"name": "proxy"}, "certSecretRef": {"name": "trust"}}),
+        ),
     )
     .await;
     rig.wait_synced("secure").await;
@@ -157,27 +191,43 @@ async fn charts_take_the_same_way() {
     let rig = Rig::new("trust-chart").await;
     let certificates = Certificates::generate().expect("certificates");
     let registry = tls_registry(&rig, &certificates, true).await;
-    let charts = ChartRepository::start(rig.folder().join("charts"), None).await.expect("a chart repository");
+    let charts = ChartRepository::start(rig.folder().join("charts"), None)
+        .await
+        .expect("a chart repository");
     let archive = charts.package("stable", "app", "1.0.0").await.expect("helm packages");
     charts.index("stable").await.expect("helm indexes");
     let target = format!("oci://{}/charts-of-trust", rig.sources.open.host());
     let archive = archive.to_string_lossy();
-    testbed::tools::run("helm", &["push", &archive, &target, "--plain-http"], &[]).await.expect("helm pushes");
+    testbed::tools::run("helm", &["push", &archive, &target, "--plain-http"], &[])
+        .await
+        .expect("helm pushes");
 
     let proxy = ForwardProxy::start(Some(LOGIN)).expect("a proxy");
     let _operator = rig.operator().await;
-    put_secret(&rig, "proxy", &[("address", &proxy.url()), ("username", LOGIN.0), ("password", LOGIN.1)]).await;
+    put_secret(
+        &rig,
+        "proxy",
+        &[("address", &proxy.url()), ("username", LOGIN.0), ("password", LOGIN.1)],
+    )
+    .await;
     let client = &certificates.client;
-    let trust = [("ca.crt", &certificates.authority), ("tls.crt", &client.certificate), ("tls.key", &client.key)];
+    let trust = [
+        ("ca.crt", &certificates.authority),
+        ("tls.crt", &client.certificate),
+        ("tls.key", &client.key),
+    ];
     put_secret(&rig, "trust", &trust.map(|(key, value)| (key, value.as_str()))).await;
 
     let port = |host: &str| host.rsplit_once(':').expect("a port").1.to_owned();
     let http = format!("http://charts.test:{}/stable/app", port(charts.host()));
     let oci = format!("oci://registry.test:{}/charts-of-trust/app", port(registry.host()));
     let through = json!({"name": "proxy"});
-    rig.apply("http", json!({"chart": {"pullUrl": http, "tags": ["1.0.0"], "proxySecretRef": through}})).await;
-    let both =
-        json!({"pullUrl": oci, "tags": ["1.0.0"], "proxySecretRef": through, "certSecretRef": {"name": "trust"}});
+    rig.apply(
+        "http",
+        json!({"chart": {"pullUrl": http, "tags": ["1.0.0"], "proxySecretRef": through}}),
+    )
+    .await;
+    let both = json!({"pullUrl": oci, "tags": ["1.0.0"], "proxySecretRef": through, "certSecretRef": {"name": "trust"}});
     rig.apply("oci", json!({"chart": both})).await;
     rig.wait_synced("http").await;
     rig.wait_synced("oci").await;
@@ -186,11 +236,19 @@ async fn charts_take_the_same_way() {
 
     // The same without a client certificate, and with a proxy that wants another password.
     put_secret(&rig, "half", &[("ca.crt", &certificates.authority)]).await;
-    put_secret(&rig, "stale", &[("address", &proxy.url()), ("username", LOGIN.0), ("password", WRONG)]).await;
+    put_secret(
+        &rig,
+        "stale",
+        &[("address", &proxy.url()), ("username", LOGIN.0), ("password", WRONG)],
+    )
+    .await;
     let half = json!({"pullUrl": oci, "tags": ["1.0.0"], "proxySecretRef": through, "certSecretRef": {"name": "half"}});
     rig.apply("half", json!({"chart": half})).await;
-    rig.apply("stale", json!({"chart": {"pullUrl": http, "tags": ["1.0.0"], "proxySecretRef": {"name": "stale"}}}))
-        .await;
+    rig.apply(
+        "stale",
+        json!({"chart": {"pullUrl": http, "tags": ["1.0.0"], "proxySecretRef": {"name": "stale"}}}),
+    )
+    .await;
     let object = rig.wait_ready("half", "False", "AuthenticationFailed").await;
     assert!(message(&object).contains("client certificate"), "{}", message(&object));
     let object = rig.wait_ready("stale", "False", "AuthenticationFailed").await;
@@ -205,8 +263,14 @@ async fn a_proxy_that_refuses_or_is_gone_is_named() {
     let proxy = ForwardProxy::start(Some(LOGIN)).expect("a proxy");
     let operator = rig.operator().await;
     put_secret(&rig, "trust", &[("ca.crt", &certificates.authority)]).await;
-    put_secret(&rig, "proxy", &[("address", &proxy.url()), ("username", LOGIN.0), ("password", WRONG)]).await;
-    let plain = image(&rig.source.host(), &json!({"proxySecretRef": {"name": "proxy"}, "insecure": true}));
+    put_secret(
+        &rig,
+        "proxy",
+        &[("address", &proxy.url()), ("username", LOGIN.0), ("password", WRONG)],
+    )
+    .await;
+    let plain =
+        image(&rig.source.host(), &json!({"proxySecretRef": {"name": "proxy"}, "insecure": true}));
     let secure = json!({"proxySecretRef": {"name": "proxy"}, "certSecretRef": {"name": "trust"}});
     rig.apply("plain", plain).await;
     rig.apply("secure", image(registry.host(), &secure)).await;
@@ -223,7 +287,12 @@ async fn a_proxy_that_refuses_or_is_gone_is_named() {
     assert!(!events.contains(WRONG) && !operator.log().contains(WRONG), "the password got out");
 
     // Corrected, but then the proxy is gone.
-    put_secret(&rig, "proxy", &[("address", &proxy.url()), ("username", LOGIN.0), ("password", LOGIN.1)]).await;
+    put_secret(
+        &rig,
+        "proxy",
+        &[("address", &proxy.url()), ("username", LOGIN.0), ("password", LOGIN.1)],
+    )
+    .await;
     for name in ["plain", "secure"] {
         rig.wait_synced(name).await;
         has_demo(&rig, name);
@@ -242,25 +311,42 @@ async fn a_certificate_that_is_none_costs_the_image_alone() {
     put_secret(&rig, "trust", &[("ca.crt", "not a certificate")]).await;
     let policy = json!({"rules": [{"rulePriority": 1, "selection": {"tagStatus": "untagged",
         "countType": "sinceImagePushed", "countUnit": "days", "countNumber": 14}, "action": {"type": "expire"}}]});
-    let mut spec = image(&rig.source.host(), &json!({"certSecretRef": {"name": "trust"}, "insecure": true}));
+    let mut spec =
+        image(&rig.source.host(), &json!({"certSecretRef": {"name": "trust"}, "insecure": true}));
     spec["lifecyclePolicy"] = policy.clone();
     rig.apply("app", spec).await;
     let object = rig.wait_ready("app", "False", "SecretNotFound").await;
     let text = message(&object);
-    assert!(text.contains("Secret trust-malformed/trust (image.certSecretRef)") && text.contains("ca.crt"), "{text}");
+    assert!(
+        text.contains("Secret trust-malformed/trust (image.certSecretRef)")
+            && text.contains("ca.crt"),
+        "{text}"
+    );
     assert_eq!(condition(&object, "ImageSynced").map(|c| c.0), Some("False"));
     assert_eq!(condition(&object, "ConfigurationSynced").map(|c| c.0), Some("True"));
     assert_eq!(rig.repository("app").lifecycle_policy, Some(policy), "the rest is done");
     assert_eq!(rig.source.count(|_| true), 0);
     // A key that belongs to another certificate is as little use.
-    let (one, two) = (Certificates::generate().expect("certificates"), Certificates::generate().expect("certificates"));
-    put_secret(&rig, "trust", &[("tls.crt", &one.client.certificate), ("tls.key", &two.client.key)]).await;
+    let (one, two) = (
+        Certificates::generate().expect("certificates"),
+        Certificates::generate().expect("certificates"),
+    );
+    put_secret(
+        &rig,
+        "trust",
+        &[("tls.crt", &one.client.certificate), ("tls.key", &two.client.key)],
+    )
+    .await;
     let object = rig
         .wait("app", "told about the key", |object| {
             condition(object, "Ready").is_some_and(|(_, _, text)| text.contains("tls.key"))
         })
         .await;
-    assert!(message(&object).contains("Secret trust-malformed/trust (image.certSecretRef)"), "{}", message(&object));
+    assert!(
+        message(&object).contains("Secret trust-malformed/trust (image.certSecretRef)"),
+        "{}",
+        message(&object)
+    );
     assert!(message(&object).contains("KeyMismatch"), "{}", message(&object));
     put_secret(&rig, "trust", &[("ca.crt", &one.authority)]).await;
     rig.wait_synced("app").await;

@@ -8,7 +8,9 @@ use super::schema;
 use super::spec::LocalReference;
 
 /// What to do when the source replaces the archive of a version that is in ECR.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
+)]
 pub enum OnSourceChange {
     /// Keep what is in ECR, and say so.
     #[default]
@@ -25,7 +27,8 @@ pub struct VersionSelector {
     #[schemars(range(min = 0, max = 10000))]
     pub latest: i64,
 
-    /// A version constraint as Helm writes it: `^15`, `>=1.2 <2`. Pre-releases only where the constraint names one.
+    /// A version constraint as Helm writes it: `^15`, `>=1.2 <2`. Pre-releases only where the
+    /// constraint names one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]
     pub semver: Option<String>,
@@ -36,9 +39,10 @@ pub struct VersionSelector {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = schema::chart_has_a_version())]
 pub struct Chart {
-    /// Where the chart is: `https://charts.example.com/bitnami/nginx` (a chart repository and the chart in it),
-    /// `https://charts.example.com/bitnami` (a chart repository; the chart is `name`, or the last segment of the ECR
-    /// repository), or `oci://registry.example.com/charts/nginx` (an OCI registry, likewise).
+    /// Where the chart is: `https://charts.example.com/bitnami/nginx` (a chart repository and the
+    /// chart in it), `https://charts.example.com/bitnami` (a chart repository; the chart is `name`,
+    /// or the last segment of the ECR repository), or `oci://registry.example.com/charts/nginx` (an
+    /// OCI registry, likewise).
     #[schemars(length(min = 1, max = 512))]
     #[x_kube(validation = Rule::new("self.matches(r'^(https?|oci)://[^/\\s@]+(/[^\\s@]*)?$')")
         .message("chart.pullUrl is the address of a chart: write https://charts.example.com/bitnami/nginx or oci://registry.example.com/charts/nginx, and put a login into a Secret"))]
@@ -58,20 +62,23 @@ pub struct Chart {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version_selector: Option<VersionSelector>,
 
-    /// What to do when the source replaces the archive of a version that is in ECR: Keep or Overwrite.
+    /// What to do when the source replaces the archive of a version that is in ECR: Keep or
+    /// Overwrite.
     #[serde(default)]
     pub on_source_change: OnSourceChange,
 
-    /// Copies the provenance file of each version too, where there is one (chart repositories over HTTP only).
+    /// Copies the provenance file of each version too, where there is one (chart repositories over
+    /// HTTP only).
     #[serde(default)]
     pub provenance: bool,
 
-    /// Secret of type kubernetes.io/basic-auth or kubernetes.io/dockerconfigjson in the same namespace, with the
-    /// credential for the source.
+    /// Secret of type kubernetes.io/basic-auth or kubernetes.io/dockerconfigjson in the same
+    /// namespace, with the credential for the source.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<LocalReference>,
 
-    /// Secret in the same namespace with the certificates for the source: `ca.crt`, `tls.crt`, `tls.key`.
+    /// Secret in the same namespace with the certificates for the source: `ca.crt`, `tls.crt`,
+    /// `tls.key`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cert_secret_ref: Option<LocalReference>,
 

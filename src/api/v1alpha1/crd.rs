@@ -12,23 +12,33 @@ use super::EcrRepositorySync;
 pub fn crd() -> CustomResourceDefinition {
     let mut crd = EcrRepositorySync::crd();
     for version in &mut crd.spec.versions {
-        let Some(root) = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut()) else {
+        let Some(root) =
+            version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut())
+        else {
             continue;
         };
         refuse_null(root);
-        if let Some(status) = root.properties.as_mut().and_then(|properties| properties.get_mut("status")) {
-            // Without a status kstatus, and so `kubectl wait` and Flux, take a brand-new resource for finished.
+        if let Some(status) =
+            root.properties.as_mut().and_then(|properties| properties.get_mut("status"))
+        {
+            // Without a status kstatus, and so `kubectl wait` and Flux, take a brand-new resource
+            // for finished.
             status.default = Some(JSON(serde_json::json!({ "observedGeneration": -1 })));
         }
     }
     crd
 }
 
-/// An optional field is absent or has a value: a null is refused. Were it allowed, `has(self.field)` would be true for it
-/// in rules, and appliers disagree on whether it means "remove".
+/// An optional field is absent or has a value: a null is refused. Were it allowed,
+/// `has(self.field)` would be true for it in rules, and appliers disagree on whether it means
+/// "remove".
 fn refuse_null(schema: &mut JSONSchemaProps) {
     schema.nullable = None;
-    schema.properties.iter_mut().flat_map(|properties| properties.values_mut()).for_each(refuse_null);
+    schema
+        .properties
+        .iter_mut()
+        .flat_map(|properties| properties.values_mut())
+        .for_each(refuse_null);
     match &mut schema.items {
         Some(JSONSchemaPropsOrArray::Schema(items)) => refuse_null(items),
         Some(JSONSchemaPropsOrArray::Schemas(items)) => items.iter_mut().for_each(refuse_null),
@@ -64,7 +74,8 @@ mod tests {
     #[test]
     fn a_new_resource_starts_with_observed_generation_minus_one() {
         let json = serde_json::to_value(crd()).expect("serialises");
-        let status = &json["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"];
+        let status =
+            &json["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"];
         assert_eq!(status["default"]["observedGeneration"], -1);
         assert_eq!(status["properties"]["conditions"]["x-kubernetes-list-type"], "map");
         assert_eq!(status["properties"]["conditions"]["x-kubernetes-list-map-keys"][0], "type");

@@ -14,10 +14,11 @@ pub use crd::{crd, crd_yaml};
 pub use image::{CheckPolicy, Image, Referrers, SortBy, TagSelector, TagStrategy};
 pub use role::{NotARole, RoleArn};
 pub use spec::{
-    AdoptionPolicy, ArchivedImages, DeletionPolicy, DriftPolicy, EcrRepositorySync, EcrRepositorySyncSpec, Encryption,
-    EncryptionType, ImageTagMutability, LocalReference, Policy, Prune, Registry,
+    AdoptionPolicy, ArchivedImages, DeletionPolicy, DriftPolicy, EcrRepositorySync,
+    EcrRepositorySyncSpec, Encryption, EncryptionType, ImageTagMutability, LocalReference, Policy,
+    Prune, Registry,
 };
 pub use status::{
-    ArtifactStatus, DerivedTag, EcrRepositorySyncStatus, ExpiredTag, HistoryEntry, Ownership, ReferrersStatus,
-    RepositoryStatus, SyncedTag, TagFailure, condition,
+    ArtifactStatus, DerivedTag, EcrRepositorySyncStatus, ExpiredTag, HistoryEntry, Ownership,
+    ReferrersStatus, RepositoryStatus, SyncedTag, TagFailure, condition,
 };

@@ -39,7 +39,9 @@ impl fmt::Display for RoleArn {
 
 /// What is not the ARN of a role.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not the ARN of an IAM role: write for example arn:aws:iam::123456789012:role/ecr-sync")]
+#[error(
+    "{0:?} is not the ARN of an IAM role: write for example arn:aws:iam::123456789012:role/ecr-sync"
+)]
 pub struct NotARole(String);
 
 impl FromStr for RoleArn {
@@ -48,8 +50,11 @@ impl FromStr for RoleArn {
     fn from_str(text: &str) -> Result<Self, NotARole> {
         let wrong = || NotARole(text.to_owned());
         let parts: Vec<_> = text.splitn(6, ':').collect();
-        let ["arn", partition, "iam", "", account, resource] = parts[..] else { return Err(wrong()) };
-        let is_partition = partition == "aws" || partition.strip_prefix("aws-").is_some_and(|rest| !rest.is_empty());
+        let ["arn", partition, "iam", "", account, resource] = parts[..] else {
+            return Err(wrong());
+        };
+        let is_partition = partition == "aws"
+            || partition.strip_prefix("aws-").is_some_and(|rest| !rest.is_empty());
         let is_account = account.len() == 12 && account.bytes().all(|byte| byte.is_ascii_digit());
         // IAM: paths of printable characters, names of letters, digits and +=,.@_-
         let path = resource.strip_prefix("role/").unwrap_or_default();
@@ -69,7 +74,8 @@ mod tests {
 
     #[test]
     fn a_role_has_a_partition_and_an_account() {
-        let role: RoleArn = "arn:aws-us-gov:iam::123456789012:role/team/a/ecr-sync".parse().expect("a role");
+        let role: RoleArn =
+            "arn:aws-us-gov:iam::123456789012:role/team/a/ecr-sync".parse().expect("a role");
         assert_eq!((role.partition(), role.account()), ("aws-us-gov", "123456789012"));
         for wrong in [
             "",

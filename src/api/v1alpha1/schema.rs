@@ -1,18 +1,21 @@
 //! The parts of the schema that derive cannot say: CEL rules and hand-written property schemas.
 //!
-//! Every message says what to write instead. Patterns are CEL rules rather than `pattern`, since the API server's own
-//! text for a pattern only repeats the expression.
+//! Every message says what to write instead. Patterns are CEL rules rather than `pattern`, since
+//! the API server's own text for a pattern only repeats the expression.
 
 use kube::core::Rule;
 use schemars::{Schema, SchemaGenerator, json_schema};
 
 /// Grammar of an ECR repository name (`CreateRepository` in the ECR API reference).
-pub(super) const REPOSITORY_NAME: &str = r"^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*$";
+pub(super) const REPOSITORY_NAME: &str =
+    r"^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*$";
 
 /// `repositoryName`, or the name of the resource.
-const NAME: &str = "(has(self.spec.repositoryName) ? self.spec.repositoryName : self.metadata.name)";
+const NAME: &str =
+    "(has(self.spec.repositoryName) ? self.spec.repositoryName : self.metadata.name)";
 
-/// A reference that ends in `:tag`; a port (`localhost:5000/app`) is not a tag, since a slash follows.
+/// A reference that ends in `:tag`; a port (`localhost:5000/app`) is not a tag, since a slash
+/// follows.
 const TAGGED: &str = "self.pullUrl.matches('[^/:]+:[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$')";
 
 /// Most tags one artifact may name.
@@ -74,8 +77,9 @@ pub(super) fn filters_go_with_exclusion() -> Rule {
 }
 
 pub(super) fn key_goes_with_kms() -> Rule {
-    Rule::new("!has(self.kmsKey) || self.type != 'AES256'")
-        .message("encryption.kmsKey goes with type KMS or KMS_DSSE: change the type, or leave the key out")
+    Rule::new("!has(self.kmsKey) || self.type != 'AES256'").message(
+        "encryption.kmsKey goes with type KMS or KMS_DSSE: change the type, or leave the key out",
+    )
 }
 
 pub(super) fn exclusion_filters(_: &mut SchemaGenerator) -> Schema {
@@ -242,7 +246,8 @@ pub(super) fn lifecycle_policy(_: &mut SchemaGenerator) -> Schema {
 }
 
 pub(super) fn permission_policy(_: &mut SchemaGenerator) -> Schema {
-    // Statement may be an object or an array, so it has no type here; the controller checks the document.
+    // Statement may be an object or an array, so it has no type here; the controller checks the
+    // document.
     json_schema!({
         "type": "object",
         "x-kubernetes-map-type": "atomic",

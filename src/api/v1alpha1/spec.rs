@@ -14,7 +14,8 @@ use super::status::EcrRepositorySyncStatus;
 /// A lifecycle or permission policy: a JSON document as AWS documents it, kept as written.
 pub type Policy = serde_json::Map<String, serde_json::Value>;
 
-/// Desired state of one ECR repository: its settings, and the container image and Helm chart that are copied into it.
+/// Desired state of one ECR repository: its settings, and the container image and Helm chart that
+/// are copied into it.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "ecr-sync.io",
@@ -42,7 +43,8 @@ pub type Policy = serde_json::Map<String, serde_json::Value>;
     printcolumn(name = "Chart", type_ = "string", json_path = ".status.chart.summary"),
     printcolumn(name = "Changed", type_ = "date", json_path = ".status.history[0].time"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    // The first condition that is False: Ready's own message, or what is reported beside it (drift). Ready stands first.
+    // The first condition that is False: Ready's own message, or what is reported beside it
+    // (drift). Ready stands first.
     printcolumn(name = "Problem", type_ = "string", json_path = ".status.conditions[?(@.status=='False')].message"),
     printcolumn(name = "URI", type_ = "string", json_path = ".status.repository.uri", priority = 1),
     printcolumn(
@@ -59,7 +61,8 @@ pub type Policy = serde_json::Map<String, serde_json::Value>;
 )]
 #[serde(rename_all = "camelCase")]
 pub struct EcrRepositorySyncSpec {
-    /// Name of the ECR repository, for example `platform/nginx`. Default: metadata.name. Cannot be changed.
+    /// Name of the ECR repository, for example `platform/nginx`. Default: metadata.name. Cannot be
+    /// changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
     pub repository_name: Option<String>,
@@ -81,7 +84,8 @@ pub struct EcrRepositorySyncSpec {
     #[schemars(schema_with = "schema::lifecycle_policy")]
     pub lifecycle_policy: Option<Policy>,
 
-    /// ECR repository policy (who may pull and push) as AWS documents it. Absent: not managed. `{Statement: []}`: removed.
+    /// ECR repository policy (who may pull and push) as AWS documents it. Absent: not managed.
+    /// `{Statement: []}`: removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::permission_policy")]
     pub permission_policy: Option<Policy>,
@@ -91,18 +95,18 @@ pub struct EcrRepositorySyncSpec {
     #[schemars(schema_with = "schema::resource_tags")]
     pub resource_tags: Option<BTreeMap<String, String>>,
 
-    /// What to do with a wanted tag that a lifecycle rule has archived, so that it cannot be pulled. Keep: leave it there and
-    /// say so. Restore: bring it back.
+    /// What to do with a wanted tag that a lifecycle rule has archived, so that it cannot be
+    /// pulled. Keep: leave it there and say so. Restore: bring it back.
     #[serde(default)]
     pub archived_images: ArchivedImages,
 
-    /// Whether a tag of the repository may be moved to another image: Mutable, Immutable, or one of the two with
-    /// exceptions (imageTagMutabilityExclusionFilters). Absent: not managed.
+    /// Whether a tag of the repository may be moved to another image: Mutable, Immutable, or one of
+    /// the two with exceptions (imageTagMutabilityExclusionFilters). Absent: not managed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_tag_mutability: Option<ImageTagMutability>,
 
-    /// With MutableWithExclusion or ImmutableWithExclusion: the tags for which the other is true, one to five patterns in
-    /// which `*` stands for any characters, for example `latest` or `1.*`.
+    /// With MutableWithExclusion or ImmutableWithExclusion: the tags for which the other is true,
+    /// one to five patterns in which `*` stands for any characters, for example `latest` or `1.*`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::exclusion_filters")]
     pub image_tag_mutability_exclusion_filters: Vec<String>,
@@ -111,43 +115,47 @@ pub struct EcrRepositorySyncSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scan_on_push: Option<bool>,
 
-    /// How images are encrypted at rest. AWS takes it at creation only: a repository that has another encryption is
-    /// reported and left as it is. Absent: not managed.
+    /// How images are encrypted at rest. AWS takes it at creation only: a repository that has
+    /// another encryption is reported and left as it is. Absent: not managed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encryption: Option<Encryption>,
 
-    /// What to do with a repository that exists already and that the operator does not keep yet. Never: refuse it. IfUnowned:
-    /// keep it, unless it has another owner. Always: keep it, whoever owns it (needs the operator's --allow-takeover).
+    /// What to do with a repository that exists already and that the operator does not keep yet.
+    /// Never: refuse it. IfUnowned: keep it, unless it has another owner. Always: keep it, whoever
+    /// owns it (needs the operator's --allow-takeover).
     #[serde(default)]
     pub adoption_policy: AdoptionPolicy,
 
-    /// What happens to the repository when this resource is deleted. Retain: it stays. Delete: it is deleted, if it is empty
-    /// and ours. ForceDelete: it is deleted with its images, if the operator created it.
+    /// What happens to the repository when this resource is deleted. Retain: it stays. Delete: it
+    /// is deleted, if it is empty and ours. ForceDelete: it is deleted with its images, if the
+    /// operator created it.
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
 
-    /// Removal of tags that are no longer wanted, as far as the source still has them. Absent: they stay.
+    /// Removal of tags that are no longer wanted, as far as the source still has them. Absent: they
+    /// stay.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prune: Option<Prune>,
 
-    /// How often the source and the repository are checked, for example `30m` or `1h30m`; at least 1m.
+    /// How often the source and the repository are checked, for example `30m` or `1h30m`; at least
+    /// 1m.
     #[serde(default = "default_interval")]
     #[schemars(schema_with = "schema::interval")]
     pub interval: String,
 
-    /// How often settings, policies and resource tags are read back, for example `6h`; at least 1m. Between, a pass only looks
-    /// whether the wanted tags are in place.
+    /// How often settings, policies and resource tags are read back, for example `6h`; at least 1m.
+    /// Between, a pass only looks whether the wanted tags are in place.
     #[serde(default = "default_drift_interval")]
     #[schemars(schema_with = "schema::drift_interval")]
     pub drift_interval: String,
 
-    /// What to do when somebody else changes a setting, a policy or a resource tag that the spec names. Correct: write what
-    /// the spec says. Report: say so and leave it.
+    /// What to do when somebody else changes a setting, a policy or a resource tag that the spec
+    /// names. Correct: write what the spec says. Report: say so and leave it.
     #[serde(default)]
     pub drift_policy: DriftPolicy,
 
-    /// The longest time that a pass may go without progress (bytes or finished steps) before it is given up, for example
-    /// `30m`. A pass that progresses is not cut.
+    /// The longest time that a pass may go without progress (bytes or finished steps) before it is
+    /// given up, for example `30m`. A pass that progresses is not cut.
     #[serde(default = "default_timeout")]
     #[schemars(schema_with = "schema::timeout")]
     pub timeout: String,
@@ -248,16 +256,17 @@ pub struct Registry {
         .message("registry.region is an AWS region, for example eu-west-1"))]
     pub region: Option<String>,
 
-    /// IAM role that is assumed for everything done in ECR; without `accountId` its account is meant. The external id
-    /// comes from the operator's roles file.
+    /// IAM role that is assumed for everything done in ECR; without `accountId` its account is
+    /// meant. The external id comes from the operator's roles file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 2048))]
     #[x_kube(validation = Rule::new("self.matches('^arn:aws(-[a-z]+)*:iam::[0-9]{12}:role/[A-Za-z0-9+=,.@_/-]*[A-Za-z0-9+=,.@_-]$')")
         .message("registry.roleArn is the ARN of an IAM role, for example arn:aws:iam::123456789012:role/ecr-sync"))]
     pub role_arn: Option<String>,
 
-    /// ServiceAccount of the same namespace whose IAM role (annotation `eks.amazonaws.com/role-arn`) is used instead of
-    /// the operator's identity; with `roleArn`, that one is assumed from there.
+    /// ServiceAccount of the same namespace whose IAM role (annotation
+    /// `eks.amazonaws.com/role-arn`) is used instead of the operator's identity; with `roleArn`,
+    /// that one is assumed from there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$')")
@@ -266,7 +275,9 @@ pub struct Registry {
 }
 
 /// What to do with a repository that exists already.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
+)]
 pub enum AdoptionPolicy {
     /// Refuse it.
     Never,
@@ -278,7 +289,9 @@ pub enum AdoptionPolicy {
 }
 
 /// What becomes of the repository of a deleted resource.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
+)]
 pub enum DeletionPolicy {
     /// It stays.
     #[default]
@@ -290,7 +303,9 @@ pub enum DeletionPolicy {
 }
 
 /// What to do with wanted tags in the archive.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
+)]
 pub enum ArchivedImages {
     /// Leave them there, and say so.
     #[default]
@@ -300,7 +315,9 @@ pub enum ArchivedImages {
 }
 
 /// What to do when somebody else changes the configuration.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
+)]
 pub enum DriftPolicy {
     /// Write what the spec says.
     #[default]
@@ -363,23 +380,24 @@ pub struct Encryption {
     pub kms_key: Option<String>,
 }
 
-/// Removal of tags that neither image nor chart wants any more. Only what can be had again is removed: tags that the source
-/// still lists, with what it would give for them now.
+/// Removal of tags that neither image nor chart wants any more. Only what can be had again is
+/// removed: tags that the source still lists, with what it would give for them now.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Prune {
-    /// Whether tags are removed: once per driftInterval, on demand, and by each run of the command line.
+    /// Whether tags are removed: once per driftInterval, on demand, and by each run of the command
+    /// line.
     #[serde(default)]
     pub enabled: bool,
 
-    /// How much of the repository is removed at a time, in per cent of its tags, from 1 to 100; one tag at least. The rest
-    /// follows the next time.
+    /// How much of the repository is removed at a time, in per cent of its tags, from 1 to 100; one
+    /// tag at least. The rest follows the next time.
     #[serde(default = "default_max_percent")]
     #[schemars(schema_with = "schema::max_percent")]
     pub max_percent: i64,
 
-    /// How long an image must not have been pushed or pulled before a tag of it is removed, for example `720h`; `0s` removes at
-    /// once. ECR notes the day of a pull, no more.
+    /// How long an image must not have been pushed or pulled before a tag of it is removed, for
+    /// example `720h`; `0s` removes at once. ECR notes the day of a pull, no more.
     #[serde(default = "default_min_unpulled")]
     #[schemars(schema_with = "schema::min_unpulled")]
     pub min_unpulled: String,
@@ -388,7 +406,11 @@ pub struct Prune {
 /// As the API server fills in an empty one.
 impl Default for Prune {
     fn default() -> Self {
-        Self { enabled: false, max_percent: default_max_percent(), min_unpulled: default_min_unpulled() }
+        Self {
+            enabled: false,
+            max_percent: default_max_percent(),
+            min_unpulled: default_min_unpulled(),
+        }
     }
 }
 

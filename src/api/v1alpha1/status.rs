@@ -31,7 +31,8 @@ pub struct EcrRepositorySyncStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 
-    /// The last value of the annotation ecr-sync.io/requestedAt or reconcile.fluxcd.io/requestedAt that was acted on.
+    /// The last value of the annotation ecr-sync.io/requestedAt or reconcile.fluxcd.io/requestedAt
+    /// that was acted on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_handled_reconcile_at: Option<String>,
 
@@ -47,21 +48,23 @@ pub struct EcrRepositorySyncStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chart: Option<ArtifactStatus>,
 
-    /// What was made of chart archives, and of indexes of which only some platforms are wanted, at most a hundred: known, they
-    /// need not be read again.
+    /// What was made of chart archives, and of indexes of which only some platforms are wanted, at
+    /// most a hundred: known, they need not be read again.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub derived: Vec<DerivedTag>,
 
-    /// Wanted tags that were in ECR and vanished from it, most likely by a lifecycle rule; at most twenty.
+    /// Wanted tags that were in ECR and vanished from it, most likely by a lifecycle rule; at most
+    /// twenty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub expired: Vec<ExpiredTag>,
 
-    /// Keys of resource tags that were set by the operator: it removes them when they leave the spec, and no others.
+    /// Keys of resource tags that were set by the operator: it removes them when they leave the
+    /// spec, and no others.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub managed_tag_keys: Vec<String>,
 
-    /// Sixteen digits of the hash of the settings, policies and resource tags that were last brought into place: what differs
-    /// from them since was changed by somebody else.
+    /// Sixteen digits of the hash of the settings, policies and resource tags that were last
+    /// brought into place: what differs from them since was changed by somebody else.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub configuration: Option<String>,
 
@@ -174,14 +177,15 @@ pub struct HistoryEntry {
 pub struct DerivedTag {
     /// The tag in ECR.
     pub tag: String,
-    /// Digest of the archive, with `+provenance` where the provenance file is part of the manifest; or digest of the index in
-    /// the source, with `+` and the wanted platforms.
+    /// Digest of the archive, with `+provenance` where the provenance file is part of the manifest;
+    /// or digest of the index in the source, with `+` and the wanted platforms.
     pub source: String,
     /// Digest of the manifest.
     pub target: String,
 }
 
-/// A wanted tag that was in ECR and vanished. Copied again twice, it is left alone until the spec or the policy changes.
+/// A wanted tag that was in ECR and vanished. Copied again twice, it is left alone until the spec
+/// or the policy changes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ExpiredTag {
     /// The tag.

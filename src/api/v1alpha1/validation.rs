@@ -1,5 +1,5 @@
-//! The rules of the schema once more in Rust: files on a command line meet no API server, and an object may be older
-//! than a rule.
+//! The rules of the schema once more in Rust: files on a command line meet no API server, and an
+//! object may be older than a rule.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::role::RoleArn;
 use super::schema::{MAX_FILTERS, MAX_RESOURCE_TAGS, MAX_TAGS};
 use super::{
-    Chart, EcrRepositorySyncSpec, Encryption, EncryptionType, Image, ImageTagMutability, Prune, SortBy, TagSelector,
-    TagStrategy, VersionSelector,
+    Chart, EcrRepositorySyncSpec, Encryption, EncryptionType, Image, ImageTagMutability, Prune,
+    SortBy, TagSelector, TagStrategy, VersionSelector,
 };
 use crate::registry::{Digest, Platform, Reference, Tag};
 use crate::selection::{self, Pin, Problem, Selector};
@@ -40,8 +40,8 @@ pub const MIN_INTERVAL: Duration = Duration::from_secs(60);
 /// Longest interval: a year.
 pub const MAX_INTERVAL: Duration = Duration::from_secs(8760 * 3600);
 
-/// Everything that is wrong with `spec`, whose resource is called `name`. Policy documents are checked by
-/// [`crate::ecr::policy`].
+/// Everything that is wrong with `spec`, whose resource is called `name`. Policy documents are
+/// checked by [`crate::ecr::policy`].
 #[must_use]
 pub fn validate(name: &str, spec: &EcrRepositorySyncSpec) -> Vec<Violation> {
     let mut violations = Vec::new();
@@ -75,7 +75,9 @@ pub fn validate(name: &str, spec: &EcrRepositorySyncSpec) -> Vec<Violation> {
         if let Some(Err(error)) = registry.role_arn.as_deref().map(str::parse::<RoleArn>) {
             violations.push(Violation::new("registry.roleArn", error.to_string()));
         }
-        if let Some(name) = registry.service_account_name.as_deref().filter(|name| !is_object_name(name)) {
+        if let Some(name) =
+            registry.service_account_name.as_deref().filter(|name| !is_object_name(name))
+        {
             let message = format!("{name:?} is not the name of a ServiceAccount");
             violations.push(Violation::new("registry.serviceAccountName", message));
         }
@@ -88,7 +90,9 @@ pub fn validate(name: &str, spec: &EcrRepositorySyncSpec) -> Vec<Violation> {
     }
     violations.extend(spec.resource_tags.as_ref().map(resource_tags).unwrap_or_default());
     validate_settings(spec, &mut violations);
-    violations.extend([interval(spec), drift_interval(spec), timeout(spec)].into_iter().filter_map(Result::err));
+    violations.extend(
+        [interval(spec), drift_interval(spec), timeout(spec)].into_iter().filter_map(Result::err),
+    );
     if let Some(prune) = &spec.prune {
         violations.extend(min_unpulled(prune).err());
         if !(1..=100).contains(&prune.max_percent) {
@@ -137,17 +141,24 @@ pub fn resource_tags(tags: &BTreeMap<String, String>) -> Vec<Violation> {
 
 /// A DNS subdomain, as Kubernetes names most things.
 fn is_object_name(name: &str) -> bool {
-    let is_end = |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
-    let is_allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-".contains(&byte);
+    let is_end = |byte: Option<&u8>| {
+        byte.is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
+    };
+    let is_allowed =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-".contains(&byte);
     let bytes = name.as_bytes();
-    bytes.len() <= 253 && is_end(bytes.first()) && is_end(bytes.last()) && name.bytes().all(is_allowed)
+    bytes.len() <= 253
+        && is_end(bytes.first())
+        && is_end(bytes.last())
+        && name.bytes().all(is_allowed)
 }
 
 fn validate_settings(spec: &EcrRepositorySyncSpec, violations: &mut Vec<Violation>) {
     use ImageTagMutability::{ImmutableWithExclusion, MutableWithExclusion};
     const FILTERS: &str = "imageTagMutabilityExclusionFilters";
     let filters = &spec.image_tag_mutability_exclusion_filters;
-    let with_exclusion = matches!(spec.image_tag_mutability, Some(MutableWithExclusion | ImmutableWithExclusion));
+    let with_exclusion =
+        matches!(spec.image_tag_mutability, Some(MutableWithExclusion | ImmutableWithExclusion));
     if with_exclusion == filters.is_empty() {
         violations.push(Violation::new(
             FILTERS,
@@ -156,7 +167,10 @@ fn validate_settings(spec: &EcrRepositorySyncSpec, violations: &mut Vec<Violatio
         ));
     }
     if filters.len() > MAX_FILTERS {
-        violations.push(Violation::new(FILTERS, format!("{} filters: ECR takes at most {MAX_FILTERS}", filters.len())));
+        violations.push(Violation::new(
+            FILTERS,
+            format!("{} filters: ECR takes at most {MAX_FILTERS}", filters.len()),
+        ));
     }
     for (index, filter) in filters.iter().enumerate() {
         let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._*-".contains(&byte);
@@ -177,14 +191,17 @@ fn validate_settings(spec: &EcrRepositorySyncSpec, violations: &mut Vec<Violatio
 fn validate_image(image: &Image, violations: &mut Vec<Violation>) {
     match image.pull_url.parse::<Reference>() {
         Err(error) => violations.push(Violation::new("image.pullUrl", error.to_string())),
-        Ok(reference) if reference.digest.is_some() => violations
-            .push(Violation::new("image.pullUrl", "may not carry a digest: write repository or repository:tag")),
+        Ok(reference) if reference.digest.is_some() => violations.push(Violation::new(
+            "image.pullUrl",
+            "may not carry a digest: write repository or repository:tag",
+        )),
         Ok(reference) => {
             if image.tags.is_empty() && image.tag_selector.is_none() && reference.tag.is_none() {
                 let advice = "write tags, a tagSelector, or a tag in pullUrl, for example docker.io/library/nginx:1.27";
                 violations.push(Violation::new("image", format!("names no tag: {advice}")));
             }
-            let can_retag = !image.tags.is_empty() && image.tag_selector.is_none() && reference.tag.is_some();
+            let can_retag =
+                !image.tags.is_empty() && image.tag_selector.is_none() && reference.tag.is_some();
             if image.tag_strategy == TagStrategy::Retag && !can_retag {
                 violations.push(Violation::new(
                     "image.tagStrategy",
@@ -199,8 +216,10 @@ fn validate_image(image: &Image, violations: &mut Vec<Violation>) {
         }
     }
     if image.tags.len() > MAX_TAGS {
-        violations
-            .push(Violation::new("image.tags", format!("{} tags: at most {MAX_TAGS} are allowed", image.tags.len())));
+        violations.push(Violation::new(
+            "image.tags",
+            format!("{} tags: at most {MAX_TAGS} are allowed", image.tags.len()),
+        ));
     }
     if let Err(problem) = Pin::list(image.tags.iter().map(String::as_str)) {
         violations.push(Violation::new(format!("image.tags{}", problem.path), problem.message));
@@ -213,38 +232,57 @@ fn validate_image(image: &Image, violations: &mut Vec<Violation>) {
             violations.push(Violation::new(format!("image.tags[{index}]"), error.to_string()));
         }
         if !seen.insert(text) {
-            violations.push(Violation::new(format!("image.tags[{index}]"), format!("{text:?} is named twice")));
+            violations.push(Violation::new(
+                format!("image.tags[{index}]"),
+                format!("{text:?} is named twice"),
+            ));
         }
     }
     if let Some(selector) = &image.tag_selector
         && let Err(problem) = compile(selector)
     {
-        violations.push(Violation::new(format!("image.tagSelector.{}", problem.path), problem.message));
+        violations
+            .push(Violation::new(format!("image.tagSelector.{}", problem.path), problem.message));
     }
 }
 
 fn validate_chart(chart: &Chart, image: Option<&Image>, violations: &mut Vec<Violation>) {
-    let mut wrong = |path: &str, message: String| violations.push(Violation::new(format!("chart.{path}"), message));
-    let rest = ["https://", "http://", "oci://"].iter().find_map(|scheme| chart.pull_url.strip_prefix(scheme));
+    let mut wrong = |path: &str, message: String| {
+        violations.push(Violation::new(format!("chart.{path}"), message))
+    };
+    let rest = ["https://", "http://", "oci://"]
+        .iter()
+        .find_map(|scheme| chart.pull_url.strip_prefix(scheme));
     if rest.is_none_or(|rest| rest.is_empty() || rest.contains(['@', ' '])) {
         let advice = "write https://charts.example.com/bitnami/nginx or oci://registry.example.com/charts/nginx";
         wrong("pullUrl", format!("{:?} is not the address of a chart: {advice}", chart.pull_url));
     }
     if chart.tags.is_empty() && chart.version_selector.is_none() {
-        wrong("tags", "no version is named: write tags: [\"15.0.2\"] or versionSelector: {latest: 3}".to_owned());
+        wrong(
+            "tags",
+            "no version is named: write tags: [\"15.0.2\"] or versionSelector: {latest: 3}"
+                .to_owned(),
+        );
     }
     if chart.tags.len() > MAX_TAGS {
         wrong("tags", format!("{} versions: at most {MAX_TAGS} are allowed", chart.tags.len()));
     }
-    let image_tags: BTreeSet<_> = image.iter().flat_map(|image| &image.tags).map(|tag| Pin::parse(tag).tag).collect();
+    let image_tags: BTreeSet<_> =
+        image.iter().flat_map(|image| &image.tags).map(|tag| Pin::parse(tag).tag).collect();
     let mut seen = BTreeSet::new();
     for (index, version) in chart.tags.iter().enumerate() {
         let tag = selection::tag_of(version);
         if tag.parse::<Tag>().is_err() {
-            wrong(&format!("tags[{index}]"), format!("{version:?} is not a chart version: write for example 15.0.2"));
+            wrong(
+                &format!("tags[{index}]"),
+                format!("{version:?} is not a chart version: write for example 15.0.2"),
+            );
         }
         if !seen.insert(tag.to_string()) {
-            wrong(&format!("tags[{index}]"), format!("{version:?} is named twice (as a tag it is {tag})"));
+            wrong(
+                &format!("tags[{index}]"),
+                format!("{version:?} is named twice (as a tag it is {tag})"),
+            );
         }
         if image_tags.contains(tag.as_ref()) {
             wrong(
@@ -265,7 +303,11 @@ fn validate_chart(chart: &Chart, image: Option<&Image>, violations: &mut Vec<Vio
 /// # Errors
 /// The field that is wrong, as a path from the selector.
 pub fn compile_versions(selector: &VersionSelector) -> Result<Selector, Problem> {
-    compile(&TagSelector { latest: selector.latest, semver: selector.semver.clone(), ..TagSelector::default() })
+    compile(&TagSelector {
+        latest: selector.latest,
+        semver: selector.semver.clone(),
+        ..TagSelector::default()
+    })
 }
 
 /// The selector, ready to select.
@@ -275,7 +317,10 @@ pub fn compile_versions(selector: &VersionSelector) -> Result<Selector, Problem>
 pub fn compile(selector: &TagSelector) -> Result<Selector, Problem> {
     let latest = usize::try_from(selector.latest).map_err(|_| Problem {
         path: "latest".to_owned(),
-        message: format!("{} is no number of tags: write 5, or 0 for all that match", selector.latest),
+        message: format!(
+            "{} is no number of tags: write 5, or 0 for all that match",
+            selector.latest
+        ),
     })?;
     Selector::new(selection::Spec {
         latest: Some(latest),
@@ -327,10 +372,12 @@ pub fn min_unpulled(prune: &Prune) -> Result<Duration, Violation> {
 }
 
 fn bounded_duration(field: &str, text: &str) -> Result<Duration, Violation> {
-    parse_duration(text).filter(|duration| (MIN_INTERVAL..=MAX_INTERVAL).contains(duration)).ok_or_else(|| {
-        let advice = "is not a duration from 1m to 8760h: write for example 90s, 30m or 1h30m";
-        Violation::new(field, format!("{text:?} {advice}"))
-    })
+    parse_duration(text)
+        .filter(|duration| (MIN_INTERVAL..=MAX_INTERVAL).contains(duration))
+        .ok_or_else(|| {
+            let advice = "is not a duration from 1m to 8760h: write for example 90s, 30m or 1h30m";
+            Violation::new(field, format!("{text:?} {advice}"))
+        })
 }
 
 /// Reads `1h30m`, `90s`: whole numbers with the units h, m and s.
@@ -355,7 +402,8 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
     (digits.is_empty() && !text.is_empty()).then(|| Duration::from_secs(total))
 }
 
-/// Whether ECR takes this for a repository name: `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`, joined by `/`, 2 to 256 long.
+/// Whether ECR takes this for a repository name: `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`, joined by
+/// `/`, 2 to 256 long.
 #[must_use]
 pub fn is_repository_name(name: &str) -> bool {
     (2..=256).contains(&name.len()) && name.split('/').all(is_path_component)
@@ -367,10 +415,9 @@ fn is_path_component(component: &str) -> bool {
         return false;
     }
     // Between two words stands one separator: ".", "_", "__" or any number of "-".
-    component
-        .split(is_word)
-        .filter(|separator| !separator.is_empty())
-        .all(|separator| matches!(separator, "." | "_" | "__") || separator.chars().all(|c| c == '-'))
+    component.split(is_word).filter(|separator| !separator.is_empty()).all(|separator| {
+        matches!(separator, "." | "_" | "__") || separator.chars().all(|c| c == '-')
+    })
 }
 
 /// Twelve digits.
@@ -397,14 +444,32 @@ mod tests {
 
     #[test]
     fn repository_names_follow_ecrs_grammar() {
-        for good in
-            ["ab", "platform/nginx", "a--b", "a__b", "0a", "a.b", "a-.b".trim_end_matches("-.b").repeat(2).as_str()]
-        {
+        for good in [
+            "ab",
+            "platform/nginx",
+            "a--b",
+            "a__b",
+            "0a",
+            "a.b",
+            "a-.b".trim_end_matches("-.b").repeat(2).as_str(),
+        ] {
             assert!(is_repository_name(good), "{good}");
         }
-        for bad in
-            ["a", "", "a___b", "a//b", "/ab", "ab/", "Upper/x", "-ab", "ab-", "a..b", "a-.b", "a b", &"a".repeat(257)]
-        {
+        for bad in [
+            "a",
+            "",
+            "a___b",
+            "a//b",
+            "/ab",
+            "ab/",
+            "Upper/x",
+            "-ab",
+            "ab-",
+            "a..b",
+            "a-.b",
+            "a b",
+            &"a".repeat(257),
+        ] {
             assert!(!is_repository_name(bad), "{bad}");
         }
     }
@@ -420,7 +485,9 @@ mod tests {
 
     #[test]
     fn regions_of_every_partition_pass() {
-        for good in ["eu-west-1", "us-gov-east-1", "cn-north-1", "ap-southeast-12", "eusc-de-east-1"] {
+        for good in
+            ["eu-west-1", "us-gov-east-1", "cn-north-1", "ap-southeast-12", "eusc-de-east-1"]
+        {
             assert!(is_region(good), "{good}");
         }
         for bad in ["", "eu", "eu-west", "EU-west-1", "eu-west-x", "-west-1"] {
@@ -432,7 +499,10 @@ mod tests {
         let mut spec = EcrRepositorySyncSpec {
             interval: "1h".to_owned(),
             timeout: "30m".to_owned(),
-            image: Some(Image { pull_url: "docker.io/library/nginx:1.27".to_owned(), ..Image::default() }),
+            image: Some(Image {
+                pull_url: "docker.io/library/nginx:1.27".to_owned(),
+                ..Image::default()
+            }),
             ..EcrRepositorySyncSpec::default()
         };
         change(&mut spec);
@@ -445,17 +515,23 @@ mod tests {
             validate("nginx", spec).into_iter().map(|violation| violation.path).collect::<Vec<_>>()
         };
         assert_eq!(paths(&spec(|_| {})), Vec::<String>::new());
-        assert_eq!(paths(&spec(|s| s.repository_name = Some("Bad".to_owned()))), ["repositoryName"]);
+        assert_eq!(
+            paths(&spec(|s| s.repository_name = Some("Bad".to_owned()))),
+            ["repositoryName"]
+        );
         assert_eq!(paths(&spec(|s| s.interval = "10s".to_owned())), ["interval"]);
         assert_eq!(paths(&spec(|s| s.drift_interval = "1d".to_owned())), ["driftInterval"]);
         assert_eq!(paths(&spec(|s| s.timeout = "forever".to_owned())), ["timeout"]);
         assert_eq!(
-            paths(&spec(|s| s.image = Some(Image { pull_url: "nginx".to_owned(), ..Image::default() }))),
+            paths(&spec(
+                |s| s.image = Some(Image { pull_url: "nginx".to_owned(), ..Image::default() })
+            )),
             ["image"]
         );
         assert_eq!(
             paths(&spec(|s| {
-                s.image.as_mut().unwrap().tags = vec!["ok".to_owned(), "a:b".to_owned(), "ok".to_owned()];
+                s.image.as_mut().unwrap().tags =
+                    vec!["ok".to_owned(), "a:b".to_owned(), "ok".to_owned()];
             })),
             ["image.tags[1]", "image.tags[2]"]
         );
@@ -480,7 +556,10 @@ mod tests {
         assert_eq!(with_filters(vec!["a b".to_owned()]), ["imageTagMutabilityExclusionFilters[0]"]);
         assert_eq!(
             paths(&spec(|s| {
-                s.encryption = Some(Encryption { type_: EncryptionType::Aes256, kms_key: Some("alias/x".to_owned()) });
+                s.encryption = Some(Encryption {
+                    type_: EncryptionType::Aes256,
+                    kms_key: Some("alias/x".to_owned()),
+                });
             })),
             ["encryption.kmsKey"]
         );

@@ -67,10 +67,27 @@ fn of_action(action: &Action, preview: &Preview) -> Vec<Line> {
     match action {
         Action::CreateRepository { name, tags, settings } => {
             let mut lines = vec![(Mark::Add, format!("repository {name}"))];
-            lines.extend(tags.iter().map(|(key, value)| (Mark::Add, format!("resourceTags {key}={value}"))));
-            lines.extend(settings.mutability.iter().map(|wanted| (Mark::Add, format!("imageTagMutability {wanted}"))));
-            lines.extend(settings.scan_on_push.iter().map(|wanted| (Mark::Add, format!("scanOnPush {wanted}"))));
-            lines.extend(settings.encryption.iter().map(|wanted| (Mark::Add, format!("encryption {wanted}"))));
+            lines.extend(
+                tags.iter().map(|(key, value)| (Mark::Add, format!("resourceTags {key}={value}"))),
+            );
+            lines.extend(
+                settings
+                    .mutability
+                    .iter()
+                    .map(|wanted| (Mark::Add, format!("imageTagMutability {wanted}"))),
+            );
+            lines.extend(
+                settings
+                    .scan_on_push
+                    .iter()
+                    .map(|wanted| (Mark::Add, format!("scanOnPush {wanted}"))),
+            );
+            lines.extend(
+                settings
+                    .encryption
+                    .iter()
+                    .map(|wanted| (Mark::Add, format!("encryption {wanted}"))),
+            );
             lines
         }
         Action::TagRepository { tags } => {
@@ -86,37 +103,57 @@ fn of_action(action: &Action, preview: &Preview) -> Vec<Line> {
         Action::SetMutability { wanted, replaces } => {
             vec![(Mark::Change, format!("imageTagMutability {replaces} -> {wanted}"))]
         }
-        Action::SetScanOnPush { wanted } => vec![(Mark::Change, format!("scanOnPush {} -> {wanted}", !wanted))],
+        Action::SetScanOnPush { wanted } => {
+            vec![(Mark::Change, format!("scanOnPush {} -> {wanted}", !wanted))]
+        }
         Action::PutPolicy { kind, document, replaces: false } => {
             vec![(Mark::Add, format!("{}{}", kind.field(), size_of(*kind, document)))]
         }
         Action::PutPolicy { kind, replaces: true, .. } => {
-            let changes = preview.policies.get(kind).map(|changes| changes.join("; ")).unwrap_or_default();
+            let changes =
+                preview.policies.get(kind).map(|changes| changes.join("; ")).unwrap_or_default();
             vec![(Mark::Change, format!("{} ({changes})", kind.field()))]
         }
         Action::DeletePolicy { kind } => vec![(Mark::Remove, kind.field().to_owned())],
         Action::RestoreTag { kind, tag, digest } => {
-            vec![(Mark::Change, format!("{} tag {tag} {} (back from the archive)", kind.noun(), short(digest)))]
+            vec![(
+                Mark::Change,
+                format!("{} tag {tag} {} (back from the archive)", kind.noun(), short(digest)),
+            )]
         }
         Action::PruneTag { kind, tag, digest, source, .. } => {
-            vec![(Mark::Remove, format!("prune {} tag {tag} {} ({source} has it)", kind.noun(), short(digest)))]
+            vec![(
+                Mark::Remove,
+                format!("prune {} tag {tag} {} ({source} has it)", kind.noun(), short(digest)),
+            )]
         }
         Action::CopyTag { kind, tag, source, digest, replaces } => {
             let load = preview.loads.get(&(*kind, tag.clone())).map(in_words).unwrap_or_default();
             let noun = kind.noun();
             vec![match (digest, replaces) {
-                (Some(new), None) => (Mark::Add, format!("{noun} tag {tag} {}{load} from {source}", short(new))),
+                (Some(new), None) => {
+                    (Mark::Add, format!("{noun} tag {tag} {}{load} from {source}", short(new)))
+                }
                 (Some(new), Some(old)) if new == old => (
                     Mark::Change,
-                    format!("{noun} tag {tag} {} (images that it lacks){load} from {source}", short(new)),
+                    format!(
+                        "{noun} tag {tag} {} (images that it lacks){load} from {source}",
+                        short(new)
+                    ),
                 ),
-                (Some(new), Some(old)) => {
-                    (Mark::Change, format!("{noun} tag {tag} {} -> {}{load} from {source}", short(old), short(new)))
-                }
+                (Some(new), Some(old)) => (
+                    Mark::Change,
+                    format!(
+                        "{noun} tag {tag} {} -> {}{load} from {source}",
+                        short(old),
+                        short(new)
+                    ),
+                ),
                 (None, None) => (Mark::Add, format!("{noun} tag {tag} from {source}")),
-                (None, Some(old)) => {
-                    (Mark::Change, format!("{noun} tag {tag} {}, to be compared with {source}", short(old)))
-                }
+                (None, Some(old)) => (
+                    Mark::Change,
+                    format!("{noun} tag {tag} {}, to be compared with {source}", short(old)),
+                ),
             }]
         }
     }
@@ -202,8 +239,9 @@ impl Totals {
         let actions = |wanted: &dyn Fn(&Action) -> bool| {
             previews().flat_map(|preview| &preview.actions).filter(|action| wanted(action)).count()
         };
-        let copies =
-            |kind: ArtifactKind| actions(&|action| matches!(action, Action::CopyTag { kind: of, .. } if *of == kind));
+        let copies = |kind: ArtifactKind| {
+            actions(&|action| matches!(action, Action::CopyTag { kind: of, .. } if *of == kind))
+        };
         let loads = || previews().flat_map(|preview| preview.loads.values());
         Self {
             create: of(State::Created),
@@ -213,7 +251,9 @@ impl Totals {
             image_tags: copies(ArtifactKind::Image),
             chart_tags: copies(ArtifactKind::Chart),
             prune: actions(&|action| matches!(action, Action::PruneTag { .. })),
-            policies: actions(&|action| matches!(action, Action::PutPolicy { .. } | Action::DeletePolicy { .. })),
+            policies: actions(&|action| {
+                matches!(action, Action::PutPolicy { .. } | Action::DeletePolicy { .. })
+            }),
             blobs: loads().map(|load| load.blobs).sum(),
             bytes: loads().map(|load| load.bytes).sum(),
         }
@@ -222,7 +262,18 @@ impl Totals {
 
 impl std::fmt::Display for Totals {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { create, change, unchanged, failing, image_tags, chart_tags, prune, policies, blobs, bytes } = *self;
+        let Self {
+            create,
+            change,
+            unchanged,
+            failing,
+            image_tags,
+            chart_tags,
+            prune,
+            policies,
+            blobs,
+            bytes,
+        } = *self;
         write!(f, "Repositories: {create} to create, {change} to change, {unchanged} in sync")?;
         if failing > 0 {
             write!(f, ", {failing} with failures")?;
@@ -245,7 +296,8 @@ mod tests {
         Preview {
             policies: [(Kind::Lifecycle, changes)].into(),
             resource_tags: [("team".to_owned(), "a".to_owned())].into(),
-            loads: [((ArtifactKind::Image, tag("1.27")), Load { blobs: 6, bytes: 41_000_000 })].into(),
+            loads: [((ArtifactKind::Image, tag("1.27")), Load { blobs: 6, bytes: 41_000_000 })]
+                .into(),
             ..Preview::default()
         }
     }
@@ -272,9 +324,15 @@ mod tests {
         let tags = [("team", "b"), ("cost", "42")].map(|(k, v)| (k.to_owned(), v.to_owned()));
         let table = [
             (put(Kind::Lifecycle, false), "+ lifecyclePolicy (2 rules)"),
-            (put(Kind::Lifecycle, true), "~ lifecyclePolicy (rule 2 countNumber 10 -> 20; + rule 3)"),
+            (
+                put(Kind::Lifecycle, true),
+                "~ lifecyclePolicy (rule 2 countNumber 10 -> 20; + rule 3)",
+            ),
             (Action::DeletePolicy { kind: Kind::Permission }, "- permissionPolicy"),
-            (Action::TagRepository { tags: tags.into() }, "+ resourceTags cost=42 | ~ resourceTags team: a -> b"),
+            (
+                Action::TagRepository { tags: tags.into() },
+                "+ resourceTags cost=42 | ~ resourceTags team: a -> b",
+            ),
             (Action::UntagRepository { keys: vec!["old".to_owned()] }, "- resourceTags old"),
             (Action::SetScanOnPush { wanted: true }, "~ scanOnPush false -> true"),
             (
@@ -299,7 +357,8 @@ mod tests {
         ];
         for (action, expected) in table {
             let lines = of_action(&action, &preview());
-            let text: Vec<_> = lines.iter().map(|(mark, line)| format!("{} {line}", mark.sign())).collect();
+            let text: Vec<_> =
+                lines.iter().map(|(mark, line)| format!("{} {line}", mark.sign())).collect();
             assert_eq!(text.join(" | "), expected);
         }
     }

@@ -56,25 +56,37 @@ impl Ledger {
     }
 
     /// Writes an action down, and logs it.
-    pub(super) fn note(&self, repository: &str, field: &'static str, status: Status, details: String) {
+    pub(super) fn note(
+        &self,
+        repository: &str,
+        field: &'static str,
+        status: Status,
+        details: String,
+    ) {
         // Levels are part of a log statement's identity: one for each.
         match status {
             Status::Failed => tracing::warn!(repository, status = status.name(), "{details}"),
-            Status::Success | Status::Skipped => tracing::info!(repository, status = status.name(), "{details}"),
+            Status::Success | Status::Skipped => {
+                tracing::info!(repository, status = status.name(), "{details}")
+            }
         }
         let (time, repository) = (Timestamp::now(), repository.to_owned());
         self.lock().push(Record { time, repository, field, status, details });
     }
 
-    /// Writes down what the report of a pass tells and no action did: what failed before there was one, and what was
-    /// left alone.
+    /// Writes down what the report of a pass tells and no action did: what failed before there was
+    /// one, and what was left alone.
     pub(super) fn close(&self, repository: &str, report: &Report) {
         let told: Vec<_> = self.of(repository).into_iter().map(|record| record.details).collect();
-        for failure in report.shortfalls().map(ToString::to_string).filter(|failure| !told.contains(failure)) {
+        for failure in
+            report.shortfalls().map(ToString::to_string).filter(|failure| !told.contains(failure))
+        {
             self.note(repository, "check", Status::Failed, failure);
         }
         for artifact in &report.artifacts {
-            let kept = artifact.kept().map(|(tag, failure)| format!("{} tag {tag}: {failure}", artifact.kind.noun()));
+            let kept = artifact
+                .kept()
+                .map(|(tag, failure)| format!("{} tag {tag}: {failure}", artifact.kind.noun()));
             kept.for_each(|details| self.note(repository, "check", Status::Skipped, details));
         }
         if report.dry_run {
@@ -128,7 +140,9 @@ mod tests {
     fn a_failure_is_written_down_once_whoever_tells_it() {
         let ledger = Ledger::default();
         let failure = Failure::new(Class::PolicyRejected, "no");
-        ledger.witness("app").ended(Step { field: "lifecyclePolicy", result: Err(failure.clone()) });
+        ledger
+            .witness("app")
+            .ended(Step { field: "lifecyclePolicy", result: Err(failure.clone()) });
         let report = Report { configuration: vec![failure], ..Report::default() };
         ledger.close("app", &report);
         let records = ledger.all();
@@ -141,8 +155,12 @@ mod tests {
         let ledger = Ledger::default();
         ledger.close("same", &Report::default());
         let changes = vec!["create repository new".to_owned()];
-        ledger.close("new", &Report { changes, fields: vec!["repository"], dry_run: true, ..Report::default() });
-        let texts: Vec<_> = ledger.all().into_iter().map(|record| (record.status, record.details)).collect();
+        ledger.close(
+            "new",
+            &Report { changes, fields: vec!["repository"], dry_run: true, ..Report::default() },
+        );
+        let texts: Vec<_> =
+            ledger.all().into_iter().map(|record| (record.status, record.details)).collect();
         assert_eq!(
             texts,
             [

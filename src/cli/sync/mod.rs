@@ -46,16 +46,19 @@ const DEFAULT_FOLDER: &str = "./repositories";
 
 /// Syncs the repositories of YAML files once, without a cluster
 ///
-/// Reads EcrRepositorySync manifests, and lists of repositories (at top level or under `repositories:`):
+/// Reads EcrRepositorySync manifests, and lists of repositories (at top level or under
+/// `repositories:`):
 ///
 ///   - name: nginx-app
 ///     image: {pull_url: "docker.io/library/nginx", tags: ["1.27", "latest"]}
 ///     lifecyclePolicy: {rules: [...]}
 ///
-/// Everything is read before anything is done: if a file is wrong, all that is wrong is told, and nothing is synced.
+/// Everything is read before anything is done: if a file is wrong, all that is wrong is told, and
+/// nothing is synced.
 ///
-/// Logins of sources come from the docker or podman config with its credential helpers, and from the environment:
-/// ECR_SYNC_USERNAME_<HOST> and ECR_SYNC_PASSWORD_<HOST>, with _ for every . - and : of the host.
+/// Logins of sources come from the docker or podman config with its credential helpers, and from
+/// the environment: ECR_SYNC_USERNAME_<HOST> and ECR_SYNC_PASSWORD_<HOST>, with _ for every . - and
+/// : of the host.
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment, after_help = AFTER_HELP)]
 pub(super) struct Arguments {
@@ -105,9 +108,10 @@ pub(super) struct Arguments {
 
     /// YAML table of places to read images from instead of their own
     ///
-    /// `mirrors: [{match: docker.io/library, rewrite: mirror.example.com/hub}]`: match is a host, or a host and the beginning
-    /// of a path, the longest counts. Also credentialsFile (a docker config), fallback, insecure and direct (docs/mirrors.md).
-    /// GitLab's dependency proxy is a mirror of docker.io by itself where its four CI_DEPENDENCY_PROXY_ variables are set.
+    /// `mirrors: [{match: docker.io/library, rewrite: mirror.example.com/hub}]`: match is a host,
+    /// or a host and the beginning of a path, the longest counts. Also credentialsFile (a docker
+    /// config), fallback, insecure and direct (docs/mirrors.md). GitLab's dependency proxy is a
+    /// mirror of docker.io by itself where its four CI_DEPENDENCY_PROXY_ variables are set.
     #[arg(long, env = "MIRRORS_FILE", value_name = "FILE")]
     mirrors_file: Option<PathBuf>,
 
@@ -180,7 +184,8 @@ pub(super) enum Strategy {
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
-    validation::parse_duration(text).ok_or_else(|| "write a duration like 90s, 10m or 1h30m".to_owned())
+    validation::parse_duration(text)
+        .ok_or_else(|| "write a duration like 90s, 10m or 1h30m".to_owned())
 }
 
 /// What a run needs to know beside its entries.
@@ -217,11 +222,16 @@ pub(super) async fn run(arguments: Arguments, screen: &Screen) -> ExitCode {
     } = arguments;
     let start = Timestamp::now();
     if let Some(runtime) = container_runtime.filter(|runtime| !runtime.is_empty()) {
-        screen.err(&format!("CONTAINER_RUNTIME={runtime} is not used: no container runtime is needed\n"));
+        screen.err(&format!(
+            "CONTAINER_RUNTIME={runtime} is not used: no container runtime is needed\n"
+        ));
     }
     // Found out now, not when the work is done.
     if let Some(folder) = report.as_deref().and_then(missing_folder) {
-        return super::fail(&format!("cannot write the report: there is no folder {}", folder.display()));
+        return super::fail(&format!(
+            "cannot write the report: there is no folder {}",
+            folder.display()
+        ));
     }
     let entries = match entries(paths, config, &read_options(tag_strategy), &selector) {
         Ok(entries) => entries,
@@ -251,11 +261,17 @@ pub(super) async fn run(arguments: Arguments, screen: &Screen) -> ExitCode {
         Err(error) => return super::fail(&with_causes(&error)),
     };
     for entry in &entries {
-        entry.notes.iter().for_each(|note| screen.err(&format!("warning: {}: {note}\n", entry.place)));
+        entry
+            .notes
+            .iter()
+            .for_each(|note| screen.err(&format!("warning: {}: {note}\n", entry.place)));
     }
     let lines = output == Output::Text && !quiet;
-    let traffic =
-        if lines && screen::is_terminal() { Traffic::shown(screen, entries.len()) } else { Traffic::default() };
+    let traffic = if lines && screen::is_terminal() {
+        Traffic::shown(screen, entries.len())
+    } else {
+        Traffic::default()
+    };
     let traffic = Arc::new(traffic);
     let aws = match aws.options() {
         Ok(aws) => aws,
@@ -268,9 +284,23 @@ pub(super) async fn run(arguments: Arguments, screen: &Screen) -> ExitCode {
 
     let stop = CancellationToken::new();
     let ledger = Ledger::default();
-    let plan = Plan { dry_run, take_over, at_once: max_parallel_operations.into(), fail_fast, timeout, lines };
+    let plan = Plan {
+        dry_run,
+        take_over,
+        at_once: max_parallel_operations.into(),
+        fail_fast,
+        timeout,
+        lines,
+    };
     let work = async {
-        let pass = Pass { engine: &engine, sources: &sources, ledger: &ledger, traffic: &traffic, plan: &plan, screen };
+        let pass = Pass {
+            engine: &engine,
+            sources: &sources,
+            ledger: &ledger,
+            traffic: &traffic,
+            plan: &plan,
+            screen,
+        };
         let outcomes = pass.run(entries, &stop).await;
         traffic.clear();
         let span = Span { start, end: Timestamp::now() };
@@ -280,11 +310,18 @@ pub(super) async fn run(arguments: Arguments, screen: &Screen) -> ExitCode {
         match output {
             Output::Json => screen.out(&run.text()),
             Output::Text if dry_run => show_plan(&outcomes, quiet, screen),
-            Output::Text => screen.out(&format!("{}{}", summary::block(&counts, &span), summary::failures(&outcomes))),
+            Output::Text => screen.out(&format!(
+                "{}{}",
+                summary::block(&counts, &span),
+                summary::failures(&outcomes)
+            )),
         }
         if stop.is_cancelled() {
             let ended = outcomes.iter().filter(|outcome| !was_cut_off(outcome)).count();
-            screen.err(&format!("stopped early: {ended} of {} were finished\n", counted(outcomes.len(), "repository")));
+            screen.err(&format!(
+                "stopped early: {ended} of {} were finished\n",
+                counted(outcomes.len(), "repository")
+            ));
         }
         let written = match report {
             Some(file) => write_report(file, run.text()).await,
@@ -334,7 +371,9 @@ fn entries(
     selector: &[String],
 ) -> Result<Vec<Entry>, Vec<String>> {
     let folder = || {
-        let variable = std::env::var_os("REPOSITORIES_DIR").filter(|value| !value.is_empty()).map(PathBuf::from);
+        let variable = std::env::var_os("REPOSITORIES_DIR")
+            .filter(|value| !value.is_empty())
+            .map(PathBuf::from);
         config.or(variable).unwrap_or_else(|| PathBuf::from(DEFAULT_FOLDER))
     };
     let paths = if paths.is_empty() { vec![folder()] } else { paths };
@@ -342,10 +381,15 @@ fn entries(
         .map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>())?;
     if !selector.is_empty() {
         let count = entries.len();
-        entries.retain(|entry| selector.iter().any(|glob| wildcard::matches(glob, entry.repository())));
+        entries.retain(|entry| {
+            selector.iter().any(|glob| wildcard::matches(glob, entry.repository()))
+        });
         if entries.is_empty() {
             let globs = selector.join(", ");
-            return Err(vec![format!("--selector {globs}: none of {} has such a name", counted(count, "repository"))]);
+            return Err(vec![format!(
+                "--selector {globs}: none of {} has such a name",
+                counted(count, "repository")
+            )]);
         }
     }
     Ok(entries)
@@ -380,7 +424,8 @@ impl Pass<'_> {
                 if self.plan.lines && !self.plan.dry_run {
                     self.screen.out(&format!("{}\n", outcome.line()));
                     for warning in summary::warnings(&outcome) {
-                        self.screen.err(&format!("warning: {}: {warning}\n", outcome.entry.repository()));
+                        self.screen
+                            .err(&format!("warning: {}: {warning}\n", outcome.entry.repository()));
                     }
                 }
                 outcomes.push(outcome);
@@ -424,7 +469,12 @@ impl Pass<'_> {
         Outcome { index, entry, report: Some(report), preview, state }
     }
 
-    async fn sync(&self, entry: &Entry, progress: Progress, stop: &CancellationToken) -> (Report, Option<Preview>) {
+    async fn sync(
+        &self,
+        entry: &Entry,
+        progress: Progress,
+        stop: &CancellationToken,
+    ) -> (Report, Option<Preview>) {
         let job = self.sources.job(entry, self.plan.take_over, progress).await;
         if self.plan.dry_run {
             let (report, preview) = self.engine.preview(&job, stop).await;
@@ -446,7 +496,10 @@ async fn after(timeout: Option<Duration>) {
 /// Whether the end of the run came before the repository's.
 fn was_cut_off(outcome: &Outcome) -> bool {
     match &outcome.report {
-        Some(report) => report.failure.as_ref().is_some_and(|failure| failure.class == crate::class::Class::Cancelled),
+        Some(report) => report
+            .failure
+            .as_ref()
+            .is_some_and(|failure| failure.class == crate::class::Class::Cancelled),
         None => !outcome.entry.spec.suspend,
     }
 }

@@ -44,7 +44,10 @@ impl State {
             report.fields.clone()
         } else {
             let records = ledger.of(repository).into_iter();
-            records.filter(|record| record.status == Status::Success).map(|record| record.field).collect()
+            records
+                .filter(|record| record.status == Status::Success)
+                .map(|record| record.field)
+                .collect()
         };
         let got_all = report.shortfalls().next().is_none();
         match (done.contains(&"repository"), done.is_empty(), got_all) {
@@ -80,28 +83,43 @@ impl Outcome {
         matches!(self.state, State::Created | State::Updated)
     }
 
-    /// What failed, each with what it concerns: `tag 1.27`, or nothing for the repository as a whole.
+    /// What failed, each with what it concerns: `tag 1.27`, or nothing for the repository as a
+    /// whole.
     pub(super) fn failures(&self) -> Vec<(String, &crate::sync::Failure)> {
         let Some(report) = &self.report else { return Vec::new() };
-        let mut failures: Vec<_> =
-            report.failure.iter().chain(&report.configuration).map(|failure| (String::new(), failure)).collect();
+        let mut failures: Vec<_> = report
+            .failure
+            .iter()
+            .chain(&report.configuration)
+            .map(|failure| (String::new(), failure))
+            .collect();
         for artifact in &report.artifacts {
             let noun = artifact.kind.noun();
-            failures.extend(artifact.listing.iter().map(|failure| (format!("{noun} tags"), failure)));
-            failures.extend(artifact.failures().map(|(tag, failure)| (format!("{noun} tag {tag}"), failure)));
+            failures
+                .extend(artifact.listing.iter().map(|failure| (format!("{noun} tags"), failure)));
+            failures.extend(
+                artifact.failures().map(|(tag, failure)| (format!("{noun} tag {tag}"), failure)),
+            );
         }
         failures.extend(report.pruning_blocked().map(|failure| ("prune".to_owned(), failure)));
         failures
     }
 
-    /// The line of a finished repository: `team/app: changed, 2/2 image tags of docker.io/library/nginx`.
+    /// The line of a finished repository: `team/app: changed, 2/2 image tags of
+    /// docker.io/library/nginx`.
     pub(super) fn line(&self) -> String {
         let dry_run = self.report.as_ref().is_some_and(|report| report.dry_run);
-        let failed = if self.is_failure() && self.state != State::Failed { ", not all of it" } else { "" };
-        let mut line = format!("{}: {}{failed}", self.entry.repository(), self.state.words(dry_run));
+        let failed =
+            if self.is_failure() && self.state != State::Failed { ", not all of it" } else { "" };
+        let mut line =
+            format!("{}: {}{failed}", self.entry.repository(), self.state.words(dry_run));
         for artifact in self.report.iter().flat_map(|report| &report.artifacts) {
             let (synced, all) = (artifact.synced().count(), artifact.tags.len());
-            line.push_str(&format!(", {synced}/{all} {} tags of {}", artifact.kind.noun(), artifact.place()));
+            line.push_str(&format!(
+                ", {synced}/{all} {} tags of {}",
+                artifact.kind.noun(),
+                artifact.place()
+            ));
         }
         line
     }

@@ -116,8 +116,11 @@ impl<'a> Run<'a> {
 
 fn repository(outcome: &Outcome) -> Repository<'_> {
     let report = outcome.report.as_ref();
-    let artifact =
-        |kind| report.and_then(|report| report.artifacts.iter().find(|artifact| artifact.kind == kind)).map(artifact);
+    let artifact = |kind| {
+        report
+            .and_then(|report| report.artifacts.iter().find(|artifact| artifact.kind == kind))
+            .map(artifact)
+    };
     let failures = outcome.failures().into_iter().map(|(what, failure)| Failed {
         what,
         reason: failure.class.reason(),
@@ -129,7 +132,9 @@ fn repository(outcome: &Outcome) -> Repository<'_> {
         name: outcome.entry.repository(),
         place: outcome.entry.place.to_string(),
         status: outcome.state,
-        uri: report.and_then(|report| report.repository.as_ref()).map(|(repository, _)| repository.uri.as_str()),
+        uri: report
+            .and_then(|report| report.repository.as_ref())
+            .map(|(repository, _)| repository.uri.as_str()),
         image: artifact(crate::sync::ArtifactKind::Image),
         chart: artifact(crate::sync::ArtifactKind::Chart),
         changes: report.map_or(&[], |report| report.changes.as_slice()),
@@ -157,7 +162,9 @@ fn artifact(artifact: &ArtifactReport) -> Artifact<'_> {
         tags: artifact
             .tags
             .iter()
-            .map(|(name, state)| (name.as_str(), Tag { status: status(state), digest: digest_of(state) }))
+            .map(|(name, state)| {
+                (name.as_str(), Tag { status: status(state), digest: digest_of(state) })
+            })
             .collect(),
     }
 }

@@ -36,12 +36,19 @@ impl Sources {
     /// The job that brings an entry about.
     pub(super) async fn job(&self, entry: &Entry, take_over: bool, progress: Progress) -> Job {
         let spec = entry.spec.clone();
-        let image = spec.image.as_ref().map(|image| image.pull_url.parse::<Reference>().map_err(Failure::from));
-        let chart = spec.chart.as_ref().map(|chart| chart_reference(&chart.pull_url).map_err(Failure::from));
-        let mirrored = match image.as_ref().and_then(|image| self.mirrors.find(image.as_ref().ok()?)) {
-            Some((mirror, place)) => Some(self.mirrored(mirror, place).await),
-            None => None,
-        };
+        let image = spec
+            .image
+            .as_ref()
+            .map(|image| image.pull_url.parse::<Reference>().map_err(Failure::from));
+        let chart = spec
+            .chart
+            .as_ref()
+            .map(|chart| chart_reference(&chart.pull_url).map_err(Failure::from));
+        let mirrored =
+            match image.as_ref().and_then(|image| self.mirrors.find(image.as_ref().ok()?)) {
+                Some((mirror, place)) => Some(self.mirrored(mirror, place).await),
+                None => None,
+            };
         // No helper is run for a place that is not read.
         let image = image.filter(|_| mirrored.as_ref().is_none_or(|mirrored| mirrored.fallback));
         Job {
@@ -69,12 +76,17 @@ impl Sources {
     }
 
     /// The mirror's own login.
-    async fn login(&self, mirror: &Mirror, place: &Reference) -> Result<Option<Credential>, Failure> {
+    async fn login(
+        &self,
+        mirror: &Mirror,
+        place: &Reference,
+    ) -> Result<Option<Credential>, Failure> {
         Ok(match &mirror.login {
             Some(Login::Known(credential)) => Some(credential.clone()),
             Some(Login::File(path)) => {
-                let config = DockerConfig::read(path)
-                    .map_err(|error| Failure::new(Class::AuthenticationFailed, error.to_string()))?;
+                let config = DockerConfig::read(path).map_err(|error| {
+                    Failure::new(Class::AuthenticationFailed, error.to_string())
+                })?;
                 Some(config.credential(place).await?)
             }
             // Refused when the table was read.
@@ -82,7 +94,10 @@ impl Sources {
         })
     }
 
-    async fn access(&self, reference: Option<Result<Reference, Failure>>) -> Result<Access, Failure> {
+    async fn access(
+        &self,
+        reference: Option<Result<Reference, Failure>>,
+    ) -> Result<Access, Failure> {
         let Some(reference) = reference else { return Ok(Access::default()) };
         let reference = reference?;
         let credential = match self.environment.credential(&reference) {
@@ -92,7 +107,8 @@ impl Sources {
         Ok(self.with(credential, &reference))
     }
 
-    /// Without a login, the AWS identity of the environment reads private ECR, and public ECR where it shall.
+    /// Without a login, the AWS identity of the environment reads private ECR, and public ECR where
+    /// it shall.
     fn with(&self, credential: Credential, reference: &Reference) -> Access {
         let own = ecr::Identity::default;
         let ecr = match credential {
@@ -115,6 +131,7 @@ fn identity(entry: &Entry) -> Result<ecr::Identity, Failure> {
         ));
     }
     let role = registry.role_arn.as_deref().map(str::parse).transpose();
-    let role = role.map_err(|error| Failure::new(Class::InvalidSpec, format!("registry.roleArn: {error}")))?;
+    let role = role
+        .map_err(|error| Failure::new(Class::InvalidSpec, format!("registry.roleArn: {error}")))?;
     Ok(ecr::Identity { service_account: None, role })
 }

@@ -45,11 +45,13 @@ impl Counts {
     /// Counts what happened.
     pub(super) fn new(outcomes: &[Outcome], records: &[Record], bytes: u64) -> Self {
         let of = |state| outcomes.iter().filter(|outcome| outcome.state == state).count();
-        let done: Vec<_> = records.iter().filter(|record| record.status == Status::Success).collect();
+        let done: Vec<_> =
+            records.iter().filter(|record| record.status == Status::Success).collect();
         let failed = records.iter().filter(|record| record.status == Status::Failed).count();
         let of_field = |field| done.iter().filter(move |record| record.field == field);
         let repositories = |field| {
-            let names: std::collections::BTreeSet<_> = of_field(field).map(|record| &record.repository).collect();
+            let names: std::collections::BTreeSet<_> =
+                of_field(field).map(|record| &record.repository).collect();
             names.len()
         };
         let tried = done.len() + failed;
@@ -88,8 +90,19 @@ impl Span {
 pub(super) fn block(counts: &Counts, span: &Span) -> String {
     let rule = "=".repeat(WIDTH);
     let time = |time: Timestamp| time.strftime("%Y-%m-%d %H:%M:%S UTC").to_string();
-    let Counts { processed, created, updated, skipped, failed, images, charts, pruned, policies, success_rate, .. } =
-        counts;
+    let Counts {
+        processed,
+        created,
+        updated,
+        skipped,
+        failed,
+        images,
+        charts,
+        pruned,
+        policies,
+        success_rate,
+        ..
+    } = counts;
     let mut repositories = vec![("Created", created), ("Updated", updated), ("Skipped", skipped)];
     if *failed > 0 {
         repositories.push(("Failed", failed));
@@ -134,7 +147,8 @@ pub(super) fn failures(outcomes: &[Outcome]) -> String {
         }
         for (message, whats, class) in told {
             let whats: Vec<_> = whats.into_iter().filter(|what| !what.is_empty()).collect();
-            let what = if whats.is_empty() { String::new() } else { format!("{}: ", whats.join(", ")) };
+            let what =
+                if whats.is_empty() { String::new() } else { format!("{}: ", whats.join(", ")) };
             text.push_str(&format!("  ! {what}{message}\n    -> {}\n", advice(class)));
         }
     }
@@ -179,7 +193,8 @@ mod tests {
             ..Counts::default()
         };
         let time = |text: &str| text.parse().expect("a time");
-        let span = Span { start: time("2025-10-23T14:30:15Z"), end: time("2025-10-23T14:32:45.3Z") };
+        let span =
+            Span { start: time("2025-10-23T14:30:15Z"), end: time("2025-10-23T14:32:45.3Z") };
         let expected = "\
 ================================================================================
 ECR SYNC SUMMARY
@@ -206,6 +221,9 @@ Overall Success Rate: 96.7%
         let failed = block(&Counts { failed: 1, ..counts }, &span);
         assert!(failed.contains("├── Skipped: 2\n└── Failed: 1\n"), "{failed}");
         let pruned = block(&Counts { pruned: 3, ..counts }, &span);
-        assert!(pruned.contains("└── Helm Charts: 4\n\nTags Pruned: 3\n\nPolicies Applied: 15\n"), "{pruned}");
+        assert!(
+            pruned.contains("└── Helm Charts: 4\n\nTags Pruned: 3\n\nPolicies Applied: 15\n"),
+            "{pruned}"
+        );
     }
 }

@@ -32,10 +32,13 @@ struct Bars {
     told: AbortHandle,
 }
 
-/// What stands behind the bar of repositories: the first one under way that copies, else the first one.
+/// What stands behind the bar of repositories: the first one under way that copies, else the first
+/// one.
 fn running(all: &[(String, Progress)]) -> String {
     let copying = all.iter().find(|(_, progress)| progress.standing().is_copying());
-    let more = |text: String| if all.len() > 1 { format!("{text}, and {} more", all.len() - 1) } else { text };
+    let more = |text: String| {
+        if all.len() > 1 { format!("{text}, and {} more", all.len() - 1) } else { text }
+    };
     match (copying, all.first()) {
         (Some((repository, progress)), _) => more(format!("{repository}: {}", progress.standing())),
         (None, Some((repository, _))) => more(repository.clone()),
@@ -58,8 +61,10 @@ impl Traffic {
             bar
         };
         let repositories = bar(repositories, "repositories [{bar:30}] {pos}/{len} {wide_msg}");
-        let bytes =
-            bar(0, "copies       [{bar:30}] {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec}, {eta} left");
+        let bytes = bar(
+            0,
+            "copies       [{bar:30}] {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec}, {eta} left",
+        );
         let (shown, line) = (under_way.clone(), repositories.clone());
         let told = tokio::spawn(async move {
             loop {
@@ -68,7 +73,10 @@ impl Traffic {
             }
         });
         let told = told.abort_handle();
-        Self { bars: Some(Bars { repositories, bytes, running: under_way, told }), ..Self::default() }
+        Self {
+            bars: Some(Bars { repositories, bytes, running: under_way, told }),
+            ..Self::default()
+        }
     }
 
     /// A repository is under way.

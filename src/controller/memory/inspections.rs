@@ -1,5 +1,6 @@
-//! When a resource is looked into: whether ECR has all that its indexes name, and which tags there are to prune. That asks the sources
-//! for more than a pass does, so it comes once per `driftInterval`, and on demand.
+//! When a resource is looked into: whether ECR has all that its indexes name, and which tags there
+//! are to prune. That asks the sources for more than a pass does, so it comes once per
+//! `driftInterval`, and on demand.
 
 use std::time::Duration;
 
@@ -8,10 +9,12 @@ use tokio::time::Instant;
 use super::{JITTER, doubled, place_in};
 use crate::sync::Report;
 
-/// How long nothing is looked into after a change of the spec: one that is a mistake has time to be seen.
+/// How long nothing is looked into after a change of the spec: one that is a mistake has time to be
+/// seen.
 const SECOND_THOUGHTS: Duration = Duration::from_secs(600);
 
-/// The inspections of one resource. They outlive a generation: a spec that changes often is looked into all the same.
+/// The inspections of one resource. They outlive a generation: a spec that changes often is looked
+/// into all the same.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Inspections {
     /// When the next one is due; `None` until all was read once.
@@ -30,8 +33,8 @@ impl Inspections {
         Self { is_running: false, changed_at: Some(Instant::now()), ..self.clone() }
     }
 
-    /// Whether the pass that begins is one. Not after a start or a failure: sources would be asked for every index of every
-    /// resource at once, or all the time.
+    /// Whether the pass that begins is one. Not after a start or a failure: sources would be asked
+    /// for every index of every resource at once, or all the time.
     pub(super) fn begin(&mut self, on_demand: bool, drift_interval: Duration) -> bool {
         let now = Instant::now();
         // The interval may have become shorter.
@@ -85,7 +88,10 @@ mod tests {
     fn blocked() -> Report {
         let mut blocked = Failure::new(Class::PruneBlocked, "why");
         blocked.retry_after = Some(Duration::from_secs(1800));
-        Report { pruning: Some(Pruning { blocked: Some(blocked), ..Pruning::default() }), ..whole() }
+        Report {
+            pruning: Some(Pruning { blocked: Some(blocked), ..Pruning::default() }),
+            ..whole()
+        }
     }
 
     fn pass(inspections: &mut Inspections, report: &Report) -> bool {

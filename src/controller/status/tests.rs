@@ -48,7 +48,12 @@ fn after(old: &Status, report: &Report) -> Status {
 fn shown(status: &Status) -> (String, String, bool, bool) {
     let ready = find(&status.conditions, condition::READY).expect("Ready is always there");
     let has = |type_| find(&status.conditions, type_).is_some();
-    (ready.status.clone(), ready.reason.clone(), has(condition::RECONCILING), has(condition::STALLED))
+    (
+        ready.status.clone(),
+        ready.reason.clone(),
+        has(condition::RECONCILING),
+        has(condition::STALLED),
+    )
 }
 
 fn expect(status: &Status, ready: &str, reason: &str, reconciling: bool, stalled: bool) {
@@ -66,9 +71,11 @@ fn everything_there_is_ready() {
 #[test]
 fn one_bad_tag_is_partially_synced_and_stalled_only_if_nothing_else_can_heal() {
     let synced = ("1", TagState::Synced(digest()));
-    let status = after(&Status::default(), &report(&[synced.clone(), ("2", failed(Class::SourceNotFound))]));
+    let status =
+        after(&Status::default(), &report(&[synced.clone(), ("2", failed(Class::SourceNotFound))]));
     expect(&status, "False", "PartiallySynced", false, true);
-    let both = [synced, ("2", failed(Class::SourceNotFound)), ("3", failed(Class::RegistryUnavailable))];
+    let both =
+        [synced, ("2", failed(Class::SourceNotFound)), ("3", failed(Class::RegistryUnavailable))];
     expect(&after(&Status::default(), &report(&both)), "False", "PartiallySynced", true, false);
 }
 
@@ -84,8 +91,10 @@ fn a_source_that_goes_down_does_not_take_ready() {
 
 #[test]
 fn a_list_of_tags_that_cannot_be_read_leaves_what_was_known() {
-    let good =
-        after(&Status::default(), &report(&[("1", TagState::Synced(digest())), ("2", TagState::Synced(digest()))]));
+    let good = after(
+        &Status::default(),
+        &report(&[("1", TagState::Synced(digest())), ("2", TagState::Synced(digest()))]),
+    );
     let mut blind = report(&[("1", TagState::Synced(digest()))]);
     blind.artifacts[0].listing = Some(Failure::new(Class::RegistryUnavailable, "why"));
     let status = after(&good, &blind);
@@ -97,7 +106,8 @@ fn a_list_of_tags_that_cannot_be_read_leaves_what_was_known() {
 
 #[test]
 fn a_tag_that_was_never_compared_is_not_ready() {
-    let first = after(&Status::default(), &report(&[("1", unverified(Class::RegistryUnavailable))]));
+    let first =
+        after(&Status::default(), &report(&[("1", unverified(Class::RegistryUnavailable))]));
     expect(&first, "False", "RegistryUnavailable", true, false);
     assert_eq!(first.image.expect("an image").summary, "0/1");
 }
@@ -131,8 +141,11 @@ fn a_rejected_policy_is_named_while_the_image_is_synced() {
 fn pruning_that_is_blocked_leaves_ready_and_is_told_until_it_is_looked_for_again() {
     let synced = || report(&[("1", TagState::Synced(digest()))]);
     let blocked = Failure::new(Class::PruneBlocked, "tags that are no longer wanted stay: why");
-    let pruning =
-        |blocked| Report { prunes: true, pruning: Some(Pruning { blocked, ..Pruning::default() }), ..synced() };
+    let pruning = |blocked| Report {
+        prunes: true,
+        pruning: Some(Pruning { blocked, ..Pruning::default() }),
+        ..synced()
+    };
     let configuration = |status: &Status| {
         let found = find(&status.conditions, condition::CONFIGURATION_SYNCED).expect("a condition");
         (found.status.clone(), found.reason.clone())
@@ -144,7 +157,11 @@ fn pruning_that_is_blocked_leaves_ready_and_is_told_until_it_is_looked_for_again
     let between = after(&status, &Report { prunes: true, pruning: None, ..synced() });
     assert_eq!(between, status, "a pass that did not look knows no better");
     assert_eq!(configuration(&after(&status, &pruning(None))), is("True", "Succeeded"));
-    assert_eq!(configuration(&after(&status, &synced())), is("True", "Succeeded"), "no longer asked for");
+    assert_eq!(
+        configuration(&after(&status, &synced())),
+        is("True", "Succeeded"),
+        "no longer asked for"
+    );
 }
 
 #[test]
@@ -175,10 +192,13 @@ fn image_and_chart_have_conditions_of_their_own() {
 
 #[test]
 fn what_is_kept_is_there_and_told() {
-    let kept = TagState::Kept { digest: digest(), failure: Failure::new(Class::SourceChanged, "why") };
+    let kept =
+        TagState::Kept { digest: digest(), failure: Failure::new(Class::SourceChanged, "why") };
     let mut kept_chart = report(&[]);
-    kept_chart.artifacts =
-        vec![ArtifactReport::of_test(ArtifactKind::Chart, [("1.0.0".parse().expect("a tag"), kept)].into())];
+    kept_chart.artifacts = vec![ArtifactReport::of_test(
+        ArtifactKind::Chart,
+        [("1.0.0".parse().expect("a tag"), kept)].into(),
+    )];
     let status = after(&Status::default(), &kept_chart);
     expect(&status, "True", "Succeeded", false, false);
     let chart = find(&status.conditions, condition::CHART_SYNCED).expect("set");
@@ -187,12 +207,21 @@ fn what_is_kept_is_there_and_told() {
 
 #[test]
 fn what_was_made_of_archives_survives_the_status() {
-    let derived = |provenance| Derived { archive: digest(), provenance, manifest: Digest::sha256_of(b"made") };
-    let made: BTreeMap<Tag, Derived> =
-        [("1.0.0".parse().expect("a tag"), derived(false)), ("2.0.0".parse().expect("a tag"), derived(true))].into();
+    let derived = |provenance| Derived {
+        archive: digest(),
+        provenance,
+        manifest: Digest::sha256_of(b"made"),
+    };
+    let made: BTreeMap<Tag, Derived> = [
+        ("1.0.0".parse().expect("a tag"), derived(false)),
+        ("2.0.0".parse().expect("a tag"), derived(true)),
+    ]
+    .into();
     let mut chart = report(&[]);
-    chart.artifacts =
-        vec![ArtifactReport { derived: made.clone(), ..ArtifactReport::of_test(ArtifactKind::Chart, BTreeMap::new()) }];
+    chart.artifacts = vec![ArtifactReport {
+        derived: made.clone(),
+        ..ArtifactReport::of_test(ArtifactKind::Chart, BTreeMap::new())
+    }];
     let status = after(&Status::default(), &chart);
     assert_eq!(known(&status), made);
     let away = after(&status, &Report::failed(Failure::new(Class::RegistryUnavailable, "why")));
@@ -227,7 +256,11 @@ fn a_request_is_answered_by_its_own_value() {
     let pass = Pass { handled: Some("now".to_owned()), ..Pass::new(1, "eu-west-1") };
     let answered = finished(&Status::default(), &pass, &report, Timestamp::UNIX_EPOCH);
     assert_eq!(answered.last_handled_reconcile_at.as_deref(), Some("now"));
-    assert_eq!(after(&answered, &report).last_handled_reconcile_at.as_deref(), Some("now"), "and kept");
+    assert_eq!(
+        after(&answered, &report).last_handled_reconcile_at.as_deref(),
+        Some("now"),
+        "and kept"
+    );
 }
 
 #[test]
@@ -251,7 +284,10 @@ fn a_new_generation_is_unknown_until_it_is_done() {
 fn the_status_stays_small_with_ten_thousand_tags() {
     let states: Vec<_> = (0..10_000)
         .map(|n| {
-            (format!("tag-{n}"), if n % 2 == 0 { TagState::Synced(digest()) } else { failed(Class::SourceNotFound) })
+            (
+                format!("tag-{n}"),
+                if n % 2 == 0 { TagState::Synced(digest()) } else { failed(Class::SourceNotFound) },
+            )
         })
         .collect();
     let states: Vec<_> = states.iter().map(|(tag, state)| (tag.as_str(), state.clone())).collect();

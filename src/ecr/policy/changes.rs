@@ -31,8 +31,8 @@ pub(super) fn between(kind: Kind, old: &Value, new: &Value) -> Vec<String> {
     changes
 }
 
-/// Rules under their names. Lifecycle rules have their priority, statements their Sid or else their place; with the
-/// number first, so that rule 10 comes after rule 2.
+/// Rules under their names. Lifecycle rules have their priority, statements their Sid or else their
+/// place; with the number first, so that rule 10 comes after rule 2.
 fn rules(kind: Kind, document: &Value) -> BTreeMap<(u64, String), &Value> {
     let list = document.get(kind.list()).and_then(Value::as_array);
     let rules = list.into_iter().flatten().enumerate();
@@ -41,7 +41,8 @@ fn rules(kind: Kind, document: &Value) -> BTreeMap<(u64, String), &Value> {
             let place = index as u64 + 1;
             let name = match kind {
                 Kind::Lifecycle => {
-                    let priority = rule.get("rulePriority").and_then(Value::as_u64).unwrap_or(place);
+                    let priority =
+                        rule.get("rulePriority").and_then(Value::as_u64).unwrap_or(place);
                     (priority, format!("rule {priority}"))
                 }
                 Kind::Permission => match rule.get("Sid").and_then(Value::as_str) {
@@ -54,7 +55,8 @@ fn rules(kind: Kind, document: &Value) -> BTreeMap<(u64, String), &Value> {
         .collect()
 }
 
-/// The fields that differ, each named by its last key: what it is in is known to who wrote the policy.
+/// The fields that differ, each named by its last key: what it is in is known to who wrote the
+/// policy.
 fn fields(name: &str, old: &Value, new: &Value, changes: &mut Vec<String>) {
     let empty = Map::new();
     let (old, new) = (old.as_object().unwrap_or(&empty), new.as_object().unwrap_or(&empty));
@@ -65,15 +67,24 @@ fn fields(name: &str, old: &Value, new: &Value, changes: &mut Vec<String>) {
             (Some(old), Some(new)) if old == new => {}
             (Some(old @ Value::Object(_)), Some(new @ Value::Object(_))) => {
                 // `selection` and `action` say nothing; `Principal` and `Condition` do.
-                let inside = if matches!(key.as_str(), "selection" | "action") { name } else { &path };
+                let inside =
+                    if matches!(key.as_str(), "selection" | "action") { name } else { &path };
                 fields(inside, old, new, changes);
             }
             (Some(Value::Array(old)), Some(Value::Array(new))) => {
-                let added = new.iter().filter(|value| !old.contains(value)).map(|value| format!("+{}", shown(value)));
-                let gone = old.iter().filter(|value| !new.contains(value)).map(|value| format!("-{}", shown(value)));
+                let added = new
+                    .iter()
+                    .filter(|value| !old.contains(value))
+                    .map(|value| format!("+{}", shown(value)));
+                let gone = old
+                    .iter()
+                    .filter(|value| !new.contains(value))
+                    .map(|value| format!("-{}", shown(value)));
                 changes.push(format!("{path} {}", added.chain(gone).collect::<Vec<_>>().join(" ")));
             }
-            (Some(old), Some(new)) => changes.push(format!("{path} {} -> {}", shown(old), shown(new))),
+            (Some(old), Some(new)) => {
+                changes.push(format!("{path} {} -> {}", shown(old), shown(new)))
+            }
             (None, Some(new)) => changes.push(format!("{path} {} is new", shown(new))),
             (Some(old), None) => changes.push(format!("{path} {} goes", shown(old))),
             (None, None) => {}
@@ -83,8 +94,9 @@ fn fields(name: &str, old: &Value, new: &Value, changes: &mut Vec<String>) {
 
 /// A value on one line; strings without quotes, as people write them.
 fn shown(value: &Value) -> String {
-    let text =
-        value.as_str().map_or_else(|| value.to_string(), |text| format!("{text:?}").trim_matches('"').to_owned());
+    let text = value
+        .as_str()
+        .map_or_else(|| value.to_string(), |text| format!("{text:?}").trim_matches('"').to_owned());
     match text.char_indices().nth(LONGEST) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text,
@@ -131,7 +143,8 @@ mod tests {
     #[test]
     fn statements_are_compared_by_sid() {
         let statement = |sid: Option<&str>, actions: &[&str], account: &str| {
-            let mut statement = json!({"Effect": "Allow", "Action": actions, "Principal": {"AWS": account}});
+            let mut statement =
+                json!({"Effect": "Allow", "Action": actions, "Principal": {"AWS": account}});
             if let Some(sid) = sid {
                 statement["Sid"] = json!(sid);
             }

@@ -20,14 +20,17 @@ fn find(path: &str, wanted: &Value, live: &Value) -> Option<String> {
                 match (wanted.get(key), live.get(key)) {
                     (Some(wanted), Some(live)) => find(&path, wanted, live),
                     (Some(wanted), None) => Some(format!("{path}: {} is missing", shown(wanted))),
-                    (None, Some(live)) => Some(format!("{path}: {} is there and not wanted", shown(live))),
+                    (None, Some(live)) => {
+                        Some(format!("{path}: {} is there and not wanted", shown(live)))
+                    }
                     (None, None) => None,
                 }
             })
         }
         (Value::Array(wanted), Value::Array(live)) if wanted.len() == live.len() => {
             let mut pairs = wanted.iter().zip(live).enumerate();
-            pairs.find_map(|(index, (wanted, live))| find(&format!("{path}[{index}]"), wanted, live))
+            pairs
+                .find_map(|(index, (wanted, live))| find(&format!("{path}[{index}]"), wanted, live))
         }
         (wanted, live) => Some(format!("{path}: is {}, not {}", shown(live), shown(wanted))),
     }

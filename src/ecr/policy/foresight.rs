@@ -1,9 +1,10 @@
 //! What a lifecycle policy will do to images that are wanted, before it does.
 //!
-//! AWS's evaluation (User Guide, "How lifecycle policies work"): all rules are evaluated at once and applied by priority,
-//! the lowest number first. A rule counts every image that its selection matches, but an image that a rule of higher
-//! priority matches is never touched by a later one, even if it counts there. Several entries of a tag list are ANDed: an
-//! image must have a tag for each.
+//! AWS's evaluation (User Guide, "How lifecycle policies work"): all rules are evaluated at once
+//! and applied by priority, the lowest number first. A rule counts every image that its selection
+//! matches, but an image that a rule of higher priority matches is never touched by a later one,
+//! even if it counts there. Several entries of a tag list are ANDed: an image must have a tag for
+//! each.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -20,8 +21,8 @@ pub struct Forecast {
     pub rule: u64,
     /// Whether it archives; else it expires.
     pub archives: bool,
-    /// Wanted tags that it will take at least. Which images are the oldest is not known beforehand: where a rule of higher
-    /// priority protects some, the number depends on it.
+    /// Wanted tags that it will take at least. Which images are the oldest is not known beforehand:
+    /// where a rule of higher priority protects some, the number depends on it.
     pub at_least: usize,
     /// Wanted tags that it may take at most.
     pub at_most: usize,
@@ -135,27 +136,37 @@ impl<'a> Rule<'a> {
 
     fn selects(&self, image: &BTreeSet<&str>) -> bool {
         let Some(patterns) = &self.tags else { return true };
-        !patterns.is_empty() && patterns.iter().all(|pattern| image.iter().any(|tag| pattern.matches(tag)))
+        !patterns.is_empty()
+            && patterns.iter().all(|pattern| image.iter().any(|tag| pattern.matches(tag)))
     }
 }
 
-/// What `policy` will do to `images`, each given by its wanted tags, once all of them are in the repository. Images of
-/// others in it, and the untagged parts of indexes, can only add to the numbers of rules that count.
+/// What `policy` will do to `images`, each given by its wanted tags, once all of them are in the
+/// repository. Images of others in it, and the untagged parts of indexes, can only add to the
+/// numbers of rules that count.
 #[must_use]
 pub fn foresee(policy: &Policy, images: &[BTreeSet<&str>]) -> Vec<Forecast> {
-    let mut rules: Vec<_> =
-        policy.get("rules").and_then(Value::as_array).into_iter().flatten().filter_map(Rule::read).collect();
+    let mut rules: Vec<_> = policy
+        .get("rules")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(Rule::read)
+        .collect();
     rules.sort_by_key(|rule| rule.priority);
     let wanted = images.iter().map(BTreeSet::len).sum();
     let mut forecasts = Vec::new();
-    // The storage classes are worlds of their own; an image comes to the archive by a rule of the first.
+    // The storage classes are worlds of their own; an image comes to the archive by a rule of the
+    // first.
     let mut archived = vec![false; images.len()];
     for in_archive in [false, true] {
         let mut claimed = vec![false; images.len()];
         for rule in rules.iter().filter(|rule| rule.in_archive == in_archive) {
-            let selected = |index: &usize| rule.selects(&images[*index]) && (!in_archive || archived[*index]);
+            let selected =
+                |index: &usize| rule.selects(&images[*index]) && (!in_archive || archived[*index]);
             let selected: Vec<usize> = (0..images.len()).filter(selected).collect();
-            let mut free: Vec<usize> = selected.iter().copied().filter(|index| !claimed[*index]).collect();
+            let mut free: Vec<usize> =
+                selected.iter().copied().filter(|index| !claimed[*index]).collect();
             let (least, most) = match rule.when {
                 When::TooMany(keeps) => {
                     let keeps = usize::try_from(keeps).unwrap_or(usize::MAX);
@@ -194,7 +205,8 @@ mod tests {
     /// Forecasts for images that are given by their tags, separated by spaces.
     fn told(rules: &Value, images: &[&str]) -> Vec<String> {
         let Value::Object(policy) = json!({"rules": rules}) else { panic!("an object") };
-        let images: Vec<BTreeSet<&str>> = images.iter().map(|tags| tags.split(' ').collect()).collect();
+        let images: Vec<BTreeSet<&str>> =
+            images.iter().map(|tags| tags.split(' ').collect()).collect();
         foresee(&policy, &images).iter().map(ToString::to_string).collect()
     }
 
@@ -228,8 +240,10 @@ mod tests {
 
     #[test]
     fn age_takes_all_that_a_rule_selects() {
-        let rules =
-            json!([rule(1, &json!(["v*"]), ("sinceImagePushed", 14)), rule(2, &Value::Null, ("sinceImagePulled", 1)),]);
+        let rules = json!([
+            rule(1, &json!(["v*"]), ("sinceImagePushed", 14)),
+            rule(2, &Value::Null, ("sinceImagePulled", 1)),
+        ]);
         assert_eq!(
             told(&rules, &["v1", "v2 latest", "x"]),
             [
@@ -239,11 +253,12 @@ mod tests {
         );
     }
 
-    /// The example of the User Guide: A (beta-1, prod-1), B (beta-2, prod-2), C (beta-3), oldest first. Rule 1 expires A;
-    /// rule 2 would take A and B, but both are rule 1's.
+    /// The example of the User Guide: A (beta-1, prod-1), B (beta-2, prod-2), C (beta-3), oldest
+    /// first. Rule 1 expires A; rule 2 would take A and B, but both are rule 1's.
     #[test]
     fn a_rule_counts_but_never_takes_what_an_earlier_one_selects() {
-        let rules = json!([rule(1, &json!(["prod*"]), (MANY, 1)), rule(2, &json!(["beta*"]), (MANY, 1))]);
+        let rules =
+            json!([rule(1, &json!(["prod*"]), (MANY, 1)), rule(2, &json!(["beta*"]), (MANY, 1))]);
         assert_eq!(
             told(&rules, &["beta-1 prod-1", "beta-2 prod-2", "beta-3"]),
             [
@@ -276,12 +291,19 @@ mod tests {
                 "rule 2 of lifecyclePolicy will expire 2 of the 2 wanted tags, 90 days after they were archived",
             ]
         );
-        assert!(told(&json!([from_archive]), &["a", "b"]).is_empty(), "nothing of ours comes there");
+        assert!(
+            told(&json!([from_archive]), &["a", "b"]).is_empty(),
+            "nothing of ours comes there"
+        );
     }
 
     #[test]
     fn a_policy_that_cannot_be_read_says_nothing() {
-        for rules in [json!("text"), json!([1, {}, {"selection": {}}]), json!([rule(1, &Value::Null, ("new", 1))])] {
+        for rules in [
+            json!("text"),
+            json!([1, {}, {"selection": {}}]),
+            json!([rule(1, &Value::Null, ("new", 1))]),
+        ] {
             assert!(told(&rules, &["a"]).is_empty(), "{rules}");
         }
     }

@@ -9,12 +9,14 @@ use crate::api::v1alpha1::validation::Violation;
 /// What AWS would refuse, with its path. Values are not listed here: AWS adds some.
 pub(super) fn check(policy: &Policy) -> Vec<Violation> {
     let mut violations = Vec::new();
-    let mut wrong =
-        |path: String, message: String| violations.push(Violation::new(format!("lifecyclePolicy.{path}"), message));
+    let mut wrong = |path: String, message: String| {
+        violations.push(Violation::new(format!("lifecyclePolicy.{path}"), message))
+    };
     let Some(rules) = policy.get("rules").and_then(Value::as_array) else {
         wrong(
             "rules".to_owned(),
-            "is not a list: write rules: [{rulePriority: 1, selection: {...}, action: {...}}]".to_owned(),
+            "is not a list: write rules: [{rulePriority: 1, selection: {...}, action: {...}}]"
+                .to_owned(),
         );
         return violations;
     };
@@ -33,7 +35,10 @@ pub(super) fn check(policy: &Policy) -> Vec<Violation> {
                 "is missing: write a whole number, lowest first".to_owned(),
             ),
             Some(None | Some(0)) => {
-                wrong(format!("rules[{index}].rulePriority"), "is not a whole number of at least 1".to_owned());
+                wrong(
+                    format!("rules[{index}].rulePriority"),
+                    "is not a whole number of at least 1".to_owned(),
+                );
             }
             Some(Some(priority)) => {
                 if let Some(other) = priorities.insert(priority, index) {
@@ -50,10 +55,17 @@ pub(super) fn check(policy: &Policy) -> Vec<Violation> {
             Some(Some(selection)) => {
                 for key in ["tagStatus", "countType"] {
                     if !selection.get(key).is_some_and(Value::is_string) {
-                        wrong(format!("rules[{index}].selection.{key}"), "is missing or not a string".to_owned());
+                        wrong(
+                            format!("rules[{index}].selection.{key}"),
+                            "is missing or not a string".to_owned(),
+                        );
                     }
                 }
-                if selection.get("countNumber").and_then(Value::as_u64).is_none_or(|number| number == 0) {
+                if selection
+                    .get("countNumber")
+                    .and_then(Value::as_u64)
+                    .is_none_or(|number| number == 0)
+                {
                     wrong(
                         format!("rules[{index}].selection.countNumber"),
                         "is missing or not a whole number of at least 1".to_owned(),
@@ -62,7 +74,10 @@ pub(super) fn check(policy: &Policy) -> Vec<Violation> {
             }
         }
         if !rule.get("action").and_then(|action| action.get("type")).is_some_and(Value::is_string) {
-            wrong(format!("rules[{index}].action.type"), "is missing or not a string: write expire".to_owned());
+            wrong(
+                format!("rules[{index}].action.type"),
+                "is missing or not a string: write expire".to_owned(),
+            );
         }
     }
     violations
@@ -73,7 +88,9 @@ pub(super) fn canonical(policy: &Policy) -> Value {
     let mut policy = policy.clone();
     if let Some(Value::Array(rules)) = policy.get_mut("rules") {
         for rule in rules.iter_mut() {
-            let Some(selection) = rule.get_mut("selection").and_then(Value::as_object_mut) else { continue };
+            let Some(selection) = rule.get_mut("selection").and_then(Value::as_object_mut) else {
+                continue;
+            };
             for key in ["tagPatternList", "tagPrefixList"] {
                 match selection.remove(key) {
                     Some(Value::Array(list)) if !list.is_empty() => {
@@ -89,7 +106,9 @@ pub(super) fn canonical(policy: &Policy) -> Value {
                 selection.remove("storageClass");
             }
         }
-        rules.sort_by_key(|rule| rule.get("rulePriority").and_then(Value::as_i64).unwrap_or(i64::MAX));
+        rules.sort_by_key(|rule| {
+            rule.get("rulePriority").and_then(Value::as_i64).unwrap_or(i64::MAX)
+        });
     }
     Value::Object(policy)
 }
@@ -153,9 +172,15 @@ mod tests {
     #[test]
     fn absent_empty_and_given_are_three_things() {
         assert_eq!(Wanted::read(Kind::Lifecycle, None), Ok(Wanted::Unmanaged));
-        assert_eq!(Wanted::read(Kind::Lifecycle, Some(&policy(json!({"rules": []})))), Ok(Wanted::None));
+        assert_eq!(
+            Wanted::read(Kind::Lifecycle, Some(&policy(json!({"rules": []})))),
+            Ok(Wanted::None)
+        );
         let given = policy(json!({"rules": [rule(1, |_| {})]}));
-        assert_eq!(Wanted::read(Kind::Lifecycle, Some(&given)), Ok(Wanted::Document(given.clone())));
+        assert_eq!(
+            Wanted::read(Kind::Lifecycle, Some(&given)),
+            Ok(Wanted::Document(given.clone()))
+        );
         assert!(Wanted::read(Kind::Lifecycle, Some(&policy(json!({"Rules": []})))).is_err());
     }
 
@@ -167,8 +192,11 @@ mod tests {
             rule(3, |_| {}),
             "text"
         ]}));
-        let paths: Vec<_> =
-            Wanted::read(Kind::Lifecycle, Some(&bad)).unwrap_err().into_iter().map(|v| v.path).collect();
+        let paths: Vec<_> = Wanted::read(Kind::Lifecycle, Some(&bad))
+            .unwrap_err()
+            .into_iter()
+            .map(|v| v.path)
+            .collect();
         assert_eq!(
             paths,
             [

@@ -1,9 +1,10 @@
 //! Lifecycle and permission policies compared by meaning.
 //!
-//! ECR stores a policy in its own order: lifecycle rules sorted by priority, principals re-shuffled at every read, an
-//! account id rewritten to its root ARN (hashicorp/terraform-provider-aws#22639, #19365, #36012). Comparing text would
-//! write for ever (crossplane-contrib/provider-aws#700); normalising too much would hide a change
-//! (hashicorp/terraform-provider-aws#35184). So: unknown keys are kept, and only what AWS is known to rewrite is equal.
+//! ECR stores a policy in its own order: lifecycle rules sorted by priority, principals re-shuffled
+//! at every read, an account id rewritten to its root ARN (hashicorp/terraform-provider-aws#22639,
+//! #19365, #36012). Comparing text would write for ever (crossplane-contrib/provider-aws#700);
+//! normalising too much would hide a change (hashicorp/terraform-provider-aws#35184). So: unknown
+//! keys are kept, and only what AWS is known to rewrite is equal.
 
 mod changes;
 mod difference;
@@ -110,7 +111,8 @@ pub fn text(policy: &Policy) -> String {
     Value::Object(policy.clone()).to_string()
 }
 
-/// Whether `live`, as ECR returned it, means the same as `wanted`. A text that is no JSON object never does.
+/// Whether `live`, as ECR returned it, means the same as `wanted`. A text that is no JSON object
+/// never does.
 #[must_use]
 pub fn means_the_same(kind: Kind, wanted: &Policy, live: &str) -> bool {
     let Ok(Value::Object(live)) = serde_json::from_str(live) else { return false };
@@ -120,7 +122,9 @@ pub fn means_the_same(kind: Kind, wanted: &Policy, live: &str) -> bool {
 /// What in `live` is not as in `wanted`: the first place in words, short enough for a condition.
 #[must_use]
 pub fn difference(kind: Kind, wanted: &Policy, live: &str) -> String {
-    let Ok(Value::Object(live)) = serde_json::from_str(live) else { return "is no JSON object".to_owned() };
+    let Ok(Value::Object(live)) = serde_json::from_str(live) else {
+        return "is no JSON object".to_owned();
+    };
     difference::first(&canonical(kind, wanted), &canonical(kind, &live)).unwrap_or_default()
 }
 
@@ -139,7 +143,8 @@ pub fn canonical_live(kind: Kind, live: &str) -> String {
     }
 }
 
-/// Everything in which `wanted` differs from `live`, rule by rule, in words: `rule 2 countNumber 10 -> 20`.
+/// Everything in which `wanted` differs from `live`, rule by rule, in words: `rule 2 countNumber 10
+/// -> 20`.
 #[must_use]
 pub fn changes(kind: Kind, wanted: &Policy, live: &str) -> Vec<String> {
     let Ok(Value::Object(live)) = serde_json::from_str(live) else {

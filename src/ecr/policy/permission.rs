@@ -1,7 +1,8 @@
 //! Repository policies: IAM documents without a Resource.
 //!
-//! The equalities are those of hashicorp/awspolicyequivalence: one value and a list of it, order in sets, statement
-//! order, Effect's case, an account id and its root ARN. Version, Id and Sid count literally.
+//! The equalities are those of hashicorp/awspolicyequivalence: one value and a list of it, order in
+//! sets, statement order, Effect's case, an account id and its root ARN. Version, Id and Sid count
+//! literally.
 
 use serde_json::{Map, Value};
 
@@ -32,7 +33,9 @@ pub(super) fn check(policy: &Policy) -> Vec<Violation> {
                 check_statement(&format!("{root}.Statement[{index}]"), statement, &mut violations);
             }
         }
-        Some(statement @ Value::Object(_)) => check_statement(&format!("{root}.Statement"), statement, &mut violations),
+        Some(statement @ Value::Object(_)) => {
+            check_statement(&format!("{root}.Statement"), statement, &mut violations)
+        }
         Some(other) => violations.push(Violation::new(
             format!("{root}.Statement"),
             format!("is {}: write a list of statements", type_name(other)),
@@ -44,7 +47,8 @@ pub(super) fn check(policy: &Policy) -> Vec<Violation> {
 
 fn check_statement(path: &str, statement: &Value, violations: &mut Vec<Violation>) {
     let Some(statement) = statement.as_object() else {
-        violations.push(Violation::new(path, format!("is {}, not an object", type_name(statement))));
+        violations
+            .push(Violation::new(path, format!("is {}, not an object", type_name(statement))));
         return;
     };
     if !statement
@@ -52,7 +56,8 @@ fn check_statement(path: &str, statement: &Value, violations: &mut Vec<Violation
         .and_then(Value::as_str)
         .is_some_and(|e| e.eq_ignore_ascii_case("allow") || e.eq_ignore_ascii_case("deny"))
     {
-        violations.push(Violation::new(format!("{path}.Effect"), "is missing or not Allow or Deny"));
+        violations
+            .push(Violation::new(format!("{path}.Effect"), "is missing or not Allow or Deny"));
     }
     for pair in [["Action", "NotAction"], ["Principal", "NotPrincipal"]] {
         if !pair.iter().any(|key| statement.contains_key(*key)) {
@@ -77,7 +82,8 @@ fn check_statement(path: &str, statement: &Value, violations: &mut Vec<Violation
     }
 }
 
-/// A number where IAM wants a string: YAML read an unquoted account id as a number, and its leading zeros are gone.
+/// A number where IAM wants a string: YAML read an unquoted account id as a number, and its leading
+/// zeros are gone.
 fn check_strings(path: &str, value: &Value, violations: &mut Vec<Violation>) {
     match value {
         Value::String(_) => {}
@@ -87,9 +93,14 @@ fn check_strings(path: &str, value: &Value, violations: &mut Vec<Violation>) {
             }
         }
         Value::Number(number) => {
-            violations.push(Violation::new(path, format!("is the number {number}, not a string: quote it")));
+            violations.push(Violation::new(
+                path,
+                format!("is the number {number}, not a string: quote it"),
+            ));
         }
-        other => violations.push(Violation::new(path, format!("is {}, not a string", type_name(other)))),
+        other => {
+            violations.push(Violation::new(path, format!("is {}, not a string", type_name(other))))
+        }
     }
 }
 
@@ -115,16 +126,19 @@ fn canonical_statement(statement: Value) -> Value {
     for key in PRINCIPALS {
         if let Some(value) = statement.remove(key) {
             let value = match value {
-                Value::Object(kinds) => {
-                    Value::Object(kinds.into_iter().map(|(kind, value)| (kind, set(value, &root_arn))).collect())
-                }
+                Value::Object(kinds) => Value::Object(
+                    kinds.into_iter().map(|(kind, value)| (kind, set(value, &root_arn))).collect(),
+                ),
                 other => other,
             };
             statement.insert(key.to_owned(), value);
         }
     }
     if let Some(Value::Object(operators)) = statement.remove("Condition") {
-        let operators = operators.into_iter().map(|(operator, keys)| (operator, canonical_condition(keys))).collect();
+        let operators = operators
+            .into_iter()
+            .map(|(operator, keys)| (operator, canonical_condition(keys)))
+            .collect();
         statement.insert("Condition".to_owned(), Value::Object(operators));
     }
     Value::Object(statement)
@@ -137,7 +151,9 @@ fn canonical_condition(keys: Value) -> Value {
         Value::Bool(_) | Value::Number(_) => Value::String(value.to_string()),
         other => other,
     };
-    Value::Object(keys.into_iter().map(|(key, value)| (key, set(value, &as_string))).collect::<Map<_, _>>())
+    Value::Object(
+        keys.into_iter().map(|(key, value)| (key, set(value, &as_string))).collect::<Map<_, _>>(),
+    )
 }
 
 /// A single value is a set of one; order and repetition do not count.
@@ -219,7 +235,10 @@ mod tests {
         for (index, change) in changes.into_iter().enumerate() {
             let mut live = wanted();
             change(&mut live);
-            assert!(!means_the_same(Kind::Permission, &policy(wanted()), &live.to_string()), "change {index}");
+            assert!(
+                !means_the_same(Kind::Permission, &policy(wanted()), &live.to_string()),
+                "change {index}"
+            );
         }
     }
 
@@ -239,9 +258,18 @@ mod tests {
     #[test]
     fn missing_elements_are_named() {
         let bad = policy(json!({"Statement": {"Principal": "*"}}));
-        let paths: Vec<_> =
-            Wanted::read(Kind::Permission, Some(&bad)).unwrap_err().into_iter().map(|v| v.path).collect();
-        assert_eq!(paths, ["permissionPolicy.Statement.Effect", "permissionPolicy.Statement.Action"]);
-        assert_eq!(Wanted::read(Kind::Permission, Some(&policy(json!({"Statement": []})))), Ok(Wanted::None));
+        let paths: Vec<_> = Wanted::read(Kind::Permission, Some(&bad))
+            .unwrap_err()
+            .into_iter()
+            .map(|v| v.path)
+            .collect();
+        assert_eq!(
+            paths,
+            ["permissionPolicy.Statement.Effect", "permissionPolicy.Statement.Action"]
+        );
+        assert_eq!(
+            Wanted::read(Kind::Permission, Some(&policy(json!({"Statement": []})))),
+            Ok(Wanted::None)
+        );
     }
 }

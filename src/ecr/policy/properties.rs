@@ -1,4 +1,5 @@
-//! What holds for every policy: an equivalent spelling is equal, a real change is not, nothing unknown is lost.
+//! What holds for every policy: an equivalent spelling is equal, a real change is not, nothing
+//! unknown is lost.
 
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::prelude::*;
@@ -81,16 +82,25 @@ fn statement() -> impl Strategy<Value = Value> {
         btree_set(principals, 1..4).prop_map(|set| json!({"AWS": set})),
         Just(json!({"Service": ["codebuild.amazonaws.com"]})),
     ];
-    let actions = select(vec!["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer", "ecr:DeleteRepository", "ecr:*"]);
+    let actions = select(vec![
+        "ecr:BatchGetImage",
+        "ecr:GetDownloadUrlForLayer",
+        "ecr:DeleteRepository",
+        "ecr:*",
+    ]);
     let condition = prop_oneof![
         Just(None),
-        any::<bool>().prop_map(|secure| Some(json!({"Bool": {"aws:SecureTransport": [secure.to_string()]}}))),
-        btree_set("o-[a-z0-9]{2}", 1..3).prop_map(|ids| Some(json!({"StringEquals": {"aws:PrincipalOrgID": ids}}))),
+        any::<bool>().prop_map(|secure| Some(
+            json!({"Bool": {"aws:SecureTransport": [secure.to_string()]}})
+        )),
+        btree_set("o-[a-z0-9]{2}", 1..3)
+            .prop_map(|ids| Some(json!({"StringEquals": {"aws:PrincipalOrgID": ids}}))),
     ];
     let effect = select(vec!["Allow", "Deny"]);
     (effect, principal, btree_set(actions, 1..4), condition, unknown()).prop_map(
         |(effect, principal, actions, condition, unknown)| {
-            let mut statement = json!({"Effect": effect, "Principal": principal, "Action": actions});
+            let mut statement =
+                json!({"Effect": effect, "Principal": principal, "Action": actions});
             if let Some(condition) = condition {
                 statement["Condition"] = condition;
             }
@@ -171,7 +181,9 @@ fn respell_permission(policy: &mut Value, dice: &mut Dice<'_>) {
         dice.respell_set(&mut statement["Action"]);
         if let Some(aws) = statement.pointer_mut("/Principal/AWS") {
             for principal in aws.as_array_mut().expect("principals") {
-                let account = principal.as_str().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+                let account = principal
+                    .as_str()
+                    .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
                 if let Some(account) = account
                     && dice.flip()
                 {
@@ -186,7 +198,8 @@ fn respell_permission(policy: &mut Value, dice: &mut Dice<'_>) {
             *secure = json!(secure[0] == "true");
         }
         if dice.flip() {
-            statement["Effect"] = json!(statement["Effect"].as_str().expect("an effect").to_ascii_uppercase());
+            statement["Effect"] =
+                json!(statement["Effect"].as_str().expect("an effect").to_ascii_uppercase());
         }
     }
     if statements.len() == 1 && dice.flip() {
@@ -201,7 +214,10 @@ fn leaves(value: &Value, path: &str, found: &mut Vec<String>) {
             members.iter().for_each(|(key, value)| leaves(value, &format!("{path}/{key}"), found));
         }
         Value::Array(values) => {
-            values.iter().enumerate().for_each(|(index, value)| leaves(value, &format!("{path}/{index}"), found));
+            values
+                .iter()
+                .enumerate()
+                .for_each(|(index, value)| leaves(value, &format!("{path}/{index}"), found));
         }
         _ => found.push(path.to_owned()),
     }

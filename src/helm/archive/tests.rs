@@ -34,7 +34,8 @@ fn tar(entries: &[(&str, EntryType, &[u8])]) -> Vec<u8> {
 }
 
 fn files(entries: &[(&str, &[u8])]) -> Vec<u8> {
-    let entries: Vec<_> = entries.iter().map(|(name, contents)| (*name, EntryType::Regular, *contents)).collect();
+    let entries: Vec<_> =
+        entries.iter().map(|(name, contents)| (*name, EntryType::Regular, *contents)).collect();
     gzip(&tar(&entries))
 }
 
@@ -49,9 +50,15 @@ fn chart_yaml_is_found_whatever_the_folder() {
     let gnu_long = gzip(&builder.into_inner().unwrap());
     let record = format!("{} path={long}\n", long.len() + 10);
     assert_eq!(record.len(), long.len() + 10);
-    let pax = gzip(&tar(&[("x", EntryType::XHeader, record.as_bytes()), ("short", EntryType::Regular, CHART)]));
+    let pax = gzip(&tar(&[
+        ("x", EntryType::XHeader, record.as_bytes()),
+        ("short", EntryType::Regular, CHART),
+    ]));
     let mut two_members = files(&[("a/Chart.yaml", CHART), ("a/values.yaml", &[b'x'; 5000])]);
-    let whole = tar(&[("a/values.yaml", EntryType::Regular, b"x"), ("a/Chart.yaml", EntryType::Regular, CHART)]);
+    let whole = tar(&[
+        ("a/values.yaml", EntryType::Regular, b"x"),
+        ("a/Chart.yaml", EntryType::Regular, CHART),
+    ]);
     let members = [gzip(&whole[..700]), gzip(&whole[700..])].concat();
     let with_bom = [b"\xef\xbb\xbf", CHART].concat();
     for archive in [
@@ -109,7 +116,10 @@ fn links_are_not_followed_and_names_that_lead_out_are_refused() {
 fn archives_that_are_no_charts_say_why() {
     let good = files(&[
         ("a/Chart.yaml", CHART),
-        ("a/values.yaml", &(0..9999_u16).flat_map(|n| (n.wrapping_mul(40_503)).to_le_bytes()).collect::<Vec<_>>()),
+        (
+            "a/values.yaml",
+            &(0..9999_u16).flat_map(|n| (n.wrapping_mul(40_503)).to_le_bytes()).collect::<Vec<_>>(),
+        ),
     ]);
     for cut in [20, good.len() / 2, good.len() - 9, good.len() - 1] {
         assert_eq!(read(&good[..cut]), Err(Error::Truncated), "{cut} of {}", good.len());
@@ -117,7 +127,11 @@ fn archives_that_are_no_charts_say_why() {
     let mut damaged = good.clone();
     let middle = damaged.len() / 2;
     damaged[middle..middle + 20].fill(0xff);
-    assert!(matches!(read(&damaged), Err(Error::Damaged(_) | Error::Truncated)), "{:?}", read(&damaged));
+    assert!(
+        matches!(read(&damaged), Err(Error::Damaged(_) | Error::Truncated)),
+        "{:?}",
+        read(&damaged)
+    );
     for (archive, why) in [
         (b"".to_vec(), "not a gzipped archive"),
         (b"PK\x03\x04".to_vec(), "not a gzipped archive"),

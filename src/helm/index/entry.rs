@@ -12,8 +12,8 @@ use crate::registry::Digest;
 pub struct ChartVersions {
     /// Its name.
     pub name: String,
-    /// The versions that can be used, in the order of the index. `v1.2.3` and `1.2.3` are two of them: equal to semver,
-    /// but Helm finds each by its own text.
+    /// The versions that can be used, in the order of the index. `v1.2.3` and `1.2.3` are two of
+    /// them: equal to semver, but Helm finds each by its own text.
     pub versions: Vec<Entry>,
     /// The versions that cannot, in the order of the index.
     pub problems: Vec<Problem>,
@@ -34,7 +34,8 @@ pub struct Entry {
     pub chart: String,
     /// The version, as it is written: `1.2.3`, `v1.2.3`, `1.2.3+build`.
     pub version: String,
-    /// Where the archive can be had: absolute, relative to the repository, or `oci://`. At least one.
+    /// Where the archive can be had: absolute, relative to the repository, or `oci://`. At least
+    /// one.
     pub urls: Vec<String>,
     /// The archive's digest, where the index has it.
     pub digest: Option<Digest>,
@@ -75,7 +76,8 @@ pub(super) fn read(chart: &str, list: Value) -> Result<ChartVersions, &'static s
         Value::Null => Vec::new(),
         _ => return Err("it is not a list of versions"),
     };
-    let mut read = ChartVersions { name: chart.to_owned(), versions: Vec::new(), problems: Vec::new() };
+    let mut read =
+        ChartVersions { name: chart.to_owned(), versions: Vec::new(), problems: Vec::new() };
     let mut seen = HashSet::new();
     let mut twice = HashSet::new();
     for (index, value) in entries.into_iter().enumerate() {
@@ -88,21 +90,33 @@ pub(super) fn read(chart: &str, list: Value) -> Result<ChartVersions, &'static s
         }
         match draft.check(chart) {
             Ok(entry) => read.versions.push(entry),
-            Err(why) => read.problems.push(Problem { chart: chart.to_owned(), version, place: index + 1, why }),
+            Err(why) => read.problems.push(Problem {
+                chart: chart.to_owned(),
+                version,
+                place: index + 1,
+                why,
+            }),
         }
     }
-    // Which of the two is meant is a guess that nobody would notice; a copy that says the same is no matter.
+    // Which of the two is meant is a guess that nobody would notice; a copy that says the same is
+    // no matter.
     for version in twice {
         let mut same = read.versions.iter().filter(|entry| entry.version == version);
         let first = same.next();
         if same.all(|entry| Some(entry) == first) {
             let mut kept = false;
-            read.versions.retain(|entry| entry.version != version || !std::mem::replace(&mut kept, true));
+            read.versions
+                .retain(|entry| entry.version != version || !std::mem::replace(&mut kept, true));
             continue;
         }
         read.versions.retain(|entry| entry.version != version);
         let why = "the index lists it twice, with different contents".to_owned();
-        read.problems.push(Problem { chart: chart.to_owned(), version: Some(version), place: 0, why });
+        read.problems.push(Problem {
+            chart: chart.to_owned(),
+            version: Some(version),
+            place: 0,
+            why,
+        });
     }
     read.problems.sort_by(|a, b| (a.place, &a.version).cmp(&(b.place, &b.version)));
     Ok(read)
@@ -199,5 +213,7 @@ fn text(field: &mut Option<String>, value: Value) -> Option<&'static str> {
 fn digest(text: &str) -> Result<Digest, String> {
     let text = text.to_ascii_lowercase();
     let hex = text.strip_prefix("sha256:").unwrap_or(&text);
-    format!("sha256:{hex}").parse().map_err(|_| "its `digest` is not the hex of a SHA-256".to_owned())
+    format!("sha256:{hex}")
+        .parse()
+        .map_err(|_| "its `digest` is not the hex of a SHA-256".to_owned())
 }

@@ -1,6 +1,8 @@
-//! The lines of a YAML document in block style: which ones are structure, and which are inside a text.
+//! The lines of a YAML document in block style: which ones are structure, and which are inside a
+//! text.
 //!
-//! This is not a parser. It knows enough to say where a key stands, and tells when it does not ([`Line::Unknown`]).
+//! This is not a parser. It knows enough to say where a key stands, and tells when it does not
+//! ([`Line::Unknown`]).
 
 /// What a line is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +56,11 @@ impl Lines {
         }
         if rest[0] == b'\t' {
             // A line of white space is harmless; tabs as indentation are not YAML.
-            return if rest.iter().all(u8::is_ascii_whitespace) { Line::Inside } else { Line::Unknown };
+            return if rest.iter().all(u8::is_ascii_whitespace) {
+                Line::Inside
+            } else {
+                Line::Unknown
+            };
         }
         if indent == 0 && (is_marker(rest, b"---") || is_marker(rest, b"...")) {
             return Line::Marker(&rest[3..]);
@@ -130,7 +136,8 @@ impl Lines {
         if element { Line::Element { indent } } else { Line::Key { indent, key, value } }
     }
 
-    /// Looks at what follows a key or a dash at `parent`: what does it open? Gives back what there is.
+    /// Looks at what follows a key or a dash at `parent`: what does it open? Gives back what there
+    /// is.
     fn value<'l>(&mut self, value: &'l [u8], parent: usize) -> &'l [u8] {
         let value = without_properties(value);
         match value.first() {
@@ -177,13 +184,16 @@ fn split_key(rest: &[u8]) -> Option<(&[u8], &[u8])> {
         quote @ (b'"' | b'\'') => {
             let end = 1 + closing(&rest[1..], quote)?;
             let colon = end + rest[end..].iter().take_while(|byte| **byte == b' ').count();
-            (rest.get(colon) == Some(&b':') && ends_key(colon)).then(|| (&rest[..end], &rest[colon + 1..]))
+            (rest.get(colon) == Some(&b':') && ends_key(colon))
+                .then(|| (&rest[..end], &rest[colon + 1..]))
         }
         b'[' | b'{' | b'|' | b'>' | b'*' | b'%' | b'@' | b'`' => None,
         _ => {
             for (at, byte) in rest.iter().enumerate() {
                 match byte {
-                    b':' if ends_key(at) => return Some((rest[..at].trim_ascii_end(), &rest[at + 1..])),
+                    b':' if ends_key(at) => {
+                        return Some((rest[..at].trim_ascii_end(), &rest[at + 1..]));
+                    }
                     b'#' if at > 0 && rest[at - 1] == b' ' => return None,
                     _ => {}
                 }

@@ -106,7 +106,9 @@ impl Reader {
     /// The first byte that is not white space tells HTML and JSON from YAML.
     fn begin<'b>(&mut self, bytes: &'b [u8]) -> Result<&'b [u8], Error> {
         let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-        let Some(first) = bytes.iter().find(|byte| !byte.is_ascii_whitespace()) else { return Ok(bytes) };
+        let Some(first) = bytes.iter().find(|byte| !byte.is_ascii_whitespace()) else {
+            return Ok(bytes);
+        };
         self.begun = true;
         match first {
             b'<' => Err(Error::WebPage { url: self.url.clone() }),
@@ -259,7 +261,8 @@ struct Sections {
 
 impl Sections {
     fn new() -> Self {
-        // Level 1: 26 MB become 2 MB in 0.1 s; level 6 would save a third of them and take four times as long.
+        // Level 1: 26 MB become 2 MB in 0.1 s; level 6 would save a third of them and take four
+        // times as long.
         let packer = DeflateEncoder::new(Vec::new(), Compression::fast());
         Self { done: Vec::new(), name: None, packer, length: 0 }
     }

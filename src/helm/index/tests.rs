@@ -71,10 +71,12 @@ generated: \"2024-01-01T00:00:00Z\"
     assert_eq!(read.problems, []);
 }
 
-/// Each text lists `a` with 1.0.0 and 2.0.0 and something around it that could be taken for structure.
+/// Each text lists `a` with 1.0.0 and 2.0.0 and something around it that could be taken for
+/// structure.
 #[test]
 fn charts_are_found_in_every_shape_of_index() {
-    const A: [&str; 2] = ["{name: a, version: 1.0.0, urls: [x]}", "{name: a, version: 2.0.0, urls: [x]}"];
+    const A: [&str; 2] =
+        ["{name: a, version: 1.0.0, urls: [x]}", "{name: a, version: 2.0.0, urls: [x]}"];
     let [one, two] = A;
     for text in [
         format!("entries:\n  a:\n  - {one}\n  - {two}\n"),
@@ -124,7 +126,8 @@ fn charts_are_found_in_every_shape_of_index() {
 
 #[test]
 fn what_lines_tell_is_not_parsed_whole() {
-    let text = "apiVersion: v1\nentries:\n  b:\n  - description: |\n      x: *y\n  a:\n  - urls: [x]\n";
+    let text =
+        "apiVersion: v1\nentries:\n  b:\n  - description: |\n      x: *y\n  a:\n  - urls: [x]\n";
     let index = index(text);
     assert!(index.charts.values().all(|packed| packed.lock().unwrap().form == Form::Yaml));
     let flow = Index::parse(URL, b"entries: {a: []}").unwrap();
@@ -197,15 +200,20 @@ fn what_is_no_index_says_what_it_is() {
         ("{\"entries\": {", "not a chart repository's index"),
         ("\u{1f}\u{0}", "not a chart repository's index"),
     ] {
-        let error = Index::parse(URL, text.as_bytes()).err().unwrap_or_else(|| panic!("{text:?} was read"));
+        let error =
+            Index::parse(URL, text.as_bytes()).err().unwrap_or_else(|| panic!("{text:?} was read"));
         let message = error.to_string();
         assert!(message.contains(why) && message.contains(URL), "{text:?}: {message}");
         assert_eq!(error.class(), Class::SourceInvalid);
         assert!(error.is_elsewhere());
     }
     assert!(Index::parse(URL, b"\xff\xfe{\0").is_err(), "UTF-16");
-    for empty in ["entries: {}\n", "apiVersion: v1\nentries:\n", "apiVersion: v1\nentries: null\n", "apiVersion: v1\n"]
-    {
+    for empty in [
+        "entries: {}\n",
+        "apiVersion: v1\nentries:\n",
+        "apiVersion: v1\nentries: null\n",
+        "apiVersion: v1\n",
+    ] {
         assert_eq!(index(empty).names().count(), 0, "{empty}");
         assert!(matches!(index(empty).chart("a"), Err(Error::NoSuchChart { .. })), "{empty}");
     }
@@ -217,7 +225,9 @@ fn charts_that_cannot_be_read_leave_the_others_alone() {
     let index = index(text);
     assert_eq!(index.chart("a").unwrap().versions.len(), 1);
     assert_eq!(index.chart("e").unwrap().versions.len(), 0);
-    for (name, why) in [("b", "chart b cannot be read"), ("c", "not a list of versions"), ("d", "lists it twice")] {
+    for (name, why) in
+        [("b", "chart b cannot be read"), ("c", "not a list of versions"), ("d", "lists it twice")]
+    {
         let message = index.chart(name).unwrap_err().to_string();
         assert!(message.contains(why) && message.contains(URL), "{message}");
     }
@@ -230,7 +240,9 @@ fn yaml_bombs_end_early() {
         let last = n - 1;
         bomb.push_str(&format!("a{n}: &a{n} [{}]\n", vec![format!("*a{last}"); 9].join(",")));
     }
-    for entries in ["entries: *a11\n", "entries:\n  a:\n  - {name: a, version: 1.0.0, urls: *a11}\n"] {
+    for entries in
+        ["entries: *a11\n", "entries:\n  a:\n  - {name: a, version: 1.0.0, urls: *a11}\n"]
+    {
         let error = Index::parse(URL, format!("{bomb}{entries}").as_bytes()).unwrap_err();
         assert_eq!(error.class(), Class::SourceInvalid, "{error}");
     }
@@ -297,15 +309,22 @@ fn cutting_agrees_with_parsing_on_random_indexes() {
         }
         let parsed = Index::new(URL.into(), charts);
         let read = index(&text);
-        let (mut names, mut expected) = (read.names().collect::<Vec<_>>(), parsed.names().collect::<Vec<_>>());
+        let (mut names, mut expected) =
+            (read.names().collect::<Vec<_>>(), parsed.names().collect::<Vec<_>>());
         names.sort_unstable();
         expected.sort_unstable();
         assert_eq!(names, expected, "{text}");
-        cut += usize::from(read.charts.values().any(|packed| packed.lock().unwrap().form == Form::Yaml));
+        cut += usize::from(
+            read.charts.values().any(|packed| packed.lock().unwrap().form == Form::Yaml),
+        );
         for name in names {
             assert_eq!(read.chart(name).ok(), read.chart(name).ok(), "again\n{text}");
             let (read, parsed) = (read.chart(name), parsed.chart(name));
-            assert_eq!(read.map_err(|e| e.to_string()).ok(), parsed.map_err(|e| e.to_string()).ok(), "{name}\n{text}");
+            assert_eq!(
+                read.map_err(|e| e.to_string()).ok(),
+                parsed.map_err(|e| e.to_string()).ok(),
+                "{name}\n{text}"
+            );
         }
         agreed += 1;
     }

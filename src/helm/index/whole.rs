@@ -1,5 +1,5 @@
-//! An index that cannot be cut into lines: JSON, flow style, aliases. It is parsed whole, but only one chart at a time is
-//! held as values.
+//! An index that cannot be cut into lines: JSON, flow style, aliases. It is parsed whole, but only
+//! one chart at a time is held as values.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -28,9 +28,10 @@ pub(super) fn read(text: &[u8]) -> Result<Charts, String> {
     let nodes = text.len() / 2 + 1000;
     // Aliases may make the text three times as long.
     let options = yaml::options(Bounds { nodes, replayed: nodes });
-    let read = serde_saphyr::with_deserializer_from_str_with_options(text, options, |deserializer| {
-        Document { language: Yaml(text) }.deserialize(deserializer)
-    });
+    let read =
+        serde_saphyr::with_deserializer_from_str_with_options(text, options, |deserializer| {
+            Document { language: Yaml(text) }.deserialize(deserializer)
+        });
     read.map_err(|e| yaml::message(&e))?
 }
 
@@ -52,13 +53,16 @@ pub(super) fn from_json(value: Json) -> Value {
         },
         Json::String(text) => Value::Text(text),
         Json::Array(list) => Value::List(list.into_iter().map(from_json).collect()),
-        Json::Object(fields) => Value::Map(fields.into_iter().map(|(key, value)| (key, from_json(value))).collect()),
+        Json::Object(fields) => {
+            Value::Map(fields.into_iter().map(|(key, value)| (key, from_json(value))).collect())
+        }
     }
 }
 
 /// The other way.
 fn to_json(value: &Value) -> Json {
-    const USED: [&str; 7] = ["name", "version", "urls", "digest", "deprecated", "appVersion", "type"];
+    const USED: [&str; 7] =
+        ["name", "version", "urls", "digest", "deprecated", "appVersion", "type"];
     let entry = |value: &Value| match value {
         Value::Map(fields) => {
             let used = fields.iter().filter(|(key, _)| USED.contains(&key.as_str()));
@@ -81,7 +85,9 @@ fn to_json_any(value: &Value) -> Json {
         Value::Float(value) => yaml::format_float(*value).into(),
         Value::Text(text) => text.as_str().into(),
         Value::List(list) => list.iter().map(to_json_any).collect(),
-        Value::Map(fields) => Json::Object(fields.iter().map(|(k, v)| (k.clone(), to_json_any(v))).collect()),
+        Value::Map(fields) => {
+            Json::Object(fields.iter().map(|(k, v)| (k.clone(), to_json_any(v))).collect())
+        }
     }
 }
 

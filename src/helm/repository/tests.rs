@@ -51,11 +51,17 @@ impl Server {
         let log = Arc::new(Mutex::new(Vec::new()));
         let (seen_log, script) = (log.clone(), Arc::new(script));
         let app = axum::Router::new().fallback(move |request: Asked<Answer>| {
-            let header = |name: &str| request.headers().get(name).map_or("", |v| v.to_str().unwrap()).to_owned();
+            let header = |name: &str| {
+                request.headers().get(name).map_or("", |v| v.to_str().unwrap()).to_owned()
+            };
             let validator = [header("if-none-match"), header("if-modified-since")].concat();
             let target = request.uri().to_string();
             let authorization = !header("authorization").is_empty();
-            seen_log.lock().unwrap().push(Seen { target: target.clone(), authorization, validator: validator.clone() });
+            seen_log.lock().unwrap().push(Seen {
+                target: target.clone(),
+                authorization,
+                validator: validator.clone(),
+            });
             let script = script.clone();
             async move { script(&target, &validator) }
         });
@@ -75,9 +81,16 @@ impl Server {
         self.repository_as(path, login("ann"), &Arc::default())
     }
 
-    fn repository_as(&self, path: &str, credential: Credential, indexes: &Arc<Indexes>) -> Repository {
-        let mut access = Access::new(self.transport.clone(), TransportOptions::default(), credential);
-        access.retry = Policy { retries: 1, base: Duration::from_millis(1), longest: Duration::from_secs(1) };
+    fn repository_as(
+        &self,
+        path: &str,
+        credential: Credential,
+        indexes: &Arc<Indexes>,
+    ) -> Repository {
+        let mut access =
+            Access::new(self.transport.clone(), TransportOptions::default(), credential);
+        access.retry =
+            Policy { retries: 1, base: Duration::from_millis(1), longest: Duration::from_secs(1) };
         Repository::new(&format!("http://{}{path}", self.host), access, indexes.clone()).unwrap()
     }
 }
@@ -114,7 +127,11 @@ async fn bytes(repository: &Repository, entry: &Entry) -> Result<Bytes, Error> {
 #[tokio::test]
 async fn an_index_is_asked_for_again_only_by_its_validators() {
     let server = Server::new(|_, validator| match validator {
-        "" => reply(200, &[("etag", "\"1\""), ("last-modified", "Sun, 06 Nov 1994 08:49:37 GMT")], INDEX),
+        "" => reply(
+            200,
+            &[("etag", "\"1\""), ("last-modified", "Sun, 06 Nov 1994 08:49:37 GMT")],
+            INDEX,
+        ),
         _ => reply(304, &[], ""),
     })
     .await;
@@ -143,7 +160,11 @@ async fn gzip_is_read_with_and_without_its_header_and_in_several_members() {
     .await;
     for n in 0..4 {
         let repository = server.repository(&format!("/{n}"));
-        assert_eq!(repository.versions("a", Duration::ZERO).await.unwrap().versions.len(), 1, "{n}");
+        assert_eq!(
+            repository.versions("a", Duration::ZERO).await.unwrap().versions.len(),
+            1,
+            "{n}"
+        );
     }
 }
 
@@ -156,13 +177,28 @@ async fn bodies_that_are_cut_damaged_or_too_large_are_refused() {
     };
     let mut damaged = gzip(big.as_bytes());
     damaged[30..40].fill(0xff);
-    let bodies = [truncated, damaged, gzip(big.as_bytes()), big.into_bytes(), b" <html>".to_vec(), gzip(b"<html>")];
-    let server =
-        Server::new(move |target, _| reply(200, &[], bodies[target[1..2].parse::<usize>().unwrap()].clone())).await;
-    for (n, why) in
-        ["truncated", "gzip", "more than 100000 bytes", "more than 100000 bytes", "a web page", "a web page"]
-            .into_iter()
-            .enumerate()
+    let bodies = [
+        truncated,
+        damaged,
+        gzip(big.as_bytes()),
+        big.into_bytes(),
+        b" <html>".to_vec(),
+        gzip(b"<html>"),
+    ];
+    let server = Server::new(move |target, _| {
+        reply(200, &[], bodies[target[1..2].parse::<usize>().unwrap()].clone())
+    })
+    .await;
+    for (n, why) in [
+        "truncated",
+        "gzip",
+        "more than 100000 bytes",
+        "more than 100000 bytes",
+        "a web page",
+        "a web page",
+    ]
+    .into_iter()
+    .enumerate()
     {
         let mut repository = server.repository(&format!("/{n}"));
         repository.access.most_index_bytes = 100_000;
@@ -176,10 +212,16 @@ async fn bodies_that_are_cut_damaged_or_too_large_are_refused() {
 async fn a_thousand_that_ask_at_once_are_one_request() {
     let server = Server::new(|_, _| reply(200, &[("etag", "\"1\"")], INDEX)).await;
     let indexes = Arc::default();
-    let repositories: Vec<_> = (0..1000).map(|_| server.repository_as("/", login("ann"), &indexes)).collect();
-    let all = futures::future::join_all(repositories.iter().map(|r| r.index(Duration::from_secs(60)))).await;
+    let repositories: Vec<_> =
+        (0..1000).map(|_| server.repository_as("/", login("ann"), &indexes)).collect();
+    let all =
+        futures::future::join_all(repositories.iter().map(|r| r.index(Duration::from_secs(60))))
+            .await;
     let first = all[0].as_ref().unwrap();
-    assert!(all.iter().all(|index| Arc::ptr_eq(index.as_ref().unwrap(), first)), "one copy, read once");
+    assert!(
+        all.iter().all(|index| Arc::ptr_eq(index.as_ref().unwrap(), first)),
+        "one copy, read once"
+    );
     assert_eq!(server.seen().len(), 1);
     futures::future::join_all(repositories.iter().map(|r| r.index(Duration::ZERO))).await;
     assert!(server.seen().len() <= 4, "who accepts no copy shares a request that is sent later");
@@ -189,12 +231,20 @@ async fn a_thousand_that_ask_at_once_are_one_request() {
 async fn a_failure_fails_all_who_waited_and_not_one_after_the_other() {
     let server = Server::new(|_, _| reply(503, &[], "")).await;
     let indexes = Arc::default();
-    let repositories: Vec<_> = (0..100).map(|_| server.repository_as("/", login("ann"), &indexes)).collect();
+    let repositories: Vec<_> =
+        (0..100).map(|_| server.repository_as("/", login("ann"), &indexes)).collect();
     let all = futures::future::join_all(repositories.iter().map(|r| r.index(Duration::ZERO))).await;
-    assert!(all.iter().all(|result| result.as_ref().is_err_and(|e| e.class() == Class::RegistryUnavailable)));
+    assert!(
+        all.iter()
+            .all(|result| result.as_ref().is_err_and(|e| e.class() == Class::RegistryUnavailable))
+    );
     assert_eq!(server.seen().len(), 2, "one fetch, tried twice");
     repositories[0].index(Duration::from_secs(3600)).await.unwrap_err();
-    assert_eq!(server.seen().len(), 4, "that the server is down is not remembered for those who come later");
+    assert_eq!(
+        server.seen().len(),
+        4,
+        "that the server is down is not remembered for those who come later"
+    );
 }
 
 #[tokio::test]
@@ -216,7 +266,11 @@ async fn credentials_do_not_open_an_index_for_others() {
     let server = Server::new(|_, _| reply(200, &[], INDEX)).await;
     let indexes = Arc::default();
     for credential in [login("ann"), login("bob"), Credential::Anonymous, login("ann")] {
-        server.repository_as("/", credential, &indexes).index(Duration::from_secs(60)).await.unwrap();
+        server
+            .repository_as("/", credential, &indexes)
+            .index(Duration::from_secs(60))
+            .await
+            .unwrap();
     }
     let authorized: Vec<bool> = server.seen().iter().map(|seen| seen.authorization).collect();
     assert_eq!(authorized, [true, true, false]);
@@ -232,7 +286,10 @@ async fn the_index_that_was_not_used_for_longest_goes_first() {
     }
     let held = server.repository_as("/1", login("ann"), &indexes).index(hour).await.unwrap().held();
     assert!((234..350).contains(&held), "two fit, three do not: {held}");
-    assert_eq!(server.targets(), ["/1/index.yaml", "/2/index.yaml", "/3/index.yaml", "/1/index.yaml"]);
+    assert_eq!(
+        server.targets(),
+        ["/1/index.yaml", "/2/index.yaml", "/3/index.yaml", "/1/index.yaml"]
+    );
 }
 
 #[tokio::test]
@@ -261,11 +318,17 @@ async fn statuses_have_their_classes() {
         assert_eq!((error.class(), error.is_elsewhere()), (class, elsewhere), "{status}: {error}");
         assert_eq!(error.retry_after().map(|wait| wait.as_secs()), (status == 429).then_some(77));
         assert!(
-            error.to_string().starts_with(&format!("cannot read http://{}/{status}/index.yaml: ", server.host)),
+            error
+                .to_string()
+                .starts_with(&format!("cannot read http://{}/{status}/index.yaml: ", server.host)),
             "{error}"
         );
     }
-    let gone = Server { host: "127.0.0.1:1".into(), transport: server.transport.clone(), log: Arc::default() };
+    let gone = Server {
+        host: "127.0.0.1:1".into(),
+        transport: server.transport.clone(),
+        log: Arc::default(),
+    };
     let error = gone.repository("/").index(Duration::ZERO).await.unwrap_err();
     assert_eq!(error.class(), RegistryUnavailable, "{error}");
 }
@@ -314,7 +377,10 @@ async fn the_next_url_is_tried_when_one_fails() {
     .await;
     let repository = server.repository("/");
     let digest = Some(&b"archive"[..]);
-    let got = bytes(&repository, &entry(&["gone.tgz", "other.tgz", "ftp://x/y", "good.tgz"], digest)).await.unwrap();
+    let got =
+        bytes(&repository, &entry(&["gone.tgz", "other.tgz", "ftp://x/y", "good.tgz"], digest))
+            .await
+            .unwrap();
     assert_eq!(got, "archive");
     let error = repository.download(&entry(&["other.tgz", "gone.tgz"], digest)).await.unwrap_err();
     assert_eq!(error.class(), Class::SourceInvalid);
@@ -322,16 +388,24 @@ async fn the_next_url_is_tried_when_one_fails() {
     let host = &server.host;
     assert_eq!(
         error.to_string(),
-        format!("http://{host}/other.tgz of chart a 1.0.0 has digest {actual}, the index says {expected}")
+        format!(
+            "http://{host}/other.tgz of chart a 1.0.0 has digest {actual}, the index says {expected}"
+        )
     );
     let error = repository.download(&entry(&["gone.tgz"], digest)).await.unwrap_err();
     assert_eq!(error.class(), Class::SourceNotFound);
     assert!(
-        error.to_string().starts_with(&format!("cannot read http://{host}/gone.tgz of chart a 1.0.0: 404")),
+        error
+            .to_string()
+            .starts_with(&format!("cannot read http://{host}/gone.tgz of chart a 1.0.0: 404")),
         "{error}"
     );
     for url in ["ftp://x/y.tgz", "http://169.254.169.254/latest"] {
-        assert_eq!(repository.download(&entry(&[url], None)).await.unwrap_err().class(), Class::SourceInvalid, "{url}");
+        assert_eq!(
+            repository.download(&entry(&[url], None)).await.unwrap_err().class(),
+            Class::SourceInvalid,
+            "{url}"
+        );
     }
     assert_eq!(
         repository.download(&entry(&["gone.tgz", "oci://r/a:1"], None)).await.unwrap(),
@@ -368,11 +442,17 @@ async fn provenance_is_there_or_not_there_or_an_error() {
     let repository = server.repository("/?t=1");
     let mut results = Vec::new();
     for url in ["a.tgz", "b.tgz", "c.tgz", "d.tgz"] {
-        let Download::Archive(archive) = repository.download(&entry(&[url], None)).await.unwrap() else { panic!() };
+        let Download::Archive(archive) = repository.download(&entry(&[url], None)).await.unwrap()
+        else {
+            panic!()
+        };
         results.push(repository.provenance(&archive).await.map_err(|error| error.class()));
     }
     let signed = Bytes::from_static(signed.as_bytes());
-    assert_eq!(results, [Ok(Some(signed)), Ok(None), Err(Class::RegistryUnavailable), Err(Class::SourceInvalid)]);
+    assert_eq!(
+        results,
+        [Ok(Some(signed)), Ok(None), Err(Class::RegistryUnavailable), Err(Class::SourceInvalid)]
+    );
 }
 
 #[test]
@@ -386,7 +466,10 @@ fn addresses_that_cannot_be_used_say_what_to_write() {
     ] {
         let access = Access::new(transport.clone(), trust.clone(), Credential::Anonymous);
         let error = Repository::new(url, access, Arc::default()).unwrap_err();
-        assert!(error.to_string().contains(why) && !error.to_string().contains("secret@"), "{error}");
+        assert!(
+            error.to_string().contains(why) && !error.to_string().contains("secret@"),
+            "{error}"
+        );
         assert_eq!(error.class(), Class::InvalidSpec);
     }
 }

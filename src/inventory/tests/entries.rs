@@ -44,7 +44,10 @@ fn the_older_tools_example_is_read_as_it_is() {
     let chart = entry.spec.chart.clone().expect("a chart");
     assert_eq!(
         (chart.pull_url.as_str(), chart.tags),
-        ("https://charts.bitnami.com/bitnami/nginx", vec!["15.0.2".to_owned(), "15.0.1".to_owned()])
+        (
+            "https://charts.bitnami.com/bitnami/nginx",
+            vec!["15.0.2".to_owned(), "15.0.1".to_owned()]
+        )
     );
     assert_eq!(
         entry.spec.image,
@@ -80,7 +83,10 @@ fn the_older_tools_example_is_read_as_it_is() {
 fn a_name_alone_is_a_repository_with_the_defaults() {
     let entries = entries("- name: platform/empty\n  image:\n  chart: ~\n");
     assert_eq!(entries[0].repository(), "platform/empty");
-    assert_eq!(entries[0].spec, EcrRepositorySyncSpec { interval: "1h".to_owned(), ..Default::default() });
+    assert_eq!(
+        entries[0].spec,
+        EcrRepositorySyncSpec { interval: "1h".to_owned(), ..Default::default() }
+    );
     assert_eq!(entries[0].notes, [""; 0]);
 }
 
@@ -105,7 +111,9 @@ fn snake_case_and_camel_case_are_one_field() {
 fn both_spellings_of_a_field_at_once_are_a_problem() {
     assert_eq!(
         problems("- name: ab\n  image:\n    pull_url: q.io/x:v\n    pullUrl: q.io/y:v\n"),
-        ["a.yml:4:5: both `pullUrl` and `pull_url` are given: they are one field, write one of them"]
+        [
+            "a.yml:4:5: both `pullUrl` and `pull_url` are given: they are one field, write one of them"
+        ]
     );
 }
 
@@ -129,7 +137,9 @@ fn an_unknown_field_is_named_with_its_place_and_what_was_meant() {
 
 #[test]
 fn a_tag_that_yaml_reads_as_something_else_must_be_quoted() {
-    let tags = |tags: &str| problems(&format!("- name: ab\n  image:\n    pull_url: q.io/x\n    tags: [{tags}]\n"));
+    let tags = |tags: &str| {
+        problems(&format!("- name: ab\n  image:\n    pull_url: q.io/x\n    tags: [{tags}]\n"))
+    };
     for (tag, message) in [
         ("1.20", "quote 1.20, YAML reads it as the number 1.2"),
         ("15", "quote 15, YAML reads it as a number"),
@@ -148,7 +158,8 @@ fn a_tag_that_yaml_reads_as_something_else_must_be_quoted() {
         ("15", "write [\"15\"]"),
         ("v1", "write [\"v1\"]"),
     ] {
-        let problems = problems(&format!("- name: ab\n  image: {{pull_url: q.io/x, tags: {written}}}\n"));
+        let problems =
+            problems(&format!("- name: ab\n  image: {{pull_url: q.io/x, tags: {written}}}\n"));
         assert_eq!(problems, [format!("a.yml:2:35: tags must be a list of strings: {told}")]);
     }
 }
@@ -251,14 +262,18 @@ fn a_number_that_json_cannot_hold_must_be_quoted() {
 #[test]
 fn a_key_that_yaml_reads_as_null_must_be_quoted() {
     assert_eq!(
-        problems("- name: ab\n  permission_policy: {Statement: [{Condition: {Null: {x: 'true'}}}]}\n"),
+        problems(
+            "- name: ab\n  permission_policy: {Statement: [{Condition: {Null: {x: 'true'}}}]}\n"
+        ),
         ["a.yml:2:48: cannot be read: quote this key, YAML reads it as null"]
     );
 }
 
 #[test]
 fn the_letters_y_and_n_are_text_as_they_were_for_the_older_tool() {
-    let entries = entries("- name: ab\n  resource_tags: {critical: y}\n  permission_policy: {Id: n, Statement: []}\n");
+    let entries = entries(
+        "- name: ab\n  resource_tags: {critical: y}\n  permission_policy: {Id: n, Statement: []}\n",
+    );
     assert_eq!(entries[0].spec.resource_tags.as_ref().unwrap()["critical"], "y");
     assert_eq!(entries[0].spec.permission_policy.as_ref().unwrap()["Id"], "n");
 }

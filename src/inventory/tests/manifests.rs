@@ -21,7 +21,10 @@ fn a_secret_reference_is_noted_as_unused() {
     let entries = entries(&format!(
         "{HEAD}metadata: {{name: ab}}\nspec:\n  image:\n    pullUrl: q.io/x:v\n    secretRef: {{name: hub}}\n"
     ));
-    assert_eq!(entries[0].notes, ["secretRef is not read here: credentials come from the docker config"]);
+    assert_eq!(
+        entries[0].notes,
+        ["secretRef is not read here: credentials come from the docker config"]
+    );
 }
 
 #[test]
@@ -71,10 +74,13 @@ fn wrong_values_of_a_manifest_are_told_at_the_field() {
 
 #[test]
 fn a_kind_or_version_that_is_nearly_ours_is_a_problem() {
-    let object = |version: &str, kind: &str| problems(&format!("apiVersion: {version}\nkind: {kind}\n"));
+    let object =
+        |version: &str, kind: &str| problems(&format!("apiVersion: {version}\nkind: {kind}\n"));
     assert_eq!(
         object("ecr-sync.io/v1", "EcrRepositorySync"),
-        ["a.yml:1:13: apiVersion \"ecr-sync.io/v1\" of EcrRepositorySync is not known: write ecr-sync.io/v1alpha1"]
+        [
+            "a.yml:1:13: apiVersion \"ecr-sync.io/v1\" of EcrRepositorySync is not known: write ecr-sync.io/v1alpha1"
+        ]
     );
     assert_eq!(
         object("ecr-sync.io/v1alpha1", "ECRRepositorySnyc"),
@@ -92,14 +98,23 @@ fn a_kind_or_version_that_is_nearly_ours_is_a_problem() {
 
 #[test]
 fn a_kubernetes_list_is_read_through() {
-    let item = |name: &str| format!("- {}  metadata: {{name: {name}}}\n  spec: {{}}\n", HEAD.replace("\nk", "\n  k"));
-    let list = format!("apiVersion: v1\nkind: List\nmetadata: {{}}\nitems:\n{}{}", item("one"), item("two"));
+    let item = |name: &str| {
+        format!("- {}  metadata: {{name: {name}}}\n  spec: {{}}\n", HEAD.replace("\nk", "\n  k"))
+    };
+    let list = format!(
+        "apiVersion: v1\nkind: List\nmetadata: {{}}\nitems:\n{}{}",
+        item("one"),
+        item("two")
+    );
     let read = entries(&list);
     assert_eq!(names(&read), ["one", "two"]);
     assert_eq!(read[1].place.to_string(), "a.yml:9:3");
     let ours = list.replace("v1\nkind: List", "ecr-sync.io/v1alpha1\nkind: EcrRepositorySyncList");
     assert_eq!(names(&entries(&ours)), ["one", "two"]);
-    assert_eq!(problems("apiVersion: v1\nkind: List\nitems: {}\n"), ["a.yml:3:8: items must be a list of manifests"]);
+    assert_eq!(
+        problems("apiVersion: v1\nkind: List\nitems: {}\n"),
+        ["a.yml:3:8: items must be a list of manifests"]
+    );
 }
 
 #[test]

@@ -24,7 +24,9 @@ fn read_files(files: &[(&str, &str)]) -> Result<Vec<Entry>, Vec<String>> {
             }
             Ok(entries)
         }
-        Err(problems) => Err(problems.iter().map(|problem| relative(problem.to_string())).collect()),
+        Err(problems) => {
+            Err(problems.iter().map(|problem| relative(problem.to_string())).collect())
+        }
     }
 }
 

@@ -4,7 +4,9 @@ const MANIFEST: &str = "apiVersion: ecr-sync.io/v1alpha1\nkind: EcrRepositorySyn
 
 #[test]
 fn a_file_may_mix_all_shapes() {
-    let text = format!("- name: first\n---\nrepositories:\n- name: second\n---\n---\n{MANIFEST}---\n# nothing\n");
+    let text = format!(
+        "- name: first\n---\nrepositories:\n- name: second\n---\n---\n{MANIFEST}---\n# nothing\n"
+    );
     assert_eq!(names(&entries(&text)), ["first", "second", "third"]);
 }
 
@@ -17,8 +19,11 @@ fn json_is_read_like_yaml() {
     assert_eq!(read[0].place.to_string(), "a.json:3:3");
     assert_eq!(read[0].spec.image.as_ref().unwrap().pull_url, "q.io/x");
     assert_eq!(
-        read_files(&[("a.json", "[{\"name\": \"ab\",\n\"imagee\": 1,\n\"resourceTags\": {\"a\": 1.20}}]")])
-            .unwrap_err(),
+        read_files(&[(
+            "a.json",
+            "[{\"name\": \"ab\",\n\"imagee\": 1,\n\"resourceTags\": {\"a\": 1.20}}]"
+        )])
+        .unwrap_err(),
         [
             "a.json:2:1: unknown field `imagee`, did you mean `image`?",
             "a.json:3:23: resourceTags.a must be a string: quote 1.20, YAML reads it as the number 1.2"
@@ -28,7 +33,9 @@ fn json_is_read_like_yaml() {
 
 #[test]
 fn files_without_repositories_are_empty_and_no_problem() {
-    for nothing in ["", "# later\n", "[]", "repositories: []\n", "repositories:\n", "---\n", "\u{feff}[]\r\n"] {
+    for nothing in
+        ["", "# later\n", "[]", "repositories: []\n", "repositories:\n", "---\n", "\u{feff}[]\r\n"]
+    {
         assert_eq!(entries(nothing), [], "{nothing:?}");
     }
 }
@@ -39,7 +46,10 @@ fn what_describes_no_repository_is_a_problem() {
                    EcrRepositorySync manifests";
     assert_eq!(problems("a: 1\n"), [format!("a.yml:1:1: {nothing}")]);
     assert_eq!(problems("hello\n"), [format!("a.yml:1:1: {nothing}")]);
-    assert_eq!(problems("name: ab\n"), ["a.yml:1:1: a repository stands in a list: write - name: my-repository"]);
+    assert_eq!(
+        problems("name: ab\n"),
+        ["a.yml:1:1: a repository stands in a list: write - name: my-repository"]
+    );
     assert_eq!(
         problems("repositories: {name: ab}\n"),
         ["a.yml:1:15: repositories must be a list: write - name: my-repository below it"]
@@ -59,7 +69,8 @@ fn a_file_with_a_default_policy_is_skipped_with_a_note() {
     ])
     .unwrap();
     let note = "a policy document is skipped: name it under lifecyclePolicy or permissionPolicy of a repository";
-    let notes = [format!("ecr-lifecycle.json:1:1: {note}"), format!("ecr-permissions.json:1:1: {note}")];
+    let notes =
+        [format!("ecr-lifecycle.json:1:1: {note}"), format!("ecr-permissions.json:1:1: {note}")];
     assert_eq!(entries[0].notes, notes);
 }
 
@@ -70,7 +81,14 @@ fn anchors_aliases_and_merge_keys_work() {
     let entries = entries(text);
     assert_eq!(names(&entries), ["one", "two"]);
     assert_eq!(entries[1].place.to_string(), "a.yml:6:3");
-    assert!(entries.iter().all(|entry| entry.spec.lifecycle_policy.as_ref().unwrap().contains_key("rules")));
+    assert!(
+        entries.iter().all(|entry| entry
+            .spec
+            .lifecycle_policy
+            .as_ref()
+            .unwrap()
+            .contains_key("rules"))
+    );
 }
 
 #[test]
@@ -101,7 +119,10 @@ fn an_alias_bomb_ends_in_a_problem() {
     }
     let problems = problems(&text);
     assert_eq!(problems.len(), 1);
-    assert!(problems[0].starts_with("a.yml:") && problems[0].contains(": cannot be read: "), "{problems:?}");
+    assert!(
+        problems[0].starts_with("a.yml:") && problems[0].contains(": cannot be read: "),
+        "{problems:?}"
+    );
 }
 
 #[test]
@@ -128,9 +149,16 @@ fn syntax_errors_have_their_place() {
 
 #[test]
 fn all_problems_of_all_files_come_at_once() {
-    let files = [("a.yml", "- name: ab\n  imagee: 1\n- name: Q\n"), ("b.yml", "- [\n"), ("c.yml", "- {}\n")];
-    let places: Vec<_> =
-        read_files(&files).unwrap_err().iter().map(|problem| problem.split(": ").next().unwrap().to_owned()).collect();
+    let files = [
+        ("a.yml", "- name: ab\n  imagee: 1\n- name: Q\n"),
+        ("b.yml", "- [\n"),
+        ("c.yml", "- {}\n"),
+    ];
+    let places: Vec<_> = read_files(&files)
+        .unwrap_err()
+        .iter()
+        .map(|problem| problem.split(": ").next().unwrap().to_owned())
+        .collect();
     assert_eq!(places, ["a.yml:2:3", "a.yml:3:9", "b.yml:1:3", "c.yml:1:3"]);
 }
 
@@ -138,14 +166,20 @@ fn all_problems_of_all_files_come_at_once() {
 fn a_repository_that_is_described_twice_names_both_places() {
     let manifest = "apiVersion: ecr-sync.io/v1alpha1\nkind: EcrRepositorySync\nmetadata: {name: other}\nspec:\n  repositoryName: nginx\n";
     let files = [("a.yml", "- name: busybox\n- name: nginx\n"), ("b.yml", manifest)];
-    assert_eq!(read_files(&files).unwrap_err(), ["b.yml:1:1: repository nginx is described already at a.yml:2:3"]);
+    assert_eq!(
+        read_files(&files).unwrap_err(),
+        ["b.yml:1:1: repository nginx is described already at a.yml:2:3"]
+    );
     let elsewhere = format!("{manifest}  registry: {{region: eu-west-1}}\n");
     assert_eq!(read_files(&[files[0], ("b.yml", &elsewhere)]).unwrap().len(), 3);
 }
 
 #[test]
 fn the_same_alias_as_two_entries_names_two_places() {
-    assert_eq!(problems("- &a {name: ab}\n- *a\n"), ["a.yml:2:3: repository ab is described already at a.yml:1:6"]);
+    assert_eq!(
+        problems("- &a {name: ab}\n- *a\n"),
+        ["a.yml:2:3: repository ab is described already at a.yml:1:6"]
+    );
 }
 
 #[test]
@@ -164,5 +198,8 @@ fn a_missing_file_is_a_problem_beside_the_others() {
     let missing = root.path().join("b.yml");
     let problems = read(&[missing.clone(), file], &Options::default()).unwrap_err();
     assert_eq!(problems.len(), 2);
-    assert_eq!(problems[0].to_string(), format!("{}: no such file or directory", missing.display()));
+    assert_eq!(
+        problems[0].to_string(),
+        format!("{}: no such file or directory", missing.display())
+    );
 }

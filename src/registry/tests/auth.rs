@@ -49,7 +49,10 @@ impl Authenticator for Renewing {
     }
 
     async fn refused(&self, credential: &Credential) {
-        assert_eq!(*credential, Credential::Basic { username: "AWS".into(), password: "old".into() });
+        assert_eq!(
+            *credential,
+            Credential::Basic { username: "AWS".into(), password: "old".into() }
+        );
         self.refused.fetch_add(1, Ordering::Relaxed);
     }
 }
@@ -151,8 +154,16 @@ async fn realm_without_tls_gets_no_password_from_a_registry_with_tls() {
     let transport = Transport::new(&TransportOptions::default()).unwrap();
     let home = "https://registry.example/v2/".parse().unwrap();
     let server = crate::registry::token::TokenServer::new(transport, home);
-    let realms = ["/token", "ftp://x/", "https://169.254.1.1/", "https://127.0.0.1/", "https://localhost/token"];
-    for realm in realms.map(str::to_owned).into_iter().chain([format!("http://{}/token", peer.host)]) {
+    let realms = [
+        "/token",
+        "ftp://x/",
+        "https://169.254.1.1/",
+        "https://127.0.0.1/",
+        "https://localhost/token",
+    ];
+    for realm in
+        realms.map(str::to_owned).into_iter().chain([format!("http://{}/token", peer.host)])
+    {
         let failure = server.fetch(&realm, None, "s", &user()).await.unwrap_err();
         assert!(matches!(failure, Failure::Challenge(_)), "{realm}: {failure}");
     }
@@ -180,7 +191,8 @@ async fn scope_that_is_always_alike_is_asked_for_once() {
         (true, _) => respond(200, &[], r#"{"access_token":"t"}"#),
         (_, "Bearer t") => respond(200, &[], TAGS),
         _ => {
-            let challenge = format!("Bearer realm=\"http://{}/token/\",scope=\"aws\"", known.get().unwrap());
+            let challenge =
+                format!("Bearer realm=\"http://{}/token/\",scope=\"aws\"", known.get().unwrap());
             respond(401, &[("www-authenticate", &challenge)], "")
         }
     })
@@ -241,7 +253,9 @@ async fn expired_ecr_token_is_renewed_whatever_the_status() {
 
 #[tokio::test]
 async fn bare_403_to_head_is_taken_for_an_expiry_once() {
-    let peer = Peer::new(|seen| respond(if seen.authorization() == NEW { 200 } else { 403 }, &[], "")).await;
+    let peer =
+        Peer::new(|seen| respond(if seen.authorization() == NEW { 200 } else { 403 }, &[], ""))
+            .await;
     assert!(renewing(&peer).blob_exists("a", &Digest::sha256_of(b"")).await.unwrap());
     assert_eq!(peer.lines().len(), 2);
 

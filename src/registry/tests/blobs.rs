@@ -63,13 +63,20 @@ async fn server_that_has_no_more_gets_the_break_reported() {
     let all = content(1000);
     let body = all.clone();
     let peer = Peer::new(move |seen| match seen.nth {
-        0 => respond(200, &[], Body::from_stream(stream::iter([Ok::<_, io::Error>(body.slice(..500))]))),
+        0 => respond(
+            200,
+            &[],
+            Body::from_stream(stream::iter([Ok::<_, io::Error>(body.slice(..500))])),
+        ),
         _ => respond(416, &[], ""),
     })
     .await;
     let (_, error) = read(peer.client().blob("a", &descriptor(&all)).await.unwrap()).await;
     let error = error.unwrap();
-    assert!(matches!(error.failure(), Some(Failure::Cut { .. })) && error.is_retryable(), "{error}");
+    assert!(
+        matches!(error.failure(), Some(Failure::Cut { .. })) && error.is_retryable(),
+        "{error}"
+    );
 }
 
 #[tokio::test]
@@ -105,7 +112,9 @@ async fn body_that_trickles_below_the_floor_counts_as_stalled() {
     let trickle = Mutex::new(Some(trickle));
     let body = all.clone();
     let peer = Peer::new(move |_| match trickle.lock().unwrap().take() {
-        Some(trickle) => respond(200, &[("content-length", "1000")], Body::from_stream(Box::pin(trickle))),
+        Some(trickle) => {
+            respond(200, &[("content-length", "1000")], Body::from_stream(Box::pin(trickle)))
+        }
         None => respond(200, &[], body.clone()),
     })
     .await;
@@ -140,14 +149,21 @@ async fn end_of_wrong_content_never_comes_out() {
     ] {
         // Without a length, so that it shows only at the end.
         let peer = Peer::new(move |seen| match offset(seen) {
-            0 => respond(200, &[], Body::from_stream(stream::iter([Ok::<_, io::Error>(body.clone())]))),
+            0 => respond(
+                200,
+                &[],
+                Body::from_stream(stream::iter([Ok::<_, io::Error>(body.clone())])),
+            ),
             _ => respond(416, &[], ""),
         })
         .await;
         let (out, error) = read(peer.client().blob("a", &descriptor(&all)).await.unwrap()).await;
         let error = error.unwrap_or_else(|| panic!("{kind} came through"));
         assert!(out.len() < all.len(), "{kind}");
-        assert!(matches!(error.class(), Class::SourceInvalid | Class::RegistryUnavailable), "{kind}: {error}");
+        assert!(
+            matches!(error.class(), Class::SourceInvalid | Class::RegistryUnavailable),
+            "{kind}: {error}"
+        );
     }
 }
 
@@ -179,7 +195,8 @@ async fn embedded_content_needs_no_request_unless_it_is_wrong() {
 async fn compressed_transfer_is_neither_asked_for_nor_undone() {
     let all = Bytes::from_static(b"\x1f\x8b\x08 bytes as they are");
     let body = all.clone();
-    let peer = Peer::new(move |_| respond(200, &[("content-encoding", "gzip")], body.clone())).await;
+    let peer =
+        Peer::new(move |_| respond(200, &[("content-encoding", "gzip")], body.clone())).await;
     let blob = peer.client().blob("a", &descriptor(&all)).await.unwrap();
     assert_eq!(blob.collect_bytes(100).await.unwrap(), all);
     assert_eq!(peer.seen()[0].header("accept-encoding"), "identity");
@@ -189,7 +206,11 @@ async fn compressed_transfer_is_neither_asked_for_nor_undone() {
 async fn blob_that_cannot_be_looked_for_is_taken_as_missing() {
     for (status, there) in [(200, true), (404, false), (405, false), (400, false)] {
         let peer = Peer::new(move |_| respond(status, &[], "")).await;
-        assert_eq!(peer.client().blob_exists("a", &Digest::sha256_of(b"")).await.unwrap(), there, "{status}");
+        assert_eq!(
+            peer.client().blob_exists("a", &Digest::sha256_of(b"")).await.unwrap(),
+            there,
+            "{status}"
+        );
         assert_eq!(peer.lines().len(), 1);
     }
 }

@@ -72,7 +72,8 @@ async fn blob_that_was_corrupt_once_is_fetched_again() {
         respond(200, &[], bytes)
     })
     .await;
-    let target = target(|seen| if seen.whole { respond(201, &[], "") } else { respond(400, &[], "") }).await;
+    let target =
+        target(|seen| if seen.whole { respond(201, &[], "") } else { respond(400, &[], "") }).await;
     let (result, told) = copy(&source.client(), &target.client()).await;
     result.unwrap();
     assert_eq!((source.lines().len(), told), (2, SIZE as u64));
@@ -95,7 +96,12 @@ async fn source_that_breaks_goes_on_within_the_same_upload() {
     let source = Peer::new(move |seen| match seen.nth {
         0 => broken(200, &[], body.slice(..SIZE / 2), SIZE),
         _ => {
-            let from: usize = seen.header("range").trim_start_matches("bytes=").trim_end_matches('-').parse().unwrap();
+            let from: usize = seen
+                .header("range")
+                .trim_start_matches("bytes=")
+                .trim_end_matches('-')
+                .parse()
+                .unwrap();
             let range = format!("bytes {from}-{}/{SIZE}", SIZE - 1);
             respond(206, &[("content-range", &range)], body.slice(from..))
         }
@@ -109,7 +115,9 @@ async fn source_that_breaks_goes_on_within_the_same_upload() {
 #[tokio::test]
 async fn target_that_fails_in_passing_gets_the_blob_again() {
     let lost = |status, code| {
-        move |seen: &Seen| if seen.nth == 0 { refusal(status, code, "x") } else { respond(201, &[], "") }
+        move |seen: &Seen| {
+            if seen.nth == 0 { refusal(status, code, "x") } else { respond(201, &[], "") }
+        }
     };
     for target in [
         target(lost(503, "UNAVAILABLE")).await,
@@ -144,10 +152,14 @@ async fn refusal_that_comes_while_the_body_is_sent_is_told_as_what_it_is() {
     let huge = content(32 << 20);
     let (body, blob) = (huge.clone(), descriptor(&huge));
     let source = Peer::new(move |_| respond(200, &[], body.clone())).await;
-    let refuse =
-        |seen: &Seen| is_put(seen).then(|| refusal(403, "DENIED", "not authorized to perform: ecr:UploadLayerPart"));
+    let refuse = |seen: &Seen| {
+        is_put(seen)
+            .then(|| refusal(403, "DENIED", "not authorized to perform: ecr:UploadLayerPart"))
+    };
     let target = Peer::with_early(refuse, |_| session()).await;
-    let error = copy_blob(&source.client(), "a", &target.client_as(user()), "b", &blob, &|_| {}).await.unwrap_err();
+    let error = copy_blob(&source.client(), "a", &target.client_as(user()), "b", &blob, &|_| {})
+        .await
+        .unwrap_err();
     assert!(error.to_string().contains("ecr:UploadLayerPart"), "{error}");
     // The second one, without a body, where the refusal was lost with the connection.
     assert!(target.count("PUT") <= 2 && source.lines().len() == 1);
@@ -178,9 +190,15 @@ async fn message_says_which_side_broke() {
     let refusing = target(|_| refusal(400, "NAME_INVALID", "no")).await;
     let taking = target(|_| respond(201, &[], "")).await;
     let error = copy(&good.client(), &refusing.client()).await.0.unwrap_err();
-    assert!(error.to_string().starts_with(&format!("cannot write blob {}/b@", refusing.host)), "{error}");
+    assert!(
+        error.to_string().starts_with(&format!("cannot write blob {}/b@", refusing.host)),
+        "{error}"
+    );
     let error = copy(&missing.client(), &taking.client()).await.0.unwrap_err();
-    assert!(error.to_string().starts_with(&format!("cannot read blob {}/a@", missing.host)), "{error}");
+    assert!(
+        error.to_string().starts_with(&format!("cannot read blob {}/a@", missing.host)),
+        "{error}"
+    );
     assert_eq!(error.class(), Class::SourceNotFound);
 }
 
@@ -202,7 +220,10 @@ async fn upload_that_nobody_takes_is_cut() {
     let options = Options { commit: Duration::from_millis(300), ..quick() };
     let client = target.client_with(Arc::new(StaticAuthenticator::default()), options);
     let error = client.upload("b", &blob, stream).await.unwrap_err();
-    assert!(matches!(error.failure(), Some(Failure::Stalled { .. } | Failure::NoAnswer { .. })), "{error}");
+    assert!(
+        matches!(error.failure(), Some(Failure::Stalled { .. } | Failure::NoAnswer { .. })),
+        "{error}"
+    );
     assert_eq!(error.class(), Class::RegistryUnavailable);
     deaf.abort();
 }
@@ -211,7 +232,11 @@ async fn upload_that_nobody_takes_is_cut() {
 async fn target_that_asks_for_waits_for_ever_is_not_asked_for_ever() {
     let target = Peer::new(|_| respond(429, &[("retry-after", "0")], "")).await;
     let error = copy(&source().await.client(), &target.client()).await.0.unwrap_err();
-    assert_eq!((error.class(), target.count("POST")), (Class::RateLimited, 4), "by the request, not by the blob too");
+    assert_eq!(
+        (error.class(), target.count("POST")),
+        (Class::RateLimited, 4),
+        "by the request, not by the blob too"
+    );
 
     // A PUT cannot be sent again by the request.
     let target = self::target(|seen| match seen.nth {
@@ -243,7 +268,9 @@ async fn target_that_falls_silent_once_gets_the_blob_again() {
 #[test]
 fn answer_to_a_small_upload_is_awaited_for_a_short_time_and_to_a_large_one_for_longer() {
     let options = Options::default();
-    for (size, seconds) in [(0, 60), (1 << 20, 60), (400 << 20, 160), (1 << 30, 300), (50 << 30, 300)] {
+    for (size, seconds) in
+        [(0, 60), (1 << 20, 60), (400 << 20, 160), (1 << 30, 300), (50 << 30, 300)]
+    {
         assert_eq!(options.commit_of(size).as_secs(), seconds, "{size}");
     }
 }
@@ -278,12 +305,18 @@ async fn empty_blob_is_written_and_a_false_one_is_not() {
     let target = target(|_| respond(201, &[], "")).await;
     let client = target.client();
     let empty = descriptor(b"");
-    client.upload("b", &empty, BlobStream::from_bytes("memory", &empty, Bytes::new())).await.unwrap();
+    client
+        .upload("b", &empty, BlobStream::from_bytes("memory", &empty, Bytes::new()))
+        .await
+        .unwrap();
     assert_eq!(target.seen()[1].header("content-length"), "0");
     let mut false_one = empty;
     false_one.digest = Digest::sha256_of(b"x");
     let stream = BlobStream::from_bytes("memory", &false_one, Bytes::new());
-    assert_eq!(client.upload("b", &false_one, stream).await.unwrap_err().class(), Class::SourceInvalid);
+    assert_eq!(
+        client.upload("b", &false_one, stream).await.unwrap_err().class(),
+        Class::SourceInvalid
+    );
     assert_eq!(target.count("PUT"), 1);
 }
 
@@ -307,7 +340,10 @@ async fn mount_needs_no_source_and_its_refusal_no_second_session() {
         .await;
         let blob = descriptor(&content(SIZE));
         let (from, to) = (source.client(), target.client());
-        assert_eq!(mount_or_copy_blob(&from, "a", &to, "b", &blob, "base", &|_| {}).await.unwrap(), moved);
+        assert_eq!(
+            mount_or_copy_blob(&from, "a", &to, "b", &blob, "base", &|_| {}).await.unwrap(),
+            moved
+        );
         assert_eq!((target.count("POST"), source.lines().len()), (posts, reads), "{status}");
     }
 }
@@ -360,11 +396,15 @@ impl Gate for Barrier {
 async fn pace_of_the_target_keeps_nobody_from_the_source() {
     let (source, target) = (source().await, target(|_| respond(201, &[], "")).await);
     let limits = Arc::new(Limits::new(Widths { downloads: 1, ..Widths::default() }));
-    let from =
-        source.client_with(Arc::new(StaticAuthenticator::default()), Options { limits: Some(limits), ..quick() });
+    let from = source.client_with(
+        Arc::new(StaticAuthenticator::default()),
+        Options { limits: Some(limits), ..quick() },
+    );
     let gate = Arc::new(Barrier::default());
-    let slow = target
-        .client_with(Arc::new(StaticAuthenticator::default()), Options { uploads: Some(gate.clone()), ..quick() });
+    let slow = target.client_with(
+        Arc::new(StaticAuthenticator::default()),
+        Options { uploads: Some(gate.clone()), ..quick() },
+    );
     let mut waiting = Box::pin(copy(&from, &slow));
     assert!(futures::poll!(&mut waiting).is_pending());
     // Another target gets the blob meanwhile, through the source's only slot.
@@ -378,10 +418,12 @@ async fn pace_of_the_target_keeps_nobody_from_the_source() {
 #[tokio::test]
 async fn throttle_of_an_upload_is_told_to_its_gate() {
     for struck in ["POST", "PUT"] {
-        let target = Peer::new(move |seen| match (seen.line.starts_with(struck) && seen.nth == 0, is_put(seen)) {
-            (true, _) => refusal(429, "TOOMANYREQUESTS", "Rate exceeded"),
-            (_, true) => respond(201, &[], ""),
-            _ => session(),
+        let target = Peer::new(move |seen| {
+            match (seen.line.starts_with(struck) && seen.nth == 0, is_put(seen)) {
+                (true, _) => refusal(429, "TOOMANYREQUESTS", "Rate exceeded"),
+                (_, true) => respond(201, &[], ""),
+                _ => session(),
+            }
         })
         .await;
         let gate = Arc::new(Barrier::default());

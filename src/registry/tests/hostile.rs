@@ -1,4 +1,5 @@
-//! What a hostile or broken registry may send: nothing panics, nothing leads elsewhere, what is good is still read.
+//! What a hostile or broken registry may send: nothing panics, nothing leads elsewhere, what is
+//! good is still read.
 
 use std::time::{Duration, SystemTime};
 
@@ -21,7 +22,9 @@ use crate::registry::{Content, Digest, Manifest, Reference, Tag, is_link_local};
 
 /// Text of the pieces that a grammar is made of, in any order, with some that are in none.
 fn pieces(of: Vec<&'static str>) -> impl Strategy<Value = String> {
-    let odd = select(vec!["\"", "\\", "\t", " ", "\u{0}", "\u{7f}", "é", "\u{2028}", "%00", "%", "\u{202e}"]);
+    let odd = select(vec![
+        "\"", "\\", "\t", " ", "\u{0}", "\u{7f}", "é", "\u{2028}", "%00", "%", "\u{202e}",
+    ]);
     vec(prop_oneof![4 => select(of), 1 => odd], 0..24).prop_map(|pieces| pieces.concat())
 }
 
@@ -90,7 +93,8 @@ fn document() -> impl Strategy<Value = Value> {
         any::<i64>().prop_map(Value::from),
         any::<f64>().prop_map(Value::from),
         digest.prop_map(Value::from),
-        select(vec![super::OCI_INDEX, super::OCI_MANIFEST, super::DOCKER_LIST, "text/html", ""]).prop_map(Value::from),
+        select(vec![super::OCI_INDEX, super::OCI_MANIFEST, super::DOCKER_LIST, "text/html", ""])
+            .prop_map(Value::from),
         ".{0,8}".prop_map(Value::from),
     ];
     leaf.prop_recursive(4, 48, 6, |inner| {
@@ -116,7 +120,9 @@ fn document() -> impl Strategy<Value = Value> {
         prop_oneof![
             vec(inner.clone(), 0..5).prop_map(Value::from),
             vec((key, inner), 0..6).prop_map(|members| {
-                Value::Object(members.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
+                Value::Object(
+                    members.into_iter().map(|(key, value)| (key.to_owned(), value)).collect(),
+                )
             }),
         ]
     })

@@ -1,4 +1,5 @@
-//! How well-known registries ask who we are and refuse, as their own documents and bug reports have it.
+//! How well-known registries ask who we are and refuse, as their own documents and bug reports have
+//! it.
 
 use super::*;
 use crate::class::Class;
@@ -17,14 +18,16 @@ struct Known {
     token: &'static str,
     /// What the registry sends along with `realm` and `service`.
     more: &'static str,
-    /// What is said of an image that is missing or not to be seen: by the token server (status, body) …
+    /// What is said of an image that is missing or not to be seen: by the token server (status,
+    /// body) …
     no_token: Option<(u16, &'static str)>,
     /// … or by the registry, token or not.
     no_image: (u16, &'static str),
     class: Class,
 }
 
-const DENIED: &str = r#"{"errors":[{"code":"DENIED","message":"requested access to the resource is denied"}]}"#;
+const DENIED: &str =
+    r#"{"errors":[{"code":"DENIED","message":"requested access to the resource is denied"}]}"#;
 const UNKNOWN: &str = r#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]}"#;
 
 const KNOWN: [Known; 6] = [
@@ -36,7 +39,10 @@ const KNOWN: [Known; 6] = [
         token: r#"{"token":"t","access_token":"t","expires_in":300,"issued_at":"2026-01-01T00:00:00.123Z"}"#,
         more: r#",scope="repository:team/app:pull",error="insufficient_scope""#,
         no_token: None,
-        no_image: (401, r#"{"errors":[{"code":"UNAUTHORIZED","message":"authentication required"}]}"#),
+        no_image: (
+            401,
+            r#"{"errors":[{"code":"UNAUTHORIZED","message":"authentication required"}]}"#,
+        ),
         class: Class::AuthenticationFailed,
     },
     Known {
@@ -74,7 +80,10 @@ const KNOWN: [Known; 6] = [
         token: r#"{"token":"t"}"#,
         more: r#",scope="repository:team/app:pull",error="invalid_token""#,
         no_token: Some((403, r#"{"errors":[{"code":"DENIED","message":"access forbidden"}]}"#)),
-        no_image: (404, r#"{"errors":[{"code":"NAME_UNKNOWN","message":"repository name not known to registry"}]}"#),
+        no_image: (
+            404,
+            r#"{"errors":[{"code":"NAME_UNKNOWN","message":"repository name not known to registry"}]}"#,
+        ),
         class: Class::AuthenticationFailed,
     },
     Known {
@@ -102,11 +111,14 @@ const KNOWN: [Known; 6] = [
 ];
 
 impl Known {
-    /// The registry and its token server, which may be the same. `has`: the image is there and may be read.
+    /// The registry and its token server, which may be the same. `has`: the image is there and may
+    /// be read.
     async fn start(&'static self, has: bool) -> (Peer, Option<Peer>) {
         let token = move |seen: &Seen| match self.no_token.filter(|_| !has) {
             Some((status, body)) => respond(status, &[], body),
-            None if seen.authorization().is_empty() || seen.authorization() == BASIC => respond(200, &[], self.token),
+            None if seen.authorization().is_empty() || seen.authorization() == BASIC => {
+                respond(200, &[], self.token)
+            }
             None => respond(401, &[], "{}"),
         };
         let server = if self.elsewhere { Some(Peer::new(token).await) } else { None };
@@ -123,7 +135,8 @@ impl Known {
                 _ => {
                     let host = realm.as_ref().or_else(|| known.get()).unwrap();
                     let (realm, service, more) = (self.realm, self.service, self.more);
-                    let challenge = format!(r#"Bearer realm="http://{host}{realm}",service="{service}"{more}"#);
+                    let challenge =
+                        format!(r#"Bearer realm="http://{host}{realm}",service="{service}"{more}"#);
                     respond(401, &[("www-authenticate", &challenge)], "{}")
                 }
             }
@@ -141,15 +154,25 @@ async fn well_known_registries_are_read_with_one_token_and_the_password_goes_to_
         let client = registry.client_as(user());
         let tag: Tag = "1".parse().unwrap();
         for _ in 0..2 {
-            client.manifest("team/app", tag.clone()).await.unwrap_or_else(|error| panic!("{}: {error}", known.name));
+            client
+                .manifest("team/app", tag.clone())
+                .await
+                .unwrap_or_else(|error| panic!("{}: {error}", known.name));
         }
         let asked = server.as_ref().unwrap_or(&registry).seen();
         let tokens: Vec<_> = asked.iter().filter(|seen| seen.line.contains(known.realm)).collect();
         assert_eq!(tokens.len(), 1, "{}", known.name);
-        let line = format!("GET {}?scope=repository%3Ateam%2Fapp%3Apull&service={}", known.realm, known.service);
+        let line = format!(
+            "GET {}?scope=repository%3Ateam%2Fapp%3Apull&service={}",
+            known.realm, known.service
+        );
         assert_eq!((&tokens[0].line, tokens[0].authorization()), (&line, BASIC), "{}", known.name);
         let others = registry.seen().into_iter().filter(|seen| !seen.line.contains(known.realm));
-        assert!(others.into_iter().all(|seen| !seen.authorization().contains("Basic")), "{}", known.name);
+        assert!(
+            others.into_iter().all(|seen| !seen.authorization().contains("Basic")),
+            "{}",
+            known.name
+        );
     }
 }
 
@@ -157,7 +180,8 @@ async fn well_known_registries_are_read_with_one_token_and_the_password_goes_to_
 async fn images_that_well_known_registries_do_not_show_are_told_as_what_they_are() {
     for known in &KNOWN {
         let (registry, server) = known.start(false).await;
-        let error = registry.client().manifest("team/app", "1".parse::<Tag>().unwrap()).await.unwrap_err();
+        let error =
+            registry.client().manifest("team/app", "1".parse::<Tag>().unwrap()).await.unwrap_err();
         assert_eq!(error.class(), known.class, "{}: {error}", known.name);
         assert!(!error.is_retryable(), "{}: {error}", known.name);
         let requests = registry.lines().len() + server.map_or(0, |server| server.lines().len());
@@ -169,7 +193,8 @@ async fn images_that_well_known_registries_do_not_show_are_told_as_what_they_are
 async fn names_of_robots_and_keys_go_as_they_are() {
     // Quay's robots, Harbor's robots, Google's keys, GitLab's deploy tokens.
     for name in ["team+robot", "robot$ci", "_json_key", "gitlab+deploy-token-1"] {
-        let credential = Credential::Basic { username: name.into(), password: "{\"a\": \"b:c\"}\n".into() };
+        let credential =
+            Credential::Basic { username: name.into(), password: "{\"a\": \"b:c\"}\n".into() };
         let peer = Peer::new(|seen| match seen.authorization() {
             "" => respond(401, &[("www-authenticate", "Basic realm=\"x\"")], ""),
             _ => respond(200, &[], r#"{"tags":[]}"#),
@@ -193,12 +218,14 @@ async fn tag_lists_of_well_known_registries_are_read_to_their_end() {
     ] {
         let host = Arc::new(std::sync::OnceLock::<String>::new());
         let known = host.clone();
-        let peer = Peer::new(move |seen| match seen.line.contains("last=") || seen.line.contains("next_page=") {
-            false => {
-                let next = next.replace("HOST", known.get().unwrap());
-                respond(200, &[("link", &next)], r#"{"name":"a","tags":["1"]}"#)
+        let peer = Peer::new(move |seen| {
+            match seen.line.contains("last=") || seen.line.contains("next_page=") {
+                false => {
+                    let next = next.replace("HOST", known.get().unwrap());
+                    respond(200, &[("link", &next)], r#"{"name":"a","tags":["1"]}"#)
+                }
+                true => respond(200, &[], r#"{"name":"a","tags":["2"]}"#),
             }
-            true => respond(200, &[], r#"{"name":"a","tags":["2"]}"#),
         })
         .await;
         host.set(peer.host.clone()).unwrap();

@@ -6,9 +6,11 @@ use crate::class::Class;
 #[tokio::test]
 async fn tag_lists_are_read_to_their_end() {
     let peer = Peer::new(|seen| match seen.line.as_str() {
-        "GET /v2/a/tags/list?n=1000" => {
-            respond(200, &[("link", "</v2/a/tags/list?last=2&n=2>; rel=\"next\"")], r#"{"tags":["1","2"]}"#)
-        }
+        "GET /v2/a/tags/list?n=1000" => respond(
+            200,
+            &[("link", "</v2/a/tags/list?last=2&n=2>; rel=\"next\"")],
+            r#"{"tags":["1","2"]}"#,
+        ),
         "GET /v2/a/tags/list?last=2&n=2" => {
             respond(200, &[("link", "<?last=3>;rel=next")], r#"{"name":"a","tags":["2","3"]}"#)
         }
@@ -21,7 +23,10 @@ async fn tag_lists_are_read_to_their_end() {
 
 #[tokio::test]
 async fn half_a_tag_list_is_an_error() {
-    let loops = Peer::new(|_| respond(200, &[("link", "</v2/a/tags/list?x>; rel=next")], r#"{"tags":["1"]}"#)).await;
+    let loops = Peer::new(|_| {
+        respond(200, &[("link", "</v2/a/tags/list?x>; rel=next")], r#"{"tags":["1"]}"#)
+    })
+    .await;
     let error = loops.client().tags("a").await.unwrap_err();
     assert!(error.to_string().contains("links back"), "{error}");
     assert!(loops.lines().len() <= 3);
@@ -35,13 +40,17 @@ async fn half_a_tag_list_is_an_error() {
     .await;
     assert_eq!(fails.client().tags("a").await.unwrap_err().class(), Class::RegistryUnavailable);
 
-    let leaves = Peer::new(|_| respond(200, &[("link", "<http://other/v2/>; rel=next")], r#"{"tags":["1"]}"#)).await;
+    let leaves = Peer::new(|_| {
+        respond(200, &[("link", "<http://other/v2/>; rel=next")], r#"{"tags":["1"]}"#)
+    })
+    .await;
     assert!(leaves.client().tags("a").await.unwrap_err().to_string().contains("another host"));
     let junk = Peer::new(|_| respond(200, &[], "<html>")).await;
     assert_eq!(junk.client().tags("a").await.unwrap_err().class(), Class::SourceInvalid);
 }
 
-/// In pages of a thousand, which is the most that ECR gives; and on one page, from a server that does not page.
+/// In pages of a thousand, which is the most that ECR gives; and on one page, from a server that
+/// does not page.
 #[tokio::test]
 async fn a_hundred_thousand_tags_are_read_each_once() {
     const ALL: usize = 100_000;

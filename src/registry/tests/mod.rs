@@ -84,7 +84,8 @@ impl Peer {
         let counts = Arc::new(Mutex::new(HashMap::<String, usize>::new()));
         let (early, script, seen_log) = (Arc::new(early), Arc::new(script), log.clone());
         let answer = move |request: Request<Body>| {
-            let (early, script, log, counts) = (early.clone(), script.clone(), seen_log.clone(), counts.clone());
+            let (early, script, log, counts) =
+                (early.clone(), script.clone(), seen_log.clone(), counts.clone());
             async move {
                 let (parts, body) = request.into_parts();
                 let line = format!("{} {}", parts.method, parts.uri);
@@ -94,7 +95,8 @@ impl Peer {
                     *count += 1;
                     *count - 1
                 };
-                let mut seen = Seen { line, headers: parts.headers, body: Bytes::new(), whole: false, nth };
+                let mut seen =
+                    Seen { line, headers: parts.headers, body: Bytes::new(), whole: false, nth };
                 if let Some(response) = early(&seen) {
                     log.lock().unwrap().push(seen);
                     return Ok::<_, Infallible>(response);
@@ -110,9 +112,11 @@ impl Peer {
             answer(request).await.unwrap_or_else(|never| match never {})
         });
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-        // A thread of its own: on the test's runtime, client and server would take turns as no two processes do.
+        // A thread of its own: on the test's runtime, client and server would take turns as no two
+        // processes do.
         let server = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
                 let serve = axum::serve(tokio::net::TcpListener::from_std(listener).unwrap(), app);
                 tokio::select! { _ = serve => {}, _ = stopped => {} }
@@ -143,16 +147,26 @@ impl Peer {
         self.client_with(Arc::new(StaticAuthenticator(credential)), quick())
     }
 
-    pub(super) fn client_with(&self, authenticator: Arc<dyn Authenticator>, options: Options) -> Client {
+    pub(super) fn client_with(
+        &self,
+        authenticator: Arc<dyn Authenticator>,
+        options: Options,
+    ) -> Client {
         let transport = Transport::new(&TransportOptions::default()).unwrap();
-        Client::new(transport, Endpoint::new(Scheme::Http, &*self.host), authenticator, options).unwrap()
+        Client::new(transport, Endpoint::new(Scheme::Http, &*self.host), authenticator, options)
+            .unwrap()
     }
 }
 
 /// The defaults with waits that suit a test.
 pub(super) fn quick() -> Options {
     let retry = Policy { base: Duration::from_millis(2), ..Policy::default() };
-    Options { retry, stall: Duration::from_millis(300), answer: Duration::from_secs(5), ..Options::default() }
+    Options {
+        retry,
+        stall: Duration::from_millis(300),
+        answer: Duration::from_secs(5),
+        ..Options::default()
+    }
 }
 
 pub(super) fn user() -> Credential {
@@ -215,11 +229,14 @@ impl Client {
         blob: BlobStream,
     ) -> Result<(), Error> {
         let subject = self.subject(repository, &TagOrDigest::from(&descriptor.digest));
-        let _slot = self.limits().upload().await.map_err(|failure| failure.write_blob(&*subject))?;
+        let _slot =
+            self.limits().upload().await.map_err(|failure| failure.write_blob(&*subject))?;
         let started = self.begin_upload(repository, &descriptor.digest, None).await;
         match started.map_err(|failure| failure.write_blob(&*subject))? {
             upload::Started::Mounted => Ok(()),
-            upload::Started::Session(session) => self.send_blob(repository, session, blob, &|_| {}).await,
+            upload::Started::Session(session) => {
+                self.send_blob(repository, session, blob, &|_| {}).await
+            }
         }
     }
 }

@@ -5,7 +5,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::*;
 use crate::class::Class;
 
-/// A server that answers each request on a connection with the next of these bytes, the last one for ever. Requests are short.
+/// A server that answers each request on a connection with the next of these bytes, the last one
+/// for ever. Requests are short.
 async fn raw(answers: Vec<String>) -> (Client, tokio::task::JoinHandle<()>) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let host = listener.local_addr().unwrap().to_string();
@@ -17,7 +18,9 @@ async fn raw(answers: Vec<String>) -> (Client, tokio::task::JoinHandle<()>) {
             tokio::spawn(async move {
                 let mut request = [0; 4096];
                 while socket.read(&mut request).await.is_ok_and(|bytes| bytes > 0) {
-                    let nth = at.fetch_add(1, std::sync::atomic::Ordering::Relaxed).min(answers.len() - 1);
+                    let nth = at
+                        .fetch_add(1, std::sync::atomic::Ordering::Relaxed)
+                        .min(answers.len() - 1);
                     if socket.write_all(answers[nth].as_bytes()).await.is_err() {
                         break;
                     }
@@ -27,7 +30,10 @@ async fn raw(answers: Vec<String>) -> (Client, tokio::task::JoinHandle<()>) {
     });
     let transport = Transport::new(&TransportOptions::default()).unwrap();
     let authenticator = Arc::new(StaticAuthenticator::default());
-    (Client::new(transport, Endpoint::new(Scheme::Http, host), authenticator, quick()).unwrap(), server)
+    (
+        Client::new(transport, Endpoint::new(Scheme::Http, host), authenticator, quick()).unwrap(),
+        server,
+    )
 }
 
 fn tag() -> Tag {
@@ -37,7 +43,9 @@ fn tag() -> Tag {
 #[tokio::test]
 async fn head_with_a_body_spoils_no_later_request() {
     let digest = Digest::sha256_of(b"{}");
-    let head = format!("HTTP/1.1 200 OK\r\nDocker-Content-Digest: {digest}\r\nContent-Length: 5\r\n\r\nhello");
+    let head = format!(
+        "HTTP/1.1 200 OK\r\nDocker-Content-Digest: {digest}\r\nContent-Length: 5\r\n\r\nhello"
+    );
     let (client, server) = raw(vec![head]).await;
     for _ in 0..3 {
         assert_eq!(client.resolve("a", &tag()).await.unwrap().digest, digest);
@@ -48,7 +56,8 @@ async fn head_with_a_body_spoils_no_later_request() {
 #[tokio::test]
 async fn no_content_with_content_spoils_no_later_request() {
     let manifest = Manifest::new(Bytes::from_static(b"{}"), OCI_MANIFEST);
-    let (client, server) = raw(vec!["HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\nhello".to_owned()]).await;
+    let (client, server) =
+        raw(vec!["HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\nhello".to_owned()]).await;
     for _ in 0..3 {
         client.put_manifest("a", tag(), &manifest).await.unwrap();
     }
@@ -58,7 +67,9 @@ async fn no_content_with_content_spoils_no_later_request() {
 #[tokio::test]
 async fn http_1_0_and_warnings_are_lived_with() {
     let body = r#"{"tags":["1"]}"#;
-    let old = format!("HTTP/1.0 200 OK\r\nWarning: 299 - \"this registry is old\"\r\nContent-Length: 14\r\n\r\n{body}");
+    let old = format!(
+        "HTTP/1.0 200 OK\r\nWarning: 299 - \"this registry is old\"\r\nContent-Length: 14\r\n\r\n{body}"
+    );
     let (client, server) = raw(vec![old]).await;
     assert_eq!(client.tags("a").await.unwrap(), [tag()].map(|tag| tag.to_string()));
     server.abort();
@@ -70,7 +81,9 @@ async fn name_that_nobody_knows_is_registry_unavailable() {
     let options = Options { retry: Policy { retries: 0, ..Policy::default() }, ..quick() };
     // Nothing under .invalid resolves (RFC 6761).
     let endpoint = Endpoint::new(Scheme::Https, "registry.invalid");
-    let client = Client::new(transport, endpoint, Arc::new(StaticAuthenticator::default()), options).unwrap();
+    let client =
+        Client::new(transport, endpoint, Arc::new(StaticAuthenticator::default()), options)
+            .unwrap();
     let error = client.resolve("a", &tag()).await.unwrap_err();
     assert_eq!(error.class(), Class::RegistryUnavailable, "{error}");
     assert!(error.to_string().contains("registry.invalid"), "{error}");
@@ -112,14 +125,21 @@ async fn plain_http_in_place_of_tls_is_named_and_not_tried_again() {
             count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             let mut hello = [0; 4096];
             let _ = socket.read(&mut hello).await;
-            let _ = socket.write_all(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n400 Bad Request").await;
+            let _ = socket
+                .write_all(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n400 Bad Request")
+                .await;
         }
     });
     let transport = Transport::new(&TransportOptions::default()).unwrap();
     let endpoint = Endpoint::new(Scheme::Https, &*host);
-    let client = Client::new(transport, endpoint, Arc::new(StaticAuthenticator::default()), quick()).unwrap();
+    let client =
+        Client::new(transport, endpoint, Arc::new(StaticAuthenticator::default()), quick())
+            .unwrap();
     let error = client.resolve("a", &tag()).await.unwrap_err();
-    assert!(error.to_string().contains(&format!("{host} speaks plain HTTP, not TLS: set insecure")), "{error}");
+    assert!(
+        error.to_string().contains(&format!("{host} speaks plain HTTP, not TLS: set insecure")),
+        "{error}"
+    );
     assert_eq!((error.class(), error.is_retryable()), (Class::RegistryUnavailable, false));
     assert_eq!(asked.load(std::sync::atomic::Ordering::Relaxed), 1);
     server.abort();

@@ -41,10 +41,15 @@ impl Store {
             "PUT" => {
                 let digest = Digest::sha256_of(&self.bytes).to_string().replace(':', "%3A");
                 self.completed = seen.line.ends_with(&format!("&digest={digest}"));
-                if self.completed { respond(201, &[], "") } else { refusal(400, "DIGEST_INVALID", "no") }
+                if self.completed {
+                    respond(201, &[], "")
+                } else {
+                    refusal(400, "DIGEST_INVALID", "no")
+                }
             }
             "PATCH" => {
-                let first: usize = seen.header("content-range").split('-').next().unwrap().parse().unwrap();
+                let first: usize =
+                    seen.header("content-range").split('-').next().unwrap().parse().unwrap();
                 if first != self.bytes.len() {
                     return self.tell(416);
                 }
@@ -102,7 +107,11 @@ fn ranges(peer: &Peer) -> Vec<String> {
 
 /// Part by part, as long as nothing goes wrong.
 fn whole() -> [String; 3] {
-    [format!("0-{}", PART - 1), format!("{PART}-{}", 2 * PART - 1), format!("{}-{}", 2 * PART, SIZE - 1)]
+    [
+        format!("0-{}", PART - 1),
+        format!("{PART}-{}", 2 * PART - 1),
+        format!("{}-{}", 2 * PART, SIZE - 1),
+    ]
 }
 
 #[tokio::test]
@@ -116,7 +125,11 @@ async fn target_that_refuses_a_blob_in_one_piece_gets_it_in_parts_and_the_next_o
         assert_eq!((ranges(&target), target.count("PUT")), (whole().to_vec(), 2), "{status}");
         // A PUT with the whole body is not tried again at this registry.
         copy(&source, &client).await.unwrap();
-        assert_eq!((ranges(&target).len(), target.count("POST"), target.count("PUT")), (6, 3, 3), "{status}");
+        assert_eq!(
+            (ranges(&target).len(), target.count("POST"), target.count("PUT")),
+            (6, 3, 3),
+            "{status}"
+        );
     }
 }
 
@@ -130,7 +143,10 @@ async fn only_blobs_as_large_as_the_one_that_was_too_large_come_in_parts() {
     let client = target.client();
     copy(&source, &client).await.unwrap();
     let small = descriptor(&content(10));
-    client.upload("b", &small, BlobStream::from_bytes("memory", &small, content(10))).await.unwrap();
+    client
+        .upload("b", &small, BlobStream::from_bytes("memory", &small, content(10)))
+        .await
+        .unwrap();
     assert_eq!(ranges(&target).len(), 3);
 }
 
@@ -140,23 +156,32 @@ async fn parts_are_as_large_as_is_asked_for_and_as_small_as_is_taken() {
     let (least, _) = target(refusing(405), |seen, _| {
         seen.line.starts_with("POST").then(|| {
             let least = (PART + 7).to_string();
-            respond(202, &[("location", "/v2/b/blobs/uploads/1?at=0"), ("oci-chunk-min-length", &least)], "")
+            respond(
+                202,
+                &[("location", "/v2/b/blobs/uploads/1?at=0"), ("oci-chunk-min-length", &least)],
+                "",
+            )
         })
     })
     .await;
     copy(&source, &least.client()).await.unwrap();
     let (first, second) = (PART + 7, 2 * PART + 14);
-    let expected = [(0, first), (first, second), (second, SIZE)].map(|(from, to)| format!("{from}-{}", to - 1));
+    let expected = [(0, first), (first, second), (second, SIZE)]
+        .map(|(from, to)| format!("{from}-{}", to - 1));
     assert_eq!(ranges(&least), expected);
 
     let (small, store) = target(Store { most: Some(2 << 20), ..refusing(405) }, |_, _| None).await;
     copy(&source, &small.client()).await.unwrap();
     let sent = ranges(&small);
-    assert_eq!(&sent[..3], [whole()[0].clone(), format!("0-{}", PART / 2 - 1), format!("0-{}", PART / 4 - 1)]);
+    assert_eq!(
+        &sent[..3],
+        [whole()[0].clone(), format!("0-{}", PART / 2 - 1), format!("0-{}", PART / 4 - 1)]
+    );
     assert!(store.lock().unwrap().completed);
 
     let (huge, _) = target(refusing(405), |seen, _| {
-        let headers = [("location", "/v2/b/blobs/uploads/1?at=0"), ("oci-chunk-min-length", "99999999999")];
+        let headers =
+            [("location", "/v2/b/blobs/uploads/1?at=0"), ("oci-chunk-min-length", "99999999999")];
         seen.line.starts_with("POST").then(|| respond(202, &headers, ""))
     })
     .await;
@@ -189,10 +214,11 @@ async fn range_that_stays_where_the_first_part_ended_is_not_believed() {
 #[tokio::test]
 async fn part_that_was_taken_by_half_goes_on_from_there() {
     let (target, store) = target(refusing(405), |seen, store| {
-        (seen.line.starts_with("PATCH") && store.bytes.len() == PART && seen.body.len() == PART).then(|| {
-            store.bytes.extend_from_slice(&seen.body[..100]);
-            store.tell(202)
-        })
+        (seen.line.starts_with("PATCH") && store.bytes.len() == PART && seen.body.len() == PART)
+            .then(|| {
+                store.bytes.extend_from_slice(&seen.body[..100]);
+                store.tell(202)
+            })
     })
     .await;
     copy(&source().await, &target.client()).await.unwrap();
@@ -218,7 +244,11 @@ async fn part_that_failed_in_passing_is_sent_again_or_not_as_the_session_says() 
         let source = source().await;
         copy(&source, &target.client()).await.unwrap();
         assert!(store.lock().unwrap().completed, "{status} {stored}");
-        assert_eq!((ranges(&target).len(), source.lines().len()), (if stored { 3 } else { 4 }, 2), "{status} {stored}");
+        assert_eq!(
+            (ranges(&target).len(), source.lines().len()),
+            (if stored { 3 } else { 4 }, 2),
+            "{status} {stored}"
+        );
     }
 }
 

@@ -14,12 +14,16 @@ fn left(pulls: usize) -> Response {
         ("ratelimit-remaining", left.as_str()),
         ("docker-ratelimit-source", "203.0.113.7"),
         ("content-type", OCI_INDEX),
-        ("docker-content-digest", "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"),
+        (
+            "docker-content-digest",
+            "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+        ),
     ];
     respond(200, &headers, "")
 }
 
-/// A registry that lets one login pull `pulls` times more, as Docker Hub counts: GETs of manifests, not HEADs.
+/// A registry that lets one login pull `pulls` times more, as Docker Hub counts: GETs of manifests,
+/// not HEADs.
 async fn counting(pulls: usize) -> Peer {
     let left_now = std::sync::atomic::AtomicUsize::new(pulls);
     Peer::new(move |seen| {
@@ -36,7 +40,10 @@ async fn counting(pulls: usize) -> Peer {
 }
 
 fn with(peer: &Peer, quota: &Arc<Quota>) -> Client {
-    peer.client_with(Arc::new(StaticAuthenticator::default()), Options { quota: Some(quota.clone()), ..quick() })
+    peer.client_with(
+        Arc::new(StaticAuthenticator::default()),
+        Options { quota: Some(quota.clone()), ..quick() },
+    )
 }
 
 #[tokio::test]
@@ -56,8 +63,15 @@ async fn pulls_end_at_the_reserve_and_heads_go_on() {
          10 are kept for others (--rate-reserve 10%): asked again at "
     );
     assert!(error.to_string().starts_with(&text), "{error}");
-    assert!(error.retry_after().is_some_and(|wait| (2100..=2160).contains(&wait.as_secs())), "36 min: {error:?}");
-    assert_eq!(error.to_string(), client.manifest("a", tag()).await.unwrap_err().to_string(), "the same at every pass");
+    assert!(
+        error.retry_after().is_some_and(|wait| (2100..=2160).contains(&wait.as_secs())),
+        "36 min: {error:?}"
+    );
+    assert_eq!(
+        error.to_string(),
+        client.manifest("a", tag()).await.unwrap_err().to_string(),
+        "the same at every pass"
+    );
     client.resolve("a", &tag()).await.unwrap();
     // Another login has pulls of its own.
     with(&peer, &Arc::default()).manifest("a", tag()).await.unwrap();
@@ -86,21 +100,31 @@ async fn what_a_registry_tells_in_a_redirect_elsewhere_is_not_its_own() {
 
 #[tokio::test]
 async fn used_up_pulls_stop_pulls_and_used_up_bytes_stop_blobs_too() {
-    for (message, blobs, wait) in [("You have reached your pull rate limit.", 1, 900), ("Data limit exceeded", 0, 3600)]
+    for (message, blobs, wait) in
+        [("You have reached your pull rate limit.", 1, 900), ("Data limit exceeded", 0, 3600)]
     {
         let peer = Peer::new(move |seen| match seen.line.split('/').nth(3) {
-            Some("manifests") if seen.line.starts_with("GET") => refusal(429, "TOOMANYREQUESTS", message),
+            Some("manifests") if seen.line.starts_with("GET") => {
+                refusal(429, "TOOMANYREQUESTS", message)
+            }
             Some("manifests") => left(0),
             _ => respond(200, &[], content(10)),
         })
         .await;
         let client = peer.client();
         let error = client.manifest("a", tag()).await.unwrap_err();
-        assert_eq!((error.class(), peer.count("GET")), (Class::RateLimited, 1), "asked once: {error}");
+        assert_eq!(
+            (error.class(), peer.count("GET")),
+            (Class::RateLimited, 1),
+            "asked once: {error}"
+        );
         assert_eq!(error.retry_after(), Some(Duration::from_secs(wait)));
         let again = client.manifest("b", tag()).await.unwrap_err();
         assert_eq!((again.class(), peer.count("GET")), (Class::RateLimited, 1), "{again}");
-        assert!(again.to_string().contains(message) && again.to_string().contains("used up"), "{again}");
+        assert!(
+            again.to_string().contains(message) && again.to_string().contains("used up"),
+            "{again}"
+        );
         client.resolve("a", &tag()).await.unwrap();
         let blob = descriptor(&content(10));
         let read = client.blob("a", &blob).await;

@@ -15,9 +15,10 @@ fn manifest(body: impl Into<Body>) -> Response {
 #[tokio::test]
 async fn request_that_meets_a_passing_failure_is_sent_again() {
     for status in [408, 425, 429, 500, 502, 503, 504, 520, 524] {
-        let peer =
-            Peer::new(move |seen| if seen.nth == 0 { refusal(status, "X", "Slow Down") } else { manifest(MANIFEST) })
-                .await;
+        let peer = Peer::new(move |seen| {
+            if seen.nth == 0 { refusal(status, "X", "Slow Down") } else { manifest(MANIFEST) }
+        })
+        .await;
         peer.client().manifest("a", tag()).await.unwrap_or_else(|e| panic!("{status}: {e}"));
         assert_eq!(peer.count("GET"), 2, "{status}");
     }
@@ -39,7 +40,10 @@ async fn failure_that_stays_is_given_back_after_four_tries() {
 async fn missing_things_are_not_asked_for_again() {
     let peer = Peer::new(|_| refusal(404, "MANIFEST_UNKNOWN", "no")).await;
     let error = peer.client().manifest("a", tag()).await.unwrap_err();
-    assert_eq!((peer.count("GET"), error.class(), error.code()), (1, Class::SourceNotFound, Some("MANIFEST_UNKNOWN")));
+    assert_eq!(
+        (peer.count("GET"), error.class(), error.code()),
+        (1, Class::SourceNotFound, Some("MANIFEST_UNKNOWN"))
+    );
 }
 
 #[tokio::test]
@@ -55,14 +59,22 @@ async fn manifest_that_breaks_in_its_body_is_read_again() {
 #[tokio::test]
 async fn manifest_that_was_corrupt_once_is_read_again() {
     let flipped = MANIFEST.replacen('1', "2", 1);
-    let peer = Peer::new(move |seen| if seen.nth == 0 { manifest(flipped.clone()) } else { manifest(MANIFEST) }).await;
+    let peer =
+        Peer::new(
+            move |seen| if seen.nth == 0 { manifest(flipped.clone()) } else { manifest(MANIFEST) },
+        )
+        .await;
     let digest = Digest::sha256_of(MANIFEST.as_bytes());
     assert_eq!(peer.client().manifest("a", digest.clone()).await.unwrap().digest, digest);
     assert_eq!(peer.count("GET"), 2);
 
     let peer = Peer::new(|_| manifest("{}")).await;
     let error = peer.client().manifest("a", digest).await.unwrap_err();
-    assert_eq!((peer.count("GET"), error.class()), (2, Class::SourceInvalid), "twice, and not for ever");
+    assert_eq!(
+        (peer.count("GET"), error.class()),
+        (2, Class::SourceInvalid),
+        "twice, and not for ever"
+    );
 }
 
 #[tokio::test]
@@ -88,7 +100,9 @@ async fn request_that_is_met_with_silence_is_given_up_and_sent_again() {
     });
     let transport = Transport::new(&TransportOptions::default()).unwrap();
     let authenticator = Arc::new(StaticAuthenticator::default());
-    let client = Client::new(transport, Endpoint::new(Scheme::Http, &*host), authenticator, options()).unwrap();
+    let client =
+        Client::new(transport, Endpoint::new(Scheme::Http, &*host), authenticator, options())
+            .unwrap();
     let written = Manifest::new(Bytes::from_static(MANIFEST.as_bytes()), OCI_MANIFEST);
     for error in [
         client.manifest("a", tag()).await.unwrap_err(),
@@ -147,8 +161,10 @@ async fn redirect_to_another_host_carries_no_credential() {
         let store = Peer::new(|_| manifest(MANIFEST)).await;
         let to = format!("http://{}/signed?x=y", store.host);
         let peer = Peer::new(move |_| respond(status, &[("location", &to)], "")).await;
-        let client =
-            peer.client_with(Arc::new(StaticAuthenticator(user())), Options { preemptive_basic: true, ..quick() });
+        let client = peer.client_with(
+            Arc::new(StaticAuthenticator(user())),
+            Options { preemptive_basic: true, ..quick() },
+        );
         client.manifest("a", tag()).await.unwrap();
         assert_eq!(peer.seen()[0].authorization(), BASIC);
         assert_eq!(store.lines(), ["GET /signed?x=y"]);
@@ -163,7 +179,10 @@ async fn redirect_on_the_same_host_keeps_the_credential() {
         _ => respond(307, &[("location", "/elsewhere")], ""),
     })
     .await;
-    let client = peer.client_with(Arc::new(StaticAuthenticator(user())), Options { preemptive_basic: true, ..quick() });
+    let client = peer.client_with(
+        Arc::new(StaticAuthenticator(user())),
+        Options { preemptive_basic: true, ..quick() },
+    );
     client.manifest("a", tag()).await.unwrap();
     assert_eq!(peer.seen()[1].authorization(), BASIC);
 }
@@ -186,7 +205,15 @@ async fn tag_is_resolved_by_one_head() {
     let digest = Digest::sha256_of(MANIFEST.as_bytes());
     let text = digest.to_string();
     let peer = Peer::new(move |_| {
-        respond(200, &[("docker-content-digest", &text), ("content-type", OCI_INDEX), ("content-length", "157")], "")
+        respond(
+            200,
+            &[
+                ("docker-content-digest", &text),
+                ("content-type", OCI_INDEX),
+                ("content-length", "157"),
+            ],
+            "",
+        )
     })
     .await;
     let found = peer.client().resolve("a/b", &tag()).await.unwrap();
@@ -199,11 +226,13 @@ async fn tag_is_resolved_by_one_head() {
 #[tokio::test]
 async fn tag_is_resolved_by_get_where_head_says_nothing() {
     for status in [200, 400, 403, 404, 405] {
-        let peer = Peer::new(
-            move |seen| {
-                if seen.line.starts_with("HEAD") { respond(status, &[], "") } else { manifest(MANIFEST) }
-            },
-        )
+        let peer = Peer::new(move |seen| {
+            if seen.line.starts_with("HEAD") {
+                respond(status, &[], "")
+            } else {
+                manifest(MANIFEST)
+            }
+        })
         .await;
         let found = peer.client().resolve("a", &tag()).await.unwrap();
         assert_eq!(found.digest, Digest::sha256_of(MANIFEST.as_bytes()), "{status}");
@@ -218,12 +247,20 @@ async fn manifest_keeps_its_bytes_and_gets_its_type_from_wherever_it_is() {
         ("application/vnd.oci.image.manifest.v1+json; charset=utf-8", MANIFEST, OCI_MANIFEST),
         ("application/json", MANIFEST, OCI_MANIFEST),
         ("text/plain", r#"{"manifests":[]}"#, OCI_INDEX),
-        ("text/plain", r#"{"mediaType":"application/vnd.docker.distribution.manifest.list.v2+json"}"#, DOCKER_LIST),
+        (
+            "text/plain",
+            r#"{"mediaType":"application/vnd.docker.distribution.manifest.list.v2+json"}"#,
+            DOCKER_LIST,
+        ),
         ("text/plain", "<html>", "text/plain"),
     ] {
         let peer = Peer::new(move |_| respond(200, &[("content-type", said)], body)).await;
         let manifest = peer.client().manifest("a", tag()).await.unwrap();
-        assert_eq!((manifest.media_type.as_str(), &manifest.bytes[..]), (media_type, body.as_bytes()), "{said}");
+        assert_eq!(
+            (manifest.media_type.as_str(), &manifest.bytes[..]),
+            (media_type, body.as_bytes()),
+            "{said}"
+        );
     }
 }
 
@@ -231,10 +268,15 @@ async fn manifest_keeps_its_bytes_and_gets_its_type_from_wherever_it_is() {
 async fn manifest_with_another_digest_is_refused() {
     let wrong = Digest::sha256_of(b"other");
     let text = wrong.to_string();
-    let peer =
-        Peer::new(move |_| respond(200, &[("content-type", OCI_MANIFEST), ("docker-content-digest", &text)], MANIFEST))
-            .await;
-    for what in [TagOrDigest::from(tag()), wrong.clone().into(), Digest::sha256_of(MANIFEST.as_bytes()).into()] {
+    let peer = Peer::new(move |_| {
+        respond(200, &[("content-type", OCI_MANIFEST), ("docker-content-digest", &text)], MANIFEST)
+    })
+    .await;
+    for what in [
+        TagOrDigest::from(tag()),
+        wrong.clone().into(),
+        Digest::sha256_of(MANIFEST.as_bytes()).into(),
+    ] {
         let error = peer.client().manifest("a", what.clone()).await.unwrap_err();
         assert_eq!(error.class(), Class::SourceInvalid, "{what}: {error}");
     }
@@ -246,7 +288,8 @@ async fn manifest_with_another_digest_is_refused() {
 #[tokio::test]
 async fn manifest_of_four_mebibytes_is_read_and_a_larger_one_is_not() {
     let sized = |size: usize| vec![b' '; size];
-    for (size, announced, good) in [(4 << 20, true, true), ((4 << 20) + 1, true, false), ((4 << 20) + 1, false, false)]
+    for (size, announced, good) in
+        [(4 << 20, true, true), ((4 << 20) + 1, true, false), ((4 << 20) + 1, false, false)]
     {
         let peer = Peer::new(move |_| match announced {
             true => manifest(sized(size)),
@@ -255,7 +298,9 @@ async fn manifest_of_four_mebibytes_is_read_and_a_larger_one_is_not() {
         .await;
         match peer.client().manifest("a", tag()).await {
             Ok(manifest) => assert!(good && manifest.bytes.len() == size),
-            Err(error) => assert!(!good && error.class() == Class::SourceInvalid, "{size}: {error}"),
+            Err(error) => {
+                assert!(!good && error.class() == Class::SourceInvalid, "{size}: {error}")
+            }
         }
         assert_eq!(peer.lines().len(), 1);
     }
@@ -274,9 +319,17 @@ fn kinds_of_manifests_are_told_apart() {
         (OCI_MANIFEST, format!(r#"{{"manifests":[],"config":{child}}}"#), "has children"),
         (OCI_MANIFEST, "{}".to_owned(), "without config"),
         (OCI_MANIFEST, r#"{"config":{"digest":"sha256:1","size":2}}"#.to_owned(), "64 hex digits"),
-        (OCI_MANIFEST, r#"{"config":{"digest":"sha256:1","size":-2}}"#.to_owned(), "not a manifest"),
+        (
+            OCI_MANIFEST,
+            r#"{"config":{"digest":"sha256:1","size":-2}}"#.to_owned(),
+            "not a manifest",
+        ),
         (OCI_MANIFEST, "junk".to_owned(), "not a manifest"),
-        ("application/vnd.oci.artifact.manifest.v1+json", r#"{"blobs":[]}"#.to_owned(), "withdrawn"),
+        (
+            "application/vnd.oci.artifact.manifest.v1+json",
+            r#"{"blobs":[]}"#.to_owned(),
+            "withdrawn",
+        ),
         ("application/vnd.docker.distribution.manifest.v1+prettyjws", "{}".to_owned(), "schema 1"),
         ("application/json", r#"{"schemaVersion":1,"fsLayers":[]}"#.to_owned(), "schema 1"),
     ] {
@@ -300,7 +353,10 @@ async fn manifest_is_written_byte_for_byte_with_its_type() {
         peer.client().put_manifest("a", &manifest.digest, &manifest).await.unwrap();
         let seen = &peer.seen()[0];
         assert_eq!(seen.line, format!("PUT /v2/a/manifests/{}", manifest.digest));
-        assert_eq!((seen.body.as_ref(), seen.header("content-type")), (MANIFEST.as_bytes(), DOCKER_MANIFEST));
+        assert_eq!(
+            (seen.body.as_ref(), seen.header("content-type")),
+            (MANIFEST.as_bytes(), DOCKER_MANIFEST)
+        );
     }
 }
 
@@ -310,7 +366,13 @@ async fn manifest_writes_fail_as_what_they_are() {
     let immutable = "The image tag '1' already exists in the 'a' repository and cannot be overwritten because the tag is immutable.";
     for (status, code, message, class, missing) in [
         (400, "TAG_INVALID", immutable, Class::TagImmutable, false),
-        (404, "MANIFEST_BLOB_UNKNOWN", "Images with digests required for pushing", Class::RegistryUnavailable, true),
+        (
+            404,
+            "MANIFEST_BLOB_UNKNOWN",
+            "Images with digests required for pushing",
+            Class::RegistryUnavailable,
+            true,
+        ),
         (403, "DENIED", "not authorized to perform: ecr:PutImage", Class::AccessDenied, false),
     ] {
         let peer = Peer::new(move |_| refusal(status, code, message)).await;
@@ -326,7 +388,9 @@ async fn manifest_writes_fail_as_what_they_are() {
 
 #[tokio::test]
 async fn manifest_is_looked_for_by_head() {
-    let peer = Peer::new(|seen| respond(if seen.line.ends_with("/1.27") { 200 } else { 404 }, &[], "")).await;
+    let peer =
+        Peer::new(|seen| respond(if seen.line.ends_with("/1.27") { 200 } else { 404 }, &[], ""))
+            .await;
     let client = peer.client();
     assert!(client.manifest_exists("a", tag()).await.unwrap());
     assert!(!client.manifest_exists("a", Digest::sha256_of(b"")).await.unwrap());
@@ -347,14 +411,19 @@ async fn referrers_are_read_from_the_api_where_there_is_one() {
     let subject = Digest::sha256_of(b"subject");
     let child = |name: &str| {
         let digest = Digest::sha256_of(name.as_bytes());
-        format!(r#"{{"mediaType":"{OCI_MANIFEST}","size":2,"digest":"{digest}","artifactType":"x/sig"}}"#)
+        format!(
+            r#"{{"mediaType":"{OCI_MANIFEST}","size":2,"digest":"{digest}","artifactType":"x/sig"}}"#
+        )
     };
-    let index =
-        |name: &str| format!(r#"{{"schemaVersion":2,"mediaType":"{OCI_INDEX}","manifests":[{}]}}"#, child(name));
+    let index = |name: &str| {
+        format!(r#"{{"schemaVersion":2,"mediaType":"{OCI_INDEX}","manifests":[{}]}}"#, child(name))
+    };
     let (first, second) = (index("1"), index("2"));
     let next = format!("</v2/a/referrers/{subject}?page=2>; rel=next");
     let peer = Peer::new(move |seen| match seen.line.ends_with("?page=2") {
-        false => respond(200, &[("link", next.as_str()), ("content-type", OCI_INDEX)], first.clone()),
+        false => {
+            respond(200, &[("link", next.as_str()), ("content-type", OCI_INDEX)], first.clone())
+        }
         true => respond(200, &[("content-type", OCI_INDEX)], second.clone()),
     })
     .await;
@@ -363,7 +432,9 @@ async fn referrers_are_read_from_the_api_where_there_is_one() {
     assert_eq!(digests, [Digest::sha256_of(b"1"), Digest::sha256_of(b"2")]);
 
     // None of these is an answer of the API, nor a failure.
-    for (status, body) in [(404, "{}"), (405, ""), (200, "<html>Sign in</html>"), (200, r#"{"config":{}}"#)] {
+    for (status, body) in
+        [(404, "{}"), (405, ""), (200, "<html>Sign in</html>"), (200, r#"{"config":{}}"#)]
+    {
         let peer = Peer::new(move |_| respond(status, &[], body)).await;
         assert_eq!(peer.client().referrers("a", &subject).await.unwrap(), None, "{status} {body}");
     }
@@ -404,6 +475,8 @@ async fn each_try_of_a_manifest_passes_the_gate_and_a_throttle_is_told_to_it() {
     );
     let manifest = Manifest::new(Bytes::from_static(b"{}"), OCI_MANIFEST);
     client.put_manifest("a", &manifest.digest, &manifest).await.unwrap();
-    let count = |counter: &std::sync::atomic::AtomicUsize| counter.load(std::sync::atomic::Ordering::Relaxed);
+    let count = |counter: &std::sync::atomic::AtomicUsize| {
+        counter.load(std::sync::atomic::Ordering::Relaxed)
+    };
     assert_eq!((count(&gate.passed), count(&gate.throttled)), (3, 1));
 }

@@ -33,7 +33,8 @@ fn every_version_is_read_and_ordered_as_masterminds_does() {
         assert_eq!(version.text(), text);
         assert_eq!(version.is_strict(), columns[0] == "strict", "{text:?}");
         for (other, other_columns) in &rows {
-            let (rank, other_rank): (u32, u32) = (columns[1].parse().unwrap(), other_columns[1].parse().unwrap());
+            let (rank, other_rank): (u32, u32) =
+                (columns[1].parse().unwrap(), other_columns[1].parse().unwrap());
             let order = version.precedence(&Version::parse(other).unwrap());
             assert_eq!(order, rank.cmp(&other_rank), "{text:?} and {other:?}");
         }
@@ -53,7 +54,8 @@ fn what_masterminds_refuses_is_no_version() {
 #[test]
 fn every_constraint_is_read_and_matches_as_masterminds_does() {
     let versions: Vec<String> = rows("version").map(|(text, _)| text).collect();
-    let versions: Vec<Version<'_>> = versions.iter().map(|text| Version::parse(text).unwrap()).collect();
+    let versions: Vec<Version<'_>> =
+        versions.iter().map(|text| Version::parse(text).unwrap()).collect();
     let (mut constraints, mut pairs, mut wrong) = (0, 0, Vec::new());
     for (text, columns) in rows("constraint") {
         constraints += 1;

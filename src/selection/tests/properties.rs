@@ -6,7 +6,9 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
-use crate::selection::{Constraint, Number, Pin, Selector, SortBy, Spec, Version, tag_of, union, version_of};
+use crate::selection::{
+    Constraint, Number, Pin, Selector, SortBy, Spec, Version, tag_of, union, version_of,
+};
 
 /// Tags of all sorts, many of them equal or of one version.
 fn tag() -> impl Strategy<Value = String> {
@@ -70,7 +72,8 @@ struct Written {
 impl Written {
     fn select<'a>(&self, latest: usize, tags: &'a [String]) -> Vec<&'a str> {
         let Self { semver, include, exclude, sort_by } = self;
-        let spec = Spec { latest: Some(latest), semver: *semver, include, exclude, sort_by: *sort_by };
+        let spec =
+            Spec { latest: Some(latest), semver: *semver, include, exclude, sort_by: *sort_by };
         Selector::new(spec).unwrap().select(tags.iter().map(String::as_str))
     }
 }
@@ -83,7 +86,12 @@ fn written() -> impl Strategy<Value = Written> {
         patterns(vec!["-rc", "latest", "3$"]),
         select(vec![SortBy::Semver, SortBy::Numeric, SortBy::Alphabetical]),
     )
-        .prop_map(|(semver, include, exclude, sort_by)| Written { semver, include, exclude, sort_by })
+        .prop_map(|(semver, include, exclude, sort_by)| Written {
+            semver,
+            include,
+            exclude,
+            sort_by,
+        })
 }
 
 proptest! {

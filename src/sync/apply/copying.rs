@@ -7,7 +7,9 @@ use super::Outcomes;
 use crate::class::Class;
 use crate::ecr::{self, Repository};
 use crate::registry::{Client, Digest};
-use crate::sync::{Action, DesiredArtifact, Failure, Origin, Plan, Progress, Source, TagState, charts, copy};
+use crate::sync::{
+    Action, DesiredArtifact, Failure, Origin, Plan, Progress, Source, TagState, charts, copy,
+};
 
 /// The copies of one pass.
 pub(super) struct Copying<'a> {
@@ -23,10 +25,17 @@ pub(super) struct Copying<'a> {
 
 impl<'a> Copying<'a> {
     /// Copies what the plan says of an artifact.
-    pub(super) async fn run(&self, artifact: &'a DesiredArtifact, plan: &Plan, outcomes: &mut Outcomes) {
+    pub(super) async fn run(
+        &self,
+        artifact: &'a DesiredArtifact,
+        plan: &Plan,
+        outcomes: &mut Outcomes,
+    ) {
         let kind = artifact.kind;
         let actions = plan.actions.iter().filter_map(|action| match action {
-            Action::CopyTag { kind: of, tag, digest, replaces, .. } if *of == kind => Some((tag, digest, replaces)),
+            Action::CopyTag { kind: of, tag, digest, replaces, .. } if *of == kind => {
+                Some((tag, digest, replaces))
+            }
             _ => None,
         });
         match &artifact.source {
@@ -62,9 +71,13 @@ impl<'a> Copying<'a> {
                         derived: artifact.derived(tag),
                     })
                 });
-                let archives =
-                    charts::Archives { source: repository, provenance: *provenance, progress: self.progress };
-                let rules = charts::Rules { keep: artifact.keep, mutability: &self.repository.mutability };
+                let archives = charts::Archives {
+                    source: repository,
+                    provenance: *provenance,
+                    progress: self.progress,
+                };
+                let rules =
+                    charts::Rules { keep: artifact.keep, mutability: &self.repository.mutability };
                 let push = charts::Push {
                     registry: self.registry,
                     target: self.target,
@@ -99,7 +112,15 @@ type Copied = Vec<(copy::Order, Result<(), Failure>)>;
 impl<'a> Copying<'a> {
     fn copy_from(&self, origin: &'a Origin) -> copy::Copy<'a> {
         let (registry, target, repository) = (self.registry, self.target, self.repository);
-        copy::Copy::new(registry, target, repository, origin, self.known.clone(), self.moving, self.progress.clone())
+        copy::Copy::new(
+            registry,
+            target,
+            repository,
+            origin,
+            self.known.clone(),
+            self.moving,
+            self.progress.clone(),
+        )
     }
 
     /// Copies from the image's own place what its mirror did not give.
@@ -110,12 +131,16 @@ impl<'a> Copying<'a> {
         results: Copied,
         outcomes: &mut Outcomes,
     ) -> Copied {
-        let is_mirrors = |result: &Result<(), Failure>| result.as_ref().err().is_some_and(is_of_source);
-        let (failed, mut results): (Copied, Copied) = results.into_iter().partition(|(_, result)| is_mirrors(result));
+        let is_mirrors =
+            |result: &Result<(), Failure>| result.as_ref().err().is_some_and(is_of_source);
+        let (failed, mut results): (Copied, Copied) =
+            results.into_iter().partition(|(_, result)| is_mirrors(result));
         let Some((_, Err(failure))) = failed.first() else { return results };
         let name = artifact.original.as_deref().unwrap_or_default();
-        let told =
-            format!("some of {name} is read from its own place, since its mirror {} failed: {failure}", artifact.name);
+        let told = format!(
+            "some of {name} is read from its own place, since its mirror {} failed: {failure}",
+            artifact.name
+        );
         outcomes.warnings.push(told);
         let orders = failed.into_iter().map(|(order, _)| order).collect();
         results.extend(Box::pin(self.copy_from(own).run(orders)).await);

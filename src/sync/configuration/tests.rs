@@ -14,8 +14,11 @@ fn difference(wanted: u64, live: u64) -> Difference {
 /// Whether it is written, pass after pass, when these values are found.
 fn written(policy: DriftPolicy, drifted: bool, found: &[(u64, u64)]) -> Vec<bool> {
     let mut attempt = None;
-    let pass = |(wanted, live): &(u64, u64)| match difference(*wanted, *live).verdict(drifted, policy, attempt.as_ref())
-    {
+    let pass = |(wanted, live): &(u64, u64)| match difference(*wanted, *live).verdict(
+        drifted,
+        policy,
+        attempt.as_ref(),
+    ) {
         Verdict::Write(new) => {
             attempt = Some(new);
             true
@@ -34,9 +37,15 @@ fn a_value_that_never_stays_is_written_twice() {
 #[test]
 fn another_spec_and_another_value_in_ecr_are_new_beginnings() {
     let other_spec = [(1, 0), (1, 7), (1, 7), (2, 7), (2, 7), (2, 7)];
-    assert_eq!(written(DriftPolicy::Correct, false, &other_spec), [true, true, false, true, true, false]);
+    assert_eq!(
+        written(DriftPolicy::Correct, false, &other_spec),
+        [true, true, false, true, true, false]
+    );
     let other_value = [(1, 0), (1, 7), (1, 7), (1, 8), (1, 7), (1, 7)];
-    assert_eq!(written(DriftPolicy::Correct, false, &other_value), [true, true, false, true, true, false]);
+    assert_eq!(
+        written(DriftPolicy::Correct, false, &other_value),
+        [true, true, false, true, true, false]
+    );
 }
 
 #[test]

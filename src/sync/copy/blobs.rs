@@ -12,9 +12,9 @@ use crate::meter::Meter;
 use crate::registry::{Client, Descriptor, Digest, copy_blob, mount_or_copy_blob};
 use crate::sync::{Failure, Origin, Progress};
 
-/// What moves for one repository at the same time, in shares: 32 small blobs, whose time is spent waiting for answers, or
-/// 8 large ones. ECR was seen to reset sockets when one client sent many large layers at once; a stream holds two
-/// buffers of at most 256 KiB.
+/// What moves for one repository at the same time, in shares: 32 small blobs, whose time is spent
+/// waiting for answers, or 8 large ones. ECR was seen to reset sockets when one client sent many
+/// large layers at once; a stream holds two buffers of at most 256 KiB.
 const SHARES: usize = 32;
 const LARGE_TAKES: u32 = 4;
 /// From here on a link is busy with eight of them: 32 MiB take longer than any wait for an answer.
@@ -63,8 +63,8 @@ impl Route {
         }
     }
 
-    /// Moves a blob, or waits for another pass that does. One that fails may have had another credential than we have:
-    /// then it is our turn.
+    /// Moves a blob, or waits for another pass that does. One that fails may have had another
+    /// credential than we have: then it is our turn.
     async fn bring(&self, blob: &Descriptor) -> Result<(), Failure> {
         let place = Place::new(&self.target, &self.target_repository, &blob.digest);
         loop {
@@ -75,7 +75,10 @@ impl Route {
                     return result;
                 }
                 Turn::Follow(mut outcome) => {
-                    if matches!(outcome.wait_for(Option::is_some).await.as_deref(), Ok(Some(Ok(())))) {
+                    if matches!(
+                        outcome.wait_for(Option::is_some).await.as_deref(),
+                        Ok(Some(Ok(())))
+                    ) {
                         return Ok(());
                     }
                 }
@@ -85,7 +88,8 @@ impl Route {
 
     async fn send(&self, blob: &Descriptor, place: &Place) -> Result<(), Failure> {
         // The semaphore is never closed.
-        let _share = self.shares.acquire_many(if blob.size < LARGE { 1 } else { LARGE_TAKES }).await;
+        let _share =
+            self.shares.acquire_many(if blob.size < LARGE { 1 } else { LARGE_TAKES }).await;
         let Self { source, source_repository, target, target_repository, .. } = self;
         let observer = |bytes| {
             self.progress.sent(bytes);
@@ -93,12 +97,21 @@ impl Route {
         };
         let holder = if self.mounts { self.moving.holder(place) } else { None };
         let moved = match &holder {
-            Some(from) => {
-                mount_or_copy_blob(source, source_repository, target, target_repository, blob, from, &observer)
+            Some(from) => mount_or_copy_blob(
+                source,
+                source_repository,
+                target,
+                target_repository,
+                blob,
+                from,
+                &observer,
+            )
+            .await
+            .map(drop),
+            None => {
+                copy_blob(source, source_repository, target, target_repository, blob, &observer)
                     .await
-                    .map(drop)
             }
-            None => copy_blob(source, source_repository, target, target_repository, blob, &observer).await,
         };
         tracing::debug!(digest = %blob.digest, size = blob.size, ok = moved.is_ok(), ?holder, "blob");
         moved.map_err(Failure::from)
@@ -125,7 +138,8 @@ impl Transfers {
         Self { outcomes, _tasks: tasks }
     }
 
-    /// Returns when these blobs are in the target; those that were there at the start are not waited for.
+    /// Returns when these blobs are in the target; those that were there at the start are not
+    /// waited for.
     ///
     /// # Errors
     /// The first failure.
@@ -136,7 +150,12 @@ impl Transfers {
             match outcome.wait_for(Option::is_some).await.map(|outcome| outcome.clone()) {
                 Ok(Some(result)) => result?,
                 // The task ended without a word: it panicked.
-                _ => return Err(Failure::new(Class::Internal, format!("the copy of blob {} broke off", blob.digest))),
+                _ => {
+                    return Err(Failure::new(
+                        Class::Internal,
+                        format!("the copy of blob {} broke off", blob.digest),
+                    ));
+                }
             }
         }
         Ok(())
@@ -168,7 +187,8 @@ mod tests {
         let (first, second, third) = (route(&refuses), route(&gives), route(&gives));
         let blob = Descriptor::new("application/octet-stream", Digest::sha256_of(b"blob"), 4);
         // In this order: the first one leads, the others wait for it.
-        let (first, second, third) = tokio::join!(first.bring(&blob), second.bring(&blob), third.bring(&blob));
+        let (first, second, third) =
+            tokio::join!(first.bring(&blob), second.bring(&blob), third.bring(&blob));
         assert_eq!(
             (first.map_err(|failure| failure.class), second, third),
             (Err(Class::AuthenticationFailed), Ok(()), Ok(()))

@@ -12,16 +12,18 @@ use crate::sync::{Failure, Origin};
 
 /// An index may hold indexes; nobody nests deeper than two or three.
 const MAX_DEPTH: usize = 8;
-/// Manifests under one tag. Docker's largest indexes have some dozens; at ECR's pace this many take three minutes to write.
+/// Manifests under one tag. Docker's largest indexes have some dozens; at ECR's pace this many take
+/// three minutes to write.
 const MAX_MANIFESTS: usize = 2_000;
-/// Bytes of the manifests under one tag, which are held together until the last of them is written: those of an index of a
-/// thousand images with thirty layers each.
+/// Bytes of the manifests under one tag, which are held together until the last of them is written:
+/// those of an index of a thousand images with thirty layers each.
 const MAX_BYTES: u64 = 32 * 1024 * 1024;
-/// Manifests of one image that are read at the same time: an index that lies about the sizes of its children is found out
-/// when no more than these are in memory.
+/// Manifests of one image that are read at the same time: an index that lies about the sizes of its
+/// children is found out when no more than these are in memory.
 const CONCURRENT_READS: usize = 32;
 
-/// Images with more bytes of manifests than this are read one after the other: others have a few KiB.
+/// Images with more bytes of manifests than this are read one after the other: others have a few
+/// KiB.
 const LARGE: u64 = 1024 * 1024;
 
 /// Manifests that several images of one run share are read once.
@@ -64,7 +66,8 @@ pub(super) struct Node {
 /// An image: its manifests, and the blobs that they name.
 #[derive(Debug)]
 pub(super) struct Graph {
-    /// What the top one names and what that names, by height: those of a level name only what is in levels before it.
+    /// What the top one names and what that names, by height: those of a level name only what is in
+    /// levels before it.
     pub(super) below: Vec<Vec<Node>>,
     /// The manifest that the tag points to.
     pub(super) top: Node,
@@ -74,8 +77,13 @@ impl Graph {
     /// Reads the manifest and everything below it.
     ///
     /// # Errors
-    /// A manifest that cannot be read or is no image; more, deeper or larger ones than anything real has.
-    pub(super) async fn load(origin: &Origin, digest: &Digest, cache: &Cache) -> Result<Self, Failure> {
+    /// A manifest that cannot be read or is no image; more, deeper or larger ones than anything
+    /// real has.
+    pub(super) async fn load(
+        origin: &Origin,
+        digest: &Digest,
+        cache: &Cache,
+    ) -> Result<Self, Failure> {
         let too_much = |what: &str| {
             let message = format!(
                 "{}@{digest} has more than {what} under it: a smaller image, or some of its platforms (image.platforms), can be \
@@ -105,7 +113,8 @@ impl Graph {
                 return Err(too_large());
             }
             if turn.is_none() && bytes + announced > LARGE {
-                // Here, where nothing is under way: what this image is reading, another one may wait for. Never closed.
+                // Here, where nothing is under way: what this image is reading, another one may
+                // wait for. Never closed.
                 turn = cache.large.acquire().await.ok();
             }
             let mut level = stream::iter(std::mem::take(&mut next))
@@ -131,12 +140,17 @@ impl Graph {
         Self::by_height(digest, nodes)
     }
 
-    fn by_height(top: &Digest, mut nodes: HashMap<Digest, (Node, Vec<Digest>)>) -> Result<Self, Failure> {
+    fn by_height(
+        top: &Digest,
+        mut nodes: HashMap<Digest, (Node, Vec<Digest>)>,
+    ) -> Result<Self, Failure> {
         let heights = heights(top, &nodes);
         let taken = nodes.remove(top).map(|(node, _)| node);
-        let top = taken.ok_or_else(|| Failure::new(Class::Internal, "an image without a manifest"))?;
+        let top =
+            taken.ok_or_else(|| Failure::new(Class::Internal, "an image without a manifest"))?;
         let mut below: Vec<Vec<Node>> = Vec::new();
-        // In the order of the index, as far as it goes by levels: what is first in it is there first.
+        // In the order of the index, as far as it goes by levels: what is first in it is there
+        // first.
         for (digest, height) in heights {
             let Some((node, _)) = nodes.remove(&digest) else { continue };
             below.resize_with(below.len().max(height + 1), Vec::new);
@@ -164,9 +178,10 @@ impl Graph {
 fn parts(manifest: &Manifest) -> Result<(Vec<Descriptor>, Vec<Descriptor>), Failure> {
     let mut seen = HashSet::new();
     Ok(match manifest.kind()? {
-        Content::Index { children } => {
-            (children.into_iter().filter(|child| seen.insert(child.digest.clone())).collect(), Vec::new())
-        }
+        Content::Index { children } => (
+            children.into_iter().filter(|child| seen.insert(child.digest.clone())).collect(),
+            Vec::new(),
+        ),
         Content::Image { config, layers, .. } => {
             // Foreign layers stay where their URLs say; the manifest keeps those.
             let own = std::iter::once(config).chain(layers).filter(|blob| !blob.is_foreign());
@@ -175,8 +190,8 @@ fn parts(manifest: &Manifest) -> Result<(Vec<Descriptor>, Vec<Descriptor>), Fail
     })
 }
 
-/// How far each manifest is above the lowest one that it leads to; children come before what names them. By a walk in
-/// depth: an index may name a manifest that another level holds too.
+/// How far each manifest is above the lowest one that it leads to; children come before what names
+/// them. By a walk in depth: an index may name a manifest that another level holds too.
 fn heights(top: &Digest, nodes: &HashMap<Digest, (Node, Vec<Digest>)>) -> Vec<(Digest, usize)> {
     let mut ordered = Vec::new();
     let mut heights: HashMap<&Digest, usize> = HashMap::new();
@@ -188,7 +203,11 @@ fn heights(top: &Digest, nodes: &HashMap<Digest, (Node, Vec<Digest>)>) -> Vec<(D
             continue;
         }
         if expanded {
-            let height = children.iter().filter_map(|child| heights.get(child)).max().map_or(0, |height| height + 1);
+            let height = children
+                .iter()
+                .filter_map(|child| heights.get(child))
+                .max()
+                .map_or(0, |height| height + 1);
             heights.insert(digest, height);
             ordered.push((digest.clone(), height));
             continue;
@@ -214,7 +233,9 @@ mod tests {
         };
         names
             .iter()
-            .map(|(name, children)| (digest(name), (node(name), children.iter().map(|child| digest(child)).collect())))
+            .map(|(name, children)| {
+                (digest(name), (node(name), children.iter().map(|child| digest(child)).collect()))
+            })
             .collect()
     }
 
@@ -239,10 +260,18 @@ mod tests {
 
     /// An index that says of its children that they have `told` bytes, and the children.
     async fn index_of(children: usize, size: usize, told: usize) -> (Peer, Origin, Digest) {
-        let child = move |n: usize| format!("{{\"manifests\":[],\"n\":{n},\"pad\":\"{}\"}}", "x".repeat(size));
-        let digests: Vec<_> = (0..children).map(|n| Digest::sha256_of(child(n).as_bytes()).to_string()).collect();
-        let named: Vec<_> = digests.iter().map(|digest| serde_json::json!({"digest": digest, "size": told})).collect();
-        let top = serde_json::json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": named}).to_string();
+        let child = move |n: usize| {
+            format!("{{\"manifests\":[],\"n\":{n},\"pad\":\"{}\"}}", "x".repeat(size))
+        };
+        let digests: Vec<_> =
+            (0..children).map(|n| Digest::sha256_of(child(n).as_bytes()).to_string()).collect();
+        let named: Vec<_> = digests
+            .iter()
+            .map(|digest| serde_json::json!({"digest": digest, "size": told}))
+            .collect();
+        let top =
+            serde_json::json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": named})
+                .to_string();
         let digest = Digest::sha256_of(top.as_bytes());
         let peer = Peer::new(move |seen| {
             let asked = digests.iter().position(|digest| seen.line.ends_with(digest));
@@ -258,7 +287,10 @@ mod tests {
         let (peer, origin, digest) = index_of(60, 3 << 20, 1).await;
         let failure = Graph::load(&origin, &digest, &Cache::default()).await.unwrap_err();
         assert_eq!(failure.class, Class::SourceInvalid);
-        assert!(failure.message.contains("has more than 32 MiB of manifests under it"), "{failure}");
+        assert!(
+            failure.message.contains("has more than 32 MiB of manifests under it"),
+            "{failure}"
+        );
         assert!(peer.count("GET") <= 1 + 11 + CONCURRENT_READS, "given up on the way");
     }
 
@@ -285,7 +317,8 @@ mod tests {
             let turn = cache.large.acquire().await.unwrap();
             let waiting = futures::future::join(one, other);
             tokio::pin!(waiting);
-            let early = tokio::time::timeout(std::time::Duration::from_millis(500), &mut waiting).await;
+            let early =
+                tokio::time::timeout(std::time::Duration::from_millis(500), &mut waiting).await;
             assert_eq!(early.is_ok(), at_once);
             if !at_once {
                 assert_eq!(

@@ -21,15 +21,19 @@ pub(super) struct Place {
 
 impl Place {
     pub(super) fn new(target: &Client, repository: &str, digest: &Digest) -> Self {
-        Self { host: target.host().to_owned(), repository: repository.to_owned(), digest: digest.clone() }
+        Self {
+            host: target.host().to_owned(),
+            repository: repository.to_owned(),
+            digest: digest.clone(),
+        }
     }
 }
 
 /// How a transfer ended; `None` while it is under way.
 type Outcome = watch::Receiver<Option<Result<(), Failure>>>;
 
-/// Which blobs move where, so that each moves once per repository, whoever wants it; and which repositories are known to
-/// have a blob, so that it can be mounted from there.
+/// Which blobs move where, so that each moves once per repository, whoever wants it; and which
+/// repositories are known to have a blob, so that it can be mounted from there.
 #[derive(Debug, Default)]
 pub(in crate::sync) struct Blobs {
     moving: Mutex<HashMap<Place, Outcome>>,
@@ -65,18 +69,28 @@ impl Blobs {
     }
 
     /// Notes that a repository has these blobs, and an image that names them: ECR mounts no others.
-    pub(super) fn are_held<'a>(&self, target: &Client, repository: &str, digests: impl Iterator<Item = &'a Digest>) {
+    pub(super) fn are_held<'a>(
+        &self,
+        target: &Client,
+        repository: &str,
+        digests: impl Iterator<Item = &'a Digest>,
+    ) {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         if held.len() >= MOST_KNOWN {
             held.clear();
         }
-        held.extend(digests.map(|digest| ((target.host().to_owned(), digest.clone()), repository.to_owned())));
+        held.extend(
+            digests
+                .map(|digest| ((target.host().to_owned(), digest.clone()), repository.to_owned())),
+        );
     }
 
     /// Another repository of the same registry that has the blob, as far as it is known.
     pub(super) fn holder(&self, place: &Place) -> Option<String> {
         let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        held.get(&(place.host.clone(), place.digest.clone())).filter(|other| **other != place.repository).cloned()
+        held.get(&(place.host.clone(), place.digest.clone()))
+            .filter(|other| **other != place.repository)
+            .cloned()
     }
 
     fn moving(&self) -> MutexGuard<'_, HashMap<Place, Outcome>> {
@@ -102,14 +116,20 @@ mod tests {
     use super::*;
 
     fn place(repository: &str) -> Place {
-        Place { host: "h".to_owned(), repository: repository.to_owned(), digest: Digest::sha256_of(b"blob") }
+        Place {
+            host: "h".to_owned(),
+            repository: repository.to_owned(),
+            digest: Digest::sha256_of(b"blob"),
+        }
     }
 
     #[tokio::test]
     async fn one_moves_a_blob_and_the_others_wait() {
         let blobs = Arc::new(Blobs::default());
         let Turn::Lead(lead) = blobs.turn(&place("a")) else { panic!("nobody else is there") };
-        let Turn::Follow(mut follower) = blobs.turn(&place("a")) else { panic!("it moves already") };
+        let Turn::Follow(mut follower) = blobs.turn(&place("a")) else {
+            panic!("it moves already")
+        };
         assert!(matches!(blobs.turn(&place("b")), Turn::Lead(_)), "another repository");
         lead.finish(Ok(()));
         assert_eq!(*follower.wait_for(Option::is_some).await.expect("told"), Some(Ok(())));
@@ -120,7 +140,9 @@ mod tests {
     async fn a_leader_that_goes_away_leaves_the_way_to_the_next() {
         let blobs = Arc::new(Blobs::default());
         let Turn::Lead(lead) = blobs.turn(&place("a")) else { panic!("nobody else is there") };
-        let Turn::Follow(mut follower) = blobs.turn(&place("a")) else { panic!("it moves already") };
+        let Turn::Follow(mut follower) = blobs.turn(&place("a")) else {
+            panic!("it moves already")
+        };
         drop(lead);
         assert!(follower.wait_for(Option::is_some).await.is_err());
         assert!(matches!(blobs.turn(&place("a")), Turn::Lead(_)));

@@ -5,7 +5,8 @@
 //!   -> each missing blob moved once, whatever number of tags and platforms want it
 //!   -> per tag: when its blobs are there, its manifests, then the tag
 //! ```
-//! Stopping at any point leaves at worst blobs and untagged manifests, which the next run finds and uses.
+//! Stopping at any point leaves at worst blobs and untagged manifests, which the next run finds and
+//! uses.
 
 mod blobs;
 mod graph;
@@ -34,13 +35,15 @@ use crate::registry::{Client, Descriptor, Digest, Manifest, Policy, Tag, TagOrDi
 
 /// Images whose manifests are read at the same time.
 const CONCURRENT_GRAPHS: usize = 32;
-/// Bytes of manifests that a wave of images may have: one manifest may have 4 MiB, most have 1 to 3 KiB. The larger a
-/// wave, the fuller are the batches in which ECR is asked for blobs.
+/// Bytes of manifests that a wave of images may have: one manifest may have 4 MiB, most have 1 to 3
+/// KiB. The larger a wave, the fuller are the batches in which ECR is asked for blobs.
 const WAVE: u64 = 8 * 1024 * 1024;
 
-/// Waits between the tries of a manifest that the target throttles, above those of one request: 0.5 + 1 + 2 + 4 + 5 + 5 s
-/// or half of it. In so long ECR's quota of 10 per second lets a hundred others pass.
-const THROTTLED: Policy = Policy { retries: 6, base: Duration::from_millis(500), longest: Duration::from_secs(5) };
+/// Waits between the tries of a manifest that the target throttles, above those of one request: 0.5
+/// + 1 + 2 + 4 + 5 + 5 s or half of it. In so long ECR's quota of 10 per second lets a hundred
+/// others pass.
+const THROTTLED: Policy =
+    Policy { retries: 6, base: Duration::from_millis(500), longest: Duration::from_secs(5) };
 
 /// One image to bring about.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,7 +62,8 @@ pub(super) struct Copy<'a> {
     target_repository: &'a str,
     /// Manifests that the target is known to have, and those that an image of this run is writing.
     known: Mutex<HashMap<Digest, Arc<OnceCell<()>>>>,
-    /// The repository was created a moment ago and nothing was sent to it: no need to ask what it lacks.
+    /// The repository was created a moment ago and nothing was sent to it: no need to ask what it
+    /// lacks.
     is_empty: AtomicBool,
     /// Of all passes.
     moving: &'a Arc<Blobs>,
@@ -77,7 +81,10 @@ impl<'a> Copy<'a> {
         moving: &'a Arc<Blobs>,
         progress: Progress,
     ) -> Self {
-        let known = known.into_iter().map(|digest| (digest, Arc::new(OnceCell::new_with(Some(()))))).collect();
+        let known = known
+            .into_iter()
+            .map(|digest| (digest, Arc::new(OnceCell::new_with(Some(())))))
+            .collect();
         let known = Mutex::new(known);
         Self {
             registry,
@@ -118,11 +125,15 @@ impl<'a> Copy<'a> {
         while let Some((orders, graph)) = loading.next().await {
             match graph {
                 Ok(graph) => {
-                    self.progress.expects_manifests(graph.below.iter().map(Vec::len).sum::<usize>() + orders.len());
+                    self.progress.expects_manifests(
+                        graph.below.iter().map(Vec::len).sum::<usize>() + orders.len(),
+                    );
                     bytes += graph.bytes();
                     wave.push((orders, graph));
                 }
-                Err(failure) => results.extend(orders.into_iter().map(|order| (order, Err(failure.clone())))),
+                Err(failure) => {
+                    results.extend(orders.into_iter().map(|order| (order, Err(failure.clone()))))
+                }
             }
             if bytes >= WAVE {
                 results.extend(self.wave(std::mem::take(&mut wave)).await);
@@ -136,15 +147,17 @@ impl<'a> Copy<'a> {
 
     async fn wave(&self, graphs: Vec<(Vec<Order>, Graph)>) -> Vec<(Order, Result<(), Failure>)> {
         let mut results = Vec::new();
-        // Image by image: the first ones are done, and their manifests on the way, while blobs of the others move.
-        let transfers = match self.start_transfers(graphs.iter().flat_map(|(_, graph)| graph.blobs())).await {
-            Ok(transfers) => transfers,
-            Err(failure) => {
-                let orders = graphs.into_iter().flat_map(|(orders, _)| orders);
-                results.extend(orders.map(|order| (order, Err(failure.clone()))));
-                return results;
-            }
-        };
+        // Image by image: the first ones are done, and their manifests on the way, while blobs of
+        // the others move.
+        let transfers =
+            match self.start_transfers(graphs.iter().flat_map(|(_, graph)| graph.blobs())).await {
+                Ok(transfers) => transfers,
+                Err(failure) => {
+                    let orders = graphs.into_iter().flat_map(|(orders, _)| orders);
+                    results.extend(orders.map(|order| (order, Err(failure.clone()))));
+                    return results;
+                }
+            };
         let mut finishing: stream::FuturesUnordered<_> =
             graphs.iter().map(|(orders, graph)| self.finish(orders, graph, &transfers)).collect();
         while let Some(finished) = finishing.next().await {
@@ -154,7 +167,10 @@ impl<'a> Copy<'a> {
     }
 
     /// Asks which of the blobs are missing and starts to move those, in this order.
-    async fn start_transfers(&self, blobs: impl Iterator<Item = &Descriptor>) -> Result<Transfers, Failure> {
+    async fn start_transfers(
+        &self,
+        blobs: impl Iterator<Item = &Descriptor>,
+    ) -> Result<Transfers, Failure> {
         let mut digests = BTreeSet::new();
         let blobs: Vec<_> = blobs.filter(|blob| digests.insert(blob.digest.clone())).collect();
         let missing = if self.is_empty.swap(false, Ordering::Relaxed) {
@@ -163,10 +179,19 @@ impl<'a> Copy<'a> {
             self.registry.missing_blobs(self.target_repository, &digests).await?
         };
         let target = (self.target, self.target_repository);
-        let is_held = |digest| self.moving.holder(&Place::new(self.target, self.target_repository, digest)).is_some();
+        let is_held = |digest| {
+            self.moving.holder(&Place::new(self.target, self.target_repository, digest)).is_some()
+        };
         // Asked only where it would help.
         let mounts = missing.iter().any(is_held) && self.registry.mounts_blobs().await;
-        let route = Route::new(self.origin, target, mounts, self.moving, &self.progress, &self.registry.meter);
+        let route = Route::new(
+            self.origin,
+            target,
+            mounts,
+            self.moving,
+            &self.progress,
+            &self.registry.meter,
+        );
         let missing = blobs.into_iter().filter(|blob| missing.contains(&blob.digest)).cloned();
         Ok(Transfers::start(&route, missing))
     }
@@ -193,8 +218,9 @@ impl<'a> Copy<'a> {
                 Err(failure) => Err(Put::Failed(failure.clone())),
             };
             if matches!(tagged, Err(Put::ContentMissing(_))) {
-                // ECR removes unreferenced layers at any time, and a listing may be older than a deletion: what was
-                // taken to be there is not. Bring everything once more, trusting nothing.
+                // ECR removes unreferenced layers at any time, and a listing may be older than a
+                // deletion: what was taken to be there is not. Bring everything once more, trusting
+                // nothing.
                 result = self.repair(graph).await;
                 tagged = match &result {
                     Ok(()) => self.put_top(graph, order.tag.as_ref()).await,
@@ -207,7 +233,11 @@ impl<'a> Copy<'a> {
             results.push((order.clone(), tagged.map_err(Put::into_failure)));
         }
         if results.iter().any(|(_, result)| result.is_ok()) {
-            self.moving.are_held(self.target, self.target_repository, graph.blobs().map(|blob| &blob.digest));
+            self.moving.are_held(
+                self.target,
+                self.target_repository,
+                graph.blobs().map(|blob| &blob.digest),
+            );
         }
         results
     }
@@ -219,8 +249,14 @@ impl<'a> Copy<'a> {
         transfers.wait_for(&graph.top.blobs).await
     }
 
-    /// Writes all manifests but the top one, by digest: those of a level together, after those that they name.
-    async fn put_below(&self, graph: &Graph, transfers: &Transfers, trust: Trust) -> Result<(), Put> {
+    /// Writes all manifests but the top one, by digest: those of a level together, after those that
+    /// they name.
+    async fn put_below(
+        &self,
+        graph: &Graph,
+        transfers: &Transfers,
+        trust: Trust,
+    ) -> Result<(), Put> {
         for level in &graph.below {
             try_join_all(level.iter().map(|node| self.put_child(node, transfers, trust))).await?;
         }
@@ -233,7 +269,8 @@ impl<'a> Copy<'a> {
         let written = self.written(digest);
         let put = || self.put(digest.into(), &node.manifest);
         match trust {
-            // Images that share a child write it once: PutImage is the scarce thing. If one fails, the next one tries.
+            // Images that share a child write it once: PutImage is the scarce thing. If one fails,
+            // the next one tries.
             Trust::Known => {
                 written.get_or_try_init(put).await?;
                 self.progress.ended_manifest();
@@ -257,10 +294,14 @@ impl<'a> Copy<'a> {
         let top = &graph.top.manifest;
         let Some(tag) = tag else { return self.put((&top.digest).into(), top).await };
         match self.put(tag.into(), top).await {
-            // ECR refuses to write an immutable tag even when nothing changes (aws/containers-roadmap#2179): somebody
-            // wrote the same image since we looked, or our own PUT was answered too late.
+            // ECR refuses to write an immutable tag even when nothing changes
+            // (aws/containers-roadmap#2179): somebody wrote the same image since we looked, or our
+            // own PUT was answered too late.
             Err(Put::Failed(failure)) if failure.class == Class::TagImmutable => {
-                let now = self.registry.images(self.target_repository, &BTreeSet::from([tag.clone()])).await;
+                let now = self
+                    .registry
+                    .images(self.target_repository, &BTreeSet::from([tag.clone()]))
+                    .await;
                 match now {
                     Ok(Some(now)) if now.tags.get(tag) == Some(&top.digest) => Ok(()),
                     _ => Err(Put::Failed(failure)),
@@ -270,25 +311,34 @@ impl<'a> Copy<'a> {
         }
     }
 
-    /// Writes a manifest. A throttle is no failure yet: the quota is the account's, others use it too, and a tag whose
-    /// blobs are there is nearly done.
+    /// Writes a manifest. A throttle is no failure yet: the quota is the account's, others use it
+    /// too, and a tag whose blobs are there is nearly done.
     async fn put(&self, name: TagOrDigest, manifest: &Manifest) -> Result<(), Put> {
         let mut throttled = 0;
         loop {
             self.progress.advance(1);
-            let Err(error) = self.target.put_manifest(self.target_repository, name.clone(), manifest).await else {
+            let Err(error) =
+                self.target.put_manifest(self.target_repository, name.clone(), manifest).await
+            else {
                 return Ok(());
             };
             throttled += 1;
-            let wait = (error.class() == Class::RateLimited).then(|| THROTTLED.wait(throttled, error.retry_after()));
+            let wait = (error.class() == Class::RateLimited)
+                .then(|| THROTTLED.wait(throttled, error.retry_after()));
             let Some(wait) = wait.flatten() else {
                 if error.refuses_manifest() {
-                    let message = format!("{error}: the target takes no such image; take the tag out of the spec");
+                    let message = format!(
+                        "{error}: the target takes no such image; take the tag out of the spec"
+                    );
                     return Err(Put::Failed(Failure::new(Class::SourceInvalid, message)));
                 }
                 let missing = error.is_missing_content();
                 let failure = Failure::from(error).at_target();
-                return Err(if missing { Put::ContentMissing(failure) } else { Put::Failed(failure) });
+                return Err(if missing {
+                    Put::ContentMissing(failure)
+                } else {
+                    Put::Failed(failure)
+                });
             };
             tracing::debug!(%error, ?wait, throttled, "manifest was throttled, waiting");
             tokio::time::sleep(wait).await;

@@ -29,7 +29,8 @@ pub(in crate::sync) struct Found {
     pub(in crate::sync) failures: Vec<Failure>,
 }
 
-/// Finds what refers to `images`, and what refers to that. What refers to itself in a circle is found once.
+/// Finds what refers to `images`, and what refers to that. What refers to itself in a circle is
+/// found once.
 pub(in crate::sync) async fn find(origin: &Origin, images: &BTreeSet<Digest>) -> Found {
     let mut found = Found::default();
     if images.is_empty() {
@@ -37,7 +38,10 @@ pub(in crate::sync) async fn find(origin: &Origin, images: &BTreeSet<Digest>) ->
     }
     // One list tells which of the tags exist, three of which there may be for every image.
     let listed = match origin.client.tags(&origin.repository).await {
-        Ok(tags) => tags.into_iter().filter(|tag| tag.starts_with("sha256-") || tag.starts_with("sha512-")).collect(),
+        Ok(tags) => tags
+            .into_iter()
+            .filter(|tag| tag.starts_with("sha256-") || tag.starts_with("sha512-"))
+            .collect(),
         Err(error) => {
             found.failures.push(error.into());
             HashSet::new()
@@ -54,19 +58,27 @@ pub(in crate::sync) async fn find(origin: &Origin, images: &BTreeSet<Digest>) ->
         let answers: Vec<_> = asked.buffer_unordered(CONCURRENT).collect().await;
         for answer in answers {
             match answer {
-                Ok(referrers) => level.extend(referrers.into_iter().filter(|digest| seen.insert(digest.clone()))),
+                Ok(referrers) => {
+                    level.extend(referrers.into_iter().filter(|digest| seen.insert(digest.clone())))
+                }
                 Err(failure) => found.failures.push(failure),
             }
         }
         found.manifests.extend(level.iter().cloned());
         if found.manifests.len() > MOST_FOUND {
-            let message = format!("more than {MOST_FOUND} artifacts refer to the images of {}", origin.repository);
+            let message = format!(
+                "more than {MOST_FOUND} artifacts refer to the images of {}",
+                origin.repository
+            );
             found.failures.push(Failure::new(Class::SourceInvalid, message));
             return found;
         }
     }
-    let names = images.iter().flat_map(|digest| COSIGN.map(|suffix| format!("{}.{suffix}", tag_of(digest))));
-    let names: Vec<Tag> = names.filter(|name| listed.contains(name)).filter_map(|name| name.parse().ok()).collect();
+    let names = images
+        .iter()
+        .flat_map(|digest| COSIGN.map(|suffix| format!("{}.{suffix}", tag_of(digest))));
+    let names: Vec<Tag> =
+        names.filter(|name| listed.contains(name)).filter_map(|name| name.parse().ok()).collect();
     let resolved = stream::iter(names).map(|tag| lookup.tag(tag));
     for answer in resolved.buffer_unordered(CONCURRENT).collect::<Vec<_>>().await {
         match answer {
@@ -105,7 +117,9 @@ impl Lookup<'_> {
         }
         let tag: Tag = name.parse()?;
         match client.manifest(repository, &tag).await?.kind()? {
-            Content::Index { children } => Ok(children.into_iter().map(|child| child.digest).collect()),
+            Content::Index { children } => {
+                Ok(children.into_iter().map(|child| child.digest).collect())
+            }
             // Somebody's own tag.
             Content::Image { .. } => Ok(Vec::new()),
         }

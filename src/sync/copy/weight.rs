@@ -18,8 +18,12 @@ pub struct Load {
     pub bytes: u64,
 }
 
-/// The blobs of each image, read from the source. An image that cannot be read is left out: its copy will say why.
-pub(in crate::sync) async fn blobs(origin: &Origin, digests: BTreeSet<Digest>) -> BTreeMap<Digest, Vec<Descriptor>> {
+/// The blobs of each image, read from the source. An image that cannot be read is left out: its
+/// copy will say why.
+pub(in crate::sync) async fn blobs(
+    origin: &Origin,
+    digests: BTreeSet<Digest>,
+) -> BTreeMap<Digest, Vec<Descriptor>> {
     let cache = &Cache::default();
     stream::iter(digests)
         .map(|digest| async move {

@@ -9,7 +9,8 @@ use super::*;
 use crate::api::v1alpha1::AdoptionPolicy;
 use crate::ecr::{Encryption, Images, Mutability, OWNER_TAG, Owner, Repository};
 use crate::registry::{
-    Client, Credential, Endpoint, Options, Reference, Scheme, StaticAuthenticator, Transport, TransportOptions,
+    Client, Credential, Endpoint, Options, Reference, Scheme, StaticAuthenticator, Transport,
+    TransportOptions,
 };
 use crate::sync::Origin;
 use crate::sync::{Claim, OwnerRules};
@@ -24,7 +25,8 @@ fn tag(text: &str) -> Tag {
 }
 
 fn me() -> Claimant {
-    let owner = Owner { cluster: "c".to_owned(), namespace: "ns".to_owned(), name: "app".to_owned() };
+    let owner =
+        Owner { cluster: "c".to_owned(), namespace: "ns".to_owned(), name: "app".to_owned() };
     let adoption = AdoptionPolicy::default();
     Claimant::Resource(Claim { owner, adoption, rules: OwnerRules::default(), kept: None })
 }
@@ -191,14 +193,17 @@ fn tags_by_source_target_and_mutability() {
         let mut repository = there(&target);
         repository.repository.mutability = mutability;
         let planned =
-            plan(&with_tags(&[(name, source)]), &observed(repository), &me(), &Before::default()).expect("a plan");
-        let shown = match (planned.actions.first(), planned.settled.get(&(ArtifactKind::Image, tag(name)))) {
-            (Some(Action::CopyTag { .. }), None) => "copy",
-            (None, Some(TagState::Synced(_))) => "Synced",
-            (None, Some(TagState::Unverified { .. })) => "Unverified",
-            (None, Some(TagState::Failed(failure))) => failure.class.reason(),
-            other => panic!("{case}: {other:?}"),
-        };
+            plan(&with_tags(&[(name, source)]), &observed(repository), &me(), &Before::default())
+                .expect("a plan");
+        let shown =
+            match (planned.actions.first(), planned.settled.get(&(ArtifactKind::Image, tag(name))))
+            {
+                (Some(Action::CopyTag { .. }), None) => "copy",
+                (None, Some(TagState::Synced(_))) => "Synced",
+                (None, Some(TagState::Unverified { .. })) => "Unverified",
+                (None, Some(TagState::Failed(failure))) => failure.class.reason(),
+                other => panic!("{case}: {other:?}"),
+            };
         assert_eq!(shown, wanted, "{case}");
     }
 }
@@ -208,15 +213,19 @@ fn a_pinned_digest_that_is_there_needs_no_source() {
     let mut wanted = with_tags(&[("1", None)]);
     let pinned = wanted.artifacts[0].tags.get_mut(&tag("1")).expect("wanted");
     pinned.pin = Some(digest("a"));
-    let planned = plan(&wanted, &observed(there(&[("1", "a")])), &me(), &Before::default()).expect("a plan");
+    let planned =
+        plan(&wanted, &observed(there(&[("1", "a")])), &me(), &Before::default()).expect("a plan");
     assert_eq!(planned.settled[&(ArtifactKind::Image, tag("1"))], TagState::Synced(digest("a")));
 }
 
 #[test]
 fn a_tag_that_moves_says_from_where() {
     let words = actions(&with_tags(&[("1", Some("new"))]), &observed(there(&[("1", "old")])));
-    let expected =
-        format!("copy registry.example/team/app:1 ({}) to tag 1, which points to {}", digest("new"), digest("old"));
+    let expected = format!(
+        "copy registry.example/team/app:1 ({}) to tag 1, which points to {}",
+        digest("new"),
+        digest("old")
+    );
     assert_eq!(words, [expected]);
 }
 
@@ -236,7 +245,8 @@ fn ownership_decides_who_may_touch_a_repository() {
     ];
     for (owner, owner_is_gone, claimant, wanted) in table {
         let case = format!("{owner:?} gone: {owner_is_gone} {claimant:?}");
-        let resource_tags = owner.map(|owner| (OWNER_TAG.to_owned(), owner.to_owned())).into_iter().collect();
+        let resource_tags =
+            owner.map(|owner| (OWNER_TAG.to_owned(), owner.to_owned())).into_iter().collect();
         let repository = ObservedRepository { resource_tags, owner_is_gone, ..there(&[]) };
         let writes = match plan(&desired(), &observed(repository), &claimant, &Before::default()) {
             Ok(planned) => Some(!planned.actions.is_empty()),
@@ -251,11 +261,18 @@ fn ownership_decides_who_may_touch_a_repository() {
 
 #[test]
 fn the_command_line_leaves_no_mark() {
-    let planned =
-        plan(&desired(), &Observed::default(), &Claimant::CommandLine { take_over: false }, &Before::default())
-            .expect("a plan");
-    let create =
-        Action::CreateRepository { name: "app".to_owned(), tags: BTreeMap::new(), settings: Settings::default() };
+    let planned = plan(
+        &desired(),
+        &Observed::default(),
+        &Claimant::CommandLine { take_over: false },
+        &Before::default(),
+    )
+    .expect("a plan");
+    let create = Action::CreateRepository {
+        name: "app".to_owned(),
+        tags: BTreeMap::new(),
+        settings: Settings::default(),
+    };
     assert_eq!(planned.actions, [create]);
 }
 
@@ -290,10 +307,12 @@ fn charts_by_index_memory_and_target() {
         let mut desired = with_tags(&[("1.0.0", Some("unused"))]);
         let chart = &mut desired.artifacts[0];
         (chart.kind, chart.keep) = (ArtifactKind::Chart, keep);
-        let source = Ok(SourceTag { label: "nginx 1.0.0 of https://charts.example".to_owned(), content });
+        let source =
+            Ok(SourceTag { label: "nginx 1.0.0 of https://charts.example".to_owned(), content });
         chart.tags.insert(tag("1.0.0"), WantedTag { pin: None, source });
         let target: Vec<_> = target.iter().map(|content| ("1.0.0", *content)).collect();
-        let planned = plan(&desired, &observed(there(&target)), &me(), &Before::default()).expect("a plan");
+        let planned =
+            plan(&desired, &observed(there(&target)), &me(), &Before::default()).expect("a plan");
         let settled = planned.settled.get(&(ArtifactKind::Chart, tag("1.0.0")));
         let shown = match (planned.actions.first().map(ToString::to_string), settled) {
             (Some(words), None) => words.split(' ').next().unwrap_or_default().to_owned(),
@@ -313,7 +332,9 @@ fn a_tag_that_image_and_chart_want_is_done_for_neither() {
     desired.artifacts.push(chart);
     let planned = plan(&desired, &observed(there(&[])), &me(), &Before::default()).expect("a plan");
     for kind in [ArtifactKind::Image, ArtifactKind::Chart] {
-        let TagState::Failed(failure) = &planned.settled[&(kind, tag("1.0.0"))] else { panic!("{planned:?}") };
+        let TagState::Failed(failure) = &planned.settled[&(kind, tag("1.0.0"))] else {
+            panic!("{planned:?}")
+        };
         assert_eq!(failure.class, Class::TagCollision);
     }
     assert_eq!(planned.actions.len(), 2, "the rest is copied");
@@ -325,7 +346,10 @@ fn settings_are_written_before_policies_and_tags() {
         settings: Settings {
             mutability: Some(Mutability::Mutable),
             scan_on_push: Some(true),
-            encryption: Some(Encryption { kind: "KMS".to_owned(), key: Some("alias/team".to_owned()) }),
+            encryption: Some(Encryption {
+                kind: "KMS".to_owned(),
+                key: Some("alias/team".to_owned()),
+            }),
         },
         lifecycle: document(json!({"rules": [{"rulePriority": 1}]})),
         resource_tags: [("team".to_owned(), "platform".to_owned())].into(),
@@ -342,13 +366,19 @@ fn settings_are_written_before_policies_and_tags() {
             "set imageTagMutability to Mutable, which is Immutable".to_owned(),
             "set scanOnPush to true".to_owned(),
             "set lifecyclePolicy".to_owned(),
-            format!("copy registry.example/team/app:1 ({}) to tag 1, which points to {}", digest("new"), digest("old")),
+            format!(
+                "copy registry.example/team/app:1 ({}) to tag 1, which points to {}",
+                digest("new"),
+                digest("old")
+            ),
         ],
         "the tag may move, since the setting comes first"
     );
     let drift: Vec<_> = planned.drift.iter().map(ToString::to_string).collect();
     assert_eq!(drift.len(), 1, "{drift:?}");
-    assert!(drift[0].starts_with("encryption is AES256, not KMS with alias/team: AWS takes it at creation only"));
+    assert!(drift[0].starts_with(
+        "encryption is AES256, not KMS with alias/team: AWS takes it at creation only"
+    ));
 }
 
 #[test]
@@ -367,7 +397,12 @@ fn resource_tags_are_removed_only_where_we_set_them() {
         (&[("a", "1")], &[("a", "1"), ("b", "2")], &["a", "b"], &["remove resource tags b"]),
         (&[], &[("a", "1"), ("b", "2")], &["a"], &["remove resource tags a"]),
         (&[], &[("b", "2")], &["a"], &[]),
-        (&[("a", "2")], &[("a", "1"), ("c", "3")], &["c"], &["set resource tags a=2", "remove resource tags c"]),
+        (
+            &[("a", "2")],
+            &[("a", "1"), ("c", "3")],
+            &["c"],
+            &["set resource tags a=2", "remove resource tags c"],
+        ),
         (&[], &[(OWNER_TAG, "c/ns/app")], &[OWNER_TAG], &[]),
     ];
     for (wanted, live, keys, actions) in table {

@@ -64,7 +64,13 @@ impl<'a> Stock<'a> {
         let mut found = BTreeSet::new();
         let mut next = vec![digest];
         while let Some(subject) = next.pop() {
-            let new = self.referrers.get(subject).into_iter().flatten().copied().filter(|digest| found.insert(*digest));
+            let new = self
+                .referrers
+                .get(subject)
+                .into_iter()
+                .flatten()
+                .copied()
+                .filter(|digest| found.insert(*digest));
             next.extend(new.collect::<Vec<_>>());
         }
         found
@@ -78,15 +84,16 @@ impl<'a> Stock<'a> {
     /// Whether something is of an image that is here, as a signature is.
     fn refers(&self, image: &Stored, tag: &Tag) -> bool {
         let by_name = || {
-            let subject: Option<Digest> = subject_of(tag).and_then(|hex| format!("sha256:{hex}").parse().ok());
+            let subject: Option<Digest> =
+                subject_of(tag).and_then(|hex| format!("sha256:{hex}").parse().ok());
             subject.is_some_and(|subject| self.digests.contains(&subject))
         };
         image.subject.as_ref().is_some_and(|subject| self.digests.contains(subject)) || by_name()
     }
 }
 
-/// The digits of the digest that a tag is named after: `sha256-<64 digits>`, as the OCI referrers tag schema and cosign
-/// have it, with anything behind.
+/// The digits of the digest that a tag is named after: `sha256-<64 digits>`, as the OCI referrers
+/// tag schema and cosign have it, with anything behind.
 fn subject_of(tag: &Tag) -> Option<String> {
     let digits = tag.as_str().strip_prefix("sha256-")?.get(..64)?;
     digits.bytes().all(|byte| byte.is_ascii_hexdigit()).then(|| digits.to_owned())
@@ -101,13 +108,14 @@ pub(super) struct Spared<'a> {
     pub(super) children: &'a BTreeSet<Digest>,
 }
 
-/// Whether an image was neither pushed nor pulled for this long; one of which that is not known was.
+/// Whether an image was neither pushed nor pulled for this long; one of which that is not known
+/// was.
 pub(super) fn is_unused(image: &Stored, min_unpulled: Duration, now: SystemTime) -> bool {
     matches!((image.used, now.checked_sub(min_unpulled)), (Some(used), Some(limit)) if used <= limit)
 }
 
-/// The tags that might go, those longest unused first. Where there are more than `most`, which is how many are looked at, others
-/// come first each day: the oldest may be such as never go.
+/// The tags that might go, those longest unused first. Where there are more than `most`, which is
+/// how many are looked at, others come first each day: the oldest may be such as never go.
 pub(super) fn candidates(
     desired: &Desired,
     stock: &Stock<'_>,
@@ -116,18 +124,22 @@ pub(super) fn candidates(
     most: usize,
 ) -> Vec<Candidate> {
     const DAY: u64 = 24 * 3600;
-    let wanted: BTreeSet<&Tag> = desired.artifacts.iter().flat_map(|artifact| artifact.tags.keys()).collect();
+    let wanted: BTreeSet<&Tag> =
+        desired.artifacts.iter().flat_map(|artifact| artifact.tags.keys()).collect();
     let is_unused = |image: &Stored| is_unused(image, spared.min_unpulled, now);
     let mut found = BTreeMap::new();
     for image in stock.images.iter().filter(|image| image.is_active && is_unused(image)) {
         if spared.children.contains(&image.digest) {
             continue;
         }
-        for tag in image.tags.iter().filter(|tag| !wanted.contains(tag) && !stock.refers(image, tag)) {
+        for tag in
+            image.tags.iter().filter(|tag| !wanted.contains(tag) && !stock.refers(image, tag))
+        {
             for artifact in &desired.artifacts {
                 if matches!(&artifact.offered, Some(Ok(offered)) if offered.contains_key(tag)) {
                     let (kind, digest) = (artifact.kind, image.digest.clone());
-                    let candidate = Candidate { kind, tag: tag.clone(), digest, is_index: image.is_index };
+                    let candidate =
+                        Candidate { kind, tag: tag.clone(), digest, is_index: image.is_index };
                     found.insert((image.used, tag.clone(), kind), candidate);
                 }
             }
@@ -187,8 +199,10 @@ mod tests {
     fn artifact(kind: ArtifactKind, wanted: &[&str], offered: &[&str]) -> DesiredArtifact {
         let mut artifact = DesiredArtifact::new(kind, "q.io/app");
         let failure = || crate::sync::Failure::cancelled();
-        artifact.tags =
-            wanted.iter().map(|text| (tag(text), WantedTag { pin: None, source: Err(failure()) })).collect();
+        artifact.tags = wanted
+            .iter()
+            .map(|text| (tag(text), WantedTag { pin: None, source: Err(failure()) }))
+            .collect();
         artifact.offered = Some(Ok(offered.iter().map(|text| (tag(text), None)).collect()));
         artifact
     }
@@ -202,7 +216,10 @@ mod tests {
         let desired = Desired { artifacts, ..Desired::default() };
         let spared = Spared { min_unpulled: days * DAY, children };
         let found = candidates(&desired, &Stock::new(images, Vec::new()), spared, now(), 100);
-        found.into_iter().map(|candidate| format!("{} {}", candidate.kind.noun(), candidate.tag)).collect()
+        found
+            .into_iter()
+            .map(|candidate| format!("{} {}", candidate.kind.noun(), candidate.tag))
+            .collect()
     }
 
     fn of_image(images: &[Stored]) -> Vec<String> {
@@ -241,10 +258,15 @@ mod tests {
     fn what_refers_to_something_that_is_there_stays_and_what_does_no_longer_might_go() {
         let (by_name, with_suffix) = (named('a'), format!("{}.sig", named('b')));
         let signatures = [image('c', &[&by_name], 50), image('d', &[&with_suffix], 50)];
-        assert_eq!(of_image(&signatures), [format!("image {by_name}"), format!("image {with_suffix}")]);
-        let with_subjects = [&signatures[..], &[image('a', &["1"], 50), image('b', &[], 50)]].concat();
+        assert_eq!(
+            of_image(&signatures),
+            [format!("image {by_name}"), format!("image {with_suffix}")]
+        );
+        let with_subjects =
+            [&signatures[..], &[image('a', &["1"], 50), image('b', &[], 50)]].concat();
         assert_eq!(of_image(&with_subjects), [""; 0]);
-        let by_subject = |letter| Stored { subject: Some(digest(letter)), ..image('e', &["2"], 50) };
+        let by_subject =
+            |letter| Stored { subject: Some(digest(letter)), ..image('e', &["2"], 50) };
         assert_eq!(of_image(&[by_subject('a'), image('a', &["1"], 50)]), [""; 0]);
         assert_eq!(of_image(&[by_subject('f'), image('a', &["1"], 50)]), ["image 2"]);
     }
@@ -252,7 +274,10 @@ mod tests {
     #[test]
     fn the_signature_of_what_is_about_to_be_copied_stays() {
         let signature = named('a');
-        let images = [image('c', &[&signature], 50), Stored { subject: Some(digest('b')), ..image('d', &["2"], 50) }];
+        let images = [
+            image('c', &[&signature], 50),
+            Stored { subject: Some(digest('b')), ..image('d', &["2"], 50) },
+        ];
         let artifacts = || vec![artifact(ArtifactKind::Image, &["1"], &["1", "2", &signature])];
         let might_go = |coming| {
             let desired = Desired { artifacts: artifacts(), ..Desired::default() };
@@ -260,7 +285,11 @@ mod tests {
             candidates(&desired, &Stock::new(&images, coming), spared, now(), 100).len()
         };
         assert_eq!(
-            (might_go(vec![]), might_go(vec![digest('a')]), might_go(vec![digest('a'), digest('b')])),
+            (
+                might_go(vec![]),
+                might_go(vec![digest('a')]),
+                might_go(vec![digest('a'), digest('b')])
+            ),
             (2, 1, 0)
         );
     }
@@ -271,10 +300,18 @@ mod tests {
         let all: Vec<_> = tags.iter().map(String::as_str).collect();
         let images = [image('a', &all, 50)];
         let first = |day: u32, most| {
-            let desired =
-                Desired { artifacts: vec![artifact(ArtifactKind::Image, &["1"], &all)], ..Desired::default() };
+            let desired = Desired {
+                artifacts: vec![artifact(ArtifactKind::Image, &["1"], &all)],
+                ..Desired::default()
+            };
             let spared = Spared { min_unpulled: DAY, children: &NONE };
-            let found = candidates(&desired, &Stock::new(&images, Vec::new()), spared, now() + day * DAY, most);
+            let found = candidates(
+                &desired,
+                &Stock::new(&images, Vec::new()),
+                spared,
+                now() + day * DAY,
+                most,
+            );
             assert_eq!(found.len(), 7);
             found[0].tag.to_string()
         };
@@ -306,7 +343,13 @@ mod tests {
     #[test]
     fn signatures_of_signatures_are_found_and_circles_end() {
         let refers = |letter, to| Stored { subject: Some(digest(to)), ..image(letter, &[], 1) };
-        let images = [image('a', &["1"], 1), refers('b', 'a'), refers('c', 'b'), refers('d', 'e'), refers('e', 'd')];
+        let images = [
+            image('a', &["1"], 1),
+            refers('b', 'a'),
+            refers('c', 'b'),
+            refers('d', 'e'),
+            refers('e', 'd'),
+        ];
         let stock = Stock::new(&images, Vec::new());
         assert_eq!(stock.referrers(&images[0].digest), [&digest('b'), &digest('c')].into());
         assert_eq!(stock.referrers(&images[3].digest).len(), 2);
@@ -315,7 +358,9 @@ mod tests {
 
     #[test]
     fn a_part_of_the_tags_goes_and_one_at_least() {
-        for (tags, percent, expected) in [(100, 25, 25), (7, 25, 1), (8, 25, 2), (1, 1, 1), (0, 100, 1), (3, 100, 3)] {
+        for (tags, percent, expected) in
+            [(100, 25, 25), (7, 25, 1), (8, 25, 2), (1, 1, 1), (0, 100, 1), (3, 100, 3)]
+        {
             assert_eq!(allowed(tags, percent), expected, "{percent}% of {tags}");
         }
         // The schema lets neither through.

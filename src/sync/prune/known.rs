@@ -1,4 +1,5 @@
-//! What the process remembers from one look to the next. Losing it costs requests, never correctness.
+//! What the process remembers from one look to the next. Losing it costs requests, never
+//! correctness.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -20,17 +21,19 @@ pub(in crate::sync) struct Known(Mutex<Kept>);
 
 #[derive(Debug, Default)]
 struct Kept {
-    /// Digest of a chart's archive, and whether its provenance file is wanted -> digest of the manifest that was made.
+    /// Digest of a chart's archive, and whether its provenance file is wanted -> digest of the
+    /// manifest that was made.
     made: HashMap<(Digest, bool), Digest>,
     /// Digest of an index, and the platforms that are wanted of it -> digest of what is copied.
     narrowed: HashMap<(Digest, String), Digest>,
-    /// ARN of a repository -> tags that ECR keeps for an index, with what they point to, and since when we know.
+    /// ARN of a repository -> tags that ECR keeps for an index, with what they point to, and since
+    /// when we know.
     named: HashMap<String, HashMap<(Tag, Digest), Instant>>,
 }
 
 impl Known {
-    /// What was made of a chart's archive. Enough to spare a version; before one goes, its archive is read again, which may be
-    /// gone, or have another provenance file.
+    /// What was made of a chart's archive. Enough to spare a version; before one goes, its archive
+    /// is read again, which may be gone, or have another provenance file.
     pub(super) fn made(&self, archive: &Digest, provenance: bool) -> Option<Digest> {
         self.with(|kept| kept.made.get(&(archive.clone(), provenance)).cloned())
     }
@@ -62,7 +65,10 @@ impl Known {
             if kept.named.values().map(HashMap::len).sum::<usize>() >= MOST_KEPT {
                 kept.named.clear();
             }
-            kept.named.entry(repository.to_owned()).or_default().insert((tag, digest), Instant::now());
+            kept.named
+                .entry(repository.to_owned())
+                .or_default()
+                .insert((tag, digest), Instant::now());
         });
     }
 
@@ -96,12 +102,18 @@ mod tests {
         }
         assert_eq!(known.made(&digest(0), false), None, "forgotten with all others");
         assert_eq!(known.made(&digest(MOST_KEPT), false), Some(digest(0)));
-        assert_eq!(known.made(&digest(MOST_KEPT), true), None, "with its provenance it is another one");
+        assert_eq!(
+            known.made(&digest(MOST_KEPT), true),
+            None,
+            "with its provenance it is another one"
+        );
 
         let tag: Tag = "1-amd64".parse().expect("a tag");
         known.remember_named("one", tag.clone(), digest(1));
         assert!(known.is_named("one", &tag, &digest(1)));
-        assert!(!known.is_named("one", &tag, &digest(2)) && !known.is_named("two", &tag, &digest(1)));
+        assert!(
+            !known.is_named("one", &tag, &digest(2)) && !known.is_named("two", &tag, &digest(1))
+        );
         tokio::time::advance(NAMED_FOR).await;
         assert!(!known.is_named("one", &tag, &digest(1)), "the index may have gone without us");
         known.remember_named("one", tag.clone(), digest(1));

@@ -25,7 +25,9 @@ pub(in crate::sync) async fn remove(
     outcomes: &mut Outcomes,
     progress: &Progress,
 ) {
-    let Some(pruning) = plan.pruning.as_ref().filter(|pruning| !pruning.actions.is_empty()) else { return };
+    let Some(pruning) = plan.pruning.as_ref().filter(|pruning| !pruning.actions.is_empty()) else {
+        return;
+    };
     let work = Work { registry, repository, pruning, known, progress };
     let forbidden = match missed(outcomes) {
         Some(blocked) => Some(blocked),
@@ -74,9 +76,14 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    /// Why the repository may not be ours to remove from: it could not be marked, or the mark is another one by now. Copies take
-    /// their time.
-    async fn not_ours(&self, observed: &Observed, plan: &Plan, outcomes: &Outcomes) -> Option<Pruning> {
+    /// Why the repository may not be ours to remove from: it could not be marked, or the mark is
+    /// another one by now. Copies take their time.
+    async fn not_ours(
+        &self,
+        observed: &Observed,
+        plan: &Plan,
+        outcomes: &Outcomes,
+    ) -> Option<Pruning> {
         let marked = plan.actions.iter().find_map(|action| match action {
             Action::TagRepository { tags } => tags.get(OWNER_TAG),
             _ => None,
@@ -84,16 +91,21 @@ impl Work<'_> {
         if marked.is_some() && !outcomes.tagged.contains(OWNER_TAG) {
             return Some(Pruning::blocked("the repository could not be marked as ours"));
         }
-        let before = observed.repository.as_ref().and_then(|there| there.resource_tags.get(OWNER_TAG));
+        let before =
+            observed.repository.as_ref().and_then(|there| there.resource_tags.get(OWNER_TAG));
         let expected = marked.or(before);
-        match patiently(|| async { Ok(self.registry.resource_tags(self.repository).await?) }).await {
+        match patiently(|| async { Ok(self.registry.resource_tags(self.repository).await?) }).await
+        {
             Ok(tags) if tags.get(OWNER_TAG) == expected => None,
-            Ok(_) => Some(Pruning::blocked(format!("the repository has another {OWNER_TAG} by now"))),
+            Ok(_) => {
+                Some(Pruning::blocked(format!("the repository has another {OWNER_TAG} by now")))
+            }
             Err(failure) => Some(Pruning::blocked_by(&failure)),
         }
     }
 
-    /// Removes at most a hundred tags. Returns how many of them count as gone: all that ECR does not keep.
+    /// Removes at most a hundred tags. Returns how many of them count as gone: all that ECR does
+    /// not keep.
     async fn batch(
         &self,
         batch: &[&Action],
@@ -101,8 +113,9 @@ impl Work<'_> {
         first: &mut Option<Failure>,
     ) -> Result<usize, Failure> {
         // ECR keeps what an index names: indexes go first.
-        let (indexes, others): (Vec<&Action>, Vec<&Action>) =
-            batch.iter().partition(|action| matches!(action, Action::PruneTag { is_index: true, .. }));
+        let (indexes, others): (Vec<&Action>, Vec<&Action>) = batch
+            .iter()
+            .partition(|action| matches!(action, Action::PruneTag { is_index: true, .. }));
         let mut gone = 0;
         for part in [indexes, others].into_iter().filter(|part| !part.is_empty()) {
             let part = &part;
@@ -115,7 +128,8 @@ impl Work<'_> {
         Ok(gone)
     }
 
-    /// Looks once more, and removes what is as it was: somebody may have moved, pulled or archived an image meanwhile.
+    /// Looks once more, and removes what is as it was: somebody may have moved, pulled or archived
+    /// an image meanwhile.
     async fn remove_unused(&self, part: &[&Action]) -> Result<BTreeMap<Tag, Removal>, Failure> {
         let planned: BTreeMap<&Tag, &Digest> = part
             .iter()
@@ -128,8 +142,12 @@ impl Work<'_> {
         let tags: BTreeSet<Tag> = planned.keys().map(|tag| (*tag).clone()).collect();
         let images = self.registry.stored(name, &tags).await?;
         let now = SystemTime::now();
-        let unused = images.iter().filter(|image| image.is_active && is_unused(image, self.pruning.min_unpulled, now));
-        let still = unused.flat_map(|image| image.tags.iter().filter(|tag| planned.get(tag) == Some(&&image.digest)));
+        let unused = images
+            .iter()
+            .filter(|image| image.is_active && is_unused(image, self.pruning.min_unpulled, now));
+        let still = unused.flat_map(|image| {
+            image.tags.iter().filter(|tag| planned.get(tag) == Some(&&image.digest))
+        });
         let still: Vec<Tag> = still.cloned().collect();
         if still.is_empty() {
             return Ok(BTreeMap::new());
@@ -159,12 +177,15 @@ impl Work<'_> {
             }
             Some(Removal::Named) => {
                 self.known.remember_named(&self.repository.arn, tag.clone(), digest.clone());
-                let told = format!("tag {tag} is not pruned: ECR keeps it for an index that names its image");
+                let told = format!(
+                    "tag {tag} is not pruned: ECR keeps it for an index that names its image"
+                );
                 outcomes.warnings.push(told);
                 false
             }
             Some(Removal::Failed(why)) => {
-                let message = format!("ecr:BatchDeleteImage on {}: tag {tag}: {why}", self.repository.name);
+                let message =
+                    format!("ecr:BatchDeleteImage on {}: tag {tag}: {why}", self.repository.name);
                 first.get_or_insert(Failure::new(Class::RegistryUnavailable, message));
                 true
             }

@@ -15,11 +15,13 @@ use crate::sync::hollow::is_ecr;
 use crate::sync::origin::Ask;
 use crate::sync::{ArtifactKind, Desired, DesiredArtifact, Engine, Failure, Job, Origin, Source};
 
-/// Images of one pass of which the source is asked for signatures and the like. Others that have some are spared.
+/// Images of one pass of which the source is asked for signatures and the like. Others that have
+/// some are spared.
 const MOST_SIGNED: usize = 20;
 /// Signatures and the like of one image that are asked for; an image that has more is spared.
 const MOST_REFERRERS: usize = 100;
-/// Manifests that are read in one pass from a source that counts pulls: most of them are left for copies.
+/// Manifests that are read in one pass from a source that counts pulls: most of them are left for
+/// copies.
 pub(super) const MOST_PULLS: usize = 10;
 
 /// What one pass may still ask.
@@ -73,11 +75,14 @@ impl Engine {
         let image = job.spec.image.as_ref().filter(|_| artifact.kind == ArtifactKind::Image);
         let place = match &artifact.source {
             Source::Unknown => return Ok(None),
-            Source::Charts { repository, provenance, .. } => {
-                Place::Charts(Archives { source: repository, provenance: *provenance, progress: &job.progress })
-            }
+            Source::Charts { repository, provenance, .. } => Place::Charts(Archives {
+                source: repository,
+                provenance: *provenance,
+                progress: &job.progress,
+            }),
             Source::Registry(origin) => {
-                let retag = image.filter(|image| image.tag_strategy == TagStrategy::Retag && !tags.is_empty());
+                let retag = image
+                    .filter(|image| image.tag_strategy == TagStrategy::Retag && !tags.is_empty());
                 let from = match retag {
                     Some(image) => image.pull_url.parse::<Reference>()?.tag,
                     None => None,
@@ -88,14 +93,20 @@ impl Engine {
                 };
                 let digests = match (&retagged, job.access_of(artifact)) {
                     (None, Ok(access)) => {
-                        self.digests_in_ecr(access, &origin.repository, tags.iter().cloned().collect()).await
+                        self.digests_in_ecr(
+                            access,
+                            &origin.repository,
+                            tags.iter().cloned().collect(),
+                        )
+                        .await
                     }
                     _ => BTreeMap::new(),
                 };
                 Place::Registry { origin, retagged, digests }
             }
         };
-        let (known, with_referrers) = (&self.prune, desired.referrers && artifact.kind == ArtifactKind::Image);
+        let (known, with_referrers) =
+            (&self.prune, desired.referrers && artifact.kind == ArtifactKind::Image);
         Ok(Some(Asked { job, artifact, place, known, budget, with_referrers }))
     }
 }
@@ -104,8 +115,12 @@ impl Asked<'_> {
     /// Where a tag comes from, for people: `docker.io/library/nginx:1.27`.
     pub(super) fn label(&self, tag: &Tag) -> String {
         match (&self.place, self.entry(tag)) {
-            (_, Some(entry)) => format!("{} {} of {}", entry.chart, entry.version, self.artifact.name),
-            (Place::Registry { retagged: Some((from, _)), .. }, _) => format!("{}:{from}", self.artifact.name),
+            (_, Some(entry)) => {
+                format!("{} {} of {}", entry.chart, entry.version, self.artifact.name)
+            }
+            (Place::Registry { retagged: Some((from, _)), .. }, _) => {
+                format!("{}:{from}", self.artifact.name)
+            }
             _ => format!("{}:{tag}", self.artifact.name),
         }
     }
@@ -118,7 +133,11 @@ impl Asked<'_> {
     ///
     /// # Errors
     /// Where the source does not tell. That it has no such thing is no error.
-    pub(super) async fn can_be_had(&self, candidate: &Candidate, stock: &Stock<'_>) -> Result<bool, Failure> {
+    pub(super) async fn can_be_had(
+        &self,
+        candidate: &Candidate,
+        stock: &Stock<'_>,
+    ) -> Result<bool, Failure> {
         let spared = |why: String| {
             tracing::debug!(tag = %candidate.tag, why, "not pruned: it could not be had again");
             Ok(false)
@@ -126,7 +145,11 @@ impl Asked<'_> {
         match self.digest(candidate).await {
             Ok(Some(digest)) if digest == candidate.digest => {}
             Ok(Some(digest)) => return spared(format!("the source would give {digest}")),
-            Ok(None) => return spared("what the source would give cannot be told without a pull".to_owned()),
+            Ok(None) => {
+                return spared(
+                    "what the source would give cannot be told without a pull".to_owned(),
+                );
+            }
             Err(failure) if is_lack(&failure) => return spared(failure.to_string()),
             Err(failure) => return Err(failure),
         }
@@ -138,19 +161,23 @@ impl Asked<'_> {
         }
     }
 
-    /// The digest that a copy now would give; `None` where that takes a pull that should not be made.
+    /// The digest that a copy now would give; `None` where that takes a pull that should not be
+    /// made.
     async fn digest(&self, candidate: &Candidate) -> Result<Option<Digest>, Failure> {
         let tag = &candidate.tag;
         match &self.place {
             Place::Registry { origin, retagged, digests } => {
-                let known = retagged.as_ref().map(|(_, digest)| digest).or_else(|| digests.get(tag));
+                let known =
+                    retagged.as_ref().map(|(_, digest)| digest).or_else(|| digests.get(tag));
                 let digest = match known {
                     Some(digest) => digest.clone(),
                     None => origin.resolve(tag, Ask::Digest).await?,
                 };
                 // One image is copied as it is, whatever platforms are wanted.
                 let platforms = match origin.platforms() {
-                    Some(platforms) if digest != candidate.digest || candidate.is_index => platforms,
+                    Some(platforms) if digest != candidate.digest || candidate.is_index => {
+                        platforms
+                    }
                     _ => return Ok(Some(digest)),
                 };
                 if let Some(known) = self.known.narrowed(&digest, &platforms) {
@@ -166,24 +193,37 @@ impl Asked<'_> {
                 Ok(Some(target))
             }
             Place::Charts(archives) => {
-                let lacking = || Failure::new(Class::SourceNotFound, format!("no version of {tag}"));
+                let lacking =
+                    || Failure::new(Class::SourceNotFound, format!("no version of {tag}"));
                 let entry = self.entry(tag).cloned().ok_or_else(lacking)?;
-                let made = entry.digest.as_ref().and_then(|archive| self.known.made(archive, archives.provenance));
+                let made = entry
+                    .digest
+                    .as_ref()
+                    .and_then(|archive| self.known.made(archive, archives.provenance));
                 if let Some(other) = made.filter(|made| *made != candidate.digest) {
                     return Ok(Some(other));
                 }
                 let order = Order { tag: tag.clone(), entry, current: None, derived: None };
                 let made = archives.make(&order).await?;
                 let derived = made.derived();
-                self.known.remember_made(derived.archive, derived.provenance, derived.manifest.clone());
+                self.known.remember_made(
+                    derived.archive,
+                    derived.provenance,
+                    derived.manifest.clone(),
+                );
                 Ok(Some(derived.manifest))
             }
         }
     }
 
     /// Whether all that refers to the image in ECR would come back with it: what a copy would find.
-    async fn has_referrers(&self, candidate: &Candidate, stock: &Stock<'_>) -> Result<bool, Failure> {
-        let (by_subject, by_name) = (stock.referrers(&candidate.digest), stock.named_after(&candidate.digest));
+    async fn has_referrers(
+        &self,
+        candidate: &Candidate,
+        stock: &Stock<'_>,
+    ) -> Result<bool, Failure> {
+        let (by_subject, by_name) =
+            (stock.referrers(&candidate.digest), stock.named_after(&candidate.digest));
         if by_subject.is_empty() && by_name.is_empty() {
             return Ok(true);
         }
@@ -210,7 +250,8 @@ impl Asked<'_> {
     }
 }
 
-/// Whether a failure says that the source has no such thing; the others say that it cannot be asked.
+/// Whether a failure says that the source has no such thing; the others say that it cannot be
+/// asked.
 const fn is_lack(failure: &Failure) -> bool {
     matches!(failure.class, Class::SourceNotFound | Class::SourceInvalid | Class::InvalidSpec)
 }

@@ -1,7 +1,7 @@
 //! The chart: versions of a classic HTTP repository or of an OCI registry.
 //!
-//! `pullUrl` can be read in more than one way (with or without the chart's name at its end). The readings are tried in
-//! order; the one that worked last time, which the status keeps, comes first.
+//! `pullUrl` can be read in more than one way (with or without the chart's name at its end). The
+//! readings are tried in order; the one that worked last time, which the status keeps, comes first.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,7 +9,10 @@ use std::time::Duration;
 use futures::{StreamExt, stream};
 
 use super::image::{offered, source_tag};
-use super::{ArtifactKind, CONCURRENT_TAGS, DesiredArtifact, Looking, Source, SourceContent, SourceTag, WantedTag};
+use super::{
+    ArtifactKind, CONCURRENT_TAGS, DesiredArtifact, Looking, Source, SourceContent, SourceTag,
+    WantedTag,
+};
 use crate::api::v1alpha1::{Chart, OnSourceChange, VersionSelector, validation};
 use crate::class::Class;
 use crate::helm;
@@ -43,10 +46,13 @@ fn http_readings(pull_url: &str, name: Option<&str>, repository: &str) -> Vec<Re
         Some((parent, last)) if !parent.ends_with('/') => (Some(parent), last),
         _ => (None, ""),
     };
-    let in_parent = parent.map(|parent| Reading { repository: parent.to_owned(), chart: last.to_owned() });
+    let in_parent =
+        parent.map(|parent| Reading { repository: parent.to_owned(), chart: last.to_owned() });
     let own_name = repository.rsplit('/').next().unwrap_or_default();
     match name {
-        Some(name) => std::iter::once(whole(name)).chain(in_parent.filter(|_| last == name)).collect(),
+        Some(name) => {
+            std::iter::once(whole(name)).chain(in_parent.filter(|_| last == name)).collect()
+        }
         None => in_parent.into_iter().chain([whole(own_name)]).collect(),
     }
 }
@@ -60,7 +66,10 @@ fn oci_readings(pull_url: &str, name: Option<&str>, repository: &str) -> Vec<Str
 
 /// Whether another reading may be the right one.
 fn is_elsewhere(failure: &Failure) -> bool {
-    matches!(failure.class, Class::SourceNotFound | Class::AuthenticationFailed | Class::AccessDenied)
+    matches!(
+        failure.class,
+        Class::SourceNotFound | Class::AuthenticationFailed | Class::AccessDenied
+    )
 }
 
 fn artifact(name: String, keep: bool) -> DesiredArtifact {
@@ -68,7 +77,11 @@ fn artifact(name: String, keep: bool) -> DesiredArtifact {
 }
 
 impl Engine {
-    pub(super) async fn resolve_chart(&self, looking: &Looking<'_>, chart: &Chart) -> Result<DesiredArtifact, Failure> {
+    pub(super) async fn resolve_chart(
+        &self,
+        looking: &Looking<'_>,
+        chart: &Chart,
+    ) -> Result<DesiredArtifact, Failure> {
         let job = looking.job;
         let keep = chart.on_source_change == OnSourceChange::Keep;
         let selector = chart.version_selector.as_ref().map(compile).transpose()?;
@@ -82,7 +95,9 @@ impl Engine {
             prefer(&mut readings, job, |reading| format!("oci://{reading}"));
             let mut first = None;
             for reading in readings {
-                let found = self.oci_chart(looking, chart, access, &reading, keep, selector.as_ref()).await?;
+                let found = self
+                    .oci_chart(looking, chart, access, &reading, keep, selector.as_ref())
+                    .await?;
                 if !nothing_found(&found) {
                     return Ok(found);
                 }
@@ -97,7 +112,9 @@ impl Engine {
             match self.http_chart(looking, chart, access, &reading, keep, selector.as_ref()).await {
                 Ok(found) => return Ok(found),
                 Err((failure, true)) => failures.push(failure),
-                Err((failure, false)) => return unknown(artifact(reading.name(), keep), chart, &failure),
+                Err((failure, false)) => {
+                    return unknown(artifact(reading.name(), keep), chart, &failure);
+                }
             }
         }
         // All readings failed: the first is the most likely, the others are told too.
@@ -107,7 +124,8 @@ impl Engine {
         unknown(artifact(chart.pull_url.clone(), keep), chart, &failure)
     }
 
-    /// One reading as an HTTP repository; with an error, whether another reading may be the right one.
+    /// One reading as an HTTP repository; with an error, whether another reading may be the right
+    /// one.
     async fn http_chart(
         &self,
         looking: &Looking<'_>,
@@ -119,7 +137,8 @@ impl Engine {
     ) -> Result<DesiredArtifact, (Failure, bool)> {
         let fatal = |failure: Failure| (failure, false);
         let transport = self.transport(&access.transport).map_err(|error| fatal(error.into()))?;
-        let mut reach = helm::Access::new(transport, access.transport.clone(), access.credential.clone());
+        let mut reach =
+            helm::Access::new(transport, access.transport.clone(), access.credential.clone());
         reach.hosts = access.hosts.clone();
         if let Some(host) = reading.repository.split('/').nth(2) {
             reach.limits = self.host_limits(host);
@@ -130,7 +149,8 @@ impl Engine {
             let elsewhere = error.is_elsewhere();
             (Failure::from(error), elsewhere)
         })?;
-        let selected = selector.map(|selector| selector.select(versions.versions.iter().map(|e| e.version.as_str())));
+        let selected = selector
+            .map(|selector| selector.select(versions.versions.iter().map(|e| e.version.as_str())));
         let count = selected.as_ref().map(Vec::len);
         let wanted = selection::union(
             chart.tags.iter().map(String::as_str),
@@ -148,7 +168,10 @@ impl Engine {
                     entries.insert(tag.clone(), entry.clone());
                     let derived = looking.job.derived.get(&tag).cloned();
                     let content = SourceContent::Archive { digest: entry.digest.clone(), derived };
-                    Ok(SourceTag { label: format!("{} {version} of {}", reading.chart, reading.repository), content })
+                    Ok(SourceTag {
+                        label: format!("{} {version} of {}", reading.chart, reading.repository),
+                        content,
+                    })
                 }
                 None => Err(missing(&versions, version, &repository.index_url())),
             };
@@ -157,10 +180,16 @@ impl Engine {
         if looking.lists {
             let all = versions.versions.iter();
             found.offered = Some(Ok(all
-                .filter_map(|entry| Some((tag_of(&entry.version).parse().ok()?, Some(entry.clone()))))
+                .filter_map(|entry| {
+                    Some((tag_of(&entry.version).parse().ok()?, Some(entry.clone())))
+                })
                 .collect()));
         }
-        found.source = Source::Charts { repository: Box::new(repository), entries, provenance: chart.provenance };
+        found.source = Source::Charts {
+            repository: Box::new(repository),
+            entries,
+            provenance: chart.provenance,
+        };
         Ok(found)
     }
 
@@ -192,12 +221,14 @@ impl Engine {
         let listed = chart.tags.iter().map(String::as_str);
         let wanted = selection::union(listed, selected.into_iter().flatten(), self.limits.max_tags)
             .map_err(|error| Failure::new(Class::InvalidSpec, format!("chart: {error}")))?;
-        let tags: Vec<Tag> = wanted.into_iter().filter_map(|version| tag_of(version).parse().ok()).collect();
+        let tags: Vec<Tag> =
+            wanted.into_iter().filter_map(|version| tag_of(version).parse().ok()).collect();
         let origin = Origin::new(client, reference.repository.clone());
         let seen = looking.seen(tags.iter()).await?;
         found.tags = stream::iter(tags)
             .map(|tag| async {
-                let source = source_tag(&origin, &reference, &tag, looking.ask(&seen, &tag), None).await;
+                let source =
+                    source_tag(&origin, &reference, &tag, looking.ask(&seen, &tag), None).await;
                 (tag, WantedTag { pin: None, source })
             })
             .buffer_unordered(CONCURRENT_TAGS)
@@ -210,7 +241,9 @@ impl Engine {
 
 /// Whether nothing of a reading could be read, and it looks as if it were the wrong one.
 fn nothing_found(found: &DesiredArtifact) -> bool {
-    let failures = || found.tags.values().filter_map(|wanted| wanted.source.as_ref().err()).chain(&found.listing);
+    let failures = || {
+        found.tags.values().filter_map(|wanted| wanted.source.as_ref().err()).chain(&found.listing)
+    };
     let any = found.tags.values().any(|wanted| wanted.source.is_ok());
     !any && failures().next().is_some() && failures().all(is_elsewhere)
 }
@@ -224,7 +257,11 @@ fn prefer<T>(readings: &mut [T], job: &Job, name: impl Fn(&T) -> String) {
 }
 
 /// The listed versions, none of which can be had.
-fn unknown(mut artifact: DesiredArtifact, chart: &Chart, failure: &Failure) -> Result<DesiredArtifact, Failure> {
+fn unknown(
+    mut artifact: DesiredArtifact,
+    chart: &Chart,
+    failure: &Failure,
+) -> Result<DesiredArtifact, Failure> {
     for version in &chart.tags {
         let source = Err(failure.clone());
         artifact.tags.insert(tag_of(version).parse()?, WantedTag { pin: None, source });
@@ -235,19 +272,25 @@ fn unknown(mut artifact: DesiredArtifact, chart: &Chart, failure: &Failure) -> R
 }
 
 fn missing(versions: &helm::ChartVersions, version: &str, index: &str) -> Failure {
-    let problem = versions.problems.iter().find(|problem| problem.version.as_deref() == Some(version));
+    let problem =
+        versions.problems.iter().find(|problem| problem.version.as_deref() == Some(version));
     match problem {
         Some(problem) => Failure::new(Class::SourceInvalid, format!("{index}: {problem}")),
         None => Failure::new(
             Class::SourceNotFound,
-            format!("{index} has no version {version} of {} ({} others)", versions.name, versions.versions.len()),
+            format!(
+                "{index} has no version {version} of {} ({} others)",
+                versions.name,
+                versions.versions.len()
+            ),
         ),
     }
 }
 
 fn compile(selector: &VersionSelector) -> Result<Selector, Failure> {
-    validation::compile_versions(selector)
-        .map_err(|problem| Failure::new(Class::InvalidSpec, format!("chart.versionSelector.{problem}")))
+    validation::compile_versions(selector).map_err(|problem| {
+        Failure::new(Class::InvalidSpec, format!("chart.versionSelector.{problem}"))
+    })
 }
 
 #[cfg(test)]
@@ -260,10 +303,16 @@ mod tests {
 
     #[test]
     fn a_name_makes_pull_url_the_repository_first() {
-        assert_eq!(http("https://c.example/bitnami", Some("nginx")), ["https://c.example/bitnami (chart nginx)"]);
+        assert_eq!(
+            http("https://c.example/bitnami", Some("nginx")),
+            ["https://c.example/bitnami (chart nginx)"]
+        );
         assert_eq!(
             http("https://c.example/bitnami/nginx/", Some("nginx")),
-            ["https://c.example/bitnami/nginx (chart nginx)", "https://c.example/bitnami (chart nginx)"]
+            [
+                "https://c.example/bitnami/nginx (chart nginx)",
+                "https://c.example/bitnami (chart nginx)"
+            ]
         );
     }
 
@@ -271,9 +320,15 @@ mod tests {
     fn without_a_name_the_last_segment_is_the_chart_first() {
         assert_eq!(
             http("https://c.example/bitnami/redis", None),
-            ["https://c.example/bitnami (chart redis)", "https://c.example/bitnami/redis (chart nginx)"]
+            [
+                "https://c.example/bitnami (chart redis)",
+                "https://c.example/bitnami/redis (chart nginx)"
+            ]
         );
-        assert_eq!(http("https://charts.example.com", None), ["https://charts.example.com (chart nginx)"]);
+        assert_eq!(
+            http("https://charts.example.com", None),
+            ["https://charts.example.com (chart nginx)"]
+        );
     }
 
     #[test]

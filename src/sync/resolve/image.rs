@@ -7,12 +7,14 @@ use futures::{StreamExt, stream};
 
 use super::mirrored::Place;
 use super::{
-    ArtifactKind, CONCURRENT_TAGS, DesiredArtifact, Looking, Offered, Source, SourceContent, SourceTag, WantedTag,
+    ArtifactKind, CONCURRENT_TAGS, DesiredArtifact, Looking, Offered, Source, SourceContent,
+    SourceTag, WantedTag,
 };
 use crate::api::v1alpha1::{CheckPolicy, Image, TagStrategy, validation};
 use crate::class::Class;
 use crate::registry::{
-    Authenticator, Client, Digest, Endpoint, Options, Platforms, Reference, StaticAuthenticator, Tag,
+    Authenticator, Client, Digest, Endpoint, Options, Platforms, Reference, StaticAuthenticator,
+    Tag,
 };
 use crate::selection::{self, Pin};
 use crate::sync::origin::Ask;
@@ -38,7 +40,9 @@ impl Engine {
             Some(EcrLogin { registry: EcrSource::Private(place), identity }) => {
                 (self.aws.registry(place, identity).await?.authenticator(), true)
             }
-            Some(EcrLogin { registry: EcrSource::Public, identity }) => (self.aws.public_login(identity)?, false),
+            Some(EcrLogin { registry: EcrSource::Public, identity }) => {
+                (self.aws.public_login(identity)?, false)
+            }
             None => (Arc::new(StaticAuthenticator(access.credential.clone())), false),
         };
         let options = Options { limits, quota, preemptive_basic, ..Options::default() };
@@ -59,7 +63,8 @@ impl Engine {
         let reference = place.reference.clone();
         let mut artifact = DesiredArtifact::new(ArtifactKind::Image, reference.name());
         let client = match place.access {
-            // A certificate that cannot be used is found here: it costs the image, not the policies.
+            // A certificate that cannot be used is found here: it costs the image, not the
+            // policies.
             Ok(access) => self.source_client(access, &reference, place.insecure).await,
             Err(failure) => Err(failure.clone()),
         };
@@ -82,7 +87,8 @@ impl Engine {
         artifact.listing = selected.as_ref().and_then(|selected| selected.as_ref().err().cloned());
         artifact.selected = selected.and_then(Result::ok);
         artifact.offered = all.filter(|_| looking.lists).map(|all| all.map(|tags| offered(&tags)));
-        let origin = Origin::new(client, reference.repository.clone()).narrowed(Platforms::parse(&image.platforms)?);
+        let origin = Origin::new(client, reference.repository.clone())
+            .narrowed(Platforms::parse(&image.platforms)?);
         let seen = looking.seen(pins.keys()).await?;
         // `validate` has seen to it that Retag has a tag in pullUrl.
         let retagged = match (image.tag_strategy, &reference.tag) {
@@ -90,15 +96,24 @@ impl Engine {
                 let whole = pins.keys().any(|tag| looking.ask(&seen, tag) == Ask::Whole);
                 let ask = if whole { Ask::Whole } else { Ask::Digest };
                 let before = pins.keys().next().and_then(|tag| job.before.rebuilt.get(tag));
-                let asked = pins.keys().any(|tag| settled(image, &seen, tag, pins[tag].as_ref()).is_none());
-                if asked { Some(source_tag(&origin, &reference, from, ask, before).await) } else { None }
+                let asked =
+                    pins.keys().any(|tag| settled(image, &seen, tag, pins[tag].as_ref()).is_none());
+                if asked {
+                    Some(source_tag(&origin, &reference, from, ask, before).await)
+                } else {
+                    None
+                }
             }
             _ => None,
         };
-        let unsettled = pins.iter().filter(|(tag, pin)| settled(image, &seen, tag, pin.as_ref()).is_none());
-        let checked = unsettled.map(|(tag, _)| tag).filter(|tag| looking.ask(&seen, tag) == Ask::Digest);
+        let unsettled =
+            pins.iter().filter(|(tag, pin)| settled(image, &seen, tag, pin.as_ref()).is_none());
+        let checked =
+            unsettled.map(|(tag, _)| tag).filter(|tag| looking.ask(&seen, tag) == Ask::Digest);
         let known = match (&retagged, place.access) {
-            (None, Ok(access)) => self.digests_in_ecr(access, &reference.repository, checked.cloned().collect()).await,
+            (None, Ok(access)) => {
+                self.digests_in_ecr(access, &reference.repository, checked.cloned().collect()).await
+            }
             _ => BTreeMap::new(),
         };
         let (source_of, reference_of, seen, known) = (&origin, &reference, &seen, &known);
@@ -113,12 +128,15 @@ impl Engine {
                             .iter()
                             .for_each(|before| source_of.remember(before));
                         let label = format!("{}:{tag}", reference_of.name());
-                        let source = Ok(SourceTag { label, content: SourceContent::Manifest(digest) });
+                        let source =
+                            Ok(SourceTag { label, content: SourceContent::Manifest(digest) });
                         return (tag, WantedTag { pin: None, source });
                     }
                     let found = match (retagged, known.get(&tag)) {
                         (Some(found), _) => found,
-                        (None, Some(digest)) => narrowed(source_of, reference_of, &tag, digest.clone(), before).await,
+                        (None, Some(digest)) => {
+                            narrowed(source_of, reference_of, &tag, digest.clone(), before).await
+                        }
                         (None, None) => {
                             let ask = looking.ask(seen, &tag);
                             source_tag(source_of, reference_of, &tag, ask, before).await
@@ -137,8 +155,9 @@ impl Engine {
         Ok(artifact)
     }
 
-    /// The digests of these tags where the image's source is a private ECR registry: a request for a hundred of them instead
-    /// of one for each. Empty where that is not to be had; whoever is not in the answer is asked for by HEAD, which knows why.
+    /// The digests of these tags where the image's source is a private ECR registry: a request for
+    /// a hundred of them instead of one for each. Empty where that is not to be had; whoever is not
+    /// in the answer is asked for by HEAD, which knows why.
     pub(in crate::sync) async fn digests_in_ecr(
         &self,
         access: &Access,
@@ -146,7 +165,10 @@ impl Engine {
         tags: BTreeSet<Tag>,
     ) -> BTreeMap<Tag, Digest> {
         let none = BTreeMap::new();
-        let Access { ecr: Some(EcrLogin { registry: EcrSource::Private(place), identity }), .. } = access else {
+        let Access {
+            ecr: Some(EcrLogin { registry: EcrSource::Private(place), identity }), ..
+        } = access
+        else {
             return none;
         };
         // One is asked for by HEAD, which needs no right that pulling does not need.
@@ -154,7 +176,8 @@ impl Engine {
             return none;
         }
         let Ok(registry) = self.aws.registry(place, identity).await else { return none };
-        // Below a pull-through cache rule ECR looks for news when it is asked through `/v2/`, and not when it is asked here.
+        // Below a pull-through cache rule ECR looks for news when it is asked through `/v2/`, and
+        // not when it is asked here.
         if registry.pull_through_rule(repository).await.is_some() {
             return none;
         }
@@ -167,8 +190,8 @@ impl Engine {
         }
     }
 
-    /// The tags of the spec with their pins, and those that its selector finds among `all`; and how many these are, or why they
-    /// are not known.
+    /// The tags of the spec with their pins, and those that its selector finds among `all`; and how
+    /// many these are, or why they are not known.
     ///
     /// # Errors
     /// More tags than are allowed: which to leave out is not ours to say.
@@ -180,18 +203,26 @@ impl Engine {
     ) -> Result<(Pins, Option<Result<usize, Failure>>), Failure> {
         let mut wanted = listed(image, reference)?;
         let Some(selector) = &image.tag_selector else { return Ok((wanted, None)) };
-        let selector = validation::compile(selector)
-            .map_err(|problem| Failure::new(Class::InvalidSpec, format!("image.tagSelector.{problem}")))?;
+        let selector = validation::compile(selector).map_err(|problem| {
+            Failure::new(Class::InvalidSpec, format!("image.tagSelector.{problem}"))
+        })?;
         let all = match all {
             Some(Ok(all)) => all.as_slice(),
             Some(Err(failure)) => return Ok((wanted, Some(Err(failure.clone())))),
             None => &[],
         };
         // What is no tag by the grammar cannot be asked for either.
-        let selected: Vec<Tag> =
-            selector.select(all.iter().map(String::as_str)).into_iter().filter_map(|tag| tag.parse().ok()).collect();
-        selection::union(wanted.keys().map(Tag::as_str), selected.iter().map(Tag::as_str), self.limits.max_tags)
-            .map_err(|error| Failure::new(Class::InvalidSpec, format!("image: {error}")))?;
+        let selected: Vec<Tag> = selector
+            .select(all.iter().map(String::as_str))
+            .into_iter()
+            .filter_map(|tag| tag.parse().ok())
+            .collect();
+        selection::union(
+            wanted.keys().map(Tag::as_str),
+            selected.iter().map(Tag::as_str),
+            self.limits.max_tags,
+        )
+        .map_err(|error| Failure::new(Class::InvalidSpec, format!("image: {error}")))?;
         let count = selected.len();
         for tag in selected {
             wanted.entry(tag).or_insert(None);
@@ -218,8 +249,8 @@ fn listed(image: &Image, reference: &Reference) -> Result<Pins, Failure> {
     Ok(wanted)
 }
 
-/// What a tag is in ECR, where the source need not be asked: it has the only digest that it may have, or it is enough that
-/// it is there.
+/// What a tag is in ECR, where the source need not be asked: it has the only digest that it may
+/// have, or it is enough that it is there.
 fn settled(image: &Image, seen: &Seen, tag: &Tag, pin: Option<&Digest>) -> Option<Digest> {
     let archived = || seen.archived.get(tag).map(|archived| &archived.digest);
     let current = seen.images.tags.get(tag).or_else(archived)?;
@@ -230,7 +261,11 @@ fn settled(image: &Image, seen: &Seen, tag: &Tag, pin: Option<&Digest>) -> Optio
     is_enough.then(|| current.clone())
 }
 
-fn check_pin(origin: &Origin, found: SourceTag, pin: Option<&Digest>) -> Result<SourceTag, Failure> {
+fn check_pin(
+    origin: &Origin,
+    found: SourceTag,
+    pin: Option<&Digest>,
+) -> Result<SourceTag, Failure> {
     let SourceContent::Manifest(copied) = &found.content else { return Ok(found) };
     let digest = &origin.rebuilt(copied).map_or_else(|| copied.clone(), |rebuilt| rebuilt.source);
     match pin {

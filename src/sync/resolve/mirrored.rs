@@ -30,12 +30,25 @@ impl Engine {
     ///
     /// # Errors
     /// As [`Self::image_at`].
-    pub(super) async fn resolve_image(&self, looking: &Looking<'_>, image: &Image) -> Result<DesiredArtifact, Failure> {
+    pub(super) async fn resolve_image(
+        &self,
+        looking: &Looking<'_>,
+        image: &Image,
+    ) -> Result<DesiredArtifact, Failure> {
         let job = looking.job;
-        let own = Place { reference: image.pull_url.parse()?, insecure: image.insecure, access: &job.access.image };
-        let Some(mirrored) = &job.mirrored else { return self.image_at(looking, image, &own).await };
-        let mirror =
-            Place { reference: mirrored.reference.clone(), insecure: mirrored.insecure, access: &mirrored.access };
+        let own = Place {
+            reference: image.pull_url.parse()?,
+            insecure: image.insecure,
+            access: &job.access.image,
+        };
+        let Some(mirrored) = &job.mirrored else {
+            return self.image_at(looking, image, &own).await;
+        };
+        let mirror = Place {
+            reference: mirrored.reference.clone(),
+            insecure: mirrored.insecure,
+            access: &mirrored.access,
+        };
         let mut found = self.image_at(looking, image, &mirror).await?;
         found.original = Some(own.reference.name());
         if !mirrored.fallback {
@@ -47,12 +60,22 @@ impl Engine {
             return Ok(found);
         };
         let (name, place) = (own.reference.name(), mirror.reference.name());
-        let passed_over = format!("{name} is read from its own place, since its mirror {place} failed: {failure}");
-        Ok(DesiredArtifact { passed_over: Some(passed_over), ..self.image_at(looking, image, &own).await? })
+        let passed_over = format!(
+            "{name} is read from its own place, since its mirror {place} failed: {failure}"
+        );
+        Ok(DesiredArtifact {
+            passed_over: Some(passed_over),
+            ..self.image_at(looking, image, &own).await?
+        })
     }
 
     /// The repository that the image is a copy of. One that cannot be reached is as good as none.
-    async fn origin_at(&self, looking: &Looking<'_>, image: &Image, own: &Place<'_>) -> Option<Origin> {
+    async fn origin_at(
+        &self,
+        looking: &Looking<'_>,
+        image: &Image,
+        own: &Place<'_>,
+    ) -> Option<Origin> {
         let client = match own.access {
             Ok(access) => self.source_client(access, &own.reference, own.insecure).await,
             Err(failure) => Err(failure.clone()),
@@ -83,12 +106,15 @@ impl DesiredArtifact {
         self.original.is_some() && self.passed_over.is_none()
     }
 
-    /// Where to read what could not be copied from the mirror; it is asked for by digest, so that it is the same there.
+    /// Where to read what could not be copied from the mirror; it is asked for by digest, so that
+    /// it is the same there.
     pub(in crate::sync) fn elsewhere(&self) -> Option<&Origin> {
         let (Some(own), Source::Registry(mirror)) = (&self.own, &self.source) else { return None };
         let digests = self.tags.values().filter_map(WantedTag::manifest);
         // What is made of an index is made of the same one there.
-        digests.filter_map(|digest| mirror.rebuilt(digest)).for_each(|rebuilt| own.remember(&rebuilt));
+        digests
+            .filter_map(|digest| mirror.rebuilt(digest))
+            .for_each(|rebuilt| own.remember(&rebuilt));
         Some(own)
     }
 }

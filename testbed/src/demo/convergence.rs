@@ -40,7 +40,8 @@ pub(super) async fn wait(stage: &Stage, narrator: &Narrator) -> Result<Vec<Resou
 
 async fn list(stage: &Stage) -> Result<Vec<Resource>, Error> {
     let json = stage.cluster.kubectl(&["get", "ers", "--output", "json"]).await?;
-    let list: List = serde_json::from_str(&json).map_err(|e| format!("cannot read what kubectl shows: {e}"))?;
+    let list: List =
+        serde_json::from_str(&json).map_err(|e| format!("cannot read what kubectl shows: {e}"))?;
     Ok(list.items)
 }
 
@@ -54,7 +55,11 @@ fn show(name: &str, state: &str, narrator: &Narrator) {
 
 /// Describes what is not as expected.
 async fn late(stage: &Stage, resources: &[Resource], narrator: &Narrator) -> Error {
-    let late: Vec<_> = resources.iter().filter(|resource| !resource.is_as_expected()).map(Resource::name).collect();
+    let late: Vec<_> = resources
+        .iter()
+        .filter(|resource| !resource.is_as_expected())
+        .map(Resource::name)
+        .collect();
     for name in &late {
         match stage.cluster.kubectl(&["describe", "ers", name]).await {
             Ok(text) => narrator.shows(&format!("kubectl describe ers {name}"), &text),

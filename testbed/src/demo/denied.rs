@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use crate::ecr::StandIn;
 
-/// Lines of `ACTION REPOSITORIES`, such as `ecr:PutLifecyclePolicy nginx` or `ecr:* team/*`, as [`StandIn::deny`] takes them.
-/// Without the file everything is allowed.
+/// Lines of `ACTION REPOSITORIES`, such as `ecr:PutLifecyclePolicy nginx` or `ecr:* team/*`, as
+/// [`StandIn::deny`] takes them. Without the file everything is allowed.
 #[derive(Debug)]
 pub(super) struct Denied {
     file: PathBuf,
@@ -23,10 +23,12 @@ impl Denied {
         &self.file
     }
 
-    /// Reads the file and, if it is not as it was, denies what it says and nothing else. Returns what it says then.
+    /// Reads the file and, if it is not as it was, denies what it says and nothing else. Returns
+    /// what it says then.
     ///
     /// # Errors
-    /// When the file is there and cannot be read, or a line is not as it should be; the other lines hold.
+    /// When the file is there and cannot be read, or a line is not as it should be; the other lines
+    /// hold.
     pub(super) fn follow(&mut self, ecr: &StandIn) -> Result<Option<String>, String> {
         let text = match fs::read_to_string(&self.file) {
             Ok(text) => text,
@@ -40,10 +42,13 @@ impl Denied {
         let mut wrong = None;
         for line in text.lines().filter(|line| !line.trim().is_empty()) {
             match line.split_whitespace().collect::<Vec<_>>()[..] {
-                [action, repositories] if action.starts_with("ecr:") => ecr.deny(action, repositories),
+                [action, repositories] if action.starts_with("ecr:") => {
+                    ecr.deny(action, repositories)
+                }
                 _ => {
-                    wrong =
-                        Some(format!("{line}: write an action and repositories, such as: ecr:PutLifecyclePolicy nginx"))
+                    wrong = Some(format!(
+                        "{line}: write an action and repositories, such as: ecr:PutLifecyclePolicy nginx"
+                    ))
                 }
             }
         }

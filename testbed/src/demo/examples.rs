@@ -1,4 +1,5 @@
-//! `examples/*.yaml` as the demo applies them: what they name on the internet is played by servers on this machine.
+//! `examples/*.yaml` as the demo applies them: what they name on the internet is played by servers
+//! on this machine.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,7 +18,8 @@ const PLAYED: [(&str, &str); 4] = [
 ];
 
 /// The chart of charts.example.com that an example names.
-pub(super) const CHART: Chart = Chart { folder: "stable", name: "web", versions: ["1.0.0", "1.1.0", "1.2.0"] };
+pub(super) const CHART: Chart =
+    Chart { folder: "stable", name: "web", versions: ["1.0.0", "1.1.0", "1.2.0"] };
 
 /// See [`CHART`].
 #[derive(Debug)]
@@ -28,8 +30,10 @@ pub(super) struct Chart {
     pub(super) versions: [&'static str; 3],
 }
 
-/// The example that is wrong on purpose, the tag it misses, and the tag that is copied all the same.
-pub(super) const MISTAKE: Mistake = Mistake { resource: "nginx-mistake", missing: "1.72", good: "1.26" };
+/// The example that is wrong on purpose, the tag it misses, and the tag that is copied all the
+/// same.
+pub(super) const MISTAKE: Mistake =
+    Mistake { resource: "nginx-mistake", missing: "1.72", good: "1.26" };
 
 /// See [`MISTAKE`].
 #[derive(Debug)]
@@ -44,7 +48,10 @@ pub(super) async fn seed(upstream: &Upstream) -> Result<usize, Error> {
     const LARGE_LAYER: usize = 8 << 20;
     let seeded = upstream.seed(LARGE_LAYER).await?;
     for (name, played_by) in PLAYED {
-        let [from, to] = [format!("{}/{played_by}", upstream.host()), format!("{}{name}", docker_io(upstream.host()))];
+        let [from, to] = [
+            format!("{}/{played_by}", upstream.host()),
+            format!("{}{name}", docker_io(upstream.host())),
+        ];
         upstream.crane(&["copy", &from, &to]).await?;
     }
     Ok(seeded.images.len() + PLAYED.len())
@@ -52,7 +59,8 @@ pub(super) async fn seed(upstream: &Upstream) -> Result<usize, Error> {
 
 /// A patch of the example's Secret: a login that the registry refuses.
 pub(super) fn wrong_password(registry: &str) -> String {
-    let config = serde_json::json!({"auths": {registry: {"username": "reader", "password": "wrong"}}});
+    let config =
+        serde_json::json!({"auths": {registry: {"username": "reader", "password": "wrong"}}});
     serde_json::json!({"stringData": {".dockerconfigjson": config.to_string()}}).to_string()
 }
 
@@ -64,17 +72,25 @@ pub(super) async fn package(charts: &ChartRepository) -> Result<(), Error> {
     charts.index(CHART.folder).await
 }
 
-/// Where docker.io is played: a part of the registry that can be read without a login, as docker.io can.
+/// Where docker.io is played: a part of the registry that can be read without a login, as docker.io
+/// can.
 pub(super) fn docker_io(host: &str) -> String {
     format!("{host}/public/")
 }
 
-/// Writes the examples for the registry and the chart repository at these hosts into `dir`, file by file.
-pub(super) fn write(registry: &str, charts: &str, dir: &Path, narrator: &Narrator) -> Result<(), Error> {
+/// Writes the examples for the registry and the chart repository at these hosts into `dir`, file by
+/// file.
+pub(super) fn write(
+    registry: &str,
+    charts: &str,
+    dir: &Path,
+    narrator: &Narrator,
+) -> Result<(), Error> {
     fs::create_dir_all(dir).map_err(|e| format!("cannot create {}: {e}", dir.display()))?;
     for path in files()? {
         let name = path.file_name().unwrap_or_default();
-        let text = fs::read_to_string(&path).map_err(|e| format!("cannot read {}: {e}", path.display()))?;
+        let text = fs::read_to_string(&path)
+            .map_err(|e| format!("cannot read {}: {e}", path.display()))?;
         let to = dir.join(name);
         fs::write(&to, rewritten(&text, registry, charts))
             .map_err(|e| format!("cannot write {}: {e}", to.display()))?;
@@ -85,20 +101,27 @@ pub(super) fn write(registry: &str, charts: &str, dir: &Path, narrator: &Narrato
 
 fn files() -> Result<Vec<PathBuf>, Error> {
     let folder = tools::workspace().join("examples");
-    let entries = fs::read_dir(&folder).map_err(|e| format!("cannot read {}: {e}", folder.display()))?;
+    let entries =
+        fs::read_dir(&folder).map_err(|e| format!("cannot read {}: {e}", folder.display()))?;
     let mut files: Vec<_> = entries
         .filter_map(|entry| Some(entry.ok()?.path()))
         .filter(|path| path.extension().is_some_and(|extension| extension == "yaml"))
         .collect();
     files.sort();
-    if files.is_empty() { Err(format!("no *.yaml in {}", folder.display()).into()) } else { Ok(files) }
+    if files.is_empty() {
+        Err(format!("no *.yaml in {}", folder.display()).into())
+    } else {
+        Ok(files)
+    }
 }
 
 /// The example with its hosts on the internet replaced, and every source read over plain HTTP.
 fn rewritten(text: &str, registry: &str, charts: &str) -> String {
     let mut out = String::new();
     for line in text.lines() {
-        let line = line.replace("docker.io/", &docker_io(registry)).replace("registry.example.com", registry);
+        let line = line
+            .replace("docker.io/", &docker_io(registry))
+            .replace("registry.example.com", registry);
         let line = line.replace("https://charts.example.com", &format!("http://{charts}"));
         out.push_str(&line);
         out.push('\n');
@@ -117,7 +140,11 @@ fn rewritten(text: &str, registry: &str, charts: &str) -> String {
 fn first_sentence(text: &str) -> String {
     let comment: Vec<_> = text.lines().map_while(|line| line.strip_prefix("# ")).collect();
     let comment = comment.join(" ");
-    comment.split_once(". ").map_or(comment.as_str(), |(first, _)| first).trim_end_matches('.').to_owned()
+    comment
+        .split_once(". ")
+        .map_or(comment.as_str(), |(first, _)| first)
+        .trim_end_matches('.')
+        .to_owned()
 }
 
 #[cfg(test)]
@@ -130,7 +157,10 @@ mod tests {
         let expected = "spec:\n  image:\n    pullUrl: reg:5/public/library/nginx:1\n    insecure: true\n---\n  {\"reg:5\": 1}\n# pullUrl: x\n";
         assert_eq!(rewritten(text, "reg:5", "charts:6"), expected);
         let chart = "  chart:\n    pullUrl: https://charts.example.com/stable/web\n";
-        assert_eq!(rewritten(chart, "reg:5", "charts:6"), "  chart:\n    pullUrl: http://charts:6/stable/web\n");
+        assert_eq!(
+            rewritten(chart, "reg:5", "charts:6"),
+            "  chart:\n    pullUrl: http://charts:6/stable/web\n"
+        );
     }
 
     #[test]
@@ -145,7 +175,10 @@ mod tests {
     fn every_chart_of_charts_example_com_is_played() {
         let played = format!("pullUrl: https://charts.example.com/{}/{}", CHART.folder, CHART.name);
         for path in files().unwrap() {
-            for line in fs::read_to_string(&path).unwrap().lines().filter(|line| line.contains("//charts.example.com/"))
+            for line in fs::read_to_string(&path)
+                .unwrap()
+                .lines()
+                .filter(|line| line.contains("//charts.example.com/"))
             {
                 let line = line.split(" #").next().unwrap_or_default().trim();
                 assert_eq!(line, played, "{}", path.display());
@@ -156,11 +189,16 @@ mod tests {
     #[test]
     fn every_image_of_docker_io_is_played() {
         for path in files().unwrap() {
-            for line in fs::read_to_string(&path).unwrap().lines().filter(|line| line.trim().starts_with("pullUrl:")) {
+            for line in fs::read_to_string(&path)
+                .unwrap()
+                .lines()
+                .filter(|line| line.trim().starts_with("pullUrl:"))
+            {
                 let Some((_, image)) = line.split_once("docker.io/") else { continue };
                 let (repository, tag) = image.split_once(':').unwrap_or((image, ""));
                 let is_played = PLAYED.iter().any(|(name, _)| {
-                    name.split_once(':').is_some_and(|(r, t)| r == repository && (tag.is_empty() || t == tag))
+                    name.split_once(':')
+                        .is_some_and(|(r, t)| r == repository && (tag.is_empty() || t == tag))
                 });
                 assert!(is_played, "{}: docker.io/{image}", path.display());
             }

@@ -30,8 +30,12 @@ impl Interrupt {
     }
 
     /// Does `work` unless a signal comes first.
-    pub(super) async fn or<T>(&mut self, work: impl Future<Output = Result<T, Error>>) -> Result<T, End> {
-        /// Ctrl-C at a terminal reaches kubectl, crane and us at the same time: their failure may be seen first.
+    pub(super) async fn or<T>(
+        &mut self,
+        work: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, End> {
+        /// Ctrl-C at a terminal reaches kubectl, crane and us at the same time: their failure may
+        /// be seen first.
         const SAME_TIME: Duration = Duration::from_millis(200);
         tokio::select! {
             () = self.received() => Err(End::Interrupted),

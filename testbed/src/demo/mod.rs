@@ -104,7 +104,10 @@ async fn play(stage: &Stage, narrator: &Narrator) -> Result<String, Error> {
 
     narrator.step("Watch the operator");
     let resources = convergence::wait(stage, narrator).await?;
-    narrator.proven(format!("all are Ready but {}, which asks for a tag that does not exist", MISTAKE.resource));
+    narrator.proven(format!(
+        "all are Ready but {}, which asks for a tag that does not exist",
+        MISTAKE.resource
+    ));
 
     narrator.step("Compare each tag in its source and in ECR (crane digest, crane validate)");
     proof::of_the_copies(stage, &resources, narrator).await?;
@@ -132,7 +135,10 @@ async fn play(stage: &Stage, narrator: &Narrator) -> Result<String, Error> {
 
     let copies = proof::count(&resources);
     let count = resources.len();
-    Ok(format!("All as expected: {count} repositories, {copies} tags copied, {} found wrong.", MISTAKE.resource))
+    Ok(format!(
+        "All as expected: {count} repositories, {copies} tags copied, {} found wrong.",
+        MISTAKE.resource
+    ))
 }
 
 /// Says what to try, and stays until the operator ends.

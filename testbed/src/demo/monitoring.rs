@@ -1,4 +1,5 @@
-//! A real Prometheus on the demo's operator, where one is installed and asked for (`make demo MONITORING=1`).
+//! A real Prometheus on the demo's operator, where one is installed and asked for (`make demo
+//! MONITORING=1`).
 
 use std::path::Path;
 use std::process::Command;
@@ -23,7 +24,11 @@ pub(super) struct Monitoring {
 
 impl Monitoring {
     /// Starts it on the operator at `target` with the alerts of `deploy/monitoring`.
-    pub(super) async fn start(dir: &Path, target: &str, narrator: &Narrator) -> Result<Self, Error> {
+    pub(super) async fn start(
+        dir: &Path,
+        target: &str,
+        narrator: &Narrator,
+    ) -> Result<Self, Error> {
         if Command::new("prometheus").arg("--version").output().is_err() {
             return Err(
                 "MONITORING=1 needs prometheus on the PATH (on Debian and Ubuntu: apt-get install prometheus)".into()
@@ -36,7 +41,8 @@ impl Monitoring {
              ecr-sync\n    static_configs: [{{targets: ['{target}']}}]\n",
             alerts.display()
         );
-        std::fs::write(&config, text).map_err(|e| format!("cannot write {}: {e}", config.display()))?;
+        std::fs::write(&config, text)
+            .map_err(|e| format!("cannot write {}: {e}", config.display()))?;
         let monitoring = process::retry_ports(async |[port]: [u16; 1]| {
             let address = format!("127.0.0.1:{port}");
             let mut command = Command::new("prometheus");
@@ -45,15 +51,25 @@ impl Monitoring {
                 .arg(format!("--storage.tsdb.path={}", dir.join("prometheus").display()))
                 .arg(format!("--web.listen-address={address}"));
             let process = Process::spawn("prometheus", &command, &dir.join("prometheus.log"))?;
-            process::wait_ready(&process, http::client().get(format!("http://{address}/-/ready")), READY).await?;
+            process::wait_ready(
+                &process,
+                http::client().get(format!("http://{address}/-/ready")),
+                READY,
+            )
+            .await?;
             Ok::<_, Error>(Self { process, address })
         })
         .await?;
-        narrator.say(format!("http://{}/graph, log in {}", monitoring.address, shown(monitoring.process.log())));
+        narrator.say(format!(
+            "http://{}/graph, log in {}",
+            monitoring.address,
+            shown(monitoring.process.log())
+        ));
         Ok(monitoring)
     }
 
-    /// Waits until Prometheus has what the operator says of `resources` resources, and no rule that cannot be evaluated.
+    /// Waits until Prometheus has what the operator says of `resources` resources, and no rule that
+    /// cannot be evaluated.
     pub(super) async fn prove(&self, resources: usize, narrator: &Narrator) -> Result<(), Error> {
         let deadline = Instant::now() + READY;
         loop {
@@ -69,10 +85,16 @@ impl Monitoring {
         let rules = self.ask("/api/v1/rules").await?;
         let rules = rules["data"]["groups"][0]["rules"].as_array().cloned().unwrap_or_default();
         if let Some(bad) = rules.iter().find(|rule| rule["health"] == "err") {
-            return Err(format!("the rule {} cannot be evaluated: {}", bad["name"], bad["lastError"]).into());
+            return Err(format!(
+                "the rule {} cannot be evaluated: {}",
+                bad["name"], bad["lastError"]
+            )
+            .into());
         }
-        narrator
-            .proven(format!("Prometheus has the series of {resources} resources and evaluates {} alerts", rules.len()));
+        narrator.proven(format!(
+            "Prometheus has the series of {resources} resources and evaluates {} alerts",
+            rules.len()
+        ));
         Ok(())
     }
 
@@ -84,7 +106,9 @@ impl Monitoring {
 
     async fn ask(&self, path: &str) -> Result<Value, Error> {
         let url = format!("http://{}{path}", self.address);
-        let answer = http::client().get(&url).send().await.map_err(|e| format!("cannot read {url}: {e}"))?;
-        Ok(serde_json::from_str(&answer.text().await?).map_err(|e| format!("{url} answers no JSON: {e}"))?)
+        let answer =
+            http::client().get(&url).send().await.map_err(|e| format!("cannot read {url}: {e}"))?;
+        Ok(serde_json::from_str(&answer.text().await?)
+            .map_err(|e| format!("{url} answers no JSON: {e}"))?)
     }
 }

@@ -28,11 +28,15 @@ pub(super) async fn show(stage: &Stage, narrator: &Narrator) -> Result<(), Error
     let said = String::from_utf8_lossy(&output.stdout);
     narrator.shows(&format!("ecr-sync sync {}", shown(&file)), &said);
     if !output.status.success() {
-        return Err(format!("ecr-sync sync failed: {}", String::from_utf8_lossy(&output.stderr)).into());
+        return Err(
+            format!("ecr-sync sync failed: {}", String::from_utf8_lossy(&output.stderr)).into()
+        );
     }
     let repository = stage.ecr.repository(ACCOUNT, REGION, REPOSITORY);
     if repository.is_some_and(|repository| repository.tags.contains_key(TAG)) {
-        narrator.proven(format!("{REPOSITORY}:{TAG} is in ECR, without a cluster and without a container runtime"));
+        narrator.proven(format!(
+            "{REPOSITORY}:{TAG} is in ECR, without a cluster and without a container runtime"
+        ));
         Ok(())
     } else {
         Err(format!("ecr-sync sync said success, and {REPOSITORY}:{TAG} is not in ECR").into())

@@ -22,7 +22,8 @@ pub(super) struct Operator {
 impl Operator {
     /// The program to run.
     pub(super) fn program() -> Result<PathBuf, Error> {
-        let here = std::env::current_exe().map_err(|e| format!("cannot tell where this program is: {e}"))?;
+        let here = std::env::current_exe()
+            .map_err(|e| format!("cannot tell where this program is: {e}"))?;
         let program = here.with_file_name("ecr-sync");
         if program.is_file() {
             Ok(program)
@@ -32,22 +33,42 @@ impl Operator {
     }
 
     /// Starts it, and returns when `/readyz` says ok.
-    pub(super) async fn start(program: &Path, dir: &Path, kubeconfig: &Path, shell: &Shell) -> Result<Self, Error> {
-        process::retry_ports(async |[port]: [u16; 1]| Self::start_at(port, program, dir, kubeconfig, shell).await).await
+    pub(super) async fn start(
+        program: &Path,
+        dir: &Path,
+        kubeconfig: &Path,
+        shell: &Shell,
+    ) -> Result<Self, Error> {
+        process::retry_ports(async |[port]: [u16; 1]| {
+            Self::start_at(port, program, dir, kubeconfig, shell).await
+        })
+        .await
     }
 
-    async fn start_at(port: u16, program: &Path, dir: &Path, kubeconfig: &Path, shell: &Shell) -> Result<Self, Error> {
+    async fn start_at(
+        port: u16,
+        program: &Path,
+        dir: &Path,
+        kubeconfig: &Path,
+        shell: &Shell,
+    ) -> Result<Self, Error> {
         let address = format!("127.0.0.1:{port}");
         let mut command = Command::new(program);
         command.args(["controller", "--listen", &address, "--startup-spread", "0s"]);
-        // What a user's environment says about other clusters and accounts is not meant for this one.
+        // What a user's environment says about other clusters and accounts is not meant for this
+        // one.
         for name in ["WATCH_NAMESPACE", "CLUSTER_ID", "ECR_ACCOUNT_ID", "ECR_REGION"] {
             command.env_remove(name);
         }
         command.env("KUBECONFIG", kubeconfig).env("LOG_LEVEL", "info").env("LOG_FORMAT", "text");
         shell.give_aws(&mut command);
         let process = Process::spawn("ecr-sync", &command, &dir.join("operator.log"))?;
-        process::wait_ready(&process, http::client().get(format!("http://{address}/readyz")), READY).await?;
+        process::wait_ready(
+            &process,
+            http::client().get(format!("http://{address}/readyz")),
+            READY,
+        )
+        .await?;
         Ok(Self { process, address })
     }
 
@@ -73,16 +94,23 @@ impl Operator {
     pub(super) fn alive(&self) -> Result<(), Error> {
         match self.process.exited() {
             None => Ok(()),
-            Some(code) => Err(format!("the operator has ended by itself, with exit code {code}").into()),
+            Some(code) => {
+                Err(format!("the operator has ended by itself, with exit code {code}").into())
+            }
         }
     }
 
     /// A page of its HTTP server.
     pub(super) async fn page(&self, path: &str) -> Result<String, Error> {
         let url = format!("http://{}{path}", self.address);
-        let answer = http::client().get(&url).send().await.map_err(|e| format!("cannot read {url}: {e}"))?;
+        let answer =
+            http::client().get(&url).send().await.map_err(|e| format!("cannot read {url}: {e}"))?;
         let (status, text) = (answer.status(), answer.text().await?);
-        if status.is_success() { Ok(text) } else { Err(format!("{url} says {status}: {text}").into()) }
+        if status.is_success() {
+            Ok(text)
+        } else {
+            Err(format!("{url} says {status}: {text}").into())
+        }
     }
 
     /// SIGTERM. Returns how long it took to end.

@@ -15,17 +15,29 @@ use super::{NAMESPACE, convergence};
 use crate::Error;
 
 /// Every tag that should be in ECR is there, whole and with the source's digest.
-pub(super) async fn of_the_copies(stage: &Stage, resources: &[Resource], narrator: &Narrator) -> Result<(), Error> {
+pub(super) async fn of_the_copies(
+    stage: &Stage,
+    resources: &[Resource],
+    narrator: &Narrator,
+) -> Result<(), Error> {
     let copies: Vec<_> = resources.iter().flat_map(Resource::copies).collect();
-    let mistake = resources.iter().filter(|resource| resource.is_the_mistake()).flat_map(Resource::copies);
-    if !mistake.map(|copy| copy.target).any(|target| target.ends_with(&format!(":{}", MISTAKE.good))) {
-        return Err(format!("{} should have its tag {} in ECR", MISTAKE.resource, MISTAKE.good).into());
+    let mistake =
+        resources.iter().filter(|resource| resource.is_the_mistake()).flat_map(Resource::copies);
+    if !mistake
+        .map(|copy| copy.target)
+        .any(|target| target.ends_with(&format!(":{}", MISTAKE.good)))
+    {
+        return Err(
+            format!("{} should have its tag {} in ECR", MISTAKE.resource, MISTAKE.good).into()
+        );
     }
     for copy in &copies {
         let source = stage.shell.run("crane", &["digest", &copy.source]).await?;
         let target = stage.shell.run("crane", &["digest", &copy.target]).await?;
         if source != target {
-            return Err(format!("{} is {source}, but {} is {target}", copy.source, copy.target).into());
+            return Err(
+                format!("{} is {source}, but {} is {target}", copy.source, copy.target).into()
+            );
         }
         stage.shell.run("crane", &["validate", "--remote", &copy.target]).await?;
         let name = copy.target.split_once('/').map_or(copy.target.as_str(), |(_, name)| name);
@@ -34,8 +46,13 @@ pub(super) async fn of_the_copies(stage: &Stage, resources: &[Resource], narrato
     Ok(())
 }
 
-/// The wanted versions of the chart are in ECR and no other, and helm pulls the archives of the chart repository.
-pub(super) async fn of_the_charts(stage: &Stage, resources: &[Resource], narrator: &Narrator) -> Result<(), Error> {
+/// The wanted versions of the chart are in ECR and no other, and helm pulls the archives of the
+/// chart repository.
+pub(super) async fn of_the_charts(
+    stage: &Stage,
+    resources: &[Resource],
+    narrator: &Narrator,
+) -> Result<(), Error> {
     let Chart { folder, name, versions: published } = CHART;
     let pulled = stage.dir.join("pulled");
     fs::create_dir_all(&pulled).map_err(|e| format!("cannot create {}: {e}", pulled.display()))?;
@@ -51,25 +68,34 @@ pub(super) async fn of_the_charts(stage: &Stage, resources: &[Resource], narrato
             let chart = stage.shell.run("helm", &[&["show", "chart"], &of_it[..]].concat()).await?;
             for line in [format!("name: {name}"), format!("version: {version}")] {
                 if !chart.lines().any(|shown| shown == line) {
-                    return Err(
-                        format!("helm show chart {address} --version {version} has no `{line}`: {chart}").into()
-                    );
+                    return Err(format!(
+                        "helm show chart {address} --version {version} has no `{line}`: {chart}"
+                    )
+                    .into());
                 }
             }
-            stage.shell.run("helm", &[&["pull", "--destination", &to], &of_it[..]].concat()).await?;
+            stage
+                .shell
+                .run("helm", &[&["pull", "--destination", &to], &of_it[..]].concat())
+                .await?;
             let file = format!("{name}-{version}.tgz");
             let path = pulled.join(&file);
-            let archive = fs::read(&path).map_err(|e| format!("cannot read {}: {e}", path.display()))?;
-            let [target, source] =
-                [archive, stage.charts.read(&format!("{folder}/{file}"))?].map(|bytes| sha256(&bytes));
+            let archive =
+                fs::read(&path).map_err(|e| format!("cannot read {}: {e}", path.display()))?;
+            let [target, source] = [archive, stage.charts.read(&format!("{folder}/{file}"))?]
+                .map(|bytes| sha256(&bytes));
             if source != target {
-                return Err(format!("{file} is sha256:{source}, but from {address} it is sha256:{target}").into());
+                return Err(format!(
+                    "{file} is sha256:{source}, but from {address} it is sha256:{target}"
+                )
+                .into());
             }
             let label = format!("{}:{version}", resource.repository().unwrap_or_default());
             narrator.proven(format!("{label:<24} {file} sha256:{}", &source[..12]));
         }
         let tags = stage.shell.run("crane", &["ls", uri]).await?;
-        if let Some(tag) = tags.lines().find(|tag| published.contains(tag) && !wanted.contains(tag)) {
+        if let Some(tag) = tags.lines().find(|tag| published.contains(tag) && !wanted.contains(tag))
+        {
             return Err(format!("{uri} has version {tag}, which nobody asked for").into());
         }
     }
@@ -86,21 +112,38 @@ pub(super) async fn for_a_user(stage: &Stage, narrator: &Narrator) -> Result<(),
     narrator.shows("kubectl get ers -A", &all);
     let text = stage.cluster.kubectl(&["describe", "ers", MISTAKE.resource]).await?;
     let status = text.find("\nStatus:").map_or(text.as_str(), |at| &text[at + 1..]);
-    narrator.shows(&format!("kubectl describe ers {} -n {NAMESPACE}   (from Status on)", MISTAKE.resource), status);
+    narrator.shows(
+        &format!("kubectl describe ers {} -n {NAMESPACE}   (from Status on)", MISTAKE.resource),
+        status,
+    );
     Ok(())
 }
 
 /// The lifecycle policies in ECR are those of the specifications.
-pub(super) async fn of_the_policies(stage: &Stage, resources: &[Resource], narrator: &Narrator) -> Result<(), Error> {
+pub(super) async fn of_the_policies(
+    stage: &Stage,
+    resources: &[Resource],
+    narrator: &Narrator,
+) -> Result<(), Error> {
     for resource in resources {
-        let (Some(written), Some(repository)) = (&resource.spec.lifecycle_policy, resource.repository()) else {
+        let (Some(written), Some(repository)) =
+            (&resource.spec.lifecycle_policy, resource.repository())
+        else {
             continue;
         };
-        let args = ["ecr", "get-lifecycle-policy", "--query", "lifecyclePolicyText", "--output", "text"];
-        let text = stage.shell.run("aws", &[&args[..], &["--repository-name", repository]].concat()).await?;
-        let policy: Value = serde_json::from_str(&text).map_err(|e| format!("{repository}: {text} is no JSON: {e}"))?;
+        let args =
+            ["ecr", "get-lifecycle-policy", "--query", "lifecyclePolicyText", "--output", "text"];
+        let text = stage
+            .shell
+            .run("aws", &[&args[..], &["--repository-name", repository]].concat())
+            .await?;
+        let policy: Value = serde_json::from_str(&text)
+            .map_err(|e| format!("{repository}: {text} is no JSON: {e}"))?;
         if !holds(&policy, written) {
-            return Err(format!("{repository}: spec.lifecyclePolicy says {written}, ECR has {policy}").into());
+            return Err(format!(
+                "{repository}: spec.lifecyclePolicy says {written}, ECR has {policy}"
+            )
+            .into());
         }
         let description = &policy["rules"][0]["description"];
         narrator.proven(format!("{repository:<24} {}", description.as_str().unwrap_or_default()));
@@ -108,36 +151,50 @@ pub(super) async fn of_the_policies(stage: &Stage, resources: &[Resource], narra
     Ok(())
 }
 
-/// Whether `answer` says all that was written. ECR adds defaults to a policy, such as a rule's storage class.
+/// Whether `answer` says all that was written. ECR adds defaults to a policy, such as a rule's
+/// storage class.
 fn holds(answer: &Value, written: &Value) -> bool {
     match (answer, written) {
-        (Value::Object(answer), Value::Object(written)) => {
-            written.iter().all(|(key, written)| answer.get(key).is_some_and(|answer| holds(answer, written)))
-        }
+        (Value::Object(answer), Value::Object(written)) => written
+            .iter()
+            .all(|(key, written)| answer.get(key).is_some_and(|answer| holds(answer, written))),
         (Value::Array(answer), Value::Array(written)) => {
-            answer.len() == written.len() && answer.iter().zip(written).all(|(answer, written)| holds(answer, written))
+            answer.len() == written.len()
+                && answer.iter().zip(written).all(|(answer, written)| holds(answer, written))
         }
         _ => answer == written,
     }
 }
 
 /// `/readyz` and `/metrics` answer, and the metrics know of the copies.
-pub(super) async fn of_the_server(stage: &Stage, resources: &[Resource], narrator: &Narrator) -> Result<(), Error> {
+pub(super) async fn of_the_server(
+    stage: &Stage,
+    resources: &[Resource],
+    narrator: &Narrator,
+) -> Result<(), Error> {
     let operator = &stage.operator;
     operator.page("/readyz").await?;
     let metrics = operator.page("/metrics").await?;
     let wanted = count(resources);
     let copied = value(&metrics, "ecrsync_tags_copied_total").unwrap_or_default();
     if copied < wanted {
-        return Err(format!("/metrics says that {copied} tags were copied; {wanted} are in ECR").into());
+        return Err(
+            format!("/metrics says that {copied} tags were copied; {wanted} are in ECR").into()
+        );
     }
-    narrator.proven(format!("http://{}/metrics: ecrsync_tags_copied_total {copied}", operator.address()));
+    narrator.proven(format!(
+        "http://{}/metrics: ecrsync_tags_copied_total {copied}",
+        operator.address()
+    ));
     Ok(())
 }
 
 /// How many tags the examples lead to: of images, and of charts.
 pub(super) fn count(resources: &[Resource]) -> usize {
-    resources.iter().map(|resource| resource.copies().len() + resource.versions(&CHART.versions).len()).sum()
+    resources
+        .iter()
+        .map(|resource| resource.copies().len() + resource.versions(&CHART.versions).len())
+        .sum()
 }
 
 /// The value of a metric without labels.
@@ -146,37 +203,67 @@ fn value(metrics: &str, name: &str) -> Option<usize> {
 }
 
 /// A pass over what is already in order writes nothing.
-pub(super) async fn of_the_no_op(stage: &Stage, resources: &[Resource], narrator: &Narrator) -> Result<(), Error> {
-    let Some(resource) = resources.iter().filter(|r| !r.is_the_mistake()).max_by_key(|r| r.copies().len()) else {
+pub(super) async fn of_the_no_op(
+    stage: &Stage,
+    resources: &[Resource],
+    narrator: &Narrator,
+) -> Result<(), Error> {
+    let Some(resource) =
+        resources.iter().filter(|r| !r.is_the_mistake()).max_by_key(|r| r.copies().len())
+    else {
         return Ok(());
     };
     let mark = stage.ecr.mark();
-    let patch = ["patch", "ers", resource.name(), "--type", "merge", "--patch", r#"{"spec":{"interval":"45m"}}"#];
+    let patch = [
+        "patch",
+        "ers",
+        resource.name(),
+        "--type",
+        "merge",
+        "--patch",
+        r#"{"spec":{"interval":"45m"}}"#,
+    ];
     stage.cluster.kubectl(&patch).await?;
     let end = Instant::now() + convergence::DEADLINE;
     let ready = ["get", "ers", resource.name(), "--output", "json"];
     loop {
         stage.operator.alive()?;
         let json = stage.cluster.kubectl(&ready).await?;
-        let now: Resource = serde_json::from_str(&json).map_err(|e| format!("cannot read what kubectl shows: {e}"))?;
+        let now: Resource = serde_json::from_str(&json)
+            .map_err(|e| format!("cannot read what kubectl shows: {e}"))?;
         if now.is_as_expected() {
             break;
         }
         if Instant::now() >= end {
-            return Err(format!("{} was not checked again in time: {}", resource.name(), now.state()).into());
+            return Err(format!(
+                "{} was not checked again in time: {}",
+                resource.name(),
+                now.state()
+            )
+            .into());
         }
         sleep(Duration::from_millis(200)).await;
     }
     let repository = resource.repository().unwrap_or_default();
     let requests = stage.ecr.log_since(mark);
-    let requests: Vec<_> = requests.iter().filter(|request| request.repository == repository).collect();
-    let writes: Vec<_> =
-        requests.iter().filter(|request| request.is_write()).map(|request| request.operation.as_str()).collect();
+    let requests: Vec<_> =
+        requests.iter().filter(|request| request.repository == repository).collect();
+    let writes: Vec<_> = requests
+        .iter()
+        .filter(|request| request.is_write())
+        .map(|request| request.operation.as_str())
+        .collect();
     if !writes.is_empty() {
-        return Err(format!("a pass over {repository}, which was in order, wrote: {}", writes.join(", ")).into());
+        return Err(format!(
+            "a pass over {repository}, which was in order, wrote: {}",
+            writes.join(", ")
+        )
+        .into());
     }
     let count = requests.len();
-    narrator.proven(format!("another pass over {repository}, in order already: {count} requests to ECR, no write"));
+    narrator.proven(format!(
+        "another pass over {repository}, in order already: {count} requests to ECR, no write"
+    ));
     Ok(())
 }
 
@@ -189,8 +276,7 @@ mod tests {
     #[test]
     fn defaults_that_ecr_adds_to_a_policy_are_no_difference() {
         let written = json!({"rules": [{"rulePriority": 1, "selection": {"countNumber": 14}}]});
-        let answer =
-            json!({"rules": [{"selection": {"storageClass": "standard", "countNumber": 14}, "rulePriority": 1}]});
+        let answer = json!({"rules": [{"selection": {"storageClass": "standard", "countNumber": 14}, "rulePriority": 1}]});
         assert!(holds(&answer, &written));
         assert!(!holds(&answer, &json!({"rules": [{"rulePriority": 2}]})));
         assert!(!holds(&answer, &json!({"rules": []})));

@@ -116,7 +116,8 @@ impl Resource {
         self.status.repository.as_ref().map(|repository| repository.uri.as_str())
     }
 
-    /// Whether this resource is where the demo wants it: Ready, or for the mistake, as far as it can be.
+    /// Whether this resource is where the demo wants it: Ready, or for the mistake, as far as it
+    /// can be.
     pub(super) fn is_as_expected(&self) -> bool {
         let Some(ready) = self.ready() else { return false };
         let state = (ready.status.as_str(), ready.reason.as_str());
@@ -133,21 +134,32 @@ impl Resource {
         self.name() == MISTAKE.resource
     }
 
-    /// Ready, its reason and the summaries of image and chart in columns; with the message when it is False.
+    /// Ready, its reason and the summaries of image and chart in columns; with the message when it
+    /// is False.
     pub(super) fn state(&self) -> String {
         let image = self.status.image.as_ref().map_or("", |image| image.summary.as_str());
-        let chart = self.status.chart.as_ref().map_or_else(String::new, |chart| format!("chart {}", chart.summary));
+        let chart = self
+            .status
+            .chart
+            .as_ref()
+            .map_or_else(String::new, |chart| format!("chart {}", chart.summary));
         match self.ready() {
             None => "waits to be seen by the operator".to_owned(),
             Some(ready) => {
-                let line = format!("Ready={:<8} {:<16} {image:<7} {chart}", ready.status, ready.reason);
+                let line =
+                    format!("Ready={:<8} {:<16} {image:<7} {chart}", ready.status, ready.reason);
                 let line = line.trim_end();
-                if ready.status == "False" { format!("{line}\n{}", ready.message) } else { line.to_owned() }
+                if ready.status == "False" {
+                    format!("{line}\n{}", ready.message)
+                } else {
+                    line.to_owned()
+                }
             }
         }
     }
 
-    /// The versions of its chart that should be in ECR, the newest last; `published` are all that there are.
+    /// The versions of its chart that should be in ECR, the newest last; `published` are all that
+    /// there are.
     pub(super) fn versions<'a>(&self, published: &[&'a str]) -> Vec<&'a str> {
         let Some(chart) = &self.spec.chart else { return Vec::new() };
         let newest = match &chart.version_selector {
@@ -155,7 +167,9 @@ impl Resource {
             Some(VersionSelector { latest: 0 }) => 0,
             Some(selector) => published.len().saturating_sub(selector.latest),
         };
-        let is_wanted = |(at, version): &(usize, &&str)| *at >= newest || chart.tags.iter().any(|tag| tag == *version);
+        let is_wanted = |(at, version): &(usize, &&str)| {
+            *at >= newest || chart.tags.iter().any(|tag| tag == *version)
+        };
         published.iter().enumerate().filter(is_wanted).map(|(_, version)| *version).collect()
     }
 
@@ -184,7 +198,11 @@ impl Resource {
     }
 
     fn failed_tags(&self) -> impl Iterator<Item = &str> {
-        self.status.image.iter().flat_map(|image| &image.failures).map(|failure| failure.tag.as_str())
+        self.status
+            .image
+            .iter()
+            .flat_map(|image| &image.failures)
+            .map(|failure| failure.tag.as_str())
     }
 
     fn ready(&self) -> Option<&Condition> {
@@ -199,7 +217,8 @@ mod tests {
     use super::*;
 
     fn resource(name: &str, image: &Value, ready: [&str; 2], failures: &[&str]) -> Resource {
-        let failures: Vec<_> = failures.iter().map(|tag| json!({"tag": tag, "reason": "r", "message": "m"})).collect();
+        let failures: Vec<_> =
+            failures.iter().map(|tag| json!({"tag": tag, "reason": "r", "message": "m"})).collect();
         let [status, reason] = ready;
         let json = json!({
             "metadata": {"name": name, "generation": 2},
@@ -219,12 +238,16 @@ mod tests {
     }
 
     fn pairs(expected: &[(&str, &str)]) -> Vec<(String, String)> {
-        expected.iter().map(|(source, target)| ((*source).to_owned(), (*target).to_owned())).collect()
+        expected
+            .iter()
+            .map(|(source, target)| ((*source).to_owned(), (*target).to_owned()))
+            .collect()
     }
 
     #[test]
     fn each_copy_has_its_source() {
-        let mirror = json!({"pullUrl": "reg:5/nginx", "tags": ["1", "2", "3"], "tagStrategy": "Mirror"});
+        let mirror =
+            json!({"pullUrl": "reg:5/nginx", "tags": ["1", "2", "3"], "tagStrategy": "Mirror"});
         assert_eq!(
             copies(&mirror, &["2"]),
             pairs(&[("reg:5/nginx:1", "ecr:1/app:1"), ("reg:5/nginx:3", "ecr:1/app:3")])
@@ -232,13 +255,17 @@ mod tests {
         let tagged = json!({"pullUrl": "reg:5/nginx:1"});
         assert_eq!(copies(&tagged, &[]), pairs(&[("reg:5/nginx:1", "ecr:1/app:1")]));
         let retag = json!({"pullUrl": "reg:5/nginx:1", "tags": ["a", "b"], "tagStrategy": "Retag"});
-        assert_eq!(copies(&retag, &[]), pairs(&[("reg:5/nginx:1", "ecr:1/app:a"), ("reg:5/nginx:1", "ecr:1/app:b")]));
+        assert_eq!(
+            copies(&retag, &[]),
+            pairs(&[("reg:5/nginx:1", "ecr:1/app:a"), ("reg:5/nginx:1", "ecr:1/app:b")])
+        );
     }
 
     #[test]
     fn versions_are_those_of_the_list_and_the_newest() {
         let versions = |chart: Value| {
-            let json = json!({"metadata": {"name": "web", "generation": 1}, "spec": {"chart": chart}});
+            let json =
+                json!({"metadata": {"name": "web", "generation": 1}, "spec": {"chart": chart}});
             serde_json::from_value::<Resource>(json).unwrap().versions(&["1", "2", "3"])
         };
         assert_eq!(versions(json!({"versionSelector": {"latest": 2}})), ["2", "3"]);
@@ -251,8 +278,9 @@ mod tests {
     #[test]
     fn only_the_mistake_may_fail_and_only_in_its_own_way() {
         let image = json!({"pullUrl": "reg/nginx", "tags": ["1"]});
-        let is_as_expected =
-            |name: &str, ready, failures: &[&str]| resource(name, &image, ready, failures).is_as_expected();
+        let is_as_expected = |name: &str, ready, failures: &[&str]| {
+            resource(name, &image, ready, failures).is_as_expected()
+        };
         assert!(is_as_expected("app", ["True", "Succeeded"], &[]));
         assert!(!is_as_expected("app", ["False", "PartiallySynced"], &["1"]));
         assert!(is_as_expected(MISTAKE.resource, ["False", "PartiallySynced"], &[MISTAKE.missing]));

@@ -1,5 +1,5 @@
-//! The environment in which kubectl, crane, helm and the AWS CLI speak to the demo: for our own calls, for the operator, and
-//! as a file for whoever tries things in another terminal.
+//! The environment in which kubectl, crane, helm and the AWS CLI speak to the demo: for our own
+//! calls, for the operator, and as a file for whoever tries things in another terminal.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,10 +10,12 @@ use crate::ecr::StandIn;
 use crate::{Error, tools};
 
 /// What would take precedence over ours, or be sent along with it.
-const UNWANTED: [&str; 4] = ["AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_SESSION_TOKEN", "AWS_DEFAULT_REGION"];
+const UNWANTED: [&str; 4] =
+    ["AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_SESSION_TOKEN", "AWS_DEFAULT_REGION"];
 
 /// Everything is on this machine. NO_PROXY says so to the tools; kube's client does not read it.
-const PROXIES: [&str; 6] = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"];
+const PROXIES: [&str; 6] =
+    ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"];
 
 /// Environment variables and the folder that they point into.
 #[derive(Debug)]
@@ -25,7 +27,8 @@ pub(super) struct Shell {
 
 impl Shell {
     pub(super) fn new(dir: &Path, ecr: &StandIn, kubeconfig: PathBuf) -> Result<Self, Error> {
-        let no_proxy: Vec<_> = std::env::var("NO_PROXY").into_iter().chain(["127.0.0.1".to_owned()]).collect();
+        let no_proxy: Vec<_> =
+            std::env::var("NO_PROXY").into_iter().chain(["127.0.0.1".to_owned()]).collect();
         let no_proxy = no_proxy.join(",");
         // A config of our own: the user's may name a profile with another endpoint, or a pager.
         let config = dir.join("aws.config");
@@ -51,7 +54,8 @@ impl Shell {
         self.dir.join("docker")
     }
 
-    /// helm has the logins of docker, and a home of its own: the user's may name other repositories and plugins.
+    /// helm has the logins of docker, and a home of its own: the user's may name other repositories
+    /// and plugins.
     fn helm(&self) -> [(&'static str, String); 4] {
         let home = self.dir.join("helm").display().to_string();
         let logins = self.docker_config().join("config.json").display().to_string();
@@ -77,7 +81,12 @@ impl Shell {
     }
 
     /// Like [`Shell::run`], with something to read.
-    pub(super) async fn run_with_input(&self, tool: &str, args: &[&str], input: &str) -> Result<String, Error> {
+    pub(super) async fn run_with_input(
+        &self,
+        tool: &str,
+        args: &[&str],
+        input: &str,
+    ) -> Result<String, Error> {
         let mut call = tools::Call::new(tool)?.args(args).input(input);
         for (name, value) in self.aws.iter().chain(&self.helm()) {
             call = call.env(name, value);
@@ -94,8 +103,14 @@ impl Shell {
         for (name, value) in self.aws.iter().chain(&self.helm()) {
             text.push_str(&format!("export {name}={}\n", quoted(value)));
         }
-        text.push_str(&format!("export KUBECONFIG={}\n", quoted(&self.kubeconfig.display().to_string())));
-        text.push_str(&format!("export DOCKER_CONFIG={}\n", quoted(&self.docker_config().display().to_string())));
+        text.push_str(&format!(
+            "export KUBECONFIG={}\n",
+            quoted(&self.kubeconfig.display().to_string())
+        ));
+        text.push_str(&format!(
+            "export DOCKER_CONFIG={}\n",
+            quoted(&self.docker_config().display().to_string())
+        ));
         for tool in ["crane", "kubectl"] {
             if let Some(folder) = tools::find(tool)?.parent() {
                 text.push_str(&format!("PATH={}:$PATH\n", quoted(&folder.display().to_string())));

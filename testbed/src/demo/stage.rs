@@ -14,8 +14,8 @@ use crate::ecr::{self, StandIn};
 use crate::upstream::{Auth, Upstream, User};
 use crate::{Error, tools};
 
-/// A cluster with the operator, an ECR stand-in, and a registry and a chart repository to copy from.
-/// Dropping it ends them all.
+/// A cluster with the operator, an ECR stand-in, and a registry and a chart repository to copy
+/// from. Dropping it ends them all.
 #[derive(Debug)]
 pub(super) struct Stage {
     pub(super) dir: PathBuf,
@@ -31,7 +31,11 @@ pub(super) struct Stage {
 
 impl Stage {
     /// Starts it all in `dir`.
-    pub(super) async fn set(dir: &Path, monitoring: bool, narrator: &Narrator) -> Result<Self, Error> {
+    pub(super) async fn set(
+        dir: &Path,
+        monitoring: bool,
+        narrator: &Narrator,
+    ) -> Result<Self, Error> {
         let program = Operator::program()?;
 
         narrator.step("Start a Kubernetes API: etcd and kube-apiserver");
@@ -41,18 +45,25 @@ impl Stage {
         narrator.step("Start a stand-in for ECR");
         let ecr = StandIn::start(ecr::Config::default()).await?;
         let registry = ecr.registry(ACCOUNT, REGION).await;
-        narrator.say(format!("API {}, registry {registry} of account {ACCOUNT} in {REGION}", ecr.endpoint()));
+        narrator.say(format!(
+            "API {}, registry {registry} of account {ACCOUNT} in {REGION}",
+            ecr.endpoint()
+        ));
 
         narrator.step("Start a registry to copy from, and fill it with crane");
         let upstream = Upstream::start(dir.join("upstream"), Auth::TOKEN).await?;
         let count = examples::seed(&upstream).await?;
-        narrator.say(format!("{count} tags at {}; it plays docker.io and registry.example.com", upstream.host()));
+        narrator.say(format!(
+            "{count} tags at {}; it plays docker.io and registry.example.com",
+            upstream.host()
+        ));
 
         narrator.step("Start a chart repository, and fill it with helm");
         let charts = ChartRepository::start(dir.join("charts"), None).await?;
         examples::package(&charts).await?;
         let (name, versions) = (CHART.name, CHART.versions.join(", "));
-        narrator.say(format!("{name} {versions} at {}; it plays charts.example.com", charts.host()));
+        narrator
+            .say(format!("{name} {versions} at {}; it plays charts.example.com", charts.host()));
 
         narrator.step("Install the CustomResourceDefinition and the operator's rights");
         install(&cluster, narrator).await?;
@@ -62,14 +73,27 @@ impl Stage {
         let shell = Shell::new(dir, &ecr, cluster.kubeconfig())?;
         log_in(&shell, &upstream, &registry).await?;
         let operator = Operator::start(&program, dir, &kubeconfig, &shell).await?;
-        narrator.say(format!("pid {}, /readyz says ok, log in {}", operator.pid(), shown(operator.log())));
+        narrator.say(format!(
+            "pid {}, /readyz says ok, log in {}",
+            operator.pid(),
+            shown(operator.log())
+        ));
         let monitoring = if monitoring {
             narrator.step("Start Prometheus, which scrapes the operator");
             Some(Monitoring::start(dir, operator.address(), narrator).await?)
         } else {
             None
         };
-        Ok(Self { dir: dir.to_owned(), monitoring, operator, upstream, charts, ecr, cluster, shell })
+        Ok(Self {
+            dir: dir.to_owned(),
+            monitoring,
+            operator,
+            upstream,
+            charts,
+            ecr,
+            cluster,
+            shell,
+        })
     }
 
     /// Ends everything, politely.
@@ -80,7 +104,10 @@ impl Stage {
         self.upstream.stop().await?;
         self.cluster.stop().await?;
         let took = operator?;
-        narrator.proven(format!("the operator ended {:.1} s after SIGTERM with exit code 0", took.as_secs_f64()));
+        narrator.proven(format!(
+            "the operator ended {:.1} s after SIGTERM with exit code 0",
+            took.as_secs_f64()
+        ));
         Ok(())
     }
 }
@@ -108,7 +135,11 @@ async fn log_in(shell: &Shell, upstream: &Upstream, registry: &str) -> Result<()
         (registry, "AWS", shell.run("aws", &["ecr", "get-login-password"]).await?),
     ] {
         shell
-            .run_with_input("crane", &["auth", "login", "--username", user, "--password-stdin", host], &password)
+            .run_with_input(
+                "crane",
+                &["auth", "login", "--username", user, "--password-stdin", host],
+                &password,
+            )
             .await?;
     }
     Ok(())

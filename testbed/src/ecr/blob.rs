@@ -42,8 +42,8 @@ impl Blob {
 
     /// The bytes `start..end`, `end` no more than the size.
     ///
-    /// Files are read on the runtime's own threads: the pages were just written and are in memory, a hop to the blocking
-    /// pool per piece would cost more.
+    /// Files are read on the runtime's own threads: the pages were just written and are in memory,
+    /// a hop to the blocking pool per piece would cost more.
     pub(crate) fn body(&self, start: u64, end: u64) -> io::Result<Body> {
         match self {
             Self::Memory(bytes) => {

@@ -21,10 +21,18 @@ impl Denials {
     }
 
     /// `action` without its `ecr:`; `repository` is empty for actions on the registry.
-    pub(crate) fn check(&self, caller: &Caller, account: &str, action: &str, repository: &str) -> Result<()> {
+    pub(crate) fn check(
+        &self,
+        caller: &Caller,
+        account: &str,
+        action: &str,
+        repository: &str,
+    ) -> Result<()> {
         let action = format!("ecr:{action}");
-        let denied =
-            self.lock().iter().any(|(denied, pattern)| wildcard(denied, &action) && wildcard(pattern, repository));
+        let denied = self
+            .lock()
+            .iter()
+            .any(|(denied, pattern)| wildcard(denied, &action) && wildcard(pattern, repository));
         if !denied {
             return Ok(());
         }

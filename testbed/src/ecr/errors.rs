@@ -30,17 +30,20 @@ impl Error {
 
     /// `Invalid parameter at 'NAME' failed to satisfy constraint: 'RULE'`.
     pub(crate) fn invalid(parameter: &str, rule: impl std::fmt::Display) -> Self {
-        let message = format!("Invalid parameter at '{parameter}' failed to satisfy constraint: '{rule}'");
+        let message =
+            format!("Invalid parameter at '{parameter}' failed to satisfy constraint: '{rule}'");
         Self::api("InvalidParameterException", message)
     }
 
     pub(crate) fn no_repository(name: &str, account: &str) -> Self {
-        let message = format!("The repository with name '{name}' does not exist in the registry with id '{account}'");
+        let message = format!(
+            "The repository with name '{name}' does not exist in the registry with id '{account}'"
+        );
         Self::api("RepositoryNotFoundException", message)
     }
 
-    /// The answer of the JSON API. The front of the API writes `Message`, the service `message`, and an unknown
-    /// operation has no words at all: a client has to read all three.
+    /// The answer of the JSON API. The front of the API writes `Message`, the service `message`,
+    /// and an unknown operation has no words at all: a client has to read all three.
     pub(crate) fn control(&self) -> Response {
         let body = match self.code {
             "UnknownOperationException" => json!({"__type": self.code}),
@@ -75,7 +78,8 @@ impl Error {
 
     fn answer(&self, kind: &'static str, body: String) -> Response {
         let mut response = Response::new(Body::from(body));
-        *response.status_mut() = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        *response.status_mut() =
+            StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
         response.extensions_mut().insert(Answered(self.code.to_owned()));
         response
@@ -86,7 +90,9 @@ impl Error {
 pub(crate) fn not_authorized(host: &str) -> Response {
     let mut response = Response::new(Body::from("Not Authorized\n"));
     *response.status_mut() = StatusCode::UNAUTHORIZED;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     let challenge = format!("Basic realm=\"http://{host}/\",service=\"ecr.amazonaws.com\"");
     if let Ok(challenge) = HeaderValue::try_from(challenge) {
         response.headers_mut().insert(WWW_AUTHENTICATE, challenge);

@@ -1,5 +1,5 @@
-//! Roles, their trust, and policies attached to them. A caller without a policy may do everything, as long as no test
-//! says otherwise.
+//! Roles, their trust, and policies attached to them. A caller without a policy may do everything,
+//! as long as no test says otherwise.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -24,7 +24,8 @@ pub enum Trust {
         /// What `sts:ExternalId` must be.
         external_id: Option<String>,
     },
-    /// Tokens of a ServiceAccount (IRSA). Their signature is not verified: the issuer is not asked for its keys.
+    /// Tokens of a ServiceAccount (IRSA). Their signature is not verified: the issuer is not asked
+    /// for its keys.
     ServiceAccount {
         /// Its namespace.
         namespace: String,
@@ -87,19 +88,33 @@ impl Iam {
             return Ok(caller);
         }
         let state = self.lock();
-        let session = state.sessions.get(&caller.key).filter(|session| token == Some(session.token.as_str()));
+        let session =
+            state.sessions.get(&caller.key).filter(|session| token == Some(session.token.as_str()));
         let session = session.ok_or_else(|| {
-            Error::api("UnrecognizedClientException", "The security token included in the request is invalid.")
+            Error::api(
+                "UnrecognizedClientException",
+                "The security token included in the request is invalid.",
+            )
         })?;
         if session.expires <= SystemTime::now() {
-            return Err(Error::api("ExpiredTokenException", "The security token included in the request is expired"));
+            return Err(Error::api(
+                "ExpiredTokenException",
+                "The security token included in the request is expired",
+            ));
         }
         caller.session = Some(session.arn.clone());
         Ok(caller)
     }
 
-    /// Whether the policy of the caller allows `action` (`ecr:PutImage`) on a repository; on `*` where it is empty.
-    pub(crate) fn check(&self, caller: &Caller, account: &str, action: &str, repository: &str) -> Result<()> {
+    /// Whether the policy of the caller allows `action` (`ecr:PutImage`) on a repository; on `*`
+    /// where it is empty.
+    pub(crate) fn check(
+        &self,
+        caller: &Caller,
+        account: &str,
+        action: &str,
+        repository: &str,
+    ) -> Result<()> {
         let resource = match repository {
             "" => "*".to_owned(),
             name => deny::arn(account, &caller.region, name),
@@ -127,14 +142,19 @@ impl Iam {
             );
             Error::new(403, "AccessDenied", message)
         };
-        if !state.policy_of(caller).is_none_or(|policy| allows(policy, "sts:AssumeRole", ask.role)) {
+        if !state.policy_of(caller).is_none_or(|policy| allows(policy, "sts:AssumeRole", ask.role))
+        {
             return Err(refused());
         }
-        let role_of_caller =
-            caller.session.as_ref().and_then(|_| state.sessions.get(&caller.key)).map(|s| s.role.clone());
+        let role_of_caller = caller
+            .session
+            .as_ref()
+            .and_then(|_| state.sessions.get(&caller.key))
+            .map(|s| s.role.clone());
         let is_trusted = |trust: &Trust| match trust {
             Trust::Principal { principal, external_id } => {
-                let is_he = *principal == caller.account || Some(principal) == role_of_caller.as_ref();
+                let is_he =
+                    *principal == caller.account || Some(principal) == role_of_caller.as_ref();
                 is_he && external_id.as_deref().is_none_or(|id| ask.external_id == Some(id))
             }
             Trust::ServiceAccount { .. } => false,
@@ -145,9 +165,11 @@ impl Iam {
 
     /// Keys of a role for who shows a token of the cluster.
     pub(crate) fn assume_with_token(&self, token: &str, ask: &Ask<'_>) -> Result<Session> {
-        let claims = claims(token)
-            .ok_or_else(|| Error::new(400, "InvalidIdentityToken", "The ID Token provided is not a valid JWT."))?;
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        let claims = claims(token).ok_or_else(|| {
+            Error::new(400, "InvalidIdentityToken", "The ID Token provided is not a valid JWT.")
+        })?;
+        let now =
+            SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
         if claims["exp"].as_u64().is_none_or(|end| end <= now) {
             return Err(Error::new(
                 400,
@@ -168,7 +190,11 @@ impl Iam {
         };
         let mut state = self.lock();
         if !state.admit(ask.role, is_trusted) {
-            return Err(Error::new(403, "AccessDenied", "Not authorized to perform sts:AssumeRoleWithWebIdentity"));
+            return Err(Error::new(
+                403,
+                "AccessDenied",
+                "Not authorized to perform sts:AssumeRoleWithWebIdentity",
+            ));
         }
         Ok(state.open(ask))
     }
@@ -201,7 +227,8 @@ impl State {
 
     /// Where no test made a role, every role is there and trusts everybody.
     fn admit(&self, role: &str, is_trusted: impl Fn(&Trust) -> bool) -> bool {
-        self.roles.is_empty() || self.roles.get(role).is_some_and(|role| role.trust.iter().any(is_trusted))
+        self.roles.is_empty()
+            || self.roles.get(role).is_some_and(|role| role.trust.iter().any(is_trusted))
     }
 
     fn open(&mut self, ask: &Ask<'_>) -> Session {
@@ -238,11 +265,13 @@ fn claims(token: &str) -> Option<Value> {
 fn allows(policy: &Value, action: &str, resource: &str) -> bool {
     let action = action.to_ascii_lowercase();
     let applies = |statement: &&Value| {
-        strings(&statement["Action"]).any(|pattern| wildcard(&pattern.to_ascii_lowercase(), &action))
+        strings(&statement["Action"])
+            .any(|pattern| wildcard(&pattern.to_ascii_lowercase(), &action))
             && strings(&statement["Resource"]).any(|pattern| wildcard(pattern, resource))
     };
     let is = |effect: &'static str| move |statement: &&Value| statement["Effect"] == effect;
-    let any = |effect| statements(policy).iter().filter(applies).any(|statement| is(effect)(&statement));
+    let any =
+        |effect| statements(policy).iter().filter(applies).any(|statement| is(effect)(&statement));
     any("Allow") && !any("Deny")
 }
 

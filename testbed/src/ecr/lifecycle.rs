@@ -33,8 +33,9 @@ const KEYS: [&str; 15] = [
 /// Checks a policy text.
 pub(crate) fn parse(text: &str) -> Result<Value> {
     let policy: Value = serde_json::from_str(text).map_err(|_| invalid("invalid JSON"))?;
-    let rules =
-        policy["rules"].as_array().ok_or_else(|| invalid("object has missing required properties ([\"rules\"])"))?;
+    let rules = policy["rules"]
+        .as_array()
+        .ok_or_else(|| invalid("object has missing required properties ([\"rules\"])"))?;
     only_keys(&policy, &["rules"])?;
     if rules.is_empty() || rules.len() > MOST_RULES {
         return Err(invalid(&format!("a policy has 1 to {MOST_RULES} rules")));
@@ -53,13 +54,21 @@ pub(crate) fn parse(text: &str) -> Result<Value> {
 fn check_rule(rule: &Value) -> Result<u64> {
     only_keys(rule, &["rulePriority", "description", "selection", "action"])?;
     let priority = rule["rulePriority"].as_u64().filter(|priority| *priority >= 1);
-    let priority = priority.ok_or_else(|| invalid("rulePriority must be an integer of at least 1"))?;
+    let priority =
+        priority.ok_or_else(|| invalid("rulePriority must be an integer of at least 1"))?;
     if !rule["description"].is_null() && !rule["description"].is_string() {
         return Err(invalid("description must be a string"));
     }
     let selection = &rule["selection"];
-    let keys =
-        ["tagStatus", "tagPatternList", "tagPrefixList", "storageClass", "countType", "countUnit", "countNumber"];
+    let keys = [
+        "tagStatus",
+        "tagPatternList",
+        "tagPrefixList",
+        "storageClass",
+        "countType",
+        "countUnit",
+        "countNumber",
+    ];
     only_keys(selection, &keys)?;
     check_tags(selection)?;
     let transition = check_action(&rule["action"])?;
@@ -70,7 +79,9 @@ fn check_rule(rule: &Value) -> Result<u64> {
 fn check_tags(selection: &Value) -> Result<()> {
     let list = |name: &str| match &selection[name] {
         Value::Null => Ok(Vec::new()),
-        Value::Array(list) if list.iter().all(Value::is_string) => Ok(list.iter().filter_map(Value::as_str).collect()),
+        Value::Array(list) if list.iter().all(Value::is_string) => {
+            Ok(list.iter().filter_map(Value::as_str).collect())
+        }
         _ => Err(invalid(&format!("{name} must be a list of strings"))),
     };
     let (patterns, prefixes) = (list("tagPatternList")?, list("tagPrefixList")?);
@@ -98,7 +109,8 @@ fn check_action(action: &Value) -> Result<bool> {
     }
 }
 
-/// `sinceImagePulled` only archives; `sinceImageTransitioned` only expires, from the archive, after 90 days or more.
+/// `sinceImagePulled` only archives; `sinceImageTransitioned` only expires, from the archive, after
+/// 90 days or more.
 fn check_count(selection: &Value, transition: bool) -> Result<()> {
     let number = selection["countNumber"].as_u64().filter(|number| *number >= 1);
     let number = number.ok_or_else(|| invalid("countNumber must be an integer of at least 1"))?;
@@ -132,11 +144,14 @@ fn check_last(rules: &[Value], status: &str) -> Result<()> {
     for class in ["standard", "archive"] {
         let in_class: Vec<_> = rules
             .iter()
-            .filter(|rule| rule["selection"]["storageClass"].as_str().unwrap_or("standard") == class)
+            .filter(|rule| {
+                rule["selection"]["storageClass"].as_str().unwrap_or("standard") == class
+            })
             .collect();
         let priority = |rule: &&Value| rule["rulePriority"].as_u64().unwrap_or_default();
         let last = in_class.iter().map(priority).max();
-        let any: Vec<_> = in_class.iter().filter(|rule| rule["selection"]["tagStatus"] == status).collect();
+        let any: Vec<_> =
+            in_class.iter().filter(|rule| rule["selection"]["tagStatus"] == status).collect();
         if any.len() > 1 || any.first().is_some_and(|rule| Some(priority(rule)) != last) {
             return Err(invalid("a rule with tagStatus any must have the highest rulePriority"));
         }
@@ -151,18 +166,22 @@ fn only_keys(value: &Value, known: &[&str]) -> Result<()> {
     let object = value.as_object().ok_or_else(|| invalid("an object is missing"))?;
     match object.keys().find(|key| !known.contains(&key.as_str())) {
         None => Ok(()),
-        Some(key) => {
-            Err(invalid(&format!("object instance has properties which are not allowed by the schema: [\"{key}\"]")))
-        }
+        Some(key) => Err(invalid(&format!(
+            "object instance has properties which are not allowed by the schema: [\"{key}\"]"
+        ))),
     }
 }
 
 fn invalid(why: &str) -> Error {
-    Error::invalid("LifecyclePolicyText", format_args!("Lifecycle policy validation failure: {why}"))
+    Error::invalid(
+        "LifecyclePolicyText",
+        format_args!("Lifecycle policy validation failure: {why}"),
+    )
 }
 
-/// As ECR returns it: rules by priority (hashicorp/terraform-provider-aws#22639), tag lists in another order, other key
-/// order and white space. The default storage class is written out (assumed: whether ECR does so is not known).
+/// As ECR returns it: rules by priority (hashicorp/terraform-provider-aws#22639), tag lists in
+/// another order, other key order and white space. The default storage class is written out
+/// (assumed: whether ECR does so is not known).
 pub(crate) fn read_back(policy: &Value) -> String {
     let mut rules = policy["rules"].as_array().cloned().unwrap_or_default();
     rules.sort_by_key(|rule| rule["rulePriority"].as_u64());
@@ -191,17 +210,19 @@ mod tests {
 
     #[test]
     fn grammar_follows_the_user_guide() {
-        let (expire, archive) =
-            (json!({"type": "expire"}), json!({"type": "transition", "targetStorageClass": "archive"}));
-        let untagged = json!({"tagStatus": "untagged", "countType": "imageCountMoreThan", "countNumber": 1});
+        let (expire, archive) = (
+            json!({"type": "expire"}),
+            json!({"type": "transition", "targetStorageClass": "archive"}),
+        );
+        let untagged =
+            json!({"tagStatus": "untagged", "countType": "imageCountMoreThan", "countNumber": 1});
         let any = json!({"tagStatus": "any", "countType": "sinceImagePushed", "countUnit": "days", "countNumber": 1});
-        let pulled =
-            json!({"tagStatus": "any", "countType": "sinceImagePulled", "countUnit": "days", "countNumber": 1});
+        let pulled = json!({"tagStatus": "any", "countType": "sinceImagePulled", "countUnit": "days", "countNumber": 1});
         let moved = json!({"tagStatus": "any", "countType": "sinceImageTransitioned", "countUnit": "days", "countNumber": 90,
             "storageClass": "archive"});
-        let prefix =
-            json!({"tagStatus": "tagged", "tagPrefixList": ["v"], "countType": "imageCountMoreThan", "countNumber": 1});
-        let bare = json!({"tagStatus": "tagged", "countType": "imageCountMoreThan", "countNumber": 1});
+        let prefix = json!({"tagStatus": "tagged", "tagPrefixList": ["v"], "countType": "imageCountMoreThan", "countNumber": 1});
+        let bare =
+            json!({"tagStatus": "tagged", "countType": "imageCountMoreThan", "countNumber": 1});
         let cases = [
             (vec![rule(1, &untagged, &expire)], true),
             (vec![rule(2, &any, &expire), rule(1, &untagged, &expire)], true),

@@ -67,8 +67,8 @@ impl Limits {
     }
 }
 
-/// The API action behind a registry request, by which it is limited and allowed. The mapping is inferred from AWS's
-/// push and pull policies.
+/// The API action behind a registry request, by which it is limited and allowed. The mapping is
+/// inferred from AWS's push and pull policies.
 pub(crate) fn action(operation: &str) -> Option<&'static str> {
     Some(match operation {
         "StartUpload" => "InitiateLayerUpload",

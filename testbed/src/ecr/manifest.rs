@@ -36,11 +36,12 @@ impl Manifest {
             let rule = format!("Member must have length less than or equal to {MAX_MANIFEST}");
             return Err(Error::invalid("imageManifest", rule));
         }
-        let json: Value = serde_json::from_slice(body).map_err(|_| syntax("Invalid JSON syntax"))?;
+        let json: Value =
+            serde_json::from_slice(body).map_err(|_| syntax("Invalid JSON syntax"))?;
         let kind = kind.map(|kind| kind.split(';').next().unwrap_or(kind).trim());
         let inner = json["mediaType"].as_str();
-        // Without a type in the body, only the header says what it is; a wrong or missing one gives this strange answer
-        // (regclient/regclient#709, chainguard-dev/apko#450).
+        // Without a type in the body, only the header says what it is; a wrong or missing one gives
+        // this strange answer (regclient/regclient#709, chainguard-dev/apko#450).
         let media_type = kind
             .filter(|kind| [OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_LIST].contains(kind))
             .ok_or_else(|| syntax("Invalid JSON syntax"))?;
@@ -64,10 +65,16 @@ impl Manifest {
             size: 0,
         };
         let list = json[if is_index { "manifests" } else { "layers" }].as_array();
-        // A layerless image is 405 (aws/containers-roadmap#876); assumed to hold for an empty index too.
-        let list = list.filter(|list| !list.is_empty()).ok_or_else(|| syntax("Invalid image manifest: no entries"))?;
+        // A layerless image is 405 (aws/containers-roadmap#876); assumed to hold for an empty index
+        // too.
+        let list = list
+            .filter(|list| !list.is_empty())
+            .ok_or_else(|| syntax("Invalid image manifest: no entries"))?;
         if is_index {
-            manifest.children = list.iter().filter_map(|child| child["digest"].as_str().map(str::to_owned)).collect();
+            manifest.children = list
+                .iter()
+                .filter_map(|child| child["digest"].as_str().map(str::to_owned))
+                .collect();
             return Ok(manifest);
         }
         let config = json.get("config").filter(|config| config["digest"].is_string());
@@ -82,11 +89,15 @@ impl Manifest {
         let kind = blob["mediaType"].as_str().unwrap_or_default();
         // sigstore/sigstore-js PR#1058.
         if kind.contains(';') {
-            return Err(syntax("Invalid parameter at 'ImageManifest': media type parameters are not supported"));
+            return Err(syntax(
+                "Invalid parameter at 'ImageManifest': media type parameters are not supported",
+            ));
         }
         self.size += blob["size"].as_u64().unwrap_or_default();
-        // Windows base layers are named by URL and need not be here (whether ECR checks them is not known).
-        let foreign = (kind.contains("foreign") || kind.contains("nondistributable")) && blob["urls"].is_array();
+        // Windows base layers are named by URL and need not be here (whether ECR checks them is not
+        // known).
+        let foreign = (kind.contains("foreign") || kind.contains("nondistributable"))
+            && blob["urls"].is_array();
         if let Some(digest) = blob["digest"].as_str().filter(|_| !foreign) {
             self.blobs.push(digest.to_owned());
         }
@@ -108,11 +119,15 @@ fn syntax(message: &str) -> Error {
     Error::new(405, "UNSUPPORTED", message)
 }
 
-/// The body as another of the types that `accept` allows: a read by tag may convert between Docker and OCI, which
-/// changes the digest (User Guide, "Container image manifest format support").
+/// The body as another of the types that `accept` allows: a read by tag may convert between Docker
+/// and OCI, which changes the digest (User Guide, "Container image manifest format support").
 ///
 /// `None`: nothing acceptable. Converting to schema 1 is not implemented.
-pub(crate) fn converted(body: &[u8], media_type: &str, accept: &[String]) -> Option<(Vec<u8>, String)> {
+pub(crate) fn converted(
+    body: &[u8],
+    media_type: &str,
+    accept: &[String],
+) -> Option<(Vec<u8>, String)> {
     let twin = match media_type {
         OCI_MANIFEST => DOCKER_MANIFEST,
         DOCKER_MANIFEST => OCI_MANIFEST,
@@ -141,8 +156,14 @@ fn strip_nulls(mut json: Value) -> Value {
 
 fn retype(descriptor: &mut Value) {
     const TWINS: [(&str, &str); 3] = [
-        ("application/vnd.docker.container.image.v1+json", "application/vnd.oci.image.config.v1+json"),
-        ("application/vnd.docker.image.rootfs.diff.tar.gzip", "application/vnd.oci.image.layer.v1.tar+gzip"),
+        (
+            "application/vnd.docker.container.image.v1+json",
+            "application/vnd.oci.image.config.v1+json",
+        ),
+        (
+            "application/vnd.docker.image.rootfs.diff.tar.gzip",
+            "application/vnd.oci.image.layer.v1.tar+gzip",
+        ),
         ("application/vnd.docker.image.rootfs.diff.tar", "application/vnd.oci.image.layer.v1.tar"),
     ];
     let Some(kind) = descriptor["mediaType"].as_str() else { return };

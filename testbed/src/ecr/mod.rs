@@ -1,14 +1,16 @@
-//! The ECR stand-in: the JSON control plane and the `/v2/` data plane over one store, several accounts and regions, as
-//! nasty as ECR is known to be.
+//! The ECR stand-in: the JSON control plane and the `/v2/` data plane over one store, several
+//! accounts and regions, as nasty as ECR is known to be.
 //!
-//! - One control endpoint ([`StandIn::endpoint`]) for ECR and STS. The caller's account is read from the access key
-//!   ([`StandIn::access_key`]), the region from the signature's scope. Signatures are not verified.
+//! - One control endpoint ([`StandIn::endpoint`]) for ECR and STS. The caller's account is read
+//!   from the access key ([`StandIn::access_key`]), the region from the signature's scope.
+//!   Signatures are not verified.
 //! - One registry listener per (account, region) ([`StandIn::registry`]), opened when first named.
-//! - public.ecr.aws ([`StandIn::public_registry`]) and ECR Public's call for a login, on the same control endpoint.
+//! - public.ecr.aws ([`StandIn::public_registry`]) and ECR Public's call for a login, on the same
+//!   control endpoint.
 //! - One object store that blob reads are redirected to, as ECR redirects to S3.
 //!
-//! Every quirk is documented where it is implemented, with the thread or AWS page it was learnt from. Where AWS's
-//! behaviour is not known, the comment says "assumed".
+//! Every quirk is documented where it is implemented, with the thread or AWS page it was learnt
+//! from. Where AWS's behaviour is not known, the comment says "assumed".
 
 mod blob;
 mod control;
@@ -67,8 +69,8 @@ impl StandIn {
         Ok(Self { shared, _host: host })
     }
 
-    /// `http://127.0.0.1:PORT`: ECR's JSON 1.1 API, and STS's query API (`GetCallerIdentity`, `AssumeRole`,
-    /// `AssumeRoleWithWebIdentity`).
+    /// `http://127.0.0.1:PORT`: ECR's JSON 1.1 API, and STS's query API (`GetCallerIdentity`,
+    /// `AssumeRole`, `AssumeRoleWithWebIdentity`).
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.shared.control_address())
     }
@@ -92,15 +94,20 @@ impl StandIn {
     /// Moves a repository to public.ecr.aws, under another name. Returns whether it exists.
     pub fn publish(&self, account: &str, region: &str, name: &str, public_name: &str) -> bool {
         let mut state = self.shared.state();
-        let Some(mut repository) = state.registry_mut(account, region).repositories.remove(name) else { return false };
+        let Some(mut repository) = state.registry_mut(account, region).repositories.remove(name)
+        else {
+            return false;
+        };
         repository.name = public_name.to_owned();
-        (repository.account, repository.region) = (public::ACCOUNT.to_owned(), public::REGION.to_owned());
+        (repository.account, repository.region) =
+            (public::ACCOUNT.to_owned(), public::REGION.to_owned());
         let public = &mut state.registry_mut(public::ACCOUNT, public::REGION).repositories;
         public.insert(public_name.to_owned(), repository);
         true
     }
 
-    /// An access key id that makes its user a caller from `account` (12 digits). Any secret key goes with it.
+    /// An access key id that makes its user a caller from `account` (12 digits). Any secret key
+    /// goes with it.
     pub fn access_key(account: &str) -> String {
         format!("AKIA{account}TEST")
     }
@@ -147,8 +154,9 @@ impl StandIn {
         self.shared.set_latency(latency);
     }
 
-    /// Allows `per_second` calls of an API action (`PutImage`, `DescribeImages` …) per account and region, after a
-    /// burst. Registry requests count as the action behind them: `PutManifest` is `PutImage`.
+    /// Allows `per_second` calls of an API action (`PutImage`, `DescribeImages` …) per account and
+    /// region, after a burst. Registry requests count as the action behind them: `PutManifest` is
+    /// `PutImage`.
     pub fn limits(&self, action: &str, per_second: f64, burst: u32) {
         self.shared.limits.set(action, per_second, burst);
     }
@@ -173,8 +181,8 @@ impl StandIn {
         self.shared.tokens.set_life(life);
     }
 
-    /// Denies an action (`ecr:PutLifecyclePolicy`, `ecr:*`) on repositories whose name matches a pattern with `*`.
-    /// `*` alone also denies where no repository is named.
+    /// Denies an action (`ecr:PutLifecyclePolicy`, `ecr:*`) on repositories whose name matches a
+    /// pattern with `*`. `*` alone also denies where no repository is named.
     pub fn deny(&self, action: &str, repositories: &str) {
         self.shared.denials.add(action, repositories);
     }
@@ -184,8 +192,8 @@ impl StandIn {
         self.shared.denials.clear();
     }
 
-    /// Makes an IAM role that these trust, with a policy (`Allow` and `Deny` of actions and resources, no conditions).
-    /// From the first role on, no other can be assumed.
+    /// Makes an IAM role that these trust, with a policy (`Allow` and `Deny` of actions and
+    /// resources, no conditions). From the first role on, no other can be assumed.
     ///
     /// # Panics
     /// On a policy that is not evaluated here.
@@ -193,7 +201,8 @@ impl StandIn {
         self.shared.iam.put_role(arn, trust.to_vec(), policy);
     }
 
-    /// Gives the users of an account ([`StandIn::access_key`]) a policy; without one they may do everything.
+    /// Gives the users of an account ([`StandIn::access_key`]) a policy; without one they may do
+    /// everything.
     ///
     /// # Panics
     /// On a policy that is not evaluated here.
@@ -216,8 +225,15 @@ impl StandIn {
         self.shared.state().registry(account, region).repositories.keys().cloned().collect()
     }
 
-    /// Creates a repository with ECR's defaults behind everybody's back; one that exists stays as it is.
-    pub fn create_repository(&self, account: &str, region: &str, name: &str, tags: BTreeMap<String, String>) {
+    /// Creates a repository with ECR's defaults behind everybody's back; one that exists stays as
+    /// it is.
+    pub fn create_repository(
+        &self,
+        account: &str,
+        region: &str,
+        name: &str,
+        tags: BTreeMap<String, String>,
+    ) {
         self.shared.create_repository(account, region, name, tags);
     }
 
@@ -226,9 +242,17 @@ impl StandIn {
         self.shared.state().registry_mut(account, region).repositories.remove(name).is_some()
     }
 
-    /// Sets `MUTABLE`, `IMMUTABLE`, `IMMUTABLE_WITH_EXCLUSION` or `MUTABLE_WITH_EXCLUSION` and the wildcard filters of
-    /// the exclusion. Returns whether the repository exists, as the other changes below do.
-    pub fn set_mutability(&self, account: &str, region: &str, name: &str, mutability: &str, filters: &[&str]) -> bool {
+    /// Sets `MUTABLE`, `IMMUTABLE`, `IMMUTABLE_WITH_EXCLUSION` or `MUTABLE_WITH_EXCLUSION` and the
+    /// wildcard filters of the exclusion. Returns whether the repository exists, as the other
+    /// changes below do.
+    pub fn set_mutability(
+        &self,
+        account: &str,
+        region: &str,
+        name: &str,
+        mutability: &str,
+        filters: &[&str],
+    ) -> bool {
         self.shared.change(account, region, name, |repository| {
             repository.mutability = mutability.to_owned();
             repository.exclusions = filters.iter().map(|&filter| filter.to_owned()).collect();
@@ -236,8 +260,15 @@ impl StandIn {
         })
     }
 
-    /// Replaces or removes the lifecycle policy, as somebody else would; what ECR would refuse is taken too.
-    pub fn set_lifecycle_policy(&self, account: &str, region: &str, name: &str, policy: Option<&Value>) -> bool {
+    /// Replaces or removes the lifecycle policy, as somebody else would; what ECR would refuse is
+    /// taken too.
+    pub fn set_lifecycle_policy(
+        &self,
+        account: &str,
+        region: &str,
+        name: &str,
+        policy: Option<&Value>,
+    ) -> bool {
         self.shared.change(account, region, name, |repository| {
             repository.lifecycle = policy.cloned();
             true
@@ -245,15 +276,22 @@ impl StandIn {
     }
 
     /// Replaces or removes the repository policy, likewise.
-    pub fn set_policy(&self, account: &str, region: &str, name: &str, policy: Option<&Value>) -> bool {
+    pub fn set_policy(
+        &self,
+        account: &str,
+        region: &str,
+        name: &str,
+        policy: Option<&Value>,
+    ) -> bool {
         self.shared.change(account, region, name, |repository| {
             repository.policy = policy.cloned();
             true
         })
     }
 
-    /// From now on every policy that is put becomes another one: a rule gets a description, a statement a `Sid`. Not known
-    /// of ECR today, but of IAM whenever AWS taught it to normalise more (hashicorp/terraform-provider-aws#19365).
+    /// From now on every policy that is put becomes another one: a rule gets a description, a
+    /// statement a `Sid`. Not known of ECR today, but of IAM whenever AWS taught it to normalise
+    /// more (hashicorp/terraform-provider-aws#19365).
     pub fn rewrite_policies(&self, account: &str, region: &str, name: &str) -> bool {
         self.shared.change(account, region, name, |repository| {
             repository.rewrites = true;
@@ -261,9 +299,17 @@ impl StandIn {
         })
     }
 
-    /// Adds images until there are `images`, each with a tag `filler-N`, behind everybody's back: pushing 100,000 takes hours.
-    /// They are the image `reference` under digests that are not its own, so that they can be listed and not be pulled.
-    pub fn fill(&self, account: &str, region: &str, name: &str, reference: &str, images: usize) -> bool {
+    /// Adds images until there are `images`, each with a tag `filler-N`, behind everybody's back:
+    /// pushing 100,000 takes hours. They are the image `reference` under digests that are not its
+    /// own, so that they can be listed and not be pulled.
+    pub fn fill(
+        &self,
+        account: &str,
+        region: &str,
+        name: &str,
+        reference: &str,
+        images: usize,
+    ) -> bool {
         self.shared.change(account, region, name, |repository| repository.fill(reference, images))
     }
 
@@ -276,14 +322,21 @@ impl StandIn {
     }
 
     /// Replaces the resource tags.
-    pub fn set_resource_tags(&self, account: &str, region: &str, name: &str, tags: BTreeMap<String, String>) -> bool {
+    pub fn set_resource_tags(
+        &self,
+        account: &str,
+        region: &str,
+        name: &str,
+        tags: BTreeMap<String, String>,
+    ) -> bool {
         self.shared.change(account, region, name, |repository| {
             repository.resource_tags = tags;
             true
         })
     }
 
-    /// Moves the image of a tag or digest to archive storage: listed as `ARCHIVED`, 404 when pulled.
+    /// Moves the image of a tag or digest to archive storage: listed as `ARCHIVED`, 404 when
+    /// pulled.
     pub fn archive(&self, account: &str, region: &str, name: &str, reference: &str) -> bool {
         self.shared.change(account, region, name, |repository| {
             repository.find_mut(reference).is_some_and(|image| {
@@ -293,7 +346,8 @@ impl StandIn {
         })
     }
 
-    /// Removes a tag as a lifecycle rule would: the image goes with its last tag unless an index holds it.
+    /// Removes a tag as a lifecycle rule would: the image goes with its last tag unless an index
+    /// holds it.
     pub fn delete_tag(&self, account: &str, region: &str, name: &str, tag: &str) -> bool {
         self.shared.change(account, region, name, |repository| repository.untag(tag))
     }
@@ -305,13 +359,15 @@ impl StandIn {
 
     /// The content of a blob, whether or not an image uses it.
     pub fn blob(&self, account: &str, region: &str, name: &str, digest: &str) -> Option<Bytes> {
-        let blob = self.shared.state().repository(account, region, name)?.blobs.get(digest).cloned();
+        let blob =
+            self.shared.state().repository(account, region, name)?.blobs.get(digest).cloned();
         blob.and_then(|blob| blob.read().ok())
     }
 
     /// Removes a blob, as ECR cleans up layers that no image uses.
     pub fn remove_blob(&self, account: &str, region: &str, name: &str, digest: &str) -> bool {
-        self.shared.change(account, region, name, |repository| repository.blobs.remove(digest).is_some())
+        self.shared
+            .change(account, region, name, |repository| repository.blobs.remove(digest).is_some())
     }
 
     /// Ends every upload session of a repository: their clients get `BLOB_UPLOAD_UNKNOWN`.
@@ -340,7 +396,14 @@ impl StandIn {
     }
 
     /// Sets when an image was pushed.
-    pub fn set_pushed(&self, account: &str, region: &str, name: &str, reference: &str, at: SystemTime) -> bool {
+    pub fn set_pushed(
+        &self,
+        account: &str,
+        region: &str,
+        name: &str,
+        reference: &str,
+        at: SystemTime,
+    ) -> bool {
         self.shared.change(account, region, name, |repository| {
             repository.find_mut(reference).is_some_and(|image| {
                 image.pushed_at = at;
@@ -358,6 +421,9 @@ impl StandIn {
     pub fn set_blob_mounting(&self, account: &str, region: &str, enabled: bool) {
         let value = if enabled { "ENABLED" } else { "DISABLED" };
         let mut state = self.shared.state();
-        state.registry_mut(account, region).settings.insert("BLOB_MOUNTING".to_owned(), value.to_owned());
+        state
+            .registry_mut(account, region)
+            .settings
+            .insert("BLOB_MOUNTING".to_owned(), value.to_owned());
     }
 }

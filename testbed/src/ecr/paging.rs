@@ -6,10 +6,11 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use super::errors::{Error, Result};
 use super::quantities::shuffle_key;
 
-/// One page of named `rows` after the row that `token` names, and the token of the next page. The order is stable and
-/// not alphabetical, since ECR promises none.
+/// One page of named `rows` after the row that `token` names, and the token of the next page. The
+/// order is stable and not alphabetical, since ECR promises none.
 ///
-/// A token names the last row that was given, so rows that come and go between pages neither repeat nor hide others.
+/// A token names the last row that was given, so rows that come and go between pages neither repeat
+/// nor hide others.
 pub(crate) fn page<T>(
     mut rows: Vec<(String, T)>,
     token: Option<&str>,
@@ -20,10 +21,12 @@ pub(crate) fn page<T>(
         (hash, name.to_owned())
     });
     let after = token.map(decode).transpose()?;
-    let start = after.map_or(0, |after| rows.partition_point(|row| shuffle_key(&row.0) <= shuffle_key(&after)));
+    let start = after
+        .map_or(0, |after| rows.partition_point(|row| shuffle_key(&row.0) <= shuffle_key(&after)));
     let more = rows.len() > start + size;
     let (names, page): (Vec<_>, Vec<_>) = rows.into_iter().skip(start).take(size).unzip();
-    let next = names.last().filter(|_| more).map(|name| URL_SAFE_NO_PAD.encode(format!("after {name}")));
+    let next =
+        names.last().filter(|_| more).map(|name| URL_SAFE_NO_PAD.encode(format!("after {name}")));
     Ok((page, next))
 }
 

@@ -8,10 +8,20 @@ use super::quantities::wildcard;
 use super::sigv4::partition;
 
 /// The order in which ECR writes keys; others follow.
-const KEYS: [&str; 9] =
-    ["Version", "Id", "Statement", "Sid", "Effect", "Principal", "NotPrincipal", "Action", "Condition"];
+const KEYS: [&str; 9] = [
+    "Version",
+    "Id",
+    "Statement",
+    "Sid",
+    "Effect",
+    "Principal",
+    "NotPrincipal",
+    "Action",
+    "Condition",
+];
 
-/// Checks a policy text: IAM syntax, known principals, ECR actions, and no `Resource`, which is the repository itself.
+/// Checks a policy text: IAM syntax, known principals, ECR actions, and no `Resource`, which is the
+/// repository itself.
 pub(crate) fn parse(text: &str) -> Result<Value> {
     let policy: Value = serde_json::from_str(text).map_err(|_| invalid())?;
     let object = policy.as_object().ok_or_else(invalid)?;
@@ -31,7 +41,10 @@ pub(crate) fn parse(text: &str) -> Result<Value> {
 
 fn check_statement(statement: &Value) -> Result<()> {
     let object = statement.as_object().ok_or_else(invalid)?;
-    only_keys(object, &["Sid", "Effect", "Principal", "NotPrincipal", "Action", "NotAction", "Condition"])?;
+    only_keys(
+        object,
+        &["Sid", "Effect", "Principal", "NotPrincipal", "Action", "NotAction", "Condition"],
+    )?;
     let one_of = |a: &str, b: &str| object.contains_key(a) != object.contains_key(b);
     let effect = matches!(statement["Effect"].as_str(), Some("Allow" | "Deny"));
     if !effect || !one_of("Principal", "NotPrincipal") || !one_of("Action", "NotAction") {
@@ -42,7 +55,9 @@ fn check_statement(statement: &Value) -> Result<()> {
     let actions = actions.is_some_and(|actions| all_strings(actions, is_action));
     let principal = match object.get("Principal").or_else(|| object.get("NotPrincipal")) {
         Some(Value::String(everyone)) => everyone == "*",
-        Some(Value::Object(kinds)) => !kinds.is_empty() && kinds.iter().all(|(kind, names)| is_principal(kind, names)),
+        Some(Value::Object(kinds)) => {
+            !kinds.is_empty() && kinds.iter().all(|(kind, names)| is_principal(kind, names))
+        }
         _ => false,
     };
     let condition = object.get("Condition").is_none_or(Value::is_object);
@@ -51,7 +66,8 @@ fn check_statement(statement: &Value) -> Result<()> {
 
 /// A role that does not exist is refused too by ECR; here one whose name contains `missing`.
 fn is_principal(kind: &str, names: &Value) -> bool {
-    let is_account = |name: &str| name.len() == 12 && name.bytes().all(|byte| byte.is_ascii_digit());
+    let is_account =
+        |name: &str| name.len() == 12 && name.bytes().all(|byte| byte.is_ascii_digit());
     let is_arn = |name: &str| {
         let parts: Vec<_> = name.splitn(6, ':').collect();
         matches!(parts[..], ["arn", _, "iam" | "sts", "", account, _] if is_account(account))
@@ -69,7 +85,9 @@ fn is_principal(kind: &str, names: &Value) -> bool {
 fn all_strings(value: &Value, fine: impl Fn(&str) -> bool) -> bool {
     match value {
         Value::String(text) => fine(text),
-        Value::Array(list) => !list.is_empty() && list.iter().all(|value| value.as_str().is_some_and(&fine)),
+        Value::Array(list) => {
+            !list.is_empty() && list.iter().all(|value| value.as_str().is_some_and(&fine))
+        }
         _ => false,
     }
 }
@@ -82,8 +100,8 @@ fn invalid() -> Error {
     Error::invalid("PolicyText", "Invalid repository policy provided")
 }
 
-/// Whether a policy lets another account do this (`action` without its `ecr:`): an `Allow` for it or for everybody. Conditions
-/// are not looked at.
+/// Whether a policy lets another account do this (`action` without its `ecr:`): an `Allow` for it
+/// or for everybody. Conditions are not looked at.
 pub(crate) fn admits(policy: &Value, account: &str, action: &str) -> bool {
     let action = format!("ecr:{action}").to_ascii_lowercase();
     let names = |statement: &&Value| {
@@ -91,15 +109,17 @@ pub(crate) fn admits(policy: &Value, account: &str, action: &str) -> bool {
         principal.contains(account) || principal.contains("\"*\"")
     };
     let allows = |statement: &Value| {
-        strings(&statement["Action"]).any(|pattern| wildcard(&pattern.to_ascii_lowercase(), &action))
+        strings(&statement["Action"])
+            .any(|pattern| wildcard(&pattern.to_ascii_lowercase(), &action))
     };
-    let mut named = statements(policy).iter().filter(|statement| statement["Effect"] == "Allow").filter(names);
+    let mut named =
+        statements(policy).iter().filter(|statement| statement["Effect"] == "Allow").filter(names);
     named.any(allows)
 }
 
 /// As ECR returns it: principals and actions in another order at every read
-/// (hashicorp/terraform-provider-aws#19365, #36012, #20781), a list of one as a string, an account id as its root's ARN,
-/// and white space of its own.
+/// (hashicorp/terraform-provider-aws#19365, #36012, #20781), a list of one as a string, an account
+/// id as its root's ARN, and white space of its own.
 pub(crate) fn read_back(policy: &Value, region: &str, turn: usize) -> String {
     let mut policy = policy.clone();
     let statements = match &mut policy["Statement"] {
@@ -122,7 +142,9 @@ pub(crate) fn read_back(policy: &Value, region: &str, turn: usize) -> String {
             }
         }
         let conditions = statement.get_mut("Condition").and_then(Value::as_object_mut);
-        for values in conditions.into_iter().flatten().filter_map(|(_, keys)| keys.as_object_mut()).flatten() {
+        for values in
+            conditions.into_iter().flatten().filter_map(|(_, keys)| keys.as_object_mut()).flatten()
+        {
             shuffle(values.1, turn);
         }
     }
@@ -158,7 +180,8 @@ fn shuffle(value: &mut Value, turn: usize) {
     }
 }
 
-/// JSON text with keys in the order of `keys`, unknown ones after; `spaced` in the style of Jackson's pretty printer.
+/// JSON text with keys in the order of `keys`, unknown ones after; `spaced` in the style of
+/// Jackson's pretty printer.
 pub(crate) fn render(value: &Value, keys: &[&str], spaced: bool) -> String {
     let mut text = String::new();
     write(&mut text, value, keys, spaced, 0);
@@ -175,7 +198,9 @@ fn write(text: &mut String, value: &Value, keys: &[&str], spaced: bool, depth: u
     match value {
         Value::Object(object) => {
             let mut members: Vec<_> = object.iter().collect();
-            members.sort_by_key(|(key, _)| keys.iter().position(|known| known == key).unwrap_or(usize::MAX));
+            members.sort_by_key(|(key, _)| {
+                keys.iter().position(|known| known == key).unwrap_or(usize::MAX)
+            });
             text.push('{');
             for (index, (key, value)) in members.into_iter().enumerate() {
                 text.push_str(if index > 0 { "," } else { "" });
@@ -215,15 +240,25 @@ mod tests {
             "Principal": {"AWS": ["111111111111", "arn:aws:iam::222222222222:role/a"]},
             "Action": ["ecr:BatchGetImage"]}});
         let parsed = parse(&text.to_string()).expect("a good policy");
-        let read = |turn| -> Value { serde_json::from_str(&read_back(&parsed, "eu-west-1", turn)).expect("JSON") };
+        let read = |turn| -> Value {
+            serde_json::from_str(&read_back(&parsed, "eu-west-1", turn)).expect("JSON")
+        };
         assert_eq!(read(0)["Statement"][0]["Action"], "ecr:BatchGetImage");
-        assert_eq!(read(0)["Statement"][0]["Principal"]["AWS"][0], "arn:aws:iam::111111111111:root");
-        assert_eq!(read(1)["Statement"][0]["Principal"]["AWS"][1], "arn:aws:iam::111111111111:root");
+        assert_eq!(
+            read(0)["Statement"][0]["Principal"]["AWS"][0],
+            "arn:aws:iam::111111111111:root"
+        );
+        assert_eq!(
+            read(1)["Statement"][0]["Principal"]["AWS"][1],
+            "arn:aws:iam::111111111111:root"
+        );
     }
 
     #[test]
     fn policies_that_iam_would_not_take_are_refused() {
-        let statement = |statement: Value| json!({"Version": "2012-10-17", "Statement": [statement]}).to_string();
+        let statement = |statement: Value| {
+            json!({"Version": "2012-10-17", "Statement": [statement]}).to_string()
+        };
         let allow = |principal: Value| json!({"Effect": "Allow", "Principal": principal, "Action": "ecr:*"});
         assert!(parse(&statement(allow(json!("*")))).is_ok());
         assert!(parse(&statement(allow(json!({"AWS": "1234"})))).is_err());

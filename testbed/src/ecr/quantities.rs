@@ -21,7 +21,8 @@ pub(crate) fn digest(body: &[u8]) -> String {
 /// `count` random bytes in hex.
 pub(crate) fn random_hex(count: usize) -> String {
     let mut bytes = vec![0; count];
-    // Fails only where the system has no source of randomness; then names repeat and uploads are refused.
+    // Fails only where the system has no source of randomness; then names repeat and uploads are
+    // refused.
     let _ = aws_lc_rs::rand::fill(&mut bytes);
     hex(&bytes)
 }
@@ -47,8 +48,8 @@ pub(crate) fn wildcard(pattern: &str, text: &str) -> bool {
 
 /// A stable order that is not alphabetical: no order is promised for ECR's lists.
 pub(crate) fn shuffle_key(text: &str) -> (u64, &str) {
-    let hash = text
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
     (hash, text)
 }

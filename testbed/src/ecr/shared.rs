@@ -29,8 +29,8 @@ pub struct Config {
     pub max_images: usize,
     /// Tags that an image may have. Default 1,000, ECR's quota.
     pub max_tags_per_image: usize,
-    /// Whether the bytes of layers and configs sent to `/v2/` stay. Without, they are only hashed and counted, which lets
-    /// layers of any size come, and to read one is an error. Default true.
+    /// Whether the bytes of layers and configs sent to `/v2/` stay. Without, they are only hashed
+    /// and counted, which lets layers of any size come, and to read one is an error. Default true.
     pub keep_blobs: bool,
     /// Where the control plane listens. Default any free port of 127.0.0.1.
     pub control: SocketAddr,
@@ -39,7 +39,13 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         let control = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        Self { redirect_blobs: true, keep_blobs: true, max_images: 100_000, max_tags_per_image: 1_000, control }
+        Self {
+            redirect_blobs: true,
+            keep_blobs: true,
+            max_images: 100_000,
+            max_tags_per_image: 1_000,
+            control,
+        }
     }
 }
 
@@ -79,8 +85,14 @@ impl Shared {
             addresses: OnceLock::new(),
             registries: Mutex::default(),
         });
-        let control = serve(handle, shared.config.control, control::router(Arc::clone(&shared)), &shared.log)?;
-        let storage = serve(handle, any_port(), data::storage_router(Arc::clone(&shared)), &shared.log)?;
+        let control = serve(
+            handle,
+            shared.config.control,
+            control::router(Arc::clone(&shared)),
+            &shared.log,
+        )?;
+        let storage =
+            serve(handle, any_port(), data::storage_router(Arc::clone(&shared)), &shared.log)?;
         shared.addresses.get_or_init(|| (control, storage));
         Ok(shared)
     }
@@ -110,18 +122,31 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the caller may: `action` without its `ecr:`; `repository` is empty for actions on the registry. In another
-    /// account its own policies are not enough: the repository's must let it in too, and a registry as a whole has none.
-    pub(crate) fn permit(&self, caller: &Caller, account: &str, action: &str, repository: &str) -> Result<()> {
+    /// Whether the caller may: `action` without its `ecr:`; `repository` is empty for actions on
+    /// the registry. In another account its own policies are not enough: the repository's must let
+    /// it in too, and a registry as a whole has none.
+    pub(crate) fn permit(
+        &self,
+        caller: &Caller,
+        account: &str,
+        action: &str,
+        repository: &str,
+    ) -> Result<()> {
         self.denials.check(caller, account, action, repository)?;
         self.iam.check(caller, account, &format!("ecr:{action}"), repository)?;
-        // A token is for whatever its owner may read (GetAuthorizationToken's registryIds are of no account).
+        // A token is for whatever its owner may read (GetAuthorizationToken's registryIds are of no
+        // account).
         if caller.account == account || action == "GetAuthorizationToken" {
             return Ok(());
         }
-        let is_let_in = self.state().repository(account, &caller.region, repository).is_some_and(|repository| {
-            repository.policy.as_ref().is_some_and(|policy| policy::admits(policy, &caller.account, action))
-        });
+        let is_let_in = self.state().repository(account, &caller.region, repository).is_some_and(
+            |repository| {
+                repository
+                    .policy
+                    .as_ref()
+                    .is_some_and(|policy| policy::admits(policy, &caller.account, action))
+            },
+        );
         if is_let_in {
             return Ok(());
         }
@@ -150,7 +175,13 @@ impl Shared {
         }
     }
 
-    pub(crate) fn create_repository(&self, account: &str, region: &str, name: &str, tags: BTreeMap<String, String>) {
+    pub(crate) fn create_repository(
+        &self,
+        account: &str,
+        region: &str,
+        name: &str,
+        tags: BTreeMap<String, String>,
+    ) {
         let mut state = self.state();
         let repositories = &mut state.registry_mut(account, region).repositories;
         repositories.entry(name.to_owned()).or_insert_with(|| {

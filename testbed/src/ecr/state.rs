@@ -30,12 +30,22 @@ impl State {
         self.registry_mut(account, region)
     }
 
-    pub(crate) fn repository(&mut self, account: &str, region: &str, name: &str) -> Option<&mut Repository> {
+    pub(crate) fn repository(
+        &mut self,
+        account: &str,
+        region: &str,
+        name: &str,
+    ) -> Option<&mut Repository> {
         self.registry_mut(account, region).repositories.get_mut(name)
     }
 
     /// Like [`State::repository`], or `RepositoryNotFoundException`.
-    pub(crate) fn known(&mut self, account: &str, region: &str, name: &str) -> Result<&mut Repository> {
+    pub(crate) fn known(
+        &mut self,
+        account: &str,
+        region: &str,
+        name: &str,
+    ) -> Result<&mut Repository> {
         self.repository(account, region, name).ok_or_else(|| Error::no_repository(name, account))
     }
 }

@@ -132,7 +132,11 @@ impl Repository {
     }
 
     pub(crate) fn tags_of(&self, digest: &str) -> Vec<String> {
-        self.tags.iter().filter(|(_, tagged)| *tagged == digest).map(|(tag, _)| tag.clone()).collect()
+        self.tags
+            .iter()
+            .filter(|(_, tagged)| *tagged == digest)
+            .map(|(tag, _)| tag.clone())
+            .collect()
     }
 
     /// [`Repository::tags_of`] every digest at once: repositories have ten thousand tags.
@@ -178,12 +182,14 @@ impl Repository {
         let digest = digest(&body);
         if let Some(expected) = expected.filter(|expected| *expected != digest) {
             // google/go-containerregistry#1568.
-            let message =
-                format!("'{expected}' does not match the image digest that Amazon ECR has calculated '{digest}'");
+            let message = format!(
+                "'{expected}' does not match the image digest that Amazon ECR has calculated '{digest}'"
+            );
             return Err(Error::api("ImageDigestDoesNotMatchException", message));
         }
         self.check_references(&manifest)?;
-        if let Some(tag) = tag.filter(|tag| self.tags.contains_key(*tag) && self.is_immutable(tag)) {
+        if let Some(tag) = tag.filter(|tag| self.tags.contains_key(*tag) && self.is_immutable(tag))
+        {
             // An equal digest is no excuse (aws/containers-roadmap#2179, aws/aws-sdk#750).
             let message = format!(
                 "The image tag '{tag}' already exists in the '{}' repository and cannot be overwritten because the tag is \
@@ -192,7 +198,8 @@ impl Repository {
             );
             return Err(Error::api("ImageTagAlreadyExistsException", message));
         }
-        let unchanged = self.images.contains_key(&digest) && tag.is_none_or(|tag| self.tags.get(tag) == Some(&digest));
+        let unchanged = self.images.contains_key(&digest)
+            && tag.is_none_or(|tag| self.tags.get(tag) == Some(&digest));
         self.check_quotas(&digest, tag, quotas)?;
         let subject = manifest.subject.clone();
         let image = self.images.entry(digest.clone()).or_insert_with(|| Image {
@@ -227,7 +234,9 @@ impl Repository {
         };
         let images = |digest: &String| self.images.contains_key(digest);
         absent(&manifest.children, "ReferencedImagesNotFoundException", "Images", &images)?;
-        absent(&manifest.blobs, "LayersNotFoundException", "Layers", &|digest| self.blobs.contains_key(digest))
+        absent(&manifest.blobs, "LayersNotFoundException", "Layers", &|digest| {
+            self.blobs.contains_key(digest)
+        })
     }
 
     fn check_quotas(&self, digest: &str, tag: Option<&str>, quotas: Quotas) -> Result<()> {
@@ -252,7 +261,8 @@ impl Repository {
         Ok(())
     }
 
-    /// Adds copies of an image with digests and tags `filler-N` of their own, until there are `images`.
+    /// Adds copies of an image with digests and tags `filler-N` of their own, until there are
+    /// `images`.
     pub(crate) fn fill(&mut self, reference: &str, images: usize) -> bool {
         let Some(image) = self.find_mut(reference).cloned() else { return false };
         let mut number = 0;

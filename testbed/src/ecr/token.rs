@@ -1,4 +1,5 @@
-//! Authorization tokens of the data plane: Basic credentials that belong to a principal and a region, and end.
+//! Authorization tokens of the data plane: Basic credentials that belong to a principal and a
+//! region, and end.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -42,7 +43,8 @@ impl Tokens {
         Self(Mutex::new(Issued { life: LIFE, by_password: HashMap::new() }))
     }
 
-    /// A new token, `base64("AWS:" + password)`, and its end. Passwords are long, as on ECR ("the size is not fixed").
+    /// A new token, `base64("AWS:" + password)`, and its end. Passwords are long, as on ECR ("the
+    /// size is not fixed").
     pub(crate) fn issue(&self, caller: Caller) -> (String, SystemTime) {
         let mut issued = self.lock();
         let expires = SystemTime::now() + issued.life;
@@ -52,7 +54,8 @@ impl Tokens {
         (STANDARD.encode(format!("AWS:{password}")), expires)
     }
 
-    /// Reads the `Authorization` header of a registry request; anything but Basic with user `AWS` is unknown.
+    /// Reads the `Authorization` header of a registry request; anything but Basic with user `AWS`
+    /// is unknown.
     pub(crate) fn check(&self, header: Option<&str>) -> Checked {
         let password = header
             .and_then(|header| header.strip_prefix("Basic "))

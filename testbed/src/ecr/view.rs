@@ -62,7 +62,12 @@ impl RepositoryView {
         let mut tags = repository.tags_by_digest();
         let image = |(digest, image): (&String, &super::store::Image)| {
             let view = ImageView {
-                tags: tags.remove(digest.as_str()).unwrap_or_default().into_iter().map(str::to_owned).collect(),
+                tags: tags
+                    .remove(digest.as_str())
+                    .unwrap_or_default()
+                    .into_iter()
+                    .map(str::to_owned)
+                    .collect(),
                 media_type: image.manifest.media_type.clone(),
                 manifest: image.body.clone(),
                 size: image.manifest.size,
@@ -77,13 +82,20 @@ impl RepositoryView {
             mutability: repository.mutability.clone(),
             exclusions: repository.exclusions.clone(),
             scan_on_push: repository.scan_on_push,
-            encryption_type: repository.encryption["encryptionType"].as_str().unwrap_or_default().to_owned(),
+            encryption_type: repository.encryption["encryptionType"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned(),
             kms_key: repository.encryption["kmsKey"].as_str().map(str::to_owned),
             lifecycle_policy: repository.lifecycle.clone(),
             policy: repository.policy.clone(),
             resource_tags: repository.resource_tags.clone(),
             images: repository.images.iter().map(image).collect(),
-            blobs: repository.blobs.iter().map(|(digest, blob)| (digest.clone(), blob.size())).collect(),
+            blobs: repository
+                .blobs
+                .iter()
+                .map(|(digest, blob)| (digest.clone(), blob.size()))
+                .collect(),
             tags: repository.tags.clone(),
             open_uploads: repository.uploads.len(),
         }

@@ -29,9 +29,14 @@ pub(crate) struct Exchange<'a> {
 }
 
 impl Exchange<'_> {
-    /// Logs `record`, applies the faults that hit it, and lets `work` answer. `work` gets the request's body with its
-    /// bytes counted, and the connection's cutter.
-    pub(crate) async fn run<F>(self, record: Record, body: Body, work: impl FnOnce(Body) -> F) -> Response
+    /// Logs `record`, applies the faults that hit it, and lets `work` answer. `work` gets the
+    /// request's body with its bytes counted, and the connection's cutter.
+    pub(crate) async fn run<F>(
+        self,
+        record: Record,
+        body: Body,
+        work: impl FnOnce(Body) -> F,
+    ) -> Response
     where
         F: Future<Output = Response>,
     {
@@ -49,7 +54,9 @@ impl Exchange<'_> {
         let body = entry.counted(body);
         let response = match last {
             Some(Then::Status { code, headers, body }) => status(code, &headers, body),
-            Some(Then::AwsError { code, message, status }) => aws_error(plane, status, &code, &message),
+            Some(Then::AwsError { code, message, status }) => {
+                aws_error(plane, status, &code, &message)
+            }
             Some(Then::Stall) => future::pending().await,
             Some(Then::Reset) => return cut(&self.cut),
             Some(Then::ResetUpload(after)) => {
@@ -138,7 +145,8 @@ impl Drop for Entry<'_> {
 
 fn status(code: u16, headers: &[(String, String)], body: String) -> Response {
     let mut response = Response::new(Body::from(body));
-    *response.status_mut() = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    *response.status_mut() =
+        StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     for (name, value) in headers {
         set(&mut response, name, value);
     }
@@ -147,10 +155,13 @@ fn status(code: u16, headers: &[(String, String)], body: String) -> Response {
 
 fn aws_error(plane: Plane, code: u16, error: &str, message: &str) -> Response {
     let (kind, body) = match plane {
-        Plane::Control => ("application/x-amz-json-1.1", serde_json::json!({"__type": error, "message": message})),
-        Plane::Data | Plane::Storage => {
-            ("application/json; charset=utf-8", serde_json::json!({"errors": [{"code": error, "message": message}]}))
+        Plane::Control => {
+            ("application/x-amz-json-1.1", serde_json::json!({"__type": error, "message": message}))
         }
+        Plane::Data | Plane::Storage => (
+            "application/json; charset=utf-8",
+            serde_json::json!({"errors": [{"code": error, "message": message}]}),
+        ),
     };
     let mut response = status(code, &[], body.to_string());
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
@@ -187,16 +198,19 @@ fn bend(mut response: Response, change: &Then) -> Response {
     let body = match change {
         Then::Truncate(after) => {
             let end = stream::once(async {
-                // A body that waits is flushed; one that fails at once takes what was buffered with it.
+                // A body that waits is flushed; one that fails at once takes what was buffered with
+                // it.
                 tokio::task::yield_now().await;
                 Err(axum::Error::new(Gone))
             });
             Body::from_stream(shortened(content, *after).chain(end))
         }
-        Then::Corrupt(at) => Body::from_stream(
-            content.scan(*at, |left, chunk| future::ready(Some(chunk.map(|chunk| corrupted(chunk, left))))),
-        ),
-        Then::StallAfter(after) => Body::from_stream(shortened(content, *after).chain(stream::pending())),
+        Then::Corrupt(at) => Body::from_stream(content.scan(*at, |left, chunk| {
+            future::ready(Some(chunk.map(|chunk| corrupted(chunk, left))))
+        })),
+        Then::StallAfter(after) => {
+            Body::from_stream(shortened(content, *after).chain(stream::pending()))
+        }
         Then::Slow(rate) => Body::from_stream(slowed(content, (*rate).max(1))),
         _ => Body::from_stream(content),
     };
@@ -224,7 +238,10 @@ fn shortened(
 }
 
 /// The part of `chunk` that still fits in `left`; `None` once nothing does.
-fn shorten(chunk: Result<Bytes, axum::Error>, left: &mut u64) -> Option<Result<Bytes, axum::Error>> {
+fn shorten(
+    chunk: Result<Bytes, axum::Error>,
+    left: &mut u64,
+) -> Option<Result<Bytes, axum::Error>> {
     let Ok(chunk) = chunk else { return Some(chunk) };
     if *left == 0 {
         return None;
@@ -262,8 +279,10 @@ fn slowed(
     let piece = usize::try_from((rate / 10).max(1)).unwrap_or(usize::MAX);
     stream
         .map_ok(move |chunk| {
-            let pieces: Vec<_> =
-                (0..chunk.len()).step_by(piece).map(|at| chunk.slice(at..chunk.len().min(at + piece))).collect();
+            let pieces: Vec<_> = (0..chunk.len())
+                .step_by(piece)
+                .map(|at| chunk.slice(at..chunk.len().min(at + piece)))
+                .collect();
             stream::iter(pieces.into_iter().map(Ok))
         })
         .try_flatten()

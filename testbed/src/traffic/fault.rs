@@ -68,7 +68,9 @@ impl Match {
     }
 
     fn hits(&self, record: &Record) -> bool {
-        let is = |wanted: &Option<String>, value: &str| wanted.as_deref().is_none_or(|wanted| wanted == value);
+        let is = |wanted: &Option<String>, value: &str| {
+            wanted.as_deref().is_none_or(|wanted| wanted == value)
+        };
         self.plane.is_none_or(|plane| plane == record.plane)
             && is(&self.operation, &record.operation)
             && is(&self.method, &record.method)
@@ -90,8 +92,8 @@ pub enum Then {
         /// Response body.
         body: String,
     },
-    /// Answer this error instead of doing the work, in the words of the plane: `__type` and `message` on the control
-    /// plane, an `errors` list on the others.
+    /// Answer this error instead of doing the work, in the words of the plane: `__type` and
+    /// `message` on the control plane, an `errors` list on the others.
     AwsError {
         /// `ThrottlingException`, `TOOMANYREQUESTS` …
         code: String,
@@ -100,7 +102,8 @@ pub enum Then {
         /// HTTP status.
         status: u16,
     },
-    /// Do the work, then end the connection after so many bytes of the answer's body; `Content-Length` promises all.
+    /// Do the work, then end the connection after so many bytes of the answer's body;
+    /// `Content-Length` promises all.
     Truncate(u64),
     /// Do the work, then flip the byte at this offset of the answer's body.
     Corrupt(u64),
@@ -116,7 +119,8 @@ pub enum Then {
     Reset,
     /// Reset the connection after so many bytes of the request's body.
     ResetUpload(u64),
-    /// Do the work, then reset the connection instead of answering: the client cannot know that it was done.
+    /// Do the work, then reset the connection instead of answering: the client cannot know that it
+    /// was done.
     LoseAnswer,
     /// Count a GET as a pull and refuse it when none is left; tell with each answer what is left.
     Pulls(Pulls),
@@ -137,16 +141,20 @@ impl Then {
         Self::AwsError { code: code.into(), message: message.into(), status }
     }
 
-    /// Throttled: `TOOMANYREQUESTS: Rate exceeded`, with `Retry-After` when given (ECR is not known to send it).
+    /// Throttled: `TOOMANYREQUESTS: Rate exceeded`, with `Retry-After` when given (ECR is not known
+    /// to send it).
     pub fn too_many_requests(retry_after: Option<u32>) -> Self {
-        let mut headers = vec![("Content-Type".to_owned(), "application/json; charset=utf-8".to_owned())];
+        let mut headers =
+            vec![("Content-Type".to_owned(), "application/json; charset=utf-8".to_owned())];
         headers.extend(retry_after.map(|seconds| ("Retry-After".to_owned(), seconds.to_string())));
-        let body = r#"{"errors":[{"code":"TOOMANYREQUESTS","message":"Rate exceeded"}]}"#.to_owned();
+        let body =
+            r#"{"errors":[{"code":"TOOMANYREQUESTS","message":"Rate exceeded"}]}"#.to_owned();
         Self::Status { code: 429, headers, body }
     }
 }
 
-/// One fault: hits requests that match, skips the first `after` of them, and is spent after `times`.
+/// One fault: hits requests that match, skips the first `after` of them, and is spent after
+/// `times`.
 #[derive(Debug, Clone)]
 pub struct Fault {
     /// Which requests.
@@ -205,7 +213,9 @@ impl Faults {
     pub(crate) fn take(&self, record: &Record) -> Vec<Then> {
         let mut taken = Vec::new();
         let mut faults = self.lock();
-        for fault in faults.iter_mut().filter(|fault| fault.times != Some(0) && fault.when.hits(record)) {
+        for fault in
+            faults.iter_mut().filter(|fault| fault.times != Some(0) && fault.when.hits(record))
+        {
             if fault.after > 0 {
                 fault.after -= 1;
                 continue;

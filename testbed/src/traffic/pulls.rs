@@ -1,5 +1,5 @@
-//! A limit of pulls as Docker Hub has it: GETs of manifests are counted, HEADs are not, both tell what is left
-//! (<https://docs.docker.com/docker-hub/usage/pulls/>).
+//! A limit of pulls as Docker Hub has it: GETs of manifests are counted, HEADs are not, both tell
+//! what is left (<https://docs.docker.com/docker-hub/usage/pulls/>).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -32,7 +32,9 @@ impl Pulls {
 
     /// Takes one, if there is one.
     pub(super) fn take(&self) -> bool {
-        self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
+        self.left
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1))
+            .is_ok()
     }
 
     /// The headers of each answer.

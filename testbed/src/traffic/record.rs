@@ -1,4 +1,5 @@
-//! The traffic log: one [`Record`] per request, written when the request arrives and completed when it is answered.
+//! The traffic log: one [`Record`] per request, written when the request arrives and completed when
+//! it is answered.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -26,9 +27,10 @@ pub enum Plane {
 pub struct Record {
     /// Which server was asked.
     pub plane: Plane,
-    /// The `X-Amz-Target` operation, or the name derived from method and path: `PutManifest`, `HeadManifest`,
-    /// `GetManifest`, `DeleteManifest`, `HeadBlob`, `GetBlob`, `StartUpload`, `PatchUpload`, `PutBlob`, `UploadStatus`,
-    /// `CancelUpload`, `ListTags`, `ListReferrers`, `Ping`, `GetObject`.
+    /// The `X-Amz-Target` operation, or the name derived from method and path: `PutManifest`,
+    /// `HeadManifest`, `GetManifest`, `DeleteManifest`, `HeadBlob`, `GetBlob`, `StartUpload`,
+    /// `PatchUpload`, `PutBlob`, `UploadStatus`, `CancelUpload`, `ListTags`, `ListReferrers`,
+    /// `Ping`, `GetObject`.
     pub operation: String,
     /// `GET`, `POST` …
     pub method: String,
@@ -38,11 +40,13 @@ pub struct Record {
     pub account: String,
     /// The registry's region; empty where the server has none.
     pub region: String,
-    /// The repository named by the request; the first one when it names several, empty when it names none.
+    /// The repository named by the request; the first one when it names several, empty when it
+    /// names none.
     pub repository: String,
     /// Request headers.
     pub headers: HeaderMap,
-    /// Answer; `None` while unanswered, and for ever when the connection was cut or the client went away.
+    /// Answer; `None` while unanswered, and for ever when the connection was cut or the client went
+    /// away.
     pub status: Option<u16>,
     /// The error code in the answer: ECR's `__type`, or the first code of a registry error.
     pub code: Option<String>,
@@ -56,7 +60,11 @@ pub struct Record {
 
 impl Record {
     /// A request that has just arrived, of no registry and no repository.
-    pub(crate) fn arrived(plane: Plane, operation: impl Into<String>, parts: &request::Parts) -> Self {
+    pub(crate) fn arrived(
+        plane: Plane,
+        operation: impl Into<String>,
+        parts: &request::Parts,
+    ) -> Self {
         Self {
             plane,
             operation: operation.into(),
@@ -80,7 +88,8 @@ impl Record {
         length.and_then(|length| length.parse().ok()).unwrap_or(0)
     }
 
-    /// Whether the request asks for a change, granted or not. Logging in and asking who one is are reads.
+    /// Whether the request asks for a change, granted or not. Logging in and asking who one is are
+    /// reads.
     pub fn is_write(&self) -> bool {
         const WRITES: [&str; 12] = [
             "Create",

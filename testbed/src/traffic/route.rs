@@ -15,7 +15,11 @@ impl Route {
         let route = |operation, repository: &str, reference: &str| Self {
             operation,
             repository: repository.to_owned(),
-            reference: reference.replace("%3A", ":").replace("%3a", ":").replace("%2B", "+").replace("%2b", "+"),
+            reference: reference
+                .replace("%3A", ":")
+                .replace("%3a", ":")
+                .replace("%2B", "+")
+                .replace("%2b", "+"),
         };
         let Some(rest) = path.strip_prefix("/v2/") else {
             return route(if path == "/v2" { "Ping" } else { "Unknown" }, "", "");
@@ -54,7 +58,10 @@ impl Route {
         ];
         for (part, methods) in operations {
             if let Some((name, reference)) = rest.rsplit_once(part) {
-                let operation = methods.iter().find(|(known, _)| *known == method).map_or("Unknown", |(_, name)| name);
+                let operation = methods
+                    .iter()
+                    .find(|(known, _)| *known == method)
+                    .map_or("Unknown", |(_, name)| name);
                 return route(operation, name, reference);
             }
         }

@@ -19,8 +19,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::record::Log;
 
-/// A thread with its own runtime. Servers on it outlive the runtime of the test that started them (every `#[tokio::test]`
-/// has its own) and end when this is dropped.
+/// A thread with its own runtime. Servers on it outlive the runtime of the test that started them
+/// (every `#[tokio::test]` has its own) and end when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Host {
     handle: Handle,
@@ -30,8 +30,11 @@ pub(crate) struct Host {
 
 impl Host {
     pub(crate) fn start(name: &'static str) -> io::Result<Self> {
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name(name).enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_name(name)
+            .enable_all()
+            .build()?;
         let handle = runtime.handle().clone();
         let stop = CancellationToken::new();
         let stopped = stop.clone();
@@ -57,9 +60,14 @@ impl Drop for Host {
     }
 }
 
-/// Serves `router` on `address` (port 0 = any free one) from the runtime of `handle`. Handlers may take
-/// `ConnectInfo<Cut>`. Connections are counted in `log`.
-pub(crate) fn serve(handle: &Handle, address: SocketAddr, router: Router, log: &Log) -> io::Result<SocketAddr> {
+/// Serves `router` on `address` (port 0 = any free one) from the runtime of `handle`. Handlers may
+/// take `ConnectInfo<Cut>`. Connections are counted in `log`.
+pub(crate) fn serve(
+    handle: &Handle,
+    address: SocketAddr,
+    router: Router,
+    log: &Log,
+) -> io::Result<SocketAddr> {
     let listener = std::net::TcpListener::bind(address)?;
     listener.set_nonblocking(true)?;
     let address = listener.local_addr()?;
@@ -102,7 +110,8 @@ impl axum::serve::Listener for Listener {
             match self.listener.accept().await {
                 Ok((stream, address)) => {
                     self.log.connected();
-                    // Without it a 40 ms delayed-ACK dance is measured instead of the program under test.
+                    // Without it a 40 ms delayed-ACK dance is measured instead of the program under
+                    // test.
                     let _ = stream.set_nodelay(true);
                     return (Line { stream, cut: Cut::default() }, address);
                 }
@@ -117,7 +126,8 @@ impl axum::serve::Listener for Listener {
     }
 }
 
-/// A connection that answers a set [`Cut`] with RST: linger zero, then dropped by the HTTP server on the error.
+/// A connection that answers a set [`Cut`] with RST: linger zero, then dropped by the HTTP server
+/// on the error.
 struct Line {
     stream: TcpStream,
     cut: Cut,
@@ -134,14 +144,22 @@ impl Line {
 }
 
 impl AsyncRead for Line {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         self.check()?;
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
 
 impl AsyncWrite for Line {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         self.check()?;
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }

@@ -1,7 +1,9 @@
-//! What stands before a registry with tokens: it answers `/token` and hands everything else on, unchanged.
+//! What stands before a registry with tokens: it answers `/token` and hands everything else on,
+//! unchanged.
 //!
-//! Both are on one address because clients refuse a token server on a loopback address unless it is the registry's own host
-//! and port (validateRealmURL in go-containerregistry's transport/bearer.go, validateRealm in oras-go's auth/client.go).
+//! Both are on one address because clients refuse a token server on a loopback address unless it is
+//! the registry's own host and port (validateRealmURL in go-containerregistry's
+//! transport/bearer.go, validateRealm in oras-go's auth/client.go).
 
 use std::net::TcpListener;
 use std::sync::{Arc, OnceLock};
@@ -36,7 +38,8 @@ impl Front {
         let tokens = Arc::new(Tokens::new(life)?);
         let registry = Arc::new(OnceLock::new());
         let back = Back { client: http::client(), registry: Arc::clone(&registry) };
-        let app = Router::new().route("/token", axum::routing::any(token::answer).with_state(Arc::clone(&tokens)));
+        let app = Router::new()
+            .route("/token", axum::routing::any(token::answer).with_state(Arc::clone(&tokens)));
         let app = app.fallback(hand_on).with_state(back);
 
         let cannot = |e: std::io::Error| format!("cannot start the token server: {e}");
@@ -44,7 +47,8 @@ impl Front {
         listener.set_nonblocking(true).map_err(cannot)?;
         let host = listener.local_addr().map_err(cannot)?.to_string();
         let stop = CancellationToken::new();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(cannot)?;
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(cannot)?;
         let stopped = stop.clone();
         let serve = move || {
             runtime.block_on(stopped.run_until_cancelled(async {
@@ -52,7 +56,8 @@ impl Front {
                 axum::serve(listener, app).await
             }));
         };
-        let thread = std::thread::Builder::new().name("tokens".to_owned()).spawn(serve).map_err(cannot)?;
+        let thread =
+            std::thread::Builder::new().name("tokens".to_owned()).spawn(serve).map_err(cannot)?;
         Ok(Self { host, tokens, registry, stop, thread: Some(thread) })
     }
 
@@ -87,11 +92,14 @@ struct Back {
 }
 
 async fn hand_on(State(back): State<Back>, request: Request) -> Response {
-    let Some(registry) = back.registry.get() else { return StatusCode::SERVICE_UNAVAILABLE.into_response() };
+    let Some(registry) = back.registry.get() else {
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    };
     let (head, body) = request.into_parts();
     let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
-    let has_body =
-        [header::CONTENT_LENGTH, header::TRANSFER_ENCODING].iter().any(|name| head.headers.contains_key(name));
+    let has_body = [header::CONTENT_LENGTH, header::TRANSFER_ENCODING]
+        .iter()
+        .any(|name| head.headers.contains_key(name));
     let mut onward = back.client.request(head.method, format!("http://{registry}{path}"));
     onward = onward.timeout(LIMIT).headers(end_to_end(head.headers));
     if has_body {
@@ -102,11 +110,13 @@ async fn hand_on(State(back): State<Back>, request: Request) -> Response {
             let (status, headers) = (answer.status(), end_to_end(answer.headers().clone()));
             (status, headers, Body::from_stream(answer.bytes_stream())).into_response()
         }
-        Err(e) => (StatusCode::BAD_GATEWAY, format!("the registry behind does not answer: {e}")).into_response(),
+        Err(e) => (StatusCode::BAD_GATEWAY, format!("the registry behind does not answer: {e}"))
+            .into_response(),
     }
 }
 
-/// Without the headers that are about one connection (RFC 9110, 7.6.1). `Host` stays: the registry writes it into `Location`.
+/// Without the headers that are about one connection (RFC 9110, 7.6.1). `Host` stays: the registry
+/// writes it into `Location`.
 fn end_to_end(mut headers: HeaderMap) -> HeaderMap {
     for name in [header::CONNECTION, header::TRANSFER_ENCODING] {
         headers.remove(name);

@@ -1,5 +1,5 @@
-//! A real registry to copy from: distribution's `registry`, with no login, a Basic login or bearer tokens, filled by crane
-//! and oras.
+//! A real registry to copy from: distribution's `registry`, with no login, a Basic login or bearer
+//! tokens, filled by crane and oras.
 
 mod front;
 mod seed;
@@ -28,8 +28,8 @@ pub enum Auth {
     None,
     /// HTTP Basic. Both users may do everything.
     Basic,
-    /// Bearer tokens of a token server: the writer may do everything, the reader may pull, and without a login only
-    /// repositories whose name starts with `public/` can be pulled.
+    /// Bearer tokens of a token server: the writer may do everything, the reader may pull, and
+    /// without a login only repositories whose name starts with `public/` can be pulled.
     Token {
         /// How long a token is good, to the second.
         life: Duration,
@@ -69,7 +69,8 @@ impl User {
         }
     }
 
-    /// bcrypt of the password with the lowest cost there is, since the registry computes it on every request.
+    /// bcrypt of the password with the lowest cost there is, since the registry computes it on
+    /// every request.
     const fn bcrypt(self) -> &'static str {
         match self {
             Self::Reader => "$2b$04$ecrsyncreaderXXXXXXXXes3vTctY4Bx.QfMWXro3SBEN0AF2VLWa",
@@ -92,7 +93,8 @@ pub struct Upstream {
 }
 
 impl Upstream {
-    /// Starts a registry with all its files and its log (`registry.log`) in `dir`, and returns when it answers.
+    /// Starts a registry with all its files and its log (`registry.log`) in `dir`, and returns when
+    /// it answers.
     ///
     /// # Errors
     /// When the tool is missing, ends, or is not ready in time; the message has the end of its log.
@@ -104,7 +106,8 @@ impl Upstream {
             Auth::None | Auth::Basic => None,
         };
         let auth = write_auth(&dir, auth, front.as_ref())?;
-        let (registry, host) = run(&dir, &configuration(&dir.join("storage"), &auth), "http", &http::client()).await?;
+        let (registry, host) =
+            run(&dir, &configuration(&dir.join("storage"), &auth), "http", &http::client()).await?;
         let host = match &front {
             None => host,
             Some(front) => {
@@ -118,14 +121,16 @@ impl Upstream {
                 _ => json!({"auths": {&host: {"auth": basic(user)}}}),
             };
             let folder = dir.join(user.name());
-            fs::create_dir_all(&folder).map_err(|e| format!("cannot create {}: {e}", folder.display()))?;
+            fs::create_dir_all(&folder)
+                .map_err(|e| format!("cannot create {}: {e}", folder.display()))?;
             write(&folder.join("config.json"), &login)?;
         }
         Ok(Self { dir, host, registry, front })
     }
 
-    /// Starts a registry that speaks HTTPS with the server's certificate, asks for no login and has the content of
-    /// another one, from the same files. With `client_ca`, only who shows a certificate of the same authority is served.
+    /// Starts a registry that speaks HTTPS with the server's certificate, asks for no login and has
+    /// the content of another one, from the same files. With `client_ca`, only who shows a
+    /// certificate of the same authority is served.
     ///
     /// # Errors
     /// As [`Upstream::start`].
@@ -154,7 +159,8 @@ impl Upstream {
         Ok(Self { dir, host, registry, front: None })
     }
 
-    /// `127.0.0.1:PORT`, as in image references. It speaks plain HTTP unless started with [`Upstream::start_tls`].
+    /// `127.0.0.1:PORT`, as in image references. It speaks plain HTTP unless started with
+    /// [`Upstream::start_tls`].
     pub fn host(&self) -> &str {
         &self.host
     }
@@ -164,7 +170,8 @@ impl Upstream {
         format!("{}/{repository}:{tag}", self.host)
     }
 
-    /// The folder with the Docker `config.json` of this user, for `DOCKER_CONFIG`. Without a login it names nobody.
+    /// The folder with the Docker `config.json` of this user, for `DOCKER_CONFIG`. Without a login
+    /// it names nobody.
     pub fn docker_config(&self, user: User) -> PathBuf {
         self.dir.join(user.name())
     }
@@ -192,7 +199,11 @@ impl Upstream {
     /// # Errors
     /// When it fails; the message has what it says.
     pub async fn crane_as(&self, user: User, args: &[&str]) -> Result<String, Error> {
-        let out = tools::Call::new("crane")?.args(args).env("DOCKER_CONFIG", self.docker_config(user)).output().await?;
+        let out = tools::Call::new("crane")?
+            .args(args)
+            .env("DOCKER_CONFIG", self.docker_config(user))
+            .output()
+            .await?;
         Ok(out.trim_end().to_owned())
     }
 
@@ -221,7 +232,10 @@ fn write_auth(dir: &Path, auth: Auth, front: Option<&Front>) -> Result<Value, Er
         }
         (Auth::Basic, _) => {
             let path = dir.join("htpasswd");
-            let lines: String = User::ALL.iter().map(|user| format!("{}:{}\n", user.name(), user.bcrypt())).collect();
+            let lines: String = User::ALL
+                .iter()
+                .map(|user| format!("{}:{}\n", user.name(), user.bcrypt()))
+                .collect();
             fs::write(&path, lines).map_err(|e| format!("cannot write {}: {e}", path.display()))?;
             Ok(json!({"htpasswd": {"realm": "testbed", "path": path}}))
         }
@@ -230,7 +244,12 @@ fn write_auth(dir: &Path, auth: Auth, front: Option<&Front>) -> Result<Value, Er
 }
 
 /// Starts a registry on a free port and returns it with its `HOST:PORT` when it answers.
-async fn run(dir: &Path, config: &Value, scheme: &str, client: &reqwest::Client) -> Result<(Process, String), Error> {
+async fn run(
+    dir: &Path,
+    config: &Value,
+    scheme: &str,
+    client: &reqwest::Client,
+) -> Result<(Process, String), Error> {
     let program = tools::find("registry")?;
     retry_ports(async |[port]: [u16; 1]| {
         let host = format!("127.0.0.1:{port}");
@@ -266,5 +285,6 @@ fn basic(user: User) -> String {
 }
 
 fn write(path: &Path, value: &Value) -> Result<(), Error> {
-    fs::write(path, format!("{value:#}\n")).map_err(|e| format!("cannot write {}: {e}", path.display()).into())
+    fs::write(path, format!("{value:#}\n"))
+        .map_err(|e| format!("cannot write {}: {e}", path.display()).into())
 }

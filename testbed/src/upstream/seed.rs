@@ -7,7 +7,8 @@ use super::{Upstream, User};
 use crate::layer::{noise, write_tar};
 use crate::{Error, tools};
 
-/// The size of the large layer unless a test asks for another one: several chunks of every client's uploads.
+/// The size of the large layer unless a test asks for another one: several chunks of every client's
+/// uploads.
 pub const LARGE_LAYER: usize = 64 << 20;
 
 /// A tag and the digest that crane says it has.
@@ -26,8 +27,8 @@ pub struct SeededImage {
 pub struct Seeded {
     /// Every tag, in the order they were made.
     pub images: Vec<SeededImage>,
-    /// The digest of the SBOM attached to `team/artifact:v1` (a referrer; it has the fallback tag `sha256-…` besides, since
-    /// this registry has no referrers API).
+    /// The digest of the SBOM attached to `team/artifact:v1` (a referrer; it has the fallback tag
+    /// `sha256-…` besides, since this registry has no referrers API).
     pub sbom: String,
 }
 
@@ -37,7 +38,8 @@ impl Seeded {
     /// # Panics
     /// When it was not seeded.
     pub fn digest(&self, repository: &str, tag: &str) -> &str {
-        let found = self.images.iter().find(|image| image.repository == repository && image.tag == tag);
+        let found =
+            self.images.iter().find(|image| image.repository == repository && image.tag == tag);
         &found.unwrap_or_else(|| panic!("{repository}:{tag} was not seeded")).digest
     }
 }
@@ -77,17 +79,24 @@ impl Upstream {
         let mut images = Vec::with_capacity(tags.len());
         for (repository, tag) in tags {
             let digest = self.crane(&["digest", &self.reference(repository, tag)]).await?;
-            images.push(SeededImage { repository: repository.to_owned(), tag: tag.to_owned(), digest });
+            images.push(SeededImage {
+                repository: repository.to_owned(),
+                tag: tag.to_owned(),
+                digest,
+            });
         }
         Ok(Seeded { images, sbom })
     }
 
     async fn seed_demo(&self) -> Result<(), Error> {
         let demo = |tag: &str| self.reference("library/demo", tag);
-        let base =
-            self.layer("demo-base", &[("etc/os-release", b"ID=demo\n"), ("usr/lib/base", &noise(1, 300_000))])?;
+        let base = self.layer(
+            "demo-base",
+            &[("etc/os-release", b"ID=demo\n"), ("usr/lib/base", &noise(1, 300_000))],
+        )?;
         for (tag, platform, seed) in [("amd64", "linux/amd64", 2), ("arm64", "linux/arm64/v8", 3)] {
-            let program = self.layer(&format!("demo-{tag}"), &[("usr/bin/demo", &noise(seed, 100_000))])?;
+            let program =
+                self.layer(&format!("demo-{tag}"), &[("usr/bin/demo", &noise(seed, 100_000))])?;
             self.append(&base, "library/demo", tag, &["--oci-empty-base"]).await?;
             self.append(&program, "library/demo", tag, &["--base", &demo(tag)]).await?;
             self.crane(&[
@@ -103,7 +112,17 @@ impl Upstream {
             .await?;
         }
         let [amd64, arm64] = [demo("amd64"), demo("arm64")];
-        self.crane(&["index", "append", "--manifest", &amd64, "--manifest", &arm64, "--tag", &demo("1.27")]).await?;
+        self.crane(&[
+            "index",
+            "append",
+            "--manifest",
+            &amd64,
+            "--manifest",
+            &arm64,
+            "--tag",
+            &demo("1.27"),
+        ])
+        .await?;
         // Tags that only served to build the index: its children have none, as is usual.
         self.crane(&["delete", &amd64]).await?;
         self.crane(&["delete", &arm64]).await?;
@@ -112,14 +131,23 @@ impl Upstream {
 
         let old = self.layer("demo-old", &[("usr/bin/demo", &noise(4, 100_000))])?;
         self.append(&old, "library/demo", "1.26", &[]).await?;
-        self.crane(&["mutate", &demo("1.26"), "--set-platform", "linux/amd64", "--tag", &demo("1.26")]).await?;
+        self.crane(&[
+            "mutate",
+            &demo("1.26"),
+            "--set-platform",
+            "linux/amd64",
+            "--tag",
+            &demo("1.26"),
+        ])
+        .await?;
         Ok(())
     }
 
     async fn seed_app(&self) -> Result<(), Error> {
         let mut base: Vec<String> = vec!["--oci-empty-base".to_owned()];
         for (tag, seed) in [("v1", 5), ("v2", 6), ("v3", 7)] {
-            let layer = self.layer(&format!("app-{tag}"), &[(&format!("srv/{tag}"), &noise(seed, 200_000))])?;
+            let layer = self
+                .layer(&format!("app-{tag}"), &[(&format!("srv/{tag}"), &noise(seed, 200_000))])?;
             let base_args: Vec<&str> = base.iter().map(String::as_str).collect();
             self.append(&layer, "team/app", tag, &base_args).await?;
             base = vec!["--base".to_owned(), self.reference("team/app", tag)];
@@ -130,7 +158,8 @@ impl Upstream {
     /// Returns the digest of the SBOM.
     async fn seed_artifact(&self) -> Result<String, Error> {
         let folder = self.dir.join("artifact");
-        fs::create_dir_all(&folder).map_err(|e| format!("cannot create {}: {e}", folder.display()))?;
+        fs::create_dir_all(&folder)
+            .map_err(|e| format!("cannot create {}: {e}", folder.display()))?;
         let files: [(&str, &[u8]); 3] = [
             ("model.bin", &noise(8, 50_000)),
             ("card.json", b"{}\n"),
@@ -138,27 +167,45 @@ impl Upstream {
         ];
         for (name, content) in files {
             let path = folder.join(name);
-            fs::write(&path, content).map_err(|e| format!("cannot write {}: {e}", path.display()))?;
+            fs::write(&path, content)
+                .map_err(|e| format!("cannot write {}: {e}", path.display()))?;
         }
         let artifact = self.reference("team/artifact", "v1");
-        let model = ["--artifact-type", "application/vnd.testbed.model.v1", "model.bin", "card.json:application/json"];
+        let model = [
+            "--artifact-type",
+            "application/vnd.testbed.model.v1",
+            "model.bin",
+            "card.json:application/json",
+        ];
         self.oras("push", &artifact, &model).await?;
         let sbom = ["--artifact-type", "application/spdx+json", "sbom.json:application/spdx+json"];
         self.oras("attach", &artifact, &sbom).await
     }
 
-    /// Runs an oras command on files of the artifact's folder and returns the digest of what it made.
+    /// Runs an oras command on files of the artifact's folder and returns the digest of what it
+    /// made.
     async fn oras(&self, command: &str, reference: &str, rest: &[&str]) -> Result<String, Error> {
         // The creation date is part of the manifest, and with it of the digest.
-        let common = ["--plain-http", "--annotation", "org.opencontainers.image.created=1970-01-01T00:00:00Z"];
+        let common = [
+            "--plain-http",
+            "--annotation",
+            "org.opencontainers.image.created=1970-01-01T00:00:00Z",
+        ];
         let login = self.docker_config(User::Writer).join("config.json");
-        let call = tools::Call::new("oras")?.arg(command).args(common).arg("--registry-config").arg(login);
+        let call =
+            tools::Call::new("oras")?.arg(command).args(common).arg("--registry-config").arg(login);
         let call = call.args(["--format", "go-template={{.digest}}"]).arg(reference).args(rest);
         Ok(call.folder(self.dir.join("artifact")).output().await?.trim().to_owned())
     }
 
     /// An image of one more layer: on the empty image or on the base that `base` says.
-    async fn append(&self, layer: &str, repository: &str, tag: &str, base: &[&str]) -> Result<(), Error> {
+    async fn append(
+        &self,
+        layer: &str,
+        repository: &str,
+        tag: &str,
+        base: &[&str],
+    ) -> Result<(), Error> {
         let reference = self.reference(repository, tag);
         let args = [&["append", "--new_layer", layer, "--new_tag", &reference], base].concat();
         self.crane(&args).await.map(drop)

@@ -1,7 +1,8 @@
-//! The token server of a registry: the Docker token protocol, with ES256 tokens that the real registry checks.
+//! The token server of a registry: the Docker token protocol, with ES256 tokens that the real
+//! registry checks.
 //!
-//! As with Docker Hub, a request without a login is answered with a token that may allow nothing; the registry then refuses
-//! it. A wrong login is refused here.
+//! As with Docker Hub, a request without a login is answered with a token that may allow nothing;
+//! the registry then refuses it. A wrong login is refused here.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,8 +26,9 @@ pub(super) const SERVICE: &str = "testbed registry";
 pub(super) const PUBLIC: &str = "public/";
 
 const KEY_ID: &str = "testbed";
-/// The registry accepts a token for this long after its end (`Leeway` in distribution's registry/auth/token/token.go), so
-/// the end written into a token is that much earlier: a token lives as long as was asked for, not a minute more.
+/// The registry accepts a token for this long after its end (`Leeway` in distribution's
+/// registry/auth/token/token.go), so the end written into a token is that much earlier: a token
+/// lives as long as was asked for, not a minute more.
 const LEEWAY: u64 = 60;
 
 /// The key that signs tokens, and how they are made.
@@ -49,8 +51,10 @@ pub(super) async fn answer(State(tokens): State<Arc<Tokens>>, request: Request) 
         let refusal = json!({"errors": [{"code": "UNAUTHORIZED", "message": "incorrect username or password"}]});
         return (StatusCode::UNAUTHORIZED, refusal.to_string()).into_response();
     };
-    let access: Vec<Value> =
-        all(&form, "scope").flat_map(str::split_whitespace).filter_map(|s| grant(user, s)).collect();
+    let access: Vec<Value> = all(&form, "scope")
+        .flat_map(str::split_whitespace)
+        .filter_map(|s| grant(user, s))
+        .collect();
     match tokens.issue(user, &access) {
         Ok(token) => {
             let life = tokens.life.as_secs();
@@ -90,8 +94,9 @@ fn grant(user: Option<User>, scope: &str) -> Option<Value> {
 
 impl Tokens {
     pub(super) fn new(life: Duration) -> Result<Self, Error> {
-        let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new())
-            .map_err(|e| format!("cannot generate a key for tokens: {e}"))?;
+        let pkcs8 =
+            EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new())
+                .map_err(|e| format!("cannot generate a key for tokens: {e}"))?;
         let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8.as_ref())
             .map_err(|e| format!("cannot read the key just generated: {e}"))?;
         Ok(Self { key, life, requests: AtomicU64::new(0) })
@@ -111,8 +116,10 @@ impl Tokens {
     }
 
     fn issue(&self, user: Option<User>, access: &[Value]) -> Result<String, String> {
-        let now =
-            SystemTime::now().duration_since(UNIX_EPOCH).map_err(|e| format!("the clock is wrong: {e}"))?.as_secs();
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_err(|e| format!("the clock is wrong: {e}"))?
+            .as_secs();
         let header = json!({"typ": "JWT", "alg": "ES256", "kid": KEY_ID});
         let claims = json!({
             "iss": ISSUER,
@@ -124,10 +131,15 @@ impl Tokens {
             "jti": self.requests().to_string(),
             "access": access,
         });
-        let mut token =
-            format!("{}.{}", URL_SAFE_NO_PAD.encode(header.to_string()), URL_SAFE_NO_PAD.encode(claims.to_string()));
-        let signature =
-            self.key.sign(&SystemRandom::new(), token.as_bytes()).map_err(|e| format!("cannot sign: {e}"))?;
+        let mut token = format!(
+            "{}.{}",
+            URL_SAFE_NO_PAD.encode(header.to_string()),
+            URL_SAFE_NO_PAD.encode(claims.to_string())
+        );
+        let signature = self
+            .key
+            .sign(&SystemRandom::new(), token.as_bytes())
+            .map_err(|e| format!("cannot sign: {e}"))?;
         token.push('.');
         token.push_str(&URL_SAFE_NO_PAD.encode(signature));
         Ok(token)

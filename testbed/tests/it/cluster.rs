@@ -8,13 +8,18 @@ async fn kubectl_works_against_it() {
     cluster.create_namespace("objects").await.unwrap();
     let map = "{apiVersion: v1, kind: ConfigMap, metadata: {name: a, namespace: objects}, data: {key: value}}";
     assert_eq!(cluster.apply(map).await.unwrap(), "configmap/a created\n");
-    let value =
-        cluster.kubectl(&["get", "configmap", "a", "-n", "objects", "-o", "jsonpath={.data.key}"]).await.unwrap();
+    let value = cluster
+        .kubectl(&["get", "configmap", "a", "-n", "objects", "-o", "jsonpath={.data.key}"])
+        .await
+        .unwrap();
     assert_eq!(value, "value");
     let version = cluster.kubectl(&["version"]).await.unwrap();
     assert!(version.contains("Server Version: v1."), "{version}");
-    let error =
-        cluster.apply("{apiVersion: v1, kind: ConfigMap, metadata: {name: A_B}}").await.unwrap_err().to_string();
+    let error = cluster
+        .apply("{apiVersion: v1, kind: ConfigMap, metadata: {name: A_B}}")
+        .await
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("Invalid value"), "{error}");
 }
 
@@ -23,9 +28,12 @@ async fn a_service_account_can_do_only_what_it_was_given() {
     let cluster = Cluster::shared().await;
     cluster.create_namespace("rights").await.unwrap();
     let kubeconfig = cluster.service_account_kubeconfig("rights", "robot").await.unwrap();
-    let who = cluster.kubectl_as(&kubeconfig, &["auth", "whoami", "-o", "jsonpath={.status.userInfo.username}"]).await;
+    let who = cluster
+        .kubectl_as(&kubeconfig, &["auth", "whoami", "-o", "jsonpath={.status.userInfo.username}"])
+        .await;
     assert_eq!(who.unwrap(), "system:serviceaccount:rights:robot");
-    let refused = cluster.kubectl_as(&kubeconfig, &["get", "secrets"]).await.unwrap_err().to_string();
+    let refused =
+        cluster.kubectl_as(&kubeconfig, &["get", "secrets"]).await.unwrap_err().to_string();
     assert!(refused.contains("Forbidden"), "{refused}");
 
     let grant = [
@@ -43,8 +51,11 @@ async fn a_service_account_can_do_only_what_it_was_given() {
     while let Err(e) = cluster.kubectl_as(&kubeconfig, &["get", "secrets"]).await {
         assert!(std::time::Instant::now() < end, "{e}");
     }
-    let elsewhere =
-        cluster.kubectl_as(&kubeconfig, &["get", "secrets", "-n", "default"]).await.unwrap_err().to_string();
+    let elsewhere = cluster
+        .kubectl_as(&kubeconfig, &["get", "secrets", "-n", "default"])
+        .await
+        .unwrap_err()
+        .to_string();
     assert!(elsewhere.contains("Forbidden"), "{elsewhere}");
 }
 

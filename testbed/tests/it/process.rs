@@ -31,7 +31,13 @@ async fn killing_the_parent_leaves_no_child() {
     if let Some(log) = std::env::var_os(PARENT) {
         // The trap makes it a program that does not end on SIGTERM; the grace is short.
         let command = shell("trap '' TERM; echo ready; while :; do sleep 0.1; done");
-        let child = Process::spawn_with_grace("stubborn", &command, log.as_ref(), Duration::from_millis(300)).unwrap();
+        let child = Process::spawn_with_grace(
+            "stubborn",
+            &command,
+            log.as_ref(),
+            Duration::from_millis(300),
+        )
+        .unwrap();
         while !child.tail(1).contains("ready") {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
@@ -41,10 +47,14 @@ async fn killing_the_parent_leaves_no_child() {
     let folder = tempfile::tempdir().unwrap();
     let mut parent = Command::new(std::env::current_exe().unwrap());
     parent.args(["--exact", "process::killing_the_parent_leaves_no_child", "--nocapture"]);
-    let mut parent = parent.env(PARENT, folder.path().join("log")).stdout(Stdio::piped()).spawn().unwrap();
+    let mut parent =
+        parent.env(PARENT, folder.path().join("log")).stdout(Stdio::piped()).spawn().unwrap();
     let lines = BufReader::new(parent.stdout.take().unwrap()).lines().map_while(Result::ok);
     // libtest can have written the test's name on the same line.
-    let pid = lines.filter_map(|line| line.split_once("child ").map(|(_, pid)| pid.to_owned())).next().unwrap();
+    let pid = lines
+        .filter_map(|line| line.split_once("child ").map(|(_, pid)| pid.to_owned()))
+        .next()
+        .unwrap();
     let pid: u32 = pid.parse().unwrap();
     assert!(is_running(pid));
     parent.kill().unwrap(); // SIGKILL: nothing of the parent runs any more
@@ -55,7 +65,9 @@ async fn killing_the_parent_leaves_no_child() {
 #[tokio::test]
 async fn dropping_ends_it_at_once() {
     let folder = tempfile::tempdir().unwrap();
-    let process = Process::spawn("sleep", Command::new("sleep").arg("1000"), &folder.path().join("log")).unwrap();
+    let process =
+        Process::spawn("sleep", Command::new("sleep").arg("1000"), &folder.path().join("log"))
+            .unwrap();
     let pid = process.pid();
     assert!(is_running(pid));
     drop(process);

@@ -1,4 +1,5 @@
-//! The ECR stand-in is honest: programs that are not ours work against it, and it is as nasty as ECR is known to be.
+//! The ECR stand-in is honest: programs that are not ours work against it, and it is as nasty as
+//! ECR is known to be.
 
 mod clients;
 mod control;
@@ -89,10 +90,15 @@ impl Bench {
 
     /// Runs `aws …` with an access key, its secret and its session token.
     pub(crate) async fn aws_as(&self, keys: &[String; 3], args: &[&str]) -> Result<Value, Error> {
-        let call = Call::new("aws")?.args(["--endpoint-url", &self.ecr.endpoint(), "--output", "json"]).args(args);
+        let call = Call::new("aws")?
+            .args(["--endpoint-url", &self.ecr.endpoint(), "--output", "json"])
+            .args(args);
         let call = call.env("AWS_ACCESS_KEY_ID", &keys[0]).env("AWS_SECRET_ACCESS_KEY", &keys[1]);
         let call = if keys[2].is_empty() { call } else { call.env("AWS_SESSION_TOKEN", &keys[2]) };
-        let call = call.env("AWS_DEFAULT_REGION", REGION).env("AWS_MAX_ATTEMPTS", "1").env("HOME", self.home.path());
+        let call = call
+            .env("AWS_DEFAULT_REGION", REGION)
+            .env("AWS_MAX_ATTEMPTS", "1")
+            .env("HOME", self.home.path());
         let output = call.env("AWS_PAGER", "").output().await?;
         if output.trim().is_empty() { Ok(Value::Null) } else { Ok(serde_json::from_str(&output)?) }
     }
@@ -105,9 +111,12 @@ impl Bench {
     /// A call that the AWS CLI would refuse to send. Returns status and body.
     pub(crate) async fn call(&self, operation: &str, input: &Value) -> Result<(u16, Value), Error> {
         let key = StandIn::access_key(ACCOUNT);
-        let scope = format!("AWS4-HMAC-SHA256 Credential={key}/20260101/{REGION}/ecr/aws4_request, Signature=0");
+        let scope = format!(
+            "AWS4-HMAC-SHA256 Credential={key}/20260101/{REGION}/ecr/aws4_request, Signature=0"
+        );
         let target = format!("AmazonEC2ContainerRegistry_V20150921.{operation}");
-        let request = testbed::http::client().post(self.ecr.endpoint()).header("authorization", scope);
+        let request =
+            testbed::http::client().post(self.ecr.endpoint()).header("authorization", scope);
         let answer = request.header("x-amz-target", target).body(input.to_string()).send().await?;
         Ok((answer.status().as_u16(), serde_json::from_str(&answer.text().await?)?))
     }
@@ -115,15 +124,25 @@ impl Bench {
     /// A request to the registry with the bench's token.
     pub(crate) fn request(&self, method: &str, path: &str) -> reqwest::RequestBuilder {
         let method = method.parse().expect("a method");
-        let url = if path.starts_with("http://") { path.to_owned() } else { format!("http://{}{path}", self.registry) };
-        testbed::http::client().request(method, url).header("authorization", format!("Basic {}", self.token))
+        let url = if path.starts_with("http://") {
+            path.to_owned()
+        } else {
+            format!("http://{}{path}", self.registry)
+        };
+        testbed::http::client()
+            .request(method, url)
+            .header("authorization", format!("Basic {}", self.token))
     }
 
     /// Pushes a blob with POST and one PUT and returns its digest.
     pub(crate) async fn push_blob(&self, name: &str, content: &[u8]) -> Result<String, Error> {
         let location = self.start_upload(name).await?;
         let digest = digest(content);
-        let put = self.request("PUT", &format!("{location}?digest={digest}")).body(content.to_vec()).send().await?;
+        let put = self
+            .request("PUT", &format!("{location}?digest={digest}"))
+            .body(content.to_vec())
+            .send()
+            .await?;
         assert_eq!(put.status(), 201);
         Ok(digest)
     }
@@ -145,10 +164,15 @@ impl Bench {
         Ok(request.header("content-type", kind).body(body.to_vec()).send().await?)
     }
 
-    /// Pushes an image of one layer; the seed makes it different from others. Returns manifest and digest.
-    pub(crate) async fn push_image(&self, name: &str, tag: &str, seed: &str) -> Result<(Vec<u8>, String), Error> {
-        let config =
-            json!({"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": []}, "seed": seed});
+    /// Pushes an image of one layer; the seed makes it different from others. Returns manifest and
+    /// digest.
+    pub(crate) async fn push_image(
+        &self,
+        name: &str,
+        tag: &str,
+        seed: &str,
+    ) -> Result<(Vec<u8>, String), Error> {
+        let config = json!({"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": []}, "seed": seed});
         let config = config.to_string();
         let layer = format!("layer {seed}");
         let manifest = json!({
@@ -175,7 +199,8 @@ impl Bench {
 
 pub(crate) fn digest(content: &[u8]) -> String {
     use sha2::Digest;
-    let hex: String = sha2::Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex: String =
+        sha2::Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect();
     format!("sha256:{hex}")
 }
 

@@ -1,4 +1,5 @@
-//! The upstream registry is a real one, filled by others' tools, and asks for the login it is told to ask for.
+//! The upstream registry is a real one, filled by others' tools, and asks for the login it is told
+//! to ask for.
 
 use std::time::{Duration, Instant};
 
@@ -22,7 +23,8 @@ async fn what_was_seeded_is_valid_and_the_same_every_time() {
     let repository = format!("{}/library/demo", upstream.host());
     assert_eq!(upstream.crane(&["ls", &repository]).await.unwrap(), "1.26\n1.27\nlatest");
 
-    let index = upstream.crane(&["manifest", &upstream.reference("library/demo", "1.27")]).await.unwrap();
+    let index =
+        upstream.crane(&["manifest", &upstream.reference("library/demo", "1.27")]).await.unwrap();
     let index: serde_json::Value = serde_json::from_str(&index).unwrap();
     assert_eq!(index["mediaType"], "application/vnd.oci.image.index.v1+json");
     let platforms: Vec<&str> =
@@ -30,7 +32,8 @@ async fn what_was_seeded_is_valid_and_the_same_every_time() {
     assert_eq!(platforms, ["amd64", "arm64"]);
 
     let layers = async |tag: &str| {
-        let manifest = upstream.crane(&["manifest", &upstream.reference("team/app", tag)]).await.unwrap();
+        let manifest =
+            upstream.crane(&["manifest", &upstream.reference("team/app", tag)]).await.unwrap();
         let manifest: serde_json::Value = serde_json::from_str(&manifest).unwrap();
         manifest["layers"].as_array().unwrap().clone()
     };
@@ -38,8 +41,10 @@ async fn what_was_seeded_is_valid_and_the_same_every_time() {
     assert_eq!((v2.len(), v3.len()), (2, 3));
     assert_eq!(v2[..], v3[..2], "v3 has the layers of v2");
 
-    let referrers = tools::Call::new("oras").unwrap().args(["discover", "--plain-http", "--format", "json"]);
-    let referrers = referrers.arg(upstream.reference("team/artifact", "v1")).output().await.unwrap();
+    let referrers =
+        tools::Call::new("oras").unwrap().args(["discover", "--plain-http", "--format", "json"]);
+    let referrers =
+        referrers.arg(upstream.reference("team/artifact", "v1")).output().await.unwrap();
     assert!(referrers.contains(&seeded.sbom), "{referrers}");
 
     let other = tempfile::tempdir().unwrap();
@@ -55,7 +60,9 @@ async fn a_basic_login_is_asked_for() {
     let reference = upstream.reference("library/demo", "1.26");
     let digest = upstream.crane_as(User::Reader, &["digest", &reference]).await.unwrap();
     assert_eq!(digest, seeded.digest("library/demo", "1.26"));
-    let nobody = tools::run("crane", &["digest", &reference], &[("DOCKER_CONFIG", "/nonexistent")]).await.unwrap_err();
+    let nobody = tools::run("crane", &["digest", &reference], &[("DOCKER_CONFIG", "/nonexistent")])
+        .await
+        .unwrap_err();
     assert!(nobody.to_string().contains("401"), "{nobody}");
     assert_eq!(upstream.token_requests(), 0);
 }
@@ -69,11 +76,13 @@ async fn tokens_allow_what_the_user_may_do() {
     let demo = upstream.reference("library/demo", "1.27");
     let digest = upstream.crane_as(User::Reader, &["digest", &demo]).await.unwrap();
     assert_eq!(digest, seeded.digest("library/demo", "1.27"));
-    let refused = upstream.crane_as(User::Reader, &["tag", &demo, "mine"]).await.unwrap_err().to_string();
+    let refused =
+        upstream.crane_as(User::Reader, &["tag", &demo, "mine"]).await.unwrap_err().to_string();
     assert!(refused.contains("401") || refused.contains("UNAUTHORIZED"), "{refused}");
 
     let anonymous = [("DOCKER_CONFIG", "/nonexistent")];
-    let refused = tools::run("crane", &["digest", &demo], &anonymous).await.unwrap_err().to_string();
+    let refused =
+        tools::run("crane", &["digest", &demo], &anonymous).await.unwrap_err().to_string();
     assert!(refused.contains("401"), "{refused}");
     let public = upstream.reference("public/demo", "1.27");
     let digest = tools::run("crane", &["digest", &public], &anonymous).await.unwrap();
@@ -86,7 +95,8 @@ async fn tokens_allow_what_the_user_may_do() {
             &["--host", &format!("reg={},tls=disabled", upstream.host()), "manifest", "head", &demo]
         };
         let call = tools::Call::new(client).unwrap().args(args);
-        let out = call.env("DOCKER_CONFIG", upstream.docker_config(User::Reader)).output().await.unwrap();
+        let out =
+            call.env("DOCKER_CONFIG", upstream.docker_config(User::Reader)).output().await.unwrap();
         assert!(out.contains(seeded.digest("library/demo", "1.27")), "{client}: {out}");
     }
 }
@@ -101,7 +111,8 @@ async fn a_token_ends_when_its_life_is_over() {
     let challenge = challenge.headers()["www-authenticate"].to_str().unwrap().to_owned();
     let realm = challenge.split('"').nth(1).unwrap();
     let token = client.get(realm).query(&[("service", "testbed registry")]);
-    let token = token.basic_auth(User::Reader.name(), Some(User::Reader.password())).send().await.unwrap();
+    let token =
+        token.basic_auth(User::Reader.name(), Some(User::Reader.password())).send().await.unwrap();
     let token: serde_json::Value = token.json().await.unwrap();
     assert_eq!(token["expires_in"], 2);
     let token = token["token"].as_str().unwrap();

@@ -38,17 +38,24 @@ fn table(values: &str) -> String {
             comment.clear();
         } else if let Some(words) = text.strip_prefix("# ") {
             comment = format!("{comment} {words}");
-        } else if let Some((key, value)) = text.split_once(':').filter(|_| skipped.is_none_or(|deep| indent <= deep)) {
+        } else if let Some((key, value)) =
+            text.split_once(':').filter(|_| skipped.is_none_or(|deep| indent <= deep))
+        {
             skipped = None;
             parents.retain(|(deep, _)| *deep < indent);
             let value = value.trim();
-            let path = parents.iter().map(|(_, key)| *key).chain([key]).collect::<Vec<_>>().join(".");
+            let path =
+                parents.iter().map(|(_, key)| *key).chain([key]).collect::<Vec<_>>().join(".");
             if value.is_empty() && comment.is_empty() {
                 parents.push((indent, key));
                 continue;
             }
-            let shown = if value.is_empty() { "see values.yaml".to_owned() } else { format!("`{value}`") };
-            rows.push_str(&format!("| `{path}` | {shown} | {} |\n", comment.trim().replace('|', "\\|")));
+            let shown =
+                if value.is_empty() { "see values.yaml".to_owned() } else { format!("`{value}`") };
+            rows.push_str(&format!(
+                "| `{path}` | {shown} | {} |\n",
+                comment.trim().replace('|', "\\|")
+            ));
             comment.clear();
             skipped = Some(indent);
         }

@@ -1,16 +1,21 @@
-//! JSON schemas of the API server's own types, as kubeconform reads them: a file per kind, without references, and strict.
+//! JSON schemas of the API server's own types, as kubeconform reads them: a file per kind, without
+//! references, and strict.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 use testbed::cluster::Cluster;
 
-/// Schemas nest to about this depth; what is deeper (CustomResourceDefinitions describe schemas by schemas) is not judged.
+/// Schemas nest to about this depth; what is deeper (CustomResourceDefinitions describe schemas by
+/// schemas) is not judged.
 const DEPTH: usize = 16;
 
 /// A folder with `<kind>-<group>-<version>.json` for each kind.
 pub(super) async fn of(cluster: &Cluster) -> tempfile::TempDir {
-    let text = cluster.kubectl(&["get", "--raw", "/openapi/v2"]).await.expect("the API server describes itself");
+    let text = cluster
+        .kubectl(&["get", "--raw", "/openapi/v2"])
+        .await
+        .expect("the API server describes itself");
     let openapi: Value = serde_json::from_str(&text).expect("JSON");
     let definitions = openapi["definitions"].as_object().expect("definitions");
     let folder = tempfile::tempdir().expect("a folder");
@@ -29,7 +34,8 @@ pub(super) async fn of(cluster: &Cluster) -> tempfile::TempDir {
             panic!("{file} is {other} and {name}");
         }
         let schema = inlined(&json!({"$ref": format!("#/definitions/{name}")}), definitions, DEPTH);
-        std::fs::write(folder.path().join(format!("{file}.json")), schema.to_string()).expect("a file");
+        std::fs::write(folder.path().join(format!("{file}.json")), schema.to_string())
+            .expect("a file");
     }
     assert!(written.contains_key("deployment-apps-v1") && written.contains_key("service-v1"));
     folder
@@ -40,13 +46,20 @@ fn inlined(schema: &Value, definitions: &Map<String, Value>, depth: usize) -> Va
     if depth == 0 {
         return json!({});
     }
-    if let Some(name) = schema["$ref"].as_str().and_then(|name| name.strip_prefix("#/definitions/")) {
+    if let Some(name) = schema["$ref"].as_str().and_then(|name| name.strip_prefix("#/definitions/"))
+    {
         return match name {
-            "io.k8s.apimachinery.pkg.util.intstr.IntOrString" => json!({"type": ["integer", "string"]}),
-            "io.k8s.apimachinery.pkg.api.resource.Quantity" => json!({"type": ["number", "string"]}),
+            "io.k8s.apimachinery.pkg.util.intstr.IntOrString" => {
+                json!({"type": ["integer", "string"]})
+            }
+            "io.k8s.apimachinery.pkg.api.resource.Quantity" => {
+                json!({"type": ["number", "string"]})
+            }
             // A schema has schemas in it, without end, and may be a boolean where they say object.
             name if name.contains(".JSONSchemaProps") => json!({}),
-            name => definitions.get(name).map_or_else(|| json!({}), |found| inlined(found, definitions, depth - 1)),
+            name => definitions
+                .get(name)
+                .map_or_else(|| json!({}), |found| inlined(found, definitions, depth - 1)),
         };
     }
     let mut out = Map::new();
@@ -61,8 +74,10 @@ fn inlined(schema: &Value, definitions: &Map<String, Value>, depth: usize) -> Va
         }
     }
     if let Some(properties) = schema["properties"].as_object() {
-        let properties: Map<_, _> =
-            properties.iter().map(|(name, schema)| (name.clone(), inlined(schema, definitions, depth - 1))).collect();
+        let properties: Map<_, _> = properties
+            .iter()
+            .map(|(name, schema)| (name.clone(), inlined(schema, definitions, depth - 1)))
+            .collect();
         out.insert("properties".to_owned(), properties.into());
         out.insert("additionalProperties".to_owned(), json!(false));
     }

@@ -10,8 +10,10 @@ use crate::support::{ACCOUNT, REGION, Rig, eventually};
 fn policy(field: &str) -> Value {
     match field {
         "lifecyclePolicy" => keep(9),
-        _ => json!({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "ecr:BatchGetImage",
-            "Principal": {"AWS": "210987654321"}}]}),
+        _ => {
+            json!({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "ecr:BatchGetImage",
+            "Principal": {"AWS": "210987654321"}}]})
+        }
     }
 }
 
@@ -28,7 +30,9 @@ fn spec(step: Step) -> Value {
         Step::Set => {
             json!({"lifecyclePolicy": policy("lifecyclePolicy"), "permissionPolicy": policy("permissionPolicy")})
         }
-        Step::Emptied => json!({"lifecyclePolicy": {"rules": []}, "permissionPolicy": {"Statement": []}}),
+        Step::Emptied => {
+            json!({"lifecyclePolicy": {"rules": []}, "permissionPolicy": {"Statement": []}})
+        }
         Step::Absent => json!({}),
     }
 }
@@ -52,9 +56,12 @@ fn has(rig: &Rig, name: &str) -> (bool, bool) {
     view.map_or((false, false), |view| (view.lifecycle_policy.is_some(), view.policy.is_some()))
 }
 
-/// Tells the story with a tool: what is set is there, what is emptied is gone, and what is absent is somebody else's.
+/// Tells the story with a tool: what is set is there, what is emptied is gone, and what is absent
+/// is somebody else's.
 async fn story(rig: &Rig, name: &str, apply: impl AsyncFn(Step)) {
-    for (step, there) in [(Step::Set, true), (Step::Emptied, false), (Step::Set, true), (Step::Absent, true)] {
+    for (step, there) in
+        [(Step::Set, true), (Step::Emptied, false), (Step::Set, true), (Step::Absent, true)]
+    {
         apply(step).await;
         rig.wait_synced(name).await;
         eventually("as written", async || has(rig, name) == (there, there)).await;
@@ -69,9 +76,12 @@ async fn story(rig: &Rig, name: &str, apply: impl AsyncFn(Step)) {
 async fn set_emptied_and_absent_by_kubectl_on_either_side() {
     let rig = Rig::new("applied").await;
     let _operator = rig.operator().await;
-    for (name, flags) in [("client", &[][..]), ("server", &["--server-side", "--force-conflicts"][..])] {
+    for (name, flags) in
+        [("client", &[][..]), ("server", &["--server-side", "--force-conflicts"][..])]
+    {
         story(&rig, name, async |step| {
-            let file = write(rig.folder(), "resource.json", &manifest(name, &rig.namespace, &spec(step)));
+            let file =
+                write(rig.folder(), "resource.json", &manifest(name, &rig.namespace, &spec(step)));
             rig.kubectl(&[&["apply", "-f", &file], flags].concat()).await;
         })
         .await;
@@ -93,8 +103,11 @@ async fn set_emptied_and_absent_by_helm() {
     let environment = [("KUBECONFIG", kubeconfig.as_str()), ("HOME", home.as_str())];
     story(&rig, "helm", async |step| {
         let values = write(rig.folder(), "values.json", &json!({"spec": spec(step)}).to_string());
-        let arguments = ["upgrade", "--install", "helm", &chart, "-n", &rig.namespace, "-f", &values];
-        testbed::tools::run("helm", &arguments, &environment).await.unwrap_or_else(|error| panic!("helm: {error}"));
+        let arguments =
+            ["upgrade", "--install", "helm", &chart, "-n", &rig.namespace, "-f", &values];
+        testbed::tools::run("helm", &arguments, &environment)
+            .await
+            .unwrap_or_else(|error| panic!("helm: {error}"));
     })
     .await;
 }
@@ -116,7 +129,11 @@ async fn set_emptied_and_absent_by_a_kustomize_overlay() {
         };
         let patch = manifest("overlay", &rig.namespace, &change);
         write(rig.folder(), "overlay/patch.yaml", &patch);
-        write(rig.folder(), "overlay/kustomization.yaml", "resources: [../base]\npatches: [{path: patch.yaml}]\n");
+        write(
+            rig.folder(),
+            "overlay/kustomization.yaml",
+            "resources: [../base]\npatches: [{path: patch.yaml}]\n",
+        );
         rig.kubectl(&["apply", "-k", &overlay]).await;
     })
     .await;

@@ -9,8 +9,11 @@ use crate::support::policies::keep;
 const REPOSITORIES: usize = 200;
 
 /// ECR publishes no rates for these calls: far below what the command line would send is assumed.
-const RATES: [(&str, f64, u32); 3] =
-    [("CreateRepository", 20.0, 20), ("PutLifecyclePolicy", 20.0, 20), ("SetRepositoryPolicy", 20.0, 20)];
+const RATES: [(&str, f64, u32); 3] = [
+    ("CreateRepository", 20.0, 20),
+    ("PutLifecyclePolicy", 20.0, 20),
+    ("SetRepositoryPolicy", 20.0, 20),
+];
 
 #[tokio::test]
 async fn no_throttle_surfaces_when_many_repositories_are_created_at_once() {
@@ -29,10 +32,17 @@ async fn no_throttle_surfaces_when_many_repositories_are_created_at_once() {
     let text = json!((0..REPOSITORIES).map(entry).collect::<Vec<_>>()).to_string();
     let run = desk.sync(&text, &["--max-parallel-operations=100"]).await;
     assert!(run.is_success() && !run.text.contains("Throttling"), "{}", run.text);
-    let created =
-        |code: u16| desk.ecr.count(|request| request.operation == "CreateRepository" && request.status == Some(code));
+    let created = |code: u16| {
+        desk.ecr.count(|request| {
+            request.operation == "CreateRepository" && request.status == Some(code)
+        })
+    };
     assert_eq!(created(200), REPOSITORIES, "each once");
     assert!(created(400) > 0, "the limit was felt");
     let last = desk.repository(&format!("team/app-{}", REPOSITORIES - 1));
-    assert!(last.lifecycle_policy.is_some() && last.policy.is_some() && last.resource_tags.contains_key("number"));
+    assert!(
+        last.lifecycle_policy.is_some()
+            && last.policy.is_some()
+            && last.resource_tags.contains_key("number")
+    );
 }

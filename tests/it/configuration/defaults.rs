@@ -36,7 +36,8 @@ fn files(folder: &Path, lifecycle: &Value) -> Vec<String> {
 async fn created_repositories_get_all_defaults_and_adopted_ones_what_they_lack() {
     let rig = Rig::new("defaults").await;
     let arguments = files(rig.folder(), &keep(7));
-    let _operator = rig.operator_with(&arguments.iter().map(String::as_str).collect::<Vec<_>>(), &[]).await;
+    let _operator =
+        rig.operator_with(&arguments.iter().map(String::as_str).collect::<Vec<_>>(), &[]).await;
     rig.ecr.create_repository(ACCOUNT, REGION, "bare", BTreeMap::new());
     let theirs = BTreeMap::from([("team".to_owned(), "theirs".to_owned())]);
     rig.ecr.create_repository(ACCOUNT, REGION, "adopted", theirs);
@@ -51,7 +52,8 @@ async fn created_repositories_get_all_defaults_and_adopted_ones_what_they_lack()
     .await;
     rig.apply("bare", json!({})).await;
     rig.apply("adopted", json!({})).await;
-    // repository -> what its lifecycle policy keeps, whether it has a permission policy, team, stage
+    // repository -> what its lifecycle policy keeps, whether it has a permission policy, team,
+    // stage
     let table = [
         ("new", Some(7), true, Some("platform"), Some("dev")),
         ("own", Some(5), true, Some("own"), Some("dev")),
@@ -63,15 +65,20 @@ async fn created_repositories_get_all_defaults_and_adopted_ones_what_they_lack()
         rig.wait_synced(name).await;
         let view = rig.repository(name);
         let tag = |key: &str| view.resource_tags.get(key).map(String::as_str);
-        let found = (kept(&view.lifecycle_policy), view.policy.is_some(), tag("team"), tag("stage"));
+        let found =
+            (kept(&view.lifecycle_policy), view.policy.is_some(), tag("team"), tag("stage"));
         assert_eq!(found, (lifecycle, permission, team, stage), "{name}");
     }
 
     // Another default: for what we created, and for nothing that was there before.
     files(rig.folder(), &keep(9));
-    for (name, lifecycle) in
-        [("new", Some(9)), ("own", Some(5)), ("none", None), ("bare", Some(7)), ("adopted", Some(3))]
-    {
+    for (name, lifecycle) in [
+        ("new", Some(9)),
+        ("own", Some(5)),
+        ("none", None),
+        ("bare", Some(7)),
+        ("adopted", Some(3)),
+    ] {
         rig.request(name, "now").await;
         assert_eq!(kept(&rig.repository(name).lifecycle_policy), lifecycle, "{name}");
     }
@@ -97,7 +104,11 @@ async fn a_file_that_cannot_be_used_ends_the_start() {
     for (command, file, problem) in cases {
         let run = output(desk.command(&[command, &[flag, file]].concat())).await;
         let text = String::from_utf8_lossy(&run.stderr).into_owned();
-        assert!(run.status.code() == Some(64) && text.contains(problem), "{command:?} {file}: {:?} {text}", run.status);
+        assert!(
+            run.status.code() == Some(64) && text.contains(problem),
+            "{command:?} {file}: {:?} {text}",
+            run.status
+        );
     }
     assert_eq!(desk.ecr.log().len(), 0, "nothing was asked of AWS");
 }

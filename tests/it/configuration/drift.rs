@@ -1,4 +1,5 @@
-//! What a pass costs that finds everything in order, and what becomes of changes that somebody else makes.
+//! What a pass costs that finds everything in order, and what becomes of changes that somebody else
+//! makes.
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
@@ -20,9 +21,12 @@ fn configured() -> Value {
 
 /// ECR's calls since `mark`, in the order of their names.
 fn calls(rig: &Rig, mark: Mark) -> Vec<String> {
-    let control = rig.ecr.log_since(mark).into_iter().filter(|request| request.plane == Plane::Control);
+    let control =
+        rig.ecr.log_since(mark).into_iter().filter(|request| request.plane == Plane::Control);
     let mut calls: Vec<_> = control.map(|request| request.operation).collect();
-    calls.retain(|operation| !matches!(operation.as_str(), "GetAuthorizationToken" | "GetCallerIdentity"));
+    calls.retain(|operation| {
+        !matches!(operation.as_str(), "GetAuthorizationToken" | "GetCallerIdentity")
+    });
     calls.sort();
     calls
 }
@@ -38,8 +42,8 @@ async fn counted(operator: &Operator, name: &str) -> f64 {
     series.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
 }
 
-/// Makes the operator look at a resource that refers to the Secret `login`, as it does by itself when the interval is
-/// over, and waits until it has looked.
+/// Makes the operator look at a resource that refers to the Secret `login`, as it does by itself
+/// when the interval is over, and waits until it has looked.
 async fn periodic_pass(rig: &Rig, operator: &Operator, number: u32) {
     let passes = counted(operator, "ecrsync_syncs_total").await;
     let secrets: Api<Secret> = Api::namespaced(rig.client.clone(), &rig.namespace);
@@ -55,7 +59,8 @@ async fn create_login(rig: &Rig) {
 }
 
 #[tokio::test]
-async fn a_pass_that_finds_all_in_order_costs_one_call_per_hundred_tags_whatever_the_repository_holds() {
+async fn a_pass_that_finds_all_in_order_costs_one_call_per_hundred_tags_whatever_the_repository_holds()
+ {
     let rig = Rig::new("drift-no-op").await;
     let operator = rig.operator_with(&["--put-image-rate=1000"], &[]).await;
     create_login(&rig).await;
@@ -86,8 +91,14 @@ async fn a_pass_that_finds_all_in_order_costs_one_call_per_hundred_tags_whatever
     let mark = rig.ecr.mark();
     rig.request("app", "now").await;
     let calls = calls(&rig, mark);
-    for once in ["DescribeRepositories", "GetLifecyclePolicy", "GetRepositoryPolicy", "ListTagsForResource"] {
-        assert_eq!(calls.iter().filter(|operation| *operation == once).count(), 1, "{once} in {calls:?}");
+    for once in
+        ["DescribeRepositories", "GetLifecyclePolicy", "GetRepositoryPolicy", "ListTagsForResource"]
+    {
+        assert_eq!(
+            calls.iter().filter(|operation| *operation == once).count(),
+            1,
+            "{once} in {calls:?}"
+        );
     }
     assert_eq!(writes(&rig, mark), [""; 0]);
 }
@@ -106,8 +117,16 @@ async fn a_repository_that_is_gone_is_missed_by_that_one_call_and_made_again() {
     let mark = rig.ecr.mark();
     periodic_pass(&rig, &operator, 1).await;
     let calls = calls(&rig, mark);
-    assert_eq!(calls.iter().filter(|operation| *operation == "DescribeImages").count(), 1, "it told all: {calls:?}");
-    assert_eq!(calls.iter().filter(|operation| *operation == "CreateRepository").count(), 1, "{calls:?}");
+    assert_eq!(
+        calls.iter().filter(|operation| *operation == "DescribeImages").count(),
+        1,
+        "it told all: {calls:?}"
+    );
+    assert_eq!(
+        calls.iter().filter(|operation| *operation == "CreateRepository").count(),
+        1,
+        "{calls:?}"
+    );
     assert_eq!(rig.repository("app").tags.len(), 1);
 }
 
@@ -122,7 +141,8 @@ fn meddle(rig: &Rig) {
     assert!(rig.ecr.set_resource_tags(ACCOUNT, REGION, "app", tags));
 }
 
-const FIELDS: [&str; 5] = ["lifecyclePolicy", "permissionPolicy", "imageTagMutability", "scanOnPush", "resourceTags"];
+const FIELDS: [&str; 5] =
+    ["lifecyclePolicy", "permissionPolicy", "imageTagMutability", "scanOnPush", "resourceTags"];
 
 #[tokio::test]
 async fn every_field_that_somebody_changed_is_named_and_put_right() {
@@ -160,7 +180,11 @@ async fn drift_is_only_told_where_the_spec_says_so() {
     spec["driftPolicy"] = "Report".into();
     rig.apply("app", spec.clone()).await;
     let object = rig.wait_synced("app").await;
-    assert_eq!(condition(&object, "ConfigurationSynced").map(|c| c.0), Some("True"), "the spec itself is carried out");
+    assert_eq!(
+        condition(&object, "ConfigurationSynced").map(|c| c.0),
+        Some("True"),
+        "the spec itself is carried out"
+    );
     meddle(&rig);
     let mark = rig.ecr.mark();
     let object = rig.request("app", "now").await;
@@ -173,7 +197,10 @@ async fn drift_is_only_told_where_the_spec_says_so() {
         let series = format!("ecrsync_drift_detected_total{{field=\"{field}\"}}");
         assert!((counted(&operator, &series).await - 1.0).abs() < 0.1, "{series}");
     }
-    assert!(message.contains("lifecyclePolicy rules[0].selection.countNumber: is 3, not 200000"), "{message}");
+    assert!(
+        message.contains("lifecyclePolicy rules[0].selection.countNumber: is 3, not 200000"),
+        "{message}"
+    );
     // Told once, also across a restart; and put right when the spec says so.
     rig.request("app", "again").await;
     assert_eq!(rig.told("DriftDetected").await.len(), 1);
@@ -205,7 +232,9 @@ async fn a_policy_that_is_rewritten_each_time_is_written_twice() {
     let (_, reason, message) = condition(&object, "ConfigurationSynced").expect("set");
     assert_eq!(reason, "DriftDetected", "ECR's answer tells at once");
     assert!(
-        message.contains("lifecyclePolicy rules[0].description: \"rewritten\" is there and not wanted"),
+        message.contains(
+            "lifecyclePolicy rules[0].description: \"rewritten\" is there and not wanted"
+        ),
         "{message}"
     );
     assert_eq!(puts(), (1, 1));
@@ -219,7 +248,8 @@ async fn a_policy_that_is_rewritten_each_time_is_written_twice() {
     let object = rig.resources().get("app").await.expect("it is there");
     let (_, _, message) = condition(&object, "ConfigurationSynced").expect("set");
     assert!(message.contains("it was written twice"), "{message}");
-    // Another field of the spec is no reason to try again; another value in ECR is, and so is another policy.
+    // Another field of the spec is no reason to try again; another value in ECR is, and so is
+    // another policy.
     let mut spec = configured();
     spec["interval"] = "2h".into();
     rig.apply("app", spec.clone()).await;

@@ -1,4 +1,5 @@
-//! What AWS or the operator refuses: each with a reason and with what to change, and the rest of the resource done.
+//! What AWS or the operator refuses: each with a reason and with what to change, and the rest of
+//! the resource done.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +11,8 @@ use crate::support::{ACCOUNT, REGION, Rig, condition};
 
 /// A repository policy of more than ECR's 10,240 characters.
 fn oversized() -> Value {
-    let principals: Vec<_> = (0..300).map(|n| format!("arn:aws:iam::123456789012:role/role-number-{n:04}")).collect();
+    let principals: Vec<_> =
+        (0..300).map(|n| format!("arn:aws:iam::123456789012:role/role-number-{n:04}")).collect();
     json!({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": {"AWS": principals},
            "Action": "ecr:BatchGetImage"}]})
 }
@@ -26,13 +28,14 @@ async fn what_is_refused_says_what_to_change_and_the_rest_is_done() {
     refuse("quota", "CreateRepository", "LimitExceededException");
     refuse("region", "PutImageTagMutability", "UnknownOperationException");
     for name in ["region", "tags"] {
-        let theirs = (0..if name == "tags" { 49 } else { 0 }).map(|n| (format!("key-{n}"), "theirs".to_owned()));
+        let theirs = (0..if name == "tags" { 49 } else { 0 })
+            .map(|n| (format!("key-{n}"), "theirs".to_owned()));
         rig.ecr.create_repository(ACCOUNT, REGION, name, theirs.collect::<BTreeMap<_, _>>());
     }
     let image = rig.image("library/demo", &["1.26"]);
-    let unquoted =
-        json!({"Statement": [{"Effect": "Allow", "Principal": {"AWS": 123_456_789_012_u64}, "Action": "ecr:*"}]});
-    // name, spec beside image and lifecycle policy, reason, part of the message, whether the rest can be done
+    let unquoted = json!({"Statement": [{"Effect": "Allow", "Principal": {"AWS": 123_456_789_012_u64}, "Action": "ecr:*"}]});
+    // name, spec beside image and lifecycle policy, reason, part of the message, whether the rest
+    // can be done
     let table = [
         (
             "kms",
@@ -56,8 +59,20 @@ async fn what_is_refused_says_what_to_change_and_the_rest_is_done() {
             "take keys out of spec.resourceTags",
             true,
         ),
-        ("oversized", json!({"permissionPolicy": oversized()}), "InvalidSpec", "ECR takes at most 10240", true),
-        ("unquoted", json!({"permissionPolicy": unquoted}), "InvalidSpec", "not a string: quote it", true),
+        (
+            "oversized",
+            json!({"permissionPolicy": oversized()}),
+            "InvalidSpec",
+            "ECR takes at most 10240",
+            true,
+        ),
+        (
+            "unquoted",
+            json!({"permissionPolicy": unquoted}),
+            "InvalidSpec",
+            "not a string: quote it",
+            true,
+        ),
     ];
     for (name, mut spec, _, _, _) in table.clone() {
         spec["image"] = image.clone();
@@ -71,9 +86,16 @@ async fn what_is_refused_says_what_to_change_and_the_rest_is_done() {
         assert!(condition(&object, "Stalled").is_some(), "{name}: only a person can heal it");
         if rest {
             let view = rig.repository(name);
-            assert!(view.tags.contains_key("1.26") && view.lifecycle_policy.is_some(), "{name}: {view:?}");
+            assert!(
+                view.tags.contains_key("1.26") && view.lifecycle_policy.is_some(),
+                "{name}: {view:?}"
+            );
             assert_eq!(condition(&object, "ImageSynced").map(|c| c.0), Some("True"), "{name}");
-            assert_eq!(condition(&object, "ConfigurationSynced").map(|c| c.0), Some("False"), "{name}");
+            assert_eq!(
+                condition(&object, "ConfigurationSynced").map(|c| c.0),
+                Some("False"),
+                "{name}"
+            );
         }
     }
 }
@@ -86,15 +108,20 @@ async fn a_repository_under_a_pull_through_rule_is_kept_and_told() {
     for name in ["docker-hub/app", "elsewhere/app"] {
         rig.ecr.create_repository(ACCOUNT, REGION, name, [].into());
     }
-    rig.apply("under", json!({"repositoryName": "docker-hub/app", "image": rig.image("library/demo", &["1.26"])}))
-        .await;
+    rig.apply(
+        "under",
+        json!({"repositoryName": "docker-hub/app", "image": rig.image("library/demo", &["1.26"])}),
+    )
+    .await;
     rig.apply("beside", json!({"repositoryName": "elsewhere/app"})).await;
     rig.wait_synced("under").await;
     rig.wait_synced("beside").await;
     let told = rig.told("Advice").await;
     assert_eq!(told.len(), 1, "{told:?}");
     assert!(
-        told[0].2.contains("repository docker-hub/app lies under the pull-through cache rule docker-hub"),
+        told[0].2.contains(
+            "repository docker-hub/app lies under the pull-through cache rule docker-hub"
+        ),
         "{told:?}"
     );
     let asked = rig.ecr.count(|request| request.operation == "DescribePullThroughCacheRules");

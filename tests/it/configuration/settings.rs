@@ -32,7 +32,10 @@ async fn a_repository_is_created_with_its_settings_in_one_call() {
     assert_eq!((view.mutability.as_str(), view.exclusions.len()), ("IMMUTABLE_WITH_EXCLUSION", 2));
     assert!(view.scan_on_push);
     let arn = format!("arn:aws:kms:{REGION}:{ACCOUNT}:key/key-of-team");
-    assert_eq!((view.encryption_type.as_str(), view.kms_key.as_deref()), ("KMS", Some(arn.as_str())));
+    assert_eq!(
+        (view.encryption_type.as_str(), view.kms_key.as_deref()),
+        ("KMS", Some(arn.as_str()))
+    );
     assert_eq!(rig.ecr.count(|request| request.is_write()), 1, "CreateRepository says it all");
     assert_eq!(object.status.expect("a status").managed_tag_keys, ["team"]);
 
@@ -42,7 +45,11 @@ async fn a_repository_is_created_with_its_settings_in_one_call() {
         spec["encryption"]["kmsKey"] = kms_key.into();
         rig.apply("app", spec).await;
         let object = rig.wait_synced("app").await;
-        assert_eq!(condition(&object, "ConfigurationSynced").map(|c| c.0), Some("True"), "{kms_key}");
+        assert_eq!(
+            condition(&object, "ConfigurationSynced").map(|c| c.0),
+            Some("True"),
+            "{kms_key}"
+        );
     }
     assert_eq!(writes(&rig, mark), [""; 0], "alias, id and ARN are one key");
 }
@@ -61,7 +68,10 @@ async fn a_changed_setting_is_written_and_an_absent_one_is_left_alone() {
     .await;
     rig.wait_synced("app").await;
     let view = rig.repository("app");
-    assert_eq!((view.mutability.as_str(), view.exclusions.len(), view.scan_on_push), ("MUTABLE", 0, false));
+    assert_eq!(
+        (view.mutability.as_str(), view.exclusions.len(), view.scan_on_push),
+        ("MUTABLE", 0, false)
+    );
     assert_eq!(writes(&rig, mark), ["PutImageTagMutability", "PutImageScanningConfiguration"]);
 
     assert!(rig.ecr.set_mutability(ACCOUNT, REGION, "app", "IMMUTABLE", &[]));
@@ -101,7 +111,10 @@ async fn another_encryption_is_reported_and_nothing_is_recreated() {
     assert_eq!((status, reason), ("False", "DriftDetected"));
     assert!(message.contains("encryption is AES256, not KMS with alias/team"), "{message}");
     assert_eq!(rig.repository("app").created_at, created);
-    assert_eq!(rig.ecr.count(|r| matches!(&*r.operation, "DeleteRepository" | "CreateRepository")), 0);
+    assert_eq!(
+        rig.ecr.count(|r| matches!(&*r.operation, "DeleteRepository" | "CreateRepository")),
+        0
+    );
     let told = rig.told("DriftDetected").await;
     assert!(told[0].2.contains("encryption"), "{told:?}");
 }
@@ -113,15 +126,23 @@ async fn keys_that_leave_the_spec_leave_the_repository_and_others_stay() {
     let tags = |tags: &[(&str, &str)]| -> BTreeMap<String, String> {
         tags.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
     };
-    let theirs = tags(&[("aws:cloudformation:stack-name", "s"), ("cost", "42"), ("team", "platform")]);
+    let theirs =
+        tags(&[("aws:cloudformation:stack-name", "s"), ("cost", "42"), ("team", "platform")]);
     rig.ecr.create_repository(ACCOUNT, REGION, "app", theirs);
     rig.apply("app", json!({"resourceTags": {"team": "platform", "stage": "dev"}})).await;
     let object = rig.wait_synced("app").await;
-    assert_eq!(object.status.expect("a status").managed_tag_keys, ["stage"], "team was there before");
+    assert_eq!(
+        object.status.expect("a status").managed_tag_keys,
+        ["stage"],
+        "team was there before"
+    );
     rig.apply("app", json!({})).await;
     let object = rig.wait_synced("app").await;
     let mut left = rig.repository("app").resource_tags;
     left.retain(|key, _| !key.starts_with("ecr-sync.io/"));
-    assert_eq!(left.into_keys().collect::<Vec<_>>(), ["aws:cloudformation:stack-name", "cost", "team"]);
+    assert_eq!(
+        left.into_keys().collect::<Vec<_>>(),
+        ["aws:cloudformation:stack-name", "cost", "team"]
+    );
     assert_eq!(object.status.expect("a status").managed_tag_keys, [""; 0]);
 }

@@ -1,4 +1,5 @@
-//! `docs/copy-cases.md`: each test that it names exists, and each test of copies that this folder has is named.
+//! `docs/copy-cases.md`: each test that it names exists, and each test of copies that this folder
+//! has is named.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -13,7 +14,8 @@ const FILE: &str = "docs/copy-cases.md";
 /// Files of this folder whose tests are all cases of a copy.
 const ALL_NAMED: [&str; 4] = ["copy_cases", "faults", "large_copies", "recovery"];
 
-/// The names in the document: `it::faults`, `registry::tests::odd::head_with_a_body_spoils_no_later_request`.
+/// The names in the document: `it::faults`,
+/// `registry::tests::odd::head_with_a_body_spoils_no_later_request`.
 fn names(document: &str) -> BTreeSet<String> {
     let name = Regex::new("`([a-z0-9_]+(?:::[a-z0-9_]+)+)`").expect("a pattern");
     name.captures_iter(document).map(|found| found[1].to_owned()).collect()
@@ -22,11 +24,13 @@ fn names(document: &str) -> BTreeSet<String> {
 /// Why there is no such test or module of tests, if so.
 fn find(name: &str) -> Result<(), String> {
     let mut segments: Vec<&str> = name.split("::").collect();
-    let mut folder = if segments[0] == "it" { PathBuf::from("tests") } else { PathBuf::from("src") };
+    let mut folder =
+        if segments[0] == "it" { PathBuf::from("tests") } else { PathBuf::from("src") };
     let mut file = None;
     // As far as there are files: the rest is inside of the last one.
     while let Some(segment) = segments.first() {
-        let candidates = [folder.join(format!("{segment}.rs")), folder.join(segment).join("mod.rs")];
+        let candidates =
+            [folder.join(format!("{segment}.rs")), folder.join(segment).join("mod.rs")];
         // `it` itself is the folder; its file is called main.
         let is_root = *segment == "it" && folder.ends_with("tests");
         match candidates.into_iter().find(|path| root().join(path).is_file()) {
@@ -54,7 +58,8 @@ fn find(name: &str) -> Result<(), String> {
 
 /// The tests in a file.
 fn tests(text: &str) -> BTreeSet<String> {
-    let test = Regex::new(r"#\[(?:tokio::)?test[^\]]*\]\s+(?:async )?fn ([a-z0-9_]+)").expect("a pattern");
+    let test =
+        Regex::new(r"#\[(?:tokio::)?test[^\]]*\]\s+(?:async )?fn ([a-z0-9_]+)").expect("a pattern");
     test.captures_iter(text).map(|found| found[1].to_owned()).collect()
 }
 
@@ -62,11 +67,16 @@ fn tests(text: &str) -> BTreeSet<String> {
 fn each_test_that_is_named_exists() {
     let names = names(&read(FILE));
     assert!(names.len() > 100, "{} names are found", names.len());
-    let wrong: Vec<_> = names.iter().filter_map(|name| Some(format!("{name}: {}", find(name).err()?))).collect();
+    let wrong: Vec<_> =
+        names.iter().filter_map(|name| Some(format!("{name}: {}", find(name).err()?))).collect();
     assert!(wrong.is_empty(), "{FILE} names what is not there:\n{}", wrong.join("\n"));
-    for wrong in
-        ["it::nowhere", "it::faults::nothing", "registry::tests::odd::nothing", "registry::client::tests", "nowhere::x"]
-    {
+    for wrong in [
+        "it::nowhere",
+        "it::faults::nothing",
+        "registry::tests::odd::nothing",
+        "registry::client::tests",
+        "nowhere::x",
+    ] {
         assert!(find(wrong).is_err(), "{wrong} would not be noticed");
     }
 }
@@ -77,7 +87,9 @@ fn each_test_of_a_copy_is_named() {
     let missing: Vec<_> = ALL_NAMED
         .iter()
         .flat_map(|file| {
-            tests(&read(format!("tests/it/{file}.rs"))).into_iter().map(move |test| format!("it::{file}::{test}"))
+            tests(&read(format!("tests/it/{file}.rs")))
+                .into_iter()
+                .map(move |test| format!("it::{file}::{test}"))
         })
         .filter(|name| !names.contains(name))
         .collect();

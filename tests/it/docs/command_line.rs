@@ -38,7 +38,11 @@ fn shown(command: &Command) -> impl Iterator<Item = &Command> {
 fn section(command: &Command, text: &mut String) {
     let usage = command.clone().render_usage().to_string();
     let _ = writeln!(text, "\n## ecr-sync {}\n", command.get_name());
-    let about = command.get_long_about().or_else(|| command.get_about()).map(ToString::to_string).unwrap_or_default();
+    let about = command
+        .get_long_about()
+        .or_else(|| command.get_about())
+        .map(ToString::to_string)
+        .unwrap_or_default();
     // What is indented is an example, and a block in Markdown too.
     let _ = writeln!(text, "{}\n", escaped(&about.replace("\n  ", "\n      ")));
     let _ = writeln!(text, "```text\n{}\n```", usage.trim_start_matches("Usage: "));
@@ -61,25 +65,37 @@ fn row(argument: &Arg, text: &mut String) {
         (Some(short), None) => format!("`-{short} {value}"),
         (None, None) => format!("`{value}"),
     };
-    let variable = argument.get_env().map(|name| format!("`{}`", name.to_string_lossy())).unwrap_or_default();
+    let variable =
+        argument.get_env().map(|name| format!("`{}`", name.to_string_lossy())).unwrap_or_default();
     let defaults: Vec<_> = argument
         .get_default_values()
         .iter()
         .filter(|_| takes)
         .map(|value| format!("`{}`", value.to_string_lossy()))
         .collect();
-    let help = argument.get_long_help().or_else(|| argument.get_help()).map(ToString::to_string).unwrap_or_default();
-    let values: Vec<_> = argument.get_possible_values().iter().map(|v| format!("`{}`", v.get_name())).collect();
-    let values = if values.is_empty() || !takes || help.contains("true or false") || values.len() > 6 {
-        String::new()
-    } else {
-        format!(" One of {}.", values.join(", "))
-    };
+    let help = argument
+        .get_long_help()
+        .or_else(|| argument.get_help())
+        .map(ToString::to_string)
+        .unwrap_or_default();
+    let values: Vec<_> =
+        argument.get_possible_values().iter().map(|v| format!("`{}`", v.get_name())).collect();
+    let values =
+        if values.is_empty() || !takes || help.contains("true or false") || values.len() > 6 {
+            String::new()
+        } else {
+            format!(" One of {}.", values.join(", "))
+        };
     let mut help = escaped(&help.replace("\n\n", ". ").replace('\n', " "));
     if !help.ends_with('.') {
         help.push('.');
     }
-    let _ = writeln!(text, "| {}` | {variable} | {} | {help}{values} |", name.trim_end(), defaults.join(", "));
+    let _ = writeln!(
+        text,
+        "| {}` | {variable} | {} | {help}{values} |",
+        name.trim_end(),
+        defaults.join(", ")
+    );
 }
 
 /// Outside of code, `<HOST>` would be a tag of HTML, and a bar ends a cell.
@@ -95,7 +111,10 @@ fn the_page_of_the_command_line_is_generated() {
         std::fs::write(&path, &text).expect("written");
     }
     let committed = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(committed == text, "{PATH} is not what src/cli says: run `make docs` and commit the result");
+    assert!(
+        committed == text,
+        "{PATH} is not what src/cli says: run `make docs` and commit the result"
+    );
 }
 
 #[test]

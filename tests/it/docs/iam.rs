@@ -11,13 +11,21 @@ use super::{blocks, read, root};
 #[test]
 fn the_documented_policy_is_the_printed_one() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ecr-sync"));
-    let scope = ["--account-id", "123456789012", "--region", "eu-west-1", "--repositories", "platform/*"];
-    let printed = command.env_clear().args(["iam-policy", "--all-features"]).args(scope).output().expect("it runs");
+    let scope =
+        ["--account-id", "123456789012", "--region", "eu-west-1", "--repositories", "platform/*"];
+    let printed = command
+        .env_clear()
+        .args(["iam-policy", "--all-features"])
+        .args(scope)
+        .output()
+        .expect("it runs");
     assert!(printed.status.success(), "{printed:?}");
     let printed = String::from_utf8(printed.stdout).expect("text");
     let path = root().join("docs/iam.md");
     let document = read(&path);
-    let is_policy = |block: &String| block.contains("\"ecr:CreateRepository\"") || block.starts_with("ALL_FEATURES");
+    let is_policy = |block: &String| {
+        block.contains("\"ecr:CreateRepository\"") || block.starts_with("ALL_FEATURES")
+    };
     let documented = blocks(&document, "json").into_iter().find(is_policy).expect("a policy");
     if std::env::var_os("UPDATE_DOCS").is_some() {
         std::fs::write(&path, document.replace(&documented, &printed)).expect("written");

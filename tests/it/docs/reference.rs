@@ -27,14 +27,16 @@ fn text<'a>(schema: &'a Value, key: &str) -> &'a str {
     schema[key].as_str().unwrap_or_default()
 }
 
-/// The fields of an object, of what a list holds, or of the values of a map; empty for everything else.
+/// The fields of an object, of what a list holds, or of the values of a map; empty for everything
+/// else.
 fn fields<'a>(path: &str, schema: &'a Value) -> Vec<Field<'a>> {
     let (path, schema) = match (schema.get("items"), schema["additionalProperties"].is_object()) {
         (Some(items), _) => (format!("{path}[]"), items),
         (None, true) => (format!("{path}.*"), &schema["additionalProperties"]),
         (None, false) => (path.to_owned(), schema),
     };
-    let required: BTreeSet<_> = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let required: BTreeSet<_> =
+        schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     let properties = schema["properties"].as_object().into_iter().flatten();
     properties
         .map(|(name, schema)| Field {
@@ -59,7 +61,8 @@ fn all_fields<'a>(path: &str, schema: &'a Value) -> Vec<Field<'a>> {
 /// `list of string`, `map of string`, `Mirror or Retag`, `time`.
 fn type_of(schema: &Value) -> String {
     if let Some(values) = schema["enum"].as_array() {
-        let values: Vec<_> = values.iter().filter_map(Value::as_str).map(|value| format!("`{value}`")).collect();
+        let values: Vec<_> =
+            values.iter().filter_map(Value::as_str).map(|value| format!("`{value}`")).collect();
         return values.join(" or ");
     }
     match (text(schema, "type"), text(schema, "format")) {
@@ -76,13 +79,15 @@ fn type_of(schema: &Value) -> String {
 /// What the schema bounds without a rule.
 fn bounds(schema: &Value) -> Vec<String> {
     let mut bounds = Vec::new();
-    let mut range = |least: &str, most: &str, unit: &str| match (schema[least].as_u64(), schema[most].as_u64()) {
-        (Some(least), Some(most)) => bounds.push(format!("{least} to {most} {unit}")),
-        (Some(1), None) => bounds.push(format!("at least one of its {unit}")),
-        (Some(least), None) => bounds.push(format!("at least {least} {unit}")),
-        (None, Some(most)) => bounds.push(format!("at most {most} {unit}")),
-        (None, None) => {}
-    };
+    let mut range =
+        |least: &str, most: &str, unit: &str| match (schema[least].as_u64(), schema[most].as_u64())
+        {
+            (Some(least), Some(most)) => bounds.push(format!("{least} to {most} {unit}")),
+            (Some(1), None) => bounds.push(format!("at least one of its {unit}")),
+            (Some(least), None) => bounds.push(format!("at least {least} {unit}")),
+            (None, Some(most)) => bounds.push(format!("at most {most} {unit}")),
+            (None, None) => {}
+        };
     range("minLength", "maxLength", "characters");
     range("minItems", "maxItems", "entries");
     range("minProperties", "maxProperties", "keys");
@@ -102,11 +107,16 @@ fn bounds(schema: &Value) -> Vec<String> {
         bounds.push("other keys are kept".to_owned());
     }
     if schema["items"].is_object() {
-        bounds.extend(self::bounds(&schema["items"]).into_iter().map(|bound| format!("each: {bound}")));
+        bounds.extend(
+            self::bounds(&schema["items"]).into_iter().map(|bound| format!("each: {bound}")),
+        );
     }
     if schema["additionalProperties"].is_object() {
-        bounds
-            .extend(self::bounds(&schema["additionalProperties"]).into_iter().map(|bound| format!("values: {bound}")));
+        bounds.extend(
+            self::bounds(&schema["additionalProperties"])
+                .into_iter()
+                .map(|bound| format!("values: {bound}")),
+        );
     }
     if let Some(pattern) = schema["pattern"].as_str() {
         bounds.push(format!("matches `{pattern}`"));
@@ -117,7 +127,8 @@ fn bounds(schema: &Value) -> Vec<String> {
 /// `(path, message)` of the CEL rules on a field and on what it holds, fields of its own left out.
 fn rules(path: &str, schema: &Value) -> Vec<(String, String)> {
     let own = schema["x-kubernetes-validations"].as_array().into_iter().flatten();
-    let mut rules: Vec<_> = own.map(|rule| (path.to_owned(), text(rule, "message").to_owned())).collect();
+    let mut rules: Vec<_> =
+        own.map(|rule| (path.to_owned(), text(rule, "message").to_owned())).collect();
     if schema["items"].is_object() {
         rules.extend(self::rules(&format!("{path}[]"), &schema["items"]));
     }
@@ -145,8 +156,11 @@ fn section(out: &mut String, path: &str, schema: &Value) -> std::fmt::Result {
     for field in &fields {
         let name = field.path.rsplit('.').next().unwrap_or_default();
         let has_section = !self::fields(&field.path, field.schema).is_empty();
-        let shown =
-            if has_section { format!("[`{name}`](#{})", super::slug(&field.path)) } else { format!("`{name}`") };
+        let shown = if has_section {
+            format!("[`{name}`](#{})", super::slug(&field.path))
+        } else {
+            format!("`{name}`")
+        };
         let default = match &field.schema["default"] {
             Value::Null if field.required => "required".to_owned(),
             Value::Null => String::new(),
@@ -155,7 +169,13 @@ fn section(out: &mut String, path: &str, schema: &Value) -> std::fmt::Result {
         };
         let (type_, bounds) = (type_of(field.schema), bounds(field.schema).join("; "));
         let description = text(field.schema, "description");
-        writeln!(out, "| {shown} | {} | {default} | {} | {} |", cell(&type_), cell(&bounds), cell(description))?;
+        writeln!(
+            out,
+            "| {shown} | {} | {default} | {} | {} |",
+            cell(&type_),
+            cell(&bounds),
+            cell(description)
+        )?;
     }
     let mut rules = if path.contains('.') { Vec::new() } else { self::rules(path, schema) };
     rules.extend(fields.iter().flat_map(|field| self::rules(&field.path, field.schema)));
@@ -198,10 +218,19 @@ fn page() -> Result<String, std::fmt::Error> {
         "| apiVersion | `ecr-sync.io/{}` |\n| kind | `EcrRepositorySync`, namespaced |",
         text(&version, "name")
     )?;
-    writeln!(out, "| names for kubectl | `ecrrepositorysyncs`, `ers`, `ecrsync`; category `ecr-sync` |")?;
-    writeln!(out, "| columns | {} |\n| with `-o wide` | {} |", columns(&version, false), columns(&version, true))?;
+    writeln!(
+        out,
+        "| names for kubectl | `ecrrepositorysyncs`, `ers`, `ecrsync`; category `ecr-sync` |"
+    )?;
+    writeln!(
+        out,
+        "| columns | {} |\n| with `-o wide` | {} |",
+        columns(&version, false),
+        columns(&version, true)
+    )?;
     let selectable = version["selectableFields"].as_array().into_iter().flatten();
-    let selectable: Vec<_> = selectable.map(|field| format!("`{}`", text(field, "jsonPath"))).collect();
+    let selectable: Vec<_> =
+        selectable.map(|field| format!("`{}`", text(field, "jsonPath"))).collect();
     writeln!(out, "| field selectors | {} |", selectable.join(", "))?;
     write_rules(&mut out, &rules("", schema))?;
     section(&mut out, "spec", &schema["properties"]["spec"])?;
@@ -215,15 +244,24 @@ fn the_api_reference_is_the_generated_one() {
     if std::env::var_os("UPDATE_DOCS").is_some() {
         std::fs::write(root().join(FILE), &page).expect("the file can be written");
     }
-    assert!(read(FILE) == page, "{FILE} is not what the CRD says: run `make docs` and commit the result");
+    assert!(
+        read(FILE) == page,
+        "{FILE} is not what the CRD says: run `make docs` and commit the result"
+    );
 }
 
 #[test]
 fn kubectl_explain_has_a_text_for_every_field() {
     let version = version();
     let fields = all_fields("", &version["schema"]["openAPIV3Schema"]);
-    assert!(fields.iter().any(|field| field.path == "spec.lifecyclePolicy.rules[].selection.countType"), "all levels");
-    let silent: Vec<_> =
-        fields.iter().filter(|field| text(field.schema, "description").is_empty()).map(|field| &field.path).collect();
+    assert!(
+        fields.iter().any(|field| field.path == "spec.lifecyclePolicy.rules[].selection.countType"),
+        "all levels"
+    );
+    let silent: Vec<_> = fields
+        .iter()
+        .filter(|field| text(field.schema, "description").is_empty())
+        .map(|field| &field.path)
+        .collect();
     assert!(silent.is_empty(), "no description: {silent:?}");
 }

@@ -9,9 +9,11 @@ use crate::support::{ACCOUNT, REGION};
 fn readme_commands(heading: &str) -> Vec<String> {
     let readme = std::fs::read_to_string(workspace().join("README.md")).expect("a file");
     let section = readme.split(&format!("\n## {heading}\n")).nth(1).expect("a section");
-    let block = section.split("```sh\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a block");
+    let block =
+        section.split("```sh\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a block");
     let joined = block.replace("\\\n", " ");
-    let commands = joined.lines().map(|line| line.split(" #").next().unwrap_or_default().trim().to_owned());
+    let commands =
+        joined.lines().map(|line| line.split(" #").next().unwrap_or_default().trim().to_owned());
     commands.filter(|line| !line.is_empty()).collect()
 }
 
@@ -21,8 +23,11 @@ async fn the_commands_of_the_readme_lead_to_a_synced_repository() {
     // As a shell would run them in the root of the repository.
     let run = async |command: &str| {
         let tools = ["kubectl", "helm"].map(|tool| testbed::tools::find(tool).expect("make tools"));
-        let mut folders: Vec<_> =
-            tools.iter().filter_map(|tool| tool.parent()).map(|f| f.display().to_string()).collect();
+        let mut folders: Vec<_> = tools
+            .iter()
+            .filter_map(|tool| tool.parent())
+            .map(|f| f.display().to_string())
+            .collect();
         folders.push(std::env::var("PATH").unwrap_or_default());
         let mut shell = tokio::process::Command::new("bash");
         shell
@@ -45,7 +50,8 @@ async fn the_commands_of_the_readme_lead_to_a_synced_repository() {
     run(helm).await;
     let operator = site.start().await;
     operator.ready().await;
-    let example = std::fs::read_to_string(workspace().join("examples/02-many-tags.yaml")).expect("a file");
+    let example =
+        std::fs::read_to_string(workspace().join("examples/02-many-tags.yaml")).expect("a file");
     let here = format!("{}/library/demo\n    insecure: true", site.sources.open.host());
     let file = site.folder.path().join("example.yaml");
     std::fs::write(&file, example.replace("docker.io/library/nginx", &here)).expect("written");
@@ -53,7 +59,9 @@ async fn the_commands_of_the_readme_lead_to_a_synced_repository() {
     run("kubectl wait ers/platform-nginx --for=condition=Ready --timeout=60s").await;
     let table = run("kubectl get ers").await;
     assert!(table.contains("3/3") && table.contains("platform/nginx"), "{table}");
-    assert!(site.ecr.repository(ACCOUNT, REGION, "platform/nginx").is_some_and(|r| r.tags.len() == 3));
+    assert!(
+        site.ecr.repository(ACCOUNT, REGION, "platform/nginx").is_some_and(|r| r.tags.len() == 3)
+    );
     assert_eq!(operator.terminate().await, 0);
 
     // The other way, to the same resources.

@@ -9,7 +9,8 @@ use crate::support::{ACCOUNT, REGION};
 fn listings() -> Vec<(&'static str, Vec<Fault>)> {
     let list = |then| Fault::new(Match::operation("ListTags"), then);
     let page = |with_next: bool, body: &str| {
-        let next = with_next.then(|| ("Link".to_owned(), "<?last=1&n=1000>; rel=\"next\"".to_owned()));
+        let next =
+            with_next.then(|| ("Link".to_owned(), "<?last=1&n=1000>; rel=\"next\"".to_owned()));
         Then::Status { code: 200, headers: next.into_iter().collect(), body: body.to_owned() }
     };
     vec![
@@ -42,7 +43,8 @@ async fn nothing_goes_on_a_list_that_failed_is_empty_or_is_not_whole() {
         for image in ["tags: [\"1\"]", "tag_selector: {latest: 1}"] {
             let run = bench.sync_image(image, AT_ONCE, &[]).await;
             assert_eq!(run.code, Some(1), "{name}, {image}: {}", run.text);
-            let told = run.text.contains("! prune: PruneBlocked: tags that are no longer wanted stay: ");
+            let told =
+                run.text.contains("! prune: PruneBlocked: tags that are no longer wanted stay: ");
             assert!(told, "{name}, {image}: {}", run.text);
         }
         assert!(bench.desk.ecr.log_since(mark).iter().all(|request| !request.is_write()), "{name}");
@@ -60,7 +62,9 @@ async fn what_the_source_does_not_tell_of_stays_and_all_while_something_wanted_i
     bench.desk.source.faults().add(Fault::new(head, Then::status(500)));
     let run = bench.sync(&["1", "3"], AT_ONCE, &[]).await;
     assert_eq!(run.code, Some(1), "{}", run.text);
-    assert!(run.text.contains("! prune: PruneBlocked: tags that are no longer wanted stay: RegistryUnavailable: "));
+    assert!(run.text.contains(
+        "! prune: PruneBlocked: tags that are no longer wanted stay: RegistryUnavailable: "
+    ));
     assert_eq!(bench.tags(), ["1", "2", "3"], "4 could be asked for");
     bench.desk.source.faults().clear();
     assert!(bench.sync(&["1", "2"], AT_ONCE, &[]).await.is_success());
@@ -71,7 +75,11 @@ async fn what_the_source_does_not_tell_of_stays_and_all_while_something_wanted_i
     assert!(run.text.contains(why), "{}", run.text);
     // Found only when it is copied.
     bench.source.image_as("9", Some("9")).await;
-    bench.desk.ecr.faults().add(Fault::new(Match::operation("PutManifest"), Then::aws_error(400, "NO", "no")));
+    bench
+        .desk
+        .ecr
+        .faults()
+        .add(Fault::new(Match::operation("PutManifest"), Then::aws_error(400, "NO", "no")));
     let run = bench.sync(&["1", "9"], AT_ONCE, &[]).await;
     assert_eq!(run.code, Some(1));
     assert!(run.text.contains(": image tag 9 is wanted and could not be had: "), "{}", run.text);
@@ -86,11 +94,21 @@ async fn a_selector_that_matches_nothing_takes_nothing() {
     let bench = Bench::with("slip", &["1.0.0", "2.0.0"]).await;
     let run = bench.sync_image("tag_selector: {latest: 5, semver: '>=20'}", AT_ONCE, &[]).await;
     assert_eq!(run.code, Some(1), "{}", run.text);
-    assert!(run.text.contains("stay: the selector finds none of the 2 image tags of "), "{}", run.text);
+    assert!(
+        run.text.contains("stay: the selector finds none of the 2 image tags of "),
+        "{}",
+        run.text
+    );
     assert!(run.text.contains("app: failed"), "{}", run.text);
     // Nor where a tag stands beside it.
-    let run = bench.sync_image("tags: [1.0.0], tag_selector: {latest: 5, semver: '>=20'}", AT_ONCE, &[]).await;
-    assert!(run.code == Some(1) && run.text.contains("stay: the selector finds none of"), "{}", run.text);
+    let run = bench
+        .sync_image("tags: [1.0.0], tag_selector: {latest: 5, semver: '>=20'}", AT_ONCE, &[])
+        .await;
+    assert!(
+        run.code == Some(1) && run.text.contains("stay: the selector finds none of"),
+        "{}",
+        run.text
+    );
     assert_eq!(bench.tags().len(), 2);
 }
 

@@ -38,7 +38,10 @@ async fn what_is_in_use_stays_and_no_more_goes_at_a_time_than_allowed() {
     }
     let mark = bench.desk.ecr.mark();
     assert!(bench.sync(&["1", "7", "8"], prune, &[]).await.is_success());
-    assert!(bench.desk.ecr.log_since(mark).iter().all(|r| !r.is_write()), "2 was pulled 719 hours ago");
+    assert!(
+        bench.desk.ecr.log_since(mark).iter().all(|r| !r.is_write()),
+        "2 was pulled 719 hours ago"
+    );
 }
 
 #[tokio::test]
@@ -57,7 +60,11 @@ async fn at_most_a_hundred_are_looked_at_in_one_run() {
     assert!(run.is_success(), "{}", run.text);
     assert_eq!(bench.tags().len(), 30);
     let log = bench.desk.source.log_since(mark);
-    assert_eq!(log.iter().filter(|request| request.operation == "HeadManifest").count(), 101, "and the wanted one");
+    assert_eq!(
+        log.iter().filter(|request| request.operation == "HeadManifest").count(),
+        101,
+        "and the wanted one"
+    );
     assert!(bench.desk.repository("app").tags.contains_key("t000"));
 }
 
@@ -69,7 +76,11 @@ async fn a_lost_answer_makes_no_room_for_more() {
     let child = bench.source.image("child").await;
     bench.source.index(&[&child], Some("1")).await;
     assert!(bench.sync(&["1"], "{}", &[]).await.is_success());
-    bench.desk.ecr.faults().add(Fault::new(Match::operation("BatchDeleteImage"), Then::LoseAnswer).times(1));
+    bench
+        .desk
+        .ecr
+        .faults()
+        .add(Fault::new(Match::operation("BatchDeleteImage"), Then::LoseAnswer).times(1));
     let mark = bench.desk.ecr.mark();
     let run = bench.sync(&["1"], ONE_AT_ONCE, &[]).await;
     assert!(run.is_success() && run.text.contains("\nTags Pruned: 1\n"), "{}", run.text);
@@ -85,7 +96,8 @@ async fn a_source_that_counts_pulls_is_asked_for_few_manifests() {
     let mut tags = Vec::new();
     for number in 0..13 {
         let mut child = child.clone();
-        child["platform"] = json!({"os": "linux", "architecture": "amd64", "variant": format!("v{number}")});
+        child["platform"] =
+            json!({"os": "linux", "architecture": "amd64", "variant": format!("v{number}")});
         let mut other = child.clone();
         other["platform"]["os"] = json!("windows");
         tags.push(format!("t{number:02}"));
@@ -101,6 +113,10 @@ async fn a_source_that_counts_pulls_is_asked_for_few_manifests() {
     let run = bench.sync_image(&image(&tags[..1]), AT_ONCE, &[]).await;
     assert!(run.is_success(), "{}", run.text);
     let log = bench.desk.source.log_since(mark);
-    assert_eq!(log.iter().filter(|request| request.operation == "GetManifest").count(), 1 + 10, "and the wanted one");
+    assert_eq!(
+        log.iter().filter(|request| request.operation == "GetManifest").count(),
+        1 + 10,
+        "and the wanted one"
+    );
     assert_eq!(bench.tags().len(), 3);
 }

@@ -13,7 +13,8 @@ use super::Bench;
 use crate::support::engine::{engine, job};
 use crate::support::{ACCOUNT, REGION, Rig, condition};
 
-/// A pass over `spec`, by an operator that asks what indexes name and what might be pruned, or does not.
+/// A pass over `spec`, by an operator that asks what indexes name and what might be pruned, or does
+/// not.
 async fn pass(engine: &Engine, spec: &Value, inspects: bool) -> Report {
     let job = job(spec, Before { inspects, ..Before::default() });
     engine.sync(&job, Mode::Apply, &CancellationToken::new()).await
@@ -30,24 +31,36 @@ async fn a_pass_that_does_not_look_for_it_costs_nothing_for_pruning() {
     assert!(owned.is_success() && owned.pruning.is_none(), "{owned:?}");
     let (source, target) = (bench.desk.source.mark(), bench.desk.ecr.mark());
     let report = pass(&engine(&bench.desk.ecr), &spec, false).await;
-    assert!(report.is_success() && report.pruning.is_none() && report.changes.is_empty(), "{report:?}");
+    assert!(
+        report.is_success() && report.pruning.is_none() && report.changes.is_empty(),
+        "{report:?}"
+    );
     let asked = |log: Vec<Record>| -> Vec<String> {
         // Asked once by each engine, of which there is one for each pass here.
-        let is_first =
-            |record: &Record| matches!(&*record.operation, "DescribePullThroughCacheRules" | "GetCallerIdentity");
-        let mut asked: Vec<_> = log.into_iter().filter(|r| !is_first(r)).map(|record| record.operation).collect();
+        let is_first = |record: &Record| {
+            matches!(&*record.operation, "DescribePullThroughCacheRules" | "GetCallerIdentity")
+        };
+        let mut asked: Vec<_> =
+            log.into_iter().filter(|r| !is_first(r)).map(|record| record.operation).collect();
         asked.sort();
         asked
     };
     assert_eq!(asked(bench.desk.source.log_since(source)), ["HeadManifest"]);
-    assert_eq!(asked(bench.desk.ecr.log_since(target)), ["DescribeImages", "DescribeRepositories", OWNER]);
+    assert_eq!(
+        asked(bench.desk.ecr.log_since(target)),
+        ["DescribeImages", "DescribeRepositories", OWNER]
+    );
 
     let (source, target) = (bench.desk.source.mark(), bench.desk.ecr.mark());
     let report = pass(&engine(&bench.desk.ecr), &spec, true).await;
     assert!(report.is_success() && report.pruned() == 1, "{report:?}");
-    assert_eq!(asked(bench.desk.source.log_since(source)), ["HeadManifest", "HeadManifest", "ListTags"]);
+    assert_eq!(
+        asked(bench.desk.source.log_since(source)),
+        ["HeadManifest", "HeadManifest", "ListTags"]
+    );
     let looks = ["DescribeImages"; 3];
-    let with = [&["BatchDeleteImage"][..], &looks, &["DescribeRepositories", OWNER, OWNER]].concat();
+    let with =
+        [&["BatchDeleteImage"][..], &looks, &["DescribeRepositories", OWNER, OWNER]].concat();
     assert_eq!(asked(bench.desk.ecr.log_since(target)), with);
     assert_eq!(bench.tags(), ["1"]);
 }
@@ -86,18 +99,24 @@ async fn an_archive_that_was_read_once_is_read_again_before_its_version_goes() {
         json!({"chart": {"pullUrl": url, "tags": versions},
                "prune": {"enabled": true, "maxPercent": 100, "minUnpulled": "0s"}})
     };
-    let downloads = |since| proxy.log_since(since).iter().filter(|r| r.path.ends_with(".tgz")).count();
+    let downloads =
+        |since| proxy.log_since(since).iter().filter(|r| r.path.ends_with(".tgz")).count();
     assert!(pass(&engine(&ecr), &spec(&["1.0.0", "1.1.0", "2.0.0"]), false).await.is_success());
     // An engine that has not read the index yet.
     let engine = engine(&ecr);
     charts.package("stable", "app", "1.0.0").await.expect("helm packages it anew");
     charts.index("stable").await.expect("helm indexes");
 
-    // 1.0.0 is another one by now, which is known from the first look on; 1.1.0 would go, but must not yet.
+    // 1.0.0 is another one by now, which is known from the first look on; 1.1.0 would go, but must
+    // not yet.
     ecr.deny("ecr:BatchDeleteImage", "app");
     let mark = proxy.mark();
     let report = pass(&engine, &spec(&["2.0.0"]), true).await;
-    assert_eq!(report.pruning_blocked().map(|failure| failure.class), Some(Class::PruneBlocked), "{report:?}");
+    assert_eq!(
+        report.pruning_blocked().map(|failure| failure.class),
+        Some(Class::PruneBlocked),
+        "{report:?}"
+    );
     ecr.allow_all();
     std::fs::remove_file(&archives[1]).expect("it was there");
     // Without what the status remembers, the wanted version's archive is read too.
@@ -105,7 +124,8 @@ async fn an_archive_that_was_read_once_is_read_again_before_its_version_goes() {
     let mark = proxy.mark();
     let report = pass(&engine, &spec(&["2.0.0"]), true).await;
     assert!(report.pruned() == 0 && report.pruning_blocked().is_none(), "{report:?}");
-    let asked: Vec<_> = proxy.log_since(mark).into_iter().map(|record| (record.path, record.status)).collect();
+    let asked: Vec<_> =
+        proxy.log_since(mark).into_iter().map(|record| (record.path, record.status)).collect();
     assert_eq!(downloads(mark), 2, "not that of which it is known to be another one: {asked:?}");
     assert_eq!(ecr.repository(ACCOUNT, REGION, "app").expect("there").tags.len(), 3);
 }
@@ -116,17 +136,28 @@ async fn a_repository_that_cannot_be_marked_or_got_another_mark_is_not_pruned() 
     let url = format!("{}/{}", bench.desk.source.host(), bench.name);
     let spec = json!({"image": {"pullUrl": url, "tags": ["1"], "insecure": true},
                       "prune": {"enabled": true, "maxPercent": 100, "minUnpulled": "0s"}});
-    let blocked = |report: &Report| report.pruning_blocked().map(|f| f.message.clone()).unwrap_or_default();
+    let blocked =
+        |report: &Report| report.pruning_blocked().map(|f| f.message.clone()).unwrap_or_default();
     bench.desk.ecr.deny("ecr:TagResource", "app");
     let report = pass(&engine(&bench.desk.ecr), &spec, true).await;
-    assert!(blocked(&report).ends_with("stay: the repository could not be marked as ours"), "{report:?}");
+    assert!(
+        blocked(&report).ends_with("stay: the repository could not be marked as ours"),
+        "{report:?}"
+    );
     bench.desk.ecr.allow_all();
     // Somebody else is quicker, after we looked.
     let tags = json!({"tags": [{"Key": "ecr-sync.io/owner", "Value": "other/ns/app"}]}).to_string();
     let second = Then::Status { code: 200, headers: Vec::new(), body: tags };
-    bench.desk.ecr.faults().add(Fault::new(Match::operation("ListTagsForResource"), second).after(1));
+    bench
+        .desk
+        .ecr
+        .faults()
+        .add(Fault::new(Match::operation("ListTagsForResource"), second).after(1));
     let report = pass(&engine(&bench.desk.ecr), &spec, true).await;
-    assert!(blocked(&report).ends_with("stay: the repository has another ecr-sync.io/owner by now"), "{report:?}");
+    assert!(
+        blocked(&report).ends_with("stay: the repository has another ecr-sync.io/owner by now"),
+        "{report:?}"
+    );
     assert_eq!(bench.tags(), ["1", "2"]);
     bench.desk.ecr.faults().clear();
     assert_eq!(pass(&engine(&bench.desk.ecr), &spec, true).await.pruned(), 1);
@@ -149,10 +180,16 @@ async fn the_operator_prunes_on_demand_and_says_what_blocks_it() {
     let (status, reason, message) = condition(&object, "ConfigurationSynced").expect("a condition");
     assert_eq!((status, reason), ("False", "PruneBlocked"), "{message}");
     assert!(
-        message.starts_with("tags that are no longer wanted stay: AccessDenied: ecr:BatchDeleteImage on app: "),
+        message.starts_with(
+            "tags that are no longer wanted stay: AccessDenied: ecr:BatchDeleteImage on app: "
+        ),
         "{message}"
     );
-    assert_eq!(condition(&object, "Ready").map(|c| c.0), Some("True"), "all that is wanted is there");
+    assert_eq!(
+        condition(&object, "Ready").map(|c| c.0),
+        Some("True"),
+        "all that is wanted is there"
+    );
     assert_eq!(rig.told("PruneBlocked").await[0].0, "Warning");
 
     rig.ecr.allow_all();

@@ -63,7 +63,8 @@ async fn what_a_kept_index_names_stays_and_an_index_goes_before_what_it_names() 
     let dry = bench.sync(&["1", "other"], AT_ONCE, &["--dry-run"]).await;
     assert!(dry.is_success() && !dry.text.contains("prune"), "{}", dry.text);
     // Where the source is not asked what is in the index, ECR keeps it.
-    let run = bench.sync_image("tags: [\"1\", other], check_policy: IfNotPresent", AT_ONCE, &[]).await;
+    let run =
+        bench.sync_image("tags: [\"1\", other], check_policy: IfNotPresent", AT_ONCE, &[]).await;
     assert!(run.is_success(), "{}", run.text);
     let told = "tag 1-amd64 is not pruned: ECR keeps it for an index that names its image";
     assert!(run.text.contains(told), "{}", run.text);
@@ -89,7 +90,10 @@ async fn a_tag_that_is_moved_pulled_or_archived_meanwhile_is_left_alone() {
     let table: [(&str, Details); 3] = [
         ("moved", |_, other| json!({"imageDigest": other, "imageTags": ["2"], "imagePushedAt": 1})),
         ("pulled", |bench, _| {
-            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_secs();
+            let now = SystemTime::now()
+                .duration_since(SystemTime::UNIX_EPOCH)
+                .expect("after 1970")
+                .as_secs();
             let digest = bench.desk.repository("app").tags["2"].clone();
             json!({"imageDigest": digest, "imageTags": ["2"], "imagePushedAt": 1, "lastRecordedPullTime": now})
         }),
@@ -104,14 +108,21 @@ async fn a_tag_that_is_moved_pulled_or_archived_meanwhile_is_left_alone() {
         let other = bench.desk.repository("app").tags["1"].clone();
         let body = json!({"imageDetails": [details(&bench, &other)]}).to_string();
         // The wanted tags, all images, and then this.
-        let third =
-            Fault::new(Match::operation("DescribeImages"), Then::Status { code: 200, headers: Vec::new(), body });
+        let third = Fault::new(
+            Match::operation("DescribeImages"),
+            Then::Status { code: 200, headers: Vec::new(), body },
+        );
         bench.desk.ecr.faults().add(third.after(2));
         let mark = bench.desk.ecr.mark();
-        let run = bench.sync(&["1"], "{enabled: true, max_percent: 100, min_unpulled: 24h}", &[]).await;
+        let run =
+            bench.sync(&["1"], "{enabled: true, max_percent: 100, min_unpulled: 24h}", &[]).await;
         assert!(run.is_success() && !run.text.contains("Pruned"), "{name}: {}", run.text);
         let log = bench.desk.ecr.log_since(mark);
-        assert_eq!(log.iter().filter(|request| request.operation == "DescribeImages").count(), 3, "{name}");
+        assert_eq!(
+            log.iter().filter(|request| request.operation == "DescribeImages").count(),
+            3,
+            "{name}"
+        );
         assert!(log.iter().all(|request| !request.is_write()), "{name}");
     }
 }
@@ -169,15 +180,22 @@ async fn only_the_wanted_platforms_and_the_tag_that_all_are_made_of_count() {
 async fn chart_versions_go_if_their_archive_is_still_the_same() {
     let sources = Sources::shared().await;
     let desk = Desk::before(sources.open.host()).await;
-    let charts = ChartRepository::start(desk.folder.path().join("charts"), None).await.expect("a chart repository");
+    let charts = ChartRepository::start(desk.folder.path().join("charts"), None)
+        .await
+        .expect("a chart repository");
     for version in ["1.0.0", "1.1.0", "1.2.0+build", "2.0.0"] {
         charts.package("stable", "app", version).await.expect("helm packages");
     }
     charts.index("stable").await.expect("helm indexes");
     let sync = async |tags: &str, prune: &str| {
         let url = format!("http://{}/stable/app", charts.host());
-        desk.sync(&format!("- {{name: app, chart: {{pull_url: {url:?}, tags: [{tags}]}}, prune: {prune}}}\n"), &[])
-            .await
+        desk.sync(
+            &format!(
+                "- {{name: app, chart: {{pull_url: {url:?}, tags: [{tags}]}}, prune: {prune}}}\n"
+            ),
+            &[],
+        )
+        .await
     };
     let run = sync("1.0.0, 1.1.0, 1.2.0+build, 2.0.0", "{}").await;
     assert!(run.is_success(), "{}", run.text);

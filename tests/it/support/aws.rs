@@ -11,7 +11,13 @@ use super::{ACCOUNT, REGION};
 
 /// A session of the stand-in's default user.
 pub fn session(ecr: &StandIn, transport: Transport) -> Session {
-    let keys = aws_sdk_ecr::config::Credentials::new(StandIn::access_key(ACCOUNT), "any", None, None, "test");
+    let keys = aws_sdk_ecr::config::Credentials::new(
+        StandIn::access_key(ACCOUNT),
+        "any",
+        None,
+        None,
+        "test",
+    );
     let sdk = aws_config::SdkConfig::builder()
         .behavior_version(aws_config::BehaviorVersion::latest())
         .credentials_provider(aws_sdk_ecr::config::SharedCredentialsProvider::new(keys))

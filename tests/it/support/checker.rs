@@ -1,7 +1,9 @@
-//! Flux's conformance rules for conditions (fluxcd/pkg, `runtime/conditions/check`), and what kstatus makes of a status.
+//! Flux's conformance rules for conditions (fluxcd/pkg, `runtime/conditions/check`), and what
+//! kstatus makes of a status.
 //!
-//! Two rules are wider here: Ready may be Unknown, not only False, while Reconciling (design: a new generation is
-//! unknown, not false), and FAIL0010 is for the first pass of a generation only: a retry keeps the generation observed.
+//! Two rules are wider here: Ready may be Unknown, not only False, while Reconciling (design: a new
+//! generation is unknown, not false), and FAIL0010 is for the first pass of a generation only: a
+//! retry keeps the generation observed.
 
 use ecr_sync::api::v1alpha1::EcrRepositorySync;
 
@@ -11,7 +13,11 @@ use super::{Kstatus, kstatus};
 pub fn check(object: &EcrRepositorySync) {
     let Some(status) = &object.status else { return };
     if status.conditions.is_empty() {
-        assert_ne!(kstatus(object), Kstatus::Current, "a resource that nobody looked at counts as done: {object:#?}");
+        assert_ne!(
+            kstatus(object),
+            Kstatus::Current,
+            "a resource that nobody looked at counts as done: {object:#?}"
+        );
         return;
     }
     for (rule, holds) in rules(object) {
@@ -29,15 +35,22 @@ fn rules(object: &EcrRepositorySync) -> Vec<(&'static str, bool)> {
     let is_ready = ready.is_some_and(|ready| ready.status == "True");
     let first_pass = get("Reconciling").filter(|condition| condition.reason == "Progressing");
     let negative = ["Reconciling", "Stalled"].map(get);
-    // A new generation that the operator has not seen yet is not its fault: these rules are for statuses that it wrote.
+    // A new generation that the operator has not seen yet is not its fault: these rules are for
+    // statuses that it wrote.
     let seen = ready.is_some_and(|ready| ready.observed_generation == Some(generation));
     // kstatus says Terminating then, whatever the conditions are.
     let terminating = object.metadata.deletion_timestamp.is_some();
     vec![
-        ("FAIL0001, WARN0001: nothing negative beside Ready=True", !is_ready || negative.iter().all(Option::is_none)),
+        (
+            "FAIL0001, WARN0001: nothing negative beside Ready=True",
+            !is_ready || negative.iter().all(Option::is_none),
+        ),
         ("FAIL0002: Ready is always there", ready.is_some()),
         ("FAIL0003: Reconciling excludes Ready=True", negative[0].is_none() || !is_ready),
-        ("FAIL0004: Stalled means Ready=False", negative[1].is_none() || ready.is_some_and(|r| r.status == "False")),
+        (
+            "FAIL0004: Stalled means Ready=False",
+            negative[1].is_none() || ready.is_some_and(|r| r.status == "False"),
+        ),
         ("FAIL0005: Reconciling excludes Stalled", negative.iter().flatten().count() < 2),
         ("FAIL0006: no generation from the future", observed <= generation),
         ("FAIL0007, FAIL0009: Ready=True speaks of the observed generation", {
@@ -49,11 +62,15 @@ fn rules(object: &EcrRepositorySync) -> Vec<(&'static str, bool)> {
         ("WARN0003, WARN0004: negative conditions are True or absent", {
             negative.iter().flatten().all(|condition| condition.status == "True")
         }),
-        ("WARN0005: every condition has a generation", conditions.iter().all(|c| c.observed_generation >= Some(1))),
+        (
+            "WARN0005: every condition has a generation",
+            conditions.iter().all(|c| c.observed_generation >= Some(1)),
+        ),
         ("reasons are CamelCase and not empty", {
-            conditions
-                .iter()
-                .all(|c| c.reason.starts_with(char::is_uppercase) && c.reason.chars().all(char::is_alphanumeric))
+            conditions.iter().all(|c| {
+                c.reason.starts_with(char::is_uppercase)
+                    && c.reason.chars().all(char::is_alphanumeric)
+            })
         }),
         (
             "kstatus: Current exactly when Ready=True",

@@ -21,14 +21,20 @@ impl Image {
                      application/vnd.docker.distribution.manifest.v2+json, \
                      application/vnd.docker.distribution.manifest.list.v2+json";
         let url = format!("http://{host}/v2/{repository}/manifests/{reference}");
-        let answer = testbed::http::client().get(url).header("accept", types).send().await.expect("an answer");
+        let answer = testbed::http::client()
+            .get(url)
+            .header("accept", types)
+            .send()
+            .await
+            .expect("an answer");
         let digest = answer.headers()["docker-content-digest"].to_str().expect("text").to_owned();
         Self { digest, manifest: answer.json().await.expect("a manifest") }
     }
 
     /// The last layer: of an image that was appended to another one, the only one of its own.
     pub fn last_layer(&self) -> String {
-        let layer = self.manifest["layers"].as_array().and_then(|layers| layers.last()).expect("a layer");
+        let layer =
+            self.manifest["layers"].as_array().and_then(|layers| layers.last()).expect("a layer");
         text(&layer["digest"])
     }
 
@@ -81,9 +87,15 @@ impl Maker {
     }
 
     /// `count` tags t0, t1 …, each `shared` layers that all have and one of its own.
-    pub async fn tags_that_share(&self, repository: &str, count: usize, shared: usize) -> Vec<String> {
+    pub async fn tags_that_share(
+        &self,
+        repository: &str,
+        count: usize,
+        shared: usize,
+    ) -> Vec<String> {
         let base = self.reference(&format!("{repository}-base"), "1");
-        let layers: Vec<_> = (0..shared).map(|at| self.layer(&format!("shared-{at}"), 2_000)).collect();
+        let layers: Vec<_> =
+            (0..shared).map(|at| self.layer(&format!("shared-{at}"), 2_000)).collect();
         self.image(&base, None, &layers).await;
         let tags: Vec<_> = (0..count).map(|at| format!("t{at}")).collect();
         let each = |tag: String| {
@@ -103,14 +115,18 @@ impl Maker {
             let platform = platform.to_owned();
             async move {
                 let name = self.reference(repository, &format!("child{at}"));
-                let layers: Vec<_> = (0..layers).map(|n| self.layer(&format!("p{at}-{n}"), 2_000)).collect();
+                let layers: Vec<_> =
+                    (0..layers).map(|n| self.layer(&format!("p{at}-{n}"), 2_000)).collect();
                 self.image(&name, None, &layers).await;
                 self.crane(&["mutate", &name, "--set-platform", &platform, "--tag", &name]).await;
                 name
             }
         };
-        let children: Vec<_> =
-            stream::iter(platforms.iter().copied().enumerate()).map(each).buffered(CRANES).collect().await;
+        let children: Vec<_> = stream::iter(platforms.iter().copied().enumerate())
+            .map(each)
+            .buffered(CRANES)
+            .collect()
+            .await;
         let index = self.reference(repository, tag);
         let mut args = vec!["index", "append", "--tag", &index];
         for child in &children {

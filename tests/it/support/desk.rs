@@ -1,4 +1,5 @@
-//! `ecr-sync sync` as a user runs it: a folder, a stand-in, a proxy before a source, and no cluster.
+//! `ecr-sync sync` as a user runs it: a folder, a stand-in, a proxy before a source, and no
+//! cluster.
 
 use std::path::PathBuf;
 use std::process::{Command, Output};

@@ -6,7 +6,9 @@ use std::time::Duration;
 use ecr_sync::api::v1alpha1::AdoptionPolicy;
 use ecr_sync::ecr::{Identity, Owner};
 use ecr_sync::registry::{Transport, TransportOptions};
-use ecr_sync::sync::{Access, Accesses, Before, Claim, Claimant, Engine, Job, Limits, OwnerRules, Progress};
+use ecr_sync::sync::{
+    Access, Accesses, Before, Claim, Claimant, Engine, Job, Limits, OwnerRules, Progress,
+};
 use serde_json::Value;
 use testbed::ecr::StandIn;
 
@@ -20,7 +22,8 @@ pub fn engine(ecr: &StandIn) -> Engine {
 
 /// The job of a resource `app` with this spec, whose sources need no login.
 pub fn job(spec: &Value, before: Before) -> Job {
-    let owner = Owner { cluster: "cluster".to_owned(), namespace: "ns".to_owned(), name: "app".to_owned() };
+    let owner =
+        Owner { cluster: "cluster".to_owned(), namespace: "ns".to_owned(), name: "app".to_owned() };
     let (adoption, rules) = (AdoptionPolicy::IfUnowned, OwnerRules::default());
     Job {
         name: "app".to_owned(),

@@ -1,5 +1,5 @@
-//! How kstatus (kubernetes-sigs/cli-utils, `pkg/kstatus/status/generic.go`) reads a resource: kubectl plugins, Flux and
-//! others wait by it.
+//! How kstatus (kubernetes-sigs/cli-utils, `pkg/kstatus/status/generic.go`) reads a resource:
+//! kubectl plugins, Flux and others wait by it.
 
 use ecr_sync::api::v1alpha1::EcrRepositorySync;
 
@@ -18,10 +18,15 @@ pub fn kstatus(object: &EcrRepositorySync) -> Kstatus {
         return Kstatus::Terminating;
     }
     let status = object.status.clone().unwrap_or_default();
-    if status.observed_generation.is_some_and(|observed| Some(observed) != object.metadata.generation) {
+    if status
+        .observed_generation
+        .is_some_and(|observed| Some(observed) != object.metadata.generation)
+    {
         return Kstatus::InProgress;
     }
-    let is = |type_: &str| status.conditions.iter().find(|c| c.type_ == type_).map(|c| c.status.as_str());
+    let is = |type_: &str| {
+        status.conditions.iter().find(|c| c.type_ == type_).map(|c| c.status.as_str())
+    };
     match (is("Reconciling"), is("Stalled"), is("Ready")) {
         (Some("True"), _, _) => Kstatus::InProgress,
         (_, Some("True"), _) => Kstatus::Failed,

@@ -1,5 +1,6 @@
-//! What every test stands on: a namespace of the shared cluster, an ECR stand-in and a proxy before a shared source of
-//! its own, and the operator as a process with just the rights of `deploy/rbac.yaml`.
+//! What every test stands on: a namespace of the shared cluster, an ECR stand-in and a proxy before
+//! a shared source of its own, and the operator as a process with just the rights of
+//! `deploy/rbac.yaml`.
 
 mod aws;
 pub mod checker;
@@ -84,7 +85,8 @@ impl Rig {
         Operator::start(self, &kubeconfig, &[&scope, flags].concat(), environment).await
     }
 
-    /// Starts the operator on all namespaces, for resources with the label `test` of this test's name.
+    /// Starts the operator on all namespaces, for resources with the label `test` of this test's
+    /// name.
     pub async fn operator_everywhere(&self, flags: &[&str]) -> Operator {
         let kubeconfig = operator_kubeconfig(self.cluster).await;
         let label = format!("test={}", self.namespace);
@@ -134,17 +136,25 @@ impl Rig {
 
     /// Applies a resource with this spec, as kubectl would.
     pub async fn apply(&self, name: &str, spec: Value) -> EcrRepositorySync {
-        self.try_apply(name, spec).await.unwrap_or_else(|error| panic!("{name} is refused: {error}"))
+        self.try_apply(name, spec)
+            .await
+            .unwrap_or_else(|error| panic!("{name} is refused: {error}"))
     }
 
-    pub async fn try_apply(&self, name: &str, spec: Value) -> Result<EcrRepositorySync, kube::Error> {
+    pub async fn try_apply(
+        &self,
+        name: &str,
+        spec: Value,
+    ) -> Result<EcrRepositorySync, kube::Error> {
         let object = json!({
             "apiVersion": "ecr-sync.io/v1alpha1",
             "kind": "EcrRepositorySync",
             "metadata": {"name": name, "namespace": self.namespace},
             "spec": spec,
         });
-        self.resources().patch(name, &PatchParams::apply("test").force(), &Patch::Apply(object)).await
+        self.resources()
+            .patch(name, &PatchParams::apply("test").force(), &Patch::Apply(object))
+            .await
     }
 
     /// An image of the source behind this test's proxy.
@@ -161,17 +171,24 @@ impl Rig {
     pub async fn request(&self, name: &str, value: &str) -> EcrRepositorySync {
         self.annotate(name, "ecr-sync.io/requestedAt", value).await;
         self.wait(name, "answered", |object| {
-            object.status.as_ref().and_then(|status| status.last_handled_reconcile_at.as_deref()) == Some(value)
+            object.status.as_ref().and_then(|status| status.last_handled_reconcile_at.as_deref())
+                == Some(value)
         })
         .await
     }
 
     /// Waits until `wanted` holds of a resource.
-    pub async fn wait(&self, name: &str, what: &str, wanted: impl Fn(&EcrRepositorySync) -> bool) -> EcrRepositorySync {
+    pub async fn wait(
+        &self,
+        name: &str,
+        what: &str,
+        wanted: impl Fn(&EcrRepositorySync) -> bool,
+    ) -> EcrRepositorySync {
         let resources = self.resources();
         // Every status that any test sees must make sense to other tools.
-        let condition =
-            |object: Option<&EcrRepositorySync>| object.inspect(|object| checker::check(object)).is_some_and(&wanted);
+        let condition = |object: Option<&EcrRepositorySync>| {
+            object.inspect(|object| checker::check(object)).is_some_and(&wanted)
+        };
         let waiting = await_condition(resources.clone(), name, condition);
         match tokio::time::timeout(DEADLINE, waiting).await {
             Ok(object) => object.expect("the watch works").expect("the resource is there"),
@@ -186,13 +203,17 @@ impl Rig {
     pub async fn a_second_after(&self, name: &str) {
         let object = self.resources().get(name).await.expect("it is there");
         let created = object.metadata.creation_timestamp.expect("set").0.as_second();
-        eventually("a second later", async || k8s_openapi::jiff::Timestamp::now().as_second() > created).await;
+        eventually("a second later", async || {
+            k8s_openapi::jiff::Timestamp::now().as_second() > created
+        })
+        .await;
     }
 
     /// Waits until Ready has this status and reason for the current generation.
     pub async fn wait_ready(&self, name: &str, status: &str, reason: &str) -> EcrRepositorySync {
         self.wait(name, &format!("Ready={status}/{reason}"), |object| {
-            condition(object, "Ready").is_some_and(|(s, r, _)| s == status && r == reason) && is_observed(object)
+            condition(object, "Ready").is_some_and(|(s, r, _)| s == status && r == reason)
+                && is_observed(object)
         })
         .await
     }
@@ -214,9 +235,12 @@ impl Rig {
         listed.items.into_iter().map(|e| (text(e.type_), text(e.reason), text(e.note))).collect()
     }
 
-    /// The events with this reason, as soon as there is one: events are written after the status that they tell of.
+    /// The events with this reason, as soon as there is one: events are written after the status
+    /// that they tell of.
     pub async fn told(&self, reason: &str) -> Vec<(String, String, String)> {
-        let told = async || self.events().await.into_iter().filter(|event| event.1 == reason).collect::<Vec<_>>();
+        let told = async || {
+            self.events().await.into_iter().filter(|event| event.1 == reason).collect::<Vec<_>>()
+        };
         eventually(reason, async || !told().await.is_empty()).await;
         told().await
     }
@@ -247,7 +271,10 @@ pub fn private(host: &str, tags: &[&str]) -> Value {
 }
 
 /// Status, reason and message of a condition.
-pub fn condition<'a>(object: &'a EcrRepositorySync, type_: &str) -> Option<(&'a str, &'a str, &'a str)> {
+pub fn condition<'a>(
+    object: &'a EcrRepositorySync,
+    type_: &str,
+) -> Option<(&'a str, &'a str, &'a str)> {
     let conditions = &object.status.as_ref()?.conditions;
     conditions
         .iter()
@@ -277,7 +304,9 @@ async fn prepared_cluster() -> &'static Cluster {
                 ])
                 .await
                 .expect("the CRD is established");
-            let rbac = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/rbac.yaml")).expect("RBAC");
+            let rbac =
+                std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/rbac.yaml"))
+                    .expect("RBAC");
             cluster.apply(&rbac).await.expect("the API server takes the RBAC");
             cluster
         })
@@ -289,7 +318,10 @@ async fn operator_kubeconfig(cluster: &'static Cluster) -> PathBuf {
     static KUBECONFIG: OnceCell<PathBuf> = OnceCell::const_new();
     KUBECONFIG
         .get_or_init(|| async {
-            cluster.service_account_kubeconfig("ecr-sync-system", "ecr-sync").await.expect("a token")
+            cluster
+                .service_account_kubeconfig("ecr-sync-system", "ecr-sync")
+                .await
+                .expect("a token")
         })
         .await
         .clone()
@@ -297,7 +329,9 @@ async fn operator_kubeconfig(cluster: &'static Cluster) -> PathBuf {
 
 async fn client(cluster: &Cluster) -> Client {
     let kubeconfig = Kubeconfig::read_from(cluster.kubeconfig()).expect("the cluster wrote one");
-    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.expect("it is valid");
+    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+        .await
+        .expect("it is valid");
     Client::try_from(config).expect("a client")
 }
 

@@ -16,9 +16,15 @@ pub struct Operator {
 }
 
 impl Operator {
-    pub(super) async fn start(rig: &Rig, kubeconfig: &Path, flags: &[&str], environment: &[(&str, &str)]) -> Self {
+    pub(super) async fn start(
+        rig: &Rig,
+        kubeconfig: &Path,
+        flags: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        let log = rig.folder().join(format!("operator-{}.log", COUNT.fetch_add(1, Ordering::Relaxed)));
+        let log =
+            rig.folder().join(format!("operator-{}.log", COUNT.fetch_add(1, Ordering::Relaxed)));
         let port = testbed::process::free_port().expect("a port");
         let address = format!("127.0.0.1:{port}");
         let mut command = Command::new(env!("CARGO_BIN_EXE_ecr-sync"));
@@ -36,8 +42,8 @@ impl Operator {
         operator
     }
 
-    /// Starts an installed operator: with the arguments that its Deployment has, but for the address, and with `environment`
-    /// alone. Returns at once.
+    /// Starts an installed operator: with the arguments that its Deployment has, but for the
+    /// address, and with `environment` alone. Returns at once.
     pub fn installed(log: &Path, arguments: &[String], environment: &[(String, String)]) -> Self {
         let port = testbed::process::free_port().expect("a port");
         let address = format!("127.0.0.1:{port}");
@@ -59,7 +65,11 @@ impl Operator {
 
     /// Status and body of a page; `None` while nothing listens.
     pub async fn get(&self, path: &str) -> Option<(u16, String)> {
-        let answer = testbed::http::client().get(format!("http://{}{path}", self.address)).send().await.ok()?;
+        let answer = testbed::http::client()
+            .get(format!("http://{}{path}", self.address))
+            .send()
+            .await
+            .ok()?;
         let status = answer.status().as_u16();
         Some((status, answer.text().await.ok()?))
     }

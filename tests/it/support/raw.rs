@@ -19,10 +19,17 @@ impl Repository {
     /// Pushes a blob and returns its descriptor.
     pub async fn blob(&self, content: &str, media_type: &str) -> Value {
         let digest = ecr_sync::registry::Digest::sha256_of(content.as_bytes()).to_string();
-        let opened = self.http.post(format!("{}/blobs/uploads/", self.base)).send().await.expect("a session");
-        let mut session: reqwest::Url = opened.headers()["location"].to_str().expect("text").parse().expect("a URL");
+        let opened = self
+            .http
+            .post(format!("{}/blobs/uploads/", self.base))
+            .send()
+            .await
+            .expect("a session");
+        let mut session: reqwest::Url =
+            opened.headers()["location"].to_str().expect("text").parse().expect("a URL");
         session.query_pairs_mut().append_pair("digest", &digest);
-        let stored = self.http.put(session).body(content.to_owned()).send().await.expect("an answer");
+        let stored =
+            self.http.put(session).body(content.to_owned()).send().await.expect("an answer");
         assert_eq!(stored.status().as_u16(), 201);
         json!({"mediaType": media_type, "digest": digest, "size": content.len()})
     }
@@ -52,9 +59,12 @@ impl Repository {
 
     /// The same under a tag, if any.
     pub async fn image_as(&self, name: &str, tag: Option<&str>) -> Value {
-        let config = self.blob(&format!("{{\"name\":{name:?}}}"), "application/vnd.oci.image.config.v1+json").await;
+        let config = self
+            .blob(&format!("{{\"name\":{name:?}}}"), "application/vnd.oci.image.config.v1+json")
+            .await;
         let layer = self.blob(name, "application/vnd.oci.image.layer.v1.tar").await;
-        let manifest = json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": [layer]});
+        let manifest =
+            json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": [layer]});
         self.manifest(&manifest.to_string(), MANIFEST, tag).await
     }
 
@@ -68,8 +78,12 @@ impl Repository {
     }
 
     pub async fn index(&self, children: &[&Value], tag: Option<&str>) -> Value {
-        // Written as people write: with spaces, an unknown field and a line end, all of which are part of the digest.
-        let text = format!("{{\n  \"schemaVersion\": 2, \"x-own\": null,\n  \"manifests\": {}\n}}\n", json!(children));
+        // Written as people write: with spaces, an unknown field and a line end, all of which are
+        // part of the digest.
+        let text = format!(
+            "{{\n  \"schemaVersion\": 2, \"x-own\": null,\n  \"manifests\": {}\n}}\n",
+            json!(children)
+        );
         self.manifest(&text, INDEX, tag).await
     }
 }

@@ -25,13 +25,17 @@ impl Sources {
         SHARED
             .get_or_init(|| async {
                 let start = |name: &'static str, auth| async move {
-                    let upstream = Upstream::start(scratch::folder(name).expect("a folder"), auth).await;
+                    let upstream =
+                        Upstream::start(scratch::folder(name).expect("a folder"), auth).await;
                     let upstream = upstream.expect("a registry starts");
                     let seeded = upstream.seed(LARGE_LAYER).await.expect("crane and oras fill it");
                     (upstream, seeded)
                 };
-                let ((open, seeded), (basic, _), (token, _)) =
-                    tokio::join!(start("open", Auth::None), start("basic", Auth::Basic), start("token", Auth::TOKEN));
+                let ((open, seeded), (basic, _), (token, _)) = tokio::join!(
+                    start("open", Auth::None),
+                    start("basic", Auth::Basic),
+                    start("token", Auth::TOKEN)
+                );
                 Self { open, basic, token, seeded }
             })
             .await

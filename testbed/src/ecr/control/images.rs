@@ -22,7 +22,10 @@ impl<'a> ImageId<'a> {
         let id = |json: &'a Value| {
             let id = Self { digest: json["imageDigest"].as_str(), tag: json["imageTag"].as_str() };
             if id.digest.is_none() && id.tag.is_none() {
-                return Err(Error::invalid("imageIds", "Either imageTag or imageDigest must be given"));
+                return Err(Error::invalid(
+                    "imageIds",
+                    "Either imageTag or imageDigest must be given",
+                ));
             }
             Ok(id)
         };
@@ -56,7 +59,8 @@ impl<'a> ImageId<'a> {
     }
 }
 
-/// One missing image fails the call. Without a filter only ACTIVE images exist, so a tag in the archive is not found.
+/// One missing image fails the call. Without a filter only ACTIVE images exist, so a tag in the
+/// archive is not found.
 pub(super) fn describe(call: &Call<'_>) -> Result<Value> {
     let name = call.name()?;
     let ids = ImageId::all(call, 0)?;
@@ -66,7 +70,10 @@ pub(super) fn describe(call: &Call<'_>) -> Result<Value> {
     let mut state = call.state();
     let repository = state.known(&call.account, call.region(), name)?;
     if ids.is_empty() {
-        let images = repository.images.iter().filter(|(digest, image)| filter.admits(repository, digest, image));
+        let images = repository
+            .images
+            .iter()
+            .filter(|(digest, image)| filter.admits(repository, digest, image));
         let rows = images.map(|(digest, _)| (digest.clone(), digest)).collect();
         let (digests, next) = page(rows, token, size)?;
         return Ok(json!({"imageDetails": details(repository, &digests), "nextToken": next}));
@@ -77,7 +84,9 @@ pub(super) fn describe(call: &Call<'_>) -> Result<Value> {
     }
     let mut found = Vec::<String>::new();
     for id in ids {
-        let digest = id.resolve(repository).filter(|digest| filter.admits_status(&repository.images[digest]));
+        let digest = id
+            .resolve(repository)
+            .filter(|digest| filter.admits_status(&repository.images[digest]));
         let digest = digest.ok_or_else(|| {
             let shown = |part: Option<&str>| part.unwrap_or("null").to_owned();
             let message = format!(
@@ -106,14 +115,21 @@ pub(super) fn list(call: &Call<'_>) -> Result<Value> {
     let filter = Filter::of(call)?;
     let mut state = call.state();
     let repository = state.known(&call.account, call.region(), name)?;
-    let admitted =
-        |digest: &str| repository.images.get(digest).is_some_and(|image| filter.admits(repository, digest, image));
+    let admitted = |digest: &str| {
+        repository.images.get(digest).is_some_and(|image| filter.admits(repository, digest, image))
+    };
     let tagged = repository.tags.iter().filter(|(_, digest)| admitted(digest));
-    let mut rows: Vec<_> =
-        tagged.map(|(tag, digest)| (format!("tag {tag}"), json!({"imageDigest": digest, "imageTag": tag}))).collect();
+    let mut rows: Vec<_> = tagged
+        .map(|(tag, digest)| {
+            (format!("tag {tag}"), json!({"imageDigest": digest, "imageTag": tag}))
+        })
+        .collect();
     let tagged: std::collections::HashSet<_> = repository.tags.values().collect();
-    let untagged = repository.images.keys().filter(|digest| !tagged.contains(digest) && admitted(digest));
-    rows.extend(untagged.map(|digest| (format!("digest {digest}"), json!({"imageDigest": digest}))));
+    let untagged =
+        repository.images.keys().filter(|digest| !tagged.contains(digest) && admitted(digest));
+    rows.extend(
+        untagged.map(|digest| (format!("digest {digest}"), json!({"imageDigest": digest}))),
+    );
     let (rows, next) = page(rows, token, size)?;
     Ok(json!({"imageIds": rows, "nextToken": next}))
 }
@@ -122,12 +138,14 @@ pub(super) fn list(call: &Call<'_>) -> Result<Value> {
 pub(super) fn batch_get(call: &Call<'_>) -> Result<Value> {
     let name = call.name()?;
     let ids = ImageId::all(call, 1)?;
-    let accepted: Vec<_> = call.input.strings("acceptedMediaTypes", 0, 100)?.into_iter().map(str::to_owned).collect();
+    let accepted: Vec<_> =
+        call.input.strings("acceptedMediaTypes", 0, 100)?.into_iter().map(str::to_owned).collect();
     let mut state = call.state();
     let repository = state.known(&call.account, call.region(), name)?;
     let (mut images, mut failures) = (Vec::new(), Vec::new());
     for id in ids {
-        let digest = id.resolve(repository).filter(|d| repository.images[d].status == ImageStatus::Active);
+        let digest =
+            id.resolve(repository).filter(|d| repository.images[d].status == ImageStatus::Active);
         let Some(image) = digest.and_then(|digest| repository.images.get_mut(&digest)) else {
             failures.push(id.failure("ImageNotFound", "Requested image not found"));
             continue;
@@ -158,9 +176,10 @@ fn digest_of(body: &[u8]) -> Value {
     digest(body).into()
 }
 
-/// By tag: untags, and the image goes with its last tag; what an index names has to stay, so that its last tag stays too
-/// (aws/containers-roadmap#1567). By digest: the image with all its tags. By both, if the tag points there, as by digest: what ECR
-/// does is not documented, moto has it so, and it is the worse of the two.
+/// By tag: untags, and the image goes with its last tag; what an index names has to stay, so that
+/// its last tag stays too (aws/containers-roadmap#1567). By digest: the image with all its tags. By
+/// both, if the tag points there, as by digest: what ECR does is not documented, moto has it so,
+/// and it is the worse of the two.
 pub(super) fn batch_delete(call: &Call<'_>) -> Result<Value> {
     let name = call.name()?;
     let ids = ImageId::all(call, 1)?;
@@ -169,7 +188,8 @@ pub(super) fn batch_delete(call: &Call<'_>) -> Result<Value> {
     let (mut deleted, mut failures) = (Vec::new(), Vec::new());
     for id in ids {
         let Some(digest) = id.resolve(repository) else {
-            let is_elsewhere = id.tag.is_some_and(|tag| id.digest.is_some() && repository.tags.contains_key(tag));
+            let is_elsewhere =
+                id.tag.is_some_and(|tag| id.digest.is_some() && repository.tags.contains_key(tag));
             failures.push(if is_elsewhere {
                 id.failure("ImageTagDoesNotMatchDigest", "Image digest does not match tag")
             } else {
@@ -202,8 +222,11 @@ pub(super) fn batch_delete(call: &Call<'_>) -> Result<Value> {
 
 fn details(repository: &Repository, digests: &[&String]) -> Vec<Value> {
     let mut tags = repository.tags_by_digest();
-    let described = digests.iter().filter_map(|digest| Some((*digest, repository.images.get(*digest)?)));
-    described.map(|(digest, image)| detail(repository, digest, image, tags.remove(digest.as_str()))).collect()
+    let described =
+        digests.iter().filter_map(|digest| Some((*digest, repository.images.get(*digest)?)));
+    described
+        .map(|(digest, image)| detail(repository, digest, image, tags.remove(digest.as_str())))
+        .collect()
 }
 
 fn detail(repository: &Repository, digest: &str, image: &Image, tags: Option<Vec<&str>>) -> Value {

@@ -61,11 +61,16 @@ impl<'a> Input<'a> {
     }
 
     pub(crate) fn max_results(self, most: usize, default: usize) -> Result<usize> {
-        let Some(wanted) = self.0.get("maxResults").filter(|wanted| !wanted.is_null()) else { return Ok(default) };
+        let Some(wanted) = self.0.get("maxResults").filter(|wanted| !wanted.is_null()) else {
+            return Ok(default);
+        };
         let wanted = wanted.as_i64().ok_or_else(|| wrong_type("maxResults", "an Integer"))?;
         let wanted = usize::try_from(wanted).unwrap_or(0);
         if wanted < 1 {
-            return Err(Error::invalid("maxResults", "Member must have value greater than or equal to 1"));
+            return Err(Error::invalid(
+                "maxResults",
+                "Member must have value greater than or equal to 1",
+            ));
         }
         if wanted > most {
             let rule = format!("Member must have value less than or equal to {most}");
@@ -98,19 +103,28 @@ impl<'a> Input<'a> {
 }
 
 fn wrong_type(name: &str, wanted: &str) -> Error {
-    Error::api("SerializationException", format!("Value of '{name}' can not be converted to {wanted}"))
+    Error::api(
+        "SerializationException",
+        format!("Value of '{name}' can not be converted to {wanted}"),
+    )
 }
 
 fn at_least(name: &str, length: usize, least: usize) -> Result<()> {
     if length < least {
-        return Err(Error::invalid(name, format_args!("Member must have length greater than or equal to {least}")));
+        return Err(Error::invalid(
+            name,
+            format_args!("Member must have length greater than or equal to {least}"),
+        ));
     }
     Ok(())
 }
 
 fn at_most(name: &str, length: usize, most: usize) -> Result<()> {
     if length > most {
-        return Err(Error::invalid(name, format_args!("Member must have length less than or equal to {most}")));
+        return Err(Error::invalid(
+            name,
+            format_args!("Member must have length less than or equal to {most}"),
+        ));
     }
     Ok(())
 }
@@ -121,9 +135,9 @@ pub(crate) fn is_repository_name(name: &str) -> bool {
         let is_word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
         let ends = part.starts_with(is_word) && part.ends_with(is_word);
         // Between two words: one dot, one or two underscores, or any number of dashes.
-        let separators = part
-            .split(is_word)
-            .all(|separator| matches!(separator, "" | "." | "_" | "__") || separator.bytes().all(|byte| byte == b'-'));
+        let separators = part.split(is_word).all(|separator| {
+            matches!(separator, "" | "." | "_" | "__") || separator.bytes().all(|byte| byte == b'-')
+        });
         ends && separators
     };
     name.split('/').all(part)

@@ -37,7 +37,8 @@ pub(super) fn check(call: &Call<'_>) -> Result<Value> {
 /// A layer is in the archive when every image that uses it is.
 fn is_archived(repository: &Repository, digest: &str) -> bool {
     let uses = |used: &Vec<String>| used.iter().any(|used| used == digest);
-    let mut users = repository.images.values().filter(|image| uses(&image.manifest.blobs)).peekable();
+    let mut users =
+        repository.images.values().filter(|image| uses(&image.manifest.blobs)).peekable();
     users.peek().is_some() && users.all(|image| image.status == ImageStatus::Archived)
 }
 

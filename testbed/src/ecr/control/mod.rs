@@ -41,8 +41,8 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
 struct Call<'a> {
     shared: &'a Arc<Shared>,
     caller: &'a Caller,
-    /// The registry's account: `registryId`, else the caller's. Calls into another account are allowed here; real ones
-    /// need a repository policy.
+    /// The registry's account: `registryId`, else the caller's. Calls into another account are
+    /// allowed here; real ones need a repository policy.
     account: String,
     input: Input<'a>,
 }
@@ -68,16 +68,28 @@ impl Call<'_> {
     }
 }
 
-async fn handle(State(shared): State<Arc<Shared>>, ConnectInfo(cut): ConnectInfo<Cut>, request: Request) -> Response {
+async fn handle(
+    State(shared): State<Arc<Shared>>,
+    ConnectInfo(cut): ConnectInfo<Cut>,
+    request: Request,
+) -> Response {
     shared.wait().await;
     let (parts, body) = request.into_parts();
     let Ok(body) = axum::body::to_bytes(body, MAX_BODY).await else {
         return Error::new(413, "RequestEntityTooLargeException", "Request is too large").control();
     };
-    let target = parts.headers.get("x-amz-target").and_then(|target| target.to_str().ok()).map(str::to_owned);
+    let target = parts
+        .headers
+        .get("x-amz-target")
+        .and_then(|target| target.to_str().ok())
+        .map(str::to_owned);
     let token = parts.headers.get("x-amz-security-token").and_then(|token| token.to_str().ok());
     let caller = Caller::of(&parts.headers).and_then(|caller| shared.iam.identify(caller, token));
-    let json: Value = if target.is_some() { serde_json::from_slice(&body).unwrap_or_default() } else { Value::Null };
+    let json: Value = if target.is_some() {
+        serde_json::from_slice(&body).unwrap_or_default()
+    } else {
+        Value::Null
+    };
     let form = if target.is_none() { sts::Form::parse(&body) } else { sts::Form::default() };
     let operation = match &target {
         Some(target) if target.strip_prefix(public::TARGET) == Some("GetAuthorizationToken") => {
@@ -113,7 +125,10 @@ async fn handle(State(shared): State<Arc<Shared>>, ConnectInfo(cut): ConnectInfo
                     return public::authorization_token(&shared, &caller);
                 }
                 authorize(&shared, &caller, &account, &operation, &repository, &json)?;
-                dispatch(&operation, &Call { shared: &shared, caller: &caller, account, input: Input::new(&json) })
+                dispatch(
+                    &operation,
+                    &Call { shared: &shared, caller: &caller, account, input: Input::new(&json) },
+                )
             });
             match answer {
                 Ok(output) => success(&output),
@@ -134,14 +149,22 @@ fn authorize(
     shared.limits.take(account, &caller.region, operation)?;
     shared.permit(caller, account, operation, repository)?;
     // Tags at creation need their own right (estahn/k8s-image-swapper#416).
-    if operation == "CreateRepository" && json["tags"].as_array().is_some_and(|tags| !tags.is_empty()) {
+    if operation == "CreateRepository"
+        && json["tags"].as_array().is_some_and(|tags| !tags.is_empty())
+    {
         shared.permit(caller, account, "TagResource", repository)?;
     }
-    // A customer managed key: "creator needs kms:CreateGrant, kms:RetireGrant, kms:DescribeKey" (User Guide, encryption at rest).
-    if let ("CreateRepository", Some(key)) = (operation, json["encryptionConfiguration"]["kmsKey"].as_str()) {
+    // A customer managed key: "creator needs kms:CreateGrant, kms:RetireGrant, kms:DescribeKey"
+    // (User Guide, encryption at rest).
+    if let ("CreateRepository", Some(key)) =
+        (operation, json["encryptionConfiguration"]["kmsKey"].as_str())
+    {
         let arn = repositories::key_arn(&caller.region, account, key);
         for action in ["kms:DescribeKey", "kms:CreateGrant", "kms:RetireGrant"] {
-            shared.iam.check_on(caller, action, &arn).map_err(|error| Error::api("KmsException", error.message))?;
+            shared
+                .iam
+                .check_on(caller, action, &arn)
+                .map_err(|error| Error::api("KmsException", error.message))?;
         }
     }
     Ok(())
@@ -191,6 +214,11 @@ fn success(output: &Value) -> Response {
 /// The repository that a request is about, for the log and for IAM.
 fn repository_of(json: &Value) -> String {
     let named = json["repositoryName"].as_str().or_else(|| json["repositoryNames"][0].as_str());
-    let by_arn = || json["resourceArn"].as_str().and_then(|arn| arn.split_once(":repository/")).map(|(_, name)| name);
+    let by_arn = || {
+        json["resourceArn"]
+            .as_str()
+            .and_then(|arn| arn.split_once(":repository/"))
+            .map(|(_, name)| name)
+    };
     named.or_else(by_arn).unwrap_or_default().to_owned()
 }

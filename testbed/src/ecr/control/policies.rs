@@ -52,8 +52,11 @@ pub(super) fn set_policy(call: &Call<'_>) -> Result<Value> {
     let mut state = call.state();
     let repository = state.known(&call.account, call.region(), name)?;
     if repository.rewrites {
-        let statement =
-            if parsed["Statement"].is_array() { &mut parsed["Statement"][0] } else { &mut parsed["Statement"] };
+        let statement = if parsed["Statement"].is_array() {
+            &mut parsed["Statement"][0]
+        } else {
+            &mut parsed["Statement"]
+        };
         statement["Sid"] = "Rewritten".into();
     }
     repository.policy = Some(parsed);

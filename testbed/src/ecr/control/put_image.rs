@@ -49,7 +49,8 @@ pub(super) fn put(call: &Call<'_>) -> Result<Value> {
 pub(super) fn update_storage_class(call: &Call<'_>) -> Result<Value> {
     let name = call.name()?;
     let id = call.input.json("imageId");
-    let reference = id["imageDigest"].as_str().or_else(|| id["imageTag"].as_str()).unwrap_or_default();
+    let reference =
+        id["imageDigest"].as_str().or_else(|| id["imageTag"].as_str()).unwrap_or_default();
     let status = match call.input.str("targetStorageClass")? {
         "ARCHIVE" => ImageStatus::Archived,
         "STANDARD" => ImageStatus::Active,
@@ -63,7 +64,8 @@ pub(super) fn update_storage_class(call: &Call<'_>) -> Result<Value> {
     let mut state = call.state();
     let repository = state.known(&call.account, call.region(), name)?;
     let image = repository.find_mut(reference);
-    let image = image.ok_or_else(|| Error::api("ImageNotFoundException", "Requested image not found"))?;
+    let image =
+        image.ok_or_else(|| Error::api("ImageNotFoundException", "Requested image not found"))?;
     image.status = status;
     Ok(json!({
         "registryId": call.account, "repositoryName": name, "imageId": id, "imageStatus": status.as_str(),

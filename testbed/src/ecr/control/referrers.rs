@@ -16,8 +16,12 @@ pub(super) fn list(call: &Call<'_>) -> Result<Value> {
     let kinds = call.input.json("filter")["artifactTypes"].as_array().cloned().unwrap_or_default();
     let mut state = call.state();
     let repository = state.known(&call.account, call.region(), name)?;
-    let referrers = repository.images.iter().filter(|(_, image)| image.manifest.subject.as_deref() == Some(subject));
-    let wanted = |kind: Option<&str>| kinds.is_empty() || kinds.iter().any(|wanted| wanted.as_str() == kind);
+    let referrers = repository
+        .images
+        .iter()
+        .filter(|(_, image)| image.manifest.subject.as_deref() == Some(subject));
+    let wanted =
+        |kind: Option<&str>| kinds.is_empty() || kinds.iter().any(|wanted| wanted.as_str() == kind);
     let rows = referrers
         .filter(|(_, image)| wanted(image.manifest.shown_type()))
         .map(|(digest, image)| {

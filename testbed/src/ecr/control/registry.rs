@@ -47,7 +47,10 @@ pub(super) fn put_setting(call: &Call<'_>) -> Result<Value> {
         return Err(Error::invalid("value", rule));
     }
     let mut state = call.state();
-    state.registry_mut(&call.account, call.region()).settings.insert(name.to_owned(), value.to_owned());
+    state
+        .registry_mut(&call.account, call.region())
+        .settings
+        .insert(name.to_owned(), value.to_owned());
     Ok(json!({"name": name, "value": value}))
 }
 

@@ -19,8 +19,10 @@ pub(super) fn create(call: &Call<'_>) -> Result<Value> {
     let mut state = call.state();
     let registry = state.registry_mut(&call.account, call.region());
     if registry.repositories.contains_key(name) {
-        let message =
-            format!("The repository with name '{name}' already exists in the registry with id '{}'", call.account);
+        let message = format!(
+            "The repository with name '{name}' already exists in the registry with id '{}'",
+            call.account
+        );
         return Err(Error::api("RepositoryAlreadyExistsException", message));
     }
     let mut repository = Repository::new(&call.account, call.region(), name);
@@ -42,7 +44,11 @@ pub(super) fn describe(call: &Call<'_>) -> Result<Value> {
     let mut state = call.state();
     if names.is_empty() {
         let registry = state.registry(&call.account, call.region());
-        let rows = registry.repositories.iter().map(|(name, one)| (name.clone(), describe_one(one, &host))).collect();
+        let rows = registry
+            .repositories
+            .iter()
+            .map(|(name, one)| (name.clone(), describe_one(one, &host)))
+            .collect();
         let (rows, next) = page(rows, token, size)?;
         return Ok(json!({"repositories": rows, "nextToken": next}));
     }
@@ -101,7 +107,9 @@ pub(super) fn put_scanning(call: &Call<'_>) -> Result<Value> {
     let mut state = call.state();
     state.known(&call.account, call.region(), name)?.scan_on_push = scan;
     let configuration = json!({"scanOnPush": scan});
-    Ok(json!({"registryId": call.account, "repositoryName": name, "imageScanningConfiguration": configuration}))
+    Ok(
+        json!({"registryId": call.account, "repositoryName": name, "imageScanningConfiguration": configuration}),
+    )
 }
 
 fn describe_one(repository: &Repository, host: &str) -> Value {
@@ -124,12 +132,14 @@ fn add_filters(output: &mut Value, repository: &Repository) {
         return;
     }
     let filter = |filter: &String| json!({"filterType": "WILDCARD", "filter": filter});
-    output["imageTagMutabilityExclusionFilters"] = repository.exclusions.iter().map(filter).collect();
+    output["imageTagMutabilityExclusionFilters"] =
+        repository.exclusions.iter().map(filter).collect();
 }
 
 /// Mutability and exclusion filters; filters exactly with `*_WITH_EXCLUSION`.
 fn mutability(call: &Call<'_>) -> Result<(String, Vec<String>)> {
-    const KNOWN: [&str; 4] = ["MUTABLE", "IMMUTABLE", "IMMUTABLE_WITH_EXCLUSION", "MUTABLE_WITH_EXCLUSION"];
+    const KNOWN: [&str; 4] =
+        ["MUTABLE", "IMMUTABLE", "IMMUTABLE_WITH_EXCLUSION", "MUTABLE_WITH_EXCLUSION"];
     let mutability = call.input.opt_str("imageTagMutability")?.unwrap_or("MUTABLE");
     if !KNOWN.contains(&mutability) {
         let rule = format!("Member must satisfy enum value set: [{}]", KNOWN.join(", "));
@@ -141,13 +151,22 @@ fn mutability(call: &Call<'_>) -> Result<(String, Vec<String>)> {
     for filter in call.input.list_within(member, usize::from(wanted), 5)? {
         let text = filter["filter"].as_str().unwrap_or_default();
         let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._*-".contains(&byte);
-        if filter["filterType"] != "WILDCARD" || !(1..=128).contains(&text.len()) || !text.bytes().all(is_allowed) {
-            return Err(Error::invalid(member, "must satisfy regular expression '^[0-9a-zA-Z._*-]{1,128}$'"));
+        if filter["filterType"] != "WILDCARD"
+            || !(1..=128).contains(&text.len())
+            || !text.bytes().all(is_allowed)
+        {
+            return Err(Error::invalid(
+                member,
+                "must satisfy regular expression '^[0-9a-zA-Z._*-]{1,128}$'",
+            ));
         }
         filters.push(text.to_owned());
     }
     if !wanted && !filters.is_empty() {
-        return Err(Error::invalid(member, format_args!("must be empty when imageTagMutability is {mutability}")));
+        return Err(Error::invalid(
+            member,
+            format_args!("must be empty when imageTagMutability is {mutability}"),
+        ));
     }
     Ok((mutability.to_owned(), filters))
 }
@@ -166,7 +185,9 @@ fn encryption(call: &Call<'_>) -> Result<Value> {
             if key.contains("missing") {
                 return Err(Error::api("KmsException", format!("Key '{key}' does not exist")));
             }
-            Ok(json!({"encryptionType": kind, "kmsKey": key_arn(call.region(), &call.account, key)}))
+            Ok(
+                json!({"encryptionType": kind, "kmsKey": key_arn(call.region(), &call.account, key)}),
+            )
         }
         _ => Err(Error::invalid(
             "encryptionConfiguration",
@@ -181,6 +202,10 @@ pub(super) fn key_arn(region: &str, account: &str, key: &str) -> String {
     }
     // An id stays; an alias stands for one key, here one with an id made from its name.
     let id = key.rsplit("alias/").next().unwrap_or(key);
-    let id = if key.contains("alias/") { format!("key-of-{}", id.replace('/', "-")) } else { id.to_owned() };
+    let id = if key.contains("alias/") {
+        format!("key-of-{}", id.replace('/', "-"))
+    } else {
+        id.to_owned()
+    };
     format!("arn:{}:kms:{region}:{account}:key/{id}", partition(region))
 }

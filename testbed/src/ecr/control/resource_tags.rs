@@ -34,7 +34,11 @@ pub(super) fn untag(call: &Call<'_>) -> Result<Value> {
 pub(super) fn list(call: &Call<'_>) -> Result<Value> {
     change(call, |repository| {
         // In no order that the caller knows.
-        let tags = repository.resource_tags.iter().rev().map(|(key, value)| json!({"Key": key, "Value": value}));
+        let tags = repository
+            .resource_tags
+            .iter()
+            .rev()
+            .map(|(key, value)| json!({"Key": key, "Value": value}));
         Ok(json!({"tags": tags.collect::<Value>()}))
     })
 }
@@ -67,9 +71,12 @@ pub(super) fn parse(list: &[Value]) -> Result<BTreeMap<String, String>> {
             return Err(invalid(message.to_owned()));
         }
         if key.to_ascii_lowercase().starts_with("aws:") {
-            return Err(invalid(format!("Tag key '{key}' is reserved: keys must not start with aws:")));
+            return Err(invalid(format!(
+                "Tag key '{key}' is reserved: keys must not start with aws:"
+            )));
         }
-        let is_allowed = |c: char| c.is_alphanumeric() || c.is_whitespace() || "_.:/=+-@".contains(c);
+        let is_allowed =
+            |c: char| c.is_alphanumeric() || c.is_whitespace() || "_.:/=+-@".contains(c);
         if !key.chars().chain(value.chars()).all(is_allowed) {
             return Err(invalid(format!("Tag '{key}' contains characters that are not allowed")));
         }
@@ -83,7 +90,8 @@ pub(super) fn parse(list: &[Value]) -> Result<BTreeMap<String, String>> {
 
 fn check_count(tags: &BTreeMap<String, String>) -> Result<()> {
     if tags.len() > MOST {
-        let message = format!("The number of tags is {}, the maximum per resource is {MOST}", tags.len());
+        let message =
+            format!("The number of tags is {}, the maximum per resource is {MOST}", tags.len());
         return Err(Error::api("TooManyTagsException", message));
     }
     Ok(())

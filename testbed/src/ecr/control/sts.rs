@@ -37,13 +37,15 @@ impl Form {
 /// Answers `GetCallerIdentity`, `AssumeRole` and `AssumeRoleWithWebIdentity`.
 pub(super) fn answer(iam: &Iam, action: &str, form: &Form, caller: Result<Caller>) -> Response {
     let assumed = match (action, caller) {
-        ("AssumeRoleWithWebIdentity", _) => {
-            ask(form).and_then(|ask| iam.assume_with_token(form.get("WebIdentityToken").unwrap_or_default(), &ask))
-        }
+        ("AssumeRoleWithWebIdentity", _) => ask(form).and_then(|ask| {
+            iam.assume_with_token(form.get("WebIdentityToken").unwrap_or_default(), &ask)
+        }),
         ("AssumeRole", Ok(caller)) => ask(form).and_then(|ask| iam.assume(&caller, &ask)),
         ("GetCallerIdentity", Ok(caller)) => {
             let (account, arn) = (&caller.account, caller.arn());
-            let result = format!("<Arn>{arn}</Arn><UserId>AROATESTBED:session</UserId><Account>{account}</Account>");
+            let result = format!(
+                "<Arn>{arn}</Arn><UserId>AROATESTBED:session</UserId><Account>{account}</Account>"
+            );
             return success(action, &result);
         }
         (_, Err(error)) => Err(error),
@@ -57,7 +59,9 @@ pub(super) fn answer(iam: &Iam, action: &str, form: &Form, caller: Result<Caller
         // The query protocol has other names for what the JSON one calls exceptions.
         Err(error) => match error.code {
             "UnrecognizedClientException" => refusal(403, "InvalidClientTokenId", &error.message),
-            "MissingAuthenticationTokenException" => refusal(403, "MissingAuthenticationToken", &error.message),
+            "MissingAuthenticationTokenException" => {
+                refusal(403, "MissingAuthenticationToken", &error.message)
+            }
             "IncompleteSignatureException" => refusal(403, "IncompleteSignature", &error.message),
             code => refusal(error.status, code, &error.message),
         },
@@ -78,10 +82,20 @@ fn ask(form: &Form) -> Result<Ask<'_>> {
                        [\\w+=,.@-]* and have length between 2 and 64";
         return Err(wrong(message.to_owned()));
     }
-    let seconds = form.get("DurationSeconds").map_or(Ok(3600), str::parse).ok().filter(|s| (900..=43_200).contains(s));
-    let seconds =
-        seconds.ok_or_else(|| wrong("Value at 'durationSeconds' must be between 900 and 43200".to_owned()))?;
-    Ok(Ask { role, session_name, external_id: form.get("ExternalId"), life: Duration::from_secs(seconds) })
+    let seconds = form
+        .get("DurationSeconds")
+        .map_or(Ok(3600), str::parse)
+        .ok()
+        .filter(|s| (900..=43_200).contains(s));
+    let seconds = seconds.ok_or_else(|| {
+        wrong("Value at 'durationSeconds' must be between 900 and 43200".to_owned())
+    })?;
+    Ok(Ask {
+        role,
+        session_name,
+        external_id: form.get("ExternalId"),
+        life: Duration::from_secs(seconds),
+    })
 }
 
 fn keys(session: &Session) -> String {
@@ -120,7 +134,8 @@ fn refusal(status: u16, code: &str, message: &str) -> Response {
 
 fn xml(status: u16, body: String) -> Response {
     let mut response = Response::new(Body::from(body));
-    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    *response.status_mut() =
+        StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/xml"));
     response
 }
@@ -130,13 +145,19 @@ fn rfc3339(time: SystemTime) -> String {
     let seconds = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
     let (days, rest) = (seconds / 86_400 + 719_468, seconds % 86_400);
     let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let year_of_era =
+        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let shifted = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * shifted + 2) / 5 + 1;
     let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
     let year = year_of_era + era * 400 + u64::from(month <= 2);
-    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", rest / 3600, rest / 60 % 60, rest % 60)
+    format!(
+        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z",
+        rest / 3600,
+        rest / 60 % 60,
+        rest % 60
+    )
 }
 
 #[cfg(test)]

@@ -9,8 +9,8 @@ use super::super::blob::Blob;
 use super::super::errors::{Error, Result};
 use super::{Call, presigned_url, respond, set};
 
-/// HEAD finds every blob. GET finds only blobs that an image uses ("unassociated layers may be cleaned up at any time")
-/// and answers 307 to the object store.
+/// HEAD finds every blob. GET finds only blobs that an image uses ("unassociated layers may be
+/// cleaned up at any time") and answers 307 to the object store.
 pub(super) fn read(call: &Call<'_>) -> Result<Response> {
     let digest = &call.route.reference;
     let head = call.route.operation == "HeadBlob";
@@ -30,7 +30,13 @@ pub(super) fn read(call: &Call<'_>) -> Result<Response> {
     }
     let site = call.site;
     if site.shared.config.redirect_blobs {
-        let url = presigned_url(&site.shared, &site.account, &site.region, &call.route.repository, digest);
+        let url = presigned_url(
+            &site.shared,
+            &site.account,
+            &site.region,
+            &call.route.repository,
+            digest,
+        );
         let mut response = respond(StatusCode::TEMPORARY_REDIRECT, "", Body::empty());
         set(&mut response, "location", &url);
         return Ok(response);
@@ -47,9 +53,12 @@ pub(super) fn content(blob: &Blob, range: Option<&str>) -> Result<Response> {
     let (status, start, end) = match wanted {
         None => (StatusCode::OK, 0, size),
         Some(Some((start, end))) => (StatusCode::PARTIAL_CONTENT, start, end),
-        Some(None) => return Err(Error::new(416, "RANGE_INVALID", "The requested range is not satisfiable")),
+        Some(None) => {
+            return Err(Error::new(416, "RANGE_INVALID", "The requested range is not satisfiable"));
+        }
     };
-    let body = blob.body(start, end).map_err(|error| Error::new(500, "UNKNOWN", error.to_string()))?;
+    let body =
+        blob.body(start, end).map_err(|error| Error::new(500, "UNKNOWN", error.to_string()))?;
     let mut response = respond(status, "application/octet-stream", body);
     response.headers_mut().insert(CONTENT_LENGTH, (end - start).into());
     set(&mut response, "accept-ranges", "bytes");

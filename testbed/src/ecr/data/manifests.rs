@@ -13,17 +13,22 @@ use super::super::quantities::digest;
 use super::super::store::ImageStatus;
 use super::{Call, respond, set};
 
-/// HEAD and GET: both are pulls (aws/containers-roadmap#2390; HEAD is assumed). Images in the archive are not found.
+/// HEAD and GET: both are pulls (aws/containers-roadmap#2390; HEAD is assumed). Images in the
+/// archive are not found.
 ///
-/// By tag, a client whose `Accept` does not name the stored type gets the same image as another type, with another digest,
-/// or nothing. Without any `Accept` the stored type is served (assumed).
+/// By tag, a client whose `Accept` does not name the stored type gets the same image as another
+/// type, with another digest, or nothing. Without any `Accept` the stored type is served (assumed).
 pub(super) fn read(call: &Call<'_>) -> Result<Response> {
     let reference = &call.route.reference;
     let head = call.route.operation == "HeadManifest";
     let by_digest = reference.contains(':');
     if !by_digest && !is_tag(reference) {
         // bazel-contrib/rules_oci#720: no body.
-        return if head { Ok(respond(StatusCode::BAD_REQUEST, "", Body::empty())) } else { Err(bad_tag(reference)) };
+        return if head {
+            Ok(respond(StatusCode::BAD_REQUEST, "", Body::empty()))
+        } else {
+            Err(bad_tag(reference))
+        };
     }
     let mut state = call.state();
     let repository = call.repository(&mut state)?;
@@ -32,7 +37,9 @@ pub(super) fn read(call: &Call<'_>) -> Result<Response> {
     image.last_pull = Some(SystemTime::now());
     let media_type = &image.manifest.media_type;
     let accept = accepted(call);
-    let as_is = by_digest || accept.is_empty() || accept.iter().any(|kind| kind == media_type || kind == "*/*");
+    let as_is = by_digest
+        || accept.is_empty()
+        || accept.iter().any(|kind| kind == media_type || kind == "*/*");
     let (body, media_type) = if as_is {
         (image.body.clone(), media_type.clone())
     } else {
@@ -40,7 +47,8 @@ pub(super) fn read(call: &Call<'_>) -> Result<Response> {
         (body.into(), kind)
     };
     let (length, digest) = (body.len(), digest(&body));
-    let mut response = respond(StatusCode::OK, &media_type, if head { Body::empty() } else { Body::from(body) });
+    let mut response =
+        respond(StatusCode::OK, &media_type, if head { Body::empty() } else { Body::from(body) });
     response.headers_mut().insert(CONTENT_LENGTH, length.into());
     set(&mut response, "docker-content-digest", &digest);
     Ok(response)
@@ -58,7 +66,8 @@ pub(super) async fn put(call: &Call<'_>, body: Body) -> Result<Response> {
         let rule = format!("Member must have length less than or equal to {MAX_MANIFEST}");
         Error::invalid("imageManifest", rule)
     })?;
-    let (tag, expected) = if by_digest { (None, Some(reference.as_str())) } else { (Some(reference.as_str()), None) };
+    let (tag, expected) =
+        if by_digest { (None, Some(reference.as_str())) } else { (Some(reference.as_str()), None) };
     let quotas = call.site.shared.quotas();
     let mut state = call.state();
     let repository = call.repository(&mut state)?;
@@ -80,7 +89,9 @@ pub(super) fn delete(call: &Call<'_>) -> Result<Response> {
     }
     let mut state = call.state();
     let repository = call.repository(&mut state)?;
-    if let Some(parent) = repository.parent(reference).filter(|_| repository.images.contains_key(reference)) {
+    if let Some(parent) =
+        repository.parent(reference).filter(|_| repository.images.contains_key(reference))
+    {
         // DIAGNijmegen/rse-grand-challenge#2848.
         let message = format!("Requested image referenced by manifest list: [{parent}]");
         return Err(Error::new(405, "UNSUPPORTED", message));
@@ -101,8 +112,9 @@ fn is_tag(reference: &str) -> bool {
 }
 
 fn bad_tag(tag: &str) -> Error {
-    let message =
-        format!("Invalid parameter at 'imageTag' failed to satisfy constraint: '{tag}' must satisfy [a-zA-Z0-9_.-]+");
+    let message = format!(
+        "Invalid parameter at 'imageTag' failed to satisfy constraint: '{tag}' must satisfy [a-zA-Z0-9_.-]+"
+    );
     Error::new(400, "TAG_INVALID", message)
 }
 
@@ -113,6 +125,8 @@ fn unknown() -> Error {
 /// The media types of every `Accept` header, without parameters.
 fn accepted(call: &Call<'_>) -> Vec<String> {
     let headers = call.headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
-    let kinds = headers.flat_map(|value| value.split(',')).map(|kind| kind.split(';').next().unwrap_or(kind).trim());
+    let kinds = headers
+        .flat_map(|value| value.split(','))
+        .map(|kind| kind.split(';').next().unwrap_or(kind).trim());
     kinds.filter(|kind| !kind.is_empty()).map(str::to_owned).collect()
 }

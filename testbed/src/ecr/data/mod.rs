@@ -66,7 +66,10 @@ impl Call<'_> {
     }
 
     /// The repository of the path, or NAME_UNKNOWN.
-    fn repository<'s>(&self, state: &'s mut state::State) -> Result<&'s mut super::store::Repository> {
+    fn repository<'s>(
+        &self,
+        state: &'s mut state::State,
+    ) -> Result<&'s mut super::store::Repository> {
         state.known(&self.site.account, &self.site.region, &self.route.repository)
     }
 
@@ -75,7 +78,11 @@ impl Call<'_> {
     }
 }
 
-async fn handle(State(site): State<Arc<Site>>, ConnectInfo(cut): ConnectInfo<Cut>, request: Request) -> Response {
+async fn handle(
+    State(site): State<Arc<Site>>,
+    ConnectInfo(cut): ConnectInfo<Cut>,
+    request: Request,
+) -> Response {
     site.shared.wait().await;
     let (parts, body) = request.into_parts();
     let route = Route::parse(parts.method.as_str(), parts.uri.path());
@@ -87,7 +94,8 @@ async fn handle(State(site): State<Arc<Site>>, ConnectInfo(cut): ConnectInfo<Cut
         repository: route.repository.clone(),
         ..Record::arrived(Plane::Data, operation, &parts)
     };
-    let exchange = Exchange { log: &site.shared.log, faults: &site.shared.faults, cut: cut.clone() };
+    let exchange =
+        Exchange { log: &site.shared.log, faults: &site.shared.faults, cut: cut.clone() };
     let call = Call { site: &site, route, headers: parts.headers, uri: parts.uri, cut };
     exchange
         .run(record, body, |body| async {
@@ -148,7 +156,8 @@ fn authorize(call: &Call<'_>, token: &Token) -> Result<()> {
     let site = call.site;
     let caller = &token.caller;
     if caller.region != site.region {
-        let message = format!("Your authorization token is not valid in the region {}", site.region);
+        let message =
+            format!("Your authorization token is not valid in the region {}", site.region);
         return Err(Error::new(403, "DENIED", message));
     }
     let Some(action) = limits::action(call.route.operation) else { return Ok(()) };

@@ -22,9 +22,15 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
 
 /// A URL that reads one blob without a credential.
 ///
-/// On `localhost`, since clients drop a credential when the host changes, and many of them take another port of the same
-/// host for no change.
-pub(crate) fn presigned_url(shared: &Shared, account: &str, region: &str, name: &str, digest: &str) -> String {
+/// On `localhost`, since clients drop a credential when the host changes, and many of them take
+/// another port of the same host for no change.
+pub(crate) fn presigned_url(
+    shared: &Shared,
+    account: &str,
+    region: &str,
+    name: &str,
+    digest: &str,
+) -> String {
     format!(
         "http://localhost:{}/prod-{region}-starport-layer-bucket/{account}/{name}/{digest}?X-Amz-Algorithm=AWS4-HMAC-SHA256\
          &X-Amz-Expires=3600&X-Amz-SignedHeaders=host&X-Amz-Signature={}",
@@ -51,7 +57,11 @@ impl<'a> Object<'a> {
     }
 }
 
-async fn handle(State(shared): State<Arc<Shared>>, ConnectInfo(cut): ConnectInfo<Cut>, request: Request) -> Response {
+async fn handle(
+    State(shared): State<Arc<Shared>>,
+    ConnectInfo(cut): ConnectInfo<Cut>,
+    request: Request,
+) -> Response {
     shared.wait().await;
     let (parts, body) = request.into_parts();
     let object = Object::parse(parts.uri.path());
@@ -60,7 +70,11 @@ async fn handle(State(shared): State<Arc<Shared>>, ConnectInfo(cut): ConnectInfo
         account: part(|object| object.account.to_owned()),
         region: part(|object| object.region.to_owned()),
         repository: part(|object| object.name.to_owned()),
-        ..Record::arrived(Plane::Storage, if parts.method == Method::HEAD { "HeadObject" } else { "GetObject" }, &parts)
+        ..Record::arrived(
+            Plane::Storage,
+            if parts.method == Method::HEAD { "HeadObject" } else { "GetObject" },
+            &parts,
+        )
     };
     let exchange = Exchange { log: &shared.log, faults: &shared.faults, cut };
     exchange.run(record, body, |_| async { answer(&shared, object.as_ref(), &parts) }).await
@@ -78,14 +92,22 @@ fn answer(shared: &Shared, object: Option<&Object<'_>>, parts: &Parts) -> Respon
     }
     let blob = object.and_then(|object| {
         let mut state = shared.state();
-        state.repository(object.account, object.region, object.name)?.blobs.get(object.digest).cloned()
+        state
+            .repository(object.account, object.region, object.name)?
+            .blobs
+            .get(object.digest)
+            .cloned()
     });
     let Some(blob) = blob else {
         return error(StatusCode::NOT_FOUND, "NoSuchKey", "The specified key does not exist.");
     };
     let range = parts.headers.get(RANGE).and_then(|range| range.to_str().ok());
     content(&blob, range).unwrap_or_else(|_| {
-        error(StatusCode::RANGE_NOT_SATISFIABLE, "InvalidRange", "The requested range is not satisfiable")
+        error(
+            StatusCode::RANGE_NOT_SATISFIABLE,
+            "InvalidRange",
+            "The requested range is not satisfiable",
+        )
     })
 }
 

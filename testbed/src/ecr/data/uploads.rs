@@ -19,10 +19,11 @@ use crate::traffic::cut;
 /// Parts but the last are at least so long.
 const LEAST_PART: u64 = 5 << 20;
 
-/// POST: always a session, even for a blob that is there (go-containerregistry's comment in `remote/write.go`); 201 only
-/// for a mount that ECR grants.
+/// POST: always a session, even for a blob that is there (go-containerregistry's comment in
+/// `remote/write.go`); 201 only for a mount that ECR grants.
 pub(super) fn start(call: &Call<'_>) -> Result<Response> {
-    // The push of an image into nowhere is not refused, it is hung up on (dotnet/sdk-container-builds PR#279).
+    // The push of an image into nowhere is not refused, it is hung up on
+    // (dotnet/sdk-container-builds PR#279).
     if !call.repository_exists() {
         return Ok(cut(&call.cut));
     }
@@ -32,7 +33,8 @@ pub(super) fn start(call: &Call<'_>) -> Result<Response> {
         return Ok(created(call, &digest));
     }
     let session = uuid();
-    let sink = if call.site.shared.config.keep_blobs { Sink::default() } else { Sink::discarding() };
+    let sink =
+        if call.site.shared.config.keep_blobs { Sink::default() } else { Sink::discarding() };
     let upload = Arc::new(Mutex::new(Upload { sink, ..Upload::default() }));
     let mut state = call.state();
     call.repository(&mut state)?.uploads.insert(session.clone(), upload);
@@ -41,8 +43,8 @@ pub(super) fn start(call: &Call<'_>) -> Result<Response> {
     Ok(response)
 }
 
-/// Granted when the account setting is on, the source is in the same registry and a manifest there uses the blob
-/// (aws/containers-roadmap#2860), and the encryption is the same.
+/// Granted when the account setting is on, the source is in the same registry and a manifest there
+/// uses the blob (aws/containers-roadmap#2860), and the encryption is the same.
 fn mount(call: &Call<'_>, digest: &str, from: &str) -> bool {
     let (account, region) = (&call.site.account, &call.site.region);
     let mut state = call.state();
@@ -51,7 +53,10 @@ fn mount(call: &Call<'_>, digest: &str, from: &str) -> bool {
         return false;
     }
     let Some(source) = state.repository(account, region, from) else { return false };
-    let Some(blob) = source.blobs.get(digest).filter(|_| source.is_associated(digest)).cloned() else { return false };
+    let Some(blob) = source.blobs.get(digest).filter(|_| source.is_associated(digest)).cloned()
+    else {
+        return false;
+    };
     let encryption = source.encryption.clone();
     let Ok(target) = call.repository(&mut state) else { return false };
     let same = target.encryption == encryption;
@@ -61,16 +66,21 @@ fn mount(call: &Call<'_>, digest: &str, from: &str) -> bool {
     same
 }
 
-/// PATCH: 201, where others say 202 (openai/tart#273); a `Range` that stays at the first chunk's end
-/// (aws/containers-roadmap#2831); 416 for a chunk that does not start where the last one ended.
+/// PATCH: 201, where others say 202 (openai/tart#273); a `Range` that stays at the first chunk's
+/// end (aws/containers-roadmap#2831); 416 for a chunk that does not start where the last one ended.
 pub(super) async fn patch(call: &Call<'_>, body: Body) -> Result<Response> {
     let upload = session(call)?;
     let mut upload = upload.lock().await;
     let (start, before) = (upload.sink.size(), upload.short_chunk);
     if let Some(range) = call.header(CONTENT_RANGE) {
-        let first = range.trim_start_matches("bytes ").split('-').next().and_then(|first| first.parse::<u64>().ok());
+        let first = range
+            .trim_start_matches("bytes ")
+            .split('-')
+            .next()
+            .and_then(|first| first.parse::<u64>().ok());
         if first != Some(start) {
-            let mut response = Error::new(416, "BLOB_UPLOAD_INVALID", "Requested range not satisfiable").data();
+            let mut response =
+                Error::new(416, "BLOB_UPLOAD_INVALID", "Requested range not satisfiable").data();
             describe(call, &mut response, &call.route.reference, upload.first_end);
             return Ok(response);
         }
@@ -98,7 +108,11 @@ pub(super) async fn put(call: &Call<'_>, body: Body) -> Result<Response> {
     let (start, short) = (upload.sink.size(), upload.short_chunk);
     receive(&mut upload, body).await?;
     if upload.too_small || (short && upload.sink.size() > start) {
-        return Err(Error::new(400, "BLOB_UPLOAD_INVALID", "Layer parts must be at least 5 MiB in size."));
+        return Err(Error::new(
+            400,
+            "BLOB_UPLOAD_INVALID",
+            "Layer parts must be at least 5 MiB in size.",
+        ));
     }
     let (digest, blob) = std::mem::take(&mut upload.sink).finish();
     let mut state = call.state();
@@ -134,16 +148,22 @@ fn session(call: &Call<'_>) -> Result<Arc<Mutex<Upload>>> {
 }
 
 fn unknown() -> Error {
-    Error::new(404, "BLOB_UPLOAD_UNKNOWN", "The upload could not be found. It may have expired or been completed.")
+    Error::new(
+        404,
+        "BLOB_UPLOAD_UNKNOWN",
+        "The upload could not be found. It may have expired or been completed.",
+    )
 }
 
-/// Adds a body to the session, all of it or nothing: what an earlier broken request left is taken back first.
+/// Adds a body to the session, all of it or nothing: what an earlier broken request left is taken
+/// back first.
 async fn receive(upload: &mut Upload, body: Body) -> Result<()> {
     let failed = |error: std::io::Error| Error::new(500, "UNKNOWN", error.to_string());
     upload.sink.roll_back().map_err(failed)?;
     let mut chunks = body.into_data_stream();
     while let Some(chunk) = chunks.next().await {
-        let chunk = chunk.map_err(|error| Error::new(400, "BLOB_UPLOAD_INVALID", error.to_string()))?;
+        let chunk =
+            chunk.map_err(|error| Error::new(400, "BLOB_UPLOAD_INVALID", error.to_string()))?;
         upload.sink.write(&chunk).map_err(failed)?;
     }
     upload.sink.commit();
@@ -152,7 +172,8 @@ async fn receive(upload: &mut Upload, body: Body) -> Result<()> {
 
 /// `Location` (absolute, on the host that the client used), session id and range.
 fn describe(call: &Call<'_>, response: &mut Response, session: &str, first_end: Option<u64>) {
-    let location = format!("http://{}/v2/{}/blobs/uploads/{session}", call.host(), call.route.repository);
+    let location =
+        format!("http://{}/v2/{}/blobs/uploads/{session}", call.host(), call.route.repository);
     set(response, "location", &location);
     set(response, "docker-upload-uuid", session);
     set(response, "range", &format!("0-{}", first_end.unwrap_or(0)));

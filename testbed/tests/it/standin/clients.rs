@@ -12,7 +12,8 @@ async fn crane_pushes_validates_lists_and_copies() -> Result<(), Error> {
     bench.create("team/copy");
     let small = bench.file("small.tar", &layer::unique("hello", 100)?);
     let large = bench.file("large.tar", &layer::unique("noise", 20 << 20)?);
-    let (small, large) = (small.to_string_lossy().into_owned(), large.to_string_lossy().into_owned());
+    let (small, large) =
+        (small.to_string_lossy().into_owned(), large.to_string_lossy().into_owned());
 
     let amd64 = bench.at("team/app:amd64");
     let arm64 = bench.at("team/app:arm64");
@@ -45,7 +46,8 @@ async fn crane_pushes_validates_lists_and_copies() -> Result<(), Error> {
 async fn crane_pushes_a_saved_image() -> Result<(), Error> {
     let bench = Bench::new().await?;
     bench.create("app");
-    let layer = bench.file("layer.tar", &layer::unique("hello", 1000)?).to_string_lossy().into_owned();
+    let layer =
+        bench.file("layer.tar", &layer::unique("hello", 1000)?).to_string_lossy().into_owned();
     let saved = bench.folder().join("image.tar").to_string_lossy().into_owned();
     bench.run("crane", &["append", "-f", &layer, "-t", "local/app:1", "-o", &saved]).await?;
     bench.run("crane", &["push", &saved, &bench.at("app:1")]).await?;
@@ -64,7 +66,10 @@ async fn regctl_copies_inspects_and_lists() -> Result<(), Error> {
     let (manifest, digest) = bench.push_image("app", "v1", "regctl").await?;
     bench.run("regctl", &["image", "copy", &bench.at("app:v1"), &bench.at("copy:v1")]).await?;
     assert_eq!(bench.view("copy").images[&digest].manifest, manifest);
-    assert_eq!(bench.run("regctl", &["image", "digest", &bench.at("copy:v1")]).await?.trim(), digest);
+    assert_eq!(
+        bench.run("regctl", &["image", "digest", &bench.at("copy:v1")]).await?.trim(),
+        digest
+    );
     assert_eq!(bench.run("regctl", &["tag", "ls", &bench.at("copy")]).await?.trim(), "v1");
     Ok(())
 }
@@ -78,12 +83,18 @@ async fn oras_pushes_attaches_discovers_and_pulls() -> Result<(), Error> {
     let (target, out) = (bench.at("artifact:1"), bench.folder().join("out"));
     bench.run("oras", &["push", "--plain-http", &target, "hello.txt:text/plain"]).await?;
     let kind = "application/vnd.example.sbom";
-    bench.run("oras", &["attach", "--plain-http", "--artifact-type", kind, &target, "sbom.json"]).await?;
-    let found = bench.run("oras", &["discover", "--plain-http", "--format", "json", &target]).await?;
+    bench
+        .run("oras", &["attach", "--plain-http", "--artifact-type", kind, &target, "sbom.json"])
+        .await?;
+    let found =
+        bench.run("oras", &["discover", "--plain-http", "--format", "json", &target]).await?;
     let found: Value = serde_json::from_str(&found)?;
     assert_eq!(found["referrers"][0]["artifactType"], kind, "{found}");
     // The referrers API was asked, not the fallback tag.
-    assert!(bench.ecr.count(|record| record.operation == "ListReferrers" && record.status == Some(200)) > 0);
+    assert!(
+        bench.ecr.count(|record| record.operation == "ListReferrers" && record.status == Some(200))
+            > 0
+    );
     bench.run("oras", &["pull", "--plain-http", &target, "-o", &out.to_string_lossy()]).await?;
     assert_eq!(std::fs::read(out.join("hello.txt"))?, b"hello");
     Ok(())
@@ -106,6 +117,9 @@ async fn crane_copies_between_regions_only_with_both_logins() -> Result<(), Erro
     bench.file("config.json", serde_json::json!({"auths": auths}).to_string().as_bytes());
     bench.run("crane", &["copy", &bench.at("app:1"), &target]).await?;
     let copied = bench.ecr.repository(ACCOUNT, "us-east-1", "app").expect("the repository exists");
-    assert_eq!(copied.tags["1"], bench.ecr.repository(ACCOUNT, REGION, "app").expect("it exists").tags["1"]);
+    assert_eq!(
+        copied.tags["1"],
+        bench.ecr.repository(ACCOUNT, REGION, "app").expect("it exists").tags["1"]
+    );
     Ok(())
 }

@@ -27,7 +27,10 @@ async fn answers_are_replaced_truncated_corrupted_and_lost() -> Result<(), Error
 
     faults.add(Fault::new(blob(), Then::too_many_requests(Some(3))).once());
     let throttled = get().await?;
-    assert_eq!((throttled.status().as_u16(), &throttled.headers()["retry-after"]), (429, &"3".parse()?));
+    assert_eq!(
+        (throttled.status().as_u16(), &throttled.headers()["retry-after"]),
+        (429, &"3".parse()?)
+    );
 
     faults.add(Fault::new(blob(), Then::Corrupt(2)).after(1).once());
     assert_eq!(get().await?.text().await?, "layer faults");
@@ -76,7 +79,12 @@ async fn a_cut_upload_leaves_nothing_and_can_start_again() -> Result<(), Error> 
     bench.ecr.faults().add(Fault::new(upload, Then::ResetUpload(1 << 20)).once());
     let content = vec![7_u8; 4 << 20];
     let session = bench.start_upload("app").await?;
-    let put = || bench.request("PUT", &format!("{session}?digest={}", digest(&content))).body(content.clone()).send();
+    let put = || {
+        bench
+            .request("PUT", &format!("{session}?digest={}", digest(&content)))
+            .body(content.clone())
+            .send()
+    };
     assert!(put().await.is_err());
     assert!(!bench.view("app").blobs.contains_key(&digest(&content)));
     assert_eq!(put().await?.status(), 201);
@@ -93,11 +101,13 @@ async fn limits_are_per_action_and_shared_by_both_planes() -> Result<(), Error> 
     for status in [201, 201, 429] {
         assert_eq!(bench.put_manifest("app", "1", OCI_MANIFEST, body).await?.status(), status);
     }
-    let (_, code, message) = refusal(bench.put_manifest("app", "1", OCI_MANIFEST, body).await?).await?;
+    let (_, code, message) =
+        refusal(bench.put_manifest("app", "1", OCI_MANIFEST, body).await?).await?;
     assert_eq!((code.as_str(), message.as_str()), ("TOOMANYREQUESTS", "Rate exceeded"));
     assert_eq!(bench.request("GET", "/v2/app/tags/list").send().await?.status(), 200);
     bench.ecr.deny("ecr:ListImages", "app");
-    let (status, code, _) = refusal(bench.request("GET", "/v2/app/tags/list").send().await?).await?;
+    let (status, code, _) =
+        refusal(bench.request("GET", "/v2/app/tags/list").send().await?).await?;
     assert_eq!((status, code.as_str()), (403, "DENIED"));
     Ok(())
 }
@@ -116,17 +126,27 @@ async fn latency_holds_every_request_up() -> Result<(), Error> {
 async fn the_proxy_passes_a_push_logs_it_and_breaks_it() -> Result<(), Error> {
     let (bench, path) = bench_with_layer().await?;
     let proxy = Proxy::start(&bench.registry).await?;
-    let through = |method: &str, path: &str| bench.request(method, &format!("http://{}{path}", proxy.host()));
+    let through =
+        |method: &str, path: &str| bench.request(method, &format!("http://{}{path}", proxy.host()));
     let start = through("POST", "/v2/app/blobs/uploads/").send().await?;
     let session = start.headers()["location"].to_str()?.to_owned();
     assert!(session.starts_with(&format!("http://{}/", proxy.host())), "{session}");
     let content = vec![9_u8; 9 << 20];
-    let put =
-        bench.request("PUT", &format!("{session}?digest={}", digest(&content))).body(content.clone()).send().await?;
+    let put = bench
+        .request("PUT", &format!("{session}?digest={}", digest(&content)))
+        .body(content.clone())
+        .send()
+        .await?;
     assert_eq!(put.status(), 201);
-    assert_eq!(bench.ecr.blob(ACCOUNT, REGION, "app", &digest(&content)).as_deref(), Some(&content[..]));
+    assert_eq!(
+        bench.ecr.blob(ACCOUNT, REGION, "app", &digest(&content)).as_deref(),
+        Some(&content[..])
+    );
     let record = proxy.log().pop().expect("a request was logged");
-    assert_eq!((record.operation.as_str(), record.status, record.received), ("PutBlob", Some(201), 9 << 20));
+    assert_eq!(
+        (record.operation.as_str(), record.status, record.received),
+        ("PutBlob", Some(201), 9 << 20)
+    );
     assert!(record.plane == Plane::Data && record.is_write());
 
     let head = through("HEAD", &path).send().await?;

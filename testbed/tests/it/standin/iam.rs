@@ -20,7 +20,10 @@ fn allow(actions: &[&str], resource: &str) -> Value {
 }
 
 fn trust(principal: &str, external_id: Option<&str>) -> Trust {
-    Trust::Principal { principal: principal.to_owned(), external_id: external_id.map(str::to_owned) }
+    Trust::Principal {
+        principal: principal.to_owned(),
+        external_id: external_id.map(str::to_owned),
+    }
 }
 
 /// Access key, secret key, session token of an answer of STS.
@@ -40,19 +43,29 @@ fn web_token(subject: &str, audience: &str, end: u64) -> String {
 }
 
 #[tokio::test]
-async fn a_role_is_assumed_by_whom_it_trusts_and_may_do_what_its_policy_says() -> Result<(), Error> {
+async fn a_role_is_assumed_by_whom_it_trusts_and_may_do_what_its_policy_says() -> Result<(), Error>
+{
     let bench = Bench::new().await?;
-    let own = allow(&["ecr:CreateRepository", "ecr:Describe*"], "arn:aws:ecr:eu-west-1:999999999999:repository/team/*");
+    let own = allow(
+        &["ecr:CreateRepository", "ecr:Describe*"],
+        "arn:aws:ecr:eu-west-1:999999999999:repository/team/*",
+    );
     bench.ecr.put_role(ROLE, &[trust(ACCOUNT, Some("right"))], own);
 
     for wrong in [&[][..], &["--external-id", "wrong"]] {
         let error = bench.aws_error(&assume(ROLE, wrong)).await;
-        assert!(error.contains("(AccessDenied)") && error.contains("to perform: sts:AssumeRole on"), "{error}");
+        assert!(
+            error.contains("(AccessDenied)") && error.contains("to perform: sts:AssumeRole on"),
+            "{error}"
+        );
     }
     let error = bench.aws_error(&assume("arn:aws:iam::999999999999:role/other", &[])).await;
     assert!(error.contains("(AccessDenied)"), "{error}");
     let stranger = [StandIn::access_key("555555555555"), "any".to_owned(), String::new()];
-    let error = bench.aws_as(&stranger, &assume(ROLE, &["--external-id", "right"])).await.expect_err("not trusted");
+    let error = bench
+        .aws_as(&stranger, &assume(ROLE, &["--external-id", "right"]))
+        .await
+        .expect_err("not trusted");
     assert!(error.to_string().contains("(AccessDenied)"), "{error}");
 
     let keys = keys(&bench.aws(&assume(ROLE, &["--external-id", "right"])).await?);
@@ -61,13 +74,20 @@ async fn a_role_is_assumed_by_whom_it_trusts_and_may_do_what_its_policy_says() -
     bench.aws_as(&keys, &["ecr", "create-repository", "--repository-name", "team/app"]).await?;
     assert_eq!(bench.ecr.repositories("999999999999", "eu-west-1"), ["team/app"]);
     for (refused, action) in [
-        (&["ecr", "create-repository", "--repository-name", "other/app"][..], "ecr:CreateRepository"),
+        (
+            &["ecr", "create-repository", "--repository-name", "other/app"][..],
+            "ecr:CreateRepository",
+        ),
         (&["ecr", "list-images", "--repository-name", "team/app"], "ecr:ListImages"),
-        (&["ecr", "create-repository", "--repository-name", "team/b", "--tags", "Key=a,Value=b"], "ecr:TagResource"),
+        (
+            &["ecr", "create-repository", "--repository-name", "team/b", "--tags", "Key=a,Value=b"],
+            "ecr:TagResource",
+        ),
     ] {
         let error = bench.aws_as(&keys, refused).await.expect_err("not allowed").to_string();
-        let words =
-            format!("assumed-role/sync/tester is not authorized to perform: {action} on resource: arn:aws:ecr:");
+        let words = format!(
+            "assumed-role/sync/tester is not authorized to perform: {action} on resource: arn:aws:ecr:"
+        );
         assert!(error.contains("(AccessDeniedException)") && error.contains(&words), "{error}");
     }
     Ok(())
@@ -76,8 +96,13 @@ async fn a_role_is_assumed_by_whom_it_trusts_and_may_do_what_its_policy_says() -
 #[tokio::test]
 async fn a_role_may_be_assumed_from_another_if_both_say_so() -> Result<(), Error> {
     let bench = Bench::new().await?;
-    let (first, second) = ("arn:aws:iam::123456789012:role/first", "arn:aws:iam::999999999999:role/second");
-    bench.ecr.put_role(first, &[trust(ACCOUNT, None)], allow(&["sts:AssumeRole"], "arn:aws:iam::999999999999:role/s*"));
+    let (first, second) =
+        ("arn:aws:iam::123456789012:role/first", "arn:aws:iam::999999999999:role/second");
+    bench.ecr.put_role(
+        first,
+        &[trust(ACCOUNT, None)],
+        allow(&["sts:AssumeRole"], "arn:aws:iam::999999999999:role/s*"),
+    );
     bench.ecr.put_role(second, &[trust(first, None)], allow(&["ecr:*"], "*"));
     let error = bench.aws_error(&assume(second, &[])).await;
     assert!(error.contains("(AccessDenied)"), "{error}");
@@ -85,7 +110,8 @@ async fn a_role_may_be_assumed_from_another_if_both_say_so() -> Result<(), Error
     let into = keys(&bench.aws_as(&from, &assume(second, &[])).await?);
     bench.aws_as(&into, &["ecr", "create-repository", "--repository-name", "app"]).await?;
     bench.ecr.put_role(first, &[trust(ACCOUNT, None)], allow(&["ecr:*"], "*"));
-    let error = bench.aws_as(&from, &assume(second, &[])).await.expect_err("the first may not").to_string();
+    let error =
+        bench.aws_as(&from, &assume(second, &[])).await.expect_err("the first may not").to_string();
     assert!(error.contains("(AccessDenied)"), "{error}");
     Ok(())
 }
@@ -97,7 +123,12 @@ async fn a_token_of_the_cluster_opens_the_role_of_its_service_account() -> Resul
     bench.ecr.put_role(ROLE, &[account], allow(&["ecr:*"], "*"));
     let call = async |token: &str| {
         let with_token = ["--role-session-name", "tester", "--web-identity-token", token];
-        bench.aws(&[&["sts", "assume-role-with-web-identity", "--role-arn", ROLE], &with_token[..]].concat()).await
+        bench
+            .aws(
+                &[&["sts", "assume-role-with-web-identity", "--role-arn", ROLE], &with_token[..]]
+                    .concat(),
+            )
+            .await
     };
     let (right, far) = ("system:serviceaccount:team:sync", 9_999_999_999);
     for (token, code) in [
@@ -122,11 +153,19 @@ async fn keys_of_a_role_end_and_belong_to_their_token() -> Result<(), Error> {
     bench.ecr.put_role(ROLE, &[trust(ACCOUNT, None)], allow(&["ecr:*"], "*"));
     let mut mixed = keys(&bench.aws(&assume(ROLE, &[])).await?);
     mixed[2] = "another".to_owned();
-    let error = bench.aws_as(&mixed, &["ecr", "describe-repositories"]).await.expect_err("mixed").to_string();
+    let error = bench
+        .aws_as(&mixed, &["ecr", "describe-repositories"])
+        .await
+        .expect_err("mixed")
+        .to_string();
     assert!(error.contains("(UnrecognizedClientException)"), "{error}");
     bench.ecr.session_life(Duration::ZERO);
     let ended = keys(&bench.aws(&assume(ROLE, &[])).await?);
-    let error = bench.aws_as(&ended, &["ecr", "describe-repositories"]).await.expect_err("ended").to_string();
+    let error = bench
+        .aws_as(&ended, &["ecr", "describe-repositories"])
+        .await
+        .expect_err("ended")
+        .to_string();
     assert!(error.contains("(ExpiredTokenException)"), "{error}");
     Ok(())
 }
@@ -137,13 +176,17 @@ async fn the_registry_asks_the_policy_of_whoever_the_token_was_given_to() -> Res
     bench.push_image("app", "1", "hello").await.expect_err("there is no repository");
     bench.create("app");
     bench.push_image("app", "1", "hello").await?;
-    bench
-        .ecr
-        .put_user_policy(ACCOUNT, allow(&["ecr:BatchGetImage"], "arn:aws:ecr:eu-west-1:123456789012:repository/app"));
+    bench.ecr.put_user_policy(
+        ACCOUNT,
+        allow(&["ecr:BatchGetImage"], "arn:aws:ecr:eu-west-1:123456789012:repository/app"),
+    );
     assert_eq!(bench.request("GET", "/v2/app/manifests/1").send().await?.status(), 200);
     let listed = bench.request("GET", "/v2/app/tags/list").send().await?;
     assert_eq!(listed.status(), 403);
     let text = listed.text().await?;
-    assert!(text.contains("not authorized to perform: ecr:ListImages on resource: arn:aws:ecr:"), "{text}");
+    assert!(
+        text.contains("not authorized to perform: ecr:ListImages on resource: arn:aws:ecr:"),
+        "{text}"
+    );
     Ok(())
 }

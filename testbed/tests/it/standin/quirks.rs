@@ -15,23 +15,27 @@ async fn tokens_are_basic_bound_to_a_region_and_end() -> Result<(), Error> {
     bench.create("app");
     let bare = testbed::http::client().get(format!("http://{}/v2/", bench.registry)).send().await?;
     assert_eq!(bare.status(), 401);
-    let challenge = format!("Basic realm=\"http://{}/\",service=\"ecr.amazonaws.com\"", bench.registry);
+    let challenge =
+        format!("Basic realm=\"http://{}/\",service=\"ecr.amazonaws.com\"", bench.registry);
     assert_eq!(bare.headers()["www-authenticate"], challenge);
     assert_eq!(bare.text().await?.trim(), "Not Authorized");
     assert_eq!(bench.request("GET", "/v2/").send().await?.status(), 200);
 
     let send = |token: String| {
-        let request = testbed::http::client().get(format!("http://{}/v2/app/tags/list", bench.registry));
+        let request =
+            testbed::http::client().get(format!("http://{}/v2/app/tags/list", bench.registry));
         request.header("authorization", format!("Basic {token}")).send()
     };
-    let (status, code, _) = refusal(send(bench.ecr.authorization_token(ACCOUNT, "us-east-1")).await?).await?;
+    let (status, code, _) =
+        refusal(send(bench.ecr.authorization_token(ACCOUNT, "us-east-1")).await?).await?;
     assert_eq!((status, code.as_str()), (403, "DENIED"));
     let stranger = bench.ecr.authorization_token("999999999999", REGION);
     let (status, _, message) = refusal(send(stranger).await?).await?;
     assert!(status == 403 && message.contains("ecr:ListImages"), "{message}");
 
     bench.ecr.expire_tokens();
-    let (status, _, message) = refusal(bench.request("GET", "/v2/app/tags/list").send().await?).await?;
+    let (status, _, message) =
+        refusal(bench.request("GET", "/v2/app/tags/list").send().await?).await?;
     let words = "Your authorization token has expired. Reauthenticate and try again.";
     assert_eq!((status, message.as_str()), (403, words));
     bench.ecr.token_life(Duration::ZERO);
@@ -40,8 +44,11 @@ async fn tokens_are_basic_bound_to_a_region_and_end() -> Result<(), Error> {
 }
 
 #[tokio::test]
-async fn without_keeping_blobs_they_are_checked_and_counted_and_cannot_be_read() -> Result<(), Error> {
-    let bench = Bench::with(Config { keep_blobs: false, redirect_blobs: false, ..Config::default() }).await?;
+async fn without_keeping_blobs_they_are_checked_and_counted_and_cannot_be_read() -> Result<(), Error>
+{
+    let bench =
+        Bench::with(Config { keep_blobs: false, redirect_blobs: false, ..Config::default() })
+            .await?;
     bench.create("app");
     bench.push_image("app", "1", "gone").await?;
     let layer = digest(b"layer gone");
@@ -102,8 +109,9 @@ async fn uploads_have_the_quirks_that_break_clients() -> Result<(), Error> {
     bench.create("app");
     let (part, tail) = (vec![1_u8; 5 << 20], b"tail".to_vec());
     let session = bench.start_upload("app").await?;
-    let patch =
-        |range: String, body: Vec<u8>| bench.request("PATCH", &session).header("content-range", range).body(body);
+    let patch = |range: String, body: Vec<u8>| {
+        bench.request("PATCH", &session).header("content-range", range).body(body)
+    };
     let end = part.len() - 1;
     let first = patch(format!("0-{end}"), part.clone()).send().await?;
     assert_eq!(first.status(), 201, "not 202");
@@ -113,34 +121,59 @@ async fn uploads_have_the_quirks_that_break_clients() -> Result<(), Error> {
     let trusting = patch(format!("{}-{}", end + 1, end + 4), tail.clone()).send().await?;
     assert_eq!(trusting.status(), 416);
     let whole = [part.clone(), part, tail.clone()].concat();
-    let put = bench.request("PUT", &format!("{session}?digest={}", digest(&whole))).body(tail).send().await?;
+    let put = bench
+        .request("PUT", &format!("{session}?digest={}", digest(&whole)))
+        .body(tail)
+        .send()
+        .await?;
     assert_eq!(put.status(), 201);
-    assert_eq!(bench.ecr.blob(ACCOUNT, REGION, "app", &digest(&whole)).as_deref(), Some(&whole[..]));
+    assert_eq!(
+        bench.ecr.blob(ACCOUNT, REGION, "app", &digest(&whole)).as_deref(),
+        Some(&whole[..])
+    );
 
     let session = bench.start_upload("app").await?;
     for chunk in ["short", "chunks"] {
         assert_eq!(bench.request("PATCH", &session).body(chunk).send().await?.status(), 201);
     }
-    let put = bench.request("PUT", &format!("{session}?digest={}", digest(b"shortchunks"))).send().await?;
+    let put = bench
+        .request("PUT", &format!("{session}?digest={}", digest(b"shortchunks")))
+        .send()
+        .await?;
     assert_eq!(refusal(put).await?.1, "BLOB_UPLOAD_INVALID");
 
     let session = bench.start_upload("app").await?;
-    let put = bench.request("PUT", &format!("{session}?digest={}", digest(b"right"))).body("wrong").send().await?;
+    let put = bench
+        .request("PUT", &format!("{session}?digest={}", digest(b"right")))
+        .body("wrong")
+        .send()
+        .await?;
     let (status, code, message) = refusal(put).await?;
     assert_eq!((status, code.as_str()), (400, "BLOB_UPLOAD_INVALID"));
     assert_eq!(message, "None of the provided layer digests match the calculated layer digest");
 
     let session = bench.start_upload("app").await?;
     bench.ecr.drop_uploads(ACCOUNT, REGION, "app");
-    let put = bench.request("PUT", &format!("{session}?digest={}", digest(b"late"))).body("late").send().await?;
-    assert_eq!((put.status().as_u16(), refusal(put).await?.1.as_str()), (404, "BLOB_UPLOAD_UNKNOWN"));
+    let put = bench
+        .request("PUT", &format!("{session}?digest={}", digest(b"late")))
+        .body("late")
+        .send()
+        .await?;
+    assert_eq!(
+        (put.status().as_u16(), refusal(put).await?.1.as_str()),
+        (404, "BLOB_UPLOAD_UNKNOWN")
+    );
 
     bench.push_blob("app", b"").await?;
     let cut = bench.request("POST", "/v2/none/blobs/uploads/").send().await;
     assert!(cut.is_err(), "a push into nowhere is hung up on");
-    let (status, code, message) = refusal(bench.request("GET", "/v2/none/tags/list").send().await?).await?;
+    let (status, code, message) =
+        refusal(bench.request("GET", "/v2/none/tags/list").send().await?).await?;
     assert_eq!((status, code.as_str()), (404, "NAME_UNKNOWN"));
-    assert_eq!(message, "The repository with name 'none' does not exist in the registry with id '123456789012'");
+    assert_eq!(
+        message,
+        "The repository with name 'none' does not exist in the registry with id '123456789012'"
+    );
     Ok(())
 }
 
@@ -152,10 +185,12 @@ async fn a_large_layer_streams_in_and_out() -> Result<(), Error> {
     let chunk = bytes::Bytes::from(vec![5_u8; 1 << 20]);
     let expected = digest(&chunk.repeat(CHUNKS as usize));
     let session = bench.start_upload("app").await?;
-    let chunks = futures::stream::iter((0..CHUNKS).map(move |_| Ok::<_, std::io::Error>(chunk.clone())));
+    let chunks =
+        futures::stream::iter((0..CHUNKS).map(move |_| Ok::<_, std::io::Error>(chunk.clone())));
     // Without a length: Transfer-Encoding: chunked.
     let body = reqwest::Body::wrap_stream(chunks);
-    let put = bench.request("PUT", &format!("{session}?digest={expected}")).body(body).send().await?;
+    let put =
+        bench.request("PUT", &format!("{session}?digest={expected}")).body(body).send().await?;
     assert_eq!(put.status(), 201);
     assert_eq!(bench.view("app").blobs[&expected], CHUNKS << 20);
     assert_eq!(bench.ecr.log().pop().map(|record| record.received), Some(CHUNKS << 20));
@@ -209,10 +244,14 @@ async fn manifests_are_checked_as_ecr_checks_them() -> Result<(), Error> {
     let refused = bench.put_manifest("other", "1", OCI_INDEX, &index).await?;
     let (status, code, message) = refusal(refused).await?;
     assert_eq!((status, code.as_str()), (404, "MANIFEST_BLOB_UNKNOWN"));
-    assert!(message.starts_with(&format!("Images with digests '[{image}]' required for pushing image")), "{message}");
+    assert!(
+        message.starts_with(&format!("Images with digests '[{image}]' required for pushing image")),
+        "{message}"
+    );
     let refused = refusal(bench.put_manifest("other", "1", OCI_MANIFEST, &body).await?).await?;
     assert_eq!((refused.0, refused.1.as_str()), (404, "BLOB_UNKNOWN"));
-    let wrong = refusal(bench.put_manifest("app", &digest(b"x"), OCI_MANIFEST, &body).await?).await?;
+    let wrong =
+        refusal(bench.put_manifest("app", &digest(b"x"), OCI_MANIFEST, &body).await?).await?;
     assert_eq!((wrong.0, wrong.1.as_str()), (400, "MANIFEST_INVALID"));
     let typeless = bench.request("PUT", "/v2/app/manifests/2").body(body.clone()).send().await?;
     assert_eq!(refusal(typeless).await?.0, 405);
@@ -222,10 +261,14 @@ async fn manifests_are_checked_as_ecr_checks_them() -> Result<(), Error> {
     assert_eq!(bench.put_manifest("app", &parent, OCI_INDEX, &index).await?.status(), 201);
     assert!(bench.view("app").images[&parent].tags.is_empty());
     let (status, _, message) =
-        refusal(bench.request("DELETE", &format!("/v2/app/manifests/{image}")).send().await?).await?;
+        refusal(bench.request("DELETE", &format!("/v2/app/manifests/{image}")).send().await?)
+            .await?;
     assert!(status == 405 && message.contains("referenced by manifest list"), "{message}");
     for digest in [&parent, &image] {
-        assert_eq!(bench.request("DELETE", &format!("/v2/app/manifests/{digest}")).send().await?.status(), 202);
+        assert_eq!(
+            bench.request("DELETE", &format!("/v2/app/manifests/{digest}")).send().await?.status(),
+            202
+        );
     }
 
     let without = |change: fn(&mut Value)| -> Result<Vec<u8>, Error> {
@@ -238,7 +281,10 @@ async fn manifests_are_checked_as_ecr_checks_them() -> Result<(), Error> {
         (|manifest| manifest["layers"] = json!([]), 405),
         (|manifest| manifest["layers"][0]["mediaType"] = json!("text/plain;charset=utf-8"), 405),
         // Helm's manifests have no media type inside.
-        (|manifest| drop(manifest.as_object_mut().and_then(|object| object.remove("mediaType"))), 201),
+        (
+            |manifest| drop(manifest.as_object_mut().and_then(|object| object.remove("mediaType"))),
+            201,
+        ),
         (
             |manifest| {
                 manifest["layers"][0] = json!({"digest": "sha256:00", "size": 1, "urls": ["https://example.com"],
@@ -260,7 +306,8 @@ async fn immutable_tags_refuse_even_an_equal_digest() -> Result<(), Error> {
     bench.create("app");
     let (body, _) = bench.push_image("app", "1.0", "immutable").await?;
     bench.ecr.set_mutability(ACCOUNT, REGION, "app", "IMMUTABLE_WITH_EXCLUSION", &["latest*"]);
-    let (status, code, message) = refusal(bench.put_manifest("app", "1.0", OCI_MANIFEST, &body).await?).await?;
+    let (status, code, message) =
+        refusal(bench.put_manifest("app", "1.0", OCI_MANIFEST, &body).await?).await?;
     assert_eq!((status, code.as_str()), (400, "TAG_INVALID"));
     let words = "The image tag '1.0' already exists in the 'app' repository and cannot be overwritten because the tag is \
                  immutable.";
@@ -278,7 +325,10 @@ async fn reads_convert_by_tag_move_the_pull_time_and_miss_the_archive() -> Resul
     let (body, image) = bench.push_image("app", "1", "reads").await?;
     let docker = "application/vnd.docker.distribution.manifest.v2+json";
     let read = |method: &str, reference: &str, accept: &str| {
-        bench.request(method, &format!("/v2/app/manifests/{reference}")).header("accept", accept.to_owned()).send()
+        bench
+            .request(method, &format!("/v2/app/manifests/{reference}"))
+            .header("accept", accept.to_owned())
+            .send()
     };
     assert!(bench.view("app").images[&image].last_recorded_pull_time.is_none());
     let converted = read("GET", "1", docker).await?;
@@ -313,7 +363,8 @@ async fn tags_come_in_pages_of_100_and_at_most_1000() -> Result<(), Error> {
     let (mut path, mut tags, mut pages) = (Some("/v2/app/tags/list".to_owned()), Vec::new(), 0);
     while let Some(next) = path.take() {
         let answer = bench.request("GET", &next).send().await?;
-        let link = answer.headers().get("link").and_then(|link| link.to_str().ok()).map(str::to_owned);
+        let link =
+            answer.headers().get("link").and_then(|link| link.to_str().ok()).map(str::to_owned);
         path = link.and_then(|link| Some(link.strip_prefix('<')?.split_once('>')?.0.to_owned()));
         let page: Value = serde_json::from_str(&answer.text().await?)?;
         tags.extend(page["tags"].as_array().cloned().unwrap_or_default());
@@ -323,7 +374,8 @@ async fn tags_come_in_pages_of_100_and_at_most_1000() -> Result<(), Error> {
     tags.dedup();
     assert_eq!((pages, tags.len()), (2, 120));
     assert_eq!(bench.request("GET", "/v2/app/tags/list?n=1000").send().await?.status(), 200);
-    let (status, code, message) = refusal(bench.request("GET", "/v2/app/tags/list?n=1001").send().await?).await?;
+    let (status, code, message) =
+        refusal(bench.request("GET", "/v2/app/tags/list?n=1001").send().await?).await?;
     assert_eq!((status, code.as_str()), (405, "UNSUPPORTED"));
     assert!(message.contains("Member must have value less than or equal to 1000"), "{message}");
     Ok(())
