@@ -48,6 +48,7 @@ mod recovery;
 mod rights;
 mod schema;
 mod selection;
+mod style;
 mod support;
 mod tenancy;
 mod trust;
