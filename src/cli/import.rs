@@ -75,7 +75,7 @@ pub(super) async fn run(arguments: Arguments, screen: &Screen) -> ExitCode {
 }
 
 async fn read(session: &ecr::Session, selector: &[String]) -> Result<Vec<Entry>, ecr::Error> {
-    let registry = session.registry(&ecr::Place::default(), &ecr::Identity::default()).await?;
+    let registry = session.registry(&ecr::Location::default(), &ecr::Identity::default()).await?;
     let mut repositories = registry.repositories().await?;
     repositories.retain(|r| {
         selector.is_empty() || selector.iter().any(|glob| wildcard::matches(glob, &r.name))

@@ -22,7 +22,7 @@ use super::memory::Memories;
 use super::references::References;
 use super::{Identity as Process, Options};
 use crate::api::v1alpha1::{EcrRepositorySync, Registry};
-use crate::ecr::{Identity, Owner, Place};
+use crate::ecr::{Identity, Location, Owner};
 use crate::sync::{Engine, OwnerLookup};
 use crate::telemetry::Metrics;
 
@@ -164,7 +164,7 @@ impl Context {
     }
 
     /// Account and region of a resource, as far as they are known without asking AWS.
-    pub(super) fn place(&self, object: &EcrRepositorySync) -> Place {
+    pub(super) fn location(&self, object: &EcrRepositorySync) -> Location {
         let registry = object.spec.registry.clone().unwrap_or_default();
         self.resolve(&object.namespace().unwrap_or_default(), &registry).0
     }
@@ -175,15 +175,16 @@ impl Context {
         &self,
         namespace: &str,
         registry: &Registry,
-    ) -> (Place, Option<(String, String)>) {
-        let place = Place { account: registry.account_id.clone(), region: registry.region.clone() };
+    ) -> (Location, Option<(String, String)>) {
+        let location =
+            Location { account: registry.account_id.clone(), region: registry.region.clone() };
         match self.identities.known(namespace, registry) {
-            Ok(identity) => (self.engine.resolve_place(&place, &identity), None),
+            Ok(identity) => (self.engine.resolve_location(&location, &identity), None),
             // Whatever account it is: not the operator's.
             Err(unread) => {
-                let resolved = self.engine.resolve_place(&place, &Identity::default());
-                let unread = place.account.is_none().then_some(unread);
-                (Place { account: place.account, region: resolved.region }, unread)
+                let resolved = self.engine.resolve_location(&location, &Identity::default());
+                let unread = location.account.is_none().then_some(unread);
+                (Location { account: location.account, region: resolved.region }, unread)
             }
         }
     }

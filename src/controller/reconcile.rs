@@ -25,7 +25,7 @@ use crate::api::v1alpha1::{
     validation,
 };
 use crate::class::Class;
-use crate::ecr::{Identity, Owner, Place};
+use crate::ecr::{Identity, Location, Owner};
 use crate::sync::{
     Access, Accesses, Before, Claim, Claimant, Engine, Failure, Job, Kept, Mode, Progress, Report,
 };
@@ -297,14 +297,14 @@ async fn admit(
     let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
     let mut wish = Wish::default();
     if tenancy.restricts(&namespace) {
-        let own = engine.own_place().await?;
+        let own = engine.own_location().await?;
         let registry = object.spec.registry.clone().unwrap_or_default();
-        let place = Place { account: registry.account_id, region: registry.region };
-        let place = engine.resolve_place(&place, &identity);
+        let location = Location { account: registry.account_id, region: registry.region };
+        let location = engine.resolve_location(&location, &identity);
         wish = Wish {
-            account: place.account,
+            account: location.account,
             own_account: own.account,
-            region: place.region,
+            region: location.region,
             own_region: own.region,
             ..Wish::of(&name, &object.spec, &identity)?
         };
@@ -355,10 +355,10 @@ fn conflict(object: &EcrRepositorySync, context: &Context) -> Option<Failure> {
 
 /// An operator default changed, and the repository would be another one.
 pub(super) fn moved(object: &EcrRepositorySync, context: &Context) -> Option<Failure> {
-    let place = context.place(object);
+    let location = context.location(object);
     let before = object.status.as_ref()?.repository.as_ref()?;
     let moved = |now: &Option<String>, before: &str| now.as_ref().is_some_and(|now| now != before);
-    (moved(&place.account, &before.registry_id) || moved(&place.region, &before.region)).then(|| {
+    (moved(&location.account, &before.registry_id) || moved(&location.region, &before.region)).then(|| {
         let show = |part: &Option<String>| part.clone().unwrap_or_else(|| "unknown".to_owned());
         Failure::new(
             Class::Conflict,
@@ -367,8 +367,8 @@ pub(super) fn moved(object: &EcrRepositorySync, context: &Context) -> Option<Fai
                  account {} and region {}: set spec.registry to the former, or create another EcrRepositorySync",
                 before.registry_id,
                 before.region,
-                show(&place.account),
-                show(&place.region)
+                show(&location.account),
+                show(&location.region)
             ),
         )
     })
@@ -387,7 +387,7 @@ pub(super) async fn write(
     let old = current_status(object, context);
     let generation = object.metadata.generation.unwrap_or_default();
     let uid = object.uid().unwrap_or_default();
-    let region = context.place(object).region.unwrap_or_default();
+    let region = context.location(object).region.unwrap_or_default();
     let handled = context.memories.with(&uid, generation, |memory| memory.answering.clone());
     let pass = Pass { handled, ..Pass::new(generation, &region) };
     let new = status::finished(&old, &pass, report, time);

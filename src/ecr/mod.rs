@@ -35,6 +35,6 @@ pub use owner::{CREATED_TAG, OWNER_TAG, Owner};
 pub use public::is_public;
 pub use registry::Registry;
 pub use repository::Repository;
-pub use session::{Options, Place, Session, partition};
+pub use session::{Location, Options, Session, partition};
 pub use settings::{Encryption, Mutability, Settings};
 pub use stock::{Page, Removal, Stored};

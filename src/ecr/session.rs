@@ -61,7 +61,7 @@ impl Default for Options {
 
 /// Account and region, as far as they are known.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Place {
+pub struct Location {
     /// The account.
     pub account: Option<String>,
     /// The region.
@@ -152,17 +152,17 @@ impl Session {
     /// on the identity.
     pub async fn registry(
         &self,
-        place: &Place,
+        location: &Location,
         identity: &Identity,
     ) -> Result<Arc<Registry>, Error> {
-        let place = self.resolve_place(place, identity);
-        let region = place.region.ok_or_else(|| {
+        let location = self.resolve_location(location, identity);
+        let region = location.region.ok_or_else(|| {
             Error::Unconfigured(
                 "no AWS region: set spec.registry.region, --region, or AWS_REGION in the operator's environment"
                     .to_owned(),
             )
         })?;
-        let account = match place.account {
+        let account = match location.account {
             Some(account) => account,
             None => self.own_account().await?.to_owned(),
         };
@@ -294,15 +294,15 @@ impl Session {
 
     /// Fills in what a spec leaves out, without asking AWS: the account may stay unknown for now.
     #[must_use]
-    pub fn resolve_place(&self, place: &Place, identity: &Identity) -> Place {
+    pub fn resolve_location(&self, location: &Location, identity: &Identity) -> Location {
         let account =
-            place.account.as_deref().or(identity.account()).or(self.options.account.as_deref());
+            location.account.as_deref().or(identity.account()).or(self.options.account.as_deref());
         // Only our own identity is in our own account.
         let account = account.or_else(|| self.own_account.get().map(String::as_str));
         let own_region = || self.sdk.region().map(ToString::to_string);
-        Place {
+        Location {
             account: account.map(str::to_owned),
-            region: place.region.clone().or_else(own_region),
+            region: location.region.clone().or_else(own_region),
         }
     }
 

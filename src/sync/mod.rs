@@ -137,7 +137,7 @@ pub struct EcrLogin {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum EcrSource {
     /// One of an account.
-    Private(ecr::Place),
+    Private(ecr::Location),
     /// public.ecr.aws, which can be read without a login too.
     Public,
 }
@@ -147,8 +147,8 @@ impl EcrLogin {
     #[must_use]
     pub fn of(reference: &registry::Reference, identity: ecr::Identity) -> Option<Self> {
         let ecr::Host { account, region } = ecr::Host::parse(&reference.host)?;
-        let place = ecr::Place { account: Some(account), region: Some(region) };
-        Some(Self { registry: EcrSource::Private(place), identity })
+        let location = ecr::Location { account: Some(account), region: Some(region) };
+        Some(Self { registry: EcrSource::Private(location), identity })
     }
 
     /// For a source that is ECR's public registry.
@@ -296,24 +296,28 @@ impl Engine {
     /// When account or region cannot be told, or the identity cannot be taken on.
     async fn registry(&self, job: &Job) -> Result<Arc<ecr::Registry>, Failure> {
         let registry = job.spec.registry.clone().unwrap_or_default();
-        let place = ecr::Place { account: registry.account_id, region: registry.region };
-        Ok(self.aws.registry(&place, job.identity.as_ref().map_err(Clone::clone)?).await?)
+        let location = ecr::Location { account: registry.account_id, region: registry.region };
+        Ok(self.aws.registry(&location, job.identity.as_ref().map_err(Clone::clone)?).await?)
     }
 
     /// The operator's own account and region.
     ///
     /// # Errors
     /// As STS answers.
-    pub async fn own_place(&self) -> Result<ecr::Place, Failure> {
+    pub async fn own_location(&self) -> Result<ecr::Location, Failure> {
         let account = self.aws.own_account().await?.to_owned();
-        let own = self.aws.resolve_place(&ecr::Place::default(), &ecr::Identity::default());
-        Ok(ecr::Place { account: own.account.or(Some(account)), region: own.region })
+        let own = self.aws.resolve_location(&ecr::Location::default(), &ecr::Identity::default());
+        Ok(ecr::Location { account: own.account.or(Some(account)), region: own.region })
     }
 
     /// Fills in what a spec leaves out of account and region, as far as it is known.
     #[must_use]
-    pub fn resolve_place(&self, place: &ecr::Place, identity: &ecr::Identity) -> ecr::Place {
-        self.aws.resolve_place(place, identity)
+    pub fn resolve_location(
+        &self,
+        location: &ecr::Location,
+        identity: &ecr::Identity,
+    ) -> ecr::Location {
+        self.aws.resolve_location(location, identity)
     }
 
     /// One pass. Never fails as a whole: what went wrong is in the report. Ends early, with what

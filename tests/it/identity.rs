@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ecr_sync::ecr::{Identity, Place};
+use ecr_sync::ecr::{Identity, Location};
 use ecr_sync::registry::{Transport, TransportOptions};
 use serde_json::{Value, json};
 use testbed::ecr::{self, StandIn, Trust};
@@ -162,15 +162,15 @@ async fn a_service_account_is_its_own_identity() {
 async fn identities_share_the_limits_of_a_registry_and_nothing_else() {
     let ecr = StandIn::start(ecr::Config::default()).await.expect("the stand-in starts");
     let session = session(&ecr, Transport::new(&TransportOptions::default()).expect("a transport"));
-    let place = Place { account: Some(OTHER.to_owned()), region: None };
+    let location = Location { account: Some(OTHER.to_owned()), region: None };
     let role = |name: &str| {
         let role = format!("arn:aws:iam::999999999999:role/{name}").parse().expect("a role");
         Identity { service_account: None, role: Some(role) }
     };
-    let own = session.registry(&place, &Identity::default()).await.expect("a registry");
-    let a = session.registry(&place, &role("a")).await.expect("a registry");
-    let b = session.registry(&place, &role("b")).await.expect("a registry");
-    let again = session.registry(&place, &role("a")).await.expect("a registry");
+    let own = session.registry(&location, &Identity::default()).await.expect("a registry");
+    let a = session.registry(&location, &role("a")).await.expect("a registry");
+    let b = session.registry(&location, &role("b")).await.expect("a registry");
+    let again = session.registry(&location, &role("a")).await.expect("a registry");
     assert!(Arc::ptr_eq(&a, &again));
     assert!(!Arc::ptr_eq(&a, &b) && !Arc::ptr_eq(&a, &own));
     assert!(
