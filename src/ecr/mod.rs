@@ -5,36 +5,36 @@
 //! (aws/containers-roadmap#2390).
 
 mod archive;
-mod assumed;
+mod assume_role;
+mod contents;
 mod counting;
 mod error;
+mod expiring;
 mod host;
 mod identity;
 mod images;
-mod limits;
 mod owner;
 pub mod permissions;
 pub mod policy;
 mod public;
 mod pull_through;
+mod rate_limits;
 mod registry;
-mod renewed;
 mod repository;
 mod session;
 mod settings;
-mod stock;
 mod token;
 
 pub use archive::Archived;
+pub use contents::{Page, Removal, Stored};
 pub use error::Error;
 pub use host::Host;
 pub use identity::{Identity, NoToken, Roles, ServiceAccount, ServiceAccountTokens};
 pub use images::Images;
-pub use limits::{Limiter, Limits, Rates};
 pub use owner::{CREATED_TAG, OWNER_TAG, Owner};
 pub use public::is_public;
+pub use rate_limits::{RateLimiter, RateLimits, Rates};
 pub use registry::Registry;
 pub use repository::Repository;
 pub use session::{Location, Options, Session, partition};
 pub use settings::{Encryption, Mutability, Settings};
-pub use stock::{Page, Removal, Stored};

@@ -10,7 +10,7 @@ use base64::Engine;
 use tokio::time::Instant;
 
 use super::error::Error;
-use super::renewed::{Fresh, Renewed};
+use super::expiring::{Expiring, Fresh};
 use crate::class::Class;
 use crate::meter::Meter;
 use crate::registry::{Authenticator, Credential};
@@ -28,7 +28,7 @@ pub fn is_public(host: &str) -> bool {
 pub(super) struct PublicLogin {
     client: aws_sdk_ecrpublic::Client,
     meter: Arc<dyn Meter>,
-    current: Renewed<String>,
+    current: Expiring<String>,
     /// Until when it is not asked for again, since it was not given.
     without: Mutex<Option<Instant>>,
 }
@@ -41,7 +41,7 @@ impl std::fmt::Debug for PublicLogin {
 
 impl PublicLogin {
     pub(super) fn new(client: aws_sdk_ecrpublic::Client, meter: Arc<dyn Meter>) -> Self {
-        Self { client, meter, current: Renewed::default(), without: Mutex::default() }
+        Self { client, meter, current: Expiring::default(), without: Mutex::default() }
     }
 
     async fn fetch(&self) -> Result<Fresh<String>, Error> {

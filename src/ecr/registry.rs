@@ -9,7 +9,7 @@ use aws_sdk_ecr::types::Tag;
 use tokio::sync::OnceCell;
 
 use super::error::Error;
-use super::limits::{Limits, Queue};
+use super::rate_limits::{Queue, RateLimits};
 use super::repository::Repository;
 use super::settings::{self, Encryption, Mutability, Settings};
 use super::token::Token;
@@ -24,7 +24,7 @@ pub struct Registry {
     /// The region.
     pub region: String,
     /// What ECR lets this account and region do per second.
-    pub limits: Arc<Limits>,
+    pub limits: Arc<RateLimits>,
     /// Who is told of the work.
     pub meter: Arc<dyn Meter>,
     pub(super) client: aws_sdk_ecr::Client,
@@ -77,7 +77,7 @@ impl Registry {
         region: String,
         client: aws_sdk_ecr::Client,
         transport: Transport,
-        limits: Arc<Limits>,
+        limits: Arc<RateLimits>,
         meter: Arc<dyn Meter>,
     ) -> Self {
         let token =

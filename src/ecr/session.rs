@@ -16,12 +16,12 @@ use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use tokio::sync::OnceCell;
 
-use super::assumed::Assumed;
+use super::assume_role::AssumedRole;
 use super::counting::Counting;
 use super::error::Error;
 use super::identity::{Identity, Roles, ServiceAccount, ServiceAccountTokens, session_name};
-use super::limits::{Limits, Rates};
 use super::public::{self, PublicLogin};
+use super::rate_limits::{RateLimits, Rates};
 use super::registry::Registry;
 use crate::api::v1alpha1::RoleArn;
 use crate::hash::hash;
@@ -85,10 +85,10 @@ pub struct Session {
     /// By whose they are, never by account only: one account may be reached under several
     /// identities.
     registries: Mutex<HashMap<(String, String, Key), Arc<Registry>>>,
-    identities: Mutex<HashMap<Key, Assumed>>,
+    identities: Mutex<HashMap<Key, AssumedRole>>,
     public: Mutex<HashMap<Key, Arc<PublicLogin>>>,
     /// ECR counts by account and region, whoever asks.
-    limits: Mutex<HashMap<(String, String), Arc<Limits>>>,
+    limits: Mutex<HashMap<(String, String), Arc<RateLimits>>>,
 }
 
 /// An identity, and what else its keys depend on.
@@ -207,10 +207,10 @@ impl Session {
     }
 
     /// Never dropped: a second set beside one in use would double the rate.
-    fn limits(&self, account: &str, region: &str) -> Arc<Limits> {
+    fn limits(&self, account: &str, region: &str) -> Arc<RateLimits> {
         let mut limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
         let limits = limits.entry((account.to_owned(), region.to_owned()));
-        limits.or_insert_with(|| Arc::new(Limits::new(self.options.rates, &self.meter))).clone()
+        limits.or_insert_with(|| Arc::new(RateLimits::new(self.options.rates, &self.meter))).clone()
     }
 
     fn client(
@@ -218,7 +218,7 @@ impl Session {
         account: &str,
         region: &str,
         key: &Key,
-        assumed: Option<Assumed>,
+        assumed: Option<AssumedRole>,
     ) -> aws_sdk_ecr::Client {
         let mut config = aws_sdk_ecr::config::Builder::from(&self.sdk)
             .region(Region::new(region.to_owned()))
@@ -245,7 +245,7 @@ impl Session {
     }
 
     /// The keys of an identity that is not our own.
-    fn assumed(&self, key: &Key, region: &str) -> Result<Option<Assumed>, Error> {
+    fn assumed(&self, key: &Key, region: &str) -> Result<Option<AssumedRole>, Error> {
         let Identity { service_account, role } = &key.identity;
         let from = match service_account {
             Some(account) => Some(self.of_service_account(account, region)?),
@@ -255,11 +255,15 @@ impl Session {
         Ok(Some(get_or_insert(&self.identities, key.clone(), || {
             let (sts, name) =
                 (self.sts(role, region, key), session_name(&self.options.session_name));
-            Assumed::by_keys(sts, from, role.clone(), key.external_id.clone(), name)
+            AssumedRole::by_keys(sts, from, role.clone(), key.external_id.clone(), name)
         })))
     }
 
-    fn of_service_account(&self, account: &ServiceAccount, region: &str) -> Result<Assumed, Error> {
+    fn of_service_account(
+        &self,
+        account: &ServiceAccount,
+        region: &str,
+    ) -> Result<AssumedRole, Error> {
         let tokens = self.tokens.clone().ok_or_else(|| {
             Error::Unconfigured(
                 "spec.registry.serviceAccountName needs a cluster: leave it out here".to_owned(),
@@ -271,7 +275,7 @@ impl Session {
             let wanted =
                 format!("{}-{}-{}", self.options.session_name, account.namespace, account.name);
             let sts = self.sts(&account.role, region, &key);
-            Assumed::by_token(sts, account.clone(), tokens, session_name(&wanted))
+            AssumedRole::by_token(sts, account.clone(), tokens, session_name(&wanted))
         }))
     }
 

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use base64::Engine;
 
 use super::error::Error;
-use super::renewed::{Fresh, Renewed};
+use super::expiring::{Expiring, Fresh};
 use crate::meter::Meter;
 use crate::registry::{Authenticator, Credential, Scheme};
 
@@ -18,7 +18,7 @@ pub(super) struct Token {
     account: String,
     region: String,
     meter: Arc<dyn Meter>,
-    current: Renewed<Current>,
+    current: Expiring<Current>,
 }
 
 #[derive(Clone)]
@@ -41,7 +41,7 @@ impl Token {
         region: String,
         meter: Arc<dyn Meter>,
     ) -> Self {
-        Self { client, account, region, meter, current: Renewed::default() }
+        Self { client, account, region, meter, current: Expiring::default() }
     }
 
     /// `https`, or what the endpoint in use says.

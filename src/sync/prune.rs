@@ -148,7 +148,7 @@ impl Engine {
         if let Some(blocked) = forbidden(desired, plan) {
             return blocked;
         }
-        let images = match stock(target, job).await {
+        let images = match contents(target, job).await {
             Ok(images) => images,
             Err(failure) => return Pruning::blocked_by(&failure),
         };
@@ -275,12 +275,12 @@ fn counts_pulls(desired: &Desired) -> bool {
 }
 
 /// All images of the repository, page by page. A throttle is waited out.
-async fn stock(target: &Target<'_>, job: &Job) -> Result<Vec<Stored>, Failure> {
+async fn contents(target: &Target<'_>, job: &Job) -> Result<Vec<Stored>, Failure> {
     let (mut images, mut next) = (Vec::new(), None);
     for _ in 0..MOST_PAGES {
         let from = &next;
         let page = patiently(|| async {
-            Ok(target.registry.stock(target.name(), from.as_deref()).await?)
+            Ok(target.registry.contents(target.name(), from.as_deref()).await?)
         })
         .await?;
         // Somebody deleted it just now.

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::api::v1alpha1::Ownership;
 use crate::ecr::Repository;
-use crate::ecr::policy::{Forecast, Wanted, foresee};
+use crate::ecr::policy::{Forecast, Wanted, forecast};
 use crate::registry::{Digest, Tag};
 
 /// How one wanted tag stands at the end of a pass.
@@ -357,7 +357,7 @@ fn forecasts(desired: &Desired) -> Vec<Forecast> {
             images.entry((artifact.kind, digest)).or_default().insert(tag.as_str());
         }
     }
-    foresee(policy, &images.into_values().collect::<Vec<_>>())
+    forecast(policy, &images.into_values().collect::<Vec<_>>())
 }
 
 /// The attempts of the plan, save those that failed: what was not written cannot have been

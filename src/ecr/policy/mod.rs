@@ -8,7 +8,7 @@
 
 mod changes;
 mod difference;
-mod foresight;
+mod forecast;
 mod lifecycle;
 mod permission;
 #[cfg(test)]
@@ -16,7 +16,7 @@ mod properties;
 
 use serde_json::Value;
 
-pub use foresight::{Forecast, When, foresee};
+pub use forecast::{Forecast, When, forecast};
 
 use crate::api::v1alpha1::Policy;
 use crate::api::v1alpha1::validation::Violation;

@@ -60,7 +60,7 @@ impl Registry {
     ///
     /// # Errors
     /// As AWS answers.
-    pub async fn stock(&self, name: &str, from: Option<&str>) -> Result<Option<Page>, Error> {
+    pub async fn contents(&self, name: &str, from: Option<&str>) -> Result<Option<Page>, Error> {
         let page = self
             .client
             .describe_images()

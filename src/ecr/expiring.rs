@@ -15,7 +15,7 @@ pub(super) const LEAST_LIFE: Duration = Duration::from_secs(60);
 /// A value with an end. One caller renews it; callers that come meanwhile wait for its answer
 /// instead of asking again.
 #[derive(Debug)]
-pub(super) struct Renewed<T>(Mutex<Option<Held<T>>>);
+pub(super) struct Expiring<T>(Mutex<Option<Held<T>>>);
 
 #[derive(Debug)]
 struct Held<T> {
@@ -44,13 +44,13 @@ impl<T> Fresh<T> {
     }
 }
 
-impl<T> Default for Renewed<T> {
+impl<T> Default for Expiring<T> {
     fn default() -> Self {
         Self(Mutex::new(None))
     }
 }
 
-impl<T: Clone> Renewed<T> {
+impl<T: Clone> Expiring<T> {
     /// The value, from `fetch` when it is due. One that cannot be renewed yet is used to its end.
     pub(super) async fn get(
         &self,
@@ -97,7 +97,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn one_caller_asks_and_the_others_wait() {
-        let (renewed, asked) = (Renewed::default(), AtomicU32::new(0));
+        let (renewed, asked) = (Expiring::default(), AtomicU32::new(0));
         let get = || {
             renewed.get("it", async {
                 tokio::time::sleep(Duration::from_secs(1)).await;
@@ -119,7 +119,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_end_in_the_past_does_not_make_it_spin() {
-        let (renewed, asked) = (Renewed::default(), AtomicU32::new(0));
+        let (renewed, asked) = (Expiring::default(), AtomicU32::new(0));
         let get = || {
             renewed.get("it", async {
                 asked.fetch_add(1, Ordering::Relaxed);
@@ -137,7 +137,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_cannot_be_renewed_is_used_to_its_end() {
-        let renewed = Renewed::default();
+        let renewed = Expiring::default();
         let end = SystemTime::now() + Duration::from_secs(3600);
         let fresh = async { Ok(Fresh::new(1, Some(end), Duration::from_secs(300))) };
         renewed.get("it", fresh).await.expect("a value");
@@ -150,7 +150,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_was_refused_is_not_given_again() {
-        let renewed = Renewed::default();
+        let renewed = Expiring::default();
         let end = SystemTime::now() + Duration::from_secs(3600);
         let fresh = |value| async move { Ok(Fresh::new(value, Some(end), Duration::ZERO)) };
         assert_eq!(renewed.get("it", fresh(1)).await.expect("a value"), 1);

@@ -12,7 +12,7 @@ use crate::registry::Gate;
 
 /// Waits so that no more than `rate` passes happen per second, after a burst of as many.
 #[derive(Debug)]
-pub struct Limiter {
+pub struct RateLimiter {
     /// ECR's name for what is limited.
     action: &'static str,
     meter: Arc<dyn Meter>,
@@ -43,7 +43,7 @@ const RECOVERY: f64 = 0.99;
 /// Requests that were on their way together are throttled together: that is one throttle.
 const EPOCH: Duration = Duration::from_millis(250);
 
-impl Limiter {
+impl RateLimiter {
     /// `rate` passes per second of this action.
     #[must_use]
     pub fn per_second(action: &'static str, rate: u32, meter: Arc<dyn Meter>) -> Self {
@@ -79,14 +79,14 @@ impl Limiter {
     }
 }
 
-impl Limiter {
+impl RateLimiter {
     fn pace(&self) -> MutexGuard<'_, Pace> {
         self.pace.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[async_trait]
-impl Gate for Limiter {
+impl Gate for RateLimiter {
     async fn pass(&self) {
         Self::pass(self).await;
     }
@@ -104,12 +104,12 @@ impl Gate for Limiter {
     }
 }
 
-/// The queue of one pass before a [`Limiter`] that all passes share. Whoever has hundreds of
+/// The queue of one pass before a [`RateLimiter`] that all passes share. Whoever has hundreds of
 /// manifests to write keeps most of them here, so that a pass with two comes to its turn among the
 /// next few.
 #[derive(Debug)]
 pub(super) struct Queue {
-    limiter: Arc<Limiter>,
+    limiter: Arc<RateLimiter>,
     places: Semaphore,
 }
 
@@ -118,7 +118,7 @@ impl Queue {
     /// at the latest.
     pub(super) const PLACES: usize = 16;
 
-    pub(super) fn before(limiter: Arc<Limiter>) -> Self {
+    pub(super) fn before(limiter: Arc<RateLimiter>) -> Self {
         Self { limiter, places: Semaphore::new(Self::PLACES) }
     }
 }
@@ -141,11 +141,11 @@ impl Gate for Queue {
 /// asked for a hundred layers at once, and as a source ECR is asked 16 things at a time, which
 /// stays below BatchGetImage (2,000) and GetDownloadUrlForLayer (3,000).
 #[derive(Debug)]
-pub struct Limits {
+pub struct RateLimits {
     /// Manifest PUTs: the scarce thing of a sync with many tags.
-    pub put_image: Arc<Limiter>,
+    pub put_image: Arc<RateLimiter>,
     /// Uploads of blobs: each is one InitiateLayerUpload and one CompleteLayerUpload.
-    pub uploads: Arc<Limiter>,
+    pub uploads: Arc<RateLimiter>,
 }
 
 /// Calls per second that an account may make in a region.
@@ -164,11 +164,11 @@ impl Default for Rates {
     }
 }
 
-impl Limits {
+impl RateLimits {
     /// At these rates.
     #[must_use]
     pub fn new(rates: Rates, meter: &Arc<dyn Meter>) -> Self {
-        let limiter = |action, rate| Arc::new(Limiter::per_second(action, rate, meter.clone()));
+        let limiter = |action, rate| Arc::new(RateLimiter::per_second(action, rate, meter.clone()));
         Self {
             put_image: limiter("PutImage", rates.put_image),
             uploads: limiter("InitiateLayerUpload", rates.uploads),
@@ -182,7 +182,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_burst_passes_at_once_and_then_the_rate_holds() {
-        let limiter = Limiter::per_second("PutImage", 10, Arc::new(crate::meter::Silent));
+        let limiter = RateLimiter::per_second("PutImage", 10, Arc::new(crate::meter::Silent));
         tokio::time::advance(Duration::from_secs(60)).await;
         let start = Instant::now();
         for _ in 0..10 {
@@ -197,7 +197,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_throttle_steps_back_at_once_and_is_made_up_for_slowly() {
-        let limiter = Limiter::per_second("PutImage", 10, Arc::new(crate::meter::Silent));
+        let limiter = RateLimiter::per_second("PutImage", 10, Arc::new(crate::meter::Silent));
         tokio::time::advance(Duration::from_secs(60)).await;
         let passes = async |count: u32| {
             let start = Instant::now();
@@ -227,7 +227,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_pass_with_two_manifests_does_not_wait_for_one_with_hundreds() {
-        let limiter = Arc::new(Limiter::per_second("PutImage", 10, Arc::new(crate::meter::Silent)));
+        let limiter =
+            Arc::new(RateLimiter::per_second("PutImage", 10, Arc::new(crate::meter::Silent)));
         let queue = || Arc::new(Queue::before(limiter.clone()));
         let (many, few) = (queue(), queue());
         let mut passes = tokio::task::JoinSet::new();

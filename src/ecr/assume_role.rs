@@ -9,8 +9,8 @@ use aws_sdk_ecr::config::{Credentials, IdentityCache};
 use aws_sdk_sts::types::Credentials as Answer;
 
 use super::error::Error;
+use super::expiring::{Expiring, Fresh};
 use super::identity::{ServiceAccount, ServiceAccountTokens};
-use super::renewed::{Fresh, Renewed};
 use crate::api::v1alpha1::RoleArn;
 
 /// Keys are renewed so long before they end: a request that is signed with the old ones must still
@@ -19,7 +19,7 @@ const AHEAD: Duration = Duration::from_secs(300);
 
 /// Keys of one role, shared by all who use it.
 #[derive(Clone, Debug)]
-pub(super) struct Assumed(Arc<Inner>);
+pub(super) struct AssumedRole(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
@@ -27,7 +27,7 @@ struct Inner {
     session_name: String,
     client: aws_sdk_sts::Client,
     how: How,
-    keys: Renewed<Credentials>,
+    keys: Expiring<Credentials>,
 }
 
 /// What STS is shown.
@@ -36,14 +36,14 @@ enum How {
     /// Keys that may assume the role: the client's.
     Keys {
         /// Comes first: its errors say more than the SDK's.
-        from: Option<Assumed>,
+        from: Option<AssumedRole>,
         external_id: Option<String>,
     },
     /// A token of the cluster; the client's keys do not matter.
     Token { account: ServiceAccount, tokens: Arc<dyn ServiceAccountTokens> },
 }
 
-impl Assumed {
+impl AssumedRole {
     /// The role of a ServiceAccount.
     pub(super) fn by_token(
         sts: aws_sdk_sts::config::Builder,
@@ -54,7 +54,7 @@ impl Assumed {
         let client = aws_sdk_sts::Client::from_conf(sts.build());
         let role = account.role.clone();
         let how = How::Token { account, tokens };
-        Self(Arc::new(Inner { role, session_name, client, how, keys: Renewed::default() }))
+        Self(Arc::new(Inner { role, session_name, client, how, keys: Expiring::default() }))
     }
 
     /// A role that the operator, or the role `from`, may assume.
@@ -73,7 +73,7 @@ impl Assumed {
         };
         let client = aws_sdk_sts::Client::from_conf(sts.build());
         let how = How::Keys { from, external_id };
-        Self(Arc::new(Inner { role, session_name, client, how, keys: Renewed::default() }))
+        Self(Arc::new(Inner { role, session_name, client, how, keys: Expiring::default() }))
     }
 
     /// The keys.
@@ -152,7 +152,7 @@ fn fresh(answer: &Answer) -> Fresh<Credentials> {
     Fresh::new(keys, end, AHEAD)
 }
 
-impl ProvideCredentials for Assumed {
+impl ProvideCredentials for AssumedRole {
     fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
     where
         Self: 'a,

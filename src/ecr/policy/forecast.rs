@@ -145,7 +145,7 @@ impl<'a> Rule<'a> {
 /// repository. Images of others in it, and the untagged parts of indexes, can only add to the
 /// numbers of rules that count.
 #[must_use]
-pub fn foresee(policy: &Policy, images: &[BTreeSet<&str>]) -> Vec<Forecast> {
+pub fn forecast(policy: &Policy, images: &[BTreeSet<&str>]) -> Vec<Forecast> {
     let mut rules: Vec<_> = policy
         .get("rules")
         .and_then(Value::as_array)
@@ -207,7 +207,7 @@ mod tests {
         let Value::Object(policy) = json!({"rules": rules}) else { panic!("an object") };
         let images: Vec<BTreeSet<&str>> =
             images.iter().map(|tags| tags.split(' ').collect()).collect();
-        foresee(&policy, &images).iter().map(ToString::to_string).collect()
+        forecast(&policy, &images).iter().map(ToString::to_string).collect()
     }
 
     fn rule(priority: u32, tags: &Value, count: (&str, u32)) -> Value {
