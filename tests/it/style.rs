@@ -25,7 +25,8 @@ fn check(root: &Path, arguments: &[&str]) -> (Option<i32>, String) {
 #[test]
 fn a_tree_without_mistakes_passes_the_style_check() {
     let folder = tempfile::tempdir().expect("a folder");
-    let code = "//! Tags.\n\n/// Returns a tag.\nfn tag() {\n    let tag = 1;\n\n    use_it(tag)\n}\n";
+    let code =
+        "//! Tags.\n\n/// Returns a tag.\nfn tag() {\n    let tag = 1;\n\n    use_it(tag)\n}\n";
     write(folder.path(), "src/tag.rs", code);
     write(folder.path(), "docs/tags.md", "Tags should be copied. Marshall them again.\n");
     write(folder.path(), "docs/style.md", "Not \"shall\", not \"anew\".\n");
@@ -41,7 +42,8 @@ fn a_tree_without_mistakes_passes_the_style_check() {
 #[test]
 fn each_mistake_of_style_is_reported_with_its_line() {
     let folder = tempfile::tempdir().expect("a folder");
-    let comments = "//! What this is.\n\n/// Returns it.\n/// It goes on.\nfn a() {}\n/// It is.\nfn b() {}\n";
+    let comments =
+        "//! What this is.\n\n/// Returns it.\n/// It goes on.\nfn a() {}\n/// It is.\nfn b() {}\n";
     write(folder.path(), "src/comments.rs", comments);
     write(folder.path(), "testbed/src/lib.rs", "/// Those that stay.\nfn c() {}\n");
     write(folder.path(), "tests/it/long.rs", &"// x\n".repeat(501));
