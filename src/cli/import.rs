@@ -12,6 +12,7 @@ use crate::api::v1alpha1::{
     AdoptionPolicy, EcrRepositorySyncSpec, Encryption, EncryptionType, ImageTagMutability, Policy,
 };
 use crate::causes::with_causes;
+use crate::ecr::policy::Kind;
 use crate::ecr::{self, CREATED_TAG, Mutability, OWNER_TAG, Registry, Repository};
 use crate::inventory::{self, Entry, Manifest, Place};
 use crate::meter::Silent;
@@ -94,8 +95,8 @@ async fn read(session: &ecr::Session, selector: &[String]) -> Result<Vec<Entry>,
 async fn entry(registry: &Registry, repository: Repository) -> Result<Entry, ecr::Error> {
     let name = &repository.name;
     let (lifecycle, permission, mut resource_tags) = tokio::try_join!(
-        registry.lifecycle_policy(name),
-        registry.permission_policy(name),
+        registry.policy(Kind::Lifecycle, name),
+        registry.policy(Kind::Permission, name),
         registry.resource_tags(&repository)
     )?;
     let mut notes = Vec::new();

@@ -134,6 +134,23 @@ impl Error {
     }
 }
 
+/// Turns the error `code`, which says that the thing does not (or does already) exist, into `None`.
+pub(super) fn none_if<T, E>(
+    result: Result<T, SdkError<E, HttpResponse>>,
+    code: &str,
+    operation: &'static str,
+    thing: &str,
+) -> Result<Option<T>, Error>
+where
+    E: ProvideErrorMetadata + std::error::Error + 'static,
+{
+    match result {
+        Ok(answer) => Ok(Some(answer)),
+        Err(SdkError::ServiceError(error)) if error.err().code() == Some(code) => Ok(None),
+        Err(error) => Err(Error::from_sdk(operation, thing, &error)),
+    }
+}
+
 /// An error of ours among the causes: that of a role's keys, which the SDK asked us for.
 fn ours_within<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a Error> {
     let mut cause = error.source();

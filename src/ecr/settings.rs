@@ -5,9 +5,6 @@ use aws_sdk_ecr::types::{
     ImageTagMutabilityExclusionFilter, ImageTagMutabilityExclusionFilterType,
 };
 
-use super::error::Error;
-use super::registry::Registry;
-use super::repository::Repository;
 use crate::wildcard;
 
 /// What a spec says of the settings; `None` is left as it is.
@@ -204,60 +201,6 @@ fn is_same_key(wanted: &str, live: &str) -> bool {
 
 pub(super) fn scanning(on_push: bool) -> ImageScanningConfiguration {
     ImageScanningConfiguration::builder().scan_on_push(on_push).build()
-}
-
-impl Registry {
-    /// Says anew whether tags may move; filters that are not in `mutability` are gone.
-    ///
-    /// # Errors
-    /// As AWS answers.
-    pub async fn put_mutability(&self, name: &str, mutability: &Mutability) -> Result<(), Error> {
-        self.client
-            .put_image_tag_mutability()
-            .registry_id(&self.account)
-            .repository_name(name)
-            .image_tag_mutability(mutability.to_sdk())
-            .set_image_tag_mutability_exclusion_filters(mutability.filters_to_sdk())
-            .send()
-            .await
-            .map(drop)
-            .map_err(|error| Error::from_sdk("ecr:PutImageTagMutability", name, &error))
-    }
-
-    /// Says anew whether images are scanned when they are pushed.
-    ///
-    /// # Errors
-    /// As AWS answers.
-    pub async fn put_scan_on_push(&self, name: &str, on_push: bool) -> Result<(), Error> {
-        self.client
-            .put_image_scanning_configuration()
-            .registry_id(&self.account)
-            .repository_name(name)
-            .image_scanning_configuration(scanning(on_push))
-            .send()
-            .await
-            .map(drop)
-            .map_err(|error| Error::from_sdk("ecr:PutImageScanningConfiguration", name, &error))
-    }
-
-    /// Removes these resource tags; a key that is not there is success.
-    ///
-    /// # Errors
-    /// As AWS answers.
-    pub async fn untag_resource(
-        &self,
-        repository: &Repository,
-        keys: &[String],
-    ) -> Result<(), Error> {
-        self.client
-            .untag_resource()
-            .resource_arn(&repository.arn)
-            .set_tag_keys(Some(keys.to_vec()))
-            .send()
-            .await
-            .map(drop)
-            .map_err(|error| Error::from_sdk("ecr:UntagResource", &repository.name, &error))
-    }
 }
 
 #[cfg(test)]

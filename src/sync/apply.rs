@@ -11,7 +11,7 @@ use super::{
     ReferrersReport, Source, TagState, prune,
 };
 use crate::class::Class;
-use crate::ecr::policy::{self, Kind};
+use crate::ecr::policy;
 use crate::ecr::{self, Mutability, Repository, Settings};
 use crate::registry::{Digest, Tag};
 
@@ -301,22 +301,14 @@ async fn configure(
 ) -> Result<Option<String>, ecr::Error> {
     let name = &repository.name;
     match action {
-        Action::PutPolicy { kind: Kind::Lifecycle, document, .. } => {
-            return registry.put_lifecycle_policy(name, &policy::text(document)).await;
-        }
-        Action::PutPolicy { kind: Kind::Permission, document, .. } => {
-            return registry.set_permission_policy(name, &policy::text(document)).await;
+        Action::PutPolicy { kind, document, .. } => {
+            return registry.put_policy(*kind, name, &policy::text(document)).await;
         }
         Action::TagRepository { tags } => registry.tag_resource(repository, tags).await?,
         Action::UntagRepository { keys } => registry.untag_resource(repository, keys).await?,
         Action::SetMutability { wanted, .. } => registry.put_mutability(name, wanted).await?,
         Action::SetScanOnPush { wanted } => registry.put_scan_on_push(name, *wanted).await?,
-        Action::DeletePolicy { kind: Kind::Lifecycle } => {
-            registry.delete_lifecycle_policy(name).await?
-        }
-        Action::DeletePolicy { kind: Kind::Permission } => {
-            registry.delete_permission_policy(name).await?
-        }
+        Action::DeletePolicy { kind } => registry.delete_policy(*kind, name).await?,
         Action::CreateRepository { .. }
         | Action::CopyTag { .. }
         | Action::RestoreTag { .. }

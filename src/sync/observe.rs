@@ -9,7 +9,7 @@ use super::target::Target;
 use super::{Claimant, Desired, Engine, Failure, Job, Vanished, vanished};
 use crate::api::v1alpha1::Policy;
 use crate::class::Class;
-use crate::ecr::policy::Wanted;
+use crate::ecr::policy::{Kind, Wanted};
 use crate::ecr::{self, Archived, Images, OWNER_TAG, Repository};
 use crate::registry::{Digest, Tag};
 
@@ -88,11 +88,11 @@ impl Engine {
         };
         let lifecycle = || async {
             let read = is_wanted(&desired.lifecycle, &desired.defaults.lifecycle);
-            if read { Ok(registry.lifecycle_policy(name).await?) } else { Ok(None) }
+            if read { Ok(registry.policy(Kind::Lifecycle, name).await?) } else { Ok(None) }
         };
         let permission = || async {
             let read = is_wanted(&desired.permission, &desired.defaults.permission);
-            if read { Ok(registry.permission_policy(name).await?) } else { Ok(None) }
+            if read { Ok(registry.policy(Kind::Permission, name).await?) } else { Ok(None) }
         };
         let (resource_tags, lifecycle, permission) = tokio::try_join!(
             patiently(resource_tags),
@@ -184,12 +184,14 @@ impl Engine {
         match &desired.lifecycle {
             Wanted::Document(_) => Ok(true),
             Wanted::None => Ok(false),
-            Wanted::Unmanaged => match registry.lifecycle_policy(&desired.repository).await {
-                Ok(policy) => Ok(policy.is_some()),
-                // It is not ours, so that we need not be allowed to read it.
-                Err(error) if error.class() == Class::AccessDenied => Ok(true),
-                Err(error) => Err(error.into()),
-            },
+            Wanted::Unmanaged => {
+                match registry.policy(Kind::Lifecycle, &desired.repository).await {
+                    Ok(policy) => Ok(policy.is_some()),
+                    // It is not ours, so that we need not be allowed to read it.
+                    Err(error) if error.class() == Class::AccessDenied => Ok(true),
+                    Err(error) => Err(error.into()),
+                }
+            }
         }
     }
 
