@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Draws the plots of docs/observability.md from a Prometheus that scrapes ecr-sync, or from series recorded before.
+"""Draws the plots of docs/observability.md from the series of a Prometheus that scrapes ecr-sync, or from a recording.
 
-    deploy/monitoring/plots.py record http://127.0.0.1:9090 --minutes 5    # asks Prometheus, writes docs/plots/run.json
+    deploy/monitoring/plots.py record http://127.0.0.1:9090 --minutes 5    # queries Prometheus, writes docs/plots/run.json
     deploy/monitoring/plots.py draw                                      # writes docs/plots/*.svg from run.json
 
-Needs nothing but Python 3.
+Needs only Python 3.
 """
 import argparse
 import html
@@ -18,17 +18,17 @@ FOLDER = pathlib.Path(__file__).resolve().parents[2] / "docs" / "plots"
 COLOURS = ["#1f6feb", "#d4351c", "#00703c", "#f47738", "#4c2c92", "#b58840", "#28a197", "#801650"]
 PLOTS = {
     "sync": ("Wanted tags", "tags", "sum by (state) (ecrsync_tags)", "state"),
-    "queue": ("Passes that wait, and that run", "passes",
+    "queue": ("Waiting and running passes", "passes",
               'label_replace(sum(workqueue_depth), "of", "waiting", "", "") or '
               'label_replace(sum(controller_runtime_active_workers), "of", "running", "", "")', "of"),
     "aws": ("AWS calls", "calls/s", "sum by (operation) (rate(ecrsync_aws_requests_total[15s])) > 0", "operation"),
     "bytes": ("Bytes sent to ECR", "MB/s", 'label_replace(sum(rate(ecrsync_copied_bytes_total[15s])) / 1e6, "of", "bytes", "", "")', "of"),
-    "throttle": ("Waiting for our own limits", "s/s", "sum by (action) (rate(ecrsync_throttle_wait_seconds_total[15s]))", "action"),
+    "throttle": ("Waiting for own rate limits", "s/s", "sum by (action) (rate(ecrsync_throttle_wait_seconds_total[15s]))", "action"),
 }
 
 
 def record(prometheus, minutes):
-    """Asks for all series of the last minutes, at one point a second."""
+    """Queries all series of the last minutes, with one point per second."""
     end = time.time()
     run = {}
     for name, (_, _, expression, label) in PLOTS.items():
@@ -41,7 +41,7 @@ def record(prometheus, minutes):
 
 
 def rebased(run):
-    """Time as seconds since the first point, so that a recording says nothing of when it was made."""
+    """Returns the series with times in seconds since the first point, so that a recording does not depend on its date."""
     starts = [points[0][0] for plot in run.values() for points in plot.values() if points]
     start = min(starts, default=0)
     return {name: {label: [[round(at - start), round(value, 4)] for at, value in points] for label, points in plot.items()}
@@ -49,7 +49,7 @@ def rebased(run):
 
 
 def nice(top):
-    """The smallest of 1, 2, 5 x 10^n that is not below `top`."""
+    """Returns the smallest of 1, 2, 5 x 10^n that is not below `top`."""
     if top <= 0:
         return 1
     power = 10 ** (len(str(int(top))) - 1) if top >= 1 else 10 ** -len(str(int(1 / top)))
@@ -57,7 +57,7 @@ def nice(top):
 
 
 def parts(points):
-    """The points without gaps: a series that is not there is no line."""
+    """Splits the points at gaps, so that no line is drawn where a series has no points."""
     found = []
     for at, value in points:
         if not found or at - found[-1][-1][0] > 2:
@@ -67,7 +67,7 @@ def parts(points):
 
 
 def draw(name, plot):
-    """One plot as SVG: lines over seconds, with a legend."""
+    """Writes one plot as SVG: lines over seconds, with a legend."""
     title, unit, _, _ = PLOTS[name]
     width, height, left, right, top, bottom = 760, 260, 60, 190, 36, 34
     last = max((points[-1][0] for points in plot.values() if points), default=1) or 1
@@ -99,10 +99,10 @@ def draw(name, plot):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    recording = commands.add_parser("record", help="ask a Prometheus, and draw")
+    recording = commands.add_parser("record", help="query a Prometheus, and draw")
     recording.add_argument("prometheus", metavar="URL")
     recording.add_argument("--minutes", type=float, default=5)
-    commands.add_parser("draw", help="draw what was recorded")
+    commands.add_parser("draw", help="draw the recorded series")
     arguments = parser.parse_args()
     if arguments.command == "record":
         record(arguments.prometheus.rstrip("/"), arguments.minutes)
