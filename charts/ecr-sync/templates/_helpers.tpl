@@ -47,7 +47,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 {{- end }}
 
-{{/* Whether Secrets are watched: not without the right to list them. "true" or empty. */}}
+{{/* Whether Secrets are watched, which needs permission to list them. "true" or empty. */}}
 {{- define "ecr-sync.watchesSecrets" -}}
 {{- if and .Values.secrets.enabled .Values.secrets.watch (not .Values.secrets.names) }}true{{ end }}
 {{- end }}
@@ -85,7 +85,7 @@ tenants.yaml: {{ toYaml . | quote }}
 {{- end }}
 {{- end }}
 
-{{/* The arguments of the operator: those that are not set are not there, so that the program's defaults hold. */}}
+{{/* The arguments of the operator. Values that are not set are left out, so that the defaults of the program apply. */}}
 {{- define "ecr-sync.args" -}}
 - controller
 - --listen=0.0.0.0:8080
@@ -176,12 +176,12 @@ tenants.yaml: {{ toYaml . | quote }}
 {{- end }}
 {{- end }}
 
-{{/* What can be seen only here: JSON schema cannot compare two values. */}}
+{{/* Checks that compare two values, which JSON schema cannot do. */}}
 {{- define "ecr-sync.check" -}}
 {{- if and (gt (int .Values.replicas) 1) (not .Values.controller.leaderElection) }}
-{{- fail "replicas: more than 1 needs controller.leaderElection: true, or each would copy everything" }}
+{{- fail "replicas: more than 1 needs controller.leaderElection: true; otherwise each replica copies everything" }}
 {{- end }}
 {{- if and .Values.monitoring.serviceMonitor.enabled (not .Values.service.enabled) }}
-{{- fail "monitoring.serviceMonitor.enabled needs service.enabled: true; or use monitoring.podMonitor" }}
+{{- fail "monitoring.serviceMonitor.enabled needs service.enabled: true; alternatively, use monitoring.podMonitor" }}
 {{- end }}
 {{- end }}

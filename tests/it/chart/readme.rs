@@ -1,4 +1,4 @@
-//! charts/ecr-sync/README.md is made from values.yaml: `make docs` writes it, a test compares it.
+//! charts/ecr-sync/README.md is generated from values.yaml: `make docs` writes it, a test compares it.
 
 use super::{chart, read};
 
@@ -6,22 +6,22 @@ use super::{chart, read};
 const HEAD: &str = "\
 # ecr-sync
 
-Installs the operator that keeps Amazon ECR repositories as written and copies container images and Helm charts into them.
+Installs the operator that manages Amazon ECR repositories and copies container images and Helm charts into them.
 
 ```sh
 helm install ecr-sync charts/ecr-sync --namespace ecr-sync-system --create-namespace
 ```
 
-The CustomResourceDefinition comes with the chart and is upgraded by it (`crds.enabled`); it stays when the release goes
-(`crds.keep`). AWS roles, other ways to install, upgrades: [docs/install.md](../../docs/install.md). Alerts and dashboard:
-[docs/observability.md](../../docs/observability.md).
+The chart installs and upgrades the CustomResourceDefinition (`crds.enabled`). `helm uninstall` keeps it (`crds.keep`). See
+[docs/install.md](../../docs/install.md) for AWS roles, other ways to install and upgrades, and
+[docs/observability.md](../../docs/observability.md) for alerts and the dashboard.
 
 ## Values
 
-This table is made from [values.yaml](values.yaml) by `make docs`. Wrong values are refused by name
+`make docs` generates this table from [values.yaml](values.yaml). Invalid values are refused by name
 ([values.schema.json](values.schema.json)).
 
-| key | default | what |
+| key | default | description |
 |---|---|---|
 ";
 

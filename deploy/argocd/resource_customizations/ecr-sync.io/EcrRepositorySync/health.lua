@@ -1,4 +1,4 @@
--- Conditions come in no order: all are read before anything is decided.
+-- Conditions have no fixed order, so all of them are read first.
 local hs = {}
 local conditions = {}
 local status = obj.status or {}
@@ -16,7 +16,7 @@ if obj.spec ~= nil and obj.spec.suspend == true then
   hs.status = "Suspended"
   hs.message = "spec.suspend is true"
 elseif status.observedGeneration ~= obj.metadata.generation then
-  -- Also a new resource: its observedGeneration is -1.
+  -- This includes a new resource: its observedGeneration is -1.
   hs.status = "Progressing"
   hs.message = "Waiting for the first pass over this generation"
 elseif is("Stalled", "True") then
