@@ -20,6 +20,9 @@
 //! - [`registry`]: OCI distribution client; knows nothing of ECR or Kubernetes
 //! - [`helm`]: HTTP chart repositories, and charts as OCI artifacts
 //! - [`ecr`]: the control plane of ECR
+//! - [`failure`]: a failure as it is reported
+//! - [`violation`]: a rule that a spec breaks
+//! - [`spec`]: the spec, checked
 //! - [`sync`]: the engine
 //! - [`credentials`]: Secret or docker config -> registry credential
 //! - [`mirrors`]: places to read images from instead of their own
@@ -39,8 +42,10 @@ pub mod cli;
 pub mod controller;
 pub mod credentials;
 pub mod ecr;
+pub mod failure;
 mod hash;
 pub mod helm;
+mod iam;
 pub mod inventory;
 pub mod meter;
 pub mod mirrors;
@@ -48,8 +53,10 @@ pub mod operator;
 pub mod registry;
 pub mod reload;
 pub mod selection;
+pub mod spec;
 pub mod sync;
 pub mod telemetry;
 pub mod tenancy;
 mod units;
+pub mod violation;
 mod wildcard;

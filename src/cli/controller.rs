@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::api::v1alpha1::validation::parse_duration;
 use crate::causes::with_causes;
 use crate::controller;
 use crate::credentials::DockerConfig;
 use crate::mirrors::Mirrors;
 use crate::operator;
 use crate::reload::Reloaded;
+use crate::spec::validation::parse_duration;
 use crate::sync::{Defaults, Limits, OwnerRules};
 use crate::tenancy::{Tenancy, Unlisted};
 

@@ -6,9 +6,8 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::screen::Screen;
-use crate::api::v1alpha1::RoleArn;
-use crate::ecr::partition;
-use crate::ecr::permissions::{Circumstances, Grants, Spot, Use, uses};
+use crate::ecr::{RoleArn, partition};
+use crate::iam::{Circumstances, Grants, Spot, Use, uses};
 use crate::inventory::{self, Entry};
 use crate::sync::DefaultFiles;
 

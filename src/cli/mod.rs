@@ -188,7 +188,7 @@ impl From<Defaults> for DefaultFiles {
 }
 
 fn account_id(text: &str) -> Result<String, String> {
-    use crate::api::v1alpha1::validation::is_account_id;
+    use crate::spec::validation::is_account_id;
     if is_account_id(text) {
         Ok(text.to_owned())
     } else {
@@ -197,7 +197,7 @@ fn account_id(text: &str) -> Result<String, String> {
 }
 
 fn region(text: &str) -> Result<String, String> {
-    use crate::api::v1alpha1::validation::is_region;
+    use crate::spec::validation::is_region;
     if is_region(text) {
         Ok(text.to_owned())
     } else {

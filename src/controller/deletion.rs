@@ -15,7 +15,8 @@ use super::jobs::Job as Work;
 use super::memory::Written;
 use super::reason::Reason;
 use super::reconcile::{self, Error};
-use crate::api::v1alpha1::{DeletionPolicy, EcrRepositorySync, validation};
+use crate::api::v1alpha1::{DeletionPolicy, EcrRepositorySync};
+use crate::spec::validation;
 use crate::sync::{Deletion, Failure, Report};
 
 /// Held until the repository is gone.

@@ -11,9 +11,9 @@ use kube::api::PostParams;
 use kube::{Api, Client, ResourceExt};
 
 use super::context::{ApiError, in_time};
-use crate::api::v1alpha1::{EcrRepositorySync, Registry, RoleArn};
+use crate::api::v1alpha1::{EcrRepositorySync, Registry};
 use crate::class::Class;
-use crate::ecr::{Identity, NoToken, ServiceAccount, ServiceAccountTokens};
+use crate::ecr::{Identity, NoToken, RoleArn, ServiceAccount, ServiceAccountTokens};
 use crate::sync::Failure;
 
 /// As EKS's own webhook reads it (IRSA).

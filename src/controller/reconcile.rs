@@ -22,10 +22,10 @@ use super::status::Pass;
 use super::{conditions, deletion, status};
 use crate::api::v1alpha1::{
     EcrRepositorySync, EcrRepositorySyncStatus as Status, Ownership, RepositoryStatus, condition,
-    validation,
 };
 use crate::class::Class;
 use crate::ecr::{Identity, Location, Owner};
+use crate::spec::validation;
 use crate::sync::{
     Access, Accesses, Before, Claim, Claimant, Engine, Failure, Job, Kept, Mode, Progress, Report,
 };

@@ -10,8 +10,8 @@ use serde::Deserialize;
 use tokio::io::AsyncWriteExt;
 
 use crate::class::Class;
+use crate::failure::Failure;
 use crate::registry::{Credential, Reference, docker_config};
-use crate::sync::Failure;
 
 /// A helper asks a keychain or a cloud; one that hangs must not hang the sync.
 const HELPER_DEADLINE: Duration = Duration::from_secs(30);

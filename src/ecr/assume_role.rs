@@ -11,7 +11,7 @@ use aws_sdk_sts::types::Credentials as Answer;
 use super::error::Error;
 use super::expiring::{Expiring, Fresh};
 use super::identity::{ServiceAccount, ServiceAccountTokens};
-use crate::api::v1alpha1::RoleArn;
+use super::role::RoleArn;
 
 /// Keys are renewed so long before they end: a request that is signed with the old ones must still
 /// arrive.

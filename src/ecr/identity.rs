@@ -6,7 +6,7 @@ use std::fmt;
 use async_trait::async_trait;
 
 use super::error::Error;
-use crate::api::v1alpha1::RoleArn;
+use super::role::RoleArn;
 use crate::class::Class;
 use crate::wildcard;
 

@@ -23,7 +23,7 @@ use super::identity::{Identity, Roles, ServiceAccount, ServiceAccountTokens, ses
 use super::public::{self, PublicLogin};
 use super::rate_limits::{RateLimits, Rates};
 use super::registry::Registry;
-use crate::api::v1alpha1::RoleArn;
+use super::role::RoleArn;
 use crate::hash::hash;
 use crate::meter::Meter;
 use crate::registry::{Authenticator, Transport};

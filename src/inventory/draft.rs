@@ -4,10 +4,11 @@ use serde_saphyr::Location;
 
 use super::tree::{Node, Source, Value};
 use super::{Entry, Problem};
-use crate::api::v1alpha1::validation::{Violation, validate};
 use crate::api::v1alpha1::{EcrRepositorySyncSpec, TagStrategy};
 use crate::ecr::policy::{Kind, Wanted};
 use crate::registry::Reference;
+use crate::spec::validation::validate;
+use crate::violation::Violation;
 
 /// What both forms of a file, entry and manifest, come to.
 #[derive(Debug)]

@@ -484,18 +484,30 @@ mod tests {
 
     #[test]
     fn our_reading_agrees_with_oci_client() {
-        for text in
-            ["nginx", "grafana/loki:3", "localhost:5000/a/b:c", "ghcr.io/a/b", "quay.io/a:b"]
-        {
+        let digest = Digest::sha256_of(b"a manifest");
+        for text in [
+            "nginx",
+            "nginx:1.27",
+            "grafana/loki:3",
+            "docker.io/nginx",
+            "docker.io/library/nginx:1.27",
+            "localhost/a",
+            "localhost:5000/a/b:c",
+            "127.0.0.1:5000/a",
+            "ghcr.io/a/b",
+            "quay.io/a:b",
+            "registry.example.com:443/a__b/c-d/e.f:v1.2.3-rc.1",
+            &format!("ghcr.io/a/b@{digest}"),
+            &format!("ghcr.io/a/b:c@{digest}"),
+        ] {
             let ours: Reference = text.parse().unwrap();
             let theirs: oci_client::Reference = text.parse().unwrap();
             assert_eq!(ours.host, theirs.registry(), "{text}");
             assert_eq!(ours.repository, theirs.repository(), "{text}");
-            assert_eq!(
-                ours.tag.as_ref().map_or("latest", Tag::as_str),
-                theirs.tag().unwrap(),
-                "{text}"
-            );
+            assert_eq!(ours.digest.as_ref().map(Digest::as_str), theirs.digest(), "{text}");
+            // oci-client adds the tag `latest` where neither tag nor digest is written.
+            let default = ours.digest.is_none().then_some("latest");
+            assert_eq!(ours.tag.as_ref().map(Tag::as_str).or(default), theirs.tag(), "{text}");
         }
     }
 

@@ -12,10 +12,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::Value;
 
-use crate::api::v1alpha1::validation::{self, Violation};
 use crate::api::v1alpha1::{EcrRepositorySyncSpec, Policy};
 use crate::ecr::policy::{Kind, Wanted};
 use crate::reload::Checked;
+use crate::spec::validation;
+use crate::violation::Violation;
 
 /// Far more than the longest policy (30,720 characters) with all its white space and comments.
 const MOST_BYTES: u64 = 1024 * 1024;

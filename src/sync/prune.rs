@@ -27,10 +27,10 @@ use super::{
     Action, ArtifactKind, Claimant, Desired, DesiredArtifact, Engine, Failure, Job, Mode, Observed,
     Origin, Plan, Source, TagState, WantedTag,
 };
-use crate::api::v1alpha1::validation;
 use crate::class::Class;
 use crate::ecr::{self, Host, OWNER_TAG, Repository, Stored};
 use crate::registry::{Digest, Tag};
+use crate::spec::validation;
 
 pub(super) use self::known::Known;
 pub(super) use self::remove::remove;

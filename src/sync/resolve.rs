@@ -13,13 +13,13 @@ use super::target::{Seen, Target};
 use super::{Engine, Failure, Job, Mode, Origin};
 use crate::api::v1alpha1::{
     ArchivedImages, DriftPolicy, EcrRepositorySyncSpec, ImageTagMutability, Policy, Referrers,
-    validation,
 };
 use crate::ecr::policy::{self, Kind, Wanted};
 use crate::ecr::{Encryption, Mutability, Settings};
 use crate::helm;
 use crate::registry::{Digest, Tag};
 use crate::selection::{self, Pin, tag_of};
+use crate::spec::validation;
 
 pub use mirrored::Mirrored;
 

@@ -94,8 +94,7 @@ impl Meter for Requests {
     }
 
     fn token_renewed(&self, account: &str, region: &str, life: Duration) {
-        let ends =
-            k8s_openapi::jiff::Timestamp::now().as_duration().as_secs_f64() + life.as_secs_f64();
+        let ends = jiff::Timestamp::now().as_duration().as_secs_f64() + life.as_secs_f64();
         self.token_expiry.with_label_values(&[account, region]).set(ends);
     }
 

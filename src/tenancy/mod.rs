@@ -8,13 +8,13 @@ mod rules;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::api::v1alpha1::{EcrRepositorySyncSpec, RoleArn};
+use crate::api::v1alpha1::EcrRepositorySyncSpec;
 use crate::class::Class;
 use crate::credentials::chart_reference;
-use crate::ecr::{self, Identity};
+use crate::ecr::{self, Identity, RoleArn};
+use crate::failure::Failure;
 use crate::registry::{AllowedHosts, Reference};
 use crate::reload::{self, Reloaded};
-use crate::sync::Failure;
 
 use rules::Rule;
 pub use rules::{Tenants, Unlisted};

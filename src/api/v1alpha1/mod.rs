@@ -3,16 +3,16 @@
 mod chart;
 mod crd;
 mod image;
-mod role;
 mod schema;
 mod spec;
 mod status;
-pub mod validation;
 
 pub use chart::{Chart, OnSourceChange, VersionSelector};
 pub use crd::{crd, crd_yaml};
 pub use image::{CheckPolicy, Image, Referrers, SortBy, TagSelector, TagStrategy};
-pub use role::{NotARole, RoleArn};
+#[cfg(test)]
+pub(crate) use schema::{LONGEST_PATTERN, MAX_PATTERNS};
+pub(crate) use schema::{MAX_FILTERS, MAX_RESOURCE_TAGS, MAX_TAGS};
 pub use spec::{
     AdoptionPolicy, ArchivedImages, DeletionPolicy, DriftPolicy, EcrRepositorySync,
     EcrRepositorySyncSpec, Encryption, EncryptionType, ImageTagMutability, LocalReference, Policy,

@@ -19,13 +19,19 @@ const NAME: &str =
 const TAGGED: &str = "self.pullUrl.matches('[^/:]+:[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$')";
 
 /// Most tags one artifact may name.
-pub(super) const MAX_TAGS: usize = 500;
+pub(crate) const MAX_TAGS: usize = 500;
 
 /// ECR allows 50 tags; two are ours (owner, created).
-pub(super) const MAX_RESOURCE_TAGS: usize = 48;
+pub(crate) const MAX_RESOURCE_TAGS: usize = 48;
 
 /// ECR's bound on exclusion filters.
-pub(super) const MAX_FILTERS: usize = 5;
+pub(crate) const MAX_FILTERS: usize = 5;
+
+/// Most regular expressions in `include`, and in `exclude`.
+pub(crate) const MAX_PATTERNS: usize = 25;
+
+/// Longest regular expression, in characters.
+pub(crate) const LONGEST_PATTERN: usize = 256;
 
 pub(super) fn name_grammar() -> Rule {
     Rule::new(format!("{NAME}.matches(r'{REPOSITORY_NAME}')")).message(
@@ -156,9 +162,9 @@ pub(super) fn tags(_: &mut SchemaGenerator) -> Schema {
 pub(super) fn patterns(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "array",
-        "maxItems": crate::selection::MOST_PATTERNS,
+        "maxItems": MAX_PATTERNS,
         "x-kubernetes-list-type": "atomic",
-        "items": { "type": "string", "minLength": 1, "maxLength": crate::selection::LONGEST_PATTERN }
+        "items": { "type": "string", "minLength": 1, "maxLength": LONGEST_PATTERN }
     })
 }
 

@@ -1,6 +1,6 @@
 //! A run as JSON: `--output json`, `--report FILE`.
 
-use k8s_openapi::jiff::Timestamp;
+use jiff::Timestamp;
 use serde::Serialize;
 
 use super::advice::advice;

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use crate::api::v1alpha1::validation;
 use crate::causes::with_causes;
 use crate::class::Class;
 use crate::credentials::{DockerConfig, HostLogins, chart_reference};
@@ -10,6 +9,7 @@ use crate::ecr;
 use crate::inventory::Entry;
 use crate::mirrors::{Login, Mirror, Mirrors};
 use crate::registry::{Credential, Reference};
+use crate::spec::validation;
 use crate::sync::{Access, Accesses, Before, Claimant, EcrLogin, Failure, Job, Mirrored, Progress};
 
 /// Logins of whoever runs the command.

@@ -1,6 +1,6 @@
 //! The end of a run: counts, and each failure with its cause and what to do.
 
-use k8s_openapi::jiff::Timestamp;
+use jiff::Timestamp;
 use serde::Serialize;
 
 use super::advice::advice;

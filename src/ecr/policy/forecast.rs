@@ -11,7 +11,7 @@ use std::fmt;
 
 use serde_json::Value;
 
-use crate::api::v1alpha1::Policy;
+use super::Policy;
 use crate::wildcard::matches as wildcard_matches;
 
 /// What one rule will do.

@@ -2,9 +2,9 @@
 
 use serde_json::Value;
 
+use super::Policy;
 use super::{sorted, type_name};
-use crate::api::v1alpha1::Policy;
-use crate::api::v1alpha1::validation::Violation;
+use crate::violation::Violation;
 
 /// What AWS would refuse, with its path. Values are not listed here: AWS adds some.
 pub(super) fn check(policy: &Policy) -> Vec<Violation> {

@@ -18,8 +18,10 @@ use serde_json::Value;
 
 pub use forecast::{Forecast, When, forecast};
 
-use crate::api::v1alpha1::Policy;
-use crate::api::v1alpha1::validation::Violation;
+use crate::violation::Violation;
+
+/// A policy document, kept as written.
+pub type Policy = serde_json::Map<String, Value>;
 
 /// Which of the two policies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

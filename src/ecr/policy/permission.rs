@@ -6,9 +6,9 @@
 
 use serde_json::{Map, Value};
 
+use super::Policy;
 use super::{sorted, type_name};
-use crate::api::v1alpha1::Policy;
-use crate::api::v1alpha1::validation::Violation;
+use crate::violation::Violation;
 
 /// Elements of a statement that hold a string or a set of strings.
 const STRING_SETS: [&str; 4] = ["Action", "NotAction", "Resource", "NotResource"];

@@ -13,11 +13,12 @@ use super::{
     ArtifactKind, CONCURRENT_TAGS, DesiredArtifact, Looking, Source, SourceContent, SourceTag,
     WantedTag,
 };
-use crate::api::v1alpha1::{Chart, OnSourceChange, VersionSelector, validation};
+use crate::api::v1alpha1::{Chart, OnSourceChange, VersionSelector};
 use crate::class::Class;
 use crate::helm;
 use crate::registry::{Reference, Tag};
 use crate::selection::{self, Selector, tag_of, version_of};
+use crate::spec::validation;
 use crate::sync::{Access, Engine, Failure, Job, Origin};
 
 /// Resources that are due together share one look at an index.

@@ -10,13 +10,14 @@ use super::{
     ArtifactKind, CONCURRENT_TAGS, DesiredArtifact, Looking, Offered, Source, SourceContent,
     SourceTag, WantedTag,
 };
-use crate::api::v1alpha1::{CheckPolicy, Image, TagStrategy, validation};
+use crate::api::v1alpha1::{CheckPolicy, Image, TagStrategy};
 use crate::class::Class;
 use crate::registry::{
     Authenticator, Client, Digest, Endpoint, Options, Platforms, Reference, StaticAuthenticator,
     Tag,
 };
 use crate::selection::{self, Pin};
+use crate::spec::validation;
 use crate::sync::origin::Ask;
 use crate::sync::target::Seen;
 use crate::sync::{Access, EcrLogin, EcrSource, Engine, Failure, Origin, Rebuilt};

@@ -4,36 +4,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::role::RoleArn;
-use super::schema::{MAX_FILTERS, MAX_RESOURCE_TAGS, MAX_TAGS};
-use super::{
-    Chart, EcrRepositorySyncSpec, Encryption, EncryptionType, Image, ImageTagMutability, Prune,
-    SortBy, TagSelector, TagStrategy, VersionSelector,
+use crate::api::v1alpha1::{
+    Chart, EcrRepositorySyncSpec, Encryption, EncryptionType, Image, ImageTagMutability,
+    MAX_FILTERS, MAX_RESOURCE_TAGS, MAX_TAGS, Prune, SortBy, TagSelector, TagStrategy,
+    VersionSelector,
 };
+use crate::ecr::RoleArn;
 use crate::registry::{Digest, Platform, Reference, Tag};
 use crate::selection::{self, Pin, Problem, Selector};
-
-/// One thing that is wrong with a spec.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Violation {
-    /// The field, as a path from the spec: `image.tags[2]`.
-    pub path: String,
-    /// What is wrong and what to write instead.
-    pub message: String,
-}
-
-impl std::fmt::Display for Violation {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}: {}", self.path, self.message)
-    }
-}
-
-impl Violation {
-    /// A violation at `path`.
-    pub fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { path: path.into(), message: message.into() }
-    }
-}
+use crate::violation::Violation;
 
 /// Shortest interval between two checks.
 pub const MIN_INTERVAL: Duration = Duration::from_secs(60);
@@ -441,6 +420,13 @@ pub fn is_region(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::v1alpha1::{LONGEST_PATTERN, MAX_PATTERNS};
+
+    #[test]
+    fn the_schema_has_the_bounds_of_selectors() {
+        assert_eq!(MAX_PATTERNS, selection::MOST_PATTERNS);
+        assert_eq!(LONGEST_PATTERN, selection::LONGEST_PATTERN);
+    }
 
     #[test]
     fn repository_names_follow_ecrs_grammar() {

@@ -1,21 +1,19 @@
-//! Which IAM actions the work on a repository needs: the one place that says so.
+//! IAM actions that the work on a repository needs.
 //! `tests/it/permissions.rs` takes each away in turn.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use super::host::Host;
-use super::policy::{Kind, Wanted};
-use super::public::is_public;
-use super::session::partition;
 use crate::api::v1alpha1::{ArchivedImages, DeletionPolicy, EcrRepositorySyncSpec};
+use crate::ecr::policy::{Kind, Wanted};
+use crate::ecr::{Host, is_public, partition};
 use crate::registry::Reference;
 
 /// Something that is done with a repository. A new one is a line here, one in [`Use::actions`] and
 /// one in [`uses`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Use {
+pub(crate) enum Use {
     /// It is made and looked at.
     Repository,
     /// It is marked with its owner.
@@ -46,7 +44,7 @@ pub enum Use {
 
 impl Use {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::Repository,
         Self::Marks,
         Self::ResourceTags,
@@ -63,8 +61,7 @@ impl Use {
     ];
 
     /// The actions on the repository.
-    #[must_use]
-    pub const fn actions(self) -> &'static [&'static str] {
+    pub(crate) const fn actions(self) -> &'static [&'static str] {
         match self {
             Self::Repository => {
                 &["ecr:CreateRepository", "ecr:DescribeRepositories", "ecr:ListTagsForResource"]
@@ -109,20 +106,19 @@ const PUBLIC_TOKEN_ACTIONS: [&str; 2] =
 
 /// What else bears on the needed actions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Circumstances {
+pub(crate) struct Circumstances {
     /// Repositories are marked with their owner: by the controller, unless told otherwise.
-    pub marks: bool,
+    pub(crate) marks: bool,
     /// Repositories without a lifecycle policy in their spec get one.
-    pub default_lifecycle: bool,
+    pub(crate) default_lifecycle: bool,
     /// The same for the permission policy.
-    pub default_permission: bool,
+    pub(crate) default_permission: bool,
     /// The same for resource tags.
-    pub default_tags: bool,
+    pub(crate) default_tags: bool,
 }
 
 /// What is done with the repository of `spec`.
-#[must_use]
-pub fn uses(spec: &EcrRepositorySyncSpec, circumstances: Circumstances) -> BTreeSet<Use> {
+pub(crate) fn uses(spec: &EcrRepositorySyncSpec, circumstances: Circumstances) -> BTreeSet<Use> {
     let Circumstances { marks, default_lifecycle, default_permission, default_tags } =
         circumstances;
     let wanted = |kind, policy| Wanted::read(kind, policy).unwrap_or_default();
@@ -156,15 +152,15 @@ pub fn uses(spec: &EcrRepositorySyncSpec, circumstances: Circumstances) -> BTree
 
 /// Actions by the resource that they are needed on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Grants(BTreeMap<String, BTreeSet<&'static str>>);
+pub(crate) struct Grants(BTreeMap<String, BTreeSet<&'static str>>);
 
 /// Where a repository is, as far as it is known; `*` stands for what is not.
 #[derive(Clone, Copy, Debug)]
-pub struct Spot<'a> {
+pub(crate) struct Spot<'a> {
     /// The account.
-    pub account: &'a str,
+    pub(crate) account: &'a str,
     /// The region.
-    pub region: &'a str,
+    pub(crate) region: &'a str,
 }
 
 impl Spot<'_> {
@@ -180,7 +176,7 @@ impl Spot<'_> {
 
 impl Grants {
     /// Adds what is done with a repository (`*` in its name stands for any characters).
-    pub fn repository(&mut self, spot: Spot<'_>, name: &str, uses: &BTreeSet<Use>) {
+    pub(crate) fn repository(&mut self, spot: Spot<'_>, name: &str, uses: &BTreeSet<Use>) {
         self.add(
             spot.arn("ecr", &format!("repository/{name}")),
             uses.iter().flat_map(|one| one.actions()).copied(),
@@ -191,7 +187,7 @@ impl Grants {
     }
 
     /// Adds what the key of `spec` needs, if it names one.
-    pub fn key(&mut self, spot: Spot<'_>, spec: &EcrRepositorySyncSpec) {
+    pub(crate) fn key(&mut self, spot: Spot<'_>, spec: &EcrRepositorySyncSpec) {
         let Some(key) =
             spec.encryption.as_ref().and_then(|encryption| encryption.kms_key.as_deref())
         else {
@@ -201,7 +197,7 @@ impl Grants {
     }
 
     /// Adds what a key needs. IAM knows keys by id: an alias may stand for any.
-    pub fn key_named(&mut self, spot: Spot<'_>, key: &str) {
+    pub(crate) fn key_named(&mut self, spot: Spot<'_>, key: &str) {
         let arn = match key {
             arn if arn.starts_with("arn:") && !arn.contains(":alias/") => arn.to_owned(),
             alias if alias.contains("alias/") || alias == "*" => spot.arn("kms", "key/*"),
@@ -212,7 +208,7 @@ impl Grants {
 
     /// Adds what reading the sources of `spec` needs, where they are private ECR registries without
     /// a secretRef.
-    pub fn sources(&mut self, spec: &EcrRepositorySyncSpec) {
+    pub(crate) fn sources(&mut self, spec: &EcrRepositorySyncSpec) {
         let image = spec.image.as_ref().filter(|image| image.secret_ref.is_none());
         let chart = spec.chart.as_ref().filter(|chart| chart.secret_ref.is_none());
         // What may be removed is what the source still lists.
@@ -237,7 +233,7 @@ impl Grants {
     }
 
     /// Adds logging in to public.ecr.aws, where `spec` reads from there without a secretRef.
-    pub fn public_source(&mut self, spec: &EcrRepositorySyncSpec) {
+    pub(crate) fn public_source(&mut self, spec: &EcrRepositorySyncSpec) {
         let image = spec
             .image
             .as_ref()
@@ -252,12 +248,12 @@ impl Grants {
     }
 
     /// Adds logging in to public.ecr.aws.
-    pub fn public_login(&mut self) {
+    pub(crate) fn public_login(&mut self) {
         self.add("*".to_owned(), PUBLIC_TOKEN_ACTIONS);
     }
 
     /// Adds reading from any private ECR registry of the partition.
-    pub fn any_source(&mut self, region: &str) {
+    pub(crate) fn any_source(&mut self, region: &str) {
         let spot = Spot { account: "*", region: "*" };
         let arn = spot.arn("ecr", "repository/*").replacen(
             "arn:aws:",
@@ -268,7 +264,7 @@ impl Grants {
     }
 
     /// Adds taking on a role.
-    pub fn role(&mut self, role: &str) {
+    pub(crate) fn role(&mut self, role: &str) {
         self.add(role.to_owned(), ["sts:AssumeRole"]);
     }
 
@@ -277,8 +273,7 @@ impl Grants {
     }
 
     /// The policy document. Resources with the same actions share a statement.
-    #[must_use]
-    pub fn document(&self) -> Value {
+    pub(crate) fn document(&self) -> Value {
         let mut statements: BTreeMap<&BTreeSet<&str>, Vec<&str>> = BTreeMap::new();
         for (resource, actions) in &self.0 {
             statements.entry(actions).or_default().push(resource);

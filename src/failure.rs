@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use crate::api::v1alpha1::validation::Violation;
 use crate::causes::with_causes;
 use crate::class::Class;
+use crate::violation::Violation;
 
 /// A failure as it is reported: its kind and a text that names the thing and what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]

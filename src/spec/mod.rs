@@ -1,0 +1,3 @@
+//! The spec of a resource, checked.
+
+pub mod validation;
