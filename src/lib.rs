@@ -36,6 +36,7 @@
 #![warn(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)]
 
 pub mod api;
+mod backoff;
 mod causes;
 pub mod class;
 pub mod cli;
@@ -57,6 +58,7 @@ pub mod spec;
 pub mod sync;
 pub mod telemetry;
 pub mod tenancy;
+mod text;
 mod units;
 pub mod violation;
 mod wildcard;

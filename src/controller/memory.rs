@@ -4,7 +4,6 @@
 mod inspections;
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,6 +13,7 @@ use tokio::time::Instant;
 
 use self::inspections::Inspections;
 use crate::api::v1alpha1::{EcrRepositorySync, EcrRepositorySyncStatus};
+use crate::backoff::doubled;
 use crate::class::Class;
 use crate::sync::{Attempts, Failure, Held, Look, Pruning, Report};
 
@@ -237,7 +237,7 @@ impl Memory {
     /// Notes a reconcile that failed and returns the wait until the next.
     pub(super) fn refused(&mut self) -> Duration {
         self.refusals = self.refusals.saturating_add(1);
-        jittered(doubled(FIRST_RETRY, self.refusals, LONGEST_RETRY), random())
+        jittered(doubled(FIRST_RETRY, self.refusals, LONGEST_RETRY), fastrand::f64())
     }
 
     /// Notes that the API server took what was written.
@@ -271,7 +271,7 @@ impl Memory {
             self.failures = self.failures.saturating_add(1);
             wait_after(self.failures, report.failures()).min(interval.max(LONGEST_WAIT))
         };
-        let wait = if self.again { Duration::ZERO } else { jittered(wait, random()) };
+        let wait = if self.again { Duration::ZERO } else { jittered(wait, fastrand::f64()) };
         self.due = Some(Instant::now() + wait);
         wait
     }
@@ -296,20 +296,9 @@ fn wait_after<'a>(count: u32, failures: impl Iterator<Item = &'a Failure>) -> Du
     shortest.max(least)
 }
 
-/// The wait after the `count`th failure in a row.
-fn doubled(first: Duration, count: u32, longest: Duration) -> Duration {
-    first.saturating_mul(1 << count.saturating_sub(1).min(16)).min(longest)
-}
-
 /// `wait` and up to [`JITTER`] more or less; `random` is from 0 to 1.
 fn jittered(wait: Duration, random: f64) -> Duration {
     wait.mul_f64(1.0 - JITTER + 2.0 * JITTER * random)
-}
-
-/// A number from 0 to 1. Each `RandomState` has other keys, which is random enough for jitter.
-fn random() -> f64 {
-    f64::from(u32::try_from(RandomState::new().hash_one(0_u8) >> 32).unwrap_or(0))
-        / f64::from(u32::MAX)
 }
 
 /// Where in `spread` an object's first periodic check falls: always the same place for the same
@@ -372,7 +361,6 @@ mod tests {
     fn jitter_stays_within_a_tenth() {
         assert_eq!(jittered(Duration::from_secs(100), 0.0), Duration::from_secs(90));
         assert_eq!(jittered(Duration::from_secs(100), 1.0), Duration::from_secs(110));
-        assert!((0.0..=1.0).contains(&random()));
     }
 
     #[test]

@@ -172,8 +172,7 @@ impl Limits {
                 return Err(Failure::Paused { host: host.to_owned(), wait });
             }
             // Whoever waited starts spread over a quarter of a second, not all at once.
-            tokio::time::sleep(wait + Duration::from_millis(250).mul_f64(super::retry::random()))
-                .await;
+            tokio::time::sleep(wait + Duration::from_millis(250).mul_f64(fastrand::f64())).await;
         }
     }
 

@@ -386,10 +386,7 @@ fn good_component(component: &str) -> bool {
 /// Enough of a text for a message: hostile input does not flood a log.
 pub(crate) fn shortened(text: &str) -> Cow<'_, str> {
     const MOST: usize = 300;
-    match text.char_indices().nth(MOST) {
-        Some((end, _)) => Cow::Owned(format!("{}…", &text[..end])),
-        None => Cow::Borrowed(text),
-    }
+    crate::text::shortened(text, MOST)
 }
 
 #[cfg(test)]

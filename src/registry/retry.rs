@@ -1,9 +1,9 @@
 //! The one retry loop of the registry client, and how long it waits.
 
-use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::error::Failure;
+use crate::backoff::doubled;
 
 /// How often a request is sent again, and how long is waited in between.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,8 +42,8 @@ impl Policy {
 
     /// Exponential, half of it random.
     pub(crate) fn backoff(&self, retry: u32) -> Duration {
-        let full = self.base.saturating_mul(1 << retry.saturating_sub(1).min(16)).min(self.longest);
-        full / 2 + full.mul_f64(random() / 2.0)
+        let full = doubled(self.base, retry, self.longest);
+        full / 2 + full.mul_f64(fastrand::f64() / 2.0)
     }
 }
 
@@ -82,14 +82,6 @@ fn may_pass(failure: &Failure) -> bool {
         | Failure::Cut { .. } => true,
         _ => false,
     }
-}
-
-/// Between 0 and 1. `RandomState` is seeded by the system; no crate is needed for jitter.
-pub(crate) fn random() -> f64 {
-    let bits = RandomState::new().hash_one(0_u8) >> 11;
-    #[allow(clippy::cast_precision_loss)] // 53 bits are exact
-    let (bits, scale) = (bits as f64, (1_u64 << 53) as f64);
-    bits / scale
 }
 
 /// The `Retry-After` header: seconds or an HTTP-date. Nonsense is no wish; a negative wait is over.

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{JITTER, doubled, place_in};
+use super::{JITTER, place_in};
+use crate::backoff::doubled;
 use crate::sync::Report;
 
 /// How long nothing is looked into after a change of the spec: one that is a mistake has time to be

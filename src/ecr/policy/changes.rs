@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use super::Kind;
+use crate::text::shortened;
 
 /// Longest value that is shown.
 const LONGEST: usize = 60;
@@ -97,10 +98,7 @@ fn shown(value: &Value) -> String {
     let text = value
         .as_str()
         .map_or_else(|| value.to_string(), |text| format!("{text:?}").trim_matches('"').to_owned());
-    match text.char_indices().nth(LONGEST) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text,
-    }
+    shortened(&text, LONGEST).into_owned()
 }
 
 #[cfg(test)]

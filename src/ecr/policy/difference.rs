@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+use crate::text::shortened;
+
 /// Longest value that is shown.
 const LONGEST: usize = 120;
 
@@ -37,11 +39,7 @@ fn find(path: &str, wanted: &Value, live: &Value) -> Option<String> {
 }
 
 fn shown(value: &Value) -> String {
-    let text = value.to_string();
-    match text.char_indices().nth(LONGEST) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text,
-    }
+    shortened(&value.to_string(), LONGEST).into_owned()
 }
 
 #[cfg(test)]
