@@ -1,8 +1,8 @@
-//! What a chart index of Bitnami's shape costs: 350 charts of 200 versions, 26 MB of YAML, over
-//! HTTP on this machine.
+//! Cost of a chart index similar to Bitnami's: 350 charts of 200 versions, 26 MB of YAML, over HTTP
+//! on this machine.
 //!
-//! `make bench` runs it. CPU and memory are those of the whole process, so the small server that
-//! sends the index counts too.
+//! `make bench` runs it. CPU time and memory are those of the whole process, including the small
+//! server that sends the index.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -22,7 +22,7 @@ use futures::{StreamExt as _, stream};
 const CHARTS: usize = 350;
 const VERSIONS: usize = 200;
 const RESOURCES: usize = 1000;
-/// As many as the operator's default.
+/// The operator's default.
 const JOBS: usize = 16;
 
 fn index() -> String {
@@ -86,7 +86,7 @@ impl Server {
     }
 }
 
-/// CPU seconds of this process so far; Linux counts them in hundredths.
+/// CPU seconds of this process so far, in units of 1/100 s.
 fn cpu() -> f64 {
     let stat = std::fs::read_to_string("/proc/self/stat").expect("Linux's /proc");
     let fields: Vec<&str> =
@@ -106,7 +106,7 @@ fn memory(field: &str) -> f64 {
 }
 
 async fn measured<T>(what: &str, server: &Server, work: impl Future<Output = T>) -> T {
-    // "5" sets VmHWM back to VmRSS.
+    // "5" resets VmHWM to VmRSS.
     std::fs::write("/proc/self/clear_refs", "5").expect("Linux's /proc");
     let (before, asked) = (memory("VmRSS"), server.requests.load(Ordering::Relaxed));
     let (started, used) = (Instant::now(), cpu());
@@ -154,12 +154,12 @@ async fn bench(name: &str, server: &Server) {
 }
 
 fn main() {
-    // A process for each, so that none starts with the memory of another.
+    // Each case has its own process, so that none starts with the memory of another.
     let Some(encoding) =
         std::env::args().find(|argument| ["plain", "gzip"].contains(&argument.as_str()))
     else {
         println!(
-            "| what | requests | seconds | CPU seconds | MiB above idle at most |\n|---|---|---|---|---|"
+            "| case | requests | seconds | CPU seconds | peak MiB above idle |\n|---|---|---|---|---|"
         );
         for encoding in ["plain", "gzip"] {
             let program = std::env::current_exe().expect("our path");

@@ -1,7 +1,7 @@
-//! What the one-shot command costs apart from copies: repositories that are in sync, the start, and
-//! large files.
+//! Cost of the one-shot command without copies: repositories that are in sync, the start, and large
+//! files.
 //!
-//! `make bench` runs it; `docs/benchmarks.md` has the numbers to reach.
+//! `make bench` runs it; `docs/benchmarks.md` has the limits.
 
 use std::io::Read as _;
 use std::net::TcpListener;
@@ -16,16 +16,16 @@ use testbed::proxy::Proxy;
 use testbed::traffic::{Fault, Match, Then};
 
 const ACCOUNT: &str = "123456789012";
-/// Repositories of a run that finds everything in order.
+/// Repositories of a run without differences.
 const REPOSITORIES: usize = 100;
-/// What each server takes to answer.
+/// Latency of each server.
 const LATENCY: Duration = Duration::from_millis(20);
 /// Entries of a large file.
 const ENTRIES: usize = 10_000;
-/// The middle one of so many counts.
+/// Number of runs; the median counts.
 const RUNS: usize = 9;
 
-/// Nobody looks at more than the message.
+/// Only the message is used.
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
 fn main() -> ExitCode {
@@ -42,7 +42,7 @@ fn main() -> ExitCode {
 
 async fn bench() -> Result<(), Error> {
     let folder = tempfile::tempdir()?;
-    println!("| number to reach | bound | median of {RUNS} | met |\n|---|---|---|---|");
+    println!("| number | limit | median of {RUNS} | met |\n|---|---|---|---|");
     let (took, requests) = in_sync(folder.path()).await?;
     let what =
         format!("{REPOSITORIES} repositories in sync, 20 at once, +20 ms ({requests} requests): s");
@@ -80,7 +80,7 @@ fn sync(folder: &Path, endpoint: &str, arguments: &[&str]) -> Command {
     command
 }
 
-/// How long a run takes that finds everything in order, and how many requests it makes.
+/// Returns the duration of a run without differences, and its number of requests.
 async fn in_sync(folder: &Path) -> Result<(Duration, usize), Error> {
     let source = Generated::start(&[("app", 2, 1024)]).await?;
     let (proxy, ecr) =
@@ -115,7 +115,7 @@ async fn in_sync(folder: &Path) -> Result<(Duration, usize), Error> {
     Ok((median(times), requests / RUNS))
 }
 
-/// How long it takes from the start of the process to its first request.
+/// Returns the time from process start to the first request.
 fn first_request(folder: &Path) -> Result<Duration, Error> {
     std::fs::write(folder.join("all.yaml"), "- name: app\n")?;
     let listener = TcpListener::bind("127.0.0.1:0")?;
@@ -125,7 +125,7 @@ fn first_request(folder: &Path) -> Result<Duration, Error> {
         let started = Instant::now();
         let mut child = sync(folder, &endpoint, &[]).spawn()?;
         let (mut connection, _) = listener.accept()?;
-        // The connection counts as soon as something is asked over it.
+        // The time ends when the first bytes arrive, not when the connection opens.
         connection.read_exact(&mut [0])?;
         times.push(started.elapsed());
         child.kill()?;
@@ -134,7 +134,7 @@ fn first_request(folder: &Path) -> Result<Duration, Error> {
     Ok(median(times))
 }
 
-/// How long a large file takes to read.
+/// Returns the time to read a large file.
 fn entries(folder: &Path) -> Result<Duration, Error> {
     let file = folder.join("large.yaml");
     let entry = |number| {

@@ -1,6 +1,6 @@
-//! How long the operator takes from its start until `/readyz` says ok: a real API server with the
-//! definition and the rights of `deploy/rbac.yaml`, a cold process each time. `make bench` runs it;
-//! it fails where the median is a second or more.
+//! Time from the start of the operator until `/readyz` is ok: a real API server with the definition
+//! and the permissions of `deploy/rbac.yaml`, a cold process each time. `make bench` runs it. It
+//! fails if the median is one second or more.
 
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
@@ -11,10 +11,10 @@ use testbed::process::{Process, free_port};
 use testbed::{Error, http};
 
 const RUNS: usize = 20;
-/// What the project promises.
+/// The limit that the project promises.
 const MOST: Duration = Duration::from_secs(1);
 const ACCOUNT: &str = "123456789012";
-/// One that is not ready by then never is.
+/// Timeout for a process that does not become ready.
 const DEADLINE: Duration = Duration::from_secs(30);
 
 async fn prepare(cluster: &Cluster) -> Result<std::path::PathBuf, Error> {
@@ -33,7 +33,7 @@ async fn prepare(cluster: &Cluster) -> Result<std::path::PathBuf, Error> {
     cluster.service_account_kubeconfig("ecr-sync-system", "ecr-sync").await
 }
 
-/// One start, as the kubelet would do it. The supervisor's shell is part of what is measured.
+/// Starts the operator as the kubelet would. The time includes the supervisor's shell.
 async fn start(
     folder: &std::path::Path,
     kubeconfig: &std::path::Path,

@@ -1,8 +1,8 @@
-//! A program run to its end, with what it cost.
+//! Runs a program to its end, and measures its cost.
 //!
-//! The kernel counts the memory of the process that starts a program as the program's own until it
-//! has been started. So a program is not our child (we hold servers and logs) but the child of a
-//! second, small copy of this binary, which waits for it and tells what `wait4` says.
+//! Until a program has started, the kernel counts the memory of its parent as the program's own. So
+//! a program is not our child (we hold servers and logs) but the child of a second, small copy of
+//! this binary, which waits for it and returns the result of `wait4`.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -18,17 +18,17 @@ use crate::Error;
 /// The first argument of the copy of this binary that waits.
 pub const WAITER: &str = "wait-for";
 
-/// Longer than the slowest tool needs for the largest corpus, far.
+/// Much longer than the slowest tool needs for the largest corpus.
 const DEADLINE: &str = "400";
 
-/// What a run of a program cost.
+/// The cost of a run of a program.
 #[derive(Debug, Clone, Copy)]
 pub struct Cost {
     pub succeeded: bool,
     pub wall: Duration,
-    /// User and system time, of its children too.
+    /// User and system time, including children.
     pub cpu: Duration,
-    /// The largest resident set, of its children too.
+    /// The largest resident set, including children.
     pub rss: u64,
 }
 
@@ -42,7 +42,7 @@ fn wait(command: &Command, log: &Path) -> Result<Cost, Error> {
     let mut waiter = Command::new(std::env::current_exe()?);
     waiter.arg(WAITER).arg(&result).args(["timeout", "-k", "5", DEADLINE]);
     waiter.arg(command.get_program()).args(command.get_args()).env_clear();
-    // What finds programs and temporary folders, and nothing that would configure a tool.
+    // Only variables for programs and temporary folders, none that would configure a tool.
     waiter.envs(["PATH", "TMPDIR"].iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
     waiter.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
     if let Some(folder) = command.get_current_dir() {

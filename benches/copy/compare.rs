@@ -1,5 +1,4 @@
-//! Tools against each other: every corpus at every latency, cold and then warm, interleaved over
-//! tools.
+//! Compares the tools: every corpus at every latency, cold and then warm, interleaved over tools.
 
 use std::time::Duration;
 
@@ -13,19 +12,18 @@ use crate::rig::{ACCOUNT, PUT_IMAGE_RATE, REGION, Rig, Seen};
 use crate::tools::{Kind, Tool};
 use crate::{Error, median};
 
-/// A tool that needs longer for a cold copy is measured once: medians of minutes are of no use to
-/// anybody.
+/// A tool that needs longer for a cold copy is measured once, because repeating takes too long.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How many images are read back by other tools, of a corpus that has more.
+/// Maximum number of images per corpus that other tools read back.
 const READ_BACK: usize = 5;
 
-/// What one run cost.
+/// The cost of one run.
 #[derive(Debug, Clone)]
 pub struct Sample {
     pub cost: Cost,
     pub seen: Seen,
-    /// It says that it succeeded, and the target has what the source has.
+    /// Whether the tool succeeded and the target has the same tags as the source.
     pub ok: bool,
 }
 
@@ -67,7 +65,7 @@ impl Row {
         self.median(|sample| (sample.seen.source + sample.seen.target) as f64)
     }
 
-    /// The most memory, in MiB.
+    /// The peak memory, in MiB.
     pub fn rss(&self) -> f64 {
         self.median(|sample| sample.cost.rss as f64 / f64::from(1 << 20))
     }
@@ -160,7 +158,7 @@ pub async fn compare(
     Ok(rows.into_iter().flatten().collect())
 }
 
-/// A cold and a warm run against servers that nobody has used.
+/// A cold and a warm run against new servers.
 async fn once(
     upstream: &Upstream,
     corpus: &Corpus,
@@ -169,10 +167,10 @@ async fn once(
     first: bool,
 ) -> Result<[Sample; 2], Error> {
     let rig = Rig::behind_proxy(upstream.host(), latency).await?;
-    // skopeo takes the last part of the source's name; the others are told the same one.
+    // skopeo uses the last segment of the source's name; the others get the same name.
     let target = format!("mirror/{}", corpus.repository.rsplit('/').next().unwrap_or_default());
     if tool.kind != Kind::EcrSync {
-        // Only ecr-sync makes its repository: a request more.
+        // Only ecr-sync creates its repository, which is one more request.
         rig.ecr.create_repository(ACCOUNT, REGION, &target, Default::default());
     }
     if corpus.limited {
@@ -188,7 +186,7 @@ async fn once(
     Ok([cold, warm])
 }
 
-/// Runs a tool and looks at what it left.
+/// Runs a tool and checks the result.
 pub async fn run(
     rig: &Rig,
     corpus: &Corpus,
@@ -209,7 +207,7 @@ pub async fn run(
     if !ok {
         let (name, tail) = (tool.kind.name(), child::tail(&rig.path(log)));
         eprintln!(
-            "{name} on {}: {missing} tags are not what the source has; it says:\n{tail}",
+            "{name} on {}: {missing} tags differ from the source; its output:\n{tail}",
             corpus.name
         );
     }
@@ -219,7 +217,7 @@ pub async fn run(
     Ok(Sample { cost, seen, ok })
 }
 
-/// crane checks every byte and digest of images at the target, and regctl copies them to a folder.
+/// Lets crane check every byte and digest of images at the target, and regctl copy them to a folder.
 async fn read_back(rig: &Rig, corpus: &Corpus, target: &str) -> Result<(), Error> {
     let config = rig.path("");
     let hosts = json!({"hosts": {&rig.target: {"tls": "disabled"}}});

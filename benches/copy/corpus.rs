@@ -1,4 +1,4 @@
-//! What is copied: images that crane makes in the distribution registry.
+//! The corpora: images that crane creates in the distribution registry.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::Error;
 use crate::maker::{Image, Maker};
 
-/// Large enough for bytes to count more than requests.
+/// Large enough that bytes cost more than requests.
 const LARGE: usize = 32 << 20;
 
 /// Images of one repository.
@@ -16,12 +16,11 @@ pub struct Corpus {
     pub repository: &'static str,
     /// Digests by tag.
     pub tags: BTreeMap<String, String>,
-    /// Whether the tags are all that the repository has, so that a tool can be told to copy the
-    /// repository.
+    /// Whether the repository has no other tags, so that a tool can copy the whole repository.
     pub whole: bool,
-    /// Whether the target takes 10 manifests a second, as ECR does unless the quota was raised.
+    /// Whether the target accepts 10 manifests per second, the default quota of ECR.
     pub limited: bool,
-    /// Latencies that it is measured with.
+    /// Latencies to measure with.
     pub latencies: &'static [Duration],
 }
 
@@ -45,7 +44,7 @@ impl Corpus {
     }
 }
 
-/// Makes those that are wanted in the registry at `host`.
+/// Creates the wanted corpora in the registry at `host`.
 pub async fn make(host: &str, wanted: impl Fn(&str) -> bool) -> Result<Vec<Corpus>, Error> {
     let maker = Maker::new(host);
     let mut corpora: Vec<Corpus> = Vec::new();

@@ -1,9 +1,9 @@
-//! What a copy costs, beside the tools that people use for it: requests as the servers count them,
-//! time, CPU and memory.
+//! Cost of a copy, compared with other tools: requests as the servers count them, time, CPU and
+//! memory.
 //!
-//! `make bench` runs it; `docs/benchmarks.md` says how to repeat it and what came out.
+//! `make bench` runs it; `docs/benchmarks.md` has the method and the results.
 
-#![allow(unreachable_pub, reason = "a benchmark is no library")]
+#![allow(unreachable_pub, reason = "a benchmark is not a library")]
 
 mod child;
 mod compare;
@@ -57,7 +57,7 @@ async fn bench(options: Options) -> Result<(), Error> {
     for kind in options.tools() {
         match Tool::find(kind)? {
             Some(tool) => tools.push(tool),
-            None => eprintln!("{} is not on PATH and is left out", kind.name()),
+            None => eprintln!("{} is not on PATH and is skipped", kind.name()),
         }
     }
     let mut page = Page::start(&tools)?;

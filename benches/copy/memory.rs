@@ -1,4 +1,4 @@
-//! How much memory a copy adds to the process, by the size of the layers.
+//! Memory that a copy adds to the process, by the size of the layers.
 
 use std::time::Duration;
 
@@ -25,8 +25,8 @@ const QUICK: [Case; 3] = [
     ("memory-1x1GB", "flat/huge", 1, 1_000_000_000),
 ];
 
-/// Copies images with layers of several sizes, from a source that makes them on the way to a target
-/// that drops them. The second, warm run does all but the copy.
+/// Copies images with layers of several sizes, from a source that generates them to a target that
+/// discards them. The second, warm run does everything except the copy.
 pub async fn measure(tool: &Tool, quick: bool, runs: usize) -> Result<Vec<Row>, Error> {
     let cases = if quick { QUICK } else { FULL };
     let source =

@@ -1,4 +1,4 @@
-//! What is measured.
+//! Options: the tools, corpora and latencies to measure.
 
 use std::time::Duration;
 
@@ -17,15 +17,15 @@ pub struct Options {
     #[arg(long = "mode", env = "BENCH", value_enum, default_value_t)]
     mode: Mode,
 
-    /// Tools to measure, all that are here unless given
+    /// Tools to measure [default: all available]
     #[arg(long = "tool", value_name = "NAME", value_delimiter = ',', value_parser = tool)]
     tools: Vec<Kind>,
 
-    /// Parts to measure, all unless given
+    /// Corpora to measure [default: all]
     #[arg(long = "corpus", value_name = "NAME", value_delimiter = ',', value_parser = PARTS)]
     corpora: Vec<String>,
 
-    /// Latencies to measure with, of those that a corpus has
+    /// Latencies to measure [default: all of each corpus]
     #[arg(long = "latency", value_name = "MS", value_delimiter = ',')]
     latencies: Vec<u64>,
 
@@ -33,7 +33,7 @@ pub struct Options {
     #[arg(long, value_name = "N")]
     runs: Option<usize>,
 
-    /// What cargo bench says to every benchmark
+    /// Ignored; cargo bench passes it to every benchmark
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -43,7 +43,7 @@ enum Mode {
     /// Five runs of everything.
     #[default]
     Full,
-    /// One run of the tools that the numbers to reach are about.
+    /// One run of the tools that have limits.
     Quick,
 }
 
@@ -76,17 +76,17 @@ impl Options {
         self.mode == Mode::Quick
     }
 
-    /// Of each tool on each corpus.
+    /// Runs of each tool on each corpus.
     pub fn runs(&self) -> usize {
         self.count(5)
     }
 
-    /// Of the pipe: short runs, whose median settles later.
+    /// Runs of the pipe: they are short, so the median needs more of them.
     pub fn pipes(&self) -> usize {
         self.count(9)
     }
 
-    /// Of the copies whose memory is measured: gigabytes.
+    /// Runs of the memory benchmarks, which copy gigabytes.
     pub fn memories(&self) -> usize {
         self.count(3)
     }

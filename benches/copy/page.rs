@@ -1,4 +1,4 @@
-//! What is left of a run: `target/bench/copy.json`, and `copy.md` for docs/benchmarks.md.
+//! The results of a run: `target/bench/copy.json`, and `copy.md` for docs/benchmarks.md.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -9,7 +9,7 @@ use crate::compare::{HEAD, Row};
 use crate::tools::Tool;
 use crate::{Error, verdict};
 
-/// Rows as they come, on standard output and in the files, which are whole after each corpus.
+/// Writes rows to standard output, and to the files, which are complete after each corpus.
 #[derive(Debug)]
 pub struct Page {
     folder: PathBuf,
@@ -18,7 +18,7 @@ pub struct Page {
 }
 
 impl Page {
-    /// Prints the head.
+    /// Prints the table head.
     pub fn start(tools: &[Tool]) -> Result<Self, Error> {
         let folder = testbed::tools::workspace().join("target/bench");
         std::fs::create_dir_all(&folder)?;
@@ -39,13 +39,13 @@ impl Page {
         Ok(std::fs::write(self.folder.join("copy.md"), text)?)
     }
 
-    /// Prints the numbers to reach.
+    /// Prints the numbers and their limits.
     pub fn end(self) {
         println!("\n{}", verdict::table(&self.rows));
     }
 }
 
-/// The machine, the day, and what else it was busy with.
+/// Returns the machine, the day, and the load.
 fn machine() -> Result<String, Error> {
     let cpus = std::fs::read_to_string("/proc/cpuinfo")?;
     let model = cpus

@@ -1,5 +1,5 @@
-//! The least that a copy of large layers can cost: a program that reads, hashes and writes over the
-//! same sockets, and does nothing else.
+//! The minimum cost of a copy of large layers: a program that only reads, hashes and writes over the
+//! same sockets.
 
 use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader, Read, Write as _};
@@ -22,7 +22,7 @@ pub const PIPE: &str = "pipe";
 const LAYERS: usize = 8;
 const SIZE: u64 = 32 << 20;
 
-/// As much as is read at once. Larger pieces were not faster.
+/// Size of one read. Larger reads were not faster.
 const PIECE: usize = 256 << 10;
 
 /// Measures the pipe and `tool`, one after the other, `runs` times.
@@ -135,7 +135,7 @@ fn transfer(
     }
     let hex: String = hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
     if format!("sha256:{hex}") != digest {
-        return Err(format!("{digest} is not what was read").into());
+        return Err(format!("{digest} is not the digest of the content").into());
     }
     self::head(&mut answers, "201").map(drop)
 }

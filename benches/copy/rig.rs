@@ -1,5 +1,5 @@
-//! The servers of one run: a proxy that counts and delays before the source, and a stand-in for ECR
-//! that nobody has used.
+//! The servers of one run: a proxy that counts and delays requests to the source, and a new stand-in
+//! for ECR.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -14,13 +14,13 @@ use crate::Error;
 pub const ACCOUNT: &str = "123456789012";
 pub const REGION: &str = "eu-west-1";
 
-/// What ECR takes: 10 manifests a second, and as many at once.
+/// Quota of ECR: 10 manifests per second, with a burst of 10.
 pub const PUT_IMAGE_RATE: u32 = 10;
 
 /// Servers and a folder.
 #[derive(Debug)]
 pub struct Rig {
-    /// Host of the registry that is copied from.
+    /// Host of the source registry.
     pub source: String,
     /// Host of ECR's registry.
     pub target: String,
@@ -30,7 +30,7 @@ pub struct Rig {
     folder: tempfile::TempDir,
 }
 
-/// What the servers saw in a stretch of time, logins apart.
+/// Requests that the servers received in a period, without logins.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Seen {
     pub source: usize,
@@ -44,7 +44,7 @@ pub struct Seen {
     pub transfer: Duration,
 }
 
-/// A place in the logs.
+/// A position in the logs.
 #[derive(Debug)]
 pub struct Place {
     marks: [Mark; 2],
@@ -52,7 +52,7 @@ pub struct Place {
 }
 
 impl Rig {
-    /// A proxy before the registry at `upstream`; both sides answer `latency` later.
+    /// A proxy for the registry at `upstream`; both sides answer with `latency`.
     pub async fn behind_proxy(upstream: &str, latency: Duration) -> Result<Self, Error> {
         let proxy = Proxy::start(upstream).await?;
         if !latency.is_zero() {
@@ -64,7 +64,7 @@ impl Rig {
         Self::new(source, log, ecr, Some(proxy)).await
     }
 
-    /// A source that counts by itself, and a target that keeps no blobs.
+    /// A source that counts requests itself, and a target that discards blobs.
     pub async fn direct(source: String, log: Log) -> Result<Self, Error> {
         let ecr =
             StandIn::start(ecr::Config { keep_blobs: false, ..ecr::Config::default() }).await?;
@@ -125,8 +125,7 @@ impl Rig {
         }
     }
 
-    /// How often each operation was asked for since then, and from when to when: what a run waits
-    /// for.
+    /// Returns the number of calls of each operation since then, with the first and last time.
     pub fn timeline(&self, place: &Place) -> String {
         let mut lines = BTreeMap::<_, (usize, SystemTime, SystemTime)>::new();
         for (side, name) in ["source", "target"].iter().enumerate() {
@@ -152,7 +151,7 @@ impl Rig {
         lines.collect()
     }
 
-    /// From now on nothing is slow or refused.
+    /// Stops delays and refusals.
     pub fn relax(&self) {
         if let Some(proxy) = &self.proxy {
             proxy.faults().clear();

@@ -1,5 +1,4 @@
-//! The tools that are compared: which are here, at which version, and how each is told to copy a
-//! corpus.
+//! The compared tools: their versions, and the command of each to copy a corpus.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -13,7 +12,7 @@ use crate::Error;
 use crate::corpus::Corpus;
 use crate::rig::{ACCOUNT, PUT_IMAGE_RATE, REGION, Rig};
 
-/// Enough for every corpus: the quota was raised.
+/// A raised quota, enough for every corpus.
 const RAISED: u32 = 1_000;
 
 /// A tool.
@@ -28,7 +27,7 @@ pub enum Kind {
     Ocync,
 }
 
-/// A tool that is here.
+/// An installed tool.
 #[derive(Debug, Clone)]
 pub struct Tool {
     pub kind: Kind,
@@ -61,7 +60,7 @@ impl Kind {
 }
 
 impl Tool {
-    /// Our own binary and those of tools/build must be here; skopeo and ocync may be.
+    /// Our own binary and those of tools/build must exist; skopeo and ocync are optional.
     pub fn find(kind: Kind) -> Result<Option<Self>, Error> {
         let program = match kind {
             Kind::EcrSync => PathBuf::from(env!("CARGO_BIN_EXE_ecr-sync")),
@@ -72,7 +71,7 @@ impl Tool {
             _ => tools::find(kind.name())?,
         };
         let version = match kind {
-            // Built from their modules, they know no version of their own.
+            // Built from Go modules, they do not know their own version.
             Kind::Crane | Kind::Regctl | Kind::Regsync | Kind::Oras => pinned(kind)?,
             _ => {
                 let output = Command::new(&program).arg("--version").output()?;
@@ -84,7 +83,7 @@ impl Tool {
         Ok(Some(Self { kind, version, program }))
     }
 
-    /// The command that brings `corpus` into the repository `target` of the rig's registry.
+    /// The command that copies `corpus` to the repository `target` of the rig's registry.
     pub fn command(&self, rig: &Rig, corpus: &Corpus, target: &str) -> Result<Command, Error> {
         let from = format!("{}/{}", rig.source, corpus.repository);
         let to = format!("{}/{target}", rig.target);
@@ -148,7 +147,7 @@ impl Tool {
         std::fs::write(&file, text)?;
         let rate = if corpus.limited { PUT_IMAGE_RATE } else { RAISED };
         command.arg("sync").arg(file).arg(format!("--put-image-rate={rate}"));
-        // No corpus has a limit of uploads.
+        // No corpus limits uploads.
         command.arg(format!("--layer-upload-rate={RAISED}"));
         command
             .env("AWS_ENDPOINT_URL", rig.ecr.endpoint())
@@ -158,7 +157,7 @@ impl Tool {
         Ok(())
     }
 
-    /// A process per tag, one after the other: what there is for who has no more than the tool.
+    /// One process per tag, sequentially, for a tool without a command for a repository.
     fn each(&self, corpus: &Corpus, verb: &[&str], from: &str, to: &str) -> Command {
         let mut script = String::new();
         for tag in corpus.tags.keys() {
@@ -173,7 +172,7 @@ impl Tool {
     fn skopeo(command: &mut Command, corpus: &Corpus, from: &str, to: &str) {
         command.arg("--insecure-policy");
         match corpus.tags.keys().next() {
-            // `sync` goes by repository and makes the last part of its name the target's.
+            // `sync` copies a repository and uses the last segment of its name for the target.
             Some(tag) if corpus.tags.len() == 1 => {
                 command.args([
                     "copy",

@@ -1,4 +1,4 @@
-//! The numbers to reach, and what was measured.
+//! The limits, and the measured numbers.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ const OURS: &str = "ecr-sync";
 const LOCAL: Duration = Duration::ZERO;
 const WAN: Duration = Duration::from_millis(30);
 
-/// The most (or least) that a measurement may be.
+/// The maximum or minimum of a measurement.
 #[derive(Debug, Clone, Copy)]
 enum Bound {
     AtMost(f64),
@@ -18,7 +18,7 @@ enum Bound {
 
 use Bound::{AtLeast, AtMost};
 
-/// A table of all numbers that these rows tell.
+/// Returns a table of the numbers in these rows.
 pub fn table(rows: &[Row]) -> String {
     let mut lines = Vec::new();
     requests(rows, &mut lines);
@@ -27,7 +27,7 @@ pub fn table(rows: &[Row]) -> String {
     large(rows, &mut lines);
     let failed = rows.iter().filter(|row| row.tool == OURS && !row.ok()).count();
     lines.push(line("rows of ecr-sync that are not ok", AtMost(0.0), failed as f64));
-    format!("| number to reach | bound | measured | met |\n|---|---|---|---|\n{}", lines.concat())
+    format!("| number | limit | measured | met |\n|---|---|---|---|\n{}", lines.concat())
 }
 
 fn find<'a>(
@@ -52,7 +52,7 @@ fn requests(rows: &[Row], lines: &mut Vec<String>) {
     ] {
         if let Some(row) = find(rows, OURS, corpus, WAN, phase) {
             lines.push(line(
-                &format!("{corpus} {phase}: requests, logins apart"),
+                &format!("{corpus} {phase}: requests without logins"),
                 AtMost(most),
                 row.requests(),
             ));
@@ -75,7 +75,7 @@ fn walls(rows: &[Row], lines: &mut Vec<String>) {
     for (corpus, latency, phase, peer, most) in named.chain(rivals) {
         let [row, peer_row] = [OURS, peer].map(|tool| find(rows, tool, corpus, latency, phase));
         if let (Some(row), Some(peer_row)) = (row, peer_row) {
-            let what = format!("{corpus} {phase}, +{} ms: wall, of {peer}'s", latency.as_millis());
+            let what = format!("{corpus} {phase}, +{} ms: wall / {peer}", latency.as_millis());
             lines.push(line(&what, AtMost(most), row.wall() / peer_row.wall()));
         }
     }
@@ -83,11 +83,10 @@ fn walls(rows: &[Row], lines: &mut Vec<String>) {
 
 fn quota(rows: &[Row], lines: &mut Vec<String>) {
     let Some(row) = find(rows, OURS, "tags-200-limited", LOCAL, "cold") else { return };
-    // As many manifests as the quota allows in a second are free at the start; the rest comes at
-    // its rate.
+    // At the start, the quota allows one second's manifests at once; the others come at its rate.
     let floor = (200.0 - f64::from(PUT_IMAGE_RATE)) / f64::from(PUT_IMAGE_RATE);
     lines.push(line(
-        "200 tags, 10 PutImage/s: wall, of the quota's floor of 19 s",
+        "200 tags, 10 PutImage/s: wall / minimum by the quota (19 s)",
         AtMost(1.1),
         row.wall() / floor,
     ));
@@ -101,18 +100,10 @@ fn large(rows: &[Row], lines: &mut Vec<String>) {
         let transfer = |row: &Row| row.median(|sample| sample.seen.transfer.as_secs_f64());
         let cpu = |row: &Row| row.median(|sample| sample.cost.cpu.as_secs_f64());
         let bytes = transfer(pipe) / transfer(row);
-        lines.push(line(
-            "8 x 32 MiB: throughput, first to last byte, of the pipe's",
-            AtLeast(0.9),
-            bytes,
-        ));
+        lines.push(line("8 x 32 MiB: throughput, first to last byte, / pipe", AtLeast(0.9), bytes));
         let whole = pipe.wall() / row.wall();
-        lines.push(line(
-            "8 x 32 MiB: throughput, whole process, of the pipe's",
-            AtLeast(0.9),
-            whole,
-        ));
-        lines.push(line("8 x 32 MiB: CPU, of the pipe's", AtMost(1.3), cpu(row) / cpu(pipe)));
+        lines.push(line("8 x 32 MiB: throughput, whole process, / pipe", AtLeast(0.9), whole));
+        lines.push(line("8 x 32 MiB: CPU / pipe", AtMost(1.3), cpu(row) / cpu(pipe)));
     }
     for cold in rows.iter().filter(|row| row.corpus.starts_with("memory") && row.phase == "cold") {
         if let Some(warm) = find(rows, OURS, cold.corpus, cold.latency, "warm") {
