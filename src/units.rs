@@ -1,7 +1,6 @@
-//! Numbers as people say them.
+//! Numbers in messages: sizes (`41 MB`) and counts (`2 repositories`).
 
-/// A number of bytes as people say it: `41 MB`.
-#[must_use]
+/// Returns a number of bytes with a unit: `41 MB`.
 pub(crate) fn size(bytes: u64) -> String {
     const UNITS: [&str; 4] = ["kB", "MB", "GB", "TB"];
     if bytes < 1000 {
@@ -19,12 +18,21 @@ pub(crate) fn size(bytes: u64) -> String {
     if number < 9.95 { format!("{number:.1} {unit}") } else { format!("{number:.0} {unit}") }
 }
 
+/// Returns a count with its noun: `1 repository`, `2 repositories`.
+pub(crate) fn counted(count: usize, noun: &str) -> String {
+    match (count, noun.strip_suffix('y')) {
+        (1, _) => format!("1 {noun}"),
+        (_, Some(stem)) => format!("{count} {stem}ies"),
+        (_, None) => format!("{count} {noun}s"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn sizes_are_said_as_people_say_them() {
+    fn a_size_has_two_digits_and_a_unit() {
         let table =
             [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (9_960, "10 kB"), (41_234_567, "41 MB")];
         for (bytes, text) in table {

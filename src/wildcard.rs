@@ -1,6 +1,12 @@
-//! Wildcards, as exclusion filters, lifecycle rules, and the tables of tenants and roles have them.
+//! Wildcard patterns with `*`: exclusion filters, lifecycle rules, selectors, tables of tenants and
+//! roles.
 
-/// Whether `text` is what `pattern` describes; `*` stands for any number of characters.
+/// Whether one of the patterns matches `text`.
+pub(crate) fn matches_any(patterns: &[String], text: &str) -> bool {
+    patterns.iter().any(|pattern| matches(pattern, text))
+}
+
+/// Whether `pattern` matches all of `text`; `*` matches any number of characters.
 pub(crate) fn matches(pattern: &str, text: &str) -> bool {
     let Some((first, rest)) = pattern.split_once('*') else { return pattern == text };
     let (middle, last) =
@@ -8,8 +14,9 @@ pub(crate) fn matches(pattern: &str, text: &str) -> bool {
     let Some(mut text) = text.strip_prefix(first).and_then(|text| text.strip_suffix(last)) else {
         return false;
     };
-    // Between the ends, the leftmost place of each part leaves most room for the next: nothing is
-    // tried twice.
+
+    // Between the ends, the leftmost match of each part leaves the most room for the next: no
+    // backtracking is needed.
     for part in middle.into_iter().flat_map(|middle| middle.split('*')) {
         match text.split_once(part) {
             Some((_, after)) => text = after,

@@ -1,5 +1,4 @@
-//! The shapes a document may have: a list of repositories, the same under `repositories:`, or
-//! manifests.
+//! Shapes of a document: a list of repositories, the same under `repositories:`, or manifests.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::JSONSchemaProps as Schema;
 
@@ -15,11 +14,11 @@ pub(super) struct Reader<'s> {
     /// The schema of the resource's spec.
     spec: &'s Schema,
     options: &'s Options,
-    /// The repositories found.
+    /// The repositories of the file.
     pub(super) entries: Vec<Entry>,
-    /// Everything that is wrong.
+    /// Everything that is invalid.
     pub(super) problems: Vec<Problem>,
-    /// What was passed over, and why.
+    /// Objects that were skipped, with the reason.
     pub(super) skipped: Vec<Problem>,
 }
 
@@ -44,15 +43,16 @@ impl<'s> Reader<'s> {
             Value::Map(_) if is_policy(&node.value) => {
                 self.skip(
                     &node,
-                    "a policy document is skipped: name it under lifecyclePolicy or permissionPolicy of a repository",
+                    "a policy document is skipped: write it under lifecyclePolicy or \
+                     permissionPolicy of a repository",
                 );
             }
             _ => {
                 let hint = if node.value.get("name").is_some() {
-                    "a repository stands in a list: write - name: my-repository"
+                    "repositories must be in a list: write - name: my-repository"
                 } else {
-                    "describes no repository: write a list (- name: my-repository), the same under repositories:, or \
-                     EcrRepositorySync manifests"
+                    "does not describe a repository: write a list (- name: my-repository), the \
+                     same under repositories:, or EcrRepositorySync manifests"
                 };
                 self.problems.push(self.source.problem(&node.defined, hint));
             }
@@ -71,7 +71,7 @@ impl<'s> Reader<'s> {
         }
     }
 
-    /// Keys that start with `x-` hold anchors, as in Compose files.
+    /// Reads `repositories:`. Keys that start with `x-` hold anchors, as in Compose files.
     fn repositories(&mut self, node: Node) {
         let Value::Map(fields) = node.value else { return };
         for (key, child) in fields {
@@ -103,7 +103,10 @@ impl<'s> Reader<'s> {
             }
             Some(Object::List) => self.items(node),
             Some(Object::Other(what)) => {
-                self.skip(&node, &format!("{what} is skipped: only EcrRepositorySync is read"));
+                self.skip(
+                    &node,
+                    &format!("{what} is skipped: only EcrRepositorySync manifests are read"),
+                );
             }
         }
     }
@@ -131,8 +134,8 @@ impl<'s> Reader<'s> {
     }
 }
 
-/// Whether this is a policy as AWS documents it: the older tool keeps default policies in files of
-/// their own.
+/// Whether this is a policy as AWS documents it. The older tool keeps default policies in separate
+/// files.
 fn is_policy(value: &Value) -> bool {
     let Value::Map(fields) = value else { return false };
     let only = |names: &[&str]| fields.iter().all(|(key, _)| names.contains(&key.value.as_str()));

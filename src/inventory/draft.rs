@@ -1,4 +1,4 @@
-//! A repository as it was read: well-typed, its rules not yet checked.
+//! A repository as read from a file: its types are checked, its rules not yet.
 
 use serde_saphyr::Location;
 
@@ -10,34 +10,35 @@ use crate::registry::Reference;
 use crate::spec::validation::validate;
 use crate::violation::Violation;
 
-/// What both forms of a file, entry and manifest, come to.
+/// The common form of list entries and manifests.
 #[derive(Debug)]
 pub(super) struct Draft {
     /// Name of the entry or the resource.
     pub(super) name: String,
-    /// Where that is written: `name` or `metadata.name`.
+    /// Field that holds it: `name` or `metadata.name`.
     pub(super) name_field: &'static str,
-    /// The place of the name.
+    /// Location of the name.
     pub(super) named_at: Location,
-    /// The spec with the resource's field names, and the places of all fields.
+    /// The spec with the resource's field names, and the locations of all fields.
     pub(super) tree: Node,
     /// The same as JSON.
     pub(super) json: serde_json::Value,
-    /// What the user should know.
+    /// Warnings for the user.
     pub(super) notes: Vec<String>,
 }
 
 impl Draft {
-    /// The entry, if it breaks no rule; `None` after a problem.
+    /// Returns the entry if it violates no rule; `None` after a problem.
     pub(super) fn check(self, source: &Source, problems: &mut Vec<Problem>) -> Option<Entry> {
         let spec: EcrRepositorySyncSpec = match serde_json::from_value(self.json.clone()) {
             Ok(spec) => spec,
-            // The schema comes from the type, so this would be a difference between the two.
+            // The schema is generated from the type, so this would be a mismatch of the two.
             Err(error) => {
                 problems.push(source.problem(&self.tree.referenced, error.to_string()));
                 return None;
             }
         };
+
         let mut violations = validate(&self.name, &spec);
         for (kind, policy) in
             [(Kind::Lifecycle, &spec.lifecycle_policy), (Kind::Permission, &spec.permission_policy)]
@@ -48,13 +49,15 @@ impl Draft {
             problems.extend(violations.iter().map(|violation| self.problem(source, violation)));
             return None;
         }
+
         let mut notes = self.notes;
         notes.extend(unlisted_tag(source, &self.tree, &spec));
-        let place = source.place(&self.tree.referenced);
-        Some(Entry { name: self.name, spec, place, notes })
+        let position = source.position(&self.tree.referenced);
+        Some(Entry { name: self.name, spec, position, notes })
     }
 
-    /// A violation at the deepest field of its path that the file has, named as the file names it.
+    /// Returns the problem at the deepest field of the violation's path that the file contains,
+    /// with the field's name in the file.
     fn problem(&self, source: &Source, violation: &Violation) -> Problem {
         if violation.path == "repositoryName" && self.tree.value.get("repositoryName").is_none() {
             return source
@@ -63,6 +66,7 @@ impl Draft {
         let mut at = &self.tree;
         let mut path = String::new();
         let mut rest = violation.path.as_str();
+
         while !rest.is_empty() {
             let (step, after) = first_step(rest);
             let Some((child, written)) = child(source, at, step) else { break };
@@ -72,6 +76,7 @@ impl Draft {
             path.push_str(&written);
             (at, rest) = (child, after);
         }
+
         if !path.is_empty() && !rest.is_empty() && !rest.starts_with('[') {
             path.push('.');
         }
@@ -79,7 +84,7 @@ impl Draft {
     }
 }
 
-/// The first step of a path, `image`, `[2]` or `["key"]`, and what follows.
+/// Splits a path into its first step, `image`, `[2]` or `["key"]`, and the rest.
 fn first_step(path: &str) -> (&str, &str) {
     let end = if path.starts_with("[\"") {
         path.rfind("\"]").map(|at| at + 2)
@@ -92,7 +97,7 @@ fn first_step(path: &str) -> (&str, &str) {
     (step, rest.strip_prefix('.').unwrap_or(rest))
 }
 
-/// Where a step leads, and how the file writes it.
+/// Returns the child that a step leads to, and the step as the file writes it.
 fn child<'n>(source: &Source, node: &'n Node, step: &str) -> Option<(&'n Node, String)> {
     match &node.value {
         Value::List(elements) => {
@@ -110,7 +115,7 @@ fn child<'n>(source: &Source, node: &'n Node, step: &str) -> Option<(&'n Node, S
     }
 }
 
-/// The older tool pulled the tag in `pull_url` too; here only the tags in the list are copied.
+/// Returns a note if the tag in `pull_url` is not among `tags`: the older tool copied it, too.
 fn unlisted_tag(source: &Source, tree: &Node, spec: &EcrRepositorySyncSpec) -> Option<String> {
     let image = spec
         .image
@@ -120,11 +125,12 @@ fn unlisted_tag(source: &Source, tree: &Node, spec: &EcrRepositorySyncSpec) -> O
     if image.tags.iter().any(|listed| listed == tag.as_str()) {
         return None;
     }
+
     let (_, field) = child(source, tree.value.get("image")?, "pullUrl")?;
     let listed = image.tags.join(", ");
     Some(format!(
-        "the tag {tag} in {field} is not among tags: copied are {listed}, each from the source's same tag \
-         (tagStrategy Retag would push {tag} as each of them)"
+        "the tag {tag} in {field} is not among tags: only {listed} will be copied, each from the \
+         source's tag of the same name (tagStrategy Retag would push {tag} as each of them)"
     ))
 }
 

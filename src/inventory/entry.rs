@@ -1,4 +1,4 @@
-//! Entries of the lists that the older tool reads: `- name: nginx-app`.
+//! List entries, the older tool's format: `- name: nginx-app`, snake_case or camelCase fields.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::JSONSchemaProps as Schema;
 
@@ -9,7 +9,7 @@ use super::typed::Typed;
 use super::{Options, Problem};
 use crate::api::v1alpha1::TagStrategy;
 
-/// Names of a field: as in the resource, and as in the older tool's files.
+/// Pairs of names: of the resource, and of the older tool's files.
 type Names = [(&'static str, &'static str)];
 
 const ENTRY: &Names = &[
@@ -57,12 +57,13 @@ pub(super) fn read(
     options: &Options,
     problems: &mut Vec<Problem>,
 ) -> Option<Draft> {
-    let already = problems.len();
+    let problems_before = problems.len();
     let (referenced, defined) = (node.referenced, node.defined);
     let Value::Map(fields) = node.value else {
-        problems.push(source.problem(&defined, "not a repository: write - name: my-repository"));
+        problems.push(source.problem(&defined, "is not a repository: write - name: my-repository"));
         return None;
     };
+
     let mut fields = renamed(source, fields, ENTRY, problems);
     for (field, names) in
         [("image", IMAGE), ("chart", CHART), ("encryption", ENCRYPTION), ("prune", PRUNE)]
@@ -74,8 +75,9 @@ pub(super) fn read(
     if options.tag_strategy == TagStrategy::Retag {
         retag(&mut fields);
     }
+
     let mut typed = Typed::new(source);
-    typed.complete = problems.len() == already;
+    typed.complete = problems.len() == problems_before;
 
     let name = take(&mut fields, "name")
         .filter(|node| node.value != Value::Null)
@@ -87,7 +89,7 @@ pub(super) fn read(
     let tree = Node::new(Value::Map(fields), referenced, defined);
     let json = typed.value("the entry", &tree, spec);
     problems.append(&mut typed.problems);
-    if problems.len() > already {
+    if problems.len() > problems_before {
         return None;
     }
     let (name, named_at) = name?;
@@ -95,7 +97,7 @@ pub(super) fn read(
     Some(Draft { name, name_field: "name", named_at, tree, json: json?, notes: Vec::new() })
 }
 
-/// Reads an image as `Retag` that does not say how it is meant.
+/// Sets `tagStrategy: Retag` on an image without a tag strategy.
 fn retag(fields: &mut [(Key, Node)]) {
     let image = fields.iter_mut().find(|(key, _)| key.value == "image").map(|(_, image)| image);
     if let Some(Node { value: Value::Map(fields), referenced, defined }) = image
@@ -118,8 +120,7 @@ fn rename(source: &Source, node: &mut Node, names: &Names, problems: &mut Vec<Pr
     }
 }
 
-/// Fields under their names in the resource. Unknown ones, and a second one of the same meaning,
-/// are problems.
+/// Returns the fields with their names in the resource. Unknown and duplicate fields are problems.
 fn renamed(
     source: &Source,
     fields: Vec<(Key, Node)>,
@@ -139,9 +140,8 @@ fn renamed(
         if renamed.iter().any(|(other, _)| other.value == *name) {
             let snake =
                 names.iter().find(|(camel, _)| camel == name).map_or(*name, |(_, snake)| *snake);
-            let message = format!(
-                "both `{name}` and `{snake}` are given: they are one field, write one of them"
-            );
+            let message =
+                format!("`{name}` and `{snake}` are the same field: write only one of them");
             problems.push(source.problem(&key.defined, message));
             continue;
         }

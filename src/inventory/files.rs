@@ -1,4 +1,4 @@
-//! The files that a PATH stands for, and their text.
+//! Files of a PATH: finds them in folders, and reads their text.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -6,17 +6,18 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::tree::Source;
-use super::{Place, Problem};
+use super::{Position, Problem};
 
-/// Largest file that is read: some hundred times the largest inventory a person maintains.
+/// Largest file that is read: about a hundred times the largest inventory maintained by hand.
 const MAX_BYTES: u64 = 10 * 1024 * 1024;
 
-/// All files, in the order of `paths`, those of a directory by path, each once.
+/// Returns all files once, in the order of `paths`; those of a directory sorted by path.
 pub(super) fn find(paths: &[PathBuf], problems: &mut Vec<Problem>) -> Vec<PathBuf> {
-    let mut seen = BTreeSet::new();
-    let mut all = Vec::new();
+    let mut visited = BTreeSet::new();
+    let mut files = Vec::new();
+
     for path in paths {
-        let found = match fs::metadata(path) {
+        let matches = match fs::metadata(path) {
             Ok(metadata) if metadata.is_dir() => below(path, problems),
             Ok(_) => vec![path.clone()],
             Err(error) => {
@@ -24,19 +25,20 @@ pub(super) fn find(paths: &[PathBuf], problems: &mut Vec<Problem>) -> Vec<PathBu
                 continue;
             }
         };
-        // The same file through two paths, or through a link, is one file.
-        all.extend(found.into_iter().filter(|file| seen.insert(canonical(file))));
+        // A file that is reached through two paths or a link is read once.
+        files.extend(matches.into_iter().filter(|file| visited.insert(canonical(file))));
     }
-    all
+
+    files
 }
 
-/// All YAML and JSON files below a directory.
+/// Returns all YAML and JSON files below a directory.
 fn below(directory: &Path, problems: &mut Vec<Problem>) -> Vec<PathBuf> {
     let mut files = Vec::new();
-    let already = problems.len();
+    let problems_before = problems.len();
     walk(directory, &mut BTreeSet::new(), &mut files, problems);
     files.sort();
-    if files.is_empty() && problems.len() == already {
+    if files.is_empty() && problems.len() == problems_before {
         problems.push(Problem::of_file(
             directory,
             "this directory has no *.yml, *.yaml or *.json file",
@@ -47,26 +49,28 @@ fn below(directory: &Path, problems: &mut Vec<Problem>) -> Vec<PathBuf> {
 
 fn walk(
     directory: &Path,
-    seen: &mut BTreeSet<PathBuf>,
+    visited: &mut BTreeSet<PathBuf>,
     files: &mut Vec<PathBuf>,
     problems: &mut Vec<Problem>,
 ) {
-    // A directory that a link leads to again has been read already: so loops end.
-    if !seen.insert(canonical(directory)) {
+    // A directory is read once, so that loops of links end.
+    if !visited.insert(canonical(directory)) {
         return;
     }
     let entries = match fs::read_dir(directory).and_then(Iterator::collect::<io::Result<Vec<_>>>) {
         Ok(entries) => entries,
         Err(error) => return problems.push(Problem::of_file(directory, reason(&error))),
     };
+
     let mut paths: Vec<_> =
         entries.iter().map(fs::DirEntry::path).filter(|path| !is_hidden(path)).collect();
     paths.sort();
+
     for path in paths {
-        // Follows links, as mounted ConfigMaps are made of them. A dangling link matters only if it
-        // would be read.
+        // Links are followed: the files of a mounted ConfigMap are links. A dangling link is a
+        // problem only if its name is that of a YAML or JSON file.
         match fs::metadata(&path) {
-            Ok(metadata) if metadata.is_dir() => walk(&path, seen, files, problems),
+            Ok(metadata) if metadata.is_dir() => walk(&path, visited, files, problems),
             Ok(metadata) if metadata.is_file() && is_inventory(&path) => files.push(path),
             Ok(_) => {}
             Err(error) if is_inventory(&path) => {
@@ -97,18 +101,23 @@ pub(super) fn read(file: &Path) -> Result<Source, Problem> {
     File::open(file)
         .and_then(|open| open.take(MAX_BYTES + 1).read_to_end(&mut bytes))
         .map_err(|error| Problem::of_file(file, reason(&error)))?;
+
     if bytes.len() as u64 > MAX_BYTES {
         return Err(Problem::of_file(file, "is larger than 10 MiB: split it into several files"));
     }
+
     match String::from_utf8(bytes) {
         Ok(text) => Ok(Source { file: file.to_owned(), text }),
         Err(error) => {
-            let good =
+            let valid =
                 String::from_utf8_lossy(&error.as_bytes()[..error.utf8_error().valid_up_to()]);
-            let line = good.matches('\n').count() as u64 + 1;
-            let column = good.rsplit('\n').next().map_or(0, |last| last.chars().count()) as u64 + 1;
-            let place = Place { file: file.to_owned(), line, column };
-            Err(Problem { place, message: "is not UTF-8 text: save the file as UTF-8".to_owned() })
+            let line = valid.matches('\n').count() as u64 + 1;
+            let last_line = valid.rsplit('\n').next();
+            let column = last_line.map_or(0, |last| last.chars().count()) as u64 + 1;
+
+            let position = Position { file: file.to_owned(), line, column };
+            let message = "is not UTF-8 text: save the file as UTF-8".to_owned();
+            Err(Problem { position, message })
         }
     }
 }
@@ -124,9 +133,8 @@ fn reason(error: &io::Error) -> String {
 mod tests {
     use super::*;
 
-    /// What is found below `paths` of a directory with `files`, as relative paths, and the
-    /// problems' texts.
-    fn found(files: &[&str], paths: &[&str]) -> (Vec<String>, Vec<String>) {
+    /// Returns the relative paths found in `paths` of a directory with `files`, and the problems.
+    fn find_among(files: &[&str], paths: &[&str]) -> (Vec<String>, Vec<String>) {
         let root = tempfile::tempdir().unwrap();
         for file in files {
             let path = root.path().join(file);
@@ -159,21 +167,21 @@ mod tests {
             "UP.YML",
             "yml",
         ];
-        assert_eq!(found(&files, &[""]).0, ["UP.YML", "a/b/c.json", "a/z.yaml", "b.yml"]);
+        assert_eq!(find_among(&files, &[""]).0, ["UP.YML", "a/b/c.json", "a/z.yaml", "b.yml"]);
     }
 
     #[test]
     fn named_paths_keep_their_order_and_a_file_is_read_once() {
         let files = ["b.yml", "a/z.yaml", "list.txt", ".hidden.yml"];
         let (files, problems) =
-            found(&files, &["list.txt", ".hidden.yml", "b.yml", "a", "", "b.yml"]);
+            find_among(&files, &["list.txt", ".hidden.yml", "b.yml", "a", "", "b.yml"]);
         assert_eq!(files, ["list.txt", ".hidden.yml", "b.yml", "a/z.yaml"]);
         assert_eq!(problems, Vec::<String>::new());
     }
 
     #[test]
     fn a_missing_path_and_an_empty_directory_are_problems() {
-        let (files, problems) = found(&["empty/README.md"], &["nowhere", "empty"]);
+        let (files, problems) = find_among(&["empty/README.md"], &["nowhere", "empty"]);
         assert_eq!(files, Vec::<String>::new());
         assert_eq!(
             problems,
@@ -215,12 +223,12 @@ mod tests {
     }
 
     #[test]
-    fn text_that_is_not_utf8_is_named_with_its_place() {
+    fn text_that_is_not_utf8_is_reported_with_its_position() {
         let root = tempfile::tempdir().unwrap();
         let file = root.path().join("latin1.yml");
         fs::write(&file, b"a: \xc3\xa9\n- \xe9\n").unwrap();
         let problem = read(&file).unwrap_err();
-        assert_eq!((problem.place.line, problem.place.column), (2, 3));
+        assert_eq!((problem.position.line, problem.position.column), (2, 3));
         assert_eq!(problem.message, "is not UTF-8 text: save the file as UTF-8");
     }
 }

@@ -1,4 +1,4 @@
-//! `EcrRepositorySync` manifests.
+//! `EcrRepositorySync` manifests: which object a document is, its metadata and spec.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::JSONSchemaProps as Schema;
 use kube::Resource;
@@ -10,23 +10,23 @@ use super::tree::{Node, Source, Value};
 use super::typed::Typed;
 use crate::api::v1alpha1::EcrRepositorySync;
 
-/// What an object of Kubernetes is to us.
+/// Kinds of Kubernetes objects, as far as they matter here.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Object {
-    /// A resource of ours.
+    /// An EcrRepositorySync.
     Ours,
     /// A list of objects, under `items`.
     List,
-    /// Something else, in words: `Secret dockerhub`.
+    /// Any other object, with its kind and name: `Secret dockerhub`.
     Other(String),
 }
 
-/// Whether this says which object of Kubernetes it is.
+/// Whether this is a Kubernetes object.
 pub(super) fn is_object(value: &Value) -> bool {
     value.get("apiVersion").is_some() || value.get("kind").is_some()
 }
 
-/// Which object this is; `None` after a problem.
+/// Returns the kind of object; `None` after a problem.
 pub(super) fn object(source: &Source, node: &Node, problems: &mut Vec<Problem>) -> Option<Object> {
     let field =
         |name| node.value.get(name).and_then(|child| child.value.text().map(|text| (text, child)));
@@ -34,19 +34,21 @@ pub(super) fn object(source: &Source, node: &Node, problems: &mut Vec<Problem>) 
         (field("apiVersion"), field("kind"))
     else {
         problems.push(
-            source.problem(&node.defined, "a manifest has both apiVersion and kind, each a string"),
+            source
+                .problem(&node.defined, "a manifest needs both apiVersion and kind, each a string"),
         );
         return None;
     };
-    let (our_version, our_kind) =
-        (EcrRepositorySync::api_version(&()), EcrRepositorySync::kind(&()));
+
+    let our_version = EcrRepositorySync::api_version(&());
+    let our_kind = EcrRepositorySync::kind(&());
     let our_group = version.split('/').next() == Some(&*EcrRepositorySync::group(&()));
     let our_list = format!("{our_kind}List");
     if kind == our_kind || our_group && kind == our_list {
         if version == our_version {
             return Some(if kind == our_kind { Object::Ours } else { Object::List });
         }
-        let message = format!("apiVersion {version:?} of {kind} is not known: write {our_version}");
+        let message = format!("unknown apiVersion {version:?} of {kind}: write {our_version}");
         problems.push(source.problem(&version_node.defined, message));
         return None;
     }
@@ -58,6 +60,7 @@ pub(super) fn object(source: &Source, node: &Node, problems: &mut Vec<Problem>) 
         problems.push(source.problem(&kind_node.defined, message));
         return None;
     }
+
     if kind == "List" && version == "v1" {
         return Some(Object::List);
     }
@@ -73,10 +76,12 @@ pub(super) fn read(
     schema: &Schema,
     problems: &mut Vec<Problem>,
 ) -> Option<Draft> {
-    let already = problems.len();
+    let problems_before = problems.len();
     let (referenced, defined) = (node.referenced, node.defined);
     let Value::Map(fields) = node.value else { return None };
-    let (mut metadata, mut spec) = (None, None);
+
+    let mut metadata = None;
+    let mut spec = None;
     for (key, child) in fields {
         match key.value.as_str() {
             "metadata" => metadata = Some(child),
@@ -88,6 +93,7 @@ pub(super) fn read(
             )),
         }
     }
+
     let name = metadata.as_ref().and_then(|metadata| {
         let node = metadata.value.get("name")?;
         node.value
@@ -108,20 +114,22 @@ pub(super) fn read(
         ));
         return None;
     };
+
     let mut typed = Typed::new(source);
     let json = typed.value("spec", &spec, schema);
     problems.append(&mut typed.problems);
-    if problems.len() > already {
+    if problems.len() > problems_before {
         return None;
     }
+
     let (name, named_at) = name?;
     let secret = spec.value.get("image").and_then(|image| image.value.get("secretRef"));
     let notes = secret
         .filter(|secret| secret.value != Value::Null)
-        .map(|_| "secretRef is not read here: credentials come from the docker config".to_owned())
+        .map(|_| "secretRef is ignored here: logins are read from the docker config".to_owned())
         .into_iter()
         .collect();
-    // The entry stands where the manifest does; its fields are found by their own places.
+    // The entry has the location of the manifest; its fields have their own.
     spec.referenced = referenced;
     Some(Draft { name, name_field: "metadata.name", named_at, tree: spec, json: json?, notes })
 }

@@ -5,25 +5,26 @@
 //! format), the same list under `repositories:`, or `EcrRepositorySync` manifests:
 //!
 //! ```text
-//! files      PATH      -> the files it stands for, their text
+//! files      PATH      -> files, their text
 //! tree       text      -> values with line and column
 //! document   tree      -> entries and manifests
-//! entry      - name: … -> Draft, fields of the older tool under the resource's names
+//! entry      - name: … -> Draft, the older tool's fields renamed to the resource's
 //! manifest   kind: …   -> Draft
-//! typed      Draft's tree by the schema of the resource
-//! draft      Draft     -> Entry, or what is wrong with it, at the field that is wrong
-//! write      Entry     -> a manifest again
+//! typed      types of the Draft's values, by the schema of the resource
+//! draft      Draft     -> Entry, or problems at the invalid fields
+//! suggest    an unknown field -> the field that was meant
+//! export     Entry     -> a manifest again (`convert`, `import`)
 //! ```
 
 mod document;
 mod draft;
 mod entry;
+mod export;
 mod files;
 mod manifest;
 mod suggest;
 mod tree;
 mod typed;
-mod write;
 
 #[cfg(test)]
 mod tests;
@@ -36,18 +37,18 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::JSONSche
 
 use crate::api::v1alpha1::{EcrRepositorySyncSpec, TagStrategy, crd};
 use document::Reader;
-pub use write::{Manifest, manifests};
+pub use export::{Manifest, manifests};
 
 /// One repository that a file describes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Entry {
-    /// Name of the resource, or of the repository where the file names no resource.
+    /// Name of the resource; of the repository, if the file names no resource.
     /// [`Entry::repository`] is the name in ECR.
     pub name: String,
-    /// What is wanted, valid and with the defaults of the resource.
+    /// The spec, valid and with the defaults of the resource.
     pub spec: EcrRepositorySyncSpec,
-    /// Where it stands.
-    pub place: Place,
+    /// Position in the file.
+    pub position: Position,
     /// Warnings for the user, each a sentence.
     pub notes: Vec<String>,
 }
@@ -60,25 +61,25 @@ impl Entry {
     }
 }
 
-/// A place in a file. Shown as `file:line:column`.
+/// A position in a file. Shown as `file:line:column`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
+pub struct Position {
     /// The file, as the user named it or as it was found below a directory.
     pub file: PathBuf,
-    /// From 1. 0: the file as a whole, shown as its name alone.
+    /// From 1. 0 stands for the file as a whole, shown as its name alone.
     pub line: u64,
     /// From 1, in characters.
     pub column: u64,
 }
 
-impl Place {
+impl Position {
     /// A file as a whole.
     fn whole(file: &Path) -> Self {
         Self { file: file.to_owned(), line: 0, column: 0 }
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.line, self.column) {
             (0, _) => write!(f, "{}", self.file.display()),
@@ -87,77 +88,90 @@ impl fmt::Display for Place {
     }
 }
 
-/// Something that is wrong in a file. Shown as `file:line:column: message`.
+/// An error in a file. Shown as `file:line:column: message`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// Where.
-    pub place: Place,
-    /// What is wrong, and what to write instead.
+    /// Position of the invalid value.
+    pub position: Position,
+    /// The error, and what to write instead.
     pub message: String,
 }
 
 impl Problem {
     fn of_file(file: &Path, message: impl Into<String>) -> Self {
-        Self { place: Place::whole(file), message: message.into() }
+        Self { position: Position::whole(file), message: message.into() }
     }
 }
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.place, self.message)
+        write!(f, "{}: {}", self.position, self.message)
     }
 }
 
-/// How files are read that leave something open.
+/// Options for reading files.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
-    /// Of list entries whose image does not say it.
+    /// Tag strategy for images of list entries that do not set one.
     pub tag_strategy: TagStrategy,
 }
 
-/// Reads all files that `paths` stand for, in their order.
+/// Reads all files of `paths`, in their order.
 ///
-/// Objects of Kubernetes that are none of ours are skipped; the first entry of their file, or of
-/// all files, has a note of each.
+/// Kubernetes objects of other kinds are skipped; the first entry of their file, or of all files,
+/// has a note about each.
 ///
 /// # Errors
-/// Everything that is wrong in any of the files, by file and line. Then nothing should be synced.
+/// All problems of all files, by file and line. Nothing should be synced then.
 pub fn read(paths: &[PathBuf], options: &Options) -> Result<Vec<Entry>, Vec<Problem>> {
     let spec = spec_schema();
-    let (mut entries, mut problems, mut skipped) = (Vec::new(), Vec::new(), Vec::new());
+    let mut entries = Vec::new();
+    let mut problems = Vec::new();
+    let mut skipped = Vec::new();
+
     for file in files::find(paths, &mut problems) {
-        let read = files::read(&file).and_then(|source| {
-            let documents = source.documents()?;
-            let mut reader = Reader::new(&source, &spec, options);
-            documents.into_iter().for_each(|document| reader.document(document));
-            let Reader { entries, problems, skipped, .. } = reader;
-            Ok((entries, problems, skipped))
-        });
-        match read {
-            Ok((mut found, mut wrong, passed_over)) => {
-                // By line; what an alias repeats is said once.
-                wrong.sort_by(|a, b| a.place.cmp(&b.place));
-                wrong.dedup();
-                problems.append(&mut wrong);
-                skipped.extend(passed_over);
-                // A file without entries leaves its notes to the next one.
-                note(&mut found, &mut skipped);
-                entries.append(&mut found);
+        match read_file(&file, &spec, options) {
+            Ok(mut content) => {
+                problems.append(&mut content.problems);
+                skipped.append(&mut content.skipped);
+                // Without entries in this file, the notes wait for the next one.
+                note(&mut content.entries, &mut skipped);
+                entries.append(&mut content.entries);
             }
             Err(problem) => problems.push(problem),
         }
     }
     note(&mut entries, &mut skipped);
     problems.extend(duplicates(&entries));
+
     if problems.is_empty() {
-        // Left over only if there is no entry at all: then the user meant something that was
-        // skipped.
+        // Notes are left only if there is no entry at all: then everything was skipped.
         problems = skipped;
     }
     if problems.is_empty() { Ok(entries) } else { Err(problems) }
 }
 
-/// Hands notes of what was skipped to the first entry.
+/// The content of one file.
+struct Content {
+    entries: Vec<Entry>,
+    problems: Vec<Problem>,
+    skipped: Vec<Problem>,
+}
+
+fn read_file(file: &Path, spec: &Schema, options: &Options) -> Result<Content, Problem> {
+    let source = files::read(file)?;
+    let documents = source.documents()?;
+    let mut reader = Reader::new(&source, spec, options);
+    documents.into_iter().for_each(|document| reader.document(document));
+
+    let Reader { entries, mut problems, skipped, .. } = reader;
+    problems.sort_by(|a, b| a.position.cmp(&b.position));
+    // A problem in an anchor is reported once, not for each alias.
+    problems.dedup();
+    Ok(Content { entries, problems, skipped })
+}
+
+/// Moves the notes about skipped objects to the first entry.
 fn note(entries: &mut [Entry], skipped: &mut Vec<Problem>) {
     if let Some(first) = entries.first_mut() {
         first.notes.extend(skipped.drain(..).map(|skipped| skipped.to_string()));
@@ -168,24 +182,23 @@ fn note(entries: &mut [Entry], skipped: &mut Vec<Problem>) {
 fn duplicates(entries: &[Entry]) -> Vec<Problem> {
     let mut first: BTreeMap<_, &Entry> = BTreeMap::new();
     let mut problems = Vec::new();
+
     for entry in entries {
         let registry = entry.spec.registry.clone().unwrap_or_default();
-        let other = *first
-            .entry((registry.account_id, registry.region, entry.repository()))
-            .or_insert(entry);
+        let repository = entry.repository();
+        let other =
+            *first.entry((registry.account_id, registry.region, repository)).or_insert(entry);
         if !std::ptr::eq(other, entry) {
-            let message = format!(
-                "repository {} is described already at {}",
-                entry.repository(),
-                other.place
-            );
-            problems.push(Problem { place: entry.place.clone(), message });
+            let message =
+                format!("repository {repository} is already described at {}", other.position);
+            problems.push(Problem { position: entry.position.clone(), message });
         }
     }
+
     problems
 }
 
-/// The schema of `spec` as the cluster has it.
+/// Returns the schema of `spec` in the CustomResourceDefinition.
 fn spec_schema() -> Schema {
     let root = crd()
         .spec

@@ -1,58 +1,34 @@
-//! What somebody meant by a name that nothing has.
+//! Suggestions for misspelt field names: "did you mean".
 
-/// `unknown field `imagee`, did you mean `image`?`, or the names there are.
+use strsim::osa_distance;
+
+/// Returns the message for an unknown field: the nearest known name, else all known names.
 pub(super) fn unknown_field(unknown: &str, known: &[&str]) -> String {
     match nearest(unknown, known) {
         Some(name) => format!("unknown field `{unknown}`, did you mean `{name}`?"),
-        None => format!("unknown field `{unknown}`: known here are {}", known.join(", ")),
+        None => format!("unknown field `{unknown}`: known fields are {}", known.join(", ")),
     }
 }
 
-/// The known name that is at most two typing errors away, or that one starts the other of.
+/// Returns the known name that is at most two typing errors away, or of which one name is a prefix
+/// of the other.
 pub(super) fn nearest<'k>(unknown: &str, known: &[&'k str]) -> Option<&'k str> {
     let unknown = unknown.to_lowercase();
-    let close = known
-        .iter()
-        .map(|name| (distance(&unknown, &name.to_lowercase()), *name))
-        .filter(|(distance, name)| *distance <= 2 && *distance < name.len())
-        .min_by_key(|(distance, _)| *distance);
-    let shortened = || {
-        known
-            .iter()
-            .copied()
-            .find(|name| unknown.len() >= 3 && name.to_lowercase().starts_with(&unknown))
-    };
-    let extended = || {
-        let begins = known
-            .iter()
-            .copied()
-            .filter(|name| name.len() >= 3 && unknown.starts_with(&name.to_lowercase()));
-        begins.max_by_key(|name| name.len())
-    };
-    close.map(|(_, name)| name).or_else(shortened).or_else(extended)
-}
+    let known = || known.iter().map(|name| (*name, name.to_lowercase()));
 
-/// Letters to insert, delete, replace or swap with their neighbour (optimal string alignment).
-fn distance(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
-    if a.len().abs_diff(b.len()) > 2 {
-        return usize::MAX;
-    }
-    let mut before: Vec<usize> = Vec::new();
-    let mut last: Vec<usize> = (0..=b.len()).collect();
-    for i in 1..=a.len() {
-        let mut row = vec![i];
-        for j in 1..=b.len() {
-            let replaced = last[j - 1] + usize::from(a[i - 1] != b[j - 1]);
-            let mut best = replaced.min(last[j] + 1).min(row[j - 1] + 1);
-            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
-                best = best.min(before[j - 2] + 1);
-            }
-            row.push(best);
-        }
-        before = std::mem::replace(&mut last, row);
-    }
-    last[b.len()]
+    let similar = known()
+        .map(|(name, lower)| (osa_distance(&unknown, &lower), name))
+        .filter(|(distance, name)| *distance <= 2 && *distance < name.len())
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, name)| name);
+    let shortened = || known().find(|(_, lower)| unknown.len() >= 3 && lower.starts_with(&unknown));
+    let extended = || {
+        known()
+            .filter(|(_, lower)| lower.len() >= 3 && unknown.starts_with(lower))
+            .max_by_key(|(name, _)| name.len())
+    };
+
+    similar.or_else(|| shortened().or_else(extended).map(|(name, _)| name))
 }
 
 #[cfg(test)]
@@ -95,7 +71,7 @@ mod tests {
         );
         assert_eq!(
             unknown_field("owner", &["name", "image"]),
-            "unknown field `owner`: known here are name, image"
+            "unknown field `owner`: known fields are name, image"
         );
     }
 }

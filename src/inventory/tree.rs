@@ -1,4 +1,4 @@
-//! A YAML or JSON file as a tree of values, each with its place.
+//! A YAML or JSON file as a tree of values, each with its line and column.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -8,21 +8,20 @@ use serde_saphyr::{
     Location, MessageFormatter, NonFiniteFloatPolicy, Spanned, UserMessageFormatter,
 };
 
-use super::{Place, Problem};
+use super::{Position, Problem};
 
-/// A value with where it is used and, when it came through an alias or a merge, where it was
-/// written.
+/// A value with two locations: of its use and, for an alias or a merge, of its definition.
 pub(super) type Node = Spanned<Value>;
 
 /// A key of a mapping.
 pub(super) type Key = Spanned<String>;
 
-/// What a node holds.
+/// The value of a node.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Value {
     /// `null`, `~` or nothing.
     Null,
-    /// `true`, and `yes` and `on` as YAML 1.1 has them.
+    /// `true` and, as in YAML 1.1, `yes` and `on`.
     Bool(bool),
     /// A number. Its text is in the file: `1.20` is 1.2 here.
     Number(Number),
@@ -56,13 +55,13 @@ impl fmt::Display for Number {
 }
 
 impl Value {
-    /// The value under `key`, if this is a mapping that has it.
+    /// Returns the value of `key` in a mapping.
     pub(super) fn get(&self, key: &str) -> Option<&Node> {
         let Self::Map(fields) = self else { return None };
         fields.iter().find(|(name, _)| name.value == key).map(|(_, node)| node)
     }
 
-    /// The text, if this is text.
+    /// Returns the text of a string.
     pub(super) fn text(&self) -> Option<&str> {
         if let Self::String(text) = self { Some(text) } else { None }
     }
@@ -128,12 +127,12 @@ impl<'de> Deserialize<'de> for Value {
     }
 }
 
-/// One file's text.
+/// A file with its text.
 #[derive(Debug)]
 pub(super) struct Source {
-    /// As the user named it, or as it was found below a directory that the user named.
+    /// Path as the user gave it, or as found below a directory that the user gave.
     pub(super) file: PathBuf,
-    /// All of it.
+    /// The whole text.
     pub(super) text: String,
 }
 
@@ -142,22 +141,23 @@ impl Source {
     pub(super) fn documents(&self) -> Result<Vec<Node>, Problem> {
         let options = serde_saphyr::options! {
             budget: serde_saphyr::budget! {
-                // Files end at 10 MiB, which at 10 bytes a value is this many.
+                // Files have at most 10 MiB: at 10 bytes per value, a million values.
                 max_nodes: 1_000_000,
                 max_events: 3_000_000,
-                // One policy that a thousand entries share is what anchors are for, not an attack;
-                // alias_limits bounds what it may grow to.
+                // A policy that a thousand entries share is a normal use of anchors, not an attack;
+                // alias_limits bounds the growth.
                 enforce_alias_anchor_ratio: false,
             },
             // About ten thousand uses of a shared policy.
             alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: 500_000 },
-            // A tag such as 12e4567 is an overflowing number to YAML: the reader of the tree says
-            // "quote it".
+            // YAML reads a tag such as 12e4567 as an overflowing number; `typed` reports "quote
+            // it".
             non_finite_float_policy: NonFiniteFloatPolicy::PassThrough,
             with_snippet: false,
         };
         serde_saphyr::from_multiple_with_options(&self.text, options).map_err(|error| {
             let error = error.without_snippet();
+
             let message = match error {
                 // `Null` is an operator of IAM conditions.
                 serde_saphyr::Error::NullIntoString { .. } => {
@@ -165,24 +165,24 @@ impl Source {
                 }
                 _ => UserMessageFormatter.format_message(error),
             };
-            let place = error
+            let position = error
                 .location()
-                .map_or_else(|| Place::whole(&self.file), |location| self.place(&location));
-            Problem { place, message: printable(&format!("cannot be read: {message}")) }
+                .map_or_else(|| Position::whole(&self.file), |location| self.position(&location));
+            Problem { position, message: printable(&format!("cannot be read: {message}")) }
         })
     }
 
-    /// A location as a user reads it.
-    pub(super) fn place(&self, location: &Location) -> Place {
-        Place { file: self.file.clone(), line: location.line(), column: location.column() }
+    /// Returns a location as the user reads it.
+    pub(super) fn position(&self, location: &Location) -> Position {
+        Position { file: self.file.clone(), line: location.line(), column: location.column() }
     }
 
-    /// A problem with what was written at `location`.
+    /// Returns a problem with the value at `location`.
     pub(super) fn problem(&self, location: &Location, message: impl AsRef<str>) -> Problem {
-        Problem { place: self.place(location), message: printable(message.as_ref()) }
+        Problem { position: self.position(location), message: printable(message.as_ref()) }
     }
 
-    /// What the file says at `location`, without the quotes around it.
+    /// Returns the text of the file at `location`, without quotes.
     pub(super) fn written(&self, location: &Location) -> Option<&str> {
         let span = location.span();
         let start = usize::try_from(span.byte_offset()?).ok()?;
@@ -192,7 +192,7 @@ impl Source {
     }
 }
 
-/// Messages repeat what files say; a terminal shall not obey it.
+/// Escapes control characters: messages quote files, and a terminal must not interpret them.
 fn printable(message: &str) -> String {
     message.chars().fold(String::with_capacity(message.len()), |mut text, c| {
         if c.is_control() {

@@ -1,5 +1,4 @@
-//! A tree read by the schema of the resource: the types that the API server would check, with line
-//! and column.
+//! Type checks by the schema of the resource, as the API server does them, with line and column.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     JSONSchemaProps as Schema, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
@@ -10,14 +9,14 @@ use super::Problem;
 use super::suggest::unknown_field;
 use super::tree::{Node, Number, Source, Value};
 
-/// Reads values of one file and collects what is wrong with them.
+/// Reads values of one file and collects the problems.
 #[derive(Debug)]
 pub(super) struct Typed<'s> {
     source: &'s Source,
-    /// Whether missing fields are asked for: not where a name was unknown, since it may be the
-    /// missing one.
+    /// Whether missing fields are reported: not if a field was unknown, since it may be the missing
+    /// one, misspelt.
     pub(super) complete: bool,
-    /// Everything that was wrong so far.
+    /// All problems so far.
     pub(super) problems: Vec<Problem>,
 }
 
@@ -26,13 +25,13 @@ impl<'s> Typed<'s> {
         Self { source, complete: true, problems: Vec::new() }
     }
 
-    /// The value of `field` as JSON; `None` after a problem. Null is absent, save below fields that
-    /// a schema leaves open.
+    /// Returns the value of `field` as JSON; `None` after a problem. Null counts as absent, except
+    /// below fields whose schema allows anything.
     pub(super) fn value(&mut self, field: &str, node: &Node, schema: &Schema) -> Option<Json> {
         self.checked(field, node, schema, &expected(schema))
     }
 
-    /// `expected` says what `field` must be: for an element of a list that is the list.
+    /// Checks a value; `expected` names the type of the whole field, also for an element of a list.
     fn checked(
         &mut self,
         field: &str,
@@ -48,7 +47,7 @@ impl<'s> Typed<'s> {
                 };
                 let read =
                     elements.iter().map(|element| self.checked(field, element, items, expected));
-                // All elements are read before the first problem counts: each has its own text.
+                // All elements are read, so that each problem is reported.
                 read.collect::<Vec<_>>().into_iter().collect::<Option<_>>().map(Json::Array)
             }
             (Some("string"), Value::String(text)) => self.string(field, node, text, schema),
@@ -76,7 +75,9 @@ impl<'s> Typed<'s> {
         let open = schema.x_kubernetes_preserve_unknown_fields == Some(true);
         let properties = schema.properties.as_ref();
         let mut object = Map::new();
-        let (mut whole, mut complete) = (true, self.complete);
+        let mut valid = true;
+        let mut complete = self.complete;
+
         for (key, child) in fields {
             let name = key.value.as_str();
             let read = if let Some(property) = properties.and_then(|known| known.get(name)) {
@@ -97,16 +98,18 @@ impl<'s> Typed<'s> {
                 complete = false;
                 None
             };
-            whole &= read.is_some();
+            valid &= read.is_some();
             object.extend(read.map(|value| (name.to_owned(), value)));
         }
+
         for name in schema.required.iter().flatten().filter(|_| complete) {
-            // A field that is there but wrong has its problem already.
+            // An invalid field has been reported above.
             if node.value.get(name).is_none_or(|child| child.value == Value::Null) {
-                whole = self.wrong(node, format!("{field} has no {name}")).is_some();
+                valid = self.wrong(node, format!("{field} has no {name}")).is_some();
             }
         }
-        whole.then_some(Json::Object(object))
+
+        valid.then_some(Json::Object(object))
     }
 
     fn string(&mut self, field: &str, node: &Node, text: &str, schema: &Schema) -> Option<Json> {
@@ -118,7 +121,7 @@ impl<'s> Typed<'s> {
         self.wrong(node, format!("{field} must be {}, not {text:?}", values.join(" or ")))
     }
 
-    /// Any value, as it stands.
+    /// Returns any value without a check of its type.
     fn open(&mut self, node: &Node) -> Option<Json> {
         match &node.value {
             Value::Null => Some(Json::Null),
@@ -148,21 +151,22 @@ impl<'s> Typed<'s> {
         }
     }
 
-    /// `y` and `n` are text: so the older tool's reader has it, and YAML's since 1.2; the library
-    /// reads them as booleans.
+    /// Whether this is `y` or `n`: text in YAML 1.2 and for the older tool, but a boolean for the
+    /// library.
     fn is_letter(&self, node: &Node) -> bool {
         self.source
             .written(&node.defined)
             .is_some_and(|written| matches!(written, "y" | "Y" | "n" | "N"))
     }
 
-    /// What to write instead of a single value where a list is meant.
+    /// Returns the hint for a single value in place of a list.
     fn as_list(&self, node: &Node, value: &Value) -> String {
         let written = self.source.written(&node.defined).unwrap_or_default();
         match value {
             Value::Number(number) if number.to_string() != written => {
                 format!(
-                    ": write [\"{written}\"], quoted, since YAML reads {written} as the number {number}"
+                    ": write [\"{written}\"], quoted, since YAML reads {written} as the number \
+                     {number}"
                 )
             }
             Value::String(text) => format!(": write [{text:?}]"),
@@ -170,13 +174,14 @@ impl<'s> Typed<'s> {
         }
     }
 
-    /// What to do about a value of another type than `wanted`.
+    /// Returns the hint for a value whose type is not `wanted`.
     fn hint(&self, wanted: &str, node: &Node, value: &Value) -> String {
         let written = || self.source.written(&node.defined).unwrap_or_default();
-        let quote = |as_what: &str, read: String| match written() {
-            same if same == read => format!(": quote {same}, YAML reads it as a {as_what}"),
-            other => format!(": quote {other}, YAML reads it as the {as_what} {read}"),
+        let quote = |noun: &str, value: String| match written() {
+            same if same == value => format!(": quote {same}, YAML reads it as a {noun}"),
+            other => format!(": quote {other}, YAML reads it as the {noun} {value}"),
         };
+
         match value {
             Value::Number(number) if wanted == "string" => quote("number", number.to_string()),
             Value::Bool(value) if wanted == "string" => quote("boolean", value.to_string()),
@@ -203,15 +208,16 @@ impl<'s> Typed<'s> {
     }
 }
 
-/// As [`expected`] says it.
+/// Text that [`expected`] returns for such a list.
 const LIST_OF_STRINGS: &str = "a list of strings";
 
-/// What a value must be, in a user's words.
+/// Returns the expected type in words.
 fn expected(schema: &Schema) -> String {
-    let strings = |inner: &Schema, what: &str| match inner.type_.as_deref() {
-        Some("string") => format!("{what} of strings"),
-        _ => what.to_owned(),
+    let strings = |inner: &Schema, noun: &str| match inner.type_.as_deref() {
+        Some("string") => format!("{noun} of strings"),
+        _ => noun.to_owned(),
     };
+
     match (schema.type_.as_deref(), &schema.items, &schema.additional_properties) {
         (Some("array"), Some(JSONSchemaPropsOrArray::Schema(items)), _) => strings(items, "a list"),
         (Some("object"), _, Some(JSONSchemaPropsOrBool::Schema(values))) => {
@@ -230,12 +236,13 @@ fn is_whole(number: Number) -> bool {
     !matches!(number, Number::Float(float) if float.fract() != 0.0 || !float.is_finite())
 }
 
-/// A whole number stays one although YAML reads `007` and `1e3` as fractional numbers.
+/// Returns the number as JSON; whole numbers stay whole although YAML reads `007` and `1e3` as
+/// fractional.
 fn json(number: Number) -> Option<Json> {
     match number {
         Number::Negative(number) => Some(number.into()),
         Number::Positive(number) => Some(number.into()),
-        // Exact up to 2^53; the cast cannot cut anything off below that.
+        // Floats are exact up to 2^53; below, the cast loses nothing.
         Number::Float(float) if float.fract() == 0.0 && float.abs() < 9_007_199_254_740_992.0 => {
             Some((float as i64).into())
         }

@@ -57,7 +57,7 @@ async fn wrong_files_are_told_with_their_place_and_nothing_is_done() {
         (
             "same",
             "- name: ab\n- name: ab\n",
-            &["same.yml:2:3: repository ab is described already at ", "same.yml:1:3"],
+            &["same.yml:2:3: repository ab is already described at ", "same.yml:1:3"],
         ),
     ] {
         desk.write(&format!("{name}.yml"), text);

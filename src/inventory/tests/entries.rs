@@ -39,7 +39,7 @@ fn the_older_tools_example_is_read_as_it_is() {
     let entries = entries(EXAMPLE);
     assert_eq!(names(&entries), ["nginx-app"]);
     let entry = &entries[0];
-    assert_eq!(entry.place.to_string(), "a.yml:2:5");
+    assert_eq!(entry.position.to_string(), "a.yml:2:5");
     assert_eq!(entry.notes, [""; 0]);
     let chart = entry.spec.chart.clone().expect("a chart");
     assert_eq!(
@@ -92,8 +92,9 @@ fn a_name_alone_is_a_repository_with_the_defaults() {
 
 #[test]
 fn snake_case_and_camel_case_are_one_field() {
-    let snake = "- name: ab\n  image: {pull_url: 'q.io/x:v', tags: [v2], tag_strategy: Retag, insecure: yes}\n  \
-                 lifecycle_policy: {rules: []}\n  permission_policy: {Statement: []}\n  resource_tags: {team: a}\n";
+    let snake = "- name: ab\n  image: {pull_url: 'q.io/x:v', tags: [v2], tag_strategy: Retag, \
+                 insecure: yes}\n  lifecycle_policy: {rules: []}\n  permission_policy: {Statement: \
+                 []}\n  resource_tags: {team: a}\n";
     let camel = snake
         .replace("pull_url", "pullUrl")
         .replace("tag_strategy", "tagStrategy")
@@ -111,9 +112,7 @@ fn snake_case_and_camel_case_are_one_field() {
 fn both_spellings_of_a_field_at_once_are_a_problem() {
     assert_eq!(
         problems("- name: ab\n  image:\n    pull_url: q.io/x:v\n    pullUrl: q.io/y:v\n"),
-        [
-            "a.yml:4:5: both `pullUrl` and `pull_url` are given: they are one field, write one of them"
-        ]
+        ["a.yml:4:5: `pullUrl` and `pull_url` are the same field: write only one of them"]
     );
 }
 
@@ -121,16 +120,18 @@ fn both_spellings_of_a_field_at_once_are_a_problem() {
 fn an_unknown_field_is_named_with_its_place_and_what_was_meant() {
     assert_eq!(
         problems(
-            "- name: ab\n  imagee: {}\n  image:\n    pullURL: q.io/x:v\n    platform: x\n  chart: {pull_ulr: x}\n  ttl: 1\n"
+            "- name: ab\n  imagee: {}\n  image:\n    pullURL: q.io/x:v\n    platform: x\n  chart: \
+             {pull_ulr: x}\n  ttl: 1\n"
         ),
         [
             "a.yml:2:3: unknown field `imagee`, did you mean `image`?",
             "a.yml:4:5: unknown field `pullURL`, did you mean `pullUrl`?",
             "a.yml:5:5: unknown field `platform`, did you mean `platforms`?",
             "a.yml:6:11: unknown field `pull_ulr`, did you mean `pull_url`?",
-            "a.yml:7:3: unknown field `ttl`: known here are name, image, chart, lifecyclePolicy, lifecycle_policy, \
-             permissionPolicy, permission_policy, resourceTags, resource_tags, imageTagMutability, image_tag_mutability, \
-             imageTagMutabilityExclusionFilters, image_tag_mutability_exclusion_filters, scanOnPush, scan_on_push, encryption, prune",
+            "a.yml:7:3: unknown field `ttl`: known fields are name, image, chart, lifecyclePolicy, \
+             lifecycle_policy, permissionPolicy, permission_policy, resourceTags, resource_tags, \
+             imageTagMutability, image_tag_mutability, imageTagMutabilityExclusionFilters, \
+             image_tag_mutability_exclusion_filters, scanOnPush, scan_on_push, encryption, prune",
         ]
     );
 }
@@ -166,9 +167,11 @@ fn a_tag_that_yaml_reads_as_something_else_must_be_quoted() {
 
 #[test]
 fn a_field_of_the_wrong_type_says_which_is_right() {
-    let text = "- name: 12\n  image: nginx\n  resource_tags: {cost: 42, owner: [a]}\n- name: ab\n  image:\n    pull_url: q.io/x:v\n    \
-                tags: latest\n    insecure: 'true'\n    tag_strategy: mirror\n- name: ab\n  lifecyclePolicy:\n    rules:\n    \
-                - rulePriority: '1'\n  permission_policy: []\n- nginx\n- image: {}\n- name: ab\n  chart: {tags: [1.10]}\n";
+    let text = "- name: 12\n  image: nginx\n  resource_tags: {cost: 42, owner: [a]}\n- name: ab\n  \
+                image:\n    pull_url: q.io/x:v\n    tags: latest\n    insecure: 'true'\n    \
+                tag_strategy: mirror\n- name: ab\n  lifecyclePolicy:\n    rules:\n    - \
+                rulePriority: '1'\n  permission_policy: []\n- nginx\n- image: {}\n- name: ab\n  \
+                chart: {tags: [1.10]}\n";
     assert_eq!(
         problems(text),
         [
@@ -181,21 +184,23 @@ fn a_field_of_the_wrong_type_says_which_is_right() {
             "a.yml:9:19: tag_strategy must be Mirror or Retag, not \"mirror\"",
             "a.yml:13:21: rulePriority must be a whole number: write 1 without quotes",
             "a.yml:14:22: permission_policy must be a map, not a list",
-            "a.yml:15:3: not a repository: write - name: my-repository",
+            "a.yml:15:3: is not a repository: write - name: my-repository",
             "a.yml:16:3: this entry has no name: write name: my-repository",
             "a.yml:16:10: image has no pullUrl",
             "a.yml:18:10: chart has no pullUrl",
-            "a.yml:18:18: tags must be a list of strings: quote 1.10, YAML reads it as the number 1.1",
+            "a.yml:18:18: tags must be a list of strings: quote 1.10, YAML reads it as the number \
+             1.1",
         ]
     );
 }
 
 #[test]
 fn a_broken_rule_is_told_at_the_field_as_the_file_names_it() {
-    let text = "- name: Upper\n- name: ab\n  image:\n    pull_url: q.io/x\n    tags:\n    - ok\n    - a:b\n- name: abc\n  image:\n    \
-                pull_url: q.io/x\n- name: abcd\n  lifecycle_policy:\n    rules:\n    - rulePriority: 1\n      selection: {}\n- name: \
-                abcde\n  permission_policy:\n    Statement:\n    - Effect: Allow\n      Action: '*'\n      Principal: {AWS: \
-                012345678901}\n  resource_tags: {'aws:x': team}\n";
+    let text = "- name: Upper\n- name: ab\n  image:\n    pull_url: q.io/x\n    tags:\n    - \
+                ok\n    - a:b\n- name: abc\n  image:\n    pull_url: q.io/x\n- name: abcd\n  \
+                lifecycle_policy:\n    rules:\n    - rulePriority: 1\n      selection: {}\n- name: \
+                abcde\n  permission_policy:\n    Statement:\n    - Effect: Allow\n      Action: \
+                '*'\n      Principal: {AWS: 012345678901}\n  resource_tags: {'aws:x': team}\n";
     let problems = problems(text);
     let starts = [
         "a.yml:1:9: name: \"Upper\" is not an ECR repository name",
@@ -205,7 +210,8 @@ fn a_broken_rule_is_told_at_the_field_as_the_file_names_it() {
         "a.yml:15:18: lifecycle_policy.rules[0].selection.tagStatus: is missing",
         "a.yml:15:18: lifecycle_policy.rules[0].selection.countType: is missing",
         "a.yml:15:18: lifecycle_policy.rules[0].selection.countNumber: is missing",
-        "a.yml:21:24: permission_policy.Statement[0].Principal.AWS: is the number 12345678901, not a string: quote it",
+        "a.yml:21:24: permission_policy.Statement[0].Principal.AWS: is the number 12345678901, not \
+         a string: quote it",
         "a.yml:22:28: resource_tags[\"aws:x\"]: keys that start with aws:",
     ];
     assert_eq!(problems.len(), starts.len(), "{problems:#?}");
@@ -219,15 +225,13 @@ fn a_tag_in_the_url_that_is_not_listed_is_noted() {
     let notes = |image: &str| entries(&format!("- name: ab\n  image: {image}\n")).remove(0).notes;
     assert_eq!(
         notes("{pull_url: 'q.io/x:latest', tags: ['1.27']}"),
-        [
-            "the tag latest in pull_url is not among tags: copied are 1.27, each from the source's same tag (tagStrategy Retag would push latest as each of them)"
-        ]
+        ["the tag latest in pull_url is not among tags: only 1.27 will be copied, each from the \
+             source's tag of the same name (tagStrategy Retag would push latest as each of them)"]
     );
     assert_eq!(
         notes("{pullUrl: 'q.io:5000/x:latest', tags: ['1.27']}"),
-        [
-            "the tag latest in pullUrl is not among tags: copied are 1.27, each from the source's same tag (tagStrategy Retag would push latest as each of them)"
-        ]
+        ["the tag latest in pullUrl is not among tags: only 1.27 will be copied, each from the \
+             source's tag of the same name (tagStrategy Retag would push latest as each of them)"]
     );
     for quiet in [
         "{pull_url: 'q.io/x:latest', tags: ['1.27', latest]}",
@@ -241,8 +245,9 @@ fn a_tag_in_the_url_that_is_not_listed_is_noted() {
 
 #[test]
 fn policies_keep_numbers_strings_and_unknown_keys() {
-    let text = "- name: ab\n  permission_policy:\n    Statement:\n    - Effect: Allow\n      Principal: '*'\n      Action: '*'\n      \
-                Condition: {Bool: {'aws:SecureTransport': true}, NumericLessThan: {n: [7, 1.5, -2, 1e3]}, \"Null\": {x: ~}}\n";
+    let text = "- name: ab\n  permission_policy:\n    Statement:\n    - Effect: Allow\n      \
+                Principal: '*'\n      Action: '*'\n      Condition: {Bool: {'aws:SecureTransport': \
+                true}, NumericLessThan: {n: [7, 1.5, -2, 1e3]}, \"Null\": {x: ~}}\n";
     let entries = entries(text);
     let policy = entries[0].spec.permission_policy.as_ref().unwrap();
     assert_eq!(

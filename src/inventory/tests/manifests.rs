@@ -5,42 +5,46 @@ const HEAD: &str = "apiVersion: ecr-sync.io/v1alpha1\nkind: EcrRepositorySync\n"
 #[test]
 fn a_manifest_is_read_with_the_defaults_of_the_resource() {
     let entries = entries(&format!(
-        "{HEAD}metadata: {{name: nginx, namespace: platform, labels: {{a: b}}}}\nspec:\n  repositoryName: platform/nginx\n  \
-         registry: {{accountId: '123456789012', region: eu-west-1}}\n  image: {{pullUrl: q.io/nginx, tags: ['1.27']}}\nstatus: {{x: 1}}\n"
+        "{HEAD}metadata: {{name: nginx, namespace: platform, labels: {{a: b}}}}\nspec:\n  \
+         repositoryName: platform/nginx\n  registry: {{accountId: '123456789012', region: \
+         eu-west-1}}\n  image: {{pullUrl: q.io/nginx, tags: ['1.27']}}\nstatus: {{x: 1}}\n"
     ));
     let entry = &entries[0];
     assert_eq!((entry.name.as_str(), entry.repository()), ("nginx", "platform/nginx"));
     assert_eq!(entry.spec.interval, "1h");
     assert_eq!(entry.spec.registry.as_ref().unwrap().region.as_deref(), Some("eu-west-1"));
-    assert_eq!(entry.place.to_string(), "a.yml:1:1");
+    assert_eq!(entry.position.to_string(), "a.yml:1:1");
     assert_eq!(entry.notes, Vec::<String>::new());
 }
 
 #[test]
 fn a_secret_reference_is_noted_as_unused() {
     let entries = entries(&format!(
-        "{HEAD}metadata: {{name: ab}}\nspec:\n  image:\n    pullUrl: q.io/x:v\n    secretRef: {{name: hub}}\n"
+        "{HEAD}metadata: {{name: ab}}\nspec:\n  image:\n    pullUrl: q.io/x:v\n    secretRef: \
+         {{name: hub}}\n"
     ));
     assert_eq!(
         entries[0].notes,
-        ["secretRef is not read here: credentials come from the docker config"]
+        ["secretRef is ignored here: logins are read from the docker config"]
     );
 }
 
 #[test]
 fn unknown_fields_of_a_manifest_are_problems_with_their_place() {
     let text = format!(
-        "{HEAD}metadata: {{name: ab}}\nspecs: 1\nspec:\n  intervall: 1h\n  replicas: {{}}\n  registry: {{acountId: x}}\n  image:\n    \
-         pull_url: q.io/x:v\n    secretRef: {{nam: hub}}\n"
+        "{HEAD}metadata: {{name: ab}}\nspecs: 1\nspec:\n  intervall: 1h\n  replicas: {{}}\n  \
+         registry: {{acountId: x}}\n  image:\n    pull_url: q.io/x:v\n    secretRef: {{nam: hub}}\n"
     );
     assert_eq!(
         problems(&text),
         [
             "a.yml:4:1: unknown field `specs`, did you mean `spec`?",
             "a.yml:6:3: unknown field `intervall`, did you mean `interval`?",
-            "a.yml:7:3: unknown field `replicas`: known here are adoptionPolicy, archivedImages, chart, deletionPolicy, driftInterval, driftPolicy, dryRun, encryption, image, imageTagMutability, \
-             imageTagMutabilityExclusionFilters, interval, lifecyclePolicy, permissionPolicy, prune, registry, repositoryName, \
-             resourceTags, scanOnPush, suspend, timeout",
+            "a.yml:7:3: unknown field `replicas`: known fields are adoptionPolicy, archivedImages, \
+             chart, deletionPolicy, driftInterval, driftPolicy, dryRun, encryption, image, \
+             imageTagMutability, imageTagMutabilityExclusionFilters, interval, lifecyclePolicy, \
+             permissionPolicy, prune, registry, repositoryName, resourceTags, scanOnPush, suspend, \
+             timeout",
             "a.yml:8:14: unknown field `acountId`, did you mean `accountId`?",
             "a.yml:10:5: unknown field `pull_url`, did you mean `pullUrl`?",
             "a.yml:11:17: unknown field `nam`, did you mean `name`?",
@@ -51,8 +55,10 @@ fn unknown_fields_of_a_manifest_are_problems_with_their_place() {
 #[test]
 fn wrong_values_of_a_manifest_are_told_at_the_field() {
     let text = format!(
-        "{HEAD}metadata: {{name: ab}}\nspec:\n  suspend: 'no'\n  interval: 60\n---\n{HEAD}metadata: {{name: AB}}\nspec:\n  interval: 5s\n---\n\
-         {HEAD}metadata: {{}}\nspec:\n---\n{HEAD}metadata: {{name: 7}}\nspec: {{}}\n---\n{HEAD}spec: []\n"
+        "{HEAD}metadata: {{name: ab}}\nspec:\n  suspend: 'no'\n  interval: 60\n---\n\
+         {HEAD}metadata: {{name: AB}}\nspec:\n  interval: 5s\n---\n\
+         {HEAD}metadata: {{}}\nspec:\n---\n{HEAD}metadata: {{name: 7}}\nspec: {{}}\n---\n\
+         {HEAD}spec: []\n"
     );
     let problems = problems(&text);
     let starts = [
@@ -78,9 +84,8 @@ fn a_kind_or_version_that_is_nearly_ours_is_a_problem() {
         |version: &str, kind: &str| problems(&format!("apiVersion: {version}\nkind: {kind}\n"));
     assert_eq!(
         object("ecr-sync.io/v1", "EcrRepositorySync"),
-        [
-            "a.yml:1:13: apiVersion \"ecr-sync.io/v1\" of EcrRepositorySync is not known: write ecr-sync.io/v1alpha1"
-        ]
+        ["a.yml:1:13: unknown apiVersion \"ecr-sync.io/v1\" of EcrRepositorySync: write \
+             ecr-sync.io/v1alpha1"]
     );
     assert_eq!(
         object("ecr-sync.io/v1alpha1", "ECRRepositorySnyc"),
@@ -92,7 +97,7 @@ fn a_kind_or_version_that_is_nearly_ours_is_a_problem() {
     );
     assert_eq!(
         problems("kind: EcrRepositorySync\n"),
-        ["a.yml:1:1: a manifest has both apiVersion and kind, each a string"]
+        ["a.yml:1:1: a manifest needs both apiVersion and kind, each a string"]
     );
 }
 
@@ -108,7 +113,7 @@ fn a_kubernetes_list_is_read_through() {
     );
     let read = entries(&list);
     assert_eq!(names(&read), ["one", "two"]);
-    assert_eq!(read[1].place.to_string(), "a.yml:9:3");
+    assert_eq!(read[1].position.to_string(), "a.yml:9:3");
     let ours = list.replace("v1\nkind: List", "ecr-sync.io/v1alpha1\nkind: EcrRepositorySyncList");
     assert_eq!(names(&entries(&ours)), ["one", "two"]);
     assert_eq!(
@@ -120,7 +125,8 @@ fn a_kubernetes_list_is_read_through() {
 #[test]
 fn other_kinds_are_skipped_with_a_note() {
     let text = format!(
-        "apiVersion: v1\nkind: Secret\nmetadata: {{name: hub}}\n---\n{HEAD}metadata: {{name: ab}}\nspec: {{}}\n---\n\
+        "apiVersion: v1\nkind: Secret\nmetadata: {{name: hub}}\n---\n{HEAD}metadata: {{name: ab}}\n\
+         spec: {{}}\n---\n\
          apiVersion: apps/v1\nkind: Deployment\n"
     );
     let entries = entries(&text);
@@ -128,8 +134,8 @@ fn other_kinds_are_skipped_with_a_note() {
     assert_eq!(
         entries[0].notes,
         [
-            "a.yml:1:1: Secret hub is skipped: only EcrRepositorySync is read",
-            "a.yml:10:1: Deployment is skipped: only EcrRepositorySync is read"
+            "a.yml:1:1: Secret hub is skipped: only EcrRepositorySync manifests are read",
+            "a.yml:10:1: Deployment is skipped: only EcrRepositorySync manifests are read"
         ]
     );
 }
@@ -137,7 +143,7 @@ fn other_kinds_are_skipped_with_a_note() {
 #[test]
 fn notes_of_a_file_without_entries_go_to_the_next_entry_or_are_problems() {
     let secret = ("a.yml", "apiVersion: v1\nkind: Secret\n");
-    let note = "a.yml:1:1: Secret is skipped: only EcrRepositorySync is read";
+    let note = "a.yml:1:1: Secret is skipped: only EcrRepositorySync manifests are read";
     let entries = read_files(&[secret, ("b.yml", "- name: ab\n")]).unwrap();
     assert_eq!(entries[0].notes, [note]);
     let entries = read_files(&[("0.yml", "- name: ab\n"), secret]).unwrap();

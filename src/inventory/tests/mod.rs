@@ -6,7 +6,7 @@ mod shapes;
 
 use std::fs;
 
-use super::{Entry, Options, Place, read};
+use super::{Entry, Options, Position, read};
 
 /// Reads files of these names and texts, all below one directory, as `sync DIRECTORY` does.
 fn read_files(files: &[(&str, &str)]) -> Result<Vec<Entry>, Vec<String>> {
@@ -18,8 +18,8 @@ fn read_files(files: &[(&str, &str)]) -> Result<Vec<Entry>, Vec<String>> {
     match read(&[root.path().to_owned()], &Options::default()) {
         Ok(mut entries) => {
             for entry in &mut entries {
-                let file = entry.place.file.strip_prefix(root.path()).unwrap().to_owned();
-                entry.place = Place { file, ..entry.place.clone() };
+                let file = entry.position.file.strip_prefix(root.path()).unwrap().to_owned();
+                entry.position = Position { file, ..entry.position.clone() };
                 entry.notes = std::mem::take(&mut entry.notes).into_iter().map(relative).collect();
             }
             Ok(entries)

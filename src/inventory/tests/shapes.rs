@@ -1,6 +1,7 @@
 use super::*;
 
-const MANIFEST: &str = "apiVersion: ecr-sync.io/v1alpha1\nkind: EcrRepositorySync\nmetadata: {name: third}\nspec: {}\n";
+const MANIFEST: &str = "apiVersion: ecr-sync.io/v1alpha1\nkind: EcrRepositorySync\nmetadata: \
+                        {name: third}\nspec: {}\n";
 
 #[test]
 fn a_file_may_mix_all_shapes() {
@@ -12,11 +13,12 @@ fn a_file_may_mix_all_shapes() {
 
 #[test]
 fn json_is_read_like_yaml() {
-    let list = "{\n\t\"repositories\": [\n\t\t{\"name\": \"ab\", \"image\": {\"pull_url\": \"q.io\\/x\", \"tags\": [\"1.20\"]}}\n\t]\n}\n";
+    let list = "{\n\t\"repositories\": [\n\t\t{\"name\": \"ab\", \"image\": \
+                {\"pull_url\": \"q.io\\/x\", \"tags\": [\"1.20\"]}}\n\t]\n}\n";
     let manifest = r#"{"apiVersion": "ecr-sync.io/v1alpha1", "kind": "EcrRepositorySync", "metadata": {"name": "cd"}, "spec": {}}"#;
     let read = read_files(&[("a.json", list), ("b.json", manifest)]).unwrap();
     assert_eq!(names(&read), ["ab", "cd"]);
-    assert_eq!(read[0].place.to_string(), "a.json:3:3");
+    assert_eq!(read[0].position.to_string(), "a.json:3:3");
     assert_eq!(read[0].spec.image.as_ref().unwrap().pull_url, "q.io/x");
     assert_eq!(
         read_files(&[(
@@ -26,7 +28,8 @@ fn json_is_read_like_yaml() {
         .unwrap_err(),
         [
             "a.json:2:1: unknown field `imagee`, did you mean `image`?",
-            "a.json:3:23: resourceTags.a must be a string: quote 1.20, YAML reads it as the number 1.2"
+            "a.json:3:23: resourceTags.a must be a string: quote 1.20, YAML reads it as the number \
+             1.2"
         ]
     );
 }
@@ -42,13 +45,13 @@ fn files_without_repositories_are_empty_and_no_problem() {
 
 #[test]
 fn what_describes_no_repository_is_a_problem() {
-    let nothing = "describes no repository: write a list (- name: my-repository), the same under repositories:, or \
-                   EcrRepositorySync manifests";
+    let nothing = "does not describe a repository: write a list (- name: my-repository), the same \
+                   under repositories:, or EcrRepositorySync manifests";
     assert_eq!(problems("a: 1\n"), [format!("a.yml:1:1: {nothing}")]);
     assert_eq!(problems("hello\n"), [format!("a.yml:1:1: {nothing}")]);
     assert_eq!(
         problems("name: ab\n"),
-        ["a.yml:1:1: a repository stands in a list: write - name: my-repository"]
+        ["a.yml:1:1: repositories must be in a list: write - name: my-repository"]
     );
     assert_eq!(
         problems("repositories: {name: ab}\n"),
@@ -68,7 +71,8 @@ fn a_file_with_a_default_policy_is_skipped_with_a_note() {
         ("repositories.yml", "- name: ab\n"),
     ])
     .unwrap();
-    let note = "a policy document is skipped: name it under lifecyclePolicy or permissionPolicy of a repository";
+    let note = "a policy document is skipped: write it under lifecyclePolicy or permissionPolicy \
+                of a repository";
     let notes =
         [format!("ecr-lifecycle.json:1:1: {note}"), format!("ecr-permissions.json:1:1: {note}")];
     assert_eq!(entries[0].notes, notes);
@@ -76,11 +80,12 @@ fn a_file_with_a_default_policy_is_skipped_with_a_note() {
 
 #[test]
 fn anchors_aliases_and_merge_keys_work() {
-    let text = "x-policy: &policy {rules: []}\nrepositories:\n- &base\n  name: one\n  lifecyclePolicy: *policy\n\
+    let text = "x-policy: &policy {rules: []}\nrepositories:\n- &base\n  name: one\n  \
+                lifecyclePolicy: *policy\n\
                 - <<: *base\n  name: two\n";
     let entries = entries(text);
     assert_eq!(names(&entries), ["one", "two"]);
-    assert_eq!(entries[1].place.to_string(), "a.yml:6:3");
+    assert_eq!(entries[1].position.to_string(), "a.yml:6:3");
     assert!(
         entries.iter().all(|entry| entry
             .spec
@@ -93,7 +98,8 @@ fn anchors_aliases_and_merge_keys_work() {
 
 #[test]
 fn what_is_wrong_below_an_anchor_is_told_once_and_there() {
-    let text = "x-tags: &tags [1.20]\nrepositories:\n- name: one\n  image: {pullUrl: q.io/x, tags: *tags}\n\
+    let text = "x-tags: &tags [1.20]\nrepositories:\n- name: one\n  image: {pullUrl: q.io/x, tags: \
+                *tags}\n\
                 - name: two\n  image: {pullUrl: q.io/x, tags: *tags}\n";
     assert_eq!(
         problems(text),
@@ -154,21 +160,22 @@ fn all_problems_of_all_files_come_at_once() {
         ("b.yml", "- [\n"),
         ("c.yml", "- {}\n"),
     ];
-    let places: Vec<_> = read_files(&files)
+    let positions: Vec<_> = read_files(&files)
         .unwrap_err()
         .iter()
         .map(|problem| problem.split(": ").next().unwrap().to_owned())
         .collect();
-    assert_eq!(places, ["a.yml:2:3", "a.yml:3:9", "b.yml:1:3", "c.yml:1:3"]);
+    assert_eq!(positions, ["a.yml:2:3", "a.yml:3:9", "b.yml:1:3", "c.yml:1:3"]);
 }
 
 #[test]
 fn a_repository_that_is_described_twice_names_both_places() {
-    let manifest = "apiVersion: ecr-sync.io/v1alpha1\nkind: EcrRepositorySync\nmetadata: {name: other}\nspec:\n  repositoryName: nginx\n";
+    let manifest = "apiVersion: ecr-sync.io/v1alpha1\nkind: EcrRepositorySync\nmetadata: {name: \
+                    other}\nspec:\n  repositoryName: nginx\n";
     let files = [("a.yml", "- name: busybox\n- name: nginx\n"), ("b.yml", manifest)];
     assert_eq!(
         read_files(&files).unwrap_err(),
-        ["b.yml:1:1: repository nginx is described already at a.yml:2:3"]
+        ["b.yml:1:1: repository nginx is already described at a.yml:2:3"]
     );
     let elsewhere = format!("{manifest}  registry: {{region: eu-west-1}}\n");
     assert_eq!(read_files(&[files[0], ("b.yml", &elsewhere)]).unwrap().len(), 3);
@@ -178,7 +185,7 @@ fn a_repository_that_is_described_twice_names_both_places() {
 fn the_same_alias_as_two_entries_names_two_places() {
     assert_eq!(
         problems("- &a {name: ab}\n- *a\n"),
-        ["a.yml:2:3: repository ab is described already at a.yml:1:6"]
+        ["a.yml:2:3: repository ab is already described at a.yml:1:6"]
     );
 }
 
@@ -186,7 +193,7 @@ fn the_same_alias_as_two_entries_names_two_places() {
 fn messages_do_not_carry_control_characters_to_the_terminal() {
     assert_eq!(
         problems("\"a\\e[31m\": 1\nrepositories: []\n"),
-        ["a.yml:1:1: unknown field `a\\u{1b}[31m`: known here are repositories"]
+        ["a.yml:1:1: unknown field `a\\u{1b}[31m`: known fields are repositories"]
     );
 }
 

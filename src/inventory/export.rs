@@ -1,5 +1,5 @@
-//! Entries -> manifests, as a person would write them: no defaults, fields in the order of the
-//! documentation.
+//! Entries -> manifests (`convert`, `import`), as a person would write them: valid unique names, no
+//! defaults, fields in the order of the documentation.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use super::Entry;
 use crate::api::v1alpha1::{Chart, EcrRepositorySync, EcrRepositorySyncSpec, Image, Prune};
 
-/// Longest name of an object in Kubernetes.
+/// Longest name of a Kubernetes object.
 const LONGEST_NAME: usize = 253;
 
 /// Order of the spec's fields; others follow by name.
@@ -21,43 +21,46 @@ const ARTIFACT_ORDER: [&str; 3] = ["pullUrl", "name", "tags"];
 /// One manifest with the comments before it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Manifest {
-    /// What was changed on the way and what a person should know, each one line.
+    /// The origin, changed names and warnings, one line each.
     pub comments: Vec<String>,
     /// Name of the resource.
     pub name: String,
-    /// Its namespace; none says that of whoever applies it.
+    /// Namespace; without one, kubectl's current namespace applies.
     pub namespace: Option<String>,
-    /// What is wanted.
+    /// The spec.
     pub spec: EcrRepositorySyncSpec,
 }
 
-/// The manifests of entries, their names valid and each given once; the repositories keep theirs.
+/// Returns the manifests of entries. Resource names are made valid and unique; the repositories
+/// keep their names.
 #[must_use]
 pub fn manifests(entries: &[Entry], namespace: Option<&str>) -> Vec<Manifest> {
     let mut taken = BTreeSet::new();
     let manifest = |entry: &Entry| {
         let name = unique(&valid(&entry.name), &mut taken);
-        let mut comments = vec![format!("from {}", entry.place)];
+        let mut comments = vec![format!("from {}", entry.position)];
         let mut spec = entry.spec.clone();
+
         if name != entry.repository() {
             spec.repository_name = Some(entry.repository().to_owned());
             if name != entry.name {
                 comments.push(format!(
-                    "{:?} is no name for a resource, or taken: called {name} here",
+                    "renamed to {name}: {:?} is not a valid resource name, or is already used",
                     entry.name
                 ));
             }
         }
+
         comments.extend(entry.notes.iter().map(|note| format!("note: {note}")));
         Manifest { comments, name, namespace: namespace.map(str::to_owned), spec }
     };
     entries.iter().map(manifest).collect()
 }
 
-/// A name that Kubernetes takes: lower-case letters and digits, separated by `-` and `.`.
-#[must_use]
+/// Returns a valid Kubernetes name: lower-case letters and digits, separated by `-` and `.`.
 fn valid(name: &str) -> String {
     let mut valid = String::new();
+
     for c in name.to_lowercase().chars() {
         match c {
             'a'..='z' | '0'..='9' => valid.push(c),
@@ -67,34 +70,38 @@ fn valid(name: &str) -> String {
             _ => valid.push('-'),
         }
     }
+
     valid.truncate(LONGEST_NAME);
     let valid = valid.trim_end_matches(['.', '-']);
     if valid.is_empty() { "repository".to_owned() } else { valid.to_owned() }
 }
 
-/// The name, or the first free one of `name-2`, `name-3` …
+/// Returns the name, or the first free one of `name-2`, `name-3` …
 fn unique(name: &str, taken: &mut BTreeSet<String>) -> String {
     let numbered = (2_u32..).map(|number| {
         let end = format!("-{number}");
         let start: String = name.chars().take(LONGEST_NAME - end.len()).collect();
         format!("{start}{end}")
     });
+
     let free =
         std::iter::once(name.to_owned()).chain(numbered).find(|name| taken.insert(name.clone()));
-    // There is a free one among so many numbers.
+    // Four billion numbers always leave a free one.
     free.unwrap_or_else(|| name.to_owned())
 }
 
 impl Manifest {
-    /// The manifest as YAML, with `---` before it.
+    /// Returns the manifest as YAML, with `---` before it.
     #[must_use]
     pub fn yaml(&self) -> String {
         let mut text = "---\n".to_owned();
         for comment in &self.comments {
-            // A note quotes what files say, which may have several lines.
+            // A note may quote text with several lines.
             text.push_str(&format!("# {}\n", comment.replace(['\n', '\r'], " ")));
         }
-        let (version, kind) = (EcrRepositorySync::api_version(&()), EcrRepositorySync::kind(&()));
+
+        let version = EcrRepositorySync::api_version(&());
+        let kind = EcrRepositorySync::kind(&());
         text.push_str(&format!(
             "apiVersion: {version}\nkind: {kind}\nmetadata:\n  name: {}\n",
             scalar(&json!(self.name))
@@ -102,22 +109,24 @@ impl Manifest {
         if let Some(namespace) = &self.namespace {
             text.push_str(&format!("  namespace: {}\n", scalar(&json!(namespace))));
         }
+
         let spec = without_defaults(&self.spec);
         if spec.is_empty() {
             text.push_str("spec: {}\n");
         } else {
             text.push_str("spec:\n");
-            map(&spec, &ORDER, 2, &mut text);
+            write_map(&spec, &ORDER, 2, &mut text);
         }
         text
     }
 }
 
-/// The fields that are not as the API server would fill them in.
+/// Returns the fields that differ from the defaults of the API server.
 fn without_defaults(spec: &EcrRepositorySyncSpec) -> Map<String, Value> {
     let defaults = object(&EcrRepositorySyncSpec::default());
     let mut fields = object(spec);
     fields.retain(|key, value| defaults.get(key) != Some(value));
+
     let parts = [
         ("image", object(&Image::default())),
         ("chart", object(&Chart::default())),
@@ -134,28 +143,28 @@ fn without_defaults(spec: &EcrRepositorySyncSpec) -> Map<String, Value> {
 fn object(value: &impl serde::Serialize) -> Map<String, Value> {
     match serde_json::to_value(value) {
         Ok(Value::Object(fields)) => fields,
-        // The resource's types are maps with strings for keys.
+        // The resource's types serialise as maps with string keys.
         _ => Map::new(),
     }
 }
 
-fn map(fields: &Map<String, Value>, order: &[&str], indent: usize, text: &mut String) {
+fn write_map(fields: &Map<String, Value>, order: &[&str], indent: usize, text: &mut String) {
     let known = order.iter().filter_map(|key| fields.get_key_value(*key));
     let others = fields.iter().filter(|(key, _)| !order.contains(&key.as_str()));
     for (key, value) in known.chain(others) {
         text.push_str(&format!("{:indent$}{}:", "", scalar(&json!(key))));
         let order: &[&str] =
             if matches!(key.as_str(), "image" | "chart") { &ARTIFACT_ORDER } else { &[] };
-        below(value, order, indent + 2, text);
+        write_value(value, order, indent + 2, text);
     }
 }
 
-/// What stands after a key or a dash.
-fn below(value: &Value, order: &[&str], indent: usize, text: &mut String) {
+/// Writes the value after a key or a dash.
+fn write_value(value: &Value, order: &[&str], indent: usize, text: &mut String) {
     match value {
         Value::Object(fields) if !fields.is_empty() => {
             text.push('\n');
-            map(fields, order, indent, text);
+            write_map(fields, order, indent, text);
         }
         Value::Array(elements)
             if elements.iter().all(|element| !element.is_object() && !element.is_array()) =>
@@ -168,8 +177,8 @@ fn below(value: &Value, order: &[&str], indent: usize, text: &mut String) {
             for element in elements {
                 text.push_str(&format!("{:indent$}-", ""));
                 let mut inner = String::new();
-                below(element, &[], indent + 2, &mut inner);
-                // The first field stands beside the dash.
+                write_value(element, &[], indent + 2, &mut inner);
+                // The first field is on the line of the dash.
                 match inner.strip_prefix('\n') {
                     Some(fields) => text.push_str(&format!(" {}", fields.trim_start_matches(' '))),
                     None => text.push_str(&inner),
@@ -180,10 +189,10 @@ fn below(value: &Value, order: &[&str], indent: usize, text: &mut String) {
     }
 }
 
-/// A value on one line. Text stands without quotes only where no reader of YAML, of whatever
-/// version, takes it for something else; JSON's quotes are YAML's.
+/// Returns a value on one line. Text is left unquoted only if every version of YAML reads it as
+/// text; JSON's quotes are valid in YAML.
 fn scalar(value: &Value) -> String {
-    /// What YAML 1.1 takes for booleans and null.
+    /// Words that YAML 1.1 reads as booleans or null.
     const WORDS: [&str; 9] = ["true", "false", "yes", "no", "on", "off", "null", "y", "n"];
     match value {
         Value::String(text)
@@ -230,14 +239,16 @@ mod tests {
     #[test]
     fn a_manifest_reads_as_a_person_writes_it() {
         let entries = entries(
-            "- name: platform/nginx\n  image: {pull_url: 'docker.io/library/nginx:latest', tags: ['1.20', latest]}\n  \
-             lifecyclePolicy: {rules: [{rulePriority: 1, selection: {tagStatus: any, countType: imageCountMoreThan, \
-             countNumber: 10}, action: {type: expire}}]}\n- name: empty\n",
+            "- name: platform/nginx\n  \
+             image: {pull_url: 'docker.io/library/nginx:latest', tags: ['1.20', latest]}\n  \
+             lifecyclePolicy: {rules: [{rulePriority: 1, selection: {tagStatus: any, \
+             countType: imageCountMoreThan, countNumber: 10}, action: {type: expire}}]}\n\
+             - name: empty\n",
         );
         let text: String = manifests(&entries, Some("team")).iter().map(Manifest::yaml).collect();
         let expected = r#"---
 # from PLACE:1:3
-# "platform/nginx" is no name for a resource, or taken: called platform-nginx here
+# renamed to platform-nginx: "platform/nginx" is not a valid resource name, or is already used
 apiVersion: ecr-sync.io/v1alpha1
 kind: EcrRepositorySync
 metadata:
@@ -266,17 +277,22 @@ metadata:
   namespace: team
 spec: {}
 "#;
-        let places: Vec<_> = entries.iter().map(|entry| entry.place.to_string()).collect();
-        let expected = expected.replace("PLACE:1:3", &places[0]).replace("PLACE:8:3", &places[1]);
+        let positions: Vec<_> = entries.iter().map(|entry| entry.position.to_string()).collect();
+        let expected =
+            expected.replace("PLACE:1:3", &positions[0]).replace("PLACE:8:3", &positions[1]);
         assert_eq!(text, expected);
     }
 
     #[test]
     fn what_was_written_is_read_as_the_same() {
-        let text = "- name: a/b\n  image:\n    pull_url: q.io/x:v\n    tags: ['1.20', 'yes', 'n', '0x10', v]\n    tag_strategy: Retag\n  \
-                    chart: {pull_url: 'https://c.example/x', tags: ['1.0.0+1']}\n  resource_tags: {'a b: c': 'd # e', on: \"two\\nlines\"}\n  \
-                    scan_on_push: true\n  permission_policy: {Version: '2012-10-17', Statement: [{Effect: Allow, Principal: '*', \
-                    Action: [a, b], Condition: {Bool: {'aws:SecureTransport': 'true'}, \"Null\": {x: ~}, N: {y: [[1], {}, []]}}}]}\n\
+        let text = "- name: a/b\n  image:\n    pull_url: q.io/x:v\n    \
+                    tags: ['1.20', 'yes', 'n', '0x10', v]\n    tag_strategy: Retag\n  \
+                    chart: {pull_url: 'https://c.example/x', tags: ['1.0.0+1']}\n  \
+                    resource_tags: {'a b: c': 'd # e', on: \"two\\nlines\"}\n  \
+                    scan_on_push: true\n  permission_policy: {Version: '2012-10-17', \
+                    Statement: [{Effect: Allow, Principal: '*', Action: [a, b], \
+                    Condition: {Bool: {'aws:SecureTransport': 'true'}, \"Null\": {x: ~}, \
+                    N: {y: [[1], {}, []]}}}]}\n\
                     - name: c_d\n  lifecycle_policy: {rules: []}\n";
         let first = entries(text);
         let written: String = manifests(&first, None).iter().map(Manifest::yaml).collect();
