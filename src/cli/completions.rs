@@ -1,4 +1,4 @@
-//! `ecr-sync completions`.
+//! `ecr-sync completions`: scripts for bash, zsh, fish and others.
 
 use std::process::ExitCode;
 
@@ -9,10 +9,10 @@ use super::screen::Screen;
 
 /// Prints a completion script for a shell
 ///
-/// For example, for bash: ecr-sync completions bash > /etc/bash_completion.d/ecr-sync
+/// Example for bash: ecr-sync completions bash > /etc/bash_completion.d/ecr-sync
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// The shell
+    /// Shell to complete in
     #[arg(value_enum)]
     shell: Shell,
 }

@@ -1,4 +1,4 @@
-//! `ecr-sync crd`.
+//! `ecr-sync crd`: the CustomResourceDefinition.
 
 use std::process::ExitCode;
 

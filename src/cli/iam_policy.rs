@@ -1,75 +1,78 @@
-//! `ecr-sync iam-policy`.
+//! `ecr-sync iam-policy`: the IAM policy for the repositories of files.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
 
+use super::flags;
 use super::screen::Screen;
 use crate::ecr::{RoleArn, partition};
 use crate::iam::{Circumstances, Grants, Spot, Use, uses};
 use crate::inventory::{self, Entry};
 use crate::sync::DefaultFiles;
 
-/// Longest managed policy that IAM takes, without white space.
-const LONGEST: usize = 6144;
+/// Longest managed policy that IAM accepts, in characters without white space.
+const MAX_LENGTH: usize = 6144;
 
 /// Prints the least IAM policy that these repositories need
 ///
-/// For the operator's own identity; with --role for a role that resources name (registry.roleArn),
-/// with --service-account for the role of one (registry.serviceAccountName). What is not known of
-/// account and region is written as *.
+/// By default for the operator's own identity; with --role for a role that resources name
+/// (registry.roleArn), with --service-account for the role of a ServiceAccount that resources name
+/// (registry.serviceAccountName). An account or region that is not known is written as *.
 ///
 ///   ecr-sync iam-policy --account-id 123456789012 --region eu-west-1 repositories/
 ///   ecr-sync iam-policy --all-features --repositories 'platform/*'
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub(super) struct Arguments {
-    /// Files, or folders that are read with everything below them (*.yml, *.yaml, *.json)
+    /// Files, or folders to read recursively (*.yml, *.yaml, *.json)
     #[arg(required_unless_present = "all_features", value_name = "PATH")]
     paths: Vec<PathBuf>,
 
-    /// Everything that the operator can do, whatever resources there are
+    /// Grant everything that the operator can do, for any resources
     #[arg(long, conflicts_with_all = ["paths", "role", "service_account"])]
     all_features: bool,
 
-    /// With --all-features: repositories, where * stands for any characters
+    /// With --all-features: names of the repositories; * matches any number of characters
     #[arg(long, value_name = "PATTERN", default_value = "*", requires = "all_features")]
     repositories: String,
 
-    /// For the command line (ecr-sync sync), which marks no repository with its owner
+    /// For the command line (ecr-sync sync), which does not record owners in resource tags
     #[arg(long)]
     one_shot: bool,
 
-    /// For this role: resources whose registry.roleArn it is
+    /// For this role: only resources with this registry.roleArn
     #[arg(long, value_name = "ARN", conflicts_with = "service_account")]
     role: Option<String>,
 
-    /// For the role of this ServiceAccount: resources whose registry.serviceAccountName it is
+    /// For the role of this ServiceAccount: only resources with this registry.serviceAccountName
     #[arg(long, value_name = "NAME")]
     service_account: Option<String>,
 
-    /// Account of repositories that name none
-    #[arg(long, env = "ECR_ACCOUNT_ID", value_name = "ID", value_parser = super::account_id)]
+    /// Account of repositories that do not name one
+    ///
+    /// Default: *.
+    #[arg(long, env = "ECR_ACCOUNT_ID", value_name = "ID", value_parser = flags::account_id)]
     account_id: Option<String>,
 
-    /// Region of repositories that name none
-    #[arg(long, env = "ECR_REGION", value_name = "REGION", value_parser = super::region)]
+    /// Region of repositories that do not name one
+    ///
+    /// Default: *.
+    #[arg(long, env = "ECR_REGION", value_name = "REGION", value_parser = flags::region)]
     region: Option<String>,
 
-    /// With the login to public.ecr.aws, for sources there (--public-ecr-login of the other
-    /// commands)
-    #[arg(long, env = "PUBLIC_ECR_LOGIN", value_name = "BOOL", default_value = "false", num_args = 0..=1, default_missing_value = "true", require_equals = true, action = clap::ArgAction::Set, value_parser = clap::builder::BoolishValueParser::new())]
-    public_ecr_login: bool,
+    #[command(flatten)]
+    public_ecr: flags::PublicEcr,
 
     #[command(flatten)]
-    defaults: super::Defaults,
+    defaults: flags::Defaults,
 }
 
 pub(super) fn run(arguments: Arguments, screen: &Screen) -> ExitCode {
     let DefaultFiles { lifecycle_policy, permission_policy, resource_tags } =
         arguments.defaults.into();
-    let writer = Writer {
+    let scope = Scope {
         account: arguments.account_id.unwrap_or_else(|| "*".to_owned()),
         region: arguments.region.unwrap_or_else(|| "*".to_owned()),
         circumstances: Circumstances {
@@ -78,18 +81,19 @@ pub(super) fn run(arguments: Arguments, screen: &Screen) -> ExitCode {
             default_permission: permission_policy.is_some(),
             default_tags: resource_tags.is_some(),
         },
-        public_ecr_login: arguments.public_ecr_login,
-        whose: match (arguments.role, arguments.service_account) {
-            (Some(role), _) => Whose::Role(role),
-            (None, Some(name)) => Whose::ServiceAccount(name),
-            (None, None) => Whose::Operator,
+        public_ecr_login: arguments.public_ecr.login,
+        principal: match (arguments.role, arguments.service_account) {
+            (Some(role), _) => Principal::Role(role),
+            (None, Some(name)) => Principal::ServiceAccount(name),
+            (None, None) => Principal::Operator,
         },
     };
+
     let grants = if arguments.all_features {
-        writer.all_features(&arguments.repositories)
+        scope.all_features(&arguments.repositories)
     } else {
         match inventory::read(&arguments.paths, &inventory::Options::default()) {
-            Ok(entries) => writer.entries(&entries),
+            Ok(entries) => scope.entries(&entries),
             Err(problems) => {
                 for problem in &problems {
                     screen.err(&format!("error: {problem}\n"));
@@ -98,40 +102,43 @@ pub(super) fn run(arguments: Arguments, screen: &Screen) -> ExitCode {
             }
         }
     };
+
     let document = grants.document();
     let length = document.to_string().len();
-    if length > LONGEST {
+    if length > MAX_LENGTH {
         screen.err(&format!(
-            "warning: the policy has {length} characters, IAM takes {LONGEST} in a managed policy: use --all-features with \
-             --repositories 'PREFIX/*', or several policies\n"
+            "warning: the policy has {length} characters, but a managed policy in IAM may have at \
+             most {MAX_LENGTH}: use --all-features with --repositories 'PREFIX/*', or split it\n"
         ));
     }
     screen.out(&format!("{document:#}\n"));
     ExitCode::SUCCESS
 }
 
-/// Whose policy is wanted.
+/// The identity that the policy is attached to.
 #[derive(Debug, PartialEq, Eq)]
-enum Whose {
+enum Principal {
     Operator,
     Role(String),
     ServiceAccount(String),
 }
 
-struct Writer {
+/// The identity, and the account and region for repositories that do not name one.
+struct Scope {
     account: String,
     region: String,
     circumstances: Circumstances,
     public_ecr_login: bool,
-    whose: Whose,
+    principal: Principal,
 }
 
-impl Writer {
+impl Scope {
     fn all_features(&self, repositories: &str) -> Grants {
         let spot = Spot { account: &self.account, region: &self.region };
+        let is_needed = |one: &Use| *one != Use::Marks || self.circumstances.marks;
+
         let mut grants = Grants::default();
-        let needed = |one: &Use| *one != Use::Marks || self.circumstances.marks;
-        grants.repository(spot, repositories, &Use::ALL.into_iter().filter(needed).collect());
+        grants.repository(spot, repositories, &Use::ALL.into_iter().filter(is_needed).collect());
         grants.key_named(spot, "*");
         grants.any_source(&self.region);
         if partition(&self.region) == "aws" {
@@ -144,11 +151,13 @@ impl Writer {
         let mut grants = Grants::default();
         for entry in entries {
             let registry = entry.spec.registry.clone().unwrap_or_default();
-            // Who comes first in the chain reads the sources; who comes last works on the
+            // The first identity in the chain reads the sources; the last one manages the
             // repository.
-            let first =
-                registry.service_account_name.map_or(Whose::Operator, Whose::ServiceAccount);
-            if first == self.whose {
+            let first = registry
+                .service_account_name
+                .map_or(Principal::Operator, Principal::ServiceAccount);
+
+            if first == self.principal {
                 grants.sources(&entry.spec);
                 if self.public_ecr_login {
                     grants.public_source(&entry.spec);
@@ -157,7 +166,7 @@ impl Writer {
                     grants.role(role);
                 }
             }
-            if registry.role_arn.map_or(first, Whose::Role) == self.whose {
+            if registry.role_arn.map_or(first, Principal::Role) == self.principal {
                 self.repository(entry, &mut grants);
             }
         }
@@ -166,12 +175,13 @@ impl Writer {
 
     fn repository(&self, entry: &Entry, grants: &mut Grants) {
         let registry = entry.spec.registry.clone().unwrap_or_default();
-        let of_role = registry.role_arn.as_deref().and_then(|role| role.parse().ok());
-        let of_role = of_role.map(|role: RoleArn| role.account().to_owned());
-        // A ServiceAccount's role is known to the cluster only.
+        let role = registry.role_arn.as_deref().and_then(|role| role.parse().ok());
+        let role_account = role.map(|role: RoleArn| role.account().to_owned());
+        // Only the cluster knows the role of a ServiceAccount, and so its account.
         let own = if registry.service_account_name.is_some() { "*" } else { &self.account };
-        let account = registry.account_id.or(of_role).unwrap_or_else(|| own.to_owned());
+        let account = registry.account_id.or(role_account).unwrap_or_else(|| own.to_owned());
         let region = registry.region.as_deref().unwrap_or(&self.region);
+
         let spot = Spot { account: &account, region };
         grants.repository(spot, entry.repository(), &uses(&entry.spec, self.circumstances));
         grants.key(spot, &entry.spec);

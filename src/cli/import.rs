@@ -1,4 +1,4 @@
-//! `ecr-sync import`.
+//! `ecr-sync import`: repositories in ECR -> manifests.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -7,6 +7,7 @@ use std::sync::Arc;
 use clap::Args;
 use futures::{StreamExt, TryStreamExt, stream};
 
+use super::flags;
 use super::screen::Screen;
 use crate::api::v1alpha1::{
     AdoptionPolicy, EcrRepositorySyncSpec, Encryption, EncryptionType, ImageTagMutability, Policy,
@@ -14,42 +15,42 @@ use crate::api::v1alpha1::{
 use crate::causes::with_causes;
 use crate::ecr::policy::Kind;
 use crate::ecr::{self, CREATED_TAG, Mutability, OWNER_TAG, Registry, Repository};
-use crate::inventory::{self, Entry, Manifest, Place};
+use crate::inventory::{self, Entry, Manifest, Position};
 use crate::meter::Silent;
 use crate::registry::{Transport, TransportOptions};
 use crate::wildcard;
 
-/// Repositories that are read at the same time: three calls each, and ECR's quotas allow some tens
-/// a second.
-const AT_ONCE: usize = 8;
+/// Repositories to read at the same time: three calls each, and ECR's quotas allow some tens of
+/// calls per second.
+const CONCURRENCY: usize = 8;
 
-/// Prints the repositories that are in ECR as EcrRepositorySync manifests
+/// Prints the repositories in ECR as EcrRepositorySync manifests
 ///
-/// With their settings, policies and resource tags, so that applying the manifests changes nothing
-/// but the owner tag. Where their images come from is not known to ECR: add `image` and `chart` by
-/// hand.
+/// The manifests have the settings, policies and resource tags of the repositories, so that
+/// applying them changes only the owner tag. ECR does not know the source of its images: add
+/// `image` and `chart` by hand.
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
 pub(super) struct Arguments {
-    /// Only repositories with such a name, for example `team/*`; may be given several times
+    /// Import only repositories whose name matches, for example `team/*`; may be repeated
     #[arg(long, value_name = "GLOB")]
     selector: Vec<String>,
 
     /// Namespace of the resources
     ///
-    /// Default: none, which is that of whoever applies them.
+    /// Default: none; kubectl's current namespace applies.
     #[arg(long, short, value_name = "NAMESPACE")]
     namespace: Option<String>,
 
     #[command(flatten)]
-    aws: super::Aws,
+    aws: flags::Aws,
 }
 
 const AFTER_HELP: &str = "\
 Examples:
   ecr-sync import > manifests.yaml
   ecr-sync import --region eu-west-1 --selector 'team/*' > team.yaml
-  ecr-sync sync --dry-run --exit-code team.yaml   # 0: they describe what is there";
+  ecr-sync sync --dry-run --exit-code team.yaml   # exit code 0: ECR matches them";
 
 pub(super) async fn run(arguments: Arguments, screen: &Screen) -> ExitCode {
     let Arguments { selector, namespace, aws } = arguments;
@@ -61,11 +62,10 @@ pub(super) async fn run(arguments: Arguments, screen: &Screen) -> ExitCode {
         Ok(aws) => aws,
         Err(error) => return super::fail(&error),
     };
+
     let session = ecr::Session::load(aws, transport, Arc::new(Silent), None).await;
     match read(&session, &selector).await {
-        Ok(entries) if entries.is_empty() => {
-            super::fail(&"no repository of the registry has such a name")
-        }
+        Ok(entries) if entries.is_empty() => super::fail(&"no repository in the registry matches"),
         Ok(entries) => {
             let manifests = inventory::manifests(&entries, namespace.as_deref());
             screen.out(&manifests.iter().map(Manifest::yaml).collect::<String>());
@@ -78,16 +78,17 @@ pub(super) async fn run(arguments: Arguments, screen: &Screen) -> ExitCode {
 async fn read(session: &ecr::Session, selector: &[String]) -> Result<Vec<Entry>, ecr::Error> {
     let registry = session.registry(&ecr::Location::default(), &ecr::Identity::default()).await?;
     let mut repositories = registry.repositories().await?;
-    repositories.retain(|r| {
-        selector.is_empty() || selector.iter().any(|glob| wildcard::matches(glob, &r.name))
-    });
+    if !selector.is_empty() {
+        repositories.retain(|repository| wildcard::matches_any(selector, &repository.name));
+    }
     repositories.sort_by(|a, b| a.name.cmp(&b.name));
+
     stream::iter(repositories)
         .map(|repository| {
             let registry = registry.clone();
             async move { entry(&registry, repository).await }
         })
-        .buffered(AT_ONCE)
+        .buffered(CONCURRENCY)
         .try_collect()
         .await
 }
@@ -99,21 +100,22 @@ async fn entry(registry: &Registry, repository: Repository) -> Result<Entry, ecr
         registry.policy(Kind::Permission, name),
         registry.resource_tags(&repository)
     )?;
+
     let mut notes = Vec::new();
     if let Some(owner) = resource_tags.remove(OWNER_TAG) {
-        notes.push(format!("an operator keeps it already, for {owner}"));
+        notes.push(format!("already managed by an operator, for {owner}"));
     }
     resource_tags.remove(CREATED_TAG);
-    let mut policy = |what: &str, text: Option<String>| -> Option<Policy> {
-        let text = text?;
-        let read = serde_json::from_str(&text).ok();
-        if read.is_none() {
-            notes.push(format!("its {what} is no JSON object, and left out"));
+    let mut policy = |noun: &str, text: Option<String>| -> Option<Policy> {
+        let policy = serde_json::from_str(&text?).ok();
+        if policy.is_none() {
+            notes.push(format!("the {noun} is left out: it is not a JSON object"));
         }
-        read
+        policy
     };
-    let (lifecycle_policy, permission_policy) =
-        (policy("lifecycle policy", lifecycle), policy("permission policy", permission));
+    let lifecycle_policy = policy("lifecycle policy", lifecycle);
+    let permission_policy = policy("permission policy", permission);
+
     let (image_tag_mutability, image_tag_mutability_exclusion_filters) =
         match &repository.mutability {
             Mutability::Mutable => (ImageTagMutability::Mutable, Vec::new()),
@@ -129,6 +131,7 @@ async fn entry(registry: &Registry, repository: Repository) -> Result<Entry, ecr
     let type_ = types.into_iter().find(|type_| type_.as_str() == repository.encryption.kind);
     let encryption =
         type_.map(|type_| Encryption { type_, kms_key: repository.encryption.key.clone() });
+
     let spec = EcrRepositorySyncSpec {
         lifecycle_policy,
         permission_policy,
@@ -140,6 +143,6 @@ async fn entry(registry: &Registry, repository: Repository) -> Result<Entry, ecr
         adoption_policy: AdoptionPolicy::IfUnowned,
         ..EcrRepositorySyncSpec::default()
     };
-    let place = Place { file: PathBuf::from(&repository.arn), line: 0, column: 0 };
-    Ok(Entry { name: repository.name, spec, place, notes })
+    let position = Position { file: PathBuf::from(&repository.arn), line: 0, column: 0 };
+    Ok(Entry { name: repository.name, spec, position, notes })
 }

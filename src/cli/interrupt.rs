@@ -1,9 +1,9 @@
-//! Ctrl-C and SIGTERM: the first asks for a clean end, the second does not wait for it.
+//! Ctrl-C and SIGTERM: the first asks for a clean stop, the second stops at once.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// Signals of this process.
+/// SIGINT and SIGTERM of this process.
 #[derive(Debug)]
 pub(super) struct Interrupts {
     interrupt: Signal,
@@ -11,10 +11,10 @@ pub(super) struct Interrupts {
 }
 
 impl Interrupts {
-    /// From now on signals do not end the process by themselves.
+    /// Starts listening. From now on the signals no longer end the process by themselves.
     ///
     /// # Errors
-    /// When the system does not let us listen.
+    /// When the signal handlers cannot be installed.
     pub(super) fn new() -> std::io::Result<Self> {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
@@ -22,21 +22,23 @@ impl Interrupts {
         })
     }
 
-    /// Runs `work`, which ends early when `stop` is cancelled: as the first signal does. `None`: a
-    /// second one came before it had ended.
+    /// Runs `work`; the first signal cancels `stop`, which makes `work` end early. Returns `None`
+    /// if a second signal comes before `work` has ended.
     pub(super) async fn guard<T>(
         &mut self,
         stop: &CancellationToken,
         work: impl Future<Output = T>,
     ) -> Option<T> {
         tokio::pin!(work);
+
         tokio::select! {
-            done = &mut work => return Some(done),
+            output = &mut work => return Some(output),
             () = self.next() => stop.cancel(),
         }
+
         tokio::select! {
             biased;
-            done = &mut work => Some(done),
+            output = &mut work => Some(output),
             () = self.next() => None,
         }
     }

@@ -1,11 +1,12 @@
-//! Standard output and standard error, which results, log lines and progress bars share.
+//! Terminal output: results on standard output; log lines, problems and progress bars on standard
+//! error.
 
 use std::io::{IsTerminal, Write};
 
 use indicatif::{MultiProgress, ProgressDrawTarget};
 use tracing_subscriber::fmt::MakeWriter;
 
-/// Writes lines above the progress bars. Clones are one screen.
+/// Writes lines above the progress bars. Clones share one screen.
 #[derive(Clone, Debug)]
 pub(super) struct Screen {
     /// Hidden until a command shows bars.
@@ -19,13 +20,13 @@ impl Default for Screen {
 }
 
 impl Screen {
-    /// The bars, from now on drawn on standard error.
+    /// Starts to draw the bars on standard error, and returns them.
     pub(super) fn show_bars(&self) -> &MultiProgress {
         self.bars.set_draw_target(ProgressDrawTarget::stderr());
         &self.bars
     }
 
-    /// Results, to standard output. A reader that has gone, as of `| head`, is no failure of ours.
+    /// Writes results to standard output. A closed pipe, as in `| head`, is not a failure.
     pub(super) fn out(&self, text: &str) {
         self.bars.suspend(|| {
             let mut output = std::io::stdout().lock();
@@ -33,7 +34,7 @@ impl Screen {
         });
     }
 
-    /// Problems, to standard error.
+    /// Writes problems to standard error.
     pub(super) fn err(&self, text: &str) {
         self.bars.suspend(|| {
             let _closed = std::io::stderr().lock().write_all(text.as_bytes());
@@ -41,17 +42,17 @@ impl Screen {
     }
 }
 
-/// Whether a person watches standard error, where bars and log lines go.
+/// Whether standard error, where bars and log lines are written, is a terminal.
 pub(super) fn is_terminal() -> bool {
     std::io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
-/// Whether to colour what goes to a terminal: <https://no-color.org>.
+/// Whether to use colours on a terminal: <https://no-color.org>.
 pub(super) fn has_color(is_terminal: bool) -> bool {
     is_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
-/// Whether to colour results.
+/// Whether to use colours on standard output.
 pub(super) fn colors_results() -> bool {
     has_color(
         std::io::stdout().is_terminal()
@@ -67,7 +68,7 @@ impl<'w> MakeWriter<'w> for Screen {
     }
 }
 
-/// A log line, written at once when it is whole.
+/// A log line; written in one piece when dropped.
 #[derive(Debug)]
 pub(super) struct LogLine<'w> {
     screen: &'w Screen,

@@ -1,4 +1,4 @@
-//! `ecr-sync version`.
+//! `ecr-sync version`: of the program and of the resource.
 
 use std::process::ExitCode;
 
@@ -9,7 +9,7 @@ use super::screen::Screen;
 /// Prints the version
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// How it is printed
+    /// Output format
     #[arg(long, short, value_enum, default_value_t)]
     output: Output,
 }
@@ -19,7 +19,7 @@ enum Output {
     /// One line.
     #[default]
     Text,
-    /// A JSON object, with the version of the resource.
+    /// A JSON object with the API version of the resource, too.
     Json,
 }
 

@@ -125,7 +125,7 @@ async fn a_failure_is_told_and_the_others_are_done() {
     let output = run(&desk, &["sync", "all.yaml"]).await;
     assert_eq!(output.status.code(), Some(1));
     let text = out(&output);
-    assert!(text.contains("bad: created, not all of it, 1/2 image tags"), "{text}");
+    assert!(text.contains("bad: created (incomplete), 1/2 image tags"), "{text}");
     assert!(text.contains("good: created, 1/1 image tags"), "{text}");
     assert!(
         text.contains(
@@ -284,7 +284,7 @@ async fn an_interrupt_ends_it_and_says_so() {
         "{text}"
     );
     assert!(text.contains("stopped before it was done") && text.contains("-> run again"), "{text}");
-    assert!(text.contains("stopped early: 0 of 1 repository were finished"), "{text}");
+    assert!(text.contains("stopped early: 0 of 1 repository finished"), "{text}");
 }
 
 #[tokio::test]

@@ -115,7 +115,7 @@ async fn only_selected_repositories_are_synced() {
     assert!(desk.ecr.repository(ACCOUNT, REGION, "other").is_none());
     let none = run(&desk, &["sync", "all.yaml", "--selector", "teams/*"]).await;
     assert_eq!(none.status.code(), Some(64));
-    assert!(err(&none).contains("none of 3 repositories has such a name"), "{}", err(&none));
+    assert!(err(&none).contains("matches none of 3 repositories"), "{}", err(&none));
 }
 
 #[tokio::test]

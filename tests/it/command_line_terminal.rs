@@ -105,5 +105,5 @@ async fn ctrl_c_ends_the_copies_and_shows_the_summary() {
     assert_eq!(process.wait(Duration::from_secs(20)).await.expect("it ends"), 1);
     let text = process.tail(usize::MAX);
     assert!(text.contains("ECR SYNC SUMMARY") && text.contains("Created: 1"), "{text}");
-    assert!(text.contains("-> run again: what was copied stays"), "{text}");
+    assert!(text.contains("-> run again: everything copied so far is kept"), "{text}");
 }

@@ -348,7 +348,7 @@ async fn an_index_that_lost_an_image_is_made_whole_again() {
     desk.ecr.set_mutability(ACCOUNT, REGION, "app", "IMMUTABLE", &[]);
     let run = desk.sync(&text, &["--dry-run"]).await;
     assert!(
-        run.text.contains("image tag 1 ") && run.text.contains("images that it lacks"),
+        run.text.contains("image tag 1 ") && run.text.contains("images missing in ECR"),
         "{}",
         run.text
     );

@@ -1,30 +1,30 @@
-//! A dry run as a diff.
+//! Plan of a dry run as a diff: `+ image tag 1.27 …`, and its totals.
 
 use super::outcome::{Outcome, State};
-use super::summary::{tags_in_words, warnings};
+use super::summary::warnings;
 use crate::api::v1alpha1::Policy;
 use crate::ecr::policy::Kind;
 use crate::registry::Digest;
 use crate::sync::{Action, ArtifactKind, Load, Preview};
-use crate::units::size;
+use crate::units::{counted, size};
 
-/// What a line says of what is there.
+/// Kind of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mark {
-    /// It is new.
+    /// Something is created.
     Add,
-    /// It changes.
+    /// Something is changed.
     Change,
-    /// It goes.
+    /// Something is removed.
     Remove,
-    /// It cannot be.
+    /// Something cannot be done.
     Fail,
-    /// For people.
+    /// A warning.
     Note,
 }
 
 impl Mark {
-    /// As the line begins.
+    /// Returns the first character of the line.
     pub(super) const fn sign(self) -> &'static str {
         match self {
             Self::Add => "+",
@@ -35,7 +35,7 @@ impl Mark {
         }
     }
 
-    /// The colour on a terminal.
+    /// Returns the colour on a terminal.
     const fn color(self) -> &'static str {
         match self {
             Self::Add => "\u{1b}[32m",
@@ -49,15 +49,15 @@ impl Mark {
 /// One line.
 pub(super) type Line = (Mark, String);
 
-/// What would become of a repository, line by line.
+/// Returns the lines of a repository.
 pub(super) fn lines(outcome: &Outcome) -> Vec<Line> {
     let mut lines: Vec<Line> = Vec::new();
     if let Some(preview) = &outcome.preview {
         lines.extend(preview.actions.iter().flat_map(|action| of_action(action, preview)));
     }
-    for (what, failure) in outcome.failures() {
-        let what = if what.is_empty() { what } else { format!("{what}: ") };
-        lines.push((Mark::Fail, format!("{what}{failure}")));
+    for (subject, failure) in outcome.failures() {
+        let colon = if subject.is_empty() { "" } else { ": " };
+        lines.push((Mark::Fail, format!("{subject}{colon}{failure}")));
     }
     lines.extend(warnings(outcome).into_iter().map(|warning| (Mark::Note, warning)));
     lines
@@ -66,29 +66,15 @@ pub(super) fn lines(outcome: &Outcome) -> Vec<Line> {
 fn of_action(action: &Action, preview: &Preview) -> Vec<Line> {
     match action {
         Action::CreateRepository { name, tags, settings } => {
-            let mut lines = vec![(Mark::Add, format!("repository {name}"))];
-            lines.extend(
-                tags.iter().map(|(key, value)| (Mark::Add, format!("resourceTags {key}={value}"))),
-            );
-            lines.extend(
-                settings
-                    .mutability
-                    .iter()
-                    .map(|wanted| (Mark::Add, format!("imageTagMutability {wanted}"))),
-            );
-            lines.extend(
-                settings
-                    .scan_on_push
-                    .iter()
-                    .map(|wanted| (Mark::Add, format!("scanOnPush {wanted}"))),
-            );
-            lines.extend(
-                settings
-                    .encryption
-                    .iter()
-                    .map(|wanted| (Mark::Add, format!("encryption {wanted}"))),
-            );
-            lines
+            let mut lines = vec![format!("repository {name}")];
+            lines.extend(tags.iter().map(|(key, value)| format!("resourceTags {key}={value}")));
+            let mutability = settings.mutability.iter();
+            lines.extend(mutability.map(|wanted| format!("imageTagMutability {wanted}")));
+            let scan_on_push = settings.scan_on_push.iter();
+            lines.extend(scan_on_push.map(|wanted| format!("scanOnPush {wanted}")));
+            let encryption = settings.encryption.iter();
+            lines.extend(encryption.map(|wanted| format!("encryption {wanted}")));
+            lines.into_iter().map(|line| (Mark::Add, line)).collect()
         }
         Action::TagRepository { tags } => {
             let line = |(key, value): (&String, &String)| match preview.resource_tags.get(key) {
@@ -110,15 +96,15 @@ fn of_action(action: &Action, preview: &Preview) -> Vec<Line> {
             vec![(Mark::Add, format!("{}{}", kind.field(), size_of(*kind, document)))]
         }
         Action::PutPolicy { kind, replaces: true, .. } => {
-            let changes =
-                preview.policies.get(kind).map(|changes| changes.join("; ")).unwrap_or_default();
+            let changes = preview.policies.get(kind).map(|changes| changes.join("; "));
+            let changes = changes.unwrap_or_default();
             vec![(Mark::Change, format!("{} ({changes})", kind.field()))]
         }
         Action::DeletePolicy { kind } => vec![(Mark::Remove, kind.field().to_owned())],
         Action::RestoreTag { kind, tag, digest } => {
             vec![(
                 Mark::Change,
-                format!("{} tag {tag} {} (back from the archive)", kind.noun(), short(digest)),
+                format!("{} tag {tag} {} (restore from the archive)", kind.noun(), short(digest)),
             )]
         }
         Action::PruneTag { kind, tag, digest, source, .. } => {
@@ -137,7 +123,7 @@ fn of_action(action: &Action, preview: &Preview) -> Vec<Line> {
                 (Some(new), Some(old)) if new == old => (
                     Mark::Change,
                     format!(
-                        "{noun} tag {tag} {} (images that it lacks){load} from {source}",
+                        "{noun} tag {tag} {} (images missing in ECR){load} from {source}",
                         short(new)
                     ),
                 ),
@@ -152,26 +138,26 @@ fn of_action(action: &Action, preview: &Preview) -> Vec<Line> {
                 (None, None) => (Mark::Add, format!("{noun} tag {tag} from {source}")),
                 (None, Some(old)) => (
                     Mark::Change,
-                    format!("{noun} tag {tag} {}, to be compared with {source}", short(old)),
+                    format!("{noun} tag {tag} {}, compare with {source}", short(old)),
                 ),
             }]
         }
     }
 }
 
-/// ` (2 rules)`.
+/// Returns the number of rules or statements: ` (2 rules)`.
 fn size_of(kind: Kind, document: &Policy) -> String {
     let (list, noun) = match kind {
         Kind::Lifecycle => ("rules", "rule"),
         Kind::Permission => ("Statement", "statement"),
     };
-    // IAM takes a single statement for a list of one.
+    // IAM accepts a single statement in place of a list.
     let count = document.get(list).and_then(serde_json::Value::as_array).map_or(1, Vec::len);
-    format!(" ({count} {noun}{})", if count == 1 { "" } else { "s" })
+    format!(" ({})", counted(count, noun))
 }
 
 fn short(digest: &Digest) -> String {
-    /// Of the 64 digits, as many as docker shows.
+    /// Digits of a short digest, as docker shows them.
     const SHOWN: usize = 12;
     let text = digest.as_str();
     let end = text.find(':').map_or(0, |colon| colon + 1) + SHOWN;
@@ -179,20 +165,19 @@ fn short(digest: &Digest) -> String {
 }
 
 fn in_words(load: &Load) -> String {
-    let Load { blobs, bytes } = *load;
-    match blobs {
-        0 => " (nothing to send but the manifest)".to_owned(),
-        1 => format!(" (1 blob, {} to send)", size(bytes)),
-        _ => format!(" ({blobs} blobs, {} to send)", size(bytes)),
+    match *load {
+        Load { blobs: 0, .. } => " (only the manifest to send)".to_owned(),
+        Load { blobs, bytes } => format!(" ({}, {} to send)", counted(blobs, "blob"), size(bytes)),
     }
 }
 
-/// The lines as they are printed below the repository's name.
+/// Returns the lines as printed, below the repository's name.
 pub(super) fn text(outcome: &Outcome, color: bool) -> String {
     let lines = lines(outcome);
     if lines.is_empty() {
         return String::new();
     }
+
     let mut text = format!("{}\n", outcome.entry.repository());
     for (mark, line) in lines {
         let sign = mark.sign();
@@ -202,10 +187,11 @@ pub(super) fn text(outcome: &Outcome, color: bool) -> String {
             format!("  {sign} {line}\n")
         });
     }
+
     text
 }
 
-/// What all repositories together come to.
+/// Totals of all repositories in a dry run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Totals {
@@ -213,9 +199,9 @@ pub(super) struct Totals {
     pub(super) create: usize,
     /// Repositories to change.
     pub(super) change: usize,
-    /// Repositories that are as wanted.
+    /// Repositories in sync.
     pub(super) unchanged: usize,
-    /// Repositories of which something cannot be done.
+    /// Repositories with failures.
     pub(super) failing: usize,
     /// Image tags to copy.
     pub(super) image_tags: usize,
@@ -223,18 +209,17 @@ pub(super) struct Totals {
     pub(super) chart_tags: usize,
     /// Tags and versions to remove.
     pub(super) prune: usize,
-    /// Policies to write or remove.
+    /// Policies to put or delete.
     pub(super) policies: usize,
     /// Blobs to send.
     pub(super) blobs: usize,
-    /// Their bytes.
+    /// Bytes of these blobs.
     pub(super) bytes: u64,
 }
 
 impl Totals {
-    /// Counts the plans.
+    /// Counts the planned actions.
     pub(super) fn new(outcomes: &[Outcome]) -> Self {
-        let of = |state| outcomes.iter().filter(|outcome| outcome.state == state).count();
         let previews = || outcomes.iter().filter_map(|outcome| outcome.preview.as_ref());
         let actions = |wanted: &dyn Fn(&Action) -> bool| {
             previews().flat_map(|preview| &preview.actions).filter(|action| wanted(action)).count()
@@ -243,10 +228,11 @@ impl Totals {
             actions(&|action| matches!(action, Action::CopyTag { kind: of, .. } if *of == kind))
         };
         let loads = || previews().flat_map(|preview| preview.loads.values());
+
         Self {
-            create: of(State::Created),
-            change: of(State::Updated),
-            unchanged: of(State::Unchanged),
+            create: State::Created.count(outcomes),
+            change: State::Updated.count(outcomes),
+            unchanged: State::Unchanged.count(outcomes),
             failing: outcomes.iter().filter(|outcome| outcome.is_failure()).count(),
             image_tags: copies(ArtifactKind::Image),
             chart_tags: copies(ArtifactKind::Chart),
@@ -278,8 +264,14 @@ impl std::fmt::Display for Totals {
         if failing > 0 {
             write!(f, ", {failing} with failures")?;
         }
-        let tags = tags_in_words(image_tags, chart_tags);
-        write!(f, "\nTo copy: {tags} ({blobs} blobs, {})", size(bytes))?;
+        write!(
+            f,
+            "\nTo copy: {} and {} ({}, {})",
+            counted(image_tags, "image tag"),
+            counted(chart_tags, "chart version"),
+            counted(blobs, "blob"),
+            size(bytes)
+        )?;
         if prune > 0 {
             write!(f, "\nTags to prune: {prune}")?;
         }
@@ -311,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn each_action_is_a_line_that_says_what_was_and_what_will_be() {
+    fn each_action_is_a_line_with_the_old_and_the_new_value() {
         let copy = |name: &str, digest: Option<Digest>, replaces: Option<Digest>| Action::CopyTag {
             kind: ArtifactKind::Image,
             tag: tag(name),
@@ -337,11 +329,13 @@ mod tests {
             (Action::SetScanOnPush { wanted: true }, "~ scanOnPush false -> true"),
             (
                 copy("1.27", Some(digest("a")), None),
-                "+ image tag 1.27 sha256:aaaaaaaaaaaa… (6 blobs, 41 MB to send) from q.io/nginx:1.27",
+                "+ image tag 1.27 sha256:aaaaaaaaaaaa… (6 blobs, 41 MB to send) from \
+                 q.io/nginx:1.27",
             ),
             (
                 copy("1.26", Some(digest("a")), Some(digest("b"))),
-                "~ image tag 1.26 sha256:bbbbbbbbbbbb… -> sha256:aaaaaaaaaaaa… from q.io/nginx:1.26",
+                "~ image tag 1.26 sha256:bbbbbbbbbbbb… -> sha256:aaaaaaaaaaaa… from \
+                 q.io/nginx:1.26",
             ),
             (copy("1.25", None, None), "+ image tag 1.25 from q.io/nginx:1.25"),
             (

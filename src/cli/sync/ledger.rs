@@ -1,19 +1,20 @@
-//! What a run did, action by action, at the moment it happened.
+//! Ledger of a run: each action with its result, recorded as it ends.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use serde::Serialize;
 
 use crate::sync::{Report, Step, Witness};
 
-/// How an action ended.
+/// Result of an action.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Status {
-    /// It was carried out.
+    /// The action was carried out.
     Success,
-    /// It was tried, or could not be.
+    /// The action failed, or could not be tried.
     Failed,
     /// There was nothing to do, or this is a dry run.
     Skipped,
@@ -33,29 +34,28 @@ impl Status {
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Record {
-    /// When it ended.
+    /// Time of its end.
     pub(super) time: Timestamp,
     /// The repository in ECR.
     pub(super) repository: String,
-    /// What of it: `repository`, `lifecyclePolicy`, `imageTag` …
+    /// Part of the repository: `repository`, `lifecyclePolicy`, `imageTag` …
     pub(super) field: &'static str,
-    /// How it ended.
     pub(super) status: Status,
-    /// What was done, or why not.
+    /// The action, or the reason why it was not carried out.
     pub(super) details: String,
 }
 
-/// All actions of a run. Clones are one ledger.
+/// All actions of a run. Clones share one ledger.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Ledger(Arc<Mutex<Vec<Record>>>);
 
 impl Ledger {
-    /// Somebody who writes down what happens to `repository`.
+    /// Returns a witness that records the actions on `repository`.
     pub(super) fn witness(&self, repository: &str) -> Arc<dyn Witness> {
-        Arc::new(Clerk { ledger: self.clone(), repository: repository.to_owned() })
+        Arc::new(Recorder { ledger: self.clone(), repository: repository.to_owned() })
     }
 
-    /// Writes an action down, and logs it.
+    /// Records an action, and logs it.
     pub(super) fn note(
         &self,
         repository: &str,
@@ -63,67 +63,67 @@ impl Ledger {
         status: Status,
         details: String,
     ) {
-        // Levels are part of a log statement's identity: one for each.
+        // The level of a log statement is fixed: one statement per level.
         match status {
             Status::Failed => tracing::warn!(repository, status = status.name(), "{details}"),
             Status::Success | Status::Skipped => {
                 tracing::info!(repository, status = status.name(), "{details}")
             }
         }
-        let (time, repository) = (Timestamp::now(), repository.to_owned());
-        self.lock().push(Record { time, repository, field, status, details });
+
+        let repository = repository.to_owned();
+        self.0.lock().push(Record { time: Timestamp::now(), repository, field, status, details });
     }
 
-    /// Writes down what the report of a pass tells and no action did: what failed before there was
-    /// one, and what was left alone.
+    /// Records the parts of the report that no action recorded: failures before an action, tags
+    /// that were skipped, and the plan of a dry run.
     pub(super) fn close(&self, repository: &str, report: &Report) {
-        let told: Vec<_> = self.of(repository).into_iter().map(|record| record.details).collect();
-        for failure in
-            report.shortfalls().map(ToString::to_string).filter(|failure| !told.contains(failure))
-        {
+        let recorded: Vec<_> =
+            self.of(repository).into_iter().map(|record| record.details).collect();
+        let failures = report.shortfalls().map(ToString::to_string);
+        for failure in failures.filter(|failure| !recorded.contains(failure)) {
             self.note(repository, "check", Status::Failed, failure);
         }
+
         for artifact in &report.artifacts {
-            let kept = artifact
-                .kept()
-                .map(|(tag, failure)| format!("{} tag {tag}: {failure}", artifact.kind.noun()));
-            kept.for_each(|details| self.note(repository, "check", Status::Skipped, details));
+            for (tag, failure) in artifact.kept() {
+                let details = format!("{} tag {tag}: {failure}", artifact.kind.noun());
+                self.note(repository, "check", Status::Skipped, details);
+            }
         }
+
         if report.dry_run {
             for (change, field) in report.changes.iter().zip(&report.fields) {
                 self.note(repository, field, Status::Skipped, format!("dry run: {change}"));
             }
         }
+
         if self.of(repository).is_empty() {
             self.note(repository, "check", Status::Skipped, "in sync, nothing to do".to_owned());
         }
     }
 
-    /// The actions on one repository.
+    /// Returns the actions on one repository.
     pub(super) fn of(&self, repository: &str) -> Vec<Record> {
-        self.lock().iter().filter(|record| record.repository == repository).cloned().collect()
+        self.0.lock().iter().filter(|record| record.repository == repository).cloned().collect()
     }
 
-    /// All actions, by time.
+    /// Returns all actions in the order in which they ended.
     pub(super) fn all(&self) -> Vec<Record> {
-        self.lock().clone()
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Record>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().clone()
     }
 }
 
 #[derive(Debug)]
-struct Clerk {
+struct Recorder {
     ledger: Ledger,
     repository: String,
 }
 
-impl Witness for Clerk {
+impl Witness for Recorder {
     fn ended(&self, Step { field, result }: Step) {
         let (status, details) = match result {
-            Ok(what) => (Status::Success, what),
+            Ok(details) => (Status::Success, details),
             Err(failure) => (Status::Failed, failure.to_string()),
         };
         self.ledger.note(&self.repository, field, status, details);
@@ -137,7 +137,7 @@ mod tests {
     use crate::sync::Failure;
 
     #[test]
-    fn a_failure_is_written_down_once_whoever_tells_it() {
+    fn a_failure_is_recorded_once_even_if_the_report_repeats_it() {
         let ledger = Ledger::default();
         let failure = Failure::new(Class::PolicyRejected, "no");
         ledger

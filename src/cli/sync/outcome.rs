@@ -1,46 +1,52 @@
-//! What became of one repository.
+//! The result of a run for one repository, and its line on the terminal.
 
 use serde::Serialize;
 
 use super::ledger::{Ledger, Status};
+use crate::class::Class;
 use crate::inventory::Entry;
-use crate::sync::{Preview, Report};
+use crate::sync::{Failure, Preview, Report};
 
-/// One repository of the files at the end of a run.
+/// The result for one repository of the files.
 #[derive(Debug)]
 pub(super) struct Outcome {
-    /// Its place in the order of the files.
+    /// Index in the order of the files.
     pub(super) index: usize,
-    /// What was wanted.
+    /// The entry of the file.
     pub(super) entry: Entry,
-    /// What came of it; `None` where it was left alone.
+    /// Report of the engine; `None` if the repository was skipped.
     pub(super) report: Option<Report>,
-    /// What a dry run would do.
+    /// Plan of a dry run.
     pub(super) preview: Option<Preview>,
-    /// In a word.
+    /// Result in one word.
     pub(super) state: State,
 }
 
-/// What became of a repository, in a word. In a dry run: what would.
+/// The result in one word. In a dry run: what the result would be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum State {
-    /// It was created.
+    /// The repository was created.
     Created,
-    /// Something of it was changed.
+    /// Something was changed.
     Updated,
-    /// Everything was as wanted.
+    /// Nothing had to be changed.
     Unchanged,
-    /// Nothing was changed, and something went wrong.
+    /// Something failed, and nothing was changed.
     Failed,
-    /// It is suspended, or the run ended before its turn.
+    /// The entry is suspended, or the run was stopped before its turn.
     Skipped,
 }
 
 impl State {
-    /// Reads it off what was done.
+    /// Counts the repositories with this state.
+    pub(super) fn count(self, outcomes: &[Outcome]) -> usize {
+        outcomes.iter().filter(|outcome| outcome.state == self).count()
+    }
+
+    /// Returns the state after the actions in the ledger, or after those planned in a dry run.
     pub(super) fn of(repository: &str, report: &Report, ledger: &Ledger) -> Self {
-        let done: Vec<_> = if report.dry_run {
+        let fields: Vec<_> = if report.dry_run {
             report.fields.clone()
         } else {
             let records = ledger.of(repository).into_iter();
@@ -49,8 +55,9 @@ impl State {
                 .map(|record| record.field)
                 .collect()
         };
-        let got_all = report.shortfalls().next().is_none();
-        match (done.contains(&"repository"), done.is_empty(), got_all) {
+        let is_complete = report.shortfalls().next().is_none();
+
+        match (fields.contains(&"repository"), fields.is_empty(), is_complete) {
             (true, ..) => Self::Created,
             (false, false, _) => Self::Updated,
             (false, true, true) => Self::Unchanged,
@@ -58,7 +65,7 @@ impl State {
         }
     }
 
-    /// As the line of a finished repository says it.
+    /// Returns the words for [`Outcome::line`].
     pub(super) const fn words(self, dry_run: bool) -> &'static str {
         match (self, dry_run) {
             (Self::Created, false) => "created",
@@ -67,32 +74,44 @@ impl State {
             (Self::Updated, true) => "would change",
             (Self::Unchanged, _) => "in sync",
             (Self::Failed, _) => "failed",
-            (Self::Skipped, _) => "left alone",
+            (Self::Skipped, _) => "skipped",
         }
     }
 }
 
 impl Outcome {
-    /// Whether something went wrong.
+    /// Whether something failed.
     pub(super) fn is_failure(&self) -> bool {
         self.report.as_ref().is_some_and(|report| report.shortfalls().next().is_some())
     }
 
-    /// Whether something was, or would be, changed.
+    /// Whether something was changed, or would be in a dry run.
     pub(super) const fn is_change(&self) -> bool {
         matches!(self.state, State::Created | State::Updated)
     }
 
-    /// What failed, each with what it concerns: `tag 1.27`, or nothing for the repository as a
-    /// whole.
-    pub(super) fn failures(&self) -> Vec<(String, &crate::sync::Failure)> {
+    /// Whether the run was stopped before the repository was finished.
+    pub(super) fn was_interrupted(&self) -> bool {
+        match &self.report {
+            Some(report) => {
+                report.failure.as_ref().is_some_and(|failure| failure.class == Class::Cancelled)
+            }
+            None => !self.entry.spec.suspend,
+        }
+    }
+
+    /// Returns the failures, each with its subject: `image tag 1.27`, or an empty text for the
+    /// repository as a whole.
+    pub(super) fn failures(&self) -> Vec<(String, &Failure)> {
         let Some(report) = &self.report else { return Vec::new() };
+
         let mut failures: Vec<_> = report
             .failure
             .iter()
             .chain(&report.configuration)
             .map(|failure| (String::new(), failure))
             .collect();
+
         for artifact in &report.artifacts {
             let noun = artifact.kind.noun();
             failures
@@ -101,26 +120,30 @@ impl Outcome {
                 artifact.failures().map(|(tag, failure)| (format!("{noun} tag {tag}"), failure)),
             );
         }
+
         failures.extend(report.pruning_blocked().map(|failure| ("prune".to_owned(), failure)));
         failures
     }
 
-    /// The line of a finished repository: `team/app: changed, 2/2 image tags of
+    /// Returns the line of a finished repository: `team/app: changed, 2/2 image tags of
     /// docker.io/library/nginx`.
     pub(super) fn line(&self) -> String {
         let dry_run = self.report.as_ref().is_some_and(|report| report.dry_run);
-        let failed =
-            if self.is_failure() && self.state != State::Failed { ", not all of it" } else { "" };
+        let is_incomplete = self.is_failure() && self.state != State::Failed;
+        let incomplete = if is_incomplete { " (incomplete)" } else { "" };
         let mut line =
-            format!("{}: {}{failed}", self.entry.repository(), self.state.words(dry_run));
+            format!("{}: {}{incomplete}", self.entry.repository(), self.state.words(dry_run));
+
         for artifact in self.report.iter().flat_map(|report| &report.artifacts) {
-            let (synced, all) = (artifact.synced().count(), artifact.tags.len());
+            let synced = artifact.synced().count();
+            let all = artifact.tags.len();
             line.push_str(&format!(
                 ", {synced}/{all} {} tags of {}",
                 artifact.kind.noun(),
                 artifact.place()
             ));
         }
+
         line
     }
 }

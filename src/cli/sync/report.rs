@@ -1,4 +1,6 @@
-//! A run as JSON: `--output json`, `--report FILE`.
+//! The result of a run as JSON: `--output json`, `--report FILE`.
+
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -10,21 +12,21 @@ use super::outcome::{Outcome, State};
 use super::summary::{Counts, Span, warnings};
 use crate::sync::{ArtifactReport, TagState};
 
-/// The run as a whole.
+/// A run.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Run<'a> {
     version: &'static str,
     dry_run: bool,
-    /// Whether it came to its end.
+    /// Whether the run was stopped before its end.
     interrupted: bool,
     start_time: Timestamp,
     end_time: Timestamp,
     duration_seconds: f64,
-    /// Of a run that writes.
+    /// Absent in a dry run.
     #[serde(skip_serializing_if = "Option::is_none")]
     summary: Option<&'a Counts>,
-    /// Of a dry run.
+    /// Only in a dry run.
     #[serde(skip_serializing_if = "Option::is_none")]
     plan: Option<Totals>,
     repositories: Vec<Repository<'a>>,
@@ -35,7 +37,7 @@ pub(super) struct Run<'a> {
 #[serde(rename_all = "camelCase")]
 struct Repository<'a> {
     name: &'a str,
-    /// Where it is described: `repositories/app.yaml:3:5`.
+    /// Position in a file: `repositories/app.yaml:3:5`.
     place: String,
     status: State,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -55,9 +57,9 @@ struct Repository<'a> {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Artifact<'a> {
-    /// Where it is read from.
+    /// Repository or URL that is read.
     source: &'a str,
-    /// Its own place, where a mirror is read.
+    /// Source in the spec, if a mirror is read instead.
     #[serde(skip_serializing_if = "Option::is_none")]
     original: Option<&'a str>,
     desired: usize,
@@ -85,7 +87,6 @@ struct Failed {
 }
 
 impl<'a> Run<'a> {
-    /// What came of a run.
     pub(super) fn new(
         outcomes: &'a [Outcome],
         actions: &'a [Record],
@@ -107,15 +108,16 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// The text of it, with a line end.
+    /// Returns the JSON text, with a line end.
     pub(super) fn text(&self) -> String {
-        // Maps have strings for keys, and nothing here can fail to serialise.
+        // All map keys are strings, so serialising cannot fail.
         serde_json::to_string_pretty(self).unwrap_or_default() + "\n"
     }
 }
 
 fn repository(outcome: &Outcome) -> Repository<'_> {
     let report = outcome.report.as_ref();
+
     let artifact = |kind| {
         report
             .and_then(|report| report.artifacts.iter().find(|artifact| artifact.kind == kind))
@@ -128,9 +130,10 @@ fn repository(outcome: &Outcome) -> Repository<'_> {
         advice: advice(failure.class),
     });
     let diff = outcome.preview.iter().flat_map(|_| diff::lines(outcome));
+
     Repository {
         name: outcome.entry.repository(),
-        place: outcome.entry.place.to_string(),
+        place: outcome.entry.position.to_string(),
         status: outcome.state,
         uri: report
             .and_then(|report| report.repository.as_ref())
@@ -153,6 +156,7 @@ fn artifact(artifact: &ArtifactReport) -> Artifact<'_> {
         TagState::Failed(_) => "failed",
         TagState::Planned => "planned",
     };
+
     Artifact {
         source: &artifact.source,
         original: artifact.original.as_deref(),
@@ -176,5 +180,34 @@ fn digest_of(state: &TagState) -> Option<&str> {
         | TagState::Kept { digest, .. }
         | TagState::Archived { digest, .. } => Some(digest.as_str()),
         TagState::Failed(_) | TagState::Planned => None,
+    }
+}
+
+/// Returns the folder of a file if it does not exist.
+pub(super) fn missing_folder(file: &Path) -> Option<&Path> {
+    file.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.is_dir())
+}
+
+/// Writes a temporary file and renames it, so that a reader never sees half a report.
+///
+/// # Errors
+/// The message for the user.
+pub(super) async fn write(file: PathBuf, text: String) -> Result<(), String> {
+    let name = file.display().to_string();
+    let result = tokio::task::spawn_blocking(move || {
+        // A pipe or a device is written to, not replaced.
+        if file.metadata().is_ok_and(|metadata| !metadata.is_file()) {
+            return std::fs::write(&file, text);
+        }
+        let mut temporary = file.clone().into_os_string();
+        temporary.push(".new");
+        std::fs::write(&temporary, text)?;
+        std::fs::rename(&temporary, &file)
+    });
+
+    match result.await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(format!("cannot write the report {name}: {error}")),
+        Err(_) => Err(format!("cannot write the report {name}")),
     }
 }

@@ -126,8 +126,8 @@ fn identity(entry: &Entry) -> Result<ecr::Identity, Failure> {
     if registry.service_account_name.is_some() {
         return Err(Failure::new(
             Class::InvalidSpec,
-            "registry.serviceAccountName needs a cluster: leave it out for the command line, and use registry.roleArn or the \
-             identity of the environment",
+            "registry.serviceAccountName needs a cluster: leave it out for the command line, and \
+             use registry.roleArn or the identity of the environment",
         ));
     }
     let role = registry.role_arn.as_deref().map(str::parse).transpose();

@@ -1,4 +1,6 @@
-//! The end of a run: counts, and each failure with its cause and what to do.
+//! ECR SYNC SUMMARY: the counts of a run, and each failure with its cause and advice.
+
+use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -6,61 +8,61 @@ use serde::Serialize;
 use super::advice::advice;
 use super::ledger::{Record, Status};
 use super::outcome::{Outcome, State};
-use crate::sync::ArtifactKind;
+use crate::class::Class;
 
-/// Width of the rules around the block, as the older tool draws them.
+/// Width of the lines around the block, as in the older tool.
 const WIDTH: usize = 80;
 
 /// The counts of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Counts {
-    /// Repositories of the files.
+    /// Repositories in the files.
     pub(super) processed: usize,
     /// Repositories that were created.
     pub(super) created: usize,
-    /// Repositories that were there and of which something was changed.
+    /// Existing repositories in which something was changed.
     pub(super) updated: usize,
-    /// Repositories that were as wanted, suspended, or not reached.
+    /// Repositories that were in sync, suspended, or not reached.
     pub(super) skipped: usize,
-    /// Repositories of which nothing was changed because something went wrong.
+    /// Repositories in which nothing was changed because of a failure.
     pub(super) failed: usize,
-    /// Images of which at least one tag was copied.
+    /// Images with at least one copied tag.
     pub(super) images: usize,
-    /// Charts of which at least one version was copied.
+    /// Charts with at least one copied version.
     pub(super) charts: usize,
-    /// Tags and versions that were copied.
+    /// Copied tags and versions.
     pub(super) tags: usize,
-    /// Tags and versions that were removed.
+    /// Pruned tags and versions.
     pub(super) pruned: usize,
-    /// Policies that were written or removed.
+    /// Policies that were put or deleted.
     pub(super) policies: usize,
-    /// Bytes of blobs that went from sources to ECR.
+    /// Bytes of blobs copied from sources to ECR.
     pub(super) bytes: u64,
-    /// Actions that succeeded, of those that succeeded or failed, in per cent.
+    /// Share of successful actions among those that succeeded or failed, in percent.
     pub(super) success_rate: f64,
 }
 
 impl Counts {
-    /// Counts what happened.
+    /// Counts the results.
     pub(super) fn new(outcomes: &[Outcome], records: &[Record], bytes: u64) -> Self {
-        let of = |state| outcomes.iter().filter(|outcome| outcome.state == state).count();
+        let count = |state| State::count(state, outcomes);
         let done: Vec<_> =
             records.iter().filter(|record| record.status == Status::Success).collect();
         let failed = records.iter().filter(|record| record.status == Status::Failed).count();
         let of_field = |field| done.iter().filter(move |record| record.field == field);
         let repositories = |field| {
-            let names: std::collections::BTreeSet<_> =
-                of_field(field).map(|record| &record.repository).collect();
+            let names: BTreeSet<_> = of_field(field).map(|record| &record.repository).collect();
             names.len()
         };
         let tried = done.len() + failed;
+
         Self {
             processed: outcomes.len(),
-            created: of(State::Created),
-            updated: of(State::Updated),
-            skipped: of(State::Unchanged) + of(State::Skipped),
-            failed: of(State::Failed),
+            created: count(State::Created),
+            updated: count(State::Updated),
+            skipped: count(State::Unchanged) + count(State::Skipped),
+            failed: count(State::Failed),
             images: repositories("imageTag"),
             charts: repositories("chartTag"),
             tags: of_field("imageTag").count() + of_field("chartTag").count(),
@@ -72,7 +74,7 @@ impl Counts {
     }
 }
 
-/// When a run began and ended.
+/// Start and end of a run.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Span {
     pub(super) start: Timestamp,
@@ -80,13 +82,14 @@ pub(super) struct Span {
 }
 
 impl Span {
-    /// Its length in seconds.
+    /// Returns the duration in seconds.
     pub(super) fn seconds(&self) -> f64 {
         self.end.duration_since(self.start).as_secs_f64().max(0.0)
     }
 }
 
-/// The block that the older tool ends with.
+/// Returns the block at the end of a run. Its lines are those of the older tool: pipelines parse
+/// them.
 pub(super) fn block(counts: &Counts, span: &Span) -> String {
     let rule = "=".repeat(WIDTH);
     let time = |time: Timestamp| time.strftime("%Y-%m-%d %H:%M:%S UTC").to_string();
@@ -103,14 +106,18 @@ pub(super) fn block(counts: &Counts, span: &Span) -> String {
         success_rate,
         ..
     } = counts;
+
     let mut repositories = vec![("Created", created), ("Updated", updated), ("Skipped", skipped)];
     if *failed > 0 {
         repositories.push(("Failed", failed));
     }
-    // The older tool has neither line.
+    // The older tool has no line for failed repositories or pruned tags: shown only if there are
+    // any.
     let pruned = if *pruned > 0 { format!("Tags Pruned: {pruned}\n\n") } else { String::new() };
+
     format!(
-        "{rule}\nECR SYNC SUMMARY\n{rule}\nStart Time: {}\nEnd Time: {}\nDuration: {:.1} seconds\n\n\
+        "{rule}\nECR SYNC SUMMARY\n{rule}\nStart Time: {}\nEnd Time: {}\nDuration: {:.1} seconds\n\
+         \n\
          Repositories Processed: {processed}\n{}\n\
          Artifacts Synchronized:\n{}\n\
          {pruned}Policies Applied: {policies}\n\n\
@@ -131,33 +138,37 @@ fn branches(entries: &[(&str, &usize)]) -> String {
     entries.iter().enumerate().map(line).collect()
 }
 
-/// Each failure with its cause and what to do; empty without any.
+/// Returns each failure with its cause and advice; empty without failures.
 pub(super) fn failures(outcomes: &[Outcome]) -> String {
     let mut text = String::new();
+
     for outcome in outcomes.iter().filter(|outcome| outcome.is_failure()) {
-        text.push_str(&format!("{} ({})\n", outcome.entry.repository(), outcome.entry.place));
-        // What many tags suffer from is said once.
-        let mut told: Vec<(String, Vec<String>, crate::class::Class)> = Vec::new();
-        for (what, failure) in outcome.failures() {
+        text.push_str(&format!("{} ({})\n", outcome.entry.repository(), outcome.entry.position));
+        // A message that many tags share is printed once.
+        let mut messages: Vec<(String, Vec<String>, Class)> = Vec::new();
+        for (subject, failure) in outcome.failures() {
             let message = failure.to_string();
-            match told.iter_mut().find(|(other, ..)| *other == message) {
-                Some((_, whats, _)) => whats.push(what),
-                None => told.push((message, vec![what], failure.class)),
+            match messages.iter_mut().find(|(other, ..)| *other == message) {
+                Some((_, subjects, _)) => subjects.push(subject),
+                None => messages.push((message, vec![subject], failure.class)),
             }
         }
-        for (message, whats, class) in told {
-            let whats: Vec<_> = whats.into_iter().filter(|what| !what.is_empty()).collect();
-            let what =
-                if whats.is_empty() { String::new() } else { format!("{}: ", whats.join(", ")) };
-            text.push_str(&format!("  ! {what}{message}\n    -> {}\n", advice(class)));
+
+        for (message, mut subjects, class) in messages {
+            subjects.retain(|subject| !subject.is_empty());
+            let colon = if subjects.is_empty() { "" } else { ": " };
+            let subjects = subjects.join(", ");
+            text.push_str(&format!("  ! {subjects}{colon}{message}\n    -> {}\n", advice(class)));
         }
     }
+
     if text.is_empty() { text } else { format!("\nFailures:\n{text}") }
 }
 
-/// What a person should know, although nothing is wrong.
+/// Returns warnings: nothing failed, but the user should know.
 pub(super) fn warnings(outcome: &Outcome) -> Vec<String> {
     let Some(report) = &outcome.report else { return Vec::new() };
+
     let kept = report.artifacts.iter().flat_map(|artifact| artifact.kept());
     kept.map(|(tag, failure)| format!("tag {tag}: {}", failure.message))
         .chain(report.warnings.iter().cloned())
@@ -166,21 +177,12 @@ pub(super) fn warnings(outcome: &Outcome) -> Vec<String> {
         .collect()
 }
 
-/// `2 image tags and 1 chart version`, for the totals of a dry run.
-pub(super) fn tags_in_words(images: usize, charts: usize) -> String {
-    let counted = |count: usize, kind: ArtifactKind| {
-        let noun = if kind == ArtifactKind::Image { "image tag" } else { "chart version" };
-        format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
-    };
-    format!("{} and {}", counted(images, ArtifactKind::Image), counted(charts, ArtifactKind::Chart))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_block_is_that_of_the_older_tool() {
+    fn the_summary_is_that_of_the_older_tool() {
         let counts = Counts {
             processed: 12,
             created: 3,

@@ -1,0 +1,190 @@
+//! Flags that several subcommands have: AWS, sources, default policies, and how values are parsed.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::switch::Switch;
+use crate::ecr;
+use crate::registry::Reserve;
+use crate::reload::{self, Reloaded};
+use crate::spec::validation;
+use crate::sync::DefaultFiles;
+
+/// Flags about AWS.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "AWS")]
+pub(super) struct Aws {
+    /// Account of the ECR registry for repositories that do not name one
+    ///
+    /// Default: the account of the AWS identity in use.
+    #[arg(long, env = "ECR_ACCOUNT_ID", value_name = "ID", value_parser = account_id)]
+    account_id: Option<String>,
+
+    /// Region of the ECR registry for repositories that do not name one
+    ///
+    /// Default: as for other AWS tools, AWS_REGION or the profile's region.
+    #[arg(long, env = "ECR_REGION", value_name = "REGION", value_parser = region)]
+    region: Option<String>,
+
+    /// Manifests to write per second for each account and region: ECR's PutImage quota
+    #[arg(
+        long,
+        default_value_t = 10,
+        value_name = "N",
+        value_parser = clap::value_parser!(u32).range(1..)
+    )]
+    put_image_rate: u32,
+
+    /// Blobs to upload per second for each account and region: ECR's InitiateLayerUpload and
+    /// CompleteLayerUpload quotas
+    #[arg(
+        long,
+        default_value_t = 100,
+        value_name = "N",
+        value_parser = clap::value_parser!(u32).range(1..)
+    )]
+    layer_upload_rate: u32,
+
+    /// URL of the ECR API, for example a VPC endpoint; same as AWS_ENDPOINT_URL_ECR
+    #[arg(long, env = "ECR_ENDPOINT_URL", value_name = "URL", value_parser = endpoint)]
+    ecr_endpoint_url: Option<String>,
+
+    /// YAML list of {roleArn, externalId}: the external IDs of the roles that repositories name
+    /// (registry.roleArn)
+    ///
+    /// In roleArn, * matches any number of characters; the first match is used. The file is read
+    /// again when it changes.
+    #[arg(long, env = "ROLES_FILE", value_name = "FILE")]
+    roles_file: Option<PathBuf>,
+}
+
+impl Aws {
+    /// Returns the options for a session; reads the roles file.
+    pub(super) fn options(self) -> Result<ecr::Options, reload::Error> {
+        let Self {
+            account_id,
+            region,
+            put_image_rate,
+            layer_upload_rate,
+            ecr_endpoint_url,
+            roles_file,
+        } = self;
+        let roles = roles_file.map(|path| Reloaded::load(&path, ecr::Roles::parse)).transpose()?;
+
+        Ok(ecr::Options {
+            account: account_id,
+            region,
+            rates: ecr::Rates { put_image: put_image_rate, uploads: layer_upload_rate },
+            endpoint: ecr_endpoint_url,
+            roles,
+            session_name: "ecr-sync".to_owned(),
+        })
+    }
+}
+
+/// Flags about the registries that images and charts are copied from.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Sources")]
+pub(super) struct Sources {
+    /// Pulls to leave for others where a source reports how many are left (Docker Hub does): a
+    /// number or a share like 10%
+    ///
+    /// When only the reserve is left, tags that need a pull fail with RateLimited until more pulls
+    /// are available. Tags that are up to date are still checked: a check is not a pull. 0 reserves
+    /// nothing.
+    #[arg(long, env = "RATE_RESERVE", default_value_t, value_name = "N[%]")]
+    pub(super) rate_reserve: Reserve,
+
+    #[command(flatten)]
+    pub(super) public_ecr: PublicEcr,
+}
+
+/// The flag for the login to public.ecr.aws.
+#[derive(Debug, Args)]
+pub(super) struct PublicEcr {
+    /// Log in to public.ecr.aws with the AWS identity, which has a higher rate limit than anonymous
+    /// pulls
+    ///
+    /// Needs ecr-public:GetAuthorizationToken and sts:GetServiceBearerToken (`iam-policy` grants
+    /// them with this flag). Without them a warning is logged and pulls stay anonymous. The API is
+    /// in us-east-1 only.
+    #[arg(long = "public-ecr-login", env = "PUBLIC_ECR_LOGIN", switch = false)]
+    pub(super) login: bool,
+}
+
+/// Flags about repositories whose spec leaves a policy or the resource tags open.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Defaults")]
+pub(super) struct Defaults {
+    /// Lifecycle policy (JSON or YAML) for repositories without lifecyclePolicy in their spec
+    ///
+    /// Applied to repositories that ecr-sync created; to other repositories only if they have no
+    /// lifecycle policy.
+    #[arg(long, env = "DEFAULT_LIFECYCLE_POLICY_FILE", value_name = "FILE")]
+    default_lifecycle_policy_file: Option<OsString>,
+
+    /// Permission policy (JSON or YAML) for repositories without permissionPolicy in their spec
+    ///
+    /// Applied like the default lifecycle policy.
+    #[arg(long, env = "DEFAULT_PERMISSION_POLICY_FILE", value_name = "FILE")]
+    default_permission_policy_file: Option<OsString>,
+
+    /// Resource tags (a JSON or YAML map) for repositories without resourceTags in their spec
+    ///
+    /// Applied like the default lifecycle policy. `resourceTags: {}` in the spec opts out.
+    #[arg(long, env = "DEFAULT_RESOURCE_TAGS_FILE", value_name = "FILE")]
+    default_resource_tags_file: Option<OsString>,
+}
+
+impl From<Defaults> for DefaultFiles {
+    fn from(defaults: Defaults) -> Self {
+        let Defaults {
+            default_lifecycle_policy_file,
+            default_permission_policy_file,
+            default_resource_tags_file,
+        } = defaults;
+        // An empty variable names no file; clap refuses an empty path, hence OsString above.
+        let named =
+            |path: Option<OsString>| path.filter(|path| !path.is_empty()).map(PathBuf::from);
+
+        Self {
+            lifecycle_policy: named(default_lifecycle_policy_file),
+            permission_policy: named(default_permission_policy_file),
+            resource_tags: named(default_resource_tags_file),
+        }
+    }
+}
+
+pub(super) fn account_id(text: &str) -> Result<String, String> {
+    if validation::is_account_id(text) {
+        Ok(text.to_owned())
+    } else {
+        Err("an AWS account ID has 12 digits".to_owned())
+    }
+}
+
+pub(super) fn region(text: &str) -> Result<String, String> {
+    if validation::is_region(text) {
+        Ok(text.to_owned())
+    } else {
+        Err("write an AWS region, for example eu-west-1".to_owned())
+    }
+}
+
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    validation::parse_duration(text)
+        .ok_or_else(|| "write a duration, for example 0s, 90s, 10m or 1h30m".to_owned())
+}
+
+fn endpoint(text: &str) -> Result<String, String> {
+    let url = reqwest::Url::parse(text).map_err(|error| error.to_string())?;
+    if matches!(url.scheme(), "http" | "https") && url.has_host() {
+        Ok(text.trim_end_matches('/').to_owned())
+    } else {
+        Err("write a URL, for example https://vpce-0123-api.ecr.eu-west-1.vpce.amazonaws.com"
+            .to_owned())
+    }
+}
