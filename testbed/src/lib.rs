@@ -1,4 +1,5 @@
-//! Testbed
+//! Everything needed to run ecr-sync for real on one machine: an ECR stand-in, a real Kubernetes API
+//! server, real registries and chart repositories, a proxy that injects faults, and the demo.
 
 pub mod certificates;
 pub mod chart_repository;
@@ -17,5 +18,5 @@ pub mod tools;
 pub mod traffic;
 pub mod upstream;
 
-/// What fails in a testbed fails a test: the message is all that anybody uses.
+/// An error of the testbed: it fails a test, and only its message is used.
 pub type Error = Box<dyn std::error::Error + Send + Sync>;

@@ -1,4 +1,4 @@
-//! Waits until every resource is where it should be, and shows each step it takes.
+//! Waits until every resource is in the expected state, and prints each change of state.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,24 +10,26 @@ use super::resource::{List, Resource};
 use super::stage::Stage;
 use crate::Error;
 
-/// A few seconds on two idle cores; the rest is for a machine that compiles at the same time.
+/// A few seconds are enough on two idle cores; the rest is for a machine that also compiles.
 pub(super) const DEADLINE: Duration = Duration::from_secs(90);
 const POLL: Duration = Duration::from_millis(200);
 
-/// Returns the resources as they are in the end.
+/// Returns the resources in their final state.
 pub(super) async fn wait(stage: &Stage, narrator: &Narrator) -> Result<Vec<Resource>, Error> {
     let end = Instant::now() + DEADLINE;
-    let mut seen: BTreeMap<String, String> = BTreeMap::new();
+    let mut printed: BTreeMap<String, String> = BTreeMap::new();
+
     loop {
         stage.operator.alive()?;
         let resources = list(stage).await?;
         for resource in &resources {
             let state = resource.state();
-            if seen.get(resource.name()) != Some(&state) {
+            if printed.get(resource.name()) != Some(&state) {
                 show(resource.name(), &state, narrator);
-                seen.insert(resource.name().to_owned(), state);
+                printed.insert(resource.name().to_owned(), state);
             }
         }
+
         if !resources.is_empty() && resources.iter().all(Resource::is_as_expected) {
             return Ok(resources);
         }
@@ -40,8 +42,8 @@ pub(super) async fn wait(stage: &Stage, narrator: &Narrator) -> Result<Vec<Resou
 
 async fn list(stage: &Stage) -> Result<Vec<Resource>, Error> {
     let json = stage.cluster.kubectl(&["get", "ers", "--output", "json"]).await?;
-    let list: List =
-        serde_json::from_str(&json).map_err(|e| format!("cannot read what kubectl shows: {e}"))?;
+    let list: List = serde_json::from_str(&json)
+        .map_err(|e| format!("cannot parse the output of kubectl: {e}"))?;
     Ok(list.items)
 }
 
@@ -53,21 +55,26 @@ fn show(name: &str, state: &str, narrator: &Narrator) {
     }
 }
 
-/// Describes what is not as expected.
+/// Describes the resources that are not in the expected state.
 async fn late(stage: &Stage, resources: &[Resource], narrator: &Narrator) -> Error {
     let late: Vec<_> = resources
         .iter()
         .filter(|resource| !resource.is_as_expected())
         .map(Resource::name)
         .collect();
+
     for name in &late {
         match stage.cluster.kubectl(&["describe", "ers", name]).await {
             Ok(text) => narrator.shows(&format!("kubectl describe ers {name}"), &text),
             Err(e) => narrator.say(e),
         }
     }
+
     match late[..] {
         [] => "there is no EcrRepositorySync in the cluster".into(),
-        _ => format!("not as expected after {} s: {}", DEADLINE.as_secs(), late.join(", ")).into(),
+        _ => {
+            format!("not in the expected state after {} s: {}", DEADLINE.as_secs(), late.join(", "))
+                .into()
+        }
     }
 }

@@ -1,5 +1,4 @@
-//! `examples/*.yaml` as the demo applies them: what they name on the internet is played by servers
-//! on this machine.
+//! `examples/*.yaml` as the demo applies them: servers on this machine stand in for the internet.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,8 +8,8 @@ use crate::chart_repository::ChartRepository;
 use crate::upstream::Upstream;
 use crate::{Error, tools};
 
-/// Images of docker.io that the examples name, and the seeded image that plays each.
-const PLAYED: [(&str, &str); 4] = [
+/// Images of docker.io that the examples name, and the seeded image that stands in for each.
+const STAND_INS: [(&str, &str); 4] = [
     ("library/nginx:1.26", "library/demo:1.26"),
     ("library/nginx:1.27", "library/demo:1.27"),
     ("library/nginx:latest", "library/demo:latest"),
@@ -26,12 +25,11 @@ pub(super) const CHART: Chart =
 pub(super) struct Chart {
     pub(super) folder: &'static str,
     pub(super) name: &'static str,
-    /// The newest last.
+    /// Sorted, the newest last.
     pub(super) versions: [&'static str; 3],
 }
 
-/// The example that is wrong on purpose, the tag it misses, and the tag that is copied all the
-/// same.
+/// The example with a mistake: its missing tag, and the tag that is copied nevertheless.
 pub(super) const MISTAKE: Mistake =
     Mistake { resource: "nginx-mistake", missing: "1.72", good: "1.26" };
 
@@ -43,21 +41,22 @@ pub(super) struct Mistake {
     pub(super) good: &'static str,
 }
 
-/// Fills the registry with all images that the examples name.
+/// Fills the registry with all images that the examples name. Returns the number of tags.
 pub(super) async fn seed(upstream: &Upstream) -> Result<usize, Error> {
     const LARGE_LAYER: usize = 8 << 20;
     let seeded = upstream.seed(LARGE_LAYER).await?;
-    for (name, played_by) in PLAYED {
+
+    for (name, stand_in) in STAND_INS {
         let [from, to] = [
-            format!("{}/{played_by}", upstream.host()),
+            format!("{}/{stand_in}", upstream.host()),
             format!("{}{name}", docker_io(upstream.host())),
         ];
         upstream.crane(&["copy", &from, &to]).await?;
     }
-    Ok(seeded.images.len() + PLAYED.len())
+    Ok(seeded.images.len() + STAND_INS.len())
 }
 
-/// A patch of the example's Secret: a login that the registry refuses.
+/// Returns a patch for the example's Secret, with a password that the registry refuses.
 pub(super) fn wrong_password(registry: &str) -> String {
     let config =
         serde_json::json!({"auths": {registry: {"username": "reader", "password": "wrong"}}});
@@ -72,14 +71,13 @@ pub(super) async fn package(charts: &ChartRepository) -> Result<(), Error> {
     charts.index(CHART.folder).await
 }
 
-/// Where docker.io is played: a part of the registry that can be read without a login, as docker.io
-/// can.
+/// Returns the prefix that stands in for docker.io: a part of the registry that can be read without
+/// a login.
 pub(super) fn docker_io(host: &str) -> String {
     format!("{host}/public/")
 }
 
-/// Writes the examples for the registry and the chart repository at these hosts into `dir`, file by
-/// file.
+/// Writes the examples into `dir`, with the hosts of the registry and the chart repository.
 pub(super) fn write(
     registry: &str,
     charts: &str,
@@ -87,6 +85,7 @@ pub(super) fn write(
     narrator: &Narrator,
 ) -> Result<(), Error> {
     fs::create_dir_all(dir).map_err(|e| format!("cannot create {}: {e}", dir.display()))?;
+
     for path in files()? {
         let name = path.file_name().unwrap_or_default();
         let text = fs::read_to_string(&path)
@@ -96,6 +95,7 @@ pub(super) fn write(
             .map_err(|e| format!("cannot write {}: {e}", to.display()))?;
         narrator.say(format!("{:<26} {}", name.display(), first_sentence(&text)));
     }
+
     Ok(())
 }
 
@@ -108,6 +108,7 @@ fn files() -> Result<Vec<PathBuf>, Error> {
         .filter(|path| path.extension().is_some_and(|extension| extension == "yaml"))
         .collect();
     files.sort();
+
     if files.is_empty() {
         Err(format!("no *.yaml in {}", folder.display()).into())
     } else {
@@ -115,7 +116,7 @@ fn files() -> Result<Vec<PathBuf>, Error> {
     }
 }
 
-/// The example with its hosts on the internet replaced, and every source read over plain HTTP.
+/// Returns the example with its hosts replaced, and with plain HTTP for every source.
 fn rewritten(text: &str, registry: &str, charts: &str) -> String {
     let mut out = String::new();
     for line in text.lines() {
@@ -125,7 +126,8 @@ fn rewritten(text: &str, registry: &str, charts: &str) -> String {
         let line = line.replace("https://charts.example.com", &format!("http://{charts}"));
         out.push_str(&line);
         out.push('\n');
-        // A chart repository is read as its address says.
+
+        // A chart repository needs no `insecure`: its URL has the scheme.
         if let Some((indent, url)) = line.split_once("pullUrl:")
             && indent.trim().is_empty()
             && !url.trim_start().starts_with("http://")
@@ -136,15 +138,12 @@ fn rewritten(text: &str, registry: &str, charts: &str) -> String {
     out
 }
 
-/// The first sentence of the comment at the top.
+/// Returns the first sentence of the comment at the top.
 fn first_sentence(text: &str) -> String {
     let comment: Vec<_> = text.lines().map_while(|line| line.strip_prefix("# ")).collect();
     let comment = comment.join(" ");
-    comment
-        .split_once(". ")
-        .map_or(comment.as_str(), |(first, _)| first)
-        .trim_end_matches('.')
-        .to_owned()
+    let first = comment.split_once(". ").map_or(comment.as_str(), |(first, _)| first);
+    first.trim_end_matches('.').to_owned()
 }
 
 #[cfg(test)]
@@ -172,8 +171,9 @@ mod tests {
     }
 
     #[test]
-    fn every_chart_of_charts_example_com_is_played() {
-        let played = format!("pullUrl: https://charts.example.com/{}/{}", CHART.folder, CHART.name);
+    fn every_chart_of_charts_example_com_has_a_stand_in() {
+        let expected =
+            format!("pullUrl: https://charts.example.com/{}/{}", CHART.folder, CHART.name);
         for path in files().unwrap() {
             for line in fs::read_to_string(&path)
                 .unwrap()
@@ -181,13 +181,13 @@ mod tests {
                 .filter(|line| line.contains("//charts.example.com/"))
             {
                 let line = line.split(" #").next().unwrap_or_default().trim();
-                assert_eq!(line, played, "{}", path.display());
+                assert_eq!(line, expected, "{}", path.display());
             }
         }
     }
 
     #[test]
-    fn every_image_of_docker_io_is_played() {
+    fn every_image_of_docker_io_has_a_stand_in() {
         for path in files().unwrap() {
             for line in fs::read_to_string(&path)
                 .unwrap()
@@ -196,11 +196,11 @@ mod tests {
             {
                 let Some((_, image)) = line.split_once("docker.io/") else { continue };
                 let (repository, tag) = image.split_once(':').unwrap_or((image, ""));
-                let is_played = PLAYED.iter().any(|(name, _)| {
+                let has_stand_in = STAND_INS.iter().any(|(name, _)| {
                     name.split_once(':')
                         .is_some_and(|(r, t)| r == repository && (tag.is_empty() || t == tag))
                 });
-                assert!(is_played, "{}: docker.io/{image}", path.display());
+                assert!(has_stand_in, "{}: docker.io/{image}", path.display());
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Ctrl-C, SIGTERM and a closed terminal.
+//! Ctrl-C, SIGTERM and a closed terminal: each stops the demo cleanly.
 
 use std::time::Duration;
 
@@ -7,16 +7,16 @@ use tokio::time::timeout;
 
 use crate::Error;
 
-/// Why something did not come to its end.
+/// Reason why work ended early.
 #[derive(Debug)]
 pub(super) enum End {
-    /// Somebody wanted it so.
+    /// A signal came.
     Interrupted,
-    /// It went wrong.
+    /// The work failed.
     Failed(Error),
 }
 
-/// Listens for the signals that mean "stop".
+/// Listens for SIGINT, SIGTERM and SIGHUP.
 #[derive(Debug)]
 pub(super) struct Interrupt {
     signals: [Signal; 3],
@@ -29,18 +29,19 @@ impl Interrupt {
         Ok(Self { signals: [listen(kinds.0)?, listen(kinds.1)?, listen(kinds.2)?] })
     }
 
-    /// Does `work` unless a signal comes first.
+    /// Runs `work` until it ends or a signal comes.
     pub(super) async fn or<T>(
         &mut self,
         work: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, End> {
-        /// Ctrl-C at a terminal reaches kubectl, crane and us at the same time: their failure may
-        /// be seen first.
+        /// Ctrl-C at a terminal reaches kubectl and crane, too; their failure may be noticed before
+        /// the signal.
         const SAME_TIME: Duration = Duration::from_millis(200);
+
         tokio::select! {
             () = self.received() => Err(End::Interrupted),
-            done = work => match done {
-                Ok(done) => Ok(done),
+            result = work => match result {
+                Ok(value) => Ok(value),
                 Err(_) if timeout(SAME_TIME, self.received()).await.is_ok() => Err(End::Interrupted),
                 Err(e) => Err(End::Failed(e)),
             },

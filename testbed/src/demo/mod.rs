@@ -1,7 +1,7 @@
-//! `ecr-testbed demo`: the operator at work on one machine, told while it happens, and checked.
+//! `ecr-testbed demo`: runs the operator on one machine, prints each step, and checks the result.
 //!
 //! ```text
-//! set the stage -> apply examples/ -> watch until all is as expected -> prove it -> stop, or stay for a look around
+//! start everything -> apply examples/ -> wait for the expected state -> check it -> stop on Ctrl-C
 //! ```
 
 mod convergence;
@@ -35,32 +35,33 @@ use stage::Stage;
 /// The account and region of the operator.
 const ACCOUNT: &str = "123456789012";
 const REGION: &str = "eu-west-1";
-/// Where the examples are applied.
+/// Namespace of the examples.
 const NAMESPACE: &str = "demo";
-/// Exit code of a program that was interrupted, as in a shell.
+/// Exit code after an interrupt: 128 + SIGINT.
 const INTERRUPTED: u8 = 130;
 
 /// Shows the operator at work: a real API server, a stand-in for ECR, and the files of examples/
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// End when everything has been shown; the exit code is 0 only if all went as it should
+    /// Stop after the last step; the exit code is 0 only if every check passed
     #[arg(long)]
     once: bool,
 
-    /// Let a real Prometheus scrape the operator; it must be installed
+    /// Scrape the operator with a real Prometheus, which must be installed
     #[arg(long, env = "MONITORING", num_args = 0..=1, default_missing_value = "true", default_value = "false", require_equals = true, value_parser = clap::builder::BoolishValueParser::new())]
     monitoring: bool,
 }
 
-/// Runs the demo. Whatever happens, no process stays behind.
+/// Runs the demo. All its processes have ended when it returns.
 pub async fn run(arguments: Arguments) -> ExitCode {
     let Arguments { once, monitoring } = arguments;
     let narrator = Narrator::new();
-    narrator.plain("ecr-sync on this machine alone: no AWS account, no cluster, no internet.\n");
+    narrator.plain("ecr-sync on one machine: no AWS account, no cluster, no internet.\n");
+
     match demo(once, monitoring, &narrator).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(End::Interrupted) => {
-            narrator.say("interrupted; everything has ended");
+            narrator.say("interrupted; all processes have ended");
             ExitCode::from(INTERRUPTED)
         }
         Err(End::Failed(e)) => {
@@ -73,12 +74,13 @@ pub async fn run(arguments: Arguments) -> ExitCode {
 async fn demo(once: bool, monitoring: bool, narrator: &Narrator) -> Result<(), End> {
     let mut interrupt = Interrupt::new().map_err(End::Failed)?;
     let dir = scratch::folder("demo").map_err(End::Failed)?;
-    let stage = interrupt.or(Stage::set(&dir, monitoring, narrator)).await?;
+    let stage = interrupt.or(Stage::start(&dir, monitoring, narrator)).await?;
+
     let mut ending = interrupt.or(play(&stage, narrator)).await;
     if !once && let Ok(summary) = &ending {
         narrator.plain(&format!("\n{summary}"));
         ending = match interrupt.or(stay(&stage, narrator)).await {
-            Err(End::Interrupted) => Ok("Everything has ended.".to_owned()),
+            Err(End::Interrupted) => Ok("All processes have ended.".to_owned()),
             Err(failed) => Err(failed),
             Ok(never) => match never {},
         };
@@ -86,17 +88,19 @@ async fn demo(once: bool, monitoring: bool, narrator: &Narrator) -> Result<(), E
     if let Err(End::Failed(_)) = &ending {
         narrator.shows(&format!("tail {}", shown(stage.operator.log())), &stage.operator.tail(20));
     }
-    // A second Ctrl-C drops the stage, which kills everything on it.
-    let cleared = interrupt.or(stage.clear(narrator)).await;
-    let (summary, ()) = (ending?, cleared?);
+
+    // A second Ctrl-C drops the stage, which kills all its processes.
+    let stopped = interrupt.or(stage.stop(narrator)).await;
+    let summary = ending?;
+    stopped?;
     narrator.plain(&format!("\n{summary}"));
     Ok(())
 }
 
-/// Applies the examples, waits for what they should lead to, and proves it. Returns a summary.
+/// Applies the examples, waits for the expected state, and checks it. Returns a summary.
 async fn play(stage: &Stage, narrator: &Narrator) -> Result<String, Error> {
     narrator.step(format!(
-        "Apply the examples in the namespace {NAMESPACE}, with the servers on this machine as their sources"
+        "Apply the examples in the namespace {NAMESPACE}; their sources are on this machine"
     ));
     let folder = stage.dir.join("examples");
     examples::write(stage.upstream.host(), stage.charts.host(), &folder, narrator)?;
@@ -105,49 +109,51 @@ async fn play(stage: &Stage, narrator: &Narrator) -> Result<String, Error> {
     narrator.step("Watch the operator");
     let resources = convergence::wait(stage, narrator).await?;
     narrator.proven(format!(
-        "all are Ready but {}, which asks for a tag that does not exist",
+        "all are Ready except {}, which wants a tag that does not exist",
         MISTAKE.resource
     ));
 
     narrator.step("Compare each tag in its source and in ECR (crane digest, crane validate)");
     proof::of_the_copies(stage, &resources, narrator).await?;
 
-    narrator.step("Show and pull each version of the chart (helm show chart, helm pull), and compare the archives");
+    narrator.step(
+        "Show and pull each version of the chart, and compare the archives (helm show chart, helm pull)",
+    );
     proof::of_the_charts(stage, &resources, narrator).await?;
 
     narrator.step("Read the lifecycle policies back (aws ecr get-lifecycle-policy)");
     proof::of_the_policies(stage, &resources, narrator).await?;
 
-    narrator.step("Read the operator's metrics, and let it check a repository again");
+    narrator.step("Read the operator's metrics, and let it check one repository again");
     proof::of_the_server(stage, &resources, narrator).await?;
     proof::of_the_no_op(stage, &resources, narrator).await?;
 
     if let Some(monitoring) = &stage.monitoring {
-        narrator.step("Ask Prometheus");
-        monitoring.prove(resources.len(), narrator).await?;
+        narrator.step("Query Prometheus");
+        monitoring.check(resources.len(), narrator).await?;
     }
 
-    narrator.step("Sync a file of the older YAML tool once, from the command line");
+    narrator.step("Sync a file of the older YAML tool from the command line");
     one_shot::show(stage, narrator).await?;
 
-    narrator.step("See what a user sees");
+    narrator.step("Show the resources with kubectl, as a user does");
     proof::for_a_user(stage, narrator).await?;
 
     let copies = proof::count(&resources);
     let count = resources.len();
     Ok(format!(
-        "All as expected: {count} repositories, {copies} tags copied, {} found wrong.",
+        "All checks passed: {count} repositories, {copies} tags copied, the mistake in {} reported.",
         MISTAKE.resource
     ))
 }
 
-/// Says what to try, and stays until the operator ends.
+/// Prints commands to try, and waits until the operator ends.
 async fn stay(stage: &Stage, narrator: &Narrator) -> Result<Infallible, Error> {
-    let (env, mistake) = (stage.shell.write_file()?, MISTAKE.resource);
+    let env = stage.shell.write_file()?;
     let uri = stage.ecr.registry(ACCOUNT, REGION).await;
     let mut denied = Denied::new(stage.dir.join("denied"));
     narrator.plain(&format!(
-        "Everything stays up until Ctrl-C. In another terminal:
+        "Everything runs until Ctrl-C. Try it in another terminal:
 
   . {env}
   kubectl get ers --watch
@@ -157,18 +163,24 @@ async fn stay(stage: &Stage, narrator: &Narrator) -> Result<Infallible, Error> {
   helm show chart oci://{uri}/charts/{chart} --plain-http
   tail -f {log}
 
-Break it, read why (kubectl describe ers NAME), and heal it:
+Break something, read the reason with `kubectl describe ers NAME`, and repair it.
 
-  a missing tag      kubectl edit ers {mistake}   # write {good} for {missing} and see it turn Ready
-  a wrong password   aws ecr batch-delete-image --repository-name team/app --image-ids imageTag=v1   # there is work to do
-                     kubectl patch secret {secret} -p '{wrong}'
-                     kubectl apply -f {private}
-  a denied action    echo 'ecr:PutLifecyclePolicy platform/nginx' > {denied}
-                     aws ecr delete-lifecycle-policy --repository-name platform/nginx
-                     kubectl annotate ers platform-nginx --overwrite ecr-sync.io/requestedAt=\"$(date +%s)\"
-                     rm {denied}   # and annotate again
+A missing tag:
+  kubectl edit ers {mistake}   # change {missing} to {good}: the resource becomes Ready
+
+A wrong password:
+  aws ecr batch-delete-image --repository-name team/app --image-ids imageTag=v1
+  kubectl patch secret {secret} -p '{wrong}'
+  kubectl apply -f {private}   # restores the right password
+
+A denied action:
+  echo 'ecr:PutLifecyclePolicy platform/nginx' > {denied}
+  aws ecr delete-lifecycle-policy --repository-name platform/nginx
+  kubectl annotate ers platform-nginx --overwrite ecr-sync.io/requestedAt=\"$(date +%s)\"
+  rm {denied}   # allows it again; then repeat kubectl annotate
 ",
         env = env.display(),
+        mistake = MISTAKE.resource,
         chart = CHART.name,
         good = "1.27",
         missing = MISTAKE.missing,
@@ -178,6 +190,7 @@ Break it, read why (kubectl describe ers NAME), and heal it:
         private = stage.dir.join("examples/04-private-source.yaml").display(),
         denied = denied.file().display(),
     ));
+
     loop {
         stage.operator.alive()?;
         match denied.follow(&stage.ecr) {
@@ -188,7 +201,7 @@ Break it, read why (kubectl describe ers NAME), and heal it:
     }
 }
 
-/// A path as short as it can be typed here.
+/// Returns the path relative to the current directory, if it is below it.
 fn shown(path: &Path) -> String {
     let here = std::env::current_dir().ok();
     let short = here.and_then(|here| path.strip_prefix(here).ok());

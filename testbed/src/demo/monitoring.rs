@@ -1,5 +1,4 @@
-//! A real Prometheus on the demo's operator, where one is installed and asked for (`make demo
-//! MONITORING=1`).
+//! A real Prometheus that scrapes the demo's operator: `make demo MONITORING=1`.
 
 use std::path::Path;
 use std::process::Command;
@@ -23,7 +22,7 @@ pub(super) struct Monitoring {
 }
 
 impl Monitoring {
-    /// Starts it on the operator at `target` with the alerts of `deploy/monitoring`.
+    /// Starts Prometheus for the operator at `target`, with the alerts of `deploy/monitoring`.
     pub(super) async fn start(
         dir: &Path,
         target: &str,
@@ -31,18 +30,23 @@ impl Monitoring {
     ) -> Result<Self, Error> {
         if Command::new("prometheus").arg("--version").output().is_err() {
             return Err(
-                "MONITORING=1 needs prometheus on the PATH (on Debian and Ubuntu: apt-get install prometheus)".into()
+                "MONITORING=1 needs prometheus on the PATH (Debian and Ubuntu: apt-get install \
+                 prometheus)"
+                    .into(),
             );
         }
+
         let alerts = tools::workspace().join("deploy/monitoring/alerts.yaml");
         let config = dir.join("prometheus.yml");
         let text = format!(
-            "global: {{scrape_interval: 1s, evaluation_interval: 5s}}\nrule_files: [{}]\nscrape_configs:\n  - job_name: \
-             ecr-sync\n    static_configs: [{{targets: ['{target}']}}]\n",
+            "global: {{scrape_interval: 1s, evaluation_interval: 5s}}\nrule_files: [{}]\n\
+             scrape_configs:\n  - job_name: ecr-sync\n    \
+             static_configs: [{{targets: ['{target}']}}]\n",
             alerts.display()
         );
         std::fs::write(&config, text)
             .map_err(|e| format!("cannot write {}: {e}", config.display()))?;
+
         let monitoring = process::retry_ports(async |[port]: [u16; 1]| {
             let address = format!("127.0.0.1:{port}");
             let mut command = Command::new("prometheus");
@@ -60,6 +64,7 @@ impl Monitoring {
             Ok::<_, Error>(Self { process, address })
         })
         .await?;
+
         narrator.say(format!(
             "http://{}/graph, log in {}",
             monitoring.address,
@@ -68,20 +73,22 @@ impl Monitoring {
         Ok(monitoring)
     }
 
-    /// Waits until Prometheus has what the operator says of `resources` resources, and no rule that
-    /// cannot be evaluated.
-    pub(super) async fn prove(&self, resources: usize, narrator: &Narrator) -> Result<(), Error> {
+    /// Waits until Prometheus has the series of all resources, and checks that every alert rule can
+    /// be evaluated.
+    pub(super) async fn check(&self, resources: usize, narrator: &Narrator) -> Result<(), Error> {
         let deadline = Instant::now() + READY;
+
         loop {
             let count = self.value("count(ecrsync_resource_info)").await?;
             if count.as_deref() == Some(resources.to_string().as_str()) {
                 break;
             }
             if Instant::now() > deadline {
-                return Err(format!("Prometheus knows {count:?} resources, not {resources}").into());
+                return Err(format!("Prometheus has {count:?} resources, not {resources}").into());
             }
             sleep(Duration::from_millis(200)).await;
         }
+
         let rules = self.ask("/api/v1/rules").await?;
         let rules = rules["data"]["groups"][0]["rules"].as_array().cloned().unwrap_or_default();
         if let Some(bad) = rules.iter().find(|rule| rule["health"] == "err") {
@@ -91,6 +98,7 @@ impl Monitoring {
             )
             .into());
         }
+
         narrator.proven(format!(
             "Prometheus has the series of {resources} resources and evaluates {} alerts",
             rules.len()
@@ -98,7 +106,7 @@ impl Monitoring {
         Ok(())
     }
 
-    /// The value of an expression, if it has one.
+    /// Returns the value of an expression, if it has one.
     async fn value(&self, expression: &str) -> Result<Option<String>, Error> {
         let answer = self.ask(&format!("/api/v1/query?query={expression}")).await?;
         Ok(answer["data"]["result"][0]["value"][1].as_str().map(str::to_owned))
@@ -109,6 +117,6 @@ impl Monitoring {
         let answer =
             http::client().get(&url).send().await.map_err(|e| format!("cannot read {url}: {e}"))?;
         Ok(serde_json::from_str(&answer.text().await?)
-            .map_err(|e| format!("{url} answers no JSON: {e}"))?)
+            .map_err(|e| format!("the answer of {url} is not JSON: {e}"))?)
     }
 }

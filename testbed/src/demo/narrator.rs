@@ -1,11 +1,11 @@
-//! What the demo says, each line with the seconds since the start.
+//! Output of the demo; each line begins with the seconds since the start.
 
 use std::fmt::Display;
 use std::io::{IsTerminal, Stdout, Write, stdout};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
-/// Speaks on standard output. Whoever stops listening stops nothing.
+/// Prints on standard output. A closed pipe does not stop the demo.
 #[derive(Debug)]
 pub(super) struct Narrator {
     out: Stdout,
@@ -21,28 +21,28 @@ impl Narrator {
         Self { out, start: Instant::now(), steps: AtomicU32::new(0), colour }
     }
 
-    /// The next numbered step: what is about to be done.
+    /// Prints the next numbered step, before it is done.
     pub(super) fn step(&self, text: impl Display) {
         let number = self.steps.fetch_add(1, Ordering::Relaxed) + 1;
         self.line(&self.painted("1", &format!("{number}. {text}")));
     }
 
-    /// What came of it.
+    /// Prints a result.
     pub(super) fn say(&self, text: impl Display) {
         self.line(&format!("   {text}"));
     }
 
-    /// Something that was checked and is as it should be.
+    /// Prints a check that passed.
     pub(super) fn proven(&self, text: impl Display) {
         self.line(&format!("   {} {text}", self.painted("32", "ok")));
     }
 
-    /// Something that is not.
+    /// Prints a failure.
     pub(super) fn failed(&self, text: impl Display) {
         self.line(&self.painted("1;31", &format!("FAILED: {text}")));
     }
 
-    /// A command, as one would type it, and what it printed.
+    /// Prints a command as typed, and its output.
     pub(super) fn shows(&self, command: &str, output: &str) {
         self.say(self.painted("1", &format!("$ {command}")));
         for line in output.trim_end().lines() {
@@ -50,7 +50,7 @@ impl Narrator {
         }
     }
 
-    /// A line without the time.
+    /// Prints a line without the time.
     pub(super) fn plain(&self, line: &str) {
         // A closed pipe (`make demo | head`) must not end the demo before it has cleaned up.
         let _ = writeln!(self.out.lock(), "{line}");

@@ -1,4 +1,5 @@
-//! The operator: the binary next to this one, as a process with the rights of deploy/rbac.yaml.
+//! The operator in the demo: the binary next to this one, with the permissions of
+//! deploy/rbac.yaml.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -20,19 +21,19 @@ pub(super) struct Operator {
 }
 
 impl Operator {
-    /// The program to run.
+    /// Returns the path of the program.
     pub(super) fn program() -> Result<PathBuf, Error> {
         let here = std::env::current_exe()
-            .map_err(|e| format!("cannot tell where this program is: {e}"))?;
+            .map_err(|e| format!("cannot find the path of this program: {e}"))?;
         let program = here.with_file_name("ecr-sync");
         if program.is_file() {
             Ok(program)
         } else {
-            Err(format!("{} is not there: run `make build`", program.display()).into())
+            Err(format!("{} does not exist: run `make build`", program.display()).into())
         }
     }
 
-    /// Starts it, and returns when `/readyz` says ok.
+    /// Starts the operator, and returns when `/readyz` answers ok.
     pub(super) async fn start(
         program: &Path,
         dir: &Path,
@@ -55,13 +56,13 @@ impl Operator {
         let address = format!("127.0.0.1:{port}");
         let mut command = Command::new(program);
         command.args(["controller", "--listen", &address, "--startup-spread", "0s"]);
-        // What a user's environment says about other clusters and accounts is not meant for this
-        // one.
+        // Variables of the user's environment are meant for other clusters and accounts.
         for name in ["WATCH_NAMESPACE", "CLUSTER_ID", "ECR_ACCOUNT_ID", "ECR_REGION"] {
             command.env_remove(name);
         }
         command.env("KUBECONFIG", kubeconfig).env("LOG_LEVEL", "info").env("LOG_FORMAT", "text");
-        shell.give_aws(&mut command);
+        shell.set_aws(&mut command);
+
         let process = Process::spawn("ecr-sync", &command, &dir.join("operator.log"))?;
         process::wait_ready(
             &process,
@@ -72,7 +73,7 @@ impl Operator {
         Ok(Self { process, address })
     }
 
-    /// `127.0.0.1:PORT` of /metrics and /readyz.
+    /// Returns `127.0.0.1:PORT` of /metrics and /readyz.
     pub(super) fn address(&self) -> &str {
         &self.address
     }
@@ -85,46 +86,48 @@ impl Operator {
         self.process.log()
     }
 
-    /// The last lines of its log.
+    /// Returns the last lines of the log.
     pub(super) fn tail(&self, lines: usize) -> String {
         self.process.tail(lines)
     }
 
-    /// `Err` when it has ended.
+    /// Returns an error if the operator has ended.
     pub(super) fn alive(&self) -> Result<(), Error> {
         match self.process.exited() {
             None => Ok(()),
             Some(code) => {
-                Err(format!("the operator has ended by itself, with exit code {code}").into())
+                Err(format!("the operator ended unexpectedly, with exit code {code}").into())
             }
         }
     }
 
-    /// A page of its HTTP server.
+    /// Returns a page of the HTTP server.
     pub(super) async fn page(&self, path: &str) -> Result<String, Error> {
         let url = format!("http://{}{path}", self.address);
         let answer =
             http::client().get(&url).send().await.map_err(|e| format!("cannot read {url}: {e}"))?;
-        let (status, text) = (answer.status(), answer.text().await?);
+        let status = answer.status();
+        let text = answer.text().await?;
         if status.is_success() {
             Ok(text)
         } else {
-            Err(format!("{url} says {status}: {text}").into())
+            Err(format!("{url} answers {status}: {text}").into())
         }
     }
 
-    /// SIGTERM. Returns how long it took to end.
+    /// Sends SIGTERM, and returns the time until the operator ended.
     ///
     /// # Errors
-    /// When it had to be killed, or says that something went wrong.
+    /// When the operator had to be killed, or its exit code is not 0.
     pub(super) async fn stop(&self) -> Result<Duration, Error> {
         self.alive()?;
-        let told = Instant::now();
+        let start = Instant::now();
         match self.process.stop().await? {
-            0 => Ok(told.elapsed()),
+            0 => Ok(start.elapsed()),
             code => Err(format!(
-                "the operator ended with exit code {code} {:.1} s after SIGTERM; 0 within {} s was expected",
-                told.elapsed().as_secs_f64(),
+                "the operator ended {:.1} s after SIGTERM with exit code {code}; expected 0 within \
+                 {} s",
+                start.elapsed().as_secs_f64(),
                 process::GRACE.as_secs()
             )
             .into()),

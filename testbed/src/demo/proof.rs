@@ -1,4 +1,4 @@
-//! What the operator says is checked with tools that are not ours.
+//! Checks of the demo with independent tools: crane, helm, the AWS CLI, kubectl.
 
 use std::fs;
 use std::time::Duration;
@@ -14,23 +14,21 @@ use super::stage::Stage;
 use super::{NAMESPACE, convergence};
 use crate::Error;
 
-/// Every tag that should be in ECR is there, whole and with the source's digest.
+/// Checks that every wanted tag is in ECR, complete and with the source's digest.
 pub(super) async fn of_the_copies(
     stage: &Stage,
     resources: &[Resource],
     narrator: &Narrator,
 ) -> Result<(), Error> {
     let copies: Vec<_> = resources.iter().flat_map(Resource::copies).collect();
-    let mistake =
-        resources.iter().filter(|resource| resource.is_the_mistake()).flat_map(Resource::copies);
-    if !mistake
-        .map(|copy| copy.target)
-        .any(|target| target.ends_with(&format!(":{}", MISTAKE.good)))
-    {
+    let mistake = resources.iter().filter(|resource| resource.is_the_mistake());
+    let good = format!(":{}", MISTAKE.good);
+    if !mistake.flat_map(Resource::copies).any(|copy| copy.target.ends_with(&good)) {
         return Err(
             format!("{} should have its tag {} in ECR", MISTAKE.resource, MISTAKE.good).into()
         );
     }
+
     for copy in &copies {
         let source = stage.shell.run("crane", &["digest", &copy.source]).await?;
         let target = stage.shell.run("crane", &["digest", &copy.target]).await?;
@@ -40,14 +38,15 @@ pub(super) async fn of_the_copies(
             );
         }
         stage.shell.run("crane", &["validate", "--remote", &copy.target]).await?;
+
         let name = copy.target.split_once('/').map_or(copy.target.as_str(), |(_, name)| name);
         narrator.proven(format!("{name:<24} {}", source.get(..19).unwrap_or(&source)));
     }
     Ok(())
 }
 
-/// The wanted versions of the chart are in ECR and no other, and helm pulls the archives of the
-/// chart repository.
+/// Checks that exactly the wanted versions of the chart are in ECR, and that helm pulls the same
+/// archives as the chart repository has.
 pub(super) async fn of_the_charts(
     stage: &Stage,
     resources: &[Resource],
@@ -64,20 +63,20 @@ pub(super) async fn of_the_charts(
         }
         let address = format!("oci://{uri}");
         for version in &wanted {
-            let of_it = [address.as_str(), "--version", version, "--plain-http"];
-            let chart = stage.shell.run("helm", &[&["show", "chart"], &of_it[..]].concat()).await?;
+            let chart_args = [address.as_str(), "--version", version, "--plain-http"];
+            let show = [&["show", "chart"], &chart_args[..]].concat();
+            let chart = stage.shell.run("helm", &show).await?;
             for line in [format!("name: {name}"), format!("version: {version}")] {
-                if !chart.lines().any(|shown| shown == line) {
+                if !chart.lines().any(|other| other == line) {
                     return Err(format!(
                         "helm show chart {address} --version {version} has no `{line}`: {chart}"
                     )
                     .into());
                 }
             }
-            stage
-                .shell
-                .run("helm", &[&["pull", "--destination", &to], &of_it[..]].concat())
-                .await?;
+
+            let pull = [&["pull", "--destination", &to], &chart_args[..]].concat();
+            stage.shell.run("helm", &pull).await?;
             let file = format!("{name}-{version}.tgz");
             let path = pulled.join(&file);
             let archive =
@@ -90,13 +89,15 @@ pub(super) async fn of_the_charts(
                 )
                 .into());
             }
+
             let label = format!("{}:{version}", resource.repository().unwrap_or_default());
             narrator.proven(format!("{label:<24} {file} sha256:{}", &source[..12]));
         }
+
         let tags = stage.shell.run("crane", &["ls", uri]).await?;
         if let Some(tag) = tags.lines().find(|tag| published.contains(tag) && !wanted.contains(tag))
         {
-            return Err(format!("{uri} has version {tag}, which nobody asked for").into());
+            return Err(format!("{uri} has version {tag}, which is not wanted").into());
         }
     }
     Ok(())
@@ -106,7 +107,7 @@ fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// What kubectl shows to a user.
+/// Shows the output of kubectl.
 pub(super) async fn for_a_user(stage: &Stage, narrator: &Narrator) -> Result<(), Error> {
     let all = stage.cluster.kubectl(&["get", "ers", "--all-namespaces"]).await?;
     narrator.shows("kubectl get ers -A", &all);
@@ -119,7 +120,7 @@ pub(super) async fn for_a_user(stage: &Stage, narrator: &Narrator) -> Result<(),
     Ok(())
 }
 
-/// The lifecycle policies in ECR are those of the specifications.
+/// Checks that the lifecycle policies in ECR are those of the specs.
 pub(super) async fn of_the_policies(
     stage: &Stage,
     resources: &[Resource],
@@ -138,35 +139,36 @@ pub(super) async fn of_the_policies(
             .run("aws", &[&args[..], &["--repository-name", repository]].concat())
             .await?;
         let policy: Value = serde_json::from_str(&text)
-            .map_err(|e| format!("{repository}: {text} is no JSON: {e}"))?;
-        if !holds(&policy, written) {
+            .map_err(|e| format!("{repository}: {text} is not JSON: {e}"))?;
+        if !contains(&policy, written) {
             return Err(format!(
-                "{repository}: spec.lifecyclePolicy says {written}, ECR has {policy}"
+                "{repository}: spec.lifecyclePolicy is {written}, ECR has {policy}"
             )
             .into());
         }
+
         let description = &policy["rules"][0]["description"];
         narrator.proven(format!("{repository:<24} {}", description.as_str().unwrap_or_default()));
     }
     Ok(())
 }
 
-/// Whether `answer` says all that was written. ECR adds defaults to a policy, such as a rule's
+/// Whether `answer` contains everything in `written`. ECR adds defaults to a policy, such as a rule's
 /// storage class.
-fn holds(answer: &Value, written: &Value) -> bool {
+fn contains(answer: &Value, written: &Value) -> bool {
     match (answer, written) {
         (Value::Object(answer), Value::Object(written)) => written
             .iter()
-            .all(|(key, written)| answer.get(key).is_some_and(|answer| holds(answer, written))),
+            .all(|(key, written)| answer.get(key).is_some_and(|answer| contains(answer, written))),
         (Value::Array(answer), Value::Array(written)) => {
             answer.len() == written.len()
-                && answer.iter().zip(written).all(|(answer, written)| holds(answer, written))
+                && answer.iter().zip(written).all(|(answer, written)| contains(answer, written))
         }
         _ => answer == written,
     }
 }
 
-/// `/readyz` and `/metrics` answer, and the metrics know of the copies.
+/// Checks that `/readyz` and `/metrics` answer, and that the metrics count the copies.
 pub(super) async fn of_the_server(
     stage: &Stage,
     resources: &[Resource],
@@ -178,9 +180,7 @@ pub(super) async fn of_the_server(
     let wanted = count(resources);
     let copied = value(&metrics, "ecrsync_tags_copied_total").unwrap_or_default();
     if copied < wanted {
-        return Err(
-            format!("/metrics says that {copied} tags were copied; {wanted} are in ECR").into()
-        );
+        return Err(format!("/metrics counts {copied} copied tags; {wanted} are in ECR").into());
     }
     narrator.proven(format!(
         "http://{}/metrics: ecrsync_tags_copied_total {copied}",
@@ -189,7 +189,7 @@ pub(super) async fn of_the_server(
     Ok(())
 }
 
-/// How many tags the examples lead to: of images, and of charts.
+/// Returns the number of tags in ECR, of images and of charts.
 pub(super) fn count(resources: &[Resource]) -> usize {
     resources
         .iter()
@@ -197,12 +197,12 @@ pub(super) fn count(resources: &[Resource]) -> usize {
         .sum()
 }
 
-/// The value of a metric without labels.
+/// Returns the value of a metric without labels.
 fn value(metrics: &str, name: &str) -> Option<usize> {
     metrics.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
 }
 
-/// A pass over what is already in order writes nothing.
+/// Checks that a pass over a repository in sync writes nothing.
 pub(super) async fn of_the_no_op(
     stage: &Stage,
     resources: &[Resource],
@@ -213,24 +213,19 @@ pub(super) async fn of_the_no_op(
     else {
         return Ok(());
     };
+
     let mark = stage.ecr.mark();
-    let patch = [
-        "patch",
-        "ers",
-        resource.name(),
-        "--type",
-        "merge",
-        "--patch",
-        r#"{"spec":{"interval":"45m"}}"#,
-    ];
+    let change = r#"{"spec":{"interval":"45m"}}"#;
+    let patch = ["patch", "ers", resource.name(), "--type", "merge", "--patch", change];
     stage.cluster.kubectl(&patch).await?;
+
     let end = Instant::now() + convergence::DEADLINE;
-    let ready = ["get", "ers", resource.name(), "--output", "json"];
+    let get = ["get", "ers", resource.name(), "--output", "json"];
     loop {
         stage.operator.alive()?;
-        let json = stage.cluster.kubectl(&ready).await?;
+        let json = stage.cluster.kubectl(&get).await?;
         let now: Resource = serde_json::from_str(&json)
-            .map_err(|e| format!("cannot read what kubectl shows: {e}"))?;
+            .map_err(|e| format!("cannot parse the output of kubectl: {e}"))?;
         if now.is_as_expected() {
             break;
         }
@@ -244,6 +239,7 @@ pub(super) async fn of_the_no_op(
         }
         sleep(Duration::from_millis(200)).await;
     }
+
     let repository = resource.repository().unwrap_or_default();
     let requests = stage.ecr.log_since(mark);
     let requests: Vec<_> =
@@ -255,14 +251,15 @@ pub(super) async fn of_the_no_op(
         .collect();
     if !writes.is_empty() {
         return Err(format!(
-            "a pass over {repository}, which was in order, wrote: {}",
+            "a pass over {repository}, which was in sync, wrote: {}",
             writes.join(", ")
         )
         .into());
     }
+
     let count = requests.len();
     narrator.proven(format!(
-        "another pass over {repository}, in order already: {count} requests to ECR, no write"
+        "another pass over {repository}, already in sync: {count} requests to ECR, no writes"
     ));
     Ok(())
 }
@@ -276,10 +273,11 @@ mod tests {
     #[test]
     fn defaults_that_ecr_adds_to_a_policy_are_no_difference() {
         let written = json!({"rules": [{"rulePriority": 1, "selection": {"countNumber": 14}}]});
-        let answer = json!({"rules": [{"selection": {"storageClass": "standard", "countNumber": 14}, "rulePriority": 1}]});
-        assert!(holds(&answer, &written));
-        assert!(!holds(&answer, &json!({"rules": [{"rulePriority": 2}]})));
-        assert!(!holds(&answer, &json!({"rules": []})));
-        assert!(!holds(&json!({}), &written));
+        let selection = json!({"storageClass": "standard", "countNumber": 14});
+        let answer = json!({"rules": [{"selection": selection, "rulePriority": 1}]});
+        assert!(contains(&answer, &written));
+        assert!(!contains(&answer, &json!({"rules": [{"rulePriority": 2}]})));
+        assert!(!contains(&answer, &json!({"rules": []})));
+        assert!(!contains(&json!({}), &written));
     }
 }

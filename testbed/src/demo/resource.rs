@@ -1,4 +1,4 @@
-//! An EcrRepositorySync as `kubectl get -o json` shows it: the fields that the demo looks at.
+//! An EcrRepositorySync as `kubectl get -o json` prints it: the fields that the demo reads.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -106,20 +106,20 @@ impl Resource {
         &self.metadata.name
     }
 
-    /// The name of the repository in ECR, once it exists.
+    /// Returns the name of the repository in ECR, once it exists.
     pub(super) fn repository(&self) -> Option<&str> {
         self.status.repository.as_ref().map(|repository| repository.name.as_str())
     }
 
-    /// Where images are pulled from, once the repository exists.
+    /// Returns the URI to pull from, once the repository exists.
     pub(super) fn uri(&self) -> Option<&str> {
         self.status.repository.as_ref().map(|repository| repository.uri.as_str())
     }
 
-    /// Whether this resource is where the demo wants it: Ready, or for the mistake, as far as it
-    /// can be.
+    /// Whether the resource is Ready or, for the mistake, partially synced.
     pub(super) fn is_as_expected(&self) -> bool {
         let Some(ready) = self.ready() else { return false };
+
         let state = (ready.status.as_str(), ready.reason.as_str());
         let expected = if self.is_the_mistake() {
             let failed: Vec<_> = self.failed_tags().collect();
@@ -127,6 +127,7 @@ impl Resource {
         } else {
             state == ("True", "Succeeded")
         };
+
         expected && ready.observed_generation == self.metadata.generation
     }
 
@@ -134,8 +135,8 @@ impl Resource {
         self.name() == MISTAKE.resource
     }
 
-    /// Ready, its reason and the summaries of image and chart in columns; with the message when it
-    /// is False.
+    /// Returns Ready, its reason and the summaries of image and chart in columns, and the message if
+    /// Ready is False.
     pub(super) fn state(&self) -> String {
         let image = self.status.image.as_ref().map_or("", |image| image.summary.as_str());
         let chart = self
@@ -143,8 +144,9 @@ impl Resource {
             .chart
             .as_ref()
             .map_or_else(String::new, |chart| format!("chart {}", chart.summary));
+
         match self.ready() {
-            None => "waits to be seen by the operator".to_owned(),
+            None => "waiting for the operator".to_owned(),
             Some(ready) => {
                 let line =
                     format!("Ready={:<8} {:<16} {image:<7} {chart}", ready.status, ready.reason);
@@ -158,8 +160,8 @@ impl Resource {
         }
     }
 
-    /// The versions of its chart that should be in ECR, the newest last; `published` are all that
-    /// there are.
+    /// Returns the chart versions that should be in ECR, the newest last. `published` has all
+    /// versions.
     pub(super) fn versions<'a>(&self, published: &[&'a str]) -> Vec<&'a str> {
         let Some(chart) = &self.spec.chart else { return Vec::new() };
         let newest = match &chart.version_selector {
@@ -167,16 +169,18 @@ impl Resource {
             Some(VersionSelector { latest: 0 }) => 0,
             Some(selector) => published.len().saturating_sub(selector.latest),
         };
+
         let is_wanted = |(at, version): &(usize, &&str)| {
             *at >= newest || chart.tags.iter().any(|tag| tag == *version)
         };
         published.iter().enumerate().filter(is_wanted).map(|(_, version)| *version).collect()
     }
 
-    /// The tags that are in ECR if what the status says is true.
+    /// Returns the tags that are in ECR according to the status.
     pub(super) fn copies(&self) -> Vec<Copy> {
         let (Some(image), Some(uri)) = (&self.spec.image, self.uri()) else { return Vec::new() };
-        // A port has a colon too, but is followed by a slash.
+
+        // The colon of a port is followed by a slash later on.
         let (repository, tag) = match image.pull_url.rsplit_once(':') {
             Some((repository, tag)) if !tag.contains('/') => (repository, Some(tag)),
             _ => (image.pull_url.as_str(), None),
@@ -186,6 +190,7 @@ impl Resource {
         } else {
             image.tags.iter().map(String::as_str).collect()
         };
+
         let is_retag = image.tag_strategy == "Retag";
         wanted
             .into_iter()
@@ -226,7 +231,10 @@ mod tests {
             "status": {
                 "repository": {"name": "app", "uri": "ecr:1/app"},
                 "image": {"summary": "1/2", "failures": failures},
-                "conditions": [{"type": "Ready", "status": status, "reason": reason, "message": "m", "observedGeneration": 2}],
+                "conditions": [{
+                    "type": "Ready", "status": status, "reason": reason, "message": "m",
+                    "observedGeneration": 2,
+                }],
             },
         });
         serde_json::from_value(json).unwrap()

@@ -1,5 +1,5 @@
-//! The environment in which kubectl, crane, helm and the AWS CLI speak to the demo: for our own
-//! calls, for the operator, and as a file for whoever tries things in another terminal.
+//! Environment of kubectl, crane, helm and the AWS CLI in the demo: for its own calls, for the
+//! operator, and as a file to source in another terminal.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,15 +9,15 @@ use super::{ACCOUNT, REGION};
 use crate::ecr::StandIn;
 use crate::{Error, tools};
 
-/// What would take precedence over ours, or be sent along with it.
+/// Variables that take precedence over those of the demo, or are sent with them.
 const UNWANTED: [&str; 4] =
     ["AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_SESSION_TOKEN", "AWS_DEFAULT_REGION"];
 
-/// Everything is on this machine. NO_PROXY says so to the tools; kube's client does not read it.
+/// Proxies, which the demo does not need. The tools read NO_PROXY, but kube's client does not.
 const PROXIES: [&str; 6] =
     ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"];
 
-/// Environment variables and the folder that they point into.
+/// Environment variables, and the folder that they refer to.
 #[derive(Debug)]
 pub(super) struct Shell {
     dir: PathBuf,
@@ -30,10 +30,12 @@ impl Shell {
         let no_proxy: Vec<_> =
             std::env::var("NO_PROXY").into_iter().chain(["127.0.0.1".to_owned()]).collect();
         let no_proxy = no_proxy.join(",");
-        // A config of our own: the user's may name a profile with another endpoint, or a pager.
+
+        // A separate config: the user's may have a profile with another endpoint, or a pager.
         let config = dir.join("aws.config");
         let text = format!("[default]\nregion = {REGION}\ncli_pager =\n");
         fs::write(&config, text).map_err(|e| format!("cannot write {}: {e}", config.display()))?;
+
         let config = config.display().to_string();
         let aws = vec![
             ("AWS_ENDPOINT_URL", ecr.endpoint()),
@@ -49,13 +51,13 @@ impl Shell {
         Ok(Self { dir: dir.to_owned(), aws, kubeconfig })
     }
 
-    /// The folder of the docker config with the logins of source and ECR.
+    /// Returns the folder of the docker config with the logins for source and ECR.
     pub(super) fn docker_config(&self) -> PathBuf {
         self.dir.join("docker")
     }
 
-    /// helm has the logins of docker, and a home of its own: the user's may name other repositories
-    /// and plugins.
+    /// Returns the variables of helm: it shares the docker logins, and has a separate home, since the
+    /// user's may have other repositories and plugins.
     fn helm(&self) -> [(&'static str, String); 4] {
         let home = self.dir.join("helm").display().to_string();
         let logins = self.docker_config().join("config.json").display().to_string();
@@ -67,20 +69,20 @@ impl Shell {
         ]
     }
 
-    /// Gives a program the AWS part.
-    pub(super) fn give_aws(&self, command: &mut Command) {
+    /// Sets the AWS variables of a command.
+    pub(super) fn set_aws(&self, command: &mut Command) {
         for name in UNWANTED.iter().chain(&PROXIES) {
             command.env_remove(name);
         }
         command.envs(self.aws.iter().map(|(name, value)| (*name, value)));
     }
 
-    /// Runs a tool and returns what it prints, without the last line end.
+    /// Runs a tool, and returns its output without the last line end.
     pub(super) async fn run(&self, tool: &str, args: &[&str]) -> Result<String, Error> {
         self.run_with_input(tool, args, "").await
     }
 
-    /// Like [`Shell::run`], with something to read.
+    /// Runs a tool like [`Shell::run`], with standard input.
     pub(super) async fn run_with_input(
         &self,
         tool: &str,
@@ -91,13 +93,13 @@ impl Shell {
         for (name, value) in self.aws.iter().chain(&self.helm()) {
             call = call.env(name, value);
         }
-        // The calls inherit our environment, and these cannot be taken out of it.
+        // Calls inherit the environment of this process; these variables can only be overwritten.
         call = call.env("AWS_PROFILE", "default").env("AWS_SESSION_TOKEN", "");
         call = call.env("KUBECONFIG", &self.kubeconfig).env("DOCKER_CONFIG", self.docker_config());
         Ok(call.output().await?.trim_end().to_owned())
     }
 
-    /// Writes the file for other terminals and returns its path.
+    /// Writes the file for other terminals, and returns its path.
     pub(super) fn write_file(&self) -> Result<PathBuf, Error> {
         let mut text = format!("unset {}\n", UNWANTED.join(" "));
         for (name, value) in self.aws.iter().chain(&self.helm()) {
@@ -111,18 +113,20 @@ impl Shell {
             "export DOCKER_CONFIG={}\n",
             quoted(&self.docker_config().display().to_string())
         ));
+
         for tool in ["crane", "kubectl"] {
             if let Some(folder) = tools::find(tool)?.parent() {
                 text.push_str(&format!("PATH={}:$PATH\n", quoted(&folder.display().to_string())));
             }
         }
+
         let path = self.dir.join("env");
         fs::write(&path, text).map_err(|e| format!("cannot write {}: {e}", path.display()))?;
         Ok(path)
     }
 }
 
-/// A word as a shell reads it.
+/// Quotes a word for a shell.
 fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }

@@ -1,4 +1,4 @@
-//! Everything that runs during the demo.
+//! All processes of the demo: cluster, ECR stand-in, registry, chart repository, operator.
 
 use std::path::{Path, PathBuf};
 
@@ -15,12 +15,12 @@ use crate::upstream::{Auth, Upstream, User};
 use crate::{Error, tools};
 
 /// A cluster with the operator, an ECR stand-in, and a registry and a chart repository to copy
-/// from. Dropping it ends them all.
+/// from. Dropping it kills all of them.
 #[derive(Debug)]
 pub(super) struct Stage {
     pub(super) dir: PathBuf,
     pub(super) monitoring: Option<Monitoring>,
-    // Ended in this order: the operator first, then what it talks to.
+    // Dropped in this order: the operator first, then its servers.
     pub(super) operator: Operator,
     pub(super) upstream: Upstream,
     pub(super) charts: ChartRepository,
@@ -30,8 +30,8 @@ pub(super) struct Stage {
 }
 
 impl Stage {
-    /// Starts it all in `dir`.
-    pub(super) async fn set(
+    /// Starts everything in `dir`.
+    pub(super) async fn start(
         dir: &Path,
         monitoring: bool,
         narrator: &Narrator,
@@ -54,18 +54,21 @@ impl Stage {
         let upstream = Upstream::start(dir.join("upstream"), Auth::TOKEN).await?;
         let count = examples::seed(&upstream).await?;
         narrator.say(format!(
-            "{count} tags at {}; it plays docker.io and registry.example.com",
+            "{count} tags at {}; it stands in for docker.io and registry.example.com",
             upstream.host()
         ));
 
         narrator.step("Start a chart repository, and fill it with helm");
         let charts = ChartRepository::start(dir.join("charts"), None).await?;
         examples::package(&charts).await?;
-        let (name, versions) = (CHART.name, CHART.versions.join(", "));
-        narrator
-            .say(format!("{name} {versions} at {}; it plays charts.example.com", charts.host()));
+        narrator.say(format!(
+            "{} {} at {}; it stands in for charts.example.com",
+            CHART.name,
+            CHART.versions.join(", "),
+            charts.host()
+        ));
 
-        narrator.step("Install the CustomResourceDefinition and the operator's rights");
+        narrator.step("Install the CustomResourceDefinition and the operator's permissions");
         install(&cluster, narrator).await?;
 
         narrator.step("Start the operator under its ServiceAccount");
@@ -74,16 +77,18 @@ impl Stage {
         log_in(&shell, &upstream, &registry).await?;
         let operator = Operator::start(&program, dir, &kubeconfig, &shell).await?;
         narrator.say(format!(
-            "pid {}, /readyz says ok, log in {}",
+            "pid {}, /readyz answers ok, log in {}",
             operator.pid(),
             shown(operator.log())
         ));
+
         let monitoring = if monitoring {
             narrator.step("Start Prometheus, which scrapes the operator");
             Some(Monitoring::start(dir, operator.address(), narrator).await?)
         } else {
             None
         };
+
         Ok(Self {
             dir: dir.to_owned(),
             monitoring,
@@ -96,39 +101,40 @@ impl Stage {
         })
     }
 
-    /// Ends everything, politely.
-    pub(super) async fn clear(&self, narrator: &Narrator) -> Result<(), Error> {
+    /// Stops everything with SIGTERM.
+    pub(super) async fn stop(&self, narrator: &Narrator) -> Result<(), Error> {
         narrator.step("Stop everything");
-        // Whatever the operator says to SIGTERM, the others must end too.
+        // The others must end even if the operator fails to.
         let operator = self.operator.stop().await;
         self.upstream.stop().await?;
         self.cluster.stop().await?;
-        let took = operator?;
+
+        let duration = operator?;
         narrator.proven(format!(
             "the operator ended {:.1} s after SIGTERM with exit code 0",
-            took.as_secs_f64()
+            duration.as_secs_f64()
         ));
         Ok(())
     }
 }
 
 async fn install(cluster: &Cluster, narrator: &Narrator) -> Result<(), Error> {
-    for what in ["crds", "deploy/rbac.yaml"] {
-        let path = tools::workspace().join(what);
-        let said = cluster.kubectl(&["apply", "--filename", &path.display().to_string()]).await?;
-        for line in said.lines() {
+    for file in ["crds", "deploy/rbac.yaml"] {
+        let path = tools::workspace().join(file);
+        let output = cluster.kubectl(&["apply", "--filename", &path.display().to_string()]).await?;
+        for line in output.lines() {
             narrator.say(line);
         }
     }
     let crd = "customresourcedefinition/ecrrepositorysyncs.ecr-sync.io";
     cluster.kubectl(&["wait", "--for", "condition=Established", "--timeout", "30s", crd]).await?;
     cluster.create_namespace(NAMESPACE).await?;
-    // kubectl needs no --namespace from here on, ours and that of whoever uses this kubeconfig.
+    // From here on, kubectl needs no --namespace: in the demo, and in the user's other terminal.
     cluster.kubectl(&["config", "set-context", "--current", "--namespace", NAMESPACE]).await?;
     Ok(())
 }
 
-/// Logs crane in to both registries, as one does with the real ECR.
+/// Logs crane in to both registries, as with the real ECR.
 async fn log_in(shell: &Shell, upstream: &Upstream, registry: &str) -> Result<(), Error> {
     for (host, user, password) in [
         (upstream.host(), User::Reader.name(), User::Reader.password().to_owned()),
