@@ -2,131 +2,34 @@
 
 mod copying;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use self::copying::Copying;
+use super::action::{Action, Drift, Plan};
+use super::artifact::{ArtifactKind, Source, TagState};
+use super::desired::Desired;
+use super::observed::Observed;
+use super::outcomes::Outcomes;
+use super::pass::Pass;
 use super::patience::patiently;
-use super::{
-    Action, ArtifactKind, Derived, Desired, Drift, Engine, Failure, Observed, Plan, Progress,
-    ReferrersReport, Source, TagState, prune,
-};
+use super::progress::Progress;
 use crate::class::Class;
 use crate::ecr::policy;
-use crate::ecr::{self, Mutability, Repository, Settings};
+use crate::ecr::{self, Repository, Settings};
+use crate::failure::Failure;
 use crate::registry::{Digest, Tag};
 
-/// What came of a plan.
-#[derive(Debug, Default)]
-pub(super) struct Outcomes {
-    /// The repository, if this pass created it.
-    pub(super) created: Option<Repository>,
-    /// Why nothing more could be done: no repository.
-    pub(super) failure: Option<Failure>,
-    /// Policies and resource tags that could not be set.
-    pub(super) configuration: Vec<Failure>,
-    /// Tags that an action was for.
-    pub(super) tags: BTreeMap<(ArtifactKind, Tag), TagState>,
-    /// Tags that were written.
-    pub(super) copied: BTreeMap<ArtifactKind, usize>,
-    /// What was made of chart archives.
-    pub(super) derived: BTreeMap<Tag, Derived>,
-    /// Fields that could not be written.
-    pub(super) unwritten: BTreeSet<&'static str>,
-    /// What was written and is kept by ECR as something else.
-    pub(super) rewritten: Vec<Drift>,
-    /// The repository's mutability, if it was written.
-    pub(super) mutability: Option<Mutability>,
-    /// Keys of resource tags that were set.
-    pub(super) tagged: BTreeSet<String>,
-    /// Keys of resource tags that were removed.
-    pub(super) untagged: BTreeSet<String>,
-    /// What became of the artifacts that refer to the images, where they are wanted.
-    pub(super) referrers: Option<ReferrersReport>,
-    /// What a person should know, although nothing is wrong.
-    pub(super) warnings: Vec<String>,
-    /// Why tags that should go are still there.
-    pub(super) pruning_blocked: Option<Failure>,
-    /// What was done, in words.
-    pub(super) changes: Vec<String>,
-    /// What was changed: [`Action::field`] of each action that was carried out.
-    pub(super) fields: Vec<&'static str>,
-}
-
-impl Outcomes {
-    /// What would come of `plan`.
-    pub(super) fn planned(plan: &Plan) -> Self {
-        let mut outcomes = Self::default();
-        for action in &plan.actions {
-            outcomes.did(action);
-            if let Action::CopyTag { kind, tag, .. } | Action::RestoreTag { kind, tag, .. } = action
-            {
-                outcomes.tags.insert((*kind, tag.clone()), TagState::Planned);
-            }
-        }
-        outcomes
-    }
-
-    /// Notes an action that was carried out.
-    pub(super) fn done(&mut self, action: &Action, progress: &Progress) {
-        self.did(action);
-        progress.did(action.field(), action.to_string());
-    }
-
-    /// Notes an action that was carried out, or would be.
-    fn did(&mut self, action: &Action) {
-        self.changes.push(action.to_string());
-        self.fields.push(action.field());
-        match action {
-            Action::CreateRepository { tags, .. } | Action::TagRepository { tags } => {
-                self.tagged.extend(tags.keys().cloned());
-            }
-            Action::SetMutability { wanted, .. } => self.mutability = Some(wanted.clone()),
-            Action::UntagRepository { keys } => self.untagged.extend(keys.iter().cloned()),
-            _ => {}
-        }
-    }
-
-    fn copied(&mut self, kind: ArtifactKind, tag: Tag, digest: Digest, progress: &Progress) {
-        let change = format!(
-            "copied {} {tag} ({digest})",
-            if kind == ArtifactKind::Chart { "chart" } else { "tag" }
-        );
-        progress.did(field_of(kind), change.clone());
-        progress.ended_tag();
-        self.changes.push(change);
-        self.fields.push(field_of(kind));
-        *self.copied.entry(kind).or_default() += 1;
-        self.tags.insert((kind, tag), TagState::Synced(digest));
-    }
-
-    /// Notes how a tag came to stand that was not copied.
-    fn settled(&mut self, kind: ArtifactKind, tag: Tag, state: TagState, progress: &Progress) {
-        if let TagState::Failed(failure) = &state {
-            progress.failed(field_of(kind), failure);
-        }
-        self.tags.insert((kind, tag), state);
-    }
-}
-
-/// What of the repository a copy changes, for metrics.
-const fn field_of(kind: ArtifactKind) -> &'static str {
-    match kind {
-        ArtifactKind::Image => "imageTag",
-        ArtifactKind::Chart => "chartTag",
-    }
-}
-
-impl Engine {
+impl Pass<'_> {
     /// Carries the plan out: the repository, then its configuration, then the copies. One failure
     /// leaves the others alone, but without a repository there is nothing else to do.
     pub(super) async fn apply(
         &self,
-        registry: &ecr::Registry,
         desired: &Desired,
         observed: &Observed,
         plan: &Plan,
-        progress: &Progress,
     ) -> Outcomes {
+        let registry = &*self.target.registry;
+        let progress = &self.job.progress;
         let count =
             plan.actions.iter().filter(|action| matches!(action, Action::CopyTag { .. })).count();
         progress.expects_tags(count);
@@ -167,13 +70,11 @@ impl Engine {
                         .unwrap_or_default();
                     let is_empty = outcomes.created.is_some();
                     let mut copying = Copying {
-                        registry,
+                        pass: self,
                         target: &target,
                         repository: &repository,
                         known,
                         is_empty,
-                        moving: &self.blobs,
-                        progress,
                     };
                     for artifact in &desired.artifacts {
                         Box::pin(copying.run(artifact, plan, &mut outcomes)).await;
@@ -188,11 +89,9 @@ impl Engine {
                 }
             }
         }
-        let seen = (desired, observed, plan);
-        Box::pin(self.copy_referrers(registry, seen, &repository, &mut outcomes, progress)).await;
-        let seen = (observed, plan);
-        Box::pin(prune::remove(registry, &repository, seen, &self.prune, &mut outcomes, progress))
-            .await;
+        let copied = self.copy_referrers(desired, observed, plan, &repository, &mut outcomes);
+        Box::pin(copied).await;
+        Box::pin(self.remove(&repository, observed, plan, &mut outcomes)).await;
         outcomes
     }
 }

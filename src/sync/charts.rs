@@ -3,10 +3,11 @@
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 
-use super::resolve::{ArtifactKind, Derived};
-use super::{Failure, Progress, TagState};
+use super::artifact::{ArtifactKind, Derived, TagState};
+use super::progress::Progress;
 use crate::class::Class;
 use crate::ecr::{self, Mutability, Repository};
+use crate::failure::Failure;
 use crate::helm::{self, Artifact, Download};
 use crate::registry::{Client, Descriptor, Digest, Tag, copy_blob};
 

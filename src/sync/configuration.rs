@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::{Action, Before, Desired, ObservedRepository};
+use super::action::{Action, Attempt, Attempts};
+use super::desired::Desired;
+use super::earlier::Before;
+use super::observed::ObservedRepository;
 use crate::api::v1alpha1::DriftPolicy;
 use crate::ecr::policy::{self, Kind, Wanted};
 use crate::ecr::{CREATED_TAG, OWNER_TAG};
@@ -20,20 +23,6 @@ pub(super) struct Difference {
     /// What is wanted, and what is there: in short.
     pub(super) values: (u64, u64),
 }
-
-/// A value that was written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Attempt {
-    /// Hash of what was written.
-    wanted: u64,
-    /// Hash of what was there before.
-    live: u64,
-    /// How often it was written without being found again.
-    times: u32,
-}
-
-/// Values that were written and not found again, by field.
-pub type Attempts = BTreeMap<&'static str, Attempt>;
 
 /// A value is written so often. What is found to be another one after that is what ECR, or somebody
 /// who is as stubborn as we are, makes of it: writing on would be for ever (700,000 calls in ten

@@ -1,10 +1,12 @@
 //! The end of a resource whose repository goes with it.
 
-use super::ownership::Holder;
-use super::{Claimant, Engine, Failure, Job};
+use super::engine::Engine;
+use super::job::Job;
+use super::ownership::{Claimant, Holder};
 use crate::api::v1alpha1::DeletionPolicy;
 use crate::class::Class;
 use crate::ecr::OWNER_TAG;
+use crate::failure::Failure;
 
 /// What became of the repository.
 #[derive(Clone, Debug, PartialEq, Eq)]

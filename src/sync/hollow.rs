@@ -12,14 +12,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures::{StreamExt, stream};
 
+use super::artifact::{ArtifactKind, DesiredArtifact, Source, SourceContent};
+use super::desired::Desired;
+use super::job::EcrSource;
+use super::origin::Origin;
+use super::pass::Pass;
 use super::patience::patiently;
-use super::target::Target;
-use super::{
-    ArtifactKind, Desired, DesiredArtifact, EcrSource, Engine, Failure, Job, Origin, Source,
-    SourceContent,
-};
 use crate::api::v1alpha1::CheckPolicy;
 use crate::ecr::{Host, Images};
+use crate::failure::Failure;
 use crate::registry::{Content, DOCKER_LIST, Digest, OCI_INDEX};
 
 /// Indexes that are read at the same time.
@@ -38,7 +39,7 @@ pub(super) struct Named {
     pub(super) children: BTreeSet<Digest>,
 }
 
-impl Engine {
+impl Pass<'_> {
     /// What the wanted indexes in ECR name, and which of them lack some of it. What is found to be
     /// there is added to `images`.
     ///
@@ -46,12 +47,11 @@ impl Engine {
     /// As AWS answers. What the source does not tell is no failure: the tag is in sync.
     pub(super) async fn named(
         &self,
-        target: &Target<'_>,
-        job: &Job,
         desired: &Desired,
         images: &mut Images,
     ) -> Result<Named, Failure> {
-        let mut in_sync = in_sync(job, desired, images);
+        let target = &self.target;
+        let mut in_sync = self.in_sync(desired, images);
         // A listing has digests and no more.
         let unknown: BTreeSet<_> =
             in_sync.keys().filter(|top| !images.indexes.contains_key(*top)).cloned().collect();
@@ -83,40 +83,41 @@ impl Engine {
             named.iter().filter(|(_, named)| lacks(named)).map(|(top, _)| top.clone()).collect();
         Ok(Named { hollow, children: named.into_iter().flat_map(|(_, named)| named).collect() })
     }
-}
 
-/// The manifests that are wanted and there, with where they come from.
-fn in_sync<'a>(job: &Job, desired: &'a Desired, images: &Images) -> BTreeMap<Digest, &'a Origin> {
-    let is_enough = |kind| {
-        let policy = job.spec.image.as_ref().map(|image| image.check_policy);
-        kind == ArtifactKind::Image && policy == Some(CheckPolicy::IfNotPresent)
-    };
-    let mut found = BTreeMap::new();
-    for artifact in desired.artifacts.iter().filter(|artifact| !is_enough(artifact.kind)) {
-        let Source::Registry(origin) = &artifact.source else { continue };
-        if origin.client.counts_pulls() || is_ecr(job, artifact, origin) {
-            continue;
-        }
-        for (tag, wanted) in &artifact.tags {
-            let Ok(SourceContent::Manifest(digest)) =
-                wanted.source.as_ref().map(|source| &source.content)
-            else {
+    /// The manifests that are wanted and there, with where they come from.
+    fn in_sync<'d>(&self, desired: &'d Desired, images: &Images) -> BTreeMap<Digest, &'d Origin> {
+        let is_enough = |kind| {
+            let policy = self.job.spec.image.as_ref().map(|image| image.check_policy);
+            kind == ArtifactKind::Image && policy == Some(CheckPolicy::IfNotPresent)
+        };
+        let mut found = BTreeMap::new();
+        for artifact in desired.artifacts.iter().filter(|artifact| !is_enough(artifact.kind)) {
+            let Source::Registry(origin) = &artifact.source else { continue };
+            if origin.client.counts_pulls() || self.is_ecr(artifact, origin) {
                 continue;
-            };
-            if images.tags.get(tag) == Some(digest) {
-                found.insert(digest.clone(), origin);
+            }
+            for (tag, wanted) in &artifact.tags {
+                let Ok(SourceContent::Manifest(digest)) =
+                    wanted.source.as_ref().map(|source| &source.content)
+                else {
+                    continue;
+                };
+                if images.tags.get(tag) == Some(digest) {
+                    found.insert(digest.clone(), origin);
+                }
             }
         }
+        found
     }
-    found
-}
 
-/// Whether the source is a private ECR registry, where a GET is a pull that moves
-/// `lastRecordedPullTime`.
-pub(super) fn is_ecr(job: &Job, artifact: &DesiredArtifact, origin: &Origin) -> bool {
-    let login = job.access_of(artifact).as_ref().ok().and_then(|access| access.ecr.as_ref());
-    login.is_some_and(|login| matches!(login.registry, EcrSource::Private(_)))
-        || Host::parse(origin.client.host()).is_some()
+    /// Whether the source is a private ECR registry, where a GET is a pull that moves
+    /// `lastRecordedPullTime`.
+    pub(super) fn is_ecr(&self, artifact: &DesiredArtifact, origin: &Origin) -> bool {
+        let login =
+            self.job.access_of(artifact).as_ref().ok().and_then(|access| access.ecr.as_ref());
+        login.is_some_and(|login| matches!(login.registry, EcrSource::Private(_)))
+            || Host::parse(origin.client.host()).is_some()
+    }
 }
 
 /// What an index names, and what the indexes in it name. `None` where the source does not tell, or

@@ -2,64 +2,22 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::desired::Desired;
+use super::earlier::Before;
 use super::hollow::Named;
+use super::observed::{Configuration, Observed, ObservedRepository};
+use super::ownership::Claimant;
+use super::pass::Pass;
 use super::patience::patiently;
-use super::resolve::Has;
-use super::target::Target;
-use super::{Claimant, Desired, Engine, Failure, Job, Vanished, vanished};
+use super::vanished;
 use crate::api::v1alpha1::Policy;
 use crate::class::Class;
+use crate::ecr::OWNER_TAG;
 use crate::ecr::policy::{Kind, Wanted};
-use crate::ecr::{self, Archived, Images, OWNER_TAG, Repository};
-use crate::registry::{Digest, Tag};
+use crate::failure::Failure;
+use crate::registry::Tag;
 
-/// What ECR has.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Observed {
-    /// The repository; `None` if there is none yet.
-    pub repository: Option<ObservedRepository>,
-}
-
-/// A repository that exists.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ObservedRepository {
-    /// As ECR describes it.
-    pub repository: Repository,
-    /// Settings, policies and resource tags were read; else they are as they were, and nothing is
-    /// known of them.
-    pub is_whole: bool,
-    /// All resource tags but AWS's own.
-    pub resource_tags: BTreeMap<String, String>,
-    /// Text of the lifecycle policy; not read where it is unmanaged.
-    pub lifecycle: Option<String>,
-    /// Text of the permission policy; not read where it is unmanaged.
-    pub permission: Option<String>,
-    /// Wanted tags that are there.
-    pub images: Images,
-    /// Wanted tags that are in the archive.
-    pub archived: BTreeMap<Tag, Archived>,
-    /// The owner tag names a resource of this cluster that no longer exists.
-    pub owner_is_gone: bool,
-    /// Wanted indexes that are there and lack something that they name.
-    pub hollow: BTreeSet<Digest>,
-    /// What wanted indexes name that are there, as far as that was looked at.
-    pub children: BTreeSet<Digest>,
-    /// Wanted tags that were there before and vanished, while there is a lifecycle policy that may
-    /// be why.
-    pub vanished: BTreeMap<Tag, Vanished>,
-}
-
-/// A repository and its configuration, as far as they are managed.
-#[derive(Debug)]
-pub(super) struct Configuration {
-    repository: Repository,
-    /// Empty where they were not asked for.
-    resource_tags: BTreeMap<String, String>,
-    lifecycle: Option<String>,
-    permission: Option<String>,
-}
-
-impl Engine {
+impl Pass<'_> {
     /// Reads what of the repository the plan needs to know and no more: an unmanaged policy is not
     /// asked for. A throttle is waited out. `None` if there is no repository. Resource tags are
     /// read `with_tags` only.
@@ -68,19 +26,17 @@ impl Engine {
     /// As AWS answers.
     pub(super) async fn configuration(
         &self,
-        target: &Target<'_>,
         desired: &Desired,
-        with_tags: bool,
     ) -> Result<Option<Configuration>, Failure> {
-        let (name, registry) = (&desired.repository, target.registry);
-        let Some(repository) = patiently(|| target.repository()).await?.cloned() else {
+        let (name, registry) = (&desired.repository, &self.target.registry);
+        let Some(repository) = patiently(|| self.target.repository()).await?.cloned() else {
             return Ok(None);
         };
         let is_wanted = |wanted: &Wanted, default: &Option<Policy>| {
             *wanted != Wanted::Unmanaged || default.is_some()
         };
         let resource_tags = || async {
-            if with_tags {
+            if self.needs_resource_tags(desired) {
                 Ok(registry.resource_tags(&repository).await?)
             } else {
                 Ok(BTreeMap::new())
@@ -110,18 +66,14 @@ impl Engine {
     /// As AWS answers.
     pub(super) async fn observe(
         &self,
-        target: &Target<'_>,
-        job: &Job,
-        desired: &mut Desired,
+        desired: &Desired,
         configuration: Option<Configuration>,
-        inspects: bool,
     ) -> Result<Observed, Failure> {
-        let name = &desired.repository.clone();
-        let registry = target.registry;
+        let Pass { job, target, .. } = self;
+        let (name, registry) = (&desired.repository, &target.registry);
         let Some(Configuration { repository, resource_tags, lifecycle, permission }) =
             configuration
         else {
-            desired.take_defaults(None);
             return Ok(Observed::default());
         };
         let wanted: BTreeSet<_> =
@@ -130,37 +82,25 @@ impl Engine {
         let is_ours = job.claimant.created(&repository.arn, &resource_tags);
         // What ECR made by such a rule was there before us. A run from the command line is over
         // before the advice matters.
+        let mut warnings = Vec::new();
         if !is_ours
             && matches!(job.claimant, Claimant::Resource(_))
             && let Some(prefix) = registry.pull_through_rule(name).await
         {
-            desired.warnings.push(format!(
+            warnings.push(format!(
                 "repository {name} lies under the pull-through cache rule {prefix}: ECR itself writes images into it, and a tag \
                  that both write changes to and fro; choose a repositoryName outside of {prefix}/, or delete the rule"
             ));
         }
-        desired.take_defaults(Some(Has {
-            is_ours,
-            lifecycle: lifecycle.is_some(),
-            permission: permission.is_some(),
-            resource_tags: &resource_tags,
-        }));
-        let owner_is_gone =
-            self.owner_is_gone(&job.claimant, name, resource_tags.get(OWNER_TAG)).await;
-        let mut vanished = vanished::count(&job.before, desired, |tag| !seen.lacks(tag));
-        // Without a lifecycle policy it was a person, who may do so as often as they like.
-        if !vanished.is_empty()
-            && !patiently(|| self.has_lifecycle_policy(registry, desired)).await?
-        {
-            vanished.clear();
-        }
+        let owner_is_gone = self.owner_is_gone(name, resource_tags.get(OWNER_TAG)).await;
         let mut images = seen.images;
-        let Named { hollow, children } = match inspects {
-            true => self.named(target, job, desired, &mut images).await?,
+        let Named { hollow, children } = match job.before.inspects || self.prunes() {
+            true => self.named(desired, &mut images).await?,
             false => Named::default(),
         };
         let repository = ObservedRepository {
             repository,
+            is_ours,
             is_whole: true,
             resource_tags,
             lifecycle,
@@ -170,22 +110,50 @@ impl Engine {
             children,
             archived: seen.archived,
             owner_is_gone,
-            vanished,
+            vanished: BTreeMap::new(),
         };
-        Ok(Observed { repository: Some(repository) })
+        Ok(Observed { repository: Some(repository), warnings })
+    }
+
+    /// Adds the wanted tags that vanished, where a lifecycle policy may be why: without one it was
+    /// a person, who may do so as often as they like.
+    ///
+    /// # Errors
+    /// As AWS answers.
+    pub(super) async fn with_vanished(
+        &self,
+        desired: &Desired,
+        observed: Observed,
+    ) -> Result<Observed, Failure> {
+        let mut observed = self.count_vanished(desired, observed);
+        if let Some(repository) = &mut observed.repository
+            && !repository.vanished.is_empty()
+            && !patiently(|| self.has_lifecycle_policy(desired)).await?
+        {
+            repository.vanished.clear();
+        }
+        Ok(observed)
+    }
+
+    /// Counts the wanted tags that were in ECR when an earlier pass ended, and are missing now.
+    pub(super) fn count_vanished(&self, desired: &Desired, mut observed: Observed) -> Observed {
+        if let Some(repository) = &mut observed.repository {
+            let is_there = |tag: &Tag| {
+                repository.images.tags.contains_key(tag) || repository.archived.contains_key(tag)
+            };
+            let Before { held, vanished, .. } = &self.job.before;
+            repository.vanished = vanished::count(held, vanished, desired, is_there);
+        }
+        observed
     }
 
     /// Whether there is one, ours or not.
-    async fn has_lifecycle_policy(
-        &self,
-        registry: &ecr::Registry,
-        desired: &Desired,
-    ) -> Result<bool, Failure> {
+    async fn has_lifecycle_policy(&self, desired: &Desired) -> Result<bool, Failure> {
         match &desired.lifecycle {
             Wanted::Document(_) => Ok(true),
             Wanted::None => Ok(false),
             Wanted::Unmanaged => {
-                match registry.policy(Kind::Lifecycle, &desired.repository).await {
+                match self.target.registry.policy(Kind::Lifecycle, &desired.repository).await {
                     Ok(policy) => Ok(policy.is_some()),
                     // It is not ours, so that we need not be allowed to read it.
                     Err(error) if error.class() == Class::AccessDenied => Ok(true),
@@ -195,13 +163,9 @@ impl Engine {
         }
     }
 
-    async fn owner_is_gone(
-        &self,
-        claimant: &Claimant,
-        repository: &str,
-        tag: Option<&String>,
-    ) -> bool {
-        let (Claimant::Resource(claim), Some(owners)) = (claimant, &self.owners) else {
+    async fn owner_is_gone(&self, repository: &str, tag: Option<&String>) -> bool {
+        let (Claimant::Resource(claim), Some(owners)) = (&self.job.claimant, &self.engine.owners)
+        else {
             return false;
         };
         match tag.and_then(|mark| claim.other_of_this_cluster(mark)) {

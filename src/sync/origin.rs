@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::future::join_all;
 
-use super::Failure;
 use crate::class::Class;
+use crate::failure::Failure;
 use crate::registry::{Client, Content, Digest, Manifest, Narrowed, Platforms, Tag};
 
 /// Bytes of manifests that are kept between resolving and copying. An image's manifest has 1 to 3

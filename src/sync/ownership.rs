@@ -3,10 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use super::Failure;
+use async_trait::async_trait;
+
 use crate::api::v1alpha1::AdoptionPolicy;
 use crate::class::Class;
 use crate::ecr::{CREATED_TAG, OWNER_TAG, Owner};
+use crate::failure::Failure;
 
 /// On whose behalf a repository is synced.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,6 +61,14 @@ impl Default for OwnerRules {
     fn default() -> Self {
         Self { marks: true, allow_takeover: false, former_clusters: Vec::new() }
     }
+}
+
+/// Tells whether the resource that an owner tag names still exists.
+#[async_trait]
+pub trait OwnerLookup: Send + Sync + std::fmt::Debug {
+    /// Whether `owner`, a resource of another name than the one asking, is known to be gone, or to
+    /// want another repository than `repository` by now.
+    async fn is_gone(&self, owner: &Owner, repository: &str) -> bool;
 }
 
 /// Who keeps a repository, as its resource tags say.

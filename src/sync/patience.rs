@@ -6,8 +6,8 @@
 
 use std::time::Duration;
 
-use super::Failure;
 use crate::class::Class;
+use crate::failure::Failure;
 use crate::registry::Policy;
 
 /// Rounds of SDK attempts: with the waits between them, a call is given up after about three

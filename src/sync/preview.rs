@@ -8,8 +8,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tokio_util::sync::CancellationToken;
 
+use super::action::Action;
+use super::artifact::{ArtifactKind, Source};
 use super::copy::weight;
-use super::{Action, ArtifactKind, Engine, Job, Mode, Report, Sight, Source, bounded};
+use super::engine::Engine;
+use super::job::{Job, Mode};
+use super::pass::{Pass, Survey, bounded};
+use super::report::Report;
 use crate::ecr::policy::{self, Kind, Wanted};
 use crate::registry::{Digest, Tag};
 
@@ -32,9 +37,10 @@ impl Engine {
     /// A dry run that also finds out what would be sent.
     pub async fn preview(&self, job: &Job, stop: &CancellationToken) -> (Report, Preview) {
         let work = async {
-            let sight = self.look(job, Mode::DryRun).await?;
-            let loads = self.loads(job, &sight).await;
-            let Sight { desired, observed, plan, .. } = &sight;
+            let pass = Pass::new(self, job, Mode::DryRun).await?;
+            let survey = pass.look().await?;
+            let loads = pass.loads(&survey).await;
+            let Survey { desired, observed, plan } = &survey;
             let there = observed.repository.as_ref();
             let changes = |kind, wanted: &Wanted, live: Option<&String>| match (wanted, live) {
                 (Wanted::Document(wanted), Some(live)) => {
@@ -66,14 +72,16 @@ impl Engine {
             .await
             .unwrap_or_else(|failure| (Report::failed(failure), Preview::default()))
     }
+}
 
+impl Pass<'_> {
     /// What each copied image would send. What cannot be told is left out: the copy would say why.
-    async fn loads(&self, job: &Job, sight: &Sight) -> BTreeMap<(ArtifactKind, Tag), Load> {
+    async fn loads(&self, survey: &Survey) -> BTreeMap<(ArtifactKind, Tag), Load> {
         let mut loads = BTreeMap::new();
         let mut counted: BTreeSet<Digest> = BTreeSet::new();
-        for artifact in &sight.desired.artifacts {
+        for artifact in &survey.desired.artifacts {
             let Source::Registry(origin) = &artifact.source else { continue };
-            let copies: Vec<_> = sight
+            let copies: Vec<_> = survey
                 .plan
                 .actions
                 .iter()
@@ -88,13 +96,13 @@ impl Engine {
                 .collect();
             let digests: BTreeSet<_> = copies.iter().map(|(_, digest)| digest.clone()).collect();
             let blobs = weight::blobs(origin, digests).await;
-            job.progress.advance(1);
+            self.job.progress.advance(1);
             let all: BTreeSet<_> =
                 blobs.values().flatten().map(|blob| blob.digest.clone()).collect();
             // A repository that is yet to be created lacks them all.
-            let missing = match &sight.observed.repository {
+            let missing = match &survey.observed.repository {
                 Some(there) => {
-                    match sight.registry.missing_blobs(&there.repository.name, &all).await {
+                    match self.target.registry.missing_blobs(&there.repository.name, &all).await {
                         Ok(missing) => missing,
                         Err(error) => {
                             tracing::warn!(repository = there.repository.name, %error, "cannot tell what would be sent");

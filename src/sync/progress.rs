@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Failure;
+use crate::failure::Failure;
 use crate::registry::Client;
 use crate::units::size;
 

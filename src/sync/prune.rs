@@ -9,127 +9,63 @@
 //! ```
 
 mod candidates;
-mod known;
+pub(super) mod known;
 mod remove;
 mod source;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use futures::{StreamExt, pin_mut, stream};
 
 use self::candidates::{Candidate, Spared, Stock, allowed, candidates};
 use self::source::{Budget, MOST_PULLS};
+use super::action::{Action, Plan, Pruning};
+use super::artifact::{ArtifactKind, DesiredArtifact, Source, TagState, WantedTag};
 use super::charts::CONCURRENT_CHARTS;
+use super::desired::Desired;
+use super::job::Mode;
+use super::observed::Observed;
+use super::origin::Origin;
+use super::ownership::Claimant;
+use super::pass::Pass;
 use super::patience::patiently;
-use super::target::Target;
-use super::{
-    Action, ArtifactKind, Claimant, Desired, DesiredArtifact, Engine, Failure, Job, Mode, Observed,
-    Origin, Plan, Source, TagState, WantedTag,
-};
 use crate::class::Class;
 use crate::ecr::{self, Host, OWNER_TAG, Repository, Stored};
+use crate::failure::Failure;
 use crate::registry::{Digest, Tag};
 use crate::spec::validation;
 
-pub(super) use self::known::Known;
-pub(super) use self::remove::remove;
-
-/// Tags that the sources are asked for in one pass; with them go the batches of one
-/// BatchDeleteImage.
-const MOST_CHECKS: usize = 100;
 /// Tags that are asked for at the same time: that may be archives of charts.
 const CONCURRENT_CHECKS: usize = CONCURRENT_CHARTS;
 /// A million images; ECR's own quota is a tenth of that.
 const MOST_PAGES: usize = 1_000;
-/// When it is looked again where only something could not be asked.
-const AGAIN: Duration = Duration::from_secs(30 * 60);
 
-/// What of the repository it changes, for metrics.
-pub(super) const PRUNE: &str = "prune";
-
-/// Whether this pass looks for tags to remove: once per `driftInterval` and on demand, and in each
-/// run of the command line; a dry run also where no earlier pass did, so that its plan is whole
-/// from the first time.
-pub(super) fn prunes(job: &Job, mode: Mode) -> bool {
-    let spec = &job.spec;
-    let is_wanted = spec.pruning().is_some() && (spec.image.is_some() || spec.chart.is_some());
-    is_wanted && (job.before.inspects || (mode == Mode::DryRun && job.before.pruning.is_none()))
-}
-
-/// What there is to remove.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Pruning {
-    /// One [`Action::PruneTag`] for each tag that goes.
-    pub actions: Vec<Action>,
-    /// More of them, for those of the first that ECR keeps for an index.
-    pub reserve: Vec<Action>,
-    /// How many may go at a time.
-    pub allowed: usize,
-    /// Tags that were not looked at.
-    pub left: usize,
-    /// How long an image must be unused.
-    pub min_unpulled: Duration,
-    /// Why nothing may be removed, or could be, or not all.
-    pub blocked: Option<Failure>,
-}
-
-impl Pruning {
-    /// Nothing goes. The same cause has the same text at every look.
-    pub(super) fn blocked(why: impl std::fmt::Display) -> Self {
-        let message = format!("tags that are no longer wanted stay: {why}");
-        Self { blocked: Some(Failure::new(Class::PruneBlocked, message)), ..Self::default() }
+impl Pass<'_> {
+    /// Whether this pass looks for tags to remove: once per `driftInterval` and on demand, and in
+    /// each run of the command line; a dry run also where no earlier pass did, so that its plan is
+    /// whole from the first time.
+    pub(super) fn prunes(&self) -> bool {
+        let (spec, before) = (&self.job.spec, &self.job.before);
+        let is_wanted = spec.pruning().is_some() && (spec.image.is_some() || spec.chart.is_some());
+        is_wanted && (before.inspects || (self.mode == Mode::DryRun && before.pruning.is_none()))
     }
 
-    /// The same for what may be otherwise in a while.
-    fn blocked_by(failure: &Failure) -> Self {
-        let mut pruning = Self::blocked(failure);
-        if let Some(blocked) = pruning.blocked.as_mut().filter(|_| failure.class.is_passing()) {
-            blocked.retry_after = Some(AGAIN);
-        }
-        pruning
+    /// What an earlier pass found to remove, where this one did not look.
+    pub(super) fn remembered_pruning(&self, desired: &Desired, plan: &Plan) -> Option<Pruning> {
+        let found = self.job.before.pruning.as_ref();
+        let found = found.filter(|_| desired.prunes && plan.pruning.is_none())?;
+        Some(remembered(found, desired, self.mode))
     }
 
-    /// What an earlier pass found, as far as it holds for one that does not look: all of it where
-    /// nothing is done about it.
-    pub(super) fn remembered(&self, desired: &Desired, mode: Mode) -> Self {
-        let is_wanted =
-            |tag: &Tag| desired.artifacts.iter().any(|artifact| artifact.tags.contains_key(tag));
-        let is_of_today = |action: &&Action| {
-            mode == Mode::DryRun
-                && !matches!(action, Action::PruneTag { tag, .. } if is_wanted(tag))
-        };
-        Self {
-            actions: self.actions.iter().filter(is_of_today).cloned().collect(),
-            blocked: self.blocked.clone(),
-            ..Self::default()
-        }
-    }
-
-    /// What a person should know of it.
-    pub(super) fn advice(&self) -> Option<String> {
-        let Self { actions, allowed, left, blocked, .. } = self;
-        match left {
-            _ if blocked.is_some() => None,
-            0 => None,
-            left if actions.len() >= *allowed => Some(format!(
-                "up to {left} more tags go later: prune.maxPercent allows {allowed} at a time"
-            )),
-            left => Some(format!(
-                "{left} more tags are looked at later, whether they go: {MOST_CHECKS} at a time"
-            )),
-        }
-    }
-}
-
-impl Engine {
     /// What there is to remove of a repository that is looked at for that.
     pub(super) async fn prunable(
         &self,
-        target: &Target<'_>,
-        job: &Job,
-        (desired, observed, plan): (&Desired, &Observed, &Plan),
+        desired: &Desired,
+        observed: &Observed,
+        plan: &Plan,
     ) -> Pruning {
+        let job = self.job;
         let (Some(bounds), Some(there)) = (job.spec.pruning(), &observed.repository) else {
             return Pruning::default();
         };
@@ -142,13 +78,13 @@ impl Engine {
                 "an operator keeps the repository for {owner}: prune there"
             ));
         }
-        if let Some(artifact) = itself(desired, target, &there.repository) {
+        if let Some(artifact) = self.itself(desired, &there.repository) {
             return Pruning::blocked(format!("{} is the repository itself", artifact.name));
         }
         if let Some(blocked) = forbidden(desired, plan) {
             return blocked;
         }
-        let images = match contents(target, job).await {
+        let images = match self.contents().await {
             Ok(images) => images,
             Err(failure) => return Pruning::blocked_by(&failure),
         };
@@ -157,13 +93,13 @@ impl Engine {
         let stock = Stock::new(&images, present(desired));
         let min_unpulled = validation::min_unpulled(bounds).unwrap_or(validation::MAX_INTERVAL);
         let spared = Spared { min_unpulled, children: &there.children };
-        let most = if counts_pulls(desired) { MOST_PULLS } else { MOST_CHECKS };
+        let most = if counts_pulls(desired) { MOST_PULLS } else { Pruning::MOST_CHECKS };
         let mut candidates = candidates(desired, &stock, spared, SystemTime::now(), most);
         candidates.retain(|candidate| {
-            !self.prune.is_named(&repository.arn, &candidate.tag, &candidate.digest)
+            !self.engine.prune.is_named(&repository.arn, &candidate.tag, &candidate.digest)
         });
         let allowed = allowed(stock.tags(), bounds.max_percent);
-        let checked = self.checked(job, desired, allowed, &stock, candidates).await;
+        let checked = self.checked(desired, allowed, &stock, candidates).await;
         let checked = checked.unwrap_or_else(|failure| Pruning::blocked_by(&failure));
         Pruning { allowed, min_unpulled, ..checked }
     }
@@ -175,7 +111,11 @@ impl Engine {
             let Source::Registry(origin) = &artifact.source else { continue };
             let targets = artifact.tags.values().filter_map(WantedTag::manifest);
             for rebuilt in targets.filter_map(|target| origin.rebuilt(target)) {
-                self.prune.remember_narrowed(rebuilt.source, rebuilt.platforms, rebuilt.target);
+                self.engine.prune.remember_narrowed(
+                    rebuilt.source,
+                    rebuilt.platforms,
+                    rebuilt.target,
+                );
             }
         }
     }
@@ -184,7 +124,6 @@ impl Engine {
     /// source does not tell of is spared, and the first of them told.
     async fn checked(
         &self,
-        job: &Job,
         desired: &Desired,
         allowed: usize,
         stock: &Stock<'_>,
@@ -195,10 +134,10 @@ impl Engine {
         for artifact in &desired.artifacts {
             let asked = candidates
                 .iter()
-                .take(MOST_CHECKS)
+                .take(Pruning::MOST_CHECKS)
                 .filter(|candidate| candidate.kind == artifact.kind);
             let tags: Vec<_> = asked.map(|candidate| candidate.tag.clone()).collect();
-            if let Some(source) = self.asked(job, (desired, artifact), &budget, &tags).await? {
+            if let Some(source) = self.asked(desired, artifact, &budget, &tags).await? {
                 sources.insert(artifact.kind, source);
             }
         }
@@ -206,13 +145,14 @@ impl Engine {
         let may_be_kept = |candidate: &Candidate| {
             candidate.kind == ArtifactKind::Image && !candidate.is_index && stock.has_indexes()
         };
-        let wanted = if candidates.iter().any(may_be_kept) { MOST_CHECKS } else { allowed };
+        let wanted =
+            if candidates.iter().any(may_be_kept) { Pruning::MOST_CHECKS } else { allowed };
         let (sources, tags) = (
             &sources,
             candidates.iter().map(|candidate| candidate.tag.clone()).collect::<Vec<_>>(),
         );
         let (mut found, mut failed, mut seen) = (Vec::<Action>::new(), None, 0);
-        let checks = stream::iter(candidates.into_iter().take(MOST_CHECKS))
+        let checks = stream::iter(candidates.into_iter().take(Pruning::MOST_CHECKS))
             .map(|candidate| async move {
                 let is_there = match sources.get(&candidate.kind) {
                     Some(source) => source.can_be_had(&candidate, stock).await,
@@ -225,7 +165,7 @@ impl Engine {
         while found.len() < wanted
             && let Some((Candidate { kind, tag, digest, is_index }, is_there)) = checks.next().await
         {
-            job.progress.advance(1);
+            self.job.progress.advance(1);
             seen += 1;
             let is_new = !found
                 .iter()
@@ -264,6 +204,69 @@ impl Engine {
             ..Pruning::default()
         })
     }
+
+    /// All images of the repository, page by page. A throttle is waited out.
+    async fn contents(&self) -> Result<Vec<Stored>, Failure> {
+        let Pass { job, target, .. } = self;
+        let mut images = Vec::new();
+        let mut next = None;
+        for _ in 0..MOST_PAGES {
+            let from = &next;
+            let page = patiently(|| async {
+                Ok(target.registry.contents(target.name(), from.as_deref()).await?)
+            })
+            .await?;
+            // Somebody deleted it just now.
+            let Some(page) = page else { return Ok(Vec::new()) };
+            job.progress.advance(1);
+            images.extend(page.images);
+            next = page.next;
+            if next.is_none() {
+                return Ok(images);
+            }
+        }
+        let message = format!(
+            "ecr:DescribeImages on {}: the list has no end after {MOST_PAGES} pages",
+            target.name()
+        );
+        Err(Failure::new(Class::RegistryUnavailable, message))
+    }
+
+    /// The source of an artifact that is the repository itself: what goes there cannot be had again
+    /// from there.
+    fn itself<'d>(
+        &self,
+        desired: &'d Desired,
+        repository: &Repository,
+    ) -> Option<&'d DesiredArtifact> {
+        let ecr::Registry { account, region, .. } = &*self.target.registry;
+        let is_itself = |origin: &Origin| {
+            let host = origin.client.host();
+            let is_host = host == repository.host()
+                || Host::parse(host)
+                    .is_some_and(|host| host.region == *region && host.account == *account);
+            is_host && origin.repository == repository.name
+        };
+        desired.artifacts.iter().find(|artifact| {
+            let read = matches!(&artifact.source, Source::Registry(origin) if is_itself(origin));
+            read || artifact.own.as_ref().is_some_and(is_itself)
+        })
+    }
+}
+
+/// What an earlier pass found, as far as it holds for one that does not look: all of it where
+/// nothing is done about it.
+fn remembered(pruning: &Pruning, desired: &Desired, mode: Mode) -> Pruning {
+    let is_wanted =
+        |tag: &Tag| desired.artifacts.iter().any(|artifact| artifact.tags.contains_key(tag));
+    let is_of_today = |action: &&Action| {
+        mode == Mode::DryRun && !matches!(action, Action::PruneTag { tag, .. } if is_wanted(tag))
+    };
+    Pruning {
+        actions: pruning.actions.iter().filter(is_of_today).cloned().collect(),
+        blocked: pruning.blocked.clone(),
+        ..Pruning::default()
+    }
 }
 
 /// Whether manifests are to be read from a source that counts that.
@@ -272,31 +275,6 @@ fn counts_pulls(desired: &Desired) -> bool {
         Source::Registry(origin) => origin.platforms().is_some() && origin.client.counts_pulls(),
         _ => false,
     })
-}
-
-/// All images of the repository, page by page. A throttle is waited out.
-async fn contents(target: &Target<'_>, job: &Job) -> Result<Vec<Stored>, Failure> {
-    let (mut images, mut next) = (Vec::new(), None);
-    for _ in 0..MOST_PAGES {
-        let from = &next;
-        let page = patiently(|| async {
-            Ok(target.registry.contents(target.name(), from.as_deref()).await?)
-        })
-        .await?;
-        // Somebody deleted it just now.
-        let Some(page) = page else { return Ok(Vec::new()) };
-        job.progress.advance(1);
-        images.extend(page.images);
-        next = page.next;
-        if next.is_none() {
-            return Ok(images);
-        }
-    }
-    let message = format!(
-        "ecr:DescribeImages on {}: the list has no end after {MOST_PAGES} pages",
-        target.name()
-    );
-    Err(Failure::new(Class::RegistryUnavailable, message))
 }
 
 /// What will be in the repository after the copies of this pass, whether or not it is there now.
@@ -354,36 +332,14 @@ fn missing(kind: ArtifactKind, tag: &Tag, state: &TagState) -> Option<Pruning> {
     let what = format!("{} tag {tag} is wanted and could not be had", kind.noun());
     let mut pruning = Pruning::blocked(because(&what, failure));
     if let Some(blocked) = &mut pruning.blocked {
-        blocked.retry_after = Some(AGAIN);
+        blocked.retry_after = Some(Pruning::AGAIN);
     }
     Some(pruning)
-}
-
-/// The source of an artifact that is the repository itself: what goes there cannot be had again
-/// from there.
-fn itself<'d>(
-    desired: &'d Desired,
-    target: &Target<'_>,
-    repository: &Repository,
-) -> Option<&'d DesiredArtifact> {
-    let ecr::Registry { account, region, .. } = target.registry;
-    let is_itself = |origin: &Origin| {
-        let host = origin.client.host();
-        let is_host = host == repository.host()
-            || Host::parse(host)
-                .is_some_and(|host| host.region == *region && host.account == *account);
-        is_host && origin.repository == repository.name
-    };
-    desired.artifacts.iter().find(|artifact| {
-        let read = matches!(&artifact.source, Source::Registry(origin) if is_itself(origin));
-        read || artifact.own.as_ref().is_some_and(is_itself)
-    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sync::{DesiredArtifact, WantedTag};
 
     fn action(tag: &str) -> Action {
         Action::PruneTag {
@@ -403,13 +359,13 @@ mod tests {
         let wanted = WantedTag { pin: None, source: Err(Failure::cancelled()) };
         artifact.tags.insert("1".parse().expect("a tag"), wanted);
         let desired = Desired { artifacts: vec![artifact], ..Desired::default() };
-        let shown = found.remembered(&desired, Mode::DryRun);
+        let shown = remembered(&found, &desired, Mode::DryRun);
         assert_eq!(
             (shown.actions, &shown.blocked),
             (vec![action("2")], &found.blocked),
             "1 is wanted again"
         );
-        let applied = found.remembered(&desired, Mode::Apply);
+        let applied = remembered(&found, &desired, Mode::Apply);
         assert_eq!((applied.actions, &applied.blocked), (Vec::new(), &found.blocked));
         assert_eq!(applied.left, 0);
     }
@@ -435,7 +391,7 @@ mod tests {
         let again = |class| {
             Pruning::blocked_by(&Failure::new(class, "x")).blocked.expect("blocked").retry_after
         };
-        assert_eq!(again(Class::RegistryUnavailable), Some(AGAIN));
+        assert_eq!(again(Class::RegistryUnavailable), Some(Pruning::AGAIN));
         assert_eq!(again(Class::AccessDenied), None);
     }
 }

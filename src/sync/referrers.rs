@@ -3,33 +3,29 @@
 
 use std::collections::BTreeSet;
 
-use super::apply::Outcomes;
+use super::action::Plan;
+use super::artifact::{ArtifactKind, Source, TagState};
 use super::copy::{self, Copy};
-use super::{ArtifactKind, Desired, Engine, Failure, Observed, Plan, Progress, Source, TagState};
-use crate::ecr::{self, Repository};
+use super::desired::Desired;
+use super::observed::Observed;
+use super::outcomes::{Outcomes, ReferrersReport};
+use super::pass::Pass;
+use crate::ecr::Repository;
+use crate::failure::Failure;
 use crate::registry::Digest;
 
-/// What became of the artifacts that refer to the images.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ReferrersReport {
-    /// How many the source has, as far as it could be asked.
-    pub found: usize,
-    /// How many of them this pass copied.
-    pub copied: usize,
-    /// What went wrong.
-    pub failures: Vec<Failure>,
-}
-
-impl Engine {
+impl Pass<'_> {
     /// Copies what refers to the images that are in ECR now.
     pub(super) async fn copy_referrers(
         &self,
-        registry: &ecr::Registry,
-        (desired, observed, plan): (&Desired, &Observed, &Plan),
+        desired: &Desired,
+        observed: &Observed,
+        plan: &Plan,
         repository: &Repository,
         outcomes: &mut Outcomes,
-        progress: &Progress,
     ) {
+        let registry = &*self.target.registry;
+        let progress = &self.job.progress;
         let image = desired.artifacts.iter().find(|artifact| artifact.kind == ArtifactKind::Image);
         let Some(Source::Registry(origin)) =
             image.filter(|_| desired.referrers).map(|artifact| &artifact.source)
@@ -56,7 +52,7 @@ impl Engine {
             copied: 0,
             failures: found.failures.clone(),
         };
-        match self.missing_referrers(registry, observed, repository, found).await {
+        match self.missing_referrers(observed, repository, found).await {
             Ok(orders) if orders.is_empty() => {}
             Ok(orders) => match registry.data_plane(repository).await {
                 Ok(target) => {
@@ -69,7 +65,7 @@ impl Engine {
                         repository,
                         origin,
                         known,
-                        &self.blobs,
+                        &self.engine.blobs,
                         progress.clone(),
                     );
                     for (order, result) in copy.run(orders).await {
@@ -98,11 +94,11 @@ impl Engine {
     /// What of `found` is not in the target.
     async fn missing_referrers(
         &self,
-        registry: &ecr::Registry,
         observed: &Observed,
         repository: &Repository,
         found: copy::Found,
     ) -> Result<Vec<copy::Order>, Failure> {
+        let registry = &self.target.registry;
         let mut manifests = found.manifests;
         if let Some(there) = &observed.repository {
             manifests.retain(|digest| !there.images.manifests.contains(digest));

@@ -3,49 +3,22 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::apply::Outcomes;
-use super::prune::PRUNE;
-use super::{
-    ArtifactKind, Attempts, Before, Deletion, Derived, Desired, DesiredArtifact, Drift, Failure,
-    Held, Look, Observed, Plan, Pruning, Rebuilt, ReferrersReport, Source, SourceContent,
-    SourceTag, Vanished,
+use super::action::{Attempts, Drift, PRUNE, Plan, Pruning};
+use super::artifact::{
+    ArtifactKind, Derived, DesiredArtifact, Source, SourceContent, SourceTag, TagState,
 };
+use super::delete::Deletion;
+use super::desired::Desired;
+use super::earlier::{Before, Look};
+use super::observed::Observed;
+use super::origin::Rebuilt;
+use super::outcomes::{Outcomes, ReferrersReport};
+use super::vanished::{Held, Vanished};
 use crate::api::v1alpha1::Ownership;
 use crate::ecr::Repository;
 use crate::ecr::policy::{Forecast, Wanted, forecast};
+use crate::failure::Failure;
 use crate::registry::{Digest, Tag};
-
-/// How one wanted tag stands at the end of a pass.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum TagState {
-    /// In ECR, with the source's digest.
-    Synced(Digest),
-    /// In ECR, but the source could not be asked whether it is still the same.
-    Unverified {
-        /// What ECR has.
-        digest: Digest,
-        /// Why the source could not be asked.
-        failure: Failure,
-    },
-    /// In ECR; the source replaced it since, and it is kept as the spec says.
-    Kept {
-        /// What ECR has.
-        digest: Digest,
-        /// What the source has instead.
-        failure: Failure,
-    },
-    /// In ECR's archive, from where it cannot be pulled, as a lifecycle rule wants it.
-    Archived {
-        /// What the archive has.
-        digest: Digest,
-        /// What that means.
-        failure: Failure,
-    },
-    /// Not in ECR, or with another digest than the source's.
-    Failed(Failure),
-    /// A dry run would copy it.
-    Planned,
-}
 
 /// The result of one pass.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -244,7 +217,7 @@ impl Report {
                 Look::after(
                     observed,
                     &repository,
-                    desired,
+                    desired.revision.clone(),
                     *ownership == Ownership::Created,
                     states,
                 )
@@ -252,13 +225,17 @@ impl Report {
         );
         let is_complete = outcomes.failure.is_none()
             && artifacts.iter().all(|artifact| artifact.listing.is_none());
-        let held = (is_complete && !dry_run).then(|| Held::new(&desired.lifecycle, &artifacts));
+        let held = (is_complete && !dry_run).then(|| {
+            let states = artifacts.iter().flat_map(|artifact| &artifact.tags);
+            Held::new(&desired.lifecycle, states)
+        });
         let pruning = plan.pruning.clone().map(|pruning| Pruning {
             blocked: outcomes.pruning_blocked.clone().or_else(|| pruning.blocked.clone()),
             ..pruning
         });
         let advice = pruning.as_ref().and_then(Pruning::advice);
-        let warnings = desired.warnings.iter().cloned().chain(outcomes.warnings).chain(advice);
+        let warnings = desired.warnings.iter().chain(&observed.warnings).cloned();
+        let warnings = warnings.chain(outcomes.warnings).chain(advice);
         Self {
             failure: outcomes.failure,
             repository,

@@ -2,18 +2,20 @@
 //! asks first which tags are missing, so that their manifests are read whole at once.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use tokio::sync::{Mutex, OnceCell};
 
+use super::earlier::Look;
 use super::patience::patiently;
-use super::{Failure, Look};
 use crate::ecr::{self, Archived, Images, Repository};
+use crate::failure::Failure;
 use crate::registry::Tag;
 
 /// The target of one pass.
 #[derive(Debug)]
 pub(super) struct Target<'a> {
-    pub(super) registry: &'a ecr::Registry,
+    pub(super) registry: Arc<ecr::Registry>,
     name: &'a str,
     /// What the last whole look found.
     look: Option<&'a Look>,
@@ -50,7 +52,7 @@ impl Seen {
 
 impl<'a> Target<'a> {
     /// The repository `name`, which need not exist. Nothing is asked yet.
-    pub(super) fn new(registry: &'a ecr::Registry, name: &'a str, look: Option<&'a Look>) -> Self {
+    pub(super) fn new(registry: Arc<ecr::Registry>, name: &'a str, look: Option<&'a Look>) -> Self {
         Self { registry, name, look, repository: OnceCell::new(), answers: Mutex::default() }
     }
 

@@ -3,11 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use super::{
-    ArtifactReport, Before, Desired, DesiredArtifact, Failure, SourceContent, TagState, WantedTag,
-};
+use super::artifact::{DesiredArtifact, SourceContent, TagState, WantedTag};
+use super::desired::Desired;
 use crate::class::Class;
 use crate::ecr::policy::{Wanted, text};
+use crate::failure::Failure;
 use crate::hash::hash;
 use crate::registry::{Digest, Tag};
 
@@ -44,16 +44,16 @@ fn policy_hash(lifecycle: &Wanted) -> u64 {
 }
 
 impl Held {
-    pub(super) fn new(lifecycle: &Wanted, artifacts: &[ArtifactReport]) -> Self {
-        let in_ecr =
-            artifacts.iter().flat_map(|artifact| &artifact.tags).filter_map(|(tag, state)| {
-                match state {
-                    TagState::Synced(digest)
-                    | TagState::Unverified { digest, .. }
-                    | TagState::Kept { digest, .. } => Some((hash(tag), hash(digest))),
-                    TagState::Archived { .. } | TagState::Failed(_) | TagState::Planned => None,
-                }
-            });
+    pub(super) fn new<'a>(
+        lifecycle: &Wanted,
+        states: impl Iterator<Item = (&'a Tag, &'a TagState)>,
+    ) -> Self {
+        let in_ecr = states.filter_map(|(tag, state)| match state {
+            TagState::Synced(digest)
+            | TagState::Unverified { digest, .. }
+            | TagState::Kept { digest, .. } => Some((hash(tag), hash(digest))),
+            TagState::Archived { .. } | TagState::Failed(_) | TagState::Planned => None,
+        });
         let mut tags: Vec<_> = in_ecr.collect();
         tags.sort_unstable();
         Self { tags, policy: Some(policy_hash(lifecycle)) }
@@ -72,14 +72,15 @@ impl Held {
 /// Counts what is missing now and was there before. Empty when another lifecycle policy is wanted
 /// than before.
 pub(super) fn count(
-    before: &Before,
+    held: &Held,
+    vanished: &BTreeMap<Tag, Vanished>,
     desired: &Desired,
     is_there: impl Fn(&Tag) -> bool,
 ) -> BTreeMap<Tag, Vanished> {
-    if before.held.policy.is_some_and(|policy| policy != policy_hash(&desired.lifecycle)) {
+    if held.policy.is_some_and(|policy| policy != policy_hash(&desired.lifecycle)) {
         return BTreeMap::new();
     }
-    let mut vanished = BTreeMap::new();
+    let mut counted = BTreeMap::new();
     for (tag, wanted) in
         desired.artifacts.iter().flat_map(|artifact: &DesiredArtifact| &artifact.tags)
     {
@@ -87,13 +88,13 @@ pub(super) fn count(
         let same = |earlier: &&Vanished| {
             digest.is_none() || earlier.digest.is_none() || earlier.digest == digest
         };
-        let earlier = before.vanished.get(tag).filter(same).map_or(0, |earlier| earlier.times);
-        let now = u32::from(!is_there(tag) && before.held.had(tag, digest.as_ref()));
+        let earlier = vanished.get(tag).filter(same).map_or(0, |earlier| earlier.times);
+        let now = u32::from(!is_there(tag) && held.had(tag, digest.as_ref()));
         if earlier + now > 0 {
-            vanished.insert(tag.clone(), Vanished { digest, times: earlier + now });
+            counted.insert(tag.clone(), Vanished { digest, times: earlier + now });
         }
     }
-    vanished
+    counted
 }
 
 /// What the tag shall point to, as far as it is known; `None` when the source cannot tell anything.
@@ -134,7 +135,8 @@ fn ordinal(number: u32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sync::{ArtifactKind, SourceTag};
+    use crate::sync::artifact::{ArtifactKind, SourceTag};
+    use crate::sync::earlier::Before;
 
     fn digest_of(text: &str) -> Digest {
         Digest::sha256_of(text.as_bytes())
@@ -163,7 +165,7 @@ mod tests {
 
     fn held(content: &str, lifecycle: &Wanted) -> Held {
         let tags = BTreeMap::from([(tag(), TagState::Synced(digest_of(content)))]);
-        Held::new(lifecycle, &[ArtifactReport::of_test(ArtifactKind::Image, tags)])
+        Held::new(lifecycle, tags.iter())
     }
 
     #[test]
@@ -173,21 +175,25 @@ mod tests {
         for _ in 0..4 {
             // In ECR at the end of a pass, gone at the next.
             before.held = held("a", &Wanted::Unmanaged);
-            before.vanished = count(&before, &desired("a", Wanted::Unmanaged), |_| false);
+            before.vanished =
+                count(&before.held, &before.vanished, &desired("a", Wanted::Unmanaged), |_| false);
             verdicts.push(before.vanished[&tag()].verdict(&tag()).is_some());
         }
         assert_eq!(verdicts, [false, false, true, true]);
         // Left alone, it is not there when the pass ends, and is not counted on.
-        before.held = Held::new(&Wanted::Unmanaged, &[]);
-        assert_eq!(count(&before, &desired("a", Wanted::Unmanaged), |_| false), before.vanished);
+        before.held = Held::new(&Wanted::Unmanaged, std::iter::empty());
+        assert_eq!(
+            count(&before.held, &before.vanished, &desired("a", Wanted::Unmanaged), |_| false),
+            before.vanished
+        );
     }
 
     #[test]
     fn what_is_there_or_never_was_does_not_count() {
         let wanted = desired("a", Wanted::Unmanaged);
-        assert!(count(&Before::default(), &wanted, |_| false).is_empty());
+        assert!(count(&Held::default(), &BTreeMap::new(), &wanted, |_| false).is_empty());
         let before = Before { held: held("a", &Wanted::Unmanaged), ..Before::default() };
-        assert!(count(&before, &wanted, |_| true).is_empty());
+        assert!(count(&before.held, &before.vanished, &wanted, |_| true).is_empty());
     }
 
     #[test]
@@ -200,8 +206,19 @@ mod tests {
             )]),
             ..Before::default()
         };
-        assert!(count(&before, &desired("b", Wanted::Unmanaged), |_| false).is_empty());
-        assert!(count(&before, &desired("a", Wanted::None), |_| false).is_empty());
-        assert_eq!(count(&before, &desired("a", Wanted::Unmanaged), |_| false)[&tag()].times, 3);
+        assert!(
+            count(&before.held, &before.vanished, &desired("b", Wanted::Unmanaged), |_| false)
+                .is_empty()
+        );
+        assert!(
+            count(&before.held, &before.vanished, &desired("a", Wanted::None), |_| false)
+                .is_empty()
+        );
+        assert_eq!(
+            count(&before.held, &before.vanished, &desired("a", Wanted::Unmanaged), |_| false)
+                [&tag()]
+                .times,
+            3
+        );
     }
 }

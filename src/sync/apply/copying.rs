@@ -1,26 +1,26 @@
 //! The copies of a plan: images blob by blob, charts from their archives.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 
-use super::Outcomes;
 use crate::class::Class;
-use crate::ecr::{self, Repository};
+use crate::ecr::Repository;
+use crate::failure::Failure;
 use crate::registry::{Client, Digest};
-use crate::sync::{
-    Action, DesiredArtifact, Failure, Origin, Plan, Progress, Source, TagState, charts, copy,
-};
+use crate::sync::action::{Action, Plan};
+use crate::sync::artifact::{DesiredArtifact, Source, TagState};
+use crate::sync::origin::Origin;
+use crate::sync::outcomes::Outcomes;
+use crate::sync::pass::Pass;
+use crate::sync::{charts, copy};
 
 /// The copies of one pass.
 pub(super) struct Copying<'a> {
-    pub(super) registry: &'a ecr::Registry,
+    pub(super) pass: &'a Pass<'a>,
     pub(super) target: &'a Client,
     pub(super) repository: &'a Repository,
     pub(super) known: HashSet<Digest>,
     /// Nothing was sent to the repository yet.
     pub(super) is_empty: bool,
-    pub(super) moving: &'a Arc<copy::Blobs>,
-    pub(super) progress: &'a Progress,
 }
 
 impl<'a> Copying<'a> {
@@ -32,6 +32,7 @@ impl<'a> Copying<'a> {
         outcomes: &mut Outcomes,
     ) {
         let kind = artifact.kind;
+        let progress = &self.pass.job.progress;
         let actions = plan.actions.iter().filter_map(|action| match action {
             Action::CopyTag { kind: of, tag, digest, replaces, .. } if *of == kind => {
                 Some((tag, digest, replaces))
@@ -53,10 +54,10 @@ impl<'a> Copying<'a> {
                 for (order, result) in results {
                     let Some(tag) = order.tag else { continue };
                     match result {
-                        Ok(()) => outcomes.copied(kind, tag, order.digest, self.progress),
+                        Ok(()) => outcomes.copied(kind, tag, order.digest, progress),
                         Err(failure) => {
-                            outcomes.settled(kind, tag, TagState::Failed(failure), self.progress);
-                            self.progress.ended_tag();
+                            outcomes.settled(kind, tag, TagState::Failed(failure), progress);
+                            progress.ended_tag();
                         }
                     }
                 }
@@ -71,20 +72,17 @@ impl<'a> Copying<'a> {
                         derived: artifact.derived(tag),
                     })
                 });
-                let archives = charts::Archives {
-                    source: repository,
-                    provenance: *provenance,
-                    progress: self.progress,
-                };
+                let archives =
+                    charts::Archives { source: repository, provenance: *provenance, progress };
                 let rules =
                     charts::Rules { keep: artifact.keep, mutability: &self.repository.mutability };
                 let push = charts::Push {
-                    registry: self.registry,
+                    registry: &self.pass.target.registry,
                     target: self.target,
                     repository: self.repository,
                     archives,
                     rules,
-                    progress: self.progress,
+                    progress,
                 };
                 for outcome in push.run(orders.collect()).await {
                     if let Some(derived) = outcome.derived {
@@ -92,11 +90,11 @@ impl<'a> Copying<'a> {
                     }
                     match outcome.state {
                         TagState::Synced(digest) if outcome.wrote => {
-                            outcomes.copied(kind, outcome.tag, digest, self.progress);
+                            outcomes.copied(kind, outcome.tag, digest, progress);
                         }
                         state => {
-                            outcomes.settled(kind, outcome.tag, state, self.progress);
-                            self.progress.ended_tag();
+                            outcomes.settled(kind, outcome.tag, state, progress);
+                            progress.ended_tag();
                         }
                     }
                 }
@@ -111,15 +109,15 @@ type Copied = Vec<(copy::Order, Result<(), Failure>)>;
 
 impl<'a> Copying<'a> {
     fn copy_from(&self, origin: &'a Origin) -> copy::Copy<'a> {
-        let (registry, target, repository) = (self.registry, self.target, self.repository);
+        let Pass { engine, job, target, .. } = self.pass;
         copy::Copy::new(
-            registry,
-            target,
-            repository,
+            &target.registry,
+            self.target,
+            self.repository,
             origin,
             self.known.clone(),
-            self.moving,
-            self.progress.clone(),
+            &engine.blobs,
+            job.progress.clone(),
         )
     }
 

@@ -8,9 +8,11 @@ use tokio::task::JoinSet;
 
 use super::inflight::{Blobs, Place, Turn};
 use crate::class::Class;
+use crate::failure::Failure;
 use crate::meter::Meter;
 use crate::registry::{Client, Descriptor, Digest, copy_blob, mount_or_copy_blob};
-use crate::sync::{Failure, Origin, Progress};
+use crate::sync::origin::Origin;
+use crate::sync::progress::Progress;
 
 /// What moves for one repository at the same time, in shares: 32 small blobs, whose time is spent
 /// waiting for answers, or 8 large ones. ECR was seen to reset sockets when one client sent many

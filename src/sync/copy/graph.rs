@@ -7,8 +7,9 @@ use futures::{StreamExt, TryStreamExt, stream};
 use tokio::sync::{OnceCell, Semaphore};
 
 use crate::class::Class;
+use crate::failure::Failure;
 use crate::registry::{Content, Descriptor, Digest, Manifest};
-use crate::sync::{Failure, Origin};
+use crate::sync::origin::Origin;
 
 /// An index may hold indexes; nobody nests deeper than two or three.
 const MAX_DEPTH: usize = 8;

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
+use crate::failure::Failure;
 use crate::registry::{Client, Digest};
-use crate::sync::Failure;
 
 /// Blobs that are remembered for mounts; then it begins anew. An entry has some 150 bytes.
 const MOST_KNOWN: usize = 50_000;

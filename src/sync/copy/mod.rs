@@ -28,9 +28,11 @@ use self::graph::{Graph, Node};
 pub(super) use self::inflight::Blobs;
 use self::inflight::Place;
 pub(super) use self::referrers::{Found, find as find_referrers};
-use super::{Failure, Origin, Progress};
+use super::origin::Origin;
+use super::progress::Progress;
 use crate::class::Class;
 use crate::ecr::{self, Repository};
+use crate::failure::Failure;
 use crate::registry::{Client, Descriptor, Digest, Manifest, Policy, Tag, TagOrDigest};
 
 /// Images whose manifests are read at the same time.

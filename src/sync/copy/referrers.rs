@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use futures::{StreamExt, stream};
 
 use crate::class::Class;
+use crate::failure::Failure;
 use crate::registry::{Content, Digest, Tag};
-use crate::sync::{Failure, Origin};
+use crate::sync::origin::Origin;
 
 /// Questions at the same time.
 const CONCURRENT: usize = 8;

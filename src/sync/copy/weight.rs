@@ -7,7 +7,7 @@ use futures::{StreamExt, stream};
 use super::CONCURRENT_GRAPHS;
 use super::graph::{Cache, Graph};
 use crate::registry::{Descriptor, Digest};
-use crate::sync::Origin;
+use crate::sync::origin::Origin;
 
 /// What a copy would send.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

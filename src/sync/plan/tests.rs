@@ -1,20 +1,20 @@
 //! Tables: what is wanted x what is there -> what has to be done.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 
 use super::*;
 use crate::api::v1alpha1::AdoptionPolicy;
-use crate::ecr::{Encryption, Images, Mutability, OWNER_TAG, Owner, Repository};
+use crate::ecr::{Encryption, Images, Mutability, OWNER_TAG, Owner, Repository, Settings};
 use crate::registry::{
     Client, Credential, Endpoint, Options, Reference, Scheme, StaticAuthenticator, Transport,
     TransportOptions,
 };
-use crate::sync::Origin;
-use crate::sync::{Claim, OwnerRules};
-use crate::sync::{Derived, DesiredArtifact, Source, SourceContent, SourceTag, WantedTag};
+use crate::sync::artifact::{Derived, SourceTag};
+use crate::sync::origin::Origin;
+use crate::sync::ownership::{Claim, OwnerRules};
 
 fn digest(content: &str) -> Digest {
     Digest::sha256_of(content.as_bytes())
@@ -66,6 +66,7 @@ fn with_tags(tags: &[(&str, Option<&str>)]) -> Desired {
 fn there(tags: &[(&str, &str)]) -> ObservedRepository {
     let Claimant::Resource(Claim { owner, .. }) = me() else { unreachable!() };
     ObservedRepository {
+        is_ours: true,
         is_whole: true,
         vanished: BTreeMap::new(),
         archived: BTreeMap::new(),
@@ -92,7 +93,7 @@ fn there(tags: &[(&str, &str)]) -> ObservedRepository {
 }
 
 fn observed(repository: ObservedRepository) -> Observed {
-    Observed { repository: Some(repository) }
+    Observed { repository: Some(repository), ..Observed::default() }
 }
 
 /// The actions in words.

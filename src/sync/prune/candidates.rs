@@ -6,7 +6,8 @@ use std::time::{Duration, SystemTime};
 use crate::ecr::Stored;
 use crate::hash::hash;
 use crate::registry::{Digest, Tag};
-use crate::sync::{ArtifactKind, Desired};
+use crate::sync::artifact::ArtifactKind;
+use crate::sync::desired::Desired;
 
 /// A tag that neither artifact wants, and that a source still lists.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -166,7 +167,8 @@ pub(super) fn allowed(tags: usize, max_percent: i64) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sync::{DesiredArtifact, WantedTag};
+    use crate::failure::Failure;
+    use crate::sync::artifact::{DesiredArtifact, WantedTag};
 
     const DAY: Duration = Duration::from_secs(24 * 3600);
     /// The children of no index.
@@ -198,7 +200,7 @@ mod tests {
 
     fn artifact(kind: ArtifactKind, wanted: &[&str], offered: &[&str]) -> DesiredArtifact {
         let mut artifact = DesiredArtifact::new(kind, "q.io/app");
-        let failure = || crate::sync::Failure::cancelled();
+        let failure = || Failure::cancelled();
         artifact.tags = wanted
             .iter()
             .map(|text| (tag(text), WantedTag { pin: None, source: Err(failure()) }))

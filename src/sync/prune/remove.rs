@@ -4,60 +4,65 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::SystemTime;
 
 use super::candidates::is_unused;
-use super::known::Known;
-use super::{MOST_CHECKS, PRUNE, Pruning, missing};
+use super::missing;
 use crate::class::Class;
-use crate::ecr::{self, OWNER_TAG, Removal, Repository};
+use crate::ecr::{OWNER_TAG, Removal, Repository};
+use crate::failure::Failure;
 use crate::registry::{Digest, Tag};
-use crate::sync::apply::Outcomes;
+use crate::sync::action::{Action, PRUNE, Plan, Pruning};
+use crate::sync::observed::Observed;
+use crate::sync::outcomes::Outcomes;
+use crate::sync::pass::Pass;
 use crate::sync::patience::patiently;
-use crate::sync::{Action, Failure, Observed, Plan, Progress};
 
 /// Calls of BatchDeleteImage in one pass, most of them for what ECR turns out to keep.
 const MOST_ROUNDS: usize = 20;
 
-/// Removes what the plan says, now that all else is done.
-pub(in crate::sync) async fn remove(
-    registry: &ecr::Registry,
-    repository: &Repository,
-    (observed, plan): (&Observed, &Plan),
-    known: &Known,
-    outcomes: &mut Outcomes,
-    progress: &Progress,
-) {
-    let Some(pruning) = plan.pruning.as_ref().filter(|pruning| !pruning.actions.is_empty()) else {
-        return;
-    };
-    let work = Work { registry, repository, pruning, known, progress };
-    let forbidden = match missed(outcomes) {
-        Some(blocked) => Some(blocked),
-        None => work.not_ours(observed, plan, outcomes).await,
-    };
-    if let Some(blocked) = forbidden {
-        outcomes.pruning_blocked = blocked.blocked;
-        return;
-    }
-    let mut queue: Vec<&Action> = pruning.actions.iter().chain(&pruning.reserve).collect();
-    let mut left = pruning.actions.len();
-    let mut first = None;
-    for _ in 0..MOST_ROUNDS {
-        if left == 0 || queue.is_empty() {
-            break;
+impl Pass<'_> {
+    /// Removes what the plan says, now that all else is done.
+    pub(in crate::sync) async fn remove(
+        &self,
+        repository: &Repository,
+        observed: &Observed,
+        plan: &Plan,
+        outcomes: &mut Outcomes,
+    ) {
+        let Some(pruning) = plan.pruning.as_ref().filter(|pruning| !pruning.actions.is_empty())
+        else {
+            return;
+        };
+        let work = Work { pass: self, repository, pruning };
+        let forbidden = match missed(outcomes) {
+            Some(blocked) => Some(blocked),
+            None => work.not_ours(observed, plan, outcomes).await,
+        };
+        if let Some(blocked) = forbidden {
+            outcomes.pruning_blocked = blocked.blocked;
+            return;
         }
-        let batch: Vec<_> = queue.drain(..queue.len().min(left).min(MOST_CHECKS)).collect();
-        match work.batch(&batch, outcomes, &mut first).await {
-            Ok(gone) => left -= gone.min(left),
-            Err(failure) => {
-                first = Some(failure);
+        let mut queue: Vec<&Action> = pruning.actions.iter().chain(&pruning.reserve).collect();
+        let mut left = pruning.actions.len();
+        let mut first = None;
+        for _ in 0..MOST_ROUNDS {
+            if left == 0 || queue.is_empty() {
                 break;
             }
+            let batch: Vec<_> =
+                queue.drain(..queue.len().min(left).min(Pruning::MOST_CHECKS)).collect();
+            match work.batch(&batch, outcomes, &mut first).await {
+                Ok(gone) => left -= gone.min(left),
+                Err(failure) => {
+                    first = Some(failure);
+                    break;
+                }
+            }
+            self.job.progress.advance(1);
         }
-        progress.advance(1);
-    }
-    if let Some(failure) = first {
-        outcomes.pruning_blocked = Pruning::blocked_by(&failure).blocked;
-        if let Some(blocked) = &outcomes.pruning_blocked {
-            progress.failed(PRUNE, blocked);
+        if let Some(failure) = first {
+            outcomes.pruning_blocked = Pruning::blocked_by(&failure).blocked;
+            if let Some(blocked) = &outcomes.pruning_blocked {
+                self.job.progress.failed(PRUNE, blocked);
+            }
         }
     }
 }
@@ -68,11 +73,9 @@ fn missed(outcomes: &Outcomes) -> Option<Pruning> {
 }
 
 struct Work<'a> {
-    registry: &'a ecr::Registry,
+    pass: &'a Pass<'a>,
     repository: &'a Repository,
     pruning: &'a Pruning,
-    known: &'a Known,
-    progress: &'a Progress,
 }
 
 impl Work<'_> {
@@ -94,7 +97,10 @@ impl Work<'_> {
         let before =
             observed.repository.as_ref().and_then(|there| there.resource_tags.get(OWNER_TAG));
         let expected = marked.or(before);
-        match patiently(|| async { Ok(self.registry.resource_tags(self.repository).await?) }).await
+        match patiently(|| async {
+            Ok(self.pass.target.registry.resource_tags(self.repository).await?)
+        })
+        .await
         {
             Ok(tags) if tags.get(OWNER_TAG) == expected => None,
             Ok(_) => {
@@ -140,7 +146,7 @@ impl Work<'_> {
             .collect();
         let name = &self.repository.name;
         let tags: BTreeSet<Tag> = planned.keys().map(|tag| (*tag).clone()).collect();
-        let images = self.registry.stored(name, &tags).await?;
+        let images = self.pass.target.registry.stored(name, &tags).await?;
         let now = SystemTime::now();
         let unused = images
             .iter()
@@ -155,7 +161,7 @@ impl Work<'_> {
         // Before it is done: whoever is stopped in between has left word.
         let list: Vec<_> = still.iter().map(Tag::as_str).collect();
         tracing::info!(repository = name, tags = list.join(", "), "prunes");
-        Ok(self.registry.remove_tags(name, &still).await?)
+        Ok(self.pass.target.registry.remove_tags(name, &still).await?)
     }
 
     /// Notes what became of a tag, and whether it counts as gone.
@@ -169,14 +175,18 @@ impl Work<'_> {
         let Action::PruneTag { tag, digest, is_index, .. } = action else { return false };
         match results.get(tag) {
             Some(Removal::Removed) => {
-                outcomes.done(action, self.progress);
+                outcomes.done(action, &self.pass.job.progress);
                 if *is_index {
-                    self.known.forget_named(&self.repository.arn);
+                    self.pass.engine.prune.forget_named(&self.repository.arn);
                 }
                 true
             }
             Some(Removal::Named) => {
-                self.known.remember_named(&self.repository.arn, tag.clone(), digest.clone());
+                self.pass.engine.prune.remember_named(
+                    &self.repository.arn,
+                    tag.clone(),
+                    digest.clone(),
+                );
                 let told = format!(
                     "tag {tag} is not pruned: ECR keeps it for an index that names its image"
                 );

@@ -4,16 +4,17 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::candidates::{Candidate, Stock};
-use super::known::Known;
 use crate::api::v1alpha1::TagStrategy;
 use crate::class::Class;
+use crate::failure::Failure;
 use crate::helm;
 use crate::registry::{Digest, Reference, Tag};
+use crate::sync::artifact::{ArtifactKind, DesiredArtifact, Source};
 use crate::sync::charts::{Archives, Order};
 use crate::sync::copy::find_referrers;
-use crate::sync::hollow::is_ecr;
-use crate::sync::origin::Ask;
-use crate::sync::{ArtifactKind, Desired, DesiredArtifact, Engine, Failure, Job, Origin, Source};
+use crate::sync::desired::Desired;
+use crate::sync::origin::{Ask, Origin};
+use crate::sync::pass::Pass;
 
 /// Images of one pass of which the source is asked for signatures and the like. Others that have
 /// some are spared.
@@ -43,10 +44,9 @@ fn take(budget: &AtomicUsize) -> bool {
 
 /// A source that can be asked.
 pub(super) struct Asked<'a> {
-    job: &'a Job,
+    pass: &'a Pass<'a>,
     artifact: &'a DesiredArtifact,
     place: Place<'a>,
-    known: &'a Known,
     budget: &'a Budget,
     /// What refers to an image would come along with it.
     with_referrers: bool,
@@ -63,15 +63,16 @@ enum Place<'a> {
     Charts(Archives<'a>),
 }
 
-impl Engine {
+impl<'p> Pass<'p> {
     /// The source of an artifact, to be asked about `tags`; `None` if there is none.
     pub(super) async fn asked<'a>(
         &'a self,
-        job: &'a Job,
-        (desired, artifact): (&Desired, &'a DesiredArtifact),
+        desired: &Desired,
+        artifact: &'a DesiredArtifact,
         budget: &'a Budget,
         tags: &[Tag],
     ) -> Result<Option<Asked<'a>>, Failure> {
+        let job = self.job;
         let image = job.spec.image.as_ref().filter(|_| artifact.kind == ArtifactKind::Image);
         let place = match &artifact.source {
             Source::Unknown => return Ok(None),
@@ -93,21 +94,21 @@ impl Engine {
                 };
                 let digests = match (&retagged, job.access_of(artifact)) {
                     (None, Ok(access)) => {
-                        self.digests_in_ecr(
-                            access,
-                            &origin.repository,
-                            tags.iter().cloned().collect(),
-                        )
-                        .await
+                        self.engine
+                            .digests_in_ecr(
+                                access,
+                                &origin.repository,
+                                tags.iter().cloned().collect(),
+                            )
+                            .await
                     }
                     _ => BTreeMap::new(),
                 };
                 Place::Registry { origin, retagged, digests }
             }
         };
-        let (known, with_referrers) =
-            (&self.prune, desired.referrers && artifact.kind == ArtifactKind::Image);
-        Ok(Some(Asked { job, artifact, place, known, budget, with_referrers }))
+        let with_referrers = desired.referrers && artifact.kind == ArtifactKind::Image;
+        Ok(Some(Asked { pass: self, artifact, place, budget, with_referrers }))
     }
 }
 
@@ -180,16 +181,16 @@ impl Asked<'_> {
                     }
                     _ => return Ok(Some(digest)),
                 };
-                if let Some(known) = self.known.narrowed(&digest, &platforms) {
+                if let Some(known) = self.pass.engine.prune.narrowed(&digest, &platforms) {
                     return Ok(Some(known));
                 }
-                let is_too_dear = is_ecr(self.job, self.artifact, origin)
+                let is_too_dear = self.pass.is_ecr(self.artifact, origin)
                     || (origin.client.counts_pulls() && !take(&self.budget.pulls));
                 if is_too_dear {
                     return Ok(None);
                 }
                 let target = origin.would_narrow(&self.label(tag), digest.clone()).await?;
-                self.known.remember_narrowed(digest, platforms, target.clone());
+                self.pass.engine.prune.remember_narrowed(digest, platforms, target.clone());
                 Ok(Some(target))
             }
             Place::Charts(archives) => {
@@ -199,14 +200,14 @@ impl Asked<'_> {
                 let made = entry
                     .digest
                     .as_ref()
-                    .and_then(|archive| self.known.made(archive, archives.provenance));
+                    .and_then(|archive| self.pass.engine.prune.made(archive, archives.provenance));
                 if let Some(other) = made.filter(|made| *made != candidate.digest) {
                     return Ok(Some(other));
                 }
                 let order = Order { tag: tag.clone(), entry, current: None, derived: None };
                 let made = archives.make(&order).await?;
                 let derived = made.derived();
-                self.known.remember_made(
+                self.pass.engine.prune.remember_made(
                     derived.archive,
                     derived.provenance,
                     derived.manifest.clone(),

@@ -8,18 +8,21 @@ use std::time::Duration;
 
 use futures::{StreamExt, stream};
 
+use super::CONCURRENT_TAGS;
 use super::image::{offered, source_tag};
-use super::{
-    ArtifactKind, CONCURRENT_TAGS, DesiredArtifact, Looking, Source, SourceContent, SourceTag,
-    WantedTag,
-};
 use crate::api::v1alpha1::{Chart, OnSourceChange, VersionSelector};
 use crate::class::Class;
+use crate::failure::Failure;
 use crate::helm;
 use crate::registry::{Reference, Tag};
 use crate::selection::{self, Selector, tag_of, version_of};
 use crate::spec::validation;
-use crate::sync::{Access, Engine, Failure, Job, Origin};
+use crate::sync::artifact::{
+    ArtifactKind, DesiredArtifact, Source, SourceContent, SourceTag, WantedTag,
+};
+use crate::sync::job::{Access, Job};
+use crate::sync::origin::Origin;
+use crate::sync::pass::Pass;
 
 /// Resources that are due together share one look at an index.
 const INDEX_AGE: Duration = Duration::from_secs(30);
@@ -77,13 +80,9 @@ fn artifact(name: String, keep: bool) -> DesiredArtifact {
     DesiredArtifact { keep, ..DesiredArtifact::new(ArtifactKind::Chart, name) }
 }
 
-impl Engine {
-    pub(super) async fn resolve_chart(
-        &self,
-        looking: &Looking<'_>,
-        chart: &Chart,
-    ) -> Result<DesiredArtifact, Failure> {
-        let job = looking.job;
+impl Pass<'_> {
+    pub(super) async fn resolve_chart(&self, chart: &Chart) -> Result<DesiredArtifact, Failure> {
+        let job = self.job;
         let keep = chart.on_source_change == OnSourceChange::Keep;
         let selector = chart.version_selector.as_ref().map(compile).transpose()?;
         let access = match &job.access.chart {
@@ -96,9 +95,8 @@ impl Engine {
             prefer(&mut readings, job, |reading| format!("oci://{reading}"));
             let mut first = None;
             for reading in readings {
-                let found = self
-                    .oci_chart(looking, chart, access, &reading, keep, selector.as_ref())
-                    .await?;
+                let found =
+                    self.oci_chart(chart, access, &reading, keep, selector.as_ref()).await?;
                 if !nothing_found(&found) {
                     return Ok(found);
                 }
@@ -110,7 +108,7 @@ impl Engine {
         prefer(&mut readings, job, Reading::name);
         let mut failures = Vec::new();
         for reading in readings {
-            match self.http_chart(looking, chart, access, &reading, keep, selector.as_ref()).await {
+            match self.http_chart(chart, access, &reading, keep, selector.as_ref()).await {
                 Ok(found) => return Ok(found),
                 Err((failure, true)) => failures.push(failure),
                 Err((failure, false)) => {
@@ -129,7 +127,6 @@ impl Engine {
     /// one.
     async fn http_chart(
         &self,
-        looking: &Looking<'_>,
         chart: &Chart,
         access: &Access,
         reading: &Reading,
@@ -137,15 +134,17 @@ impl Engine {
         selector: Option<&Selector>,
     ) -> Result<DesiredArtifact, (Failure, bool)> {
         let fatal = |failure: Failure| (failure, false);
-        let transport = self.transport(&access.transport).map_err(|error| fatal(error.into()))?;
+        let transport =
+            self.engine.transport(&access.transport).map_err(|error| fatal(error.into()))?;
         let mut reach =
             helm::Access::new(transport, access.transport.clone(), access.credential.clone());
         reach.hosts = access.hosts.clone();
         if let Some(host) = reading.repository.split('/').nth(2) {
-            reach.limits = self.host_limits(host);
+            reach.limits = self.engine.host_limits(host);
         }
-        let repository = helm::Repository::new(&reading.repository, reach, self.indexes.clone())
-            .map_err(|error| fatal(error.into()))?;
+        let repository =
+            helm::Repository::new(&reading.repository, reach, self.engine.indexes.clone())
+                .map_err(|error| fatal(error.into()))?;
         let versions = repository.versions(&reading.chart, INDEX_AGE).await.map_err(|error| {
             let elsewhere = error.is_elsewhere();
             (Failure::from(error), elsewhere)
@@ -156,7 +155,7 @@ impl Engine {
         let wanted = selection::union(
             chart.tags.iter().map(String::as_str),
             selected.into_iter().flatten(),
-            self.limits.max_tags,
+            self.engine.limits.max_tags,
         )
         .map_err(|error| fatal(Failure::new(Class::InvalidSpec, format!("chart: {error}"))))?;
         let mut found = artifact(reading.name(), keep);
@@ -167,7 +166,7 @@ impl Engine {
             let source = match versions.get(version) {
                 Some(entry) => {
                     entries.insert(tag.clone(), entry.clone());
-                    let derived = looking.job.derived.get(&tag).cloned();
+                    let derived = self.job.derived.get(&tag).cloned();
                     let content = SourceContent::Archive { digest: entry.digest.clone(), derived };
                     Ok(SourceTag {
                         label: format!("{} {version} of {}", reading.chart, reading.repository),
@@ -178,7 +177,7 @@ impl Engine {
             };
             found.tags.insert(tag, WantedTag { pin: None, source });
         }
-        if looking.lists {
+        if self.prunes() {
             let all = versions.versions.iter();
             found.offered = Some(Ok(all
                 .filter_map(|entry| {
@@ -196,7 +195,6 @@ impl Engine {
 
     async fn oci_chart(
         &self,
-        looking: &Looking<'_>,
         chart: &Chart,
         access: &Access,
         path: &str,
@@ -205,31 +203,32 @@ impl Engine {
     ) -> Result<DesiredArtifact, Failure> {
         let reference: Reference = path.parse()?;
         let mut found = artifact(format!("oci://{}", reference.name()), keep);
-        let client = match self.source_client(access, &reference, chart.insecure).await {
+        let client = match self.engine.source_client(access, &reference, chart.insecure).await {
             Ok(client) => client,
             Err(failure) => return unknown(found, chart, &failure),
         };
-        let all = match selector.is_some() || looking.lists {
+        let all = match selector.is_some() || self.prunes() {
             true => client.tags(&reference.repository).await.map_err(Failure::from),
             false => Ok(Vec::new()),
         };
         found.listing = all.as_ref().err().filter(|_| selector.is_some()).cloned();
-        found.offered = looking.lists.then(|| all.as_deref().map(offered).map_err(Clone::clone));
+        found.offered = self.prunes().then(|| all.as_deref().map(offered).map_err(Clone::clone));
         let all = all.unwrap_or_default();
         let versions: Vec<_> = all.iter().map(|tag| version_of(tag)).collect();
         let selected = selector.map(|selector| selector.select(versions.iter().map(AsRef::as_ref)));
         found.selected = selected.as_ref().map(Vec::len);
         let listed = chart.tags.iter().map(String::as_str);
-        let wanted = selection::union(listed, selected.into_iter().flatten(), self.limits.max_tags)
-            .map_err(|error| Failure::new(Class::InvalidSpec, format!("chart: {error}")))?;
+        let wanted =
+            selection::union(listed, selected.into_iter().flatten(), self.engine.limits.max_tags)
+                .map_err(|error| Failure::new(Class::InvalidSpec, format!("chart: {error}")))?;
         let tags: Vec<Tag> =
             wanted.into_iter().filter_map(|version| tag_of(version).parse().ok()).collect();
         let origin = Origin::new(client, reference.repository.clone());
-        let seen = looking.seen(tags.iter()).await?;
+        let seen = self.tags_in_ecr(tags.iter()).await?;
         found.tags = stream::iter(tags)
             .map(|tag| async {
                 let source =
-                    source_tag(&origin, &reference, &tag, looking.ask(&seen, &tag), None).await;
+                    source_tag(&origin, &reference, &tag, self.how_to_ask(&seen, &tag), None).await;
                 (tag, WantedTag { pin: None, source })
             })
             .buffer_unordered(CONCURRENT_TAGS)

@@ -1,72 +1,45 @@
 //! The image: tags of an OCI registry.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::collections::BTreeMap;
 
 use futures::{StreamExt, stream};
 
+use super::CONCURRENT_TAGS;
 use super::mirrored::Place;
-use super::{
-    ArtifactKind, CONCURRENT_TAGS, DesiredArtifact, Looking, Offered, Source, SourceContent,
-    SourceTag, WantedTag,
-};
 use crate::api::v1alpha1::{CheckPolicy, Image, TagStrategy};
 use crate::class::Class;
-use crate::registry::{
-    Authenticator, Client, Digest, Endpoint, Options, Platforms, Reference, StaticAuthenticator,
-    Tag,
-};
+use crate::failure::Failure;
+use crate::registry::{Digest, Platforms, Reference, Tag};
 use crate::selection::{self, Pin};
 use crate::spec::validation;
-use crate::sync::origin::Ask;
+use crate::sync::artifact::{
+    ArtifactKind, DesiredArtifact, Offered, Source, SourceContent, SourceTag, WantedTag,
+};
+use crate::sync::origin::{Ask, Origin, Rebuilt};
+use crate::sync::pass::Pass;
 use crate::sync::target::Seen;
-use crate::sync::{Access, EcrLogin, EcrSource, Engine, Failure, Origin, Rebuilt};
 
 /// Tags with the digests that they are pinned to.
 type Pins = BTreeMap<Tag, Option<Digest>>;
 
-impl Engine {
-    /// A client for a source registry.
-    pub(super) async fn source_client(
-        &self,
-        access: &Access,
-        reference: &Reference,
-        insecure: bool,
-    ) -> Result<Client, Failure> {
-        let endpoint = Endpoint::of(reference, insecure);
-        let limits = Some(self.host_limits(&endpoint.host));
-        let quota = Some(self.quota(&endpoint.host, access));
-        let (authenticator, preemptive_basic): (Arc<dyn Authenticator>, _) = match &access.ecr {
-            // Asks ECR for no challenge: it takes nothing but Basic.
-            Some(EcrLogin { registry: EcrSource::Private(place), identity }) => {
-                (self.aws.registry(place, identity).await?.authenticator(), true)
-            }
-            Some(EcrLogin { registry: EcrSource::Public, identity }) => {
-                (self.aws.public_login(identity)?, false)
-            }
-            None => (Arc::new(StaticAuthenticator(access.credential.clone())), false),
-        };
-        let options = Options { limits, quota, preemptive_basic, ..Options::default() };
-        Ok(Client::new(self.transport(&access.transport)?, endpoint, authenticator, options)?)
-    }
-
+impl Pass<'_> {
     /// The image as it is in one place.
     ///
     /// # Errors
     /// When ECR cannot be asked, or more is wanted than is allowed.
     pub(super) async fn image_at(
         &self,
-        looking: &Looking<'_>,
         image: &Image,
         place: &Place<'_>,
     ) -> Result<DesiredArtifact, Failure> {
-        let job = looking.job;
+        let job = self.job;
+        let lists = self.prunes();
         let reference = place.reference.clone();
         let mut artifact = DesiredArtifact::new(ArtifactKind::Image, reference.name());
         let client = match place.access {
             // A certificate that cannot be used is found here: it costs the image, not the
             // policies.
-            Ok(access) => self.source_client(access, &reference, place.insecure).await,
+            Ok(access) => self.engine.source_client(access, &reference, place.insecure).await,
             Err(failure) => Err(failure.clone()),
         };
         let client = match client {
@@ -80,21 +53,21 @@ impl Engine {
             }
         };
         job.progress.uses(&client);
-        let all = match image.tag_selector.is_some() || looking.lists {
+        let all = match image.tag_selector.is_some() || lists {
             true => Some(client.tags(&reference.repository).await.map_err(Failure::from)),
             false => None,
         };
         let (pins, selected) = self.wanted_tags(image, &reference, all.as_ref())?;
         artifact.listing = selected.as_ref().and_then(|selected| selected.as_ref().err().cloned());
         artifact.selected = selected.and_then(Result::ok);
-        artifact.offered = all.filter(|_| looking.lists).map(|all| all.map(|tags| offered(&tags)));
+        artifact.offered = all.filter(|_| lists).map(|all| all.map(|tags| offered(&tags)));
         let origin = Origin::new(client, reference.repository.clone())
             .narrowed(Platforms::parse(&image.platforms)?);
-        let seen = looking.seen(pins.keys()).await?;
+        let seen = self.tags_in_ecr(pins.keys()).await?;
         // `validate` has seen to it that Retag has a tag in pullUrl.
         let retagged = match (image.tag_strategy, &reference.tag) {
             (TagStrategy::Retag, Some(from)) => {
-                let whole = pins.keys().any(|tag| looking.ask(&seen, tag) == Ask::Whole);
+                let whole = pins.keys().any(|tag| self.how_to_ask(&seen, tag) == Ask::Whole);
                 let ask = if whole { Ask::Whole } else { Ask::Digest };
                 let before = pins.keys().next().and_then(|tag| job.before.rebuilt.get(tag));
                 let asked =
@@ -110,10 +83,12 @@ impl Engine {
         let unsettled =
             pins.iter().filter(|(tag, pin)| settled(image, &seen, tag, pin.as_ref()).is_none());
         let checked =
-            unsettled.map(|(tag, _)| tag).filter(|tag| looking.ask(&seen, tag) == Ask::Digest);
+            unsettled.map(|(tag, _)| tag).filter(|tag| self.how_to_ask(&seen, tag) == Ask::Digest);
         let known = match (&retagged, place.access) {
             (None, Ok(access)) => {
-                self.digests_in_ecr(access, &reference.repository, checked.cloned().collect()).await
+                self.engine
+                    .digests_in_ecr(access, &reference.repository, checked.cloned().collect())
+                    .await
             }
             _ => BTreeMap::new(),
         };
@@ -139,7 +114,7 @@ impl Engine {
                             narrowed(source_of, reference_of, &tag, digest.clone(), before).await
                         }
                         (None, None) => {
-                            let ask = looking.ask(seen, &tag);
+                            let ask = self.how_to_ask(seen, &tag);
                             source_tag(source_of, reference_of, &tag, ask, before).await
                         }
                     };
@@ -154,41 +129,6 @@ impl Engine {
             .await;
         artifact.source = Source::Registry(origin);
         Ok(artifact)
-    }
-
-    /// The digests of these tags where the image's source is a private ECR registry: a request for
-    /// a hundred of them instead of one for each. Empty where that is not to be had; whoever is not
-    /// in the answer is asked for by HEAD, which knows why.
-    pub(in crate::sync) async fn digests_in_ecr(
-        &self,
-        access: &Access,
-        repository: &str,
-        tags: BTreeSet<Tag>,
-    ) -> BTreeMap<Tag, Digest> {
-        let none = BTreeMap::new();
-        let Access {
-            ecr: Some(EcrLogin { registry: EcrSource::Private(place), identity }), ..
-        } = access
-        else {
-            return none;
-        };
-        // One is asked for by HEAD, which needs no right that pulling does not need.
-        if tags.len() < 2 {
-            return none;
-        }
-        let Ok(registry) = self.aws.registry(place, identity).await else { return none };
-        // Below a pull-through cache rule ECR looks for news when it is asked through `/v2/`, and
-        // not when it is asked here.
-        if registry.pull_through_rule(repository).await.is_some() {
-            return none;
-        }
-        match registry.images(repository, &tags).await {
-            Ok(images) => images.unwrap_or_default().tags,
-            Err(error) => {
-                tracing::debug!(%error, repository, "the source's tags are asked for one by one");
-                none
-            }
-        }
     }
 
     /// The tags of the spec with their pins, and those that its selector finds among `all`; and how
@@ -221,7 +161,7 @@ impl Engine {
         selection::union(
             wanted.keys().map(Tag::as_str),
             selected.iter().map(Tag::as_str),
-            self.limits.max_tags,
+            self.engine.limits.max_tags,
         )
         .map_err(|error| Failure::new(Class::InvalidSpec, format!("image: {error}")))?;
         let count = selected.len();

@@ -1,0 +1,192 @@
+//! One pass over one repository, from top to bottom.
+
+use tokio_util::sync::CancellationToken;
+
+use super::action::Plan;
+use super::defaults::Documents;
+use super::desired::Desired;
+use super::engine::Engine;
+use super::job::{Job, Mode};
+use super::observed::{Configuration, Observed};
+use super::ownership::Claimant;
+use super::patience::patiently;
+use super::plan;
+use super::report::Report;
+use super::target::Target;
+use crate::class::Class;
+use crate::failure::Failure;
+
+/// One pass over the repository of a job.
+#[derive(Debug)]
+pub(super) struct Pass<'a> {
+    pub(super) engine: &'a Engine,
+    pub(super) job: &'a Job,
+    pub(super) mode: Mode,
+    pub(super) target: Target<'a>,
+}
+
+/// The result of the steps that write nothing.
+#[derive(Debug)]
+pub(super) struct Survey {
+    pub(super) desired: Desired,
+    pub(super) observed: Observed,
+    pub(super) plan: Plan,
+}
+
+impl Engine {
+    /// One pass. Never fails as a whole: the report says what went wrong. Ends early when `stop` is
+    /// cancelled, and keeps what was done so far; no tag is left that cannot be pulled.
+    pub async fn sync(&self, job: &Job, mode: Mode, stop: &CancellationToken) -> Report {
+        let work = async { Pass::new(self, job, mode).await?.run().await };
+        bounded(job, stop, work).await.unwrap_or_else(Report::failed)
+    }
+}
+
+impl<'a> Pass<'a> {
+    /// Checks the job and opens the registry. Nothing is asked of the repository yet.
+    pub(super) async fn new(engine: &'a Engine, job: &'a Job, mode: Mode) -> Result<Self, Failure> {
+        if let Err(failure) = &job.identity {
+            return Err(failure.clone());
+        }
+        job.check()?;
+
+        let registry = engine.registry(job).await?;
+        // A dry run shows all that would be done, so it reads everything.
+        let look = job.before.look.as_ref().filter(|_| mode == Mode::Apply);
+        let target = Target::new(registry, job.repository_name(), look);
+        Ok(Self { engine, job, mode, target })
+    }
+
+    async fn run(&self) -> Result<Report, Failure> {
+        let Survey { desired, observed, plan } = Box::pin(self.look()).await?;
+        let outcomes = match self.mode {
+            Mode::Apply => Some(Box::pin(self.apply(&desired, &observed, &plan)).await),
+            Mode::DryRun => None,
+        };
+        Ok(Report::new(&desired, &observed, &plan, outcomes, &self.job.before))
+    }
+
+    /// The steps that write nothing.
+    pub(super) async fn look(&self) -> Result<Survey, Failure> {
+        let (desired, configuration) = self.ask().await?;
+        self.job.progress.advance(1);
+
+        let mut survey = match configuration {
+            Some(configuration) => self.survey(desired, configuration).await?,
+            None => match self.settled(desired).await? {
+                Ok(settled) => settled,
+                Err(desired) => {
+                    let configuration = self.configuration(&desired).await?;
+                    self.survey(desired, configuration).await?
+                }
+            },
+        };
+
+        if let Some(remembered) = self.remembered_pruning(&survey.desired, &survey.plan) {
+            survey.plan.take_pruning(remembered);
+        }
+        self.job.progress.advance(1);
+        Ok(survey)
+    }
+
+    /// Asks the sources what is wanted. Without an earlier look the configuration is read at the
+    /// same time.
+    async fn ask(&self) -> Result<(Desired, Option<Option<Configuration>>), Failure> {
+        let desired = self.desired();
+        // Boxed: futures that run side by side are stored side by side, and a thread's stack is
+        // limited.
+        let artifacts = Box::pin(self.artifacts());
+        let (artifacts, configuration) = if self.target.was_seen() {
+            (artifacts.await?, None)
+        } else {
+            let configuration = Box::pin(self.configuration(&desired));
+            let (artifacts, configuration) = tokio::try_join!(artifacts, configuration)?;
+            (artifacts, Some(configuration))
+        };
+        Ok((desired.with(artifacts), configuration))
+    }
+
+    /// The result where a quick look shows that nothing is to be done; else `desired` again.
+    async fn settled(&self, desired: Desired) -> Result<Result<Survey, Desired>, Failure> {
+        let observed = match self.glance(&desired).await {
+            // Only the survey waits out a throttle.
+            Err(failure) if failure.class == Class::RateLimited => None,
+            result => result?,
+        };
+        let Some(observed) = observed else { return Ok(Err(desired)) };
+
+        let desired = desired.given(observed.has());
+        let observed = self.count_vanished(&desired, observed);
+        let plan = self.plan(&desired, &observed)?;
+        if plan.is_settled() {
+            Ok(Ok(Survey { desired, observed, plan }))
+        } else {
+            Ok(Err(desired))
+        }
+    }
+
+    /// Reads everything and plans. Needed before anything is written, since the repository may
+    /// belong to somebody else by now.
+    async fn survey(
+        &self,
+        desired: Desired,
+        configuration: Option<Configuration>,
+    ) -> Result<Survey, Failure> {
+        let observed = self.observe(&desired, configuration).await?;
+        let mut desired = desired.given(observed.has());
+        let mut observed = self.with_vanished(&desired, observed).await?;
+        let mut plan = self.plan(&desired, &observed)?;
+
+        if let Some(repository) = &mut observed.repository
+            && !self.needs_resource_tags(&desired)
+            && !plan.is_settled()
+        {
+            let read =
+                || async { Ok(self.target.registry.resource_tags(&repository.repository).await?) };
+            repository.resource_tags = patiently(read).await?;
+            plan = self.plan(&desired, &observed)?;
+        }
+        if self.mode == Mode::DryRun {
+            self.compare_charts(&mut desired, &observed, &mut plan).await;
+        }
+        if self.prunes() {
+            let pruning = Box::pin(self.prunable(&desired, &observed, &plan)).await;
+            plan.take_pruning(pruning);
+        }
+        Ok(Survey { desired, observed, plan })
+    }
+
+    fn plan(&self, desired: &Desired, observed: &Observed) -> Result<Plan, Failure> {
+        plan::plan(desired, observed, &self.job.claimant, &self.job.before)
+    }
+
+    /// Whether resource tags are read together with the rest. A run from the command line that sets
+    /// none needs to know the owner only before it writes, so it reads them then.
+    pub(super) fn needs_resource_tags(&self, desired: &Desired) -> bool {
+        let Job { spec, claimant, .. } = self.job;
+        let copies = spec.image.is_some() || spec.chart.is_some();
+        matches!(claimant, Claimant::Resource(_))
+            || !copies
+            || desired.prunes
+            || !desired.resource_tags.is_empty()
+            || desired.defaults != Documents::default()
+    }
+}
+
+/// Runs the work until it is no longer wanted or makes no progress.
+pub(super) async fn bounded<T>(
+    job: &Job,
+    stop: &CancellationToken,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => Err(Failure::cancelled()),
+        result = work => result,
+        never = job.progress.log(job.repository_name()) => match never {},
+        () = job.progress.stalled(job.timeout) => Err(Failure::new(
+            Class::Timeout,
+            format!("no progress for {}s (spec.timeout): given up; what was copied stays", job.timeout.as_secs()),
+        )),
+    }
+}
