@@ -50,7 +50,7 @@ mod iam;
 pub mod inventory;
 pub mod meter;
 pub mod mirrors;
-pub mod operator;
+mod operator;
 pub mod registry;
 pub mod reload;
 pub mod selection;

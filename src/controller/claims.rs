@@ -1,10 +1,10 @@
 //! Which resources of this cluster want the same repository. One wins: the oldest.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Mutex, PoisonError};
 
 use kube::ResourceExt;
 use kube_runtime::reflector::ObjectRef;
+use parking_lot::Mutex;
 
 use crate::api::v1alpha1::{EcrRepositorySync, Registry};
 
@@ -53,13 +53,13 @@ impl Claims {
     /// Notes the claim of a resource.
     pub(super) fn note(&self, object: &EcrRepositorySync) {
         let claim = Claim::of(object);
-        let mut claims = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut claims = self.0.lock();
         claims.entry(object.repository().to_owned()).or_default().insert(claim.uid.clone(), claim);
     }
 
     /// Forgets a resource; returns those that wanted the same repository and may win now.
     pub(super) fn forget(&self, object: &EcrRepositorySync) -> Vec<ObjectRef<EcrRepositorySync>> {
-        let mut claims = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut claims = self.0.lock();
         let repository = object.repository();
         let Some(same) = claims.get_mut(repository) else { return Vec::new() };
         same.remove(&object.uid().unwrap_or_default());
@@ -75,7 +75,7 @@ impl Claims {
         &self,
         is_there: impl Fn(&str) -> bool,
     ) -> Vec<ObjectRef<EcrRepositorySync>> {
-        let mut claims = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut claims = self.0.lock();
         let mut waiting = Vec::new();
         claims.retain(|_, same| {
             let before = same.len();
@@ -98,7 +98,7 @@ impl Claims {
         let mine = Claim::of(object);
         let place_of = |claim: &Claim| resolve(&claim.namespace, &claim.registry);
         let place = place_of(&mine);
-        let claims = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let claims = self.0.lock();
         let rivals = claims.get(object.repository())?.values();
         let first = rivals
             .filter(|claim| place_of(claim) == place)

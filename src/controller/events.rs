@@ -3,22 +3,11 @@
 //! kube's `Recorder` is not used: the note is not in its key, so that of two failures under one
 //! reason the second is lost.
 
-use k8s_openapi::api::core::v1::ObjectReference;
-use k8s_openapi::api::events::v1::Event;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
-use k8s_openapi::jiff::Timestamp;
-use kube::api::PostParams;
-use kube::{Api, Resource, ResourceExt};
-
-use super::conditions::{find, truncated};
-use super::context::{Context, in_time};
+use super::conditions::find;
 use super::reason::Reason;
-use crate::api::v1alpha1::{EcrRepositorySync, EcrRepositorySyncStatus as Status, condition};
+use crate::api::v1alpha1::{EcrRepositorySyncStatus as Status, condition};
 use crate::class::Class;
 use crate::sync::Report;
-
-/// Longest note that the API server takes.
-const MAX_NOTE: usize = 1024;
 
 /// Kinds of failure that are told although a condition is true.
 const WARNED: [Class; 2] = [Class::SourceChanged, Class::LifecycleConflict];
@@ -26,9 +15,9 @@ const WARNED: [Class; 2] = [Class::SourceChanged, Class::LifecycleConflict];
 /// One event to write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Note {
-    warning: bool,
-    reason: String,
-    text: String,
+    pub(super) warning: bool,
+    pub(super) reason: String,
+    pub(super) text: String,
 }
 
 impl Note {
@@ -50,7 +39,7 @@ pub(super) fn transitions(old: &Status, new: &Status, report: &Report) -> Vec<No
     }
     if !report.corrected.is_empty() {
         let text: Vec<_> = report.corrected.iter().map(ToString::to_string).collect();
-        let text = format!("somebody changed what is put right now: {}", text.join("; "));
+        let text = format!("drift corrected: {}", text.join("; "));
         notes.push(Note::warning(Reason::DriftDetected.as_str(), text));
     }
     if report.dry_run && old.plan != new.plan {
@@ -101,59 +90,17 @@ pub(super) fn transitions(old: &Status, new: &Status, report: &Report) -> Vec<No
     notes
 }
 
-/// Writes events. One that cannot be written is logged: a pass never fails over it.
-pub(super) async fn publish(context: &Context, object: &EcrRepositorySync, notes: Vec<Note>) {
-    let namespace = object.namespace().unwrap_or_default();
-    let events: Api<Event> = Api::namespaced(context.client.clone(), &namespace);
-    let uid = object.uid().unwrap_or_default();
-    for note in notes {
-        if !context.memories.may_publish(&uid) {
-            tracing::debug!(
-                namespace,
-                name = object.name_any(),
-                reason = note.reason,
-                note = note.text,
-                "event left out: too many"
-            );
-            continue;
-        }
-        let event = Event {
-            metadata: ObjectMeta {
-                generate_name: Some("ecr-sync-".to_owned()),
-                namespace: Some(namespace.clone()),
-                ..ObjectMeta::default()
-            },
-            action: Some("Sync".to_owned()),
-            event_time: Some(MicroTime(Timestamp::now())),
-            note: Some(truncated(&note.text, MAX_NOTE)),
-            reason: Some(note.reason.clone()),
-            regarding: Some(ObjectReference {
-                api_version: Some(EcrRepositorySync::api_version(&()).into_owned()),
-                kind: Some(EcrRepositorySync::kind(&()).into_owned()),
-                name: object.metadata.name.clone(),
-                namespace: object.metadata.namespace.clone(),
-                uid: object.metadata.uid.clone(),
-                ..ObjectReference::default()
-            }),
-            reporting_controller: Some("ecr-sync.io/controller".to_owned()),
-            reporting_instance: Some(context.identity.instance.clone()),
-            type_: Some(if note.warning { "Warning" } else { "Normal" }.to_owned()),
-            ..Event::default()
-        };
-        if let Err(error) = in_time(events.create(&PostParams::default(), &event)).await {
-            tracing::warn!(%error, reason = note.reason, "cannot write an event");
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::jiff::Timestamp;
+
     use super::*;
-    use crate::controller::status::{self, Pass};
+    use crate::controller::status::{self, Stamp};
     use crate::sync::Failure;
 
     fn after(old: &Status, report: &Report) -> Status {
-        status::finished(old, &Pass::new(1, "eu-west-1"), report, Timestamp::UNIX_EPOCH)
+        let stamp = Stamp { generation: 1, region: "eu-west-1".to_owned(), handled: None };
+        status::finished(old, &stamp, report, Timestamp::UNIX_EPOCH)
     }
 
     #[test]

@@ -2,16 +2,16 @@
 //! every pass.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::ServiceAccount as Account;
 use kube::api::PostParams;
 use kube::{Api, Client, ResourceExt};
+use parking_lot::Mutex;
 
-use super::context::{ApiError, in_time};
-use crate::api::v1alpha1::{EcrRepositorySync, Registry};
+use super::api::{ApiError, in_time};
+use crate::api::v1alpha1::Registry;
 use crate::class::Class;
 use crate::ecr::{Identity, NoToken, RoleArn, ServiceAccount, ServiceAccountTokens};
 use crate::sync::Failure;
@@ -37,9 +37,12 @@ impl Identities {
     }
 
     /// The identity that a resource names.
-    pub(super) async fn read(&self, object: &EcrRepositorySync) -> Result<Identity, Failure> {
-        let Some(registry) = &object.spec.registry else { return Ok(Identity::default()) };
-        let namespace = &object.namespace().unwrap_or_default();
+    pub(super) async fn read(
+        &self,
+        namespace: &str,
+        registry: Option<&Registry>,
+    ) -> Result<Identity, Failure> {
+        let Some(registry) = registry else { return Ok(Identity::default()) };
         let service_account = match &registry.service_account_name {
             Some(name) => Some(self.service_account(namespace, name).await?),
             None => None,
@@ -63,7 +66,7 @@ impl Identities {
             return Ok(Identity { service_account: None, role });
         };
         let key = (namespace.to_owned(), name.clone());
-        let roles = self.roles.lock().unwrap_or_else(PoisonError::into_inner);
+        let roles = self.roles.lock();
         match roles.get(&key).cloned() {
             Some(own) => {
                 let account = ServiceAccount { namespace: key.0, name: key.1, role: own };
@@ -101,14 +104,14 @@ impl Identities {
             )
         })?;
         let key = (namespace.to_owned(), name.to_owned());
-        self.roles.lock().unwrap_or_else(PoisonError::into_inner).insert(key, role.clone());
+        self.roles.lock().insert(key, role.clone());
         Ok(ServiceAccount { namespace: namespace.to_owned(), name: name.to_owned(), role })
     }
 }
 
 fn refused(what: &str, right: &str, error: &ApiError) -> NoToken {
     match error {
-        ApiError::Kube(kube::Error::Api(status)) if status.is_forbidden() => NoToken {
+        error if error.is_forbidden() => NoToken {
             class: Class::AccessDenied,
             message: format!(
                 "cannot use {what}: {error}; allow the operator to {right} in this namespace (docs/iam.md)"
@@ -122,7 +125,7 @@ fn refused(what: &str, right: &str, error: &ApiError) -> NoToken {
 }
 
 /// Tokens from the API server: TokenRequest.
-pub struct LiveTokens {
+pub(crate) struct LiveTokens {
     client: Client,
 }
 
@@ -133,9 +136,7 @@ impl std::fmt::Debug for LiveTokens {
 }
 
 impl LiveTokens {
-    /// Asks for tokens with `client`.
-    #[must_use]
-    pub const fn new(client: Client) -> Self {
+    pub(crate) const fn new(client: Client) -> Self {
         Self { client }
     }
 }

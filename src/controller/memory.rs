@@ -4,69 +4,22 @@
 mod inspections;
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
-use kube::ResourceExt;
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use self::inspections::Inspections;
-use crate::api::v1alpha1::{EcrRepositorySync, EcrRepositorySyncStatus};
-use crate::backoff::doubled;
-use crate::class::Class;
-use crate::sync::{Attempts, Failure, Held, Look, Pruning, Report};
+use super::backoff::{self, JITTER, LONGEST_WAIT, jittered};
+use super::requests::Requests;
+use crate::api::v1alpha1::EcrRepositorySyncStatus;
+use crate::sync::{Attempts, Held, Look, Pruning, Report};
 
-/// First wait after a failure.
-const FIRST_WAIT: Duration = Duration::from_secs(5);
-/// Longest wait after failures.
-const LONGEST_WAIT: Duration = Duration::from_secs(15 * 60);
-/// First wait where a person must act.
-const FIRST_WAIT_FOR_A_PERSON: Duration = Duration::from_secs(60);
-/// First wait after a reconcile that failed: the API server is the only thing that it talks to.
-const FIRST_RETRY: Duration = Duration::from_secs(1);
-/// Longest wait after reconciles that failed. As long as a watch waits: both go on together.
-const LONGEST_RETRY: Duration = Duration::from_secs(30);
-/// Jitter of every wait, as a part of it.
-const JITTER: f64 = 0.1;
-/// Events of one object in [`EVENT_WINDOW`]; what is more than that is no news any longer.
+/// Events of one object in [`EVENT_WINDOW`]; further events are no news.
 const MAX_EVENTS: u32 = 20;
 /// See [`MAX_EVENTS`].
 const EVENT_WINDOW: Duration = Duration::from_secs(600);
-/// Asks for a sync now: any new value.
-const REQUESTED_AT: &str = "ecr-sync.io/requestedAt";
-/// The same, as Flux's tools write it.
-const FLUX_REQUESTED_AT: &str = "reconcile.fluxcd.io/requestedAt";
-
-/// The values of the annotations that ask for a sync.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub(super) struct Requests {
-    own: Option<String>,
-    flux: Option<String>,
-}
-
-impl Requests {
-    pub(super) fn of(object: &EcrRepositorySync) -> Self {
-        let value = |key| object.annotations().get(key).cloned();
-        Self { own: value(REQUESTED_AT), flux: value(FLUX_REQUESTED_AT) }
-    }
-
-    /// The value to act on: the one that changed since `seen`; after a start, one of them unless
-    /// the status says that one was `handled`.
-    fn pending(&self, seen: Option<&Self>, handled: Option<&str>) -> Option<String> {
-        let Some(seen) = seen else {
-            let mut values = [&self.own, &self.flux].into_iter().flatten();
-            return if values.clone().any(|value| Some(value.as_str()) == handled) {
-                None
-            } else {
-                values.next().cloned()
-            };
-        };
-        let changed =
-            |now: &Option<String>, before: &Option<String>| now.clone().filter(|_| now != before);
-        changed(&self.own, &seen.own).or_else(|| changed(&self.flux, &seen.flux))
-    }
-}
 
 /// What is remembered of one object.
 #[derive(Clone, Debug, Default)]
@@ -135,7 +88,7 @@ impl Memories {
         generation: i64,
         change: impl FnOnce(&mut Memory) -> T,
     ) -> T {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.0.lock();
         let memory = all.entry(uid.to_owned()).or_default();
         if memory.generation != generation {
             let is_asked = memory.asked.is_some() || memory.answering.is_some();
@@ -159,7 +112,7 @@ impl Memories {
     /// Makes a pass due now for an object that something outside of it changed for; failures count
     /// from new.
     pub(super) fn wake(&self, uid: &str) {
-        if let Some(memory) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get_mut(uid) {
+        if let Some(memory) = self.0.lock().get_mut(uid) {
             memory.due = Some(Instant::now());
             memory.failures = 0;
             memory.again = true;
@@ -168,7 +121,7 @@ impl Memories {
 
     /// Since when the pass is due that has waited longest.
     pub(super) fn oldest_due(&self) -> Option<Instant> {
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = self.0.lock();
         let now = Instant::now();
         let due = all.values().filter(|memory| !memory.running && memory.suspended != Some(true));
         due.filter_map(|memory| memory.due).filter(|due| *due <= now).min()
@@ -176,7 +129,7 @@ impl Memories {
 
     /// Whether one more event of this object may be written now.
     pub(super) fn may_publish(&self, uid: &str) -> bool {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.0.lock();
         let (start, count) = &mut all.entry(uid.to_owned()).or_default().events;
         let now = Instant::now();
         if start.is_none_or(|start| now.duration_since(start) > EVENT_WINDOW) {
@@ -187,11 +140,11 @@ impl Memories {
     }
 
     pub(super) fn forget(&self, uid: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
+        self.0.lock().remove(uid);
     }
 
     pub(super) fn retain(&self, is_there: impl Fn(&str) -> bool) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|uid, _| is_there(uid));
+        self.0.lock().retain(|uid, _| is_there(uid));
     }
 }
 
@@ -237,7 +190,7 @@ impl Memory {
     /// Notes a reconcile that failed and returns the wait until the next.
     pub(super) fn refused(&mut self) -> Duration {
         self.refusals = self.refusals.saturating_add(1);
-        jittered(doubled(FIRST_RETRY, self.refusals, LONGEST_RETRY), fastrand::f64())
+        backoff::after_reconcile(self.refusals)
     }
 
     /// Notes that the API server took what was written.
@@ -269,62 +222,22 @@ impl Memory {
             interval
         } else {
             self.failures = self.failures.saturating_add(1);
-            wait_after(self.failures, report.failures()).min(interval.max(LONGEST_WAIT))
+            backoff::after_pass(self.failures, report.failures()).min(interval.max(LONGEST_WAIT))
         };
-        let wait = if self.again { Duration::ZERO } else { jittered(wait, fastrand::f64()) };
+        let wait = if self.again { Duration::ZERO } else { jittered(wait) };
         self.due = Some(Instant::now() + wait);
         wait
     }
 }
 
-/// The wait after the `count`th failed pass in a row: the shortest that one of its failures allows,
-/// but never less than any of them demands.
-fn wait_after<'a>(count: u32, failures: impl Iterator<Item = &'a Failure>) -> Duration {
-    let mut shortest = LONGEST_WAIT;
-    let mut least = Duration::ZERO;
-    for failure in failures {
-        let first =
-            if failure.class.needs_a_person() { FIRST_WAIT_FOR_A_PERSON } else { FIRST_WAIT };
-        shortest = shortest.min(doubled(first, count, LONGEST_WAIT));
-        least = least.max(failure.class.least_wait());
-        if failure.class == Class::RateLimited {
-            // Whoever asks for more than our longest wait gets that: nothing is gained by asking
-            // less often.
-            least = least.max(failure.retry_after.unwrap_or_default().min(LONGEST_WAIT));
-        }
-    }
-    shortest.max(least)
-}
-
-/// `wait` and up to [`JITTER`] more or less; `random` is from 0 to 1.
-fn jittered(wait: Duration, random: f64) -> Duration {
-    wait.mul_f64(1.0 - JITTER + 2.0 * JITTER * random)
-}
-
-/// Where in `spread` an object's first periodic check falls: always the same place for the same
-/// object.
-pub(super) fn place_in(spread: Duration, uid: &str) -> Duration {
-    let hash = uid.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3) // FNV-1a
-    });
-    spread.mul_f64(f64::from(u32::try_from(hash >> 32).unwrap_or(0)) / f64::from(u32::MAX))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::class::Class;
+    use crate::sync::Failure;
 
     fn failure(class: Class) -> Failure {
         Failure::new(class, "x")
-    }
-
-    #[test]
-    fn waits_double_up_to_a_quarter_of_an_hour() {
-        let waits: Vec<_> = (1..=9)
-            .map(|n| wait_after(n, [failure(Class::RegistryUnavailable)].iter()).as_secs())
-            .collect();
-        assert_eq!(waits, [5, 10, 20, 40, 80, 160, 320, 640, 900]);
-        assert_eq!(wait_after(u32::MAX, [failure(Class::Internal)].iter()), LONGEST_WAIT);
     }
 
     #[test]
@@ -340,65 +253,6 @@ mod tests {
         }
         memory.accepted();
         assert!(memory.refused() < Duration::from_secs(2));
-    }
-
-    #[test]
-    fn a_wrong_password_is_not_hammered_whatever_else_fails() {
-        let failures = [failure(Class::RegistryUnavailable), failure(Class::AuthenticationFailed)];
-        assert_eq!(wait_after(1, failures.iter()), Duration::from_secs(120));
-    }
-
-    #[test]
-    fn a_registry_that_asks_for_patience_gets_it() {
-        let mut limited = failure(Class::RateLimited);
-        limited.retry_after = Some(Duration::from_secs(300));
-        assert_eq!(wait_after(1, [limited.clone()].iter()), Duration::from_secs(300));
-        limited.retry_after = Some(Duration::from_secs(86_400));
-        assert_eq!(wait_after(1, [limited].iter()), LONGEST_WAIT);
-    }
-
-    #[test]
-    fn jitter_stays_within_a_tenth() {
-        assert_eq!(jittered(Duration::from_secs(100), 0.0), Duration::from_secs(90));
-        assert_eq!(jittered(Duration::from_secs(100), 1.0), Duration::from_secs(110));
-    }
-
-    #[test]
-    fn first_checks_are_spread_and_stay_in_place() {
-        let spread = Duration::from_secs(600);
-        let places: std::collections::BTreeSet<_> =
-            (0..100).map(|n| place_in(spread, &format!("uid-{n}"))).collect();
-        assert!(places.len() > 90 && places.iter().all(|place| *place <= spread));
-        assert_eq!(place_in(spread, "a"), place_in(spread, "a"));
-    }
-
-    #[test]
-    fn a_new_value_of_either_annotation_is_acted_on_once() {
-        let requests = |own: Option<&str>, flux: Option<&str>| Requests {
-            own: own.map(str::to_owned),
-            flux: flux.map(str::to_owned),
-        };
-        let none = requests(None, None);
-        let seen = requests(Some("a"), Some("f"));
-        // now, seen, handled by status -> to act on
-        let table = [
-            (none.clone(), None, None, None),
-            (requests(Some("a"), None), None, None, Some("a")),
-            (requests(Some("a"), None), None, Some("a"), None),
-            (requests(Some("a"), Some("f")), None, Some("f"), None),
-            (requests(None, Some("f")), None, Some("old"), Some("f")),
-            (requests(Some("a"), Some("f")), Some(&seen), None, None),
-            (requests(Some("b"), Some("f")), Some(&seen), Some("f"), Some("b")),
-            (requests(Some("a"), Some("g")), Some(&seen), Some("a"), Some("g")),
-            (none, Some(&seen), Some("f"), None),
-        ];
-        for (now, seen, handled, wanted) in table {
-            assert_eq!(
-                now.pending(seen, handled).as_deref(),
-                wanted,
-                "{now:?} after {seen:?}, handled {handled:?}"
-            );
-        }
     }
 
     #[test]

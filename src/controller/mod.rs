@@ -8,19 +8,27 @@
 //!                       job pool (bounded; everything that talks to AWS or a registry)
 //! ```
 
+mod api;
+mod backoff;
 mod claims;
 mod conditions;
 mod context;
 mod deletion;
+mod error;
 mod events;
 mod identities;
-mod jobs;
+mod job;
 mod memory;
+mod options;
+mod pool;
+mod publish;
 mod reason;
 mod reconcile;
-mod references;
+mod requests;
+mod secret_index;
 mod secrets;
 mod status;
+mod subject;
 mod watch;
 
 use std::sync::Arc;
@@ -35,65 +43,24 @@ use kube_runtime::{Predicate, PredicateConfig, WatchStreamExt, predicates, refle
 use tokio_util::sync::CancellationToken;
 
 use crate::api::v1alpha1::EcrRepositorySync;
-use crate::credentials::DockerConfig;
 use crate::hash::hash;
-use crate::mirrors::Mirrors;
-use crate::reload::Reloaded;
-use crate::sync::{Engine, OwnerRules};
+use crate::sync::Engine;
 use crate::telemetry::Metrics;
-use crate::tenancy::Tenancy;
 
 use context::Context;
-use memory::Requests;
+use requests::Requests;
 
-pub use context::LiveOwners;
-pub use identities::LiveTokens;
+pub(crate) use api::LiveOwners;
+pub(crate) use identities::LiveTokens;
+pub(crate) use options::{Options, Process};
 pub use reason::Reason;
 
-/// How the controller runs.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// The only namespace to watch; all when absent.
-    pub namespace: Option<String>,
-    /// Only resources with these labels; all when absent.
-    pub label_selector: Option<String>,
-    /// Whether Secrets are watched (by metadata), so that a changed one is used at once.
-    pub watch_secrets: bool,
-    /// Logins for sources whose resource names no Secret.
-    pub registry_config: Option<Arc<DockerConfig>>,
-    /// Where images are read from instead of their own places.
-    pub mirrors: Option<Reloaded<Mirrors>>,
-    /// Log in to public.ecr.aws with the AWS identity.
-    pub public_ecr_login: bool,
-    /// What may be done about the owners of repositories.
-    pub owners: OwnerRules,
-    /// What namespaces may use.
-    pub tenancy: Tenancy,
-    /// Nothing is written to ECR.
-    pub dry_run: bool,
-    /// Resources synced at the same time.
-    pub max_jobs: usize,
-    /// Reconciles at the same time. They are short: they wait for the API server only.
-    pub concurrency: u16,
-    /// Periodic checks that are due at the start are spread over this time.
-    pub startup_spread: Duration,
-}
-
-/// Who works.
-#[derive(Clone, Debug)]
-pub struct Identity {
-    /// This cluster, in owner tags.
-    pub cluster_id: String,
-    /// This process, in events.
-    pub instance: String,
-}
-
 /// Runs until `stop` is cancelled, then waits for running reconciles; jobs are cancelled.
-pub async fn run(
+pub(crate) async fn run(
     client: Client,
     engine: Arc<Engine>,
     metrics: Metrics,
-    identity: Identity,
+    process: Process,
     options: Options,
     stop: CancellationToken,
 ) {
@@ -112,7 +79,7 @@ pub async fn run(
         watched = watched.labels(labels);
     }
     let (store, writer) = reflector::store();
-    let (context, finished) = Context::new(client, engine, metrics, identity, options, &stop);
+    let (context, finished) = Context::new(client, engine, metrics, process, options, &stop);
     let context = Arc::new(context);
 
     let observer = context.clone();
@@ -122,11 +89,11 @@ pub async fn run(
     );
     let reflected = events
         .map(Ok)
-        .modify(prune)
+        .modify(strip)
         .inspect_ok(move |event| observer.observe(event))
         .reflect(writer);
     let triggers = watch::applied(reflected)
-        .predicate_filter(predicates::generation.combine(requests), PredicateConfig::default());
+        .predicate_filter(predicates::generation.combine(requested), PredicateConfig::default());
     let watching_due = tokio::spawn(watch_due(context.clone()));
     let watching_secrets =
         secrets.map(|secrets| tokio::spawn(watch_secrets(secrets, context.clone(), stop.clone())));
@@ -150,7 +117,7 @@ pub async fn run(
             future::ready(())
         })
         .await;
-    context.jobs.finish().await;
+    context.pool.finish().await;
     watching_due.abort();
     if let Some(watching) = watching_secrets {
         watching.abort();
@@ -169,7 +136,7 @@ async fn watch_due(context: Arc<Context>) {
 }
 
 /// Changes when one of the annotations does that ask for a sync, and with the deletion.
-fn requests(object: &EcrRepositorySync) -> Option<u64> {
+fn requested(object: &EcrRepositorySync) -> Option<u64> {
     Some(hash((Requests::of(object), object.metadata.deletion_timestamp.is_some())))
 }
 
@@ -226,7 +193,7 @@ fn decodable(
 
 /// Managed fields and the last applied configuration are most of an object's size and nothing that
 /// we read: 10,000 objects take 126 MiB without and 1 GiB with them.
-fn prune(object: &mut EcrRepositorySync) {
+fn strip(object: &mut EcrRepositorySync) {
     object.managed_fields_mut().clear();
     object.annotations_mut().remove("kubectl.kubernetes.io/last-applied-configuration");
 }

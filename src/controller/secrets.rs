@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client, ResourceExt};
 
-use super::context::{ApiError, in_time};
+use super::api::in_time;
 use crate::api::v1alpha1::{Chart, EcrRepositorySync, Image, LocalReference};
 use crate::class::Class;
 use crate::credentials::{self, DockerConfig, chart_reference};
@@ -207,12 +207,8 @@ impl Reader<'_> {
     async fn secret(&self, namespace: &str, name: &str, what_for: &str) -> Result<Secret, Failure> {
         let secrets: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
         let secret = in_time(secrets.get_opt(name)).await.map_err(|error| {
-            let class = match &error {
-                ApiError::Kube(kube::Error::Api(status)) if status.is_forbidden() => {
-                    Class::AccessDenied
-                }
-                _ => Class::RegistryUnavailable,
-            };
+            let class =
+                if error.is_forbidden() { Class::AccessDenied } else { Class::RegistryUnavailable };
             Failure::new(
                 class,
                 format!("cannot read Secret {namespace}/{name} ({what_for}): {error}"),

@@ -44,22 +44,15 @@ const MAX_LINE: usize = 300;
 /// When nothing of the configuration is amiss.
 const AS_SPECIFIED: &str = "settings, policies and resource tags are as specified";
 
-/// What a pass was about.
+/// The circumstances of a pass, which its report does not know.
 #[derive(Clone, Debug)]
-pub(super) struct Pass {
-    /// The generation of the spec.
+pub(super) struct Stamp {
+    /// Generation of the spec.
     pub(super) generation: i64,
-    /// The region of the repository.
+    /// Region of the repository.
     pub(super) region: String,
-    /// The value of a requestedAt annotation that the pass answers.
+    /// Value of a requestedAt annotation that the pass answers.
     pub(super) handled: Option<String>,
-}
-
-impl Pass {
-    /// A pass that nobody asked for.
-    pub(super) fn new(generation: i64, region: &str) -> Self {
-        Self { generation, region: region.to_owned(), handled: None }
-    }
 }
 
 /// The status of a generation whose first pass has begun.
@@ -80,8 +73,8 @@ pub(super) fn progressing(old: &Status, generation: i64, now: Timestamp) -> Stat
 }
 
 /// The status after a pass.
-pub(super) fn finished(old: &Status, pass: &Pass, report: &Report, now: Timestamp) -> Status {
-    let generation = pass.generation;
+pub(super) fn finished(old: &Status, stamp: &Stamp, report: &Report, now: Timestamp) -> Status {
+    let generation = stamp.generation;
     let mut conditions = Conditions::from(&old.conditions, generation, now);
     ready(&mut conditions, old, generation, report);
     repository_ready(&mut conditions, old, report);
@@ -96,7 +89,7 @@ pub(super) fn finished(old: &Status, pass: &Pass, report: &Report, now: Timestam
     let repository = report
         .repository
         .as_ref()
-        .map(|(repository, ownership)| repository_status(repository, &pass.region, *ownership));
+        .map(|(repository, ownership)| repository_status(repository, &stamp.region, *ownership));
     let was_ready = was_ready(old, generation);
     let artifact = |kind, old: &Option<ArtifactStatus>| match report.artifact(kind) {
         // Without the list of tags the counts would be wrong: those of before are better.
@@ -109,7 +102,7 @@ pub(super) fn finished(old: &Status, pass: &Pass, report: &Report, now: Timestam
     };
     Status {
         observed_generation: Some(generation),
-        last_handled_reconcile_at: pass
+        last_handled_reconcile_at: stamp
             .handled
             .clone()
             .or_else(|| old.last_handled_reconcile_at.clone()),

@@ -1,10 +1,10 @@
-//! Leader election by a Lease (coordination.k8s.io): one process works, the others wait.
+//! A Lease (coordination.k8s.io): one process works, the others wait.
 //!
-//! Own code, since kube-lease-manager 0.13 asks for a lease again only when the term it saw last
-//! has ended (so a clean stop would still cost a whole term), takes a lease over without a
-//! resourceVersion (two could win), and compares clocks of two machines. Here as in client-go:
-//! every write carries the resourceVersion that was read, and a term is over when the record did
-//! not change for its length on *our* clock.
+//! Own code, since kube-lease-manager 0.13 has three faults. It asks for a lease again only when
+//! the term that it saw last has ended, so that even a clean stop costs a whole term. It takes a
+//! lease over without a resourceVersion, so that two processes can win. It compares the clocks of
+//! two machines. This module does as client-go does: every write carries the resourceVersion that
+//! was read, and a term is over when the record did not change for its length on *our* clock.
 
 use std::time::Duration;
 
@@ -16,18 +16,18 @@ use kube::{Api, ResourceExt};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-/// A holder that is silent for so long has lost the lease.
+/// A holder that does not renew the lease for this long has lost it.
 const TERM: Duration = Duration::from_secs(15);
-/// A holder that could not renew for so long gives up by itself: well before another may take over.
+/// A holder that cannot renew for this long gives up, well before another may take over.
 const RENEW_WITHIN: Duration = Duration::from_secs(10);
-/// Between two renewals.
+/// Time between two renewals.
 const RENEW_EVERY: Duration = Duration::from_secs(3);
-/// Between two looks of one that waits: a clean stop is noticed within this.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// One call to the API server.
+/// Time between two reads of a process that waits: it notices a clean stop within this time.
+const READ_EVERY: Duration = Duration::from_secs(1);
+/// Deadline of one call to the API server.
 const CALL: Duration = Duration::from_secs(3);
 
-/// A lease that this process may come to hold.
+/// A lease that this process competes for.
 pub(super) struct Lease {
     leases: Api<Record>,
     name: String,
@@ -35,19 +35,20 @@ pub(super) struct Lease {
     identity: String,
 }
 
-/// The record that was seen last, and since when it looks like that.
-struct Seen {
+/// The record as it was read last.
+struct LastRead {
     holder: String,
     renewed: Option<MicroTime>,
+    /// First read of this record.
     since: Instant,
 }
 
-/// How holding a lease ended.
+/// End of holding a lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
-    /// We were told to stop, and gave it back.
+    /// This process stopped and released it.
     Released,
-    /// Another has it, or may have it by now.
+    /// Another process holds it, or may hold it.
     Lost,
 }
 
@@ -62,30 +63,37 @@ impl Lease {
 
     /// Waits until this process holds the lease.
     pub(super) async fn acquire(&self) -> Record {
-        let mut seen: Option<Seen> = None;
-        let mut told = None;
+        let mut last: Option<LastRead> = None;
+        let mut logged = None;
         loop {
-            match timeout(CALL, self.try_acquire(&mut seen)).await {
+            match timeout(CALL, self.try_acquire(&mut last)).await {
                 Ok(Ok(Some(record))) => return record,
                 Ok(Ok(None)) => {
-                    let holder = seen.as_ref().map(|seen| seen.holder.clone());
-                    if holder != told {
-                        tracing::info!(lease = self.name, holder, "another process leads; waiting");
-                        told = holder;
+                    let holder = last.as_ref().map(|last| last.holder.clone());
+                    if holder != logged {
+                        tracing::info!(
+                            lease = self.name,
+                            holder,
+                            "another process is leading; waiting"
+                        );
+                        logged = holder;
                     }
                 }
                 Ok(Err(error)) => {
-                    tracing::warn!(lease = self.name, %error, "cannot read or take the lease; retried")
+                    tracing::warn!(lease = self.name, %error, "cannot read or acquire the lease, retrying")
                 }
                 Err(_late) => {
-                    tracing::warn!(lease = self.name, "the API server does not answer; retried")
+                    tracing::warn!(lease = self.name, "the API server does not answer, retrying")
                 }
             }
-            sleep(LOOK_EVERY).await;
+            sleep(READ_EVERY).await;
         }
     }
 
-    async fn try_acquire(&self, seen: &mut Option<Seen>) -> Result<Option<Record>, kube::Error> {
+    async fn try_acquire(
+        &self,
+        last: &mut Option<LastRead>,
+    ) -> Result<Option<Record>, kube::Error> {
         let Some(mut record) = self.leases.get_opt(&self.name).await? else {
             let metadata = ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() };
             let record = Record { metadata, spec: Some(self.spec(0)) };
@@ -94,20 +102,22 @@ impl Lease {
         let spec = record.spec.clone().unwrap_or_default();
         let holder = spec.holder_identity.unwrap_or_default();
         let now = Instant::now();
-        let unchanged = seen
+        let is_unchanged = last
             .as_ref()
-            .is_some_and(|seen| seen.holder == holder && seen.renewed == spec.renew_time);
-        if !unchanged {
-            *seen = Some(Seen { holder: holder.clone(), renewed: spec.renew_time, since: now });
+            .is_some_and(|last| last.holder == holder && last.renewed == spec.renew_time);
+        if !is_unchanged {
+            *last = Some(LastRead { holder: holder.clone(), renewed: spec.renew_time, since: now });
         }
+
         let term = spec
             .lease_duration_seconds
             .and_then(|term| u64::try_from(term).ok())
             .map_or(TERM, Duration::from_secs);
-        let silent = seen.as_ref().map(|seen| now.duration_since(seen.since)).unwrap_or_default();
+        let silent = last.as_ref().map(|last| now.duration_since(last.since)).unwrap_or_default();
         if !holder.is_empty() && silent < term {
             return Ok(None);
         }
+
         record.spec = Some(self.spec(spec.lease_transitions.unwrap_or_default().saturating_add(1)));
         won(self.leases.replace(&self.name, &PostParams::default(), &record).await)
     }
@@ -124,17 +134,18 @@ impl Lease {
         }
     }
 
-    /// Renews the lease until `give_back` is cancelled or it is lost.
-    pub(super) async fn hold(&self, mut record: Record, give_back: &CancellationToken) -> End {
+    /// Renews the lease until `done` is cancelled or the lease is lost.
+    pub(super) async fn hold(&self, mut record: Record, done: &CancellationToken) -> End {
         let mut renewed = Instant::now();
         loop {
             tokio::select! {
-                () = give_back.cancelled() => {
+                () = done.cancelled() => {
                     self.release(record).await;
                     return End::Released;
                 }
                 () = sleep(RENEW_EVERY) => {}
             }
+
             match timeout(CALL, self.renew(&record)).await {
                 Ok(Ok(Some(new))) => {
                     record = new;
@@ -145,23 +156,24 @@ impl Lease {
                     return End::Lost;
                 }
                 Ok(Err(error)) => {
-                    tracing::warn!(lease = self.name, %error, "cannot renew the lease; retried")
+                    tracing::warn!(lease = self.name, %error, "cannot renew the lease, retrying")
                 }
                 Err(_late) => {
-                    tracing::warn!(lease = self.name, "the lease is not renewed in time; retried")
+                    tracing::warn!(lease = self.name, "the lease was not renewed in time, retrying")
                 }
             }
+
             if renewed.elapsed() + RENEW_EVERY > RENEW_WITHIN {
                 tracing::error!(
                     lease = self.name,
-                    "the lease could not be renewed: another process may take it"
+                    "cannot renew the lease: another process may acquire it"
                 );
                 return End::Lost;
             }
         }
     }
 
-    /// `None` if another holds it.
+    /// Returns `None` if another process holds the lease.
     async fn renew(&self, record: &Record) -> Result<Option<Record>, kube::Error> {
         let mut next = record.clone();
         if let Some(spec) = &mut next.spec {
@@ -169,21 +181,21 @@ impl Lease {
         }
         match self.leases.replace(&self.name, &PostParams::default(), &next).await {
             Ok(record) => Ok(Some(record)),
-            // Somebody wrote it: us, with an answer that came too late; a person with a label; or
-            // another holder.
+            // The record was written meanwhile: by this process, whose answer was late; by a person
+            // who set a label; or by another holder.
             Err(kube::Error::Api(status)) if status.is_conflict() || status.is_not_found() => {
-                let now = self.leases.get_opt(&self.name).await?;
-                let ours = |record: &Record| {
+                let current = self.leases.get_opt(&self.name).await?;
+                let is_ours = |record: &Record| {
                     record.spec.as_ref().and_then(|spec| spec.holder_identity.as_deref())
                         == Some(&self.identity)
                 };
-                Ok(now.filter(ours))
+                Ok(current.filter(is_ours))
             }
             Err(error) => Err(error),
         }
     }
 
-    /// Empties the record, so that nobody has to wait for the end of the term.
+    /// Empties the record, so that the next process need not wait for the end of the term.
     async fn release(&self, mut record: Record) {
         if let Some(spec) = &mut record.spec {
             spec.holder_identity = Some(String::new());
@@ -192,19 +204,19 @@ impl Lease {
         }
         match timeout(CALL, self.leases.replace(&self.name, &PostParams::default(), &record)).await
         {
-            Ok(Ok(record)) => tracing::info!(lease = record.name_any(), "lease released"),
+            Ok(Ok(record)) => tracing::info!(lease = record.name_any(), "released the lease"),
             Ok(Err(error)) => {
-                tracing::warn!(lease = self.name, %error, "cannot release the lease: it ends by itself")
+                tracing::warn!(lease = self.name, %error, "cannot release the lease; it will expire")
             }
             Err(_late) => tracing::warn!(
                 lease = self.name,
-                "the lease was not released in time: it ends by itself"
+                "the lease was not released in time; it will expire"
             ),
         }
     }
 }
 
-/// A write that met a newer version has lost the race, nothing more.
+/// Turns the conflict of a write into `None`: another process was faster.
 fn won(written: Result<Record, kube::Error>) -> Result<Option<Record>, kube::Error> {
     match written {
         Ok(record) => Ok(Some(record)),

@@ -1,73 +1,66 @@
-//! Wiring and life cycle of the controller process.
+//! Life cycle of the controller process: signals, HTTP server, the wait for the cluster, leader
+//! election.
 
+mod election;
 mod lease;
 mod server;
 mod wait;
 
-use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::coordination::v1::Lease as Record;
-use kube::{Api, Client};
+use kube::Client;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::controller::{self, Identity, LiveOwners, LiveTokens};
+use crate::controller::{self, LiveOwners, LiveTokens, Process};
 use crate::ecr;
 use crate::meter::Meter;
 use crate::registry::{Transport, TransportOptions};
 use crate::sync::{Defaults, Engine, Limits};
 use crate::telemetry::Metrics;
-use lease::{End, Lease};
+use lease::End;
 use server::Health;
 
-/// How the process runs.
+/// Settings of the process.
 #[derive(Debug)]
-pub struct Options {
-    /// What is watched, and how.
-    pub controller: controller::Options,
-    /// Identity of this cluster; the uid of the namespace kube-system when absent.
-    pub cluster_id: Option<String>,
+pub(crate) struct Options {
+    pub(crate) controller: controller::Options,
+    /// Id of this cluster; the uid of the namespace kube-system when absent.
+    pub(crate) cluster_id: Option<String>,
     /// Leader election; without it every process works.
-    pub leader_election: Option<LeaderElection>,
-    /// /healthz fails when work is due and nothing was finished for so long.
-    pub watchdog: Duration,
-    /// Where /metrics, /healthz and /readyz are served.
-    pub listen: SocketAddr,
+    pub(crate) leader_election: Option<LeaderElection>,
+    /// /healthz fails when work is due and nothing was finished for this long.
+    pub(crate) watchdog: Duration,
+    /// Address of /metrics, /healthz and /readyz.
+    pub(crate) listen: SocketAddr,
     /// Bounds of a pass.
-    pub limits: Limits,
-    /// AWS.
-    pub aws: ecr::Options,
-    /// What repositories get whose spec says nothing.
-    pub defaults: Defaults,
+    pub(crate) limits: Limits,
+    pub(crate) aws: ecr::Options,
+    /// Defaults for what a spec leaves out.
+    pub(crate) defaults: Defaults,
 }
 
-/// Where the Lease is.
+/// Place of the Lease.
 #[derive(Clone, Debug, Default)]
-pub struct LeaderElection {
-    /// Its namespace; that of the pod, or of the kubeconfig's context, when absent.
-    pub namespace: Option<String>,
+pub(crate) struct LeaderElection {
+    /// Namespace; that of the pod, or of the kubeconfig's context, when absent.
+    pub(crate) namespace: Option<String>,
 }
 
 /// Why the process cannot run.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// No way to an API server.
+pub(crate) enum Error {
     #[error("cannot configure the Kubernetes client")]
     Client(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// Another process may work by now.
     #[error(
-        "the lease was lost: another process may lead by now; this one ends and starts over as a follower"
+        "lost the leader lease, another replica may be leading; exiting to restart as a follower"
     )]
     LeaseLost,
-    /// The HTTP server.
     #[error("cannot listen on {address}")]
     Listen {
-        /// Where.
         address: SocketAddr,
-        /// Why.
         #[source]
         source: std::io::Error,
     },
@@ -76,11 +69,16 @@ pub enum Error {
     Start(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
+fn cannot_start(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+    Error::Start(error.into())
+}
+
 /// Runs until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// When it cannot start. Once it runs, nothing ends it but a signal.
-pub async fn run(options: Options) -> Result<(), Error> {
+/// A start that fails, and a leader lease that is lost. Nothing else but a signal ends a process
+/// that runs.
+pub(crate) async fn run(options: Options) -> Result<(), Error> {
     let Options {
         controller: options,
         cluster_id,
@@ -91,95 +89,86 @@ pub async fn run(options: Options) -> Result<(), Error> {
         aws,
         defaults,
     } = options;
-    let stop = on_signal().map_err(|error| Error::Start(error.into()))?;
-    let metrics = Metrics::new().map_err(|error| Error::Start(error.into()))?;
+    let stop = on_signal().map_err(cannot_start)?;
+    let metrics = Metrics::new().map_err(cannot_start)?;
     let defaults = Arc::new(defaults);
     watch_files(&metrics, &options, &aws, &defaults);
+
     let health = Health::default();
     let server = server::start(listen, metrics.clone(), health.clone(), watchdog, stop.clone())
         .await
         .map_err(|source| Error::Listen { address: listen, source })?;
 
     let client = Client::try_default().await.map_err(|error| Error::Client(error.into()))?;
-    let cluster_id = match cluster_id {
-        Some(id) => id,
-        None => tokio::select! {
-            () = stop.cancelled() => return Ok(()),
-            id = wait::uid_of_kube_system(&client, &health) => id,
-        },
-    };
-    tokio::select! {
+    let cluster_id = tokio::select! {
         () = stop.cancelled() => return Ok(()),
-        () = wait::for_resource(&client, options.namespace.as_deref(), &health) => {}
-    }
-    let meter: Arc<dyn Meter> = Arc::new(metrics.clone());
-    let transport =
-        Transport::new(&TransportOptions::default()).map_err(|error| Error::Start(error.into()))?;
-    let transport = transport.metered(meter.clone());
-    let tokens = Arc::new(LiveTokens::new(client.clone()));
-    // Sessions of two clusters stay apart in CloudTrail.
-    let aws = ecr::Options { session_name: format!("{}-{cluster_id}", aws.session_name), ..aws };
-    let session = ecr::Session::load(aws, transport.clone(), meter, Some(tokens)).await;
-    let owners = Arc::new(LiveOwners::new(client.clone()));
-    let engine =
-        Arc::new(Engine::new(session, transport, Some(owners), limits).with_defaults(defaults));
+        id = wait::for_cluster(&client, cluster_id, options.namespace.as_deref(), &health) => id,
+    };
     let instance = std::env::var("POD_NAME")
         .or_else(|_| std::env::var("HOSTNAME"))
         .unwrap_or_else(|_| "ecr-sync".to_owned());
-    let identity = Identity { cluster_id, instance };
+    let process = Process { cluster_id, instance };
+    let engine = engine(&client, &process, aws, &metrics, limits, defaults).await?;
+
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         namespace = options.namespace.as_deref().unwrap_or("all"),
-        cluster_id = identity.cluster_id,
+        cluster_id = process.cluster_id,
         %listen,
         "ecr-sync controller starts"
     );
-    let lease = leader_election.map(|election| {
-        let namespace = election.namespace.or_else(|| std::env::var("POD_NAMESPACE").ok());
-        let namespace = namespace.unwrap_or_else(|| client.default_namespace().to_owned());
-        let name = lease_name(options.namespace.as_deref(), options.label_selector.as_deref());
-        let identity = format!(
-            "{}_{:016x}",
-            identity.instance,
-            RandomState::new().hash_one(std::process::id())
-        );
-        Lease::new(Api::namespaced(client.clone(), &namespace), name, identity)
-    });
     health.set_ready();
-    let not_ready = {
-        let (stop, health) = (stop.clone(), health.clone());
-        tokio::spawn(async move {
+    let not_ready = tokio::spawn({
+        let (stop, health) = (stop.clone(), health);
+        async move {
             stop.cancelled().await;
-            tracing::info!("told to stop");
+            tracing::info!("stopping");
             health.set_waiting("stopping");
-        })
-    };
+        }
+    });
+    let lease = leader_election
+        .map(|election| election::lease(&client, election, &options, &process.instance));
+    let controller =
+        controller::run(client, engine, metrics.clone(), process, options, stop.clone());
     let end = match lease {
         None => {
-            controller::run(client, engine, metrics, identity, options, stop.clone()).await;
+            controller.await;
             End::Released
         }
-        Some(lease) => tokio::select! {
-            () = stop.cancelled() => End::Released,
-            record = lease.acquire() => {
-                tracing::info!(lease = lease.name(), "this process leads");
-                metrics.leader.set(1);
-                let controller = controller::run(client, engine, metrics.clone(), identity, options, stop.clone());
-                let end = lead(controller, &lease, record, &stop).await;
-                metrics.leader.set(0);
-                end
-            }
-        },
+        Some(lease) => election::run(controller, &lease, &metrics, &stop).await,
     };
-    // The controller's stream ends on a signal only; anything else is a defect that a restart may
-    // cure.
+
+    // The controller ends on a signal only. Any other end is a bug that a restart may cure.
     stop.cancel();
     let _ended = tokio::join!(not_ready, server);
     tracing::info!("ecr-sync controller ends");
     if end == End::Lost { Err(Error::LeaseLost) } else { Ok(()) }
 }
 
-/// Lets the metrics tell of the files that are in use.
+async fn engine(
+    client: &Client,
+    process: &Process,
+    aws: ecr::Options,
+    metrics: &Metrics,
+    limits: Limits,
+    defaults: Arc<Defaults>,
+) -> Result<Arc<Engine>, Error> {
+    let meter: Arc<dyn Meter> = Arc::new(metrics.clone());
+    let transport = Transport::new(&TransportOptions::default()).map_err(cannot_start)?;
+    let transport = transport.metered(meter.clone());
+
+    let tokens = Arc::new(LiveTokens::new(client.clone()));
+    // The id keeps the sessions of two clusters apart in CloudTrail.
+    let session_name = format!("{}-{}", aws.session_name, process.cluster_id);
+    let aws = ecr::Options { session_name, ..aws };
+    let session = ecr::Session::load(aws, transport.clone(), meter, Some(tokens)).await;
+
+    let owners = Arc::new(LiveOwners::new(client.clone()));
+    let engine = Engine::new(session, transport, Some(owners), limits);
+    Ok(Arc::new(engine.with_defaults(defaults)))
+}
+
+/// Makes the metrics report whether the files in use can be read.
 fn watch_files(
     metrics: &Metrics,
     options: &controller::Options,
@@ -193,45 +182,11 @@ fn watch_files(
     files.watch("defaults", defaults.clone());
 }
 
-/// Works while the lease is held. It is given back when the work has ended; when it is lost, work
-/// ends at once.
-async fn lead(
-    controller: impl Future<Output = ()>,
-    lease: &Lease,
-    record: Record,
-    stop: &CancellationToken,
-) -> End {
-    let done = CancellationToken::new();
-    let working = async {
-        controller.await;
-        done.cancel();
-    };
-    let holding = async {
-        let end = lease.hold(record, &done).await;
-        if end == End::Lost {
-            stop.cancel();
-        }
-        end
-    };
-    let ((), end) = tokio::join!(working, holding);
-    end
-}
-
-/// Operators that watch different things do not wait for each other.
-fn lease_name(namespace: Option<&str>, label_selector: Option<&str>) -> String {
-    if namespace.is_none() && label_selector.is_none() {
-        return "ecr-sync".to_owned();
-    }
-    let scope = format!("{}/{}", namespace.unwrap_or_default(), label_selector.unwrap_or_default());
-    let hash = crate::registry::Digest::sha256_of(scope.as_bytes());
-    format!("ecr-sync-{}", hash.hex().chars().take(10).collect::<String>())
-}
-
-/// A token that SIGTERM or SIGINT cancels.
+/// Returns a token that SIGTERM or SIGINT cancels.
 fn on_signal() -> std::io::Result<CancellationToken> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
     let stop = CancellationToken::new();
-    let (mut terminate, mut interrupt) =
-        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let token = stop.clone();
     tokio::spawn(async move {
         tokio::select! {

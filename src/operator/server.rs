@@ -1,19 +1,20 @@
 //! `/metrics`, `/healthz`, `/readyz`.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
+use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::telemetry::Metrics;
 
-/// Whether the process is ready, and what it waits for if not. Clones share the answer.
+/// Readiness of the process: the reason why it is not ready, if it is not. Clones share it.
 #[derive(Clone, Debug)]
 pub(super) struct Health(Arc<Mutex<Option<String>>>);
 
@@ -25,21 +26,17 @@ impl Default for Health {
 
 impl Health {
     pub(super) fn set_ready(&self) {
-        *self.lock() = None;
+        *self.0.lock() = None;
     }
 
-    /// Returns whether this is news.
-    pub(super) fn set_waiting(&self, why: &str) -> bool {
-        let before = self.lock().replace(why.to_owned());
-        before.as_deref() != Some(why)
+    /// Returns whether the reason is a new one.
+    pub(super) fn set_waiting(&self, reason: &str) -> bool {
+        let before = self.0.lock().replace(reason.to_owned());
+        before.as_deref() != Some(reason)
     }
 
-    fn waits_for(&self) -> Option<String> {
-        self.lock().clone()
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<String>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn reason(&self) -> Option<String> {
+        self.0.lock().clone()
     }
 }
 
@@ -53,31 +50,26 @@ pub(super) async fn start(
 ) -> std::io::Result<JoinHandle<()>> {
     let listener = tokio::net::TcpListener::bind(listen).await?;
     tracing::info!(address = %listener.local_addr()?, "serving /metrics, /healthz and /readyz");
+
     let liveness = metrics.liveness.clone();
+    let healthz = move || async move {
+        if liveness.is_stuck_for(watchdog) {
+            let text = "work is due, but nothing was finished for too long\n";
+            return (StatusCode::INTERNAL_SERVER_ERROR, text);
+        }
+        (StatusCode::OK, "ok\n")
+    };
+    let readyz = move || async move {
+        match health.reason() {
+            None => (StatusCode::OK, "ok\n".to_owned()),
+            Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {reason}\n")),
+        }
+    };
     let routes = Router::new()
-        .route(
-            "/healthz",
-            get(move || async move {
-                if liveness.is_stuck_for(watchdog) {
-                    (
-                        StatusCode::INTERNAL_SERVER_ERROR,
-                        "work is due and nothing was finished for too long\n",
-                    )
-                } else {
-                    (StatusCode::OK, "ok\n")
-                }
-            }),
-        )
-        .route(
-            "/readyz",
-            get(move || async move {
-                match health.waits_for() {
-                    None => (StatusCode::OK, "ok\n".to_owned()),
-                    Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")),
-                }
-            }),
-        )
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
         .route("/metrics", get(move || async move { page(&metrics) }));
+
     Ok(tokio::spawn(async move {
         // A scraper that keeps its connection open must not keep the process alive.
         tokio::select! {

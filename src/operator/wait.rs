@@ -1,9 +1,8 @@
-//! What must be there before work can begin: an API server, our rights, the
+//! Start of the process: the wait for an API server, the operator's rights and the
 //! CustomResourceDefinition.
 //!
-//! A missing one is waited for, not died of: with GitOps they come in any order, and a process that
-//! ends says no more than `CrashLoopBackOff`. What is waited for stands in `/readyz`, and once in
-//! the log.
+//! With GitOps they arrive in any order, and the status of a process that exits says no more than
+//! `CrashLoopBackOff`. So the process waits. `/readyz` shows the reason, and the log once.
 
 use std::time::Duration;
 
@@ -13,65 +12,79 @@ use kube::{Api, Client, CustomResourceExt, ResourceExt};
 
 use super::server::Health;
 use crate::api::v1alpha1::EcrRepositorySync;
+use crate::backoff::doubled;
 
 /// kube sets no deadline of its own.
 const DEADLINE: Duration = Duration::from_secs(10);
-/// First wait between two tries; it doubles.
+/// First wait between two attempts; it doubles.
 const FIRST_WAIT: Duration = Duration::from_millis(200);
-/// Longest wait: the CustomResourceDefinition comes and we go on, soon enough for who is watching.
+/// Longest wait: soon enough for a person who has just installed the CustomResourceDefinition.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
-/// The uid of the namespace kube-system, which is this cluster's identity.
-pub(super) async fn uid_of_kube_system(client: &Client, health: &Health) -> String {
-    let namespaces: Api<Namespace> = Api::all(client.clone());
-    let needs = "this cluster's identity is the uid of the namespace kube-system: allow `get` on it, or set --cluster-id";
-    let namespace =
-        lasting(health, needs, async || namespaces.get_metadata("kube-system").await).await;
-    namespace.uid().unwrap_or_default()
+/// Waits until the API server serves the resource. Returns the id of this cluster: `cluster_id`, or
+/// the uid of the namespace kube-system.
+pub(super) async fn for_cluster(
+    client: &Client,
+    cluster_id: Option<String>,
+    namespace: Option<&str>,
+    health: &Health,
+) -> String {
+    let cluster_id = match cluster_id {
+        Some(id) => id,
+        None => uid_of_kube_system(client, health).await,
+    };
+    for_resource(client, namespace, health).await;
+    cluster_id
 }
 
-/// The resource that we keep, which is there once its CustomResourceDefinition is.
-pub(super) async fn for_resource(client: &Client, namespace: Option<&str>, health: &Health) {
+async fn uid_of_kube_system(client: &Client, health: &Health) -> String {
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    let needs = "this cluster's identity is the uid of the namespace kube-system: allow `get` on \
+                 it, or set --cluster-id";
+    let ask = async || namespaces.get_metadata("kube-system").await;
+    until_answered(health, needs, ask).await.uid().unwrap_or_default()
+}
+
+async fn for_resource(client: &Client, namespace: Option<&str>, health: &Health) {
     let resources: Api<EcrRepositorySync> = match namespace {
         Some(namespace) => Api::namespaced(client.clone(), namespace),
         None => Api::all(client.clone()),
     };
-    let crd = EcrRepositorySync::crd_name();
-    let needs = format!("allow `list` and `watch` on {crd}");
-    // Names only: an object that cannot be decoded is not our matter here.
-    lasting(health, &needs, async || {
-        resources.list_metadata(&ListParams::default().limit(1)).await
-    })
-    .await;
+    let needs = format!("allow `list` and `watch` on {}", EcrRepositorySync::crd_name());
+    // Metadata only: an object that cannot be decoded must not hold up the start.
+    let params = ListParams::default().limit(1);
+    let ask = async || resources.list_metadata(&params).await;
+    until_answered(health, &needs, ask).await;
 }
 
 /// Asks until there is an answer.
-async fn lasting<T>(
+async fn until_answered<T>(
     health: &Health,
     needs: &str,
     ask: impl AsyncFn() -> Result<T, kube::Error>,
 ) -> T {
-    let mut wait = FIRST_WAIT;
+    let mut attempt = 0;
     loop {
-        let why = match tokio::time::timeout(DEADLINE, ask()).await {
+        let reason = match tokio::time::timeout(DEADLINE, ask()).await {
             Ok(Ok(answer)) => return answer,
             Ok(Err(error)) => reason(&error, needs),
             Err(_) => format!("the API server did not answer within {} s", DEADLINE.as_secs()),
         };
-        if health.set_waiting(&why) {
-            tracing::warn!(reason = why, "cannot begin yet; tried again until it works");
+        if health.set_waiting(&reason) {
+            tracing::warn!(reason, "not ready yet, retrying");
         }
-        tokio::time::sleep(wait).await;
-        wait = (wait * 2).min(LONGEST_WAIT);
+        attempt += 1;
+        tokio::time::sleep(doubled(FIRST_WAIT, attempt, LONGEST_WAIT)).await;
     }
 }
 
-/// What is missing, and what to do about it.
+/// Says what is missing, and what to do about it.
 fn reason(error: &kube::Error, needs: &str) -> String {
     match error {
-        // The answer to a kind that nobody defined; it is plain text, without a reason.
+        // The answer for an unknown kind is plain text, without a reason.
         kube::Error::Api(status) if status.code == 404 => format!(
-            "the CustomResourceDefinition {} is not installed: apply crds/, or install the chart with crds.enabled=true",
+            "the CustomResourceDefinition {} is not installed: apply crds/, or install the chart \
+             with crds.enabled=true",
             EcrRepositorySync::crd_name()
         ),
         kube::Error::Api(status) if matches!(status.code, 401 | 403) => {
@@ -92,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_named() {
+    fn the_reason_names_what_is_missing() {
         let crd = reason(&refused(404, "NotFound"), "allow it");
         assert!(crd.contains("ecrrepositorysyncs.ecr-sync.io is not installed"), "{crd}");
         for (code, name) in [(403, "Forbidden"), (401, "Unauthorized")] {
@@ -108,7 +121,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_same_reason_is_told_once_and_another_again() {
+    async fn a_reason_is_logged_once_until_it_changes() {
         let health = Health::default();
         let tries = std::cell::Cell::new(0);
         let ask = async || {
@@ -119,11 +132,12 @@ mod tests {
                 _ => Ok(7),
             }
         };
-        assert_eq!(lasting(&health, "allow it", ask).await, 7);
+
+        assert_eq!(until_answered(&health, "allow it", ask).await, 7);
         assert_eq!(tries.get(), 5);
         assert!(
             !health.set_waiting("the API server refuses: what the server says; allow it"),
-            "the last one is known"
+            "the last reason was logged"
         );
     }
 }

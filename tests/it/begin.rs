@@ -96,7 +96,7 @@ async fn a_missing_definition_and_missing_rights_are_waited_for_and_named() {
     admin.wait(200, "ok").await;
     cluster.apply("{apiVersion: ecr-sync.io/v1alpha1, kind: EcrRepositorySync, metadata: {name: app, namespace: default}, spec: {}}").await.expect("applied");
     eventually("created", async || ecr.repository(ACCOUNT, REGION, "app").is_some()).await;
-    assert_eq!(admin.told("cannot begin yet"), 1, "one line for one reason");
+    assert_eq!(admin.told("not ready yet"), 1, "one line for one reason");
 
     let some = [
         ["create", "clusterrole", "some", "--verb=get", "--resource=namespaces"].as_slice(),
@@ -116,7 +116,7 @@ async fn a_missing_definition_and_missing_rights_are_waited_for_and_named() {
         .expect("RBAC");
     cluster.apply(&rbac).await.expect("applied");
     poor.wait(200, "ok").await;
-    assert_eq!(poor.told("cannot begin yet"), 2);
+    assert_eq!(poor.told("not ready yet"), 2);
     drop((admin, poor));
     cluster.stop().await.expect("it stops");
 }

@@ -133,11 +133,7 @@ async fn events_read_like_a_log_of_changes() {
         ("Warning", "PartiallySynced", vec!["1/2 tags; 1.72: SourceNotFound: "]),
         ("Normal", "Synced", vec!["replace lifecyclePolicy", "copied tag 1.27 (sha256:"]),
         ("Normal", "Synced", vec!["lifecyclePolicy"]),
-        (
-            "Warning",
-            "DriftDetected",
-            vec!["somebody changed what is put right now: lifecyclePolicy"],
-        ),
+        ("Warning", "DriftDetected", vec!["drift corrected: lifecyclePolicy"]),
     ];
     eventually("all told", async || log().await.len() >= wanted.len()).await;
     let told = log().await;

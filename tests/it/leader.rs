@@ -57,7 +57,7 @@ async fn a_leader_whose_lease_is_taken_stops_at_once() {
     let leases: Api<Lease> = Api::namespaced(rig.client.clone(), "ecr-sync-system");
     let log = operator.log();
     let name = log
-        .split("this process leads lease=\"")
+        .split("acquired the leader lease lease=\"")
         .nth(1)
         .and_then(|rest| rest.split('"').next())
         .expect("logged");

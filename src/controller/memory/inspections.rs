@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{JITTER, place_in};
 use crate::backoff::doubled;
+use crate::controller::backoff::{JITTER, offset_in};
 use crate::sync::Report;
 
 /// How long nothing is looked into after a change of the spec: one that is a mistake has time to be
@@ -64,7 +64,7 @@ impl Inspections {
             self.blind = if sooner.is_some() { self.blind.saturating_add(1) } else { 0 };
             Some(sooner.map_or(interval, |first| doubled(first, self.blind, interval)))
         } else {
-            self.due.is_none().then(|| place_in(interval, uid))
+            self.due.is_none().then(|| offset_in(interval, uid))
         };
         if let Some(wait) = wait {
             self.due = Some(Instant::now() + wait);

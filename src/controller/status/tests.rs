@@ -40,8 +40,12 @@ fn unverified(class: Class) -> TagState {
     TagState::Unverified { digest: digest(), failure: Failure::new(class, "why") }
 }
 
+fn stamp() -> Stamp {
+    Stamp { generation: 1, region: "eu-west-1".to_owned(), handled: None }
+}
+
 fn after(old: &Status, report: &Report) -> Status {
-    finished(old, &Pass::new(1, "eu-west-1"), report, Timestamp::UNIX_EPOCH)
+    finished(old, &stamp(), report, Timestamp::UNIX_EPOCH)
 }
 
 /// Ready's status and reason, and which of Reconciling and Stalled stand.
@@ -235,7 +239,7 @@ fn history_grows_by_changes_only() {
     changed.changes = vec!["copied tag 1".to_owned()];
     for second in 0..7 {
         let time = Timestamp::from_second(second).expect("in range");
-        status = finished(&status, &Pass::new(1, "eu-west-1"), &changed, time);
+        status = finished(&status, &stamp(), &changed, time);
     }
     assert_eq!(status.history.len(), 5);
     let quiet = report(&[("1", TagState::Synced(digest()))]);
@@ -253,8 +257,8 @@ fn a_report_that_was_written_without_our_knowing_changes_nothing() {
 #[test]
 fn a_request_is_answered_by_its_own_value() {
     let report = report(&[("1", TagState::Synced(digest()))]);
-    let pass = Pass { handled: Some("now".to_owned()), ..Pass::new(1, "eu-west-1") };
-    let answered = finished(&Status::default(), &pass, &report, Timestamp::UNIX_EPOCH);
+    let requested = Stamp { handled: Some("now".to_owned()), ..stamp() };
+    let answered = finished(&Status::default(), &requested, &report, Timestamp::UNIX_EPOCH);
     assert_eq!(answered.last_handled_reconcile_at.as_deref(), Some("now"));
     assert_eq!(
         after(&answered, &report).last_handled_reconcile_at.as_deref(),
@@ -268,7 +272,7 @@ fn the_same_report_changes_nothing() {
     let report = report(&[("1", TagState::Synced(digest())), ("2", failed(Class::SourceNotFound))]);
     let once = after(&Status::default(), &report);
     let later = Timestamp::from_second(1_000).expect("in range");
-    assert_eq!(finished(&once, &Pass::new(1, "eu-west-1"), &report, later), once);
+    assert_eq!(finished(&once, &stamp(), &report, later), once);
 }
 
 #[test]

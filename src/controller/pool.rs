@@ -7,13 +7,14 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::FutureExt;
 use futures::channel::mpsc;
 use kube_runtime::reflector::ObjectRef;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -30,7 +31,7 @@ const LONGEST_END: Duration = Duration::from_secs(5);
 
 /// How the job of an object stands.
 #[derive(Debug)]
-pub(super) enum Job {
+pub(super) enum State {
     /// There is none.
     None,
     /// Waits for a slot, or runs.
@@ -57,7 +58,7 @@ struct End {
 /// The pool. At most one job per object: one that was told to stop is waited for before the next
 /// one of its object begins.
 #[derive(Clone, Debug)]
-pub(super) struct Jobs {
+pub(super) struct Pool {
     entries: Arc<Mutex<HashMap<String, Entry>>>,
     /// The end of the last job of each object, cancelled or not.
     ends: Arc<Mutex<HashMap<String, End>>>,
@@ -68,7 +69,7 @@ pub(super) struct Jobs {
     next_id: Arc<AtomicU64>,
 }
 
-impl Jobs {
+impl Pool {
     /// A pool of `slots` jobs; objects whose job ended are sent to `finished`.
     pub(super) fn new(
         slots: usize,
@@ -88,19 +89,19 @@ impl Jobs {
 
     /// The job of object `uid` for this generation. One for another generation is cancelled: its
     /// plan is outdated.
-    pub(super) fn poll(&self, uid: &str, generation: i64) -> Job {
+    pub(super) fn poll(&self, uid: &str, generation: i64) -> State {
         let mut entries = self.lock();
-        let Some(entry) = entries.get_mut(uid) else { return Job::None };
+        let Some(entry) = entries.get_mut(uid) else { return State::None };
         if entry.generation != generation {
             entry.stop.cancel();
             entries.remove(uid);
-            return Job::None;
+            return State::None;
         }
         match entry.report.take() {
-            None => Job::Running,
+            None => State::Running,
             Some(report) => {
                 entries.remove(uid);
-                Job::Finished(Box::new(report))
+                State::Finished(Box::new(report))
             }
         }
     }
@@ -173,11 +174,8 @@ impl Jobs {
             Ok(report) => report,
             Err(panic) => {
                 let text = panic_text(panic.as_ref());
-                tracing::error!(panic = text, "a job panicked; this is a defect of ecr-sync");
-                Report::failed(Failure::new(
-                    Class::Internal,
-                    format!("a defect of ecr-sync: {text}"),
-                ))
+                tracing::error!(panic = text, "a job panicked; this is a bug in ecr-sync");
+                Report::failed(Failure::new(Class::Internal, format!("a bug in ecr-sync: {text}")))
             }
         }
     }
@@ -219,12 +217,12 @@ impl Jobs {
         }
     }
 
-    fn lock_ends(&self) -> std::sync::MutexGuard<'_, HashMap<String, End>> {
-        self.ends.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_ends(&self) -> MutexGuard<'_, HashMap<String, End>> {
+        self.ends.lock()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Entry>> {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Entry>> {
+        self.entries.lock()
     }
 }
 
@@ -243,9 +241,9 @@ mod tests {
 
     use super::*;
 
-    fn pool(slots: usize) -> (Jobs, mpsc::UnboundedReceiver<ObjectRef<EcrRepositorySync>>) {
+    fn pool(slots: usize) -> (Pool, mpsc::UnboundedReceiver<ObjectRef<EcrRepositorySync>>) {
         let (sender, receiver) = mpsc::unbounded();
-        (Jobs::new(slots, CancellationToken::new(), sender), receiver)
+        (Pool::new(slots, CancellationToken::new(), sender), receiver)
     }
 
     fn ticket() -> Ticket {
@@ -263,10 +261,10 @@ mod tests {
         jobs.submit(object("good"), "good", 1, ticket(), |_| async { Report::default() });
         assert_eq!(finished.next().await, Some(object("bad")));
         assert_eq!(finished.next().await, Some(object("good")));
-        let Job::Finished(report) = jobs.poll("bad", 1) else { panic!("not finished") };
+        let State::Finished(report) = jobs.poll("bad", 1) else { panic!("not finished") };
         assert_eq!(report.failure.map(|f| f.class), Some(Class::Internal));
-        assert!(matches!(jobs.poll("good", 1), Job::Finished(report) if report.is_success()));
-        assert!(matches!(jobs.poll("good", 1), Job::None), "a report is given once");
+        assert!(matches!(jobs.poll("good", 1), State::Finished(report) if report.is_success()));
+        assert!(matches!(jobs.poll("good", 1), State::None), "a report is given once");
     }
 
     #[tokio::test]
@@ -278,12 +276,12 @@ mod tests {
             std::future::pending().await
         });
         is_running.await.expect("started");
-        assert!(matches!(jobs.poll("a", 1), Job::Running));
-        assert!(matches!(jobs.poll("a", 2), Job::None));
+        assert!(matches!(jobs.poll("a", 1), State::Running));
+        assert!(matches!(jobs.poll("a", 2), State::None));
         jobs.submit(object("a"), "a", 2, ticket(), |_| async { Report::default() });
         assert_eq!(finished.next().await, Some(object("a")));
         assert!(
-            matches!(jobs.poll("a", 2), Job::Finished(_)),
+            matches!(jobs.poll("a", 2), State::Finished(_)),
             "the slot of the cancelled job is free again"
         );
     }
@@ -294,7 +292,7 @@ mod tests {
         struct Work(Arc<Mutex<Vec<&'static str>>>);
         impl Drop for Work {
             fn drop(&mut self) {
-                self.0.lock().expect("no panic").push("first ended");
+                self.0.lock().push("first ended");
             }
         }
         let (jobs, mut finished) = pool(2);
@@ -313,11 +311,11 @@ mod tests {
         jobs.cancel("a");
         let told = log.clone();
         jobs.submit(object("a"), "a", 3, ticket(), |_| async move {
-            told.lock().expect("no panic").push("third began");
+            told.lock().push("third began");
             Report::default()
         });
         assert_eq!(finished.next().await, Some(object("a")));
-        assert_eq!(*log.lock().expect("no panic"), ["first ended", "third began"]);
+        assert_eq!(*log.lock(), ["first ended", "third began"]);
         assert!(jobs.lock_ends().is_empty());
     }
 

@@ -1,13 +1,13 @@
 //! Which resources refer to which Secret, and which version of it was seen last.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Mutex, PoisonError};
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
 use kube::core::PartialObjectMeta;
 use kube_runtime::reflector::ObjectRef;
 use kube_runtime::watcher::Event;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::secrets;
 use crate::api::v1alpha1::EcrRepositorySync;
@@ -32,13 +32,13 @@ struct Index {
 
 /// The reverse index. Values of Secrets never come here: only their names and versions.
 #[derive(Debug, Default)]
-pub(super) struct References(Mutex<Index>);
+pub(super) struct SecretIndex(Mutex<Index>);
 
 fn key(secret: &PartialObjectMeta<Secret>) -> Key {
     (secret.namespace().unwrap_or_default(), secret.name_any())
 }
 
-impl References {
+impl SecretIndex {
     /// Notes what a resource refers to.
     pub(super) fn note(&self, object: &EcrRepositorySync) {
         let uid = object.uid().unwrap_or_default();
@@ -105,8 +105,8 @@ impl References {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Index> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Index> {
+        self.0.lock()
     }
 }
 
@@ -174,7 +174,7 @@ mod tests {
 
     #[test]
     fn a_changed_secret_wakes_those_that_refer_to_it() {
-        let references = References::default();
+        let references = SecretIndex::default();
         references.note(&resource("a", &["login", "ca"]));
         references.note(&resource("b", &["login"]));
         references.note(&resource("c", &["other"]));
@@ -200,7 +200,7 @@ mod tests {
 
     #[test]
     fn what_a_resource_no_longer_refers_to_does_not_wake_it() {
-        let references = References::default();
+        let references = SecretIndex::default();
         references.note(&resource("a", &["login"]));
         references.note(&resource("a", &["other"]));
         assert_eq!(woken(references.observe(&Event::Apply(secret("ns", "login", "1")))), [""; 0]);
@@ -211,7 +211,7 @@ mod tests {
 
     #[test]
     fn a_list_after_a_gap_tells_what_changed_and_what_is_gone() {
-        let references = References::default();
+        let references = SecretIndex::default();
         references.note(&resource("a", &["login"]));
         references.note(&resource("b", &["gone"]));
         for event in [

@@ -1,0 +1,216 @@
+//! The job of one pass: made of the resource, its memory and its status, and run in the pool.
+
+use std::sync::Arc;
+
+use k8s_openapi::jiff::Timestamp;
+use kube::{Client, ResourceExt};
+use kube_runtime::controller::Action;
+use kube_runtime::reflector::ObjectRef;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::backoff::offset_in;
+use super::error::Error;
+use super::identities::Identities;
+use super::secrets::Reader;
+use super::subject::Subject;
+use super::{conditions, publish, status};
+use crate::api::v1alpha1::{EcrRepositorySync, EcrRepositorySyncStatus as Status, condition};
+use crate::credentials::DockerConfig;
+use crate::ecr::{Identity, Location};
+use crate::mirrors::Mirrors;
+use crate::reload::Reloaded;
+use crate::spec::validation;
+use crate::sync::{
+    Access, Accesses, Before, Claimant, Engine, Failure, Job, Mirrored, Mode, Progress, Report,
+};
+use crate::telemetry::Metrics;
+use crate::tenancy::{Permit, Tenancy, Wish};
+
+/// Submits a job if one is due.
+pub(super) async fn start(subject: &Subject<'_>) -> Result<Action, Error> {
+    let current = subject.status();
+    let ready = conditions::find(&current.conditions, condition::READY);
+    let is_new = ready.is_none_or(|ready| ready.observed_generation != Some(subject.generation));
+    let is_ready = ready.is_some_and(|ready| ready.status == "True");
+
+    let now = Instant::now();
+    // After a restart every resource is due at once; the resources that are ready can wait.
+    let wait = if is_new || !is_ready {
+        std::time::Duration::ZERO
+    } else {
+        let spread = subject.interval().min(subject.context.options.startup_spread);
+        offset_in(spread, &subject.uid)
+    };
+    let due = subject.memory(|memory| *memory.due.get_or_insert(now + wait));
+    if now < due {
+        return Ok(Action::requeue(due - now));
+    }
+
+    if is_new && !subject.is_being_deleted() {
+        let progressing = status::progressing(&current, subject.generation, Timestamp::now());
+        publish::patch(subject, &current, progressing).await?;
+    }
+    let is_retry = subject.memory(|memory| {
+        memory.started();
+        memory.failures > 0
+    });
+    let ticket = subject.context.metrics.queue.add(is_retry);
+    let work = Work::of(subject);
+    subject.context.pool.submit(
+        ObjectRef::from_obj(subject.object),
+        &subject.uid,
+        subject.generation,
+        ticket,
+        move |stop| work.run(stop),
+    );
+    Ok(Action::await_change())
+}
+
+/// Everything that a pass needs, owned: the pass outlives the reconcile that submits it.
+struct Work {
+    object: EcrRepositorySync,
+    namespace: String,
+    status: Status,
+    before: Before,
+    claimant: Claimant,
+    mode: Mode,
+    deletes: bool,
+    client: Client,
+    engine: Arc<Engine>,
+    metrics: Metrics,
+    identities: Arc<Identities>,
+    tenancy: Tenancy,
+    registry_config: Option<Arc<DockerConfig>>,
+    mirrors: Option<Reloaded<Mirrors>>,
+    public_ecr_login: bool,
+}
+
+impl Work {
+    fn of(subject: &Subject<'_>) -> Self {
+        let context = subject.context;
+        let status = subject.status();
+        Self {
+            object: subject.object.clone(),
+            namespace: subject.namespace.clone(),
+            before: before(subject, &status),
+            claimant: Claimant::Resource(subject.claim(&status)),
+            status,
+            mode: if subject.is_dry_run() { Mode::DryRun } else { Mode::Apply },
+            deletes: subject.is_being_deleted(),
+            client: context.client.clone(),
+            engine: context.engine.clone(),
+            metrics: context.metrics.clone(),
+            identities: context.identities.clone(),
+            tenancy: context.options.tenancy.clone(),
+            registry_config: context.options.registry_config.clone(),
+            mirrors: context.options.mirrors.clone(),
+            public_ecr_login: context.options.public_ecr_login,
+        }
+    }
+
+    async fn run(self, stop: CancellationToken) -> Report {
+        let job = self.job().await;
+        let _counted = self.metrics.copies.watch(&job.progress);
+
+        let report = if self.deletes {
+            match self.engine.delete(&job).await {
+                Ok(deletion) => Report::deleted(deletion),
+                Err(failure) => Report::failed(failure),
+            }
+        } else {
+            self.engine.sync(&job, self.mode, &stop).await
+        };
+
+        self.metrics.pass_finished(&report);
+        report
+    }
+
+    async fn job(&self) -> Job {
+        let spec = &self.object.spec;
+        let admitted = self.admit().await;
+        let (access, mirrored) = match &admitted {
+            Ok((identity, permit)) => self.sources(identity, permit).await,
+            Err(failure) => (accesses(Err(failure.clone())), None),
+        };
+        Job {
+            name: self.object.name_any(),
+            spec: spec.clone(),
+            identity: admitted.map(|(identity, _)| identity),
+            claimant: self.claimant.clone(),
+            access,
+            mirrored,
+            chart_source: self.status.chart.as_ref().map(|chart| chart.source.clone()),
+            derived: status::known(&self.status),
+            before: self.before.clone(),
+            timeout: validation::timeout(spec).unwrap_or(validation::MAX_INTERVAL),
+            progress: Progress::default(),
+        }
+    }
+
+    /// Checks that the namespace may use everything that its resource names, before any request is
+    /// made for it. Only the operator's own account is asked of STS.
+    async fn admit(&self) -> Result<(Identity, Permit), Failure> {
+        let spec = &self.object.spec;
+        let name = self.object.name_any();
+        let identity = self.identities.read(&self.namespace, spec.registry.as_ref()).await?;
+
+        let mut wish = Wish::default();
+        if self.tenancy.restricts(&self.namespace) {
+            let own = self.engine.own_location().await?;
+            let registry = spec.registry.clone().unwrap_or_default();
+            let location = Location { account: registry.account_id, region: registry.region };
+            let location = self.engine.resolve_location(&location, &identity);
+            wish = Wish {
+                account: location.account,
+                own_account: own.account,
+                region: location.region,
+                own_region: own.region,
+                ..Wish::of(&name, spec, &identity)?
+            };
+        }
+
+        let permit = self.tenancy.permit(&self.namespace, &wish)?;
+        drop(wish);
+        Ok((identity, permit))
+    }
+
+    /// The ways to the sources; a deletion reads none.
+    async fn sources(&self, identity: &Identity, permit: &Permit) -> (Accesses, Option<Mirrored>) {
+        if self.deletes {
+            return (accesses(Ok(Access::default())), None);
+        }
+        let mirrors = self.mirrors.as_ref().map(Reloaded::get).unwrap_or_default();
+        let reader = Reader {
+            client: &self.client,
+            fallback: self.registry_config.as_deref(),
+            object: &self.object,
+            identity,
+            permit,
+            mirrors: &mirrors,
+            public_ecr_login: self.public_ecr_login,
+        };
+        reader.accesses().await
+    }
+}
+
+/// The same access for image and chart.
+fn accesses(access: Result<Access, Failure>) -> Accesses {
+    Accesses { image: access.clone(), chart: access }
+}
+
+/// The results of earlier passes, from memory and status.
+fn before(subject: &Subject<'_>, status: &Status) -> Before {
+    let drift_interval = subject.drift_interval();
+    subject.memory(|memory| Before {
+        look: memory.look(drift_interval),
+        held: memory.held.clone(),
+        inspects: memory.inspects(),
+        attempts: memory.attempts.clone(),
+        pruning: memory.pruning.clone(),
+        configuration: status.configuration.clone(),
+        vanished: status::vanished(status, subject.generation),
+        rebuilt: status::rebuilt(status),
+        managed_tag_keys: status.managed_tag_keys.iter().cloned().collect(),
+    })
+}

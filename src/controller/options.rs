@@ -1,0 +1,48 @@
+//! Settings of the controller.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::credentials::DockerConfig;
+use crate::mirrors::Mirrors;
+use crate::reload::Reloaded;
+use crate::sync::OwnerRules;
+use crate::tenancy::Tenancy;
+
+/// Settings of the controller.
+#[derive(Clone, Debug)]
+pub(crate) struct Options {
+    /// The only namespace to watch; all when absent.
+    pub(crate) namespace: Option<String>,
+    /// The labels that a resource must have to be watched; all resources when absent.
+    pub(crate) label_selector: Option<String>,
+    /// Whether the metadata of Secrets is watched, so that a changed Secret is used at once.
+    pub(crate) watch_secrets: bool,
+    /// Logins for sources whose resource names no Secret.
+    pub(crate) registry_config: Option<Arc<DockerConfig>>,
+    /// Places to read images from instead of their own.
+    pub(crate) mirrors: Option<Reloaded<Mirrors>>,
+    /// Whether the AWS identity logs in to public.ecr.aws.
+    pub(crate) public_ecr_login: bool,
+    /// Rules about the owners of repositories.
+    pub(crate) owners: OwnerRules,
+    /// Limits of each namespace.
+    pub(crate) tenancy: Tenancy,
+    /// Whether nothing is written to ECR.
+    pub(crate) dry_run: bool,
+    /// Resources that are synced at the same time.
+    pub(crate) max_jobs: usize,
+    /// Reconciles that run at the same time. They are short: they wait for the API server only.
+    pub(crate) concurrency: u16,
+    /// Time over which the periodic checks that are due at the start are spread.
+    pub(crate) startup_spread: Duration,
+}
+
+/// The running process, as repositories and events name it.
+#[derive(Clone, Debug)]
+pub(crate) struct Process {
+    /// Id of this cluster in owner tags.
+    pub(crate) cluster_id: String,
+    /// Name of this process in events.
+    pub(crate) instance: String,
+}

@@ -1,0 +1,69 @@
+//! Leader election: the controller runs while this process holds the lease.
+
+use std::future::Future;
+
+use kube::{Api, Client};
+use tokio_util::sync::CancellationToken;
+
+use super::LeaderElection;
+use super::lease::{End, Lease};
+use crate::controller;
+use crate::registry::Digest;
+use crate::telemetry::Metrics;
+
+/// The lease that this process competes for.
+pub(super) fn lease(
+    client: &Client,
+    election: LeaderElection,
+    options: &controller::Options,
+    instance: &str,
+) -> Lease {
+    let namespace = election.namespace.or_else(|| std::env::var("POD_NAMESPACE").ok());
+    let namespace = namespace.unwrap_or_else(|| client.default_namespace().to_owned());
+    let name = name(options.namespace.as_deref(), options.label_selector.as_deref());
+    let identity = format!("{instance}_{:016x}", fastrand::u64(..));
+    Lease::new(Api::namespaced(client.clone(), &namespace), name, identity)
+}
+
+/// The name of the lease. Operators that watch different resources do not wait for each other.
+fn name(namespace: Option<&str>, label_selector: Option<&str>) -> String {
+    if namespace.is_none() && label_selector.is_none() {
+        return "ecr-sync".to_owned();
+    }
+    let scope = format!("{}/{}", namespace.unwrap_or_default(), label_selector.unwrap_or_default());
+    let hash = Digest::sha256_of(scope.as_bytes());
+    format!("ecr-sync-{}", hash.hex().chars().take(10).collect::<String>())
+}
+
+/// Waits for the lease, then runs the controller while the lease is held. The lease is released
+/// when the controller has ended; when the lease is lost, the controller is stopped at once.
+pub(super) async fn run(
+    controller: impl Future<Output = ()>,
+    lease: &Lease,
+    metrics: &Metrics,
+    stop: &CancellationToken,
+) -> End {
+    let record = tokio::select! {
+        () = stop.cancelled() => return End::Released,
+        record = lease.acquire() => record,
+    };
+    tracing::info!(lease = lease.name(), "acquired the leader lease");
+    metrics.leader.set(1);
+
+    let done = CancellationToken::new();
+    let working = async {
+        controller.await;
+        done.cancel();
+    };
+    let holding = async {
+        let end = lease.hold(record, &done).await;
+        if end == End::Lost {
+            stop.cancel();
+        }
+        end
+    };
+    let ((), end) = tokio::join!(working, holding);
+
+    metrics.leader.set(0);
+    end
+}
