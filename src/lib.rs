@@ -37,6 +37,7 @@
 
 pub mod api;
 mod backoff;
+mod bounded;
 mod causes;
 pub mod class;
 pub mod cli;

@@ -14,13 +14,13 @@ mod whole;
 
 use std::collections::HashMap;
 use std::io::Read as _;
-use std::sync::{Mutex, PoisonError};
 
 pub use entry::{ChartVersions, Entry, Problem};
 pub(super) use reader::Reader;
 
 use super::Error;
 use super::yaml::{self, Bounds, Value};
+use parking_lot::Mutex;
 
 /// An index, ready to be asked for charts.
 pub struct Index {
@@ -88,7 +88,7 @@ impl Index {
         let unreadable =
             |why: String| Error::Chart { url: self.url.clone(), chart: name.to_owned(), why };
         let list = {
-            let mut packed = packed.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut packed = packed.lock();
             if packed.twice {
                 return Err(unreadable("the index lists it twice".into()));
             }
@@ -103,9 +103,7 @@ impl Index {
 
     /// Bytes held, about.
     pub(super) fn held(&self) -> usize {
-        let size = |packed: &Mutex<Packed>| {
-            packed.lock().unwrap_or_else(PoisonError::into_inner).bytes.len()
-        };
+        let size = |packed: &Mutex<Packed>| packed.lock().bytes.len();
         self.charts.iter().map(|(name, packed)| name.len() + size(packed) + 100).sum()
     }
 }

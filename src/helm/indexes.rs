@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use reqwest::header::HeaderValue;
 use tokio::time::Instant;
 
@@ -152,14 +153,14 @@ impl Indexes {
     }
 
     fn shelf(&self, key: &Key) -> Arc<Shelf> {
-        let mut shelves = self.shelves.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shelves = self.shelves.lock();
         shelves.entry(key.clone()).or_default().clone()
     }
 
     /// Gives up what was not used for longest, but neither the newest nor what is being fetched or
     /// waited for.
     fn evict(&self, newest: &Key) {
-        let mut shelves = self.shelves.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shelves = self.shelves.lock();
         loop {
             let total: usize = shelves.values().map(|shelf| shelf.held().0).sum();
             if total <= self.most_held {
@@ -180,11 +181,11 @@ impl Indexes {
 
 impl Shelf {
     fn held(&self) -> (usize, Option<Instant>) {
-        *self.held.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.held.lock()
     }
 
     fn used(&self, bytes: Option<usize>) {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = self.held.lock();
         *held = (bytes.unwrap_or(held.0), Some(Instant::now()));
     }
 }

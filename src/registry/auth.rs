@@ -1,37 +1,39 @@
-//! Who we are to a registry: credentials, and the header that each request carries.
+//! Login to a registry: credentials, and the `Authorization` header of each request.
 //!
-//! Logging in is driven by the challenge to the first real request; there is no ping. What was
-//! learned, and each token, is kept in the client: one client is one host and one credential, so
-//! nothing leaks between credentials.
+//! The challenge to the first real request starts the login; there is no ping. The login method and
+//! the tokens are kept per client. One client is one host and one credential, so nothing leaks
+//! between credentials.
 
-use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use parking_lot::{Mutex, RwLock};
 use reqwest::Url;
 use reqwest::header::HeaderValue;
 use tokio::time::Instant;
 
 use super::answer::Answer;
 use super::challenge::{Bearer, Challenge};
-use super::error::{Error, Failure};
+use super::error::Error;
+use super::failure::Failure;
 use super::token::{Token, TokenServer};
 use super::transport::Transport;
+use crate::bounded::BoundedMap;
 
-/// Far above the repositories that one credential reads in the life of a token.
-const MOST_REMEMBERED: usize = 4096;
+/// Far above the number of repositories that one credential reads in the lifetime of a token.
+const MAX_CACHED: usize = 4096;
 
-/// A proof of who we are.
+/// A credential for a registry.
 #[derive(Clone, PartialEq, Eq, Hash, Default)]
 pub enum Credential {
-    /// Nobody in particular.
+    /// No credential.
     #[default]
     Anonymous,
-    /// A name and a password, or a name and a token that stands for one.
+    /// A name and a password, or a name and a token in place of the password.
     Basic {
         /// Name.
         username: String,
@@ -68,16 +70,17 @@ impl fmt::Debug for Credential {
     }
 }
 
-/// Where a client's credential comes from.
+/// The source of a client's credential.
 #[async_trait]
 pub trait Authenticator: Send + Sync + fmt::Debug {
-    /// The credential to use now. Asked for often: what is expensive to get is to be cached.
+    /// Returns the credential to use now. Called often: implementations should cache.
     ///
     /// # Errors
-    /// [`Error::Credential`] with the class of what failed.
+    /// [`Error::Credential`] with the class of the cause.
     async fn credential(&self) -> Result<Credential, Error>;
 
-    /// The registry refused this credential as expired or wrong: fetch a new one next time.
+    /// Notes that the registry refused this credential as expired or wrong: the next call of
+    /// [`Self::credential`] should fetch a new one.
     async fn refused(&self, credential: &Credential);
 }
 
@@ -94,7 +97,7 @@ impl Authenticator for StaticAuthenticator {
     async fn refused(&self, _: &Credential) {}
 }
 
-/// What a request needs to be allowed to do.
+/// The permission that a request needs.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Scope {
     pub(crate) repository: String,
@@ -121,7 +124,7 @@ impl fmt::Display for Scope {
     }
 }
 
-/// What one request was sent with.
+/// The authorization of one request.
 #[derive(Clone, Debug)]
 pub(crate) struct Grant {
     pub(crate) header: HeaderValue,
@@ -134,21 +137,20 @@ enum Proof {
     Basic(Credential),
     Bearer {
         value: String,
-        /// Fetched for this very request, as its challenge asked: a second refusal is final.
+        /// Fetched for this request in answer to its challenge: a second refusal is final.
         as_challenged: bool,
     },
 }
 
-/// What the registry wants, as far as it is known.
+/// The login method of a registry.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Way {
+enum Method {
     Open,
     Basic,
     Bearer { realm: String, service: Option<String>, scope: ScopeRule },
 }
 
-/// How the registry words scopes: as the token spec says, or always alike (`public.ecr.aws`:
-/// `aws`).
+/// The form of a registry's scopes: by the token spec, or one fixed text (`public.ecr.aws`: `aws`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum ScopeRule {
     Standard,
@@ -163,17 +165,19 @@ pub(crate) struct Auth {
     authenticator: Arc<dyn Authenticator>,
     server: TokenServer,
     preemptive_basic: bool,
-    way: RwLock<Option<Way>>,
-    /// Held by the first request until the way is known, so that not every request of a burst meets
-    /// a 401.
+    /// `None` until the registry has answered a request.
+    method: RwLock<Option<Method>>,
+    /// Held by the first request until the method is known, so that only one request of a burst
+    /// gets a 401.
     first: tokio::sync::Mutex<()>,
-    tokens: Mutex<HashMap<String, Slot>>,
-    /// Scopes that the registry words otherwise than the token spec.
-    worded: Mutex<HashMap<Scope, String>>,
+    tokens: Mutex<BoundedMap<String, Slot>>,
+    /// Scopes that the registry writes differently from the token spec.
+    custom_scopes: Mutex<BoundedMap<Scope, String>>,
+    /// The time of the last renewal after a bare 403.
     last_guess: Mutex<Option<Instant>>,
 }
 
-/// Held while a request finds out what the registry wants.
+/// Held while a request finds out the login method.
 pub(crate) type First<'a> = Option<tokio::sync::MutexGuard<'a, ()>>;
 
 impl Auth {
@@ -187,18 +191,17 @@ impl Auth {
             authenticator,
             server: TokenServer::new(transport, home),
             preemptive_basic,
-            way: RwLock::new(None),
+            method: RwLock::new(None),
             first: tokio::sync::Mutex::new(()),
-            tokens: Mutex::default(),
-            worded: Mutex::default(),
+            tokens: Mutex::new(BoundedMap::new(MAX_CACHED)),
+            custom_scopes: Mutex::new(BoundedMap::new(MAX_CACHED)),
             last_guess: Mutex::default(),
         }
     }
 
-    /// Lets one request go ahead while it is unknown what the registry wants; the others wait for
-    /// it, once.
+    /// Lets one request go first while the login method is unknown; the others wait for it, once.
     pub(crate) async fn turn(&self) -> First<'_> {
-        if self.preemptive_basic || self.way().is_some() {
+        if self.preemptive_basic || self.method().is_some() {
             return None;
         }
         if let Ok(guard) = self.first.try_lock() {
@@ -208,27 +211,28 @@ impl Auth {
         None
     }
 
-    /// What to send with a request, from what is known.
+    /// Returns the authorization for a request, as far as the login method is known.
     pub(crate) async fn grant(&self, scope: &Scope) -> Result<Option<Grant>, Failure> {
-        match self.way() {
+        match self.method() {
             None if self.preemptive_basic => self.basic().await,
-            Some(Way::Basic) => self.basic().await,
-            None | Some(Way::Open) => Ok(None),
-            Some(Way::Bearer { realm, service, scope: rule }) => {
-                let text = self.wording(scope, &rule);
+            Some(Method::Basic) => self.basic().await,
+            None | Some(Method::Open) => Ok(None),
+            Some(Method::Bearer { realm, service, scope: rule }) => {
+                let text = self.scope_text(scope, &rule);
                 self.token(&realm, service.as_deref(), &text, None, false).await.map(Some)
             }
         }
     }
 
-    /// The registry answered without asking who we are.
-    pub(crate) fn answered_openly(&self, sent: Option<&Grant>) {
-        if sent.is_none() && self.way().is_none() {
-            self.learn(Way::Open);
+    /// Notes that the registry answered a request; without authorization, none is needed.
+    pub(crate) fn answered(&self, sent: Option<&Grant>) {
+        if sent.is_none() && self.method().is_none() {
+            self.learn(Method::Open);
         }
     }
 
-    /// What to send after a refusal, or `None` if asking again would only be refused again.
+    /// Returns the authorization to retry with after a refusal, or `None` if the retry would be
+    /// refused too.
     pub(crate) async fn renew(
         &self,
         scope: &Scope,
@@ -239,6 +243,7 @@ impl Auth {
             Challenge::Bearer(bearer) => Some(bearer),
             Challenge::Basic => None,
         });
+
         match (sent.map(|grant| &grant.proof), bearer) {
             (Some(Proof::Bearer { as_challenged: true, .. }), _) => Ok(None),
             (Some(Proof::Bearer { value, .. }), Some(bearer)) => {
@@ -250,28 +255,30 @@ impl Auth {
             }
             (Some(Proof::Basic(credential)), None) => self.renew_basic(credential).await,
             (None, None) if challenges.contains(&Challenge::Basic) => {
-                self.learn(Way::Basic);
+                self.learn(Method::Basic);
                 self.basic().await
             }
             (None, None) => Ok(None),
         }
     }
 
-    /// Whether a bare 403 (HEAD has no body that says so) may mean an expired credential. At most
-    /// once a minute: it costs a token of AWS's each time that it is a real refusal.
+    /// Whether a 403 without a body (to HEAD) may mean an expired credential. At most once a
+    /// minute: if the refusal is real, each renewal costs a call of `GetAuthorizationToken`.
     pub(crate) fn may_have_expired(&self, sent: Option<&Grant>) -> bool {
-        const APART: Duration = Duration::from_secs(60);
+        const INTERVAL: Duration = Duration::from_secs(60);
+
         if !self.preemptive_basic
             || !sent.is_some_and(|grant| matches!(grant.proof, Proof::Basic(_)))
         {
             return false;
         }
-        let mut last = lock(&self.last_guess);
-        let may = last.is_none_or(|at| at.elapsed() >= APART);
-        if may {
+
+        let mut last = self.last_guess.lock();
+        let is_due = last.is_none_or(|at| at.elapsed() >= INTERVAL);
+        if is_due {
             *last = Some(Instant::now());
         }
-        may
+        is_due
     }
 
     async fn basic(&self) -> Result<Option<Grant>, Failure> {
@@ -282,11 +289,12 @@ impl Auth {
     async fn renew_basic(&self, refused: &Credential) -> Result<Option<Grant>, Failure> {
         self.authenticator.refused(refused).await;
         let credential = self.credential().await?;
-        // The same wrong password once more only brings a lock-out nearer.
+        // Another try with the same wrong password could only lock the account.
         Ok(if credential == *refused { None } else { basic_grant(credential) })
     }
 
-    /// Does what a Bearer challenge asks, and remembers it for other repositories.
+    /// Fetches the token that a Bearer challenge asks for, and keeps the method for other
+    /// repositories.
     async fn answer(
         &self,
         bearer: &Bearer,
@@ -298,19 +306,16 @@ impl Auth {
             None => (standard, ScopeRule::Standard),
             Some(asked) if asked.starts_with("repository:") => {
                 if *asked != standard {
-                    let mut worded = lock(&self.worded);
-                    if worded.len() >= MOST_REMEMBERED {
-                        worded.clear();
-                    }
-                    worded.insert(scope.clone(), asked.clone());
+                    self.custom_scopes.lock().insert(scope.clone(), asked.clone());
                 }
                 (asked.clone(), ScopeRule::Standard)
             }
             Some(asked) => (asked.clone(), ScopeRule::Fixed(asked.clone())),
         };
+
         let grant =
             self.token(&bearer.realm, bearer.service.as_deref(), &text, refused, true).await?;
-        self.learn(Way::Bearer {
+        self.learn(Method::Bearer {
             realm: bearer.realm.clone(),
             service: bearer.service.clone(),
             scope: rule,
@@ -318,18 +323,21 @@ impl Auth {
         Ok(grant)
     }
 
-    /// A refusal without a challenge: the token ended, ask for another one in the known way.
+    /// Answers a refusal without a challenge: the token has expired, so another one is fetched by
+    /// the known method.
     async fn answer_as_known(
         &self,
         scope: &Scope,
         refused: &str,
     ) -> Result<Option<Grant>, Failure> {
-        let Some(Way::Bearer { realm, service, scope: rule }) = self.way() else { return Ok(None) };
-        let text = self.wording(scope, &rule);
+        let Some(Method::Bearer { realm, service, scope: rule }) = self.method() else {
+            return Ok(None);
+        };
+        let text = self.scope_text(scope, &rule);
         self.token(&realm, service.as_deref(), &text, Some(refused), true).await.map(Some)
     }
 
-    /// A token from the cache, or a new one. Whoever comes while it is fetched waits for it.
+    /// Returns a token from the cache, or fetches one. Other requests wait for the same fetch.
     async fn token(
         &self,
         realm: &str,
@@ -339,6 +347,7 @@ impl Auth {
         as_challenged: bool,
     ) -> Result<Grant, Failure> {
         let slot = self.slot(format!("{realm} {} {scope}", service.unwrap_or_default()));
+
         let mut slot = slot.lock().await;
         if slot
             .as_ref()
@@ -346,10 +355,12 @@ impl Auth {
         {
             *slot = None;
         }
+
         let token = match &*slot {
             Some(token) => token.clone(),
             None => slot.insert(self.fetch(realm, service, scope).await?).clone(),
         };
+
         let mut header =
             HeaderValue::from_str(&format!("Bearer {}", token.value)).map_err(|_| {
                 Failure::Challenge(format!("the token from {realm} cannot be sent in a header"))
@@ -373,12 +384,14 @@ impl Auth {
             Ok(token) => return Ok(token),
             Err(failure) => failure,
         };
+
         let refused = failure
             .answer()
             .is_some_and(|answer: &Answer| matches!(answer.status.as_u16(), 400 | 401 | 403));
         if !refused || credential.is_anonymous() {
             return Err(failure);
         }
+
         self.authenticator.refused(&credential).await;
         let renewed = self.credential().await?;
         if renewed == credential {
@@ -391,38 +404,30 @@ impl Auth {
         self.authenticator.credential().await.map_err(|error| Failure::Credential(Box::new(error)))
     }
 
-    fn wording(&self, scope: &Scope, rule: &ScopeRule) -> String {
+    fn scope_text(&self, scope: &Scope, rule: &ScopeRule) -> String {
         match rule {
             ScopeRule::Fixed(text) => text.clone(),
             ScopeRule::Standard => {
-                lock(&self.worded).get(scope).cloned().unwrap_or_else(|| scope.to_string())
+                let custom = self.custom_scopes.lock().get(scope).cloned();
+                custom.unwrap_or_else(|| scope.to_string())
             }
         }
     }
 
     fn slot(&self, key: String) -> Slot {
-        let mut tokens = lock(&self.tokens);
-        if tokens.len() >= MOST_REMEMBERED {
-            tokens.clear();
-        }
-        tokens.entry(key).or_default().clone()
+        self.tokens.lock().get_or_insert_with(key, Slot::default).clone()
     }
 
-    fn way(&self) -> Option<Way> {
-        self.way.read().unwrap_or_else(PoisonError::into_inner).clone()
+    fn method(&self) -> Option<Method> {
+        self.method.read().clone()
     }
 
-    fn learn(&self, way: Way) {
-        *self.way.write().unwrap_or_else(PoisonError::into_inner) = Some(way);
+    fn learn(&self, method: Method) {
+        *self.method.write() = Some(method);
     }
 }
 
 fn basic_grant(credential: Credential) -> Option<Grant> {
     let header = credential.basic_header()?;
     Some(Grant { header, anonymous: false, proof: Proof::Basic(credential) })
-}
-
-/// A panic elsewhere leaves these plain values whole.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -12,14 +12,15 @@ use reqwest::header::{CONTENT_RANGE, HeaderValue, RANGE};
 use reqwest::{Method, Response, StatusCode};
 use tokio::time::{Instant, timeout};
 
+use super::addresses::authority;
 use super::auth::Scope;
 use super::client::{Call, Client};
 use super::descriptor::Descriptor;
 use super::digest::Digest;
-use super::error::{Error, Failure};
+use super::error::Error;
+use super::failure::Failure;
 use super::limit::Slot;
 use super::reference::TagOrDigest;
-use super::transport::authority;
 use super::verify::Verifier;
 
 /// Times that a download goes on after it broke, without [`RESTORE`] bytes in between.
@@ -174,7 +175,7 @@ impl Client {
     /// does no harm.
     ///
     /// # Errors
-    /// [`Error::Look`].
+    /// [`Error::Check`].
     pub async fn blob_exists(&self, repository: &str, digest: &Digest) -> Result<bool, Error> {
         let asked = async {
             let url = self.url(repository, &format!("blobs/{digest}"))?;
@@ -189,7 +190,7 @@ impl Client {
             }
         };
         asked.await.map_err(|failure: Failure| {
-            failure.look(self.subject(repository, &TagOrDigest::from(digest)))
+            failure.check(self.subject(repository, &TagOrDigest::from(digest)))
         })
     }
 }
@@ -221,7 +222,7 @@ struct Download {
 
 impl Download {
     fn new(client: Client, call: Call, response: Response, size: u64, slot: Slot) -> Self {
-        let pace = Pace::new(client.options().stall, client.options().floor);
+        let pace = Pace::new(client.options().stall_window, client.options().min_rate);
         Self {
             client,
             call,
@@ -257,7 +258,7 @@ impl Download {
                 },
                 // All there: how the connection ends is of no interest.
                 Ok(None) | Err(_) if self.received >= self.size => return Ok(None),
-                Ok(None) => Failure::Cut { received: self.received, expected: self.size },
+                Ok(None) => Failure::Truncated { received: self.received, expected: self.size },
                 Err(failure) => failure,
             };
             self.broken(failure).await?;
@@ -307,7 +308,7 @@ impl Download {
             Ok(response) => response,
             // The server has no more than that: the break is the truth about it.
             Err(Failure::Answer(answer)) if answer.status == StatusCode::RANGE_NOT_SATISFIABLE => {
-                let cut = Failure::Cut { received: self.received, expected: self.size };
+                let cut = Failure::Truncated { received: self.received, expected: self.size };
                 return Err(self.broke.take().unwrap_or(cut));
             }
             Err(failure) => return Err(failure),

@@ -1,4 +1,5 @@
-//! One registry, as seen with one credential.
+//! The client of one registry with one credential: sends requests, logs in again, retries, and slows
+//! down after a 429.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,21 +8,24 @@ use std::time::Duration;
 use reqwest::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue};
 use reqwest::{Method, Response, StatusCode, Url};
 
+use super::addresses::same_origin;
 use super::auth::{Auth, Authenticator, Grant, Scope};
-use super::error::{Error, Failure};
+use super::bodies::read_answer;
+use super::error::Error;
+use super::failure::Failure;
 use super::limit::{Gate, Limits};
 use super::quota::{Pull, Quota, Turn};
 use super::reference::{Reference, TagOrDigest, api_host};
 use super::retry::{self, retrying};
-use super::transport::{ANSWER_WITHIN, Body, Request, Transport, read_answer, same_origin};
+use super::transport::{ANSWER_TIMEOUT, Body, Request, Transport};
 
-/// With or without TLS.
+/// The URL scheme of a registry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Scheme {
     /// With TLS.
     #[default]
     Https,
-    /// Without.
+    /// Without TLS.
     Http,
 }
 
@@ -34,12 +38,12 @@ impl fmt::Display for Scheme {
     }
 }
 
-/// Where a registry is.
+/// The address of a registry.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Endpoint {
-    /// With or without TLS.
+    /// The URL scheme.
     pub scheme: Scheme,
-    /// Host as users write it, with port if any. `docker.io` is asked at its API host.
+    /// Host as users write it, with port if any. For `docker.io`, requests go to its API host.
     pub host: String,
 }
 
@@ -69,43 +73,43 @@ impl Endpoint {
     }
 }
 
-/// How a client behaves. The defaults suit any registry.
+/// The behaviour of a client. The defaults suit any registry.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Options {
-    /// Send Basic with the first request, without waiting to be asked: right for ECR, which always
-    /// asks.
+    /// Send Basic with the first request, without waiting for a challenge: right for ECR, which
+    /// always sends one.
     pub preemptive_basic: bool,
-    /// Limits to share with other clients of the same host; its own ones if `None`.
+    /// Limits shared with other clients of the same host. `None`: limits of this client alone.
     pub limits: Option<Arc<Limits>>,
-    /// What this login may still pull, to share with other clients that have it; its own if `None`.
+    /// Pull quota shared with other clients of the same login. `None`: a quota of this client alone.
     pub quota: Option<Arc<Quota>>,
-    /// Each try to write a manifest passes here.
+    /// Rate limit for writing manifests; passed before each try.
     pub manifests: Option<Arc<dyn Gate>>,
-    /// Each upload of a blob passes here before anything is asked for it, on either side.
+    /// Rate limit for uploading blobs; passed before any request of an upload, on either side.
     pub uploads: Option<Arc<dyn Gate>>,
     /// Retries of small requests.
     pub retry: retry::Policy,
-    /// A body that brings nearly nothing (less than [`Options::floor`]) for this long is cut.
-    pub stall: Duration,
-    /// Bytes per second below which a stream counts as stalled.
-    pub floor: u64,
+    /// The time after which a transfer below [`Options::min_rate`] counts as stalled and is ended.
+    pub stall_window: Duration,
+    /// The lowest accepted transfer rate, in bytes per second.
+    pub min_rate: u64,
     /// The longest wait for the head of the answer to a small request.
-    pub answer: Duration,
-    /// The longest wait for the answer after the last byte of an upload, however large: ECR
-    /// assembles and hashes in this time. Small blobs have less, see [`Options::commit_of`].
-    pub commit: Duration,
+    pub answer_timeout: Duration,
+    /// The longest wait for the answer after the last byte of a large upload: ECR assembles and
+    /// hashes the blob in this time. Small blobs have less, see [`Options::commit_timeout_of`].
+    pub commit_timeout: Duration,
 }
 
 impl Options {
-    /// How long the answer to an upload of `size` bytes may take after the last byte: a server that
-    /// fell silent must not hold a blob of a few bytes for minutes.
-    pub(crate) fn commit_of(&self, size: u64) -> Duration {
-        /// Bytes per second that the slowest store assembles; registries on spinning disks reach
-        /// ten times that.
-        const PACE: u64 = 4 * 1024 * 1024;
-        // Twice the stall: what we count as sent may still be in socket buffers.
-        (self.stall * 2 + Duration::from_secs(size / PACE)).min(self.commit)
+    /// The longest wait for the answer to an upload of `size` bytes after its last byte. It grows
+    /// with the size, so that a silent server does not hold up a small blob for minutes.
+    pub(crate) fn commit_timeout_of(&self, size: u64) -> Duration {
+        /// Bytes per second that the slowest store assembles; registries on hard disks reach ten
+        /// times that.
+        const RATE: u64 = 4 * 1024 * 1024;
+        // Twice the window: bytes that count as sent may still be in socket buffers.
+        (self.stall_window * 2 + Duration::from_secs(size / RATE)).min(self.commit_timeout)
     }
 }
 
@@ -118,11 +122,11 @@ impl Default for Options {
             manifests: None,
             uploads: None,
             retry: retry::Policy::default(),
-            stall: Duration::from_secs(30),
-            // A modem's pace: whoever is slower does not mean to finish.
-            floor: 1024,
-            answer: ANSWER_WITHIN,
-            commit: Duration::from_secs(300),
+            stall_window: Duration::from_secs(30),
+            // The rate of a slow modem.
+            min_rate: 1024,
+            answer_timeout: ANSWER_TIMEOUT,
+            commit_timeout: Duration::from_secs(300),
         }
     }
 }
@@ -130,7 +134,7 @@ impl Default for Options {
 /// A client for one registry with one credential. Cloning is cheap; clones share tokens and limits.
 ///
 /// # Caveats
-/// Tokens are kept per client. Do not share one between resources whose credentials differ.
+/// Tokens are cached per client. Do not share one between resources with different credentials.
 #[derive(Clone)]
 pub struct Client {
     inner: Arc<Inner>,
@@ -152,7 +156,7 @@ impl fmt::Debug for Client {
     }
 }
 
-/// One small request to the registry, which can be sent again.
+/// One small request to the registry that can be sent again.
 #[derive(Debug)]
 pub(crate) struct Call {
     pub(crate) method: Method,
@@ -169,10 +173,10 @@ impl Call {
 }
 
 impl Client {
-    /// A client of the registry at `endpoint`. Nothing is asked of it yet.
+    /// Creates a client of the registry at `endpoint`, without sending a request.
     ///
     /// # Errors
-    /// [`Error::Setup`] if the host is not one.
+    /// [`Error::Setup`] if the host is not valid.
     pub fn new(
         transport: Transport,
         endpoint: Endpoint,
@@ -189,16 +193,10 @@ impl Client {
         })
     }
 
-    /// The registry, as users write it.
+    /// The registry's host, as users write it.
     #[must_use]
     pub fn host(&self) -> &str {
         &self.inner.endpoint.host
-    }
-
-    /// Where the registry is.
-    #[must_use]
-    pub fn endpoint(&self) -> &Endpoint {
-        &self.inner.endpoint
     }
 
     pub(crate) fn options(&self) -> &Options {
@@ -209,14 +207,13 @@ impl Client {
         &self.inner.limits
     }
 
-    /// How long the registry will not be asked because it said so.
+    /// The rest of a pause that the registry asked for.
     #[must_use]
     pub fn pause(&self) -> Option<Duration> {
         self.inner.limits.pause()
     }
 
-    /// Whether the registry is known to count GETs of manifests against an allowance, by what it
-    /// has told so far.
+    /// Whether the registry has reported a quota for GETs of manifests.
     #[must_use]
     pub fn counts_pulls(&self) -> bool {
         self.inner.quota.counts()
@@ -247,7 +244,7 @@ impl Client {
     /// `{base}{repository}/{rest}`.
     pub(crate) fn url(&self, repository: &str, rest: &str) -> Result<Url, Failure> {
         let wrong = || Failure::Internal(format!("{repository:?} is not a repository"));
-        // Whatever the caller did, a repository does not climb out of /v2/ and brings no query.
+        // A guard against mistakes of callers: a repository must not leave /v2/ or add a query.
         if repository.is_empty()
             || repository.contains("..")
             || repository.contains([':', '?', '#', '%', '\\', ' '])
@@ -258,12 +255,12 @@ impl Client {
         self.inner.base.join(&format!("{repository}/{rest}")).map_err(|_| wrong())
     }
 
-    /// Does a small request: waits for a slot, logs in, retries. Any 2xx is success.
+    /// Sends a small request: waits for a slot, logs in, retries. Any 2xx is success.
     pub(crate) async fn call(&self, call: &Call) -> Result<Response, Failure> {
         retrying(&self.inner.options.retry, || self.attempt(call)).await
     }
 
-    /// One try; a throttle is told to `gate`, which the caller has passed.
+    /// Makes one try, and reports a 429 to `gate`, which the caller has passed.
     pub(crate) async fn attempt_behind(
         &self,
         gate: Option<&Arc<dyn Gate>>,
@@ -282,32 +279,35 @@ impl Client {
         let inner = &*self.inner;
         let _slot = inner.limits.request(self.host(), inner.options.retry.longest).await?;
         let _turn = inner.auth.turn().await;
+
         let mut grant = inner.auth.grant(&call.scope).await?;
-        // One renewal when a token ended, one when its scope was not the right one.
+        // One renewal for an expired token, one for a token with the wrong scope.
         for last in [false, false, true] {
-            let response =
-                inner.transport.send(request(call, grant.as_ref(), inner.options.answer)).await?;
-            // A content network in between has limits of its own.
+            let request = request(call, grant.as_ref(), inner.options.answer_timeout);
+            let response = inner.transport.send(request).await?;
+
+            // After a redirect, the rate limit headers are those of another host.
             let is_ours = same_origin(response.url(), &call.url);
-            if is_ours && let Some(left) = inner.quota.told(response.headers()) {
+            if is_ours && let Some(left) = inner.quota.read(response.headers()) {
                 inner.transport.meter().pulls_left(self.host(), left);
             }
             if response.status().is_success() {
-                inner.auth.answered_openly(grant.as_ref());
+                inner.auth.answered(grant.as_ref());
                 inner.limits.answered();
                 return Ok(response);
             }
+
             let (refusal, renewed) = self.refused(call, grant.as_ref(), response, last).await?;
             match renewed {
                 Some(renewed) => grant = Some(renewed),
                 None => return Err(refusal),
             }
         }
-        Err(Failure::Internal("logged in over and over".into()))
+        Err(Failure::Internal("the login was renewed too often for one request".into()))
     }
 
-    /// Leave to send a GET that the registry counts as a pull. `head` asks for the same, which is
-    /// not counted.
+    /// Waits for permission to send a GET that the registry counts as a pull. `head` is the same
+    /// request as HEAD, which is not counted.
     pub(crate) async fn pull(&self, head: &Call) -> Result<Pull<'_>, Failure> {
         let mut asked = false;
         loop {
@@ -315,7 +315,7 @@ impl Client {
                 Turn::Go(pull) => return Ok(pull),
                 Turn::No(failure) => return Err(failure),
                 Turn::Ask => {
-                    // Whatever it answers: what it tells in its headers has been taken in.
+                    // Only the rate limit headers matter; the attempt has read them.
                     let _ = self.attempt(head).await;
                     asked = true;
                 }
@@ -323,7 +323,7 @@ impl Client {
         }
     }
 
-    /// Reads a refusal, and logs in again where that may help.
+    /// Reads a refusal, and logs in again if that may help.
     async fn refused(
         &self,
         call: &Call,
@@ -332,19 +332,20 @@ impl Client {
         last: bool,
     ) -> Result<(Failure, Option<Grant>), Failure> {
         let auth = &self.inner.auth;
-        // Another host's 401 is not for our credential.
-        let ours = same_origin(response.url(), &call.url);
+        // After a redirect, the 401 of another host is not about our credential.
+        let is_ours = same_origin(response.url(), &call.url);
         let status = response.status();
         let failure = self.failure(response, grant).await;
         let (answer, challenges) = match failure {
             (Failure::Answer(answer), challenges) => (answer, challenges),
             (other, _) => return Ok((other, None)),
         };
-        let bare = status == StatusCode::FORBIDDEN && call.method == Method::HEAD;
-        let renewable = status == StatusCode::UNAUTHORIZED
+
+        let is_bare = status == StatusCode::FORBIDDEN && call.method == Method::HEAD;
+        let is_about_login = status == StatusCode::UNAUTHORIZED
             || answer.says_expired()
-            || (bare && auth.may_have_expired(grant));
-        let renewed = if ours && renewable && !last {
+            || (is_bare && auth.may_have_expired(grant));
+        let renewed = if is_ours && is_about_login && !last {
             auth.renew(&call.scope, grant, &challenges).await?
         } else {
             None
@@ -352,8 +353,8 @@ impl Client {
         Ok((Failure::Answer(answer), renewed))
     }
 
-    /// Turns an error answer into a failure; a 429 with a wish holds the other requests too, or
-    /// those of this login.
+    /// Turns an error answer into a failure. A 429 also slows down, or pauses, other requests to the
+    /// host or with this login.
     pub(crate) async fn failure(
         &self,
         response: Response,
@@ -362,9 +363,10 @@ impl Client {
         let limits = &self.inner.limits;
         let anonymous = grant.is_none_or(|grant| grant.anonymous);
         let (answer, challenges) = read_answer(response, anonymous).await;
-        // An allowance of this login that is used up says nothing about others at the same host.
+
+        // If the quota of this login is used up, other logins at the same host are not affected.
         if !self.inner.quota.refused(&answer) {
-            // S3 and registries before it say 503 "Slow Down".
+            // S3, and registries in front of it, answer 503 "Slow Down".
             if matches!(
                 answer.status,
                 StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
@@ -381,9 +383,9 @@ impl Client {
     }
 }
 
-fn request(call: &Call, grant: Option<&Grant>, answer: Duration) -> Request {
+fn request(call: &Call, grant: Option<&Grant>, timeout: Duration) -> Request {
     let mut headers = call.headers.clone();
-    // Digests are of the bytes as stored; no server is to compress them on the way.
+    // Digests are of the bytes as stored, so servers should not compress them in transit.
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     let body = match &call.body {
         bytes if bytes.is_empty() => Body::Empty,
@@ -396,6 +398,6 @@ fn request(call: &Call, grant: Option<&Grant>, answer: Duration) -> Request {
         headers,
         authorization,
         body,
-        answer,
+        timeout,
     }
 }

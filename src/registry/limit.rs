@@ -1,42 +1,42 @@
-//! How much is asked of one registry at a time.
+//! Concurrency limits of one registry: requests, downloads and uploads at a time; fewer after a 429,
+//! and none during a pause that the registry asked for.
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
-use super::error::Failure;
+use super::failure::Failure;
 
-/// The pace at which manifests are written, where somebody else knows it: ECR has a quota for them
-/// alone.
+/// A rate limit from outside the registry client: ECR has an API quota for writing manifests.
 #[async_trait]
 pub trait Gate: Send + Sync + fmt::Debug {
-    /// Returns when one more may be sent.
+    /// Waits until one more request may be sent.
     async fn pass(&self);
 
-    /// The registry said that it was one too many.
+    /// Notes that the registry throttled a request.
     fn throttled(&self);
 }
 
-/// How many requests and streams run at once against one registry.
+/// The number of concurrent requests and transfers with one registry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Widths {
-    /// Small requests, from sending until the head of the answer.
+    /// Small requests, until the head of the answer.
     pub requests: usize,
-    /// Blobs that are read, until their last byte.
+    /// Downloads of blobs, until the last byte.
     pub downloads: usize,
-    /// Blobs that are written, until the answer.
+    /// Uploads of blobs, until the answer.
     pub uploads: usize,
 }
 
 impl Default for Widths {
-    /// 32 of each hide 30 ms of latency at full speed of an ordinary link; registries' own clients
-    /// use 3 to 10 per image and many images at once. A registry that finds it too much says so,
-    /// and is asked less.
+    /// 32 of each fill an ordinary link at 30 ms of latency. Other clients use 3 to 10 per image,
+    /// for many images at once. After a 429 the number of requests goes down.
     fn default() -> Self {
         Self { requests: 32, downloads: 32, uploads: 32 }
     }
@@ -45,42 +45,43 @@ impl Default for Widths {
 /// The limits of one registry. Clients of the same host with other credentials may share them.
 ///
 /// # Guarantees
-/// Nobody holds a slot of one registry while it waits for a slot of another one: see [`both`].
+/// A copy never holds a slot of one registry while it waits for a slot of another one: see
+/// [`both`].
 #[derive(Debug)]
 pub struct Limits {
     requests: Arc<Adaptive>,
     downloads: Arc<Semaphore>,
     uploads: Arc<Semaphore>,
-    most_uploads: u32,
-    /// Blobs of at least this size are written in parts: the registry has refused one in one piece.
+    max_uploads: u32,
+    /// Blobs of at least this size are written in parts: the registry refused a whole one.
     parts_from: AtomicU64,
     paused_until: Mutex<Option<Instant>>,
 }
 
-/// A slot, given back when dropped.
+/// A slot, released when dropped.
 pub(crate) type Slot = OwnedSemaphorePermit;
 
-/// How many requests run at once, by what the registry bears: half as many when it says that it is
-/// too much, one more after as many good answers as run at once, up to where it began.
+/// An adaptive number of concurrent requests: half as many when the registry throttles, one more
+/// after as many successes as run at once, up to the initial number.
 #[derive(Debug)]
 struct Adaptive {
     slots: Arc<Semaphore>,
-    most: usize,
+    max: usize,
     state: Mutex<Width>,
 }
 
 #[derive(Debug)]
 struct Width {
-    now: usize,
-    /// Slots that are taken and will not be given back.
+    current: usize,
+    /// Slots in use that will be removed when they are released.
     owed: usize,
-    /// Good answers since the width changed.
-    answers: usize,
-    narrowed: Option<Instant>,
+    /// Successes since the width changed.
+    successes: usize,
+    last_narrowed: Option<Instant>,
 }
 
-/// Requests that were on their way together are refused together: that is one refusal.
-const EPOCH: Duration = Duration::from_millis(100);
+/// Requests that were in flight together are throttled together: that counts once.
+const NARROW_INTERVAL: Duration = Duration::from_millis(100);
 
 /// A slot for a small request.
 pub(crate) struct RequestSlot {
@@ -90,7 +91,7 @@ pub(crate) struct RequestSlot {
 
 impl Drop for RequestSlot {
     fn drop(&mut self) {
-        let mut state = self.width.state();
+        let mut state = self.width.state.lock();
         if let Some(owed) = state.owed.checked_sub(1) {
             state.owed = owed;
             self.permit.take().into_iter().for_each(Slot::forget);
@@ -99,14 +100,10 @@ impl Drop for RequestSlot {
 }
 
 impl Adaptive {
-    fn new(most: usize) -> Self {
-        let most = most.clamp(1, Semaphore::MAX_PERMITS);
-        let state = Mutex::new(Width { now: most, owed: 0, answers: 0, narrowed: None });
-        Self { slots: Arc::new(Semaphore::new(most)), most, state }
-    }
-
-    fn state(&self) -> MutexGuard<'_, Width> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn new(max: usize) -> Self {
+        let max = max.clamp(1, Semaphore::MAX_PERMITS);
+        let width = Width { current: max, owed: 0, successes: 0, last_narrowed: None };
+        Self { slots: Arc::new(Semaphore::new(max)), max, state: Mutex::new(width) }
     }
 
     async fn acquire(self: &Arc<Self>) -> Result<RequestSlot, Failure> {
@@ -114,13 +111,14 @@ impl Adaptive {
     }
 
     fn widen(&self) {
-        let mut state = self.state();
-        state.answers += 1;
-        if state.now >= self.most || state.answers < state.now {
+        let mut state = self.state.lock();
+        state.successes += 1;
+        if state.current >= self.max || state.successes < state.current {
             return;
         }
-        state.answers = 0;
-        state.now += 1;
+
+        state.successes = 0;
+        state.current += 1;
         match state.owed.checked_sub(1) {
             Some(owed) => state.owed = owed,
             None => self.slots.add_permits(1),
@@ -128,22 +126,23 @@ impl Adaptive {
     }
 
     fn narrow(&self) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         let now = Instant::now();
-        if state.narrowed.is_some_and(|before| now < before + EPOCH) {
+        if state.last_narrowed.is_some_and(|last| now < last + NARROW_INTERVAL) {
             return;
         }
-        let half = (state.now / 2).max(1);
-        let fewer = state.now - half;
-        state.now = half;
-        state.answers = 0;
-        state.narrowed = Some(now);
-        state.owed += fewer - self.slots.forget_permits(fewer);
+
+        let half = (state.current / 2).max(1);
+        let removed = state.current - half;
+        state.current = half;
+        state.successes = 0;
+        state.last_narrowed = Some(now);
+        state.owed += removed - self.slots.forget_permits(removed);
     }
 }
 
 impl Limits {
-    /// Limits of these widths.
+    /// Creates limits of these widths.
     #[must_use]
     pub fn new(widths: Widths) -> Self {
         let semaphore =
@@ -152,27 +151,28 @@ impl Limits {
             requests: Arc::new(Adaptive::new(widths.requests)),
             downloads: semaphore(widths.downloads),
             uploads: semaphore(widths.uploads),
-            most_uploads: u32::try_from(widths.uploads.max(1)).unwrap_or(u32::MAX),
+            max_uploads: u32::try_from(widths.uploads.max(1)).unwrap_or(u32::MAX),
             parts_from: AtomicU64::new(u64::MAX),
             paused_until: Mutex::new(None),
         }
     }
 
-    /// A slot for a small request, once the registry wants to hear of us again.
+    /// Waits for a slot for a small request, and for the end of a pause of at most `max_wait`.
     pub(crate) async fn request(
         &self,
         host: &str,
-        patience: Duration,
+        max_wait: Duration,
     ) -> Result<RequestSlot, Failure> {
         loop {
             let slot = self.requests.acquire().await?;
             let Some(wait) = self.pause() else { return Ok(slot) };
             drop(slot);
-            if wait > patience {
+            if wait > max_wait {
                 return Err(Failure::Paused { host: host.to_owned(), wait });
             }
-            // Whoever waited starts spread over a quarter of a second, not all at once.
-            tokio::time::sleep(wait + Duration::from_millis(250).mul_f64(fastrand::f64())).await;
+            // The jitter spreads the waiting requests over a quarter of a second.
+            let jitter = Duration::from_millis(250).mul_f64(fastrand::f64());
+            tokio::time::sleep(wait + jitter).await;
         }
     }
 
@@ -181,63 +181,63 @@ impl Limits {
     }
 
     pub(crate) async fn upload(&self) -> Result<Slot, Failure> {
-        acquire_many(&self.uploads, self.weight()).await
+        acquire_many(&self.uploads, self.upload_slots()).await
     }
 
     fn try_upload(&self) -> Option<Slot> {
-        self.uploads.clone().try_acquire_many_owned(self.weight()).ok()
+        self.uploads.clone().try_acquire_many_owned(self.upload_slots()).ok()
     }
 
-    /// How many uploads one counts for: one in parts holds a part in memory, ten times as much as a
-    /// stream.
-    fn weight(&self) -> u32 {
+    /// The number of slots of one upload. An upload in parts holds a part in memory, ten times as
+    /// much as a stream.
+    fn upload_slots(&self) -> u32 {
         if self.parts_from.load(Ordering::Relaxed) == u64::MAX {
             1
         } else {
-            4.min(self.most_uploads)
+            4.min(self.max_uploads)
         }
     }
 
-    /// Whether blobs of this size are to be written in parts.
+    /// Whether blobs of this size must be written in parts.
     pub(crate) fn wants_parts(&self, size: u64) -> bool {
         size > 0 && size >= self.parts_from.load(Ordering::Relaxed)
     }
 
-    /// The registry has refused a blob in one piece; from this size on it gets parts.
-    pub(crate) fn takes_parts_from(&self, size: u64) {
+    /// Notes that the registry refused a whole blob of this size: from this size on it gets parts.
+    pub(crate) fn use_parts_from(&self, size: u64) {
         self.parts_from.fetch_min(size, Ordering::Relaxed);
     }
 
-    /// The registry refuses parts, whatever else it refuses.
-    pub(crate) fn takes_whole_blobs(&self) {
+    /// Notes that the registry refuses parts too: the next blob is sent whole again.
+    pub(crate) fn use_whole_blobs(&self) {
         self.parts_from.store(u64::MAX, Ordering::Relaxed);
     }
 
-    /// The registry answered well.
+    /// Notes a success.
     pub(crate) fn answered(&self) {
         self.requests.widen();
     }
 
-    /// The registry said that it is asked too much.
+    /// Notes that the registry throttled a request.
     pub(crate) fn refused(&self) {
         self.requests.narrow();
     }
 
-    /// The registry said 429 and how long to wait: everyone waits, not just the one who was told.
+    /// Notes a 429 with a wait: all requests wait, not only the refused one.
     pub(crate) fn pause_for(&self, wait: Duration) {
-        let until = Instant::now() + wait;
-        let mut paused = self.paused_until.lock().unwrap_or_else(PoisonError::into_inner);
-        if paused.is_none_or(|before| before < until) {
-            *paused = Some(until);
+        let end = Instant::now() + wait;
+        let mut paused_until = self.paused_until.lock();
+        if paused_until.is_none_or(|earlier| earlier < end) {
+            *paused_until = Some(end);
         }
     }
 
-    /// What is left of the pause, if there is one.
+    /// The rest of the pause, if there is one.
     pub(crate) fn pause(&self) -> Option<Duration> {
-        let mut paused = self.paused_until.lock().unwrap_or_else(PoisonError::into_inner);
-        let left = (*paused)?.saturating_duration_since(Instant::now());
+        let mut paused_until = self.paused_until.lock();
+        let left = (*paused_until)?.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            *paused = None;
+            *paused_until = None;
             return None;
         }
         Some(left)
@@ -250,8 +250,8 @@ impl Default for Limits {
     }
 }
 
-/// A download slot of `source` and an upload slot of `target`, neither of them held while waiting
-/// for the other.
+/// Waits for a download slot of `source` and an upload slot of `target`, and holds neither while it
+/// waits for the other.
 pub(crate) async fn both(source: &Limits, target: &Limits) -> Result<(Slot, Slot), Failure> {
     loop {
         let download = source.download().await?;
@@ -268,7 +268,7 @@ pub(crate) async fn both(source: &Limits, target: &Limits) -> Result<(Slot, Slot
 
 async fn acquire_many(semaphore: &Arc<Semaphore>, permits: u32) -> Result<Slot, Failure> {
     let acquired = semaphore.clone().acquire_many_owned(permits).await;
-    // Never closed: the client that owns it is gone first.
+    // The semaphore is never closed: the client that owns it is dropped first.
     acquired.map_err(|_| Failure::Internal("the registry client was shut down".into()))
 }
 
@@ -298,34 +298,37 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_registry_that_refuses_is_asked_less_at_a_time_and_more_again_later() {
         let limits = Limits::new(Widths { requests: 8, ..Widths::default() });
-        let patience = Duration::from_secs(1);
+        let max_wait = Duration::from_secs(1);
         let free = || limits.requests.slots.available_permits();
         let mut taken = Vec::new();
         for _ in 0..6 {
-            taken.push(limits.request("r", patience).await.unwrap());
+            taken.push(limits.request("r", max_wait).await.unwrap());
         }
-        tokio::time::advance(EPOCH).await;
+
+        tokio::time::advance(NARROW_INTERVAL).await;
         (0..5).for_each(|_| limits.refused());
-        assert_eq!(free(), 0, "4 at once, 6 are under way");
+        assert_eq!(free(), 0, "4 at once, 6 are in flight");
         taken.truncate(4);
         assert_eq!(free(), 0);
         taken.truncate(3);
         assert_eq!(free(), 1);
         taken.clear();
         assert_eq!(free(), 4);
+
         (0..4).for_each(|_| limits.answered());
         assert_eq!(free(), 5);
         (0..100).for_each(|_| limits.answered());
         assert_eq!(free(), 8, "no more than it began with");
+
         for _ in 0..10 {
-            tokio::time::advance(EPOCH).await;
+            tokio::time::advance(NARROW_INTERVAL).await;
             limits.refused();
         }
         assert_eq!(free(), 1);
     }
 
     #[tokio::test]
-    async fn a_pause_holds_everyone_and_a_long_one_is_told() {
+    async fn a_pause_holds_all_requests_and_a_long_one_is_reported() {
         let limits = Limits::default();
         limits.pause_for(Duration::from_millis(50));
         limits.pause_for(Duration::from_millis(1));

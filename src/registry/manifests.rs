@@ -6,14 +6,15 @@ use reqwest::{Method, StatusCode};
 use serde::Deserialize;
 
 use super::auth::Scope;
+use super::bodies::read_body_within;
 use super::client::{Call, Client};
 use super::descriptor::Descriptor;
 use super::digest::Digest;
-use super::error::{Error, Failure};
+use super::error::Error;
+use super::failure::Failure;
 use super::json::object;
 use super::reference::{Tag, TagOrDigest};
 use super::retry::retrying;
-use super::transport::read_body_within;
 
 /// The largest manifest that is read. The distribution spec asks registries to take 4 MiB; ECR
 /// takes no more.
@@ -321,7 +322,8 @@ impl Client {
             let headers = response.headers().clone();
             Ok((
                 headers,
-                read_body_within(response, MOST_MANIFEST_BYTES, self.options().stall).await?,
+                read_body_within(response, MOST_MANIFEST_BYTES, self.options().stall_window)
+                    .await?,
             ))
         })
         .await?;
@@ -346,14 +348,14 @@ impl Client {
     /// Whether the registry has this manifest.
     ///
     /// # Errors
-    /// [`Error::Look`].
+    /// [`Error::Check`].
     pub async fn manifest_exists(
         &self,
         repository: &str,
         what: impl Into<TagOrDigest>,
     ) -> Result<bool, Error> {
         let what = what.into();
-        let look = |failure: Failure| failure.look(self.subject(repository, &what));
+        let look = |failure: Failure| failure.check(self.subject(repository, &what));
         let call = self.manifest_call(Method::HEAD, repository, &what).map_err(look)?;
         match self.call(&call).await {
             Ok(_) => Ok(true),

@@ -16,12 +16,17 @@
 //! | `client`, `limit`, `quota`, `retry` | one request: its slot, its share of what is allowed, its login, its retries |
 //! | `auth`, `challenge`, `token` | how to log in |
 //! | `docker_config` | credentials in docker's file format |
-//! | `transport`, `warnings` | connections, redirects, bounded bodies, what registries want people to know |
-//! | `error`, `answer` | [`Error`], and what a registry's error answers mean |
+//! | `transport` | connections: TLS, proxies, timeouts |
+//! | `addresses` | redirects, and which addresses may be followed |
+//! | `bodies` | response bodies, read with a bound |
+//! | `warnings` | warnings that registries send to their users |
+//! | `error`, `failure`, `answer` | [`Error`] (the step), [`Failure`] (the cause), and the meaning of a registry's error answers |
 
+mod addresses;
 mod answer;
 mod auth;
 mod blobs;
+mod bodies;
 mod challenge;
 mod client;
 mod copy;
@@ -29,6 +34,7 @@ mod descriptor;
 mod digest;
 pub mod docker_config;
 mod error;
+mod failure;
 mod hosts;
 mod json;
 mod limit;
@@ -55,7 +61,8 @@ pub use client::{Client, Endpoint, Options, Scheme};
 pub use copy::{Moved, copy_blob, mount_or_copy_blob};
 pub use descriptor::{Descriptor, Platform};
 pub use digest::{Algorithm, Digest};
-pub use error::{Error, Failure};
+pub use error::Error;
+pub use failure::Failure;
 pub use hosts::AllowedHosts;
 pub use limit::{Gate, Limits, Widths};
 pub use manifests::{
@@ -67,9 +74,8 @@ pub use quota::{Quota, Reserve};
 pub use reference::{DOCKER_HUB, ParseError, Reference, Tag, TagOrDigest};
 pub use retry::Policy;
 // For chart repositories, which are HTTP servers like any other.
+pub(crate) use addresses::{authority, is_link_local, same_origin};
+pub(crate) use bodies::{asked_wait, next_chunk, read_answer, read_body};
 pub(crate) use retry::retrying;
 pub use transport::{Body, ClientIdentity, Proxy, Request, Transport, TransportOptions};
-pub(crate) use transport::{
-    asked_wait, authority, is_link_local, next_chunk, read_answer, read_body, same_origin,
-};
 pub use upload::Observer;

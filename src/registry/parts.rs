@@ -7,13 +7,15 @@ use futures::StreamExt;
 use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderValue, RANGE};
 use reqwest::{Method, Response, StatusCode, Url};
 
+use super::addresses::{authority, same_origin};
 use super::answer::{Answer, is_transient};
 use super::auth::Scope;
 use super::blobs::BlobStream;
 use super::client::Client;
-use super::error::{Error, Failure};
+use super::error::Error;
+use super::failure::Failure;
 use super::reference::TagOrDigest;
-use super::transport::{Body, Request, authority, same_origin};
+use super::transport::{Body, Request};
 use super::upload::{Observer, Session, session_at};
 
 /// ECR takes no smaller ones but the last (User Guide, quotas), nor does what stands on S3. All but
@@ -148,7 +150,7 @@ impl<'a> Upload<'a> {
                 // again.
                 let is_lost = status == Some(StatusCode::RANGE_NOT_SATISFIABLE) && self.offset > 0;
                 return Err(if is_lost {
-                    Failure::OutOfStep { host: authority(&self.session) }
+                    Failure::OffsetLost { host: authority(&self.session) }
                 } else {
                     failure
                 });
@@ -165,7 +167,7 @@ impl<'a> Upload<'a> {
                 Some(at)
                     if status == Some(StatusCode::RANGE_NOT_SATISFIABLE) && at != self.offset =>
                 {
-                    return Err(Failure::OutOfStep { host: authority(&self.session) });
+                    return Err(Failure::OffsetLost { host: authority(&self.session) });
                 }
                 _ => {}
             }
@@ -240,8 +242,9 @@ impl<'a> Upload<'a> {
         let auth = self.client.auth();
         let ours = same_origin(&self.base, &url);
         let mut grant = if ours { auth.grant(&self.scope).await? } else { None };
-        let patience =
-            self.client.options().answer + std::time::Duration::from_secs(body.len() as u64 / PACE);
+        let timeout = self.client.options().answer_timeout
+            + std::time::Duration::from_secs(body.len() as u64 / PACE);
+
         for last in [false, true] {
             let request = Request {
                 method: method.clone(),
@@ -249,7 +252,7 @@ impl<'a> Upload<'a> {
                 headers: headers.clone(),
                 authorization: grant.as_ref().map(|grant| grant.header.clone()),
                 body: if body.is_empty() { Body::Empty } else { Body::Bytes(body.clone()) },
-                answer: patience,
+                timeout,
             };
             let response = self.client.transport().send(request).await?;
             if response.status().is_success() {

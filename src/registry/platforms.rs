@@ -9,7 +9,8 @@ use serde_json::Value;
 
 use super::descriptor::{Descriptor, Platform};
 use super::digest::Digest;
-use super::error::{Error, Failure};
+use super::error::Error;
+use super::failure::Failure;
 use super::json::object;
 use super::manifests::{Content, Manifest};
 use super::reference::ParseError;

@@ -1,35 +1,36 @@
-//! What a registry lets one login pull, and what is left of it.
+//! The pull quota of a login at a registry: Docker Hub's rate limit, `ratelimit-remaining`, and the
+//! pulls that `--rate-reserve` keeps for others.
 //!
-//! Docker Hub counts GETs of manifests per account, or per address without a login, and tells with
-//! each answer to a request for a manifest: `ratelimit-limit: 100;w=21600`, `ratelimit-remaining:
-//! 76;w=21600`. HEAD is not counted and tells the same
-//! (<https://docs.docker.com/docker-hub/usage/pulls/>). Any registry that sends these headers is
-//! heeded.
+//! Docker Hub counts GETs of manifests per account, or per IP address without a login, and reports
+//! in each answer to a manifest request: `ratelimit-limit: 100;w=21600`, `ratelimit-remaining:
+//! 76;w=21600`. HEAD is not counted and reports the same
+//! (<https://docs.docker.com/docker-hub/usage/pulls/>). The headers count at any registry that
+//! sends them.
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use parking_lot::Mutex;
 use reqwest::header::HeaderMap;
 use tokio::time::Instant;
 
 use super::answer::{Answer, Exhausted};
-use super::error::Failure;
+use super::failure::Failure;
 
-/// Pulls that are left to others who share the login or the address: nodes that must start a pod,
+/// Pulls reserved for others that share the login or the IP address: nodes that must start a pod,
 /// people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reserve {
-    /// So many.
+    /// A number of pulls.
     Pulls(u64),
-    /// So many of a hundred, rounded up.
+    /// A percentage of the limit, rounded up.
     Percent(u8),
 }
 
 impl Default for Reserve {
-    /// One in ten: of Docker Hub's 100 enough for a node to start with, of its 10 one.
+    /// 10 %: of Docker Hub's 100 pulls enough for a node to start with, of its 10 pulls one.
     fn default() -> Self {
         Self::Percent(10)
     }
@@ -57,7 +58,7 @@ impl FromStr for Reserve {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        const HOW: &str = "write a number of pulls, or a share like 10%";
+        const HOW: &str = "write a number of pulls, or a percentage like 10%";
         match text.strip_suffix('%') {
             Some(percent) => {
                 percent.parse().ok().filter(|percent| *percent <= 100).map(Self::Percent).ok_or(HOW)
@@ -67,49 +68,48 @@ impl FromStr for Reserve {
     }
 }
 
-/// The pulls of one login at one registry. Clients with the same login share it.
+/// The pull quota of one login at one registry. Clients with the same login share it.
 #[derive(Debug)]
 pub struct Quota {
     reserve: Reserve,
     state: Mutex<State>,
-    /// Held by the first pull until it is answered, so that a burst is not sent before anything is
-    /// known.
+    /// Held by the first pull until it is answered: a burst waits until the quota is known.
     first: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// A pull was answered, whether or not that told anything.
-    known: bool,
-    told: Option<Told>,
-    /// Pulls that the registry has not answered yet, so that what it told does not count them.
-    under_way: u64,
-    closed: Option<Closed>,
+    /// Whether a pull was answered, with or without rate limit headers.
+    is_known: bool,
+    report: Option<Report>,
+    /// Pulls without an answer yet; the last report does not count them.
+    in_flight: u64,
+    refusal: Option<Refusal>,
 }
 
-/// What the registry told last.
+/// The rate limit headers that the registry sent last.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Told {
+struct Report {
     limit: u64,
     window: Option<Duration>,
     left: u64,
-    /// Until all are there again, where the registry says so (GitLab: `ratelimit-reset`).
+    /// The time until the quota is reset, if the registry reports it (GitLab: `ratelimit-reset`).
     reset: Option<Duration>,
-    /// The account or address that is counted.
-    counted_for: Option<String>,
-    at: Instant,
-    again: Timestamp,
+    /// The account or IP address that the quota belongs to.
+    account: Option<String>,
+    received: Instant,
+    next_attempt: Timestamp,
 }
 
-/// The registry refused, and more of the same would be refused too.
+/// A refusal because a quota is used up: further requests would be refused too.
 #[derive(Clone, Debug)]
-struct Closed {
-    what: Exhausted,
+struct Refusal {
+    quota: Exhausted,
     answer: Answer,
     until: Instant,
 }
 
-/// A pull that may be sent. What it stands for is given back when it is dropped.
+/// A pull that may be sent. Dropping it ends the pull.
 #[derive(Debug)]
 pub(crate) struct Pull<'a> {
     quota: &'a Quota,
@@ -118,9 +118,9 @@ pub(crate) struct Pull<'a> {
 
 impl Drop for Pull<'_> {
     fn drop(&mut self) {
-        let mut state = self.quota.state();
-        state.under_way -= 1;
-        state.known = true;
+        let mut state = self.quota.state.lock();
+        state.in_flight -= 1;
+        state.is_known = true;
     }
 }
 
@@ -128,7 +128,7 @@ impl Drop for Pull<'_> {
 #[derive(Debug)]
 pub(crate) enum Turn<'a> {
     Go(Pull<'a>),
-    /// What is known is old: a HEAD tells what is left now.
+    /// The report is old: a HEAD gets a new one.
     Ask,
     No(Failure),
 }
@@ -140,158 +140,166 @@ impl Default for Quota {
 }
 
 impl Quota {
-    /// Nothing is known yet.
+    /// Creates a quota without a report.
     #[must_use]
     pub fn new(reserve: Reserve) -> Self {
         Self { reserve, state: Mutex::default(), first: tokio::sync::Mutex::default() }
     }
 
-    /// Takes in what an answer tells; returns how many pulls are left.
-    pub(crate) fn told(&self, headers: &HeaderMap) -> Option<u64> {
-        let told = Told::read(headers, self.reserve)?;
-        let left = told.left;
-        let mut state = self.state();
-        // Pulls are there again: what the registry said before is over.
-        if left > 0 && state.closed.as_ref().is_some_and(|closed| closed.what == Exhausted::Pulls) {
-            state.closed = None;
+    /// Reads the rate limit headers of an answer; returns the number of remaining pulls.
+    pub(crate) fn read(&self, headers: &HeaderMap) -> Option<u64> {
+        let report = Report::read(headers, self.reserve)?;
+        let left = report.left;
+
+        let mut state = self.state.lock();
+        // With pulls left, an earlier refusal is over.
+        if left > 0 && state.refusal.as_ref().is_some_and(|r| r.quota == Exhausted::Pulls) {
+            state.refusal = None;
         }
-        state.told = Some(told);
-        state.known = true;
+        state.report = Some(report);
+        state.is_known = true;
         Some(left)
     }
 
-    /// Takes in a refusal; returns whether it is one that concerns this login alone.
+    /// Keeps a refusal because a quota is used up; returns whether it concerns this login alone.
     pub(crate) fn refused(&self, answer: &Answer) -> bool {
-        let Some(what) = answer.exhausted() else { return false };
+        let Some(quota) = answer.exhausted() else { return false };
         let until = Instant::now() + answer.asked_wait().unwrap_or_default();
-        self.state().closed = Some(Closed { what, answer: answer.clone(), until });
+        self.state.lock().refusal = Some(Refusal { quota, answer: answer.clone(), until });
         true
     }
 
-    /// A pull, if one may be sent. `asked`: the registry has just been asked what is left.
+    /// Returns a pull, if one may be sent. `asked` says that a HEAD was just sent for a new report.
     pub(crate) async fn pull(&self, host: &str, asked: bool) -> Turn<'_> {
-        let first = if self.state().known { None } else { Some(self.first.lock().await) };
-        let mut state = self.state();
-        let first = first.filter(|_| !state.known);
-        if let Some(failure) = state.closed_to(|_| true) {
+        let is_known = self.state.lock().is_known;
+        let first = if is_known { None } else { Some(self.first.lock().await) };
+
+        let mut state = self.state.lock();
+        let first = first.filter(|_| !state.is_known);
+        if let Some(failure) = state.refusal_of(|_| true) {
             return Turn::No(failure);
         }
-        if let Some(told) = &state.told {
-            let kept = self.reserve.of(told.limit);
-            let left = told.left.saturating_sub(state.under_way);
-            if kept > 0 && left <= kept {
-                let wait = told.wait(kept).saturating_sub(told.at.elapsed());
+        if let Some(report) = &state.report {
+            let reserved = self.reserve.of(report.limit);
+            let left = report.left.saturating_sub(state.in_flight);
+            if reserved > 0 && left <= reserved {
+                let wait = report.wait(reserved).saturating_sub(report.received.elapsed());
                 if !wait.is_zero() {
-                    return Turn::No(told.failure(host, left, (self.reserve, kept), wait));
+                    return Turn::No(report.failure(host, left, (self.reserve, reserved), wait));
                 }
                 if !asked {
                     return Turn::Ask;
                 }
             }
         }
-        state.under_way += 1;
+
+        state.in_flight += 1;
         Turn::Go(Pull { quota: self, _first: first })
     }
 
-    /// Whether the registry is known to count pulls.
+    /// Whether the registry has reported or enforced a pull quota.
     pub(crate) fn counts(&self) -> bool {
-        let state = self.state();
-        state.told.is_some() || state.closed.is_some()
+        let state = self.state.lock();
+        state.report.is_some() || state.refusal.is_some()
     }
 
-    /// Whether bytes may be asked for.
+    /// Checks whether the data transfer quota still allows a download.
     ///
     /// # Errors
     /// The refusal that still holds.
     pub(crate) fn bytes(&self) -> Result<(), Failure> {
-        self.state().closed_to(|what| what == Exhausted::Bytes).map_or(Ok(()), Err)
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().refusal_of(|quota| quota == Exhausted::Bytes).map_or(Ok(()), Err)
     }
 }
 
 impl State {
-    fn closed_to(&mut self, concerns: impl Fn(Exhausted) -> bool) -> Option<Failure> {
-        let closed = self.closed.as_ref().filter(|closed| concerns(closed.what))?;
-        let wait = closed.until.saturating_duration_since(Instant::now());
+    fn refusal_of(&mut self, matches: impl Fn(Exhausted) -> bool) -> Option<Failure> {
+        let refusal = self.refusal.as_ref().filter(|refusal| matches(refusal.quota))?;
+        let wait = refusal.until.saturating_duration_since(Instant::now());
         if wait.is_zero() {
-            self.closed = None;
+            self.refusal = None;
             return None;
         }
-        // As if the registry had said it again.
-        Some(Failure::Answer(Box::new(Answer { retry_after: Some(wait), ..closed.answer.clone() })))
+        // The same failure as if the registry had refused again.
+        let answer = Answer { retry_after: Some(wait), ..refusal.answer.clone() };
+        Some(Failure::Answer(Box::new(answer)))
     }
 }
 
-impl Told {
+impl Report {
     fn read(headers: &HeaderMap, reserve: Reserve) -> Option<Self> {
         let text = |name: &str| headers.get(name)?.to_str().ok();
         let (limit, window) = count(text("ratelimit-limit")?)?;
         let (left, _) = count(text("ratelimit-remaining")?)?;
-        // An IPv6 address or the UUID of an account; what is longer or odd is not for messages.
+
+        // An IP address or the UUID of an account. Longer or odd values are kept out of messages.
         let is_plain = |c: char| c.is_ascii_alphanumeric() || ".:-_".contains(c);
         let source = text("docker-ratelimit-source").map(str::trim);
-        let counted_for = source.filter(|s| (1..=64).contains(&s.len()) && s.chars().all(is_plain));
-        let counted_for = counted_for.map(str::to_owned);
-        let (at, again) = (Instant::now(), Timestamp::now());
-        let reset = text("ratelimit-reset").and_then(|value| reset(value, again));
-        let mut told = Self { limit, window, left, reset, counted_for, at, again };
-        let wait = SignedDuration::try_from(told.wait(reserve.of(limit))).unwrap_or_default();
-        told.again = told.again.checked_add(wait).unwrap_or(told.again);
-        Some(told)
+        let account = source.filter(|s| (1..=64).contains(&s.len()) && s.chars().all(is_plain));
+        let account = account.map(str::to_owned);
+
+        let now = Timestamp::now();
+        let reset = text("ratelimit-reset").and_then(|value| reset(value, now));
+        let received = Instant::now();
+        let mut report = Self { limit, window, left, reset, account, received, next_attempt: now };
+        let wait = SignedDuration::try_from(report.wait(reserve.of(limit))).unwrap_or_default();
+        report.next_attempt = now.checked_add(wait).unwrap_or(now);
+        Some(report)
     }
 
-    /// Until the registry says; else until as many pulls have come back as are kept, if they come
-    /// back one by one. It is no more than a guess, but a HEAD then tells what is left.
-    fn wait(&self, kept: u64) -> Duration {
-        const LEAST: Duration = Duration::from_secs(60);
-        const MOST: Duration = Duration::from_secs(60 * 60);
+    /// The time until the next attempt: as the registry reports it, else a guess: the time in which
+    /// as many pulls as are reserved come back, if they come back one by one. A HEAD then tells how
+    /// many are left.
+    fn wait(&self, reserved: u64) -> Duration {
+        const MIN: Duration = Duration::from_secs(60);
+        const MAX: Duration = Duration::from_secs(60 * 60);
+
         if let Some(reset) = self.reset {
-            return reset.min(MOST);
+            return reset.min(MAX);
         }
-        let Some(window) = self.window.filter(|_| self.limit > 0) else { return LEAST };
+
+        let Some(window) = self.window.filter(|_| self.limit > 0) else { return MIN };
         #[allow(clippy::cast_precision_loss)] // of a few hundred pulls, and it is bounded
-        let share = (kept.max(1) as f64 / self.limit as f64).min(1.0);
-        window.mul_f64(share).clamp(LEAST, MOST)
+        let share = (reserved.max(1) as f64 / self.limit as f64).min(1.0);
+        window.mul_f64(share).clamp(MIN, MAX)
     }
 
     fn failure(
         &self,
         host: &str,
         left: u64,
-        (reserve, kept): (Reserve, u64),
+        (reserve, reserved): (Reserve, u64),
         wait: Duration,
     ) -> Failure {
-        let Self { limit, again, .. } = self;
-        let window = self.window.map(|window| format!(" in {}", span(window))).unwrap_or_default();
-        let whose =
-            self.counted_for.as_ref().map(|whose| format!(" to {whose}")).unwrap_or_default();
+        let limit = self.limit;
+        let window = self.window.map(|window| format!(" per {}", span(window))).unwrap_or_default();
+        let account =
+            self.account.as_ref().map(|account| format!(" for {account}")).unwrap_or_default();
         let text = format!(
-            "{host} allows {limit} pulls{window}{whose}, {left} are left, and the last {kept} are kept for others \
-             (--rate-reserve {reserve}): asked again at {}",
-            again.strftime("%H:%M UTC")
+            "{host}: {left} of {limit} pulls{window} left{account}; the last {reserved} are \
+             reserved (--rate-reserve {reserve}). Next attempt at {}",
+            self.next_attempt.strftime("%H:%M UTC")
         );
         Failure::Reserved { text, wait }
     }
 }
 
-/// Seconds from now, or since 1970.
+/// Reads `ratelimit-reset`: seconds from now, or since 1970.
 fn reset(text: &str, now: Timestamp) -> Option<Duration> {
-    /// No registry lets anybody wait for thirty years.
+    /// Larger values are times: no registry asks for a wait of thirty years.
     const EPOCH: i64 = 1_000_000_000;
     let seconds: i64 = text.trim().parse().ok()?;
     let left = if seconds >= EPOCH { seconds - now.as_second() } else { seconds };
     Some(Duration::from_secs(u64::try_from(left).unwrap_or_default()))
 }
 
-/// `100;w=21600`, or with several limits `100, 100;w=60`: how many, in how many seconds.
+/// Reads a count and its window in seconds: `100;w=21600`, or with several limits `100, 100;w=60`.
 fn count(text: &str) -> Option<(u64, Option<Duration>)> {
+    /// Longer windows are ignored.
+    const YEAR: u64 = 366 * 24 * 60 * 60;
+
     let mut parts = text.split([';', ',']);
     let count = parts.next()?.trim().parse().ok()?;
-    /// Nobody counts for longer.
-    const YEAR: u64 = 366 * 24 * 60 * 60;
     let window: Option<u64> = parts.find_map(|part| part.trim().strip_prefix("w=")?.parse().ok());
     Some((count, window.filter(|window| (1..=YEAR).contains(window)).map(Duration::from_secs)))
 }
@@ -335,14 +343,15 @@ mod tests {
             ("", "", None),
             ("99999999999999999999999", "1", None),
         ] {
-            let told = Told::read(&headers(limit, left), Reserve::default());
-            let told = told
-                .map(|told| (told.limit, told.window.map(|window| window.as_secs()), told.left));
-            assert_eq!(told, expected, "{limit} {left}");
+            let report = Report::read(&headers(limit, left), Reserve::default());
+            let report = report.map(|report| {
+                (report.limit, report.window.map(|window| window.as_secs()), report.left)
+            });
+            assert_eq!(report, expected, "{limit} {left}");
         }
         let mut only_one = headers("100", "1");
         only_one.remove("ratelimit-remaining");
-        assert_eq!(Quota::default().told(&only_one), None);
+        assert_eq!(Quota::default().read(&only_one), None);
     }
 
     #[test]
@@ -364,29 +373,34 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn pulls_end_at_the_reserve_and_go_on_when_there_are_more() {
         let quota = Quota::new(Reserve::Percent(10));
-        assert!(matches!(quota.pull("r", false).await, Turn::Go(_)), "nothing is known");
-        quota.told(&headers("100;w=21600", "12;w=21600"));
+        assert!(matches!(quota.pull("r", false).await, Turn::Go(_)), "there is no report yet");
+        quota.read(&headers("100;w=21600", "12;w=21600"));
+
         let (first, second) = (quota.pull("r", false).await, quota.pull("r", false).await);
         assert!(matches!((&first, &second), (Turn::Go(_), Turn::Go(_))));
-        assert!(is_no(&quota.pull("r", false).await), "two are on their way");
+        assert!(is_no(&quota.pull("r", false).await), "two are in flight");
+
         drop(first);
         assert!(
             matches!(quota.pull("r", false).await, Turn::Go(_)),
             "it was not counted, so it failed"
         );
+
         drop(second);
-        quota.told(&headers("100;w=21600", "10;w=21600"));
+        quota.read(&headers("100;w=21600", "10;w=21600"));
         assert!(is_no(&quota.pull("r", false).await));
+
         // A tenth of six hours later as much may have come back.
         tokio::time::advance(Duration::from_secs(36 * 60)).await;
         assert!(matches!(quota.pull("r", false).await, Turn::Ask));
         assert!(
             matches!(quota.pull("r", true).await, Turn::Go(_)),
-            "the registry does not tell any more: it will say no"
+            "the registry reports nothing any more: it will refuse if needed"
         );
-        quota.told(&headers("100;w=21600", "9;w=21600"));
+
+        quota.read(&headers("100;w=21600", "9;w=21600"));
         assert!(is_no(&quota.pull("r", true).await));
-        quota.told(&headers("100;w=21600", "100;w=21600"));
+        quota.read(&headers("100;w=21600", "100;w=21600"));
         assert!(matches!(quota.pull("r", false).await, Turn::Go(_)));
     }
 
@@ -398,7 +412,7 @@ mod tests {
         {
             let mut headers = headers("2000", "3");
             headers.insert("ratelimit-reset", value.parse().unwrap());
-            let wait = Told::read(&headers, Reserve::default()).unwrap().wait(200).as_secs();
+            let wait = Report::read(&headers, Reserve::default()).unwrap().wait(200).as_secs();
             // The clock may have moved on by a second meanwhile.
             assert!(wait == seconds || wait + 1 == seconds, "{value}: {wait}");
         }
@@ -407,7 +421,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn without_a_reserve_every_pull_is_sent() {
         let quota = Quota::new(Reserve::Pulls(0));
-        quota.told(&headers("100;w=21600", "0;w=21600"));
+        quota.read(&headers("100;w=21600", "0;w=21600"));
         assert!(matches!(quota.pull("r", false).await, Turn::Go(_)));
     }
 }

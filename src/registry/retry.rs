@@ -1,20 +1,20 @@
-//! The one retry loop of the registry client, and how long it waits.
+//! Retries of requests: the retry loop, the backoff, and the `Retry-After` header.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
-use super::error::Failure;
+use super::failure::Failure;
 use crate::backoff::doubled;
 
-/// How often a request is sent again, and how long is waited in between.
+/// The number of retries of a request, and the waits before them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
-    /// Tries after the first one. A request that fails four times within some seconds is the next
-    /// level's matter.
+    /// Tries after the first one. A request that fails four times within some seconds is left to
+    /// the caller, which retries the whole step.
     pub retries: u32,
-    /// The first wait; it doubles from try to try, and half of it is random.
+    /// The first wait; it doubles with each retry, and half of it is random.
     pub base: Duration,
-    /// The longest wait that is slept through. What asks for more goes back to the caller, who has
-    /// other work.
+    /// The longest wait before a retry. If the registry asks for more, the caller gets the failure
+    /// and does other work meanwhile.
     pub longest: Duration,
 }
 
@@ -25,29 +25,30 @@ impl Default for Policy {
 }
 
 impl Policy {
-    /// The wait before try number `retry` (1 is the first one again), or `None` if there is to be
-    /// none.
+    /// The wait before retry number `retry`, which counts from 1; `None` if the caller should give
+    /// up. `asked` is the wait that the registry asked for.
     pub(crate) fn wait(&self, retry: u32, asked: Option<Duration>) -> Option<Duration> {
         if retry > self.retries {
             return None;
         }
+
         let backoff = self.backoff(retry);
         match asked {
             Some(asked) if asked > self.longest => None,
-            // Everybody was told the same second: spread what comes after it.
+            // All clients got the same wait: the jitter spreads their retries.
             Some(asked) => Some(asked + backoff / 4),
             None => Some(backoff),
         }
     }
 
-    /// Exponential, half of it random.
+    /// Exponential backoff, half of it random.
     pub(crate) fn backoff(&self, retry: u32) -> Duration {
         let full = doubled(self.base, retry, self.longest);
         full / 2 + full.mul_f64(fastrand::f64() / 2.0)
     }
 }
 
-/// Runs `attempt` until it succeeds, fails for good, or the policy ends.
+/// Runs `attempt` until it succeeds, fails for good, or the retries are used up.
 pub(crate) async fn retrying<T, F>(
     policy: &Policy,
     mut attempt: impl FnMut() -> F,
@@ -61,70 +62,48 @@ where
             Ok(value) => return Ok(value),
             Err(failure) => failure,
         };
+
         retry += 1;
-        let again = may_pass(&failure).then(|| policy.wait(retry, failure.retry_after())).flatten();
-        let Some(wait) = again else { return Err(failure) };
-        tracing::debug!(%failure, ?wait, retry, "request failed, trying again");
+        let wait =
+            is_transient(&failure).then(|| policy.wait(retry, failure.retry_after())).flatten();
+        let Some(wait) = wait else { return Err(failure) };
+        tracing::debug!(%failure, ?wait, retry, "request failed, retrying");
         tokio::time::sleep(wait).await;
     }
 }
 
-/// What the request level tries again. Contents that are wrong, and expired credentials, are other
-/// levels' matter.
-fn may_pass(failure: &Failure) -> bool {
+/// Whether a retry of the same request may succeed. Wrong content and expired credentials are not
+/// retried here: the callers start the blob or the login again.
+fn is_transient(failure: &Failure) -> bool {
     match failure {
         Failure::Answer(answer) => super::answer::is_transient(answer.status),
-        Failure::Token { source, .. } => may_pass(source),
+        Failure::Token { source, .. } => is_transient(source),
         Failure::Connect { .. }
         | Failure::Broken { .. }
         | Failure::NoAnswer { .. }
         | Failure::Stalled { .. }
-        | Failure::Cut { .. } => true,
+        | Failure::Truncated { .. } => true,
         _ => false,
     }
 }
 
-/// The `Retry-After` header: seconds or an HTTP-date. Nonsense is no wish; a negative wait is over.
+/// Reads the `Retry-After` header: seconds or an HTTP date. An unreadable value is ignored; a
+/// negative wait is over.
 pub(crate) fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
-    /// Longer waits say "not today": a day is enough to hold such a wish.
-    const MOST: Duration = Duration::from_secs(24 * 60 * 60);
+    /// A longer wait means "not today"; sources are asked once a day in any case.
+    const MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
     let value = value.trim();
     if let Ok(seconds) = value.parse::<f64>() {
         return match seconds {
             s if s.is_nan() => None,
             s if s <= 0.0 => Some(Duration::ZERO),
-            s => Some(Duration::from_secs_f64(s.min(MOST.as_secs_f64()))),
+            s => Some(Duration::from_secs_f64(s.min(MAX.as_secs_f64()))),
         };
     }
-    let at = UNIX_EPOCH + Duration::from_secs(http_date(value)?);
-    Some(at.duration_since(now).unwrap_or(Duration::ZERO).min(MOST))
-}
 
-/// `Sun, 06 Nov 1994 08:49:37 GMT` in seconds since 1970. The two forms that RFC 9110 calls
-/// obsolete are not read.
-pub(crate) fn http_date(text: &str) -> Option<u64> {
-    const MONTHS: [&str; 12] =
-        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-    let (_, rest) = text.split_once(", ")?;
-    let mut words = rest.split(' ');
-    let day: u64 = words.next()?.parse().ok()?;
-    let name = words.next()?;
-    let month = MONTHS.iter().position(|month| *month == name)? as u64 + 1;
-    let year: u64 = words.next()?.parse().ok()?;
-    let mut clock = words.next()?.split(':').map(|part| part.parse::<u64>().ok());
-    let (hour, minute, second) = (clock.next()??, clock.next()??, clock.next()??);
-    if words.next()? != "GMT" || !(1970..=9999).contains(&year) || !(1..=31).contains(&day) {
-        return None;
-    }
-    if hour > 23 || minute > 59 || second > 60 {
-        return None;
-    }
-    // Days from the civil date, Howard Hinnant's algorithm: years begin in March.
-    let (y, m) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
-    let era_days = y * 365 + y / 4 - y / 100 + y / 400;
-    // 719468 days lie between 0000-03-01 and 1970-01-01.
-    let days = (era_days + (153 * m + 2) / 5 + day - 1).checked_sub(719_468)?;
-    Some(days * 86_400 + hour * 3600 + minute * 60 + second)
+    let at = httpdate::parse_http_date(value).ok()?;
+    Some(at.duration_since(now).unwrap_or(Duration::ZERO).min(MAX))
 }
 
 #[cfg(test)]
@@ -132,8 +111,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn retry_after_is_read_in_both_forms() {
-        let now = UNIX_EPOCH + Duration::from_secs(784_111_777);
+    fn retry_after_is_read_in_all_forms() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
         for (value, seconds) in [
             ("0", Some(0)),
             ("5", Some(5)),
@@ -148,7 +127,10 @@ mod tests {
             ("Sun, 06 Nov 1994 08:49:37 GMT", Some(0)),
             ("Sun, 06 Nov 1994 08:50:37 GMT", Some(60)),
             ("Sun, 06 Nov 1994 08:40:37 GMT", Some(0)),
-            ("Sun, 06 Nov 2094 08:40:37 GMT", Some(86_400)),
+            // The two forms that RFC 9110 calls obsolete.
+            ("Sunday, 06-Nov-94 08:50:37 GMT", Some(60)),
+            ("Sun Nov  6 08:50:37 1994", Some(60)),
+            ("Sat, 06 Nov 2094 08:40:37 GMT", Some(86_400)),
             ("Sun, 06 Foo 1994 08:49:37 GMT", None),
             ("Sun, 06 Nov 1994 99:49:37 GMT", None),
         ] {
@@ -157,19 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn http_dates_are_counted_right() {
-        for (text, seconds) in [
-            ("Thu, 01 Jan 1970 00:00:00 GMT", 0),
-            ("Sun, 06 Nov 1994 08:49:37 GMT", 784_111_777),
-            ("Thu, 29 Feb 2024 12:00:00 GMT", 1_709_208_000),
-            ("Tue, 24 Nov 2026 00:00:00 GMT", 1_795_478_400),
-        ] {
-            assert_eq!(http_date(text), Some(seconds), "{text}");
-        }
-    }
-
-    #[test]
-    fn waits_grow_and_end_and_long_wishes_go_to_the_caller() {
+    fn waits_grow_and_end_and_long_waits_go_to_the_caller() {
         let policy = Policy::default();
         for (retry, low, high) in [(1, 100, 200), (2, 200, 400), (3, 400, 800)] {
             let wait = policy.wait(retry, None).unwrap().as_millis();

@@ -6,12 +6,14 @@ use reqwest::header::LINK;
 use reqwest::{Method, Response, Url};
 use serde::Deserialize;
 
+use super::addresses::authority;
 use super::auth::Scope;
+use super::bodies::read_body_within;
 use super::client::{Call, Client};
-use super::error::{Error, Failure};
+use super::error::Error;
+use super::failure::Failure;
 use super::json::object;
 use super::retry::retrying;
-use super::transport::{authority, read_body_within};
 
 /// ECR allows no more (google/go-containerregistry#681).
 const PAGE: u32 = 1000;
@@ -66,7 +68,7 @@ impl Client {
         retrying(&self.options().retry, || async {
             let response = self.attempt(&call).await?;
             let next = next_page(&call.url, &response)?;
-            Ok((read_body_within(response, limit, self.options().stall).await?, next))
+            Ok((read_body_within(response, limit, self.options().stall_window).await?, next))
         })
         .await
     }

@@ -8,11 +8,11 @@ use reqwest::{Method, Url};
 use serde::Deserialize;
 use tokio::time::Instant;
 
+use super::addresses::{authority, is_link_local, is_loopback};
 use super::auth::Credential;
-use super::error::Failure;
-use super::transport::{
-    Body, Request, Transport, authority, is_link_local, is_loopback, read_answer, read_body,
-};
+use super::bodies::{read_answer, read_body};
+use super::failure::Failure;
+use super::transport::{Body, Request, Transport};
 
 /// Tokens are some kilobytes; Azure's reach 4.
 const MOST_BYTES: usize = 256 * 1024;

@@ -1,24 +1,27 @@
 //! Writing blobs: POST, then one streaming PUT; in parts (`parts`) only where that is refused.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::stream::{self, Stream, StreamExt};
+use parking_lot::Mutex;
 use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, LOCATION};
 use reqwest::{Method, Response, StatusCode, Url};
 use tokio::time::Instant;
 
+use super::addresses::{authority, check_target, same_origin};
 use super::auth::Scope;
 use super::blobs::BlobStream;
 use super::client::{Call, Client, Options};
 use super::digest::Digest;
-use super::error::{Error, Failure};
+use super::error::Error;
+use super::failure::Failure;
 use super::parts::is_about_the_whole;
 use super::reference::TagOrDigest;
 use super::retry::retrying;
-use super::transport::{Body, Request, authority, check_target, same_origin};
+use super::transport::{Body, Request};
 
 /// Told how many bytes were sent since the last time.
 pub type Observer<'a> = &'a (dyn Fn(u64) + Send + Sync);
@@ -99,7 +102,7 @@ impl Client {
             if let Err(Error::WriteBlob { source, .. }) = &sent
                 && source.answer().is_some_and(is_about_the_whole)
             {
-                self.limits().takes_whole_blobs();
+                self.limits().use_whole_blobs();
             }
             return sent;
         }
@@ -166,8 +169,8 @@ impl Client {
         }
         if size > 0 && is_about_the_whole(&answer) {
             let is_too_large = answer.status == StatusCode::PAYLOAD_TOO_LARGE;
-            self.limits().takes_parts_from(if is_too_large { size } else { 1 });
-            return Err(failed(Failure::InOnePiece(answer)));
+            self.limits().use_parts_from(if is_too_large { size } else { 1 });
+            return Err(failed(Failure::WholeBlobRefused(answer)));
         }
         Err(failed(Failure::Answer(answer)))
     }
@@ -177,7 +180,7 @@ impl Client {
     /// Asked again without a body, such a server says the same thing. One that would take the
     /// upload says that nothing is not the blob: no reason.
     async fn reason_for_break(&self, request: Request) -> Option<Response> {
-        let request = Request { answer: self.options().answer, ..request };
+        let request = Request { timeout: self.options().answer_timeout, ..request };
         let response = self.transport().send(request).await.ok()?;
         matches!(response.status().as_u16(), 401 | 403 | 405 | 413 | 429 | 500..=599)
             .then_some(response)
@@ -211,7 +214,8 @@ impl Client {
         observer: Observer<'_>,
     ) -> Result<Response, Failure> {
         let host = authority(&request.url);
-        let (stall, commit) = (self.options().stall, self.options().commit_of(size));
+        let stall = self.options().stall_window;
+        let commit = self.options().commit_timeout_of(size);
         let tick = (stall / 8).clamp(Duration::from_millis(1), Duration::from_millis(250));
         let mut sending = std::pin::pin!(self.transport().send(request));
         let (mut before, mut moved) = (0, Instant::now());
@@ -292,7 +296,7 @@ impl Sent {
     }
 
     fn take_error(&self) -> Option<Error> {
-        self.error.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.error.lock().take()
     }
 }
 
@@ -312,7 +316,7 @@ fn tap(
                 Ok(chunk)
             }
             Err(error) => {
-                *sent.error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                *sent.error.lock() = Some(error);
                 Err(SourceBroke)
             }
         };

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::digest::{Digest, Hasher};
-use super::error::Failure;
+use super::failure::Failure;
 
 /// Hashes and counts chunks, one chunk behind: the last one comes out only when size and digest
 /// match.
@@ -45,7 +45,7 @@ impl Verifier {
         let held = self.held.take();
         let Some(hasher) = self.hasher.take() else { return Ok(None) };
         if self.seen != self.size {
-            return Err(Failure::Cut { received: self.seen, expected: self.size });
+            return Err(Failure::Truncated { received: self.seen, expected: self.size });
         }
         let actual = hasher.finish();
         if actual != self.digest {

@@ -2,8 +2,8 @@
 //! <https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#warnings>
 
 use std::collections::HashSet;
-use std::sync::{Mutex, PoisonError};
 
+use parking_lot::Mutex;
 use reqwest::header::{HeaderMap, WARNING};
 
 use super::reference::shortened;
@@ -27,7 +27,7 @@ impl Warnings {
     fn new_of(&self, host: &str, headers: &HeaderMap) -> Vec<String> {
         let texts = headers.get_all(WARNING).iter().filter_map(|value| text(value.to_str().ok()?));
         let is_new = |text: &String| {
-            let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut known = self.0.lock();
             known.len() < MOST && known.insert((host.to_owned(), text.clone()))
         };
         texts.filter(is_new).collect()

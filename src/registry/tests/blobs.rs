@@ -74,7 +74,7 @@ async fn server_that_has_no_more_gets_the_break_reported() {
     let (_, error) = read(peer.client().blob("a", &descriptor(&all)).await.unwrap()).await;
     let error = error.unwrap();
     assert!(
-        matches!(error.failure(), Some(Failure::Cut { .. })) && error.is_retryable(),
+        matches!(error.failure(), Some(Failure::Truncated { .. })) && error.is_retryable(),
         "{error}"
     );
 }
@@ -129,7 +129,7 @@ async fn slow_consumer_is_no_stall() {
     let all = content(4 << 20);
     let body = all.clone();
     let peer = Peer::new(move |_| respond(200, &[], body.clone())).await;
-    let options = Options { stall: Duration::from_millis(50), ..quick() };
+    let options = Options { stall_window: Duration::from_millis(50), ..quick() };
     let client = peer.client_with(Arc::new(StaticAuthenticator::default()), options);
     let mut blob = client.blob("a", &descriptor(&all)).await.unwrap();
     let first = blob.try_next().await.unwrap().unwrap();

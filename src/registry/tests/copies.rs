@@ -217,7 +217,7 @@ async fn upload_that_nobody_takes_is_cut() {
     let huge = content(32 << 20);
     let blob = descriptor(&huge);
     let stream = BlobStream::from_bytes("memory", &blob, huge.clone());
-    let options = Options { commit: Duration::from_millis(300), ..quick() };
+    let options = Options { commit_timeout: Duration::from_millis(300), ..quick() };
     let client = target.client_with(Arc::new(StaticAuthenticator::default()), options);
     let error = client.upload("b", &blob, stream).await.unwrap_err();
     assert!(
@@ -271,7 +271,7 @@ fn answer_to_a_small_upload_is_awaited_for_a_short_time_and_to_a_large_one_for_l
     for (size, seconds) in
         [(0, 60), (1 << 20, 60), (400 << 20, 160), (1 << 30, 300), (50 << 30, 300)]
     {
-        assert_eq!(options.commit_of(size).as_secs(), seconds, "{size}");
+        assert_eq!(options.commit_timeout_of(size).as_secs(), seconds, "{size}");
     }
 }
 

@@ -258,9 +258,9 @@ proptest! {
             .filter_map(|(name, value)| Some((HeaderName::from_static(name), HeaderValue::from_str(&value).ok()?)))
             .collect();
         let quota = Quota::default();
-        let told = quota.told(&headers);
-        let turn = quota.pull("registry", true).now_or_never().expect("nobody is before it");
-        prop_assert!(told.is_some() || matches!(turn, Turn::Go(_)), "{headers:?}");
+        let left = quota.read(&headers);
+        let turn = quota.pull("registry", true).now_or_never().expect("no other pull is waiting");
+        prop_assert!(left.is_some() || matches!(turn, Turn::Go(_)), "{headers:?}");
         if let Turn::No(failure) = turn {
             prop_assert!(failure.retry_after().is_some_and(|wait| wait <= Duration::from_secs(3600)), "{failure}");
         }

@@ -163,8 +163,8 @@ pub(super) fn quick() -> Options {
     let retry = Policy { base: Duration::from_millis(2), ..Policy::default() };
     Options {
         retry,
-        stall: Duration::from_millis(300),
-        answer: Duration::from_secs(5),
+        stall_window: Duration::from_millis(300),
+        answer_timeout: Duration::from_secs(5),
         ..Options::default()
     }
 }

@@ -288,7 +288,7 @@ async fn wrong_content_is_not_completed_in_parts_either() {
     let (target, store) = target(refusing(405), |_, _| None).await;
     let source = Peer::new(|_| respond(200, &[], vec![7; SIZE])).await;
     let client = target.client();
-    client.limits().takes_parts_from(1);
+    client.limits().use_parts_from(1);
     let error = copy(&source, &client).await.unwrap_err();
     assert_eq!(error.class(), Class::SourceInvalid);
     assert_eq!((store.lock().unwrap().completed, target.count("PUT")), (false, 0));
@@ -310,7 +310,7 @@ async fn token_that_ends_between_parts_is_renewed_and_goes_to_no_other_host() {
     let to = format!("http://{}/v2/b/blobs/uploads/1?at=0", elsewhere.host);
     let front = Peer::new(move |_| respond(202, &[("location", &to)], "")).await;
     let client = super::auth::renewing(&front);
-    client.limits().takes_parts_from(1);
+    client.limits().use_parts_from(1);
     copy(&source().await, &client).await.unwrap();
     assert!(store.lock().unwrap().completed);
     assert!(elsewhere.seen().iter().all(|seen| seen.authorization().is_empty()));

@@ -59,8 +59,8 @@ async fn pulls_end_at_the_reserve_and_heads_go_on() {
     assert_eq!((error.class(), peer.count("GET")), (Class::RateLimited, 3), "{error}");
     let host = &peer.host;
     let text = format!(
-        "cannot read manifest of {host}/a:1.27: {host} allows 100 pulls in 6 h to 203.0.113.7, 10 are left, and the last \
-         10 are kept for others (--rate-reserve 10%): asked again at "
+        "cannot read manifest of {host}/a:1.27: {host}: 10 of 100 pulls per 6 h left for \
+         203.0.113.7; the last 10 are reserved (--rate-reserve 10%). Next attempt at "
     );
     assert!(error.to_string().starts_with(&text), "{error}");
     assert!(

@@ -1,0 +1,231 @@
+//! Which addresses may be followed: redirects, upload locations and resolved names. Refused are
+//! steps from https to http, link-local addresses (cloud metadata services), and loopback addresses.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use reqwest::header::LOCATION;
+use reqwest::{Method, Response, StatusCode, Url};
+
+use super::failure::Failure;
+
+/// The address that a redirect leads to; `None` for any other answer.
+pub(super) fn redirect_target(
+    method: &Method,
+    asked: &Url,
+    response: &Response,
+    replayable: bool,
+) -> Result<Option<Url>, Failure> {
+    let status = response.status();
+    let keeps_method =
+        matches!(status, StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT);
+    if !keeps_method
+        && !matches!(
+            status,
+            StatusCode::MOVED_PERMANENTLY | StatusCode::FOUND | StatusCode::SEE_OTHER
+        )
+    {
+        return Ok(None);
+    }
+
+    let host = authority(asked);
+    let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
+    let Some(next) = location.and_then(|location| asked.join(location).ok()) else {
+        return Err(Failure::Redirect(format!(
+            "{host} sent a redirect without a usable Location header"
+        )));
+    };
+
+    if matches!(*method, Method::GET | Method::HEAD) || (keeps_method && replayable) {
+        return Ok(Some(next));
+    }
+    Err(Failure::Redirect(format!(
+        "{host} answers {method} with a redirect to {}://{}; use that host in the spec",
+        next.scheme(),
+        authority(&next)
+    )))
+}
+
+/// Refuses steps from https to http, to other schemes, and to loopback and link-local addresses,
+/// unless `home`, which the user configured, is such an address too.
+pub(crate) fn check_target(from: &Url, to: &Url, home: &Url) -> Result<(), Failure> {
+    let refuse = |why: &str| {
+        Err(Failure::Redirect(format!(
+            "{} redirects to {}://{}: {why}",
+            authority(from),
+            to.scheme(),
+            authority(to)
+        )))
+    };
+    match (from.scheme(), to.scheme()) {
+        ("https", "http") => refuse("a redirect from https to http is not followed"),
+        (_, "http" | "https") if to.host().is_none() => refuse("the address has no host"),
+        (_, "http" | "https") if is_link_local(to) && !is_link_local(home) => {
+            refuse("link-local addresses are not followed")
+        }
+        (_, "http" | "https") if is_loopback(to) && !is_loopback(home) => {
+            refuse("loopback addresses are not followed")
+        }
+        (_, "http" | "https") => Ok(()),
+        _ => refuse("only http and https are followed"),
+    }
+}
+
+/// Whether the host is a link-local address, in any notation: clouds serve credentials there.
+pub(crate) fn is_link_local(url: &Url) -> bool {
+    // `url` has already turned 0xa9fea9fe and 2852039166 into dotted form.
+    let host = url.host_str().unwrap_or_default();
+    host.trim_start_matches('[').trim_end_matches(']').parse().is_ok_and(is_link_local_address)
+}
+
+/// 169.254.0.0/16 and fe80::/10, and EC2's IPv6 metadata address fd00:ec2::254, which is not
+/// link-local but serves the same.
+fn is_link_local_address(address: IpAddr) -> bool {
+    let v4 = |ip: Ipv4Addr| ip.is_link_local();
+    match address {
+        IpAddr::V4(ip) => v4(ip),
+        IpAddr::V6(ip) => {
+            ip.is_unicast_link_local()
+                || ip.segments()[..2] == [0xfd00, 0x0ec2]
+                || ip.to_ipv4().is_some_and(v4)
+        }
+    }
+}
+
+/// The DNS resolver. Link-local addresses are left out of its results: the owner of a DNS name could
+/// point it at a metadata service. A user who wants such an address writes it as a number.
+#[derive(Debug)]
+pub(super) struct Names;
+
+impl Resolve for Names {
+    fn resolve(&self, name: Name) -> Resolving {
+        Box::pin(async move {
+            let resolved = tokio::net::lookup_host((name.as_str(), 0)).await?;
+            let addresses = Box::new(without_link_local(name.as_str(), resolved)?.into_iter());
+            Ok(addresses as Addrs)
+        })
+    }
+}
+
+fn without_link_local(
+    name: &str,
+    resolved: impl Iterator<Item = SocketAddr>,
+) -> Result<Vec<SocketAddr>, String> {
+    let (refused, allowed): (Vec<_>, Vec<_>) =
+        resolved.partition(|address| is_link_local_address(address.ip()));
+    match (allowed.is_empty(), refused.first()) {
+        (true, Some(address)) => Err(format!(
+            "{name} resolves to the link-local address {}, which is not allowed",
+            address.ip()
+        )),
+        _ => Ok(allowed),
+    }
+}
+
+/// Whether the host is this machine: services that listen there trust local users only.
+pub(crate) fn is_loopback(url: &Url) -> bool {
+    let v4 = |ip: Ipv4Addr| ip.is_loopback() || ip.is_unspecified();
+    let v6 = |ip: Ipv6Addr| {
+        ip.is_loopback() || ip.is_unspecified() || ip.to_ipv4_mapped().is_some_and(v4)
+    };
+    let host = url.host_str().unwrap_or_default();
+    match host.trim_start_matches('[').trim_end_matches(']').parse() {
+        Ok(IpAddr::V4(ip)) => v4(ip),
+        Ok(IpAddr::V6(ip)) => v6(ip),
+        Err(_) => matches!(host.trim_end_matches('.').rsplit('.').next(), Some("localhost")),
+    }
+}
+
+/// Whether scheme, host and port are the same: only then the credential may be sent too.
+pub(crate) fn same_origin(a: &Url, b: &Url) -> bool {
+    a.scheme() == b.scheme()
+        && a.host_str() == b.host_str()
+        && a.port_or_known_default() == b.port_or_known_default()
+}
+
+/// Host and port for messages. Paths and queries are left out: they can be signed.
+pub(crate) fn authority(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    match url.port() {
+        Some(port) => format!("{host}:{port}"),
+        None => host.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn url(text: &str) -> Url {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn targets_that_steal_or_downgrade_are_refused() {
+        let https = url("https://registry.example/v2/");
+        let http = url("http://registry.example/v2/");
+        for (from, to, allowed) in [
+            (&https, "https://cdn.example/x", true),
+            (&https, "https://10.0.0.1/x", true),
+            (&https, "http://cdn.example/x", false),
+            (&http, "http://cdn.example/x", true),
+            (&http, "https://cdn.example/x", true),
+            (&https, "ftp://cdn.example/x", false),
+            (&https, "file:///etc/passwd", false),
+            (&http, "http://169.254.169.254/latest/meta-data", false),
+            (&http, "http://0xa9fea9fe/", false),
+            (&http, "http://2852039166/", false),
+            (&http, "http://[fe80::1]/", false),
+            (&http, "http://[::ffff:169.254.169.254]/", false),
+            (&http, "http://[fd00:ec2::254]/", false),
+            (&http, "http://127.0.0.1:8080/", false),
+            (&http, "http://2130706433/", false),
+            (&https, "https://localhost/", false),
+            (&http, "http://[::1]/", false),
+            (&http, "http://[::ffff:127.0.0.1]/", false),
+            (&http, "http://0.0.0.0/", false),
+        ] {
+            assert_eq!(check_target(from, &url(to), from).is_ok(), allowed, "{from} -> {to}");
+        }
+        for (home, to) in [
+            ("http://169.254.1.1/", "http://169.254.1.2/"),
+            ("http://localhost:5000/", "http://127.0.0.1:80/"),
+        ] {
+            assert!(check_target(&url(home), &url(to), &url(home)).is_ok(), "{home}");
+        }
+    }
+
+    #[test]
+    fn names_resolve_to_no_link_local_address() {
+        let sockets = |addresses: &[&str]| -> Vec<SocketAddr> {
+            addresses.iter().map(|address| SocketAddr::new(address.parse().unwrap(), 0)).collect()
+        };
+        for (resolved, allowed) in [
+            (&["10.0.0.1", "127.0.0.1", "2001:db8::1"][..], Some(3)),
+            (&["169.254.169.254", "192.0.2.1"], Some(1)),
+            (&["169.254.169.254"], None),
+            (&["fe80::1", "fd00:ec2::254", "::ffff:169.254.170.2"], None),
+            (&[], Some(0)),
+        ] {
+            let result = without_link_local("metadata.example", sockets(resolved).into_iter());
+            assert_eq!(result.as_ref().ok().map(Vec::len), allowed, "{resolved:?}");
+            assert!(result.err().is_none_or(|text| {
+                text.contains("metadata.example") && text.contains(resolved[0])
+            }));
+        }
+    }
+
+    #[test]
+    fn origin_is_scheme_host_and_port() {
+        let a = url("https://r.example/a");
+        for (b, same) in [
+            ("https://r.example:443/b", true),
+            ("https://R.example/b", true),
+            ("https://r.example:444/b", false),
+            ("http://r.example/b", false),
+            ("https://s.example/b", false),
+        ] {
+            assert_eq!(same_origin(&a, &url(b)), same, "{b}");
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! Response bodies, read with a bound on their size and on silence, and error answers read from them.
+
+use std::time::{Duration, SystemTime};
+
+use bytes::{Bytes, BytesMut};
+use reqwest::Response;
+use reqwest::header::{HeaderMap, RETRY_AFTER, WWW_AUTHENTICATE};
+
+use super::addresses::authority;
+use super::answer::Answer;
+use super::challenge::{self, Challenge};
+use super::failure::Failure;
+use super::retry;
+
+/// Longer error bodies are cut: a hostile or broken proxy sends megabytes.
+const MAX_ERROR_BYTES: usize = 64 * 1024;
+/// The longest silence inside a small body.
+const CHUNK_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Reads a body of at most `limit` bytes.
+pub(crate) async fn read_body(response: Response, limit: usize) -> Result<Bytes, Failure> {
+    read_body_within(response, limit, CHUNK_TIMEOUT).await
+}
+
+/// [`read_body`] with another bound on silence.
+pub(crate) async fn read_body_within(
+    mut response: Response,
+    limit: usize,
+    silence: Duration,
+) -> Result<Bytes, Failure> {
+    if response.content_length().is_some_and(|length| length > limit as u64) {
+        return Err(Failure::TooLarge { limit });
+    }
+    let mut body = BytesMut::new();
+    while let Some(chunk) = chunk_within(&mut response, silence).await? {
+        if body.len() + chunk.len() > limit {
+            return Err(Failure::TooLarge { limit });
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body.freeze())
+}
+
+pub(crate) async fn next_chunk(response: &mut Response) -> Result<Option<Bytes>, Failure> {
+    chunk_within(response, CHUNK_TIMEOUT).await
+}
+
+async fn chunk_within(
+    response: &mut Response,
+    silence: Duration,
+) -> Result<Option<Bytes>, Failure> {
+    let host = authority(response.url());
+    match tokio::time::timeout(silence, response.chunk()).await {
+        Ok(chunk) => chunk.map_err(|e| Failure::from_reqwest(e, &host)),
+        Err(_) => Err(Failure::Stalled { host, bytes: 0, window: silence }),
+    }
+}
+
+/// Turns an error answer into an [`Answer`]. A body that is long or breaks off is cut.
+pub(crate) async fn read_answer(
+    mut response: Response,
+    anonymous: bool,
+) -> (Answer, Vec<Challenge>) {
+    let status = response.status();
+    let challenges = challenge::parse(response.headers().get_all(WWW_AUTHENTICATE));
+    let retry_after = asked_wait(response.headers());
+
+    let mut body = BytesMut::new();
+    while body.len() < MAX_ERROR_BYTES
+        && let Ok(Some(chunk)) = next_chunk(&mut response).await
+    {
+        let room = MAX_ERROR_BYTES - body.len();
+        body.extend_from_slice(&chunk[..chunk.len().min(room)]);
+    }
+
+    (Answer::new(status, retry_after, anonymous, &body), challenges)
+}
+
+/// The `Retry-After` header of an answer.
+pub(crate) fn asked_wait(headers: &HeaderMap) -> Option<Duration> {
+    let value = headers.get(RETRY_AFTER)?.to_str().ok()?;
+    retry::retry_after(value, SystemTime::now())
+}
