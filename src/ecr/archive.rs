@@ -1,8 +1,8 @@
-//! Images in archive storage: still named by their tags, but not to be pulled.
+//! Images in archive storage: their tags exist, but they cannot be pulled.
 //!
-//! Without a filter DescribeImages and ListImages know ACTIVE images only, so that an archived tag
-//! looks missing, and a copy of it would restore it: against the rule that archived it, at every
-//! pass (User Guide, "Archiving an image").
+//! Without a filter, DescribeImages and ListImages return ACTIVE images only. An archived tag then
+//! looks missing, and copying it would restore it in every pass, against the rule that archived it
+//! (User Guide, "Archiving an image").
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,21 +15,21 @@ use super::images::{parse_digest, tags_of};
 use super::registry::Registry;
 use crate::registry::{Digest, Tag};
 
-/// An image that is not ACTIVE.
+/// An image in archive storage, or on its way back from it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Archived {
-    /// Its digest.
+    /// The image's digest.
     pub digest: Digest,
-    /// It is on its way back: it was restored a while ago.
+    /// Whether ECR is restoring it (status ACTIVATING).
     pub activating: bool,
 }
 
 impl Registry {
-    /// Which of these tags, none of which is ACTIVE, are in the archive.
+    /// Returns those of `tags`, none of which is ACTIVE, that are in the archive.
     ///
-    /// Costs one ListImages page where none is; one DescribeImages more for up to 100 that are. If
-    /// the repository holds more than a page, tags are found by halving, so that the cost goes by
-    /// what is asked and not by what is there.
+    /// Costs one ListImages page if none is, and one DescribeImages more per 100 that are. If the
+    /// repository has more than one page, the tags are found by halving the batch: the cost depends
+    /// on the number of `tags`, not on the size of the repository.
     ///
     /// # Errors
     /// As AWS answers.
@@ -41,13 +41,13 @@ impl Registry {
         if tags.is_empty() {
             return Ok(BTreeMap::new());
         }
-        let candidates = self.listed_at_all(name, tags).await?;
+        let candidates = self.in_any_status(name, tags).await?;
         let candidates: Vec<&Tag> = candidates.iter().collect();
-        let details = self.described(name, &candidates).await?;
+        let details = self.describe_tags(name, &candidates).await?;
         Ok(details.iter().flat_map(|image| archived(image, &candidates)).collect())
     }
 
-    /// Brings an image back from the archive. ECR takes its time: it is ACTIVATING until then.
+    /// Starts to restore an image from the archive. It is ACTIVATING until ECR is done.
     ///
     /// # Errors
     /// As AWS answers.
@@ -64,9 +64,9 @@ impl Registry {
             .map_err(|error| Error::from_sdk("ecr:UpdateImageStorageClass", name, &error))
     }
 
-    /// Those of `tags` that a listing of all images names; all of them when it has more than a
-    /// page.
-    async fn listed_at_all(
+    /// Returns those of `tags` that a listing of all images has; all `tags` if the listing has more
+    /// than one page.
+    async fn in_any_status(
         &self,
         name: &str,
         tags: &BTreeSet<Tag>,
@@ -81,13 +81,12 @@ impl Registry {
     }
 }
 
-/// This image under each of its tags that was asked for, if it is in the archive or on its way
-/// back.
+/// Returns the image under each of its tags that is in `asked`, if it is archived or ACTIVATING.
 fn archived(image: &ImageDetail, asked: &[&Tag]) -> Vec<(Tag, Archived)> {
     let activating = match image.image_status() {
         Some(ImageStatus::Archived) => false,
         Some(ImageStatus::Activating) => true,
-        // Active by now: the next pass sees it.
+        // ACTIVE by now: the next pass sees it.
         _ => return Vec::new(),
     };
     let Some(digest) = parse_digest(image.image_digest()) else { return Vec::new() };

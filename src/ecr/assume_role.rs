@@ -1,4 +1,4 @@
-//! The keys of roles that are assumed: sts:AssumeRole and sts:AssumeRoleWithWebIdentity.
+//! Credentials of assumed roles: sts:AssumeRole and sts:AssumeRoleWithWebIdentity.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -13,11 +13,11 @@ use super::expiring::{Expiring, Fresh};
 use super::identity::{ServiceAccount, ServiceAccountTokens};
 use super::role::RoleArn;
 
-/// Keys are renewed so long before they end: a request that is signed with the old ones must still
+/// Time between renewal and expiry: a request that was signed with the old credentials must still
 /// arrive.
 const AHEAD: Duration = Duration::from_secs(300);
 
-/// Keys of one role, shared by all who use it.
+/// One assumed role. Clones share its credentials.
 #[derive(Clone, Debug)]
 pub(super) struct AssumedRole(Arc<Inner>);
 
@@ -26,25 +26,25 @@ struct Inner {
     role: RoleArn,
     session_name: String,
     client: aws_sdk_sts::Client,
-    how: How,
-    keys: Expiring<Credentials>,
+    proof: Proof,
+    credentials: Expiring<Credentials>,
 }
 
-/// What STS is shown.
+/// Proof of identity for STS.
 #[derive(Debug)]
-enum How {
-    /// Keys that may assume the role: the client's.
-    Keys {
-        /// Comes first: its errors say more than the SDK's.
+enum Proof {
+    /// The client's credentials, which may assume the role.
+    Credentials {
+        /// Assumed first: its errors say more than the SDK's.
         from: Option<AssumedRole>,
         external_id: Option<String>,
     },
-    /// A token of the cluster; the client's keys do not matter.
+    /// A ServiceAccount token of the cluster; the client's credentials do not matter.
     Token { account: ServiceAccount, tokens: Arc<dyn ServiceAccountTokens> },
 }
 
 impl AssumedRole {
-    /// The role of a ServiceAccount.
+    /// The role of a ServiceAccount, assumed with its token.
     pub(super) fn by_token(
         sts: aws_sdk_sts::config::Builder,
         account: ServiceAccount,
@@ -53,12 +53,12 @@ impl AssumedRole {
     ) -> Self {
         let client = aws_sdk_sts::Client::from_conf(sts.build());
         let role = account.role.clone();
-        let how = How::Token { account, tokens };
-        Self(Arc::new(Inner { role, session_name, client, how, keys: Expiring::default() }))
+
+        Self::new(role, session_name, client, Proof::Token { account, tokens })
     }
 
     /// A role that the operator, or the role `from`, may assume.
-    pub(super) fn by_keys(
+    pub(super) fn by_credentials(
         sts: aws_sdk_sts::config::Builder,
         from: Option<Self>,
         role: RoleArn,
@@ -72,36 +72,43 @@ impl AssumedRole {
             None => sts,
         };
         let client = aws_sdk_sts::Client::from_conf(sts.build());
-        let how = How::Keys { from, external_id };
-        Self(Arc::new(Inner { role, session_name, client, how, keys: Expiring::default() }))
+
+        Self::new(role, session_name, client, Proof::Credentials { from, external_id })
     }
 
-    /// The keys.
+    fn new(role: RoleArn, session_name: String, client: aws_sdk_sts::Client, proof: Proof) -> Self {
+        let credentials = Expiring::default();
+        Self(Arc::new(Inner { role, session_name, client, proof, credentials }))
+    }
+
+    /// Returns the role's credentials.
     ///
     /// # Errors
     /// As STS answers.
-    pub(super) async fn keys(&self) -> Result<Credentials, Error> {
+    pub(super) async fn credentials(&self) -> Result<Credentials, Error> {
         let inner = &self.0;
-        inner.keys.get(&format!("keys of {}", inner.role), inner.fetch()).await
+        inner.credentials.get(&format!("credentials of {}", inner.role), inner.fetch()).await
     }
 }
 
 impl Inner {
-    // Boxed: a role may be assumed from another.
+    /// Boxed: a role may be assumed from another.
     fn fetch(&self) -> futures::future::BoxFuture<'_, Result<Fresh<Credentials>, Error>> {
         Box::pin(async move {
-            let (operation, answer) = match &self.how {
-                How::Keys { from, external_id } => {
+            let (operation, answer) = match &self.proof {
+                Proof::Credentials { from, external_id } => {
                     const OPERATION: &str = "sts:AssumeRole";
                     if let Some(from) = from {
-                        from.keys().await?;
+                        from.credentials().await?;
                     }
-                    let call = self.client.assume_role().role_arn(self.role.as_str());
-                    let call = call
+
+                    let call = self
+                        .client
+                        .assume_role()
+                        .role_arn(self.role.as_str())
                         .role_session_name(&self.session_name)
                         .set_external_id(external_id.clone());
-                    let answer = call.send().await;
-                    let answer = answer.map_err(|error| {
+                    let answer = call.send().await.map_err(|error| {
                         let hint = if external_id.is_some() {
                             " (with the externalId of the operator's roles file)"
                         } else {
@@ -111,17 +118,17 @@ impl Inner {
                     })?;
                     (OPERATION, answer.credentials)
                 }
-                How::Token { account, tokens } => {
+                Proof::Token { account, tokens } => {
                     const OPERATION: &str = "sts:AssumeRoleWithWebIdentity";
                     let token = tokens.token(account).await?;
-                    let call =
-                        self.client.assume_role_with_web_identity().role_arn(self.role.as_str());
-                    let answer = call
+
+                    let call = self
+                        .client
+                        .assume_role_with_web_identity()
+                        .role_arn(self.role.as_str())
                         .role_session_name(&self.session_name)
-                        .web_identity_token(token)
-                        .send()
-                        .await;
-                    let answer = answer.map_err(|error| {
+                        .web_identity_token(token);
+                    let answer = call.send().await.map_err(|error| {
                         let ServiceAccount { namespace, name, role } = account;
                         let thing = format!("{role} for ServiceAccount {namespace}/{name}");
                         Error::from_sdk(OPERATION, &thing, &error)
@@ -129,27 +136,28 @@ impl Inner {
                     (OPERATION, answer.credentials)
                 }
             };
-            let keys = answer.ok_or_else(|| Error::Incomplete {
+
+            let credentials = answer.ok_or_else(|| Error::Incomplete {
                 operation,
                 thing: self.role.to_string(),
                 field: "Credentials",
             })?;
-            Ok(fresh(&keys))
+            Ok(fresh(&credentials))
         })
     }
 }
 
 fn fresh(answer: &Answer) -> Fresh<Credentials> {
-    let end = SystemTime::try_from(*answer.expiration()).ok();
-    let token = Some(answer.session_token().to_owned());
-    let keys = Credentials::new(
+    let expiry = SystemTime::try_from(*answer.expiration()).ok();
+    let credentials = Credentials::new(
         answer.access_key_id(),
         answer.secret_access_key(),
-        token,
-        end,
+        Some(answer.session_token().to_owned()),
+        expiry,
         "ecr-sync",
     );
-    Fresh::new(keys, end, AHEAD)
+
+    Fresh::new(credentials, expiry, AHEAD)
 }
 
 impl ProvideCredentials for AssumedRole {
@@ -158,7 +166,7 @@ impl ProvideCredentials for AssumedRole {
         Self: 'a,
     {
         future::ProvideCredentials::new(async {
-            self.keys().await.map_err(CredentialsError::provider_error)
+            self.credentials().await.map_err(CredentialsError::provider_error)
         })
     }
 }

@@ -1,5 +1,5 @@
-//! All that a repository holds, and the removal of tags. What pruning needs, and nothing else: it
-//! costs by what is there.
+//! All images of a repository, and the removal of tags: for pruning. The cost depends on the size
+//! of the repository, so nothing else uses this.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::SystemTime;
@@ -19,22 +19,22 @@ use crate::registry::{Digest, Tag};
 /// An image in a repository, tagged or not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stored {
-    /// Its digest.
+    /// The image's digest.
     pub digest: Digest,
-    /// All its tags.
+    /// All tags of the image.
     pub tags: Vec<Tag>,
-    /// When it was last pushed, pulled or brought back from the archive, whatever came last. ECR
-    /// notes at least one pull in 24 hours, not each. `None` where ECR does not say.
+    /// Time of the last push, pull or restore, whichever was latest. ECR records at least one pull
+    /// in 24 hours, not each. `None` if ECR gives no time.
     pub used: Option<SystemTime>,
-    /// It can be pulled: it is not in the archive.
+    /// Whether the image can be pulled; an archived one cannot.
     pub is_active: bool,
-    /// Whether it names other images.
+    /// Whether the image is an index of other images.
     pub is_index: bool,
-    /// What it refers to, of a signature and the like.
+    /// Digest of the image that a referrer, such as a signature, belongs to.
     pub subject: Option<Digest>,
 }
 
-/// A part of what a repository holds.
+/// One page of a repository's images.
 #[derive(Clone, Debug, Default)]
 pub struct Page {
     /// The images.
@@ -43,20 +43,20 @@ pub struct Page {
     pub next: Option<String>,
 }
 
-/// What became of a tag that was to be removed.
+/// Result of the removal of one tag.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Removal {
-    /// It is gone, and its image with it if it was the last tag.
+    /// The tag is removed, and its image too if that was the last tag.
     Removed,
-    /// It is the last tag of an image that an index names, which ECR keeps.
+    /// Not removed: the last tag of an image that is part of an index, which ECR keeps.
     Named,
     /// ECR's reason.
     Failed(String),
 }
 
 impl Registry {
-    /// Up to 1,000 images of a repository, the archive included, beginning where another page
-    /// ended; `None` if there is no such repository. One request.
+    /// Returns up to 1,000 images of a repository, archived ones included, from the `next` of an
+    /// earlier page on; `None` if there is no such repository. Costs one request.
     ///
     /// # Errors
     /// As AWS answers.
@@ -85,20 +85,20 @@ impl Registry {
         }
     }
 
-    /// The images that have one of these tags now, the archive included. One request per 100 tags
-    /// while none is missing.
+    /// Returns the images that have one of these tags now, archived ones included. Costs one request
+    /// per 100 tags if none is missing.
     ///
     /// # Errors
     /// As AWS answers.
     pub async fn stored(&self, name: &str, tags: &BTreeSet<Tag>) -> Result<Vec<Stored>, Error> {
         let tags: Vec<&Tag> = tags.iter().collect();
-        Ok(self.described(name, &tags).await?.iter().filter_map(stored).collect())
+        Ok(self.describe_tags(name, &tags).await?.iter().filter_map(stored).collect())
     }
 
-    /// Removes tags, at most a hundred. An image goes with its last tag.
+    /// Removes at most 100 tags. ECR deletes an image with its last tag.
     ///
-    /// By tag alone: what ECR does where a digest stands beside it is not documented, and an image
-    /// that is named by its digest goes with all its tags.
+    /// Names images by tag alone: a digest alone would delete the image with all its tags, and the
+    /// effect of both together is not documented.
     ///
     /// # Errors
     /// As AWS answers to the call as a whole.
@@ -118,13 +118,13 @@ impl Registry {
             .await
             .map_err(|error| Error::from_sdk("ecr:BatchDeleteImage", name, &error))?;
         let removal = |tag: &Tag| {
-            let is_it = |id: Option<&ImageIdentifier>| {
+            let is_of_tag = |id: Option<&ImageIdentifier>| {
                 id.and_then(ImageIdentifier::image_tag) == Some(tag.as_str())
             };
-            match answer.failures().iter().find(|failure| is_it(failure.image_id())) {
+            match answer.failures().iter().find(|failure| is_of_tag(failure.image_id())) {
                 Some(failure) => removal_of(failure),
-                None if answer.image_ids().iter().any(|id| is_it(Some(id))) => Removal::Removed,
-                None => Removal::Failed("ECR does not say what became of it".to_owned()),
+                None if answer.image_ids().iter().any(|id| is_of_tag(Some(id))) => Removal::Removed,
+                None => Removal::Failed("ECR gave no result for this tag".to_owned()),
             }
         };
         Ok(tags.iter().map(|tag| (tag.clone(), removal(tag))).collect())
@@ -134,7 +134,7 @@ impl Registry {
 fn removal_of(failure: &ImageFailure) -> Removal {
     match failure.failure_code() {
         Some(ImageFailureCode::ImageReferencedByManifestList) => Removal::Named,
-        // It was there a moment ago: an answer was lost, and the SDK asked again.
+        // The tag existed a moment ago: the answer to a first attempt was lost.
         Some(ImageFailureCode::ImageNotFound) => Removal::Removed,
         code => {
             let code = code.map_or("no code", ImageFailureCode::as_str);
@@ -143,7 +143,7 @@ fn removal_of(failure: &ImageFailure) -> Removal {
     }
 }
 
-/// `None` where there is no digest that we could want: then it is none of ours.
+/// Returns `None` for an image whose digest cannot be read: ours always have one that can.
 fn stored(image: &ImageDetail) -> Option<Stored> {
     let time = |at: Option<&DateTime>| at.and_then(|at| SystemTime::try_from(*at).ok());
     let times =

@@ -1,4 +1,4 @@
-//! Counts the attempts of AWS calls.
+//! Metrics of AWS calls: counts each attempt by operation and error code.
 
 use std::sync::Arc;
 
@@ -9,10 +9,10 @@ use aws_smithy_runtime_api::client::orchestrator::Metadata;
 
 use crate::meter::Meter;
 
-/// Longest error code that is shown as it is; AWS's are shorter.
+/// Longest error code in a metric label; AWS's are shorter.
 const LONGEST_CODE: usize = 64;
 
-/// Tells a [`Meter`] of each attempt, retries included: those are what AWS counts and bills.
+/// Reports each attempt to a [`Meter`], retries included: AWS counts attempts.
 #[derive(Clone, Debug)]
 pub(super) struct Counting(pub(super) Arc<dyn Meter>);
 
@@ -27,7 +27,7 @@ impl Intercept for Counting {
         _: &RuntimeComponents,
         config: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        // The request itself is gone by now.
+        // The request no longer exists here; its metadata does.
         let operation = config.load::<Metadata>().map_or("Unknown", |operation| operation.name());
         let code = match context.response() {
             None => "NoAnswer".to_owned(),
@@ -45,14 +45,14 @@ impl Intercept for Counting {
     }
 }
 
-/// `__type` of an error body.
+/// Returns `__type` of an error body.
 fn code_in(body: &[u8]) -> Option<String> {
     let body: serde_json::Value = serde_json::from_slice(body).ok()?;
     body.get("__type")?.as_str().map(str::to_owned)
 }
 
-/// `com.amazonaws.ecr#ImageNotFoundException:http://…` -> `ImageNotFoundException`. What does not
-/// look like a code is not let into a label.
+/// Turns `com.amazonaws.ecr#ImageNotFoundException:http://…` into `ImageNotFoundException`. Text that
+/// is not an error code becomes `Other`, to keep the set of label values small.
 fn bare(code: &str) -> String {
     let code = code.split(':').next().unwrap_or_default();
     let code = code.rsplit('#').next().unwrap_or_default();
@@ -78,6 +78,6 @@ mod tests {
             code_in(br#"{"__type":"ServerException","message":"x"}"#).as_deref(),
             Some("ServerException")
         );
-        assert_eq!(code_in(b"no json"), None);
+        assert_eq!(code_in(b"not JSON"), None);
     }
 }

@@ -1,11 +1,12 @@
-//! Errors of AWS calls.
+//! Errors of AWS calls: which class of failure an AWS error code means, and advice where AWS's text
+//! gives none.
 
 use aws_sdk_ecr::config::http::HttpResponse;
 use aws_sdk_ecr::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 
 use crate::class::Class;
 
-/// A call to AWS that failed.
+/// A failed call to AWS.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// AWS answered with an error.
@@ -13,7 +14,7 @@ pub enum Error {
     Refused {
         /// The action, as IAM spells it: `ecr:CreateRepository`.
         operation: &'static str,
-        /// The repository, ARN or registry it was for.
+        /// The repository, ARN or registry of the call.
         thing: String,
         /// AWS's error code.
         code: String,
@@ -27,33 +28,32 @@ pub enum Error {
     Unanswered {
         /// The action.
         operation: &'static str,
-        /// The repository, ARN or registry it was for.
+        /// The repository, ARN or registry of the call.
         thing: String,
-        /// What the SDK says, with its causes.
+        /// The SDK's error with its causes.
         message: String,
         /// The kind of failure.
         class: Class,
     },
-    /// AWS answered without a field that it documents as always there, or with one that cannot be
-    /// read.
+    /// AWS answered without a field that it documents as required, or with one that cannot be read.
     #[error("{operation} on {thing}: the answer has no usable {field}")]
     Incomplete {
         /// The action.
         operation: &'static str,
-        /// The repository, ARN or registry it was for.
+        /// The repository, ARN or registry of the call.
         thing: String,
         /// The field.
         field: &'static str,
     },
-    /// The cluster gives no token of a ServiceAccount.
+    /// The API server gives no token of a ServiceAccount.
     #[error("{message}")]
     NoToken {
         /// The kind of failure.
         class: Class,
-        /// For people.
+        /// Text for people.
         message: String,
     },
-    /// The host in `repositoryUri` is not one.
+    /// The host in `repositoryUri` is not valid.
     #[error(transparent)]
     Endpoint(#[from] crate::registry::Error),
     /// The account or region is not known.
@@ -62,7 +62,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// From what the SDK returns.
+    /// Converts an error of the SDK.
     pub(super) fn from_sdk<E>(
         operation: &'static str,
         thing: &str,
@@ -89,14 +89,19 @@ impl Error {
                 }
             }
             other => {
-                if let Some(ours) = ours_within(other) {
-                    // The keys could not be had: what STS said of that is what a person must know.
-                    let (message, class) = (format!("no credentials: {ours}"), ours.class());
-                    return Self::Unanswered { operation, thing: thing.to_owned(), message, class };
+                if let Some(cause) = own_cause(other) {
+                    // The role's credentials could not be fetched: show the answer of STS.
+                    return Self::Unanswered {
+                        operation,
+                        thing: thing.to_owned(),
+                        message: format!("no credentials: {cause}"),
+                        class: cause.class(),
+                    };
                 }
+
                 let message = DisplayErrorContext(other).to_string();
-                // The SDK has no public type for "no credential": it comes as a dispatch failure
-                // with this text.
+                // The SDK has no public type for "no credentials": it returns a dispatch failure with
+                // this text.
                 let class = if message.contains("redentials") {
                     Class::AuthenticationFailed
                 } else {
@@ -105,7 +110,7 @@ impl Error {
                 Self::Unanswered {
                     operation,
                     thing: thing.to_owned(),
-                    message: without_debug(&message),
+                    message: without_debug(&message).to_owned(),
                     class,
                 }
             }
@@ -121,15 +126,6 @@ impl Error {
             | Self::NoToken { class, .. } => *class,
             Self::Incomplete { .. } | Self::Endpoint(_) => Class::Internal,
             Self::Unconfigured(_) => Class::InvalidSpec,
-        }
-    }
-
-    /// AWS's error code, where it gave one.
-    #[must_use]
-    pub fn code(&self) -> Option<&str> {
-        match self {
-            Self::Refused { code, .. } => Some(code),
-            _ => None,
         }
     }
 }
@@ -151,56 +147,53 @@ where
     }
 }
 
-/// An error of ours among the causes: that of a role's keys, which the SDK asked us for.
-fn ours_within<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a Error> {
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        if let Some(ours) = error.downcast_ref::<Error>() {
-            return Some(ours);
-        }
-        cause = error.source();
-    }
-    None
+/// Returns the [`Error`] among the causes: the SDK asked us for a role's credentials, and that failed.
+fn own_cause<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a Error> {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.into_iter().find_map(|cause| cause.downcast_ref())
 }
 
-/// `DisplayErrorContext` ends with the whole `Debug` text in parentheses: useful in a log, not in a
-/// condition, and it holds request ids that would make every message different.
-fn without_debug(message: &str) -> String {
-    message.split(" (").next().unwrap_or(message).to_owned()
+/// Cuts the `Debug` text that `DisplayErrorContext` appends in parentheses: its request ids would
+/// make every message of a condition different.
+fn without_debug(message: &str) -> &str {
+    message.split(" (").next().unwrap_or(message)
 }
 
-/// What to change, where AWS's own text does not say it.
+/// Says what to change, where AWS's own text does not.
 fn advice(operation: &str, code: &str) -> Option<&'static str> {
     Some(match (operation, code) {
         (_, "KmsException") => {
-            "name a key in spec.encryption.kmsKey that is enabled, in this region, and that the operator's role may use \
-             (kms:DescribeKey, kms:CreateGrant), or leave it out"
+            "set spec.encryption.kmsKey to an enabled key in this region that the operator's role \
+             may use (kms:DescribeKey, kms:CreateGrant), or leave it out"
         }
         (_, "TooManyTagsException") => {
-            "ECR allows 50 resource tags: take keys out of spec.resourceTags or the default tags, or remove others from the \
-             repository"
+            "ECR allows 50 resource tags: remove keys from spec.resourceTags or the default tags, \
+             or other tags from the repository"
         }
         (_, "InvalidTagParameterException") => "correct spec.resourceTags or the default tags",
         ("ecr:CreateRepository", "LimitExceededException") => {
-            "have the quota of repositories raised (Service Quotas, Amazon ECR), or delete repositories that nobody needs"
+            "request a higher quota of repositories (Service Quotas, Amazon ECR), or delete unused \
+             repositories"
         }
         (_, "LimitExceededException") => {
-            "have the quota raised (Service Quotas, Amazon ECR), or let a lifecycle policy remove images that nobody needs"
+            "request a higher quota (Service Quotas, Amazon ECR), or let a lifecycle policy expire \
+             unused images"
         }
         ("ecr:PutLifecyclePolicy", "InvalidParameterException" | "ValidationException") => {
-            "correct lifecyclePolicy; aws ecr start-lifecycle-policy-preview tries it out"
+            "correct lifecyclePolicy; aws ecr start-lifecycle-policy-preview tests it"
         }
         ("ecr:SetRepositoryPolicy", "InvalidParameterException" | "ValidationException") => {
-            "correct permissionPolicy: every principal must exist, actions start with ecr:, and there is no Resource"
+            "correct permissionPolicy: every principal must exist, every action must start with \
+             ecr:, and Resource is not allowed"
         }
         (_, code) if is_unknown_call(code) => {
-            "ECR does not know this call in this region: take the field that needs it out of the spec"
+            "ECR does not have this call in this region: remove the field that needs it from the spec"
         }
         _ => return None,
     })
 }
 
-/// AWS's words for a call that a region does not have.
+/// Whether AWS says with `code` that a region does not have the call.
 fn is_unknown_call(code: &str) -> bool {
     matches!(
         code,
@@ -211,11 +204,11 @@ fn is_unknown_call(code: &str) -> bool {
     )
 }
 
-/// The kind of failure that an AWS error code stands for.
+/// Returns the class of an AWS error code.
 ///
-/// ThrottlingException, AccessDeniedException and expired sessions are not modelled per operation,
-/// so this goes by code. `LimitExceededException` is a hard quota in ECR, although the SDK counts
-/// it as throttling.
+/// The SDK does not model ThrottlingException, AccessDeniedException and expired sessions per
+/// operation, so the class depends on the code. `LimitExceededException` is a hard quota in ECR,
+/// although the SDK treats it as throttling.
 fn class_of(operation: &str, code: &str, status: u16) -> Class {
     let about_a_policy = matches!(
         operation,
@@ -290,8 +283,8 @@ fn class_of(operation: &str, code: &str, status: u16) -> Class {
 mod tests {
     use super::*;
 
-    /// The errors that ECR's service model names (botocore, `ecr/2015-09-21`), and those that any
-    /// AWS service may give.
+    /// The error codes of ECR's service model (botocore, `ecr/2015-09-21`), and those of any AWS
+    /// service.
     #[test]
     fn every_error_code_of_ecr_has_a_class() {
         use Class::{
@@ -329,8 +322,7 @@ mod tests {
                 RateLimited,
                 "ThrottlingException Throttling TooManyRequestsException RequestLimitExceeded RequestThrottled SlowDown",
             ),
-            // Of calls that are never made, or answers to what is never sent: a defect if one
-            // comes.
+            // Errors of calls that are never made: a defect if one comes.
             (
                 Internal,
                 "LifecyclePolicyPreviewInProgressException LifecyclePolicyPreviewNotFoundException \
@@ -353,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_spec_can_change_is_said() {
+    fn errors_that_a_spec_can_fix_come_with_advice() {
         for (operation, code, part) in [
             ("ecr:CreateRepository", "KmsException", "spec.encryption.kmsKey"),
             ("ecr:CreateRepository", "LimitExceededException", "quota of repositories"),
@@ -363,7 +355,7 @@ mod tests {
             (
                 "ecr:PutImageTagMutability",
                 "UnknownOperationException",
-                "take the field that needs it out of the spec",
+                "remove the field that needs it from the spec",
             ),
         ] {
             assert!(
@@ -374,12 +366,12 @@ mod tests {
         assert_eq!(
             advice("ecr:PutLifecyclePolicy", "AccessDeniedException"),
             None,
-            "AWS names the right"
+            "AWS names the missing permission"
         );
     }
 
     #[test]
-    fn the_call_and_the_status_count_too() {
+    fn the_class_depends_on_call_and_status_too() {
         let table = [
             ("ecr:CreateRepository", "AccessDeniedException", 400, Class::AccessDenied),
             ("ecr:CreateRepository", "ThrottlingException", 400, Class::RateLimited),

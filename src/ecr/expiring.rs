@@ -1,4 +1,4 @@
-//! What ends and is had anew: ECR's tokens, the keys of roles.
+//! A cached value with an expiry, renewed ahead of time: ECR tokens, role credentials.
 
 use std::future::Future;
 use std::time::{Duration, SystemTime};
@@ -8,38 +8,39 @@ use tokio::time::Instant;
 
 use super::error::Error;
 
-/// Something that says it ends sooner, or in the past, is not renewed more often than this: a loop
-/// keyed on the expiry alone would spin. (moto's ECR tokens ended in 2015.)
-pub(super) const LEAST_LIFE: Duration = Duration::from_secs(60);
+/// Shortest time between two renewals. A value that expires sooner, or is already expired, would
+/// otherwise be renewed in a busy loop. (moto's ECR tokens expired in 2015.)
+pub(super) const MIN_LIFETIME: Duration = Duration::from_secs(60);
 
-/// A value with an end. One caller renews it; callers that come meanwhile wait for its answer
-/// instead of asking again.
+/// A value with an expiry. One caller renews it; other callers wait for that result instead of
+/// requesting their own.
 #[derive(Debug)]
-pub(super) struct Expiring<T>(Mutex<Option<Held<T>>>);
+pub(super) struct Expiring<T>(Mutex<Option<Cached<T>>>);
 
 #[derive(Debug)]
-struct Held<T> {
+struct Cached<T> {
     value: T,
     renew_at: Instant,
-    ends_at: Instant,
+    expires_at: Instant,
 }
 
-/// A fresh value.
+/// A value that was just fetched.
 #[derive(Debug)]
 pub(super) struct Fresh<T> {
     pub(super) value: T,
-    /// From now to its end.
+    /// Time from now to the expiry.
     pub(super) life: Duration,
-    /// From now until it is renewed.
+    /// Time from now to the renewal.
     pub(super) renew_after: Duration,
 }
 
 impl<T> Fresh<T> {
-    /// A value that ends at `end`, to be renewed a share of its life, but at most `ahead`, before.
-    pub(super) fn new(value: T, end: Option<SystemTime>, ahead: Duration) -> Self {
+    /// A value that expires at `expiry`, to be renewed `ahead` of that or at half life, whichever
+    /// is later.
+    pub(super) fn new(value: T, expiry: Option<SystemTime>, ahead: Duration) -> Self {
         let left =
-            end.and_then(|end| end.duration_since(SystemTime::now()).ok()).unwrap_or_default();
-        let life = left.max(LEAST_LIFE);
+            expiry.and_then(|at| at.duration_since(SystemTime::now()).ok()).unwrap_or_default();
+        let life = left.max(MIN_LIFETIME);
         Self { value, life, renew_after: life - ahead.min(life / 2) }
     }
 }
@@ -51,39 +52,45 @@ impl<T> Default for Expiring<T> {
 }
 
 impl<T: Clone> Expiring<T> {
-    /// The value, from `fetch` when it is due. One that cannot be renewed yet is used to its end.
+    /// Returns the value, from `fetch` if a renewal is due. If the renewal fails, the old value is
+    /// used until it expires.
     pub(super) async fn get(
         &self,
-        what: &(impl std::fmt::Display + Sync + ?Sized),
+        name: &(impl std::fmt::Display + Sync + ?Sized),
         fetch: impl Future<Output = Result<Fresh<T>, Error>> + Send,
     ) -> Result<T, Error> {
         let mut current = self.0.lock().await;
         let now = Instant::now();
-        if let Some(held) = current.as_ref().filter(|held| now < held.renew_at) {
-            return Ok(held.value.clone());
+        if let Some(cached) = current.as_ref().filter(|cached| now < cached.renew_at) {
+            return Ok(cached.value.clone());
         }
+
         match fetch.await {
             Ok(fresh) => {
-                tracing::debug!(%what, life = fresh.life.as_secs(), "renewed");
+                tracing::debug!(what = %name, life = fresh.life.as_secs(), "renewed");
                 let now = Instant::now();
-                let (renew_at, ends_at) = (now + fresh.renew_after, now + fresh.life);
-                Ok(current.insert(Held { value: fresh.value, renew_at, ends_at }).value.clone())
+                let cached = Cached {
+                    value: fresh.value,
+                    renew_at: now + fresh.renew_after,
+                    expires_at: now + fresh.life,
+                };
+                Ok(current.insert(cached).value.clone())
             }
-            Err(error) => match current.as_mut().filter(|held| now < held.ends_at) {
-                Some(held) => {
-                    tracing::warn!(%what, %error, "cannot be renewed yet");
-                    held.renew_at = now + LEAST_LIFE;
-                    Ok(held.value.clone())
+            Err(error) => match current.as_mut().filter(|cached| now < cached.expires_at) {
+                Some(cached) => {
+                    tracing::warn!(what = %name, %error, "cannot be renewed, the old one is used until it expires");
+                    cached.renew_at = now + MIN_LIFETIME;
+                    Ok(cached.value.clone())
                 }
                 None => Err(error),
             },
         }
     }
 
-    /// Drops the value if it is the one that was refused.
-    pub(super) async fn refused(&self, is_it: impl Fn(&T) -> bool) {
+    /// Drops the value if it is the one that the server refused.
+    pub(super) async fn refused(&self, is_refused: impl Fn(&T) -> bool) {
         let mut current = self.0.lock().await;
-        if current.as_ref().is_some_and(|held| is_it(&held.value)) {
+        if current.as_ref().is_some_and(|cached| is_refused(&cached.value)) {
             *current = None;
         }
     }
@@ -96,14 +103,15 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn one_caller_asks_and_the_others_wait() {
-        let (renewed, asked) = (Expiring::default(), AtomicU32::new(0));
+    async fn one_caller_fetches_and_the_others_wait() {
+        let token = Expiring::default();
+        let fetches = AtomicU32::new(0);
         let get = || {
-            renewed.get("it", async {
+            token.get("token", async {
                 tokio::time::sleep(Duration::from_secs(1)).await;
                 let end = SystemTime::now() + Duration::from_secs(3600);
                 Ok(Fresh::new(
-                    asked.fetch_add(1, Ordering::Relaxed),
+                    fetches.fetch_add(1, Ordering::Relaxed),
                     Some(end),
                     Duration::from_secs(300),
                 ))
@@ -118,45 +126,46 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_end_in_the_past_does_not_make_it_spin() {
-        let (renewed, asked) = (Expiring::default(), AtomicU32::new(0));
+    async fn an_expiry_in_the_past_does_not_cause_a_busy_loop() {
+        let token = Expiring::default();
+        let fetches = AtomicU32::new(0);
         let get = || {
-            renewed.get("it", async {
-                asked.fetch_add(1, Ordering::Relaxed);
+            token.get("token", async {
+                fetches.fetch_add(1, Ordering::Relaxed);
                 Ok(Fresh::new((), Some(SystemTime::UNIX_EPOCH), Duration::from_secs(300)))
             })
         };
         for _ in 0..100 {
             get().await.expect("a value");
         }
-        assert_eq!(asked.load(Ordering::Relaxed), 1);
-        tokio::time::advance(LEAST_LIFE).await;
+        assert_eq!(fetches.load(Ordering::Relaxed), 1);
+        tokio::time::advance(MIN_LIFETIME).await;
         get().await.expect("a value");
-        assert_eq!(asked.load(Ordering::Relaxed), 2);
+        assert_eq!(fetches.load(Ordering::Relaxed), 2);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_cannot_be_renewed_is_used_to_its_end() {
-        let renewed = Expiring::default();
+    async fn a_value_that_cannot_be_renewed_is_used_until_it_expires() {
+        let token = Expiring::default();
         let end = SystemTime::now() + Duration::from_secs(3600);
         let fresh = async { Ok(Fresh::new(1, Some(end), Duration::from_secs(300))) };
-        renewed.get("it", fresh).await.expect("a value");
+        token.get("token", fresh).await.expect("a value");
         let down = || async { Err(Error::Unconfigured("down".to_owned())) };
         tokio::time::advance(Duration::from_secs(3400)).await;
-        assert_eq!(renewed.get("it", down()).await.expect("the old one"), 1);
+        assert_eq!(token.get("token", down()).await.expect("the old one"), 1);
         tokio::time::advance(Duration::from_secs(300)).await;
-        assert!(renewed.get("it", down()).await.is_err());
+        assert!(token.get("token", down()).await.is_err());
     }
 
     #[tokio::test]
-    async fn what_was_refused_is_not_given_again() {
-        let renewed = Expiring::default();
+    async fn a_refused_value_is_not_returned_again() {
+        let token = Expiring::default();
         let end = SystemTime::now() + Duration::from_secs(3600);
         let fresh = |value| async move { Ok(Fresh::new(value, Some(end), Duration::ZERO)) };
-        assert_eq!(renewed.get("it", fresh(1)).await.expect("a value"), 1);
-        renewed.refused(|value| *value == 7).await;
-        assert_eq!(renewed.get("it", fresh(2)).await.expect("a value"), 1);
-        renewed.refused(|value| *value == 1).await;
-        assert_eq!(renewed.get("it", fresh(2)).await.expect("a value"), 2);
+        assert_eq!(token.get("token", fresh(1)).await.expect("a value"), 1);
+        token.refused(|value| *value == 7).await;
+        assert_eq!(token.get("token", fresh(2)).await.expect("a value"), 1);
+        token.refused(|value| *value == 1).await;
+        assert_eq!(token.get("token", fresh(2)).await.expect("a value"), 2);
     }
 }

@@ -1,15 +1,15 @@
-//! Names of ECR registries.
+//! Host names of private ECR registries.
 
-/// A private registry of ECR, read from its host name.
+/// The account and region in the host name of a private ECR registry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Host {
-    /// The account.
+    /// The AWS account id.
     pub account: String,
-    /// The region.
+    /// The AWS region.
     pub region: String,
 }
 
-/// What follows the region, by AWS's own reading (amazon-ecr-credential-helper,
+/// Domains after the region, as AWS's own tool has them (amazon-ecr-credential-helper,
 /// `ecr-login/api/client.go`).
 const SUFFIXES: [&str; 9] = [
     "amazonaws.com",

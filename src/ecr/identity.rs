@@ -1,5 +1,5 @@
-//! Under which AWS identity a registry is used: the operator's own, a role that it assumes, or a
-//! ServiceAccount's.
+//! The AWS identity for a registry: the operator's own, a role that it assumes, or that of a
+//! ServiceAccount. The operator's roles file with its external ids. Role session names.
 
 use std::fmt;
 
@@ -10,17 +10,17 @@ use super::role::RoleArn;
 use crate::class::Class;
 use crate::wildcard;
 
-/// Under which identity a registry is used; the operator's own where nothing is said.
+/// The identity for calls to a registry. Both fields empty: the operator's own.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Identity {
-    /// The ServiceAccount whose role comes first.
+    /// The ServiceAccount whose role is assumed first.
     pub service_account: Option<ServiceAccount>,
-    /// The role that is assumed from there.
+    /// The role that is assumed from there, or from the operator's identity.
     pub role: Option<RoleArn>,
 }
 
 impl Identity {
-    /// The account that this identity belongs to; `None` for the operator's own.
+    /// Returns the account that this identity belongs to; `None` for the operator's own identity.
     #[must_use]
     pub fn account(&self) -> Option<&str> {
         let role =
@@ -29,57 +29,56 @@ impl Identity {
     }
 }
 
-/// A Kubernetes ServiceAccount that may become an IAM role (IRSA).
+/// A Kubernetes ServiceAccount with an IAM role (IRSA).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ServiceAccount {
-    /// Its namespace.
+    /// The ServiceAccount's namespace.
     pub namespace: String,
-    /// Its name.
+    /// The ServiceAccount's name.
     pub name: String,
-    /// The role of its annotation.
+    /// The role in the ServiceAccount's annotation.
     pub role: RoleArn,
 }
 
-/// Makes tokens of ServiceAccounts that STS takes.
+/// Requests tokens of ServiceAccounts for STS.
 #[async_trait]
 pub trait ServiceAccountTokens: Send + Sync + fmt::Debug {
-    /// A token with the audience `sts.amazonaws.com`.
+    /// Returns a token with the audience `sts.amazonaws.com`.
     ///
     /// # Errors
-    /// When the cluster gives none.
+    /// When the API server gives none.
     async fn token(&self, account: &ServiceAccount) -> Result<String, NoToken>;
 }
 
-/// Why there is no token of a ServiceAccount.
+/// The API server gave no token of a ServiceAccount.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct NoToken {
     /// The kind of failure.
     pub class: Class,
-    /// For people.
+    /// Text for people.
     pub message: String,
 }
 
-/// What the operator's administrator says of roles: external ids never come from a resource, since
-/// whoever writes resources could then use a trust that was given to somebody else (the confused
-/// deputy).
+/// External ids by role, set by the operator's administrator. They never come from a resource: its
+/// author could then use a trust that was given to somebody else (the confused deputy problem).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Roles(Vec<RoleRule>);
 
-/// The external id of the roles that a pattern means.
+/// The external id of all roles that match a pattern.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct RoleRule {
-    /// ARN of a role; `*` stands for any number of characters.
+    /// Role ARN; `*` matches any number of characters.
     role_arn: String,
     external_id: String,
 }
 
 impl Roles {
-    /// Reads a YAML list of `{roleArn, externalId}`.
+    /// Parses a YAML list of `{roleArn, externalId}`.
     ///
     /// # Errors
-    /// What is wrong, for people.
+    /// Text for people.
     pub fn parse(text: &str) -> Result<Self, String> {
         let rules: Option<Vec<RoleRule>> =
             serde_saphyr::from_str(text).map_err(|error| error.to_string())?;
@@ -91,13 +90,14 @@ impl Roles {
                 |byte: u8| byte.is_ascii_alphanumeric() || b"_+=,.@:/-".contains(&byte);
             if !(2..=1224).contains(&id.len()) || !id.bytes().all(is_allowed) {
                 return Err(format!(
-                    "the externalId of {} must be 2 to 1224 of a-z A-Z 0-9 _+=,.@:/-",
+                    "the externalId of {} must have 2 to 1224 characters out of \
+                     a-z A-Z 0-9 _+=,.@:/-",
                     rule.role_arn
                 ));
             }
             if !rule.role_arn.starts_with("arn:") {
                 return Err(format!(
-                    "roleArn {:?} does not start with arn:, so that it matches no role",
+                    "roleArn {:?} does not start with arn:, so it matches no role",
                     rule.role_arn
                 ));
             }
@@ -105,7 +105,7 @@ impl Roles {
         Ok(Self(rules))
     }
 
-    /// The external id for a role: that of the first pattern which matches.
+    /// Returns the external id for a role: that of the first matching pattern.
     #[must_use]
     pub fn external_id(&self, role: &RoleArn) -> Option<&str> {
         let rule = self.0.iter().find(|rule| wildcard::matches(&rule.role_arn, role.as_str()));
@@ -113,8 +113,8 @@ impl Roles {
     }
 }
 
-/// A role session name out of anything: 2 to 64 characters of a small set (sts:AssumeRole,
-/// RoleSessionName).
+/// Turns any text into a valid role session name: 2 to 64 characters of a small set
+/// (sts:AssumeRole, RoleSessionName).
 pub(super) fn session_name(wanted: &str) -> String {
     const LONGEST: usize = 64;
     let is_allowed = |c: char| c.is_ascii_alphanumeric() || "_=,.@-".contains(c);
@@ -122,7 +122,7 @@ pub(super) fn session_name(wanted: &str) -> String {
     if clean.len() <= LONGEST {
         return if clean.len() < 2 { "ecr-sync".to_owned() } else { clean };
     }
-    // Two long names shall not be one in CloudTrail.
+    // The hash keeps two long names apart in CloudTrail.
     let hash = crate::registry::Digest::sha256_of(wanted.as_bytes());
     let (head, tail) =
         (clean.get(..LONGEST - 9).unwrap_or_default(), hash.hex().get(..8).unwrap_or_default());

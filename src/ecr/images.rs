@@ -1,4 +1,5 @@
-//! Tag -> digest and layer presence, never by pulling.
+//! Tag -> digest (DescribeImages, ListImages) and which layers are missing
+//! (BatchCheckLayerAvailability). Never by pulling.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -18,20 +19,19 @@ const BATCH: usize = 100;
 /// Largest page of ListImages.
 pub(super) const PAGE: i32 = 1000;
 
-/// What a repository holds of the tags that were asked for.
+/// The wanted tags that a repository has, with their digests.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Images {
-    /// Wanted tags that are there.
+    /// Wanted tags that exist.
     pub tags: BTreeMap<Tag, Digest>,
-    /// Manifests known to be there, tagged or not: complete only when the listing fitted on one
-    /// page, but never wrong.
+    /// Manifests that exist, tagged or not. Complete only if the listing fitted on one page.
     pub manifests: HashSet<Digest>,
-    /// Of those that were described, whether they are an index.
+    /// Whether a manifest is an index, for those that DescribeImages returned.
     pub indexes: HashMap<Digest, bool>,
 }
 
 impl Images {
-    /// Takes in what another answer said.
+    /// Adds the images of another answer.
     pub fn extend(&mut self, other: Self) {
         self.tags.extend(other.tags);
         self.manifests.extend(other.manifests);
@@ -39,15 +39,15 @@ impl Images {
     }
 }
 
-/// What one DescribeImages said.
+/// The answer to one DescribeImages call.
 pub(super) enum Answer {
     Images(Vec<ImageDetail>),
     /// DescribeImages has no list of failures: one missing id fails the whole call.
-    OneIsMissing,
+    OneMissing,
     NoRepository,
 }
 
-/// What is asked for in batches, each of which is halved while one of it is missing.
+/// Ids in batches. A batch that ECR answers with "not found" is halved.
 pub(super) struct Batches<'a, T>(Vec<&'a [T]>);
 
 impl<'a, T> Batches<'a, T> {
@@ -59,7 +59,7 @@ impl<'a, T> Batches<'a, T> {
         self.0.pop()
     }
 
-    /// Half by half; a single missing one ends here.
+    /// Puts both halves of a batch back; a batch of one, which is missing, is dropped.
     pub(super) fn halve(&mut self, batch: &'a [T]) {
         if batch.len() > 1 {
             let (left, right) = batch.split_at(batch.len() / 2);
@@ -69,7 +69,7 @@ impl<'a, T> Batches<'a, T> {
 }
 
 pub(super) fn parse_digest(text: Option<&str>) -> Option<Digest> {
-    // A digest that we cannot read is no digest that we could want: the tag then counts as missing.
+    // With an unreadable digest the tag counts as missing: a wanted digest can always be read.
     text.and_then(|text| text.parse().ok())
 }
 
@@ -77,9 +77,9 @@ pub(super) fn by_tag(tag: &Tag) -> ImageIdentifier {
     ImageIdentifier::builder().image_tag(tag.as_str()).build()
 }
 
-/// Those of `asked` that name this image: an answer carries all tags of an image, asked for or not.
+/// Returns those of `asked` that this image has: an answer carries all tags of an image.
 pub(super) fn tags_of(image: &ImageDetail, asked: &[&Tag]) -> impl Iterator<Item = Tag> {
-    // In order, as they come from a set.
+    // `asked` is sorted: it comes from a set.
     let is_asked = |tag: &&String| asked.binary_search_by(|of| of.as_str().cmp(tag)).is_ok();
     image.image_tags().iter().filter(is_asked).filter_map(|tag| tag.parse().ok())
 }
@@ -89,12 +89,11 @@ pub(super) fn is_index(image: &ImageDetail) -> bool {
 }
 
 impl Registry {
-    /// The digests of these tags; `None` if there is no such repository.
+    /// Returns the digests of these tags; `None` if there is no such repository.
     ///
-    /// Costs one DescribeImages per 100 tags when all are there. When one is missing, one
-    /// ListImages page tells the rest; only if the repository holds more than a page is the batch
-    /// halved instead, so that the cost goes by what is wanted and not by what the repository
-    /// holds.
+    /// Costs one DescribeImages per 100 tags if all exist. If one is missing, one ListImages page
+    /// gives the rest. Only if the repository has more than one page is the batch halved instead:
+    /// the cost depends on the number of wanted tags, not on the size of the repository.
     ///
     /// # Errors
     /// As AWS answers.
@@ -103,36 +102,52 @@ impl Registry {
         name: &str,
         wanted: &BTreeSet<Tag>,
     ) -> Result<Option<Images>, Error> {
+        let tags: Vec<&Tag> = wanted.iter().collect();
+        let ids: Vec<_> = tags.iter().map(|tag| by_tag(tag)).collect();
+
+        self.find(name, &ids, &tags).await
+    }
+
+    /// Finds the images with these ids, and adds each to [`Images::tags`] under those of `tags`
+    /// that it has.
+    async fn find(
+        &self,
+        name: &str,
+        ids: &[ImageIdentifier],
+        tags: &[&Tag],
+    ) -> Result<Option<Images>, Error> {
         let mut images = Images::default();
-        let wanted: Vec<&Tag> = wanted.iter().collect();
-        let mut batches = Batches::of(&wanted);
+        let mut batches = Batches::of(ids);
         let mut listed = false;
+
         while let Some(batch) = batches.next() {
-            match self.describe(name, batch.iter().map(|tag| by_tag(tag)), None).await? {
+            match self.describe(name, batch.iter().cloned(), None).await? {
                 Answer::Images(details) => {
                     for image in &details {
                         let Some(digest) = parse_digest(image.image_digest()) else { continue };
-                        images.tags.extend(tags_of(image, batch).map(|tag| (tag, digest.clone())));
+                        images.tags.extend(tags_of(image, tags).map(|tag| (tag, digest.clone())));
                         images.indexes.insert(digest.clone(), is_index(image));
                         images.manifests.insert(digest);
                     }
                     continue;
                 }
                 Answer::NoRepository => return Ok(None),
-                Answer::OneIsMissing => {}
+                Answer::OneMissing => {}
             }
+
             if !listed {
                 listed = true;
-                if self.list_first_page(name, &wanted, &mut images).await? {
-                    return Ok(Some(images));
+                if self.list_first_page(name, tags, &mut images).await? {
+                    break;
                 }
             }
             batches.halve(batch);
         }
+
         Ok(Some(images))
     }
 
-    /// One DescribeImages; without a status, of ACTIVE images only.
+    /// Sends one DescribeImages; without a status, it returns ACTIVE images only.
     pub(super) async fn describe(
         &self,
         name: &str,
@@ -155,7 +170,7 @@ impl Registry {
             Err(SdkError::ServiceError(error))
                 if error.err().code() == Some("ImageNotFoundException") =>
             {
-                Ok(Answer::OneIsMissing)
+                Ok(Answer::OneMissing)
             }
             Err(SdkError::ServiceError(error))
                 if error.err().code() == Some("RepositoryNotFoundException") =>
@@ -166,9 +181,8 @@ impl Registry {
         }
     }
 
-    /// DescribeImages of these tags, in whatever status their images are; those that are missing
-    /// are left out.
-    pub(super) async fn described(
+    /// Describes the images of these tags in any status; leaves out tags that do not exist.
+    pub(super) async fn describe_tags(
         &self,
         name: &str,
         tags: &[&Tag],
@@ -181,15 +195,15 @@ impl Registry {
                 .await?
             {
                 Answer::Images(details) => images.extend(details),
-                Answer::OneIsMissing => batches.halve(batch),
-                // Just now: there is nothing left.
+                Answer::OneMissing => batches.halve(batch),
+                // Deleted just now.
                 Answer::NoRepository => break,
             }
         }
         Ok(images)
     }
 
-    /// One page of ListImages; without a status, of ACTIVE images only.
+    /// Returns one page of ListImages; without a status, of ACTIVE images only.
     pub(super) async fn list(
         &self,
         name: &str,
@@ -208,7 +222,7 @@ impl Registry {
             .map_err(|error| Error::from_sdk("ecr:ListImages", name, &error))
     }
 
-    /// Whether the page was the whole listing.
+    /// Adds the first page of the listing to `images`. Returns whether that was the whole listing.
     async fn list_first_page(
         &self,
         name: &str,
@@ -230,46 +244,20 @@ impl Registry {
         Ok(answer.next_token().is_none())
     }
 
-    /// Which of these manifests are there, tagged or not: one DescribeImages per 100 when all are,
-    /// else as with [`Self::images`]. Those that were described are among [`Images::indexes`] too.
+    /// Returns those of these manifests that exist, tagged or not. Costs one DescribeImages per 100
+    /// if all exist, else as [`Self::images`]. Those that were described are in [`Images::indexes`].
     ///
     /// # Errors
     /// As AWS answers.
     pub async fn manifests(&self, name: &str, wanted: &BTreeSet<Digest>) -> Result<Images, Error> {
-        let mut images = Images::default();
-        let wanted: Vec<&Digest> = wanted.iter().collect();
-        let mut batches = Batches::of(&wanted);
-        let mut listed = false;
-        while let Some(batch) = batches.next() {
-            let ids = batch
-                .iter()
-                .map(|digest| ImageIdentifier::builder().image_digest(digest.as_str()).build());
-            match self.describe(name, ids, None).await? {
-                Answer::Images(details) => {
-                    images.manifests.extend(batch.iter().map(|digest| (*digest).clone()));
-                    let described = details
-                        .iter()
-                        .filter_map(|image| Some((parse_digest(image.image_digest())?, image)));
-                    images
-                        .indexes
-                        .extend(described.map(|(digest, image)| (digest, is_index(image))));
-                    continue;
-                }
-                Answer::NoRepository => return Ok(Images::default()),
-                Answer::OneIsMissing => {}
-            }
-            if !listed {
-                listed = true;
-                if self.list_first_page(name, &[], &mut images).await? {
-                    return Ok(images);
-                }
-            }
-            batches.halve(batch);
-        }
-        Ok(images)
+        let by_digest =
+            |digest: &Digest| ImageIdentifier::builder().image_digest(digest.as_str()).build();
+        let ids: Vec<_> = wanted.iter().map(by_digest).collect();
+
+        Ok(self.find(name, &ids, &[]).await?.unwrap_or_default())
     }
 
-    /// Which of these blobs the repository does not have. Only AVAILABLE counts as there.
+    /// Returns the blobs that the repository lacks. A blob exists only if ECR says AVAILABLE.
     ///
     /// # Errors
     /// As AWS answers.

@@ -1,6 +1,20 @@
 //! The control plane of Amazon ECR: repositories, policies, resource tags, tag -> digest, tokens.
 //!
-//! Nothing here looks like a pull: the inventory comes from DescribeImages and ListImages, since
+//! - `session`: the AWS identity of the process, and one [`Registry`] per (account, region, identity)
+//! - `identity`, `assume_role`: roles and ServiceAccounts, external ids, their credentials
+//! - `token`, `public`: logins to `/v2/` of private registries and of public.ecr.aws
+//! - `expiring`: the cache behind tokens and credentials
+//! - `registry`: one account and region; `rate_limits`: its calls per second
+//! - `repository`, `settings`, `repositories`, [`policy`], `policies`: repositories, their settings
+//!   and policies
+//! - `images`: tag -> digest, and which blobs are missing; `archive`: archived images; `contents`:
+//!   all images of a repository, and the removal of tags
+//! - `pull_through`: pull-through cache rules
+//! - `owner`: the resource tags that say who owns a repository
+//! - `host`: host names of ECR; `error`: AWS error codes, their class and advice; `counting`: metrics
+//!   of AWS calls
+//!
+//! Nothing here counts as a pull: tags and digests come from DescribeImages and ListImages, since
 //! BatchGetImage and manifest GETs move `lastRecordedPullTime` and so defeat lifecycle rules
 //! (aws/containers-roadmap#2390).
 

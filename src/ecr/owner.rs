@@ -1,10 +1,10 @@
-//! Who owns a repository: an ECR resource tag.
+//! The owner of a repository: an ECR resource tag that names cluster, namespace and resource.
 
 use sha2::{Digest, Sha256};
 
-/// Resource tag with the owner of a repository.
+/// Key of the resource tag with the owner of a repository.
 pub const OWNER_TAG: &str = "ecr-sync.io/owner";
-/// Resource tag on repositories that the operator created.
+/// Key of the resource tag on repositories that the operator created.
 pub const CREATED_TAG: &str = "ecr-sync.io/created";
 
 /// Longest value of a resource tag.
@@ -13,7 +13,7 @@ const MAX_VALUE: usize = 256;
 /// One resource of one cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Owner {
-    /// The cluster's identity: `--cluster-id`, by default the uid of the namespace kube-system.
+    /// The cluster's id: `--cluster-id`, by default the uid of the namespace kube-system.
     pub cluster: String,
     /// Namespace of the resource.
     pub namespace: String,
@@ -22,8 +22,8 @@ pub struct Owner {
 }
 
 impl Owner {
-    /// The value of [`OWNER_TAG`]: `cluster/namespace/name`, or its hash where that is longer than
-    /// AWS allows.
+    /// Returns the value of [`OWNER_TAG`]: `cluster/namespace/name`, or its hash if that is longer
+    /// than AWS allows.
     #[must_use]
     pub fn tag_value(&self) -> String {
         let plain = format!("{}/{}/{}", self.cluster, self.namespace, self.name);
@@ -37,7 +37,7 @@ impl Owner {
         hash
     }
 
-    /// Reads a tag value; `None` for a hash or anything that we did not write.
+    /// Parses a tag value; `None` for a hash or any value that is not an owner.
     #[must_use]
     pub fn from_tag_value(value: &str) -> Option<Self> {
         let mut parts = value.rsplitn(3, '/');

@@ -1,12 +1,12 @@
-//! public.ecr.aws: the login of an AWS identity. It allows more than reading without one does (10
-//! pulls a second and no limit of bytes per address), and reading without one is always the way
-//! out.
+//! public.ecr.aws: the login of an AWS identity. It has higher limits than anonymous pulls (10 pulls
+//! per second, no quota of bytes per IP address). If there is no login, pulls are anonymous.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use base64::Engine;
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::error::Error;
@@ -18,19 +18,19 @@ use crate::registry::{Authenticator, Credential};
 /// The only region that has the API (amazon-ecr-credential-helper, `ecr-login/api/factory.go`).
 pub(super) const REGION: &str = "us-east-1";
 
-/// Whether this is ECR's public registry, by one of its names.
+/// Whether this is one of the two host names of ECR's public registry.
 #[must_use]
 pub fn is_public(host: &str) -> bool {
     ["public.ecr.aws", "ecr-public.aws.com"].iter().any(|name| host.eq_ignore_ascii_case(name))
 }
 
-/// The password of one identity, renewed as that of private registries.
+/// The password of one identity, renewed at half life like that of private registries.
 pub(super) struct PublicLogin {
     client: aws_sdk_ecrpublic::Client,
     meter: Arc<dyn Meter>,
     current: Expiring<String>,
-    /// Until when it is not asked for again, since it was not given.
-    without: Mutex<Option<Instant>>,
+    /// When to request a login again after AWS gave none; pulls are anonymous until then.
+    anonymous_until: Mutex<Option<Instant>>,
 }
 
 impl std::fmt::Debug for PublicLogin {
@@ -41,7 +41,7 @@ impl std::fmt::Debug for PublicLogin {
 
 impl PublicLogin {
     pub(super) fn new(client: aws_sdk_ecrpublic::Client, meter: Arc<dyn Meter>) -> Self {
-        Self { client, meter, current: Expiring::default(), without: Mutex::default() }
+        Self { client, meter, current: Expiring::default(), anonymous_until: Mutex::default() }
     }
 
     async fn fetch(&self) -> Result<Fresh<String>, Error> {
@@ -57,42 +57,45 @@ impl PublicLogin {
         let decoded = decoded.and_then(|bytes| String::from_utf8(bytes).ok());
         let password = decoded.as_deref().and_then(|pair| pair.strip_prefix("AWS:"));
         let password = password.ok_or_else(|| incomplete("authorizationToken"))?.to_owned();
-        let end = data.expires_at().and_then(|end| SystemTime::try_from(*end).ok());
-        let fresh = Fresh::new(password, end, Duration::MAX);
+        let expiry = data.expires_at().and_then(|at| SystemTime::try_from(*at).ok());
+
+        let fresh = Fresh::new(password, expiry, Duration::MAX);
         self.meter.token_renewed("public", REGION, fresh.life);
         Ok(fresh)
-    }
-
-    fn without(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
-        self.without.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[async_trait]
 impl Authenticator for PublicLogin {
-    /// Nobody in particular, where no login is to be had: what is public can be read all the same.
+    /// Returns the login, or the anonymous credential if AWS gives none: public images can be read
+    /// without a login.
     async fn credential(&self) -> Result<Credential, crate::registry::Error> {
-        /// A right that is missing is not given in a minute, and each question is a refusal in
-        /// somebody's audit log.
-        const REFUSED: Duration = Duration::from_secs(60 * 60);
-        const UNANSWERED: Duration = Duration::from_secs(60);
-        if self.without().is_some_and(|until| Instant::now() < until) {
+        /// A missing permission is not granted within a minute, and each request is one more denial
+        /// in somebody's audit log.
+        const RETRY_DENIED: Duration = Duration::from_secs(60 * 60);
+        const RETRY_UNANSWERED: Duration = Duration::from_secs(60);
+
+        if self.anonymous_until.lock().is_some_and(|until| Instant::now() < until) {
             return Ok(Credential::Anonymous);
         }
+
         match self.current.get("login of public.ecr.aws", self.fetch()).await {
             Ok(password) => Ok(Credential::Basic { username: "AWS".to_owned(), password }),
             Err(error) => {
-                let passes =
-                    matches!(error.class(), Class::RegistryUnavailable | Class::RateLimited);
-                let mut until = self.without();
-                // Of those who waited for the same answer one tells.
+                let wait = match error.class() {
+                    Class::RegistryUnavailable | Class::RateLimited => RETRY_UNANSWERED,
+                    _ => RETRY_DENIED,
+                };
+                let mut until = self.anonymous_until.lock();
+                // Only one of the callers that waited for this answer logs it.
                 if until.is_none_or(|until| until <= Instant::now()) {
                     tracing::warn!(
                         %error,
-                        "public.ecr.aws is read without a login: allow ecr-public:GetAuthorizationToken and \
-                         sts:GetServiceBearerToken, or leave out --public-ecr-login"
+                        "no login to public.ecr.aws, pulling anonymously: allow \
+                         ecr-public:GetAuthorizationToken and sts:GetServiceBearerToken, or leave \
+                         out --public-ecr-login"
                     );
-                    *until = Some(Instant::now() + if passes { UNANSWERED } else { REFUSED });
+                    *until = Some(Instant::now() + wait);
                 }
                 Ok(Credential::Anonymous)
             }
@@ -100,8 +103,8 @@ impl Authenticator for PublicLogin {
     }
 
     async fn refused(&self, credential: &Credential) {
-        let same = |ours: &String| matches!(credential, Credential::Basic { password, .. } if password == ours);
-        self.current.refused(same).await;
+        let Credential::Basic { password, .. } = credential else { return };
+        self.current.refused(|current| current == password).await;
     }
 }
 

@@ -1,4 +1,4 @@
-//! Pull-through cache rules: below the prefix of one, ECR itself makes repositories and writes
+//! Pull-through cache rules: under the prefix of a rule, ECR itself creates repositories and writes
 //! images.
 
 use std::time::Duration;
@@ -7,26 +7,27 @@ use aws_sdk_ecr::error::ProvideErrorMetadata;
 
 use super::registry::Registry;
 
-/// The prefix of a rule that takes every repository.
+/// Prefix of a rule for all repositories.
 const ROOT: &str = "ROOT";
 
-/// Whether a rule with this prefix is for the repository `name`.
+/// Whether a rule with this prefix covers the repository `name`.
 fn covers(prefix: &str, name: &str) -> bool {
     prefix == ROOT || name.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('/'))
 }
 
 impl Registry {
-    /// The prefix of the pull-through cache rule that the repository `name` lies under, if the
-    /// rules can be read. They are asked for once per process, and never a reason to fail or to
-    /// wait: what comes of it is advice.
+    /// Returns the prefix of the pull-through cache rule that covers the repository `name`, if the
+    /// rules can be read. They are read once per process. Since the result is only used for advice,
+    /// an error or timeout counts as no rule.
     pub async fn pull_through_rule(&self, name: &str) -> Option<&str> {
-        /// Nobody waits longer for advice.
-        const PATIENCE: Duration = Duration::from_secs(5);
-        let ask = async {
-            // A registry has 50 rules at most, a page 100.
-            let asked =
+        /// Advice is not worth a longer wait.
+        const TIMEOUT: Duration = Duration::from_secs(5);
+
+        let read = async {
+            // A registry has at most 50 rules, a page has 100.
+            let request =
                 self.client.describe_pull_through_cache_rules().registry_id(&self.account).send();
-            match tokio::time::timeout(PATIENCE, asked).await {
+            match tokio::time::timeout(TIMEOUT, request).await {
                 Ok(Ok(answer)) => {
                     let rules = answer.pull_through_cache_rules().iter();
                     rules
@@ -34,13 +35,14 @@ impl Registry {
                         .collect()
                 }
                 Ok(Err(error)) => {
-                    tracing::debug!(code = ?error.code(), "whether there are pull-through cache rules is not known");
+                    tracing::debug!(code = ?error.code(), "cannot read pull-through cache rules");
                     Vec::new()
                 }
                 Err(_) => Vec::new(),
             }
         };
-        let prefixes: &Vec<String> = self.pull_through.get_or_init(|| ask).await;
+
+        let prefixes: &Vec<String> = self.pull_through.get_or_init(|| read).await;
         prefixes.iter().map(String::as_str).find(|prefix| covers(prefix, name))
     }
 }
@@ -50,7 +52,7 @@ mod tests {
     use super::covers;
 
     #[test]
-    fn a_rule_is_for_what_lies_below_its_prefix() {
+    fn a_rule_covers_repositories_under_its_prefix() {
         assert!(covers("docker-hub", "docker-hub/library/nginx") && covers("ROOT", "app"));
         assert!(!covers("docker-hub", "docker-hub2/nginx") && !covers("docker-hub", "docker-hub"));
         assert!(covers("a/b", "a/b/c") && !covers("a/b", "a/c"));

@@ -1,50 +1,52 @@
-//! Token buckets at ECR's published quotas, one set per (account, region) for the whole process.
+//! Rate limits of calls to ECR, PutImage above all: token buckets at ECR's published quotas, one set
+//! per (account, region) for the whole process.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::meter::Meter;
 use crate::registry::Gate;
 
-/// Waits so that no more than `rate` passes happen per second, after a burst of as many.
+/// A token bucket: `rate` calls per second, after a burst of as many. ECR's throttling slows it down.
 #[derive(Debug)]
 pub struct RateLimiter {
-    /// ECR's name for what is limited.
+    /// The API action, for metrics.
     action: &'static str,
     meter: Arc<dyn Meter>,
-    /// Time that one pass costs.
+    /// Time between two calls.
     cost: Duration,
-    /// How far the schedule may lie behind now: a second's worth of passes.
+    /// How far the schedule may lag behind now: one second's worth of calls.
     burst: Duration,
     pace: Mutex<Pace>,
 }
 
 #[derive(Debug)]
 struct Pace {
-    /// When the next one may pass: each pass moves it on by the cost of one.
+    /// Time of the next call. Each call moves it on by its cost.
     schedule: Instant,
-    /// How many times `cost` a pass costs now: more than 1 after a throttle.
+    /// Factor of `cost`; more than 1 after throttling.
     slowness: f64,
-    /// When it was slowed down last.
+    /// Time of the last slowdown.
     slowed: Option<Instant>,
 }
 
-/// A throttle makes a pass cost so much more; others use the quota too, and it may be lower than we
-/// were told.
+/// Factor by which throttling slows down: others use the quota too, and it may be lower than
+/// configured.
 const STEP: f64 = 1.5;
-/// Slower than this is nothing that a quota explains.
+/// Upper bound of the slowdown: no quota explains more.
 const SLOWEST: f64 = 8.0;
-/// Each pass takes off a hundredth: after a throttle the old pace is back within 40 passes.
+/// Each call speeds up by a hundredth: 40 calls make up for one slowdown.
 const RECOVERY: f64 = 0.99;
-/// Requests that were on their way together are throttled together: that is one throttle.
+/// Requests in flight at the same time are throttled together: that is one slowdown.
 const EPOCH: Duration = Duration::from_millis(250);
 
 impl RateLimiter {
-    /// `rate` passes per second of this action.
+    /// A limiter of `rate` calls of `action` per second.
     #[must_use]
     pub fn per_second(action: &'static str, rate: u32, meter: Arc<dyn Meter>) -> Self {
         let rate = rate.max(1);
@@ -58,15 +60,15 @@ impl RateLimiter {
         }
     }
 
-    /// Returns when the caller may go on. Callers pass in the order in which they asked.
+    /// Waits until the caller may send its call. First come, first served.
     pub async fn pass(&self) {
         let at = {
-            let mut pace = self.pace();
+            let mut pace = self.pace.lock();
             let now = Instant::now();
-            let floor = now.checked_sub(self.burst.saturating_sub(self.cost)).unwrap_or(now);
-            // What was saved up before a throttle is spent.
-            let floor = pace.slowed.map_or(floor, |slowed| floor.max(slowed));
-            let at = pace.schedule.max(floor);
+            let earliest = now.checked_sub(self.burst.saturating_sub(self.cost)).unwrap_or(now);
+            // Throttling ends the burst.
+            let earliest = pace.slowed.map_or(earliest, |slowed| earliest.max(slowed));
+            let at = pace.schedule.max(earliest);
             pace.schedule = at + self.cost.mul_f64(pace.slowness);
             pace.slowness = (pace.slowness * RECOVERY).max(1.0);
             at
@@ -79,21 +81,15 @@ impl RateLimiter {
     }
 }
 
-impl RateLimiter {
-    fn pace(&self) -> MutexGuard<'_, Pace> {
-        self.pace.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 #[async_trait]
 impl Gate for RateLimiter {
     async fn pass(&self) {
         Self::pass(self).await;
     }
 
-    /// Steps back at once: nobody passes for the time of one pass, and the next ones pass slower.
+    /// Slows down at once: the next call waits for its full cost, and the following ones are slower.
     fn throttled(&self) {
-        let mut pace = self.pace();
+        let mut pace = self.pace.lock();
         let now = Instant::now();
         if pace.slowed.is_some_and(|slowed| now < slowed + EPOCH) {
             return;
@@ -104,30 +100,29 @@ impl Gate for RateLimiter {
     }
 }
 
-/// The queue of one pass before a [`RateLimiter`] that all passes share. Whoever has hundreds of
-/// manifests to write keeps most of them here, so that a pass with two comes to its turn among the
-/// next few.
+/// The queue of one pass in front of a [`RateLimiter`] that all passes share. A pass that writes
+/// hundreds of manifests keeps most of them here, so a pass with two does not wait behind them all.
 #[derive(Debug)]
 pub(super) struct Queue {
     limiter: Arc<RateLimiter>,
-    places: Semaphore,
+    slots: Semaphore,
 }
 
 impl Queue {
-    /// What one pass may have waiting: at ECR's 10 per second, others come in between after 1.6 s
-    /// at the latest.
-    pub(super) const PLACES: usize = 16;
+    /// Calls of one pass that may wait at the limiter. At ECR's 10 per second, other passes wait at
+    /// most 1.6 s for them.
+    const SLOTS: usize = 16;
 
     pub(super) fn before(limiter: Arc<RateLimiter>) -> Self {
-        Self { limiter, places: Semaphore::new(Self::PLACES) }
+        Self { limiter, slots: Semaphore::new(Self::SLOTS) }
     }
 }
 
 #[async_trait]
 impl Gate for Queue {
     async fn pass(&self) {
-        // Never closed.
-        let _place = self.places.acquire().await;
+        // The semaphore is never closed.
+        let _slot = self.slots.acquire().await;
         self.limiter.pass().await;
     }
 
@@ -136,13 +131,13 @@ impl Gate for Queue {
     }
 }
 
-/// The quotas that a copy can reach, of those that ECR publishes per account and region (User
-/// Guide, quotas). The others it cannot: tokens are kept, BatchCheckLayerAvailability (1,000) is
-/// asked for a hundred layers at once, and as a source ECR is asked 16 things at a time, which
-/// stays below BatchGetImage (2,000) and GetDownloadUrlForLayer (3,000).
+/// Limits for those of ECR's quotas per account and region that a copy can reach (User Guide, quotas).
+/// It cannot reach the others: tokens are cached, BatchCheckLayerAvailability (1,000) checks 100
+/// layers per call, and reads from ECR as a source run 16 at a time, below BatchGetImage (2,000) and
+/// GetDownloadUrlForLayer (3,000).
 #[derive(Debug)]
 pub struct RateLimits {
-    /// Manifest PUTs: the scarce thing of a sync with many tags.
+    /// Manifest PUTs: the bottleneck of a sync with many tags.
     pub put_image: Arc<RateLimiter>,
     /// Uploads of blobs: each is one InitiateLayerUpload and one CompleteLayerUpload.
     pub uploads: Arc<RateLimiter>,
@@ -158,14 +153,14 @@ pub struct Rates {
 }
 
 impl Default for Rates {
-    /// ECR's own defaults.
+    /// ECR's default quotas.
     fn default() -> Self {
         Self { put_image: 10, uploads: 100 }
     }
 }
 
 impl RateLimits {
-    /// At these rates.
+    /// Limits at these rates.
     #[must_use]
     pub fn new(rates: Rates, meter: &Arc<dyn Meter>) -> Self {
         let limiter = |action, rate| Arc::new(RateLimiter::per_second(action, rate, meter.clone()));
@@ -196,7 +191,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_throttle_steps_back_at_once_and_is_made_up_for_slowly() {
+    async fn throttling_slows_down_at_once_and_recovers_slowly() {
         let limiter = RateLimiter::per_second("PutImage", 10, Arc::new(crate::meter::Silent));
         tokio::time::advance(Duration::from_secs(60)).await;
         let passes = async |count: u32| {
@@ -207,7 +202,7 @@ mod tests {
             start.elapsed()
         };
         assert_eq!(passes(1).await, Duration::ZERO);
-        // Those that were on their way together are one throttle.
+        // Requests in flight together are one slowdown.
         (0..5).for_each(|_| limiter.throttled());
         let (first, next) = (passes(1).await, passes(10).await);
         assert!((149..=151).contains(&first.as_millis()), "{first:?}");
@@ -222,7 +217,7 @@ mod tests {
             tokio::time::advance(EPOCH).await;
             limiter.throttled();
         }
-        assert!(passes(10).await <= Duration::from_secs(8 + 1), "it never stands still");
+        assert!(passes(10).await <= Duration::from_secs(8 + 1), "it never stops");
     }
 
     #[tokio::test(start_paused = true)]
@@ -240,7 +235,7 @@ mod tests {
         tokio::time::sleep(Duration::from_secs(1)).await;
         few.pass().await;
         few.pass().await;
-        // The sixteen that waited, and as many as pass between the two.
+        // The sixteen that waited, and as many between the two.
         assert!(start.elapsed() <= Duration::from_secs(1 + 2 + 2), "{:?}", start.elapsed());
         while passes.join_next().await.is_some() {}
         let all = start.elapsed().as_secs();

@@ -5,23 +5,22 @@ use aws_sdk_ecr::types::Repository as Described;
 use super::error::Error;
 use super::settings::{Encryption, Mutability};
 
-/// What ECR says of a repository.
+/// A repository with its settings, as ECR describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Repository {
-    /// Its name.
+    /// The name within the registry.
     pub name: String,
-    /// Its ARN.
+    /// The ARN.
     pub arn: String,
-    /// `host/name`: returned by ECR, never built by hand.
+    /// `host/name`, as ECR returns it; never built by hand.
     pub uri: String,
-    /// The account.
+    /// The AWS account id.
     pub registry_id: String,
-    /// Whether tags may move.
+    /// Whether tags may be moved to another image.
     pub mutability: Mutability,
-    /// Whether images are scanned when they are pushed, as the repository says; rules of the
-    /// registry may say otherwise.
+    /// Whether the repository's setting asks for scans on push; rules of the registry can override it.
     pub scan_on_push: bool,
-    /// How images are encrypted.
+    /// Encryption of images at rest.
     pub encryption: Encryption,
 }
 
@@ -38,19 +37,15 @@ impl Repository {
                 field,
             })
         };
-        let filters = || {
-            described
-                .image_tag_mutability_exclusion_filters()
-                .iter()
-                .map(|f| f.filter().to_owned())
-                .collect::<Vec<_>>()
-        };
+        let filters = described.image_tag_mutability_exclusion_filters().iter();
+        let filters = filters.map(|filter| filter.filter().to_owned()).collect();
+
         Ok(Self {
             arn: field(described.repository_arn(), "repositoryArn")?,
             uri: field(described.repository_uri(), "repositoryUri")?,
             registry_id: field(described.registry_id(), "registryId")?,
             name: field(described.repository_name(), "repositoryName")?,
-            mutability: Mutability::from_sdk(described.image_tag_mutability(), filters()),
+            mutability: Mutability::from_sdk(described.image_tag_mutability(), filters),
             scan_on_push: described
                 .image_scanning_configuration()
                 .is_some_and(|scanning| scanning.scan_on_push()),
@@ -58,7 +53,7 @@ impl Repository {
         })
     }
 
-    /// The host (and port) of the registry, from the URI that ECR gave.
+    /// Returns the host (and port) of the registry, from the URI that ECR returned.
     #[must_use]
     pub fn host(&self) -> &str {
         self.uri.split('/').next().unwrap_or_default()

@@ -7,24 +7,24 @@ use std::str::FromStr;
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RoleArn {
     text: String,
-    /// Where the partition ends.
+    /// End of the partition in `text`.
     partition: usize,
 }
 
 impl RoleArn {
-    /// The partition: `aws`, `aws-cn`, `aws-us-gov`.
+    /// Returns the partition: `aws`, `aws-cn`, `aws-us-gov`.
     #[must_use]
     pub fn partition(&self) -> &str {
         self.text.get("arn:".len()..self.partition).unwrap_or_default()
     }
 
-    /// The account of the role.
+    /// Returns the account of the role.
     #[must_use]
     pub fn account(&self) -> &str {
         self.text.split(':').nth(4).unwrap_or_default()
     }
 
-    /// The ARN.
+    /// Returns the ARN.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
@@ -37,7 +37,7 @@ impl fmt::Display for RoleArn {
     }
 }
 
-/// What is not the ARN of a role.
+/// A text that is not the ARN of a role.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{0:?} is not the ARN of an IAM role: write for example arn:aws:iam::123456789012:role/ecr-sync"

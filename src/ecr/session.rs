@@ -1,9 +1,9 @@
-//! The operator's AWS identity, those that it takes on, and one [`Registry`] per (account, region,
-//! identity).
+//! The AWS session of the process: its identity and configuration, the identities that it assumes,
+//! and one [`Registry`] per (account, region, identity). Retries, timeouts and HTTP client of the SDK.
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_config::{BehaviorVersion, Region, SdkConfig};
@@ -14,6 +14,7 @@ use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::{ConnectorBuilder, tls};
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 
 use super::assume_role::AssumedRole;
@@ -29,20 +30,20 @@ use crate::meter::Meter;
 use crate::registry::{Authenticator, Transport};
 use crate::reload::Reloaded;
 
-/// What the operator or the command line was told about AWS.
+/// The settings for AWS of the operator or the command line.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Account for resources that name none; asked of STS when absent.
+    /// Account for resources that name none; without it, STS is asked for the operator's own.
     pub account: Option<String>,
-    /// Region for resources that name none; from the AWS chain when absent.
+    /// Region for resources that name none; without it, the region of the AWS configuration.
     pub region: Option<String>,
-    /// Calls per second and (account, region).
+    /// Calls per second, per (account, region).
     pub rates: Rates,
-    /// Where ECR's API is, if not where AWS has it.
+    /// URL of ECR's API, if it is not AWS's own.
     pub endpoint: Option<String>,
     /// External ids of roles.
     pub roles: Option<Reloaded<Roles>>,
-    /// Whose sessions those of assumed roles are, for CloudTrail.
+    /// Session name of assumed roles, for CloudTrail.
     pub session_name: String,
 }
 
@@ -62,18 +63,18 @@ impl Default for Options {
 /// Account and region, as far as they are known.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Location {
-    /// The account.
+    /// The AWS account id.
     pub account: Option<String>,
-    /// The region.
+    /// The AWS region.
     pub region: Option<String>,
 }
 
-/// Identities that nobody uses any more (a role that was renamed, a ServiceAccount that is gone)
-/// are dropped beyond this.
-const MOST_KEPT: usize = 1024;
+/// Size of each cache: unused identities (a renamed role, a deleted ServiceAccount) are dropped beyond
+/// it.
+const MAX_CACHED: usize = 1024;
 
-/// The AWS identity of this process with everything that is shared under it: clients, keys, tokens,
-/// limits.
+/// The AWS identity of this process, and all that is shared under it: clients, credentials, tokens,
+/// rate limits.
 #[derive(Debug)]
 pub struct Session {
     sdk: SdkConfig,
@@ -82,16 +83,16 @@ pub struct Session {
     meter: Arc<dyn Meter>,
     tokens: Option<Arc<dyn ServiceAccountTokens>>,
     own_account: OnceCell<String>,
-    /// By whose they are, never by account only: one account may be reached under several
+    /// Keyed by identity too, not by account alone: one account may be used under several
     /// identities.
     registries: Mutex<HashMap<(String, String, Key), Arc<Registry>>>,
     identities: Mutex<HashMap<Key, AssumedRole>>,
     public: Mutex<HashMap<Key, Arc<PublicLogin>>>,
-    /// ECR counts by account and region, whoever asks.
+    /// Keyed without identity: ECR counts calls by account and region.
     limits: Mutex<HashMap<(String, String), Arc<RateLimits>>>,
 }
 
-/// An identity, and what else its keys depend on.
+/// An identity, and the external id that its credentials depend on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Key {
     identity: Identity,
@@ -99,15 +100,15 @@ struct Key {
 }
 
 impl Session {
-    /// Reads the AWS configuration chain (environment, profile, IRSA, Pod Identity, instance
-    /// metadata). Without `tokens` no ServiceAccount's identity can be taken on.
+    /// Loads the AWS configuration chain (environment, profile, IRSA, Pod Identity, instance
+    /// metadata). Without `tokens`, no ServiceAccount's identity can be assumed.
     pub async fn load(
         options: Options,
         transport: Transport,
         meter: Arc<dyn Meter>,
         tokens: Option<Arc<dyn ServiceAccountTokens>>,
     ) -> Self {
-        // No operation timeout is set by default: a call could hang for ever.
+        // The SDK has no operation timeout by default: a call could hang forever.
         let timeouts = TimeoutConfig::builder()
             .connect_timeout(Duration::from_secs(5))
             .operation_attempt_timeout(Duration::from_secs(15))
@@ -122,7 +123,7 @@ impl Session {
         Self::new(loader.load().await, options, transport, meter, tokens)
     }
 
-    /// On a configuration that is loaded already.
+    /// A session with a configuration that is already loaded.
     #[must_use]
     pub fn new(
         sdk: SdkConfig,
@@ -145,11 +146,12 @@ impl Session {
         }
     }
 
-    /// The registry that a spec means; what it leaves out is the identity's or the operator's own.
+    /// Returns the registry at a location. A missing account or region is that of the identity, else
+    /// the operator's own.
     ///
     /// # Errors
-    /// When no region is known, when STS does not say which account we are, or does not let us take
-    /// on the identity.
+    /// When no region is known, or when STS does not return the operator's account or the
+    /// credentials of the identity.
     pub async fn registry(
         &self,
         location: &Location,
@@ -158,7 +160,8 @@ impl Session {
         let location = self.resolve_location(location, identity);
         let region = location.region.ok_or_else(|| {
             Error::Unconfigured(
-                "no AWS region: set spec.registry.region, --region, or AWS_REGION in the operator's environment"
+                "no AWS region: set spec.registry.region, --region, or AWS_REGION in the \
+                 operator's environment"
                     .to_owned(),
             )
         })?;
@@ -166,31 +169,33 @@ impl Session {
             Some(account) => account,
             None => self.own_account().await?.to_owned(),
         };
+
         let key = self.key(identity);
-        // Asked for here and not only by the SDK, whose error would not be STS's.
-        let assumed = self.assumed(&key, &region)?;
+        // Fetched here and not only by the SDK, whose error would hide that of STS.
+        let assumed = self.assumed_role(&key, &region)?;
         if let Some(assumed) = &assumed {
-            assumed.keys().await?;
+            assumed.credentials().await?;
         }
+
         let limits = self.limits(&account, &region);
         Ok(get_or_insert(&self.registries, (account.clone(), region.clone(), key.clone()), || {
             let client = self.client(&account, &region, &key, assumed);
-            let (transport, meter) = (self.transport.clone(), self.meter.clone());
-            Arc::new(Registry::new(account, region, client, transport, limits, meter))
+            let transport = self.transport.clone();
+            Arc::new(Registry::new(account, region, client, transport, limits, self.meter.clone()))
         }))
     }
 
-    /// What logs in to public.ecr.aws, and does without where this identity may not.
+    /// Returns the login to public.ecr.aws; anonymous if this identity is not allowed to log in.
     ///
     /// # Errors
-    /// When it is no identity that can be taken on here.
+    /// When the identity is a ServiceAccount's and there is no cluster.
     pub fn public_login(&self, identity: &Identity) -> Result<Arc<dyn Authenticator>, Error> {
         let key = self.key(identity);
-        let assumed = self.assumed(&key, public::REGION)?;
+        let assumed = self.assumed_role(&key, public::REGION)?;
         let login = get_or_insert(&self.public, key.clone(), || {
             let mut config = aws_sdk_ecrpublic::config::Builder::from(&self.sdk)
                 .region(Region::new(public::REGION))
-                // Reading without a login is not worth a long wait.
+                // Pulls work without the login: it is not worth a long wait.
                 .retry_config(RetryConfig::standard().with_max_attempts(2))
                 .retry_partition(retry_budget(&("ecr-public", &key)))
                 .interceptor(Counting(self.meter.clone()));
@@ -206,9 +211,10 @@ impl Session {
         Ok(login)
     }
 
-    /// Never dropped: a second set beside one in use would double the rate.
+    /// Returns the limits of one account and region. Never dropped: a second set would double the
+    /// rate.
     fn limits(&self, account: &str, region: &str) -> Arc<RateLimits> {
-        let mut limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut limits = self.limits.lock();
         let limits = limits.entry((account.to_owned(), region.to_owned()));
         limits.or_insert_with(|| Arc::new(RateLimits::new(self.options.rates, &self.meter))).clone()
     }
@@ -229,7 +235,7 @@ impl Session {
             config = config.endpoint_url(endpoint);
         }
         if let Some(assumed) = assumed {
-            // Ours renews ahead of the end, and knows no keys but its own.
+            // `AssumedRole` renews ahead of the expiry, and has one set of credentials.
             config = config.credentials_provider(assumed).identity_cache(IdentityCache::no_cache());
         }
         aws_sdk_ecr::Client::from_conf(config.build())
@@ -244,18 +250,19 @@ impl Session {
         }
     }
 
-    /// The keys of an identity that is not our own.
-    fn assumed(&self, key: &Key, region: &str) -> Result<Option<AssumedRole>, Error> {
+    /// Returns the role of an identity that is not the operator's own.
+    fn assumed_role(&self, key: &Key, region: &str) -> Result<Option<AssumedRole>, Error> {
         let Identity { service_account, role } = &key.identity;
         let from = match service_account {
             Some(account) => Some(self.of_service_account(account, region)?),
             None => None,
         };
         let Some(role) = role else { return Ok(from) };
+
         Ok(Some(get_or_insert(&self.identities, key.clone(), || {
-            let (sts, name) =
-                (self.sts(role, region, key), session_name(&self.options.session_name));
-            AssumedRole::by_keys(sts, from, role.clone(), key.external_id.clone(), name)
+            let sts = self.sts(role, region, key);
+            let name = session_name(&self.options.session_name);
+            AssumedRole::by_credentials(sts, from, role.clone(), key.external_id.clone(), name)
         })))
     }
 
@@ -266,7 +273,7 @@ impl Session {
     ) -> Result<AssumedRole, Error> {
         let tokens = self.tokens.clone().ok_or_else(|| {
             Error::Unconfigured(
-                "spec.registry.serviceAccountName needs a cluster: leave it out here".to_owned(),
+                "spec.registry.serviceAccountName works in a cluster only: remove it".to_owned(),
             )
         })?;
         let identity = Identity { service_account: Some(account.clone()), role: None };
@@ -279,7 +286,7 @@ impl Session {
         }))
     }
 
-    /// STS nearby: our own region, unless the role is in another partition.
+    /// Configures STS in the operator's own region, unless the role is in another partition.
     fn sts(&self, role: &RoleArn, region: &str, key: &Key) -> aws_sdk_sts::config::Builder {
         let own = self.sdk.region().filter(|own| partition(own.as_ref()) == role.partition());
         let region = own.cloned().unwrap_or_else(|| Region::new(region.to_owned()));
@@ -290,18 +297,18 @@ impl Session {
             .interceptor(Counting(self.meter.clone()))
     }
 
-    /// Who is told of the work.
+    /// Returns the receiver of counts.
     #[must_use]
     pub fn meter(&self) -> Arc<dyn Meter> {
         self.meter.clone()
     }
 
-    /// Fills in what a spec leaves out, without asking AWS: the account may stay unknown for now.
+    /// Completes the location of a spec without calling AWS: the account may remain unknown.
     #[must_use]
     pub fn resolve_location(&self, location: &Location, identity: &Identity) -> Location {
         let account =
             location.account.as_deref().or(identity.account()).or(self.options.account.as_deref());
-        // Only our own identity is in our own account.
+        // Only the operator's own identity is in its own account.
         let account = account.or_else(|| self.own_account.get().map(String::as_str));
         let own_region = || self.sdk.region().map(ToString::to_string);
         Location {
@@ -310,8 +317,8 @@ impl Session {
         }
     }
 
-    /// The account of the operator's own identity: GetCallerIdentity, which needs no permission,
-    /// asked once.
+    /// Returns the account of the operator's own identity. Calls GetCallerIdentity, which needs no
+    /// permission, once.
     ///
     /// # Errors
     /// As STS answers.
@@ -335,10 +342,10 @@ impl Session {
     }
 }
 
-/// `aws`, `aws-cn`, `aws-us-gov` …: the partition of a region.
+/// Returns the partition of a region: `aws`, `aws-cn`, `aws-us-gov` ….
 #[must_use]
 pub fn partition(region: &str) -> &'static str {
-    // The names of the regions of botocore's endpoints; each partition has its own prefix.
+    // Region names of botocore's endpoints; each partition has its own prefix.
     match region {
         _ if region.starts_with("cn-") => "aws-cn",
         _ if region.starts_with("us-gov-") => "aws-us-gov",
@@ -351,8 +358,8 @@ pub fn partition(region: &str) -> &'static str {
     }
 }
 
-/// The SDK's own HTTP client, made once: else each service and identity would have its own
-/// connections, and its own copy of the system's certificates.
+/// Builds the SDK's HTTP client, once: else each service and identity would have its own connections
+/// and its own copy of the system's certificates.
 fn http() -> SharedHttpClient {
     aws_smithy_http_client::Builder::new().build_with_connector_fn(|settings, components| {
         let tls = tls::Provider::Rustls(tls::rustls_provider::CryptoMode::AwsLc);
@@ -364,8 +371,8 @@ fn http() -> SharedHttpClient {
     })
 }
 
-/// The SDK's retry budget is process-wide per service and region: one throttled account, or one
-/// identity that is refused, would starve all.
+/// Returns a retry budget for one key. The SDK's own is process-wide per service and region: one
+/// throttled account, or one refused identity, would use it up for all.
 fn retry_budget(of: &impl Hash) -> RetryPartition {
     RetryPartition::custom(format!("{:016x}", hash(of))).build()
 }
@@ -375,10 +382,10 @@ fn get_or_insert<K: Eq + Hash, V: Clone>(
     key: K,
     make: impl FnOnce() -> V,
 ) -> V {
-    let mut map = map.lock().unwrap_or_else(PoisonError::into_inner);
-    if map.len() >= MOST_KEPT && !map.contains_key(&key) {
-        // Whoever uses one keeps it; the others are made anew when they are asked for, at the price
-        // of a request.
+    let mut map = map.lock();
+    if map.len() >= MAX_CACHED && !map.contains_key(&key) {
+        // Values in use live on with their users; the others are created again when needed, at the
+        // cost of a request.
         map.clear();
     }
     map.entry(key).or_insert_with(make).clone()

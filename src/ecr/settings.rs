@@ -1,4 +1,4 @@
-//! Settings of a repository: whether tags may move, scanning, encryption.
+//! Settings of a repository: tag mutability, scan on push, encryption.
 
 use aws_sdk_ecr::types::{
     EncryptionConfiguration, EncryptionType, ImageScanningConfiguration, ImageTagMutability,
@@ -7,37 +7,38 @@ use aws_sdk_ecr::types::{
 
 use crate::wildcard;
 
-/// What a spec says of the settings; `None` is left as it is.
+/// The settings in a spec; `None` keeps the value in ECR.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
-    /// Whether tags may move.
+    /// Whether tags may be moved to another image.
     pub mutability: Option<Mutability>,
     /// Whether images are scanned when they are pushed.
     pub scan_on_push: Option<bool>,
-    /// How images are encrypted. Only creation can say it.
+    /// Encryption of images at rest. Can only be set when the repository is created.
     pub encryption: Option<Encryption>,
 }
 
 /// Whether tags may be moved to another image.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Mutability {
-    /// All tags may.
+    /// All tags may be moved.
     #[default]
     Mutable,
-    /// None may.
+    /// No tag may be moved.
     Immutable,
-    /// None may but those that a wildcard matches.
+    /// Only tags that match a wildcard may be moved.
     ImmutableExcept(Vec<String>),
-    /// All may but those that a wildcard matches.
+    /// All tags may be moved except those that match a wildcard.
     MutableExcept(Vec<String>),
 }
 
 impl Mutability {
-    /// Whether `tag` may point elsewhere tomorrow.
+    /// Whether `tag` may be moved to another image.
     #[must_use]
     pub fn may_move(&self, tag: &str) -> bool {
         let matched =
             |filters: &[String]| filters.iter().any(|filter| wildcard::matches(filter, tag));
+
         match self {
             Self::Mutable => true,
             Self::Immutable => false,
@@ -46,7 +47,7 @@ impl Mutability {
         }
     }
 
-    /// Whether both let the same tags move: the order of the filters says nothing.
+    /// Whether both let the same tags be moved. The order of the filters does not matter.
     #[must_use]
     pub fn means_the_same(&self, other: &Self) -> bool {
         let sorted = |filters: &[String]| {
@@ -63,7 +64,7 @@ impl Mutability {
             Some(ImageTagMutability::Immutable) => Self::Immutable,
             Some(ImageTagMutability::ImmutableWithExclusion) => Self::ImmutableExcept(filters),
             Some(ImageTagMutability::MutableWithExclusion) => Self::MutableExcept(filters),
-            // A value that AWS adds later is not known to forbid anything: the PUT will tell.
+            // A value that AWS adds later may forbid nothing: the PUT shows it.
             _ => Self::Mutable,
         }
     }
@@ -84,8 +85,7 @@ impl Mutability {
         }
     }
 
-    /// The filters as the SDK has them; `None` where there are none, since an empty list is
-    /// refused.
+    /// Converts the filters for the SDK; `None` if there are none, since ECR refuses an empty list.
     pub(super) fn filters_to_sdk(&self) -> Option<Vec<ImageTagMutabilityExclusionFilter>> {
         let filter = |filter: &String| {
             ImageTagMutabilityExclusionFilter::builder()
@@ -115,10 +115,10 @@ impl std::fmt::Display for Mutability {
     }
 }
 
-/// How images are encrypted at rest.
+/// Encryption of images at rest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Encryption {
-    /// `AES256`, `KMS`, `KMS_DSSE`, or what AWS adds.
+    /// `AES256`, `KMS`, `KMS_DSSE`, or a value that AWS adds.
     pub kind: String,
     /// The KMS key: an id, an ARN or an alias.
     pub key: Option<String>,
@@ -140,8 +140,8 @@ impl Encryption {
             .ok()
     }
 
-    /// Whether `live`, as ECR describes it, is what `self` asks for. Without a key in `self` any
-    /// key will do.
+    /// Whether `live`, as ECR describes it, is what `self` asks for. Without a key in `self`, any
+    /// key is right.
     #[must_use]
     pub fn is_met_by(&self, live: &Self) -> bool {
         let same_key = match (&self.key, &live.key) {
@@ -160,11 +160,11 @@ impl std::fmt::Display for Encryption {
     }
 }
 
-/// The parts of a key's name.
+/// A key's name in parts.
 #[derive(Debug, PartialEq, Eq)]
 struct Key<'a> {
-    /// Region and account, where the name is an ARN.
-    place: Option<(&'a str, &'a str)>,
+    /// Region and account, if the name is an ARN.
+    location: Option<(&'a str, &'a str)>,
     /// `alias/NAME`, or the id.
     name: &'a str,
 }
@@ -172,11 +172,11 @@ struct Key<'a> {
 impl<'a> Key<'a> {
     fn parse(text: &'a str) -> Self {
         let parts: Vec<_> = text.splitn(6, ':').collect();
-        let (place, resource) = match parts[..] {
+        let (location, resource) = match parts[..] {
             ["arn", _, "kms", region, account, resource] => (Some((region, account)), resource),
             _ => (None, text),
         };
-        Self { place, name: resource.strip_prefix("key/").unwrap_or(resource) }
+        Self { location, name: resource.strip_prefix("key/").unwrap_or(resource) }
     }
 
     fn is_alias(&self) -> bool {
@@ -184,19 +184,20 @@ impl<'a> Key<'a> {
     }
 }
 
-/// Whether two names stand for one key, as far as names can tell.
+/// Whether two names mean the same key, as far as names show.
 ///
-/// ECR keeps the ARN of the key, whatever name was given. Which key an alias stands for only
-/// `kms:DescribeKey` tells, a right on a key that often lives in somebody else's account, so it is
-/// not asked: an alias and a key are taken to be the same unless their ARNs name different accounts
-/// or regions.
+/// ECR stores the ARN of the key, whatever name was given. Only `kms:DescribeKey` resolves an alias,
+/// a permission on a key that is often in another account, so it is not called: an alias and a key
+/// count as the same unless their ARNs have different accounts or regions.
 fn is_same_key(wanted: &str, live: &str) -> bool {
-    let (wanted, live) = (Key::parse(wanted), Key::parse(live));
-    let same_place = match (wanted.place, live.place) {
+    let wanted = Key::parse(wanted);
+    let live = Key::parse(live);
+
+    let same_location = match (wanted.location, live.location) {
         (Some(wanted), Some(live)) => wanted == live,
         _ => true,
     };
-    same_place && (wanted.name == live.name || wanted.is_alias() != live.is_alias())
+    same_location && (wanted.name == live.name || wanted.is_alias() != live.is_alias())
 }
 
 pub(super) fn scanning(on_push: bool) -> ImageScanningConfiguration {
@@ -222,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn the_order_of_filters_says_nothing() {
+    fn the_order_of_filters_does_not_matter() {
         let except = |filters: &[&str]| {
             Mutability::ImmutableExcept(filters.iter().map(|&f| f.to_owned()).collect())
         };

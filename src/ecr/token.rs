@@ -1,5 +1,5 @@
-//! The registry password of one (account, region): GetAuthorizationToken, shared by everything that
-//! pushes there.
+//! The registry password of one (account, region): GetAuthorizationToken, shared by all pushes to
+//! that registry.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -12,7 +12,7 @@ use super::expiring::{Expiring, Fresh};
 use crate::meter::Meter;
 use crate::registry::{Authenticator, Credential, Scheme};
 
-/// The password, renewed at half life and whenever the registry says that it has expired.
+/// The password, renewed at half life, and when the registry says that it has expired.
 pub(super) struct Token {
     client: aws_sdk_ecr::Client,
     account: String,
@@ -44,7 +44,7 @@ impl Token {
         Self { client, account, region, meter, current: Expiring::default() }
     }
 
-    /// `https`, or what the endpoint in use says.
+    /// Returns `https`, or the scheme of the endpoint in ECR's answer.
     pub(super) async fn scheme(&self) -> Result<Scheme, Error> {
         Ok(self.get().await?.scheme)
     }
@@ -83,7 +83,7 @@ impl Token {
             password: password.to_owned(),
             scheme: if plain { Scheme::Http } else { Scheme::Https },
         };
-        // At half life: AWS's own helper does so too.
+        // Renewed at half life, as in AWS's own credential helper.
         let fresh = Fresh::new(current, end, Duration::MAX);
         self.meter.token_renewed(&self.account, &self.region, fresh.life);
         Ok(fresh)
@@ -101,7 +101,7 @@ impl Authenticator for Token {
     }
 
     async fn refused(&self, credential: &Credential) {
-        let same = |token: &Current| matches!(credential, Credential::Basic { password, .. } if *password == token.password);
-        self.current.refused(same).await;
+        let Credential::Basic { password, .. } = credential else { return };
+        self.current.refused(|current| current.password == *password).await;
     }
 }

@@ -126,7 +126,8 @@ async fn public_ecr_is_read_without_a_login_where_the_right_is_missing() {
             &["--public-ecr-login"],
         )
         .await;
-        for part in ["public.ecr.aws is read without a login", "not authorized to perform", action]
+        for part in
+            ["no login to public.ecr.aws, pulling anonymously", "not authorized to perform", action]
         {
             assert!(told.contains(part), "{part}: {told}");
         }

@@ -44,12 +44,12 @@ async fn what_is_refused_says_what_to_change_and_the_rest_is_done() {
             "spec.encryption.kmsKey",
             false,
         ),
-        ("quota", json!({}), "QuotaExceeded", "have the quota of repositories raised", false),
+        ("quota", json!({}), "QuotaExceeded", "request a higher quota of repositories", false),
         (
             "region",
             json!({"imageTagMutability": "Immutable"}),
             "InvalidSpec",
-            "take the field that needs it out of the spec",
+            "remove the field that needs it from the spec",
             true,
         ),
         (
