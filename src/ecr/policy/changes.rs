@@ -1,20 +1,22 @@
-//! What becomes of a policy, rule by rule, in words.
+//! All differences between two policies, rule by rule, in words: for plans.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
 
 use super::Kind;
 use crate::text::shortened;
 
-/// Longest value that is shown.
+/// Longest value in a text, in characters.
 const LONGEST: usize = 60;
 
-/// What turns `old` into `new`; both canonical.
+/// Describes the changes from `old` to `new`, both canonical.
 pub(super) fn between(kind: Kind, old: &Value, new: &Value) -> Vec<String> {
     let mut changes = Vec::new();
-    let (old_rules, new_rules) = (rules(kind, old), rules(kind, new));
-    let names: std::collections::BTreeSet<_> = old_rules.keys().chain(new_rules.keys()).collect();
+    let old_rules = rules(kind, old);
+    let new_rules = rules(kind, new);
+
+    let names: BTreeSet<_> = old_rules.keys().chain(new_rules.keys()).collect();
     for name in names {
         match (old_rules.get(name), new_rules.get(name)) {
             (Some(old), Some(new)) => fields(&name.1, old, new, &mut changes),
@@ -23,6 +25,7 @@ pub(super) fn between(kind: Kind, old: &Value, new: &Value) -> Vec<String> {
             (None, None) => {}
         }
     }
+
     let rest = |document: &Value| {
         let mut rest = document.as_object().cloned().unwrap_or_default();
         rest.remove(kind.list());
@@ -32,23 +35,23 @@ pub(super) fn between(kind: Kind, old: &Value, new: &Value) -> Vec<String> {
     changes
 }
 
-/// Rules under their names. Lifecycle rules have their priority, statements their Sid or else their
-/// place; with the number first, so that rule 10 comes after rule 2.
+/// Returns the rules by name. A lifecycle rule is named by its priority, a statement by its Sid or
+/// else its position. The number comes first, so that rule 10 sorts after rule 2.
 fn rules(kind: Kind, document: &Value) -> BTreeMap<(u64, String), &Value> {
     let list = document.get(kind.list()).and_then(Value::as_array);
     let rules = list.into_iter().flatten().enumerate();
     rules
         .map(|(index, rule)| {
-            let place = index as u64 + 1;
+            let position = index as u64 + 1;
             let name = match kind {
                 Kind::Lifecycle => {
                     let priority =
-                        rule.get("rulePriority").and_then(Value::as_u64).unwrap_or(place);
+                        rule.get("rulePriority").and_then(Value::as_u64).unwrap_or(position);
                     (priority, format!("rule {priority}"))
                 }
                 Kind::Permission => match rule.get("Sid").and_then(Value::as_str) {
                     Some(sid) => (0, format!("statement {sid}")),
-                    None => (place, format!("statement {place}")),
+                    None => (position, format!("statement {position}")),
                 },
             };
             (name, rule)
@@ -56,44 +59,47 @@ fn rules(kind: Kind, document: &Value) -> BTreeMap<(u64, String), &Value> {
         .collect()
 }
 
-/// The fields that differ, each named by its last key: what it is in is known to who wrote the
-/// policy.
+/// Appends the fields that differ, each named by its last key: the author of the policy knows the
+/// rest of the path.
 fn fields(name: &str, old: &Value, new: &Value, changes: &mut Vec<String>) {
     let empty = Map::new();
-    let (old, new) = (old.as_object().unwrap_or(&empty), new.as_object().unwrap_or(&empty));
-    let keys: std::collections::BTreeSet<_> = old.keys().chain(new.keys()).collect();
+    let old = old.as_object().unwrap_or(&empty);
+    let new = new.as_object().unwrap_or(&empty);
+
+    let keys: BTreeSet<_> = old.keys().chain(new.keys()).collect();
     for key in keys {
         let path = if name.is_empty() { key.clone() } else { format!("{name} {key}") };
         match (old.get(key), new.get(key)) {
             (Some(old), Some(new)) if old == new => {}
             (Some(old @ Value::Object(_)), Some(new @ Value::Object(_))) => {
-                // `selection` and `action` say nothing; `Principal` and `Condition` do.
-                let inside =
+                // The names `selection` and `action` add nothing; `Principal` and `Condition` do.
+                let prefix =
                     if matches!(key.as_str(), "selection" | "action") { name } else { &path };
-                fields(inside, old, new, changes);
+                fields(prefix, old, new, changes);
             }
             (Some(Value::Array(old)), Some(Value::Array(new))) => {
                 let added = new
                     .iter()
                     .filter(|value| !old.contains(value))
                     .map(|value| format!("+{}", shown(value)));
-                let gone = old
+                let removed = old
                     .iter()
                     .filter(|value| !new.contains(value))
                     .map(|value| format!("-{}", shown(value)));
-                changes.push(format!("{path} {}", added.chain(gone).collect::<Vec<_>>().join(" ")));
+                changes
+                    .push(format!("{path} {}", added.chain(removed).collect::<Vec<_>>().join(" ")));
             }
             (Some(old), Some(new)) => {
                 changes.push(format!("{path} {} -> {}", shown(old), shown(new)))
             }
             (None, Some(new)) => changes.push(format!("{path} {} is new", shown(new))),
-            (Some(old), None) => changes.push(format!("{path} {} goes", shown(old))),
+            (Some(old), None) => changes.push(format!("{path} {} is removed", shown(old))),
             (None, None) => {}
         }
     }
 }
 
-/// A value on one line; strings without quotes, as people write them.
+/// Returns a value on one line; strings without quotes.
 fn shown(value: &Value) -> String {
     let text = value
         .as_str()

@@ -1,13 +1,13 @@
-//! Where two documents differ, in words.
+//! The first difference between two policies, in words: for conditions.
 
 use serde_json::Value;
 
 use crate::text::shortened;
 
-/// Longest value that is shown.
+/// Longest value in a text, in characters.
 const LONGEST: usize = 120;
 
-/// The first place where `live` is not `wanted`; both canonical. `None` where they are equal.
+/// Describes the first difference of `live` from `wanted`, both canonical; `None` if they are equal.
 pub(super) fn first(wanted: &Value, live: &Value) -> Option<String> {
     find("", wanted, live)
 }
@@ -23,7 +23,7 @@ fn find(path: &str, wanted: &Value, live: &Value) -> Option<String> {
                     (Some(wanted), Some(live)) => find(&path, wanted, live),
                     (Some(wanted), None) => Some(format!("{path}: {} is missing", shown(wanted))),
                     (None, Some(live)) => {
-                        Some(format!("{path}: {} is there and not wanted", shown(live)))
+                        Some(format!("{path}: {} exists in ECR but is not wanted", shown(live)))
                     }
                     (None, None) => None,
                 }
@@ -62,7 +62,7 @@ mod tests {
             ),
             (
                 json!({"rules": [{"rulePriority": 1, "selection": {"countNumber": 5}}, {"rulePriority": 2, "x": true}]}),
-                "rules[1].x: true is there and not wanted",
+                "rules[1].x: true exists in ECR but is not wanted",
             ),
             (
                 json!({}),

@@ -1,10 +1,10 @@
-//! What a lifecycle policy will do to images that are wanted, before it does.
+//! Forecast: how many wanted tags a lifecycle policy will expire or archive.
 //!
 //! AWS's evaluation (User Guide, "How lifecycle policies work"): all rules are evaluated at once
 //! and applied by priority, the lowest number first. A rule counts every image that its selection
-//! matches, but an image that a rule of higher priority matches is never touched by a later one,
-//! even if it counts there. Several entries of a tag list are ANDed: an image must have a tag for
-//! each.
+//! matches. But an image that matches a rule of higher priority is never expired or archived by a
+//! later one, even if it counts there. Several entries of a tag list are ANDed: an image must have a
+//! tag for each.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -14,34 +14,34 @@ use serde_json::Value;
 use super::Policy;
 use crate::wildcard::matches as wildcard_matches;
 
-/// What one rule will do.
+/// The effect of one rule on the wanted tags.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Forecast {
     /// The rule's priority.
     pub rule: u64,
-    /// Whether it archives; else it expires.
+    /// Whether the rule archives images; else it expires them.
     pub archives: bool,
-    /// Wanted tags that it will take at least. Which images are the oldest is not known beforehand:
-    /// where a rule of higher priority protects some, the number depends on it.
+    /// Least number of wanted tags that the rule expires or archives. If a rule of higher priority
+    /// protects some images, the number depends on which images are the oldest.
     pub at_least: usize,
-    /// Wanted tags that it may take at most.
+    /// Greatest number of wanted tags that the rule may expire or archive.
     pub at_most: usize,
-    /// Of so many.
+    /// Number of all wanted tags.
     pub wanted: usize,
-    /// When.
+    /// Condition for an image.
     pub when: When,
 }
 
-/// When a rule takes an image.
+/// The condition under which a rule expires or archives an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum When {
-    /// As soon as there are more images than it keeps.
+    /// There are more images than the N that the rule keeps.
     TooMany(u64),
-    /// So many days after the push.
+    /// N days after the push.
     SincePush(u64),
-    /// After so many days without a pull.
+    /// After N days without a pull.
     Unpulled(u64),
-    /// So many days after it was archived.
+    /// N days after the image was archived.
     InArchive(u64),
 }
 
@@ -74,7 +74,7 @@ impl fmt::Display for Days {
     }
 }
 
-/// One rule, as far as it can be read. One that cannot says nothing here: AWS judges it.
+/// One rule. A rule that cannot be read has no forecast: AWS validates it.
 struct Rule<'a> {
     priority: u64,
     /// Tags that an image must have, as patterns; `None` selects every image.
@@ -114,7 +114,7 @@ impl<'a> Rule<'a> {
                     .chain(list("tagPrefixList").map(Pattern::Prefix))
                     .collect::<Vec<_>>(),
             ),
-            // What is wanted has a tag.
+            // Rules for untagged images: every wanted image has a tag.
             _ => return None,
         };
         let number = selection.get("countNumber").and_then(Value::as_u64)?;
@@ -141,23 +141,19 @@ impl<'a> Rule<'a> {
     }
 }
 
-/// What `policy` will do to `images`, each given by its wanted tags, once all of them are in the
-/// repository. Images of others in it, and the untagged parts of indexes, can only add to the
-/// numbers of rules that count.
+/// Returns the effects of `policy` on `images`, each given by its wanted tags, once all of them are
+/// in the repository. Other images in it, and the untagged parts of indexes, can only raise the
+/// numbers of rules that count images.
 #[must_use]
 pub fn forecast(policy: &Policy, images: &[BTreeSet<&str>]) -> Vec<Forecast> {
-    let mut rules: Vec<_> = policy
-        .get("rules")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
-        .filter_map(Rule::read)
-        .collect();
+    let rules = policy.get("rules").and_then(Value::as_array);
+    let mut rules: Vec<_> = rules.into_iter().flatten().filter_map(Rule::read).collect();
     rules.sort_by_key(|rule| rule.priority);
     let wanted = images.iter().map(BTreeSet::len).sum();
     let mut forecasts = Vec::new();
-    // The storage classes are worlds of their own; an image comes to the archive by a rule of the
-    // first.
+
+    // Rules apply to one storage class each. Images get into the archive through a rule for the
+    // standard class, so that class comes first.
     let mut archived = vec![false; images.len()];
     for in_archive in [false, true] {
         let mut claimed = vec![false; images.len()];
@@ -167,14 +163,16 @@ pub fn forecast(policy: &Policy, images: &[BTreeSet<&str>]) -> Vec<Forecast> {
             let selected: Vec<usize> = (0..images.len()).filter(selected).collect();
             let mut free: Vec<usize> =
                 selected.iter().copied().filter(|index| !claimed[*index]).collect();
+
             let (least, most) = match rule.when {
                 When::TooMany(keeps) => {
                     let keeps = usize::try_from(keeps).unwrap_or(usize::MAX);
-                    let taken = selected.len().saturating_sub(keeps);
-                    (taken.saturating_sub(selected.len() - free.len()), taken.min(free.len()))
+                    let surplus = selected.len().saturating_sub(keeps);
+                    (surplus.saturating_sub(selected.len() - free.len()), surplus.min(free.len()))
                 }
                 _ => (free.len(), free.len()),
             };
+
             if most > 0 {
                 free.sort_by_key(|index| images[*index].len());
                 let tags = |some: &[usize]| some.iter().map(|index| images[*index].len()).sum();
@@ -190,6 +188,7 @@ pub fn forecast(policy: &Policy, images: &[BTreeSet<&str>]) -> Vec<Forecast> {
                     free.iter().for_each(|index| archived[*index] = true);
                 }
             }
+
             selected.iter().for_each(|index| claimed[*index] = true);
         }
     }
@@ -202,8 +201,8 @@ mod tests {
 
     use super::*;
 
-    /// Forecasts for images that are given by their tags, separated by spaces.
-    fn told(rules: &Value, images: &[&str]) -> Vec<String> {
+    /// Returns the forecasts for images, each given by its tags, separated by spaces.
+    fn forecasts(rules: &Value, images: &[&str]) -> Vec<String> {
         let Value::Object(policy) = json!({"rules": rules}) else { panic!("an object") };
         let images: Vec<BTreeSet<&str>> =
             images.iter().map(|tags| tags.split(' ').collect()).collect();
@@ -226,26 +225,26 @@ mod tests {
     const MANY: &str = "imageCountMoreThan";
 
     #[test]
-    fn a_rule_that_keeps_fewer_than_are_wanted_is_told() {
+    fn a_rule_that_keeps_fewer_images_than_are_wanted_has_a_forecast() {
         let images: Vec<String> = (0..20).map(|n| format!("1.{n}")).collect();
         let images: Vec<&str> = images.iter().map(String::as_str).collect();
         assert_eq!(
-            told(&json!([rule(2, &json!(["1.*"]), (MANY, 13))]), &images),
+            forecasts(&json!([rule(2, &json!(["1.*"]), (MANY, 13))]), &images),
             ["rule 2 of lifecyclePolicy will expire 7 of the 20 wanted tags (it keeps 13 images)"]
         );
-        assert!(told(&json!([rule(2, &json!(["1.*"]), (MANY, 20))]), &images).is_empty());
-        assert!(told(&json!([rule(2, &json!(["2.*"]), (MANY, 1))]), &images).is_empty());
-        assert!(told(&json!([rule(2, &json!("untagged"), (MANY, 1))]), &images).is_empty());
+        assert!(forecasts(&json!([rule(2, &json!(["1.*"]), (MANY, 20))]), &images).is_empty());
+        assert!(forecasts(&json!([rule(2, &json!(["2.*"]), (MANY, 1))]), &images).is_empty());
+        assert!(forecasts(&json!([rule(2, &json!("untagged"), (MANY, 1))]), &images).is_empty());
     }
 
     #[test]
-    fn age_takes_all_that_a_rule_selects() {
+    fn a_rule_by_age_expires_all_images_that_it_selects() {
         let rules = json!([
             rule(1, &json!(["v*"]), ("sinceImagePushed", 14)),
             rule(2, &Value::Null, ("sinceImagePulled", 1)),
         ]);
         assert_eq!(
-            told(&rules, &["v1", "v2 latest", "x"]),
+            forecasts(&rules, &["v1", "v2 latest", "x"]),
             [
                 "rule 1 of lifecyclePolicy will expire 3 of the 4 wanted tags, 14 days after they were pushed",
                 "rule 2 of lifecyclePolicy will expire 1 of the 4 wanted tags once they are not pulled for 1 day",
@@ -256,11 +255,11 @@ mod tests {
     /// The example of the User Guide: A (beta-1, prod-1), B (beta-2, prod-2), C (beta-3), oldest
     /// first. Rule 1 expires A; rule 2 would take A and B, but both are rule 1's.
     #[test]
-    fn a_rule_counts_but_never_takes_what_an_earlier_one_selects() {
+    fn a_rule_counts_images_of_an_earlier_rule_but_never_expires_them() {
         let rules =
             json!([rule(1, &json!(["prod*"]), (MANY, 1)), rule(2, &json!(["beta*"]), (MANY, 1))]);
         assert_eq!(
-            told(&rules, &["beta-1 prod-1", "beta-2 prod-2", "beta-3"]),
+            forecasts(&rules, &["beta-1 prod-1", "beta-2 prod-2", "beta-3"]),
             [
                 "rule 1 of lifecyclePolicy will expire 2 of the 5 wanted tags (it keeps 1 image)",
                 "rule 2 of lifecyclePolicy will expire 0 to 1 of the 5 wanted tags (it keeps 1 image)",
@@ -271,40 +270,40 @@ mod tests {
     #[test]
     fn entries_of_a_tag_list_are_anded_over_the_tags_of_an_image() {
         let rules = json!([rule(1, &json!(["v*", "*-prod"]), ("sinceImagePushed", 1))]);
-        assert_eq!(told(&rules, &["v1 blue-prod", "v2", "red-prod"]).len(), 1);
-        assert!(told(&rules, &["v2", "red-prod"]).is_empty());
+        assert_eq!(forecasts(&rules, &["v1 blue-prod", "v2", "red-prod"]).len(), 1);
+        assert!(forecasts(&rules, &["v2", "red-prod"]).is_empty());
         let mut prefixes = rule(1, &json!("tagged"), ("sinceImagePushed", 1));
         prefixes["selection"]["tagPrefixList"] = json!(["v", "b"]);
-        assert_eq!(told(&json!([prefixes]), &["v1 blue", "v2"]).len(), 1);
+        assert_eq!(forecasts(&json!([prefixes]), &["v1 blue", "v2"]).len(), 1);
     }
 
     #[test]
-    fn what_is_archived_may_expire_there() {
+    fn archived_images_may_expire_in_the_archive() {
         let mut to_archive = rule(1, &Value::Null, ("sinceImagePulled", 30));
         to_archive["action"] = json!({"type": "transition", "targetStorageClass": "archive"});
         let mut from_archive = rule(2, &Value::Null, ("sinceImageTransitioned", 90));
         from_archive["selection"]["storageClass"] = json!("archive");
         assert_eq!(
-            told(&json!([to_archive, from_archive.clone()]), &["a", "b"]),
+            forecasts(&json!([to_archive, from_archive.clone()]), &["a", "b"]),
             [
                 "rule 1 of lifecyclePolicy will archive 2 of the 2 wanted tags once they are not pulled for 30 days",
                 "rule 2 of lifecyclePolicy will expire 2 of the 2 wanted tags, 90 days after they were archived",
             ]
         );
         assert!(
-            told(&json!([from_archive]), &["a", "b"]).is_empty(),
-            "nothing of ours comes there"
+            forecasts(&json!([from_archive]), &["a", "b"]).is_empty(),
+            "no wanted image gets into the archive"
         );
     }
 
     #[test]
-    fn a_policy_that_cannot_be_read_says_nothing() {
+    fn a_policy_that_cannot_be_read_has_no_forecast() {
         for rules in [
             json!("text"),
             json!([1, {}, {"selection": {}}]),
             json!([rule(1, &Value::Null, ("new", 1))]),
         ] {
-            assert!(told(&rules, &["a"]).is_empty(), "{rules}");
+            assert!(forecasts(&rules, &["a"]).is_empty(), "{rules}");
         }
     }
 }

@@ -6,7 +6,8 @@ use super::Policy;
 use super::{sorted, type_name};
 use crate::violation::Violation;
 
-/// What AWS would refuse, with its path. Values are not listed here: AWS adds some.
+/// Returns the problems that AWS would refuse, each with its path. Does not check the values of
+/// enums: AWS adds some.
 pub(super) fn check(policy: &Policy) -> Vec<Violation> {
     let mut violations = Vec::new();
     let mut wrong = |path: String, message: String| {
@@ -83,7 +84,7 @@ pub(super) fn check(policy: &Policy) -> Vec<Violation> {
     violations
 }
 
-/// Rules by priority, tag lists in order, empty lists gone, the default storage class left out.
+/// Sorts rules by priority and tag lists by text; drops empty lists and the default storage class.
 pub(super) fn canonical(policy: &Policy) -> Value {
     let mut policy = policy.clone();
     if let Some(Value::Array(rules)) = policy.get_mut("rules") {
@@ -117,15 +118,9 @@ pub(super) fn canonical(policy: &Policy) -> Value {
 mod tests {
     use serde_json::json;
 
+    use super::super::tests::policy;
     use super::super::{Kind, Wanted, means_the_same};
     use super::*;
-
-    fn policy(value: Value) -> Policy {
-        match value {
-            Value::Object(policy) => policy,
-            other => panic!("{other} is no object"),
-        }
-    }
 
     fn rule(priority: u32, change: impl FnOnce(&mut Value)) -> Value {
         let mut rule = json!({
@@ -138,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn what_ecr_rewrites_is_equal() {
+    fn forms_that_ecr_rewrites_are_equal() {
         let wanted = policy(json!({"rules": [rule(2, |_| {}), rule(1, |_| {})]}));
         let live = json!({"rules": [
             rule(1, |r| {
@@ -151,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn every_real_change_is_seen() {
+    fn every_real_change_is_a_difference() {
         let wanted = policy(json!({"rules": [rule(1, |_| {})]}));
         let changes: [fn(&mut Value); 7] = [
             |r| r["selection"]["tagPatternList"] = json!(["v*"]),
@@ -170,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn absent_empty_and_given_are_three_things() {
+    fn absent_empty_and_given_policies_differ() {
         assert_eq!(Wanted::read(Kind::Lifecycle, None), Ok(Wanted::Unmanaged));
         assert_eq!(
             Wanted::read(Kind::Lifecycle, Some(&policy(json!({"rules": []})))),
@@ -185,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn each_fault_is_named_by_its_path() {
+    fn each_problem_is_named_by_its_path() {
         let bad = policy(json!({"rules": [
             {"selection": {"tagStatus": "any", "countType": "imageCountMoreThan", "countNumber": 0}, "action": {"type": "expire"}},
             rule(3, |r| r["action"] = json!({})),

@@ -1,10 +1,11 @@
-//! Lifecycle and permission policies compared by meaning.
+//! Lifecycle and permission policies: checked, compared by meaning, and the effect of a lifecycle
+//! policy on wanted tags forecast.
 //!
-//! ECR stores a policy in its own order: lifecycle rules sorted by priority, principals re-shuffled
-//! at every read, an account id rewritten to its root ARN (hashicorp/terraform-provider-aws#22639,
-//! #19365, #36012). Comparing text would write for ever (crossplane-contrib/provider-aws#700);
-//! normalising too much would hide a change (hashicorp/terraform-provider-aws#35184). So: unknown
-//! keys are kept, and only what AWS is known to rewrite is equal.
+//! ECR stores a policy in its own form: lifecycle rules sorted by priority, principals in another
+//! order at every read, an account id as its root ARN (hashicorp/terraform-provider-aws#22639,
+//! #19365, #36012). Comparing text would write forever (crossplane-contrib/provider-aws#700);
+//! normalising too much would hide a change (hashicorp/terraform-provider-aws#35184). So unknown keys
+//! are kept, and only the forms that AWS is known to rewrite are equal.
 
 mod changes;
 mod difference;
@@ -23,17 +24,17 @@ use crate::violation::Violation;
 /// A policy document, kept as written.
 pub type Policy = serde_json::Map<String, Value>;
 
-/// Which of the two policies.
+/// One of the two policies of a repository.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
-    /// Which images ECR expires or archives.
+    /// The rules by which ECR expires or archives images.
     Lifecycle,
-    /// Who may pull and push.
+    /// The principals that may pull and push.
     Permission,
 }
 
 impl Kind {
-    /// The field of the spec.
+    /// Returns the field of the spec.
     #[must_use]
     pub const fn field(self) -> &'static str {
         match self {
@@ -42,7 +43,7 @@ impl Kind {
         }
     }
 
-    /// The list whose emptiness means "remove".
+    /// Returns the list that, when empty, means "remove the policy".
     const fn list(self) -> &'static str {
         match self {
             Self::Lifecycle => "rules",
@@ -50,7 +51,7 @@ impl Kind {
         }
     }
 
-    /// Longest text that ECR stores.
+    /// Returns the length of the longest text that ECR stores.
     const fn max_length(self) -> usize {
         match self {
             Self::Lifecycle => 30_720,
@@ -59,23 +60,23 @@ impl Kind {
     }
 }
 
-/// What a spec says about one policy.
+/// The wish of a spec for one policy.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Wanted {
-    /// Nothing: whatever is there stays.
+    /// The spec does not name the policy: the one in ECR is kept.
     #[default]
     Unmanaged,
-    /// There shall be none.
+    /// The repository should have none.
     None,
-    /// This one.
+    /// The repository should have this one.
     Document(Policy),
 }
 
 impl Wanted {
-    /// Reads the field of a spec.
+    /// Reads and checks the field of a spec.
     ///
     /// # Errors
-    /// Everything that is wrong with the document, each with its path.
+    /// All problems of the document, each with its path.
     pub fn read(kind: Kind, policy: Option<&Policy>) -> Result<Self, Vec<Violation>> {
         let Some(policy) = policy else { return Ok(Self::Unmanaged) };
         let list = kind.list();
@@ -84,7 +85,8 @@ impl Wanted {
                 return Err(vec![Violation::new(
                     kind.field(),
                     format!(
-                        "has no {list}: write {list}: [...]; {list}: [] removes the policy; leave {} out to leave it unmanaged",
+                        "has no {list}: write {list}: [...]; {list}: [] removes the policy; \
+                         leave {} out to leave it unmanaged",
                         kind.field()
                     ),
                 )]);
@@ -107,13 +109,13 @@ impl Wanted {
     }
 }
 
-/// The document as it is sent to ECR.
+/// Returns the document as it is sent to ECR.
 #[must_use]
 pub fn text(policy: &Policy) -> String {
     Value::Object(policy.clone()).to_string()
 }
 
-/// Whether `live`, as ECR returned it, means the same as `wanted`. A text that is no JSON object
+/// Whether `live`, as ECR returned it, means the same as `wanted`. A text that is not a JSON object
 /// never does.
 #[must_use]
 pub fn means_the_same(kind: Kind, wanted: &Policy, live: &str) -> bool {
@@ -121,22 +123,22 @@ pub fn means_the_same(kind: Kind, wanted: &Policy, live: &str) -> bool {
     canonical(kind, wanted) == canonical(kind, &live)
 }
 
-/// What in `live` is not as in `wanted`: the first place in words, short enough for a condition.
+/// Describes the first difference of `live` from `wanted`, short enough for a condition.
 #[must_use]
 pub fn difference(kind: Kind, wanted: &Policy, live: &str) -> String {
     let Ok(Value::Object(live)) = serde_json::from_str(live) else {
-        return "is no JSON object".to_owned();
+        return "is not a JSON object".to_owned();
     };
     difference::first(&canonical(kind, wanted), &canonical(kind, &live)).unwrap_or_default()
 }
 
-/// The document in the form in which it is compared: equal meanings are equal texts.
+/// Returns the document in its canonical form: equal meanings have equal texts.
 #[must_use]
 pub fn canonical_text(kind: Kind, policy: &Policy) -> String {
     canonical(kind, policy).to_string()
 }
 
-/// The same of a text that ECR returned; one that is no JSON object stands for itself.
+/// Returns the canonical form of a text that ECR returned; the text itself if it is not a JSON object.
 #[must_use]
 pub fn canonical_live(kind: Kind, live: &str) -> String {
     match serde_json::from_str(live) {
@@ -145,12 +147,11 @@ pub fn canonical_live(kind: Kind, live: &str) -> String {
     }
 }
 
-/// Everything in which `wanted` differs from `live`, rule by rule, in words: `rule 2 countNumber 10
-/// -> 20`.
+/// Describes all differences of `wanted` from `live`, rule by rule: `rule 2 countNumber 10 -> 20`.
 #[must_use]
 pub fn changes(kind: Kind, wanted: &Policy, live: &str) -> Vec<String> {
     let Ok(Value::Object(live)) = serde_json::from_str(live) else {
-        return vec!["what is there is no JSON".to_owned()];
+        return vec!["the policy in ECR is not JSON".to_owned()];
     };
     changes::between(kind, &canonical(kind, &live), &canonical(kind, wanted))
 }
@@ -168,7 +169,7 @@ fn sorted(mut values: Vec<Value>) -> Vec<Value> {
     values
 }
 
-/// A JSON type's name, for messages.
+/// Returns the name of a JSON type, for messages.
 fn type_name(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
@@ -177,5 +178,17 @@ fn type_name(value: &Value) -> &'static str {
         Value::String(_) => "a string",
         Value::Array(_) => "a list",
         Value::Object(_) => "an object",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    pub(super) fn policy(value: Value) -> Policy {
+        match value {
+            Value::Object(policy) => policy,
+            other => panic!("{other} is not an object"),
+        }
     }
 }

@@ -1,8 +1,8 @@
-//! Repository policies: IAM documents without a Resource.
+//! Permission policies (ECR calls them repository policies): IAM documents without a Resource.
 //!
-//! The equalities are those of hashicorp/awspolicyequivalence: one value and a list of it, order in
-//! sets, statement order, Effect's case, an account id and its root ARN. Version, Id and Sid count
-//! literally.
+//! Equal forms are those of hashicorp/awspolicyequivalence: one value and a list of it, order in
+//! sets, order of statements, case of Effect, an account id and its root ARN. Version, Id and Sid
+//! are compared literally.
 
 use serde_json::{Map, Value};
 
@@ -15,7 +15,7 @@ const STRING_SETS: [&str; 4] = ["Action", "NotAction", "Resource", "NotResource"
 /// Elements that hold principals.
 const PRINCIPALS: [&str; 2] = ["Principal", "NotPrincipal"];
 
-/// What AWS would refuse or misread, with its path.
+/// Returns the problems that AWS would refuse or misread, each with its path.
 pub(super) fn check(policy: &Policy) -> Vec<Violation> {
     let mut violations = Vec::new();
     let root = "permissionPolicy";
@@ -82,8 +82,8 @@ fn check_statement(path: &str, statement: &Value, violations: &mut Vec<Violation
     }
 }
 
-/// A number where IAM wants a string: YAML read an unquoted account id as a number, and its leading
-/// zeros are gone.
+/// Reports values that are not strings. YAML reads an unquoted account id as a number, and drops its
+/// leading zeros.
 fn check_strings(path: &str, value: &Value, violations: &mut Vec<Violation>) {
     match value {
         Value::String(_) => {}
@@ -144,7 +144,8 @@ fn canonical_statement(statement: Value) -> Value {
     Value::Object(statement)
 }
 
-/// `{"aws:PrincipalOrgID": ["o-1"]}`: condition values are sets of strings, and `true` is "true".
+/// Makes condition values sets of strings, as in `{"aws:PrincipalOrgID": ["o-1"]}`; `true` becomes
+/// "true".
 fn canonical_condition(keys: Value) -> Value {
     let Value::Object(keys) = keys else { return keys };
     let as_string = |value: Value| match value {
@@ -156,7 +157,7 @@ fn canonical_condition(keys: Value) -> Value {
     )
 }
 
-/// A single value is a set of one; order and repetition do not count.
+/// Turns a value or a list into a sorted list without duplicates.
 fn set(value: Value, canonical: &dyn Fn(Value) -> Value) -> Value {
     let mut values = sorted(as_list(value).into_iter().map(canonical).collect());
     values.dedup();
@@ -170,7 +171,8 @@ fn as_list(value: Value) -> Vec<Value> {
     }
 }
 
-/// `arn:aws:iam::123456789012:root` is what AWS makes of `123456789012`, in whatever partition.
+/// Turns `arn:aws:iam::123456789012:root`, which AWS stores for `123456789012`, back into the account
+/// id; in any partition.
 fn root_arn(value: Value) -> Value {
     let account = value.as_str().and_then(|text| {
         let rest = text.strip_prefix("arn:")?;
@@ -189,15 +191,9 @@ fn root_arn(value: Value) -> Value {
 mod tests {
     use serde_json::json;
 
+    use super::super::tests::policy;
     use super::super::{Kind, Wanted, means_the_same};
     use super::*;
-
-    fn policy(value: Value) -> Policy {
-        match value {
-            Value::Object(policy) => policy,
-            other => panic!("{other} is no object"),
-        }
-    }
 
     fn wanted() -> Value {
         json!({"Version": "2012-10-17", "Statement": [
@@ -209,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn what_aws_rewrites_is_equal() {
+    fn forms_that_aws_rewrites_are_equal() {
         let live = json!({"Version": "2012-10-17", "Statement": [
             {"Sid": "Deny", "Effect": "Deny", "Principal": "*", "Action": ["ecr:DeleteRepository"],
              "Condition": {"Bool": {"aws:SecureTransport": ["false"]}}},
@@ -221,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn every_real_change_is_seen() {
+    fn every_real_change_is_a_difference() {
         let changes: [fn(&mut Value); 8] = [
             |p| p["Version"] = json!("2008-10-17"),
             |p| p["Statement"][0]["Sid"] = json!("pull"),

@@ -1,12 +1,13 @@
-//! What holds for every policy: an equivalent spelling is equal, a real change is not, nothing
-//! unknown is lost.
+//! Properties of every policy: an equivalent form is equal, a real change is not, unknown keys are
+//! kept.
 
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use serde_json::{Map, Value, json};
 
-use super::{Kind, Policy, means_the_same, text};
+use super::tests::policy;
+use super::{Kind, means_the_same, text};
 
 fn lifecycle_rule() -> impl Strategy<Value = Value> {
     let tags = btree_set("[a-z0-9.*-]{1,6}", 1..4).prop_map(|set| json!(set));
@@ -118,14 +119,7 @@ fn permission() -> impl Strategy<Value = Value> {
     })
 }
 
-fn policy(value: Value) -> Policy {
-    match value {
-        Value::Object(policy) => policy,
-        other => panic!("{other} is no object"),
-    }
-}
-
-/// A source of choices: the same numbers, the same choices.
+/// A repeatable source of random choices.
 struct Dice<'a>(std::iter::Cycle<std::slice::Iter<'a, Index>>);
 
 impl Dice<'_> {
@@ -140,7 +134,7 @@ impl Dice<'_> {
         }
     }
 
-    /// A set of one may be written without its brackets, and any element twice.
+    /// Writes a set of one without brackets, or an element twice.
     fn respell_set(&mut self, value: &mut Value) {
         let Value::Array(values) = value else { return };
         self.shuffle(values);
@@ -152,7 +146,7 @@ impl Dice<'_> {
     }
 }
 
-/// The same lifecycle policy in another spelling, as ECR might store it.
+/// Rewrites a lifecycle policy as ECR might store it.
 fn respell_lifecycle(policy: &mut Value, dice: &mut Dice<'_>) {
     let rules = policy["rules"].as_array_mut().expect("rules");
     dice.shuffle(rules);
@@ -173,7 +167,7 @@ fn respell_lifecycle(policy: &mut Value, dice: &mut Dice<'_>) {
     }
 }
 
-/// The same permission policy in another spelling, as ECR might store it.
+/// Rewrites a permission policy as ECR might store it.
 fn respell_permission(policy: &mut Value, dice: &mut Dice<'_>) {
     let statements = policy["Statement"].as_array_mut().expect("statements");
     dice.shuffle(statements);
@@ -207,23 +201,23 @@ fn respell_permission(policy: &mut Value, dice: &mut Dice<'_>) {
     }
 }
 
-/// Everything in a document that is no object and no list, by its path.
-fn leaves(value: &Value, path: &str, found: &mut Vec<String>) {
+/// Appends the path of each value in a document that is neither an object nor a list.
+fn leaves(value: &Value, path: &str, paths: &mut Vec<String>) {
     match value {
         Value::Object(members) => {
-            members.iter().for_each(|(key, value)| leaves(value, &format!("{path}/{key}"), found));
+            members.iter().for_each(|(key, value)| leaves(value, &format!("{path}/{key}"), paths));
         }
         Value::Array(values) => {
             values
                 .iter()
                 .enumerate()
-                .for_each(|(index, value)| leaves(value, &format!("{path}/{index}"), found));
+                .for_each(|(index, value)| leaves(value, &format!("{path}/{index}"), paths));
         }
-        _ => found.push(path.to_owned()),
+        _ => paths.push(path.to_owned()),
     }
 }
 
-/// Another value in the place of one leaf, or one leaf less.
+/// Changes or removes one leaf; returns its path.
 fn change(policy: &mut Value, which: Index, removes: bool) -> String {
     let mut paths = Vec::new();
     leaves(policy, "", &mut paths);
@@ -238,7 +232,7 @@ fn change(policy: &mut Value, which: Index, removes: bool) -> String {
                 Value::String(text) => json!(format!("{text}~")),
                 Value::Number(number) => json!(number.as_i64().expect("a whole number") + 1),
                 Value::Bool(value) => json!(!value),
-                other => panic!("{other} is no leaf"),
+                other => panic!("{other} is not a leaf"),
             };
         }
     }
@@ -282,7 +276,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_sent_is_what_was_written(wanted in prop_oneof![lifecycle(), permission()]) {
+    fn the_text_is_sent_as_it_was_written(wanted in prop_oneof![lifecycle(), permission()]) {
         prop_assert_eq!(serde_json::from_str::<Value>(&text(&policy(wanted.clone()))).expect("JSON"), wanted);
     }
 }

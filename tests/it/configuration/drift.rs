@@ -233,7 +233,7 @@ async fn a_policy_that_is_rewritten_each_time_is_written_twice() {
     assert_eq!(reason, "DriftDetected", "ECR's answer tells at once");
     assert!(
         message.contains(
-            "lifecyclePolicy rules[0].description: \"rewritten\" is there and not wanted"
+            "lifecyclePolicy rules[0].description: \"rewritten\" exists in ECR but is not wanted"
         ),
         "{message}"
     );
