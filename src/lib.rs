@@ -27,6 +27,7 @@
 //! - [`credentials`]: Secret or docker config -> registry credential
 //! - [`mirrors`]: places to read images from instead of their own
 //! - [`tenancy`]: what a namespace may use
+//! - `logins`: ways to the sources, for controller and command line alike
 //! - [`inventory`]: reads desired state from files
 //! - [`telemetry`]: logs and metrics
 //! - [`controller`]: streams, reconcile, jobs, status, events
@@ -49,6 +50,7 @@ mod hash;
 pub mod helm;
 mod iam;
 pub mod inventory;
+mod logins;
 pub mod meter;
 pub mod mirrors;
 mod operator;

@@ -12,12 +12,13 @@ use tokio_util::sync::CancellationToken;
 use super::backoff::offset_in;
 use super::error::Error;
 use super::identities::Identities;
-use super::secrets::Reader;
+use super::secrets::Secrets;
 use super::subject::Subject;
 use super::{conditions, publish, status};
 use crate::api::v1alpha1::{EcrRepositorySync, EcrRepositorySyncStatus as Status, condition};
 use crate::credentials::DockerConfig;
 use crate::ecr::{Identity, Location};
+use crate::logins;
 use crate::mirrors::Mirrors;
 use crate::reload::Reloaded;
 use crate::spec::validation;
@@ -181,16 +182,15 @@ impl Work {
             return (accesses(Ok(Access::default())), None);
         }
         let mirrors = self.mirrors.as_ref().map(Reloaded::get).unwrap_or_default();
-        let reader = Reader {
+        let secrets = Secrets {
             client: &self.client,
-            fallback: self.registry_config.as_deref(),
-            object: &self.object,
+            namespace: &self.namespace,
+            registry_config: self.registry_config.as_deref(),
             identity,
             permit,
-            mirrors: &mirrors,
             public_ecr_login: self.public_ecr_login,
         };
-        reader.accesses().await
+        logins::accesses(&secrets, &mirrors, &self.object.spec).await
     }
 }
 

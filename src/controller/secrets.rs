@@ -1,20 +1,24 @@
-//! How to reach a source, from Secrets: read live at every pass.
+//! Logins, certificates and proxies from the Secrets of a resource, read live at every pass.
 
+use std::sync::Arc;
+
+use async_trait::async_trait;
 use k8s_openapi::api::core::v1::Secret;
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, Client};
 
 use super::api::in_time;
-use crate::api::v1alpha1::{Chart, EcrRepositorySync, Image, LocalReference};
+use crate::api::v1alpha1::{EcrRepositorySync, LocalReference};
 use crate::class::Class;
-use crate::credentials::{self, DockerConfig, chart_reference};
+use crate::credentials::{self, DockerConfig};
 use crate::ecr::Identity;
-use crate::mirrors::{Login, Mirror, Mirrors};
-use crate::registry::{Credential, Reference, TransportOptions};
-use crate::sync::{Access, Accesses, EcrLogin, Failure, Mirrored};
+use crate::failure::Failure;
+use crate::logins::{Logins, Source};
+use crate::mirrors::{Login, Mirror};
+use crate::registry::{AllowedHosts, Credential, Reference, TransportOptions};
 use crate::tenancy::Permit;
 
-/// The references of one artifact.
-struct Named<'a> {
+/// The references of one artifact to Secrets.
+struct References<'a> {
     /// `image` or `chart`.
     field: &'static str,
     login: Option<&'a LocalReference>,
@@ -22,218 +26,183 @@ struct Named<'a> {
     proxy: Option<&'a LocalReference>,
 }
 
-fn of_image(image: &Image) -> Named<'_> {
-    Named {
-        field: "image",
-        login: image.secret_ref.as_ref(),
-        certificates: image.cert_secret_ref.as_ref(),
-        proxy: image.proxy_secret_ref.as_ref(),
+impl<'a> References<'a> {
+    /// Returns `None` for a mirror: it is the operator's, and a resource's Secrets are not for it.
+    fn of(source: Source<'a>) -> Option<Self> {
+        let (field, login, certificates, proxy) = match source {
+            Source::Image(image) => {
+                ("image", &image.secret_ref, &image.cert_secret_ref, &image.proxy_secret_ref)
+            }
+            Source::Chart(chart) => {
+                ("chart", &chart.secret_ref, &chart.cert_secret_ref, &chart.proxy_secret_ref)
+            }
+            Source::Mirror(_) => return None,
+        };
+        let (login, certificates, proxy) = (login.as_ref(), certificates.as_ref(), proxy.as_ref());
+        Some(Self { field, login, certificates, proxy })
     }
 }
 
-fn of_chart(chart: &Chart) -> Named<'_> {
-    Named {
-        field: "chart",
-        login: chart.secret_ref.as_ref(),
-        certificates: chart.cert_secret_ref.as_ref(),
-        proxy: chart.proxy_secret_ref.as_ref(),
-    }
-}
-
-/// Names of the Secrets that a resource refers to, all in its own namespace.
+/// Returns the names of the Secrets that a resource refers to, all in its own namespace.
 pub(super) fn references(object: &EcrRepositorySync) -> impl Iterator<Item = &str> {
-    let named =
-        object.spec.image.iter().map(of_image).chain(object.spec.chart.iter().map(of_chart));
-    named
-        .flat_map(|named| [named.login, named.certificates, named.proxy])
+    let image = object.spec.image.iter().map(Source::Image);
+    let references = image.chain(object.spec.chart.iter().map(Source::Chart)).map(References::of);
+    references
         .flatten()
-        .map(|named| named.name.as_str())
+        .flat_map(|references| [references.login, references.certificates, references.proxy])
+        .flatten()
+        .map(|reference| reference.name.as_str())
 }
 
-/// Reads the Secrets of one resource.
-pub(super) struct Reader<'a> {
+/// The Secrets and logins for the sources of one resource.
+pub(super) struct Secrets<'a> {
     pub(super) client: &'a Client,
-    /// For sources without a secretRef.
-    pub(super) fallback: Option<&'a DockerConfig>,
-    pub(super) object: &'a EcrRepositorySync,
-    /// Whose rights a private ECR source is read with.
+    /// Namespace of the resource.
+    pub(super) namespace: &'a str,
+    /// Logins for sources without a secretRef.
+    pub(super) registry_config: Option<&'a DockerConfig>,
+    /// Identity that reads private ECR registries.
     pub(super) identity: &'a Identity,
-    /// What the namespace may use.
+    /// Limits of the namespace.
     pub(super) permit: &'a Permit,
-    /// Where images are read from instead of their own places.
-    pub(super) mirrors: &'a Mirrors,
-    /// Whether the AWS identity logs in to public.ecr.aws too.
+    /// Whether the AWS identity logs in to public.ecr.aws.
     pub(super) public_ecr_login: bool,
 }
 
-impl Reader<'_> {
-    /// How to reach the sources of a resource, and the mirror of its image.
-    pub(super) async fn accesses(&self) -> (Accesses, Option<Mirrored>) {
-        let image = async {
-            let mirrored = self.mirrored().await;
-            // What is not read needs no login.
-            let is_read = mirrored.as_ref().is_none_or(|mirrored| mirrored.fallback);
-            (if is_read { self.image().await } else { Ok(Access::default()) }, mirrored)
+#[async_trait]
+impl Logins for Secrets<'_> {
+    /// # Errors
+    /// `SecretNotFound` if a Secret is missing or has no usable key.
+    async fn named(
+        &self,
+        source: Source<'_>,
+        reference: &Reference,
+    ) -> Result<Option<Credential>, Failure> {
+        if let Source::Mirror(mirror) = source {
+            return self.login_of_mirror(mirror, reference).await;
+        }
+        let Some(References { field, login: Some(login), .. }) = References::of(source) else {
+            return Ok(None);
         };
-        let ((image, mirrored), chart) = tokio::join!(image, self.chart());
-        (Accesses { image, chart }, mirrored)
+        let secret = self.read(&format!("{field}.secretRef"), login).await?;
+        secret.take(|secret| credentials::from_secret(secret, reference)).map(Some)
     }
 
-    async fn image(&self) -> Result<Access, Failure> {
-        let Some(image) = &self.object.spec.image else { return Ok(Access::default()) };
-        self.access(&of_image(image), &image.pull_url.parse()?).await
+    async fn configured(&self, reference: &Reference) -> Result<Credential, Failure> {
+        let config = self.registry_config.filter(|_| self.permit.registry_config);
+        let credential = config.map(|config| config.credential_without_helpers(reference));
+        Ok(credential.transpose()?.unwrap_or_default())
     }
 
-    async fn mirrored(&self) -> Option<Mirrored> {
-        // One that cannot be parsed is told by the engine.
-        let reference = self.object.spec.image.as_ref()?.pull_url.parse().ok()?;
-        let (mirror, place) = self.mirrors.find(&reference)?;
-        let access = self.mirror_access(mirror, &place).await;
-        Some(Mirrored {
-            reference: place,
-            insecure: mirror.insecure,
-            access,
-            fallback: mirror.fallback,
-        })
+    /// A mirror is read with the operator's identity. Another source is read with the ServiceAccount
+    /// of the resource, else with the operator's identity if the namespace may use it. The role of
+    /// the target is not used for sources.
+    fn identity(&self, source: Source<'_>, reference: &Reference) -> Result<Identity, Failure> {
+        if matches!(source, Source::Mirror(_)) {
+            return Ok(Identity::default());
+        }
+        let service_account = self.identity.service_account.clone();
+        if service_account.is_some() || self.permit.reads_ecr(reference) {
+            return Ok(Identity { service_account, role: None });
+        }
+        let message = format!(
+            "namespace {} may not read {} with the operator's identity: list it among ecrSources \
+             in the operator's tenants file, name a secretRef, or set registry.serviceAccountName",
+            self.namespace,
+            reference.name()
+        );
+        Err(Failure::new(Class::AccessDenied, message))
     }
 
-    /// The mirror is the operator's: so are its login and, where it is an ECR registry, the
-    /// identity. The resource's Secrets are for the image's own place.
-    async fn mirror_access(&self, mirror: &Mirror, place: &Reference) -> Result<Access, Failure> {
-        let what_for = format!("login of the mirror of {}", mirror.matched);
-        let wrong = |what: &dyn std::fmt::Display, problem: &dyn std::fmt::Display| {
-            Failure::new(Class::SecretNotFound, format!("{what} ({what_for}) {problem}"))
+    fn public_ecr_login(&self) -> bool {
+        self.public_ecr_login
+    }
+
+    async fn transport(&self, source: Source<'_>) -> Result<TransportOptions, Failure> {
+        let mut options = TransportOptions::default();
+        let Some(References { field, certificates, proxy, .. }) = References::of(source) else {
+            return Ok(options);
         };
-        let credential = match &mirror.login {
+        if let Some(certificates) = certificates {
+            let secret = self.read(&format!("{field}.certSecretRef"), certificates).await?;
+            secret.take(|secret| credentials::trust_from_secret(secret, &mut options))?;
+        }
+        if let Some(proxy) = proxy {
+            let secret = self.read(&format!("{field}.proxySecretRef"), proxy).await?;
+            secret.take(|secret| credentials::proxy_from_secret(secret, &mut options))?;
+        }
+        Ok(options)
+    }
+
+    fn hosts(&self) -> Option<Arc<AllowedHosts>> {
+        self.permit.hosts.clone()
+    }
+}
+
+impl Secrets<'_> {
+    async fn login_of_mirror(
+        &self,
+        mirror: &Mirror,
+        reference: &Reference,
+    ) -> Result<Option<Credential>, Failure> {
+        let purpose = format!("login of the mirror of {}", mirror.matched);
+        Ok(match &mirror.login {
             Some(Login::Secret(named)) => {
-                let secret = self.secret(&named.namespace, &named.name, &what_for).await?;
-                let what = format!("Secret {named}");
-                credentials::from_secret(&secret, place).map_err(|error| wrong(&what, &error))?
+                let secret = self.secret(&named.namespace, &named.name, purpose).await?;
+                Some(secret.take(|secret| credentials::from_secret(secret, reference))?)
             }
             Some(Login::File(path)) => {
-                let config =
-                    DockerConfig::read(path).map_err(|error| wrong(&path.display(), &error))?;
-                config.credential_without_helpers(place)?
+                let config = DockerConfig::read(path).map_err(|error| {
+                    let message = format!("{} ({purpose}) {error}", path.display());
+                    Failure::new(Class::SecretNotFound, message)
+                })?;
+                Some(config.credential_without_helpers(reference)?)
             }
-            Some(Login::Known(credential)) => credential.clone(),
-            None => self.configured(place)?,
-        };
-        let ecr = match credential {
-            Credential::Anonymous => EcrLogin::of(place, Identity::default()).or_else(|| {
-                EcrLogin::public(place, Identity::default()).filter(|_| self.public_ecr_login)
-            }),
-            _ => None,
-        };
-        Ok(Access { credential, ecr, ..Access::default() })
-    }
-
-    /// The login that `--registry-config` has for a place, if the namespace may use it.
-    fn configured(&self, reference: &Reference) -> Result<Credential, Failure> {
-        let config = self.fallback.filter(|_| self.permit.registry_config);
-        Ok(config
-            .map(|config| config.credential_without_helpers(reference))
-            .transpose()?
-            .unwrap_or_default())
-    }
-
-    async fn chart(&self) -> Result<Access, Failure> {
-        let Some(chart) = &self.object.spec.chart else { return Ok(Access::default()) };
-        self.access(&of_chart(chart), &chart_reference(&chart.pull_url)?).await
-    }
-
-    /// # Errors
-    /// `SecretNotFound` when a Secret is missing or has no usable key.
-    async fn access(&self, named: &Named<'_>, reference: &Reference) -> Result<Access, Failure> {
-        let (credential, ecr) = match named.login {
-            Some(login) => {
-                let field = format!("{}.secretRef", named.field);
-                let secret = self.read(&field, login).await?;
-                (self.used(&field, login, credentials::from_secret(&secret, reference))?, None)
-            }
-            None => match self.configured(reference)? {
-                Credential::Anonymous => (Credential::Anonymous, self.ecr_login(reference)?),
-                login => (login, None),
-            },
-        };
-        let mut transport = TransportOptions::default();
-        if let Some(certificates) = named.certificates {
-            let field = format!("{}.certSecretRef", named.field);
-            let secret = self.read(&field, certificates).await?;
-            self.used(
-                &field,
-                certificates,
-                credentials::trust_from_secret(&secret, &mut transport),
-            )?;
-        }
-        if let Some(proxy) = named.proxy {
-            let field = format!("{}.proxySecretRef", named.field);
-            let secret = self.read(&field, proxy).await?;
-            self.used(&field, proxy, credentials::proxy_from_secret(&secret, &mut transport))?;
-        }
-        Ok(Access { credential, ecr, transport, hosts: self.permit.hosts.clone() })
-    }
-
-    /// Who reads an ECR registry: the ServiceAccount of the resource, else the operator where it
-    /// may. The role of the target is not the source's.
-    fn ecr_login(&self, reference: &Reference) -> Result<Option<EcrLogin>, Failure> {
-        let service_account = self.identity.service_account.clone();
-        let is_own = service_account.is_some();
-        let identity = Identity { service_account, role: None };
-        let public =
-            EcrLogin::public(reference, identity.clone()).filter(|_| self.public_ecr_login);
-        if public.is_some() {
-            // Who may not use the identity reads without.
-            return Ok(public.filter(|_| is_own || self.permit.reads_ecr(reference)));
-        }
-        let Some(login) = EcrLogin::of(reference, identity) else { return Ok(None) };
-        if is_own || self.permit.reads_ecr(reference) {
-            return Ok(Some(login));
-        }
-        let namespace = self.object.namespace().unwrap_or_default();
-        Err(Failure::new(
-            Class::AccessDenied,
-            format!(
-                "namespace {namespace} may not read {} with the operator's identity: list it among ecrSources in the operator's \
-                 tenants file, name a secretRef, or set registry.serviceAccountName",
-                reference.name()
-            ),
-        ))
-    }
-
-    async fn read(&self, field: &str, named: &LocalReference) -> Result<Secret, Failure> {
-        self.secret(&self.object.namespace().unwrap_or_default(), &named.name, field).await
-    }
-
-    async fn secret(&self, namespace: &str, name: &str, what_for: &str) -> Result<Secret, Failure> {
-        let secrets: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
-        let secret = in_time(secrets.get_opt(name)).await.map_err(|error| {
-            let class =
-                if error.is_forbidden() { Class::AccessDenied } else { Class::RegistryUnavailable };
-            Failure::new(
-                class,
-                format!("cannot read Secret {namespace}/{name} ({what_for}): {error}"),
-            )
-        })?;
-        secret.ok_or_else(|| {
-            Failure::new(
-                Class::SecretNotFound,
-                format!("Secret {namespace}/{name} ({what_for}) does not exist: create it, or correct the name"),
-            )
+            Some(Login::Known(credential)) => Some(credential.clone()),
+            None => None,
         })
     }
 
-    fn used<T>(
+    /// Reads the Secret that a field of the spec names.
+    async fn read(&self, field: &str, named: &LocalReference) -> Result<NamedSecret, Failure> {
+        self.secret(self.namespace, &named.name, field.to_owned()).await
+    }
+
+    async fn secret(
         &self,
-        field: &str,
-        named: &LocalReference,
-        result: Result<T, credentials::SecretError>,
+        namespace: &str,
+        name: &str,
+        purpose: String,
+    ) -> Result<NamedSecret, Failure> {
+        let title = format!("Secret {namespace}/{name} ({purpose})");
+        let secrets: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
+
+        let secret = in_time(secrets.get_opt(name)).await.map_err(|error| {
+            let is_forbidden = error.is_forbidden();
+            let class = if is_forbidden { Class::AccessDenied } else { Class::RegistryUnavailable };
+            Failure::new(class, format!("cannot read {title}: {error}"))
+        })?;
+        let missing = || {
+            let message = format!("{title} does not exist: create it, or correct the name");
+            Failure::new(Class::SecretNotFound, message)
+        };
+        Ok(NamedSecret { secret: secret.ok_or_else(missing)?, title })
+    }
+}
+
+/// A Secret, with its name and purpose for messages.
+struct NamedSecret {
+    secret: Secret,
+    title: String,
+}
+
+impl NamedSecret {
+    /// Takes a value out of the Secret.
+    fn take<T>(
+        &self,
+        value: impl FnOnce(&Secret) -> Result<T, credentials::SecretError>,
     ) -> Result<T, Failure> {
-        result.map_err(|error| {
-            let namespace = self.object.namespace().unwrap_or_default();
-            Failure::new(
-                Class::SecretNotFound,
-                format!("Secret {namespace}/{} ({field}) {error}", named.name),
-            )
-        })
+        value(&self.secret)
+            .map_err(|error| Failure::new(Class::SecretNotFound, format!("{} {error}", self.title)))
     }
 }

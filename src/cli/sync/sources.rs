@@ -2,15 +2,18 @@
 
 use std::collections::BTreeMap;
 
+use async_trait::async_trait;
+
 use crate::causes::with_causes;
 use crate::class::Class;
-use crate::credentials::{DockerConfig, HostLogins, chart_reference};
+use crate::credentials::{DockerConfig, HostLogins};
 use crate::ecr;
 use crate::inventory::Entry;
-use crate::mirrors::{Login, Mirror, Mirrors};
+use crate::logins::{self, Logins, Source};
+use crate::mirrors::{Login, Mirrors};
 use crate::registry::{Credential, Reference};
 use crate::spec::validation;
-use crate::sync::{Access, Accesses, Before, Claimant, EcrLogin, Failure, Job, Mirrored, Progress};
+use crate::sync::{Before, Claimant, Failure, Job, Progress};
 
 /// Logins of whoever runs the command.
 #[derive(Debug)]
@@ -36,26 +39,12 @@ impl Sources {
     /// The job that brings an entry about.
     pub(super) async fn job(&self, entry: &Entry, take_over: bool, progress: Progress) -> Job {
         let spec = entry.spec.clone();
-        let image = spec
-            .image
-            .as_ref()
-            .map(|image| image.pull_url.parse::<Reference>().map_err(Failure::from));
-        let chart = spec
-            .chart
-            .as_ref()
-            .map(|chart| chart_reference(&chart.pull_url).map_err(Failure::from));
-        let mirrored =
-            match image.as_ref().and_then(|image| self.mirrors.find(image.as_ref().ok()?)) {
-                Some((mirror, place)) => Some(self.mirrored(mirror, place).await),
-                None => None,
-            };
-        // No helper is run for a place that is not read.
-        let image = image.filter(|_| mirrored.as_ref().is_none_or(|mirrored| mirrored.fallback));
+        let (access, mirrored) = logins::accesses(self, &self.mirrors, &spec).await;
         Job {
             name: entry.name.clone(),
             claimant: Claimant::CommandLine { take_over },
             identity: identity(entry),
-            access: Accesses { image: self.access(image).await, chart: self.access(chart).await },
+            access,
             mirrored,
             chart_source: None,
             derived: BTreeMap::new(),
@@ -65,58 +54,43 @@ impl Sources {
             spec,
         }
     }
+}
 
-    async fn mirrored(&self, mirror: &Mirror, place: Reference) -> Mirrored {
-        let access = match self.login(mirror, &place).await {
-            Ok(Some(credential)) => Ok(self.with(credential, &place)),
-            Ok(None) => self.access(Some(Ok(place.clone()))).await,
-            Err(failure) => Err(failure),
-        };
-        Mirrored { reference: place, insecure: mirror.insecure, access, fallback: mirror.fallback }
-    }
-
-    /// The mirror's own login.
-    async fn login(
+#[async_trait]
+impl Logins for Sources {
+    async fn named(
         &self,
-        mirror: &Mirror,
-        place: &Reference,
+        source: Source<'_>,
+        reference: &Reference,
     ) -> Result<Option<Credential>, Failure> {
+        let Source::Mirror(mirror) = source else { return Ok(None) };
         Ok(match &mirror.login {
             Some(Login::Known(credential)) => Some(credential.clone()),
             Some(Login::File(path)) => {
                 let config = DockerConfig::read(path).map_err(|error| {
                     Failure::new(Class::AuthenticationFailed, error.to_string())
                 })?;
-                Some(config.credential(place).await?)
+                Some(config.credential(reference).await?)
             }
-            // Refused when the table was read.
+            // A Secret was refused when the table was read.
             Some(Login::Secret(_)) | None => None,
         })
     }
 
-    async fn access(
-        &self,
-        reference: Option<Result<Reference, Failure>>,
-    ) -> Result<Access, Failure> {
-        let Some(reference) = reference else { return Ok(Access::default()) };
-        let reference = reference?;
-        let credential = match self.environment.credential(&reference) {
-            Some(credential) => credential,
-            None => self.docker.credential(&reference).await?,
-        };
-        Ok(self.with(credential, &reference))
+    async fn configured(&self, reference: &Reference) -> Result<Credential, Failure> {
+        match self.environment.credential(reference) {
+            Some(credential) => Ok(credential),
+            None => self.docker.credential(reference).await,
+        }
     }
 
-    /// Without a login, the AWS identity of the environment reads private ECR, and public ECR where
-    /// it shall.
-    fn with(&self, credential: Credential, reference: &Reference) -> Access {
-        let own = ecr::Identity::default;
-        let ecr = match credential {
-            Credential::Anonymous => EcrLogin::of(reference, own())
-                .or_else(|| EcrLogin::public(reference, own()).filter(|_| self.public_ecr_login)),
-            _ => None,
-        };
-        Access { credential, ecr, ..Access::default() }
+    /// The AWS identity of the environment.
+    fn identity(&self, _: Source<'_>, _: &Reference) -> Result<ecr::Identity, Failure> {
+        Ok(ecr::Identity::default())
+    }
+
+    fn public_ecr_login(&self) -> bool {
+        self.public_ecr_login
     }
 }
 
