@@ -10,7 +10,7 @@ use super::switch::Switch;
 use crate::ecr;
 use crate::registry::Reserve;
 use crate::reload::{self, Reloaded};
-use crate::spec::validation;
+use crate::spec;
 use crate::sync::DefaultFiles;
 
 /// Flags about AWS.
@@ -159,7 +159,7 @@ impl From<Defaults> for DefaultFiles {
 }
 
 pub(super) fn account_id(text: &str) -> Result<String, String> {
-    if validation::is_account_id(text) {
+    if spec::is_account_id(text) {
         Ok(text.to_owned())
     } else {
         Err("an AWS account ID has 12 digits".to_owned())
@@ -167,7 +167,7 @@ pub(super) fn account_id(text: &str) -> Result<String, String> {
 }
 
 pub(super) fn region(text: &str) -> Result<String, String> {
-    if validation::is_region(text) {
+    if spec::is_region(text) {
         Ok(text.to_owned())
     } else {
         Err("write an AWS region, for example eu-west-1".to_owned())
@@ -175,7 +175,7 @@ pub(super) fn region(text: &str) -> Result<String, String> {
 }
 
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    validation::parse_duration(text)
+    spec::parse_duration(text)
         .ok_or_else(|| "write a duration, for example 0s, 90s, 10m or 1h30m".to_owned())
 }
 

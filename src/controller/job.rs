@@ -21,7 +21,7 @@ use crate::ecr::{Identity, Location};
 use crate::logins;
 use crate::mirrors::Mirrors;
 use crate::reload::Reloaded;
-use crate::spec::validation;
+use crate::spec;
 use crate::sync::{
     Access, Accesses, Before, Claimant, Engine, Failure, Job, Mirrored, Mode, Progress, Report,
 };
@@ -144,7 +144,7 @@ impl Work {
             chart_source: self.status.chart.as_ref().map(|chart| chart.source.clone()),
             derived: status::known(&self.status),
             before: self.before.clone(),
-            timeout: validation::timeout(spec).unwrap_or(validation::MAX_INTERVAL),
+            timeout: spec::timeout(spec),
             progress: Progress::default(),
         }
     }

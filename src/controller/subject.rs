@@ -12,7 +12,7 @@ use crate::api::v1alpha1::{
 };
 use crate::class::Class;
 use crate::ecr::{Location, Owner};
-use crate::spec::validation;
+use crate::spec::Intervals;
 use crate::sync::{Claim, Failure, Kept};
 
 /// One resource during one reconcile.
@@ -63,12 +63,12 @@ impl<'a> Subject<'a> {
 
     /// Time between two checks of the sources.
     pub(super) fn interval(&self) -> Duration {
-        validation::interval(&self.object.spec).unwrap_or(validation::MAX_INTERVAL)
+        Intervals::of(&self.object.spec).check
     }
 
     /// Time between two checks of settings and policies.
     pub(super) fn drift_interval(&self) -> Duration {
-        validation::drift_interval(&self.object.spec).unwrap_or(validation::MAX_INTERVAL)
+        Intervals::of(&self.object.spec).drift
     }
 
     /// The status that was written last, while the reflector still shows an older object; else the

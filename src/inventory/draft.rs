@@ -5,9 +5,8 @@ use serde_saphyr::Location;
 use super::tree::{Node, Source, Value};
 use super::{Entry, Problem};
 use crate::api::v1alpha1::{EcrRepositorySyncSpec, TagStrategy};
-use crate::ecr::policy::{Kind, Wanted};
 use crate::registry::Reference;
-use crate::spec::validation::validate;
+use crate::spec;
 use crate::violation::Violation;
 
 /// The common form of list entries and manifests.
@@ -39,13 +38,7 @@ impl Draft {
             }
         };
 
-        let mut violations = validate(&self.name, &spec);
-        for (kind, policy) in
-            [(Kind::Lifecycle, &spec.lifecycle_policy), (Kind::Permission, &spec.permission_policy)]
-        {
-            violations.extend(Wanted::read(kind, policy.as_ref()).err().into_iter().flatten());
-        }
-        if !violations.is_empty() {
+        if let Err(violations) = spec::parse_strictly(&self.name, &spec) {
             problems.extend(violations.iter().map(|violation| self.problem(source, violation)));
             return None;
         }

@@ -35,14 +35,20 @@ pub enum Narrowed {
 }
 
 impl Platforms {
-    /// Reads wanted platforms; `None` when there are none, which means all.
+    /// Wanted platforms; `None` when there are none, which means all.
+    #[must_use]
+    pub fn new(platforms: impl IntoIterator<Item = Platform>) -> Option<Self> {
+        let wanted: BTreeSet<Platform> = platforms.into_iter().collect();
+        (!wanted.is_empty()).then(|| Self(wanted.into_iter().collect()))
+    }
+
+    /// Parses wanted platforms.
     ///
     /// # Errors
-    /// The first that is no platform.
+    /// The first that is not a platform.
     pub fn parse(texts: &[String]) -> Result<Option<Self>, ParseError> {
-        let wanted: BTreeSet<Platform> =
-            texts.iter().map(|text| text.parse()).collect::<Result<_, _>>()?;
-        Ok((!wanted.is_empty()).then(|| Self(wanted.into_iter().collect())))
+        let platforms = texts.iter().map(|text| text.parse()).collect::<Result<Vec<_>, _>>()?;
+        Ok(Self::new(platforms))
     }
 
     /// Whether `platform` is one of the wanted ones.

@@ -15,7 +15,7 @@ use serde_json::Value;
 use crate::api::v1alpha1::{EcrRepositorySyncSpec, Policy};
 use crate::ecr::policy::{Kind, Wanted};
 use crate::reload::Checked;
-use crate::spec::validation;
+use crate::spec;
 use crate::violation::Violation;
 
 /// Far more than the longest policy (30,720 characters) with all its white space and comments.
@@ -219,7 +219,7 @@ fn read_resource_tags(path: &Path) -> Result<BTreeMap<String, String>, Error> {
         };
         tags.insert(key, value);
     }
-    let violations = validation::resource_tags(&tags);
+    let violations = spec::resource_tags(&tags);
     if violations.is_empty() { Ok(tags) } else { Err(content(path, joined(&violations))) }
 }
 

@@ -12,7 +12,7 @@ use crate::api::v1alpha1::EcrRepositorySyncSpec;
 use crate::ecr;
 use crate::failure::Failure;
 use crate::registry::{self, Credential, Reference, Tag, TransportOptions};
-use crate::spec::validation;
+use crate::spec;
 
 /// One repository to sync.
 #[derive(Clone, Debug)]
@@ -57,8 +57,10 @@ impl Job {
     /// # Errors
     /// A spec that cannot be carried out.
     pub(super) fn check(&self) -> Result<(), Failure> {
-        let violations = validation::validate(&self.name, &self.spec);
-        if violations.is_empty() { Ok(()) } else { Err(Failure::invalid(&violations)) }
+        match spec::parse(&self.name, &self.spec) {
+            Ok(_) => Ok(()),
+            Err(violations) => Err(Failure::invalid(&violations)),
+        }
     }
 
     /// The name of the ECR repository.

@@ -34,7 +34,7 @@ use crate::class::Class;
 use crate::ecr::{self, Host, OWNER_TAG, Repository, Stored};
 use crate::failure::Failure;
 use crate::registry::{Digest, Tag};
-use crate::spec::validation;
+use crate::spec;
 
 /// Tags that are asked for at the same time: that may be archives of charts.
 const CONCURRENT_CHECKS: usize = CONCURRENT_CHARTS;
@@ -91,7 +91,7 @@ impl Pass<'_> {
         self.remember_narrowed(desired);
         let repository = &there.repository;
         let stock = Stock::new(&images, present(desired));
-        let min_unpulled = validation::min_unpulled(bounds).unwrap_or(validation::MAX_INTERVAL);
+        let min_unpulled = spec::min_unpulled(bounds);
         let spared = Spared { min_unpulled, children: &there.children };
         let most = if counts_pulls(desired) { MOST_PULLS } else { Pruning::MOST_CHECKS };
         let mut candidates = candidates(desired, &stock, spared, SystemTime::now(), most);

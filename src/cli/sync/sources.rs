@@ -12,7 +12,7 @@ use crate::inventory::Entry;
 use crate::logins::{self, Logins, Source};
 use crate::mirrors::{Login, Mirrors};
 use crate::registry::{Credential, Reference};
-use crate::spec::validation;
+use crate::spec;
 use crate::sync::{Before, Claimant, Failure, Job, Progress};
 
 /// Logins of whoever runs the command.
@@ -49,7 +49,7 @@ impl Sources {
             chart_source: None,
             derived: BTreeMap::new(),
             before: Before { inspects: true, ..Before::default() },
-            timeout: validation::timeout(&spec).unwrap_or(validation::MAX_INTERVAL),
+            timeout: spec::timeout(&spec),
             progress,
             spec,
         }

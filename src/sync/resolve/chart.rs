@@ -16,7 +16,7 @@ use crate::failure::Failure;
 use crate::helm;
 use crate::registry::{Reference, Tag};
 use crate::selection::{self, Selector, tag_of, version_of};
-use crate::spec::validation;
+use crate::spec;
 use crate::sync::artifact::{
     ArtifactKind, DesiredArtifact, Source, SourceContent, SourceTag, WantedTag,
 };
@@ -288,7 +288,7 @@ fn missing(versions: &helm::ChartVersions, version: &str, index: &str) -> Failur
 }
 
 fn compile(selector: &VersionSelector) -> Result<Selector, Failure> {
-    validation::compile_versions(selector).map_err(|problem| {
+    spec::compile_versions(selector).map_err(|problem| {
         Failure::new(Class::InvalidSpec, format!("chart.versionSelector.{problem}"))
     })
 }

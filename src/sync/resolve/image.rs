@@ -11,7 +11,7 @@ use crate::class::Class;
 use crate::failure::Failure;
 use crate::registry::{Digest, Platforms, Reference, Tag};
 use crate::selection::{self, Pin};
-use crate::spec::validation;
+use crate::spec;
 use crate::sync::artifact::{
     ArtifactKind, DesiredArtifact, Offered, Source, SourceContent, SourceTag, WantedTag,
 };
@@ -144,7 +144,7 @@ impl Pass<'_> {
     ) -> Result<(Pins, Option<Result<usize, Failure>>), Failure> {
         let mut wanted = listed(image, reference)?;
         let Some(selector) = &image.tag_selector else { return Ok((wanted, None)) };
-        let selector = validation::compile(selector).map_err(|problem| {
+        let selector = spec::compile(selector).map_err(|problem| {
             Failure::new(Class::InvalidSpec, format!("image.tagSelector.{problem}"))
         })?;
         let all = match all {

@@ -1,0 +1,150 @@
+//! `spec.image`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Secrets, Violations};
+use crate::api::v1alpha1::{
+    self, CheckPolicy, MAX_TAGS, Referrers, SortBy, TagSelector, TagStrategy,
+};
+use crate::registry::{Digest, Platform, Platforms, Reference, Tag};
+use crate::selection::{self, Pin, Problem, Selector};
+
+/// An image to copy.
+#[derive(Clone, Debug)]
+pub struct Image {
+    /// The image in its source.
+    pub reference: Reference,
+    /// Wanted tags with the digests that they are pinned to. Without any in `tags` and without a
+    /// selector, the tag of `pullUrl`.
+    pub tags: BTreeMap<Tag, Option<Digest>>,
+    /// Selects more tags among those of the source.
+    pub selector: Option<Selector>,
+    /// The tag of the source that is pushed as every wanted tag (tagStrategy Retag).
+    pub retag: Option<Tag>,
+    /// Wanted platforms; `None` means all.
+    pub platforms: Option<Platforms>,
+    /// When the source is asked for a tag that is in ECR.
+    pub check_policy: CheckPolicy,
+    /// Whether artifacts that refer to the image are copied.
+    pub referrers: bool,
+    /// Secrets with login, certificates and proxy.
+    pub secrets: Secrets,
+    /// Whether the source is read over plain HTTP.
+    pub insecure: bool,
+}
+
+pub(super) fn parse(image: &v1alpha1::Image, violations: &mut Violations) -> Option<Image> {
+    let reference = reference(image, violations);
+    let platforms = platforms(&image.platforms, violations);
+    let mut tags = tags(&image.tags, violations);
+    let selector = image.tag_selector.as_ref().map(|selector| {
+        let compiled = compile(selector).map_err(|problem| {
+            violations.push(format!("image.tagSelector.{}", problem.path), problem.message);
+        });
+        compiled.ok()
+    });
+
+    let reference = reference?;
+    let selector = super::all(selector)?;
+    if tags.is_empty() && selector.is_none() {
+        tags.extend(reference.tag.clone().map(|tag| (tag, None)));
+    }
+    let retags = image.tag_strategy == TagStrategy::Retag;
+    Some(Image {
+        retag: reference.tag.clone().filter(|_| retags),
+        reference,
+        tags,
+        selector,
+        platforms,
+        check_policy: image.check_policy,
+        referrers: image.referrers == Referrers::All,
+        secrets: Secrets::of_image(image),
+        insecure: image.insecure,
+    })
+}
+
+fn reference(image: &v1alpha1::Image, violations: &mut Violations) -> Option<Reference> {
+    let reference: Reference = violations.take("image.pullUrl", image.pull_url.parse())?;
+    if reference.digest.is_some() {
+        let message = "may not carry a digest: write repository or repository:tag";
+        violations.push("image.pullUrl", message);
+        return None;
+    }
+
+    if image.tags.is_empty() && image.tag_selector.is_none() && reference.tag.is_none() {
+        violations.push(
+            "image",
+            "names no tag: write tags, a tagSelector, or a tag in pullUrl, for example \
+             docker.io/library/nginx:1.27",
+        );
+    }
+    let can_retag =
+        !image.tags.is_empty() && image.tag_selector.is_none() && reference.tag.is_some();
+    if image.tag_strategy == TagStrategy::Retag && !can_retag {
+        violations.push(
+            "image.tagStrategy",
+            "Retag needs tags and a tag in pullUrl, which is pushed as every tag in tags, and no \
+             tagSelector",
+        );
+    }
+    Some(reference)
+}
+
+fn platforms(texts: &[String], violations: &mut Violations) -> Option<Platforms> {
+    let platforms = texts.iter().enumerate().filter_map(|(index, text)| {
+        violations.take(&format!("image.platforms[{index}]"), text.parse::<Platform>())
+    });
+    Platforms::new(platforms)
+}
+
+fn tags(texts: &[String], violations: &mut Violations) -> BTreeMap<Tag, Option<Digest>> {
+    if texts.len() > MAX_TAGS {
+        let message = format!("{} tags: at most {MAX_TAGS} are allowed", texts.len());
+        violations.push("image.tags", message);
+    }
+    if let Err(problem) = Pin::list(texts.iter().map(String::as_str)) {
+        violations.push(format!("image.tags{}", problem.path), problem.message);
+    }
+
+    let mut tags = BTreeMap::new();
+    let mut texts_before = BTreeSet::new();
+    for (index, text) in texts.iter().enumerate() {
+        let path = format!("image.tags[{index}]");
+        let pin = Pin::parse(text);
+        let tag = violations.take(&path, pin.tag.parse::<Tag>());
+        let digest = pin.digest.map(|digest| violations.take(&path, digest.parse::<Digest>()));
+        if !texts_before.insert(text) {
+            violations.push(path, format!("{text:?} is named twice"));
+        }
+        if let Some(tag) = tag {
+            let pinned: &mut Option<Digest> = tags.entry(tag).or_default();
+            *pinned = pinned.take().or(digest.flatten());
+        }
+    }
+    tags
+}
+
+/// Compiles a selector.
+///
+/// # Errors
+/// The field that is wrong, as a path from the selector.
+pub(crate) fn compile(selector: &TagSelector) -> Result<Selector, Problem> {
+    let latest = usize::try_from(selector.latest).map_err(|_| Problem {
+        path: "latest".to_owned(),
+        message: format!(
+            "{} is not a number of tags: write 5, or 0 for all that match",
+            selector.latest
+        ),
+    })?;
+    Selector::new(selection::Spec {
+        latest: Some(latest),
+        semver: selector.semver.as_deref(),
+        include: &selector.include,
+        exclude: &selector.exclude,
+        sort_by: match selector.sort_by {
+            SortBy::Semver => selection::SortBy::Semver,
+            SortBy::Numeric => selection::SortBy::Numeric,
+            SortBy::Alphabetical => selection::SortBy::Alphabetical,
+        },
+    })
+}

@@ -1,0 +1,35 @@
+//! Secrets that image and chart refer to.
+
+use crate::api::v1alpha1::{Chart, Image, LocalReference};
+
+/// Names of Secrets in the namespace of the resource.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Secrets {
+    /// `secretRef`.
+    pub login: Option<String>,
+    /// `certSecretRef`.
+    pub certificates: Option<String>,
+    /// `proxySecretRef`.
+    pub proxy: Option<String>,
+}
+
+impl Secrets {
+    pub(super) fn of_image(image: &Image) -> Self {
+        Self::new(&image.secret_ref, &image.cert_secret_ref, &image.proxy_secret_ref)
+    }
+
+    pub(super) fn of_chart(chart: &Chart) -> Self {
+        Self::new(&chart.secret_ref, &chart.cert_secret_ref, &chart.proxy_secret_ref)
+    }
+
+    fn new(
+        login: &Option<LocalReference>,
+        certificates: &Option<LocalReference>,
+        proxy: &Option<LocalReference>,
+    ) -> Self {
+        let name = |reference: &Option<LocalReference>| {
+            reference.as_ref().map(|reference| reference.name.clone())
+        };
+        Self { login: name(login), certificates: name(certificates), proxy: name(proxy) }
+    }
+}
