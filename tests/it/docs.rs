@@ -1,5 +1,5 @@
-//! The documents say what the code does: each reason has its section, links lead somewhere, the API
-//! server takes every example.
+//! The documents match the code: each reason has its section, links have targets, the API server
+//! accepts every example.
 
 mod cases;
 mod command_line;
@@ -28,7 +28,7 @@ fn read(path: impl AsRef<Path>) -> String {
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// Files below `folder` with this extension, from the root.
+/// Files below `folder` with this extension, relative to the root.
 fn files(folder: &str, extension: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut folders = vec![root().join(folder)];
@@ -48,14 +48,14 @@ fn files(folder: &str, extension: &str) -> Vec<PathBuf> {
     found
 }
 
-/// All documents: those at the top, and `docs/`.
+/// All documents: those at the root, and `docs/`.
 pub(crate) fn documents() -> Vec<PathBuf> {
     let top = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "charts/ecr-sync/README.md"]
         .map(PathBuf::from);
     top.into_iter().chain(files("docs", "md")).collect()
 }
 
-/// A line of a document, and whether it stands in a fenced block.
+/// A line of a document, and whether it is in a fenced block.
 struct Line<'a> {
     text: &'a str,
     in_block: bool,
@@ -80,7 +80,7 @@ fn headings(document: &str, level: usize) -> Vec<&str> {
         .collect()
 }
 
-/// The anchor that GitHub makes of a heading.
+/// The anchor that GitHub makes for a heading.
 fn slug(heading: &str) -> String {
     let kept = heading.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
     kept.collect::<String>().to_lowercase().replace(' ', "-")
@@ -130,7 +130,7 @@ fn the_runbook_has_one_section_for_each_reason() {
     let documented: BTreeSet<_> = sections.iter().copied().collect();
     let reasons: BTreeSet<_> = Reason::all().map(Reason::as_str).collect();
     assert_eq!(documented, reasons, "sections of docs/runbook.md, and controller::Reason");
-    assert_eq!(sections.len(), documented.len(), "a section stands there twice");
+    assert_eq!(sections.len(), documented.len(), "a section is duplicated");
 }
 
 #[test]
@@ -165,7 +165,7 @@ fn links_between_documents_lead_somewhere() {
             }
         }
     }
-    assert!(broken.is_empty(), "links that lead nowhere: {broken:#?}");
+    assert!(broken.is_empty(), "broken links: {broken:#?}");
 }
 
 #[test]
@@ -174,7 +174,7 @@ fn every_document_is_in_the_readmes_table() {
     let linked: BTreeSet<_> = links(&readme).into_iter().collect();
     for document in files("docs", "md") {
         let document = document.display().to_string();
-        assert!(linked.contains(&document), "README.md does not lead to {document}");
+        assert!(linked.contains(&document), "README.md does not link to {document}");
     }
 }
 
@@ -184,18 +184,18 @@ fn yaml_documents(text: &str) -> impl Iterator<Item = &str> {
         .filter(|part| part.lines().any(|line| !line.trim().is_empty() && !line.starts_with('#')))
 }
 
-/// What a YAML document of the documentation is, and so who judges it.
+/// The judge of a YAML document of the documentation.
 enum Judge {
-    /// The API server: a whole object as it is, a fragment of a spec made whole.
+    /// The API server: a whole object unchanged, or a fragment of a spec as part of an object.
     ApiServer(String),
-    /// Nobody here: an object of Flux, Argo CD or kustomize, whose definitions are not on the API
-    /// server. Those of `deploy/` are judged in `gitops` and `install`.
+    /// No judge: an object of Flux, Argo CD or kustomize, which our API server does not know. `gitops`
+    /// and `install` check those of `deploy/`.
     Foreign,
     /// The program: a file that it reads.
     Program,
 }
 
-/// Groups whose objects are no resources of our API server.
+/// Groups that our API server does not know.
 const FOREIGN: [&str; 3] = ["toolkit.fluxcd.io", "argoproj.io", "kustomize.config.k8s.io"];
 
 fn judge(document: &str) -> Judge {
@@ -207,7 +207,7 @@ fn judge(document: &str) -> Judge {
         if FOREIGN.iter().any(|foreign| group.contains(foreign)) {
             return Judge::Foreign;
         }
-        // The namespaces of examples are not there.
+        // The namespaces of examples do not exist.
         let anywhere = Regex::new(r"namespace: *[a-z-]+,? *").expect("a pattern");
         return Judge::ApiServer(anywhere.replace_all(document, "").into_owned());
     }
@@ -229,7 +229,7 @@ fn judge(document: &str) -> Judge {
     }
 }
 
-/// Files that the program reads, each by what reads it.
+/// Whether this is a file that the program reads, checked with the parser of that file.
 fn is_a_file_of_ours(document: &str, value: &Value, keys: &BTreeSet<&str>) -> bool {
     let first = value.as_array().and_then(|entries| entries.first());
     if first.is_some_and(|entry| entry.get("roleArn").is_some()) {
@@ -238,8 +238,8 @@ fn is_a_file_of_ours(document: &str, value: &Value, keys: &BTreeSet<&str>) -> bo
     if keys.contains("tenants") {
         return Tenants::parse(document).is_ok_and(|tenants| tenants != Tenants::default());
     }
-    // Lists of repositories, at the top level or under a key: the command reads them, and prints
-    // what they are as resources.
+    // Lists of repositories, at the top level or under a key: `convert` reads them and prints them
+    // as resources.
     if first.is_some_and(|entry| entry.get("name").is_some()) || keys.contains("repositories") {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("list.yaml");
@@ -252,7 +252,7 @@ fn is_a_file_of_ours(document: &str, value: &Value, keys: &BTreeSet<&str>) -> bo
         assert!(output.status.success(), "{}\n{document}", String::from_utf8_lossy(&output.stderr));
         return true;
     }
-    // Pieces of a pipeline of GitLab or GitHub; a table of mirrors, which `command_line_flags`
+    // Parts of a pipeline of GitLab or GitHub; a table of mirrors, which `command_line_flags`
     // reads.
     if keys.contains("mirrors")
         || keys.contains("jobs")
@@ -265,8 +265,8 @@ fn is_a_file_of_ours(document: &str, value: &Value, keys: &BTreeSet<&str>) -> bo
     !keys.is_empty() && has_keys_of(value, &values)
 }
 
-/// Whether an object has no key that the other one lacks, on any level. An empty object of the
-/// other takes everything.
+/// Whether the other object has all keys of this one, on every level. An empty object of the other
+/// accepts any key.
 fn has_keys_of(value: &Value, other: &Value) -> bool {
     match (value.as_object(), other.as_object()) {
         (Some(value), Some(other)) if !other.is_empty() => value
@@ -277,7 +277,7 @@ fn has_keys_of(value: &Value, other: &Value) -> bool {
 }
 
 #[tokio::test]
-async fn every_yaml_of_the_documentation_is_taken_by_who_it_is_for() {
+async fn every_yaml_of_the_documentation_is_accepted_by_its_reader() {
     let rig = Rig::new("docs-examples").await;
     let mut sources: Vec<(String, String)> = ["examples", "deploy/gitops"]
         .into_iter()
@@ -294,7 +294,7 @@ async fn every_yaml_of_the_documentation_is_taken_by_who_it_is_for() {
     }
     let (mut judged, mut ours) = (0, 0);
     for (number, (source, text)) in sources.iter().enumerate() {
-        // What a test prints is shown when it fails: the last line is the culprit.
+        // The output of a test is shown if it fails: the last line is the failed one.
         eprintln!("{source}");
         let mut objects = Vec::new();
         for document in yaml_documents(text) {

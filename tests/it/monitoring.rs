@@ -1,5 +1,4 @@
-//! What monitoring is told: documents, alerts and dashboard speak of metrics that exist, and of no
-//! others.
+//! Documents, alerts and dashboard name only metrics that exist.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -23,7 +22,7 @@ fn metrics() -> BTreeSet<(String, String)> {
         .filter_map(|line| line.strip_prefix("# TYPE "))
         .filter_map(|line| line.split_once(' '));
     let ours = described.filter(|(name, _)| !name.starts_with("process_"));
-    // A vector without a series has no line: their names are in the document, and in the code.
+    // A vector without a series has no line: its name is in the document and in the code.
     ours.map(|(name, type_)| (name.to_owned(), type_.to_owned())).collect()
 }
 

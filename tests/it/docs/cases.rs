@@ -21,17 +21,17 @@ fn names(document: &str) -> BTreeSet<String> {
     name.captures_iter(document).map(|found| found[1].to_owned()).collect()
 }
 
-/// Why there is no such test or module of tests, if so.
+/// Checks that the test or module of tests exists.
 fn find(name: &str) -> Result<(), String> {
     let mut segments: Vec<&str> = name.split("::").collect();
     let mut folder =
         if segments[0] == "it" { PathBuf::from("tests") } else { PathBuf::from("src") };
     let mut file = None;
-    // As far as there are files: the rest is inside of the last one.
+    // The first segments are files; the rest is inside of the last file.
     while let Some(segment) = segments.first() {
         let candidates =
             [folder.join(format!("{segment}.rs")), folder.join(segment).join("mod.rs")];
-        // `it` itself is the folder; its file is called main.
+        // `it` is the folder itself; its file is called main.
         let is_root = *segment == "it" && folder.ends_with("tests");
         match candidates.into_iter().find(|path| root().join(path).is_file()) {
             Some(path) => file = Some(path),
@@ -69,7 +69,7 @@ fn each_test_that_is_named_exists() {
     assert!(names.len() > 100, "{} names are found", names.len());
     let wrong: Vec<_> =
         names.iter().filter_map(|name| Some(format!("{name}: {}", find(name).err()?))).collect();
-    assert!(wrong.is_empty(), "{FILE} names what is not there:\n{}", wrong.join("\n"));
+    assert!(wrong.is_empty(), "{FILE} names missing tests:\n{}", wrong.join("\n"));
     for wrong in [
         "it::nowhere",
         "it::faults::nothing",
@@ -93,5 +93,5 @@ fn each_test_of_a_copy_is_named() {
         })
         .filter(|name| !names.contains(name))
         .collect();
-    assert!(missing.is_empty(), "{FILE} does not have\n{}", missing.join("\n"));
+    assert!(missing.is_empty(), "{FILE} does not name\n{}", missing.join("\n"));
 }

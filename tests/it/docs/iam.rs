@@ -1,4 +1,4 @@
-//! `docs/iam.md` shows what the command prints, and files that the operator takes.
+//! `docs/iam.md` shows the output of the command, and files that the operator accepts.
 
 use std::process::Command;
 
