@@ -16,7 +16,7 @@ use super::status::{self, Stamp};
 use super::subject::Subject;
 use crate::api::v1alpha1::{EcrRepositorySync, EcrRepositorySyncStatus as Status, condition};
 use crate::class::Class;
-use crate::sync::Report;
+use crate::sync::{Field, Report};
 use crate::telemetry::Labels;
 
 /// Field manager of the status.
@@ -57,7 +57,7 @@ pub(super) async fn write(
 }
 
 /// Fields whose drift the old status does not report.
-fn new_drift<'r>(old: &Status, report: &'r Report) -> impl Iterator<Item = &'static str> + use<'r> {
+fn new_drift<'r>(old: &Status, report: &'r Report) -> impl Iterator<Item = Field> + use<'r> {
     let reported = find(&old.conditions, condition::CONFIGURATION_SYNCED)
         .filter(|condition| condition.reason == Reason::DriftDetected.as_str())
         .map(|condition| condition.message.clone())

@@ -22,7 +22,7 @@ use crate::class::Class;
 use crate::ecr::Repository;
 use crate::registry::{Digest, Tag};
 use crate::sync::{
-    ArtifactKind, ArtifactReport, Derived, Failure, Rebuilt, Report, TagState, Vanished,
+    ArtifactKind, ArtifactReport, Derived, Failure, Field, Rebuilt, Report, TagState, Vanished,
 };
 
 /// Entries that `latest` and `failures` hold at most: the status stays small whatever the number of
@@ -345,7 +345,10 @@ fn configuration_synced(
         // found.
         conditions.keep(type_);
     } else if report.dry_run
-        && report.fields.iter().any(|field| !matches!(*field, "imageTag" | "chartTag" | "prune"))
+        && report
+            .fields
+            .iter()
+            .any(|field| !matches!(field, Field::ImageTag | Field::ChartTag | Field::Prune))
     {
         conditions.set(
             type_,

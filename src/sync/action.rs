@@ -5,6 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::artifact::{ArtifactKind, TagState};
+use super::field::Field;
 use crate::api::v1alpha1::Policy;
 use crate::class::Class;
 use crate::ecr::policy::Kind;
@@ -51,7 +52,7 @@ impl Plan {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Drift {
     /// The field of the spec.
-    pub field: &'static str,
+    pub field: Field,
     /// What is there, what is wanted, and what to do.
     pub message: String,
 }
@@ -74,7 +75,7 @@ pub struct Attempt {
 }
 
 /// Values that were written and not found again, by field.
-pub type Attempts = BTreeMap<&'static str, Attempt>;
+pub type Attempts = BTreeMap<Field, Attempt>;
 
 /// One write.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -161,24 +162,18 @@ pub enum Action {
     },
 }
 
-/// What of the repository it changes, for metrics.
-pub(super) const PRUNE: &str = "prune";
-
 impl Action {
     /// What of the repository it changes, for metrics.
     #[must_use]
-    pub const fn field(&self) -> &'static str {
+    pub fn field(&self) -> Field {
         match self {
-            Self::CreateRepository { .. } => "repository",
-            Self::TagRepository { .. } | Self::UntagRepository { .. } => "resourceTags",
-            Self::SetMutability { .. } => "imageTagMutability",
-            Self::SetScanOnPush { .. } => "scanOnPush",
-            Self::PutPolicy { kind, .. } | Self::DeletePolicy { kind } => kind.field(),
-            Self::CopyTag { kind: ArtifactKind::Image, .. }
-            | Self::RestoreTag { kind: ArtifactKind::Image, .. } => "imageTag",
-            Self::CopyTag { kind: ArtifactKind::Chart, .. }
-            | Self::RestoreTag { kind: ArtifactKind::Chart, .. } => "chartTag",
-            Self::PruneTag { .. } => PRUNE,
+            Self::CreateRepository { .. } => Field::Repository,
+            Self::TagRepository { .. } | Self::UntagRepository { .. } => Field::ResourceTags,
+            Self::SetMutability { .. } => Field::ImageTagMutability,
+            Self::SetScanOnPush { .. } => Field::ScanOnPush,
+            Self::PutPolicy { kind, .. } | Self::DeletePolicy { kind } => (*kind).into(),
+            Self::CopyTag { kind, .. } | Self::RestoreTag { kind, .. } => (*kind).into(),
+            Self::PruneTag { .. } => Field::Prune,
         }
     }
 }

@@ -222,7 +222,7 @@ fn rewritten(action: &Action, kept: Option<&str>) -> Option<Drift> {
         return None;
     };
     (!policy::means_the_same(*kind, document, kept)).then(|| Drift {
-        field: kind.field(),
+        field: (*kind).into(),
         message: format!(
             "{}: ECR made that of it when it was written",
             policy::difference(*kind, document, kept)

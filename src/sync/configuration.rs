@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::action::{Action, Attempt, Attempts};
 use super::desired::Desired;
 use super::earlier::Before;
+use super::field::Field;
 use super::observed::ObservedRepository;
 use crate::api::v1alpha1::DriftPolicy;
 use crate::ecr::policy::{self, Kind, Wanted};
@@ -15,7 +16,7 @@ use crate::hash::hash;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Difference {
     /// The field of the spec.
-    pub(super) field: &'static str,
+    pub(super) field: Field,
     /// What makes it as wanted; nothing where nothing can.
     pub(super) actions: Vec<Action>,
     /// What is there and what is wanted.
@@ -77,7 +78,7 @@ pub(super) fn created(desired: &Desired) -> Attempts {
     {
         if let Wanted::Document(document) = wanted {
             let wanted = hash(Some(policy::canonical_text(kind, document)));
-            attempts.insert(kind.field(), Attempt { wanted, live: hash(None::<String>), times: 1 });
+            attempts.insert(kind.into(), Attempt { wanted, live: hash(None::<String>), times: 1 });
         }
     }
     attempts
@@ -97,7 +98,7 @@ pub(super) fn differences(
         settings.mutability.as_ref().filter(|wanted| !wanted.means_the_same(&live.mutability))
     {
         differences.push(Difference {
-            field: "imageTagMutability",
+            field: Field::ImageTagMutability,
             actions: vec![Action::SetMutability {
                 wanted: wanted.clone(),
                 replaces: live.mutability.clone(),
@@ -108,7 +109,7 @@ pub(super) fn differences(
     }
     if let Some(wanted) = settings.scan_on_push.filter(|wanted| *wanted != live.scan_on_push) {
         differences.push(Difference {
-            field: "scanOnPush",
+            field: Field::ScanOnPush,
             actions: vec![Action::SetScanOnPush { wanted }],
             detail: format!("is {}, not {wanted}", live.scan_on_push),
             values: (hash(wanted), hash(live.scan_on_push)),
@@ -118,7 +119,7 @@ pub(super) fn differences(
         settings.encryption.as_ref().filter(|wanted| !wanted.is_met_by(&live.encryption))
     {
         differences.push(Difference {
-            field: "encryption",
+            field: Field::Encryption,
             actions: Vec::new(),
             detail: format!(
                 "is {}, not {wanted}: AWS takes it at creation only; write what is there into the spec, or delete the \
@@ -176,7 +177,12 @@ fn resource_tags(
     let concerned = wanted.keys().chain(&before.managed_tag_keys);
     let live_now: BTreeMap<_, _> = concerned.map(|key| (key, live.get(key))).collect();
     let values = (hash(wanted), hash(live_now));
-    (!actions.is_empty()).then_some(Difference { field: "resourceTags", actions, detail, values })
+    (!actions.is_empty()).then_some(Difference {
+        field: Field::ResourceTags,
+        actions,
+        detail,
+        values,
+    })
 }
 
 fn own((key, value): (&String, &String)) -> (String, String) {
@@ -209,7 +215,7 @@ fn of_policy(kind: Kind, wanted: &Wanted, live: Option<&str>) -> Option<Differen
         Wanted::Unmanaged | Wanted::None => None,
     };
     let values = (hash(wanted), hash(live.map(|live| policy::canonical_live(kind, live))));
-    Some(Difference { field: kind.field(), actions: vec![action], detail, values })
+    Some(Difference { field: kind.into(), actions: vec![action], detail, values })
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::action::{Action, Drift, Plan};
 use super::artifact::{ArtifactKind, Derived, TagState};
+use super::field::Field;
 use super::progress::Progress;
 use crate::ecr::{Mutability, Repository};
 use crate::failure::Failure;
@@ -25,7 +26,7 @@ pub(super) struct Outcomes {
     /// What was made of chart archives.
     pub(super) derived: BTreeMap<Tag, Derived>,
     /// Fields that could not be written.
-    pub(super) unwritten: BTreeSet<&'static str>,
+    pub(super) unwritten: BTreeSet<Field>,
     /// What was written and is kept by ECR as something else.
     pub(super) rewritten: Vec<Drift>,
     /// The repository's mutability, if it was written.
@@ -43,7 +44,7 @@ pub(super) struct Outcomes {
     /// What was done, in words.
     pub(super) changes: Vec<String>,
     /// What was changed: [`Action::field`] of each action that was carried out.
-    pub(super) fields: Vec<&'static str>,
+    pub(super) fields: Vec<Field>,
 }
 
 impl Outcomes {
@@ -91,10 +92,10 @@ impl Outcomes {
             "copied {} {tag} ({digest})",
             if kind == ArtifactKind::Chart { "chart" } else { "tag" }
         );
-        progress.did(field_of(kind), change.clone());
+        progress.did(kind.into(), change.clone());
         progress.ended_tag();
         self.changes.push(change);
-        self.fields.push(field_of(kind));
+        self.fields.push(kind.into());
         *self.copied.entry(kind).or_default() += 1;
         self.tags.insert((kind, tag), TagState::Synced(digest));
     }
@@ -108,17 +109,9 @@ impl Outcomes {
         progress: &Progress,
     ) {
         if let TagState::Failed(failure) = &state {
-            progress.failed(field_of(kind), failure);
+            progress.failed(kind.into(), failure);
         }
         self.tags.insert((kind, tag), state);
-    }
-}
-
-/// What of the repository a copy changes, for metrics.
-const fn field_of(kind: ArtifactKind) -> &'static str {
-    match kind {
-        ArtifactKind::Image => "imageTag",
-        ArtifactKind::Chart => "chartTag",
     }
 }
 

@@ -72,14 +72,14 @@ fn plan_configuration(
         let attempt = before.attempts.get(field);
         match difference.verdict(drifted, desired.drift_policy, attempt) {
             Verdict::Leave(why) => {
-                plan.drift.push(Drift { field, message: format!("{detail}{why}") });
+                plan.drift.push(Drift { field: *field, message: format!("{detail}{why}") });
                 plan.attempts.extend(attempt.map(|attempt| (*field, *attempt)));
             }
             Verdict::Write(attempt) => {
                 plan.actions.extend(actions.iter().cloned());
-                plan.attempts.insert(field, attempt);
+                plan.attempts.insert(*field, attempt);
                 if drifted {
-                    plan.corrected.push(Drift { field, message: detail.clone() });
+                    plan.corrected.push(Drift { field: *field, message: detail.clone() });
                 }
             }
         }

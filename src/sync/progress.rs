@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::field::Field;
 use crate::failure::Failure;
 use crate::registry::Client;
 use crate::units::size;
@@ -17,7 +18,7 @@ use crate::units::size;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
     /// What of the repository it changes: [`super::Action::field`].
-    pub field: &'static str,
+    pub field: Field,
     /// What was done, or why it was not.
     pub result: Result<String, Failure>,
 }
@@ -232,16 +233,16 @@ impl Progress {
     }
 
     /// Tells that an action was carried out, in words.
-    pub(super) fn did(&self, field: &'static str, what: impl Into<String>) {
+    pub(super) fn did(&self, field: Field, what: impl Into<String>) {
         self.tell(field, Ok(what.into()));
     }
 
     /// Tells that an action failed.
-    pub(super) fn failed(&self, field: &'static str, failure: &Failure) {
+    pub(super) fn failed(&self, field: Field, failure: &Failure) {
         self.tell(field, Err(failure.clone()));
     }
 
-    fn tell(&self, field: &'static str, result: Result<String, Failure>) {
+    fn tell(&self, field: Field, result: Result<String, Failure>) {
         if let Some(witness) = &self.witness {
             witness.ended(Step { field, result });
         }

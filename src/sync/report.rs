@@ -3,13 +3,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::action::{Attempts, Drift, PRUNE, Plan, Pruning};
+use super::action::{Attempts, Drift, Plan, Pruning};
 use super::artifact::{
     ArtifactKind, Derived, DesiredArtifact, Source, SourceContent, SourceTag, TagState,
 };
 use super::delete::Deletion;
 use super::desired::Desired;
 use super::earlier::{Before, Look};
+use super::field::Field;
 use super::observed::Observed;
 use super::origin::Rebuilt;
 use super::outcomes::{Outcomes, ReferrersReport};
@@ -50,7 +51,7 @@ pub struct Report {
     /// What was done (or, in a dry run, would be done), in words.
     pub changes: Vec<String>,
     /// What was changed (or would be), by field, once per change.
-    pub fields: Vec<&'static str>,
+    pub fields: Vec<Field>,
     /// Tags that are no longer wanted are to be removed.
     pub prunes: bool,
     /// What there was to remove; `None` where this pass did not look.
@@ -201,7 +202,7 @@ impl Report {
         let corrected = plan
             .corrected
             .iter()
-            .filter(|drift| !dry_run && !outcomes.unwritten.contains(drift.field))
+            .filter(|drift| !dry_run && !outcomes.unwritten.contains(&drift.field))
             .cloned();
         let artifacts: Vec<_> = desired
             .artifacts
@@ -281,14 +282,14 @@ impl Report {
 
     /// Fields of what was brought about that the spec wants: all that was changed but what was
     /// removed for it.
-    pub fn brought_about(&self) -> impl Iterator<Item = &'static str> {
-        self.fields.iter().copied().filter(|field| *field != PRUNE)
+    pub fn brought_about(&self) -> impl Iterator<Item = Field> {
+        self.fields.iter().copied().filter(|field| *field != Field::Prune)
     }
 
     /// How many tags were removed, or would be.
     #[must_use]
     pub fn pruned(&self) -> usize {
-        self.fields.iter().filter(|field| **field == PRUNE).count()
+        self.fields.iter().filter(|field| **field == Field::Prune).count()
     }
 
     /// Why tags that should go are still there: no failure of what is wanted.
@@ -340,7 +341,7 @@ fn forecasts(desired: &Desired) -> Vec<Forecast> {
 /// The attempts of the plan, save those that failed: what was not written cannot have been
 /// rewritten.
 fn attempts(plan: &Plan, outcomes: &Outcomes, before: &Before) -> Attempts {
-    let failed = |field: &&'static str| outcomes.unwritten.contains(*field);
+    let failed = |field: &&Field| outcomes.unwritten.contains(field);
     let written = plan.attempts.iter().filter(|(field, _)| !failed(field));
     written
         .chain(before.attempts.iter().filter(|(field, _)| failed(field)))

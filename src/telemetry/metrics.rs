@@ -17,7 +17,7 @@ use super::requests::Requests;
 use super::resources::Resources;
 use crate::class::Class;
 use crate::meter::Meter;
-use crate::sync::Report;
+use crate::sync::{Field, Report};
 
 /// The `controller` label: controller-runtime's default is the lower-case kind.
 const CONTROLLER: &str = "ecrrepositorysync";
@@ -159,27 +159,14 @@ impl Metrics {
         for class in Class::ALL {
             metrics.passes.with_label_values(&[class.reason()]);
         }
-        for field in [
-            "repository",
-            "resourceTags",
-            "imageTagMutability",
-            "scanOnPush",
-            "lifecyclePolicy",
-            "permissionPolicy",
-            "imageTag",
-            "chartTag",
-        ] {
-            metrics.corrected.with_label_values(&[field]);
-        }
-        for field in [
-            "resourceTags",
-            "imageTagMutability",
-            "scanOnPush",
-            "encryption",
-            "lifecyclePolicy",
-            "permissionPolicy",
-        ] {
-            metrics.detected.with_label_values(&[field]);
+        for field in Field::ALL {
+            // Encryption cannot be corrected, and pruning corrects nothing.
+            if !matches!(field, Field::Encryption | Field::Prune) {
+                metrics.corrected.with_label_values(&[field.as_str()]);
+            }
+            if field.is_configuration() {
+                metrics.detected.with_label_values(&[field.as_str()]);
+            }
         }
         Ok(metrics)
     }
@@ -215,16 +202,16 @@ impl Metrics {
     }
 
     /// Counts what was put right although the specification had not changed.
-    pub fn drift_corrected(&self, fields: impl Iterator<Item = &'static str>) {
+    pub fn drift_corrected(&self, fields: impl Iterator<Item = Field>) {
         for field in fields {
-            self.corrected.with_label_values(&[field]).inc();
+            self.corrected.with_label_values(&[field.as_str()]).inc();
         }
     }
 
     /// Counts what somebody else changed.
-    pub fn drift_detected(&self, fields: impl Iterator<Item = &'static str>) {
+    pub fn drift_detected(&self, fields: impl Iterator<Item = Field>) {
         for field in fields {
-            self.detected.with_label_values(&[field]).inc();
+            self.detected.with_label_values(&[field.as_str()]).inc();
         }
     }
 

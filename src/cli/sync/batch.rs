@@ -92,7 +92,7 @@ impl Batch<'_> {
             _ => None,
         };
         if let Some(reason) = skipped {
-            self.ledger.note(&repository, "check", Status::Skipped, reason.to_owned());
+            self.ledger.note(&repository, None, Status::Skipped, reason.to_owned());
             return Outcome { index, entry, report: None, preview: None, state: State::Skipped };
         }
 

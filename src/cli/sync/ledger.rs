@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use parking_lot::Mutex;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
-use crate::sync::{Report, Step, Witness};
+use crate::sync::{Field, Report, Step, Witness};
 
 /// Result of an action.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -38,11 +38,17 @@ pub(super) struct Record {
     pub(super) time: Timestamp,
     /// The repository in ECR.
     pub(super) repository: String,
-    /// Part of the repository: `repository`, `lifecyclePolicy`, `imageTag` …
-    pub(super) field: &'static str,
+    /// Part of the repository: `repository`, `lifecyclePolicy`, `imageTag` …; `None`, written
+    /// as `check`, for the repository as a whole.
+    #[serde(serialize_with = "name_or_check")]
+    pub(super) field: Option<Field>,
     pub(super) status: Status,
     /// The action, or the reason why it was not carried out.
     pub(super) details: String,
+}
+
+fn name_or_check<S: Serializer>(field: &Option<Field>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(field.map_or("check", Field::as_str))
 }
 
 /// All actions of a run. Clones share one ledger.
@@ -59,7 +65,7 @@ impl Ledger {
     pub(super) fn note(
         &self,
         repository: &str,
-        field: &'static str,
+        field: Option<Field>,
         status: Status,
         details: String,
     ) {
@@ -82,24 +88,24 @@ impl Ledger {
             self.of(repository).into_iter().map(|record| record.details).collect();
         let failures = report.shortfalls().map(ToString::to_string);
         for failure in failures.filter(|failure| !recorded.contains(failure)) {
-            self.note(repository, "check", Status::Failed, failure);
+            self.note(repository, None, Status::Failed, failure);
         }
 
         for artifact in &report.artifacts {
             for (tag, failure) in artifact.kept() {
                 let details = format!("{} tag {tag}: {failure}", artifact.kind.noun());
-                self.note(repository, "check", Status::Skipped, details);
+                self.note(repository, None, Status::Skipped, details);
             }
         }
 
         if report.dry_run {
             for (change, field) in report.changes.iter().zip(&report.fields) {
-                self.note(repository, field, Status::Skipped, format!("dry run: {change}"));
+                self.note(repository, Some(*field), Status::Skipped, format!("dry run: {change}"));
             }
         }
 
         if self.of(repository).is_empty() {
-            self.note(repository, "check", Status::Skipped, "in sync, nothing to do".to_owned());
+            self.note(repository, None, Status::Skipped, "in sync, nothing to do".to_owned());
         }
     }
 
@@ -126,7 +132,7 @@ impl Witness for Recorder {
             Ok(details) => (Status::Success, details),
             Err(failure) => (Status::Failed, failure.to_string()),
         };
-        self.ledger.note(&self.repository, field, status, details);
+        self.ledger.note(&self.repository, Some(field), status, details);
     }
 }
 
@@ -142,12 +148,15 @@ mod tests {
         let failure = Failure::new(Class::PolicyRejected, "no");
         ledger
             .witness("app")
-            .ended(Step { field: "lifecyclePolicy", result: Err(failure.clone()) });
+            .ended(Step { field: Field::LifecyclePolicy, result: Err(failure.clone()) });
         let report = Report { configuration: vec![failure], ..Report::default() };
         ledger.close("app", &report);
         let records = ledger.all();
         assert_eq!(records.len(), 1, "{records:?}");
-        assert_eq!((records[0].field, records[0].status), ("lifecyclePolicy", Status::Failed));
+        assert_eq!(
+            (records[0].field, records[0].status),
+            (Some(Field::LifecyclePolicy), Status::Failed)
+        );
     }
 
     #[test]
@@ -157,7 +166,12 @@ mod tests {
         let changes = vec!["create repository new".to_owned()];
         ledger.close(
             "new",
-            &Report { changes, fields: vec!["repository"], dry_run: true, ..Report::default() },
+            &Report {
+                changes,
+                fields: vec![Field::Repository],
+                dry_run: true,
+                ..Report::default()
+            },
         );
         let texts: Vec<_> =
             ledger.all().into_iter().map(|record| (record.status, record.details)).collect();

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::ledger::{Ledger, Status};
 use crate::class::Class;
 use crate::inventory::Entry;
-use crate::sync::{Failure, Preview, Report};
+use crate::sync::{Failure, Field, Preview, Report};
 
 /// The result for one repository of the files.
 #[derive(Debug)]
@@ -52,12 +52,12 @@ impl State {
             let records = ledger.of(repository).into_iter();
             records
                 .filter(|record| record.status == Status::Success)
-                .map(|record| record.field)
+                .filter_map(|record| record.field)
                 .collect()
         };
         let is_complete = report.shortfalls().next().is_none();
 
-        match (fields.contains(&"repository"), fields.is_empty(), is_complete) {
+        match (fields.contains(&Field::Repository), fields.is_empty(), is_complete) {
             (true, ..) => Self::Created,
             (false, false, _) => Self::Updated,
             (false, true, true) => Self::Unchanged,
@@ -121,7 +121,8 @@ impl Outcome {
             );
         }
 
-        failures.extend(report.pruning_blocked().map(|failure| ("prune".to_owned(), failure)));
+        failures
+            .extend(report.pruning_blocked().map(|failure| (Field::Prune.to_string(), failure)));
         failures
     }
 

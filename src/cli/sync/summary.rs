@@ -9,6 +9,7 @@ use super::advice::advice;
 use super::ledger::{Record, Status};
 use super::outcome::{Outcome, State};
 use crate::class::Class;
+use crate::sync::Field;
 
 /// Width of the lines around the block, as in the older tool.
 const WIDTH: usize = 80;
@@ -50,7 +51,7 @@ impl Counts {
         let done: Vec<_> =
             records.iter().filter(|record| record.status == Status::Success).collect();
         let failed = records.iter().filter(|record| record.status == Status::Failed).count();
-        let of_field = |field| done.iter().filter(move |record| record.field == field);
+        let of_field = |field| done.iter().filter(move |record| record.field == Some(field));
         let repositories = |field| {
             let names: BTreeSet<_> = of_field(field).map(|record| &record.repository).collect();
             names.len()
@@ -63,11 +64,12 @@ impl Counts {
             updated: count(State::Updated),
             skipped: count(State::Unchanged) + count(State::Skipped),
             failed: count(State::Failed),
-            images: repositories("imageTag"),
-            charts: repositories("chartTag"),
-            tags: of_field("imageTag").count() + of_field("chartTag").count(),
-            pruned: of_field("prune").count(),
-            policies: of_field("lifecyclePolicy").count() + of_field("permissionPolicy").count(),
+            images: repositories(Field::ImageTag),
+            charts: repositories(Field::ChartTag),
+            tags: of_field(Field::ImageTag).count() + of_field(Field::ChartTag).count(),
+            pruned: of_field(Field::Prune).count(),
+            policies: of_field(Field::LifecyclePolicy).count()
+                + of_field(Field::PermissionPolicy).count(),
             bytes,
             success_rate: if tried == 0 { 100.0 } else { 100.0 * done.len() as f64 / tried as f64 },
         }

@@ -4,7 +4,7 @@ use super::*;
 
 fn difference(wanted: u64, live: u64) -> Difference {
     Difference {
-        field: "scanOnPush",
+        field: Field::ScanOnPush,
         actions: vec![Action::SetScanOnPush { wanted: true }],
         detail: "is false, not true".to_owned(),
         values: (wanted, live),

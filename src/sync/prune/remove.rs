@@ -9,7 +9,8 @@ use crate::class::Class;
 use crate::ecr::{OWNER_TAG, Removal, Repository};
 use crate::failure::Failure;
 use crate::registry::{Digest, Tag};
-use crate::sync::action::{Action, PRUNE, Plan, Pruning};
+use crate::sync::action::{Action, Plan, Pruning};
+use crate::sync::field::Field;
 use crate::sync::observed::Observed;
 use crate::sync::outcomes::Outcomes;
 use crate::sync::pass::Pass;
@@ -61,7 +62,7 @@ impl Pass<'_> {
         if let Some(failure) = first {
             outcomes.pruning_blocked = Pruning::blocked_by(&failure).blocked;
             if let Some(blocked) = &outcomes.pruning_blocked {
-                self.job.progress.failed(PRUNE, blocked);
+                self.job.progress.failed(Field::Prune, blocked);
             }
         }
     }

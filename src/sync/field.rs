@@ -1,0 +1,110 @@
+//! The parts of a repository that a pass changes.
+
+use std::fmt;
+
+use serde::{Serialize, Serializer};
+
+use super::artifact::ArtifactKind;
+use crate::ecr::policy::Kind;
+
+/// A part of a repository, as metric labels, reports and messages name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Field {
+    /// The repository itself.
+    Repository,
+    /// Its resource tags.
+    ResourceTags,
+    /// Whether its tags may move.
+    ImageTagMutability,
+    /// Whether images are scanned when they are pushed.
+    ScanOnPush,
+    /// Its encryption, which cannot be changed.
+    Encryption,
+    /// Its lifecycle policy.
+    LifecyclePolicy,
+    /// Its permission policy.
+    PermissionPolicy,
+    /// A tag of the image.
+    ImageTag,
+    /// A version of the chart.
+    ChartTag,
+    /// A tag that is removed because nobody wants it any more.
+    Prune,
+}
+
+impl Field {
+    /// All of them.
+    pub const ALL: [Self; 10] = [
+        Self::Repository,
+        Self::ResourceTags,
+        Self::ImageTagMutability,
+        Self::ScanOnPush,
+        Self::Encryption,
+        Self::LifecyclePolicy,
+        Self::PermissionPolicy,
+        Self::ImageTag,
+        Self::ChartTag,
+        Self::Prune,
+    ];
+
+    /// The name in metric labels, reports and messages: the field of the spec where there is one.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Repository => "repository",
+            Self::ResourceTags => "resourceTags",
+            Self::ImageTagMutability => "imageTagMutability",
+            Self::ScanOnPush => "scanOnPush",
+            Self::Encryption => "encryption",
+            Self::LifecyclePolicy => "lifecyclePolicy",
+            Self::PermissionPolicy => "permissionPolicy",
+            Self::ImageTag => "imageTag",
+            Self::ChartTag => "chartTag",
+            Self::Prune => "prune",
+        }
+    }
+
+    /// Whether it is a setting, a policy or the resource tags of a repository that exists.
+    #[must_use]
+    pub const fn is_configuration(self) -> bool {
+        match self {
+            Self::ResourceTags
+            | Self::ImageTagMutability
+            | Self::ScanOnPush
+            | Self::Encryption
+            | Self::LifecyclePolicy
+            | Self::PermissionPolicy => true,
+            Self::Repository | Self::ImageTag | Self::ChartTag | Self::Prune => false,
+        }
+    }
+}
+
+impl fmt::Display for Field {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Serialize for Field {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl From<Kind> for Field {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Lifecycle => Self::LifecyclePolicy,
+            Kind::Permission => Self::PermissionPolicy,
+        }
+    }
+}
+
+impl From<ArtifactKind> for Field {
+    fn from(kind: ArtifactKind) -> Self {
+        match kind {
+            ArtifactKind::Image => Self::ImageTag,
+            ArtifactKind::Chart => Self::ChartTag,
+        }
+    }
+}
