@@ -1,10 +1,10 @@
-//! Trouble with the API server, made by a proxy before the real one: nothing is lost, and nothing
-//! is asked in a hot loop.
+//! Failures of the API server, injected by a proxy in front of the real one: nothing is lost, and
+//! no request is repeated in a hot loop.
 //!
-//! Counts are those of the proxy. Trouble here lasts until the operator has tried so many times: a
-//! hot loop gets there in no time, and that fails the test. Between tries it waits 0.8 s, 1.6 s,
-//! 3.2 s ... and up to as much again, so a minute of refusal would show two more tries than ten
-//! seconds do, and cost a minute.
+//! The proxy counts the requests. A failure lasts until the operator has tried N times: a hot loop
+//! gets there at once, and that fails the test. Between tries the operator waits 0.8 s, 1.6 s, 3.2
+//! s ... plus up to the same again as jitter. So a minute of failures would show only two more
+//! tries than ten seconds.
 
 use std::time::{Duration, Instant};
 
@@ -20,12 +20,12 @@ use testbed::upstream::User;
 
 use crate::support::{ACCOUNT, Operator, REGION, Rig, condition, eventually};
 
-/// The first one of an operator only asks whether the definition is there.
+/// The first list request of an operator only checks whether the definition exists.
 const LIST: &str = "list ecrrepositorysyncs";
 const WATCH: &str = "watch ecrrepositorysyncs";
 const PATCH: &str = "patch ecrrepositorysyncs/status";
 
-/// A rig whose operator reaches the API server through a proxy; the test itself does not.
+/// A rig whose operator uses the API server through a proxy; the test itself does not.
 struct Trouble {
     rig: Rig,
     api: Proxy,
@@ -53,8 +53,8 @@ impl Trouble {
         Self { rig, api, kubeconfig: kubeconfig.display().to_string() }
     }
 
-    /// Without leader election: a process that cannot renew its Lease ends, and these tests are
-    /// about one that stays.
+    /// Starts without leader election: a process that cannot renew its Lease exits, and these tests
+    /// need one that keeps running.
     async fn operator(&self) -> Operator {
         self.rig
             .operator_with(&["--leader-election=false"], &[("KUBECONFIG", &self.kubeconfig)])
@@ -72,7 +72,7 @@ impl Trouble {
         assert_eq!(self.api.hang_up(is(WATCH)), 1);
     }
 
-    /// Waits until the operator has sent so many requests of an operation.
+    /// Waits until the operator has sent this number of requests of an operation.
     async fn tries(&self, operation: &str, number: usize) {
         eventually(&format!("{number} times {operation}"), async || {
             self.count(operation) >= number
@@ -84,7 +84,7 @@ impl Trouble {
         self.api.count(is(operation))
     }
 
-    /// How often the operator looked at a repository: once a pass.
+    /// Number of reads of a repository by the operator: one per pass.
     fn passes(&self, repository: &str) -> usize {
         self.rig.ecr.count(|request| {
             request.operation == "DescribeImages" && request.repository == repository
@@ -95,7 +95,7 @@ impl Trouble {
         json!({"image": self.rig.image("library/demo", tags)})
     }
 
-    /// All requests by operation and answer, for messages.
+    /// All requests by operation and response, for messages.
     fn summary(&self) -> String {
         let mut counts = std::collections::BTreeMap::<_, usize>::new();
         for request in self.api.log() {
@@ -109,7 +109,7 @@ fn is(operation: &str) -> impl Fn(&Record) -> bool + '_ {
     move |request| request.operation == operation
 }
 
-/// What an API server says when it refuses something.
+/// The response of an API server that refuses a request.
 fn status(code: u16, reason: &str, message: &str) -> Value {
     json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
            "message": message, "reason": reason, "code": code})
@@ -120,7 +120,7 @@ fn answer(code: u16, reason: &str, message: &str) -> Then {
     Then::Status { code, headers, body: status(code, reason, message).to_string() }
 }
 
-/// As API Priority and Fairness refuses.
+/// A refusal of API Priority and Fairness.
 fn too_many_requests(retry_after: Duration) -> Then {
     let headers = vec![
         ("Content-Type".to_owned(), "text/plain; charset=utf-8".to_owned()),
@@ -148,7 +148,7 @@ async fn what_happens_while_the_watch_is_cut_is_seen_afterwards() {
     t.rig.wait_synced("edited").await;
     assert_eq!(t.rig.repository("edited").tags.len(), 2);
 
-    // Again and again, while events are on their way.
+    // Cut it repeatedly, while events are sent.
     for number in 0..3 {
         t.watching().await;
         t.rig.apply(&format!("more-{number}"), json!({})).await;
@@ -162,7 +162,8 @@ async fn what_happens_while_the_watch_is_cut_is_seen_afterwards() {
     assert_eq!(t.count(WATCH), 1 + 3 + 3, "{}", t.summary());
 }
 
-/// The watch cannot go on where it was cut: what was deleted meanwhile is in no event any more.
+/// The watch cannot resume after the cut: no event reports the resources that were deleted
+/// meanwhile.
 async fn the_watch_is_gone(name: &str, gone: Then) {
     let t = Trouble::new(name).await;
     let operator = t.operator().await;
@@ -247,12 +248,12 @@ async fn a_status_that_is_refused_is_written_in_the_end_and_nothing_is_done_twic
     let t = Trouble::new("status-refused").await;
     let modified = "Operation cannot be fulfilled on ecrrepositorysyncs.ecr-sync.io: the object has been modified";
     let refusals = [
-        // Name, which of the two statuses (begun, done), refusal, requests in all.
+        // Name, which of the two statuses (started, done), refusal, total requests.
         ("first-409", 0, answer(409, "Conflict", modified), 3),
         ("last-409", 1, answer(409, "Conflict", modified), 3),
         ("first-500", 0, answer(500, "InternalError", "etcdserver: request timed out"), 3),
         ("last-500", 1, answer(500, "InternalError", "etcdserver: request timed out"), 3),
-        // Written, but nobody says so; the watch tells.
+        // Written, but the response is lost; the watch reports it.
         ("first-lost", 0, Then::LoseAnswer, 2),
         ("last-lost", 1, Then::LoseAnswer, 2),
     ];
@@ -359,8 +360,7 @@ async fn work_goes_on_while_the_server_refuses_and_is_reported_when_it_does_not(
         .await
         .expect_err("the API server itself is well");
     eventually("copied", async || t.rig.repository("copying").tags.contains_key("1")).await;
-    // An outage has a length. The third try comes after 5.6 to 11.2 s, the fourth after 12 s at the
-    // earliest.
+    // The third try comes after 5.6 to 11.2 s, the fourth after at least 12 s.
     let over = async || begun.elapsed() >= Duration::from_secs(10) && t.count(WATCH) >= watches + 3;
     eventually("over", over).await;
     for page in ["/healthz", "/readyz"] {
@@ -521,7 +521,7 @@ async fn resources_are_synced_without_the_right_to_watch_secrets() {
     t.rig.annotate("app", "ecr-sync.io/requestedAt", "now").await;
     t.rig.wait_synced("app").await;
 
-    // 0.8 s, 1.6 s, 3.2 s, and up to as much again.
+    // 0.8 s, 1.6 s, 3.2 s, plus up to the same again.
     t.tries("list secrets", 4).await;
     assert!(begun.elapsed() >= Duration::from_secs(5), "four tries within {:?}", begun.elapsed());
     let told = operator.log().matches("cannot watch Secrets").count();

@@ -1,4 +1,5 @@
-//! AWS as its own tools find it: keys of a pod, and hosts of every partition.
+//! The AWS credential chain and endpoints: the credentials of a pod, and the hosts of every
+//! partition.
 
 use axum::Router;
 use axum::extract::State;
@@ -21,7 +22,7 @@ async fn desk() -> Desk {
 
 #[tokio::test]
 async fn hosts_are_those_of_the_partition_fips_and_dual_stack() {
-    // It lets nobody through, and notes where they wanted to go.
+    // The proxy refuses all connections, and records their targets.
     let proxy = ForwardProxy::start(Some(("nobody", "knows"))).expect("a proxy");
     let desk = desk().await;
     let table = [
@@ -66,7 +67,7 @@ async fn a_service_account_of_the_pod_is_enough() {
     let desk = desk().await;
     desk.write("token", token.trim());
     let mut command = desk.command(&["sync", "all.yaml"]);
-    // As the webhook of EKS sets it.
+    // As set by the webhook of EKS.
     command
         .env_remove("AWS_ACCESS_KEY_ID")
         .env_remove("AWS_SECRET_ACCESS_KEY")
@@ -78,7 +79,7 @@ async fn a_service_account_of_the_pod_is_enough() {
     assert!(rig.ecr.repository("999999999999", REGION, "app").is_some(), "in the role's account");
 }
 
-/// The agent of EKS Pod Identity: keys for who knows the pod's token.
+/// The agent of EKS Pod Identity: returns credentials for the token of the pod.
 async fn agent(
     State(token): State<&'static str>,
     headers: HeaderMap,

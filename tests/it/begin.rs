@@ -1,4 +1,4 @@
-//! The operator before everything it needs is there.
+//! Start of the operator while something that it needs is missing.
 
 use std::path::Path;
 use std::process::Command;

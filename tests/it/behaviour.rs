@@ -1,5 +1,5 @@
-//! What Kubernetes users expect of a resource: demand, dry run, Secrets, status that only changes
-//! when something does.
+//! Behaviour that Kubernetes users expect of a resource: sync on demand, dry run, Secrets, a status
+//! that changes only if something else does.
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
@@ -30,7 +30,7 @@ async fn an_annotation_asks_for_a_sync_now() {
         rig.wait("app", "answered", answered).await;
         assert_eq!(rig.source.log_since(mark).len(), 1, "the source was asked for the tag once");
     }
-    // Another annotation is none of our business.
+    // Other annotations are ignored.
     let mark = rig.source.mark();
     rig.annotate("app", "example.com/note", "x").await;
     rig.apply("other", json!({})).await;
@@ -138,7 +138,7 @@ async fn a_corrected_secret_is_used_at_once() {
         .await
         .expect("a Secret");
     rig.apply("app", private(host, &["1.26"])).await;
-    // The next try of its own would come after two minutes, later than any test waits.
+    // The next retry would come after two minutes, later than any test waits.
     rig.wait_ready("app", "False", "AuthenticationFailed").await;
     let right = Patch::Merge(docker_secret(host, User::Reader.name(), User::Reader.password()));
     secrets.patch("login", &PatchParams::default(), &right).await.expect("corrected");
@@ -335,7 +335,7 @@ async fn promtool_accepts_the_metrics_page() {
         .output()
         .expect("it runs");
     let complaints = String::from_utf8_lossy(&checked.stderr).into_owned();
-    // controller-runtime's own names break promtool's rules; ours must not.
+    // The names of controller-runtime break promtool's rules; ours must not.
     let ours: Vec<_> = complaints.lines().filter(|line| line.starts_with("ecrsync_")).collect();
     assert!(ours.is_empty() && !complaints.contains("error while linting"), "{complaints}");
 }

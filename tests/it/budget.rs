@@ -1,4 +1,4 @@
-//! Requests of a pass, counted at the servers; logins apart.
+//! Requests of a pass, counted at the servers, without logins.
 
 use testbed::scratch;
 use testbed::traffic::{Mark, Plane, Record};
@@ -7,7 +7,7 @@ use testbed::upstream::{Auth, Upstream};
 use crate::support::corpus::Maker;
 use crate::support::desk::Desk;
 
-/// An empty source of its own with a desk before it.
+/// A new, empty source with a desk.
 async fn bench(name: &str) -> (Upstream, Maker, Desk) {
     let upstream = Upstream::start(scratch::folder(name).expect("a folder"), Auth::None).await;
     let upstream = upstream.expect("a registry starts");
@@ -16,11 +16,11 @@ async fn bench(name: &str) -> (Upstream, Maker, Desk) {
     (upstream, maker, desk)
 }
 
-/// What a pass asked for.
+/// Requests of a pass.
 #[derive(Debug)]
 struct Spent {
     source: Vec<String>,
-    /// ECR's `/v2/` and the store behind it.
+    /// Requests to `/v2/` of ECR, and to its blob store.
     target: Vec<String>,
     control: Vec<String>,
     writes: usize,
@@ -55,20 +55,20 @@ async fn spend(desk: &Desk, text: &str, flags: &[&str]) -> Spent {
     }
 }
 
-/// A first pass: what ECR lacks is read at once, and not asked for by HEAD before. `most` counts
-/// ECR's API too.
+/// A first pass: tags that ECR lacks are read with GET, without a HEAD before. `most` includes the
+/// ECR API.
 fn assert_cold(cold: &Spent, most: usize) {
     assert!(!cold.source.iter().any(|operation| operation == "HeadManifest"), "{cold:?}");
     let all = cold.total() + cold.control.len();
     assert!(all <= most, "{all} requests, not {most}: {cold:?}");
 }
 
-/// A second pass: nothing is written, and ECR's registry is not even asked.
+/// A second pass: nothing is written, and there is no request to `/v2/` of ECR.
 async fn assert_warm(desk: &Desk, text: &str, most: usize) {
     let warm = spend(desk, text, &[]).await;
     assert_eq!((warm.writes, &warm.target), (0, &Vec::new()), "{warm:?}");
     assert!(warm.total() <= most, "{} requests, {warm:?}", warm.total());
-    // Repository, the wanted tags in batches of 100, and what an index names.
+    // The repository, the wanted tags in batches of 100, and the children of an index.
     let of_indexes = usize::from(warm.source.iter().any(|operation| operation == "GetManifest"));
     assert!(warm.control.len() <= 1 + most.div_ceil(100) + of_indexes, "{:?}", warm.control);
 }
@@ -103,7 +103,7 @@ async fn an_index_of_five_platforms_costs_what_it_must() {
     assert_cold(&cold, 179);
 }
 
-/// 200 tags of 3 layers, 2 of them shared.
+/// 200 tags with 3 layers, 2 of them shared.
 #[tokio::test]
 async fn two_hundred_tags_cost_what_they_must() {
     let (_upstream, maker, desk) = bench("budget-many").await;

@@ -1,5 +1,5 @@
-//! The Helm chart: what it renders is valid, least and restricted; its values are what its schema
-//! and README say.
+//! The Helm chart: its output is valid, minimal and restricted, and its values match schema and
+//! README.
 
 mod readme;
 mod schemas;
@@ -11,9 +11,9 @@ use serde_json::{Value, json};
 use testbed::cluster::Cluster;
 use testbed::tools::{Call, workspace};
 
-/// helm built from source takes itself for one of Kubernetes 1.20.
+/// Without this, helm built from source assumes Kubernetes 1.20.
 const KUBE_VERSION: &str = "1.34.0";
-/// Objects of the Prometheus operator: their schemas are not the API server's. promtool judges the
+/// Objects of the Prometheus operator, which the API server does not know. promtool checks the
 /// rules in them.
 const FOREIGN: &str = "ServiceMonitor,PodMonitor,PrometheusRule";
 
@@ -26,7 +26,7 @@ fn read(path: &str) -> String {
         .unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// `helm template` in the namespace that the documents use; an error is what helm says.
+/// Runs `helm template` in the namespace that the documents use; the error is the output of helm.
 async fn try_template(arguments: &[&str]) -> Result<String, String> {
     let chart = chart().display().to_string();
     let call = Call::new("helm").expect("make tools");
@@ -61,7 +61,7 @@ pub(crate) fn object<'a>(objects: &'a [Value], kind: &str, name: &str) -> &'a Va
     found.unwrap_or_else(|| panic!("no {kind} {name}"))
 }
 
-/// The files of values that stand for the combinations that matter.
+/// The values files with the relevant combinations.
 fn combinations() -> Vec<String> {
     let entries = std::fs::read_dir(chart().join("ci")).expect("a folder");
     let mut files: Vec<_> =
@@ -135,7 +135,7 @@ async fn every_combination_of_values_renders_valid_kubernetes() {
     for yaml in &rendered {
         kubeconform(yaml).await.unwrap_or_else(|error| panic!("{error}\n{yaml}"));
     }
-    // It does find what is wrong.
+    // The check finds an error.
     let wrong = rendered[0].replace("terminationGracePeriodSeconds", "terminationGracePeriods");
     assert!(kubeconform(&wrong).await.is_err());
     let wrong = rendered[0].replace("replicas: 1", "replicas: one");
@@ -151,8 +151,7 @@ async fn the_program_knows_every_flag_that_the_chart_renders() {
         let arguments = deployment["spec"]["template"]["spec"]["containers"][0]["args"]
             .as_array()
             .expect("arguments");
-        // clap reads the arguments in their order: an unknown one is an error before --help is an
-        // answer.
+        // clap reads the arguments in order: an unknown one is an error before --help is printed.
         let arguments =
             arguments.iter().map(|argument| argument.as_str().expect("a string")).chain(["--help"]);
         let output = std::process::Command::new(env!("CARGO_BIN_EXE_ecr-sync"))
@@ -186,7 +185,7 @@ fn every_template_has_unit_tests() {
         .map(|suite| read(&format!("charts/ecr-sync/tests/{suite}")))
         .collect::<Vec<_>>()
         .concat();
-    // Partials render nothing by themselves.
+    // Partials render nothing on their own.
     for template in names("templates").iter().filter(|template| !template.starts_with('_')) {
         assert!(
             suites.contains(&format!("\ntemplates: [{template}]\n")),
@@ -219,7 +218,7 @@ fn every_value_is_read_by_a_template() {
     );
     assert!(values.len() > 60, "{values:?}");
     for path in values {
-        // Read by itself, or as a part of what it is in.
+        // Read directly, or as a part of its parent.
         let mut parts = path.rsplit('.').filter(|part| !part.is_empty());
         let key = parts.next().unwrap_or_default();
         let is_read = templates.contains(&format!(".{key}"))
@@ -238,7 +237,7 @@ fn every_flag_of_the_controller_has_a_value() {
         line.starts_with("| `").then_some(flag)
     });
     let helpers = read("charts/ecr-sync/templates/_helpers.tpl");
-    // Of the first the log level is a part; the second is the pod's own namespace.
+    // The first includes the log level; the second is the namespace of the pod.
     let not_needed = ["verbose", "leader-election-namespace"];
     let mut seen = 0;
     for flag in flags.filter(|flag| !not_needed.contains(flag)) {
@@ -250,7 +249,7 @@ fn every_flag_of_the_controller_has_a_value() {
     assert!(seen > 20, "{seen} flags in docs/cli.md");
 }
 
-/// A value that a schema does not allow, and the paths at which helm must say so.
+/// A value that a schema does not allow, and the paths that helm must report.
 fn wrong(schema: &Value, path: &str, paths: &mut Vec<String>) -> Value {
     if let Some(properties) = schema["properties"].as_object() {
         let value = properties
@@ -269,7 +268,7 @@ fn wrong(schema: &Value, path: &str, paths: &mut Vec<String>) -> Value {
 async fn every_value_has_a_type_or_a_form_that_is_checked() {
     let mut schema: Value =
         serde_json::from_str(&read("charts/ecr-sync/values.schema.json")).expect("JSON");
-    // Helm's own, which it fills in.
+    // A value that Helm sets itself.
     schema["properties"].as_object_mut().expect("properties").remove("global");
     let mut paths = Vec::new();
     let values = wrong(&schema, "", &mut paths);
@@ -316,7 +315,7 @@ fn the_schema_has_no_key_that_values_lack() {
         for (key, schema) in schema["properties"].as_object().into_iter().flatten() {
             let path = format!("{path}.{key}");
             match values.get(key) {
-                // Items of lists have properties too, and no values.
+                // Items of lists have properties, too, but no values.
                 Some(value) if value.is_object() => compare(schema, value, &path, missing),
                 Some(_) => {}
                 None => {
@@ -334,7 +333,7 @@ fn the_schema_has_no_key_that_values_lack() {
     assert!(missing.is_empty(), "{missing:?}");
 }
 
-/// Each right as `verb group/resource`, with the names that it is limited to.
+/// Each permission as `verb group/resource`, with its resource names.
 pub(crate) fn rights(role: &Value) -> BTreeSet<String> {
     let strings = |value: &Value| -> Vec<String> {
         value
@@ -372,7 +371,7 @@ async fn the_chart_grants_what_deploy_rbac_grants() {
 
 #[tokio::test]
 async fn the_plain_manifests_are_what_the_chart_renders() {
-    // Helm's own labels are all that `make deploy` takes out.
+    // `make crds` removes only the labels of Helm.
     let helms = |line: &&str| {
         !(line.starts_with("# Source")
             || line.contains("helm.sh/chart:")

@@ -1,5 +1,5 @@
-//! Helm charts: what the real helm packaged and indexed becomes what the real helm pulls and
-//! installs.
+//! Helm charts: charts that the real helm packaged and indexed are copied, and the real helm pulls
+//! and installs the copies.
 
 use std::ffi::OsStr;
 use std::path::PathBuf;
@@ -47,7 +47,7 @@ impl Charts {
         Digest::sha256_of(&archive).to_string()
     }
 
-    /// Archives that were asked for since the last call.
+    /// Archives that were requested since the last call.
     fn downloads(&self, since: &mut testbed::traffic::Mark) -> usize {
         let log = self.proxy.log_since(*since);
         *since = self.proxy.mark();
@@ -55,7 +55,7 @@ impl Charts {
     }
 }
 
-/// The environment with which helm finds its way into the stand-in.
+/// The environment that connects helm to the stand-in.
 async fn helm_environment(rig: &Rig) -> Vec<(String, String)> {
     let registry = rig.ecr.registry(ACCOUNT, REGION).await;
     let config =
@@ -96,8 +96,7 @@ async fn an_http_chart_becomes_what_helm_pulls_shows_and_installs() {
     assert_eq!(chart.source, format!("{} (chart app)", charts.url()));
     assert_eq!(condition(&object, "ChartSynced").map(|c| c.0), Some("True"));
     assert_eq!(condition(&object, "ImageSynced"), None);
-    // Without a constraint that names one, a pre-release is a version like any other; the newest is
-    // it.
+    // Without a constraint, a pre-release is a version like any other, and here it is the newest.
     assert_eq!(rig.repository("app").tags.keys().collect::<Vec<_>>(), ["1.0.0", "2.0.0-rc.1"]);
 
     let address = format!("oci://{}/app", rig.ecr.registry(ACCOUNT, REGION).await);
@@ -180,7 +179,7 @@ async fn a_replaced_archive_is_kept_and_told_unless_the_spec_says_otherwise() {
     let before = rig.repository("app").tags;
     charts.repository.package("stable", "app", "1.0.0").await.expect("repackaged");
     charts.repository.index("stable").await.expect("indexed");
-    // The index is looked at again after a restart.
+    // The index is read again after a restart.
     assert_eq!(operator.terminate().await, 0);
     let _operator = rig.operator().await;
     let object = rig.request("app", "look").await;
@@ -219,7 +218,7 @@ async fn image_and_chart_share_a_repository_and_one_failing_leaves_the_other() {
         Some(true)
     );
     assert_eq!(rig.repository("mixed").tags.keys().collect::<Vec<_>>(), ["1.0.0", "latest"]);
-    // The repository is not called like the chart.
+    // The repository does not have the name of the chart.
     let advice = rig.told("Advice").await;
     assert!(advice.len() == 1 && advice[0].2.contains("last segment is mixed"), "{advice:?}");
 
@@ -241,7 +240,7 @@ async fn a_chart_of_an_oci_registry_is_copied_as_it_is() {
     helm(&rig, &["push", &archive, &format!("oci://{source}/charts-of-this-test"), "--plain-http"])
         .await;
     let _operator = rig.operator().await;
-    // The repository of charts, the chart's name taken from the ECR repository.
+    // A chart repository; the name of the chart comes from the ECR repository.
     let chart = json!({"pullUrl": format!("oci://{source}/charts-of-this-test"), "tags": ["1.2.0+build.7"], "insecure": true});
     rig.apply("oci", json!({"repositoryName": "platform/app", "chart": chart})).await;
     let object = rig.wait_synced("oci").await;
@@ -412,7 +411,7 @@ async fn thirty_repositories_with_charts_of_one_index_ask_for_it_once() {
             .map(|r| r.path.as_str())
             .filter(|path| path.ends_with("/index.yaml"))
             .collect();
-        // The first reading is that of a repository at the root, with a chart `stable` in it.
+        // First it is read as a repository at the root, with a chart `stable`.
         assert_eq!(indexes, ["/index.yaml", "/stable/index.yaml"], "{look}");
     }
     for n in [0, 29] {
@@ -420,7 +419,7 @@ async fn thirty_repositories_with_charts_of_one_index_ask_for_it_once() {
     }
 }
 
-/// What `clock_gettime` says plus a year, for programs that are linked to libc.
+/// Adds a year to `clock_gettime`, for programs that are linked to libc.
 const LATER: &str = r#"
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -433,7 +432,7 @@ int clock_gettime(clockid_t clock, struct timespec *at) {
 }
 "#;
 
-/// A library to preload, with which a program lives a year later.
+/// A library to preload, which moves the clock of a program by a year.
 fn a_year_later(rig: &Rig) -> PathBuf {
     let (source, library) = (rig.folder().join("later.c"), rig.folder().join("later.so"));
     std::fs::write(&source, LATER).expect("a file");
@@ -453,7 +452,7 @@ fn a_year_later(rig: &Rig) -> PathBuf {
     library
 }
 
-/// Runs `ecr-sync sync` over these lines.
+/// Runs `ecr-sync sync` with these lines.
 async fn sync(rig: &Rig, ecr: &StandIn, lines: &str, environment: &[(&str, &OsStr)]) {
     let file = rig.folder().join("all.yaml");
     std::fs::write(&file, lines).expect("a file");

@@ -27,8 +27,8 @@ fn err(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// What the older tool's files look like; sources behind plain HTTP are written as manifests, which
-/// can say so.
+/// Files of the older tool. Sources with plain HTTP are written as manifests, which have a field
+/// for it.
 fn files(host: &str) -> String {
     format!(
         r#"
@@ -134,7 +134,7 @@ async fn a_failure_is_told_and_the_others_are_done() {
         "{text}"
     );
     assert!(text.contains("├── Container Images: 2\n└── Helm Charts: 0\n"), "{text}");
-    // Two repositories and two tags of five actions.
+    // Two repositories and two tags, of five actions.
     assert!(text.contains("Overall Success Rate: 80.0%"), "{text}");
     let failures = text.split("\nFailures:\n").nth(1).expect("failures");
     assert!(
@@ -221,7 +221,7 @@ async fn what_an_operator_owns_is_left_alone() {
     );
 }
 
-/// Whose a repository is, nobody asks while there is nothing to write.
+/// The owner of a repository is not read if there is nothing to write.
 #[tokio::test]
 async fn what_an_operator_owns_and_is_in_order_is_no_failure() {
     let desk = Desk::before(Sources::shared().await.open.host()).await;
@@ -301,7 +301,7 @@ async fn ecr_is_reached_where_a_flag_says() {
     let (desk, _) = desk().await;
     desk.write("all.yaml", "- name: app\n");
     let endpoint = desk.ecr.endpoint();
-    // The account is given, so that STS is not asked; nothing else says where AWS is.
+    // The account is given, so STS is not called; no other setting has the AWS endpoint.
     let mut command = desk.command(&[
         "sync",
         "all.yaml",

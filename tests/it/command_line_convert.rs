@@ -20,7 +20,7 @@ async fn plan(desk: &Desk, path: &str) -> Vec<(Value, Value)> {
     repositories.iter().map(|r| (r["name"].clone(), r["diff"].clone())).collect()
 }
 
-/// Both shapes of the older tool, with what YAML likes to misread.
+/// Both formats of the older tool, with values that YAML misreads.
 fn files(desk: &Desk) -> String {
     let host = desk.source.host();
     format!(
@@ -84,7 +84,7 @@ async fn imported_repositories_plan_to_no_change() {
     assert!(manifests.contains("imageTagMutability: ImmutableWithExclusion"), "{manifests}");
     assert!(settings.scan_on_push && manifests.contains("scanOnPush: true"), "{manifests}");
 
-    // They do say something: what differs is a change.
+    // The manifests do have an effect: a difference is a change.
     desk.ecr.create_repository(
         ACCOUNT,
         REGION,

@@ -1,5 +1,5 @@
-//! `examples/files`, in both shapes of the older tool and with their charts, as a pipeline syncs
-//! them; and dry runs that know whether something is to be done.
+//! `examples/files`, in both formats of the older tool and with their charts, synced as in a
+//! pipeline; and dry runs that detect whether changes are pending.
 
 use std::process::Output;
 
@@ -16,8 +16,7 @@ fn said(output: &Output) -> String {
     out(output) + &String::from_utf8_lossy(&output.stderr)
 }
 
-/// A desk before the open source, with a chart repository that has these versions of the chart
-/// `web`.
+/// A desk with the open source, and a chart repository with these versions of the chart `web`.
 async fn desk(versions: &[&str]) -> (Desk, ChartRepository) {
     let desk = Desk::before(Sources::shared().await.open.host()).await;
     let charts = ChartRepository::start(desk.folder.path().join("charts"), None)
@@ -49,7 +48,7 @@ async fn the_examples_are_synced_in_both_shapes_with_their_charts() {
     {
         let text = std::fs::read_to_string(&file).expect("a file");
         shapes[usize::from(text.contains("\nrepositories:\n"))] = true;
-        // The image that plays nginx has other tags, and the charts are nearer.
+        // The image that stands for nginx has other tags, and the charts have another address.
         let text = text
             .replace("\"latest\", \"1.27\", \"1.26\"", "\"v1\", \"v2\"")
             .replace("[\"latest\"]", "[\"v1\"]");
@@ -127,7 +126,7 @@ async fn exit_code_is_honest_about_charts() {
         "{text}"
     );
 
-    // A version that was replaced in the source: kept and told, unless the file says otherwise.
+    // A version that was replaced at the source: kept and reported, unless the file says otherwise.
     publish(&charts, &["1.2.0"]).await;
     let (pending, text) = is_pending(&one).await;
     assert!(!pending && text.contains("was replaced in the source"), "{text}");

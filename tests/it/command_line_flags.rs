@@ -1,4 +1,4 @@
-//! Flags, environment and exit codes of `ecr-sync sync`, as a user gives and sees them.
+//! Flags, environment and exit codes of `ecr-sync sync`.
 
 use std::process::Output;
 use std::time::Duration;
@@ -252,7 +252,7 @@ async fn a_second_interrupt_does_not_wait() {
     desk.write("all.yaml", "- name: app\n");
     let fifo = desk.folder.path().join("report");
     assert!(std::process::Command::new("mkfifo").arg(&fifo).status().expect("mkfifo").success());
-    // Nobody reads the report: writing it blocks for ever.
+    // Nobody reads the report, so writing it blocks forever.
     let command = desk.command(&["sync", "all.yaml", "--report", "report"]);
     let log = desk.folder.path().join("log");
     let process = Process::spawn("ecr-sync", &command, &log).expect("it starts");
@@ -371,8 +371,7 @@ async fn a_failed_mirror_is_passed_over_only_by_choice() {
 async fn gitlabs_proxy_is_used_with_its_login() {
     let sources = Sources::shared().await;
     let (desk, user) = (desk().await, testbed::upstream::User::Reader);
-    // The proxy speaks HTTPS in real life; that it is asked at all is seen by the failure, which
-    // names its host.
+    // A real proxy uses HTTPS. The failure names its host, which shows that the proxy was used.
     desk.write("all.yaml", "- name: app\n  image: {pull_url: 'team/app', tags: [v1]}\n");
     let prefix = format!("{}/proxy", sources.basic.host());
     let mut variables = vec![

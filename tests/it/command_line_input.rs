@@ -1,4 +1,4 @@
-//! Bad input to the built program: told with its place, nothing is done, and never a panic.
+//! Bad input to the built program: reported with its position, nothing is done, no panic.
 
 use std::os::unix::fs::symlink;
 use std::process::{Command, Output, Stdio};
@@ -14,7 +14,7 @@ fn err(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// What `sync` says of a path that nothing may be done for.
+/// Returns the output of `sync` for a path; nothing may be done.
 async fn refused(desk: &Desk, path: &str) -> String {
     let output = output(desk.command(&["sync", path])).await;
     let text = err(&output);
@@ -64,7 +64,7 @@ async fn wrong_files_are_told_with_their_place_and_nothing_is_done() {
         let said = refused(&desk, &format!("{name}.yml")).await;
         assert!(problems.iter().all(|problem| said.contains(problem)), "{problems:?}: {said}");
     }
-    // One wrong file among good ones: nothing of the good ones is done either.
+    // One invalid file among valid ones: nothing is done for the valid ones either.
     desk.write("mixed/good.yml", "- name: good\n");
     desk.write("mixed/wrong.yml", "- name: [\n");
     assert!(refused(&desk, "mixed").await.contains("mixed/wrong.yml:1:"));
@@ -83,7 +83,7 @@ async fn what_cannot_be_read_is_told_and_what_can_is_read_once() {
     );
     desk.write("named.yaml/README.md", "a directory by the name of a file\n");
     assert!(refused(&desk, "named.yaml").await.contains("named.yaml: this directory has no"));
-    // Nobody can read a process' memory at 0, root neither.
+    // Nobody can read the memory of a process at 0, not even root.
     desk.write("unreadable/good.yml", "- name: good\n");
     symlink("/proc/self/mem", folder.join("unreadable/memory.yml")).expect("a link");
     assert!(refused(&desk, "unreadable").await.contains("unreadable/memory.yml: cannot be read: "));
@@ -92,8 +92,8 @@ async fn what_cannot_be_read_is_told_and_what_can_is_read_once() {
     assert!(refused(&desk, "self").await.contains("self/loop.yml: cannot be read: "));
     assert!(desk.ecr.log().is_empty());
 
-    // A link back to the folder ends, byte order marks and empty files are no problem, anchors
-    // work.
+    // A link back to the folder does not loop, byte order marks and empty files are accepted,
+    // anchors work.
     desk.write(
         "fine/a.yml",
         "\u{feff}x-rules: &rules {rules: []}\r\nrepositories:\r\n- {name: ab, lifecyclePolicy: *rules}\r\n",
@@ -155,7 +155,7 @@ async fn a_reader_that_has_gone_is_no_failure() {
     }
 }
 
-/// Exit code and standard error of a command whose standard output nobody reads.
+/// Exit code and standard error of a command whose standard output is closed.
 fn without_reader(mut command: Command) -> (Option<i32>, String) {
     let mut child =
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");

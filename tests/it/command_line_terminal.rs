@@ -1,5 +1,4 @@
-//! `ecr-sync sync` in front of a person: a pseudo-terminal of Python's, which the tests need
-//! anyway.
+//! `ecr-sync sync` on a terminal: a pseudo-terminal from Python, which the tests need anyway.
 
 use std::process::Command;
 use std::time::Duration;
@@ -10,8 +9,8 @@ use testbed::traffic::{Fault, Match, Then};
 use crate::support::desk::{Desk, output};
 use crate::support::{Sources, eventually};
 
-/// Runs its arguments in a terminal of 100 columns; what is shown goes to standard output. A file
-/// `interrupt` in the folder is Ctrl-C.
+/// Runs its arguments in a terminal with 100 columns, and writes the screen to standard output. A
+/// file `interrupt` in the folder sends Ctrl-C.
 const TERMINAL: &str = r#"
 import fcntl, os, pty, select, struct, sys, termios
 pid, master = pty.fork()

@@ -1,4 +1,4 @@
-//! Settings, resource tags and policies of a repository on the real API server and the stand-in.
+//! Settings, resource tags and policies of a repository, with the real API server and the stand-in.
 
 mod appliers;
 mod crowd;

@@ -1,4 +1,4 @@
-//! The controller on a real API server: the main job.
+//! The controller on a real API server: its main functions.
 
 use serde_json::{Value, json};
 use testbed::traffic::Plane;
@@ -96,7 +96,7 @@ async fn a_second_sync_of_an_unchanged_resource_writes_nothing() {
     let before = rig.resources().get("app").await.expect("it is there");
     let (ecr, source) = (rig.ecr.mark(), rig.source.mark());
 
-    // A new process checks everything at once, without the spread.
+    // A new process checks everything at once, because there is no startup spread.
     let operator = rig.operator().await;
     eventually("checked again", async || {
         operator
@@ -186,7 +186,7 @@ async fn a_suspended_resource_is_left_alone_until_it_is_not() {
     let spec =
         |suspend: bool| json!({"image": rig.image("library/demo", &["1.26"]), "suspend": suspend});
     rig.apply("app", spec(true)).await;
-    // A second resource tells when the operator has come past the first.
+    // A second resource shows when the operator has handled the first.
     rig.apply("other", json!({})).await;
     rig.wait_synced("other").await;
     assert!(rig.ecr.repository(ACCOUNT, REGION, "app").is_none());
@@ -211,7 +211,7 @@ async fn two_resources_for_one_repository_are_a_conflict_until_one_goes() {
     let (_, _, message) = condition(&second, "Stalled").expect("stalled");
     assert!(message.contains("conflict/first"), "{message}");
     assert_eq!(rig.repository("app").resource_tags["by"], "first");
-    // Not even when it is asked to.
+    // Not even on demand.
     rig.annotate("second", "ecr-sync.io/requestedAt", "now").await;
     rig.apply("second", json!({"repositoryName": "app", "resourceTags": {"by": "the second"}}))
         .await;
@@ -236,7 +236,7 @@ async fn two_resources_for_one_repository_are_a_conflict_until_one_goes() {
 async fn a_killed_operator_finishes_the_job_when_it_comes_back() {
     let rig = Rig::new("killed").await;
     let operator = rig.operator().await;
-    // The first blob is on its way for ever.
+    // The transfer of the first blob never ends.
     use testbed::traffic::{Fault, Match, Then};
     rig.source.faults().add(Fault::new(Match::operation("GetBlob"), Then::StallAfter(10)));
     rig.apply("app", json!({"image": rig.image("team/app", &["v1", "v2", "v3"])})).await;
@@ -265,7 +265,7 @@ async fn sigterm_ends_it_while_a_copy_hangs() {
     assert_eq!(operator.terminate().await, 0);
 }
 
-/// The real API of ECR, for setting things up as somebody else would.
+/// The ECR API, to change things as another client.
 struct Aws(Vec<(String, String)>);
 
 async fn aws_sdk_client(rig: &Rig) -> Aws {

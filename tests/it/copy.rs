@@ -1,4 +1,4 @@
-//! What a copy costs, counted at the servers.
+//! Cost of a copy, counted at the servers.
 
 use std::collections::BTreeMap;
 
@@ -43,7 +43,7 @@ async fn each_blob_and_manifest_moves_once() {
         counts(&[("PutBlob", blobs), ("PutManifest", manifests + 1), ("StartUpload", blobs)])
     );
     let control = by_operation(&rig.ecr.log(), Plane::Control);
-    // A repository that was just created has no blobs to ask for.
+    // In a repository that was just created, no blob is checked.
     let once = ["CreateRepository", "DescribeImages", "GetAuthorizationToken", "GetCallerIdentity"];
     assert_eq!(control, counts(&once.map(|operation| (operation, 1))));
 }
@@ -58,7 +58,7 @@ async fn blobs_that_are_there_are_not_sent_again() {
     let mark = rig.ecr.mark();
     rig.apply("app", json!({"image": rig.image("team/app", &["v1", "v2"])})).await;
     rig.wait_synced("app").await;
-    // v2 is v1 and one more layer.
+    // v2 is v1 with one more layer.
     let requests = by_operation(&rig.ecr.log_since(mark), Plane::Data);
     assert_eq!(
         requests,
@@ -79,7 +79,7 @@ async fn blobs_that_are_there_are_not_sent_again() {
 async fn a_layer_that_vanished_is_sent_again() {
     let rig = Rig::new("vanished").await;
     let _operator = rig.operator().await;
-    // Between the check and the manifest, ECR removes a layer that no image names yet.
+    // Between the check and the manifest, ECR removes a layer that no image uses yet.
     use testbed::traffic::{Fault, Match, Then};
     let gone = Then::aws_error(
         404,
@@ -111,11 +111,12 @@ async fn a_large_layer_streams_through() {
         .find_map(|line| line.strip_prefix("process_resident_memory_bytes "))
         .expect("a value");
     let resident: f64 = resident.parse().expect("a number");
-    // Nothing holds a layer: the whole process is far smaller than layer and process together.
+    // No layer is held in memory: the whole process is much smaller than the layer.
     assert!(resident < 120e6, "{resident} bytes resident");
 }
 
-/// Only with the account's setting, and only from a repository whose image names the blob.
+/// Only with the setting of the account, and only from a repository with an image that uses the
+/// blob.
 #[tokio::test]
 async fn blobs_of_another_repository_are_mounted_where_ecr_allows_it() {
     let rig = Rig::new("mounts").await;
@@ -172,7 +173,7 @@ async fn the_status_tells_what_was_made_of_an_index_and_it_is_not_read_again() {
     );
     assert_eq!(rig.repository("app").tags["1.27"], made.target);
     assert_ne!(made.target, source);
-    // A short look, and a whole one, which reads the index once to see what it names.
+    // A quick look, and a complete one, which reads the index once to get its children.
     let mark = rig.source.mark();
     put_secret("second").await;
     let asked = || by_operation(&rig.source.log_since(mark), Plane::Data);
@@ -181,8 +182,7 @@ async fn the_status_tells_what_was_made_of_an_index_and_it_is_not_read_again() {
     assert_eq!(asked(), counts(&[("GetManifest", 1), ("HeadManifest", 2)]));
 }
 
-/// By the whole look that somebody asks for; the short looks in between ask neither source nor ECR
-/// for it.
+/// Only in a complete look on demand; the quick looks in between ask neither source nor ECR for it.
 #[tokio::test]
 async fn an_index_that_lost_an_image_is_made_whole_on_demand() {
     let rig = Rig::new("hollow").await;

@@ -1,5 +1,5 @@
-//! Images that nobody's build makes, but that are allowed. Pushed byte for byte, since no tool
-//! would.
+//! Images that no build tool makes, but that are valid. They are pushed byte for byte, because no
+//! tool can push them.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ async fn nested_indexes_and_diamonds_move_once() {
     let second = repository.index(&[&shared], Some("second")).await;
 
     let desk = Desk::before(sources.open.host()).await;
-    // Slow, so that both tags want to write `shared` at the same time.
+    // Slow, so that both tags write `shared` at the same time.
     let slow = Then::Delay(Duration::from_millis(200));
     desk.ecr.faults().add(Fault::new(Match::operation("PutManifest"), slow));
     let run = desk.sync(&desk.entry("app", "cases/nested", &["top", "second"]), &[]).await;
@@ -40,8 +40,8 @@ async fn nested_indexes_and_diamonds_move_once() {
     assert_eq!(desk.ecr.count(|record| record.operation == "PutManifest"), 6);
 }
 
-/// Windows images name layers that only Microsoft may hand out; the layer beside it is of a type
-/// that nobody knows.
+/// Windows images refer to layers that only Microsoft may distribute. The other layer has an
+/// unknown type.
 #[tokio::test]
 async fn foreign_layers_stay_where_they_are() {
     let sources = Sources::shared().await;
@@ -83,7 +83,7 @@ fn writes(desk: &Desk, since: Mark) -> Vec<String> {
     written.map(|record| record.operation).collect()
 }
 
-/// Of three platforms one is wanted: with its attestation, and with a child that names no platform.
+/// One of three platforms is wanted, with its attestation, and with a child without a platform.
 #[tokio::test]
 async fn a_platform_filter_makes_a_smaller_index_and_says_so_where_nothing_matches() {
     let sources = Sources::shared().await;
@@ -156,8 +156,8 @@ async fn a_tag_that_is_there_is_not_asked_for_where_that_is_enough() {
     assert!(asked.count() > 0);
 }
 
-/// A signature, a signature of that, both in a circle; a signature as cosign tags it; then one
-/// more, and a broken one.
+/// A signature, a signature of that signature, both in a cycle; a signature with a cosign tag; then
+/// one more, and a broken one.
 #[tokio::test]
 async fn referrers_come_along_in_any_shape_and_never_cost_the_image() {
     let sources = Sources::shared().await;
@@ -176,7 +176,8 @@ async fn referrers_come_along_in_any_shape_and_never_cost_the_image() {
     let image = artifact("signed image", None, Some("1")).await;
     let signature = artifact("signature", Some(&image), None).await;
     let second = artifact("signature of the signature", Some(&signature), None).await;
-    // This registry has no referrers API: tags stand in for it. The image refers to itself, too.
+    // This registry has no referrers API, so the fallback tags are used. The image also refers to
+    // itself.
     repository.index(&[&image, &signature], Some(&stand_in(&image))).await;
     repository.index(&[&second], Some(&stand_in(&signature))).await;
     repository.index(&[&signature], Some(&stand_in(&second))).await;
@@ -199,7 +200,7 @@ async fn referrers_come_along_in_any_shape_and_never_cost_the_image() {
     assert!(desk.sync(&text, &[]).await.is_success());
     assert_eq!(writes(&desk, mark), Vec::<String>::new());
 
-    // Newer than the image, which did not change; and one whose layer the source lost.
+    // Newer than the image, which did not change; and one whose layer the source has lost.
     let newer = artifact("newer signature", Some(&image), None).await;
     let broken = artifact("lost signature", Some(&image), None).await;
     repository.index(&[&signature, &newer, &broken], Some(&stand_in(&image))).await;
@@ -213,7 +214,7 @@ async fn referrers_come_along_in_any_shape_and_never_cost_the_image() {
     assert_eq!(app.tags["1"], digest(&image));
 }
 
-/// A subject is a pointer and no part: it need not exist, and an index may name it as a child too.
+/// A subject is only a pointer: it may be missing, and an index may name it as a child, too.
 #[tokio::test]
 async fn a_subject_that_is_missing_or_a_child_too_costs_nothing() {
     let sources = Sources::shared().await;
@@ -242,8 +243,8 @@ async fn a_subject_that_is_missing_or_a_child_too_costs_nothing() {
     assert_eq!(desk.source.count(|record| record.path.contains(&lost)), 0, "nobody wants it");
 }
 
-/// One tag has a manifest of 2015, one an image without layers, which ECR does not take: neither
-/// costs the third.
+/// One tag has a manifest from 2015, another an image without layers, which ECR does not accept.
+/// The third tag is copied anyway.
 #[tokio::test]
 async fn what_ecr_cannot_take_fails_alone_and_for_good() {
     let sources = Sources::shared().await;
@@ -316,7 +317,7 @@ async fn layers_of_any_kind_travel_as_they_are() {
     }
 }
 
-/// An index that ECR has under the right digest, of which somebody removed two images, one of them
+/// An index that ECR has with the right digest, but somebody removed two of its images, one of them
 /// in an inner index.
 #[tokio::test]
 async fn an_index_that_lost_an_image_is_made_whole_again() {
@@ -361,13 +362,14 @@ async fn an_index_that_lost_an_image_is_made_whole_again() {
         (&whole.tags, whole.images.len(), whole.blobs)
     );
     assert_eq!(made.tags["1"], digest(&top));
-    // The two, the top one, which an immutable tag refuses; and nothing of the other tag.
+    // The two images, and the top manifest, which an immutable tag refuses; nothing of the other
+    // tag.
     assert_eq!(
         writes(&desk, mark).iter().filter(|operation| *operation == "PutManifest").count(),
         3
     );
 
-    // Where pulls are counted, none is spent on what is most likely in order.
+    // If the source counts pulls, none is used for a check that most likely finds nothing.
     assert!(desk.ecr.remove_image(ACCOUNT, REGION, "app", digest(&first)));
     let pulls = Pulls::new(100, 50);
     for operation in ["GetManifest", "HeadManifest"] {

@@ -1,4 +1,4 @@
-//! What becomes of the repository when its resource is deleted.
+//! The repository after the deletion of its resource.
 
 use kube::ResourceExt;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
@@ -10,12 +10,12 @@ use crate::support::{ACCOUNT, REGION, Rig, condition, eventually};
 const OWNER_TAG: &str = "ecr-sync.io/owner";
 
 impl Rig {
-    /// Asks for the deletion of a resource.
+    /// Requests the deletion of a resource.
     async fn delete(&self, name: &str) {
         self.resources().delete(name, &DeleteParams::default()).await.expect("accepted");
     }
 
-    /// Waits until a resource is no more.
+    /// Waits until a resource is gone.
     async fn wait_gone(&self, name: &str) {
         eventually("gone", async || {
             self.resources().get_opt(name).await.expect("an answer").is_none()
@@ -41,8 +41,8 @@ async fn retain_needs_no_finalizer_and_leaves_ecr_alone() {
         let object = rig.wait_synced(name).await;
         assert_eq!(object.metadata.finalizers, None);
     }
-    // As when a namespace goes: everything in it at once, with an operator that AWS refuses
-    // everything.
+    // As in the deletion of a namespace: everything at once, while AWS refuses every call of the
+    // operator.
     rig.ecr.deny("ecr:*", "*");
     let mark = rig.ecr.mark();
     rig.resources()
@@ -211,7 +211,7 @@ async fn the_finalizer_follows_the_policy_and_a_dry_run_needs_none() {
     rig.apply("dry", json!({"deletionPolicy": "ForceDelete", "dryRun": true})).await;
     let object = rig.wait_ready("dry", "Unknown", "DryRun").await;
     assert!(!has(&object));
-    // A dry run of what was real before writes nothing either, at its end.
+    // A resource that was synced before and is now in a dry run also writes nothing on deletion.
     rig.apply("app", json!({"deletionPolicy": "ForceDelete"})).await;
     rig.wait("app", "finalized", has).await;
     rig.wait_synced("app").await;

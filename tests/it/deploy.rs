@@ -1,4 +1,4 @@
-//! Files beside the code that other programs read: GitHub's workflows, the Dockerfile.
+//! Files that other programs read: GitHub's workflows, the Dockerfile.
 
 use std::path::Path;
 
@@ -13,7 +13,7 @@ async fn workflows_are_well_formed() {
         .map(|entry| entry.expect("an entry").path().display().to_string())
         .collect();
     files.sort();
-    // Neither is looked for in PATH: the result must be the same everywhere.
+    // Neither is searched in PATH, because the result must be the same everywhere.
     let off = ["-shellcheck=", "-pyflakes="];
     let call = Call::new("actionlint").expect("make tools").args(off).args(files);
     call.output().await.unwrap_or_else(|error| panic!("{error}"));
@@ -36,7 +36,7 @@ fn the_dockerfile_knows_every_target_of_the_workspace() {
     for manifest in ["Cargo.toml", "Cargo.lock", "testbed/Cargo.toml"] {
         put(manifest, &read(manifest));
     }
-    // The layer of the dependencies is built from manifests and empty sources: cargo wants a file
+    // The layer with the dependencies is built from manifests and empty sources: cargo needs a file
     // for each target.
     for source in dockerfile
         .split_whitespace()

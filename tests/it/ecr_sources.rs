@@ -1,5 +1,5 @@
-//! ECR as a source, public and private, read with an AWS identity. The names are AWS's; a forward
-//! proxy knows where they are.
+//! ECR as a source, public and private, read with an AWS identity. The host names are those of AWS;
+//! a forward proxy maps them to the stand-in.
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
@@ -14,15 +14,15 @@ use crate::support::{ACCOUNT, REGION, Rig, Sources, condition};
 const PUBLIC: &str = "public.ecr.aws/docker/library/demo";
 const LOGIN: &str = "PublicGetAuthorizationToken";
 
-/// A stand-in whose blobs come from itself: a redirect would lead to this machine, which a source
-/// by another name may not do.
+/// A stand-in that serves its blobs itself: a redirect would lead to this machine, which a source
+/// with another name may not do.
 async fn stand_in() -> StandIn {
     StandIn::start(ecr::Config { redirect_blobs: false, ..ecr::Config::default() })
         .await
         .expect("the stand-in starts")
 }
 
-/// A proxy that takes `name` for this registry.
+/// A proxy that maps `name` to this registry.
 fn proxy(name: &str, registry: &str) -> ForwardProxy {
     ForwardProxy::start_with(None, &[(&format!("{name}:80"), registry)]).expect("a proxy")
 }
@@ -41,7 +41,7 @@ fn image(place: &str) -> Value {
     json!({"image": {"pullUrl": place, "tags": ["1.27"], "insecure": true, "proxySecretRef": {"name": "proxy"}}})
 }
 
-/// Puts the image into public.ecr.aws, and says where that is.
+/// Puts the image into public.ecr.aws, and returns its reference.
 async fn publish(desk: &Desk) -> String {
     let run = desk.sync(&desk.entry("seed", "library/demo", &["1.27"]), &[]).await;
     assert!(run.is_success(), "{}", run.text);
@@ -49,7 +49,8 @@ async fn publish(desk: &Desk) -> String {
     desk.ecr.public_registry().await
 }
 
-/// Logins that the token server of public.ecr.aws got, and whether there were requests without.
+/// Logins that the token server of public.ecr.aws received, and whether there were anonymous
+/// requests.
 fn tokens(ecr: &StandIn) -> (usize, usize) {
     let tokens: Vec<_> =
         ecr.log().into_iter().filter(|record| record.operation == "Token").collect();
@@ -137,7 +138,7 @@ async fn public_ecr_is_read_without_a_login_where_the_right_is_missing() {
         let mut tokens = log.iter().filter(|record| record.operation == "Token");
         assert!(tokens.all(|record| !record.headers.contains_key("authorization")));
     }
-    // Without the flag the right is not asked for.
+    // Without the flag, the permission is not used.
     let printed = output(desk.command(&arguments)).await;
     assert!(!String::from_utf8_lossy(&printed.stdout).contains("ecr-public"));
 }
@@ -179,8 +180,8 @@ async fn a_tenant_logs_in_to_public_ecr_only_where_it_is_listed() {
 const THEIRS: &str = "210987654321";
 const FAR: &str = "us-west-2";
 
-/// A rig with a registry of another account and region, in which its owner has put these tags; and
-/// `base/app` in it, by the name that AWS gives it.
+/// A rig with a registry of another account and region that has these tags, and the reference of
+/// `base/app` in it, with the AWS host name.
 async fn far(name: &str, tags: &[&str]) -> (Rig, ForwardProxy, String) {
     source(name, (THEIRS, FAR), tags).await
 }
@@ -214,7 +215,7 @@ async fn source(
     (rig, proxy, format!("{host}/base/app"))
 }
 
-/// Its owner allows these actions on it.
+/// Lets the owner allow these actions on it.
 fn allow(rig: &Rig, actions: &[&str]) {
     let statement = json!({"Sid": "Pull", "Effect": "Allow", "Principal": {"AWS": format!("arn:aws:iam::{ACCOUNT}:root")},
                            "Action": actions});
@@ -260,13 +261,13 @@ async fn tags_of_a_source_in_ecr_are_checked_in_one_request_where_its_policy_all
     spec["image"]["tags"] = json!(["1.26", "1.27"]);
     rig.apply("app", spec).await;
     rig.wait_synced("app").await;
-    // What the source is asked for by a pass that finds nothing to do.
+    // Requests to the source in a pass without changes.
     let asked = async |request: &str| {
         let mark = rig.ecr.mark();
         rig.request("app", request).await;
         rig.wait_synced("app").await;
         let log = rig.ecr.log_since(mark).into_iter().filter(|record| record.region == FAR);
-        // Asked once, and refused: another account's rules are not ours to see.
+        // Asked once and refused: rules of another account are not visible.
         let log = log.filter(|record| record.operation != "DescribePullThroughCacheRules");
         let mut asked: Vec<_> =
             log.map(|record| (record.operation, record.status.unwrap_or_default())).collect();
@@ -274,15 +275,15 @@ async fn tags_of_a_source_in_ecr_are_checked_in_one_request_where_its_policy_all
         asked
     };
     let of = |operation: &str, status: u16| (operation.to_owned(), status);
-    // Refused, and so one by one. One is an index; what it names is not asked for, since that would
-    // be a pull.
+    // Refused, so the tags are checked one by one. One is an index; its children are not read,
+    // because that would be a pull.
     let heads = [of("HeadManifest", 200), of("HeadManifest", 200)];
     assert_eq!(asked("1").await, [&[of("DescribeImages", 400)], &heads[..]].concat());
 
     allow(&rig, &[&PULL[..], &["ecr:DescribeImages"]].concat());
     assert_eq!(asked("2").await, [of("DescribeImages", 200)]);
 
-    // A tag that the source has lost costs nobody else, and is asked for by name.
+    // A tag that the source has lost does not affect the others, and is checked by name.
     assert!(rig.ecr.delete_tag(THEIRS, FAR, "base/app", "1.26"));
     allow(&rig, &[&PULL[..], &["ecr:DescribeImages", "ecr:ListImages"]].concat());
     rig.request("app", "3").await;
@@ -329,12 +330,11 @@ async fn what_might_be_pruned_is_asked_of_a_source_in_ecr_in_one_request() {
     let log = log.filter(|record| record.operation != "DescribePullThroughCacheRules");
     let mut asked: Vec<_> = log.map(|record| record.operation).collect();
     asked.sort();
-    // One tag alone is wanted, and asked for by HEAD.
+    // Only one tag is wanted, and it is checked with HEAD.
     assert_eq!(asked, ["DescribeImages", "HeadManifest", "ListTags"]);
 }
 
-/// ECR looks for news of such an image when it is asked as for a pull, and not when it is asked
-/// what it has.
+/// ECR updates such an image only on a pull, not on a call of its API.
 #[tokio::test]
 async fn tags_below_a_pull_through_cache_rule_are_checked_one_by_one() {
     let (rig, _proxy, place) = source("ecr-cached", (ACCOUNT, REGION), &["1.26", "1.27"]).await;

@@ -1,4 +1,4 @@
-//! What goes wrong ends in a condition that says what to do, and leaves other work unharmed.
+//! A failure sets a condition that says what to do, and does not affect other work.
 
 use std::process::Command;
 use std::time::Duration;
@@ -91,7 +91,7 @@ async fn a_wrong_password_is_reported_and_not_hammered() {
     assert!(condition(&object, "Stalled").is_some());
     let logins = || source.count(|request| request.headers.contains_key("authorization"));
     assert!(logins() <= 2, "one try per tag, not {}", logins());
-    // Another resource comes and is done: meanwhile nobody tried again.
+    // Another resource is created and synced; meanwhile there was no retry.
     let before = logins();
     rig.apply("other", json!({"image": rig.image("library/demo", &["1.26"])})).await;
     rig.wait_synced("other").await;
@@ -190,7 +190,7 @@ async fn a_moved_tag_in_an_immutable_repository_is_a_conflict_for_a_person() {
         rig.ecr.log_since(mark).iter().all(|request| !request.is_write()),
         "nothing is tried in vain"
     );
-    // Back to what is there: equal digests are no conflict.
+    // Back to the existing digests: equal digests are not a conflict.
     rig.apply("app", spec("1.26")).await;
     rig.wait_synced("app").await;
 }
@@ -200,7 +200,7 @@ async fn an_equal_digest_on_an_immutable_tag_is_success() {
     let rig = Rig::new("immutable-race").await;
     rig.ecr.create_repository(ACCOUNT, REGION, "app", Default::default());
     rig.ecr.set_mutability(ACCOUNT, REGION, "app", "IMMUTABLE", &[]);
-    // The PUT of the tag is done but its answer is lost; the repetition is refused, since the tag
+    // The PUT of the tag is done but its response is lost. The retry is refused, because the tag
     // exists now.
     rig.ecr.faults().add(
         Fault::new(Match::operation("PutManifest").path("/manifests/1.26"), Then::LoseAnswer)
@@ -294,7 +294,7 @@ async fn a_repository_of_another_owner_is_left_alone() {
 async fn a_malformed_policy_costs_itself_only_and_is_named_by_its_path() {
     let rig = Rig::new("bad-policy").await;
     let _operator = rig.operator().await;
-    // Unquoted, YAML makes a number of it and the leading zero is gone.
+    // Without quotes, YAML reads a number and drops the leading zero.
     let policy = json!({"Statement": [{"Effect": "Allow", "Principal": {"AWS": 12_345_678_901_u64}, "Action": "ecr:BatchGetImage"}]});
     rig.apply("app", json!({"permissionPolicy": policy})).await;
     let object = rig.wait_ready("app", "False", "InvalidSpec").await;
@@ -368,8 +368,8 @@ async fn a_deleted_resource_stops_its_copy_and_leaves_the_repository() {
     assert!(rig.repository("app").images.is_empty(), "the copy was given up, the repository stays");
 }
 
-/// The schema keeps such objects out; one that is older than the schema, or came in under another
-/// one, must not stop the others.
+/// The schema refuses such objects. One that is older than the schema, or was created with another
+/// schema, must not stop the others.
 #[tokio::test]
 async fn a_resource_that_cannot_be_decoded_is_skipped() {
     let rig = Rig::new("undecodable").await;

@@ -1,7 +1,6 @@
-//! What breaks other copiers: each fault once, after which the pass ends as if nothing had been,
-//! and each fault that stays, which is told and leaves the other tags done. The command line is run
-//! against real servers; silence, which takes longer than a test may, is tested in
-//! `registry::tests`.
+//! Faults that break other copy tools. After a single fault, the pass ends normally. A permanent
+//! fault is reported, and the other tags are copied. The command line runs against real servers.
+//! `registry::tests` tests timeouts, which take too long here.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -15,17 +14,18 @@ use crate::support::corpus::{Image, Maker};
 use crate::support::desk::Desk;
 use crate::support::{ACCOUNT, REGION, Sources, eventually, is_whole};
 
-/// Rows at the same time: they wait more than they work.
+/// Number of concurrent rows: they mostly wait.
 const CONCURRENT: usize = 16;
 
 const EXPIRED: &str = "Your authorization token has expired. Reauthenticate and try again.";
 
-/// Every row copies v1 and v2 of one repository into `app`, where the fault strikes v2, and another
-/// repository into `other`, which no fault strikes. Where HEAD is struck, the pass is a second one.
+/// Every row copies v1 and v2 of one repository into `app`, where the fault affects v2, and another
+/// repository into `other`, which has no fault. If the fault affects HEAD, the pass is a second
+/// one.
 struct Corpus {
     sources: &'static Sources,
     v2: Image,
-    /// Of the config that only v2 has. It is text, so that a fault can answer it.
+    /// The config that only v2 has. It is text, so that a fault can return it.
     config: String,
 }
 
@@ -57,25 +57,25 @@ enum Side {
     Target,
 }
 
-/// What a fault that stays leaves undone.
+/// The part that a permanent fault prevents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Loses {
     V2,
-    /// Uploads are opened without saying for which blob.
+    /// All blobs: a request that opens an upload does not name the blob.
     Both,
-    /// What is in ECR stays there, unverified.
+    /// Nothing: the content of ECR is kept, unverified.
     Nothing,
 }
 
-/// How a pass ends.
+/// The end of a pass.
 #[derive(Clone, Debug)]
 enum Ends {
-    /// Everything is there, after so many of the requests that the fault strikes.
+    /// Everything is copied, after this number of the requests that the fault affects.
     Well(RangeInclusive<usize>),
-    /// As [`Ends::Well`], and between the first and the last of those requests lies the second that
-    /// was asked for.
+    /// As [`Ends::Well`], and at least the requested second passes between the first and the last
+    /// of those requests.
     WellAfterAWait(RangeInclusive<usize>),
-    /// With this class.
+    /// A failure with this class.
     Badly(&'static str, Loses),
 }
 
@@ -87,12 +87,12 @@ struct Row {
     ends: Ends,
 }
 
-/// The hexadecimal part: in a query, the colon is escaped.
+/// The hexadecimal part, because the colon is escaped in a query.
 fn hex(digest: &str) -> &str {
     digest.trim_start_matches("sha256:")
 }
 
-/// The requests that faults strike.
+/// The requests that the faults affect.
 struct Requests {
     blob: Match,
     config: Match,
@@ -131,11 +131,11 @@ fn always(name: &'static str, side: Side, when: &Match, then: Then, ends: Ends) 
     Row { name, side, faults: vec![Fault::new(when.clone(), then)], ends }
 }
 
-/// Four blobs go into `app`: base and config of v1, layer and config of v2.
+/// Four blobs are copied to `app`: base and config of v1, layer and config of v2.
 const BLOBS: usize = 4;
 
-/// Two uploads. A server that answers while it is being sent to may close the connection on its
-/// answer; then a PUT without a body asks for the reason.
+/// Two uploads. A server that responds during the upload may close the connection before its
+/// response is read; then a PUT without a body gets the reason.
 const UPLOADS: RangeInclusive<usize> = 2..=3;
 
 fn heals(corpus: &Corpus) -> Vec<Row> {
@@ -376,7 +376,7 @@ fn stays(corpus: &Corpus) -> Vec<Row> {
     ]
 }
 
-/// Not faults but registries that do less, or otherwise, than the specification.
+/// Not faults, but registries that differ from the specification.
 fn peculiar() -> Vec<Row> {
     use Ends::Well;
     use Side::{Source, Target};
@@ -453,7 +453,7 @@ async fn each_peculiar_registry_is_lived_with() {
     assert_rows(&corpus, peculiar()).await;
 }
 
-/// Runs all rows and tells all that failed.
+/// Runs all rows and reports all failures.
 async fn assert_rows(corpus: &Corpus, rows: Vec<Row>) {
     let results = stream::iter(rows).map(|row| async move {
         let name = row.name;
@@ -480,7 +480,7 @@ async fn run(corpus: &Corpus, row: Row) -> Result<(), String> {
     let when = row.faults[0].when.clone();
     let text = desk.entry("app", "team/app", &["v1", "v2"])
         + &desk.entry("other", "library/demo", &["1.26"]);
-    // What ECR lacks is read at once: HEAD is for tags that are there.
+    // Tags that ECR lacks are read with GET; HEAD is for tags that are in ECR.
     if row.side == Side::Source && when.operation.as_deref() == Some("HeadManifest") {
         desk.sync(&text, &[]).await;
     }
@@ -549,7 +549,7 @@ async fn run(corpus: &Corpus, row: Row) -> Result<(), String> {
     }
 }
 
-/// The stand-in's own token ends while a request is on its way, as after twelve hours.
+/// The token of the stand-in expires during a request, as after twelve hours.
 #[tokio::test]
 async fn a_token_that_ends_on_the_way_is_renewed() {
     for operation in ["StartUpload", "PutBlob", "PutManifest"] {
@@ -577,7 +577,7 @@ async fn a_token_that_ends_on_the_way_is_renewed() {
     }
 }
 
-/// ECR as a source: every blob is redirected to a store that refuses a second authentication.
+/// ECR as a source: every blob is redirected to a store that refuses an Authorization header.
 #[tokio::test]
 async fn a_redirect_to_a_host_that_refuses_authorization_is_followed_without() {
     let sources = Sources::shared().await;
@@ -630,7 +630,7 @@ async fn a_second_run_onto_immutable_tags_writes_nothing() {
     let desk = Desk::before(sources.open.host()).await;
     desk.ecr.create_repository(ACCOUNT, REGION, "app", BTreeMap::new());
     assert!(desk.ecr.set_mutability(ACCOUNT, REGION, "app", "IMMUTABLE", &[]));
-    // The first answer is lost: the tag is there when the manifest is sent again, and ECR refuses
+    // The first response is lost: the tag exists when the manifest is sent again, and ECR refuses
     // it.
     desk.ecr.faults().add(Fault::new(Match::operation("PutManifest"), Then::LoseAnswer).once());
     let text = desk.entry("app", "team/app", &["v1", "v2"]);
@@ -647,7 +647,7 @@ async fn a_second_run_onto_immutable_tags_writes_nothing() {
     );
 }
 
-/// Somebody else uses the quota, or the rate that was given is not the account's.
+/// Another client uses the quota, or the configured rate is not that of the account.
 #[tokio::test]
 async fn a_quota_of_manifests_that_is_less_than_thought_loses_no_tag() {
     let sources = Sources::shared().await;

@@ -1,4 +1,5 @@
-//! Argo CD and Flux see what is so: the scripts and examples of deploy/, run and read as they do.
+//! Argo CD and Flux read the right health: the scripts and examples in deploy/, run and read in the
+//! same way.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -33,15 +34,15 @@ fn text(value: &Value) -> &str {
     value.as_str().expect("a text")
 }
 
-/// Runs a script as Argo CD does: Lua 5.1, the object as `obj`, and of libraries only what it gives
-/// (argo-cd, util/lua/lua.go): base, table and a clock. No string, math or io.
+/// Runs a script as Argo CD does: Lua 5.1, the object as `obj`, and only the libraries that Argo CD
+/// provides (argo-cd, util/lua/lua.go): base, table and a clock. No string, math or io.
 fn run(script: &Path, object: &Value) -> Value {
     let lua = Lua::new_with(StdLib::TABLE, LuaOptions::default()).expect("a Lua engine");
     let options = SerializeOptions::new().set_array_metatable(false).serialize_none_to_null(false);
     let globals = lua.globals();
     globals.set("obj", lua.to_value_with(object, options).expect("a value")).expect("set");
     let os: Table = lua.create_table().expect("a table");
-    // Argo CD's own tests know this time.
+    // Argo CD's own tests use this time.
     let date: Function =
         lua.create_function(|_, _: String| Ok("0001-01-01T00:00:00")).expect("a function");
     os.set("date", date).expect("set");
@@ -56,7 +57,7 @@ fn run(script: &Path, object: &Value) -> Value {
     lua.from_value(result).expect("JSON")
 }
 
-/// All orders of a list of up to a few items.
+/// All permutations of a short list.
 fn orders(items: &[Value]) -> Vec<Vec<Value>> {
     let Some((first, rest)) = items.split_first() else { return vec![Vec::new()] };
     let mut all = Vec::new();
@@ -88,7 +89,7 @@ fn argo_cd_sees_the_same_health_in_any_order_of_conditions_and_kstatus_agrees() 
         let resource: EcrRepositorySync =
             serde_json::from_value(object).expect("an EcrRepositorySync");
         let wanted = match (text(&test["healthStatus"]["status"]), kstatus(&resource)) {
-            // kstatus knows no suspension: such a resource is what it was.
+            // kstatus has no suspended state: it reports the state from before.
             ("Suspended", any) => any,
             ("Healthy", _) => Kstatus::Current,
             ("Degraded", _) => Kstatus::Failed,

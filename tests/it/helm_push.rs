@@ -1,4 +1,4 @@
-//! Our artifacts against those that the real `helm push` makes of the same archives.
+//! Our artifacts, compared with those of the real `helm push` for the same archives.
 
 use std::path::Path;
 
@@ -10,8 +10,8 @@ use flate2::write::GzEncoder;
 use testbed::upstream::{Auth, Upstream};
 use testbed::{scratch, tools};
 
-/// Charts whose `Chart.yaml` helm package would tidy up: scalars of every kind, old charts, odd
-/// fields.
+/// Charts whose `Chart.yaml` helm package would normalise: scalars of every kind, old charts,
+/// unusual fields.
 const CHARTS: [(&str, &str, Option<&str>); 5] = [
     (
         "scalars",
@@ -98,7 +98,7 @@ async fn config_layers_and_annotations_are_those_of_helm_push() {
         write_archive(Path::new(&file), name, chart, requirements);
         archives.push((file, None));
     }
-    // Provenance before and behind the archive in the order of digests.
+    // Provenance sorts before and after the archive in the order of digests.
     for n in 0..4 {
         let file = path(&format!("signed{n}.tgz"));
         write_archive(
@@ -143,7 +143,7 @@ fn text(bytes: &Bytes) -> &str {
     std::str::from_utf8(bytes).expect("JSON")
 }
 
-/// The one deliberate difference: helm writes when the file was written, we do not.
+/// The one intended difference: helm writes the time of the file, we do not.
 fn without_created(manifest: &str) -> String {
     const CREATED: &str = "\"org.opencontainers.image.created\":\"";
     let start = manifest.find(CREATED).expect("helm writes when the archive was created");

@@ -1,4 +1,4 @@
-//! Roles and ServiceAccounts: under whose identity a repository is synced.
+//! Roles and ServiceAccounts: the identity that syncs a repository.
 
 use std::sync::Arc;
 
@@ -140,15 +140,15 @@ async fn a_service_account_is_its_own_identity() {
     );
     assert!(rig.ecr.repository(OTHER, REGION, "app").is_some());
 
-    // A role that trusts another ServiceAccount stays closed, although the operator has keys of it
-    // by now.
+    // A role that trusts another ServiceAccount is not used, although the operator has credentials
+    // of it by now.
     rig.apply("other", by("other")).await;
     let object = rig.wait_ready("other", "False", "AccessDenied").await;
     let text = condition(&object, "Ready").expect("set").2;
     for part in ["sts:AssumeRoleWithWebIdentity", ROLE, "ServiceAccount identity-sa/other"] {
         assert!(text.contains(part), "{part}: {text}");
     }
-    // From the ServiceAccount's role into another.
+    // From the role of the ServiceAccount to another role.
     rig.apply("last", spec(&rig, &json!({"serviceAccountName": "team", "roleArn": last}))).await;
     rig.wait_synced("last").await;
     assert!(rig.ecr.repository("888888888888", REGION, "last").is_some());

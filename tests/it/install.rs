@@ -1,6 +1,6 @@
-//! Installed as users install it, on API servers of its own: with Helm and with kubectl. The
-//! operator runs as a process with the arguments of its Deployment and the token of its
-//! ServiceAccount, so it may do what the manifests grant.
+//! Installation with Helm and with kubectl, as users do it, on separate API servers. The operator
+//! runs as a process with the arguments of its Deployment and the token of its ServiceAccount, so
+//! it has exactly the permissions of the manifests.
 
 mod readme;
 
@@ -20,10 +20,10 @@ use crate::support::{ACCOUNT, Operator, REGION, Sources, docker_secret, eventual
 const SYSTEM: &str = "ecr-sync-system";
 const CRD: &str = "crd/ecrrepositorysyncs.ecr-sync.io";
 
-/// A cluster on which nothing is installed yet, with a stand-in for ECR.
+/// A cluster without any installation, with a stand-in for ECR.
 struct Site {
     cluster: Cluster,
-    /// Where the operator reaches the API server.
+    /// The address of the API server for the operator.
     api: Proxy,
     ecr: StandIn,
     sources: &'static Sources,
@@ -61,7 +61,7 @@ impl Site {
         call.output().await.unwrap_or_else(|error| panic!("helm {verb} {arguments:?}: {error}"))
     }
 
-    /// Starts what the Deployment says, as its ServiceAccount.
+    /// Starts the container of the Deployment as a process, with its ServiceAccount.
     async fn start(&self) -> Operator {
         let deployment =
             self.kubectl(&["get", "deployment", "ecr-sync", "-n", SYSTEM, "-o", "json"]).await;
@@ -90,7 +90,7 @@ impl Site {
             .collect();
         let mut environment = vec![("KUBECONFIG".to_owned(), kubeconfig.display().to_string())];
         for variable in container["env"].as_array().into_iter().flatten() {
-            // As the kubelet would fill them in.
+            // As the kubelet sets them.
             let value = match variable["valueFrom"]["fieldRef"]["fieldPath"].as_str() {
                 Some("metadata.name") => "ecr-sync-0",
                 Some("metadata.namespace") => SYSTEM,
@@ -99,7 +99,7 @@ impl Site {
             environment
                 .push((variable["name"].as_str().expect("a name").to_owned(), value.to_owned()));
         }
-        // As IRSA or Pod Identity would give it AWS.
+        // As IRSA or Pod Identity provides AWS credentials.
         for (name, value) in [
             ("AWS_ENDPOINT_URL", self.ecr.endpoint()),
             ("AWS_ACCESS_KEY_ID", StandIn::access_key(ACCOUNT)),
@@ -144,7 +144,7 @@ impl Site {
         .await;
     }
 
-    /// Waits for tries of an operation after this moment.
+    /// Waits for new tries of an operation.
     async fn tries(&self, operation: &str, number: usize) {
         let mark = self.api.mark();
         let tried = || {
@@ -158,7 +158,7 @@ impl Site {
                "secretRef": {"name": "login"}})
     }
 
-    /// Uses everything that the operator can do: a login, an owner that is gone, a finalizer.
+    /// Uses all features that need permissions: a login, an owner that is gone, a finalizer.
     async fn use_everything(&self) {
         let mut secret = serde_json::to_value(docker_secret(
             self.sources.basic.host(),
@@ -186,7 +186,7 @@ impl Site {
         );
     }
 
-    /// Everything that was asked of the API server, as `verb resource`.
+    /// All requests to the API server, as `verb resource`.
     fn used(&self) -> BTreeSet<String> {
         self.api
             .log()
@@ -196,7 +196,7 @@ impl Site {
             .collect()
     }
 
-    /// Requests that the rights did not allow.
+    /// Requests that the permissions did not allow.
     fn refused(&self) -> Vec<String> {
         let log = self.api.log().into_iter();
         log.filter(|request| matches!(request.status, Some(401 | 403)))
@@ -205,7 +205,7 @@ impl Site {
     }
 }
 
-/// Rights as `verb resource`, without groups and names.
+/// Permissions as `verb resource`, without groups and names.
 fn granted<'a>(roles: impl IntoIterator<Item = &'a Value>) -> BTreeSet<String> {
     let short = |right: String| {
         let (verb, resource) = right.split_once(' ').expect("a verb");
@@ -224,7 +224,7 @@ fn chart() -> PathBuf {
     workspace().join("charts/ecr-sync")
 }
 
-/// The chart as it might have been before: of an older version, its CRD without the field `dryRun`.
+/// The chart in an older version, with a CRD without the field `dryRun`.
 fn older_chart(folder: &Path) -> PathBuf {
     let older = folder.join("older");
     for part in ["", "templates", "files"] {
@@ -266,7 +266,7 @@ async fn helm_installs_upgrades_and_leaves_and_its_rights_are_those_that_are_use
     let notes = site.helm("install", Some(&older), &install).await;
     assert!(notes.contains("without it the operator waits"), "{notes}");
 
-    // Without the CRD it waits, says so once, and goes on.
+    // Without the CRD, the operator waits, logs this once, and then continues.
     let operator = site.start().await;
     site.is_ready(
         &operator,
@@ -283,7 +283,7 @@ async fn helm_installs_upgrades_and_leaves_and_its_rights_are_those_that_are_use
     site.helm("upgrade", Some(&older), &["--set", "crds.enabled=true"]).await;
     operator.ready().await;
 
-    // With the older CRD, and then with this one.
+    // First with the older CRD, then with this one.
     site.cluster.create_namespace("team").await.expect("a namespace");
     site.sync("before", json!({"repositoryName": "before", "resourceTags": {"team": "a"}})).await;
     let spec = site.spec("before").await;
@@ -311,7 +311,7 @@ async fn helm_installs_upgrades_and_leaves_and_its_rights_are_those_that_are_use
 
     site.use_everything().await;
     assert_eq!(site.refused(), Vec::<String>::new(), "rights that are missing");
-    // The Lease is renewed and given back by update.
+    // The Lease is renewed and released with update.
     assert_eq!(operator.terminate().await, 0);
     let installed = site.helm("get manifest", None, &[]).await;
     let installed = objects(&installed);
@@ -339,7 +339,7 @@ async fn kubectl_installs_and_its_rights_are_those_that_are_used() {
     site.cluster.create_namespace("team").await.expect("a namespace");
     site.use_everything().await;
     assert_eq!(site.refused(), Vec::<String>::new(), "rights that are missing");
-    // A field of a newer CRD, which this operator does not know, survives its writes.
+    // The operator's writes keep a field of a newer CRD that it does not know.
     let field = "[{\"op\":\"add\",\"path\":\"/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/someday\",\
                   \"value\":{\"type\":\"string\"}}]";
     site.kubectl(&["patch", CRD, "--type=json", "-p", field]).await;
@@ -408,7 +408,7 @@ async fn the_api_server_takes_every_overlay() {
             });
             assert_eq!(rights(role.expect("a Role in the namespace")), all);
         }
-        // The Namespace is not there in a dry run, so what is in it goes elsewhere.
+        // In a dry run the Namespace is not created, so its objects use another one.
         for mut object in objects {
             if object["metadata"]["namespace"].is_string() {
                 object["metadata"]["namespace"] = json!("team-a");

@@ -1,15 +1,15 @@
-//! What somebody with kubectl sees: one screen that answers what is in sync, since when, and what
-//! is wrong; texts for every field; events that read like a log.
+//! The output of kubectl: one screen with the sync state, its age and the problem; descriptions of
+//! every field; events that read like a log.
 
 use serde_json::json;
 
 use crate::support::policies::keep;
 use crate::support::{ACCOUNT, REGION, Rig, condition, eventually};
 
-/// A cell of `kubectl get`: what stands in the row of this name below this heading.
+/// The cell of `kubectl get` in the row of this name and the column of this heading.
 fn cell<'a>(table: &'a str, name: &str, heading: &str) -> &'a str {
     let head = table.lines().next().expect("headings");
-    // A heading may be a part of another one: AGE of IMAGE.
+    // A heading may be a part of another one: AGE is in IMAGE.
     let is_start = |at: &usize| !head[*at..].starts_with(' ') && head[..*at].ends_with(' ');
     let starts: Vec<_> = (1..head.len()).filter(is_start).collect();
     let column = head.split_whitespace().skip(1).position(|h| h == heading);
@@ -73,7 +73,7 @@ async fn one_screen_says_what_is_in_sync_since_when_and_what_is_wrong() {
         problem.starts_with("1/2 tags; 1.72: SourceNotFound: cannot read manifest of "),
         "{table}"
     );
-    // Beside a Ready that is True.
+    // While Ready is True.
     assert!(cell(&table, "drifted", "PROBLEM").starts_with("lifecyclePolicy"), "{table}");
 }
 
@@ -101,7 +101,7 @@ async fn events_read_like_a_log_of_changes() {
     let spec = |tags: &[&str], images: u32| json!({"image": rig.image("library/demo", tags), "lifecyclePolicy": keep(images)});
     rig.apply("app", spec(&["1.26"], 50)).await;
     rig.wait_synced("app").await;
-    // Nothing changes: nothing is told.
+    // Nothing changes, so there is no event.
     rig.request("app", "quiet").await;
     rig.apply("app", spec(&["1.26", "1.72"], 50)).await;
     rig.wait_ready("app", "False", "PartiallySynced").await;

@@ -1,5 +1,4 @@
-//! Images with more in them than any build makes, and repositories with more tags than anybody
-//! wants.
+//! Images with unusually much content, and repositories with unusually many tags.
 
 use futures::{StreamExt, stream};
 use serde_json::{Value, json};
@@ -10,16 +9,16 @@ use testbed::upstream::{Auth, Upstream};
 use crate::support::desk::Desk;
 use crate::support::raw::{MANIFEST, Repository, digest};
 
-/// Requests to the source at the same time, while it is filled.
+/// Concurrent requests while the source is filled.
 const CONCURRENT: usize = 16;
 
-/// An empty source of its own.
+/// A new, empty source.
 async fn upstream(name: &str) -> Upstream {
     let upstream = Upstream::start(scratch::folder(name).expect("a folder"), Auth::None).await;
     upstream.expect("a registry starts")
 }
 
-/// An image of these layers that no other name has; by digest or with a tag.
+/// A unique image of these layers, by digest or with a tag.
 async fn variant(
     repository: &Repository,
     name: &str,
@@ -66,7 +65,7 @@ async fn an_index_of_a_thousand_images_costs_two_requests_for_each() {
     assert_eq!(desk.ecr.count(|record| record.operation == "PutManifest"), 1_001);
 }
 
-/// What is held together is bounded, and who announces more is told so before it is read.
+/// The size of an image's manifests is limited, and a larger image is refused before it is read.
 #[tokio::test]
 async fn an_index_of_more_than_32_mebibytes_of_manifests_is_refused_by_its_size() {
     let upstream = upstream("large-manifests").await;
@@ -89,8 +88,8 @@ async fn an_index_of_more_than_32_mebibytes_of_manifests_is_refused_by_its_size(
     assert_eq!(desk.repository("app").tags.keys().collect::<Vec<_>>(), ["2"]);
 }
 
-/// 500 tags of 30 layers at a hundred manifests a second, ten times ECR's rate: nothing is asked
-/// per tag and layer, and ECR's rate is kept from the first to the last.
+/// 500 tags of 30 layers at 100 manifests per second, ten times ECR's rate: there is no request per
+/// tag and layer, and the rate is respected from the first to the last.
 #[tokio::test]
 async fn five_hundred_tags_of_thirty_layers_cost_by_tags_and_keep_to_the_rate() {
     let upstream = upstream("large-tags").await;
@@ -101,8 +100,8 @@ async fn five_hundred_tags_of_thirty_layers_cost_by_tags_and_keep_to_the_rate() 
     stream::iter(&tags).map(image).buffered(CONCURRENT).collect::<Vec<_>>().await;
 
     let desk = Desk::before(upstream.host()).await;
-    // Half a second's worth more than the client has at once: on a machine that does other things,
-    // requests that were sent apart arrive together.
+    // Half a second's worth more than the burst of the client: on a busy machine, requests that
+    // were sent apart arrive together.
     desk.ecr.limits("PutImage", 100.0, 150);
     let text = desk.entry("app", "large/tags", &tags);
     let run = desk.sync(&text, &["--put-image-rate=100"]).await;

@@ -29,7 +29,7 @@ async fn a_follower_waits_ready_and_takes_over_after_a_clean_stop() {
     assert_eq!(first.terminate().await, 0);
     let released = std::time::Instant::now();
     eventually("taken over", async || leads(&second).await).await;
-    // Not after the term of 15 s has run out.
+    // Before the lease of 15 s expires.
     assert!(released.elapsed().as_secs() < 10, "{:?}", released.elapsed());
     rig.apply("other", json!({})).await;
     rig.wait_synced("other").await;

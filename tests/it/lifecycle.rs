@@ -1,4 +1,4 @@
-//! Lifecycle policies against what the spec wants: foreseen, and not fought for ever.
+//! Lifecycle policies that expire wanted tags: predicted, and not fought forever.
 
 use serde_json::{Value, json};
 
@@ -69,7 +69,7 @@ async fn a_tag_that_a_rule_keeps_taking_is_copied_again_twice_and_then_left_alon
         [("1.26", 3)]
     );
 
-    // Any change of the spec is a new beginning.
+    // Any change of the spec resets the count.
     rig.apply("app", spec(2)).await;
     let object = rig.wait_synced("app").await;
     assert!(object.status.expect("a status").expired.is_empty());

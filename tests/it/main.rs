@@ -1,5 +1,6 @@
-//! Integration tests on real parts: etcd and kube-apiserver, the distribution registry, crane,
-//! regctl, oras, the AWS CLI, and the ECR stand-in. One binary: linking is most of the build.
+//! Integration tests with real programs: etcd and kube-apiserver, the distribution registry, crane,
+//! regctl, oras, the AWS CLI, and the ECR stand-in. One binary, because linking is most of the
+//! build time.
 
 #![allow(unreachable_pub, reason = "a test binary has no outside")]
 

@@ -1,4 +1,4 @@
-//! The numbers on the metrics page are what the servers saw.
+//! The numbers on the metrics page match those of the servers.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use testbed::traffic::Pulls;
 use crate::support::{ACCOUNT, REGION, Rig};
 use crate::{monitoring, rate_limits};
 
-/// The value of a series; `None` when it is not on the page.
+/// The value of a series; `None` if it is not on the page.
 fn value(page: &str, series: &str) -> Option<f64> {
     page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok())
 }
@@ -69,8 +69,8 @@ async fn a_copy_and_a_correction_are_counted_as_the_servers_saw_them() {
 #[tokio::test]
 async fn a_working_operator_shows_every_documented_metric_and_no_other() {
     let rig = Rig::new("metrics-all").await;
-    // What makes series that are not there before their first event: a source that counts pulls,
-    // and a rate to wait for.
+    // These create series that do not exist before their first event: a source that counts pulls,
+    // and a rate limit that causes waits.
     rate_limits::limit(rig.source.faults(), &Pulls::new(100, 90));
     let operator = rig.operator_with(&["--put-image-rate", "1"], &[]).await;
     rig.apply("app", json!({"image": rig.image("library/demo", &["1.26", "1.27"])})).await;

@@ -1,5 +1,5 @@
-//! The controller reads images from mirrors: with the mirror's own login, back to their own place
-//! only by choice.
+//! The controller reads images from mirrors, with the login of the mirror, and falls back to the
+//! original registry only if this is enabled.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -15,7 +15,7 @@ use testbed::upstream::User;
 
 use crate::support::{Operator, Rig, condition, docker_secret, eventually, login};
 
-/// A source without logins, and a mirror of it that asks for one.
+/// A source without a login, and a mirror of it with one.
 struct Stage {
     rig: Rig,
     mirror: Proxy,
@@ -26,7 +26,7 @@ impl Stage {
     async fn new(name: &str) -> Self {
         let rig = Rig::new(name).await;
         let mirror = Proxy::start(rig.sources.basic.host()).await.expect("the proxy starts");
-        // The mirror is the operator's: its login is not in the namespace of the resources.
+        // The mirror belongs to the operator: its login is not in the namespace of the resources.
         rig.namespace(&format!("{name}-home")).await;
         let table = rig.folder().join("mirrors.yaml");
         let stage = Self { rig, mirror, table };
@@ -42,7 +42,7 @@ impl Stage {
         secrets.create(&PostParams::default(), &secret).await.expect("a Secret");
     }
 
-    /// Writes the table, with more fields of its line.
+    /// Writes the table, with additional fields of its entry.
     fn write(&self, more: &str) {
         let (source, mirror) = (self.rig.source.host(), self.mirror.host());
         let secret = format!(
@@ -64,7 +64,7 @@ impl Stage {
     }
 }
 
-/// Where an image was read from, and what its own place is.
+/// The location that was read, and the original image.
 fn places(object: &EcrRepositorySync) -> (String, Option<String>) {
     let image = object.status.clone().and_then(|status| status.image).expect("an image");
     (image.source, image.original)
@@ -80,7 +80,8 @@ async fn an_image_is_read_from_its_mirror_with_the_mirrors_login_and_both_places
     let Stage { rig, mirror, .. } = &stage;
     stage.write("");
     let _operator = stage.operator().await;
-    // Its own login is for its own place, which is not read; nobody misses the Secret.
+    // The login of the resource is for the original registry, which is not read, so the missing
+    // Secret does not matter.
     let mut image = rig.image("team/app", &["v1"]);
     image["secretRef"] = json!({"name": "of-the-source"});
     rig.apply("app", json!({"image": image})).await;
@@ -98,7 +99,7 @@ async fn an_image_is_read_from_its_mirror_with_the_mirrors_login_and_both_places
         "{logins:?}"
     );
 
-    // The Secret of the table is the operator's to find, and named where it is not there.
+    // The operator reads the Secret of the table, and names it if it is missing.
     let secrets: Api<Secret> =
         Api::namespaced(rig.client.clone(), &format!("{}-home", rig.namespace));
     secrets.delete("login", &DeleteParams::default()).await.expect("deleted");
@@ -112,7 +113,7 @@ async fn an_image_is_read_from_its_mirror_with_the_mirrors_login_and_both_places
     assert!(text.contains(&named), "{text}");
     stage.create_login().await;
 
-    // A login of its own is not the mirror's business either.
+    // The login of a resource is not sent to the mirror.
     let secrets: Api<Secret> = Api::namespaced(rig.client.clone(), &rig.namespace);
     let own = docker_secret(&rig.source.host(), User::Writer.name(), User::Writer.password());
     secrets.create(&PostParams::default(), &own).await.expect("a Secret");
@@ -138,7 +139,7 @@ async fn a_failed_mirror_is_passed_over_only_where_the_table_says_so() {
     assert!(text.contains(&mirror.host()), "{text}");
     assert_eq!(rig.source.count(|_| true), 0, "its own place is not asked");
 
-    // The changed table holds from the next pass on.
+    // The changed table applies from the next pass on.
     stage.write(", fallback: true");
     let mut asked = 0;
     eventually("read from its own place", async || {
@@ -156,8 +157,8 @@ async fn a_failed_mirror_is_passed_over_only_where_the_table_says_so() {
     );
     assert!(!rig.source.log().iter().any(has_login), "the mirror's login is for the mirror");
 
-    // A mirror that has the manifests and not the blobs: these come from the image's own place, by
-    // digest.
+    // A mirror that has the manifests but not the blobs: these are read from the original registry,
+    // by digest.
     mirror.faults().clear();
     mirror.faults().add(Fault::new(Match::operation("GetBlob"), Then::status(404)));
     let mark = rig.source.mark();

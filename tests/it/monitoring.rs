@@ -26,7 +26,7 @@ fn metrics() -> BTreeSet<(String, String)> {
     ours.map(|(name, type_)| (name.to_owned(), type_.to_owned())).collect()
 }
 
-/// Words in `text` that look like metrics of ours, without the suffixes of a histogram's series.
+/// Words in `text` that look like our metrics, without the suffixes of a histogram's series.
 fn named(text: &str) -> BTreeSet<String> {
     let name = Regex::new(r"\b(ecrsync|workqueue|controller_runtime|leader_election)_[a-z_]+")
         .expect("a pattern");
@@ -77,7 +77,7 @@ fn every_metric_is_documented_with_its_type() {
 fn no_document_speaks_of_a_metric_that_does_not_exist() {
     let known: BTreeSet<String> = documented().into_iter().map(|(name, _)| name).collect();
     for document in crate::docs::documents() {
-        // `ecrsync_resource_*` stands for several.
+        // `ecrsync_resource_*` means several metrics.
         let is_known = |name: &String| {
             known.contains(name)
                 || (name.ends_with('_')

@@ -20,11 +20,11 @@ use crate::support::{Operator, REGION, Rig, condition, eventually};
 
 const OWNER_TAG: &str = "ecr-sync.io/owner";
 
-/// A test's own operator before the shared moto. Repositories are named after the test.
+/// An operator for one test, with the shared moto. Repositories have the name of the test.
 struct Bench {
     rig: Rig,
     moto: &'static Moto,
-    /// What the operator asks moto.
+    /// The requests of the operator to moto.
     requests: Proxy,
     _operator: Operator,
 }
@@ -82,7 +82,7 @@ impl Bench {
         serde_json::from_str(answer[field].as_str().expect("a text")).expect("a document")
     }
 
-    /// Puts an image into a repository: moto takes the digest that it is told.
+    /// Puts an image into a repository; moto accepts any digest.
     async fn put_image(&self, name: &str, tag: &str, digest: &str) {
         let manifest = json!({
             "schemaVersion": 2,
@@ -95,7 +95,7 @@ impl Bench {
         self.ecr("PutImage", image).await;
     }
 
-    /// What the operator wrote in a pass that it is asked for.
+    /// The writes of the operator in a pass on demand.
     async fn writes_of_a_pass(&self, name: &str, request: &str) -> Vec<String> {
         let mark = self.requests.mark();
         self.rig.request(name, request).await;
@@ -147,7 +147,7 @@ async fn a_repository_is_made_kept_and_corrected() {
     assert_eq!(bench.policy("GetRepositoryPolicy", "policyText", name).await, permission(&actions));
     assert_eq!(bench.writes_of_a_pass("app", "nothing to do").await, [""; 0]);
 
-    // Another spelling of the same is left alone; another meaning is corrected.
+    // A different spelling of the same policy is not changed; a different meaning is corrected.
     let same = json!({"Statement": {"Effect": "Allow", "Sid": "pull", "Action": [actions[1], actions[0]],
                       "Principal": {"AWS": ["arn:aws:iam::210987654321:root"]}}, "Version": "2012-10-17"});
     let put = |policy: &Value| json!({"repositoryName": name, "policyText": policy.to_string()});
@@ -205,7 +205,7 @@ async fn what_exists_is_adopted_and_a_foreign_owner_is_refused() {
     assert_eq!(bench.resource_tag(name, "cost").await.as_deref(), Some("centre"), "not ours");
     assert_eq!(bench.resource_tag(name, "team").await.as_deref(), Some("a"));
     assert_eq!(bench.resource_tag(name, "ecr-sync.io/created").await, None);
-    // A key that leaves the spec leaves the repository.
+    // A key that is removed from the spec is removed from the repository.
     bench.rig.apply("free", json!({"repositoryName": "moto-adopted/free"})).await;
     bench.rig.wait_synced("free").await;
     assert_eq!(bench.resource_tag(name, "team").await, None);
@@ -239,7 +239,7 @@ async fn tags_that_are_there_are_seen_without_a_pull() {
     bench.rig.apply("app", spec(&["1.26"], false)).await;
     let object = bench.rig.wait_synced("app").await;
     assert_eq!(object.status.expect("a status").image.expect("an image").summary, "1/1");
-    // One tag is missing: DescribeImages refuses them all, and a listing tells the rest.
+    // One tag is missing: DescribeImages refuses the whole batch, so the tags are listed.
     bench.rig.apply("app", spec(&["1.26", "1.27"], true)).await;
     let object = bench.rig.wait_ready("app", "Unknown", "DryRun").await;
     let plan = object.status.expect("a status").plan;
@@ -248,7 +248,7 @@ async fn tags_that_are_there_are_seen_without_a_pull() {
     assert_eq!(bench.requests.count(|request| pulls.contains(&request.operation.as_str())), 0);
 }
 
-/// In moto an image that is named by tag and digest goes with all its tags.
+/// moto deletes an image that is named by tag and digest with all its tags.
 #[tokio::test]
 async fn a_tag_is_pruned_and_the_other_tag_of_its_image_stays() {
     let bench = Bench::new("moto-pruned").await;
@@ -342,7 +342,7 @@ async fn what_moto_refuses_has_the_reason_that_it_has_on_aws() {
             "PolicyRejected",
             "Invalid repository policy provided",
         ),
-        // Good for AWS; moto knows an older grammar.
+        // Valid for AWS; moto has an older grammar.
         (
             "name",
             json!({"repositoryName": "moto-refused/a--b"}),
@@ -360,7 +360,7 @@ async fn what_moto_refuses_has_the_reason_that_it_has_on_aws() {
         assert!(message.contains(text), "{resource}: {message}");
         assert!(condition(&object, "Stalled").is_some(), "{resource}: a person must act");
     }
-    // The rest of a resource whose policy is refused is done.
+    // If a policy is refused, the rest of the resource is done.
     assert!(
         bench.is_there("moto-refused/lifecycle").await
             && bench.is_there("moto-refused/permission").await

@@ -1,4 +1,4 @@
-//! Whose a repository is, and who may take it.
+//! The owner of a repository, and takeovers.
 
 use serde_json::json;
 use testbed::ecr::StandIn;
@@ -28,7 +28,8 @@ async fn adoption_never_refuses_what_exists_and_keeps_what_it_created() {
 
     rig.apply("new", json!({"adoptionPolicy": "Never"})).await;
     rig.wait_synced("new").await;
-    // Somebody removes the mark: what was ours a pass ago still is, and is marked again.
+    // Somebody removes the owner tag: a repository that was ours in the last pass is still ours,
+    // and is marked again.
     rig.ecr.set_resource_tags(ACCOUNT, REGION, "new", [].into());
     rig.request("new", "unmarked").await;
     rig.wait_synced("new").await;
@@ -60,7 +61,7 @@ async fn two_clusters_never_fight_over_a_repository() {
     }
     assert_eq!(writes(&one.ecr, mark), 0);
 
-    // Taken over on purpose, once; the former owner gives way and writes nothing more.
+    // A takeover on purpose; the previous owner stops and writes nothing more.
     drop(refused);
     let _two = two.operator_with(&["--cluster-id=two", "--allow-takeover"], &same_ecr).await;
     two.wait_synced("app").await;
@@ -84,7 +85,7 @@ async fn a_cluster_that_was_built_anew_keeps_its_repositories() {
         rig.wait_synced(name).await;
         assert_eq!(owner(&rig, name), Some(format!("new/cluster-rebuilt/{name}")));
     }
-    // The owner is another operator's resource, so that only its mark tells of it.
+    // The owner is a resource of another operator, so only its owner tag shows it.
     let another = Rig::new("rebuilt-other").await;
     another.apply("owner", json!({"repositoryName": "alive"})).await;
     let mark = (OWNER_TAG.to_owned(), "old/rebuilt-other/owner".to_owned());
@@ -119,7 +120,7 @@ async fn an_owner_too_long_for_a_tag_keeps_its_repository_and_is_foreign_to_othe
     let log = rig.ecr.mark();
     rig.request("first", "again").await;
     assert_eq!(writes(&rig.ecr, log), 0, "it knows itself");
-    // A hash names nobody, so that nobody can be found to be gone.
+    // A hash does not identify its owner, so the owner cannot be found to be gone.
     rig.resources().delete("first", &Default::default()).await.expect("deleted");
     rig.apply("second", json!({"repositoryName": "app"})).await;
     let object = rig.wait_ready("second", "False", "RepositoryNotOwned").await;

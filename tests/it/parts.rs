@@ -1,11 +1,11 @@
-//! Targets, or proxies before them, that do not take a blob in one piece.
+//! Targets, or proxies in front of them, that do not accept a blob in one request.
 
 use testbed::traffic::{Fault, Match, Then};
 
 use crate::support::Sources;
 use crate::support::desk::Desk;
 
-/// Bytes of the layer of `large/blob`, at least.
+/// Minimum size of the layer of `large/blob`.
 const LARGE: usize = 24 << 20;
 const PART: usize = 5 << 20;
 
@@ -20,8 +20,8 @@ async fn a_target_that_takes_no_blob_in_one_piece_gets_it_in_parts() {
             Then::aws_error(405, "UNSUPPORTED", "The operation is unsupported."),
         ));
         if lost {
-            // Of the second part, which is there: ECR's session does not tell, so that it is all
-            // sent again.
+            // The response to the second part is lost. ECR's session does not report its offset, so
+            // the whole blob is sent again.
             let second = Match::operation("PatchUpload").body(1 << 20);
             desk.ecr.faults().add(Fault::new(second, Then::LoseAnswer).after(1).once());
         }

@@ -1,4 +1,4 @@
-//! The policy that `ecr-sync iam-policy` prints is enough, and nothing in it is too much.
+//! The policy that `ecr-sync iam-policy` prints is sufficient and minimal.
 
 use ecr_sync::class::Class;
 use ecr_sync::sync::{Before, Failure, Mode};
@@ -14,8 +14,8 @@ use crate::support::{ACCOUNT, REGION, Sources};
 
 const NAME: &str = "platform/app";
 
-/// The life of a repository: made with all there is, changed and emptied, deleted. What each
-/// stage's files hold.
+/// The life of a repository: created with all features, changed and emptied, deleted. The content
+/// of the files of each stage.
 fn stages(source: &str, charts: &str) -> Vec<Value> {
     let rule = json!({"rulePriority": 1, "selection": {"tagStatus": "untagged", "countType": "imageCountMoreThan",
                       "countNumber": 100}, "action": {"type": "expire"}});
@@ -47,7 +47,7 @@ fn stages(source: &str, charts: &str) -> Vec<Value> {
     vec![made, changed, pruned]
 }
 
-/// What failed over the life of a repository, under this policy.
+/// The failures over the life of a repository with this policy.
 async fn live(stages: &[Value], policy: &Value) -> Vec<Failure> {
     let ecr = StandIn::start(ecr::Config::default()).await.expect("the stand-in starts");
     ecr.put_user_policy(ACCOUNT, policy.clone());
@@ -66,7 +66,7 @@ async fn live(stages: &[Value], policy: &Value) -> Vec<Failure> {
         ecr.archive(ACCOUNT, REGION, NAME, "1.27");
     }
     let Some(last) = stages.last() else { return failures };
-    // A tag that a rule archived comes back.
+    // A tag that a rule archived is restored.
     failures.extend(engine.sync(&job(last), Mode::Apply, &stop).await.failures().cloned());
     failures.extend(engine.delete(&job(last)).await.err());
     if failures.is_empty() {
@@ -89,7 +89,7 @@ async fn printed(desk: &Desk, specs: &[Value]) -> Value {
         })
         .collect();
     let mut all: Option<Value> = None;
-    // One file at a time: one repository twice is an error.
+    // One file at a time, because a duplicate repository is an error.
     for path in &manifests {
         let arguments = ["iam-policy", "--account-id", ACCOUNT, "--region", REGION, path];
         let printed = output(desk.command(&arguments)).await;

@@ -1,4 +1,4 @@
-//! Tags that nobody wants any more go, as far as they can be had again: `prune`.
+//! `prune`: unwanted tags are removed if they can be copied again.
 
 mod blocked;
 mod bounds;
@@ -13,12 +13,12 @@ use crate::support::desk::{Desk, Run, output};
 use crate::support::raw::Repository;
 use crate::support::{ACCOUNT, REGION, Sources};
 
-/// Everything at once, however new.
+/// Prune everything at once, whatever its age.
 const AT_ONCE: &str = "{enabled: true, max_percent: 100, min_unpulled: 0s}";
-/// One tag, however new.
+/// Prune one tag, whatever its age.
 const ONE_AT_ONCE: &str = "{enabled: true, max_percent: 1, min_unpulled: 0s}";
 
-/// A repository of the source, and a desk to sync it from, into `app`.
+/// A repository of the source, and a desk that syncs it to `app`.
 struct Bench {
     desk: Desk,
     source: Repository,
@@ -43,7 +43,7 @@ impl Bench {
         bench
     }
 
-    /// Syncs with these tags and `prune` so.
+    /// Syncs with these tags and this `prune`.
     async fn sync(&self, tags: &[&str], prune: &str, flags: &[&str]) -> Run {
         self.sync_image(&format!("tags: {tags:?}"), prune, flags).await
     }
@@ -60,7 +60,7 @@ impl Bench {
         self.desk.repository("app").tags.into_keys().collect()
     }
 
-    /// Sets when an image in ECR was pushed, in hours before now.
+    /// Sets the push time of an image in ECR, in hours before now.
     fn pushed(&self, tag: &str, hours: u64) {
         let at = SystemTime::now() - Duration::from_secs(hours * 3600);
         assert!(self.desk.ecr.set_pushed(ACCOUNT, REGION, "app", tag, at));
@@ -71,7 +71,7 @@ impl Bench {
 async fn tags_that_nobody_wants_go_if_the_source_would_give_the_same() {
     let bench = Bench::with("again", &["1", "2", "moved", "taken"]).await;
     let digest = bench.desk.repository("app").tags["2"].clone();
-    // A tag of somebody else's: the source has none of that name.
+    // A tag of another client: the source has no such tag.
     assert!(bench.desk.ecr.fill(ACCOUNT, REGION, "app", "1", 5));
     bench.source.image_as("moved since", Some("moved")).await;
 
@@ -128,7 +128,7 @@ async fn tags_that_nobody_wants_go_if_the_source_would_give_the_same() {
     let run = bench.sync(&["1", "taken"], AT_ONCE, &[]).await;
     assert!(run.is_success() && run.text.contains("app: in sync"), "{}", run.text);
     assert!(bench.desk.ecr.log_since(mark).iter().all(|request| !request.is_write()));
-    // It was promised that it can be had again.
+    // The tag can be copied again, as promised.
     assert!(bench.sync(&["1", "2"], "{}", &[]).await.is_success());
     assert_eq!(bench.desk.repository("app").tags["2"], digest);
 }

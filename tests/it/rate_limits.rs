@@ -1,4 +1,4 @@
-//! Sources that let a login pull only so much, as Docker Hub does.
+//! Sources that limit the pulls of a login, as Docker Hub does.
 
 use serde_json::json;
 use testbed::traffic::{Fault, Match, Pulls, Then};
@@ -36,7 +36,7 @@ async fn pulls_stop_at_the_reserve_and_go_on_when_there_are_more() {
     let words = ": 10 of 100 pulls per 6 h left for 203.0.113.7; the last 10 are reserved (--rate-reserve 10%)";
     assert!(failed.iter().all(|line| line.contains(words)), "{}", run.text);
 
-    // The rest, without a reserve, until the source refuses.
+    // The other tags, without a reserve, until the source refuses.
     pulls.set_left(1);
     let run = desk.sync(&text, &["--rate-reserve=0"]).await;
     assert_eq!(run.code, Some(1), "{}", run.text);
@@ -49,7 +49,7 @@ async fn pulls_stop_at_the_reserve_and_go_on_when_there_are_more() {
     let run = desk.sync(&text, &[]).await;
     assert!(run.is_success(), "{}", run.text);
 
-    // What is up to date is checked by HEAD, which is no pull, with nothing left at all.
+    // Tags in sync are checked with HEAD, which is not a pull, even with no remaining pulls.
     pulls.set_left(0);
     let before = read();
     let run = desk.sync(&text, &[]).await;
@@ -66,8 +66,8 @@ async fn uploads_keep_to_ecrs_rate_and_a_lower_one_loses_none() {
     ] {
         let desk = Desk::before(sources.open.host()).await;
         for action in ["InitiateLayerUpload", "CompleteLayerUpload"] {
-            // A second's worth more than the client has at once: on a busy machine, what was sent
-            // apart arrives together.
+            // A second's worth more than the burst of the client: on a busy machine, requests that
+            // were sent apart arrive together.
             desk.ecr.limits(action, 20.0, 40);
         }
         let run = desk.sync(&desk.entry("app", "limits/blobs", &tags), &flags).await;
@@ -77,8 +77,7 @@ async fn uploads_keep_to_ecrs_rate_and_a_lower_one_loses_none() {
     }
 }
 
-/// The quota is the account's: two hundred manifests of one repository are not written before two
-/// of another one.
+/// The account has one quota: 200 manifests of one repository do not delay two of another one.
 #[tokio::test]
 async fn a_repository_of_few_tags_does_not_wait_for_one_of_many() {
     let rig = Rig::new("fairness").await;
@@ -93,7 +92,7 @@ async fn a_repository_of_few_tags_does_not_wait_for_one_of_many() {
         json!({"image": rig.image("limits/fairness", &many.iter().map(String::as_str).collect::<Vec<_>>())}),
     )
     .await;
-    // The burst is over, and all that is left of the hundred and twenty waits.
+    // The burst is used up, and the rest of the 120 requests wait.
     eventually("waiting", async || written("many") >= 24).await;
     let mark = rig.ecr.mark();
     rig.apply("few", json!({"image": rig.image("team/app", &["v1", "v2"])})).await;
@@ -107,7 +106,7 @@ async fn a_repository_of_few_tags_does_not_wait_for_one_of_many() {
         .iter()
         .filter(|r| r.operation == "PutManifest")
         .count();
-    // From its last blob on: those that stood in the queue, and those that were on their way.
+    // After its last blob: manifests in the queue, and manifests in transfer.
     let between = last.saturating_sub(before);
     assert!(between <= 24, "{between} manifests of the other repository were written first");
     rig.wait_synced("many").await;

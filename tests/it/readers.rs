@@ -1,4 +1,4 @@
-//! Clients that are not ours read what was copied.
+//! Independent clients read the copies.
 
 use oci_client::client::{ClientConfig, ClientProtocol};
 use oci_client::secrets::RegistryAuth;

@@ -1,4 +1,5 @@
-//! Programs that are killed in the middle of a copy, and programs that copy the same at once.
+//! Programs that are killed during a copy, and programs that copy the same content at the same
+//! time.
 
 use std::collections::BTreeMap;
 use std::process::{Child, Stdio};
@@ -10,13 +11,13 @@ use testbed::traffic::{Fault, Match, Record, Then};
 use crate::support::desk::{Desk, output};
 use crate::support::{ACCOUNT, REGION, Rig, Sources, eventually, is_whole};
 
-/// Where a program is killed: at a request that is never answered. Of the index of two images of
-/// `library/demo:1.27`.
+/// The point at which a program is killed: a request that gets no response. The copy is the index
+/// `library/demo:1.27` with two images.
 struct Step {
     name: &'static str,
     operation: &'static str,
     path: &'static str,
-    /// Requests of this kind that are answered before.
+    /// Requests of this kind that get a response before.
     after: u32,
 }
 
@@ -48,7 +49,7 @@ impl Step {
     }
 }
 
-/// A program that is killed when the test ends, too.
+/// A program that is also killed at the end of the test.
 struct Running(Child);
 
 impl Running {
@@ -103,7 +104,7 @@ async fn a_run_that_is_killed_anywhere_leaves_no_broken_tag_and_the_next_one_end
             step.name
         );
         assert!(is_whole(&now));
-        // What the first one brought is not brought again.
+        // Blobs that the first program copied are not copied again.
         let count = |log: &[Record], operation: &str| {
             log.iter().filter(|record| record.operation == operation).count()
         };
@@ -144,9 +145,8 @@ async fn an_operator_that_is_killed_during_a_copy_is_followed_by_one_that_ends_i
     assert_eq!(again, now.blobs.len() - left.blobs.len(), "what is there is not read again");
 }
 
-/// Neither knows of the other, as with two clusters, or a pipeline beside an operator. Uploads take
-/// a while, so that both are on the way with each blob, and one of the two fails in the middle of
-/// its own.
+/// Two programs that do not know each other, as with two clusters, or a pipeline and an operator.
+/// Uploads are slow, so that both upload each blob at the same time, and one of the two fails.
 #[tokio::test]
 async fn two_programs_that_copy_the_same_at_once_both_end_right() {
     let sources = Sources::shared().await;

@@ -1,5 +1,5 @@
-//! A right that is missing in the cluster is named, with verb and resource, in the log of the
-//! operator: whichever of those in `deploy/rbac.yaml` it is.
+//! Every missing permission of those in `deploy/rbac.yaml` is named in the log of the operator,
+//! with verb and resource.
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
@@ -12,7 +12,7 @@ use testbed::upstream::User;
 use crate::chart::{object, objects};
 use crate::support::{Operator, Rig, docker_secret, eventually, private};
 
-/// All that `deploy/rbac.yaml` grants: group, resource, names and verb.
+/// All permissions in `deploy/rbac.yaml`: group, resource, names and verb.
 fn rights() -> Vec<Value> {
     let text = std::fs::read_to_string(workspace().join("deploy/rbac.yaml")).expect("RBAC");
     let all = objects(&text);
@@ -30,7 +30,7 @@ fn rights() -> Vec<Value> {
     rules.flat_map(single).collect()
 }
 
-/// An operator with all rights but one.
+/// An operator with all permissions except one.
 async fn without(number: usize, rights: &[Value], rig: &Rig) -> Operator {
     let cluster = Cluster::shared().await;
     let name = rig.namespace.clone();
@@ -58,7 +58,7 @@ async fn without(number: usize, rights: &[Value], rig: &Rig) -> Operator {
     )
 }
 
-/// Makes the operator need everything: a login, a finalizer, an owner that may be gone.
+/// Makes the operator use all permissions: a login, a finalizer, an owner that may be gone.
 async fn need_everything(rig: &Rig) {
     let secrets: Api<Secret> = Api::namespaced(rig.client.clone(), &rig.namespace);
     let host = rig.sources.basic.host();
@@ -68,7 +68,7 @@ async fn need_everything(rig: &Rig) {
     rig.apply("empty", json!({"deletionPolicy": "Delete"})).await;
 }
 
-/// Gives the repository of a resource that goes to one that comes.
+/// Moves the repository of a deleted resource to a new one.
 async fn rename(rig: &Rig) {
     rig.wait_synced("app").await;
     rig.resources().delete("app", &DeleteParams::default()).await.expect("deleted");

@@ -1,5 +1,5 @@
-//! The schema and its rules on the real API server: each rule accepts and refuses, and the refusal
-//! says what to write.
+//! The schema and its rules on the real API server: each rule accepts and refuses, and the message
+//! of a refusal says what to write.
 
 use serde_json::{Value, json};
 
@@ -13,7 +13,7 @@ fn with_image(image: Value) -> Value {
     json!({"image": image})
 }
 
-/// (what, resource name, spec, `None` if accepted or a part of the refusal)
+/// (case, resource name, spec, `None` if accepted or a part of the refusal)
 fn table() -> Vec<(&'static str, &'static str, Value, Option<&'static str>)> {
     let image = |pull_url: &str| with_image(json!({"pullUrl": pull_url, "tags": ["1"]}));
     let tagged = |tags: Value| with_image(json!({"pullUrl": "nginx", "tags": tags}));

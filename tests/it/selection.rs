@@ -1,4 +1,4 @@
-//! Which tags of a source are wanted.
+//! Selection of the tags of a source.
 
 use serde_json::json;
 use testbed::traffic::{Fault, Match, Then};

@@ -43,8 +43,8 @@ async fn two_namespaces_use_one_host_each_with_its_own_login() {
     let rig = Rig::new("tenancy-one").await;
     let other = "tenancy-two";
     rig.namespace(other).await;
-    // Both read the same repository of the same host through the same operator: nothing but the
-    // Secret tells them apart.
+    // Both read the same repository of the same host through the same operator: only the Secret
+    // differs.
     let source = Proxy::start(rig.sources.basic.host()).await.expect("the proxy starts");
     for (namespace, user) in [(rig.namespace.as_str(), User::Reader), (other, User::Writer)] {
         let secrets: Api<Secret> = Api::namespaced(rig.client.clone(), namespace);
@@ -70,8 +70,7 @@ async fn two_namespaces_use_one_host_each_with_its_own_login() {
             requests.iter().all(|request| login(request).is_some() || request.status == Some(401))
         );
     }
-    // A namespace without the Secret gets nothing, although the operator has read the image twice
-    // by now.
+    // A namespace without the Secret gets nothing, although the operator has read the image twice.
     let spec = json!({"image": {"pullUrl": format!("{}/library/demo", source.host()), "tags": ["1.27"], "insecure": true}});
     let resources = apply_labelled(&rig, other, "without", &spec).await;
     eventually("refused", async || {
@@ -152,7 +151,7 @@ async fn what_a_tenant_may_not_use_is_not_asked_of_anybody() {
 #[tokio::test]
 async fn a_private_ecr_source_is_read_with_the_operators_identity_where_it_is_listed() {
     let mut rig = Rig::new("tenancy-ecr").await;
-    // Its redirects would lead to this machine, which a source by another name may not do.
+    // Its redirects would lead to this machine, which a source with another name may not do.
     let config = ecr::Config { redirect_blobs: false, ..ecr::Config::default() };
     rig.ecr = ecr::StandIn::start(config).await.expect("the stand-in starts");
     let table = rig.folder().join("tenants.yaml");
@@ -162,7 +161,7 @@ async fn a_private_ecr_source_is_read_with_the_operators_identity_where_it_is_li
         rig.namespace
     );
     std::fs::write(&table, text).expect("written");
-    // The name of the registry is AWS's; the proxy knows that the stand-in is behind it.
+    // The registry has the host name of AWS; the proxy maps it to the stand-in.
     let registry = rig.ecr.registry(ACCOUNT, REGION).await;
     let proxy =
         ForwardProxy::start_with(None, &[(&format!("{host}:80"), &registry)]).expect("a proxy");
@@ -195,7 +194,7 @@ async fn a_private_ecr_source_is_read_with_the_operators_identity_where_it_is_li
     assert!(text.contains(&format!("{host}/secret/base")) && text.contains("ecrSources"), "{text}");
 }
 
-/// The pass that runs may end with the login it began with; the next one has the new one.
+/// A running pass may end with the login of its start; the next pass has the new login.
 #[tokio::test]
 async fn a_secret_that_rotates_during_a_copy_costs_it_nothing() {
     let rig = Rig::new("rotation").await;

@@ -1,5 +1,5 @@
-//! Sources behind private certificate authorities, client certificates and forward proxies, all
-//! real, reached with what Secrets say.
+//! Sources with private CAs, client certificates and forward proxies, all of them real, configured
+//! with Secrets.
 
 use std::collections::BTreeMap;
 
@@ -19,9 +19,9 @@ use crate::support::{Rig, condition};
 const LOGIN: (&str, &str) = ("employee", "correct-horse");
 const WRONG: &str = "hunter2";
 
-/// Makes a Secret of the test's namespace, or gives it other content.
+/// Creates or replaces a Secret in the namespace of the test.
 async fn put_secret(rig: &Rig, name: &str, entries: &[(&str, &str)]) {
-    // Not stringData: the API server would keep keys that are no longer there.
+    // Not stringData, because the API server would keep keys that were removed.
     let data: BTreeMap<_, _> =
         entries.iter().map(|(key, value)| (*key, ByteString(value.as_bytes().to_vec()))).collect();
     let secret =
@@ -33,7 +33,7 @@ async fn put_secret(rig: &Rig, name: &str, entries: &[(&str, &str)]) {
         .expect("a Secret");
 }
 
-/// A registry with the shared content that speaks HTTPS.
+/// A registry with the shared content and HTTPS.
 async fn tls_registry(rig: &Rig, certificates: &Certificates, client_ca: bool) -> Upstream {
     let folder = rig.folder().join(if client_ca { "mtls-registry" } else { "tls-registry" });
     Upstream::start_tls(folder, certificates, client_ca, &rig.sources.open)
@@ -41,7 +41,7 @@ async fn tls_registry(rig: &Rig, certificates: &Certificates, client_ca: bool) -
         .expect("a registry starts")
 }
 
-/// An image that has one tag, and what reaches its source.
+/// An image with one tag, and the configuration of its source.
 fn image(host: &str, access: &Value) -> Value {
     let mut image = json!({"pullUrl": format!("{host}/library/demo"), "tags": ["1.27"]});
     image.as_object_mut().expect("a map").extend(access.as_object().expect("a map").clone());
@@ -69,7 +69,7 @@ async fn a_private_authority_is_trusted_once_a_secret_says_so() {
     let object = rig.wait_ready("app", "False", "RegistryUnavailable").await;
     let text = message(&object);
     assert!(text.contains(registry.host()) && text.contains("ca.crt"), "{text}");
-    // Another authority is no better than none.
+    // Another CA is not sufficient.
     let other = Certificates::generate().expect("certificates");
     put_secret(&rig, "other", &[("ca.crt", &other.authority)]).await;
     rig.apply("other", image(registry.host(), &json!({"certSecretRef": {"name": "other"}}))).await;
@@ -80,11 +80,11 @@ async fn a_private_authority_is_trusted_once_a_secret_says_so() {
     let object = rig.wait_ready("app", "False", "SecretNotFound").await;
     let text = message(&object);
     assert!(text.contains("Secret trust-authority/trust (image.certSecretRef)"), "{text}");
-    // The Secret comes after the resource, as with GitOps.
+    // The Secret is created after the resource, as with GitOps.
     put_secret(&rig, "trust", &[("ca.crt", &certificates.authority)]).await;
     rig.wait_synced("app").await;
     has_demo(&rig, "app");
-    // The wrong one is put right.
+    // The wrong one is corrected.
     put_secret(&rig, "other", &[("ca.crt", &certificates.authority)]).await;
     rig.wait_synced("other").await;
     has_demo(&rig, "other");
@@ -105,7 +105,7 @@ async fn a_client_certificate_opens_a_registry_that_asks_for_one() {
     for part in [registry.host(), "client certificate", "tls.crt and tls.key", "certSecretRef"] {
         assert!(text.contains(part), "{part}: {text}");
     }
-    // One that the registry does not know.
+    // A certificate that the registry does not know.
     let stranger = Certificates::generate().expect("certificates").client;
     put_secret(
         &rig,
@@ -153,7 +153,7 @@ async fn everything_goes_through_the_proxy() {
     let right = login(LOGIN.1.to_owned());
     put_secret(&rig, "proxy", &right.each_ref().map(|(key, value)| (*key, value.as_str()))).await;
 
-    // Only the proxy knows these names.
+    // Only the proxy resolves these names.
     let port = |host: &str| host.rsplit_once(':').expect("a port").1.to_owned();
     let plain = format!("registry.test:{}", port(&rig.source.host()));
     let secure = format!("registry.test:{}", port(registry.host()));
@@ -234,7 +234,7 @@ async fn charts_take_the_same_way() {
     assert!(rig.repository("http").tags.contains_key("1.0.0"));
     assert!(rig.repository("oci").tags.contains_key("1.0.0"));
 
-    // The same without a client certificate, and with a proxy that wants another password.
+    // The same without a client certificate, and with a proxy that has another password.
     put_secret(&rig, "half", &[("ca.crt", &certificates.authority)]).await;
     put_secret(
         &rig,
@@ -286,7 +286,7 @@ async fn a_proxy_that_refuses_or_is_gone_is_named() {
     let events = format!("{:?}", rig.events().await);
     assert!(!events.contains(WRONG) && !operator.log().contains(WRONG), "the password got out");
 
-    // Corrected, but then the proxy is gone.
+    // Corrected, but then the proxy stops.
     put_secret(
         &rig,
         "proxy",
@@ -326,7 +326,7 @@ async fn a_certificate_that_is_none_costs_the_image_alone() {
     assert_eq!(condition(&object, "ConfigurationSynced").map(|c| c.0), Some("True"));
     assert_eq!(rig.repository("app").lifecycle_policy, Some(policy), "the rest is done");
     assert_eq!(rig.source.count(|_| true), 0);
-    // A key that belongs to another certificate is as little use.
+    // A key of another certificate does not work either.
     let (one, two) = (
         Certificates::generate().expect("certificates"),
         Certificates::generate().expect("certificates"),

@@ -2,7 +2,7 @@
 
 use super::{chart, read};
 
-/// Above the table of values.
+/// The text above the table of values.
 const HEAD: &str = "\
 # ecr-sync
 
@@ -29,7 +29,7 @@ The chart installs and upgrades the CustomResourceDefinition (`crds.enabled`). `
 fn table(values: &str) -> String {
     let (mut rows, mut comment) = (String::new(), String::new());
     let mut parents: Vec<(usize, &str)> = Vec::new();
-    // Deeper lines belong to a value that has its row.
+    // Lines with more indentation belong to a value that has its row.
     let mut skipped: Option<usize> = None;
     for line in values.lines() {
         let text = line.trim_start();

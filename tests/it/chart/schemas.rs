@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 use testbed::cluster::Cluster;
 
-/// Schemas nest to about this depth; what is deeper (CustomResourceDefinitions describe schemas by
-/// schemas) is not judged.
+/// Schemas nest to about this depth; deeper levels (CustomResourceDefinitions contain schemas) are
+/// not checked.
 const DEPTH: usize = 16;
 
 /// A folder with `<kind>-<group>-<version>.json` for each kind.
@@ -22,7 +22,7 @@ pub(super) async fn of(cluster: &Cluster) -> tempfile::TempDir {
     let mut written = BTreeMap::new();
     for (name, definition) in definitions {
         let kinds = definition["x-kubernetes-group-version-kind"].as_array();
-        // Options of deletions and the like are of all groups, and no manifests.
+        // DeleteOptions and similar kinds exist in all groups, and are not manifests.
         let Some([kind]) = kinds.map(Vec::as_slice) else { continue };
         let text = |key: &str| kind[key].as_str().unwrap_or_default().to_lowercase();
         let group = text("group");
@@ -30,7 +30,7 @@ pub(super) async fn of(cluster: &Cluster) -> tempfile::TempDir {
         let parts = [&text("kind"), group, &text("version")];
         let file = parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("-");
         if let Some(other) = written.insert(file.clone(), name.clone()) {
-            // kubeconform tells groups by their first word.
+            // kubeconform identifies groups by their first word.
             panic!("{file} is {other} and {name}");
         }
         let schema = inlined(&json!({"$ref": format!("#/definitions/{name}")}), definitions, DEPTH);
@@ -41,7 +41,7 @@ pub(super) async fn of(cluster: &Cluster) -> tempfile::TempDir {
     folder
 }
 
-/// A schema with its references put in, and no other properties than those it names.
+/// A schema with its references resolved, and without additional properties.
 fn inlined(schema: &Value, definitions: &Map<String, Value>, depth: usize) -> Value {
     if depth == 0 {
         return json!({});
@@ -55,7 +55,7 @@ fn inlined(schema: &Value, definitions: &Map<String, Value>, depth: usize) -> Va
             "io.k8s.apimachinery.pkg.api.resource.Quantity" => {
                 json!({"type": ["number", "string"]})
             }
-            // A schema has schemas in it, without end, and may be a boolean where they say object.
+            // A schema contains schemas recursively, and may be a boolean instead of an object.
             name if name.contains(".JSONSchemaProps") => json!({}),
             name => definitions
                 .get(name)

@@ -1,4 +1,4 @@
-//! Set, emptied, absent: the same through every tool that people apply resources with.
+//! Set, emptied, absent: the same result with every tool that applies resources.
 
 use std::path::Path;
 
@@ -17,7 +17,7 @@ fn policy(field: &str) -> Value {
     }
 }
 
-/// What a step of the story says of both policies.
+/// The state of both policies in a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
     Set,
@@ -56,8 +56,8 @@ fn has(rig: &Rig, name: &str) -> (bool, bool) {
     view.map_or((false, false), |view| (view.lifecycle_policy.is_some(), view.policy.is_some()))
 }
 
-/// Tells the story with a tool: what is set is there, what is emptied is gone, and what is absent
-/// is somebody else's.
+/// Runs all steps with a tool: a policy that is set exists, one that is emptied is removed, and one
+/// that is absent is not managed.
 async fn story(rig: &Rig, name: &str, apply: impl AsyncFn(Step)) {
     for (step, there) in
         [(Step::Set, true), (Step::Emptied, false), (Step::Set, true), (Step::Absent, true)]
@@ -66,7 +66,7 @@ async fn story(rig: &Rig, name: &str, apply: impl AsyncFn(Step)) {
         rig.wait_synced(name).await;
         eventually("as written", async || has(rig, name) == (there, there)).await;
     }
-    // Absent is not empty: what somebody writes or removes now stays so.
+    // Absent is not empty: changes by others are kept now.
     assert!(rig.ecr.set_lifecycle_policy(ACCOUNT, REGION, name, None));
     rig.request(name, "absent").await;
     assert_eq!(has(rig, name), (false, true));
@@ -124,7 +124,7 @@ async fn set_emptied_and_absent_by_a_kustomize_overlay() {
         let change = match step {
             Step::Set => json!({}),
             Step::Emptied => spec(Step::Emptied),
-            // How an overlay takes a field of its base away.
+            // An overlay removes a field of its base.
             Step::Absent => json!({"lifecyclePolicy": null, "permissionPolicy": null}),
         };
         let patch = manifest("overlay", &rig.namespace, &change);

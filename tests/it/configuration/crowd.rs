@@ -1,4 +1,4 @@
-//! Many repositories at once, within what ECR takes per second.
+//! Many repositories at the same time, within the rate limits of ECR.
 
 use serde_json::json;
 
@@ -8,7 +8,7 @@ use crate::support::policies::keep;
 
 const REPOSITORIES: usize = 200;
 
-/// ECR publishes no rates for these calls: far below what the command line would send is assumed.
+/// ECR publishes no rates for these calls. This assumes a rate far below that of the command line.
 const RATES: [(&str, f64, u32); 3] = [
     ("CreateRepository", 20.0, 20),
     ("PutLifecyclePolicy", 20.0, 20),

@@ -9,7 +9,7 @@ use crate::support::desk::{Desk, output};
 use crate::support::policies::{keep, pull};
 use crate::support::{ACCOUNT, REGION, Rig, Sources};
 
-/// What a repository is to keep, if there is a lifecycle policy.
+/// The number of images that a repository should keep, if there is a lifecycle policy.
 fn kept(policy: &Option<Value>) -> Option<u64> {
     policy.as_ref()?["rules"][0]["selection"]["countNumber"].as_u64()
 }
@@ -52,8 +52,8 @@ async fn created_repositories_get_all_defaults_and_adopted_ones_what_they_lack()
     .await;
     rig.apply("bare", json!({})).await;
     rig.apply("adopted", json!({})).await;
-    // repository -> what its lifecycle policy keeps, whether it has a permission policy, team,
-    // stage
+    // repository -> images that its lifecycle policy keeps, whether it has a permission policy,
+    // team, stage
     let table = [
         ("new", Some(7), true, Some("platform"), Some("dev")),
         ("own", Some(5), true, Some("own"), Some("dev")),
@@ -70,7 +70,7 @@ async fn created_repositories_get_all_defaults_and_adopted_ones_what_they_lack()
         assert_eq!(found, (lifecycle, permission, team, stage), "{name}");
     }
 
-    // Another default: for what we created, and for nothing that was there before.
+    // Another default: it applies to repositories that we created, not to existing ones.
     files(rig.folder(), &keep(9));
     for (name, lifecycle) in [
         ("new", Some(9)),
@@ -83,7 +83,7 @@ async fn created_repositories_get_all_defaults_and_adopted_ones_what_they_lack()
         assert_eq!(kept(&rig.repository(name).lifecycle_policy), lifecycle, "{name}");
     }
 
-    // A default that cannot be used any more changes nothing.
+    // A default that becomes invalid changes nothing.
     std::fs::write(rig.folder().join("lifecycle.json"), "{\"rules\": ").expect("a file");
     rig.request("new", "later").await;
     assert_eq!(kept(&rig.repository("new").lifecycle_policy), Some(9));

@@ -1,5 +1,4 @@
-//! What a pass costs that finds everything in order, and what becomes of changes that somebody else
-//! makes.
+//! Cost of a pass without changes, and handling of changes by others.
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
@@ -42,8 +41,8 @@ async fn counted(operator: &Operator, name: &str) -> f64 {
     series.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
 }
 
-/// Makes the operator look at a resource that refers to the Secret `login`, as it does by itself
-/// when the interval is over, and waits until it has looked.
+/// Makes the operator check a resource that uses the Secret `login`, as it does after the interval,
+/// and waits until it has done so.
 async fn periodic_pass(rig: &Rig, operator: &Operator, number: u32) {
     let passes = counted(operator, "ecrsync_syncs_total").await;
     let secrets: Api<Secret> = Api::namespaced(rig.client.clone(), &rig.namespace);
@@ -80,14 +79,14 @@ async fn a_pass_that_finds_all_in_order_costs_one_call_per_hundred_tags_whatever
     periodic_pass(&rig, &operator, 1).await;
     assert_eq!(calls(&rig, mark), ["DescribeImages"; 2], "120 tags are two batches");
 
-    // Three tags that the source does not have: the pass fails, and still reads nothing else.
+    // Three tags that the source does not have: the pass fails, and reads nothing else.
     rig.apply("app", spec(&["gone-1", "gone-2", "gone-3"])).await;
     rig.wait_ready("app", "False", "PartiallySynced").await;
     let mark = rig.ecr.mark();
     periodic_pass(&rig, &operator, 2).await;
     assert_eq!(calls(&rig, mark), ["DescribeImages"; 2], "what is missing for good costs nothing");
 
-    // On demand everything is read, and nothing written.
+    // On demand, everything is read and nothing is written.
     let mark = rig.ecr.mark();
     rig.request("app", "now").await;
     let calls = calls(&rig, mark);
@@ -201,7 +200,7 @@ async fn drift_is_only_told_where_the_spec_says_so() {
         message.contains("lifecyclePolicy rules[0].selection.countNumber: is 3, not 200000"),
         "{message}"
     );
-    // Told once, also across a restart; and put right when the spec says so.
+    // Reported once, also across a restart; and corrected when the spec says so.
     rig.request("app", "again").await;
     assert_eq!(rig.told("DriftDetected").await.len(), 1);
     assert_eq!(operator.terminate().await, 0);
@@ -248,8 +247,8 @@ async fn a_policy_that_is_rewritten_each_time_is_written_twice() {
     let object = rig.resources().get("app").await.expect("it is there");
     let (_, _, message) = condition(&object, "ConfigurationSynced").expect("set");
     assert!(message.contains("it was written twice"), "{message}");
-    // Another field of the spec is no reason to try again; another value in ECR is, and so is
-    // another policy.
+    // A change of another field of the spec does not cause a retry. Another value in ECR does, and
+    // another policy does.
     let mut spec = configured();
     spec["interval"] = "2h".into();
     rig.apply("app", spec.clone()).await;

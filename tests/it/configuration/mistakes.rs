@@ -1,5 +1,5 @@
-//! What AWS or the operator refuses: each with a reason and with what to change, and the rest of
-//! the resource done.
+//! Mistakes that AWS or the operator refuses: each has a reason and says what to change, and the
+//! rest of the resource is done.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use testbed::traffic::{Fault, Match, Then};
 use crate::support::policies::keep;
 use crate::support::{ACCOUNT, REGION, Rig, condition};
 
-/// A repository policy of more than ECR's 10,240 characters.
+/// A repository policy with more than ECR's limit of 10,240 characters.
 fn oversized() -> Value {
     let principals: Vec<_> =
         (0..300).map(|n| format!("arn:aws:iam::123456789012:role/role-number-{n:04}")).collect();
@@ -34,7 +34,7 @@ async fn what_is_refused_says_what_to_change_and_the_rest_is_done() {
     }
     let image = rig.image("library/demo", &["1.26"]);
     let unquoted = json!({"Statement": [{"Effect": "Allow", "Principal": {"AWS": 123_456_789_012_u64}, "Action": "ecr:*"}]});
-    // name, spec beside image and lifecycle policy, reason, part of the message, whether the rest
+    // name, spec besides image and lifecycle policy, reason, part of the message, whether the rest
     // can be done
     let table = [
         (

@@ -1,4 +1,4 @@
-//! The commands of README.md, as they stand there.
+//! The commands of README.md, unchanged.
 
 use testbed::tools::workspace;
 
@@ -20,7 +20,7 @@ fn readme_commands(heading: &str) -> Vec<String> {
 #[tokio::test]
 async fn the_commands_of_the_readme_lead_to_a_synced_repository() {
     let site = Site::new().await;
-    // As a shell would run them in the root of the repository.
+    // Runs a command with a shell in the root of the repository.
     let run = async |command: &str| {
         let tools = ["kubectl", "helm"].map(|tool| testbed::tools::find(tool).expect("make tools"));
         let mut folders: Vec<_> = tools
@@ -44,7 +44,7 @@ async fn the_commands_of_the_readme_lead_to_a_synced_repository() {
     };
     let commands = readme_commands("Install");
     let [helm, kubectl, flux] = commands.as_slice() else { panic!("{commands:?}") };
-    // Flux's own definitions are not there: `gitops` hands its values to the chart.
+    // Flux is not installed here: `gitops` passes its values to the chart.
     assert!(workspace().join(flux.rsplit(' ').next().expect("a file")).is_file(), "{flux}");
 
     run(helm).await;
@@ -64,7 +64,7 @@ async fn the_commands_of_the_readme_lead_to_a_synced_repository() {
     );
     assert_eq!(operator.terminate().await, 0);
 
-    // The other way, to the same resources.
+    // The other way to install, with the same resources.
     run("helm uninstall ecr-sync --namespace ecr-sync-system --wait=false").await;
     run(kubectl).await;
     let operator = site.start().await;

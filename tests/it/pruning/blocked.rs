@@ -1,11 +1,11 @@
-//! When nothing goes.
+//! Cases in which nothing is removed.
 
 use testbed::traffic::{Fault, Match, Then};
 
 use super::{AT_ONCE, Bench};
 use crate::support::{ACCOUNT, REGION};
 
-/// What a source answers when it is asked for its tags.
+/// The response of a source to a list of its tags.
 fn listings() -> Vec<(&'static str, Vec<Fault>)> {
     let list = |then| Fault::new(Match::operation("ListTags"), then);
     let page = |with_next: bool, body: &str| {
@@ -73,7 +73,7 @@ async fn what_the_source_does_not_tell_of_stays_and_all_while_something_wanted_i
     assert_eq!(run.code, Some(1));
     let why = "stay: SourceNotFound: image tag 9 is wanted and could not be had: cannot read ";
     assert!(run.text.contains(why), "{}", run.text);
-    // Found only when it is copied.
+    // Detected only during the copy.
     bench.source.image_as("9", Some("9")).await;
     bench
         .desk
@@ -100,7 +100,7 @@ async fn a_selector_that_matches_nothing_takes_nothing() {
         run.text
     );
     assert!(run.text.contains("app: failed"), "{}", run.text);
-    // Nor where a tag stands beside it.
+    // Not even if there is also a tag.
     let run = bench
         .sync_image("tags: [1.0.0], tag_selector: {latest: 5, semver: '>=20'}", AT_ONCE, &[])
         .await;

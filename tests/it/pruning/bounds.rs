@@ -1,4 +1,4 @@
-//! How much goes at a time, and what is asked for it.
+//! Number of tags that are removed at a time, and the requests for it.
 
 use std::time::{Duration, SystemTime};
 
@@ -30,7 +30,7 @@ async fn what_is_in_use_stays_and_no_more_goes_at_a_time_than_allowed() {
         ["1", "2", "5", "6", "7", "8"],
         "the oldest of those that nobody pulled, a quarter of all"
     );
-    // A quarter of six is one, and one goes however little is allowed.
+    // A quarter of six is one, and at least one is always allowed.
     for left in [&["1", "2", "6", "7", "8"][..], &["1", "2", "7", "8"]] {
         let prune = if left.len() == 5 { prune } else { "{enabled: true, max_percent: 1}" };
         assert!(bench.sync(&["1"], prune, &[]).await.is_success());
@@ -68,11 +68,11 @@ async fn at_most_a_hundred_are_looked_at_in_one_run() {
     assert!(bench.desk.repository("app").tags.contains_key("t000"));
 }
 
-/// The SDK asks again, and is told that there is no such tag.
+/// The SDK retries, and gets the response that there is no such tag.
 #[tokio::test]
 async fn a_lost_answer_makes_no_room_for_more() {
     let bench = Bench::with("lost", &["1", "2", "3", "4"]).await;
-    // With an index in the repository there is a reserve for what ECR keeps.
+    // With an index in the repository, there is a reserve for images that ECR keeps.
     let child = bench.source.image("child").await;
     bench.source.index(&[&child], Some("1")).await;
     assert!(bench.sync(&["1"], "{}", &[]).await.is_success());

@@ -1,4 +1,4 @@
-//! When the operator looks, what it remembers, and what it says.
+//! Times of pruning, its memory, and its messages.
 
 use ecr_sync::class::Class;
 use ecr_sync::sync::{Before, Engine, Mode, Report};
@@ -13,8 +13,7 @@ use super::Bench;
 use crate::support::engine::{engine, job};
 use crate::support::{ACCOUNT, REGION, Rig, condition};
 
-/// A pass over `spec`, by an operator that asks what indexes name and what might be pruned, or does
-/// not.
+/// A pass over `spec`, by an operator that does or does not check indexes and candidates.
 async fn pass(engine: &Engine, spec: &Value, inspects: bool) -> Report {
     let job = job(spec, Before { inspects, ..Before::default() });
     engine.sync(&job, Mode::Apply, &CancellationToken::new()).await
@@ -36,7 +35,7 @@ async fn a_pass_that_does_not_look_for_it_costs_nothing_for_pruning() {
         "{report:?}"
     );
     let asked = |log: Vec<Record>| -> Vec<String> {
-        // Asked once by each engine, of which there is one for each pass here.
+        // Read once by each engine; here, each pass has its own.
         let is_first = |record: &Record| {
             matches!(&*record.operation, "DescribePullThroughCacheRules" | "GetCallerIdentity")
         };
@@ -107,8 +106,7 @@ async fn an_archive_that_was_read_once_is_read_again_before_its_version_goes() {
     charts.package("stable", "app", "1.0.0").await.expect("helm packages it anew");
     charts.index("stable").await.expect("helm indexes");
 
-    // 1.0.0 is another one by now, which is known from the first look on; 1.1.0 would go, but must
-    // not yet.
+    // 1.0.0 has changed, which is known since the first look; 1.1.0 would be removed, but not yet.
     ecr.deny("ecr:BatchDeleteImage", "app");
     let mark = proxy.mark();
     let report = pass(&engine, &spec(&["2.0.0"]), true).await;
@@ -119,7 +117,7 @@ async fn an_archive_that_was_read_once_is_read_again_before_its_version_goes() {
     );
     ecr.allow_all();
     std::fs::remove_file(&archives[1]).expect("it was there");
-    // Without what the status remembers, the wanted version's archive is read too.
+    // Without the record in the status, the archive of the wanted version is read, too.
     assert_eq!(downloads(mark), 3);
     let mark = proxy.mark();
     let report = pass(&engine, &spec(&["2.0.0"]), true).await;
@@ -145,7 +143,7 @@ async fn a_repository_that_cannot_be_marked_or_got_another_mark_is_not_pruned() 
         "{report:?}"
     );
     bench.desk.ecr.allow_all();
-    // Somebody else is quicker, after we looked.
+    // Another client changes the tag after our check.
     let tags = json!({"tags": [{"Key": "ecr-sync.io/owner", "Value": "other/ns/app"}]}).to_string();
     let second = Then::Status { code: 200, headers: Vec::new(), body: tags };
     bench
@@ -205,7 +203,7 @@ async fn the_operator_prunes_on_demand_and_says_what_blocks_it() {
     assert!(page.contains("ecrsync_tags_pruned_total 1\n"), "{page}");
     assert!(page.contains("ecrsync_drift_corrected_total{field=\"imageTag\"} 0\n"), "{page}");
 
-    // A dry run shows it at every pass, not only when it is looked for.
+    // A dry run shows it at every pass, not only after a new check.
     rig.apply("app", json!({"image": image(&["1.26", "1.27"])})).await;
     rig.wait_synced("app").await;
     rig.apply("app", json!({"image": image(&["1.27"]), "prune": prune, "dryRun": true})).await;

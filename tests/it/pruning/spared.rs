@@ -1,4 +1,4 @@
-//! What stays, whatever is asked for.
+//! Tags that are kept in any case.
 
 use std::time::SystemTime;
 
@@ -36,7 +36,7 @@ async fn an_image_with_signatures_goes_only_if_the_source_has_them_all() {
     let gone = Match::any().path(raw::digest(&lacking));
     bench.desk.source.faults().add(Fault::new(gone, Then::status(404)));
 
-    // Without its signatures an image would not come back as it was.
+    // Without its signatures, an image could not be restored completely.
     assert!(bench.sync_image("tags: [kept]", AT_ONCE, &[]).await.is_success());
     assert_eq!(bench.tags().len(), 5);
     let run = bench.sync_image("tags: [kept], referrers: All", AT_ONCE, &[]).await;
@@ -62,14 +62,14 @@ async fn what_a_kept_index_names_stays_and_an_index_goes_before_what_it_names() 
 
     let dry = bench.sync(&["1", "other"], AT_ONCE, &["--dry-run"]).await;
     assert!(dry.is_success() && !dry.text.contains("prune"), "{}", dry.text);
-    // Where the source is not asked what is in the index, ECR keeps it.
+    // If the index is not read from the source, ECR keeps its images.
     let run =
         bench.sync_image("tags: [\"1\", other], check_policy: IfNotPresent", AT_ONCE, &[]).await;
     assert!(run.is_success(), "{}", run.text);
     let told = "tag 1-amd64 is not pruned: ECR keeps it for an index that names its image";
     assert!(run.text.contains(told), "{}", run.text);
     assert_eq!(bench.tags(), all);
-    // And it takes no other's place.
+    // And it does not use up the limit for others.
     bench.pushed("1-amd64", 10);
     let run = bench.sync_image("tags: [\"1\"], check_policy: IfNotPresent", ONE_AT_ONCE, &[]).await;
     assert!(run.is_success() && run.text.contains(told), "{}", run.text);
@@ -86,7 +86,7 @@ async fn what_a_kept_index_names_stays_and_an_index_goes_before_what_it_names() 
 #[tokio::test]
 async fn a_tag_that_is_moved_pulled_or_archived_meanwhile_is_left_alone() {
     type Details = fn(&Bench, &str) -> Value;
-    // What ECR says when it is asked once more, after the copies.
+    // The response of ECR to the second check, after the copies.
     let table: [(&str, Details); 3] = [
         ("moved", |_, other| json!({"imageDigest": other, "imageTags": ["2"], "imagePushedAt": 1})),
         ("pulled", |bench, _| {
@@ -107,7 +107,7 @@ async fn a_tag_that_is_moved_pulled_or_archived_meanwhile_is_left_alone() {
         ["1", "2"].iter().for_each(|tag| bench.pushed(tag, 48));
         let other = bench.desk.repository("app").tags["1"].clone();
         let body = json!({"imageDetails": [details(&bench, &other)]}).to_string();
-        // The wanted tags, all images, and then this.
+        // First the wanted tags, then all images, then this check.
         let third = Fault::new(
             Match::operation("DescribeImages"),
             Then::Status { code: 200, headers: Vec::new(), body },
@@ -162,7 +162,7 @@ async fn only_the_wanted_platforms_and_the_tag_that_all_are_made_of_count() {
     assert!(run.is_success(), "{}", run.text);
     assert_eq!(bench.tags(), ["1"]);
 
-    // Every tag is made of `1`; that of the name `2` in the source is another image.
+    // Every tag is a copy of `1`; the tag `2` of the source is another image.
     let retag = |tags: &str| {
         let url = format!("{}/{}:1", bench.desk.source.host(), bench.name);
         format!(

@@ -1,4 +1,4 @@
-//! The stand-in as AWS's own SDK reaches it.
+//! Access to the stand-in with the AWS SDK.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! Flux's conformance rules for conditions (fluxcd/pkg, `runtime/conditions/check`), and what
-//! kstatus makes of a status.
+//! Flux's conformance rules for conditions (fluxcd/pkg, `runtime/conditions/check`), and the result
+//! of kstatus for a status.
 //!
 //! Two rules are wider here: Ready may be Unknown, not only False, while Reconciling (design: a new
 //! generation is unknown, not false), and FAIL0010 is for the first pass of a generation only: a
@@ -9,7 +9,7 @@ use ecr_sync::api::v1alpha1::EcrRepositorySync;
 
 use super::{Kstatus, kstatus};
 
-/// Panics over the first rule that the status breaks. A status that nobody wrote yet is no status.
+/// Panics with the first rule that the status breaks. A status that was not written yet is skipped.
 pub fn check(object: &EcrRepositorySync) {
     let Some(status) = &object.status else { return };
     if status.conditions.is_empty() {
@@ -35,10 +35,10 @@ fn rules(object: &EcrRepositorySync) -> Vec<(&'static str, bool)> {
     let is_ready = ready.is_some_and(|ready| ready.status == "True");
     let first_pass = get("Reconciling").filter(|condition| condition.reason == "Progressing");
     let negative = ["Reconciling", "Stalled"].map(get);
-    // A new generation that the operator has not seen yet is not its fault: these rules are for
-    // statuses that it wrote.
+    // These rules are for statuses that the operator wrote, so a generation that it has not seen
+    // yet is skipped.
     let seen = ready.is_some_and(|ready| ready.observed_generation == Some(generation));
-    // kstatus says Terminating then, whatever the conditions are.
+    // kstatus reports Terminating then, whatever the conditions are.
     let terminating = object.metadata.deletion_timestamp.is_some();
     vec![
         (

@@ -1,13 +1,13 @@
-//! What is in a source: images that crane makes, and what a manifest names.
+//! The content of a source: images that crane makes, and the content of a manifest.
 
 use futures::{StreamExt, stream};
 use serde_json::Value;
 use testbed::{layer, tools};
 
-/// crane processes at the same time.
+/// Number of concurrent crane processes.
 const CRANES: usize = 4;
 
-/// The manifest of a tag and what it names.
+/// The manifest of a tag, and the digests in it.
 #[derive(Debug, Clone)]
 pub struct Image {
     pub digest: String,
@@ -31,7 +31,7 @@ impl Image {
         Self { digest, manifest: answer.json().await.expect("a manifest") }
     }
 
-    /// The last layer: of an image that was appended to another one, the only one of its own.
+    /// The last layer. In an image that was appended to another one, this is the only new layer.
     pub fn last_layer(&self) -> String {
         let layer =
             self.manifest["layers"].as_array().and_then(|layers| layers.last()).expect("a layer");
@@ -62,7 +62,7 @@ impl Maker {
         format!("{}/{repository}:{tag}", self.host)
     }
 
-    /// A layer that no other name has.
+    /// A layer that is unique to this name.
     pub fn layer(&self, name: &str, size: usize) -> String {
         let path = self.folder.path().join(format!("{name}.tar"));
         std::fs::write(&path, layer::unique(name, size).expect("a short name")).expect("a file");
@@ -86,7 +86,7 @@ impl Maker {
         self.crane(&args).await;
     }
 
-    /// `count` tags t0, t1 …, each `shared` layers that all have and one of its own.
+    /// `count` tags t0, t1 …, each with `shared` common layers and one unique layer.
     pub async fn tags_that_share(
         &self,
         repository: &str,
@@ -109,7 +109,7 @@ impl Maker {
         tags
     }
 
-    /// One index of `platforms` images, each with `layers` layers of its own.
+    /// One index of `platforms` images, each with `layers` unique layers.
     pub async fn index(&self, repository: &str, tag: &str, platforms: &[&str], layers: usize) {
         let each = |(at, platform): (usize, &str)| {
             let platform = platform.to_owned();

@@ -1,4 +1,4 @@
-//! `ecr-sync sync` as a user runs it: a folder, a stand-in, a proxy before a source, and no
+//! `ecr-sync sync` as a user runs it: a folder, a stand-in, a proxy in front of a source, and no
 //! cluster.
 
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use super::{ACCOUNT, REGION};
 pub struct Desk {
     pub folder: tempfile::TempDir,
     pub ecr: StandIn,
-    /// In front of the registry that is copied from.
+    /// The proxy in front of the source registry.
     pub source: Proxy,
 }
 
@@ -27,7 +27,7 @@ impl Desk {
         }
     }
 
-    /// One line of a file: tags of a repository of the source, into the repository `name`.
+    /// One entry of a file: copies tags of a source repository to the repository `name`.
     pub fn entry(&self, name: &str, repository: &str, tags: &[impl AsRef<str>]) -> String {
         let tags: Vec<_> = tags.iter().map(|tag| format!("{:?}", tag.as_ref())).collect();
         let host = self.source.host();
@@ -45,7 +45,7 @@ impl Desk {
         path
     }
 
-    /// The command in the folder, with a home of its own and the stand-in as AWS.
+    /// The command in the folder, with its own home directory and the stand-in as AWS.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ecr-sync"));
         command
@@ -60,7 +60,7 @@ impl Desk {
         command
     }
 
-    /// Syncs a file with these lines.
+    /// Syncs a file with these entries.
     pub async fn sync(&self, text: &str, flags: &[&str]) -> Run {
         self.write("all.yaml", text);
         let output = output(self.command(&[&["sync", "all.yaml"], flags].concat())).await;
@@ -78,7 +78,7 @@ pub async fn output(mut command: Command) -> Output {
     tokio::task::spawn_blocking(move || command.output()).await.expect("joined").expect("it runs")
 }
 
-/// How a run ended.
+/// The result of a run.
 #[derive(Debug)]
 pub struct Run {
     pub code: Option<i32>,

@@ -1,4 +1,4 @@
-//! The engine without a controller around it: a pass as an operator makes it.
+//! The engine without a controller: a pass as the operator runs it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,9 +1,9 @@
-//! How kstatus (kubernetes-sigs/cli-utils, `pkg/kstatus/status/generic.go`) reads a resource:
-//! kubectl plugins, Flux and others wait by it.
+//! The rules of kstatus (kubernetes-sigs/cli-utils, `pkg/kstatus/status/generic.go`), with which
+//! kubectl plugins, Flux and others wait for a resource.
 
 use ecr_sync::api::v1alpha1::EcrRepositorySync;
 
-/// kstatus' answers.
+/// The results of kstatus.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kstatus {
     InProgress,

@@ -1,5 +1,5 @@
-//! What every test stands on: a namespace of the shared cluster, an ECR stand-in and a proxy before
-//! a shared source of its own, and the operator as a process with just the rights of
+//! The basis of every test: a namespace of the shared cluster, its own ECR stand-in, its own proxy
+//! in front of a shared source, and the operator as a process with the permissions of
 //! `deploy/rbac.yaml`.
 
 mod aws;
@@ -41,7 +41,7 @@ pub use sources::Sources;
 pub const ACCOUNT: &str = "123456789012";
 /// The region that tests sync into.
 pub const REGION: &str = "eu-west-1";
-/// The longest wait for anything. A machine that compiles at the same time is slow.
+/// The maximum wait. A machine that compiles at the same time is slow.
 pub const DEADLINE: Duration = Duration::from_secs(90);
 
 /// The parts of one test.
@@ -49,7 +49,7 @@ pub struct Rig {
     pub namespace: String,
     pub client: Client,
     pub ecr: StandIn,
-    /// In front of a registry without logins.
+    /// The proxy in front of a registry without logins.
     pub source: Proxy,
     pub sources: &'static Sources,
     cluster: &'static Cluster,
@@ -73,7 +73,7 @@ impl Rig {
         }
     }
 
-    /// Starts the operator on this test's namespace.
+    /// Starts the operator for the namespace of this test.
     pub async fn operator(&self) -> Operator {
         self.operator_with(&[], &[]).await
     }
@@ -85,8 +85,8 @@ impl Rig {
         Operator::start(self, &kubeconfig, &[&scope, flags].concat(), environment).await
     }
 
-    /// Starts the operator on all namespaces, for resources with the label `test` of this test's
-    /// name.
+    /// Starts the operator for all namespaces, for resources whose label `test` is the name of this
+    /// test.
     pub async fn operator_everywhere(&self, flags: &[&str]) -> Operator {
         let kubeconfig = operator_kubeconfig(self.cluster).await;
         let label = format!("test={}", self.namespace);
@@ -103,14 +103,14 @@ impl Rig {
         self.folder.path()
     }
 
-    /// What AWS SDKs and the AWS CLI need to find the stand-in.
+    /// The environment with which AWS SDKs and the AWS CLI use the stand-in.
     pub fn aws_environment(&self) -> Vec<(String, String)> {
         [
             ("AWS_ENDPOINT_URL", self.ecr.endpoint()),
             ("AWS_ACCESS_KEY_ID", StandIn::access_key(ACCOUNT)),
             ("AWS_SECRET_ACCESS_KEY", "any".to_owned()),
             ("AWS_REGION", REGION.to_owned()),
-            // The AWS CLI reads this one only.
+            // The AWS CLI reads only this one.
             ("AWS_DEFAULT_REGION", REGION.to_owned()),
             ("AWS_EC2_METADATA_DISABLED", "true".to_owned()),
         ]
@@ -157,7 +157,7 @@ impl Rig {
             .await
     }
 
-    /// An image of the source behind this test's proxy.
+    /// An image of the source behind the proxy of this test.
     pub fn image(&self, repository: &str, tags: &[&str]) -> Value {
         json!({"pullUrl": format!("{}/{repository}", self.source.host()), "tags": tags, "insecure": true})
     }
@@ -167,7 +167,7 @@ impl Rig {
         self.resources().patch(name, &PatchParams::default(), &patch).await.expect("annotated");
     }
 
-    /// Asks for a pass, and waits for it.
+    /// Requests a pass, and waits for it.
     pub async fn request(&self, name: &str, value: &str) -> EcrRepositorySync {
         self.annotate(name, "ecr-sync.io/requestedAt", value).await;
         self.wait(name, "answered", |object| {
@@ -185,7 +185,7 @@ impl Rig {
         wanted: impl Fn(&EcrRepositorySync) -> bool,
     ) -> EcrRepositorySync {
         let resources = self.resources();
-        // Every status that any test sees must make sense to other tools.
+        // Every status in any test must be valid for other tools.
         let condition = |object: Option<&EcrRepositorySync>| {
             object.inspect(|object| checker::check(object)).is_some_and(&wanted)
         };
@@ -199,7 +199,8 @@ impl Rig {
         }
     }
 
-    /// Waits until what is created now is younger than this resource: age counts in seconds.
+    /// Waits until a resource that is created now would be newer than this one: ages are in
+    /// seconds.
     pub async fn a_second_after(&self, name: &str) {
         let object = self.resources().get(name).await.expect("it is there");
         let created = object.metadata.creation_timestamp.expect("set").0.as_second();
@@ -235,8 +236,7 @@ impl Rig {
         listed.items.into_iter().map(|e| (text(e.type_), text(e.reason), text(e.note))).collect()
     }
 
-    /// The events with this reason, as soon as there is one: events are written after the status
-    /// that they tell of.
+    /// The events with this reason, as soon as there is one: events are written after their status.
     pub async fn told(&self, reason: &str) -> Vec<(String, String, String)> {
         let told = async || {
             self.events().await.into_iter().filter(|event| event.1 == reason).collect::<Vec<_>>()
@@ -257,7 +257,7 @@ pub fn docker_secret(host: &str, user: &str, password: &str) -> Secret {
     }
 }
 
-/// Who a request of the log logs in as.
+/// The user name in a request of the log.
 pub fn login(request: &Record) -> Option<String> {
     let header = request.headers.get("authorization")?.to_str().ok()?.strip_prefix("Basic ")?;
     let pair = String::from_utf8(STANDARD.decode(header).ok()?).ok()?;
@@ -282,7 +282,7 @@ pub fn condition<'a>(
         .map(|c| (c.status.as_str(), c.reason.as_str(), c.message.as_str()))
 }
 
-/// Whether the status speaks of the current spec.
+/// Whether the status belongs to the current spec.
 pub fn is_observed(object: &EcrRepositorySync) -> bool {
     object.status.as_ref().and_then(|status| status.observed_generation) == object.meta().generation
 }
@@ -335,7 +335,7 @@ async fn client(cluster: &Cluster) -> Client {
     Client::try_from(config).expect("a client")
 }
 
-/// Waits until `done` holds; for what no watch tells.
+/// Waits until `done` holds, for conditions without a watch.
 pub async fn eventually(what: &str, mut done: impl AsyncFnMut() -> bool) {
     let deadline = tokio::time::Instant::now() + DEADLINE;
     while !done().await {
@@ -344,7 +344,7 @@ pub async fn eventually(what: &str, mut done: impl AsyncFnMut() -> bool) {
     }
 }
 
-/// Whether everything that images name is there.
+/// Whether all content of the images exists.
 pub fn is_whole(repository: &RepositoryView) -> bool {
     repository.images.values().all(|image| {
         let manifest: Value = serde_json::from_slice(&image.manifest).expect("a manifest");

@@ -42,8 +42,8 @@ impl Operator {
         operator
     }
 
-    /// Starts an installed operator: with the arguments that its Deployment has, but for the
-    /// address, and with `environment` alone. Returns at once.
+    /// Starts an installed operator, with the arguments of its Deployment except the address, and
+    /// with only `environment`. Returns at once.
     pub fn installed(log: &Path, arguments: &[String], environment: &[(String, String)]) -> Self {
         let port = testbed::process::free_port().expect("a port");
         let address = format!("127.0.0.1:{port}");
@@ -63,7 +63,7 @@ impl Operator {
         .await;
     }
 
-    /// Status and body of a page; `None` while nothing listens.
+    /// Status and body of a page; `None` while the port is closed.
     pub async fn get(&self, path: &str) -> Option<(u16, String)> {
         let answer = testbed::http::client()
             .get(format!("http://{}{path}", self.address))
@@ -84,7 +84,7 @@ impl Operator {
         self.process.wait(Duration::from_secs(10)).await.expect("it ends in time")
     }
 
-    /// Waits for it to end by itself.
+    /// Waits until it exits.
     pub async fn exit_code(&self) -> i32 {
         self.process.wait(super::DEADLINE).await.expect("it ends")
     }

@@ -1,4 +1,4 @@
-//! Policies that a test wants some of, whatever they say.
+//! Policies for tests that need any policy.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! Content that no tool would make, pushed byte for byte into a registry that needs no login.
+//! Content that no tool makes, pushed byte for byte into a registry without logins.
 
 use serde_json::{Value, json};
 
@@ -44,7 +44,7 @@ impl Repository {
         json!({"mediaType": media_type, "digest": digest, "size": text.len()})
     }
 
-    /// A manifest, as it was pushed.
+    /// A manifest, unchanged.
     pub async fn text(&self, descriptor: &Value) -> String {
         let url = format!("{}/manifests/{}", self.base, digest(descriptor));
         let kind = descriptor["mediaType"].as_str().expect("a type");
@@ -52,7 +52,7 @@ impl Repository {
         answer.error_for_status().expect("it is there").text().await.expect("text")
     }
 
-    /// An image of one layer of its own.
+    /// An image with one unique layer.
     pub async fn image(&self, name: &str) -> Value {
         self.image_as(name, None).await
     }
@@ -68,7 +68,7 @@ impl Repository {
         self.manifest(&manifest.to_string(), MANIFEST, tag).await
     }
 
-    /// A signature of `subject`, as far as a registry cares.
+    /// A signature of `subject`, from the point of view of a registry.
     pub async fn signature(&self, subject: &Value, name: &str, tag: Option<&str>) -> Value {
         let config = self.blob("{}", "application/vnd.oci.empty.v1+json").await;
         let layer = self.blob(name, "application/octet-stream").await;
@@ -78,8 +78,8 @@ impl Repository {
     }
 
     pub async fn index(&self, children: &[&Value], tag: Option<&str>) -> Value {
-        // Written as people write: with spaces, an unknown field and a line end, all of which are
-        // part of the digest.
+        // Written as by hand: with spaces, an unknown field and a line end, which are all part of
+        // the digest.
         let text = format!(
             "{{\n  \"schemaVersion\": 2, \"x-own\": null,\n  \"manifests\": {}\n}}\n",
             json!(children)

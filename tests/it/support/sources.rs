@@ -1,10 +1,10 @@
-//! The source registries of all tests: real ones, filled once.
+//! The source registries of all tests: real registries, filled once.
 
 use testbed::scratch;
 use testbed::upstream::{Auth, Seeded, Upstream};
 use tokio::sync::OnceCell;
 
-/// Bytes of the layer of `large/blob:1`: more than any buffer, and quick to copy.
+/// Size of the layer of `large/blob:1`: larger than any buffer, but quick to copy.
 const LARGE_LAYER: usize = 24 * 1024 * 1024;
 
 /// Three registries with the same content.
@@ -15,7 +15,7 @@ pub struct Sources {
     pub basic: Upstream,
     /// Reads need a Bearer token.
     pub token: Upstream,
-    /// What is in them.
+    /// The content of the registries.
     pub seeded: Seeded,
 }
 
