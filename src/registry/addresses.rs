@@ -1,5 +1,6 @@
 //! Which addresses may be followed: redirects, upload locations and resolved names. Refused are
-//! steps from https to http, link-local addresses (cloud metadata services), and loopback addresses.
+//! steps from https to http, link-local addresses (cloud metadata services), and loopback
+//! addresses.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -92,8 +93,8 @@ fn is_link_local_address(address: IpAddr) -> bool {
     }
 }
 
-/// The DNS resolver. Link-local addresses are left out of its results: the owner of a DNS name could
-/// point it at a metadata service. A user who wants such an address writes it as a number.
+/// The DNS resolver. Link-local addresses are left out of its results: the owner of a DNS name
+/// could point it at a metadata service. A user who wants such an address writes it as a number.
 #[derive(Debug)]
 pub(super) struct Names;
 

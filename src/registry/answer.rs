@@ -1,15 +1,16 @@
-//! Error answers of registries, and what they mean.
+//! Error answers of registries and their error class: which status, code or text means a rate
+//! limit, an expired token, an immutable tag, a missing image or a full quota.
 
 use std::fmt;
 use std::time::Duration;
 
 use reqwest::StatusCode;
 
-use super::reference::shortened;
+use super::grammar::shortened;
 use crate::class::Class;
 
-/// The role of the registry in the step that failed: a missing thing is the user's matter at the
-/// source only.
+/// The role of the registry in the failed step. A missing image is an error of the spec only at the
+/// source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Side {
     Source,
@@ -23,26 +24,26 @@ pub struct Answer {
     pub status: StatusCode,
     /// The registry's own code, for example `MANIFEST_UNKNOWN`.
     pub code: Option<String>,
-    /// The registry's own words, shortened.
+    /// The registry's own message, shortened.
     pub message: Option<String>,
-    /// How long the registry asked to wait.
+    /// The wait that the registry asked for.
     pub retry_after: Option<Duration>,
-    /// Whether the request carried no credential of a user.
+    /// Whether the request had no credential of a user.
     pub anonymous: bool,
 }
 
-/// An allowance that is used up.
+/// A quota that is used up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exhausted {
-    /// Of pulls in some hours.
+    /// The pull quota, over some hours.
     Pulls,
-    /// Of bytes, in a day or a month.
+    /// The data transfer quota, over a day or a month.
     Bytes,
 }
 
 impl Exhausted {
-    /// Where the registry does not say: pulls come back in the course of hours, bytes in days.
-    fn usual_wait(self) -> Duration {
+    /// The wait if the registry asks for none: pulls come back within hours, bytes within days.
+    fn default_wait(self) -> Duration {
         Duration::from_secs(match self {
             Self::Pulls => 15 * 60,
             Self::Bytes => 60 * 60,
@@ -52,18 +53,18 @@ impl Exhausted {
     fn advice(self, anonymous: bool) -> &'static str {
         match (self, anonymous) {
             (Self::Pulls, true) => {
-                "; the pulls of this address are used up: log in, or wait some hours"
+                "; the pull quota of this IP address is used up: log in, or wait some hours"
             }
             (Self::Pulls, false) => {
-                "; the pulls of this login are used up: use another one, or wait some hours"
+                "; the pull quota of this login is used up: use another login, or wait some hours"
             }
             (Self::Bytes, true) => {
-                "; the bytes that this address may read are used up, which waiting for minutes does not help: log in, or \
-                 read from a mirror"
+                "; the data transfer quota of this IP address is used up and will not reset within \
+                 minutes; log in or use a mirror"
             }
             (Self::Bytes, false) => {
-                "; the bytes that this login may read are used up, which waiting for minutes does not help: use another \
-                 one, or read from a mirror"
+                "; the data transfer quota of this login is used up and will not reset within \
+                 minutes; use another login or a mirror"
             }
         }
     }
@@ -80,7 +81,7 @@ impl Answer {
         Self { status, code, message, retry_after, anonymous }
     }
 
-    /// Whether the registry says that the credential was good once: ECR says so with 403
+    /// Whether the message says that the credential has expired. ECR answers 403 then
     /// (kcl-lang/kpm#698).
     pub(crate) fn says_expired(&self) -> bool {
         self.message.as_deref().is_some_and(|message| {
@@ -95,14 +96,14 @@ impl Answer {
             .is_some_and(|code| codes.iter().any(|known| code.eq_ignore_ascii_case(known)))
     }
 
-    /// Which allowance of this login or address is used up, if the registry says so: no second try
-    /// soon will do better.
+    /// The quota of this login or IP address that is used up, if the registry says so. A retry soon
+    /// would be refused too.
     pub(crate) fn exhausted(&self) -> Option<Exhausted> {
         let message =
             self.message.as_deref().filter(|_| self.status.as_u16() == 429)?.to_ascii_lowercase();
-        // public.ecr.aws: "toomanyrequests: Data limit exceeded", which lasts; "Rate exceeded" is a
-        // matter of a second. Docker Hub: "You have reached your unauthenticated pull rate limit.
-        // https://www.docker.com/increase-rate-limit".
+        // public.ecr.aws: "toomanyrequests: Data limit exceeded" lasts for hours; "Rate exceeded"
+        // is over within a second. Docker Hub: "You have reached your unauthenticated pull rate
+        // limit. https://www.docker.com/increase-rate-limit".
         if message.contains("data limit exceeded") {
             Some(Exhausted::Bytes)
         } else {
@@ -110,10 +111,10 @@ impl Answer {
         }
     }
 
-    /// How long not to ask again: what the registry wished, or what fits the limit where it wished
-    /// nothing.
+    /// The wait before the next request: as the registry asked for, else by the quota that is used
+    /// up.
     pub(crate) fn asked_wait(&self) -> Option<Duration> {
-        self.retry_after.or_else(|| self.exhausted().map(Exhausted::usual_wait))
+        self.retry_after.or_else(|| self.exhausted().map(Exhausted::default_wait))
     }
 
     pub(crate) fn says_missing_content(&self) -> bool {
@@ -131,8 +132,8 @@ impl Answer {
         })
     }
 
-    /// ECR: `TAG_INVALID … because the tag is immutable`; Harbor, Quay, Artifact Registry use other
-    /// codes and say "immutable" too.
+    /// Whether the tag is immutable. ECR: `TAG_INVALID … because the tag is immutable`. Harbor,
+    /// Quay and Artifact Registry use other codes, with "immutable" in the message.
     fn says_immutable(&self) -> bool {
         self.message
             .as_deref()
@@ -158,14 +159,13 @@ impl Answer {
             _ if self.has_code(&["TOOMANYREQUESTS"]) => Class::RateLimited,
             400..=499 if side == Side::Target && self.says_immutable() => Class::TagImmutable,
             400..=499 if side == Side::Target && self.says_quota() => Class::QuotaExceeded,
-            // Docker Hub and GHCR refuse what does not exist and what may not be seen in the same
-            // way.
+            // Docker Hub and GHCR answer in the same way for a missing and for a private image.
             403 if self.anonymous && side == Side::Source => Class::AuthenticationFailed,
-            // Renewing the credential did not help: it is the credential all the same, not a right.
+            // The renewed credential was refused as expired too: still not a missing permission.
             403 if self.says_expired() => Class::AuthenticationFailed,
             403 => Class::AccessDenied,
             404 | 410 if side == Side::Source => Class::SourceNotFound,
-            // A repository or upload session that went away under us: the next run makes it again.
+            // The repository or upload session was deleted meanwhile: the next pass creates it.
             404 | 410 => Class::RegistryUnavailable,
             400..=499 if self.has_code(&["NAME_UNKNOWN", "MANIFEST_UNKNOWN", "BLOB_UNKNOWN"]) => {
                 match side {
@@ -173,11 +173,9 @@ impl Answer {
                     Side::Target => Class::RegistryUnavailable,
                 }
             }
-            // Only what exists is asked for; a registry that calls the request malformed has no
-            // such thing.
+            // The name is valid here, so a registry that calls it malformed cannot have it.
             400 if side == Side::Source => Class::SourceNotFound,
-            // A layer or child manifest that the registry no longer has: the next run moves it
-            // again.
+            // The registry no longer has a layer or child manifest: the next pass copies it again.
             400..=499 if self.has_code(&["MANIFEST_BLOB_UNKNOWN", "MANIFEST_UNVERIFIED"]) => {
                 Class::RegistryUnavailable
             }
@@ -186,7 +184,8 @@ impl Answer {
         }
     }
 
-    /// The upload session is gone or confused; a new one may do. Codes of the distribution spec.
+    /// Whether the upload session is lost or broken, so that a new one may succeed. Codes of the
+    /// distribution spec.
     fn lost_upload(&self) -> bool {
         self.has_code(&[
             "BLOB_UPLOAD_UNKNOWN",
@@ -223,13 +222,13 @@ impl fmt::Display for Answer {
     }
 }
 
-/// Statuses that pass by themselves. 52x is what CDNs send for their origin.
+/// Whether a retry may succeed. CDNs send 52x for failures of their origin.
 pub(crate) fn is_transient(status: StatusCode) -> bool {
     matches!(status.as_u16(), 408 | 425 | 429 | 500 | 502..=504 | 520..=524 | 529 | 530)
 }
 
-/// The first entry of `{"errors": [{"code", "message", "detail"}]}`, or what comes near it, or the
-/// text itself.
+/// Reads the first entry of `{"errors": [{"code", "message", "detail"}]}` or of a similar document,
+/// or the text itself.
 fn code_and_message(body: &[u8]) -> (Option<String>, Option<String>) {
     let text = |value: &serde_json::Value| match value {
         serde_json::Value::String(text) => tidy(text),
@@ -238,10 +237,11 @@ fn code_and_message(body: &[u8]) -> (Option<String>, Option<String>) {
     };
     let Ok(json) = serde_json::from_slice::<serde_json::Value>(body) else {
         let body = String::from_utf8_lossy(body);
-        // Error pages of proxies say nothing that the status does not.
+        // Error pages of proxies add nothing to the status.
         let is_page = body.trim_start().starts_with('<');
         return (None, if is_page { None } else { tidy(&body) });
     };
+
     let first = json.get("errors").and_then(|errors| errors.get(0)).unwrap_or(&json);
     let code = ["code", "error", "__type"].iter().find_map(|key| first.get(key).and_then(text));
     let message = ["message", "error_description", "details", "Message", "detail"]
@@ -250,7 +250,7 @@ fn code_and_message(body: &[u8]) -> (Option<String>, Option<String>) {
     (code, message)
 }
 
-/// One line without control characters, of bounded length.
+/// Makes one line without control characters, of bounded length.
 fn tidy(text: &str) -> Option<String> {
     let words =
         text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
@@ -307,10 +307,10 @@ mod tests {
     }
 
     #[test]
-    fn limits_that_last_are_told_from_those_that_pass() {
+    fn quotas_of_hours_are_told_from_short_rate_limits() {
         let hub = "You have reached your unauthenticated pull rate limit. https://www.docker.com/increase-rate-limit";
         for (status, message, exhausted, wait, words) in [
-            (429, hub, Some(Exhausted::Pulls), Some(15 * 60), "pulls of this login"),
+            (429, hub, Some(Exhausted::Pulls), Some(15 * 60), "pull quota of this login"),
             (
                 429,
                 "You have reached your pull rate limit as 'me': x",
@@ -323,7 +323,7 @@ mod tests {
                 "Data limit exceeded",
                 Some(Exhausted::Bytes),
                 Some(3600),
-                "bytes that this login may read",
+                "data transfer quota of this login",
             ),
             (429, "Rate exceeded", None, None, "(TOOMANYREQUESTS: Rate exceeded)"),
             (503, "Data limit exceeded", None, None, "503"),
@@ -338,10 +338,10 @@ mod tests {
                 "{message}"
             );
             assert!(answer.to_string().contains(words), "{answer}");
-            let told = Answer { retry_after: Some(Duration::from_secs(7)), ..answer };
-            assert_eq!(told.asked_wait(), Some(Duration::from_secs(7)));
+            let with_wait = Answer { retry_after: Some(Duration::from_secs(7)), ..answer };
+            assert_eq!(with_wait.asked_wait(), Some(Duration::from_secs(7)));
         }
-        // As text, which is how public.ecr.aws says it.
+        // public.ecr.aws answers with plain text.
         let answer = Answer::new(
             StatusCode::TOO_MANY_REQUESTS,
             None,
@@ -350,7 +350,7 @@ mod tests {
         );
         assert_eq!(answer.exhausted(), Some(Exhausted::Bytes));
         assert!(
-            answer.to_string().contains("this address") && answer.to_string().contains("log in"),
+            answer.to_string().contains("this IP address") && answer.to_string().contains("log in"),
             "{answer}"
         );
     }

@@ -1,4 +1,5 @@
-//! Blobs: whether they are there, and reading them.
+//! Downloads of blobs: checked while streaming, resumed after a break, ended when they stall; and
+//! whether a blob exists.
 
 use std::fmt;
 use std::pin::Pin;
@@ -23,17 +24,17 @@ use super::limit::Slot;
 use super::reference::TagOrDigest;
 use super::verify::Verifier;
 
-/// Times that a download goes on after it broke, without [`RESTORE`] bytes in between.
-const MOST_RESUMES: u32 = 3;
-/// After so much progress a broken download has all its resumes again: 10 GB over a link that drops
+/// The number of resumes of a broken download, without [`RESUMES_RESET`] bytes in between.
+const MAX_RESUMES: u32 = 3;
+/// After this much progress the count of resumes starts again: for 10 GB over a link that drops
 /// once a minute.
-const RESTORE: u64 = 64 * 1024 * 1024;
+const RESUMES_RESET: u64 = 64 * 1024 * 1024;
 
-/// The bytes of a blob, hashed and counted on their way.
+/// The bytes of a blob, hashed and counted while they pass.
 ///
 /// # Guarantees
-/// The last chunk comes only after size and digest were found right; else an error comes in its
-/// place. Whoever needs all bytes to act never acts on wrong ones.
+/// The last chunk is released only after size and digest were checked; if they are wrong, an error
+/// takes its place. A consumer that waits for the end never uses wrong content.
 pub struct BlobStream {
     digest: Digest,
     size: u64,
@@ -54,7 +55,7 @@ impl BlobStream {
         Self { digest: digest.clone(), size: *size, subject, inner: Some(inner), verifier }
     }
 
-    /// A blob that is in memory already; checked like any other one. `subject` is for messages.
+    /// Creates a stream of bytes in memory, which are checked too. `subject` is for messages.
     #[must_use]
     pub fn from_bytes(subject: impl Into<String>, descriptor: &Descriptor, bytes: Bytes) -> Self {
         Self::new(subject.into(), descriptor, stream::iter([Ok(bytes)]).boxed())
@@ -72,7 +73,7 @@ impl BlobStream {
         self.size
     }
 
-    /// All bytes at once, for blobs of at most `limit` bytes.
+    /// Reads all bytes of a blob of at most `limit` bytes.
     ///
     /// # Errors
     /// [`Error::ReadBlob`].
@@ -115,7 +116,7 @@ impl Stream for BlobStream {
                 Ok(None) => {}
                 Ok(Some(chunk)) => return Poll::Ready(Some(Ok(chunk))),
                 Err(failure) => {
-                    // The connection is given up at once, not when the consumer gets around to it.
+                    // Closes the connection now, not when the consumer drops the stream.
                     this.inner = None;
                     return Poll::Ready(Some(Err(failure.read_blob(&*this.subject))));
                 }
@@ -126,12 +127,9 @@ impl Stream for BlobStream {
 }
 
 impl Client {
-    /// Opens a blob. The stream holds a download slot until it ends or is dropped: do not wait for
-    /// slots of others while holding it ([`copy_blob`](super::copy_blob) does it right).
-    ///
-    /// # Errors
-    /// [`Error::ReadBlob`].
-    pub async fn blob(
+    /// Opens a blob. The stream holds a download slot until it ends or is dropped.
+    #[cfg(test)]
+    pub(crate) async fn blob(
         &self,
         repository: &str,
         descriptor: &Descriptor,
@@ -157,7 +155,7 @@ impl Client {
             let call = Call::new(Method::GET, url, Scope::pull(repository));
             self.quota().bytes()?;
             let response = self.call(&call).await?;
-            // Known before a byte was read, and no resume mends it.
+            // Wrong before a byte was read: no resume can repair it.
             if let Some(actual) = response.content_length()
                 && actual != descriptor.size
             {
@@ -171,13 +169,13 @@ impl Client {
         Ok(BlobStream::new(subject, descriptor, download.into_stream()))
     }
 
-    /// Whether the registry has this blob. `false` too where it cannot tell: uploading it again
-    /// does no harm.
+    /// Whether the registry has this blob. `false` also if the registry cannot tell: uploading the
+    /// blob again does no harm.
     ///
     /// # Errors
     /// [`Error::Check`].
     pub async fn blob_exists(&self, repository: &str, digest: &Digest) -> Result<bool, Error> {
-        let asked = async {
+        let exists = async {
             let url = self.url(repository, &format!("blobs/{digest}"))?;
             match self.call(&Call::new(Method::HEAD, url, Scope::pull(repository))).await {
                 Ok(_) => Ok(true),
@@ -189,33 +187,33 @@ impl Client {
                 Err(failure) => Err(failure),
             }
         };
-        asked.await.map_err(|failure: Failure| {
+        exists.await.map_err(|failure: Failure| {
             failure.check(self.subject(repository, &TagOrDigest::from(digest)))
         })
     }
 }
 
-/// The content that a descriptor carries itself, if it is what it says; else it is fetched.
+/// The content that is embedded in the descriptor, if size and digest are right.
 pub(crate) fn inline(subject: String, descriptor: &Descriptor) -> Option<BlobStream> {
     let data = descriptor.data.as_ref()?;
-    let good = data.len() as u64 == descriptor.size
+    let is_right = data.len() as u64 == descriptor.size
         && Digest::of(descriptor.digest.algorithm(), data) == descriptor.digest;
-    good.then(|| BlobStream::from_bytes(subject, descriptor, data.clone()))
+    is_right.then(|| BlobStream::from_bytes(subject, descriptor, data.clone()))
 }
 
-/// A download that goes on where it broke, so that its consumer notices nothing.
+/// A download that resumes after a break, unnoticed by its consumer.
 struct Download {
     client: Client,
     call: Call,
     response: Option<Response>,
     size: u64,
     received: u64,
-    /// Bytes to throw away: the server sent the blob from its beginning when asked for the rest.
+    /// Bytes to skip: asked for the rest, the server sent the blob from its beginning.
     skip: u64,
     resumes: u32,
     resumed_at: u64,
-    /// Why the download broke last.
-    broke: Option<Failure>,
+    /// The cause of the last break.
+    last_break: Option<Failure>,
     pace: Pace,
     _slot: Slot,
 }
@@ -232,7 +230,7 @@ impl Download {
             skip: 0,
             resumes: 0,
             resumed_at: 0,
-            broke: None,
+            last_break: None,
             pace,
             _slot: slot,
         }
@@ -252,20 +250,20 @@ impl Download {
                 continue;
             };
             let failure = match self.pace.chunk(response).await {
-                Ok(Some(chunk)) => match self.beyond_prefix(chunk) {
+                Ok(Some(chunk)) => match self.skip_prefix(chunk) {
                     Some(chunk) => return Ok(Some(chunk)),
                     None => continue,
                 },
-                // All there: how the connection ends is of no interest.
+                // All bytes are there: the end of the connection does not matter.
                 Ok(None) | Err(_) if self.received >= self.size => return Ok(None),
                 Ok(None) => Failure::Truncated { received: self.received, expected: self.size },
                 Err(failure) => failure,
             };
-            self.broken(failure).await?;
+            self.wait_for_resume(failure).await?;
         }
     }
 
-    fn beyond_prefix(&mut self, mut chunk: Bytes) -> Option<Bytes> {
+    fn skip_prefix(&mut self, mut chunk: Bytes) -> Option<Bytes> {
         let skipped = self.skip.min(chunk.len() as u64);
         self.skip -= skipped;
         // At most the chunk's own length.
@@ -277,24 +275,27 @@ impl Download {
         Some(chunk)
     }
 
-    async fn broken(&mut self, failure: Failure) -> Result<(), Failure> {
+    async fn wait_for_resume(&mut self, failure: Failure) -> Result<(), Failure> {
         self.response = None;
         self.skip = 0;
-        if self.received >= self.resumed_at + RESTORE {
+        if self.received >= self.resumed_at + RESUMES_RESET {
             self.resumes = 0;
         }
         self.resumes += 1;
-        if self.resumes > MOST_RESUMES {
+        if self.resumes > MAX_RESUMES {
             return Err(failure);
         }
+
         self.resumed_at = self.received;
-        tracing::debug!(%failure, received = self.received, size = self.size, "download broke, going on");
-        self.broke = Some(failure);
+        let (received, size) = (self.received, self.size);
+        tracing::debug!(%failure, received, size, "download broke, resuming");
+        self.last_break = Some(failure);
         tokio::time::sleep(self.client.options().retry.backoff(self.resumes)).await;
         Ok(())
     }
 
-    /// Asks for the rest; at the registry, not where it redirected to: signed URLs end.
+    /// Requests the rest from the registry, not from the address of its redirect: signed URLs
+    /// expire.
     async fn resume(&mut self) -> Result<(), Failure> {
         self.pace.reset();
         self.client.quota().bytes()?;
@@ -304,21 +305,23 @@ impl Download {
                 HeaderValue::from_str(&range).map_err(|e| Failure::Internal(e.to_string()))?;
             self.call.headers.insert(RANGE, value);
         }
+
         let response = match self.client.call(&self.call).await {
             Ok(response) => response,
-            // The server has no more than that: the break is the truth about it.
+            // The server has no more bytes: the earlier break is the real failure.
             Err(Failure::Answer(answer)) if answer.status == StatusCode::RANGE_NOT_SATISFIABLE => {
                 let cut = Failure::Truncated { received: self.received, expected: self.size };
-                return Err(self.broke.take().unwrap_or(cut));
+                return Err(self.last_break.take().unwrap_or(cut));
             }
             Err(failure) => return Err(failure),
         };
+
         self.skip = if response.status() == StatusCode::PARTIAL_CONTENT {
             match range_start(&response) {
                 Some(start) if start <= self.received => self.received - start,
                 _ => {
                     return Err(Failure::Unexpected(
-                        "the answer is another range than the one asked for".into(),
+                        "the registry answered with another range than the requested one".into(),
                     ));
                 }
             }
@@ -330,25 +333,25 @@ impl Download {
     }
 }
 
-/// `bytes 5-9/10` is 5.
+/// Reads the start of `Content-Range`: 5 for `bytes 5-9/10`.
 fn range_start(response: &Response) -> Option<u64> {
     let text = response.headers().get(CONTENT_RANGE)?.to_str().ok()?;
     text.trim().strip_prefix("bytes")?.trim_start().split('-').next()?.trim().parse().ok()
 }
 
-/// Measures how fast a body comes while we wait for it. Time in which the consumer does not ask
+/// The transfer rate of a body while the consumer waits for it. Time in which the consumer is busy
 /// does not count.
 #[derive(Debug)]
 struct Pace {
     window: Duration,
-    floor: u64,
+    min_rate: u64,
     waited: Duration,
     bytes: u64,
 }
 
 impl Pace {
-    const fn new(window: Duration, floor: u64) -> Self {
-        Self { window, floor, waited: Duration::ZERO, bytes: 0 }
+    const fn new(window: Duration, min_rate: u64) -> Self {
+        Self { window, min_rate, waited: Duration::ZERO, bytes: 0 }
     }
 
     const fn reset(&mut self) {
@@ -365,7 +368,7 @@ impl Pace {
                 Ok(Ok(Some(chunk))) => {
                     self.bytes += chunk.len() as u64;
                     if self.waited >= self.window {
-                        self.judge(response)?;
+                        self.check(response)?;
                     }
                     return Ok(Some(chunk));
                 }
@@ -373,16 +376,17 @@ impl Pace {
                 Ok(Err(error)) => {
                     return Err(Failure::from_reqwest(error, &authority(response.url())));
                 }
-                Err(_) => self.judge(response)?,
+                Err(_) => self.check(response)?,
             }
         }
     }
 
-    fn judge(&mut self, response: &Response) -> Result<(), Failure> {
+    /// Ends the window: too few bytes are a stall.
+    fn check(&mut self, response: &Response) -> Result<(), Failure> {
         let (bytes, window) = (self.bytes, self.window);
         self.reset();
-        let least = u128::from(self.floor) * window.as_millis() / 1000;
-        if u128::from(bytes) < least.max(1) {
+        let min_bytes = u128::from(self.min_rate) * window.as_millis() / 1000;
+        if u128::from(bytes) < min_bytes.max(1) {
             return Err(Failure::Stalled { host: authority(response.url()), bytes, window });
         }
         Ok(())

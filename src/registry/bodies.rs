@@ -1,4 +1,5 @@
-//! Response bodies, read with a bound on their size and on silence, and error answers read from them.
+//! Response bodies, read with a bound on their size and on silence, and error answers read from
+//! them.
 
 use std::time::{Duration, SystemTime};
 

@@ -1,4 +1,4 @@
-//! `WWW-Authenticate`: what a registry asks for before it answers.
+//! The parser of `WWW-Authenticate`: the Basic and Bearer challenges of a registry.
 
 use reqwest::header::HeaderValue;
 
@@ -9,19 +9,20 @@ pub(crate) enum Challenge {
     Bearer(Bearer),
 }
 
-/// Where tokens are to be had. <https://distribution.github.io/distribution/spec/auth/token/>
+/// The parameters of a token request.
+/// <https://distribution.github.io/distribution/spec/auth/token/>
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub(crate) struct Bearer {
     /// URL of the token server.
     pub(crate) realm: String,
-    /// What the token server calls this registry.
+    /// The token server's name for this registry.
     pub(crate) service: Option<String>,
-    /// What the request needed.
+    /// The scope that the request needs.
     pub(crate) scope: Option<String>,
 }
 
-/// Reads all challenges of all headers. What is malformed is skipped: one odd header must not hide
-/// a good one.
+/// Reads all challenges of all headers. Malformed ones are skipped: one odd header must not hide a
+/// good one.
 pub(crate) fn parse<'a>(headers: impl IntoIterator<Item = &'a HeaderValue>) -> Vec<Challenge> {
     let mut challenges = Vec::new();
     for header in headers {
@@ -51,9 +52,9 @@ pub(crate) fn parse<'a>(headers: impl IntoIterator<Item = &'a HeaderValue>) -> V
     challenges
 }
 
-/// Walks over `scheme key=value, key="value", scheme …` (RFC 9110 section 11.6.1).
+/// Iterates over `scheme key=value, key="value", scheme …` (RFC 9110 section 11.6.1).
 ///
-/// The comma separates challenges and parameters alike: a word without `=` begins a challenge.
+/// The comma separates challenges as well as parameters: a word without `=` begins a challenge.
 struct Parser<'a> {
     rest: &'a str,
     scheme: Option<String>,

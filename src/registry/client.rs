@@ -1,5 +1,5 @@
-//! The client of one registry with one credential: sends requests, logs in again, retries, and slows
-//! down after a 429.
+//! The client of one registry with one credential: sends requests, logs in again, retries, and
+//! slows down after a 429.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,9 +13,10 @@ use super::auth::{Auth, Authenticator, Grant, Scope};
 use super::bodies::read_answer;
 use super::error::Error;
 use super::failure::Failure;
+use super::grammar::api_host;
 use super::limit::{Gate, Limits};
 use super::quota::{Pull, Quota, Turn};
-use super::reference::{Reference, TagOrDigest, api_host};
+use super::reference::{Reference, TagOrDigest};
 use super::retry::{self, retrying};
 use super::transport::{ANSWER_TIMEOUT, Body, Request, Transport};
 
@@ -82,7 +83,8 @@ pub struct Options {
     pub preemptive_basic: bool,
     /// Limits shared with other clients of the same host. `None`: limits of this client alone.
     pub limits: Option<Arc<Limits>>,
-    /// Pull quota shared with other clients of the same login. `None`: a quota of this client alone.
+    /// Pull quota shared with other clients of the same login. `None`: a quota of this client
+    /// alone.
     pub quota: Option<Arc<Quota>>,
     /// Rate limit for writing manifests; passed before each try.
     pub manifests: Option<Arc<dyn Gate>>,
@@ -353,8 +355,8 @@ impl Client {
         Ok((Failure::Answer(answer), renewed))
     }
 
-    /// Turns an error answer into a failure. A 429 also slows down, or pauses, other requests to the
-    /// host or with this login.
+    /// Turns an error answer into a failure. A 429 also slows down, or pauses, other requests to
+    /// the host or with this login.
     pub(crate) async fn failure(
         &self,
         response: Response,

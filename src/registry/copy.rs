@@ -1,4 +1,4 @@
-//! Moving one blob from one registry into another one.
+//! Copies of one blob from registry to registry: mount, stream, retry.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -15,26 +15,25 @@ use super::reference::TagOrDigest;
 use super::retry;
 use super::upload::{Observer, Session, Started};
 
-/// Times that a whole blob is begun again. Below it, requests have their own retries and downloads
-/// their resumes.
-const MOST_RESTARTS: u32 = 3;
+/// The number of times that a whole blob is restarted. Requests have retries of their own, and
+/// downloads resumes.
+const MAX_RESTARTS: u32 = 3;
 
-/// How a blob came to the target.
+/// The way in which a blob came to the target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Moved {
     /// Its bytes were sent.
     Copied,
-    /// The target took it from another repository of its own.
+    /// The target mounted it from another of its repositories.
     Mounted,
 }
 
-/// Copies a blob: opens it at the source while a session is opened at the target, streams it
-/// through, and begins again where a second try may help. `observer` is told of each byte once,
-/// restarts or not.
+/// Copies a blob: opens it at the source and a session at the target at the same time, streams the
+/// bytes, and restarts if that may help. `observer` counts each byte once, even after a restart.
 ///
 /// # Guarantees
-/// The target never gets to see the end of wrong content. No slot is held while waiting for the
-/// other side's.
+/// The target never receives the end of wrong content. No slot of one side is held while waiting
+/// for a slot of the other.
 ///
 /// # Errors
 /// [`Error::ReadBlob`] if the source failed, [`Error::WriteBlob`] if the target did.
@@ -51,8 +50,8 @@ pub async fn copy_blob(
     copy.run(observer).await.map(|_| ())
 }
 
-/// [`copy_blob`] that asks the target first to mount the blob from `mount_from`, a repository of
-/// the target that has it. A session that a refused mount opens is used.
+/// Tries first to mount the blob from `mount_from`, a repository of the target that has it, else
+/// copies it like [`copy_blob`]. If the registry answers the mount with a session, it is used.
 ///
 /// # Errors
 /// As [`copy_blob`].
@@ -71,7 +70,7 @@ pub async fn mount_or_copy_blob(
         .await
 }
 
-/// How a transfer stands before its first byte.
+/// The state of a transfer before its first byte.
 #[allow(clippy::large_enum_variant)] // taken apart where it is made: a box would only be in the way
 enum Opened {
     /// Nothing is left to do.
@@ -79,7 +78,7 @@ enum Opened {
     Ready {
         session: Session,
         blob: BlobStream,
-        /// Of the target's uploads; the blob holds the source's.
+        /// The target's upload slot; the blob holds the source's slot.
         slot: Slot,
     },
 }
@@ -96,68 +95,71 @@ struct Copy<'a> {
 impl Copy<'_> {
     async fn run(&self, observer: Observer<'_>) -> Result<Moved, Error> {
         let base = self.target.options().retry;
-        let policy = retry::Policy { retries: MOST_RESTARTS, base: base.base * 2, ..base };
+        let policy = retry::Policy { retries: MAX_RESTARTS, base: base.base * 2, ..base };
         let furthest = AtomicU64::new(0);
-        let mut corrupt = false;
+        let mut was_corrupt = false;
         let mut restart = 0;
+
         loop {
-            let at = AtomicU64::new(0);
-            let once = |bytes: u64| {
-                let now = at.fetch_add(bytes, Ordering::Relaxed) + bytes;
+            let offset = AtomicU64::new(0);
+            let count_once = |bytes: u64| {
+                let now = offset.fetch_add(bytes, Ordering::Relaxed) + bytes;
                 let before = furthest.fetch_max(now, Ordering::Relaxed);
                 if now > before {
                     observer(now - before);
                 }
             };
+
             let opened = self.open().await;
             let was_opened = opened.is_ok();
             let sent = match opened {
                 Ok(Opened::Mounted) => return Ok(Moved::Mounted),
                 Ok(Opened::Ready { session, blob, slot: _slot }) => {
-                    self.target.send_blob(self.target_repository, session, blob, &once).await
+                    self.target.send_blob(self.target_repository, session, blob, &count_once).await
                 }
                 Err(error) => Err(error),
             };
             let Err(error) = sent else { return Ok(Moved::Copied) };
-            // Bytes that flipped on the way come right the second time; bytes that are wrong at
-            // rest never do.
+
+            // Content that was damaged in transit is right the second time; content that is
+            // stored wrong is not.
             let is_corrupt = matches!(error.failure(), Some(Failure::Digest { .. }));
             restart += 1;
-            // The requests that open a blob were sent again already, each time after the wait that
-            // was asked for: who asks for more is not asked by every blob, all over again.
-            let waited = !was_opened && error.retry_after().is_some();
-            let again = error.is_retryable() && !(is_corrupt && corrupt) && !waited;
-            let Some(wait) = again.then(|| policy.wait(restart, error.retry_after())).flatten()
-            else {
-                return Err(error);
-            };
-            corrupt |= is_corrupt;
-            tracing::debug!(%error, ?wait, restart, "blob copy failed, beginning again");
+            // The requests that open a blob already waited as long as the registry asked, and were
+            // retried: a restart of every blob would send them all again.
+            let has_waited = !was_opened && error.retry_after().is_some();
+            let may_succeed = error.is_retryable() && !(is_corrupt && was_corrupt) && !has_waited;
+            let wait = may_succeed.then(|| policy.wait(restart, error.retry_after())).flatten();
+            let Some(wait) = wait else { return Err(error) };
+            was_corrupt |= is_corrupt;
+            tracing::debug!(%error, ?wait, restart, "blob copy failed, restarting");
             tokio::time::sleep(wait).await;
         }
     }
 
-    /// Both ends of the transfer.
+    /// Opens both ends of the transfer.
     async fn open(&self) -> Result<Opened, Error> {
         let Self { source, target, descriptor, .. } = self;
-        let what = TagOrDigest::from(&descriptor.digest);
-        let written = target.subject(self.target_repository, &what);
-        let failed = |failure: Failure| failure.write_blob(&*written);
-        // Before any slot is held: the pace of the target is no reason to keep others from the
-        // source.
+        let digest = TagOrDigest::from(&descriptor.digest);
+        let subject = target.subject(self.target_repository, &digest);
+        let failed = |failure: Failure| failure.write_blob(&*subject);
+
+        // Before any slot is held: a slow target must not block others at the source.
         if let Some(gate) = &target.options().uploads {
             gate.pass().await;
         }
+
         let begin = target
             .begin_upload(self.target_repository, &descriptor.digest, self.mount_from)
             .map_err(failed);
+
         let (started, blob, slot) = if let Some(blob) =
-            inline(source.subject(self.source_repository, &what), descriptor)
+            inline(source.subject(self.source_repository, &digest), descriptor)
         {
             let slot = target.limits().upload().await.map_err(failed)?;
             (begin.await?, blob, slot)
         } else if self.mount_from.is_some() {
-            // The source is not troubled for a blob that the target may have.
+            // The source is not asked for a blob that the target may have.
             let started = begin.await?;
             if matches!(started, Started::Mounted) {
                 return Ok(Opened::Mounted);
@@ -172,6 +174,7 @@ impl Copy<'_> {
             let (started, blob) = try_join!(begin, open)?;
             (started, blob, upload)
         };
+
         Ok(match started {
             Started::Mounted => Opened::Mounted,
             Started::Session(session) => Opened::Ready { session, blob, slot },

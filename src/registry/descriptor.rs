@@ -1,4 +1,4 @@
-//! Descriptors: what a manifest says about other content.
+//! Descriptors: media type, digest, size and platform of content that a manifest refers to.
 //! <https://github.com/opencontainers/image-spec/blob/v1.1.1/descriptor.md>
 
 use std::collections::BTreeMap;
@@ -9,37 +9,37 @@ use serde::{Deserialize, Deserializer};
 
 use super::digest::Digest;
 
-/// A typed, sized pointer to content. Unknown fields are not kept: manifests travel as bytes, never
-/// re-made from this.
+/// A pointer to content, with its type and size. Unknown fields are dropped: manifests are copied
+/// as bytes, never built from this.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Descriptor {
-    /// What the content is. Empty where the writer left it out.
+    /// The media type; empty if it is missing.
     #[serde(default)]
     pub media_type: String,
-    /// Its content address.
+    /// The content address.
     pub digest: Digest,
-    /// Its length in bytes.
+    /// The length in bytes.
     pub size: u64,
-    /// Where else it can be had: foreign layers.
+    /// Other locations of foreign layers.
     #[serde(default, deserialize_with = "null_is_empty")]
     pub urls: Vec<String>,
-    /// The content itself, where it is small and embedded.
+    /// The content itself, if it is embedded.
     #[serde(default, deserialize_with = "base64_bytes")]
     pub data: Option<Bytes>,
-    /// What it runs on, for children of an index.
+    /// The platform of a child of an index.
     #[serde(default)]
     pub platform: Option<Platform>,
-    /// What it is, for artifacts.
+    /// The type of an artifact.
     #[serde(default)]
     pub artifact_type: Option<String>,
-    /// Whatever the writer wanted to say.
+    /// Annotations.
     #[serde(default, deserialize_with = "null_is_empty")]
     pub annotations: BTreeMap<String, String>,
 }
 
 impl Descriptor {
-    /// A descriptor with nothing but the three required fields.
+    /// Creates a descriptor with only the three required fields.
     #[must_use]
     pub fn new(media_type: impl Into<String>, digest: Digest, size: u64) -> Self {
         Self {
@@ -54,15 +54,15 @@ impl Descriptor {
         }
     }
 
-    /// Whether the content is meant to stay where its `urls` say (Windows base layers): registries
-    /// need not hold it.
+    /// Whether the content may be stored only at its `urls` (Windows base layers), not in the
+    /// registry.
     #[must_use]
     pub fn is_foreign(&self) -> bool {
         self.media_type.contains(".foreign.") || self.media_type.contains(".nondistributable.")
     }
 }
 
-/// What a child of an index runs on.
+/// The platform of a child of an index.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
 pub struct Platform {
     /// `amd64`, `arm64`, `unknown`.
@@ -92,7 +92,7 @@ impl fmt::Display for Platform {
     }
 }
 
-/// Go writes empty slices and maps as `null`.
+/// Accepts `null`: Go writes empty slices and maps so.
 fn null_is_empty<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
     deserializer: D,
 ) -> Result<T, D::Error> {
@@ -102,6 +102,6 @@ fn null_is_empty<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
 fn base64_bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Bytes>, D::Error> {
     use base64::Engine as _;
     let Some(text) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
-    // Embedded data is a convenience: what cannot be read is fetched.
+    // Embedded data saves a request; if it cannot be read, the content is fetched.
     Ok(base64::engine::general_purpose::STANDARD.decode(text).ok().map(Bytes::from))
 }

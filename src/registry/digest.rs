@@ -1,4 +1,4 @@
-//! Content addresses.
+//! Digests: content addresses, `sha256:…` and `sha512:…`, parsed and computed.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,12 +6,13 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256, Sha512};
 
-use super::reference::{ParseError, shortened};
+use super::grammar::shortened;
+use super::reference::ParseError;
 
-/// A hash function that the image spec registers.
+/// A hash function of the image spec.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Algorithm {
-    /// SHA-256, which practically every registry uses.
+    /// SHA-256, used by practically every registry.
     Sha256,
     /// SHA-512.
     Sha512,
@@ -48,7 +49,7 @@ impl Digest {
         Self::of(Algorithm::Sha256, bytes)
     }
 
-    /// The digest of `bytes` by `algorithm`.
+    /// The digest of `bytes` with `algorithm`.
     #[must_use]
     pub fn of(algorithm: Algorithm, bytes: &[u8]) -> Self {
         let mut hasher = Hasher::new(algorithm);
@@ -86,11 +87,11 @@ impl FromStr for Digest {
         let algorithm = match name {
             "sha256" => Algorithm::Sha256,
             "sha512" => Algorithm::Sha512,
-            _ => return Err(wrong("only sha256 and sha512 are known")),
+            _ => return Err(wrong("only sha256 and sha512 are supported")),
         };
         if hex.len() != algorithm.hex_length() {
             return Err(wrong(&format!(
-                "{name} needs {} hex digits, these are {}",
+                "{name} has {} hex digits, not {}",
                 algorithm.hex_length(),
                 hex.chars().count()
             )));

@@ -1,6 +1,6 @@
 //! Credentials in docker's file format: `.dockerconfigjson` of a Secret, `~/.docker/config.json`.
 //!
-//! Only `auths` is read here. Helpers that a file names are never run: the file may be a tenant's.
+//! Only `auths` is read here. Credential helpers are never run: the file may be a tenant's.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use super::auth::Credential;
 use super::error::Error;
 use super::reference::{DOCKER_HUB, Reference};
 
-/// Docker pads, kubectl pads, people do not.
+/// Docker and kubectl write base64 with padding, people without.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
@@ -25,7 +25,7 @@ struct Config {
     auths: Option<BTreeMap<String, Entry>>,
 }
 
-/// No `Debug`: nothing here is for eyes.
+/// No `Debug`: all fields are secret.
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct Entry {
@@ -35,20 +35,21 @@ struct Entry {
     identitytoken: Option<String>,
 }
 
-/// The credential that a docker config holds for a reference: the entry with the longest matching
-/// key. `None` if no key matches, or the entry that does is empty (a helper holds the credential).
+/// Finds the credential for a reference in a docker config: the entry with the longest matching
+/// key. `None` if no key matches, or if its entry is empty (a helper has the credential).
 ///
 /// # Errors
-/// [`Error::Setup`] where the file or the entry is malformed. The text never shows a value.
+/// [`Error::Setup`] if the file or the entry is malformed. The message never shows a value.
 pub fn credential(config: &[u8], reference: &Reference) -> Result<Option<Credential>, Error> {
     let config: Config = serde_json::from_slice(config).map_err(|error| {
-        // serde's own words can quote the value that it did not like.
+        // serde's own message can quote a secret value.
         Error::Setup(format!(
             "it is not docker config JSON (line {}, column {})",
             error.line(),
             error.column()
         ))
     })?;
+
     let auths = config.auths.unwrap_or_default();
     let best = auths
         .iter()
@@ -64,6 +65,7 @@ impl Entry {
         if let Some(token) = full(&self.identitytoken) {
             return Ok(Some(Credential::IdentityToken(token)));
         }
+
         if let Some(auth) = full(&self.auth) {
             let decoded =
                 BASE64.decode(auth.trim()).map_err(|_| "has an auth that is not base64")?;
@@ -76,6 +78,7 @@ impl Entry {
                 .ok_or("has an auth that is not user:password")?;
             return Ok(Some(basic(username.to_owned(), password.to_owned())));
         }
+
         match (full(&self.username), full(&self.password)) {
             (Some(username), Some(password)) => Ok(Some(basic(username, password))),
             (None, None) => Ok(None),
@@ -85,7 +88,8 @@ impl Entry {
     }
 }
 
-/// `docker login` of Azure writes this name where the password is an identity token.
+/// Makes a Basic credential, except for the name that Azure's `docker login` writes for an identity
+/// token.
 fn basic(username: String, password: String) -> Credential {
     if username == "<token>" {
         return Credential::IdentityToken(password);
@@ -93,7 +97,7 @@ fn basic(username: String, password: String) -> Credential {
     Credential::Basic { username, password }
 }
 
-/// How well a key fits: the length of its path, host alone being 0.
+/// The length of a matching key's path; 0 for a host alone.
 fn fit(key: &str, reference: &Reference) -> Option<usize> {
     let (host, path) = split(key);
     if host != reference.host {
@@ -106,13 +110,13 @@ fn fit(key: &str, reference: &Reference) -> Option<usize> {
     (rest.is_empty() || rest.starts_with('/')).then_some(path.len())
 }
 
-/// Keys are `host`, `host:port`, `host/path`, and URLs: Docker Hub's is
-/// `https://index.docker.io/v1/`.
+/// Splits a key into host and path. Keys are `host`, `host:port`, `host/path`, and URLs: Docker
+/// Hub's is `https://index.docker.io/v1/`.
 fn split(key: &str) -> (String, &str) {
     let rest = key.split_once("://").map_or(key, |(_, rest)| rest);
     let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
     let path = path.trim_matches('/');
-    // API roots are no repositories.
+    // The roots of APIs are not repositories.
     let path = if matches!(path, "v1" | "v2") { "" } else { path };
     let host = host.to_ascii_lowercase();
     let host = match host.as_str() {
@@ -188,7 +192,7 @@ mod tests {
             let error = find(auths, "ghcr.io/a").unwrap_err().to_string();
             assert!(error.contains(hint) && !error.contains("hunter2"), "{auths}: {error}");
         }
-        // An entry of another registry is nobody's business.
+        // Entries of other registries are not checked.
         assert_eq!(find(r#"{"quay.io":{"auth":"?"}}"#, "ghcr.io/a").unwrap(), None);
         for empty in ["{}", r#"{"auths":null}"#, r#"{"credHelpers":{"ghcr.io":"evil"}}"#] {
             assert_eq!(credential(empty.as_bytes(), &"ghcr.io/a".parse().unwrap()).unwrap(), None);

@@ -1,5 +1,5 @@
-//! Errors of the registry client: the failed step (read, write, list, look up), the manifest or blob,
-//! and the error class.
+//! Errors of the registry client: the failed step (read, write, list, look up), the manifest or
+//! blob, and the error class.
 
 use std::error::Error as StdError;
 use std::time::Duration;
@@ -83,7 +83,8 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether a manifest was refused because the registry lacks one of its blobs or child manifests.
+    /// Whether a manifest was refused because the registry lacks one of its blobs or child
+    /// manifests.
     ///
     /// ECR does not document its codes on `/v2/`. Some of its texts name the documented exceptions
     /// of its API.

@@ -271,7 +271,8 @@ impl Failure {
     }
 }
 
-/// An error and its causes. `io::Error::source` skips the error that it wraps, so this looks inside.
+/// An error and its causes. `io::Error::source` skips the error that it wraps, so this looks
+/// inside.
 pub(super) fn causes<'a>(
     error: &'a (dyn StdError + 'static),
 ) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {

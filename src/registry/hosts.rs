@@ -1,19 +1,18 @@
-//! Hosts that may be asked.
+//! Allowlists of hosts.
 
 use crate::wildcard;
 
-/// Patterns of hosts that may be asked, and where they are written.
+/// The hosts that may be asked, and the place of their configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AllowedHosts {
-    /// Host names, with a port where it is not the usual one; `*` stands for any number of
-    /// characters.
+    /// Host names, with the port unless it is the default; `*` stands for any number of characters.
     pub patterns: Vec<String>,
-    /// Where a person can change them.
+    /// The flag, file or field to change them, for messages.
     pub written_in: String,
 }
 
 impl AllowedHosts {
-    /// Whether `host` (with its port, if it is not the usual one) may be asked.
+    /// Whether `host` (with its port, unless it is the default) may be asked.
     #[must_use]
     pub fn contains(&self, host: &str) -> bool {
         let host = host.to_ascii_lowercase();

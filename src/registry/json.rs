@@ -1,9 +1,8 @@
-//! JSON documents that others send.
+//! JSON documents from registries.
 
 use serde::Deserialize;
 
-/// Reads an object. serde would also take a list for a struct, its fields in order; no registry
-/// means that.
+/// Parses an object. serde would also accept a list for a struct, with its fields in order.
 pub(super) fn object<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, String> {
     match bytes.iter().find(|byte| !byte.is_ascii_whitespace()) {
         Some(b'{') => serde_json::from_slice(bytes).map_err(|error| error.to_string()),

@@ -1,5 +1,5 @@
-//! Concurrency limits of one registry: requests, downloads and uploads at a time; fewer after a 429,
-//! and none during a pause that the registry asked for.
+//! Concurrency limits of one registry: requests, downloads and uploads at a time; fewer after a
+//! 429, and none during a pause that the registry asked for.
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,4 +1,5 @@
-//! Manifests: read whole, checked, and passed on byte for byte.
+//! Manifests: resolved by HEAD, read whole and checked against their digest, and written byte for
+//! byte.
 
 use bytes::Bytes;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue};
@@ -16,9 +17,9 @@ use super::json::object;
 use super::reference::{Tag, TagOrDigest};
 use super::retry::retrying;
 
-/// The largest manifest that is read. The distribution spec asks registries to take 4 MiB; ECR
-/// takes no more.
-pub const MOST_MANIFEST_BYTES: usize = 4 * 1024 * 1024;
+/// The largest manifest that is read. The distribution spec asks registries to accept 4 MiB; ECR
+/// accepts no more.
+pub const MAX_MANIFEST_BYTES: usize = 4 * 1024 * 1024;
 
 /// OCI image manifest.
 pub const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -29,9 +30,9 @@ pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.
 /// Docker manifest list.
 pub const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 
-/// ECR converts what is asked for by tag into what the client accepts, which changes the digest:
-/// accept everything. Schema 1 is left out on purpose; who has nothing else sends it anyway and
-/// gets a clear error.
+/// ECR converts a manifest that is read by tag into a type that the client accepts, which changes
+/// the digest: accept everything. Schema 1 is left out on purpose; a registry that has nothing else
+/// sends it anyway, and the user gets a clear error.
 const ACCEPTED: &str = "application/vnd.oci.image.index.v1+json, \
      application/vnd.docker.distribution.manifest.list.v2+json, \
      application/vnd.oci.image.manifest.v1+json, \
@@ -45,44 +46,44 @@ const CONTENT_DIGEST: &str = "docker-content-digest";
 pub struct Manifest {
     /// The bytes; never re-serialised.
     pub bytes: Bytes,
-    /// What it is, as the registry said, or as the body says.
+    /// The media type, by the `Content-Type` header or by the body.
     pub media_type: String,
     /// The digest of the bytes.
     pub digest: Digest,
 }
 
-/// What a manifest refers to.
-#[allow(clippy::large_enum_variant)] // taken apart where it is made: a box would only be in the way
+/// The content that a manifest refers to.
+#[allow(clippy::large_enum_variant)] // matched where it is created: a box would gain nothing
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Content {
     /// An index or manifest list.
     Index {
-        /// Its children, in order, duplicates and all.
+        /// The children, in order, with duplicates.
         children: Vec<Descriptor>,
     },
     /// An image or artifact manifest.
     Image {
         /// The configuration.
         config: Descriptor,
-        /// The layers, in order, duplicates and all.
+        /// The layers, in order, with duplicates.
         layers: Vec<Descriptor>,
         /// The manifest that this one is attached to.
         subject: Option<Descriptor>,
     },
 }
 
-/// What a tag points to.
+/// The manifest that a tag points to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resolved {
     /// The manifest's digest.
     pub digest: Digest,
-    /// Its media type, if the registry said.
+    /// The media type, if the registry sent it.
     pub media_type: Option<String>,
-    /// Its size, if the registry said.
+    /// The size, if the registry sent it.
     pub size: Option<u64>,
 }
 
-/// The fields of all kinds of manifests; what is not here is not looked at.
+/// The fields of all kinds of manifests that are read here.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Document {
@@ -97,7 +98,8 @@ struct Document {
 }
 
 impl Manifest {
-    /// A manifest of these bytes, addressed by sha256. An empty media type is read from the body.
+    /// Creates a manifest of these bytes, with their sha256 digest. An empty media type is read
+    /// from the body.
     #[must_use]
     pub fn new(bytes: Bytes, media_type: impl Into<String>) -> Self {
         let digest = Digest::sha256_of(&bytes);
@@ -113,36 +115,19 @@ impl Manifest {
         Self { bytes, media_type, digest }
     }
 
-    /// Length in bytes.
+    /// The length in bytes.
     #[must_use]
     pub fn size(&self) -> u64 {
         self.bytes.len() as u64
     }
 
-    /// A descriptor that points to this manifest.
-    #[must_use]
-    pub fn descriptor(&self) -> Descriptor {
-        Descriptor::new(self.media_type.clone(), self.digest.clone(), self.size())
-    }
-
-    /// What this manifest refers to.
+    /// Parses the content that this manifest refers to.
     ///
     /// # Errors
-    /// Class `SourceInvalid` where it cannot be read, and for Docker's schema 1, which ECR and
-    /// today's runtimes no longer take.
+    /// Class `SourceInvalid` if it cannot be parsed, and for Docker's schema 1, which ECR and
+    /// today's runtimes no longer accept.
     pub fn kind(&self) -> Result<Content, Error> {
         self.parse().map_err(|failure| failure.read_manifest(self.digest.to_string()))
-    }
-
-    /// The manifest that this one is attached to; an index can have one too.
-    ///
-    /// # Errors
-    /// As [`Self::kind`].
-    pub fn subject(&self) -> Result<Option<Descriptor>, Error> {
-        Ok(self
-            .document()
-            .map_err(|failure| failure.read_manifest(self.digest.to_string()))?
-            .subject)
     }
 
     fn document(&self) -> Result<Document, Failure> {
@@ -157,19 +142,21 @@ impl Manifest {
         if document.schema_version == Some(1) {
             return Err(schema1());
         }
+
         let is_index = match self.media_type.as_str() {
             OCI_INDEX | DOCKER_LIST => true,
             OCI_MANIFEST | DOCKER_MANIFEST => false,
             _ => document.manifests.is_some() && document.config.is_none(),
         };
         if is_index {
-            // A body that is both would be one thing for us and another for the runtime
+            // Of a body that is both, a container runtime could run the other part
             // (CVE-2021-41190).
             if document.layers.is_some() || document.config.is_some() {
                 return Err(Failure::Unreadable("it claims to be an index and has layers".into()));
             }
             return Ok(Content::Index { children: document.manifests.unwrap_or_default() });
         }
+
         if document.manifests.is_some() {
             return Err(Failure::Unreadable("it claims to be an image and has children".into()));
         }
@@ -199,15 +186,16 @@ fn schema1() -> Failure {
     )
 }
 
-/// Registries that do not know what they hold say `application/json`, `text/plain` or
-/// `application/octet-stream`.
+/// Whether the media type is one of a manifest. Registries that do not know the type send
+/// `application/json`, `text/plain` or `application/octet-stream`.
 fn is_manifest_type(media_type: &str) -> bool {
     media_type.starts_with("application/vnd.")
 }
 
-/// `mediaType` of the body; by the fields where it has none, as charts that `helm push` wrote.
-fn media_type_of(bytes: &[u8], said: String) -> String {
-    let Ok(document) = object::<Document>(bytes) else { return said };
+/// The media type by the body: its `mediaType`, else by its fields. Charts pushed by `helm push`
+/// have no `mediaType`.
+fn media_type_of(bytes: &[u8], header: String) -> String {
+    let Ok(document) = object::<Document>(bytes) else { return header };
     match document {
         Document { media_type: Some(media_type), .. } if is_manifest_type(&media_type) => {
             media_type
@@ -217,13 +205,13 @@ fn media_type_of(bytes: &[u8], said: String) -> String {
         }
         Document { manifests: Some(_), .. } => OCI_INDEX.into(),
         Document { config: Some(_), .. } => OCI_MANIFEST.into(),
-        _ => said,
+        _ => header,
     }
 }
 
 impl Client {
-    /// What a tag points to now. HEAD, which is no pull; GET where the registry cannot HEAD or
-    /// leaves the digest out.
+    /// Resolves a tag to the manifest that it points to now. By HEAD, which does not count as a
+    /// pull; by GET if the registry refuses HEAD or sends no digest.
     ///
     /// # Errors
     /// [`Error::ReadManifest`].
@@ -239,8 +227,8 @@ impl Client {
         Ok(Resolved { digest: manifest.digest, media_type: Some(manifest.media_type), size })
     }
 
-    /// `None`: only a GET can tell. A refusal by HEAD has no body that says why, and some
-    /// registries refuse HEAD alone.
+    /// Resolves by HEAD; `None` if only a GET can tell. A refused HEAD has no body with the reason,
+    /// and some registries refuse only HEAD.
     async fn head_manifest(
         &self,
         repository: &str,
@@ -256,6 +244,7 @@ impl Client {
             }
             Err(failure) => return Err(failure),
         };
+
         let headers = response.headers();
         let Some(digest) = digest_header(headers)? else { return Ok(None) };
         if let TagOrDigest::Digest(asked) = what
@@ -266,7 +255,7 @@ impl Client {
         let size = headers
             .get(reqwest::header::CONTENT_LENGTH)
             .and_then(|value| value.to_str().ok()?.parse().ok());
-        // Some servers answer a HEAD with the length of the body that it does not have.
+        // Some servers send the length of the missing body, which is 0.
         let size = size.filter(|size| *size > 0);
         Ok(Some(Resolved {
             digest,
@@ -275,8 +264,8 @@ impl Client {
         }))
     }
 
-    /// A manifest, whole. Its bytes match the digest that was asked for and the one that the
-    /// registry named.
+    /// Reads a whole manifest. Its bytes match the digest that was asked for and the digest that
+    /// the registry sent.
     ///
     /// # Errors
     /// [`Error::ReadManifest`].
@@ -297,10 +286,10 @@ impl Client {
         what: &TagOrDigest,
     ) -> Result<Manifest, Failure> {
         match self.get_manifest_once(repository, what).await {
-            // As with blobs: bytes that flipped on the way come right the second time, those wrong
-            // at rest never do.
+            // As with blobs: content that was damaged in transit is right the second time; content
+            // that is stored wrong is not.
             Err(failure @ Failure::Digest { .. }) => {
-                tracing::debug!(%failure, "manifest is not what it should be, reading it again");
+                tracing::debug!(%failure, "manifest has the wrong digest, reading it again");
                 self.get_manifest_once(repository, what).await
             }
             other => other,
@@ -314,7 +303,7 @@ impl Client {
     ) -> Result<Manifest, Failure> {
         let call = self.manifest_call(Method::GET, repository, what)?;
         let head = self.manifest_call(Method::HEAD, repository, what)?;
-        // The body belongs to the request: one that breaks in it is sent again.
+        // A break in the body is retried like the request.
         let (headers, bytes) = retrying(&self.options().retry, || async {
             let pull = self.pull(&head).await?;
             let response = self.attempt(&call).await?;
@@ -322,26 +311,27 @@ impl Client {
             let headers = response.headers().clone();
             Ok((
                 headers,
-                read_body_within(response, MOST_MANIFEST_BYTES, self.options().stall_window)
-                    .await?,
+                read_body_within(response, MAX_MANIFEST_BYTES, self.options().stall_window).await?,
             ))
         })
         .await?;
-        let named = digest_header(&headers)?;
+
+        let from_header = digest_header(&headers)?;
         let expected = match what {
             TagOrDigest::Digest(asked) => Some(asked.clone()),
-            TagOrDigest::Tag(_) => named.clone(),
+            TagOrDigest::Tag(_) => from_header.clone(),
         };
         let digest = match expected {
             Some(expected) => check(&bytes, expected)?,
             None => Digest::sha256_of(&bytes),
         };
-        if let Some(named) = named
-            && named.algorithm() == digest.algorithm()
-            && named != digest
+        if let Some(other) = from_header
+            && other.algorithm() == digest.algorithm()
+            && other != digest
         {
-            return Err(Failure::Digest { expected: digest, actual: named });
+            return Err(Failure::Digest { expected: digest, actual: other });
         }
+
         Ok(Manifest::with_digest(bytes, media_type(&headers).unwrap_or_default(), digest))
     }
 
@@ -378,9 +368,8 @@ impl Client {
     /// Writes a manifest, byte for byte.
     ///
     /// # Errors
-    /// [`Error::WriteManifest`]. Class `TagImmutable` where the tag exists and may not move; ECR
-    /// refuses so even if it already points to the same digest (aws/containers-roadmap#2179):
-    /// compare before.
+    /// [`Error::WriteManifest`]. Class `TagImmutable` if the tag exists and is immutable. ECR
+    /// refuses even the same digest (aws/containers-roadmap#2179), so compare before.
     pub async fn put_manifest(
         &self,
         repository: &str,
@@ -409,7 +398,8 @@ impl Client {
         })?;
         call.headers.insert(CONTENT_TYPE, media_type);
         call.body = manifest.bytes.clone();
-        // 201 by the spec; 200..=204 are seen. ECR sends no Location, and none is needed.
+
+        // The spec says 201, and registries send 200 to 204. ECR sends no Location; none is needed.
         let response = retrying(&self.options().retry, || self.attempt_in_turn(&call)).await?;
         match digest_header(response.headers())? {
             Some(stored)
@@ -417,7 +407,7 @@ impl Client {
                     && stored != manifest.digest =>
             {
                 Err(Failure::Unexpected(format!(
-                    "the registry stored it as {stored}, not as {}",
+                    "the registry stored the manifest as {stored}, not as {}",
                     manifest.digest
                 )))
             }
@@ -425,7 +415,7 @@ impl Client {
         }
     }
 
-    /// One try to write a manifest, when it may be sent.
+    /// Waits for the rate limit, and makes one try to write a manifest.
     async fn attempt_in_turn(&self, call: &Call) -> Result<reqwest::Response, Failure> {
         let gate = self.options().manifests.as_ref();
         if let Some(gate) = gate {
@@ -452,8 +442,8 @@ fn check(bytes: &[u8], expected: Digest) -> Result<Digest, Failure> {
     if actual == expected { Ok(actual) } else { Err(Failure::Digest { expected, actual }) }
 }
 
-/// The digest that the registry named. An algorithm that we do not know is as good as none: the
-/// bytes tell.
+/// Reads the digest header. An unknown algorithm is ignored: the digest is then computed from the
+/// bytes.
 fn digest_header(headers: &HeaderMap) -> Result<Option<Digest>, Failure> {
     let Some(value) = headers.get(CONTENT_DIGEST) else { return Ok(None) };
     let text = value.to_str().unwrap_or_default().trim();
@@ -466,7 +456,7 @@ fn digest_header(headers: &HeaderMap) -> Result<Option<Digest>, Failure> {
     }
 }
 
-/// `Content-Type` without parameters.
+/// Reads `Content-Type` without its parameters.
 fn media_type(headers: &HeaderMap) -> Option<String> {
     let text = headers.get(CONTENT_TYPE)?.to_str().ok()?;
     let text = text.split(';').next().unwrap_or_default().trim();

@@ -1,21 +1,23 @@
-//! A client for OCI registries (<https://github.com/opencontainers/distribution-spec>). It knows
-//! nothing of ECR or Kubernetes.
+//! A client for OCI registries (<https://github.com/opencontainers/distribution-spec>), independent
+//! of ECR and Kubernetes.
 //!
-//! [`Client`] is one registry seen with one [`Credential`]; all clients share one [`Transport`].
+//! [`Client`] is one registry with one [`Credential`]; all clients share one [`Transport`].
 //! Manifests and tag lists are small requests, retried inside; blobs are streams ([`BlobStream`])
-//! that are checked while they pass, and [`copy_blob`] moves one from one client to another.
+//! that are checked while they pass, and [`copy_blob`] copies one from one client to another.
 //!
 //! | file | noun |
 //! |---|---|
-//! | `reference`, `digest` | names: [`Reference`], [`Tag`], [`Digest`] |
-//! | `descriptor`, `manifests` | [`Descriptor`], [`Manifest`] and what is done with them |
-//! | `platforms` | which children of an index are wanted |
-//! | `tags`, `referrers` | tag lists, and what refers to a manifest |
-//! | `blobs`, `verify` | reading blobs, and checking them |
-//! | `upload`, `parts`, `copy` | writing blobs, whole or in parts, and moving them |
-//! | `client`, `limit`, `quota`, `retry` | one request: its slot, its share of what is allowed, its login, its retries |
-//! | `auth`, `challenge`, `token` | how to log in |
+//! | `reference`, `grammar`, `digest` | names and their grammar: [`Reference`], [`Tag`], [`Digest`] |
+//! | `descriptor`, `manifests` | [`Descriptor`], [`Manifest`], and requests for manifests |
+//! | `platforms` | the children of an index for the wanted platforms |
+//! | `tags`, `referrers` | tag lists, and the referrers of a manifest |
+//! | `blobs`, `verify` | downloads of blobs, and their check |
+//! | `upload`, `parts`, `copy` | uploads of blobs, whole or in parts, and copies |
+//! | `client`, `retry` | one request: login, retries |
+//! | `limit`, `quota` | concurrency limits, and the pull quota of a login |
+//! | `auth`, `challenge`, `token` | the login |
 //! | `docker_config` | credentials in docker's file format |
+//! | `hosts` | allowlists of hosts |
 //! | `transport` | connections: TLS, proxies, timeouts |
 //! | `addresses` | redirects, and which addresses may be followed |
 //! | `bodies` | response bodies, read with a bound |
@@ -35,6 +37,7 @@ mod digest;
 pub mod docker_config;
 mod error;
 mod failure;
+mod grammar;
 mod hosts;
 mod json;
 mod limit;
@@ -66,14 +69,14 @@ pub use failure::Failure;
 pub use hosts::AllowedHosts;
 pub use limit::{Gate, Limits, Widths};
 pub use manifests::{
-    Content, DOCKER_LIST, DOCKER_MANIFEST, MOST_MANIFEST_BYTES, Manifest, OCI_INDEX, OCI_MANIFEST,
+    Content, DOCKER_LIST, DOCKER_MANIFEST, MAX_MANIFEST_BYTES, Manifest, OCI_INDEX, OCI_MANIFEST,
     Resolved,
 };
 pub use platforms::{Narrowed, Platforms};
 pub use quota::{Quota, Reserve};
 pub use reference::{DOCKER_HUB, ParseError, Reference, Tag, TagOrDigest};
 pub use retry::Policy;
-// For chart repositories, which are HTTP servers like any other.
+// For chart repositories, which use the same HTTP client.
 pub(crate) use addresses::{authority, is_link_local, same_origin};
 pub(crate) use bodies::{asked_wait, next_chunk, read_answer, read_body};
 pub(crate) use retry::retrying;

@@ -1,5 +1,5 @@
-//! Writing a blob in parts: PATCH, PATCH, …, and an empty PUT. Only for registries, or proxies
-//! before them, that do not take it in one piece: ECR answers 201 to PATCH and its ranges are stale
+//! Uploads of blobs in parts: PATCH, PATCH, …, and an empty PUT. Only for registries, or proxies in
+//! front of them, that refuse a whole blob: ECR answers 201 to PATCH and reports stale ranges
 //! (aws/containers-roadmap#2831, openai/tart#273), and parts cost requests and memory.
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -18,36 +18,37 @@ use super::reference::TagOrDigest;
 use super::transport::{Body, Request};
 use super::upload::{Observer, Session, session_at};
 
-/// ECR takes no smaller ones but the last (User Guide, quotas), nor does what stands on S3. All but
-/// the last are equal, which R2 wants.
+/// ECR (User Guide, quotas) and registries on S3 accept smaller parts only as the last one. All
+/// other parts are equal, as R2 requires.
 const PART: usize = 5 * 1024 * 1024;
-/// What a registry may ask for by `OCI-Chunk-Min-Length`: a part is held in memory.
-const MOST_PART: usize = 64 * 1024 * 1024;
-/// Where 413 is answered, parts are halved down to here.
-const LEAST_PART: usize = 64 * 1024;
+/// The largest accepted `OCI-Chunk-Min-Length`: a part is held in memory.
+const MAX_PART: usize = 64 * 1024 * 1024;
+/// After a 413, parts are halved down to this size.
+const MIN_PART: usize = 64 * 1024;
 
-/// Whether this refusal of a PUT is about the body in one piece.
+/// Whether this refusal of a PUT means that the registry does not accept a whole blob.
 pub(super) fn is_about_the_whole(answer: &Answer) -> bool {
     matches!(answer.status.as_u16(), 405 | 411 | 413 | 415 | 416 | 501)
         || (answer.status.is_client_error() && answer.has_code(&["UNSUPPORTED"]))
 }
 
-/// An upload session that gets parts.
+/// An upload session in parts.
 struct Upload<'a> {
     client: &'a Client,
     scope: Scope,
-    /// The registry itself: a session may be elsewhere, where our credential is not to go.
+    /// The registry's own address. A session may be at another host, which must not get the
+    /// credential.
     base: Url,
     session: Url,
-    /// Bytes that the registry has.
+    /// The number of bytes that the registry has.
     offset: u64,
     part: usize,
-    least: usize,
+    min_part: usize,
 }
 
 impl Client {
-    /// Sends a blob into a session, in parts. The registry has the whole blob only after its digest
-    /// was found right.
+    /// Sends a blob into a session, in parts. The last bytes are sent only after the digest was
+    /// checked.
     pub(super) async fn send_parts(
         &self,
         repository: &str,
@@ -59,6 +60,7 @@ impl Client {
         let subject = self.subject(repository, &TagOrDigest::from(&digest));
         let failed = |failure: Failure| failure.write_blob(&*subject);
         let mut upload = Upload::new(self, repository, session).map_err(failed)?;
+
         let mut ahead = Bytes::new();
         loop {
             let mut part = upload.fill(&mut blob, &mut ahead).await?;
@@ -71,10 +73,10 @@ impl Client {
                 part.advance(taken);
             }
         }
-        let completed = upload.complete(digest.as_str()).await;
-        match completed {
+
+        match upload.complete(digest.as_str()).await {
             Ok(()) => Ok(()),
-            // The answer may have been lost on its way.
+            // Only the answer may have been lost.
             Err(_) if self.blob_exists(repository, &digest).await.unwrap_or(false) => Ok(()),
             Err(failure) => Err(failed(failure)),
         }
@@ -83,28 +85,27 @@ impl Client {
 
 impl<'a> Upload<'a> {
     fn new(client: &'a Client, repository: &str, session: Session) -> Result<Self, Failure> {
-        let Session { url, least_part } = session;
-        let least = usize::try_from(least_part)
-            .ok()
-            .filter(|least| *least <= MOST_PART)
-            .ok_or_else(|| {
-                Failure::Unexpected(format!(
-                    "the registry wants parts of {least_part} bytes, more than {MOST_PART}"
-                ))
-            })?;
-        let (base, scope) = (client.url(repository, "")?, Scope::push(repository));
+        let Session { url, min_part: required } = session;
+        let min_part = usize::try_from(required).ok().filter(|min| *min <= MAX_PART);
+        let min_part = min_part.ok_or_else(|| {
+            Failure::Unexpected(format!(
+                "the registry requires parts of {required} bytes, more than the {MAX_PART} that \
+                 fit into memory"
+            ))
+        })?;
+
         Ok(Self {
             client,
-            scope,
-            base,
+            scope: Scope::push(repository),
+            base: client.url(repository, "")?,
             session: url,
             offset: 0,
-            part: PART.max(least),
-            least: least.max(LEAST_PART),
+            part: PART.max(min_part),
+            min_part: min_part.max(MIN_PART),
         })
     }
 
-    /// The next bytes of the blob, as many as one part has.
+    /// Reads the next part of the blob.
     async fn fill(&self, blob: &mut BlobStream, ahead: &mut Bytes) -> Result<Bytes, Error> {
         let mut part = BytesMut::with_capacity(
             self.part.min(usize::try_from(blob.size()).unwrap_or(usize::MAX)),
@@ -122,7 +123,7 @@ impl<'a> Upload<'a> {
         }
     }
 
-    /// Sends the beginning of `bytes` and returns how many of them the registry has then, at least
+    /// Sends the beginning of `bytes` and returns how many of them the registry now has, at least
     /// one.
     async fn patch(&mut self, bytes: &Bytes) -> Result<usize, Failure> {
         let policy = self.client.options().retry;
@@ -131,11 +132,12 @@ impl<'a> Upload<'a> {
             let piece = bytes.slice(..bytes.len().min(self.part));
             let length = piece.len();
             let failure = match self.send_part(piece).await {
-                Ok(response) => return self.took(length, &response).await,
+                Ok(response) => return self.accepted(length, &response).await,
                 Err(failure) => failure,
             };
+
             let status = failure.answer().map(|answer| answer.status);
-            if status == Some(StatusCode::PAYLOAD_TOO_LARGE) && length / 2 >= self.least {
+            if status == Some(StatusCode::PAYLOAD_TOO_LARGE) && length / 2 >= self.min_part {
                 self.part = length / 2;
                 continue;
             }
@@ -144,10 +146,11 @@ impl<'a> Upload<'a> {
             }) {
                 return Err(failure);
             }
+
             retry += 1;
             let Some(wait) = policy.wait(retry, failure.retry_after()) else {
-                // A session that cannot say where it is: a new one gets the whole blob, in parts
-                // again.
+                // The session does not report its offset: a new session gets the whole blob, again
+                // in parts.
                 let is_lost = status == Some(StatusCode::RANGE_NOT_SATISFIABLE) && self.offset > 0;
                 return Err(if is_lost {
                     Failure::OffsetLost { host: authority(&self.session) }
@@ -155,17 +158,18 @@ impl<'a> Upload<'a> {
                     failure
                 });
             };
-            tracing::debug!(%failure, ?wait, offset = self.offset, "part of a blob was not taken");
+            tracing::debug!(%failure, ?wait, offset = self.offset, "part of a blob was refused");
             tokio::time::sleep(wait).await;
-            // What became of it, the session knows.
-            match self.ask().await? {
-                Some(at) if (self.offset + 1..=self.offset + length as u64).contains(&at) => {
-                    return Ok(self.moved(at));
+
+            // The session knows how much of the part arrived.
+            match self.session_offset().await? {
+                Some(end) if (self.offset + 1..=self.offset + length as u64).contains(&end) => {
+                    return Ok(self.advance_to(end));
                 }
-                // It wants other bytes than we have. Stale ranges look like that too: the whole
-                // blob again does either way.
-                Some(at)
-                    if status == Some(StatusCode::RANGE_NOT_SATISFIABLE) && at != self.offset =>
+                // The session expects bytes outside of this part, or reports a stale range. Sending
+                // the whole blob again helps in both cases.
+                Some(end)
+                    if status == Some(StatusCode::RANGE_NOT_SATISFIABLE) && end != self.offset =>
                 {
                     return Err(Failure::OffsetLost { host: authority(&self.session) });
                 }
@@ -174,31 +178,31 @@ impl<'a> Upload<'a> {
         }
     }
 
-    /// What a registry has after it took a part. `Range` says so, but ECR's stays at the end of the
-    /// first part: only one that ends within this part is believed, and only if the session says so
-    /// too. The digest proves it in the end.
-    async fn took(&mut self, length: usize, response: &Response) -> Result<usize, Failure> {
+    /// Returns how many bytes of an accepted part the registry has. Its `Range` header tells, but
+    /// ECR's stays at the end of the first part: another value than the end of this part counts
+    /// only if it lies within the part and the session confirms it. The digest proves the result.
+    async fn accepted(&mut self, length: usize, response: &Response) -> Result<usize, Failure> {
         let (start, end) = (self.offset, self.offset + length as u64);
-        let is_within = |at: &u64| *at > start && *at < end;
-        let at = match range_end(response.headers()).filter(|at| *at != end) {
-            Some(_) => self.ask().await?.filter(is_within).unwrap_or(end),
+        let is_within = |offset: &u64| *offset > start && *offset < end;
+        let offset = match range_end(response.headers()).filter(|offset| *offset != end) {
+            Some(_) => self.session_offset().await?.filter(is_within).unwrap_or(end),
             None => end,
         };
-        Ok(self.moved(at))
+        Ok(self.advance_to(offset))
     }
 
-    fn moved(&mut self, at: u64) -> usize {
-        let taken = at - self.offset;
-        self.offset = at;
+    fn advance_to(&mut self, offset: u64) -> usize {
+        let accepted = offset - self.offset;
+        self.offset = offset;
         // At most a part.
-        usize::try_from(taken).unwrap_or(usize::MAX)
+        usize::try_from(accepted).unwrap_or(usize::MAX)
     }
 
-    /// How many bytes the session has, if the registry says.
-    async fn ask(&mut self) -> Result<Option<u64>, Failure> {
+    /// Asks how many bytes the session has; `None` if the registry does not tell.
+    async fn session_offset(&mut self) -> Result<Option<u64>, Failure> {
         match self.send(Method::GET, self.session.clone(), HeaderMap::new(), Bytes::new()).await {
             Ok(response) => Ok(range_end(response.headers())),
-            // A session that is gone, and no registry that cannot tell.
+            // The session was deleted.
             Err(failure)
                 if failure
                     .answer()
@@ -214,7 +218,7 @@ impl<'a> Upload<'a> {
         let (first, last) = (self.offset, self.offset + part.len() as u64 - 1);
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
-        // Without `bytes`, by the distribution specification.
+        // Without `bytes`, by the distribution spec.
         let range = HeaderValue::from_str(&format!("{first}-{last}"));
         headers.insert(CONTENT_RANGE, range.map_err(|error| Failure::Internal(error.to_string()))?);
         self.send(Method::PATCH, self.session.clone(), headers, part).await
@@ -227,8 +231,8 @@ impl<'a> Upload<'a> {
         self.send(Method::PUT, url, headers, Bytes::new()).await.map(drop)
     }
 
-    /// One request of the session, with one renewed login. Any 2xx is success, 201 of ECR's among
-    /// them; it may say where the session goes on.
+    /// Sends one request of the session, with at most one renewed login. Any 2xx is success,
+    /// including ECR's 201; it may move the session to another address.
     async fn send(
         &mut self,
         method: Method,
@@ -236,14 +240,14 @@ impl<'a> Upload<'a> {
         headers: HeaderMap,
         body: Bytes,
     ) -> Result<Response, Failure> {
-        /// Bytes per second of the slowest link that a part is sent over, beside the wait for the
-        /// answer.
-        const PACE: u64 = 64 * 1024;
+        /// Bytes per second of the slowest link for a part, in addition to the wait for the answer.
+        const MIN_RATE: u64 = 64 * 1024;
+
         let auth = self.client.auth();
-        let ours = same_origin(&self.base, &url);
-        let mut grant = if ours { auth.grant(&self.scope).await? } else { None };
+        let is_ours = same_origin(&self.base, &url);
+        let mut grant = if is_ours { auth.grant(&self.scope).await? } else { None };
         let timeout = self.client.options().answer_timeout
-            + std::time::Duration::from_secs(body.len() as u64 / PACE);
+            + std::time::Duration::from_secs(body.len() as u64 / MIN_RATE);
 
         for last in [false, true] {
             let request = Request {
@@ -263,10 +267,11 @@ impl<'a> Upload<'a> {
                 }
                 return Ok(response);
             }
+
             let (failure, challenges) = self.client.failure(response, grant.as_ref()).await;
             let Failure::Answer(answer) = failure else { return Err(failure) };
-            let refused = answer.status == StatusCode::UNAUTHORIZED || answer.says_expired();
-            let renewed = if ours && refused && !last {
+            let is_about_login = answer.status == StatusCode::UNAUTHORIZED || answer.says_expired();
+            let renewed = if is_ours && is_about_login && !last {
                 auth.renew(&self.scope, grant.as_ref(), &challenges).await?
             } else {
                 None
@@ -276,12 +281,12 @@ impl<'a> Upload<'a> {
                 None => return Err(Failure::Answer(answer)),
             }
         }
-        Err(Failure::Internal("logged in over and over".into()))
+        Err(Failure::Internal("the login was renewed too often for one request".into()))
     }
 }
 
-/// `Range: 0-99` is 100 bytes; some write `bytes=0-99`. `0-0` is nothing yet, or one byte: nobody
-/// sends one alone.
+/// Reads the number of received bytes: `Range: 0-99`, which some write as `bytes=0-99`, is 100
+/// bytes. `0-0` means no bytes: nobody sends a single byte.
 fn range_end(headers: &HeaderMap) -> Option<u64> {
     let text = headers.get(RANGE)?.to_str().ok()?.trim();
     let last: u64 = text.rsplit_once('-')?.1.trim().parse().ok()?;

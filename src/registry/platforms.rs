@@ -1,4 +1,4 @@
-//! Which platforms of an index are wanted, and the index that is left.
+//! `platforms`: the children of an index for the wanted platforms, and the index built from them.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -15,27 +15,27 @@ use super::json::object;
 use super::manifests::{Content, Manifest};
 use super::reference::ParseError;
 
-/// Buildkit's mark of an attestation, and of the image that it is about.
+/// Buildkit's annotation of an attestation: the digest of the attested image.
 const ATTESTED: &str = "vnd.docker.reference.digest";
 
-/// Wanted platforms; never empty.
+/// The wanted platforms; never empty.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Platforms(Vec<Platform>);
 
-/// What is left of a manifest.
+/// The result of filtering a manifest by platforms.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Narrowed {
-    /// Everything: it is no index, or all of its children are wanted.
+    /// The manifest is unchanged: it is not an index, or all of its children are wanted.
     Same,
-    /// Some children. The index is another one, with another digest: ECR refuses one whose children
-    /// it lacks.
+    /// A new index with some of the children, and another digest: ECR refuses an index with missing
+    /// children.
     Rebuilt(Manifest),
-    /// No child is for a wanted platform; these are the ones that there are.
+    /// No child is for a wanted platform; these are the platforms of the index.
     Nothing(Vec<Platform>),
 }
 
 impl Platforms {
-    /// Wanted platforms; `None` when there are none, which means all.
+    /// Collects wanted platforms; `None` for an empty list, which means all.
     #[must_use]
     pub fn new(platforms: impl IntoIterator<Item = Platform>) -> Option<Self> {
         let wanted: BTreeSet<Platform> = platforms.into_iter().collect();
@@ -45,7 +45,7 @@ impl Platforms {
     /// Parses wanted platforms.
     ///
     /// # Errors
-    /// The first that is not a platform.
+    /// The first text that is not a platform.
     pub fn parse(texts: &[String]) -> Result<Option<Self>, ParseError> {
         let platforms = texts.iter().map(|text| text.parse()).collect::<Result<Vec<_>, _>>()?;
         Ok(Self::new(platforms))
@@ -57,41 +57,42 @@ impl Platforms {
         self.0.iter().any(|wanted| is(wanted, platform))
     }
 
-    /// Leaves of an index the children for these platforms, the attestations about those, and
-    /// children that name no platform: they are not for another one. Made anew from the same index,
-    /// it is the same to the last byte.
+    /// Filters an index: keeps the children for these platforms, their attestations, and children
+    /// without a platform. The same index always gives the same bytes.
     ///
     /// # Errors
     /// As [`Manifest::kind`].
     pub fn narrow(&self, manifest: &Manifest) -> Result<Narrowed, Error> {
         let Content::Index { children } = manifest.kind()? else { return Ok(Narrowed::Same) };
-        let there: Vec<&Platform> = children
+        let available: Vec<&Platform> = children
             .iter()
             .filter(|child| !child.annotations.contains_key(ATTESTED))
             .filter_map(|c| c.platform.as_ref())
             .collect();
-        if !there.is_empty() && !there.iter().any(|platform| self.contain(platform)) {
-            return Ok(Narrowed::Nothing(there.into_iter().cloned().collect()));
+        if !available.is_empty() && !available.iter().any(|platform| self.contain(platform)) {
+            return Ok(Narrowed::Nothing(available.into_iter().cloned().collect()));
         }
+
         let images: BTreeSet<&str> = children
             .iter()
-            .filter(|child| self.takes(child))
+            .filter(|child| self.is_wanted_image(child))
             .map(|child| child.digest.as_str())
             .collect();
         let keeps = |child: &Descriptor| match child.annotations.get(ATTESTED) {
             Some(about) => images.contains(about.as_str()),
-            None => self.takes(child),
+            None => self.is_wanted_image(child),
         };
         if children.iter().all(keeps) {
             return Ok(Narrowed::Same);
         }
+
         let kept = children.iter().map(keeps).collect::<Vec<_>>();
         rebuild(manifest, &kept)
             .map(Narrowed::Rebuilt)
             .map_err(|failure| failure.read_manifest(manifest.digest.to_string()))
     }
 
-    fn takes(&self, child: &Descriptor) -> bool {
+    fn is_wanted_image(&self, child: &Descriptor) -> bool {
         !child.annotations.contains_key(ATTESTED)
             && child.platform.as_ref().is_none_or(|platform| self.contain(platform))
     }
@@ -107,11 +108,12 @@ impl fmt::Display for Platforms {
 impl FromStr for Platform {
     type Err = ParseError;
 
-    /// `linux/amd64`, `linux/arm/v7`, `windows/amd64:10.0.20348`.
+    /// Parses `linux/amd64`, `linux/arm/v7`, `windows/amd64:10.0.20348`.
     fn from_str(text: &str) -> Result<Self, ParseError> {
         let wrong = || {
             ParseError(format!(
-                "{text:?} is not a platform: write for example linux/amd64, linux/arm/v7 or windows/amd64:10.0.20348"
+                "{text:?} is not a platform: write for example linux/amd64, linux/arm/v7 or \
+                 windows/amd64:10.0.20348"
             ))
         };
         let (name, version) = match text.split_once(':') {
@@ -129,6 +131,7 @@ impl FromStr for Platform {
         if !words.iter().all(is_word) || !has_version {
             return Err(wrong());
         }
+
         let (os, architecture, variant) = match words.as_slice() {
             [os, architecture] => (*os, *architecture, None),
             [os, architecture, variant] => (*os, *architecture, Some((*variant).to_owned())),
@@ -139,7 +142,7 @@ impl FromStr for Platform {
     }
 }
 
-/// Whether a child for `has` is one for `wanted`. What the wish leaves open may be anything.
+/// Whether a child for `has` suits `wanted`. Parts that `wanted` leaves out may be anything.
 fn is(wanted: &Platform, has: &Platform) -> bool {
     let version_fits = |version: &String| {
         let rest = has.os_version.as_deref().and_then(|has| has.strip_prefix(version.as_str()));
@@ -151,7 +154,7 @@ fn is(wanted: &Platform, has: &Platform) -> bool {
         && wanted.os_version.as_ref().is_none_or(version_fits)
 }
 
-/// The variant, or what runtimes take its absence for (containerd's platforms.Normalize).
+/// The variant, or the default of container runtimes (containerd's platforms.Normalize).
 fn variant(platform: &Platform) -> &str {
     match (platform.architecture.as_str(), platform.variant.as_deref().unwrap_or_default()) {
         ("arm64", "" | "8") => "v8",
@@ -162,16 +165,17 @@ fn variant(platform: &Platform) -> &str {
     }
 }
 
-/// The index with those children whose place in `kept` is true.
+/// Builds the index of those children whose position in `kept` is true.
 fn rebuild(index: &Manifest, kept: &[bool]) -> Result<Manifest, Failure> {
     let unreadable = |error: String| Failure::Unreadable(format!("it is not a manifest: {error}"));
     let mut document: serde_json::Map<String, Value> = object(&index.bytes).map_err(unreadable)?;
     let children = document.get_mut("manifests").and_then(Value::as_array_mut);
-    let children =
-        children.ok_or_else(|| Failure::Unreadable("an index without children".to_owned()))?;
-    let mut places = kept.iter();
-    children.retain(|_| places.next().copied().unwrap_or(false));
-    // Keys in order: what is made does not depend on who made it when.
+    let children = children
+        .ok_or_else(|| Failure::Unreadable("it is an index without children".to_owned()))?;
+    let mut positions = kept.iter();
+    children.retain(|_| positions.next().copied().unwrap_or(false));
+
+    // Sorted keys: the bytes depend on nothing else than the index.
     let mut document = Value::Object(document);
     document.sort_all_objects();
     let bytes = Bytes::from(document.to_string());
@@ -215,7 +219,7 @@ mod tests {
     #[test]
     fn variants_and_versions_match_as_runtimes_match_them() {
         let has = |text: &str| text.parse::<Platform>().expect("a platform");
-        for (wanted, there, fits) in [
+        for (wanted, available, fits) in [
             ("linux/amd64", "linux/amd64", true),
             ("linux/amd64", "linux/amd64/v3", true),
             ("linux/amd64", "linux/arm64", false),
@@ -231,12 +235,13 @@ mod tests {
             ("windows/amd64:10.0.2034", "windows/amd64:10.0.20348.2227", false),
             ("windows/amd64:10.0.20348", "windows/amd64", false),
         ] {
-            assert_eq!(platforms(&[wanted]).contain(&has(there)), fits, "{wanted} {there}");
+            let contains = platforms(&[wanted]).contain(&has(available));
+            assert_eq!(contains, fits, "{wanted} {available}");
         }
     }
 
     #[test]
-    fn texts_that_are_no_platform_say_what_to_write() {
+    fn errors_of_platforms_say_what_to_write() {
         for text in [
             "",
             "linux",
@@ -254,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn a_narrowed_index_keeps_attestations_of_what_is_left_and_children_for_nobody() {
+    fn a_narrowed_index_keeps_attestations_of_kept_images_and_children_without_a_platform() {
         let amd = child("amd", Some(json!({"os": "linux", "architecture": "amd64"})));
         let arm =
             child("arm", Some(json!({"os": "linux", "architecture": "arm64", "variant": "v8"})));
@@ -276,7 +281,7 @@ mod tests {
             .collect();
         assert_eq!(digests(&left), wanted);
         assert_eq!(left.digest, Digest::sha256_of(&left.bytes));
-        // Fields that nobody knows stay.
+        // Unknown fields are kept.
         let text = std::str::from_utf8(&left.bytes).expect("text");
         assert!(
             text.contains("\"x-own\"") && text.contains("\"annotations\":{\"k\":\"v\"}"),
@@ -288,7 +293,7 @@ mod tests {
         );
     }
 
-    /// ECR would get every tag again if it changed.
+    /// With other bytes, all tags would be written to ECR again.
     #[test]
     fn the_bytes_of_a_narrowed_index_are_the_same_for_ever() {
         let whole = index(&[
@@ -312,11 +317,11 @@ mod tests {
     }
 
     #[test]
-    fn a_filter_that_matches_nothing_names_what_there_is() {
+    fn a_filter_that_matches_nothing_names_the_available_platforms() {
         let whole = index(&[child("amd", Some(json!({"os": "linux", "architecture": "amd64"})))]);
-        let Ok(Narrowed::Nothing(there)) = platforms(&["linux/s390x"]).narrow(&whole) else {
+        let Ok(Narrowed::Nothing(available)) = platforms(&["linux/s390x"]).narrow(&whole) else {
             panic!("nothing")
         };
-        assert_eq!(there.iter().map(ToString::to_string).collect::<Vec<_>>(), ["linux/amd64"]);
+        assert_eq!(available.iter().map(ToString::to_string).collect::<Vec<_>>(), ["linux/amd64"]);
     }
 }

@@ -1,31 +1,25 @@
-//! Names of things in a registry: tags and whole references.
+//! Image references and tags: `host/repository:tag@digest`, with Docker's short names.
 //!
-//! They are parsed once, at the edge; what holds one of them needs no further check.
+//! They are parsed once, at the edge. A parsed value needs no further check.
 
-use std::borrow::Cow;
 use std::fmt;
-use std::net::Ipv6Addr;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
 use super::digest::Digest;
+use super::grammar::{check_repository, shortened, split_host, without_scheme};
 
-/// The host that a short name such as `nginx` means.
+/// The host of short names such as `nginx`.
 pub const DOCKER_HUB: &str = "docker.io";
 
-/// The host that serves Docker Hub's `/v2/` API; `docker.io` itself is a web site.
-const DOCKER_HUB_API: &str = "registry-1.docker.io";
-
-/// The distribution spec asks registries to accept names up to here, host included.
-const LONGEST_REPOSITORY: usize = 255;
-
-/// Why a text is not a reference, tag or digest. The message names the text and says what to write.
+/// The reason why a text is not a reference, tag or digest. The message names the text and says
+/// what to write.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct ParseError(pub(crate) String);
 
-/// A tag: `[A-Za-z0-9_][A-Za-z0-9._-]{0,127}`. It cannot hold `+`.
+/// A tag: `[A-Za-z0-9_][A-Za-z0-9._-]{0,127}`. It cannot contain `+`.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Tag(String);
@@ -45,11 +39,11 @@ impl FromStr for Tag {
         let wrong = |why: &str| ParseError(format!("{:?} is not a tag: {why}", shortened(text)));
         let Some(first) = text.chars().next() else {
             return Err(ParseError(
-                "a tag cannot be empty: leave the colon out, or write a tag after it".into(),
+                "a tag cannot be empty: remove the colon, or write a tag after it".into(),
             ));
         };
         if text.contains('+') {
-            return Err(wrong("tags cannot hold `+`; charts write `_` in its place"));
+            return Err(wrong("tags cannot contain `+`; charts write `_` in its place"));
         }
         if !(first.is_ascii_alphanumeric() || first == '_') {
             return Err(wrong("the first character must be a letter, a digit or `_`"));
@@ -58,7 +52,7 @@ impl FromStr for Tag {
             return Err(wrong("only letters, digits, `_`, `.` and `-` are allowed"));
         }
         if text.len() > 128 {
-            return Err(wrong("128 characters at most"));
+            return Err(wrong("tags have at most 128 characters"));
         }
         Ok(Self(text.to_owned()))
     }
@@ -90,7 +84,7 @@ impl fmt::Debug for Tag {
     }
 }
 
-/// What a manifest is asked for by.
+/// The tag or digest of a manifest.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum TagOrDigest {
     /// A name that may move.
@@ -100,7 +94,7 @@ pub enum TagOrDigest {
 }
 
 impl TagOrDigest {
-    /// `:tag` or `@digest`: what follows the repository in a reference.
+    /// `:tag` or `@digest`, as it follows the repository in a reference.
     pub(crate) fn suffix(&self) -> String {
         match self {
             Self::Tag(tag) => format!(":{tag}"),
@@ -148,10 +142,10 @@ impl fmt::Display for TagOrDigest {
     }
 }
 
-/// Where an artifact is: host, repository, and a tag, a digest, both or neither.
+/// The location of an artifact: host, repository, and a tag, a digest, both or neither.
 ///
-/// Docker's short names are understood (`nginx` is `docker.io/library/nginx`). Nothing is added
-/// that was not written: without a tag, `tag` is `None`, not `latest`.
+/// Docker's short names are completed (`nginx` is `docker.io/library/nginx`). No tag is added:
+/// without one, `tag` is `None`, not `latest`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Reference {
@@ -162,38 +156,17 @@ pub struct Reference {
     pub repository: String,
     /// The tag, if one was written.
     pub tag: Option<Tag>,
-    /// The digest, if one was written. With both, the digest decides and the tag is what it was
-    /// found under.
+    /// The digest, if one was written. With both, the digest decides, and the tag only tells where
+    /// it was found.
     pub digest: Option<Digest>,
 }
 
 impl Reference {
-    /// The host that serves the API: `registry-1.docker.io` for Docker Hub, else [`Self::host`].
-    #[must_use]
-    pub fn api_host(&self) -> &str {
-        api_host(&self.host)
-    }
-
     /// `host/repository`, without tag and digest.
     #[must_use]
     pub fn name(&self) -> String {
         format!("{}/{}", self.host, self.repository)
     }
-
-    /// What to ask the registry for: the digest if there is one, else the tag.
-    #[must_use]
-    pub fn tag_or_digest(&self) -> Option<TagOrDigest> {
-        match (&self.digest, &self.tag) {
-            (Some(digest), _) => Some(digest.into()),
-            (None, Some(tag)) => Some(tag.into()),
-            (None, None) => None,
-        }
-    }
-}
-
-/// The host that serves the `/v2/` API of the registry that users call `host`.
-pub(crate) fn api_host(host: &str) -> &str {
-    if host == DOCKER_HUB { DOCKER_HUB_API } else { host }
 }
 
 impl FromStr for Reference {
@@ -208,8 +181,9 @@ impl FromStr for Reference {
             return Err(wrong("write host/repository, for example ghcr.io/owner/app"));
         }
         if rest.chars().any(|c| c.is_whitespace() || c.is_control()) {
-            return Err(wrong("it holds white space"));
+            return Err(wrong("it contains white space"));
         }
+
         let (rest, digest) = match rest.split_once('@') {
             Some((name, digest)) => {
                 (name, Some(digest.parse::<Digest>().map_err(|e| wrong(&e.to_string()))?))
@@ -257,136 +231,6 @@ impl fmt::Display for Reference {
         }
         Ok(())
     }
-}
-
-/// `oci://` (Helm) and `docker://` (skopeo) say nothing that the rest does not; other schemes mean
-/// something else.
-fn without_scheme(text: &str) -> Result<&str, &'static str> {
-    match text.split_once("://") {
-        None => Ok(text),
-        Some((scheme, rest))
-            if scheme.eq_ignore_ascii_case("oci") || scheme.eq_ignore_ascii_case("docker") =>
-        {
-            Ok(rest)
-        }
-        Some((scheme, _))
-            if scheme.eq_ignore_ascii_case("https") || scheme.eq_ignore_ascii_case("http") =>
-        {
-            Err(
-                "leave the scheme out and write host/repository (plain http is a setting of its own)",
-            )
-        }
-        Some(_) => Err("write host/repository without a scheme"),
-    }
-}
-
-/// Docker's rule: the first segment is a host if it holds a dot, a colon or is `localhost`.
-fn split_host(text: &str) -> Result<(String, &str), String> {
-    let hub = || Ok((DOCKER_HUB.to_owned(), text));
-    let Some((first, path)) = text.split_once('/') else {
-        if text.starts_with('[') || text.eq_ignore_ascii_case("localhost") {
-            return Err("the repository is missing; write host/repository".into());
-        }
-        return hub();
-    };
-    let is_host = first.starts_with('[')
-        || first.contains(['.', ':'])
-        // Docker also takes a first segment with capitals for a host, `Grafana/loki` for one:
-        // nobody means that.
-        || first.eq_ignore_ascii_case("localhost");
-    if !is_host {
-        return hub();
-    }
-    let host = first.to_ascii_lowercase();
-    check_host(&host)?;
-    let host = match host.as_str() {
-        "index.docker.io" | DOCKER_HUB_API | "www.docker.io" => DOCKER_HUB.to_owned(),
-        _ => host,
-    };
-    Ok((host, path))
-}
-
-fn check_host(host: &str) -> Result<(), String> {
-    let (name, port) = if let Some(rest) = host.strip_prefix('[') {
-        let Some((address, port)) = rest.split_once(']') else {
-            return Err(format!("host {host:?} lacks a closing bracket"));
-        };
-        if address.parse::<Ipv6Addr>().is_err() {
-            return Err(format!("{address:?} is not an IPv6 address"));
-        }
-        let port = match port.strip_prefix(':') {
-            Some(port) => Some(port),
-            None if port.is_empty() => None,
-            None => return Err(format!("host {host:?} has text after its bracket")),
-        };
-        ("ipv6", port)
-    } else {
-        match host.split_once(':') {
-            Some((name, port)) => (name, Some(port)),
-            None => (host, None),
-        }
-    };
-    if let Some(port) = port
-        && (port.parse::<u16>().is_err() || port.starts_with('+'))
-    {
-        return Err(format!("{port:?} is not a port"));
-    }
-    let good_label = |label: &str| {
-        !label.is_empty()
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-            && label.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
-    };
-    // One dot at the end is the fully qualified form of DNS.
-    if !name.strip_suffix('.').unwrap_or(name).split('.').all(good_label) {
-        return Err(format!("{host:?} is not a host name"));
-    }
-    Ok(())
-}
-
-/// `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/…)*`, with a message for the mistakes that people make.
-fn check_repository(repository: &str) -> Result<(), String> {
-    if repository.is_empty() {
-        return Err("the repository is missing; write host/repository".into());
-    }
-    if repository.ends_with('/') {
-        return Err("leave the slash at the end out".into());
-    }
-    if repository.len() > LONGEST_REPOSITORY {
-        return Err(format!("the repository is longer than {LONGEST_REPOSITORY} characters"));
-    }
-    if repository.chars().any(|c| c.is_ascii_uppercase()) {
-        return Err(format!(
-            "repositories are lower case; write {}",
-            repository.to_ascii_lowercase()
-        ));
-    }
-    for component in repository.split('/') {
-        if component.is_empty() {
-            return Err("it has two slashes in a row".into());
-        }
-        if !good_component(component) {
-            return Err(format!(
-                "{component:?} is not a path component: lower-case letters and digits, with `.`, `_`, `__` or `-` between them"
-            ));
-        }
-    }
-    Ok(())
-}
-
-fn good_component(component: &str) -> bool {
-    let alphanumeric = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-    let edges = component.starts_with(alphanumeric) && component.ends_with(alphanumeric);
-    edges
-        && component.split(alphanumeric).all(|between| {
-            matches!(between, "" | "." | "_" | "__") || between.chars().all(|c| c == '-')
-        })
-}
-
-/// Enough of a text for a message: hostile input does not flood a log.
-pub(crate) fn shortened(text: &str) -> Cow<'_, str> {
-    const MOST: usize = 300;
-    crate::text::shortened(text, MOST)
 }
 
 #[cfg(test)]
@@ -449,7 +293,7 @@ mod tests {
     fn wrong_references_say_what_to_write() {
         for (text, hint) in [
             ("", "host/repository"),
-            ("nginx/", "slash at the end"),
+            ("nginx/", "remove the slash"),
             ("ghcr.io/", "repository is missing"),
             ("ghcr.io//a", "two slashes"),
             ("ghcr.io/A/b", "write a/b"),
@@ -480,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn our_reading_agrees_with_oci_client() {
+    fn references_are_parsed_as_by_oci_client() {
         let digest = Digest::sha256_of(b"a manifest");
         for text in [
             "nginx",
@@ -506,12 +350,6 @@ mod tests {
             let default = ours.digest.is_none().then_some("latest");
             assert_eq!(ours.tag.as_ref().map(Tag::as_str).or(default), theirs.tag(), "{text}");
         }
-    }
-
-    #[test]
-    fn docker_hub_has_an_api_host_of_its_own() {
-        assert_eq!("nginx".parse::<Reference>().unwrap().api_host(), "registry-1.docker.io");
-        assert_eq!("ghcr.io/a/b".parse::<Reference>().unwrap().api_host(), "ghcr.io");
     }
 
     #[test]

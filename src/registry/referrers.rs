@@ -1,4 +1,4 @@
-//! What refers to a manifest: signatures, attestations, bills of materials.
+//! Referrers of a manifest: signatures, attestations, bills of materials.
 //! <https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#listing-referrers>
 
 use super::auth::Scope;
@@ -7,14 +7,14 @@ use super::descriptor::Descriptor;
 use super::digest::Digest;
 use super::error::Error;
 use super::failure::Failure;
-use super::manifests::{Content, MOST_MANIFEST_BYTES, Manifest, OCI_INDEX};
+use super::manifests::{Content, MAX_MANIFEST_BYTES, Manifest, OCI_INDEX};
 use super::reference::TagOrDigest;
 use super::tags::Pages;
 
 impl Client {
-    /// What refers to the manifest `digest`, by the referrers API. `None` where the registry does
-    /// not have it, or answers something else there (GitLab, oras-project/oras#2148): then the tag
-    /// `sha256-…` may tell.
+    /// Lists the referrers of the manifest `digest` by the referrers API. `None` if the registry
+    /// does not have this API, or answers something else there (GitLab, oras-project/oras#2148):
+    /// then the tag `sha256-…` may list them.
     ///
     /// # Errors
     /// [`Error::ReadManifest`].
@@ -46,15 +46,15 @@ impl Client {
         let mut pages = Pages::default();
         let mut referrers = Vec::new();
         loop {
-            let (body, next) = self.page(url, Scope::pull(repository), MOST_MANIFEST_BYTES).await?;
+            let (body, next) = self.page(url, Scope::pull(repository), MAX_MANIFEST_BYTES).await?;
             match Manifest::new(body, OCI_INDEX).parse()? {
                 Content::Index { children } => referrers.extend(children),
                 Content::Image { .. } => {
-                    return Err(Failure::Unreadable("it is no list of referrers".to_owned()));
+                    return Err(Failure::Unreadable("it is not a list of referrers".to_owned()));
                 }
             }
             match next {
-                Some(next) => url = pages.turn(next)?,
+                Some(next) => url = pages.next(next)?,
                 None => return Ok(referrers),
             }
         }

@@ -1,4 +1,4 @@
-//! Tag lists.
+//! Tag lists, page by page: `tags/list` and the `Link` header.
 
 use std::collections::HashSet;
 
@@ -15,12 +15,12 @@ use super::failure::Failure;
 use super::json::object;
 use super::retry::retrying;
 
-/// ECR allows no more (google/go-containerregistry#681).
+/// ECR's maximum (google/go-containerregistry#681).
 const PAGE: u32 = 1000;
-/// A million tags where the server ignores `n` and sends a hundred at a time.
-const MOST_PAGES: usize = 10_000;
-/// 100,000 tags of full length fit into one page, for servers that do not page.
-const MOST_PAGE_BYTES: usize = 16 * 1024 * 1024;
+/// Enough for a million tags from a server that ignores `n` and sends a hundred at a time.
+const MAX_PAGES: usize = 10_000;
+/// Enough for 100,000 tags of full length, from a server that does not page.
+const MAX_PAGE_BYTES: usize = 16 * 1024 * 1024;
 
 #[derive(Deserialize)]
 struct Page {
@@ -29,8 +29,8 @@ struct Page {
 }
 
 impl Client {
-    /// All tags of a repository, in the registry's order, each once. A list that cannot be read to
-    /// its end is an error: acting on half a list deletes things.
+    /// Lists all tags of a repository, in the registry's order, each once. A list that cannot be
+    /// read to its end is an error: pruning by half a list would delete wanted tags.
     ///
     /// # Errors
     /// [`Error::ReadTags`].
@@ -45,19 +45,20 @@ impl Client {
         let mut url = self.url(repository, "tags/list")?;
         url.query_pairs_mut().append_pair("n", &PAGE.to_string());
         let mut tags = Vec::new();
-        let mut known = HashSet::new();
+        let mut unique = HashSet::new();
         let mut pages = Pages::default();
+
         loop {
-            let (body, next) = self.page(url, Scope::pull(repository), MOST_PAGE_BYTES).await?;
-            tags.extend(read_page(&body)?.into_iter().filter(|tag| known.insert(tag.clone())));
+            let (body, next) = self.page(url, Scope::pull(repository), MAX_PAGE_BYTES).await?;
+            tags.extend(read_page(&body)?.into_iter().filter(|tag| unique.insert(tag.clone())));
             match next {
-                Some(next) => url = pages.turn(next)?,
+                Some(next) => url = pages.next(next)?,
                 None => return Ok(tags),
             }
         }
     }
 
-    /// One page of a list, and where the next one is.
+    /// Reads one page of a list, and the address of the next page.
     pub(crate) async fn page(
         &self,
         url: Url,
@@ -74,28 +75,28 @@ impl Client {
     }
 }
 
-/// The tags of one page.
+/// Parses the tags of one page.
 pub(super) fn read_page(body: &[u8]) -> Result<Vec<String>, Failure> {
     let page: Page =
         object(body).map_err(|e| Failure::Unreadable(format!("it is not a list of tags: {e}")))?;
     Ok(page.tags.unwrap_or_default())
 }
 
-/// Sees that turning pages comes to an end.
+/// The pages of a list read so far: a guard against lists without an end.
 #[derive(Debug, Default)]
 pub(crate) struct Pages {
     seen: HashSet<String>,
 }
 
 impl Pages {
-    pub(crate) fn turn(&mut self, next: Url) -> Result<Url, Failure> {
+    pub(crate) fn next(&mut self, next: Url) -> Result<Url, Failure> {
         if !self.seen.insert(next.as_str().to_owned()) {
             return Err(Failure::Unexpected(
-                "the list links back to a page that was read before".into(),
+                "the list links back to a page that was already read".into(),
             ));
         }
-        if self.seen.len() >= MOST_PAGES {
-            return Err(Failure::Unexpected(format!("the list has more than {MOST_PAGES} pages")));
+        if self.seen.len() >= MAX_PAGES {
+            return Err(Failure::Unexpected(format!("the list has more than {MAX_PAGES} pages")));
         }
         Ok(next)
     }
@@ -110,27 +111,28 @@ fn next_page(asked: &Url, response: &Response) -> Result<Option<Url>, Failure> {
     resolve(asked, link).map(Some)
 }
 
-/// The next page is on the registry that was asked, whatever scheme and port a proxy in front of it
-/// wrote.
+/// Resolves the link to the next page. It stays on the registry that was asked, with its scheme and
+/// port: a proxy in front of the registry may have written others.
 pub(super) fn resolve(asked: &Url, link: &str) -> Result<Url, Failure> {
-    let Ok(to) = asked.join(link) else {
+    let Ok(target) = asked.join(link) else {
         return Err(Failure::Unexpected("the link to the next page is not a URL".into()));
     };
-    if to.host_str() != asked.host_str() {
-        let host = authority(&to);
+    if target.host_str() != asked.host_str() {
+        let host = authority(&target);
         return Err(Failure::Unexpected(format!(
             "the link to the next page leads to another host, {host}"
         )));
     }
+
     let mut next = asked.clone();
-    next.set_path(to.path());
-    next.set_query(to.query());
+    next.set_path(target.path());
+    next.set_query(target.query());
     next.set_fragment(None);
     Ok(next)
 }
 
-/// The target of `rel=next` in a `Link` header: `<…>; rel="next"`, with or without quotes, among
-/// others.
+/// Finds the target of `rel=next` in a `Link` header: `<…>; rel="next"`, with or without quotes,
+/// and among other links.
 pub(crate) fn next_link(header: &str) -> Option<&str> {
     let mut rest = header;
     loop {
@@ -138,6 +140,7 @@ pub(crate) fn next_link(header: &str) -> Option<&str> {
         let end = start + rest[start..].find('>')?;
         let target = &rest[start..end];
         rest = &rest[end + 1..];
+
         let params = &rest[..rest.find('<').unwrap_or(rest.len())];
         let is_next = params.split([';', ',']).any(|param| {
             param.split_once('=').is_some_and(|(key, value)| {

@@ -1,4 +1,5 @@
-//! Bearer tokens: <https://distribution.github.io/distribution/spec/auth/token/> and `…/oauth/`.
+//! Bearer tokens from the token server that a registry names, and which token servers are trusted.
+//! <https://distribution.github.io/distribution/spec/auth/token/> and `…/oauth/`.
 
 use std::time::Duration;
 
@@ -14,14 +15,14 @@ use super::bodies::{read_answer, read_body};
 use super::failure::Failure;
 use super::transport::{Body, Request, Transport};
 
-/// Tokens are some kilobytes; Azure's reach 4.
-const MOST_BYTES: usize = 256 * 1024;
-/// What the token spec says where the server is silent.
-const DEFAULT_LIFE: Duration = Duration::from_secs(60);
-/// A token is used up to here before its end, so that it does not end between two hops.
+/// Tokens have a few kilobytes; Azure's have up to 4.
+const MAX_BYTES: usize = 256 * 1024;
+/// The lifetime by the token spec if the server sends none.
+const DEFAULT_LIFETIME: Duration = Duration::from_secs(60);
+/// The time before the expiry at which a token is replaced, so that it does not expire in transit.
 const MARGIN: Duration = Duration::from_secs(30);
 
-/// A token and how long it is to be used.
+/// A token and the time of its renewal.
 #[derive(Clone)]
 pub(crate) struct Token {
     pub(crate) value: String,
@@ -41,11 +42,12 @@ impl std::fmt::Debug for Token {
     }
 }
 
-/// Fetches tokens from wherever the registry says, within bounds.
+/// The token server that the registry names, if its address is allowed.
 #[derive(Debug)]
 pub(crate) struct TokenServer {
     transport: Transport,
-    /// The registry: what it is configured to be, its token server may be too.
+    /// The registry. If it is configured as plain HTTP, or with a loopback address, its token
+    /// server may be such an address too.
     home: Url,
 }
 
@@ -62,8 +64,8 @@ impl TokenServer {
         Self { transport, home }
     }
 
-    /// Any failure is told as what it is; a request without token would be refused with a
-    /// misleading 401.
+    /// Fetches a token. Failures are reported here: a request without a token would be refused with
+    /// a misleading 401.
     pub(crate) async fn fetch(
         &self,
         realm: &str,
@@ -108,18 +110,20 @@ impl TokenServer {
             }
         };
         request.headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-        let asked = Instant::now();
+
+        let requested = Instant::now();
         let response = self.transport.send(request).await?;
         if !response.status().is_success() {
-            // The text about missing things fits the registry, not the token server.
+            // `anonymous` is false: its text about missing images does not fit a token server.
             return Err(Failure::Answer(Box::new(read_answer(response, false).await.0)));
         }
-        let body = read_body(response, MOST_BYTES).await?;
-        token(&body, asked, credential.is_anonymous())
+        let body = read_body(response, MAX_BYTES).await?;
+        token(&body, requested, credential.is_anonymous())
     }
 
-    /// A hostile registry names any realm it likes, and we are about to send a password there:
-    /// https only. It may be another host (Docker Hub, GitLab), so that cannot be checked.
+    /// Checks the token server's address. A hostile registry could name any address, and a password
+    /// is sent there: https only. The host cannot be checked, since Docker Hub and GitLab use
+    /// another one.
     fn realm(&self, realm: &str) -> Result<Url, Failure> {
         let wrong = |why: &str| {
             Err(Failure::Challenge(format!("the registry's token server {realm:?} {why}")))
@@ -131,7 +135,7 @@ impl TokenServer {
             _ => return wrong("must be https"),
         }
         if url.host_str().is_none_or(str::is_empty) {
-            return wrong("names no host");
+            return wrong("has no host");
         }
         if is_link_local(&url) && !is_link_local(&self.home) {
             return wrong("has a link-local address");
@@ -139,7 +143,8 @@ impl TokenServer {
         if is_loopback(&url) && !is_loopback(&self.home) {
             return wrong("has a loopback address");
         }
-        // Not ours to send.
+
+        // A credential in the realm is not ours.
         let _ = url.set_username("");
         let _ = url.set_password(None);
         url.set_fragment(None);
@@ -148,7 +153,7 @@ impl TokenServer {
 }
 
 fn form(params: &[(&str, &str)]) -> Bytes {
-    // A URL's query has the encoding of forms.
+    // The query of a URL is encoded like a form.
     let mut url = Url::parse("form:").ok();
     if let Some(url) = &mut url {
         url.query_pairs_mut().extend_pairs(params);
@@ -156,25 +161,25 @@ fn form(params: &[(&str, &str)]) -> Bytes {
     Bytes::from(url.as_ref().and_then(Url::query).unwrap_or_default().to_owned())
 }
 
-fn token(body: &[u8], asked: Instant, anonymous: bool) -> Result<Token, Failure> {
+fn token(body: &[u8], requested: Instant, anonymous: bool) -> Result<Token, Failure> {
     let document: Document = serde_json::from_slice(body)
-        .map_err(|_| Failure::Unexpected("the answer is not the JSON of a token".into()))?;
-    // The same thing under two names; where they differ, the one that the token spec requires
-    // counts.
+        .map_err(|_| Failure::Unexpected("the answer is not a token in JSON form".into()))?;
+    // Both fields hold the token; if they differ, the one that the token spec requires counts.
     let value = [document.token, document.access_token]
         .into_iter()
         .flatten()
         .find(|token| !token.is_empty())
-        .ok_or_else(|| Failure::Unexpected("the answer holds no token".into()))?;
-    let life = document.expires_in.as_ref().and_then(seconds).unwrap_or(DEFAULT_LIFE);
-    // Our clock from our asking on: issued_at is the server's clock, which may be wrong.
-    Ok(Token { value, anonymous, renew_at: asked + life - MARGIN.min(life / 5) })
+        .ok_or_else(|| Failure::Unexpected("the answer contains no token".into()))?;
+    let lifetime = document.expires_in.as_ref().and_then(seconds).unwrap_or(DEFAULT_LIFETIME);
+
+    // Counted from our request: `issued_at` is by the server's clock, which may be wrong.
+    Ok(Token { value, anonymous, renew_at: requested + lifetime - MARGIN.min(lifetime / 5) })
 }
 
 fn seconds(value: &serde_json::Value) -> Option<Duration> {
-    const MOST: f64 = 24.0 * 60.0 * 60.0;
+    const MAX: f64 = 24.0 * 60.0 * 60.0;
     let seconds = value.as_f64().or_else(|| value.as_str()?.trim().parse().ok())?;
-    (seconds > 0.0).then(|| Duration::from_secs_f64(seconds.min(MOST)))
+    (seconds > 0.0).then(|| Duration::from_secs_f64(seconds.min(MAX)))
 }
 
 #[cfg(test)]

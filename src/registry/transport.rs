@@ -247,7 +247,7 @@ impl Transport {
             self.meter.registry_request(at.host_str().unwrap_or_default(), method.as_str(), status);
 
             let response = sent?;
-            self.warnings.heed(&authority(&at), response.headers());
+            self.warnings.log(&authority(&at), response.headers());
 
             let Some(next) = redirect_target(
                 &method,

@@ -1,4 +1,5 @@
-//! Writing blobs: POST, then one streaming PUT; in parts (`parts`) only where that is refused.
+//! Uploads of blobs: POST for a session or a mount, then one streaming PUT. Uploads in parts (see
+//! `parts`) only if the registry refuses that.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -23,29 +24,29 @@ use super::reference::TagOrDigest;
 use super::retry::retrying;
 use super::transport::{Body, Request};
 
-/// Told how many bytes were sent since the last time.
+/// A callback for progress: gets the number of bytes sent since its last call.
 pub type Observer<'a> = &'a (dyn Fn(u64) + Send + Sync);
 
-/// How an upload began.
+/// The result of starting an upload.
 #[derive(Debug)]
 pub(crate) enum Started {
-    /// The registry took the blob from another repository of its own: done.
+    /// The registry mounted the blob from another of its repositories: nothing is left to do.
     Mounted,
-    /// Where to send the bytes.
+    /// The bytes must be sent into this session.
     Session(Session),
 }
 
-/// An upload that was begun.
+/// An upload session.
 #[derive(Debug)]
 pub(crate) struct Session {
-    /// Where it goes on.
+    /// The address of the next request.
     pub(super) url: Url,
-    /// The least length of a part that is not the last, 0 where the registry does not say.
-    pub(super) least_part: u64,
+    /// The minimum length of a part other than the last; 0 if the registry requires none.
+    pub(super) min_part: u64,
 }
 
 impl Client {
-    /// Opens an upload session; with `from`, asks for a mount from that repository first.
+    /// Opens an upload session; with `from`, tries to mount the blob from that repository first.
     pub(crate) async fn begin_upload(
         &self,
         repository: &str,
@@ -64,8 +65,8 @@ impl Client {
                         return Ok(Started::Mounted);
                     }
                     Ok(response) => response,
-                    // Some registries fail where they could refuse (ggcr#1741): mounting is only a
-                    // short cut.
+                    // Some registries answer a mount with an error instead of a session
+                    // (ggcr#1741).
                     Err(Failure::Answer(answer))
                         if answer.status.is_client_error() && answer.status.as_u16() != 429 =>
                     {
@@ -85,7 +86,7 @@ impl Client {
         retrying(retry, || self.attempt_behind(uploads.as_ref(), &call)).await
     }
 
-    /// Sends the bytes into a session. Any 2xx is success; ECR answers 201 without Location.
+    /// Sends a blob into a session. Any 2xx is success; ECR answers 201 without Location.
     pub(crate) async fn send_blob(
         &self,
         repository: &str,
@@ -93,12 +94,15 @@ impl Client {
         blob: BlobStream,
         observer: Observer<'_>,
     ) -> Result<(), Error> {
-        let (digest, size) = (blob.digest().clone(), blob.size());
+        let digest = blob.digest().clone();
+        let size = blob.size();
         let subject = self.subject(repository, &TagOrDigest::from(&digest));
         let failed = |failure: Failure| failure.write_blob(&*subject);
+
         if self.limits().wants_parts(size) {
             let sent = self.send_parts(repository, session, blob, observer).await;
-            // It takes neither: the next blob is told so by what it refuses first.
+            // The registry refuses parts as well: the next blob is sent whole again, so that the
+            // message names the first refusal.
             if let Err(Error::WriteBlob { source, .. }) = &sent
                 && source.answer().is_some_and(is_about_the_whole)
             {
@@ -112,12 +116,11 @@ impl Client {
         let scope = Scope::push(repository);
         let grant = self.auth().grant(&scope).await.map_err(failed)?;
         let base = self.url(repository, "").map_err(failed)?;
-        let ours = same_origin(&base, &session);
-        let authorization = grant.as_ref().filter(|_| ours).map(|grant| grant.header.clone());
+        let is_ours = same_origin(&base, &session);
+        let authorization = grant.as_ref().filter(|_| is_ours).map(|grant| grant.header.clone());
         let sent = Arc::new(Sent::default());
         let body = if size == 0 {
-            // Nothing to withhold: the digest of nothing is checked before it is asked to be
-            // stored.
+            // An empty stream has no last chunk to hold back, so the digest is checked first.
             blob.collect_bytes(0).await?;
             Body::Empty
         } else {
@@ -125,25 +128,27 @@ impl Client {
         };
 
         let request = put(&session, authorization.clone(), size, body);
-        let answered = self.guarded(request, &sent, size, observer).await;
+        let answered = self.send_watched(request, &sent, size, observer).await;
         if let Some(error) = sent.take_error() {
             return Err(error);
         }
+
         let response = match answered {
             Ok(response) if response.status().is_success() => {
                 return self
-                    .stored(repository, &digest, response, &sent, size)
+                    .check_stored(repository, &digest, response, &sent, size)
                     .await
                     .map_err(failed);
             }
             Ok(response) => response,
             Err(broken @ Failure::Broken { .. }) => {
                 let refusal =
-                    self.reason_for_break(put(&session, authorization, 0, Body::Empty)).await;
+                    self.refusal_behind_break(put(&session, authorization, 0, Body::Empty)).await;
                 refusal.ok_or_else(|| failed(broken))?
             }
             Err(failure) => return Err(failed(failure)),
         };
+
         let (failure, challenges) = self.failure(response, grant.as_ref()).await;
         let Failure::Answer(answer) = failure else { return Err(failed(failure)) };
         if let Some(gate) = self
@@ -154,10 +159,11 @@ impl Client {
         {
             gate.throttled();
         }
-        // The bytes are gone, so the renewed credential serves the next try.
-        let refused = answer.status == StatusCode::UNAUTHORIZED || answer.says_expired();
-        if ours
-            && refused
+
+        // The stream is used up, so the renewed credential is for the next try.
+        let is_about_login = answer.status == StatusCode::UNAUTHORIZED || answer.says_expired();
+        if is_ours
+            && is_about_login
             && self
                 .auth()
                 .renew(&scope, grant.as_ref(), &challenges)
@@ -175,19 +181,20 @@ impl Client {
         Err(failed(Failure::Answer(answer)))
     }
 
-    /// Why a server closed the connection while we were sending. One that refuses an upload by its
-    /// head answers and closes; hyper then fails at its next write, before it looks for the answer.
-    /// Asked again without a body, such a server says the same thing. One that would take the
-    /// upload says that nothing is not the blob: no reason.
-    async fn reason_for_break(&self, request: Request) -> Option<Response> {
+    /// Finds the refusal behind a connection that broke during an upload. A server that refuses an
+    /// upload by its head answers and closes the connection; hyper then fails at its next write,
+    /// before it reads the answer. The same request without a body gets the same refusal. A server
+    /// that accepts the upload only complains that the blob is empty, which is not a refusal.
+    async fn refusal_behind_break(&self, request: Request) -> Option<Response> {
         let request = Request { timeout: self.options().answer_timeout, ..request };
         let response = self.transport().send(request).await.ok()?;
         matches!(response.status().as_u16(), 401 | 403 | 405 | 413 | 429 | 500..=599)
             .then_some(response)
     }
 
-    /// A 2xx before the last byte left can only be about a blob that was there before.
-    async fn stored(
+    /// Checks that the registry has the blob: a 2xx before the last byte was sent is right only if
+    /// the blob existed before.
+    async fn check_stored(
         &self,
         repository: &str,
         digest: &Digest,
@@ -205,8 +212,9 @@ impl Client {
         )))
     }
 
-    /// Sends while watching that bytes leave: neither reqwest nor hyper has a deadline for that.
-    async fn guarded(
+    /// Sends a request, and ends it if no bytes leave: neither reqwest nor hyper has a timeout for
+    /// that.
+    async fn send_watched(
         &self,
         request: Request,
         sent: &Sent,
@@ -218,51 +226,56 @@ impl Client {
         let commit = self.options().commit_timeout_of(size);
         let tick = (stall / 8).clamp(Duration::from_millis(1), Duration::from_millis(250));
         let mut sending = std::pin::pin!(self.transport().send(request));
-        let (mut before, mut moved) = (0, Instant::now());
+        let mut reported = 0;
+        let mut last_progress = Instant::now();
+
         loop {
             let answered = tokio::time::timeout(tick, &mut sending).await.ok();
             let bytes = sent.bytes();
-            if bytes > before {
-                observer(bytes - before);
-                (before, moved) = (bytes, Instant::now());
+            if bytes > reported {
+                observer(bytes - reported);
+                reported = bytes;
+                last_progress = Instant::now();
             }
             if let Some(answered) = answered {
                 return answered;
             }
+
             if sent.waits_for_source() {
-                // The source's own guard sees to that.
-                moved = Instant::now();
+                // The download has a timeout of its own.
+                last_progress = Instant::now();
             }
-            let patience = if bytes == size { commit } else { stall };
-            if moved.elapsed() >= patience {
-                let bytes_left = bytes < size;
-                return Err(if bytes_left {
-                    Failure::Stalled { host, bytes: 0, window: patience }
+            let timeout = if bytes == size { commit } else { stall };
+            if last_progress.elapsed() >= timeout {
+                return Err(if bytes < size {
+                    Failure::Stalled { host, bytes: 0, window: timeout }
                 } else {
-                    Failure::NoAnswer { host, after: patience }
+                    Failure::NoAnswer { host, after: timeout }
                 });
             }
         }
     }
 }
 
-/// Where a POST says that the bytes go.
+/// Reads the upload session from the answer to a POST.
 fn session(asked: &Url, response: &Response) -> Result<Session, Failure> {
     let text = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
     let url = session_at(asked, response.url(), text(LOCATION.as_str()))?;
-    let least_part =
+    let min_part =
         text("oci-chunk-min-length").and_then(|text| text.trim().parse().ok()).unwrap_or(0);
-    Ok(Session { url, least_part })
+    Ok(Session { url, min_part })
 }
 
-/// The session at a `Location`, which may be relative to the answer's own address.
+/// The session's address: a `Location`, which may be relative to the address of the answer.
 pub(super) fn session_at(
     asked: &Url,
     answered: &Url,
     location: Option<&str>,
 ) -> Result<Url, Failure> {
     let Some(url) = location.and_then(|text| answered.join(text).ok()) else {
-        return Err(Failure::Unexpected("the upload session has no usable Location".into()));
+        return Err(Failure::Unexpected(
+            "the registry opened an upload session without a usable Location header".into(),
+        ));
     };
     check_target(asked, &url, asked)?;
     Ok(url)
@@ -278,7 +291,7 @@ fn put(session: &Url, authorization: Option<HeaderValue>, length: u64, body: Bod
     request
 }
 
-/// What has happened to a body that the HTTP client owns.
+/// The state of a body that the HTTP client owns.
 #[derive(Debug, Default)]
 struct Sent {
     bytes: AtomicU64,
@@ -300,8 +313,8 @@ impl Sent {
     }
 }
 
-/// Lets a blob through to the HTTP client and keeps the source's error, which that client would
-/// turn into its own.
+/// Passes a blob to the HTTP client and keeps the source's error, which the HTTP client would
+/// replace by its own.
 fn tap(
     blob: BlobStream,
     sent: Arc<Sent>,
@@ -324,7 +337,7 @@ fn tap(
     })
 }
 
-/// Ends the upload; the reason is kept aside.
+/// Ends the upload; [`Sent`] keeps the cause.
 #[derive(Debug, thiserror::Error)]
 #[error("the source of the blob broke")]
 struct SourceBroke;

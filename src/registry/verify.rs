@@ -1,38 +1,43 @@
-//! Content that is checked while it passes through, before its end is let out.
+//! The check of size and digest of a stream, before its last chunk is released.
 
 use bytes::Bytes;
 
 use super::digest::{Digest, Hasher};
 use super::failure::Failure;
 
-/// Hashes and counts chunks, one chunk behind: the last one comes out only when size and digest
-/// match.
+/// Hashes and counts chunks, and holds back the last one until size and digest match.
 ///
-/// A consumer that announced the full length (an upload with `Content-Length`) can thus never
+/// A consumer that announced the full length (an upload with `Content-Length`) can therefore never
 /// complete wrong content.
 #[derive(Debug)]
 pub(crate) struct Verifier {
     hasher: Option<Hasher>,
     digest: Digest,
     size: u64,
-    seen: u64,
+    received: u64,
     held: Option<Bytes>,
 }
 
 impl Verifier {
     pub(crate) fn new(digest: Digest, size: u64) -> Self {
-        Self { hasher: Some(Hasher::new(digest.algorithm())), digest, size, seen: 0, held: None }
+        Self {
+            hasher: Some(Hasher::new(digest.algorithm())),
+            digest,
+            size,
+            received: 0,
+            held: None,
+        }
     }
 
-    /// Takes a chunk in and gives the one before it out. Fails at the first byte too many.
+    /// Takes a chunk and returns the one before it. Fails at the first byte too many.
     pub(crate) fn push(&mut self, chunk: Bytes) -> Result<Option<Bytes>, Failure> {
         if chunk.is_empty() {
             return Ok(None);
         }
-        self.seen += chunk.len() as u64;
-        if self.seen > self.size {
+        self.received += chunk.len() as u64;
+        if self.received > self.size {
             self.held = None;
-            return Err(Failure::Size { expected: self.size, actual: self.seen });
+            return Err(Failure::Size { expected: self.size, actual: self.received });
         }
         if let Some(hasher) = &mut self.hasher {
             hasher.update(&chunk);
@@ -40,12 +45,12 @@ impl Verifier {
         Ok(self.held.replace(chunk))
     }
 
-    /// Gives the last chunk out, if everything is right.
+    /// Returns the last chunk if size and digest match.
     pub(crate) fn finish(&mut self) -> Result<Option<Bytes>, Failure> {
         let held = self.held.take();
         let Some(hasher) = self.hasher.take() else { return Ok(None) };
-        if self.seen != self.size {
-            return Err(Failure::Truncated { received: self.seen, expected: self.size });
+        if self.received != self.size {
+            return Err(Failure::Truncated { received: self.received, expected: self.size });
         }
         let actual = hasher.finish();
         if actual != self.digest {
@@ -60,7 +65,7 @@ mod tests {
     use super::*;
     use crate::registry::digest::Algorithm;
 
-    /// What comes out of chunks, and whether the end is good.
+    /// The released content of the chunks, and whether the end is accepted.
     fn run(digest: Digest, size: u64, chunks: &[&'static str]) -> (String, bool) {
         let mut verifier = Verifier::new(digest, size);
         let mut out = Vec::new();

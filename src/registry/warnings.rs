@@ -1,4 +1,5 @@
-//! What registries want people to know: `Warning: 299 - "this repository moves on Monday"`.
+//! The `Warning` header of registries: `Warning: 299 - "this repository moves on Monday"`, logged
+//! once per host.
 //! <https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#warnings>
 
 use std::collections::HashSet;
@@ -6,19 +7,19 @@ use std::collections::HashSet;
 use parking_lot::Mutex;
 use reqwest::header::{HeaderMap, WARNING};
 
-use super::reference::shortened;
+use super::grammar::shortened;
 
-/// Warnings that are remembered; then none is logged any more. Hosts that write another one each
-/// time are not for a log.
-const MOST: usize = 1_000;
+/// The number of warnings after which no more are logged: a host that sends another text each time
+/// must not flood the log.
+const MAX: usize = 1_000;
 
-/// Warnings that were logged already.
+/// The warnings that were already logged.
 #[derive(Debug, Default)]
 pub(super) struct Warnings(Mutex<HashSet<(String, String)>>);
 
 impl Warnings {
-    /// Logs what an answer warns of, each text of a host once.
-    pub(super) fn heed(&self, host: &str, headers: &HeaderMap) {
+    /// Logs the warnings of an answer, each text of a host once.
+    pub(super) fn log(&self, host: &str, headers: &HeaderMap) {
         for warning in self.new_of(host, headers) {
             tracing::warn!(host, warning, "the registry warns");
         }
@@ -27,14 +28,14 @@ impl Warnings {
     fn new_of(&self, host: &str, headers: &HeaderMap) -> Vec<String> {
         let texts = headers.get_all(WARNING).iter().filter_map(|value| text(value.to_str().ok()?));
         let is_new = |text: &String| {
-            let mut known = self.0.lock();
-            known.len() < MOST && known.insert((host.to_owned(), text.clone()))
+            let mut logged = self.0.lock();
+            logged.len() < MAX && logged.insert((host.to_owned(), text.clone()))
         };
         texts.filter(is_new).collect()
     }
 }
 
-/// The words of a warning of the only form that the specification has. Others are HTTP caches' own.
+/// Reads the text of a warning in the only form of the spec; other forms are those of HTTP caches.
 pub(super) fn text(value: &str) -> Option<String> {
     let quoted = value.trim().strip_prefix("299 - \"")?;
     let mut text = String::new();
@@ -59,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn a_warning_is_told_once_per_host() {
+    fn a_warning_is_logged_once_per_host() {
         let warnings = Warnings::default();
         let moved = headers(&[
             "299 - \"moved to \\\"new.example\\\"\"",
@@ -78,9 +79,9 @@ mod tests {
     #[test]
     fn a_host_that_warns_of_something_else_each_time_fills_neither_memory_nor_log() {
         let warnings = Warnings::default();
-        let told = (0..2 * MOST)
+        let logged = (0..2 * MAX)
             .filter(|n| !warnings.new_of("a", &headers(&[&format!("299 - \"{n}\"")])).is_empty());
-        assert_eq!(told.count(), MOST);
+        assert_eq!(logged.count(), MAX);
         let long = Warnings::default()
             .new_of("a", &headers(&[&format!("299 - \"{}\"", "x".repeat(5_000))]));
         assert!(long[0].len() < 310);

@@ -384,7 +384,7 @@ async fn manifest_writes_fail_as_what_they_are() {
     let other = Digest::sha256_of(b"other").to_string();
     let peer = Peer::new(move |_| respond(201, &[("docker-content-digest", &other)], "")).await;
     let error = peer.client().put_manifest("a", tag(), &manifest).await.unwrap_err();
-    assert!(error.to_string().contains("stored it as"), "{error}");
+    assert!(error.to_string().contains("stored the manifest as"), "{error}");
 }
 
 #[tokio::test]
