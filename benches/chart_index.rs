@@ -35,10 +35,11 @@ fn index() -> String {
             let digest = format!("d{:063x}", chart * VERSIONS + version);
             let _ = write!(
                 text,
-                "  - annotations:\n      category: Infrastructure\n    apiVersion: v2\n    appVersion: {number}\n    \
-                 created: \"2026-01-02T03:04:05.678901234Z\"\n    description: What {name} is for\n    digest: {digest}\n    \
-                 home: https://example.com\n    keywords:\n    - database\n    name: {name}\n    urls:\n    \
-                 - charts/{name}-{number}.tgz\n    version: {number}\n"
+                "  - annotations:\n      category: Infrastructure\n    apiVersion: v2\n    \
+                 appVersion: {number}\n    created: \"2026-01-02T03:04:05.678901234Z\"\n    \
+                 description: What {name} is for\n    digest: {digest}\n    \
+                 home: https://example.com\n    keywords:\n    - database\n    name: {name}\n    \
+                 urls:\n    - charts/{name}-{number}.tgz\n    version: {number}\n"
             );
         }
     }
@@ -159,7 +160,8 @@ fn main() {
         std::env::args().find(|argument| ["plain", "gzip"].contains(&argument.as_str()))
     else {
         println!(
-            "| case | requests | seconds | CPU seconds | peak MiB above idle |\n|---|---|---|---|---|"
+            "| case | requests | seconds | CPU seconds | peak MiB above idle |\n\
+             |---|---|---|---|---|"
         );
         for encoding in ["plain", "gzip"] {
             let program = std::env::current_exe().expect("our path");

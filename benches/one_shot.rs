@@ -88,7 +88,8 @@ async fn in_sync(folder: &Path) -> Result<(Duration, usize), Error> {
     let entry = |number| {
         let host = proxy.host();
         format!(
-            "- {{name: team/app-{number}, image: {{pull_url: '{host}/app', tags: ['1'], insecure: true}}}}\n"
+            "- {{name: team/app-{number}, image: {{pull_url: '{host}/app', tags: ['1'], insecure: \
+             true}}}}\n"
         )
     };
     std::fs::write(folder.join("all.yaml"), (0..REPOSITORIES).map(entry).collect::<String>())?;
@@ -139,9 +140,10 @@ fn entries(folder: &Path) -> Result<Duration, Error> {
     let file = folder.join("large.yaml");
     let entry = |number| {
         format!(
-            "- name: team/app-{number}\n  image: {{pull_url: \"docker.io/library/nginx\", tags: [\"1.27\", \"latest\"]}}\n  \
-             lifecyclePolicy:\n    rules:\n    - rulePriority: 1\n      selection: {{tagStatus: any, countType: \
-             imageCountMoreThan, countNumber: 10}}\n      action: {{type: expire}}\n"
+            "- name: team/app-{number}\n  image: {{pull_url: \"docker.io/library/nginx\", tags: \
+             [\"1.27\", \"latest\"]}}\n  lifecyclePolicy:\n    rules:\n    \
+             - rulePriority: 1\n      selection: {{tagStatus: any, countType: imageCountMoreThan, \
+             countNumber: 10}}\n      action: {{type: expire}}\n"
         )
     };
     std::fs::write(&file, (0..ENTRIES).map(entry).collect::<String>())?;

@@ -106,7 +106,8 @@ impl Row {
         let (least, most) = self.spread();
         let count = |of: fn(&Sample) -> usize| self.median(|sample| of(sample) as f64);
         format!(
-            "| {} | {} | {} | {} | {}+{} | {} | {} | {} | {:.2} ({:.2}-{:.2}) | {:.2} | {:.0} | {} | {} |",
+            "| {} | {} | {} | {} | {}+{} | {} | {} | {} | {:.2} ({:.2}-{:.2}) | {:.2} | {:.0} | {} \
+             | {} |",
             self.corpus,
             self.latency.as_millis(),
             self.phase,
@@ -128,8 +129,9 @@ impl Row {
 }
 
 /// The head of the table.
-pub const HEAD: &str = "| corpus | ms | phase | tool | requests | logins | 429 | connections | wall s (least-most) | CPU s | \
-                        RSS MiB | runs | ok |\n|---|---|---|---|---|---|---|---|---|---|---|---|---|";
+pub const HEAD: &str = "| corpus | ms | phase | tool | requests | logins | 429 | connections | \
+                        wall s (least-most) | CPU s | RSS MiB | runs | ok |\n\
+                        |---|---|---|---|---|---|---|---|---|---|---|---|---|";
 
 /// Measures all tools on one corpus at one latency.
 pub async fn compare(

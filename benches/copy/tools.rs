@@ -142,7 +142,8 @@ impl Tool {
         let (source, repository) = (&rig.source, corpus.repository);
         let tags: Vec<_> = corpus.tags.keys().collect();
         let text = format!(
-            "- {{name: {target}, image: {{pull_url: \"{source}/{repository}\", tags: {tags:?}, insecure: true}}}}\n"
+            "- {{name: {target}, image: {{pull_url: \"{source}/{repository}\", tags: {tags:?}, \
+             insecure: true}}}}\n"
         );
         std::fs::write(&file, text)?;
         let rate = if corpus.limited { PUT_IMAGE_RATE } else { RAISED };

@@ -145,7 +145,8 @@ impl Cluster {
         name: &str,
     ) -> Result<PathBuf, Error> {
         let account = format!(
-            "{{apiVersion: v1, kind: ServiceAccount, metadata: {{name: {name}, namespace: {namespace}}}}}"
+            "{{apiVersion: v1, kind: ServiceAccount, metadata: {{name: {name}, namespace: \
+             {namespace}}}}}"
         );
         self.apply(&account).await?;
         let token = self

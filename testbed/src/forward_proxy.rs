@@ -22,7 +22,8 @@ const BAD_REQUEST: &str =
     "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
 const BAD_GATEWAY: &str =
     "HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
-const LOGIN_FIRST: &str = "HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Basic realm=\"testbed\"\r\n\
+const LOGIN_FIRST: &str = "HTTP/1.1 407 Proxy Authentication Required\r\n\
+                           Proxy-Authenticate: Basic realm=\"testbed\"\r\n\
                            Content-Length: 0\r\nConnection: close\r\n\r\n";
 
 /// A running forward proxy; dropping it stops it and cuts what goes through it.

@@ -78,7 +78,10 @@ impl Moto {
             // Service and region are read from the scope; the signature is not verified.
             .header(
                 AUTHORIZATION,
-                format!("AWS4-HMAC-SHA256 Credential=any/20260101/{region}/ecr/aws4_request, SignedHeaders=host, Signature=0"),
+                format!(
+                    "AWS4-HMAC-SHA256 Credential=any/20260101/{region}/ecr/aws4_request, \
+                         SignedHeaders=host, Signature=0"
+                ),
             )
             .body(input.to_string())
             .send()

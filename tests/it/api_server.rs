@@ -246,7 +246,8 @@ async fn a_watch_that_ends_in_an_error_event_410_is_listed_again() {
 #[tokio::test]
 async fn a_status_that_is_refused_is_written_in_the_end_and_nothing_is_done_twice() {
     let t = Trouble::new("status-refused").await;
-    let modified = "Operation cannot be fulfilled on ecrrepositorysyncs.ecr-sync.io: the object has been modified";
+    let modified = "Operation cannot be fulfilled on ecrrepositorysyncs.ecr-sync.io: the object \
+                    has been modified";
     let refusals = [
         // Name, which of the two statuses (started, done), refusal, total requests.
         ("first-409", 0, answer(409, "Conflict", modified), 3),

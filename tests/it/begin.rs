@@ -77,7 +77,13 @@ async fn a_missing_definition_and_missing_rights_are_waited_for_and_named() {
     let cluster = Cluster::start(folder.path().join("cluster")).await.expect("a cluster starts");
     let ecr = StandIn::start(ecr::Config::default()).await.expect("the stand-in starts");
     let admin = Begun::start(folder.path(), &cluster.kubeconfig(), &ecr);
-    admin.wait(503, "the CustomResourceDefinition ecrrepositorysyncs.ecr-sync.io is not installed: apply crds/").await;
+    admin
+        .wait(
+            503,
+            "the CustomResourceDefinition ecrrepositorysyncs.ecr-sync.io is not installed: \
+                     apply crds/",
+        )
+        .await;
 
     cluster.create_namespace("ecr-sync-system").await.expect("a namespace");
     cluster
@@ -94,7 +100,13 @@ async fn a_missing_definition_and_missing_rights_are_waited_for_and_named() {
         .await
         .expect("the API server takes the CRD");
     admin.wait(200, "ok").await;
-    cluster.apply("{apiVersion: ecr-sync.io/v1alpha1, kind: EcrRepositorySync, metadata: {name: app, namespace: default}, spec: {}}").await.expect("applied");
+    cluster
+        .apply(
+            "{apiVersion: ecr-sync.io/v1alpha1, kind: EcrRepositorySync, metadata: {name: \
+                   app, namespace: default}, spec: {}}",
+        )
+        .await
+        .expect("applied");
     eventually("created", async || ecr.repository(ACCOUNT, REGION, "app").is_some()).await;
     assert_eq!(admin.told("not ready yet"), 1, "one line for one reason");
 

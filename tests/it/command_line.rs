@@ -118,7 +118,8 @@ async fn a_failure_is_told_and_the_others_are_done() {
     let (desk, sources) = desk().await;
     let host = sources.open.host();
     let text = format!(
-        "- name: bad\n  image: {{pull_url: \"{host}/team/app\", tags: [\"nope\", \"v1\"], insecure: true}}\n\
+        "- name: bad\n  image: {{pull_url: \"{host}/team/app\", tags: [\"nope\", \"v1\"], \
+         insecure: true}}\n\
          - name: good\n  image: {{pull_url: \"{host}/team/app\", tags: [\"v1\"], insecure: true}}\n"
     );
     desk.write("all.yaml", &text);

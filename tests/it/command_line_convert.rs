@@ -24,10 +24,13 @@ async fn plan(desk: &Desk, path: &str) -> Vec<(Value, Value)> {
 fn files(desk: &Desk) -> String {
     let host = desk.source.host();
     format!(
-        "repositories:\n- name: team/app\n  image: {{pull_url: \"{host}/team/app:v1\", tags: [\"v1\", \"v2\"], insecure: true}}\n  \
-         lifecyclePolicy:\n    rules:\n    - rulePriority: 1\n      selection: {{tagStatus: any, countType: imageCountMoreThan, \
-         countNumber: 10}}\n      action: {{type: expire}}\n  permissionPolicy:\n    Version: \"2012-10-17\"\n    Statement:\n    \
-         - {{Sid: AllowPull, Effect: Allow, Principal: {{AWS: \"arn:aws:iam::123456789012:root\"}}, Action: [\"ecr:BatchGetImage\"]}}\n\
+        "repositories:\n- name: team/app\n  image: {{pull_url: \"{host}/team/app:v1\", tags: \
+         [\"v1\", \"v2\"], insecure: true}}\n  lifecyclePolicy:\n    rules:\n    \
+         - rulePriority: 1\n      selection: {{tagStatus: any, countType: imageCountMoreThan, \
+         countNumber: 10}}\n      action: {{type: expire}}\n  permissionPolicy:\n    \
+         Version: \"2012-10-17\"\n    Statement:\n    - {{Sid: AllowPull, Effect: Allow, \
+         Principal: {{AWS: \"arn:aws:iam::123456789012:root\"}}, Action: \
+         [\"ecr:BatchGetImage\"]}}\n\
          - name: team_app\n  resource_tags: {{cost: \"0042\", on: \"yes\"}}\n- name: empty\n"
     )
 }
@@ -61,8 +64,9 @@ async fn converted_files_plan_the_same_and_the_api_server_takes_them() {
 async fn imported_repositories_plan_to_no_change() {
     let desk = Desk::before(Sources::shared().await.open.host()).await;
     let text = format!(
-        "{}- name: settings\n  image_tag_mutability: ImmutableWithExclusion\n  image_tag_mutability_exclusion_filters: [\"latest*\"]\n  \
-         scan_on_push: true\n- name: other\n",
+        "{}- name: settings\n  image_tag_mutability: ImmutableWithExclusion\n  \
+         image_tag_mutability_exclusion_filters: [\"latest*\"]\n  scan_on_push: true\n\
+         - name: other\n",
         files(&desk).replace("repositories:\n", "")
     );
     let synced = desk.sync(&text, &[]).await;

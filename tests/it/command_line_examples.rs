@@ -59,7 +59,8 @@ async fn the_examples_are_synced_in_both_shapes_with_their_charts() {
     }
     assert_eq!(shapes, [true; 2], "a list, and a list under repositories:");
     let mirror = format!(
-        "mirrors: [{{match: docker.io/library/nginx, rewrite: '{host}/team/app', insecure: true}}]\n"
+        "mirrors: [{{match: docker.io/library/nginx, rewrite: '{host}/team/app', insecure: \
+         true}}]\n"
     );
     desk.write("mirrors.yaml", &mirror);
     let sync = ["sync", "examples", "--mirrors-file", "mirrors.yaml"];

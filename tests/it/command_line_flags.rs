@@ -133,8 +133,8 @@ async fn a_dry_run_is_a_diff_that_reads_no_image_of_ecr() {
     let desk = desk().await;
     let rules = |count: u32| {
         format!(
-            "  lifecyclePolicy:\n    rules:\n    - {{rulePriority: 2, selection: {{tagStatus: any, countType: \
-             imageCountMoreThan, countNumber: {count}}}, action: {{type: expire}}}}\n"
+            "  lifecyclePolicy:\n    rules:\n    - {{rulePriority: 2, selection: {{tagStatus: any, \
+             countType: imageCountMoreThan, countNumber: {count}}}, action: {{type: expire}}}}\n"
         )
     };
     let entry = desk.entry("app", "team/app", &["v1"]);
@@ -287,7 +287,8 @@ async fn retag_pushes_the_tag_of_the_url_as_every_tag() {
     let desk = desk().await;
     let host = desk.source.host();
     let text = format!(
-        "- name: app\n  image: {{pull_url: \"{host}/team/app:v1\", tags: [stable, v2], insecure: true}}\n"
+        "- name: app\n  image: {{pull_url: \"{host}/team/app:v1\", tags: [stable, v2], insecure: \
+         true}}\n"
     );
     desk.write("all.yaml", &text);
     let output = run(&desk, &["sync", "all.yaml", "--tag-strategy", "retag"]).await;
@@ -319,8 +320,8 @@ async fn images_are_read_from_mirrors_and_both_places_are_named() {
     let desk = desk().await;
     let host = desk.source.host();
     let table = format!(
-        "mirrors:\n- {{match: docker.io/team, rewrite: {host}/team, insecure: true}}\n- {{match: docker.io, rewrite: \
-         '127.0.0.1:1/nowhere', insecure: true}}\n"
+        "mirrors:\n- {{match: docker.io/team, rewrite: {host}/team, insecure: true}}\n\
+         - {{match: docker.io, rewrite: '127.0.0.1:1/nowhere', insecure: true}}\n"
     );
     desk.write("mirrors.yaml", &table);
     desk.write("all.yaml", "- name: app\n  image: {pull_url: 'team/app:v1', tags: [v1]}\n");
@@ -357,7 +358,8 @@ async fn a_failed_mirror_is_passed_over_only_by_choice() {
     let lenient = run(&desk, &[&sync[..], &["--mirror-fallback"]].concat()).await;
     assert!(lenient.status.success(), "{}{}", out(&lenient), err(&lenient));
     let told = format!(
-        "warning: app: {host}/team/app is read from its own place, since its mirror {host}/nowhere/team/app failed: "
+        "warning: app: {host}/team/app is read from its own place, since its mirror \
+         {host}/nowhere/team/app failed: "
     );
     assert_eq!(err(&lenient).matches(&told).count(), 1, "{}", err(&lenient));
     assert!(

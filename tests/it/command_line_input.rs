@@ -96,7 +96,8 @@ async fn what_cannot_be_read_is_told_and_what_can_is_read_once() {
     // anchors work.
     desk.write(
         "fine/a.yml",
-        "\u{feff}x-rules: &rules {rules: []}\r\nrepositories:\r\n- {name: ab, lifecyclePolicy: *rules}\r\n",
+        "\u{feff}x-rules: &rules {rules: []}\r\nrepositories:\r\n\
+         - {name: ab, lifecyclePolicy: *rules}\r\n",
     );
     for nothing in ["empty.yml", "comment.yaml", "null.json"] {
         desk.write(
@@ -116,7 +117,10 @@ async fn ten_megabytes_are_read_to_their_end_and_more_are_refused() {
     let desk = desk().await;
     let description = "x".repeat(5000);
     let entries = (0..2000).map(|number| {
-        format!("- {{name: repository-{number}, lifecyclePolicy: {{rules: [{{description: {description}}}]}}}}\n")
+        format!(
+            "- {{name: repository-{number}, lifecyclePolicy: {{rules: [{{description: \
+                 {description}}}]}}}}\n"
+        )
     });
     let mut text: String = entries.collect();
     assert!(text.len() > 10_000_000, "{}", text.len());

@@ -74,7 +74,8 @@ fn entry(desk: &Desk, repository: &str, tags: &[&str], more: &str) -> String {
     let tags: Vec<_> = tags.iter().map(|tag| format!("{tag:?}")).collect();
     let (host, tags) = (desk.source.host(), tags.join(", "));
     format!(
-        "- {{name: app, image: {{pull_url: \"{host}/{repository}\", tags: [{tags}], insecure: true, {more}}}}}\n"
+        "- {{name: app, image: {{pull_url: \"{host}/{repository}\", tags: [{tags}], insecure: \
+         true, {more}}}}}\n"
     )
 }
 

@@ -62,7 +62,10 @@ fn tokens(ecr: &StandIn) -> (usize, usize) {
 async fn sync(desk: &Desk, proxy: &ForwardProxy, name: &str, flags: &[&str]) -> String {
     desk.write(
         "all.yaml",
-        &format!("- {{name: {name}, image: {{pull_url: \"{PUBLIC}\", tags: ['1.27'], insecure: true}}}}\n"),
+        &format!(
+            "- {{name: {name}, image: {{pull_url: \"{PUBLIC}\", tags: ['1.27'], insecure: \
+                  true}}}}\n"
+        ),
     );
     let mut command = desk.command(&[&["sync", "all.yaml"], flags].concat());
     command.env("HTTP_PROXY", proxy.url()).env("NO_PROXY", "127.0.0.1");
@@ -153,7 +156,8 @@ async fn a_tenant_logs_in_to_public_ecr_only_where_it_is_listed() {
     let table = rig.folder().join("tenants.yaml");
     let write = |listed: &str| {
         let text = format!(
-            "tenants:\n- {{namespaces: [{}], repositories: ['*'], sources: ['*'], ecrSources: [{listed}]}}\n",
+            "tenants:\n- {{namespaces: [{}], repositories: ['*'], sources: ['*'], ecrSources: \
+             [{listed}]}}\n",
             rig.namespace
         );
         std::fs::write(&table, text).expect("written");

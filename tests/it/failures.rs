@@ -301,7 +301,8 @@ async fn a_malformed_policy_costs_itself_only_and_is_named_by_its_path() {
     let (_, _, message) = condition(&object, "Stalled").expect("a person must act");
     assert_eq!(
         message,
-        "permissionPolicy.Statement[0].Principal.AWS: is the number 12345678901, not a string: quote it"
+        "permissionPolicy.Statement[0].Principal.AWS: is the number 12345678901, not a string: \
+         quote it"
     );
     assert_eq!(
         rig.ecr.count(|request| request.operation == "SetRepositoryPolicy"),

@@ -58,12 +58,15 @@ maintainers:
         "old",
         "apiVersion: v1\nname: old\nversion: 2\ntillerVersion: '>2'\nengine: gotpl\n",
         Some(
-            "dependencies:\n- {name: b, version: 1.10, repository: 'https://r', tags: [x, 1], enabled: true}\n- {name: c, import-values: [data, {parent: p, child: c, n: 3, f: 1.5}], alias: d, condition: c.enabled}\n",
+            "dependencies:\n- {name: b, version: 1.10, repository: 'https://r', tags: [x, 1], \
+             enabled: true}\n- {name: c, import-values: [data, {parent: p, child: c, n: 3, f: \
+             1.5}], alias: d, condition: c.enabled}\n",
         ),
     ),
     (
         "merged",
-        "x: &x {a: '1', b: 2}\napiVersion: v2\nname: merged\nversion: v1.0.0-rc.1\nannotations: {<<: *x, c: \"\\u00e9\"}\n",
+        "x: &x {a: '1', b: 2}\napiVersion: v2\nname: merged\nversion: v1.0.0-rc.1\n\
+         annotations: {<<: *x, c: \"\\u00e9\"}\n",
         None,
     ),
     (

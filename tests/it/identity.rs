@@ -70,7 +70,8 @@ async fn a_role_of_another_account_is_assumed_once_with_the_external_id_of_the_t
     }
     // The table is read again when it changes.
     let both = format!(
-        "- {{roleArn: '{ROLE}', externalId: tenant-7}}\n- {{roleArn: '*/untold', externalId: tenant-8}}\n"
+        "- {{roleArn: '{ROLE}', externalId: tenant-7}}\n- {{roleArn: '*/untold', externalId: \
+         tenant-8}}\n"
     );
     std::fs::write(&table, both.replace("*/untold", "arn:aws:iam::*:role/untold"))
         .expect("written");

@@ -19,8 +19,8 @@ async fn a_policy_that_takes_wanted_tags_is_told_beforehand() {
     let spec = |images| json!({"image": rig.image("library/demo", &["1.26", "1.27"]), "lifecyclePolicy": keep(images)});
     rig.apply("app", spec(1)).await;
     let object = rig.wait_synced("app").await;
-    let told = "settings, policies and resource tags are as specified, but rule 1 of lifecyclePolicy will expire 1 of the 2 wanted tags \
-                (it keeps 1 image)";
+    let told = "settings, policies and resource tags are as specified, but rule 1 of \
+                lifecyclePolicy will expire 1 of the 2 wanted tags (it keeps 1 image)";
     assert_eq!(
         condition(&object, "ConfigurationSynced"),
         Some(("True", "LifecycleConflict", told))

@@ -50,7 +50,8 @@ impl Stage {
             self.rig.namespace
         );
         let text = format!(
-            "mirrors:\n- {{match: '{source}', rewrite: '{mirror}', insecure: true, {secret}{more}}}\n"
+            "mirrors:\n- {{match: '{source}', rewrite: '{mirror}', insecure: true, \
+             {secret}{more}}}\n"
         );
         std::fs::write(&self.table, text).expect("written");
     }

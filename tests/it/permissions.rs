@@ -160,7 +160,8 @@ async fn a_role_gets_what_is_done_under_it_and_the_operator_the_right_to_assume_
     desk.write(
         "all.yaml",
         &format!(
-            "apiVersion: ecr-sync.io/v1alpha1\nkind: EcrRepositorySync\nmetadata: {{name: theirs}}\n\
+            "apiVersion: ecr-sync.io/v1alpha1\nkind: EcrRepositorySync\n\
+             metadata: {{name: theirs}}\n\
              spec: {{registry: {{roleArn: '{role}', region: us-east-1}}}}\n---\n- name: ours\n"
         ),
     );

@@ -51,7 +51,8 @@ impl Bench {
     async fn sync_image(&self, image: &str, prune: &str, flags: &[&str]) -> Run {
         let url = format!("{}/{}", self.desk.source.host(), self.name);
         let text = format!(
-            "- {{name: app, image: {{pull_url: {url:?}, insecure: true, {image}}}, prune: {prune}}}\n"
+            "- {{name: app, image: {{pull_url: {url:?}, insecure: true, {image}}}, prune: \
+             {prune}}}\n"
         );
         self.desk.sync(&text, flags).await
     }
@@ -79,7 +80,8 @@ async fn tags_that_nobody_wants_go_if_the_source_would_give_the_same() {
     let dry = bench.sync(&["1", "taken"], AT_ONCE, &["--dry-run"]).await;
     let from = format!("{}/{}:2", bench.desk.source.host(), bench.name);
     let line = format!(
-        "app\n  - prune image tag 2 {}… ({from} has it)\nRepositories: 0 to create, 1 to change, 0 in sync\n",
+        "app\n  - prune image tag 2 {}… ({from} has it)\n\
+         Repositories: 0 to create, 1 to change, 0 in sync\n",
         &digest[..19]
     );
     assert!(dry.is_success() && dry.text.contains(&line), "{}", dry.text);

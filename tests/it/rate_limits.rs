@@ -33,7 +33,8 @@ async fn pulls_stop_at_the_reserve_and_go_on_when_there_are_more() {
         .filter(|line| line.contains(": RateLimited: cannot read ") && line.starts_with("  ! "))
         .collect();
     assert_eq!(failed.len(), 3, "{}", run.text);
-    let words = ": 10 of 100 pulls per 6 h left for 203.0.113.7; the last 10 are reserved (--rate-reserve 10%)";
+    let words = ": 10 of 100 pulls per 6 h left for 203.0.113.7; the last 10 are reserved \
+                 (--rate-reserve 10%)";
     assert!(failed.iter().all(|line| line.contains(words)), "{}", run.text);
 
     // The other tags, without a reserve, until the source refuses.

@@ -87,7 +87,8 @@ async fn what_a_tenant_may_not_use_is_not_asked_of_anybody() {
     let write = |repositories: &str| {
         let host = rig.source.host();
         let text = format!(
-            "tenants:\n- {{namespaces: [{}], repositories: ['{repositories}'], sources: ['{host}']}}\n",
+            "tenants:\n- {{namespaces: [{}], repositories: ['{repositories}'], sources: \
+             ['{host}']}}\n",
             rig.namespace
         );
         std::fs::write(&table, text).expect("written");
@@ -157,7 +158,8 @@ async fn a_private_ecr_source_is_read_with_the_operators_identity_where_it_is_li
     let table = rig.folder().join("tenants.yaml");
     let host = format!("{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com");
     let text = format!(
-        "tenants:\n- {{namespaces: [{}], repositories: ['*'], sources: ['*'], ecrSources: ['{host}/shared/*']}}\n",
+        "tenants:\n- {{namespaces: [{}], repositories: ['*'], sources: ['*'], ecrSources: \
+         ['{host}/shared/*']}}\n",
         rig.namespace
     );
     std::fs::write(&table, text).expect("written");

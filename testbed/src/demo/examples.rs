@@ -152,8 +152,10 @@ mod tests {
 
     #[test]
     fn sources_are_replaced_and_read_over_plain_http() {
-        let text = "spec:\n  image:\n    pullUrl: docker.io/library/nginx:1\n---\n  {\"registry.example.com\": 1}\n# pullUrl: x\n";
-        let expected = "spec:\n  image:\n    pullUrl: reg:5/public/library/nginx:1\n    insecure: true\n---\n  {\"reg:5\": 1}\n# pullUrl: x\n";
+        let text = "spec:\n  image:\n    pullUrl: docker.io/library/nginx:1\n---\n  \
+                    {\"registry.example.com\": 1}\n# pullUrl: x\n";
+        let expected = "spec:\n  image:\n    pullUrl: reg:5/public/library/nginx:1\n    \
+                        insecure: true\n---\n  {\"reg:5\": 1}\n# pullUrl: x\n";
         assert_eq!(rewritten(text, "reg:5", "charts:6"), expected);
         let chart = "  chart:\n    pullUrl: https://charts.example.com/stable/web\n";
         assert_eq!(

@@ -117,7 +117,8 @@ async fn play(stage: &Stage, narrator: &Narrator) -> Result<String, Error> {
     proof::of_the_copies(stage, &resources, narrator).await?;
 
     narrator.step(
-        "Show and pull each version of the chart, and compare the archives (helm show chart, helm pull)",
+        "Show and pull each version of the chart, and compare the archives (helm show chart, helm \
+         pull)",
     );
     proof::of_the_charts(stage, &resources, narrator).await?;
 
@@ -142,7 +143,8 @@ async fn play(stage: &Stage, narrator: &Narrator) -> Result<String, Error> {
     let copies = proof::count(&resources);
     let count = resources.len();
     Ok(format!(
-        "All checks passed: {count} repositories, {copies} tags copied, the mistake in {} reported.",
+        "All checks passed: {count} repositories, {copies} tags copied, the mistake in {} \
+         reported.",
         MISTAKE.resource
     ))
 }

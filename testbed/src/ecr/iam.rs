@@ -251,8 +251,8 @@ impl State {
 /// AWS's words.
 pub(crate) fn not_authorized(user: &str, action: &str, resource: &str) -> String {
     format!(
-        "User: {user} is not authorized to perform: {action} on resource: {resource} because no identity-based policy allows \
-         the {action} action"
+        "User: {user} is not authorized to perform: {action} on resource: {resource} because no \
+         identity-based policy allows the {action} action"
     )
 }
 

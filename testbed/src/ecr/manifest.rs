@@ -47,7 +47,8 @@ impl Manifest {
             .ok_or_else(|| syntax("Invalid JSON syntax"))?;
         if inner.is_some_and(|inner| inner != media_type) {
             return Err(syntax(
-                "Invalid parameter at 'ImageManifest' failed to satisfy constraint: 'media type mismatch'",
+                "Invalid parameter at 'ImageManifest' failed to satisfy constraint: 'media type \
+                 mismatch'",
             ));
         }
         if json["schemaVersion"] != 2 {

@@ -151,8 +151,8 @@ impl Shared {
             return Ok(());
         }
         let message = format!(
-            "User: {} is not authorized to perform: ecr:{action} on resource: {} because no resource-based policy allows the \
-             ecr:{action} action",
+            "User: {} is not authorized to perform: ecr:{action} on resource: {} because no \
+             resource-based policy allows the ecr:{action} action",
             caller.arn(),
             deny::arn(account, &caller.region, repository)
         );

@@ -183,7 +183,8 @@ impl Repository {
         if let Some(expected) = expected.filter(|expected| *expected != digest) {
             // google/go-containerregistry#1568.
             let message = format!(
-                "'{expected}' does not match the image digest that Amazon ECR has calculated '{digest}'"
+                "'{expected}' does not match the image digest that Amazon ECR has calculated \
+                 '{digest}'"
             );
             return Err(Error::api("ImageDigestDoesNotMatchException", message));
         }
@@ -192,8 +193,8 @@ impl Repository {
         {
             // An equal digest is no excuse (aws/containers-roadmap#2179, aws/aws-sdk#750).
             let message = format!(
-                "The image tag '{tag}' already exists in the '{}' repository and cannot be overwritten because the tag is \
-                 immutable.",
+                "The image tag '{tag}' already exists in the '{}' repository and cannot be \
+                 overwritten because the tag is immutable.",
                 self.name
             );
             return Err(Error::api("ImageTagAlreadyExistsException", message));
@@ -224,8 +225,8 @@ impl Repository {
                 return Ok(());
             }
             let message = format!(
-                "{what} with digests '[{}]' required for pushing image into repository with name '{}' in the registry with \
-                 id '{}' do not exist",
+                "{what} with digests '[{}]' required for pushing image into repository with name \
+                 '{}' in the registry with id '{}' do not exist",
                 missing.join(", "),
                 self.name,
                 self.account
@@ -242,8 +243,8 @@ impl Repository {
     fn check_quotas(&self, digest: &str, tag: Option<&str>, quotas: Quotas) -> Result<()> {
         if !self.images.contains_key(digest) && self.images.len() >= quotas.images {
             let message = format!(
-                "The repository with name '{}' in registry with id '{}' already has the maximum allowed number of images \
-                 which is '{}'",
+                "The repository with name '{}' in registry with id '{}' already has the maximum \
+                 allowed number of images which is '{}'",
                 self.name, self.account, quotas.images
             );
             return Err(Error::api("LimitExceededException", message));
@@ -252,8 +253,8 @@ impl Repository {
         let new = tag.is_some_and(|tag| self.tags.get(tag).map(String::as_str) != Some(digest));
         if new && held >= quotas.tags_per_image {
             let message = format!(
-                "The image with digest '{digest}' in the repository with name '{}' already has the maximum allowed number \
-                 of tags which is '{}'",
+                "The image with digest '{digest}' in the repository with name '{}' already has the \
+                 maximum allowed number of tags which is '{}'",
                 self.name, quotas.tags_per_image
             );
             return Err(Error::api("LimitExceededException", message));

@@ -48,7 +48,8 @@ pub(super) async fn answer(State(tokens): State<Arc<Tokens>>, request: Request) 
         form.extend(pairs(&String::from_utf8_lossy(&body)));
     }
     let Some(user) = user(&head.headers, &form) else {
-        let refusal = json!({"errors": [{"code": "UNAUTHORIZED", "message": "incorrect username or password"}]});
+        let refusal = json!({"errors": [{"code": "UNAUTHORIZED", "message": "incorrect username or \
+                                                                             password"}]});
         return (StatusCode::UNAUTHORIZED, refusal.to_string()).into_response();
     };
     let access: Vec<Value> = all(&form, "scope")

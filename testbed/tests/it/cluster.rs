@@ -6,7 +6,8 @@ use testbed::cluster::Cluster;
 async fn kubectl_works_against_it() {
     let cluster = Cluster::shared().await;
     cluster.create_namespace("objects").await.unwrap();
-    let map = "{apiVersion: v1, kind: ConfigMap, metadata: {name: a, namespace: objects}, data: {key: value}}";
+    let map = "{apiVersion: v1, kind: ConfigMap, metadata: {name: a, namespace: objects}, data: \
+               {key: value}}";
     assert_eq!(cluster.apply(map).await.unwrap(), "configmap/a created\n");
     let value = cluster
         .kubectl(&["get", "configmap", "a", "-n", "objects", "-o", "jsonpath={.data.key}"])

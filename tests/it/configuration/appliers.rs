@@ -94,7 +94,8 @@ async fn set_emptied_and_absent_by_helm() {
     let _operator = rig.operator().await;
     let folder = rig.folder().join("chart");
     write(&folder, "Chart.yaml", "apiVersion: v2\nname: repository\nversion: 1.0.0\n");
-    let template = "apiVersion: ecr-sync.io/v1alpha1\nkind: EcrRepositorySync\nmetadata:\n  name: {{ .Release.Name }}\n\
+    let template = "apiVersion: ecr-sync.io/v1alpha1\nkind: EcrRepositorySync\nmetadata:\n  \
+                    name: {{ .Release.Name }}\n\
                     spec: {{ .Values.spec | toJson }}\n";
     write(&folder, "templates/resource.yaml", template);
     let chart = folder.to_string_lossy().into_owned();

@@ -70,5 +70,7 @@ async fn the_commands_of_the_readme_lead_to_a_synced_repository() {
     let operator = site.start().await;
     operator.ready().await;
     run("kubectl annotate ers platform-nginx ecr-sync.io/requestedAt=again").await;
-    run("kubectl wait ers/platform-nginx --for=jsonpath={.status.lastHandledReconcileAt}=again --timeout=60s").await;
+    run("kubectl wait ers/platform-nginx --for=jsonpath={.status.lastHandledReconcileAt}=again \
+         --timeout=60s")
+    .await;
 }

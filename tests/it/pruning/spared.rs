@@ -166,7 +166,8 @@ async fn only_the_wanted_platforms_and_the_tag_that_all_are_made_of_count() {
     let retag = |tags: &str| {
         let url = format!("{}/{}:1", bench.desk.source.host(), bench.name);
         format!(
-            "- {{name: all, image: {{pull_url: {url:?}, insecure: true, tag_strategy: Retag, tags: [{tags}]}}, prune: {AT_ONCE}}}\n"
+            "- {{name: all, image: {{pull_url: {url:?}, insecure: true, tag_strategy: Retag, tags: \
+             [{tags}]}}, prune: {AT_ONCE}}}\n"
         )
     };
     assert!(bench.desk.sync(&retag("'1', '2', mine"), &[]).await.is_success());

@@ -17,7 +17,8 @@ pub struct Image {
 impl Image {
     /// Reads it from a registry that needs no login.
     pub async fn read(host: &str, repository: &str, reference: &str) -> Self {
-        let types = "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, \
+        let types = "application/vnd.oci.image.manifest.v1+json, \
+                     application/vnd.oci.image.index.v1+json, \
                      application/vnd.docker.distribution.manifest.v2+json, \
                      application/vnd.docker.distribution.manifest.list.v2+json";
         let url = format!("http://{host}/v2/{repository}/manifests/{reference}");

@@ -32,7 +32,8 @@ impl Desk {
         let tags: Vec<_> = tags.iter().map(|tag| format!("{:?}", tag.as_ref())).collect();
         let host = self.source.host();
         format!(
-            "- {{name: {name}, image: {{pull_url: \"{host}/{repository}\", tags: [{}], insecure: true}}}}\n",
+            "- {{name: {name}, image: {{pull_url: \"{host}/{repository}\", tags: [{}], insecure: \
+             true}}}}\n",
             tags.join(", ")
         )
     }

@@ -90,8 +90,8 @@ pub(super) fn describe(call: &Call<'_>) -> Result<Value> {
         let digest = digest.ok_or_else(|| {
             let shown = |part: Option<&str>| part.unwrap_or("null").to_owned();
             let message = format!(
-                "The image with imageId {{imageDigest:'{}', imageTag:'{}'}} does not exist within the repository with name \
-                 '{name}' in the registry with id '{}'",
+                "The image with imageId {{imageDigest:'{}', imageTag:'{}'}} does not exist within \
+                 the repository with name '{name}' in the registry with id '{}'",
                 shown(id.digest),
                 shown(id.tag),
                 call.account

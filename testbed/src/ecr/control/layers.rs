@@ -50,14 +50,16 @@ pub(super) fn download_url(call: &Call<'_>) -> Result<Value> {
     let repository = state.known(&call.account, call.region(), name)?;
     if !repository.blobs.contains_key(digest) {
         let message = format!(
-            "The layer with digest '{digest}' does not exist in the repository with name '{name}' in the registry with id '{}'",
+            "The layer with digest '{digest}' does not exist in the repository with name '{name}' \
+             in the registry with id '{}'",
             call.account
         );
         return Err(Error::api("LayersNotFoundException", message));
     }
     if !repository.is_associated(digest) {
         let message = format!(
-            "The layer with digest '{digest}' is not associated with an image. Unassociated layers may be cleaned up at any time."
+            "The layer with digest '{digest}' is not associated with an image. Unassociated layers \
+             may be cleaned up at any time."
         );
         return Err(Error::api("LayerInaccessibleException", message));
     }

@@ -83,7 +83,8 @@ fn read_policy(call: &Call<'_>, repository: &mut super::super::store::Repository
     let name = repository.name.clone();
     let Some(stored) = repository.policy.as_ref() else {
         let message = format!(
-            "Repository policy does not exist for the repository with name '{name}' in the registry with id '{}'",
+            "Repository policy does not exist for the repository with name '{name}' in the \
+             registry with id '{}'",
             call.account
         );
         return Err(Error::api("RepositoryPolicyNotFoundException", message));
@@ -95,7 +96,8 @@ fn read_policy(call: &Call<'_>, repository: &mut super::super::store::Repository
 
 fn no_lifecycle(call: &Call<'_>, name: &str) -> Error {
     let message = format!(
-        "Lifecycle policy does not exist for the repository with name '{name}' in the registry with id '{}'",
+        "Lifecycle policy does not exist for the repository with name '{name}' in the registry \
+         with id '{}'",
         call.account
     );
     Error::api("LifecyclePolicyNotFoundException", message)

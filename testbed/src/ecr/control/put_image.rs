@@ -28,8 +28,8 @@ pub(super) fn put(call: &Call<'_>) -> Result<Value> {
     if put.unchanged {
         let tag = tag.unwrap_or("null");
         let message = format!(
-            "Image with digest '{}' and tag '{tag}' already exists in the repository with name '{name}' in registry with id \
-             '{}'",
+            "Image with digest '{}' and tag '{tag}' already exists in the repository with name \
+             '{name}' in registry with id '{}'",
             put.digest, call.account
         );
         return Err(Error::api("ImageAlreadyExistsException", message));

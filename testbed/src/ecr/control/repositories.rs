@@ -73,7 +73,8 @@ pub(super) fn delete(call: &Call<'_>) -> Result<Value> {
     let repository = state.known(&call.account, call.region(), name)?;
     if !force && !repository.images.is_empty() {
         let message = format!(
-            "The repository with name '{name}' in registry with id '{}' cannot be deleted because it still contains images",
+            "The repository with name '{name}' in registry with id '{}' cannot be deleted because \
+             it still contains images",
             call.account
         );
         return Err(Error::api("RepositoryNotEmptyException", message));

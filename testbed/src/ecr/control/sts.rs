@@ -78,8 +78,9 @@ fn ask(form: &Form) -> Result<Ask<'_>> {
     let session_name = form.get("RoleSessionName").unwrap_or_default();
     let is_allowed = |c: char| c.is_ascii_alphanumeric() || "_+=,.@-".contains(c);
     if !(2..=64).contains(&session_name.len()) || !session_name.chars().all(is_allowed) {
-        let message = "Value at 'roleSessionName' failed to satisfy constraint: Member must satisfy regular expression pattern: \
-                       [\\w+=,.@-]* and have length between 2 and 64";
+        let message = "Value at 'roleSessionName' failed to satisfy constraint: Member must \
+                       satisfy regular expression pattern: [\\w+=,.@-]* and have length between 2 \
+                       and 64";
         return Err(wrong(message.to_owned()));
     }
     let seconds = form

@@ -113,7 +113,8 @@ fn is_tag(reference: &str) -> bool {
 
 fn bad_tag(tag: &str) -> Error {
     let message = format!(
-        "Invalid parameter at 'imageTag' failed to satisfy constraint: '{tag}' must satisfy [a-zA-Z0-9_.-]+"
+        "Invalid parameter at 'imageTag' failed to satisfy constraint: '{tag}' must satisfy \
+         [a-zA-Z0-9_.-]+"
     );
     Error::new(400, "TAG_INVALID", message)
 }

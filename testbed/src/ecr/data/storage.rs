@@ -83,8 +83,9 @@ async fn handle(
 fn answer(shared: &Shared, object: Option<&Object<'_>>, parts: &Parts) -> Response {
     // open-policy-agent/opa#6580: a client must not carry the registry's credential over.
     if parts.headers.contains_key(AUTHORIZATION) {
-        let message = "Only one auth mechanism allowed; only the X-Amz-Algorithm query parameter, Signature query string \
-                       parameter or the Authorization header should be specified";
+        let message = "Only one auth mechanism allowed; only the X-Amz-Algorithm query parameter, \
+                       Signature query string parameter or the Authorization header should be \
+                       specified";
         return error(StatusCode::BAD_REQUEST, "InvalidArgument", message);
     }
     if !parts.uri.query().unwrap_or_default().contains("X-Amz-Signature=") {
@@ -113,7 +114,8 @@ fn answer(shared: &Shared, object: Option<&Object<'_>>, parts: &Parts) -> Respon
 
 fn error(status: StatusCode, code: &str, message: &str) -> Response {
     let xml = format!(
-        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>{code}</Code><Message>{message}</Message></Error>"
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n\
+         <Error><Code>{code}</Code><Message>{message}</Message></Error>"
     );
     let mut response = respond(status, "application/xml", Body::from(xml));
     response.extensions_mut().insert(Answered(code.to_owned()));

@@ -19,13 +19,13 @@ pub(super) fn list(call: &Call<'_>) -> Result<Response> {
         Some(wanted) => match wanted.parse::<usize>() {
             Ok(size @ 1..=1000) => size,
             Ok(0) | Err(_) => {
-                let message = "Invalid parameter at 'maxResults' failed to satisfy constraint: 'Member must have value \
-                               greater than or equal to 1'";
+                let message = "Invalid parameter at 'maxResults' failed to satisfy constraint: \
+                               'Member must have value greater than or equal to 1'";
                 return Err(Error::new(405, "UNSUPPORTED", message));
             }
             Ok(_) => {
-                let message = "Invalid parameter at 'maxResults' failed to satisfy constraint: 'Member must have value less \
-                               than or equal to 1000'";
+                let message = "Invalid parameter at 'maxResults' failed to satisfy constraint: \
+                               'Member must have value less than or equal to 1000'";
                 return Err(Error::new(405, "UNSUPPORTED", message));
             }
         },

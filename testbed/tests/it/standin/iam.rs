@@ -86,7 +86,8 @@ async fn a_role_is_assumed_by_whom_it_trusts_and_may_do_what_its_policy_says() -
     ] {
         let error = bench.aws_as(&keys, refused).await.expect_err("not allowed").to_string();
         let words = format!(
-            "assumed-role/sync/tester is not authorized to perform: {action} on resource: arn:aws:ecr:"
+            "assumed-role/sync/tester is not authorized to perform: {action} on resource: \
+             arn:aws:ecr:"
         );
         assert!(error.contains("(AccessDeniedException)") && error.contains(&words), "{error}");
     }

@@ -309,8 +309,8 @@ async fn immutable_tags_refuse_even_an_equal_digest() -> Result<(), Error> {
     let (status, code, message) =
         refusal(bench.put_manifest("app", "1.0", OCI_MANIFEST, &body).await?).await?;
     assert_eq!((status, code.as_str()), (400, "TAG_INVALID"));
-    let words = "The image tag '1.0' already exists in the 'app' repository and cannot be overwritten because the tag is \
-                 immutable.";
+    let words = "The image tag '1.0' already exists in the 'app' repository and cannot be \
+                 overwritten because the tag is immutable.";
     assert_eq!(message, words);
     for _ in 0..2 {
         assert_eq!(bench.put_manifest("app", "latest-1", OCI_MANIFEST, &body).await?.status(), 201);
