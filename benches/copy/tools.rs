@@ -112,8 +112,10 @@ impl Tool {
                 let config = json!({
                     "version": 1,
                     "creds": [{"registry": rig.source, "tls": "disabled"},
-                              {"registry": rig.target, "tls": "disabled", "user": login.0, "pass": login.1}],
-                    "sync": [{"source": from, "target": to, "type": "repository", "tags": {"allow": tags}}],
+                              {"registry": rig.target, "tls": "disabled", "user": login.0,
+                                  "pass": login.1}],
+                    "sync": [{"source": from, "target": to, "type": "repository",
+                        "tags": {"allow": tags}}],
                 });
                 std::fs::write(&file, config.to_string())?; // YAML, of which JSON is a part
                 command.args(["once", "-c"]).arg(file);
@@ -241,7 +243,8 @@ fn ocync(rig: &Rig, corpus: &Corpus, target: &str) -> Result<PathBuf, Error> {
             "target": {"url": format!("http://{}", rig.target), "auth_type": "basic",
                        "credentials": {"username": user, "password": password}},
         },
-        "defaults": {"source": "source", "targets": "target", "artifacts": {"enabled": false}, "tags": {"glob": tags}},
+        "defaults": {"source": "source", "targets": "target", "artifacts": {"enabled": false},
+            "tags": {"glob": tags}},
         "mappings": [{"from": corpus.repository, "to": target}],
     });
     let file: &Path = &rig.path("ocync.yaml");

@@ -177,9 +177,11 @@ impl Cluster {
         let config = serde_json::json!({
             "apiVersion": "v1",
             "kind": "Config",
-            "clusters": [{"name": "testbed", "cluster": {"server": self.url, "certificate-authority": self.ca()}}],
+            "clusters": [{"name": "testbed", "cluster": {"server": self.url,
+                "certificate-authority": self.ca()}}],
             "users": [{"name": user, "user": {"token": token}}],
-            "contexts": [{"name": "testbed", "context": {"cluster": "testbed", "user": user, "namespace": namespace}}],
+            "contexts": [{"name": "testbed", "context": {"cluster": "testbed", "user": user,
+                "namespace": namespace}}],
             "current-context": "testbed",
         });
         write(&path, &format!("{config:#}\n"))?;

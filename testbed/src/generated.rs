@@ -116,7 +116,8 @@ impl Images {
                 let layer = Content::Layer { stamp, size: *size };
                 let digest = images.digest(&layer);
                 descriptors.push(json!({
-                    "mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": digest, "size": size,
+                    "mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": digest,
+                    "size": size,
                 }));
                 images.blobs.insert(digest, layer);
             }
@@ -130,7 +131,8 @@ impl Images {
                 json!({
                     "schemaVersion": 2,
                     "mediaType": MANIFEST,
-                    "config": {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": digest,
+                    "config": {"mediaType": "application/vnd.oci.image.config.v1+json",
+                        "digest": digest,
                                "size": config.len()},
                     "layers": descriptors,
                 })

@@ -43,9 +43,11 @@ impl Trouble {
         let config = json!({
             "apiVersion": "v1",
             "kind": "Config",
-            "clusters": [{"name": "proxy", "cluster": {"server": format!("http://{}", api.host())}}],
+            "clusters": [{"name": "proxy",
+                "cluster": {"server": format!("http://{}", api.host())}}],
             "users": [{"name": "ecr-sync", "user": {"token": token.trim()}}],
-            "contexts": [{"name": "proxy", "context": {"cluster": "proxy", "user": "ecr-sync", "namespace": name}}],
+            "contexts": [{"name": "proxy", "context": {"cluster": "proxy", "user": "ecr-sync",
+                "namespace": name}}],
             "current-context": "proxy",
         });
         let kubeconfig = rig.folder().join("kubeconfig");
@@ -513,7 +515,8 @@ async fn resources_are_synced_without_the_right_to_watch_secrets() {
     secrets.create(&PostParams::default(), &secret("wrong")).await.expect("a Secret");
     let begun = Instant::now();
     let operator = t.operator().await;
-    let private = json!({"image": {"pullUrl": format!("{host}/library/demo"), "tags": ["1.26"], "insecure": true,
+    let private = json!({"image": {"pullUrl": format!("{host}/library/demo"), "tags": ["1.26"],
+        "insecure": true,
                                    "secretRef": {"name": "login"}}});
     t.rig.apply("app", private).await;
     t.rig.wait_ready("app", "False", "AuthenticationFailed").await;

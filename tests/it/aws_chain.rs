@@ -50,7 +50,8 @@ async fn hosts_are_those_of_the_partition_fips_and_dual_stack() {
 async fn a_service_account_of_the_pod_is_enough() {
     let rig = Rig::new("irsa").await;
     let trust = Trust::ServiceAccount { namespace: rig.namespace.clone(), name: "sync".to_owned() };
-    let everything = json!({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": ["ecr:*", "sts:*"], "Resource": "*"}]});
+    let everything = json!({"Version": "2012-10-17",
+        "Statement": [{"Effect": "Allow", "Action": ["ecr:*", "sts:*"], "Resource": "*"}]});
     rig.ecr.put_role(ROLE, &[trust], everything);
     rig.kubectl(&["-n", &rig.namespace, "create", "serviceaccount", "sync"]).await;
     let token = rig
@@ -87,7 +88,8 @@ async fn agent(
     if headers.get("authorization").is_none_or(|value| value != token) {
         return Err(StatusCode::FORBIDDEN);
     }
-    let keys = json!({"AccessKeyId": StandIn::access_key(ACCOUNT), "SecretAccessKey": "any", "Token": "any",
+    let keys = json!({"AccessKeyId": StandIn::access_key(ACCOUNT), "SecretAccessKey": "any",
+        "Token": "any",
                    "Expiration": "2099-01-01T00:00:00Z"});
     Ok(keys.to_string())
 }

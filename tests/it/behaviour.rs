@@ -60,7 +60,10 @@ async fn a_request_during_a_pass_gets_a_pass_of_its_own() {
 async fn a_dry_run_shows_the_plan_and_writes_nothing() {
     let rig = Rig::new("dry-run").await;
     let _operator = rig.operator().await;
-    let spec = |dry_run: bool| json!({"image": rig.image("library/demo", &["1.26", "1.27"]), "resourceTags": {"team": "a"}, "dryRun": dry_run});
+    let spec = |dry_run: bool| {
+        json!({"image": rig.image("library/demo", &["1.26", "1.27"]),
+        "resourceTags": {"team": "a"}, "dryRun": dry_run})
+    };
     rig.apply("app", spec(true)).await;
     let object = rig.wait_ready("app", "Unknown", "DryRun").await;
     let status = object.status.clone().expect("a status");
@@ -88,17 +91,16 @@ async fn a_dry_run_shows_the_plan_and_writes_nothing() {
 async fn a_dry_run_shows_each_setting_policy_and_resource_tag_that_differs() {
     let rig = Rig::new("dry-run-settings").await;
     let _operator = rig.operator().await;
-    let spec = |mutability: &str,
-                scan: bool,
-                images: u32,
-                tags: serde_json::Value,
-                dry_run: bool| {
-        let rule = json!({"rulePriority": 1, "action": {"type": "expire"},
-                          "selection": {"tagStatus": "any", "countType": "imageCountMoreThan", "countNumber": images}});
-        json!({"imageTagMutability": mutability, "scanOnPush": scan, "lifecyclePolicy": {"rules": [rule]},
+    let spec =
+        |mutability: &str, scan: bool, images: u32, tags: serde_json::Value, dry_run: bool| {
+            let rule = json!({"rulePriority": 1, "action": {"type": "expire"},
+                          "selection": {"tagStatus": "any", "countType": "imageCountMoreThan",
+                              "countNumber": images}});
+            json!({"imageTagMutability": mutability, "scanOnPush": scan,
+            "lifecyclePolicy": {"rules": [rule]},
                "permissionPolicy": {"Statement": []}, "resourceTags": tags, "dryRun": dry_run,
                "encryption": {"type": "AES256"}})
-    };
+        };
     rig.apply("app", spec("Mutable", false, 5, json!({"team": "a", "stage": "dev"}), false)).await;
     rig.wait_synced("app").await;
     let (mark, before) = (rig.ecr.mark(), rig.events().await.len());
@@ -167,7 +169,8 @@ async fn the_operator_runs_without_watching_secrets() {
 async fn a_registry_config_serves_resources_without_a_secret() {
     let rig = Rig::new("registry-config").await;
     let host = rig.sources.token.host();
-    let config = json!({"auths": {host: {"username": User::Reader.name(), "password": User::Reader.password()}}});
+    let config = json!({"auths": {host: {"username": User::Reader.name(),
+        "password": User::Reader.password()}}});
     let path = rig.folder().join("config.json");
     std::fs::write(&path, config.to_string()).expect("a file");
     let _operator = rig.operator_with(&["--registry-config", &path.to_string_lossy()], &[]).await;

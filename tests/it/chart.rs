@@ -396,7 +396,8 @@ async fn the_default_pod_is_admitted_where_security_is_restricted() {
         let template = &object(&objects, "Deployment", "ecr-sync")["spec"]["template"];
         let mut pod = json!({
             "apiVersion": "v1", "kind": "Pod",
-            "metadata": {"name": "ecr-sync", "namespace": "restricted", "labels": template["metadata"]["labels"]},
+            "metadata": {"name": "ecr-sync", "namespace": "restricted",
+                "labels": template["metadata"]["labels"]},
             "spec": template["spec"],
         });
         pod["spec"]["containers"][0]["name"] = json!("ecr-sync");

@@ -87,8 +87,12 @@ async fn an_http_chart_becomes_what_helm_pulls_shows_and_installs() {
     let rig = Rig::new("chart-http").await;
     let charts = Charts::new(&rig).await;
     let _operator = rig.operator().await;
-    rig.apply("app", json!({"chart": {"pullUrl": charts.url(), "tags": ["1.0.0"], "versionSelector": {"latest": 1}}}))
-        .await;
+    rig.apply(
+        "app",
+        json!({"chart": {"pullUrl": charts.url(), "tags": ["1.0.0"],
+        "versionSelector": {"latest": 1}}}),
+    )
+    .await;
     let object = rig.wait_synced("app").await;
     let status = object.status.clone().expect("a status");
     let chart = status.chart.expect("a chart");
@@ -173,7 +177,10 @@ async fn a_replaced_archive_is_kept_and_told_unless_the_spec_says_otherwise() {
     let rig = Rig::new("chart-replaced").await;
     let charts = Charts::new(&rig).await;
     let operator = rig.operator().await;
-    let spec = |change: &str| json!({"chart": {"pullUrl": charts.url(), "tags": ["1.0.0", "1.1.0"], "onSourceChange": change}});
+    let spec = |change: &str| {
+        json!({"chart": {"pullUrl": charts.url(), "tags": ["1.0.0", "1.1.0"],
+        "onSourceChange": change}})
+    };
     rig.apply("app", spec("Keep")).await;
     rig.wait_synced("app").await;
     let before = rig.repository("app").tags;
@@ -304,7 +311,8 @@ async fn bad_repositories_are_told_apart() {
         .write("page/index.yaml", "<!DOCTYPE html><html><body>Please log in</body></html>")
         .expect("written");
     let wrong = json!({"apiVersion": "v1", "entries": {"app": [
-        {"name": "app", "version": "1.0.0", "urls": ["app-1.0.0.tgz"], "digest": "0".repeat(64)}]}});
+        {"name": "app", "version": "1.0.0", "urls": ["app-1.0.0.tgz"],
+            "digest": "0".repeat(64)}]}});
     repository.package("wrong", "app", "1.0.0").await.expect("packaged");
     repository.write("wrong/index.yaml", &wrong.to_string()).expect("written");
     let _operator = rig.operator().await;

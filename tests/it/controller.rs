@@ -7,10 +7,12 @@ use crate::support::{ACCOUNT, REGION, Rig, condition, eventually};
 
 fn lifecycle() -> Value {
     json!({"rules": [
-        {"rulePriority": 2, "selection": {"tagStatus": "any", "countType": "imageCountMoreThan", "countNumber": 100},
+        {"rulePriority": 2, "selection": {"tagStatus": "any", "countType": "imageCountMoreThan",
+            "countNumber": 100},
          "action": {"type": "expire"}},
         {"rulePriority": 1, "description": "old previews",
-         "selection": {"tagStatus": "tagged", "tagPatternList": ["preview-*", "pr-*"], "countType": "sinceImagePushed",
+         "selection": {"tagStatus": "tagged", "tagPatternList": ["preview-*", "pr-*"],
+             "countType": "sinceImagePushed",
                        "countUnit": "days", "countNumber": 14},
          "action": {"type": "expire"}}
     ]})
@@ -18,7 +20,8 @@ fn lifecycle() -> Value {
 
 fn permission() -> Value {
     json!({"Version": "2012-10-17", "Statement": [
-        {"Sid": "Pull", "Effect": "Allow", "Principal": {"AWS": ["210987654321", "arn:aws:iam::111122223333:role/ci"]},
+        {"Sid": "Pull", "Effect": "Allow",
+            "Principal": {"AWS": ["210987654321", "arn:aws:iam::111122223333:role/ci"]},
          "Action": ["ecr:GetDownloadUrlForLayer", "ecr:BatchGetImage"]}
     ]})
 }
@@ -129,7 +132,10 @@ async fn a_second_sync_of_an_unchanged_resource_writes_nothing() {
 async fn an_edited_spec_is_brought_about() {
     let rig = Rig::new("edited").await;
     let _operator = rig.operator().await;
-    let spec = |tags: &[&str], lifecycle: Value, team: &str| json!({"image": rig.image("library/demo", tags), "lifecyclePolicy": lifecycle, "resourceTags": {"team": team}});
+    let spec = |tags: &[&str], lifecycle: Value, team: &str| {
+        json!({"image": rig.image("library/demo", tags), "lifecyclePolicy": lifecycle,
+        "resourceTags": {"team": team}})
+    };
     rig.apply("app", spec(&["1.26"], lifecycle(), "one")).await;
     rig.wait_synced("app").await;
     rig.apply("app", spec(&["1.26", "1.27"], json!({"rules": []}), "two")).await;

@@ -53,7 +53,8 @@ async fn foreign_layers_stay_where_they_are() {
     let mut foreign = content;
     foreign["mediaType"] = json!("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip");
     foreign["urls"] = json!(["http://127.0.0.1:1/never-asked"]);
-    let manifest = json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": [foreign, own]});
+    let manifest = json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config,
+        "layers": [foreign, own]});
     let image = repository.manifest(&manifest.to_string(), MANIFEST, Some("1")).await;
 
     let desk = Desk::before(sources.open.host()).await;
@@ -224,7 +225,8 @@ async fn a_subject_that_is_missing_or_a_child_too_costs_nothing() {
     let layer = repository.blob("note", "application/vnd.example.note").await;
     let lost = ecr_sync::registry::Digest::sha256_of(b"pushed by nobody").to_string();
     let subject = json!({"mediaType": MANIFEST, "digest": lost, "size": 123});
-    let note = json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": [layer], "subject": subject});
+    let note = json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config,
+        "layers": [layer], "subject": subject});
     let note = repository.manifest(&note.to_string(), MANIFEST, Some("note")).await;
     let image = repository.image("its own subject").await;
     let index =
@@ -253,13 +255,15 @@ async fn what_ecr_cannot_take_fails_alone_and_for_good() {
     let config = repository.blob("{}", "application/vnd.oci.empty.v1+json").await;
     let good = repository.image("good").await;
     repository.index(&[&good], Some("good")).await;
-    let bare = json!({"schemaVersion": 2, "mediaType": MANIFEST, "artifactType": "application/vnd.example.note",
+    let bare = json!({"schemaVersion": 2, "mediaType": MANIFEST,
+        "artifactType": "application/vnd.example.note",
                       "config": config, "layers": []});
     repository.manifest(&bare.to_string(), MANIFEST, Some("bare")).await;
     repository.manifest(&bare.to_string(), MANIFEST, Some("old")).await;
 
     let desk = Desk::before(sources.open.host()).await;
-    let schema1 = json!({"schemaVersion": 1, "name": "a", "tag": "old", "fsLayers": [], "history": [], "signatures": []});
+    let schema1 = json!({"schemaVersion": 1, "name": "a", "tag": "old", "fsLayers": [],
+        "history": [], "signatures": []});
     let kind = (
         "content-type".to_owned(),
         "application/vnd.docker.distribution.manifest.v1+prettyjws".to_owned(),

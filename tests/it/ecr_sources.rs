@@ -38,7 +38,8 @@ async fn put_proxy(rig: &Rig, proxy: &ForwardProxy) {
 }
 
 fn image(place: &str) -> Value {
-    json!({"image": {"pullUrl": place, "tags": ["1.27"], "insecure": true, "proxySecretRef": {"name": "proxy"}}})
+    json!({"image": {"pullUrl": place, "tags": ["1.27"], "insecure": true,
+        "proxySecretRef": {"name": "proxy"}}})
 }
 
 /// Puts the image into public.ecr.aws, and returns its reference.
@@ -203,7 +204,8 @@ async fn source(
     let proxy = proxy(&host, &registry);
     put_proxy(&rig, &proxy).await;
     rig.ecr.create_repository(account, region, "base/app", Default::default());
-    let config = json!({"auths": {registry.as_str(): {"auth": rig.ecr.authorization_token(account, region)}}});
+    let token = rig.ecr.authorization_token(account, region);
+    let config = json!({"auths": {registry.as_str(): {"auth": token}}});
     let home = rig.folder().join("docker");
     std::fs::create_dir(&home).expect("a folder");
     std::fs::write(home.join("config.json"), config.to_string()).expect("a file");
@@ -221,7 +223,8 @@ async fn source(
 
 /// Lets the owner allow these actions on it.
 fn allow(rig: &Rig, actions: &[&str]) {
-    let statement = json!({"Sid": "Pull", "Effect": "Allow", "Principal": {"AWS": format!("arn:aws:iam::{ACCOUNT}:root")},
+    let statement = json!({"Sid": "Pull", "Effect": "Allow",
+        "Principal": {"AWS": format!("arn:aws:iam::{ACCOUNT}:root")},
                            "Action": actions});
     let policy = json!({"Version": "2012-10-17", "Statement": [statement]});
     assert!(rig.ecr.set_policy(THEIRS, FAR, "base/app", Some(&policy)));

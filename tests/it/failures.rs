@@ -28,7 +28,8 @@ fn tag_failures(object: &EcrRepositorySync) -> Vec<(String, String, String)> {
 }
 
 fn lifecycle() -> Value {
-    json!({"rules": [{"rulePriority": 1, "selection": {"tagStatus": "untagged", "countType": "sinceImagePushed",
+    json!({"rules": [{"rulePriority": 1, "selection": {"tagStatus": "untagged",
+        "countType": "sinceImagePushed",
         "countUnit": "days", "countNumber": 14}, "action": {"type": "expire"}}]})
 }
 
@@ -321,7 +322,8 @@ async fn what_aws_rejects_is_told_in_its_words() {
     let rig = Rig::new("rejected").await;
     let _operator = rig.operator().await;
     let policy = json!({"Version": "2012-10-17", "Statement": [{"Effect": "Allow",
-        "Principal": {"AWS": "arn:aws:iam::210987654321:role/missing"}, "Action": "ecr:BatchGetImage"}]});
+        "Principal": {"AWS": "arn:aws:iam::210987654321:role/missing"},
+        "Action": "ecr:BatchGetImage"}]});
     rig.apply("app", json!({"permissionPolicy": policy})).await;
     let object = rig.wait_ready("app", "False", "PolicyRejected").await;
     let (_, _, message) = condition(&object, "ConfigurationSynced").expect("set");

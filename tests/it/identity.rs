@@ -14,7 +14,8 @@ const OTHER: &str = "999999999999";
 const ROLE: &str = "arn:aws:iam::999999999999:role/sync";
 
 fn everything() -> Value {
-    json!({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": ["ecr:*", "sts:*"], "Resource": "*"}]})
+    json!({"Version": "2012-10-17",
+        "Statement": [{"Effect": "Allow", "Action": ["ecr:*", "sts:*"], "Resource": "*"}]})
 }
 
 fn trust(principal: &str, external_id: Option<&str>) -> Trust {

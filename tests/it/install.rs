@@ -73,9 +73,11 @@ impl Site {
         let config = json!({
             "apiVersion": "v1",
             "kind": "Config",
-            "clusters": [{"name": "c", "cluster": {"server": format!("http://{}", self.api.host())}}],
+            "clusters": [{"name": "c",
+                "cluster": {"server": format!("http://{}", self.api.host())}}],
             "users": [{"name": "u", "user": {"token": token.trim()}}],
-            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u", "namespace": SYSTEM}}],
+            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u",
+                "namespace": SYSTEM}}],
             "current-context": "c",
         });
         let kubeconfig = self.folder.path().join("kubeconfig");
@@ -154,7 +156,8 @@ impl Site {
     }
 
     fn private_image(&self) -> Value {
-        json!({"pullUrl": format!("{}/library/demo", self.sources.basic.host()), "tags": ["1.26"], "insecure": true,
+        json!({"pullUrl": format!("{}/library/demo", self.sources.basic.host()), "tags": ["1.26"],
+            "insecure": true,
                "secretRef": {"name": "login"}})
     }
 

@@ -25,8 +25,12 @@ fn cell<'a>(table: &'a str, name: &str, heading: &str) -> &'a str {
 async fn one_screen_says_what_is_in_sync_since_when_and_what_is_wrong() {
     let rig = Rig::new("kubectl-screen").await;
     let _operator = rig.operator().await;
-    rig.apply("good", json!({"repositoryName": "team/good", "image": rig.image("library/demo", &["1.26", "1.27"])}))
-        .await;
+    rig.apply(
+        "good",
+        json!({"repositoryName": "team/good",
+        "image": rig.image("library/demo", &["1.26", "1.27"])}),
+    )
+    .await;
     rig.apply("mistake", json!({"image": rig.image("library/demo", &["1.26", "1.72"])})).await;
     rig.apply("drifted", json!({"lifecyclePolicy": keep(50), "driftPolicy": "Report"})).await;
     rig.wait_synced("good").await;

@@ -26,7 +26,8 @@ async fn variant(
     layers: &[Value],
     tag: Option<&str>,
 ) -> Value {
-    let manifest = json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers,
+    let manifest = json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config,
+        "layers": layers,
                           "annotations": {"name": name}});
     repository.manifest(&manifest.to_string(), MANIFEST, tag).await
 }

@@ -7,7 +7,8 @@ use crate::support::{ACCOUNT, REGION, Rig, condition};
 fn keep(images: u32) -> Value {
     json!({"rules": [{
         "rulePriority": 1,
-        "selection": {"tagStatus": "tagged", "tagPatternList": ["1.*"], "countType": "imageCountMoreThan", "countNumber": images},
+        "selection": {"tagStatus": "tagged", "tagPatternList": ["1.*"],
+            "countType": "imageCountMoreThan", "countNumber": images},
         "action": {"type": "expire"}
     }]})
 }
@@ -16,7 +17,10 @@ fn keep(images: u32) -> Value {
 async fn a_policy_that_takes_wanted_tags_is_told_beforehand() {
     let rig = Rig::new("foresight").await;
     let _operator = rig.operator().await;
-    let spec = |images| json!({"image": rig.image("library/demo", &["1.26", "1.27"]), "lifecyclePolicy": keep(images)});
+    let spec = |images| {
+        json!({"image": rig.image("library/demo", &["1.26", "1.27"]),
+        "lifecyclePolicy": keep(images)})
+    };
     rig.apply("app", spec(1)).await;
     let object = rig.wait_synced("app").await;
     let told = "settings, policies and resource tags are as specified, but rule 1 of \
@@ -40,7 +44,10 @@ async fn a_policy_that_takes_wanted_tags_is_told_beforehand() {
 async fn a_tag_that_a_rule_keeps_taking_is_copied_again_twice_and_then_left_alone() {
     let rig = Rig::new("lifecycle-conflict").await;
     let _operator = rig.operator().await;
-    let spec = |images| json!({"image": rig.image("library/demo", &["1.26", "1.27"]), "lifecyclePolicy": keep(images)});
+    let spec = |images| {
+        json!({"image": rig.image("library/demo", &["1.26", "1.27"]),
+        "lifecyclePolicy": keep(images)})
+    };
     rig.apply("app", spec(1)).await;
     rig.wait_synced("app").await;
     for pass in ["first", "second"] {
@@ -93,7 +100,10 @@ async fn a_tag_that_a_person_deletes_comes_back_however_often() {
 async fn a_tag_in_the_archive_is_told_and_left_there() {
     let rig = Rig::new("archived").await;
     let _operator = rig.operator().await;
-    let spec = |archived_images: &str| json!({"image": rig.image("library/demo", &["1.26", "1.27"]), "archivedImages": archived_images});
+    let spec = |archived_images: &str| {
+        json!({"image": rig.image("library/demo", &["1.26", "1.27"]),
+        "archivedImages": archived_images})
+    };
     rig.apply("app", spec("Keep")).await;
     rig.wait_synced("app").await;
     assert!(rig.ecr.archive(ACCOUNT, REGION, "app", "1.26"), "as a rule would");
@@ -137,7 +147,8 @@ async fn a_new_digest_of_an_archived_tag_is_copied() {
     rig.wait_synced("app").await;
     rig.ecr.archive(ACCOUNT, REGION, "app", "1.26");
     let retagged = format!("{}/library/demo:1.27", rig.source.host());
-    let spec = json!({"image": {"pullUrl": retagged, "tags": ["1.26"], "tagStrategy": "Retag", "insecure": true}});
+    let spec = json!({"image": {"pullUrl": retagged, "tags": ["1.26"], "tagStrategy": "Retag",
+        "insecure": true}});
     rig.apply("app", spec).await;
     let object = rig.wait_synced("app").await;
     assert_eq!(condition(&object, "ImageSynced").map(|(_, reason, _)| reason), Some("Succeeded"));

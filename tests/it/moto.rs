@@ -87,7 +87,8 @@ impl Bench {
         let manifest = json!({
             "schemaVersion": 2,
             "mediaType": "application/vnd.oci.image.manifest.v1+json",
-            "config": {"mediaType": "application/vnd.oci.image.config.v1+json", "size": 2, "digest": digest},
+            "config": {"mediaType": "application/vnd.oci.image.config.v1+json", "size": 2,
+                "digest": digest},
             "layers": [],
         });
         let image = json!({"repositoryName": name, "imageTag": tag, "imageDigest": digest,
@@ -109,12 +110,14 @@ impl Bench {
 }
 
 fn lifecycle(count: u32) -> Value {
-    json!({"rules": [{"rulePriority": 1, "selection": {"tagStatus": "any", "countType": "imageCountMoreThan",
+    json!({"rules": [{"rulePriority": 1, "selection": {"tagStatus": "any",
+        "countType": "imageCountMoreThan",
                       "countNumber": count}, "action": {"type": "expire"}}]})
 }
 
 fn permission(actions: &Value) -> Value {
-    json!({"Version": "2012-10-17", "Statement": [{"Sid": "pull", "Effect": "Allow", "Principal": {"AWS": "210987654321"},
+    json!({"Version": "2012-10-17",
+        "Statement": [{"Sid": "pull", "Effect": "Allow", "Principal": {"AWS": "210987654321"},
            "Action": actions}]})
 }
 
@@ -124,7 +127,8 @@ async fn a_repository_is_made_kept_and_corrected() {
     let spec = |lifecycle: Value, permission: Value| {
         json!({
             "repositoryName": "moto-kept/app", "resourceTags": {"team": "platform"},
-            "imageTagMutability": "ImmutableWithExclusion", "imageTagMutabilityExclusionFilters": ["latest"],
+            "imageTagMutability": "ImmutableWithExclusion",
+            "imageTagMutabilityExclusionFilters": ["latest"],
             "scanOnPush": true, "lifecyclePolicy": lifecycle, "permissionPolicy": permission,
         })
     };
@@ -235,7 +239,10 @@ async fn tags_that_are_there_are_seen_without_a_pull() {
     bench.ecr("CreateRepository", json!({"repositoryName": name})).await;
     let digest = bench.rig.sources.seeded.digest("library/demo", "1.26");
     bench.put_image(name, "1.26", digest).await;
-    let spec = |tags: &[&str], dry_run: bool| json!({"repositoryName": name, "image": bench.rig.image("library/demo", tags), "dryRun": dry_run});
+    let spec = |tags: &[&str], dry_run: bool| {
+        json!({"repositoryName": name, "image": bench.rig.image("library/demo", tags),
+        "dryRun": dry_run})
+    };
     bench.rig.apply("app", spec(&["1.26"], false)).await;
     let object = bench.rig.wait_synced("app").await;
     assert_eq!(object.status.expect("a status").image.expect("an image").summary, "1/1");

@@ -17,14 +17,17 @@ const NAME: &str = "platform/app";
 /// The life of a repository: created with all features, changed and emptied, deleted. The content
 /// of the files of each stage.
 fn stages(source: &str, charts: &str) -> Vec<Value> {
-    let rule = json!({"rulePriority": 1, "selection": {"tagStatus": "untagged", "countType": "imageCountMoreThan",
+    let rule = json!({"rulePriority": 1, "selection": {"tagStatus": "untagged",
+        "countType": "imageCountMoreThan",
                       "countNumber": 100}, "action": {"type": "expire"}});
-    let statement = json!({"Sid": "Pull", "Effect": "Allow", "Principal": {"AWS": "arn:aws:iam::210987654321:root"},
+    let statement = json!({"Sid": "Pull", "Effect": "Allow",
+        "Principal": {"AWS": "arn:aws:iam::210987654321:root"},
                            "Action": ["ecr:BatchGetImage"]});
     let made = json!({
         "repositoryName": NAME,
         "image": {"pullUrl": format!("{source}/library/demo"), "tags": ["1.27"], "insecure": true},
-        "chart": {"pullUrl": format!("http://{charts}/stable"), "name": "nginx", "tags": ["15.0.2"]},
+        "chart": {"pullUrl": format!("http://{charts}/stable"), "name": "nginx",
+            "tags": ["15.0.2"]},
         "lifecyclePolicy": {"rules": [rule]},
         "permissionPolicy": {"Version": "2012-10-17", "Statement": [statement]},
         "resourceTags": {"team": "platform"},

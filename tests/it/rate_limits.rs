@@ -90,7 +90,8 @@ async fn a_repository_of_few_tags_does_not_wait_for_one_of_many() {
     };
     rig.apply(
         "many",
-        json!({"image": rig.image("limits/fairness", &many.iter().map(String::as_str).collect::<Vec<_>>())}),
+        json!({"image": rig.image("limits/fairness",
+            &many.iter().map(String::as_str).collect::<Vec<_>>())}),
     )
     .await;
     // The burst is used up, and the rest of the 120 requests wait.

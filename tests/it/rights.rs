@@ -37,7 +37,8 @@ async fn without(number: usize, rights: &[Value], rig: &Rig) -> Operator {
     let rest: Vec<_> =
         rights.iter().enumerate().filter(|(n, _)| *n != number).map(|(_, right)| right).collect();
     let api_version = "rbac.authorization.k8s.io/v1";
-    let role = json!({"apiVersion": api_version, "kind": "ClusterRole", "metadata": {"name": name}, "rules": rest});
+    let role = json!({"apiVersion": api_version, "kind": "ClusterRole", "metadata": {"name": name},
+        "rules": rest});
     let binding = json!({
         "apiVersion": api_version, "kind": "ClusterRoleBinding", "metadata": {"name": name},
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name},

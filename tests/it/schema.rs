@@ -166,9 +166,8 @@ fn table() -> Vec<(&'static str, &'static str, Value, Option<&'static str>)> {
         (
             "retag with a selector",
             "retagselector",
-            with_image(
-                json!({"pullUrl": "nginx:1", "tags": ["2"], "tagStrategy": "Retag", "tagSelector": {"latest": 1}}),
-            ),
+            with_image(json!({"pullUrl": "nginx:1", "tags": ["2"], "tagStrategy": "Retag",
+                    "tagSelector": {"latest": 1}})),
             Some("and no tagSelector"),
         ),
         ("a pin", "pin", tagged(json!([format!("1.26@sha256:{}", "a".repeat(64))])), None),
@@ -288,7 +287,8 @@ fn table() -> Vec<(&'static str, &'static str, Value, Option<&'static str>)> {
         (
             "filters with exclusion",
             "filters",
-            json!({"imageTagMutability": "MutableWithExclusion", "imageTagMutabilityExclusionFilters": ["v*", "1.*"]}),
+            json!({"imageTagMutability": "MutableWithExclusion",
+                "imageTagMutabilityExclusionFilters": ["v*", "1.*"]}),
             None,
         ),
         (
@@ -300,7 +300,8 @@ fn table() -> Vec<(&'static str, &'static str, Value, Option<&'static str>)> {
         (
             "filters without exclusion",
             "lonefilters",
-            json!({"imageTagMutability": "Immutable", "imageTagMutabilityExclusionFilters": ["v*"]}),
+            json!({"imageTagMutability": "Immutable",
+                "imageTagMutabilityExclusionFilters": ["v*"]}),
             Some("go with imageTagMutability MutableWithExclusion"),
         ),
         (
@@ -313,7 +314,8 @@ fn table() -> Vec<(&'static str, &'static str, Value, Option<&'static str>)> {
         (
             "a filter that is none",
             "badfilter",
-            json!({"imageTagMutability": "MutableWithExclusion", "imageTagMutabilityExclusionFilters": ["v 1"]}),
+            json!({"imageTagMutability": "MutableWithExclusion",
+                "imageTagMutabilityExclusionFilters": ["v 1"]}),
             Some("for example 1.*"),
         ),
         (
@@ -343,7 +345,8 @@ fn table() -> Vec<(&'static str, &'static str, Value, Option<&'static str>)> {
         (
             "51 resource tags",
             "manytags",
-            json!({"resourceTags": (0..51).map(|n| (format!("k{n}"), "v".into())).collect::<serde_json::Map<_, _>>()}),
+            json!({"resourceTags": (0..51).map(|n| (format!("k{n}"),
+                "v".into())).collect::<serde_json::Map<_, _>>()}),
             Some("resourceTags"),
         ),
         (
@@ -461,7 +464,8 @@ async fn a_new_resource_has_defaults_and_is_not_yet_current() {
 #[tokio::test]
 async fn unknown_keys_of_policies_survive() {
     let rig = Rig::new("schema-policies").await;
-    let policy = json!({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "New": {"deep": [1, {"x": "y"}]}}]});
+    let policy = json!({"Version": "2012-10-17",
+        "Statement": [{"Effect": "Allow", "New": {"deep": [1, {"x": "y"}]}}]});
     let lifecycle =
         json!({"rules": [{"rulePriority": 1, "selection": {"newKey": "v"}, "more": true}]});
     rig.apply("app", json!({"permissionPolicy": policy, "lifecyclePolicy": lifecycle})).await;

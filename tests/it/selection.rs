@@ -22,7 +22,8 @@ async fn the_newest_versions_are_selected() {
         ("constraint", json!({"latest": 0, "semver": "<3"}), vec!["v1", "v2"]),
         (
             "patterns",
-            json!({"latest": 0, "include": ["^v[12]$"], "exclude": ["1"], "sortBy": "Alphabetical"}),
+            json!({"latest": 0, "include": ["^v[12]$"], "exclude": ["1"],
+                "sortBy": "Alphabetical"}),
             vec!["v2"],
         ),
     ];

@@ -114,7 +114,8 @@ async fn what_a_tenant_may_not_use_is_not_asked_of_anybody() {
         ),
         (
             "role",
-            json!({"repositoryName": "team/c", "registry": {"roleArn": "arn:aws:iam::210987654321:role/x"}}),
+            json!({"repositoryName": "team/c",
+                "registry": {"roleArn": "arn:aws:iam::210987654321:role/x"}}),
             "role arn:aws:iam::210987654321:role/x",
         ),
         (

@@ -227,7 +227,8 @@ async fn charts_take_the_same_way() {
         json!({"chart": {"pullUrl": http, "tags": ["1.0.0"], "proxySecretRef": through}}),
     )
     .await;
-    let both = json!({"pullUrl": oci, "tags": ["1.0.0"], "proxySecretRef": through, "certSecretRef": {"name": "trust"}});
+    let both = json!({"pullUrl": oci, "tags": ["1.0.0"], "proxySecretRef": through,
+        "certSecretRef": {"name": "trust"}});
     rig.apply("oci", json!({"chart": both})).await;
     rig.wait_synced("http").await;
     rig.wait_synced("oci").await;
@@ -242,7 +243,8 @@ async fn charts_take_the_same_way() {
         &[("address", &proxy.url()), ("username", LOGIN.0), ("password", WRONG)],
     )
     .await;
-    let half = json!({"pullUrl": oci, "tags": ["1.0.0"], "proxySecretRef": through, "certSecretRef": {"name": "half"}});
+    let half = json!({"pullUrl": oci, "tags": ["1.0.0"], "proxySecretRef": through,
+        "certSecretRef": {"name": "half"}});
     rig.apply("half", json!({"chart": half})).await;
     rig.apply(
         "stale",
@@ -310,7 +312,8 @@ async fn a_certificate_that_is_none_costs_the_image_alone() {
     let _operator = rig.operator().await;
     put_secret(&rig, "trust", &[("ca.crt", "not a certificate")]).await;
     let policy = json!({"rules": [{"rulePriority": 1, "selection": {"tagStatus": "untagged",
-        "countType": "sinceImagePushed", "countUnit": "days", "countNumber": 14}, "action": {"type": "expire"}}]});
+        "countType": "sinceImagePushed", "countUnit": "days", "countNumber": 14},
+        "action": {"type": "expire"}}]});
     let mut spec =
         image(&rig.source.host(), &json!({"certSecretRef": {"name": "trust"}, "insecure": true}));
     spec["lifecyclePolicy"] = policy.clone();

@@ -252,7 +252,8 @@ fn policies_keep_numbers_strings_and_unknown_keys() {
     let policy = entries[0].spec.permission_policy.as_ref().unwrap();
     assert_eq!(
         policy["Statement"][0]["Condition"],
-        json!({"Bool": {"aws:SecureTransport": true}, "NumericLessThan": {"n": [7, 1.5, -2, 1000]}, "Null": {"x": null}})
+        json!({"Bool": {"aws:SecureTransport": true}, "NumericLessThan": {"n": [7, 1.5, -2, 1000]},
+            "Null": {"x": null}})
     );
 }
 

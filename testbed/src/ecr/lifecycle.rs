@@ -216,11 +216,15 @@ mod tests {
         );
         let untagged =
             json!({"tagStatus": "untagged", "countType": "imageCountMoreThan", "countNumber": 1});
-        let any = json!({"tagStatus": "any", "countType": "sinceImagePushed", "countUnit": "days", "countNumber": 1});
-        let pulled = json!({"tagStatus": "any", "countType": "sinceImagePulled", "countUnit": "days", "countNumber": 1});
-        let moved = json!({"tagStatus": "any", "countType": "sinceImageTransitioned", "countUnit": "days", "countNumber": 90,
+        let any = json!({"tagStatus": "any", "countType": "sinceImagePushed", "countUnit": "days",
+            "countNumber": 1});
+        let pulled = json!({"tagStatus": "any", "countType": "sinceImagePulled",
+            "countUnit": "days", "countNumber": 1});
+        let moved = json!({"tagStatus": "any", "countType": "sinceImageTransitioned",
+            "countUnit": "days", "countNumber": 90,
             "storageClass": "archive"});
-        let prefix = json!({"tagStatus": "tagged", "tagPrefixList": ["v"], "countType": "imageCountMoreThan", "countNumber": 1});
+        let prefix = json!({"tagStatus": "tagged", "tagPrefixList": ["v"],
+            "countType": "imageCountMoreThan", "countNumber": 1});
         let bare =
             json!({"tagStatus": "tagged", "countType": "imageCountMoreThan", "countNumber": 1});
         let cases = [

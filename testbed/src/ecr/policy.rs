@@ -259,7 +259,10 @@ mod tests {
         let statement = |statement: Value| {
             json!({"Version": "2012-10-17", "Statement": [statement]}).to_string()
         };
-        let allow = |principal: Value| json!({"Effect": "Allow", "Principal": principal, "Action": "ecr:*"});
+        let allow = |principal: Value| {
+            json!({"Effect": "Allow", "Principal": principal,
+            "Action": "ecr:*"})
+        };
         assert!(parse(&statement(allow(json!("*")))).is_ok());
         assert!(parse(&statement(allow(json!({"AWS": "1234"})))).is_err());
         assert!(parse(&statement(allow(json!({"AWS": 123_456_789_012_u64})))).is_err());

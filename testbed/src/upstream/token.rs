@@ -113,7 +113,8 @@ impl Tokens {
         // An uncompressed point: 4, x, y (SEC 1, 2.3.3).
         let point = self.key.public_key().as_ref();
         let [x, y] = [&point[1..33], &point[33..65]].map(|bytes| URL_SAFE_NO_PAD.encode(bytes));
-        json!({"keys": [{"kty": "EC", "crv": "P-256", "alg": "ES256", "use": "sig", "kid": KEY_ID, "x": x, "y": y}]})
+        json!({"keys": [{"kty": "EC", "crv": "P-256", "alg": "ES256", "use": "sig", "kid": KEY_ID,
+            "x": x, "y": y}]})
     }
 
     fn issue(&self, user: Option<User>, access: &[Value]) -> Result<String, String> {

@@ -172,7 +172,8 @@ impl Bench {
         tag: &str,
         seed: &str,
     ) -> Result<(Vec<u8>, String), Error> {
-        let config = json!({"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": []}, "seed": seed});
+        let config = json!({"architecture": "amd64", "os": "linux",
+            "rootfs": {"type": "layers", "diff_ids": []}, "seed": seed});
         let config = config.to_string();
         let layer = format!("layer {seed}");
         let manifest = json!({

@@ -11,7 +11,8 @@ fn policy(field: &str) -> Value {
     match field {
         "lifecyclePolicy" => keep(9),
         _ => {
-            json!({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "ecr:BatchGetImage",
+            json!({"Version": "2012-10-17",
+                "Statement": [{"Effect": "Allow", "Action": "ecr:BatchGetImage",
             "Principal": {"AWS": "210987654321"}}]})
         }
     }
@@ -28,7 +29,8 @@ enum Step {
 fn spec(step: Step) -> Value {
     match step {
         Step::Set => {
-            json!({"lifecyclePolicy": policy("lifecyclePolicy"), "permissionPolicy": policy("permissionPolicy")})
+            json!({"lifecyclePolicy": policy("lifecyclePolicy"),
+                "permissionPolicy": policy("permissionPolicy")})
         }
         Step::Emptied => {
             json!({"lifecyclePolicy": {"rules": []}, "permissionPolicy": {"Statement": []}})

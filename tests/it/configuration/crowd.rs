@@ -23,10 +23,12 @@ async fn no_throttle_surfaces_when_many_repositories_are_created_at_once() {
         desk.ecr.limits(action, per_second, burst);
     }
     let lifecycle = keep(9);
-    let permission = json!({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "ecr:BatchGetImage",
+    let permission = json!({"Version": "2012-10-17",
+        "Statement": [{"Effect": "Allow", "Action": "ecr:BatchGetImage",
         "Principal": {"AWS": "210987654321"}}]});
     let entry = |n: usize| {
-        json!({"name": format!("team/app-{n}"), "lifecyclePolicy": lifecycle, "permissionPolicy": permission,
+        json!({"name": format!("team/app-{n}"), "lifecyclePolicy": lifecycle,
+            "permissionPolicy": permission,
                "resourceTags": {"number": n.to_string()}})
     };
     let text = json!((0..REPOSITORIES).map(entry).collect::<Vec<_>>()).to_string();

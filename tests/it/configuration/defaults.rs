@@ -47,7 +47,8 @@ async fn created_repositories_get_all_defaults_and_adopted_ones_what_they_lack()
     rig.apply("own", json!({"lifecyclePolicy": keep(5), "resourceTags": {"team": "own"}})).await;
     rig.apply(
         "none",
-        json!({"lifecyclePolicy": {"rules": []}, "permissionPolicy": {"Statement": []}, "resourceTags": {}}),
+        json!({"lifecyclePolicy": {"rules": []}, "permissionPolicy": {"Statement": []},
+            "resourceTags": {}}),
     )
     .await;
     rig.apply("bare", json!({})).await;

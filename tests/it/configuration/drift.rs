@@ -13,7 +13,8 @@ use crate::support::{ACCOUNT, Operator, REGION, Rig, condition, docker_secret, e
 /// A spec with every field that can drift.
 fn configured() -> Value {
     json!({
-        "lifecyclePolicy": keep(200_000), "permissionPolicy": pull("210987654321"), "resourceTags": {"team": "platform"},
+        "lifecyclePolicy": keep(200_000), "permissionPolicy": pull("210987654321"),
+        "resourceTags": {"team": "platform"},
         "imageTagMutability": "Mutable", "scanOnPush": true,
     })
 }

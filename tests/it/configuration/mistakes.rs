@@ -13,7 +13,8 @@ use crate::support::{ACCOUNT, REGION, Rig, condition};
 fn oversized() -> Value {
     let principals: Vec<_> =
         (0..300).map(|n| format!("arn:aws:iam::123456789012:role/role-number-{n:04}")).collect();
-    json!({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": {"AWS": principals},
+    json!({"Version": "2012-10-17",
+        "Statement": [{"Effect": "Allow", "Principal": {"AWS": principals},
            "Action": "ecr:BatchGetImage"}]})
 }
 

@@ -63,7 +63,8 @@ async fn a_changed_setting_is_written_and_an_absent_one_is_left_alone() {
     let mark = rig.ecr.mark();
     rig.apply(
         "app",
-        json!({"imageTagMutability": "Mutable", "scanOnPush": false, "resourceTags": {"team": "platform"}}),
+        json!({"imageTagMutability": "Mutable", "scanOnPush": false,
+            "resourceTags": {"team": "platform"}}),
     )
     .await;
     rig.wait_synced("app").await;
@@ -87,7 +88,8 @@ async fn a_tag_moves_in_the_pass_that_allows_it() {
     let rig = Rig::new("settings-move").await;
     let _operator = rig.operator().await;
     let retag = |from: &str, mutability: &str| {
-        let image = json!({"pullUrl": format!("{}/library/demo:{from}", rig.source.host()), "tags": ["stable"],
+        let image = json!({"pullUrl": format!("{}/library/demo:{from}", rig.source.host()),
+            "tags": ["stable"],
                            "tagStrategy": "Retag", "insecure": true});
         json!({"image": image, "imageTagMutability": mutability})
     };

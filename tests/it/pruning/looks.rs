@@ -72,7 +72,8 @@ async fn what_ecr_keeps_for_an_index_is_not_tried_at_every_look() {
     assert!(bench.sync(&["1", "1-amd64"], "{}", &[]).await.is_success());
     let engine = engine(&bench.desk.ecr);
     let url = format!("{}/{}", bench.desk.source.host(), bench.name);
-    let spec = json!({"image": {"pullUrl": url, "tags": ["1"], "insecure": true, "checkPolicy": "IfNotPresent"},
+    let spec = json!({"image": {"pullUrl": url, "tags": ["1"], "insecure": true,
+        "checkPolicy": "IfNotPresent"},
                       "prune": {"enabled": true, "maxPercent": 100, "minUnpulled": "0s"}});
     let report = pass(&engine, &spec, true).await;
     assert!(report.warnings.iter().any(|warning| warning.contains("ECR keeps it")), "{report:?}");

@@ -95,11 +95,13 @@ async fn a_tag_that_is_moved_pulled_or_archived_meanwhile_is_left_alone() {
                 .expect("after 1970")
                 .as_secs();
             let digest = bench.desk.repository("app").tags["2"].clone();
-            json!({"imageDigest": digest, "imageTags": ["2"], "imagePushedAt": 1, "lastRecordedPullTime": now})
+            json!({"imageDigest": digest, "imageTags": ["2"], "imagePushedAt": 1,
+                "lastRecordedPullTime": now})
         }),
         ("archived", |bench, _| {
             let digest = bench.desk.repository("app").tags["2"].clone();
-            json!({"imageDigest": digest, "imageTags": ["2"], "imagePushedAt": 1, "imageStatus": "ARCHIVED"})
+            json!({"imageDigest": digest, "imageTags": ["2"], "imagePushedAt": 1,
+                "imageStatus": "ARCHIVED"})
         }),
     ];
     for (name, details) in table {

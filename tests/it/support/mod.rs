@@ -159,7 +159,8 @@ impl Rig {
 
     /// An image of the source behind the proxy of this test.
     pub fn image(&self, repository: &str, tags: &[&str]) -> Value {
-        json!({"pullUrl": format!("{}/{repository}", self.source.host()), "tags": tags, "insecure": true})
+        json!({"pullUrl": format!("{}/{repository}", self.source.host()), "tags": tags,
+            "insecure": true})
     }
 
     pub async fn annotate(&self, name: &str, key: &str, value: &str) {

@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 /// A lifecycle policy that keeps the newest `images`.
 pub fn keep(images: u32) -> Value {
     json!({"rules": [{"rulePriority": 1, "action": {"type": "expire"},
-                      "selection": {"tagStatus": "any", "countType": "imageCountMoreThan", "countNumber": images}}]})
+                      "selection": {"tagStatus": "any", "countType": "imageCountMoreThan",
+                          "countNumber": images}}]})
 }
 
 /// A permission policy that lets `account` pull.

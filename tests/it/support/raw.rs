@@ -72,7 +72,8 @@ impl Repository {
     pub async fn signature(&self, subject: &Value, name: &str, tag: Option<&str>) -> Value {
         let config = self.blob("{}", "application/vnd.oci.empty.v1+json").await;
         let layer = self.blob(name, "application/octet-stream").await;
-        let manifest = json!({"schemaVersion": 2, "mediaType": MANIFEST, "artifactType": "application/x-signature",
+        let manifest = json!({"schemaVersion": 2, "mediaType": MANIFEST,
+            "artifactType": "application/x-signature",
                               "config": config, "layers": [layer], "subject": subject});
         self.manifest(&manifest.to_string(), MANIFEST, tag).await
     }

@@ -28,7 +28,8 @@ pub(super) fn get_lifecycle(call: &Call<'_>) -> Result<Value> {
     let stored = repository.lifecycle.as_ref().ok_or_else(|| no_lifecycle(call, name))?;
     let (text, evaluated) = (lifecycle::read_back(stored), epoch(repository.created_at));
     Ok(json!({
-        "registryId": call.account, "repositoryName": name, "lifecyclePolicyText": text, "lastEvaluatedAt": evaluated,
+        "registryId": call.account, "repositoryName": name, "lifecyclePolicyText": text,
+        "lastEvaluatedAt": evaluated,
     }))
 }
 
@@ -41,7 +42,8 @@ pub(super) fn delete_lifecycle(call: &Call<'_>) -> Result<Value> {
     let stored = repository.lifecycle.take().ok_or_else(|| no_lifecycle(call, name))?;
     let text = lifecycle::read_back(&stored);
     Ok(json!({
-        "registryId": call.account, "repositoryName": name, "lifecyclePolicyText": text, "lastEvaluatedAt": evaluated,
+        "registryId": call.account, "repositoryName": name, "lifecyclePolicyText": text,
+        "lastEvaluatedAt": evaluated,
     }))
 }
 

@@ -38,7 +38,8 @@ pub(super) fn put(call: &Call<'_>) -> Result<Value> {
     if let Some(tag) = tag {
         id["imageTag"] = tag.into();
     }
-    let mut image = json!({"registryId": call.account, "repositoryName": name, "imageId": id, "imageManifest": body});
+    let mut image = json!({"registryId": call.account, "repositoryName": name, "imageId": id,
+        "imageManifest": body});
     if let Some(kind) = kind {
         image["imageManifestMediaType"] = kind.into();
     }
@@ -68,6 +69,7 @@ pub(super) fn update_storage_class(call: &Call<'_>) -> Result<Value> {
         image.ok_or_else(|| Error::api("ImageNotFoundException", "Requested image not found"))?;
     image.status = status;
     Ok(json!({
-        "registryId": call.account, "repositoryName": name, "imageId": id, "imageStatus": status.as_str(),
+        "registryId": call.account, "repositoryName": name, "imageId": id,
+        "imageStatus": status.as_str(),
     }))
 }

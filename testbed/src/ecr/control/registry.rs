@@ -59,7 +59,8 @@ pub(super) fn pull_through_rules(call: &Call<'_>) -> Value {
     let mut state = call.state();
     let prefixes = &state.registry(&call.account, call.region()).pull_through;
     let rule = |prefix: &String| {
-        json!({"ecrRepositoryPrefix": prefix, "upstreamRegistryUrl": "registry-1.docker.io", "upstreamRegistry": "docker-hub",
+        json!({"ecrRepositoryPrefix": prefix, "upstreamRegistryUrl": "registry-1.docker.io",
+            "upstreamRegistry": "docker-hub",
                "registryId": call.account})
     };
     json!({"pullThroughCacheRules": prefixes.iter().map(rule).collect::<Vec<_>>()})

@@ -93,7 +93,8 @@ pub(super) fn put_mutability(call: &Call<'_>) -> Result<Value> {
     // A full replace: filters that are not sent are gone.
     repository.mutability.clone_from(&mutability);
     repository.exclusions = exclusions;
-    let mut output = json!({"registryId": call.account, "repositoryName": name, "imageTagMutability": mutability});
+    let mut output = json!({"registryId": call.account, "repositoryName": name,
+        "imageTagMutability": mutability});
     add_filters(&mut output, repository);
     Ok(output)
 }
@@ -108,9 +109,8 @@ pub(super) fn put_scanning(call: &Call<'_>) -> Result<Value> {
     let mut state = call.state();
     state.known(&call.account, call.region(), name)?.scan_on_push = scan;
     let configuration = json!({"scanOnPush": scan});
-    Ok(
-        json!({"registryId": call.account, "repositoryName": name, "imageScanningConfiguration": configuration}),
-    )
+    Ok(json!({"registryId": call.account, "repositoryName": name,
+            "imageScanningConfiguration": configuration}))
 }
 
 fn describe_one(repository: &Repository, host: &str) -> Value {
@@ -186,9 +186,8 @@ fn encryption(call: &Call<'_>) -> Result<Value> {
             if key.contains("missing") {
                 return Err(Error::api("KmsException", format!("Key '{key}' does not exist")));
             }
-            Ok(
-                json!({"encryptionType": kind, "kmsKey": key_arn(call.region(), &call.account, key)}),
-            )
+            let key = key_arn(call.region(), &call.account, key);
+            Ok(json!({"encryptionType": kind, "kmsKey": key}))
         }
         _ => Err(Error::invalid(
             "encryptionConfiguration",

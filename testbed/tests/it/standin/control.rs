@@ -64,7 +64,8 @@ async fn policies_read_back_reordered_with_the_same_meaning() -> Result<(), Erro
     let bench = Bench::new().await?;
     bench.create("app");
     let rule = |priority: u64, list: &[&str]| {
-        json!({"rulePriority": priority, "action": {"type": "expire"}, "selection": {"tagStatus": "tagged",
+        json!({"rulePriority": priority, "action": {"type": "expire"},
+            "selection": {"tagStatus": "tagged",
             "tagPatternList": list, "countType": "imageCountMoreThan", "countNumber": 3}})
     };
     let text = json!({"rules": [rule(20, &["b*"]), rule(10, &["a*", "*z"])]}).to_string();

@@ -38,7 +38,8 @@ fn assume<'a>(role: &'a str, more: &[&'a str]) -> Vec<&'a str> {
 
 /// A token as kubelet mounts it; nobody verifies the signature.
 fn web_token(subject: &str, audience: &str, end: u64) -> String {
-    let claims = json!({"sub": subject, "aud": [audience], "exp": end, "iss": "https://kubernetes.default.svc"});
+    let claims = json!({"sub": subject, "aud": [audience], "exp": end,
+        "iss": "https://kubernetes.default.svc"});
     format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(claims.to_string()))
 }
 

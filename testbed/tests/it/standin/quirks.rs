@@ -197,8 +197,10 @@ async fn a_large_layer_streams_in_and_out() -> Result<(), Error> {
 
     let config = bench.push_blob("app", b"{}").await?;
     let manifest = json!({"schemaVersion": 2, "mediaType": OCI_MANIFEST,
-        "config": {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": config, "size": 2},
-        "layers": [{"mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": expected, "size": CHUNKS << 20}]});
+        "config": {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": config,
+            "size": 2},
+        "layers": [{"mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": expected,
+            "size": CHUNKS << 20}]});
     bench.put_manifest("app", "large", OCI_MANIFEST, manifest.to_string().as_bytes()).await?;
     let got = bench.request("GET", &format!("/v2/app/blobs/{expected}")).send().await?;
     assert_eq!(got.content_length(), Some(CHUNKS << 20));
@@ -287,7 +289,8 @@ async fn manifests_are_checked_as_ecr_checks_them() -> Result<(), Error> {
         ),
         (
             |manifest| {
-                manifest["layers"][0] = json!({"digest": "sha256:00", "size": 1, "urls": ["https://example.com"],
+                manifest["layers"][0] = json!({"digest": "sha256:00", "size": 1,
+                    "urls": ["https://example.com"],
                     "mediaType": "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"});
             },
             201,
