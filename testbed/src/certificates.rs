@@ -1,5 +1,5 @@
-//! A private certificate authority with one server and one client, made anew: nothing else trusts
-//! it.
+//! A new private certificate authority with a server and a client certificate, which nothing else
+//! trusts.
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
@@ -8,7 +8,7 @@ use rcgen::{
 
 use crate::Error;
 
-/// What the server's certificate is good for. No resolver knows names under `.test` (RFC 6761); a
+/// Names in the server's certificate. No resolver knows names under `.test` (RFC 6761); a
 /// [`crate::forward_proxy::ForwardProxy`] does.
 const SERVER_NAMES: [&str; 3] = ["127.0.0.1", "localhost", "registry.test"];
 
@@ -17,9 +17,9 @@ const SERVER_NAMES: [&str; 3] = ["127.0.0.1", "localhost", "registry.test"];
 pub struct Certificates {
     /// The authority's own certificate, `ca.crt`.
     pub authority: String,
-    /// For 127.0.0.1, localhost and registry.test.
+    /// Certificate for 127.0.0.1, localhost and registry.test.
     pub server: Identity,
-    /// For a client.
+    /// Certificate of a client.
     pub client: Identity,
 }
 
@@ -45,7 +45,7 @@ impl std::fmt::Debug for Identity {
 }
 
 impl Certificates {
-    /// Makes an authority and what it signs.
+    /// Creates an authority and its certificates.
     ///
     /// # Errors
     /// When the crypto library fails.

@@ -1,5 +1,4 @@
-//! A classic HTTP chart repository: a folder of charts that the real helm packaged, with the index
-//! that the real helm made.
+//! A classic HTTP chart repository: a folder of charts and their index, made by the real helm.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,8 +16,8 @@ use sha2::{Digest, Sha256};
 use crate::traffic::Host;
 use crate::{Error, tools};
 
-/// A running chart repository; dropping it stops its server. Put a [`crate::proxy::Proxy`] before
-/// it for a log and faults.
+/// A running chart repository; dropping it stops its server. Put a [`crate::proxy::Proxy`] in front
+/// for a log and faults.
 #[derive(Debug)]
 pub struct ChartRepository {
     dir: PathBuf,
@@ -30,15 +29,15 @@ pub struct ChartRepository {
 #[derive(Clone, Debug)]
 struct Served {
     dir: PathBuf,
-    /// `Basic …`, where a login is asked for.
+    /// `Basic …`, if a login is required.
     login: Option<String>,
 }
 
 impl ChartRepository {
-    /// Serves `dir`, which is made if need be. With a `login`, name and password are asked for.
+    /// Serves `dir`, which is created if needed. With `login`, clients need this name and password.
     ///
     /// # Errors
-    /// When the folder cannot be made, or no port be bound.
+    /// When the folder cannot be created, or no port can be bound.
     pub async fn start(dir: impl AsRef<Path>, login: Option<(&str, &str)>) -> Result<Self, Error> {
         let dir = std::path::absolute(dir)?;
         fs::create_dir_all(dir.join("served"))?;
@@ -63,8 +62,8 @@ impl ChartRepository {
         &self.host
     }
 
-    /// Packages a version of a chart that `helm create` makes. A second time with the same version,
-    /// the archive is another one, as when a publisher replaces it.
+    /// Packages a version of a chart made by `helm create`. A second call with the same version
+    /// makes a different archive, as when a publisher replaces it.
     ///
     /// # Errors
     /// When helm fails.
@@ -95,7 +94,7 @@ impl ChartRepository {
         Ok(to.join(format!("{chart}-{version}.tgz")))
     }
 
-    /// Makes the index of a folder anew.
+    /// Writes the index of a folder again.
     ///
     /// # Errors
     /// When helm fails.
@@ -104,7 +103,7 @@ impl ChartRepository {
         tools::run("helm", &["repo", "index", &folder], &[]).await.map(drop)
     }
 
-    /// Serves this text in place of a file.
+    /// Serves this text instead of a file.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -119,7 +118,7 @@ impl ChartRepository {
     /// Reads a file that is served.
     ///
     /// # Errors
-    /// When it is not there.
+    /// When the file does not exist.
     pub fn read(&self, file: &str) -> Result<Vec<u8>, Error> {
         Ok(fs::read(self.dir.join("served").join(file))?)
     }

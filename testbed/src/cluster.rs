@@ -2,9 +2,9 @@
 //! tokens.
 //!
 //! # Caveats
-//! There is no controller manager, scheduler or kubelet. So no Pod ever runs, a deleted namespace
-//! stays in `Terminating`, owner references are not collected, no `default` service account appears
-//! by itself, and the aggregated cluster roles `admin`, `edit` and `view` allow nothing.
+//! There is no controller manager, scheduler or kubelet. So Pods never run, a deleted namespace
+//! stays in `Terminating`, owner references are not collected, no `default` service account is
+//! created, and the aggregated cluster roles `admin`, `edit` and `view` allow nothing.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -22,24 +22,23 @@ use tokio::time::{Instant, sleep};
 use crate::process::{Process, retry_ports, wait_ready};
 use crate::{Error, http, scratch, tools};
 
-/// Ready takes about 3 s on two idle cores; the rest is for a machine that compiles at the same
-/// time.
+/// Ready takes about 3 s on two idle cores; the rest is for a machine that also compiles.
 const READY: Duration = Duration::from_secs(90);
 const POLL: Duration = Duration::from_millis(25);
 
-/// A running API server with its etcd. Dropping it ends both.
+/// A running API server with its etcd. Dropping it stops both.
 #[derive(Debug)]
 pub struct Cluster {
     dir: PathBuf,
     url: String,
-    // Ended in this order: the API server first, then what it stores in.
+    // Dropped in this order: the API server first, then its storage.
     apiserver: Process,
     etcd: Process,
 }
 
 impl Cluster {
     /// Starts etcd and kube-apiserver with all their files and logs (`etcd.log`,
-    /// `kube-apiserver.log`) in `dir`, and returns when `/readyz` says ok.
+    /// `kube-apiserver.log`) in `dir`, and returns when `/readyz` answers ok.
     ///
     /// # Errors
     /// When a tool is missing, ends, or is not ready in time; the message has the end of its log.
@@ -54,9 +53,9 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// The cluster of this test binary, started by whoever asks first. It ends with the binary.
+    /// The cluster of this test binary, started by the first caller. It ends with the binary.
     ///
-    /// Its files are in `target/testbed/` and are kept until the next run, for a look at the logs.
+    /// The files are in `target/testbed/` and are kept until the next run, to read the logs.
     ///
     /// # Panics
     /// When it cannot be started.
@@ -97,10 +96,10 @@ impl Cluster {
         &self.etcd
     }
 
-    /// Runs kubectl as the administrator and returns what it prints.
+    /// Runs kubectl as the administrator and returns its output.
     ///
     /// # Errors
-    /// When it fails; the message has what it says.
+    /// When it fails; the message has its output.
     pub async fn kubectl(&self, args: &[&str]) -> Result<String, Error> {
         self.kubectl_call(&self.kubeconfig())?.args(args).output().await
     }
@@ -109,7 +108,7 @@ impl Cluster {
     /// [`Cluster::service_account_kubeconfig`].
     ///
     /// # Errors
-    /// When it fails; the message has what it says.
+    /// When it fails; the message has its output.
     pub async fn kubectl_as(&self, kubeconfig: &Path, args: &[&str]) -> Result<String, Error> {
         self.kubectl_call(kubeconfig)?.args(args).output().await
     }
@@ -129,13 +128,14 @@ impl Cluster {
     /// Creates a namespace.
     ///
     /// # Errors
-    /// When it cannot be created, also when it exists.
+    /// When it cannot be created, or exists already.
     pub async fn create_namespace(&self, name: &str) -> Result<(), Error> {
         self.kubectl(&["create", "namespace", name]).await.map(drop)
     }
 
-    /// The kubeconfig of a service account, with a token of the TokenRequest API that is good for a
-    /// day. The account is created unless it exists, and has no rights but those given to it.
+    /// Returns the kubeconfig of a service account, with a token of the TokenRequest API that is
+    /// valid for a day. The account is created if needed, and has only the permissions that are
+    /// given to it.
     ///
     /// # Errors
     /// When the namespace does not exist, or the kubeconfig cannot be written.
@@ -155,10 +155,10 @@ impl Cluster {
         self.write_kubeconfig(&format!("{namespace}.{name}"), namespace, token.trim())
     }
 
-    /// Ends the API server and then etcd, politely.
+    /// Stops the API server and then etcd with SIGTERM.
     ///
     /// # Errors
-    /// When one of them cannot be ended.
+    /// When one of them cannot be stopped.
     pub async fn stop(&self) -> Result<(), Error> {
         self.apiserver.stop().await?;
         self.etcd.stop().await?;
@@ -166,8 +166,8 @@ impl Cluster {
     }
 
     fn kubectl_call(&self, kubeconfig: &Path) -> Result<tools::Call, Error> {
-        // Discovery is cached per server address, and ports come again: the cache must not outlive
-        // this cluster.
+        // Discovery is cached by server address, and ports are used again: the cache must not
+        // outlive this cluster.
         let cache = self.dir.join("kubectl-cache");
         Ok(tools::Call::new("kubectl")?.env("KUBECONFIG", kubeconfig).arg("--cache-dir").arg(cache))
     }
@@ -220,27 +220,27 @@ async fn start_apiserver(dir: &Path, etcd: &str, token: &str) -> Result<(Process
         command.args([
             &format!("--etcd-servers={etcd}"),
             "--bind-address=127.0.0.1",
-            // Without it, a machine that has no default route has no address to advertise.
+            // Without this flag, a machine without a default route has no address to advertise.
             "--advertise-address=127.0.0.1",
             &format!("--secure-port={port}"),
             &format!("--cert-dir={}", path("certs")),
             "--service-cluster-ip-range=10.0.0.0/24",
-            // It would write the loopback address into the endpoints of the `kubernetes` service,
-            // which is refused.
+            // The server would write the loopback address into the endpoints of the `kubernetes`
+            // service, which is refused.
             "--endpoint-reconciler-type=none",
             "--authorization-mode=RBAC",
             &format!("--token-auth-file={}", path("tokens.csv")),
             "--service-account-issuer=https://kubernetes.default.svc.cluster.local",
             &format!("--service-account-key-file={}", path("service-accounts.pub")),
             &format!("--service-account-signing-key-file={}", path("service-accounts.key")),
-            // Pods would need the service account that a controller makes in each namespace.
+            // Pods would need the service account that a controller creates in each namespace.
             "--disable-admission-plugins=ServiceAccount",
             "--allow-privileged=true",
             "--profiling=false",
         ]);
         let apiserver =
             Process::spawn("kube-apiserver", &command, &dir.join("kube-apiserver.log"))?;
-        // The server makes its certificate when it starts: until then there is nothing to trust.
+        // The server creates its certificate at its start: until then there is nothing to trust.
         let end = Instant::now() + READY;
         while !(ca(dir).exists() && dir.join("certs/apiserver.key").exists()) {
             apiserver.alive()?;

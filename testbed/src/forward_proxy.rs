@@ -1,8 +1,8 @@
-//! A forward HTTP proxy, as companies have: absolute URLs for plain HTTP, CONNECT for the rest, and
-//! a Basic login.
+//! A forward HTTP proxy, as companies run them: absolute URLs for plain HTTP, CONNECT for
+//! everything else, optionally a Basic login.
 //!
-//! It takes every name under `.test` to be this machine. Nobody else can resolve these, so whoever
-//! reaches one came through here.
+//! Names under `.test` lead to this machine. No resolver knows them, so a request to one has come
+//! through this proxy.
 
 use std::collections::HashMap;
 use std::io;
@@ -16,7 +16,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::traffic::Host;
 
-/// More than any head that a test sends.
+/// Longer than any request head in a test.
 const LONGEST_HEAD: usize = 64 * 1024;
 const BAD_REQUEST: &str =
     "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
@@ -26,28 +26,28 @@ const LOGIN_FIRST: &str = "HTTP/1.1 407 Proxy Authentication Required\r\n\
                            Proxy-Authenticate: Basic realm=\"testbed\"\r\n\
                            Content-Length: 0\r\nConnection: close\r\n\r\n";
 
-/// A running forward proxy; dropping it stops it and cuts what goes through it.
+/// A running forward proxy; dropping it stops it and cuts its connections.
 #[derive(Debug)]
 pub struct ForwardProxy {
     address: SocketAddr,
     seen: Arc<Mutex<Vec<Seen>>>,
-    // Dropped last: the proxy runs on it.
+    // Dropped last: the proxy runs on this thread.
     _host: Host,
 }
 
-/// A request that the proxy got.
+/// A request to the proxy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
     /// `CONNECT`, or the method of a request with an absolute URL.
     pub method: String,
     /// `HOST:PORT`.
     pub target: String,
-    /// Whether the login was right; if not, it went no further.
+    /// Whether the login was correct; without it, the request is refused.
     pub allowed: bool,
 }
 
 impl ForwardProxy {
-    /// Starts a proxy. With a `login`, name and password are asked for.
+    /// Starts a proxy. With `login`, clients need this name and password.
     ///
     /// # Errors
     /// When no thread can be started or no port of 127.0.0.1 be bound.
@@ -55,7 +55,7 @@ impl ForwardProxy {
         Self::start_with(login, &[])
     }
 
-    /// Starts a proxy that also takes some names, as `HOST:PORT`, to be other places.
+    /// Starts a proxy that also sends requests for some names, as `HOST:PORT`, to other addresses.
     ///
     /// # Errors
     /// When no thread can be started or no port of 127.0.0.1 be bound.
@@ -76,7 +76,7 @@ impl ForwardProxy {
             let Ok(listener) = TcpListener::from_std(listener) else { return };
             while let Ok((client, _)) = listener.accept().await {
                 let (login, note, names) = (login.clone(), Arc::clone(&note), Arc::clone(&names));
-                // A line that breaks is the client's to report.
+                // The client reports a broken connection.
                 tokio::spawn(async move { serve(client, login.as_deref(), &note, &names).await });
             }
         });
@@ -88,7 +88,7 @@ impl ForwardProxy {
         format!("http://{}", self.address)
     }
 
-    /// Everything that was asked for so far.
+    /// Returns all requests so far.
     pub fn seen(&self) -> Vec<Seen> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -133,7 +133,7 @@ async fn dial(target: &str) -> io::Result<TcpStream> {
     }
 }
 
-/// The head of a request, and what came after it.
+/// The head of a request, and the bytes after it.
 async fn read_head(client: &mut TcpStream) -> io::Result<(String, Vec<u8>)> {
     let mut bytes = Vec::new();
     loop {
@@ -172,7 +172,7 @@ impl<'a> Parsed<'a> {
             return Some(Self { method, target: address.to_owned(), login, onward: None });
         }
         let (target, path) = address.strip_prefix("http://")?.split_once('/')?;
-        // One request per connection: then nobody here has to know where a body ends.
+        // One request per connection, so that the end of a body need not be found.
         let mut onward = format!("{method} /{path} {version}\r\nConnection: close\r\n");
         for (name, value) in &headers {
             if !["proxy-authorization", "proxy-connection", "connection"]

@@ -1,5 +1,4 @@
-//! A source whose layers are made while they are read, so that they can be of any size and take no
-//! memory or disk.
+//! A source with generated layers: of any size, without memory or disk.
 
 use std::collections::HashMap;
 use std::io;
@@ -22,19 +21,19 @@ use crate::traffic::{Cut, Exchange, Faults, Host, Log, Plane, Record, Route, ser
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
-/// Every block of a layer is the same noise but for a stamp at its start.
+/// All blocks of a layer are the same noise, with a stamp at the start.
 const BLOCK: usize = 1 << 20;
 const STAMP: usize = 8;
 
 /// A running source; dropping it stops it.
 ///
-/// It speaks as much of the distribution protocol as a copy needs, asks for no login, and every
+/// It implements the part of the distribution protocol that a copy needs, without a login. Every
 /// repository has one image with the tag `1`.
 #[derive(Debug)]
 pub struct Generated {
     address: SocketAddr,
     images: Arc<Images>,
-    // Dropped last: the server runs on it.
+    // Dropped last: the server runs on this thread.
     _host: Host,
 }
 
@@ -56,8 +55,8 @@ enum Content {
 }
 
 impl Generated {
-    /// Serves images: a repository, how many layers its image has, and the size of each. Layers are
-    /// read once here, to learn their digests.
+    /// Serves images, each with its repository, its number of layers, and their size. Layers are
+    /// read once here, to compute their digests.
     ///
     /// # Errors
     /// When no thread can be started or no port of 127.0.0.1 be bound.
@@ -99,7 +98,7 @@ impl Generated {
             .collect()
     }
 
-    /// The requests so far.
+    /// Returns the requests so far.
     pub fn traffic(&self) -> &Log {
         &self.images.log
     }
@@ -164,7 +163,7 @@ impl Images {
         format!("sha256:{hex}")
     }
 
-    /// Some of the bytes `at..end`, the first ones.
+    /// Returns some of the bytes `at..end`, the first ones.
     fn piece(&self, content: &Content, at: u64, end: u64) -> Bytes {
         let most = usize::try_from(end - at).unwrap_or(usize::MAX);
         let piece = match content {
@@ -184,7 +183,7 @@ impl Images {
         piece.slice(..length)
     }
 
-    /// The answer to a request for a manifest or a blob.
+    /// Returns the answer to a request for a manifest or a blob.
     fn answer(self: &Arc<Self>, route: &Route, method: &Method, headers: &HeaderMap) -> Response {
         let (content, kind) = match route.operation {
             "Ping" => (Content::Config(Bytes::from_static(b"{}")), "application/json"),
@@ -244,7 +243,7 @@ impl Images {
     }
 }
 
-/// `bytes=5-` as 5; no other form is understood.
+/// Parses `bytes=5-` as 5; no other form is supported.
 fn start_of(range: &str) -> Option<u64> {
     range.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok()
 }

@@ -1,12 +1,12 @@
 //! The HTTP client of the testbed.
 //!
-//! The product builds its clients in one place, with its own limits and trust; the testbed must not
-//! depend on that, so it has this one constructor.
+//! The product builds its clients in one function, with its own limits and trust; the testbed must
+//! not depend on it, so it has this one constructor.
 
 use std::time::Duration;
 
-/// A client that follows no redirect, uses no proxy and gives up after 30 s: what a test sees is
-/// what the server said.
+/// Returns a client that follows no redirect, uses no proxy and times out after 30 s: a test sees
+/// the unchanged answer of the server.
 ///
 /// # Panics
 /// When the TLS backend cannot be set up, which depends on the build alone.
@@ -21,7 +21,7 @@ pub fn client() -> reqwest::Client {
         .expect("the TLS backend is compiled in")
 }
 
-/// Like [`client`], but it trusts only the certificates in this PEM file.
+/// Returns a client like [`client`] that trusts only the certificates in this PEM file.
 ///
 /// # Errors
 /// When the file cannot be read or has no certificate.
@@ -37,11 +37,11 @@ pub fn client_trusting(pem: &std::path::Path) -> Result<reqwest::Client, crate::
     Ok(builder.timeout(Duration::from_secs(30)).build().map_err(|e| cannot(&e))?)
 }
 
-/// Like [`client`], but it trusts only this authority and shows its client certificate to a server
-/// that asks.
+/// Returns a client like [`client`] that trusts only this authority and sends its client
+/// certificate to a server that requests it.
 ///
 /// # Errors
-/// When the certificates are of no use.
+/// When the certificates cannot be used.
 #[allow(clippy::disallowed_methods)] // as above
 pub fn client_of(
     certificates: &crate::certificates::Certificates,

@@ -1,4 +1,4 @@
-//! Layers that are the same bytes on every machine and in every run, so that their digests are too.
+//! Layers with the same bytes on every machine and in every run, and so the same digests.
 
 use std::io::{self, Write};
 
@@ -45,7 +45,7 @@ fn header(path: &str, size: usize) -> io::Result<[u8; BLOCK]> {
     Ok(header)
 }
 
-/// A layer of one file, of `size` bytes that do not compress and that no other name has.
+/// Returns a layer of one file, of `size` bytes that do not compress and depend on its name.
 ///
 /// # Errors
 /// When the name has 100 bytes or more.
@@ -57,7 +57,7 @@ pub fn unique(name: &str, size: usize) -> io::Result<Vec<u8>> {
     Ok(out)
 }
 
-/// Bytes that do not compress, the same ones for the same seed (SplitMix64).
+/// Returns bytes that do not compress, the same for the same seed (SplitMix64).
 pub(crate) fn noise(seed: u64, length: usize) -> Vec<u8> {
     let mut state = seed;
     let mut bytes = Vec::with_capacity(length + 8);

@@ -1,4 +1,4 @@
-//! [moto](https://docs.getmoto.org), an emulator of AWS that is not ours: a second judge beside the
+//! [moto](https://docs.getmoto.org), an independent emulator of AWS: a second judge beside the
 //! stand-in, for the control plane of ECR. It has no registry.
 
 use std::path::Path;
@@ -12,11 +12,10 @@ use tokio::sync::OnceCell;
 use crate::process::{Process, retry_ports, wait_ready};
 use crate::{Error, http, scratch, tools};
 
-/// Python imports it in about 3 s on two idle cores; the rest is for a machine that compiles at the
-/// same time.
+/// Python imports it in about 3 s on two idle cores; the rest is for a machine that also compiles.
 const READY: Duration = Duration::from_secs(90);
 
-/// A running moto. Dropping it ends it.
+/// A running moto. Dropping it stops it.
 #[derive(Debug)]
 pub struct Moto {
     host: String,
@@ -24,7 +23,7 @@ pub struct Moto {
 }
 
 impl Moto {
-    /// The account of every caller whose key it does not know.
+    /// The account of every caller with an unknown key.
     pub const ACCOUNT: &str = "123456789012";
 
     /// Starts moto with its log (`moto.log`) in `dir`, and returns when it answers.
@@ -35,8 +34,7 @@ impl Moto {
         let program = tools::find("moto_server")?;
         retry_ports(async |[port]: [u16; 1]| {
             let mut command = Command::new(&program);
-            // It answers as an AWS host itself where it is asked for one; whatever else is in the
-            // environment is no matter.
+            // moto answers for every AWS host name; the rest of the environment does not matter.
             command.args(["--host", "127.0.0.1", "--port", &port.to_string()]);
             let server = Process::spawn("moto", &command, &dir.join("moto.log"))?;
             let host = format!("127.0.0.1:{port}");
@@ -47,7 +45,7 @@ impl Moto {
         .await
     }
 
-    /// The moto of this test binary, started by whoever asks first. It ends with the binary.
+    /// The moto of this test binary, started by the first caller. It ends with the binary.
     ///
     /// # Panics
     /// When it cannot be started.
@@ -65,11 +63,10 @@ impl Moto {
         &self.host
     }
 
-    /// One call to ECR, as somebody else than the operator would make it: to set things up and to
-    /// look at them.
+    /// Calls ECR independently of the operator: to prepare a test and to check its result.
     ///
     /// # Errors
-    /// What AWS answers with another status than 200: the error code, then the message.
+    /// For an answer of AWS whose status is not 200: the error code and the message.
     pub async fn ecr(&self, region: &str, operation: &str, input: &Value) -> Result<Value, Error> {
         let answer = http::client()
             .post(format!("http://{}/", self.host))

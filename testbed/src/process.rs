@@ -1,10 +1,10 @@
 //! Child processes that cannot outlive the process that started them.
 //!
 //! A test binary that is killed, or that panics with a server in a `static`, runs no destructor. So
-//! a [`Process`] is not our child but the child of a small shell, its supervisor, which reads a
-//! pipe that only we hold. The kernel closes that pipe however we end, and the supervisor then ends
-//! the program: SIGTERM, and SIGKILL when the grace is over. No thread, no async task and no unsafe
-//! code is involved, so a `Process` can live in a `static` across many runtimes.
+//! a [`Process`] is the child of a small shell, its supervisor, which reads a pipe that only this
+//! program holds. The kernel closes the pipe when this program ends in any way; the supervisor then
+//! stops the process with SIGTERM, and SIGKILL after a grace period. No thread, no async task and
+//! no unsafe code is involved, so a `Process` can live in a `static` across many runtimes.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
@@ -18,21 +18,21 @@ use tokio::time::{Instant, sleep};
 
 use crate::Error;
 
-/// How long a program may take to end after SIGTERM.
+/// Time for a program to end after SIGTERM.
 pub const GRACE: Duration = Duration::from_secs(10);
 
-/// How often we look whether a program has ended, or is ready.
+/// Interval between checks whether a program has ended, or is ready.
 const POLL: Duration = Duration::from_millis(10);
 
-/// How often other ports are tried when somebody took one of the first.
+/// Attempts with other ports if one of the first was taken.
 const TRIES: usize = 5;
 
 /// The supervisor. `$1` is the grace in tenths of a second, the rest is the program and its
 /// arguments.
 ///
-/// Descriptor 3 is the pipe: a line is the name of a signal to send, its end means "stop". The
-/// shell gives a background command /dev/null as its input unless told otherwise, hence the copy.
-/// The program gets neither the pipe nor our output.
+/// Descriptor 3 is the pipe: a line is the name of a signal to send, its end means "stop". A shell
+/// starts a background command with /dev/null as its input, hence the copy. The program inherits
+/// neither the pipe nor the output of this process.
 const SUPERVISOR: &str = r#"
 grace=$1; shift
 exec 3<&0 4>&1 </dev/null >&2
@@ -52,10 +52,10 @@ kill "$watcher" 2>/dev/null
 exit "$code"
 "#;
 
-/// A running program, or one that has ended and whose exit code is kept.
+/// A running program, or one that has ended, with its exit code.
 ///
-/// Dropping it kills the program at once and waits until it is gone; [`Process::stop`] is the
-/// polite way.
+/// Dropping it kills the program at once and waits until it has ended; [`Process::stop`] sends
+/// SIGTERM first.
 #[derive(Debug)]
 pub struct Process {
     name: String,
@@ -68,22 +68,21 @@ pub struct Process {
 #[derive(Debug)]
 struct Supervisor {
     shell: Child,
-    /// `None` once the program was told to stop.
+    /// `None` once the program has been stopped.
     pipe: Option<ChildStdin>,
 }
 
 impl Process {
-    /// Starts what `command` says (program, arguments, environment, folder), with its output
-    /// appended to `log`.
+    /// Starts a command (program, arguments, environment, folder), and appends its output to `log`.
     ///
     /// # Errors
     /// When the log cannot be opened or the supervisor cannot be started. A program that does not
-    /// exist is seen as one that exits with 127.
+    /// exist exits with 127.
     pub fn spawn(name: &str, command: &Command, log: &Path) -> Result<Self, Error> {
         Self::spawn_with_grace(name, command, log, GRACE)
     }
 
-    /// Like [`Process::spawn`], with another time between SIGTERM and SIGKILL.
+    /// Starts a command like [`Process::spawn`], with another time between SIGTERM and SIGKILL.
     ///
     /// # Errors
     /// As [`Process::spawn`].
@@ -113,7 +112,7 @@ impl Process {
         if let Some(folder) = command.get_current_dir() {
             shell.current_dir(folder);
         }
-        // Its own process group: Ctrl-C at a terminal is ours to handle.
+        // A separate process group: this program handles Ctrl-C at a terminal.
         shell.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(output);
         let mut shell = shell.spawn().map_err(|e| cannot("/bin/sh", &e))?;
 
@@ -137,52 +136,53 @@ impl Process {
         })
     }
 
-    /// The name given at the start, used in messages.
+    /// Returns the name for messages.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The id of the program itself, not of its supervisor. It can belong to another process once
-    /// this one has exited.
+    /// Returns the id of the program, not of its supervisor. After the program has ended, the id
+    /// can belong to another process.
     pub fn pid(&self) -> u32 {
         self.pid
     }
 
-    /// Where the program's output goes.
+    /// Returns the file with the program's output.
     pub fn log(&self) -> &Path {
         &self.log
     }
 
-    /// The last `lines` lines of the program's output, for messages.
+    /// Returns the last `lines` lines of the program's output, for messages.
     pub fn tail(&self, lines: usize) -> String {
         tail(&self.log, lines)
             .unwrap_or_else(|e| format!("(cannot read {}: {e})", self.log.display()))
     }
 
-    /// The exit code once the program has ended; 128 + n when signal n ended it, as in a shell.
+    /// Returns the exit code once the program has ended; 128 + n if signal n ended it, as in a
+    /// shell.
     pub fn exited(&self) -> Option<i32> {
         let status = self.lock().shell.try_wait().ok().flatten()?;
         Some(status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default()))
     }
 
-    /// Sends a signal by name (`TERM`, `INT`, `STOP`, …), soon after this returns. A program that
-    /// has ended gets nothing.
+    /// Sends a signal by name (`TERM`, `INT`, `STOP`, …), soon after this call. A program that has
+    /// ended receives nothing.
     pub fn signal(&self, name: &str) {
         if let Some(pipe) = &mut self.lock().pipe {
-            // The only error is a pipe closed at the other end: the program has ended.
+            // The only possible error is a closed pipe: the program has ended.
             let _ = writeln!(pipe, "{name}");
         }
     }
 
-    /// SIGKILL: the program has no chance to finish anything. See [`Process::wait`] for its end.
+    /// Sends SIGKILL. See [`Process::wait`] for the end.
     pub fn kill(&self) {
         self.signal("KILL");
     }
 
-    /// Ends the program: SIGTERM, SIGKILL when the grace is over. Returns its exit code.
+    /// Stops the program with SIGTERM, or SIGKILL after the grace period. Returns its exit code.
     ///
     /// # Errors
-    /// When it is still there two seconds after SIGKILL.
+    /// When the program still runs two seconds after SIGKILL.
     pub async fn stop(&self) -> Result<i32, Error> {
         drop(self.lock().pipe.take());
         self.wait(self.grace + Duration::from_secs(2)).await
@@ -209,8 +209,8 @@ impl Process {
         }
     }
 
-    /// `Err` with the exit code and the end of the log when the program has ended: for loops that
-    /// wait for it to be ready.
+    /// Returns an error with the exit code and the end of the log if the program has ended: for
+    /// loops that wait for it to be ready.
     ///
     /// # Errors
     /// When the program has ended.
@@ -238,7 +238,7 @@ impl Drop for Process {
     }
 }
 
-/// A port of 127.0.0.1 that was free a moment ago. Another process can take it first.
+/// Returns a port of 127.0.0.1 that was free a moment ago. Another process can take it first.
 ///
 /// # Errors
 /// When no port is free.
@@ -251,14 +251,14 @@ pub fn free_port() -> Result<u16, Error> {
         .port())
 }
 
-/// Whether a program's error or log says that the port it was given is in use.
+/// Whether a program's error or log reports that its port is in use.
 fn port_was_taken(message: &str) -> bool {
-    // Go writes it with a small letter, Rust with a capital one.
+    // Go writes it in lower case, Rust with a capital.
     message.to_ascii_lowercase().contains("address already in use")
 }
 
-/// Runs `start` with free ports, and again with others when one of them was taken before the
-/// program could bind it.
+/// Runs `start` with free ports, and again with others if a port was taken before the program bound
+/// it.
 pub(crate) async fn retry_ports<const N: usize, T>(
     start: impl AsyncFn([u16; N]) -> Result<T, Error>,
 ) -> Result<T, Error> {
@@ -275,7 +275,7 @@ pub(crate) async fn retry_ports<const N: usize, T>(
     }
 }
 
-/// Asks until the answer is a success, the process has ended, or `limit` is over.
+/// Sends requests until one succeeds, the process has ended, or `limit` is over.
 pub(crate) async fn wait_ready(
     process: &Process,
     request: reqwest::RequestBuilder,
@@ -314,7 +314,7 @@ pub fn is_running(pid: u32) -> bool {
 }
 
 fn tail(log: &Path, lines: usize) -> std::io::Result<String> {
-    /// No program here writes lines so long that 20 of them do not fit.
+    /// No program writes lines so long that 20 of them do not fit.
     const WINDOW: u64 = 64 * 1024;
     let mut file = File::open(log)?;
     let start = file.metadata()?.len().saturating_sub(WINDOW);

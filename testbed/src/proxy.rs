@@ -1,8 +1,9 @@
-//! A reverse proxy in front of a real registry or API server, to log its traffic and to break it.
+//! A reverse proxy in front of a real registry or API server, to log its traffic and to inject
+//! faults.
 //!
-//! Bodies stream both ways, chunk by chunk, so a watch is as live as without it. The client's
-//! `Host` is passed on, so the registry makes its `Location` and token realm URLs for the proxy;
-//! absolute ones that still name the upstream are rewritten.
+//! Bodies are streamed in both directions, chunk by chunk, so a watch works as without it. The
+//! client's `Host` is passed on, so the registry makes its `Location` and token realm URLs for the
+//! proxy; absolute ones that still name the upstream are rewritten.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -25,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use crate::Error;
 use crate::traffic::{Cut, Exchange, Faults, Host, Log, Mark, Plane, Record, Route, cut, serve};
 
-/// Longer than any transfer of a test; a test that hangs is ended by its own deadline.
+/// Longer than any transfer of a test; a test that hangs ends at its own deadline.
 const LONGEST: Duration = Duration::from_secs(3600);
 
 /// A running proxy; dropping it stops it.
@@ -33,7 +34,7 @@ const LONGEST: Duration = Duration::from_secs(3600);
 pub struct Proxy {
     address: SocketAddr,
     relay: Arc<Relay>,
-    // Dropped last: the proxy runs on it.
+    // Dropped last: the proxy runs on this thread.
     _host: Host,
 }
 
@@ -45,7 +46,7 @@ struct Relay {
     log: Log,
     faults: Faults,
     under_way: UnderWay,
-    /// What the upstream gets as `Authorization`, whatever the client says.
+    /// `Authorization` for the upstream, in place of the client's.
     authorization: Mutex<Option<HeaderValue>>,
 }
 
@@ -63,7 +64,7 @@ impl Proxy {
     /// tokens are passed on.
     ///
     /// # Errors
-    /// When the PEM file is of no use, no thread can be started or no port of 127.0.0.1 be bound.
+    /// When the PEM file cannot be used, no thread can be started or no port of 127.0.0.1 be bound.
     pub async fn start_to(url: &str, ca: &Path) -> Result<Self, Error> {
         Ok(Self::relay(url.trim_end_matches('/').to_owned(), crate::http::client_trusting(ca)?)?)
     }
@@ -84,67 +85,67 @@ impl Proxy {
         Ok(Self { address, relay, _host: host })
     }
 
-    /// `127.0.0.1:PORT` to use instead of the upstream.
+    /// Returns `127.0.0.1:PORT` to use instead of the upstream.
     pub fn host(&self) -> String {
         self.address.to_string()
     }
 
-    /// Every request so far, oldest first. Those of an AWS JSON API are of [`Plane::Control`] and
-    /// named by their operation; all others are of [`Plane::Data`].
+    /// Returns every request so far, oldest first. Requests to an AWS JSON API have
+    /// [`Plane::Control`] and the name of their operation; all others have [`Plane::Data`].
     ///
-    /// Those of a registry are named as in [`Record::operation`]. Those of the Kubernetes API are
-    /// named by verb, resource and subresource (`watch ecrrepositorysyncs`, `patch
+    /// Requests to a registry are named as in [`Record::operation`]. Requests to the Kubernetes API
+    /// are named by verb, resource and subresource (`watch ecrrepositorysyncs`, `patch
     /// ecrrepositorysyncs/status`, `create events`, `get secrets`); their [`Record::repository`] is
-    /// `NAMESPACE/NAME`, or what of it the path has.
+    /// `NAMESPACE/NAME`, or the part of it that the path has.
     pub fn log(&self) -> Vec<Record> {
         self.relay.log.all()
     }
 
-    /// A place in the log, for [`Proxy::log_since`].
+    /// Returns the current position in the log, for [`Proxy::log_since`].
     pub fn mark(&self) -> Mark {
         self.relay.log.mark()
     }
 
-    /// The requests that arrived after `mark`.
+    /// Returns the requests that arrived after `mark`.
     pub fn log_since(&self, mark: Mark) -> Vec<Record> {
         self.relay.log.since(mark)
     }
 
-    /// How many requests satisfy `wanted`.
+    /// Counts the requests that satisfy `wanted`.
     pub fn count(&self, wanted: impl Fn(&Record) -> bool) -> usize {
         self.relay.log.count(wanted)
     }
 
-    /// The log itself; a clone stays readable after the proxy is gone.
+    /// Returns the log; a clone stays readable after the proxy is dropped.
     pub fn traffic(&self) -> &Log {
         &self.relay.log
     }
 
-    /// The faults in force.
+    /// Returns the faults in force.
     pub fn faults(&self) -> &Faults {
         &self.relay.faults
     }
 
-    /// How many requests that satisfy `wanted` are under way: not answered, or the answer has not
-    /// ended, as that of a watch.
+    /// Counts the requests in progress that satisfy `wanted`: not answered, or with an answer that
+    /// has not ended, as that of a watch.
     pub fn under_way(&self, wanted: impl Fn(&Record) -> bool) -> usize {
         self.relay.under_way.lock().lines.values().filter(|(record, _)| wanted(record)).count()
     }
 
-    /// Resets the connections (TCP RST) of the requests under way that satisfy `wanted`; returns
-    /// how many there were. Later requests are none of its business: see [`Proxy::faults`].
+    /// Resets the connections (TCP RST) of the requests in progress that satisfy `wanted`, and
+    /// returns their number. Later requests are not affected: see [`Proxy::faults`].
     pub fn hang_up(&self, wanted: impl Fn(&Record) -> bool) -> usize {
         let under_way = self.relay.under_way.lock();
         let hit = under_way.lines.values().filter(|(record, _)| wanted(record));
         hit.map(|(_, hung_up)| hung_up.cancel()).count()
     }
 
-    /// From now on the upstream gets this bearer token instead of the client's, as if the client's
-    /// had expired; `None` ends that. What is under way stays: an API server does not end a watch
-    /// whose token expires either.
+    /// Sends this bearer token to the upstream instead of the client's, as if the client's had
+    /// expired; `None` ends that. Requests in progress are not affected: an API server does not end
+    /// a watch whose token expires either.
     ///
     /// # Panics
-    /// When the token has a character that no header may have.
+    /// When the token has a character that is not allowed in a header.
     pub fn replace_token(&self, token: Option<&str>) {
         let value = token.map(|token| {
             HeaderValue::try_from(format!("Bearer {token}")).expect("a token is plain text")
@@ -153,7 +154,7 @@ impl Proxy {
     }
 }
 
-/// The requests under way. A clone is the same set.
+/// The requests in progress. Clones share one set.
 #[derive(Clone, Debug, Default)]
 struct UnderWay(Arc<Mutex<Lines>>);
 
@@ -178,7 +179,7 @@ impl UnderWay {
     }
 }
 
-/// One request under way, until dropped.
+/// One request in progress, until dropped.
 struct Line {
     all: UnderWay,
     id: u64,
@@ -187,15 +188,15 @@ struct Line {
 }
 
 impl Line {
-    /// `content`, until somebody hangs up. Dropped when the client goes away.
+    /// Streams `content` until the test hangs up. Dropped when the client disconnects.
     fn carry(self, content: Body) -> Body {
         let content = (content.into_data_stream(), self);
         Body::from_stream(stream::unfold(content, |(mut content, line)| async move {
             tokio::select! {
                 () = line.hung_up.cancelled() => {
                     line.cut.cut();
-                    // The reset comes with the server's next look at the connection, which is at
-                    // once. An end of the body would be a FIN.
+                    // The server resets the connection when it polls it next, which is at once. The
+                    // end of the body would send a FIN.
                     std::future::pending().await
                 }
                 chunk = content.next() => chunk.map(|chunk| (chunk, (content, line))),
@@ -283,7 +284,7 @@ fn drop_hop_headers(headers: &mut HeaderMap) {
     }
 }
 
-/// Plane, operation and object of a request, see [`Proxy::log`].
+/// Returns plane, operation and object of a request, see [`Proxy::log`].
 fn name(request: &request::Parts) -> (Plane, String, String) {
     let (method, path) = (request.method.as_str(), request.uri.path());
     let target = request.headers.get("x-amz-target").and_then(|target| target.to_str().ok());
@@ -298,7 +299,7 @@ fn name(request: &request::Parts) -> (Plane, String, String) {
     (Plane::Data, operation, object)
 }
 
-/// `/api/VERSION/…` and `/apis/GROUP/VERSION/…` ("API Concepts" of the Kubernetes reference);
+/// Reads `/api/VERSION/…` and `/apis/GROUP/VERSION/…` ("API Concepts" of the Kubernetes reference);
 /// `None` for other paths.
 fn kubernetes(method: &str, path: &str, query: &str) -> Option<(String, String)> {
     let parts: Vec<_> = path.split('/').skip(1).collect();
@@ -341,7 +342,7 @@ mod tests {
     use crate::cluster::Cluster;
     use crate::traffic::{Fault, Match, Then};
 
-    /// A deadline of everything here.
+    /// Deadline of every wait.
     const SOON: Duration = Duration::from_secs(30);
 
     async fn eventually(what: &str, done: impl Fn() -> bool) {
@@ -428,7 +429,7 @@ mod tests {
         }
     }
 
-    /// A server whose `/live` says one thing and then nothing more, and whose `/who` repeats the
+    /// Starts a server whose `/live` sends one line and then nothing, and whose `/who` returns the
     /// bearer token.
     fn upstream() -> (Host, SocketAddr) {
         let host = Host::start("upstream").expect("a thread");

@@ -1,7 +1,7 @@
-//! Folders for what outlives one test: `target/testbed/<program>-<what>-<n>`.
+//! Folders that outlive one test: `target/testbed/<program>-<what>-<n>`.
 //!
-//! A value in a `static` is never dropped, so it cannot own a temporary folder. These are emptied
-//! when they are used again, which keeps the logs of the last run and nothing older.
+//! A value in a `static` is never dropped, so it cannot own a temporary folder. These folders are
+//! emptied when they are used again, which keeps only the logs of the last run.
 
 use std::fs::{self, File, TryLockError};
 use std::path::PathBuf;
@@ -9,13 +9,13 @@ use std::sync::Mutex;
 
 use crate::{Error, tools};
 
-/// Held until this program ends; the kernel gives them back.
+/// Locks held until this program ends; the kernel releases them.
 static LOCKS: Mutex<Vec<File>> = Mutex::new(Vec::new());
 
-/// An empty folder that no other running program uses.
+/// Returns an empty folder that no other running program uses.
 ///
 /// # Errors
-/// When it cannot be made.
+/// When the folder cannot be created.
 pub fn folder(what: &str) -> Result<PathBuf, Error> {
     let root = tools::workspace().join("target/testbed");
     fs::create_dir_all(&root).map_err(|e| format!("cannot create {}: {e}", root.display()))?;
@@ -23,7 +23,7 @@ pub fn folder(what: &str) -> Result<PathBuf, Error> {
         .ok()
         .and_then(|path| Some(path.file_stem()?.to_string_lossy().into_owned()));
     let program = program.unwrap_or_else(|| "unknown".to_owned());
-    // Without the hash that cargo gives a test binary: it changes, and old folders would pile up.
+    // Without the hash in the name of a test binary: it changes, and old folders would pile up.
     let is_hash =
         |text: &str| text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     let program = program
@@ -41,8 +41,7 @@ pub fn folder(what: &str) -> Result<PathBuf, Error> {
             Err(TryLockError::WouldBlock) => continue,
             Err(TryLockError::Error(e)) => return Err(cannot(&e).into()),
         }
-        // The servers of a run that was killed a moment ago can still be writing: leave that folder
-        // alone.
+        // The servers of a run that was killed a moment ago may still be writing: skip that folder.
         if folder.exists() && fs::remove_dir_all(&folder).is_err() {
             continue;
         }

@@ -1,4 +1,4 @@
-//! The external programs: where they are, and how one is run to its end.
+//! External programs: their paths, and runs to their end.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -9,21 +9,20 @@ use tokio::io::AsyncWriteExt;
 
 use crate::Error;
 
-/// How long a program that is run to its end may take.
+/// Longest time of a program that is run to its end.
 pub const DEADLINE: Duration = Duration::from_secs(60);
 
-/// The root of the workspace this crate was built in.
+/// Returns the root of the workspace.
 pub fn workspace() -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     here.parent().unwrap_or(here).to_owned()
 }
 
-/// The path of a tool: etcd, kube-apiserver and kubectl from `KUBEBUILDER_ASSETS` when it has them,
-/// else, as all the others, from `ECR_SYNC_TOOLS_BIN` or `target/tools/bin`, where `make tools`
-/// puts them.
+/// Returns the path of a tool: etcd, kube-apiserver and kubectl from `KUBEBUILDER_ASSETS` if it has
+/// them; all others from `ECR_SYNC_TOOLS_BIN` or `target/tools/bin`, where `make tools` puts them.
 ///
 /// # Errors
-/// When it is in neither place.
+/// When the tool is in neither folder.
 pub fn find(name: &str) -> Result<PathBuf, Error> {
     if matches!(name, "etcd" | "kube-apiserver" | "kubectl")
         && let Some(assets) = std::env::var_os("KUBEBUILDER_ASSETS")
@@ -66,7 +65,7 @@ pub struct Call {
 }
 
 impl Call {
-    /// A run of the tool of this name, see [`find`].
+    /// A run of a tool, see [`find`].
     ///
     /// # Errors
     /// When there is no such tool.
@@ -103,32 +102,32 @@ impl Call {
         self
     }
 
-    /// Runs in this folder.
+    /// Sets the working directory.
     #[must_use]
     pub fn folder(mut self, folder: impl Into<PathBuf>) -> Self {
         self.folder = Some(folder.into());
         self
     }
 
-    /// Gives this as standard input; without it there is none.
+    /// Sets standard input; without it, there is none.
     #[must_use]
     pub fn input(mut self, input: impl Into<Vec<u8>>) -> Self {
         self.input = input.into();
         self
     }
 
-    /// Another limit than [`DEADLINE`].
+    /// Sets another limit than [`DEADLINE`].
     #[must_use]
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
         self
     }
 
-    /// Runs it and returns its standard output.
+    /// Runs the tool and returns its standard output.
     ///
     /// # Errors
-    /// When it cannot be started, exits with another code than 0 (the message has its standard
-    /// error) or is still running at the deadline (it is killed).
+    /// When the tool cannot be started, its exit code is not 0 (the message has its standard
+    /// error), or it is still running at the deadline (it is killed).
     pub async fn output(self) -> Result<String, Error> {
         let line = shown(self.program.as_os_str(), self.args.iter());
         let mut command = tokio::process::Command::new(&self.program);
@@ -144,7 +143,7 @@ impl Call {
         let mut child = command.spawn().map_err(|e| format!("cannot run `{line}`: {e}"))?;
         let stdin = child.stdin.take();
         let work = async {
-            // A program that ends without reading all of its input is judged by its exit code.
+            // A program that does not read all of its input is judged by its exit code.
             let feed = async {
                 if let Some(mut stdin) = stdin {
                     let _ = stdin.write_all(&self.input).await;
@@ -164,7 +163,7 @@ impl Call {
     }
 }
 
-/// Shows a command as one would type it, for messages.
+/// Returns a command as typed, for messages.
 fn shown(program: &OsStr, args: impl Iterator<Item = impl AsRef<OsStr>>) -> String {
     let mut line = program.to_string_lossy().into_owned();
     for arg in args {

@@ -1,6 +1,6 @@
-//! What went over the wire, and what to do to it on the way.
+//! Traffic of the testbed's servers: the log of requests, and faults to inject.
 //!
-//! The ECR stand-in and the fault proxy keep the same [`Log`] and obey the same [`Faults`], so a
+//! The ECR stand-in and the fault proxy have the same [`Log`] and the same [`Faults`], so that a
 //! test counts requests at the servers, never in the counters of the program under test.
 
 mod exchange;

@@ -1,4 +1,4 @@
-//! Layers: received while hashed, kept in memory up to 8 MiB and in an unnamed file beyond.
+//! Layers: hashed while received, kept in memory up to 8 MiB and in an unnamed file beyond.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -12,13 +12,13 @@ use tempfile::TempPath;
 
 use super::quantities::hex;
 
-/// Larger blobs go to a file: a test that copies gigabytes must not hold them.
+/// Larger blobs are kept in a file: a test that copies gigabytes must not keep them in memory.
 const IN_MEMORY: usize = 8 << 20;
 
-/// What is read from a file at once.
+/// Bytes to read from a file at once.
 const PIECE: usize = 256 << 10;
 
-/// A stored layer or config. A clone is the same bytes.
+/// A stored layer or config. Clones share the bytes.
 #[derive(Debug, Clone)]
 pub(crate) enum Blob {
     Memory(Bytes),
@@ -26,7 +26,7 @@ pub(crate) enum Blob {
         path: Arc<TempPath>,
         size: u64,
     },
-    /// Received and hashed, not kept; see [`Config::keep_blobs`](super::Config::keep_blobs).
+    /// Hashed and not kept; see [`Config::keep_blobs`](super::Config::keep_blobs).
     Discarded {
         size: u64,
     },
@@ -40,10 +40,10 @@ impl Blob {
         }
     }
 
-    /// The bytes `start..end`, `end` no more than the size.
+    /// Returns the bytes `start..end`; `end` is at most the size.
     ///
-    /// Files are read on the runtime's own threads: the pages were just written and are in memory,
-    /// a hop to the blocking pool per piece would cost more.
+    /// Files are read on the runtime's own threads: the pages were just written and are in memory;
+    /// a switch to the blocking pool for each piece would cost more.
     pub(crate) fn body(&self, start: u64, end: u64) -> io::Result<Body> {
         match self {
             Self::Memory(bytes) => {
@@ -53,7 +53,8 @@ impl Blob {
             Self::File { path, .. } => {
                 let mut file = File::open(&**path)?;
                 file.seek(SeekFrom::Start(start))?;
-                // The path rides along so that the file lives until the last reader is done.
+                // The path is kept with the reader, so that the file exists until the last reader
+                // is done.
                 let state = (file.take(end - start), Arc::clone(path));
                 Ok(Body::from_stream(stream::try_unfold(state, |(mut file, path)| async move {
                     let mut piece = vec![0; PIECE];
@@ -66,7 +67,7 @@ impl Blob {
         }
     }
 
-    /// The blob's content, for tests.
+    /// Returns the blob's content, for tests.
     pub(crate) fn read(&self) -> io::Result<Bytes> {
         match self {
             Self::Memory(bytes) => Ok(bytes.clone()),
@@ -80,7 +81,7 @@ fn discarded() -> io::Error {
     io::Error::other("this stand-in keeps no blobs")
 }
 
-/// Receives a blob; a chunk that broke off can be taken back.
+/// Receives a blob; the bytes of a broken chunk can be removed again.
 #[derive(Debug, Default)]
 pub(crate) struct Sink {
     hasher: Sha256,
@@ -92,7 +93,7 @@ pub(crate) struct Sink {
 }
 
 impl Sink {
-    /// One that hashes and counts what it gets, and keeps none of it.
+    /// Returns a sink that only hashes and counts its bytes.
     pub(crate) fn discarding() -> Self {
         Self { discards: true, ..Self::default() }
     }
@@ -122,12 +123,12 @@ impl Sink {
         }
     }
 
-    /// What was written so far stays.
+    /// Keeps the bytes written so far.
     pub(crate) fn commit(&mut self) {
         self.committed = (self.hasher.clone(), self.size);
     }
 
-    /// Takes back what was written since the last commit.
+    /// Removes the bytes written since the last commit.
     pub(crate) fn roll_back(&mut self) -> io::Result<()> {
         if self.size == self.committed.1 {
             return Ok(());
@@ -145,7 +146,7 @@ impl Sink {
         }
     }
 
-    /// The digest of all bytes, and the blob.
+    /// Returns the digest of all bytes, and the blob.
     pub(crate) fn finish(self) -> (String, Blob) {
         let digest = format!("sha256:{}", hex(&self.hasher.finalize()));
         let blob = match self.file {

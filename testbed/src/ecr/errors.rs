@@ -1,4 +1,4 @@
-//! Errors in ECR's words, as both planes send them.
+//! Errors with ECR's codes and messages, as both planes send them.
 
 use axum::body::Body;
 use axum::http::header::{CONTENT_TYPE, WWW_AUTHENTICATE};
@@ -23,7 +23,7 @@ impl Error {
         Self { status, code, message: message.into() }
     }
 
-    /// A client error of the control plane, where all are HTTP 400.
+    /// Returns a client error of the control plane, where all have HTTP status 400.
     pub(crate) fn api(code: &'static str, message: impl Into<String>) -> Self {
         Self::new(400, code, message)
     }
@@ -42,8 +42,8 @@ impl Error {
         Self::api("RepositoryNotFoundException", message)
     }
 
-    /// The answer of the JSON API. The front of the API writes `Message`, the service `message`,
-    /// and an unknown operation has no words at all: a client has to read all three.
+    /// Returns the answer of the JSON API. The front of the API writes `Message`, the service
+    /// `message`, and an unknown operation has no message at all: a client has to read all three.
     pub(crate) fn control(&self) -> Response {
         let body = match self.code {
             "UnknownOperationException" => json!({"__type": self.code}),
@@ -53,7 +53,7 @@ impl Error {
         self.answer("application/x-amz-json-1.1", body.to_string())
     }
 
-    /// The answer of the registry API: the same refusal under its OCI code.
+    /// Returns the answer of the registry API: the same error with its OCI code.
     pub(crate) fn data(&self) -> Response {
         let (status, code) = match self.code {
             "RepositoryNotFoundException" => (404, "NAME_UNKNOWN"),

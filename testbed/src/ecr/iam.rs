@@ -1,5 +1,5 @@
 //! Roles, their trust, and policies attached to them. A caller without a policy may do everything,
-//! as long as no test says otherwise.
+//! unless a test says otherwise.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -14,27 +14,27 @@ use super::errors::{Error, Result};
 use super::quantities::{random_hex, wildcard};
 use super::sigv4::Caller;
 
-/// Who may assume a role.
+/// A principal that may assume a role.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Trust {
-    /// Callers of an account (its id) or one role (its ARN), if they show the external id.
+    /// Callers of an account (its ID) or one role (its ARN) that send the external ID.
     Principal {
         /// `123456789012` or `arn:aws:iam::123456789012:role/name`.
         principal: String,
-        /// What `sts:ExternalId` must be.
+        /// The required `sts:ExternalId`.
         external_id: Option<String>,
     },
-    /// Tokens of a ServiceAccount (IRSA). Their signature is not verified: the issuer is not asked
-    /// for its keys.
+    /// Tokens of a ServiceAccount (IRSA). Their signature is not verified: the keys of the issuer
+    /// are not requested.
     ServiceAccount {
-        /// Its namespace.
+        /// Namespace of the ServiceAccount.
         namespace: String,
-        /// Its name.
+        /// Name of the ServiceAccount.
         name: String,
     },
 }
 
-/// Keys that `AssumeRole` gave.
+/// Keys that `AssumeRole` returned.
 #[derive(Debug, Clone)]
 pub(crate) struct Session {
     pub(crate) key: String,
@@ -82,7 +82,7 @@ impl Iam {
         self.lock().life = Some(life);
     }
 
-    /// The session behind keys, where they are of one.
+    /// Returns the session of keys, if they belong to one.
     pub(crate) fn identify(&self, mut caller: Caller, token: Option<&str>) -> Result<Caller> {
         if !caller.key.starts_with("ASIA") {
             return Ok(caller);
@@ -131,7 +131,7 @@ impl Iam {
         Err(Error::api("AccessDeniedException", not_authorized(&caller.arn(), action, resource)))
     }
 
-    /// Keys of a role for who shows keys.
+    /// Returns keys of a role for a caller with keys.
     pub(crate) fn assume(&self, caller: &Caller, ask: &Ask<'_>) -> Result<Session> {
         let mut state = self.lock();
         let refused = || {
@@ -163,7 +163,7 @@ impl Iam {
         Ok(state.open(ask))
     }
 
-    /// Keys of a role for who shows a token of the cluster.
+    /// Returns keys of a role for a caller with a token of the cluster.
     pub(crate) fn assume_with_token(&self, token: &str, ask: &Ask<'_>) -> Result<Session> {
         let claims = claims(token).ok_or_else(|| {
             Error::new(400, "InvalidIdentityToken", "The ID Token provided is not a valid JWT.")
@@ -204,7 +204,7 @@ impl Iam {
     }
 }
 
-/// What STS is asked for.
+/// A request to STS.
 #[derive(Debug)]
 pub(crate) struct Ask<'a> {
     pub(crate) role: &'a str,
@@ -225,7 +225,7 @@ impl State {
         }
     }
 
-    /// Where no test made a role, every role is there and trusts everybody.
+    /// If no test has created a role, every role exists and trusts everybody.
     fn admit(&self, role: &str, is_trusted: impl Fn(&Trust) -> bool) -> bool {
         self.roles.is_empty()
             || self.roles.get(role).is_some_and(|role| role.trust.iter().any(is_trusted))
@@ -248,7 +248,7 @@ impl State {
     }
 }
 
-/// AWS's words.
+/// Returns the message of AWS.
 pub(crate) fn not_authorized(user: &str, action: &str, resource: &str) -> String {
     format!(
         "User: {user} is not authorized to perform: {action} on resource: {resource} because no \
@@ -291,7 +291,7 @@ pub(super) fn strings(value: &Value) -> impl Iterator<Item = &str> {
 }
 
 /// # Panics
-/// On what is not evaluated here: a test that used it would prove nothing.
+/// On a feature that is not evaluated here: a test that used it would prove nothing.
 fn check_policy(policy: &Value) {
     for statement in statements(policy) {
         let object = statement.as_object().expect("a statement is an object");

@@ -179,9 +179,9 @@ fn invalid(why: &str) -> Error {
     )
 }
 
-/// As ECR returns it: rules by priority (hashicorp/terraform-provider-aws#22639), tag lists in
-/// another order, other key order and white space. The default storage class is written out
-/// (assumed: whether ECR does so is not known).
+/// Returns the policy as ECR does: rules by priority (hashicorp/terraform-provider-aws#22639), tag
+/// lists in another order, other key order and white space. The default storage class is written
+/// out (assumed: whether ECR does so is not known).
 pub(crate) fn read_back(policy: &Value) -> String {
     let mut rules = policy["rules"].as_array().cloned().unwrap_or_default();
     rules.sort_by_key(|rule| rule["rulePriority"].as_u64());

@@ -25,7 +25,7 @@ pub(crate) struct Limits(Mutex<Buckets>);
 #[derive(Debug, Default)]
 struct Buckets {
     rates: HashMap<String, (f64, f64)>,
-    /// What is left, and since when.
+    /// Remaining calls, and the time of the last update.
     left: HashMap<(String, String, String), (f64, Instant)>,
 }
 
@@ -46,7 +46,7 @@ impl Limits {
         *self.lock() = Buckets::default();
     }
 
-    /// Takes one call of `action`, or refuses it.
+    /// Consumes one call of `action`, or refuses it.
     pub(crate) fn take(&self, account: &str, region: &str, action: &str) -> Result<()> {
         let mut buckets = self.lock();
         let Some(&(rate, burst)) = buckets.rates.get(action) else { return Ok(()) };
@@ -67,7 +67,7 @@ impl Limits {
     }
 }
 
-/// The API action behind a registry request, by which it is limited and allowed. The mapping is
+/// Returns the API action behind a registry request, for its limit and permission. The mapping is
 /// inferred from AWS's push and pull policies.
 pub(crate) fn action(operation: &str) -> Option<&'static str> {
     Some(match operation {

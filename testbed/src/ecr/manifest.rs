@@ -1,4 +1,4 @@
-//! What a manifest needs and says about itself.
+//! Manifests: ECR's syntax checks, references to children and blobs, media types.
 
 use serde_json::Value;
 
@@ -12,7 +12,7 @@ pub(crate) const DOCKER_LIST: &str = "application/vnd.docker.distribution.manife
 /// ECR's own limit on `imageManifest`.
 pub(crate) const MAX_MANIFEST: usize = 4_194_304;
 
-/// A manifest that ECR's syntax checks let through.
+/// A manifest that passes ECR's syntax checks.
 #[derive(Debug, Clone)]
 pub(crate) struct Manifest {
     pub(crate) media_type: String,
@@ -40,8 +40,8 @@ impl Manifest {
             serde_json::from_slice(body).map_err(|_| syntax("Invalid JSON syntax"))?;
         let kind = kind.map(|kind| kind.split(';').next().unwrap_or(kind).trim());
         let inner = json["mediaType"].as_str();
-        // Without a type in the body, only the header says what it is; a wrong or missing one gives
-        // this strange answer (regclient/regclient#709, chainguard-dev/apko#450).
+        // Without a type in the body, only the header has it; a wrong or missing one gives this
+        // strange answer (regclient/regclient#709, chainguard-dev/apko#450).
         let media_type = kind
             .filter(|kind| [OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_LIST].contains(kind))
             .ok_or_else(|| syntax("Invalid JSON syntax"))?;
@@ -66,8 +66,8 @@ impl Manifest {
             size: 0,
         };
         let list = json[if is_index { "manifests" } else { "layers" }].as_array();
-        // A layerless image is 405 (aws/containers-roadmap#876); assumed to hold for an empty index
-        // too.
+        // An image without layers is 405 (aws/containers-roadmap#876); assumed to apply to an empty
+        // index, too.
         let list = list
             .filter(|list| !list.is_empty())
             .ok_or_else(|| syntax("Invalid image manifest: no entries"))?;
@@ -95,7 +95,7 @@ impl Manifest {
             ));
         }
         self.size += blob["size"].as_u64().unwrap_or_default();
-        // Windows base layers are named by URL and need not be here (whether ECR checks them is not
+        // Windows base layers are named by URL and may be missing (whether ECR checks them is not
         // known).
         let foreign = (kind.contains("foreign") || kind.contains("nondistributable"))
             && blob["urls"].is_array();
@@ -109,7 +109,7 @@ impl Manifest {
         matches!(self.media_type.as_str(), OCI_INDEX | DOCKER_LIST)
     }
 
-    /// What a referrers list shows as `artifactType`.
+    /// Returns the `artifactType` of a referrers list.
     pub(crate) fn shown_type(&self) -> Option<&str> {
         self.artifact_type.as_deref().or(self.config_media_type.as_deref())
     }
@@ -120,10 +120,11 @@ fn syntax(message: &str) -> Error {
     Error::new(405, "UNSUPPORTED", message)
 }
 
-/// The body as another of the types that `accept` allows: a read by tag may convert between Docker
-/// and OCI, which changes the digest (User Guide, "Container image manifest format support").
+/// Returns the body converted to another of the types that `accept` allows: a read by tag may
+/// convert between Docker and OCI, which changes the digest (User Guide, "Container image manifest
+/// format support").
 ///
-/// `None`: nothing acceptable. Converting to schema 1 is not implemented.
+/// `None` if no type is acceptable. Converting to schema 1 is not implemented.
 pub(crate) fn converted(
     body: &[u8],
     media_type: &str,
@@ -143,7 +144,7 @@ pub(crate) fn converted(
     json["mediaType"] = twin.into();
     retype(&mut json["config"]);
     json["layers"].as_array_mut().into_iter().flatten().for_each(retype);
-    // Other bytes than a client that only renames the types would make.
+    // The bytes differ from those of a client that only renames the types.
     let text = serde_json::to_vec_pretty(&strip_nulls(json)).ok()?;
     Some((text, twin.to_owned()))
 }

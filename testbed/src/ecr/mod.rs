@@ -1,5 +1,5 @@
-//! The ECR stand-in: the JSON control plane and the `/v2/` data plane over one store, several
-//! accounts and regions, as nasty as ECR is known to be.
+//! The ECR stand-in: the JSON control plane and the `/v2/` data plane over one store, for several
+//! accounts and regions, with the known quirks of ECR.
 //!
 //! - One control endpoint ([`StandIn::endpoint`]) for ECR and STS. The caller's account is read
 //!   from the access key ([`StandIn::access_key`]), the region from the signature's scope.
@@ -9,8 +9,8 @@
 //!   control endpoint.
 //! - One object store that blob reads are redirected to, as ECR redirects to S3.
 //!
-//! Every quirk is documented where it is implemented, with the thread or AWS page it was learnt
-//! from. Where AWS's behaviour is not known, the comment says "assumed".
+//! Every quirk is documented where it is implemented, with its source, a thread or an AWS page.
+//! Where AWS's behaviour is not known, the comment says "assumed".
 
 mod blob;
 mod control;
@@ -54,7 +54,7 @@ use sigv4::Caller;
 #[derive(Debug)]
 pub struct StandIn {
     shared: Arc<Shared>,
-    // Dropped last: the servers run on it.
+    // Dropped last: the servers run on this thread.
     _host: Host,
 }
 
@@ -75,7 +75,7 @@ impl StandIn {
         format!("http://{}", self.shared.control_address())
     }
 
-    /// `127.0.0.1:PORT` of the registry of an account in a region.
+    /// Returns `127.0.0.1:PORT` of the registry of an account in a region.
     ///
     /// # Panics
     /// When no port of 127.0.0.1 can be bound.
@@ -106,45 +106,45 @@ impl StandIn {
         true
     }
 
-    /// An access key id that makes its user a caller from `account` (12 digits). Any secret key
-    /// goes with it.
+    /// Returns an access key ID that makes its user a caller from `account` (12 digits). Any secret
+    /// key fits.
     pub fn access_key(account: &str) -> String {
         format!("AKIA{account}TEST")
     }
 
-    /// `AWS:PASSWORD` in base64, as `GetAuthorizationToken` returns it, without a request.
+    /// Returns `AWS:PASSWORD` in base64, as `GetAuthorizationToken` does, without a request.
     pub fn authorization_token(&self, account: &str, region: &str) -> String {
         let (account, region) = (account.to_owned(), region.to_owned());
         let caller = Caller { key: Self::access_key(&account), account, region, session: None };
         self.shared.tokens.issue(caller).0
     }
 
-    /// Every request so far, oldest first.
+    /// Returns every request so far, oldest first.
     pub fn log(&self) -> Vec<Record> {
         self.shared.log.all()
     }
 
-    /// A place in the log, for [`StandIn::log_since`].
+    /// Returns the current position in the log, for [`StandIn::log_since`].
     pub fn mark(&self) -> Mark {
         self.shared.log.mark()
     }
 
-    /// The requests that arrived after `mark`.
+    /// Returns the requests that arrived after `mark`.
     pub fn log_since(&self, mark: Mark) -> Vec<Record> {
         self.shared.log.since(mark)
     }
 
-    /// How many requests satisfy `wanted`.
+    /// Counts the requests that satisfy `wanted`.
     pub fn count(&self, wanted: impl Fn(&Record) -> bool) -> usize {
         self.shared.log.count(wanted)
     }
 
-    /// The log itself; a clone stays readable after the stand-in is gone.
+    /// Returns the log; a clone stays readable after the stand-in is dropped.
     pub fn traffic(&self) -> &Log {
         &self.shared.log
     }
 
-    /// The faults in force on all planes.
+    /// Returns the faults in force on all planes.
     pub fn faults(&self) -> &Faults {
         &self.shared.faults
     }
@@ -161,7 +161,7 @@ impl StandIn {
         self.shared.limits.set(action, per_second, burst);
     }
 
-    /// The published default quotas of ECR.
+    /// Sets the published default quotas of ECR.
     pub fn limits_like_ecr(&self) {
         self.shared.limits.like_ecr();
     }
@@ -171,12 +171,12 @@ impl StandIn {
         self.shared.limits.clear();
     }
 
-    /// Ends every authorization token now.
+    /// Expires every authorization token now.
     pub fn expire_tokens(&self) {
         self.shared.tokens.expire();
     }
 
-    /// How long tokens issued from now on live. 12 hours on ECR and here.
+    /// Sets the lifetime of new tokens: 12 hours on ECR and by default here.
     pub fn token_life(&self, life: Duration) {
         self.shared.tokens.set_life(life);
     }
@@ -192,8 +192,8 @@ impl StandIn {
         self.shared.denials.clear();
     }
 
-    /// Makes an IAM role that these trust, with a policy (`Allow` and `Deny` of actions and
-    /// resources, no conditions). From the first role on, no other can be assumed.
+    /// Creates an IAM role with its trust and a policy (`Allow` and `Deny` of actions and
+    /// resources, no conditions). Once a role exists, no other can be assumed.
     ///
     /// # Panics
     /// On a policy that is not evaluated here.
@@ -210,23 +210,22 @@ impl StandIn {
         self.shared.iam.put_user_policy(account, policy);
     }
 
-    /// How long keys of roles live from now on, whatever is asked for.
+    /// Sets the lifetime of new keys of roles, whatever the caller requests.
     pub fn session_life(&self, life: Duration) {
         self.shared.iam.set_life(life);
     }
 
-    /// What a repository holds.
+    /// Returns the content of a repository.
     pub fn repository(&self, account: &str, region: &str, name: &str) -> Option<RepositoryView> {
         self.shared.state().repository(account, region, name).map(RepositoryView::of)
     }
 
-    /// The names of the repositories of a registry, sorted.
+    /// Returns the names of the repositories of a registry, sorted.
     pub fn repositories(&self, account: &str, region: &str) -> Vec<String> {
         self.shared.state().registry(account, region).repositories.keys().cloned().collect()
     }
 
-    /// Creates a repository with ECR's defaults behind everybody's back; one that exists stays as
-    /// it is.
+    /// Creates a repository with ECR's defaults, unless it exists, without a request.
     pub fn create_repository(
         &self,
         account: &str,
@@ -237,7 +236,7 @@ impl StandIn {
         self.shared.create_repository(account, region, name, tags);
     }
 
-    /// Removes a repository with all it holds.
+    /// Removes a repository with all its content.
     pub fn delete_repository(&self, account: &str, region: &str, name: &str) -> bool {
         self.shared.state().registry_mut(account, region).repositories.remove(name).is_some()
     }
@@ -260,8 +259,7 @@ impl StandIn {
         })
     }
 
-    /// Replaces or removes the lifecycle policy, as somebody else would; what ECR would refuse is
-    /// taken too.
+    /// Replaces or removes the lifecycle policy, as another client would, without ECR's checks.
     pub fn set_lifecycle_policy(
         &self,
         account: &str,
@@ -275,7 +273,7 @@ impl StandIn {
         })
     }
 
-    /// Replaces or removes the repository policy, likewise.
+    /// Replaces or removes the repository policy, as another client would, without ECR's checks.
     pub fn set_policy(
         &self,
         account: &str,
@@ -289,9 +287,9 @@ impl StandIn {
         })
     }
 
-    /// From now on every policy that is put becomes another one: a rule gets a description, a
-    /// statement a `Sid`. Not known of ECR today, but of IAM whenever AWS taught it to normalise
-    /// more (hashicorp/terraform-provider-aws#19365).
+    /// Changes every policy that is put from now on: a rule gets a description, a statement a
+    /// `Sid`. ECR is not known to do so today, but IAM changed policies whenever AWS taught it to
+    /// normalise more (hashicorp/terraform-provider-aws#19365).
     pub fn rewrite_policies(&self, account: &str, region: &str, name: &str) -> bool {
         self.shared.change(account, region, name, |repository| {
             repository.rewrites = true;
@@ -299,9 +297,9 @@ impl StandIn {
         })
     }
 
-    /// Adds images until there are `images`, each with a tag `filler-N`, behind everybody's back:
-    /// pushing 100,000 takes hours. They are the image `reference` under digests that are not its
-    /// own, so that they can be listed and not be pulled.
+    /// Adds images until there are `images`, each with a tag `filler-N`, without requests: pushing
+    /// 100,000 takes hours. They are copies of the image `reference` under invented digests, so
+    /// that they can be listed but not pulled.
     pub fn fill(
         &self,
         account: &str,
@@ -335,8 +333,7 @@ impl StandIn {
         })
     }
 
-    /// Moves the image of a tag or digest to archive storage: listed as `ARCHIVED`, 404 when
-    /// pulled.
+    /// Moves an image to archive storage: listed as `ARCHIVED`, 404 when pulled.
     pub fn archive(&self, account: &str, region: &str, name: &str, reference: &str) -> bool {
         self.shared.change(account, region, name, |repository| {
             repository.find_mut(reference).is_some_and(|image| {
@@ -346,18 +343,18 @@ impl StandIn {
         })
     }
 
-    /// Removes a tag as a lifecycle rule would: the image goes with its last tag unless an index
-    /// holds it.
+    /// Removes a tag as a lifecycle rule would; with its last tag the image is removed unless an
+    /// index has it as a child.
     pub fn delete_tag(&self, account: &str, region: &str, name: &str, tag: &str) -> bool {
         self.shared.change(account, region, name, |repository| repository.untag(tag))
     }
 
-    /// Removes an image and its tags; nothing protects it here.
+    /// Removes an image and its tags, without any checks.
     pub fn remove_image(&self, account: &str, region: &str, name: &str, digest: &str) -> bool {
         self.shared.change(account, region, name, |repository| repository.remove_image(digest))
     }
 
-    /// The content of a blob, whether or not an image uses it.
+    /// Returns the content of a blob, whether or not an image uses it.
     pub fn blob(&self, account: &str, region: &str, name: &str, digest: &str) -> Option<Bytes> {
         let blob =
             self.shared.state().repository(account, region, name)?.blobs.get(digest).cloned();
@@ -370,7 +367,7 @@ impl StandIn {
             .change(account, region, name, |repository| repository.blobs.remove(digest).is_some())
     }
 
-    /// Ends every upload session of a repository: their clients get `BLOB_UPLOAD_UNKNOWN`.
+    /// Ends every upload session of a repository: clients get `BLOB_UPLOAD_UNKNOWN`.
     pub fn drop_uploads(&self, account: &str, region: &str, name: &str) -> bool {
         self.shared.change(account, region, name, |repository| {
             repository.uploads.clear();
@@ -378,7 +375,7 @@ impl StandIn {
         })
     }
 
-    /// Sets when an image was last pulled, `None` for never.
+    /// Sets the time of an image's last pull, `None` for never.
     pub fn set_last_pull(
         &self,
         account: &str,
@@ -395,7 +392,7 @@ impl StandIn {
         })
     }
 
-    /// Sets when an image was pushed.
+    /// Sets the time of an image's push.
     pub fn set_pushed(
         &self,
         account: &str,

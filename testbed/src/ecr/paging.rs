@@ -6,11 +6,11 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use super::errors::{Error, Result};
 use super::quantities::shuffle_key;
 
-/// One page of named `rows` after the row that `token` names, and the token of the next page. The
-/// order is stable and not alphabetical, since ECR promises none.
+/// Returns one page of named `rows` after the row that `token` names, and the token of the next
+/// page. The order is stable and not alphabetical, since ECR promises none.
 ///
-/// A token names the last row that was given, so rows that come and go between pages neither repeat
-/// nor hide others.
+/// A token names the last row of the page, so rows that appear or disappear between pages neither
+/// repeat nor hide others.
 pub(crate) fn page<T>(
     mut rows: Vec<(String, T)>,
     token: Option<&str>,

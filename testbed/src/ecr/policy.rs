@@ -64,7 +64,7 @@ fn check_statement(statement: &Value) -> Result<()> {
     if actions && principal && condition { Ok(()) } else { Err(invalid()) }
 }
 
-/// A role that does not exist is refused too by ECR; here one whose name contains `missing`.
+/// Whether a role does not exist, which ECR refuses; here a role whose name contains `missing`.
 fn is_principal(kind: &str, names: &Value) -> bool {
     let is_account =
         |name: &str| name.len() == 12 && name.bytes().all(|byte| byte.is_ascii_digit());
@@ -100,8 +100,8 @@ fn invalid() -> Error {
     Error::invalid("PolicyText", "Invalid repository policy provided")
 }
 
-/// Whether a policy lets another account do this (`action` without its `ecr:`): an `Allow` for it
-/// or for everybody. Conditions are not looked at.
+/// Whether a policy lets another account do this (`action` without `ecr:`): an `Allow` for it or
+/// for everybody. Conditions are ignored.
 pub(crate) fn admits(policy: &Value, account: &str, action: &str) -> bool {
     let action = format!("ecr:{action}").to_ascii_lowercase();
     let names = |statement: &&Value| {
@@ -117,9 +117,9 @@ pub(crate) fn admits(policy: &Value, account: &str, action: &str) -> bool {
     named.any(allows)
 }
 
-/// As ECR returns it: principals and actions in another order at every read
+/// Returns the policy as ECR does: principals and actions in another order at every read
 /// (hashicorp/terraform-provider-aws#19365, #36012, #20781), a list of one as a string, an account
-/// id as its root's ARN, and white space of its own.
+/// ID as its root's ARN, and other white space.
 pub(crate) fn read_back(policy: &Value, region: &str, turn: usize) -> String {
     let mut policy = policy.clone();
     let statements = match &mut policy["Statement"] {

@@ -1,5 +1,5 @@
-//! public.ecr.aws: everybody may read, with a token that everybody gets; who shows a login of ECR
-//! Public's API reads more.
+//! public.ecr.aws: everybody may read with an anonymous token; a login of ECR Public's API has a
+//! higher rate limit.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -16,21 +16,21 @@ use super::sigv4::Caller;
 use super::token::{Checked, Tokens};
 use crate::traffic::Answered;
 
-/// Its place among the registries of accounts.
+/// Account of the public registry in this stand-in.
 pub(crate) const ACCOUNT: &str = "public";
 /// The only region with the API.
 pub(crate) const REGION: &str = "us-east-1";
-/// What the requests of ECR Public's API begin with (botocore, `ecr-public/2020-10-30`).
+/// Prefix of the requests to ECR Public's API (botocore, `ecr-public/2020-10-30`).
 pub(crate) const TARGET: &str = "SpencerFrontendService.";
-/// The only call that is known here, as the log has it.
+/// The only call that is implemented, as named in the log.
 pub(crate) const TOKEN_CALL: &str = "PublicGetAuthorizationToken";
 
-/// Who may read.
+/// Logins and tokens.
 #[derive(Debug)]
 pub(crate) struct Public {
     /// Logins of the API.
     logins: Tokens,
-    /// Tokens of the token server; nothing is known of their end.
+    /// Tokens of the token server; their end is not known.
     bearers: Mutex<HashSet<String>>,
 }
 
@@ -43,8 +43,8 @@ impl Public {
         self.bearers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// GET `/token/`: for a login, or for nobody in particular. Scope and service are not looked
-    /// at: both are always the same.
+    /// Answers GET `/token/`, for a login or anonymously. Scope and service are always the same and
+    /// not checked.
     pub(crate) fn token(&self, headers: &HeaderMap) -> Response {
         let login = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         if login.is_some() && !matches!(self.logins.check(login), Checked::Valid(_)) {
@@ -53,7 +53,7 @@ impl Public {
         }
         let token = random_hex(200);
         self.bearers().insert(token.clone());
-        // It names no end: 60 s by the token specification.
+        // Without an end: 60 s by the token specification.
         let mut response = Response::new(Body::from(json!({"token": token}).to_string()));
         response
             .headers_mut()
@@ -61,8 +61,8 @@ impl Public {
         response
     }
 
-    /// Why a request to `/v2/` is refused, if it is. Its own API's token is taken as a bearer token
-    /// too (ECR Public User Guide, registry authentication).
+    /// Returns the refusal of a request to `/v2/`, if any. The token of the API is accepted as a
+    /// bearer token, too (ECR Public User Guide, registry authentication).
     pub(crate) fn refuse(&self, method: &str, host: &str, headers: &HeaderMap) -> Option<Response> {
         let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         let bearer = given.and_then(|value| value.strip_prefix("Bearer "));
@@ -72,7 +72,7 @@ impl Public {
         });
         if !is_known {
             let mut response = refusal(401, "DENIED", "Not Authorized");
-            // The same words for every repository (awslabs/amazon-ecr-credential-helper's and
+            // The same message for every repository (awslabs/amazon-ecr-credential-helper's and
             // ggcr's tests).
             let challenge = format!(
                 r#"Bearer realm="http://{host}/token/",service="public.ecr.aws",scope="aws""#
@@ -82,7 +82,7 @@ impl Public {
             }
             return Some(response);
         }
-        // Nobody pushes here.
+        // Pushes are refused.
         (!matches!(method, "GET" | "HEAD"))
             .then(|| refusal(405, "UNSUPPORTED", "The operation is unsupported."))
     }
@@ -98,11 +98,12 @@ fn refusal(status: u16, code: &str, message: &str) -> Response {
     response
 }
 
-/// GetAuthorizationToken of ECR Public: one token, not a list; two rights, neither of them ECR's.
+/// Answers GetAuthorizationToken of ECR Public: one token, not a list; it needs two permissions,
+/// neither of them ECR's.
 pub(crate) fn authorization_token(shared: &Shared, caller: &Caller) -> Result<Value> {
     if caller.region != REGION {
-        // AWS has the API nowhere else, so that no other region's name resolves; these are its
-        // words for a wrong scope.
+        // AWS has the API in no other region, so other names do not resolve; this is the message
+        // for a wrong scope.
         let message = "Credential should be scoped to a valid region.";
         return Err(Error::api("InvalidSignatureException", message));
     }

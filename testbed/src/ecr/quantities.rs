@@ -21,7 +21,7 @@ pub(crate) fn digest(body: &[u8]) -> String {
 /// `count` random bytes in hex.
 pub(crate) fn random_hex(count: usize) -> String {
     let mut bytes = vec![0; count];
-    // Fails only where the system has no source of randomness; then names repeat and uploads are
+    // Fails only if the system has no source of randomness; then names repeat and uploads are
     // refused.
     let _ = aws_lc_rs::rand::fill(&mut bytes);
     hex(&bytes)
@@ -39,14 +39,14 @@ pub(crate) fn epoch(time: SystemTime) -> f64 {
     (seconds * 1000.0).round() / 1000.0
 }
 
-/// Whether `text` matches `pattern`, in which `*` stands for any characters.
+/// Whether `text` matches `pattern`, in which `*` matches any characters.
 pub(crate) fn wildcard(pattern: &str, text: &str) -> bool {
     let Some((head, rest)) = pattern.split_once('*') else { return pattern == text };
     let Some(text) = text.strip_prefix(head) else { return false };
     (0..=text.len()).filter(|&at| text.is_char_boundary(at)).any(|at| wildcard(rest, &text[at..]))
 }
 
-/// A stable order that is not alphabetical: no order is promised for ECR's lists.
+/// Sorts in a stable order that is not alphabetical: ECR promises no order for its lists.
 pub(crate) fn shuffle_key(text: &str) -> (u64, &str) {
     let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)

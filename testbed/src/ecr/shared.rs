@@ -1,4 +1,4 @@
-//! What the servers of one stand-in share.
+//! State that the servers of one stand-in share.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -20,7 +20,7 @@ use super::token::Tokens;
 use super::{control, data, policy};
 use crate::traffic::{Faults, Log, serve};
 
-/// What a stand-in is started with.
+/// Options of a stand-in.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Whether blob reads answer 307 to the object store, as ECR does. Default true.
@@ -29,10 +29,11 @@ pub struct Config {
     pub max_images: usize,
     /// Tags that an image may have. Default 1,000, ECR's quota.
     pub max_tags_per_image: usize,
-    /// Whether the bytes of layers and configs sent to `/v2/` stay. Without, they are only hashed
-    /// and counted, which lets layers of any size come, and to read one is an error. Default true.
+    /// Whether the bytes of layers and configs sent to `/v2/` are kept. Otherwise they are only
+    /// hashed and counted, which allows layers of any size, but reading one is an error. Default
+    /// true.
     pub keep_blobs: bool,
-    /// Where the control plane listens. Default any free port of 127.0.0.1.
+    /// Address of the control plane. Default any free port of 127.0.0.1.
     pub control: SocketAddr,
 }
 
@@ -122,9 +123,9 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the caller may: `action` without its `ecr:`; `repository` is empty for actions on
-    /// the registry. In another account its own policies are not enough: the repository's must let
-    /// it in too, and a registry as a whole has none.
+    /// Checks that the caller may do `action` (without `ecr:`); `repository` is empty for actions
+    /// on the registry. In another account the caller's own policies are not enough: the
+    /// repository's policy must allow it, too, and a registry as a whole has none.
     pub(crate) fn permit(
         &self,
         caller: &Caller,
@@ -134,8 +135,8 @@ impl Shared {
     ) -> Result<()> {
         self.denials.check(caller, account, action, repository)?;
         self.iam.check(caller, account, &format!("ecr:{action}"), repository)?;
-        // A token is for whatever its owner may read (GetAuthorizationToken's registryIds are of no
-        // account).
+        // A token allows everything that its owner may read, in any account (registryIds of
+        // GetAuthorizationToken have no effect).
         if caller.account == account || action == "GetAuthorizationToken" {
             return Ok(());
         }
@@ -167,7 +168,7 @@ impl Shared {
         *self.latency.lock().unwrap_or_else(PoisonError::into_inner) = latency;
     }
 
-    /// Waits as long as every request has to.
+    /// Waits for the latency of every request.
     pub(crate) async fn wait(&self) {
         let latency = *self.latency.lock().unwrap_or_else(PoisonError::into_inner);
         if !latency.is_zero() {
@@ -191,7 +192,7 @@ impl Shared {
         });
     }
 
-    /// Changes a repository; false when there is none.
+    /// Changes a repository; false if it does not exist.
     pub(crate) fn change(
         &self,
         account: &str,

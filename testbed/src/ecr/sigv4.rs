@@ -1,4 +1,4 @@
-//! Who is asking: read from the credential scope of a SigV4 signature. The signature itself is not
+//! The caller, read from the credential scope of a SigV4 signature. The signature itself is not
 //! verified.
 
 use axum::http::HeaderMap;
@@ -13,7 +13,7 @@ pub(crate) struct Caller {
     pub(crate) region: String,
     /// The access key id.
     pub(crate) key: String,
-    /// The ARN of the role session that the keys are of.
+    /// The ARN of the role session that the keys belong to.
     pub(crate) session: Option<String>,
 }
 
@@ -63,8 +63,8 @@ impl Caller {
     }
 }
 
-/// The account of an access key made by [`StandIn::access_key`](super::StandIn::access_key) or by
-/// `AssumeRole`.
+/// Returns the account of an access key made by [`StandIn::access_key`](super::StandIn::access_key)
+/// or by `AssumeRole`.
 fn account(key: &str) -> Option<&str> {
     let account = key.strip_prefix("AKIA").or_else(|| key.strip_prefix("ASIA"))?.get(..12)?;
     account.bytes().all(|byte| byte.is_ascii_digit()).then_some(account)

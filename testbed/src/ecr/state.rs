@@ -11,11 +11,11 @@ pub(crate) struct Registry {
     pub(crate) repositories: BTreeMap<String, Repository>,
     /// Prefixes of pull-through cache rules.
     pub(crate) pull_through: Vec<String>,
-    /// Account settings that were put; others have their defaults.
+    /// Account settings that were changed; others have their defaults.
     pub(crate) settings: BTreeMap<String, String>,
 }
 
-/// Everything the stand-in remembers but tokens and traffic.
+/// The state of the stand-in, except tokens and traffic.
 #[derive(Debug, Default)]
 pub(crate) struct State {
     registries: BTreeMap<(String, String), Registry>,
@@ -39,7 +39,7 @@ impl State {
         self.registry_mut(account, region).repositories.get_mut(name)
     }
 
-    /// Like [`State::repository`], or `RepositoryNotFoundException`.
+    /// Returns the repository, or `RepositoryNotFoundException`.
     pub(crate) fn known(
         &mut self,
         account: &str,

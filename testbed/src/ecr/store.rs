@@ -12,14 +12,14 @@ use super::errors::{Error, Result};
 use super::manifest::Manifest;
 use super::quantities::{digest, wildcard};
 
-/// Where an image is.
+/// Storage status of an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ImageStatus {
-    /// Can be pulled.
+    /// The image can be pulled.
     Active,
-    /// In archive storage: listed on request, 404 when pulled.
+    /// The image is in archive storage: listed on request, 404 when pulled.
     Archived,
-    /// On the way back from the archive.
+    /// The image is being restored from the archive.
     Activating,
 }
 
@@ -48,7 +48,7 @@ pub(crate) struct Image {
 #[derive(Debug, Default)]
 pub(crate) struct Upload {
     pub(crate) sink: Sink,
-    /// Where the first chunk ended: what the `Range` header goes on saying.
+    /// End of the first chunk, which the `Range` header keeps.
     pub(crate) first_end: Option<u64>,
     /// A chunk of less than 5 MiB was received; fatal once another follows.
     pub(crate) short_chunk: bool,
@@ -63,11 +63,11 @@ pub(crate) struct Quotas {
     pub(crate) tags_per_image: usize,
 }
 
-/// What became of a manifest that was put.
+/// The result of putting a manifest.
 #[derive(Debug)]
 pub(crate) struct Put {
     pub(crate) digest: String,
-    /// Nothing changed: the image was there, with this tag.
+    /// Nothing changed: the image existed with this tag.
     pub(crate) unchanged: bool,
     pub(crate) subject: Option<String>,
 }
@@ -85,9 +85,9 @@ pub(crate) struct Repository {
     pub(crate) encryption: Value,
     pub(crate) lifecycle: Option<Value>,
     pub(crate) policy: Option<Value>,
-    /// Policies are changed in meaning when they are put.
+    /// Whether policies are changed when they are put.
     pub(crate) rewrites: bool,
-    /// How often the policy was read: every read shuffles anew.
+    /// Number of reads of the policy: each read returns another order.
     pub(crate) reads: usize,
     pub(crate) resource_tags: BTreeMap<String, String>,
     pub(crate) images: BTreeMap<String, Image>,
@@ -97,7 +97,7 @@ pub(crate) struct Repository {
 }
 
 impl Repository {
-    /// With ECR's defaults: MUTABLE, AES256, no scan, no policies.
+    /// Returns a repository with ECR's defaults: MUTABLE, AES256, no scan, no policies.
     pub(crate) fn new(account: &str, region: &str, name: &str) -> Self {
         Self {
             name: name.to_owned(),
@@ -120,7 +120,7 @@ impl Repository {
         }
     }
 
-    /// The digest that a tag or digest stands for, if the image exists.
+    /// Returns the digest of a tag or digest, if the image exists.
     pub(crate) fn resolve(&self, reference: &str) -> Option<&str> {
         let digest = self.tags.get(reference).map_or(reference, String::as_str);
         self.images.get_key_value(digest).map(|(digest, _)| digest.as_str())
@@ -139,7 +139,7 @@ impl Repository {
             .collect()
     }
 
-    /// [`Repository::tags_of`] every digest at once: repositories have ten thousand tags.
+    /// Returns the tags of all digests at once: repositories have ten thousand tags.
     pub(crate) fn tags_by_digest(&self) -> HashMap<&str, Vec<&str>> {
         let mut by_digest = HashMap::<_, Vec<_>>::new();
         for (tag, digest) in &self.tags {
@@ -148,7 +148,7 @@ impl Repository {
         by_digest
     }
 
-    /// The index that holds this image as a child.
+    /// Returns the index that has this image as a child.
     pub(crate) fn parent(&self, digest: &str) -> Option<&str> {
         let holds = |image: &Image| image.manifest.children.iter().any(|child| child == digest);
         self.images.iter().find(|(_, image)| holds(image)).map(|(parent, _)| parent.as_str())
@@ -191,7 +191,7 @@ impl Repository {
         self.check_references(&manifest)?;
         if let Some(tag) = tag.filter(|tag| self.tags.contains_key(*tag) && self.is_immutable(tag))
         {
-            // An equal digest is no excuse (aws/containers-roadmap#2179, aws/aws-sdk#750).
+            // An equal digest is refused, too (aws/containers-roadmap#2179, aws/aws-sdk#750).
             let message = format!(
                 "The image tag '{tag}' already exists in the '{}' repository and cannot be \
                  overwritten because the tag is immutable.",
@@ -262,8 +262,7 @@ impl Repository {
         Ok(())
     }
 
-    /// Adds copies of an image with digests and tags `filler-N` of their own, until there are
-    /// `images`.
+    /// Adds copies of an image with invented digests and tags `filler-N`, until there are `images`.
     pub(crate) fn fill(&mut self, reference: &str, images: usize) -> bool {
         let Some(image) = self.find_mut(reference).cloned() else { return false };
         let mut number = 0;
@@ -276,7 +275,7 @@ impl Repository {
         true
     }
 
-    /// Removes a tag, and its image with the last one unless an index holds it.
+    /// Removes a tag, and its image with the last one unless an index has it as a child.
     pub(crate) fn untag(&mut self, tag: &str) -> bool {
         let Some(digest) = self.tags.remove(tag) else { return false };
         if !self.tags.values().any(|tagged| *tagged == digest) && self.parent(&digest).is_none() {

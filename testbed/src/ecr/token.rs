@@ -1,5 +1,5 @@
-//! Authorization tokens of the data plane: Basic credentials that belong to a principal and a
-//! region, and end.
+//! Authorization tokens of the data plane: Basic credentials of a principal in a region, with an
+//! expiry.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,17 +11,17 @@ use base64::engine::general_purpose::STANDARD;
 use super::quantities::random_hex;
 use super::sigv4::Caller;
 
-/// What ECR grants.
+/// Lifetime of ECR's tokens.
 const LIFE: Duration = Duration::from_secs(12 * 3600);
 
-/// Whose a token is.
+/// The owner of a token, and its end.
 #[derive(Debug, Clone)]
 pub(crate) struct Token {
     pub(crate) caller: Caller,
     expires: SystemTime,
 }
 
-/// What became of a credential.
+/// The result of checking a credential.
 #[derive(Debug)]
 pub(crate) enum Checked {
     Valid(Token),
@@ -43,8 +43,8 @@ impl Tokens {
         Self(Mutex::new(Issued { life: LIFE, by_password: HashMap::new() }))
     }
 
-    /// A new token, `base64("AWS:" + password)`, and its end. Passwords are long, as on ECR ("the
-    /// size is not fixed").
+    /// Returns a new token, `base64("AWS:" + password)`, and its end. Passwords are long, as on ECR
+    /// ("the size is not fixed").
     pub(crate) fn issue(&self, caller: Caller) -> (String, SystemTime) {
         let mut issued = self.lock();
         let expires = SystemTime::now() + issued.life;

@@ -1,4 +1,4 @@
-//! What a repository holds, for tests to look at.
+//! A copy of a repository's content, for assertions of tests.
 
 use std::collections::BTreeMap;
 use std::time::SystemTime;
@@ -10,7 +10,7 @@ use super::store::{ImageStatus, Repository};
 /// A copy of a repository's state.
 #[derive(Debug, Clone)]
 pub struct RepositoryView {
-    /// When it was created.
+    /// Time of its creation.
     pub created_at: SystemTime,
     /// `MUTABLE`, `IMMUTABLE`, `MUTABLE_WITH_EXCLUSION`, `IMMUTABLE_WITH_EXCLUSION`.
     pub mutability: String,
@@ -41,7 +41,7 @@ pub struct RepositoryView {
 /// A copy of an image's state.
 #[derive(Debug, Clone)]
 pub struct ImageView {
-    /// Its tags, sorted; none for children of an index.
+    /// Tags, sorted; none for children of an index.
     pub tags: Vec<String>,
     /// The manifest's media type as pushed.
     pub media_type: String,
@@ -49,9 +49,9 @@ pub struct ImageView {
     pub manifest: Bytes,
     /// Bytes of config and layers, by the manifest.
     pub size: u64,
-    /// When it was pushed first.
+    /// Time of the first push.
     pub pushed_at: SystemTime,
-    /// When it was pulled last; ECR updates this on manifest reads, not on lists and descriptions.
+    /// Time of the last pull; ECR updates it on manifest reads, not on lists and descriptions.
     pub last_recorded_pull_time: Option<SystemTime>,
     /// Active or archived.
     pub status: ImageStatus,

@@ -1,4 +1,4 @@
-//! One request from arrival to answer: logged, and bent by faults on the way.
+//! One request from arrival to answer: logged, and changed by faults on the way.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,7 +20,7 @@ use super::server::Cut;
 #[derive(Debug, Clone)]
 pub(crate) struct Answered(pub(crate) String);
 
-/// What every server here needs to handle one request.
+/// Everything that a server needs to handle one request.
 #[derive(Debug)]
 pub(crate) struct Exchange<'a> {
     pub(crate) log: &'a Log,
@@ -29,8 +29,8 @@ pub(crate) struct Exchange<'a> {
 }
 
 impl Exchange<'_> {
-    /// Logs `record`, applies the faults that hit it, and lets `work` answer. `work` gets the
-    /// request's body with its bytes counted, and the connection's cutter.
+    /// Logs `record`, applies the faults that match, and lets `work` answer. `work` gets the
+    /// request's body, whose bytes are counted.
     pub(crate) async fn run<F>(
         self,
         record: Record,
@@ -101,7 +101,7 @@ pub(crate) fn cut(line: &Cut) -> Response {
     response
 }
 
-/// The log entry of a request under way; an entry dropped without an answer keeps its byte count.
+/// The log entry of a request in progress; an entry dropped without an answer keeps its byte count.
 struct Entry<'a> {
     log: &'a Log,
     mark: Mark,
@@ -175,7 +175,7 @@ fn set(response: &mut Response, name: &str, value: &str) {
     }
 }
 
-/// Changes an answer; the length that it promises stays.
+/// Changes an answer; its promised length is kept.
 fn bend(mut response: Response, change: &Then) -> Response {
     match change {
         Then::WithHeader(name, value) => {
@@ -198,8 +198,7 @@ fn bend(mut response: Response, change: &Then) -> Response {
     let body = match change {
         Then::Truncate(after) => {
             let end = stream::once(async {
-                // A body that waits is flushed; one that fails at once takes what was buffered with
-                // it.
+                // A body that waits is flushed; one that fails at once discards the buffered bytes.
                 tokio::task::yield_now().await;
                 Err(axum::Error::new(Gone))
             });
@@ -217,7 +216,7 @@ fn bend(mut response: Response, change: &Then) -> Response {
     Response::from_parts(parts, body)
 }
 
-/// The connection ends here.
+/// Ends the connection.
 #[derive(Debug)]
 struct Gone;
 
@@ -229,7 +228,7 @@ impl std::fmt::Display for Gone {
 
 impl std::error::Error for Gone {}
 
-/// The first `length` bytes.
+/// Returns the first `length` bytes.
 fn shortened(
     content: impl Stream<Item = Result<Bytes, axum::Error>>,
     length: u64,
@@ -237,7 +236,7 @@ fn shortened(
     content.scan(length, |left, chunk| future::ready(shorten(chunk, left)))
 }
 
-/// The part of `chunk` that still fits in `left`; `None` once nothing does.
+/// Returns the part of `chunk` that fits in `left`; `None` once nothing fits.
 fn shorten(
     chunk: Result<Bytes, axum::Error>,
     left: &mut u64,
@@ -275,7 +274,7 @@ fn slowed(
     stream: impl Stream<Item = Result<Bytes, axum::Error>>,
     rate: u64,
 ) -> impl Stream<Item = Result<Bytes, axum::Error>> {
-    // Ten pieces a second, however large the chunks that come in.
+    // Ten pieces per second, for chunks of any size.
     let piece = usize::try_from((rate / 10).max(1)).unwrap_or(usize::MAX);
     stream
         .map_ok(move |chunk| {

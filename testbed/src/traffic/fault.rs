@@ -1,4 +1,4 @@
-//! Faults: which requests go wrong, how, and how often.
+//! Faults to inject: the requests they match, the effect, and the count.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -6,7 +6,8 @@ use std::time::Duration;
 use super::pulls::Pulls;
 use super::record::{Plane, Record};
 
-/// Which requests a fault hits: all fields that are set must agree. The default hits every request.
+/// The requests that a fault matches: all fields that are set must be equal. The default matches
+/// every request.
 #[derive(Debug, Clone, Default)]
 pub struct Match {
     /// Only this plane.
@@ -19,7 +20,7 @@ pub struct Match {
     pub repository: Option<String>,
     /// Only requests whose path and query contain this.
     pub path: Option<String>,
-    /// Only requests that announce a body of at least so many bytes.
+    /// Only requests that announce a body of at least this many bytes.
     pub body: Option<u64>,
 }
 
@@ -39,28 +40,28 @@ impl Match {
         Self { plane: Some(plane), ..Self::default() }
     }
 
-    /// Narrowed to one repository.
+    /// Narrows to one repository.
     #[must_use]
     pub fn repository(mut self, repository: impl Into<String>) -> Self {
         self.repository = Some(repository.into());
         self
     }
 
-    /// Narrowed to paths that contain `part`.
+    /// Narrows to paths that contain `part`.
     #[must_use]
     pub fn path(mut self, part: impl Into<String>) -> Self {
         self.path = Some(part.into());
         self
     }
 
-    /// Narrowed to requests that announce a body of at least so many bytes.
+    /// Narrows to requests that announce a body of at least this many bytes.
     #[must_use]
     pub fn body(mut self, least: u64) -> Self {
         self.body = Some(least);
         self
     }
 
-    /// Narrowed to one HTTP method.
+    /// Narrows to one HTTP method.
     #[must_use]
     pub fn method(mut self, method: impl Into<String>) -> Self {
         self.method = Some(method.into());
@@ -80,7 +81,7 @@ impl Match {
     }
 }
 
-/// What happens to a request that a fault hits.
+/// The effect on a request that matches.
 #[derive(Debug, Clone)]
 pub enum Then {
     /// Answer this instead of doing the work.
@@ -92,57 +93,58 @@ pub enum Then {
         /// Response body.
         body: String,
     },
-    /// Answer this error instead of doing the work, in the words of the plane: `__type` and
+    /// Answer this error instead of doing the work, in the format of the plane: `__type` and
     /// `message` on the control plane, an `errors` list on the others.
     AwsError {
         /// `ThrottlingException`, `TOOMANYREQUESTS` …
         code: String,
-        /// Human words.
+        /// Message of the error.
         message: String,
         /// HTTP status.
         status: u16,
     },
-    /// Do the work, then end the connection after so many bytes of the answer's body;
+    /// Do the work, then end the connection after this many bytes of the answer's body;
     /// `Content-Length` promises all.
     Truncate(u64),
     /// Do the work, then flip the byte at this offset of the answer's body.
     Corrupt(u64),
-    /// Wait, then go on (with a later fault too).
+    /// Wait, then continue (a later fault may apply, too).
     Delay(Duration),
     /// Never answer.
     Stall,
-    /// Do the work, then fall silent after so many bytes of the answer's body.
+    /// Do the work, then stall after this many bytes of the answer's body.
     StallAfter(u64),
-    /// Do the work, then send the answer's body at so many bytes per second.
+    /// Do the work, then send the answer's body at this many bytes per second.
     Slow(u64),
     /// Reset the connection (TCP RST) instead of doing the work.
     Reset,
-    /// Reset the connection after so many bytes of the request's body.
+    /// Reset the connection after this many bytes of the request's body.
     ResetUpload(u64),
-    /// Do the work, then reset the connection instead of answering: the client cannot know that it
-    /// was done.
+    /// Do the work, then reset the connection instead of answering: the client cannot know that the
+    /// work was done.
     LoseAnswer,
-    /// Count a GET as a pull and refuse it when none is left; tell with each answer what is left.
+    /// Count a GET as a pull and refuse it if none is left; report the remaining pulls with each
+    /// answer.
     Pulls(Pulls),
     /// Do the work, then set this header of the answer.
     WithHeader(String, String),
-    /// Do the work, then drop this header of the answer.
+    /// Do the work, then remove this header of the answer.
     WithoutHeader(String),
 }
 
 impl Then {
-    /// A bare status without headers or body.
+    /// Returns a status without headers or body.
     pub fn status(code: u16) -> Self {
         Self::Status { code, headers: Vec::new(), body: String::new() }
     }
 
-    /// An error in the plane's own words.
+    /// Returns an error in the format of the plane.
     pub fn aws_error(status: u16, code: impl Into<String>, message: impl Into<String>) -> Self {
         Self::AwsError { code: code.into(), message: message.into(), status }
     }
 
-    /// Throttled: `TOOMANYREQUESTS: Rate exceeded`, with `Retry-After` when given (ECR is not known
-    /// to send it).
+    /// Returns `TOOMANYREQUESTS: Rate exceeded`, optionally with `Retry-After` (ECR is not known to
+    /// send it).
     pub fn too_many_requests(retry_after: Option<u32>) -> Self {
         let mut headers =
             vec![("Content-Type".to_owned(), "application/json; charset=utf-8".to_owned())];
@@ -153,40 +155,39 @@ impl Then {
     }
 }
 
-/// One fault: hits requests that match, skips the first `after` of them, and is spent after
-/// `times`.
+/// One fault: skips the first `after` matching requests, then applies `times` times.
 #[derive(Debug, Clone)]
 pub struct Fault {
-    /// Which requests.
+    /// Requests that match.
     pub when: Match,
-    /// What happens to them.
+    /// The effect on them.
     pub then: Then,
-    /// How many matching requests pass untouched first.
+    /// Matching requests to skip first.
     pub after: u32,
-    /// How many requests are hit; `None` = all.
+    /// Number of requests affected; `None` for all.
     pub times: Option<u32>,
 }
 
 impl Fault {
-    /// Every matching request.
+    /// Affects every matching request.
     pub fn new(when: Match, then: Then) -> Self {
         Self { when, then, after: 0, times: None }
     }
 
-    /// Only `times` requests.
+    /// Affects only `times` requests.
     #[must_use]
     pub fn times(mut self, times: u32) -> Self {
         self.times = Some(times);
         self
     }
 
-    /// The first matching request only.
+    /// Affects the first matching request only.
     #[must_use]
     pub fn once(self) -> Self {
         self.times(1)
     }
 
-    /// The first `after` matching requests pass untouched.
+    /// Skips the first `after` matching requests.
     #[must_use]
     pub fn after(mut self, after: u32) -> Self {
         self.after = after;
@@ -194,12 +195,12 @@ impl Fault {
     }
 }
 
-/// The faults in force at a server. A clone is the same set.
+/// The faults in force at a server. Clones share one set.
 #[derive(Debug, Clone, Default)]
 pub struct Faults(Arc<Mutex<Vec<Fault>>>);
 
 impl Faults {
-    /// Adds a fault; faults are tried in the order in which they were added.
+    /// Adds a fault; faults are tried in the order of this call.
     pub fn add(&self, fault: Fault) {
         self.lock().push(fault);
     }
@@ -209,7 +210,7 @@ impl Faults {
         self.lock().clear();
     }
 
-    /// What happens to this request: any delays, then at most one other fault.
+    /// Returns the effects on this request: any delays, then at most one other fault.
     pub(crate) fn take(&self, record: &Record) -> Vec<Then> {
         let mut taken = Vec::new();
         let mut faults = self.lock();

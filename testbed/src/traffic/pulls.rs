@@ -1,10 +1,10 @@
-//! A limit of pulls as Docker Hub has it: GETs of manifests are counted, HEADs are not, both tell
-//! what is left (<https://docs.docker.com/docker-hub/usage/pulls/>).
+//! A pull limit as on Docker Hub: GETs of manifests count, HEADs do not, both report the remaining
+//! pulls (<https://docs.docker.com/docker-hub/usage/pulls/>).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// What one login or address may still pull. Clones share it.
+/// The remaining pulls of one login or address. Clones share the limit.
 #[derive(Debug, Clone)]
 pub struct Pulls {
     limit: u64,
@@ -15,29 +15,29 @@ pub struct Pulls {
 const WINDOW: u64 = 21_600;
 
 impl Pulls {
-    /// So many pulls in six hours, of which so many are left.
+    /// A limit of pulls in six hours, and the number that is left.
     pub fn new(limit: u64, left: u64) -> Self {
         Self { limit, left: Arc::new(AtomicU64::new(left)) }
     }
 
-    /// What is left.
+    /// Returns the remaining pulls.
     pub fn left(&self) -> u64 {
         self.left.load(Ordering::Relaxed)
     }
 
-    /// Gives some back, as time does.
+    /// Adds remaining pulls, as time does.
     pub fn set_left(&self, left: u64) {
         self.left.store(left, Ordering::Relaxed);
     }
 
-    /// Takes one, if there is one.
+    /// Consumes one pull, if one is left.
     pub(super) fn take(&self) -> bool {
         self.left
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1))
             .is_ok()
     }
 
-    /// The headers of each answer.
+    /// Returns the headers of each answer.
     pub(super) fn headers(&self) -> Vec<(String, String)> {
         [
             ("ratelimit-limit", format!("{};w={WINDOW}", self.limit)),
@@ -48,6 +48,6 @@ impl Pulls {
         .into()
     }
 
-    /// The refusal, in Docker Hub's words.
+    /// The message of Docker Hub.
     pub(super) const REFUSAL: &str = r#"{"errors":[{"code":"TOOMANYREQUESTS","message":"You have reached your unauthenticated pull rate limit. https://www.docker.com/increase-rate-limit"}]}"#;
 }

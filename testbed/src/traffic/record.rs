@@ -8,15 +8,15 @@ use std::time::{Duration, SystemTime};
 use axum::http::header::CONTENT_LENGTH;
 use axum::http::{HeaderMap, request};
 
-/// A demo runs for days; a test never comes near this many requests.
+/// Enough for a demo that runs for days; no test has so many requests.
 const KEPT: usize = 200_000;
 
-/// Which server of the stand-in was asked.
+/// Servers of the stand-in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Plane {
     /// The JSON API of ECR and the query API of STS.
     Control,
-    /// The `/v2/` registry API; everything that the fault proxy sees is of this plane too.
+    /// The `/v2/` registry API, and everything that the fault proxy passes on.
     Data,
     /// The object store that blob reads are redirected to.
     Storage,
@@ -25,7 +25,7 @@ pub enum Plane {
 /// One request as the server saw it.
 #[derive(Debug, Clone)]
 pub struct Record {
-    /// Which server was asked.
+    /// The server that received the request.
     pub plane: Plane,
     /// The `X-Amz-Target` operation, or the name derived from method and path: `PutManifest`,
     /// `HeadManifest`, `GetManifest`, `DeleteManifest`, `HeadBlob`, `GetBlob`, `StartUpload`,
@@ -45,21 +45,21 @@ pub struct Record {
     pub repository: String,
     /// Request headers.
     pub headers: HeaderMap,
-    /// Answer; `None` while unanswered, and for ever when the connection was cut or the client went
-    /// away.
+    /// Status of the answer; `None` until there is one, and for ever if the connection was cut or
+    /// the client disconnected.
     pub status: Option<u16>,
     /// The error code in the answer: ECR's `__type`, or the first code of a registry error.
     pub code: Option<String>,
     /// Bytes of the request's body that were read.
     pub received: u64,
-    /// When the request arrived.
+    /// Time of arrival.
     pub started: SystemTime,
     /// From arrival to the answer's head.
     pub took: Option<Duration>,
 }
 
 impl Record {
-    /// A request that has just arrived, of no registry and no repository.
+    /// Returns the record of a new request, without registry and repository.
     pub(crate) fn arrived(
         plane: Plane,
         operation: impl Into<String>,
@@ -82,14 +82,13 @@ impl Record {
         }
     }
 
-    /// Bytes of the body, by the request's own word; 0 where it does not say.
+    /// Returns the announced length of the body; 0 if there is none.
     pub(super) fn announced(&self) -> u64 {
         let length = self.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
         length.and_then(|length| length.parse().ok()).unwrap_or(0)
     }
 
-    /// Whether the request asks for a change, granted or not. Logging in and asking who one is are
-    /// reads.
+    /// Whether the request is a write, granted or not. Logging in and GetCallerIdentity are reads.
     pub fn is_write(&self) -> bool {
         const WRITES: [&str; 12] = [
             "Create",
@@ -113,46 +112,46 @@ impl Record {
     }
 }
 
-/// A place in a log, see [`Log::mark`].
+/// A position in a log, see [`Log::mark`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Mark(usize);
 
-/// The requests that a server has seen, oldest first. A clone is the same log.
+/// The requests to a server, oldest first. Clones share one log.
 #[derive(Debug, Clone, Default)]
 pub struct Log(Arc<Mutex<Records>>);
 
 #[derive(Debug, Default)]
 struct Records {
-    /// How many records were dropped from the front.
+    /// Number of records dropped from the front.
     dropped: usize,
     kept: VecDeque<Record>,
     connections: usize,
 }
 
 impl Log {
-    /// Every record kept (the last 200,000).
+    /// Returns all kept records (the last 200,000).
     pub fn all(&self) -> Vec<Record> {
         self.lock().kept.iter().cloned().collect()
     }
 
-    /// The place after the last record, for [`Log::since`].
+    /// Returns the position after the last record, for [`Log::since`].
     pub fn mark(&self) -> Mark {
         let records = self.lock();
         Mark(records.dropped + records.kept.len())
     }
 
-    /// The records of requests that arrived after `mark`.
+    /// Returns the records of requests that arrived after `mark`.
     pub fn since(&self, mark: Mark) -> Vec<Record> {
         let records = self.lock();
         records.kept.iter().skip(mark.0.saturating_sub(records.dropped)).cloned().collect()
     }
 
-    /// How many records satisfy `wanted`.
+    /// Counts the records that satisfy `wanted`.
     pub fn count(&self, wanted: impl Fn(&Record) -> bool) -> usize {
         self.lock().kept.iter().filter(|record| wanted(record)).count()
     }
 
-    /// How many connections clients have opened.
+    /// Returns the number of connections that clients have opened.
     pub fn connections(&self) -> usize {
         self.lock().connections
     }
@@ -161,7 +160,7 @@ impl Log {
         self.lock().connections += 1;
     }
 
-    /// Forgets every record; earlier marks stay valid.
+    /// Removes all records; earlier marks stay valid.
     pub fn clear(&self) {
         let mut records = self.lock();
         records.dropped += records.kept.len();

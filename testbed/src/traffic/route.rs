@@ -1,6 +1,6 @@
-//! Method and path of a `/v2/` request to the operation that it asks for.
+//! Operations of the registry API, by method and path of a `/v2/` request.
 
-/// What a registry request asks for.
+/// The operation of a registry request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Route {
     /// See [`Record::operation`](super::Record::operation).

@@ -1,4 +1,4 @@
-//! Threads and sockets: a runtime of one's own, and connections that can be cut.
+//! Servers with their own thread and runtime, and connections that can be cut.
 
 use std::io;
 use std::net::SocketAddr;
@@ -54,7 +54,7 @@ impl Drop for Host {
     fn drop(&mut self) {
         self.stop.cancel();
         if let Some(thread) = self.thread.take() {
-            // A panic over there was reported by its own thread already.
+            // A panic of the thread has been reported already.
             let _ = thread.join();
         }
     }
@@ -74,7 +74,7 @@ pub(crate) fn serve(
     let _on = handle.enter();
     let listener = Listener { listener: TcpListener::from_std(listener)?, log: log.clone() };
     handle.spawn(async move {
-        // Never returns an error: axum retries accept itself.
+        // Never returns an error: axum retries accept.
         let _ = axum::serve(listener, router.into_make_service_with_connect_info::<Cut>()).await;
     });
     Ok(address)
@@ -110,12 +110,12 @@ impl axum::serve::Listener for Listener {
             match self.listener.accept().await {
                 Ok((stream, address)) => {
                     self.log.connected();
-                    // Without it a 40 ms delayed-ACK dance is measured instead of the program under
-                    // test.
+                    // Otherwise the test would measure delayed ACKs of 40 ms instead of the
+                    // program.
                     let _ = stream.set_nodelay(true);
                     return (Line { stream, cut: Cut::default() }, address);
                 }
-                // Out of file descriptors: they come back.
+                // Out of file descriptors: some will be closed.
                 Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
             }
         }

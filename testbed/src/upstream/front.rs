@@ -1,7 +1,7 @@
-//! What stands before a registry with tokens: it answers `/token` and hands everything else on,
+//! The front of a registry with tokens: it answers `/token` and passes all other requests on
 //! unchanged.
 //!
-//! Both are on one address because clients refuse a token server on a loopback address unless it is
+//! Both have one address because clients refuse a token server on a loopback address unless it is
 //! the registry's own host and port (validateRealmURL in go-containerregistry's
 //! transport/bearer.go, validateRealm in oras-go's auth/client.go).
 
@@ -20,10 +20,10 @@ use tokio_util::sync::CancellationToken;
 use super::token::{self, Tokens};
 use crate::{Error, http};
 
-/// A large layer takes a while on a machine that compiles at the same time.
+/// Long enough for a large layer on a machine that also compiles.
 const LIMIT: Duration = Duration::from_secs(600);
 
-/// A running front, on a thread and a runtime of its own: it must outlive the test that started it.
+/// A running front with its own thread and runtime: it must outlive the test that started it.
 #[derive(Debug)]
 pub(super) struct Front {
     host: String,
@@ -61,7 +61,7 @@ impl Front {
         Ok(Self { host, tokens, registry, stop, thread: Some(thread) })
     }
 
-    /// Where clients go.
+    /// Returns the address for clients.
     pub(super) fn host(&self) -> &str {
         &self.host
     }
@@ -70,7 +70,7 @@ impl Front {
         &self.tokens
     }
 
-    /// Tells it where the registry is, once. Until then it answers 503.
+    /// Sets the address of the registry, once. Until then the front answers 503.
     pub(super) fn stands_before(&self, registry: &str) {
         self.registry.get_or_init(|| registry.to_owned());
     }
@@ -115,7 +115,7 @@ async fn hand_on(State(back): State<Back>, request: Request) -> Response {
     }
 }
 
-/// Without the headers that are about one connection (RFC 9110, 7.6.1). `Host` stays: the registry
+/// Removes the headers about a single connection (RFC 9110, 7.6.1). `Host` is kept: the registry
 /// writes it into `Location`.
 fn end_to_end(mut headers: HeaderMap) -> HeaderMap {
     for name in [header::CONNECTION, header::TRANSFER_ENCODING] {

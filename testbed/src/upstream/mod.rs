@@ -1,5 +1,5 @@
-//! A real registry to copy from: distribution's `registry`, with no login, a Basic login or bearer
-//! tokens, filled by crane and oras.
+//! A real registry to copy from: distribution's `registry`, filled by crane and oras; without a
+//! login, with a Basic login or with bearer tokens.
 
 mod front;
 mod seed;
@@ -21,30 +21,30 @@ use crate::{Error, http, tools};
 
 const READY: Duration = Duration::from_secs(30);
 
-/// How a registry asks its clients who they are.
+/// The authentication of a registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Auth {
-    /// It does not: everybody may do everything.
+    /// None: everybody may do everything.
     None,
     /// HTTP Basic. Both users may do everything.
     Basic,
     /// Bearer tokens of a token server: the writer may do everything, the reader may pull, and
-    /// without a login only repositories whose name starts with `public/` can be pulled.
+    /// repositories whose name starts with `public/` can be pulled without a login.
     Token {
-        /// How long a token is good, to the second.
+        /// Lifetime of a token, exact to the second.
         life: Duration,
     },
 }
 
 impl Auth {
-    /// Tokens that are good for five minutes, as those of Docker Hub.
+    /// Tokens with a lifetime of five minutes, as on Docker Hub.
     pub const TOKEN: Self = Self::Token { life: Duration::from_secs(300) };
 }
 
-/// Who can log in.
+/// Users of a registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum User {
-    /// Reads, as a Secret in a cluster would.
+    /// Reads, with the login in a Secret.
     Reader,
     /// Fills the registry.
     Writer,
@@ -53,7 +53,7 @@ pub enum User {
 impl User {
     const ALL: [Self; 2] = [Self::Reader, Self::Writer];
 
-    /// The name to log in with.
+    /// Returns the user name.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Reader => "reader",
@@ -61,7 +61,7 @@ impl User {
         }
     }
 
-    /// The password to log in with.
+    /// Returns the password.
     pub const fn password(self) -> &'static str {
         match self {
             Self::Reader => "reader-password",
@@ -69,8 +69,8 @@ impl User {
         }
     }
 
-    /// bcrypt of the password with the lowest cost there is, since the registry computes it on
-    /// every request.
+    /// Returns the bcrypt hash of the password with the lowest possible cost, since the registry
+    /// computes it for every request.
     const fn bcrypt(self) -> &'static str {
         match self {
             Self::Reader => "$2b$04$ecrsyncreaderXXXXXXXXes3vTctY4Bx.QfMWXro3SBEN0AF2VLWa",
@@ -83,7 +83,7 @@ impl User {
     }
 }
 
-/// A running registry. Dropping it ends it; its files stay in its folder.
+/// A running registry. Dropping it stops it; its files stay in its folder.
 #[derive(Debug)]
 pub struct Upstream {
     dir: PathBuf,
@@ -128,9 +128,9 @@ impl Upstream {
         Ok(Self { dir, host, registry, front })
     }
 
-    /// Starts a registry that speaks HTTPS with the server's certificate, asks for no login and has
-    /// the content of another one, from the same files. With `client_ca`, only who shows a
-    /// certificate of the same authority is served.
+    /// Starts a registry with HTTPS and the server's certificate, without a login, with the same
+    /// files as another one. With `client_ca`, only clients with a certificate of the same
+    /// authority are served.
     ///
     /// # Errors
     /// As [`Upstream::start`].
@@ -170,13 +170,14 @@ impl Upstream {
         format!("{}/{repository}:{tag}", self.host)
     }
 
-    /// The folder with the Docker `config.json` of this user, for `DOCKER_CONFIG`. Without a login
-    /// it names nobody.
+    /// Returns the folder with the Docker `config.json` of this user, for `DOCKER_CONFIG`; it has
+    /// no login for anonymous pulls.
     pub fn docker_config(&self, user: User) -> PathBuf {
         self.dir.join(user.name())
     }
 
-    /// How many tokens were asked for, granted or not; 0 unless the registry uses [`Auth::Token`].
+    /// Returns the number of token requests, granted or not; 0 unless the registry uses
+    /// [`Auth::Token`].
     pub fn token_requests(&self) -> u64 {
         self.front.as_ref().map_or(0, |front| front.tokens().requests())
     }
@@ -186,18 +187,18 @@ impl Upstream {
         &self.registry
     }
 
-    /// Runs crane as the writer and returns what it prints.
+    /// Runs crane as the writer and returns its output.
     ///
     /// # Errors
-    /// When it fails; the message has what it says.
+    /// When it fails; the message has its output.
     pub async fn crane(&self, args: &[&str]) -> Result<String, Error> {
         self.crane_as(User::Writer, args).await
     }
 
-    /// Runs crane as this user and returns what it prints.
+    /// Runs crane as this user and returns its output.
     ///
     /// # Errors
-    /// When it fails; the message has what it says.
+    /// When it fails; the message has its output.
     pub async fn crane_as(&self, user: User, args: &[&str]) -> Result<String, Error> {
         let out = tools::Call::new("crane")?
             .args(args)
@@ -207,16 +208,17 @@ impl Upstream {
         Ok(out.trim_end().to_owned())
     }
 
-    /// Ends the registry, politely.
+    /// Stops the registry with SIGTERM.
     ///
     /// # Errors
-    /// When it cannot be ended.
+    /// When it cannot be stopped.
     pub async fn stop(&self) -> Result<(), Error> {
         self.registry.stop().await.map(drop)
     }
 }
 
-/// Writes what `auth` needs and returns the registry's configuration of it, null for none.
+/// Writes the files that `auth` needs, and returns the registry's configuration for it, null for
+/// none.
 fn write_auth(dir: &Path, auth: Auth, front: Option<&Front>) -> Result<Value, Error> {
     match (auth, front) {
         (Auth::Token { .. }, Some(front)) => {
@@ -243,7 +245,7 @@ fn write_auth(dir: &Path, auth: Auth, front: Option<&Front>) -> Result<Value, Er
     }
 }
 
-/// Starts a registry on a free port and returns it with its `HOST:PORT` when it answers.
+/// Starts a registry on a free port, and returns it with its `HOST:PORT` as soon as it answers.
 async fn run(
     dir: &Path,
     config: &Value,

@@ -1,4 +1,4 @@
-//! What is in a seeded registry, made by crane and oras from layers of ours.
+//! Content of a seeded registry, made by crane and oras from generated layers.
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
@@ -7,11 +7,10 @@ use super::{Upstream, User};
 use crate::layer::{noise, write_tar};
 use crate::{Error, tools};
 
-/// The size of the large layer unless a test asks for another one: several chunks of every client's
-/// uploads.
+/// Default size of the large layer: several chunks of every client's uploads.
 pub const LARGE_LAYER: usize = 64 << 20;
 
-/// A tag and the digest that crane says it has.
+/// A tag and its digest according to crane.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SeededImage {
     /// Without the registry: `library/demo`.
@@ -22,13 +21,13 @@ pub struct SeededImage {
     pub digest: String,
 }
 
-/// What [`Upstream::seed`] put into a registry.
+/// The content that [`Upstream::seed`] has put into a registry.
 #[derive(Debug, Clone)]
 pub struct Seeded {
-    /// Every tag, in the order they were made.
+    /// All tags, in the order of their creation.
     pub images: Vec<SeededImage>,
-    /// The digest of the SBOM attached to `team/artifact:v1` (a referrer; it has the fallback tag
-    /// `sha256-…` besides, since this registry has no referrers API).
+    /// Digest of the SBOM attached to `team/artifact:v1`. It is a referrer, and has the fallback
+    /// tag `sha256-…`, since this registry has no referrers API.
     pub sbom: String,
 }
 
@@ -36,7 +35,7 @@ impl Seeded {
     /// The digest of a tag.
     ///
     /// # Panics
-    /// When it was not seeded.
+    /// When the tag was not seeded.
     pub fn digest(&self, repository: &str, tag: &str) -> &str {
         let found =
             self.images.iter().find(|image| image.repository == repository && image.tag == tag);
@@ -123,7 +122,7 @@ impl Upstream {
             &demo("1.27"),
         ])
         .await?;
-        // Tags that only served to build the index: its children have none, as is usual.
+        // These tags only served to build the index; usually the children of an index have none.
         self.crane(&["delete", &amd64]).await?;
         self.crane(&["delete", &arm64]).await?;
         self.crane(&["tag", &demo("1.27"), "latest"]).await?;
@@ -182,10 +181,9 @@ impl Upstream {
         self.oras("attach", &artifact, &sbom).await
     }
 
-    /// Runs an oras command on files of the artifact's folder and returns the digest of what it
-    /// made.
+    /// Runs an oras command in the artifact's folder, and returns the digest of the new manifest.
     async fn oras(&self, command: &str, reference: &str, rest: &[&str]) -> Result<String, Error> {
-        // The creation date is part of the manifest, and with it of the digest.
+        // The creation date is part of the manifest and so of its digest.
         let common = [
             "--plain-http",
             "--annotation",
@@ -198,7 +196,7 @@ impl Upstream {
         Ok(call.folder(self.dir.join("artifact")).output().await?.trim().to_owned())
     }
 
-    /// An image of one more layer: on the empty image or on the base that `base` says.
+    /// Returns an image with one more layer, on the empty image or on `base`.
     async fn append(
         &self,
         layer: &str,

@@ -1,8 +1,8 @@
 //! The token server of a registry: the Docker token protocol, with ES256 tokens that the real
 //! registry checks.
 //!
-//! As with Docker Hub, a request without a login is answered with a token that may allow nothing;
-//! the registry then refuses it. A wrong login is refused here.
+//! As on Docker Hub, a request without a login gets a token that may allow nothing; the registry
+//! then refuses it. A wrong login is refused here.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,12 +26,12 @@ pub(super) const SERVICE: &str = "testbed registry";
 pub(super) const PUBLIC: &str = "public/";
 
 const KEY_ID: &str = "testbed";
-/// The registry accepts a token for this long after its end (`Leeway` in distribution's
-/// registry/auth/token/token.go), so the end written into a token is that much earlier: a token
-/// lives as long as was asked for, not a minute more.
+/// The registry accepts a token for this time after its end (`Leeway` in distribution's
+/// registry/auth/token/token.go). The end in the token is that much earlier, so that a token
+/// expires exactly after its lifetime.
 const LEEWAY: u64 = 60;
 
-/// The key that signs tokens, and how they are made.
+/// The key that signs tokens, and their lifetime.
 #[derive(Debug)]
 pub(super) struct Tokens {
     key: EcdsaKeyPair,
@@ -43,7 +43,7 @@ pub(super) async fn answer(State(tokens): State<Arc<Tokens>>, request: Request) 
     tokens.requests.fetch_add(1, Ordering::Relaxed);
     let (head, body) = request.into_parts();
     let mut form = pairs(head.uri.query().unwrap_or_default());
-    // Some clients ask with GET and Basic, others with an OAuth2 form.
+    // Some clients use GET with Basic, others an OAuth2 form.
     if let Ok(body) = axum::body::to_bytes(body, 64 * 1024).await {
         form.extend(pairs(&String::from_utf8_lossy(&body)));
     }
@@ -66,7 +66,7 @@ pub(super) async fn answer(State(tokens): State<Arc<Tokens>>, request: Request) 
     }
 }
 
-/// `Some(None)` is nobody, `None` a wrong login.
+/// `Some(None)` is an anonymous request, `None` a wrong login.
 fn user(headers: &HeaderMap, form: &[(String, String)]) -> Option<Option<User>> {
     if let Some(value) = headers.get(header::AUTHORIZATION) {
         let encoded = value.to_str().ok()?.strip_prefix("Basic ")?;
@@ -80,7 +80,7 @@ fn user(headers: &HeaderMap, form: &[(String, String)]) -> Option<Option<User>> 
     }
 }
 
-/// What of `repository:NAME:ACTIONS` this user may do; `None` when nothing.
+/// Returns the part of `repository:NAME:ACTIONS` that this user may do; `None` if nothing.
 fn grant(user: Option<User>, scope: &str) -> Option<Value> {
     let rest = scope.strip_prefix("repository:")?;
     let (name, actions) = rest.rsplit_once(':')?;
@@ -103,12 +103,12 @@ impl Tokens {
         Ok(Self { key, life, requests: AtomicU64::new(0) })
     }
 
-    /// How many tokens were asked for, granted or not.
+    /// Returns the number of token requests, granted or not.
     pub(super) fn requests(&self) -> u64 {
         self.requests.load(Ordering::Relaxed)
     }
 
-    /// The public key, as the registry wants it.
+    /// Returns the public key in the registry's format.
     pub(super) fn jwks(&self) -> Value {
         // An uncompressed point: 4, x, y (SEC 1, 2.3.3).
         let point = self.key.public_key().as_ref();
@@ -149,7 +149,7 @@ impl Tokens {
 }
 
 fn pairs(encoded: &str) -> Vec<(String, String)> {
-    // The URL parser is the form decoder that is in the tree anyway.
+    // The URL parser, which is in the tree already, decodes forms, too.
     let Ok(mut url) = reqwest::Url::parse("http://form") else { return Vec::new() };
     url.set_query(Some(encoded));
     url.query_pairs().into_owned().collect()

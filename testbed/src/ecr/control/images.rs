@@ -1,4 +1,4 @@
-//! Inventory, reads and deletes of images.
+//! Images: lists, descriptions, reads and deletes.
 
 use std::time::SystemTime;
 
@@ -11,7 +11,7 @@ use super::super::quantities::{digest, epoch};
 use super::super::store::{Image, ImageStatus, Repository};
 use super::Call;
 
-/// An image as a request names it.
+/// An image ID in a request.
 struct ImageId<'a> {
     digest: Option<&'a str>,
     tag: Option<&'a str>,
@@ -32,7 +32,7 @@ impl<'a> ImageId<'a> {
         call.input.list_within("imageIds", least, 100)?.iter().map(id).collect()
     }
 
-    /// The digest, when the image exists and tag and digest agree.
+    /// Returns the digest if the image exists and tag and digest match.
     fn resolve(&self, repository: &Repository) -> Option<String> {
         let by_tag = self.tag.map(|tag| repository.tags.get(tag).map(String::as_str));
         let digest = match (by_tag, self.digest) {
@@ -98,7 +98,7 @@ pub(super) fn describe(call: &Call<'_>) -> Result<Value> {
             );
             Error::api("ImageNotFoundException", message)
         })?;
-        // An image named by two tags is described once.
+        // An image with two of the requested tags is described once.
         if !found.contains(&digest) {
             found.push(digest);
         }
@@ -152,7 +152,7 @@ pub(super) fn batch_get(call: &Call<'_>) -> Result<Value> {
         };
         image.last_pull = Some(SystemTime::now());
         let media_type = &image.manifest.media_type;
-        // Asked by tag, ECR converts to a type that is accepted; asked by digest, it does not.
+        // By tag, ECR converts to a type that the client accepts; by digest, it does not.
         let twin = if id.digest.is_some() || accepted.is_empty() || accepted.contains(media_type) {
             None
         } else {
@@ -176,10 +176,10 @@ fn digest_of(body: &[u8]) -> Value {
     digest(body).into()
 }
 
-/// By tag: untags, and the image goes with its last tag; what an index names has to stay, so that
-/// its last tag stays too (aws/containers-roadmap#1567). By digest: the image with all its tags. By
-/// both, if the tag points there, as by digest: what ECR does is not documented, moto has it so,
-/// and it is the worse of the two.
+/// By tag: removes the tag, and with the last tag the image. The child of an index must stay, so
+/// that its last tag stays, too (aws/containers-roadmap#1567). By digest: removes the image with
+/// all its tags. By both, if the tag points to the digest: as by digest. ECR's behaviour is not
+/// documented; moto does so, and it is the worse of the two.
 pub(super) fn batch_delete(call: &Call<'_>) -> Result<Value> {
     let name = call.name()?;
     let ids = ImageId::all(call, 1)?;
@@ -241,7 +241,7 @@ fn detail(repository: &Repository, digest: &str, image: &Image, tags: Option<Vec
     if let Some(tags) = tags {
         details["imageTags"] = tags.into();
     }
-    // Not given for an index.
+    // Absent for an index.
     if !image.manifest.is_index() {
         details["imageSizeInBytes"] = image.manifest.size.into();
     }
@@ -257,7 +257,7 @@ fn detail(repository: &Repository, digest: &str, image: &Image, tags: Option<Vec
     details
 }
 
-/// `filter`: by tag status and by storage.
+/// Applies `filter`: by tag status and by storage.
 struct Filter<'a> {
     tags: &'a str,
     status: &'a str,
@@ -267,7 +267,7 @@ impl<'a> Filter<'a> {
     fn of(call: &Call<'a>) -> Result<Self> {
         let filter = call.input.json("filter");
         let tags = filter["tagStatus"].as_str().unwrap_or("ANY");
-        // Without a filter only ACTIVE images come back.
+        // Without a filter only ACTIVE images are returned.
         let status = filter["imageStatus"].as_str().unwrap_or("ACTIVE");
         if !["TAGGED", "UNTAGGED", "ANY"].contains(&tags) {
             return Err(Error::invalid(

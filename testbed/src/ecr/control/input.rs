@@ -1,4 +1,4 @@
-//! Reading a request's JSON with the constraints of the API model.
+//! Input of the control plane: reads a request's JSON with the constraints of the API model.
 
 use serde_json::Value;
 
@@ -17,7 +17,7 @@ impl<'a> Input<'a> {
         &self.0[name]
     }
 
-    /// A member that may be absent or null.
+    /// Returns a member that may be absent or null.
     pub(crate) fn opt_str(self, name: &str) -> Result<Option<&'a str>> {
         match &self.0[name] {
             Value::Null => Ok(None),
@@ -46,7 +46,7 @@ impl<'a> Input<'a> {
         }
     }
 
-    /// A list with so many members; absent counts as empty.
+    /// Returns a list whose length is in the range; absent counts as empty.
     pub(crate) fn list_within(self, name: &str, least: usize, most: usize) -> Result<&'a [Value]> {
         let list = self.list(name)?;
         at_least(name, list.len(), least)?;
@@ -54,7 +54,7 @@ impl<'a> Input<'a> {
         Ok(list)
     }
 
-    /// A list of strings.
+    /// Returns a list of strings.
     pub(crate) fn strings(self, name: &str, least: usize, most: usize) -> Result<Vec<&'a str>> {
         let list = self.list_within(name, least, most)?;
         list.iter().map(|text| text.as_str().ok_or_else(|| wrong_type(name, "a String"))).collect()
@@ -83,7 +83,7 @@ impl<'a> Input<'a> {
         self.opt_str("nextToken")
     }
 
-    /// A text of so many characters.
+    /// Returns a text whose length is in the range.
     pub(crate) fn text_within(self, name: &str, least: usize, most: usize) -> Result<&'a str> {
         let text = self.str(name)?;
         let length = text.chars().count();
@@ -129,7 +129,7 @@ fn at_most(name: &str, length: usize, most: usize) -> Result<()> {
     Ok(())
 }
 
-/// The API's own pattern; the console's stricter wording is not what the API checks.
+/// The pattern of the API; the console's stricter wording is not checked by the API.
 pub(crate) fn is_repository_name(name: &str) -> bool {
     let part = |part: &str| {
         let is_word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();

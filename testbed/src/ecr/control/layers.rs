@@ -1,4 +1,4 @@
-//! Which layers a repository has.
+//! Layers of a repository: availability, uploads, download URLs.
 
 use serde_json::{Value, json};
 

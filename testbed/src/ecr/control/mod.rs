@@ -30,14 +30,14 @@ use input::Input;
 
 const TARGET: &str = "AmazonEC2ContainerRegistry_V20150921.";
 
-/// Well above the largest request that ECR takes, a manifest of 4 MiB escaped in JSON.
+/// Well above the largest request that ECR accepts, a manifest of 4 MiB escaped in JSON.
 const MAX_BODY: usize = 24 << 20;
 
 pub(crate) fn router(shared: Arc<Shared>) -> Router {
     Router::new().fallback(handle).with_state(shared)
 }
 
-/// One call: who asks, of which registry.
+/// One call: the caller, and the registry.
 struct Call<'a> {
     shared: &'a Arc<Shared>,
     caller: &'a Caller,
@@ -115,7 +115,7 @@ async fn handle(
     let exchange = Exchange { log: &shared.log, faults: &shared.faults, cut };
     exchange
         .run(record, Body::from(body), |body| async {
-            // Read again only so that the log counts it.
+            // Read again only to count it in the log.
             let _ = axum::body::to_bytes(body, MAX_BODY).await;
             if target.is_none() {
                 return sts::answer(&shared.iam, &operation, &form, caller);
@@ -148,7 +148,7 @@ fn authorize(
 ) -> Result<()> {
     shared.limits.take(account, &caller.region, operation)?;
     shared.permit(caller, account, operation, repository)?;
-    // Tags at creation need their own right (estahn/k8s-image-swapper#416).
+    // Tags at creation need a separate permission (estahn/k8s-image-swapper#416).
     if operation == "CreateRepository"
         && json["tags"].as_array().is_some_and(|tags| !tags.is_empty())
     {

@@ -7,21 +7,21 @@ use super::super::errors::{Error, Result};
 use super::super::store::ImageStatus;
 use super::Call;
 
-/// Unlike a push, putting what is there already is an error.
+/// Putting an image that exists is an error, unlike a push.
 pub(super) fn put(call: &Call<'_>) -> Result<Value> {
     let name = call.name()?;
     let body = call.input.text_within("imageManifest", 1, 4_194_304)?;
     let tag = call.input.opt_str("imageTag")?;
     let expected = call.input.opt_str("imageDigest")?;
     let json: Value = serde_json::from_str(body).unwrap_or_default();
-    // Required when the body does not say it, as in charts that Helm pushed.
+    // Required if the body does not have it, as in charts that Helm pushed.
     let kind = call.input.opt_str("imageManifestMediaType")?.or_else(|| json["mediaType"].as_str());
     let quotas = call.shared.quotas();
     let mut state = call.state();
     let repository = state.known(&call.account, call.region(), name)?;
     let put = repository.put(Bytes::copy_from_slice(body.as_bytes()), kind, tag, expected, quotas);
     let put = put.map_err(|error| match error.code {
-        // The registry's words for what the API calls an invalid parameter.
+        // The registry's code for an invalid parameter of the API.
         "UNSUPPORTED" => Error::invalid("ImageManifest", error.message),
         _ => error,
     })?;

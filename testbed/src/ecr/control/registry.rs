@@ -13,7 +13,8 @@ const SETTINGS: [(&str, &[&str], &str); 3] = [
     ("REGISTRY_POLICY_SCOPE", &["V1", "V2"], "V2"),
 ];
 
-/// The caller's rights in the region; the proxy endpoint is the caller's own registry.
+/// Returns a token with the caller's permissions in the region; the proxy endpoint is the caller's
+/// own registry.
 pub(super) fn token(call: &Call<'_>) -> Result<Value> {
     let ids = call.input.strings("registryIds", 0, 10)?;
     let ids = if ids.is_empty() { vec![call.account.as_str()] } else { ids };
@@ -54,7 +55,7 @@ pub(super) fn put_setting(call: &Call<'_>) -> Result<Value> {
     Ok(json!({"name": name, "value": value}))
 }
 
-/// The rules of `StandIn::add_pull_through_rule`; nothing is pulled through.
+/// Returns the rules of `StandIn::add_pull_through_rule`; nothing is pulled through.
 pub(super) fn pull_through_rules(call: &Call<'_>) -> Value {
     let mut state = call.state();
     let prefixes = &state.registry(&call.account, call.region()).pull_through;

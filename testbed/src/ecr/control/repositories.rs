@@ -90,7 +90,7 @@ pub(super) fn put_mutability(call: &Call<'_>) -> Result<Value> {
     let (mutability, exclusions) = mutability(call)?;
     let mut state = call.state();
     let repository = state.known(&call.account, call.region(), name)?;
-    // A full replace: filters that are not sent are gone.
+    // All filters are replaced: those that are not sent are removed.
     repository.mutability.clone_from(&mutability);
     repository.exclusions = exclusions;
     let mut output = json!({"registryId": call.account, "repositoryName": name,
@@ -137,7 +137,7 @@ fn add_filters(output: &mut Value, repository: &Repository) {
         repository.exclusions.iter().map(filter).collect();
 }
 
-/// Mutability and exclusion filters; filters exactly with `*_WITH_EXCLUSION`.
+/// Reads mutability and exclusion filters; filters are required exactly for `*_WITH_EXCLUSION`.
 fn mutability(call: &Call<'_>) -> Result<(String, Vec<String>)> {
     const KNOWN: [&str; 4] =
         ["MUTABLE", "IMMUTABLE", "IMMUTABLE_WITH_EXCLUSION", "MUTABLE_WITH_EXCLUSION"];
@@ -172,7 +172,8 @@ fn mutability(call: &Call<'_>) -> Result<(String, Vec<String>)> {
     Ok((mutability.to_owned(), filters))
 }
 
-/// Encryption cannot change later. A key may be named by alias or id and comes back as its ARN.
+/// Reads the encryption, which cannot be changed later. A key is named by alias or ID and returned
+/// as its ARN.
 fn encryption(call: &Call<'_>) -> Result<Value> {
     let wanted = call.input.json("encryptionConfiguration");
     if wanted.is_null() {
@@ -200,7 +201,7 @@ pub(super) fn key_arn(region: &str, account: &str, key: &str) -> String {
     if key.starts_with("arn:") && key.contains(":key/") {
         return key.to_owned();
     }
-    // An id stays; an alias stands for one key, here one with an id made from its name.
+    // An ID is kept; an alias stands for one key, here with an ID made from its name.
     let id = key.rsplit("alias/").next().unwrap_or(key);
     let id = if key.contains("alias/") {
         format!("key-of-{}", id.replace('/', "-"))

@@ -22,7 +22,7 @@ pub(super) fn tag(call: &Call<'_>) -> Result<Value> {
     })
 }
 
-/// Keys that are not there are no error (assumed; moto does so).
+/// Keys that do not exist are not an error (assumed; moto does so).
 pub(super) fn untag(call: &Call<'_>) -> Result<Value> {
     let keys = call.input.strings("tagKeys", 0, 200)?;
     change(call, |repository| {
@@ -33,7 +33,7 @@ pub(super) fn untag(call: &Call<'_>) -> Result<Value> {
 
 pub(super) fn list(call: &Call<'_>) -> Result<Value> {
     change(call, |repository| {
-        // In no order that the caller knows.
+        // In an order that the caller cannot predict.
         let tags = repository
             .resource_tags
             .iter()

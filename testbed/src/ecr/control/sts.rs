@@ -1,4 +1,4 @@
-//! STS on the same endpoint: who one is, and other roles' keys.
+//! STS on the same endpoint: the caller's identity, and keys of roles.
 
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
@@ -56,7 +56,7 @@ pub(super) fn answer(iam: &Iam, action: &str, form: &Form, caller: Result<Caller
     };
     match assumed {
         Ok(session) => success(action, &keys(&session)),
-        // The query protocol has other names for what the JSON one calls exceptions.
+        // The query protocol has other names for the exceptions of the JSON protocol.
         Err(error) => match error.code {
             "UnrecognizedClientException" => refusal(403, "InvalidClientTokenId", &error.message),
             "MissingAuthenticationTokenException" => {

@@ -1,4 +1,4 @@
-//! Reading layers and configs.
+//! Blobs: reads of layers and configs.
 
 use axum::body::Body;
 use axum::http::StatusCode;
@@ -46,7 +46,7 @@ pub(super) fn read(call: &Call<'_>) -> Result<Response> {
     Ok(response)
 }
 
-/// The bytes, or the range of them that was asked for.
+/// Returns the bytes, or the requested range of them.
 pub(super) fn content(blob: &Blob, range: Option<&str>) -> Result<Response> {
     let size = blob.size();
     let wanted = range.map(|range| parse_range(range, size));
@@ -68,7 +68,7 @@ pub(super) fn content(blob: &Blob, range: Option<&str>) -> Result<Response> {
     Ok(response)
 }
 
-/// `bytes=5-`, `bytes=5-9`, `bytes=-3` as `start..end`.
+/// Parses `bytes=5-`, `bytes=5-9`, `bytes=-3` as `start..end`.
 fn parse_range(range: &str, size: u64) -> Option<(u64, u64)> {
     let (start, end) = range.strip_prefix("bytes=")?.split_once('-')?;
     let (start, end) = match (start.parse::<u64>().ok(), end.parse::<u64>().ok()) {

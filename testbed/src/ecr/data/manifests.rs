@@ -1,4 +1,4 @@
-//! Reading, writing and deleting manifests.
+//! Manifests: reads, writes and deletes.
 
 use std::time::SystemTime;
 
@@ -16,8 +16,9 @@ use super::{Call, respond, set};
 /// HEAD and GET: both are pulls (aws/containers-roadmap#2390; HEAD is assumed). Images in the
 /// archive are not found.
 ///
-/// By tag, a client whose `Accept` does not name the stored type gets the same image as another
-/// type, with another digest, or nothing. Without any `Accept` the stored type is served (assumed).
+/// By tag, a client whose `Accept` does not name the stored type gets the same image converted to
+/// another type, with another digest, or nothing. Without `Accept` the stored type is served
+/// (assumed).
 pub(super) fn read(call: &Call<'_>) -> Result<Response> {
     let reference = &call.route.reference;
     let head = call.route.operation == "HeadManifest";
@@ -61,7 +62,7 @@ pub(super) async fn put(call: &Call<'_>, body: Body) -> Result<Response> {
     if !by_digest && !is_tag(reference) {
         return Err(bad_tag(reference));
     }
-    // One byte more shows that it is too long.
+    // One byte more shows that the body is too long.
     let body = axum::body::to_bytes(body, MAX_MANIFEST + 1).await.map_err(|_| {
         let rule = format!("Member must have length less than or equal to {MAX_MANIFEST}");
         Error::invalid("imageManifest", rule)

@@ -138,12 +138,12 @@ async fn answer(call: Call<'_>, method: &str, body: Body) -> Response {
     response
 }
 
-/// Why a request to the registry of an account is refused, if it is.
+/// Returns the refusal of a request to the registry of an account, if any.
 fn refuse(call: &Call<'_>) -> Option<Response> {
     match call.site.shared.tokens.check(call.header(AUTHORIZATION)) {
         Checked::Unknown => Some(not_authorized(call.host())),
         Checked::Expired => {
-            // Whether ECR says 401 or 403 here is not known; 403 is the one that clients forget.
+            // Whether ECR answers 401 or 403 here is not known; 403 is the one that clients forget.
             let message = "Your authorization token has expired. Reauthenticate and try again.";
             Some(Error::new(403, "DENIED", message).data())
         }
@@ -163,7 +163,7 @@ fn authorize(call: &Call<'_>, token: &Token) -> Result<()> {
     let Some(action) = limits::action(call.route.operation) else { return Ok(()) };
     site.shared.limits.take(&site.account, &site.region, action)?;
     site.shared.permit(caller, &site.account, action, &call.route.repository)?;
-    // Assumed: a PUT that brings the blob along uploads a part, and completes the upload.
+    // Assumed: a PUT with the blob counts as uploading a part and completing the upload.
     let has_body = call.header(CONTENT_LENGTH).is_none_or(|length| length != "0");
     if call.route.operation == "PutBlob" && has_body {
         site.shared.permit(caller, &site.account, "UploadLayerPart", &call.route.repository)?;
@@ -175,7 +175,7 @@ fn host(headers: &HeaderMap) -> &str {
     headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or("127.0.0.1")
 }
 
-/// An answer with a body; registries send lengths.
+/// Returns an answer with a body and its length, as registries send.
 fn respond(status: StatusCode, kind: &str, body: Body) -> Response {
     let mut response = Response::new(body);
     *response.status_mut() = status;

@@ -1,4 +1,4 @@
-//! The object store behind blob reads: presigned URLs in the style of S3, on a port of its own.
+//! The object store behind blob reads: presigned URLs in the style of S3, on a separate port.
 
 use std::sync::Arc;
 
@@ -20,10 +20,10 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
     Router::new().fallback(handle).with_state(shared)
 }
 
-/// A URL that reads one blob without a credential.
+/// Returns a URL that reads one blob without a credential.
 ///
-/// On `localhost`, since clients drop a credential when the host changes, and many of them take
-/// another port of the same host for no change.
+/// The host is `localhost`: clients drop a credential when the host changes, and many of them do
+/// not regard another port as a change.
 pub(crate) fn presigned_url(
     shared: &Shared,
     account: &str,
@@ -39,7 +39,7 @@ pub(crate) fn presigned_url(
     )
 }
 
-/// What the path of a presigned URL names.
+/// The blob that the path of a presigned URL names.
 struct Object<'a> {
     region: &'a str,
     account: &'a str,

@@ -16,13 +16,13 @@ use super::super::store::Upload;
 use super::{Call, respond, set};
 use crate::traffic::cut;
 
-/// Parts but the last are at least so long.
+/// Minimum size of a part, except the last.
 const LEAST_PART: u64 = 5 << 20;
 
 /// POST: always a session, even for a blob that is there (go-containerregistry's comment in
 /// `remote/write.go`); 201 only for a mount that ECR grants.
 pub(super) fn start(call: &Call<'_>) -> Result<Response> {
-    // The push of an image into nowhere is not refused, it is hung up on
+    // A push to a repository that does not exist is not refused: the connection is closed
     // (dotnet/sdk-container-builds PR#279).
     if !call.repository_exists() {
         return Ok(cut(&call.cut));
@@ -43,8 +43,8 @@ pub(super) fn start(call: &Call<'_>) -> Result<Response> {
     Ok(response)
 }
 
-/// Granted when the account setting is on, the source is in the same registry and a manifest there
-/// uses the blob (aws/containers-roadmap#2860), and the encryption is the same.
+/// A mount is granted if the account setting is on, the source is in the same registry, a manifest
+/// there uses the blob (aws/containers-roadmap#2860), and the encryption is the same.
 fn mount(call: &Call<'_>, digest: &str, from: &str) -> bool {
     let (account, region) = (&call.site.account, &call.site.region);
     let mut state = call.state();
@@ -66,8 +66,9 @@ fn mount(call: &Call<'_>, digest: &str, from: &str) -> bool {
     same
 }
 
-/// PATCH: 201, where others say 202 (openai/tart#273); a `Range` that stays at the first chunk's
-/// end (aws/containers-roadmap#2831); 416 for a chunk that does not start where the last one ended.
+/// PATCH: 201, where other registries answer 202 (openai/tart#273); a `Range` that keeps the first
+/// chunk's end (aws/containers-roadmap#2831); 416 for a chunk that does not start where the last
+/// one ended.
 pub(super) async fn patch(call: &Call<'_>, body: Body) -> Result<Response> {
     let upload = session(call)?;
     let mut upload = upload.lock().await;
@@ -155,8 +156,8 @@ fn unknown() -> Error {
     )
 }
 
-/// Adds a body to the session, all of it or nothing: what an earlier broken request left is taken
-/// back first.
+/// Adds a whole body to the session or nothing: the rest of an earlier broken request is removed
+/// first.
 async fn receive(upload: &mut Upload, body: Body) -> Result<()> {
     let failed = |error: std::io::Error| Error::new(500, "UNKNOWN", error.to_string());
     upload.sink.roll_back().map_err(failed)?;
