@@ -7,10 +7,11 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -90,7 +91,7 @@ impl ForwardProxy {
 
     /// Returns all requests so far.
     pub fn seen(&self) -> Vec<Seen> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.seen.lock().clone()
     }
 }
 
@@ -107,7 +108,7 @@ async fn serve(
     };
     let allowed = login.is_none() || request.login == login;
     let seen = Seen { method: request.method.to_owned(), target: request.target.clone(), allowed };
-    note.lock().unwrap_or_else(PoisonError::into_inner).push(seen);
+    note.lock().push(seen);
     if !allowed {
         return client.write_all(LOGIN_FIRST.as_bytes()).await;
     }

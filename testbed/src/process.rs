@@ -11,9 +11,9 @@ use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
 
 use crate::Error;
@@ -161,14 +161,14 @@ impl Process {
     /// Returns the exit code once the program has ended; 128 + n if signal n ended it, as in a
     /// shell.
     pub fn exited(&self) -> Option<i32> {
-        let status = self.lock().shell.try_wait().ok().flatten()?;
+        let status = self.supervisor.lock().shell.try_wait().ok().flatten()?;
         Some(status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default()))
     }
 
     /// Sends a signal by name (`TERM`, `INT`, `STOP`, …), soon after this call. A program that has
     /// ended receives nothing.
     pub fn signal(&self, name: &str) {
-        if let Some(pipe) = &mut self.lock().pipe {
+        if let Some(pipe) = &mut self.supervisor.lock().pipe {
             // The only possible error is a closed pipe: the program has ended.
             let _ = writeln!(pipe, "{name}");
         }
@@ -184,7 +184,7 @@ impl Process {
     /// # Errors
     /// When the program still runs two seconds after SIGKILL.
     pub async fn stop(&self) -> Result<i32, Error> {
-        drop(self.lock().pipe.take());
+        drop(self.supervisor.lock().pipe.take());
         self.wait(self.grace + Duration::from_secs(2)).await
     }
 
@@ -223,16 +223,12 @@ impl Process {
             }
         }
     }
-
-    fn lock(&self) -> MutexGuard<'_, Supervisor> {
-        self.supervisor.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
-        let mut supervisor = self.lock();
+        let mut supervisor = self.supervisor.lock();
         drop(supervisor.pipe.take());
         let _ = supervisor.shell.wait();
     }

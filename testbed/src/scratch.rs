@@ -5,7 +5,8 @@
 
 use std::fs::{self, File, TryLockError};
 use std::path::PathBuf;
-use std::sync::Mutex;
+
+use parking_lot::Mutex;
 
 use crate::{Error, tools};
 
@@ -46,7 +47,7 @@ pub fn folder(what: &str) -> Result<PathBuf, Error> {
             continue;
         }
         fs::create_dir(&folder).map_err(|e| cannot(&e))?;
-        LOCKS.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(lock);
+        LOCKS.lock().push(lock);
         return Ok(folder);
     }
     Err(format!("100 folders like {}/{program}-{what}-0 are in use", root.display()).into())

@@ -1,11 +1,10 @@
 //! Actions that IAM does not allow.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
 use super::errors::{Error, Result};
 use super::iam::not_authorized;
 use super::quantities::wildcard;
 use super::sigv4::{Caller, partition};
+use parking_lot::Mutex;
 
 /// Denied (action, repository pattern) pairs.
 #[derive(Debug, Default)]
@@ -13,11 +12,11 @@ pub(crate) struct Denials(Mutex<Vec<(String, String)>>);
 
 impl Denials {
     pub(crate) fn add(&self, action: &str, repositories: &str) {
-        self.lock().push((action.to_owned(), repositories.to_owned()));
+        self.0.lock().push((action.to_owned(), repositories.to_owned()));
     }
 
     pub(crate) fn clear(&self) {
-        self.lock().clear();
+        self.0.lock().clear();
     }
 
     /// `action` without its `ecr:`; `repository` is empty for actions on the registry.
@@ -29,10 +28,10 @@ impl Denials {
         repository: &str,
     ) -> Result<()> {
         let action = format!("ecr:{action}");
-        let denied = self
-            .lock()
-            .iter()
-            .any(|(denied, pattern)| wildcard(denied, &action) && wildcard(pattern, repository));
+        let denied =
+            self.0.lock().iter().any(|(denied, pattern)| {
+                wildcard(denied, &action) && wildcard(pattern, repository)
+            });
         if !denied {
             return Ok(());
         }
@@ -41,10 +40,6 @@ impl Denials {
             name => arn(account, &caller.region, name),
         };
         Err(Error::api("AccessDeniedException", not_authorized(&caller.arn(), &action, &resource)))
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Vec<(String, String)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

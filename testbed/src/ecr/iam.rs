@@ -2,11 +2,11 @@
 //! unless a test says otherwise.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use parking_lot::Mutex;
 use serde_json::Value;
 
 use super::deny;
@@ -70,16 +70,16 @@ const AUDIENCE: &str = "sts.amazonaws.com";
 impl Iam {
     pub(crate) fn put_role(&self, arn: &str, trust: Vec<Trust>, policy: Value) {
         check_policy(&policy);
-        self.lock().roles.insert(arn.to_owned(), Role { trust, policy });
+        self.0.lock().roles.insert(arn.to_owned(), Role { trust, policy });
     }
 
     pub(crate) fn put_user_policy(&self, account: &str, policy: Value) {
         check_policy(&policy);
-        self.lock().users.insert(account.to_owned(), policy);
+        self.0.lock().users.insert(account.to_owned(), policy);
     }
 
     pub(crate) fn set_life(&self, life: Duration) {
-        self.lock().life = Some(life);
+        self.0.lock().life = Some(life);
     }
 
     /// Returns the session of keys, if they belong to one.
@@ -87,7 +87,7 @@ impl Iam {
         if !caller.key.starts_with("ASIA") {
             return Ok(caller);
         }
-        let state = self.lock();
+        let state = self.0.lock();
         let session =
             state.sessions.get(&caller.key).filter(|session| token == Some(session.token.as_str()));
         let session = session.ok_or_else(|| {
@@ -124,7 +124,7 @@ impl Iam {
 
     /// Whether the policy of the caller allows `action` on `resource`.
     pub(crate) fn check_on(&self, caller: &Caller, action: &str, resource: &str) -> Result<()> {
-        let state = self.lock();
+        let state = self.0.lock();
         if state.policy_of(caller).is_none_or(|policy| allows(policy, action, resource)) {
             return Ok(());
         }
@@ -133,7 +133,7 @@ impl Iam {
 
     /// Returns keys of a role for a caller with keys.
     pub(crate) fn assume(&self, caller: &Caller, ask: &Ask<'_>) -> Result<Session> {
-        let mut state = self.lock();
+        let mut state = self.0.lock();
         let refused = || {
             let message = format!(
                 "User: {} is not authorized to perform: sts:AssumeRole on resource: {}",
@@ -188,7 +188,7 @@ impl Iam {
             }
             Trust::Principal { .. } => false,
         };
-        let mut state = self.lock();
+        let mut state = self.0.lock();
         if !state.admit(ask.role, is_trusted) {
             return Err(Error::new(
                 403,
@@ -197,10 +197,6 @@ impl Iam {
             ));
         }
         Ok(state.open(ask))
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,8 +1,9 @@
 //! Requests per second, per action, account and region. Off until set.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
+
+use parking_lot::Mutex;
 
 use super::errors::{Error, Result};
 
@@ -31,7 +32,7 @@ struct Buckets {
 
 impl Limits {
     pub(crate) fn set(&self, action: &str, per_second: f64, burst: u32) {
-        let mut buckets = self.lock();
+        let mut buckets = self.0.lock();
         buckets.rates.insert(action.to_owned(), (per_second, f64::from(burst)));
         buckets.left.retain(|(_, _, limited), _| limited != action);
     }
@@ -43,12 +44,12 @@ impl Limits {
     }
 
     pub(crate) fn clear(&self) {
-        *self.lock() = Buckets::default();
+        *self.0.lock() = Buckets::default();
     }
 
     /// Consumes one call of `action`, or refuses it.
     pub(crate) fn take(&self, account: &str, region: &str, action: &str) -> Result<()> {
-        let mut buckets = self.lock();
+        let mut buckets = self.0.lock();
         let Some(&(rate, burst)) = buckets.rates.get(action) else { return Ok(()) };
         let key = (account.to_owned(), region.to_owned(), action.to_owned());
         let now = Instant::now();
@@ -60,10 +61,6 @@ impl Limits {
         }
         *left -= 1.0;
         Ok(())
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Buckets> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

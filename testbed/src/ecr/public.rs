@@ -2,11 +2,11 @@
 //! higher rate limit.
 
 use std::collections::HashSet;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
+use parking_lot::{Mutex, MutexGuard};
 use serde_json::{Value, json};
 
 use super::errors::{Error, Result};
@@ -40,7 +40,7 @@ impl Public {
     }
 
     fn bearers(&self) -> MutexGuard<'_, HashSet<String>> {
-        self.bearers.lock().unwrap_or_else(PoisonError::into_inner)
+        self.bearers.lock()
     }
 
     /// Answers GET `/token/`, for a login or anonymously. Scope and service are always the same and

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::runtime::Handle;
 
 use super::deny::{self, Denials};
@@ -108,7 +109,7 @@ impl Shared {
 
     /// `127.0.0.1:PORT` of a registry, opened when first named.
     pub(crate) fn registry(self: &Arc<Self>, account: &str, region: &str) -> io::Result<String> {
-        let mut registries = self.registries.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut registries = self.registries.lock();
         let key = (account.to_owned(), region.to_owned());
         if let Some(address) = registries.get(&key) {
             return Ok(address.to_string());
@@ -120,7 +121,7 @@ impl Shared {
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Checks that the caller may do `action` (without `ecr:`); `repository` is empty for actions
@@ -165,12 +166,12 @@ impl Shared {
     }
 
     pub(crate) fn set_latency(&self, latency: Duration) {
-        *self.latency.lock().unwrap_or_else(PoisonError::into_inner) = latency;
+        *self.latency.lock() = latency;
     }
 
     /// Waits for the latency of every request.
     pub(crate) async fn wait(&self) {
-        let latency = *self.latency.lock().unwrap_or_else(PoisonError::into_inner);
+        let latency = *self.latency.lock();
         if !latency.is_zero() {
             tokio::time::sleep(latency).await;
         }

@@ -2,11 +2,11 @@
 //! expiry.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use parking_lot::Mutex;
 
 use super::quantities::random_hex;
 use super::sigv4::Caller;
@@ -46,7 +46,7 @@ impl Tokens {
     /// Returns a new token, `base64("AWS:" + password)`, and its end. Passwords are long, as on ECR
     /// ("the size is not fixed").
     pub(crate) fn issue(&self, caller: Caller) -> (String, SystemTime) {
-        let mut issued = self.lock();
+        let mut issued = self.0.lock();
         let expires = SystemTime::now() + issued.life;
         let password = STANDARD.encode(random_hex(700));
         let token = Token { caller, expires };
@@ -63,7 +63,7 @@ impl Tokens {
             .and_then(|decoded| String::from_utf8(decoded).ok())
             .and_then(|pair| pair.strip_prefix("AWS:").map(str::to_owned));
         let Some(password) = password else { return Checked::Unknown };
-        match self.lock().by_password.get(&password) {
+        match self.0.lock().by_password.get(&password) {
             None => Checked::Unknown,
             Some(token) if token.expires <= SystemTime::now() => Checked::Expired,
             Some(token) => Checked::Valid(token.clone()),
@@ -72,16 +72,12 @@ impl Tokens {
 
     pub(crate) fn expire(&self) {
         let now = SystemTime::now();
-        for token in self.lock().by_password.values_mut() {
+        for token in self.0.lock().by_password.values_mut() {
             token.expires = now;
         }
     }
 
     pub(crate) fn set_life(&self, life: Duration) {
-        self.lock().life = life;
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Issued> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().life = life;
     }
 }

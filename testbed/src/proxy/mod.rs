@@ -5,11 +5,13 @@
 //! client's `Host` is passed on, so the registry makes its `Location` and token realm URLs for the
 //! proxy; absolute ones that still name the upstream are rewritten.
 
-use std::collections::BTreeMap;
+mod in_flight;
+mod operation;
+
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -20,11 +22,11 @@ use axum::http::header::{
 };
 use axum::http::{HeaderMap, HeaderValue, StatusCode, request};
 use axum::response::Response;
-use futures::{StreamExt, stream};
-use tokio_util::sync::CancellationToken;
+use parking_lot::Mutex;
 
 use crate::Error;
-use crate::traffic::{Cut, Exchange, Faults, Host, Log, Mark, Plane, Record, Route, cut, serve};
+use crate::traffic::{Cut, Exchange, Faults, Host, Log, Mark, Record, cut, serve};
+use in_flight::InFlight;
 
 /// Longer than any transfer of a test; a test that hangs ends at its own deadline.
 const LONGEST: Duration = Duration::from_secs(3600);
@@ -45,7 +47,7 @@ struct Relay {
     client: reqwest::Client,
     log: Log,
     faults: Faults,
-    under_way: UnderWay,
+    in_flight: InFlight,
     /// `Authorization` for the upstream, in place of the client's.
     authorization: Mutex<Option<HeaderValue>>,
 }
@@ -76,7 +78,7 @@ impl Proxy {
             client,
             log: Log::default(),
             faults: Faults::default(),
-            under_way: UnderWay::default(),
+            in_flight: InFlight::default(),
             authorization: Mutex::default(),
         });
         let router = Router::new().fallback(handle).with_state(Arc::clone(&relay));
@@ -91,7 +93,8 @@ impl Proxy {
     }
 
     /// Returns every request so far, oldest first. Requests to an AWS JSON API have
-    /// [`Plane::Control`] and the name of their operation; all others have [`Plane::Data`].
+    /// [`Plane::Control`](crate::traffic::Plane::Control) and the name of their operation; all
+    /// others have [`Plane::Data`](crate::traffic::Plane::Data).
     ///
     /// Requests to a registry are named as in [`Record::operation`]. Requests to the Kubernetes API
     /// are named by verb, resource and subresource (`watch ecrrepositorysyncs`, `patch
@@ -129,14 +132,14 @@ impl Proxy {
     /// Counts the requests in progress that satisfy `wanted`: not answered, or with an answer that
     /// has not ended, as that of a watch.
     pub fn under_way(&self, wanted: impl Fn(&Record) -> bool) -> usize {
-        self.relay.under_way.lock().lines.values().filter(|(record, _)| wanted(record)).count()
+        self.relay.in_flight.0.lock().lines.values().filter(|(record, _)| wanted(record)).count()
     }
 
     /// Resets the connections (TCP RST) of the requests in progress that satisfy `wanted`, and
     /// returns their number. Later requests are not affected: see [`Proxy::faults`].
     pub fn hang_up(&self, wanted: impl Fn(&Record) -> bool) -> usize {
-        let under_way = self.relay.under_way.lock();
-        let hit = under_way.lines.values().filter(|(record, _)| wanted(record));
+        let in_flight = self.relay.in_flight.0.lock();
+        let hit = in_flight.lines.values().filter(|(record, _)| wanted(record));
         hit.map(|(_, hung_up)| hung_up.cancel()).count()
     }
 
@@ -150,64 +153,7 @@ impl Proxy {
         let value = token.map(|token| {
             HeaderValue::try_from(format!("Bearer {token}")).expect("a token is plain text")
         });
-        *self.relay.authorization.lock().unwrap_or_else(PoisonError::into_inner) = value;
-    }
-}
-
-/// The requests in progress. Clones share one set.
-#[derive(Clone, Debug, Default)]
-struct UnderWay(Arc<Mutex<Lines>>);
-
-#[derive(Debug, Default)]
-struct Lines {
-    next: u64,
-    lines: BTreeMap<u64, (Record, CancellationToken)>,
-}
-
-impl UnderWay {
-    fn begin(&self, record: &Record, cut: Cut) -> Line {
-        let hung_up = CancellationToken::new();
-        let mut lines = self.lock();
-        let id = lines.next;
-        lines.next += 1;
-        lines.lines.insert(id, (record.clone(), hung_up.clone()));
-        Line { all: self.clone(), id, hung_up, cut }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Lines> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// One request in progress, until dropped.
-struct Line {
-    all: UnderWay,
-    id: u64,
-    hung_up: CancellationToken,
-    cut: Cut,
-}
-
-impl Line {
-    /// Streams `content` until the test hangs up. Dropped when the client disconnects.
-    fn carry(self, content: Body) -> Body {
-        let content = (content.into_data_stream(), self);
-        Body::from_stream(stream::unfold(content, |(mut content, line)| async move {
-            tokio::select! {
-                () = line.hung_up.cancelled() => {
-                    line.cut.cut();
-                    // The server resets the connection when it polls it next, which is at once. The
-                    // end of the body would send a FIN.
-                    std::future::pending().await
-                }
-                chunk = content.next() => chunk.map(|chunk| (chunk, (content, line))),
-            }
-        }))
-    }
-}
-
-impl Drop for Line {
-    fn drop(&mut self) {
-        self.all.lock().lines.remove(&self.id);
+        *self.relay.authorization.lock() = value;
     }
 }
 
@@ -217,23 +163,23 @@ async fn handle(
     request: Request,
 ) -> Response {
     let (mut parts, body) = request.into_parts();
-    let (plane, operation, repository) = name(&parts);
+    let (plane, operation, repository) = operation::name(&parts);
     let record = Record { repository, ..Record::arrived(plane, operation, &parts) };
-    let replaced = relay.authorization.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let replaced = relay.authorization.lock().clone();
     if let Some(replaced) = replaced {
         parts.headers.insert(AUTHORIZATION, replaced);
     }
-    let under_way = relay.under_way.begin(&record, line.clone());
+    let in_flight = relay.in_flight.begin(&record, line.clone());
     let exchange = Exchange { log: &relay.log, faults: &relay.faults, cut: line.clone() };
     let answer = tokio::select! {
         answer = exchange.run(record, body, |body| relay.pass(parts, body)) => answer,
-        () = under_way.hung_up.cancelled() => return cut(&line),
+        () = in_flight.hung_up.cancelled() => return cut(&line),
     };
     if answer.body().size_hint().exact().is_some() {
         return answer; // short, and its length is part of it
     }
     let (head, body) = answer.into_parts();
-    Response::from_parts(head, under_way.carry(body))
+    Response::from_parts(head, in_flight.carry(body))
 }
 
 impl Relay {
@@ -284,58 +230,10 @@ fn drop_hop_headers(headers: &mut HeaderMap) {
     }
 }
 
-/// Returns plane, operation and object of a request, see [`Proxy::log`].
-fn name(request: &request::Parts) -> (Plane, String, String) {
-    let (method, path) = (request.method.as_str(), request.uri.path());
-    let target = request.headers.get("x-amz-target").and_then(|target| target.to_str().ok());
-    if let Some((_, operation)) = target.and_then(|target| target.rsplit_once('.')) {
-        return (Plane::Control, operation.to_owned(), String::new());
-    }
-    let (operation, object) = kubernetes(method, path, request.uri.query().unwrap_or_default())
-        .unwrap_or_else(|| {
-            let route = Route::parse(method, path);
-            (route.operation.to_owned(), route.repository)
-        });
-    (Plane::Data, operation, object)
-}
-
-/// Reads `/api/VERSION/…` and `/apis/GROUP/VERSION/…` ("API Concepts" of the Kubernetes reference);
-/// `None` for other paths.
-fn kubernetes(method: &str, path: &str, query: &str) -> Option<(String, String)> {
-    let parts: Vec<_> = path.split('/').skip(1).collect();
-    let of_group = match parts.as_slice() {
-        ["api", _, rest @ ..] | ["apis", _, _, rest @ ..] if !rest.is_empty() => rest,
-        _ => return None,
-    };
-    let (namespace, resource, rest) = match of_group {
-        // A namespace is an object, too, and has subresources of its own.
-        ["namespaces", _, "status" | "finalize"] => ("", "namespaces", &of_group[1..]),
-        ["namespaces", namespace, resource, rest @ ..] => (*namespace, *resource, rest),
-        [resource, rest @ ..] => ("", *resource, rest),
-        [] => return None,
-    };
-    let name = rest.first().copied().unwrap_or_default();
-    let subresource: String = rest.iter().skip(1).map(|part| format!("/{part}")).collect();
-    let verb = match method {
-        "GET" | "HEAD" if query.split('&').any(|pair| matches!(pair, "watch=true" | "watch=1")) => {
-            "watch"
-        }
-        "GET" | "HEAD" if name.is_empty() => "list",
-        "GET" | "HEAD" => "get",
-        "POST" => "create",
-        "PUT" => "update",
-        "PATCH" => "patch",
-        "DELETE" if name.is_empty() => "deletecollection",
-        "DELETE" => "delete",
-        _ => return None,
-    };
-    let object: Vec<_> = [namespace, name].into_iter().filter(|part| !part.is_empty()).collect();
-    Some((format!("{verb} {resource}{subresource}"), object.join("/")))
-}
-
 #[cfg(test)]
 mod tests {
     use axum::routing::get;
+    use futures::{StreamExt, stream};
     use serde_json::{Value, json};
 
     use super::*;
@@ -352,81 +250,6 @@ mod tests {
             }
         };
         assert!(tokio::time::timeout(SOON, wait).await.is_ok(), "not {what} after {SOON:?}");
-    }
-
-    #[test]
-    fn requests_of_an_aws_json_api_are_named_by_their_operation() {
-        let target = "AmazonEC2ContainerRegistry_V20150921.PutImage";
-        let request = Request::post("/")
-            .header("X-Amz-Target", target)
-            .body(())
-            .expect("a request")
-            .into_parts()
-            .0;
-        assert_eq!(name(&request), (Plane::Control, "PutImage".to_owned(), String::new()));
-    }
-
-    #[test]
-    fn requests_of_the_kubernetes_api_are_named_by_verb_and_resource() {
-        let group = "/apis/ecr-sync.io/v1alpha1";
-        let table = [
-            ("GET", format!("{group}/ecrrepositorysyncs?limit=500"), "list ecrrepositorysyncs", ""),
-            (
-                "GET",
-                format!("{group}/namespaces/a/ecrrepositorysyncs?&watch=true"),
-                "watch ecrrepositorysyncs",
-                "a",
-            ),
-            (
-                "GET",
-                format!("{group}/namespaces/a/ecrrepositorysyncs/b"),
-                "get ecrrepositorysyncs",
-                "a/b",
-            ),
-            (
-                "PATCH",
-                format!("{group}/namespaces/a/ecrrepositorysyncs/b?force=true"),
-                "patch ecrrepositorysyncs",
-                "a/b",
-            ),
-            (
-                "PATCH",
-                format!("{group}/namespaces/a/ecrrepositorysyncs/b/status"),
-                "patch ecrrepositorysyncs/status",
-                "a/b",
-            ),
-            (
-                "DELETE",
-                format!("{group}/namespaces/a/ecrrepositorysyncs"),
-                "deletecollection ecrrepositorysyncs",
-                "a",
-            ),
-            ("POST", "/apis/events.k8s.io/v1/namespaces/a/events".to_owned(), "create events", "a"),
-            (
-                "PUT",
-                "/apis/coordination.k8s.io/v1/namespaces/a/leases/b".to_owned(),
-                "update leases",
-                "a/b",
-            ),
-            ("GET", "/api/v1/namespaces/a/secrets/b".to_owned(), "get secrets", "a/b"),
-            ("GET", "/api/v1/secrets?watch=1".to_owned(), "watch secrets", ""),
-            ("GET", "/api/v1/namespaces".to_owned(), "list namespaces", ""),
-            ("GET", "/api/v1/namespaces/kube-system".to_owned(), "get namespaces", "kube-system"),
-            ("PUT", "/api/v1/namespaces/a/finalize".to_owned(), "update namespaces/finalize", "a"),
-            ("DELETE", "/api/v1/nodes/n".to_owned(), "delete nodes", "n"),
-            ("GET", "/v2/library/demo/manifests/1".to_owned(), "GetManifest", "library/demo"),
-            ("GET", "/readyz".to_owned(), "Unknown", ""),
-        ];
-        for (method, path, operation, object) in table {
-            let (request, ()) = axum::http::Request::builder()
-                .method(method)
-                .uri(&path)
-                .body(())
-                .expect("a request")
-                .into_parts();
-            let expected = (Plane::Data, operation.to_owned(), object.to_owned());
-            assert_eq!(name(&request), expected, "{method} {path}");
-        }
     }
 
     /// Starts a server whose `/live` sends one line and then nothing, and whose `/who` returns the

@@ -1,7 +1,9 @@
 //! Faults to inject: the requests they match, the effect, and the count.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
+
+use parking_lot::Mutex;
 
 use super::pulls::Pulls;
 use super::record::{Plane, Record};
@@ -202,18 +204,18 @@ pub struct Faults(Arc<Mutex<Vec<Fault>>>);
 impl Faults {
     /// Adds a fault; faults are tried in the order of this call.
     pub fn add(&self, fault: Fault) {
-        self.lock().push(fault);
+        self.0.lock().push(fault);
     }
 
     /// Removes every fault.
     pub fn clear(&self) {
-        self.lock().clear();
+        self.0.lock().clear();
     }
 
     /// Returns the effects on this request: any delays, then at most one other fault.
     pub(crate) fn take(&self, record: &Record) -> Vec<Then> {
         let mut taken = Vec::new();
-        let mut faults = self.lock();
+        let mut faults = self.0.lock();
         for fault in
             faults.iter_mut().filter(|fault| fault.times != Some(0) && fault.when.hits(record))
         {
@@ -228,9 +230,5 @@ impl Faults {
             }
         }
         taken
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Vec<Fault>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

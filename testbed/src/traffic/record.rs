@@ -2,11 +2,12 @@
 //! it is answered.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use axum::http::header::CONTENT_LENGTH;
 use axum::http::{HeaderMap, request};
+use parking_lot::Mutex;
 
 /// Enough for a demo that runs for days; no test has so many requests.
 const KEPT: usize = 200_000;
@@ -131,44 +132,44 @@ struct Records {
 impl Log {
     /// Returns all kept records (the last 200,000).
     pub fn all(&self) -> Vec<Record> {
-        self.lock().kept.iter().cloned().collect()
+        self.0.lock().kept.iter().cloned().collect()
     }
 
     /// Returns the position after the last record, for [`Log::since`].
     pub fn mark(&self) -> Mark {
-        let records = self.lock();
+        let records = self.0.lock();
         Mark(records.dropped + records.kept.len())
     }
 
     /// Returns the records of requests that arrived after `mark`.
     pub fn since(&self, mark: Mark) -> Vec<Record> {
-        let records = self.lock();
+        let records = self.0.lock();
         records.kept.iter().skip(mark.0.saturating_sub(records.dropped)).cloned().collect()
     }
 
     /// Counts the records that satisfy `wanted`.
     pub fn count(&self, wanted: impl Fn(&Record) -> bool) -> usize {
-        self.lock().kept.iter().filter(|record| wanted(record)).count()
+        self.0.lock().kept.iter().filter(|record| wanted(record)).count()
     }
 
     /// Returns the number of connections that clients have opened.
     pub fn connections(&self) -> usize {
-        self.lock().connections
+        self.0.lock().connections
     }
 
     pub(crate) fn connected(&self) {
-        self.lock().connections += 1;
+        self.0.lock().connections += 1;
     }
 
     /// Removes all records; earlier marks stay valid.
     pub fn clear(&self) {
-        let mut records = self.lock();
+        let mut records = self.0.lock();
         records.dropped += records.kept.len();
         records.kept.clear();
     }
 
     pub(crate) fn open(&self, record: Record) -> Mark {
-        let mut records = self.lock();
+        let mut records = self.0.lock();
         if records.kept.len() == KEPT {
             records.kept.pop_front();
             records.dropped += 1;
@@ -178,14 +179,10 @@ impl Log {
     }
 
     pub(crate) fn update(&self, mark: Mark, change: impl FnOnce(&mut Record)) {
-        let mut records = self.lock();
+        let mut records = self.0.lock();
         let index = mark.0.checked_sub(records.dropped);
         if let Some(record) = index.and_then(|index| records.kept.get_mut(index)) {
             change(record);
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Records> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

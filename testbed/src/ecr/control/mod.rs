@@ -52,7 +52,7 @@ impl Call<'_> {
         &self.caller.region
     }
 
-    fn state(&self) -> std::sync::MutexGuard<'_, state::State> {
+    fn state(&self) -> parking_lot::MutexGuard<'_, state::State> {
         self.shared.state()
     }
 

@@ -47,7 +47,7 @@ struct Call<'a> {
 }
 
 impl Call<'_> {
-    fn state(&self) -> std::sync::MutexGuard<'_, state::State> {
+    fn state(&self) -> parking_lot::MutexGuard<'_, state::State> {
         self.site.shared.state()
     }
 
