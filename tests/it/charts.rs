@@ -248,7 +248,8 @@ async fn a_chart_of_an_oci_registry_is_copied_as_it_is() {
         .await;
     let _operator = rig.operator().await;
     // A chart repository; the name of the chart comes from the ECR repository.
-    let chart = json!({"pullUrl": format!("oci://{source}/charts-of-this-test"), "tags": ["1.2.0+build.7"], "insecure": true});
+    let chart = json!({"pullUrl": format!("oci://{source}/charts-of-this-test"),
+        "tags": ["1.2.0+build.7"], "insecure": true});
     rig.apply("oci", json!({"repositoryName": "platform/app", "chart": chart})).await;
     let object = rig.wait_synced("oci").await;
     assert_eq!(

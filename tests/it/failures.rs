@@ -296,7 +296,8 @@ async fn a_malformed_policy_costs_itself_only_and_is_named_by_its_path() {
     let rig = Rig::new("bad-policy").await;
     let _operator = rig.operator().await;
     // Without quotes, YAML reads a number and drops the leading zero.
-    let policy = json!({"Statement": [{"Effect": "Allow", "Principal": {"AWS": 12_345_678_901_u64}, "Action": "ecr:BatchGetImage"}]});
+    let policy = json!({"Statement": [{"Effect": "Allow", "Principal": {"AWS": 12_345_678_901_u64},
+        "Action": "ecr:BatchGetImage"}]});
     rig.apply("app", json!({"permissionPolicy": policy})).await;
     let object = rig.wait_ready("app", "False", "InvalidSpec").await;
     let (_, _, message) = condition(&object, "Stalled").expect("a person must act");

@@ -152,8 +152,10 @@ async fn a_repository_is_made_kept_and_corrected() {
     assert_eq!(bench.writes_of_a_pass("app", "nothing to do").await, [""; 0]);
 
     // A different spelling of the same policy is not changed; a different meaning is corrected.
-    let same = json!({"Statement": {"Effect": "Allow", "Sid": "pull", "Action": [actions[1], actions[0]],
-                      "Principal": {"AWS": ["arn:aws:iam::210987654321:root"]}}, "Version": "2012-10-17"});
+    let same = json!({"Statement": {"Effect": "Allow", "Sid": "pull",
+        "Action": [actions[1], actions[0]],
+                      "Principal": {"AWS": ["arn:aws:iam::210987654321:root"]}},
+                      "Version": "2012-10-17"});
     let put = |policy: &Value| json!({"repositoryName": name, "policyText": policy.to_string()});
     bench.ecr("SetRepositoryPolicy", put(&same)).await;
     assert_eq!(bench.writes_of_a_pass("app", "same meaning").await, [""; 0]);

@@ -71,7 +71,8 @@ async fn two_namespaces_use_one_host_each_with_its_own_login() {
         );
     }
     // A namespace without the Secret gets nothing, although the operator has read the image twice.
-    let spec = json!({"image": {"pullUrl": format!("{}/library/demo", source.host()), "tags": ["1.27"], "insecure": true}});
+    let spec = json!({"image": {"pullUrl": format!("{}/library/demo", source.host()),
+        "tags": ["1.27"], "insecure": true}});
     let resources = apply_labelled(&rig, other, "without", &spec).await;
     eventually("refused", async || {
         let object = resources.get("without").await.expect("there");

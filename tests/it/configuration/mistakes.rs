@@ -34,7 +34,8 @@ async fn what_is_refused_says_what_to_change_and_the_rest_is_done() {
         rig.ecr.create_repository(ACCOUNT, REGION, name, theirs.collect::<BTreeMap<_, _>>());
     }
     let image = rig.image("library/demo", &["1.26"]);
-    let unquoted = json!({"Statement": [{"Effect": "Allow", "Principal": {"AWS": 123_456_789_012_u64}, "Action": "ecr:*"}]});
+    let unquoted = json!({"Statement": [{"Effect": "Allow",
+        "Principal": {"AWS": 123_456_789_012_u64}, "Action": "ecr:*"}]});
     // name, spec besides image and lifecycle policy, reason, part of the message, whether the rest
     // can be done
     let table = [
