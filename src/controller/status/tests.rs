@@ -1,8 +1,14 @@
-//! Reports and the statuses that they become.
+//! Statuses that are made from reports.
+
+use std::collections::BTreeMap;
 
 use super::*;
+use crate::class::Class;
+use crate::controller::conditions::find;
 use crate::ecr::{Encryption, Mutability};
-use crate::sync::Pruning;
+use crate::failure::Failure;
+use crate::registry::{Digest, Tag};
+use crate::sync::{ArtifactReport, Derived, Pruning, TagState};
 
 fn digest() -> Digest {
     Digest::sha256_of(b"image")
@@ -48,7 +54,7 @@ fn after(old: &Status, report: &Report) -> Status {
     finished(old, &stamp(), report, Timestamp::UNIX_EPOCH)
 }
 
-/// Ready's status and reason, and which of Reconciling and Stalled stand.
+/// Status and reason of Ready, and whether Reconciling and Stalled are set.
 fn shown(status: &Status) -> (String, String, bool, bool) {
     let ready = find(&status.conditions, condition::READY).expect("Ready is always there");
     let has = |type_| find(&status.conditions, type_).is_some();
@@ -90,11 +96,11 @@ fn a_source_that_goes_down_does_not_take_ready() {
     expect(&down, "True", "Succeeded", false, false);
     let image = find(&down.conditions, condition::IMAGE_SYNCED).expect("set");
     assert_eq!((image.status.as_str(), image.reason.as_str()), ("Unknown", "RegistryUnavailable"));
-    assert_eq!(down.image.expect("an image").summary, "1/1", "it is where it was");
+    assert_eq!(down.image.expect("an image").summary, "1/1", "the tag is still in ECR");
 }
 
 #[test]
-fn a_list_of_tags_that_cannot_be_read_leaves_what_was_known() {
+fn a_list_of_tags_that_cannot_be_read_keeps_the_old_counts() {
     let good = after(
         &Status::default(),
         &report(&[("1", TagState::Synced(digest())), ("2", TagState::Synced(digest()))]),
@@ -117,11 +123,11 @@ fn a_tag_that_was_never_compared_is_not_ready() {
 }
 
 #[test]
-fn an_invalid_spec_is_stalled_whatever_was_before() {
+fn an_invalid_spec_is_stalled_even_if_the_resource_was_ready() {
     let good = after(&Status::default(), &report(&[("1", TagState::Synced(digest()))]));
     let bad = after(&good, &Report::failed(Failure::new(Class::InvalidSpec, "why")));
     expect(&bad, "False", "InvalidSpec", false, true);
-    assert_eq!(bad.image, good.image, "what was known stays");
+    assert_eq!(bad.image, good.image, "the old status is kept");
 }
 
 #[test]
@@ -142,17 +148,18 @@ fn a_rejected_policy_is_named_while_the_image_is_synced() {
 }
 
 #[test]
-fn pruning_that_is_blocked_leaves_ready_and_is_told_until_it_is_looked_for_again() {
+fn blocked_pruning_keeps_ready_and_is_reported_until_the_next_look() {
     let synced = || report(&[("1", TagState::Synced(digest()))]);
-    let blocked = Failure::new(Class::PruneBlocked, "tags that are no longer wanted stay: why");
+    let blocked = Failure::new(Class::PruneBlocked, "nothing was pruned: why");
     let pruning = |blocked| Report {
         prunes: true,
         pruning: Some(Pruning { blocked, ..Pruning::default() }),
         ..synced()
     };
     let configuration = |status: &Status| {
-        let found = find(&status.conditions, condition::CONFIGURATION_SYNCED).expect("a condition");
-        (found.status.clone(), found.reason.clone())
+        let condition =
+            find(&status.conditions, condition::CONFIGURATION_SYNCED).expect("a condition");
+        (condition.status.clone(), condition.reason.clone())
     };
     let is = |status: &str, reason: &str| (status.to_owned(), reason.to_owned());
     let status = after(&Status::default(), &pruning(Some(blocked)));
@@ -164,7 +171,7 @@ fn pruning_that_is_blocked_leaves_ready_and_is_told_until_it_is_looked_for_again
     assert_eq!(
         configuration(&after(&status, &synced())),
         is("True", "Succeeded"),
-        "no longer asked for"
+        "pruning is no longer wanted"
     );
 }
 
@@ -195,7 +202,7 @@ fn image_and_chart_have_conditions_of_their_own() {
 }
 
 #[test]
-fn what_is_kept_is_there_and_told() {
+fn a_kept_tag_is_synced_and_reported() {
     let kept =
         TagState::Kept { digest: digest(), failure: Failure::new(Class::SourceChanged, "why") };
     let mut kept_chart = report(&[]);
@@ -210,7 +217,7 @@ fn what_is_kept_is_there_and_told() {
 }
 
 #[test]
-fn what_was_made_of_archives_survives_the_status() {
+fn manifests_made_from_archives_are_read_back_from_the_status() {
     let derived = |provenance| Derived {
         archive: digest(),
         provenance,
@@ -229,7 +236,7 @@ fn what_was_made_of_archives_survives_the_status() {
     let status = after(&Status::default(), &chart);
     assert_eq!(known(&status), made);
     let away = after(&status, &Report::failed(Failure::new(Class::RegistryUnavailable, "why")));
-    assert_eq!(known(&away), made, "a pass that saw nothing forgets nothing");
+    assert_eq!(known(&away), made, "a pass that failed early forgets nothing");
 }
 
 #[test]
@@ -247,7 +254,7 @@ fn history_grows_by_changes_only() {
 }
 
 #[test]
-fn a_report_that_was_written_without_our_knowing_changes_nothing() {
+fn a_report_that_was_written_but_not_acknowledged_changes_nothing() {
     let mut report = report(&[("1", TagState::Synced(digest()))]);
     report.changes = vec!["copied tag 1".to_owned()];
     let written = after(&Status::default(), &report);
@@ -263,7 +270,7 @@ fn a_request_is_answered_by_its_own_value() {
     assert_eq!(
         after(&answered, &report).last_handled_reconcile_at.as_deref(),
         Some("now"),
-        "and kept"
+        "and is kept"
     );
 }
 
@@ -276,11 +283,11 @@ fn the_same_report_changes_nothing() {
 }
 
 #[test]
-fn a_new_generation_is_unknown_until_it_is_done() {
+fn a_new_generation_is_unknown_until_its_first_pass_has_ended() {
     let good = after(&Status::default(), &report(&[("1", TagState::Synced(digest()))]));
     let status = progressing(&good, 2, Timestamp::UNIX_EPOCH);
     expect(&status, "Unknown", "Progressing", true, false);
-    assert_eq!(status.observed_generation, Some(1), "not before it is done");
+    assert_eq!(status.observed_generation, Some(1), "not before the pass has ended");
     assert_eq!(status.image, good.image);
 }
 
