@@ -6,134 +6,25 @@
 //! s ... plus up to the same again as jitter. So a minute of failures would show only two more
 //! tries than ten seconds.
 
+mod trouble;
+
 use std::time::{Duration, Instant};
 
 use ecr_sync::api::v1alpha1::EcrRepositorySync;
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
-use serde_json::{Value, json};
-use testbed::cluster::Cluster;
-use testbed::proxy::Proxy;
-use testbed::traffic::{Fault, Match, Record, Then};
+use serde_json::json;
+use testbed::traffic::{Fault, Match, Then};
 use testbed::upstream::User;
 
-use crate::support::{ACCOUNT, Operator, REGION, Rig, condition, eventually};
+use self::trouble::{Trouble, answer, is, status, too_many_requests};
+use crate::support::{ACCOUNT, REGION, condition, eventually};
 
 /// The first list request of an operator only checks whether the definition exists.
 const LIST: &str = "list ecrrepositorysyncs";
 const WATCH: &str = "watch ecrrepositorysyncs";
 const PATCH: &str = "patch ecrrepositorysyncs/status";
-
-/// A rig whose operator uses the API server through a proxy; the test itself does not.
-struct Trouble {
-    rig: Rig,
-    api: Proxy,
-    kubeconfig: String,
-}
-
-impl Trouble {
-    async fn new(name: &str) -> Self {
-        let rig = Rig::new(name).await;
-        let cluster = Cluster::shared().await;
-        let api = Proxy::start_to(cluster.url(), &cluster.ca()).await.expect("a proxy");
-        let token =
-            ["create", "token", "ecr-sync", "--namespace", "ecr-sync-system", "--duration", "24h"];
-        let token = cluster.kubectl(&token).await.expect("a token");
-        let config = json!({
-            "apiVersion": "v1",
-            "kind": "Config",
-            "clusters": [{"name": "proxy",
-                "cluster": {"server": format!("http://{}", api.host())}}],
-            "users": [{"name": "ecr-sync", "user": {"token": token.trim()}}],
-            "contexts": [{"name": "proxy", "context": {"cluster": "proxy", "user": "ecr-sync",
-                "namespace": name}}],
-            "current-context": "proxy",
-        });
-        let kubeconfig = rig.folder().join("kubeconfig");
-        std::fs::write(&kubeconfig, config.to_string()).expect("a file");
-        Self { rig, api, kubeconfig: kubeconfig.display().to_string() }
-    }
-
-    /// Starts without leader election: a process that cannot renew its Lease exits, and these tests
-    /// need one that keeps running.
-    async fn operator(&self) -> Operator {
-        self.rig
-            .operator_with(&["--leader-election=false"], &[("KUBECONFIG", &self.kubeconfig)])
-            .await
-    }
-
-    /// Waits until the operator watches resources.
-    async fn watching(&self) {
-        eventually("watching", async || self.api.under_way(is(WATCH)) == 1).await;
-    }
-
-    /// Cuts the operator's watch of resources.
-    async fn cut_watch(&self) {
-        self.watching().await;
-        assert_eq!(self.api.hang_up(is(WATCH)), 1);
-    }
-
-    /// Waits until the operator has sent this number of requests of an operation.
-    async fn tries(&self, operation: &str, number: usize) {
-        eventually(&format!("{number} times {operation}"), async || {
-            self.count(operation) >= number
-        })
-        .await;
-    }
-
-    fn count(&self, operation: &str) -> usize {
-        self.api.count(is(operation))
-    }
-
-    /// Number of reads of a repository by the operator: one per pass.
-    fn passes(&self, repository: &str) -> usize {
-        self.rig.ecr.count(|request| {
-            request.operation == "DescribeImages" && request.repository == repository
-        })
-    }
-
-    fn demo(&self, tags: &[&str]) -> Value {
-        json!({"image": self.rig.image("library/demo", tags)})
-    }
-
-    /// All requests by operation and response, for messages.
-    fn summary(&self) -> String {
-        let mut counts = std::collections::BTreeMap::<_, usize>::new();
-        for request in self.api.log() {
-            *counts.entry((request.operation, request.status)).or_default() += 1;
-        }
-        format!("{counts:?}")
-    }
-}
-
-fn is(operation: &str) -> impl Fn(&Record) -> bool + '_ {
-    move |request| request.operation == operation
-}
-
-/// The response of an API server that refuses a request.
-fn status(code: u16, reason: &str, message: &str) -> Value {
-    json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-           "message": message, "reason": reason, "code": code})
-}
-
-fn answer(code: u16, reason: &str, message: &str) -> Then {
-    let headers = vec![("Content-Type".to_owned(), "application/json".to_owned())];
-    Then::Status { code, headers, body: status(code, reason, message).to_string() }
-}
-
-/// A refusal of API Priority and Fairness.
-fn too_many_requests(retry_after: Duration) -> Then {
-    let headers = vec![
-        ("Content-Type".to_owned(), "text/plain; charset=utf-8".to_owned()),
-        ("Retry-After".to_owned(), retry_after.as_secs().to_string()),
-    ];
-    Then::Status {
-        code: 429,
-        headers,
-        body: "Too many requests, please try again later.\n".to_owned(),
-    }
-}
 
 #[tokio::test]
 async fn what_happens_while_the_watch_is_cut_is_seen_afterwards() {

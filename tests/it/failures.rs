@@ -336,28 +336,6 @@ async fn what_aws_rejects_is_told_in_its_words() {
 }
 
 #[tokio::test]
-async fn put_image_keeps_to_ecrs_rate() {
-    let rig = Rig::new("throttled").await;
-    let operator = rig.operator().await;
-    rig.ecr.limits_like_ecr();
-    let tags: Vec<_> = (0..25).map(|n| format!("t{n}")).collect();
-    let mut image = rig.image("library/demo", &[]);
-    image["tags"] = json!(tags);
-    image["pullUrl"] = json!(format!("{}/library/demo:1.27", rig.source.host()));
-    image["tagStrategy"] = json!("Retag");
-    rig.apply("app", json!({"image": image})).await;
-    rig.wait_synced("app").await;
-    assert_eq!(rig.repository("app").tags.len(), 25);
-    assert_eq!(
-        rig.ecr.count(|request| request.status == Some(429)),
-        0,
-        "never faster than allowed"
-    );
-    let (_, page) = operator.get("/metrics").await.expect("metrics");
-    assert!(page.contains("ecrsync_syncs_total{result=\"Succeeded\"} 1"), "{page}");
-}
-
-#[tokio::test]
 async fn a_deleted_resource_stops_its_copy_and_leaves_the_repository() {
     let rig = Rig::new("deleted").await;
     let _operator = rig.operator().await;
