@@ -1,39 +1,41 @@
 # syntax=docker/dockerfile:1
 # The operator's image. `make image` builds it; for another platform: make image PLATFORM=linux/arm64 (docs/install.md).
-# BUILDPLATFORM, BUILDARCH and TARGETARCH are given by BuildKit, podman and buildah.
+# `make image-test` builds and runs it without a container daemon. BuildKit sets BUILDPLATFORM, BUILDARCH and TARGETARCH;
+# buildah 1.28 and podman 4.3 set only the last two, so `make image` passes BUILDPLATFORM.
 ARG RUST_IMAGE=docker.io/library/rust:1.95-bookworm
 ARG RUNTIME_IMAGE=gcr.io/distroless/cc-debian12:nonroot
 
-# On the machine's own architecture, for the image's: emulated, a release build takes hours.
+# Runs on the architecture of the build machine and compiles for the image's: emulated, a release build takes hours.
 FROM --platform=${BUILDPLATFORM} ${RUST_IMAGE} AS build
 ARG BUILDARCH
 ARG TARGETARCH
-# aws-lc needs a C compiler and cmake.
 RUN case "${TARGETARCH}" in \
         amd64) echo x86_64-unknown-linux-gnu ;; \
         arm64) echo aarch64-unknown-linux-gnu ;; \
         *) echo "no image for ${TARGETARCH}: amd64 and arm64 only" >&2; exit 1 ;; \
     esac >/target \
     && rustup target add "$(cat /target)" \
-    && apt-get update \
-    && if [ "${TARGETARCH}" = "${BUILDARCH}" ]; then cross=; else cross="crossbuild-essential-${TARGETARCH}"; fi \
-    && apt-get install -y --no-install-recommends cmake ${cross} && rm -rf /var/lib/apt/lists/*
-# The compilers of C are found by their names; cargo has to be told its linkers.
+    && if [ "${TARGETARCH}" != "${BUILDARCH}" ]; then \
+        apt-get update \
+        && apt-get install -y --no-install-recommends "crossbuild-essential-${TARGETARCH}" \
+        && rm -rf /var/lib/apt/lists/*; \
+    fi
+# The C compilers are found by name; cargo needs its linkers named.
 ENV CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc \
     CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_LINKER=x86_64-linux-gnu-gcc
 WORKDIR /src
-# The dependencies alone: this layer is built again only when they change.
+# Cargo wants every target of the workspace to exist, also those that the image does not have.
 COPY Cargo.toml Cargo.lock ./
-COPY testbed/Cargo.toml testbed/
-RUN mkdir -p src testbed/src tests/it benches/copy \
-    && echo 'fn main() {}' | tee src/main.rs testbed/src/main.rs tests/it/main.rs benches/chart_index.rs benches/start.rs \
-        benches/copy/main.rs >/dev/null \
-    && touch src/lib.rs testbed/src/lib.rs \
-    && cargo build --release --locked --bin ecr-sync --target "$(cat /target)"
-COPY src src
 COPY benches benches
-# cargo goes by time stamps, and those of COPY may be older than the layer above.
-RUN touch src/main.rs src/lib.rs && cargo build --release --locked --bin ecr-sync --target "$(cat /target)" \
+COPY testbed testbed
+COPY tests tests
+COPY src src
+# Packages and compiled dependencies outlive the build in two caches. Cargo compares time stamps, and those of COPY can be
+# older than the cache.
+RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
+    --mount=type=cache,target=/src/target,sharing=locked \
+    touch src/main.rs src/lib.rs \
+    && cargo build --release --locked --bin ecr-sync --target "$(cat /target)" \
     && cp "target/$(cat /target)/release/ecr-sync" /ecr-sync
 
 FROM ${RUNTIME_IMAGE}

@@ -84,12 +84,16 @@ docs: need-rust ## Write docs/api.md, docs/cli.md, the policy in docs/iam.md and
 ENGINE ?= $(firstword $(foreach engine,docker podman buildah,$(if $(shell $(engine) info >/dev/null 2>&1 && echo yes),$(engine))))
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
 IMAGE ?= ecr-sync:$(VERSION)
+# As images name it: podman and buildah do not expand ${BUILDPLATFORM} in the Dockerfile.
+BUILDARCH = $(patsubst x86_64,amd64,$(patsubst aarch64,arm64,$(shell uname -m)))
 
 .PHONY: image
 image: ## Build the image, with docker, podman or buildah; IMAGE=name:tag PLATFORM=linux/arm64
-	@test -n "$(ENGINE)" || { echo "make image: no working docker, podman or buildah found; make rootfs creates the image without one" >&2; exit 1; }
-	$(ENGINE) build $(if $(PLATFORM),--platform $(PLATFORM)) --build-arg VERSION=$(VERSION) \
-		--build-arg REVISION=$(shell git rev-parse HEAD 2>/dev/null) --tag $(IMAGE) .
+	@test -n "$(ENGINE)" || { echo "make image: no docker, podman or buildah works here; make rootfs lays the image out without one" >&2; exit 1; }
+	$(ENGINE) build $(if $(PLATFORM),--platform $(PLATFORM)) $(BUILD_FLAGS) --tag $(IMAGE) \
+		$(if $(filter docker,$(ENGINE)),,--build-arg BUILDPLATFORM=linux/$(BUILDARCH)) \
+		$(foreach base,RUST_IMAGE RUNTIME_IMAGE,$(if $($(base)),--build-arg $(base)=$($(base)))) \
+		--build-arg VERSION=$(VERSION) --build-arg REVISION=$(shell git rev-parse HEAD 2>/dev/null) .
 
 .PHONY: rootfs
 rootfs: need-rust ## Create the files of the image without a container engine (needs root and mmdebstrap), and test them; TARGET=aarch64-unknown-linux-gnu

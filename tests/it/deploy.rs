@@ -24,45 +24,66 @@ fn read(path: &str) -> String {
         .unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-#[test]
-fn the_dockerfile_knows_every_target_of_the_workspace() {
+/// The paths of the build context that the Dockerfile copies.
+fn copied() -> Vec<String> {
     let dockerfile = read("Dockerfile");
+    let lines = dockerfile.lines().filter_map(|line| line.strip_prefix("COPY "));
+    lines
+        .filter(|line| !line.starts_with("--from"))
+        .flat_map(|line| {
+            let words: Vec<_> = line.split_whitespace().map(str::to_owned).collect();
+            words[..words.len() - 1].to_vec()
+        })
+        .collect()
+}
+
+/// What `COPY` does with a file or a folder.
+fn copy(from: &Path, to: &Path) {
+    if from.is_file() {
+        std::fs::create_dir_all(to.parent().expect("a folder")).expect("created");
+        std::fs::copy(from, to).expect("copied");
+        return;
+    }
+    for entry in std::fs::read_dir(from).expect("a folder") {
+        let entry = entry.expect("an entry");
+        copy(&entry.path(), &to.join(entry.file_name()));
+    }
+}
+
+#[test]
+fn the_dockerfile_copies_every_target_of_the_workspace() {
     let folder = tempfile::tempdir().expect("a folder");
-    let put = |path: &str, text: &str| {
-        let path = folder.path().join(path);
-        std::fs::create_dir_all(path.parent().expect("a folder")).expect("created");
-        std::fs::write(path, text).expect("written");
+    for path in copied() {
+        copy(&workspace().join(&path), &folder.path().join(&path));
+    }
+    let fetch = || {
+        let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
+        // Not `cargo metadata --no-deps`: it answers although the file of a target is missing.
+        let output = std::process::Command::new(cargo)
+            .args(["fetch", "--locked", "--offline"])
+            .current_dir(&folder)
+            .output();
+        output.expect("cargo runs")
     };
-    for manifest in ["Cargo.toml", "Cargo.lock", "testbed/Cargo.toml"] {
-        put(manifest, &read(manifest));
-    }
-    // The layer with the dependencies is built from manifests and empty sources: cargo needs a file
-    // for each target.
-    for source in dockerfile
-        .split_whitespace()
-        .filter(|word| Path::new(word).extension().is_some_and(|e| e == "rs"))
-    {
-        put(source, "fn main() {}\n");
-    }
-    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
-    let arguments = ["metadata", "--locked", "--offline", "--no-deps", "--format-version=1"];
-    let output = std::process::Command::new(cargo)
-        .args(arguments)
-        .current_dir(&folder)
-        .output()
-        .expect("cargo runs");
+    let output = fetch();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let metadata: Value = serde_json::from_slice(&output.stdout).expect("JSON");
-    let targets = metadata["packages"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .flat_map(|p| p["targets"].as_array())
-        .flatten();
-    let paths: Vec<_> = targets.filter_map(|target| target["src_path"].as_str()).collect();
-    assert!(paths.len() >= 4, "{paths:?}");
-    for path in paths {
-        assert!(Path::new(path).is_file(), "{path} is a target: let the Dockerfile make it");
+
+    std::fs::remove_file(folder.path().join("benches/start.rs")).expect("a target");
+    assert!(!fetch().status.success(), "cargo accepts a tree without one of its targets");
+}
+
+#[test]
+fn the_image_is_built_for_every_change_of_a_file_that_it_is_made_of() {
+    let workflow: Value =
+        serde_saphyr::from_str(&read(".github/workflows/image.yaml")).expect("YAML");
+    let paths = workflow["on"]["pull_request"]["paths"].as_array().expect("paths");
+    let paths: Vec<_> = paths.iter().filter_map(Value::as_str).collect();
+    for path in copied().iter().map(String::as_str).chain(["Dockerfile", ".dockerignore"]) {
+        let pattern = match workspace().join(path).is_dir() {
+            true => format!("{path}/**"),
+            false => path.to_owned(),
+        };
+        assert!(paths.contains(&pattern.as_str()), "{pattern} is not in {paths:?}");
     }
 }
 
