@@ -2,7 +2,10 @@
 //! runs as a process with the arguments of its Deployment and the token of its ServiceAccount, so
 //! it has exactly the permissions of the manifests.
 
+mod image;
 mod readme;
+mod registry;
+mod shell;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -28,6 +31,16 @@ struct Site {
     ecr: StandIn,
     sources: &'static Sources,
     folder: tempfile::TempDir,
+}
+
+/// What the kubelet knows of the operator's Pod.
+struct Pod {
+    /// Of its ServiceAccount.
+    token: String,
+    arguments: Vec<String>,
+    environment: Vec<(String, String)>,
+    /// The spec of the Deployment's template.
+    spec: Value,
 }
 
 impl Site {
@@ -61,55 +74,63 @@ impl Site {
         call.output().await.unwrap_or_else(|error| panic!("helm {verb} {arguments:?}: {error}"))
     }
 
-    /// Starts the container of the Deployment as a process, with its ServiceAccount.
-    async fn start(&self) -> Operator {
+    /// Returns the Pod that the kubelet would start.
+    async fn pod(&self) -> Pod {
         let deployment =
             self.kubectl(&["get", "deployment", "ecr-sync", "-n", SYSTEM, "-o", "json"]).await;
-        let deployment: Value = serde_json::from_str(&deployment).expect("JSON");
-        let pod = &deployment["spec"]["template"]["spec"];
-        let account = pod["serviceAccountName"].as_str().expect("a ServiceAccount");
+        let mut deployment: Value = serde_json::from_str(&deployment).expect("JSON");
+        let spec = deployment["spec"]["template"]["spec"].take();
+        let account = spec["serviceAccountName"].as_str().expect("a ServiceAccount");
         let token =
             self.kubectl(&["create", "token", account, "-n", SYSTEM, "--duration", "24h"]).await;
+
+        let container = &spec["containers"][0];
+        let arguments = container["args"].as_array().into_iter().flatten();
+        let arguments =
+            arguments.map(|argument| argument.as_str().expect("a string").to_owned()).collect();
+
+        let mut environment = Vec::new();
+        for variable in container["env"].as_array().into_iter().flatten() {
+            // As the kubelet sets them.
+            let value = match variable["valueFrom"]["fieldRef"]["fieldPath"].as_str() {
+                Some("metadata.name") => "ecr-sync-0".to_owned(),
+                Some("metadata.namespace") => SYSTEM.to_owned(),
+                None if variable["value"].is_string() => {
+                    variable["value"].as_str().unwrap_or_default().to_owned()
+                }
+                other => panic!("no value for {other:?}"),
+            };
+            environment.push((variable["name"].as_str().expect("a name").to_owned(), value));
+        }
+        // As IRSA or Pod Identity provides AWS credentials.
+        let aws = [
+            ("AWS_ENDPOINT_URL", self.ecr.endpoint()),
+            ("AWS_ACCESS_KEY_ID", StandIn::access_key(ACCOUNT)),
+            ("AWS_SECRET_ACCESS_KEY", "any".to_owned()),
+            ("AWS_REGION", REGION.to_owned()),
+        ];
+        environment.extend(aws.map(|(name, value)| (name.to_owned(), value)));
+
+        Pod { token: token.trim().to_owned(), arguments, environment, spec }
+    }
+
+    /// Starts the container of the Deployment as a process, with its ServiceAccount.
+    async fn start(&self) -> Operator {
+        let Pod { token, arguments, mut environment, .. } = self.pod().await;
         let config = json!({
             "apiVersion": "v1",
             "kind": "Config",
             "clusters": [{"name": "c",
                 "cluster": {"server": format!("http://{}", self.api.host())}}],
-            "users": [{"name": "u", "user": {"token": token.trim()}}],
+            "users": [{"name": "u", "user": {"token": token}}],
             "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u",
                 "namespace": SYSTEM}}],
             "current-context": "c",
         });
         let kubeconfig = self.folder.path().join("kubeconfig");
         std::fs::write(&kubeconfig, config.to_string()).expect("a file");
+        environment.push(("KUBECONFIG".to_owned(), kubeconfig.display().to_string()));
 
-        let container = &pod["containers"][0];
-        let arguments: Vec<String> = container["args"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .map(|argument| argument.as_str().expect("a string").to_owned())
-            .collect();
-        let mut environment = vec![("KUBECONFIG".to_owned(), kubeconfig.display().to_string())];
-        for variable in container["env"].as_array().into_iter().flatten() {
-            // As the kubelet sets them.
-            let value = match variable["valueFrom"]["fieldRef"]["fieldPath"].as_str() {
-                Some("metadata.name") => "ecr-sync-0",
-                Some("metadata.namespace") => SYSTEM,
-                other => panic!("no value for {other:?}"),
-            };
-            environment
-                .push((variable["name"].as_str().expect("a name").to_owned(), value.to_owned()));
-        }
-        // As IRSA or Pod Identity provides AWS credentials.
-        for (name, value) in [
-            ("AWS_ENDPOINT_URL", self.ecr.endpoint()),
-            ("AWS_ACCESS_KEY_ID", StandIn::access_key(ACCOUNT)),
-            ("AWS_SECRET_ACCESS_KEY", "any".to_owned()),
-            ("AWS_REGION", REGION.to_owned()),
-        ] {
-            environment.push((name.to_owned(), value));
-        }
         Operator::installed(&self.folder.path().join("operator.log"), &arguments, &environment)
     }
 
@@ -372,7 +393,7 @@ async fn kubectl_installs_and_its_rights_are_those_that_are_used() {
     .await;
     assert_eq!(operator.terminate().await, 0);
     let base =
-        std::fs::read_to_string(workspace().join("deploy/base/ecr-sync.yaml")).expect("a file");
+        std::fs::read_to_string(workspace().join("deploy/base/install.yaml")).expect("a file");
     let installed = objects(&base);
     let roles = [
         object(&installed, "ClusterRole", "ecr-sync"),

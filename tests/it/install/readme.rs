@@ -3,74 +3,52 @@
 use testbed::tools::workspace;
 
 use super::Site;
+use super::registry::Registry;
+use super::shell::{Shell, blocks};
 use crate::support::{ACCOUNT, REGION};
-
-/// The commands of the first block of a section of README.md, without comments, each on one line.
-fn readme_commands(heading: &str) -> Vec<String> {
-    let readme = std::fs::read_to_string(workspace().join("README.md")).expect("a file");
-    let section = readme.split(&format!("\n## {heading}\n")).nth(1).expect("a section");
-    let block =
-        section.split("```sh\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a block");
-    let joined = block.replace("\\\n", " ");
-    let commands =
-        joined.lines().map(|line| line.split(" #").next().unwrap_or_default().trim().to_owned());
-    commands.filter(|line| !line.is_empty()).collect()
-}
 
 #[tokio::test]
 async fn the_commands_of_the_readme_lead_to_a_synced_repository() {
     let site = Site::new().await;
-    // Runs a command with a shell in the root of the repository.
-    let run = async |command: &str| {
-        let tools = ["kubectl", "helm"].map(|tool| testbed::tools::find(tool).expect("make tools"));
-        let mut folders: Vec<_> = tools
-            .iter()
-            .filter_map(|tool| tool.parent())
-            .map(|f| f.display().to_string())
-            .collect();
-        folders.push(std::env::var("PATH").unwrap_or_default());
-        let mut shell = tokio::process::Command::new("bash");
-        shell
-            .args(["-euc", command])
-            .current_dir(workspace())
-            .env("PATH", folders.join(":"))
-            .env("KUBECONFIG", site.cluster.kubeconfig());
-        for home in ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"] {
-            shell.env(home, site.folder.path().join("helm"));
-        }
-        let output = shell.output().await.expect("a shell");
-        assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8_lossy(&output.stdout).into_owned()
-    };
-    let commands = readme_commands("Install");
-    let [helm, kubectl, flux] = commands.as_slice() else { panic!("{commands:?}") };
-    // Flux is not installed here: `gitops` passes its values to the chart.
-    assert!(workspace().join(flux.rsplit(' ').next().expect("a file")).is_file(), "{flux}");
+    let registry = Registry::start(&site).await;
+    let shell = Shell::on(&site).with("SSL_CERT_FILE", &registry.authority);
+    let blocks = blocks("README.md", "Install");
+    let [helm, plain] = blocks.as_slice() else { panic!("{blocks:?}") };
 
-    run(helm).await;
+    // `make image-test` runs the same block with its image.
+    let helm = registry.named_in(helm);
+    let has_image = |line: &&str| line.starts_with("make image");
+    assert_eq!(helm.lines().filter(has_image).count(), 1, "{helm}");
+    let without_image: Vec<_> = helm.lines().filter(|line| !has_image(line)).collect();
+    shell.paste(&without_image.join("\n")).await;
     let operator = site.start().await;
     operator.ready().await;
-    let example =
-        std::fs::read_to_string(workspace().join("examples/02-many-tags.yaml")).expect("a file");
+
+    let example = workspace().join("examples/02-many-tags.yaml");
+    let example = std::fs::read_to_string(example).expect("a file");
     let here = format!("{}/library/demo\n    insecure: true", site.sources.open.host());
     let file = site.folder.path().join("example.yaml");
     std::fs::write(&file, example.replace("docker.io/library/nginx", &here)).expect("written");
-    run(&format!("kubectl apply -f {}", file.display())).await;
-    run("kubectl wait ers/platform-nginx --for=condition=Ready --timeout=60s").await;
-    let table = run("kubectl get ers").await;
+    shell.paste(&format!("kubectl apply -f {}", file.display())).await;
+    shell.paste("kubectl wait ers/platform-nginx --for=condition=Ready --timeout=60s").await;
+    let table = shell.paste("kubectl get ers").await;
     assert!(table.contains("3/3") && table.contains("platform/nginx"), "{table}");
-    assert!(
-        site.ecr.repository(ACCOUNT, REGION, "platform/nginx").is_some_and(|r| r.tags.len() == 3)
-    );
+    let repository = site.ecr.repository(ACCOUNT, REGION, "platform/nginx");
+    assert!(repository.is_some_and(|repository| repository.tags.len() == 3));
     assert_eq!(operator.terminate().await, 0);
 
-    // The other way to install, with the same resources.
-    run("helm uninstall ecr-sync --namespace ecr-sync-system --wait=false").await;
-    run(kubectl).await;
+    // The other way, to the same resources.
+    shell.paste("helm uninstall ecr-sync --namespace ecr-sync-system --wait=false").await;
+    let shell = shell.with("REGISTRY", "registry.example.com/platform");
+    shell.paste(plain).await;
+    let image = "jsonpath={.spec.template.spec.containers[0].image}";
+    let image = ["get", "deployment", "ecr-sync", "-n", super::SYSTEM, "-o", image];
+    let version = env!("CARGO_PKG_VERSION");
+    let expected = format!("registry.example.com/platform/ecr-sync:{version}");
+    assert_eq!(site.kubectl(&image).await, expected);
     let operator = site.start().await;
     operator.ready().await;
-    run("kubectl annotate ers platform-nginx ecr-sync.io/requestedAt=again").await;
-    run("kubectl wait ers/platform-nginx --for=jsonpath={.status.lastHandledReconcileAt}=again \
-         --timeout=60s")
-    .await;
+    shell.paste("kubectl annotate ers platform-nginx ecr-sync.io/requestedAt=again").await;
+    let handled = "jsonpath={.status.lastHandledReconcileAt}=again";
+    shell.paste(&format!("kubectl wait ers/platform-nginx --for={handled} --timeout=60s")).await;
 }

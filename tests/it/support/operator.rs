@@ -45,11 +45,16 @@ impl Operator {
     /// Starts an installed operator, with the arguments of its Deployment except the address, and
     /// with only `environment`. Returns at once.
     pub fn installed(log: &Path, arguments: &[String], environment: &[(String, String)]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ecr-sync"));
+        command.env_clear().envs(environment.iter().cloned());
+        Self::run(log, command, arguments)
+    }
+
+    /// Like [`Operator::installed`], with a command that ends where these arguments begin.
+    pub fn run(log: &Path, mut command: Command, arguments: &[String]) -> Self {
         let port = testbed::process::free_port().expect("a port");
         let address = format!("127.0.0.1:{port}");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_ecr-sync"));
-        let listen = |argument: &String| argument.replace("0.0.0.0:8080", &address);
-        command.args(arguments.iter().map(listen)).env_clear().envs(environment.iter().cloned());
+        command.args(arguments.iter().map(|argument| argument.replace("0.0.0.0:8080", &address)));
         let process = Process::spawn("ecr-sync", &command, log).expect("the operator starts");
         Self { process, address }
     }
