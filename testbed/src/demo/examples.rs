@@ -44,7 +44,7 @@ pub(super) struct Mistake {
 /// Fills the registry with all images that the examples name. Returns the number of tags.
 pub(super) async fn seed(upstream: &Upstream) -> Result<usize, Error> {
     const LARGE_LAYER: usize = 8 << 20;
-    let seeded = upstream.seed(LARGE_LAYER).await?;
+    let images = upstream.seed_images(LARGE_LAYER).await?;
 
     for (name, stand_in) in STAND_INS {
         let [from, to] = [
@@ -53,7 +53,7 @@ pub(super) async fn seed(upstream: &Upstream) -> Result<usize, Error> {
         ];
         upstream.crane(&["copy", &from, &to]).await?;
     }
-    Ok(seeded.images.len() + STAND_INS.len())
+    Ok(images.len() + STAND_INS.len())
 }
 
 /// Returns a patch for the example's Secret, with a password that the registry refuses.

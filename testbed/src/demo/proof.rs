@@ -11,7 +11,7 @@ use super::examples::{CHART, Chart, MISTAKE};
 use super::narrator::Narrator;
 use super::resource::Resource;
 use super::stage::Stage;
-use super::{NAMESPACE, convergence};
+use super::{ACCOUNT, NAMESPACE, REGION, convergence};
 use crate::Error;
 
 /// Checks that every wanted tag is in ECR, complete and with the source's digest.
@@ -121,7 +121,7 @@ pub(super) async fn for_a_user(stage: &Stage, narrator: &Narrator) -> Result<(),
 }
 
 /// Checks that the lifecycle policies in ECR are those of the specs.
-pub(super) async fn of_the_policies(
+pub(super) fn of_the_policies(
     stage: &Stage,
     resources: &[Resource],
     narrator: &Narrator,
@@ -132,14 +132,8 @@ pub(super) async fn of_the_policies(
         else {
             continue;
         };
-        let args =
-            ["ecr", "get-lifecycle-policy", "--query", "lifecyclePolicyText", "--output", "text"];
-        let text = stage
-            .shell
-            .run("aws", &[&args[..], &["--repository-name", repository]].concat())
-            .await?;
-        let policy: Value = serde_json::from_str(&text)
-            .map_err(|e| format!("{repository}: {text} is not JSON: {e}"))?;
+        let view = stage.ecr.repository(ACCOUNT, REGION, repository);
+        let policy = view.and_then(|view| view.lifecycle_policy).unwrap_or_default();
         if !contains(&policy, written) {
             return Err(format!(
                 "{repository}: spec.lifecyclePolicy is {written}, ECR has {policy}"

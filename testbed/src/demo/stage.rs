@@ -74,7 +74,7 @@ impl Stage {
         narrator.step("Start the operator under its ServiceAccount");
         let kubeconfig = cluster.service_account_kubeconfig("ecr-sync-system", "ecr-sync").await?;
         let shell = Shell::new(dir, &ecr, cluster.kubeconfig())?;
-        log_in(&shell, &upstream, &registry).await?;
+        log_in(&shell, &upstream, &ecr, &registry).await?;
         let operator = Operator::start(&program, dir, &kubeconfig, &shell).await?;
         narrator.say(format!(
             "pid {}, /readyz answers ok, log in {}",
@@ -134,19 +134,20 @@ async fn install(cluster: &Cluster, narrator: &Narrator) -> Result<(), Error> {
     Ok(())
 }
 
-/// Logs crane in to both registries, as with the real ECR.
-async fn log_in(shell: &Shell, upstream: &Upstream, registry: &str) -> Result<(), Error> {
+/// Logs crane and helm in to both registries: to the source as the user who may push to it.
+async fn log_in(
+    shell: &Shell,
+    upstream: &Upstream,
+    ecr: &StandIn,
+    registry: &str,
+) -> Result<(), Error> {
+    let writer = User::Writer;
     for (host, user, password) in [
-        (upstream.host(), User::Reader.name(), User::Reader.password().to_owned()),
-        (registry, "AWS", shell.run("aws", &["ecr", "get-login-password"]).await?),
+        (upstream.host(), writer.name(), writer.password().to_owned()),
+        (registry, "AWS", ecr.password(ACCOUNT, REGION)),
     ] {
-        shell
-            .run_with_input(
-                "crane",
-                &["auth", "login", "--username", user, "--password-stdin", host],
-                &password,
-            )
-            .await?;
+        let login = ["auth", "login", "--username", user, "--password-stdin", host];
+        shell.run_with_input("crane", &login, &password).await?;
     }
     Ok(())
 }

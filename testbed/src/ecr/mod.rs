@@ -114,9 +114,12 @@ impl StandIn {
 
     /// Returns `AWS:PASSWORD` in base64, as `GetAuthorizationToken` does, without a request.
     pub fn authorization_token(&self, account: &str, region: &str) -> String {
-        let (account, region) = (account.to_owned(), region.to_owned());
-        let caller = Caller { key: Self::access_key(&account), account, region, session: None };
-        self.shared.tokens.issue(caller).0
+        self.shared.tokens.issue(caller(account, region)).0
+    }
+
+    /// The password of a new authorization token, as `aws ecr get-login-password` prints it.
+    pub fn password(&self, account: &str, region: &str) -> String {
+        self.shared.tokens.password(caller(account, region)).0
     }
 
     /// Returns every request so far, oldest first.
@@ -422,5 +425,15 @@ impl StandIn {
             .registry_mut(account, region)
             .settings
             .insert("BLOB_MOUNTING".to_owned(), value.to_owned());
+    }
+}
+
+/// A user of the account, as one with [`StandIn::access_key`] is.
+fn caller(account: &str, region: &str) -> Caller {
+    Caller {
+        key: StandIn::access_key(account),
+        account: account.to_owned(),
+        region: region.to_owned(),
+        session: None,
     }
 }

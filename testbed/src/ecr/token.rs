@@ -46,12 +46,18 @@ impl Tokens {
     /// Returns a new token, `base64("AWS:" + password)`, and its end. Passwords are long, as on ECR
     /// ("the size is not fixed").
     pub(crate) fn issue(&self, caller: Caller) -> (String, SystemTime) {
+        let (password, expires) = self.password(caller);
+        (STANDARD.encode(format!("AWS:{password}")), expires)
+    }
+
+    /// The password of a new token, and its end.
+    pub(crate) fn password(&self, caller: Caller) -> (String, SystemTime) {
         let mut issued = self.0.lock();
         let expires = SystemTime::now() + issued.life;
         let password = STANDARD.encode(random_hex(700));
         let token = Token { caller, expires };
         issued.by_password.insert(password.clone(), token);
-        (STANDARD.encode(format!("AWS:{password}")), expires)
+        (password, expires)
     }
 
     /// Reads the `Authorization` header of a registry request; anything but Basic with user `AWS`

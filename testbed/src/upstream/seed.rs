@@ -58,11 +58,21 @@ impl Upstream {
     /// # Errors
     /// When a tool fails.
     pub async fn seed(&self, large_layer: usize) -> Result<Seeded, Error> {
+        let mut images = self.seed_images(large_layer).await?;
+        let sbom = self.seed_artifact().await?;
+        images.push(self.seeded("team/artifact", "v1").await?);
+        Ok(Seeded { images, sbom })
+    }
+
+    /// The images of [`Upstream::seed`], which crane alone makes, without the artifact of oras.
+    ///
+    /// # Errors
+    /// When crane fails.
+    pub async fn seed_images(&self, large_layer: usize) -> Result<Vec<SeededImage>, Error> {
         self.seed_demo().await?;
         self.seed_app().await?;
         let blob = self.layer("large", &[("blob", &noise(9, large_layer))])?;
         self.append(&blob, "large/blob", "1", &["--oci-empty-base"]).await?;
-        let sbom = self.seed_artifact().await?;
 
         let tags = [
             ("library/demo", "1.26"),
@@ -73,18 +83,17 @@ impl Upstream {
             ("team/app", "v2"),
             ("team/app", "v3"),
             ("large/blob", "1"),
-            ("team/artifact", "v1"),
         ];
-        let mut images = Vec::with_capacity(tags.len());
+        let mut images = Vec::with_capacity(tags.len() + 1);
         for (repository, tag) in tags {
-            let digest = self.crane(&["digest", &self.reference(repository, tag)]).await?;
-            images.push(SeededImage {
-                repository: repository.to_owned(),
-                tag: tag.to_owned(),
-                digest,
-            });
+            images.push(self.seeded(repository, tag).await?);
         }
-        Ok(Seeded { images, sbom })
+        Ok(images)
+    }
+
+    async fn seeded(&self, repository: &str, tag: &str) -> Result<SeededImage, Error> {
+        let digest = self.crane(&["digest", &self.reference(repository, tag)]).await?;
+        Ok(SeededImage { repository: repository.to_owned(), tag: tag.to_owned(), digest })
     }
 
     async fn seed_demo(&self) -> Result<(), Error> {
