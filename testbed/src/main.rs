@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use testbed::demo;
+use testbed::{demo, serve};
 
 /// Runs ecr-sync for real on one machine, without AWS, a cluster or the internet
 #[derive(Debug, Parser)]
@@ -16,6 +16,9 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     Demo(demo::Arguments),
+    Ecr(serve::Ecr),
+    Cluster(serve::ClusterArguments),
+    Upstream(serve::UpstreamArguments),
 }
 
 #[tokio::main]
@@ -23,5 +26,8 @@ async fn main() -> ExitCode {
     let Arguments { command } = Arguments::parse();
     match command {
         Command::Demo(arguments) => demo::run(arguments).await,
+        Command::Ecr(arguments) => serve::ecr(arguments).await,
+        Command::Cluster(arguments) => serve::cluster(arguments).await,
+        Command::Upstream(arguments) => serve::upstream(arguments).await,
     }
 }

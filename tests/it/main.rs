@@ -52,4 +52,5 @@ mod selection;
 mod style;
 mod support;
 mod tenancy;
+mod tools_build;
 mod trust;

@@ -5,9 +5,7 @@
 //! ```
 
 mod convergence;
-mod denied;
 mod examples;
-mod interrupt;
 mod monitoring;
 mod narrator;
 mod one_shot;
@@ -25,10 +23,10 @@ use std::time::Duration;
 use clap::Args;
 use tokio::time::sleep;
 
+use crate::interrupt::{End, Interrupt};
+use crate::rules::Rules;
 use crate::{Error, scratch, tools};
-use denied::Denied;
 use examples::{CHART, MISTAKE};
-use interrupt::{End, Interrupt};
 use narrator::Narrator;
 use stage::Stage;
 
@@ -153,7 +151,7 @@ async fn play(stage: &Stage, narrator: &Narrator) -> Result<String, Error> {
 async fn stay(stage: &Stage, narrator: &Narrator) -> Result<Infallible, Error> {
     let env = stage.shell.write_file()?;
     let uri = stage.ecr.registry(ACCOUNT, REGION).await;
-    let mut denied = Denied::new(stage.dir.join("denied"));
+    let mut rules = Rules::new(stage.dir.join("rules"));
     let has_aws =
         tools::find("aws").is_ok() || Command::new("aws").arg("--version").output().is_ok();
     let aws =
@@ -184,9 +182,9 @@ A wrong password:
   kubectl apply -f {private}   # restores the right password
 
 A denied action:
-  echo 'ecr:PutLifecyclePolicy platform/nginx' > {denied}
+  echo 'ecr:PutLifecyclePolicy platform/nginx' > {rules}
   kubectl patch ers platform-nginx --type json -p '{policy}'
-  rm {denied}   # allows it again; ask for another pass:
+  rm {rules}   # allows it again; ask for another pass:
   kubectl annotate ers platform-nginx --overwrite ecr-sync.io/requestedAt=\"$(date +%s)\"
 ",
         env = env.display(),
@@ -201,12 +199,12 @@ A denied action:
         private = stage.dir.join("examples/04-private-source.yaml").display(),
         policy = "[{\"op\": \"replace\", \"path\": \"/spec/lifecyclePolicy/rules/0/selection/countNumber\", \
                   \"value\": 30}]",
-        denied = denied.file().display(),
+        rules = rules.file().display(),
     ));
 
     loop {
         stage.operator.alive()?;
-        match denied.follow(&stage.ecr) {
+        match rules.follow(&stage.ecr) {
             Ok(None) => {}
             Ok(Some(text)) | Err(text) => narrator.say(text),
         }

@@ -2,5 +2,6 @@
 
 mod cluster;
 mod process;
+mod serve;
 mod standin;
 mod upstream;

@@ -9,7 +9,7 @@ use crate::Error;
 
 /// Reason why work ended early.
 #[derive(Debug)]
-pub(super) enum End {
+pub(crate) enum End {
     /// A signal came.
     Interrupted,
     /// The work failed.
@@ -18,19 +18,19 @@ pub(super) enum End {
 
 /// Listens for SIGINT, SIGTERM and SIGHUP.
 #[derive(Debug)]
-pub(super) struct Interrupt {
+pub(crate) struct Interrupt {
     signals: [Signal; 3],
 }
 
 impl Interrupt {
-    pub(super) fn new() -> Result<Self, Error> {
+    pub(crate) fn new() -> Result<Self, Error> {
         let listen = |kind| signal(kind).map_err(|e| format!("cannot listen for signals: {e}"));
         let kinds = (SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup());
         Ok(Self { signals: [listen(kinds.0)?, listen(kinds.1)?, listen(kinds.2)?] })
     }
 
     /// Runs `work` until it ends or a signal comes.
-    pub(super) async fn or<T>(
+    pub(crate) async fn or<T>(
         &mut self,
         work: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, End> {
