@@ -14,7 +14,7 @@ need = @command -v $(1) >/dev/null || { echo "make: $(1) is not in PATH: install
 
 .PHONY: help
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: need-rust
 need-rust:
@@ -122,6 +122,15 @@ image: need-engine ## Build the image $REGISTRY/ecr-sync:VERSION with docker, po
 .PHONY: push-image
 push-image: need-engine need-registry ## Push it to $REGISTRY
 	$(ENGINE) push $(IMAGE)
+
+.PHONY: ci-image
+ci-image: need-engine ## Build that image with a shell, for jobs of GitLab CI, as $REGISTRY/ecr-sync:VERSION-ci
+	$(ENGINE) build --file Dockerfile.ci $(if $(PLATFORM),--platform $(PLATFORM)) --build-arg IMAGE=$(IMAGE) \
+		$(if $(CI_IMAGE),--build-arg CI_IMAGE=$(CI_IMAGE)) --tag $(IMAGE)-ci .
+
+.PHONY: push-ci-image
+push-ci-image: need-engine need-registry ## Push it to $REGISTRY
+	$(ENGINE) push $(IMAGE)-ci
 
 .PHONY: chart
 chart: need-helm ## Package the chart in target/

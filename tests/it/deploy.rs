@@ -24,9 +24,9 @@ fn read(path: &str) -> String {
         .unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// The paths of the build context that the Dockerfile copies.
-fn copied() -> Vec<String> {
-    let dockerfile = read("Dockerfile");
+/// The paths of the build context that a Dockerfile copies.
+fn copied(dockerfile: &str) -> Vec<String> {
+    let dockerfile = read(dockerfile);
     let lines = dockerfile.lines().filter_map(|line| line.strip_prefix("COPY "));
     lines
         .filter(|line| !line.starts_with("--from"))
@@ -53,7 +53,7 @@ fn copy(from: &Path, to: &Path) {
 #[test]
 fn the_dockerfile_copies_every_target_of_the_workspace() {
     let folder = tempfile::tempdir().expect("a folder");
-    for path in copied() {
+    for path in copied("Dockerfile") {
         copy(&workspace().join(&path), &folder.path().join(&path));
     }
     let fetch = || {
@@ -78,10 +78,13 @@ fn the_image_is_built_for_every_change_of_a_file_that_it_is_made_of() {
         serde_saphyr::from_str(&read(".github/workflows/image.yaml")).expect("YAML");
     let paths = workflow["on"]["pull_request"]["paths"].as_array().expect("paths");
     let paths: Vec<_> = paths.iter().filter_map(Value::as_str).collect();
-    for path in copied().iter().map(String::as_str).chain(["Dockerfile", ".dockerignore"]) {
+    let mut files = copied("Dockerfile");
+    files.extend(copied("Dockerfile.ci"));
+    files.extend(["Dockerfile", "Dockerfile.ci", ".dockerignore"].map(str::to_owned));
+    for path in &files {
         let pattern = match workspace().join(path).is_dir() {
             true => format!("{path}/**"),
-            false => path.to_owned(),
+            false => path.clone(),
         };
         assert!(paths.contains(&pattern.as_str()), "{pattern} is not in {paths:?}");
     }
@@ -98,4 +101,23 @@ fn the_dockerfile_agrees_with_crate_and_chart() {
         dockerfile.contains(&format!("ARG RUST_IMAGE=docker.io/library/rust:{rust}-")),
         "rust-version is {rust}"
     );
+}
+
+#[test]
+fn jobs_that_may_sign_use_no_action_by_a_tag_that_can_move() {
+    for file in ["image.yaml", "release.yaml"] {
+        let workflow: Value =
+            serde_saphyr::from_str(&read(&format!(".github/workflows/{file}"))).expect("YAML");
+        let jobs = workflow["jobs"].as_object().expect("jobs").iter();
+        let jobs = jobs.filter(|(_, job)| job["permissions"]["id-token"] == "write");
+        for (name, job) in jobs {
+            let steps = job["steps"].as_array().into_iter().flatten();
+            for action in steps.filter_map(|step| step["uses"].as_str()) {
+                let commit = action.split_once('@').map_or("", |(_, commit)| commit);
+                let is_commit =
+                    commit.len() == 40 && commit.bytes().all(|byte| byte.is_ascii_hexdigit());
+                assert!(is_commit, "{file}: {name} uses {action}");
+            }
+        }
+    }
 }

@@ -67,6 +67,26 @@ async fn the_image_is_built_pushed_and_installed_as_the_readme_says_and_syncs_a_
     assert!(size <= LARGEST, "{size} bytes");
     assert_eq!(user, "65532:65532");
 
+    // The image for GitLab, from the same program; its base is one that exists here.
+    let base = std::env::var("RUST_IMAGE").expect("make image-test");
+    let named = registry.named_in(&super::shell::blocks("docs/migration.md", "2. In CI")[0]);
+    let without_image = named.replace("make image ci-image", "make ci-image");
+    assert_ne!(without_image, named);
+    let shell = shell.with("CI_IMAGE", base);
+    shell.paste(&without_image).await;
+    let image =
+        format!("{}/platform/ecr-sync:{}-ci", registry.https.host(), env!("CARGO_PKG_VERSION"));
+    let version = format!("podman run --rm --network host {image} sh -c 'ecr-sync --version'");
+    let version = shell.paste(&version).await;
+    assert_eq!(version.trim(), format!("ecr-sync {}", env!("CARGO_PKG_VERSION")));
+
+    // The archives of a release.
+    let folder = site.folder.path().join("dist").display().to_string();
+    let binaries = format!("tools/image/binaries {} 1.2.3 {folder}", image.trim_end_matches("-ci"));
+    shell.paste(&format!("ENGINE=podman ARCHITECTURES=$BUILDARCH {binaries}")).await;
+    let listed = shell.paste(&format!("tar -tzf {folder}/*.tar.gz")).await;
+    assert_eq!(listed, "Cargo.lock\nLICENSE\necr-sync\n");
+
     let pod = site.pod().await;
     let started = Instant::now();
     let operator = container(&site, &registry, &pod);

@@ -9,7 +9,7 @@ use super::Site;
 /// The registry that the reader names: it speaks HTTPS, with a certificate of its own authority.
 pub(super) struct Registry {
     /// Serves the content over HTTPS; the other one owns it.
-    https: Upstream,
+    pub(super) https: Upstream,
     http: Upstream,
     /// A file of authorities, for `SSL_CERT_FILE`.
     pub(super) authority: String,
