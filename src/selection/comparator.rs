@@ -4,10 +4,10 @@ use std::cmp::Ordering;
 
 use super::version::{LONGEST, Version, compare, compare_prereleases, identifiers, is_prerelease};
 
-/// What stands before a version in a constraint.
+/// The operator before a version in a constraint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Operator {
-    /// None, or `=`. With a missing or wildcard part it means the same as `~`.
+    /// No operator, or `=`. With a missing or wildcard part, the same as `~`.
     Equal,
     NotEqual,
     Greater,
@@ -34,21 +34,21 @@ impl Operator {
     }
 }
 
-/// The text of a version in a constraint, in parts: any part may be a wildcard, or missing from
-/// some place on.
+/// The text of a version in a constraint, in parts. Any part may be a wildcard, and the last ones may
+/// be missing.
 ///
-/// The parts are what Masterminds' pattern takes, which lets digits, wildcards and `|` mix;
-/// [`Comparator::new`] judges.
+/// A part is any text that Masterminds' pattern accepts, which mixes digits, wildcards and `|`;
+/// [`Comparator::new`] validates it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Operand<'a> {
-    /// All of it, with a leading `v` and build metadata.
+    /// The whole text, with a leading `v` and build metadata.
     pub(super) text: &'a str,
     numbers: [&'a str; 3],
     pre: &'a str,
 }
 
 impl<'a> Operand<'a> {
-    /// Reads the longest operand at `from`. It contains neither white space nor a comma.
+    /// Parses the longest operand at `from`, which contains neither white space nor a comma.
     pub(super) fn read(text: &'a str, from: usize) -> Option<Self> {
         let bytes = text.as_bytes();
         let part = |from: usize| {
@@ -59,15 +59,15 @@ impl<'a> Operand<'a> {
         };
         let mut at = from + usize::from(bytes.get(from) == Some(&b'v'));
         let mut numbers = [""; 3];
-        for (place, number) in numbers.iter_mut().enumerate() {
-            let start = match place {
+        for (position, number) in numbers.iter_mut().enumerate() {
+            let start = match position {
                 0 => at,
                 _ if bytes.get(at) == Some(&b'.') => at + 1,
                 _ => break,
             };
             match part(start) {
                 Some(end) => (*number, at) = (&text[start..end], end),
-                None if place == 0 => return None,
+                None if position == 0 => return None,
                 None => break,
             }
         }
@@ -84,7 +84,7 @@ impl<'a> Operand<'a> {
     }
 }
 
-/// Which part of a comparator's version is the first that is missing or a wildcard.
+/// The first part of a comparator's version that is missing or a wildcard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Open {
     /// `1.2.3`
@@ -97,8 +97,7 @@ enum Open {
     Major,
 }
 
-/// An operator and a version. Its matching follows Masterminds' functions one by one, oddities
-/// included.
+/// An operator and a version. Matches as Masterminds' functions do, oddities included.
 #[derive(Clone, Debug)]
 pub(super) struct Comparator {
     operator: Operator,
@@ -109,7 +108,7 @@ pub(super) struct Comparator {
 
 impl Comparator {
     /// # Errors
-    /// What to write instead.
+    /// Text that says what to write instead.
     pub(super) fn new(operator: Operator, operand: Operand<'_>) -> Result<Self, &'static str> {
         let is_open = |part: &str| matches!(part, "" | "x" | "X" | "*");
         let [major, minor, patch] = operand.numbers;
@@ -126,7 +125,8 @@ impl Comparator {
         for (number, part) in numbers.iter_mut().zip(operand.numbers).take(given) {
             if !part.bytes().all(|byte| byte.is_ascii_digit()) {
                 return Err(
-                    "write a part of a version as a number, or as one x or * alone, and || between alternatives",
+                    "write a part of a version as a number, or as one x or * alone, and || \
+                     between alternatives",
                 );
             }
             *number = part.parse().map_err(|_| "write numbers of at most 18446744073709551615")?;
@@ -134,8 +134,9 @@ impl Comparator {
         if !is_prerelease(operand.pre) {
             return Err("write the numbers of a pre-release without leading zeros");
         }
-        // Masterminds fills in what is open with zeros, drops the build metadata then, and bounds
-        // what it has made.
+
+        // Masterminds replaces missing parts by zeros and drops the build metadata, and then limits
+        // the length of the result.
         let tail = if operand.pre.is_empty() { 0 } else { operand.pre.len() + 1 };
         let length = match open {
             Open::No => operand.text.len(),
@@ -149,7 +150,7 @@ impl Comparator {
         Ok(Self { operator, numbers, pre: operand.pre.into(), open })
     }
 
-    /// Whether a pre-release is written in it, which lets its whole AND group match pre-releases.
+    /// Whether it names a pre-release. Then its whole AND group may match pre-releases.
     pub(super) fn names_prerelease(&self) -> bool {
         !self.pre.is_empty()
     }
@@ -158,8 +159,8 @@ impl Comparator {
         compare((version.numbers(), version.prerelease()), (self.numbers, &self.pre))
     }
 
-    /// Whether the version matches, its pre-release aside: [`super::Constraint`] decides on that
-    /// for the group.
+    /// Whether the version matches. [`super::Constraint`] decides for the whole group whether it may
+    /// be a pre-release.
     pub(super) fn matches(&self, version: &Version<'_>) -> bool {
         match self.operator {
             Operator::Equal if self.open == Open::No => self.order(version).is_eq(),
@@ -173,7 +174,7 @@ impl Comparator {
         }
     }
 
-    /// `!=1.2` excludes all of 1.2.
+    /// As in `!=1.2`, which excludes all of 1.2.
     fn not_equal(&self, version: &Version<'_>) -> bool {
         let [major, minor, _] = version.numbers();
         match self.open {
@@ -188,7 +189,7 @@ impl Comparator {
         }
     }
 
-    /// `>11` begins at 12, and `>11.1` at 11.2.
+    /// As in `>11`, which begins at 12, and `>11.1`, which begins at 11.2.
     fn greater(&self, version: &Version<'_>) -> bool {
         let [major, minor, _] = version.numbers();
         match self.open {
@@ -198,7 +199,7 @@ impl Comparator {
         }
     }
 
-    /// `<=11` ends with the last of 11. `<=*` has the major 0, as Masterminds reads it.
+    /// As in `<=11`, which includes all of 11. In `<=*` the major is 0, as in Masterminds.
     fn less_or_equal(&self, version: &Version<'_>) -> bool {
         let [major, minor, _] = version.numbers();
         match self.open {
@@ -208,7 +209,7 @@ impl Comparator {
         }
     }
 
-    /// `~1` stays within 1, `~1.2` and `~1.2.3` within 1.2; `~*` and `~0.0.0` take everything.
+    /// As in `~1`, within 1, and `~1.2` and `~1.2.3`, within 1.2. `~*` and `~0.0.0` match everything.
     fn tilde(&self, version: &Version<'_>) -> bool {
         if self.order(version).is_lt() {
             return false;
@@ -220,8 +221,8 @@ impl Comparator {
         major == self.numbers[0] && (minor == self.numbers[1] || self.open == Open::Minor)
     }
 
-    /// The first number that is not zero stays: `^1.2.3` within 1, `^0.2.3` within 0.2, `^0.0.3` is
-    /// 0.0.3.
+    /// As in `^1.2.3`, within 1, `^0.2.3`, within 0.2, and `^0.0.3`, which is 0.0.3: the first number
+    /// that is not zero is fixed.
     fn caret(&self, version: &Version<'_>) -> bool {
         if self.order(version).is_lt() {
             return false;

@@ -1,7 +1,6 @@
-//! Version constraints in the dialect of Masterminds/semver v3, which Helm and Flux users write.
+//! Version constraints (`semver`) in the dialect of Masterminds/semver v3, which Helm and Flux use.
 
 use std::borrow::Cow;
-use std::fmt;
 use std::str::FromStr;
 
 use super::comparator::{Comparator, Operand, Operator};
@@ -11,50 +10,47 @@ use super::version::Version;
 const LONGEST: usize = 512;
 /// Most alternatives between `||`: `MaxConstraintGroups` of Masterminds/semver.
 const MOST_GROUPS: usize = 32;
-/// As much of a constraint as an error repeats.
+/// Most characters of a constraint in an error.
 const SHOWN: usize = 80;
 
-/// Which versions are wanted: `>=1.25 <2`, `~1.2 || ^2.1`, `1.2 - 2.0`, `!=1.x`, `*`.
+/// A version constraint: `>=1.25 <2`, `~1.2 || ^2.1`, `1.2 - 2.0`, `!=1.x`, `*`.
 ///
-/// Accepts and matches exactly what Masterminds/semver v3 does; the tests compare with a table that
-/// it wrote. The rules that surprise:
-/// - A pre-release matches only in a group (between `||`) that names a pre-release: `>=1-0` takes
+/// Accepts and matches exactly as Masterminds/semver v3; the tests compare it with a table that
+/// Masterminds/semver wrote. Surprising rules:
+/// - A pre-release matches only in a group (between `||`) that names a pre-release: `>=1-0` matches
 ///   them all.
 /// - Without an operator, or with `=`, a missing or wildcard part means a range: `1.2` is `~1.2`.
-/// - `^*` and `<=*` are not everything: the wildcard stands for 0 there.
-/// - The empty text is an error, `*` is everything.
+/// - `^*` and `<=*` do not match everything: the wildcard is 0 there.
+/// - The empty text is an error; `*` matches everything.
 /// - A range `a - b` needs a comma before it in a group, and white space before it after `||`:
-///   Masterminds rewrites it as text, so that `1||2 - 3` is `>=1 || 2, <=3`.
+///   Masterminds rewrites it as text, so `1||2 - 3` is `>=1 || 2, <=3`.
 #[derive(Clone, Debug)]
 pub struct Constraint {
     text: Box<str>,
     groups: Vec<Vec<Comparator>>,
 }
 
-/// A constraint that cannot be read.
+/// A constraint that cannot be parsed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("cannot read the version constraint {}, at character {position}: {advice}", Shown(.text))]
+#[error("cannot read the version constraint {}, at character {position}: {advice}", quoted(.text))]
 pub struct ConstraintError {
     /// The constraint.
     pub text: String,
     /// The first character that does not fit, counted from 1.
     pub position: usize,
-    /// What to write instead.
+    /// Advice on what to write instead.
     pub advice: Cow<'static, str>,
 }
 
-struct Shown<'a>(&'a str);
-
-impl fmt::Display for Shown<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.char_indices().nth(SHOWN) {
-            Some((end, _)) => write!(f, "{:?}…", &self.0[..end]),
-            None => write!(f, "{:?}", self.0),
-        }
+/// Quotes a constraint, cut to [`SHOWN`] characters.
+fn quoted(text: &str) -> String {
+    match text.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{:?}…", &text[..end]),
+        None => format!("{text:?}"),
     }
 }
 
-/// White space as Go's `\s` has it.
+/// Whether Go's `\s` matches the byte.
 fn is_space(byte: u8) -> bool {
     matches!(byte, b'\t' | b'\n' | b'\x0c' | b'\r' | b' ')
 }
@@ -64,12 +60,12 @@ fn skip_spaces(text: &str, from: usize) -> usize {
 }
 
 impl Constraint {
-    /// The text as it was given.
+    /// Returns the original text.
     pub fn text(&self) -> &str {
         &self.text
     }
 
-    /// Whether the version is wanted.
+    /// Whether the version matches.
     pub fn matches(&self, version: &Version<'_>) -> bool {
         let is_release = version.prerelease().is_empty();
         self.groups.iter().any(|group| {
@@ -91,16 +87,16 @@ impl FromStr for Constraint {
             let advice = format!("write at most {LONGEST} bytes; these are {}", text.len());
             return Err(error(LONGEST, advice.into()));
         }
-        let written = Rewritten::new(text);
+        let rewritten = Rewritten::new(text);
         let mut groups = Vec::new();
         let mut start = 0;
-        for part in written.text.split("||") {
+        for part in rewritten.text.split("||") {
             if groups.len() == MOST_GROUPS {
                 let advice = format!("write at most {MOST_GROUPS} alternatives between ||");
-                return Err(error(written.origins[start], advice.into()));
+                return Err(error(rewritten.origins[start], advice.into()));
             }
             let group = group(part)
-                .map_err(|(at, advice)| error(written.origins[start + at], advice.into()))?;
+                .map_err(|(at, advice)| error(rewritten.origins[start + at], advice.into()))?;
             groups.push(group);
             start += part.len() + 2;
         }
@@ -108,7 +104,7 @@ impl FromStr for Constraint {
     }
 }
 
-/// Reads what is between `||`. On failure: at which byte, and what to write.
+/// Parses the text between `||`. An error has the byte and the advice.
 fn group(text: &str) -> Result<Vec<Comparator>, (usize, &'static str)> {
     let mut comparators = Vec::new();
     let mut at = skip_spaces(text, 0);
@@ -121,7 +117,8 @@ fn group(text: &str) -> Result<Vec<Comparator>, (usize, &'static str)> {
         let Some(operator) = Operator::parse(&text[start..at]) else {
             return Err((
                 start,
-                "write one of = != > < >= <= ~ ^ before a version, and none before a range 1.2 - 2.0",
+                "write one of = != > < >= <= ~ ^ before a version, and none before a range \
+                 1.2 - 2.0",
             ));
         };
         at = skip_spaces(text, at);
@@ -132,9 +129,12 @@ fn group(text: &str) -> Result<Vec<Comparator>, (usize, &'static str)> {
                     None if comparators.is_empty() && start == at => {
                         "write a constraint such as >=1.25 <2, or * for every version"
                     }
-                    None => "write a version here, such as 1.2.3, or remove what stands before",
+                    None => {
+                        "write a version here, such as 1.2.3, or remove the operator or comma before"
+                    }
                     Some(b'-') => {
-                        "write a range as 1.2 - 2.0, with a version and white space on both sides of the hyphen"
+                        "write a range as 1.2 - 2.0, with a version and white space on both sides \
+                         of the hyphen"
                     }
                     Some(_) => {
                         "write versions such as >=1.25 or 1.x, joined by a comma, white space or ||"
@@ -158,7 +158,8 @@ fn group(text: &str) -> Result<Vec<Comparator>, (usize, &'static str)> {
                         "write a comma between two comparisons"
                     }
                     b'.' => {
-                        "write versions of at most three numbers, such as 1.2.3, with no dot at the end"
+                        "write versions of at most three numbers, such as 1.2.3, with no dot at \
+                         the end"
                     }
                     _ => "write versions such as 1.2.3, 1.2.x or 1.2.3-rc.1",
                 },
@@ -169,17 +170,17 @@ fn group(text: &str) -> Result<Vec<Comparator>, (usize, &'static str)> {
 
 /// The constraint with each range `1.2 - 2.0` written as `>= 1.2, <= 2.0 `.
 ///
-/// Masterminds rewrites the text, before it looks at anything else in it, and so must we: which
-/// ranges are errors and what some odd ones mean follows from that.
+/// Masterminds rewrites the text before it parses it, and so must we: which ranges are errors, and
+/// what some odd ones mean, follows from that.
 struct Rewritten {
     text: String,
-    /// The byte of the original text that each byte here, and the end, came from.
+    /// The position in the original text of each byte of `text`, and of its end.
     origins: Vec<usize>,
 }
 
-/// A range as it stands in the original text.
+/// A range in the original text.
 struct Range<'a> {
-    /// With the white space around it.
+    /// The range with the white space around it.
     text: &'a str,
     from: &'a str,
     to: &'a str,
@@ -221,8 +222,8 @@ impl Rewritten {
         written
     }
 
-    /// Masterminds replaces the first place with the same text, which need not be where the range
-    /// was found.
+    /// Replaces the first occurrence of the range's text, as Masterminds does. That need not be where
+    /// the range was found.
     fn replace(&mut self, range: &Range<'_>) {
         let Some(start) = self.text.find(range.text) else { return };
         let end = start + range.text.len();
@@ -271,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_constraint_is_refused_and_not_repeated_whole() {
+    fn a_long_constraint_is_refused_and_cut_in_the_error() {
         let message = error(&"é".repeat(300));
         assert!(
             message.len() < 300 && message.contains("at most 512 bytes; these are 600"),

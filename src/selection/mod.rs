@@ -1,11 +1,10 @@
-//! Which tags of an image, and which versions of a chart, are wanted. Pure: no I/O, no clock.
+//! Selection of image tags and chart versions. Pure: no I/O, no clock.
 //!
 //! - [`Selector`] applies `latest`, `semver`, `include`, `exclude` and `sortBy` to a source's tags
-//! - [`Constraint`] matches a [`Version`] in the dialect of Masterminds/semver v3, which Helm and
-//!   Flux have
-//! - [`union`] puts listed and selected tags together, within a bound
+//! - [`Constraint`] matches a [`Version`] in the dialect of Masterminds/semver v3, as Helm and Flux do
+//! - [`union`] merges listed and selected tags, up to a limit
 //! - [`Pin`] is a wanted tag, with the digest of `tag@sha256:…`
-//! - [`tag_of`], [`version_of`] and [`collisions`] know chart versions as tags
+//! - [`tag_of`] and [`version_of`] convert between chart versions and tags
 
 mod chart;
 mod comparator;
@@ -18,7 +17,7 @@ mod tests;
 mod union;
 mod version;
 
-pub use chart::{Collision, collisions, tag_of, version_of};
+pub use chart::{tag_of, version_of};
 pub use constraint::{Constraint, ConstraintError};
 pub use number::Number;
 pub use pin::Pin;

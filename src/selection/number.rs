@@ -1,32 +1,32 @@
-//! A tag that is a number.
+//! Tags that are numbers (`sortBy: Numeric`).
 
 use std::cmp::Ordering;
 
-/// A whole tag that is a decimal number, such as `42`, `20240131120000` or `3.14`, ordered by its
-/// exact value: any number of digits, nothing rounded.
+/// A tag that is a decimal number, such as `42`, `20240131120000` or `3.14`, ordered by its exact
+/// value: any number of digits, without rounding.
 ///
-/// Flux's numerical policy reads tags as 64-bit floats: it takes `1e5`, `0x1p4`, `inf` and `nan`
-/// too, which are names and not numbers here, and sees no difference between 9007199254740992 and
-/// 9007199254740993. As there, `1.10` is 1.1.
+/// Flux's numerical policy parses tags as 64-bit floats. It accepts `1e5`, `0x1p4`, `inf` and `nan`,
+/// which are not numbers here, and cannot tell 9007199254740992 from 9007199254740993. As there,
+/// `1.10` is 1.1.
 ///
 /// [`Ord`] is total: equal values (`7`, `007`, `7.0`) are ordered by text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Number<'a>(&'a str);
 
 impl<'a> Number<'a> {
-    /// `None` when the text is not digits with at most one dot after the first.
+    /// Returns `None` unless the text is digits, with at most one dot after the first.
     pub fn parse(text: &'a str) -> Option<Self> {
         let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
         let digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
         (!whole.is_empty() && digits(whole) && digits(fraction)).then_some(Self(text))
     }
 
-    /// The text as it was given.
+    /// Returns the original text.
     pub fn text(&self) -> &'a str {
         self.0
     }
 
-    /// Digits before and after the dot, without the zeros that say nothing.
+    /// Returns the digits before and after the dot, without insignificant zeros.
     fn parts(&self) -> (&'a str, &'a str) {
         let (whole, fraction) = self.0.split_once('.').unwrap_or((self.0, ""));
         (whole.trim_start_matches('0'), fraction.trim_end_matches('0'))
@@ -36,7 +36,7 @@ impl<'a> Number<'a> {
 impl Ord for Number<'_> {
     fn cmp(&self, other: &Self) -> Ordering {
         let ((whole, fraction), (other_whole, other_fraction)) = (self.parts(), other.parts());
-        // More digits are more; as many digits compare as text. So do fractions of any length.
+        // More digits are more. The same number of digits compare as text, and so do fractions.
         (whole.len(), whole, fraction, self.0).cmp(&(
             other_whole.len(),
             other_whole,

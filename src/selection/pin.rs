@@ -1,4 +1,4 @@
-//! Tags with a digest that the source must have under them.
+//! Pinned tags: `1.26@sha256:…`, a tag with the digest that the source must have.
 
 use std::collections::HashMap;
 
@@ -7,10 +7,9 @@ use super::Problem;
 /// A wanted tag, `1.26` or `1.26@sha256:…`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pin<'a> {
-    /// The tag. Not yet checked against the grammar of tags.
+    /// The tag. Not yet validated.
     pub tag: &'a str,
-    /// The digest after `@`, which the source's tag must have. Not yet checked against the grammar
-    /// of digests.
+    /// The digest after `@`, which the source's tag must have. Not yet validated.
     pub digest: Option<&'a str>,
 }
 
@@ -23,27 +22,27 @@ impl<'a> Pin<'a> {
         }
     }
 
-    /// The pins of a list, each tag once, where it stands first. A tag that is there both with and
-    /// without a digest is pinned.
+    /// Parses a list. Returns each tag once, at its first position; with the digest if one of its
+    /// entries has one.
     ///
     /// # Errors
-    /// A tag with two digests: it cannot have both.
+    /// A tag with two different digests.
     pub fn list(texts: impl IntoIterator<Item = &'a str>) -> Result<Vec<Self>, Problem> {
         let mut pins: Vec<Self> = Vec::new();
-        let mut places = HashMap::new();
-        for (place, pin) in texts.into_iter().map(Self::parse).enumerate() {
-            let known = *places.entry(pin.tag).or_insert(pins.len());
-            match pins.get_mut(known) {
+        let mut positions = HashMap::new();
+        for (index, pin) in texts.into_iter().map(Self::parse).enumerate() {
+            let position = *positions.entry(pin.tag).or_insert(pins.len());
+            match pins.get_mut(position) {
                 None => pins.push(pin),
                 Some(Self { digest: Some(first), tag })
                     if pin.digest.is_some_and(|digest| digest != *first) =>
                 {
                     let message = format!(
-                        "the tag {tag} is pinned to {first} already: write one digest for it"
+                        "the tag {tag} is already pinned to {first}: write one digest for it"
                     );
-                    return Err(Problem { path: format!("[{place}]"), message });
+                    return Err(Problem { path: format!("[{index}]"), message });
                 }
-                Some(known) => known.digest = known.digest.or(pin.digest),
+                Some(first) => first.digest = first.digest.or(pin.digest),
             }
         }
         Ok(pins)
@@ -72,7 +71,7 @@ mod tests {
         let problem = Pin::list(["a@sha256:1", "b", "a@sha256:2"]).unwrap_err();
         assert_eq!(
             problem.to_string(),
-            "[2]: the tag a is pinned to sha256:1 already: write one digest for it"
+            "[2]: the tag a is already pinned to sha256:1: write one digest for it"
         );
     }
 }

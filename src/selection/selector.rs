@@ -1,6 +1,4 @@
-//! Which of a source's tags are wanted.
-
-use std::str::FromStr;
+//! The selector: `latest`, `semver`, `include`, `exclude` and `sortBy` applied to a source's tags.
 
 use regex::bytes::{Regex, RegexBuilder};
 
@@ -12,45 +10,31 @@ use super::version::Version;
 pub const MOST_PATTERNS: usize = 25;
 /// Longest regular expression, in characters.
 pub const LONGEST_PATTERN: usize = 256;
-/// Most memory of a compiled expression. `^v?[0-9]+\.[0-9]+\.[0-9]+$` takes about 5 kB; repetitions
-/// of repetitions end here.
+/// Most memory of a compiled expression. `^v?[0-9]+\.[0-9]+\.[0-9]+$` takes about 5 kB; the limit stops
+/// nested repetitions.
 const COMPILED: usize = 256 << 10;
-/// Fewest candidates that are kept before the older ones are thrown away.
+/// Least capacity of the list of candidates.
 const ROOM: usize = 1024;
-
-/// Most candidates that room is made for at once: the longest lists of tags that are common.
+/// Most candidates to allocate for at once: the length of the longest common lists of tags.
 const EXPECTED: usize = 100_000;
 
-/// What "newest" means.
+/// The order that defines "newest".
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SortBy {
-    /// Versions by semver's precedence; a tag that is no version is dropped. Pre-releases count,
-    /// unless a constraint leaves them out.
+    /// Versions by semver's precedence; drops tags that are not versions. Includes pre-releases,
+    /// unless a constraint excludes them.
     #[default]
     Semver,
-    /// Numbers by value; a tag that is no number is dropped.
+    /// Numbers by value; drops tags that are not numbers.
     Numeric,
-    /// Bytes: `9` is newer than `10`, `a` newer than `Z`.
+    /// Text by bytes: `9` is newer than `10`, `a` newer than `Z`.
     Alphabetical,
 }
 
-impl FromStr for SortBy {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "Semver" => Ok(Self::Semver),
-            "Numeric" => Ok(Self::Numeric),
-            "Alphabetical" => Ok(Self::Alphabetical),
-            _ => Err(format!("{text:?} is no order: write Semver, Numeric or Alphabetical")),
-        }
-    }
-}
-
-/// A selector as it is written.
+/// A selector as in the spec, not yet validated.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Spec<'a> {
-    /// How many of the newest; 0 is all. Required.
+    /// Number of newest tags; 0 means all. Required.
     pub latest: Option<usize>,
     /// A version constraint.
     pub semver: Option<&'a str>,
@@ -58,24 +42,24 @@ pub struct Spec<'a> {
     pub include: &'a [String],
     /// Regular expressions, none of which may match.
     pub exclude: &'a [String],
-    /// What "newest" means.
+    /// The order that defines "newest".
     pub sort_by: SortBy,
 }
 
-/// What is wrong with a selector.
+/// A problem of a selector.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{path}: {message}")]
 pub struct Problem {
-    /// The field, seen from the selector: `latest`, `semver`, `include[3]`.
+    /// The field, as a path from the selector: `latest`, `semver`, `include[3]`.
     pub path: String,
-    /// What is wrong and what to write.
+    /// The problem and what to write instead.
     pub message: String,
 }
 
-/// A selector that was checked.
+/// A valid selector.
 ///
-/// Regular expressions are those of RE2 without Unicode classes, as in Go with Flux: `\d` is
-/// `[0-9]`. They take time linear in the tag's length.
+/// Regular expressions have RE2 syntax without Unicode classes, as in Go and Flux: `\d` is `[0-9]`.
+/// Matching takes time linear in the tag's length.
 #[derive(Clone, Debug)]
 pub struct Selector {
     latest: usize,
@@ -87,7 +71,7 @@ pub struct Selector {
 
 impl Selector {
     /// # Errors
-    /// The first field that is missing or cannot be read.
+    /// The first field that is missing or not valid.
     pub fn new(spec: Spec<'_>) -> Result<Self, Problem> {
         let Spec { latest, semver, include, exclude, sort_by } = spec;
         let latest = latest.ok_or_else(|| Problem {
@@ -108,15 +92,14 @@ impl Selector {
         })
     }
 
-    /// The wanted tags, newest first, each once, whatever the order and the repetitions of the
-    /// input.
+    /// Returns the wanted tags, newest first, each once. Order and duplicates of the input do not
+    /// matter.
     ///
-    /// Tags of one version are all kept and count each: 1.2.3 stands before v1.2.3, and 1.2.0
-    /// before 1.2 (see [`Version`]). A greater `latest` selects the same tags first, and then older
-    /// ones.
+    /// Different tags of one version all count: 1.2.3 comes before v1.2.3, and 1.2.0 before 1.2 (see
+    /// [`Version`]). A greater `latest` selects the same tags first, and then older ones.
     ///
-    /// Costs O(n log n) comparisons and 48 bytes a candidate. At a time there are no more of them
-    /// than twice `latest`, or 1,024; when `latest` is 0, as many as match.
+    /// Costs O(n log n) comparisons and 48 bytes per candidate. Holds at most twice `latest`
+    /// candidates, or 1,024, at a time; all that match if `latest` is 0.
     pub fn select<'a>(&self, tags: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
         let wanted = tags.filter(|tag| self.is_wanted(tag));
         let versions = |tag: &'a str| {
@@ -126,7 +109,7 @@ impl Selector {
                 .is_none_or(|constraint| constraint.matches(&version))
                 .then_some(version)
         };
-        // A constraint drops what is no version in every order.
+        // With a constraint, every order drops tags that are not versions.
         let is_version = |tag: &&'a str| self.semver.is_none() || versions(tag).is_some();
         match self.sort_by {
             SortBy::Semver => {
@@ -186,7 +169,7 @@ fn pattern(text: &str) -> Result<Regex, String> {
     })
 }
 
-/// The greatest `latest` of the keys (0 is all), each once, greatest first.
+/// Returns the greatest `latest` keys (0 means all), each once, greatest first.
 fn newest<K: Ord>(keys: impl Iterator<Item = K>, latest: usize) -> Vec<K> {
     let settle = |kept: &mut Vec<K>| {
         kept.sort_unstable_by(|one, other| other.cmp(one));
@@ -195,9 +178,9 @@ fn newest<K: Ord>(keys: impl Iterator<Item = K>, latest: usize) -> Vec<K> {
             kept.truncate(latest);
         }
     };
-    // Half of the room is free again after settling, so that n keys cost O(n log room).
+    // Settling frees half of the room, so n keys cost O(n log room).
     let room = if latest == 0 { usize::MAX } else { latest.saturating_mul(2).max(ROOM) };
-    // Growing by doubling would hold up to three times as much.
+    // Growth by doubling would use up to three times as much memory.
     let expected = keys.size_hint().1.unwrap_or(0);
     let mut kept = Vec::with_capacity(expected.min(EXPECTED).min(room));
     for key in keys {
@@ -210,7 +193,7 @@ fn newest<K: Ord>(keys: impl Iterator<Item = K>, latest: usize) -> Vec<K> {
     kept
 }
 
-/// In a list of its own: collecting in place would keep the room of the keys.
+/// Collects into a new list: collecting in place would keep the memory of the keys.
 fn texts<'a, K>(keys: &[K], text: impl Fn(&K) -> &'a str) -> Vec<&'a str> {
     let mut texts = Vec::with_capacity(keys.len());
     texts.extend(keys.iter().map(text));
@@ -266,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn numeric_takes_numbers_and_alphabetical_takes_all() {
+    fn numeric_selects_numbers_and_alphabetical_selects_all() {
         let tags = ["9", "10", "main-20240131", "20240131120000", "007"];
         let numeric = Spec { latest: Some(0), sort_by: SortBy::Numeric, ..Spec::default() };
         assert_eq!(select(numeric, &tags), ["20240131120000", "10", "9", "007"]);
@@ -276,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn a_constraint_drops_what_is_no_version_in_every_order() {
+    fn a_constraint_drops_tags_that_are_not_versions_in_every_order() {
         let spec =
             |sort_by| Spec { latest: Some(0), semver: Some(">=2"), sort_by, ..Spec::default() };
         let tags = ["main", "1", "2.5", "2.10", "3.0.0"];

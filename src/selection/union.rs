@@ -1,16 +1,19 @@
-//! Listed and selected tags together.
+//! Merges listed and selected tags, up to the limit of tags (`--max-tags`).
 
 use std::collections::HashSet;
 
-/// More tags than one artifact may have.
+/// There are more tags than one artifact may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{} tags are wanted, {} of them selected; at most {} are allowed: {}", grouped(*.count), grouped(*.selected), grouped(*.most), self.advice())]
+#[error(
+    "{} tags are wanted, {} of them selected; at most {} are allowed: {}",
+    grouped(*.count), grouped(*.selected), grouped(*.most), self.advice()
+)]
 pub struct TooMany {
-    /// Tags in all, each once.
+    /// Number of different tags.
     pub count: usize,
-    /// Those that only the selector wants.
+    /// Number of tags that are only selected, not listed.
     pub selected: usize,
-    /// Tags allowed.
+    /// Greatest number allowed.
     pub most: usize,
 }
 
@@ -24,12 +27,12 @@ impl TooMany {
     }
 }
 
-/// `1234` as `1,234`.
+/// Writes `1234` as `1,234`.
 fn grouped(count: usize) -> String {
     let digits = count.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);
@@ -37,10 +40,10 @@ fn grouped(count: usize) -> String {
     text
 }
 
-/// The tags of a list, all of them, and then the selected ones that are not in it; each once.
+/// Returns all listed tags, then the selected ones that are not listed; each once.
 ///
 /// # Errors
-/// More than `most` tags. Nothing is cut off: which tags to leave out is not ours to say.
+/// When there are more than `most` tags. Leaving some out would be an arbitrary choice.
 pub fn union<'a>(
     listed: impl IntoIterator<Item = &'a str>,
     selected: impl IntoIterator<Item = &'a str>,
@@ -72,8 +75,8 @@ mod tests {
         let error = union(["latest", "0"], selected.iter().map(String::as_str), 500).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "1,234 tags are wanted, 1,232 of them selected; at most 500 are allowed: write a smaller latest, or narrow \
-             semver, include or exclude"
+            "1,234 tags are wanted, 1,232 of them selected; at most 500 are allowed: write a \
+             smaller latest, or narrow semver, include or exclude"
         );
         let error = union(["a", "b"], [], 1).unwrap_err();
         assert_eq!(

@@ -1,29 +1,29 @@
-//! A version as Masterminds/semver reads it.
+//! Versions as Masterminds/semver parses and orders them.
 
 use std::cmp::Ordering;
 
-/// Longest text that is read as a version: `MaxVersionLen` of Masterminds/semver.
+/// Longest version: `MaxVersionLen` of Masterminds/semver.
 pub(super) const LONGEST: usize = 256;
 
-/// A version in Masterminds' loose reading: a leading `v`, a missing minor or patch (`1.2` is
-/// 1.2.0) and leading zeros are taken. It borrows the text and is 48 bytes, so that lists of
-/// 100,000 tags can be ranked.
+/// A version in Masterminds' loose form: a leading `v`, a missing minor or patch (`1.2` is 1.2.0) and
+/// leading zeros are accepted. Borrows the text and takes 48 bytes, so lists of 100,000 tags can be
+/// sorted.
 ///
 /// *Caveat*: floating tags are versions too: `1.27` is 1.27.0, and `20240131` is 20240131.0.0.
 ///
-/// [`Ord`] is total and tells every two different texts apart: by [`precedence`](Self::precedence),
-/// then strict semver above loose (1.2.3 above v1.2.3 and 1.2.0 above 1.2), then by text.
+/// [`Ord`] is total; only the same text is equal. It orders by [`precedence`](Self::precedence), then
+/// strict semver above loose (1.2.3 above v1.2.3 and 1.2.0 above 1.2), then by text.
 #[derive(Clone, Copy, Debug)]
 pub struct Version<'a> {
     text: &'a str,
     numbers: [u64; 3],
-    /// Where the pre-release is in `text`, without its hyphen. Empty: a release.
+    /// Range of the pre-release in `text`, without its hyphen. Empty for a release.
     pre: (u16, u16),
     strict: bool,
 }
 
-/// The identifiers of a pre-release or of build metadata at `from`, joined by dots; the end of what
-/// was read. Nothing is read of `-.` or of an empty text.
+/// Parses the identifiers of a pre-release or of build metadata at `from`, joined by dots. Returns
+/// their end; `None` if there are none.
 pub(super) fn identifiers(text: &[u8], from: usize) -> Option<usize> {
     let word = |from: usize| {
         let length = text[from..]
@@ -40,18 +40,18 @@ pub(super) fn identifiers(text: &[u8], from: usize) -> Option<usize> {
     Some(end)
 }
 
-/// Semver allows no leading zero in a numeric identifier. Masterminds coerces it in 01.2.3 and
-/// refuses it here.
+/// Whether no numeric identifier has a leading zero, which semver forbids. Masterminds accepts one in
+/// 01.2.3, but not in a pre-release.
 pub(super) fn is_prerelease(pre: &str) -> bool {
     !pre.split('.').any(|id| {
         id.len() > 1 && id.starts_with('0') && id.bytes().all(|byte| byte.is_ascii_digit())
     })
 }
 
-/// Orders pre-releases, neither of them empty. A number that does not fit into 64 bits is a word,
-/// as Masterminds has it.
+/// Compares two pre-releases, neither of them empty. A number that does not fit into 64 bits is a
+/// word, as in Masterminds.
 pub(super) fn compare_prereleases(left: &str, right: &str) -> Ordering {
-    // An identifier is never empty and has no sign, so that this takes digits only.
+    // An identifier is never empty and has no sign, so only digits are parsed.
     let key = |id: &str| id.parse::<u64>().ok();
     let (mut left, mut right) = (left.split('.'), right.split('.'));
     loop {
@@ -74,7 +74,7 @@ pub(super) fn compare_prereleases(left: &str, right: &str) -> Ordering {
 }
 
 impl<'a> Version<'a> {
-    /// Reads the whole text; `None` when it is no version.
+    /// Parses a text; `None` if it is not a version.
     pub fn parse(text: &'a str) -> Option<Self> {
         if text.len() > LONGEST {
             return None;
@@ -83,8 +83,8 @@ impl<'a> Version<'a> {
         let mut at = usize::from(bytes.first() == Some(&b'v'));
         let mut strict = at == 0;
         let mut numbers = [0; 3];
-        for (place, number) in numbers.iter_mut().enumerate() {
-            if place > 0 {
+        for (position, number) in numbers.iter_mut().enumerate() {
+            if position > 0 {
                 if bytes.get(at) != Some(&b'.') {
                     strict = false;
                     break;
@@ -111,34 +111,34 @@ impl<'a> Version<'a> {
         (at == bytes.len()).then_some(Self { text, numbers, pre, strict })
     }
 
-    /// The text as it was given.
+    /// Returns the original text.
     pub fn text(&self) -> &'a str {
         self.text
     }
 
-    /// Major, minor and patch; 0 where the text has none.
+    /// Returns major, minor and patch; 0 for missing ones.
     pub fn numbers(&self) -> [u64; 3] {
         self.numbers
     }
 
-    /// The pre-release without its hyphen; empty for a release.
+    /// Returns the pre-release without its hyphen; empty for a release.
     pub fn prerelease(&self) -> &'a str {
         &self.text[usize::from(self.pre.0)..usize::from(self.pre.1)]
     }
 
-    /// Whether the text is semver 2.0.0 to the letter: no `v`, all three numbers, no leading zero.
-    /// It is what Helm and Flux take from the tags of an OCI chart.
+    /// Whether the text is strict semver 2.0.0: no `v`, all three numbers, no leading zero. Helm and
+    /// Flux accept only such tags of an OCI chart.
     pub fn is_strict(&self) -> bool {
         self.strict
     }
 
-    /// Semver's precedence: build metadata, a leading `v` and missing zeros make no difference.
+    /// Compares by semver's precedence: ignores build metadata, a leading `v` and missing zeros.
     pub fn precedence(&self, other: &Self) -> Ordering {
         compare((self.numbers, self.prerelease()), (other.numbers, other.prerelease()))
     }
 }
 
-/// Orders versions given as numbers and pre-release.
+/// Compares versions, each given as numbers and pre-release.
 pub(super) fn compare(left: ([u64; 3], &str), right: ([u64; 3], &str)) -> Ordering {
     left.0.cmp(&right.0).then_with(|| match (left.1, right.1) {
         ("", "") => Ordering::Equal,

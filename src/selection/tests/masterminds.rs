@@ -1,4 +1,4 @@
-//! Every row of the table that the real Masterminds/semver wrote (tools/semver-table).
+//! Compares with the table that the real Masterminds/semver wrote (tools/semver-table).
 
 use std::ops::RangeInclusive;
 
@@ -6,7 +6,7 @@ use crate::selection::{Constraint, Version};
 
 const TABLE: &str = include_str!("../testdata/masterminds.tsv");
 
-/// The rows of one kind, without it. The first column is JSON.
+/// Returns the rows of one kind, without the kind. The first column is JSON.
 fn rows(kind: &'static str) -> impl Iterator<Item = (String, Vec<&'static str>)> {
     TABLE.lines().filter_map(move |line| {
         let mut columns = line.split('\t');
@@ -15,7 +15,7 @@ fn rows(kind: &'static str) -> impl Iterator<Item = (String, Vec<&'static str>)>
     })
 }
 
-/// `1-3,7` as ranges.
+/// Parses `1-3,7` into ranges.
 fn places(text: &str) -> Vec<RangeInclusive<usize>> {
     let place = |run: &str| match run.split_once('-') {
         Some((first, last)) => first.parse().unwrap()..=last.parse().unwrap(),
@@ -42,10 +42,10 @@ fn every_version_is_read_and_ordered_as_masterminds_does() {
 }
 
 #[test]
-fn what_masterminds_refuses_is_no_version() {
+fn texts_that_masterminds_refuses_are_not_versions() {
     let mut count = 0;
     for (text, _) in rows("invalid-version") {
-        assert!(Version::parse(&text).is_none(), "{text:?} is no version");
+        assert!(Version::parse(&text).is_none(), "{text:?} is not a version");
         count += 1;
     }
     assert!(count > 50);

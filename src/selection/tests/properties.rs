@@ -1,4 +1,4 @@
-//! What holds for every input.
+//! Properties of every input.
 
 use std::collections::HashSet;
 
@@ -10,7 +10,7 @@ use crate::selection::{
     Constraint, Number, Pin, Selector, SortBy, Spec, Version, tag_of, union, version_of,
 };
 
-/// Tags of all sorts, many of them equal or of one version.
+/// Tags of all kinds, many of them equal or of the same version.
 fn tag() -> impl Strategy<Value = String> {
     prop_oneof![
         6 => "v?[0-3](\\.[0-3](\\.[0-3])?)?(-(alpha|beta|rc)(\\.[0-9]{1,2})?)?",
@@ -20,7 +20,7 @@ fn tag() -> impl Strategy<Value = String> {
     ]
 }
 
-/// Text that looks like a constraint.
+/// Texts that look like constraints.
 fn constraint() -> impl Strategy<Value = String> {
     vec(
         select(vec![
