@@ -1,5 +1,5 @@
-//! The docker config on the command line: `$DOCKER_CONFIG/config.json`, podman's auth.json, and
-//! credential helpers.
+//! The docker config: `$DOCKER_CONFIG/config.json`, podman's auth.json, and credential helpers
+//! (`docker-credential-…`).
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -13,28 +13,28 @@ use crate::class::Class;
 use crate::failure::Failure;
 use crate::registry::{Credential, Reference, docker_config};
 
-/// A helper asks a keychain or a cloud; one that hangs must not hang the sync.
-const HELPER_DEADLINE: Duration = Duration::from_secs(30);
+/// A credential helper calls a keychain or a cloud; one that hangs must not block the sync.
+const HELPER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Docker Hub's name in docker configs.
 const DOCKER_HUB: &str = "https://index.docker.io/v1/";
 
 /// A docker config that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Cannot be read.
+    /// The file cannot be read.
     #[error("cannot read the docker config {path}: {source}")]
     Read {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: std::io::Error,
     },
-    /// Is no docker config.
+    /// The file is not a docker config.
     #[error("the docker config {path} is malformed: {source}")]
     Malformed {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: serde_json::Error,
     },
 }
@@ -61,10 +61,10 @@ pub struct DockerConfig {
 }
 
 impl DockerConfig {
-    /// Reads the user's docker config; without one, every source is read anonymously.
+    /// Loads the user's docker config. Without one, all sources are read anonymously.
     ///
     /// # Errors
-    /// A file that is there but cannot be used.
+    /// When a file exists but cannot be used.
     pub fn load() -> Result<Self, Error> {
         for path in candidates() {
             match std::fs::read(&path) {
@@ -76,20 +76,20 @@ impl DockerConfig {
         Ok(Self::default())
     }
 
-    /// Reads this docker config.
+    /// Loads a docker config.
     ///
     /// # Errors
-    /// A file that cannot be read or used.
+    /// When the file cannot be read or used.
     pub fn read(path: &Path) -> Result<Self, Error> {
         let bytes =
             std::fs::read(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
         Self::parse(path, bytes)
     }
 
-    /// As [`Self::credential`], without running anything.
+    /// As [`Self::credential`], but runs no credential helper.
     ///
     /// # Errors
-    /// An entry that is malformed.
+    /// When an entry is malformed.
     pub fn credential_without_helpers(&self, reference: &Reference) -> Result<Credential, Failure> {
         if self.bytes.is_empty() {
             return Ok(Credential::Anonymous);
@@ -103,19 +103,17 @@ impl DockerConfig {
         Ok(Self { bytes, helpers })
     }
 
-    /// The credential for `reference`; anonymous where the config has none.
+    /// Returns the credential for `reference`; anonymous if the config has none.
     ///
     /// # Errors
-    /// A helper that fails, or an entry that is malformed.
+    /// When a credential helper fails, or an entry is malformed.
     pub async fn credential(&self, reference: &Reference) -> Result<Credential, Failure> {
         let host = if reference.host == "docker.io" { DOCKER_HUB } else { &reference.host };
-        let helper = self
-            .helpers
-            .cred_helpers
-            .get(&reference.host)
-            .or_else(|| self.helpers.cred_helpers.get(host));
+        let helpers = &self.helpers.cred_helpers;
+        let helper = helpers.get(&reference.host).or_else(|| helpers.get(host));
+
         if let Some(helper) = helper {
-            return Ok(ask(helper, host).await?.unwrap_or(Credential::Anonymous));
+            return Ok(run_helper(helper, host).await?.unwrap_or(Credential::Anonymous));
         }
         if self.bytes.is_empty() {
             return Ok(Credential::Anonymous);
@@ -124,13 +122,13 @@ impl DockerConfig {
             return Ok(credential);
         }
         match &self.helpers.creds_store {
-            Some(store) => Ok(ask(store, host).await?.unwrap_or(Credential::Anonymous)),
+            Some(store) => Ok(run_helper(store, host).await?.unwrap_or(Credential::Anonymous)),
             None => Ok(Credential::Anonymous),
         }
     }
 }
 
-/// Docker's and podman's places, first the explicit ones.
+/// Returns the paths of Docker's and podman's configs, those set by variables first.
 fn candidates() -> Vec<PathBuf> {
     let variable =
         |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
@@ -145,8 +143,8 @@ fn candidates() -> Vec<PathBuf> {
     paths
 }
 
-/// Runs `docker-credential-<helper> get`. `None` where the helper has nothing for this host.
-async fn ask(helper: &str, host: &str) -> Result<Option<Credential>, Failure> {
+/// Runs `docker-credential-<helper> get`. Returns `None` if the helper has no login for this host.
+async fn run_helper(helper: &str, host: &str) -> Result<Option<Credential>, Failure> {
     let program = format!("docker-credential-{helper}");
     let failed = |why: String| {
         Failure::new(Class::AuthenticationFailed, format!("{program} for {host}: {why}"))
@@ -160,23 +158,23 @@ async fn ask(helper: &str, host: &str) -> Result<Option<Credential>, Failure> {
         .spawn()
         .map_err(|error| failed(format!("cannot be run: {error}")))?;
     if let Some(mut input) = child.stdin.take() {
-        // A helper that ends without reading says why in its output.
+        // A helper that ends without reading its input says why in its output.
         let _closed_early = input.write_all(host.as_bytes()).await;
     }
-    let output = tokio::time::timeout(HELPER_DEADLINE, child.wait_with_output())
+    let output = tokio::time::timeout(HELPER_TIMEOUT, child.wait_with_output())
         .await
-        .map_err(|_| failed(format!("no answer in {} s", HELPER_DEADLINE.as_secs())))?
+        .map_err(|_| failed(format!("no answer in {} s", HELPER_TIMEOUT.as_secs())))?
         .map_err(|error| failed(error.to_string()))?;
     if !output.status.success() {
         let text = String::from_utf8_lossy(&output.stdout);
-        // The protocol has no code for "not found", only this text.
+        // The protocol has no code for "not found" but this text.
         if text.contains("credentials not found") {
             return Ok(None);
         }
         return Err(failed(text.trim().to_owned()));
     }
     let answer: FromHelper = serde_json::from_slice(&output.stdout)
-        .map_err(|_| failed("the answer is not the JSON that helpers give".to_owned()))?;
+        .map_err(|_| failed("the answer is not the JSON of a credential helper".to_owned()))?;
     Ok(Some(if answer.username == "<token>" {
         Credential::IdentityToken(answer.secret)
     } else {

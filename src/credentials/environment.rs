@@ -1,29 +1,29 @@
-//! Logins from the environment, per host: what CI systems hand over without a file.
+//! Logins per host from the environment (`ECR_SYNC_USERNAME_…`), for CI systems without a docker config.
 
 use std::collections::BTreeMap;
 
 use crate::registry::{Credential, Reference};
 
-/// What the variables of user names begin with; the host follows.
+/// Prefix of the variables with user names; the host follows.
 const USERNAME: &str = "ECR_SYNC_USERNAME_";
-/// What the variables of passwords begin with.
+/// Prefix of the variables with passwords.
 const PASSWORD: &str = "ECR_SYNC_PASSWORD_";
 
-/// A login in the environment that cannot be used.
+/// Half of a login: a user name without a password, or a password without a user name.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("{given} is set, {missing} is not: a login needs both")]
+#[error("{given} is set, but {missing} is not: a login needs both")]
 pub struct Error {
     given: String,
     missing: String,
 }
 
-/// Logins by host, from `ECR_SYNC_USERNAME_<HOST>` and `ECR_SYNC_PASSWORD_<HOST>`: the host in any
-/// case, `_` for what is neither letter nor digit, as in
+/// Logins by host, from `ECR_SYNC_USERNAME_<HOST>` and `ECR_SYNC_PASSWORD_<HOST>`. The host is in upper
+/// or lower case, with `_` for each character that is neither a letter nor a digit:
 /// `ECR_SYNC_USERNAME_REGISTRY_EXAMPLE_COM_5000`.
 #[derive(Default)]
 pub struct HostLogins(BTreeMap<String, (String, String)>);
 
-/// Hosts only: passwords are not for eyes.
+/// Shows hosts only, never passwords.
 impl std::fmt::Debug for HostLogins {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_set().entries(self.0.keys()).finish()
@@ -31,10 +31,10 @@ impl std::fmt::Debug for HostLogins {
 }
 
 impl HostLogins {
-    /// Reads the environment.
+    /// Reads the environment. An empty variable counts as not set.
     ///
     /// # Errors
-    /// A user name without a password, or the other way round. Empty ones count as not set.
+    /// When a user name has no password, or a password no user name.
     pub fn load() -> Result<Self, Error> {
         Self::read(std::env::vars_os().filter_map(|(name, value)| {
             Some((name.into_string().ok()?, value.into_string().ok()?))
@@ -59,13 +59,13 @@ impl HostLogins {
             [None, Some((given, _))] => {
                 Err(Error { missing: given.replacen(PASSWORD, USERNAME, 1), given })
             }
-            // An entry is made for a half.
+            // Never happens: an entry has at least one half.
             [None, None] => Ok((host, Default::default())),
         });
         whole.collect::<Result<_, _>>().map(Self)
     }
 
-    /// The login for the host of `reference`.
+    /// Returns the login for the host of `reference`.
     #[must_use]
     pub fn credential(&self, reference: &Reference) -> Option<Credential> {
         let (username, password) = self.0.get(&key(&reference.host))?;
@@ -73,7 +73,7 @@ impl HostLogins {
     }
 }
 
-/// A host as the name of a variable can hold it.
+/// Returns a host in the form of a variable's name.
 fn key(host: &str) -> String {
     host.chars()
         .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' })
@@ -116,7 +116,7 @@ mod tests {
             .expect_err("half");
         assert_eq!(
             error.to_string(),
-            "ECR_SYNC_USERNAME_quay_io is set, ECR_SYNC_PASSWORD_quay_io is not: a login needs both"
+            "ECR_SYNC_USERNAME_quay_io is set, but ECR_SYNC_PASSWORD_quay_io is not: a login needs both"
         );
         let error = read(&[("ECR_SYNC_PASSWORD_quay_io", "me")]).expect_err("half");
         assert!(

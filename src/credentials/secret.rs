@@ -1,4 +1,4 @@
-//! Secret -> credential, certificates, proxy.
+//! Kubernetes Secret -> credential, certificates, proxy.
 
 use k8s_openapi::api::core::v1::Secret;
 
@@ -9,51 +9,52 @@ use crate::registry::{
 /// Key of a Secret of type kubernetes.io/dockerconfigjson.
 const DOCKER_CONFIG: &str = ".dockerconfigjson";
 
-/// A Secret that holds nothing that we can use. The text never shows the value.
+/// A Secret that cannot be used. The text never shows a value.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Neither kind of credential.
+    /// The Secret has no credential.
     #[error(
-        "has neither the key .dockerconfigjson (type kubernetes.io/dockerconfigjson) nor username and password (type kubernetes.io/basic-auth)"
+        "has neither the key .dockerconfigjson (type kubernetes.io/dockerconfigjson) nor username and \
+         password (type kubernetes.io/basic-auth)"
     )]
     NoKey,
-    /// No certificate.
+    /// The Secret has no certificate.
     #[error("has none of the keys ca.crt, tls.crt and tls.key")]
     NoCertificate,
-    /// Half a client certificate.
+    /// The Secret has only the certificate or only the key of a client certificate.
     #[error("has only one of tls.crt and tls.key: a client certificate needs both")]
     HalfIdentity,
-    /// No proxy.
+    /// The Secret has no address of a proxy.
     #[error("has no key address, for example http://proxy.example.com:3128")]
     NoAddress,
     /// The docker config cannot be read.
     #[error("has a .dockerconfigjson that cannot be used: {0}")]
     Malformed(#[source] crate::registry::Error),
-    /// The docker config is for other registries.
+    /// The docker config has only other registries.
     #[error("has a .dockerconfigjson without an entry for {0}")]
     OtherHosts(String),
-    /// Half a login for a proxy.
+    /// The Secret has only the user name or only the password of a proxy.
     #[error("has only one of username and password: a login to the proxy needs both")]
     HalfLogin,
-    /// Certificates, a key or an address that no connection can be made with.
+    /// A certificate, key or address with which no connection can be made.
     #[error("has a {key} that cannot be used: {source}")]
     Unusable {
-        /// Key of the Secret.
+        /// The key of the Secret.
         key: &'static str,
-        /// Why not.
+        /// The cause.
         source: crate::registry::Error,
     },
-    /// Not text.
+    /// A value is not text.
     #[error("has a {0} that is not UTF-8 text")]
     NotText(&'static str),
 }
 
-/// The credential that a Secret has for `reference`: of type kubernetes.io/dockerconfigjson or
-/// kubernetes.io/basic-auth.
+/// Returns the credential for `reference` in a Secret of type kubernetes.io/dockerconfigjson or
+/// kubernetes.io/basic-auth. Credential helpers that a docker config names are never run: the Secret
+/// may be a tenant's.
 ///
 /// # Errors
-/// When it has none. Helpers that a docker config names are never run: the Secret may be a
-/// tenant's.
+/// When the Secret has none.
 pub fn from_secret(secret: &Secret, reference: &Reference) -> Result<Credential, Error> {
     if let Some(config) = value(secret, DOCKER_CONFIG) {
         return docker_config::credential(config, reference)
@@ -64,10 +65,10 @@ pub fn from_secret(secret: &Secret, reference: &Reference) -> Result<Credential,
     Ok(Credential::Basic { username: text("username")?, password: text("password")? })
 }
 
-/// Certificates of a Secret: `ca.crt`, and `tls.crt` with `tls.key`.
+/// Sets the certificates of a Secret: `ca.crt`, and `tls.crt` with `tls.key`.
 ///
 /// # Errors
-/// When it has none, half a client certificate, or some that cannot be used.
+/// When the Secret has none, only half of a client certificate, or some that cannot be used.
 pub fn trust_from_secret(secret: &Secret, options: &mut TransportOptions) -> Result<(), Error> {
     let bytes = |key| value(secret, key).map(bytes::Bytes::copy_from_slice);
     let identity = match (bytes("tls.crt"), bytes("tls.key")) {
@@ -93,10 +94,10 @@ pub fn trust_from_secret(secret: &Secret, options: &mut TransportOptions) -> Res
     Ok(())
 }
 
-/// The proxy of a Secret: `address`, and `username` with `password`.
+/// Sets the proxy of a Secret: `address`, and `username` with `password`.
 ///
 /// # Errors
-/// When it has no address, one that cannot be used, or half a login.
+/// When the Secret has no address, one that cannot be used, or half a login.
 pub fn proxy_from_secret(secret: &Secret, options: &mut TransportOptions) -> Result<(), Error> {
     let address = text(secret, "address")?.ok_or(Error::NoAddress)?;
     let login = match (text(secret, "username")?, text(secret, "password")?) {
@@ -110,7 +111,7 @@ pub fn proxy_from_secret(secret: &Secret, options: &mut TransportOptions) -> Res
     Ok(())
 }
 
-/// Only who sets up TLS sees whether certificate and key are real ones that belong together.
+/// Builds a transport, since only that shows whether certificate and key are valid and belong together.
 fn check(key: &'static str, options: &TransportOptions) -> Result<(), Error> {
     Transport::new(options).map(drop).map_err(|source| Error::Unusable { key, source })
 }
@@ -119,7 +120,7 @@ fn value<'a>(secret: &'a Secret, key: &str) -> Option<&'a [u8]> {
     secret.data.as_ref()?.get(key).map(|value| value.0.as_slice())
 }
 
-/// A value without the line end that an editor left behind.
+/// Returns a value as text, without a trailing line break.
 fn text(secret: &Secret, key: &'static str) -> Result<Option<String>, Error> {
     let Some(bytes) = value(secret, key) else { return Ok(None) };
     let text = std::str::from_utf8(bytes).map_err(|_| Error::NotText(key))?;
@@ -159,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_named_and_the_value_never_shown() {
+    fn missing_keys_are_named_and_values_never_shown() {
         let text = |entries: &[(&str, &str)]| {
             from_secret(&secret(entries), &reference()).expect_err("unusable").to_string()
         };
@@ -177,17 +178,17 @@ mod tests {
 
     #[test]
     fn certificates_and_proxies_that_cannot_be_used_are_named() {
-        // PEM, but no certificate.
-        let hollow = "-----BEGIN CERTIFICATE-----\naHVudGVyMg==\n-----END CERTIFICATE-----\n";
+        // PEM, but not a certificate.
+        let empty = "-----BEGIN CERTIFICATE-----\naHVudGVyMg==\n-----END CERTIFICATE-----\n";
         type Read = fn(&Secret, &mut TransportOptions) -> Result<(), Error>;
         let (trust, proxy): (Read, Read) = (trust_from_secret, proxy_from_secret);
         for (read, entries, hint) in [
             (trust, &[][..], "none of the keys"),
             (trust, &[("ca.crt", "hunter2")], "ca.crt"),
             (trust, &[("ca.crt", "")], "ca.crt"),
-            (trust, &[("ca.crt", hollow)], "ca.crt"),
-            (trust, &[("tls.crt", hollow)], "needs both"),
-            (trust, &[("tls.crt", hollow), ("tls.key", "hunter2")], "tls.key"),
+            (trust, &[("ca.crt", empty)], "ca.crt"),
+            (trust, &[("tls.crt", empty)], "needs both"),
+            (trust, &[("tls.crt", empty), ("tls.key", "hunter2")], "tls.key"),
             (proxy, &[], "address"),
             (proxy, &[("address", "socks5://hunter2:1080")], "http://host:port"),
             (proxy, &[("address", "http://hunter2:x")], "http://host:port"),

@@ -1,9 +1,9 @@
-//! GitLab's dependency proxy: a mirror of Docker Hub that CI jobs are told of by their environment.
+//! GitLab's dependency proxy: a mirror of Docker Hub that the environment of a CI job describes.
 
 use super::{Login, Mirror, file};
 use crate::registry::{Credential, DOCKER_HUB};
 
-/// Variables of GitLab CI that describe it; all four or none.
+/// Variables of GitLab CI that describe the proxy; all four or none.
 const VARIABLES: [&str; 4] = [
     "CI_DEPENDENCY_PROXY_USER",
     "CI_DEPENDENCY_PROXY_PASSWORD",
@@ -11,7 +11,7 @@ const VARIABLES: [&str; 4] = [
     "CI_DEPENDENCY_PROXY_DIRECT_GROUP_IMAGE_PREFIX",
 ];
 
-/// The proxy, or a warning where only a part of it is described, or nothing that can be read from.
+/// Returns the proxy, if there is one, or a warning if its variables are incomplete or not valid.
 pub(super) fn proxy(variable: impl Fn(&str) -> Option<String>) -> (Option<Mirror>, Option<String>) {
     let unused =
         |why: String| (None, Some(format!("GitLab's dependency proxy is not used: {why}")));
@@ -19,7 +19,7 @@ pub(super) fn proxy(variable: impl Fn(&str) -> Option<String>) -> (Option<Mirror
         [Some(username), Some(password), Some(_), Some(prefix)] => {
             let Some(rewrite) = file::canonical(&prefix) else {
                 return unused(format!(
-                    "{} is {prefix:?}, which is no place to read from",
+                    "{} is {prefix:?}, which is not a host with a path",
                     VARIABLES[3]
                 ));
             };

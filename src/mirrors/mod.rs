@@ -1,11 +1,10 @@
-//! Places to read images from instead of their own: a table of the operator's, or of whoever runs
-//! the command line.
+//! Mirrors: registries to read images from instead of their own (`--mirrors`), and GitLab's dependency
+//! proxy.
 //!
 //! ```text
-//! docker.io/library/nginx -> longest match -> mirror.example.com/hub/library/nginx, with the mirror's own login
+//! docker.io/library/nginx -> longest match -> mirror.example.com/hub/library/nginx
 //! ```
-//! What an image is called does not change by it, and what it is neither: the digests are the same
-//! wherever they are read.
+//! A mirror has a login of its own. Names and digests of images stay the same.
 
 mod file;
 mod gitlab;
@@ -15,37 +14,37 @@ use std::path::{Path, PathBuf};
 use crate::credentials::{DockerConfig, DockerConfigError};
 use crate::registry::{Credential, Reference};
 
-/// The table.
+/// The table of mirrors.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Mirrors(Vec<Mirror>);
 
 /// One line of the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mirror {
-    /// A host, or a host and the beginning of a path, or all of it.
+    /// The match: a host, or a host with the first part of a path, or with all of it.
     pub matched: String,
-    /// What stands in its place; `None` where the image is read from its own place after all.
+    /// The replacement of the match; `None` for `direct: true`, that is no mirror.
     rewrite: Option<String>,
-    /// Its login, which is sent to the mirror's host only. `None`: as for any other host.
+    /// The login, which is sent to the mirror's host only. `None`: as for any other host.
     pub login: Option<Login>,
-    /// Whether the image's own place is read where the mirror fails.
+    /// Whether to read from the image's own registry if the mirror fails.
     pub fallback: bool,
     /// Whether the mirror speaks plain HTTP.
     pub insecure: bool,
 }
 
-/// Where the login of a mirror comes from. It is read when it is used, so that a rotated one is.
+/// The origin of a mirror's login, which is read at each use: it may be rotated.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Login {
     /// A docker config.
     File(PathBuf),
-    /// A Secret; in a cluster only.
+    /// A Secret; works in a cluster only.
     Secret(SecretReference),
-    /// A user and a password.
+    /// User name and password.
     Known(Credential),
 }
 
-/// Where and from which kind only: passwords are not for eyes.
+/// Shows the origin only, never a password.
 impl std::fmt::Debug for Login {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -56,13 +55,13 @@ impl std::fmt::Debug for Login {
     }
 }
 
-/// A Secret of any namespace: the table is the operator's, not a tenant's.
+/// A Secret in any namespace: the table belongs to the operator, not to a tenant.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SecretReference {
-    /// Its name.
+    /// The Secret's name.
     pub name: String,
-    /// Its namespace.
+    /// The Secret's namespace.
     pub namespace: String,
 }
 
@@ -73,11 +72,10 @@ impl std::fmt::Display for SecretReference {
 }
 
 impl Mirrors {
-    /// Reads the table of a file.
+    /// Parses the text of a file. Checks that the docker configs that it names can be used.
     ///
     /// # Errors
-    /// What is wrong, for people. A docker config that it names and that cannot be used is wrong,
-    /// too.
+    /// Text for people.
     pub fn parse(text: &str) -> Result<Self, String> {
         let mirrors = file::parse(text)?;
         for mirror in &mirrors {
@@ -88,17 +86,18 @@ impl Mirrors {
         Ok(Self(mirrors))
     }
 
-    /// The table of a file for a run without a cluster, and GitLab's proxy where the environment
-    /// describes one; with a warning where it describes a part of one. With `fallback` an image's
-    /// own place is read wherever a mirror fails.
+    /// Loads the table for a run without a cluster: that of a file, and GitLab's dependency proxy if
+    /// the environment describes one. Returns a warning if the environment describes it only in part.
+    /// `fallback` sets [`Mirror::fallback`] of all mirrors.
     ///
     /// # Errors
-    /// What cannot be used, in words.
+    /// Text for people.
     pub fn load(file: Option<&Path>, fallback: bool) -> Result<(Self, Option<String>), String> {
         let mut mirrors = file.map_or_else(|| Ok(Self::default()), read)?;
         let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         let (gitlab, warning) = gitlab::proxy(variable);
-        // What the file says of Docker Hub comes first.
+
+        // A mirror of Docker Hub in the file wins.
         let gitlab = gitlab
             .filter(|gitlab| !mirrors.0.iter().any(|mirror| mirror.matched == gitlab.matched));
         mirrors.0.extend(gitlab);
@@ -106,18 +105,19 @@ impl Mirrors {
         Ok((mirrors, warning))
     }
 
-    /// The mirror for an image, and the image there: that of the longest match.
+    /// Returns the mirror for an image, by the longest match, and the reference of the image there.
     #[must_use]
     pub fn find(&self, reference: &Reference) -> Option<(&Mirror, Reference)> {
         let name = reference.name();
         let rest = |mirror: &Mirror| -> Option<String> {
             let rest = name.strip_prefix(&mirror.matched)?;
-            // `docker.io/library` is not the beginning of `docker.io/libraryx`.
+            // `docker.io/library` does not match `docker.io/libraryx`.
             (rest.is_empty() || rest.starts_with('/')).then(|| rest.to_owned())
         };
-        let fitting = self.0.iter().filter_map(|mirror| Some((mirror, rest(mirror)?)));
-        let (mirror, rest) = fitting.max_by_key(|(mirror, _)| mirror.matched.len())?;
-        // Put together, not parsed: `file` has seen to it that it has a host.
+        let matches = self.0.iter().filter_map(|mirror| Some((mirror, rest(mirror)?)));
+        let (mirror, rest) = matches.max_by_key(|(mirror, _)| mirror.matched.len())?;
+
+        // Not parsed again: `file` has checked that there is a host.
         let rewrite = mirror.rewrite.as_ref()?;
         let (host, path) = rewrite.split_once('/').unwrap_or((rewrite, ""));
         let repository = format!("{path}{rest}").trim_start_matches('/').to_owned();
@@ -133,8 +133,8 @@ fn read(file: &Path) -> Result<Mirrors, String> {
     for mirror in &mirrors.0 {
         if let Some(Login::Secret(secret)) = &mirror.login {
             return Err(format!(
-                "{name}: the mirror of {} has its login in Secret {secret}, which needs a cluster: write credentialsFile, a docker \
-                 config",
+                "{name}: the mirror of {} has its login in Secret {secret}, which needs a cluster: \
+                 write credentialsFile, a docker config",
                 mirror.matched
             ));
         }

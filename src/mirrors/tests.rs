@@ -10,8 +10,8 @@ fn environment(missing: &[&'static str]) -> impl Fn(&str) -> Option<String> {
     }
 }
 
-fn place(mirrors: &Mirrors, image: &str) -> Option<String> {
-    mirrors.find(&image.parse().expect("a reference")).map(|(_, place)| place.to_string())
+fn found(mirrors: &Mirrors, image: &str) -> Option<String> {
+    mirrors.find(&image.parse().expect("a reference")).map(|(_, reference)| reference.to_string())
 }
 
 #[test]
@@ -29,7 +29,7 @@ fn gitlabs_proxy_is_for_docker_hub_only() {
         ("docker.io.example.com/app", None),
     ] {
         assert_eq!(
-            place(&mirrors, image),
+            found(&mirrors, image),
             expected.map(|path| format!("{PREFIX}{path}")),
             "{image}"
         );
@@ -48,7 +48,7 @@ fn a_part_of_gitlabs_variables_is_one_warning() {
     let (mirror, warning) = gitlab::proxy(|_| Some("https://gitlab".to_owned()));
     assert!(
         mirror.is_none()
-            && warning.is_some_and(|warning| warning.contains("no place to read from"))
+            && warning.is_some_and(|warning| warning.contains("not a host with a path"))
     );
 }
 
@@ -69,7 +69,7 @@ fn the_longest_match_counts_and_ends_at_a_slash() {
         ("quay.io/team/app/part:2", Some("m.example/app/part:2")),
         ("team/app", None),
     ] {
-        assert_eq!(place(&mirrors, image).as_deref(), expected, "{image}");
+        assert_eq!(found(&mirrors, image).as_deref(), expected, "{image}");
     }
     assert!(
         mirrors
@@ -84,16 +84,16 @@ fn a_wrong_table_says_what_to_write() {
         ("{match: docker, rewrite: m.example/x}", "write docker.io"),
         ("{match: docker.io, rewrite: 'https://m.example'}", "without a scheme"),
         ("{match: docker.io, rewrite: mirror}", "write mirror.example.com/path"),
-        ("{match: docker.io, rewrite: m.example/UPPER}", "no place to read from"),
+        ("{match: docker.io, rewrite: m.example/UPPER}", "not a host with a path"),
         ("{match: docker.io, rewrit: m.example}", "rewrit"),
         ("{match: docker.io}", "direct: true"),
-        ("{match: docker.io, direct: true, rewrite: m.example}", "one of the two"),
-        ("{match: docker.io/library/nginx, rewrite: m.example}", "the image's name behind it"),
+        ("{match: docker.io, direct: true, rewrite: m.example}", "remove one of them"),
+        ("{match: docker.io/library/nginx, rewrite: m.example}", "append the image's name"),
         ("{match: docker.io, rewrite: m.example, credentialsFile: /nowhere}", "/nowhere"),
         ("{match: docker.io, rewrite: m.example, credentialsSecretRef: {name: a}}", "namespace"),
         (
             "{match: docker.io, rewrite: m.example, credentialsFile: /x, credentialsSecretRef: {name: a, namespace: b}}",
-            "one of the two",
+            "remove one of them",
         ),
         (
             "{match: docker.io, rewrite: m.example}\n- {match: index.docker.io, rewrite: n.example}",
@@ -106,7 +106,7 @@ fn a_wrong_table_says_what_to_write() {
 }
 
 #[test]
-fn a_login_is_not_for_eyes_and_a_secret_needs_a_cluster() {
+fn a_login_is_never_shown_and_a_secret_needs_a_cluster() {
     let known = Login::Known(Credential::Basic {
         username: "me".to_owned(),
         password: "hidden".to_owned(),
