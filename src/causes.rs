@@ -1,9 +1,9 @@
-//! Errors in words.
+//! An error with its causes, as one line.
 
 use std::error::Error;
 
-/// An error's text and those of its causes on one line, each said once: some have their cause's
-/// words in their own.
+/// Returns the text of an error and of its causes on one line. Leaves out a cause whose text is
+/// already part of the line.
 pub(crate) fn with_causes(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -24,20 +24,20 @@ mod tests {
 
     #[derive(Debug, thiserror::Error)]
     #[error("{text}")]
-    struct Told {
+    struct Failed {
         text: &'static str,
         source: Option<Box<Self>>,
     }
 
     #[test]
-    fn each_cause_is_said_once() {
-        let told = |text, source| Told { text, source };
-        let root = told("refused", None);
-        let middle = told("cannot connect: refused", Some(Box::new(root)));
+    fn each_cause_appears_once() {
+        let failed = |text, source| Failed { text, source };
+        let root = failed("refused", None);
+        let middle = failed("cannot connect: refused", Some(Box::new(root)));
         assert_eq!(
-            with_causes(&told("no answer", Some(Box::new(middle)))),
+            with_causes(&failed("no answer", Some(Box::new(middle)))),
             "no answer: cannot connect: refused"
         );
-        assert_eq!(with_causes(&told("alone", None)), "alone");
+        assert_eq!(with_causes(&failed("alone", None)), "alone");
     }
 }

@@ -9,12 +9,14 @@ fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(code) => return code,
     };
-    // One provider is compiled in; said aloud, since a second one would make rustls panic at the
-    // first connection.
+
+    // Only one provider is compiled in. Installed by name, since with a second one rustls would panic
+    // at the first connection.
     let _already_installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let Ok(runtime) = tokio::runtime::Runtime::new() else { return ExitCode::FAILURE };
     let code = runtime.block_on(cli::run(arguments));
-    // What still blocks a thread, such as a write that nobody reads, does not hold up the end.
+
+    // Do not wait for blocked threads, such as a write that nobody reads.
     runtime.shutdown_background();
     code
 }

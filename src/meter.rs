@@ -1,33 +1,34 @@
-//! What the lower layers tell of their work, so that they need not know of metrics.
+//! The interface through which the lower layers report requests, waits and bytes: they know nothing
+//! of metrics.
 
 use std::time::Duration;
 
-/// Told of requests, waits and bytes. Every method does nothing unless implemented.
+/// Receives counts of requests, waits and bytes. Every method does nothing by default.
 pub trait Meter: Send + Sync + std::fmt::Debug {
-    /// A request to a registry was answered with this status, or not at all. `host` with port, as
-    /// asked.
+    /// A registry answered a request with this status, or not at all. `host` has the port of the
+    /// request.
     fn registry_request(&self, _host: &str, _method: &str, _status: Option<u16>) {}
 
-    /// A registry said how many pulls are left to one login. `host` as users write it.
+    /// A registry reported the remaining pulls of one login. `host` is as users write it.
     fn pulls_left(&self, _host: &str, _left: u64) {}
 
-    /// An attempt of an AWS call ended: `DescribeImages`, and `OK`, the error code, or `NoAnswer`.
+    /// An attempt of an AWS call, such as `DescribeImages`, ended with `OK`, an error code, or `NoAnswer`.
     fn aws_request(&self, _operation: &str, _code: &str) {}
 
-    /// A limit of ours made a request wait.
+    /// A request waited for one of our rate limits.
     fn throttled(&self, _action: &'static str, _wait: Duration) {}
 
-    /// There is a new ECR token, which ends after so long.
+    /// There is a new ECR token, which expires after `life`.
     fn token_renewed(&self, _account: &str, _region: &str, _life: Duration) {}
 
-    /// So many bytes of blobs are about to be copied.
+    /// This number of bytes of blobs is about to be copied.
     fn to_copy(&self, _bytes: u64) {}
 
-    /// Bytes of blobs went from a source to ECR.
+    /// This number of bytes of blobs was sent to ECR.
     fn copied(&self, _bytes: u64) {}
 }
 
-/// Tells nobody.
+/// Counts nothing.
 #[derive(Clone, Copy, Debug)]
 pub struct Silent;
 

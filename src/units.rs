@@ -6,6 +6,7 @@ pub(crate) fn size(bytes: u64) -> String {
     if bytes < 1000 {
         return format!("{bytes} B");
     }
+
     let mut number = bytes as f64;
     let mut unit = "B";
     for next in UNITS {
@@ -15,6 +16,7 @@ pub(crate) fn size(bytes: u64) -> String {
         number /= 1000.0;
         unit = next;
     }
+
     if number < 9.95 { format!("{number:.1} {unit}") } else { format!("{number:.0} {unit}") }
 }
 

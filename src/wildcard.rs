@@ -31,7 +31,7 @@ mod tests {
     use super::matches;
 
     #[test]
-    fn a_star_is_any_number_of_characters() {
+    fn a_star_matches_any_number_of_characters() {
         let table = [
             ("latest", "latest", true),
             ("latest", "latest1", false),

@@ -26,7 +26,7 @@ use crate::sync::{
     Access, Accesses, Before, Claimant, Engine, Failure, Job, Mirrored, Mode, Progress, Report,
 };
 use crate::telemetry::Metrics;
-use crate::tenancy::{Permit, Tenancy, Wish};
+use crate::tenancy::{Permit, Request, Tenancy};
 
 /// Submits a job if one is due.
 pub(super) async fn start(subject: &Subject<'_>) -> Result<Action, Error> {
@@ -156,23 +156,23 @@ impl Work {
         let name = self.object.name_any();
         let identity = self.identities.read(&self.namespace, spec.registry.as_ref()).await?;
 
-        let mut wish = Wish::default();
+        let mut request = Request::default();
         if self.tenancy.restricts(&self.namespace) {
             let own = self.engine.own_location().await?;
             let registry = spec.registry.clone().unwrap_or_default();
             let location = Location { account: registry.account_id, region: registry.region };
             let location = self.engine.resolve_location(&location, &identity);
-            wish = Wish {
+            request = Request {
                 account: location.account,
                 own_account: own.account,
                 region: location.region,
                 own_region: own.region,
-                ..Wish::of(&name, spec, &identity)?
+                ..Request::of(&name, spec, &identity)?
             };
         }
 
-        let permit = self.tenancy.permit(&self.namespace, &wish)?;
-        drop(wish);
+        let permit = self.tenancy.permit(&self.namespace, &request)?;
+        drop(request);
         Ok((identity, permit))
     }
 

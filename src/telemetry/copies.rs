@@ -1,21 +1,22 @@
-//! What running passes have still to copy, added up when somebody asks.
+//! Remaining copies of the running passes (`ecrsync_copy_pending`), summed up at each scrape.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{IntGaugeVec, Opts};
 
 use crate::sync::{Part, Progress};
 
-/// The passes that run.
+/// The running passes.
 #[derive(Clone, Debug)]
 pub struct Copies {
     pending: IntGaugeVec,
     running: Arc<Mutex<Vec<(u64, Progress)>>>,
 }
 
-/// A pass that counts until this is dropped.
+/// A running pass, counted until this is dropped.
 #[derive(Debug)]
 pub struct Watched {
     copies: Copies,
@@ -26,15 +27,16 @@ impl Copies {
     pub(super) fn new() -> Result<Self, prometheus::Error> {
         let pending = Opts::new(
             "ecrsync_copy_pending",
-            "What running passes have still to copy, as far as they know: tags, manifests, blobs and bytes.",
+            "Remaining work of the running passes, as far as they know: tags, manifests, blobs and \
+             bytes.",
         );
         Ok(Self { pending: IntGaugeVec::new(pending, &["kind"])?, running: Arc::default() })
     }
 
-    /// Counts a pass in.
+    /// Adds a running pass.
     #[must_use]
     pub fn watch(&self, progress: &Progress) -> Watched {
-        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut running = self.running.lock();
         let id = running.last().map_or(0, |(id, _)| id + 1);
         running.push((id, progress.clone()));
         Watched { copies: self.clone(), id }
@@ -43,11 +45,7 @@ impl Copies {
 
 impl Drop for Watched {
     fn drop(&mut self) {
-        self.copies
-            .running
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .retain(|(id, _)| *id != self.id);
+        self.copies.running.lock().retain(|(id, _)| *id != self.id);
     }
 }
 
@@ -59,7 +57,7 @@ impl Collector for Copies {
     fn collect(&self) -> Vec<MetricFamily> {
         let left = |part: Part| part.of.saturating_sub(part.done);
         let mut sums = [("tags", 0), ("manifests", 0), ("blobs", 0), ("bytes", 0)];
-        for (_, progress) in &*self.running.lock().unwrap_or_else(PoisonError::into_inner) {
+        for (_, progress) in &*self.running.lock() {
             let standing = progress.standing();
             let parts = [standing.tags, standing.manifests, standing.blobs, standing.bytes];
             sums.iter_mut().zip(parts).for_each(|((_, sum), part)| *sum += left(part));
@@ -89,8 +87,9 @@ mod tests {
     }
 
     #[test]
-    fn what_running_passes_have_left_is_added_up_and_gone_with_them() {
-        let (copies, progress) = (Copies::new().unwrap(), Progress::default());
+    fn remaining_work_is_summed_over_running_passes() {
+        let copies = Copies::new().unwrap();
+        let progress = Progress::default();
         let watched = copies.watch(&progress);
         let other = copies.watch(&progress.clone());
         progress.expects_tags(2);
@@ -101,7 +100,7 @@ mod tests {
             [("blobs", blobs), ("bytes", bytes), ("manifests", 0.0), ("tags", tags)]
                 .map(|(kind, sum)| (kind.to_owned(), sum))
         };
-        assert_eq!(pending(&copies), of(40.0, 2.0, 2.0), "two passes that stand alike");
+        assert_eq!(pending(&copies), of(40.0, 2.0, 2.0), "two passes with the same progress");
         drop(watched);
         assert_eq!(pending(&copies), of(20.0, 1.0, 1.0));
         drop(other);

@@ -1,15 +1,15 @@
-//! Whether the files that are read again when they change can be used, looked at when somebody
-//! asks.
+//! State of the reloaded files (`ecrsync_file_usable`), checked at each scrape.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{IntGaugeVec, Opts};
 
 use crate::reload::Checked;
 
-/// The files, each with its kind.
+/// The reloaded files, each with its kind.
 #[derive(Clone, Debug)]
 pub struct Files {
     usable: IntGaugeVec,
@@ -23,14 +23,15 @@ impl Files {
     pub(super) fn new() -> Result<Self, prometheus::Error> {
         let usable = Opts::new(
             "ecrsync_file_usable",
-            "Whether a file of the operator can be used as it is now; if not, what it said before stays in force.",
+            "1 if the content of a file is valid; 0 if it is ignored and the previous content is in \
+             effect.",
         );
         Ok(Self { usable: IntGaugeVec::new(usable, &["file"])?, watched: Arc::default() })
     }
 
-    /// Tells of a file from now on. `kind` comes from a closed set: it is no path.
+    /// Adds a file. `kind` is from a closed set, not a path.
     pub fn watch(&self, kind: &'static str, file: impl Checked + 'static) {
-        self.watched.lock().unwrap_or_else(PoisonError::into_inner).push((kind, Box::new(file)));
+        self.watched.lock().push((kind, Box::new(file)));
     }
 }
 
@@ -40,7 +41,7 @@ impl Collector for Files {
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        for (kind, file) in &*self.watched.lock().unwrap_or_else(PoisonError::into_inner) {
+        for (kind, file) in &*self.watched.lock() {
             self.usable.with_label_values(&[kind]).set(file.is_usable().into());
         }
         self.usable.collect()

@@ -1,11 +1,12 @@
-//! Whether work that is due gets done.
+//! Liveness: whether due passes get done (`/healthz`, `ecrsync_oldest_due_seconds`).
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
-/// Knows since when work is due and when something was finished last. Clones share the knowledge.
+/// The age of due work, and the time of the last progress. Clones share the state.
 #[derive(Clone, Debug)]
 pub struct Liveness(Arc<Mutex<State>>);
 
@@ -22,32 +23,28 @@ impl Default for Liveness {
 }
 
 impl Liveness {
-    /// A pass ended, bytes moved, or the API server did not take a status.
+    /// Records progress: a pass ended, bytes were copied, or the API server refused a status.
     pub fn finished(&self) {
-        self.lock().finished = Instant::now();
+        self.0.lock().finished = Instant::now();
     }
 
-    /// Since when the pass is due that has waited longest; `None` when nothing is due.
+    /// Sets since when the oldest due pass is due; `None` if no pass is due.
     pub fn due_since(&self, oldest: Option<Instant>) {
-        self.lock().oldest_due = oldest;
+        self.0.lock().oldest_due = oldest;
     }
 
-    /// How long the oldest due pass has waited.
+    /// Returns the time since the oldest due pass became due.
     #[must_use]
     pub fn oldest_due(&self) -> Duration {
-        self.lock().oldest_due.map(|due| due.elapsed()).unwrap_or_default()
+        self.0.lock().oldest_due.map(|due| due.elapsed()).unwrap_or_default()
     }
 
-    /// Whether something was due, and nothing finished, for so long.
+    /// Whether a pass was due, and there was no progress, for longer than `longest`.
     #[must_use]
     pub fn is_stuck_for(&self, longest: Duration) -> bool {
-        let state = self.lock();
+        let state = self.0.lock();
         state.oldest_due.is_some_and(|due| due.elapsed() > longest)
             && state.finished.elapsed() > longest
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,16 +1,16 @@
-//! Logs to standard error: text for people, JSON for machines.
+//! Logs to standard error: text for people, JSON for machines. The log level (`--log-level`).
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
-/// How log lines look.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
-    /// One readable line.
+    /// Readable lines.
     #[default]
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
@@ -18,7 +18,7 @@ pub enum Format {
 /// (`info,ecr_sync::registry=debug`).
 ///
 /// # Errors
-/// When `level` is neither.
+/// When `level` is not valid.
 pub fn init<W>(format: Format, level: &str, writer: W, ansi: bool) -> Result<(), String>
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
@@ -26,6 +26,7 @@ where
     let filter = filter(level)?;
     let subscriber =
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(ansi);
+
     // A second start, in a test, keeps the first.
     let _already_started = match format {
         Format::Text => subscriber.try_init(),
@@ -37,15 +38,16 @@ where
 fn filter(level: &str) -> Result<EnvFilter, String> {
     let wrong = |why: &str| {
         format!(
-            "{level:?} is neither a log level (error, warning, info, debug, trace, off) nor a filter like info,ecr_sync=debug{why}"
+            "{level:?} is neither a log level (error, warning, info, debug, trace, off) nor a filter \
+             like info,ecr_sync=debug{why}"
         )
     };
     let lower = level.trim().to_ascii_lowercase();
     let directives = lower.split(',').map(|directive| match directive {
         "warning" => Ok("warn"),
-        // The most that Python's logging, and so the older tool, knows.
+        // The highest level of Python's logging, and so of the older tool.
         "critical" => Ok("error"),
-        // The library takes any other word for a module, and then logs nothing at all.
+        // The library takes any other word for a module, and would then log nothing.
         word if !word.contains(['=', ':', '['])
             && word.parse::<LevelFilter>().is_err()
             && !word.starts_with("ecr_sync") =>
@@ -63,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn levels_are_read_as_the_older_tool_wrote_them_and_a_typing_error_is_told() {
+    fn levels_are_read_as_the_older_tool_wrote_them_and_a_typing_error_is_refused() {
         for (level, filtered) in [
             ("INFO", "info"),
             ("WARNING", "warn"),

@@ -1,5 +1,5 @@
-//! Metrics. Reconcile metrics have controller-runtime's names, since those are what people's
-//! dashboards ask for. Labels come from closed sets: never a tag, a digest or a resource name.
+//! Metrics of the process. Reconcile metrics have controller-runtime's names, as existing dashboards
+//! expect. Label values are from closed sets: never a tag, a digest or a resource name.
 
 use std::time::Duration;
 
@@ -19,10 +19,10 @@ use crate::class::Class;
 use crate::meter::Meter;
 use crate::sync::{Field, Report};
 
-/// The `controller` label: controller-runtime's default is the lower-case kind.
+/// Value of the label `controller`: the kind in lower case, as in controller-runtime.
 const CONTROLLER: &str = "ecrrepositorysync";
 
-/// All metrics of the process. Clones share the same values.
+/// All metrics of the process. Clones share the values.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     registry: Registry,
@@ -31,15 +31,15 @@ pub struct Metrics {
     reconcile_time: Histogram,
     /// Reconciles that panicked.
     pub reconcile_panics: IntCounter,
-    /// Whether this process leads.
+    /// 1 in the leader.
     pub leader: IntGauge,
     /// Status patches sent.
     pub status_writes: IntCounter,
     /// Series per resource.
     pub resources: Resources,
-    /// The job pool.
+    /// Metrics of the job pool.
     pub queue: Queue,
-    /// Whether work that is due gets done.
+    /// Whether due passes get done.
     pub liveness: Liveness,
     requests: Requests,
     passes: IntCounterVec,
@@ -48,9 +48,9 @@ pub struct Metrics {
     corrected: IntCounterVec,
     detected: IntCounterVec,
     oldest_due: Gauge,
-    /// What running passes have still to copy.
+    /// Remaining copies of the running passes.
     pub copies: Copies,
-    /// The operator's files.
+    /// State of the reloaded files.
     pub files: Files,
 }
 
@@ -58,7 +58,7 @@ impl Metrics {
     /// Registers all metrics.
     ///
     /// # Errors
-    /// Only if a name were given twice, which would be a defect.
+    /// When two metrics have the same name, which would be a bug.
     pub fn new() -> Result<Self, prometheus::Error> {
         let controller =
             |name: &str, help: &str| Opts::new(name, help).const_label("controller", CONTROLLER);
@@ -75,7 +75,7 @@ impl Metrics {
             reconcile_time: Histogram::with_opts(
                 HistogramOpts::new(
                     "controller_runtime_reconcile_time_seconds",
-                    "Time of a reconcile.",
+                    "Duration of a reconcile.",
                 )
                 .const_label("controller", CONTROLLER)
                 .buckets(vec![0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0]),
@@ -85,12 +85,12 @@ impl Metrics {
                 "Reconciles that panicked.",
             ))?,
             leader: IntGauge::with_opts(
-                Opts::new("leader_election_master_status", "Whether this process leads.")
+                Opts::new("leader_election_master_status", "1 if this process is the leader.")
                     .const_label("name", "ecr-sync"),
             )?,
             status_writes: IntCounter::new(
                 "ecrsync_status_writes_total",
-                "Status patches that the API server took.",
+                "Status patches that the API server accepted.",
             )?,
             resources: Resources::new()?,
             queue: Queue::new()?,
@@ -99,7 +99,7 @@ impl Metrics {
             passes: IntCounterVec::new(
                 Opts::new(
                     "ecrsync_syncs_total",
-                    "Passes over a repository, by the kind of their first failure.",
+                    "Passes by result: Succeeded, or the kind of the first failure.",
                 ),
                 &["result"],
             )?,
@@ -108,21 +108,18 @@ impl Metrics {
             corrected: IntCounterVec::new(
                 Opts::new(
                     "ecrsync_drift_corrected_total",
-                    "Changes of a repository that was in order for its specification, by field.",
+                    "Corrections of a repository that was in sync with its spec before, by field.",
                 ),
                 &["field"],
             )?,
             detected: IntCounterVec::new(
                 Opts::new(
                     "ecrsync_drift_detected_total",
-                    "Settings, policies and resource tags that were found to be changed by somebody else, by field.",
+                    "Settings, policies and resource tags that somebody else changed, by field.",
                 ),
                 &["field"],
             )?,
-            oldest_due: Gauge::new(
-                "ecrsync_oldest_due_seconds",
-                "How long the pass that is due longest has waited.",
-            )?,
+            oldest_due: Gauge::new("ecrsync_oldest_due_seconds", "Age of the oldest due pass.")?,
             copies: Copies::new()?,
             files: Files::new()?,
         };
@@ -150,8 +147,8 @@ impl Metrics {
         {
             metrics.registry.register(collector)?;
         }
-        // Series exist before their first event: a rate over a series that appears with 1 sees
-        // nothing.
+
+        // Series exist from the start: the rate of a series that first appears with 1 is 0.
         for result in ["success", "error"] {
             metrics.reconcile_total.with_label_values(&[result]);
         }
@@ -185,9 +182,9 @@ impl Metrics {
         self.resources.forget(uid);
     }
 
-    /// Drops the series of all resources but these.
-    pub fn retain(&self, is_there: impl Fn(&str) -> bool) {
-        self.resources.retain(is_there);
+    /// Drops the series of all resources but those that `exists`.
+    pub fn retain(&self, exists: impl Fn(&str) -> bool) {
+        self.resources.retain(exists);
     }
 
     /// Counts a pass by its result.
@@ -201,21 +198,21 @@ impl Metrics {
         self.tags_pruned.inc_by(u64::try_from(pruned).unwrap_or_default());
     }
 
-    /// Counts what was put right although the specification had not changed.
+    /// Counts corrected drift, by field.
     pub fn drift_corrected(&self, fields: impl Iterator<Item = Field>) {
         for field in fields {
             self.corrected.with_label_values(&[field.as_str()]).inc();
         }
     }
 
-    /// Counts what somebody else changed.
+    /// Counts fields that somebody else changed.
     pub fn drift_detected(&self, fields: impl Iterator<Item = Field>) {
         for field in fields {
             self.detected.with_label_values(&[field.as_str()]).inc();
         }
     }
 
-    /// The page in Prometheus' text format.
+    /// Returns the metrics in Prometheus' text format.
     ///
     /// # Errors
     /// When a metric cannot be encoded.
@@ -261,7 +258,7 @@ mod tests {
     use crate::sync::Failure;
 
     #[test]
-    fn the_page_shows_what_was_counted() {
+    fn the_page_shows_the_counts() {
         let metrics = Metrics::new().expect("distinct names");
         metrics.reconciled(true, Duration::from_millis(3));
         metrics.pass_finished(&Report::failed(Failure::new(Class::AccessDenied, "why")));

@@ -1,4 +1,10 @@
 //! Logs and metrics.
+//!
+//! - `metrics`: all metrics, and the page for Prometheus
+//! - `queue`: the job pool; `requests`: requests to AWS and registries, waits, bytes; `resources`:
+//!   series per resource; `copies`: remaining copies; `files`: reloaded files
+//! - `liveness`: whether due passes get done
+//! - `log`: log level and format
 
 mod copies;
 mod files;

@@ -1,17 +1,18 @@
-//! The job pool as a work queue, under the names that dashboards for controller-runtime ask for.
+//! Metrics of the job pool as a work queue, with the names of controller-runtime (`workqueue_…`).
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
+use parking_lot::Mutex;
 use prometheus::core::Collector;
 use prometheus::{Gauge, Histogram, HistogramOpts, IntCounter, IntGauge, Opts};
 use tokio::time::Instant;
 
-/// The `name` label.
+/// Value of the label `name`.
 const NAME: &str = "ecrrepositorysync";
 
-/// Counts jobs from their submission to their end.
+/// Counts passes from their submission to their end.
 #[derive(Clone, Debug)]
 pub struct Queue {
     depth: IntGauge,
@@ -23,17 +24,17 @@ pub struct Queue {
     longest: Gauge,
     running: IntGauge,
     next: Arc<AtomicU64>,
-    /// Jobs that wait or run, since when.
-    jobs: Arc<Mutex<HashMap<u64, Job>>>,
+    passes: Arc<Mutex<HashMap<u64, Pass>>>,
 }
 
+/// A pass, with the time since which it waits or runs.
 #[derive(Clone, Copy, Debug)]
-enum Job {
+enum Pass {
     Waiting(Instant),
     Running(Instant),
 }
 
-/// A job in the queue; it ends when this is dropped.
+/// A pass in the queue; it ends when this is dropped.
 #[derive(Debug)]
 pub struct Ticket {
     queue: Queue,
@@ -50,10 +51,13 @@ impl Queue {
         };
         Ok(Self {
             depth: IntGauge::with_opts(opts("workqueue_depth", "Passes that wait for a slot."))?,
-            adds: IntCounter::with_opts(opts("workqueue_adds_total", "Passes submitted."))?,
+            adds: IntCounter::with_opts(opts(
+                "workqueue_adds_total",
+                "Passes added to the queue.",
+            ))?,
             retries: IntCounter::with_opts(opts(
                 "workqueue_retries_total",
-                "Passes that repeat a failed one.",
+                "Passes that retry a failed pass.",
             ))?,
             waited: Histogram::with_opts(histogram(
                 "workqueue_queue_duration_seconds",
@@ -61,22 +65,22 @@ impl Queue {
             ))?,
             worked: Histogram::with_opts(histogram(
                 "workqueue_work_duration_seconds",
-                "Time that passes took.",
+                "Duration of passes.",
             ))?,
             unfinished: Gauge::with_opts(opts(
                 "workqueue_unfinished_work_seconds",
-                "Time that all running passes have taken so far.",
+                "Sum of the ages of all running passes.",
             ))?,
             longest: Gauge::with_opts(opts(
                 "workqueue_longest_running_processor_seconds",
-                "Time that the longest running pass has taken so far.",
+                "Age of the longest running pass.",
             ))?,
             running: IntGauge::with_opts(
-                Opts::new("controller_runtime_active_workers", "Passes that run now.")
+                Opts::new("controller_runtime_active_workers", "Passes that are running.")
                     .const_label("controller", NAME),
             )?,
             next: Arc::default(),
-            jobs: Arc::default(),
+            passes: Arc::default(),
         })
     }
 
@@ -93,7 +97,7 @@ impl Queue {
         ]
     }
 
-    /// A pass was submitted.
+    /// Adds a pass.
     #[must_use]
     pub fn add(&self, is_retry: bool) -> Ticket {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
@@ -101,43 +105,43 @@ impl Queue {
         if is_retry {
             self.retries.inc();
         }
-        self.lock().insert(id, Job::Waiting(Instant::now()));
+        self.passes.lock().insert(id, Pass::Waiting(Instant::now()));
         Ticket { queue: self.clone(), id }
     }
 
-    /// Since when the pass that waits longest for a slot has waited.
+    /// Returns since when the oldest waiting pass waits for a slot.
     #[must_use]
     pub fn oldest_waiting(&self) -> Option<Instant> {
-        let jobs = self.lock();
-        jobs.values()
-            .filter_map(|job| if let Job::Waiting(since) = job { Some(*since) } else { None })
-            .min()
+        let passes = self.passes.lock();
+        let waiting = |pass: &Pass| match pass {
+            Pass::Waiting(since) => Some(*since),
+            Pass::Running(_) => None,
+        };
+
+        passes.values().filter_map(waiting).min()
     }
 
-    /// Brings the gauges up to date that are a matter of time.
+    /// Updates the gauges that depend on time.
     pub(super) fn refresh(&self) {
-        let jobs = self.lock();
-        let running = || {
-            jobs.values().filter_map(|job| {
-                if let Job::Running(since) = job { Some(since.elapsed()) } else { None }
-            })
+        let passes = self.passes.lock();
+        let age = |pass: &Pass| match pass {
+            Pass::Waiting(_) => None,
+            Pass::Running(since) => Some(since.elapsed()),
         };
-        self.depth.set(i64::try_from(jobs.len() - running().count()).unwrap_or(i64::MAX));
+        let running = || passes.values().filter_map(age);
+
+        self.depth.set(i64::try_from(passes.len() - running().count()).unwrap_or(i64::MAX));
         self.running.set(i64::try_from(running().count()).unwrap_or(i64::MAX));
         self.unfinished.set(running().map(|time| time.as_secs_f64()).sum());
         self.longest.set(running().max().unwrap_or_default().as_secs_f64());
     }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Job>> {
-        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Ticket {
-    /// The pass has its slot.
+    /// Records that the pass got its slot.
     pub fn start(&self) {
-        if let Some(Job::Waiting(since)) =
-            self.queue.lock().insert(self.id, Job::Running(Instant::now()))
+        if let Some(Pass::Waiting(since)) =
+            self.queue.passes.lock().insert(self.id, Pass::Running(Instant::now()))
         {
             self.queue.waited.observe(since.elapsed().as_secs_f64());
         }
@@ -146,7 +150,7 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        if let Some(Job::Running(since)) = self.queue.lock().remove(&self.id) {
+        if let Some(Pass::Running(since)) = self.queue.passes.lock().remove(&self.id) {
             self.queue.worked.observe(since.elapsed().as_secs_f64());
         }
     }

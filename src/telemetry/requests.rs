@@ -1,5 +1,5 @@
-//! Requests, waits and bytes, as the lower layers tell of them. Labels come from closed sets: hosts
-//! by class.
+//! Metrics of requests to AWS and registries, waits, bytes, token expiry and remaining pulls. Hosts
+//! are labelled by class: label values are from closed sets.
 
 use std::time::Duration;
 
@@ -25,35 +25,36 @@ impl Requests {
             aws: IntCounterVec::new(
                 Opts::new(
                     "ecrsync_aws_requests_total",
-                    "Attempts of AWS calls, by operation and OK or AWS's error code.",
+                    "Attempts of AWS calls, by operation and OK or the error code of AWS.",
                 ),
                 &["operation", "code"],
             )?,
             registry: IntCounterVec::new(
                 Opts::new(
                     "ecrsync_registry_requests_total",
-                    "Requests to registries, by class of host, method and HTTP status.",
+                    "Requests to registries, by host class, method and HTTP status.",
                 ),
                 &["host_class", "method", "code"],
             )?,
             pulls_left: IntGaugeVec::new(
                 Opts::new(
                     "ecrsync_registry_pulls_remaining",
-                    "Pulls that a registry said last are left, by class of host; of the login that was used last.",
+                    "Remaining pulls last reported by the registry, by host class, for the most \
+                     recently used login.",
                 ),
                 &["host_class"],
             )?,
             throttled: CounterVec::new(
                 Opts::new(
                     "ecrsync_throttle_wait_seconds_total",
-                    "Time that our own limits made requests wait.",
+                    "Time that requests waited for the operator's own rate limits.",
                 ),
                 &["action"],
             )?,
             token_expiry: GaugeVec::new(
                 Opts::new(
                     "ecrsync_token_expiry_timestamp_seconds",
-                    "When the ECR authorization token ends (Unix time).",
+                    "Expiry of the ECR authorization token (Unix time).",
                 ),
                 &["account", "region"],
             )?,
@@ -94,8 +95,8 @@ impl Meter for Requests {
     }
 
     fn token_renewed(&self, account: &str, region: &str, life: Duration) {
-        let ends = jiff::Timestamp::now().as_duration().as_secs_f64() + life.as_secs_f64();
-        self.token_expiry.with_label_values(&[account, region]).set(ends);
+        let expiry = jiff::Timestamp::now().as_duration().as_secs_f64() + life.as_secs_f64();
+        self.token_expiry.with_label_values(&[account, region]).set(expiry);
     }
 
     fn copied(&self, bytes: u64) {
@@ -103,7 +104,7 @@ impl Meter for Requests {
     }
 }
 
-/// Hosts are the users' choice, so they are no label.
+/// Returns the class of a host. Users choose hosts, so a host itself is not a label value.
 fn host_class(host: &str) -> &'static str {
     let name = host.split(':').next().unwrap_or_default();
     let is_in = |domain: &str| {

@@ -1,29 +1,30 @@
-//! Series per resource: what it is, and its conditions. Removed with the resource.
+//! Series per resource (`ecrsync_resource_…`, `ecrsync_tags`). Removed with the resource.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use parking_lot::Mutex;
 use prometheus::core::Collector;
 use prometheus::{IntGaugeVec, Opts};
 
-/// Statuses of a condition; each has a series, one of them with the value 1.
+/// Statuses of a condition. Each has a series; that of the current status has the value 1.
 const STATUSES: [&str; 3] = ["True", "False", "Unknown"];
 
-/// A resource as its series name it.
+/// Label values and counts of a resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Labels {
-    /// Its namespace.
+    /// The resource's namespace.
     pub namespace: String,
-    /// Its name.
+    /// The resource's name.
     pub name: String,
     /// The ECR repository.
     pub repository: String,
-    /// Whether it is suspended.
+    /// Whether the resource is suspended.
     pub suspended: bool,
-    /// Wanted tags that are in ECR as they shall be.
+    /// Number of wanted tags that are in sync.
     pub synced: i64,
-    /// Wanted tags that are not.
+    /// Number of wanted tags that are not in sync.
     pub failed: i64,
 }
 
@@ -32,7 +33,7 @@ struct Series {
     /// Label values of the info series.
     info: [String; 6],
     labels: Labels,
-    /// Types of its conditions.
+    /// Types of the resource's conditions.
     types: Vec<String>,
 }
 
@@ -60,10 +61,7 @@ impl Resources {
                 &["namespace", "name", "type", "status"],
             )?,
             tags: IntGaugeVec::new(
-                Opts::new(
-                    "ecrsync_tags",
-                    "Wanted tags of all resources, by whether they are in ECR as they shall be.",
-                ),
+                Opts::new("ecrsync_tags", "Wanted tags of all resources: synced or failed."),
                 &["state"],
             )?,
             series: Arc::default(),
@@ -74,7 +72,7 @@ impl Resources {
         [Box::new(self.info.clone()), Box::new(self.condition.clone()), Box::new(self.tags.clone())]
     }
 
-    /// Shows a resource as it is now.
+    /// Sets the series of a resource.
     pub fn set(&self, uid: &str, labels: &Labels, conditions: &[Condition]) {
         let ready = conditions.iter().find(|condition| condition.type_ == "Ready");
         let info = [
@@ -86,12 +84,13 @@ impl Resources {
             labels.suspended.to_string(),
         ];
         let types = conditions.iter().map(|condition| condition.type_.clone()).collect();
-        let mut all = self.series.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(old) =
-            all.insert(uid.to_owned(), Series { info: info.clone(), labels: labels.clone(), types })
-        {
+        let series = Series { info: info.clone(), labels: labels.clone(), types };
+
+        let mut all = self.series.lock();
+        if let Some(old) = all.insert(uid.to_owned(), series) {
             self.remove(&old);
         }
+
         self.info.with_label_values(&info).set(1);
         self.tags.with_label_values(&["synced"]).add(labels.synced);
         self.tags.with_label_values(&["failed"]).add(labels.failed);
@@ -106,16 +105,15 @@ impl Resources {
 
     /// Drops the series of a resource.
     pub(super) fn forget(&self, uid: &str) {
-        if let Some(series) = self.series.lock().unwrap_or_else(PoisonError::into_inner).remove(uid)
-        {
+        if let Some(series) = self.series.lock().remove(uid) {
             self.remove(&series);
         }
     }
 
-    /// Drops the series of all resources but these.
-    pub(super) fn retain(&self, is_there: impl Fn(&str) -> bool) {
-        self.series.lock().unwrap_or_else(PoisonError::into_inner).retain(|uid, series| {
-            let keep = is_there(uid);
+    /// Drops the series of all resources but those that `exists`.
+    pub(super) fn retain(&self, exists: impl Fn(&str) -> bool) {
+        self.series.lock().retain(|uid, series| {
+            let keep = exists(uid);
             if !keep {
                 self.remove(series);
             }
@@ -123,7 +121,7 @@ impl Resources {
         });
     }
 
-    /// A series that is not there is as good as removed.
+    /// Removes series; ignores those that do not exist.
     fn remove(&self, series: &Series) {
         let _absent = self.info.remove_label_values(&series.info);
         self.tags.with_label_values(&["synced"]).sub(series.labels.synced);

@@ -1,7 +1,8 @@
-//! What a namespace may use: repositories, accounts, regions, roles and sources.
+//! Tenancy (`--tenants`): the repositories, accounts, regions, roles and sources that a namespace may
+//! use.
 //!
-//! The operator's rights in AWS are those of all tenants together, so what a namespace may do with
-//! them is checked here, before anybody is asked anything on its behalf. Pure but for the file.
+//! The operator's permissions in AWS are those of all tenants together. So every resource is checked
+//! here before any request is sent for it. Pure, except for reading the file.
 
 mod rules;
 
@@ -19,7 +20,7 @@ use crate::reload::{self, Reloaded};
 use rules::Rule;
 pub use rules::{Tenants, Unlisted};
 
-/// What each namespace may use.
+/// The rules for all namespaces.
 #[derive(Clone, Debug, Default)]
 pub struct Tenancy {
     file: Option<Reloaded<Tenants>>,
@@ -27,10 +28,10 @@ pub struct Tenancy {
 }
 
 impl Tenancy {
-    /// From the file; without one, `unlisted` says what every namespace may do.
+    /// Loads the file. Without one, `unlisted` applies to every namespace.
     ///
     /// # Errors
-    /// A file that cannot be used.
+    /// When the file cannot be used.
     pub fn load(file: Option<&Path>, unlisted: Unlisted) -> Result<Self, reload::Error> {
         Ok(Self {
             file: file.map(|path| Reloaded::load(path, Tenants::parse)).transpose()?,
@@ -38,21 +39,21 @@ impl Tenancy {
         })
     }
 
-    /// The file.
+    /// Returns the file.
     #[must_use]
     pub const fn file(&self) -> Option<&Reloaded<Tenants>> {
         self.file.as_ref()
     }
 
-    /// Whether anything is asked at all of what `namespace` wants.
+    /// Whether any rule applies to `namespace`.
     #[must_use]
     pub fn restricts(&self, namespace: &str) -> bool {
         self.unlisted == Unlisted::Deny
             || self.file.as_ref().is_some_and(|file| !file.get().of(namespace).is_empty())
     }
 
-    /// Whether `namespace` may use a repository of this name at all. One that may not cannot keep
-    /// it from others either.
+    /// Whether `namespace` may use a repository of this name. A namespace that may not use it cannot
+    /// claim it before others either.
     #[must_use]
     pub fn admits(&self, namespace: &str, repository: &str) -> bool {
         let tenants = self.file.as_ref().map(Reloaded::get);
@@ -63,46 +64,53 @@ impl Tenancy {
         }
     }
 
-    /// What a resource of `namespace` may use while it does what `wish` says.
+    /// Returns the permit for a request of a resource in `namespace`.
     ///
     /// # Errors
-    /// `AccessDenied`, with what is not allowed and where to allow it.
-    pub fn permit(&self, namespace: &str, wish: &Wish<'_>) -> Result<Permit, Failure> {
+    /// `AccessDenied`; the message names the forbidden thing and where to allow it.
+    pub fn permit(&self, namespace: &str, request: &Request<'_>) -> Result<Permit, Failure> {
         let denied = |message| Failure::new(Class::AccessDenied, message);
         let Some(file) = &self.file else {
             return match self.unlisted {
                 Unlisted::Allow => Ok(Permit::everything()),
                 Unlisted::Deny => Err(denied(format!(
-                    "namespace {namespace} may use nothing: the operator runs with --tenants-default deny and without --tenants"
+                    "namespace {namespace} may use nothing: the operator runs with \
+                     --tenants-default deny and without --tenants"
                 ))),
             };
         };
-        let (path, tenants) = (file.path().display().to_string(), file.get());
+
+        let path = file.path().display();
+        let tenants = file.get();
         let rules = tenants.of(namespace);
         let mut refusal = None;
-        for (place, rule) in &rules {
-            match rule.admit(wish) {
-                Ok(()) => return Ok(Permit::of(rule, format!("{path}, {place}.sources"))),
+        for (position, rule) in &rules {
+            match rule.admit(request) {
+                Ok(()) => return Ok(Permit::of(rule, format!("{path}, {position}.sources"))),
                 Err((field, what)) => {
                     refusal.get_or_insert_with(|| {
-                        format!("namespace {namespace} may not use {what}: allow it in {path}, {place}.{field}")
+                        format!(
+                            "namespace {namespace} may not use {what}: allow it in {path}, \
+                             {position}.{field}"
+                        )
                     });
                 }
             }
         }
+
         match (refusal, self.unlisted) {
             (Some(refusal), _) => Err(denied(refusal)),
             (None, Unlisted::Allow) => Ok(Permit::everything()),
             (None, Unlisted::Deny) => Err(denied(format!(
-                "namespace {namespace} may use nothing: {path} has no tenant with it among namespaces"
+                "namespace {namespace} may use nothing: no tenant in {path} has it in namespaces"
             ))),
         }
     }
 }
 
-/// What a resource wants to use.
+/// The things that a resource wants to use.
 #[derive(Clone, Debug, Default)]
-pub struct Wish<'a> {
+pub struct Request<'a> {
     /// Name of the repository.
     pub repository: &'a str,
     /// Account of the repository.
@@ -113,17 +121,17 @@ pub struct Wish<'a> {
     pub region: Option<String>,
     /// The operator's own region.
     pub own_region: Option<String>,
-    /// Roles that are taken on.
+    /// Roles that are assumed.
     pub roles: Vec<&'a RoleArn>,
-    /// Hosts that are read from.
+    /// Hosts of sources.
     pub sources: Vec<String>,
 }
 
-impl<'a> Wish<'a> {
-    /// What a spec says; places are the caller's to fill in.
+impl<'a> Request<'a> {
+    /// A request for the repository, roles and sources of a spec. The caller sets accounts and regions.
     ///
     /// # Errors
-    /// `InvalidSpec` for a source without a host: what cannot be judged is not read.
+    /// `InvalidSpec` for a source without a host.
     pub fn of(
         name: &'a str,
         spec: &'a EcrRepositorySyncSpec,
@@ -146,7 +154,7 @@ impl<'a> Wish<'a> {
     }
 }
 
-/// The host of a chart's address, as whoever reads it will understand it.
+/// Returns the host of a chart's address, parsed as by the client that connects to it.
 fn chart_host(pull_url: &str) -> Result<String, Failure> {
     if pull_url.starts_with("oci://") {
         return Ok(chart_reference(pull_url)?.host);
@@ -160,15 +168,15 @@ fn chart_host(pull_url: &str) -> Result<String, Failure> {
     })
 }
 
-/// What a resource may use on its way.
+/// The permissions of one resource for its pass.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Permit {
-    /// Hosts that indexes of charts may point to; all where there are no rules.
+    /// Hosts that chart indexes may point to; `None` for all, if no rule applies.
     pub hosts: Option<Arc<AllowedHosts>>,
-    /// Whether the logins of `--registry-config` are for it.
+    /// Whether the logins of `--registry-config` may be used.
     pub registry_config: bool,
-    /// Repositories of ECR registries that are read with the operator's identity; all where there
-    /// are no rules.
+    /// Repositories in ECR that may be read with the operator's identity; `None` for all, if no rule
+    /// applies.
     ecr_sources: Option<Vec<String>>,
 }
 

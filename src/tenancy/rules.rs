@@ -1,28 +1,28 @@
-//! The file: a list of tenants.
+//! The file of `--tenants`: a list of rules.
 
 use serde::Deserialize;
 
-use super::Wish;
+use super::Request;
 use crate::wildcard::matches;
 
-/// What the file says.
+/// The parsed file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tenants {
     tenants: Vec<Rule>,
 }
 
-/// What may be done by namespaces that no tenant has.
+/// The rule for namespaces that no tenant lists (`--tenants-default`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Unlisted {
-    /// Everything.
+    /// They may use everything.
     #[default]
     Allow,
-    /// Nothing.
+    /// They may use nothing.
     Deny,
 }
 
-/// What some namespaces may use. Texts are patterns: `*` stands for any number of characters.
+/// The things that some namespaces may use. Texts are patterns: `*` matches any number of characters.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Rule {
@@ -30,13 +30,13 @@ pub(super) struct Rule {
     repositories: Vec<String>,
     /// Hosts of sources.
     pub(super) sources: Vec<String>,
-    /// The operator's own, and those of `roles`, where it is left out.
+    /// Default: the operator's own, and those of `roles`.
     accounts: Option<Vec<String>>,
-    /// The operator's own where it is left out.
+    /// Default: the operator's own.
     regions: Option<Vec<String>>,
     #[serde(default)]
     roles: Vec<String>,
-    /// `host/repository` of ECR registries that are read with the operator's identity.
+    /// `host/repository` in ECR that may be read with the operator's identity.
     #[serde(default)]
     pub(super) ecr_sources: Vec<String>,
     #[serde(default)]
@@ -48,16 +48,16 @@ fn any(patterns: &[String], text: &str) -> bool {
 }
 
 impl Tenants {
-    /// Reads YAML: `tenants:` and a list.
+    /// Parses YAML: `tenants:` and a list.
     ///
     /// # Errors
-    /// What is wrong, for people.
+    /// Text for people.
     pub fn parse(text: &str) -> Result<Self, String> {
         let tenants: Self = serde_saphyr::from_str(text).map_err(|error| error.to_string())?;
         for (index, rule) in tenants.tenants.iter().enumerate() {
             if rule.namespaces.is_empty() {
                 return Err(format!(
-                    "tenants[{index}].namespaces is empty, so that it means nobody"
+                    "tenants[{index}].namespaces is empty: list at least one namespace"
                 ));
             }
             let lists = [
@@ -76,8 +76,8 @@ impl Tenants {
         Ok(tenants)
     }
 
-    /// The rules for a namespace, with their places in the file. A name that is written out wins
-    /// over patterns.
+    /// Returns the rules for a namespace, with their positions in the file. Rules with its exact name
+    /// win over patterns.
     pub(super) fn of(&self, namespace: &str) -> Vec<(String, &Rule)> {
         let all = || {
             self.tenants.iter().enumerate().map(|(index, rule)| (format!("tenants[{index}]"), rule))
@@ -98,39 +98,40 @@ impl Rule {
     }
 
     /// # Errors
-    /// The field that does not allow it, and what it is.
-    pub(super) fn admit(&self, wish: &Wish<'_>) -> Result<(), (&'static str, String)> {
-        if !self.has_repository(wish.repository) {
-            return Err(("repositories", format!("repository {}", wish.repository)));
+    /// The field that does not allow the request, and the forbidden thing.
+    pub(super) fn admit(&self, request: &Request<'_>) -> Result<(), (&'static str, String)> {
+        if !self.has_repository(request.repository) {
+            return Err(("repositories", format!("repository {}", request.repository)));
         }
-        for role in &wish.roles {
+        for role in &request.roles {
             if !any(&self.roles, role.as_str()) {
                 return Err(("roles", format!("role {role}")));
             }
         }
         let is_of_role =
-            |account: &str| wish.roles.last().is_some_and(|role| role.account() == account);
-        let account = wish.account.as_deref().unwrap_or("unknown");
+            |account: &str| request.roles.last().is_some_and(|role| role.account() == account);
+        let account = request.account.as_deref().unwrap_or("unknown");
         let is_allowed = match &self.accounts {
             Some(patterns) => any(patterns, account),
             None => {
-                is_of_role(account) || wish.account.is_some() && wish.account == wish.own_account
+                is_of_role(account)
+                    || request.account.is_some() && request.account == request.own_account
             }
         };
         if !is_allowed {
             return Err(("accounts", format!("account {account}")));
         }
-        let region = wish.region.as_deref().unwrap_or("unknown");
+        let region = request.region.as_deref().unwrap_or("unknown");
         let is_allowed = match &self.regions {
             Some(patterns) => any(patterns, region),
-            None => wish.region == wish.own_region,
+            None => request.region == request.own_region,
         };
         if !is_allowed {
             return Err(("regions", format!("region {region}")));
         }
         let lower: Vec<_> =
             self.sources.iter().map(|pattern| pattern.to_ascii_lowercase()).collect();
-        for source in &wish.sources {
+        for source in &request.sources {
             if !any(&lower, &source.to_ascii_lowercase()) {
                 return Err(("sources", format!("source {source}")));
             }

@@ -23,8 +23,8 @@ fn tenancy(unlisted: Unlisted) -> (tempfile::TempDir, Tenancy) {
     (folder, tenancy)
 }
 
-fn wish(repository: &str) -> Wish<'_> {
-    Wish {
+fn request(repository: &str) -> Request<'_> {
+    Request {
         repository,
         account: Some("123456789012".to_owned()),
         own_account: Some("123456789012".to_owned()),
@@ -36,41 +36,47 @@ fn wish(repository: &str) -> Wish<'_> {
 }
 
 #[tokio::test]
-async fn each_thing_that_is_not_allowed_is_named_with_the_place_where_it_can_be() {
+async fn each_thing_that_is_not_allowed_is_named_with_the_field_that_can_allow_it() {
     let (_folder, tenancy) = tenancy(Unlisted::Deny);
     let role: RoleArn = "arn:aws:iam::999999999999:role/team-a-x".parse().expect("a role");
     let foreign: RoleArn = "arn:aws:iam::999999999999:role/admin".parse().expect("a role");
     let text = |value: &str| Some(value.to_owned());
-    let fine = wish("team-a/app");
-    let a = |change: Wish<'static>| ("team-a", change);
+    let fine = request("team-a/app");
+    let a = |change: Request<'static>| ("team-a", change);
     let table = [
         (a(fine.clone()), ""),
-        (("team-a-dev", wish("team-a/x")), ""),
-        (("team-b", wish("anything")), ""),
-        (("team-b", Wish { account: text("234567890123"), ..wish("x") }), ""),
-        (a(Wish { sources: vec!["Charts.Example.com".to_owned()], ..fine.clone() }), ""),
-        (a(Wish { sources: vec!["registry.example.org:5000".to_owned()], ..fine.clone() }), ""),
-        (a(wish("other/app")), "repository other/app: allow it in"),
-        (a(wish("team-a")), "tenants[0].repositories"),
-        (a(Wish { account: text("210987654321"), ..fine.clone() }), "account 210987654321"),
-        (a(Wish { account: None, own_account: None, ..fine.clone() }), "account unknown"),
-        (a(Wish { region: text("us-east-1"), ..fine.clone() }), "region us-east-1"),
+        (("team-a-dev", request("team-a/x")), ""),
+        (("team-b", request("anything")), ""),
+        (("team-b", Request { account: text("234567890123"), ..request("x") }), ""),
+        (a(Request { sources: vec!["Charts.Example.com".to_owned()], ..fine.clone() }), ""),
+        (a(Request { sources: vec!["registry.example.org:5000".to_owned()], ..fine.clone() }), ""),
+        (a(request("other/app")), "repository other/app: allow it in"),
+        (a(request("team-a")), "tenants[0].repositories"),
+        (a(Request { account: text("210987654321"), ..fine.clone() }), "account 210987654321"),
+        (a(Request { account: None, own_account: None, ..fine.clone() }), "account unknown"),
+        (a(Request { region: text("us-east-1"), ..fine.clone() }), "region us-east-1"),
         (
-            a(Wish { sources: vec!["quay.io".to_owned()], ..fine.clone() }),
+            a(Request { sources: vec!["quay.io".to_owned()], ..fine.clone() }),
             "source quay.io: allow it in",
         ),
-        (a(Wish { sources: vec!["example.com".to_owned()], ..fine.clone() }), "tenants[0].sources"),
         (
-            a(Wish { sources: vec!["evil.example.com.evil.org".to_owned()], ..fine.clone() }),
+            a(Request { sources: vec!["example.com".to_owned()], ..fine.clone() }),
             "tenants[0].sources",
         ),
-        (("team-b", Wish { region: text("us-east-1"), ..wish("x") }), "tenants[1].regions"),
-        (("team-b", Wish { account: text("345678901234"), ..wish("x") }), "tenants[1].accounts"),
-        (("nobody", wish("x")), "namespace nobody may use nothing"),
+        (
+            a(Request { sources: vec!["evil.example.com.evil.org".to_owned()], ..fine.clone() }),
+            "tenants[0].sources",
+        ),
+        (("team-b", Request { region: text("us-east-1"), ..request("x") }), "tenants[1].regions"),
+        (
+            ("team-b", Request { account: text("345678901234"), ..request("x") }),
+            "tenants[1].accounts",
+        ),
+        (("nobody", request("x")), "namespace nobody may use nothing"),
     ];
-    for ((namespace, wish), wanted) in table {
-        match tenancy.permit(namespace, &wish) {
-            Ok(_) => assert_eq!(wanted, "", "{namespace} {wish:?}"),
+    for ((namespace, request), wanted) in table {
+        match tenancy.permit(namespace, &request) {
+            Ok(_) => assert_eq!(wanted, "", "{namespace} {request:?}"),
             Err(failure) => {
                 assert_eq!(failure.class, Class::AccessDenied);
                 assert!(
@@ -81,8 +87,12 @@ async fn each_thing_that_is_not_allowed_is_named_with_the_place_where_it_can_be(
             }
         }
     }
-    // A role that is allowed brings its account along; another one is named.
-    let by = |role| Wish { roles: vec![role], account: text("999999999999"), ..wish("team-a/app") };
+    // An allowed role allows its account too; another one is named.
+    let by = |role| Request {
+        roles: vec![role],
+        account: text("999999999999"),
+        ..request("team-a/app")
+    };
     assert!(tenancy.permit("team-a", &by(&role)).is_ok());
     let refused = tenancy.permit("team-a", &by(&foreign)).expect_err("not listed").message;
     assert!(
@@ -96,23 +106,20 @@ async fn each_thing_that_is_not_allowed_is_named_with_the_place_where_it_can_be(
 }
 
 #[tokio::test]
-async fn who_is_not_in_the_table_may_do_everything_or_nothing() {
+async fn a_namespace_that_is_not_listed_may_use_everything_or_nothing() {
     let (_folder, open) = tenancy(Unlisted::Allow);
     assert!(
         open.admits("team-a", "team-a/app")
             && open.admits("team-b", "x")
             && open.admits("nobody", "x")
     );
-    assert!(
-        !open.admits("team-a", "x"),
-        "it cannot keep a repository that it may not use from others"
-    );
-    assert_eq!(open.permit("nobody", &wish("x")).expect("everything"), Permit::everything());
-    assert!(open.permit("team-a", &wish("x")).is_err());
+    assert!(!open.admits("team-a", "x"), "it cannot claim a repository that it may not use");
+    assert_eq!(open.permit("nobody", &request("x")).expect("everything"), Permit::everything());
+    assert!(open.permit("team-a", &request("x")).is_err());
     let none = Tenancy::load(None, Unlisted::Allow).expect("no file");
-    assert!(none.permit("nobody", &wish("x")).is_ok() && !none.restricts("nobody"));
+    assert!(none.permit("nobody", &request("x")).is_ok() && !none.restricts("nobody"));
     let closed = Tenancy::load(None, Unlisted::Deny).expect("no file");
-    let refused = closed.permit("nobody", &wish("x")).expect_err("closed").message;
+    let refused = closed.permit("nobody", &request("x")).expect_err("closed").message;
     assert!(refused.contains("--tenants-default deny"), "{refused}");
 }
 
@@ -120,7 +127,7 @@ async fn who_is_not_in_the_table_may_do_everything_or_nothing() {
 async fn private_ecr_is_read_with_the_operators_identity_only_where_listed() {
     let (_folder, tenancy) = tenancy(Unlisted::Allow);
     let reads = |namespace: &str, name: &str| {
-        let permit = tenancy.permit(namespace, &wish("team-a/app")).expect("allowed");
+        let permit = tenancy.permit(namespace, &request("team-a/app")).expect("allowed");
         permit.reads_ecr(&name.parse().expect("a reference"))
     };
     let shared = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/shared/app";
@@ -130,10 +137,10 @@ async fn private_ecr_is_read_with_the_operators_identity_only_where_listed() {
     assert!(!reads("team-b", shared), "nothing is listed");
     assert!(reads("elsewhere", shared));
     assert!(!reads("elsewhere", "docker.io/library/nginx"));
-    let permit = tenancy.permit("team-b", &wish("x")).expect("allowed");
+    let permit = tenancy.permit("team-b", &request("x")).expect("allowed");
     assert!(
         permit.registry_config
-            && !tenancy.permit("team-a", &wish("team-a/b")).expect("allowed").registry_config
+            && !tenancy.permit("team-a", &request("team-a/b")).expect("allowed").registry_config
     );
 }
 
