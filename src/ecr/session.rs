@@ -25,6 +25,7 @@ use super::public::{self, PublicLogin};
 use super::rate_limits::{RateLimits, Rates};
 use super::registry::Registry;
 use super::role::RoleArn;
+use crate::bounded::BoundedMap;
 use crate::hash::hash;
 use crate::meter::Meter;
 use crate::registry::{Authenticator, Transport};
@@ -85,9 +86,9 @@ pub struct Session {
     own_account: OnceCell<String>,
     /// Keyed by identity too, not by account alone: one account may be used under several
     /// identities.
-    registries: Mutex<HashMap<(String, String, Key), Arc<Registry>>>,
-    identities: Mutex<HashMap<Key, AssumedRole>>,
-    public: Mutex<HashMap<Key, Arc<PublicLogin>>>,
+    registries: Mutex<BoundedMap<(String, String, Key), Arc<Registry>>>,
+    identities: Mutex<BoundedMap<Key, AssumedRole>>,
+    public: Mutex<BoundedMap<Key, Arc<PublicLogin>>>,
     /// Keyed without identity: ECR counts calls by account and region.
     limits: Mutex<HashMap<(String, String), Arc<RateLimits>>>,
 }
@@ -139,9 +140,9 @@ impl Session {
             meter,
             tokens,
             own_account: OnceCell::new(),
-            registries: Mutex::default(),
-            identities: Mutex::default(),
-            public: Mutex::default(),
+            registries: Mutex::new(BoundedMap::new(MAX_CACHED)),
+            identities: Mutex::new(BoundedMap::new(MAX_CACHED)),
+            public: Mutex::new(BoundedMap::new(MAX_CACHED)),
             limits: Mutex::default(),
         }
     }
@@ -178,11 +179,14 @@ impl Session {
         }
 
         let limits = self.limits(&account, &region);
-        Ok(get_or_insert(&self.registries, (account.clone(), region.clone(), key.clone()), || {
+        let mut registries = self.registries.lock();
+        let whose = (account.clone(), region.clone(), key.clone());
+        let registry = registries.get_or_insert_with(whose, || {
             let client = self.client(&account, &region, &key, assumed);
             let transport = self.transport.clone();
             Arc::new(Registry::new(account, region, client, transport, limits, self.meter.clone()))
-        }))
+        });
+        Ok(registry.clone())
     }
 
     /// Returns the login to public.ecr.aws; anonymous if this identity is not allowed to log in.
@@ -192,7 +196,9 @@ impl Session {
     pub fn public_login(&self, identity: &Identity) -> Result<Arc<dyn Authenticator>, Error> {
         let key = self.key(identity);
         let assumed = self.assumed_role(&key, public::REGION)?;
-        let login = get_or_insert(&self.public, key.clone(), || {
+
+        let mut logins = self.public.lock();
+        let login = logins.get_or_insert_with(key.clone(), || {
             let mut config = aws_sdk_ecrpublic::config::Builder::from(&self.sdk)
                 .region(Region::new(public::REGION))
                 // Pulls work without the login: it is not worth a long wait.
@@ -208,7 +214,7 @@ impl Session {
                 self.meter.clone(),
             ))
         });
-        Ok(login)
+        Ok(login.clone())
     }
 
     /// Returns the limits of one account and region. Never dropped: a second set would double the
@@ -259,11 +265,13 @@ impl Session {
         };
         let Some(role) = role else { return Ok(from) };
 
-        Ok(Some(get_or_insert(&self.identities, key.clone(), || {
+        let mut identities = self.identities.lock();
+        let assumed = identities.get_or_insert_with(key.clone(), || {
             let sts = self.sts(role, region, key);
             let name = session_name(&self.options.session_name);
             AssumedRole::by_credentials(sts, from, role.clone(), key.external_id.clone(), name)
-        })))
+        });
+        Ok(Some(assumed.clone()))
     }
 
     fn of_service_account(
@@ -278,12 +286,15 @@ impl Session {
         })?;
         let identity = Identity { service_account: Some(account.clone()), role: None };
         let key = Key { identity, external_id: None };
-        Ok(get_or_insert(&self.identities, key.clone(), || {
+
+        let mut identities = self.identities.lock();
+        let assumed = identities.get_or_insert_with(key.clone(), || {
             let wanted =
                 format!("{}-{}-{}", self.options.session_name, account.namespace, account.name);
             let sts = self.sts(&account.role, region, &key);
             AssumedRole::by_token(sts, account.clone(), tokens, session_name(&wanted))
-        }))
+        });
+        Ok(assumed.clone())
     }
 
     /// Configures STS in the operator's own region, unless the role is in another partition.
@@ -375,18 +386,4 @@ fn http() -> SharedHttpClient {
 /// throttled account, or one refused identity, would use it up for all.
 fn retry_budget(of: &impl Hash) -> RetryPartition {
     RetryPartition::custom(format!("{:016x}", hash(of))).build()
-}
-
-fn get_or_insert<K: Eq + Hash, V: Clone>(
-    map: &Mutex<HashMap<K, V>>,
-    key: K,
-    make: impl FnOnce() -> V,
-) -> V {
-    let mut map = map.lock();
-    if map.len() >= MAX_CACHED && !map.contains_key(&key) {
-        // Values in use live on with their users; the others are created again when needed, at the
-        // cost of a request.
-        map.clear();
-    }
-    map.entry(key).or_insert_with(make).clone()
 }

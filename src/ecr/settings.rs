@@ -5,7 +5,7 @@ use aws_sdk_ecr::types::{
     ImageTagMutabilityExclusionFilter, ImageTagMutabilityExclusionFilterType,
 };
 
-use crate::wildcard;
+use crate::wildcard::matches_any;
 
 /// The settings in a spec; `None` keeps the value in ECR.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -36,14 +36,11 @@ impl Mutability {
     /// Whether `tag` may be moved to another image.
     #[must_use]
     pub fn may_move(&self, tag: &str) -> bool {
-        let matched =
-            |filters: &[String]| filters.iter().any(|filter| wildcard::matches(filter, tag));
-
         match self {
             Self::Mutable => true,
             Self::Immutable => false,
-            Self::ImmutableExcept(filters) => matched(filters),
-            Self::MutableExcept(filters) => !matched(filters),
+            Self::ImmutableExcept(filters) => matches_any(filters, tag),
+            Self::MutableExcept(filters) => !matches_any(filters, tag),
         }
     }
 

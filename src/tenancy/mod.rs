@@ -16,6 +16,7 @@ use crate::ecr::{self, Identity, RoleArn};
 use crate::failure::Failure;
 use crate::registry::{AllowedHosts, Reference};
 use crate::reload::{self, Reloaded};
+use crate::wildcard::matches_any;
 
 use rules::Rule;
 pub use rules::{Tenants, Unlisted};
@@ -198,9 +199,7 @@ impl Permit {
     #[must_use]
     pub fn reads_ecr(&self, reference: &Reference) -> bool {
         let name = format!("{}/{}", reference.host, reference.repository);
-        let is_listed = |patterns: &Vec<String>| {
-            patterns.iter().any(|pattern| crate::wildcard::matches(pattern, &name))
-        };
+        let is_listed = |patterns: &Vec<String>| matches_any(patterns, &name);
         let is_ecr = ecr::Host::parse(&reference.host).is_some() || ecr::is_public(&reference.host);
         is_ecr && self.ecr_sources.as_ref().is_none_or(is_listed)
     }

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use super::Request;
-use crate::wildcard::matches;
+use crate::wildcard::matches_any;
 
 /// The parsed file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -41,10 +41,6 @@ pub(super) struct Rule {
     pub(super) ecr_sources: Vec<String>,
     #[serde(default)]
     pub(super) registry_config: bool,
-}
-
-fn any(patterns: &[String], text: &str) -> bool {
-    patterns.iter().any(|pattern| matches(pattern, text))
 }
 
 impl Tenants {
@@ -88,13 +84,13 @@ impl Tenants {
         if !exact.is_empty() {
             return exact;
         }
-        all().filter(|(_, rule)| any(&rule.namespaces, namespace)).collect()
+        all().filter(|(_, rule)| matches_any(&rule.namespaces, namespace)).collect()
     }
 }
 
 impl Rule {
     pub(super) fn has_repository(&self, name: &str) -> bool {
-        any(&self.repositories, name)
+        matches_any(&self.repositories, name)
     }
 
     /// # Errors
@@ -104,7 +100,7 @@ impl Rule {
             return Err(("repositories", format!("repository {}", request.repository)));
         }
         for role in &request.roles {
-            if !any(&self.roles, role.as_str()) {
+            if !matches_any(&self.roles, role.as_str()) {
                 return Err(("roles", format!("role {role}")));
             }
         }
@@ -112,7 +108,7 @@ impl Rule {
             |account: &str| request.roles.last().is_some_and(|role| role.account() == account);
         let account = request.account.as_deref().unwrap_or("unknown");
         let is_allowed = match &self.accounts {
-            Some(patterns) => any(patterns, account),
+            Some(patterns) => matches_any(patterns, account),
             None => {
                 is_of_role(account)
                     || request.account.is_some() && request.account == request.own_account
@@ -123,7 +119,7 @@ impl Rule {
         }
         let region = request.region.as_deref().unwrap_or("unknown");
         let is_allowed = match &self.regions {
-            Some(patterns) => any(patterns, region),
+            Some(patterns) => matches_any(patterns, region),
             None => request.region == request.own_region,
         };
         if !is_allowed {
@@ -132,7 +128,7 @@ impl Rule {
         let lower: Vec<_> =
             self.sources.iter().map(|pattern| pattern.to_ascii_lowercase()).collect();
         for source in &request.sources {
-            if !any(&lower, &source.to_ascii_lowercase()) {
+            if !matches_any(&lower, &source.to_ascii_lowercase()) {
                 return Err(("sources", format!("source {source}")));
             }
         }
