@@ -1,18 +1,23 @@
-//! Files that are read again when they change, as a mounted ConfigMap does.
+//! Files that are reloaded when they change, such as a mounted ConfigMap: mirrors, tenants, roles,
+//! default policies and resource tags.
 
 use std::fmt;
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
-/// How often a file is looked at; kubelet takes a minute to bring a change of a ConfigMap.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
-/// More than anybody writes by hand; ConfigMaps hold 1 MiB.
-const MOST_BYTES: u64 = 4 * 1024 * 1024;
+/// Time after which a file is read again even if its [`Stamp`] is the same: file systems may give two
+/// writes within a few milliseconds the same time.
+const READ_EVERY: Duration = Duration::from_secs(2);
+/// Largest file. A ConfigMap holds at most 1 MiB.
+const MAX_BYTES: u64 = 4 * 1024 * 1024;
 
-/// What a file says, as of a moment ago. Clones share it.
+/// A parsed file, reloaded when it changes. Clones share it.
 pub struct Reloaded<T>(Arc<Inner<T>>);
 
 struct Inner<T> {
@@ -24,23 +29,41 @@ struct Inner<T> {
 struct State<T> {
     value: Arc<T>,
     text: String,
-    looked: Instant,
-    /// Of the last look, so that it is told once.
+    stamp: Stamp,
+    read_at: Instant,
+    /// Problem of the last read, so that each is logged once.
     problem: Option<String>,
 }
 
-/// A file that may become unusable while it is in use.
+/// Device, inode, size and modification time of a file; `None` if there is none. A mounted ConfigMap
+/// changes through the swap of a symbolic link, so the path then leads to another inode.
+type Stamp = Option<(u64, u64, u64, i64, i64)>;
+
+/// A file whose content may become invalid while it is in use.
 pub trait Checked: fmt::Debug + Send + Sync {
-    /// Whether what it says now is in force.
+    /// Whether the current content is valid, and so in effect.
     fn is_usable(&self) -> bool;
 }
 
 /// A file that cannot be used.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{path}: {message}")]
-pub struct Error {
-    path: String,
-    message: String,
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// The content is not valid.
+    #[error("{}: {problem}", path.display())]
+    Content {
+        /// The file.
+        path: PathBuf,
+        /// The problem and what to write instead.
+        problem: String,
+    },
 }
 
 impl<T> Clone for Reloaded<T> {
@@ -59,67 +82,96 @@ impl<T> Reloaded<T> {
     /// Reads the file for the first time.
     ///
     /// # Errors
-    /// When it cannot be read, or `parse` does not understand it.
+    /// When the file cannot be read or parsed.
     pub fn load(path: &Path, parse: fn(&str) -> Result<T, String>) -> Result<Self, Error> {
-        let wrong = |message| Error { path: path.display().to_string(), message };
-        let text = read(path).map_err(wrong)?;
-        let value = Arc::new(parse(&text).map_err(wrong)?);
-        let state = Mutex::new(State { value, text, looked: Instant::now(), problem: None });
-        Ok(Self(Arc::new(Inner { path: path.to_owned(), parse, state })))
+        // Before reading: a change in between is then noticed at the next call.
+        let stamp = stamp(path);
+        let text = read(path)?;
+        let value = parsed(path, &text, parse)?;
+
+        let state =
+            State { value: Arc::new(value), text, stamp, read_at: Instant::now(), problem: None };
+        Ok(Self(Arc::new(Inner { path: path.to_owned(), parse, state: Mutex::new(state) })))
     }
 
-    /// Where it is.
+    /// Returns the path of the file.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.0.path
     }
 
-    /// What the file says. One that was changed into something unreadable counts as unchanged, and
-    /// is complained of.
+    /// Returns the value of the file. If its content has become invalid, logs that and returns the
+    /// previous value.
     #[must_use]
     pub fn get(&self) -> Arc<T> {
         let Inner { path, parse, state } = &*self.0;
-        let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.looked.elapsed() < LOOK_EVERY {
+        let mut state = state.lock();
+
+        // One stat: cheaper than any request.
+        let stamp = stamp(path);
+        if stamp == state.stamp && state.read_at.elapsed() < READ_EVERY {
             return state.value.clone();
         }
-        state.looked = Instant::now();
-        let changed = match read(path) {
+        state.stamp = stamp;
+        state.read_at = Instant::now();
+
+        let change = match read(path) {
             Ok(text) if text == state.text => Ok(None),
-            Ok(text) => parse(&text).map(|value| Some((text, value))),
-            Err(problem) => Err(problem),
+            Ok(text) => parsed(path, &text, *parse).map(|value| Some((text, value))),
+            Err(error) => Err(error),
         };
-        match changed {
+        match change {
             Ok(None) => state.problem = None,
             Ok(Some((text, value))) => {
-                tracing::info!(path = %path.display(), "read again: the file changed");
-                (state.text, state.value, state.problem) = (text, Arc::new(value), None);
+                tracing::info!(path = %path.display(), "reloaded the file: it changed");
+                state.text = text;
+                state.value = Arc::new(value);
+                state.problem = None;
             }
-            Err(problem) => {
+            Err(error) => {
+                let problem = error.to_string();
                 if state.problem.as_ref() != Some(&problem) {
-                    tracing::error!(path = %path.display(), problem, "cannot be used: what it said before stays in force");
+                    tracing::error!(
+                        problem,
+                        "invalid content ignored; the previous content stays in effect"
+                    );
                 }
                 state.problem = Some(problem);
             }
         }
+
         state.value.clone()
     }
 }
 
 impl<T: Send + Sync> Checked for Reloaded<T> {
     fn is_usable(&self) -> bool {
-        // Looks, if it was not looked at a moment ago.
         let _current = self.get();
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner).problem.is_none()
+        self.0.state.lock().problem.is_none()
     }
 }
 
-fn read(path: &Path) -> Result<String, String> {
-    let size = std::fs::metadata(path).map_err(|error| error.to_string())?.len();
-    if size > MOST_BYTES {
-        return Err(format!("has {size} bytes, more than the {MOST_BYTES} that are read"));
+fn stamp(path: &Path) -> Stamp {
+    let file = std::fs::metadata(path).ok()?;
+    Some((file.dev(), file.ino(), file.len(), file.mtime(), file.mtime_nsec()))
+}
+
+fn read(path: &Path) -> Result<String, Error> {
+    let unreadable = |source| Error::Read { path: path.to_owned(), source };
+    let file = std::fs::File::open(path).map_err(unreadable)?;
+
+    let mut text = String::new();
+    file.take(MAX_BYTES + 1).read_to_string(&mut text).map_err(unreadable)?;
+    if text.len() as u64 > MAX_BYTES {
+        let problem = format!("is larger than {MAX_BYTES} bytes");
+        return Err(Error::Content { path: path.to_owned(), problem });
     }
-    std::fs::read_to_string(path).map_err(|error| error.to_string())
+
+    Ok(text)
+}
+
+fn parsed<T>(path: &Path, text: &str, parse: fn(&str) -> Result<T, String>) -> Result<T, Error> {
+    parse(text).map_err(|problem| Error::Content { path: path.to_owned(), problem })
 }
 
 #[cfg(test)]
@@ -131,7 +183,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_changed_file_is_read_again_and_a_broken_one_leaves_things_as_they_are() {
+    async fn a_changed_file_is_reloaded_and_invalid_content_is_ignored() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("number");
         assert!(Reloaded::load(&path, parse).is_err());
@@ -142,11 +194,11 @@ mod tests {
         let number = Reloaded::load(&path, parse).expect("a number");
         for (text, wanted) in [("2", 2), ("two", 2), ("3", 3)] {
             std::fs::write(&path, text).expect("written");
-            tokio::time::advance(LOOK_EVERY).await;
+            tokio::time::advance(READ_EVERY).await;
             assert_eq!((*number.get(), number.is_usable()), (wanted, text != "two"), "{text}");
         }
         std::fs::remove_file(&path).expect("removed");
-        tokio::time::advance(LOOK_EVERY).await;
+        tokio::time::advance(READ_EVERY).await;
         assert_eq!((*number.get(), number.is_usable()), (3, false));
     }
 }

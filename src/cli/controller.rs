@@ -195,8 +195,7 @@ fn options(arguments: Arguments) -> Result<operator::Options, String> {
         .map(|path| Reloaded::load(&path, Mirrors::parse))
         .transpose()
         .map_err(|error| error.to_string())?;
-    let defaults =
-        Defaults::load(arguments.defaults.into()).map_err(|error| with_causes(&error))?;
+    let defaults = Defaults::load(&arguments.defaults.into()).map_err(|error| error.to_string())?;
     let aws = arguments.aws.options().map_err(|error| error.to_string())?;
 
     let default = if arguments.tenants.is_some() { Unlisted::Deny } else { Unlisted::Allow };

@@ -1,25 +1,17 @@
-//! Operator-wide defaults: policies and resource tags for repositories whose spec says nothing of
-//! them.
-//!
-//! They come from files, which are read again when they change: a mounted ConfigMap changes by the
-//! swap of a symbolic link, so the file behind the path is another one then.
+//! Operator-wide defaults: policies and resource tags for repositories whose spec does not set them,
+//! from files that are reloaded when they change.
 
 use std::collections::BTreeMap;
-use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use serde_json::Value;
 
 use crate::api::v1alpha1::{EcrRepositorySyncSpec, Policy};
 use crate::ecr::policy::{Kind, Wanted};
-use crate::reload::Checked;
+use crate::reload::{self, Checked, Reloaded};
 use crate::spec;
 use crate::violation::Violation;
-
-/// Far more than the longest policy (30,720 characters) with all its white space and comments.
-const MOST_BYTES: u64 = 1024 * 1024;
 
 /// The files; none is needed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,28 +22,6 @@ pub struct DefaultFiles {
     pub permission_policy: Option<PathBuf>,
     /// Resource tags: a map, or a list of `{Key, Value}` as AWS has it.
     pub resource_tags: Option<PathBuf>,
-}
-
-/// A file that cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// It cannot be read.
-    #[error("cannot read {}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// It is neither JSON nor YAML, or not what it is for.
-    #[error("{}: {problem}", path.display())]
-    Content {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong, and what to write.
-        problem: String,
-    },
 }
 
 /// What the files say.
@@ -66,20 +36,6 @@ pub struct Documents {
 }
 
 impl Documents {
-    fn read(files: &DefaultFiles) -> Result<Self, Error> {
-        let policy = |kind, path: &Option<PathBuf>| {
-            path.as_deref().map_or(Ok(None), |path| read_policy(kind, path))
-        };
-        Ok(Self {
-            lifecycle: policy(Kind::Lifecycle, &files.lifecycle_policy)?,
-            permission: policy(Kind::Permission, &files.permission_policy)?,
-            resource_tags: files
-                .resource_tags
-                .as_deref()
-                .map_or_else(|| Ok(BTreeMap::new()), read_resource_tags)?,
-        })
-    }
-
     /// What of it concerns a spec: what the spec names itself, even if empty, is the spec's.
     #[must_use]
     pub fn for_spec(&self, spec: &EcrRepositorySyncSpec) -> Self {
@@ -95,27 +51,12 @@ impl Documents {
     }
 }
 
-/// Which file stood behind a path, and in which state.
-type Stamp = Option<(u64, u64, u64, i64, i64)>;
-
-fn stamp(path: &Path) -> Stamp {
-    let found = std::fs::metadata(path).ok()?;
-    Some((found.dev(), found.ino(), found.len(), found.mtime(), found.mtime_nsec()))
-}
-
-/// The defaults as they are now.
+/// The default files, reloaded when they change.
 #[derive(Debug, Default)]
 pub struct Defaults {
-    files: DefaultFiles,
-    state: Mutex<State>,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    stamps: [Stamp; 3],
-    documents: Arc<Documents>,
-    /// What they say now cannot be used.
-    is_broken: bool,
+    lifecycle: Option<Reloaded<Option<Policy>>>,
+    permission: Option<Reloaded<Option<Policy>>>,
+    resource_tags: Option<Reloaded<BTreeMap<String, String>>>,
 }
 
 impl Defaults {
@@ -123,125 +64,103 @@ impl Defaults {
     ///
     /// # Errors
     /// The first file that cannot be used.
-    pub fn load(files: DefaultFiles) -> Result<Self, Error> {
-        let stamps = stamps(&files);
-        let documents = Arc::new(Documents::read(&files)?);
-        Ok(Self { files, state: Mutex::new(State { stamps, documents, is_broken: false }) })
+    pub fn load(files: &DefaultFiles) -> Result<Self, reload::Error> {
+        let DefaultFiles { lifecycle_policy, permission_policy, resource_tags } = files;
+        let lifecycle = |text: &str| parse_policy(Kind::Lifecycle, text);
+        let permission = |text: &str| parse_policy(Kind::Permission, text);
+
+        Ok(Self {
+            lifecycle: load(lifecycle_policy.as_deref(), lifecycle)?,
+            permission: load(permission_policy.as_deref(), permission)?,
+            resource_tags: load(resource_tags.as_deref(), parse_resource_tags)?,
+        })
     }
 
-    /// What the files say now. One that was changed into something that cannot be used is logged,
-    /// and what it said before stays in force.
-    pub fn current(&self) -> Arc<Documents> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        // Three stats: cheaper than any request of a pass.
-        let stamps = stamps(&self.files);
-        if stamps != state.stamps {
-            // Looked at before it is read: a change in between is seen the next time. Told once per
-            // change.
-            state.stamps = stamps;
-            let read = Documents::read(&self.files);
-            state.is_broken = read.is_err();
-            match read {
-                Ok(documents) if documents != *state.documents => {
-                    tracing::info!(
-                        "the files with default policies and resource tags changed; they hold from now on"
-                    );
-                    state.documents = Arc::new(documents);
-                }
-                Ok(_) => {}
-                Err(error) => tracing::warn!(
-                    error = describe(&error),
-                    "a file with defaults was changed and cannot be used; what it said before stays in force"
-                ),
-            }
+    /// Returns the current content of the files. Invalid content is logged, and the previous content
+    /// stays in effect.
+    pub fn current(&self) -> Documents {
+        let policy = |file: &Option<Reloaded<Option<Policy>>>| {
+            file.as_ref().and_then(|file| (*file.get()).clone())
+        };
+        let tags = self.resource_tags.as_ref();
+
+        Documents {
+            lifecycle: policy(&self.lifecycle),
+            permission: policy(&self.permission),
+            resource_tags: tags.map(|file| (*file.get()).clone()).unwrap_or_default(),
         }
-        state.documents.clone()
     }
 }
 
 impl Checked for Arc<Defaults> {
     fn is_usable(&self) -> bool {
-        let _current = self.current();
-        !self.state.lock().unwrap_or_else(PoisonError::into_inner).is_broken
+        self.lifecycle.as_ref().is_none_or(Reloaded::is_usable)
+            && self.permission.as_ref().is_none_or(Reloaded::is_usable)
+            && self.resource_tags.as_ref().is_none_or(Reloaded::is_usable)
     }
 }
 
-fn describe(error: &Error) -> String {
-    match error {
-        Error::Read { source, .. } => format!("{error}: {source}"),
-        Error::Content { .. } => error.to_string(),
-    }
+fn load<T>(
+    path: Option<&Path>,
+    parse: fn(&str) -> Result<T, String>,
+) -> Result<Option<Reloaded<T>>, reload::Error> {
+    path.map(|path| Reloaded::load(path, parse)).transpose()
 }
 
-fn stamps(files: &DefaultFiles) -> [Stamp; 3] {
-    [&files.lifecycle_policy, &files.permission_policy, &files.resource_tags]
-        .map(|path| path.as_deref().and_then(stamp))
-}
-
-fn read_policy(kind: Kind, path: &Path) -> Result<Option<Policy>, Error> {
-    let Value::Object(policy) = read_value(path)? else {
+fn parse_policy(kind: Kind, text: &str) -> Result<Option<Policy>, String> {
+    let Value::Object(policy) = parse_value(text)? else {
         let problem = match kind {
-            Kind::Lifecycle => "is no lifecycle policy: write {\"rules\": [...]}",
+            Kind::Lifecycle => "is not a valid lifecycle policy: write {\"rules\": [...]}",
             Kind::Permission => {
-                "is no permission policy: write {\"Version\": \"2012-10-17\", \"Statement\": [...]}"
+                "is not a valid permission policy: write {\"Version\": \"2012-10-17\", \
+                 \"Statement\": [...]}"
             }
         };
-        return Err(content(path, problem));
+        return Err(problem.to_owned());
     };
+
     match Wanted::read(kind, Some(&policy)) {
         Ok(Wanted::Document(policy)) => Ok(Some(policy)),
-        // An empty one is no default: it would remove what others wrote.
+        // An empty policy is no default: it would remove policies of others.
         Ok(Wanted::None | Wanted::Unmanaged) => Ok(None),
-        Err(violations) => Err(content(path, joined(&violations))),
+        Err(violations) => Err(joined(&violations)),
     }
 }
 
-fn read_resource_tags(path: &Path) -> Result<BTreeMap<String, String>, Error> {
-    let pairs: Vec<(String, Value)> = match read_value(path)? {
+fn parse_resource_tags(text: &str) -> Result<BTreeMap<String, String>, String> {
+    let pairs: Vec<(String, Value)> = match parse_value(text)? {
         Value::Object(tags) => tags.into_iter().collect(),
         Value::Array(tags) => {
             let pair = |tag: &Value| {
                 Some((tag.get("Key")?.as_str()?.to_owned(), tag.get("Value")?.clone()))
             };
             tags.iter().map(pair).collect::<Option<_>>().ok_or_else(|| {
-                content(
-                    path,
-                    "is a list: each element must be {\"Key\": \"team\", \"Value\": \"platform\"}",
-                )
+                "is a list: each element must be {\"Key\": \"team\", \"Value\": \"platform\"}"
+                    .to_owned()
             })?
         }
-        _ => return Err(content(path, "holds no resource tags: write {\"team\": \"platform\"}")),
+        _ => return Err("holds no resource tags: write {\"team\": \"platform\"}".to_owned()),
     };
+
     let mut tags = BTreeMap::new();
     for (key, value) in pairs {
         let Value::String(value) = value else {
-            return Err(content(path, format!("{key} is {value}, not a string: quote it")));
+            return Err(format!("{key} is {value}, not a string: quote it"));
         };
         tags.insert(key, value);
     }
+
     let violations = spec::resource_tags(&tags);
-    if violations.is_empty() { Ok(tags) } else { Err(content(path, joined(&violations))) }
+    if violations.is_empty() { Ok(tags) } else { Err(joined(&violations)) }
 }
 
-/// JSON is YAML, save for tabs and the like: what is no JSON is read as YAML.
-fn read_value(path: &Path) -> Result<Value, Error> {
-    let unreadable = |source| Error::Read { path: path.to_owned(), source };
-    let mut text = String::new();
-    let file = std::fs::File::open(path).map_err(unreadable)?;
-    file.take(MOST_BYTES + 1).read_to_string(&mut text).map_err(unreadable)?;
-    if text.len() as u64 > MOST_BYTES {
-        return Err(content(path, format!("is larger than {MOST_BYTES} bytes")));
-    }
-    // `y` and `on` are words here, as they are to people.
+/// Parses JSON, or else YAML: most JSON is YAML, but not with tabs.
+fn parse_value(text: &str) -> Result<Value, String> {
+    // `y` and `on` are strings here.
     let options = serde_saphyr::options! { strict_booleans: true, with_snippet: false };
-    serde_json::from_str(&text).or_else(|_| {
-        serde_saphyr::from_str_with_options(&text, options)
-            .map_err(|error| content(path, error.to_string()))
+    serde_json::from_str(text).or_else(|_| {
+        serde_saphyr::from_str_with_options(text, options).map_err(|error| error.to_string())
     })
-}
-
-fn content(path: &Path, problem: impl Into<String>) -> Error {
-    Error::Content { path: path.to_owned(), problem: problem.into() }
 }
 
 fn joined(violations: &[Violation]) -> String {
@@ -266,7 +185,7 @@ mod tests {
     fn tags(path: &Path) -> Result<Defaults, String> {
         let files =
             DefaultFiles { resource_tags: Some(path.to_owned()), ..DefaultFiles::default() };
-        Defaults::load(files).map_err(|error| describe(&error))
+        Defaults::load(&files).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -307,7 +226,7 @@ mod tests {
         }
         let path = folder.path().join("policy.json");
         let files = DefaultFiles { lifecycle_policy: Some(path), ..DefaultFiles::default() };
-        let error = Defaults::load(files).expect_err("no priority").to_string();
+        let error = Defaults::load(&files).expect_err("no priority").to_string();
         assert!(error.contains("lifecyclePolicy.rules[0].rulePriority: is missing"), "{error}");
     }
 
@@ -338,7 +257,7 @@ mod tests {
     #[test]
     fn what_a_spec_names_is_the_specs() {
         let folder = folder(&[("policy.json", LIFECYCLE), ("tags.yaml", "team: a\nstage: dev\n")]);
-        let defaults = Defaults::load(DefaultFiles {
+        let defaults = Defaults::load(&DefaultFiles {
             lifecycle_policy: Some(folder.path().join("policy.json")),
             permission_policy: None,
             resource_tags: Some(folder.path().join("tags.yaml")),

@@ -194,7 +194,9 @@ async fn a_table_that_becomes_unusable_is_told_and_the_last_good_one_stays() {
     assert!(usable(1).await);
     std::fs::write(table, "mirrors: [").expect("written");
     eventually("told to be unusable", async || usable(0).await).await;
-    assert!(operator.log().contains("cannot be used: what it said before stays in force"));
+    assert!(
+        operator.log().contains("invalid content ignored; the previous content stays in effect")
+    );
     rig.apply("app", json!({"image": rig.image("team/app", &["v1"])})).await;
     let object = rig.wait_synced("app").await;
     assert_eq!(places(&object).0, format!("{}/team/app", mirror.host()));

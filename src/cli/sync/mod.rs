@@ -104,7 +104,7 @@ impl Session {
         warning.iter().for_each(|warning| screen.err(&format!("warning: {warning}\n")));
         let sources = Sources::load(mirrors, arguments.sources.public_ecr.login)?;
         let defaults =
-            Defaults::load(arguments.defaults.into()).map_err(|error| with_causes(&error))?;
+            Defaults::load(&arguments.defaults.into()).map_err(|error| error.to_string())?;
         let transport =
             Transport::new(&TransportOptions::default()).map_err(|error| with_causes(&error))?;
         let interrupts = Interrupts::new().map_err(|error| with_causes(&error))?;
