@@ -169,6 +169,24 @@ fn links_between_documents_lead_somewhere() {
 }
 
 #[test]
+fn files_that_documents_name_exist() {
+    let place = Regex::new(
+        "`((?:src|tests|testbed|benches|tools|deploy|charts|examples|docs)/[a-z0-9_./-]+)`",
+    )
+    .expect("a pattern");
+    let mut missing = Vec::new();
+    for document in documents() {
+        let text = read(&document);
+        for path in place.captures_iter(&text).map(|found| found[1].to_owned()) {
+            if !root().join(&path).exists() {
+                missing.push(format!("{}: {path}", document.display()));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "documents name missing files: {missing:#?}");
+}
+
+#[test]
 fn every_document_is_in_the_readmes_table() {
     let readme = read("README.md");
     let linked: BTreeSet<_> = links(&readme).into_iter().collect();
