@@ -9,16 +9,14 @@ use futures::{StreamExt, TryStreamExt, stream};
 
 use super::flags;
 use super::screen::Screen;
-use crate::api::v1alpha1::{
-    AdoptionPolicy, EcrRepositorySyncSpec, Encryption, EncryptionType, ImageTagMutability, Policy,
-};
+use crate::api::v1alpha1::{AdoptionPolicy, EcrRepositorySyncSpec, Policy};
 use crate::causes::with_causes;
 use crate::ecr::policy::Kind;
-use crate::ecr::{self, CREATED_TAG, Mutability, OWNER_TAG, Registry, Repository};
+use crate::ecr::{self, CREATED_TAG, OWNER_TAG, Registry, Repository};
 use crate::inventory::{self, Entry, Manifest, Position};
 use crate::meter::Silent;
 use crate::registry::{Transport, TransportOptions};
-use crate::wildcard;
+use crate::{spec, wildcard};
 
 /// Repositories to read at the same time: three calls each, and ECR's quotas allow some tens of
 /// calls per second.
@@ -116,33 +114,20 @@ async fn entry(registry: &Registry, repository: Repository) -> Result<Entry, ecr
     let lifecycle_policy = policy("lifecycle policy", lifecycle);
     let permission_policy = policy("permission policy", permission);
 
-    let (image_tag_mutability, image_tag_mutability_exclusion_filters) =
-        match &repository.mutability {
-            Mutability::Mutable => (ImageTagMutability::Mutable, Vec::new()),
-            Mutability::Immutable => (ImageTagMutability::Immutable, Vec::new()),
-            Mutability::MutableExcept(filters) => {
-                (ImageTagMutability::MutableWithExclusion, filters.clone())
-            }
-            Mutability::ImmutableExcept(filters) => {
-                (ImageTagMutability::ImmutableWithExclusion, filters.clone())
-            }
-        };
-    let types = [EncryptionType::Aes256, EncryptionType::Kms, EncryptionType::KmsDsse];
-    let type_ = types.into_iter().find(|type_| type_.as_str() == repository.encryption.kind);
-    let encryption =
-        type_.map(|type_| Encryption { type_, kms_key: repository.encryption.key.clone() });
-
-    let spec = EcrRepositorySyncSpec {
+    let mut spec = EcrRepositorySyncSpec {
         lifecycle_policy,
         permission_policy,
         resource_tags: (!resource_tags.is_empty()).then_some(resource_tags),
-        image_tag_mutability: Some(image_tag_mutability),
-        image_tag_mutability_exclusion_filters,
-        scan_on_push: Some(repository.scan_on_push),
-        encryption,
         adoption_policy: AdoptionPolicy::IfUnowned,
         ..EcrRepositorySyncSpec::default()
     };
+    let settings = ecr::Settings {
+        mutability: Some(repository.mutability),
+        scan_on_push: Some(repository.scan_on_push),
+        encryption: Some(repository.encryption),
+    };
+    spec::write_settings(settings, &mut spec);
+
     let position = Position { file: PathBuf::from(&repository.arn), line: 0, column: 0 };
     Ok(Entry { name: repository.name, spec, position, notes })
 }

@@ -35,7 +35,7 @@ pub(crate) use image::compile;
 pub use registry::Registry;
 pub use secrets::Secrets;
 pub use settings::Prune;
-pub(crate) use settings::{min_unpulled, resource_tags};
+pub(crate) use settings::{min_unpulled, resource_tags, write as write_settings};
 
 /// A parsed spec. [`EcrRepositorySyncSpec`] documents the fields.
 #[derive(Clone, Debug)]

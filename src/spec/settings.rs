@@ -100,6 +100,33 @@ pub(super) fn parse(spec: &EcrRepositorySyncSpec, violations: &mut Violations) -
     }
 }
 
+/// Writes settings to the fields that [`parse`] reads. An encryption type that AWS adds is left
+/// out.
+pub(crate) fn write(settings: Settings, spec: &mut EcrRepositorySyncSpec) {
+    let Settings { mutability, scan_on_push, encryption } = settings;
+
+    let (mutability, filters) = match mutability {
+        None => (None, Vec::new()),
+        Some(Mutability::Mutable) => (Some(ImageTagMutability::Mutable), Vec::new()),
+        Some(Mutability::Immutable) => (Some(ImageTagMutability::Immutable), Vec::new()),
+        Some(Mutability::MutableExcept(filters)) => {
+            (Some(ImageTagMutability::MutableWithExclusion), filters)
+        }
+        Some(Mutability::ImmutableExcept(filters)) => {
+            (Some(ImageTagMutability::ImmutableWithExclusion), filters)
+        }
+    };
+    spec.image_tag_mutability = mutability;
+    spec.image_tag_mutability_exclusion_filters = filters;
+
+    spec.scan_on_push = scan_on_push;
+    spec.encryption = encryption.and_then(|Encryption { kind, key }| {
+        let types = [EncryptionType::Aes256, EncryptionType::Kms, EncryptionType::KmsDsse];
+        let type_ = types.into_iter().find(|type_| type_.as_str() == kind)?;
+        Some(v1alpha1::Encryption { type_, kms_key: key })
+    });
+}
+
 fn check_filters(spec: &EcrRepositorySyncSpec, violations: &mut Violations) {
     use ImageTagMutability::{ImmutableWithExclusion, MutableWithExclusion};
     const FILTERS: &str = "imageTagMutabilityExclusionFilters";
@@ -124,6 +151,39 @@ fn check_filters(spec: &EcrRepositorySyncSpec, violations: &mut Violations) {
             let advice = "write letters, digits, dots, underscores, dashes and *, for example 1.*";
             let message = format!("{filter:?} is not a filter of tags: {advice}");
             violations.push(format!("{FILTERS}[{index}]"), message);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_are_written_as_they_are_read() {
+        let filters = vec!["latest".to_owned()];
+        let mutabilities = [
+            None,
+            Some(Mutability::Mutable),
+            Some(Mutability::Immutable),
+            Some(Mutability::MutableExcept(filters.clone())),
+            Some(Mutability::ImmutableExcept(filters)),
+        ];
+        let key = Some("alias/ecr".to_owned());
+        for mutability in mutabilities {
+            for encryption in [None, Some(Encryption { kind: "KMS".to_owned(), key: key.clone() })]
+            {
+                let settings = Settings {
+                    mutability: mutability.clone(),
+                    scan_on_push: Some(true),
+                    encryption,
+                };
+                let mut spec = EcrRepositorySyncSpec::default();
+                write(settings.clone(), &mut spec);
+                let mut violations = Violations::default();
+                assert_eq!(parse(&spec, &mut violations), settings);
+                assert!(violations.0.is_empty(), "{:?}", violations.0);
+            }
         }
     }
 }
