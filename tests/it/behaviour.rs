@@ -257,7 +257,8 @@ async fn series_come_and_go_with_the_resource() {
     rig.wait_synced("app").await;
     let (_, page) = operator.get("/metrics").await.expect("metrics");
     for line in [
-        "ecrsync_resource_info{name=\"app\",namespace=\"series\",ready=\"True\",reason=\"Succeeded\",repository=\"team/app\",suspended=\"false\"} 1",
+        "ecrsync_resource_info{name=\"app\",namespace=\"series\",ready=\"True\",\
+         reason=\"Succeeded\",repository=\"team/app\",suspended=\"false\"} 1",
         "ecrsync_resource_condition{name=\"app\",namespace=\"series\",status=\"True\",type=\"Ready\"} 1",
         "ecrsync_resource_condition{name=\"app\",namespace=\"series\",status=\"False\",type=\"Ready\"} 0",
     ] {

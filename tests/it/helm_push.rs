@@ -71,7 +71,8 @@ maintainers:
     ),
     (
         "folded",
-        "{\"apiVersion\": \"v2\", \"name\": \"folded\", \"version\": \"1.0.0\", \"description\": \"a\nb\n\nc\", \"sources\": [], \"annotations\": {}}",
+        "{\"apiVersion\": \"v2\", \"name\": \"folded\", \"version\": \"1.0.0\", \
+         \"description\": \"a\nb\n\nc\", \"sources\": [], \"annotations\": {}}",
         None,
     ),
 ];

@@ -364,8 +364,9 @@ async fn kubectl_installs_and_its_rights_are_those_that_are_used() {
     site.use_everything().await;
     assert_eq!(site.refused(), Vec::<String>::new(), "rights that are missing");
     // The operator's writes keep a field of a newer CRD that it does not know.
-    let field = "[{\"op\":\"add\",\"path\":\"/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/someday\",\
-                  \"value\":{\"type\":\"string\"}}]";
+    let field = "[{\"op\":\"add\",\
+                  \"path\":\"/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties\
+                  /someday\",\"value\":{\"type\":\"string\"}}]";
     site.kubectl(&["patch", CRD, "--type=json", "-p", field]).await;
     let set = [
         "patch",

@@ -102,7 +102,10 @@ async fn explain_has_a_text_for_what_is_asked() {
 async fn events_read_like_a_log_of_changes() {
     let rig = Rig::new("kubectl-events").await;
     let _operator = rig.operator().await;
-    let spec = |tags: &[&str], images: u32| json!({"image": rig.image("library/demo", tags), "lifecyclePolicy": keep(images)});
+    let spec = |tags: &[&str], images: u32| {
+        let image = rig.image("library/demo", tags);
+        json!({"image": image, "lifecyclePolicy": keep(images)})
+    };
     rig.apply("app", spec(&["1.26"], 50)).await;
     rig.wait_synced("app").await;
     // Nothing changes, so there is no event.

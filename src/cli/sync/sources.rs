@@ -1,4 +1,4 @@
-//! How to reach the sources: logins of the environment, and of the docker or podman config.
+//! Logins for sources on the command line: of the environment, and of the docker or podman config.
 
 use std::collections::BTreeMap;
 
@@ -15,31 +15,32 @@ use crate::registry::{Credential, Reference};
 use crate::spec;
 use crate::sync::{Before, Claimant, Failure, Job, Progress};
 
-/// Logins of whoever runs the command.
+/// Logins of the user, and the mirrors.
 #[derive(Debug)]
 pub(super) struct Sources {
     environment: HostLogins,
     docker: DockerConfig,
     mirrors: Mirrors,
-    /// Whether the AWS identity logs in to public.ecr.aws too.
+    /// Whether the AWS identity logs in to public.ecr.aws, too.
     public_ecr_login: bool,
 }
 
 impl Sources {
-    /// Reads environment and config.
+    /// Reads the environment and the config.
     ///
     /// # Errors
-    /// What cannot be used, in words.
+    /// The message for the user if one of them cannot be used.
     pub(super) fn load(mirrors: Mirrors, public_ecr_login: bool) -> Result<Self, String> {
         let environment = HostLogins::load().map_err(|error| error.to_string())?;
         let docker = DockerConfig::load().map_err(|error| with_causes(&error))?;
         Ok(Self { environment, docker, mirrors, public_ecr_login })
     }
 
-    /// The job that brings an entry about.
+    /// Returns the engine's job for an entry.
     pub(super) async fn job(&self, entry: &Entry, take_over: bool, progress: Progress) -> Job {
         let spec = entry.spec.clone();
         let (access, mirrored) = logins::accesses(self, &self.mirrors, &spec).await;
+
         Job {
             name: entry.name.clone(),
             claimant: Claimant::CommandLine { take_over },
@@ -64,6 +65,7 @@ impl Logins for Sources {
         reference: &Reference,
     ) -> Result<Option<Credential>, Failure> {
         let Source::Mirror(mirror) = source else { return Ok(None) };
+
         Ok(match &mirror.login {
             Some(Login::Known(credential)) => Some(credential.clone()),
             Some(Login::File(path)) => {
@@ -84,7 +86,7 @@ impl Logins for Sources {
         }
     }
 
-    /// The AWS identity of the environment.
+    /// Returns the AWS identity of the environment.
     fn identity(&self, _: Source<'_>, _: &Reference) -> Result<ecr::Identity, Failure> {
         Ok(ecr::Identity::default())
     }
@@ -94,16 +96,17 @@ impl Logins for Sources {
     }
 }
 
-/// The role of the entry; ServiceAccounts are of a cluster.
+/// Returns the role of the entry. ServiceAccounts exist in a cluster only.
 fn identity(entry: &Entry) -> Result<ecr::Identity, Failure> {
     let registry = entry.spec.registry.clone().unwrap_or_default();
     if registry.service_account_name.is_some() {
         return Err(Failure::new(
             Class::InvalidSpec,
-            "registry.serviceAccountName needs a cluster: leave it out for the command line, and \
-             use registry.roleArn or the identity of the environment",
+            "registry.serviceAccountName needs a cluster: remove it for the command line, and use \
+             registry.roleArn or the identity of the environment",
         ));
     }
+
     let role = registry.role_arn.as_deref().map(str::parse).transpose();
     let role = role
         .map_err(|error| Failure::new(Class::InvalidSpec, format!("registry.roleArn: {error}")))?;

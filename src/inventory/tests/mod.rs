@@ -1,4 +1,4 @@
-//! What a user writes, and what is read or answered.
+//! Tests of the inventory: the text of files, and the entries or problems read from it.
 
 mod entries;
 mod manifests;
@@ -8,7 +8,7 @@ use std::fs;
 
 use super::{Entry, Options, Position, read};
 
-/// Reads files of these names and texts, all below one directory, as `sync DIRECTORY` does.
+/// Reads files with these names and texts in one directory, as `sync DIRECTORY` does.
 fn read_files(files: &[(&str, &str)]) -> Result<Vec<Entry>, Vec<String>> {
     let root = tempfile::tempdir().unwrap();
     for (name, text) in files {
@@ -30,12 +30,12 @@ fn read_files(files: &[(&str, &str)]) -> Result<Vec<Entry>, Vec<String>> {
     }
 }
 
-/// The entries of one file.
+/// Returns the entries of one file.
 pub(super) fn entries(text: &str) -> Vec<Entry> {
     read_files(&[("a.yml", text)]).unwrap()
 }
 
-/// What is wrong with one file.
+/// Returns the problems of one file.
 fn problems(text: &str) -> Vec<String> {
     read_files(&[("a.yml", text)]).unwrap_err()
 }

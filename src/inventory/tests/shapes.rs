@@ -15,7 +15,8 @@ fn a_file_may_mix_all_shapes() {
 fn json_is_read_like_yaml() {
     let list = "{\n\t\"repositories\": [\n\t\t{\"name\": \"ab\", \"image\": \
                 {\"pull_url\": \"q.io\\/x\", \"tags\": [\"1.20\"]}}\n\t]\n}\n";
-    let manifest = r#"{"apiVersion": "ecr-sync.io/v1alpha1", "kind": "EcrRepositorySync", "metadata": {"name": "cd"}, "spec": {}}"#;
+    let manifest = r#"{"apiVersion": "ecr-sync.io/v1alpha1", "kind": "EcrRepositorySync",
+        "metadata": {"name": "cd"}, "spec": {}}"#;
     let read = read_files(&[("a.json", list), ("b.json", manifest)]).unwrap();
     assert_eq!(names(&read), ["ab", "cd"]);
     assert_eq!(read[0].position.to_string(), "a.json:3:3");

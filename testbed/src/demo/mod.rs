@@ -46,7 +46,15 @@ pub struct Arguments {
     once: bool,
 
     /// Scrape the operator with a real Prometheus, which must be installed
-    #[arg(long, env = "MONITORING", num_args = 0..=1, default_missing_value = "true", default_value = "false", require_equals = true, value_parser = clap::builder::BoolishValueParser::new())]
+    #[arg(
+        long,
+        env = "MONITORING",
+        num_args = 0..=1,
+        default_missing_value = "true",
+        default_value = "false",
+        require_equals = true,
+        value_parser = clap::builder::BoolishValueParser::new()
+    )]
     monitoring: bool,
 }
 

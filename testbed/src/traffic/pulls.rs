@@ -49,5 +49,8 @@ impl Pulls {
     }
 
     /// The message of Docker Hub.
-    pub(super) const REFUSAL: &str = r#"{"errors":[{"code":"TOOMANYREQUESTS","message":"You have reached your unauthenticated pull rate limit. https://www.docker.com/increase-rate-limit"}]}"#;
+    pub(super) const REFUSAL: &str = concat!(
+        r#"{"errors":[{"code":"TOOMANYREQUESTS","message":"You have reached your unauthenticated "#,
+        r#"pull rate limit. https://www.docker.com/increase-rate-limit"}]}"#
+    );
 }

@@ -105,7 +105,8 @@ fn keys(session: &Session) -> String {
     format!(
         "<Credentials><AccessKeyId>{key}</AccessKeyId><SecretAccessKey>{secret}</SecretAccessKey>\
          <SessionToken>{token}</SessionToken><Expiration>{expires}</Expiration></Credentials>\
-         <AssumedRoleUser><AssumedRoleId>AROATESTBED:{name}</AssumedRoleId><Arn>{arn}</Arn></AssumedRoleUser>"
+         <AssumedRoleUser><AssumedRoleId>AROATESTBED:{name}</AssumedRoleId>\
+         <Arn>{arn}</Arn></AssumedRoleUser>"
     )
 }
 
@@ -114,7 +115,8 @@ fn success(action: &str, result: &str) -> Response {
     xml(
         200,
         format!(
-            "<{action}Response xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><{action}Result>{result}</{action}Result>\
+            "<{action}Response xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\">\
+             <{action}Result>{result}</{action}Result>\
              <ResponseMetadata><RequestId>{id}</RequestId></ResponseMetadata></{action}Response>"
         ),
     )
@@ -125,8 +127,9 @@ fn refusal(status: u16, code: &str, message: &str) -> Response {
     let mut response = xml(
         status,
         format!(
-            "<ErrorResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><Error><Type>Sender</Type>\
-             <Code>{code}</Code><Message>{message}</Message></Error><RequestId>{id}</RequestId></ErrorResponse>"
+            "<ErrorResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\">\
+             <Error><Type>Sender</Type><Code>{code}</Code><Message>{message}</Message></Error>\
+             <RequestId>{id}</RequestId></ErrorResponse>"
         ),
     );
     response.extensions_mut().insert(Answered(code.to_owned()));

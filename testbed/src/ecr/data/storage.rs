@@ -32,7 +32,8 @@ pub(crate) fn presigned_url(
     digest: &str,
 ) -> String {
     format!(
-        "http://localhost:{}/prod-{region}-starport-layer-bucket/{account}/{name}/{digest}?X-Amz-Algorithm=AWS4-HMAC-SHA256\
+        "http://localhost:{}/prod-{region}-starport-layer-bucket/{account}/{name}/{digest}\
+         ?X-Amz-Algorithm=AWS4-HMAC-SHA256\
          &X-Amz-Expires=3600&X-Amz-SignedHeaders=host&X-Amz-Signature={}",
         shared.storage_address().port(),
         random_hex(32)
