@@ -1,7 +1,7 @@
 //! Chart archives: a gzipped tar that is read only to find `Chart.yaml`.
 //!
-//! Nothing is unpacked and no path is followed. What Helm would refuse to load is refused here,
-//! since nobody could install it
+//! Nothing is unpacked and no path is followed. Archives that Helm refuses to load are refused here
+//! too, since nobody could install them
 //! (<https://github.com/helm/helm/blob/v3.22.0/pkg/chart/loader/archive.go>).
 
 use std::io::{self, ErrorKind, Read};
@@ -11,73 +11,73 @@ use tar::EntryType;
 
 use super::metadata::Metadata;
 
-/// The largest archive that is fetched. Charts hold text; the largest public ones have about 2 MB.
-pub const MOST_BYTES: usize = 20 * 1024 * 1024;
-/// What an archive may expand to, as in Helm.
-const MOST_EXPANDED: u64 = 100 * 1024 * 1024;
+/// The largest archive that is fetched. Charts are text; the largest public ones have about 2 MB.
+pub const MAX_BYTES: usize = 20 * 1024 * 1024;
+/// The largest size of an expanded archive, as in Helm.
+const MAX_EXPANDED: u64 = 100 * 1024 * 1024;
 /// The largest public charts have about a thousand files.
-const MOST_ENTRIES: usize = 20_000;
-/// `Chart.yaml` and `requirements.yaml` have some kilobytes.
-const MOST_FILE: u64 = 1024 * 1024;
-/// A path name; Linux ends at 4 KiB.
-const MOST_NAME: u64 = 64 * 1024;
+const MAX_ENTRIES: usize = 20_000;
+/// `Chart.yaml` and `requirements.yaml` have a few kilobytes.
+const MAX_FILE: u64 = 1024 * 1024;
+/// The longest path name; Linux allows 4 KiB.
+const MAX_NAME: u64 = 64 * 1024;
 
-/// Why an archive is no chart, or not the one that was wanted.
+/// The reason why an archive is not a chart, or not the wanted one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// It is something else.
+    /// The file is not a gzipped archive.
     #[error("it is not a gzipped archive{}", if *.page { " but a web page" } else { "" })]
     NotGzip {
-        /// It begins like HTML or XML.
+        /// Whether it begins like HTML or XML.
         page: bool,
     },
-    /// It ends early.
+    /// The archive ends early.
     #[error("the archive is truncated")]
     Truncated,
-    /// It is damaged.
+    /// The archive is damaged.
     #[error("the archive is damaged: {0}")]
     Damaged(String),
-    /// It expands to too much.
-    #[error("the archive expands to more than {} MiB", MOST_EXPANDED / 1024 / 1024)]
+    /// The archive is too large after decompression.
+    #[error("the archive expands to more than {} MiB", MAX_EXPANDED / 1024 / 1024)]
     Expands,
-    /// It has too many entries.
-    #[error("the archive has more than {MOST_ENTRIES} entries")]
+    /// The archive has too many entries.
+    #[error("the archive has more than {MAX_ENTRIES} entries")]
     Entries,
-    /// One of the files that are read is too large.
-    #[error("{file} in the archive has more than {} MiB", MOST_FILE / 1024 / 1024)]
+    /// A file that must be read is too large.
+    #[error("{file} in the archive has more than {} MiB", MAX_FILE / 1024 / 1024)]
     LargeFile {
-        /// Which one.
+        /// The file's name.
         file: &'static str,
     },
-    /// A name that points elsewhere. Helm refuses the chart too.
+    /// An entry's path leads out of the chart. Helm refuses such a chart too.
     #[error("the archive has an entry {0:?}, which leads out of the chart")]
     UnsafeName(String),
-    /// There is no `Chart.yaml`.
+    /// `Chart.yaml` is missing.
     #[error("the archive has no Chart.yaml in its top folder")]
     NoChartYaml,
-    /// There are two.
+    /// A file occurs twice.
     #[error("the archive has {0} twice")]
     Twice(&'static str),
-    /// It cannot be used.
+    /// `Chart.yaml` or `requirements.yaml` cannot be used.
     #[error("{0}")]
     ChartYaml(String),
-    /// It is another chart than the index says.
-    #[error("Chart.yaml says {actual_name} {actual_version}, the index says {name} {version}")]
+    /// The archive is another chart than in the index.
+    #[error("Chart.yaml says {actual_name} {actual_version}, but the index says {name} {version}")]
     OtherChart {
-        /// In `Chart.yaml`.
+        /// The name in `Chart.yaml`.
         actual_name: String,
-        /// In `Chart.yaml`.
+        /// The version in `Chart.yaml`.
         actual_version: String,
-        /// In the index.
+        /// The name in the index.
         name: String,
-        /// In the index.
+        /// The version in the index.
         version: String,
     },
 }
 
-/// Reads the metadata of a chart. Up to 100 MiB are inflated: half a second; on a thread that may
-/// block.
+/// Reads the metadata of a chart. Up to 100 MiB are decompressed in half a second: run it on a
+/// thread that may block.
 ///
 /// # Errors
 /// [`Error`].
@@ -85,22 +85,24 @@ pub fn read(archive: &[u8]) -> Result<Metadata, Error> {
     if !archive.starts_with(&[0x1f, 0x8b]) {
         return Err(Error::NotGzip { page: archive.trim_ascii_start().starts_with(b"<") });
     }
-    let mut text = Bounded { inner: MultiGzDecoder::new(archive), left: MOST_EXPANDED };
-    let files = files(&mut text)?;
-    // The end of the archive is not the end of the file: the checksum follows.
-    match io::copy(&mut text, &mut io::sink()) {
-        // Something that is no gzip follows. It does not matter to Helm either.
+
+    let mut content = Bounded { inner: MultiGzDecoder::new(archive), left: MAX_EXPANDED };
+    let files = files(&mut content)?;
+    // The end of the tar is not the end of the gzip: its checksum follows.
+    match io::copy(&mut content, &mut io::sink()) {
+        // Other data follows the gzip. Helm ignores it too.
         Err(e) if e.to_string().contains("invalid gzip header") => {}
-        Err(e) => return Err(sort(&e)),
+        Err(e) => return Err(classify(&e)),
         Ok(_) => {}
     }
+
     let chart = utf8("Chart.yaml", files.chart.ok_or(Error::NoChartYaml)?)?;
     let requirements =
         files.requirements.map(|bytes| utf8("requirements.yaml", bytes)).transpose()?;
     Metadata::parse(&chart, requirements.as_deref()).map_err(Error::ChartYaml)
 }
 
-/// As [`read`], for the chart that an index lists under this name and version.
+/// Reads the metadata like [`read`], and checks name and version against the index.
 ///
 /// # Errors
 /// [`Error`].
@@ -127,55 +129,60 @@ struct Files {
     requirements: Option<Vec<u8>>,
 }
 
-fn files(text: &mut impl Read) -> Result<Files, Error> {
+fn files(content: &mut impl Read) -> Result<Files, Error> {
     let mut files = Files::default();
-    let mut archive = tar::Archive::new(text);
-    // Raw: long names are entries of their own, and bounded here.
-    let entries = archive.entries().map_err(|e| sort(&e))?.raw(true);
+    let mut archive = tar::Archive::new(content);
+    // In raw mode, long names are separate entries, which are bounded here.
+    let entries = archive.entries().map_err(|e| classify(&e))?.raw(true);
     let mut long_name: Option<Vec<u8>> = None;
+
     for (count, entry) in entries.enumerate() {
-        let mut entry = entry.map_err(|e| sort(&e))?;
-        if count >= MOST_ENTRIES {
+        let mut entry = entry.map_err(|e| classify(&e))?;
+        if count >= MAX_ENTRIES {
             return Err(Error::Entries);
         }
+
         let kind = entry.header().entry_type();
         match kind {
             EntryType::GNULongName => {
-                let mut name = contents(&mut entry, MOST_NAME)?.ok_or_else(long)?;
+                let mut name = contents(&mut entry, MAX_NAME)?.ok_or_else(long)?;
                 name.truncate(name.iter().position(|byte| *byte == 0).unwrap_or(name.len()));
                 long_name = Some(name);
                 continue;
             }
             EntryType::XHeader => {
-                let records = contents(&mut entry, MOST_NAME * 16)?.ok_or_else(long)?;
+                let records = contents(&mut entry, MAX_NAME * 16)?.ok_or_else(long)?;
                 if let Some(name) = pax_path(&records)? {
                     long_name = Some(name);
                 }
                 continue;
             }
             EntryType::XGlobalHeader | EntryType::GNULongLink => continue,
-            EntryType::GNUSparse => return Err(Error::Damaged("it holds a sparse file".into())),
+            EntryType::GNUSparse => return Err(Error::Damaged("it contains a sparse file".into())),
             _ => {}
         }
+
         let name = long_name.take().unwrap_or_else(|| entry.path_bytes().into_owned());
         let name = String::from_utf8_lossy(&name).into_owned();
         if kind.is_dir() || name.ends_with('/') {
             continue;
         }
-        let (label, file) = match inside(&name)?.as_str() {
+
+        let (label, file) = match path_in_chart(&name)?.as_str() {
             "Chart.yaml" => ("Chart.yaml", &mut files.chart),
             "requirements.yaml" => ("requirements.yaml", &mut files.requirements),
             _ => continue,
         };
-        // A link has no contents, and what it points to is not looked at.
+        // A link has no contents, and links are not followed.
         if !matches!(kind, EntryType::Regular | EntryType::Continuous) {
             continue;
         }
         if file.is_some() {
             return Err(Error::Twice(label));
         }
-        *file = Some(contents(&mut entry, MOST_FILE)?.ok_or(Error::LargeFile { file: label })?);
+        *file = Some(contents(&mut entry, MAX_FILE)?.ok_or(Error::LargeFile { file: label })?);
     }
+
     Ok(files)
 }
 
@@ -183,18 +190,18 @@ fn long() -> Error {
     Error::Damaged("it has a name of more than 64 KiB".into())
 }
 
-/// All of an entry, unless it is larger than `most`.
-fn contents(entry: &mut tar::Entry<'_, impl Read>, most: u64) -> Result<Option<Vec<u8>>, Error> {
-    if entry.size() > most {
+/// Reads a whole entry; `None` if it is larger than `limit`.
+fn contents(entry: &mut tar::Entry<'_, impl Read>, limit: u64) -> Result<Option<Vec<u8>>, Error> {
+    if entry.size() > limit {
         return Ok(None);
     }
     let mut bytes = Vec::new();
     let expected = entry.size();
-    entry.take(most).read_to_end(&mut bytes).map_err(|e| sort(&e))?;
+    entry.take(limit).read_to_end(&mut bytes).map_err(|e| classify(&e))?;
     if (bytes.len() as u64) < expected { Err(Error::Truncated) } else { Ok(Some(bytes)) }
 }
 
-/// The `path` of pax records, `<length> <key>=<value>\n`.
+/// Finds the `path` in pax records, `<length> <key>=<value>\n`.
 fn pax_path(records: &[u8]) -> Result<Option<Vec<u8>>, Error> {
     let mut path = None;
     let mut rest = records;
@@ -210,24 +217,26 @@ fn pax_path(records: &[u8]) -> Result<Option<Vec<u8>>, Error> {
         };
         match key {
             b"path" => path = Some(value.to_vec()),
-            // Only files of more than 8 GiB need it, and readers disagree on it.
+            // Only files of more than 8 GiB need it, and programs read it differently.
             b"size" => return Err(Error::Damaged("it sets a size in a pax header".into())),
             _ => {}
         }
         rest = &rest[length..];
     }
+
     Ok(path)
 }
 
-/// The name without the top folder, as Helm computes it.
-fn inside(name: &str) -> Result<String, Error> {
+/// The path below the top folder, as Helm computes it.
+fn path_in_chart(name: &str) -> Result<String, Error> {
     let refuse = || Error::UnsafeName(name.chars().take(200).collect());
-    // Archives made on Windows.
+    // Archives from Windows have backslashes.
     let delimiter = if name.contains('\\') { '\\' } else { '/' };
     let Some((top, rest)) = name.split_once(delimiter) else {
-        // A file beside the folder. Helm refuses the chart.
+        // A file beside the top folder. Helm refuses the chart.
         return Err(refuse());
     };
+
     let rest = rest.replace(delimiter, "/");
     let drive =
         rest.as_bytes().get(1..3) == Some(b":/") && rest.as_bytes()[0].is_ascii_alphabetic();
@@ -243,6 +252,7 @@ fn inside(name: &str) -> Result<String, Error> {
             part => clean.push(part),
         }
     }
+
     if top == "Chart.yaml"
         || rest.starts_with('/')
         || drive
@@ -251,10 +261,11 @@ fn inside(name: &str) -> Result<String, Error> {
     {
         return Err(refuse());
     }
+
     Ok(clean.join("/"))
 }
 
-/// Ends with an error where an archive expands to too much.
+/// A reader that fails after too many bytes.
 struct Bounded<R> {
     inner: R,
     left: u64,
@@ -272,8 +283,8 @@ impl<R: Read> Read for Bounded<R> {
     }
 }
 
-fn sort(error: &io::Error) -> Error {
-    // tar wraps what it gets.
+fn classify(error: &io::Error) -> Error {
+    // tar wraps the errors of its reader.
     let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = next {
         if error.is::<TooMuch>() {
@@ -284,11 +295,12 @@ fn sort(error: &io::Error) -> Error {
             None => error.source(),
         };
     }
+
     match error.kind() {
         ErrorKind::UnexpectedEof => Error::Truncated,
         _ => {
             let text = error.to_string();
-            // tar's own words where an archive ends inside an entry.
+            // tar's message for an archive that ends inside an entry.
             if text.contains("unexpected EOF") { Error::Truncated } else { Error::Damaged(text) }
         }
     }

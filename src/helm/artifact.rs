@@ -1,9 +1,9 @@
-//! A chart archive as an OCI artifact: what `helm push` makes of it, but reproducible.
+//! The OCI artifact of a chart archive: like that of `helm push`, but reproducible.
 //!
 //! The manifest is Helm's byte for byte
 //! (<https://github.com/helm/helm/blob/v3.22.0/pkg/registry/client.go>, `Push`), with one
-//! deliberate difference: the annotation `org.opencontainers.image.created` is left out. Helm takes
-//! it from the archive's modification time on disk, in local time, so that every download makes
+//! deliberate difference: the annotation `org.opencontainers.image.created` is left out. Helm sets
+//! it from the archive's modification time on disk, in local time, so that each download gets
 //! another digest (helm#12884).
 
 use std::collections::BTreeMap;
@@ -25,12 +25,12 @@ pub const PROVENANCE: &str = "application/vnd.cncf.helm.chart.provenance.v1.prov
 /// A chart, ready to be pushed.
 #[derive(Clone, Debug)]
 pub struct Artifact {
-    /// The manifest. Its body has no `mediaType`, as Helm's has none; the registry learns it from
-    /// the request.
+    /// The manifest. Like Helm's, its body has no `mediaType`; the registry gets it with the
+    /// request.
     pub manifest: Manifest,
     /// `Chart.yaml` as JSON.
     pub config: Bytes,
-    /// The archive, untouched.
+    /// The archive, unchanged.
     pub archive: Bytes,
     /// The provenance file, if there is one.
     pub provenance: Option<Bytes>,
@@ -67,14 +67,14 @@ impl<'a> From<&'a Descriptor> for Pointer<'a> {
 }
 
 impl Artifact {
-    /// The artifact of an archive with this metadata ([`super::archive::read`]). It hashes the
-    /// archive: 20 MiB take 15 ms.
+    /// Builds the artifact of an archive with this metadata ([`super::archive::read`]). It hashes
+    /// the archive: 20 MiB take 15 ms.
     ///
     /// # Guarantees
     /// Equal archives (and provenances) have equal manifests, on any day, in any time zone.
     ///
     /// # Errors
-    /// Never, for metadata that was read from an archive.
+    /// Never, for metadata read from an archive.
     pub fn new(
         metadata: &Metadata,
         archive: Bytes,
@@ -88,6 +88,7 @@ impl Artifact {
         let mut layers = vec![describe(CHART, &archive)];
         layers.extend(provenance.as_ref().map(|bytes| describe(PROVENANCE, bytes)));
         layers.sort_by(|a, b| a.digest.as_str().cmp(b.digest.as_str()));
+
         let authors = authors(metadata);
         let body = json::to_vec(&Body {
             schema_version: 2,
@@ -99,7 +100,7 @@ impl Artifact {
         Ok(Self { manifest, config, archive, provenance, config_descriptor, layers })
     }
 
-    /// What the manifest refers to, to be pushed before it: the config, then the layers.
+    /// The blobs to push before the manifest: the config, then the layers.
     pub fn blobs(&self) -> impl Iterator<Item = (&Descriptor, &Bytes)> {
         let layers = self.layers.iter().filter_map(|layer| match layer.media_type.as_str() {
             CHART => Some((layer, &self.archive)),
@@ -129,7 +130,7 @@ fn annotations<'a>(metadata: &'a Metadata, authors: &'a str) -> BTreeMap<&'a str
     annotations
 }
 
-/// `Name (mail), Name (mail)`.
+/// The maintainers as `Name (mail), Name (mail)`.
 fn authors(metadata: &Metadata) -> String {
     let author = |maintainer: &super::metadata::Maintainer| match maintainer.email.as_str() {
         "" => maintainer.name.clone(),
@@ -147,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn manifest_is_laid_out_as_helms() {
+    fn manifest_has_the_layout_of_helms() {
         let chart = metadata(
             "{apiVersion: v2, name: a, version: 1.0.0+b, home: 'https://h', sources: ['https://s', 't'], description: ' ',
               maintainers: [{name: A, email: a@b}, {email: c@d}, {url: u}],
@@ -169,6 +170,7 @@ mod tests {
             layer = layer
         );
         assert_eq!(String::from_utf8_lossy(&artifact.manifest.bytes), expected);
+
         assert_eq!(artifact.manifest.media_type, OCI_MANIFEST);
     }
 
@@ -190,7 +192,7 @@ mod tests {
             assert!(blobs[1].0.digest.as_str() < blobs[2].0.digest.as_str());
             orders.insert(blobs[1].0.media_type.clone());
         }
-        assert_eq!(orders.len(), 2, "either can be first");
+        assert_eq!(orders.len(), 2, "either layer can be first");
     }
 
     #[test]

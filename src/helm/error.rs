@@ -1,4 +1,4 @@
-//! What went wrong with a chart, and of what kind it is.
+//! Errors of chart repositories: address, index, download, digest, archive, and the error class.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,8 +7,8 @@ use super::archive;
 use crate::class::Class;
 use crate::registry;
 
-/// A failed step. The message names the repository, the chart and the version as far as they are
-/// known.
+/// A failed step. The message names the repository, the chart and the version, as far as they
+/// apply.
 ///
 /// URLs are shown without query and credentials: they can be signed.
 #[derive(Debug, thiserror::Error)]
@@ -18,109 +18,110 @@ pub enum Error {
     #[error("{0}")]
     Address(String),
     /// Fetching the index failed.
-    #[error("cannot read {url}: {}", said(.source))]
+    #[error("cannot read {url}: {}", cause(.source))]
     ReadIndex {
-        /// Of the index.
+        /// The URL of the index.
         url: String,
-        /// What happened; its class and its wait are ours.
+        /// The cause; it gives this error its class and its wait.
         source: Box<registry::Error>,
     },
-    /// A web page came in place of the index.
+    /// The server sent a web page in place of the index.
     #[error(
-        "{url} is a web page, not a chart repository's index: often a login page, or a wrong path"
+        "{url} is a web page, not the index of a chart repository: often a login page, or a wrong path"
     )]
     WebPage {
-        /// Of the index.
+        /// The URL of the index.
         url: String,
     },
-    /// What came is no index.
-    #[error("{url} is not a chart repository's index: {why}")]
+    /// The document is not an index.
+    #[error("{url} is not the index of a chart repository: {why}")]
     NotAnIndex {
-        /// Of the index.
+        /// The URL of the index.
         url: String,
-        /// What is wrong with it.
+        /// The reason.
         why: String,
     },
     /// The index does not have the chart.
     #[error("{url} has no chart {chart}")]
     NoSuchChart {
-        /// Of the index.
+        /// The URL of the index.
         url: String,
-        /// Its name.
+        /// The chart's name.
         chart: String,
     },
     /// The part of the index that lists the chart cannot be read.
-    #[error("{url}: the list of chart {chart} cannot be read: {why}")]
+    #[error("{url}: cannot read the versions of chart {chart}: {why}")]
     Chart {
-        /// Of the index.
+        /// The URL of the index.
         url: String,
-        /// Its name.
+        /// The chart's name.
         chart: String,
-        /// What is wrong with it.
+        /// The reason.
         why: String,
     },
     /// Fetching an archive or its provenance failed.
-    #[error("cannot read {url} of chart {chart} {version}: {}", said(.source))]
+    #[error("cannot read {url} of chart {chart} {version}: {}", cause(.source))]
     Download {
-        /// Of the archive.
+        /// The URL of the archive.
         url: String,
         /// The chart's name.
         chart: String,
         /// The chart's version.
         version: String,
-        /// What happened; its class and its wait are ours.
+        /// The cause; it gives this error its class and its wait.
         source: Box<registry::Error>,
     },
-    /// The archive's digest is not the index's.
-    #[error("{url} of chart {chart} {version} has digest {actual}, the index says {expected}")]
+    /// The archive's digest differs from the index.
+    #[error("{url} of chart {chart} {version} has digest {actual}, but the index says {expected}")]
     Digest {
-        /// Of the archive.
+        /// The URL of the archive.
         url: String,
         /// The chart's name.
         chart: String,
         /// The chart's version.
         version: String,
-        /// What the index says.
+        /// The digest in the index.
         expected: Box<registry::Digest>,
-        /// What came.
+        /// The digest of the archive.
         actual: Box<registry::Digest>,
     },
-    /// The archive is no chart, or another one.
+    /// The archive is not a chart, or another one.
     #[error("{url} of chart {chart} {version} cannot be used: {source}")]
     Archive {
-        /// Of the archive.
+        /// The URL of the archive.
         url: String,
         /// The chart's name.
         chart: String,
         /// The chart's version.
         version: String,
-        /// What is wrong with it.
+        /// The reason.
         source: Box<archive::Error>,
     },
-    /// The index points to a host that the one who asks may not use.
+    /// The index points to a host that is not in the allowlist.
     #[error(
-        "{url} of chart {chart} {version} is on another host, which is not allowed: allow it in {written_in}"
+        "{url} of chart {chart} {version} is on another host, which is not allowed: allow it in \
+         {written_in}"
     )]
     HostNotAllowed {
-        /// Of the archive.
+        /// The URL of the archive.
         url: String,
         /// The chart's name.
         chart: String,
         /// The chart's version.
         version: String,
-        /// Where it can be allowed.
+        /// The place of the allowlist.
         written_in: String,
     },
     /// A fetch that others waited for failed.
     #[error("{0}")]
     Shared(Arc<Self>),
-    /// A defect of ours, or a runtime that was shut down.
+    /// A bug in this program, or a runtime that was shut down.
     #[error("{0}")]
     Internal(String),
 }
 
 impl Error {
-    /// What kind of failure this is.
+    /// The class of this error, for retries, condition reasons, events and metrics.
     #[must_use]
     pub fn class(&self) -> Class {
         match self {
@@ -138,7 +139,7 @@ impl Error {
         }
     }
 
-    /// How long the server asked to wait, if it did.
+    /// The wait that the server asked for.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
@@ -148,8 +149,8 @@ impl Error {
         }
     }
 
-    /// Whether another reading of `pullUrl` may be the right one: the index is missing, refused, no
-    /// index at all, or lacks the chart.
+    /// Whether the chart may be at another address that `pullUrl` could mean: the index is missing,
+    /// refused, not an index, or lacks the chart.
     #[must_use]
     pub fn is_elsewhere(&self) -> bool {
         match self {
@@ -163,7 +164,7 @@ impl Error {
     }
 }
 
-/// What happened, without the step: the message has its own.
-fn said(error: &registry::Error) -> String {
+/// The cause without its step: the message names the step itself.
+fn cause(error: &registry::Error) -> String {
     error.failure().map_or_else(|| error.to_string(), ToString::to_string)
 }

@@ -1,9 +1,9 @@
-//! `index.yaml` of a chart repository: which versions a chart has, and where their archives are.
+//! `index.yaml` of a chart repository: the versions of each chart, and the URLs of their archives.
 //!
 //! Indexes are large (Bitnami's has 26 MB) and few of their charts are wanted. So the text is cut
-//! into charts while it arrives ([`Reader`]), each chart's lines are kept deflated, and only the
-//! charts that somebody asks for are ever parsed. What cannot be cut safely (JSON, flow style,
-//! aliases) is put together again at the end and parsed whole, chart by chart.
+//! into charts while it arrives ([`Reader`]), the lines of each chart are kept deflated, and only
+//! the wanted charts are parsed. A text that cannot be cut safely (JSON, flow style, aliases) is
+//! put together at the end and parsed whole, chart by chart.
 
 mod entry;
 mod lines;
@@ -22,7 +22,7 @@ use super::Error;
 use super::yaml::{self, Bounds, Value};
 use parking_lot::Mutex;
 
-/// An index, ready to be asked for charts.
+/// An index, with its charts deflated and not yet parsed.
 pub struct Index {
     url: String,
     charts: HashMap<Box<str>, Mutex<Packed>>,
@@ -39,8 +39,8 @@ struct Packed {
     bytes: Box<[u8]>,
     length: usize,
     form: Form,
-    /// The key occurs more than once: YAML forbids it, and either could be meant.
-    twice: bool,
+    /// Whether the key occurs more than once: YAML forbids that, and either could be meant.
+    is_duplicate: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -52,21 +52,6 @@ enum Form {
 }
 
 impl Index {
-    /// Reads an index that is in memory. `url` is for messages.
-    ///
-    /// # Errors
-    /// Class `SourceInvalid`.
-    pub fn parse(url: &str, text: &[u8]) -> Result<Self, Error> {
-        let mut reader = Reader::new(url, usize::MAX);
-        reader.push(text)?;
-        reader.finish()
-    }
-
-    /// The names of all charts, in no particular order.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.charts.keys().map(AsRef::as_ref)
-    }
-
     fn new(url: String, charts: HashMap<Box<str>, Packed>) -> Self {
         Self {
             url,
@@ -74,13 +59,13 @@ impl Index {
         }
     }
 
-    /// The versions of a chart. The first call for a chart parses its lines, 5 ms for 200 versions:
-    /// on a thread that may block. What it finds is kept in a form that later calls read in a tenth
-    /// of that.
+    /// Reads the versions of a chart. The first call for a chart parses its lines, 5 ms for 200
+    /// versions: run it on a thread that may block. The result is kept as JSON, which later calls
+    /// read in a tenth of the time.
     ///
     /// # Errors
     /// [`Error::NoSuchChart`], and [`Error::Chart`] if the chart's part of the index cannot be read
-    /// at all. Single versions that cannot be used are [`ChartVersions::problems`].
+    /// at all. Single unusable versions are in [`ChartVersions::problems`].
     pub fn chart(&self, name: &str) -> Result<ChartVersions, Error> {
         let Some(packed) = self.charts.get(name) else {
             return Err(Error::NoSuchChart { url: self.url.clone(), chart: name.to_owned() });
@@ -89,8 +74,8 @@ impl Index {
             |why: String| Error::Chart { url: self.url.clone(), chart: name.to_owned(), why };
         let list = {
             let mut packed = packed.lock();
-            if packed.twice {
-                return Err(unreadable("the index lists it twice".into()));
+            if packed.is_duplicate {
+                return Err(unreadable("the index lists the chart twice".into()));
             }
             let list = packed.value().map_err(unreadable)?;
             if packed.form == Form::Yaml {
@@ -101,20 +86,21 @@ impl Index {
         entry::read(name, list).map_err(|why| unreadable(why.into()))
     }
 
-    /// Bytes held, about.
-    pub(super) fn held(&self) -> usize {
+    /// The size in memory, in bytes, approximately.
+    pub(super) fn size(&self) -> usize {
         let size = |packed: &Mutex<Packed>| packed.lock().bytes.len();
         self.charts.iter().map(|(name, packed)| name.len() + size(packed) + 100).sum()
     }
 }
 
 impl Packed {
-    /// The list of versions, not yet looked at.
+    /// Parses the list of versions, without its entries.
     fn value(&self) -> Result<Value, String> {
         let mut text = String::with_capacity(self.length);
         flate2::read::DeflateDecoder::new(&self.bytes[..])
             .read_to_string(&mut text)
             .map_err(|e| e.to_string())?;
+
         match self.form {
             Form::Json => {
                 serde_json::from_str(&text).map(whole::from_json).map_err(|e| e.to_string())

@@ -1,4 +1,5 @@
-//! One copy of each index for the whole process.
+//! The cache of chart repository indexes: one copy of each index for the whole process, fetched
+//! once for all that need it, confirmed when it is old, and evicted when memory is short.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -12,11 +13,12 @@ use tokio::time::Instant;
 use super::{Error, Index};
 use crate::registry::{Credential, TransportOptions};
 
-/// Indexes are held deflated: Bitnami's takes 2 to 3 MB. This is room for twenty of that size.
-const MOST_HELD: usize = 64 * 1024 * 1024;
+/// Room for twenty indexes of Bitnami's size, which takes 2 to 3 MB deflated.
+const MAX_BYTES: usize = 64 * 1024 * 1024;
 
-/// What an index was fetched with. Resources share a copy only if all of it is equal: a credential
-/// opens nothing for others, and another authority or proxy could show something else.
+/// The address, credential and trust of a fetch. Resources share a copy only if all of them are
+/// equal: a login gives nothing to others, and another certificate authority or proxy could serve
+/// another index.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(super) struct Key {
     pub(super) url: String,
@@ -27,76 +29,75 @@ pub(super) struct Key {
 /// The indexes of all repositories.
 ///
 /// # Guarantees
-/// However many ask for an index at the same time, it is fetched and read once; twice, if they
-/// accept no copy at all, since those who come while a request is on its way need one that is sent
-/// after they came.
+/// An index that many need at the same time is fetched and read once. It is fetched twice if they
+/// accept no copy at all: a caller that comes during a request then needs one that is sent later.
 pub struct Indexes {
-    most_held: usize,
-    shelves: Mutex<HashMap<Key, Arc<Shelf>>>,
+    max_bytes: usize,
+    slots: Mutex<HashMap<Key, Arc<Slot>>>,
 }
 
 impl fmt::Debug for Indexes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Keys hold passwords.
-        f.debug_struct("Indexes").field("most_held", &self.most_held).finish_non_exhaustive()
+        // Keys contain passwords.
+        f.debug_struct("Indexes").field("max_bytes", &self.max_bytes).finish_non_exhaustive()
     }
 }
 
 impl Default for Indexes {
     fn default() -> Self {
-        Self::new(MOST_HELD)
+        Self::new(MAX_BYTES)
     }
 }
 
-/// One index. The lock is held while it is fetched: whoever waits gets what came.
+/// The slot of one index. The lock is held during a fetch: callers that wait get its result.
 #[derive(Default)]
-struct Shelf {
+struct Slot {
     state: tokio::sync::Mutex<State>,
-    /// For eviction; kept outside of the lock.
-    held: Mutex<(usize, Option<Instant>)>,
+    /// Size and last use, for eviction; outside of the lock.
+    usage: Mutex<(usize, Option<Instant>)>,
 }
 
 #[derive(Default)]
 struct State {
     copy: Option<Copy>,
-    /// The last failed fetch: when it ended, and what happened.
+    /// The last failed fetch: its end and its error.
     failed: Option<(Instant, Arc<Error>)>,
 }
 
-/// An index that was fetched.
+/// A fetched index.
 #[derive(Clone)]
 pub(super) struct Copy {
     pub(super) index: Arc<Index>,
     pub(super) validators: Validators,
-    /// When the request that brought or confirmed it was sent.
+    /// The time at which the request that fetched or confirmed it was sent.
     confirmed: Instant,
 }
 
-/// What a conditional request sends back.
+/// The validators for a conditional request.
 #[derive(Clone, Default)]
 pub(super) struct Validators {
     pub(super) etag: Option<HeaderValue>,
     pub(super) last_modified: Option<HeaderValue>,
 }
 
-/// What came of a fetch.
+/// The result of a fetch.
 pub(super) enum Fetched {
-    /// The copy is still right.
+    /// The copy is current.
     Unchanged,
-    /// A new one.
+    /// A new index.
     New(Index, Validators),
 }
 
 impl Indexes {
-    /// Holds about this many bytes; what was not used for longest goes first.
+    /// Creates a cache of about this many bytes. The least recently used index is evicted first.
     #[must_use]
-    pub fn new(most_held: usize) -> Self {
-        Self { most_held, shelves: Mutex::default() }
+    pub fn new(max_bytes: usize) -> Self {
+        Self { max_bytes, slots: Mutex::default() }
     }
 
-    /// The index of `key`. A copy that is older than `max_age` is confirmed or replaced by `fetch`;
-    /// with an age of zero, by a request that is sent after this call. The same age holds for the
-    /// answer that there is none.
+    /// Returns the index of `key`. A copy older than `max_age` is confirmed or replaced by `fetch`;
+    /// with an age of zero, by a request that is sent after this call. The same age applies to the
+    /// answer that there is no index.
     pub(super) async fn get<F>(
         &self,
         key: Key,
@@ -106,45 +107,47 @@ impl Indexes {
     where
         F: Future<Output = Result<Fetched, Error>>,
     {
-        let asked = Instant::now();
-        let shelf = self.shelf(&key);
-        let mut state = shelf.state.lock().await;
-        let oldest = asked.checked_sub(max_age).unwrap_or(asked);
+        let called = Instant::now();
+        let slot = self.slot(&key);
+        let mut state = slot.state.lock().await;
+        let oldest = called.checked_sub(max_age).unwrap_or(called);
         if let Some(copy) = &state.copy
             && copy.confirmed >= oldest
         {
-            shelf.used(None);
+            slot.used(None);
             return Ok(copy.index.clone());
         }
-        // It failed while we waited: a thousand that wait do not try one after the other. That
-        // there is no index for us is an answer as good as an index, and as old as one may be: it
-        // is what the first reading of many a `pullUrl` gets.
+
+        // A fetch that failed while this call waited is not repeated: a thousand waiting calls
+        // would retry one after the other. The answer "no index here" may be as old as an index:
+        // the first address that a `pullUrl` could mean often gets it.
         if let Some((ended, error)) = &state.failed
-            && (*ended >= asked || (error.is_elsewhere() && *ended >= oldest))
+            && (*ended >= called || (error.is_elsewhere() && *ended >= oldest))
         {
             return Err(Error::Shared(error.clone()));
         }
-        let began = Instant::now();
+
+        let started = Instant::now();
         match fetch(state.copy.clone()).await {
             Ok(fetched) => {
                 let copy = match (fetched, state.copy.take()) {
                     (Fetched::New(index, validators), _) => {
-                        Copy { index: Arc::new(index), validators, confirmed: began }
+                        Copy { index: Arc::new(index), validators, confirmed: started }
                     }
-                    (Fetched::Unchanged, Some(copy)) => Copy { confirmed: began, ..copy },
+                    (Fetched::Unchanged, Some(copy)) => Copy { confirmed: started, ..copy },
                     (Fetched::Unchanged, None) => {
                         return Err(Error::Internal("there is no copy to confirm".into()));
                     }
                 };
                 let index = copy.index.clone();
                 *state = State { copy: Some(copy), failed: None };
-                shelf.used(Some(index.held()));
+                slot.used(Some(index.size()));
                 drop(state);
                 self.evict(&key);
                 Ok(index)
             }
             Err(error) => {
-                // The copy stays for its validators; it is not served.
+                // The copy is kept for its validators, but not served.
                 let error = Arc::new(error);
                 state.failed = Some((Instant::now(), error.clone()));
                 Err(Error::Shared(error))
@@ -152,40 +155,36 @@ impl Indexes {
         }
     }
 
-    fn shelf(&self, key: &Key) -> Arc<Shelf> {
-        let mut shelves = self.shelves.lock();
-        shelves.entry(key.clone()).or_default().clone()
+    fn slot(&self, key: &Key) -> Arc<Slot> {
+        self.slots.lock().entry(key.clone()).or_default().clone()
     }
 
-    /// Gives up what was not used for longest, but neither the newest nor what is being fetched or
-    /// waited for.
+    /// Evicts the least recently used indexes, except the newest one and those in use.
     fn evict(&self, newest: &Key) {
-        let mut shelves = self.shelves.lock();
+        let mut slots = self.slots.lock();
         loop {
-            let total: usize = shelves.values().map(|shelf| shelf.held().0).sum();
-            if total <= self.most_held {
+            let total: usize = slots.values().map(|slot| slot.usage().0).sum();
+            if total <= self.max_bytes {
                 return;
             }
-            let idle = shelves.iter().filter(|(key, shelf)| {
-                *key != newest && Arc::strong_count(shelf) == 1 && shelf.held().0 > 0
+
+            let idle = slots.iter().filter(|(key, slot)| {
+                *key != newest && Arc::strong_count(slot) == 1 && slot.usage().0 > 0
             });
-            let Some(oldest) =
-                idle.min_by_key(|(_, shelf)| shelf.held().1).map(|(key, _)| key.clone())
-            else {
-                return;
-            };
-            shelves.remove(&oldest);
+            let oldest = idle.min_by_key(|(_, slot)| slot.usage().1).map(|(key, _)| key.clone());
+            let Some(oldest) = oldest else { return };
+            slots.remove(&oldest);
         }
     }
 }
 
-impl Shelf {
-    fn held(&self) -> (usize, Option<Instant>) {
-        *self.held.lock()
+impl Slot {
+    fn usage(&self) -> (usize, Option<Instant>) {
+        *self.usage.lock()
     }
 
     fn used(&self, bytes: Option<usize>) {
-        let mut held = self.held.lock();
-        *held = (bytes.unwrap_or(held.0), Some(Instant::now()));
+        let mut usage = self.usage.lock();
+        *usage = (bytes.unwrap_or(usage.0), Some(Instant::now()));
     }
 }

@@ -1,5 +1,4 @@
-//! JSON as Go writes it: `<`, `>`, `&`, U+2028 and U+2029 are escaped, everything else is as serde
-//! writes it.
+//! JSON as Go writes it: like serde's, with `<`, `>`, `&`, U+2028 and U+2029 escaped.
 
 use std::io;
 
@@ -28,7 +27,7 @@ impl Formatter for Go {
     }
 }
 
-/// `json.Marshal(value)`.
+/// Go's `json.Marshal(value)`.
 pub(super) fn to_vec(value: &impl Serialize) -> serde_json::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     value.serialize(&mut Serializer::with_formatter(&mut bytes, Go(CompactFormatter)))?;
@@ -38,7 +37,7 @@ pub(super) fn to_vec(value: &impl Serialize) -> serde_json::Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn what_html_could_misread_is_escaped() {
+    fn characters_special_to_html_are_escaped() {
         let text = "a<b>&\u{2028}\"\\/\u{8}\u{1f}\u{7f}é<";
         let json = super::to_vec(&text).unwrap();
         assert_eq!(

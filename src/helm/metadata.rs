@@ -1,8 +1,8 @@
-//! `Chart.yaml`, as Helm holds it and writes it.
+//! `Chart.yaml`, parsed and validated like Helm does, and written as the config of the artifact.
 //!
 //! The config of a chart's manifest is `json.Marshal` of Helm's `chart.Metadata`
 //! (<https://github.com/helm/helm/blob/v3.22.0/pkg/chart/metadata.go>): its fields in its order,
-//! empty ones left out, unknown ones dropped, texts tidied. Field order here is part of that.
+//! without empty and unknown ones, and with sanitized texts. So the order of fields here matters.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -13,10 +13,10 @@ use super::version::is_version;
 use super::yaml::{self, Bounds, Value};
 use crate::registry::{ParseError, Tag};
 
-/// Helm's own `Chart.yaml` files have some hundred values.
+/// Real `Chart.yaml` files have a few hundred values.
 const BOUNDS: Bounds = Bounds { nodes: 100_000, replayed: 100_000 };
 
-/// What a chart says about itself.
+/// The metadata of a chart.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Metadata {
@@ -25,44 +25,44 @@ pub struct Metadata {
     /// The project's web site.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub home: String,
-    /// Where the source code is.
+    /// URLs of the source code.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub sources: Vec<String>,
     /// The chart's version; never empty.
     pub version: String,
-    /// One sentence.
+    /// A description in one sentence.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub description: String,
-    /// Words to find it by.
+    /// Keywords for searches.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub keywords: Vec<String>,
-    /// Who maintains it.
+    /// The maintainers.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub maintainers: Vec<Maintainer>,
-    /// URL of a picture.
+    /// The URL of an icon.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub icon: String,
-    /// `v1` or `v2`; `v1` where the chart says nothing.
+    /// `v1` or `v2`; `v1` if it is missing.
     pub api_version: String,
-    /// When it is enabled, as a dependency.
+    /// The condition that enables it as a dependency.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub condition: String,
-    /// What enables it, as a dependency.
+    /// The tags that enable it as a dependency.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub tags: String,
-    /// The version of what it installs.
+    /// The version of the application.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub app_version: String,
-    /// Whether the publisher advises against it.
+    /// Whether the chart is deprecated.
     #[serde(skip_serializing_if = "is_false")]
     pub deprecated: bool,
-    /// Anything else; these become annotations of the manifest too.
+    /// Annotations; they are also annotations of the manifest.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
-    /// Which versions of Kubernetes it is for.
+    /// The versions of Kubernetes that it supports.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub kube_version: String,
-    /// Charts that it needs.
+    /// The charts that it depends on.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub dependencies: Vec<Dependency>,
     /// `application` or `library`.
@@ -84,34 +84,34 @@ pub struct Maintainer {
     pub url: String,
 }
 
-/// A chart that a chart needs.
+/// A dependency of a chart.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Dependency {
-    /// Its name.
+    /// The chart's name.
     pub name: String,
-    /// Which versions of it.
+    /// The range of versions.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub version: String,
-    /// Its repository.
+    /// The chart's repository.
     pub repository: String,
     /// The value that enables it.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub condition: String,
-    /// Words that enable it.
+    /// The tags that enable it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<String>,
     /// Whether it is enabled.
     #[serde(skip_serializing_if = "is_false")]
     pub enabled: bool,
-    /// What is taken from its values.
+    /// The values to import from it.
     #[serde(rename = "import-values", skip_serializing_if = "Vec::is_empty")]
     pub import_values: Vec<Json>,
-    /// Its name inside this chart.
+    /// The name inside this chart.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub alias: String,
 }
 
-#[allow(clippy::trivially_copy_pass_by_ref)] // serde wants a reference
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde requires a reference
 fn is_false(value: &bool) -> bool {
     !*value
 }
@@ -120,7 +120,7 @@ impl Metadata {
     /// Reads `Chart.yaml`, and `requirements.yaml` of charts of API version 1.
     ///
     /// # Errors
-    /// What Helm refuses too: why, as a phrase.
+    /// The reason, for charts that Helm refuses too.
     pub fn parse(chart: &str, requirements: Option<&str>) -> Result<Self, String> {
         let mut metadata = Self::default();
         metadata.merge(chart, "Chart.yaml")?;
@@ -130,23 +130,24 @@ impl Metadata {
         if let Some(requirements) = requirements {
             metadata.merge(requirements, "requirements.yaml")?;
         }
-        metadata.tidy();
+
+        metadata.sanitize();
         metadata.check()?;
         Ok(metadata)
     }
 
-    /// The tag that Helm gives this version: `+` cannot be in one, `_` stands for it.
+    /// The tag for this version, as Helm writes it: with `_` for `+`, which a tag cannot contain.
     ///
     /// # Errors
-    /// For versions that are too long for a tag.
+    /// If the version is too long for a tag.
     pub fn tag(&self) -> Result<Tag, ParseError> {
         self.version.replace('+', "_").parse()
     }
 
-    /// As Helm writes it into a manifest's config.
+    /// Writes the metadata like Helm, for the config of the manifest.
     ///
     /// # Errors
-    /// Never, for what [`Self::parse`] gave.
+    /// Never, for metadata from [`Self::parse`].
     pub fn to_json(&self) -> serde_json::Result<Vec<u8>> {
         super::json::to_vec(self)
     }
@@ -193,9 +194,9 @@ impl Metadata {
         }
     }
 
-    /// Helm's `sanitizeString`, on the fields that it is used for.
-    fn tidy(&mut self) {
-        let one = [
+    /// Applies Helm's `sanitizeString` to the same fields as Helm.
+    fn sanitize(&mut self) {
+        let texts = [
             &mut self.name,
             &mut self.description,
             &mut self.home,
@@ -205,7 +206,7 @@ impl Metadata {
             &mut self.app_version,
             &mut self.kube_version,
         ];
-        one.into_iter().chain(&mut self.sources).chain(&mut self.keywords).for_each(sanitize);
+        texts.into_iter().chain(&mut self.sources).chain(&mut self.keywords).for_each(sanitize);
         for Maintainer { name, email, url } in &mut self.maintainers {
             [name, email, url].into_iter().for_each(sanitize);
         }
@@ -215,7 +216,7 @@ impl Metadata {
         }
     }
 
-    /// Helm's `Validate`.
+    /// Checks like Helm's `Validate`.
     fn check(&self) -> Result<(), String> {
         if self.name.is_empty() {
             return Err("Chart.yaml has no `name`".into());
@@ -226,19 +227,22 @@ impl Metadata {
         if self.version.is_empty() {
             return Err("Chart.yaml has no `version`".into());
         }
+
         if !is_version(&self.version) {
             return Err(format!(
                 "the version {:?} of Chart.yaml is not a semantic version",
                 self.version
             ));
         }
+
         if !matches!(self.kind.as_str(), "" | "application" | "library") {
             return Err(format!(
                 "the type {:?} of Chart.yaml is neither application nor library",
                 self.kind
             ));
         }
-        let mut seen = HashSet::new();
+
+        let mut names = HashSet::new();
         for Dependency { name, alias, .. } in &self.dependencies {
             if !alias
                 .bytes()
@@ -249,12 +253,13 @@ impl Metadata {
                 ));
             }
             let key = if alias.is_empty() { name } else { alias };
-            if !seen.insert(key) {
+            if !names.insert(key) {
                 return Err(format!(
                     "Chart.yaml has two dependencies with the name or alias {key:?}"
                 ));
             }
         }
+
         Ok(())
     }
 }
@@ -296,7 +301,7 @@ impl Dependency {
     }
 }
 
-/// The fields of a mapping, in the order in which Go sets them: it sorts what it read.
+/// The fields of a mapping, sorted by key: Go sets them in this order.
 fn fields(value: Value) -> Result<Vec<(String, Value)>, String> {
     match value {
         Value::Null => Ok(Vec::new()),
@@ -345,8 +350,7 @@ fn list<T>(
     Ok(())
 }
 
-/// What Go makes of an `interface{}`: its maps are written in the order of their keys, as
-/// serde_json's are.
+/// Converts a value like Go's `interface{}`: keys of maps are sorted, as in serde_json.
 fn any(value: Value) -> Json {
     match value {
         Value::Null => Json::Null,
@@ -362,7 +366,7 @@ fn any(value: Value) -> Json {
     }
 }
 
-/// White space becomes a space, what cannot be printed goes.
+/// Replaces white space by spaces, and removes unprintable characters.
 fn sanitize(text: &mut String) {
     if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
         return;
@@ -377,9 +381,9 @@ fn sanitize(text: &mut String) {
         .collect();
 }
 
-/// Go's `unicode.IsPrint`: letters, marks, numbers, punctuation and symbols. The standard library
-/// knows it as what `Debug` does not escape; combining marks it escapes at the beginning of a text
-/// only.
+/// Go's `unicode.IsPrint`: letters, marks, numbers, punctuation and symbols. In Rust's standard
+/// library these are the characters that `Debug` does not escape. It escapes combining marks only
+/// at the beginning of a text, hence the `a`.
 fn is_printable(c: char) -> bool {
     match c {
         '"' | '\'' | '\\' => true,
@@ -413,6 +417,7 @@ dependencies:
 sources: ['https://a/?b&c=<d>']
 description: \"line\\nnext\\u200b\\u00a0end é\u{301}\"
 ";
+
         assert_eq!(
             json(chart),
             concat!(
@@ -439,7 +444,7 @@ description: \"line\\nnext\\u200b\\u00a0end é\u{301}\"
     }
 
     #[test]
-    fn what_helm_refuses_is_refused_with_a_reason() {
+    fn charts_that_helm_refuses_are_refused_with_a_reason() {
         for (chart, why) in [
             ("version: 1.0.0", "no `name`"),
             ("name: a", "no `version`"),

@@ -1,23 +1,24 @@
-//! Helm charts of classic HTTP repositories, and what they are as OCI artifacts.
+//! Helm charts of classic HTTP repositories, and their form as OCI artifacts.
 //!
 //! ```text
 //! Repository  --index-->  ChartVersions  --download-->  archive  --read-->  Metadata  -->  Artifact
 //! ```
 //!
-//! Charts of OCI registries need none of this: they are copied like images.
+//! Charts of OCI registries are copied like images.
 //!
 //! | file | noun |
 //! |---|---|
-//! | `repository` | [`Repository`]: requests to a chart repository |
-//! | `indexes` | [`Indexes`]: one copy of each index for the whole process |
+//! | `repository`, `body` | [`Repository`]: requests to a chart repository; the body of its index |
+//! | `indexes` | [`Indexes`]: the cache of indexes |
 //! | `index` | [`Index`], [`ChartVersions`], [`Entry`] |
-//! | `archive` | a tgz, read to find `Chart.yaml` |
-//! | `metadata` | [`Metadata`]: `Chart.yaml` as Helm has it |
-//! | `artifact` | [`Artifact`]: the manifest that `helm push` makes |
+//! | `archive` | the chart's tgz, read to find `Chart.yaml` |
+//! | `metadata` | [`Metadata`]: `Chart.yaml` as Helm holds it |
+//! | `artifact` | [`Artifact`]: the manifest as `helm push` writes it |
 //! | `yaml`, `json`, `version` | formats as Go and Helm read and write them |
 
 pub mod archive;
 mod artifact;
+mod body;
 mod error;
 mod index;
 mod indexes;

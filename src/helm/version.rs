@@ -1,15 +1,17 @@
-//! Which texts Helm takes for a version.
+//! Chart versions: the texts that Helm accepts as a version.
 
-/// Whether Masterminds/semver's `NewVersion` takes it: `1.2.3`, and also `v1.2.3`, `1.2` and `1`.
+/// Whether Masterminds/semver's `NewVersion` accepts it: `1.2.3`, and also `v1.2.3`, `1.2` and `1`.
 /// <https://github.com/Masterminds/semver/blob/v3.4.0/version.go>
 pub(super) fn is_version(text: &str) -> bool {
-    // Longer texts would not fit a tag, and 256 is what Masterminds/semver takes.
+    // The bound of Masterminds/semver; longer texts would not fit into a tag either.
     if text.len() > 256 {
         return false;
     }
+
     let text = text.strip_prefix('v').unwrap_or(text);
     let (rest, build) = split(text, '+');
     let (core, pre) = split(rest, '-');
+
     let identifier = |part: &str| {
         !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
     };
@@ -20,6 +22,7 @@ pub(super) fn is_version(text: &str) -> bool {
     let leading_zero = |part: &str| {
         part.len() > 1 && part.starts_with('0') && part.bytes().all(|b| b.is_ascii_digit())
     };
+
     numbers.len() <= 3
         && numbers.iter().all(number)
         && pre.is_none_or(|pre| pre.split('.').all(|part| identifier(part) && !leading_zero(part)))
@@ -35,8 +38,8 @@ mod tests {
     use super::is_version;
 
     #[test]
-    fn versions_are_what_helm_takes() {
-        for good in [
+    fn versions_are_accepted_as_by_helm() {
+        for valid in [
             "1.2.3",
             "v1.2.3",
             "1.2",
@@ -47,13 +50,14 @@ mod tests {
             "0.0.0",
             "01.2.3",
         ] {
-            assert!(is_version(good), "{good}");
+            assert!(is_version(valid), "{valid}");
         }
-        for bad in [
+
+        for invalid in [
             "", "v", "latest", "1.2.3.4", "1.x", "1.2.3-", "1.2.3+", "1.2.3-01", "1.2.3_1",
             " 1.2.3", "V1.2.3", "1..2",
         ] {
-            assert!(!is_version(bad), "{bad}");
+            assert!(!is_version(invalid), "{invalid}");
         }
     }
 }

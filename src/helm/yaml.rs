@@ -1,22 +1,21 @@
-//! YAML as Helm reads it.
+//! YAML as Helm reads it: the scalars of YAML 1.1, and numbers as text (`appVersion: 1.10`).
 //!
 //! Helm parses with go-yaml v2, which has the scalars of YAML 1.1, and turns numbers and booleans
-//! into text where its structures want text: an unquoted `appVersion: 1.10` is `1.1` to Helm, and
-//! `"1.1"` is what `helm push` writes. What we push must say the same, so scalars are resolved here
-//! as they are written, by go-yaml's table
-//! (<https://github.com/yaml/go-yaml/blob/v2.4.2/resolve.go>) and not by the parser's.
+//! into text for text fields: an unquoted `appVersion: 1.10` is `1.1` to Helm, and `helm push`
+//! writes `"1.1"`. Our artifacts must be the same, so scalars are resolved here from the text, by
+//! go-yaml's table (<https://github.com/yaml/go-yaml/blob/v2.4.2/resolve.go>), not by the parser's.
 
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::{MessageFormatter, NonFiniteFloatPolicy, Spanned, UserMessageFormatter};
 
-/// A value as Go has it in an `interface{}`.
+/// A value like Go's `interface{}`.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Value {
     Null,
     Bool(bool),
-    /// In decimal; the sign and 64 bits are checked.
+    /// An integer in the range of Go's int64 or uint64.
     Integer(i128),
     Float(f64),
     Text(String),
@@ -25,7 +24,7 @@ pub(super) enum Value {
 }
 
 impl Value {
-    /// The text that a Go `string` field gets. `Ok(None)` leaves it as it is.
+    /// The text for a Go `string` field. `Ok(None)` leaves the field unchanged.
     pub(super) fn into_text(self) -> Result<Option<String>, &'static str> {
         match self {
             Self::Null => Ok(None),
@@ -38,7 +37,7 @@ impl Value {
         }
     }
 
-    /// The value of a key that is written as `key`, or as `Key`: Go does not look at the case.
+    /// The value of a key, in any case, as Go matches keys.
     #[cfg(test)]
     pub(super) fn get(&self, key: &str) -> Option<&Self> {
         let Self::Map(fields) = self else { return None };
@@ -46,11 +45,12 @@ impl Value {
     }
 }
 
-/// How large a document may be, counted in what the parser makes of it.
+/// Bounds for the size of a document.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
+    /// The number of values.
     pub(super) nodes: usize,
-    /// What aliases may grow to, in parser events.
+    /// The number of parser events from aliases.
     pub(super) replayed: usize,
 }
 
@@ -67,13 +67,13 @@ pub(super) fn options(bounds: Bounds) -> serde_saphyr::Options {
             max_nodes: bounds.nodes,
             max_events: bounds.nodes.saturating_mul(3),
             max_total_scalar_bytes: 256 * 1024 * 1024,
-            // One text that a thousand entries share is what anchors are for, not an attack;
-            // alias_limits bounds what it may grow to.
+            // A text that a thousand entries share is a normal use of anchors, not an attack;
+            // alias_limits bounds the growth.
             enforce_alias_anchor_ratio: false,
         },
         alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: bounds.replayed },
         non_finite_float_policy: NonFiniteFloatPolicy::PassThrough,
-        // As go-yaml's Unmarshal.
+        // Like go-yaml's Unmarshal.
         duplicate_keys: serde_saphyr::DuplicateKeyPolicy::LastWins,
         with_snippet: false,
     }
@@ -92,9 +92,9 @@ pub(super) fn message(error: &serde_saphyr::Error) -> String {
 
 /// A value as the parser gives it. Scalars are looked up in the text afterwards.
 pub(super) enum Raw {
-    /// What the parser takes for text; it may be quoted, or a block, or plain.
+    /// Text to the parser: quoted, a block, or plain.
     Text(String),
-    /// What the parser takes for something else; only plain scalars are.
+    /// A plain scalar that is not text to the parser.
     Plain,
     List(Vec<Spanned<Self>>),
     Map(Vec<(Spanned<String>, Spanned<Self>)>),
@@ -179,7 +179,7 @@ pub(super) fn resolve(node: Spanned<Raw>, text: &str) -> Value {
 }
 
 fn field(key: Spanned<String>, value: Spanned<Raw>, text: &str) -> (String, Value) {
-    // A key that is a block scalar would need a `?`; so what is not quoted is plain.
+    // A block scalar as a key would need a `?`; so a key without quotes is plain.
     let written = written(&key.defined, text).filter(|(_, written)| *written == key.value);
     let key = match written.map(|(_, written)| resolve_plain(written)) {
         Some(Value::Bool(value)) => value.to_string(),
@@ -190,7 +190,7 @@ fn field(key: Spanned<String>, value: Spanned<Raw>, text: &str) -> (String, Valu
     (key, resolve(value, text))
 }
 
-/// Where a scalar begins, and what is written there.
+/// The offset of a scalar, and its text in the document.
 fn written<'t>(location: &serde_saphyr::Location, text: &'t str) -> Option<(usize, &'t str)> {
     let span = location.span();
     let start = usize::try_from(span.byte_offset()?).ok()?;
@@ -198,13 +198,13 @@ fn written<'t>(location: &serde_saphyr::Location, text: &'t str) -> Option<(usiz
     Some((start, text.get(start..end)?.trim()))
 }
 
-/// What is written there, if it is a plain scalar. The text of a block scalar is known by being
-/// alone on its line.
+/// The text of a plain scalar in the document; `None` for other scalars. The text of a block scalar
+/// is recognised because it is alone on its line.
 fn plain<'t>(location: &serde_saphyr::Location, text: &'t str) -> Option<&'t str> {
     let (start, written) = written(location, text)?;
     let before = text[..start].rsplit('\n').next().unwrap_or_default();
-    let quoted = matches!(written.as_bytes().first()?, b'"' | b'\'' | b'|' | b'>' | b'!');
-    (!quoted && (start == 0 || before.bytes().any(|byte| byte != b' ') || before.is_empty()))
+    let is_quoted = matches!(written.as_bytes().first()?, b'"' | b'\'' | b'|' | b'>' | b'!');
+    (!is_quoted && (start == 0 || before.bytes().any(|byte| byte != b' ') || before.is_empty()))
         .then_some(written)
 }
 
@@ -225,6 +225,7 @@ fn resolve_plain(text: &str) -> Value {
         "-.inf" | "-.Inf" | "-.INF" => return Value::Float(f64::NEG_INFINITY),
         _ => {}
     }
+
     let first = text.as_bytes().first().copied().unwrap_or_default();
     if first.is_ascii_digit() || matches!(first, b'+' | b'-') {
         let plain = text.replace('_', "");
@@ -239,6 +240,7 @@ fn resolve_plain(text: &str) -> Value {
     {
         return Value::Float(value);
     }
+
     Value::Text(text.to_owned())
 }
 
@@ -249,6 +251,7 @@ fn integer(text: &str) -> Option<i128> {
         [b'+', ..] => (false, &text[1..]),
         _ => (false, text),
     };
+
     let lower = digits.to_ascii_lowercase();
     let (radix, digits) = match lower.as_bytes() {
         [b'0', b'x', ..] => (16, &lower[2..]),
@@ -260,13 +263,14 @@ fn integer(text: &str) -> Option<i128> {
     if !digits.bytes().all(|digit| digit.is_ascii_alphanumeric()) {
         return None;
     }
+
     let value = i128::from_str_radix(digits, radix).ok()?;
     let value = if negative { -value } else { value };
     let unsigned = !negative && !text.starts_with('+') && value <= i128::from(u64::MAX);
     (i64::try_from(value).is_ok() || unsigned).then_some(value)
 }
 
-/// `^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$`, whose values Rust reads as Go does.
+/// `^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$`, which Rust parses like Go.
 fn float(text: &str) -> Option<f64> {
     let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
     let (mantissa, exponent) = match unsigned.split_once(['e', 'E']) {
@@ -275,6 +279,7 @@ fn float(text: &str) -> Option<f64> {
         }
         None => (unsigned, None),
     };
+
     let digits = |text: &str| text.bytes().all(|digit| digit.is_ascii_digit());
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
     let shaped = digits(whole)
@@ -282,13 +287,13 @@ fn float(text: &str) -> Option<f64> {
         && (!whole.is_empty() || !fraction.is_empty())
         && exponent.is_none_or(|exponent| !exponent.is_empty() && digits(exponent));
     let value: f64 = shaped.then(|| text.parse().ok()).flatten()?;
-    // Go calls what overflows an error, and the scalar text.
+    // An overflow is an error in Go, and the scalar becomes text.
     value.is_finite().then_some(value)
 }
 
-/// Go's `strconv.FormatFloat(value, 'g', -1, 32)`, with which sigs.k8s.io/yaml fills text fields.
+/// Go's `strconv.FormatFloat(value, 'g', -1, 32)`, which sigs.k8s.io/yaml uses for text fields.
 pub(super) fn format_float(value: f64) -> String {
-    #[allow(clippy::cast_possible_truncation)] // what Go does
+    #[allow(clippy::cast_possible_truncation)] // like Go
     let value = value as f32;
     if value.is_nan() {
         return "NaN".into();
@@ -296,10 +301,12 @@ pub(super) fn format_float(value: f64) -> String {
     if value.is_infinite() {
         return if value > 0.0 { "+Inf".into() } else { "-Inf".into() };
     }
+
     let scientific = format!("{value:e}");
     let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
     let exponent: i32 = exponent.parse().unwrap_or_default();
-    // Exponents from -4 to 5 are written out: the shortest form counts as one of precision 6
+
+    // For exponents from -4 to 5 Go writes all digits: the shortest form counts as precision 6
     // (internal/strconv/ftoa.go).
     if (-4..6).contains(&exponent) {
         return format!("{value}");
@@ -315,7 +322,7 @@ mod tests {
     const BOUNDS: Bounds = Bounds { nodes: 10_000, replayed: 10_000 };
 
     #[test]
-    fn scalars_are_what_go_yaml_makes_of_them() {
+    fn scalars_are_resolved_as_by_go_yaml() {
         for (written, text) in [
             ("1.10", Some("1.1")),
             ("1.0", Some("1")),
@@ -365,6 +372,7 @@ mod tests {
         assert_eq!(value.get("u"), Some(&Value::Float(1.1)));
         assert_eq!(value.get("y"), Some(&Value::Integer(1)), "a quoted key is text");
         assert_eq!(value.get("z").unwrap().get("q"), Some(&Value::Text("2.0".into())));
+
         let mut bomb = "a0: &a0 [x,x,x,x,x,x,x,x,x]\n".to_owned();
         for n in 1..9 {
             let last = n - 1;

@@ -1,6 +1,5 @@
-//! Which addresses may be followed: redirects, upload locations and resolved names. Refused are
-//! steps from https to http, link-local addresses (cloud metadata services), and loopback
-//! addresses.
+//! Allowed addresses of redirects, upload locations and DNS results. Refused are steps from https
+//! to http, link-local addresses (cloud metadata services), and loopback addresses.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -40,6 +39,7 @@ pub(super) fn redirect_target(
     if matches!(*method, Method::GET | Method::HEAD) || (keeps_method && replayable) {
         return Ok(Some(next));
     }
+
     Err(Failure::Redirect(format!(
         "{host} answers {method} with a redirect to {}://{}; use that host in the spec",
         next.scheme(),
@@ -58,6 +58,7 @@ pub(crate) fn check_target(from: &Url, to: &Url, home: &Url) -> Result<(), Failu
             authority(to)
         )))
     };
+
     match (from.scheme(), to.scheme()) {
         ("https", "http") => refuse("a redirect from https to http is not followed"),
         (_, "http" | "https") if to.host().is_none() => refuse("the address has no host"),
@@ -188,6 +189,7 @@ mod tests {
         ] {
             assert_eq!(check_target(from, &url(to), from).is_ok(), allowed, "{from} -> {to}");
         }
+
         for (home, to) in [
             ("http://169.254.1.1/", "http://169.254.1.2/"),
             ("http://localhost:5000/", "http://127.0.0.1:80/"),
@@ -201,6 +203,7 @@ mod tests {
         let sockets = |addresses: &[&str]| -> Vec<SocketAddr> {
             addresses.iter().map(|address| SocketAddr::new(address.parse().unwrap(), 0)).collect()
         };
+
         for (resolved, allowed) in [
             (&["10.0.0.1", "127.0.0.1", "2001:db8::1"][..], Some(3)),
             (&["169.254.169.254", "192.0.2.1"], Some(1)),

@@ -206,11 +206,13 @@ impl fmt::Display for Answer {
         if let Some(reason) = self.status.canonical_reason() {
             write!(f, " {reason}")?;
         }
+
         match (&self.code, &self.message) {
             (Some(code), Some(message)) => write!(f, " ({code}: {message})")?,
             (Some(text), None) | (None, Some(text)) => write!(f, " ({text})")?,
             (None, None) => {}
         }
+
         if let Some(exhausted) = self.exhausted() {
             f.write_str(exhausted.advice(self.anonymous))?;
         }
@@ -235,6 +237,7 @@ fn code_and_message(body: &[u8]) -> (Option<String>, Option<String>) {
         serde_json::Value::Number(number) => Some(number.to_string()),
         _ => None,
     };
+
     let Ok(json) = serde_json::from_slice::<serde_json::Value>(body) else {
         let body = String::from_utf8_lossy(body);
         // Error pages of proxies add nothing to the status.
@@ -301,6 +304,7 @@ mod tests {
             let (c, m) = code_and_message(body.as_bytes());
             assert_eq!((c.as_deref(), m.as_deref()), (code, message), "{body}");
         }
+
         let (_, message) = code_and_message("x".repeat(60_000).as_bytes());
         assert!(message.unwrap().len() < 400);
         code_and_message(&[0xff, 0xfe, 0x00]);
@@ -341,6 +345,7 @@ mod tests {
             let with_wait = Answer { retry_after: Some(Duration::from_secs(7)), ..answer };
             assert_eq!(with_wait.asked_wait(), Some(Duration::from_secs(7)));
         }
+
         // public.ecr.aws answers with plain text.
         let answer = Answer::new(
             StatusCode::TOO_MANY_REQUESTS,
@@ -349,6 +354,7 @@ mod tests {
             b"toomanyrequests: Data limit exceeded\n",
         );
         assert_eq!(answer.exhausted(), Some(Exhausted::Bytes));
+
         assert!(
             answer.to_string().contains("this IP address") && answer.to_string().contains("log in"),
             "{answer}"

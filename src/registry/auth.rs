@@ -320,6 +320,7 @@ impl Auth {
             service: bearer.service.clone(),
             scope: rule,
         });
+
         Ok(grant)
     }
 

@@ -122,6 +122,7 @@ impl Stream for BlobStream {
                 }
             }
         }
+
         Poll::Ready(None)
     }
 }
@@ -163,6 +164,7 @@ impl Client {
             }
             Ok((call, response))
         };
+
         let (call, response) =
             opened.await.map_err(|failure: Failure| failure.read_blob(&*subject))?;
         let download = Download::new(self.clone(), call, response, descriptor.size, slot);
@@ -329,6 +331,7 @@ impl Download {
             self.received
         };
         self.response = Some(response);
+
         Ok(())
     }
 }

@@ -49,6 +49,7 @@ pub(crate) fn parse<'a>(headers: impl IntoIterator<Item = &'a HeaderValue>) -> V
             }
         }
     }
+
     challenges
 }
 
@@ -85,6 +86,7 @@ impl<'a> Parser<'a> {
             self.rest = rest;
             return value.to_owned();
         };
+
         let mut value = String::new();
         let mut chars = quoted.char_indices();
         while let Some((at, c)) = chars.next() {
@@ -98,6 +100,7 @@ impl<'a> Parser<'a> {
             }
         }
         self.rest = "";
+
         value
     }
 }
@@ -149,6 +152,7 @@ mod tests {
             Some("registry.docker.io"),
             Some("repository:a/b:pull,push"),
         );
+
         for (headers, expected) in [
             (
                 vec![
@@ -189,6 +193,7 @@ mod tests {
                 headers.iter().map(|text| HeaderValue::from_str(text).unwrap()).collect();
             assert_eq!(parse(&values), expected, "{headers:?}");
         }
+
         parse(&[HeaderValue::from_bytes(b"Bearer realm=\"\xff\xfe\"").unwrap()]);
     }
 }

@@ -352,6 +352,7 @@ impl Client {
         } else {
             None
         };
+
         Ok((Failure::Answer(answer), renewed))
     }
 
@@ -381,6 +382,7 @@ impl Client {
                 limits.pause_for(wait);
             }
         }
+
         (Failure::Answer(Box::new(answer)), challenges)
     }
 }
@@ -393,6 +395,7 @@ fn request(call: &Call, grant: Option<&Grant>, timeout: Duration) -> Request {
         bytes if bytes.is_empty() => Body::Empty,
         bytes => Body::Bytes(bytes.clone()),
     };
+
     let authorization = grant.map(|grant| grant.header.clone());
     Request {
         method: call.method.clone(),

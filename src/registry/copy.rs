@@ -22,7 +22,7 @@ const MAX_RESTARTS: u32 = 3;
 /// The way in which a blob came to the target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Moved {
-    /// Its bytes were sent.
+    /// The bytes were sent.
     Copied,
     /// The target mounted it from another of its repositories.
     Mounted,

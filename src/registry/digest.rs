@@ -89,6 +89,7 @@ impl FromStr for Digest {
             "sha512" => Algorithm::Sha512,
             _ => return Err(wrong("only sha256 and sha512 are supported")),
         };
+
         if hex.len() != algorithm.hex_length() {
             return Err(wrong(&format!(
                 "{name} has {} hex digits, not {}",
@@ -96,6 +97,7 @@ impl FromStr for Digest {
                 hex.chars().count()
             )));
         }
+
         if !hex.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte)) {
             return Err(wrong("write only the digits 0-9 and a-f, in lower case"));
         }
@@ -183,6 +185,7 @@ mod tests {
         assert_eq!(sha512.parse::<Digest>().unwrap().to_string(), sha512);
         assert_eq!(Digest::sha256_of(b"").hex(), HEX);
         assert!(Digest::of(Algorithm::Sha512, b"").hex().starts_with("cf83e1357eefb8bd"));
+
         for text in [
             "",
             "sha256:",
@@ -195,6 +198,7 @@ mod tests {
         ] {
             assert!(text.parse::<Digest>().is_err(), "{text}");
         }
+
         let json = serde_json::to_string(&Digest::sha256_of(b"")).unwrap();
         assert_eq!(json, format!("\"sha256:{HEX}\""));
         assert!(serde_json::from_str::<Digest>("\"sha256:1\"").is_err());

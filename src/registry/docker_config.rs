@@ -158,6 +158,7 @@ mod tests {
             auth("six"),
             auth("tls"),
         );
+
         for (reference, expected) in [
             ("nginx", user("hub")),
             ("docker.io/a/b", user("hub")),
@@ -192,6 +193,7 @@ mod tests {
             let error = find(auths, "ghcr.io/a").unwrap_err().to_string();
             assert!(error.contains(hint) && !error.contains("hunter2"), "{auths}: {error}");
         }
+
         // Entries of other registries are not checked.
         assert_eq!(find(r#"{"quay.io":{"auth":"?"}}"#, "ghcr.io/a").unwrap(), None);
         for empty in ["{}", r#"{"auths":null}"#, r#"{"credHelpers":{"ghcr.io":"evil"}}"#] {

@@ -45,6 +45,7 @@ pub(super) fn split_host(text: &str) -> Result<(String, &str), String> {
         }
         return hub();
     };
+
     let is_host = first.starts_with('[')
         || first.contains(['.', ':'])
         // Docker also reads a first segment with capitals, such as `Grafana/loki`, as a host, which
@@ -83,6 +84,7 @@ fn check_host(host: &str) -> Result<(), String> {
             None => (host, None),
         }
     };
+
     if let Some(port) = port
         && (port.parse::<u16>().is_err() || port.starts_with('+'))
     {
@@ -95,6 +97,7 @@ fn check_host(host: &str) -> Result<(), String> {
             && !label.ends_with('-')
             && label.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
     };
+
     // DNS names may end with a dot.
     if !name.strip_suffix('.').unwrap_or(name).split('.').all(is_label) {
         return Err(format!("{host:?} is not a host name"));
@@ -113,6 +116,7 @@ pub(super) fn check_repository(repository: &str) -> Result<(), String> {
     if repository.len() > MAX_REPOSITORY {
         return Err(format!("the repository is longer than {MAX_REPOSITORY} characters"));
     }
+
     if repository.chars().any(|c| c.is_ascii_uppercase()) {
         return Err(format!(
             "repository names are lower case; write {}",
@@ -131,6 +135,7 @@ pub(super) fn check_repository(repository: &str) -> Result<(), String> {
             ));
         }
     }
+
     Ok(())
 }
 

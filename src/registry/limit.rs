@@ -318,7 +318,7 @@ mod tests {
         (0..4).for_each(|_| limits.answered());
         assert_eq!(free(), 5);
         (0..100).for_each(|_| limits.answered());
-        assert_eq!(free(), 8, "no more than it began with");
+        assert_eq!(free(), 8, "at most the initial number");
 
         for _ in 0..10 {
             tokio::time::advance(NARROW_INTERVAL).await;

@@ -148,6 +148,7 @@ impl Manifest {
             OCI_MANIFEST | DOCKER_MANIFEST => false,
             _ => document.manifests.is_some() && document.config.is_none(),
         };
+
         if is_index {
             // Of a body that is both, a container runtime could run the other part
             // (CVE-2021-41190).
@@ -160,6 +161,7 @@ impl Manifest {
         if document.manifests.is_some() {
             return Err(Failure::Unreadable("it claims to be an image and has children".into()));
         }
+
         if document.blobs.is_some() {
             return Err(Failure::Unreadable(
                 "OCI artifact manifests were withdrawn and are not supported".into(),
@@ -255,6 +257,7 @@ impl Client {
         let size = headers
             .get(reqwest::header::CONTENT_LENGTH)
             .and_then(|value| value.to_str().ok()?.parse().ok());
+
         // Some servers send the length of the missing body, which is 0.
         let size = size.filter(|size| *size > 0);
         Ok(Some(Resolved {
@@ -321,6 +324,7 @@ impl Client {
             TagOrDigest::Digest(asked) => Some(asked.clone()),
             TagOrDigest::Tag(_) => from_header.clone(),
         };
+
         let digest = match expected {
             Some(expected) => check(&bytes, expected)?,
             None => Digest::sha256_of(&bytes),
@@ -347,6 +351,7 @@ impl Client {
         let what = what.into();
         let look = |failure: Failure| failure.check(self.subject(repository, &what));
         let call = self.manifest_call(Method::HEAD, repository, &what).map_err(look)?;
+
         match self.call(&call).await {
             Ok(_) => Ok(true),
             Err(Failure::Answer(answer)) if answer.status == StatusCode::NOT_FOUND => Ok(false),

@@ -281,6 +281,7 @@ impl<'a> Upload<'a> {
                 None => return Err(Failure::Answer(answer)),
             }
         }
+
         Err(Failure::Internal("the login was renewed too often for one request".into()))
     }
 }

@@ -116,10 +116,12 @@ impl FromStr for Platform {
                  windows/amd64:10.0.20348"
             ))
         };
+
         let (name, version) = match text.split_once(':') {
             Some((name, version)) => (name, Some(version)),
             None => (text, None),
         };
+
         let is_word = |word: &&str| {
             !word.is_empty()
                 && word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
@@ -196,8 +198,12 @@ mod tests {
     }
 
     fn child(name: &str, platform: Option<Value>) -> Value {
-        let mut child = json!({"mediaType": "application/vnd.oci.image.manifest.v1+json", "size": 7,
-                               "digest": Digest::sha256_of(name.as_bytes()).as_str(), "x-own": {"b": 1, "a": [2]}});
+        let mut child = json!({
+            "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "size": 7,
+            "digest": Digest::sha256_of(name.as_bytes()).as_str(),
+            "x-own": {"b": 1, "a": [2]},
+        });
         if let Some(platform) = platform {
             child["platform"] = platform;
         }
@@ -205,7 +211,12 @@ mod tests {
     }
 
     fn index(children: &[Value]) -> Manifest {
-        let text = json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": children, "annotations": {"k": "v"}});
+        let text = json!({
+            "schemaVersion": 2,
+            "mediaType": OCI_INDEX,
+            "manifests": children,
+            "annotations": {"k": "v"},
+        });
         Manifest::new(Bytes::from(text.to_string()), OCI_INDEX)
     }
 
@@ -266,9 +277,13 @@ mod tests {
         let plain = child("plain", None);
         let about = |name: &str, subject: &Value| {
             let mut child = child(name, Some(json!({"os": "unknown", "architecture": "unknown"})));
-            child["annotations"] = json!({ATTESTED: subject["digest"], "vnd.docker.reference.type": "attestation-manifest"});
+            child["annotations"] = json!({
+                ATTESTED: subject["digest"],
+                "vnd.docker.reference.type": "attestation-manifest",
+            });
             child
         };
+
         let (of_amd, of_arm) = (about("of-amd", &amd), about("of-arm", &arm));
         let whole =
             index(&[amd.clone(), arm.clone(), of_amd.clone(), of_arm.clone(), plain.clone()]);
@@ -281,12 +296,14 @@ mod tests {
             .collect();
         assert_eq!(digests(&left), wanted);
         assert_eq!(left.digest, Digest::sha256_of(&left.bytes));
+
         // Unknown fields are kept.
         let text = std::str::from_utf8(&left.bytes).expect("text");
         assert!(
             text.contains("\"x-own\"") && text.contains("\"annotations\":{\"k\":\"v\"}"),
             "{text}"
         );
+
         assert_eq!(
             platforms(&["linux/amd64", "linux/arm64"]).narrow(&whole).expect("readable"),
             Narrowed::Same

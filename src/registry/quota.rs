@@ -349,6 +349,7 @@ mod tests {
             });
             assert_eq!(report, expected, "{limit} {left}");
         }
+
         let mut only_one = headers("100", "1");
         only_one.remove("ratelimit-remaining");
         assert_eq!(Quota::default().read(&only_one), None);
@@ -371,7 +372,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn pulls_end_at_the_reserve_and_go_on_when_there_are_more() {
+    async fn pulls_end_at_the_reserve_and_continue_when_more_are_left() {
         let quota = Quota::new(Reserve::Percent(10));
         assert!(matches!(quota.pull("r", false).await, Turn::Go(_)), "there is no report yet");
         quota.read(&headers("100;w=21600", "12;w=21600"));

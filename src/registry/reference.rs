@@ -42,6 +42,7 @@ impl FromStr for Tag {
                 "a tag cannot be empty: remove the colon, or write a tag after it".into(),
             ));
         };
+
         if text.contains('+') {
             return Err(wrong("tags cannot contain `+`; charts write `_` in its place"));
         }
@@ -54,6 +55,7 @@ impl FromStr for Tag {
         if text.len() > 128 {
             return Err(wrong("tags have at most 128 characters"));
         }
+
         Ok(Self(text.to_owned()))
     }
 }
@@ -190,6 +192,7 @@ impl FromStr for Reference {
             }
             None => (rest, None),
         };
+
         let (host, path) = split_host(rest).map_err(|why| wrong(&why))?;
         let (path, tag) = match path.rsplit_once(':') {
             Some((path, tag)) => {
@@ -197,6 +200,7 @@ impl FromStr for Reference {
             }
             None => (path, None),
         };
+
         let repository = match (host.as_str(), path.contains('/')) {
             (DOCKER_HUB, false) if !path.is_empty() => format!("library/{path}"),
             _ => path.to_owned(),
@@ -318,6 +322,7 @@ mod tests {
             let error = text.parse::<Reference>().expect_err(text).to_string();
             assert!(error.contains(hint), "{text}: {error}");
         }
+
         assert!(
             "a".repeat(100_000).parse::<Reference>().expect_err("too long").to_string().len() < 500
         );

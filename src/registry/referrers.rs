@@ -45,6 +45,7 @@ impl Client {
         let mut url = self.url(repository, &format!("referrers/{digest}"))?;
         let mut pages = Pages::default();
         let mut referrers = Vec::new();
+
         loop {
             let (body, next) = self.page(url, Scope::pull(repository), MAX_MANIFEST_BYTES).await?;
             match Manifest::new(body, OCI_INDEX).parse()? {

@@ -109,6 +109,7 @@ impl TokenServer {
                 request
             }
         };
+
         request.headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
 
         let requested = Instant::now();
@@ -118,6 +119,7 @@ impl TokenServer {
             return Err(Failure::Answer(Box::new(read_answer(response, false).await.0)));
         }
         let body = read_body(response, MAX_BYTES).await?;
+
         token(&body, requested, credential.is_anonymous())
     }
 
@@ -134,6 +136,7 @@ impl TokenServer {
             "http" if self.home.scheme() == "http" => {}
             _ => return wrong("must be https"),
         }
+
         if url.host_str().is_none_or(str::is_empty) {
             return wrong("has no host");
         }

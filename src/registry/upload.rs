@@ -77,6 +77,7 @@ impl Client {
             }
             None => self.begin(plain.clone(), repository).await?,
         };
+
         session(&plain, &response).map(Started::Session)
     }
 
@@ -110,6 +111,7 @@ impl Client {
             }
             return sent;
         }
+
         let mut session = session.url;
         session.query_pairs_mut().append_pair("digest", digest.as_str());
 
@@ -173,6 +175,7 @@ impl Client {
         {
             return Err(failed(Failure::Expired(answer)));
         }
+
         if size > 0 && is_about_the_whole(&answer) {
             let is_too_large = answer.status == StatusCode::PAYLOAD_TOO_LARGE;
             self.limits().use_parts_from(if is_too_large { size } else { 1 });

@@ -61,6 +61,7 @@ fn chart_yaml_is_found_whatever_the_folder() {
     ]);
     let members = [gzip(&whole[..700]), gzip(&whole[700..])].concat();
     let with_bom = [b"\xef\xbb\xbf", CHART].concat();
+
     for archive in [
         files(&[("a/Chart.yaml", CHART)]),
         files(&[("other/Chart.yaml", CHART)]),
@@ -96,6 +97,7 @@ fn links_are_not_followed_and_names_that_lead_out_are_refused() {
         let beside = gzip(&tar(&[("a/x", kind, b""), ("a/Chart.yaml", EntryType::Regular, CHART)]));
         assert!(read(&beside).is_ok());
     }
+
     for name in [
         "a/../../etc/passwd",
         "a/../..",
@@ -113,7 +115,7 @@ fn links_are_not_followed_and_names_that_lead_out_are_refused() {
 }
 
 #[test]
-fn archives_that_are_no_charts_say_why() {
+fn archives_that_are_not_charts_are_refused_with_a_reason() {
     let good = files(&[
         ("a/Chart.yaml", CHART),
         (
@@ -132,6 +134,7 @@ fn archives_that_are_no_charts_say_why() {
         "{:?}",
         read(&damaged)
     );
+
     for (archive, why) in [
         (b"".to_vec(), "not a gzipped archive"),
         (b"PK\x03\x04".to_vec(), "not a gzipped archive"),
@@ -151,11 +154,13 @@ fn archives_that_are_no_charts_say_why() {
         let message = read(&archive).unwrap_err().to_string();
         assert!(message.contains(why), "{why}: {message}");
     }
+
     let sized = gzip(&{
         let mut bytes = header("a/Chart.yaml", EntryType::Regular, 1 << 33).as_bytes().to_vec();
         bytes.extend_from_slice(CHART);
         bytes
     });
+
     assert_eq!(read(&sized), Err(Error::LargeFile { file: "Chart.yaml" }));
 }
 
@@ -166,17 +171,20 @@ fn bombs_end_early() {
     assert_eq!(read(&zeros), Err(Error::Expands));
     let after = files(&[("a/Chart.yaml", CHART)]);
     let after = [after, gzip(&vec![0; 101 << 20])].concat();
-    assert_eq!(read(&after), Err(Error::Expands), "also behind the end of the archive");
+    assert_eq!(read(&after), Err(Error::Expands), "also after the end of the archive");
     let many: Vec<_> = (0..20_001).map(|_| ("a/x", EntryType::Regular, &b""[..])).collect();
     assert_eq!(read(&gzip(&tar(&many))), Err(Error::Entries));
 }
 
 #[test]
-fn another_chart_than_the_indexs_is_an_error_that_names_both() {
+fn a_chart_other_than_in_the_index_is_an_error_that_names_both() {
     let archive = files(&[("a/Chart.yaml", CHART)]);
     assert!(read_as(&archive, "a", "1.0.0").is_ok());
     for (name, version) in [("b", "1.0.0"), ("a", "1.0.1"), ("a", "v1.0.0")] {
         let message = read_as(&archive, name, version).unwrap_err().to_string();
-        assert_eq!(message, format!("Chart.yaml says a 1.0.0, the index says {name} {version}"));
+        assert_eq!(
+            message,
+            format!("Chart.yaml says a 1.0.0, but the index says {name} {version}")
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! The versions of one chart.
+//! The versions of one chart in an index: usable entries, and problems.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -7,15 +7,15 @@ use super::super::version::is_version;
 use super::super::yaml::Value;
 use crate::registry::Digest;
 
-/// What an index says about one chart.
+/// The part of an index about one chart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChartVersions {
-    /// Its name.
+    /// The chart's name.
     pub name: String,
-    /// The versions that can be used, in the order of the index. `v1.2.3` and `1.2.3` are two of
-    /// them: equal to semver, but Helm finds each by its own text.
+    /// The usable versions, in the order of the index. `v1.2.3` and `1.2.3` are two versions: they
+    /// are equal to semver, but Helm finds each by its own text.
     pub versions: Vec<Entry>,
-    /// The versions that cannot, in the order of the index.
+    /// The unusable versions, in the order of the index.
     pub problems: Vec<Problem>,
 }
 
@@ -32,31 +32,30 @@ impl ChartVersions {
 pub struct Entry {
     /// The chart's name.
     pub chart: String,
-    /// The version, as it is written: `1.2.3`, `v1.2.3`, `1.2.3+build`.
+    /// The version as it is written: `1.2.3`, `v1.2.3`, `1.2.3+build`.
     pub version: String,
-    /// Where the archive can be had: absolute, relative to the repository, or `oci://`. At least
-    /// one.
+    /// The URLs of the archive: absolute, relative to the repository, or `oci://`. At least one.
     pub urls: Vec<String>,
-    /// The archive's digest, where the index has it.
+    /// The archive's digest, if the index has it.
     pub digest: Option<Digest>,
-    /// Whether the publisher advises against it.
+    /// Whether the version is deprecated.
     pub deprecated: bool,
-    /// The version of what the chart installs.
+    /// The version of the application.
     pub app_version: Option<String>,
     /// `application` or `library`.
     pub kind: Option<String>,
 }
 
-/// A version that cannot be used. The others go on.
+/// An unusable version. It does not affect the others.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     /// The chart's name.
     pub chart: String,
-    /// The version, where there is one.
+    /// The version, if there is one.
     pub version: Option<String>,
-    /// Its place in the list, from 1.
-    pub place: usize,
-    /// What is wrong.
+    /// The position in the list, from 1.
+    pub position: usize,
+    /// The reason.
     pub why: String,
 }
 
@@ -64,62 +63,67 @@ impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.version {
             Some(version) => write!(f, "chart {} {version}: {}", self.chart, self.why),
-            None => write!(f, "chart {}, entry {}: {}", self.chart, self.place, self.why),
+            None => write!(f, "chart {}, entry {}: {}", self.chart, self.position, self.why),
         }
     }
 }
 
-/// The versions in a chart's list.
+/// Reads the versions in a chart's list.
 pub(super) fn read(chart: &str, list: Value) -> Result<ChartVersions, &'static str> {
     let entries = match list {
         Value::List(entries) => entries,
         Value::Null => Vec::new(),
         _ => return Err("it is not a list of versions"),
     };
-    let mut read =
+
+    let mut chart_versions =
         ChartVersions { name: chart.to_owned(), versions: Vec::new(), problems: Vec::new() };
-    let mut seen = HashSet::new();
-    let mut twice = HashSet::new();
+    let mut versions = HashSet::new();
+    let mut duplicates = HashSet::new();
+
     for (index, value) in entries.into_iter().enumerate() {
         let draft = Draft::read(value);
         let version = draft.version.clone();
         if let Some(version) = &version
-            && !seen.insert(version.clone())
+            && !versions.insert(version.clone())
         {
-            twice.insert(version.clone());
+            duplicates.insert(version.clone());
         }
         match draft.check(chart) {
-            Ok(entry) => read.versions.push(entry),
-            Err(why) => read.problems.push(Problem {
+            Ok(entry) => chart_versions.versions.push(entry),
+            Err(why) => chart_versions.problems.push(Problem {
                 chart: chart.to_owned(),
                 version,
-                place: index + 1,
+                position: index + 1,
                 why,
             }),
         }
     }
-    // Which of the two is meant is a guess that nobody would notice; a copy that says the same is
-    // no matter.
-    for version in twice {
-        let mut same = read.versions.iter().filter(|entry| entry.version == version);
+
+    // Equal duplicates do no harm. Of different ones, neither is used: a guess could be wrong, and
+    // nobody would notice.
+    for version in duplicates {
+        let mut same = chart_versions.versions.iter().filter(|entry| entry.version == version);
         let first = same.next();
         if same.all(|entry| Some(entry) == first) {
-            let mut kept = false;
-            read.versions
-                .retain(|entry| entry.version != version || !std::mem::replace(&mut kept, true));
+            let mut has_first = false;
+            chart_versions.versions.retain(|entry| {
+                entry.version != version || !std::mem::replace(&mut has_first, true)
+            });
             continue;
         }
-        read.versions.retain(|entry| entry.version != version);
+        chart_versions.versions.retain(|entry| entry.version != version);
         let why = "the index lists it twice, with different contents".to_owned();
-        read.problems.push(Problem {
+        chart_versions.problems.push(Problem {
             chart: chart.to_owned(),
             version: Some(version),
-            place: 0,
+            position: 0,
             why,
         });
     }
-    read.problems.sort_by(|a, b| (a.place, &a.version).cmp(&(b.place, &b.version)));
-    Ok(read)
+
+    chart_versions.problems.sort_by(|a, b| (a.position, &a.version).cmp(&(b.position, &b.version)));
+    Ok(chart_versions)
 }
 
 /// An entry before it is checked.
@@ -139,9 +143,10 @@ impl Draft {
     fn read(value: Value) -> Self {
         let mut draft = Self::default();
         let Value::Map(fields) = value else {
-            draft.wrong = Some("the entry is empty or no mapping".into());
+            draft.wrong = Some("the entry is empty or not a mapping".into());
             return draft;
         };
+
         for (key, value) in fields {
             let wrong = match key.as_str() {
                 "name" => text(&mut draft.name, value),
@@ -160,6 +165,7 @@ impl Draft {
                 draft.wrong.get_or_insert(format!("`{key}` is {wrong}"));
             }
         }
+
         draft
     }
 
@@ -184,11 +190,13 @@ impl Draft {
         if !is_version(&version) {
             return Err("the version is not a semantic version".into());
         }
+
         match self.name {
             Some(name) if name == chart => {}
             Some(name) => return Err(format!("its `name` is {name}")),
             None => return Err("it has no `name`".into()),
         }
+
         if self.urls.is_empty() {
             return Err("it has no `urls`".into());
         }
@@ -198,7 +206,7 @@ impl Draft {
     }
 }
 
-/// Sets a text that is not empty; says what the value is if it is no text.
+/// Sets a text unless it is empty; returns the kind of a value that is not text.
 fn text(field: &mut Option<String>, value: Value) -> Option<&'static str> {
     match value.into_text() {
         Ok(text) => {
@@ -209,11 +217,9 @@ fn text(field: &mut Option<String>, value: Value) -> Option<&'static str> {
     }
 }
 
-/// Helm writes bare hex; others write a prefix, or upper case.
+/// Parses a digest. Helm writes bare hex; others write a prefix, or upper case.
 fn digest(text: &str) -> Result<Digest, String> {
     let text = text.to_ascii_lowercase();
     let hex = text.strip_prefix("sha256:").unwrap_or(&text);
-    format!("sha256:{hex}")
-        .parse()
-        .map_err(|_| "its `digest` is not the hex of a SHA-256".to_owned())
+    format!("sha256:{hex}").parse().map_err(|_| "its `digest` is not a SHA-256 in hex".to_owned())
 }

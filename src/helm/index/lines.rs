@@ -1,15 +1,15 @@
-//! The lines of a YAML document in block style: which ones are structure, and which are inside a
-//! text.
+//! A scanner for the lines of a YAML document in block style: which ones are structure, and which
+//! are inside of a text.
 //!
-//! This is not a parser. It knows enough to say where a key stands, and tells when it does not
-//! ([`Line::Unknown`]).
+//! It is not a parser. It finds the keys, and returns [`Line::Unknown`] for lines that need a
+//! parser.
 
-/// What a line is.
+/// The kind of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Line<'l> {
-    /// Empty, a comment, or inside a scalar or flow collection.
+    /// An empty line, a comment, or a line inside of a scalar or flow collection.
     Inside,
-    /// `---` or `...`, and what follows it.
+    /// `---` or `...`, and the rest of the line.
     Marker(&'l [u8]),
     /// `- …` at this indentation.
     Element { indent: usize },
@@ -17,20 +17,20 @@ pub(super) enum Line<'l> {
     Key { indent: usize, key: &'l [u8], value: &'l [u8] },
     /// A scalar on a line of its own.
     Scalar { indent: usize },
-    /// Something that only a parser understands.
+    /// A line that needs a parser.
     Unknown,
 }
 
-/// What has begun on a line and not ended.
+/// The construct that is open at the end of a line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Open {
     #[default]
     Nothing,
-    /// `|` or `>` of a key or element at `parent`; the indentation of its text, once that is known.
+    /// `|` or `>` of a key or element at `parent`, and the indentation of its text, once known.
     Block { parent: usize, text: Option<usize> },
     /// A quoted scalar.
     Quoted(u8),
-    /// `[` or `{`, this deep; maybe inside a quoted scalar.
+    /// `[` or `{` at this depth, possibly inside of a quoted scalar.
     Flow { depth: usize, quote: Option<u8> },
     /// A plain scalar of a key or element at `parent`: deeper lines continue it.
     Plain { parent: usize },
@@ -40,36 +40,38 @@ enum Open {
 #[derive(Debug, Default)]
 pub(super) struct Lines {
     open: Open,
-    /// An alias was used: lines cannot be taken out of the document.
+    /// Whether an alias was used: then lines cannot be cut out of the document.
     pub(super) alias: bool,
 }
 
 impl Lines {
-    /// What this line is. It may end with a line break.
+    /// Classifies the next line, with or without its line break.
     pub(super) fn read<'l>(&mut self, line: &'l [u8]) -> Line<'l> {
         let line = line.strip_suffix(b"\n").unwrap_or(line);
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         let indent = line.iter().take_while(|byte| **byte == b' ').count();
         let rest = &line[indent..];
-        if self.goes_on(indent, rest) || rest.is_empty() || rest[0] == b'#' {
+        if self.continues(indent, rest) || rest.is_empty() || rest[0] == b'#' {
             return Line::Inside;
         }
+
         if rest[0] == b'\t' {
-            // A line of white space is harmless; tabs as indentation are not YAML.
+            // A line of only white space is harmless; YAML does not allow tabs for indentation.
             return if rest.iter().all(u8::is_ascii_whitespace) {
                 Line::Inside
             } else {
                 Line::Unknown
             };
         }
+
         if indent == 0 && (is_marker(rest, b"---") || is_marker(rest, b"...")) {
             return Line::Marker(&rest[3..]);
         }
         self.structure(indent, rest)
     }
 
-    /// Whether the line continues what is open; closes it otherwise.
-    fn goes_on(&mut self, indent: usize, rest: &[u8]) -> bool {
+    /// Whether the line continues the open construct; closes it otherwise.
+    fn continues(&mut self, indent: usize, rest: &[u8]) -> bool {
         match self.open {
             Open::Nothing => return false,
             Open::Block { parent, text } => {
@@ -99,6 +101,7 @@ impl Lines {
             }
         }
         self.open = Open::Nothing;
+
         false
     }
 
@@ -116,18 +119,21 @@ impl Lines {
             rest = &rest[1 + blanks..];
             column += 1 + blanks;
         }
+
         if rest.is_empty() || rest[0] == b'#' {
             return Line::Element { indent };
         }
         if rest[0] == b'?' && rest.get(1).is_none_or(|byte| *byte == b' ') {
             return Line::Unknown;
         }
+
         if element {
             // `- &a key: …`
             let bare = without_properties(rest);
             column += rest.len() - bare.len();
             rest = bare;
         }
+
         let Some((key, value)) = split_key(rest) else {
             self.value(rest, if element { parent } else { indent.saturating_sub(1) });
             return if element { Line::Element { indent } } else { Line::Scalar { indent } };
@@ -136,8 +142,8 @@ impl Lines {
         if element { Line::Element { indent } } else { Line::Key { indent, key, value } }
     }
 
-    /// Looks at what follows a key or a dash at `parent`: what does it open? Gives back what there
-    /// is.
+    /// Scans the value after a key or a dash at `parent`, notes which construct it opens, and
+    /// returns it.
     fn value<'l>(&mut self, value: &'l [u8], parent: usize) -> &'l [u8] {
         let value = without_properties(value);
         match value.first() {
@@ -155,10 +161,13 @@ impl Lines {
             }
             Some(_) => self.open = Open::Plain { parent },
         }
-        // An alias inside a flow collection; in a text it costs a parse, no more.
+
+        // Possibly an alias inside of a flow collection. If it is only text, the whole index is
+        // parsed without need.
         if matches!(value.first(), Some(b'[' | b'{')) && value.contains(&b'*') {
             self.alias = true;
         }
+
         value
     }
 }
@@ -167,7 +176,7 @@ fn is_marker(rest: &[u8], marker: &[u8]) -> bool {
     rest.strip_prefix(marker).is_some_and(|rest| rest.first().is_none_or(u8::is_ascii_whitespace))
 }
 
-/// Without white space, comment, anchors and tags at the beginning.
+/// Removes white space, comments, anchors and tags at the beginning.
 fn without_properties(value: &[u8]) -> &[u8] {
     let mut value = value.trim_ascii();
     while matches!(value.first(), Some(b'&' | b'!')) {
@@ -177,7 +186,7 @@ fn without_properties(value: &[u8]) -> &[u8] {
     if value.first() == Some(&b'#') { &[] } else { value }
 }
 
-/// `key: value`, also with a quoted key. The key keeps its quotes.
+/// Splits `key: value`, also with a quoted key. The key keeps its quotes.
 fn split_key(rest: &[u8]) -> Option<(&[u8], &[u8])> {
     let ends_key = |at: usize| rest.get(at + 1).is_none_or(u8::is_ascii_whitespace);
     match rest[0] {
@@ -203,7 +212,7 @@ fn split_key(rest: &[u8]) -> Option<(&[u8], &[u8])> {
     }
 }
 
-/// Where the quoted text ends: the position after the closing quote.
+/// The position after the closing quote.
 fn closing(text: &[u8], quote: u8) -> Option<usize> {
     let mut at = 0;
     while let Some(byte) = text.get(at) {
@@ -223,7 +232,7 @@ fn closing(text: &[u8], quote: u8) -> Option<usize> {
     None
 }
 
-/// What is open after a line in a flow collection.
+/// The construct that is open after a line in a flow collection.
 fn flow(line: &[u8], mut depth: usize, mut quote: Option<u8>) -> Open {
     let mut at = 0;
     while at < line.len() {
@@ -250,5 +259,6 @@ fn flow(line: &[u8], mut depth: usize, mut quote: Option<u8>) -> Open {
         }
         at += 1;
     }
+
     Open::Flow { depth, quote: None }
 }

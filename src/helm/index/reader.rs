@@ -1,4 +1,4 @@
-//! Cuts an index into charts while it arrives.
+//! The reader that cuts an index into charts while it arrives, line by line.
 
 use std::collections::HashMap;
 use std::io::Write as _;
@@ -10,45 +10,45 @@ use super::super::Error;
 use super::lines::{Line, Lines};
 use super::{Form, Index, Packed, whole};
 
-/// A line beyond this is JSON, or an attack: it is not looked at line by line.
-const LONGEST_LINE: usize = 1024 * 1024;
+/// A longer line is JSON, or an attack: the text is then parsed whole.
+const MAX_LINE: usize = 1024 * 1024;
 
-/// Takes an index piece by piece.
+/// A reader that takes an index piece by piece.
 ///
 /// # Guarantees
-/// What it holds is the deflated text and one line, whatever the index says.
+/// It holds the deflated text and one line, whatever the index contains.
 #[derive(Debug)]
 pub(in crate::helm) struct Reader {
     url: String,
-    /// Bytes that may still come.
+    /// The number of bytes that may still arrive.
     room: usize,
     limit: usize,
     line: Vec<u8>,
     lines: Lines,
     sections: Sections,
     place: Place,
-    /// Something but white space has come.
+    /// Whether anything but white space has arrived.
     begun: bool,
-    /// The document ended; a second one is not read, as Helm does not.
+    /// Whether the first document has ended; like Helm, a second one is not read.
     ended: bool,
-    /// The text must be parsed whole.
+    /// Whether the text must be parsed whole.
     whole: bool,
     has_api_version: bool,
 }
 
-/// Where in the document we are.
+/// The current position in the document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
     /// Before the first key.
     Head,
-    /// Below `entries:`; the indentation of the charts' keys, once that is known.
+    /// Below `entries:`, with the indentation of the charts' keys, once known.
     Entries(Option<usize>),
     /// Below another key.
-    Elsewhere { entries_seen: bool },
+    Elsewhere { had_entries: bool },
 }
 
 impl Reader {
-    /// Reads at most `limit` bytes of text.
+    /// Creates a reader of at most `limit` bytes of text.
     pub(in crate::helm) fn new(url: &str, limit: usize) -> Self {
         Self {
             url: url.to_owned(),
@@ -74,6 +74,7 @@ impl Reader {
         if !self.begun {
             bytes = self.begin(bytes)?;
         }
+
         while !bytes.is_empty() && !self.ended {
             if self.whole {
                 self.sections.append(bytes);
@@ -81,29 +82,31 @@ impl Reader {
             }
             let Some(end) = bytes.iter().position(|byte| *byte == b'\n') else {
                 self.line.extend_from_slice(bytes);
-                if self.line.len() > LONGEST_LINE {
+                if self.line.len() > MAX_LINE {
                     self.whole = true;
                     self.sections.append(&self.line);
                     self.line = Vec::new();
                 }
                 return Ok(());
             };
+
             let (line, rest) = bytes.split_at(end + 1);
             bytes = rest;
             if self.line.is_empty() {
                 self.take(line);
             } else {
-                let mut whole = std::mem::take(&mut self.line);
-                whole.extend_from_slice(line);
-                self.take(&whole);
-                whole.clear();
-                self.line = whole;
+                let mut complete = std::mem::take(&mut self.line);
+                complete.extend_from_slice(line);
+                self.take(&complete);
+                complete.clear();
+                self.line = complete;
             }
         }
+
         Ok(())
     }
 
-    /// The first byte that is not white space tells HTML and JSON from YAML.
+    /// Tells HTML and JSON from YAML by the first byte that is not white space.
     fn begin<'b>(&mut self, bytes: &'b [u8]) -> Result<&'b [u8], Error> {
         let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
         let Some(first) = bytes.iter().find(|byte| !byte.is_ascii_whitespace()) else {
@@ -122,22 +125,25 @@ impl Reader {
 
     fn take(&mut self, line: &[u8]) {
         if !self.whole {
-            self.whole = !self.look(line);
+            self.whole = !self.scan(line);
         }
         if !self.ended {
             self.sections.append(line);
         }
     }
 
-    /// Sees whether a section begins here. False if lines do not tell.
-    fn look(&mut self, line: &[u8]) -> bool {
+    /// Starts a section if one begins at this line. Returns `false` if the text must be parsed
+    /// whole.
+    fn scan(&mut self, line: &[u8]) -> bool {
         if self.place == Place::Head && line.first() == Some(&b'%') {
             return true;
         }
+
         let read = self.lines.read(line);
         if self.lines.alias {
             return false;
         }
+
         match read {
             Line::Inside => true,
             Line::Unknown => false,
@@ -165,22 +171,22 @@ impl Reader {
 
     fn top_level(&mut self, key: &[u8], value: &[u8]) -> bool {
         let Some(key) = unquoted(key) else { return false };
-        let entries_seen = match self.place {
+        let had_entries = match self.place {
             Place::Head => false,
             Place::Entries(_) => true,
-            Place::Elsewhere { entries_seen } => entries_seen,
+            Place::Elsewhere { had_entries } => had_entries,
         };
         self.sections.begin(None);
         if key.eq_ignore_ascii_case("entries") {
             self.place = Place::Entries(None);
-            return !entries_seen && value.is_empty();
+            return !had_entries && value.is_empty();
         }
         self.has_api_version |= key.eq_ignore_ascii_case("apiVersion");
-        self.place = Place::Elsewhere { entries_seen };
+        self.place = Place::Elsewhere { had_entries };
         key != "<<"
     }
 
-    /// A line that is indented. `key` is there if it begins with one.
+    /// Handles an indented line; `key` is the key that it begins with.
     fn below(&mut self, indent: usize, key: Option<&[u8]>) -> bool {
         match (self.place, key) {
             (Place::Elsewhere { .. }, _) => true,
@@ -196,7 +202,7 @@ impl Reader {
         }
     }
 
-    /// The whole text has come.
+    /// Ends the text and builds the index.
     pub(in crate::helm) fn finish(mut self) -> Result<Index, Error> {
         if !self.line.is_empty() && !self.ended {
             let line = std::mem::take(&mut self.line);
@@ -205,17 +211,19 @@ impl Reader {
         if !self.begun {
             return Err(self.refuse("it is empty".into()));
         }
-        // Lines that were swallowed by a quote that never closes: the parser says where it began.
+
+        // With an open quote, the parser tells where it begins.
         if self.whole || self.lines.is_open() {
             let charts = whole::read(&self.sections.text()).map_err(|why| self.refuse(why))?;
             return Ok(Index::new(self.url, charts));
         }
-        let seen = match self.place {
+
+        let is_index = match self.place {
             Place::Head => false,
             Place::Entries(_) => true,
-            Place::Elsewhere { entries_seen } => entries_seen || self.has_api_version,
+            Place::Elsewhere { had_entries } => had_entries || self.has_api_version,
         };
-        if !seen {
+        if !is_index {
             return Err(self.refuse("it has no `entries`".into()));
         }
         Ok(Index::new(self.url, self.sections.charts()))
@@ -226,7 +234,7 @@ impl Reader {
     }
 }
 
-/// The text of a key. `None` for what needs a parser.
+/// The text of a key; `None` if it needs a parser.
 fn unquoted(key: &[u8]) -> Option<String> {
     let key = std::str::from_utf8(key).ok()?;
     match key.as_bytes().first()? {
@@ -243,14 +251,14 @@ fn unquoted(key: &[u8]) -> Option<String> {
 /// A piece of the text.
 #[derive(Debug)]
 struct Section {
-    /// The chart whose lines these are.
+    /// The chart that the lines belong to.
     chart: Option<Box<str>>,
-    /// Deflated.
+    /// The deflated text.
     packed: Box<[u8]>,
     length: usize,
 }
 
-/// Pieces of text in their order, each deflated on its own.
+/// Pieces of the text in order, each deflated separately.
 #[derive(Debug)]
 struct Sections {
     done: Vec<Section>,
@@ -261,8 +269,7 @@ struct Sections {
 
 impl Sections {
     fn new() -> Self {
-        // Level 1: 26 MB become 2 MB in 0.1 s; level 6 would save a third of them and take four
-        // times as long.
+        // Level 1 makes 2 MB of 26 MB in 0.1 s; level 6 saves a third and takes four times as long.
         let packer = DeflateEncoder::new(Vec::new(), Compression::fast());
         Self { done: Vec::new(), name: None, packer, length: 0 }
     }
@@ -273,11 +280,11 @@ impl Sections {
 
     fn append(&mut self, bytes: &[u8]) {
         self.length += bytes.len();
-        // A Vec takes all bytes.
+        // Writing to a Vec cannot fail.
         let _ = self.packer.write_all(bytes);
     }
 
-    /// Ends the section and begins another one.
+    /// Ends the section and starts another one.
     fn begin(&mut self, name: Option<String>) {
         let packed = self.packer.reset(Vec::new()).unwrap_or_default();
         let chart = std::mem::replace(&mut self.name, name.map(Into::into));
@@ -302,8 +309,8 @@ impl Sections {
         let mut charts = HashMap::<Box<str>, Packed>::new();
         for Section { chart, packed, length } in self.done {
             let Some(name) = chart else { continue };
-            let packed = Packed { bytes: packed, length, form: Form::Yaml, twice: false };
-            charts.entry(name).and_modify(|packed| packed.twice = true).or_insert(packed);
+            let packed = Packed { bytes: packed, length, form: Form::Yaml, is_duplicate: false };
+            charts.entry(name).and_modify(|packed| packed.is_duplicate = true).or_insert(packed);
         }
         charts
     }

@@ -5,11 +5,24 @@ use crate::class::Class;
 const URL: &str = "https://charts.example/index.yaml";
 const DIGEST: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
+impl Index {
+    /// Reads an index in memory.
+    pub(in crate::helm) fn parse(url: &str, text: &[u8]) -> Result<Self, Error> {
+        let mut reader = Reader::new(url, usize::MAX);
+        reader.push(text)?;
+        reader.finish()
+    }
+
+    fn names(&self) -> impl Iterator<Item = &str> {
+        self.charts.keys().map(AsRef::as_ref)
+    }
+}
+
 fn index(text: &str) -> Index {
     Index::parse(URL, text.as_bytes()).unwrap_or_else(|error| panic!("{error}\n{text}"))
 }
 
-/// Reads the text whole, byte by byte, and with Windows line ends: they must agree.
+/// Reads a chart from the whole text, byte by byte, and with Windows line ends; all must agree.
 fn chart(text: &str, name: &str) -> ChartVersions {
     let read = index(text).chart(name).unwrap_or_else(|error| panic!("{error}\n{text}"));
     let mut reader = Reader::new(URL, usize::MAX);
@@ -28,7 +41,7 @@ fn versions(read: &ChartVersions) -> Vec<&str> {
 }
 
 #[test]
-fn everything_that_an_entry_says_is_read() {
+fn all_fields_of_an_entry_are_read() {
     let read = chart(
         &format!(
             "apiVersion: v1
@@ -68,6 +81,7 @@ generated: \"2024-01-01T00:00:00Z\"
             kind: Some("library".into()),
         }]
     );
+
     assert_eq!(read.problems, []);
 }
 
@@ -78,6 +92,7 @@ fn charts_are_found_in_every_shape_of_index() {
     const A: [&str; 2] =
         ["{name: a, version: 1.0.0, urls: [x]}", "{name: a, version: 2.0.0, urls: [x]}"];
     let [one, two] = A;
+
     for text in [
         format!("entries:\n  a:\n  - {one}\n  - {two}\n"),
         format!("entries:\n  a:\n    - {one}\n    - {two}\n  b: []\n"),
@@ -114,7 +129,7 @@ fn charts_are_found_in_every_shape_of_index() {
         let read = if text.contains("<<") || text.starts_with('?') || text.contains("  ? a") {
             index(&text).chart("a").unwrap_or_else(|error| panic!("{error}\n{text}"))
         } else if text.contains("...\n") || text.contains("\n---\nentries") {
-            // A parser for one document refuses the second; Helm and we do not look at it.
+            // A parser for one document refuses the second, which Helm and we ignore.
             index(&text).chart("a").unwrap()
         } else {
             chart(&text, "a")
@@ -125,7 +140,7 @@ fn charts_are_found_in_every_shape_of_index() {
 }
 
 #[test]
-fn what_lines_tell_is_not_parsed_whole() {
+fn indexes_that_can_be_cut_are_not_parsed_whole() {
     let text =
         "apiVersion: v1\nentries:\n  b:\n  - description: |\n      x: *y\n  a:\n  - urls: [x]\n";
     let index = index(text);
@@ -135,7 +150,7 @@ fn what_lines_tell_is_not_parsed_whole() {
 }
 
 #[test]
-fn bad_entries_are_problems_and_the_others_go_on() {
+fn bad_entries_are_problems_and_the_others_are_usable() {
     let read = chart(
         "entries:
   a:
@@ -174,31 +189,38 @@ fn bad_entries_are_problems_and_the_others_go_on() {
             "chart a 1.4.0: it has no `urls`",
             "chart a 1.5.0: `urls` is not a list",
             "chart a, entry 9: `version` is a list, not text",
-            "chart a 1.6.0: its `digest` is not the hex of a SHA-256",
-            "chart a, entry 11: the entry is empty or no mapping",
-            "chart a, entry 12: the entry is empty or no mapping",
+            "chart a 1.6.0: its `digest` is not a SHA-256 in hex",
+            "chart a, entry 11: the entry is empty or not a mapping",
+            "chart a, entry 12: the entry is empty or not a mapping",
         ]
     );
+
     assert_eq!(read.get("1.7.0").unwrap().digest.as_ref().unwrap().hex(), DIGEST);
 }
 
 #[test]
-fn what_is_no_index_says_what_it_is() {
+fn documents_that_are_not_an_index_are_described() {
     for (text, why) in [
         ("", "it is empty"),
         (" \n", "it is empty"),
         ("\n <!DOCTYPE html><html><body>Log in</body></html>", "is a web page"),
-        ("Not Found", "not a chart repository's index"),
-        ("- a\n", "not a chart repository's index"),
+        ("Not Found", "not the index of a chart repository"),
+        ("- a\n", "not the index of a chart repository"),
         ("error: not found\n", "no `entries`"),
         ("{\"message\":\"no\"}", "no `entries`"),
-        ("entries: text\n", "not a chart repository's index"),
-        ("entries:\n- a\n", "not a chart repository's index"),
-        ("entries:\n  a: []\n  b:\n  - {name: [}\n  c: []\n", "not a chart repository's index"),
-        ("entries:\n  a: []\n  b:\n  - name: \"b\n  c: []\n", "not a chart repository's index"),
-        ("entries: {a: [\n", "not a chart repository's index"),
-        ("{\"entries\": {", "not a chart repository's index"),
-        ("\u{1f}\u{0}", "not a chart repository's index"),
+        ("entries: text\n", "not the index of a chart repository"),
+        ("entries:\n- a\n", "not the index of a chart repository"),
+        (
+            "entries:\n  a: []\n  b:\n  - {name: [}\n  c: []\n",
+            "not the index of a chart repository",
+        ),
+        (
+            "entries:\n  a: []\n  b:\n  - name: \"b\n  c: []\n",
+            "not the index of a chart repository",
+        ),
+        ("entries: {a: [\n", "not the index of a chart repository"),
+        ("{\"entries\": {", "not the index of a chart repository"),
+        ("\u{1f}\u{0}", "not the index of a chart repository"),
     ] {
         let error =
             Index::parse(URL, text.as_bytes()).err().unwrap_or_else(|| panic!("{text:?} was read"));
@@ -207,6 +229,7 @@ fn what_is_no_index_says_what_it_is() {
         assert_eq!(error.class(), Class::SourceInvalid);
         assert!(error.is_elsewhere());
     }
+
     assert!(Index::parse(URL, b"\xff\xfe{\0").is_err(), "UTF-16");
     for empty in [
         "entries: {}\n",
@@ -220,14 +243,16 @@ fn what_is_no_index_says_what_it_is() {
 }
 
 #[test]
-fn charts_that_cannot_be_read_leave_the_others_alone() {
+fn unreadable_charts_do_not_affect_the_others() {
     let text = "entries:\n  a:\n  - {name: a, version: 1.0.0, urls: [x]}\n  b:\n  - name: b\n   x: y\n  c: text\n  d: []\n  d: []\n  e:\n";
     let index = index(text);
     assert_eq!(index.chart("a").unwrap().versions.len(), 1);
     assert_eq!(index.chart("e").unwrap().versions.len(), 0);
-    for (name, why) in
-        [("b", "chart b cannot be read"), ("c", "not a list of versions"), ("d", "lists it twice")]
-    {
+    for (name, why) in [
+        ("b", "cannot read the versions of chart b"),
+        ("c", "not a list of versions"),
+        ("d", "lists the chart twice"),
+    ] {
         let message = index.chart(name).unwrap_err().to_string();
         assert!(message.contains(why) && message.contains(URL), "{message}");
     }
@@ -240,12 +265,14 @@ fn yaml_bombs_end_early() {
         let last = n - 1;
         bomb.push_str(&format!("a{n}: &a{n} [{}]\n", vec![format!("*a{last}"); 9].join(",")));
     }
+
     for entries in
         ["entries: *a11\n", "entries:\n  a:\n  - {name: a, version: 1.0.0, urls: *a11}\n"]
     {
         let error = Index::parse(URL, format!("{bomb}{entries}").as_bytes()).unwrap_err();
         assert_eq!(error.class(), Class::SourceInvalid, "{error}");
     }
+
     let deep = format!("entries: {}", "[".repeat(100_000));
     assert!(Index::parse(URL, deep.as_bytes()).is_err());
     let deep = format!("{{\"entries\": {}", "[".repeat(100_000));
@@ -297,6 +324,7 @@ fn cutting_agrees_with_parsing_on_random_indexes() {
         state ^= state << 17;
         usize::try_from(state % most as u64).unwrap()
     };
+
     let (mut agreed, mut cut) = (0, 0);
     for _ in 0..30_000 {
         let mut text = "entries:\n".to_owned();
@@ -304,7 +332,7 @@ fn cutting_agrees_with_parsing_on_random_indexes() {
             text.push_str(PIECES[next(PIECES.len())]);
         }
         let Ok(charts) = whole::read(text.as_bytes()) else { continue };
-        if charts.values().any(|packed| packed.twice) {
+        if charts.values().any(|packed| packed.is_duplicate) {
             continue;
         }
         let parsed = Index::new(URL.into(), charts);
@@ -326,5 +354,6 @@ fn cutting_agrees_with_parsing_on_random_indexes() {
         }
         agreed += 1;
     }
+
     assert!(agreed > 1000 && cut > 500, "{agreed} {cut}");
 }

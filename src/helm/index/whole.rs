@@ -1,5 +1,5 @@
-//! An index that cannot be cut into lines: JSON, flow style, aliases. It is parsed whole, but only
-//! one chart at a time is held as values.
+//! The parser for an index that cannot be cut by lines: JSON, flow style, aliases. It parses the
+//! whole text, but holds the values of one chart at a time.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -17,7 +17,7 @@ use super::{Form, Packed};
 
 type Charts = HashMap<Box<str>, Packed>;
 
-/// The charts of the document, or why it is no index.
+/// Reads the charts of the document, or the reason why it is not an index.
 pub(super) fn read(text: &[u8]) -> Result<Charts, String> {
     let text = std::str::from_utf8(text).map_err(|_| "it is not UTF-8".to_owned())?;
     if text.trim_start_matches('\u{feff}').trim_start().starts_with('{')
@@ -26,7 +26,7 @@ pub(super) fn read(text: &[u8]) -> Result<Charts, String> {
         return document;
     }
     let nodes = text.len() / 2 + 1000;
-    // Aliases may make the text three times as long.
+    // Aliases may expand the text to three times its length.
     let options = yaml::options(Bounds { nodes, replayed: nodes });
     let read =
         serde_saphyr::with_deserializer_from_str_with_options(text, options, |deserializer| {
@@ -42,7 +42,7 @@ fn read_json(text: &str) -> Result<Result<Charts, String>, serde_json::Error> {
     Ok(read)
 }
 
-/// A chart's value as Go has it.
+/// Converts a chart's value from JSON.
 pub(super) fn from_json(value: Json) -> Value {
     match value {
         Json::Null => Value::Null,
@@ -59,7 +59,7 @@ pub(super) fn from_json(value: Json) -> Value {
     }
 }
 
-/// The other way.
+/// Converts a chart's value to JSON, with only the fields that are read later.
 fn to_json(value: &Value) -> Json {
     const USED: [&str; 7] =
         ["name", "version", "urls", "digest", "deprecated", "appVersion", "type"];
@@ -80,7 +80,7 @@ fn to_json_any(value: &Value) -> Json {
     match value {
         Value::Null => Json::Null,
         Value::Bool(value) => (*value).into(),
-        // Only texts are wanted of numbers, and these are what they become.
+        // Numbers are only read as text, so they are written as text.
         Value::Integer(value) => value.to_string().into(),
         Value::Float(value) => yaml::format_float(*value).into(),
         Value::Text(text) => text.as_str().into(),
@@ -91,17 +91,17 @@ fn to_json_any(value: &Value) -> Json {
     }
 }
 
-/// Of the entries, what is used.
-pub(super) fn pack(value: &Value, twice: bool) -> Packed {
+/// Deflates the fields of the entries that are read later.
+pub(super) fn pack(value: &Value, is_duplicate: bool) -> Packed {
     let json = to_json(value).to_string();
     let mut packer = DeflateEncoder::new(Vec::new(), Compression::fast());
-    // A Vec takes all bytes.
+    // Writing to a Vec cannot fail.
     let _ = packer.write_all(json.as_bytes());
     let bytes = packer.finish().unwrap_or_default().into();
-    Packed { bytes, length: json.len(), form: Form::Json, twice }
+    Packed { bytes, length: json.len(), form: Form::Json, is_duplicate }
 }
 
-/// How a chart's value is written.
+/// The format of the document.
 trait Language {
     type Node<'de>: Deserialize<'de>;
 
@@ -128,7 +128,7 @@ impl Language for FromJson {
     }
 }
 
-/// The document: its `entries`, and whether it looks like an index at all.
+/// The visitor of the document, which reads its `entries`.
 struct Document<L> {
     language: L,
 }
@@ -149,7 +149,9 @@ impl<'de, L: Language> Visitor<'de> for Document<L> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let (mut charts, mut is_index) = (Charts::new(), false);
+        let mut charts = Charts::new();
+        let mut is_index = false;
+
         while let Some(key) = map.next_key::<String>()? {
             if key.eq_ignore_ascii_case("entries") {
                 map.next_value_seed(Entries { language: &self.language, charts: &mut charts })?;
@@ -190,8 +192,8 @@ impl<'de, L: Language> Visitor<'de> for Entries<'_, L> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         while let Some(name) = map.next_key::<String>()? {
             let value = self.language.value(map.next_value::<L::Node<'de>>()?);
-            let twice = self.charts.contains_key(name.as_str());
-            self.charts.insert(name.into(), pack(&value, twice));
+            let is_duplicate = self.charts.contains_key(name.as_str());
+            self.charts.insert(name.into(), pack(&value, is_duplicate));
         }
         Ok(())
     }

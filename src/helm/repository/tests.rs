@@ -1,4 +1,4 @@
-//! The client against a scripted server that logs what it is asked.
+//! Tests against a scripted chart repository that records requests.
 
 use std::io::Write as _;
 use std::sync::Mutex;
@@ -20,7 +20,7 @@ entries:
   - {name: b, version: 1.0.0, urls: [b.tgz]}
 ";
 
-/// What one request looked like.
+/// A recorded request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Seen {
     target: String,
@@ -66,6 +66,7 @@ impl Server {
             async move { script(&target, &validator) }
         });
         tokio::spawn(async move { axum::serve(listener, app).await });
+
         Self { host, transport: Transport::new(&TransportOptions::default()).unwrap(), log }
     }
 
@@ -125,7 +126,7 @@ async fn bytes(repository: &Repository, entry: &Entry) -> Result<Bytes, Error> {
 }
 
 #[tokio::test]
-async fn an_index_is_asked_for_again_only_by_its_validators() {
+async fn a_cached_index_is_confirmed_by_its_validators() {
     let server = Server::new(|_, validator| match validator {
         "" => reply(
             200,
@@ -144,6 +145,7 @@ async fn an_index_is_asked_for_again_only_by_its_validators() {
     assert_eq!(seen.len(), 2, "the third one is served from the copy");
     assert_eq!(seen[0].target, "/charts/index.yaml?token=x");
     assert_eq!(seen[1].validator, "\"1\"Sun, 06 Nov 1994 08:49:37 GMT");
+
     assert!(!repository.index_url().contains("token"));
 }
 
@@ -158,6 +160,7 @@ async fn gzip_is_read_with_and_without_its_header_and_in_several_members() {
         reply(200, headers, bodies[n].clone())
     })
     .await;
+
     for n in 0..4 {
         let repository = server.repository(&format!("/{n}"));
         assert_eq!(
@@ -169,12 +172,13 @@ async fn gzip_is_read_with_and_without_its_header_and_in_several_members() {
 }
 
 #[tokio::test]
-async fn bodies_that_are_cut_damaged_or_too_large_are_refused() {
+async fn bodies_that_are_truncated_damaged_or_too_large_are_refused() {
     let big = [INDEX, &"#".repeat(1 << 20)].concat();
     let truncated = {
         let whole = gzip(INDEX.as_bytes());
         whole[..whole.len() - 4].to_vec()
     };
+
     let mut damaged = gzip(big.as_bytes());
     damaged[30..40].fill(0xff);
     let bodies = [
@@ -189,6 +193,7 @@ async fn bodies_that_are_cut_damaged_or_too_large_are_refused() {
         reply(200, &[], bodies[target[1..2].parse::<usize>().unwrap()].clone())
     })
     .await;
+
     for (n, why) in [
         "truncated",
         "gzip",
@@ -201,7 +206,7 @@ async fn bodies_that_are_cut_damaged_or_too_large_are_refused() {
     .enumerate()
     {
         let mut repository = server.repository(&format!("/{n}"));
-        repository.access.most_index_bytes = 100_000;
+        repository.access.max_index_bytes = 100_000;
         let error = repository.index(Duration::ZERO).await.unwrap_err();
         assert!(error.to_string().contains(why), "{n}: {error}");
         assert_eq!(error.class(), Class::SourceInvalid);
@@ -209,7 +214,7 @@ async fn bodies_that_are_cut_damaged_or_too_large_are_refused() {
 }
 
 #[tokio::test]
-async fn a_thousand_that_ask_at_once_are_one_request() {
+async fn a_thousand_concurrent_calls_are_one_request() {
     let server = Server::new(|_, _| reply(200, &[("etag", "\"1\"")], INDEX)).await;
     let indexes = Arc::default();
     let repositories: Vec<_> =
@@ -224,11 +229,11 @@ async fn a_thousand_that_ask_at_once_are_one_request() {
     );
     assert_eq!(server.seen().len(), 1);
     futures::future::join_all(repositories.iter().map(|r| r.index(Duration::ZERO))).await;
-    assert!(server.seen().len() <= 4, "who accepts no copy shares a request that is sent later");
+    assert!(server.seen().len() <= 4, "calls without a copy share a later request");
 }
 
 #[tokio::test]
-async fn a_failure_fails_all_who_waited_and_not_one_after_the_other() {
+async fn a_failure_fails_all_waiting_calls_at_once() {
     let server = Server::new(|_, _| reply(503, &[], "")).await;
     let indexes = Arc::default();
     let repositories: Vec<_> =
@@ -240,15 +245,11 @@ async fn a_failure_fails_all_who_waited_and_not_one_after_the_other() {
     );
     assert_eq!(server.seen().len(), 2, "one fetch, tried twice");
     repositories[0].index(Duration::from_secs(3600)).await.unwrap_err();
-    assert_eq!(
-        server.seen().len(),
-        4,
-        "that the server is down is not remembered for those who come later"
-    );
+    assert_eq!(server.seen().len(), 4, "a failed fetch is not cached for later calls");
 }
 
 #[tokio::test]
-async fn that_there_is_no_index_is_asked_once_for_as_long_as_an_index_is_held() {
+async fn a_missing_index_is_cached_as_long_as_an_index() {
     let server = Server::new(|_, _| reply(404, &[], "")).await;
     let indexes = Arc::default();
     for _ in 0..3 {
@@ -262,7 +263,7 @@ async fn that_there_is_no_index_is_asked_once_for_as_long_as_an_index_is_held() 
 }
 
 #[tokio::test]
-async fn credentials_do_not_open_an_index_for_others() {
+async fn an_index_is_not_shared_between_credentials() {
     let server = Server::new(|_, _| reply(200, &[], INDEX)).await;
     let indexes = Arc::default();
     for credential in [login("ann"), login("bob"), Credential::Anonymous, login("ann")] {
@@ -277,14 +278,14 @@ async fn credentials_do_not_open_an_index_for_others() {
 }
 
 #[tokio::test]
-async fn the_index_that_was_not_used_for_longest_goes_first() {
+async fn the_least_recently_used_index_is_evicted_first() {
     let server = Server::new(|_, _| reply(200, &[], INDEX)).await;
     let indexes = Arc::new(Indexes::new(700));
     let hour = Duration::from_secs(3600);
     for path in ["/1", "/2", "/3", "/2", "/3", "/1"] {
         server.repository_as(path, login("ann"), &indexes).index(hour).await.unwrap();
     }
-    let held = server.repository_as("/1", login("ann"), &indexes).index(hour).await.unwrap().held();
+    let held = server.repository_as("/1", login("ann"), &indexes).index(hour).await.unwrap().size();
     assert!((234..350).contains(&held), "two fit, three do not: {held}");
     assert_eq!(
         server.targets(),
@@ -301,6 +302,7 @@ async fn statuses_have_their_classes() {
         reply(status, headers, "")
     })
     .await;
+
     for (status, credential, class, elsewhere) in [
         (401, login("ann"), AuthenticationFailed, true),
         (403, login("ann"), AccessDenied, true),
@@ -324,17 +326,19 @@ async fn statuses_have_their_classes() {
             "{error}"
         );
     }
+
     let gone = Server {
         host: "127.0.0.1:1".into(),
         transport: server.transport.clone(),
         log: Arc::default(),
     };
     let error = gone.repository("/").index(Duration::ZERO).await.unwrap_err();
+
     assert_eq!(error.class(), RegistryUnavailable, "{error}");
 }
 
 #[tokio::test]
-async fn urls_are_resolved_as_helm_does_and_credentials_stay_at_home() {
+async fn urls_are_resolved_as_by_helm_and_credentials_sent_to_the_repository_only() {
     let other = Server::new(|_, _| reply(200, &[], "archive")).await;
     let server = Server::new(|_, _| reply(200, &[], "archive")).await;
     let repository = server.repository("/repo?token=x");
@@ -355,11 +359,12 @@ async fn urls_are_resolved_as_helm_does_and_credentials_stay_at_home() {
     );
     assert!(server.seen().iter().all(|seen| seen.authorization));
     assert_eq!(other.targets(), ["/a.tgz?sig=1"]);
+
     assert!(!other.seen()[0].authorization, "another host gets no credential");
 }
 
 #[tokio::test]
-async fn redirects_do_not_carry_credentials_away() {
+async fn redirects_to_other_hosts_get_no_credentials() {
     let other = Server::new(|_, _| reply(200, &[], INDEX)).await;
     let to = format!("http://{}/moved.yaml", other.host);
     let server = Server::new(move |_, _| reply(302, &[("location", &to)], "")).await;
@@ -382,6 +387,7 @@ async fn the_next_url_is_tried_when_one_fails() {
             .await
             .unwrap();
     assert_eq!(got, "archive");
+
     let error = repository.download(&entry(&["other.tgz", "gone.tgz"], digest)).await.unwrap_err();
     assert_eq!(error.class(), Class::SourceInvalid);
     let (actual, expected) = (Digest::sha256_of(b"other"), Digest::sha256_of(b"archive"));
@@ -389,9 +395,11 @@ async fn the_next_url_is_tried_when_one_fails() {
     assert_eq!(
         error.to_string(),
         format!(
-            "http://{host}/other.tgz of chart a 1.0.0 has digest {actual}, the index says {expected}"
+            "http://{host}/other.tgz of chart a 1.0.0 has digest {actual}, but the index says \
+             {expected}"
         )
     );
+
     let error = repository.download(&entry(&["gone.tgz"], digest)).await.unwrap_err();
     assert_eq!(error.class(), Class::SourceNotFound);
     assert!(
@@ -400,6 +408,7 @@ async fn the_next_url_is_tried_when_one_fails() {
             .starts_with(&format!("cannot read http://{host}/gone.tgz of chart a 1.0.0: 404")),
         "{error}"
     );
+
     for url in ["ftp://x/y.tgz", "http://169.254.169.254/latest"] {
         assert_eq!(
             repository.download(&entry(&[url], None)).await.unwrap_err().class(),
@@ -407,6 +416,7 @@ async fn the_next_url_is_tried_when_one_fails() {
             "{url}"
         );
     }
+
     assert_eq!(
         repository.download(&entry(&["gone.tgz", "oci://r/a:1"], None)).await.unwrap(),
         Download::Oci("oci://r/a:1".into())
@@ -414,10 +424,10 @@ async fn the_next_url_is_tried_when_one_fails() {
 }
 
 #[tokio::test]
-async fn archives_are_bounded_and_tried_again() {
+async fn archives_are_bounded_and_retried() {
     let asked = AtomicUsize::new(0);
     let server = Server::new(move |target, _| match target {
-        "/big.tgz" => reply(200, &[], vec![0; MOST_BYTES + 1]),
+        "/big.tgz" => reply(200, &[], vec![0; MAX_BYTES + 1]),
         _ if asked.fetch_add(1, Ordering::Relaxed) == 0 => reply(502, &[], ""),
         _ => reply(200, &[], "archive"),
     })
@@ -429,7 +439,7 @@ async fn archives_are_bounded_and_tried_again() {
 }
 
 #[tokio::test]
-async fn provenance_is_there_or_not_there_or_an_error() {
+async fn provenance_is_read_missing_or_an_error() {
     let signed = "-----BEGIN PGP SIGNED MESSAGE-----\n";
     let server = Server::new(move |target, _| match target {
         "/a.tgz.prov?t=1" => reply(200, &[], signed),
@@ -441,6 +451,7 @@ async fn provenance_is_there_or_not_there_or_an_error() {
     .await;
     let repository = server.repository("/?t=1");
     let mut results = Vec::new();
+
     for url in ["a.tgz", "b.tgz", "c.tgz", "d.tgz"] {
         let Download::Archive(archive) = repository.download(&entry(&[url], None)).await.unwrap()
         else {
@@ -448,6 +459,7 @@ async fn provenance_is_there_or_not_there_or_an_error() {
         };
         results.push(repository.provenance(&archive).await.map_err(|error| error.class()));
     }
+
     let signed = Bytes::from_static(signed.as_bytes());
     assert_eq!(
         results,
@@ -456,7 +468,7 @@ async fn provenance_is_there_or_not_there_or_an_error() {
 }
 
 #[test]
-fn addresses_that_cannot_be_used_say_what_to_write() {
+fn errors_of_addresses_say_what_to_write() {
     let trust = TransportOptions::default();
     let transport = Transport::new(&trust).unwrap();
     for (url, why) in [

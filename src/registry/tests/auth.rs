@@ -9,7 +9,8 @@ use crate::class::Class;
 const TAGS: &str = r#"{"tags":[]}"#;
 const EXPIRED: &str = "Your authorization token has expired. Reauthenticate and try again.";
 
-/// A registry that hands out `t0`, `t1`, … and takes the tokens that `takes` says.
+/// A registry whose token server issues `t0`, `t1`, …, and that accepts the tokens for which `takes`
+/// is true.
 async fn bearer(takes: impl Fn(&str, &Seen) -> bool + Send + Sync + 'static) -> Peer {
     let host = Arc::new(std::sync::OnceLock::new());
     let (known, tokens) = (host.clone(), AtomicUsize::new(0));
@@ -32,10 +33,11 @@ async fn bearer(takes: impl Fn(&str, &Seen) -> bool + Send + Sync + 'static) -> 
     })
     .await;
     host.set(peer.host.clone()).unwrap();
+
     peer
 }
 
-/// Gives `old` until it was refused, then `new`.
+/// Returns `old` until it was refused, then `new`.
 #[derive(Debug, Default)]
 struct Renewing {
     refused: AtomicUsize,
@@ -65,7 +67,7 @@ pub(super) fn renewing(peer: &Peer) -> Client {
 }
 
 #[tokio::test]
-async fn first_request_learns_the_way_and_later_ones_carry_the_token() {
+async fn first_request_learns_the_login_method_and_later_ones_send_the_token() {
     let peer = bearer(|_, _| true).await;
     let client = peer.client_as(user());
     client.tags("a").await.unwrap();
@@ -105,7 +107,7 @@ async fn burst_against_an_open_registry_costs_nothing_more() {
 }
 
 #[tokio::test]
-async fn token_that_ends_on_the_way_is_renewed_once() {
+async fn token_that_expires_in_use_is_renewed_once() {
     let peer = bearer(|token, seen| token == "t1" || seen.nth < 2).await;
     let client = peer.client();
     for _ in 0..3 {
@@ -171,7 +173,7 @@ async fn realm_without_tls_gets_no_password_from_a_registry_with_tls() {
 }
 
 #[tokio::test]
-async fn identity_token_is_traded_by_post() {
+async fn identity_token_is_exchanged_by_post() {
     let peer = bearer(|_, _| true).await;
     peer.client_as(Credential::IdentityToken("refresh+me".into())).tags("a").await.unwrap();
     let seen = &peer.seen()[1];
@@ -184,7 +186,7 @@ async fn identity_token_is_traded_by_post() {
 }
 
 #[tokio::test]
-async fn scope_that_is_always_alike_is_asked_for_once() {
+async fn fixed_scope_is_requested_once() {
     let host = Arc::new(std::sync::OnceLock::<String>::new());
     let known = host.clone();
     let peer = Peer::new(move |seen| match (seen.line.contains("/token"), seen.authorization()) {
@@ -268,7 +270,7 @@ async fn bare_403_to_head_is_taken_for_an_expiry_once() {
 }
 
 #[tokio::test]
-async fn challenge_of_a_host_that_we_were_sent_to_is_not_answered() {
+async fn challenge_after_a_redirect_to_another_host_is_not_answered() {
     let evil = Peer::new(|_| respond(401, &[("www-authenticate", "Basic realm=x")], "")).await;
     let to = format!("http://{}/x", evil.host);
     let peer = Peer::new(move |_| respond(307, &[("location", &to)], "")).await;
@@ -278,7 +280,7 @@ async fn challenge_of_a_host_that_we_were_sent_to_is_not_answered() {
 }
 
 #[tokio::test]
-async fn credential_that_cannot_be_had_is_told_with_its_class() {
+async fn missing_credential_is_reported_with_its_class() {
     #[derive(Debug)]
     struct Broken;
     #[async_trait]
@@ -292,6 +294,7 @@ async fn credential_that_cannot_be_had_is_told_with_its_class() {
         }
         async fn refused(&self, _: &Credential) {}
     }
+
     let peer = Peer::new(|_| respond(200, &[], TAGS)).await;
     let client = peer.client_with(Arc::new(Broken), Options { preemptive_basic: true, ..quick() });
     let error = client.tags("a").await.unwrap_err();

@@ -3,7 +3,7 @@ use futures::TryStreamExt as _;
 use super::*;
 use crate::class::Class;
 
-/// Reads to the end: the bytes that came out, and the error if there was one.
+/// Reads to the end; returns the released bytes, and the error if there is one.
 async fn read(mut blob: BlobStream) -> (Vec<u8>, Option<Error>) {
     let mut out = Vec::new();
     loop {
@@ -20,7 +20,7 @@ fn offset(seen: &Seen) -> usize {
 }
 
 #[tokio::test]
-async fn download_that_breaks_goes_on_where_it_broke() {
+async fn broken_download_is_resumed() {
     let all = content(300_000);
     let body = all.clone();
     let peer = Peer::new(move |seen| {
@@ -35,12 +35,14 @@ async fn download_that_breaks_goes_on_where_it_broke() {
     })
     .await;
     let blob = peer.client().blob("a", &descriptor(&all)).await.unwrap();
+
     let (out, error) = read(blob).await;
     assert!(error.is_none(), "{error:?}");
     assert!(out == all);
     let ranges: Vec<_> = peer.seen().iter().map(|seen| seen.header("range").to_owned()).collect();
     assert_eq!(ranges.len(), 3);
     assert_eq!(ranges[0], "");
+
     assert!(ranges[1..].iter().all(|range| range.starts_with("bytes=")));
 }
 
@@ -59,7 +61,7 @@ async fn server_that_ignores_ranges_is_read_again_from_the_start() {
 }
 
 #[tokio::test]
-async fn server_that_has_no_more_gets_the_break_reported() {
+async fn break_is_reported_if_the_server_has_no_more_bytes() {
     let all = content(1000);
     let body = all.clone();
     let peer = Peer::new(move |seen| match seen.nth {
@@ -71,6 +73,7 @@ async fn server_that_has_no_more_gets_the_break_reported() {
         _ => respond(416, &[], ""),
     })
     .await;
+
     let (_, error) = read(peer.client().blob("a", &descriptor(&all)).await.unwrap()).await;
     let error = error.unwrap();
     assert!(
@@ -80,7 +83,7 @@ async fn server_that_has_no_more_gets_the_break_reported() {
 }
 
 #[tokio::test]
-async fn download_that_always_breaks_is_given_up() {
+async fn download_that_always_breaks_fails() {
     let all = content(1000);
     let peer = Peer::new(|_| broken(200, &[], Bytes::new(), 1000)).await;
     let (out, error) = read(peer.client().blob("a", &descriptor(&all)).await.unwrap()).await;
@@ -89,7 +92,7 @@ async fn download_that_always_breaks_is_given_up() {
 }
 
 #[tokio::test]
-async fn stalled_download_is_cut_and_goes_on() {
+async fn stalled_download_is_ended_and_resumed() {
     let all = content(1000);
     let body = all.clone();
     let peer = Peer::new(move |seen| match seen.nth {
@@ -103,7 +106,7 @@ async fn stalled_download_is_cut_and_goes_on() {
 }
 
 #[tokio::test]
-async fn body_that_trickles_below_the_floor_counts_as_stalled() {
+async fn body_below_the_minimum_rate_counts_as_stalled() {
     let all = content(1000);
     let trickle = stream::iter(0..1000).then(|_| async {
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -118,14 +121,15 @@ async fn body_that_trickles_below_the_floor_counts_as_stalled() {
         None => respond(200, &[], body.clone()),
     })
     .await;
+
     let (_, error) = read(peer.client().blob("a", &descriptor(&all)).await.unwrap()).await;
-    // What came before was not the blob either, which the hash tells.
+    // The bytes before were wrong too, as the hash shows.
     assert!(matches!(error.unwrap().failure(), Some(Failure::Digest { .. })));
     assert_eq!(peer.lines().len(), 2);
 }
 
 #[tokio::test]
-async fn slow_consumer_is_no_stall() {
+async fn slow_consumer_is_not_a_stall() {
     let all = content(4 << 20);
     let body = all.clone();
     let peer = Peer::new(move |_| respond(200, &[], body.clone())).await;
@@ -140,14 +144,14 @@ async fn slow_consumer_is_no_stall() {
 }
 
 #[tokio::test]
-async fn end_of_wrong_content_never_comes_out() {
+async fn end_of_wrong_content_is_never_released() {
     let all = content(100_000);
     for (body, kind) in [
         (content(99_999), "short"),
         ([&all[..], b"x"].concat().into(), "long"),
         ([&all[..99_999], b"x"].concat().into(), "corrupt"),
     ] {
-        // Without a length, so that it shows only at the end.
+        // Without a length, so that it is noticed only at the end.
         let peer = Peer::new(move |seen| match offset(seen) {
             0 => respond(
                 200,
@@ -203,7 +207,7 @@ async fn compressed_transfer_is_neither_asked_for_nor_undone() {
 }
 
 #[tokio::test]
-async fn blob_that_cannot_be_looked_for_is_taken_as_missing() {
+async fn blob_that_cannot_be_checked_counts_as_missing() {
     for (status, there) in [(200, true), (404, false), (405, false), (400, false)] {
         let peer = Peer::new(move |_| respond(status, &[], "")).await;
         assert_eq!(

@@ -16,12 +16,12 @@ fn is_put(seen: &Seen) -> bool {
     seen.line.starts_with("PUT")
 }
 
-/// A target that answers PUTs as told, by the number of PUTs before.
+/// A target that answers PUTs by `put`.
 async fn target(put: impl Fn(&Seen) -> Response + Send + Sync + 'static) -> Peer {
     Peer::new(move |seen| if is_put(seen) { put(seen) } else { session() }).await
 }
 
-/// A target whose first upload goes to another URL than those after it.
+/// A target whose first upload session is at another URL than the later ones.
 async fn target_with_first_upload_at(to: String) -> Peer {
     Peer::new(move |seen| match (is_put(seen), seen.nth) {
         (true, _) => respond(201, &[], ""),
@@ -91,7 +91,7 @@ async fn blob_that_is_corrupt_always_is_never_completed_at_the_target() {
 }
 
 #[tokio::test]
-async fn source_that_breaks_goes_on_within_the_same_upload() {
+async fn broken_source_is_resumed_within_the_same_upload() {
     let body = content(SIZE);
     let source = Peer::new(move |seen| match seen.nth {
         0 => broken(200, &[], body.slice(..SIZE / 2), SIZE),
@@ -113,12 +113,13 @@ async fn source_that_breaks_goes_on_within_the_same_upload() {
 }
 
 #[tokio::test]
-async fn target_that_fails_in_passing_gets_the_blob_again() {
+async fn blob_is_sent_again_after_a_transient_failure_of_the_target() {
     let lost = |status, code| {
         move |seen: &Seen| {
             if seen.nth == 0 { refusal(status, code, "x") } else { respond(201, &[], "") }
         }
     };
+
     for target in [
         target(lost(503, "UNAVAILABLE")).await,
         target(lost(500, "UNKNOWN")).await,
@@ -130,7 +131,7 @@ async fn target_that_fails_in_passing_gets_the_blob_again() {
         let (result, told) = copy(&source.client(), &target.client()).await;
         result.unwrap();
         assert_eq!((source.lines().len(), target.count("POST"), target.count("PUT")), (2, 2, 2));
-        assert_eq!(told, SIZE as u64, "each byte is told once");
+        assert_eq!(told, SIZE as u64, "each byte is reported once");
     }
 }
 
@@ -148,7 +149,7 @@ async fn expired_credential_at_the_put_is_renewed_and_the_blob_sent_again() {
 }
 
 #[tokio::test]
-async fn refusal_that_comes_while_the_body_is_sent_is_told_as_what_it_is() {
+async fn refusal_during_an_upload_is_reported() {
     let huge = content(32 << 20);
     let (body, blob) = (huge.clone(), descriptor(&huge));
     let source = Peer::new(move |_| respond(200, &[], body.clone())).await;
@@ -161,15 +162,15 @@ async fn refusal_that_comes_while_the_body_is_sent_is_told_as_what_it_is() {
         .await
         .unwrap_err();
     assert!(error.to_string().contains("ecr:UploadLayerPart"), "{error}");
-    // The second one, without a body, where the refusal was lost with the connection.
+    // The second PUT has no body: the refusal was lost with the connection.
     assert!(target.count("PUT") <= 2 && source.lines().len() == 1);
 }
 
 #[tokio::test]
-async fn connection_that_breaks_at_the_put_gets_the_blob_again() {
+async fn blob_is_sent_again_after_a_broken_put() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let to = format!("http://{}/upload", listener.local_addr().unwrap());
-    // Takes a little and hangs up, every time.
+    // Reads a little and closes the connection, each time.
     let rude = tokio::spawn(async move {
         while let Ok((socket, _)) = listener.accept().await {
             socket.readable().await.unwrap();
@@ -203,7 +204,7 @@ async fn message_says_which_side_broke() {
 }
 
 #[tokio::test]
-async fn upload_that_nobody_takes_is_cut() {
+async fn upload_that_is_not_read_is_ended() {
     // Never reads and never answers: its socket buffers fill up.
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let to = format!("http://{}/upload", listener.local_addr().unwrap());
@@ -219,23 +220,25 @@ async fn upload_that_nobody_takes_is_cut() {
     let stream = BlobStream::from_bytes("memory", &blob, huge.clone());
     let options = Options { commit_timeout: Duration::from_millis(300), ..quick() };
     let client = target.client_with(Arc::new(StaticAuthenticator::default()), options);
+
     let error = client.upload("b", &blob, stream).await.unwrap_err();
     assert!(
         matches!(error.failure(), Some(Failure::Stalled { .. } | Failure::NoAnswer { .. })),
         "{error}"
     );
     assert_eq!(error.class(), Class::RegistryUnavailable);
+
     deaf.abort();
 }
 
 #[tokio::test]
-async fn target_that_asks_for_waits_for_ever_is_not_asked_for_ever() {
+async fn retries_end_if_the_target_always_asks_to_wait() {
     let target = Peer::new(|_| respond(429, &[("retry-after", "0")], "")).await;
     let error = copy(&source().await.client(), &target.client()).await.0.unwrap_err();
     assert_eq!(
         (error.class(), target.count("POST")),
         (Class::RateLimited, 4),
-        "by the request, not by the blob too"
+        "retried by the request, not by the blob too"
     );
 
     // A PUT cannot be sent again by the request.
@@ -249,10 +252,10 @@ async fn target_that_asks_for_waits_for_ever_is_not_asked_for_ever() {
 }
 
 #[tokio::test]
-async fn target_that_falls_silent_once_gets_the_blob_again() {
+async fn blob_is_sent_again_after_a_silent_target() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let to = format!("http://{}/upload", listener.local_addr().unwrap());
-    // Takes every byte, and never says whether it has them.
+    // Reads every byte, and never answers.
     let mute = tokio::spawn(async move {
         while let Ok((mut socket, _)) = listener.accept().await {
             tokio::spawn(async move { tokio::io::copy(&mut socket, &mut tokio::io::sink()).await });
@@ -266,7 +269,7 @@ async fn target_that_falls_silent_once_gets_the_blob_again() {
 }
 
 #[test]
-fn answer_to_a_small_upload_is_awaited_for_a_short_time_and_to_a_large_one_for_longer() {
+fn timeout_after_an_upload_grows_with_its_size() {
     let options = Options::default();
     for (size, seconds) in
         [(0, 60), (1 << 20, 60), (400 << 20, 160), (1 << 30, 300), (50 << 30, 300)]
@@ -287,7 +290,7 @@ async fn upload_to_another_host_carries_no_credential() {
 }
 
 #[tokio::test]
-async fn upload_session_must_lead_somewhere() {
+async fn upload_session_needs_a_usable_location() {
     for location in ["http://169.254.169.254/x", "ftp://x/", ""] {
         let target = Peer::new(move |_| match location {
             "" => respond(202, &[], ""),
@@ -349,7 +352,7 @@ async fn mount_needs_no_source_and_its_refusal_no_second_session() {
 }
 
 #[tokio::test]
-async fn refusal_for_good_is_not_tried_again() {
+async fn permanent_refusal_is_not_retried() {
     let target = target(|_| refusal(400, "NAME_INVALID", "no")).await;
     let error = copy(&source().await.client(), &target.client()).await.0.unwrap_err();
     assert_eq!((error.status(), target.count("PUT")), (Some(400), 1));
@@ -374,7 +377,7 @@ async fn one_slot_of_each_kind_is_enough_to_copy_within_one_registry() {
     assert_eq!(peer.count("PUT"), 8);
 }
 
-/// Lets nobody pass until it is opened.
+/// A gate that blocks all until it is opened.
 #[derive(Debug, Default)]
 struct Barrier {
     open: tokio::sync::Notify,
@@ -393,7 +396,7 @@ impl Gate for Barrier {
 }
 
 #[tokio::test]
-async fn pace_of_the_target_keeps_nobody_from_the_source() {
+async fn slow_target_blocks_no_other_copy_from_the_source() {
     let (source, target) = (source().await, target(|_| respond(201, &[], "")).await);
     let limits = Arc::new(Limits::new(Widths { downloads: 1, ..Widths::default() }));
     let from = source.client_with(
@@ -407,16 +410,18 @@ async fn pace_of_the_target_keeps_nobody_from_the_source() {
     );
     let mut waiting = Box::pin(copy(&from, &slow));
     assert!(futures::poll!(&mut waiting).is_pending());
-    // Another target gets the blob meanwhile, through the source's only slot.
+
+    // Meanwhile another target gets the blob through the source's only slot.
     copy(&from, &target.client()).await.0.unwrap();
     assert_eq!((source.lines().len(), target.count("POST")), (1, 1));
     gate.open.notify_one();
     waiting.await.0.unwrap();
+
     assert_eq!((source.lines().len(), target.count("POST")), (2, 2));
 }
 
 #[tokio::test]
-async fn throttle_of_an_upload_is_told_to_its_gate() {
+async fn throttled_upload_is_reported_to_its_gate() {
     for struck in ["POST", "PUT"] {
         let target = Peer::new(move |seen| {
             match (seen.line.starts_with(struck) && seen.nth == 0, is_put(seen)) {

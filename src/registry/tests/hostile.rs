@@ -1,5 +1,5 @@
-//! What a hostile or broken registry may send: nothing panics, nothing leads elsewhere, what is
-//! good is still read.
+//! Property tests with answers of hostile or broken registries: no panic, no request elsewhere, and
+//! valid parts are still read.
 
 use std::time::{Duration, SystemTime};
 
@@ -20,7 +20,7 @@ use crate::registry::upload::session_at;
 use crate::registry::warnings::text as warning_text;
 use crate::registry::{Content, Digest, Manifest, Reference, Tag, is_link_local};
 
-/// Text of the pieces that a grammar is made of, in any order, with some that are in none.
+/// Text of the pieces of a grammar in any order, with some foreign ones.
 fn pieces(of: Vec<&'static str>) -> impl Strategy<Value = String> {
     let odd = select(vec![
         "\"", "\\", "\t", " ", "\u{0}", "\u{7f}", "é", "\u{2028}", "%00", "%", "\u{202e}",
@@ -46,7 +46,7 @@ fn challenge_text() -> impl Strategy<Value = String> {
     ])
 }
 
-/// A value that needs quotes, and one that may go without.
+/// A value that needs quotes, or one that does not.
 fn quotable() -> impl Strategy<Value = String> {
     "[a-zA-Z0-9:/.,?&=_ \"\\\\-]{1,40}"
 }
@@ -79,7 +79,7 @@ fn url_text() -> impl Strategy<Value = String> {
     ])
 }
 
-/// JSON of any shape, with the names that manifests and tag lists have.
+/// JSON of any shape, with the field names of manifests and tag lists.
 fn document() -> impl Strategy<Value = Value> {
     let digest = prop_oneof![
         "[a-z]{0,3}".prop_map(|content| Digest::sha256_of(content.as_bytes()).to_string()),
@@ -97,6 +97,7 @@ fn document() -> impl Strategy<Value = Value> {
             .prop_map(Value::from),
         ".{0,8}".prop_map(Value::from),
     ];
+
     leaf.prop_recursive(4, 48, 6, |inner| {
         let key = select(vec![
             "schemaVersion",
@@ -134,7 +135,7 @@ fn asked() -> Url {
 
 proptest! {
     #[test]
-    fn a_challenge_never_hides_the_good_one_beside_it(hostile in challenge_text(), bytes in vec(any::<u8>(), 0..64)) {
+    fn a_hostile_challenge_never_hides_a_valid_one(hostile in challenge_text(), bytes in vec(any::<u8>(), 0..64)) {
         let good = HeaderValue::from_static("Bearer realm=\"https://auth.example/token\",service=\"s\"");
         let mut headers: Vec<_> = [hostile.as_bytes(), &bytes].into_iter().filter_map(|b| HeaderValue::from_bytes(b).ok()).collect();
         headers.push(good);
@@ -246,7 +247,7 @@ proptest! {
     }
 
     #[test]
-    fn limits_of_pulls_are_read_or_not_heeded(
+    fn pull_quotas_are_read_or_ignored(
         limit in pieces(vec!["100", "18446744073709551615", "-1", "0", ";", ",", "w=", "21600", "18446744073709551615"]),
         left in "[0-9]{0,21}(;w=[0-9]{0,21})?",
         reset in "-?[0-9]{0,20}",

@@ -1,27 +1,25 @@
-//! How well-known registries ask who we are and refuse, as their own documents and bug reports have
-//! it.
+//! Challenges and refusals of well-known registries, as their documents and bug reports show them.
 
 use super::*;
 use crate::class::Class;
 
 const MANIFEST: &str = r#"{"schemaVersion":2,"manifests":[]}"#;
 
-/// What one kind of registry does.
+/// The behaviour of one kind of registry.
 struct Known {
     name: &'static str,
     /// The path of the token server.
     realm: &'static str,
-    /// Whether that is another host.
+    /// Whether the token server is another host.
     elsewhere: bool,
     service: &'static str,
     /// The answer of the token server.
     token: &'static str,
-    /// What the registry sends along with `realm` and `service`.
+    /// The further parameters of the challenge, after `realm` and `service`.
     more: &'static str,
-    /// What is said of an image that is missing or not to be seen: by the token server (status,
-    /// body) …
+    /// The token server's status and body for an image that is missing or hidden …
     no_token: Option<(u16, &'static str)>,
-    /// … or by the registry, token or not.
+    /// … or the registry's, with or without a token.
     no_image: (u16, &'static str),
     class: Class,
 }
@@ -52,7 +50,7 @@ const KNOWN: [Known; 6] = [
         service: "ghcr.io",
         token: r#"{"token":"t"}"#,
         more: r#",scope="repository:team/app:pull""#,
-        // Of a private or missing package the token server says so itself.
+        // For a private or missing package, the token server refuses the token.
         no_token: Some((403, DENIED)),
         no_image: (403, DENIED),
         class: Class::AuthenticationFailed,
@@ -62,7 +60,7 @@ const KNOWN: [Known; 6] = [
         realm: "/v2/auth",
         elsewhere: false,
         service: "quay.io",
-        // Everybody gets a token, which then allows nothing.
+        // All get a token, even one without permissions.
         token: r#"{"token":"t"}"#,
         more: r#",scope="repository:team/app:pull""#,
         no_token: None,
@@ -111,8 +109,8 @@ const KNOWN: [Known; 6] = [
 ];
 
 impl Known {
-    /// The registry and its token server, which may be the same. `has`: the image is there and may
-    /// be read.
+    /// Starts the registry and its token server, which may be the same. `has` says whether the image
+    /// exists and can be read.
     async fn start(&'static self, has: bool) -> (Peer, Option<Peer>) {
         let token = move |seen: &Seen| match self.no_token.filter(|_| !has) {
             Some((status, body)) => respond(status, &[], body),
@@ -121,6 +119,7 @@ impl Known {
             }
             None => respond(401, &[], "{}"),
         };
+
         let server = if self.elsewhere { Some(Peer::new(token).await) } else { None };
         let realm = server.as_ref().map(|server| server.host.clone());
         let host = Arc::new(std::sync::OnceLock::<String>::new());
@@ -143,6 +142,7 @@ impl Known {
         })
         .await;
         host.set(registry.host.clone()).unwrap();
+
         (registry, server)
     }
 }
@@ -177,7 +177,7 @@ async fn well_known_registries_are_read_with_one_token_and_the_password_goes_to_
 }
 
 #[tokio::test]
-async fn images_that_well_known_registries_do_not_show_are_told_as_what_they_are() {
+async fn hidden_images_of_well_known_registries_have_the_right_class() {
     for known in &KNOWN {
         let (registry, server) = known.start(false).await;
         let error =
@@ -190,7 +190,7 @@ async fn images_that_well_known_registries_do_not_show_are_told_as_what_they_are
 }
 
 #[tokio::test]
-async fn names_of_robots_and_keys_go_as_they_are() {
+async fn names_of_robots_and_keys_are_sent_unchanged() {
     // Quay's robots, Harbor's robots, Google's keys, GitLab's deploy tokens.
     for name in ["team+robot", "robot$ci", "_json_key", "gitlab+deploy-token-1"] {
         let credential =
@@ -211,7 +211,7 @@ async fn names_of_robots_and_keys_go_as_they_are() {
 #[tokio::test]
 async fn tag_lists_of_well_known_registries_are_read_to_their_end() {
     for next in [
-        // GHCR, which asks for pages of no length; Quay; GitLab, absolute.
+        // GHCR, with an empty page size; Quay; GitLab, with an absolute link.
         "</v2/a/tags/list?last=1&n=0>; rel=\"next\"",
         "</v2/a/tags/list?n=1&next_page=gAAAAA%3D%3D>; rel=\"next\"",
         "<http://HOST/v2/a/tags/list?last=1&n=1>; rel=\"next\"",

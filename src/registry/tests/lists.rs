@@ -1,4 +1,4 @@
-//! Lists of tags, of any length.
+//! Tag lists of any length.
 
 use super::*;
 use crate::class::Class;
@@ -49,8 +49,7 @@ async fn half_a_tag_list_is_an_error() {
     assert_eq!(junk.client().tags("a").await.unwrap_err().class(), Class::SourceInvalid);
 }
 
-/// In pages of a thousand, which is the most that ECR gives; and on one page, from a server that
-/// does not page.
+/// In pages of a thousand, ECR's maximum, and in one page from a server that does not page.
 #[tokio::test]
 async fn a_hundred_thousand_tags_are_read_each_once() {
     const ALL: usize = 100_000;
@@ -58,6 +57,7 @@ async fn a_hundred_thousand_tags_are_read_each_once() {
         let tags: Vec<_> = tags.map(|n| format!("\"v{n}\"")).collect();
         format!("{{\"name\":\"a\",\"tags\":[{}]}}", tags.join(","))
     };
+
     let paged = Peer::new(move |seen| {
         let (_, from) = seen.line.split_once("last=").unwrap_or_default();
         let from: usize = from.parse().unwrap_or_default();
@@ -67,6 +67,7 @@ async fn a_hundred_thousand_tags_are_read_each_once() {
     })
     .await;
     let whole = Peer::new(move |_| respond(200, &[], page(0..ALL))).await;
+
     for (peer, pages) in [(paged, ALL / 1000), (whole, 1)] {
         let tags = peer.client().tags("a").await.unwrap();
         assert_eq!((tags.len(), peer.lines().len()), (ALL, pages));

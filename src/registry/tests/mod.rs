@@ -1,4 +1,4 @@
-//! The client against a scripted registry on the loopback, which counts what it is asked.
+//! Tests of the client against a scripted registry on the loopback address, which records requests.
 
 mod auth;
 mod blobs;
@@ -25,16 +25,16 @@ use futures::{StreamExt, stream};
 
 use super::*;
 
-/// What one request looked like.
+/// A recorded request.
 #[derive(Clone, Debug)]
 pub(crate) struct Seen {
     /// `GET /v2/a/manifests/x?y`.
     pub(crate) line: String,
     pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
-    /// Whether the body came whole.
+    /// Whether the whole body was received.
     pub(super) whole: bool,
-    /// How many requests with the same line came before.
+    /// The number of earlier requests with the same line.
     pub(crate) nth: usize,
 }
 
@@ -48,7 +48,7 @@ impl Seen {
     }
 }
 
-/// A server that answers as its script says.
+/// A server that answers by a script.
 #[derive(Debug)]
 pub(crate) struct Peer {
     pub(super) host: String,
@@ -67,12 +67,12 @@ impl Drop for Peer {
 }
 
 impl Peer {
-    /// Answers each request once its body was read.
+    /// Starts a server that answers each request after its body was read.
     pub(crate) async fn new(script: impl Fn(&Seen) -> Response + Send + Sync + 'static) -> Self {
         Self::with_early(|_| None, script).await
     }
 
-    /// As [`Self::new`], but what `early` answers goes out before the body is read.
+    /// Like [`Self::new`], but the answers of `early` are sent before the body is read.
     pub(super) async fn with_early(
         early: impl Fn(&Seen) -> Option<Response> + Send + Sync + 'static,
         script: impl Fn(&Seen) -> Response + Send + Sync + 'static,
@@ -108,12 +108,14 @@ impl Peer {
                 Ok(script(&seen))
             }
         };
+
         let app = axum::Router::new().fallback(move |request: Request<Body>| async move {
             answer(request).await.unwrap_or_else(|never| match never {})
         });
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-        // A thread of its own: on the test's runtime, client and server would take turns as no two
-        // processes do.
+
+        // In a separate thread: on the test's runtime, client and server would never run at the same
+        // time.
         let server = std::thread::spawn(move || {
             let runtime =
                 tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -122,6 +124,7 @@ impl Peer {
                 tokio::select! { _ = serve => {}, _ = stopped => {} }
             });
         });
+
         Self { host, log, stop: Some(stop), server: Some(server) }
     }
 
@@ -134,7 +137,7 @@ impl Peer {
         self.seen().into_iter().map(|seen| seen.line).collect()
     }
 
-    /// How many requests began with `start`.
+    /// The number of requests that begin with `start`.
     pub(crate) fn count(&self, start: &str) -> usize {
         self.lines().iter().filter(|line| line.starts_with(start)).count()
     }
@@ -158,7 +161,7 @@ impl Peer {
     }
 }
 
-/// The defaults with waits that suit a test.
+/// The defaults, with short waits.
 pub(super) fn quick() -> Options {
     let retry = Policy { base: Duration::from_millis(2), ..Policy::default() };
     Options {
@@ -188,10 +191,10 @@ pub(super) fn refusal(status: u16, code: &str, message: &str) -> Response {
     respond(status, &[], format!(r#"{{"errors":[{{"code":"{code}","message":"{message}"}}]}}"#))
 }
 
-/// A body that promises `size` bytes and breaks after the ones given.
+/// A body that announces `size` bytes and breaks after `bytes`.
 pub(super) fn broken(status: u16, headers: &[(&str, &str)], bytes: Bytes, size: usize) -> Response {
     let cut = Err(io::Error::other("cut"));
-    // The pause lets the bytes out before the connection goes.
+    // The pause lets the bytes leave before the connection closes.
     let chunks = stream::iter([Ok(bytes), cut]).then(|chunk| async {
         if chunk.is_err() {
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -203,7 +206,7 @@ pub(super) fn broken(status: u16, headers: &[(&str, &str)], bytes: Bytes, size: 
     response
 }
 
-/// A body that promises `size` bytes and hangs after the ones given.
+/// A body that announces `size` bytes and hangs after `bytes`.
 pub(super) fn hanging(bytes: Bytes, size: usize) -> Response {
     let chunks = stream::iter([Ok::<_, io::Error>(bytes)]).chain(stream::pending());
     let mut response = respond(200, &[], Body::from_stream(chunks));
@@ -211,7 +214,7 @@ pub(super) fn hanging(bytes: Bytes, size: usize) -> Response {
     response
 }
 
-/// Bytes that are not all alike.
+/// Bytes that are not all the same.
 pub(super) fn content(size: usize) -> Bytes {
     (0..size).map(|at| u8::try_from(at % 251).unwrap()).collect()
 }

@@ -1,12 +1,12 @@
-//! Answers that HTTP allows, or does not allow and servers give all the same.
+//! Odd answers: allowed by HTTP, or sent by real servers in spite of it.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
 use crate::class::Class;
 
-/// A server that answers each request on a connection with the next of these bytes, the last one
-/// for ever. Requests are short.
+/// A server that answers each request on a connection with the next of these texts, and then always
+/// with the last one. Requests are short.
 async fn raw(answers: Vec<String>) -> (Client, tokio::task::JoinHandle<()>) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let host = listener.local_addr().unwrap().to_string();
@@ -30,6 +30,7 @@ async fn raw(answers: Vec<String>) -> (Client, tokio::task::JoinHandle<()>) {
     });
     let transport = Transport::new(&TransportOptions::default()).unwrap();
     let authenticator = Arc::new(StaticAuthenticator::default());
+
     (
         Client::new(transport, Endpoint::new(Scheme::Http, host), authenticator, quick()).unwrap(),
         server,
@@ -41,7 +42,7 @@ fn tag() -> Tag {
 }
 
 #[tokio::test]
-async fn head_with_a_body_spoils_no_later_request() {
+async fn head_with_a_body_breaks_no_later_request() {
     let digest = Digest::sha256_of(b"{}");
     let head = format!(
         "HTTP/1.1 200 OK\r\nDocker-Content-Digest: {digest}\r\nContent-Length: 5\r\n\r\nhello"
@@ -54,7 +55,7 @@ async fn head_with_a_body_spoils_no_later_request() {
 }
 
 #[tokio::test]
-async fn no_content_with_content_spoils_no_later_request() {
+async fn no_content_with_content_breaks_no_later_request() {
     let manifest = Manifest::new(Bytes::from_static(b"{}"), OCI_MANIFEST);
     let (client, server) =
         raw(vec!["HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\nhello".to_owned()]).await;
@@ -76,7 +77,7 @@ async fn http_1_0_and_warnings_are_lived_with() {
 }
 
 #[tokio::test]
-async fn name_that_nobody_knows_is_registry_unavailable() {
+async fn unknown_host_name_is_registry_unavailable() {
     let transport = Transport::new(&TransportOptions::default()).unwrap();
     let options = Options { retry: Policy { retries: 0, ..Policy::default() }, ..quick() };
     // Nothing under .invalid resolves (RFC 6761).
@@ -90,11 +91,11 @@ async fn name_that_nobody_knows_is_registry_unavailable() {
 }
 
 #[tokio::test]
-async fn signed_url_that_ended_is_asked_for_anew_at_the_registry() {
+async fn expired_signed_url_is_requested_again_at_the_registry() {
     let body = content(300_000);
     let store = Peer::new(move |seen| match (seen.line.ends_with("signature=0"), seen.nth) {
         (true, 0) => broken(200, &[], body.slice(..100_000), 300_000),
-        // What a client gets that goes on where it was.
+        // For a client that resumes at the signed URL.
         (true, _) => refusal(403, "AccessDenied", "Request has expired"),
         _ => {
             let range = "bytes 100000-299999/300000";
@@ -111,11 +112,12 @@ async fn signed_url_that_ended_is_asked_for_anew_at_the_registry() {
     let wanted = content(300_000);
     let stream = registry.client().blob("a", &descriptor(&wanted)).await.unwrap();
     assert!(stream.collect_bytes(300_000).await.unwrap() == wanted);
+
     assert_eq!((registry.lines().len(), store.lines()[1].as_str()), (2, "GET /blob?signature=1"));
 }
 
 #[tokio::test]
-async fn plain_http_in_place_of_tls_is_named_and_not_tried_again() {
+async fn plain_http_in_place_of_tls_is_named_and_not_retried() {
     let asked = Arc::new(std::sync::atomic::AtomicUsize::new(0));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let host = listener.local_addr().unwrap().to_string();
@@ -135,6 +137,7 @@ async fn plain_http_in_place_of_tls_is_named_and_not_tried_again() {
     let client =
         Client::new(transport, endpoint, Arc::new(StaticAuthenticator::default()), quick())
             .unwrap();
+
     let error = client.resolve("a", &tag()).await.unwrap_err();
     assert!(
         error.to_string().contains(&format!("{host} speaks plain HTTP, not TLS: set insecure")),
@@ -142,5 +145,6 @@ async fn plain_http_in_place_of_tls_is_named_and_not_tried_again() {
     );
     assert_eq!((error.class(), error.is_retryable()), (Class::RegistryUnavailable, false));
     assert_eq!(asked.load(std::sync::atomic::Ordering::Relaxed), 1);
+
     server.abort();
 }

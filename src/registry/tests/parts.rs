@@ -1,22 +1,22 @@
-//! Targets that do not take a blob in one piece.
+//! Targets that do not accept a whole blob.
 
 use std::sync::Mutex;
 
 use super::*;
 use crate::class::Class;
 
-/// Two parts and a bit.
+/// Two parts and a rest.
 const SIZE: usize = 2 * PART + 1000;
 const PART: usize = 5 << 20;
 
-/// An upload session as a registry keeps it.
+/// The upload session of a registry.
 #[derive(Debug, Default)]
 struct Store {
     bytes: Vec<u8>,
     completed: bool,
-    /// What it answers to bodies of PUTs.
+    /// The status for a PUT with a body.
     refuses: u16,
-    /// The largest body that it takes.
+    /// The largest accepted body.
     most: Option<usize>,
 }
 
@@ -25,12 +25,13 @@ impl Store {
         format!("/v2/b/blobs/uploads/1?at={}", self.bytes.len())
     }
 
-    /// As the distribution specification has it.
+    /// Answers by the distribution spec.
     fn answer(&mut self, seen: &Seen) -> Response {
         let method = seen.line.split(' ').next().unwrap_or_default();
         if self.most.is_some_and(|most| seen.body.len() > most) {
             return respond(413, &[], "<html>");
         }
+
         match method {
             "HEAD" => respond(if self.completed { 200 } else { 404 }, &[], ""),
             "POST" => {
@@ -66,7 +67,7 @@ impl Store {
     }
 }
 
-/// A target with a session, and what `bends` makes of its answers.
+/// A target with a session, whose answers can be replaced.
 async fn target(
     store: Store,
     bend: impl Fn(&Seen, &mut Store) -> Option<Response> + Send + Sync + 'static,
@@ -90,7 +91,7 @@ async fn source() -> Peer {
     Peer::new(move |_| respond(200, &[], body.clone())).await
 }
 
-/// Copies the blob and returns how many bytes were told.
+/// Copies the blob and returns the number of reported bytes.
 async fn copy(source: &Peer, target: &Client) -> Result<u64, Error> {
     let told = std::sync::atomic::AtomicU64::new(0);
     let observer = |bytes| {
@@ -105,7 +106,7 @@ fn ranges(peer: &Peer) -> Vec<String> {
     patches.map(|seen| seen.header("content-range").to_owned()).collect()
 }
 
-/// Part by part, as long as nothing goes wrong.
+/// The ranges of a copy without failures.
 fn whole() -> [String; 3] {
     [
         format!("0-{}", PART - 1),
@@ -123,7 +124,7 @@ async fn target_that_refuses_a_blob_in_one_piece_gets_it_in_parts_and_the_next_o
         assert_eq!(copy(&source, &client).await.unwrap(), SIZE as u64, "{status}");
         assert!(store.lock().unwrap().completed);
         assert_eq!((ranges(&target), target.count("PUT")), (whole().to_vec(), 2), "{status}");
-        // A PUT with the whole body is not tried again at this registry.
+        // The next blob is not sent whole to this registry.
         copy(&source, &client).await.unwrap();
         assert_eq!(
             (ranges(&target).len(), target.count("POST"), target.count("PUT")),
@@ -134,7 +135,7 @@ async fn target_that_refuses_a_blob_in_one_piece_gets_it_in_parts_and_the_next_o
 }
 
 #[tokio::test]
-async fn only_blobs_as_large_as_the_one_that_was_too_large_come_in_parts() {
+async fn only_blobs_as_large_as_the_refused_one_are_sent_in_parts() {
     let (target, _) = target(Store { most: Some(PART), ..refusing(413) }, |seen, _| {
         (seen.line.starts_with("PUT") && seen.body.len() == 10).then(|| respond(201, &[], ""))
     })
@@ -151,7 +152,7 @@ async fn only_blobs_as_large_as_the_one_that_was_too_large_come_in_parts() {
 }
 
 #[tokio::test]
-async fn parts_are_as_large_as_is_asked_for_and_as_small_as_is_taken() {
+async fn part_sizes_follow_the_registry() {
     let source = source().await;
     let (least, _) = target(refusing(405), |seen, _| {
         seen.line.starts_with("POST").then(|| {
@@ -186,12 +187,13 @@ async fn parts_are_as_large_as_is_asked_for_and_as_small_as_is_taken() {
     })
     .await;
     let error = copy(&source, &huge.client()).await.unwrap_err();
+
     assert!(error.to_string().contains("99999999999"), "{error}");
 }
 
 #[tokio::test]
-async fn range_that_stays_where_the_first_part_ended_is_not_believed() {
-    // ECR: 201, and the stored bytes are all there.
+async fn stale_range_of_the_first_part_is_ignored() {
+    // ECR: 201 with a stale range, and all bytes are stored.
     let (target, store) = target(refusing(405), |seen, store| {
         let session = seen.line.starts_with("PATCH") || seen.line.starts_with("GET");
         session.then(|| {
@@ -208,11 +210,11 @@ async fn range_that_stays_where_the_first_part_ended_is_not_believed() {
     copy(&source().await, &target.client()).await.unwrap();
     assert_eq!(ranges(&target), whole());
     assert!(store.lock().unwrap().completed);
-    assert_eq!(target.count("GET"), 2, "asked after each part that did not seem to be taken");
+    assert_eq!(target.count("GET"), 2, "the session is asked after each seemingly refused part");
 }
 
 #[tokio::test]
-async fn part_that_was_taken_by_half_goes_on_from_there() {
+async fn half_accepted_part_is_continued() {
     let (target, store) = target(refusing(405), |seen, store| {
         (seen.line.starts_with("PATCH") && store.bytes.len() == PART && seen.body.len() == PART)
             .then(|| {
@@ -227,7 +229,7 @@ async fn part_that_was_taken_by_half_goes_on_from_there() {
 }
 
 #[tokio::test]
-async fn part_that_failed_in_passing_is_sent_again_or_not_as_the_session_says() {
+async fn part_is_sent_again_only_if_the_session_lacks_it() {
     for (status, stored) in [(503, false), (503, true), (429, false), (408, true), (416, true)] {
         let failed = Mutex::new(false);
         let (target, store) = target(refusing(405), move |seen, store| {
@@ -253,7 +255,7 @@ async fn part_that_failed_in_passing_is_sent_again_or_not_as_the_session_says() 
 }
 
 #[tokio::test]
-async fn session_that_wants_other_bytes_or_is_gone_costs_the_blob_a_new_beginning() {
+async fn blob_is_restarted_if_the_session_is_lost() {
     for gone in [false, true] {
         let lost = Mutex::new(false);
         let (target, store) = target(refusing(405), move |seen, store| {
@@ -273,7 +275,7 @@ async fn session_that_wants_other_bytes_or_is_gone_costs_the_blob_a_new_beginnin
 }
 
 #[tokio::test]
-async fn target_that_takes_a_blob_neither_whole_nor_in_parts_is_told_as_that() {
+async fn target_that_accepts_neither_whole_blobs_nor_parts_is_reported() {
     let (target, _) = target(refusing(405), |seen, _| {
         seen.line.starts_with("PATCH").then(|| refusal(405, "UNSUPPORTED", "no parts either"))
     })
@@ -292,11 +294,11 @@ async fn wrong_content_is_not_completed_in_parts_either() {
     let error = copy(&source, &client).await.unwrap_err();
     assert_eq!(error.class(), Class::SourceInvalid);
     assert_eq!((store.lock().unwrap().completed, target.count("PUT")), (false, 0));
-    assert!(target.count("PATCH") > 0, "else nothing was proved");
+    assert!(target.count("PATCH") > 0, "the blob was sent in parts");
 }
 
 #[tokio::test]
-async fn token_that_ends_between_parts_is_renewed_and_goes_to_no_other_host() {
+async fn token_that_expires_between_parts_is_renewed_and_sent_to_no_other_host() {
     let message = "Your authorization token has expired. Reauthenticate and try again.";
     let (target, store) = target(refusing(405), move |seen, store| {
         let is_old = seen.authorization() != super::auth::NEW && store.bytes.len() == PART;

@@ -22,8 +22,8 @@ fn left(pulls: usize) -> Response {
     respond(200, &headers, "")
 }
 
-/// A registry that lets one login pull `pulls` times more, as Docker Hub counts: GETs of manifests,
-/// not HEADs.
+/// A registry with `pulls` left for one login. Like Docker Hub, it counts GETs of manifests, not
+/// HEADs.
 async fn counting(pulls: usize) -> Peer {
     let left_now = std::sync::atomic::AtomicUsize::new(pulls);
     Peer::new(move |seen| {
@@ -47,12 +47,13 @@ fn with(peer: &Peer, quota: &Arc<Quota>) -> Client {
 }
 
 #[tokio::test]
-async fn pulls_end_at_the_reserve_and_heads_go_on() {
+async fn pulls_end_at_the_reserve_and_heads_continue() {
     let peer = counting(13).await;
     let quota = Arc::new(Quota::new(Reserve::Percent(10)));
     for _ in 0..3 {
         with(&peer, &quota).manifest("a", tag()).await.unwrap();
     }
+
     // The next pass has another client, and the same login.
     let client = with(&peer, &quota);
     let error = client.manifest("a", tag()).await.unwrap_err();
@@ -70,10 +71,11 @@ async fn pulls_end_at_the_reserve_and_heads_go_on() {
     assert_eq!(
         error.to_string(),
         client.manifest("a", tag()).await.unwrap_err().to_string(),
-        "the same at every pass"
+        "the same in every pass"
     );
     client.resolve("a", &tag()).await.unwrap();
-    // Another login has pulls of its own.
+
+    // Another login has a quota of its own.
     with(&peer, &Arc::default()).manifest("a", tag()).await.unwrap();
 }
 
@@ -88,7 +90,7 @@ async fn pulls_at_once_do_not_pass_the_reserve_together() {
 }
 
 #[tokio::test]
-async fn what_a_registry_tells_in_a_redirect_elsewhere_is_not_its_own() {
+async fn rate_limit_headers_after_a_redirect_elsewhere_are_ignored() {
     let other = counting(2).await;
     let to = format!("http://{}/v2/a/manifests/1.27", other.host);
     let peer = Peer::new(move |_| respond(307, &[("location", &to)], "")).await;
@@ -133,7 +135,7 @@ async fn used_up_pulls_stop_pulls_and_used_up_bytes_stop_blobs_too() {
 }
 
 #[tokio::test]
-async fn wait_that_is_asked_of_one_login_is_not_that_of_the_host() {
+async fn wait_of_one_login_does_not_pause_the_host() {
     let peer = Peer::new(|seen| match (seen.authorization(), seen.line.starts_with("GET")) {
         (BASIC, true) => {
             let body = r#"{"errors":[{"code":"TOOMANYREQUESTS","message":"You have reached your pull rate limit"}]}"#;
@@ -147,6 +149,7 @@ async fn wait_that_is_asked_of_one_login_is_not_that_of_the_host() {
     let options = || Options { limits: Some(limits.clone()), preemptive_basic: true, ..quick() };
     let one = peer.client_with(Arc::new(StaticAuthenticator(user())), options());
     let other = peer.client_with(Arc::new(StaticAuthenticator::default()), options());
+
     let error = one.manifest("a", tag()).await.unwrap_err();
     assert_eq!(error.retry_after(), Some(Duration::from_secs(7200)));
     other.manifest("a", tag()).await.unwrap();

@@ -13,7 +13,7 @@ fn manifest(body: impl Into<Body>) -> Response {
 }
 
 #[tokio::test]
-async fn request_that_meets_a_passing_failure_is_sent_again() {
+async fn transient_failure_is_retried() {
     for status in [408, 425, 429, 500, 502, 503, 504, 520, 524] {
         let peer = Peer::new(move |seen| {
             if seen.nth == 0 { refusal(status, "X", "Slow Down") } else { manifest(MANIFEST) }
@@ -25,7 +25,7 @@ async fn request_that_meets_a_passing_failure_is_sent_again() {
 }
 
 #[tokio::test]
-async fn failure_that_stays_is_given_back_after_four_tries() {
+async fn permanent_failure_is_returned_after_four_tries() {
     let peer = Peer::new(|_| refusal(503, "UNAVAILABLE", "down")).await;
     let error = peer.client().tags("a").await.unwrap_err();
     assert_eq!(peer.count("GET"), 4);
@@ -37,7 +37,7 @@ async fn failure_that_stays_is_given_back_after_four_tries() {
 }
 
 #[tokio::test]
-async fn missing_things_are_not_asked_for_again() {
+async fn missing_manifest_is_not_retried() {
     let peer = Peer::new(|_| refusal(404, "MANIFEST_UNKNOWN", "no")).await;
     let error = peer.client().manifest("a", tag()).await.unwrap_err();
     assert_eq!(
@@ -71,15 +71,11 @@ async fn manifest_that_was_corrupt_once_is_read_again() {
 
     let peer = Peer::new(|_| manifest("{}")).await;
     let error = peer.client().manifest("a", digest).await.unwrap_err();
-    assert_eq!(
-        (peer.count("GET"), error.class()),
-        (2, Class::SourceInvalid),
-        "twice, and not for ever"
-    );
+    assert_eq!((peer.count("GET"), error.class()), (2, Class::SourceInvalid), "retried once only");
 }
 
 #[tokio::test]
-async fn request_that_is_met_with_silence_is_given_up_and_sent_again() {
+async fn unanswered_request_times_out_and_is_retried() {
     let options = || Options { answer_timeout: Duration::from_millis(200), ..quick() };
     let peer = Peer::new(|seen| match seen.nth {
         0 => hanging(Bytes::from_static(&MANIFEST.as_bytes()[..10]), MANIFEST.len()),
@@ -90,7 +86,7 @@ async fn request_that_is_met_with_silence_is_given_up_and_sent_again() {
     assert_eq!(client.manifest("a", tag()).await.unwrap().bytes, MANIFEST);
     assert_eq!(peer.count("GET"), 2);
 
-    // Takes connections and says nothing, however often it is asked.
+    // Accepts connections and never answers.
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let host = listener.local_addr().unwrap().to_string();
     let mute = tokio::spawn(async move {
@@ -105,6 +101,7 @@ async fn request_that_is_met_with_silence_is_given_up_and_sent_again() {
         Client::new(transport, Endpoint::new(Scheme::Http, &*host), authenticator, options())
             .unwrap();
     let written = Manifest::new(Bytes::from_static(MANIFEST.as_bytes()), OCI_MANIFEST);
+
     for error in [
         client.manifest("a", tag()).await.unwrap_err(),
         client.resolve("a", &tag()).await.unwrap_err(),
@@ -113,11 +110,12 @@ async fn request_that_is_met_with_silence_is_given_up_and_sent_again() {
         assert!(matches!(error.failure(), Some(Failure::NoAnswer { .. })), "{error}");
         assert_eq!(error.class(), Class::RegistryUnavailable);
     }
+
     mute.abort();
 }
 
 #[tokio::test]
-async fn connection_that_nobody_takes_is_registry_unavailable() {
+async fn refused_connection_is_registry_unavailable() {
     let peer = Peer::new(|_| manifest(MANIFEST)).await;
     let client = peer.client();
     drop(peer);
@@ -127,7 +125,7 @@ async fn connection_that_nobody_takes_is_registry_unavailable() {
 }
 
 #[tokio::test]
-async fn short_wish_is_waited_for_and_long_one_given_back_at_once() {
+async fn short_retry_after_is_waited_for_and_a_long_one_returned_at_once() {
     let peer = Peer::new(|seen| match seen.nth {
         0 => respond(429, &[("retry-after", "0")], "<html>"),
         1 => manifest(MANIFEST),
@@ -142,7 +140,7 @@ async fn short_wish_is_waited_for_and_long_one_given_back_at_once() {
     assert_eq!((peer.count("GET"), error.class()), (3, Class::RateLimited));
     assert_eq!(error.retry_after(), Some(Duration::from_secs(3600)));
 
-    // Nobody else asks either while the registry wants to be left alone.
+    // During the pause no other request is sent either.
     let error = client.tags("b").await.unwrap_err();
     assert_eq!((peer.lines().len(), error.class()), (3, Class::RateLimited));
     assert!(error.retry_after().is_some_and(|wait| wait > Duration::from_secs(3500)));
@@ -221,11 +219,12 @@ async fn tag_is_resolved_by_one_head() {
     assert_eq!(found.digest, digest);
     assert_eq!(found.media_type.as_deref(), Some(OCI_INDEX));
     assert_eq!(peer.lines(), ["HEAD /v2/a/b/manifests/1.27"]);
+
     assert!(peer.seen()[0].header("accept").contains(OCI_INDEX));
 }
 
 #[tokio::test]
-async fn tag_is_resolved_by_get_where_head_says_nothing() {
+async fn tag_is_resolved_by_get_if_head_sends_no_digest() {
     for status in [200, 400, 403, 404, 405] {
         let peer = Peer::new(move |seen| {
             if seen.line.starts_with("HEAD") {
@@ -242,7 +241,7 @@ async fn tag_is_resolved_by_get_where_head_says_nothing() {
 }
 
 #[tokio::test]
-async fn manifest_keeps_its_bytes_and_gets_its_type_from_wherever_it_is() {
+async fn manifest_keeps_its_bytes_and_gets_its_type_from_header_or_body() {
     for (said, body, media_type) in [
         (OCI_MANIFEST, MANIFEST, OCI_MANIFEST),
         ("application/vnd.oci.image.manifest.v1+json; charset=utf-8", MANIFEST, OCI_MANIFEST),
@@ -273,6 +272,7 @@ async fn manifest_with_another_digest_is_refused() {
         respond(200, &[("content-type", OCI_MANIFEST), ("docker-content-digest", &text)], MANIFEST)
     })
     .await;
+
     for what in [
         TagOrDigest::from(tag()),
         wrong.clone().into(),
@@ -281,6 +281,7 @@ async fn manifest_with_another_digest_is_refused() {
         let error = peer.client().manifest("a", what.clone()).await.unwrap_err();
         assert_eq!(error.class(), Class::SourceInvalid, "{what}: {error}");
     }
+
     let sha512 = Digest::of(Algorithm::Sha512, MANIFEST.as_bytes());
     let peer = Peer::new(|_| manifest(MANIFEST)).await;
     assert_eq!(peer.client().manifest("a", sha512.clone()).await.unwrap().digest, sha512);
@@ -362,7 +363,7 @@ async fn manifest_is_written_byte_for_byte_with_its_type() {
 }
 
 #[tokio::test]
-async fn manifest_writes_fail_as_what_they_are() {
+async fn failed_manifest_writes_have_the_right_class() {
     let manifest = Manifest::new(Bytes::from_static(MANIFEST.as_bytes()), OCI_MANIFEST);
     let immutable = "The image tag '1' already exists in the 'a' repository and cannot be overwritten because the tag is immutable.";
     for (status, code, message, class, missing) in [
@@ -381,6 +382,7 @@ async fn manifest_writes_fail_as_what_they_are() {
         assert_eq!((error.class(), error.is_missing_content()), (class, missing), "{error}");
         assert_eq!(peer.lines().len(), 1);
     }
+
     let other = Digest::sha256_of(b"other").to_string();
     let peer = Peer::new(move |_| respond(201, &[("docker-content-digest", &other)], "")).await;
     let error = peer.client().put_manifest("a", tag(), &manifest).await.unwrap_err();
@@ -388,7 +390,7 @@ async fn manifest_writes_fail_as_what_they_are() {
 }
 
 #[tokio::test]
-async fn manifest_is_looked_for_by_head() {
+async fn manifest_is_checked_by_head() {
     let peer =
         Peer::new(|seen| respond(if seen.line.ends_with("/1.27") { 200 } else { 404 }, &[], ""))
             .await;
@@ -399,7 +401,7 @@ async fn manifest_is_looked_for_by_head() {
 }
 
 #[tokio::test]
-async fn repositories_do_not_climb_out_of_their_place() {
+async fn repositories_cannot_leave_the_api_path() {
     let peer = Peer::new(|_| respond(200, &[], "")).await;
     for repository in ["", "../x", "a/../../x", "a?b", "a#b", "/etc", "http://evil/x", "a%2e"] {
         assert!(peer.client().tags(repository).await.is_err(), "{repository}");
@@ -408,7 +410,7 @@ async fn repositories_do_not_climb_out_of_their_place() {
 }
 
 #[tokio::test]
-async fn referrers_are_read_from_the_api_where_there_is_one() {
+async fn referrers_are_read_from_the_api_if_there_is_one() {
     let subject = Digest::sha256_of(b"subject");
     let child = |name: &str| {
         let digest = Digest::sha256_of(name.as_bytes());
@@ -416,6 +418,7 @@ async fn referrers_are_read_from_the_api_where_there_is_one() {
             r#"{{"mediaType":"{OCI_MANIFEST}","size":2,"digest":"{digest}","artifactType":"x/sig"}}"#
         )
     };
+
     let index = |name: &str| {
         format!(r#"{{"schemaVersion":2,"mediaType":"{OCI_INDEX}","manifests":[{}]}}"#, child(name))
     };
@@ -432,7 +435,7 @@ async fn referrers_are_read_from_the_api_where_there_is_one() {
     let digests: Vec<_> = found.iter().map(|found| found.digest.clone()).collect();
     assert_eq!(digests, [Digest::sha256_of(b"1"), Digest::sha256_of(b"2")]);
 
-    // None of these is an answer of the API, nor a failure.
+    // None of these is an answer of the referrers API, and none is a failure.
     for (status, body) in
         [(404, "{}"), (405, ""), (200, "<html>Sign in</html>"), (200, r#"{"config":{}}"#)]
     {
@@ -440,10 +443,11 @@ async fn referrers_are_read_from_the_api_where_there_is_one() {
         assert_eq!(peer.client().referrers("a", &subject).await.unwrap(), None, "{status} {body}");
     }
     let peer = Peer::new(|_| refusal(403, "DENIED", "no")).await;
+
     assert!(peer.client().referrers("a", &subject).await.is_err());
 }
 
-/// Counts who passes.
+/// A gate that counts.
 #[derive(Debug, Default)]
 struct Turnstile {
     passed: std::sync::atomic::AtomicUsize,
@@ -462,7 +466,7 @@ impl Gate for Turnstile {
 }
 
 #[tokio::test]
-async fn each_try_of_a_manifest_passes_the_gate_and_a_throttle_is_told_to_it() {
+async fn each_try_of_a_manifest_passes_the_gate_and_a_throttle_is_reported_to_it() {
     let peer = Peer::new(|seen| match seen.nth {
         0 => refusal(429, "TOOMANYREQUESTS", "slow down"),
         1 => refusal(500, "INTERNAL", "oops"),

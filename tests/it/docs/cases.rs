@@ -15,7 +15,7 @@ const FILE: &str = "docs/copy-cases.md";
 const ALL_NAMED: [&str; 4] = ["copy_cases", "faults", "large_copies", "recovery"];
 
 /// The names in the document: `it::faults`,
-/// `registry::tests::odd::head_with_a_body_spoils_no_later_request`.
+/// `registry::tests::odd::head_with_a_body_breaks_no_later_request`.
 fn names(document: &str) -> BTreeSet<String> {
     let name = Regex::new("`([a-z0-9_]+(?:::[a-z0-9_]+)+)`").expect("a pattern");
     name.captures_iter(document).map(|found| found[1].to_owned()).collect()
