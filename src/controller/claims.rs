@@ -1,4 +1,4 @@
-//! Which resources of this cluster want the same repository. One wins: the oldest.
+//! Resources of this cluster that want the same repository. The oldest wins.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 
 use crate::api::v1alpha1::{EcrRepositorySync, Registry};
 
-/// A resource's wish for a repository.
+/// The claim of a resource to a repository.
 #[derive(Clone, Debug)]
 struct Claim {
     /// Creation time in seconds.
@@ -16,7 +16,7 @@ struct Claim {
     namespace: String,
     name: String,
     uid: String,
-    /// As the spec has it: what it leaves out may become known later.
+    /// Registry of the spec. The account or region that it leaves out may become known later.
     registry: Registry,
 }
 
@@ -35,7 +35,7 @@ impl Claim {
         }
     }
 
-    /// By age, then by namespace and name: the first wins.
+    /// Returns the order of claims: by age, then by namespace and name. The first wins.
     fn rank(&self) -> (i64, &str, &str, &str) {
         (self.created, &self.namespace, &self.name, &self.uid)
     }
@@ -50,14 +50,14 @@ impl Claim {
 pub(super) struct Claims(Mutex<HashMap<String, BTreeMap<String, Claim>>>);
 
 impl Claims {
-    /// Notes the claim of a resource.
-    pub(super) fn note(&self, object: &EcrRepositorySync) {
+    /// Records the claim of a resource.
+    pub(super) fn record(&self, object: &EcrRepositorySync) {
         let claim = Claim::of(object);
         let mut claims = self.0.lock();
         claims.entry(object.repository().to_owned()).or_default().insert(claim.uid.clone(), claim);
     }
 
-    /// Forgets a resource; returns those that wanted the same repository and may win now.
+    /// Forgets a resource. Returns the resources that want the same repository and may win now.
     pub(super) fn forget(&self, object: &EcrRepositorySync) -> Vec<ObjectRef<EcrRepositorySync>> {
         let mut claims = self.0.lock();
         let repository = object.repository();
@@ -70,16 +70,16 @@ impl Claims {
         waiting
     }
 
-    /// Keeps only the claims of these resources; returns those that may win now.
+    /// Forgets the resources that do not exist. Returns the resources that may win now.
     pub(super) fn retain(
         &self,
-        is_there: impl Fn(&str) -> bool,
+        exists: impl Fn(&str) -> bool,
     ) -> Vec<ObjectRef<EcrRepositorySync>> {
         let mut claims = self.0.lock();
         let mut waiting = Vec::new();
         claims.retain(|_, same| {
             let before = same.len();
-            same.retain(|uid, _| is_there(uid));
+            same.retain(|uid, _| exists(uid));
             if same.len() < before {
                 waiting.extend(same.values().map(Claim::object));
             }
@@ -88,20 +88,21 @@ impl Claims {
         waiting
     }
 
-    /// The resource that wins over this one, as `namespace/name`; `resolve` tells where a registry
-    /// is that a resource of a namespace names.
+    /// Returns the resource that wins over this one, as `namespace/name`. `resolve` returns account
+    /// and region of a registry that a resource of a namespace names.
     pub(super) fn winner_over<P: PartialEq>(
         &self,
         object: &EcrRepositorySync,
         resolve: impl Fn(&str, &Registry) -> P,
     ) -> Option<String> {
         let mine = Claim::of(object);
-        let place_of = |claim: &Claim| resolve(&claim.namespace, &claim.registry);
-        let place = place_of(&mine);
+        let location_of = |claim: &Claim| resolve(&claim.namespace, &claim.registry);
+        let location = location_of(&mine);
+
         let claims = self.0.lock();
         let rivals = claims.get(object.repository())?.values();
         let first = rivals
-            .filter(|claim| place_of(claim) == place)
+            .filter(|claim| location_of(claim) == location)
             .min_by(|a, b| a.rank().cmp(&b.rank()))?;
         (first.rank() < mine.rank() && first.uid != mine.uid)
             .then(|| format!("{}/{}", first.namespace, first.name))
@@ -126,7 +127,7 @@ mod tests {
         .expect("an object")
     }
 
-    /// An operator of one account in eu-west-1.
+    /// Resolves as an operator of one account in eu-west-1 does.
     fn resolve(_: &str, registry: &Registry) -> (String, String) {
         let account = registry.account_id.clone().unwrap_or_else(|| "123456789012".to_owned());
         (account, registry.region.clone().unwrap_or_else(|| "eu-west-1".to_owned()))
@@ -137,9 +138,9 @@ mod tests {
         let claims = Claims::default();
         let old = object("b", Some("app"), Some("eu-west-1"), "2026-01-01T00:00:00Z");
         let new = object("app", None, None, "2026-01-02T00:00:00Z");
-        claims.note(&new);
+        claims.record(&new);
         assert_eq!(claims.winner_over(&new, resolve), None);
-        claims.note(&old);
+        claims.record(&old);
         assert_eq!(claims.winner_over(&new, resolve), Some("ns/b".to_owned()));
         assert_eq!(claims.winner_over(&old, resolve), None);
         assert_eq!(claims.forget(&old), [ObjectRef::new("app").within("ns")]);
@@ -150,7 +151,7 @@ mod tests {
     fn a_list_without_the_winner_wakes_the_next() {
         let claims = Claims::default();
         for (name, repository) in [("b", "app"), ("app", "app"), ("c", "other")] {
-            claims.note(&object(name, Some(repository), None, "2026-01-01T00:00:00Z"));
+            claims.record(&object(name, Some(repository), None, "2026-01-01T00:00:00Z"));
         }
         assert_eq!(claims.retain(|_| true), []);
         assert_eq!(claims.retain(|uid| uid != "b"), [ObjectRef::new("app").within("ns")]);
@@ -162,8 +163,8 @@ mod tests {
         let claims = Claims::default();
         let old = object("b", Some("app"), Some("us-east-1"), "2026-01-01T00:00:00Z");
         let new = object("app", None, None, "2026-01-02T00:00:00Z");
-        claims.note(&old);
-        claims.note(&new);
+        claims.record(&old);
+        claims.record(&new);
         assert_eq!(claims.winner_over(&new, resolve), None);
     }
 
@@ -172,8 +173,8 @@ mod tests {
         let claims = Claims::default();
         let a = object("a", Some("app"), None, "2026-01-01T00:00:00Z");
         let b = object("b", Some("app"), None, "2026-01-01T00:00:00Z");
-        claims.note(&a);
-        claims.note(&b);
+        claims.record(&a);
+        claims.record(&b);
         assert_eq!(claims.winner_over(&a, resolve), None);
         assert_eq!(claims.winner_over(&b, resolve), Some("ns/a".to_owned()));
     }

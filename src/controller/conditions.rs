@@ -1,14 +1,14 @@
-//! The list of conditions, built anew from the old one.
+//! The list of conditions, built from the old list.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
 
 use super::reason::Reason;
 
-/// Longest message of a condition; kubectl shows one line of it.
+/// Longest message of a condition; kubectl shows one line.
 const MAX_MESSAGE: usize = 1024;
 
-/// A condition's status.
+/// The status of a condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Is {
     True,
@@ -26,7 +26,7 @@ impl Is {
     }
 }
 
-/// Conditions in the making. `lastTransitionTime` moves only when a status flips.
+/// New conditions. `lastTransitionTime` changes only when a status changes.
 pub(super) struct Conditions<'a> {
     old: &'a [Condition],
     new: Vec<Condition>,
@@ -35,12 +35,11 @@ pub(super) struct Conditions<'a> {
 }
 
 impl<'a> Conditions<'a> {
-    /// Starts from the conditions that are there; what is not set again is gone.
+    /// Starts from the old conditions. A condition that is neither set nor kept is removed.
     pub(super) const fn from(old: &'a [Condition], generation: i64, now: Timestamp) -> Self {
         Self { old, new: Vec::new(), generation, now }
     }
 
-    /// Sets a condition.
     pub(super) fn set(&mut self, type_: &str, is: Is, reason: Reason, message: &str) {
         let since = find(self.old, type_)
             .filter(|old| old.status == is.as_str())
@@ -55,7 +54,7 @@ impl<'a> Conditions<'a> {
         });
     }
 
-    /// Keeps a condition as it was, if it was.
+    /// Keeps the old condition, if there is one.
     pub(super) fn keep(&mut self, type_: &str) {
         self.new.extend(find(self.old, type_).cloned());
     }
@@ -65,12 +64,11 @@ impl<'a> Conditions<'a> {
     }
 }
 
-/// The condition of this type.
 pub(super) fn find<'a>(conditions: &'a [Condition], type_: &str) -> Option<&'a Condition> {
     conditions.iter().find(|condition| condition.type_ == type_)
 }
 
-/// At most `max` bytes, cut at a character.
+/// Returns at most `max` bytes of a text, cut between characters.
 pub(super) fn truncated(text: &str, max: usize) -> String {
     if text.len() <= max {
         return text.to_owned();

@@ -1,4 +1,4 @@
-//! What all reconciles share.
+//! Values that all reconciles share.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use crate::ecr::{Identity, Location};
 use crate::sync::Engine;
 use crate::telemetry::Metrics;
 
-/// What all reconciles share.
+/// Values that all reconciles share.
 pub(super) struct Context {
     pub(super) client: Client,
     pub(super) engine: Arc<Engine>,
@@ -35,14 +35,14 @@ pub(super) struct Context {
     pub(super) claims: Claims,
     pub(super) identities: Arc<Identities>,
     pub(super) secret_index: SecretIndex,
-    /// The uids of a list that is being received.
+    /// Uids in a list that is being received.
     listing: Mutex<HashSet<String>>,
-    /// Objects to reconcile although nothing about them changed.
+    /// Resources to reconcile although they did not change.
     wake: mpsc::UnboundedSender<ObjectRef<EcrRepositorySync>>,
 }
 
 impl Context {
-    /// The context, and the stream of objects that it wants reconciled.
+    /// Returns the context, and the stream of resources that it wants reconciled.
     pub(super) fn new(
         client: Client,
         engine: Arc<Engine>,
@@ -70,8 +70,8 @@ impl Context {
         (context, woken)
     }
 
-    /// Sees every event of the watch, before the reflector does: what no longer applies is stopped
-    /// at once, and what is gone is forgotten (a deleted object never reaches a reconcile).
+    /// Handles every event of the watch, before the reflector does: cancels jobs that are outdated,
+    /// and forgets deleted resources, which never reach a reconcile.
     pub(super) fn observe(&self, event: &Event<EcrRepositorySync>) {
         match event {
             Event::Apply(object) | Event::InitApply(object) => {
@@ -79,13 +79,13 @@ impl Context {
                 if matches!(event, Event::InitApply(_)) {
                     self.listing.lock().insert(uid.clone());
                 }
-                // A deletion is another generation, and goes on while suspended.
+                // A deletion is another generation, and is carried out while suspended.
                 if object.spec.suspend && object.metadata.deletion_timestamp.is_none() {
                     self.pool.cancel(&uid);
                 }
                 self.pool.cancel_outdated(&uid, object.metadata.generation.unwrap_or_default());
-                self.claims.note(object);
-                self.secret_index.note(object);
+                self.claims.record(object);
+                self.secret_index.record(object);
             }
             Event::Delete(object) => {
                 let uid = object.uid().unwrap_or_default();
@@ -96,7 +96,7 @@ impl Context {
                 self.wake(self.claims.forget(object));
             }
             Event::Init => self.listing.lock().clear(),
-            // What was deleted while we were not looking is not in the new list.
+            // A resource that was deleted while the watch was down is not in the new list.
             Event::InitDone => {
                 let listed = std::mem::take(&mut *self.listing.lock());
                 self.pool.retain(|uid| listed.contains(uid));
@@ -108,10 +108,10 @@ impl Context {
         }
     }
 
-    /// Sees every event of the Secrets' watch: a changed Secret is a reason to look again at once.
+    /// Handles every event of the watch of Secrets: a changed Secret makes passes due at once.
     pub(super) fn observe_secret(&self, event: &Event<PartialObjectMeta<Secret>>) {
         for (uid, object) in self.secret_index.observe(event) {
-            tracing::debug!(%object, "a Secret that it refers to changed");
+            tracing::debug!(%object, "a Secret of this resource changed");
             self.memories.wake(&uid);
             // The receiver ends with the controller.
             let _gone = self.wake.unbounded_send(object);
@@ -125,8 +125,8 @@ impl Context {
         }
     }
 
-    /// Where a registry is that a resource of `namespace` names, as far as it is known without
-    /// asking anybody, and the ServiceAccount that must be read to know its account.
+    /// Returns account and region of a registry that a resource of `namespace` names, as far as they
+    /// are known without a request, and the ServiceAccount that must be read to know the account.
     pub(super) fn resolve(
         &self,
         namespace: &str,
@@ -136,7 +136,7 @@ impl Context {
             Location { account: registry.account_id.clone(), region: registry.region.clone() };
         match self.identities.known(namespace, registry) {
             Ok(identity) => (self.engine.resolve_location(&location, &identity), None),
-            // Whatever account it is: not the operator's.
+            // The account is unknown, but it is not the operator's.
             Err(unread) => {
                 let resolved = self.engine.resolve_location(&location, &Identity::default());
                 let unread = location.account.is_none().then_some(unread);

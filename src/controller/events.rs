@@ -1,7 +1,7 @@
-//! Kubernetes events: on transitions only, with notes that are the same for the same cause.
+//! Kubernetes events, on transitions only. The same cause has the same note.
 //!
-//! kube's `Recorder` is not used: the note is not in its key, so that of two failures under one
-//! reason the second is lost.
+//! kube's `Recorder` is not used: it ignores the note when it compares events, so that the second
+//! of two failures with one reason is lost.
 
 use super::conditions::find;
 use super::reason::Reason;
@@ -9,7 +9,7 @@ use crate::api::v1alpha1::{EcrRepositorySyncStatus as Status, condition};
 use crate::class::Class;
 use crate::sync::Report;
 
-/// Kinds of failure that are told although a condition is true.
+/// Kinds of failure that are reported although the condition is True.
 const WARNED: [Class; 2] = [Class::SourceChanged, Class::LifecycleConflict];
 
 /// One event to write.
@@ -30,10 +30,10 @@ impl Note {
     }
 }
 
-/// What is worth an event between two states.
+/// Returns the events for the change from the old status to the new one.
 pub(super) fn transitions(old: &Status, new: &Status, report: &Report) -> Vec<Note> {
     let mut notes = Vec::new();
-    // One event for a whole pass, never one per tag.
+    // There is one event for a whole pass, never one per tag.
     if !report.changes.is_empty() && !report.dry_run {
         notes.push(Note::normal(Reason::Synced.as_str(), report.summary()));
     }
@@ -50,6 +50,7 @@ pub(super) fn transitions(old: &Status, new: &Status, report: &Report) -> Vec<No
             report.warnings.iter().map(|text| Note::warning(Reason::Advice.as_str(), text.clone())),
         );
     }
+
     let types = [
         condition::READY,
         condition::CONFIGURATION_SYNCED,
@@ -60,27 +61,30 @@ pub(super) fn transitions(old: &Status, new: &Status, report: &Report) -> Vec<No
     for type_ in types {
         let before = find(&old.conditions, type_);
         let Some(after) = find(&new.conditions, type_) else { continue };
-        let same = before.is_some_and(|b| {
-            (&b.status, &b.reason, &b.message) == (&after.status, &after.reason, &after.message)
+        let is_same = before.is_some_and(|before| {
+            before.status == after.status
+                && before.reason == after.reason
+                && before.message == after.message
         });
-        if same {
+        if is_same {
             continue;
         }
+
         match after.status.as_str() {
-            // A recovery without a change of ours: say so. With one, the event above has said it.
+            // A recovery without changes in ECR. Changes were reported above.
             "True" if type_ == condition::READY && report.changes.is_empty() => {
                 notes.push(Note::normal(&after.reason, &after.message));
             }
-            // As wanted, but somebody should know.
+            // Everything is as specified, but a person should know about it.
             "True" if WARNED.iter().any(|class| after.reason == class.reason()) => {
                 notes.push(Note::warning(&after.reason, &after.message));
             }
             "True" => {}
-            // What a dry run would do was told above.
+            // The plan of a dry run was reported above.
             _ if after.reason == Reason::DryRun.as_str() => {}
             _ => {
                 let note = Note::warning(&after.reason, &after.message);
-                // The parts of Ready repeat its reason and message more often than not.
+                // The other conditions often repeat the reason and message of Ready.
                 if !notes.contains(&note) {
                     notes.push(note);
                 }
@@ -104,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_is_told_once() {
+    fn a_failure_is_reported_once() {
         let report = Report::failed(Failure::new(Class::AccessDenied, "why"));
         let first = after(&Status::default(), &report);
         assert_eq!(
@@ -116,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn another_cause_under_the_same_reason_is_told() {
+    fn another_cause_with_the_same_reason_is_reported() {
         let one = Report::failed(Failure::new(Class::AccessDenied, "one"));
         let two = Report::failed(Failure::new(Class::AccessDenied, "two"));
         let first = after(&Status::default(), &one);

@@ -1,4 +1,4 @@
-//! Under which AWS identity a resource is synced: what its `spec.registry` names, read live at
+//! The AWS identity of a resource: ServiceAccount and role of its `spec.registry`, read live at
 //! every pass.
 
 use std::collections::HashMap;
@@ -16,18 +16,18 @@ use crate::class::Class;
 use crate::ecr::{Identity, NoToken, RoleArn, ServiceAccount, ServiceAccountTokens};
 use crate::sync::Failure;
 
-/// As EKS's own webhook reads it (IRSA).
+/// Annotation of a ServiceAccount, as EKS's own webhook reads it (IRSA).
 const ROLE_ANNOTATION: &str = "eks.amazonaws.com/role-arn";
-/// What trust policies of IRSA ask for.
+/// Audience that trust policies of IRSA ask for.
 const AUDIENCE: &str = "sts.amazonaws.com";
-/// It is exchanged at once; the API server takes nothing shorter.
+/// Lifetime of a token: it is exchanged at once, and the API server accepts nothing shorter.
 const TOKEN_SECONDS: i64 = 600;
 
-/// Reads identities, and remembers the roles of ServiceAccounts for what must not wait for the API
-/// server.
+/// Reads identities, and remembers the roles of ServiceAccounts for callers that must not wait for
+/// the API server.
 pub(super) struct Identities {
     client: Client,
-    /// By namespace and name.
+    /// Roles by namespace and name of the ServiceAccount.
     roles: Mutex<HashMap<(String, String), RoleArn>>,
 }
 
@@ -36,7 +36,7 @@ impl Identities {
         Self { client, roles: Mutex::default() }
     }
 
-    /// The identity that a resource names.
+    /// Reads the identity that a resource names.
     pub(super) async fn read(
         &self,
         namespace: &str,
@@ -54,8 +54,8 @@ impl Identities {
         Ok(Identity { service_account, role })
     }
 
-    /// The same as far as it is known without a request; `Err` with the ServiceAccount whose role
-    /// is not.
+    /// Returns the identity as far as it is known without a request; `Err` with the ServiceAccount
+    /// whose role is unknown.
     pub(super) fn known(
         &self,
         namespace: &str,
@@ -83,18 +83,19 @@ impl Identities {
     ) -> Result<ServiceAccount, Failure> {
         let what = format!("ServiceAccount {namespace}/{name} (registry.serviceAccountName)");
         let accounts: Api<Account> = Api::namespaced(self.client.clone(), namespace);
-        let found = in_time(accounts.get_metadata_opt(name)).await.map_err(|error| {
+        let account = in_time(accounts.get_metadata_opt(name)).await.map_err(|error| {
             let NoToken { class, message } = refused(&what, "get serviceaccounts", &error);
             Failure::new(class, message)
         })?;
-        // Not Stalled: with GitOps it may arrive seconds after the resource.
+
+        // A class that is retried soon: with GitOps the account may arrive seconds after the resource.
         let missing =
             |problem: &str| Failure::new(Class::SecretNotFound, format!("{what} {problem}"));
-        let found =
-            found.ok_or_else(|| missing("does not exist: create it, or correct the name"))?;
-        let role = found.annotations().get(ROLE_ANNOTATION).ok_or_else(|| {
+        let account =
+            account.ok_or_else(|| missing("does not exist: create it, or correct the name"))?;
+        let role = account.annotations().get(ROLE_ANNOTATION).ok_or_else(|| {
             missing(&format!(
-                "has no annotation {ROLE_ANNOTATION}: set it to the ARN of the role to take on"
+                "has no annotation {ROLE_ANNOTATION}: set it to the ARN of the role to assume"
             ))
         })?;
         let role: RoleArn = role.parse().map_err(|error| {
@@ -103,6 +104,7 @@ impl Identities {
                 format!("{what}: annotation {ROLE_ANNOTATION}: {error}"),
             )
         })?;
+
         let key = (namespace.to_owned(), name.to_owned());
         self.roles.lock().insert(key, role.clone());
         Ok(ServiceAccount { namespace: namespace.to_owned(), name: name.to_owned(), role })
@@ -124,7 +126,7 @@ fn refused(what: &str, right: &str, error: &ApiError) -> NoToken {
     }
 }
 
-/// Tokens from the API server: TokenRequest.
+/// Tokens of ServiceAccounts from the API server (TokenRequest).
 pub(crate) struct LiveTokens {
     client: Client,
 }
@@ -159,7 +161,7 @@ impl ServiceAccountTokens for LiveTokens {
             answer.map_err(|error| refused(&what, "create serviceaccounts/token", &error))?;
         answer.status.and_then(|status| status.token).ok_or_else(|| NoToken {
             class: Class::Internal,
-            message: format!("the API server gave no token of {what}"),
+            message: format!("the API server returned no token for {what}"),
         })
     }
 }

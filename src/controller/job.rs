@@ -1,6 +1,7 @@
 //! The job of one pass: made of the resource, its memory and its status, and run in the pool.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
 use kube::{Client, ResourceExt};
@@ -38,7 +39,7 @@ pub(super) async fn start(subject: &Subject<'_>) -> Result<Action, Error> {
     let now = Instant::now();
     // After a restart every resource is due at once; the resources that are ready can wait.
     let wait = if is_new || !is_ready {
-        std::time::Duration::ZERO
+        Duration::ZERO
     } else {
         let spread = subject.interval().min(subject.context.options.startup_spread);
         offset_in(spread, &subject.uid)
@@ -56,6 +57,7 @@ pub(super) async fn start(subject: &Subject<'_>) -> Result<Action, Error> {
         memory.started();
         memory.failures > 0
     });
+
     let ticket = subject.context.metrics.queue.add(is_retry);
     let work = Work::of(subject);
     subject.context.pool.submit(
@@ -203,6 +205,7 @@ fn accesses(access: Result<Access, Failure>) -> Accesses {
 fn before(subject: &Subject<'_>, status: &Status) -> Before {
     let drift_interval = subject.drift_interval();
     subject.memory(|memory| Before {
+        // First, since it starts an inspection if one is due.
         look: memory.look(drift_interval),
         held: memory.held.clone(),
         inspects: memory.inspects(),

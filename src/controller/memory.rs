@@ -1,5 +1,4 @@
-//! What the controller remembers of an object between two reconciles. Losing it costs a check,
-//! never correctness.
+//! Memory of a resource between two reconciles. A lost memory costs a check, never correctness.
 
 mod inspections;
 
@@ -16,72 +15,73 @@ use super::requests::Requests;
 use crate::api::v1alpha1::EcrRepositorySyncStatus;
 use crate::sync::{Attempts, Held, Look, Pruning, Report};
 
-/// Events of one object in [`EVENT_WINDOW`]; further events are no news.
+/// Most events of one resource in [`EVENT_WINDOW`]. Further events are skipped.
 const MAX_EVENTS: u32 = 20;
 /// See [`MAX_EVENTS`].
 const EVENT_WINDOW: Duration = Duration::from_secs(600);
 
-/// What is remembered of one object.
+/// The memory of one resource.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Memory {
-    /// The generation that the rest speaks of.
+    /// Generation that the other fields are about.
     pub(super) generation: i64,
-    /// Passes that failed in a row.
+    /// Failed passes in a row.
     pub(super) failures: u32,
-    /// When the next pass is due; `None` before the first.
+    /// Time of the next pass; `None` before the first.
     pub(super) due: Option<Instant>,
-    /// Whether the object was suspended when last seen.
+    /// Whether the resource was suspended at the last reconcile.
     pub(super) suspended: Option<bool>,
-    /// The requests that were acted on.
+    /// Requests that were acted on.
     requests: Option<Requests>,
-    /// The request that the next pass answers.
+    /// Request that the next pass answers.
     asked: Option<String>,
-    /// The request that the running pass answers: it came before the pass began.
+    /// Request that the running pass answers: it came before the pass began.
     pub(super) answering: Option<String>,
-    /// Something that the running pass may not have seen: another one is due when it ends.
+    /// Whether another pass is due at once when the running one ends: something changed meanwhile.
     again: bool,
-    /// A pass was submitted and has not ended.
+    /// Whether a pass was submitted and has not ended.
     running: bool,
-    /// The report of a pass and when it ended, while its status cannot be written.
+    /// Report and end of a pass whose status could not be written.
     pub(super) unwritten: Option<(Box<Report>, Timestamp)>,
-    /// Reconciles that failed in a row.
-    refusals: u32,
-    /// Events since the start of the window.
+    /// Failed reconciles in a row.
+    failed_reconciles: u32,
+    /// Start of the window, and the events since then.
     events: (Option<Instant>, u32),
-    /// What was in ECR when the last complete pass ended.
+    /// Tags in ECR at the end of the last complete pass.
     pub(super) held: Held,
-    /// What the last whole look at ECR found.
+    /// Result of the last whole look at ECR.
     look: Option<Look>,
-    /// When that was.
+    /// Time of that look.
     looked_at: Option<Instant>,
-    /// The next pass reads all.
+    /// Whether the next pass reads everything.
     whole: bool,
-    /// When it is looked whether ECR has all that indexes name, and what there is to prune.
+    /// Schedule of the inspections.
     inspections: Inspections,
-    /// What there was to prune when it was looked for last.
+    /// Result of the last look for tags to prune.
     pub(super) pruning: Option<Pruning>,
-    /// Values that were written and not found again; they outlive the generation.
+    /// Values that ECR did not keep as they were written. They outlive the generation.
     pub(super) attempts: Attempts,
-    /// What was written last.
+    /// The last write.
     pub(super) written: Option<Written>,
 }
 
-/// A status that was written. The reflector may still show the object that it was based on.
+/// A write of the object, while the reflector may still show the version that it was based on.
 #[derive(Clone, Debug)]
 pub(super) struct Written {
-    /// The resource version of the object before.
+    /// Resource version before the write.
     pub(super) based_on: Option<String>,
-    /// And after.
+    /// Resource version after the write.
     pub(super) version: Option<String>,
     pub(super) status: EcrRepositorySyncStatus,
 }
 
-/// The memory of all objects, by uid.
+/// The memories of all resources, by uid.
 #[derive(Debug, Default)]
 pub(super) struct Memories(Mutex<HashMap<String, Memory>>);
 
 impl Memories {
-    /// Reads or changes what is remembered of an object. A new generation starts afresh.
+    /// Reads or changes the memory of a resource. A new generation starts with an empty memory, but
+    /// for the fields that outlive it.
     pub(super) fn with<T>(
         &self,
         uid: &str,
@@ -97,7 +97,7 @@ impl Memories {
                 suspended: memory.suspended,
                 written: memory.written.take(),
                 requests: memory.requests.take(),
-                // The pass that was to answer is cancelled with its generation.
+                // The pass that should answer is cancelled with its generation.
                 asked: memory.asked.take().or(memory.answering.take()),
                 attempts: std::mem::take(&mut memory.attempts),
                 inspections: memory.inspections.renewed(),
@@ -109,8 +109,7 @@ impl Memories {
         change(memory)
     }
 
-    /// Makes a pass due now for an object that something outside of it changed for; failures count
-    /// from new.
+    /// Makes a pass due now, after a change outside of the resource. Failures count from zero.
     pub(super) fn wake(&self, uid: &str) {
         if let Some(memory) = self.0.lock().get_mut(uid) {
             memory.due = Some(Instant::now());
@@ -119,7 +118,7 @@ impl Memories {
         }
     }
 
-    /// Since when the pass is due that has waited longest.
+    /// Returns the time since when a pass has been due, of the pass that has waited longest.
     pub(super) fn oldest_due(&self) -> Option<Instant> {
         let all = self.0.lock();
         let now = Instant::now();
@@ -127,7 +126,7 @@ impl Memories {
         due.filter_map(|memory| memory.due).filter(|due| *due <= now).min()
     }
 
-    /// Whether one more event of this object may be written now.
+    /// Whether one more event of this resource may be written now. Counts it.
     pub(super) fn may_publish(&self, uid: &str) -> bool {
         let mut all = self.0.lock();
         let (start, count) = &mut all.entry(uid.to_owned()).or_default().events;
@@ -143,13 +142,13 @@ impl Memories {
         self.0.lock().remove(uid);
     }
 
-    pub(super) fn retain(&self, is_there: impl Fn(&str) -> bool) {
-        self.0.lock().retain(|uid, _| is_there(uid));
+    pub(super) fn retain(&self, exists: impl Fn(&str) -> bool) {
+        self.0.lock().retain(|uid, _| exists(uid));
     }
 }
 
 impl Memory {
-    /// Takes in the requests of the object; makes a pass due now if one is new.
+    /// Records the requests of the resource. Makes a pass due now if one is new.
     pub(super) fn request(&mut self, requests: &Requests, handled: Option<&str>) {
         if self.requests.as_ref() == Some(requests) {
             return;
@@ -163,7 +162,7 @@ impl Memory {
         self.requests = Some(requests.clone());
     }
 
-    /// Notes the start of a pass: it sees everything up to now.
+    /// Records the start of a pass. The pass sees every change up to now.
     pub(super) fn started(&mut self) {
         self.again = false;
         self.running = true;
@@ -172,33 +171,33 @@ impl Memory {
         }
     }
 
-    /// What the next pass may rely on; nothing when all is to be read again: on demand, and every
-    /// `drift_interval`.
+    /// Returns the look that the next pass may rely on. `None` makes the pass read everything: on
+    /// demand, and every `drift_interval`. Starts an inspection if one is due.
     pub(super) fn look(&mut self, drift_interval: Duration) -> Option<Look> {
-        // Passes come up to a tenth early.
+        // Jitter makes passes up to a tenth early.
         let is_over = |at: Instant| at.elapsed() >= drift_interval.mul_f64(1.0 - JITTER);
         let on_demand = std::mem::take(&mut self.whole);
         let inspects = self.inspections.begin(on_demand, drift_interval);
         if inspects || self.looked_at.is_none_or(is_over) { None } else { self.look.clone() }
     }
 
-    /// Whether the pass that was given a [`Self::look`] asks the sources what indexes name.
+    /// Whether the running pass is an inspection. [`Self::look`] decides it.
     pub(super) const fn inspects(&self) -> bool {
         self.inspections.is_running()
     }
 
-    /// Notes a reconcile that failed and returns the wait until the next.
+    /// Records a failed reconcile. Returns the wait until the next.
     pub(super) fn refused(&mut self) -> Duration {
-        self.refusals = self.refusals.saturating_add(1);
-        backoff::after_reconcile(self.refusals)
+        self.failed_reconciles = self.failed_reconciles.saturating_add(1);
+        backoff::after_reconcile(self.failed_reconciles)
     }
 
-    /// Notes that the API server took what was written.
+    /// Records that the API server took a status.
     pub(super) fn accepted(&mut self) {
-        self.refusals = 0;
+        self.failed_reconciles = 0;
     }
 
-    /// Notes what a pass that ended left for the next look into indexes and what there is to prune.
+    /// Records the end of a pass for the schedule of inspections, and its look for tags to prune.
     pub(super) fn inspected(&mut self, report: &Report, uid: &str, drift_interval: Duration) {
         self.inspections.ended(report, uid, drift_interval);
         if report.pruning.is_some() {
@@ -206,7 +205,7 @@ impl Memory {
         }
     }
 
-    /// Notes the end of a pass and returns the wait until the next.
+    /// Records the end of a pass. Returns the wait until the next.
     pub(super) fn finished(&mut self, report: &Report, interval: Duration) -> Duration {
         self.running = false;
         self.look.clone_from(&report.look);
@@ -256,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn what_came_during_a_pass_is_looked_at_right_after_it() {
+    fn a_change_during_a_pass_makes_another_pass_due_at_its_end() {
         let memories = Memories::default();
         memories.with("a", 1, Memory::started);
         memories.wake("a");
@@ -269,7 +268,6 @@ mod tests {
         assert!(wait > Duration::from_secs(3000));
     }
 
-    /// A pass that began before a request has not looked at what the request is about.
     #[test]
     fn a_request_is_answered_by_a_pass_that_begins_after_it() {
         let requests = |value: &str| Requests { own: Some(value.to_owned()), flux: None };
@@ -311,12 +309,12 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn all_is_read_again_on_demand_after_a_failure_and_every_drift_interval() {
+    async fn everything_is_read_again_on_demand_after_a_failure_and_every_drift_interval() {
         let interval = Duration::from_secs(6 * 3600);
         let whole = Report { look: Some(Look::of_test()), is_whole: true, ..Report::default() };
         let brief = Report { is_whole: false, ..whole.clone() };
         let mut memory = Memory::default();
-        assert_eq!(memory.look(interval), None, "before the first pass nothing is known");
+        assert_eq!(memory.look(interval), None, "before the first pass");
         memory.finished(&whole, interval);
         for _ in 0..5 {
             tokio::time::advance(Duration::from_secs(3600)).await;
@@ -328,15 +326,14 @@ mod tests {
         memory.finished(&whole, interval);
         assert!(memory.look(interval).is_some());
         memory.request(&Requests { own: Some("now".to_owned()), flux: None }, None);
-        assert_eq!(memory.look(interval), None, "somebody asks");
+        assert_eq!(memory.look(interval), None, "on demand");
         memory.finished(&whole, interval);
         memory.finished(&Report::failed(failure(Class::RegistryUnavailable)), interval);
-        assert_eq!(memory.look(interval), None, "nobody knows what came of it");
+        assert_eq!(memory.look(interval), None, "the result of the failed pass is unknown");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn indexes_are_looked_into_on_demand_and_every_drift_interval_but_not_after_a_start_or_failure()
-     {
+    async fn inspections_come_on_demand_and_every_drift_interval_but_not_after_start_or_failure() {
         let interval = Duration::from_secs(6 * 3600);
         let report = Report { look: Some(Look::of_test()), is_whole: true, ..Report::default() };
         let mut memory = Memory::default();
@@ -349,10 +346,10 @@ mod tests {
         assert_eq!(
             passes(&mut memory, &report),
             (false, false),
-            "after a start all is read, but for that"
+            "after a start everything is read, without an inspection"
         );
         assert_eq!(passes(&mut memory, &report), (true, false));
-        // A pass that fails all the time reads all each time, and that once per interval.
+        // A pass that fails each time reads everything each time, but inspects once per interval.
         let failed = Report { look: None, ..report.clone() };
         let mut inspected = 0;
         for _ in 0..24 {
@@ -361,7 +358,7 @@ mod tests {
         }
         assert_eq!(inspected, 4);
         memory.request(&Requests { own: Some("now".to_owned()), flux: None }, None);
-        assert_eq!(passes(&mut memory, &report), (false, true), "somebody asks");
+        assert_eq!(passes(&mut memory, &report), (false, true), "on demand");
         assert_eq!(passes(&mut memory, &report), (true, false));
     }
 

@@ -1,5 +1,5 @@
-//! The controller: watches the resources, runs one pass of the engine per resource when it is due,
-//! writes status and events.
+//! The controller: watches the resources, runs a pass of the engine for each resource when one is
+//! due, and writes status and events.
 //!
 //! ```text
 //! watch -> reflector -> reconcile (short: decide, submit a job or take its report, write status once)
@@ -36,8 +36,8 @@ use std::time::Duration;
 
 use futures::{Stream, StreamExt, TryStreamExt, future};
 use k8s_openapi::api::core::v1::Secret;
-use kube::core::{DeserializeGuard, PartialObjectMeta};
-use kube::{Api, Client, ResourceExt};
+use kube::core::{DeserializeGuard, NamespaceResourceScope, PartialObjectMeta};
+use kube::{Api, Client, Resource, ResourceExt};
 use kube_runtime::controller::{Config, Controller};
 use kube_runtime::{Predicate, PredicateConfig, WatchStreamExt, predicates, reflector, watcher};
 use tokio_util::sync::CancellationToken;
@@ -55,7 +55,7 @@ pub(crate) use identities::LiveTokens;
 pub(crate) use options::{Options, Process};
 pub use reason::Reason;
 
-/// Runs until `stop` is cancelled, then waits for running reconciles; jobs are cancelled.
+/// Runs until `stop` is cancelled. Then jobs are cancelled, and running reconciles are waited for.
 pub(crate) async fn run(
     client: Client,
     engine: Arc<Engine>,
@@ -64,28 +64,24 @@ pub(crate) async fn run(
     options: Options,
     stop: CancellationToken,
 ) {
-    let resources: Api<DeserializeGuard<EcrRepositorySync>> = match &options.namespace {
-        Some(namespace) => Api::namespaced(client.clone(), namespace),
-        None => Api::all(client.clone()),
-    };
+    let namespace = options.namespace.clone();
+    let resources: Api<DeserializeGuard<EcrRepositorySync>> = api(&client, namespace.as_deref());
     let secrets: Option<Api<PartialObjectMeta<Secret>>> =
-        options.watch_secrets.then(|| match &options.namespace {
-            Some(namespace) => Api::namespaced(client.clone(), namespace),
-            None => Api::all(client.clone()),
-        });
+        options.watch_secrets.then(|| api(&client, namespace.as_deref()));
     let concurrency = options.concurrency;
-    let mut watched = watcher::Config::default().page_size(500);
+    let mut selection = watcher::Config::default().page_size(500);
     if let Some(labels) = &options.label_selector {
-        watched = watched.labels(labels);
+        selection = selection.labels(labels);
     }
+
     let (store, writer) = reflector::store();
     let (context, finished) = Context::new(client, engine, metrics, process, options, &stop);
     let context = Arc::new(context);
 
     let observer = context.clone();
     let events = watch::lasting(
-        move || decodable(watcher(resources.clone(), watched.clone())),
-        |error| tracing::warn!(%error, "watch failed; retried"),
+        move || decodable(watcher(resources.clone(), selection.clone())),
+        |error| tracing::warn!(%error, "watch failed, retrying"),
     );
     let reflected = events
         .map(Ok)
@@ -94,6 +90,7 @@ pub(crate) async fn run(
         .reflect(writer);
     let triggers = watch::applied(reflected)
         .predicate_filter(predicates::generation.combine(requested), PredicateConfig::default());
+
     let watching_due = tokio::spawn(watch_due(context.clone()));
     let watching_secrets =
         secrets.map(|secrets| tokio::spawn(watch_secrets(secrets, context.clone(), stop.clone())));
@@ -108,15 +105,16 @@ pub(crate) async fn run(
             context.clone(),
         )
         .for_each(|result| {
-            // A resource that was deleted while it was queued is no error.
+            // A resource that was deleted while it was queued is not an error.
             if let Err(error) = result
                 && !matches!(error, kube_runtime::controller::Error::ObjectNotFound(_))
             {
-                tracing::warn!(error = %error, "reconcile failed; retried");
+                tracing::warn!(error = %error, "reconcile failed, retrying");
             }
             future::ready(())
         })
         .await;
+
     context.pool.finish().await;
     watching_due.abort();
     if let Some(watching) = watching_secrets {
@@ -124,24 +122,36 @@ pub(crate) async fn run(
     }
 }
 
-/// Notes since when work is due, for the gauge and for /healthz.
-async fn watch_due(context: Arc<Context>) {
-    /// Fine enough for alerts, which go by minutes.
-    const LOOK_EVERY: Duration = Duration::from_secs(5);
-    loop {
-        let waiting = [context.memories.oldest_due(), context.metrics.queue.oldest_waiting()];
-        context.metrics.liveness.due_since(waiting.into_iter().flatten().min());
-        tokio::time::sleep(LOOK_EVERY).await;
+/// The API of a kind, in one namespace or in all.
+fn api<K>(client: &Client, namespace: Option<&str>) -> Api<K>
+where
+    K: Resource<Scope = NamespaceResourceScope>,
+    K::DynamicType: Default,
+{
+    match namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
     }
 }
 
-/// Changes when one of the annotations does that ask for a sync, and with the deletion.
+/// Reports the oldest due work to the gauge and to /healthz.
+async fn watch_due(context: Arc<Context>) {
+    /// Precise enough for alerts, which count minutes.
+    const CHECK_EVERY: Duration = Duration::from_secs(5);
+    loop {
+        let waiting = [context.memories.oldest_due(), context.metrics.queue.oldest_waiting()];
+        context.metrics.liveness.due_since(waiting.into_iter().flatten().min());
+        tokio::time::sleep(CHECK_EVERY).await;
+    }
+}
+
+/// Returns a value that changes with the annotations that request a sync, and with the deletion.
 fn requested(object: &EcrRepositorySync) -> Option<u64> {
     Some(hash((Requests::of(object), object.metadata.deletion_timestamp.is_some())))
 }
 
-/// Metadata only: the values of all Secrets of a cluster would be most of our memory, and none of
-/// our business.
+/// Watches the metadata of Secrets, not their values: the values of all Secrets of a cluster would
+/// need most of the memory, and must not be read without need.
 async fn watch_secrets(
     secrets: Api<PartialObjectMeta<Secret>>,
     context: Arc<Context>,
@@ -149,7 +159,7 @@ async fn watch_secrets(
 ) {
     let events = watch::lasting(
         move || watcher(secrets.clone(), watcher::Config::default().page_size(500)),
-        |error| tracing::warn!(%error, "cannot watch Secrets; retried. A changed Secret is used at the next pass"),
+        |error| tracing::warn!(%error, "cannot watch Secrets, retrying; a changed Secret is used at the next pass"),
     );
     let observing = events.for_each(|event| {
         context.observe_secret(&event);
@@ -161,38 +171,37 @@ async fn watch_secrets(
     }
 }
 
-/// Leaves out what cannot be decoded: one such object would fail the whole list, and all others
-/// with it.
+/// Leaves out objects that cannot be decoded: one of them would fail the whole list.
 fn decodable(
     events: impl Stream<Item = watcher::Result<watcher::Event<DeserializeGuard<EcrRepositorySync>>>>
     + Send,
 ) -> impl Stream<Item = watcher::Result<watcher::Event<EcrRepositorySync>>> + Send {
     use watcher::Event;
     events.try_filter_map(|event| {
-        let good = |guarded: DeserializeGuard<EcrRepositorySync>| match guarded.0 {
+        let decoded = |guarded: DeserializeGuard<EcrRepositorySync>| match guarded.0 {
             Ok(object) => Some(object),
             Err(invalid) => {
                 tracing::error!(
                     namespace = invalid.metadata.namespace.as_deref().unwrap_or_default(),
                     name = invalid.metadata.name.as_deref().unwrap_or_default(),
                     error = invalid.error,
-                    "this EcrRepositorySync cannot be decoded and is skipped; the others go on"
+                    "this EcrRepositorySync cannot be decoded and is skipped"
                 );
                 None
             }
         };
         future::ready(Ok(match event {
-            Event::Apply(object) => good(object).map(Event::Apply),
-            Event::Delete(object) => good(object).map(Event::Delete),
-            Event::InitApply(object) => good(object).map(Event::InitApply),
+            Event::Apply(object) => decoded(object).map(Event::Apply),
+            Event::Delete(object) => decoded(object).map(Event::Delete),
+            Event::InitApply(object) => decoded(object).map(Event::InitApply),
             Event::Init => Some(Event::Init),
             Event::InitDone => Some(Event::InitDone),
         }))
     })
 }
 
-/// Managed fields and the last applied configuration are most of an object's size and nothing that
-/// we read: 10,000 objects take 126 MiB without and 1 GiB with them.
+/// Removes managed fields and the last applied configuration, which nothing reads: 10,000 objects
+/// take 126 MiB without them and 1 GiB with them.
 fn strip(object: &mut EcrRepositorySync) {
     object.managed_fields_mut().clear();
     object.annotations_mut().remove("kubectl.kubernetes.io/last-applied-configuration");

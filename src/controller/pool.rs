@@ -1,8 +1,8 @@
-//! The job pool: everything that talks to AWS or to a registry.
+//! The pool of jobs: everything that talks to AWS or to a registry.
 //!
-//! A running reconcile blocks the next one of its object, a spec change and a deletion included,
-//! and slots for reconciles are served in no order. So passes run here, and their end triggers a
-//! reconcile that takes the report.
+//! A running reconcile blocks the next one of its resource, even after a change of the spec or a
+//! deletion, and slots for reconciles are served in no order. So passes run here as jobs. The end of
+//! a job triggers a reconcile that takes the report.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -25,18 +25,18 @@ use crate::class::Class;
 use crate::sync::{Failure, Report};
 use crate::telemetry::Ticket;
 
-/// Jobs that are told to stop do so at their next await; this is for one that hangs in something
-/// else.
+/// Deadline for the end of all jobs. A cancelled job ends at its next await; the deadline is for a
+/// job that hangs elsewhere.
 const LONGEST_END: Duration = Duration::from_secs(5);
 
-/// How the job of an object stands.
+/// The state of the job of a resource.
 #[derive(Debug)]
 pub(super) enum State {
-    /// There is none.
+    /// There is no job.
     None,
-    /// Waits for a slot, or runs.
+    /// The job waits for a slot, or runs.
     Running,
-    /// Came to its end. Given once.
+    /// The job has ended. The report is returned once.
     Finished(Box<Report>),
 }
 
@@ -48,19 +48,19 @@ struct Entry {
     report: Option<Report>,
 }
 
-/// When it is cancelled, the job has ended.
+/// The end of a job: `ended` is cancelled when the job has ended.
 #[derive(Clone, Debug)]
 struct End {
     id: u64,
     ended: CancellationToken,
 }
 
-/// The pool. At most one job per object: one that was told to stop is waited for before the next
-/// one of its object begins.
+/// The pool. A resource has at most one running job: the next job waits for the end of a cancelled
+/// one.
 #[derive(Clone, Debug)]
 pub(super) struct Pool {
     entries: Arc<Mutex<HashMap<String, Entry>>>,
-    /// The end of the last job of each object, cancelled or not.
+    /// The last job of each resource, cancelled or not.
     ends: Arc<Mutex<HashMap<String, End>>>,
     slots: Arc<Semaphore>,
     tracker: TaskTracker,
@@ -70,7 +70,7 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    /// A pool of `slots` jobs; objects whose job ended are sent to `finished`.
+    /// Makes a pool of `slots` jobs. Resources whose job has ended are sent to `finished`.
     pub(super) fn new(
         slots: usize,
         stop: CancellationToken,
@@ -87,8 +87,8 @@ impl Pool {
         }
     }
 
-    /// The job of object `uid` for this generation. One for another generation is cancelled: its
-    /// plan is outdated.
+    /// Returns the state of the job for this generation. A job for another generation is cancelled:
+    /// its plan is outdated.
     pub(super) fn poll(&self, uid: &str, generation: i64) -> State {
         let mut entries = self.lock();
         let Some(entry) = entries.get_mut(uid) else { return State::None };
@@ -106,7 +106,7 @@ impl Pool {
         }
     }
 
-    /// Starts a job as soon as there is a slot.
+    /// Starts a job as soon as a slot is free.
     pub(super) fn submit<F>(
         &self,
         object: ObjectRef<EcrRepositorySync>,
@@ -123,27 +123,30 @@ impl Pool {
             .insert(uid.to_owned(), Entry { id, generation, stop: stop.clone(), report: None });
         let ended = CancellationToken::new();
         let predecessor = self.lock_ends().insert(uid.to_owned(), End { id, ended: ended.clone() });
+
         let span = tracing::info_span!(parent: None, "job", %object);
         let (pool, uid) = (self.clone(), uid.to_owned());
         self.tracker.spawn(
             async move {
-                // It was told to stop, and may be about to write something.
+                // The cancelled job may still be writing.
                 if let Some(predecessor) = predecessor {
                     predecessor.ended.cancelled().await;
                 }
+
                 let report = tokio::select! {
                     biased;
                     () = stop.cancelled() => Report::failed(Failure::cancelled()),
                     report = pool.run(ticket, work, stop.clone()) => report,
                 };
+
                 ended.cancel();
                 pool.forget_end(&uid, id);
                 let mut entries = pool.lock();
-                // A cancelled job has no entry any more, or its successor has taken it.
+                // A cancelled job has no entry, or its successor has taken the entry.
                 if let Some(entry) = entries.get_mut(&uid).filter(|entry| entry.id == id) {
                     entry.report = Some(report);
                     drop(entries);
-                    // The receiver ends with the controller: then nobody wants to know.
+                    // The receiver ends with the controller.
                     let _gone = pool.finished.unbounded_send(object);
                 }
             }
@@ -180,14 +183,14 @@ impl Pool {
         }
     }
 
-    /// Stops the job of an object and forgets it.
+    /// Cancels the job of a resource.
     pub(super) fn cancel(&self, uid: &str) {
         if let Some(entry) = self.lock().remove(uid) {
             entry.stop.cancel();
         }
     }
 
-    /// Stops the job of an object if it works on another generation.
+    /// Cancels the job of a resource if it is for another generation.
     pub(super) fn cancel_outdated(&self, uid: &str, generation: i64) {
         let mut entries = self.lock();
         if entries.get(uid).is_some_and(|entry| entry.generation != generation)
@@ -197,10 +200,10 @@ impl Pool {
         }
     }
 
-    /// Stops the jobs of all objects but these.
-    pub(super) fn retain(&self, is_there: impl Fn(&str) -> bool) {
+    /// Cancels the jobs of resources that do not exist.
+    pub(super) fn retain(&self, exists: impl Fn(&str) -> bool) {
         self.lock().retain(|uid, entry| {
-            let keep = is_there(uid);
+            let keep = exists(uid);
             if !keep {
                 entry.stop.cancel();
             }
@@ -208,7 +211,7 @@ impl Pool {
         });
     }
 
-    /// Stops everything and waits for the end.
+    /// Cancels all jobs and waits for their end.
     pub(super) async fn finish(&self) {
         self.stop.cancel();
         self.tracker.close();
@@ -226,7 +229,7 @@ impl Pool {
     }
 }
 
-/// What a panic said.
+/// Returns the message of a panic.
 pub(super) fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
     panic
         .downcast_ref::<&str>()
@@ -264,7 +267,7 @@ mod tests {
         let State::Finished(report) = jobs.poll("bad", 1) else { panic!("not finished") };
         assert_eq!(report.failure.map(|f| f.class), Some(Class::Internal));
         assert!(matches!(jobs.poll("good", 1), State::Finished(report) if report.is_success()));
-        assert!(matches!(jobs.poll("good", 1), State::None), "a report is given once");
+        assert!(matches!(jobs.poll("good", 1), State::None), "a report is returned once");
     }
 
     #[tokio::test]
@@ -288,7 +291,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_next_job_of_an_object_waits_until_the_cancelled_one_has_ended() {
-        /// Tells of its end when it is dropped.
+        /// Logs its end when it is dropped.
         struct Work(Arc<Mutex<Vec<&'static str>>>);
         impl Drop for Work {
             fn drop(&mut self) {
@@ -306,12 +309,12 @@ mod tests {
         });
         is_running.await.expect("started");
         jobs.cancel("a");
-        // Given up before its turn: the third waits for the first all the same.
+        // The second is cancelled before its turn: the third still waits for the first.
         jobs.submit(object("a"), "a", 2, ticket(), |_| std::future::pending());
         jobs.cancel("a");
-        let told = log.clone();
+        let lines = log.clone();
         jobs.submit(object("a"), "a", 3, ticket(), |_| async move {
-            told.lock().push("third began");
+            lines.lock().push("third began");
             Report::default()
         });
         assert_eq!(finished.next().await, Some(object("a")));

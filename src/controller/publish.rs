@@ -47,6 +47,7 @@ pub(super) async fn write(
 
     show(subject, &new);
     patch(subject, &old, new).await?;
+
     let metrics = &subject.context.metrics;
     if status::was_ready(&old, subject.generation) && !report.dry_run {
         metrics.drift_corrected(report.brought_about());

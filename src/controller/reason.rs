@@ -2,37 +2,37 @@
 
 use crate::class::Class;
 
-/// Why a condition has its status.
+/// The reason of a condition or event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
-    /// As specified.
+    /// Everything is as specified.
     Succeeded,
     /// The first pass of a generation is under way.
     Progressing,
-    /// A pass failed and will be repeated.
+    /// A pass failed and will be retried.
     ProgressingWithRetry,
     /// `spec.suspend` is set (event only).
     Suspended,
     /// Nothing is written: `spec.dryRun` or `--dry-run`.
     DryRun,
-    /// Some tags are in ECR, some failed.
+    /// Some tags are in ECR, others failed.
     PartiallySynced,
-    /// A setting, a policy or a resource tag is not as specified, and stays so.
+    /// A setting, a policy or a resource tag differs from the spec.
     DriftDetected,
-    /// Something was written (event only).
+    /// A pass changed something in ECR (event only).
     Synced,
-    /// The repository went with its resource (event only).
+    /// The repository was deleted with its resource (event only).
     Deleted,
-    /// The repository stays although its resource is gone (event only).
+    /// The repository was kept when its resource was deleted (event only).
     Retained,
-    /// Nothing is wrong, but something will surprise somebody (event only).
+    /// Nothing failed, but something may have unexpected effects (event only).
     Advice,
-    /// Something failed.
+    /// A failure.
     Failed(Class),
 }
 
 impl Reason {
-    /// As it is written.
+    /// Returns the reason as conditions and events have it.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -51,7 +51,7 @@ impl Reason {
         }
     }
 
-    /// Every reason.
+    /// Returns every reason.
     pub fn all() -> impl Iterator<Item = Self> {
         [
             Self::Succeeded,

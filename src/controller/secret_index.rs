@@ -1,4 +1,4 @@
-//! Which resources refer to which Secret, and which version of it was seen last.
+//! Index of Secrets: the resources that refer to each, and its last known version.
 
 use std::collections::{HashMap, HashSet};
 
@@ -15,7 +15,7 @@ use crate::api::v1alpha1::EcrRepositorySync;
 /// Namespace and name.
 type Key = (String, String);
 
-/// A resource that refers to a Secret: its uid, and the way to it.
+/// A resource that refers to a Secret: its uid and its name.
 pub(super) type Referrer = (String, ObjectRef<EcrRepositorySync>);
 
 #[derive(Debug, Default)]
@@ -24,13 +24,13 @@ struct Index {
     referrers: HashMap<Key, HashMap<String, ObjectRef<EcrRepositorySync>>>,
     /// Uid of a resource -> Secrets.
     secrets: HashMap<String, Vec<Key>>,
-    /// Secret -> resource version, as of the last event.
+    /// Secret -> resource version at the last event.
     versions: HashMap<Key, String>,
     /// Secrets of a list that is being received.
     listing: HashSet<Key>,
 }
 
-/// The reverse index. Values of Secrets never come here: only their names and versions.
+/// The index. It holds names and versions of Secrets, never their values.
 #[derive(Debug, Default)]
 pub(super) struct SecretIndex(Mutex<Index>);
 
@@ -39,8 +39,8 @@ fn key(secret: &PartialObjectMeta<Secret>) -> Key {
 }
 
 impl SecretIndex {
-    /// Notes what a resource refers to.
-    pub(super) fn note(&self, object: &EcrRepositorySync) {
+    /// Records the Secrets that a resource refers to.
+    pub(super) fn record(&self, object: &EcrRepositorySync) {
         let uid = object.uid().unwrap_or_default();
         let namespace = object.namespace().unwrap_or_default();
         let wanted: Vec<Key> =
@@ -67,14 +67,14 @@ impl SecretIndex {
         self.lock().forget(uid);
     }
 
-    /// Forgets all resources but these.
-    pub(super) fn retain(&self, is_there: impl Fn(&str) -> bool) {
+    /// Forgets the resources that do not exist.
+    pub(super) fn retain(&self, exists: impl Fn(&str) -> bool) {
         let mut index = self.lock();
-        let gone: Vec<_> = index.secrets.keys().filter(|uid| !is_there(uid)).cloned().collect();
+        let gone: Vec<_> = index.secrets.keys().filter(|uid| !exists(uid)).cloned().collect();
         gone.iter().for_each(|uid| index.forget(uid));
     }
 
-    /// Takes in an event of the Secrets' watch; returns the resources that it is news for.
+    /// Handles an event of the watch of Secrets. Returns the resources whose Secret changed.
     pub(super) fn observe(&self, event: &Event<PartialObjectMeta<Secret>>) -> Vec<Referrer> {
         let mut index = self.lock();
         match event {
@@ -85,23 +85,22 @@ impl SecretIndex {
             Event::InitApply(secret) => {
                 let key = key(secret);
                 index.listing.insert(key.clone());
-                // The first list after the start tells nothing new: every resource is looked at
-                // anyway.
-                let known = index.versions.contains_key(&key);
-                let changed = index.see(&key, secret);
-                if known && changed { index.referrers_of(&key) } else { Vec::new() }
+                // The first list after the start is no change: every resource is checked anyway.
+                let is_known = index.versions.contains_key(&key);
+                let has_changed = index.update(&key, secret);
+                if is_known && has_changed { index.referrers_of(&key) } else { Vec::new() }
             }
             Event::InitDone => {
                 let listed = std::mem::take(&mut index.listing);
                 let gone: Vec<_> =
                     index.versions.keys().filter(|key| !listed.contains(*key)).cloned().collect();
-                gone.iter().flat_map(|key| index.lose(key)).collect()
+                gone.iter().flat_map(|key| index.remove(key)).collect()
             }
             Event::Apply(secret) => {
                 let key = key(secret);
-                if index.see(&key, secret) { index.referrers_of(&key) } else { Vec::new() }
+                if index.update(&key, secret) { index.referrers_of(&key) } else { Vec::new() }
             }
-            Event::Delete(secret) => index.lose(&key(secret)),
+            Event::Delete(secret) => index.remove(&key(secret)),
         }
     }
 
@@ -122,13 +121,13 @@ impl Index {
         }
     }
 
-    /// Whether the version is another one than before.
-    fn see(&mut self, key: &Key, secret: &PartialObjectMeta<Secret>) -> bool {
+    /// Records the version of a Secret. Returns whether it changed.
+    fn update(&mut self, key: &Key, secret: &PartialObjectMeta<Secret>) -> bool {
         let version = secret.resource_version().unwrap_or_default();
         self.versions.insert(key.clone(), version.clone()) != Some(version)
     }
 
-    fn lose(&mut self, key: &Key) -> Vec<Referrer> {
+    fn remove(&mut self, key: &Key) -> Vec<Referrer> {
         self.versions.remove(key);
         self.referrers_of(key)
     }
@@ -174,56 +173,47 @@ mod tests {
 
     #[test]
     fn a_changed_secret_wakes_those_that_refer_to_it() {
-        let references = SecretIndex::default();
-        references.note(&resource("a", &["login", "ca"]));
-        references.note(&resource("b", &["login"]));
-        references.note(&resource("c", &["other"]));
+        let index = SecretIndex::default();
+        index.record(&resource("a", &["login", "ca"]));
+        index.record(&resource("b", &["login"]));
+        index.record(&resource("c", &["other"]));
+        assert_eq!(woken(index.observe(&Event::Apply(secret("ns", "login", "1")))), ["a", "b"]);
         assert_eq!(
-            woken(references.observe(&Event::Apply(secret("ns", "login", "1")))),
-            ["a", "b"]
-        );
-        assert_eq!(
-            woken(references.observe(&Event::Apply(secret("ns", "login", "1")))),
+            woken(index.observe(&Event::Apply(secret("ns", "login", "1")))),
             [""; 0],
-            "nothing new"
+            "no change"
         );
-        assert_eq!(woken(references.observe(&Event::Apply(secret("ns", "ca", "7")))), ["a"]);
-        assert_eq!(
-            woken(references.observe(&Event::Apply(secret("elsewhere", "login", "9")))),
-            [""; 0]
-        );
-        assert_eq!(
-            woken(references.observe(&Event::Delete(secret("ns", "login", "2")))),
-            ["a", "b"]
-        );
+        assert_eq!(woken(index.observe(&Event::Apply(secret("ns", "ca", "7")))), ["a"]);
+        assert_eq!(woken(index.observe(&Event::Apply(secret("elsewhere", "login", "9")))), [""; 0]);
+        assert_eq!(woken(index.observe(&Event::Delete(secret("ns", "login", "2")))), ["a", "b"]);
     }
 
     #[test]
-    fn what_a_resource_no_longer_refers_to_does_not_wake_it() {
-        let references = SecretIndex::default();
-        references.note(&resource("a", &["login"]));
-        references.note(&resource("a", &["other"]));
-        assert_eq!(woken(references.observe(&Event::Apply(secret("ns", "login", "1")))), [""; 0]);
-        references.forget("a");
-        assert_eq!(woken(references.observe(&Event::Apply(secret("ns", "other", "1")))), [""; 0]);
-        assert!(references.lock().referrers.is_empty());
+    fn a_secret_that_a_resource_no_longer_refers_to_does_not_wake_it() {
+        let index = SecretIndex::default();
+        index.record(&resource("a", &["login"]));
+        index.record(&resource("a", &["other"]));
+        assert_eq!(woken(index.observe(&Event::Apply(secret("ns", "login", "1")))), [""; 0]);
+        index.forget("a");
+        assert_eq!(woken(index.observe(&Event::Apply(secret("ns", "other", "1")))), [""; 0]);
+        assert!(index.lock().referrers.is_empty());
     }
 
     #[test]
-    fn a_list_after_a_gap_tells_what_changed_and_what_is_gone() {
-        let references = SecretIndex::default();
-        references.note(&resource("a", &["login"]));
-        references.note(&resource("b", &["gone"]));
+    fn a_list_after_a_gap_wakes_for_changed_and_deleted_secrets() {
+        let index = SecretIndex::default();
+        index.record(&resource("a", &["login"]));
+        index.record(&resource("b", &["gone"]));
         for event in [
             Event::Init,
             Event::InitApply(secret("ns", "login", "1")),
             Event::InitApply(secret("ns", "gone", "1")),
             Event::InitDone,
         ] {
-            assert_eq!(woken(references.observe(&event)), [""; 0], "the first list is no news");
+            assert_eq!(woken(index.observe(&event)), [""; 0], "the first list is no change");
         }
-        references.observe(&Event::Init);
-        assert_eq!(woken(references.observe(&Event::InitApply(secret("ns", "login", "2")))), ["a"]);
-        assert_eq!(woken(references.observe(&Event::InitDone)), ["b"]);
+        index.observe(&Event::Init);
+        assert_eq!(woken(index.observe(&Event::InitApply(secret("ns", "login", "2")))), ["a"]);
+        assert_eq!(woken(index.observe(&Event::InitDone)), ["b"]);
     }
 }

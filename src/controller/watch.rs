@@ -1,23 +1,23 @@
-//! Watches that last as long as the process. kube's watcher goes on after an error, but leaves
-//! three things to us:
+//! Watches that last as long as the process. kube's watcher continues after an error, but has three
+//! gaps:
 //!
-//! - It makes the same watch again when one is answered 410 Gone (it lists again only when 410
-//!   comes as an event), for ever.
-//! - Its backoff starts over with every event, the one that says "I start to list" included: what
-//!   fails at once (a right that is missing) would be asked for every second.
-//! - An error that reached `Controller` would hold up everything that it does, reports of finished
-//!   jobs included.
+//! - If the answer to a watch is 410 Gone, it repeats the same watch forever. It lists again only
+//!   when 410 comes as an event.
+//! - Its backoff is reset by every event, even by the start of a list. A watch that fails at once,
+//!   for example because of a missing permission, would be retried every second.
+//! - An error that reaches `Controller` delays everything that it does, even reports of finished
+//!   jobs.
 
 use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt};
 use kube_runtime::utils::Backoff;
 use kube_runtime::watcher::{self, DefaultBackoff, Error, Event};
 
-/// The events of the watches that `start` makes, one after the other. Errors are told and waited
-/// out, never passed on.
+/// Returns the events of the watches that `start` makes, one after the other. Errors are reported to
+/// `on_error` and followed by a wait, never passed on.
 pub(super) fn lasting<K, S>(
     start: impl Fn() -> S + Send + 'static,
-    tell: impl Fn(&Error) + Send + 'static,
+    on_error: impl Fn(&Error) + Send + 'static,
 ) -> impl Stream<Item = Event<K>> + Send
 where
     K: Send + 'static,
@@ -28,19 +28,19 @@ where
         Some(error) if !is_gone(error) => events,
         _ => start().boxed(),
     };
-    let state = (first, DefaultBackoff::default(), again, tell);
-    stream::unfold(state, |(mut events, mut backoff, again, tell)| async move {
+    let state = (first, DefaultBackoff::default(), again, on_error);
+    stream::unfold(state, |(mut events, mut backoff, again, on_error)| async move {
         loop {
             match events.next().await {
                 Some(Ok(event)) => {
-                    // A list proves nothing: it succeeds also where every watch is refused.
+                    // A list is no reason to reset: it succeeds even if every watch is refused.
                     if matches!(event, Event::Apply(_) | Event::Delete(_)) {
                         backoff.reset();
                     }
-                    return Some((event, (events, backoff, again, tell)));
+                    return Some((event, (events, backoff, again, on_error)));
                 }
                 Some(Err(error)) => {
-                    tell(&error);
+                    on_error(&error);
                     tokio::time::sleep(backoff.next()?).await;
                     events = again(events, Some(&error));
                 }
@@ -50,13 +50,13 @@ where
     })
 }
 
-/// Whether the place where the watch should go on is not there any more.
+/// Whether the resource version that the watch should continue from has expired.
 fn is_gone(error: &Error) -> bool {
     matches!(error, Error::WatchStartFailed(kube::Error::Api(status)) if status.code == 410)
 }
 
-/// The objects to look at. Those of a list come when the list is complete: the store shows what it
-/// held before until then, and a list of many objects takes many requests.
+/// Returns the objects to reconcile. The objects of a list come when the list is complete: until
+/// then the store has the old objects, and a long list takes many requests.
 pub(super) fn applied<K: Send>(
     events: impl Stream<Item = watcher::Result<Event<K>>> + Send,
 ) -> impl Stream<Item = watcher::Result<K>> + Send {
@@ -83,11 +83,12 @@ pub(super) fn applied<K: Send>(
 #[cfg(test)]
 mod tests {
     use std::pin::pin;
+    use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::sync::{Arc, Mutex};
     use std::time::Duration;
 
     use kube::core::Status;
+    use parking_lot::Mutex;
     use tokio::time::Instant;
 
     use super::*;
@@ -117,7 +118,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn waits_grow_while_lists_succeed_and_watches_do_not() {
         let times = Arc::new(Mutex::new(Vec::new()));
-        let told = times.clone();
+        let log = times.clone();
         let start = || {
             stream::iter([
                 Ok(Event::<u8>::Init),
@@ -125,12 +126,12 @@ mod tests {
                 Err(Error::WatchStartFailed(refused(410))),
             ])
         };
-        let tell = move |_: &Error| told.lock().expect("not poisoned").push(Instant::now());
-        let mut events = pin!(lasting(start, tell));
-        while times.lock().expect("not poisoned").len() < 8 {
+        let on_error = move |_: &Error| log.lock().push(Instant::now());
+        let mut events = pin!(lasting(start, on_error));
+        while times.lock().len() < 8 {
             events.next().await;
         }
-        let times = times.lock().expect("not poisoned").clone();
+        let times = times.lock().clone();
         let gaps: Vec<_> = times.windows(2).map(|pair| (pair[1] - pair[0]).as_secs_f64()).collect();
         for (gap, least) in gaps.iter().zip([0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 30.0]) {
             assert!((least..=2.0 * least + 0.1).contains(gap), "{gaps:?}");
@@ -138,7 +139,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_event_of_a_watch_makes_the_next_wait_short() {
+    async fn an_event_of_a_watch_resets_the_backoff() {
         let start = || {
             let error = || Err(Error::WatchStartFailed(refused(500)));
             let fails = stream::iter((0..6).map(move |_| error()));

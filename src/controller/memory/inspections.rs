@@ -1,6 +1,6 @@
-//! When a resource is looked into: whether ECR has all that its indexes name, and which tags there
-//! are to prune. That asks the sources for more than a pass does, so it comes once per
-//! `driftInterval`, and on demand.
+//! Schedule of inspections. A pass that is an inspection also checks that ECR has all children of
+//! indexes, and looks for tags to prune. It asks the sources for more than other passes do, so it
+//! comes once per `driftInterval`, and on demand.
 
 use std::time::Duration;
 
@@ -10,54 +10,54 @@ use crate::backoff::doubled;
 use crate::controller::backoff::{JITTER, offset_in};
 use crate::sync::Report;
 
-/// How long nothing is looked into after a change of the spec: one that is a mistake has time to be
-/// seen.
-const SECOND_THOUGHTS: Duration = Duration::from_secs(600);
+/// Time without inspections after a change of the spec: a person can still notice a mistake before
+/// tags are pruned.
+const GRACE: Duration = Duration::from_secs(600);
 
-/// The inspections of one resource. They outlive a generation: a spec that changes often is looked
-/// into all the same.
+/// The inspections of one resource. They outlive a generation: a spec that changes often is
+/// inspected all the same.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Inspections {
-    /// When the next one is due; `None` until all was read once.
+    /// Time of the next inspection; `None` until the first whole pass has ended.
     due: Option<Instant>,
-    /// The running pass is one.
+    /// Whether the running pass is an inspection.
     is_running: bool,
-    /// Those in a row in which it could not be told what there is to prune.
+    /// Inspections in a row that could not determine which tags to prune.
     blind: u32,
-    /// When the generation was first seen; `None` for the first one.
+    /// First reconcile of the generation; `None` for the first generation.
     changed_at: Option<Instant>,
 }
 
 impl Inspections {
-    /// For a new generation.
+    /// Returns the schedule for a new generation.
     pub(super) fn renewed(&self) -> Self {
         Self { is_running: false, changed_at: Some(Instant::now()), ..self.clone() }
     }
 
-    /// Whether the pass that begins is one. Not after a start or a failure: sources would be asked
-    /// for every index of every resource at once, or all the time.
+    /// Decides whether the pass that begins is an inspection. A start or a failure is no reason for
+    /// one: the sources would be asked for every index of every resource at once, or at each retry.
     pub(super) fn begin(&mut self, on_demand: bool, drift_interval: Duration) -> bool {
         let now = Instant::now();
         // The interval may have become shorter.
         self.due = self.due.map(|due| due.min(now + drift_interval));
-        let has_changed = self.changed_at.is_some_and(|at| now < at + SECOND_THOUGHTS);
-        // Overdue it comes all the same: the spec may change all the time.
+        let has_changed = self.changed_at.is_some_and(|at| now < at + GRACE);
+        // If it is long overdue it comes all the same: the spec may change all the time.
         let is_due = |due: Instant| due <= now && (!has_changed || due + drift_interval <= now);
         self.is_running = on_demand || self.due.is_some_and(is_due);
         self.is_running
     }
 
-    /// Whether the running pass is one.
+    /// Whether the running pass is an inspection.
     pub(super) const fn is_running(&self) -> bool {
         self.is_running
     }
 
-    /// Notes the end of a pass. After a start, resources take their turn in the interval.
+    /// Records the end of a pass. After a start, the inspections are spread over the interval.
     pub(super) fn ended(&mut self, report: &Report, uid: &str, drift_interval: Duration) {
         if !report.is_whole {
             return;
         }
-        // Passes come up to a tenth early.
+        // Jitter makes passes up to a tenth early.
         let interval = drift_interval.mul_f64(1.0 - JITTER);
         let wait = if self.is_running {
             let sooner = report.pruning_blocked().and_then(|blocked| blocked.retry_after);
@@ -85,7 +85,7 @@ mod tests {
         Report { is_whole: true, ..Report::default() }
     }
 
-    /// A report that says that the source was out of reach.
+    /// A report of a pass whose source could not be reached.
     fn blocked() -> Report {
         let mut blocked = Failure::new(Class::PruneBlocked, "why");
         blocked.retry_after = Some(Duration::from_secs(1800));
@@ -96,13 +96,13 @@ mod tests {
     }
 
     fn pass(inspections: &mut Inspections, report: &Report) -> bool {
-        let is_one = inspections.begin(false, INTERVAL);
+        let inspects = inspections.begin(false, INTERVAL);
         inspections.ended(report, "a", INTERVAL);
-        is_one
+        inspects
     }
 
     #[tokio::test(start_paused = true)]
-    async fn they_come_once_per_interval_and_not_with_the_first_pass() {
+    async fn inspections_come_once_per_interval_and_not_with_the_first_pass() {
         let mut inspections = Inspections::default();
         assert!(!pass(&mut inspections, &whole()));
         let mut count = 0;
@@ -111,14 +111,14 @@ mod tests {
             count += u32::from(pass(&mut inspections, &whole()));
         }
         assert_eq!(count, 4);
-        // A pass that broke off is none.
+        // An inspection that was cut short does not count.
         tokio::time::advance(INTERVAL).await;
         assert!(pass(&mut inspections, &Report::default()) && pass(&mut inspections, &whole()));
-        assert!(inspections.begin(true, INTERVAL), "somebody asks");
+        assert!(inspections.begin(true, INTERVAL), "on demand");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn they_come_although_the_spec_changes_every_hour_but_not_right_after_a_change() {
+    async fn inspections_come_if_the_spec_changes_every_hour_but_not_right_after_a_change() {
         let mut inspections = Inspections::default();
         let mut count = 0;
         for _ in 0..48 {
@@ -126,19 +126,19 @@ mod tests {
             count += u32::from(pass(&mut inspections, &whole()));
             tokio::time::advance(HOUR).await;
         }
-        // Every other interval: each time it was overdue.
+        // Every other interval: each time one is overdue.
         assert!((3..=5).contains(&count), "{count}");
         tokio::time::advance(INTERVAL).await;
         while !pass(&mut inspections, &whole()) {}
         tokio::time::advance(INTERVAL).await;
         inspections = inspections.renewed();
         assert!(!pass(&mut inspections, &whole()), "the spec has just changed");
-        tokio::time::advance(SECOND_THOUGHTS).await;
+        tokio::time::advance(GRACE).await;
         assert!(pass(&mut inspections, &whole()));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_was_out_of_reach_is_looked_for_soon_and_less_and_less_often() {
+    async fn a_blocked_inspection_is_repeated_soon_and_then_less_and_less_often() {
         let mut inspections = Inspections::default();
         pass(&mut inspections, &whole());
         tokio::time::advance(INTERVAL).await;
