@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use crate::api::v1alpha1::{ArchivedImages, DeletionPolicy, EcrRepositorySyncSpec};
-use crate::ecr::policy::{Kind, Wanted};
+use crate::api::v1alpha1::{ArchivedImages, DeletionPolicy};
+use crate::ecr::policy::Wanted;
 use crate::ecr::{Host, is_public, partition};
 use crate::registry::Reference;
+use crate::spec::{Chart, Image, Spec};
 
 /// Something that is done with a repository. A new one is a line here, one in [`Use::actions`] and
 /// one in [`uses`].
@@ -118,12 +119,11 @@ pub(crate) struct Circumstances {
 }
 
 /// What is done with the repository of `spec`.
-pub(crate) fn uses(spec: &EcrRepositorySyncSpec, circumstances: Circumstances) -> BTreeSet<Use> {
+pub(crate) fn uses(spec: &Spec, circumstances: Circumstances) -> BTreeSet<Use> {
     let Circumstances { marks, default_lifecycle, default_permission, default_tags } =
         circumstances;
-    let wanted = |kind, policy| Wanted::read(kind, policy).unwrap_or_default();
-    let lifecycle = wanted(Kind::Lifecycle, spec.lifecycle_policy.as_ref());
-    let permission = wanted(Kind::Permission, spec.permission_policy.as_ref());
+    let lifecycle = spec.lifecycle.as_ref().unwrap_or(&Wanted::Unmanaged);
+    let permission = spec.permission.as_ref().unwrap_or(&Wanted::Unmanaged);
     let has = |wanted: &Wanted, default| match wanted {
         Wanted::Document(_) => true,
         Wanted::Unmanaged => default,
@@ -136,15 +136,15 @@ pub(crate) fn uses(spec: &EcrRepositorySyncSpec, circumstances: Circumstances) -
             Use::ResourceTags,
             default_tags || spec.resource_tags.as_ref().is_some_and(|tags| !tags.is_empty()),
         ),
-        (Use::LifecyclePolicy, has(&lifecycle, default_lifecycle)),
-        (Use::NoLifecyclePolicy, lifecycle == Wanted::None),
-        (Use::PermissionPolicy, has(&permission, default_permission)),
-        (Use::NoPermissionPolicy, permission == Wanted::None),
-        (Use::Mutability, spec.image_tag_mutability.is_some()),
-        (Use::Scanning, spec.scan_on_push.is_some()),
-        (Use::Artifacts, spec.image.is_some() || spec.chart.is_some()),
+        (Use::LifecyclePolicy, has(lifecycle, default_lifecycle)),
+        (Use::NoLifecyclePolicy, *lifecycle == Wanted::None),
+        (Use::PermissionPolicy, has(permission, default_permission)),
+        (Use::NoPermissionPolicy, *permission == Wanted::None),
+        (Use::Mutability, spec.settings.mutability.is_some()),
+        (Use::Scanning, spec.settings.scan_on_push.is_some()),
+        (Use::Artifacts, spec.copies()),
         (Use::Restore, spec.archived_images == ArchivedImages::Restore),
-        (Use::Prune, spec.pruning().is_some()),
+        (Use::Prune, spec.prune.is_some()),
         (Use::Deletion, spec.deletion_policy != DeletionPolicy::Retain),
     ];
     table.into_iter().filter_map(|(one, needed)| needed.then_some(one)).collect()
@@ -187,13 +187,10 @@ impl Grants {
     }
 
     /// Adds what the key of `spec` needs, if it names one.
-    pub(crate) fn key(&mut self, spot: Spot<'_>, spec: &EcrRepositorySyncSpec) {
-        let Some(key) =
-            spec.encryption.as_ref().and_then(|encryption| encryption.kms_key.as_deref())
-        else {
-            return;
-        };
-        self.key_named(spot, key);
+    pub(crate) fn key(&mut self, spot: Spot<'_>, spec: &Spec) {
+        if let Some(key) = spec.settings.encryption.as_ref().and_then(|kept| kept.key.as_deref()) {
+            self.key_named(spot, key);
+        }
     }
 
     /// Adds what a key needs. IAM knows keys by id: an alias may stand for any.
@@ -208,24 +205,18 @@ impl Grants {
 
     /// Adds what reading the sources of `spec` needs, where they are private ECR registries without
     /// a secretRef.
-    pub(crate) fn sources(&mut self, spec: &EcrRepositorySyncSpec) {
-        let image = spec.image.as_ref().filter(|image| image.secret_ref.is_none());
-        let chart = spec.chart.as_ref().filter(|chart| chart.secret_ref.is_none());
-        // What may be removed is what the source still lists.
-        let prunes = spec.pruning().is_some();
-        let image =
-            image.map(|image| (image.pull_url.as_str(), prunes || image.tag_selector.is_some()));
-        let chart = chart.and_then(|c| {
-            Some((c.pull_url.strip_prefix("oci://")?, prunes || c.version_selector.is_some()))
-        });
-        for (is_chart, (url, lists)) in
-            [(false, image), (true, chart)].into_iter().filter_map(|(k, s)| Some((k, s?)))
-        {
-            let Ok(reference) = url.trim_end_matches('/').parse::<Reference>() else { continue };
+    pub(crate) fn sources(&mut self, spec: &Spec) {
+        // Pruning and selectors list the tags of the source.
+        let prunes = spec.prune.is_some();
+        let image = image_without_login(spec)
+            .map(|(image, reference)| (reference, "", prunes || image.selector.is_some()));
+        // A chart's address may lack its name.
+        let chart = chart_without_login(spec)
+            .map(|(chart, reference)| (reference, "*", prunes || chart.selector.is_some()));
+
+        for (reference, below, lists) in image.into_iter().chain(chart) {
             let Some(Host { account, region }) = Host::parse(&reference.host) else { continue };
             let spot = Spot { account: &account, region: &region };
-            // A chart's address may lack its name.
-            let below = if is_chart { "*" } else { "" };
             let arn = spot.arn("ecr", &format!("repository/{}{below}", reference.repository));
             self.add(arn, SOURCE_ACTIONS.into_iter().chain(lists.then_some("ecr:ListImages")));
             self.add("*".to_owned(), [TOKEN_ACTION]);
@@ -233,16 +224,10 @@ impl Grants {
     }
 
     /// Adds logging in to public.ecr.aws, where `spec` reads from there without a secretRef.
-    pub(crate) fn public_source(&mut self, spec: &EcrRepositorySyncSpec) {
-        let image = spec
-            .image
-            .as_ref()
-            .filter(|image| image.secret_ref.is_none())
-            .map(|image| &*image.pull_url);
-        let chart = spec.chart.as_ref().filter(|chart| chart.secret_ref.is_none());
-        let chart = chart.and_then(|chart| chart.pull_url.strip_prefix("oci://"));
-        let is_there = |url: &str| is_public(url.split('/').next().unwrap_or_default());
-        if [image, chart].into_iter().flatten().any(is_there) {
+    pub(crate) fn public_source(&mut self, spec: &Spec) {
+        let image = image_without_login(spec).map(|(_, reference)| reference);
+        let chart = chart_without_login(spec).map(|(_, reference)| reference);
+        if image.into_iter().chain(chart).any(|reference| is_public(&reference.host)) {
             self.public_login();
         }
     }
@@ -286,12 +271,25 @@ impl Grants {
     }
 }
 
+/// The image, unless a Secret has the login for it.
+fn image_without_login(spec: &Spec) -> Option<(&Image, &Reference)> {
+    let image = spec.image.as_ref().filter(|image| image.secrets.login.is_none())?;
+    Some((image, &image.reference))
+}
+
+/// The chart in an OCI registry, unless a Secret has the login for it.
+fn chart_without_login(spec: &Spec) -> Option<(&Chart, &Reference)> {
+    let chart = spec.chart.as_ref().filter(|chart| chart.secrets.login.is_none())?;
+    Some((chart, chart.address.oci()?))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn spec(value: Value) -> EcrRepositorySyncSpec {
-        serde_json::from_value(value).expect("a spec")
+    fn spec(value: Value) -> Spec {
+        let written = serde_json::from_value(value).expect("a spec");
+        crate::spec::parse("app", &written).expect("no violations")
     }
 
     fn actions(value: Value, circumstances: Circumstances) -> BTreeSet<&'static str> {

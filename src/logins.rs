@@ -18,12 +18,11 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::api::v1alpha1::{Chart, EcrRepositorySyncSpec, Image};
-use crate::credentials::chart_reference;
 use crate::ecr::Identity;
 use crate::failure::Failure;
 use crate::mirrors::{Mirror, Mirrors};
 use crate::registry::{AllowedHosts, Credential, Reference, TransportOptions};
+use crate::spec::{Chart, Image, Spec};
 use crate::sync::{Access, Accesses, EcrLogin, Mirrored};
 
 /// A source, with the fields that name its login.
@@ -71,18 +70,14 @@ pub(crate) trait Logins: Sync {
 pub(crate) async fn accesses(
     logins: &impl Logins,
     mirrors: &Mirrors,
-    spec: &EcrRepositorySyncSpec,
+    spec: &Spec,
 ) -> (Accesses, Option<Mirrored>) {
     let image = async {
         let Some(image) = &spec.image else { return (Ok(Access::default()), None) };
-        let reference = match image.pull_url.parse() {
-            Ok(reference) => reference,
-            Err(error) => return (Err(Failure::from(error)), None),
-        };
-        let mirrored = mirrored(logins, mirrors, &reference).await;
+        let mirrored = mirrored(logins, mirrors, &image.reference).await;
         // A place that is not read needs no login: no Secret is read and no helper is run for it.
         let access = if mirrored.as_ref().is_none_or(|mirrored| mirrored.fallback) {
-            access(logins, Source::Image(image), &reference).await
+            access(logins, Source::Image(image), &image.reference).await
         } else {
             Ok(Access::default())
         };
@@ -90,7 +85,7 @@ pub(crate) async fn accesses(
     };
     let chart = async {
         let Some(chart) = &spec.chart else { return Ok(Access::default()) };
-        access(logins, Source::Chart(chart), &chart_reference(&chart.pull_url)?).await
+        access(logins, Source::Chart(chart), chart.address.login()).await
     };
 
     let ((image, mirrored), chart) = futures::join!(image, chart);
@@ -198,6 +193,7 @@ mod tests {
     async fn image(logins: Fake, pull_url: &str) -> Result<Access, Failure> {
         let spec = serde_json::json!({"image": {"pullUrl": pull_url}});
         let spec = serde_json::from_value(spec).expect("a spec");
+        let spec = crate::spec::parse("app", &spec).expect("no violations");
         accesses(&logins, &Mirrors::default(), &spec).await.0.image
     }
 

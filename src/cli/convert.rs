@@ -45,7 +45,8 @@ pub(super) fn run(arguments: &Arguments, screen: &Screen) -> ExitCode {
         Ok(entries) => entries,
         Err(problems) => return report_problems(&problems, screen),
     };
-    let manifests = inventory::manifests(&entries, namespace.as_deref());
+    let written: Vec<_> = entries.into_iter().map(|entry| entry.written).collect();
+    let manifests = inventory::manifests(&written, namespace.as_deref());
     screen.out(&manifests.iter().map(Manifest::yaml).collect::<String>());
     ExitCode::SUCCESS
 }

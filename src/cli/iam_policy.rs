@@ -10,6 +10,7 @@ use super::screen::Screen;
 use crate::ecr::{RoleArn, partition};
 use crate::iam::{Circumstances, Grants, Spot, Use, uses};
 use crate::inventory::{self, Entry};
+use crate::spec::{Registry, Spec};
 use crate::sync::DefaultFiles;
 
 /// Longest managed policy that IAM accepts, in characters without white space.
@@ -150,40 +151,38 @@ impl Scope {
     fn entries(&self, entries: &[Entry]) -> Grants {
         let mut grants = Grants::default();
         for entry in entries {
-            let registry = entry.spec.registry.clone().unwrap_or_default();
+            let Entry { spec, .. } = entry;
+            let role = spec.registry.role.as_ref().map(ToString::to_string);
             // The first identity in the chain reads the sources; the last one manages the
             // repository.
-            let first = registry
-                .service_account_name
-                .map_or(Principal::Operator, Principal::ServiceAccount);
+            let service_account = spec.registry.service_account.clone();
+            let first = service_account.map_or(Principal::Operator, Principal::ServiceAccount);
 
             if first == self.principal {
-                grants.sources(&entry.spec);
+                grants.sources(spec);
                 if self.public_ecr_login {
-                    grants.public_source(&entry.spec);
+                    grants.public_source(spec);
                 }
-                if let Some(role) = &registry.role_arn {
+                if let Some(role) = &role {
                     grants.role(role);
                 }
             }
-            if registry.role_arn.map_or(first, Principal::Role) == self.principal {
-                self.repository(entry, &mut grants);
+            if role.map_or(first, Principal::Role) == self.principal {
+                self.repository(spec, &mut grants);
             }
         }
         grants
     }
 
-    fn repository(&self, entry: &Entry, grants: &mut Grants) {
-        let registry = entry.spec.registry.clone().unwrap_or_default();
-        let role = registry.role_arn.as_deref().and_then(|role| role.parse().ok());
-        let role_account = role.map(|role: RoleArn| role.account().to_owned());
+    fn repository(&self, spec: &Spec, grants: &mut Grants) {
+        let Registry { location, role, service_account } = &spec.registry;
         // Only the cluster knows the role of a ServiceAccount, and so its account.
-        let own = if registry.service_account_name.is_some() { "*" } else { &self.account };
-        let account = registry.account_id.or(role_account).unwrap_or_else(|| own.to_owned());
-        let region = registry.region.as_deref().unwrap_or(&self.region);
+        let own = if service_account.is_some() { "*" } else { &self.account };
+        let account = location.account.as_deref().or(role.as_ref().map(RoleArn::account));
+        let region = location.region.as_deref().unwrap_or(&self.region);
 
-        let spot = Spot { account: &account, region };
-        grants.repository(spot, entry.repository(), &uses(&entry.spec, self.circumstances));
-        grants.key(spot, &entry.spec);
+        let spot = Spot { account: account.unwrap_or(own), region };
+        grants.repository(spot, &spec.repository, &uses(spec, self.circumstances));
+        grants.key(spot, spec);
     }
 }

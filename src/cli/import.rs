@@ -13,7 +13,7 @@ use crate::api::v1alpha1::{AdoptionPolicy, EcrRepositorySyncSpec, Policy};
 use crate::causes::with_causes;
 use crate::ecr::policy::Kind;
 use crate::ecr::{self, CREATED_TAG, OWNER_TAG, Registry, Repository};
-use crate::inventory::{self, Entry, Manifest, Position};
+use crate::inventory::{self, Manifest, Position, Written};
 use crate::meter::Silent;
 use crate::registry::{Transport, TransportOptions};
 use crate::{spec, wildcard};
@@ -73,7 +73,7 @@ pub(super) async fn run(arguments: Arguments, screen: &Screen) -> ExitCode {
     }
 }
 
-async fn read(session: &ecr::Session, selector: &[String]) -> Result<Vec<Entry>, ecr::Error> {
+async fn read(session: &ecr::Session, selector: &[String]) -> Result<Vec<Written>, ecr::Error> {
     let registry = session.registry(&ecr::Location::default(), &ecr::Identity::default()).await?;
     let mut repositories = registry.repositories().await?;
     if !selector.is_empty() {
@@ -91,7 +91,7 @@ async fn read(session: &ecr::Session, selector: &[String]) -> Result<Vec<Entry>,
         .await
 }
 
-async fn entry(registry: &Registry, repository: Repository) -> Result<Entry, ecr::Error> {
+async fn entry(registry: &Registry, repository: Repository) -> Result<Written, ecr::Error> {
     let name = &repository.name;
     let (lifecycle, permission, mut resource_tags) = tokio::try_join!(
         registry.policy(Kind::Lifecycle, name),
@@ -129,5 +129,5 @@ async fn entry(registry: &Registry, repository: Repository) -> Result<Entry, ecr
     spec::write_settings(settings, &mut spec);
 
     let position = Position { file: PathBuf::from(&repository.arn), line: 0, column: 0 };
-    Ok(Entry { name: repository.name, spec, position, notes })
+    Ok(Written { name: repository.name, spec, position, notes })
 }

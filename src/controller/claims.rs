@@ -6,7 +6,8 @@ use kube::ResourceExt;
 use kube_runtime::reflector::ObjectRef;
 use parking_lot::Mutex;
 
-use crate::api::v1alpha1::{EcrRepositorySync, Registry};
+use crate::api::v1alpha1::EcrRepositorySync;
+use crate::spec::Registry;
 
 /// The claim of a resource to a repository.
 #[derive(Clone, Debug)]
@@ -31,7 +32,7 @@ impl Claim {
             namespace: object.namespace().unwrap_or_default(),
             name: object.name_any(),
             uid: object.uid().unwrap_or_default(),
-            registry: object.spec.registry.clone().unwrap_or_default(),
+            registry: Registry::of(object.spec.registry.as_ref()),
         }
     }
 
@@ -112,6 +113,7 @@ impl Claims {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ecr::Location;
 
     fn object(
         name: &str,
@@ -129,8 +131,9 @@ mod tests {
 
     /// Resolves as an operator of one account in eu-west-1 does.
     fn resolve(_: &str, registry: &Registry) -> (String, String) {
-        let account = registry.account_id.clone().unwrap_or_else(|| "123456789012".to_owned());
-        (account, registry.region.clone().unwrap_or_else(|| "eu-west-1".to_owned()))
+        let Location { account, region } = registry.location.clone();
+        let account = account.unwrap_or_else(|| "123456789012".to_owned());
+        (account, region.unwrap_or_else(|| "eu-west-1".to_owned()))
     }
 
     #[test]

@@ -18,8 +18,9 @@ use super::memory::Memories;
 use super::options::{Options, Process};
 use super::pool::Pool;
 use super::secret_index::SecretIndex;
-use crate::api::v1alpha1::{EcrRepositorySync, Registry};
+use crate::api::v1alpha1::EcrRepositorySync;
 use crate::ecr::{Identity, Location};
+use crate::spec::Registry;
 use crate::sync::Engine;
 use crate::telemetry::Metrics;
 
@@ -132,8 +133,7 @@ impl Context {
         namespace: &str,
         registry: &Registry,
     ) -> (Location, Option<(String, String)>) {
-        let location =
-            Location { account: registry.account_id.clone(), region: registry.region.clone() };
+        let location = registry.location.clone();
         match self.identities.known(namespace, registry) {
             Ok(identity) => (self.engine.resolve_location(&location, &identity), None),
             // The account is unknown, but it is not the operator's.

@@ -11,9 +11,9 @@ use kube::{Api, Client, ResourceExt};
 use parking_lot::Mutex;
 
 use super::api::{ApiError, in_time};
-use crate::api::v1alpha1::Registry;
 use crate::class::Class;
 use crate::ecr::{Identity, NoToken, RoleArn, ServiceAccount, ServiceAccountTokens};
+use crate::spec::Registry;
 use crate::sync::Failure;
 
 /// Annotation of a ServiceAccount, as EKS's own webhook reads it (IRSA).
@@ -40,18 +40,13 @@ impl Identities {
     pub(super) async fn read(
         &self,
         namespace: &str,
-        registry: Option<&Registry>,
+        registry: &Registry,
     ) -> Result<Identity, Failure> {
-        let Some(registry) = registry else { return Ok(Identity::default()) };
-        let service_account = match &registry.service_account_name {
+        let service_account = match &registry.service_account {
             Some(name) => Some(self.service_account(namespace, name).await?),
             None => None,
         };
-        let role = registry.role_arn.as_deref().map(str::parse).transpose();
-        let role = role.map_err(|error| {
-            Failure::new(Class::InvalidSpec, format!("registry.roleArn: {error}"))
-        })?;
-        Ok(Identity { service_account, role })
+        Ok(Identity { service_account, role: registry.role.clone() })
     }
 
     /// Returns the identity as far as it is known without a request; `Err` with the ServiceAccount
@@ -61,8 +56,8 @@ impl Identities {
         namespace: &str,
         registry: &Registry,
     ) -> Result<Identity, (String, String)> {
-        let role = registry.role_arn.as_deref().and_then(|role| role.parse().ok());
-        let Some(name) = &registry.service_account_name else {
+        let role = registry.role.clone();
+        let Some(name) = &registry.service_account else {
             return Ok(Identity { service_account: None, role });
         };
         let key = (namespace.to_owned(), name.clone());

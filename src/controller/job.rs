@@ -18,16 +18,17 @@ use super::subject::Subject;
 use super::{conditions, publish, status};
 use crate::api::v1alpha1::{EcrRepositorySync, EcrRepositorySyncStatus as Status, condition};
 use crate::credentials::DockerConfig;
-use crate::ecr::{Identity, Location};
+use crate::ecr::Identity;
 use crate::logins;
 use crate::mirrors::Mirrors;
 use crate::reload::Reloaded;
-use crate::spec;
+use crate::spec::{self, Spec};
 use crate::sync::{
     Access, Accesses, Before, Claimant, Engine, Failure, Job, Mirrored, Mode, Progress, Report,
 };
 use crate::telemetry::Metrics;
 use crate::tenancy::{Permit, Request, Tenancy};
+use crate::violation::Violation;
 
 /// Submits a job if one is due.
 pub(super) async fn start(subject: &Subject<'_>) -> Result<Action, Error> {
@@ -113,32 +114,40 @@ impl Work {
     }
 
     async fn run(self, stop: CancellationToken) -> Report {
-        let job = self.job().await;
-        let _counted = self.metrics.copies.watch(&job.progress);
-
-        let report = if self.deletes {
-            match self.engine.delete(&job).await {
-                Ok(deletion) => Report::deleted(deletion),
-                Err(failure) => Report::failed(failure),
-            }
-        } else {
-            self.engine.sync(&job, self.mode, &stop).await
+        let report = match self.parsed() {
+            Ok(spec) => self.pass(spec, &stop).await,
+            Err(violations) => Report::failed(Failure::invalid(&violations)),
         };
-
         self.metrics.pass_finished(&report);
         report
     }
 
-    async fn job(&self) -> Job {
-        let spec = &self.object.spec;
-        let admitted = self.admit().await;
+    fn parsed(&self) -> Result<Spec, Vec<Violation>> {
+        let parse = if self.deletes { spec::parse_for_deletion } else { spec::parse };
+        parse(&self.object.name_any(), &self.object.spec)
+    }
+
+    async fn pass(&self, spec: Spec, stop: &CancellationToken) -> Report {
+        let job = self.job(spec).await;
+        let _counted = self.metrics.copies.watch(&job.progress);
+
+        if !self.deletes {
+            return self.engine.sync(&job, self.mode, stop).await;
+        }
+        match self.engine.delete(&job).await {
+            Ok(deletion) => Report::deleted(deletion),
+            Err(failure) => Report::failed(failure),
+        }
+    }
+
+    async fn job(&self, spec: Spec) -> Job {
+        let admitted = self.admit(&spec).await;
         let (access, mirrored) = match &admitted {
-            Ok((identity, permit)) => self.sources(identity, permit).await,
+            Ok((identity, permit)) => self.sources(&spec, identity, permit).await,
             Err(failure) => (accesses(Err(failure.clone())), None),
         };
         Job {
-            name: self.object.name_any(),
-            spec: spec.clone(),
+            spec,
             identity: admitted.map(|(identity, _)| identity),
             claimant: self.claimant.clone(),
             access,
@@ -146,30 +155,25 @@ impl Work {
             chart_source: self.status.chart.as_ref().map(|chart| chart.source.clone()),
             derived: status::known(&self.status),
             before: self.before.clone(),
-            timeout: spec::timeout(spec),
             progress: Progress::default(),
         }
     }
 
     /// Checks that the namespace may use everything that its resource names, before any request is
     /// made for it. Only the operator's own account is asked of STS.
-    async fn admit(&self) -> Result<(Identity, Permit), Failure> {
-        let spec = &self.object.spec;
-        let name = self.object.name_any();
-        let identity = self.identities.read(&self.namespace, spec.registry.as_ref()).await?;
+    async fn admit(&self, spec: &Spec) -> Result<(Identity, Permit), Failure> {
+        let identity = self.identities.read(&self.namespace, &spec.registry).await?;
 
         let mut request = Request::default();
         if self.tenancy.restricts(&self.namespace) {
             let own = self.engine.own_location().await?;
-            let registry = spec.registry.clone().unwrap_or_default();
-            let location = Location { account: registry.account_id, region: registry.region };
-            let location = self.engine.resolve_location(&location, &identity);
+            let location = self.engine.resolve_location(&spec.registry.location, &identity);
             request = Request {
                 account: location.account,
                 own_account: own.account,
                 region: location.region,
                 own_region: own.region,
-                ..Request::of(&name, spec, &identity)?
+                ..Request::of(spec, &identity)
             };
         }
 
@@ -179,7 +183,12 @@ impl Work {
     }
 
     /// The ways to the sources; a deletion reads none.
-    async fn sources(&self, identity: &Identity, permit: &Permit) -> (Accesses, Option<Mirrored>) {
+    async fn sources(
+        &self,
+        spec: &Spec,
+        identity: &Identity,
+        permit: &Permit,
+    ) -> (Accesses, Option<Mirrored>) {
         if self.deletes {
             return (accesses(Ok(Access::default())), None);
         }
@@ -192,7 +201,7 @@ impl Work {
             permit,
             public_ecr_login: self.public_ecr_login,
         };
-        logins::accesses(&secrets, &mirrors, &self.object.spec).await
+        logins::accesses(&secrets, &mirrors, spec).await
     }
 }
 

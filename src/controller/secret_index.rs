@@ -9,8 +9,8 @@ use kube_runtime::reflector::ObjectRef;
 use kube_runtime::watcher::Event;
 use parking_lot::{Mutex, MutexGuard};
 
-use super::secrets;
 use crate::api::v1alpha1::EcrRepositorySync;
+use crate::spec::Secrets;
 
 /// Namespace and name.
 type Key = (String, String);
@@ -44,7 +44,7 @@ impl SecretIndex {
         let uid = object.uid().unwrap_or_default();
         let namespace = object.namespace().unwrap_or_default();
         let wanted: Vec<Key> =
-            secrets::references(object).map(|name| (namespace.clone(), name.to_owned())).collect();
+            Secrets::of(&object.spec).map(|name| (namespace.clone(), name)).collect();
         let mut index = self.lock();
         if index.secrets.get(&uid) == Some(&wanted) {
             return;

@@ -7,7 +7,6 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client};
 
 use super::api::in_time;
-use crate::api::v1alpha1::{EcrRepositorySync, LocalReference};
 use crate::class::Class;
 use crate::credentials::{self, DockerConfig};
 use crate::ecr::Identity;
@@ -15,43 +14,17 @@ use crate::failure::Failure;
 use crate::logins::{Logins, Source};
 use crate::mirrors::{Login, Mirror};
 use crate::registry::{AllowedHosts, Credential, Reference, TransportOptions};
+use crate::spec;
 use crate::tenancy::Permit;
 
-/// The references of one artifact to Secrets.
-struct References<'a> {
-    /// `image` or `chart`.
-    field: &'static str,
-    login: Option<&'a LocalReference>,
-    certificates: Option<&'a LocalReference>,
-    proxy: Option<&'a LocalReference>,
-}
-
-impl<'a> References<'a> {
-    /// Returns `None` for a mirror: it is the operator's, and a resource's Secrets are not for it.
-    fn of(source: Source<'a>) -> Option<Self> {
-        let (field, login, certificates, proxy) = match source {
-            Source::Image(image) => {
-                ("image", &image.secret_ref, &image.cert_secret_ref, &image.proxy_secret_ref)
-            }
-            Source::Chart(chart) => {
-                ("chart", &chart.secret_ref, &chart.cert_secret_ref, &chart.proxy_secret_ref)
-            }
-            Source::Mirror(_) => return None,
-        };
-        let (login, certificates, proxy) = (login.as_ref(), certificates.as_ref(), proxy.as_ref());
-        Some(Self { field, login, certificates, proxy })
+/// The Secrets of a source, with the field that names them: `image` or `chart`. `None` for a mirror:
+/// it is the operator's, and a resource's Secrets are not for it.
+fn secrets_of(source: Source<'_>) -> Option<(&'static str, &spec::Secrets)> {
+    match source {
+        Source::Image(image) => Some(("image", &image.secrets)),
+        Source::Chart(chart) => Some(("chart", &chart.secrets)),
+        Source::Mirror(_) => None,
     }
-}
-
-/// Returns the names of the Secrets that a resource refers to, all in its own namespace.
-pub(super) fn references(object: &EcrRepositorySync) -> impl Iterator<Item = &str> {
-    let image = object.spec.image.iter().map(Source::Image);
-    let references = image.chain(object.spec.chart.iter().map(Source::Chart)).map(References::of);
-    references
-        .flatten()
-        .flat_map(|references| [references.login, references.certificates, references.proxy])
-        .flatten()
-        .map(|reference| reference.name.as_str())
 }
 
 /// The Secrets and logins for the sources of one resource.
@@ -81,7 +54,7 @@ impl Logins for Secrets<'_> {
         if let Source::Mirror(mirror) = source {
             return self.login_of_mirror(mirror, reference).await;
         }
-        let Some(References { field, login: Some(login), .. }) = References::of(source) else {
+        let Some((field, spec::Secrets { login: Some(login), .. })) = secrets_of(source) else {
             return Ok(None);
         };
         let secret = self.read(&format!("{field}.secretRef"), login).await?;
@@ -120,7 +93,7 @@ impl Logins for Secrets<'_> {
 
     async fn transport(&self, source: Source<'_>) -> Result<TransportOptions, Failure> {
         let mut options = TransportOptions::default();
-        let Some(References { field, certificates, proxy, .. }) = References::of(source) else {
+        let Some((field, spec::Secrets { certificates, proxy, .. })) = secrets_of(source) else {
             return Ok(options);
         };
         if let Some(certificates) = certificates {
@@ -164,8 +137,8 @@ impl Secrets<'_> {
     }
 
     /// Reads the Secret that a field of the spec names.
-    async fn read(&self, field: &str, named: &LocalReference) -> Result<NamedSecret, Failure> {
-        self.secret(self.namespace, &named.name, field.to_owned()).await
+    async fn read(&self, field: &str, name: &str) -> Result<NamedSecret, Failure> {
+        self.secret(self.namespace, name, field.to_owned()).await
     }
 
     async fn secret(

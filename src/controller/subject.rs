@@ -12,7 +12,7 @@ use crate::api::v1alpha1::{
 };
 use crate::class::Class;
 use crate::ecr::{Location, Owner};
-use crate::spec::Intervals;
+use crate::spec::{Intervals, Registry};
 use crate::sync::{Claim, Failure, Kept};
 
 /// One resource during one reconcile.
@@ -99,7 +99,7 @@ impl<'a> Subject<'a> {
 
     /// Account and region of the repository, as far as they are known without asking AWS.
     pub(super) fn location(&self) -> Location {
-        let registry = self.object.spec.registry.clone().unwrap_or_default();
+        let registry = Registry::of(self.object.spec.registry.as_ref());
         self.context.resolve(&self.namespace, &registry).0
     }
 

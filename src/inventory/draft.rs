@@ -3,10 +3,9 @@
 use serde_saphyr::Location;
 
 use super::tree::{Node, Source, Value};
-use super::{Entry, Problem};
-use crate::api::v1alpha1::{EcrRepositorySyncSpec, TagStrategy};
-use crate::registry::Reference;
-use crate::spec;
+use super::{Entry, Problem, Written};
+use crate::api::v1alpha1::EcrRepositorySyncSpec;
+use crate::spec::{self, Spec};
 use crate::violation::Violation;
 
 /// The common form of list entries and manifests.
@@ -29,7 +28,7 @@ pub(super) struct Draft {
 impl Draft {
     /// Returns the entry if it violates no rule; `None` after a problem.
     pub(super) fn check(self, source: &Source, problems: &mut Vec<Problem>) -> Option<Entry> {
-        let spec: EcrRepositorySyncSpec = match serde_json::from_value(self.json.clone()) {
+        let written: EcrRepositorySyncSpec = match serde_json::from_value(self.json.clone()) {
             Ok(spec) => spec,
             // The schema is generated from the type, so this would be a mismatch of the two.
             Err(error) => {
@@ -38,15 +37,19 @@ impl Draft {
             }
         };
 
-        if let Err(violations) = spec::parse_strictly(&self.name, &spec) {
-            problems.extend(violations.iter().map(|violation| self.problem(source, violation)));
-            return None;
-        }
+        let spec = match spec::parse_strictly(&self.name, &written) {
+            Ok(spec) => spec,
+            Err(violations) => {
+                problems.extend(violations.iter().map(|violation| self.problem(source, violation)));
+                return None;
+            }
+        };
 
         let mut notes = self.notes;
-        notes.extend(unlisted_tag(source, &self.tree, &spec));
+        notes.extend(unlisted_tag(source, &self.tree, &written, &spec));
         let position = source.position(&self.tree.referenced);
-        Some(Entry { name: self.name, spec, position, notes })
+        let written = Written { name: self.name, spec: written, position, notes };
+        Some(Entry { written, spec })
     }
 
     /// Returns the problem at the deepest field of the violation's path that the file contains,
@@ -109,18 +112,18 @@ fn child<'n>(source: &Source, node: &'n Node, step: &str) -> Option<(&'n Node, S
 }
 
 /// Returns a note if the tag in `pull_url` is not among `tags`: the older tool copied it, too.
-fn unlisted_tag(source: &Source, tree: &Node, spec: &EcrRepositorySyncSpec) -> Option<String> {
-    let image = spec
-        .image
-        .as_ref()
-        .filter(|image| image.tag_strategy == TagStrategy::Mirror && !image.tags.is_empty())?;
-    let tag = image.pull_url.parse::<Reference>().ok()?.tag?;
-    if image.tags.iter().any(|listed| listed == tag.as_str()) {
-        return None;
-    }
+fn unlisted_tag(
+    source: &Source,
+    tree: &Node,
+    written: &EcrRepositorySyncSpec,
+    spec: &Spec,
+) -> Option<String> {
+    let listed = written.image.as_ref().map(|image| &image.tags).filter(|tags| !tags.is_empty())?;
+    let image = spec.image.as_ref().filter(|image| image.retag.is_none())?;
+    let tag = image.reference.tag.as_ref().filter(|tag| !image.tags.contains_key(tag))?;
 
     let (_, field) = child(source, tree.value.get("image")?, "pullUrl")?;
-    let listed = image.tags.join(", ");
+    let listed = listed.join(", ");
     Some(format!(
         "the tag {tag} in {field} is not among tags: only {listed} will be copied, each from the \
          source's tag of the same name (tagStrategy Retag would push {tag} as each of them)"

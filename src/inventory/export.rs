@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use kube::Resource;
 use serde_json::{Map, Value, json};
 
-use super::Entry;
+use super::Written;
 use crate::api::v1alpha1::{Chart, EcrRepositorySync, EcrRepositorySyncSpec, Image, Prune};
 
 /// Longest name of a Kubernetes object.
@@ -31,30 +31,30 @@ pub struct Manifest {
     pub spec: EcrRepositorySyncSpec,
 }
 
-/// Returns the manifests of entries. Resource names are made valid and unique; the repositories
+/// Returns the manifests of repositories. Resource names are made valid and unique; the repositories
 /// keep their names.
 #[must_use]
-pub fn manifests(entries: &[Entry], namespace: Option<&str>) -> Vec<Manifest> {
+pub fn manifests(repositories: &[Written], namespace: Option<&str>) -> Vec<Manifest> {
     let mut taken = BTreeSet::new();
-    let manifest = |entry: &Entry| {
-        let name = unique(&valid(&entry.name), &mut taken);
-        let mut comments = vec![format!("from {}", entry.position)];
-        let mut spec = entry.spec.clone();
+    let manifest = |written: &Written| {
+        let name = unique(&valid(&written.name), &mut taken);
+        let mut comments = vec![format!("from {}", written.position)];
+        let mut spec = written.spec.clone();
 
-        if name != entry.repository() {
-            spec.repository_name = Some(entry.repository().to_owned());
-            if name != entry.name {
+        if name != written.repository() {
+            spec.repository_name = Some(written.repository().to_owned());
+            if name != written.name {
                 comments.push(format!(
                     "renamed to {name}: {:?} is not a valid resource name, or is already used",
-                    entry.name
+                    written.name
                 ));
             }
         }
 
-        comments.extend(entry.notes.iter().map(|note| format!("note: {note}")));
+        comments.extend(written.notes.iter().map(|note| format!("note: {note}")));
         Manifest { comments, name, namespace: namespace.map(str::to_owned), spec }
     };
-    entries.iter().map(manifest).collect()
+    repositories.iter().map(manifest).collect()
 }
 
 /// Returns a valid Kubernetes name: lower-case letters and digits, separated by `-` and `.`.

@@ -36,16 +36,34 @@ use std::path::{Path, PathBuf};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::JSONSchemaProps as Schema;
 
 use crate::api::v1alpha1::{EcrRepositorySyncSpec, TagStrategy, crd};
+use crate::spec::Spec;
 use document::Reader;
 pub use export::{Manifest, manifests};
 
 /// One repository that a file describes.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Entry {
+    /// The repository as it is written.
+    pub written: Written,
+    /// The parsed spec.
+    pub spec: Spec,
+}
+
+impl Entry {
+    /// Name of the repository in ECR.
+    #[must_use]
+    pub fn repository(&self) -> &str {
+        &self.spec.repository
+    }
+}
+
+/// One repository as it is written, in a file or in ECR.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Written {
     /// Name of the resource; of the repository, if the file names no resource.
-    /// [`Entry::repository`] is the name in ECR.
+    /// [`Written::repository`] is the name in ECR.
     pub name: String,
-    /// The spec, valid and with the defaults of the resource.
+    /// The spec with the defaults of the resource.
     pub spec: EcrRepositorySyncSpec,
     /// Position in the file.
     pub position: Position,
@@ -53,7 +71,7 @@ pub struct Entry {
     pub notes: Vec<String>,
 }
 
-impl Entry {
+impl Written {
     /// Name of the repository in ECR.
     #[must_use]
     pub fn repository(&self) -> &str {
@@ -174,7 +192,7 @@ fn read_file(file: &Path, spec: &Schema, options: &Options) -> Result<Content, P
 /// Moves the notes about skipped objects to the first entry.
 fn note(entries: &mut [Entry], skipped: &mut Vec<Problem>) {
     if let Some(first) = entries.first_mut() {
-        first.notes.extend(skipped.drain(..).map(|skipped| skipped.to_string()));
+        first.written.notes.extend(skipped.drain(..).map(|skipped| skipped.to_string()));
     }
 }
 
@@ -184,14 +202,16 @@ fn duplicates(entries: &[Entry]) -> Vec<Problem> {
     let mut problems = Vec::new();
 
     for entry in entries {
-        let registry = entry.spec.registry.clone().unwrap_or_default();
-        let repository = entry.repository();
+        let location = &entry.spec.registry.location;
+        let repository = &entry.spec.repository;
         let other =
-            *first.entry((registry.account_id, registry.region, repository)).or_insert(entry);
+            *first.entry((&location.account, &location.region, repository)).or_insert(entry);
         if !std::ptr::eq(other, entry) {
-            let message =
-                format!("repository {repository} is already described at {}", other.position);
-            problems.push(Problem { position: entry.position.clone(), message });
+            let message = format!(
+                "repository {repository} is already described at {}",
+                other.written.position
+            );
+            problems.push(Problem { position: entry.written.position.clone(), message });
         }
     }
 

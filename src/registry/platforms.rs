@@ -42,15 +42,6 @@ impl Platforms {
         (!wanted.is_empty()).then(|| Self(wanted.into_iter().collect()))
     }
 
-    /// Parses wanted platforms.
-    ///
-    /// # Errors
-    /// The first text that is not a platform.
-    pub fn parse(texts: &[String]) -> Result<Option<Self>, ParseError> {
-        let platforms = texts.iter().map(|text| text.parse()).collect::<Result<Vec<_>, _>>()?;
-        Ok(Self::new(platforms))
-    }
-
     /// Whether `platform` is one of the wanted ones.
     #[must_use]
     pub fn contain(&self, platform: &Platform) -> bool {
@@ -194,7 +185,7 @@ mod tests {
 
     fn platforms(texts: &[&str]) -> Platforms {
         let texts: Vec<_> = texts.iter().map(|text| (*text).to_owned()).collect();
-        Platforms::parse(&texts).expect("platforms").expect("some")
+        Platforms::new(texts.iter().map(|text| text.parse().expect("a platform"))).expect("some")
     }
 
     fn child(name: &str, platform: Option<Value>) -> Value {
@@ -266,7 +257,7 @@ mod tests {
             let error = text.parse::<Platform>().expect_err(text).to_string();
             assert!(error.contains("linux/arm/v7"), "{error}");
         }
-        assert_eq!(Platforms::parse(&[]), Ok(None));
+        assert_eq!(Platforms::new([]), None);
     }
 
     #[test]

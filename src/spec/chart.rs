@@ -158,18 +158,17 @@ fn address(pull_url: &str, name: Option<&str>, own_name: &str) -> Result<Address
     Ok(Address::Http {
         readings: http_readings(pull_url, name, own_name),
         host: authority(&url),
-        login: http_login(path),
+        login: http_login(&url),
     })
 }
 
-/// The place of a chart repository among logins. The first segment is always a host: a short name of
-/// Docker Hub would hand the login of Docker Hub to another host.
-fn http_login(path: &str) -> Reference {
-    let (host, folder) = path.split_once('/').unwrap_or((path, ""));
+/// The place of a chart repository among logins. Its host is the one that is asked: read as a short
+/// name, `charts.example.com` would get the login of Docker Hub.
+fn http_login(url: &Url) -> Reference {
     // Paths of chart repositories may hold what no image name does.
-    let folder = format!("localhost/{folder}").parse::<Reference>();
+    let folder = format!("localhost/{}", url.path().trim_matches('/')).parse::<Reference>();
     let repository = folder.map_or_else(|_| "charts".to_owned(), |folder| folder.repository);
-    Reference { host: host.to_ascii_lowercase(), repository, tag: None, digest: None }
+    Reference { host: authority(url), repository, tag: None, digest: None }
 }
 
 /// The readings of an HTTP `pullUrl`.
@@ -240,7 +239,7 @@ fn versions(
     versions
 }
 
-pub(crate) fn compile_versions(selector: &VersionSelector) -> Result<Selector, Problem> {
+fn compile_versions(selector: &VersionSelector) -> Result<Selector, Problem> {
     compile(&TagSelector {
         latest: selector.latest,
         semver: selector.semver.clone(),
@@ -318,14 +317,34 @@ mod tests {
     }
 
     #[test]
-    fn the_login_of_a_chart_repository_is_that_of_its_host() {
-        for (path, login) in [
-            ("charts.example.com", "charts.example.com/charts"),
-            ("chartmuseum/team", "chartmuseum/team"),
-            ("charts.example.com:8443/Team/x", "charts.example.com:8443/charts"),
-            ("charts.example.com/bitnami/nginx", "charts.example.com/bitnami/nginx"),
+    fn the_host_of_a_chart_is_the_one_that_will_be_asked() {
+        for (url, host) in [
+            ("https://charts.example.com/stable", Some("charts.example.com")),
+            ("https://charts.example.com:8443/stable", Some("charts.example.com:8443")),
+            ("https://Charts.Example.com/", Some("charts.example.com")),
+            ("https://evil.com\\allowed.com/x", Some("evil.com")),
+            ("oci://registry.example.com/charts/nginx", Some("registry.example.com")),
+            ("oci://registry.example.com", Some("registry.example.com")),
+            ("https://allowed.com@evil.com/x", None),
+            ("https://evil.com\\@allowed.com/x", None),
+            ("not a url", None),
+            ("https://", None),
         ] {
-            assert_eq!(http_login(path).name(), login);
+            let address = address(url, None, "nginx").ok();
+            assert_eq!(address.as_ref().map(Address::host), host, "{url}");
+            assert_eq!(address.as_ref().map(|address| &*address.login().host), host, "{url}");
+        }
+    }
+
+    #[test]
+    fn the_login_of_a_chart_repository_is_looked_up_by_host_and_path() {
+        for (url, login) in [
+            ("https://charts.example.com", "charts.example.com/charts"),
+            ("http://chartmuseum/team", "chartmuseum/team"),
+            ("https://charts.example.com:8443/Team/x", "charts.example.com:8443/charts"),
+            ("https://charts.example.com/bitnami/nginx/", "charts.example.com/bitnami/nginx"),
+        ] {
+            assert_eq!(http_login(&Url::parse(url).expect("a URL")).name(), login);
         }
     }
 }

@@ -50,10 +50,6 @@ pub(super) fn timeout(
     bounded("timeout", &spec.timeout, violations)
 }
 
-pub(crate) fn timeout_of(spec: &EcrRepositorySyncSpec) -> Duration {
-    timeout(spec, &mut Violations::default()).unwrap_or(MAX_INTERVAL)
-}
-
 fn bounded(field: &str, text: &str, violations: &mut Violations) -> Option<Duration> {
     let duration = parse_duration(text)
         .filter(|duration| (MIN_INTERVAL..=MAX_INTERVAL).contains(duration))

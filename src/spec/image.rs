@@ -128,7 +128,7 @@ fn tags(texts: &[String], violations: &mut Violations) -> BTreeMap<Tag, Option<D
 ///
 /// # Errors
 /// The field that is wrong, as a path from the selector.
-pub(crate) fn compile(selector: &TagSelector) -> Result<Selector, Problem> {
+pub(super) fn compile(selector: &TagSelector) -> Result<Selector, Problem> {
     let latest = usize::try_from(selector.latest).map_err(|_| Problem {
         path: "latest".to_owned(),
         message: format!(

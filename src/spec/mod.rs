@@ -25,17 +25,15 @@ use crate::ecr;
 use crate::ecr::policy::{Kind, Wanted};
 use crate::violation::Violation;
 
-pub(crate) use chart::compile_versions;
 pub use chart::{Address, Chart, HttpReading};
 pub use duration::Intervals;
-pub(crate) use duration::{parse_duration, timeout_of as timeout};
+pub(crate) use duration::parse_duration;
 pub(crate) use grammar::{is_account_id, is_region};
 pub use image::Image;
-pub(crate) use image::compile;
 pub use registry::Registry;
 pub use secrets::Secrets;
 pub use settings::Prune;
-pub(crate) use settings::{min_unpulled, resource_tags, write as write_settings};
+pub(crate) use settings::{resource_tags, write as write_settings};
 
 /// A parsed spec. [`EcrRepositorySyncSpec`] documents the fields.
 #[derive(Clone, Debug)]

@@ -1,6 +1,6 @@
 //! Secrets that image and chart refer to.
 
-use crate::api::v1alpha1::{Chart, Image, LocalReference};
+use crate::api::v1alpha1::{Chart, EcrRepositorySyncSpec, Image, LocalReference};
 
 /// Names of Secrets in the namespace of the resource.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -14,6 +14,13 @@ pub struct Secrets {
 }
 
 impl Secrets {
+    /// The Secrets of a spec that may be wrong elsewhere.
+    pub(crate) fn of(spec: &EcrRepositorySyncSpec) -> impl Iterator<Item = String> {
+        let image = spec.image.as_ref().map(Self::of_image);
+        let all = image.into_iter().chain(spec.chart.as_ref().map(Self::of_chart));
+        all.flat_map(|secrets| [secrets.login, secrets.certificates, secrets.proxy]).flatten()
+    }
+
     pub(super) fn of_image(image: &Image) -> Self {
         Self::new(&image.secret_ref, &image.cert_secret_ref, &image.proxy_secret_ref)
     }

@@ -41,10 +41,6 @@ pub(super) fn prune(prune: &v1alpha1::Prune, violations: &mut Violations) -> Opt
     Some(Prune { max_percent: *max_percent, min_unpulled: unpulled? })
 }
 
-pub(crate) fn min_unpulled(bounds: &v1alpha1::Prune) -> Duration {
-    prune(bounds, &mut Violations::default()).map_or(MAX_INTERVAL, |prune| prune.min_unpulled)
-}
-
 /// Violations of resource tags.
 pub(crate) fn resource_tags(tags: &BTreeMap<String, String>) -> Vec<Violation> {
     let mut violations = Violations::default();

@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::api::v1alpha1::{EcrRepositorySyncSpec, Policy};
+use crate::api::v1alpha1::Policy;
 use crate::ecr::policy::{Kind, Wanted};
 use crate::reload::{self, Checked, Reloaded};
-use crate::spec;
+use crate::spec::{self, Spec};
 use crate::violation::Violation;
 
 /// The files; none is needed.
@@ -38,14 +38,17 @@ pub struct Documents {
 impl Documents {
     /// What of it concerns a spec: what the spec names itself, even if empty, is the spec's.
     #[must_use]
-    pub fn for_spec(&self, spec: &EcrRepositorySyncSpec) -> Self {
+    pub fn for_spec(&self, spec: &Spec) -> Self {
         let opted_out = spec.resource_tags.as_ref().is_some_and(BTreeMap::is_empty);
         let named =
             |key: &String| spec.resource_tags.as_ref().is_some_and(|tags| tags.contains_key(key));
         let tags = self.resource_tags.iter().filter(|(key, _)| !opted_out && !named(key));
+        let of = |default: &Option<Policy>, own: &Result<Wanted, Vec<Violation>>| {
+            default.clone().filter(|_| *own == Ok(Wanted::Unmanaged))
+        };
         Self {
-            lifecycle: self.lifecycle.clone().filter(|_| spec.lifecycle_policy.is_none()),
-            permission: self.permission.clone().filter(|_| spec.permission_policy.is_none()),
+            lifecycle: of(&self.lifecycle, &spec.lifecycle),
+            permission: of(&self.permission, &spec.permission),
             resource_tags: tags.map(|(key, value)| (key.clone(), value.clone())).collect(),
         }
     }
@@ -263,8 +266,10 @@ mod tests {
             resource_tags: Some(folder.path().join("tags.yaml")),
         });
         let documents = defaults.expect("they are good").current();
-        let spec =
-            |yaml: &str| -> EcrRepositorySyncSpec { serde_saphyr::from_str(yaml).expect("a spec") };
+        let spec = |yaml: &str| {
+            let written = serde_saphyr::from_str(yaml).expect("a spec");
+            crate::spec::parse("app", &written).expect("no violations")
+        };
         let keys =
             |yaml| documents.for_spec(&spec(yaml)).resource_tags.into_keys().collect::<Vec<_>>();
         assert_eq!(keys("{}"), ["stage", "team"]);

@@ -61,7 +61,7 @@ impl Engine {
         let Claimant::Resource(claim) = &job.claimant else {
             return Err(Failure::new(Class::Internal, "only resources delete repositories"));
         };
-        let name = job.repository_name().to_owned();
+        let name = job.spec.repository.clone();
         let registry = self.registry(job).await?;
         job.progress.advance(1);
         let Some(repository) = registry.repository(&name).await? else {

@@ -79,9 +79,8 @@ impl Engine {
     /// # Errors
     /// When account or region cannot be told, or the identity cannot be taken on.
     pub(super) async fn registry(&self, job: &Job) -> Result<Arc<ecr::Registry>, Failure> {
-        let registry = job.spec.registry.clone().unwrap_or_default();
-        let location = ecr::Location { account: registry.account_id, region: registry.region };
-        Ok(self.aws.registry(&location, job.identity.as_ref().map_err(Clone::clone)?).await?)
+        let location = &job.spec.registry.location;
+        Ok(self.aws.registry(location, job.identity.as_ref().map_err(Clone::clone)?).await?)
     }
 
     /// The operator's own account and region.

@@ -2,26 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::artifact::{ArtifactKind, Derived, DesiredArtifact};
 use super::earlier::Before;
 use super::ownership::Claimant;
 use super::progress::Progress;
-use crate::api::v1alpha1::EcrRepositorySyncSpec;
 use crate::ecr;
 use crate::failure::Failure;
 use crate::registry::{self, Credential, Reference, Tag, TransportOptions};
-use crate::spec;
+use crate::spec::Spec;
 
 /// One repository to sync.
 #[derive(Clone, Debug)]
 pub struct Job {
-    /// Name of the resource or of the entry in a file; the repository's name where the spec has
-    /// none.
-    pub name: String,
-    /// What is wanted.
-    pub spec: EcrRepositorySyncSpec,
+    /// The repository, its settings and its sources.
+    pub spec: Spec,
     /// On whose behalf.
     pub claimant: Claimant,
     /// Under which identity ECR is used.
@@ -36,8 +31,6 @@ pub struct Job {
     pub derived: BTreeMap<Tag, Derived>,
     /// What earlier passes left behind.
     pub before: Before,
-    /// The longest time without progress.
-    pub timeout: Duration,
     /// Told of every step and byte.
     pub progress: Progress,
 }
@@ -50,23 +43,6 @@ impl Job {
             (ArtifactKind::Image, Some(mirrored)) if artifact.is_mirrored() => &mirrored.access,
             (ArtifactKind::Image, _) => &self.access.image,
         }
-    }
-
-    /// Checks the spec, before anything is asked of anybody.
-    ///
-    /// # Errors
-    /// A spec that cannot be carried out.
-    pub(super) fn check(&self) -> Result<(), Failure> {
-        match spec::parse(&self.name, &self.spec) {
-            Ok(_) => Ok(()),
-            Err(violations) => Err(Failure::invalid(&violations)),
-        }
-    }
-
-    /// The name of the ECR repository.
-    #[must_use]
-    pub fn repository_name(&self) -> &str {
-        self.spec.repository(&self.name)
     }
 }
 

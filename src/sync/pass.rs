@@ -48,12 +48,11 @@ impl<'a> Pass<'a> {
         if let Err(failure) = &job.identity {
             return Err(failure.clone());
         }
-        job.check()?;
 
         let registry = engine.registry(job).await?;
         // A dry run shows all that would be done, so it reads everything.
         let look = job.before.look.as_ref().filter(|_| mode == Mode::Apply);
-        let target = Target::new(registry, job.repository_name(), look);
+        let target = Target::new(registry, &job.spec.repository, look);
         Ok(Self { engine, job, mode, target })
     }
 
@@ -164,9 +163,8 @@ impl<'a> Pass<'a> {
     /// none needs to know the owner only before it writes, so it reads them then.
     pub(super) fn needs_resource_tags(&self, desired: &Desired) -> bool {
         let Job { spec, claimant, .. } = self.job;
-        let copies = spec.image.is_some() || spec.chart.is_some();
         matches!(claimant, Claimant::Resource(_))
-            || !copies
+            || !spec.copies()
             || desired.prunes
             || !desired.resource_tags.is_empty()
             || desired.defaults != Documents::default()
@@ -183,10 +181,10 @@ pub(super) async fn bounded<T>(
         biased;
         () = stop.cancelled() => Err(Failure::cancelled()),
         result = work => result,
-        never = job.progress.log(job.repository_name()) => match never {},
-        () = job.progress.stalled(job.timeout) => Err(Failure::new(
+        never = job.progress.log(&job.spec.repository) => match never {},
+        () = job.progress.stalled(job.spec.timeout) => Err(Failure::new(
             Class::Timeout,
-            format!("no progress for {}s (spec.timeout): given up; what was copied stays", job.timeout.as_secs()),
+            format!("no progress for {}s (spec.timeout): given up; what was copied stays", job.spec.timeout.as_secs()),
         )),
     }
 }

@@ -34,7 +34,6 @@ use crate::class::Class;
 use crate::ecr::{self, Host, OWNER_TAG, Repository, Stored};
 use crate::failure::Failure;
 use crate::registry::{Digest, Tag};
-use crate::spec;
 
 /// Tags that are asked for at the same time: that may be archives of charts.
 const CONCURRENT_CHECKS: usize = CONCURRENT_CHARTS;
@@ -47,7 +46,7 @@ impl Pass<'_> {
     /// whole from the first time.
     pub(super) fn prunes(&self) -> bool {
         let (spec, before) = (&self.job.spec, &self.job.before);
-        let is_wanted = spec.pruning().is_some() && (spec.image.is_some() || spec.chart.is_some());
+        let is_wanted = spec.prune.is_some() && spec.copies();
         is_wanted && (before.inspects || (self.mode == Mode::DryRun && before.pruning.is_none()))
     }
 
@@ -66,7 +65,7 @@ impl Pass<'_> {
         plan: &Plan,
     ) -> Pruning {
         let job = self.job;
-        let (Some(bounds), Some(there)) = (job.spec.pruning(), &observed.repository) else {
+        let (Some(bounds), Some(there)) = (job.spec.prune, &observed.repository) else {
             return Pruning::default();
         };
         if let Some(owner) = there
@@ -91,7 +90,7 @@ impl Pass<'_> {
         self.remember_narrowed(desired);
         let repository = &there.repository;
         let stock = Stock::new(&images, present(desired));
-        let min_unpulled = spec::min_unpulled(bounds);
+        let min_unpulled = bounds.min_unpulled;
         let spared = Spared { min_unpulled, children: &there.children };
         let most = if counts_pulls(desired) { MOST_PULLS } else { Pruning::MOST_CHECKS };
         let mut candidates = candidates(desired, &stock, spared, SystemTime::now(), most);

@@ -10,12 +10,10 @@ use super::job::Mode;
 use super::origin::Ask;
 use super::pass::Pass;
 use super::target::Seen;
-use crate::api::v1alpha1::{ArchivedImages, EcrRepositorySyncSpec, ImageTagMutability, Referrers};
-use crate::ecr::policy::{Kind, Wanted};
-use crate::ecr::{Encryption, Mutability, Settings};
+use crate::api::v1alpha1::ArchivedImages;
+use crate::ecr::policy::Wanted;
 use crate::failure::Failure;
 use crate::registry::Tag;
-use crate::selection::{Pin, tag_of};
 
 /// Tags of one source that are asked for at the same time; its host has its own limit for all
 /// passes together.
@@ -25,24 +23,19 @@ impl Pass<'_> {
     /// What a spec wants of the repository itself: no artifacts yet.
     pub(super) fn desired(&self) -> Desired {
         let spec = &self.job.spec;
-        // A document that is wrong costs itself only: what is in ECR in its place stays, and all
-        // else is done.
-        let mut refused = Vec::new();
-        let mut read = |kind, policy| match Wanted::read(kind, policy) {
-            Ok(wanted) => wanted,
-            Err(violations) => {
-                refused.push(Failure::invalid(&violations));
-                Wanted::Unmanaged
-            }
-        };
-        let lifecycle = read(Kind::Lifecycle, spec.lifecycle_policy.as_ref());
-        let permission = read(Kind::Permission, spec.permission_policy.as_ref());
-        let (settings, defaults) = (settings(spec), self.engine.defaults.current().for_spec(spec));
+        // A wrong document costs itself only: what ECR has in its place is kept.
+        let own = |policy: &Result<Wanted, _>| policy.clone().unwrap_or(Wanted::Unmanaged);
+        let lifecycle = own(&spec.lifecycle);
+        let permission = own(&spec.permission);
+        let refused = spec.refused().map(|violations| Failure::invalid(violations)).collect();
+
+        let settings = spec.settings.clone();
+        let defaults = self.engine.defaults.current().for_spec(spec);
         let resource_tags = spec.resource_tags.clone().unwrap_or_default();
         let own = Own { lifecycle, permission, resource_tags };
         let revision = revision(&settings, &own, &defaults);
         Desired {
-            repository: self.job.repository_name().to_owned(),
+            repository: spec.repository.clone(),
             settings,
             refused,
             revision,
@@ -53,8 +46,8 @@ impl Pass<'_> {
             resource_tags: own.resource_tags.clone(),
             own,
             restore: spec.archived_images == ArchivedImages::Restore,
-            referrers: spec.image.as_ref().is_some_and(|image| image.referrers == Referrers::All),
-            prunes: spec.pruning().is_some(),
+            referrers: spec.image.as_ref().is_some_and(|image| image.referrers),
+            prunes: spec.prune.is_some(),
             artifacts: Vec::new(),
             warnings: Vec::new(),
         }
@@ -88,20 +81,15 @@ impl Pass<'_> {
 impl Pass<'_> {
     /// What ECR has of the tags of an artifact. Those that the spec lists for the other one are
     /// asked for along with them, since batches are paid for, not tags.
-    async fn tags_in_ecr(&self, tags: impl Iterator<Item = &Tag>) -> Result<Seen, Failure> {
+    async fn tags_in_ecr<'a>(
+        &'a self,
+        tags: impl Iterator<Item = &'a Tag>,
+    ) -> Result<Seen, Failure> {
         let spec = &self.job.spec;
-        let image = spec
-            .image
-            .iter()
-            .flat_map(|image| &image.tags)
-            .map(|tag| Pin::parse(tag).tag.to_owned());
-        let chart = spec
-            .chart
-            .iter()
-            .flat_map(|chart| &chart.tags)
-            .map(|version| tag_of(version).to_string());
-        let listed = image.chain(chart).filter_map(|tag| tag.parse().ok());
-        self.target.foreseen(&tags.cloned().chain(listed).collect()).await
+        let image = spec.image.iter().flat_map(|image| image.tags.keys());
+        let chart = spec.chart.iter().flat_map(|chart| &chart.versions).map(|(_, tag)| tag);
+        let listed = image.chain(chart);
+        self.target.foreseen(&tags.chain(listed).cloned().collect()).await
     }
 
     /// How to ask the source for a tag.
@@ -120,22 +108,5 @@ impl Pass<'_> {
         } else {
             Ask::Digest
         }
-    }
-}
-
-fn settings(spec: &EcrRepositorySyncSpec) -> Settings {
-    let filters = || spec.image_tag_mutability_exclusion_filters.clone();
-    Settings {
-        mutability: spec.image_tag_mutability.map(|mutability| match mutability {
-            ImageTagMutability::Mutable => Mutability::Mutable,
-            ImageTagMutability::Immutable => Mutability::Immutable,
-            ImageTagMutability::MutableWithExclusion => Mutability::MutableExcept(filters()),
-            ImageTagMutability::ImmutableWithExclusion => Mutability::ImmutableExcept(filters()),
-        }),
-        scan_on_push: spec.scan_on_push,
-        encryption: spec.encryption.as_ref().map(|wanted| Encryption {
-            kind: wanted.type_.as_str().to_owned(),
-            key: wanted.kms_key.clone(),
-        }),
     }
 }

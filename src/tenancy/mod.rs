@@ -9,13 +9,12 @@ mod rules;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::api::v1alpha1::EcrRepositorySyncSpec;
 use crate::class::Class;
-use crate::credentials::chart_reference;
 use crate::ecr::{self, Identity, RoleArn};
 use crate::failure::Failure;
 use crate::registry::{AllowedHosts, Reference};
 use crate::reload::{self, Reloaded};
+use crate::spec::Spec;
 use crate::wildcard::matches_any;
 
 use rules::Rule;
@@ -129,44 +128,20 @@ pub struct Request<'a> {
 }
 
 impl<'a> Request<'a> {
-    /// A request for the repository, roles and sources of a spec. The caller sets accounts and regions.
-    ///
-    /// # Errors
-    /// `InvalidSpec` for a source without a host.
-    pub fn of(
-        name: &'a str,
-        spec: &'a EcrRepositorySyncSpec,
-        identity: &'a Identity,
-    ) -> Result<Self, Failure> {
-        let mut sources = Vec::new();
-        if let Some(image) = &spec.image {
-            sources.push(image.pull_url.parse::<Reference>()?.host);
-        }
-        if let Some(chart) = &spec.chart {
-            sources.push(chart_host(&chart.pull_url)?);
-        }
+    /// A request for the repository, roles and sources of a spec. The caller sets accounts and
+    /// regions.
+    #[must_use]
+    pub fn of(spec: &'a Spec, identity: &'a Identity) -> Self {
+        let image = spec.image.iter().map(|image| image.reference.host.as_str());
+        let chart = spec.chart.iter().map(|chart| chart.address.host());
         let own = identity.service_account.as_ref().map(|account| &account.role);
-        Ok(Self {
-            repository: spec.repository(name),
+        Self {
+            repository: &spec.repository,
             roles: own.into_iter().chain(&identity.role).collect(),
-            sources,
+            sources: image.chain(chart).map(str::to_owned).collect(),
             ..Self::default()
-        })
+        }
     }
-}
-
-/// Returns the host of a chart's address, parsed as by the client that connects to it.
-fn chart_host(pull_url: &str) -> Result<String, Failure> {
-    if pull_url.starts_with("oci://") {
-        return Ok(chart_reference(pull_url)?.host);
-    }
-    let url = reqwest::Url::parse(pull_url).ok().filter(reqwest::Url::has_host);
-    url.as_ref().map(crate::registry::authority).ok_or_else(|| {
-        Failure::new(
-            Class::InvalidSpec,
-            format!("chart.pullUrl: {pull_url:?} is not a URL with a host"),
-        )
-    })
 }
 
 /// The permissions of one resource for its pass.

@@ -110,8 +110,8 @@ impl Session {
         let interrupts = Interrupts::new().map_err(|error| with_causes(&error))?;
 
         for entry in entries {
-            for note in &entry.notes {
-                screen.err(&format!("warning: {}: {note}\n", entry.position));
+            for note in &entry.written.notes {
+                screen.err(&format!("warning: {}: {note}\n", entry.written.position));
             }
         }
 

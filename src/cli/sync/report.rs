@@ -133,7 +133,7 @@ fn repository(outcome: &Outcome) -> Repository<'_> {
 
     Repository {
         name: outcome.entry.repository(),
-        place: outcome.entry.position.to_string(),
+        place: outcome.entry.written.position.to_string(),
         status: outcome.state,
         uri: report
             .and_then(|report| report.repository.as_ref())
@@ -143,7 +143,7 @@ fn repository(outcome: &Outcome) -> Repository<'_> {
         changes: report.map_or(&[], |report| report.changes.as_slice()),
         diff: diff.map(|(mark, line)| format!("{} {line}", mark.sign())).collect(),
         failures: failures.collect(),
-        warnings: outcome.entry.notes.iter().cloned().chain(warnings(outcome)).collect(),
+        warnings: outcome.entry.written.notes.iter().cloned().chain(warnings(outcome)).collect(),
     }
 }
 

@@ -12,7 +12,6 @@ use crate::inventory::Entry;
 use crate::logins::{self, Logins, Source};
 use crate::mirrors::{Login, Mirrors};
 use crate::registry::{Credential, Reference};
-use crate::spec;
 use crate::sync::{Before, Claimant, Failure, Job, Progress};
 
 /// Logins of the user, and the mirrors.
@@ -42,7 +41,6 @@ impl Sources {
         let (access, mirrored) = logins::accesses(self, &self.mirrors, &spec).await;
 
         Job {
-            name: entry.name.clone(),
             claimant: Claimant::CommandLine { take_over },
             identity: identity(entry),
             access,
@@ -50,7 +48,6 @@ impl Sources {
             chart_source: None,
             derived: BTreeMap::new(),
             before: Before { inspects: true, ..Before::default() },
-            timeout: spec::timeout(&spec),
             progress,
             spec,
         }
@@ -98,17 +95,13 @@ impl Logins for Sources {
 
 /// Returns the role of the entry. ServiceAccounts exist in a cluster only.
 fn identity(entry: &Entry) -> Result<ecr::Identity, Failure> {
-    let registry = entry.spec.registry.clone().unwrap_or_default();
-    if registry.service_account_name.is_some() {
+    let registry = &entry.spec.registry;
+    if registry.service_account.is_some() {
         return Err(Failure::new(
             Class::InvalidSpec,
             "registry.serviceAccountName needs a cluster: remove it for the command line, and use \
              registry.roleArn or the identity of the environment",
         ));
     }
-
-    let role = registry.role_arn.as_deref().map(str::parse).transpose();
-    let role = role
-        .map_err(|error| Failure::new(Class::InvalidSpec, format!("registry.roleArn: {error}")))?;
-    Ok(ecr::Identity { service_account: None, role })
+    Ok(ecr::Identity { service_account: None, role: registry.role.clone() })
 }

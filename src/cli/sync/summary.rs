@@ -145,7 +145,10 @@ pub(super) fn failures(outcomes: &[Outcome]) -> String {
     let mut text = String::new();
 
     for outcome in outcomes.iter().filter(|outcome| outcome.is_failure()) {
-        text.push_str(&format!("{} ({})\n", outcome.entry.repository(), outcome.entry.position));
+        text.push_str(&format!(
+            "{} ({})\n",
+            outcome.entry.spec.repository, outcome.entry.written.position
+        ));
         // A message that many tags share is printed once.
         let mut messages: Vec<(String, Vec<String>, Class)> = Vec::new();
         for (subject, failure) in outcome.failures() {

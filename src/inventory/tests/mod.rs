@@ -6,17 +6,18 @@ mod shapes;
 
 use std::fs;
 
-use super::{Entry, Options, Position, read};
+use super::{Options, Position, Written, read};
 
 /// Reads files with these names and texts in one directory, as `sync DIRECTORY` does.
-fn read_files(files: &[(&str, &str)]) -> Result<Vec<Entry>, Vec<String>> {
+fn read_files(files: &[(&str, &str)]) -> Result<Vec<Written>, Vec<String>> {
     let root = tempfile::tempdir().unwrap();
     for (name, text) in files {
         fs::write(root.path().join(name), text).unwrap();
     }
     let relative = |text: String| text.replace(&format!("{}/", root.path().display()), "");
     match read(&[root.path().to_owned()], &Options::default()) {
-        Ok(mut entries) => {
+        Ok(entries) => {
+            let mut entries: Vec<_> = entries.into_iter().map(|entry| entry.written).collect();
             for entry in &mut entries {
                 let file = entry.position.file.strip_prefix(root.path()).unwrap().to_owned();
                 entry.position = Position { file, ..entry.position.clone() };
@@ -31,7 +32,7 @@ fn read_files(files: &[(&str, &str)]) -> Result<Vec<Entry>, Vec<String>> {
 }
 
 /// Returns the entries of one file.
-pub(super) fn entries(text: &str) -> Vec<Entry> {
+pub(super) fn entries(text: &str) -> Vec<Written> {
     read_files(&[("a.yml", text)]).unwrap()
 }
 
@@ -40,6 +41,6 @@ fn problems(text: &str) -> Vec<String> {
     read_files(&[("a.yml", text)]).unwrap_err()
 }
 
-pub(super) fn names(entries: &[Entry]) -> Vec<&str> {
+pub(super) fn names(entries: &[Written]) -> Vec<&str> {
     entries.iter().map(|entry| entry.name.as_str()).collect()
 }

@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::candidates::{Candidate, Stock};
-use crate::api::v1alpha1::TagStrategy;
 use crate::class::Class;
 use crate::failure::Failure;
 use crate::helm;
-use crate::registry::{Digest, Reference, Tag};
+use crate::registry::{Digest, Tag};
 use crate::sync::artifact::{ArtifactKind, DesiredArtifact, Source};
 use crate::sync::charts::{Archives, Order};
 use crate::sync::copy::find_referrers;
@@ -82,14 +81,9 @@ impl<'p> Pass<'p> {
                 progress: &job.progress,
             }),
             Source::Registry(origin) => {
-                let retag = image
-                    .filter(|image| image.tag_strategy == TagStrategy::Retag && !tags.is_empty());
-                let from = match retag {
-                    Some(image) => image.pull_url.parse::<Reference>()?.tag,
-                    None => None,
-                };
-                let retagged = match from {
-                    Some(from) => Some((from.clone(), origin.resolve(&from, Ask::Digest).await?)),
+                let from = image.and_then(|image| image.retag.as_ref());
+                let retagged = match from.filter(|_| !tags.is_empty()) {
+                    Some(from) => Some((from.clone(), origin.resolve(from, Ask::Digest).await?)),
                     None => None,
                 };
                 let digests = match (&retagged, job.access_of(artifact)) {

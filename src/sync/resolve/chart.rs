@@ -1,7 +1,7 @@
 //! The chart: versions of a classic HTTP repository or of an OCI registry.
 //!
-//! `pullUrl` can be read in more than one way (with or without the chart's name at its end). The
-//! readings are tried in order; the one that worked last time, which the status keeps, comes first.
+//! `pullUrl` can be read in more than one way ([`Address`]). The readings are tried in order; the
+//! one that worked last time, which the status keeps, comes first.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,13 +10,12 @@ use futures::{StreamExt, stream};
 
 use super::CONCURRENT_TAGS;
 use super::image::{offered, source_tag};
-use crate::api::v1alpha1::{Chart, OnSourceChange, VersionSelector};
 use crate::class::Class;
 use crate::failure::Failure;
 use crate::helm;
 use crate::registry::{Reference, Tag};
-use crate::selection::{self, Selector, tag_of, version_of};
-use crate::spec;
+use crate::selection::{self, tag_of, version_of};
+use crate::spec::{Address, Chart, HttpReading};
 use crate::sync::artifact::{
     ArtifactKind, DesiredArtifact, Source, SourceContent, SourceTag, WantedTag,
 };
@@ -27,47 +26,6 @@ use crate::sync::pass::Pass;
 /// Resources that are due together share one look at an index.
 const INDEX_AGE: Duration = Duration::from_secs(30);
 
-/// One reading of `pullUrl` as an HTTP repository.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Reading {
-    repository: String,
-    chart: String,
-}
-
-impl Reading {
-    /// As status and messages show it.
-    fn name(&self) -> String {
-        format!("{} (chart {})", self.repository, self.chart)
-    }
-}
-
-/// The readings of an HTTP `pullUrl`, best first.
-fn http_readings(pull_url: &str, name: Option<&str>, repository: &str) -> Vec<Reading> {
-    let url = pull_url.trim_end_matches('/');
-    let whole = |chart: &str| Reading { repository: url.to_owned(), chart: chart.to_owned() };
-    // A host is no folder: the scheme's slashes do not separate segments.
-    let (parent, last) = match url.rsplit_once('/') {
-        Some((parent, last)) if !parent.ends_with('/') => (Some(parent), last),
-        _ => (None, ""),
-    };
-    let in_parent =
-        parent.map(|parent| Reading { repository: parent.to_owned(), chart: last.to_owned() });
-    let own_name = repository.rsplit('/').next().unwrap_or_default();
-    match name {
-        Some(name) => {
-            std::iter::once(whole(name)).chain(in_parent.filter(|_| last == name)).collect()
-        }
-        None => in_parent.into_iter().chain([whole(own_name)]).collect(),
-    }
-}
-
-/// The readings of an `oci://` `pullUrl`, best first.
-fn oci_readings(pull_url: &str, name: Option<&str>, repository: &str) -> Vec<String> {
-    let path = pull_url.trim_start_matches("oci://").trim_end_matches('/');
-    let own_name = name.or_else(|| repository.rsplit('/').next()).unwrap_or_default();
-    vec![path.to_owned(), format!("{path}/{own_name}")]
-}
-
 /// Whether another reading may be the right one.
 fn is_elsewhere(failure: &Failure) -> bool {
     matches!(
@@ -76,51 +34,70 @@ fn is_elsewhere(failure: &Failure) -> bool {
     )
 }
 
-fn artifact(name: String, keep: bool) -> DesiredArtifact {
-    DesiredArtifact { keep, ..DesiredArtifact::new(ArtifactKind::Chart, name) }
+fn artifact(name: String, chart: &Chart) -> DesiredArtifact {
+    DesiredArtifact { keep: chart.keep, ..DesiredArtifact::new(ArtifactKind::Chart, name) }
 }
 
 impl Pass<'_> {
     pub(super) async fn resolve_chart(&self, chart: &Chart) -> Result<DesiredArtifact, Failure> {
-        let job = self.job;
-        let keep = chart.on_source_change == OnSourceChange::Keep;
-        let selector = chart.version_selector.as_ref().map(compile).transpose()?;
-        let access = match &job.access.chart {
+        let access = match &self.job.access.chart {
             Ok(access) => access,
-            Err(failure) => return unknown(artifact(chart.pull_url.clone(), keep), chart, failure),
-        };
-        let (name, repository) = (chart.name.as_deref(), job.repository_name());
-        if chart.pull_url.starts_with("oci://") {
-            let mut readings = oci_readings(&chart.pull_url, name, repository);
-            prefer(&mut readings, job, |reading| format!("oci://{reading}"));
-            let mut first = None;
-            for reading in readings {
-                let found =
-                    self.oci_chart(chart, access, &reading, keep, selector.as_ref()).await?;
-                if !nothing_found(&found) {
-                    return Ok(found);
-                }
-                first.get_or_insert(found);
+            Err(failure) => {
+                return Ok(unknown(artifact(chart.pull_url.clone(), chart), chart, failure));
             }
-            return first.ok_or_else(|| Failure::new(Class::InvalidSpec, "chart.pullUrl is empty"));
+        };
+        match &chart.address {
+            Address::Oci { first, other } => {
+                let readings = std::iter::once(first).chain(other).collect();
+                self.best_oci_chart(chart, access, readings).await
+            }
+            Address::Http { readings, .. } => {
+                self.best_http_chart(chart, access, readings.iter().collect()).await
+            }
         }
-        let mut readings = http_readings(&chart.pull_url, name, repository);
-        prefer(&mut readings, job, Reading::name);
+    }
+
+    async fn best_oci_chart(
+        &self,
+        chart: &Chart,
+        access: &Access,
+        mut readings: Vec<&Reference>,
+    ) -> Result<DesiredArtifact, Failure> {
+        prefer(&mut readings, self.job, |reading| oci_name(reading));
+        let mut first = None;
+        for reading in readings {
+            let found = self.oci_chart(chart, access, reading).await?;
+            if !nothing_found(&found) {
+                return Ok(found);
+            }
+            first.get_or_insert(found);
+        }
+        first.ok_or_else(|| Failure::new(Class::InvalidSpec, "chart.pullUrl is empty"))
+    }
+
+    async fn best_http_chart(
+        &self,
+        chart: &Chart,
+        access: &Access,
+        mut readings: Vec<&HttpReading>,
+    ) -> Result<DesiredArtifact, Failure> {
+        prefer(&mut readings, self.job, |reading| reading.name());
         let mut failures = Vec::new();
         for reading in readings {
-            match self.http_chart(chart, access, &reading, keep, selector.as_ref()).await {
+            match self.http_chart(chart, access, reading).await {
                 Ok(found) => return Ok(found),
                 Err((failure, true)) => failures.push(failure),
                 Err((failure, false)) => {
-                    return unknown(artifact(reading.name(), keep), chart, &failure);
+                    return Ok(unknown(artifact(reading.name(), chart), chart, &failure));
                 }
             }
         }
-        // All readings failed: the first is the most likely, the others are told too.
+
+        // The first reading is the most likely one, but any of them may be the right one.
         let text: Vec<_> = failures.iter().map(|failure| failure.message.as_str()).collect();
         let class = failures.first().map_or(Class::SourceNotFound, |failure| failure.class);
         let failure = Failure::new(class, text.join("; and read otherwise: "));
-        unknown(artifact(chart.pull_url.clone(), keep), chart, &failure)
+        Ok(unknown(artifact(chart.pull_url.clone(), chart), chart, &failure))
     }
 
     /// One reading as an HTTP repository; with an error, whether another reading may be the right
@@ -129,9 +106,7 @@ impl Pass<'_> {
         &self,
         chart: &Chart,
         access: &Access,
-        reading: &Reading,
-        keep: bool,
-        selector: Option<&Selector>,
+        reading: &HttpReading,
     ) -> Result<DesiredArtifact, (Failure, bool)> {
         let fatal = |failure: Failure| (failure, false);
         let transport =
@@ -149,16 +124,18 @@ impl Pass<'_> {
             let elsewhere = error.is_elsewhere();
             (Failure::from(error), elsewhere)
         })?;
-        let selected = selector
+        let selected = chart
+            .selector
+            .as_ref()
             .map(|selector| selector.select(versions.versions.iter().map(|e| e.version.as_str())));
         let count = selected.as_ref().map(Vec::len);
         let wanted = selection::union(
-            chart.tags.iter().map(String::as_str),
+            chart.versions.iter().map(|(version, _)| version.as_str()),
             selected.into_iter().flatten(),
             self.engine.limits.max_tags,
         )
         .map_err(|error| fatal(Failure::new(Class::InvalidSpec, format!("chart: {error}"))))?;
-        let mut found = artifact(reading.name(), keep);
+        let mut found = artifact(reading.name(), chart);
         found.selected = count;
         let mut entries = BTreeMap::new();
         for version in wanted {
@@ -197,15 +174,13 @@ impl Pass<'_> {
         &self,
         chart: &Chart,
         access: &Access,
-        path: &str,
-        keep: bool,
-        selector: Option<&Selector>,
+        reference: &Reference,
     ) -> Result<DesiredArtifact, Failure> {
-        let reference: Reference = path.parse()?;
-        let mut found = artifact(format!("oci://{}", reference.name()), keep);
-        let client = match self.engine.source_client(access, &reference, chart.insecure).await {
+        let selector = chart.selector.as_ref();
+        let mut found = artifact(oci_name(reference), chart);
+        let client = match self.engine.source_client(access, reference, chart.insecure).await {
             Ok(client) => client,
-            Err(failure) => return unknown(found, chart, &failure),
+            Err(failure) => return Ok(unknown(found, chart, &failure)),
         };
         let all = match selector.is_some() || self.prunes() {
             true => client.tags(&reference.repository).await.map_err(Failure::from),
@@ -217,7 +192,7 @@ impl Pass<'_> {
         let versions: Vec<_> = all.iter().map(|tag| version_of(tag)).collect();
         let selected = selector.map(|selector| selector.select(versions.iter().map(AsRef::as_ref)));
         found.selected = selected.as_ref().map(Vec::len);
-        let listed = chart.tags.iter().map(String::as_str);
+        let listed = chart.versions.iter().map(|(version, _)| version.as_str());
         let wanted =
             selection::union(listed, selected.into_iter().flatten(), self.engine.limits.max_tags)
                 .map_err(|error| Failure::new(Class::InvalidSpec, format!("chart: {error}")))?;
@@ -228,7 +203,7 @@ impl Pass<'_> {
         found.tags = stream::iter(tags)
             .map(|tag| async {
                 let source =
-                    source_tag(&origin, &reference, &tag, self.how_to_ask(&seen, &tag), None).await;
+                    source_tag(&origin, reference, &tag, self.how_to_ask(&seen, &tag), None).await;
                 (tag, WantedTag { pin: None, source })
             })
             .buffer_unordered(CONCURRENT_TAGS)
@@ -257,18 +232,17 @@ fn prefer<T>(readings: &mut [T], job: &Job, name: impl Fn(&T) -> String) {
 }
 
 /// The listed versions, none of which can be had.
-fn unknown(
-    mut artifact: DesiredArtifact,
-    chart: &Chart,
-    failure: &Failure,
-) -> Result<DesiredArtifact, Failure> {
-    for version in &chart.tags {
-        let source = Err(failure.clone());
-        artifact.tags.insert(tag_of(version).parse()?, WantedTag { pin: None, source });
-    }
-    artifact.listing = chart.version_selector.as_ref().map(|_| failure.clone());
+fn unknown(mut artifact: DesiredArtifact, chart: &Chart, failure: &Failure) -> DesiredArtifact {
+    let wanted = |tag: &Tag| (tag.clone(), WantedTag { pin: None, source: Err(failure.clone()) });
+    artifact.tags = chart.versions.iter().map(|(_, tag)| wanted(tag)).collect();
+    artifact.listing = chart.selector.as_ref().map(|_| failure.clone());
     artifact.offered = Some(Err(failure.clone()));
-    Ok(artifact)
+    artifact
+}
+
+/// The text for status and messages.
+fn oci_name(reference: &Reference) -> String {
+    format!("oci://{}", reference.name())
 }
 
 fn missing(versions: &helm::ChartVersions, version: &str, index: &str) -> Failure {
@@ -284,62 +258,5 @@ fn missing(versions: &helm::ChartVersions, version: &str, index: &str) -> Failur
                 versions.versions.len()
             ),
         ),
-    }
-}
-
-fn compile(selector: &VersionSelector) -> Result<Selector, Failure> {
-    spec::compile_versions(selector).map_err(|problem| {
-        Failure::new(Class::InvalidSpec, format!("chart.versionSelector.{problem}"))
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn http(pull_url: &str, name: Option<&str>) -> Vec<String> {
-        http_readings(pull_url, name, "platform/nginx").iter().map(Reading::name).collect()
-    }
-
-    #[test]
-    fn a_name_makes_pull_url_the_repository_first() {
-        assert_eq!(
-            http("https://c.example/bitnami", Some("nginx")),
-            ["https://c.example/bitnami (chart nginx)"]
-        );
-        assert_eq!(
-            http("https://c.example/bitnami/nginx/", Some("nginx")),
-            [
-                "https://c.example/bitnami/nginx (chart nginx)",
-                "https://c.example/bitnami (chart nginx)"
-            ]
-        );
-    }
-
-    #[test]
-    fn without_a_name_the_last_segment_is_the_chart_first() {
-        assert_eq!(
-            http("https://c.example/bitnami/redis", None),
-            [
-                "https://c.example/bitnami (chart redis)",
-                "https://c.example/bitnami/redis (chart nginx)"
-            ]
-        );
-        assert_eq!(
-            http("https://charts.example.com", None),
-            ["https://charts.example.com (chart nginx)"]
-        );
-    }
-
-    #[test]
-    fn an_oci_path_is_taken_as_it_is_first() {
-        assert_eq!(
-            oci_readings("oci://quay.io/jetstack", Some("cert-manager"), "x"),
-            ["quay.io/jetstack", "quay.io/jetstack/cert-manager"]
-        );
-        assert_eq!(
-            oci_readings("oci://r.example/charts/nginx", None, "platform/nginx"),
-            ["r.example/charts/nginx", "r.example/charts/nginx/nginx"]
-        );
     }
 }

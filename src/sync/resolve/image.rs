@@ -6,12 +6,12 @@ use futures::{StreamExt, stream};
 
 use super::CONCURRENT_TAGS;
 use super::mirrored::Place;
-use crate::api::v1alpha1::{CheckPolicy, Image, TagStrategy};
+use crate::api::v1alpha1::CheckPolicy;
 use crate::class::Class;
 use crate::failure::Failure;
-use crate::registry::{Digest, Platforms, Reference, Tag};
-use crate::selection::{self, Pin};
-use crate::spec;
+use crate::registry::{Digest, Reference, Tag};
+use crate::selection;
+use crate::spec::Image;
 use crate::sync::artifact::{
     ArtifactKind, DesiredArtifact, Offered, Source, SourceContent, SourceTag, WantedTag,
 };
@@ -46,27 +46,26 @@ impl Pass<'_> {
             Ok(client) => client,
             Err(failure) => {
                 let unknown = |(tag, pin)| (tag, WantedTag { pin, source: Err(failure.clone()) });
-                artifact.tags = listed(image, &reference)?.into_iter().map(unknown).collect();
-                artifact.listing = image.tag_selector.as_ref().map(|_| failure.clone());
+                artifact.tags = image.tags.clone().into_iter().map(unknown).collect();
+                artifact.listing = image.selector.as_ref().map(|_| failure.clone());
                 artifact.offered = Some(Err(failure));
                 return Ok(artifact);
             }
         };
         job.progress.uses(&client);
-        let all = match image.tag_selector.is_some() || lists {
+        let all = match image.selector.is_some() || lists {
             true => Some(client.tags(&reference.repository).await.map_err(Failure::from)),
             false => None,
         };
-        let (pins, selected) = self.wanted_tags(image, &reference, all.as_ref())?;
+        let (pins, selected) = self.wanted_tags(image, all.as_ref())?;
         artifact.listing = selected.as_ref().and_then(|selected| selected.as_ref().err().cloned());
         artifact.selected = selected.and_then(Result::ok);
         artifact.offered = all.filter(|_| lists).map(|all| all.map(|tags| offered(&tags)));
-        let origin = Origin::new(client, reference.repository.clone())
-            .narrowed(Platforms::parse(&image.platforms)?);
+        let origin =
+            Origin::new(client, reference.repository.clone()).narrowed(image.platforms.clone());
         let seen = self.tags_in_ecr(pins.keys()).await?;
-        // `validate` has seen to it that Retag has a tag in pullUrl.
-        let retagged = match (image.tag_strategy, &reference.tag) {
-            (TagStrategy::Retag, Some(from)) => {
+        let retagged = match &image.retag {
+            Some(from) => {
                 let whole = pins.keys().any(|tag| self.how_to_ask(&seen, tag) == Ask::Whole);
                 let ask = if whole { Ask::Whole } else { Ask::Digest };
                 let before = pins.keys().next().and_then(|tag| job.before.rebuilt.get(tag));
@@ -78,7 +77,7 @@ impl Pass<'_> {
                     None
                 }
             }
-            _ => None,
+            None => None,
         };
         let unsettled =
             pins.iter().filter(|(tag, pin)| settled(image, &seen, tag, pin.as_ref()).is_none());
@@ -120,7 +119,7 @@ impl Pass<'_> {
                     };
                     let source = found.and_then(|found| check_pin(source_of, found, pin.as_ref()));
                     // A pin is of the source's digest, which what is made of it does not have.
-                    let pin = pin.filter(|_| image.platforms.is_empty());
+                    let pin = pin.filter(|_| image.platforms.is_none());
                     (tag, WantedTag { pin, source })
                 }
             })
@@ -139,14 +138,10 @@ impl Pass<'_> {
     fn wanted_tags(
         &self,
         image: &Image,
-        reference: &Reference,
         all: Option<&Result<Vec<String>, Failure>>,
     ) -> Result<(Pins, Option<Result<usize, Failure>>), Failure> {
-        let mut wanted = listed(image, reference)?;
-        let Some(selector) = &image.tag_selector else { return Ok((wanted, None)) };
-        let selector = spec::compile(selector).map_err(|problem| {
-            Failure::new(Class::InvalidSpec, format!("image.tagSelector.{problem}"))
-        })?;
+        let mut wanted = image.tags.clone();
+        let Some(selector) = &image.selector else { return Ok((wanted, None)) };
         let all = match all {
             Some(Ok(all)) => all.as_slice(),
             Some(Err(failure)) => return Ok((wanted, Some(Err(failure.clone())))),
@@ -177,26 +172,13 @@ pub(super) fn offered(tags: &[String]) -> Offered {
     tags.iter().filter_map(|tag| Some((tag.parse().ok()?, None))).collect()
 }
 
-/// The tags of the spec; without any and without a selector, the one in pullUrl.
-fn listed(image: &Image, reference: &Reference) -> Result<Pins, Failure> {
-    let mut wanted = BTreeMap::new();
-    for text in &image.tags {
-        let pin = Pin::parse(text);
-        wanted.insert(pin.tag.parse()?, pin.digest.map(str::parse).transpose()?);
-    }
-    if wanted.is_empty() && image.tag_selector.is_none() {
-        wanted.extend(reference.tag.clone().map(|tag| (tag, None)));
-    }
-    Ok(wanted)
-}
-
 /// What a tag is in ECR, where the source need not be asked: it has the only digest that it may
 /// have, or it is enough that it is there.
 fn settled(image: &Image, seen: &Seen, tag: &Tag, pin: Option<&Digest>) -> Option<Digest> {
     let archived = || seen.archived.get(tag).map(|archived| &archived.digest);
     let current = seen.images.tags.get(tag).or_else(archived)?;
     let is_enough = match pin {
-        Some(pin) => pin == current && image.platforms.is_empty(),
+        Some(pin) => pin == current && image.platforms.is_none(),
         None => image.check_policy == CheckPolicy::IfNotPresent,
     };
     is_enough.then(|| current.clone())

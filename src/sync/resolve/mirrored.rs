@@ -1,8 +1,8 @@
 //! An image that is read from a mirror, and from its own place where that fails and may be asked.
 
-use crate::api::v1alpha1::Image;
 use crate::failure::Failure;
-use crate::registry::{Platforms, Reference};
+use crate::registry::Reference;
+use crate::spec::Image;
 use crate::sync::artifact::DesiredArtifact;
 use crate::sync::job::Access;
 use crate::sync::origin::Origin;
@@ -23,7 +23,7 @@ impl Pass<'_> {
     pub(super) async fn resolve_image(&self, image: &Image) -> Result<DesiredArtifact, Failure> {
         let job = self.job;
         let own = Place {
-            reference: image.pull_url.parse()?,
+            reference: image.reference.clone(),
             insecure: image.insecure,
             access: &job.access.image,
         };
@@ -61,7 +61,7 @@ impl Pass<'_> {
         match client {
             Ok(client) => {
                 self.job.progress.uses(&client);
-                let platforms = Platforms::parse(&image.platforms).ok()?;
+                let platforms = image.platforms.clone();
                 Some(Origin::new(client, own.reference.repository.clone()).narrowed(platforms))
             }
             Err(failure) => {

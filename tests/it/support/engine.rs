@@ -1,11 +1,11 @@
 //! The engine without a controller: a pass as the operator runs it.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use ecr_sync::api::v1alpha1::AdoptionPolicy;
 use ecr_sync::ecr::{Identity, Owner};
 use ecr_sync::registry::{Transport, TransportOptions};
+use ecr_sync::spec;
 use ecr_sync::sync::{
     Access, Accesses, Before, Claim, Claimant, Engine, Job, Limits, OwnerRules, Progress,
 };
@@ -25,9 +25,9 @@ pub fn job(spec: &Value, before: Before) -> Job {
     let owner =
         Owner { cluster: "cluster".to_owned(), namespace: "ns".to_owned(), name: "app".to_owned() };
     let (adoption, rules) = (AdoptionPolicy::IfUnowned, OwnerRules::default());
+    let spec = serde_json::from_value(spec.clone()).expect("a spec");
     Job {
-        name: "app".to_owned(),
-        spec: serde_json::from_value(spec.clone()).expect("a spec"),
+        spec: spec::parse("app", &spec).expect("no violations"),
         identity: Ok(Identity::default()),
         claimant: Claimant::Resource(Claim { owner, adoption, rules, kept: None }),
         access: Accesses { image: Ok(Access::default()), chart: Ok(Access::default()) },
@@ -35,7 +35,6 @@ pub fn job(spec: &Value, before: Before) -> Job {
         chart_source: None,
         derived: BTreeMap::new(),
         before,
-        timeout: Duration::from_secs(60),
         progress: Progress::default(),
     }
 }
