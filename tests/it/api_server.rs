@@ -27,7 +27,7 @@ const WATCH: &str = "watch ecrrepositorysyncs";
 const PATCH: &str = "patch ecrrepositorysyncs/status";
 
 #[tokio::test]
-async fn what_happens_while_the_watch_is_cut_is_seen_afterwards() {
+async fn changes_during_an_outage_of_the_watch_are_noticed_afterwards() {
     let t = Trouble::new("watch-cut").await;
     let _operator = t.operator().await;
     t.rig.apply("edited", t.demo(&["1.26"])).await;
@@ -173,7 +173,7 @@ async fn a_status_that_is_refused_is_written_in_the_end_and_nothing_is_done_twic
 }
 
 #[tokio::test]
-async fn a_resource_never_gets_the_status_of_one_that_had_its_name_before() {
+async fn a_resource_never_gets_the_status_of_a_former_one_with_its_name() {
     let t = Trouble::new("same-name").await;
     let _operator = t.operator().await;
     t.rig.source.faults().add(Fault::new(Match::operation("GetBlob"), Then::StallAfter(10)));
@@ -205,7 +205,7 @@ async fn a_resource_never_gets_the_status_of_one_that_had_its_name_before() {
 }
 
 #[tokio::test]
-async fn a_server_that_asks_for_patience_gets_it() {
+async fn a_retry_after_of_the_api_server_is_honoured() {
     const WAIT: Duration = Duration::from_secs(2);
     let t = Trouble::new("patience").await;
     for operation in [LIST, WATCH, PATCH] {
@@ -228,7 +228,7 @@ async fn a_server_that_asks_for_patience_gets_it() {
 }
 
 #[tokio::test]
-async fn work_goes_on_while_the_server_refuses_and_is_reported_when_it_does_not() {
+async fn work_continues_while_the_api_server_refuses_and_is_reported_afterwards() {
     let t = Trouble::new("refusal").await;
     let operator = t.operator().await;
     t.rig.apply("edited", t.demo(&["1.26"])).await;

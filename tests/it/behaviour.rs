@@ -121,7 +121,7 @@ async fn a_dry_run_shows_each_setting_policy_and_resource_tag_that_differs() {
 }
 
 #[tokio::test]
-async fn the_operator_can_be_told_to_write_nothing_at_all() {
+async fn the_dry_run_of_the_operator_writes_nothing() {
     let rig = Rig::new("dry-run-operator").await;
     let _operator = rig.operator_with(&["--dry-run"], &[]).await;
     rig.apply("app", json!({"image": rig.image("library/demo", &["1.26"])})).await;
@@ -201,7 +201,7 @@ async fn a_certificate_secret_without_a_certificate_is_named() {
 }
 
 #[tokio::test]
-async fn only_labelled_resources_are_served_if_so_told() {
+async fn only_labelled_resources_are_synced_with_a_label_selector() {
     let rig = Rig::new("labelled").await;
     let _operator = rig.operator_with(&["--watch-label-selector", "team=a"], &[]).await;
     rig.apply("other", json!({})).await;
@@ -214,7 +214,7 @@ async fn only_labelled_resources_are_served_if_so_told() {
 }
 
 #[tokio::test]
-async fn a_source_that_goes_down_does_not_take_ready() {
+async fn a_source_that_is_down_does_not_change_ready() {
     let rig = Rig::new("source-down").await;
     let _operator = rig.operator().await;
     rig.apply("app", json!({"image": rig.image("library/demo", &["1.26"])})).await;
@@ -250,7 +250,7 @@ async fn a_pass_without_progress_is_given_up() {
 }
 
 #[tokio::test]
-async fn series_come_and_go_with_the_resource() {
+async fn series_are_removed_with_the_resource() {
     let rig = Rig::new("series").await;
     let operator = rig.operator().await;
     rig.apply("app", json!({"repositoryName": "team/app"})).await;
@@ -275,7 +275,7 @@ async fn series_come_and_go_with_the_resource() {
 }
 
 #[tokio::test]
-async fn history_tells_what_was_changed() {
+async fn history_lists_the_changes() {
     let rig = Rig::new("history").await;
     let _operator = rig.operator().await;
     rig.apply("app", json!({"image": rig.image("library/demo", &["1.26"])})).await;

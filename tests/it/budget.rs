@@ -74,7 +74,7 @@ async fn assert_warm(desk: &Desk, text: &str, most: usize) {
 }
 
 #[tokio::test]
-async fn twenty_tags_that_share_layers_cost_what_they_must() {
+async fn twenty_tags_that_share_layers_cost_the_minimum() {
     let (_upstream, maker, desk) = bench("budget-tags").await;
     let tags = maker.tags_that_share("many/tags", 20, 7).await;
     let text = desk.entry("app", "many/tags", &tags);
@@ -90,7 +90,7 @@ async fn twenty_tags_that_share_layers_cost_what_they_must() {
 }
 
 #[tokio::test]
-async fn an_index_of_five_platforms_costs_what_it_must() {
+async fn an_index_of_five_platforms_costs_the_minimum() {
     let (_upstream, maker, desk) = bench("budget-index").await;
     let platforms =
         ["linux/amd64", "linux/arm64/v8", "linux/arm/v7", "linux/s390x", "linux/ppc64le"];
@@ -105,7 +105,7 @@ async fn an_index_of_five_platforms_costs_what_it_must() {
 
 /// 200 tags with 3 layers, 2 of them shared.
 #[tokio::test]
-async fn two_hundred_tags_cost_what_they_must() {
+async fn two_hundred_tags_cost_the_minimum() {
     let (_upstream, maker, desk) = bench("budget-many").await;
     let tags = maker.tags_that_share("many/more", 200, 2).await;
     let text = desk.entry("app", "many/more", &tags);

@@ -370,7 +370,7 @@ async fn the_chart_grants_what_deploy_rbac_grants() {
 }
 
 #[tokio::test]
-async fn the_plain_manifests_are_what_the_chart_renders() {
+async fn the_plain_manifests_equal_the_rendered_chart() {
     // `make crds` removes only the labels of Helm.
     let helms = |line: &&str| {
         !(line.starts_with("# Source")

@@ -85,7 +85,7 @@ async fn helm(rig: &Rig, arguments: &[&str]) -> String {
 }
 
 #[tokio::test]
-async fn an_http_chart_becomes_what_helm_pulls_shows_and_installs() {
+async fn helm_pulls_shows_and_installs_the_copy_of_an_http_chart() {
     let rig = Rig::new("chart-http").await;
     let charts = Charts::new(&rig).await;
     let _operator = rig.operator().await;
@@ -175,7 +175,7 @@ async fn a_second_look_costs_one_conditional_get_also_after_a_restart() {
 }
 
 #[tokio::test]
-async fn a_replaced_archive_is_kept_and_told_unless_the_spec_says_otherwise() {
+async fn a_replaced_archive_is_kept_and_reported_unless_the_spec_says_otherwise() {
     let rig = Rig::new("chart-replaced").await;
     let charts = Charts::new(&rig).await;
     let operator = rig.operator().await;
@@ -306,7 +306,7 @@ async fn a_private_chart_repository_is_read_with_the_secret() {
 }
 
 #[tokio::test]
-async fn bad_repositories_are_told_apart() {
+async fn bad_repositories_have_distinct_failures() {
     let rig = Rig::new("chart-bad").await;
     let repository =
         ChartRepository::start(rig.folder().join("charts"), None).await.expect("a repository");
@@ -365,7 +365,7 @@ async fn a_selected_tag_that_both_want_is_a_collision_and_the_rest_is_done() {
 }
 
 #[tokio::test]
-async fn provenance_goes_along_where_there_is_one_and_trouble_is_not_taken_for_none() {
+async fn provenance_is_copied_if_it_exists_and_a_failure_does_not_count_as_none() {
     let rig = Rig::new("chart-provenance").await;
     let charts = Charts::new(&rig).await;
     let signed = "-----BEGIN PGP SIGNED MESSAGE-----\n";

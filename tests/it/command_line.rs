@@ -114,7 +114,7 @@ async fn a_typo_names_file_line_and_field_and_nothing_is_done() {
 }
 
 #[tokio::test]
-async fn a_failure_is_told_and_the_others_are_done() {
+async fn a_failure_is_reported_and_the_others_are_synced() {
     let (desk, sources) = desk().await;
     let host = sources.open.host();
     let text = format!(
@@ -197,7 +197,7 @@ async fn credential_helpers_are_asked() {
 }
 
 #[tokio::test]
-async fn what_an_operator_owns_is_left_alone() {
+async fn a_repository_of_an_operator_is_not_changed() {
     let (desk, _) = desk().await;
     let owner = ("ecr-sync.io/owner".to_owned(), "cluster/ns/app".to_owned());
     desk.ecr.create_repository(ACCOUNT, REGION, "app", [owner].into());
@@ -224,7 +224,7 @@ async fn what_an_operator_owns_is_left_alone() {
 
 /// The owner of a repository is not read if there is nothing to write.
 #[tokio::test]
-async fn what_an_operator_owns_and_is_in_order_is_no_failure() {
+async fn a_synced_repository_of_an_operator_is_not_a_failure() {
     let desk = Desk::before(Sources::shared().await.open.host()).await;
     assert!(desk.sync(&desk.entry("app", "library/demo", &["1.26"]), &[]).await.is_success());
     let owner = ("ecr-sync.io/owner".to_owned(), "cluster/ns/app".to_owned());
@@ -289,7 +289,7 @@ async fn an_interrupt_ends_it_and_says_so() {
 }
 
 #[tokio::test]
-async fn crd_prints_what_crds_holds() {
+async fn crd_prints_the_content_of_crds() {
     let (desk, _) = desk().await;
     let output = run(&desk, &["crd"]).await;
     let committed =

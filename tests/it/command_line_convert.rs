@@ -36,7 +36,7 @@ fn files(desk: &Desk) -> String {
 }
 
 #[tokio::test]
-async fn converted_files_plan_the_same_and_the_api_server_takes_them() {
+async fn converted_files_give_the_same_plan_and_the_api_server_accepts_them() {
     let rig = Rig::new("convert").await;
     let desk = Desk::before(Sources::shared().await.open.host()).await;
     desk.write("old/all.yml", &files(&desk));

@@ -119,7 +119,7 @@ async fn only_selected_repositories_are_synced() {
 }
 
 #[tokio::test]
-async fn exit_code_tells_pending_changes_from_none() {
+async fn the_exit_code_shows_pending_changes() {
     let desk = desk().await;
     desk.write("all.yaml", "- name: app\n");
     let check = &["sync", "all.yaml", "--dry-run", "--exit-code"];

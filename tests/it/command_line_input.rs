@@ -27,7 +27,7 @@ async fn refused(desk: &Desk, path: &str) -> String {
 }
 
 #[tokio::test]
-async fn wrong_files_are_told_with_their_place_and_nothing_is_done() {
+async fn invalid_files_are_reported_with_their_position_and_nothing_is_done() {
     let desk = desk().await;
     let number = "YAML reads it as the number 1.2";
     for (name, text, problems) in [
@@ -72,7 +72,7 @@ async fn wrong_files_are_told_with_their_place_and_nothing_is_done() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_read_is_told_and_what_can_is_read_once() {
+async fn unreadable_files_are_reported_and_the_others_are_read_once() {
     let desk = desk().await;
     let folder = desk.folder.path();
     desk.write("empty/README.md", "no files\n");
@@ -136,7 +136,7 @@ async fn ten_megabytes_are_read_to_their_end_and_more_are_refused() {
 }
 
 #[tokio::test]
-async fn a_reader_that_has_gone_is_no_failure() {
+async fn a_closed_standard_output_is_not_a_failure() {
     let desk = desk().await;
     desk.write("all.yaml", "- name: app\n");
     for arguments in [

@@ -148,7 +148,7 @@ async fn an_edited_spec_is_brought_about() {
 }
 
 #[tokio::test]
-async fn what_the_spec_leaves_out_is_left_alone() {
+async fn fields_that_the_spec_leaves_out_are_not_changed() {
     let rig = Rig::new("unmanaged").await;
     rig.ecr.create_repository(
         ACCOUNT,
@@ -205,7 +205,7 @@ async fn a_suspended_resource_is_left_alone_until_it_is_not() {
 }
 
 #[tokio::test]
-async fn two_resources_for_one_repository_are_a_conflict_until_one_goes() {
+async fn two_resources_for_one_repository_conflict_until_one_is_deleted() {
     let rig = Rig::new("conflict").await;
     let _operator = rig.operator().await;
     rig.apply("first", json!({"repositoryName": "app", "resourceTags": {"by": "first"}})).await;

@@ -49,7 +49,7 @@ async fn each_blob_and_manifest_moves_once() {
 }
 
 #[tokio::test]
-async fn blobs_that_are_there_are_not_sent_again() {
+async fn existing_blobs_are_not_sent_again() {
     let rig = Rig::new("shared-layers").await;
     let _operator = rig.operator().await;
     rig.apply("app", json!({"image": rig.image("team/app", &["v1"])})).await;
@@ -76,7 +76,7 @@ async fn blobs_that_are_there_are_not_sent_again() {
 }
 
 #[tokio::test]
-async fn a_layer_that_vanished_is_sent_again() {
+async fn a_layer_that_disappeared_is_sent_again() {
     let rig = Rig::new("vanished").await;
     let _operator = rig.operator().await;
     // Between the check and the manifest, ECR removes a layer that no image uses yet.
@@ -148,7 +148,7 @@ async fn blobs_of_another_repository_are_mounted_where_ecr_allows_it() {
 }
 
 #[tokio::test]
-async fn the_status_tells_what_was_made_of_an_index_and_it_is_not_read_again() {
+async fn the_status_records_the_filtered_index_and_it_is_not_read_again() {
     let rig = Rig::new("rebuilt").await;
     let secrets: Api<Secret> = Api::namespaced(rig.client.clone(), &rig.namespace);
     let put_secret = async |password: &str| {
@@ -184,7 +184,7 @@ async fn the_status_tells_what_was_made_of_an_index_and_it_is_not_read_again() {
 
 /// Only in a complete look on demand; the quick looks in between ask neither source nor ECR for it.
 #[tokio::test]
-async fn an_index_that_lost_an_image_is_made_whole_on_demand() {
+async fn an_index_that_lost_an_image_is_completed_on_demand() {
     let rig = Rig::new("hollow").await;
     let _operator = rig.operator().await;
     rig.apply("app", json!({"image": rig.image("library/demo", &["1.27"]), "interval": "1m"}))

@@ -43,7 +43,7 @@ async fn nested_indexes_and_diamonds_move_once() {
 /// Windows images refer to layers that only Microsoft may distribute. The other layer has an
 /// unknown type.
 #[tokio::test]
-async fn foreign_layers_stay_where_they_are() {
+async fn foreign_layers_are_not_copied() {
     let sources = Sources::shared().await;
     let repository = Repository::new(sources.open.host(), "cases/foreign");
     let config =
@@ -130,7 +130,7 @@ async fn a_platform_filter_makes_a_smaller_index_and_says_so_where_nothing_match
 }
 
 #[tokio::test]
-async fn a_tag_that_is_there_is_not_asked_for_where_that_is_enough() {
+async fn an_existing_tag_is_not_checked_with_if_not_present() {
     let sources = Sources::shared().await;
     let desk = Desk::before(sources.open.host()).await;
     let pin = format!("v2@{}", sources.seeded.digest("team/app", "v2"));
@@ -161,7 +161,7 @@ async fn a_tag_that_is_there_is_not_asked_for_where_that_is_enough() {
 /// A signature, a signature of that signature, both in a cycle; a signature with a cosign tag; then
 /// one more, and a broken one.
 #[tokio::test]
-async fn referrers_come_along_in_any_shape_and_never_cost_the_image() {
+async fn referrers_of_any_form_are_copied_and_never_fail_the_image() {
     let sources = Sources::shared().await;
     let repository = Repository::new(sources.open.host(), "cases/referrers");
     let config = repository.blob("{}", "application/vnd.oci.empty.v1+json").await;
@@ -218,7 +218,7 @@ async fn referrers_come_along_in_any_shape_and_never_cost_the_image() {
 
 /// A subject is only a pointer: it may be missing, and an index may name it as a child, too.
 #[tokio::test]
-async fn a_subject_that_is_missing_or_a_child_too_costs_nothing() {
+async fn a_missing_subject_or_one_that_is_also_a_child_does_no_harm() {
     let sources = Sources::shared().await;
     let repository = Repository::new(sources.open.host(), "cases/subjects");
     let config = repository.blob("{}", "application/vnd.oci.empty.v1+json").await;
@@ -249,7 +249,7 @@ async fn a_subject_that_is_missing_or_a_child_too_costs_nothing() {
 /// One tag has a manifest from 2015, another an image without layers, which ECR does not accept.
 /// The third tag is copied anyway.
 #[tokio::test]
-async fn what_ecr_cannot_take_fails_alone_and_for_good() {
+async fn an_image_that_ecr_does_not_accept_fails_alone_and_permanently() {
     let sources = Sources::shared().await;
     let repository = Repository::new(sources.open.host(), "cases/refused");
     let config = repository.blob("{}", "application/vnd.oci.empty.v1+json").await;
@@ -295,7 +295,7 @@ async fn what_ecr_cannot_take_fails_alone_and_for_good() {
 }
 
 #[tokio::test]
-async fn layers_of_any_kind_travel_as_they_are() {
+async fn layers_of_any_kind_are_copied_unchanged() {
     let sources = Sources::shared().await;
     let repository = Repository::new(sources.open.host(), "cases/kinds");
     let config =
@@ -325,7 +325,7 @@ async fn layers_of_any_kind_travel_as_they_are() {
 /// An index that ECR has with the right digest, but somebody removed two of its images, one of them
 /// in an inner index.
 #[tokio::test]
-async fn an_index_that_lost_an_image_is_made_whole_again() {
+async fn an_index_that_lost_an_image_is_completed() {
     let sources = Sources::shared().await;
     let repository = Repository::new(sources.open.host(), "cases/hollow");
     let (first, second) = (repository.image("first").await, repository.image("second").await);

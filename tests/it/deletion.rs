@@ -106,7 +106,7 @@ async fn delete_refuses_a_repository_with_images_until_it_is_retained() {
 }
 
 #[tokio::test]
-async fn force_delete_empties_what_we_created_and_stops_its_copies_first() {
+async fn force_delete_empties_created_repositories_and_cancels_their_copies_first() {
     let rig = Rig::new("force-delete").await;
     let _operator = rig.operator().await;
     rig.source.faults().add(Fault::new(Match::operation("GetBlob"), Then::Slow(20_000)));
@@ -129,7 +129,7 @@ async fn force_delete_empties_what_we_created_and_stops_its_copies_first() {
 }
 
 #[tokio::test]
-async fn force_delete_does_not_empty_what_was_adopted() {
+async fn force_delete_does_not_empty_adopted_repositories() {
     let rig = Rig::new("force-adopted").await;
     let _operator = rig.operator().await;
     rig.ecr.create_repository(ACCOUNT, REGION, "app", [].into());
@@ -147,7 +147,7 @@ async fn force_delete_does_not_empty_what_was_adopted() {
 }
 
 #[tokio::test]
-async fn what_another_owner_has_taken_stays() {
+async fn a_repository_that_another_owner_took_over_is_kept() {
     let rig = Rig::new("delete-not-ours").await;
     let _operator = rig.operator().await;
     rig.apply("app", json!({"deletionPolicy": "ForceDelete"})).await;
@@ -167,7 +167,7 @@ async fn what_another_owner_has_taken_stays() {
 }
 
 #[tokio::test]
-async fn a_delete_that_aws_refuses_is_told_and_heals() {
+async fn a_refused_deletion_is_reported_and_retried() {
     let rig = Rig::new("delete-denied").await;
     let _operator = rig.operator().await;
     rig.apply("app", json!({"deletionPolicy": "Delete"})).await;
@@ -184,7 +184,7 @@ async fn a_delete_that_aws_refuses_is_told_and_heals() {
 }
 
 #[tokio::test]
-async fn a_repository_that_is_gone_already_is_no_hindrance_even_when_suspended() {
+async fn a_missing_repository_does_not_block_the_deletion_even_when_suspended() {
     let rig = Rig::new("delete-gone").await;
     let _operator = rig.operator().await;
     rig.apply("app", json!({"deletionPolicy": "Delete"})).await;
@@ -235,7 +235,7 @@ async fn the_finalizer_follows_the_policy_and_a_dry_run_needs_none() {
 }
 
 #[tokio::test]
-async fn a_repository_whose_mark_somebody_took_off_stays() {
+async fn a_repository_without_its_owner_tag_is_kept() {
     let rig = Rig::new("delete-unmarked").await;
     let _operator = rig.operator().await;
     rig.apply("app", json!({"deletionPolicy": "ForceDelete"})).await;
@@ -253,7 +253,7 @@ async fn a_repository_whose_mark_somebody_took_off_stays() {
 }
 
 #[tokio::test]
-async fn a_repository_in_the_operators_former_region_is_not_taken_for_gone() {
+async fn a_repository_in_the_operators_former_region_does_not_count_as_deleted() {
     let rig = Rig::new("delete-moved").await;
     let operator = rig.operator().await;
     rig.apply("app", json!({"deletionPolicy": "Delete"})).await;
@@ -310,7 +310,7 @@ async fn other_finalizers_are_left_alone() {
 }
 
 #[tokio::test]
-async fn a_resource_that_lost_its_repository_to_an_older_one_goes_without_it() {
+async fn a_resource_in_conflict_is_deleted_without_the_repository() {
     let rig = Rig::new("delete-loser").await;
     let _operator = rig.operator().await;
     rig.apply("app", json!({"deletionPolicy": "ForceDelete"})).await;

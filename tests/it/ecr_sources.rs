@@ -318,7 +318,7 @@ async fn a_repository_that_is_its_own_source_is_not_pruned() {
 }
 
 #[tokio::test]
-async fn what_might_be_pruned_is_asked_of_a_source_in_ecr_in_one_request() {
+async fn candidates_are_checked_at_a_source_in_ecr_with_one_request() {
     let (rig, _proxy, place) = far("ecr-prune", &["1.26", "1.27", "latest"]).await;
     allow(&rig, &[&PULL[..], &["ecr:DescribeImages", "ecr:ListImages"]].concat());
     let _operator = rig.operator().await;

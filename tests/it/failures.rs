@@ -80,7 +80,7 @@ async fn basic_and_bearer_sources_are_read_with_the_secret() {
 }
 
 #[tokio::test]
-async fn a_wrong_password_is_reported_and_not_hammered() {
+async fn a_wrong_password_is_reported_and_not_retried_quickly() {
     let rig = Rig::new("wrong-password").await;
     let operator = rig.operator().await;
     let source = Proxy::start(rig.sources.basic.host()).await.expect("a proxy");
@@ -143,7 +143,7 @@ async fn an_unreachable_registry_is_tried_again() {
 }
 
 #[tokio::test]
-async fn a_refusal_of_aws_names_the_action_and_the_rest_goes_on() {
+async fn a_refusal_of_aws_names_the_action_and_the_rest_is_synced() {
     let rig = Rig::new("access-denied").await;
     let _operator = rig.operator().await;
     rig.ecr.deny("ecr:PutLifecyclePolicy", "*");
@@ -319,7 +319,7 @@ async fn a_malformed_policy_costs_itself_only_and_is_named_by_its_path() {
 }
 
 #[tokio::test]
-async fn what_aws_rejects_is_told_in_its_words() {
+async fn a_rejection_of_aws_is_reported_with_its_message() {
     let rig = Rig::new("rejected").await;
     let _operator = rig.operator().await;
     let policy = json!({"Version": "2012-10-17", "Statement": [{"Effect": "Allow",
@@ -416,7 +416,7 @@ async fn the_registry_of_ecr_is_never_pulled_from() {
 }
 
 #[tokio::test]
-async fn a_source_that_asks_for_patience_is_rate_limited_and_gets_it() {
+async fn a_retry_after_of_a_source_is_honoured_as_rate_limited() {
     let rig = Rig::new("rate-limited").await;
     let _operator = rig.operator().await;
     rig.source
@@ -433,7 +433,7 @@ async fn a_source_that_asks_for_patience_is_rate_limited_and_gets_it() {
 }
 
 #[tokio::test]
-async fn a_quota_is_told_as_what_it_is() {
+async fn an_exceeded_quota_is_reported_as_a_quota() {
     let rig = Rig::new("quota").await;
     let _operator = rig.operator().await;
     let text = "The maximum number of repositories per registry has been reached";

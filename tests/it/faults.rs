@@ -52,19 +52,19 @@ impl Corpus {
 }
 
 #[tokio::test]
-async fn each_fault_that_comes_once_heals() {
+async fn each_single_fault_is_overcome() {
     let corpus = Corpus::new().await;
     assert_rows(&corpus, heals(&corpus)).await;
 }
 
 #[tokio::test]
-async fn each_fault_that_stays_is_told_and_spares_the_others() {
+async fn each_permanent_fault_is_reported_and_does_not_affect_the_others() {
     let corpus = Corpus::new().await;
     assert_rows(&corpus, stays(&corpus)).await;
 }
 
 #[tokio::test]
-async fn each_peculiar_registry_is_lived_with() {
+async fn each_peculiar_registry_is_tolerated() {
     let corpus = Corpus::new().await;
     assert_rows(&corpus, peculiar()).await;
 }
@@ -167,7 +167,7 @@ async fn run(corpus: &Corpus, row: Row) -> Result<(), String> {
 
 /// The token of the stand-in expires during a request, as after twelve hours.
 #[tokio::test]
-async fn a_token_that_ends_on_the_way_is_renewed() {
+async fn a_token_that_expires_during_a_request_is_renewed() {
     for operation in ["StartUpload", "PutBlob", "PutManifest"] {
         let sources = Sources::shared().await;
         let desk = Desk::before(sources.open.host()).await;
@@ -265,7 +265,7 @@ async fn a_second_run_onto_immutable_tags_writes_nothing() {
 
 /// Another client uses the quota, or the configured rate is not that of the account.
 #[tokio::test]
-async fn a_quota_of_manifests_that_is_less_than_thought_loses_no_tag() {
+async fn a_lower_quota_of_manifests_than_expected_loses_no_tag() {
     let sources = Sources::shared().await;
     let maker = Maker::new(sources.open.host());
     let tags = maker.tags_that_share("faults/many", 40, 1).await;

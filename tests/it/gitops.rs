@@ -150,7 +150,7 @@ fn the_config_map_for_argo_cd_has_the_same_scripts() {
 }
 
 #[tokio::test]
-async fn the_chart_takes_the_values_of_the_gitops_examples() {
+async fn the_chart_accepts_the_values_of_the_gitops_examples() {
     let examples = workspace().join("deploy/gitops");
     let flux = objects(&read(&examples.join("flux/operator.yaml")));
     let release =

@@ -404,7 +404,7 @@ async fn kubectl_installs_and_its_rights_are_those_that_are_used() {
 }
 
 #[tokio::test]
-async fn the_api_server_takes_every_overlay() {
+async fn the_api_server_accepts_every_overlay() {
     let site = Cluster::shared().await;
     site.create_namespace("team-a").await.expect("a namespace");
     for overlay in ["irsa", "pod-identity", "namespaced"] {

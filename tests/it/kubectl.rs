@@ -22,7 +22,7 @@ fn cell<'a>(table: &'a str, name: &str, heading: &str) -> &'a str {
 }
 
 #[tokio::test]
-async fn one_screen_says_what_is_in_sync_since_when_and_what_is_wrong() {
+async fn one_screen_shows_the_sync_state_its_age_and_the_problem() {
     let rig = Rig::new("kubectl-screen").await;
     let _operator = rig.operator().await;
     rig.apply(
@@ -82,7 +82,7 @@ async fn one_screen_says_what_is_in_sync_since_when_and_what_is_wrong() {
 }
 
 #[tokio::test]
-async fn explain_has_a_text_for_what_is_asked() {
+async fn explain_has_a_text_for_every_field() {
     let rig = Rig::new("kubectl-explain").await;
     for (field, text) in [
         ("ers", "EcrRepositorySync is one Amazon ECR repository"),

@@ -14,7 +14,7 @@ fn keep(images: u32) -> Value {
 }
 
 #[tokio::test]
-async fn a_policy_that_takes_wanted_tags_is_told_beforehand() {
+async fn a_policy_that_will_expire_wanted_tags_is_reported_beforehand() {
     let rig = Rig::new("foresight").await;
     let _operator = rig.operator().await;
     let spec = |images| {
@@ -41,7 +41,7 @@ async fn a_policy_that_takes_wanted_tags_is_told_beforehand() {
 }
 
 #[tokio::test]
-async fn a_tag_that_a_rule_keeps_taking_is_copied_again_twice_and_then_left_alone() {
+async fn a_tag_that_expires_repeatedly_is_copied_again_twice_and_then_left_alone() {
     let rig = Rig::new("lifecycle-conflict").await;
     let _operator = rig.operator().await;
     let spec = |images| {
@@ -97,7 +97,7 @@ async fn a_tag_that_a_person_deletes_comes_back_however_often() {
 }
 
 #[tokio::test]
-async fn a_tag_in_the_archive_is_told_and_left_there() {
+async fn a_tag_in_the_archive_is_reported_and_left_there() {
     let rig = Rig::new("archived").await;
     let _operator = rig.operator().await;
     let spec = |archived_images: &str| {

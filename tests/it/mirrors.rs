@@ -173,7 +173,7 @@ async fn a_failed_mirror_is_passed_over_only_where_the_table_says_so() {
 }
 
 #[tokio::test]
-async fn a_table_that_becomes_unusable_is_told_and_the_last_good_one_stays() {
+async fn an_invalid_table_is_reported_and_the_previous_one_stays_in_effect() {
     let stage = Stage::new("mirror-table").await;
     let Stage { rig, mirror, table } = &stage;
     std::fs::write(table, "mirrors:\n- {match: docker.io}\n").expect("written");

@@ -186,7 +186,7 @@ fn scan_on_push(name: &str, on: bool) -> Value {
 }
 
 #[tokio::test]
-async fn what_exists_is_adopted_and_a_foreign_owner_is_refused() {
+async fn an_existing_repository_is_adopted_and_a_foreign_owner_is_refused() {
     let bench = Bench::new("moto-adopted").await;
     let tag = |key: &str, value: &str| json!([{"Key": key, "Value": value}]);
     for (name, tags) in [
@@ -235,7 +235,7 @@ async fn what_exists_is_adopted_and_a_foreign_owner_is_refused() {
 }
 
 #[tokio::test]
-async fn tags_that_are_there_are_seen_without_a_pull() {
+async fn existing_tags_are_found_without_a_pull() {
     let bench = Bench::new("moto-tags").await;
     let name = "moto-tags/app";
     bench.ecr("CreateRepository", json!({"repositoryName": name})).await;
@@ -259,7 +259,7 @@ async fn tags_that_are_there_are_seen_without_a_pull() {
 
 /// moto deletes an image that is named by tag and digest with all its tags.
 #[tokio::test]
-async fn a_tag_is_pruned_and_the_other_tag_of_its_image_stays() {
+async fn a_tag_is_pruned_and_the_other_tag_of_its_image_is_kept() {
     let bench = Bench::new("moto-pruned").await;
     let name = "moto-pruned/app";
     bench.ecr("CreateRepository", json!({"repositoryName": name})).await;
@@ -286,7 +286,7 @@ async fn a_tag_is_pruned_and_the_other_tag_of_its_image_stays() {
 }
 
 #[tokio::test]
-async fn repositories_go_as_their_deletion_policy_says() {
+async fn repositories_are_deleted_according_to_their_deletion_policy() {
     let bench = Bench::new("moto-deleted").await;
     let spec = |policy: &str, name: &str| json!({"repositoryName": name, "deletionPolicy": policy});
     let delete = async |name: &str| {
@@ -333,7 +333,7 @@ async fn repositories_go_as_their_deletion_policy_says() {
 }
 
 #[tokio::test]
-async fn what_moto_refuses_has_the_reason_that_it_has_on_aws() {
+async fn refusals_of_moto_have_the_same_reasons_as_on_aws() {
     let bench = Bench::new("moto-refused").await;
     let mut archive = lifecycle(5);
     archive["rules"][0]["action"] = json!({"type": "transition", "targetStorageClass": "archive"});

@@ -74,7 +74,7 @@ async fn two_clusters_never_fight_over_a_repository() {
 }
 
 #[tokio::test]
-async fn a_cluster_that_was_built_anew_keeps_its_repositories() {
+async fn a_rebuilt_cluster_keeps_its_repositories() {
     let rig = Rig::new("cluster-rebuilt").await;
     let _operator =
         rig.operator_with(&["--cluster-id=new", "--former-cluster-ids=older,old"], &[]).await;
@@ -95,7 +95,7 @@ async fn a_cluster_that_was_built_anew_keeps_its_repositories() {
 }
 
 #[tokio::test]
-async fn an_owner_that_wants_another_repository_by_now_has_let_go() {
+async fn an_owner_that_names_another_repository_now_is_no_owner() {
     let rig = Rig::new("let-go").await;
     let _operator = rig.operator_with(&["--cluster-id=c"], &[]).await;
     rig.apply("first", json!({"repositoryName": "app"})).await;

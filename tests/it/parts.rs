@@ -10,7 +10,7 @@ const LARGE: usize = 24 << 20;
 const PART: usize = 5 << 20;
 
 #[tokio::test]
-async fn a_target_that_takes_no_blob_in_one_piece_gets_it_in_parts() {
+async fn a_target_that_refuses_a_whole_blob_gets_it_in_parts() {
     let sources = Sources::shared().await;
     for (name, lost) in [("once", false), ("answer-lost", true)] {
         let desk = Desk::before(sources.open.host()).await;
@@ -43,7 +43,7 @@ async fn a_target_that_takes_no_blob_in_one_piece_gets_it_in_parts() {
 }
 
 #[tokio::test]
-async fn a_proxy_that_takes_no_large_bodies_gets_small_parts_for_large_blobs_only() {
+async fn a_proxy_with_a_body_limit_gets_small_parts_for_large_blobs_only() {
     let sources = Sources::shared().await;
     let desk = Desk::before(sources.open.host()).await;
     let large =

@@ -156,7 +156,7 @@ async fn the_printed_policy_is_enough_and_each_action_of_it_is_missed() {
 }
 
 #[tokio::test]
-async fn a_role_gets_what_is_done_under_it_and_the_operator_the_right_to_assume_it() {
+async fn a_role_gets_its_actions_and_the_operator_the_permission_to_assume_it() {
     let sources = Sources::shared().await;
     let desk = Desk::before(sources.open.host()).await;
     let role = "arn:aws:iam::999999999999:role/sync";

@@ -69,7 +69,7 @@ impl Bench {
 }
 
 #[tokio::test]
-async fn tags_that_nobody_wants_go_if_the_source_would_give_the_same() {
+async fn unwanted_tags_are_removed_if_the_source_has_the_same_digest() {
     let bench = Bench::with("again", &["1", "2", "moved", "taken"]).await;
     let digest = bench.desk.repository("app").tags["2"].clone();
     // A tag of another client: the source has no such tag.
@@ -136,7 +136,7 @@ async fn tags_that_nobody_wants_go_if_the_source_would_give_the_same() {
 }
 
 #[tokio::test]
-async fn nothing_goes_where_pruning_is_off() {
+async fn nothing_is_removed_without_prune() {
     let bench = Bench::with("off", &["1", "2"]).await;
     for prune in
         ["{}", "{enabled: false, min_unpulled: 0s}", "{min_unpulled: 0s, max_percent: 100}"]

@@ -15,7 +15,7 @@ pub(crate) fn limit(faults: &testbed::traffic::Faults, pulls: &Pulls) {
 }
 
 #[tokio::test]
-async fn pulls_stop_at_the_reserve_and_go_on_when_there_are_more() {
+async fn pulls_stop_at_the_reserve_and_continue_when_there_are_more() {
     let sources = Sources::shared().await;
     let tags = Maker::new(sources.open.host()).tags_that_share("limits/hub", 6, 1).await;
     let desk = Desk::before(sources.open.host()).await;

@@ -73,7 +73,7 @@ impl Drop for Running {
 }
 
 #[tokio::test]
-async fn a_run_that_is_killed_anywhere_leaves_no_broken_tag_and_the_next_one_ends_right() {
+async fn a_killed_run_leaves_no_broken_tag_and_the_next_run_succeeds() {
     let sources = Sources::shared().await;
     let mut all_blobs = None;
     for step in &STEPS {
@@ -121,7 +121,7 @@ async fn a_run_that_is_killed_anywhere_leaves_no_broken_tag_and_the_next_one_end
 }
 
 #[tokio::test]
-async fn an_operator_that_is_killed_during_a_copy_is_followed_by_one_that_ends_it() {
+async fn the_operator_after_a_killed_one_completes_the_copy() {
     let rig = Rig::new("killed-copy").await;
     let step = &STEPS[3];
     rig.ecr.faults().add(step.fault());
@@ -148,7 +148,7 @@ async fn an_operator_that_is_killed_during_a_copy_is_followed_by_one_that_ends_i
 /// Two programs that do not know each other, as with two clusters, or a pipeline and an operator.
 /// Uploads are slow, so that both upload each blob at the same time, and one of the two fails.
 #[tokio::test]
-async fn two_programs_that_copy_the_same_at_once_both_end_right() {
+async fn two_programs_that_copy_the_same_content_at_once_both_succeed() {
     let sources = Sources::shared().await;
     let desk = Desk::before(sources.open.host()).await;
     desk.ecr.create_repository(ACCOUNT, REGION, "app", BTreeMap::new());

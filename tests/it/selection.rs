@@ -73,7 +73,7 @@ async fn a_selector_that_cannot_be_read_names_the_field() {
 }
 
 #[tokio::test]
-async fn tags_that_cannot_be_listed_take_nothing_away() {
+async fn a_list_of_tags_that_fails_removes_nothing() {
     let rig = Rig::new("select-blind").await;
     let operator = rig.operator().await;
     rig.apply("app", selecting(&rig, json!({"latest": 2}))).await;
@@ -91,7 +91,7 @@ async fn tags_that_cannot_be_listed_take_nothing_away() {
 }
 
 #[tokio::test]
-async fn a_pin_holds_what_the_source_moved() {
+async fn a_pinned_tag_is_kept_when_the_source_moves_it() {
     let rig = Rig::new("pinned").await;
     let _operator = rig.operator().await;
     let seeded = &rig.sources.seeded;

@@ -82,7 +82,7 @@ async fn two_namespaces_use_one_host_each_with_its_own_login() {
 }
 
 #[tokio::test]
-async fn what_a_tenant_may_not_use_is_not_asked_of_anybody() {
+async fn no_request_is_made_for_resources_that_a_tenant_may_not_use() {
     let rig = Rig::new("tenancy-table").await;
     let table = rig.folder().join("tenants.yaml");
     let write = |repositories: &str| {
@@ -200,7 +200,7 @@ async fn a_private_ecr_source_is_read_with_the_operators_identity_where_it_is_li
 
 /// A running pass may end with the login of its start; the next pass has the new login.
 #[tokio::test]
-async fn a_secret_that_rotates_during_a_copy_costs_it_nothing() {
+async fn a_secret_that_rotates_during_a_copy_does_not_fail_it() {
     let rig = Rig::new("rotation").await;
     let source = Proxy::start(rig.sources.basic.host()).await.expect("the proxy starts");
     let secrets: Api<Secret> = Api::namespaced(rig.client.clone(), &rig.namespace);

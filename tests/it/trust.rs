@@ -134,7 +134,7 @@ async fn a_client_certificate_opens_a_registry_that_asks_for_one() {
 }
 
 #[tokio::test]
-async fn everything_goes_through_the_proxy() {
+async fn all_requests_use_the_proxy() {
     let rig = Rig::new("trust-proxy").await;
     let certificates = Certificates::generate().expect("certificates");
     let registry = tls_registry(&rig, &certificates, true).await;
@@ -258,7 +258,7 @@ async fn charts_take_the_same_way() {
 }
 
 #[tokio::test]
-async fn a_proxy_that_refuses_or_is_gone_is_named() {
+async fn a_proxy_that_refuses_or_is_down_is_named() {
     let rig = Rig::new("trust-refused").await;
     let certificates = Certificates::generate().expect("certificates");
     let registry = tls_registry(&rig, &certificates, false).await;

@@ -10,7 +10,7 @@ use testbed::upstream::{Auth, Upstream, User};
 const MIB: usize = 1 << 20;
 
 #[tokio::test]
-async fn what_was_seeded_is_valid_and_the_same_every_time() {
+async fn the_seeded_content_is_valid_and_always_the_same() {
     let folder = tempfile::tempdir().unwrap();
     let upstream = Upstream::start(folder.path(), Auth::None).await.unwrap();
     let seeded = upstream.seed(5 * MIB).await.unwrap();

@@ -33,7 +33,7 @@ fn files(folder: &Path, lifecycle: &Value) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn created_repositories_get_all_defaults_and_adopted_ones_what_they_lack() {
+async fn created_repositories_get_all_defaults_and_adopted_ones_the_missing_ones() {
     let rig = Rig::new("defaults").await;
     let arguments = files(rig.folder(), &keep(7));
     let _operator =

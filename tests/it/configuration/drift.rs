@@ -104,7 +104,7 @@ async fn a_pass_that_finds_all_in_order_costs_one_call_per_hundred_tags_whatever
 }
 
 #[tokio::test]
-async fn a_repository_that_is_gone_is_missed_by_that_one_call_and_made_again() {
+async fn a_deleted_repository_is_noticed_with_one_call_and_created_again() {
     let rig = Rig::new("drift-recreate").await;
     let operator = rig.operator().await;
     create_login(&rig).await;
@@ -173,7 +173,7 @@ async fn every_field_that_somebody_changed_is_named_and_put_right() {
 }
 
 #[tokio::test]
-async fn drift_is_only_told_where_the_spec_says_so() {
+async fn drift_is_only_reported_if_the_spec_says_so() {
     let rig = Rig::new("drift-report").await;
     let operator = rig.operator().await;
     let mut spec = configured();

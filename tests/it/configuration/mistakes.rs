@@ -19,7 +19,7 @@ fn oversized() -> Value {
 }
 
 #[tokio::test]
-async fn what_is_refused_says_what_to_change_and_the_rest_is_done() {
+async fn a_refusal_says_what_to_change_and_the_rest_is_done() {
     let rig = Rig::new("mistakes").await;
     let _operator = rig.operator().await;
     let refuse = |name: &str, operation: &str, code: &str| {
@@ -103,7 +103,7 @@ async fn what_is_refused_says_what_to_change_and_the_rest_is_done() {
 }
 
 #[tokio::test]
-async fn a_repository_under_a_pull_through_rule_is_kept_and_told() {
+async fn a_repository_under_a_pull_through_rule_is_kept_and_reported() {
     let rig = Rig::new("pull-through").await;
     let _operator = rig.operator().await;
     rig.ecr.add_pull_through_rule(ACCOUNT, REGION, "docker-hub");

@@ -122,7 +122,7 @@ async fn another_encryption_is_reported_and_nothing_is_recreated() {
 }
 
 #[tokio::test]
-async fn keys_that_leave_the_spec_leave_the_repository_and_others_stay() {
+async fn keys_removed_from_the_spec_are_removed_from_the_repository_and_others_are_kept() {
     let rig = Rig::new("settings-tags").await;
     let _operator = rig.operator().await;
     let tags = |tags: &[(&str, &str)]| -> BTreeMap<String, String> {

@@ -32,7 +32,7 @@ fn listings() -> Vec<(&'static str, Vec<Fault>)> {
 }
 
 #[tokio::test]
-async fn nothing_goes_on_a_list_that_failed_is_empty_or_is_not_whole() {
+async fn nothing_is_removed_if_the_list_failed_is_empty_or_incomplete() {
     let bench = Bench::with("listing", &["1", "2", "3"]).await;
     for (name, faults) in listings() {
         bench.desk.source.faults().clear();
@@ -56,7 +56,8 @@ async fn nothing_goes_on_a_list_that_failed_is_empty_or_is_not_whole() {
 }
 
 #[tokio::test]
-async fn what_the_source_does_not_tell_of_stays_and_all_while_something_wanted_is_missing() {
+async fn tags_without_an_answer_of_the_source_are_kept_and_all_tags_while_a_wanted_one_is_missing()
+{
     let bench = Bench::with("missing", &["1", "2", "3", "4"]).await;
     let head = Match::operation("HeadManifest").path("manifests/2");
     bench.desk.source.faults().add(Fault::new(head, Then::status(500)));
@@ -90,7 +91,7 @@ async fn what_the_source_does_not_tell_of_stays_and_all_while_something_wanted_i
 }
 
 #[tokio::test]
-async fn a_selector_that_matches_nothing_takes_nothing() {
+async fn a_selector_that_matches_nothing_removes_nothing() {
     let bench = Bench::with("slip", &["1.0.0", "2.0.0"]).await;
     let run = bench.sync_image("tag_selector: {latest: 5, semver: '>=20'}", AT_ONCE, &[]).await;
     assert_eq!(run.code, Some(1), "{}", run.text);

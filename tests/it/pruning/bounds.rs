@@ -10,7 +10,7 @@ use crate::support::raw;
 use crate::support::{ACCOUNT, REGION};
 
 #[tokio::test]
-async fn what_is_in_use_stays_and_no_more_goes_at_a_time_than_allowed() {
+async fn tags_in_use_are_kept_and_at_most_the_allowed_number_is_removed() {
     let all = ["1", "2", "3", "4", "5", "6", "7", "8"];
     let bench = Bench::with("bounds", &all).await;
     let prune = "{enabled: true}";
@@ -45,7 +45,7 @@ async fn what_is_in_use_stays_and_no_more_goes_at_a_time_than_allowed() {
 }
 
 #[tokio::test]
-async fn at_most_a_hundred_are_looked_at_in_one_run() {
+async fn at_most_a_hundred_tags_are_checked_in_one_run() {
     let bench = Bench::new("hundred").await;
     let tags: Vec<_> = (0..130).map(|number| format!("t{number:03}")).collect();
     let image = bench.source.image("all").await;
@@ -70,7 +70,7 @@ async fn at_most_a_hundred_are_looked_at_in_one_run() {
 
 /// The SDK retries, and gets the response that there is no such tag.
 #[tokio::test]
-async fn a_lost_answer_makes_no_room_for_more() {
+async fn a_lost_response_does_not_raise_the_limit() {
     let bench = Bench::with("lost", &["1", "2", "3", "4"]).await;
     // With an index in the repository, there is a reserve for images that ECR keeps.
     let child = bench.source.image("child").await;

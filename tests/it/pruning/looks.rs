@@ -65,7 +65,7 @@ async fn a_pass_that_does_not_look_for_it_costs_nothing_for_pruning() {
 }
 
 #[tokio::test]
-async fn what_ecr_keeps_for_an_index_is_not_tried_at_every_look() {
+async fn images_that_ecr_keeps_for_an_index_are_not_retried_each_time() {
     let bench = Bench::new("named").await;
     let child = bench.source.image_as("amd64", Some("1-amd64")).await;
     bench.source.index(&[&child], Some("1")).await;
@@ -84,7 +84,7 @@ async fn what_ecr_keeps_for_an_index_is_not_tried_at_every_look() {
 }
 
 #[tokio::test]
-async fn an_archive_that_was_read_once_is_read_again_before_its_version_goes() {
+async fn an_archive_that_was_read_once_is_read_again_before_its_version_is_removed() {
     let folder = tempfile::tempdir().expect("a folder");
     let ecr = StandIn::start(ecr::Config::default()).await.expect("the stand-in starts");
     let charts = ChartRepository::start(folder.path(), None).await.expect("a chart repository");
@@ -130,7 +130,7 @@ async fn an_archive_that_was_read_once_is_read_again_before_its_version_goes() {
 }
 
 #[tokio::test]
-async fn a_repository_that_cannot_be_marked_or_got_another_mark_is_not_pruned() {
+async fn a_repository_without_or_with_another_owner_tag_is_not_pruned() {
     let bench = Bench::with("marks", &["1", "2"]).await;
     let url = format!("{}/{}", bench.desk.source.host(), bench.name);
     let spec = json!({"image": {"pullUrl": url, "tags": ["1"], "insecure": true},
@@ -163,7 +163,7 @@ async fn a_repository_that_cannot_be_marked_or_got_another_mark_is_not_pruned() 
 }
 
 #[tokio::test]
-async fn the_operator_prunes_on_demand_and_says_what_blocks_it() {
+async fn the_operator_prunes_on_demand_and_reports_blocked_pruning() {
     let rig = Rig::new("pruning").await;
     let operator = rig.operator().await;
     let image = |tags: &[&str]| rig.image("library/demo", tags);

@@ -12,7 +12,7 @@ use crate::support::desk::Desk;
 use crate::support::raw;
 
 #[tokio::test]
-async fn an_image_with_signatures_goes_only_if_the_source_has_them_all() {
+async fn an_image_with_signatures_is_removed_only_if_the_source_has_them_all() {
     let bench = Bench::new("signatures").await;
     let (_, signed, ours) = (
         bench.source.image_as("kept", Some("kept")).await,
@@ -52,7 +52,7 @@ async fn an_image_with_signatures_goes_only_if_the_source_has_them_all() {
 }
 
 #[tokio::test]
-async fn what_a_kept_index_names_stays_and_an_index_goes_before_what_it_names() {
+async fn children_of_a_kept_index_are_kept_and_an_index_is_removed_before_its_children() {
     let bench = Bench::new("indexes").await;
     let child = bench.source.image_as("amd64", Some("1-amd64")).await;
     bench.source.index(&[&child], Some("1")).await;
@@ -84,7 +84,7 @@ async fn what_a_kept_index_names_stays_and_an_index_goes_before_what_it_names() 
 }
 
 #[tokio::test]
-async fn a_tag_that_is_moved_pulled_or_archived_meanwhile_is_left_alone() {
+async fn a_tag_that_is_moved_pulled_or_archived_during_the_pass_is_kept() {
     type Details = fn(&Bench, &str) -> Value;
     // The response of ECR to the second check, after the copies.
     let table: [(&str, Details); 3] = [
@@ -130,7 +130,7 @@ async fn a_tag_that_is_moved_pulled_or_archived_meanwhile_is_left_alone() {
 }
 
 #[tokio::test]
-async fn the_other_tags_of_an_image_stay() {
+async fn the_other_tags_of_an_image_are_kept() {
     let bench = Bench::new("shared").await;
     let image = bench.source.image_as("all", Some("1")).await;
     let text = bench.source.text(&image).await;
@@ -147,7 +147,7 @@ async fn the_other_tags_of_an_image_stay() {
 }
 
 #[tokio::test]
-async fn only_the_wanted_platforms_and_the_tag_that_all_are_made_of_count() {
+async fn pruning_compares_filtered_indexes_and_the_source_tag_of_retag() {
     let bench = Bench::new("derived").await;
     let (amd64, arm64) = (bench.source.image("amd64").await, bench.source.image("arm64").await);
     let platform = |image: &Value, name: &str| {
@@ -180,7 +180,7 @@ async fn only_the_wanted_platforms_and_the_tag_that_all_are_made_of_count() {
 }
 
 #[tokio::test]
-async fn chart_versions_go_if_their_archive_is_still_the_same() {
+async fn chart_versions_are_removed_if_their_archive_is_unchanged() {
     let sources = Sources::shared().await;
     let desk = Desk::before(sources.open.host()).await;
     let charts = ChartRepository::start(desk.folder.path().join("charts"), None)
