@@ -20,21 +20,21 @@ const ARTIFACT_ORDER: [&str; 3] = ["pullUrl", "name", "tags"];
 
 /// One manifest with the comments before it.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Manifest {
+pub(crate) struct Manifest {
     /// The origin, changed names and warnings, one line each.
-    pub comments: Vec<String>,
+    pub(crate) comments: Vec<String>,
     /// Name of the resource.
-    pub name: String,
+    pub(crate) name: String,
     /// Namespace; without one, kubectl's current namespace applies.
-    pub namespace: Option<String>,
+    pub(crate) namespace: Option<String>,
     /// The spec.
-    pub spec: EcrRepositorySyncSpec,
+    pub(crate) spec: EcrRepositorySyncSpec,
 }
 
-/// Returns the manifests of repositories. Resource names are made valid and unique; the repositories
-/// keep their names.
+/// Returns the manifests of repositories. Resource names are made valid and unique; the
+/// repositories keep their names.
 #[must_use]
-pub fn manifests(repositories: &[Written], namespace: Option<&str>) -> Vec<Manifest> {
+pub(crate) fn manifests(repositories: &[Written], namespace: Option<&str>) -> Vec<Manifest> {
     let mut taken = BTreeSet::new();
     let manifest = |written: &Written| {
         let name = unique(&valid(&written.name), &mut taken);
@@ -93,7 +93,7 @@ fn unique(name: &str, taken: &mut BTreeSet<String>) -> String {
 impl Manifest {
     /// Returns the manifest as YAML, with `---` before it.
     #[must_use]
-    pub fn yaml(&self) -> String {
+    pub(crate) fn yaml(&self) -> String {
         let mut text = "---\n".to_owned();
         for comment in &self.comments {
             // A note may quote text with several lines.

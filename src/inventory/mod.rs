@@ -38,7 +38,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::JSONSche
 use crate::api::v1alpha1::{EcrRepositorySyncSpec, TagStrategy, crd};
 use crate::spec::Spec;
 use document::Reader;
-pub use export::{Manifest, manifests};
+pub(crate) use export::{Manifest, manifests};
 
 /// One repository that a file describes.
 #[derive(Clone, Debug)]

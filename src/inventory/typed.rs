@@ -45,10 +45,10 @@ impl<'s> Typed<'s> {
                 let Some(JSONSchemaPropsOrArray::Schema(items)) = &schema.items else {
                     return self.open(node);
                 };
-                let read =
+                let values =
                     elements.iter().map(|element| self.checked(field, element, items, expected));
                 // All elements are read, so that each problem is reported.
-                read.collect::<Vec<_>>().into_iter().collect::<Option<_>>().map(Json::Array)
+                values.collect::<Vec<_>>().into_iter().collect::<Option<_>>().map(Json::Array)
             }
             (Some("string"), Value::String(text)) => self.string(field, node, text, schema),
             (Some("string"), Value::Bool(_)) if self.is_letter(node) => self.open(node),
@@ -80,7 +80,7 @@ impl<'s> Typed<'s> {
 
         for (key, child) in fields {
             let name = key.value.as_str();
-            let read = if let Some(property) = properties.and_then(|known| known.get(name)) {
+            let value = if let Some(property) = properties.and_then(|known| known.get(name)) {
                 if child.value == Value::Null {
                     continue;
                 }
@@ -98,8 +98,8 @@ impl<'s> Typed<'s> {
                 complete = false;
                 None
             };
-            valid &= read.is_some();
-            object.extend(read.map(|value| (name.to_owned(), value)));
+            valid &= value.is_some();
+            object.extend(value.map(|value| (name.to_owned(), value)));
         }
 
         for name in schema.required.iter().flatten().filter(|_| complete) {
@@ -138,15 +138,15 @@ impl<'s> Typed<'s> {
                 )
             }),
             Value::List(elements) => {
-                let read: Vec<_> = elements.iter().map(|element| self.open(element)).collect();
-                read.into_iter().collect::<Option<_>>().map(Json::Array)
+                let values: Vec<_> = elements.iter().map(|element| self.open(element)).collect();
+                values.into_iter().collect::<Option<_>>().map(Json::Array)
             }
             Value::Map(fields) => {
-                let read: Vec<_> = fields
+                let values: Vec<_> = fields
                     .iter()
                     .map(|(key, child)| Some((key.value.clone(), self.open(child)?)))
                     .collect();
-                read.into_iter().collect::<Option<_>>().map(Json::Object)
+                values.into_iter().collect::<Option<_>>().map(Json::Object)
             }
         }
     }

@@ -48,15 +48,15 @@ impl Counts {
     /// Counts the results.
     pub(super) fn new(outcomes: &[Outcome], records: &[Record], bytes: u64) -> Self {
         let count = |state| State::count(state, outcomes);
-        let done: Vec<_> =
+        let succeeded: Vec<_> =
             records.iter().filter(|record| record.status == Status::Success).collect();
         let failed = records.iter().filter(|record| record.status == Status::Failed).count();
-        let of_field = |field| done.iter().filter(move |record| record.field == Some(field));
+        let of_field = |field| succeeded.iter().filter(move |record| record.field == Some(field));
         let repositories = |field| {
             let names: BTreeSet<_> = of_field(field).map(|record| &record.repository).collect();
             names.len()
         };
-        let tried = done.len() + failed;
+        let tried = succeeded.len() + failed;
 
         Self {
             processed: outcomes.len(),
@@ -71,7 +71,11 @@ impl Counts {
             policies: of_field(Field::LifecyclePolicy).count()
                 + of_field(Field::PermissionPolicy).count(),
             bytes,
-            success_rate: if tried == 0 { 100.0 } else { 100.0 * done.len() as f64 / tried as f64 },
+            success_rate: if tried == 0 {
+                100.0
+            } else {
+                100.0 * succeeded.len() as f64 / tried as f64
+            },
         }
     }
 }

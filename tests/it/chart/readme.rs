@@ -12,9 +12,10 @@ Installs the operator that manages Amazon ECR repositories and copies container 
 helm install ecr-sync charts/ecr-sync --namespace ecr-sync-system --create-namespace
 ```
 
-The chart installs and upgrades the CustomResourceDefinition (`crds.enabled`). `helm uninstall` keeps it (`crds.keep`). See
-[docs/install.md](../../docs/install.md) for AWS roles, other ways to install and upgrades, and
-[docs/observability.md](../../docs/observability.md) for alerts and the dashboard.
+The chart installs and upgrades the CustomResourceDefinition (`crds.enabled`). `helm uninstall`
+keeps it (`crds.keep`). See [docs/install.md](../../docs/install.md) for AWS roles, other ways to
+install and upgrades, and [docs/observability.md](../../docs/observability.md) for alerts and the
+dashboard.
 
 ## Values
 

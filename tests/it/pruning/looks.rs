@@ -104,7 +104,7 @@ async fn an_archive_that_was_read_once_is_read_again_before_its_version_is_remov
     assert!(pass(&engine(&ecr), &spec(&["1.0.0", "1.1.0", "2.0.0"]), false).await.is_success());
     // An engine that has not read the index yet.
     let engine = engine(&ecr);
-    charts.package("stable", "app", "1.0.0").await.expect("helm packages it anew");
+    charts.package("stable", "app", "1.0.0").await.expect("helm packages it again");
     charts.index("stable").await.expect("helm indexes");
 
     // 1.0.0 has changed, which is known since the first look; 1.1.0 would be removed, but not yet.

@@ -202,7 +202,7 @@ async fn chart_versions_are_removed_if_their_archive_is_unchanged() {
     };
     let run = sync("1.0.0, 1.1.0, 1.2.0+build, 2.0.0", "{}").await;
     assert!(run.is_success(), "{}", run.text);
-    charts.package("stable", "app", "1.1.0").await.expect("helm packages it anew");
+    charts.package("stable", "app", "1.1.0").await.expect("helm packages it again");
     charts.index("stable").await.expect("helm indexes");
     let run = sync("2.0.0", AT_ONCE).await;
     assert!(run.is_success(), "{}", run.text);
