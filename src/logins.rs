@@ -1,4 +1,5 @@
-//! Ways to the sources of a spec: the login of each, or the AWS identity that reads an ECR registry.
+//! Ways to the sources of a spec: the login of each, or the AWS identity that reads an ECR
+//! registry.
 //!
 //! The controller and the command line have different logins, which is the trait [`Logins`]. The
 //! rules are the same, and here:
@@ -11,8 +12,8 @@
 //!    is switched on.
 //! 5. Everything else is read anonymously.
 //!
-//! The rules make what `sync` takes (`Access`) from what `mirrors` and `credentials` hold, so they
-//! are above these three, and below `controller` and `cli`.
+//! The module makes the `Access` of `sync` from the contents of `mirrors` and `credentials`. So it is
+//! above these three, and below `controller` and `cli`.
 
 use std::sync::Arc;
 
@@ -83,6 +84,7 @@ pub(crate) async fn accesses(
         };
         (access, mirrored)
     };
+
     let chart = async {
         let Some(chart) = &spec.chart else { return Ok(Access::default()) };
         access(logins, Source::Chart(chart), chart.address.login()).await
@@ -138,6 +140,7 @@ fn ecr_login(
         let identity = logins.identity(source, reference)?;
         return Ok(Some(EcrLogin { registry, identity }));
     }
+
     let public = EcrLogin::public(reference, Identity::default());
     let Some(EcrLogin { registry, .. }) = public.filter(|_| logins.public_ecr_login()) else {
         return Ok(None);

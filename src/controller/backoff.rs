@@ -24,6 +24,7 @@ pub(super) const JITTER: f64 = 0.1;
 pub(super) fn after_pass<'a>(count: u32, failures: impl Iterator<Item = &'a Failure>) -> Duration {
     let mut shortest = LONGEST_WAIT;
     let mut least = Duration::ZERO;
+
     for failure in failures {
         let needs_a_person = failure.class.needs_a_person();
         let first = if needs_a_person { FIRST_WAIT_FOR_A_PERSON } else { FIRST_WAIT };
@@ -35,6 +36,7 @@ pub(super) fn after_pass<'a>(count: u32, failures: impl Iterator<Item = &'a Fail
             least = least.max(failure.retry_after.unwrap_or_default().min(LONGEST_WAIT));
         }
     }
+
     shortest.max(least)
 }
 

@@ -123,7 +123,9 @@ mod tests {
     ) -> EcrRepositorySync {
         serde_json::from_value(serde_json::json!({
             "apiVersion": "ecr-sync.io/v1alpha1", "kind": "EcrRepositorySync",
-            "metadata": {"name": name, "namespace": "ns", "uid": name, "creationTimestamp": created},
+            "metadata": {
+                "name": name, "namespace": "ns", "uid": name, "creationTimestamp": created
+            },
             "spec": {"repositoryName": repository, "registry": {"region": region}}
         }))
         .expect("an object")

@@ -54,6 +54,7 @@ impl Context {
     ) -> (Self, mpsc::UnboundedReceiver<ObjectRef<EcrRepositorySync>>) {
         let (wake, woken) = mpsc::unbounded();
         let pool = Pool::new(options.max_jobs, stop.child_token(), wake.clone());
+
         let context = Self {
             identities: Arc::new(Identities::new(client.clone())),
             client,
@@ -68,6 +69,7 @@ impl Context {
             listing: Mutex::default(),
             wake,
         };
+
         (context, woken)
     }
 
@@ -80,6 +82,7 @@ impl Context {
                 if matches!(event, Event::InitApply(_)) {
                     self.listing.lock().insert(uid.clone());
                 }
+
                 // A deletion is another generation, and is carried out while suspended.
                 if object.spec.suspend && object.metadata.deletion_timestamp.is_none() {
                     self.pool.cancel(&uid);
@@ -126,8 +129,9 @@ impl Context {
         }
     }
 
-    /// Returns account and region of a registry that a resource of `namespace` names, as far as they
-    /// are known without a request, and the ServiceAccount that must be read to know the account.
+    /// Returns account and region of a registry that a resource of `namespace` names, as far as
+    /// they are known without a request, and the ServiceAccount that must be read to know the
+    /// account.
     pub(super) fn resolve(
         &self,
         namespace: &str,

@@ -1,8 +1,8 @@
 //! The finalizer that makes a resource wait for the deletion of its repository.
 //!
 //! Only resources that delete their repository have the finalizer. A resource with
-//! `deletionPolicy: Retain` is deleted without the operator, in whatever state the operator, AWS or
-//! the credentials are.
+//! `deletionPolicy: Retain` is deleted without the operator, even if the operator, AWS or the
+//! credentials do not work.
 
 use kube::ResourceExt;
 use kube::api::{Patch, PatchParams};
@@ -113,6 +113,7 @@ async fn set_finalizers(subject: &Subject<'_>, finalizers: &[String]) -> Result<
         [] => json!(null),
         finalizers => json!(finalizers),
     };
+
     let patch = json!([
         {"op": "test", "path": "/metadata/uid", "value": subject.uid},
         {"op": "test", "path": "/metadata/finalizers", "value": before},
@@ -122,7 +123,8 @@ async fn set_finalizers(subject: &Subject<'_>, finalizers: &[String]) -> Result<
         .map_err(|error| failed(ApiError::Kube(kube::Error::SerdeError(error))))?;
 
     let api = subject.api();
-    let (params, patch) = (PatchParams::default(), Patch::<()>::Json(patch));
+    let params = PatchParams::default();
+    let patch = Patch::<()>::Json(patch);
     match in_time(api.patch_metadata(&subject.name, &params, &patch)).await {
         Ok(patched) => {
             // The next status must be based on this version, which the reflector does not have yet.

@@ -2,7 +2,7 @@
 
 use super::api::ApiError;
 
-/// Why a reconcile failed.
+/// A reconcile that failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
     #[error("cannot write the status of {object}: {cause}")]

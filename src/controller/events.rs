@@ -33,6 +33,7 @@ impl Note {
 /// Returns the events for the change from the old status to the new one.
 pub(super) fn transitions(old: &Status, new: &Status, report: &Report) -> Vec<Note> {
     let mut notes = Vec::new();
+
     // There is one event for a whole pass, never one per tag.
     if !report.changes.is_empty() && !report.dry_run {
         notes.push(Note::normal(Reason::Synced.as_str(), report.summary()));
@@ -58,6 +59,7 @@ pub(super) fn transitions(old: &Status, new: &Status, report: &Report) -> Vec<No
         condition::CHART_SYNCED,
         condition::REPOSITORY_READY,
     ];
+
     for type_ in types {
         let before = find(&old.conditions, type_);
         let Some(after) = find(&new.conditions, type_) else { continue };
@@ -91,6 +93,7 @@ pub(super) fn transitions(old: &Status, new: &Status, report: &Report) -> Vec<No
             }
         }
     }
+
     notes
 }
 

@@ -60,6 +60,7 @@ impl Identities {
         let Some(name) = &registry.service_account else {
             return Ok(Identity { service_account: None, role });
         };
+
         let key = (namespace.to_owned(), name.clone());
         let roles = self.roles.lock();
         match roles.get(&key).cloned() {
@@ -76,16 +77,17 @@ impl Identities {
         namespace: &str,
         name: &str,
     ) -> Result<ServiceAccount, Failure> {
-        let what = format!("ServiceAccount {namespace}/{name} (registry.serviceAccountName)");
+        let title = format!("ServiceAccount {namespace}/{name} (registry.serviceAccountName)");
         let accounts: Api<Account> = Api::namespaced(self.client.clone(), namespace);
         let account = in_time(accounts.get_metadata_opt(name)).await.map_err(|error| {
-            let NoToken { class, message } = refused(&what, "get serviceaccounts", &error);
+            let NoToken { class, message } = refused(&title, "get serviceaccounts", &error);
             Failure::new(class, message)
         })?;
 
-        // A class that is retried soon: with GitOps the account may arrive seconds after the resource.
+        // A class that is retried soon: with GitOps the account may arrive seconds after the
+        // resource.
         let missing =
-            |problem: &str| Failure::new(Class::SecretNotFound, format!("{what} {problem}"));
+            |problem: &str| Failure::new(Class::SecretNotFound, format!("{title} {problem}"));
         let account =
             account.ok_or_else(|| missing("does not exist: create it, or correct the name"))?;
         let role = account.annotations().get(ROLE_ANNOTATION).ok_or_else(|| {
@@ -96,7 +98,7 @@ impl Identities {
         let role: RoleArn = role.parse().map_err(|error| {
             Failure::new(
                 Class::InvalidSpec,
-                format!("{what}: annotation {ROLE_ANNOTATION}: {error}"),
+                format!("{title}: annotation {ROLE_ANNOTATION}: {error}"),
             )
         })?;
 
@@ -106,17 +108,18 @@ impl Identities {
     }
 }
 
-fn refused(what: &str, right: &str, error: &ApiError) -> NoToken {
+fn refused(title: &str, right: &str, error: &ApiError) -> NoToken {
     match error {
         error if error.is_forbidden() => NoToken {
             class: Class::AccessDenied,
             message: format!(
-                "cannot use {what}: {error}; allow the operator to {right} in this namespace (docs/iam.md)"
+                "cannot use {title}: {error}; allow the operator to {right} in this namespace \
+                 (docs/iam.md)"
             ),
         },
         _ => NoToken {
             class: Class::RegistryUnavailable,
-            message: format!("cannot use {what}: {error}"),
+            message: format!("cannot use {title}: {error}"),
         },
     }
 }
@@ -143,20 +146,23 @@ impl ServiceAccountTokens for LiveTokens {
     async fn token(&self, account: &ServiceAccount) -> Result<String, NoToken> {
         let ServiceAccount { namespace, name, .. } = account;
         let accounts: Api<Account> = Api::namespaced(self.client.clone(), namespace);
+
         let spec = TokenRequestSpec {
             audiences: Some(vec![AUDIENCE.to_owned()]),
             expiration_seconds: Some(TOKEN_SECONDS),
             ..TokenRequestSpec::default()
         };
         let request = TokenRequest { spec: Some(spec), ..TokenRequest::default() };
-        let what = format!("ServiceAccount {namespace}/{name}");
+        let title = format!("ServiceAccount {namespace}/{name}");
+
         let answer =
             in_time(accounts.create_token_request(name, &PostParams::default(), &request)).await;
         let answer =
-            answer.map_err(|error| refused(&what, "create serviceaccounts/token", &error))?;
+            answer.map_err(|error| refused(&title, "create serviceaccounts/token", &error))?;
+
         answer.status.and_then(|status| status.token).ok_or_else(|| NoToken {
             class: Class::Internal,
-            message: format!("the API server returned no token for {what}"),
+            message: format!("the API server returned no token for {title}"),
         })
     }
 }

@@ -94,6 +94,7 @@ impl Work {
     fn of(subject: &Subject<'_>) -> Self {
         let context = subject.context;
         let status = subject.status();
+
         Self {
             object: subject.object.clone(),
             namespace: subject.namespace.clone(),
@@ -146,6 +147,7 @@ impl Work {
             Ok((identity, permit)) => self.sources(&spec, identity, permit).await,
             Err(failure) => (accesses(Err(failure.clone())), None),
         };
+
         Job {
             spec,
             identity: admitted.map(|(identity, _)| identity),
@@ -192,6 +194,7 @@ impl Work {
         if self.deletes {
             return (accesses(Ok(Access::default())), None);
         }
+
         let mirrors = self.mirrors.as_ref().map(Reloaded::get).unwrap_or_default();
         let secrets = Secrets {
             client: &self.client,

@@ -90,6 +90,7 @@ impl Memories {
     ) -> T {
         let mut all = self.0.lock();
         let memory = all.entry(uid.to_owned()).or_default();
+
         if memory.generation != generation {
             let is_asked = memory.asked.is_some() || memory.answering.is_some();
             *memory = Memory {
@@ -106,6 +107,7 @@ impl Memories {
                 ..Memory::default()
             };
         }
+
         change(memory)
     }
 
@@ -209,6 +211,7 @@ impl Memory {
     pub(super) fn finished(&mut self, report: &Report, interval: Duration) -> Duration {
         self.running = false;
         self.look.clone_from(&report.look);
+
         if report.is_whole {
             self.looked_at = Some(Instant::now());
             self.attempts.clone_from(&report.attempts);
@@ -216,6 +219,7 @@ impl Memory {
         if let Some(held) = &report.held {
             self.held = held.clone();
         }
+
         let wait = if report.is_success() {
             self.failures = 0;
             interval
@@ -223,6 +227,7 @@ impl Memory {
             self.failures = self.failures.saturating_add(1);
             backoff::after_pass(self.failures, report.failures()).min(interval.max(LONGEST_WAIT))
         };
+
         let wait = if self.again { Duration::ZERO } else { jittered(wait) };
         self.due = Some(Instant::now() + wait);
         wait
@@ -275,20 +280,24 @@ mod tests {
         memories.with("a", 1, Memory::started);
         memories.with("a", 1, |memory| memory.request(&requests("now"), None));
         assert_eq!(memories.with("a", 1, |memory| memory.answering.clone()), None);
+
         let wait = memories
             .with("a", 1, |memory| memory.finished(&Report::default(), Duration::from_secs(3600)));
         assert_eq!(wait, Duration::ZERO);
+
         memories.with("a", 1, Memory::started);
         assert_eq!(
             memories.with("a", 1, |memory| memory.answering.clone()).as_deref(),
             Some("now")
         );
+
         // A new generation cancels that pass; the one that comes for it answers both.
         memories.with("a", 2, Memory::started);
         assert_eq!(
             memories.with("a", 2, |memory| memory.answering.clone()).as_deref(),
             Some("now")
         );
+
         memories.with("a", 2, |memory| memory.request(&requests("again"), Some("now")));
         memories.with("a", 3, Memory::started);
         assert_eq!(
@@ -314,6 +323,7 @@ mod tests {
         let whole = Report { look: Some(Look::of_test()), is_whole: true, ..Report::default() };
         let brief = Report { is_whole: false, ..whole.clone() };
         let mut memory = Memory::default();
+
         assert_eq!(memory.look(interval), None, "before the first pass");
         memory.finished(&whole, interval);
         for _ in 0..5 {
@@ -321,10 +331,12 @@ mod tests {
             assert!(memory.look(interval).is_some());
             memory.finished(&brief, interval);
         }
+
         tokio::time::advance(Duration::from_secs(3600)).await;
         assert_eq!(memory.look(interval), None, "the interval is over");
         memory.finished(&whole, interval);
         assert!(memory.look(interval).is_some());
+
         memory.request(&Requests { own: Some("now".to_owned()), flux: None }, None);
         assert_eq!(memory.look(interval), None, "on demand");
         memory.finished(&whole, interval);
@@ -343,12 +355,14 @@ mod tests {
             memory.finished(report, interval);
             (look.is_some(), memory.inspects())
         };
+
         assert_eq!(
             passes(&mut memory, &report),
             (false, false),
             "after a start everything is read, without an inspection"
         );
         assert_eq!(passes(&mut memory, &report), (true, false));
+
         // A pass that fails each time reads everything each time, but inspects once per interval.
         let failed = Report { look: None, ..report.clone() };
         let mut inspected = 0;
@@ -357,6 +371,7 @@ mod tests {
             inspected += u32::from(passes(&mut memory, &failed).1);
         }
         assert_eq!(inspected, 4);
+
         memory.request(&Requests { own: Some("now".to_owned()), flux: None }, None);
         assert_eq!(passes(&mut memory, &report), (false, true), "on demand");
         assert_eq!(passes(&mut memory, &report), (true, false));

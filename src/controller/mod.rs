@@ -2,7 +2,7 @@
 //! due, and writes status and events.
 //!
 //! ```text
-//! watch -> reflector -> reconcile (short: decide, submit a job or take its report, write status once)
+//! watch -> reflector -> reconcile (short: decide, submit a job or take its report, write status)
 //!                          ^   |
 //!                 finished |   v submit
 //!                       job pool (bounded; everything that talks to AWS or a registry)
@@ -159,12 +159,19 @@ async fn watch_secrets(
 ) {
     let events = watch::lasting(
         move || watcher(secrets.clone(), watcher::Config::default().page_size(500)),
-        |error| tracing::warn!(%error, "cannot watch Secrets, retrying; a changed Secret is used at the next pass"),
+        |error| {
+            tracing::warn!(
+                %error,
+                "cannot watch Secrets, retrying; a changed Secret is used at the next pass"
+            );
+        },
     );
+
     let observing = events.for_each(|event| {
         context.observe_secret(&event);
         future::ready(())
     });
+
     tokio::select! {
         () = observing => {}
         () = stop.cancelled() => {}
@@ -190,6 +197,7 @@ fn decodable(
                 None
             }
         };
+
         future::ready(Ok(match event {
             Event::Apply(object) => decoded(object).map(Event::Apply),
             Event::Delete(object) => decoded(object).map(Event::Delete),

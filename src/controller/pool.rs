@@ -1,8 +1,8 @@
 //! The pool of jobs: everything that talks to AWS or to a registry.
 //!
 //! A running reconcile blocks the next one of its resource, even after a change of the spec or a
-//! deletion, and slots for reconciles are served in no order. So passes run here as jobs. The end of
-//! a job triggers a reconcile that takes the report.
+//! deletion, and slots for reconciles are served in no order. So passes run here as jobs. The end
+//! of a job triggers a reconcile that takes the report.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -97,6 +97,7 @@ impl Pool {
             entries.remove(uid);
             return State::None;
         }
+
         match entry.report.take() {
             None => State::Running,
             Some(report) => {
@@ -125,7 +126,8 @@ impl Pool {
         let predecessor = self.lock_ends().insert(uid.to_owned(), End { id, ended: ended.clone() });
 
         let span = tracing::info_span!(parent: None, "job", %object);
-        let (pool, uid) = (self.clone(), uid.to_owned());
+        let pool = self.clone();
+        let uid = uid.to_owned();
         self.tracker.spawn(
             async move {
                 // The cancelled job may still be writing.
@@ -274,11 +276,13 @@ mod tests {
     async fn a_new_generation_cancels_the_running_job() {
         let (jobs, mut finished) = pool(1);
         let (started, is_running) = tokio::sync::oneshot::channel();
+
         jobs.submit(object("a"), "a", 1, ticket(), |_| async move {
             started.send(()).expect("the test waits");
             std::future::pending().await
         });
         is_running.await.expect("started");
+
         assert!(matches!(jobs.poll("a", 1), State::Running));
         assert!(matches!(jobs.poll("a", 2), State::None));
         jobs.submit(object("a"), "a", 2, ticket(), |_| async { Report::default() });
@@ -298,10 +302,12 @@ mod tests {
                 self.0.lock().push("first ended");
             }
         }
+
         let (jobs, mut finished) = pool(2);
         let log: Arc<Mutex<Vec<&'static str>>> = Arc::default();
         let (started, is_running) = tokio::sync::oneshot::channel();
         let work = Work(log.clone());
+
         jobs.submit(object("a"), "a", 1, ticket(), |_| async move {
             let _work = work;
             started.send(()).expect("the test waits");
@@ -309,14 +315,17 @@ mod tests {
         });
         is_running.await.expect("started");
         jobs.cancel("a");
+
         // The second is cancelled before its turn: the third still waits for the first.
         jobs.submit(object("a"), "a", 2, ticket(), |_| std::future::pending());
         jobs.cancel("a");
+
         let lines = log.clone();
         jobs.submit(object("a"), "a", 3, ticket(), |_| async move {
             lines.lock().push("third began");
             Report::default()
         });
+
         assert_eq!(finished.next().await, Some(object("a")));
         assert_eq!(*log.lock(), ["first ended", "third began"]);
         assert!(jobs.lock_ends().is_empty());

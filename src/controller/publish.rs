@@ -1,4 +1,4 @@
-//! Publication of what a reconcile found: status, events, series of metrics, log lines.
+//! Publication of results: status, events, series of metrics, log lines.
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;
@@ -16,6 +16,7 @@ use super::status::{self, Stamp};
 use super::subject::Subject;
 use crate::api::v1alpha1::{EcrRepositorySync, EcrRepositorySyncStatus as Status, condition};
 use crate::class::Class;
+use crate::failure::Failure;
 use crate::sync::{Field, Report};
 use crate::telemetry::Labels;
 
@@ -75,6 +76,7 @@ pub(super) async fn patch(subject: &Subject<'_>, old: &Status, new: Status) -> R
     if *old == new {
         return Ok(());
     }
+
     let version = match subject.written() {
         Some(written) => written.version,
         None => subject.object.resource_version(),
@@ -100,8 +102,8 @@ pub(super) async fn patch(subject: &Subject<'_>, old: &Status, new: Status) -> R
         Err(error) if error.is_not_found() => Ok(()),
         // A conflict is retried too: the watch is about to show the change.
         Err(cause) => {
-            // The pass did end. The API server is what is stuck, and a restart would end copies
-            // for nothing.
+            // The pass has ended, so the operator is not stuck, only the API server. A restart would
+            // end copies for nothing.
             metrics.liveness.finished();
             Err(Error::Status { object: subject.path(), cause })
         }
@@ -127,14 +129,17 @@ pub(super) fn log(subject: &Subject<'_>, report: &Report) {
     if !report.changes.is_empty() {
         tracing::info!(namespace, name, changes = report.changes.join("; "), "synced");
     }
+
     for failure in report.failures() {
-        let (class, message) = (failure.class.reason(), &failure.message);
-        tracing::warn!(namespace, name, class, message, "not synced");
+        let Failure { class, message, .. } = failure;
+        tracing::warn!(namespace, name, class = class.reason(), message, "not synced");
     }
+
     if let Some(blocked) = report.pruning_blocked() {
-        let (class, message) = (blocked.class.reason(), &blocked.message);
-        tracing::warn!(namespace, name, class, message, "not pruned");
+        let Failure { class, message, .. } = blocked;
+        tracing::warn!(namespace, name, class = class.reason(), message, "not pruned");
     }
+
     for advice in &report.warnings {
         tracing::info!(namespace, name, advice, "advice");
     }
@@ -153,6 +158,7 @@ pub(super) async fn events(subject: &Subject<'_>, notes: Vec<Note>) {
             tracing::debug!(namespace, name, reason, text, "event skipped: too many events");
             continue;
         }
+
         let event = event(subject, &note);
         if let Err(error) = in_time(api.create(&PostParams::default(), &event)).await {
             tracing::warn!(namespace, name, %error, reason = note.reason, "cannot write an event");

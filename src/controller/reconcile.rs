@@ -1,4 +1,5 @@
-//! One reconcile: short, decides what to do with a resource and writes its status at most once.
+//! One reconcile. It is short: it decides the next step of a resource, and writes the status at
+//! most once.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -119,7 +120,7 @@ async fn finish(
     })))
 }
 
-/// Does what a resource that is being deleted still needs.
+/// Continues the deletion of a resource.
 async fn delete(subject: &Subject<'_>) -> Result<Action, Error> {
     let pool = &subject.context.pool;
     if !deletion::is_held(subject) {
@@ -130,6 +131,7 @@ async fn delete(subject: &Subject<'_>) -> Result<Action, Error> {
         pool.cancel(&subject.uid);
         return deletion::release(subject, note).await;
     }
+
     if let Some(failure) = deletion::blocked(subject) {
         return refuse(subject, failure).await;
     }
@@ -140,6 +142,7 @@ async fn delete(subject: &Subject<'_>) -> Result<Action, Error> {
         pool::State::None => return job::start(subject).await,
         pool::State::Finished(report) => report,
     };
+
     publish::log(subject, &report);
     if let Some(deletion) = &report.deletion {
         return deletion::release(subject, deletion::note(deletion)).await;

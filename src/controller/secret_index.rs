@@ -45,11 +45,13 @@ impl SecretIndex {
         let namespace = object.namespace().unwrap_or_default();
         let wanted: Vec<Key> =
             Secrets::of(&object.spec).map(|name| (namespace.clone(), name)).collect();
+
         let mut index = self.lock();
         if index.secrets.get(&uid) == Some(&wanted) {
             return;
         }
         index.forget(&uid);
+
         for secret in &wanted {
             index
                 .referrers
@@ -57,6 +59,7 @@ impl SecretIndex {
                 .or_default()
                 .insert(uid.clone(), ObjectRef::from_obj(object));
         }
+
         if !wanted.is_empty() {
             index.secrets.insert(uid, wanted);
         }
@@ -177,6 +180,7 @@ mod tests {
         index.record(&resource("a", &["login", "ca"]));
         index.record(&resource("b", &["login"]));
         index.record(&resource("c", &["other"]));
+
         assert_eq!(woken(index.observe(&Event::Apply(secret("ns", "login", "1")))), ["a", "b"]);
         assert_eq!(
             woken(index.observe(&Event::Apply(secret("ns", "login", "1")))),
@@ -212,6 +216,7 @@ mod tests {
         ] {
             assert_eq!(woken(index.observe(&event)), [""; 0], "the first list is no change");
         }
+
         index.observe(&Event::Init);
         assert_eq!(woken(index.observe(&Event::InitApply(secret("ns", "login", "2")))), ["a"]);
         assert_eq!(woken(index.observe(&Event::InitDone)), ["b"]);

@@ -67,9 +67,9 @@ impl Logins for Secrets<'_> {
         Ok(credential.transpose()?.unwrap_or_default())
     }
 
-    /// A mirror is read with the operator's identity. Another source is read with the ServiceAccount
-    /// of the resource, else with the operator's identity if the namespace may use it. The role of
-    /// the target is not used for sources.
+    /// A mirror is read with the operator's identity. Another source is read with the
+    /// ServiceAccount of the resource, else with the operator's identity if the namespace may use
+    /// it. The role of the target is not used for sources.
     fn identity(&self, source: Source<'_>, reference: &Reference) -> Result<Identity, Failure> {
         if matches!(source, Source::Mirror(_)) {
             return Ok(Identity::default());
@@ -78,6 +78,7 @@ impl Logins for Secrets<'_> {
         if service_account.is_some() || self.permit.reads_ecr(reference) {
             return Ok(Identity { service_account, role: None });
         }
+
         let message = format!(
             "namespace {} may not read {} with the operator's identity: list it among ecrSources \
              in the operator's tenants file, name a secretRef, or set registry.serviceAccountName",
@@ -96,6 +97,7 @@ impl Logins for Secrets<'_> {
         let Some((field, spec::Secrets { certificates, proxy, .. })) = secrets_of(source) else {
             return Ok(options);
         };
+
         if let Some(certificates) = certificates {
             let secret = self.read(&format!("{field}.certSecretRef"), certificates).await?;
             secret.take(|secret| credentials::trust_from_secret(secret, &mut options))?;
@@ -104,6 +106,7 @@ impl Logins for Secrets<'_> {
             let secret = self.read(&format!("{field}.proxySecretRef"), proxy).await?;
             secret.take(|secret| credentials::proxy_from_secret(secret, &mut options))?;
         }
+
         Ok(options)
     }
 

@@ -109,6 +109,7 @@ impl<'a> Subject<'a> {
             arn: repository.arn.clone(),
             created: repository.ownership == Ownership::Created,
         };
+
         Claim {
             owner: Owner {
                 cluster: self.context.process.cluster_id.clone(),
@@ -130,7 +131,7 @@ impl<'a> Subject<'a> {
         })
     }
 
-    /// Why the resource may not use its repository: another resource has it, or it would move.
+    /// Returns the failure if another resource has the repository, or if it would move.
     pub(super) fn conflict(&self) -> Option<Failure> {
         let Some(winner) = self.winner() else { return self.moved() };
         let message = format!(
@@ -140,8 +141,8 @@ impl<'a> Subject<'a> {
         Some(Failure::new(Class::Conflict, message))
     }
 
-    /// Why the repository would move: the operator's defaults changed and mean another account or
-    /// region now.
+    /// Returns the failure if the repository would move: the operator's defaults changed and mean
+    /// another account or region now.
     pub(super) fn moved(&self) -> Option<Failure> {
         let now = self.location();
         let before = self.object.status.as_ref()?.repository.as_ref()?;

@@ -13,8 +13,8 @@ use futures::{Stream, StreamExt};
 use kube_runtime::utils::Backoff;
 use kube_runtime::watcher::{self, DefaultBackoff, Error, Event};
 
-/// Returns the events of the watches that `start` makes, one after the other. Errors are reported to
-/// `on_error` and followed by a wait, never passed on.
+/// Returns the events of the watches that `start` makes, one after the other. Errors are reported
+/// to `on_error` and followed by a wait, never passed on.
 pub(super) fn lasting<K, S>(
     start: impl Fn() -> S + Send + 'static,
     on_error: impl Fn(&Error) + Send + 'static,
@@ -28,6 +28,7 @@ where
         Some(error) if !is_gone(error) => events,
         _ => start().boxed(),
     };
+
     let state = (first, DefaultBackoff::default(), again, on_error);
     stream::unfold(state, |(mut events, mut backoff, again, on_error)| async move {
         loop {
@@ -109,6 +110,7 @@ mod tests {
             };
             stream::iter([Ok(Event::Init), Ok(Event::InitDone), Err(error), Ok(Event::Apply(1))])
         };
+
         let events = lasting(start, |_| {}).take(5).collect::<Vec<_>>().await;
         let wanted = [Event::Init, Event::InitDone, Event::Init, Event::InitDone, Event::Apply(1)];
         assert_eq!(format!("{events:?}"), format!("{wanted:?}"));
@@ -126,11 +128,14 @@ mod tests {
                 Err(Error::WatchStartFailed(refused(410))),
             ])
         };
+
         let on_error = move |_: &Error| log.lock().push(Instant::now());
         let mut events = pin!(lasting(start, on_error));
+
         while times.lock().len() < 8 {
             events.next().await;
         }
+
         let times = times.lock().clone();
         let gaps: Vec<_> = times.windows(2).map(|pair| (pair[1] - pair[0]).as_secs_f64()).collect();
         for (gap, least) in gaps.iter().zip([0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 30.0]) {
@@ -160,6 +165,7 @@ mod tests {
             futures::FutureExt::now_or_never(objects.next())
                 .map(|object| object.expect("more").expect("good"))
         };
+
         for event in [
             Event::Init,
             Event::InitApply(1),
@@ -170,6 +176,7 @@ mod tests {
             sender.unbounded_send(Ok(event)).expect("open");
             assert_eq!(now(), None);
         }
+
         for event in [Event::InitDone, Event::Delete(2), Event::Apply(4)] {
             sender.unbounded_send(Ok(event)).expect("open");
         }

@@ -46,7 +46,7 @@ struct LastRead {
 /// End of holding a lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
-    /// This process stopped and released it.
+    /// The process stopped and released it.
     Released,
     /// Another process holds it, or may hold it.
     Lost,
@@ -65,6 +65,7 @@ impl Lease {
     pub(super) async fn acquire(&self) -> Record {
         let mut last: Option<LastRead> = None;
         let mut logged = None;
+
         loop {
             match timeout(CALL, self.try_acquire(&mut last)).await {
                 Ok(Ok(Some(record))) => return record,
@@ -80,12 +81,17 @@ impl Lease {
                     }
                 }
                 Ok(Err(error)) => {
-                    tracing::warn!(lease = self.name, %error, "cannot read or acquire the lease, retrying")
+                    tracing::warn!(
+                        lease = self.name,
+                        %error,
+                        "cannot read or acquire the lease, retrying"
+                    );
                 }
                 Err(_late) => {
                     tracing::warn!(lease = self.name, "the API server does not answer, retrying")
                 }
             }
+
             sleep(READ_EVERY).await;
         }
     }
@@ -179,6 +185,7 @@ impl Lease {
         if let Some(spec) = &mut next.spec {
             spec.renew_time = Some(MicroTime(Timestamp::now()));
         }
+
         match self.leases.replace(&self.name, &PostParams::default(), &next).await {
             Ok(record) => Ok(Some(record)),
             // The record was written meanwhile: by this process, whose answer was late; by a person
@@ -206,7 +213,11 @@ impl Lease {
         {
             Ok(Ok(record)) => tracing::info!(lease = record.name_any(), "released the lease"),
             Ok(Err(error)) => {
-                tracing::warn!(lease = self.name, %error, "cannot release the lease; it will expire")
+                tracing::warn!(
+                    lease = self.name,
+                    %error,
+                    "cannot release the lease; it will expire"
+                );
             }
             Err(_late) => tracing::warn!(
                 lease = self.name,

@@ -49,7 +49,7 @@ pub(crate) struct LeaderElection {
     pub(crate) namespace: Option<String>,
 }
 
-/// Why the process cannot run.
+/// A process that cannot run.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     #[error("cannot configure the Kubernetes client")]

@@ -57,6 +57,7 @@ impl Inspections {
         if !report.is_whole {
             return;
         }
+
         // Jitter makes passes up to a tenth early.
         let interval = drift_interval.mul_f64(1.0 - JITTER);
         let wait = if self.is_running {
@@ -66,6 +67,7 @@ impl Inspections {
         } else {
             self.due.is_none().then(|| offset_in(interval, uid))
         };
+
         if let Some(wait) = wait {
             self.due = Some(Instant::now() + wait);
         }
@@ -105,12 +107,14 @@ mod tests {
     async fn inspections_come_once_per_interval_and_not_with_the_first_pass() {
         let mut inspections = Inspections::default();
         assert!(!pass(&mut inspections, &whole()));
+
         let mut count = 0;
         for _ in 0..24 {
             tokio::time::advance(HOUR).await;
             count += u32::from(pass(&mut inspections, &whole()));
         }
         assert_eq!(count, 4);
+
         // An inspection that was cut short does not count.
         tokio::time::advance(INTERVAL).await;
         assert!(pass(&mut inspections, &Report::default()) && pass(&mut inspections, &whole()));
@@ -126,10 +130,12 @@ mod tests {
             count += u32::from(pass(&mut inspections, &whole()));
             tokio::time::advance(HOUR).await;
         }
+
         // Every other interval: each time one is overdue.
         assert!((3..=5).contains(&count), "{count}");
         tokio::time::advance(INTERVAL).await;
         while !pass(&mut inspections, &whole()) {}
+
         tokio::time::advance(INTERVAL).await;
         inspections = inspections.renewed();
         assert!(!pass(&mut inspections, &whole()), "the spec has just changed");
@@ -142,12 +148,14 @@ mod tests {
         let mut inspections = Inspections::default();
         pass(&mut inspections, &whole());
         tokio::time::advance(INTERVAL).await;
+
         for half_hours in [1, 2, 4, 8] {
             assert!(pass(&mut inspections, &blocked()), "{half_hours}");
             tokio::time::advance(HOUR / 2 * half_hours - Duration::from_secs(1)).await;
             assert!(!pass(&mut inspections, &whole()), "{half_hours}");
             tokio::time::advance(Duration::from_secs(1)).await;
         }
+
         assert!(pass(&mut inspections, &blocked()));
         tokio::time::advance(INTERVAL).await;
         assert!(pass(&mut inspections, &whole()), "no longer than the interval");

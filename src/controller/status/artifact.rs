@@ -88,6 +88,7 @@ pub(super) fn status(artifact: &ArtifactReport, was_ready: bool) -> ArtifactStat
         TagState::Unverified { .. } => was_ready,
         TagState::Archived { .. } | TagState::Failed(_) | TagState::Planned => false,
     });
+
     let latest = |(tag, digest): (&Tag, &Digest)| SyncedTag {
         tag: tag.to_string(),
         digest: digest.to_string(),

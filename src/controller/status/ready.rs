@@ -21,6 +21,7 @@ pub(super) fn conditions(
     ready(&mut conditions, old, generation, report);
     repository_ready(&mut conditions, old, report);
     configuration::synced(&mut conditions, old, generation, report);
+
     for kind in [ArtifactKind::Image, ArtifactKind::Chart] {
         match report.artifact(kind) {
             Some(artifact) => artifact::synced(&mut conditions, artifact, report.dry_run),
@@ -28,6 +29,7 @@ pub(super) fn conditions(
             None => {}
         }
     }
+
     conditions.finish()
 }
 

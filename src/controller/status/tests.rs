@@ -162,9 +162,11 @@ fn blocked_pruning_keeps_ready_and_is_reported_until_the_next_look() {
         (condition.status.clone(), condition.reason.clone())
     };
     let is = |status: &str, reason: &str| (status.to_owned(), reason.to_owned());
+
     let status = after(&Status::default(), &pruning(Some(blocked)));
     expect(&status, "True", "Succeeded", false, false);
     assert_eq!(configuration(&status), is("False", "PruneBlocked"));
+
     let between = after(&status, &Report { prunes: true, pruning: None, ..synced() });
     assert_eq!(between, status, "a pass that did not look knows no better");
     assert_eq!(configuration(&after(&status, &pruning(None))), is("True", "Succeeded"));
@@ -228,11 +230,13 @@ fn manifests_made_from_archives_are_read_back_from_the_status() {
         ("2.0.0".parse().expect("a tag"), derived(true)),
     ]
     .into();
+
     let mut chart = report(&[]);
     chart.artifacts = vec![ArtifactReport {
         derived: made.clone(),
         ..ArtifactReport::of_test(ArtifactKind::Chart, BTreeMap::new())
     }];
+
     let status = after(&Status::default(), &chart);
     assert_eq!(known(&status), made);
     let away = after(&status, &Report::failed(Failure::new(Class::RegistryUnavailable, "why")));
