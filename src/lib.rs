@@ -10,29 +10,7 @@
 //! report    Outcomes -> status, events, metrics, or the summary on a terminal
 //! ```
 //!
-//! Modules; each depends only on those above it:
-//!
-//! - [`class`]: what kind of failure an error is
-//! - [`meter`]: what the lower layers tell of their work
-//! - [`reload`]: files that are read again when they change
-//! - [`api`]: the resource `EcrRepositorySync`
-//! - [`selection`]: which of a source's tags are wanted; pure
-//! - [`registry`]: OCI distribution client; knows nothing of ECR or Kubernetes
-//! - [`helm`]: HTTP chart repositories, and charts as OCI artifacts
-//! - [`ecr`]: the control plane of ECR
-//! - [`failure`]: a failure as it is reported
-//! - [`violation`]: a rule that a spec breaks
-//! - [`spec`]: the spec, checked
-//! - [`sync`]: the engine
-//! - [`credentials`]: Secret or docker config -> registry credential
-//! - [`mirrors`]: places to read images from instead of their own
-//! - [`tenancy`]: what a namespace may use
-//! - `logins`: ways to the sources, for controller and command line alike
-//! - [`inventory`]: reads desired state from files
-//! - [`telemetry`]: logs and metrics
-//! - [`controller`]: streams, reconcile, jobs, status, events
-//! - [`operator`]: wiring and life cycle of the controller process
-//! - [`cli`]: arguments, one file per subcommand
+//! docs/architecture.md lists the modules, and which of them each may use.
 
 #![warn(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)]
 

@@ -7,6 +7,8 @@ use super::reason::Reason;
 
 /// Longest message of a condition; kubectl shows one line.
 const MAX_MESSAGE: usize = 1024;
+/// Longest message of a failure in the status, and longest line of plan and history.
+pub(super) const MAX_LINE: usize = 300;
 
 /// The status of a condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

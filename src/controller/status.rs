@@ -15,7 +15,7 @@ mod results;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{Timestamp, Unit};
 
-use super::conditions::{Conditions, Is, truncated};
+use super::conditions::{Conditions, Is, MAX_LINE, truncated};
 use super::reason::Reason;
 use crate::api::v1alpha1::{
     ArtifactStatus, EcrRepositorySyncStatus as Status, HistoryEntry, Ownership, RepositoryStatus,
@@ -31,8 +31,6 @@ pub(super) use results::{known, rebuilt, vanished};
 const MAX_PLAN: usize = 20;
 /// Passes in `history`.
 const MAX_HISTORY: usize = 5;
-/// Longest message of a failure in the list, and longest line of plan and history.
-const MAX_LINE: usize = 300;
 
 /// The circumstances of a pass, which its report does not know.
 #[derive(Clone, Debug)]

@@ -5,6 +5,7 @@ mod cases;
 mod command_line;
 mod iam;
 mod reference;
+mod walls;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

@@ -1,8 +1,7 @@
 //! The conditions `ImageSynced` and `ChartSynced`, and `status.image` and `status.chart`.
 
-use super::MAX_LINE;
 use crate::api::v1alpha1::{ArtifactStatus, ReferrersStatus, SyncedTag, TagFailure, condition};
-use crate::controller::conditions::{Conditions, Is, truncated};
+use crate::controller::conditions::{Conditions, Is, MAX_LINE, truncated};
 use crate::controller::reason::Reason;
 use crate::failure::Failure;
 use crate::registry::{Digest, Tag};
