@@ -16,7 +16,7 @@ use crate::credentials::DockerConfig;
 use crate::mirrors::Mirrors;
 use crate::operator;
 use crate::reload::Reloaded;
-use crate::sync::{Defaults, Limits, OwnerRules};
+use crate::sync::{Bounds, Defaults, OwnerRules};
 use crate::tenancy::{Tenancy, Unlisted};
 
 /// Runs the Kubernetes controller until it is stopped
@@ -232,7 +232,7 @@ fn options(arguments: Arguments) -> Result<operator::Options, String> {
             .then_some(operator::LeaderElection { namespace: arguments.leader_election_namespace }),
         watchdog: arguments.watchdog,
         listen: arguments.listen,
-        limits: Limits {
+        bounds: Bounds {
             max_tags: arguments.max_tags.into(),
             reserve: arguments.sources.rate_reserve,
         },

@@ -24,7 +24,7 @@ use crate::mirrors::Mirrors;
 use crate::reload::Reloaded;
 use crate::spec::{self, Spec};
 use crate::sync::{
-    Access, Accesses, Before, Claimant, Engine, Failure, Job, Mirrored, Mode, Progress, Report,
+    Access, Accesses, Claimant, Earlier, Engine, Failure, Job, Mirrored, Mode, Progress, Report,
 };
 use crate::telemetry::Metrics;
 use crate::tenancy::{Permit, Request, Tenancy};
@@ -76,7 +76,7 @@ struct Work {
     object: EcrRepositorySync,
     namespace: String,
     status: Status,
-    before: Before,
+    earlier: Earlier,
     claimant: Claimant,
     mode: Mode,
     deletes: bool,
@@ -98,7 +98,7 @@ impl Work {
         Self {
             object: subject.object.clone(),
             namespace: subject.namespace.clone(),
-            before: before(subject, &status),
+            earlier: earlier(subject, &status),
             claimant: Claimant::Resource(subject.claim(&status)),
             status,
             mode: if subject.is_dry_run() { Mode::DryRun } else { Mode::Apply },
@@ -156,7 +156,7 @@ impl Work {
             mirrored,
             chart_source: self.status.chart.as_ref().map(|chart| chart.source.clone()),
             derived: status::known(&self.status),
-            before: self.before.clone(),
+            earlier: self.earlier.clone(),
             progress: Progress::default(),
         }
     }
@@ -214,9 +214,9 @@ fn accesses(access: Result<Access, Failure>) -> Accesses {
 }
 
 /// The results of earlier passes, from memory and status.
-fn before(subject: &Subject<'_>, status: &Status) -> Before {
+fn earlier(subject: &Subject<'_>, status: &Status) -> Earlier {
     let drift_interval = subject.drift_interval();
-    subject.memory(|memory| Before {
+    subject.memory(|memory| Earlier {
         // First, since it starts an inspection if one is due.
         look: memory.look(drift_interval),
         held: memory.held.clone(),
@@ -224,7 +224,7 @@ fn before(subject: &Subject<'_>, status: &Status) -> Before {
         attempts: memory.attempts.clone(),
         pruning: memory.pruning.clone(),
         configuration: status.configuration.clone(),
-        vanished: status::vanished(status, subject.generation),
+        expired: status::earlier_expired(status, subject.generation),
         rebuilt: status::rebuilt(status),
         managed_tag_keys: status.managed_tag_keys.iter().cloned().collect(),
     })

@@ -212,7 +212,7 @@ impl Memory {
         self.running = false;
         self.look.clone_from(&report.look);
 
-        if report.is_whole {
+        if report.configuration_read {
             self.looked_at = Some(Instant::now());
             self.attempts.clone_from(&report.attempts);
         }
@@ -320,8 +320,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn everything_is_read_again_on_demand_after_a_failure_and_every_drift_interval() {
         let interval = Duration::from_secs(6 * 3600);
-        let whole = Report { look: Some(Look::of_test()), is_whole: true, ..Report::default() };
-        let brief = Report { is_whole: false, ..whole.clone() };
+        let whole = Report { look: Some(Look::of_test()), configuration_read: true, ..Report::default() };
+        let brief = Report { configuration_read: false, ..whole.clone() };
         let mut memory = Memory::default();
 
         assert_eq!(memory.look(interval), None, "before the first pass");
@@ -347,7 +347,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn inspections_come_on_demand_and_every_drift_interval_but_not_after_start_or_failure() {
         let interval = Duration::from_secs(6 * 3600);
-        let report = Report { look: Some(Look::of_test()), is_whole: true, ..Report::default() };
+        let report = Report { look: Some(Look::of_test()), configuration_read: true, ..Report::default() };
         let mut memory = Memory::default();
         let passes = |memory: &mut Memory, report: &Report| {
             let look = memory.look(interval);

@@ -25,7 +25,7 @@ use crate::ecr::Repository;
 use crate::sync::{ArtifactKind, Report};
 
 pub(super) use ready::was_ready;
-pub(super) use results::{known, rebuilt, vanished};
+pub(super) use results::{earlier_expired, known, rebuilt};
 
 /// Lines of a dry run's plan.
 const MAX_PLAN: usize = 20;

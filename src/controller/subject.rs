@@ -13,7 +13,7 @@ use crate::api::v1alpha1::{
 use crate::class::Class;
 use crate::ecr::{Location, Owner};
 use crate::spec::{Intervals, Registry};
-use crate::sync::{Claim, Failure, Kept};
+use crate::sync::{Claim, Failure, RecordedRepository};
 
 /// One resource during one reconcile.
 pub(super) struct Subject<'a> {
@@ -105,7 +105,7 @@ impl<'a> Subject<'a> {
 
     /// The resource's rights against the owner of its repository.
     pub(super) fn claim(&self, status: &Status) -> Claim {
-        let kept = |repository: &RepositoryStatus| Kept {
+        let recorded = |repository: &RepositoryStatus| RecordedRepository {
             arn: repository.arn.clone(),
             created: repository.ownership == Ownership::Created,
         };
@@ -118,7 +118,7 @@ impl<'a> Subject<'a> {
             },
             adoption: self.object.spec.adoption_policy,
             rules: self.context.options.owners.clone(),
-            kept: status.repository.as_ref().map(kept),
+            recorded: status.repository.as_ref().map(recorded),
         }
     }
 

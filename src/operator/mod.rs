@@ -18,7 +18,7 @@ use crate::controller::{self, LiveOwners, LiveTokens, Process};
 use crate::ecr;
 use crate::meter::Meter;
 use crate::registry::{Transport, TransportOptions};
-use crate::sync::{Defaults, Engine, Limits};
+use crate::sync::{Bounds, Defaults, Engine};
 use crate::telemetry::Metrics;
 use lease::End;
 use server::Health;
@@ -36,7 +36,7 @@ pub(crate) struct Options {
     /// Address of /metrics, /healthz and /readyz.
     pub(crate) listen: SocketAddr,
     /// Bounds of a pass.
-    pub(crate) limits: Limits,
+    pub(crate) bounds: Bounds,
     pub(crate) aws: ecr::Options,
     /// Defaults for what a spec leaves out.
     pub(crate) defaults: Defaults,
@@ -85,7 +85,7 @@ pub(crate) async fn run(options: Options) -> Result<(), Error> {
         leader_election,
         watchdog,
         listen,
-        limits,
+        bounds,
         aws,
         defaults,
     } = options;
@@ -108,7 +108,7 @@ pub(crate) async fn run(options: Options) -> Result<(), Error> {
         .or_else(|_| std::env::var("HOSTNAME"))
         .unwrap_or_else(|_| "ecr-sync".to_owned());
     let process = Process { cluster_id, instance };
-    let engine = engine(&client, &process, aws, &metrics, limits, defaults).await?;
+    let engine = engine(&client, &process, aws, &metrics, bounds, defaults).await?;
 
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -150,7 +150,7 @@ async fn engine(
     process: &Process,
     aws: ecr::Options,
     metrics: &Metrics,
-    limits: Limits,
+    bounds: Bounds,
     defaults: Arc<Defaults>,
 ) -> Result<Arc<Engine>, Error> {
     let meter: Arc<dyn Meter> = Arc::new(metrics.clone());
@@ -164,7 +164,7 @@ async fn engine(
     let session = ecr::Session::load(aws, transport.clone(), meter, Some(tokens)).await;
 
     let owners = Arc::new(LiveOwners::new(client.clone()));
-    let engine = Engine::new(session, transport, Some(owners), limits);
+    let engine = Engine::new(session, transport, Some(owners), bounds);
     Ok(Arc::new(engine.with_defaults(defaults)))
 }
 

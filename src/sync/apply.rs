@@ -11,8 +11,8 @@ use super::desired::Desired;
 use super::observed::Observed;
 use super::outcomes::Outcomes;
 use super::pass::Pass;
-use super::patience::patiently;
 use super::progress::Progress;
+use super::throttle::retry_throttled;
 use crate::class::Class;
 use crate::ecr::policy;
 use crate::ecr::{self, Repository, Settings};
@@ -139,7 +139,8 @@ async fn configure_all(
             progress.advance(1);
             continue;
         }
-        match patiently(|| async { Ok(configure(registry, repository, action).await?) }).await {
+        match retry_throttled(|| async { Ok(configure(registry, repository, action).await?) }).await
+        {
             Ok(kept) => {
                 outcomes.done(action, progress);
                 outcomes.rewritten.extend(rewritten(action, kept.as_deref()));
@@ -180,7 +181,7 @@ async fn create(
     tags: &BTreeMap<String, String>,
     settings: &Settings,
 ) -> Result<Repository, Failure> {
-    match patiently(|| async { Ok(registry.create_repository(name, tags, settings).await?) })
+    match retry_throttled(|| async { Ok(registry.create_repository(name, tags, settings).await?) })
         .await?
     {
         Some(created) => Ok(created),

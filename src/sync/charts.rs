@@ -120,7 +120,7 @@ impl Rules<'_> {
             // The same archive made into another manifest is our doing, not the source's.
             Some(current)
                 if self.keep
-                    && order.derived.as_ref().is_none_or(|before| before.archive != *archive) =>
+                    && order.derived.as_ref().is_none_or(|earlier| earlier.archive != *archive) =>
             {
                 Some(TagState::Kept {
                     digest: current.clone(),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::action::{Action, Attempt, Attempts};
 use super::desired::Desired;
-use super::earlier::Before;
+use super::earlier::Earlier;
 use super::field::Field;
 use super::observed::ObservedRepository;
 use crate::api::v1alpha1::DriftPolicy;
@@ -89,11 +89,11 @@ pub(super) fn created(desired: &Desired) -> Attempts {
 pub(super) fn differences(
     desired: &Desired,
     there: &ObservedRepository,
-    before: &Before,
+    earlier: &Earlier,
 ) -> Vec<Difference> {
     let live = &there.repository;
     let settings = &desired.settings;
-    let mut differences: Vec<_> = resource_tags(desired, there, before).into_iter().collect();
+    let mut differences: Vec<_> = resource_tags(desired, there, earlier).into_iter().collect();
     if let Some(wanted) =
         settings.mutability.as_ref().filter(|wanted| !wanted.means_the_same(&live.mutability))
     {
@@ -143,7 +143,7 @@ pub(super) fn differences(
 fn resource_tags(
     desired: &Desired,
     there: &ObservedRepository,
-    before: &Before,
+    earlier: &Earlier,
 ) -> Option<Difference> {
     let live = &there.resource_tags;
     let wanted = &desired.resource_tags;
@@ -151,7 +151,7 @@ fn resource_tags(
         wanted.iter().filter(|(key, value)| live.get(*key) != Some(*value)).map(own).collect();
     let is_ours = |key: &&String| [OWNER_TAG, CREATED_TAG].contains(&key.as_str());
     let is_left = |key: &&String| live.contains_key(*key) && !wanted.contains_key(*key);
-    let removed: Vec<_> = before
+    let removed: Vec<_> = earlier
         .managed_tag_keys
         .iter()
         .filter(is_left)
@@ -174,7 +174,7 @@ fn resource_tags(
         actions.push(Action::UntagRepository { keys: removed });
     }
     let detail = details.join(", ");
-    let concerned = wanted.keys().chain(&before.managed_tag_keys);
+    let concerned = wanted.keys().chain(&earlier.managed_tag_keys);
     let live_now: BTreeMap<_, _> = concerned.map(|key| (key, live.get(key))).collect();
     let values = (hash(wanted), hash(live_now));
     (!actions.is_empty()).then_some(Difference {

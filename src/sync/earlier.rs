@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::action::{Attempts, Pruning};
 use super::artifact::TagState;
+use super::expired::{Expired, Held};
 use super::observed::Observed;
 use super::origin::Rebuilt;
-use super::vanished::{Held, Vanished};
 #[cfg(test)]
 use crate::ecr;
 use crate::ecr::{Archived, Repository};
@@ -14,11 +14,11 @@ use crate::registry::Tag;
 
 /// What earlier passes left behind.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Before {
+pub struct Earlier {
     /// What was in ECR when the last pass over the same generation of the spec ended.
     pub held: Held,
     /// Tags that vanished, as far as they were reported.
-    pub vanished: BTreeMap<Tag, Vanished>,
+    pub expired: BTreeMap<Tag, Expired>,
     /// What was made of indexes of which only some platforms are wanted.
     pub rebuilt: BTreeMap<Tag, Rebuilt>,
     /// Keys of resource tags that we set: ours to remove when they are no longer wanted.

@@ -7,7 +7,7 @@ use super::copy::Blobs;
 use super::defaults::Defaults;
 use super::job::{EcrLogin, Job};
 use super::ownership::OwnerLookup;
-use super::prune::known::Known;
+use super::prune::cache::Cache;
 use crate::ecr;
 use crate::failure::Failure;
 use crate::helm;
@@ -32,21 +32,21 @@ pub struct Engine {
     pub(super) indexes: Arc<helm::Indexes>,
     pub(super) blobs: Arc<Blobs>,
     pub(super) owners: Option<Arc<dyn OwnerLookup>>,
-    pub(super) limits: Limits,
+    pub(super) bounds: Bounds,
     pub(super) defaults: Arc<Defaults>,
-    pub(super) prune: Known,
+    pub(super) prune_cache: Cache,
 }
 
 /// Bounds of a pass.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub struct Bounds {
     /// Tags that one artifact may have after selection.
     pub max_tags: usize,
     /// Pulls that are left to others, where a source says how many there are.
     pub reserve: registry::Reserve,
 }
 
-impl Default for Limits {
+impl Default for Bounds {
     fn default() -> Self {
         Self { max_tags: 500, reserve: registry::Reserve::default() }
     }
@@ -59,13 +59,24 @@ impl Engine {
         aws: ecr::Session,
         transport: Transport,
         owners: Option<Arc<dyn OwnerLookup>>,
-        limits: Limits,
+        bounds: Bounds,
     ) -> Self {
         let transports = Mutex::new(HashMap::from([(TransportOptions::default(), transport)]));
         let indexes = Arc::new(helm::Indexes::new(MOST_INDEX_BYTES));
         let (hosts, quotas) = (Mutex::default(), Mutex::default());
-        let (blobs, defaults, prune) = (Arc::default(), Arc::default(), Known::default());
-        Self { aws, transports, hosts, quotas, indexes, blobs, owners, limits, defaults, prune }
+        let (blobs, defaults, prune_cache) = (Arc::default(), Arc::default(), Cache::default());
+        Self {
+            aws,
+            transports,
+            hosts,
+            quotas,
+            indexes,
+            blobs,
+            owners,
+            bounds,
+            defaults,
+            prune_cache,
+        }
     }
 
     /// The same engine with these defaults.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::artifact::{ArtifactKind, Derived, DesiredArtifact};
-use super::earlier::Before;
+use super::earlier::Earlier;
 use super::ownership::Claimant;
 use super::progress::Progress;
 use crate::ecr;
@@ -30,7 +30,7 @@ pub struct Job {
     /// What earlier passes made of chart archives.
     pub derived: BTreeMap<Tag, Derived>,
     /// What earlier passes left behind.
-    pub before: Before,
+    pub earlier: Earlier,
     /// Told of every step and byte.
     pub progress: Progress,
 }

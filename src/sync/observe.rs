@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::desired::Desired;
-use super::earlier::Before;
-use super::hollow::Named;
+use super::earlier::Earlier;
+use super::expired;
+use super::incomplete_index::Named;
 use super::observed::{Configuration, Observed, ObservedRepository};
 use super::ownership::Claimant;
 use super::pass::Pass;
-use super::patience::patiently;
-use super::vanished;
+use super::throttle::retry_throttled;
 use crate::api::v1alpha1::Policy;
 use crate::class::Class;
 use crate::ecr::OWNER_TAG;
@@ -29,7 +29,7 @@ impl Pass<'_> {
         desired: &Desired,
     ) -> Result<Option<Configuration>, Failure> {
         let (name, registry) = (&desired.repository, &self.target.registry);
-        let Some(repository) = patiently(|| self.target.repository()).await?.cloned() else {
+        let Some(repository) = retry_throttled(|| self.target.repository()).await?.cloned() else {
             return Ok(None);
         };
         let is_wanted = |wanted: &Wanted, default: &Option<Policy>| {
@@ -51,9 +51,9 @@ impl Pass<'_> {
             if read { Ok(registry.policy(Kind::Permission, name).await?) } else { Ok(None) }
         };
         let (resource_tags, lifecycle, permission) = tokio::try_join!(
-            patiently(resource_tags),
-            patiently(lifecycle),
-            patiently(permission)
+            retry_throttled(resource_tags),
+            retry_throttled(lifecycle),
+            retry_throttled(permission)
         )?;
         Ok(Some(Configuration { repository, resource_tags, lifecycle, permission }))
     }
@@ -78,7 +78,7 @@ impl Pass<'_> {
         };
         let wanted: BTreeSet<_> =
             desired.artifacts.iter().flat_map(|artifact| artifact.tags.keys().cloned()).collect();
-        let seen = patiently(|| target.seen(&wanted)).await?;
+        let seen = retry_throttled(|| target.seen(&wanted)).await?;
         let is_ours = job.claimant.created(&repository.arn, &resource_tags);
         // What ECR made by such a rule was there before us. A run from the command line is over
         // before the advice matters.
@@ -94,23 +94,23 @@ impl Pass<'_> {
         }
         let owner_is_gone = self.owner_is_gone(name, resource_tags.get(OWNER_TAG)).await;
         let mut images = seen.images;
-        let Named { hollow, children } = match job.before.inspects || self.prunes() {
+        let Named { incomplete, children } = match job.earlier.inspects || self.prunes() {
             true => self.named(desired, &mut images).await?,
             false => Named::default(),
         };
         let repository = ObservedRepository {
             repository,
             is_ours,
-            is_whole: true,
+            configuration_read: true,
             resource_tags,
             lifecycle,
             permission,
             images,
-            hollow,
+            incomplete,
             children,
             archived: seen.archived,
             owner_is_gone,
-            vanished: BTreeMap::new(),
+            expired: BTreeMap::new(),
         };
         Ok(Observed { repository: Some(repository), warnings })
     }
@@ -120,29 +120,29 @@ impl Pass<'_> {
     ///
     /// # Errors
     /// As AWS answers.
-    pub(super) async fn with_vanished(
+    pub(super) async fn with_expired(
         &self,
         desired: &Desired,
         observed: Observed,
     ) -> Result<Observed, Failure> {
-        let mut observed = self.count_vanished(desired, observed);
+        let mut observed = self.count_expired(desired, observed);
         if let Some(repository) = &mut observed.repository
-            && !repository.vanished.is_empty()
-            && !patiently(|| self.has_lifecycle_policy(desired)).await?
+            && !repository.expired.is_empty()
+            && !retry_throttled(|| self.has_lifecycle_policy(desired)).await?
         {
-            repository.vanished.clear();
+            repository.expired.clear();
         }
         Ok(observed)
     }
 
     /// Counts the wanted tags that were in ECR when an earlier pass ended, and are missing now.
-    pub(super) fn count_vanished(&self, desired: &Desired, mut observed: Observed) -> Observed {
+    pub(super) fn count_expired(&self, desired: &Desired, mut observed: Observed) -> Observed {
         if let Some(repository) = &mut observed.repository {
             let is_there = |tag: &Tag| {
                 repository.images.tags.contains_key(tag) || repository.archived.contains_key(tag)
             };
-            let Before { held, vanished, .. } = &self.job.before;
-            repository.vanished = vanished::count(held, vanished, desired, is_there);
+            let Earlier { held, expired, .. } = &self.job.earlier;
+            repository.expired = expired::count(held, expired, desired, is_there);
         }
         observed
     }

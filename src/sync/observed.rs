@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::desired::Has;
-use super::vanished::Vanished;
+use super::expired::Expired;
 use crate::ecr::{Archived, Images, Repository};
 use crate::registry::{Digest, Tag};
 
@@ -25,7 +25,7 @@ pub struct ObservedRepository {
     pub is_ours: bool,
     /// Settings, policies and resource tags were read; else they are as they were, and nothing is
     /// known of them.
-    pub is_whole: bool,
+    pub configuration_read: bool,
     /// All resource tags but AWS's own.
     pub resource_tags: BTreeMap<String, String>,
     /// Text of the lifecycle policy; not read where it is unmanaged.
@@ -39,12 +39,12 @@ pub struct ObservedRepository {
     /// The owner tag names a resource of this cluster that no longer exists.
     pub owner_is_gone: bool,
     /// Wanted indexes that are there and lack something that they name.
-    pub hollow: BTreeSet<Digest>,
+    pub incomplete: BTreeSet<Digest>,
     /// What wanted indexes name that are there, as far as that was looked at.
     pub children: BTreeSet<Digest>,
     /// Wanted tags that were there before and vanished, while there is a lifecycle policy that may
     /// be why.
-    pub vanished: BTreeMap<Tag, Vanished>,
+    pub expired: BTreeMap<Tag, Expired>,
 }
 
 /// A repository and its configuration, as far as they are managed.
@@ -64,8 +64,8 @@ impl Observed {
         self.repository.as_ref().map(|repository| Has {
             is_ours: repository.is_ours,
             // What was not read is not compared either.
-            lifecycle: !repository.is_whole || repository.lifecycle.is_some(),
-            permission: !repository.is_whole || repository.permission.is_some(),
+            lifecycle: !repository.configuration_read || repository.lifecycle.is_some(),
+            permission: !repository.configuration_read || repository.permission.is_some(),
             resource_tags: &repository.resource_tags,
         })
     }

@@ -22,7 +22,7 @@ pub struct Origin {
     pub repository: String,
     /// Platforms that are wanted; all without.
     platforms: Option<Platforms>,
-    kept: Mutex<Kept>,
+    manifests: Mutex<Manifests>,
 }
 
 /// A smaller index that was made of a source's: known, the source's need not be read again to see
@@ -38,7 +38,7 @@ pub struct Rebuilt {
 }
 
 #[derive(Debug, Default)]
-struct Kept {
+struct Manifests {
     manifests: HashMap<Digest, Arc<Manifest>>,
     bytes: u64,
     /// Of the indexes that were made here, what they were made of.
@@ -58,7 +58,7 @@ impl Origin {
     /// A repository of the registry behind `client`.
     #[must_use]
     pub fn new(client: Client, repository: impl Into<String>) -> Self {
-        Self { client, repository: repository.into(), platforms: None, kept: Mutex::default() }
+        Self { client, repository: repository.into(), platforms: None, manifests: Mutex::default() }
     }
 
     /// Only these platforms.
@@ -74,14 +74,14 @@ impl Origin {
     }
 
     /// What an earlier pass made of an index, if it was made for the same platforms.
-    pub(super) fn knows<'a>(&self, before: Option<&'a Rebuilt>) -> Option<&'a Rebuilt> {
+    pub(super) fn knows<'a>(&self, earlier: Option<&'a Rebuilt>) -> Option<&'a Rebuilt> {
         let platforms = self.platforms.as_ref()?.to_string();
-        before.filter(|before| before.platforms == platforms)
+        earlier.filter(|earlier| earlier.platforms == platforms)
     }
 
     /// Takes over what an earlier pass made.
-    pub(super) fn remember(&self, before: &Rebuilt) {
-        self.kept().made_of.insert(before.target.clone(), before.source.clone());
+    pub(super) fn remember(&self, earlier: &Rebuilt) {
+        self.kept().made_of.insert(earlier.target.clone(), earlier.source.clone());
     }
 
     /// What the index `target` was made of, if it was made here.
@@ -100,11 +100,11 @@ impl Origin {
         &self,
         label: &str,
         digest: Digest,
-        before: Option<&Rebuilt>,
+        earlier: Option<&Rebuilt>,
     ) -> Result<Digest, Failure> {
-        if let Some(before) = self.knows(before).filter(|before| before.source == digest) {
-            self.remember(before);
-            return Ok(before.target.clone());
+        if let Some(earlier) = self.knows(earlier).filter(|earlier| earlier.source == digest) {
+            self.remember(earlier);
+            return Ok(earlier.target.clone());
         }
         let Some(smaller) = self.smaller(label, &digest).await? else { return Ok(digest) };
         let target = smaller.digest.clone();
@@ -225,7 +225,7 @@ impl Origin {
         }
     }
 
-    fn kept(&self) -> std::sync::MutexGuard<'_, Kept> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    fn kept(&self) -> std::sync::MutexGuard<'_, Manifests> {
+        self.manifests.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

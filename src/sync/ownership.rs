@@ -33,12 +33,12 @@ pub struct Claim {
     /// What the operator says.
     pub rules: OwnerRules,
     /// ARN of the repository that the resource kept at its last pass, whether it was made by us.
-    pub kept: Option<Kept>,
+    pub recorded: Option<RecordedRepository>,
 }
 
 /// A repository that a resource has been keeping.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Kept {
+pub struct RecordedRepository {
     /// Its ARN.
     pub arn: String,
     /// Whether we created it.
@@ -112,7 +112,9 @@ impl Claim {
             Some(_) if is_gone => Holder::Nobody,
             Some(mark) => Holder::Other(mark.clone()),
             // Somebody removed the mark, or there are none: what was ours a pass ago still is.
-            None if self.kept.as_ref().is_some_and(|kept| kept.arn == arn) => Holder::Me,
+            None if self.recorded.as_ref().is_some_and(|recorded| recorded.arn == arn) => {
+                Holder::Me
+            }
             None => Holder::Nobody,
         }
     }
@@ -131,7 +133,7 @@ impl Claim {
     pub(super) fn created(&self, arn: &str, tags: &BTreeMap<String, String>) -> bool {
         tags.contains_key(CREATED_TAG)
             || (!self.rules.marks
-                && self.kept.as_ref().is_some_and(|kept| kept.arn == arn && kept.created))
+                && self.recorded.as_ref().is_some_and(|r| r.arn == arn && r.created))
     }
 }
 
@@ -211,7 +213,7 @@ mod tests {
         let owner =
             Owner { cluster: "c".to_owned(), namespace: "ns".to_owned(), name: "app".to_owned() };
         let rules = OwnerRules { former_clusters: vec!["old".to_owned()], ..OwnerRules::default() };
-        Claim { owner, adoption, rules, kept: None }
+        Claim { owner, adoption, rules, recorded: None }
     }
 
     fn tags(mark: Option<&str>) -> BTreeMap<String, String> {
@@ -251,20 +253,21 @@ mod tests {
     #[test]
     fn what_was_ours_a_pass_ago_is_ours_without_its_mark() {
         let mut mine = claim(AdoptionPolicy::Never);
-        mine.kept = Some(Kept { arn: "arn".to_owned(), created: true });
+        mine.recorded = Some(RecordedRepository { arn: "arn".to_owned(), created: true });
         assert!(may(mine.clone(), None, false));
         assert!(
             !may(mine.clone(), Some("another/ns/app"), false),
             "somebody else's mark counts more"
         );
-        mine.kept = Some(Kept { arn: "of a former one".to_owned(), created: true });
+        mine.recorded =
+            Some(RecordedRepository { arn: "of a former one".to_owned(), created: true });
         assert!(!may(mine, None, false));
     }
 
     #[test]
     fn a_repository_without_its_mark_is_not_ours_to_delete() {
         let mut mine = claim(AdoptionPolicy::IfUnowned);
-        mine.kept = Some(Kept { arn: "arn".to_owned(), created: true });
+        mine.recorded = Some(RecordedRepository { arn: "arn".to_owned(), created: true });
         assert_eq!(mine.holder_at_the_end("arn", &tags(Some("c/ns/app"))), Holder::Me);
         assert_eq!(mine.holder_at_the_end("arn", &tags(Some("old/ns/app"))), Holder::Me);
         assert_eq!(
@@ -313,7 +316,7 @@ mod tests {
         let created =
             tags(None).into_iter().chain([(CREATED_TAG.to_owned(), "true".to_owned())]).collect();
         let mut claim = claim(AdoptionPolicy::IfUnowned);
-        claim.kept = Some(Kept { arn: "arn".to_owned(), created: true });
+        claim.recorded = Some(RecordedRepository { arn: "arn".to_owned(), created: true });
         assert!(claim.created("arn", &created) && !claim.created("arn", &tags(None)));
         claim.rules.marks = false;
         assert!(claim.created("arn", &tags(None)) && !claim.created("another", &tags(None)));

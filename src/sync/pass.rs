@@ -9,10 +9,10 @@ use super::engine::Engine;
 use super::job::{Job, Mode};
 use super::observed::{Configuration, Observed};
 use super::ownership::Claimant;
-use super::patience::patiently;
 use super::plan;
 use super::report::Report;
 use super::target::Target;
+use super::throttle::retry_throttled;
 use crate::class::Class;
 use crate::failure::Failure;
 
@@ -51,7 +51,7 @@ impl<'a> Pass<'a> {
 
         let registry = engine.registry(job).await?;
         // A dry run shows all that would be done, so it reads everything.
-        let look = job.before.look.as_ref().filter(|_| mode == Mode::Apply);
+        let look = job.earlier.look.as_ref().filter(|_| mode == Mode::Apply);
         let target = Target::new(registry, &job.spec.repository, look);
         Ok(Self { engine, job, mode, target })
     }
@@ -62,7 +62,7 @@ impl<'a> Pass<'a> {
             Mode::Apply => Some(Box::pin(self.apply(&desired, &observed, &plan)).await),
             Mode::DryRun => None,
         };
-        Ok(Report::new(&desired, &observed, &plan, outcomes, &self.job.before))
+        Ok(Report::new(&desired, &observed, &plan, outcomes, &self.job.earlier))
     }
 
     /// The steps that write nothing.
@@ -107,7 +107,7 @@ impl<'a> Pass<'a> {
 
     /// The result where a quick look shows that nothing is to be done; else `desired` again.
     async fn settled(&self, desired: Desired) -> Result<Result<Survey, Desired>, Failure> {
-        let observed = match self.glance(&desired).await {
+        let observed = match self.quick_look(&desired).await {
             // Only the survey waits out a throttle.
             Err(failure) if failure.class == Class::RateLimited => None,
             result => result?,
@@ -115,7 +115,7 @@ impl<'a> Pass<'a> {
         let Some(observed) = observed else { return Ok(Err(desired)) };
 
         let desired = desired.given(observed.has());
-        let observed = self.count_vanished(&desired, observed);
+        let observed = self.count_expired(&desired, observed);
         let plan = self.plan(&desired, &observed)?;
         if plan.is_settled() {
             Ok(Ok(Survey { desired, observed, plan }))
@@ -133,7 +133,7 @@ impl<'a> Pass<'a> {
     ) -> Result<Survey, Failure> {
         let observed = self.observe(&desired, configuration).await?;
         let mut desired = desired.given(observed.has());
-        let mut observed = self.with_vanished(&desired, observed).await?;
+        let mut observed = self.with_expired(&desired, observed).await?;
         let mut plan = self.plan(&desired, &observed)?;
 
         if let Some(repository) = &mut observed.repository
@@ -142,7 +142,7 @@ impl<'a> Pass<'a> {
         {
             let read =
                 || async { Ok(self.target.registry.resource_tags(&repository.repository).await?) };
-            repository.resource_tags = patiently(read).await?;
+            repository.resource_tags = retry_throttled(read).await?;
             plan = self.plan(&desired, &observed)?;
         }
         if self.mode == Mode::DryRun {
@@ -156,7 +156,7 @@ impl<'a> Pass<'a> {
     }
 
     fn plan(&self, desired: &Desired, observed: &Observed) -> Result<Plan, Failure> {
-        plan::plan(desired, observed, &self.job.claimant, &self.job.before)
+        plan::plan(desired, observed, &self.job.claimant, &self.job.earlier)
     }
 
     /// Whether resource tags are read together with the rest. A run from the command line that sets

@@ -6,7 +6,7 @@ use super::action::{Action, Drift, Plan};
 use super::artifact::{ArtifactKind, DesiredArtifact, Source, SourceContent, TagState, WantedTag};
 use super::configuration::{self, Difference, Verdict};
 use super::desired::Desired;
-use super::earlier::Before;
+use super::earlier::Earlier;
 use super::observed::{Observed, ObservedRepository};
 use super::ownership::Claimant;
 use crate::class::Class;
@@ -23,20 +23,20 @@ pub fn plan(
     desired: &Desired,
     observed: &Observed,
     claimant: &Claimant,
-    before: &Before,
+    earlier: &Earlier,
 ) -> Result<Plan, Failure> {
     let mut plan = Plan::default();
     let there = observed.repository.as_ref();
     match there {
         None => plan_new(desired, claimant, &mut plan),
-        Some(there) if !there.is_whole => {
-            plan.adopted = before.look.as_ref().is_some_and(|look| !look.is_ours)
+        Some(there) if !there.configuration_read => {
+            plan.adopted = earlier.look.as_ref().is_some_and(|look| !look.is_ours)
         }
         Some(there) => {
             let (repository, tags) = (&there.repository, &there.resource_tags);
             claimant.may_keep(&desired.repository, &repository.arn, tags, there.owner_is_gone)?;
             plan.adopted = !claimant.created(&repository.arn, tags);
-            plan_configuration(desired, there, claimant, before, &mut plan);
+            plan_configuration(desired, there, claimant, earlier, &mut plan);
         }
     }
     plan_artifacts(desired, there, &mut plan);
@@ -63,13 +63,13 @@ fn plan_configuration(
     desired: &Desired,
     there: &ObservedRepository,
     claimant: &Claimant,
-    before: &Before,
+    earlier: &Earlier,
     plan: &mut Plan,
 ) {
-    let drifted = before.configuration.as_ref() == Some(&desired.revision);
-    for difference in configuration::differences(desired, there, before) {
+    let drifted = earlier.configuration.as_ref() == Some(&desired.revision);
+    for difference in configuration::differences(desired, there, earlier) {
         let Difference { field, actions, detail, .. } = &difference;
-        let attempt = before.attempts.get(field);
+        let attempt = earlier.attempts.get(field);
         match difference.verdict(drifted, desired.drift_policy, attempt) {
             Verdict::Leave(why) => {
                 plan.drift.push(Drift { field: *field, message: format!("{detail}{why}") });
@@ -123,39 +123,41 @@ fn plan_artifacts(desired: &Desired, there: Option<&ObservedRepository>, plan: &
         for (tag, wanted) in &artifact.tags {
             let current = there.and_then(|there| there.images.tags.get(tag));
             let collides = other.is_some_and(|other| other.tags.contains_key(tag));
-            let step = if collides {
-                Step::Settled(TagState::Failed(collision(tag)))
+            let decision = if collides {
+                Decision::Settled(TagState::Failed(collision(tag)))
             } else {
                 plan_tag(artifact, tag, wanted, current, mutability.as_ref())
             };
-            let step = match there {
-                Some(there) => plan_hollow(artifact.kind, tag, wanted, &there.hollow, step),
-                None => step,
+            let decision = match there {
+                Some(there) => {
+                    plan_incomplete(artifact.kind, tag, wanted, &there.incomplete, decision)
+                }
+                None => decision,
             };
-            let step = match there.and_then(|there| there.archived.get(tag)) {
+            let decision = match there.and_then(|there| there.archived.get(tag)) {
                 Some(archived) => {
-                    plan_archived(artifact.kind, tag, archived, desired.restore, step)
+                    plan_archived(artifact.kind, tag, archived, desired.restore, decision)
                 }
-                None => step,
+                None => decision,
             };
-            let gone_again = there.and_then(|there| there.vanished.get(tag)?.verdict(tag));
-            let step = match (step, gone_again) {
-                (Step::Do(Action::CopyTag { replaces: None, .. }), Some(failure)) => {
-                    Step::Settled(TagState::Failed(failure))
+            let gone_again = there.and_then(|there| there.expired.get(tag)?.verdict(tag));
+            let decision = match (decision, gone_again) {
+                (Decision::Do(Action::CopyTag { replaces: None, .. }), Some(failure)) => {
+                    Decision::Settled(TagState::Failed(failure))
                 }
-                (step, _) => step,
+                (decision, _) => decision,
             };
-            match step {
-                Step::Settled(state) => {
+            match decision {
+                Decision::Settled(state) => {
                     plan.settled.insert((artifact.kind, tag.clone()), state);
                 }
-                Step::Do(action) => plan.actions.push(action),
+                Decision::Do(action) => plan.actions.push(action),
             }
         }
     }
 }
 
-enum Step {
+enum Decision {
     Settled(TagState),
     Do(Action),
 }
@@ -166,23 +168,23 @@ fn plan_tag(
     wanted: &WantedTag,
     current: Option<&Digest>,
     mutability: Option<&Mutability>,
-) -> Step {
+) -> Decision {
     let (source, current) = match (&wanted.source, current) {
         // What is pinned is there: whatever became of it in the source.
         (_, Some(digest)) if wanted.pin.as_ref() == Some(digest) => {
-            return Step::Settled(TagState::Synced(digest.clone()));
+            return Decision::Settled(TagState::Synced(digest.clone()));
         }
         (Err(failure), Some(digest)) => {
-            return Step::Settled(TagState::Unverified {
+            return Decision::Settled(TagState::Unverified {
                 digest: digest.clone(),
                 failure: failure.clone(),
             });
         }
-        (Err(failure), None) => return Step::Settled(TagState::Failed(failure.clone())),
+        (Err(failure), None) => return Decision::Settled(TagState::Failed(failure.clone())),
         (Ok(source), current) => (source, current),
     };
     let copy = |digest: Option<&Digest>| {
-        Step::Do(Action::CopyTag {
+        Decision::Do(Action::CopyTag {
             kind: artifact.kind,
             tag: tag.clone(),
             source: source.label.clone(),
@@ -192,10 +194,10 @@ fn plan_tag(
     };
     match (&source.content, current) {
         (SourceContent::Manifest(digest), Some(current)) if digest == current => {
-            Step::Settled(TagState::Synced(current.clone()))
+            Decision::Settled(TagState::Synced(current.clone()))
         }
         (SourceContent::Manifest(digest), Some(current)) if artifact.keep => {
-            Step::Settled(TagState::Kept {
+            Decision::Settled(TagState::Kept {
                 digest: current.clone(),
                 failure: Failure::new(
                     Class::SourceChanged,
@@ -209,7 +211,7 @@ fn plan_tag(
         (SourceContent::Manifest(digest), Some(current))
             if mutability.is_some_and(|m| !m.may_move(tag.as_str())) =>
         {
-            Step::Settled(TagState::Failed(immutable(tag, current, digest)))
+            Decision::Settled(TagState::Failed(immutable(tag, current, digest)))
         }
         (SourceContent::Manifest(digest), _) => copy(Some(digest)),
         (SourceContent::Archive { digest, derived: Some(derived) }, Some(current))
@@ -217,7 +219,7 @@ fn plan_tag(
                 && derived.provenance == has_provenance(artifact)
                 && digest.as_ref().is_none_or(|digest| *digest == derived.archive) =>
         {
-            Step::Settled(TagState::Synced(current.clone()))
+            Decision::Settled(TagState::Synced(current.clone()))
         }
         // The index says that the archive is another one: no need to read it to keep what is there.
         (
@@ -231,7 +233,7 @@ fn plan_tag(
                     source.label
                 ),
             );
-            Step::Settled(TagState::Kept { digest: current.clone(), failure })
+            Decision::Settled(TagState::Kept { digest: current.clone(), failure })
         }
         (SourceContent::Archive { .. }, _) => copy(None),
     }
@@ -239,16 +241,18 @@ fn plan_tag(
 
 /// An index that is what the source has, but lacks something in ECR: copied again, which brings no
 /// more than that.
-fn plan_hollow(
+fn plan_incomplete(
     kind: ArtifactKind,
     tag: &Tag,
     wanted: &WantedTag,
-    hollow: &BTreeSet<Digest>,
-    step: Step,
-) -> Step {
-    match (&step, &wanted.source) {
-        (Step::Settled(TagState::Synced(digest)), Ok(source)) if hollow.contains(digest) => {
-            Step::Do(Action::CopyTag {
+    incomplete: &BTreeSet<Digest>,
+    decision: Decision,
+) -> Decision {
+    match (&decision, &wanted.source) {
+        (Decision::Settled(TagState::Synced(digest)), Ok(source))
+            if incomplete.contains(digest) =>
+        {
+            Decision::Do(Action::CopyTag {
                 kind,
                 tag: tag.clone(),
                 source: source.label.clone(),
@@ -256,7 +260,7 @@ fn plan_hollow(
                 replaces: Some(digest.clone()),
             })
         }
-        _ => step,
+        _ => decision,
     }
 }
 
@@ -267,18 +271,20 @@ fn plan_archived(
     tag: &Tag,
     archived: &Archived,
     restore: bool,
-    step: Step,
-) -> Step {
+    decision: Decision,
+) -> Decision {
     let Archived { digest, activating } = archived;
-    match &step {
+    match &decision {
         // The source has something else by now: that is copied, and the tag moves to it.
-        Step::Do(Action::CopyTag { digest: Some(wanted), .. }) if wanted != digest => step,
-        Step::Settled(TagState::Failed(failure)) if failure.class == Class::TagCollision => step,
-        _ if *activating => Step::Settled(TagState::Synced(digest.clone())),
-        _ if restore => {
-            Step::Do(Action::RestoreTag { kind, tag: tag.clone(), digest: digest.clone() })
+        Decision::Do(Action::CopyTag { digest: Some(wanted), .. }) if wanted != digest => decision,
+        Decision::Settled(TagState::Failed(failure)) if failure.class == Class::TagCollision => {
+            decision
         }
-        _ => Step::Settled(TagState::Archived {
+        _ if *activating => Decision::Settled(TagState::Synced(digest.clone())),
+        _ if restore => {
+            Decision::Do(Action::RestoreTag { kind, tag: tag.clone(), digest: digest.clone() })
+        }
+        _ => Decision::Settled(TagState::Archived {
             digest: digest.clone(),
             failure: Failure::new(
                 Class::LifecycleConflict,

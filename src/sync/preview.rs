@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::action::Action;
 use super::artifact::{ArtifactKind, Source};
-use super::copy::weight;
+use super::copy::transfer_size;
 use super::engine::Engine;
 use super::job::{Job, Mode};
 use super::pass::{Pass, Survey, bounded};
@@ -18,7 +18,7 @@ use super::report::Report;
 use crate::ecr::policy::{self, Kind, Wanted};
 use crate::registry::{Digest, Tag};
 
-pub use super::copy::weight::Load;
+pub use super::copy::transfer_size::TransferSize;
 
 /// What would be done, in the order of doing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub struct Preview {
     /// Resource tags that are there.
     pub resource_tags: BTreeMap<String, String>,
     /// What each tag would send. A blob counts for the first tag that needs it.
-    pub loads: BTreeMap<(ArtifactKind, Tag), Load>,
+    pub transfer_sizes: BTreeMap<(ArtifactKind, Tag), TransferSize>,
 }
 
 impl Engine {
@@ -39,7 +39,7 @@ impl Engine {
         let work = async {
             let pass = Pass::new(self, job, Mode::DryRun).await?;
             let survey = pass.look().await?;
-            let loads = pass.loads(&survey).await;
+            let transfer_sizes = pass.transfer_sizes(&survey).await;
             let Survey { desired, observed, plan } = &survey;
             let there = observed.repository.as_ref();
             let changes = |kind, wanted: &Wanted, live: Option<&String>| match (wanted, live) {
@@ -64,9 +64,9 @@ impl Engine {
                 actions: plan.actions.clone(),
                 policies: policies.into_iter().flatten().collect(),
                 resource_tags: there.map(|there| there.resource_tags.clone()).unwrap_or_default(),
-                loads,
+                transfer_sizes,
             };
-            Ok((Report::new(desired, observed, plan, None, &job.before), preview))
+            Ok((Report::new(desired, observed, plan, None, &job.earlier), preview))
         };
         bounded(job, stop, work)
             .await
@@ -76,8 +76,8 @@ impl Engine {
 
 impl Pass<'_> {
     /// What each copied image would send. What cannot be told is left out: the copy would say why.
-    async fn loads(&self, survey: &Survey) -> BTreeMap<(ArtifactKind, Tag), Load> {
-        let mut loads = BTreeMap::new();
+    async fn transfer_sizes(&self, survey: &Survey) -> BTreeMap<(ArtifactKind, Tag), TransferSize> {
+        let mut transfer_sizes = BTreeMap::new();
         let mut counted: BTreeSet<Digest> = BTreeSet::new();
         for artifact in &survey.desired.artifacts {
             let Source::Registry(origin) = &artifact.source else { continue };
@@ -95,7 +95,7 @@ impl Pass<'_> {
                 })
                 .collect();
             let digests: BTreeSet<_> = copies.iter().map(|(_, digest)| digest.clone()).collect();
-            let blobs = weight::blobs(origin, digests).await;
+            let blobs = transfer_size::blobs(origin, digests).await;
             self.job.progress.advance(1);
             let all: BTreeSet<_> =
                 blobs.values().flatten().map(|blob| blob.digest.clone()).collect();
@@ -114,16 +114,16 @@ impl Pass<'_> {
             };
             for (tag, digest) in copies {
                 let Some(blobs) = blobs.get(&digest) else { continue };
-                let mut load = Load::default();
+                let mut size = TransferSize::default();
                 for blob in blobs.iter().filter(|blob| missing.contains(&blob.digest)) {
                     if counted.insert(blob.digest.clone()) {
-                        load.blobs += 1;
-                        load.bytes += blob.size;
+                        size.blobs += 1;
+                        size.bytes += blob.size;
                     }
                 }
-                loads.insert((artifact.kind, tag), load);
+                transfer_sizes.insert((artifact.kind, tag), size);
             }
         }
-        loads
+        transfer_sizes
     }
 }

@@ -24,14 +24,14 @@ pub struct Step {
 }
 
 /// Told of every action at the moment it ends, so that an interrupted pass has its account too.
-pub trait Witness: Send + Sync + std::fmt::Debug {
+pub trait ActionListener: Send + Sync + std::fmt::Debug {
     /// An action has ended.
     fn ended(&self, step: Step);
 }
 
 /// How many of something are done, and how many there are, as far as is known by now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Part {
+pub struct Count {
     /// Those that are done, well or not.
     pub done: u64,
     /// All of them.
@@ -40,22 +40,22 @@ pub struct Part {
 
 /// How far a pass has come with its copies.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Standing {
+pub struct Snapshot {
     /// Tags to copy.
-    pub tags: Part,
+    pub tags: Count,
     /// Manifests to write; grows while images are read.
-    pub manifests: Part,
+    pub manifests: Count,
     /// Blobs that ECR lacks.
-    pub blobs: Part,
+    pub blobs: Count,
     /// Their bytes. What is sent again after a break counts once.
-    pub bytes: Part,
+    pub bytes: Count,
     /// Bytes per second, over the last few.
     pub rate: u64,
     /// Registries that asked for a pause, and how long it will take.
     pub waits: Vec<(String, Duration)>,
 }
 
-impl Standing {
+impl Snapshot {
     /// Whether there is anything to copy.
     #[must_use]
     pub const fn is_copying(&self) -> bool {
@@ -63,7 +63,7 @@ impl Standing {
     }
 }
 
-impl fmt::Display for Standing {
+impl fmt::Display for Snapshot {
     /// `3/20 tags, 14/47 blobs, 12 MB of 98 MB, 5.2 MB/s, waits 12 s for docker.io`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { tags, manifests: _, blobs, bytes, rate, waits } = self;
@@ -79,30 +79,30 @@ impl fmt::Display for Standing {
 #[derive(Clone, Debug, Default)]
 pub struct Progress {
     counts: Arc<Counts>,
-    witness: Option<Arc<dyn Witness>>,
+    listener: Option<Arc<dyn ActionListener>>,
 }
 
 #[derive(Debug, Default)]
 struct Counts {
     /// Bytes and steps of any kind: that they go on counts.
     moves: AtomicU64,
-    tags: Count,
-    manifests: Count,
-    blobs: Count,
-    bytes: Count,
+    tags: Counter,
+    manifests: Counter,
+    blobs: Counter,
+    bytes: Counter,
     rate: Mutex<Rate>,
     registries: Mutex<Vec<Client>>,
 }
 
 #[derive(Debug, Default)]
-struct Count {
+struct Counter {
     done: AtomicU64,
     of: AtomicU64,
 }
 
-impl Count {
-    fn part(&self) -> Part {
-        Part { done: self.done.load(Ordering::Relaxed), of: self.of.load(Ordering::Relaxed) }
+impl Counter {
+    fn count(&self) -> Count {
+        Count { done: self.done.load(Ordering::Relaxed), of: self.of.load(Ordering::Relaxed) }
     }
 }
 
@@ -150,8 +150,8 @@ impl Rate {
 impl Progress {
     /// The progress of a pass whose actions `witness` is told of.
     #[must_use]
-    pub fn witnessed(witness: Arc<dyn Witness>) -> Self {
-        Self { counts: Arc::default(), witness: Some(witness) }
+    pub fn with_listener(listener: Arc<dyn ActionListener>) -> Self {
+        Self { counts: Arc::default(), listener: Some(listener) }
     }
 
     /// Notes a step of any kind.
@@ -167,17 +167,17 @@ impl Progress {
 
     /// How far the copies have come.
     #[must_use]
-    pub fn standing(&self) -> Standing {
+    pub fn snapshot(&self) -> Snapshot {
         let Counts { tags, manifests, blobs, bytes, rate, registries, .. } = &*self.counts;
         let registries = registries.lock().unwrap_or_else(PoisonError::into_inner);
         let waits = registries
             .iter()
             .filter_map(|registry| Some((registry.host().to_owned(), registry.pause()?)));
-        Standing {
-            tags: tags.part(),
-            manifests: manifests.part(),
-            blobs: blobs.part(),
-            bytes: bytes.part(),
+        Snapshot {
+            tags: tags.count(),
+            manifests: manifests.count(),
+            blobs: blobs.count(),
+            bytes: bytes.count(),
             rate: rate.lock().unwrap_or_else(PoisonError::into_inner).per_second(),
             waits: waits.collect(),
         }
@@ -243,8 +243,8 @@ impl Progress {
     }
 
     fn tell(&self, field: Field, result: Result<String, Failure>) {
-        if let Some(witness) = &self.witness {
-            witness.ended(Step { field, result });
+        if let Some(listener) = &self.listener {
+            listener.ended(Step { field, result });
         }
     }
 
@@ -252,9 +252,9 @@ impl Progress {
     pub(super) async fn log(&self, repository: &str) -> Infallible {
         loop {
             tokio::time::sleep(Duration::from_secs(60)).await;
-            let standing = self.standing();
-            if standing.is_copying() {
-                tracing::info!(repository, %standing, "copying");
+            let snapshot = self.snapshot();
+            if snapshot.is_copying() {
+                tracing::info!(repository, %snapshot, "copying");
             }
         }
     }
@@ -290,12 +290,12 @@ mod tests {
         progress.ended_blob();
         progress.ended_tag();
         assert_eq!(
-            progress.standing().to_string(),
+            progress.snapshot().to_string(),
             "1/2 tags, 1/3 blobs, 4.0 MB of 6.0 MB, 1.0 MB/s"
         );
         assert_eq!(progress.count(), 4_000_002);
         tokio::time::advance(Duration::from_secs(60)).await;
-        assert_eq!((progress.standing().rate, progress.standing().is_copying()), (0, true));
+        assert_eq!((progress.snapshot().rate, progress.snapshot().is_copying()), (0, true));
     }
 
     #[tokio::test(start_paused = true)]

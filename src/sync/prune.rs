@@ -8,8 +8,8 @@
 //! remove      after all copies, and one more look at ECR               (writes ECR)
 //! ```
 
+pub(super) mod cache;
 mod candidates;
-pub(super) mod known;
 mod remove;
 mod source;
 
@@ -18,7 +18,7 @@ use std::time::SystemTime;
 
 use futures::{StreamExt, pin_mut, stream};
 
-use self::candidates::{Candidate, Spared, Stock, allowed, candidates};
+use self::candidates::{Candidate, Contents, Spared, allowed, candidates};
 use self::source::{Budget, MOST_PULLS};
 use super::action::{Action, Plan, Pruning};
 use super::artifact::{ArtifactKind, DesiredArtifact, Source, TagState, WantedTag};
@@ -29,7 +29,7 @@ use super::observed::Observed;
 use super::origin::Origin;
 use super::ownership::Claimant;
 use super::pass::Pass;
-use super::patience::patiently;
+use super::throttle::retry_throttled;
 use crate::class::Class;
 use crate::ecr::{self, Host, OWNER_TAG, Repository, Stored};
 use crate::failure::Failure;
@@ -45,14 +45,14 @@ impl Pass<'_> {
     /// each run of the command line; a dry run also where no earlier pass did, so that its plan is
     /// whole from the first time.
     pub(super) fn prunes(&self) -> bool {
-        let (spec, before) = (&self.job.spec, &self.job.before);
+        let (spec, earlier) = (&self.job.spec, &self.job.earlier);
         let is_wanted = spec.prune.is_some() && spec.copies();
-        is_wanted && (before.inspects || (self.mode == Mode::DryRun && before.pruning.is_none()))
+        is_wanted && (earlier.inspects || (self.mode == Mode::DryRun && earlier.pruning.is_none()))
     }
 
     /// What an earlier pass found to remove, where this one did not look.
     pub(super) fn remembered_pruning(&self, desired: &Desired, plan: &Plan) -> Option<Pruning> {
-        let found = self.job.before.pruning.as_ref();
+        let found = self.job.earlier.pruning.as_ref();
         let found = found.filter(|_| desired.prunes && plan.pruning.is_none())?;
         Some(remembered(found, desired, self.mode))
     }
@@ -89,16 +89,16 @@ impl Pass<'_> {
         };
         self.remember_narrowed(desired);
         let repository = &there.repository;
-        let stock = Stock::new(&images, present(desired));
+        let contents = Contents::new(&images, present(desired));
         let min_unpulled = bounds.min_unpulled;
         let spared = Spared { min_unpulled, children: &there.children };
         let most = if counts_pulls(desired) { MOST_PULLS } else { Pruning::MOST_CHECKS };
-        let mut candidates = candidates(desired, &stock, spared, SystemTime::now(), most);
+        let mut candidates = candidates(desired, &contents, spared, SystemTime::now(), most);
         candidates.retain(|candidate| {
-            !self.engine.prune.is_named(&repository.arn, &candidate.tag, &candidate.digest)
+            !self.engine.prune_cache.is_named(&repository.arn, &candidate.tag, &candidate.digest)
         });
-        let allowed = allowed(stock.tags(), bounds.max_percent);
-        let checked = self.checked(desired, allowed, &stock, candidates).await;
+        let allowed = allowed(contents.tags(), bounds.max_percent);
+        let checked = self.checked(desired, allowed, &contents, candidates).await;
         let checked = checked.unwrap_or_else(|failure| Pruning::blocked_by(&failure));
         Pruning { allowed, min_unpulled, ..checked }
     }
@@ -110,7 +110,7 @@ impl Pass<'_> {
             let Source::Registry(origin) = &artifact.source else { continue };
             let targets = artifact.tags.values().filter_map(WantedTag::manifest);
             for rebuilt in targets.filter_map(|target| origin.rebuilt(target)) {
-                self.engine.prune.remember_narrowed(
+                self.engine.prune_cache.remember_narrowed(
                     rebuilt.source,
                     rebuilt.platforms,
                     rebuilt.target,
@@ -125,7 +125,7 @@ impl Pass<'_> {
         &self,
         desired: &Desired,
         allowed: usize,
-        stock: &Stock<'_>,
+        contents: &Contents<'_>,
         candidates: Vec<Candidate>,
     ) -> Result<Pruning, Failure> {
         let budget = Budget::default();
@@ -142,7 +142,7 @@ impl Pass<'_> {
         }
         // An image may be one that ECR keeps for an index: then another one goes instead.
         let may_be_kept = |candidate: &Candidate| {
-            candidate.kind == ArtifactKind::Image && !candidate.is_index && stock.has_indexes()
+            candidate.kind == ArtifactKind::Image && !candidate.is_index && contents.has_indexes()
         };
         let wanted =
             if candidates.iter().any(may_be_kept) { Pruning::MOST_CHECKS } else { allowed };
@@ -154,7 +154,7 @@ impl Pass<'_> {
         let checks = stream::iter(candidates.into_iter().take(Pruning::MOST_CHECKS))
             .map(|candidate| async move {
                 let is_there = match sources.get(&candidate.kind) {
-                    Some(source) => source.can_be_had(&candidate, stock).await,
+                    Some(source) => source.can_be_had(&candidate, contents).await,
                     None => Ok(false),
                 };
                 (candidate, is_there)
@@ -211,7 +211,7 @@ impl Pass<'_> {
         let mut next = None;
         for _ in 0..MOST_PAGES {
             let from = &next;
-            let page = patiently(|| async {
+            let page = retry_throttled(|| async {
                 Ok(target.registry.contents(target.name(), from.as_deref()).await?)
             })
             .await?;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use super::action::Plan;
 use super::artifact::{ArtifactKind, Source, TagState};
-use super::copy::{self, Copy};
+use super::copy::{self, Copier};
 use super::desired::Desired;
 use super::observed::Observed;
 use super::outcomes::{Outcomes, ReferrersReport};
@@ -59,7 +59,7 @@ impl Pass<'_> {
                     let known =
                         observed.repository.as_ref().map(|there| there.images.manifests.clone());
                     let known = known.unwrap_or_default();
-                    let copy = Copy::new(
+                    let copy = Copier::new(
                         registry,
                         &target,
                         repository,

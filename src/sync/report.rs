@@ -9,12 +9,12 @@ use super::artifact::{
 };
 use super::delete::Deletion;
 use super::desired::Desired;
-use super::earlier::{Before, Look};
+use super::earlier::{Earlier, Look};
+use super::expired::{Expired, Held};
 use super::field::Field;
 use super::observed::Observed;
 use super::origin::Rebuilt;
 use super::outcomes::{Outcomes, ReferrersReport};
-use super::vanished::{Held, Vanished};
 use crate::api::v1alpha1::Ownership;
 use crate::ecr::Repository;
 use crate::ecr::policy::{Forecast, Wanted, forecast};
@@ -35,7 +35,7 @@ pub struct Report {
     /// What of it somebody else had changed, and was put right.
     pub corrected: Vec<Drift>,
     /// Settings, policies and resource tags were looked at.
-    pub is_whole: bool,
+    pub configuration_read: bool,
     /// The revision of the configuration, where all of it is in place, or was and is left as it is.
     pub configuration_revision: Option<String>,
     /// What the next pass may rely on; `None` where it must read all.
@@ -59,7 +59,7 @@ pub struct Report {
     /// What the lifecycle policy will do to wanted tags.
     pub forecasts: Vec<Forecast>,
     /// Wanted tags that were in ECR and vanished.
-    pub vanished: BTreeMap<Tag, Vanished>,
+    pub expired: BTreeMap<Tag, Expired>,
     /// What is in ECR now; `None` where this pass does not know all of it.
     pub held: Option<Held>,
     /// What became of the repository of a deleted resource.
@@ -179,7 +179,7 @@ impl Report {
         observed: &Observed,
         plan: &Plan,
         outcomes: Option<Outcomes>,
-        before: &Before,
+        earlier: &Earlier,
     ) -> Self {
         let there = observed.repository.as_ref();
         let ownership = if plan.adopted { Ownership::Adopted } else { Ownership::Created };
@@ -190,15 +190,15 @@ impl Report {
             .clone()
             .or_else(|| there.map(|there| there.repository.clone()))
             .map(|r| (r, ownership));
-        let is_whole = there.is_none_or(|there| there.is_whole);
-        let has_looked = is_whole && !dry_run && repository.is_some();
-        let managed_tag_keys = has_looked.then(|| managed(desired, observed, &outcomes, before));
+        let configuration_read = there.is_none_or(|there| there.configuration_read);
+        let has_looked = configuration_read && !dry_run && repository.is_some();
+        let managed_tag_keys = has_looked.then(|| managed(desired, observed, &outcomes, earlier));
         let configuration: Vec<_> =
             desired.refused.iter().chain(&outcomes.configuration).cloned().collect();
         let is_in_place =
             outcomes.failure.is_none() && configuration.is_empty() && outcomes.rewritten.is_empty();
         let attempts =
-            if has_looked { attempts(plan, &outcomes, before) } else { before.attempts.clone() };
+            if has_looked { attempts(plan, &outcomes, earlier) } else { earlier.attempts.clone() };
         let corrected = plan
             .corrected
             .iter()
@@ -243,7 +243,7 @@ impl Report {
             configuration,
             drift: plan.drift.iter().chain(&outcomes.rewritten).cloned().collect(),
             corrected: corrected.collect(),
-            is_whole,
+            configuration_read,
             configuration_revision: (has_looked && is_in_place).then(|| desired.revision.clone()),
             look,
             attempts,
@@ -252,7 +252,7 @@ impl Report {
             prunes: desired.prunes,
             pruning,
             forecasts: forecasts(desired),
-            vanished: there.map(|there| there.vanished.clone()).unwrap_or_default(),
+            expired: there.map(|there| there.expired.clone()).unwrap_or_default(),
             held,
             warnings: warnings.collect(),
             changes: outcomes.changes,
@@ -340,11 +340,11 @@ fn forecasts(desired: &Desired) -> Vec<Forecast> {
 
 /// The attempts of the plan, save those that failed: what was not written cannot have been
 /// rewritten.
-fn attempts(plan: &Plan, outcomes: &Outcomes, before: &Before) -> Attempts {
+fn attempts(plan: &Plan, outcomes: &Outcomes, earlier: &Earlier) -> Attempts {
     let failed = |field: &&Field| outcomes.unwritten.contains(field);
     let written = plan.attempts.iter().filter(|(field, _)| !failed(field));
     written
-        .chain(before.attempts.iter().filter(|(field, _)| failed(field)))
+        .chain(earlier.attempts.iter().filter(|(field, _)| failed(field)))
         .map(|(field, a)| (*field, *a))
         .collect()
 }
@@ -355,7 +355,7 @@ fn managed(
     desired: &Desired,
     observed: &Observed,
     outcomes: &Outcomes,
-    before: &Before,
+    earlier: &Earlier,
 ) -> BTreeSet<String> {
     let wanted = &desired.resource_tags;
     let is_live = |key: &String| {
@@ -364,7 +364,7 @@ fn managed(
             && !outcomes.untagged.contains(key)
     };
     let kept =
-        before.managed_tag_keys.iter().filter(|key| wanted.contains_key(*key) || is_live(key));
+        earlier.managed_tag_keys.iter().filter(|key| wanted.contains_key(*key) || is_live(key));
     kept.chain(outcomes.tagged.iter().filter(|key| wanted.contains_key(*key))).cloned().collect()
 }
 

@@ -97,11 +97,7 @@ impl Pass<'_> {
         // A dry run copies nothing, and neither is a tag copied that was given up: some sources
         // count a GET as a pull.
         let given_up = || {
-            self.job
-                .before
-                .vanished
-                .get(tag)
-                .is_some_and(|vanished| vanished.verdict(tag).is_some())
+            self.job.earlier.expired.get(tag).is_some_and(|expired| expired.verdict(tag).is_some())
         };
         if self.mode == Mode::Apply && seen.lacks(tag) && !given_up() {
             Ask::Whole

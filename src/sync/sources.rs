@@ -93,7 +93,7 @@ impl Engine {
         }
         quotas
             .entry(key)
-            .or_insert_with(|| Arc::new(registry::Quota::new(self.limits.reserve)))
+            .or_insert_with(|| Arc::new(registry::Quota::new(self.bounds.reserve)))
             .clone()
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tokio::sync::{Mutex, OnceCell};
 
 use super::earlier::Look;
-use super::patience::patiently;
+use super::throttle::retry_throttled;
 use crate::ecr::{self, Archived, Images, Repository};
 use crate::failure::Failure;
 use crate::registry::Tag;
@@ -90,7 +90,7 @@ impl<'a> Target<'a> {
     /// # Errors
     /// As AWS answers.
     pub(super) async fn foreseen(&self, wanted: &BTreeSet<Tag>) -> Result<Seen, Failure> {
-        patiently(|| async {
+        retry_throttled(|| async {
             match self.look {
                 Some(look) => self.glimpsed(wanted, look).await,
                 None => self.seen(wanted).await,

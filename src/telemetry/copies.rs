@@ -7,7 +7,7 @@ use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{IntGaugeVec, Opts};
 
-use crate::sync::{Part, Progress};
+use crate::sync::{Count, Progress};
 
 /// The running passes.
 #[derive(Clone, Debug)]
@@ -55,11 +55,11 @@ impl Collector for Copies {
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        let left = |part: Part| part.of.saturating_sub(part.done);
+        let left = |part: Count| part.of.saturating_sub(part.done);
         let mut sums = [("tags", 0), ("manifests", 0), ("blobs", 0), ("bytes", 0)];
         for (_, progress) in &*self.running.lock() {
-            let standing = progress.standing();
-            let parts = [standing.tags, standing.manifests, standing.blobs, standing.bytes];
+            let snapshot = progress.snapshot();
+            let parts = [snapshot.tags, snapshot.manifests, snapshot.blobs, snapshot.bytes];
             sums.iter_mut().zip(parts).for_each(|((_, sum), part)| *sum += left(part));
         }
         for (kind, sum) in sums {

@@ -1,7 +1,7 @@
 //! The policy that `ecr-sync iam-policy` prints is sufficient and minimal.
 
 use ecr_sync::class::Class;
-use ecr_sync::sync::{Before, Failure, Mode};
+use ecr_sync::sync::{Earlier, Failure, Mode};
 use futures::{StreamExt, stream};
 use serde_json::{Value, json};
 use testbed::chart_repository::ChartRepository;
@@ -55,10 +55,10 @@ async fn live(stages: &[Value], policy: &Value) -> Vec<Failure> {
     let ecr = StandIn::start(ecr::Config::default()).await.expect("the stand-in starts");
     ecr.put_user_policy(ACCOUNT, policy.clone());
     let engine = engine(&ecr);
-    let before = Before {
+    let before = Earlier {
         managed_tag_keys: ["team".to_owned()].into(),
         inspects: true,
-        ..Before::default()
+        ..Earlier::default()
     };
     let job = |spec: &Value| job(spec, before.clone());
     let stop = CancellationToken::new();

@@ -96,7 +96,7 @@ impl Batch<'_> {
             return Outcome { index, entry, report: None, preview: None, state: State::Skipped };
         }
 
-        let progress = Progress::witnessed(self.ledger.witness(&repository));
+        let progress = Progress::with_listener(self.ledger.listener(&repository));
         self.traffic.began(&repository, &progress);
         let (report, preview) = tokio::select! {
             // The engine obeys `stop` by itself and is polled first; only a credential helper that

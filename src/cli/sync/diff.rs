@@ -5,7 +5,7 @@ use super::summary::warnings;
 use crate::api::v1alpha1::Policy;
 use crate::ecr::policy::Kind;
 use crate::registry::Digest;
-use crate::sync::{Action, ArtifactKind, Load, Preview};
+use crate::sync::{Action, ArtifactKind, Preview, TransferSize};
 use crate::units::{counted, size};
 
 /// Kind of a line.
@@ -114,7 +114,8 @@ fn of_action(action: &Action, preview: &Preview) -> Vec<Line> {
             )]
         }
         Action::CopyTag { kind, tag, source, digest, replaces } => {
-            let load = preview.loads.get(&(*kind, tag.clone())).map(in_words).unwrap_or_default();
+            let load =
+                preview.transfer_sizes.get(&(*kind, tag.clone())).map(in_words).unwrap_or_default();
             let noun = kind.noun();
             vec![match (digest, replaces) {
                 (Some(new), None) => {
@@ -164,10 +165,12 @@ fn short(digest: &Digest) -> String {
     text.get(..end).map_or_else(|| text.to_owned(), |start| format!("{start}…"))
 }
 
-fn in_words(load: &Load) -> String {
+fn in_words(load: &TransferSize) -> String {
     match *load {
-        Load { blobs: 0, .. } => " (only the manifest to send)".to_owned(),
-        Load { blobs, bytes } => format!(" ({}, {} to send)", counted(blobs, "blob"), size(bytes)),
+        TransferSize { blobs: 0, .. } => " (only the manifest to send)".to_owned(),
+        TransferSize { blobs, bytes } => {
+            format!(" ({}, {} to send)", counted(blobs, "blob"), size(bytes))
+        }
     }
 }
 
@@ -227,7 +230,7 @@ impl Totals {
         let copies = |kind: ArtifactKind| {
             actions(&|action| matches!(action, Action::CopyTag { kind: of, .. } if *of == kind))
         };
-        let loads = || previews().flat_map(|preview| preview.loads.values());
+        let loads = || previews().flat_map(|preview| preview.transfer_sizes.values());
 
         Self {
             create: State::Created.count(outcomes),
@@ -288,8 +291,11 @@ mod tests {
         Preview {
             policies: [(Kind::Lifecycle, changes)].into(),
             resource_tags: [("team".to_owned(), "a".to_owned())].into(),
-            loads: [((ArtifactKind::Image, tag("1.27")), Load { blobs: 6, bytes: 41_000_000 })]
-                .into(),
+            transfer_sizes: [(
+                (ArtifactKind::Image, tag("1.27")),
+                TransferSize { blobs: 6, bytes: 41_000_000 },
+            )]
+            .into(),
             ..Preview::default()
         }
     }

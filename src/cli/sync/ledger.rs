@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use serde::{Serialize, Serializer};
 
-use crate::sync::{Field, Report, Step, Witness};
+use crate::sync::{ActionListener, Field, Report, Step};
 
 /// Result of an action.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -56,8 +56,8 @@ fn name_or_check<S: Serializer>(field: &Option<Field>, serializer: S) -> Result<
 pub(super) struct Ledger(Arc<Mutex<Vec<Record>>>);
 
 impl Ledger {
-    /// Returns a witness that records the actions on `repository`.
-    pub(super) fn witness(&self, repository: &str) -> Arc<dyn Witness> {
+    /// Returns a listener that records the actions on `repository`.
+    pub(super) fn listener(&self, repository: &str) -> Arc<dyn ActionListener> {
         Arc::new(Recorder { ledger: self.clone(), repository: repository.to_owned() })
     }
 
@@ -126,7 +126,7 @@ struct Recorder {
     repository: String,
 }
 
-impl Witness for Recorder {
+impl ActionListener for Recorder {
     fn ended(&self, Step { field, result }: Step) {
         let (status, details) = match result {
             Ok(details) => (Status::Success, details),
@@ -147,7 +147,7 @@ mod tests {
         let ledger = Ledger::default();
         let failure = Failure::new(Class::PolicyRejected, "no");
         ledger
-            .witness("app")
+            .listener("app")
             .ended(Step { field: Field::LifecyclePolicy, result: Err(failure.clone()) });
         let report = Report { configuration: vec![failure], ..Report::default() };
         ledger.close("app", &report);

@@ -39,7 +39,7 @@ use crate::ecr;
 use crate::inventory::Entry;
 use crate::mirrors::Mirrors;
 use crate::registry::{Transport, TransportOptions};
-use crate::sync::{Defaults, Engine, Limits};
+use crate::sync::{Bounds, Defaults, Engine};
 use crate::units::counted;
 use arguments::Output;
 use batch::{Batch, Settings};
@@ -124,8 +124,8 @@ impl Session {
         let traffic = Arc::new(traffic);
         let aws = arguments.aws.options().map_err(|error| error.to_string())?;
         let session = ecr::Session::load(aws, transport.clone(), traffic.clone(), None).await;
-        let limits = Limits { reserve: arguments.sources.rate_reserve, ..Limits::default() };
-        let engine = Engine::new(session, transport.metered(traffic.clone()), None, limits)
+        let bounds = Bounds { reserve: arguments.sources.rate_reserve, ..Bounds::default() };
+        let engine = Engine::new(session, transport.metered(traffic.clone()), None, bounds)
             .with_defaults(defaults);
 
         let settings = Settings {

@@ -12,7 +12,7 @@ use crate::inventory::Entry;
 use crate::logins::{self, Logins, Source};
 use crate::mirrors::{Login, Mirrors};
 use crate::registry::{Credential, Reference};
-use crate::sync::{Before, Claimant, Failure, Job, Progress};
+use crate::sync::{Claimant, Earlier, Failure, Job, Progress};
 
 /// Logins of the user, and the mirrors.
 #[derive(Debug)]
@@ -47,7 +47,7 @@ impl Sources {
             mirrored,
             chart_source: None,
             derived: BTreeMap::new(),
-            before: Before { inspects: true, ..Before::default() },
+            earlier: Earlier { inspects: true, ..Earlier::default() },
             progress,
             spec,
         }

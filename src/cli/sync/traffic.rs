@@ -37,14 +37,14 @@ type Running = Arc<Mutex<Vec<(String, Progress)>>>;
 
 /// Returns the message of the bar of repositories: the first one that copies, else the first one.
 fn message(running: &[(String, Progress)]) -> String {
-    let copying = running.iter().find(|(_, progress)| progress.standing().is_copying());
+    let copying = running.iter().find(|(_, progress)| progress.snapshot().is_copying());
     let more = |text: String| match running.len() {
         0 | 1 => text,
         count => format!("{text}, and {} more", count - 1),
     };
 
     match (copying, running.first()) {
-        (Some((repository, progress)), _) => more(format!("{repository}: {}", progress.standing())),
+        (Some((repository, progress)), _) => more(format!("{repository}: {}", progress.snapshot())),
         (None, Some((repository, _))) => more(repository.clone()),
         (None, None) => String::new(),
     }

@@ -54,7 +54,7 @@ impl Inspections {
 
     /// Records the end of a pass. After a start, the inspections are spread over the interval.
     pub(super) fn ended(&mut self, report: &Report, uid: &str, drift_interval: Duration) {
-        if !report.is_whole {
+        if !report.configuration_read {
             return;
         }
 
@@ -84,7 +84,7 @@ mod tests {
     const HOUR: Duration = Duration::from_secs(3600);
 
     fn whole() -> Report {
-        Report { is_whole: true, ..Report::default() }
+        Report { configuration_read: true, ..Report::default() }
     }
 
     /// A report of a pass whose source could not be reached.

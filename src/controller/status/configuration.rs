@@ -17,7 +17,7 @@ pub(super) fn synced(
     generation: i64,
     report: &Report,
 ) {
-    if report.failure.is_some() || !report.is_whole {
+    if report.failure.is_some() || !report.configuration_read {
         conditions.keep(TYPE);
     } else if let Some((reason, message)) = problem(&report.configuration) {
         conditions.set(TYPE, Is::False, reason, &message);

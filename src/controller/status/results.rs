@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::api::v1alpha1::{DerivedTag, EcrRepositorySyncStatus as Status, ExpiredTag};
 use crate::registry::Tag;
-use crate::sync::{Derived, Rebuilt, Report, Vanished};
+use crate::sync::{Derived, Expired, Rebuilt, Report};
 
 /// Entries in `derived`.
 const MAX_DERIVED: usize = 100;
@@ -71,9 +71,9 @@ pub(super) fn expired(old: &Status, report: &Report) -> Vec<ExpiredTag> {
         return old.expired.clone();
     }
 
-    let mut expired: Vec<_> = report.vanished.iter().collect();
+    let mut expired: Vec<_> = report.expired.iter().collect();
     expired.sort_by_key(|(tag, expired)| (Reverse(expired.times), (*tag).clone()));
-    let entry = |(tag, expired): (&Tag, &Vanished)| ExpiredTag {
+    let entry = |(tag, expired): (&Tag, &Expired)| ExpiredTag {
         tag: tag.to_string(),
         digest: expired.digest.as_ref().map(ToString::to_string).unwrap_or_default(),
         times: expired.times,
@@ -82,13 +82,16 @@ pub(super) fn expired(old: &Status, report: &Report) -> Vec<ExpiredTag> {
 }
 
 /// Returns the tags that expired while the spec had this generation. A new spec starts over.
-pub(in crate::controller) fn vanished(status: &Status, generation: i64) -> BTreeMap<Tag, Vanished> {
+pub(in crate::controller) fn earlier_expired(
+    status: &Status,
+    generation: i64,
+) -> BTreeMap<Tag, Expired> {
     if status.observed_generation != Some(generation) {
         return BTreeMap::new();
     }
     let entry = |expired: &ExpiredTag| {
-        let vanished = Vanished { digest: expired.digest.parse().ok(), times: expired.times };
-        Some((expired.tag.parse().ok()?, vanished))
+        let entry = Expired { digest: expired.digest.parse().ok(), times: expired.times };
+        Some((expired.tag.parse().ok()?, entry))
     };
     status.expired.iter().filter_map(entry).collect()
 }

@@ -31,7 +31,7 @@ fn report(states: &[(&str, TagState)]) -> Report {
     let tags: BTreeMap<Tag, TagState> =
         states.iter().map(|(tag, state)| (tag.parse().expect("a tag"), state.clone())).collect();
     Report {
-        is_whole: true,
+        configuration_read: true,
         repository: Some(repository()),
         artifacts: vec![ArtifactReport::of_test(ArtifactKind::Image, tags)],
         ..Report::default()

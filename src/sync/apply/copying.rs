@@ -108,9 +108,9 @@ impl<'a> Copying<'a> {
 type Copied = Vec<(copy::Order, Result<(), Failure>)>;
 
 impl<'a> Copying<'a> {
-    fn copy_from(&self, origin: &'a Origin) -> copy::Copy<'a> {
+    fn copy_from(&self, origin: &'a Origin) -> copy::Copier<'a> {
         let Pass { engine, job, target, .. } = self.pass;
-        copy::Copy::new(
+        copy::Copier::new(
             &target.registry,
             self.target,
             self.repository,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
-use super::inflight::{Blobs, Place, Turn};
+use super::inflight::{BlobKey, Blobs, Turn};
 use crate::class::Class;
 use crate::failure::Failure;
 use crate::meter::Meter;
@@ -68,11 +68,11 @@ impl Route {
     /// Moves a blob, or waits for another pass that does. One that fails may have had another
     /// credential than we have: then it is our turn.
     async fn bring(&self, blob: &Descriptor) -> Result<(), Failure> {
-        let place = Place::new(&self.target, &self.target_repository, &blob.digest);
+        let key = BlobKey::new(&self.target, &self.target_repository, &blob.digest);
         loop {
-            match self.moving.turn(&place) {
+            match self.moving.turn(&key) {
                 Turn::Lead(lead) => {
-                    let result = self.send(blob, &place).await;
+                    let result = self.send(blob, &key).await;
                     lead.finish(result.clone());
                     return result;
                 }
@@ -88,7 +88,7 @@ impl Route {
         }
     }
 
-    async fn send(&self, blob: &Descriptor, place: &Place) -> Result<(), Failure> {
+    async fn send(&self, blob: &Descriptor, key: &BlobKey) -> Result<(), Failure> {
         // The semaphore is never closed.
         let _share =
             self.shares.acquire_many(if blob.size < LARGE { 1 } else { LARGE_TAKES }).await;
@@ -97,7 +97,7 @@ impl Route {
             self.progress.sent(bytes);
             self.meter.copied(bytes);
         };
-        let holder = if self.mounts { self.moving.holder(place) } else { None };
+        let holder = if self.mounts { self.moving.holder(key) } else { None };
         let moved = match &holder {
             Some(from) => mount_or_copy_blob(
                 source,

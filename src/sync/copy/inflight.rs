@@ -13,13 +13,13 @@ const MOST_KNOWN: usize = 50_000;
 
 /// A blob of a repository.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Place {
+pub(super) struct BlobKey {
     host: String,
     repository: String,
     digest: Digest,
 }
 
-impl Place {
+impl BlobKey {
     pub(super) fn new(target: &Client, repository: &str, digest: &Digest) -> Self {
         Self {
             host: target.host().to_owned(),
@@ -36,7 +36,7 @@ type Outcome = watch::Receiver<Option<Result<(), Failure>>>;
 /// repositories are known to have a blob, so that it can be mounted from there.
 #[derive(Debug, Default)]
 pub(in crate::sync) struct Blobs {
-    moving: Mutex<HashMap<Place, Outcome>>,
+    moving: Mutex<HashMap<BlobKey, Outcome>>,
     /// Host and digest -> a repository with an image that names the blob.
     held: Mutex<HashMap<(String, Digest), String>>,
 }
@@ -52,20 +52,20 @@ pub(super) enum Turn {
 /// The right to move a blob. Dropped without [`Lead::finish`], it goes to one of those who wait.
 pub(super) struct Lead {
     blobs: Arc<Blobs>,
-    place: Place,
+    key: BlobKey,
     finished: watch::Sender<Option<Result<(), Failure>>>,
 }
 
 impl Blobs {
     /// Joins the transfer of a blob, or begins it.
-    pub(super) fn turn(self: &Arc<Self>, place: &Place) -> Turn {
+    pub(super) fn turn(self: &Arc<Self>, key: &BlobKey) -> Turn {
         let mut moving = self.moving();
-        if let Some(outcome) = moving.get(place) {
+        if let Some(outcome) = moving.get(key) {
             return Turn::Follow(outcome.clone());
         }
         let (finished, outcome) = watch::channel(None);
-        moving.insert(place.clone(), outcome);
-        Turn::Lead(Lead { blobs: self.clone(), place: place.clone(), finished })
+        moving.insert(key.clone(), outcome);
+        Turn::Lead(Lead { blobs: self.clone(), key: key.clone(), finished })
     }
 
     /// Notes that a repository has these blobs, and an image that names them: ECR mounts no others.
@@ -86,14 +86,14 @@ impl Blobs {
     }
 
     /// Another repository of the same registry that has the blob, as far as it is known.
-    pub(super) fn holder(&self, place: &Place) -> Option<String> {
+    pub(super) fn holder(&self, key: &BlobKey) -> Option<String> {
         let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        held.get(&(place.host.clone(), place.digest.clone()))
-            .filter(|other| **other != place.repository)
+        held.get(&(key.host.clone(), key.digest.clone()))
+            .filter(|other| **other != key.repository)
             .cloned()
     }
 
-    fn moving(&self) -> MutexGuard<'_, HashMap<Place, Outcome>> {
+    fn moving(&self) -> MutexGuard<'_, HashMap<BlobKey, Outcome>> {
         self.moving.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -107,7 +107,7 @@ impl Lead {
 
 impl Drop for Lead {
     fn drop(&mut self) {
-        self.blobs.moving().remove(&self.place);
+        self.blobs.moving().remove(&self.key);
     }
 }
 
@@ -115,8 +115,8 @@ impl Drop for Lead {
 mod tests {
     use super::*;
 
-    fn place(repository: &str) -> Place {
-        Place {
+    fn key(repository: &str) -> BlobKey {
+        BlobKey {
             host: "h".to_owned(),
             repository: repository.to_owned(),
             digest: Digest::sha256_of(b"blob"),
@@ -126,25 +126,21 @@ mod tests {
     #[tokio::test]
     async fn one_moves_a_blob_and_the_others_wait() {
         let blobs = Arc::new(Blobs::default());
-        let Turn::Lead(lead) = blobs.turn(&place("a")) else { panic!("nobody else is there") };
-        let Turn::Follow(mut follower) = blobs.turn(&place("a")) else {
-            panic!("it moves already")
-        };
-        assert!(matches!(blobs.turn(&place("b")), Turn::Lead(_)), "another repository");
+        let Turn::Lead(lead) = blobs.turn(&key("a")) else { panic!("nobody else is there") };
+        let Turn::Follow(mut follower) = blobs.turn(&key("a")) else { panic!("it moves already") };
+        assert!(matches!(blobs.turn(&key("b")), Turn::Lead(_)), "another repository");
         lead.finish(Ok(()));
         assert_eq!(*follower.wait_for(Option::is_some).await.expect("told"), Some(Ok(())));
-        assert!(matches!(blobs.turn(&place("a")), Turn::Lead(_)), "what has ended is forgotten");
+        assert!(matches!(blobs.turn(&key("a")), Turn::Lead(_)), "what has ended is forgotten");
     }
 
     #[tokio::test]
     async fn a_leader_that_goes_away_leaves_the_way_to_the_next() {
         let blobs = Arc::new(Blobs::default());
-        let Turn::Lead(lead) = blobs.turn(&place("a")) else { panic!("nobody else is there") };
-        let Turn::Follow(mut follower) = blobs.turn(&place("a")) else {
-            panic!("it moves already")
-        };
+        let Turn::Lead(lead) = blobs.turn(&key("a")) else { panic!("nobody else is there") };
+        let Turn::Follow(mut follower) = blobs.turn(&key("a")) else { panic!("it moves already") };
         drop(lead);
         assert!(follower.wait_for(Option::is_some).await.is_err());
-        assert!(matches!(blobs.turn(&place("a")), Turn::Lead(_)));
+        assert!(matches!(blobs.turn(&key("a")), Turn::Lead(_)));
     }
 }

@@ -12,7 +12,7 @@ mod blobs;
 mod graph;
 mod inflight;
 mod referrers;
-pub(super) mod weight;
+pub(super) mod transfer_size;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,8 +25,8 @@ use tokio::sync::OnceCell;
 
 use self::blobs::{Route, Transfers};
 use self::graph::{Graph, Node};
+use self::inflight::BlobKey;
 pub(super) use self::inflight::Blobs;
-use self::inflight::Place;
 pub(super) use self::referrers::{Found, find as find_referrers};
 use super::origin::Origin;
 use super::progress::Progress;
@@ -57,7 +57,7 @@ pub(super) struct Order {
 }
 
 /// A source repository and a target repository.
-pub(super) struct Copy<'a> {
+pub(super) struct Copier<'a> {
     registry: &'a ecr::Registry,
     origin: &'a Origin,
     target: &'a Client,
@@ -72,7 +72,7 @@ pub(super) struct Copy<'a> {
     progress: Progress,
 }
 
-impl<'a> Copy<'a> {
+impl<'a> Copier<'a> {
     /// Prepares a copy from `origin` into `repository`; `known` manifests are there already.
     pub(super) fn new(
         registry: &'a ecr::Registry,
@@ -182,7 +182,7 @@ impl<'a> Copy<'a> {
         };
         let target = (self.target, self.target_repository);
         let is_held = |digest| {
-            self.moving.holder(&Place::new(self.target, self.target_repository, digest)).is_some()
+            self.moving.holder(&BlobKey::new(self.target, self.target_repository, digest)).is_some()
         };
         // Asked only where it would help.
         let mounts = missing.iter().any(is_held) && self.registry.mounts_blobs().await;

@@ -28,7 +28,7 @@ fn me() -> Claimant {
     let owner =
         Owner { cluster: "c".to_owned(), namespace: "ns".to_owned(), name: "app".to_owned() };
     let adoption = AdoptionPolicy::default();
-    Claimant::Resource(Claim { owner, adoption, rules: OwnerRules::default(), kept: None })
+    Claimant::Resource(Claim { owner, adoption, rules: OwnerRules::default(), recorded: None })
 }
 
 fn desired() -> Desired {
@@ -67,8 +67,8 @@ fn there(tags: &[(&str, &str)]) -> ObservedRepository {
     let Claimant::Resource(Claim { owner, .. }) = me() else { unreachable!() };
     ObservedRepository {
         is_ours: true,
-        is_whole: true,
-        vanished: BTreeMap::new(),
+        configuration_read: true,
+        expired: BTreeMap::new(),
         archived: BTreeMap::new(),
         repository: Repository {
             name: "app".to_owned(),
@@ -86,7 +86,7 @@ fn there(tags: &[(&str, &str)]) -> ObservedRepository {
             tags: tags.iter().map(|(name, content)| (tag(name), digest(content))).collect(),
             ..Images::default()
         },
-        hollow: BTreeSet::new(),
+        incomplete: BTreeSet::new(),
         children: BTreeSet::new(),
         owner_is_gone: false,
     }
@@ -98,7 +98,7 @@ fn observed(repository: ObservedRepository) -> Observed {
 
 /// The actions in words.
 fn actions(desired: &Desired, observed: &Observed) -> Vec<String> {
-    plan(desired, observed, &me(), &Before::default())
+    plan(desired, observed, &me(), &Earlier::default())
         .expect("a plan")
         .actions
         .iter()
@@ -121,7 +121,7 @@ fn a_missing_repository_is_created_with_everything() {
         resource_tags: [("team".to_owned(), "platform".to_owned())].into(),
         ..with_tags(&[("1", Some("one"))])
     };
-    let planned = plan(&wanted, &Observed::default(), &me(), &Before::default()).expect("a plan");
+    let planned = plan(&wanted, &Observed::default(), &me(), &Earlier::default()).expect("a plan");
     let Action::CreateRepository { tags, .. } = &planned.actions[0] else { panic!("{planned:?}") };
     assert_eq!(tags.keys().collect::<Vec<_>>(), [CREATED_TAG, OWNER_TAG, "team"]);
     let words: Vec<_> = planned.actions.iter().map(ToString::to_string).collect();
@@ -194,7 +194,7 @@ fn tags_by_source_target_and_mutability() {
         let mut repository = there(&target);
         repository.repository.mutability = mutability;
         let planned =
-            plan(&with_tags(&[(name, source)]), &observed(repository), &me(), &Before::default())
+            plan(&with_tags(&[(name, source)]), &observed(repository), &me(), &Earlier::default())
                 .expect("a plan");
         let shown =
             match (planned.actions.first(), planned.settled.get(&(ArtifactKind::Image, tag(name))))
@@ -215,7 +215,7 @@ fn a_pinned_digest_that_is_there_needs_no_source() {
     let pinned = wanted.artifacts[0].tags.get_mut(&tag("1")).expect("wanted");
     pinned.pin = Some(digest("a"));
     let planned =
-        plan(&wanted, &observed(there(&[("1", "a")])), &me(), &Before::default()).expect("a plan");
+        plan(&wanted, &observed(there(&[("1", "a")])), &me(), &Earlier::default()).expect("a plan");
     assert_eq!(planned.settled[&(ArtifactKind::Image, tag("1"))], TagState::Synced(digest("a")));
 }
 
@@ -249,7 +249,7 @@ fn ownership_decides_who_may_touch_a_repository() {
         let resource_tags =
             owner.map(|owner| (OWNER_TAG.to_owned(), owner.to_owned())).into_iter().collect();
         let repository = ObservedRepository { resource_tags, owner_is_gone, ..there(&[]) };
-        let writes = match plan(&desired(), &observed(repository), &claimant, &Before::default()) {
+        let writes = match plan(&desired(), &observed(repository), &claimant, &Earlier::default()) {
             Ok(planned) => Some(!planned.actions.is_empty()),
             Err(failure) => {
                 assert_eq!(failure.class, Class::RepositoryNotOwned, "{case}");
@@ -266,7 +266,7 @@ fn the_command_line_leaves_no_mark() {
         &desired(),
         &Observed::default(),
         &Claimant::CommandLine { take_over: false },
-        &Before::default(),
+        &Earlier::default(),
     )
     .expect("a plan");
     let create = Action::CreateRepository {
@@ -313,7 +313,7 @@ fn charts_by_index_memory_and_target() {
         chart.tags.insert(tag("1.0.0"), WantedTag { pin: None, source });
         let target: Vec<_> = target.iter().map(|content| ("1.0.0", *content)).collect();
         let planned =
-            plan(&desired, &observed(there(&target)), &me(), &Before::default()).expect("a plan");
+            plan(&desired, &observed(there(&target)), &me(), &Earlier::default()).expect("a plan");
         let settled = planned.settled.get(&(ArtifactKind::Chart, tag("1.0.0")));
         let shown = match (planned.actions.first().map(ToString::to_string), settled) {
             (Some(words), None) => words.split(' ').next().unwrap_or_default().to_owned(),
@@ -331,7 +331,8 @@ fn a_tag_that_image_and_chart_want_is_done_for_neither() {
     let mut chart = with_tags(&[("1.0.0", Some("b")), ("2.0.0", Some("b"))]).artifacts.remove(0);
     chart.kind = ArtifactKind::Chart;
     desired.artifacts.push(chart);
-    let planned = plan(&desired, &observed(there(&[])), &me(), &Before::default()).expect("a plan");
+    let planned =
+        plan(&desired, &observed(there(&[])), &me(), &Earlier::default()).expect("a plan");
     for kind in [ArtifactKind::Image, ArtifactKind::Chart] {
         let TagState::Failed(failure) = &planned.settled[&(kind, tag("1.0.0"))] else {
             panic!("{planned:?}")
@@ -358,7 +359,7 @@ fn settings_are_written_before_policies_and_tags() {
     };
     let mut repository = there(&[("1", "old")]);
     repository.repository.mutability = Mutability::Immutable;
-    let planned = plan(&wanted, &observed(repository), &me(), &Before::default()).expect("a plan");
+    let planned = plan(&wanted, &observed(repository), &me(), &Earlier::default()).expect("a plan");
     let words: Vec<_> = planned.actions.iter().map(ToString::to_string).collect();
     assert_eq!(
         words,
@@ -387,9 +388,9 @@ fn resource_tags_are_removed_only_where_we_set_them() {
     let tags = |tags: &[(&str, &str)]| -> BTreeMap<String, String> {
         tags.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
     };
-    let before = |keys: &[&str]| Before {
+    let earlier = |keys: &[&str]| Earlier {
         managed_tag_keys: keys.iter().map(|&key| key.to_owned()).collect(),
-        ..Before::default()
+        ..Earlier::default()
     };
     // wanted, live, keys that we set -> actions
     type Tags<'a> = &'a [(&'a str, &'a str)];
@@ -410,7 +411,7 @@ fn resource_tags_are_removed_only_where_we_set_them() {
         let desired = Desired { resource_tags: tags(wanted), ..desired() };
         let mut repository = there(&[]);
         repository.resource_tags.extend(tags(live));
-        let planned = plan(&desired, &observed(repository), &me(), &before(keys)).expect("a plan");
+        let planned = plan(&desired, &observed(repository), &me(), &earlier(keys)).expect("a plan");
         let words: Vec<_> = planned.actions.iter().map(ToString::to_string).collect();
         assert_eq!(words, actions, "{wanted:?} x {live:?}, set by us: {keys:?}");
     }
@@ -420,7 +421,7 @@ fn resource_tags_are_removed_only_where_we_set_them() {
 fn an_index_that_lacks_an_image_is_copied_again_and_nothing_else_is() {
     let desired = with_tags(&[("1.26", Some("a")), ("1.27", Some("b"))]);
     let mut repository = there(&[("1.26", "a"), ("1.27", "b")]);
-    repository.hollow = BTreeSet::from([digest("b")]);
+    repository.incomplete = BTreeSet::from([digest("b")]);
     let told = format!(
         "complete tag 1.27, an index that lacks some of its images, from registry.example/team/app:1.27 ({})",
         digest("b")

@@ -21,7 +21,7 @@ pub(super) struct Candidate {
 
 /// All that is in the repository, by what is asked of it.
 #[derive(Debug)]
-pub(super) struct Stock<'a> {
+pub(super) struct Contents<'a> {
     images: &'a [Stored],
     /// What is there, and what is about to be.
     digests: HashSet<Digest>,
@@ -31,7 +31,7 @@ pub(super) struct Stock<'a> {
     named: HashMap<String, Vec<(&'a Tag, &'a Digest)>>,
 }
 
-impl<'a> Stock<'a> {
+impl<'a> Contents<'a> {
     /// These images; `coming` are copied before anything goes.
     pub(super) fn new(images: &'a [Stored], coming: Vec<Digest>) -> Self {
         let mut referrers: HashMap<_, Vec<_>> = HashMap::new();
@@ -119,7 +119,7 @@ pub(super) fn is_unused(image: &Stored, min_unpulled: Duration, now: SystemTime)
 /// how many are looked at, others come first each day: the oldest may be such as never go.
 pub(super) fn candidates(
     desired: &Desired,
-    stock: &Stock<'_>,
+    contents: &Contents<'_>,
     spared: Spared<'_>,
     now: SystemTime,
     most: usize,
@@ -129,12 +129,12 @@ pub(super) fn candidates(
         desired.artifacts.iter().flat_map(|artifact| artifact.tags.keys()).collect();
     let is_unused = |image: &Stored| is_unused(image, spared.min_unpulled, now);
     let mut found = BTreeMap::new();
-    for image in stock.images.iter().filter(|image| image.is_active && is_unused(image)) {
+    for image in contents.images.iter().filter(|image| image.is_active && is_unused(image)) {
         if spared.children.contains(&image.digest) {
             continue;
         }
         for tag in
-            image.tags.iter().filter(|tag| !wanted.contains(tag) && !stock.refers(image, tag))
+            image.tags.iter().filter(|tag| !wanted.contains(tag) && !contents.refers(image, tag))
         {
             for artifact in &desired.artifacts {
                 if matches!(&artifact.offered, Some(Ok(offered)) if offered.contains_key(tag)) {
@@ -217,7 +217,7 @@ mod tests {
     ) -> Vec<String> {
         let desired = Desired { artifacts, ..Desired::default() };
         let spared = Spared { min_unpulled: days * DAY, children };
-        let found = candidates(&desired, &Stock::new(images, Vec::new()), spared, now(), 100);
+        let found = candidates(&desired, &Contents::new(images, Vec::new()), spared, now(), 100);
         found
             .into_iter()
             .map(|candidate| format!("{} {}", candidate.kind.noun(), candidate.tag))
@@ -284,7 +284,7 @@ mod tests {
         let might_go = |coming| {
             let desired = Desired { artifacts: artifacts(), ..Desired::default() };
             let spared = Spared { min_unpulled: DAY, children: &NONE };
-            candidates(&desired, &Stock::new(&images, coming), spared, now(), 100).len()
+            candidates(&desired, &Contents::new(&images, coming), spared, now(), 100).len()
         };
         assert_eq!(
             (
@@ -309,7 +309,7 @@ mod tests {
             let spared = Spared { min_unpulled: DAY, children: &NONE };
             let found = candidates(
                 &desired,
-                &Stock::new(&images, Vec::new()),
+                &Contents::new(&images, Vec::new()),
                 spared,
                 now() + day * DAY,
                 most,
@@ -352,10 +352,10 @@ mod tests {
             refers('d', 'e'),
             refers('e', 'd'),
         ];
-        let stock = Stock::new(&images, Vec::new());
-        assert_eq!(stock.referrers(&images[0].digest), [&digest('b'), &digest('c')].into());
-        assert_eq!(stock.referrers(&images[3].digest).len(), 2);
-        assert_eq!((stock.tags(), stock.named_after(&digest('a')).len()), (1, 0));
+        let contents = Contents::new(&images, Vec::new());
+        assert_eq!(contents.referrers(&images[0].digest), [&digest('b'), &digest('c')].into());
+        assert_eq!(contents.referrers(&images[3].digest).len(), 2);
+        assert_eq!((contents.tags(), contents.named_after(&digest('a')).len()), (1, 0));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::sync::field::Field;
 use crate::sync::observed::Observed;
 use crate::sync::outcomes::Outcomes;
 use crate::sync::pass::Pass;
-use crate::sync::patience::patiently;
+use crate::sync::throttle::retry_throttled;
 
 /// Calls of BatchDeleteImage in one pass, most of them for what ECR turns out to keep.
 const MOST_ROUNDS: usize = 20;
@@ -95,10 +95,10 @@ impl Work<'_> {
         if marked.is_some() && !outcomes.tagged.contains(OWNER_TAG) {
             return Some(Pruning::blocked("the repository could not be marked as ours"));
         }
-        let before =
+        let earlier =
             observed.repository.as_ref().and_then(|there| there.resource_tags.get(OWNER_TAG));
-        let expected = marked.or(before);
-        match patiently(|| async {
+        let expected = marked.or(earlier);
+        match retry_throttled(|| async {
             Ok(self.pass.target.registry.resource_tags(self.repository).await?)
         })
         .await
@@ -127,7 +127,7 @@ impl Work<'_> {
         for part in [indexes, others].into_iter().filter(|part| !part.is_empty()) {
             let part = &part;
             // Looked at again with each try: between two of them are minutes.
-            let results = patiently(|| async { self.remove_unused(part).await }).await?;
+            let results = retry_throttled(|| async { self.remove_unused(part).await }).await?;
             for action in part {
                 gone += usize::from(self.note(action, &results, outcomes, first));
             }
@@ -178,12 +178,12 @@ impl Work<'_> {
             Some(Removal::Removed) => {
                 outcomes.done(action, &self.pass.job.progress);
                 if *is_index {
-                    self.pass.engine.prune.forget_named(&self.repository.arn);
+                    self.pass.engine.prune_cache.forget_named(&self.repository.arn);
                 }
                 true
             }
             Some(Removal::Named) => {
-                self.pass.engine.prune.remember_named(
+                self.pass.engine.prune_cache.remember_named(
                     &self.repository.arn,
                     tag.clone(),
                     digest.clone(),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::candidates::{Candidate, Stock};
+use super::candidates::{Candidate, Contents};
 use crate::class::Class;
 use crate::failure::Failure;
 use crate::helm;
@@ -45,13 +45,13 @@ fn take(budget: &AtomicUsize) -> bool {
 pub(super) struct Asked<'a> {
     pass: &'a Pass<'a>,
     artifact: &'a DesiredArtifact,
-    place: Place<'a>,
+    reader: Reader<'a>,
     budget: &'a Budget,
     /// What refers to an image would come along with it.
     with_referrers: bool,
 }
 
-enum Place<'a> {
+enum Reader<'a> {
     Registry {
         origin: &'a Origin,
         /// What every tag would be made of.
@@ -73,9 +73,9 @@ impl<'p> Pass<'p> {
     ) -> Result<Option<Asked<'a>>, Failure> {
         let job = self.job;
         let image = job.spec.image.as_ref().filter(|_| artifact.kind == ArtifactKind::Image);
-        let place = match &artifact.source {
+        let reader = match &artifact.source {
             Source::Unknown => return Ok(None),
-            Source::Charts { repository, provenance, .. } => Place::Charts(Archives {
+            Source::Charts { repository, provenance, .. } => Reader::Charts(Archives {
                 source: repository,
                 provenance: *provenance,
                 progress: &job.progress,
@@ -98,22 +98,22 @@ impl<'p> Pass<'p> {
                     }
                     _ => BTreeMap::new(),
                 };
-                Place::Registry { origin, retagged, digests }
+                Reader::Registry { origin, retagged, digests }
             }
         };
         let with_referrers = desired.referrers && artifact.kind == ArtifactKind::Image;
-        Ok(Some(Asked { pass: self, artifact, place, budget, with_referrers }))
+        Ok(Some(Asked { pass: self, artifact, reader, budget, with_referrers }))
     }
 }
 
 impl Asked<'_> {
     /// Where a tag comes from, for people: `docker.io/library/nginx:1.27`.
     pub(super) fn label(&self, tag: &Tag) -> String {
-        match (&self.place, self.entry(tag)) {
+        match (&self.reader, self.entry(tag)) {
             (_, Some(entry)) => {
                 format!("{} {} of {}", entry.chart, entry.version, self.artifact.name)
             }
-            (Place::Registry { retagged: Some((from, _)), .. }, _) => {
+            (Reader::Registry { retagged: Some((from, _)), .. }, _) => {
                 format!("{}:{from}", self.artifact.name)
             }
             _ => format!("{}:{tag}", self.artifact.name),
@@ -131,7 +131,7 @@ impl Asked<'_> {
     pub(super) async fn can_be_had(
         &self,
         candidate: &Candidate,
-        stock: &Stock<'_>,
+        contents: &Contents<'_>,
     ) -> Result<bool, Failure> {
         let spared = |why: String| {
             tracing::debug!(tag = %candidate.tag, why, "not pruned: it could not be had again");
@@ -148,7 +148,7 @@ impl Asked<'_> {
             Err(failure) if is_lack(&failure) => return spared(failure.to_string()),
             Err(failure) => return Err(failure),
         }
-        match self.has_referrers(candidate, stock).await {
+        match self.has_referrers(candidate, contents).await {
             Ok(true) => Ok(true),
             Ok(false) => spared("a signature or the like would not come with it".to_owned()),
             Err(failure) if is_lack(&failure) => spared(failure.to_string()),
@@ -160,8 +160,8 @@ impl Asked<'_> {
     /// made.
     async fn digest(&self, candidate: &Candidate) -> Result<Option<Digest>, Failure> {
         let tag = &candidate.tag;
-        match &self.place {
-            Place::Registry { origin, retagged, digests } => {
+        match &self.reader {
+            Reader::Registry { origin, retagged, digests } => {
                 let known =
                     retagged.as_ref().map(|(_, digest)| digest).or_else(|| digests.get(tag));
                 let digest = match known {
@@ -175,7 +175,7 @@ impl Asked<'_> {
                     }
                     _ => return Ok(Some(digest)),
                 };
-                if let Some(known) = self.pass.engine.prune.narrowed(&digest, &platforms) {
+                if let Some(known) = self.pass.engine.prune_cache.narrowed(&digest, &platforms) {
                     return Ok(Some(known));
                 }
                 let is_too_dear = self.pass.is_ecr(self.artifact, origin)
@@ -184,24 +184,23 @@ impl Asked<'_> {
                     return Ok(None);
                 }
                 let target = origin.would_narrow(&self.label(tag), digest.clone()).await?;
-                self.pass.engine.prune.remember_narrowed(digest, platforms, target.clone());
+                self.pass.engine.prune_cache.remember_narrowed(digest, platforms, target.clone());
                 Ok(Some(target))
             }
-            Place::Charts(archives) => {
+            Reader::Charts(archives) => {
                 let lacking =
                     || Failure::new(Class::SourceNotFound, format!("no version of {tag}"));
                 let entry = self.entry(tag).cloned().ok_or_else(lacking)?;
-                let made = entry
-                    .digest
-                    .as_ref()
-                    .and_then(|archive| self.pass.engine.prune.made(archive, archives.provenance));
+                let made = entry.digest.as_ref().and_then(|archive| {
+                    self.pass.engine.prune_cache.made(archive, archives.provenance)
+                });
                 if let Some(other) = made.filter(|made| *made != candidate.digest) {
                     return Ok(Some(other));
                 }
                 let order = Order { tag: tag.clone(), entry, current: None, derived: None };
                 let made = archives.make(&order).await?;
                 let derived = made.derived();
-                self.pass.engine.prune.remember_made(
+                self.pass.engine.prune_cache.remember_made(
                     derived.archive,
                     derived.provenance,
                     derived.manifest.clone(),
@@ -215,14 +214,14 @@ impl Asked<'_> {
     async fn has_referrers(
         &self,
         candidate: &Candidate,
-        stock: &Stock<'_>,
+        contents: &Contents<'_>,
     ) -> Result<bool, Failure> {
         let (by_subject, by_name) =
-            (stock.referrers(&candidate.digest), stock.named_after(&candidate.digest));
+            (contents.referrers(&candidate.digest), contents.named_after(&candidate.digest));
         if by_subject.is_empty() && by_name.is_empty() {
             return Ok(true);
         }
-        let Place::Registry { origin, .. } = &self.place else { return Ok(false) };
+        let Reader::Registry { origin, .. } = &self.reader else { return Ok(false) };
         if !self.with_referrers || !take(&self.budget.signed) {
             return Ok(false);
         }

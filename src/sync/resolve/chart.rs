@@ -132,7 +132,7 @@ impl Pass<'_> {
         let wanted = selection::union(
             chart.versions.iter().map(|(version, _)| version.as_str()),
             selected.into_iter().flatten(),
-            self.engine.limits.max_tags,
+            self.engine.bounds.max_tags,
         )
         .map_err(|error| fatal(Failure::new(Class::InvalidSpec, format!("chart: {error}"))))?;
         let mut found = artifact(reading.name(), chart);
@@ -194,7 +194,7 @@ impl Pass<'_> {
         found.selected = selected.as_ref().map(Vec::len);
         let listed = chart.versions.iter().map(|(version, _)| version.as_str());
         let wanted =
-            selection::union(listed, selected.into_iter().flatten(), self.engine.limits.max_tags)
+            selection::union(listed, selected.into_iter().flatten(), self.engine.bounds.max_tags)
                 .map_err(|error| Failure::new(Class::InvalidSpec, format!("chart: {error}")))?;
         let tags: Vec<Tag> =
             wanted.into_iter().filter_map(|version| tag_of(version).parse().ok()).collect();

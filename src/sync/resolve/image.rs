@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use futures::{StreamExt, stream};
 
 use super::CONCURRENT_TAGS;
-use super::mirrored::Place;
+use super::mirrored::ImageSource;
 use crate::api::v1alpha1::CheckPolicy;
 use crate::class::Class;
 use crate::failure::Failure;
@@ -30,7 +30,7 @@ impl Pass<'_> {
     pub(super) async fn image_at(
         &self,
         image: &Image,
-        place: &Place<'_>,
+        place: &ImageSource<'_>,
     ) -> Result<DesiredArtifact, Failure> {
         let job = self.job;
         let lists = self.prunes();
@@ -68,11 +68,11 @@ impl Pass<'_> {
             Some(from) => {
                 let whole = pins.keys().any(|tag| self.how_to_ask(&seen, tag) == Ask::Whole);
                 let ask = if whole { Ask::Whole } else { Ask::Digest };
-                let before = pins.keys().next().and_then(|tag| job.before.rebuilt.get(tag));
+                let earlier = pins.keys().next().and_then(|tag| job.earlier.rebuilt.get(tag));
                 let asked =
                     pins.keys().any(|tag| settled(image, &seen, tag, pins[tag].as_ref()).is_none());
                 if asked {
-                    Some(source_tag(&origin, &reference, from, ask, before).await)
+                    Some(source_tag(&origin, &reference, from, ask, earlier).await)
                 } else {
                     None
                 }
@@ -96,12 +96,12 @@ impl Pass<'_> {
             .map(|(tag, pin)| {
                 let retagged = retagged.clone();
                 async move {
-                    let before = job.before.rebuilt.get(&tag);
+                    let earlier = job.earlier.rebuilt.get(&tag);
                     if let Some(digest) = settled(image, seen, &tag, pin.as_ref()) {
-                        before
-                            .filter(|before| before.target == digest)
+                        earlier
+                            .filter(|earlier| earlier.target == digest)
                             .iter()
-                            .for_each(|before| source_of.remember(before));
+                            .for_each(|earlier| source_of.remember(earlier));
                         let label = format!("{}:{tag}", reference_of.name());
                         let source =
                             Ok(SourceTag { label, content: SourceContent::Manifest(digest) });
@@ -110,11 +110,11 @@ impl Pass<'_> {
                     let found = match (retagged, known.get(&tag)) {
                         (Some(found), _) => found,
                         (None, Some(digest)) => {
-                            narrowed(source_of, reference_of, &tag, digest.clone(), before).await
+                            narrowed(source_of, reference_of, &tag, digest.clone(), earlier).await
                         }
                         (None, None) => {
                             let ask = self.how_to_ask(seen, &tag);
-                            source_tag(source_of, reference_of, &tag, ask, before).await
+                            source_tag(source_of, reference_of, &tag, ask, earlier).await
                         }
                     };
                     let source = found.and_then(|found| check_pin(source_of, found, pin.as_ref()));
@@ -156,7 +156,7 @@ impl Pass<'_> {
         selection::union(
             wanted.keys().map(Tag::as_str),
             selected.iter().map(Tag::as_str),
-            self.engine.limits.max_tags,
+            self.engine.bounds.max_tags,
         )
         .map_err(|error| Failure::new(Class::InvalidSpec, format!("image: {error}")))?;
         let count = selected.len();
@@ -208,10 +208,10 @@ pub(super) async fn source_tag(
     reference: &Reference,
     tag: &Tag,
     ask: Ask,
-    before: Option<&Rebuilt>,
+    earlier: Option<&Rebuilt>,
 ) -> Result<SourceTag, Failure> {
     let digest = source.resolve(tag, ask).await?;
-    narrowed(source, reference, tag, digest, before).await
+    narrowed(source, reference, tag, digest, earlier).await
 }
 
 /// A tag of which the source's digest is known.
@@ -220,9 +220,9 @@ async fn narrowed(
     reference: &Reference,
     tag: &Tag,
     digest: Digest,
-    before: Option<&Rebuilt>,
+    earlier: Option<&Rebuilt>,
 ) -> Result<SourceTag, Failure> {
     let label = format!("{}:{tag}", reference.name());
-    let digest = source.narrow(&label, digest, before).await?;
+    let digest = source.narrow(&label, digest, earlier).await?;
     Ok(SourceTag { label, content: SourceContent::Manifest(digest) })
 }

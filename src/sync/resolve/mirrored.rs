@@ -9,7 +9,7 @@ use crate::sync::origin::Origin;
 use crate::sync::pass::Pass;
 
 /// Where an image is read.
-pub(super) struct Place<'a> {
+pub(super) struct ImageSource<'a> {
     pub(super) reference: Reference,
     pub(super) insecure: bool,
     pub(super) access: &'a Result<Access, Failure>,
@@ -22,7 +22,7 @@ impl Pass<'_> {
     /// As [`Self::image_at`].
     pub(super) async fn resolve_image(&self, image: &Image) -> Result<DesiredArtifact, Failure> {
         let job = self.job;
-        let own = Place {
+        let own = ImageSource {
             reference: image.reference.clone(),
             insecure: image.insecure,
             access: &job.access.image,
@@ -30,7 +30,7 @@ impl Pass<'_> {
         let Some(mirrored) = &job.mirrored else {
             return self.image_at(image, &own).await;
         };
-        let mirror = Place {
+        let mirror = ImageSource {
             reference: mirrored.reference.clone(),
             insecure: mirrored.insecure,
             access: &mirrored.access,
@@ -53,7 +53,7 @@ impl Pass<'_> {
     }
 
     /// The repository that the image is a copy of. One that cannot be reached is as good as none.
-    async fn origin_at(&self, image: &Image, own: &Place<'_>) -> Option<Origin> {
+    async fn origin_at(&self, image: &Image, own: &ImageSource<'_>) -> Option<Origin> {
         let client = match own.access {
             Ok(access) => self.engine.source_client(access, &own.reference, own.insecure).await,
             Err(failure) => Err(failure.clone()),

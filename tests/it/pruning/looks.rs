@@ -1,7 +1,7 @@
 //! Times of pruning, its memory, and its messages.
 
 use ecr_sync::class::Class;
-use ecr_sync::sync::{Before, Engine, Mode, Report};
+use ecr_sync::sync::{Earlier, Engine, Mode, Report};
 use serde_json::{Value, json};
 use testbed::chart_repository::ChartRepository;
 use testbed::ecr::{self, StandIn};
@@ -15,7 +15,7 @@ use crate::support::{ACCOUNT, REGION, Rig, condition};
 
 /// A pass over `spec`, by an operator that does or does not check indexes and candidates.
 async fn pass(engine: &Engine, spec: &Value, inspects: bool) -> Report {
-    let job = job(spec, Before { inspects, ..Before::default() });
+    let job = job(spec, Earlier { inspects, ..Earlier::default() });
     engine.sync(&job, Mode::Apply, &CancellationToken::new()).await
 }
 

@@ -3,7 +3,7 @@
 //! has only what somebody pulled, and those that something broke that knows more of ECR than we do.
 //!
 //! ECR tells what is an index, but only a pull tells what is in it, and ECR is not pulled from. So
-//! the source is asked, once per `driftInterval` and on demand ([`super::Before::inspects`]), and
+//! the source is asked, once per `driftInterval` and on demand ([`super::Earlier::inspects`]), and
 //! by each run of the command line: one GET per index, and one DescribeImages per hundred of what
 //! they name. Sources that count pulls are not, and neither are ECR registries, whose lifecycle
 //! rules may go by them.
@@ -17,7 +17,7 @@ use super::desired::Desired;
 use super::job::EcrSource;
 use super::origin::Origin;
 use super::pass::Pass;
-use super::patience::patiently;
+use super::throttle::retry_throttled;
 use crate::api::v1alpha1::CheckPolicy;
 use crate::ecr::{Host, Images};
 use crate::failure::Failure;
@@ -34,7 +34,7 @@ const MOST_CHILDREN: usize = 2_000;
 #[derive(Debug, Default)]
 pub(super) struct Named {
     /// The indexes that lack something.
-    pub(super) hollow: BTreeSet<Digest>,
+    pub(super) incomplete: BTreeSet<Digest>,
     /// All that they name, as far as the sources tell.
     pub(super) children: BTreeSet<Digest>,
 }
@@ -57,7 +57,7 @@ impl Pass<'_> {
             in_sync.keys().filter(|top| !images.indexes.contains_key(*top)).cloned().collect();
         if !unknown.is_empty() {
             images.extend(
-                patiently(|| async {
+                retry_throttled(|| async {
                     Ok(target.registry.manifests(target.name(), &unknown).await?)
                 })
                 .await?,
@@ -72,16 +72,18 @@ impl Pass<'_> {
             asked.filter(|digest| !images.manifests.contains(*digest)).cloned().collect();
         if !asked.is_empty() {
             images.extend(
-                patiently(|| async { Ok(target.registry.manifests(target.name(), &asked).await?) })
-                    .await?,
+                retry_throttled(|| async {
+                    Ok(target.registry.manifests(target.name(), &asked).await?)
+                })
+                .await?,
             );
         }
         let lacks = |named: &BTreeSet<Digest>| {
             named.iter().any(|digest| !images.manifests.contains(digest))
         };
-        let hollow =
+        let incomplete =
             named.iter().filter(|(_, named)| lacks(named)).map(|(top, _)| top.clone()).collect();
-        Ok(Named { hollow, children: named.into_iter().flat_map(|(_, named)| named).collect() })
+        Ok(Named { incomplete, children: named.into_iter().flat_map(|(_, named)| named).collect() })
     }
 
     /// The manifests that are wanted and there, with where they come from.

@@ -22,8 +22,8 @@ impl Pass<'_> {
     ///
     /// # Errors
     /// As AWS answers.
-    pub(super) async fn glance(&self, desired: &Desired) -> Result<Option<Observed>, Failure> {
-        let Some(look) = &self.job.before.look else { return Ok(None) };
+    pub(super) async fn quick_look(&self, desired: &Desired) -> Result<Option<Observed>, Failure> {
+        let Some(look) = &self.job.earlier.look else { return Ok(None) };
         if look.revision != desired.revision {
             return Ok(None);
         }
@@ -38,16 +38,16 @@ impl Pass<'_> {
             repository: Some(ObservedRepository {
                 repository: look.repository.clone(),
                 is_ours: look.is_ours,
-                is_whole: false,
+                configuration_read: false,
                 resource_tags: BTreeMap::new(),
                 lifecycle: None,
                 permission: None,
                 images,
-                hollow: BTreeSet::new(),
+                incomplete: BTreeSet::new(),
                 children: BTreeSet::new(),
                 archived: look.archived.clone(),
                 owner_is_gone: false,
-                vanished: BTreeMap::new(),
+                expired: BTreeMap::new(),
             }),
             warnings: Vec::new(),
         }))

@@ -11,7 +11,7 @@ use crate::sync::origin::Origin;
 
 /// What a copy would send.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Load {
+pub struct TransferSize {
     /// Blobs that ECR lacks.
     pub blobs: usize,
     /// Their size together.

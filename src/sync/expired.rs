@@ -16,7 +16,7 @@ const COPIED_AGAIN: u32 = 2;
 
 /// How often a tag vanished.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Vanished {
+pub struct Expired {
     /// What it pointed to; a new content of the source is a new beginning. `None` where it is not
     /// known before the copy.
     pub digest: Option<Digest>,
@@ -73,10 +73,10 @@ impl Held {
 /// than before.
 pub(super) fn count(
     held: &Held,
-    vanished: &BTreeMap<Tag, Vanished>,
+    expired: &BTreeMap<Tag, Expired>,
     desired: &Desired,
     is_there: impl Fn(&Tag) -> bool,
-) -> BTreeMap<Tag, Vanished> {
+) -> BTreeMap<Tag, Expired> {
     if held.policy.is_some_and(|policy| policy != policy_hash(&desired.lifecycle)) {
         return BTreeMap::new();
     }
@@ -85,13 +85,13 @@ pub(super) fn count(
         desired.artifacts.iter().flat_map(|artifact: &DesiredArtifact| &artifact.tags)
     {
         let Some(digest) = digest(wanted) else { continue };
-        let same = |earlier: &&Vanished| {
+        let same = |earlier: &&Expired| {
             digest.is_none() || earlier.digest.is_none() || earlier.digest == digest
         };
-        let earlier = vanished.get(tag).filter(same).map_or(0, |earlier| earlier.times);
+        let earlier = expired.get(tag).filter(same).map_or(0, |earlier| earlier.times);
         let now = u32::from(!is_there(tag) && held.had(tag, digest.as_ref()));
         if earlier + now > 0 {
-            counted.insert(tag.clone(), Vanished { digest, times: earlier + now });
+            counted.insert(tag.clone(), Expired { digest, times: earlier + now });
         }
     }
     counted
@@ -107,7 +107,7 @@ fn digest(wanted: &WantedTag) -> Option<Option<Digest>> {
     }
 }
 
-impl Vanished {
+impl Expired {
     /// Why a tag that is missing again is not copied again, if so.
     pub(super) fn verdict(&self, tag: &Tag) -> Option<Failure> {
         (self.times > COPIED_AGAIN).then(|| {
@@ -136,7 +136,7 @@ fn ordinal(number: u32) -> String {
 mod tests {
     use super::*;
     use crate::sync::artifact::{ArtifactKind, SourceTag};
-    use crate::sync::earlier::Before;
+    use crate::sync::earlier::Earlier;
 
     fn digest_of(text: &str) -> Digest {
         Digest::sha256_of(text.as_bytes())
@@ -170,21 +170,21 @@ mod tests {
 
     #[test]
     fn a_tag_that_vanishes_for_the_third_time_is_left_alone() {
-        let mut before = Before::default();
+        let mut earlier = Earlier::default();
         let mut verdicts = Vec::new();
         for _ in 0..4 {
             // In ECR at the end of a pass, gone at the next.
-            before.held = held("a", &Wanted::Unmanaged);
-            before.vanished =
-                count(&before.held, &before.vanished, &desired("a", Wanted::Unmanaged), |_| false);
-            verdicts.push(before.vanished[&tag()].verdict(&tag()).is_some());
+            earlier.held = held("a", &Wanted::Unmanaged);
+            earlier.expired =
+                count(&earlier.held, &earlier.expired, &desired("a", Wanted::Unmanaged), |_| false);
+            verdicts.push(earlier.expired[&tag()].verdict(&tag()).is_some());
         }
         assert_eq!(verdicts, [false, false, true, true]);
         // Left alone, it is not there when the pass ends, and is not counted on.
-        before.held = Held::new(&Wanted::Unmanaged, std::iter::empty());
+        earlier.held = Held::new(&Wanted::Unmanaged, std::iter::empty());
         assert_eq!(
-            count(&before.held, &before.vanished, &desired("a", Wanted::Unmanaged), |_| false),
-            before.vanished
+            count(&earlier.held, &earlier.expired, &desired("a", Wanted::Unmanaged), |_| false),
+            earlier.expired
         );
     }
 
@@ -192,30 +192,27 @@ mod tests {
     fn what_is_there_or_never_was_does_not_count() {
         let wanted = desired("a", Wanted::Unmanaged);
         assert!(count(&Held::default(), &BTreeMap::new(), &wanted, |_| false).is_empty());
-        let before = Before { held: held("a", &Wanted::Unmanaged), ..Before::default() };
-        assert!(count(&before.held, &before.vanished, &wanted, |_| true).is_empty());
+        let earlier = Earlier { held: held("a", &Wanted::Unmanaged), ..Earlier::default() };
+        assert!(count(&earlier.held, &earlier.expired, &wanted, |_| true).is_empty());
     }
 
     #[test]
     fn new_content_and_a_new_policy_are_new_beginnings() {
-        let before = Before {
+        let earlier = Earlier {
             held: held("a", &Wanted::Unmanaged),
-            vanished: BTreeMap::from([(
-                tag(),
-                Vanished { digest: Some(digest_of("a")), times: 2 },
-            )]),
-            ..Before::default()
+            expired: BTreeMap::from([(tag(), Expired { digest: Some(digest_of("a")), times: 2 })]),
+            ..Earlier::default()
         };
         assert!(
-            count(&before.held, &before.vanished, &desired("b", Wanted::Unmanaged), |_| false)
+            count(&earlier.held, &earlier.expired, &desired("b", Wanted::Unmanaged), |_| false)
                 .is_empty()
         );
         assert!(
-            count(&before.held, &before.vanished, &desired("a", Wanted::None), |_| false)
+            count(&earlier.held, &earlier.expired, &desired("a", Wanted::None), |_| false)
                 .is_empty()
         );
         assert_eq!(
-            count(&before.held, &before.vanished, &desired("a", Wanted::Unmanaged), |_| false)
+            count(&earlier.held, &earlier.expired, &desired("a", Wanted::Unmanaged), |_| false)
                 [&tag()]
                 .times,
             3

@@ -11,16 +11,16 @@ use tokio::time::Instant;
 use crate::registry::{Digest, Tag};
 
 /// Entries of each kind: some hundred bytes each. What is forgotten is found out again.
-const MOST_KEPT: usize = 10_000;
+const MOST_ENTRIES: usize = 10_000;
 /// An index may go without us: by a lifecycle rule, once no tag names it.
 const NAMED_FOR: Duration = Duration::from_secs(24 * 3600);
 
 /// What earlier looks found out.
 #[derive(Debug, Default)]
-pub(in crate::sync) struct Known(Mutex<Kept>);
+pub(in crate::sync) struct Cache(Mutex<Entries>);
 
 #[derive(Debug, Default)]
-struct Kept {
+struct Entries {
     /// Digest of a chart's archive, and whether its provenance file is wanted -> digest of the
     /// manifest that was made.
     made: HashMap<(Digest, bool), Digest>,
@@ -31,41 +31,42 @@ struct Kept {
     named: HashMap<String, HashMap<(Tag, Digest), Instant>>,
 }
 
-impl Known {
+impl Cache {
     /// What was made of a chart's archive. Enough to spare a version; before one goes, its archive
     /// is read again, which may be gone, or have another provenance file.
     pub(super) fn made(&self, archive: &Digest, provenance: bool) -> Option<Digest> {
-        self.with(|kept| kept.made.get(&(archive.clone(), provenance)).cloned())
+        self.with(|entries| entries.made.get(&(archive.clone(), provenance)).cloned())
     }
 
     pub(super) fn remember_made(&self, archive: Digest, provenance: bool, manifest: Digest) {
-        self.with(|kept| keep(&mut kept.made, (archive, provenance), manifest));
+        self.with(|entries| keep(&mut entries.made, (archive, provenance), manifest));
     }
 
     /// What is copied of an index for these platforms: always the same.
     pub(super) fn narrowed(&self, index: &Digest, platforms: &str) -> Option<Digest> {
-        self.with(|kept| kept.narrowed.get(&(index.clone(), platforms.to_owned())).cloned())
+        self.with(|entries| entries.narrowed.get(&(index.clone(), platforms.to_owned())).cloned())
     }
 
     pub(super) fn remember_narrowed(&self, index: Digest, platforms: String, target: Digest) {
-        self.with(|kept| keep(&mut kept.narrowed, (index, platforms), target));
+        self.with(|entries| keep(&mut entries.narrowed, (index, platforms), target));
     }
 
     /// Whether ECR kept this tag for an index not long ago, and no index went by our hand since.
     pub(super) fn is_named(&self, repository: &str, tag: &Tag, digest: &Digest) -> bool {
         let key = (tag.clone(), digest.clone());
-        self.with(|kept| {
-            let since = kept.named.get(repository).and_then(|named| named.get(&key));
+        self.with(|entries| {
+            let since = entries.named.get(repository).and_then(|named| named.get(&key));
             since.is_some_and(|since| since.elapsed() < NAMED_FOR)
         })
     }
 
     pub(super) fn remember_named(&self, repository: &str, tag: Tag, digest: Digest) {
-        self.with(|kept| {
-            if kept.named.values().map(HashMap::len).sum::<usize>() >= MOST_KEPT {
-                kept.named.clear();
+        self.with(|entries| {
+            if entries.named.values().map(HashMap::len).sum::<usize>() >= MOST_ENTRIES {
+                entries.named.clear();
             }
-            kept.named
+            entries
+                .named
                 .entry(repository.to_owned())
                 .or_default()
                 .insert((tag, digest), Instant::now());
@@ -74,16 +75,16 @@ impl Known {
 
     /// An index went: what it named may go now.
     pub(super) fn forget_named(&self, repository: &str) {
-        self.with(|kept| kept.named.remove(repository));
+        self.with(|entries| entries.named.remove(repository));
     }
 
-    fn with<T>(&self, change: impl FnOnce(&mut Kept) -> T) -> T {
+    fn with<T>(&self, change: impl FnOnce(&mut Entries) -> T) -> T {
         change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
 fn keep<K: Eq + Hash, V>(map: &mut HashMap<K, V>, key: K, value: V) {
-    if map.len() >= MOST_KEPT {
+    if map.len() >= MOST_ENTRIES {
         map.clear();
     }
     map.insert(key, value);
@@ -95,30 +96,30 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_is_known_is_bounded_and_kept_apart() {
-        let known = Known::default();
+        let cache = Cache::default();
         let digest = |number: usize| Digest::sha256_of(&number.to_le_bytes());
-        for number in 0..=MOST_KEPT {
-            known.remember_made(digest(number), false, digest(0));
+        for number in 0..=MOST_ENTRIES {
+            cache.remember_made(digest(number), false, digest(0));
         }
-        assert_eq!(known.made(&digest(0), false), None, "forgotten with all others");
-        assert_eq!(known.made(&digest(MOST_KEPT), false), Some(digest(0)));
+        assert_eq!(cache.made(&digest(0), false), None, "forgotten with all others");
+        assert_eq!(cache.made(&digest(MOST_ENTRIES), false), Some(digest(0)));
         assert_eq!(
-            known.made(&digest(MOST_KEPT), true),
+            cache.made(&digest(MOST_ENTRIES), true),
             None,
             "with its provenance it is another one"
         );
 
         let tag: Tag = "1-amd64".parse().expect("a tag");
-        known.remember_named("one", tag.clone(), digest(1));
-        assert!(known.is_named("one", &tag, &digest(1)));
+        cache.remember_named("one", tag.clone(), digest(1));
+        assert!(cache.is_named("one", &tag, &digest(1)));
         assert!(
-            !known.is_named("one", &tag, &digest(2)) && !known.is_named("two", &tag, &digest(1))
+            !cache.is_named("one", &tag, &digest(2)) && !cache.is_named("two", &tag, &digest(1))
         );
         tokio::time::advance(NAMED_FOR).await;
-        assert!(!known.is_named("one", &tag, &digest(1)), "the index may have gone without us");
-        known.remember_named("one", tag.clone(), digest(1));
-        assert!(known.is_named("one", &tag, &digest(1)));
-        known.forget_named("one");
-        assert!(!known.is_named("one", &tag, &digest(1)));
+        assert!(!cache.is_named("one", &tag, &digest(1)), "the index may have gone without us");
+        cache.remember_named("one", tag.clone(), digest(1));
+        assert!(cache.is_named("one", &tag, &digest(1)));
+        cache.forget_named("one");
+        assert!(!cache.is_named("one", &tag, &digest(1)));
     }
 }

@@ -19,7 +19,7 @@ const ROUNDS: Policy =
 ///
 /// # Errors
 /// Those of the call; a throttle only when it lasts.
-pub(super) async fn patiently<T, F>(mut call: impl FnMut() -> F) -> Result<T, Failure>
+pub(super) async fn retry_throttled<T, F>(mut call: impl FnMut() -> F) -> Result<T, Failure>
 where
     F: Future<Output = Result<T, Failure>>,
 {
@@ -42,7 +42,7 @@ mod tests {
     /// How often a call is made that always fails so.
     async fn rounds(class: Class) -> u32 {
         let mut rounds = 0;
-        let result = patiently(|| {
+        let result = retry_throttled(|| {
             rounds += 1;
             std::future::ready(Err::<(), _>(Failure::new(class, "why")))
         });
