@@ -320,7 +320,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn everything_is_read_again_on_demand_after_a_failure_and_every_drift_interval() {
         let interval = Duration::from_secs(6 * 3600);
-        let whole = Report { look: Some(Look::of_test()), configuration_read: true, ..Report::default() };
+        let whole =
+            Report { look: Some(Look::of_test()), configuration_read: true, ..Report::default() };
         let brief = Report { configuration_read: false, ..whole.clone() };
         let mut memory = Memory::default();
 
@@ -347,7 +348,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn inspections_come_on_demand_and_every_drift_interval_but_not_after_start_or_failure() {
         let interval = Duration::from_secs(6 * 3600);
-        let report = Report { look: Some(Look::of_test()), configuration_read: true, ..Report::default() };
+        let report =
+            Report { look: Some(Look::of_test()), configuration_read: true, ..Report::default() };
         let mut memory = Memory::default();
         let passes = |memory: &mut Memory, report: &Report| {
             let look = memory.look(interval);
