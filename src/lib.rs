@@ -43,3 +43,4 @@ mod text;
 mod units;
 pub mod violation;
 mod wildcard;
+mod yaml_tree;

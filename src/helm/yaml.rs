@@ -5,10 +5,9 @@
 //! writes `"1.1"`. Our artifacts must be the same, so scalars are resolved here from the text, by
 //! go-yaml's table (<https://github.com/yaml/go-yaml/blob/v2.4.2/resolve.go>), not by the parser's.
 
-use std::fmt;
+use serde_saphyr::{MessageFormatter, NonFiniteFloatPolicy, UserMessageFormatter};
 
-use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
-use serde_saphyr::{MessageFormatter, NonFiniteFloatPolicy, Spanned, UserMessageFormatter};
+use crate::yaml_tree::{Key, Node, Value as Tree, text_at};
 
 /// A value like Go's `interface{}`.
 #[derive(Clone, Debug, PartialEq)]
@@ -56,9 +55,9 @@ pub(super) struct Bounds {
 
 /// Reads the first document of `text`.
 pub(super) fn parse(text: &str, bounds: Bounds) -> Result<Value, String> {
-    let raw: Spanned<Raw> =
+    let tree: Node =
         serde_saphyr::from_str_with_options(text, options(bounds)).map_err(|e| message(&e))?;
-    Ok(resolve(raw, text))
+    Ok(resolve(tree, text))
 }
 
 pub(super) fn options(bounds: Bounds) -> serde_saphyr::Options {
@@ -90,97 +89,29 @@ pub(super) fn message(error: &serde_saphyr::Error) -> String {
     }
 }
 
-/// A value as the parser gives it. Scalars are looked up in the text afterwards.
-pub(super) enum Raw {
-    /// Text to the parser: quoted, a block, or plain.
-    Text(String),
-    /// A plain scalar that is not text to the parser.
-    Plain,
-    List(Vec<Spanned<Self>>),
-    Map(Vec<(Spanned<String>, Spanned<Self>)>),
-}
-
-impl<'de> Deserialize<'de> for Raw {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Any;
-
-        impl<'de> Visitor<'de> for Any {
-            type Value = Raw;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a value")
-            }
-
-            fn visit_unit<E>(self) -> Result<Raw, E> {
-                Ok(Raw::Plain)
-            }
-
-            fn visit_bool<E>(self, _: bool) -> Result<Raw, E> {
-                Ok(Raw::Plain)
-            }
-
-            fn visit_i64<E>(self, _: i64) -> Result<Raw, E> {
-                Ok(Raw::Plain)
-            }
-
-            fn visit_u64<E>(self, _: u64) -> Result<Raw, E> {
-                Ok(Raw::Plain)
-            }
-
-            fn visit_f64<E>(self, _: f64) -> Result<Raw, E> {
-                Ok(Raw::Plain)
-            }
-
-            fn visit_str<E>(self, value: &str) -> Result<Raw, E> {
-                Ok(Raw::Text(value.to_owned()))
-            }
-
-            fn visit_string<E>(self, value: String) -> Result<Raw, E> {
-                Ok(Raw::Text(value))
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Raw, A::Error> {
-                let mut nodes = Vec::new();
-                while let Some(node) = seq.next_element()? {
-                    nodes.push(node);
-                }
-                Ok(Raw::List(nodes))
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Raw, A::Error> {
-                let mut fields = Vec::new();
-                while let Some(field) = map.next_entry()? {
-                    fields.push(field);
-                }
-                Ok(Raw::Map(fields))
-            }
-        }
-
-        deserializer.deserialize_any(Any)
-    }
-}
-
-pub(super) fn resolve(node: Spanned<Raw>, text: &str) -> Value {
+/// Resolves the scalars of a tree by their text in the document.
+pub(super) fn resolve(node: Node, text: &str) -> Value {
     match node.value {
-        Raw::Text(value) => match plain(&node.defined, text) {
+        Tree::String(value) => match plain(&node.defined, text) {
             Some(written) if written == value => resolve_plain(written),
             _ => Value::Text(value),
         },
-        Raw::Plain => {
-            written(&node.defined, text).map_or(Value::Null, |(_, written)| resolve_plain(written))
+        // Only plain scalars are not text to the parser.
+        Tree::Null | Tree::Bool(_) | Tree::Number(_) => {
+            text_at(&node.defined, text).map_or(Value::Null, |(_, written)| resolve_plain(written))
         }
-        Raw::List(nodes) => {
+        Tree::List(nodes) => {
             Value::List(nodes.into_iter().map(|node| resolve(node, text)).collect())
         }
-        Raw::Map(fields) => {
+        Tree::Map(fields) => {
             Value::Map(fields.into_iter().map(|(key, value)| field(key, value, text)).collect())
         }
     }
 }
 
-fn field(key: Spanned<String>, value: Spanned<Raw>, text: &str) -> (String, Value) {
+fn field(key: Key, value: Node, text: &str) -> (String, Value) {
     // A block scalar as a key would need a `?`; so a key without quotes is plain.
-    let written = written(&key.defined, text).filter(|(_, written)| *written == key.value);
+    let written = text_at(&key.defined, text).filter(|(_, written)| *written == key.value);
     let key = match written.map(|(_, written)| resolve_plain(written)) {
         Some(Value::Bool(value)) => value.to_string(),
         Some(Value::Integer(value)) => value.to_string(),
@@ -190,18 +121,10 @@ fn field(key: Spanned<String>, value: Spanned<Raw>, text: &str) -> (String, Valu
     (key, resolve(value, text))
 }
 
-/// The offset of a scalar, and its text in the document.
-fn written<'t>(location: &serde_saphyr::Location, text: &'t str) -> Option<(usize, &'t str)> {
-    let span = location.span();
-    let start = usize::try_from(span.byte_offset()?).ok()?;
-    let end = start.checked_add(usize::try_from(span.byte_len()?).ok()?)?;
-    Some((start, text.get(start..end)?.trim()))
-}
-
 /// The text of a plain scalar in the document; `None` for other scalars. The text of a block scalar
 /// is recognised because it is alone on its line.
 fn plain<'t>(location: &serde_saphyr::Location, text: &'t str) -> Option<&'t str> {
-    let (start, written) = written(location, text)?;
+    let (start, written) = text_at(location, text)?;
     let before = text[..start].rsplit('\n').next().unwrap_or_default();
     let is_quoted = matches!(written.as_bytes().first()?, b'"' | b'\'' | b'|' | b'>' | b'!');
     (!is_quoted && (start == 0 || before.bytes().any(|byte| byte != b' ') || before.is_empty()))

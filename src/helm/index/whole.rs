@@ -10,10 +10,10 @@ use flate2::write::DeflateEncoder;
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value as Json;
-use serde_saphyr::Spanned;
 
-use super::super::yaml::{self, Bounds, Raw, Value};
+use super::super::yaml::{self, Bounds, Value};
 use super::{Form, Packed};
+use crate::yaml_tree::Node;
 
 type Charts = HashMap<Box<str>, Packed>;
 
@@ -111,9 +111,9 @@ trait Language {
 struct Yaml<'t>(&'t str);
 
 impl Language for Yaml<'_> {
-    type Node<'de> = Spanned<Raw>;
+    type Node<'de> = Node;
 
-    fn value(&self, node: Spanned<Raw>) -> Value {
+    fn value(&self, node: Node) -> Value {
         yaml::resolve(node, self.0)
     }
 }
