@@ -10,8 +10,8 @@ fn main() -> ExitCode {
         Err(code) => return code,
     };
 
-    // Only one provider is compiled in. Installed by name, since with a second one rustls would panic
-    // at the first connection.
+    // Only one provider is compiled in. Installed by name, since with a second one rustls would
+    // panic at the first connection.
     let _already_installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let Ok(runtime) = tokio::runtime::Runtime::new() else { return ExitCode::FAILURE };
     let code = runtime.block_on(cli::run(arguments));

@@ -12,7 +12,8 @@ pub trait Meter: Send + Sync + std::fmt::Debug {
     /// A registry reported the remaining pulls of one login. `host` is as users write it.
     fn pulls_left(&self, _host: &str, _left: u64) {}
 
-    /// An attempt of an AWS call, such as `DescribeImages`, ended with `OK`, an error code, or `NoAnswer`.
+    /// An attempt of an AWS call, such as `DescribeImages`, ended with `OK`, an error code, or
+    /// `NoAnswer`.
     fn aws_request(&self, _operation: &str, _code: &str) {}
 
     /// A request waited for one of our rate limits.

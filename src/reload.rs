@@ -11,8 +11,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-/// Time after which a file is read again even if its [`Stamp`] is the same: file systems may give two
-/// writes within a few milliseconds the same time.
+/// Time after which a file is read again even if its [`Stamp`] is the same: file systems may give
+/// two writes within a few milliseconds the same time.
 const READ_EVERY: Duration = Duration::from_secs(2);
 /// Largest file. A ConfigMap holds at most 1 MiB.
 const MAX_BYTES: u64 = 4 * 1024 * 1024;
@@ -35,8 +35,8 @@ struct State<T> {
     problem: Option<String>,
 }
 
-/// Device, inode, size and modification time of a file; `None` if there is none. A mounted ConfigMap
-/// changes through the swap of a symbolic link, so the path then leads to another inode.
+/// Device, inode, size and modification time of a file; `None` if there is none. A mounted
+/// ConfigMap changes through the swap of a symbolic link, so the path then leads to another inode.
 type Stamp = Option<(u64, u64, u64, i64, i64)>;
 
 /// A file whose content may become invalid while it is in use.
@@ -112,6 +112,7 @@ impl<T> Reloaded<T> {
         if stamp == state.stamp && state.read_at.elapsed() < READ_EVERY {
             return state.value.clone();
         }
+
         state.stamp = stamp;
         state.read_at = Instant::now();
 
@@ -120,6 +121,7 @@ impl<T> Reloaded<T> {
             Ok(text) => parsed(path, &text, *parse).map(|value| Some((text, value))),
             Err(error) => Err(error),
         };
+
         match change {
             Ok(None) => state.problem = None,
             Ok(Some((text, value))) => {
@@ -188,15 +190,18 @@ mod tests {
         let path = folder.path().join("number");
         assert!(Reloaded::load(&path, parse).is_err());
         std::fs::write(&path, "x").expect("written");
+
         let error = Reloaded::load(&path, parse).expect_err("broken").to_string();
         assert!(error.contains("number: not a number"), "{error}");
         std::fs::write(&path, "1").expect("written");
+
         let number = Reloaded::load(&path, parse).expect("a number");
         for (text, wanted) in [("2", 2), ("two", 2), ("3", 3)] {
             std::fs::write(&path, text).expect("written");
             tokio::time::advance(READ_EVERY).await;
             assert_eq!((*number.get(), number.is_usable()), (wanted, text != "two"), "{text}");
         }
+
         std::fs::remove_file(&path).expect("removed");
         tokio::time::advance(READ_EVERY).await;
         assert_eq!((*number.get(), number.is_usable()), (3, false));

@@ -3,6 +3,7 @@
 /// Returns a number of bytes with a unit: `41 MB`.
 pub(crate) fn size(bytes: u64) -> String {
     const UNITS: [&str; 4] = ["kB", "MB", "GB", "TB"];
+
     if bytes < 1000 {
         return format!("{bytes} B");
     }

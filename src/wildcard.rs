@@ -23,6 +23,7 @@ pub(crate) fn matches(pattern: &str, text: &str) -> bool {
             None => return false,
         }
     }
+
     true
 }
 

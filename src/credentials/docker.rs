@@ -118,9 +118,11 @@ impl DockerConfig {
         if self.bytes.is_empty() {
             return Ok(Credential::Anonymous);
         }
+
         if let Some(credential) = docker_config::credential(&self.bytes, reference)? {
             return Ok(credential);
         }
+
         match &self.helpers.creds_store {
             Some(store) => Ok(run_helper(store, host).await?.unwrap_or(Credential::Anonymous)),
             None => Ok(Credential::Anonymous),
@@ -157,14 +159,17 @@ async fn run_helper(helper: &str, host: &str) -> Result<Option<Credential>, Fail
         .kill_on_drop(true)
         .spawn()
         .map_err(|error| failed(format!("cannot be run: {error}")))?;
+
     if let Some(mut input) = child.stdin.take() {
         // A helper that ends without reading its input says why in its output.
         let _closed_early = input.write_all(host.as_bytes()).await;
     }
+
     let output = tokio::time::timeout(HELPER_TIMEOUT, child.wait_with_output())
         .await
         .map_err(|_| failed(format!("no answer in {} s", HELPER_TIMEOUT.as_secs())))?
         .map_err(|error| failed(error.to_string()))?;
+
     if !output.status.success() {
         let text = String::from_utf8_lossy(&output.stdout);
         // The protocol has no code for "not found" but this text.
@@ -173,6 +178,7 @@ async fn run_helper(helper: &str, host: &str) -> Result<Option<Credential>, Fail
         }
         return Err(failed(text.trim().to_owned()));
     }
+
     let answer: FromHelper = serde_json::from_slice(&output.stdout)
         .map_err(|_| failed("the answer is not the JSON of a credential helper".to_owned()))?;
     Ok(Some(if answer.username == "<token>" {

@@ -1,4 +1,5 @@
-//! Logins per host from the environment (`ECR_SYNC_USERNAME_…`), for CI systems without a docker config.
+//! Logins per host from the environment (`ECR_SYNC_USERNAME_…`), for CI systems without a docker
+//! config.
 
 use std::collections::BTreeMap;
 
@@ -17,8 +18,8 @@ pub struct Error {
     missing: String,
 }
 
-/// Logins by host, from `ECR_SYNC_USERNAME_<HOST>` and `ECR_SYNC_PASSWORD_<HOST>`. The host is in upper
-/// or lower case, with `_` for each character that is neither a letter nor a digit:
+/// Logins by host, from `ECR_SYNC_USERNAME_<HOST>` and `ECR_SYNC_PASSWORD_<HOST>`. The host is in
+/// upper or lower case, with `_` for each character that is neither a letter nor a digit:
 /// `ECR_SYNC_USERNAME_REGISTRY_EXAMPLE_COM_5000`.
 #[derive(Default)]
 pub struct HostLogins(BTreeMap<String, (String, String)>);
@@ -51,6 +52,7 @@ impl HostLogins {
                 }
             }
         }
+
         let whole = halves.into_iter().map(|(host, halves)| match halves {
             [Some((_, username)), Some((_, password))] => Ok((host, (username, password))),
             [Some((given, _)), _] => {
@@ -62,6 +64,7 @@ impl HostLogins {
             // Never happens: an entry has at least one half.
             [None, None] => Ok((host, Default::default())),
         });
+
         whole.collect::<Result<_, _>>().map(Self)
     }
 
@@ -101,6 +104,7 @@ mod tests {
         ])
         .expect("whole");
         let credential = |image: &str| logins.credential(&image.parse().expect("a reference"));
+
         let login = |username: &str, password: &str| {
             Some(Credential::Basic { username: username.to_owned(), password: password.to_owned() })
         };

@@ -1,5 +1,5 @@
-//! Logins, certificates and proxies for sources: from Kubernetes Secrets (`secret`), from the docker
-//! config of the command line's user (`docker`), from the environment (`environment`).
+//! Logins, certificates and proxies for sources: from Kubernetes Secrets (`secret`), from the
+//! docker config of the command line's user (`docker`), from the environment (`environment`).
 
 mod docker;
 mod environment;

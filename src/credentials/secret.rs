@@ -50,8 +50,8 @@ pub enum Error {
 }
 
 /// Returns the credential for `reference` in a Secret of type kubernetes.io/dockerconfigjson or
-/// kubernetes.io/basic-auth. Credential helpers that a docker config names are never run: the Secret
-/// may be a tenant's.
+/// kubernetes.io/basic-auth. Credential helpers that a docker config names are never run: the
+/// Secret may be a tenant's.
 ///
 /// # Errors
 /// When the Secret has none.
@@ -80,15 +80,18 @@ pub fn trust_from_secret(secret: &Secret, options: &mut TransportOptions) -> Res
     if roots.is_none() && identity.is_none() {
         return Err(Error::NoCertificate);
     }
+
     if roots.is_some() {
         check("ca.crt", &TransportOptions { roots: roots.clone(), ..TransportOptions::default() })?;
     }
+
     if identity.is_some() {
         check(
             "tls.crt or tls.key",
             &TransportOptions { identity: identity.clone(), ..TransportOptions::default() },
         )?;
     }
+
     options.roots = roots;
     options.identity = identity;
     Ok(())
@@ -111,7 +114,8 @@ pub fn proxy_from_secret(secret: &Secret, options: &mut TransportOptions) -> Res
     Ok(())
 }
 
-/// Builds a transport, since only that shows whether certificate and key are valid and belong together.
+/// Builds a transport, since only that shows whether certificate and key are valid and belong
+/// together.
 fn check(key: &'static str, options: &TransportOptions) -> Result<(), Error> {
     Transport::new(options).map(drop).map_err(|source| Error::Unusable { key, source })
 }
@@ -169,6 +173,7 @@ mod tests {
         assert!(
             text(&[(".dockerconfigjson", r#"{"auths": {}}"#)]).contains("registry.example:5000")
         );
+
         let broken = text(&[(
             ".dockerconfigjson",
             r#"{"auths": {"registry.example:5000": {"auth": "hunter2"}}}"#,
@@ -181,6 +186,7 @@ mod tests {
         // PEM, but not a certificate.
         let empty = "-----BEGIN CERTIFICATE-----\naHVudGVyMg==\n-----END CERTIFICATE-----\n";
         type Read = fn(&Secret, &mut TransportOptions) -> Result<(), Error>;
+
         let (trust, proxy): (Read, Read) = (trust_from_secret, proxy_from_secret);
         for (read, entries, hint) in [
             (trust, &[][..], "none of the keys"),
@@ -200,6 +206,7 @@ mod tests {
                 .to_string();
             assert!(text.contains(hint) && !text.contains("hunter2"), "{hint}: {text}");
         }
+
         for address in ["http://proxy.example:3128", "https://proxy.example", "proxy.example:3128"]
         {
             proxy(&secret(&[("address", address)]), &mut TransportOptions::default())

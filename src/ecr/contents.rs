@@ -71,6 +71,7 @@ impl Registry {
             .set_next_token(from.map(str::to_owned))
             .send()
             .await;
+
         match page {
             Ok(page) => {
                 let images = page.image_details().iter().filter_map(stored).collect();
@@ -85,8 +86,8 @@ impl Registry {
         }
     }
 
-    /// Returns the images that have one of these tags now, archived ones included. Costs one request
-    /// per 100 tags if none is missing.
+    /// Returns the images that have one of these tags now, archived ones included. Costs one
+    /// request per 100 tags if none is missing.
     ///
     /// # Errors
     /// As AWS answers.
@@ -117,6 +118,7 @@ impl Registry {
             .send()
             .await
             .map_err(|error| Error::from_sdk("ecr:BatchDeleteImage", name, &error))?;
+
         let removal = |tag: &Tag| {
             let is_of_tag = |id: Option<&ImageIdentifier>| {
                 id.and_then(ImageIdentifier::image_tag) == Some(tag.as_str())
@@ -127,6 +129,7 @@ impl Registry {
                 None => Removal::Failed("ECR gave no result for this tag".to_owned()),
             }
         };
+
         Ok(tags.iter().map(|tag| (tag.clone(), removal(tag))).collect())
     }
 }

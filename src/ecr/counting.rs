@@ -41,6 +41,7 @@ impl Intercept for Counting {
             }
         };
         self.0.aws_request(operation, &code);
+
         Ok(())
     }
 }
@@ -51,8 +52,8 @@ fn code_in(body: &[u8]) -> Option<String> {
     body.get("__type")?.as_str().map(str::to_owned)
 }
 
-/// Turns `com.amazonaws.ecr#ImageNotFoundException:http://…` into `ImageNotFoundException`. Text that
-/// is not an error code becomes `Other`, to keep the set of label values small.
+/// Turns `com.amazonaws.ecr#ImageNotFoundException:http://…` into `ImageNotFoundException`. Text
+/// that is not an error code becomes `Other`, to keep the set of label values small.
 fn bare(code: &str) -> String {
     let code = code.split(':').next().unwrap_or_default();
     let code = code.rsplit('#').next().unwrap_or_default();

@@ -100,8 +100,8 @@ impl Error {
                 }
 
                 let message = DisplayErrorContext(other).to_string();
-                // The SDK has no public type for "no credentials": it returns a dispatch failure with
-                // this text.
+                // The SDK has no public type for "no credentials": it returns a dispatch failure
+                // with this text.
                 let class = if message.contains("redentials") {
                     Class::AuthenticationFailed
                 } else {
@@ -147,7 +147,8 @@ where
     }
 }
 
-/// Returns the [`Error`] among the causes: the SDK asked us for a role's credentials, and that failed.
+/// Returns the [`Error`] among the causes: the SDK asked us for a role's credentials, and that
+/// failed.
 fn own_cause<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a Error> {
     let causes = std::iter::successors(error.source(), |cause| cause.source());
     causes.into_iter().find_map(|cause| cause.downcast_ref())
@@ -217,6 +218,7 @@ fn class_of(operation: &str, code: &str, status: u16) -> Class {
             | "ecr:DeleteLifecyclePolicy"
             | "ecr:DeleteRepositoryPolicy"
     );
+
     match code {
         "AccessDeniedException"
         | "AccessDenied"
@@ -291,6 +293,7 @@ mod tests {
             AccessDenied, AuthenticationFailed, Internal, InvalidSpec, QuotaExceeded, RateLimited,
             RegistryUnavailable, RepositoryNotEmpty, TagImmutable,
         };
+
         let table = [
             (
                 InvalidSpec,
@@ -337,6 +340,7 @@ mod tests {
                  ReplicationBackfillInvalidStatusException ReplicationBackfillNotFoundException",
             ),
         ];
+
         for (class, codes) in table {
             for code in codes.split_whitespace() {
                 assert_eq!(class_of("ecr:CreateRepository", code, 400), class, "{code}");
@@ -363,6 +367,7 @@ mod tests {
                 "{operation} {code}"
             );
         }
+
         assert_eq!(
             advice("ecr:PutLifecyclePolicy", "AccessDeniedException"),
             None,

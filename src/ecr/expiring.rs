@@ -117,11 +117,13 @@ mod tests {
                 ))
             })
         };
+
         let all = futures::future::join_all((0..50).map(|_| get())).await;
         assert!(all.into_iter().all(|value| value.expect("a value") == 0));
         tokio::time::advance(Duration::from_secs(3290)).await;
         assert_eq!(get().await.expect("the same"), 0);
         tokio::time::advance(Duration::from_secs(20)).await;
+
         assert_eq!(get().await.expect("a new one"), 1);
     }
 
@@ -138,6 +140,7 @@ mod tests {
         for _ in 0..100 {
             get().await.expect("a value");
         }
+
         assert_eq!(fetches.load(Ordering::Relaxed), 1);
         tokio::time::advance(MIN_LIFETIME).await;
         get().await.expect("a value");

@@ -33,6 +33,7 @@ impl Host {
         if !account.bytes().all(|byte| byte.is_ascii_digit()) {
             return None;
         }
+
         let rest = ["dkr.ecr", "dkr-ecr"]
             .iter()
             .find_map(|service| rest.strip_prefix('.')?.strip_prefix(service))?;
@@ -41,6 +42,7 @@ impl Host {
         let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
         let is_region = region.bytes().all(is_allowed)
             && region.starts_with(|c: char| c.is_ascii_alphanumeric());
+
         (is_region && SUFFIXES.contains(&suffix))
             .then(|| Self { account: account.to_owned(), region: region.to_owned() })
     }
@@ -69,6 +71,7 @@ mod tests {
             let wanted = Host { account: "123456789012".to_owned(), region: region.to_owned() };
             assert_eq!(Host::parse(host), Some(wanted), "{host}");
         }
+
         for host in [
             "",
             "docker.io",

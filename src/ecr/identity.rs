@@ -83,6 +83,7 @@ impl Roles {
         let rules: Option<Vec<RoleRule>> =
             serde_saphyr::from_str(text).map_err(|error| error.to_string())?;
         let rules = rules.unwrap_or_default();
+
         for rule in &rules {
             let id = &rule.external_id;
             // sts:AssumeRole, ExternalId.
@@ -102,6 +103,7 @@ impl Roles {
                 ));
             }
         }
+
         Ok(Self(rules))
     }
 
@@ -150,10 +152,12 @@ mod tests {
             let role: RoleArn = name.parse().expect("a role");
             roles.external_id(&role).map(str::to_owned)
         };
+
         assert_eq!(of("arn:aws:iam::123456789012:role/special").as_deref(), Some("special-id"));
         assert_eq!(of("arn:aws:iam::123456789012:role/team/x").as_deref(), Some("all:the-others"));
         assert_eq!(of("arn:aws:iam::210987654321:role/special"), None);
         assert_eq!(Roles::parse("").expect("empty"), Roles::default());
+
         for (wrong, part) in [
             ("- {roleArn: 'arn:aws:iam::1:role/*'}", "externalId"),
             ("- {roleArn: 'arn:aws:iam::1:role/*', externalId: 'x'}", "2 to 1224"),

@@ -165,6 +165,7 @@ impl Registry {
             .set_image_ids(Some(ids.collect()))
             .send()
             .await;
+
         match result {
             Ok(answer) => Ok(Answer::Images(answer.image_details.unwrap_or_default())),
             Err(SdkError::ServiceError(error))
@@ -200,6 +201,7 @@ impl Registry {
                 Answer::NoRepository => break,
             }
         }
+
         Ok(images)
     }
 
@@ -241,11 +243,13 @@ impl Registry {
             }
             images.manifests.insert(digest);
         }
+
         Ok(answer.next_token().is_none())
     }
 
     /// Returns those of these manifests that exist, tagged or not. Costs one DescribeImages per 100
-    /// if all exist, else as [`Self::images`]. Those that were described are in [`Images::indexes`].
+    /// if all exist, else as [`Self::images`]. Those that were described are in
+    /// [`Images::indexes`].
     ///
     /// # Errors
     /// As AWS answers.
@@ -288,6 +292,7 @@ impl Registry {
                 }
             }
         }
+
         Ok(missing)
     }
 }

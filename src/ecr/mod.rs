@@ -1,6 +1,7 @@
 //! The control plane of Amazon ECR: repositories, policies, resource tags, tag -> digest, tokens.
 //!
-//! - `session`: the AWS identity of the process, and one [`Registry`] per (account, region, identity)
+//! - `session`: the AWS identity of the process, and one [`Registry`] per (account, region,
+//!   identity)
 //! - `identity`, `assume_role`: roles and ServiceAccounts, external ids, their credentials
 //! - `token`, `public`: logins to `/v2/` of private registries and of public.ecr.aws
 //! - `expiring`: the cache behind tokens and credentials
@@ -11,8 +12,8 @@
 //!   all images of a repository, and the removal of tags
 //! - `pull_through`: pull-through cache rules
 //! - `owner`: the resource tags that say who owns a repository
-//! - `host`: host names of ECR; `error`: AWS error codes, their class and advice; `counting`: metrics
-//!   of AWS calls
+//! - `host`: host names of ECR; `error`: AWS error codes, their class and advice; `counting`:
+//!   metrics of AWS calls
 //!
 //! Nothing here counts as a pull: tags and digests come from DescribeImages and ListImages, since
 //! BatchGetImage and manifest GETs move `lastRecordedPullTime` and so defeat lifecycle rules

@@ -1,5 +1,5 @@
-//! public.ecr.aws: the login of an AWS identity. It has higher limits than anonymous pulls (10 pulls
-//! per second, no quota of bytes per IP address). If there is no login, pulls are anonymous.
+//! public.ecr.aws: the login of an AWS identity. It has higher limits than anonymous pulls (10
+//! pulls per second, no quota of bytes per IP address). If there is no login, pulls are anonymous.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -47,6 +47,7 @@ impl PublicLogin {
     async fn fetch(&self) -> Result<Fresh<String>, Error> {
         const OPERATION: &str = "ecr-public:GetAuthorizationToken";
         const THING: &str = "public.ecr.aws";
+
         let incomplete =
             |field| Error::Incomplete { operation: OPERATION, thing: THING.to_owned(), field };
         let answer = self.client.get_authorization_token().send().await;
@@ -56,6 +57,7 @@ impl PublicLogin {
         let decoded = base64::engine::general_purpose::STANDARD.decode(encoded).ok();
         let decoded = decoded.and_then(|bytes| String::from_utf8(bytes).ok());
         let password = decoded.as_deref().and_then(|pair| pair.strip_prefix("AWS:"));
+
         let password = password.ok_or_else(|| incomplete("authorizationToken"))?.to_owned();
         let expiry = data.expires_at().and_then(|at| SystemTime::try_from(*at).ok());
 

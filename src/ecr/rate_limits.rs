@@ -1,5 +1,5 @@
-//! Rate limits of calls to ECR, PutImage above all: token buckets at ECR's published quotas, one set
-//! per (account, region) for the whole process.
+//! Rate limits of calls to ECR, PutImage above all: token buckets at ECR's published quotas, one
+//! set per (account, region) for the whole process.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,8 @@ use tokio::time::Instant;
 use crate::meter::Meter;
 use crate::registry::Gate;
 
-/// A token bucket: `rate` calls per second, after a burst of as many. ECR's throttling slows it down.
+/// A token bucket: `rate` calls per second, after a burst of as many. ECR's throttling slows it
+/// down.
 #[derive(Debug)]
 pub struct RateLimiter {
     /// The API action, for metrics.
@@ -73,6 +74,7 @@ impl RateLimiter {
             pace.slowness = (pace.slowness * RECOVERY).max(1.0);
             at
         };
+
         let wait = at.saturating_duration_since(Instant::now());
         if !wait.is_zero() {
             self.meter.throttled(self.action, wait);
@@ -87,7 +89,8 @@ impl Gate for RateLimiter {
         Self::pass(self).await;
     }
 
-    /// Slows down at once: the next call waits for its full cost, and the following ones are slower.
+    /// Slows down at once: the next call waits for its full cost, and the following ones are
+    /// slower.
     fn throttled(&self) {
         let mut pace = self.pace.lock();
         let now = Instant::now();
@@ -131,10 +134,10 @@ impl Gate for Queue {
     }
 }
 
-/// Limits for those of ECR's quotas per account and region that a copy can reach (User Guide, quotas).
-/// It cannot reach the others: tokens are cached, BatchCheckLayerAvailability (1,000) checks 100
-/// layers per call, and reads from ECR as a source run 16 at a time, below BatchGetImage (2,000) and
-/// GetDownloadUrlForLayer (3,000).
+/// Limits for those of ECR's quotas per account and region that a copy can reach (User Guide,
+/// quotas). It cannot reach the others: tokens are cached, BatchCheckLayerAvailability (1,000)
+/// checks 100 layers per call, and reads from ECR as a source run 16 at a time, below BatchGetImage
+/// (2,000) and GetDownloadUrlForLayer (3,000).
 #[derive(Debug)]
 pub struct RateLimits {
     /// Manifest PUTs: the bottleneck of a sync with many tags.
@@ -201,9 +204,11 @@ mod tests {
             }
             start.elapsed()
         };
+
         assert_eq!(passes(1).await, Duration::ZERO);
         // Requests in flight together are one slowdown.
         (0..5).for_each(|_| limiter.throttled());
+
         let (first, next) = (passes(1).await, passes(10).await);
         assert!((149..=151).contains(&first.as_millis()), "{first:?}");
         assert!(
@@ -211,12 +216,14 @@ mod tests {
             "no burst, at two thirds of the pace: {next:?}"
         );
         passes(60).await;
+
         let again = passes(10).await;
         assert!((999..=1001).contains(&again.as_millis()), "{again:?}");
         for _ in 0..50 {
             tokio::time::advance(EPOCH).await;
             limiter.throttled();
         }
+
         assert!(passes(10).await <= Duration::from_secs(8 + 1), "it never stops");
     }
 
@@ -228,16 +235,19 @@ mod tests {
         let (many, few) = (queue(), queue());
         let mut passes = tokio::task::JoinSet::new();
         let start = Instant::now();
+
         for _ in 0..200 {
             let many = many.clone();
             passes.spawn(async move { many.pass().await });
         }
+
         tokio::time::sleep(Duration::from_secs(1)).await;
         few.pass().await;
         few.pass().await;
         // The sixteen that waited, and as many between the two.
         assert!(start.elapsed() <= Duration::from_secs(1 + 2 + 2), "{:?}", start.elapsed());
         while passes.join_next().await.is_some() {}
+
         let all = start.elapsed().as_secs();
         assert!((19..=21).contains(&all), "the rate is used to the full: {all} s");
     }

@@ -29,6 +29,7 @@ impl Registry {
             return Ok(None);
         };
         let described = answer.repositories().first();
+
         described.map(|described| Repository::from_described(OPERATION, described)).transpose()
     }
 
@@ -42,6 +43,7 @@ impl Registry {
         let mut pages =
             self.client.describe_repositories().registry_id(&self.account).into_paginator().send();
         let mut repositories = Vec::new();
+
         while let Some(page) = pages.next().await {
             let page = page.map_err(|error| Error::from_sdk(OPERATION, &self.account, &error))?;
             for described in page.repositories() {
@@ -85,11 +87,13 @@ impl Registry {
         else {
             return Ok(None);
         };
+
         let described = answer.repository().ok_or_else(|| Error::Incomplete {
             operation: OPERATION,
             thing: name.to_owned(),
             field: "repository",
         })?;
+
         Repository::from_described(OPERATION, described).map(Some)
     }
 

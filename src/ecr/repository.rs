@@ -18,7 +18,8 @@ pub struct Repository {
     pub registry_id: String,
     /// Whether tags may be moved to another image.
     pub mutability: Mutability,
-    /// Whether the repository's setting asks for scans on push; rules of the registry can override it.
+    /// Whether the repository's setting asks for scans on push; rules of the registry can override
+    /// it.
     pub scan_on_push: bool,
     /// Encryption of images at rest.
     pub encryption: Encryption,
@@ -38,6 +39,7 @@ impl Repository {
             })
         };
         let filters = described.image_tag_mutability_exclusion_filters().iter();
+
         let filters = filters.map(|filter| filter.filter().to_owned()).collect();
 
         Ok(Self {

@@ -56,10 +56,12 @@ impl FromStr for RoleArn {
         let is_partition = partition == "aws"
             || partition.strip_prefix("aws-").is_some_and(|rest| !rest.is_empty());
         let is_account = account.len() == 12 && account.bytes().all(|byte| byte.is_ascii_digit());
+
         // IAM: paths of printable characters, names of letters, digits and +=,.@_-
         let path = resource.strip_prefix("role/").unwrap_or_default();
         let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"+=,.@_-/".contains(&byte);
         let is_path = !path.is_empty() && !path.ends_with('/') && path.bytes().all(is_allowed);
+
         if is_partition && is_account && is_path && text.len() <= 2048 {
             Ok(Self { text: text.to_owned(), partition: "arn:".len() + partition.len() })
         } else {
@@ -77,6 +79,7 @@ mod tests {
         let role: RoleArn =
             "arn:aws-us-gov:iam::123456789012:role/team/a/ecr-sync".parse().expect("a role");
         assert_eq!((role.partition(), role.account()), ("aws-us-gov", "123456789012"));
+
         for wrong in [
             "",
             "ecr-sync",

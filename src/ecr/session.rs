@@ -1,5 +1,6 @@
 //! The AWS session of the process: its identity and configuration, the identities that it assumes,
-//! and one [`Registry`] per (account, region, identity). Retries, timeouts and HTTP client of the SDK.
+//! and one [`Registry`] per (account, region, identity). Retries, timeouts and HTTP client of the
+//! SDK.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -70,8 +71,8 @@ pub struct Location {
     pub region: Option<String>,
 }
 
-/// Size of each cache: unused identities (a renamed role, a deleted ServiceAccount) are dropped beyond
-/// it.
+/// Size of each cache: unused identities (a renamed role, a deleted ServiceAccount) are dropped
+/// beyond it.
 const MAX_CACHED: usize = 1024;
 
 /// The AWS identity of this process, and all that is shared under it: clients, credentials, tokens,
@@ -121,6 +122,7 @@ impl Session {
         if let Some(region) = &options.region {
             loader = loader.region(Region::new(region.clone()));
         }
+
         Self::new(loader.load().await, options, transport, meter, tokens)
     }
 
@@ -147,8 +149,8 @@ impl Session {
         }
     }
 
-    /// Returns the registry at a location. A missing account or region is that of the identity, else
-    /// the operator's own.
+    /// Returns the registry at a location. A missing account or region is that of the identity,
+    /// else the operator's own.
     ///
     /// # Errors
     /// When no region is known, or when STS does not return the operator's account or the
@@ -186,6 +188,7 @@ impl Session {
             let transport = self.transport.clone();
             Arc::new(Registry::new(account, region, client, transport, limits, self.meter.clone()))
         });
+
         Ok(registry.clone())
     }
 
@@ -214,6 +217,7 @@ impl Session {
                 self.meter.clone(),
             ))
         });
+
         Ok(login.clone())
     }
 
@@ -240,10 +244,12 @@ impl Session {
         if let Some(endpoint) = &self.options.endpoint {
             config = config.endpoint_url(endpoint);
         }
+
         if let Some(assumed) = assumed {
             // `AssumedRole` renews ahead of the expiry, and has one set of credentials.
             config = config.credentials_provider(assumed).identity_cache(IdentityCache::no_cache());
         }
+
         aws_sdk_ecr::Client::from_conf(config.build())
     }
 
@@ -271,6 +277,7 @@ impl Session {
             let name = session_name(&self.options.session_name);
             AssumedRole::by_credentials(sts, from, role.clone(), key.external_id.clone(), name)
         });
+
         Ok(Some(assumed.clone()))
     }
 
@@ -294,6 +301,7 @@ impl Session {
             let sts = self.sts(&account.role, region, &key);
             AssumedRole::by_token(sts, account.clone(), tokens, session_name(&wanted))
         });
+
         Ok(assumed.clone())
     }
 
@@ -339,12 +347,14 @@ impl Session {
 
     async fn ask_account(&self) -> Result<String, Error> {
         const OPERATION: &str = "sts:GetCallerIdentity";
+
         let client = aws_sdk_sts::Client::new(&self.sdk);
         let identity = client
             .get_caller_identity()
             .send()
             .await
             .map_err(|error| Error::from_sdk(OPERATION, "the operator's identity", &error))?;
+
         identity.account().map(str::to_owned).ok_or_else(|| Error::Incomplete {
             operation: OPERATION,
             thing: "the operator's identity".to_owned(),
@@ -369,8 +379,8 @@ pub fn partition(region: &str) -> &'static str {
     }
 }
 
-/// Builds the SDK's HTTP client, once: else each service and identity would have its own connections
-/// and its own copy of the system's certificates.
+/// Builds the SDK's HTTP client, once: else each service and identity would have its own
+/// connections and its own copy of the system's certificates.
 fn http() -> SharedHttpClient {
     aws_smithy_http_client::Builder::new().build_with_connector_fn(|settings, components| {
         let tls = tls::Provider::Rustls(tls::rustls_provider::CryptoMode::AwsLc);

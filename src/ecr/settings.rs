@@ -183,9 +183,9 @@ impl<'a> Key<'a> {
 
 /// Whether two names mean the same key, as far as names show.
 ///
-/// ECR stores the ARN of the key, whatever name was given. Only `kms:DescribeKey` resolves an alias,
-/// a permission on a key that is often in another account, so it is not called: an alias and a key
-/// count as the same unless their ARNs have different accounts or regions.
+/// ECR stores the ARN of the key, whatever name was given. Only `kms:DescribeKey` resolves an
+/// alias, a permission on a key that is often in another account, so it is not called: an alias and
+/// a key count as the same unless their ARNs have different accounts or regions.
 fn is_same_key(wanted: &str, live: &str) -> bool {
     let wanted = Key::parse(wanted);
     let live = Key::parse(live);
@@ -242,6 +242,7 @@ mod tests {
         ] {
             assert!(kms(same).is_met_by(&kms(arn)), "{same}");
         }
+
         for other in [
             "arn:aws:kms:us-east-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab",
             "arn:aws:kms:eu-west-1:123456789012:key/0000abcd-12ab-34cd-56ef-1234567890ab",
@@ -250,9 +251,11 @@ mod tests {
         ] {
             assert!(!kms(other).is_met_by(&kms(arn)), "{other}");
         }
+
         assert!(!kms("alias/one").is_met_by(&kms("alias/two")));
         let any_key = Encryption { kind: "KMS".to_owned(), key: None };
         assert!(any_key.is_met_by(&kms(arn)));
+
         let aes = Encryption { kind: "AES256".to_owned(), key: None };
         assert!(!any_key.is_met_by(&aes) && !kms(arn).is_met_by(&aes) && aes.is_met_by(&aes));
     }

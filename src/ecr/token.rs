@@ -57,6 +57,7 @@ impl Token {
 
     async fn fetch(&self) -> Result<Fresh<Current>, Error> {
         const OPERATION: &str = "ecr:GetAuthorizationToken";
+
         let thing = format!("registry {} in {}", self.account, self.region);
         let incomplete =
             |field| Error::Incomplete { operation: OPERATION, thing: thing.clone(), field };
@@ -66,6 +67,7 @@ impl Token {
             .send()
             .await
             .map_err(|error| Error::from_sdk(OPERATION, &thing, &error))?;
+
         let data =
             answer.authorization_data().first().ok_or_else(|| incomplete("authorizationData"))?;
         let encoded = data.authorization_token().ok_or_else(|| incomplete("authorizationToken"))?;
@@ -76,6 +78,7 @@ impl Token {
             .ok_or_else(|| incomplete("authorizationToken"))?;
         let (username, password) =
             decoded.split_once(':').ok_or_else(|| incomplete("authorizationToken"))?;
+
         let plain = data.proxy_endpoint().is_some_and(|endpoint| endpoint.starts_with("http://"));
         let end = data.expires_at().and_then(|end| SystemTime::try_from(*end).ok());
         let current = Current {
@@ -83,6 +86,7 @@ impl Token {
             password: password.to_owned(),
             scheme: if plain { Scheme::Http } else { Scheme::Https },
         };
+
         // Renewed at half life, as in AWS's own credential helper.
         let fresh = Fresh::new(current, end, Duration::MAX);
         self.meter.token_renewed(&self.account, &self.region, fresh.life);

@@ -78,7 +78,8 @@ fn mirror(line: Line) -> Result<Mirror, String> {
         })?),
     };
 
-    // A match of a whole name leaves nothing to append to a host. `docker.io/library` is not a name.
+    // A match of a whole name leaves nothing to append to a host. `docker.io/library` is not a
+    // name.
     let is_whole_name = match matched.split_once('/') {
         Some((DOCKER_HUB, path)) => path.contains('/'),
         path => path.is_some(),
@@ -101,13 +102,14 @@ fn mirror(line: Line) -> Result<Mirror, String> {
     Ok(Mirror { matched, rewrite, login, fallback: line.fallback, insecure: line.insecure })
 }
 
-/// Returns a host, or the first part of a name, in the form of image names: `index.docker.io` becomes
-/// `docker.io`. Returns `None` if the text is neither.
+/// Returns a host, or the first part of a name, in the form of image names: `index.docker.io`
+/// becomes `docker.io`. Returns `None` if the text is neither.
 pub(super) fn canonical(text: &str) -> Option<String> {
     let text = text.trim_end_matches('/');
     if text.contains("://") {
         return None;
     }
+
     // Makes a whole image name of it, to parse that.
     let is_host = !text.contains('/');
     let suffix = if is_host { "/x/x" } else { "/x" };
@@ -116,6 +118,7 @@ pub(super) fn canonical(text: &str) -> Option<String> {
     if !(host.contains(['.', ':']) || host.eq_ignore_ascii_case("localhost")) {
         return None;
     }
+
     let name = reference.name();
     name.strip_suffix(suffix).map(str::to_owned)
 }

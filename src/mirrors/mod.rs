@@ -1,5 +1,5 @@
-//! Mirrors: registries to read images from instead of their own (`--mirrors`), and GitLab's dependency
-//! proxy.
+//! Mirrors: registries to read images from instead of their own (`--mirrors`), and GitLab's
+//! dependency proxy.
 //!
 //! ```text
 //! docker.io/library/nginx -> longest match -> mirror.example.com/hub/library/nginx
@@ -86,9 +86,9 @@ impl Mirrors {
         Ok(Self(mirrors))
     }
 
-    /// Loads the table for a run without a cluster: that of a file, and GitLab's dependency proxy if
-    /// the environment describes one. Returns a warning if the environment describes it only in part.
-    /// `fallback` sets [`Mirror::fallback`] of all mirrors.
+    /// Loads the table for a run without a cluster: that of a file, and GitLab's dependency proxy
+    /// if the environment describes one. Returns a warning if the environment describes it only in
+    /// part. `fallback` sets [`Mirror::fallback`] of all mirrors.
     ///
     /// # Errors
     /// Text for people.
@@ -121,6 +121,7 @@ impl Mirrors {
         let rewrite = mirror.rewrite.as_ref()?;
         let (host, path) = rewrite.split_once('/').unwrap_or((rewrite, ""));
         let repository = format!("{path}{rest}").trim_start_matches('/').to_owned();
+
         Some((mirror, Reference { host: host.to_owned(), repository, ..reference.clone() }))
     }
 }
@@ -130,6 +131,7 @@ fn read(file: &Path) -> Result<Mirrors, String> {
     let text =
         std::fs::read_to_string(file).map_err(|error| format!("cannot read {name}: {error}"))?;
     let mirrors = Mirrors::parse(&text).map_err(|error| format!("{name}: {error}"))?;
+
     for mirror in &mirrors.0 {
         if let Some(Login::Secret(secret)) = &mirror.login {
             return Err(format!(
@@ -139,6 +141,7 @@ fn read(file: &Path) -> Result<Mirrors, String> {
             ));
         }
     }
+
     Ok(mirrors)
 }
 

@@ -19,6 +19,7 @@ fn gitlabs_proxy_is_for_docker_hub_only() {
     let (mirror, warning) = gitlab::proxy(environment(&[]));
     assert_eq!(warning, None);
     let mirrors = Mirrors(mirror.into_iter().collect());
+
     for (image, expected) in [
         ("grafana/loki:latest", Some("/grafana/loki:latest")),
         ("docker.io/library/nginx:alpine", Some("/library/nginx:alpine")),
@@ -45,6 +46,7 @@ fn a_part_of_gitlabs_variables_is_one_warning() {
         Some("GitLab's dependency proxy is not used: CI_DEPENDENCY_PROXY_PASSWORD not set")
     );
     assert_eq!(gitlab::proxy(|_| None), (None, None));
+
     let (mirror, warning) = gitlab::proxy(|_| Some("https://gitlab".to_owned()));
     assert!(
         mirror.is_none()
@@ -60,6 +62,7 @@ fn the_longest_match_counts_and_ends_at_a_slash() {
          - {match: quay.io/team/app, rewrite: m.example/app}\n",
     )
     .expect("a table");
+
     for (image, expected) in [
         ("nginx:1", Some("m.example:5000/official/nginx:1")),
         ("grafana/loki", Some("m.example/hub/grafana/loki")),
@@ -71,6 +74,7 @@ fn the_longest_match_counts_and_ends_at_a_slash() {
     ] {
         assert_eq!(found(&mirrors, image).as_deref(), expected, "{image}");
     }
+
     assert!(
         mirrors
             .find(&"nginx".parse().expect("a reference"))
@@ -112,10 +116,12 @@ fn a_login_is_never_shown_and_a_secret_needs_a_cluster() {
         password: "hidden".to_owned(),
     });
     assert_eq!(format!("{known:?}"), "Known");
+
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("mirrors.yaml");
     let text = "mirrors: [{match: docker.io, rewrite: m.example, credentialsSecretRef: {name: a, namespace: b}}]";
     std::fs::write(&file, text).expect("a file");
+
     let error = Mirrors::load(Some(&file), false).expect_err("no cluster");
     assert!(error.contains("Secret b/a, which needs a cluster: write credentialsFile"), "{error}");
     Mirrors::parse(text).expect("a controller has one");

@@ -4,8 +4,8 @@ use std::borrow::Cow;
 
 /// Returns the tag of a chart's version: a tag cannot hold `+`, so Helm writes `_`.
 ///
-/// *Caveat*: `1.2.3+a` and `1.2.3_a` have the same tag. The second is not semver, so two versions of
-/// one index collide only if one of them is not valid.
+/// *Caveat*: `1.2.3+a` and `1.2.3_a` have the same tag. The second is not semver, so two versions
+/// of one index collide only if one of them is not valid.
 pub fn tag_of(version: &str) -> Cow<'_, str> {
     swap(version, '+', "_")
 }

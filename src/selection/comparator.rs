@@ -34,8 +34,8 @@ impl Operator {
     }
 }
 
-/// The text of a version in a constraint, in parts. Any part may be a wildcard, and the last ones may
-/// be missing.
+/// The text of a version in a constraint, in parts. Any part may be a wildcard, and the last ones
+/// may be missing.
 ///
 /// A part is any text that Masterminds' pattern accepts, which mixes digits, wildcards and `|`;
 /// [`Comparator::new`] validates it.
@@ -59,6 +59,7 @@ impl<'a> Operand<'a> {
         };
         let mut at = from + usize::from(bytes.get(from) == Some(&b'v'));
         let mut numbers = [""; 3];
+
         for (position, number) in numbers.iter_mut().enumerate() {
             let start = match position {
                 0 => at,
@@ -71,6 +72,7 @@ impl<'a> Operand<'a> {
                 None => break,
             }
         }
+
         let mut tail = |sign: u8| {
             let end =
                 (bytes.get(at) == Some(&sign)).then(|| identifiers(bytes, at + 1)).flatten()?;
@@ -80,6 +82,7 @@ impl<'a> Operand<'a> {
         };
         let pre = tail(b'-').unwrap_or_default();
         tail(b'+');
+
         Some(Self { text: &text[from..at], numbers, pre })
     }
 }
@@ -121,6 +124,7 @@ impl Comparator {
         } else {
             (Open::No, 3)
         };
+
         let mut numbers = [0; 3];
         for (number, part) in numbers.iter_mut().zip(operand.numbers).take(given) {
             if !part.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -131,6 +135,7 @@ impl Comparator {
             }
             *number = part.parse().map_err(|_| "write numbers of at most 18446744073709551615")?;
         }
+
         if !is_prerelease(operand.pre) {
             return Err("write the numbers of a pre-release without leading zeros");
         }
@@ -147,6 +152,7 @@ impl Comparator {
         if length > LONGEST {
             return Err("write a version of at most 256 characters");
         }
+
         Ok(Self { operator, numbers, pre: operand.pre.into(), open })
     }
 
@@ -159,8 +165,8 @@ impl Comparator {
         compare((version.numbers(), version.prerelease()), (self.numbers, &self.pre))
     }
 
-    /// Whether the version matches. [`super::Constraint`] decides for the whole group whether it may
-    /// be a pre-release.
+    /// Whether the version matches. [`super::Constraint`] decides for the whole group whether it
+    /// may be a pre-release.
     pub(super) fn matches(&self, version: &Version<'_>) -> bool {
         match self.operator {
             Operator::Equal if self.open == Open::No => self.order(version).is_eq(),
@@ -209,7 +215,8 @@ impl Comparator {
         }
     }
 
-    /// As in `~1`, within 1, and `~1.2` and `~1.2.3`, within 1.2. `~*` and `~0.0.0` match everything.
+    /// As in `~1`, within 1, and `~1.2` and `~1.2.3`, within 1.2. `~*` and `~0.0.0` match
+    /// everything.
     fn tilde(&self, version: &Version<'_>) -> bool {
         if self.order(version).is_lt() {
             return false;
@@ -221,13 +228,14 @@ impl Comparator {
         major == self.numbers[0] && (minor == self.numbers[1] || self.open == Open::Minor)
     }
 
-    /// As in `^1.2.3`, within 1, `^0.2.3`, within 0.2, and `^0.0.3`, which is 0.0.3: the first number
-    /// that is not zero is fixed.
+    /// As in `^1.2.3`, within 1, `^0.2.3`, within 0.2, and `^0.0.3`, which is 0.0.3: the first
+    /// number that is not zero is fixed.
     fn caret(&self, version: &Version<'_>) -> bool {
         if self.order(version).is_lt() {
             return false;
         }
         let [major, minor, patch] = version.numbers();
+
         if self.numbers[0] > 0 || self.open == Open::Minor {
             major == self.numbers[0]
         } else if major > 0 {

@@ -83,13 +83,16 @@ impl FromStr for Constraint {
             let position = text.char_indices().take_while(|(at, _)| *at < byte).count() + 1;
             ConstraintError { text: text.to_owned(), position, advice }
         };
+
         if text.len() > LONGEST {
             let advice = format!("write at most {LONGEST} bytes; these are {}", text.len());
             return Err(error(LONGEST, advice.into()));
         }
+
         let rewritten = Rewritten::new(text);
         let mut groups = Vec::new();
         let mut start = 0;
+
         for part in rewritten.text.split("||") {
             if groups.len() == MOST_GROUPS {
                 let advice = format!("write at most {MOST_GROUPS} alternatives between ||");
@@ -100,6 +103,7 @@ impl FromStr for Constraint {
             groups.push(group);
             start += part.len() + 2;
         }
+
         Ok(Self { text: text.into(), groups })
     }
 }
@@ -195,10 +199,12 @@ impl<'a> Range<'a> {
         if hyphen == spaces || text.as_bytes().get(hyphen) != Some(&b'-') {
             return None;
         }
+
         let second = skip_spaces(text, hyphen + 1);
         if second == hyphen + 1 {
             return None;
         }
+
         let to = Operand::read(text, second)?.text;
         let end = skip_spaces(text, second + to.len());
         Some(Self { text: &text[start..end], from, to })
@@ -210,6 +216,7 @@ impl Rewritten {
         let mut written =
             Self { text: original.to_owned(), origins: (0..=original.len()).collect() };
         let mut at = 0;
+
         while at < original.len() {
             match original.is_char_boundary(at).then(|| Range::read(original, at)).flatten() {
                 Some(range) => {
@@ -219,11 +226,12 @@ impl Rewritten {
                 None => at += 1,
             }
         }
+
         written
     }
 
-    /// Replaces the first occurrence of the range's text, as Masterminds does. That need not be where
-    /// the range was found.
+    /// Replaces the first occurrence of the range's text, as Masterminds does. That need not be
+    /// where the range was found.
     fn replace(&mut self, range: &Range<'_>) {
         let Some(start) = self.text.find(range.text) else { return };
         let end = start + range.text.len();

@@ -1,7 +1,8 @@
 //! Selection of image tags and chart versions. Pure: no I/O, no clock.
 //!
 //! - [`Selector`] applies `latest`, `semver`, `include`, `exclude` and `sortBy` to a source's tags
-//! - [`Constraint`] matches a [`Version`] in the dialect of Masterminds/semver v3, as Helm and Flux do
+//! - [`Constraint`] matches a [`Version`] in the dialect of Masterminds/semver v3, as Helm and Flux
+//!   do
 //! - [`union`] merges listed and selected tags, up to a limit
 //! - [`Pin`] is a wanted tag, with the digest of `tag@sha256:…`
 //! - [`tag_of`] and [`version_of`] convert between chart versions and tags

@@ -5,9 +5,9 @@ use std::cmp::Ordering;
 /// A tag that is a decimal number, such as `42`, `20240131120000` or `3.14`, ordered by its exact
 /// value: any number of digits, without rounding.
 ///
-/// Flux's numerical policy parses tags as 64-bit floats. It accepts `1e5`, `0x1p4`, `inf` and `nan`,
-/// which are not numbers here, and cannot tell 9007199254740992 from 9007199254740993. As there,
-/// `1.10` is 1.1.
+/// Flux's numerical policy parses tags as 64-bit floats. It accepts `1e5`, `0x1p4`, `inf` and
+/// `nan`, which are not numbers here, and cannot tell 9007199254740992 from 9007199254740993. As
+/// there, `1.10` is 1.1.
 ///
 /// [`Ord`] is total: equal values (`7`, `007`, `7.0`) are ordered by text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

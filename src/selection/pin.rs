@@ -45,6 +45,7 @@ impl<'a> Pin<'a> {
                 Some(first) => first.digest = first.digest.or(pin.digest),
             }
         }
+
         Ok(pins)
     }
 }

@@ -10,8 +10,8 @@ use super::version::Version;
 pub const MOST_PATTERNS: usize = 25;
 /// Longest regular expression, in characters.
 pub const LONGEST_PATTERN: usize = 256;
-/// Most memory of a compiled expression. `^v?[0-9]+\.[0-9]+\.[0-9]+$` takes about 5 kB; the limit stops
-/// nested repetitions.
+/// Most memory of a compiled expression. `^v?[0-9]+\.[0-9]+\.[0-9]+$` takes about 5 kB; the limit
+/// stops nested repetitions.
 const COMPILED: usize = 256 << 10;
 /// Least capacity of the list of candidates.
 const ROOM: usize = 1024;
@@ -83,6 +83,7 @@ impl Selector {
         let semver = semver.map(str::parse).transpose().map_err(|e: super::ConstraintError| {
             Problem { path: "semver".to_owned(), message: e.to_string() }
         })?;
+
         Ok(Self {
             latest,
             semver,
@@ -95,8 +96,8 @@ impl Selector {
     /// Returns the wanted tags, newest first, each once. Order and duplicates of the input do not
     /// matter.
     ///
-    /// Different tags of one version all count: 1.2.3 comes before v1.2.3, and 1.2.0 before 1.2 (see
-    /// [`Version`]). A greater `latest` selects the same tags first, and then older ones.
+    /// Different tags of one version all count: 1.2.3 comes before v1.2.3, and 1.2.0 before 1.2
+    /// (see [`Version`]). A greater `latest` selects the same tags first, and then older ones.
     ///
     /// Costs O(n log n) comparisons and 48 bytes per candidate. Holds at most twice `latest`
     /// candidates, or 1,024, at a time; all that match if `latest` is 0.
@@ -109,6 +110,7 @@ impl Selector {
                 .is_none_or(|constraint| constraint.matches(&version))
                 .then_some(version)
         };
+
         // With a constraint, every order drops tags that are not versions.
         let is_version = |tag: &&'a str| self.semver.is_none() || versions(tag).is_some();
         match self.sort_by {
@@ -153,6 +155,7 @@ fn pattern(text: &str) -> Result<Regex, String> {
             "the regular expression has {length} characters: write at most {LONGEST_PATTERN}"
         ));
     }
+
     // Tags are ASCII. Unicode's classes are a hundred times larger.
     RegexBuilder::new(text).unicode(false).size_limit(COMPILED).dfa_size_limit(COMPILED).build().map_err(|e| match e {
         regex::Error::CompiledTooBig(_) => {
@@ -178,17 +181,20 @@ fn newest<K: Ord>(keys: impl Iterator<Item = K>, latest: usize) -> Vec<K> {
             kept.truncate(latest);
         }
     };
+
     // Settling frees half of the room, so n keys cost O(n log room).
     let room = if latest == 0 { usize::MAX } else { latest.saturating_mul(2).max(ROOM) };
     // Growth by doubling would use up to three times as much memory.
     let expected = keys.size_hint().1.unwrap_or(0);
     let mut kept = Vec::with_capacity(expected.min(EXPECTED).min(room));
+
     for key in keys {
         if kept.len() == room {
             settle(&mut kept);
         }
         kept.push(key);
     }
+
     settle(&mut kept);
     kept
 }
@@ -223,6 +229,7 @@ mod tests {
             exclude: &exclude,
             ..Spec::default()
         };
+
         let tags = [
             "latest",
             "1.25.0",
@@ -235,6 +242,7 @@ mod tests {
             "1.27.10",
             "1.26",
         ];
+
         assert_eq!(select(spec, &tags), ["1.27.10", "1.27.1", "1.26"]);
     }
 
@@ -278,6 +286,7 @@ mod tests {
             ),
             "{semver}"
         );
+
         for (text, path, part) in [
             ("a(", "include[1]", "unclosed group"),
             ("(?=a)", "include[1]", "look-around"),
@@ -292,6 +301,7 @@ mod tests {
                 "{message}"
             );
         }
+
         let exclude = strings(&["a"; 26]);
         let message = problem(Spec { latest: Some(1), exclude: &exclude, ..Spec::default() });
         assert_eq!(

@@ -78,6 +78,7 @@ mod tests {
             "1,234 tags are wanted, 1,232 of them selected; at most 500 are allowed: write a \
              smaller latest, or narrow semver, include or exclude"
         );
+
         let error = union(["a", "b"], [], 1).unwrap_err();
         assert_eq!(
             error.to_string(),

@@ -5,14 +5,14 @@ use std::cmp::Ordering;
 /// Longest version: `MaxVersionLen` of Masterminds/semver.
 pub(super) const LONGEST: usize = 256;
 
-/// A version in Masterminds' loose form: a leading `v`, a missing minor or patch (`1.2` is 1.2.0) and
-/// leading zeros are accepted. Borrows the text and takes 48 bytes, so lists of 100,000 tags can be
-/// sorted.
+/// A version in Masterminds' loose form: a leading `v`, a missing minor or patch (`1.2` is 1.2.0)
+/// and leading zeros are accepted. Borrows the text and takes 48 bytes, so lists of 100,000 tags
+/// can be sorted.
 ///
 /// *Caveat*: floating tags are versions too: `1.27` is 1.27.0, and `20240131` is 20240131.0.0.
 ///
-/// [`Ord`] is total; only the same text is equal. It orders by [`precedence`](Self::precedence), then
-/// strict semver above loose (1.2.3 above v1.2.3 and 1.2.0 above 1.2), then by text.
+/// [`Ord`] is total; only the same text is equal. It orders by [`precedence`](Self::precedence),
+/// then strict semver above loose (1.2.3 above v1.2.3 and 1.2.0 above 1.2), then by text.
 #[derive(Clone, Copy, Debug)]
 pub struct Version<'a> {
     text: &'a str,
@@ -33,15 +33,17 @@ pub(super) fn identifiers(text: &[u8], from: usize) -> Option<usize> {
         (length > 0).then_some(from + length)
     };
     let mut end = word(from)?;
+
     while text.get(end) == Some(&b'.') {
         let Some(next) = word(end + 1) else { break };
         end = next;
     }
+
     Some(end)
 }
 
-/// Whether no numeric identifier has a leading zero, which semver forbids. Masterminds accepts one in
-/// 01.2.3, but not in a pre-release.
+/// Whether no numeric identifier has a leading zero, which semver forbids. Masterminds accepts one
+/// in 01.2.3, but not in a pre-release.
 pub(super) fn is_prerelease(pre: &str) -> bool {
     !pre.split('.').any(|id| {
         id.len() > 1 && id.starts_with('0') && id.bytes().all(|byte| byte.is_ascii_digit())
@@ -54,6 +56,7 @@ pub(super) fn compare_prereleases(left: &str, right: &str) -> Ordering {
     // An identifier is never empty and has no sign, so only digits are parsed.
     let key = |id: &str| id.parse::<u64>().ok();
     let (mut left, mut right) = (left.split('.'), right.split('.'));
+
     loop {
         let (one, other) = match (left.next(), right.next()) {
             (None, None) => return Ordering::Equal,
@@ -83,6 +86,7 @@ impl<'a> Version<'a> {
         let mut at = usize::from(bytes.first() == Some(&b'v'));
         let mut strict = at == 0;
         let mut numbers = [0; 3];
+
         for (position, number) in numbers.iter_mut().enumerate() {
             if position > 0 {
                 if bytes.get(at) != Some(&b'.') {
@@ -96,6 +100,7 @@ impl<'a> Version<'a> {
             strict &= digits == 1 || bytes[at] != b'0';
             at += digits;
         }
+
         let mut pre = (0, 0);
         if bytes.get(at) == Some(&b'-') {
             let end = identifiers(bytes, at + 1)?;
@@ -105,6 +110,7 @@ impl<'a> Version<'a> {
             pre = (u16::try_from(at + 1).ok()?, u16::try_from(end).ok()?);
             at = end;
         }
+
         if bytes.get(at) == Some(&b'+') {
             at = identifiers(bytes, at + 1)?;
         }
@@ -126,8 +132,8 @@ impl<'a> Version<'a> {
         &self.text[usize::from(self.pre.0)..usize::from(self.pre.1)]
     }
 
-    /// Whether the text is strict semver 2.0.0: no `v`, all three numbers, no leading zero. Helm and
-    /// Flux accept only such tags of an OCI chart.
+    /// Whether the text is strict semver 2.0.0: no `v`, all three numbers, no leading zero. Helm
+    /// and Flux accept only such tags of an OCI chart.
     pub fn is_strict(&self) -> bool {
         self.strict
     }

@@ -1,5 +1,5 @@
-//! Operator-wide defaults: policies and resource tags for repositories whose spec does not set them,
-//! from files that are reloaded when they change.
+//! Operator-wide defaults: policies and resource tags for repositories whose spec does not set
+//! them, from files that are reloaded when they change.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -79,8 +79,8 @@ impl Defaults {
         })
     }
 
-    /// Returns the current content of the files. Invalid content is logged, and the previous content
-    /// stays in effect.
+    /// Returns the current content of the files. Invalid content is logged, and the previous
+    /// content stays in effect.
     pub fn current(&self) -> Documents {
         let policy = |file: &Option<Reloaded<Option<Policy>>>| {
             file.as_ref().and_then(|file| (*file.get()).clone())
@@ -198,6 +198,7 @@ mod tests {
             ("a.yaml", "# ours\nteam: platform\n"),
             ("b.json", r#"[{"Key": "team", "Value": "platform"}]"#),
         ]);
+
         for name in ["a.json", "a.yaml", "b.json"] {
             let read = tags(&folder.path().join(name)).expect("it is good").current();
             assert_eq!(
@@ -217,6 +218,7 @@ mod tests {
             ("text.yaml", "just text\n"),
             ("policy.json", r#"{"rules": [{}]}"#),
         ]);
+
         for (name, problem) in [
             ("number.yaml", "not a string: quote it"),
             ("reserved.yaml", "use another prefix"),
@@ -227,6 +229,7 @@ mod tests {
             let error = tags(&folder.path().join(name)).expect_err(name);
             assert!(error.contains(problem) && error.contains(name), "{name}: {error}");
         }
+
         let path = folder.path().join("policy.json");
         let files = DefaultFiles { lifecycle_policy: Some(path), ..DefaultFiles::default() };
         let error = Defaults::load(&files).expect_err("no priority").to_string();
@@ -246,12 +249,14 @@ mod tests {
         };
         publish("..1", "team: one\n");
         std::os::unix::fs::symlink("..data/tags.yaml", at("tags.yaml")).expect("a link");
+
         let defaults = tags(&at("tags.yaml")).expect("it is good");
         let team = || defaults.current().resource_tags["team"].clone();
         assert_eq!(team(), "one");
         publish("..2", "team: two\n");
         assert_eq!(team(), "two");
         publish("..3", "team: [\n");
+
         assert_eq!(team(), "two");
         publish("..4", "team: four\n");
         assert_eq!(team(), "four");
@@ -275,6 +280,7 @@ mod tests {
         assert_eq!(keys("{}"), ["stage", "team"]);
         assert_eq!(keys("resourceTags: {team: b}"), ["stage"]);
         assert_eq!(keys("resourceTags: {}"), [""; 0]);
+
         let has_lifecycle = |yaml| documents.for_spec(&spec(yaml)).lifecycle.is_some();
         assert!(has_lifecycle("{}") && !has_lifecycle("lifecyclePolicy: {rules: []}"));
     }

@@ -96,12 +96,14 @@ mod tests {
         progress.expects_blob(30);
         progress.sent(10);
         progress.ended_tag();
+
         let of = |bytes, blobs, tags| {
             [("blobs", blobs), ("bytes", bytes), ("manifests", 0.0), ("tags", tags)]
                 .map(|(kind, sum)| (kind.to_owned(), sum))
         };
         assert_eq!(pending(&copies), of(40.0, 2.0, 2.0), "two passes with the same progress");
         drop(watched);
+
         assert_eq!(pending(&copies), of(20.0, 1.0, 1.0));
         drop(other);
         assert_eq!(pending(&copies), of(0.0, 0.0, 0.0));

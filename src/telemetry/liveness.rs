@@ -60,12 +60,14 @@ mod tests {
         assert!(!liveness.is_stuck_for(limit), "nothing is due");
         liveness.due_since(Some(Instant::now()));
         tokio::time::advance(Duration::from_secs(601)).await;
+
         assert!(liveness.is_stuck_for(limit));
         liveness.finished();
         assert!(!liveness.is_stuck_for(limit), "something else was finished meanwhile");
         tokio::time::advance(Duration::from_secs(601)).await;
         assert!(liveness.is_stuck_for(limit));
         liveness.due_since(None);
+
         assert!(!liveness.is_stuck_for(limit));
     }
 }

@@ -56,6 +56,7 @@ fn filter(level: &str) -> Result<EnvFilter, String> {
         }
         directive => Ok(directive),
     });
+
     let directives = directives.collect::<Result<Vec<_>, _>>()?.join(",");
     EnvFilter::try_new(directives).map_err(|error| wrong(&format!(": {error}")))
 }
@@ -79,6 +80,7 @@ mod tests {
                 "{level}"
             );
         }
+
         for wrong in ["chatty", "INFOO", "info,debugg", "info,ecr_sync=loud"] {
             let problem = filter(wrong).expect_err(wrong);
             assert!(problem.contains("nor a filter like info,ecr_sync=debug"), "{problem}");

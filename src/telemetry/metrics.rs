@@ -1,5 +1,5 @@
-//! Metrics of the process. Reconcile metrics have controller-runtime's names, as existing dashboards
-//! expect. Label values are from closed sets: never a tag, a digest or a resource name.
+//! Metrics of the process. Reconcile metrics have controller-runtime's names, as existing
+//! dashboards expect. Label values are from closed sets: never a tag, a digest or a resource name.
 
 use std::time::Duration;
 
@@ -123,6 +123,7 @@ impl Metrics {
             copies: Copies::new()?,
             files: Files::new()?,
         };
+
         let own: [Box<dyn Collector>; 14] = [
             Box::new(metrics.reconcile_total.clone()),
             Box::new(metrics.reconcile_errors.clone()),
@@ -139,6 +140,7 @@ impl Metrics {
             Box::new(metrics.copies.clone()),
             Box::new(metrics.files.clone()),
         ];
+
         let process: Box<dyn Collector> =
             Box::new(prometheus::process_collector::ProcessCollector::for_self());
         let parts = metrics.resources.collectors().into_iter().chain(metrics.queue.collectors());
@@ -152,10 +154,12 @@ impl Metrics {
         for result in ["success", "error"] {
             metrics.reconcile_total.with_label_values(&[result]);
         }
+
         metrics.passes.with_label_values(&["Succeeded"]);
         for class in Class::ALL {
             metrics.passes.with_label_values(&[class.reason()]);
         }
+
         for field in Field::ALL {
             // Encryption cannot be corrected, and pruning corrects nothing.
             if !matches!(field, Field::Encryption | Field::Prune) {
@@ -165,6 +169,7 @@ impl Metrics {
                 metrics.detected.with_label_values(&[field.as_str()]);
             }
         }
+
         Ok(metrics)
     }
 
@@ -262,9 +267,11 @@ mod tests {
         let metrics = Metrics::new().expect("distinct names");
         metrics.reconciled(true, Duration::from_millis(3));
         metrics.pass_finished(&Report::failed(Failure::new(Class::AccessDenied, "why")));
+
         let running = metrics.queue.add(false);
         running.start();
         let page = String::from_utf8(metrics.page().expect("encodes")).expect("text");
+
         for line in [
             "controller_runtime_reconcile_total{controller=\"ecrrepositorysync\",result=\"success\"} 1",
             "controller_runtime_reconcile_total{controller=\"ecrrepositorysync\",result=\"error\"} 0",
@@ -273,6 +280,7 @@ mod tests {
         ] {
             assert!(page.contains(line), "{line} is not in\n{page}");
         }
+
         drop(running);
         let page = String::from_utf8(metrics.page().expect("encodes")).expect("text");
         assert!(

@@ -49,6 +49,7 @@ impl Queue {
                 .const_label("name", NAME)
                 .buckets(vec![0.001, 0.01, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0])
         };
+
         Ok(Self {
             depth: IntGauge::with_opts(opts("workqueue_depth", "Passes that wait for a slot."))?,
             adds: IntCounter::with_opts(opts(

@@ -110,6 +110,7 @@ fn host_class(host: &str) -> &'static str {
     let is_in = |domain: &str| {
         name == domain || name.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.'))
     };
+
     if name.contains(".dkr.ecr") || name.contains(".dkr-ecr") {
         "ecr"
     } else if is_in("public.ecr.aws") || is_in("ecr-public.aws.com") {

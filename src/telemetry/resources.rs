@@ -83,6 +83,7 @@ impl Resources {
             ready.map_or("", |ready| ready.reason.as_str()).to_owned(),
             labels.suspended.to_string(),
         ];
+
         let types = conditions.iter().map(|condition| condition.type_.clone()).collect();
         let series = Series { info: info.clone(), labels: labels.clone(), types };
 
@@ -94,6 +95,7 @@ impl Resources {
         self.info.with_label_values(&info).set(1);
         self.tags.with_label_values(&["synced"]).add(labels.synced);
         self.tags.with_label_values(&["failed"]).add(labels.failed);
+
         for condition in conditions {
             for status in STATUSES {
                 self.condition

@@ -1,8 +1,8 @@
-//! Tenancy (`--tenants`): the repositories, accounts, regions, roles and sources that a namespace may
-//! use.
+//! Tenancy (`--tenants`): the repositories, accounts, regions, roles and sources that a namespace
+//! may use.
 //!
-//! The operator's permissions in AWS are those of all tenants together. So every resource is checked
-//! here before any request is sent for it. Pure, except for reading the file.
+//! The operator's permissions in AWS are those of all tenants together. So every resource is
+//! checked here before any request is sent for it. Pure, except for reading the file.
 
 mod rules;
 
@@ -52,8 +52,8 @@ impl Tenancy {
             || self.file.as_ref().is_some_and(|file| !file.get().of(namespace).is_empty())
     }
 
-    /// Whether `namespace` may use a repository of this name. A namespace that may not use it cannot
-    /// claim it before others either.
+    /// Whether `namespace` may use a repository of this name. A namespace that may not use it
+    /// cannot claim it before others either.
     #[must_use]
     pub fn admits(&self, namespace: &str, repository: &str) -> bool {
         let tenants = self.file.as_ref().map(Reloaded::get);
@@ -84,6 +84,7 @@ impl Tenancy {
         let tenants = file.get();
         let rules = tenants.of(namespace);
         let mut refusal = None;
+
         for (position, rule) in &rules {
             match rule.admit(request) {
                 Ok(()) => return Ok(Permit::of(rule, format!("{path}, {position}.sources"))),
@@ -151,8 +152,8 @@ pub struct Permit {
     pub hosts: Option<Arc<AllowedHosts>>,
     /// Whether the logins of `--registry-config` may be used.
     pub registry_config: bool,
-    /// Repositories in ECR that may be read with the operator's identity; `None` for all, if no rule
-    /// applies.
+    /// Repositories in ECR that may be read with the operator's identity; `None` for all, if no
+    /// rule applies.
     ecr_sources: Option<Vec<String>>,
 }
 

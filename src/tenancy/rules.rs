@@ -22,7 +22,8 @@ pub enum Unlisted {
     Deny,
 }
 
-/// The things that some namespaces may use. Texts are patterns: `*` matches any number of characters.
+/// The things that some namespaces may use. Texts are patterns: `*` matches any number of
+/// characters.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Rule {
@@ -69,11 +70,12 @@ impl Tenants {
                 ));
             }
         }
+
         Ok(tenants)
     }
 
-    /// Returns the rules for a namespace, with their positions in the file. Rules with its exact name
-    /// win over patterns.
+    /// Returns the rules for a namespace, with their positions in the file. Rules with its exact
+    /// name win over patterns.
     pub(super) fn of(&self, namespace: &str) -> Vec<(String, &Rule)> {
         let all = || {
             self.tenants.iter().enumerate().map(|(index, rule)| (format!("tenants[{index}]"), rule))
@@ -99,11 +101,13 @@ impl Rule {
         if !self.has_repository(request.repository) {
             return Err(("repositories", format!("repository {}", request.repository)));
         }
+
         for role in &request.roles {
             if !matches_any(&self.roles, role.as_str()) {
                 return Err(("roles", format!("role {role}")));
             }
         }
+
         let is_of_role =
             |account: &str| request.roles.last().is_some_and(|role| role.account() == account);
         let account = request.account.as_deref().unwrap_or("unknown");
@@ -117,6 +121,7 @@ impl Rule {
         if !is_allowed {
             return Err(("accounts", format!("account {account}")));
         }
+
         let region = request.region.as_deref().unwrap_or("unknown");
         let is_allowed = match &self.regions {
             Some(patterns) => matches_any(patterns, region),
@@ -125,6 +130,7 @@ impl Rule {
         if !is_allowed {
             return Err(("regions", format!("region {region}")));
         }
+
         let lower: Vec<_> =
             self.sources.iter().map(|pattern| pattern.to_ascii_lowercase()).collect();
         for source in &request.sources {
@@ -132,6 +138,7 @@ impl Rule {
                 return Err(("sources", format!("source {source}")));
             }
         }
+
         Ok(())
     }
 }

@@ -74,6 +74,7 @@ async fn each_thing_that_is_not_allowed_is_named_with_the_field_that_can_allow_i
         ),
         (("nobody", request("x")), "namespace nobody may use nothing"),
     ];
+
     for ((namespace, request), wanted) in table {
         match tenancy.permit(namespace, &request) {
             Ok(_) => assert_eq!(wanted, "", "{namespace} {request:?}"),
@@ -87,12 +88,14 @@ async fn each_thing_that_is_not_allowed_is_named_with_the_field_that_can_allow_i
             }
         }
     }
+
     // An allowed role allows its account too; another one is named.
     let by = |role| Request {
         roles: vec![role],
         account: text("999999999999"),
         ..request("team-a/app")
     };
+
     assert!(tenancy.permit("team-a", &by(&role)).is_ok());
     let refused = tenancy.permit("team-a", &by(&foreign)).expect_err("not listed").message;
     assert!(
@@ -116,6 +119,7 @@ async fn a_namespace_that_is_not_listed_may_use_everything_or_nothing() {
     assert!(!open.admits("team-a", "x"), "it cannot claim a repository that it may not use");
     assert_eq!(open.permit("nobody", &request("x")).expect("everything"), Permit::everything());
     assert!(open.permit("team-a", &request("x")).is_err());
+
     let none = Tenancy::load(None, Unlisted::Allow).expect("no file");
     assert!(none.permit("nobody", &request("x")).is_ok() && !none.restricts("nobody"));
     let closed = Tenancy::load(None, Unlisted::Deny).expect("no file");
@@ -131,12 +135,14 @@ async fn private_ecr_is_read_with_the_operators_identity_only_where_listed() {
         permit.reads_ecr(&name.parse().expect("a reference"))
     };
     let shared = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/shared/app";
+
     assert!(reads("team-a", shared));
     assert!(!reads("team-a", "123456789012.dkr.ecr.eu-west-1.amazonaws.com/secret/app"));
     assert!(!reads("team-a", "123456789012.dkr.ecr.us-east-1.amazonaws.com/shared/app"));
     assert!(!reads("team-b", shared), "nothing is listed");
     assert!(reads("elsewhere", shared));
     assert!(!reads("elsewhere", "docker.io/library/nginx"));
+
     let permit = tenancy.permit("team-b", &request("x")).expect("allowed");
     assert!(
         permit.registry_config

@@ -32,6 +32,7 @@ pub(super) fn between(kind: Kind, old: &Value, new: &Value) -> Vec<String> {
         Value::Object(rest)
     };
     fields("", &rest(old), &rest(new), &mut changes);
+
     changes
 }
 
@@ -131,6 +132,7 @@ mod tests {
         described["description"] = json!("Keep twenty");
         described["selection"]["tagStatus"] = json!("tagged");
         described["selection"]["tagPatternList"] = json!(["v*"]);
+
         assert_eq!(
             texts(Kind::Lifecycle, &live, json!({"rules": [rule(1, 7), described, rule(10, 1)]})),
             [
@@ -158,6 +160,7 @@ mod tests {
             statement(Some("Pull"), &["ecr:BatchGetImage", "ecr:ListImages"], "arn:aws:iam::111111111111:root"),
             statement(Some("Old"), &["ecr:*"], "111111111111"),
         ]});
+
         let wanted = json!({"Version": "2012-10-17", "Statement": [
             statement(Some("Pull"), &["ecr:BatchGetImage", "ecr:DescribeImages"], "222222222222"),
         ]});

@@ -7,7 +7,8 @@ use crate::text::shortened;
 /// Longest value in a text, in characters.
 const LONGEST: usize = 120;
 
-/// Describes the first difference of `live` from `wanted`, both canonical; `None` if they are equal.
+/// Describes the first difference of `live` from `wanted`, both canonical; `None` if they are
+/// equal.
 pub(super) fn first(wanted: &Value, live: &Value) -> Option<String> {
     find("", wanted, live)
 }
@@ -72,6 +73,7 @@ mod tests {
         for (live, text) in table {
             assert_eq!(first(&wanted, &live).as_deref(), Some(text));
         }
+
         assert_eq!(first(&wanted, &wanted), None);
         let long = json!({"a": "x".repeat(1000)});
         assert!(first(&json!({}), &long).is_some_and(|text| text.chars().count() < 200));

@@ -3,8 +3,8 @@
 //! AWS's evaluation (User Guide, "How lifecycle policies work"): all rules are evaluated at once
 //! and applied by priority, the lowest number first. A rule counts every image that its selection
 //! matches. But an image that matches a rule of higher priority is never expired or archived by a
-//! later one, even if it counts there. Several entries of a tag list are ANDed: an image must have a
-//! tag for each.
+//! later one, even if it counts there. Several entries of a tag list are ANDed: an image must have
+//! a tag for each.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -50,11 +50,13 @@ impl fmt::Display for Forecast {
         let Self { rule, archives, at_least, at_most, wanted, when } = self;
         let verb = if *archives { "archive" } else { "expire" };
         write!(f, "rule {rule} of lifecyclePolicy will {verb} ")?;
+
         if at_least == at_most {
             write!(f, "{at_most}")?;
         } else {
             write!(f, "{at_least} to {at_most}")?;
         }
+
         write!(f, " of the {wanted} wanted tags")?;
         match when {
             When::TooMany(1) => f.write_str(" (it keeps 1 image)"),
@@ -117,6 +119,7 @@ impl<'a> Rule<'a> {
             // Rules for untagged images: every wanted image has a tag.
             _ => return None,
         };
+
         let number = selection.get("countNumber").and_then(Value::as_u64)?;
         let when = match text(selection, "countType")? {
             "imageCountMoreThan" => When::TooMany(number),
@@ -125,6 +128,7 @@ impl<'a> Rule<'a> {
             "sinceImageTransitioned" => When::InArchive(number),
             _ => return None,
         };
+
         Some(Self {
             priority: rule.get("rulePriority").and_then(Value::as_u64)?,
             tags,
@@ -149,6 +153,7 @@ pub fn forecast(policy: &Policy, images: &[BTreeSet<&str>]) -> Vec<Forecast> {
     let rules = policy.get("rules").and_then(Value::as_array);
     let mut rules: Vec<_> = rules.into_iter().flatten().filter_map(Rule::read).collect();
     rules.sort_by_key(|rule| rule.priority);
+
     let wanted = images.iter().map(BTreeSet::len).sum();
     let mut forecasts = Vec::new();
 

@@ -24,6 +24,7 @@ pub(super) fn check(policy: &Policy) -> Vec<Violation> {
     if rules.len() > 50 {
         wrong("rules".to_owned(), format!("{} rules: ECR takes at most 50", rules.len()));
     }
+
     let mut priorities = std::collections::BTreeMap::new();
     for (index, rule) in rules.iter().enumerate() {
         let Some(rule) = rule.as_object() else {
@@ -81,6 +82,7 @@ pub(super) fn check(policy: &Policy) -> Vec<Violation> {
             );
         }
     }
+
     violations
 }
 
@@ -111,6 +113,7 @@ pub(super) fn canonical(policy: &Policy) -> Value {
             rule.get("rulePriority").and_then(Value::as_i64).unwrap_or(i64::MAX)
         });
     }
+
     Value::Object(policy)
 }
 
@@ -157,10 +160,12 @@ mod tests {
             |r| r["action"] = json!({"type": "transition", "targetStorageClass": "archive"}),
             |r| r["unknown"] = json!(true),
         ];
+
         for (index, change) in changes.into_iter().enumerate() {
             let live = json!({"rules": [rule(1, change)]});
             assert!(!means_the_same(Kind::Lifecycle, &wanted, &live.to_string()), "change {index}");
         }
+
         assert!(!means_the_same(Kind::Lifecycle, &wanted, "not json"));
     }
 
@@ -192,6 +197,7 @@ mod tests {
             .into_iter()
             .map(|v| v.path)
             .collect();
+
         assert_eq!(
             paths,
             [

@@ -4,8 +4,8 @@
 //! ECR stores a policy in its own form: lifecycle rules sorted by priority, principals in another
 //! order at every read, an account id as its root ARN (hashicorp/terraform-provider-aws#22639,
 //! #19365, #36012). Comparing text would write forever (crossplane-contrib/provider-aws#700);
-//! normalising too much would hide a change (hashicorp/terraform-provider-aws#35184). So unknown keys
-//! are kept, and only the forms that AWS is known to rewrite are equal.
+//! normalising too much would hide a change (hashicorp/terraform-provider-aws#35184). So unknown
+//! keys are kept, and only the forms that AWS is known to rewrite are equal.
 
 mod changes;
 mod difference;
@@ -94,17 +94,20 @@ impl Wanted {
             Some(Value::Array(entries)) if entries.is_empty() => return Ok(Self::None),
             Some(_) => {}
         }
+
         let mut violations = match kind {
             Kind::Lifecycle => lifecycle::check(policy),
             Kind::Permission => permission::check(policy),
         };
         let length = text(policy).len();
+
         if length > kind.max_length() {
             violations.push(Violation::new(
                 kind.field(),
                 format!("{length} characters as JSON: ECR takes at most {}", kind.max_length()),
             ));
         }
+
         if violations.is_empty() { Ok(Self::Document(policy.clone())) } else { Err(violations) }
     }
 }
@@ -138,7 +141,8 @@ pub fn canonical_text(kind: Kind, policy: &Policy) -> String {
     canonical(kind, policy).to_string()
 }
 
-/// Returns the canonical form of a text that ECR returned; the text itself if it is not a JSON object.
+/// Returns the canonical form of a text that ECR returned; the text itself if it is not a JSON
+/// object.
 #[must_use]
 pub fn canonical_live(kind: Kind, live: &str) -> String {
     match serde_json::from_str(live) {

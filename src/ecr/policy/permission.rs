@@ -27,6 +27,7 @@ pub(super) fn check(policy: &Policy) -> Vec<Violation> {
             format!("is {}: quote it: \"2012-10-17\"", type_name(version)),
         ));
     }
+
     match policy.get("Statement") {
         Some(Value::Array(statements)) => {
             for (index, statement) in statements.iter().enumerate() {
@@ -42,6 +43,7 @@ pub(super) fn check(policy: &Policy) -> Vec<Violation> {
         )),
         None => {}
     }
+
     violations
 }
 
@@ -51,6 +53,7 @@ fn check_statement(path: &str, statement: &Value, violations: &mut Vec<Violation
             .push(Violation::new(path, format!("is {}, not an object", type_name(statement))));
         return;
     };
+
     if !statement
         .get("Effect")
         .and_then(Value::as_str)
@@ -59,16 +62,19 @@ fn check_statement(path: &str, statement: &Value, violations: &mut Vec<Violation
         violations
             .push(Violation::new(format!("{path}.Effect"), "is missing or not Allow or Deny"));
     }
+
     for pair in [["Action", "NotAction"], ["Principal", "NotPrincipal"]] {
         if !pair.iter().any(|key| statement.contains_key(*key)) {
             violations.push(Violation::new(format!("{path}.{}", pair[0]), "is missing"));
         }
     }
+
     for key in STRING_SETS.into_iter().chain(["Sid"]) {
         if let Some(value) = statement.get(key) {
             check_strings(&format!("{path}.{key}"), value, violations);
         }
     }
+
     for key in PRINCIPALS {
         match statement.get(key) {
             Some(Value::Object(kinds)) => {
@@ -82,8 +88,8 @@ fn check_statement(path: &str, statement: &Value, violations: &mut Vec<Violation
     }
 }
 
-/// Reports values that are not strings. YAML reads an unquoted account id as a number, and drops its
-/// leading zeros.
+/// Reports values that are not strings. YAML reads an unquoted account id as a number, and drops
+/// its leading zeros.
 fn check_strings(path: &str, value: &Value, violations: &mut Vec<Violation>) {
     match value {
         Value::String(_) => {}
@@ -118,11 +124,13 @@ fn canonical_statement(statement: Value) -> Value {
     if let Some(Value::String(effect)) = statement.get_mut("Effect") {
         *effect = effect.to_ascii_lowercase();
     }
+
     for key in STRING_SETS {
         if let Some(value) = statement.remove(key) {
             statement.insert(key.to_owned(), set(value, &|value| value));
         }
     }
+
     for key in PRINCIPALS {
         if let Some(value) = statement.remove(key) {
             let value = match value {
@@ -134,6 +142,7 @@ fn canonical_statement(statement: Value) -> Value {
             statement.insert(key.to_owned(), value);
         }
     }
+
     if let Some(Value::Object(operators)) = statement.remove("Condition") {
         let operators = operators
             .into_iter()
@@ -141,6 +150,7 @@ fn canonical_statement(statement: Value) -> Value {
             .collect();
         statement.insert("Condition".to_owned(), Value::Object(operators));
     }
+
     Value::Object(statement)
 }
 
@@ -171,8 +181,8 @@ fn as_list(value: Value) -> Vec<Value> {
     }
 }
 
-/// Turns `arn:aws:iam::123456789012:root`, which AWS stores for `123456789012`, back into the account
-/// id; in any partition.
+/// Turns `arn:aws:iam::123456789012:root`, which AWS stores for `123456789012`, back into the
+/// account id; in any partition.
 fn root_arn(value: Value) -> Value {
     let account = value.as_str().and_then(|text| {
         let rest = text.strip_prefix("arn:")?;
@@ -228,6 +238,7 @@ mod tests {
             |p| p["Statement"][1]["Principal"] = json!({"AWS": "*"}),
             |p| p["Statement"][0]["Unknown"] = json!(1),
         ];
+
         for (index, change) in changes.into_iter().enumerate() {
             let mut live = wanted();
             change(&mut live);
@@ -259,6 +270,7 @@ mod tests {
             .into_iter()
             .map(|v| v.path)
             .collect();
+
         assert_eq!(
             paths,
             ["permissionPolicy.Statement.Effect", "permissionPolicy.Statement.Action"]

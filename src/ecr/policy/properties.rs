@@ -22,6 +22,7 @@ fn lifecycle_rule() -> impl Strategy<Value = Value> {
         1..1000_u32,
         proptest::bool::ANY,
     );
+
     (selection, proptest::option::of("[a-z ]{0,12}"), proptest::bool::ANY, unknown()).prop_map(
         |((mut selection, count_type, number, in_archive), description, archives, unknown)| {
             selection["countType"] = json!(count_type);
@@ -83,6 +84,7 @@ fn statement() -> impl Strategy<Value = Value> {
         btree_set(principals, 1..4).prop_map(|set| json!({"AWS": set})),
         Just(json!({"Service": ["codebuild.amazonaws.com"]})),
     ];
+
     let actions = select(vec![
         "ecr:BatchGetImage",
         "ecr:GetDownloadUrlForLayer",
@@ -97,6 +99,7 @@ fn statement() -> impl Strategy<Value = Value> {
         btree_set("o-[a-z0-9]{2}", 1..3)
             .prop_map(|ids| Some(json!({"StringEquals": {"aws:PrincipalOrgID": ids}}))),
     ];
+
     let effect = select(vec!["Allow", "Deny"]);
     (effect, principal, btree_set(actions, 1..4), condition, unknown()).prop_map(
         |(effect, principal, actions, condition, unknown)| {
@@ -196,6 +199,7 @@ fn respell_permission(policy: &mut Value, dice: &mut Dice<'_>) {
                 json!(statement["Effect"].as_str().expect("an effect").to_ascii_uppercase());
         }
     }
+
     if statements.len() == 1 && dice.flip() {
         policy["Statement"] = statements[0].clone();
     }
@@ -223,6 +227,7 @@ fn change(policy: &mut Value, which: Index, removes: bool) -> String {
     leaves(policy, "", &mut paths);
     let path = which.get(&paths).clone();
     let (parent, key) = path.rsplit_once('/').expect("a leaf has a parent");
+
     match policy.pointer_mut(parent).expect("the parent") {
         Value::Object(members) if removes => drop(members.remove(key)),
         Value::Array(values) if removes => drop(values.remove(key.parse().expect("an index"))),
@@ -236,6 +241,7 @@ fn change(policy: &mut Value, which: Index, removes: bool) -> String {
             };
         }
     }
+
     path
 }
 

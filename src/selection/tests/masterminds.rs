@@ -57,6 +57,7 @@ fn every_constraint_is_read_and_matches_as_masterminds_does() {
     let versions: Vec<Version<'_>> =
         versions.iter().map(|text| Version::parse(text).unwrap()).collect();
     let (mut constraints, mut pairs, mut wrong) = (0, 0, Vec::new());
+
     for (text, columns) in rows("constraint") {
         constraints += 1;
         let parsed = text.parse::<Constraint>();
@@ -73,6 +74,7 @@ fn every_constraint_is_read_and_matches_as_masterminds_does() {
             }
         }
     }
+
     assert!(constraints > 5_000 && pairs > 300_000, "{constraints} constraints, {pairs} pairs");
     assert!(wrong.is_empty(), "{} differ: {:#?}", wrong.len(), &wrong[..wrong.len().min(20)]);
 }

@@ -157,10 +157,12 @@ proptest! {
             prop_assert!(!(a >= b && b >= c) || a >= c);
             Ok(())
         }
+
         if let [Some(a), Some(b), Some(c)] = [0, 1, 2].map(|n| Version::parse(&tags[n])) {
             check([a, b, c])?;
             prop_assert!(a != b || tags[0] == tags[1]);
         }
+
         if let [Some(a), Some(b), Some(c)] = [0, 1, 2].map(|n| Number::parse(&tags[n])) {
             check([a, b, c])?;
         }
