@@ -22,10 +22,10 @@ pub trait Meter: Send + Sync + std::fmt::Debug {
     /// There is a new ECR token, which expires after `life`.
     fn token_renewed(&self, _account: &str, _region: &str, _life: Duration) {}
 
-    /// This number of bytes of blobs is about to be copied.
+    /// Blobs with this number of bytes are about to be copied.
     fn to_copy(&self, _bytes: u64) {}
 
-    /// This number of bytes of blobs was sent to ECR.
+    /// Another part of a blob was sent to ECR.
     fn copied(&self, _bytes: u64) {}
 }
 

@@ -14,8 +14,8 @@ const DOCKER_CONFIG: &str = ".dockerconfigjson";
 pub enum Error {
     /// The Secret has no credential.
     #[error(
-        "has neither the key .dockerconfigjson (type kubernetes.io/dockerconfigjson) nor username and \
-         password (type kubernetes.io/basic-auth)"
+        "has neither the key .dockerconfigjson (type kubernetes.io/dockerconfigjson) nor username \
+         and password (type kubernetes.io/basic-auth)"
     )]
     NoKey,
     /// The Secret has no certificate.

@@ -39,7 +39,7 @@ pub struct Stored {
 pub struct Page {
     /// The images.
     pub images: Vec<Stored>,
-    /// Where the next part begins; `None` after the last one.
+    /// Token of the next page; `None` after the last one.
     pub next: Option<String>,
 }
 

@@ -188,7 +188,8 @@ fn advice(operation: &str, code: &str) -> Option<&'static str> {
              ecr:, and Resource is not allowed"
         }
         (_, code) if is_unknown_call(code) => {
-            "ECR does not have this call in this region: remove the field that needs it from the spec"
+            "ECR does not have this call in this region: remove the field that needs it from the \
+             spec"
         }
         _ => return None,
     })

@@ -78,7 +78,11 @@ impl<T: Clone> Expiring<T> {
             }
             Err(error) => match current.as_mut().filter(|cached| now < cached.expires_at) {
                 Some(cached) => {
-                    tracing::warn!(what = %name, %error, "cannot be renewed, the old one is used until it expires");
+                    tracing::warn!(
+                        what = %name,
+                        %error,
+                        "cannot be renewed, the old one is used until it expires"
+                    );
                     cached.renew_at = now + MIN_LIFETIME;
                     Ok(cached.value.clone())
                 }

@@ -29,7 +29,7 @@ pub(super) struct PublicLogin {
     client: aws_sdk_ecrpublic::Client,
     meter: Arc<dyn Meter>,
     current: Expiring<String>,
-    /// When to request a login again after AWS gave none; pulls are anonymous until then.
+    /// Time of the next attempt after AWS gave no login; pulls are anonymous until then.
     anonymous_until: Mutex<Option<Instant>>,
 }
 

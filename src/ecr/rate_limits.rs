@@ -21,7 +21,7 @@ pub struct RateLimiter {
     meter: Arc<dyn Meter>,
     /// Time between two calls.
     cost: Duration,
-    /// How far the schedule may lag behind now: one second's worth of calls.
+    /// Longest time by which the schedule may lag behind now: one second's worth of calls.
     burst: Duration,
     pace: Mutex<Pace>,
 }

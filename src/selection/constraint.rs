@@ -133,9 +133,7 @@ fn group(text: &str) -> Result<Vec<Comparator>, (usize, &'static str)> {
                     None if comparators.is_empty() && start == at => {
                         "write a constraint such as >=1.25 <2, or * for every version"
                     }
-                    None => {
-                        "write a version here, such as 1.2.3, or remove the operator or comma before"
-                    }
+                    None => "write a version here, such as 1.2.3, or remove the operator or comma",
                     Some(b'-') => {
                         "write a range as 1.2 - 2.0, with a version and white space on both sides \
                          of the hyphen"

@@ -157,16 +157,20 @@ fn pattern(text: &str) -> Result<Regex, String> {
     }
 
     // Tags are ASCII. Unicode's classes are a hundred times larger.
-    RegexBuilder::new(text).unicode(false).size_limit(COMPILED).dfa_size_limit(COMPILED).build().map_err(|e| match e {
-        regex::Error::CompiledTooBig(_) => {
-            format!("the regular expression {text:?} is too complex: write smaller repetitions than those in {{}}")
-        }
-        // The parser draws the place over several lines; its last one is the reason.
-        e => {
-            let drawn = e.to_string();
-            let reason = drawn.lines().last().unwrap_or_default().trim_start_matches("error: ");
+    let mut builder = RegexBuilder::new(text);
+    builder.unicode(false).size_limit(COMPILED).dfa_size_limit(COMPILED);
+    builder.build().map_err(|error| match error {
+        regex::Error::CompiledTooBig(_) => format!(
+            "the regular expression {text:?} is too complex: write smaller repetitions than those \
+             in {{}}"
+        ),
+        // The parser shows the position over several lines; the last line is the reason.
+        error => {
+            let lines = error.to_string();
+            let reason = lines.lines().last().unwrap_or_default().trim_start_matches("error: ");
             format!(
-                "cannot read the regular expression {text:?}: {reason}: write one in RE2 syntax, such as ^1\\.[0-9]+$"
+                "cannot read the regular expression {text:?}: {reason}: write one in RE2 syntax, \
+                 such as ^1\\.[0-9]+$"
             )
         }
     })

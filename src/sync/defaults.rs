@@ -13,7 +13,7 @@ use crate::reload::{self, Checked, Reloaded};
 use crate::spec::{self, Spec};
 use crate::violation::Violation;
 
-/// The files; none is needed.
+/// Paths of the files; all are optional.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DefaultFiles {
     /// A lifecycle policy.
@@ -24,7 +24,7 @@ pub struct DefaultFiles {
     pub resource_tags: Option<PathBuf>,
 }
 
-/// What the files say.
+/// The content of the files.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Documents {
     /// The lifecycle policy.
@@ -36,7 +36,7 @@ pub struct Documents {
 }
 
 impl Documents {
-    /// What of it concerns a spec: what the spec names itself, even if empty, is the spec's.
+    /// Returns the defaults for a spec: those for fields that it does not set, not even to empty.
     #[must_use]
     pub fn for_spec(&self, spec: &Spec) -> Self {
         let opted_out = spec.resource_tags.as_ref().is_some_and(BTreeMap::is_empty);
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn json_and_yaml_say_the_same() {
+    fn json_and_yaml_have_the_same_meaning() {
         let folder = folder(&[
             ("a.json", r#"{"team": "platform"}"#),
             ("a.yaml", "# ours\nteam: platform\n"),
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_used_is_named() {
+    fn errors_name_the_file_and_the_problem() {
         let folder = folder(&[
             ("number.yaml", "account: 012345678901\n"),
             ("reserved.yaml", "'aws:x': y\n"),
@@ -238,7 +238,7 @@ mod tests {
 
     /// As the kubelet does it: `file -> ..data/file`, `..data -> ..1`, and then `..data -> ..2`.
     #[test]
-    fn the_swap_of_a_mounted_config_map_is_seen_and_a_broken_one_changes_nothing() {
+    fn the_swap_of_a_mounted_config_map_is_noticed_and_invalid_content_is_ignored() {
         let folder = folder(&[]);
         let at = |name: &str| folder.path().join(name);
         let publish = |version: &str, text: &str| {
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_spec_names_is_the_specs() {
+    fn fields_of_the_spec_win_over_defaults() {
         let folder = folder(&[("policy.json", LIFECYCLE), ("tags.yaml", "team: a\nstage: dev\n")]);
         let defaults = Defaults::load(&DefaultFiles {
             lifecycle_policy: Some(folder.path().join("policy.json")),

@@ -23,8 +23,8 @@ impl Files {
     pub(super) fn new() -> Result<Self, prometheus::Error> {
         let usable = Opts::new(
             "ecrsync_file_usable",
-            "1 if the content of a file is valid; 0 if it is ignored and the previous content is in \
-             effect.",
+            "1 if the content of a file is valid; 0 if it is ignored and the previous content is \
+             in effect.",
         );
         Ok(Self { usable: IntGaugeVec::new(usable, &["file"])?, watched: Arc::default() })
     }

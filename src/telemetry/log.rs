@@ -38,8 +38,8 @@ where
 fn filter(level: &str) -> Result<EnvFilter, String> {
     let wrong = |why: &str| {
         format!(
-            "{level:?} is neither a log level (error, warning, info, debug, trace, off) nor a filter \
-             like info,ecr_sync=debug{why}"
+            "{level:?} is neither a log level (error, warning, info, debug, trace, off) nor a \
+             filter like info,ecr_sync=debug{why}"
         )
     };
     let lower = level.trim().to_ascii_lowercase();

@@ -15,10 +15,10 @@ pub struct Tenants {
 /// The rule for namespaces that no tenant lists (`--tenants-default`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Unlisted {
-    /// They may use everything.
+    /// Such namespaces may use everything.
     #[default]
     Allow,
-    /// They may use nothing.
+    /// Such namespaces may use nothing.
     Deny,
 }
 
