@@ -20,7 +20,7 @@ const DOCKER_HUB: &str = "https://index.docker.io/v1/";
 
 /// A docker config that cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// The file cannot be read.
     #[error("cannot read the docker config {path}: {source}")]
     Read {
@@ -55,7 +55,7 @@ struct FromHelper {
 
 /// A docker config file.
 #[derive(Debug, Default)]
-pub struct DockerConfig {
+pub(crate) struct DockerConfig {
     bytes: Vec<u8>,
     helpers: Helpers,
 }
@@ -65,7 +65,7 @@ impl DockerConfig {
     ///
     /// # Errors
     /// When a file exists but cannot be used.
-    pub fn load() -> Result<Self, Error> {
+    pub(crate) fn load() -> Result<Self, Error> {
         for path in candidates() {
             match std::fs::read(&path) {
                 Ok(bytes) => return Self::parse(&path, bytes),
@@ -80,7 +80,7 @@ impl DockerConfig {
     ///
     /// # Errors
     /// When the file cannot be read or used.
-    pub fn read(path: &Path) -> Result<Self, Error> {
+    pub(crate) fn read(path: &Path) -> Result<Self, Error> {
         let bytes =
             std::fs::read(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
         Self::parse(path, bytes)
@@ -90,7 +90,10 @@ impl DockerConfig {
     ///
     /// # Errors
     /// When an entry is malformed.
-    pub fn credential_without_helpers(&self, reference: &Reference) -> Result<Credential, Failure> {
+    pub(crate) fn credential_without_helpers(
+        &self,
+        reference: &Reference,
+    ) -> Result<Credential, Failure> {
         if self.bytes.is_empty() {
             return Ok(Credential::Anonymous);
         }
@@ -107,7 +110,7 @@ impl DockerConfig {
     ///
     /// # Errors
     /// When a credential helper fails, or an entry is malformed.
-    pub async fn credential(&self, reference: &Reference) -> Result<Credential, Failure> {
+    pub(crate) async fn credential(&self, reference: &Reference) -> Result<Credential, Failure> {
         let host = if reference.host == "docker.io" { DOCKER_HUB } else { &reference.host };
         let helpers = &self.helpers.cred_helpers;
         let helper = helpers.get(&reference.host).or_else(|| helpers.get(host));

@@ -13,7 +13,7 @@ const PASSWORD: &str = "ECR_SYNC_PASSWORD_";
 /// Half of a login: a user name without a password, or a password without a user name.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("{given} is set, but {missing} is not: a login needs both")]
-pub struct Error {
+pub(crate) struct Error {
     given: String,
     missing: String,
 }
@@ -22,7 +22,7 @@ pub struct Error {
 /// upper or lower case, with `_` for each character that is neither a letter nor a digit:
 /// `ECR_SYNC_USERNAME_REGISTRY_EXAMPLE_COM_5000`.
 #[derive(Default)]
-pub struct HostLogins(BTreeMap<String, (String, String)>);
+pub(crate) struct HostLogins(BTreeMap<String, (String, String)>);
 
 /// Shows hosts only, never passwords.
 impl std::fmt::Debug for HostLogins {
@@ -36,7 +36,7 @@ impl HostLogins {
     ///
     /// # Errors
     /// When a user name has no password, or a password no user name.
-    pub fn load() -> Result<Self, Error> {
+    pub(crate) fn load() -> Result<Self, Error> {
         Self::read(std::env::vars_os().filter_map(|(name, value)| {
             Some((name.into_string().ok()?, value.into_string().ok()?))
         }))
@@ -70,7 +70,7 @@ impl HostLogins {
 
     /// Returns the login for the host of `reference`.
     #[must_use]
-    pub fn credential(&self, reference: &Reference) -> Option<Credential> {
+    pub(crate) fn credential(&self, reference: &Reference) -> Option<Credential> {
         let (username, password) = self.0.get(&key(&reference.host))?;
         Some(Credential::Basic { username: username.clone(), password: password.clone() })
     }

@@ -5,6 +5,6 @@ mod docker;
 mod environment;
 mod secret;
 
-pub use docker::{DockerConfig, Error as DockerConfigError};
-pub use environment::{Error as HostLoginError, HostLogins};
-pub use secret::{Error as SecretError, from_secret, proxy_from_secret, trust_from_secret};
+pub(crate) use docker::{DockerConfig, Error as DockerConfigError};
+pub(crate) use environment::HostLogins;
+pub(crate) use secret::{Error as SecretError, from_secret, proxy_from_secret, trust_from_secret};

@@ -11,7 +11,7 @@ const DOCKER_CONFIG: &str = ".dockerconfigjson";
 
 /// A Secret that cannot be used. The text never shows a value.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// The Secret has no credential.
     #[error(
         "has neither the key .dockerconfigjson (type kubernetes.io/dockerconfigjson) nor username \
@@ -55,7 +55,7 @@ pub enum Error {
 ///
 /// # Errors
 /// When the Secret has none.
-pub fn from_secret(secret: &Secret, reference: &Reference) -> Result<Credential, Error> {
+pub(crate) fn from_secret(secret: &Secret, reference: &Reference) -> Result<Credential, Error> {
     if let Some(config) = value(secret, DOCKER_CONFIG) {
         return docker_config::credential(config, reference)
             .map_err(Error::Malformed)?
@@ -69,7 +69,10 @@ pub fn from_secret(secret: &Secret, reference: &Reference) -> Result<Credential,
 ///
 /// # Errors
 /// When the Secret has none, only half of a client certificate, or some that cannot be used.
-pub fn trust_from_secret(secret: &Secret, options: &mut TransportOptions) -> Result<(), Error> {
+pub(crate) fn trust_from_secret(
+    secret: &Secret,
+    options: &mut TransportOptions,
+) -> Result<(), Error> {
     let bytes = |key| value(secret, key).map(bytes::Bytes::copy_from_slice);
     let identity = match (bytes("tls.crt"), bytes("tls.key")) {
         (Some(certificate), Some(key)) => Some(ClientIdentity { certificate, key }),
@@ -101,7 +104,10 @@ pub fn trust_from_secret(secret: &Secret, options: &mut TransportOptions) -> Res
 ///
 /// # Errors
 /// When the Secret has no address, one that cannot be used, or half a login.
-pub fn proxy_from_secret(secret: &Secret, options: &mut TransportOptions) -> Result<(), Error> {
+pub(crate) fn proxy_from_secret(
+    secret: &Secret,
+    options: &mut TransportOptions,
+) -> Result<(), Error> {
     let address = text(secret, "address")?.ok_or(Error::NoAddress)?;
     let login = match (text(secret, "username")?, text(secret, "password")?) {
         (Some(username), Some(password)) => Some((username, password)),

@@ -16,11 +16,11 @@ use crate::registry::{Credential, Reference};
 
 /// The table of mirrors.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Mirrors(Vec<Mirror>);
+pub(crate) struct Mirrors(Vec<Mirror>);
 
 /// One line of the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mirror {
+pub(crate) struct Mirror {
     /// The match: a host, or a host with the first part of a path, or with all of it.
     pub matched: String,
     /// The replacement of the match; `None` for `direct: true`, that is no mirror.
@@ -35,7 +35,7 @@ pub struct Mirror {
 
 /// The origin of a mirror's login, which is read at each use: it may be rotated.
 #[derive(Clone, PartialEq, Eq)]
-pub enum Login {
+pub(crate) enum Login {
     /// A docker config.
     File(PathBuf),
     /// A Secret; works in a cluster only.
@@ -58,7 +58,7 @@ impl std::fmt::Debug for Login {
 /// A Secret in any namespace: the table belongs to the operator, not to a tenant.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct SecretReference {
+pub(crate) struct SecretReference {
     /// The Secret's name.
     pub name: String,
     /// The Secret's namespace.
@@ -76,7 +76,7 @@ impl Mirrors {
     ///
     /// # Errors
     /// Text for people.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let mirrors = file::parse(text)?;
         for mirror in &mirrors {
             if let Some(Login::File(path)) = &mirror.login {
@@ -92,7 +92,10 @@ impl Mirrors {
     ///
     /// # Errors
     /// Text for people.
-    pub fn load(file: Option<&Path>, fallback: bool) -> Result<(Self, Option<String>), String> {
+    pub(crate) fn load(
+        file: Option<&Path>,
+        fallback: bool,
+    ) -> Result<(Self, Option<String>), String> {
         let mut mirrors = file.map_or_else(|| Ok(Self::default()), read)?;
         let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         let (gitlab, warning) = gitlab::proxy(variable);
@@ -107,7 +110,7 @@ impl Mirrors {
 
     /// Returns the mirror for an image, by the longest match, and the reference of the image there.
     #[must_use]
-    pub fn find(&self, reference: &Reference) -> Option<(&Mirror, Reference)> {
+    pub(crate) fn find(&self, reference: &Reference) -> Option<(&Mirror, Reference)> {
         let name = reference.name();
         let rest = |mirror: &Mirror| -> Option<String> {
             let rest = name.strip_prefix(&mirror.matched)?;

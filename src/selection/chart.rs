@@ -6,12 +6,12 @@ use std::borrow::Cow;
 ///
 /// *Caveat*: `1.2.3+a` and `1.2.3_a` have the same tag. The second is not semver, so two versions
 /// of one index collide only if one of them is not valid.
-pub fn tag_of(version: &str) -> Cow<'_, str> {
+pub(crate) fn tag_of(version: &str) -> Cow<'_, str> {
     swap(version, '+', "_")
 }
 
 /// Returns the chart version of a tag, as Helm reads it: semver has no `_`.
-pub fn version_of(tag: &str) -> Cow<'_, str> {
+pub(crate) fn version_of(tag: &str) -> Cow<'_, str> {
     swap(tag, '_', "+")
 }
 

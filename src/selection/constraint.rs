@@ -25,15 +25,14 @@ const SHOWN: usize = 80;
 /// - A range `a - b` needs a comma before it in a group, and white space before it after `||`:
 ///   Masterminds rewrites it as text, so `1||2 - 3` is `>=1 || 2, <=3`.
 #[derive(Clone, Debug)]
-pub struct Constraint {
-    text: Box<str>,
+pub(crate) struct Constraint {
     groups: Vec<Vec<Comparator>>,
 }
 
 /// A constraint that cannot be parsed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("cannot read the version constraint {}, at character {position}: {advice}", quoted(.text))]
-pub struct ConstraintError {
+pub(crate) struct ConstraintError {
     /// The constraint.
     pub text: String,
     /// The first character that does not fit, counted from 1.
@@ -60,13 +59,8 @@ fn skip_spaces(text: &str, from: usize) -> usize {
 }
 
 impl Constraint {
-    /// Returns the original text.
-    pub fn text(&self) -> &str {
-        &self.text
-    }
-
     /// Whether the version matches.
-    pub fn matches(&self, version: &Version<'_>) -> bool {
+    pub(crate) fn matches(&self, version: &Version<'_>) -> bool {
         let is_release = version.prerelease().is_empty();
         self.groups.iter().any(|group| {
             (is_release || group.iter().any(Comparator::names_prerelease))
@@ -104,7 +98,7 @@ impl FromStr for Constraint {
             start += part.len() + 2;
         }
 
-        Ok(Self { text: text.into(), groups })
+        Ok(Self { groups })
     }
 }
 

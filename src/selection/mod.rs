@@ -1,8 +1,7 @@
 //! Selection of image tags and chart versions. Pure: no I/O, no clock.
 //!
 //! - [`Selector`] applies `latest`, `semver`, `include`, `exclude` and `sortBy` to a source's tags
-//! - [`Constraint`] matches a [`Version`] in the dialect of Masterminds/semver v3, as Helm and Flux
-//!   do
+//! - `constraint` matches a [`Version`] in the dialect of Masterminds/semver v3, as Helm and Flux do
 //! - [`union`] merges listed and selected tags, up to a limit
 //! - [`Pin`] is a wanted tag, with the digest of `tag@sha256:…`
 //! - [`tag_of`] and [`version_of`] convert between chart versions and tags
@@ -18,10 +17,11 @@ mod tests;
 mod union;
 mod version;
 
-pub use chart::{tag_of, version_of};
-pub use constraint::{Constraint, ConstraintError};
-pub use number::Number;
-pub use pin::Pin;
-pub use selector::{LONGEST_PATTERN, MOST_PATTERNS, Problem, Selector, SortBy, Spec};
-pub use union::{TooMany, union};
-pub use version::Version;
+pub(crate) use chart::{tag_of, version_of};
+pub(crate) use constraint::ConstraintError;
+pub(crate) use pin::Pin;
+#[cfg(test)]
+pub(crate) use selector::{LONGEST_PATTERN, MOST_PATTERNS};
+pub(crate) use selector::{Problem, Selector, SortBy, Spec};
+pub(crate) use union::union;
+pub(crate) use version::Version;

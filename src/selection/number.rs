@@ -11,18 +11,18 @@ use std::cmp::Ordering;
 ///
 /// [`Ord`] is total: equal values (`7`, `007`, `7.0`) are ordered by text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Number<'a>(&'a str);
+pub(crate) struct Number<'a>(&'a str);
 
 impl<'a> Number<'a> {
     /// Returns `None` unless the text is digits, with at most one dot after the first.
-    pub fn parse(text: &'a str) -> Option<Self> {
+    pub(crate) fn parse(text: &'a str) -> Option<Self> {
         let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
         let digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
         (!whole.is_empty() && digits(whole) && digits(fraction)).then_some(Self(text))
     }
 
     /// Returns the original text.
-    pub fn text(&self) -> &'a str {
+    pub(crate) fn text(&self) -> &'a str {
         self.0
     }
 

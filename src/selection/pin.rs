@@ -6,7 +6,7 @@ use super::Problem;
 
 /// A wanted tag, `1.26` or `1.26@sha256:…`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pin<'a> {
+pub(crate) struct Pin<'a> {
     /// The tag. Not yet validated.
     pub tag: &'a str,
     /// The digest after `@`, which the source's tag must have. Not yet validated.
@@ -15,7 +15,7 @@ pub struct Pin<'a> {
 
 impl<'a> Pin<'a> {
     /// Splits at the first `@`, which no tag contains.
-    pub fn parse(text: &'a str) -> Self {
+    pub(crate) fn parse(text: &'a str) -> Self {
         match text.split_once('@') {
             Some((tag, digest)) => Self { tag, digest: Some(digest) },
             None => Self { tag: text, digest: None },
@@ -27,7 +27,7 @@ impl<'a> Pin<'a> {
     ///
     /// # Errors
     /// A tag with two different digests.
-    pub fn list(texts: impl IntoIterator<Item = &'a str>) -> Result<Vec<Self>, Problem> {
+    pub(crate) fn list(texts: impl IntoIterator<Item = &'a str>) -> Result<Vec<Self>, Problem> {
         let mut pins: Vec<Self> = Vec::new();
         let mut positions = HashMap::new();
         for (index, pin) in texts.into_iter().map(Self::parse).enumerate() {

@@ -7,9 +7,9 @@ use super::number::Number;
 use super::version::Version;
 
 /// Most regular expressions in `include`, and in `exclude`.
-pub const MOST_PATTERNS: usize = 25;
+pub(crate) const MOST_PATTERNS: usize = 25;
 /// Longest regular expression, in characters.
-pub const LONGEST_PATTERN: usize = 256;
+pub(crate) const LONGEST_PATTERN: usize = 256;
 /// Most memory of a compiled expression. `^v?[0-9]+\.[0-9]+\.[0-9]+$` takes about 5 kB; the limit
 /// stops nested repetitions.
 const COMPILED: usize = 256 << 10;

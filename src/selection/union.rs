@@ -8,7 +8,7 @@ use std::collections::HashSet;
     "{} tags are wanted, {} of them selected; at most {} are allowed: {}",
     grouped(*.count), grouped(*.selected), grouped(*.most), self.advice()
 )]
-pub struct TooMany {
+pub(crate) struct TooMany {
     /// Number of different tags.
     pub count: usize,
     /// Number of tags that are only selected, not listed.
@@ -44,7 +44,7 @@ fn grouped(count: usize) -> String {
 ///
 /// # Errors
 /// When there are more than `most` tags. Leaving some out would be an arbitrary choice.
-pub fn union<'a>(
+pub(crate) fn union<'a>(
     listed: impl IntoIterator<Item = &'a str>,
     selected: impl IntoIterator<Item = &'a str>,
     most: usize,

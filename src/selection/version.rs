@@ -14,7 +14,7 @@ pub(super) const LONGEST: usize = 256;
 /// [`Ord`] is total; only the same text is equal. It orders by [`precedence`](Self::precedence),
 /// then strict semver above loose (1.2.3 above v1.2.3 and 1.2.0 above 1.2), then by text.
 #[derive(Clone, Copy, Debug)]
-pub struct Version<'a> {
+pub(crate) struct Version<'a> {
     text: &'a str,
     numbers: [u64; 3],
     /// Range of the pre-release in `text`, without its hyphen. Empty for a release.
@@ -78,7 +78,7 @@ pub(super) fn compare_prereleases(left: &str, right: &str) -> Ordering {
 
 impl<'a> Version<'a> {
     /// Parses a text; `None` if it is not a version.
-    pub fn parse(text: &'a str) -> Option<Self> {
+    pub(crate) fn parse(text: &'a str) -> Option<Self> {
         if text.len() > LONGEST {
             return None;
         }
@@ -118,28 +118,28 @@ impl<'a> Version<'a> {
     }
 
     /// Returns the original text.
-    pub fn text(&self) -> &'a str {
+    pub(crate) fn text(&self) -> &'a str {
         self.text
     }
 
     /// Returns major, minor and patch; 0 for missing ones.
-    pub fn numbers(&self) -> [u64; 3] {
+    pub(crate) fn numbers(&self) -> [u64; 3] {
         self.numbers
     }
 
     /// Returns the pre-release without its hyphen; empty for a release.
-    pub fn prerelease(&self) -> &'a str {
+    pub(crate) fn prerelease(&self) -> &'a str {
         &self.text[usize::from(self.pre.0)..usize::from(self.pre.1)]
     }
 
     /// Whether the text is strict semver 2.0.0: no `v`, all three numbers, no leading zero. Helm
     /// and Flux accept only such tags of an OCI chart.
-    pub fn is_strict(&self) -> bool {
+    pub(crate) fn is_strict(&self) -> bool {
         self.strict
     }
 
     /// Compares by semver's precedence: ignores build metadata, a leading `v` and missing zeros.
-    pub fn precedence(&self, other: &Self) -> Ordering {
+    pub(crate) fn precedence(&self, other: &Self) -> Ordering {
         compare((self.numbers, self.prerelease()), (other.numbers, other.prerelease()))
     }
 }

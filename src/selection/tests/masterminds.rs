@@ -2,7 +2,8 @@
 
 use std::ops::RangeInclusive;
 
-use crate::selection::{Constraint, Version};
+use crate::selection::Version;
+use crate::selection::constraint::Constraint;
 
 const TABLE: &str = include_str!("../testdata/masterminds.tsv");
 

@@ -6,9 +6,9 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
-use crate::selection::{
-    Constraint, Number, Pin, Selector, SortBy, Spec, Version, tag_of, union, version_of,
-};
+use crate::selection::constraint::Constraint;
+use crate::selection::number::Number;
+use crate::selection::{Pin, Selector, SortBy, Spec, Version, tag_of, union, version_of};
 
 /// Tags of all kinds, many of them equal or of the same version.
 fn tag() -> impl Strategy<Value = String> {
