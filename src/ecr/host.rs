@@ -2,7 +2,7 @@
 
 /// The account and region in the host name of a private ECR registry.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Host {
+pub(crate) struct Host {
     /// The AWS account id.
     pub account: String,
     /// The AWS region.
@@ -27,7 +27,7 @@ impl Host {
     /// Reads `123456789012.dkr.ecr.eu-west-1.amazonaws.com` and its FIPS, dual-stack, China and
     /// sovereign forms.
     #[must_use]
-    pub fn parse(host: &str) -> Option<Self> {
+    pub(crate) fn parse(host: &str) -> Option<Self> {
         let host = host.to_ascii_lowercase();
         let (account, rest) = host.split_at_checked(12)?;
         if !account.bytes().all(|byte| byte.is_ascii_digit()) {

@@ -3,9 +3,9 @@
 use sha2::{Digest, Sha256};
 
 /// Key of the resource tag with the owner of a repository.
-pub const OWNER_TAG: &str = "ecr-sync.io/owner";
+pub(crate) const OWNER_TAG: &str = "ecr-sync.io/owner";
 /// Key of the resource tag on repositories that the operator created.
-pub const CREATED_TAG: &str = "ecr-sync.io/created";
+pub(crate) const CREATED_TAG: &str = "ecr-sync.io/created";
 
 /// Longest value of a resource tag.
 const MAX_VALUE: usize = 256;

@@ -20,7 +20,7 @@ pub(super) const REGION: &str = "us-east-1";
 
 /// Whether this is one of the two host names of ECR's public registry.
 #[must_use]
-pub fn is_public(host: &str) -> bool {
+pub(crate) fn is_public(host: &str) -> bool {
     ["public.ecr.aws", "ecr-public.aws.com"].iter().any(|name| host.eq_ignore_ascii_case(name))
 }
 

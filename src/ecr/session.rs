@@ -365,7 +365,7 @@ impl Session {
 
 /// Returns the partition of a region: `aws`, `aws-cn`, `aws-us-gov` ….
 #[must_use]
-pub fn partition(region: &str) -> &'static str {
+pub(crate) fn partition(region: &str) -> &'static str {
     // Region names of botocore's endpoints; each partition has its own prefix.
     match region {
         _ if region.starts_with("cn-") => "aws-cn",

@@ -149,7 +149,7 @@ impl<'a> Rule<'a> {
 /// in the repository. Other images in it, and the untagged parts of indexes, can only raise the
 /// numbers of rules that count images.
 #[must_use]
-pub fn forecast(policy: &Policy, images: &[BTreeSet<&str>]) -> Vec<Forecast> {
+pub(crate) fn forecast(policy: &Policy, images: &[BTreeSet<&str>]) -> Vec<Forecast> {
     let rules = policy.get("rules").and_then(Value::as_array);
     let mut rules: Vec<_> = rules.into_iter().flatten().filter_map(Rule::read).collect();
     rules.sort_by_key(|rule| rule.priority);

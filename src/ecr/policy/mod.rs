@@ -17,12 +17,12 @@ mod properties;
 
 use serde_json::Value;
 
-pub use forecast::{Forecast, When, forecast};
+pub(crate) use forecast::{Forecast, forecast};
 
 use crate::violation::Violation;
 
 /// A policy document, kept as written.
-pub type Policy = serde_json::Map<String, Value>;
+pub(crate) type Policy = serde_json::Map<String, Value>;
 
 /// One of the two policies of a repository.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -114,21 +114,21 @@ impl Wanted {
 
 /// Returns the document as it is sent to ECR.
 #[must_use]
-pub fn text(policy: &Policy) -> String {
+pub(crate) fn text(policy: &Policy) -> String {
     Value::Object(policy.clone()).to_string()
 }
 
 /// Whether `live`, as ECR returned it, means the same as `wanted`. A text that is not a JSON object
 /// never does.
 #[must_use]
-pub fn means_the_same(kind: Kind, wanted: &Policy, live: &str) -> bool {
+pub(crate) fn means_the_same(kind: Kind, wanted: &Policy, live: &str) -> bool {
     let Ok(Value::Object(live)) = serde_json::from_str(live) else { return false };
     canonical(kind, wanted) == canonical(kind, &live)
 }
 
 /// Describes the first difference of `live` from `wanted`, short enough for a condition.
 #[must_use]
-pub fn difference(kind: Kind, wanted: &Policy, live: &str) -> String {
+pub(crate) fn difference(kind: Kind, wanted: &Policy, live: &str) -> String {
     let Ok(Value::Object(live)) = serde_json::from_str(live) else {
         return "is not a JSON object".to_owned();
     };
@@ -137,14 +137,14 @@ pub fn difference(kind: Kind, wanted: &Policy, live: &str) -> String {
 
 /// Returns the document in its canonical form: equal meanings have equal texts.
 #[must_use]
-pub fn canonical_text(kind: Kind, policy: &Policy) -> String {
+pub(crate) fn canonical_text(kind: Kind, policy: &Policy) -> String {
     canonical(kind, policy).to_string()
 }
 
 /// Returns the canonical form of a text that ECR returned; the text itself if it is not a JSON
 /// object.
 #[must_use]
-pub fn canonical_live(kind: Kind, live: &str) -> String {
+pub(crate) fn canonical_live(kind: Kind, live: &str) -> String {
     match serde_json::from_str(live) {
         Ok(Value::Object(policy)) => canonical_text(kind, &policy),
         _ => live.to_owned(),
@@ -153,7 +153,7 @@ pub fn canonical_live(kind: Kind, live: &str) -> String {
 
 /// Describes all differences of `wanted` from `live`, rule by rule: `rule 2 countNumber 10 -> 20`.
 #[must_use]
-pub fn changes(kind: Kind, wanted: &Policy, live: &str) -> Vec<String> {
+pub(crate) fn changes(kind: Kind, wanted: &Policy, live: &str) -> Vec<String> {
     let Ok(Value::Object(live)) = serde_json::from_str(live) else {
         return vec!["the policy in ECR is not JSON".to_owned()];
     };
