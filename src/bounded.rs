@@ -4,39 +4,38 @@ use std::borrow::Borrow;
 use std::collections::HashMap;
 use std::hash::Hash;
 
-/// A map that is emptied when it is full. Entries in use come back with the next request, and
-/// nothing has to be tracked for each entry.
+/// A map of at most `MAX` entries that is emptied when it is full. Entries in use come back with the
+/// next request, and nothing has to be tracked for each entry.
 #[derive(Debug)]
-pub(crate) struct BoundedMap<K, V> {
-    entries: HashMap<K, V>,
-    max: usize,
+pub(crate) struct BoundedMap<K, V, const MAX: usize>(HashMap<K, V>);
+
+impl<K, V, const MAX: usize> Default for BoundedMap<K, V, MAX> {
+    fn default() -> Self {
+        Self(HashMap::new())
+    }
 }
 
-impl<K: Eq + Hash, V> BoundedMap<K, V> {
-    pub(crate) fn new(max: usize) -> Self {
-        Self { entries: HashMap::new(), max }
-    }
-
+impl<K: Eq + Hash, V, const MAX: usize> BoundedMap<K, V, MAX> {
     pub(crate) fn get<Q: Eq + Hash + ?Sized>(&self, key: &Q) -> Option<&V>
     where
         K: Borrow<Q>,
     {
-        self.entries.get(key)
+        self.0.get(key)
     }
 
     pub(crate) fn insert(&mut self, key: K, value: V) {
         self.make_room(&key);
-        self.entries.insert(key, value);
+        self.0.insert(key, value);
     }
 
     pub(crate) fn get_or_insert_with(&mut self, key: K, make: impl FnOnce() -> V) -> &mut V {
         self.make_room(&key);
-        self.entries.entry(key).or_insert_with(make)
+        self.0.entry(key).or_insert_with(make)
     }
 
     fn make_room(&mut self, key: &K) {
-        if self.entries.len() >= self.max && !self.entries.contains_key(key) {
-            self.entries.clear();
+        if self.0.len() >= MAX && !self.0.contains_key(key) {
+            self.0.clear();
         }
     }
 }
@@ -47,7 +46,7 @@ mod tests {
 
     #[test]
     fn a_full_map_is_emptied_for_a_new_key_only() {
-        let mut map = BoundedMap::new(2);
+        let mut map = BoundedMap::<_, _, 2>::default();
         map.insert("a", 1);
         map.insert("b", 2);
         map.insert("b", 3);

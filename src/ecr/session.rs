@@ -87,9 +87,9 @@ pub struct Session {
     own_account: OnceCell<String>,
     /// Keyed by identity too, not by account alone: one account may be used under several
     /// identities.
-    registries: Mutex<BoundedMap<(String, String, Key), Arc<Registry>>>,
-    identities: Mutex<BoundedMap<Key, AssumedRole>>,
-    public: Mutex<BoundedMap<Key, Arc<PublicLogin>>>,
+    registries: Mutex<BoundedMap<(String, String, Key), Arc<Registry>, MAX_CACHED>>,
+    identities: Mutex<BoundedMap<Key, AssumedRole, MAX_CACHED>>,
+    public: Mutex<BoundedMap<Key, Arc<PublicLogin>, MAX_CACHED>>,
     /// Keyed without identity: ECR counts calls by account and region.
     limits: Mutex<HashMap<(String, String), Arc<RateLimits>>>,
 }
@@ -142,9 +142,9 @@ impl Session {
             meter,
             tokens,
             own_account: OnceCell::new(),
-            registries: Mutex::new(BoundedMap::new(MAX_CACHED)),
-            identities: Mutex::new(BoundedMap::new(MAX_CACHED)),
-            public: Mutex::new(BoundedMap::new(MAX_CACHED)),
+            registries: Mutex::default(),
+            identities: Mutex::default(),
+            public: Mutex::default(),
             limits: Mutex::default(),
         }
     }

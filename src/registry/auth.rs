@@ -170,9 +170,9 @@ pub(crate) struct Auth {
     /// Held by the first request until the method is known, so that only one request of a burst
     /// gets a 401.
     first: tokio::sync::Mutex<()>,
-    tokens: Mutex<BoundedMap<String, Slot>>,
+    tokens: Mutex<BoundedMap<String, Slot, MAX_CACHED>>,
     /// Scopes that the registry writes differently from the token spec.
-    custom_scopes: Mutex<BoundedMap<Scope, String>>,
+    custom_scopes: Mutex<BoundedMap<Scope, String, MAX_CACHED>>,
     /// The time of the last renewal after a bare 403.
     last_guess: Mutex<Option<Instant>>,
 }
@@ -193,8 +193,8 @@ impl Auth {
             preemptive_basic,
             method: RwLock::new(None),
             first: tokio::sync::Mutex::new(()),
-            tokens: Mutex::new(BoundedMap::new(MAX_CACHED)),
-            custom_scopes: Mutex::new(BoundedMap::new(MAX_CACHED)),
+            tokens: Mutex::default(),
+            custom_scopes: Mutex::default(),
             last_guess: Mutex::default(),
         }
     }

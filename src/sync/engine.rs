@@ -1,13 +1,16 @@
 //! What all passes of a process share.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use super::copy::Blobs;
 use super::defaults::Defaults;
 use super::job::{EcrLogin, Job};
 use super::ownership::OwnerLookup;
 use super::prune::cache::Cache;
+use crate::bounded::BoundedMap;
 use crate::ecr;
 use crate::failure::Failure;
 use crate::helm;
@@ -15,6 +18,10 @@ use crate::registry::{self, Credential, Transport, TransportOptions};
 
 /// Bytes of chart indexes that are held for the next pass: some of the largest that exist.
 const MOST_INDEX_BYTES: usize = 64 * 1024 * 1024;
+
+/// The number of pull quotas that are kept: rotated passwords leave old entries behind, and a removed
+/// quota is read again from the next answer.
+const MAX_QUOTAS: usize = 1024;
 
 /// Whom a source host takes us for.
 pub(super) type Login = (Credential, Option<EcrLogin>);
@@ -28,7 +35,7 @@ pub struct Engine {
     /// What is asked of each source host at a time, by all passes together.
     pub(super) hosts: Mutex<HashMap<String, Arc<registry::Limits>>>,
     /// What each login may still pull from each source host.
-    pub(super) quotas: Mutex<HashMap<(String, Login), Arc<registry::Quota>>>,
+    pub(super) quotas: Mutex<BoundedMap<(String, Login), Arc<registry::Quota>, MAX_QUOTAS>>,
     pub(super) indexes: Arc<helm::Indexes>,
     pub(super) blobs: Arc<Blobs>,
     pub(super) owners: Option<Arc<dyn OwnerLookup>>,

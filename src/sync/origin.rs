@@ -1,9 +1,10 @@
 //! A repository of an OCI registry that is copied from.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use futures::future::join_all;
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::class::Class;
 use crate::failure::Failure;
@@ -225,7 +226,7 @@ impl Origin {
         }
     }
 
-    fn kept(&self) -> std::sync::MutexGuard<'_, Manifests> {
-        self.manifests.lock().unwrap_or_else(PoisonError::into_inner)
+    fn kept(&self) -> MutexGuard<'_, Manifests> {
+        self.manifests.lock()
     }
 }

@@ -3,10 +3,11 @@
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::field::Field;
@@ -169,7 +170,7 @@ impl Progress {
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         let Counts { tags, manifests, blobs, bytes, rate, registries, .. } = &*self.counts;
-        let registries = registries.lock().unwrap_or_else(PoisonError::into_inner);
+        let registries = registries.lock();
         let waits = registries
             .iter()
             .filter_map(|registry| Some((registry.host().to_owned(), registry.pause()?)));
@@ -178,14 +179,14 @@ impl Progress {
             manifests: manifests.count(),
             blobs: blobs.count(),
             bytes: bytes.count(),
-            rate: rate.lock().unwrap_or_else(PoisonError::into_inner).per_second(),
+            rate: rate.lock().per_second(),
             waits: waits.collect(),
         }
     }
 
     /// Notes a registry that the pass works with.
     pub(super) fn uses(&self, registry: &Client) {
-        let mut registries = self.counts.registries.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut registries = self.counts.registries.lock();
         if !registries.iter().any(|known| known.host() == registry.host()) {
             registries.push(registry.clone());
         }
@@ -222,7 +223,7 @@ impl Progress {
     /// Notes bytes on their way.
     pub(crate) fn sent(&self, bytes: u64) {
         self.counts.bytes.done.fetch_add(bytes, Ordering::Relaxed);
-        self.counts.rate.lock().unwrap_or_else(PoisonError::into_inner).add(bytes);
+        self.counts.rate.lock().add(bytes);
         self.advance(bytes);
     }
 

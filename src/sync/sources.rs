@@ -1,7 +1,7 @@
 //! Clients for the sources: what all passes share of connections, limits and quotas.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use super::engine::Engine;
 use super::job::{Access, EcrLogin, EcrSource};
@@ -73,28 +73,15 @@ impl Engine {
 
     /// The limits of a source host.
     pub(super) fn host_limits(&self, host: &str) -> Arc<registry::Limits> {
-        self.hosts
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .entry(host.to_owned())
-            .or_default()
-            .clone()
+        self.hosts.lock().entry(host.to_owned()).or_default().clone()
     }
 
     /// What the login of `access` may still pull from a source host.
     pub(super) fn quota(&self, host: &str, access: &Access) -> Arc<registry::Quota> {
-        /// Rotated passwords leave old entries behind; what is forgotten is told again with the
-        /// next answer.
-        const MOST_KEPT: usize = 1024;
         let key = (host.to_owned(), (access.credential.clone(), access.ecr.clone()));
-        let mut quotas = self.quotas.lock().unwrap_or_else(PoisonError::into_inner);
-        if quotas.len() >= MOST_KEPT && !quotas.contains_key(&key) {
-            quotas.clear();
-        }
-        quotas
-            .entry(key)
-            .or_insert_with(|| Arc::new(registry::Quota::new(self.bounds.reserve)))
-            .clone()
+        let mut quotas = self.quotas.lock();
+        let make = || Arc::new(registry::Quota::new(self.bounds.reserve));
+        quotas.get_or_insert_with(key, make).clone()
     }
 
     /// The connections for these options.
@@ -105,7 +92,7 @@ impl Engine {
         /// Rotated certificates leave old entries behind; more than this many live ones are unheard
         /// of.
         const MOST_KEPT: usize = 256;
-        let mut transports = self.transports.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut transports = self.transports.lock();
         if let Some(transport) = transports.get(options) {
             return Ok(transport.clone());
         }

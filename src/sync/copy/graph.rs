@@ -1,9 +1,10 @@
 //! The manifests of one image, read from the source.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt, stream};
+use parking_lot::Mutex;
 use tokio::sync::{OnceCell, Semaphore};
 
 use crate::class::Class;
@@ -44,12 +45,12 @@ impl Default for Cache {
 impl Cache {
     /// Forgets what was read.
     pub(super) fn clear(&self) {
-        self.manifests.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.manifests.lock().clear();
     }
 
     async fn manifest(&self, origin: &Origin, digest: &Digest) -> Result<Arc<Manifest>, Failure> {
         let cell = {
-            let mut manifests = self.manifests.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut manifests = self.manifests.lock();
             manifests.entry(digest.clone()).or_default().clone()
         };
         let manifest = cell.get_or_try_init(|| origin.manifest(digest)).await?;

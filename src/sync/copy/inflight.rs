@@ -1,15 +1,17 @@
 //! Blobs on their way and blobs that are there, over all passes of the process.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 
+use crate::bounded::BoundedMap;
 use crate::failure::Failure;
 use crate::registry::{Client, Digest};
 
-/// Blobs that are remembered for mounts; then it begins anew. An entry has some 150 bytes.
-const MOST_KNOWN: usize = 50_000;
+/// The number of blobs that are kept for mounts. An entry has some 150 bytes.
+const MAX_HELD: usize = 50_000;
 
 /// A blob of a repository.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -38,7 +40,7 @@ type Outcome = watch::Receiver<Option<Result<(), Failure>>>;
 pub(in crate::sync) struct Blobs {
     moving: Mutex<HashMap<BlobKey, Outcome>>,
     /// Host and digest -> a repository with an image that names the blob.
-    held: Mutex<HashMap<(String, Digest), String>>,
+    held: Mutex<BoundedMap<(String, Digest), String, MAX_HELD>>,
 }
 
 /// Who moves a blob.
@@ -75,26 +77,22 @@ impl Blobs {
         repository: &str,
         digests: impl Iterator<Item = &'a Digest>,
     ) {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if held.len() >= MOST_KNOWN {
-            held.clear();
+        let mut held = self.held.lock();
+        for digest in digests {
+            held.insert((target.host().to_owned(), digest.clone()), repository.to_owned());
         }
-        held.extend(
-            digests
-                .map(|digest| ((target.host().to_owned(), digest.clone()), repository.to_owned())),
-        );
     }
 
     /// Another repository of the same registry that has the blob, as far as it is known.
     pub(super) fn holder(&self, key: &BlobKey) -> Option<String> {
-        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = self.held.lock();
         held.get(&(key.host.clone(), key.digest.clone()))
             .filter(|other| **other != key.repository)
             .cloned()
     }
 
     fn moving(&self) -> MutexGuard<'_, HashMap<BlobKey, Outcome>> {
-        self.moving.lock().unwrap_or_else(PoisonError::into_inner)
+        self.moving.lock()
     }
 }
 

@@ -15,12 +15,13 @@ mod referrers;
 pub(super) mod transfer_size;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::future::try_join_all;
 use futures::{StreamExt, stream};
+use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 
 use self::blobs::{Route, Transfers};
@@ -288,7 +289,7 @@ impl<'a> Copier<'a> {
     }
 
     fn written(&self, digest: &Digest) -> Arc<OnceCell<()>> {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known.lock();
         known.entry(digest.clone()).or_default().clone()
     }
 

@@ -2,16 +2,16 @@
 //! correctness.
 
 use std::collections::HashMap;
-use std::hash::Hash;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use crate::bounded::BoundedMap;
 use crate::registry::{Digest, Tag};
 
 /// Entries of each kind: some hundred bytes each. What is forgotten is found out again.
-const MOST_ENTRIES: usize = 10_000;
+const MAX_ENTRIES: usize = 10_000;
 /// An index may go without us: by a lifecycle rule, once no tag names it.
 const NAMED_FOR: Duration = Duration::from_secs(24 * 3600);
 
@@ -23,9 +23,9 @@ pub(in crate::sync) struct Cache(Mutex<Entries>);
 struct Entries {
     /// Digest of a chart's archive, and whether its provenance file is wanted -> digest of the
     /// manifest that was made.
-    made: HashMap<(Digest, bool), Digest>,
+    made: BoundedMap<(Digest, bool), Digest, MAX_ENTRIES>,
     /// Digest of an index, and the platforms that are wanted of it -> digest of what is copied.
-    narrowed: HashMap<(Digest, String), Digest>,
+    narrowed: BoundedMap<(Digest, String), Digest, MAX_ENTRIES>,
     /// ARN of a repository -> tags that ECR keeps for an index, with what they point to, and since
     /// when we know.
     named: HashMap<String, HashMap<(Tag, Digest), Instant>>,
@@ -39,7 +39,7 @@ impl Cache {
     }
 
     pub(super) fn remember_made(&self, archive: Digest, provenance: bool, manifest: Digest) {
-        self.with(|entries| keep(&mut entries.made, (archive, provenance), manifest));
+        self.with(|entries| entries.made.insert((archive, provenance), manifest));
     }
 
     /// What is copied of an index for these platforms: always the same.
@@ -48,7 +48,7 @@ impl Cache {
     }
 
     pub(super) fn remember_narrowed(&self, index: Digest, platforms: String, target: Digest) {
-        self.with(|entries| keep(&mut entries.narrowed, (index, platforms), target));
+        self.with(|entries| entries.narrowed.insert((index, platforms), target));
     }
 
     /// Whether ECR kept this tag for an index not long ago, and no index went by our hand since.
@@ -62,7 +62,7 @@ impl Cache {
 
     pub(super) fn remember_named(&self, repository: &str, tag: Tag, digest: Digest) {
         self.with(|entries| {
-            if entries.named.values().map(HashMap::len).sum::<usize>() >= MOST_ENTRIES {
+            if entries.named.values().map(HashMap::len).sum::<usize>() >= MAX_ENTRIES {
                 entries.named.clear();
             }
             entries
@@ -79,15 +79,8 @@ impl Cache {
     }
 
     fn with<T>(&self, change: impl FnOnce(&mut Entries) -> T) -> T {
-        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        change(&mut self.0.lock())
     }
-}
-
-fn keep<K: Eq + Hash, V>(map: &mut HashMap<K, V>, key: K, value: V) {
-    if map.len() >= MOST_ENTRIES {
-        map.clear();
-    }
-    map.insert(key, value);
 }
 
 #[cfg(test)]
@@ -98,13 +91,13 @@ mod tests {
     async fn what_is_known_is_bounded_and_kept_apart() {
         let cache = Cache::default();
         let digest = |number: usize| Digest::sha256_of(&number.to_le_bytes());
-        for number in 0..=MOST_ENTRIES {
+        for number in 0..=MAX_ENTRIES {
             cache.remember_made(digest(number), false, digest(0));
         }
         assert_eq!(cache.made(&digest(0), false), None, "forgotten with all others");
-        assert_eq!(cache.made(&digest(MOST_ENTRIES), false), Some(digest(0)));
+        assert_eq!(cache.made(&digest(MAX_ENTRIES), false), Some(digest(0)));
         assert_eq!(
-            cache.made(&digest(MOST_ENTRIES), true),
+            cache.made(&digest(MAX_ENTRIES), true),
             None,
             "with its provenance it is another one"
         );
