@@ -2,6 +2,7 @@
 //! runs as a process with the arguments of its Deployment and the token of its ServiceAccount, so
 //! it has exactly the permissions of the manifests.
 
+mod documents;
 mod image;
 mod readme;
 mod registry;
@@ -102,21 +103,29 @@ impl Site {
             };
             environment.push((variable["name"].as_str().expect("a name").to_owned(), value));
         }
-        // As IRSA or Pod Identity provides AWS credentials.
-        let aws = [
-            ("AWS_ENDPOINT_URL", self.ecr.endpoint()),
-            ("AWS_ACCESS_KEY_ID", StandIn::access_key(ACCOUNT)),
-            ("AWS_SECRET_ACCESS_KEY", "any".to_owned()),
-            ("AWS_REGION", REGION.to_owned()),
-        ];
-        environment.extend(aws.map(|(name, value)| (name.to_owned(), value)));
+        environment.extend(self.aws().map(|(name, value)| (name.to_owned(), value)));
 
         Pod { token: token.trim().to_owned(), arguments, environment, spec }
     }
 
+    /// Credentials, as IRSA or Pod Identity provides them.
+    fn aws(&self) -> [(&'static str, String); 4] {
+        [
+            ("AWS_ENDPOINT_URL", self.ecr.endpoint()),
+            ("AWS_ACCESS_KEY_ID", StandIn::access_key(ACCOUNT)),
+            ("AWS_SECRET_ACCESS_KEY", "any".to_owned()),
+            ("AWS_REGION", REGION.to_owned()),
+        ]
+    }
+
     /// Starts the container of the Deployment as a process, with its ServiceAccount.
     async fn start(&self) -> Operator {
-        let Pod { token, arguments, mut environment, .. } = self.pod().await;
+        let pod = self.pod().await;
+        self.run(&pod)
+    }
+
+    fn run(&self, pod: &Pod) -> Operator {
+        let Pod { token, arguments, environment, .. } = pod;
         let config = json!({
             "apiVersion": "v1",
             "kind": "Config",
@@ -129,9 +138,10 @@ impl Site {
         });
         let kubeconfig = self.folder.path().join("kubeconfig");
         std::fs::write(&kubeconfig, config.to_string()).expect("a file");
+        let mut environment = environment.clone();
         environment.push(("KUBECONFIG".to_owned(), kubeconfig.display().to_string()));
 
-        Operator::installed(&self.folder.path().join("operator.log"), &arguments, &environment)
+        Operator::installed(&self.folder.path().join("operator.log"), arguments, &environment)
     }
 
     async fn apply(&self, object: &Value) {

@@ -1,5 +1,6 @@
 //! Blocks of commands of the documents, in a shell, as they stand there.
 
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -20,24 +21,39 @@ pub(super) fn blocks(document: &str, heading: &str) -> Vec<String> {
 /// A shell in the root of the repository, with kubectl on a site's cluster.
 pub(super) struct Shell {
     environment: Vec<(String, String)>,
+    folders: Vec<PathBuf>,
+    folder: PathBuf,
     deadline: Duration,
 }
 
 impl Shell {
     pub(super) fn on(site: &Site) -> Self {
-        let tools = ["kubectl", "helm"].map(|tool| tools::find(tool).expect("make tools"));
-        let folders = tools.iter().filter_map(|tool| tool.parent());
-        let mut folders: Vec<_> = folders.map(|folder| folder.display().to_string()).collect();
-        folders.push(std::env::var("PATH").unwrap_or_default());
-
-        let shell = Self { environment: Vec::new(), deadline: tools::DEADLINE };
+        let deadline = tools::DEADLINE;
+        let shell =
+            Self { environment: Vec::new(), folders: Vec::new(), folder: workspace(), deadline };
         let helm = site.folder.path().join("helm").display().to_string();
         shell
-            .with("PATH", folders.join(":"))
+            .with_tools(&["kubectl", "helm"])
             .with("KUBECONFIG", site.cluster.kubeconfig().display().to_string())
             .with("HELM_CACHE_HOME", &helm)
             .with("HELM_CONFIG_HOME", &helm)
             .with("HELM_DATA_HOME", &helm)
+    }
+
+    /// With these tools and `ecr-sync` in PATH.
+    pub(super) fn with_tools(mut self, names: &[&str]) -> Self {
+        let ours = PathBuf::from(env!("CARGO_BIN_EXE_ecr-sync"));
+        let tools = names.iter().map(|tool| tools::find(tool).expect("make tools"));
+        for program in tools.chain([ours]) {
+            self.folders.extend(program.parent().map(Path::to_owned));
+        }
+        self
+    }
+
+    /// In another folder.
+    pub(super) fn folder(mut self, folder: &Path) -> Self {
+        self.folder = folder.to_owned();
+        self
     }
 
     pub(super) fn with(mut self, name: &str, value: impl Into<String>) -> Self {
@@ -52,11 +68,15 @@ impl Shell {
 
     /// Pastes a block, and returns what it prints. The first command that fails ends it.
     pub(super) async fn paste(&self, block: &str) -> String {
+        let mut path: Vec<_> =
+            self.folders.iter().map(|folder| folder.display().to_string()).collect();
+        path.push(std::env::var("PATH").unwrap_or_default());
         let mut shell = tokio::process::Command::new("bash");
         shell
             .args(["-euo", "pipefail", "-c", block])
-            .current_dir(workspace())
+            .current_dir(&self.folder)
             .env_remove("MAKEFLAGS")
+            .env("PATH", path.join(":"))
             .envs(self.environment.iter().cloned())
             .stdin(Stdio::null())
             .kill_on_drop(true);
