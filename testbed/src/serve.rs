@@ -82,6 +82,8 @@ pub async fn ecr(arguments: Ecr) -> ExitCode {
         let mut environment = vec![
             ("AWS_ENDPOINT_URL".to_owned(), ecr.endpoint()),
             ("AWS_REGION".to_owned(), region.clone()),
+            // Version 1 of the AWS CLI reads only this one.
+            ("AWS_DEFAULT_REGION".to_owned(), region.clone()),
             ("AWS_SECRET_ACCESS_KEY".to_owned(), "any".to_owned()),
         ];
         let mut text = String::new();

@@ -19,6 +19,7 @@ pub(super) fn blocks(document: &str, heading: &str) -> Vec<String> {
 }
 
 /// A shell in the root of the repository, with kubectl on a site's cluster.
+#[derive(Clone)]
 pub(super) struct Shell {
     environment: Vec<(String, String)>,
     folders: Vec<PathBuf>,
