@@ -12,8 +12,8 @@
 //!    is switched on.
 //! 5. Everything else is read anonymously.
 //!
-//! The module makes the `Access` of `sync` from the contents of `mirrors` and `credentials`. So it is
-//! above these three, and below `controller` and `cli`.
+//! The module makes the `Access` of `sync` from a `spec` and the table of `mirrors`. So it is above
+//! these three, and below `controller` and `cli`, which both use it.
 
 use std::sync::Arc;
 
