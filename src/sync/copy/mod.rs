@@ -42,9 +42,9 @@ const CONCURRENT_GRAPHS: usize = 32;
 /// KiB. The larger a wave, the fuller are the batches in which ECR is asked for blobs.
 const WAVE: u64 = 8 * 1024 * 1024;
 
-/// Waits between the tries of a manifest that the target throttles, above those of one request: 0.5
-/// + 1 + 2 + 4 + 5 + 5 s or half of it. In so long ECR's quota of 10 per second lets a hundred
-/// others pass.
+/// Backoff for a manifest that the target throttles, on top of the retries of one request: 0.5, 1,
+/// 2, 4, 5 and 5 s, or half of each. In that time, ECR's quota of 10 per second lets about a
+/// hundred other manifests pass.
 const THROTTLED: Policy =
     Policy { retries: 6, base: Duration::from_millis(500), longest: Duration::from_secs(5) };
 
