@@ -1,56 +1,55 @@
-//! What kind of failure an error is.
+//! Kinds of failures.
 //!
-//! Every error enum of the crate has a `class()`; retry, condition reason, event reason and metric
-//! label are all derived from it and from nothing else.
+//! Every error enum of the crate has a `class()`. Retry, condition reason, event reason and metric
+//! label are derived from it alone.
 
 use std::time::Duration;
 
 /// The kind of a failure. The names are the condition reasons that users see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Class {
-    /// The spec, or a document inside it, is wrong; only an edit helps.
+    /// The spec, or a policy document in it, is invalid; only an edit helps.
     InvalidSpec,
     /// A referenced Secret is missing or has no usable key.
     SecretNotFound,
     /// A registry or AWS refused the credential (wrong password, expired session).
     AuthenticationFailed,
-    /// The credential is good, the right is missing.
+    /// The credential is valid, but lacks a permission.
     AccessDenied,
     /// The source has no such repository, tag, manifest or blob.
     SourceNotFound,
-    /// The source sent something that is not what its digest or size promised, or that no registry
-    /// client can read.
+    /// The source sent content that does not match its digest or size, or that no registry client
+    /// can read.
     SourceInvalid,
-    /// The source replaced what a tag or version stood for.
+    /// The source replaced the content of a tag or version.
     SourceChanged,
-    /// Asked too often; try again later.
+    /// Too many requests; try again later.
     RateLimited,
-    /// The other side cannot be reached, or answers with a server error.
+    /// The registry or AWS cannot be reached, or answers with a server error.
     RegistryUnavailable,
     /// Image and chart want the same tag.
     TagCollision,
-    /// The target tag exists with another digest and the repository does not let tags move.
+    /// The tag exists in ECR with another digest, and the repository's tags are immutable.
     TagImmutable,
-    /// A hard quota of the account.
+    /// A quota of the AWS account is used up.
     QuotaExceeded,
     /// The repository belongs to another cluster or resource.
     RepositoryNotOwned,
-    /// The repository of a deleted resource has images in it.
+    /// The repository of a deleted resource still has images.
     RepositoryNotEmpty,
     /// Another resource of this cluster claims the same repository.
     Conflict,
     /// AWS refused a lifecycle or permission policy.
     PolicyRejected,
-    /// A lifecycle rule takes what the spec wants, again and again.
+    /// A lifecycle rule removes wanted tags again and again.
     LifecycleConflict,
-    /// Tags that are no longer wanted cannot be removed safely, or not at all.
+    /// Unwanted tags cannot be removed, or not safely.
     PruneBlocked,
-    /// No progress for too long.
+    /// A pass made no progress for too long.
     Timeout,
-    /// The work was given up because it is no longer wanted (new spec, suspend, deletion,
-    /// shutdown).
+    /// The work was stopped because it is no longer wanted (new spec, suspend, deletion, shutdown).
     Cancelled,
-    /// A defect of ours, or an answer that we do not understand.
+    /// A defect of the operator, or an answer that it does not understand.
     Internal,
 }
 
@@ -108,10 +107,10 @@ impl Class {
         }
     }
 
-    /// Whether a person must act before a retry can succeed. Such failures are still retried,
+    /// Whether a person has to act before a retry can succeed. Such failures are still retried,
     /// slowly.
     ///
-    /// A missing Secret is not among them: with GitOps it often arrives seconds after the resource,
+    /// A missing Secret is not one of them: with GitOps it often arrives seconds after the resource,
     /// and `Stalled` would fail a Flux health check at once.
     #[must_use]
     pub const fn needs_a_person(self) -> bool {
@@ -140,7 +139,7 @@ impl Class {
         }
     }
 
-    /// Whether it says only that something could not be looked at just now.
+    /// Whether it is likely to pass without any action.
     #[must_use]
     pub const fn is_passing(self) -> bool {
         matches!(
@@ -149,7 +148,7 @@ impl Class {
         )
     }
 
-    /// The shortest wait before the resource is tried again, whatever the backoff says.
+    /// Shortest wait before the next try, if the backoff is shorter.
     #[must_use]
     pub const fn least_wait(self) -> Duration {
         match self {
@@ -172,10 +171,10 @@ mod tests {
 
     #[test]
     fn reasons_are_distinct_camel_case_words() {
-        let mut seen = std::collections::BTreeSet::new();
+        let mut reasons = std::collections::BTreeSet::new();
         for class in Class::ALL {
             let reason = class.reason();
-            assert!(seen.insert(reason), "{reason} stands for two classes");
+            assert!(reasons.insert(reason), "{reason} stands for two classes");
             assert!(
                 reason.starts_with(|c: char| c.is_ascii_uppercase())
                     && reason.chars().all(char::is_alphanumeric)

@@ -1,4 +1,4 @@
-//! Why something was not done.
+//! A failure of the work on a repository.
 
 use std::time::Duration;
 
@@ -6,14 +6,14 @@ use crate::causes::with_causes;
 use crate::class::Class;
 use crate::violation::Violation;
 
-/// A failure as it is reported: its kind and a text that names the thing and what to do.
+/// A failure as it is reported: its kind, and a text that names the object and the correction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     /// The kind.
     pub class: Class,
-    /// The text. The same failure has the same text at every run: no durations, no request ids.
+    /// The text. The same failure has the same text in every pass: no durations, no request ids.
     pub message: String,
-    /// How long the other side asked us to wait.
+    /// Time that the other side asked us to wait.
     pub retry_after: Option<Duration>,
 }
 
@@ -23,21 +23,20 @@ impl Failure {
         Self { class, message: message.into(), retry_after: None }
     }
 
-    /// The work is no longer wanted.
+    /// Work that is no longer wanted.
     #[must_use]
     pub fn cancelled() -> Self {
         Self::new(Class::Cancelled, "stopped before it was done")
     }
 
-    /// A spec that cannot be carried out.
+    /// A spec with violations.
     #[must_use]
     pub fn invalid(violations: &[Violation]) -> Self {
         let text: Vec<_> = violations.iter().map(ToString::to_string).collect();
         Self::new(Class::InvalidSpec, text.join("; "))
     }
 
-    /// The same failure, where the target is what failed: a 404 there says nothing about the
-    /// source.
+    /// The same failure at the target: a 404 there says nothing about the source.
     #[must_use]
     pub fn at_target(mut self) -> Self {
         if matches!(self.class, Class::SourceNotFound | Class::SourceInvalid) {

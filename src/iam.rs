@@ -1,5 +1,5 @@
-//! IAM actions that the work on a repository needs.
-//! `tests/it/permissions.rs` takes each away in turn.
+//! IAM actions that the work on a repository needs. `tests/it/permissions.rs` withholds each of them
+//! in turn.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,40 +11,39 @@ use crate::ecr::{Host, is_public, partition};
 use crate::registry::Reference;
 use crate::spec::{Chart, Image, Spec};
 
-/// Something that is done with a repository. A new one is a line here, one in [`Use::actions`] and
-/// one in [`uses`].
+/// A use of a repository. A new one needs a line here, one in [`Use::actions`] and one in [`uses`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Use {
-    /// It is made and looked at.
+    /// The repository is created and read.
     Repository,
-    /// It is marked with its owner.
+    /// It is tagged with its owner.
     Marks,
     /// Resource tags are set and removed.
     ResourceTags,
-    /// There is a lifecycle policy.
+    /// The lifecycle policy is set.
     LifecyclePolicy,
-    /// There shall be no lifecycle policy.
+    /// The lifecycle policy is removed.
     NoLifecyclePolicy,
-    /// There is a permission policy.
+    /// The permission policy is set.
     PermissionPolicy,
-    /// There shall be no permission policy.
+    /// The permission policy is removed.
     NoPermissionPolicy,
-    /// Tag mutability is kept.
+    /// Tag mutability is set.
     Mutability,
-    /// Scanning on push is kept.
+    /// Scanning on push is set.
     Scanning,
-    /// Images and charts are looked at and pushed.
+    /// Images and charts are listed and pushed.
     Artifacts,
-    /// Wanted tags are brought back from the archive.
+    /// Wanted tags are restored from the archive.
     Restore,
     /// Tags that are no longer wanted are removed.
     Prune,
-    /// It is deleted with its resource.
+    /// The repository is deleted with its resource.
     Deletion,
 }
 
 impl Use {
-    /// All of them.
+    /// All uses.
     pub(crate) const ALL: [Self; 13] = [
         Self::Repository,
         Self::Marks,
@@ -61,7 +60,7 @@ impl Use {
         Self::Deletion,
     ];
 
-    /// The actions on the repository.
+    /// IAM actions on the repository.
     pub(crate) const fn actions(self) -> &'static [&'static str] {
         match self {
             Self::Repository => {
@@ -75,7 +74,7 @@ impl Use {
             Self::NoPermissionPolicy => &["ecr:GetRepositoryPolicy", "ecr:DeleteRepositoryPolicy"],
             Self::Mutability => &["ecr:PutImageTagMutability"],
             Self::Scanning => &["ecr:PutImageScanningConfiguration"],
-            // Which call of /v2/ needs which action is inferred from AWS's own list for pushing.
+            // The action of each call of /v2/ is inferred from AWS's own list for pushing.
             Self::Artifacts => &[
                 "ecr:BatchCheckLayerAvailability",
                 "ecr:CompleteLayerUpload",
@@ -92,36 +91,37 @@ impl Use {
     }
 }
 
-/// On a key that is not AWS's own, for who creates the repository (User Guide, "Encryption at
-/// rest").
+/// Actions on a customer managed key, for the identity that creates the repository (User Guide,
+/// "Encryption at rest").
 const KEY_ACTIONS: [&str; 3] = ["kms:CreateGrant", "kms:DescribeKey", "kms:RetireGrant"];
-/// On a private ECR registry that is a source. The last one spares requests and can be missing: its
-/// tags are then asked for one by one.
+/// Actions on a private ECR registry that is a source. Without the last one, which saves requests,
+/// its tags are requested one by one.
 const SOURCE_ACTIONS: [&str; 3] =
     ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer", "ecr:DescribeImages"];
-/// On everything: it takes no resource.
+/// The action that gets a token. It has no resource.
 const TOKEN_ACTION: &str = "ecr:GetAuthorizationToken";
-/// The same for ECR's public registry.
+/// The same for public.ecr.aws.
 const PUBLIC_TOKEN_ACTIONS: [&str; 2] =
     ["ecr-public:GetAuthorizationToken", "sts:GetServiceBearerToken"];
 
-/// What else bears on the needed actions.
+/// Settings of the operator that need actions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Circumstances {
-    /// Repositories are marked with their owner: by the controller, unless told otherwise.
+    /// Repositories are tagged with their owner, as by the controller.
     pub(crate) marks: bool,
-    /// Repositories without a lifecycle policy in their spec get one.
+    /// There is a default lifecycle policy.
     pub(crate) default_lifecycle: bool,
-    /// The same for the permission policy.
+    /// There is a default permission policy.
     pub(crate) default_permission: bool,
-    /// The same for resource tags.
+    /// There are default resource tags.
     pub(crate) default_tags: bool,
 }
 
-/// What is done with the repository of `spec`.
+/// Returns the uses of the repository of `spec`.
 pub(crate) fn uses(spec: &Spec, circumstances: Circumstances) -> BTreeSet<Use> {
     let Circumstances { marks, default_lifecycle, default_permission, default_tags } =
         circumstances;
+
     let lifecycle = spec.lifecycle.as_ref().unwrap_or(&Wanted::Unmanaged);
     let permission = spec.permission.as_ref().unwrap_or(&Wanted::Unmanaged);
     let has = |wanted: &Wanted, default| match wanted {
@@ -129,6 +129,7 @@ pub(crate) fn uses(spec: &Spec, circumstances: Circumstances) -> BTreeSet<Use> {
         Wanted::Unmanaged => default,
         Wanted::None => false,
     };
+
     let table = [
         (Use::Repository, true),
         (Use::Marks, marks),
@@ -150,11 +151,11 @@ pub(crate) fn uses(spec: &Spec, circumstances: Circumstances) -> BTreeSet<Use> {
     table.into_iter().filter_map(|(one, needed)| needed.then_some(one)).collect()
 }
 
-/// Actions by the resource that they are needed on.
+/// Actions by resource.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Grants(BTreeMap<String, BTreeSet<&'static str>>);
 
-/// Where a repository is, as far as it is known; `*` stands for what is not.
+/// Account and region of a repository; `*` if unknown.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Spot<'a> {
     /// The account.
@@ -175,7 +176,7 @@ impl Spot<'_> {
 }
 
 impl Grants {
-    /// Adds what is done with a repository (`*` in its name stands for any characters).
+    /// Adds the uses of a repository (`*` in its name matches any characters).
     pub(crate) fn repository(&mut self, spot: Spot<'_>, name: &str, uses: &BTreeSet<Use>) {
         self.add(
             spot.arn("ecr", &format!("repository/{name}")),
@@ -186,14 +187,14 @@ impl Grants {
         }
     }
 
-    /// Adds what the key of `spec` needs, if it names one.
+    /// Adds the actions on the KMS key of `spec`, if it names one.
     pub(crate) fn key(&mut self, spot: Spot<'_>, spec: &Spec) {
         if let Some(key) = spec.settings.encryption.as_ref().and_then(|kept| kept.key.as_deref()) {
             self.key_named(spot, key);
         }
     }
 
-    /// Adds what a key needs. IAM knows keys by id: an alias may stand for any.
+    /// Adds the actions on a KMS key. IAM identifies keys by id: an alias may stand for any key.
     pub(crate) fn key_named(&mut self, spot: Spot<'_>, key: &str) {
         let arn = match key {
             arn if arn.starts_with("arn:") && !arn.contains(":alias/") => arn.to_owned(),
@@ -203,8 +204,8 @@ impl Grants {
         self.add(arn, KEY_ACTIONS);
     }
 
-    /// Adds what reading the sources of `spec` needs, where they are private ECR registries without
-    /// a secretRef.
+    /// Adds the actions on the sources of `spec` that are private ECR registries without a
+    /// secretRef.
     pub(crate) fn sources(&mut self, spec: &Spec) {
         // Pruning and selectors list the tags of the source.
         let prunes = spec.prune.is_some();
@@ -223,7 +224,7 @@ impl Grants {
         }
     }
 
-    /// Adds logging in to public.ecr.aws, where `spec` reads from there without a secretRef.
+    /// Adds the login to public.ecr.aws, if `spec` reads from there without a secretRef.
     pub(crate) fn public_source(&mut self, spec: &Spec) {
         let image = image_without_login(spec).map(|(_, reference)| reference);
         let chart = chart_without_login(spec).map(|(_, reference)| reference);
@@ -232,12 +233,12 @@ impl Grants {
         }
     }
 
-    /// Adds logging in to public.ecr.aws.
+    /// Adds the login to public.ecr.aws.
     pub(crate) fn public_login(&mut self) {
         self.add("*".to_owned(), PUBLIC_TOKEN_ACTIONS);
     }
 
-    /// Adds reading from any private ECR registry of the partition.
+    /// Adds the actions on all private ECR registries of the partition.
     pub(crate) fn any_source(&mut self, region: &str) {
         let spot = Spot { account: "*", region: "*" };
         let arn = spot.arn("ecr", "repository/*").replacen(
@@ -248,7 +249,7 @@ impl Grants {
         self.add(arn, SOURCE_ACTIONS.into_iter().chain(["ecr:ListImages"]));
     }
 
-    /// Adds taking on a role.
+    /// Adds the assumption of a role.
     pub(crate) fn role(&mut self, role: &str) {
         self.add(role.to_owned(), ["sts:AssumeRole"]);
     }
@@ -263,10 +264,14 @@ impl Grants {
         for (resource, actions) in &self.0 {
             statements.entry(actions).or_default().push(resource);
         }
+
         let statements: Vec<_> = statements
             .into_iter()
-            .map(|(actions, resources)| json!({"Effect": "Allow", "Action": actions, "Resource": resources}))
+            .map(|(actions, resources)| {
+                json!({"Effect": "Allow", "Action": actions, "Resource": resources})
+            })
             .collect();
+
         json!({"Version": "2012-10-17", "Statement": statements})
     }
 }

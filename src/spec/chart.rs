@@ -145,7 +145,8 @@ fn address(pull_url: &str, name: Option<&str>, own_name: &str) -> Result<Address
         .ok_or_else(|| {
             format!(
                 "{pull_url:?} is not the address of a chart: write \
-                 https://charts.example.com/bitnami/nginx or oci://registry.example.com/charts/nginx"
+                 https://charts.example.com/bitnami/nginx or \
+                 oci://registry.example.com/charts/nginx"
             )
         })?;
     let path = rest.trim_end_matches('/');

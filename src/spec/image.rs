@@ -23,7 +23,7 @@ pub struct Image {
     pub retag: Option<Tag>,
     /// Wanted platforms; `None` means all.
     pub platforms: Option<Platforms>,
-    /// When the source is asked for a tag that is in ECR.
+    /// Checks of tags that are in ECR.
     pub check_policy: CheckPolicy,
     /// Whether artifacts that refer to the image are copied.
     pub referrers: bool,

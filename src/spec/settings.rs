@@ -76,7 +76,7 @@ pub(super) fn parse(spec: &EcrRepositorySyncSpec, violations: &mut Violations) -
     {
         violations.push(
             "encryption.kmsKey",
-            "goes with type KMS or KMS_DSSE: change the type, or leave the key out",
+            "goes with type KMS or KMS_DSSE: change the type, or remove the key",
         );
     }
 

@@ -334,7 +334,7 @@ fn table() -> Vec<(&'static str, &'static str, Value, Option<&'static str>)> {
             "a key with AES256",
             "aeskey",
             json!({"encryption": {"type": "AES256", "kmsKey": "alias/x"}}),
-            Some("change the type, or leave the key out"),
+            Some("change the type, or remove the key"),
         ),
         (
             "encryption without a type",

@@ -7,7 +7,7 @@ use kube::CustomResourceExt;
 
 use super::EcrRepositorySync;
 
-/// The definition as it is applied to a cluster.
+/// The definition that is applied to a cluster.
 #[must_use]
 pub fn crd() -> CustomResourceDefinition {
     let mut crd = EcrRepositorySync::crd();
@@ -17,42 +17,51 @@ pub fn crd() -> CustomResourceDefinition {
         else {
             continue;
         };
-        refuse_null(root);
+        clean(root);
         if let Some(status) =
             root.properties.as_mut().and_then(|properties| properties.get_mut("status"))
         {
-            // Without a status kstatus, and so `kubectl wait` and Flux, take a brand-new resource
-            // for finished.
+            // Without a status, kstatus (`kubectl wait`, Flux) regards a new resource as ready.
             status.default = Some(JSON(serde_json::json!({ "observedGeneration": -1 })));
         }
     }
     crd
 }
 
-/// An optional field is absent or has a value: a null is refused. Were it allowed,
-/// `has(self.field)` would be true for it in rules, and appliers disagree on whether it means
-/// "remove".
-fn refuse_null(schema: &mut JSONSchemaProps) {
+/// Formats of integers, numbers and times that the API server knows. It warns about others.
+const KNOWN_FORMATS: [&str; 5] = ["int32", "int64", "float", "double", "date-time"];
+
+/// Adapts a schema and those below it to the API server and its users:
+///
+/// - An optional field is absent or has a value, but is not null. If null were allowed,
+///   `has(self.field)` would be true for it in rules, and tools disagree on whether it means
+///   "remove".
+/// - Formats that the API server does not know, such as `uint32`, are removed.
+/// - Paragraphs of descriptions become single lines: line breaks of the source are not part of them.
+fn clean(schema: &mut JSONSchemaProps) {
     schema.nullable = None;
-    schema
-        .properties
-        .iter_mut()
-        .flat_map(|properties| properties.values_mut())
-        .for_each(refuse_null);
+    schema.format.take_if(|format| !KNOWN_FORMATS.contains(&format.as_str()));
+    if let Some(description) = &mut schema.description {
+        let paragraphs: Vec<_> =
+            description.split("\n\n").map(|paragraph| paragraph.replace('\n', " ")).collect();
+        *description = paragraphs.join("\n\n");
+    }
+
+    schema.properties.iter_mut().flat_map(|properties| properties.values_mut()).for_each(clean);
     match &mut schema.items {
-        Some(JSONSchemaPropsOrArray::Schema(items)) => refuse_null(items),
-        Some(JSONSchemaPropsOrArray::Schemas(items)) => items.iter_mut().for_each(refuse_null),
+        Some(JSONSchemaPropsOrArray::Schema(items)) => clean(items),
+        Some(JSONSchemaPropsOrArray::Schemas(items)) => items.iter_mut().for_each(clean),
         None => {}
     }
     if let Some(JSONSchemaPropsOrBool::Schema(values)) = &mut schema.additional_properties {
-        refuse_null(values);
+        clean(values);
     }
 }
 
-/// The definition as YAML, as it stands in `crds/`.
+/// The definition as YAML: the file in `crds/`.
 ///
 /// # Errors
-/// Only if the definition cannot be serialised, which would be a defect.
+/// A definition that cannot be serialised, which would be a defect.
 pub fn crd_yaml() -> Result<String, serde_saphyr::ser::Error> {
     serde_saphyr::to_string(&crd())
 }
@@ -79,6 +88,14 @@ mod tests {
         assert_eq!(status["default"]["observedGeneration"], -1);
         assert_eq!(status["properties"]["conditions"]["x-kubernetes-list-type"], "map");
         assert_eq!(status["properties"]["conditions"]["x-kubernetes-list-map-keys"][0], "type");
+    }
+
+    #[test]
+    fn the_api_server_knows_every_format() {
+        let yaml = crd_yaml().expect("serialises");
+        let formats = yaml.lines().filter_map(|line| line.trim().strip_prefix("format: "));
+        let unknown: Vec<_> = formats.filter(|format| !KNOWN_FORMATS.contains(format)).collect();
+        assert_eq!(unknown, [""; 0]);
     }
 
     #[test]

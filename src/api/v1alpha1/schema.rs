@@ -1,7 +1,7 @@
-//! The parts of the schema that derive cannot say: CEL rules and hand-written property schemas.
+//! The parts of the schema that cannot be derived: CEL rules and hand-written property schemas.
 //!
-//! Every message says what to write instead. Patterns are CEL rules rather than `pattern`, since
-//! the API server's own text for a pattern only repeats the expression.
+//! Every message has the correction. Patterns are CEL rules instead of `pattern`, because the API
+//! server's message for a pattern only repeats the expression.
 
 use kube::core::Rule;
 use schemars::{Schema, SchemaGenerator, json_schema};
@@ -18,16 +18,16 @@ const NAME: &str =
 /// follows.
 const TAGGED: &str = "self.pullUrl.matches('[^/:]+:[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$')";
 
-/// Most tags one artifact may name.
+/// Largest number of tags of one artifact.
 pub(crate) const MAX_TAGS: usize = 500;
 
-/// ECR allows 50 tags; two are ours (owner, created).
+/// Largest number of resource tags. ECR allows 50; two are the operator's (owner, created).
 pub(crate) const MAX_RESOURCE_TAGS: usize = 48;
 
-/// ECR's bound on exclusion filters.
+/// Largest number of exclusion filters in ECR.
 pub(crate) const MAX_FILTERS: usize = 5;
 
-/// Most regular expressions in `include`, and in `exclude`.
+/// Largest number of regular expressions in `include`, and in `exclude`.
 pub(crate) const MAX_PATTERNS: usize = 25;
 
 /// Longest regular expression, in characters.
@@ -35,8 +35,9 @@ pub(crate) const LONGEST_PATTERN: usize = 256;
 
 pub(super) fn name_grammar() -> Rule {
     Rule::new(format!("{NAME}.matches(r'{REPOSITORY_NAME}')")).message(
-        "not an ECR repository name: write lower-case letters and digits, separated by single . _ __ / or any number of -, \
-         for example platform/nginx (spec.repositoryName, or metadata.name when that is absent)",
+        "not an ECR repository name: write lower-case letters and digits, separated by single . _ \
+         __ / or any number of -, for example platform/nginx (spec.repositoryName, or \
+         metadata.name if that is absent)",
     )
 }
 
@@ -47,13 +48,18 @@ pub(super) fn name_length() -> Rule {
 
 pub(super) fn name_is_immutable() -> Rule {
     Rule::new(format!("{NAME} == {}", NAME.replace("self.", "oldSelf."))).message(
-        "the repository name cannot be changed: create another EcrRepositorySync, or set spec.repositoryName back",
+        "the repository name cannot be changed: create another EcrRepositorySync, or change \
+         spec.repositoryName back",
     )
 }
 
 pub(super) fn image_has_a_tag() -> Rule {
-    Rule::new(format!("(has(self.tags) && self.tags.size() > 0) || has(self.tagSelector) || {TAGGED}")).message(
-        "image names no tag: write tags: [\"1.27\"], a tagSelector, or a tag in pullUrl, for example docker.io/library/nginx:1.27",
+    Rule::new(format!(
+        "(has(self.tags) && self.tags.size() > 0) || has(self.tagSelector) || {TAGGED}"
+    ))
+    .message(
+        "image names no tag: write tags: [\"1.27\"], a tagSelector, or a tag in pullUrl, for \
+         example docker.io/library/nginx:1.27",
     )
 }
 
@@ -65,26 +71,33 @@ pub(super) fn chart_has_a_version() -> Rule {
 /// Image tags and chart versions share the tags of one repository.
 pub(super) fn tags_and_versions_are_disjoint() -> Rule {
     Rule::new(
-        "!has(self.spec.image) || !has(self.spec.chart) || !has(self.spec.image.tags) || !has(self.spec.chart.tags) || \
+        "!has(self.spec.image) || !has(self.spec.chart) || !has(self.spec.image.tags) || \
+         !has(self.spec.chart.tags) || \
          !self.spec.chart.tags.exists(v, v.replace('+', '_') in self.spec.image.tags)",
     )
-    .message("an image tag and a chart version are the same tag of the repository: give the image tag another name, or leave one of the two out")
+    .message(
+        "an image tag and a chart version are the same tag of the repository: give the image tag \
+         another name, or remove one of the two",
+    )
 }
 
 pub(super) fn filters_go_with_exclusion() -> Rule {
     Rule::new(
-        "(has(self.spec.imageTagMutability) && self.spec.imageTagMutability.endsWith('WithExclusion')) == \
-         (has(self.spec.imageTagMutabilityExclusionFilters) && self.spec.imageTagMutabilityExclusionFilters.size() > 0)",
+        "(has(self.spec.imageTagMutability) && \
+         self.spec.imageTagMutability.endsWith('WithExclusion')) == \
+         (has(self.spec.imageTagMutabilityExclusionFilters) && \
+         self.spec.imageTagMutabilityExclusionFilters.size() > 0)",
     )
     .message(
-        "imageTagMutabilityExclusionFilters go with imageTagMutability MutableWithExclusion or ImmutableWithExclusion, and \
-         those need one to five of them, for example [\"latest\", \"1.*\"]",
+        "imageTagMutabilityExclusionFilters go with imageTagMutability MutableWithExclusion or \
+         ImmutableWithExclusion, and those need one to five of them, for example \
+         [\"latest\", \"1.*\"]",
     )
 }
 
 pub(super) fn key_goes_with_kms() -> Rule {
     Rule::new("!has(self.kmsKey) || self.type != 'AES256'").message(
-        "encryption.kmsKey goes with type KMS or KMS_DSSE: change the type, or leave the key out",
+        "encryption.kmsKey goes with type KMS or KMS_DSSE: change the type, or remove the key",
     )
 }
 
@@ -98,7 +111,8 @@ pub(super) fn exclusion_filters(_: &mut SchemaGenerator) -> Schema {
             "maxLength": 128,
             "x-kubernetes-validations": [{
                 "rule": "self.matches('^[0-9a-zA-Z._*-]{1,128}$')",
-                "message": "not a filter of tags: write letters, digits, dots, underscores, dashes and *, for example 1.*"
+                "message": "not a filter of tags: write letters, digits, dots, underscores, \
+                            dashes and *, for example 1.*"
             }]
         }
     })
@@ -114,7 +128,8 @@ pub(super) fn versions(_: &mut SchemaGenerator) -> Schema {
             "maxLength": 128,
             "x-kubernetes-validations": [{
                 "rule": "self.matches('^[A-Za-z0-9][A-Za-z0-9.+_-]{0,127}$')",
-                "message": "not a chart version: write it as in Chart.yaml, for example 15.0.2 or 1.2.3+build"
+                "message": "not a chart version: write it as in Chart.yaml, for example 15.0.2 or \
+                            1.2.3+build"
             }]
         }
     })
@@ -122,9 +137,13 @@ pub(super) fn versions(_: &mut SchemaGenerator) -> Schema {
 
 pub(super) fn retag_needs_both() -> Rule {
     Rule::new(format!(
-        "!has(self.tagStrategy) || self.tagStrategy != 'Retag' || (has(self.tags) && self.tags.size() > 0 && !has(self.tagSelector) && {TAGGED})"
+        "!has(self.tagStrategy) || self.tagStrategy != 'Retag' || (has(self.tags) && \
+         self.tags.size() > 0 && !has(self.tagSelector) && {TAGGED})"
     ))
-    .message("tagStrategy Retag needs tags and a tag in pullUrl, for example docker.io/library/nginx:1.27, which is pushed as every tag in tags, and no tagSelector")
+    .message(
+        "tagStrategy Retag needs tags and a tag in pullUrl, for example \
+         docker.io/library/nginx:1.27, which is pushed as every tag in tags, and no tagSelector",
+    )
 }
 
 pub(super) fn platforms(_: &mut SchemaGenerator) -> Schema {
@@ -137,7 +156,8 @@ pub(super) fn platforms(_: &mut SchemaGenerator) -> Schema {
             "maxLength": 100,
             "x-kubernetes-validations": [{
                 "rule": "self.matches('^[a-z0-9_]+/[a-z0-9_]+(/[a-z0-9_]+)?(:[0-9.]+)?$')",
-                "message": "not a platform: write for example linux/amd64, linux/arm/v7 or windows/amd64:10.0.20348"
+                "message": "not a platform: write for example linux/amd64, linux/arm/v7 or \
+                            windows/amd64:10.0.20348"
             }]
         }
     })
@@ -153,7 +173,9 @@ pub(super) fn tags(_: &mut SchemaGenerator) -> Schema {
             "maxLength": 200,
             "x-kubernetes-validations": [{
                 "rule": "self.matches('^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}(@sha256:[a-f0-9]{64})?$')",
-                "message": "not a tag: a tag has at most 128 letters, digits, dots, underscores and dashes and does not start with a dot or dash; write 1.27 or 1.27@sha256:<64 digits>, not repository:1.27"
+                "message": "not a tag: a tag has at most 128 letters, digits, dots, underscores \
+                            and dashes and does not start with a dot or dash; write 1.27 or \
+                            1.27@sha256:<64 digits>, not repository:1.27"
             }]
         }
     })
@@ -185,27 +207,32 @@ pub(super) fn lifecycle_policy(_: &mut SchemaGenerator) -> Schema {
                     "x-kubernetes-preserve-unknown-fields": true,
                     "properties": {
                         "rulePriority": {
-                            "description": "Order in which rules are applied, lowest first. Each rule of a policy needs its own.",
+                            "description": "Order in which rules are applied, lowest first. Each \
+                                            rule of a policy needs its own.",
                             "type": "integer",
                             "format": "int64"
                         },
-                        "description": { "description": "What the rule is for.", "type": "string" },
+                        "description": { "description": "Purpose of the rule.", "type": "string" },
                         "selection": {
-                            "description": "Which images the rule is about.",
+                            "description": "Images that the rule selects.",
                             "type": "object",
                             "x-kubernetes-preserve-unknown-fields": true,
                             "properties": {
                                 "tagStatus": {
-                                    "description": "Images with a tag, without one, or all: tagged, untagged or any.",
+                                    "description": "Images with a tag, without one, or all: \
+                                                    tagged, untagged or any.",
                                     "type": "string"
                                 },
                                 "tagPatternList": {
-                                    "description": "For tagged images: patterns of tags, in which * stands for any characters. An image must match all of them.",
+                                    "description": "For tagged images: patterns of tags, in which \
+                                                    * matches any characters. An image must match \
+                                                    all of them.",
                                     "type": "array",
                                     "items": { "type": "string" }
                                 },
                                 "tagPrefixList": {
-                                    "description": "For tagged images: beginnings of tags. An image must have a tag for each of them.",
+                                    "description": "For tagged images: prefixes of tags. An image \
+                                                    must have a tag for each of them.",
                                     "type": "array",
                                     "items": { "type": "string" }
                                 },
@@ -214,28 +241,31 @@ pub(super) fn lifecycle_policy(_: &mut SchemaGenerator) -> Schema {
                                     "type": "string"
                                 },
                                 "countType": {
-                                    "description": "What is counted: imageCountMoreThan, sinceImagePushed, sinceImagePulled or sinceImageTransitioned.",
+                                    "description": "Quantity that is counted: imageCountMoreThan, \
+                                                    sinceImagePushed, sinceImagePulled or \
+                                                    sinceImageTransitioned.",
                                     "type": "string"
                                 },
                                 "countUnit": {
-                                    "description": "The unit of countNumber where time is counted: days.",
+                                    "description": "Unit of countNumber if time is counted: days.",
                                     "type": "string"
                                 },
                                 "countNumber": {
-                                    "description": "Images beyond this number, or older than this, are selected.",
+                                    "description": "Images beyond this number, or older than \
+                                                    this, are selected.",
                                     "type": "integer",
                                     "format": "int64"
                                 }
                             }
                         },
                         "action": {
-                            "description": "What happens to the images.",
+                            "description": "Action on the selected images.",
                             "type": "object",
                             "x-kubernetes-preserve-unknown-fields": true,
                             "properties": {
                                 "type": { "description": "expire or transition.", "type": "string" },
                                 "targetStorageClass": {
-                                    "description": "For transition: where to, archive.",
+                                    "description": "Target of a transition: archive.",
                                     "type": "string"
                                 }
                             }
@@ -246,7 +276,8 @@ pub(super) fn lifecycle_policy(_: &mut SchemaGenerator) -> Schema {
         },
         "x-kubernetes-validations": [{
             "rule": "has(self.rules)",
-            "message": "lifecyclePolicy has no rules: write rules: [...]; rules: [] removes the policy; leave lifecyclePolicy out to leave it unmanaged"
+            "message": "lifecyclePolicy has no rules: write rules: [...]; rules: [] removes the \
+                        policy; without lifecyclePolicy the policy is not managed"
         }]
     })
 }
@@ -260,10 +291,14 @@ pub(super) fn permission_policy(_: &mut SchemaGenerator) -> Schema {
         "x-kubernetes-preserve-unknown-fields": true,
         "minProperties": 1,
         "properties": {
-            "Version": { "description": "Version of the policy language: 2012-10-17, in quotes.", "type": "string" },
+            "Version": {
+                "description": "Version of the policy language: 2012-10-17, in quotes.",
+                "type": "string"
+            },
             "Id": { "description": "A name for the policy.", "type": "string" },
             "Statement": {
-                "description": "One statement or a list of them; an empty list removes the policy.",
+                "description": "One statement or a list of statements; an empty list removes the \
+                                policy.",
                 "x-kubernetes-preserve-unknown-fields": true
             }
         }
@@ -283,7 +318,8 @@ pub(super) fn resource_tags(_: &mut SchemaGenerator) -> Schema {
             },
             {
                 "rule": "self.all(k, !k.startsWith('aws:') && !k.startsWith('ecr-sync.io/'))",
-                "message": "resource tag keys that start with aws: or ecr-sync.io/ are reserved: use another prefix"
+                "message": "resource tag keys that start with aws: or ecr-sync.io/ are reserved: \
+                            use another prefix"
             }
         ]
     })
@@ -312,7 +348,8 @@ pub(super) fn max_percent(_: &mut SchemaGenerator) -> Schema {
         "default": 25,
         "x-kubernetes-validations": [{
             "rule": "self >= 1 && self <= 100",
-            "message": "prune.maxPercent is a number from 1 to 100, of the repository's tags; enabled: false removes none"
+            "message": "prune.maxPercent is a percentage of the repository's tags, from 1 to 100; \
+                        enabled: false removes none"
         }]
     })
 }
@@ -329,9 +366,12 @@ fn duration_from(shortest: &str, field: &str, default: &str) -> Schema {
         "x-kubernetes-validations": [{
             // `duration` fails on bad input; the pattern in front of it turns that into our text.
             "rule": format!(
-                "self.matches('^([0-9]{{1,6}}(s|m|h))+$') && duration(self) >= duration('{shortest}') && duration(self) <= duration('8760h')"
+                "self.matches('^([0-9]{{1,6}}(s|m|h))+$') && duration(self) >= \
+                 duration('{shortest}') && duration(self) <= duration('8760h')"
             ),
-            "message": format!("{field} is a duration from {shortest} to 8760h, written like 90s, 30m or 1h30m")
+            "message": format!(
+                "{field} is a duration from {shortest} to 8760h, written like 90s, 30m or 1h30m"
+            )
         }]
     })
 }

@@ -1,4 +1,4 @@
-//! What a user writes.
+//! The spec of an EcrRepositorySync.
 #![allow(unreachable_pub, reason = "KubeSchema's expansion repeats the structs inside functions")]
 
 use std::collections::BTreeMap;
@@ -67,46 +67,46 @@ pub struct EcrRepositorySyncSpec {
     #[schemars(length(max = 256))]
     pub repository_name: Option<String>,
 
-    /// Which ECR registry. Default: the operator's own account and region.
+    /// ECR registry. Default: the operator's own account and region.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registry: Option<Registry>,
 
-    /// The container image to copy. Without it only the repository and its settings are kept.
+    /// Container image to copy. Without image and chart, only the repository and its settings are
+    /// managed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<Image>,
 
-    /// The Helm chart to copy, beside the image or alone.
+    /// Helm chart to copy, alone or together with an image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chart: Option<Chart>,
 
-    /// ECR lifecycle policy as AWS documents it. Absent: not managed. `{rules: []}`: removed.
+    /// ECR lifecycle policy, as documented by AWS. Absent: not managed. `{rules: []}`: removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::lifecycle_policy")]
     pub lifecycle_policy: Option<Policy>,
 
-    /// ECR repository policy (who may pull and push) as AWS documents it. Absent: not managed.
+    /// ECR repository policy (who may pull and push), as documented by AWS. Absent: not managed.
     /// `{Statement: []}`: removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::permission_policy")]
     pub permission_policy: Option<Policy>,
 
-    /// AWS resource tags of the repository. Only the keys named here are touched.
+    /// AWS resource tags of the repository. Other keys are left alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::resource_tags")]
     pub resource_tags: Option<BTreeMap<String, String>>,
 
-    /// What to do with a wanted tag that a lifecycle rule has archived, so that it cannot be
-    /// pulled. Keep: leave it there and say so. Restore: bring it back.
+    /// Handling of wanted tags that a lifecycle rule has archived, so that they cannot be pulled.
+    /// Keep: leave them in the archive and report them. Restore: restore them.
     #[serde(default)]
     pub archived_images: ArchivedImages,
 
-    /// Whether a tag of the repository may be moved to another image: Mutable, Immutable, or one of
-    /// the two with exceptions (imageTagMutabilityExclusionFilters). Absent: not managed.
+    /// Whether tags may be moved to another image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_tag_mutability: Option<ImageTagMutability>,
 
-    /// With MutableWithExclusion or ImmutableWithExclusion: the tags for which the other is true,
-    /// one to five patterns in which `*` stands for any characters, for example `latest` or `1.*`.
+    /// Exceptions for MutableWithExclusion and ImmutableWithExclusion: one to five patterns of
+    /// tags, in which `*` matches any characters, for example `latest` or `1.*`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::exclusion_filters")]
     pub image_tag_mutability_exclusion_filters: Vec<String>,
@@ -115,47 +115,48 @@ pub struct EcrRepositorySyncSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scan_on_push: Option<bool>,
 
-    /// How images are encrypted at rest. AWS takes it at creation only: a repository that has
-    /// another encryption is reported and left as it is. Absent: not managed.
+    /// Encryption of the images at rest. AWS sets it only when a repository is created: if an
+    /// existing repository has a different encryption, that is reported and not changed. Absent:
+    /// not managed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encryption: Option<Encryption>,
 
-    /// What to do with a repository that exists already and that the operator does not keep yet.
-    /// Never: refuse it. IfUnowned: keep it, unless it has another owner. Always: keep it, whoever
-    /// owns it (needs the operator's --allow-takeover).
+    /// Handling of an existing repository that the operator does not manage yet. Never: refuse it.
+    /// IfUnowned: manage it, unless it has another owner. Always: manage it, whoever owns it
+    /// (requires the operator's --allow-takeover).
     #[serde(default)]
     pub adoption_policy: AdoptionPolicy,
 
-    /// What happens to the repository when this resource is deleted. Retain: it stays. Delete: it
-    /// is deleted, if it is empty and ours. ForceDelete: it is deleted with its images, if the
+    /// Handling of the repository when this resource is deleted. Retain: keep it. Delete: delete it
+    /// if it is empty and owned by this resource. ForceDelete: delete it with its images if the
     /// operator created it.
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
 
-    /// Removal of tags that are no longer wanted, as far as the source still has them. Absent: they
-    /// stay.
+    /// Removal of tags that are no longer wanted and that the source still has. Absent: such tags
+    /// are kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prune: Option<Prune>,
 
-    /// How often the source and the repository are checked, for example `30m` or `1h30m`; at least
-    /// 1m.
+    /// Time between two checks of the source and the repository, for example `30m` or `1h30m`; at
+    /// least 1m.
     #[serde(default = "default_interval")]
     #[schemars(schema_with = "schema::interval")]
     pub interval: String,
 
-    /// How often settings, policies and resource tags are read back, for example `6h`; at least 1m.
-    /// Between, a pass only looks whether the wanted tags are in place.
+    /// Time between two checks of settings, policies and resource tags, for example `6h`; at least
+    /// 1m. The passes in between only check that the wanted tags are in place.
     #[serde(default = "default_drift_interval")]
     #[schemars(schema_with = "schema::drift_interval")]
     pub drift_interval: String,
 
-    /// What to do when somebody else changes a setting, a policy or a resource tag that the spec
-    /// names. Correct: write what the spec says. Report: say so and leave it.
+    /// Handling of a setting, policy or resource tag of the spec that something else changed in
+    /// ECR. Correct: write the value of the spec. Report: report the difference and leave it.
     #[serde(default)]
     pub drift_policy: DriftPolicy,
 
-    /// The longest time that a pass may go without progress (bytes or finished steps) before it is
-    /// given up, for example `30m`. A pass that progresses is not cut.
+    /// Longest time that a pass may run without progress (bytes or finished steps) before it is
+    /// stopped, for example `30m`. A pass that makes progress is never stopped.
     #[serde(default = "default_timeout")]
     #[schemars(schema_with = "schema::timeout")]
     pub timeout: String,
@@ -164,13 +165,13 @@ pub struct EcrRepositorySyncSpec {
     #[serde(default)]
     pub suspend: bool,
 
-    /// Writes nothing to ECR while true: status.plan shows what would be done.
+    /// Writes nothing to ECR while true. status.plan shows the changes that would be made.
     #[serde(default)]
     pub dry_run: bool,
 }
 
 impl EcrRepositorySyncSpec {
-    /// Under which bounds tags that are no longer wanted are removed; `None` where they stay.
+    /// Bounds of the removal of unwanted tags; `None` where they are kept.
     #[must_use]
     pub fn pruning(&self) -> Option<&Prune> {
         self.prune.as_ref().filter(|prune| prune.enabled)
@@ -191,7 +192,7 @@ impl EcrRepositorySync {
     }
 }
 
-/// As the API server fills in an empty spec.
+/// The defaults of the API server for an empty spec.
 impl Default for EcrRepositorySyncSpec {
     fn default() -> Self {
         Self {
@@ -242,7 +243,7 @@ fn default_timeout() -> String {
         .message("registry.region cannot be changed: create another EcrRepositorySync for the other region")
 )]
 pub struct Registry {
-    /// AWS account id, twelve digits in quotes.
+    /// AWS account id: twelve digits, in quotes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     #[x_kube(validation = Rule::new("self.matches('^[0-9]{12}$')")
@@ -256,17 +257,17 @@ pub struct Registry {
         .message("registry.region is an AWS region, for example eu-west-1"))]
     pub region: Option<String>,
 
-    /// IAM role that is assumed for everything done in ECR; without `accountId` its account is
-    /// meant. The external id comes from the operator's roles file.
+    /// IAM role that is assumed for all work in ECR. Without `accountId`, the account of the role
+    /// is used. The external id comes from the operator's roles file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 2048))]
     #[x_kube(validation = Rule::new("self.matches('^arn:aws(-[a-z]+)*:iam::[0-9]{12}:role/[A-Za-z0-9+=,.@_/-]*[A-Za-z0-9+=,.@_-]$')")
         .message("registry.roleArn is the ARN of an IAM role, for example arn:aws:iam::123456789012:role/ecr-sync"))]
     pub role_arn: Option<String>,
 
-    /// ServiceAccount of the same namespace whose IAM role (annotation
-    /// `eks.amazonaws.com/role-arn`) is used instead of the operator's identity; with `roleArn`,
-    /// that one is assumed from there.
+    /// ServiceAccount in the same namespace whose IAM role (annotation
+    /// `eks.amazonaws.com/role-arn`) replaces the operator's identity. With `roleArn`, that role is
+    /// assumed from the role of the ServiceAccount.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$')")
@@ -274,68 +275,69 @@ pub struct Registry {
     pub service_account_name: Option<String>,
 }
 
-/// What to do with a repository that exists already.
+/// Handling of an existing repository.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
 )]
 pub enum AdoptionPolicy {
     /// Refuse it.
     Never,
-    /// Keep it, unless it has another owner.
+    /// Manage it, unless it has another owner.
     #[default]
     IfUnowned,
-    /// Keep it, whoever owns it.
+    /// Manage it, whoever owns it.
     Always,
 }
 
-/// What becomes of the repository of a deleted resource.
+/// Handling of the repository of a deleted resource.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
 )]
 pub enum DeletionPolicy {
-    /// It stays.
+    /// Keep it.
     #[default]
     Retain,
-    /// It is deleted if it is empty.
+    /// Delete it if it is empty.
     Delete,
-    /// It is deleted with all its images.
+    /// Delete it with all its images.
     ForceDelete,
 }
 
-/// What to do with wanted tags in the archive.
+/// Handling of wanted tags in the archive.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
 )]
 pub enum ArchivedImages {
-    /// Leave them there, and say so.
+    /// Leave them there and report them.
     #[default]
     Keep,
-    /// Bring them back.
+    /// Restore them.
     Restore,
 }
 
-/// What to do when somebody else changes the configuration.
+/// Handling of configuration that something else changed.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
 )]
 pub enum DriftPolicy {
-    /// Write what the spec says.
+    /// Write the value of the spec.
     #[default]
     Correct,
-    /// Say so and leave it.
+    /// Report the difference and leave it.
     Report,
 }
 
-/// Whether tags may be moved to another image.
+/// Whether a tag may be moved to another image: Mutable, Immutable, or one of the two with
+/// exceptions (imageTagMutabilityExclusionFilters). Absent: not managed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub enum ImageTagMutability {
-    /// All tags may.
+    /// All tags may be moved.
     Mutable,
-    /// None may.
+    /// No tag may be moved.
     Immutable,
-    /// All may but those that a filter matches.
+    /// All tags may be moved, except those that a filter matches.
     MutableWithExclusion,
-    /// None may but those that a filter matches.
+    /// No tag may be moved, except those that a filter matches.
     ImmutableWithExclusion,
 }
 
@@ -354,7 +356,7 @@ pub enum EncryptionType {
 }
 
 impl EncryptionType {
-    /// As AWS spells it.
+    /// The spelling of AWS.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -374,14 +376,14 @@ pub struct Encryption {
     #[serde(rename = "type")]
     pub type_: EncryptionType,
 
-    /// The KMS key, as alias (`alias/ecr`), id or ARN. Default: the key that AWS keeps for ECR.
+    /// KMS key, as alias (`alias/ecr`), id or ARN. Default: the key that AWS manages for ECR.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 2048))]
     pub kms_key: Option<String>,
 }
 
-/// Removal of tags that neither image nor chart wants any more. Only what can be had again is
-/// removed: tags that the source still lists, with what it would give for them now.
+/// Removal of tags that neither image nor chart wants any more. A tag is removed only if it can be
+/// copied again: the source still lists it, and a copy would give the same digest.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Prune {
@@ -390,20 +392,20 @@ pub struct Prune {
     #[serde(default)]
     pub enabled: bool,
 
-    /// How much of the repository is removed at a time, in per cent of its tags, from 1 to 100; one
-    /// tag at least. The rest follows the next time.
+    /// Largest share of the repository's tags that one pass removes, in per cent, from 1 to 100; at
+    /// least one tag. The rest follows in later passes.
     #[serde(default = "default_max_percent")]
     #[schemars(schema_with = "schema::max_percent")]
     pub max_percent: i64,
 
-    /// How long an image must not have been pushed or pulled before a tag of it is removed, for
-    /// example `720h`; `0s` removes at once. ECR notes the day of a pull, no more.
+    /// Time that an image must not have been pushed or pulled before a tag of it is removed, for
+    /// example `720h`; `0s` removes at once. ECR records only the day of a pull.
     #[serde(default = "default_min_unpulled")]
     #[schemars(schema_with = "schema::min_unpulled")]
     pub min_unpulled: String,
 }
 
-/// As the API server fills in an empty one.
+/// The defaults of the API server.
 impl Default for Prune {
     fn default() -> Self {
         Self {
@@ -422,7 +424,7 @@ fn default_min_unpulled() -> String {
     "720h".to_owned()
 }
 
-/// The name of an object in the same namespace.
+/// A Secret in the same namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct LocalReference {
     /// Name of the Secret.

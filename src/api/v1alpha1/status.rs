@@ -1,4 +1,4 @@
-//! What the operator reports. Losing it costs requests, never correctness.
+//! The status of an EcrRepositorySync. Losing it costs requests, never correctness.
 #![allow(unreachable_pub, reason = "KubeSchema's expansion repeats the structs inside functions")]
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 
 /// Condition types.
 pub mod condition {
-    /// Everything that the spec wants is in ECR.
+    /// Everything in the spec is in ECR.
     pub const READY: &str = "Ready";
     /// Work is under way or will be retried (present only while true).
     pub const RECONCILING: &str = "Reconciling";
-    /// A person must act (present only while true).
+    /// A person has to act (present only while true).
     pub const STALLED: &str = "Stalled";
     /// The repository exists and is ours to manage.
     pub const REPOSITORY_READY: &str = "RepositoryReady";
@@ -23,16 +23,16 @@ pub mod condition {
     pub const CHART_SYNCED: &str = "ChartSynced";
 }
 
-/// What the operator found and did, as of its last pass.
+/// Results of the last pass.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct EcrRepositorySyncStatus {
-    /// The generation of the spec that this status speaks of.
+    /// Generation of the spec that this status describes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 
-    /// The last value of the annotation ecr-sync.io/requestedAt or reconcile.fluxcd.io/requestedAt
-    /// that was acted on.
+    /// Last value of the annotation ecr-sync.io/requestedAt or reconcile.fluxcd.io/requestedAt that
+    /// was handled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_handled_reconcile_at: Option<String>,
 
@@ -40,39 +40,38 @@ pub struct EcrRepositorySyncStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repository: Option<RepositoryStatus>,
 
-    /// The image.
+    /// State of the image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<ArtifactStatus>,
 
-    /// The chart.
+    /// State of the chart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chart: Option<ArtifactStatus>,
 
-    /// What was made of chart archives, and of indexes of which only some platforms are wanted, at
-    /// most a hundred: known, they need not be read again.
+    /// Cached results: the manifest built from each chart archive or platform-filtered index (at
+    /// most 100), so that unchanged sources are not read again.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub derived: Vec<DerivedTag>,
 
-    /// Wanted tags that were in ECR and vanished from it, most likely by a lifecycle rule; at most
-    /// twenty.
+    /// Wanted tags that disappeared from ECR, most likely through a lifecycle rule (at most 20).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub expired: Vec<ExpiredTag>,
 
-    /// Keys of resource tags that were set by the operator: it removes them when they leave the
-    /// spec, and no others.
+    /// Keys of the resource tags that the operator set. Only these are removed from ECR when they
+    /// are removed from the spec.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub managed_tag_keys: Vec<String>,
 
-    /// Sixteen digits of the hash of the settings, policies and resource tags that were last
-    /// brought into place: what differs from them since was changed by somebody else.
+    /// Hash (16 digits) of the settings, policies and resource tags that were applied last. A later
+    /// difference in ECR is drift.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub configuration: Option<String>,
 
-    /// In a dry run: what would be done, at most twenty lines.
+    /// In a dry run: the changes that would be made (at most 20 lines).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub plan: Vec<String>,
 
-    /// The last changes that were made in ECR, newest first, at most five.
+    /// Last changes in ECR, newest first (at most 5).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<HistoryEntry>,
 
@@ -82,63 +81,63 @@ pub struct EcrRepositorySyncStatus {
     pub conditions: Vec<Condition>,
 }
 
-/// Whether the repository was made by us.
+/// Whether the operator created the repository.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub enum Ownership {
     /// The operator created it.
     Created,
-    /// It was there before.
+    /// It existed before.
     Adopted,
 }
 
-/// The repository as ECR names it.
+/// The repository in ECR.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RepositoryStatus {
-    /// Its name.
+    /// Name of the repository.
     pub name: String,
-    /// Its ARN.
+    /// ARN of the repository.
     pub arn: String,
-    /// What to write in a pod's `image:`, without a tag.
+    /// Value for a pod's `image:`, without a tag.
     pub uri: String,
-    /// The account.
+    /// AWS account.
     pub registry_id: String,
-    /// The region.
+    /// AWS region.
     pub region: String,
-    /// Whether the operator created it.
+    /// Created by the operator, or Adopted.
     pub ownership: Ownership,
 }
 
-/// How far one artifact is.
+/// State of an image or chart.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ArtifactStatus {
-    /// Where it is read from: its own place, or a mirror of the operator's.
+    /// Source that is read: the one in the spec, or one of the operator's mirrors.
     pub source: String,
-    /// Its own place, where `source` is a mirror.
+    /// Source in the spec, if `source` is a mirror.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub original: Option<String>,
     /// `synced/desired`.
     pub summary: String,
-    /// Wanted tags.
+    /// Number of wanted tags.
     pub desired: i64,
-    /// Wanted tags that are in ECR with the source's digest.
+    /// Number of wanted tags that are in ECR with the source's digest.
     pub synced: i64,
-    /// Wanted tags that failed.
+    /// Number of wanted tags that failed.
     pub failed: i64,
-    /// Wanted tags that are in ECR's archive and cannot be pulled.
+    /// Number of wanted tags that are in ECR's archive and cannot be pulled.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub archived: i64,
-    /// Digest over all synced tags and their digests: the same revision is the same content.
+    /// Digest of all synced tags and their digests. Equal revisions have equal content.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub revision: String,
-    /// Signatures and other artifacts that refer to the synced tags, where `referrers` wants them.
+    /// Signatures and other artifacts that refer to the synced tags, if `referrers` is All.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub referrers: Option<ReferrersStatus>,
-    /// Some of the synced tags, at most ten.
+    /// Some of the synced tags (at most 10).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub latest: Vec<SyncedTag>,
-    /// Some of the failures, at most ten.
+    /// Some of the failures (at most 10).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failures: Vec<TagFailure>,
 }
@@ -148,15 +147,15 @@ const fn is_zero(number: &i64) -> bool {
     *number == 0
 }
 
-/// How far the artifacts are that refer to images.
+/// State of the artifacts that refer to images.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ReferrersStatus {
-    /// How many the source has.
+    /// Number of artifacts in the source.
     pub found: i64,
-    /// How many could not be found or copied.
+    /// Number of artifacts that could not be read or copied.
     pub failed: i64,
-    /// What went wrong first.
+    /// The first failure.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub message: String,
 }
@@ -164,45 +163,45 @@ pub struct ReferrersStatus {
 /// A pass that changed something in ECR.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct HistoryEntry {
-    /// When it ended.
+    /// End of the pass.
     pub time: Time,
-    /// The generation of the spec that it worked on.
+    /// Generation of the spec.
     pub generation: i64,
-    /// What it did.
+    /// Changes in ECR.
     pub changes: String,
 }
 
-/// A chart archive, or an index, and the manifest that was made of it.
+/// A chart archive or an index, and the manifest built from it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct DerivedTag {
-    /// The tag in ECR.
+    /// Tag in ECR.
     pub tag: String,
-    /// Digest of the archive, with `+provenance` where the provenance file is part of the manifest;
-    /// or digest of the index in the source, with `+` and the wanted platforms.
+    /// Digest of the archive, with `+provenance` if the manifest includes the provenance file; or
+    /// digest of the index in the source, with `+` and the wanted platforms.
     pub source: String,
     /// Digest of the manifest.
     pub target: String,
 }
 
-/// A wanted tag that was in ECR and vanished. Copied again twice, it is left alone until the spec
+/// A wanted tag that disappeared from ECR. After two more copies, it is left alone until the spec
 /// or the policy changes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ExpiredTag {
     /// The tag.
     pub tag: String,
-    /// What it pointed to; empty where that is not known before a copy.
+    /// Digest of its manifest; empty if that is not known before a copy.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub digest: String,
-    /// How often it vanished.
+    /// Number of times that the tag disappeared.
     pub times: u32,
 }
 
-/// A tag and what it points to.
+/// A tag and its digest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct SyncedTag {
     /// The tag.
     pub tag: String,
-    /// Digest of its manifest, the same in source and target.
+    /// Digest of the manifest, the same in source and ECR.
     pub digest: String,
 }
 
@@ -211,8 +210,8 @@ pub struct SyncedTag {
 pub struct TagFailure {
     /// The tag.
     pub tag: String,
-    /// The kind of failure, one of the condition reasons.
+    /// Kind of failure: one of the condition reasons.
     pub reason: String,
-    /// What happened.
+    /// Description of the failure.
     pub message: String,
 }
