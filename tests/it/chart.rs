@@ -233,7 +233,7 @@ fn every_flag_of_the_controller_has_a_value() {
     let section =
         page.split("## ecr-sync controller\n").nth(1).and_then(|rest| rest.split("\n## ").next());
     let flags = section.expect("a section").lines().filter_map(|line| {
-        let flag = line.split_once("`--")?.1.split(['`', ' ']).next()?;
+        let flag = line.split_once("`--")?.1.split(['`', ' ', '[']).next()?;
         line.starts_with("| `").then_some(flag)
     });
     let helpers = read("charts/ecr-sync/templates/_helpers.tpl");
