@@ -318,26 +318,35 @@ mod tests {
             ),
             (
                 AuthenticationFailed,
-                "ExpiredTokenException ExpiredToken UnrecognizedClientException InvalidClientTokenId InvalidAccessKeyId \
-                 InvalidSignatureException SignatureDoesNotMatch MissingAuthenticationTokenException \
-                 MissingAuthenticationToken IncompleteSignature OptInRequired InvalidIdentityToken",
+                "ExpiredTokenException ExpiredToken UnrecognizedClientException \
+                 InvalidClientTokenId InvalidAccessKeyId InvalidSignatureException \
+                 SignatureDoesNotMatch MissingAuthenticationTokenException \
+                 MissingAuthenticationToken IncompleteSignature OptInRequired \
+                 InvalidIdentityToken",
             ),
             (
                 RateLimited,
-                "ThrottlingException Throttling TooManyRequestsException RequestLimitExceeded RequestThrottled SlowDown",
+                "ThrottlingException Throttling TooManyRequestsException RequestLimitExceeded \
+                 RequestThrottled SlowDown",
             ),
             // Errors of calls that are never made: a defect if one comes.
             (
                 Internal,
-                "LifecyclePolicyPreviewInProgressException LifecyclePolicyPreviewNotFoundException \
-                 ImageAlreadyExistsException ImageDigestDoesNotMatchException InvalidLayerPartException InvalidLayerException \
-                 LayerPartTooSmallException LayerAlreadyExistsException EmptyUploadException ImageArchivedException \
-                 ImageStorageClassUpdateNotSupportedException RegistryPolicyNotFoundException ScanNotFoundException \
-                 UnsupportedImageTypeException TemplateAlreadyExistsException TemplateNotFoundException \
-                 PullThroughCacheRuleAlreadyExistsException PullThroughCacheRuleNotFoundException SecretNotFoundException \
-                 UnableToAccessSecretException UnableToDecryptSecretValueException UnsupportedUpstreamRegistryException \
-                 UnableToListUpstreamImageReferrersException ExclusionAlreadyExistsException ExclusionNotFoundException \
-                 SigningConfigurationNotFoundException ReplicationBackfillInProgressException \
+                "LifecyclePolicyPreviewInProgressException \
+                 LifecyclePolicyPreviewNotFoundException ImageAlreadyExistsException \
+                 ImageDigestDoesNotMatchException InvalidLayerPartException \
+                 InvalidLayerException LayerPartTooSmallException LayerAlreadyExistsException \
+                 EmptyUploadException ImageArchivedException \
+                 ImageStorageClassUpdateNotSupportedException RegistryPolicyNotFoundException \
+                 ScanNotFoundException UnsupportedImageTypeException \
+                 TemplateAlreadyExistsException TemplateNotFoundException \
+                 PullThroughCacheRuleAlreadyExistsException \
+                 PullThroughCacheRuleNotFoundException SecretNotFoundException \
+                 UnableToAccessSecretException UnableToDecryptSecretValueException \
+                 UnsupportedUpstreamRegistryException \
+                 UnableToListUpstreamImageReferrersException ExclusionAlreadyExistsException \
+                 ExclusionNotFoundException SigningConfigurationNotFoundException \
+                 ReplicationBackfillInProgressException \
                  ReplicationBackfillInvalidStatusException ReplicationBackfillNotFoundException",
             ),
         ];

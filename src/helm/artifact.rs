@@ -150,7 +150,8 @@ mod tests {
     #[test]
     fn manifest_has_the_layout_of_helms() {
         let chart = metadata(
-            "{apiVersion: v2, name: a, version: 1.0.0+b, home: 'https://h', sources: ['https://s', 't'], description: ' ',
+            "{apiVersion: v2, name: a, version: 1.0.0+b, home: 'https://h', description: ' ',
+              sources: ['https://s', 't'],
               maintainers: [{name: A, email: a@b}, {email: c@d}, {url: u}],
               annotations: {org.opencontainers.image.title: no, org.opencontainers.image.url: mine, z: <}}",
         );
@@ -160,10 +161,15 @@ mod tests {
         let layer = Digest::sha256_of(b"archive");
         let expected = format!(
             concat!(
-                r#"{{"schemaVersion":2,"config":{{"mediaType":"application/vnd.cncf.helm.config.v1+json","digest":"{config}","size":{size}}},"#,
-                r#""layers":[{{"mediaType":"application/vnd.cncf.helm.chart.content.v1.tar+gzip","digest":"{layer}","size":7}}],"#,
-                r#""annotations":{{"org.opencontainers.image.authors":"A (a@b),  (c@d), ","org.opencontainers.image.source":"https://s","#,
-                r#""org.opencontainers.image.title":"a","org.opencontainers.image.url":"mine","org.opencontainers.image.version":"1.0.0+b","z":"\u003c"}}}}"#
+                r#"{{"schemaVersion":2,"#,
+                r#""config":{{"mediaType":"application/vnd.cncf.helm.config.v1+json","#,
+                r#""digest":"{config}","size":{size}}},"#,
+                r#""layers":[{{"mediaType":"application/vnd.cncf.helm.chart.content.v1.tar+gzip","#,
+                r#""digest":"{layer}","size":7}}],"#,
+                r#""annotations":{{"org.opencontainers.image.authors":"A (a@b),  (c@d), ","#,
+                r#""org.opencontainers.image.source":"https://s","#,
+                r#""org.opencontainers.image.title":"a","org.opencontainers.image.url":"mine","#,
+                r#""org.opencontainers.image.version":"1.0.0+b","z":"\u003c"}}}}"#
             ),
             config = config,
             size = size,

@@ -412,7 +412,8 @@ keywords: [web, 80, null]
 annotations: {b: true, a: 1.0, 7: x}
 maintainers: [{name: A, email: a@b}, {url: u}]
 dependencies:
-- {name: common, repository: 'oci://r', version: 2.x.x, tags: [t], import-values: [data, {parent: p, child: c}], alias: c}
+- {name: common, repository: 'oci://r', version: 2.x.x, tags: [t], alias: c,
+   import-values: [data, {parent: p, child: c}]}
 - {name: empty}
 sources: ['https://a/?b&c=<d>']
 description: \"line\\nnext\\u200b\\u00a0end é\u{301}\"
@@ -424,10 +425,12 @@ description: \"line\\nnext\\u200b\\u00a0end é\u{301}\"
                 r#"{"name":"nginx","sources":["https://a/?b\u0026c=\u003cd\u003e"],"version":"1.2.3","#,
                 r#""description":"line next end é"#,
                 "\u{301}",
-                r#"","keywords":["web","80",""],"maintainers":[{"name":"A","email":"a@b"},{"url":"u"}],"apiVersion":"v1","#,
+                r#"","keywords":["web","80",""],"#,
+                r#""maintainers":[{"name":"A","email":"a@b"},{"url":"u"}],"apiVersion":"v1","#,
                 r#""appVersion":"1.1","deprecated":true,"annotations":{"7":"x","a":"1","b":"true"},"#,
                 r#""dependencies":[{"name":"common","version":"2.x.x","repository":"oci://r","tags":["t"],"#,
-                r#""import-values":["data",{"child":"c","parent":"p"}],"alias":"c"},{"name":"empty","repository":""}],"type":"application"}"#
+                r#""import-values":["data",{"child":"c","parent":"p"}],"alias":"c"},"#,
+                r#"{"name":"empty","repository":""}],"type":"application"}"#
             )
         );
     }

@@ -363,7 +363,10 @@ mod tests {
 
     #[test]
     fn expiry_is_read_from_the_text() {
-        let body = r#"{"errors":[{"code":"DENIED","message":"Your authorization token has expired. Reauthenticate and try again."}]}"#;
+        let body = concat!(
+            r#"{"errors":[{"code":"DENIED","message":"#,
+            r#""Your authorization token has expired. Reauthenticate and try again."}]}"#
+        );
         assert!(answer(body).says_expired());
         assert!(!answer("{}").says_expired());
     }

@@ -155,21 +155,25 @@ mod tests {
 
         for (headers, expected) in [
             (
-                vec![
-                    r#"Bearer realm="https://auth.docker.io/token",service="registry.docker.io",scope="repository:a/b:pull,push""#,
-                ],
+                vec![concat!(
+                    r#"Bearer realm="https://auth.docker.io/token",service="registry.docker.io","#,
+                    r#"scope="repository:a/b:pull,push""#
+                )],
                 vec![hub.clone()],
             ),
             (
-                vec![
-                    r#"bearer  Realm = "https://auth.docker.io/token" , SERVICE=registry.docker.io ,scope="repository:a/b:pull,push",error="insufficient_scope""#,
-                ],
+                vec![concat!(
+                    r#"bearer  Realm = "https://auth.docker.io/token" , "#,
+                    r#"SERVICE=registry.docker.io ,scope="repository:a/b:pull,push","#,
+                    r#"error="insufficient_scope""#
+                )],
                 vec![hub.clone()],
             ),
             (
-                vec![
-                    r#"Basic realm="a, \"b\"", Bearer realm="https://auth.docker.io/token",service="registry.docker.io",scope="repository:a/b:pull,push""#,
-                ],
+                vec![concat!(
+                    r#"Basic realm="a, \"b\"", Bearer realm="https://auth.docker.io/token","#,
+                    r#"service="registry.docker.io",scope="repository:a/b:pull,push""#
+                )],
                 vec![Challenge::Basic, hub],
             ),
             (vec!["Negotiate", "BASIC realm=x", ""], vec![Challenge::Basic]),

@@ -147,7 +147,8 @@ mod tests {
     fn longest_matching_key_is_taken() {
         let auths = format!(
             r#"{{"https://index.docker.io/v1/":{{"auth":"{}"}},"GHCR.io":{{"username":"host","password":"p:w"}},
-            "ghcr.io/team":{{"auth":"{}"}},"ghcr.io/team/app":{{"auth":"{}"}},"https://r.example:5000/v2/":{{"auth":"{}"}},
+            "ghcr.io/team":{{"auth":"{}"}},"ghcr.io/team/app":{{"auth":"{}"}},
+            "https://r.example:5000/v2/":{{"auth":"{}"}},
             "acr.example":{{"auth":"{}","identitytoken":"refresh"}},"helper.example":{{}},"[::1]:5000":{{"auth":"{}"}},
             "tls.example:443":{{"auth":"{}"}}}}"#,
             auth("hub"),

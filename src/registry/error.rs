@@ -190,7 +190,8 @@ mod tests {
         let body = r#"{"errors":[{"code":"TOOMANYREQUESTS","message":"You have reached your\n pull limit."}]}"#;
         assert_eq!(
             read(answer(429, false, body)).to_string(),
-            "cannot read manifest of docker.io/library/nginx:1.27: 429 Too Many Requests (TOOMANYREQUESTS: You have reached your pull limit.)"
+            "cannot read manifest of docker.io/library/nginx:1.27: 429 Too Many Requests \
+             (TOOMANYREQUESTS: You have reached your pull limit.)"
         );
         assert!(
             read(answer(401, true, ""))
@@ -211,7 +212,10 @@ mod tests {
             (
                 403,
                 false,
-                r#"{"errors":[{"code":"DENIED","message":"Your authorization token has expired. Reauthenticate and try again."}]}"#,
+                concat!(
+                    r#"{"errors":[{"code":"DENIED","message":"#,
+                    r#""Your authorization token has expired. Reauthenticate and try again."}]}"#
+                ),
                 AuthenticationFailed,
                 AuthenticationFailed,
             ),
@@ -232,7 +236,11 @@ mod tests {
             (
                 400,
                 false,
-                r#"{"errors":[{"code":"TAG_INVALID","message":"The image tag 'T' already exists in the 'R' repository and cannot be overwritten because the tag is immutable."}]}"#,
+                concat!(
+                    r#"{"errors":[{"code":"TAG_INVALID","message":"The image tag 'T' already exists "#,
+                    r#"in the 'R' repository and cannot be overwritten because the tag is "#,
+                    r#"immutable."}]}"#
+                ),
                 SourceNotFound,
                 TagImmutable,
             ),

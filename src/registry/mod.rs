@@ -22,7 +22,7 @@
 //! | `addresses` | redirects, and which addresses may be followed |
 //! | `bodies` | response bodies, read with a bound |
 //! | `warnings` | warnings that registries send to their users |
-//! | `error`, `failure`, `answer` | [`Error`] (the step), [`Failure`] (the cause), and the meaning of a registry's error answers |
+//! | `error`, `failure`, `answer` | [`Error`] (the step), [`Failure`] (the cause), error answers |
 
 mod addresses;
 mod answer;

@@ -62,7 +62,10 @@ mod tests {
                 "rules[1].rulePriority: 2 is missing",
             ),
             (
-                json!({"rules": [{"rulePriority": 1, "selection": {"countNumber": 5}}, {"rulePriority": 2, "x": true}]}),
+                json!({"rules": [
+                    {"rulePriority": 1, "selection": {"countNumber": 5}},
+                    {"rulePriority": 2, "x": true},
+                ]}),
                 "rules[1].x: true exists in ECR but is not wanted",
             ),
             (

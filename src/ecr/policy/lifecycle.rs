@@ -128,7 +128,8 @@ mod tests {
     fn rule(priority: u32, change: impl FnOnce(&mut Value)) -> Value {
         let mut rule = json!({
             "rulePriority": priority,
-            "selection": {"tagStatus": "tagged", "tagPatternList": ["v*", "1.*"], "countType": "imageCountMoreThan", "countNumber": 10},
+            "selection": {"tagStatus": "tagged", "tagPatternList": ["v*", "1.*"],
+                "countType": "imageCountMoreThan", "countNumber": 10},
             "action": {"type": "expire"}
         });
         change(&mut rule);
@@ -187,7 +188,8 @@ mod tests {
     #[test]
     fn each_problem_is_named_by_its_path() {
         let bad = policy(json!({"rules": [
-            {"selection": {"tagStatus": "any", "countType": "imageCountMoreThan", "countNumber": 0}, "action": {"type": "expire"}},
+            {"selection": {"tagStatus": "any", "countType": "imageCountMoreThan", "countNumber": 0},
+                "action": {"type": "expire"}},
             rule(3, |r| r["action"] = json!({})),
             rule(3, |_| {}),
             "text"

@@ -207,7 +207,8 @@ mod tests {
 
     fn wanted() -> Value {
         json!({"Version": "2012-10-17", "Statement": [
-            {"Sid": "Pull", "Effect": "Allow", "Principal": {"AWS": ["123456789012", "arn:aws:iam::210987654321:role/ci"]},
+            {"Sid": "Pull", "Effect": "Allow",
+                "Principal": {"AWS": ["123456789012", "arn:aws:iam::210987654321:role/ci"]},
              "Action": ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"]},
             {"Sid": "Deny", "Effect": "Deny", "Principal": "*", "Action": "ecr:DeleteRepository",
              "Condition": {"Bool": {"aws:SecureTransport": false}}}

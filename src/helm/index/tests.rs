@@ -97,20 +97,43 @@ fn charts_are_found_in_every_shape_of_index() {
         format!("entries:\n  a:\n  - {one}\n  - {two}\n"),
         format!("entries:\n  a:\n    - {one}\n    - {two}\n  b: []\n"),
         format!("entries:\n a:\n - {one}\n - {two}\n b:\n - x: |\n    a:\n"),
-        format!("\u{feff}---\n# index\nentries: # all\n\n  # the chart\n  \"a\": # one\n  # more\n  - {one}\n\n  - {two}\n"),
-        format!("%YAML 1.1\n---\napiVersion: v1\ngenerated: now\nentries:\n  'a':\n  - {one}\n  - {two}"),
+        format!(
+            "\u{feff}---\n# index\nentries: # all\n\n  # the chart\n  \
+             \"a\": # one\n  # more\n  - {one}\n\n  - {two}\n"
+        ),
+        format!(
+            "%YAML 1.1\n---\napiVersion: v1\ngenerated: now\nentries:\n  'a':\n  - {one}\n  - {two}"
+        ),
         format!("entries:\n  a:\n  - {one}\n  - {two}\n...\nentries: {{}}\n"),
         format!("entries:\n  a:\n  - {one}\n  - {two}\n---\nentries: {{}}\n"),
         // Texts that look like keys.
         format!("entries:\n  b:\n  - description: |\n      text\n  a:\n  - {one}\n  - {two}\n"),
-        format!("entries:\n  b:\n  - description: |2\n        a:\n      - x\n  a:\n  - {one}\n  - {two}\n"),
-        format!("entries:\n  b:\n  - description: |-\n\n     a:\n     - x\n\n    name: b\n  a:\n  - {one}\n  - {two}\n"),
-        format!("entries:\n  b:\n  - description: \"first\n\n      a: \\\"quoted\\\"\n      entries:\"\n  a:\n  - {one}\n  - {two}\n"),
+        format!(
+            "entries:\n  b:\n  - description: |2\n        a:\n      - x\n  a:\n  - {one}\n  - {two}\n"
+        ),
+        format!(
+            "entries:\n  b:\n  - description: |-\n\n     a:\n     - x\n\n    \
+             name: b\n  a:\n  - {one}\n  - {two}\n"
+        ),
+        format!(
+            "entries:\n  b:\n  - description: \"first\n\n      a: \\\"quoted\\\"\n      \
+             entries:\"\n  a:\n  - {one}\n  - {two}\n"
+        ),
         format!("entries:\n  b:\n  - description: 'it''s\n      a:'\n  a:\n  - {one}\n  - {two}\n"),
-        format!("entries:\n  b:\n  - description: plain\n      \"and so on\n      - *not an alias\n    name: b\n  a:\n  - {one}\n  - {two}\n"),
-        format!("entries:\n  b:\n  - keywords: [x,\n      \"a:\", 'y]',\n      z]\n  a:\n  - {one}\n  - {two}\n"),
-        format!("entries:\n  b:\n  - keywords:\n    - |\n      a:\n    - >\n      entries:\n  a:\n  - {one}\n  - {two}\n"),
-        format!("annotations:\n  entries: x\n  a:\n  - y\npublicKeys:\n- a\nentries:\n  a:\n  - {one}\n  - {two}\n"),
+        format!(
+            "entries:\n  b:\n  - description: plain\n      \"and so on\n      - *not an alias\n    \
+             name: b\n  a:\n  - {one}\n  - {two}\n"
+        ),
+        format!(
+            "entries:\n  b:\n  - keywords: [x,\n      \"a:\", 'y]',\n      z]\n  a:\n  - {one}\n  - {two}\n"
+        ),
+        format!(
+            "entries:\n  b:\n  - keywords:\n    - |\n      a:\n    - >\n      entries:\n  \
+             a:\n  - {one}\n  - {two}\n"
+        ),
+        format!(
+            "annotations:\n  entries: x\n  a:\n  - y\npublicKeys:\n- a\nentries:\n  a:\n  - {one}\n  - {two}\n"
+        ),
         format!("entries:\n  a:\n  - {one}\n  - {two}\nannotations:\n  a:\n  - {one}\n"),
         format!("entries:\n  \"a\\u0062\": []\n  a:\n  - {one}\n  - {two}\n"),
         // Anchors in place, and aliases across charts.
@@ -121,7 +144,12 @@ fn charts_are_found_in_every_shape_of_index() {
         // Flow style and JSON.
         format!("entries: {{a: [{one}, {two}]}}\n"),
         format!("{{entries: {{a: [{one}, {two}]}}}}\n"),
-        "{\"apiVersion\":\"v1\",\"entries\":{\"a\":[{\"name\":\"a\",\"version\":\"1.0.0\",\"urls\":[\"x\"]},\n\t{\"name\":\"a\",\"version\":\"2.0.0\",\"urls\":[\"x\"]}]}}".into(),
+        concat!(
+            r#"{"apiVersion":"v1","entries":{"a":[{"name":"a","version":"1.0.0","urls":["x"]},"#,
+            "\n\t",
+            r#"{"name":"a","version":"2.0.0","urls":["x"]}]}}"#
+        )
+        .into(),
         format!("? entries\n:\n  a:\n  - {one}\n  - {two}\n"),
         format!("entries:\n  ? a\n  :\n  - {one}\n  - {two}\n"),
         format!("Entries:\n  a:\n  - {one}\n  - {two}\n"),
@@ -167,7 +195,8 @@ fn bad_entries_are_problems_and_the_others_are_usable() {
   - null
   - text
   - {name: a, version: v1.0.0, urls: [x]}
-  - {name: a, version: 1.7.0, urls: [x], digest: SHA256:E3B0C44298FC1C149AFBF4C8996FB92427AE41E4649B934CA495991B7852B855}
+  - {name: a, version: 1.7.0, urls: [x],
+     digest: SHA256:E3B0C44298FC1C149AFBF4C8996FB92427AE41E4649B934CA495991B7852B855}
   - {name: a, version: 1.8.0, urls: [x]}
   - {name: a, version: 1.8.0, urls: [y]}
   - {name: a, version: 1.9.0, urls: [x]}
@@ -244,7 +273,8 @@ fn documents_that_are_not_an_index_are_described() {
 
 #[test]
 fn unreadable_charts_do_not_affect_the_others() {
-    let text = "entries:\n  a:\n  - {name: a, version: 1.0.0, urls: [x]}\n  b:\n  - name: b\n   x: y\n  c: text\n  d: []\n  d: []\n  e:\n";
+    let text = "entries:\n  a:\n  - {name: a, version: 1.0.0, urls: [x]}\n  b:\n  - name: b\n   x: y\n  \
+                c: text\n  d: []\n  d: []\n  e:\n";
     let index = index(text);
     assert_eq!(index.chart("a").unwrap().versions.len(), 1);
     assert_eq!(index.chart("e").unwrap().versions.len(), 0);

@@ -135,26 +135,47 @@ fn asked() -> Url {
 
 proptest! {
     #[test]
-    fn a_hostile_challenge_never_hides_a_valid_one(hostile in challenge_text(), bytes in vec(any::<u8>(), 0..64)) {
+    fn a_hostile_challenge_never_hides_a_valid_one(
+        hostile in challenge_text(),
+        bytes in vec(any::<u8>(), 0..64),
+    ) {
         let good = HeaderValue::from_static("Bearer realm=\"https://auth.example/token\",service=\"s\"");
-        let mut headers: Vec<_> = [hostile.as_bytes(), &bytes].into_iter().filter_map(|b| HeaderValue::from_bytes(b).ok()).collect();
+        let mut headers: Vec<_> = [hostile.as_bytes(), &bytes]
+            .into_iter()
+            .filter_map(|bytes| HeaderValue::from_bytes(bytes).ok())
+            .collect();
         headers.push(good);
         let read = parse(&headers);
-        let wanted = Bearer { realm: "https://auth.example/token".to_owned(), service: Some("s".to_owned()), scope: None };
+        let wanted = Bearer {
+            realm: "https://auth.example/token".to_owned(),
+            service: Some("s".to_owned()),
+            scope: None,
+        };
         prop_assert_eq!(read.last(), Some(&Challenge::Bearer(wanted)));
     }
 
     #[test]
-    fn a_challenge_is_read_whatever_its_values_hold(realm in quotable(), service in quotable(), scope in quotable()) {
+    fn a_challenge_is_read_whatever_its_values_hold(
+        realm in quotable(),
+        service in quotable(),
+        scope in quotable(),
+    ) {
         let quoted = |text: &str| format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""));
-        let header = format!("bearer scope={}, ReAlM = {} ,service={}", quoted(&scope), quoted(&realm), quoted(&service));
+        let [realm_text, service_text, scope_text] =
+            [&realm, &service, &scope].map(|text| quoted(text));
+        let header =
+            format!("bearer scope={scope_text}, ReAlM = {realm_text} ,service={service_text}");
         let header = HeaderValue::from_str(&header).expect("visible ASCII");
         let wanted = Bearer { realm, service: Some(service), scope: Some(scope) };
         prop_assert_eq!(parse([&header]), [Challenge::Bearer(wanted)]);
     }
 
     #[test]
-    fn a_link_is_part_of_its_header(header in pieces(vec!["<", ">", ";", ",", "rel", "=", "next", "prev", "/v2/a", "?n=1"])) {
+    fn a_link_is_part_of_its_header(
+        header in pieces(vec![
+            "<", ">", ";", ",", "rel", "=", "next", "prev", "/v2/a", "?n=1",
+        ]),
+    ) {
         if let Some(link) = next_link(&header) {
             prop_assert!(header.contains(&["<", link, ">"].concat()));
         }
@@ -189,7 +210,10 @@ proptest! {
     }
 
     #[test]
-    fn a_manifest_of_any_shape_is_read_or_refused(body in document(), media_type in select(vec![super::OCI_INDEX, super::OCI_MANIFEST, ""])) {
+    fn a_manifest_of_any_shape_is_read_or_refused(
+        body in document(),
+        media_type in select(vec![super::OCI_INDEX, super::OCI_MANIFEST, ""]),
+    ) {
         let manifest = Manifest::new(Bytes::from(body.to_string()), media_type);
         match manifest.kind() {
             Ok(Content::Index { .. }) => prop_assert!(body["manifests"].is_array() || body["manifests"].is_null()),
@@ -203,24 +227,41 @@ proptest! {
         let digest = Digest::sha256_of(b"x").to_string();
         let descriptor = json!({"mediaType": "application/octet-stream", "digest": digest, "size": 1});
         let body = if is_index {
-            json!({"schemaVersion": 2, "mediaType": super::OCI_INDEX, "manifests": [descriptor, descriptor]})
+            json!({
+                "schemaVersion": 2,
+                "mediaType": super::OCI_INDEX,
+                "manifests": [descriptor, descriptor],
+            })
         } else {
-            json!({"schemaVersion": 2, "mediaType": super::OCI_MANIFEST, "config": descriptor, "layers": [descriptor, descriptor]})
+            json!({
+                "schemaVersion": 2,
+                "mediaType": super::OCI_MANIFEST,
+                "config": descriptor,
+                "layers": [descriptor, descriptor],
+            })
         };
         let mut bytes = body.to_string().into_bytes();
         let at = at.index(bytes.len());
         if cuts { bytes.truncate(at) } else { bytes[at] = byte }
         let media_type = if is_index { super::OCI_INDEX } else { super::OCI_MANIFEST };
         match Manifest::new(Bytes::from(bytes), media_type).kind() {
-            Ok(Content::Image { layers: named, .. } | Content::Index { children: named }) => prop_assert!(named.len() <= 2),
+            Ok(Content::Image { layers: named, .. } | Content::Index { children: named }) => {
+                prop_assert!(named.len() <= 2);
+            }
             Err(error) => prop_assert!(error.to_string().len() < 1000, "{error}"),
         }
     }
 
     #[test]
-    fn a_warning_is_one_line_of_text(value in pieces(vec!["299 - ", "199 - ", "\"", "moved", "\\", "\\\"", "\"Mon, 01 Jan 2026\""])) {
+    fn a_warning_is_one_line_of_text(
+        value in pieces(vec![
+            "299 - ", "199 - ", "\"", "moved", "\\", "\\\"", "\"Mon, 01 Jan 2026\"",
+        ]),
+    ) {
         if let Some(text) = warning_text(&value) {
-            prop_assert!(!text.is_empty() && text.chars().count() <= 301 && !text.chars().any(char::is_control), "{text:?}");
+            let length = text.chars().count();
+            prop_assert!((1..=301).contains(&length), "{text:?}");
+            prop_assert!(!text.chars().any(char::is_control), "{text:?}");
         }
     }
 
@@ -248,7 +289,10 @@ proptest! {
 
     #[test]
     fn pull_quotas_are_read_or_ignored(
-        limit in pieces(vec!["100", "18446744073709551615", "-1", "0", ";", ",", "w=", "21600", "18446744073709551615"]),
+        limit in pieces(vec![
+            "100", "18446744073709551615", "-1", "0", ";", ",", "w=", "21600",
+            "18446744073709551615",
+        ]),
         left in "[0-9]{0,21}(;w=[0-9]{0,21})?",
         reset in "-?[0-9]{0,20}",
     ) {
@@ -270,14 +314,18 @@ proptest! {
     fn a_reference_is_refused_briefly_or_survives_the_round_trip(
         text in prop_oneof![
             ".{0,300}",
-            pieces(vec!["docker.io", "ghcr.io", "localhost", ":5000", "[::1]", "/", "a", "A", "b-c", "__", "..", ":", "1.27", "@", "sha256:", "oci://", "https://"]),
+            pieces(vec![
+                "docker.io", "ghcr.io", "localhost", ":5000", "[::1]", "/", "a", "A", "b-c", "__",
+                "..", ":", "1.27", "@", "sha256:", "oci://", "https://",
+            ]),
         ],
     ) {
         match text.parse::<Reference>() {
             Ok(reference) => {
                 let printed = reference.to_string();
                 prop_assert_eq!(printed.parse::<Reference>().expect("its own text"), reference.clone());
-                let path = format!("https://{}/v2/{}/manifests/x", super::super::grammar::api_host(&reference.host), reference.repository);
+                let host = super::super::grammar::api_host(&reference.host);
+                let path = format!("https://{host}/v2/{}/manifests/x", reference.repository);
                 let url: Url = path.parse().expect("a host and a path");
                 prop_assert!(url.path().ends_with(&format!("/v2/{}/manifests/x", reference.repository)), "{url}");
             }

@@ -66,7 +66,10 @@ const KNOWN: [Known; 6] = [
         no_token: None,
         no_image: (
             401,
-            r#"{"errors":[{"code":"UNAUTHORIZED","detail":{},"message":"access to the requested resource is not authorized"}]}"#,
+            concat!(
+                r#"{"errors":[{"code":"UNAUTHORIZED","detail":{},"#,
+                r#""message":"access to the requested resource is not authorized"}]}"#
+            ),
         ),
         class: Class::AuthenticationFailed,
     },

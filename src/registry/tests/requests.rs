@@ -1,8 +1,12 @@
 use super::*;
 use crate::class::Class;
 
-const MANIFEST: &str = r#"{ "schemaVersion":2,"config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a","size":2},"layers":null,"extra":1}
-"#;
+const MANIFEST: &str = concat!(
+    r#"{ "schemaVersion":2,"config":{"mediaType":"application/vnd.oci.image.config.v1+json","#,
+    r#""digest":"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a","#,
+    r#""size":2},"layers":null,"extra":1}"#,
+    "\n"
+);
 
 fn tag() -> Tag {
     "1.27".parse().unwrap()
@@ -365,7 +369,8 @@ async fn manifest_is_written_byte_for_byte_with_its_type() {
 #[tokio::test]
 async fn failed_manifest_writes_have_the_right_class() {
     let manifest = Manifest::new(Bytes::from_static(MANIFEST.as_bytes()), OCI_MANIFEST);
-    let immutable = "The image tag '1' already exists in the 'a' repository and cannot be overwritten because the tag is immutable.";
+    let immutable = "The image tag '1' already exists in the 'a' repository and cannot be \
+                     overwritten because the tag is immutable.";
     for (status, code, message, class, missing) in [
         (400, "TAG_INVALID", immutable, Class::TagImmutable, false),
         (

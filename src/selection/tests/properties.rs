@@ -99,13 +99,20 @@ proptest! {
 
     #[test]
     fn a_selection_does_not_depend_on_the_order_of_the_tags(
-        written in written(), latest in 0..20_usize, (tags, shuffled) in vec(tag(), 0..60).prop_flat_map(|tags| (Just(tags.clone()), Just(tags).prop_shuffle())),
+        written in written(),
+        latest in 0..20_usize,
+        (tags, shuffled) in vec(tag(), 0..60)
+            .prop_flat_map(|tags| (Just(tags.clone()), Just(tags).prop_shuffle())),
     ) {
         prop_assert_eq!(written.select(latest, &tags), written.select(latest, &shuffled));
     }
 
     #[test]
-    fn a_selection_holds_tags_of_the_input_each_once(written in written(), latest in 0..20_usize, tags in vec(tag(), 0..60)) {
+    fn a_selection_holds_tags_of_the_input_each_once(
+        written in written(),
+        latest in 0..20_usize,
+        tags in vec(tag(), 0..60),
+    ) {
         let selected = written.select(latest, &tags);
         let all: HashSet<&str> = tags.iter().map(String::as_str).collect();
         let unique: HashSet<&str> = selected.iter().copied().collect();
@@ -115,15 +122,22 @@ proptest! {
     }
 
     #[test]
-    fn the_latest_n_begin_the_latest_n_plus_1_and_0_is_all(written in written(), latest in 1..20_usize, tags in vec(tag(), 0..60)) {
-        let (fewer, more, all) = (written.select(latest, &tags), written.select(latest + 1, &tags), written.select(0, &tags));
+    fn the_latest_n_begin_the_latest_n_plus_1_and_0_is_all(
+        written in written(),
+        latest in 1..20_usize,
+        tags in vec(tag(), 0..60),
+    ) {
+        let [fewer, more, all] = [latest, latest + 1, 0].map(|count| written.select(count, &tags));
         prop_assert!(more.starts_with(&fewer));
         prop_assert!(all.starts_with(&more));
         prop_assert_eq!(fewer.len(), latest.min(all.len()));
     }
 
     #[test]
-    fn reading_a_constraint_never_panics_and_the_position_is_in_it(text in prop_oneof![constraint(), any::<String>()], version in tag()) {
+    fn reading_a_constraint_never_panics_and_the_position_is_in_it(
+        text in prop_oneof![constraint(), any::<String>()],
+        version in tag(),
+    ) {
         match text.parse::<Constraint>() {
             Ok(constraint) => {
                 if let Some(version) = Version::parse(&version) {
@@ -169,8 +183,13 @@ proptest! {
     }
 
     #[test]
-    fn a_union_holds_both_lists_each_tag_once(listed in vec(tag(), 0..20), selected in vec(tag(), 0..20), cut in any::<Index>()) {
-        let (listed, selected): (Vec<&str>, Vec<&str>) = (listed.iter().map(String::as_str).collect(), selected.iter().map(String::as_str).collect());
+    fn a_union_holds_both_lists_each_tag_once(
+        listed in vec(tag(), 0..20),
+        selected in vec(tag(), 0..20),
+        cut in any::<Index>(),
+    ) {
+        let listed: Vec<&str> = listed.iter().map(String::as_str).collect();
+        let selected: Vec<&str> = selected.iter().map(String::as_str).collect();
         let all: HashSet<&str> = listed.iter().chain(&selected).copied().collect();
         let tags = union(listed.clone(), selected.clone(), all.len()).unwrap();
         prop_assert_eq!(tags.len(), all.len());
@@ -194,7 +213,10 @@ proptest! {
 
     #[test]
     fn a_long_list_is_selected_from_as_a_short_one(seed in any::<u32>(), latest in 1..900_usize) {
-        let tags: Vec<String> = (0..4_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) ^ seed) % 3_000).map(|n| format!("1.{}.{}", n / 60, n % 60)).collect();
+        let tags: Vec<String> = (0..4_000_u32)
+            .map(|n| (n.wrapping_mul(2_654_435_761) ^ seed) % 3_000)
+            .map(|n| format!("1.{}.{}", n / 60, n % 60))
+            .collect();
         let written = Written { semver: None, include: vec![], exclude: vec![], sort_by: SortBy::Semver };
         let mut all = written.select(0, &tags);
         all.truncate(latest);
