@@ -81,7 +81,10 @@ impl Registry {
     ///
     /// # Errors
     /// When ECR gives no authorization token.
-    pub async fn data_plane(&self, repository: &Repository) -> Result<registry::Client, Error> {
+    pub(crate) async fn data_plane(
+        &self,
+        repository: &Repository,
+    ) -> Result<registry::Client, Error> {
         let endpoint =
             Endpoint { scheme: self.token.scheme().await?, host: repository.host().to_owned() };
         let options = registry::Options {
@@ -97,7 +100,7 @@ impl Registry {
 
     /// Returns the login for reading from registries of this region.
     #[must_use]
-    pub fn authenticator(&self) -> Arc<dyn registry::Authenticator> {
+    pub(crate) fn authenticator(&self) -> Arc<dyn registry::Authenticator> {
         self.token.clone()
     }
 

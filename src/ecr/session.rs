@@ -196,7 +196,10 @@ impl Session {
     ///
     /// # Errors
     /// When the identity is a ServiceAccount's and there is no cluster.
-    pub fn public_login(&self, identity: &Identity) -> Result<Arc<dyn Authenticator>, Error> {
+    pub(crate) fn public_login(
+        &self,
+        identity: &Identity,
+    ) -> Result<Arc<dyn Authenticator>, Error> {
         let key = self.key(identity);
         let assumed = self.assumed_role(&key, public::REGION)?;
 

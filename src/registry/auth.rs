@@ -72,7 +72,7 @@ impl fmt::Debug for Credential {
 
 /// The source of a client's credential.
 #[async_trait]
-pub trait Authenticator: Send + Sync + fmt::Debug {
+pub(crate) trait Authenticator: Send + Sync + fmt::Debug {
     /// Returns the credential to use now. Called often: implementations should cache.
     ///
     /// # Errors
@@ -86,7 +86,7 @@ pub trait Authenticator: Send + Sync + fmt::Debug {
 
 /// A credential that never changes.
 #[derive(Clone, Debug, Default)]
-pub struct StaticAuthenticator(pub Credential);
+pub(crate) struct StaticAuthenticator(pub Credential);
 
 #[async_trait]
 impl Authenticator for StaticAuthenticator {

@@ -35,7 +35,7 @@ const RESUMES_RESET: u64 = 64 * 1024 * 1024;
 /// # Guarantees
 /// The last chunk is released only after size and digest were checked; if they are wrong, an error
 /// takes its place. A consumer that waits for the end never uses wrong content.
-pub struct BlobStream {
+pub(crate) struct BlobStream {
     digest: Digest,
     size: u64,
     /// `host/repository@digest`, for messages.
@@ -57,19 +57,23 @@ impl BlobStream {
 
     /// Creates a stream of bytes in memory, which are checked too. `subject` is for messages.
     #[must_use]
-    pub fn from_bytes(subject: impl Into<String>, descriptor: &Descriptor, bytes: Bytes) -> Self {
+    pub(crate) fn from_bytes(
+        subject: impl Into<String>,
+        descriptor: &Descriptor,
+        bytes: Bytes,
+    ) -> Self {
         Self::new(subject.into(), descriptor, stream::iter([Ok(bytes)]).boxed())
     }
 
     /// The digest that the bytes are checked against.
     #[must_use]
-    pub const fn digest(&self) -> &Digest {
+    pub(crate) const fn digest(&self) -> &Digest {
         &self.digest
     }
 
     /// The length that the bytes are checked against.
     #[must_use]
-    pub const fn size(&self) -> u64 {
+    pub(crate) const fn size(&self) -> u64 {
         self.size
     }
 
@@ -77,7 +81,7 @@ impl BlobStream {
     ///
     /// # Errors
     /// [`Error::ReadBlob`].
-    pub async fn collect_bytes(self, limit: usize) -> Result<Bytes, Error> {
+    pub(crate) async fn collect_bytes(self, limit: usize) -> Result<Bytes, Error> {
         if self.size > limit as u64 {
             return Err(Failure::TooLarge { limit }.read_blob(self.subject));
         }
@@ -176,7 +180,11 @@ impl Client {
     ///
     /// # Errors
     /// [`Error::Check`].
-    pub async fn blob_exists(&self, repository: &str, digest: &Digest) -> Result<bool, Error> {
+    pub(crate) async fn blob_exists(
+        &self,
+        repository: &str,
+        digest: &Digest,
+    ) -> Result<bool, Error> {
         let exists = async {
             let url = self.url(repository, &format!("blobs/{digest}"))?;
             match self.call(&Call::new(Method::HEAD, url, Scope::pull(repository))).await {

@@ -22,7 +22,7 @@ use super::transport::{ANSWER_TIMEOUT, Body, Request, Transport};
 
 /// The URL scheme of a registry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Scheme {
+pub(crate) enum Scheme {
     /// With TLS.
     #[default]
     Https,
@@ -41,24 +41,19 @@ impl fmt::Display for Scheme {
 
 /// The address of a registry.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Endpoint {
+pub(crate) struct Endpoint {
     /// The URL scheme.
-    pub scheme: Scheme,
+    pub(crate) scheme: Scheme,
     /// Host as users write it, with port if any. For `docker.io`, requests go to its API host.
-    pub host: String,
+    pub(crate) host: String,
 }
 
 impl Endpoint {
     /// The registry of a reference.
     #[must_use]
-    pub fn of(reference: &Reference, insecure: bool) -> Self {
+    pub(crate) fn of(reference: &Reference, insecure: bool) -> Self {
         let scheme = if insecure { Scheme::Http } else { Scheme::Https };
         Self { scheme, host: reference.host.clone() }
-    }
-
-    /// A registry by its host, as in a [`Reference`].
-    pub fn new(scheme: Scheme, host: impl Into<String>) -> Self {
-        Self { scheme, host: host.into() }
     }
 
     /// `/v2/` of this registry.
@@ -77,30 +72,30 @@ impl Endpoint {
 /// The behaviour of a client. The defaults suit any registry.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct Options {
+pub(crate) struct Options {
     /// Send Basic with the first request, without waiting for a challenge: right for ECR, which
     /// always sends one.
-    pub preemptive_basic: bool,
+    pub(crate) preemptive_basic: bool,
     /// Limits shared with other clients of the same host. `None`: limits of this client alone.
-    pub limits: Option<Arc<Limits>>,
+    pub(crate) limits: Option<Arc<Limits>>,
     /// Pull quota shared with other clients of the same login. `None`: a quota of this client
     /// alone.
-    pub quota: Option<Arc<Quota>>,
+    pub(crate) quota: Option<Arc<Quota>>,
     /// Rate limit for writing manifests; passed before each try.
-    pub manifests: Option<Arc<dyn Gate>>,
+    pub(crate) manifests: Option<Arc<dyn Gate>>,
     /// Rate limit for uploading blobs; passed before any request of an upload, on either side.
-    pub uploads: Option<Arc<dyn Gate>>,
+    pub(crate) uploads: Option<Arc<dyn Gate>>,
     /// Retries of small requests.
-    pub retry: retry::Policy,
+    pub(crate) retry: retry::Policy,
     /// The time after which a transfer below [`Options::min_rate`] counts as stalled and is ended.
-    pub stall_window: Duration,
+    pub(crate) stall_window: Duration,
     /// The lowest accepted transfer rate, in bytes per second.
-    pub min_rate: u64,
+    pub(crate) min_rate: u64,
     /// The longest wait for the head of the answer to a small request.
-    pub answer_timeout: Duration,
+    pub(crate) answer_timeout: Duration,
     /// The longest wait for the answer after the last byte of a large upload: ECR assembles and
     /// hashes the blob in this time. Small blobs have less, see [`Options::commit_timeout_of`].
-    pub commit_timeout: Duration,
+    pub(crate) commit_timeout: Duration,
 }
 
 impl Options {
@@ -138,7 +133,7 @@ impl Default for Options {
 /// # Caveats
 /// Tokens are cached per client. Do not share one between resources with different credentials.
 #[derive(Clone)]
-pub struct Client {
+pub(crate) struct Client {
     inner: Arc<Inner>,
 }
 
@@ -179,7 +174,7 @@ impl Client {
     ///
     /// # Errors
     /// [`Error::Setup`] if the host is not valid.
-    pub fn new(
+    pub(crate) fn new(
         transport: Transport,
         endpoint: Endpoint,
         authenticator: Arc<dyn Authenticator>,
@@ -197,7 +192,7 @@ impl Client {
 
     /// The registry's host, as users write it.
     #[must_use]
-    pub fn host(&self) -> &str {
+    pub(crate) fn host(&self) -> &str {
         &self.inner.endpoint.host
     }
 
@@ -211,13 +206,13 @@ impl Client {
 
     /// The rest of a pause that the registry asked for.
     #[must_use]
-    pub fn pause(&self) -> Option<Duration> {
+    pub(crate) fn pause(&self) -> Option<Duration> {
         self.inner.limits.pause()
     }
 
     /// Whether the registry has reported a quota for GETs of manifests.
     #[must_use]
-    pub fn counts_pulls(&self) -> bool {
+    pub(crate) fn counts_pulls(&self) -> bool {
         self.inner.quota.counts()
     }
 

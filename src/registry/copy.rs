@@ -21,7 +21,7 @@ const MAX_RESTARTS: u32 = 3;
 
 /// The way in which a blob came to the target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Moved {
+pub(crate) enum Moved {
     /// The bytes were sent.
     Copied,
     /// The target mounted it from another of its repositories.
@@ -37,7 +37,7 @@ pub enum Moved {
 ///
 /// # Errors
 /// [`Error::ReadBlob`] if the source failed, [`Error::WriteBlob`] if the target did.
-pub async fn copy_blob(
+pub(crate) async fn copy_blob(
     source: &Client,
     source_repository: &str,
     target: &Client,
@@ -55,7 +55,7 @@ pub async fn copy_blob(
 ///
 /// # Errors
 /// As [`copy_blob`].
-pub async fn mount_or_copy_blob(
+pub(crate) async fn mount_or_copy_blob(
     source: &Client,
     source_repository: &str,
     target: &Client,

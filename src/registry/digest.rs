@@ -11,7 +11,7 @@ use super::reference::ParseError;
 
 /// A hash function of the image spec.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Algorithm {
+pub(crate) enum Algorithm {
     /// SHA-256, used by practically every registry.
     Sha256,
     /// SHA-512.
@@ -51,7 +51,7 @@ impl Digest {
 
     /// The digest of `bytes` with `algorithm`.
     #[must_use]
-    pub fn of(algorithm: Algorithm, bytes: &[u8]) -> Self {
+    pub(crate) fn of(algorithm: Algorithm, bytes: &[u8]) -> Self {
         let mut hasher = Hasher::new(algorithm);
         hasher.update(bytes);
         hasher.finish()
@@ -59,7 +59,7 @@ impl Digest {
 
     /// The hash function.
     #[must_use]
-    pub const fn algorithm(&self) -> Algorithm {
+    pub(crate) const fn algorithm(&self) -> Algorithm {
         self.algorithm
     }
 

@@ -15,7 +15,7 @@ use super::failure::Failure;
 
 /// A rate limit from outside the registry client: ECR has an API quota for writing manifests.
 #[async_trait]
-pub trait Gate: Send + Sync + fmt::Debug {
+pub(crate) trait Gate: Send + Sync + fmt::Debug {
     /// Waits until one more request may be sent.
     async fn pass(&self);
 
@@ -25,13 +25,13 @@ pub trait Gate: Send + Sync + fmt::Debug {
 
 /// The number of concurrent requests and transfers with one registry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Widths {
+pub(crate) struct Widths {
     /// Small requests, until the head of the answer.
-    pub requests: usize,
+    pub(crate) requests: usize,
     /// Downloads of blobs, until the last byte.
-    pub downloads: usize,
+    pub(crate) downloads: usize,
     /// Uploads of blobs, until the answer.
-    pub uploads: usize,
+    pub(crate) uploads: usize,
 }
 
 impl Default for Widths {
@@ -144,7 +144,7 @@ impl Adaptive {
 impl Limits {
     /// Creates limits of these widths.
     #[must_use]
-    pub fn new(widths: Widths) -> Self {
+    pub(crate) fn new(widths: Widths) -> Self {
         let semaphore =
             |width: usize| Arc::new(Semaphore::new(width.clamp(1, Semaphore::MAX_PERMITS)));
         Self {

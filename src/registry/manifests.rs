@@ -19,16 +19,16 @@ use super::retry::retrying;
 
 /// The largest manifest that is read. The distribution spec asks registries to accept 4 MiB; ECR
 /// accepts no more.
-pub const MAX_MANIFEST_BYTES: usize = 4 * 1024 * 1024;
+pub(crate) const MAX_MANIFEST_BYTES: usize = 4 * 1024 * 1024;
 
 /// OCI image manifest.
-pub const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+pub(crate) const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 /// OCI image index.
-pub const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
+pub(crate) const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 /// Docker image manifest, schema 2.
-pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
+pub(crate) const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 /// Docker manifest list.
-pub const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+pub(crate) const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 
 /// ECR converts a manifest that is read by tag into a type that the client accepts, which changes
 /// the digest: accept everything. Schema 1 is left out on purpose; a registry that has nothing else
@@ -55,7 +55,7 @@ pub struct Manifest {
 /// The content that a manifest refers to.
 #[allow(clippy::large_enum_variant)] // matched where it is created: a box would gain nothing
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Content {
+pub(crate) enum Content {
     /// An index or manifest list.
     Index {
         /// The children, in order, with duplicates.
@@ -74,13 +74,13 @@ pub enum Content {
 
 /// The manifest that a tag points to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Resolved {
+pub(crate) struct Resolved {
     /// The manifest's digest.
-    pub digest: Digest,
+    pub(crate) digest: Digest,
     /// The media type, if the registry sent it.
-    pub media_type: Option<String>,
+    pub(crate) media_type: Option<String>,
     /// The size, if the registry sent it.
-    pub size: Option<u64>,
+    pub(crate) size: Option<u64>,
 }
 
 /// The fields of all kinds of manifests that are read here.
@@ -126,7 +126,7 @@ impl Manifest {
     /// # Errors
     /// Class `SourceInvalid` if it cannot be parsed, and for Docker's schema 1, which ECR and
     /// today's runtimes no longer accept.
-    pub fn kind(&self) -> Result<Content, Error> {
+    pub(crate) fn kind(&self) -> Result<Content, Error> {
         self.parse().map_err(|failure| failure.read_manifest(self.digest.to_string()))
     }
 
@@ -217,7 +217,7 @@ impl Client {
     ///
     /// # Errors
     /// [`Error::ReadManifest`].
-    pub async fn resolve(&self, repository: &str, tag: &Tag) -> Result<Resolved, Error> {
+    pub(crate) async fn resolve(&self, repository: &str, tag: &Tag) -> Result<Resolved, Error> {
         let what = TagOrDigest::from(tag);
         match self.head_manifest(repository, &what).await {
             Ok(Some(resolved)) => return Ok(resolved),
@@ -272,7 +272,7 @@ impl Client {
     ///
     /// # Errors
     /// [`Error::ReadManifest`].
-    pub async fn manifest(
+    pub(crate) async fn manifest(
         &self,
         repository: &str,
         what: impl Into<TagOrDigest>,
@@ -343,7 +343,7 @@ impl Client {
     ///
     /// # Errors
     /// [`Error::Check`].
-    pub async fn manifest_exists(
+    pub(crate) async fn manifest_exists(
         &self,
         repository: &str,
         what: impl Into<TagOrDigest>,
@@ -375,7 +375,7 @@ impl Client {
     /// # Errors
     /// [`Error::WriteManifest`]. Class `TagImmutable` if the tag exists and is immutable. ECR
     /// refuses even the same digest (aws/containers-roadmap#2179), so compare before.
-    pub async fn put_manifest(
+    pub(crate) async fn put_manifest(
         &self,
         repository: &str,
         what: impl Into<TagOrDigest>,

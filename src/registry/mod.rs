@@ -57,28 +57,29 @@ mod upload;
 mod verify;
 mod warnings;
 
+pub(crate) use addresses::{authority, is_link_local, same_origin};
 pub use answer::Answer;
-pub use auth::{Authenticator, Credential, StaticAuthenticator};
-pub use blobs::BlobStream;
-pub use client::{Client, Endpoint, Options, Scheme};
-pub use copy::{Moved, copy_blob, mount_or_copy_blob};
+pub use auth::Credential;
+pub(crate) use auth::{Authenticator, StaticAuthenticator};
+pub(crate) use bodies::{asked_wait, next_chunk, read_answer, read_body};
+pub(crate) use client::{Client, Endpoint, Options, Scheme};
+pub(crate) use copy::{copy_blob, mount_or_copy_blob};
 pub use descriptor::{Descriptor, Platform};
-pub use digest::{Algorithm, Digest};
+pub use digest::Digest;
 pub use error::Error;
 pub use failure::Failure;
 pub use hosts::AllowedHosts;
-pub use limit::{Gate, Limits, Widths};
-pub use manifests::{
-    Content, DOCKER_LIST, DOCKER_MANIFEST, MAX_MANIFEST_BYTES, Manifest, OCI_INDEX, OCI_MANIFEST,
-    Resolved,
-};
-pub use platforms::{Narrowed, Platforms};
-pub use quota::{Quota, Reserve};
-pub use reference::{DOCKER_HUB, ParseError, Reference, Tag, TagOrDigest};
+pub use limit::Limits;
+pub(crate) use limit::{Gate, Widths};
+pub use manifests::Manifest;
+pub(crate) use manifests::{Content, DOCKER_LIST, OCI_INDEX, OCI_MANIFEST};
+pub(crate) use platforms::Narrowed;
+pub use platforms::Platforms;
+pub(crate) use quota::Quota;
+pub use quota::Reserve;
+pub(crate) use reference::{DOCKER_HUB, TagOrDigest};
+pub use reference::{ParseError, Reference, Tag};
 pub use retry::Policy;
-// For chart repositories, which use the same HTTP client.
-pub(crate) use addresses::{authority, is_link_local, same_origin};
-pub(crate) use bodies::{asked_wait, next_chunk, read_answer, read_body};
 pub(crate) use retry::retrying;
-pub use transport::{Body, ClientIdentity, Proxy, Request, Transport, TransportOptions};
-pub use upload::Observer;
+pub(crate) use transport::Request;
+pub use transport::{ClientIdentity, Proxy, Transport, TransportOptions};

@@ -24,7 +24,7 @@ pub struct Platforms(Vec<Platform>);
 
 /// The result of filtering a manifest by platforms.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Narrowed {
+pub(crate) enum Narrowed {
     /// The manifest is unchanged: it is not an index, or all of its children are wanted.
     Same,
     /// A new index with some of the children, and another digest: ECR refuses an index with missing
@@ -53,7 +53,7 @@ impl Platforms {
     ///
     /// # Errors
     /// As [`Manifest::kind`].
-    pub fn narrow(&self, manifest: &Manifest) -> Result<Narrowed, Error> {
+    pub(crate) fn narrow(&self, manifest: &Manifest) -> Result<Narrowed, Error> {
         let Content::Index { children } = manifest.kind()? else { return Ok(Narrowed::Same) };
         let available: Vec<&Platform> = children
             .iter()

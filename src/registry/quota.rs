@@ -70,7 +70,7 @@ impl FromStr for Reserve {
 
 /// The pull quota of one login at one registry. Clients with the same login share it.
 #[derive(Debug)]
-pub struct Quota {
+pub(crate) struct Quota {
     reserve: Reserve,
     state: Mutex<State>,
     /// Held by the first pull until it is answered: a burst waits until the quota is known.
@@ -142,7 +142,7 @@ impl Default for Quota {
 impl Quota {
     /// Creates a quota without a report.
     #[must_use]
-    pub fn new(reserve: Reserve) -> Self {
+    pub(crate) fn new(reserve: Reserve) -> Self {
         Self { reserve, state: Mutex::default(), first: tokio::sync::Mutex::default() }
     }
 

@@ -11,7 +11,7 @@ use super::digest::Digest;
 use super::grammar::{check_repository, shortened, split_host, without_scheme};
 
 /// The host of short names such as `nginx`.
-pub const DOCKER_HUB: &str = "docker.io";
+pub(crate) const DOCKER_HUB: &str = "docker.io";
 
 /// The reason why a text is not a reference, tag or digest. The message names the text and says
 /// what to write.
@@ -88,7 +88,7 @@ impl fmt::Debug for Tag {
 
 /// The tag or digest of a manifest.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum TagOrDigest {
+pub(crate) enum TagOrDigest {
     /// A name that may move.
     Tag(Tag),
     /// A content address.

@@ -18,7 +18,7 @@ impl Client {
     ///
     /// # Errors
     /// [`Error::ReadManifest`].
-    pub async fn referrers(
+    pub(crate) async fn referrers(
         &self,
         repository: &str,
         digest: &Digest,

@@ -34,7 +34,7 @@ impl Client {
     ///
     /// # Errors
     /// [`Error::ReadTags`].
-    pub async fn tags(&self, repository: &str) -> Result<Vec<String>, Error> {
+    pub(crate) async fn tags(&self, repository: &str) -> Result<Vec<String>, Error> {
         self.read_tags(repository).await.map_err(|failure| Error::ReadTags {
             subject: self.name(repository),
             source: Box::new(failure),

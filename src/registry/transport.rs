@@ -105,24 +105,24 @@ struct ProxyInUse {
 
 /// One request. A small body is kept in memory and can be sent again; a stream cannot.
 #[derive(Debug)]
-pub struct Request {
+pub(crate) struct Request {
     /// HTTP method.
-    pub method: Method,
+    pub(crate) method: Method,
     /// The address.
-    pub url: Url,
+    pub(crate) url: Url,
     /// Headers except `Authorization`.
-    pub headers: HeaderMap,
+    pub(crate) headers: HeaderMap,
     /// The `Authorization` header; not sent to other hosts after a redirect.
-    pub authorization: Option<HeaderValue>,
+    pub(crate) authorization: Option<HeaderValue>,
     /// The body.
-    pub body: Body,
+    pub(crate) body: Body,
     /// The longest wait for the head of the answer, unless the body is a stream.
-    pub timeout: Duration,
+    pub(crate) timeout: Duration,
 }
 
 /// A request body.
 #[derive(Debug, Default)]
-pub enum Body {
+pub(crate) enum Body {
     /// No body.
     #[default]
     Empty,
@@ -136,7 +136,7 @@ pub enum Body {
 impl Request {
     /// A request without headers and body.
     #[must_use]
-    pub fn new(method: Method, url: Url) -> Self {
+    pub(crate) fn new(method: Method, url: Url) -> Self {
         Self {
             method,
             url,
@@ -149,7 +149,7 @@ impl Request {
 
     /// A GET request.
     #[must_use]
-    pub fn get(url: Url) -> Self {
+    pub(crate) fn get(url: Url) -> Self {
         Self::new(Method::GET, url)
     }
 }
@@ -235,7 +235,7 @@ impl Transport {
     ///
     /// # Errors
     /// [`Failure`] for connections and redirects.
-    pub async fn send(&self, request: Request) -> Result<Response, Failure> {
+    pub(crate) async fn send(&self, request: Request) -> Result<Response, Failure> {
         let Request { method, url, headers, mut authorization, mut body, timeout } = request;
         let home = url.clone();
         let mut at = url;
@@ -373,7 +373,7 @@ impl Transport {
 
     /// Reports every request to `meter`.
     #[must_use]
-    pub fn metered(self, meter: Arc<dyn Meter>) -> Self {
+    pub(crate) fn metered(self, meter: Arc<dyn Meter>) -> Self {
         Self { meter, ..self }
     }
 }

@@ -25,7 +25,7 @@ use super::retry::retrying;
 use super::transport::{Body, Request};
 
 /// A callback for progress: gets the number of bytes sent since its last call.
-pub type Observer<'a> = &'a (dyn Fn(u64) + Send + Sync);
+pub(crate) type Observer<'a> = &'a (dyn Fn(u64) + Send + Sync);
 
 /// The result of starting an upload.
 #[derive(Debug)]

@@ -18,7 +18,7 @@ const MOST_KEPT: u64 = 8 * 1024 * 1024;
 #[derive(Debug)]
 pub struct Origin {
     /// The registry.
-    pub client: Client,
+    pub(crate) client: Client,
     /// The repository in it.
     pub repository: String,
     /// Platforms that are wanted; all without.
@@ -58,7 +58,7 @@ pub(super) enum Ask {
 impl Origin {
     /// A repository of the registry behind `client`.
     #[must_use]
-    pub fn new(client: Client, repository: impl Into<String>) -> Self {
+    pub(crate) fn new(client: Client, repository: impl Into<String>) -> Self {
         Self { client, repository: repository.into(), platforms: None, manifests: Mutex::default() }
     }
 

@@ -23,6 +23,10 @@ use axum::response::Response;
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 
+use super::blobs::BlobStream;
+use super::copy::Moved;
+use super::digest::Algorithm;
+use super::manifests::DOCKER_MANIFEST;
 use super::*;
 
 /// A recorded request.
@@ -156,8 +160,7 @@ impl Peer {
         options: Options,
     ) -> Client {
         let transport = Transport::new(&TransportOptions::default()).unwrap();
-        Client::new(transport, Endpoint::new(Scheme::Http, &*self.host), authenticator, options)
-            .unwrap()
+        Client::new(transport, endpoint(Scheme::Http, &*self.host), authenticator, options).unwrap()
     }
 }
 
@@ -170,6 +173,10 @@ pub(super) fn quick() -> Options {
         answer_timeout: Duration::from_secs(5),
         ..Options::default()
     }
+}
+
+pub(super) fn endpoint(scheme: Scheme, host: impl Into<String>) -> Endpoint {
+    Endpoint { scheme, host: host.into() }
 }
 
 pub(super) fn user() -> Credential {

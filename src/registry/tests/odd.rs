@@ -31,10 +31,7 @@ async fn raw(answers: Vec<String>) -> (Client, tokio::task::JoinHandle<()>) {
     let transport = Transport::new(&TransportOptions::default()).unwrap();
     let authenticator = Arc::new(StaticAuthenticator::default());
 
-    (
-        Client::new(transport, Endpoint::new(Scheme::Http, host), authenticator, quick()).unwrap(),
-        server,
-    )
+    (Client::new(transport, endpoint(Scheme::Http, host), authenticator, quick()).unwrap(), server)
 }
 
 fn tag() -> Tag {
@@ -81,7 +78,7 @@ async fn unknown_host_name_is_registry_unavailable() {
     let transport = Transport::new(&TransportOptions::default()).unwrap();
     let options = Options { retry: Policy { retries: 0, ..Policy::default() }, ..quick() };
     // Nothing under .invalid resolves (RFC 6761).
-    let endpoint = Endpoint::new(Scheme::Https, "registry.invalid");
+    let endpoint = endpoint(Scheme::Https, "registry.invalid");
     let client =
         Client::new(transport, endpoint, Arc::new(StaticAuthenticator::default()), options)
             .unwrap();
@@ -133,7 +130,7 @@ async fn plain_http_in_place_of_tls_is_named_and_not_retried() {
         }
     });
     let transport = Transport::new(&TransportOptions::default()).unwrap();
-    let endpoint = Endpoint::new(Scheme::Https, &*host);
+    let endpoint = endpoint(Scheme::Https, &*host);
     let client =
         Client::new(transport, endpoint, Arc::new(StaticAuthenticator::default()), quick())
             .unwrap();

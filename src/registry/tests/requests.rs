@@ -102,8 +102,7 @@ async fn unanswered_request_times_out_and_is_retried() {
     let transport = Transport::new(&TransportOptions::default()).unwrap();
     let authenticator = Arc::new(StaticAuthenticator::default());
     let client =
-        Client::new(transport, Endpoint::new(Scheme::Http, &*host), authenticator, options())
-            .unwrap();
+        Client::new(transport, endpoint(Scheme::Http, &*host), authenticator, options()).unwrap();
     let written = Manifest::new(Bytes::from_static(MANIFEST.as_bytes()), OCI_MANIFEST);
 
     for error in [
