@@ -45,7 +45,9 @@ pub struct Chart {
     /// registry, with the same rules).
     #[schemars(length(min = 1, max = 512))]
     #[x_kube(validation = Rule::new("self.matches(r'^(https?|oci)://[^/\\s@]+(/[^\\s@]*)?$')")
-        .message("chart.pullUrl is the address of a chart: write https://charts.example.com/bitnami/nginx or oci://registry.example.com/charts/nginx, and put a login into a Secret"))]
+        .message("chart.pullUrl is the address of a chart: write \
+                  https://charts.example.com/bitnami/nginx or \
+                  oci://registry.example.com/charts/nginx, and put a login into a Secret"))]
     pub pull_url: String,
 
     /// Name of the chart, if pullUrl does not end in it.

@@ -75,11 +75,14 @@ pub struct Image {
     #[schemars(length(min = 1, max = 512))]
     #[x_kube(
         validation = Rule::new("!self.contains('://')")
-            .message("image.pullUrl is an image reference without a scheme: write docker.io/library/nginx, not https://docker.io/library/nginx"),
+            .message("image.pullUrl is an image reference without a scheme: write \
+                      docker.io/library/nginx, not https://docker.io/library/nginx"),
         validation = Rule::new("!self.contains('@')")
             .message("image.pullUrl may not carry a digest: write repository or repository:tag"),
-        validation = Rule::new("self.matches('^[^\\\\s]+$') && !self.endsWith('/') && !self.endsWith(':')")
-            .message("image.pullUrl is not an image reference: write for example docker.io/library/nginx or docker.io/library/nginx:1.27")
+        validation = Rule::new("self.matches('^[^\\\\s]+$') && !self.endsWith('/') && \
+                                !self.endsWith(':')")
+            .message("image.pullUrl is not an image reference: write for example \
+                      docker.io/library/nginx or docker.io/library/nginx:1.27")
     )]
     pub pull_url: String,
 

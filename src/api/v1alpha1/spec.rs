@@ -30,7 +30,8 @@ pub type Policy = serde_json::Map<String, serde_json::Value>;
     status = "EcrRepositorySyncStatus",
     derive = "PartialEq",
     selectable = ".spec.repositoryName",
-    doc = "EcrRepositorySync is one Amazon ECR repository: its settings and policies, and the container image and Helm chart that are copied into it from other registries.",
+    doc = "EcrRepositorySync is one Amazon ECR repository: its settings and policies, and the \
+           container image and Helm chart that are copied into it from other registries.",
     printcolumn(name = "Repository", type_ = "string", json_path = ".status.repository.name"),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),
     printcolumn(
@@ -261,8 +262,10 @@ pub struct Registry {
     /// is used. The external id comes from the operator's roles file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 2048))]
-    #[x_kube(validation = Rule::new("self.matches('^arn:aws(-[a-z]+)*:iam::[0-9]{12}:role/[A-Za-z0-9+=,.@_/-]*[A-Za-z0-9+=,.@_-]$')")
-        .message("registry.roleArn is the ARN of an IAM role, for example arn:aws:iam::123456789012:role/ecr-sync"))]
+    #[x_kube(validation = Rule::new("self.matches('^arn:aws(-[a-z]+)*:iam::[0-9]{12}:role/\
+                                     [A-Za-z0-9+=,.@_/-]*[A-Za-z0-9+=,.@_-]$')")
+        .message("registry.roleArn is the ARN of an IAM role, for example \
+                  arn:aws:iam::123456789012:role/ecr-sync"))]
     pub role_arn: Option<String>,
 
     /// ServiceAccount in the same namespace whose IAM role (annotation

@@ -86,7 +86,7 @@ pub struct EcrRepositorySyncStatus {
 pub enum Ownership {
     /// The operator created it.
     Created,
-    /// It existed before.
+    /// The repository existed before.
     Adopted,
 }
 
