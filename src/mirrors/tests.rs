@@ -96,7 +96,8 @@ fn a_wrong_table_says_what_to_write() {
         ("{match: docker.io, rewrite: m.example, credentialsFile: /nowhere}", "/nowhere"),
         ("{match: docker.io, rewrite: m.example, credentialsSecretRef: {name: a}}", "namespace"),
         (
-            "{match: docker.io, rewrite: m.example, credentialsFile: /x, credentialsSecretRef: {name: a, namespace: b}}",
+            "{match: docker.io, rewrite: m.example, credentialsFile: /x, \
+             credentialsSecretRef: {name: a, namespace: b}}",
             "remove one of them",
         ),
         (
