@@ -8,10 +8,10 @@ pub(crate) fn with_causes(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.contains(&more) {
+        let text_of_cause = error.to_string();
+        if !text.contains(&text_of_cause) {
             text.push_str(": ");
-            text.push_str(&more);
+            text.push_str(&text_of_cause);
         }
         cause = error.source();
     }

@@ -130,7 +130,7 @@ impl Error {
     }
 }
 
-/// Turns the error `code`, which says that the thing does not (or does already) exist, into `None`.
+/// Turns the error `code`, which means that the thing does not (or already does) exist, into `None`.
 pub(super) fn none_if<T, E>(
     result: Result<T, SdkError<E, HttpResponse>>,
     code: &str,

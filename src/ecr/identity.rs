@@ -148,14 +148,20 @@ mod tests {
              - {roleArn: 'arn:aws:iam::123456789012:role/*', externalId: 'all:the-others'}\n",
         )
         .expect("a table");
-        let of = |name: &str| {
+        let external_id = |name: &str| {
             let role: RoleArn = name.parse().expect("a role");
             roles.external_id(&role).map(str::to_owned)
         };
 
-        assert_eq!(of("arn:aws:iam::123456789012:role/special").as_deref(), Some("special-id"));
-        assert_eq!(of("arn:aws:iam::123456789012:role/team/x").as_deref(), Some("all:the-others"));
-        assert_eq!(of("arn:aws:iam::210987654321:role/special"), None);
+        assert_eq!(
+            external_id("arn:aws:iam::123456789012:role/special").as_deref(),
+            Some("special-id")
+        );
+        assert_eq!(
+            external_id("arn:aws:iam::123456789012:role/team/x").as_deref(),
+            Some("all:the-others")
+        );
+        assert_eq!(external_id("arn:aws:iam::210987654321:role/special"), None);
         assert_eq!(Roles::parse("").expect("empty"), Roles::default());
 
         for (wrong, part) in [

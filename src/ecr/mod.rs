@@ -11,7 +11,7 @@
 //! - `images`: tag -> digest, and which blobs are missing; `archive`: archived images; `contents`:
 //!   all images of a repository, and the removal of tags
 //! - `pull_through`: pull-through cache rules
-//! - `owner`: the resource tags that say who owns a repository
+//! - `owner`: the resource tags with the owner of a repository
 //! - `host`: host names of ECR; `error`: AWS error codes, their class and advice; `counting`:
 //!   metrics of AWS calls
 //!

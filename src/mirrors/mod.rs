@@ -23,7 +23,7 @@ pub(crate) struct Mirrors(Vec<Mirror>);
 pub(crate) struct Mirror {
     /// The match: a host, or a host with the first part of a path, or with all of it.
     pub matched: String,
-    /// The replacement of the match; `None` for `direct: true`, that is no mirror.
+    /// The replacement of the match; `None` for `direct: true`: no mirror.
     rewrite: Option<String>,
     /// The login, which is sent to the mirror's host only. `None`: as for any other host.
     pub login: Option<Login>,

@@ -112,11 +112,11 @@ fn a_wrong_table_says_what_to_write() {
 
 #[test]
 fn a_login_is_never_shown_and_a_secret_needs_a_cluster() {
-    let known = Login::Known(Credential::Basic {
+    let login = Login::Known(Credential::Basic {
         username: "me".to_owned(),
         password: "hidden".to_owned(),
     });
-    assert_eq!(format!("{known:?}"), "Known");
+    assert_eq!(format!("{login:?}"), "Known");
 
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("mirrors.yaml");

@@ -205,21 +205,21 @@ impl<'a> Range<'a> {
 
 impl Rewritten {
     fn new(original: &str) -> Self {
-        let mut written =
+        let mut rewritten =
             Self { text: original.to_owned(), origins: (0..=original.len()).collect() };
         let mut at = 0;
 
         while at < original.len() {
             match original.is_char_boundary(at).then(|| Range::read(original, at)).flatten() {
                 Some(range) => {
-                    written.replace(&range);
+                    rewritten.replace(&range);
                     at += range.text.len();
                 }
                 None => at += 1,
             }
         }
 
-        written
+        rewritten
     }
 
     /// Replaces the first occurrence of the range's text, as Masterminds does. That need not be

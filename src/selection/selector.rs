@@ -178,11 +178,11 @@ fn pattern(text: &str) -> Result<Regex, String> {
 
 /// Returns the greatest `latest` keys (0 means all), each once, greatest first.
 fn newest<K: Ord>(keys: impl Iterator<Item = K>, latest: usize) -> Vec<K> {
-    let settle = |kept: &mut Vec<K>| {
-        kept.sort_unstable_by(|one, other| other.cmp(one));
-        kept.dedup_by(|one, other| one.cmp(&other).is_eq());
+    let settle = |best: &mut Vec<K>| {
+        best.sort_unstable_by(|one, other| other.cmp(one));
+        best.dedup_by(|one, other| one.cmp(&other).is_eq());
         if latest > 0 {
-            kept.truncate(latest);
+            best.truncate(latest);
         }
     };
 
@@ -190,17 +190,17 @@ fn newest<K: Ord>(keys: impl Iterator<Item = K>, latest: usize) -> Vec<K> {
     let room = if latest == 0 { usize::MAX } else { latest.saturating_mul(2).max(ROOM) };
     // Growth by doubling would use up to three times as much memory.
     let expected = keys.size_hint().1.unwrap_or(0);
-    let mut kept = Vec::with_capacity(expected.min(EXPECTED).min(room));
+    let mut best = Vec::with_capacity(expected.min(EXPECTED).min(room));
 
     for key in keys {
-        if kept.len() == room {
-            settle(&mut kept);
+        if best.len() == room {
+            settle(&mut best);
         }
-        kept.push(key);
+        best.push(key);
     }
 
-    settle(&mut kept);
-    kept
+    settle(&mut best);
+    best
 }
 
 /// Collects into a new list: collecting in place would keep the memory of the keys.

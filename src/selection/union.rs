@@ -49,10 +49,10 @@ pub(crate) fn union<'a>(
     selected: impl IntoIterator<Item = &'a str>,
     most: usize,
 ) -> Result<Vec<&'a str>, TooMany> {
-    let mut seen = HashSet::new();
-    let mut tags: Vec<_> = listed.into_iter().filter(|tag| seen.insert(*tag)).collect();
+    let mut unique = HashSet::new();
+    let mut tags: Vec<_> = listed.into_iter().filter(|tag| unique.insert(*tag)).collect();
     let listed = tags.len();
-    tags.extend(selected.into_iter().filter(|tag| seen.insert(*tag)));
+    tags.extend(selected.into_iter().filter(|tag| unique.insert(*tag)));
     if tags.len() > most {
         return Err(TooMany { count: tags.len(), selected: tags.len() - listed, most });
     }

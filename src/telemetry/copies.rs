@@ -55,12 +55,12 @@ impl Collector for Copies {
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        let left = |part: Count| part.of.saturating_sub(part.done);
+        let remaining = |part: Count| part.of.saturating_sub(part.done);
         let mut sums = [("tags", 0), ("manifests", 0), ("blobs", 0), ("bytes", 0)];
         for (_, progress) in &*self.running.lock() {
             let snapshot = progress.snapshot();
             let parts = [snapshot.tags, snapshot.manifests, snapshot.blobs, snapshot.bytes];
-            sums.iter_mut().zip(parts).for_each(|((_, sum), part)| *sum += left(part));
+            sums.iter_mut().zip(parts).for_each(|((_, sum), part)| *sum += remaining(part));
         }
         for (kind, sum) in sums {
             self.pending.with_label_values(&[kind]).set(sum.try_into().unwrap_or(i64::MAX));

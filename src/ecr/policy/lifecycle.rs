@@ -177,10 +177,10 @@ mod tests {
             Wanted::read(Kind::Lifecycle, Some(&policy(json!({"rules": []})))),
             Ok(Wanted::None)
         );
-        let given = policy(json!({"rules": [rule(1, |_| {})]}));
+        let document = policy(json!({"rules": [rule(1, |_| {})]}));
         assert_eq!(
-            Wanted::read(Kind::Lifecycle, Some(&given)),
-            Ok(Wanted::Document(given.clone()))
+            Wanted::read(Kind::Lifecycle, Some(&document)),
+            Ok(Wanted::Document(document.clone()))
         );
         assert!(Wanted::read(Kind::Lifecycle, Some(&policy(json!({"Rules": []})))).is_err());
     }
