@@ -58,7 +58,7 @@ async fn a_refusal_says_what_to_change_and_the_rest_is_done() {
             "tags",
             json!({"resourceTags": {"a": "1", "b": "2"}}),
             "InvalidSpec",
-            "take keys out of spec.resourceTags",
+            "remove keys from spec.resourceTags",
             true,
         ),
         (
