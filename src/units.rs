@@ -1,4 +1,6 @@
-//! Numbers in messages: sizes (`41 MB`) and counts (`2 repositories`).
+//! Numbers in messages: sizes (`41 MB`), counts (`2 repositories`) and durations (`1h30m`).
+
+use std::time::Duration;
 
 /// Returns a number of bytes with a unit: `41 MB`.
 pub(crate) fn size(bytes: u64) -> String {
@@ -30,9 +32,29 @@ pub(crate) fn counted(count: usize, noun: &str) -> String {
     }
 }
 
+/// Returns a duration as a spec writes it: `1h30m`, `45s`.
+pub(crate) fn period(time: Duration) -> String {
+    let seconds = time.as_secs();
+    let parts = [(seconds / 3600, "h"), (seconds / 60 % 60, "m"), (seconds % 60, "s")];
+    let text: String = parts
+        .iter()
+        .filter(|(number, _)| *number > 0)
+        .map(|(number, unit)| format!("{number}{unit}"))
+        .collect();
+    if text.is_empty() { "0s".to_owned() } else { text }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_duration_is_written_as_in_a_spec() {
+        let table = [(0, "0s"), (45, "45s"), (1800, "30m"), (5400, "1h30m"), (3605, "1h5s")];
+        for (seconds, text) in table {
+            assert_eq!(period(Duration::from_secs(seconds)), text);
+        }
+    }
 
     #[test]
     fn a_size_has_two_digits_and_a_unit() {

@@ -1,4 +1,4 @@
-//! What there is to do: actions, what stays as it is, and what is to be removed.
+//! The work of a pass: the plan, its actions, drift, and tags to remove.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,47 +13,50 @@ use crate::ecr::{Mutability, Settings};
 use crate::failure::Failure;
 use crate::registry::{Digest, Tag};
 
-/// What has to be done, in this order.
+/// The actions of a pass, in the order in which they are carried out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
-    /// The repository was there before us.
+    /// Whether the repository existed before us.
     pub adopted: bool,
     /// The actions.
     pub actions: Vec<Action>,
     /// Wanted tags that need no action: in sync, or impossible.
     pub settled: BTreeMap<(ArtifactKind, Tag), TagState>,
-    /// What is not as wanted and stays so.
+    /// Differences from the spec that are left alone.
     pub drift: Vec<Drift>,
-    /// What somebody else changed and the actions put right.
+    /// Changes by others that the actions correct.
     pub corrected: Vec<Drift>,
-    /// Values that are written, with those of earlier passes that were not found again.
+    /// Writes of this pass, and those of earlier passes after which ECR returned another value.
     pub attempts: Attempts,
-    /// What there is to remove, where that was looked for.
+    /// Tags to remove, if this pass looked for them.
     pub pruning: Option<Pruning>,
 }
 
 impl Plan {
-    /// Takes in what there is to remove: the last of all actions.
-    pub(super) fn take_pruning(&mut self, pruning: Pruning) {
+    /// Adds the tags to remove, as the last actions.
+    pub(super) fn add_pruning(&mut self, pruning: Pruning) {
         self.actions.extend(pruning.actions.iter().cloned());
         self.pruning = Some(pruning);
     }
 
-    /// Whether nothing is to be done, and nothing fails by what a longer look at ECR might show to
-    /// be otherwise.
+    /// Whether nothing is to be done. An immutable tag is not settled: its mutability may have been
+    /// changed in ECR, and only the full survey reads that.
     #[must_use]
     pub fn is_settled(&self) -> bool {
-        let depends = |state: &TagState| matches!(state, TagState::Failed(failure) if failure.class == Class::TagImmutable);
-        self.actions.is_empty() && !self.settled.values().any(depends)
+        let is_immutable = |state: &TagState| match state {
+            TagState::Failed(failure) => failure.class == Class::TagImmutable,
+            _ => false,
+        };
+        self.actions.is_empty() && !self.settled.values().any(is_immutable)
     }
 }
 
-/// A field of the configuration that is not as wanted.
+/// A field whose value in ECR differs from the spec.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Drift {
     /// The field of the spec.
     pub field: Field,
-    /// What is there, what is wanted, and what to do.
+    /// The value in ECR, the wanted value, and what to do.
     pub message: String,
 }
 
@@ -63,107 +66,107 @@ impl fmt::Display for Drift {
     }
 }
 
-/// A value that was written.
+/// The writes of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Attempt {
-    /// Hash of what was written.
+    /// Hash of the value that was written.
     pub(super) wanted: u64,
-    /// Hash of what was there before.
+    /// Hash of the value in ECR before the write.
     pub(super) live: u64,
-    /// How often it was written without being found again.
+    /// Writes after which ECR returned another value.
     pub(super) times: u32,
 }
 
-/// Values that were written and not found again, by field.
+/// Writes after which ECR returned another value, by field.
 pub type Attempts = BTreeMap<Field, Attempt>;
 
 /// One write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Create the repository with these resource tags and settings.
+    /// Creates the repository.
     CreateRepository {
-        /// Its name.
+        /// Name of the repository.
         name: String,
         /// Resource tags, ours included.
         tags: BTreeMap<String, String>,
         /// Settings.
         settings: Settings,
     },
-    /// Set these resource tags on the repository.
+    /// Sets resource tags.
     TagRepository {
-        /// Those that are missing or differ.
+        /// Tags that are missing or differ.
         tags: BTreeMap<String, String>,
     },
-    /// Remove these resource tags.
+    /// Removes resource tags.
     UntagRepository {
-        /// Their keys.
+        /// Keys of the tags.
         keys: Vec<String>,
     },
-    /// Say anew whether tags may move.
+    /// Sets the tag mutability. Replaces the exclusion filters.
     SetMutability {
-        /// As it shall be.
+        /// The desired value.
         wanted: Mutability,
-        /// As it is.
+        /// The value in ECR.
         replaces: Mutability,
     },
-    /// Say anew whether images are scanned when they are pushed.
+    /// Sets whether images are scanned when they are pushed.
     SetScanOnPush {
-        /// As it shall be.
+        /// The desired value.
         wanted: bool,
     },
-    /// Write a policy.
+    /// Writes a policy.
     PutPolicy {
-        /// Which.
+        /// Lifecycle or permission policy.
         kind: Kind,
         /// The document.
         document: Policy,
-        /// Whether another one is there.
+        /// Whether ECR has another document.
         replaces: bool,
     },
-    /// Remove a policy.
+    /// Deletes a policy.
     DeletePolicy {
-        /// Which.
+        /// Lifecycle or permission policy.
         kind: Kind,
     },
-    /// Bring a wanted image back from the archive.
+    /// Restores a wanted image from the archive.
     RestoreTag {
         /// Image or chart.
         kind: ArtifactKind,
         /// The tag in ECR.
         tag: Tag,
-        /// What it points to.
+        /// Digest of the tag.
         digest: Digest,
     },
-    /// Copy an artifact and point a tag to it.
+    /// Copies an artifact and points a tag to it.
     CopyTag {
         /// Image or chart.
         kind: ArtifactKind,
         /// The tag in ECR.
         tag: Tag,
-        /// Where it comes from, for people: `docker.io/library/nginx:1.27`.
+        /// The source, for people: `docker.io/library/nginx:1.27`.
         source: String,
-        /// The digest to copy; `None` for a chart archive, of which a manifest is yet to be made.
+        /// The digest to copy; `None` for a chart archive whose manifest is not built yet.
         digest: Option<Digest>,
-        /// What the tag points to now.
+        /// The current digest of the tag.
         replaces: Option<Digest>,
     },
-    /// Remove a tag that nobody wants and that the source still has.
+    /// Removes a tag that is not wanted and that the source still has.
     PruneTag {
         /// Image or chart.
         kind: ArtifactKind,
         /// The tag in ECR.
         tag: Tag,
-        /// What it points to; if it does so no longer, it stays.
+        /// Digest of the tag. If the tag has moved by then, it is kept.
         digest: Digest,
-        /// Whether that is an index.
+        /// Whether the digest is of an index.
         is_index: bool,
-        /// Where it can be had again, for people.
+        /// The source that still has it, for people.
         source: String,
     },
 }
 
 impl Action {
-    /// What of the repository it changes, for metrics.
+    /// The part of the repository that it changes.
     #[must_use]
     pub fn field(&self) -> Field {
         match self {
@@ -176,9 +179,23 @@ impl Action {
             Self::PruneTag { .. } => Field::Prune,
         }
     }
+
+    /// The action in the past tense: `created repository nginx`.
+    pub(super) fn past(&self) -> String {
+        let text = self.to_string();
+        let Some((verb, rest)) = text.split_once(' ') else { return text };
+        let past = match verb {
+            "set" => "set".to_owned(),
+            "copy" => "copied".to_owned(),
+            verb if verb.ends_with('e') => format!("{verb}d"),
+            verb => format!("{verb}ed"),
+        };
+        format!("{past} {rest}")
+    }
 }
 
 impl fmt::Display for Action {
+    /// The action as a plan shows it: `create repository nginx`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::CreateRepository { name, .. } => write!(f, "create repository {name}"),
@@ -189,13 +206,11 @@ impl fmt::Display for Action {
             }
             Self::UntagRepository { keys } => write!(f, "remove resource tags {}", keys.join(", ")),
             Self::SetMutability { wanted, replaces } => {
-                write!(f, "set imageTagMutability to {wanted}, which is {replaces}")
+                write!(f, "change imageTagMutability from {replaces} to {wanted}")
             }
             Self::SetScanOnPush { wanted } => write!(f, "set scanOnPush to {wanted}"),
             Self::PutPolicy { kind, replaces: false, .. } => write!(f, "set {}", kind.field()),
-            Self::PutPolicy { kind, replaces: true, .. } => {
-                write!(f, "replace {}, which differs", kind.field())
-            }
+            Self::PutPolicy { kind, replaces: true, .. } => write!(f, "replace {}", kind.field()),
             Self::DeletePolicy { kind } => write!(f, "remove {}", kind.field()),
             Self::PruneTag { tag, digest, source, .. } => {
                 write!(f, "prune tag {tag} ({digest}), which {source} still has")
@@ -205,10 +220,11 @@ impl fmt::Display for Action {
             }
             Self::CopyTag { tag, source, digest, replaces, .. } => {
                 match (digest, replaces) {
-                    (Some(digest), Some(there)) if digest == there => {
+                    (Some(digest), Some(current)) if digest == current => {
                         return write!(
                             f,
-                            "complete tag {tag}, an index that lacks some of its images, from {source} ({digest})"
+                            "complete tag {tag}, an index that lacks some of its images, from \
+                             {source} ({digest})"
                         );
                     }
                     (Some(digest), _) => write!(f, "copy {source} ({digest}) to tag {tag}")?,
@@ -221,58 +237,109 @@ impl fmt::Display for Action {
     }
 }
 
-/// What there is to remove.
+/// Tags to remove.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pruning {
-    /// One [`Action::PruneTag`] for each tag that goes.
+    /// One [`Action::PruneTag`] for each tag that is removed.
     pub actions: Vec<Action>,
-    /// More of them, for those of the first that ECR keeps for an index.
+    /// Spare actions. They replace those whose tag ECR keeps for an index.
     pub reserve: Vec<Action>,
-    /// How many may go at a time.
+    /// The most tags that one pass removes.
     pub allowed: usize,
-    /// Tags that were not looked at.
+    /// Tags that were not checked.
     pub left: usize,
-    /// How long an image must be unused.
+    /// The time for which an image must be unused.
     pub min_unpulled: Duration,
-    /// Why nothing may be removed, or could be, or not all.
+    /// The reason why nothing is removed, or not everything.
     pub blocked: Option<Failure>,
 }
 
 impl Pruning {
-    /// Tags that the sources are asked for in one pass; with them go the batches of one
-    /// BatchDeleteImage.
+    /// Tags that the sources are asked for in one pass, and tags in one BatchDeleteImage.
     pub(super) const MOST_CHECKS: usize = 100;
-    /// When it is looked again where only something could not be asked.
-    pub(super) const AGAIN: Duration = Duration::from_secs(30 * 60);
+    /// The wait before the next check after a failure that may pass.
+    pub(super) const RECHECK: Duration = Duration::from_secs(30 * 60);
 
-    /// Nothing goes. The same cause has the same text at every look.
-    pub(super) fn blocked(why: impl std::fmt::Display) -> Self {
-        let message = format!("tags that are no longer wanted stay: {why}");
+    /// Removes nothing. The same cause has the same text at every check.
+    pub(super) fn blocked(why: impl fmt::Display) -> Self {
+        let message = format!("nothing was pruned: {why}");
         Self { blocked: Some(Failure::new(Class::PruneBlocked, message)), ..Self::default() }
     }
 
-    /// The same for what may be otherwise in a while.
+    /// Removes nothing because of `failure`. If that may pass, the check is repeated soon.
     pub(super) fn blocked_by(failure: &Failure) -> Self {
         let mut pruning = Self::blocked(failure);
-        if let Some(blocked) = pruning.blocked.as_mut().filter(|_| failure.class.is_passing()) {
-            blocked.retry_after = Some(Self::AGAIN);
+        if let Some(blocked) = &mut pruning.blocked {
+            blocked.retry_after = failure.class.is_passing().then_some(Self::RECHECK);
         }
         pruning
     }
 
-    /// What a person should know of it.
+    /// The same if some tags are removed all the same.
+    pub(super) fn partly_blocked_by(failure: &Failure) -> Self {
+        let mut pruning = Self::blocked_by(failure);
+        if let Some(blocked) = &mut pruning.blocked {
+            blocked.message = format!("some tags were not pruned: {failure}");
+        }
+        pruning
+    }
+
+    /// Advice for a person: the tags that are left for later passes.
     pub(super) fn advice(&self) -> Option<String> {
         let Self { actions, allowed, left, blocked, .. } = self;
-        match left {
-            _ if blocked.is_some() => None,
-            0 => None,
-            left if actions.len() >= *allowed => Some(format!(
-                "up to {left} more tags go later: prune.maxPercent allows {allowed} at a time"
-            )),
-            left => Some(format!(
-                "{left} more tags are looked at later, whether they go: {} at a time",
+        if blocked.is_some() || *left == 0 {
+            return None;
+        }
+        Some(if actions.len() >= *allowed {
+            format!(
+                "up to {left} more tags will be pruned in later passes (prune.maxPercent allows \
+                 {allowed} per pass)"
+            )
+        } else {
+            format!(
+                "{left} more tags will be checked in later passes ({} per pass)",
                 Self::MOST_CHECKS
-            )),
+            )
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_says_what_will_be_done_and_an_event_what_was_done() {
+        let policy = |replaces| Action::PutPolicy {
+            kind: Kind::Lifecycle,
+            document: Policy::new(),
+            replaces,
+        };
+        let digest = Digest::sha256_of(b"image");
+        let copy = |replaces| Action::CopyTag {
+            kind: ArtifactKind::Image,
+            tag: "1".parse().expect("a tag"),
+            source: "q.io/app:1".to_owned(),
+            digest: Some(digest.clone()),
+            replaces,
+        };
+        let mutability =
+            Action::SetMutability { wanted: Mutability::Immutable, replaces: Mutability::Mutable };
+        let table = [
+            (policy(false), "set lifecyclePolicy", "set lifecyclePolicy"),
+            (policy(true), "replace lifecyclePolicy", "replaced lifecyclePolicy"),
+            (
+                mutability,
+                "change imageTagMutability from Mutable to Immutable",
+                "changed imageTagMutability from Mutable to Immutable",
+            ),
+            (Action::DeletePolicy { kind: Kind::Permission }, "remove", "removed"),
+            (copy(None), "copy q.io/app:1", "copied q.io/app:1"),
+            (copy(Some(digest.clone())), "complete tag 1", "completed tag 1"),
+        ];
+        for (action, plan, event) in table {
+            assert!(action.to_string().starts_with(plan), "{action}");
+            assert!(action.past().starts_with(event), "{}", action.past());
         }
     }
 }

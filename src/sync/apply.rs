@@ -11,7 +11,6 @@ use super::desired::Desired;
 use super::observed::Observed;
 use super::outcomes::Outcomes;
 use super::pass::Pass;
-use super::progress::Progress;
 use super::throttle::retry_throttled;
 use crate::class::Class;
 use crate::ecr::policy;
@@ -20,140 +19,164 @@ use crate::failure::Failure;
 use crate::registry::{Digest, Tag};
 
 impl Pass<'_> {
-    /// Carries the plan out: the repository, then its configuration, then the copies. One failure
-    /// leaves the others alone, but without a repository there is nothing else to do.
+    /// Carries the plan out: the repository, then its configuration, then the copies. A failure
+    /// does not stop the other actions, but without a repository nothing else can be done.
     pub(super) async fn apply(
         &self,
         desired: &Desired,
         observed: &Observed,
         plan: &Plan,
     ) -> Outcomes {
-        let registry = &*self.target.registry;
-        let progress = &self.job.progress;
-        let count =
-            plan.actions.iter().filter(|action| matches!(action, Action::CopyTag { .. })).count();
-        progress.expects_tags(count);
-        let copies = count > 0;
-        // The login and what lies under indexes are fetched while the repository is created and
+        let is_copy = |action: &&Action| matches!(action, Action::CopyTag { .. });
+        let copies = plan.actions.iter().filter(is_copy).count();
+        self.job.progress.expects_tags(copies);
+
+        // The login and the children of indexes are fetched while the repository is created and
         // configured.
-        let login = async {
-            if !copies {
+        let log_in = async {
+            if copies == 0 {
                 return Ok(());
             }
-            let children = async {
-                for artifact in &desired.artifacts {
-                    if let Source::Registry(origin) = &artifact.source {
-                        origin.read_ahead(digests_to_copy(plan, artifact.kind)).await;
-                    }
-                }
-            };
-            tokio::join!(registry.log_in(), children).0
+            tokio::join!(self.target.registry.log_in(), read_ahead(desired, plan)).0
         };
-        let (configured, login) = tokio::join!(
-            Box::pin(configure_all(registry, observed, plan, progress)),
-            Box::pin(login)
-        );
+        let (configured, login) =
+            tokio::join!(Box::pin(self.configure_all(observed, plan)), Box::pin(log_in));
         let (repository, mut outcomes) = configured;
         let Some(repository) = repository else { return outcomes };
-        if copies {
-            let target = match login {
-                Ok(()) => registry.data_plane(&repository).await,
-                Err(error) => Err(error),
-            };
-            match target {
-                Ok(target) => {
-                    progress.uses(&target);
-                    let known = observed
-                        .repository
-                        .as_ref()
-                        .map(|there| there.images.manifests.clone())
-                        .unwrap_or_default();
-                    let is_empty = outcomes.created.is_some();
-                    let mut copying = Copying {
-                        pass: self,
-                        target: &target,
-                        repository: &repository,
-                        known,
-                        is_empty,
-                    };
-                    for artifact in &desired.artifacts {
-                        Box::pin(copying.run(artifact, plan, &mut outcomes)).await;
-                        copying.is_empty = false;
-                    }
+
+        if copies > 0 {
+            match login {
+                Ok(()) => {
+                    self.copy_all(desired, observed, plan, &repository, &mut outcomes).await;
                 }
-                Err(error) => {
-                    for ((kind, tag), state) in not_copied(plan, &error.into()) {
-                        outcomes.settled(kind, tag, state, progress);
-                        progress.ended_tag();
-                    }
-                }
+                Err(error) => copy_nothing(plan, &error.into(), &mut outcomes),
             }
         }
-        let copied = self.copy_referrers(desired, observed, plan, &repository, &mut outcomes);
-        Box::pin(copied).await;
+        let referrers = self.copy_referrers(desired, observed, plan, &repository, &mut outcomes);
+        Box::pin(referrers).await;
         Box::pin(self.remove(&repository, observed, plan, &mut outcomes)).await;
         outcomes
     }
-}
 
-/// Creates the repository and writes its configuration. The repository is `None` where there is
-/// none.
-async fn configure_all(
-    registry: &ecr::Registry,
-    observed: &Observed,
-    plan: &Plan,
-    progress: &Progress,
-) -> (Option<Repository>, Outcomes) {
-    let mut outcomes = Outcomes::default();
-    let mut repository = observed.repository.as_ref().map(|there| there.repository.clone());
-    for action in &plan.actions {
-        if let Action::CreateRepository { name, tags, settings } = action {
-            match create(registry, name, tags, settings).await {
-                Ok(created) => {
-                    outcomes.done(action, progress);
-                    outcomes.created = Some(created.clone());
-                    repository = Some(created);
-                    continue;
+    /// Creates the repository and writes its configuration. The repository is `None` if it could
+    /// not be created.
+    async fn configure_all(
+        &self,
+        observed: &Observed,
+        plan: &Plan,
+    ) -> (Option<Repository>, Outcomes) {
+        let registry = &self.target.registry;
+        let mut outcomes = Outcomes::new(&self.job.progress);
+        let mut repository =
+            observed.repository.as_ref().map(|observed| observed.repository.clone());
+
+        for action in &plan.actions {
+            match action {
+                Action::CreateRepository { name, tags, settings } => {
+                    match create(registry, name, tags, settings).await {
+                        Ok(created) => {
+                            outcomes.done(action);
+                            outcomes.created = Some(created.clone());
+                            repository = Some(created);
+                        }
+                        Err(failure) => {
+                            outcomes.failed(action.field(), &failure);
+                            outcomes.tags.extend(not_copied(plan, &failure));
+                            outcomes.failure = Some(failure);
+                            return (None, outcomes);
+                        }
+                    }
                 }
-                Err(failure) => {
-                    progress.failed(action.field(), &failure);
-                    outcomes.failure = Some(failure.clone());
-                    outcomes.tags.extend(not_copied(plan, &failure));
-                    return (None, outcomes);
+                Action::CopyTag { .. } | Action::PruneTag { .. } => {}
+                Action::RestoreTag { .. } => {
+                    self.restore(repository.as_ref(), action, &mut outcomes).await;
                 }
+                _ => self.configure(repository.as_ref(), action, &mut outcomes).await,
             }
         }
-        let Some(repository) = &repository else { continue };
-        if matches!(action, Action::CopyTag { .. } | Action::PruneTag { .. }) {
-            continue;
-        }
-        if let Action::RestoreTag { kind, tag, digest } = action {
-            let state = match registry.restore_image(&repository.name, digest).await {
-                Ok(()) => {
-                    outcomes.done(action, progress);
-                    TagState::Synced(digest.clone())
-                }
-                Err(error) => TagState::Failed(error.into()),
-            };
-            outcomes.settled(*kind, tag.clone(), state, progress);
-            progress.advance(1);
-            continue;
-        }
-        match retry_throttled(|| async { Ok(configure(registry, repository, action).await?) }).await
-        {
-            Ok(kept) => {
-                outcomes.done(action, progress);
-                outcomes.rewritten.extend(rewritten(action, kept.as_deref()));
+        (repository, outcomes)
+    }
+
+    async fn restore(
+        &self,
+        repository: Option<&Repository>,
+        action: &Action,
+        outcomes: &mut Outcomes,
+    ) {
+        let (Some(repository), Action::RestoreTag { kind, tag, digest }) = (repository, action)
+        else {
+            return;
+        };
+        let state = match self.target.registry.restore_image(&repository.name, digest).await {
+            Ok(()) => {
+                outcomes.done(action);
+                TagState::Synced(digest.clone())
+            }
+            Err(error) => TagState::Failed(error.into()),
+        };
+        outcomes.settled(*kind, tag.clone(), state);
+        self.job.progress.advance(1);
+    }
+
+    async fn configure(
+        &self,
+        repository: Option<&Repository>,
+        action: &Action,
+        outcomes: &mut Outcomes,
+    ) {
+        let Some(repository) = repository else { return };
+        let registry = &self.target.registry;
+        let write = || async { Ok(write(registry, repository, action).await?) };
+        match retry_throttled(write).await {
+            Ok(stored) => {
+                outcomes.done(action);
+                outcomes.rewritten.extend(rewritten(action, stored.as_deref()));
             }
             Err(failure) => {
-                progress.failed(action.field(), &failure);
+                outcomes.failed(action.field(), &failure);
                 outcomes.unwritten.insert(action.field());
                 outcomes.configuration.push(failure);
             }
         }
-        progress.advance(1);
+        self.job.progress.advance(1);
     }
-    (repository, outcomes)
+
+    /// Copies the tags of all artifacts.
+    async fn copy_all(
+        &self,
+        desired: &Desired,
+        observed: &Observed,
+        plan: &Plan,
+        repository: &Repository,
+        outcomes: &mut Outcomes,
+    ) {
+        let target = match self.target.registry.data_plane(repository).await {
+            Ok(target) => target,
+            Err(error) => return copy_nothing(plan, &error.into(), outcomes),
+        };
+        self.job.progress.uses(&target);
+
+        let mut copying = Copying {
+            pass: self,
+            target: &target,
+            repository,
+            known: observed.known_manifests(),
+            is_empty: outcomes.created.is_some(),
+        };
+        for artifact in &desired.artifacts {
+            Box::pin(copying.run(artifact, plan, outcomes)).await;
+            copying.is_empty = false;
+        }
+    }
+}
+
+/// Reads the children of the indexes that will be copied.
+async fn read_ahead(desired: &Desired, plan: &Plan) {
+    for artifact in &desired.artifacts {
+        if let Source::Registry(origin) = &artifact.source {
+            origin.read_ahead(digests_to_copy(plan, artifact.kind)).await;
+        }
+    }
 }
 
 fn digests_to_copy(plan: &Plan, artifact: ArtifactKind) -> impl Iterator<Item = &Digest> {
@@ -161,6 +184,13 @@ fn digests_to_copy(plan: &Plan, artifact: ArtifactKind) -> impl Iterator<Item = 
         Action::CopyTag { kind, digest: Some(digest), .. } if *kind == artifact => Some(digest),
         _ => None,
     })
+}
+
+/// Records the same failure for all copies.
+fn copy_nothing(plan: &Plan, failure: &Failure, outcomes: &mut Outcomes) {
+    for ((kind, tag), state) in not_copied(plan, failure) {
+        outcomes.not_copied(kind, tag, state);
+    }
 }
 
 fn not_copied<'a>(
@@ -181,20 +211,19 @@ async fn create(
     tags: &BTreeMap<String, String>,
     settings: &Settings,
 ) -> Result<Repository, Failure> {
-    match retry_throttled(|| async { Ok(registry.create_repository(name, tags, settings).await?) })
-        .await?
-    {
+    let create = || async { Ok(registry.create_repository(name, tags, settings).await?) };
+    match retry_throttled(create).await? {
         Some(created) => Ok(created),
-        // Somebody was quicker. Whose it is, the next run will see.
+        // The next pass finds out to whom it belongs.
         None => Err(Failure::new(
             Class::RegistryUnavailable,
-            format!("repository {name} was created by somebody else just now"),
+            format!("somebody else created repository {name} just now"),
         )),
     }
 }
 
-/// Writes a setting, a policy or resource tags; returns a policy as ECR says that it keeps it.
-async fn configure(
+/// Writes a setting, a policy or resource tags. Returns a policy as ECR stored it.
+async fn write(
     registry: &ecr::Registry,
     repository: &Repository,
     action: &Action,
@@ -217,16 +246,16 @@ async fn configure(
     Ok(None)
 }
 
-/// A policy that ECR answers to keep otherwise than it was written.
-fn rewritten(action: &Action, kept: Option<&str>) -> Option<Drift> {
-    let (Action::PutPolicy { kind, document, .. }, Some(kept)) = (action, kept) else {
+/// Compares a policy with the form in which ECR stored it.
+fn rewritten(action: &Action, stored: Option<&str>) -> Option<Drift> {
+    let (Action::PutPolicy { kind, document, .. }, Some(stored)) = (action, stored) else {
         return None;
     };
-    (!policy::means_the_same(*kind, document, kept)).then(|| Drift {
+    (!policy::means_the_same(*kind, document, stored)).then(|| Drift {
         field: (*kind).into(),
         message: format!(
-            "{}: ECR made that of it when it was written",
-            policy::difference(*kind, document, kept)
+            "{}: ECR stored the policy in this form instead",
+            policy::difference(*kind, document, stored)
         ),
     })
 }

@@ -1,5 +1,4 @@
-//! The image and the chart: the tags that are wanted of them, where they come from, and how they
-//! stand.
+//! The image and the chart: their wanted tags, their sources, and the state of each tag.
 
 use std::collections::BTreeMap;
 
@@ -33,35 +32,35 @@ impl ArtifactKind {
 pub struct DesiredArtifact {
     /// Image or chart.
     pub kind: ArtifactKind,
-    /// Where it is read from, for people: `docker.io/library/nginx`.
+    /// The repository or chart that is read, for people: `docker.io/library/nginx`.
     pub name: String,
-    /// Its own place, where it is read from a mirror.
+    /// The original repository, if a mirror is read.
     pub original: Option<String>,
-    /// Why its mirror is not read after all.
+    /// Why the mirror is not read after all.
     pub passed_over: Option<String>,
-    /// Its own place, for what the mirror has not, if that may be read.
-    pub(super) own: Option<Origin>,
-    /// Where it is read from.
+    /// The original repository, for content that the mirror lacks, if it may be read.
+    pub(super) original_origin: Option<Origin>,
+    /// The source to copy from.
     pub source: Source,
-    /// What is in ECR stays when the source replaced it.
+    /// Whether a tag in ECR is kept when the source replaces its content.
     pub keep: bool,
     /// The wanted tags in the target.
     pub tags: BTreeMap<Tag, WantedTag>,
     /// Why the source's tags could not be listed: then the selected ones are not known.
     pub listing: Option<Failure>,
-    /// How many tags the selector finds, if there is one and the list could be read.
+    /// The number of tags that the selector finds, if there is a selector and the list was read.
     pub(super) selected: Option<usize>,
-    /// All that the source lists, where pruning needs to know it.
+    /// All tags that the source lists, if pruning needs them.
     pub(super) offered: Option<Result<Offered, Failure>>,
 }
 
-/// Tags that a source lists; of a chart repository with their entries in the index.
+/// Tags that a source lists. Those of a chart repository have an entry of its index.
 pub(super) type Offered = BTreeMap<Tag, Option<helm::Entry>>;
 
-/// Where an artifact is read from.
+/// The source of an artifact.
 #[derive(Debug)]
 pub enum Source {
-    /// An OCI registry: copied as it is.
+    /// An OCI registry: manifests are copied as they are.
     Registry(Origin),
     /// A classic chart repository: archives become artifacts.
     Charts {
@@ -72,44 +71,44 @@ pub enum Source {
         /// Whether the provenance file is part of the artifact.
         provenance: bool,
     },
-    /// It could not be found; every tag says why.
+    /// No source could be read; every tag has the reason.
     Unknown,
 }
 
-/// A tag that the target shall have.
+/// A tag that the target should have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WantedTag {
-    /// The only digest that it may have.
+    /// The only allowed digest.
     pub pin: Option<Digest>,
-    /// What the source has, or why it is not known.
+    /// The tag in the source, or why it is not known.
     pub source: Result<SourceTag, Failure>,
 }
 
-/// A tag of the source and what it points to.
+/// A tag of the source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceTag {
-    /// For people: `docker.io/library/nginx:1.27`.
+    /// The tag, for people: `docker.io/library/nginx:1.27`.
     pub label: String,
-    /// What it points to.
+    /// The content that it points to.
     pub content: SourceContent,
 }
 
-/// What a tag of a source stands for.
+/// The content of a tag in its source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SourceContent {
     /// A manifest, which is copied as it is.
     Manifest(Digest),
-    /// A chart archive, of which a manifest is made.
+    /// A chart archive, from which a manifest is built.
     Archive {
-        /// The archive's digest, where the index has it.
+        /// The archive's digest, if the index has it.
         digest: Option<Digest>,
-        /// What an earlier pass made of it.
+        /// The manifest that an earlier pass built from it.
         derived: Option<Derived>,
     },
 }
 
-/// What was made of a chart archive: known, it need not be downloaded again to see that nothing
-/// changed.
+/// The manifest that was built from a chart archive. With it, an unchanged archive is not
+/// downloaded again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Derived {
     /// Digest of the archive.
@@ -120,47 +119,47 @@ pub struct Derived {
     pub manifest: Digest,
 }
 
-/// How one wanted tag stands at the end of a pass.
+/// The state of one wanted tag at the end of a pass.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TagState {
     /// In ECR, with the source's digest.
     Synced(Digest),
-    /// In ECR, but the source could not be asked whether it is still the same.
+    /// In ECR, but the source could not be asked whether its digest is still the same.
     Unverified {
-        /// What ECR has.
+        /// Digest in ECR.
         digest: Digest,
         /// Why the source could not be asked.
         failure: Failure,
     },
-    /// In ECR; the source replaced it since, and it is kept as the spec says.
+    /// In ECR. The source has replaced it since, and the spec says to keep it.
     Kept {
-        /// What ECR has.
+        /// Digest in ECR.
         digest: Digest,
-        /// What the source has instead.
+        /// The content of the source instead.
         failure: Failure,
     },
-    /// In ECR's archive, from where it cannot be pulled, as a lifecycle rule wants it.
+    /// In ECR's archive because of a lifecycle rule. It cannot be pulled from there.
     Archived {
-        /// What the archive has.
+        /// Digest in the archive.
         digest: Digest,
-        /// What that means.
+        /// The consequence.
         failure: Failure,
     },
-    /// Not in ECR, or with another digest than the source's.
+    /// Not in ECR, or not with the source's digest.
     Failed(Failure),
     /// A dry run would copy it.
     Planned,
 }
 
 impl DesiredArtifact {
-    /// An artifact of which nothing is known yet.
+    /// An artifact about which nothing is known yet.
     pub(super) fn new(kind: ArtifactKind, name: impl Into<String>) -> Self {
         Self {
             kind,
             name: name.into(),
             original: None,
             passed_over: None,
-            own: None,
+            original_origin: None,
             source: Source::Unknown,
             keep: false,
             tags: BTreeMap::new(),
@@ -170,7 +169,7 @@ impl DesiredArtifact {
         }
     }
 
-    /// What an earlier pass made of the archive of a version.
+    /// The manifest that an earlier pass built from the archive of a version.
     pub(super) fn derived(&self, tag: &Tag) -> Option<Derived> {
         match &self.tags.get(tag)?.source {
             Ok(SourceTag { content: SourceContent::Archive { derived, .. }, .. }) => {
@@ -179,29 +178,31 @@ impl DesiredArtifact {
             _ => None,
         }
     }
-}
 
-impl DesiredArtifact {
-    /// Whether it is read from its mirror.
-    pub(in crate::sync) const fn is_mirrored(&self) -> bool {
+    /// Whether a mirror is read.
+    pub(super) const fn is_mirrored(&self) -> bool {
         self.original.is_some() && self.passed_over.is_none()
     }
 
-    /// Where to read what could not be copied from the mirror; it is asked for by digest, so that
-    /// it is the same there.
-    pub(in crate::sync) fn elsewhere(&self) -> Option<&Origin> {
-        let (Some(own), Source::Registry(mirror)) = (&self.own, &self.source) else { return None };
+    /// The original repository, for content that the mirror did not give. It is asked by digest, so
+    /// the content is the same.
+    pub(super) fn fallback(&self) -> Option<&Origin> {
+        let (Some(original), Source::Registry(mirror)) = (&self.original_origin, &self.source)
+        else {
+            return None;
+        };
+
+        // A smaller index is built from the same index in both places.
         let digests = self.tags.values().filter_map(WantedTag::manifest);
-        // What is made of an index is made of the same one there.
-        digests
-            .filter_map(|digest| mirror.rebuilt(digest))
-            .for_each(|rebuilt| own.remember(&rebuilt));
-        Some(own)
+        for rebuilt in digests.filter_map(|digest| mirror.rebuilt(digest)) {
+            original.remember(&rebuilt);
+        }
+        Some(original)
     }
 }
 
 impl WantedTag {
-    /// The manifest that the source has, where it is known and not yet to be made of an archive.
+    /// The manifest in the source, if it is known and need not be built from an archive.
     pub(super) fn manifest(&self) -> Option<&Digest> {
         match &self.source {
             Ok(SourceTag { content: SourceContent::Manifest(digest), .. }) => Some(digest),

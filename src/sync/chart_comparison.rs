@@ -1,5 +1,6 @@
-//! A dry run that does not know what was made of a chart version that is in ECR finds out, as the
-//! run itself would: by reading the archive. Else it would announce a change where there is none.
+//! Comparison of chart versions in a dry run. If no earlier pass built a version that is in ECR,
+//! its archive is read, as a real run would do. Otherwise the plan would show a change where there
+//! is none.
 
 use futures::{StreamExt, stream};
 
@@ -12,77 +13,75 @@ use super::pass::Pass;
 use crate::failure::Failure;
 use crate::registry::{Digest, Tag};
 
-/// What a version that is in ECR comes to.
-enum Compared {
-    /// Nothing is to be written.
+/// The comparison of a version in ECR with its archive.
+enum Comparison {
+    /// The version would not be pushed.
     Settled(TagState, Option<Derived>),
-    /// This would be pushed.
+    /// This manifest would be pushed.
     Differs(Digest),
 }
 
 impl Pass<'_> {
-    /// Reads the archives of versions that are in ECR and that the plan would push; what turns out to
-    /// be as it shall be leaves the plan.
+    /// Reads the archives of versions that are in ECR and that the plan would push. Versions that
+    /// turn out to be in sync are removed from the plan.
     pub(super) async fn compare_charts(
         &self,
         desired: &mut Desired,
         observed: &Observed,
         plan: &mut Plan,
     ) {
-        let progress = &self.job.progress;
-        let Some(there) = &observed.repository else { return };
-        let Some(chart) =
-            desired.artifacts.iter_mut().find(|artifact| artifact.kind == ArtifactKind::Chart)
-        else {
-            return;
-        };
+        let Some(observed) = &observed.repository else { return };
+        let mut artifacts = desired.artifacts.iter_mut();
+        let chart = artifacts.find(|artifact| artifact.kind == ArtifactKind::Chart);
+        let Some(chart) = chart else { return };
         let Source::Charts { repository, entries, provenance } = &chart.source else { return };
-        let archives = &Archives { source: repository, provenance: *provenance, progress };
-        let rules = Rules { keep: chart.keep, mutability: &there.repository.mutability };
-        let unknown = plan.actions.iter().filter_map(|action| match action {
+
+        let archives =
+            &Archives { source: repository, provenance: *provenance, progress: &self.job.progress };
+        let rules = Rules { keep: chart.keep, mutability: &observed.repository.mutability };
+        let orders = plan.actions.iter().filter_map(|action| match action {
             Action::CopyTag {
                 kind: ArtifactKind::Chart,
                 tag,
                 digest: None,
                 replaces: Some(current),
                 ..
-            } => {
-                let (entry, current) = (entries.get(tag)?.clone(), Some(current.clone()));
-                Some(Order { tag: tag.clone(), entry, current, derived: chart.derived(tag) })
-            }
+            } => Some(Order {
+                tag: tag.clone(),
+                entry: entries.get(tag)?.clone(),
+                current: Some(current.clone()),
+                derived: chart.derived(tag),
+            }),
             _ => None,
         });
-        let compared: Vec<(Tag, Compared)> = stream::iter(unknown.collect::<Vec<_>>())
+        let comparisons: Vec<(Tag, Comparison)> = stream::iter(orders.collect::<Vec<_>>())
             .map(|order| async move {
-                let compared = compare(archives, rules, &order).await;
-                (
-                    order.tag,
-                    compared.unwrap_or_else(|failure| {
-                        Compared::Settled(TagState::Failed(failure), None)
-                    }),
-                )
+                let comparison = compare(archives, rules, &order).await;
+                let failed = |failure| Comparison::Settled(TagState::Failed(failure), None);
+                (order.tag, comparison.unwrap_or_else(failed))
             })
             .buffer_unordered(CONCURRENT_CHARTS)
             .collect()
             .await;
-        for (tag, compared) in compared {
-            match compared {
-                Compared::Settled(state, made) => {
+
+        for (tag, comparison) in comparisons {
+            match comparison {
+                Comparison::Settled(state, built) => {
                     plan.actions.retain(|action| !is_copy_of(action, &tag));
                     plan.settled.insert((ArtifactKind::Chart, tag.clone()), state);
                     let source = chart.tags.get_mut(&tag).map(|wanted| &mut wanted.source);
-                    // Known from now on: the next dry run need not read it again.
-                    if let (Some(made), Some(Ok(SourceTag { content, .. }))) = (made, source)
+                    // With this, the next dry run need not read the archive again.
+                    if let (Some(built), Some(Ok(SourceTag { content, .. }))) = (built, source)
                         && let SourceContent::Archive { derived, .. } = content
                     {
-                        *derived = Some(made);
+                        *derived = Some(built);
                     }
                 }
-                Compared::Differs(now) => {
+                Comparison::Differs(manifest) => {
                     for action in plan.actions.iter_mut().filter(|action| is_copy_of(action, &tag))
                     {
                         if let Action::CopyTag { digest, .. } = action {
-                            *digest = Some(now.clone());
+                            *digest = Some(manifest.clone());
                         }
                     }
                 }
@@ -91,19 +90,19 @@ impl Pass<'_> {
     }
 }
 
-/// The archive goes as soon as it is judged: there may be hundreds.
+/// Compares one version. The archive is dropped at once, since there may be hundreds.
 async fn compare(
     archives: &Archives<'_>,
     rules: Rules<'_>,
     order: &Order,
-) -> Result<Compared, Failure> {
-    let made = archives.make(order).await?;
-    Ok(match rules.settled(order, &made) {
+) -> Result<Comparison, Failure> {
+    let built = archives.build(order).await?;
+    Ok(match rules.settled(order, &built) {
         Some(TagState::Synced(digest)) => {
-            Compared::Settled(TagState::Synced(digest), Some(made.derived()))
+            Comparison::Settled(TagState::Synced(digest), Some(built.derived()))
         }
-        Some(state) => Compared::Settled(state, None),
-        None => Compared::Differs(made.digest().clone()),
+        Some(state) => Comparison::Settled(state, None),
+        None => Comparison::Differs(built.digest().clone()),
     })
 }
 

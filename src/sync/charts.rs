@@ -11,30 +11,29 @@ use crate::failure::Failure;
 use crate::helm::{self, Artifact, Download};
 use crate::registry::{Client, Descriptor, Digest, Tag, copy_blob};
 
-/// Charts under way at the same time: an archive has up to 20 MiB, and is in memory.
+/// Charts that are processed at the same time. An archive has up to 20 MiB, and is in memory.
 pub(super) const CONCURRENT_CHARTS: usize = 4;
 
-/// One chart version to bring about.
+/// A chart version to push.
 #[derive(Clone, Debug)]
 pub(super) struct Order {
     /// The tag in ECR.
     pub(super) tag: Tag,
     /// The version in the index.
     pub(super) entry: helm::Entry,
-    /// What the tag points to now.
+    /// The current digest of the tag.
     pub(super) current: Option<Digest>,
-    /// What an earlier pass made of the version.
+    /// The manifest that an earlier pass built from the version.
     pub(super) derived: Option<Derived>,
 }
 
-/// What came of an order.
+/// The outcome of an order.
 pub(super) struct Outcome {
     pub(super) tag: Tag,
     pub(super) state: TagState,
-    /// What was made of the archive, if it was read.
+    /// The manifest that was built, if the archive was read.
     pub(super) derived: Option<Derived>,
-    /// Whether something was written.
-    pub(super) wrote: bool,
+    pub(super) was_pushed: bool,
 }
 
 /// Archives of a chart repository.
@@ -44,43 +43,43 @@ pub(super) struct Archives<'a> {
     pub(super) progress: &'a Progress,
 }
 
-/// What may become of a tag that is there.
+/// The rules for replacing a tag in ECR.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rules<'a> {
-    /// What is in ECR stays when the source replaced it.
+    /// Whether a version in ECR is kept when the source replaces it.
     pub(super) keep: bool,
-    /// That of the repository in ECR.
+    /// Mutability of the repository in ECR.
     pub(super) mutability: &'a Mutability,
 }
 
-/// An archive as an artifact.
-pub(super) struct Made {
+/// The artifact that was built from an archive.
+pub(super) struct Built {
     artifact: Artifact,
     derived: Derived,
 }
 
-impl Made {
-    /// Digest of the manifest.
+impl Built {
+    /// Returns the digest of the manifest.
     pub(super) fn digest(&self) -> &Digest {
         &self.artifact.manifest.digest
     }
 
-    /// What was made of what.
+    /// Returns the digests of archive and manifest.
     pub(super) fn derived(&self) -> Derived {
         self.derived.clone()
     }
 }
 
 impl Archives<'_> {
-    /// Reads the archive of an order, and makes the artifact of it.
-    pub(super) async fn make(&self, order: &Order) -> Result<Made, Failure> {
+    /// Downloads the archive of an order, and builds the artifact.
+    pub(super) async fn build(&self, order: &Order) -> Result<Built, Failure> {
         let archive = match self.source.download(&order.entry).await? {
             Download::Archive(archive) => archive,
             Download::Oci(url) => {
                 return Err(Failure::new(
                     Class::InvalidSpec,
                     format!(
-                        "the index says that {} {} is at {url}: write that as chart.pullUrl",
+                        "according to the index, {} {} is at {url}: set chart.pullUrl to that",
                         order.entry.chart, order.entry.version
                     ),
                 ));
@@ -89,59 +88,64 @@ impl Archives<'_> {
         self.progress.advance(archive.bytes.len() as u64);
         let provenance =
             if self.provenance { self.source.provenance(&archive).await? } else { None };
-        let (name, version) = (order.entry.chart.clone(), order.entry.version.clone());
+
+        let name = order.entry.chart.clone();
+        let version = order.entry.version.clone();
         let bytes = archive.bytes.clone();
         // Inflating takes up to half a second.
-        let made = tokio::task::spawn_blocking(move || {
+        let built = tokio::task::spawn_blocking(move || {
             let metadata = helm::archive::read_as(&bytes, &name, &version)?;
             Ok::<_, helm::archive::Error>(Artifact::new(&metadata, bytes, provenance))
         })
         .await
         .map_err(|error| {
-            Failure::new(Class::Internal, format!("reading a chart archive broke off: {error}"))
+            let message = format!("reading a chart archive was interrupted: {error}");
+            Failure::new(Class::Internal, message)
         })?;
-        let artifact = made
+
+        let artifact = built
             .map_err(|error| Failure::from(archive.rejected(error)))?
             .map_err(|error| Failure::new(Class::Internal, error.to_string()))?;
-        let manifest = artifact.manifest.digest.clone();
-        let derived =
-            Derived { archive: archive.digest.clone(), provenance: self.provenance, manifest };
-        Ok(Made { artifact, derived })
+        let derived = Derived {
+            archive: archive.digest.clone(),
+            provenance: self.provenance,
+            manifest: artifact.manifest.digest.clone(),
+        };
+        Ok(Built { artifact, derived })
     }
 }
 
 impl Rules<'_> {
-    /// How the tag stands if nothing is written; `None` where the artifact is to be pushed.
-    pub(super) fn settled(self, order: &Order, made: &Made) -> Option<TagState> {
-        let digest = made.digest();
-        let archive = &made.derived.archive;
-        match &order.current {
-            Some(current) if current == digest => Some(TagState::Synced(digest.clone())),
-            // The same archive made into another manifest is our doing, not the source's.
-            Some(current)
-                if self.keep
-                    && order.derived.as_ref().is_none_or(|earlier| earlier.archive != *archive) =>
-            {
-                Some(TagState::Kept {
-                    digest: current.clone(),
-                    failure: replaced(&order.entry, archive),
-                })
-            }
-            Some(current) if !self.mutability.may_move(order.tag.as_str()) => {
-                Some(TagState::Failed(Failure::new(
-                    Class::TagImmutable,
-                    format!(
-                        "tag {} is immutable and points to {current}, the chart is now {digest}",
-                        order.tag
-                    ),
-                )))
-            }
-            _ => None,
+    /// Returns the state of the tag if the artifact is not pushed, and `None` if it should be.
+    pub(super) fn settled(self, order: &Order, built: &Built) -> Option<TagState> {
+        let digest = built.digest();
+        let archive = &built.derived.archive;
+        let current = order.current.as_ref()?;
+        if current == digest {
+            return Some(TagState::Synced(digest.clone()));
         }
+
+        // The same archive may give another manifest after a change of the spec. That is not a
+        // change of the source.
+        let is_replaced = order.derived.as_ref().is_none_or(|earlier| earlier.archive != *archive);
+        if self.keep && is_replaced {
+            return Some(TagState::Kept {
+                digest: current.clone(),
+                failure: replaced(&order.entry, archive),
+            });
+        }
+        if !self.mutability.may_move(order.tag.as_str()) {
+            let message = format!(
+                "tag {} is immutable and points to {current}, but the chart now has {digest}",
+                order.tag
+            );
+            return Some(TagState::Failed(Failure::new(Class::TagImmutable, message)));
+        }
+        None
     }
 }
 
-/// From a chart repository into an ECR repository.
+/// Copies versions of a chart repository into an ECR repository.
 pub(super) struct Push<'a> {
     pub(super) registry: &'a ecr::Registry,
     pub(super) target: &'a Client,
@@ -152,7 +156,7 @@ pub(super) struct Push<'a> {
 }
 
 impl Push<'_> {
-    /// Carries out all orders; one that fails does not stop the others.
+    /// Carries out all orders. A failure does not stop the others.
     pub(super) async fn run(&self, orders: Vec<Order>) -> Vec<Outcome> {
         stream::iter(orders)
             .map(|order| async {
@@ -161,7 +165,7 @@ impl Push<'_> {
                     tag,
                     state: TagState::Failed(failure),
                     derived: None,
-                    wrote: false,
+                    was_pushed: false,
                 })
             })
             .buffer_unordered(CONCURRENT_CHARTS)
@@ -170,34 +174,37 @@ impl Push<'_> {
     }
 
     async fn one(&self, order: Order) -> Result<Outcome, Failure> {
-        let made = self.archives.make(&order).await?;
-        let (state, wrote) = match self.rules.settled(&order, &made) {
+        let built = self.archives.build(&order).await?;
+        let (state, was_pushed) = match self.rules.settled(&order, &built) {
             Some(TagState::Failed(failure)) => return Err(failure),
             Some(settled) => (settled, false),
             None => {
-                self.push(&made.artifact, &order.tag).await.map_err(Failure::at_target)?;
-                (TagState::Synced(made.digest().clone()), true)
+                self.push(&built.artifact, &order.tag).await.map_err(Failure::at_target)?;
+                (TagState::Synced(built.digest().clone()), true)
             }
         };
-        // What is kept was not made of this archive.
-        let derived = matches!(state, TagState::Synced(_)).then(|| made.derived());
-        Ok(Outcome { tag: order.tag, state, derived, wrote })
+
+        // A version that is kept was not built from this archive.
+        let derived = matches!(state, TagState::Synced(_)).then(|| built.derived());
+        Ok(Outcome { tag: order.tag, state, derived, was_pushed })
     }
 
     async fn push(&self, artifact: &Artifact, tag: &Tag) -> Result<(), Failure> {
         let name = &self.repository.name;
         let digests = artifact.blobs().map(|(descriptor, _)| descriptor.digest.clone()).collect();
         let missing = self.registry.missing_blobs(name, &digests).await?;
-        for (descriptor, bytes) in
-            artifact.blobs().filter(|(descriptor, _)| missing.contains(&descriptor.digest))
-        {
+
+        for (descriptor, bytes) in artifact.blobs() {
+            if !missing.contains(&descriptor.digest) {
+                continue;
+            }
             let progress = |bytes| {
                 self.progress.advance(bytes);
                 self.registry.meter.copied(bytes);
             };
-            // It carries its content, so that nothing is read from where it is to go.
-            let blob =
-                Descriptor { data: Some(Bytes::clone(bytes)), ..Descriptor::clone(descriptor) };
+            // The descriptor has the content, so nothing is read from the target.
+            let data = Some(Bytes::clone(bytes));
+            let blob = Descriptor { data, ..Descriptor::clone(descriptor) };
             copy_blob(self.target, name, self.target, name, &blob, &progress).await?;
         }
         self.target.put_manifest(name, tag, &artifact.manifest).await?;
@@ -205,12 +212,13 @@ impl Push<'_> {
     }
 }
 
-/// Upstream replaced an archive under an existing version.
-pub(super) fn replaced(entry: &helm::Entry, now: &Digest) -> Failure {
+/// The failure for an archive that was replaced in the source under an existing version.
+fn replaced(entry: &helm::Entry, archive: &Digest) -> Failure {
     Failure::new(
         Class::SourceChanged,
         format!(
-            "{} {} of {} was replaced in the source (archive {now}); what is in ECR is kept (chart.onSourceChange: Overwrite takes the new one)",
+            "{} {} of {} was replaced in the source (archive {archive}); the version in ECR is \
+             kept (chart.onSourceChange: Overwrite replaces it)",
             ArtifactKind::Chart.noun(),
             entry.version,
             entry.chart

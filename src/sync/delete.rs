@@ -1,4 +1,4 @@
-//! The end of a resource whose repository goes with it.
+//! Deletion of a repository together with its resource.
 
 use super::engine::Engine;
 use super::job::Job;
@@ -8,24 +8,24 @@ use crate::class::Class;
 use crate::ecr::OWNER_TAG;
 use crate::failure::Failure;
 
-/// What became of the repository.
+/// The result of a deletion.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Deletion {
-    /// It was deleted.
+    /// The repository was deleted.
     Deleted {
-        /// Its name.
+        /// Name of the repository.
         repository: String,
     },
-    /// There was none any more.
+    /// There was no repository.
     Gone {
-        /// Its name.
+        /// Name of the repository.
         repository: String,
     },
-    /// It is somebody else's and stays.
+    /// The repository is kept, since it is not ours.
     NotOurs {
-        /// Its name.
+        /// Name of the repository.
         repository: String,
-        /// Whose, where it says so.
+        /// The owner, if the owner tag names one.
         owner: Option<String>,
     },
 }
@@ -34,29 +34,26 @@ impl std::fmt::Display for Deletion {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Deleted { repository } => write!(f, "deleted repository {repository}"),
-            Self::Gone { repository } => write!(f, "repository {repository} was gone already"),
-            Self::NotOurs { repository, owner: Some(owner) } => {
-                write!(
-                    f,
-                    "repository {repository} stays: it belongs to {owner} (its resource tag {OWNER_TAG})"
-                )
-            }
-            Self::NotOurs { repository, owner: None } => {
-                write!(
-                    f,
-                    "repository {repository} stays: nothing says that it is ours (it has no resource tag {OWNER_TAG})"
-                )
-            }
+            Self::Gone { repository } => write!(f, "repository {repository} did not exist"),
+            Self::NotOurs { repository, owner: Some(owner) } => write!(
+                f,
+                "kept repository {repository}: it belongs to {owner} (resource tag {OWNER_TAG})"
+            ),
+            Self::NotOurs { repository, owner: None } => write!(
+                f,
+                "kept repository {repository}: it has no resource tag {OWNER_TAG}, so it may not \
+                 be ours"
+            ),
         }
     }
 }
 
 impl Engine {
-    /// Deletes the repository of a resource as its deletionPolicy says: only one that is its own,
-    /// and with images in it only one that we made, by ForceDelete.
+    /// Deletes the repository of a resource according to its deletionPolicy, if it is its own. A
+    /// repository with images is deleted only by ForceDelete, and only if we created it.
     ///
     /// # Errors
-    /// As AWS answers; class `RepositoryNotEmpty` where images are in the way.
+    /// As AWS answers; class `RepositoryNotEmpty` if the repository has images.
     pub async fn delete(&self, job: &Job) -> Result<Deletion, Failure> {
         let Claimant::Resource(claim) = &job.claimant else {
             return Err(Failure::new(Class::Internal, "only resources delete repositories"));
@@ -67,6 +64,7 @@ impl Engine {
         let Some(repository) = registry.repository(&name).await? else {
             return Ok(Deletion::Gone { repository: name });
         };
+
         let tags = registry.resource_tags(&repository).await?;
         job.progress.advance(1);
         match claim.holder_at_the_end(&repository.arn, &tags) {
@@ -76,22 +74,23 @@ impl Engine {
                 return Ok(Deletion::NotOurs { repository: name, owner: Some(owner) });
             }
         }
-        let forced = job.spec.deletion_policy == DeletionPolicy::ForceDelete;
-        let created = claim.created(&repository.arn, &tags);
-        match registry.delete_repository(&name, forced && created).await {
+
+        let is_forced = job.spec.deletion_policy == DeletionPolicy::ForceDelete;
+        let is_created = claim.created(&repository.arn, &tags);
+        match registry.delete_repository(&name, is_forced && is_created).await {
             Ok(()) => Ok(Deletion::Deleted { repository: name }),
             Err(error) if error.class() == Class::RepositoryNotEmpty => {
-                let advice = if forced {
-                    "it was adopted, not created by the operator, so that ForceDelete does not empty it: delete its images, or \
-                     set deletionPolicy to Retain and the resource goes without it"
+                let advice = if is_forced {
+                    "it was adopted, not created by the operator, so ForceDelete does not apply. \
+                     Delete its images, or set deletionPolicy: Retain to delete the resource and \
+                     keep the repository"
                 } else {
-                    "delete its images, set deletionPolicy to ForceDelete if the operator created it, or set it to Retain and \
-                     the resource goes without it"
+                    "delete its images, set deletionPolicy: ForceDelete if the operator created \
+                     it, or set deletionPolicy: Retain to delete the resource and keep the \
+                     repository"
                 };
-                Err(Failure::new(
-                    Class::RepositoryNotEmpty,
-                    format!("repository {name} has images in it: {advice}"),
-                ))
+                let message = format!("repository {name} has images: {advice}");
+                Err(Failure::new(Class::RepositoryNotEmpty, message))
             }
             Err(error) => Err(error.into()),
         }

@@ -1,4 +1,4 @@
-//! What a spec wants of a repository, checked, and with what the sources have now.
+//! The desired state of a repository: the spec, the operator's defaults, and the sources' content.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use crate::failure::Failure;
 use crate::registry::{Digest, Tag};
 use crate::selection;
 
-/// What a spec wants, checked and with digests.
+/// The desired state of a repository, with digests.
 #[derive(Debug, Default)]
 pub struct Desired {
     /// Name of the repository.
@@ -24,29 +24,29 @@ pub struct Desired {
     pub permission: Wanted,
     /// The spec's policies and resource tags, without defaults.
     pub(super) own: Own,
-    /// The hash of all that is wanted of the configuration, defaults included.
+    /// Hash of the desired configuration, defaults included.
     pub revision: String,
-    /// Whether what others change is put right.
+    /// Whether drift is corrected.
     pub drift_policy: DriftPolicy,
-    /// Policies of the spec that are no policies.
+    /// Policies of the spec that are not valid.
     pub refused: Vec<Failure>,
-    /// What is wanted besides, depending on whose repository it is.
+    /// The operator's defaults. Which of them apply depends on the repository.
     pub defaults: Documents,
-    /// Resource tags to hold; others are not ours.
+    /// The resource tags to set. Other keys are left alone.
     pub resource_tags: BTreeMap<String, String>,
-    /// Whether wanted tags in the archive are brought back.
+    /// Whether wanted tags are restored from the archive.
     pub restore: bool,
-    /// Whether what refers to the images is wanted too.
+    /// Whether artifacts that refer to the images are copied.
     pub referrers: bool,
-    /// Whether tags that are no longer wanted are to be removed.
+    /// Whether tags that are no longer wanted are removed.
     pub prunes: bool,
-    /// The image and the chart, as far as they are wanted.
+    /// The image and the chart, if they are wanted.
     pub artifacts: Vec<DesiredArtifact>,
-    /// What a person should know, although nothing is wrong.
+    /// Advice for a person: nothing is wrong.
     pub warnings: Vec<String>,
 }
 
-/// What a spec itself says.
+/// The policies and resource tags of the spec itself.
 #[derive(Debug, Default)]
 pub(super) struct Own {
     pub(super) lifecycle: Wanted,
@@ -54,10 +54,10 @@ pub(super) struct Own {
     pub(super) resource_tags: BTreeMap<String, String>,
 }
 
-/// What a repository has of that which there are defaults for.
+/// The parts of a repository that have a default, and whether it has them already.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Has<'a> {
-    /// We created it.
+    /// Whether we created the repository.
     pub(super) is_ours: bool,
     pub(super) lifecycle: bool,
     pub(super) permission: bool,
@@ -65,31 +65,25 @@ pub(super) struct Has<'a> {
 }
 
 impl Desired {
-    /// With what the sources have.
+    /// Adds the content of the sources.
     pub(super) fn with(self, artifacts: Vec<DesiredArtifact>) -> Self {
         Self { warnings: warnings(&self.repository, &artifacts), artifacts, ..self }
     }
-}
 
-impl Desired {
-    /// Makes the defaults part of what is wanted. A repository of our making, or one that is yet to
-    /// be made, gets all of them; one that was there before only what it has not: what it has,
-    /// somebody wrote.
-    pub(super) fn given(mut self, there: Option<Has<'_>>) -> Self {
-        let theirs = there.filter(|there| !there.is_ours);
-        let given = |default: &Option<Policy>, own: &Wanted, has: fn(Has<'_>) -> bool| match default
-        {
-            Some(policy) if theirs.is_none_or(|there| !has(there)) => {
-                Wanted::Document(policy.clone())
-            }
-            _ => own.clone(),
+    /// Applies the defaults. A repository that we create or created gets all of them. An adopted
+    /// one gets only those for parts that it lacks: somebody wrote the others.
+    pub(super) fn given(mut self, repository: Option<Has<'_>>) -> Self {
+        let adopted = repository.filter(|repository| !repository.is_ours);
+        let policy = |default: &Option<Policy>, own: &Wanted, has: fn(Has<'_>) -> bool| {
+            let default = default.clone().filter(|_| adopted.is_none_or(|adopted| !has(adopted)));
+            default.map_or_else(|| own.clone(), Wanted::Document)
         };
-        self.lifecycle =
-            given(&self.defaults.lifecycle, &self.own.lifecycle, |there| there.lifecycle);
+        self.lifecycle = policy(&self.defaults.lifecycle, &self.own.lifecycle, |has| has.lifecycle);
         self.permission =
-            given(&self.defaults.permission, &self.own.permission, |there| there.permission);
+            policy(&self.defaults.permission, &self.own.permission, |has| has.permission);
+
         let is_missing =
-            |key: &String| theirs.is_none_or(|there| !there.resource_tags.contains_key(key));
+            |key: &String| adopted.is_none_or(|adopted| !adopted.resource_tags.contains_key(key));
         let missing = self.defaults.resource_tags.iter().filter(|(key, _)| is_missing(key));
         self.resource_tags.clone_from(&self.own.resource_tags);
         self.resource_tags.extend(missing.map(|(key, value)| (key.clone(), value.clone())));
@@ -97,8 +91,8 @@ impl Desired {
     }
 }
 
-/// The configuration in sixteen digits. Of all that is wanted, whatever is there: it changes when
-/// somebody changes the spec or a default, and never by what happens in ECR.
+/// Returns a hash of the desired configuration, in 16 digits. It depends on the spec and the
+/// defaults only, never on the content of ECR.
 pub(super) fn revision(settings: &Settings, own: &Own, defaults: &Documents) -> String {
     let policy = |kind, wanted: &Wanted| match wanted {
         Wanted::Unmanaged => "unmanaged".to_owned(),
@@ -108,6 +102,7 @@ pub(super) fn revision(settings: &Settings, own: &Own, defaults: &Documents) -> 
     let default = |kind, policy: &Option<Policy>| {
         policy.as_ref().map(|policy| policy::canonical_text(kind, policy))
     };
+
     let text = serde_json::json!([
         settings.mutability.as_ref().map(ToString::to_string),
         settings.scan_on_push,
@@ -122,30 +117,32 @@ pub(super) fn revision(settings: &Settings, own: &Own, defaults: &Documents) -> 
     Digest::sha256_of(text.to_string().as_bytes()).hex().chars().take(16).collect()
 }
 
-/// A mirror that was passed over, and what Helm will stumble over.
+/// Warns about a mirror that failed, and about names that Helm will not find.
 fn warnings(repository: &str, artifacts: &[DesiredArtifact]) -> Vec<String> {
     let mut warnings: Vec<_> =
         artifacts.iter().filter_map(|artifact| artifact.passed_over.clone()).collect();
     let of = |kind| artifacts.iter().find(move |artifact| artifact.kind == kind);
     let Some(chart) = of(ArtifactKind::Chart) else { return warnings };
+
     let last_segment = repository.rsplit('/').next().unwrap_or_default();
     if let Source::Charts { entries, .. } = &chart.source
         && let Some(entry) = entries.values().next()
         && entry.chart != last_segment
     {
         warnings.push(format!(
-            "the repository's last segment is {last_segment}, the chart's name is {}: dependencies in Chart.yaml will not find it",
+            "the repository's last segment is {last_segment}, but the chart's name is {}: \
+             dependencies in Chart.yaml will not find it",
             entry.chart
         ));
     }
+
     if let Some(image) = of(ArtifactKind::Image) {
-        let versions = image
-            .tags
-            .keys()
-            .filter(|tag| selection::Version::parse(tag.as_str()).is_some_and(|v| v.is_strict()));
-        if let Some(tag) = versions.map(Tag::as_str).next() {
+        let is_version =
+            |tag: &Tag| selection::Version::parse(tag.as_str()).is_some_and(|v| v.is_strict());
+        if let Some(tag) = image.tags.keys().find(|tag| is_version(tag)) {
             warnings.push(format!(
-                "image tag {tag} is a strict version beside a chart: Helm may take it for the chart when no version, or a range, is asked for"
+                "image tag {tag} is a version, and the repository also has a chart: Helm may take \
+                 the image for the chart when it is asked for no version or a range"
             ));
         }
     }

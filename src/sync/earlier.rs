@@ -1,4 +1,5 @@
-//! What earlier passes left for the next ones. Losing it costs requests, never correctness.
+//! Results of earlier passes that the next pass uses. Losing them costs requests, never
+//! correctness.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,47 +13,46 @@ use crate::ecr;
 use crate::ecr::{Archived, Repository};
 use crate::registry::Tag;
 
-/// What earlier passes left behind.
+/// Results of earlier passes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Earlier {
-    /// What was in ECR when the last pass over the same generation of the spec ended.
+    /// Tags in ECR when the last pass over the same generation of the spec ended.
     pub held: Held,
-    /// Tags that vanished, as far as they were reported.
+    /// Tags that expired, as far as they were reported.
     pub expired: BTreeMap<Tag, Expired>,
-    /// What was made of indexes of which only some platforms are wanted.
+    /// Indexes that were built for the wanted platforms only.
     pub rebuilt: BTreeMap<Tag, Rebuilt>,
-    /// Keys of resource tags that we set: ours to remove when they are no longer wanted.
+    /// Keys of resource tags that we set. They are removed when they are no longer wanted.
     pub managed_tag_keys: BTreeSet<String>,
-    /// The revision of the configuration that was in place last; a difference from it is drift.
+    /// Revision of the last configuration that was in place. A difference from it is drift.
     pub configuration: Option<String>,
-    /// What the last whole look found; `None` asks for another one.
+    /// Result of the last full survey; `None` asks for another one.
     pub look: Option<Look>,
-    /// The sources are asked, too, what the indexes that are in sync name, and ECR whether it has
-    /// that.
+    /// Whether the children of wanted indexes are checked, and tags to remove are looked for.
     pub inspects: bool,
-    /// What there was to remove when it was looked for last.
+    /// Tags to remove, as found by the last check.
     pub pruning: Option<Pruning>,
-    /// Values that were written and not found again.
+    /// Writes after which ECR returned another value.
     pub attempts: Attempts,
 }
 
-/// What the last whole look found, as far as the next pass relies on it.
+/// The part of a full survey on which the next pass relies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Look {
-    /// The repository, with the settings that it has now.
+    /// The repository, with its current settings.
     pub(super) repository: Repository,
-    /// We created it.
+    /// Whether we created it.
     pub(super) is_ours: bool,
-    /// The configuration that it was compared with.
+    /// Revision of the configuration with which it was compared.
     pub(super) revision: String,
-    /// Wanted tags that are not there, and that the pass did not bring there.
+    /// Wanted tags that are missing and that the pass could not copy.
     pub(super) absent: BTreeSet<Tag>,
     /// Wanted tags in the archive.
     pub(super) archived: BTreeMap<Tag, Archived>,
 }
 
 impl Look {
-    /// What a pass leaves for the next.
+    /// Makes the look from the end of a pass.
     pub(super) fn after(
         observed: &Observed,
         repository: &Repository,
@@ -60,17 +60,17 @@ impl Look {
         is_ours: bool,
         states: impl Iterator<Item = (Tag, TagState)>,
     ) -> Self {
-        let there = observed.repository.as_ref();
-        let archived = there.map(|there| there.archived.clone()).unwrap_or_default();
-        let is_there = |tag: &Tag| there.is_some_and(|there| there.images.tags.contains_key(tag));
-        let absent = states.filter(|(tag, state)| {
-            matches!(state, TagState::Failed(_)) && !is_there(tag) && !archived.contains_key(tag)
-        });
-        let absent = absent.map(|(tag, _)| tag).collect();
+        let observed = observed.repository.as_ref();
+        let in_ecr = |tag: &Tag| observed.is_some_and(|observed| observed.has_tag(tag));
+        let absent = states
+            .filter(|(tag, state)| matches!(state, TagState::Failed(_)) && !in_ecr(tag))
+            .map(|(tag, _)| tag)
+            .collect();
+        let archived = observed.map(|observed| observed.archived.clone()).unwrap_or_default();
         Self { repository: repository.clone(), is_ours, revision, absent, archived }
     }
 
-    /// Those of `tags` that are asked for again: the others are taken to be as they were.
+    /// Returns those of `tags` that ECR is asked for again. The others are assumed to be unchanged.
     pub(super) fn to_ask<'a>(&self, tags: impl Iterator<Item = &'a Tag>) -> BTreeSet<Tag> {
         let is_known = |tag: &&Tag| self.absent.contains(*tag) || self.archived.contains_key(*tag);
         tags.filter(|tag| !is_known(tag)).cloned().collect()
@@ -79,7 +79,7 @@ impl Look {
 
 #[cfg(test)]
 impl Look {
-    /// Some look, for tests of what remembers it.
+    /// A look for tests.
     pub(crate) fn of_test() -> Self {
         Self {
             repository: Repository {

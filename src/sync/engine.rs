@@ -1,4 +1,4 @@
-//! What all passes of a process share.
+//! The state that all passes of a process share.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,25 +16,24 @@ use crate::failure::Failure;
 use crate::helm;
 use crate::registry::{self, Credential, Transport, TransportOptions};
 
-/// Bytes of chart indexes that are held for the next pass: some of the largest that exist.
-const MOST_INDEX_BYTES: usize = 64 * 1024 * 1024;
-
-/// The number of pull quotas that are kept: rotated passwords leave old entries behind, and a removed
-/// quota is read again from the next answer.
+/// Bytes of chart indexes that are cached between passes: room for some of the largest that exist.
+const MAX_INDEX_BYTES: usize = 64 * 1024 * 1024;
+/// Logins with a known quota. Rotated passwords leave old entries behind, and the next response
+/// gives the quota again.
 const MAX_QUOTAS: usize = 1024;
 
-/// Whom a source host takes us for.
+/// The identity with which a source host is read.
 pub(super) type Login = (Credential, Option<EcrLogin>);
 
-/// What all passes of a process share.
+/// The state that all passes of a process share.
 #[derive(Debug)]
 pub struct Engine {
     pub(super) aws: ecr::Session,
-    /// Connections by how they are made; most sources share the default.
+    /// Connections by their options. Most sources share the default options.
     pub(super) transports: Mutex<HashMap<TransportOptions, Transport>>,
-    /// What is asked of each source host at a time, by all passes together.
+    /// Limits of each source host, for all passes together.
     pub(super) hosts: Mutex<HashMap<String, Arc<registry::Limits>>>,
-    /// What each login may still pull from each source host.
+    /// Remaining pulls of each login at each source host.
     pub(super) quotas: Mutex<BoundedMap<(String, Login), Arc<registry::Quota>, MAX_QUOTAS>>,
     pub(super) indexes: Arc<helm::Indexes>,
     pub(super) blobs: Arc<Blobs>,
@@ -47,9 +46,9 @@ pub struct Engine {
 /// Bounds of a pass.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// Tags that one artifact may have after selection.
+    /// The most tags of one artifact after selection.
     pub max_tags: usize,
-    /// Pulls that are left to others, where a source says how many there are.
+    /// Pulls that are reserved for others, at sources that report the remaining pulls.
     pub reserve: registry::Reserve,
 }
 
@@ -60,7 +59,8 @@ impl Default for Bounds {
 }
 
 impl Engine {
-    /// An engine under one AWS identity. Without `owners` every owner is taken to be alive.
+    /// Creates an engine that uses one AWS identity. Without `owners`, the owner of each repository
+    /// is assumed to exist.
     #[must_use]
     pub fn new(
         aws: ecr::Session,
@@ -68,40 +68,36 @@ impl Engine {
         owners: Option<Arc<dyn OwnerLookup>>,
         bounds: Bounds,
     ) -> Self {
-        let transports = Mutex::new(HashMap::from([(TransportOptions::default(), transport)]));
-        let indexes = Arc::new(helm::Indexes::new(MOST_INDEX_BYTES));
-        let (hosts, quotas) = (Mutex::default(), Mutex::default());
-        let (blobs, defaults, prune_cache) = (Arc::default(), Arc::default(), Cache::default());
         Self {
             aws,
-            transports,
-            hosts,
-            quotas,
-            indexes,
-            blobs,
+            transports: Mutex::new(HashMap::from([(TransportOptions::default(), transport)])),
+            hosts: Mutex::default(),
+            quotas: Mutex::default(),
+            indexes: Arc::new(helm::Indexes::new(MAX_INDEX_BYTES)),
+            blobs: Arc::default(),
             owners,
             bounds,
-            defaults,
-            prune_cache,
+            defaults: Arc::default(),
+            prune_cache: Cache::default(),
         }
     }
 
-    /// The same engine with these defaults.
+    /// Sets the defaults for policies and resource tags.
     #[must_use]
     pub fn with_defaults(self, defaults: impl Into<Arc<Defaults>>) -> Self {
         Self { defaults: defaults.into(), ..self }
     }
 
-    /// The registry that a job means.
+    /// Opens the registry of a job.
     ///
     /// # Errors
-    /// When account or region cannot be told, or the identity cannot be taken on.
+    /// When account or region are not known, or the identity cannot be assumed.
     pub(super) async fn registry(&self, job: &Job) -> Result<Arc<ecr::Registry>, Failure> {
-        let location = &job.spec.registry.location;
-        Ok(self.aws.registry(location, job.identity.as_ref().map_err(Clone::clone)?).await?)
+        let identity = job.identity.as_ref().map_err(Clone::clone)?;
+        Ok(self.aws.registry(&job.spec.registry.location, identity).await?)
     }
 
-    /// The operator's own account and region.
+    /// Returns the operator's own account and region.
     ///
     /// # Errors
     /// As STS answers.
@@ -111,7 +107,7 @@ impl Engine {
         Ok(ecr::Location { account: own.account.or(Some(account)), region: own.region })
     }
 
-    /// Fills in what a spec leaves out of account and region, as far as it is known.
+    /// Fills in the account and region that a spec omits, as far as they are known.
     #[must_use]
     pub fn resolve_location(
         &self,

@@ -1,9 +1,9 @@
-//! Wanted tags that were in ECR and are not any more: a lifecycle rule that takes what the spec
-//! wants would be fought for ever (estahn/k8s-image-swapper#632). Pure.
+//! Wanted tags that were in ECR and are missing now, most likely because a lifecycle rule expired
+//! them. Copying them again and again would never end (estahn/k8s-image-swapper#632). Pure.
 
 use std::collections::BTreeMap;
 
-use super::artifact::{DesiredArtifact, SourceContent, TagState, WantedTag};
+use super::artifact::{SourceContent, TagState, WantedTag};
 use super::desired::Desired;
 use crate::class::Class;
 use crate::ecr::policy::{Wanted, text};
@@ -11,27 +11,26 @@ use crate::failure::Failure;
 use crate::hash::hash;
 use crate::registry::{Digest, Tag};
 
-/// A tag is copied again so often; the next time it is missing, it is left alone.
-const COPIED_AGAIN: u32 = 2;
+/// Times that an expired tag is copied again. After that it is left alone.
+const MAX_COPIES: u32 = 2;
 
-/// How often a tag vanished.
+/// A tag that expired.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Expired {
-    /// What it pointed to; a new content of the source is a new beginning. `None` where it is not
-    /// known before the copy.
+    /// Digest of the tag; `None` if it is not known before the copy. With a new digest, the count
+    /// starts again.
     pub digest: Option<Digest>,
-    /// How often it was found missing after it had been in ECR.
+    /// Times that the tag was missing after it had been in ECR.
     pub times: u32,
 }
 
-/// What was in ECR when a pass ended, as hashes: there may be hundreds of tags in each of thousands
-/// of resources. Of two tags with the same hash one might be taken for the other; then a copy is
-/// counted that was none.
+/// The tags in ECR at the end of a pass, as hashes: there may be hundreds of tags in each of
+/// thousands of resources. If two hashes are equal, one copy too many may be counted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Held {
     /// Hash of the tag, hash of its digest; sorted.
     tags: Vec<(u64, u64)>,
-    /// Hash of the lifecycle policy that was wanted.
+    /// Hash of the desired lifecycle policy.
     policy: Option<u64>,
 }
 
@@ -59,7 +58,7 @@ impl Held {
         Self { tags, policy: Some(policy_hash(lifecycle)) }
     }
 
-    /// Whether `tag` was there; with `digest`, where that is known.
+    /// Whether `tag` was in ECR, with this digest if one is given.
     fn had(&self, tag: &Tag, digest: Option<&Digest>) -> bool {
         let tag = hash(tag);
         let from = self.tags.partition_point(|(other, _)| *other < tag);
@@ -69,35 +68,34 @@ impl Held {
     }
 }
 
-/// Counts what is missing now and was there before. Empty when another lifecycle policy is wanted
-/// than before.
+/// Counts the tags that were in ECR at the end of the last pass and are missing now. Starts again
+/// when the desired lifecycle policy changes.
 pub(super) fn count(
     held: &Held,
     expired: &BTreeMap<Tag, Expired>,
     desired: &Desired,
-    is_there: impl Fn(&Tag) -> bool,
+    is_in_ecr: impl Fn(&Tag) -> bool,
 ) -> BTreeMap<Tag, Expired> {
     if held.policy.is_some_and(|policy| policy != policy_hash(&desired.lifecycle)) {
         return BTreeMap::new();
     }
-    let mut counted = BTreeMap::new();
-    for (tag, wanted) in
-        desired.artifacts.iter().flat_map(|artifact: &DesiredArtifact| &artifact.tags)
-    {
+
+    let mut counts = BTreeMap::new();
+    for (tag, wanted) in desired.artifacts.iter().flat_map(|artifact| &artifact.tags) {
         let Some(digest) = digest(wanted) else { continue };
-        let same = |earlier: &&Expired| {
+        let is_same = |earlier: &&Expired| {
             digest.is_none() || earlier.digest.is_none() || earlier.digest == digest
         };
-        let earlier = expired.get(tag).filter(same).map_or(0, |earlier| earlier.times);
-        let now = u32::from(!is_there(tag) && held.had(tag, digest.as_ref()));
+        let earlier = expired.get(tag).filter(is_same).map_or(0, |earlier| earlier.times);
+        let now = u32::from(!is_in_ecr(tag) && held.had(tag, digest.as_ref()));
         if earlier + now > 0 {
-            counted.insert(tag.clone(), Expired { digest, times: earlier + now });
+            counts.insert(tag.clone(), Expired { digest, times: earlier + now });
         }
     }
-    counted
+    counts
 }
 
-/// What the tag shall point to, as far as it is known; `None` when the source cannot tell anything.
+/// Returns the desired digest of a tag, if it is known; `None` if the source gave no content.
 fn digest(wanted: &WantedTag) -> Option<Option<Digest>> {
     match &wanted.source.as_ref().ok()?.content {
         SourceContent::Manifest(digest) => Some(Some(digest.clone())),
@@ -108,14 +106,15 @@ fn digest(wanted: &WantedTag) -> Option<Option<Digest>> {
 }
 
 impl Expired {
-    /// Why a tag that is missing again is not copied again, if so.
+    /// Returns why the tag is not copied again, if it expired too often.
     pub(super) fn verdict(&self, tag: &Tag) -> Option<Failure> {
-        (self.times > COPIED_AGAIN).then(|| {
+        (self.times > MAX_COPIES).then(|| {
             Failure::new(
                 Class::LifecycleConflict,
                 format!(
-                    "tag {tag} was in ECR and is gone for the {} time, most likely by a rule of the lifecycle policy: it is not \
-                     copied again until the spec or the policy changes; change the rule, or take the tag out of the spec",
+                    "tag {tag} disappeared from ECR for the {} time, most likely because of a \
+                     lifecycle rule; it will not be copied again until the spec or the policy \
+                     changes. Change the rule, or remove the tag from the spec",
                     ordinal(self.times)
                 ),
             )
@@ -135,7 +134,7 @@ fn ordinal(number: u32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sync::artifact::{ArtifactKind, SourceTag};
+    use crate::sync::artifact::{ArtifactKind, DesiredArtifact, SourceTag};
     use crate::sync::earlier::Earlier;
 
     fn digest_of(text: &str) -> Digest {
@@ -169,18 +168,18 @@ mod tests {
     }
 
     #[test]
-    fn a_tag_that_vanishes_for_the_third_time_is_left_alone() {
+    fn a_tag_that_expires_for_the_third_time_is_left_alone() {
         let mut earlier = Earlier::default();
         let mut verdicts = Vec::new();
         for _ in 0..4 {
-            // In ECR at the end of a pass, gone at the next.
+            // In ECR at the end of one pass, missing at the next.
             earlier.held = held("a", &Wanted::Unmanaged);
             earlier.expired =
                 count(&earlier.held, &earlier.expired, &desired("a", Wanted::Unmanaged), |_| false);
             verdicts.push(earlier.expired[&tag()].verdict(&tag()).is_some());
         }
         assert_eq!(verdicts, [false, false, true, true]);
-        // Left alone, it is not there when the pass ends, and is not counted on.
+        // A tag that is left alone is missing at the end of the pass, and is not counted again.
         earlier.held = Held::new(&Wanted::Unmanaged, std::iter::empty());
         assert_eq!(
             count(&earlier.held, &earlier.expired, &desired("a", Wanted::Unmanaged), |_| false),
@@ -189,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_there_or_never_was_does_not_count() {
+    fn tags_in_ecr_and_tags_that_never_were_do_not_count() {
         let wanted = desired("a", Wanted::Unmanaged);
         assert!(count(&Held::default(), &BTreeMap::new(), &wanted, |_| false).is_empty());
         let earlier = Earlier { held: held("a", &Wanted::Unmanaged), ..Earlier::default() };
@@ -197,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn new_content_and_a_new_policy_are_new_beginnings() {
+    fn new_content_and_a_new_policy_start_the_count_again() {
         let earlier = Earlier {
             held: held("a", &Wanted::Unmanaged),
             expired: BTreeMap::from([(tag(), Expired { digest: Some(digest_of("a")), times: 2 })]),

@@ -1,4 +1,4 @@
-//! What one pass is given: the repository to sync, on whose behalf, and how its sources are reached.
+//! The input of a pass: the spec, the claimant, and the access to the sources.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,26 +17,26 @@ use crate::spec::Spec;
 pub struct Job {
     /// The repository, its settings and its sources.
     pub spec: Spec,
-    /// On whose behalf.
+    /// The resource or run that claims the repository.
     pub claimant: Claimant,
-    /// Under which identity ECR is used.
+    /// The identity for ECR.
     pub identity: Result<ecr::Identity, Failure>,
-    /// How to reach the sources.
+    /// Access to the sources.
     pub access: Accesses,
-    /// Where the image is read from instead, if it has a mirror.
+    /// The mirror of the image, if it has one.
     pub mirrored: Option<Mirrored>,
-    /// Where the chart was read from last time, as the report named it: tried first.
+    /// The source that gave the chart last time, as the report named it. It is tried first.
     pub chart_source: Option<String>,
-    /// What earlier passes made of chart archives.
+    /// Manifests that earlier passes built from chart archives.
     pub derived: BTreeMap<Tag, Derived>,
-    /// What earlier passes left behind.
+    /// Results of earlier passes.
     pub earlier: Earlier,
-    /// Told of every step and byte.
+    /// Counts every step and byte.
     pub progress: Progress,
 }
 
 impl Job {
-    /// How the place is reached that an artifact is read from.
+    /// Returns the access to the source that an artifact is read from.
     pub(super) fn access_of(&self, artifact: &DesiredArtifact) -> &Result<Access, Failure> {
         match (artifact.kind, &self.mirrored) {
             (ArtifactKind::Chart, _) => &self.access.chart,
@@ -55,48 +55,48 @@ pub enum Mode {
     DryRun,
 }
 
-/// How to reach the sources, or why one cannot be reached: then the rest is still done.
+/// Access to the sources. If one cannot be reached, the rest of the pass is still done.
 #[derive(Clone, Debug)]
 pub struct Accesses {
-    /// The image's.
+    /// Access to the image's source.
     pub image: Result<Access, Failure>,
-    /// The chart's.
+    /// Access to the chart's source.
     pub chart: Result<Access, Failure>,
 }
 
-/// How to reach a source.
+/// Access to a source.
 #[derive(Clone, Debug, Default)]
 pub struct Access {
     /// The login.
     pub credential: Credential,
-    /// The ECR registry that it is, and who reads it; then `credential` is not used.
+    /// The login for a source in ECR. If there is one, `credential` is not used.
     pub ecr: Option<EcrLogin>,
     /// Certificates and proxy.
     pub transport: TransportOptions,
-    /// Hosts that the index of a chart repository may point to; all where it is not said.
+    /// Hosts to which the index of a chart repository may point; `None` allows all.
     pub hosts: Option<Arc<registry::AllowedHosts>>,
 }
 
-/// Who reads an ECR registry.
+/// A login for a source in ECR.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct EcrLogin {
-    /// Which one.
+    /// The registry.
     pub registry: EcrSource,
-    /// Under which identity.
+    /// The AWS identity.
     pub identity: ecr::Identity,
 }
 
-/// An ECR registry that is read from.
+/// An ECR registry as a source.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum EcrSource {
-    /// One of an account.
+    /// The registry of an account.
     Private(ecr::Location),
-    /// public.ecr.aws, which can be read without a login too.
+    /// public.ecr.aws, which can also be read without a login.
     Public,
 }
 
 impl EcrLogin {
-    /// For a source that is a private ECR registry.
+    /// Returns a login for a source in a private ECR registry, and `None` for other sources.
     #[must_use]
     pub fn of(reference: &registry::Reference, identity: ecr::Identity) -> Option<Self> {
         let ecr::Host { account, region } = ecr::Host::parse(&reference.host)?;
@@ -104,22 +104,22 @@ impl EcrLogin {
         Some(Self { registry: EcrSource::Private(location), identity })
     }
 
-    /// For a source that is ECR's public registry.
+    /// Returns a login for a source in ECR's public registry, and `None` for other sources.
     #[must_use]
     pub fn public(reference: &registry::Reference, identity: ecr::Identity) -> Option<Self> {
         ecr::is_public(&reference.host).then_some(Self { registry: EcrSource::Public, identity })
     }
 }
 
-/// A place that an image is read from instead of its own.
+/// The mirror of an image.
 #[derive(Clone, Debug)]
 pub struct Mirrored {
-    /// The image there.
+    /// The image in the mirror.
     pub reference: Reference,
-    /// Whether it is reached by plain HTTP.
+    /// Whether the mirror uses plain HTTP.
     pub insecure: bool,
-    /// How to reach it, or why it cannot be reached.
+    /// Access to the mirror.
     pub access: Result<Access, Failure>,
-    /// Whether the image's own place is read where this one fails.
+    /// Whether the original registry is read if the mirror fails.
     pub fallback: bool,
 }

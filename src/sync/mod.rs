@@ -1,11 +1,11 @@
 //! The engine: one pass over one repository, for the controller and for the command line alike.
 //!
 //! ```text
-//! resolve   spec  -> Desired     wanted source tags, with their digests              (reads the source; asks ECR which tags it lacks)
-//! observe   spec  -> Observed    repository, policies, resource tags, tag -> digest  (reads ECR; never pulls)
-//! plan      Desired x Observed -> Plan, a list of actions                            (pure)
-//! apply     Plan  -> Outcomes    one outcome per action                              (writes ECR, copies)
-//! report    Outcomes -> Report   for status, events, metrics and the terminal        (writes nothing)
+//! resolve   spec  -> Desired     wanted tags, with digests           (reads the source)
+//! observe   spec  -> Observed    repository, policies, tag -> digest (reads ECR; never pulls)
+//! plan      Desired x Observed -> Plan, a list of actions            (pure)
+//! apply     Plan  -> Outcomes    one outcome per action              (writes ECR, copies)
+//! report    Outcomes -> Report   for status, events, the terminal    (writes nothing)
 //! ```
 //!
 //! [`Engine`] is shared by all passes of a process. `pass.rs` has the flow; each step is a module.

@@ -1,11 +1,11 @@
-//! spec -> [`Observed`]: what ECR has.
+//! spec -> [`Observed`]: reads ECR.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::desired::Desired;
 use super::earlier::Earlier;
 use super::expired;
-use super::incomplete_index::Named;
+use super::incomplete_index::Inspection;
 use super::observed::{Configuration, Observed, ObservedRepository};
 use super::ownership::Claimant;
 use super::pass::Pass;
@@ -15,12 +15,10 @@ use crate::class::Class;
 use crate::ecr::OWNER_TAG;
 use crate::ecr::policy::{Kind, Wanted};
 use crate::failure::Failure;
-use crate::registry::Tag;
 
 impl Pass<'_> {
-    /// Reads what of the repository the plan needs to know and no more: an unmanaged policy is not
-    /// asked for. A throttle is waited out. `None` if there is no repository. Resource tags are
-    /// read `with_tags` only.
+    /// Reads the repository and its managed configuration. Unmanaged policies are not read.
+    /// Throttled calls are retried. Returns `None` if there is no repository.
     ///
     /// # Errors
     /// As AWS answers.
@@ -28,39 +26,42 @@ impl Pass<'_> {
         &self,
         desired: &Desired,
     ) -> Result<Option<Configuration>, Failure> {
-        let (name, registry) = (&desired.repository, &self.target.registry);
-        let Some(repository) = retry_throttled(|| self.target.repository()).await?.cloned() else {
-            return Ok(None);
-        };
-        let is_wanted = |wanted: &Wanted, default: &Option<Policy>| {
-            *wanted != Wanted::Unmanaged || default.is_some()
-        };
+        let registry = &self.target.registry;
+        let repository = retry_throttled(|| self.target.repository()).await?;
+        let Some(repository) = repository.cloned() else { return Ok(None) };
+
+        let reads_tags = self.needs_resource_tags(desired);
         let resource_tags = || async {
-            if self.needs_resource_tags(desired) {
-                Ok(registry.resource_tags(&repository).await?)
-            } else {
-                Ok(BTreeMap::new())
+            if !reads_tags {
+                return Ok(BTreeMap::new());
             }
+            Ok(registry.resource_tags(&repository).await?)
         };
-        let lifecycle = || async {
-            let read = is_wanted(&desired.lifecycle, &desired.defaults.lifecycle);
-            if read { Ok(registry.policy(Kind::Lifecycle, name).await?) } else { Ok(None) }
-        };
-        let permission = || async {
-            let read = is_wanted(&desired.permission, &desired.defaults.permission);
-            if read { Ok(registry.policy(Kind::Permission, name).await?) } else { Ok(None) }
-        };
-        let (resource_tags, lifecycle, permission) = tokio::try_join!(
-            retry_throttled(resource_tags),
-            retry_throttled(lifecycle),
-            retry_throttled(permission)
-        )?;
+        let lifecycle =
+            self.policy(Kind::Lifecycle, &desired.lifecycle, &desired.defaults.lifecycle);
+        let permission =
+            self.policy(Kind::Permission, &desired.permission, &desired.defaults.permission);
+        let (resource_tags, lifecycle, permission) =
+            tokio::try_join!(retry_throttled(resource_tags), lifecycle, permission)?;
+
         Ok(Some(Configuration { repository, resource_tags, lifecycle, permission }))
     }
 
-    /// Reads the rest, the wanted tags above all. Defaults become part of what is wanted, now that
-    /// it is known whose repository it is. A throttle is waited out. What indexes name is asked
-    /// where the pass `inspects`.
+    /// Reads a policy, if it is managed or has a default.
+    async fn policy(
+        &self,
+        kind: Kind,
+        wanted: &Wanted,
+        default: &Option<Policy>,
+    ) -> Result<Option<String>, Failure> {
+        if *wanted == Wanted::Unmanaged && default.is_none() {
+            return Ok(None);
+        }
+        let read = || async { Ok(self.target.registry.policy(kind, self.target.name()).await?) };
+        retry_throttled(read).await
+    }
+
+    /// Reads the rest, above all the wanted tags. Throttled calls are retried.
     ///
     /// # Errors
     /// As AWS answers.
@@ -70,34 +71,26 @@ impl Pass<'_> {
         configuration: Option<Configuration>,
     ) -> Result<Observed, Failure> {
         let Pass { job, target, .. } = self;
-        let (name, registry) = (&desired.repository, &target.registry);
         let Some(Configuration { repository, resource_tags, lifecycle, permission }) =
             configuration
         else {
             return Ok(Observed::default());
         };
+
         let wanted: BTreeSet<_> =
             desired.artifacts.iter().flat_map(|artifact| artifact.tags.keys().cloned()).collect();
-        let seen = retry_throttled(|| target.seen(&wanted)).await?;
+        let tags = retry_throttled(|| target.tags(&wanted)).await?;
         let is_ours = job.claimant.created(&repository.arn, &resource_tags);
-        // What ECR made by such a rule was there before us. A run from the command line is over
-        // before the advice matters.
-        let mut warnings = Vec::new();
-        if !is_ours
-            && matches!(job.claimant, Claimant::Resource(_))
-            && let Some(prefix) = registry.pull_through_rule(name).await
-        {
-            warnings.push(format!(
-                "repository {name} lies under the pull-through cache rule {prefix}: ECR itself writes images into it, and a tag \
-                 that both write changes to and fro; choose a repositoryName outside of {prefix}/, or delete the rule"
-            ));
-        }
-        let owner_is_gone = self.owner_is_gone(name, resource_tags.get(OWNER_TAG)).await;
-        let mut images = seen.images;
-        let Named { incomplete, children } = match job.earlier.inspects || self.prunes() {
-            true => self.named(desired, &mut images).await?,
-            false => Named::default(),
+        let warnings = self.pull_through_advice(is_ours).await.into_iter().collect();
+        let owner_is_gone = self.owner_is_gone(resource_tags.get(OWNER_TAG)).await;
+
+        let mut images = tags.images;
+        let Inspection { incomplete, children } = if job.earlier.inspects || self.prunes() {
+            self.inspect_indexes(desired, &mut images).await?
+        } else {
+            Inspection::default()
         };
+
         let repository = ObservedRepository {
             repository,
             is_ours,
@@ -106,17 +99,33 @@ impl Pass<'_> {
             lifecycle,
             permission,
             images,
+            archived: tags.archived,
+            owner_is_gone,
             incomplete,
             children,
-            archived: seen.archived,
-            owner_is_gone,
             expired: BTreeMap::new(),
         };
         Ok(Observed { repository: Some(repository), warnings })
     }
 
-    /// Adds the wanted tags that vanished, where a lifecycle policy may be why: without one it was
-    /// a person, who may do so as often as they like.
+    /// Warns if the repository belongs to a pull-through cache rule. ECR creates the repositories
+    /// of such a rule, so they are not ours. A run from the command line ends before the advice
+    /// matters.
+    async fn pull_through_advice(&self, is_ours: bool) -> Option<String> {
+        if is_ours || !matches!(self.job.claimant, Claimant::Resource(_)) {
+            return None;
+        }
+        let name = self.target.name();
+        let prefix = self.target.registry.pull_through_rule(name).await?;
+        Some(format!(
+            "repository {name} is in the pull-through cache rule {prefix}: ECR also writes images \
+             there, so a tag that both write will keep flipping; choose a repositoryName outside \
+             of {prefix}/, or delete the rule"
+        ))
+    }
+
+    /// Adds the expired tags, if a lifecycle policy may be the cause. Without one, a person deleted
+    /// the tags, and may do so any number of times.
     ///
     /// # Errors
     /// As AWS answers.
@@ -135,27 +144,25 @@ impl Pass<'_> {
         Ok(observed)
     }
 
-    /// Counts the wanted tags that were in ECR when an earlier pass ended, and are missing now.
+    /// Adds the wanted tags that were in ECR when an earlier pass ended and are missing now.
     pub(super) fn count_expired(&self, desired: &Desired, mut observed: Observed) -> Observed {
         if let Some(repository) = &mut observed.repository {
-            let is_there = |tag: &Tag| {
-                repository.images.tags.contains_key(tag) || repository.archived.contains_key(tag)
-            };
             let Earlier { held, expired, .. } = &self.job.earlier;
-            repository.expired = expired::count(held, expired, desired, is_there);
+            let is_in_ecr = |tag: &_| repository.has_tag(tag);
+            repository.expired = expired::count(held, expired, desired, is_in_ecr);
         }
         observed
     }
 
-    /// Whether there is one, ours or not.
+    /// Whether the repository has a lifecycle policy, ours or not.
     async fn has_lifecycle_policy(&self, desired: &Desired) -> Result<bool, Failure> {
         match &desired.lifecycle {
             Wanted::Document(_) => Ok(true),
             Wanted::None => Ok(false),
             Wanted::Unmanaged => {
-                match self.target.registry.policy(Kind::Lifecycle, &desired.repository).await {
+                match self.target.registry.policy(Kind::Lifecycle, self.target.name()).await {
                     Ok(policy) => Ok(policy.is_some()),
-                    // It is not ours, so that we need not be allowed to read it.
+                    // The policy is unmanaged, so the permission to read it may be missing.
                     Err(error) if error.class() == Class::AccessDenied => Ok(true),
                     Err(error) => Err(error.into()),
                 }
@@ -163,13 +170,14 @@ impl Pass<'_> {
         }
     }
 
-    async fn owner_is_gone(&self, repository: &str, tag: Option<&String>) -> bool {
+    /// Whether the owner tag names a resource of this cluster that no longer exists.
+    async fn owner_is_gone(&self, tag: Option<&String>) -> bool {
         let (Claimant::Resource(claim), Some(owners)) = (&self.job.claimant, &self.engine.owners)
         else {
             return false;
         };
         match tag.and_then(|mark| claim.other_of_this_cluster(mark)) {
-            Some(owner) => owners.is_gone(&owner, repository).await,
+            Some(owner) => owners.is_gone(&owner, self.target.name()).await,
             None => false,
         }
     }

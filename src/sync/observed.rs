@@ -1,72 +1,84 @@
-//! What ECR has.
+//! The observed state of a repository.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::desired::Has;
 use super::expired::Expired;
 use crate::ecr::{Archived, Images, Repository};
 use crate::registry::{Digest, Tag};
 
-/// What ECR has.
+/// The content of ECR.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Observed {
     /// The repository; `None` if there is none yet.
     pub repository: Option<ObservedRepository>,
-    /// What a person should know, although nothing is wrong.
+    /// Advice for a person: nothing is wrong.
     pub warnings: Vec<String>,
 }
 
 /// A repository that exists.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObservedRepository {
-    /// As ECR describes it.
+    /// Names and settings, as ECR describes them.
     pub repository: Repository,
-    /// We created it.
+    /// Whether we created it.
     pub is_ours: bool,
-    /// Settings, policies and resource tags were read; else they are as they were, and nothing is
-    /// known of them.
+    /// Whether settings, policies and resource tags were read. Otherwise they are assumed to be
+    /// unchanged, and the fields below are empty.
     pub configuration_read: bool,
     /// All resource tags but AWS's own.
     pub resource_tags: BTreeMap<String, String>,
-    /// Text of the lifecycle policy; not read where it is unmanaged.
+    /// Text of the lifecycle policy; not read if it is unmanaged.
     pub lifecycle: Option<String>,
-    /// Text of the permission policy; not read where it is unmanaged.
+    /// Text of the permission policy; not read if it is unmanaged.
     pub permission: Option<String>,
-    /// Wanted tags that are there.
+    /// Wanted tags that exist.
     pub images: Images,
-    /// Wanted tags that are in the archive.
+    /// Wanted tags in the archive.
     pub archived: BTreeMap<Tag, Archived>,
-    /// The owner tag names a resource of this cluster that no longer exists.
+    /// Whether the owner tag names a resource of this cluster that no longer exists.
     pub owner_is_gone: bool,
-    /// Wanted indexes that are there and lack something that they name.
+    /// Wanted indexes that lack some of their children.
     pub incomplete: BTreeSet<Digest>,
-    /// What wanted indexes name that are there, as far as that was looked at.
+    /// Children of the wanted indexes, if they were read.
     pub children: BTreeSet<Digest>,
-    /// Wanted tags that were there before and vanished, while there is a lifecycle policy that may
-    /// be why.
+    /// Wanted tags that expired, if a lifecycle policy may be the cause.
     pub expired: BTreeMap<Tag, Expired>,
 }
 
-/// A repository and its configuration, as far as they are managed.
+/// A repository and its managed configuration.
 #[derive(Debug)]
 pub(super) struct Configuration {
     pub(super) repository: Repository,
-    /// Empty where they were not asked for.
+    /// Empty if they were not read.
     pub(super) resource_tags: BTreeMap<String, String>,
     pub(super) lifecycle: Option<String>,
     pub(super) permission: Option<String>,
 }
 
 impl Observed {
-    /// Which of the parts that have a default the repository already has; `None` if there is no
-    /// repository.
+    /// Returns which of the parts that have a default the repository already has; `None` if there
+    /// is no repository.
     pub(super) fn has(&self) -> Option<Has<'_>> {
         self.repository.as_ref().map(|repository| Has {
             is_ours: repository.is_ours,
-            // What was not read is not compared either.
+            // Parts that were not read are not compared, either.
             lifecycle: !repository.configuration_read || repository.lifecycle.is_some(),
             permission: !repository.configuration_read || repository.permission.is_some(),
             resource_tags: &repository.resource_tags,
         })
+    }
+
+    /// Returns the manifests that the repository is known to have.
+    pub(super) fn known_manifests(&self) -> HashSet<Digest> {
+        let repository = self.repository.as_ref();
+        repository.map(|repository| repository.images.manifests.clone()).unwrap_or_default()
+    }
+}
+
+impl ObservedRepository {
+    /// Whether the tag is in ECR, in the archive included.
+    pub(super) fn has_tag(&self, tag: &Tag) -> bool {
+        self.images.tags.contains_key(tag) || self.archived.contains_key(tag)
     }
 }

@@ -4,55 +4,55 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use futures::future::join_all;
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 
 use crate::class::Class;
 use crate::failure::Failure;
 use crate::registry::{Client, Content, Digest, Manifest, Narrowed, Platforms, Tag};
 
 /// Bytes of manifests that are kept between resolving and copying. An image's manifest has 1 to 3
-/// KiB, so that this is enough for thousands of tags; what does not fit is read again.
-const MOST_KEPT: u64 = 8 * 1024 * 1024;
+/// KiB, so this is enough for thousands of tags. Other manifests are read again.
+const MAX_BYTES: u64 = 8 * 1024 * 1024;
 
-/// A repository of a source, and the manifests that were read from it on the way to a tag's digest.
+/// A source repository, and the manifests that were read while its tags were resolved.
 #[derive(Debug)]
 pub struct Origin {
     /// The registry.
     pub(crate) client: Client,
     /// The repository in it.
     pub repository: String,
-    /// Platforms that are wanted; all without.
+    /// The wanted platforms; `None` for all.
     platforms: Option<Platforms>,
     manifests: Mutex<Manifests>,
 }
 
-/// A smaller index that was made of a source's: known, the source's need not be read again to see
-/// that nothing changed.
+/// An index that was built from the source's index for the wanted platforms only. With it, the
+/// source's index is not read again if it is unchanged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rebuilt {
     /// Digest of the source's index.
     pub source: Digest,
-    /// The platforms that were wanted, as [`Platforms`] writes them.
+    /// The wanted platforms, as [`Platforms`] writes them.
     pub platforms: String,
-    /// Digest of the smaller one.
+    /// Digest of the smaller index.
     pub target: Digest,
 }
 
 #[derive(Debug, Default)]
 struct Manifests {
-    manifests: HashMap<Digest, Arc<Manifest>>,
+    by_digest: HashMap<Digest, Arc<Manifest>>,
     bytes: u64,
-    /// Of the indexes that were made here, what they were made of.
-    made_of: HashMap<Digest, Digest>,
+    /// Smaller index -> the source's index from which it was built.
+    sources: HashMap<Digest, Digest>,
 }
 
-/// How to learn what a tag points to.
+/// The request that resolves a tag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ask {
-    /// HEAD, which is no pull: the tag is most likely in the target already.
+    /// HEAD, which is not a pull: the target most likely has the tag already.
     Digest,
-    /// GET: the tag is going to be copied, so that its manifest is needed anyway.
-    Whole,
+    /// GET: the tag will be copied, so its manifest is needed anyway.
+    Manifest,
 }
 
 impl Origin {
@@ -62,62 +62,61 @@ impl Origin {
         Self { client, repository: repository.into(), platforms: None, manifests: Mutex::default() }
     }
 
-    /// Only these platforms.
+    /// Limits the repository to these platforms.
     #[must_use]
     pub fn narrowed(self, platforms: Option<Platforms>) -> Self {
         Self { platforms, ..self }
     }
 
-    /// The platforms that are wanted, where not all are: then something else than the source's own
-    /// may be copied.
+    /// Returns the wanted platforms; `None` for all. With platforms, the digest that is copied may
+    /// differ from the source's.
     pub(super) fn platforms(&self) -> Option<String> {
         self.platforms.as_ref().map(ToString::to_string)
     }
 
-    /// What an earlier pass made of an index, if it was made for the same platforms.
-    pub(super) fn knows<'a>(&self, earlier: Option<&'a Rebuilt>) -> Option<&'a Rebuilt> {
-        let platforms = self.platforms.as_ref()?.to_string();
-        earlier.filter(|earlier| earlier.platforms == platforms)
+    /// Keeps the result of an earlier pass.
+    pub(super) fn remember(&self, rebuilt: &Rebuilt) {
+        self.manifests.lock().sources.insert(rebuilt.target.clone(), rebuilt.source.clone());
     }
 
-    /// Takes over what an earlier pass made.
-    pub(super) fn remember(&self, earlier: &Rebuilt) {
-        self.kept().made_of.insert(earlier.target.clone(), earlier.source.clone());
-    }
-
-    /// What the index `target` was made of, if it was made here.
+    /// Returns the source of the index `target`, if it was built here.
     pub(super) fn rebuilt(&self, target: &Digest) -> Option<Rebuilt> {
-        let platforms = self.platforms.as_ref()?.to_string();
-        let source = self.kept().made_of.get(target)?.clone();
+        let platforms = self.platforms()?;
+        let source = self.manifests.lock().sources.get(target)?.clone();
         Some(Rebuilt { source, platforms, target: target.clone() })
     }
 
-    /// The digest of what is copied of the manifest `digest`: its own, unless only some platforms
-    /// of it are wanted.
+    /// Returns the digest to copy for the manifest `digest`: the same, unless only some platforms
+    /// are wanted. `earlier` is the result of an earlier pass.
     ///
     /// # Errors
-    /// As the registry answers; class `SourceNotFound` where none of the platforms is there.
+    /// As the registry answers; class `SourceNotFound` if it has none of the platforms.
     pub(super) async fn narrow(
         &self,
         label: &str,
         digest: Digest,
         earlier: Option<&Rebuilt>,
     ) -> Result<Digest, Failure> {
-        if let Some(earlier) = self.knows(earlier).filter(|earlier| earlier.source == digest) {
+        let platforms = self.platforms();
+        let is_same = |earlier: &&Rebuilt| {
+            platforms.as_ref() == Some(&earlier.platforms) && earlier.source == digest
+        };
+        if let Some(earlier) = earlier.filter(is_same) {
             self.remember(earlier);
             return Ok(earlier.target.clone());
         }
+
         let Some(smaller) = self.smaller(label, &digest).await? else { return Ok(digest) };
         let target = smaller.digest.clone();
-        self.kept().made_of.insert(target.clone(), digest);
+        self.manifests.lock().sources.insert(target.clone(), digest);
         self.keep(smaller);
         Ok(target)
     }
 
-    /// What [`Self::narrow`] would come to, of a manifest that is not going to be copied.
+    /// Returns the result of [`Self::narrow`] for a manifest that will not be copied.
     ///
     /// # Errors
-    /// As there.
+    /// Those of [`Self::narrow`].
     pub(super) async fn would_narrow(
         &self,
         label: &str,
@@ -126,28 +125,28 @@ impl Origin {
         Ok(self.smaller(label, &digest).await?.map_or(digest, |smaller| smaller.digest))
     }
 
-    /// The smaller index of only the wanted platforms; `None` where the manifest is copied as it
-    /// is.
+    /// Builds the index for the wanted platforms; `None` if the manifest is copied as it is.
     async fn smaller(&self, label: &str, digest: &Digest) -> Result<Option<Manifest>, Failure> {
         let Some(platforms) = &self.platforms else { return Ok(None) };
         let manifest = self.manifest(digest).await?;
         match platforms.narrow(&manifest)? {
             Narrowed::Same => Ok(None),
             Narrowed::Rebuilt(smaller) => Ok(Some(smaller)),
-            Narrowed::Nothing(there) => {
-                let there: Vec<_> = there.iter().map(ToString::to_string).collect();
+            Narrowed::Nothing(available) => {
+                let available: Vec<_> = available.iter().map(ToString::to_string).collect();
                 Err(Failure::new(
                     Class::SourceNotFound,
                     format!(
-                        "{label} is not for {platforms} but for {}: change image.platforms, or take the tag out of the spec",
-                        there.join(", ")
+                        "{label} is not available for {platforms}, only for {}: change \
+                         image.platforms, or remove the tag from the spec",
+                        available.join(", ")
                     ),
                 ))
             }
         }
     }
 
-    /// What a tag points to.
+    /// Resolves a tag.
     ///
     /// # Errors
     /// As the registry answers.
@@ -161,72 +160,74 @@ impl Origin {
         Ok(digest)
     }
 
-    /// A manifest, whole.
+    /// Returns a manifest.
     ///
     /// # Errors
     /// As the registry answers.
     pub(super) async fn manifest(&self, digest: &Digest) -> Result<Arc<Manifest>, Failure> {
         let source = {
-            let kept = self.kept();
-            if let Some(manifest) = kept.manifests.get(digest) {
+            let manifests = self.manifests.lock();
+            if let Some(manifest) = manifests.by_digest.get(digest) {
                 return Ok(manifest.clone());
             }
-            kept.made_of.get(digest).cloned()
+            manifests.sources.get(digest).cloned()
         };
         let (Some(source), Some(platforms)) = (source, &self.platforms) else {
             return Ok(Arc::new(self.client.manifest(&self.repository, digest).await?));
         };
-        // Made before and not kept: made once more.
+
+        // The smaller index was not kept, so it is built again.
         match platforms.narrow(&self.client.manifest(&self.repository, &source).await?)? {
             Narrowed::Rebuilt(smaller) if smaller.digest == *digest => Ok(Arc::new(smaller)),
             _ => Err(Failure::new(
                 Class::Internal,
                 format!(
-                    "{}@{source} for {platforms} is another index than before: the next pass makes it anew",
+                    "the index for {platforms} built from {}@{source} differs from the earlier \
+                     one; the next pass uses the new one",
                     self.repository
                 ),
             )),
         }
     }
 
-    /// Reads the manifests under those of `digests` that are indexes and were read already, as far
-    /// as they can be kept. What cannot be read is left to who needs it, who will say why.
+    /// Reads the children of those of `digests` that are indexes and were read already, as far as
+    /// there is room for them. Read errors are ignored here; the copy that needs the manifest
+    /// reports them.
     pub(super) async fn read_ahead(&self, digests: impl Iterator<Item = &Digest>) {
-        let mut unread = BTreeSet::new();
-        {
-            let kept = self.kept();
-            let mut bytes = kept.bytes;
-            for manifest in digests.filter_map(|digest| kept.manifests.get(digest)) {
-                let Ok(Content::Index { children }) = manifest.kind() else { continue };
-                for child in
-                    children.into_iter().filter(|child| !kept.manifests.contains_key(&child.digest))
-                {
-                    bytes = bytes.saturating_add(child.size);
-                    if bytes <= MOST_KEPT {
-                        unread.insert(child.digest);
-                    }
-                }
-            }
-        }
-        let read = unread.iter().map(|digest| async move {
-            match self.client.manifest(&self.repository, digest).await {
+        let reads = self.unread_children(digests).into_iter().map(|digest| async move {
+            match self.client.manifest(&self.repository, &digest).await {
                 Ok(manifest) => self.keep(manifest),
                 Err(error) => tracing::debug!(%error, "cannot read a child ahead"),
             }
         });
-        join_all(read).await;
+        join_all(reads).await;
+    }
+
+    fn unread_children<'d>(&self, digests: impl Iterator<Item = &'d Digest>) -> BTreeSet<Digest> {
+        let manifests = self.manifests.lock();
+        let mut bytes = manifests.bytes;
+        let mut unread = BTreeSet::new();
+        for manifest in digests.filter_map(|digest| manifests.by_digest.get(digest)) {
+            let Ok(Content::Index { children }) = manifest.kind() else { continue };
+            for child in children {
+                if manifests.by_digest.contains_key(&child.digest) {
+                    continue;
+                }
+                bytes = bytes.saturating_add(child.size);
+                if bytes <= MAX_BYTES {
+                    unread.insert(child.digest);
+                }
+            }
+        }
+        unread
     }
 
     fn keep(&self, manifest: Manifest) {
-        let mut kept = self.kept();
-        let bytes = kept.bytes + manifest.size();
-        if bytes <= MOST_KEPT && !kept.manifests.contains_key(&manifest.digest) {
-            kept.bytes = bytes;
-            kept.manifests.insert(manifest.digest.clone(), Arc::new(manifest));
+        let mut manifests = self.manifests.lock();
+        let bytes = manifests.bytes + manifest.size();
+        if bytes <= MAX_BYTES && !manifests.by_digest.contains_key(&manifest.digest) {
+            manifests.bytes = bytes;
+            manifests.by_digest.insert(manifest.digest.clone(), Arc::new(manifest));
         }
-    }
-
-    fn kept(&self) -> MutexGuard<'_, Manifests> {
-        self.manifests.lock()
     }
 }

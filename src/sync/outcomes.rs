@@ -1,4 +1,4 @@
-//! What came of a plan.
+//! The outcomes of the actions of a plan.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,24 +10,26 @@ use crate::ecr::{Mutability, Repository};
 use crate::failure::Failure;
 use crate::registry::{Digest, Tag};
 
-/// What came of a plan.
+/// The outcomes of the actions of a plan.
 #[derive(Debug, Default)]
 pub(super) struct Outcomes {
+    /// Reports each action when it ends.
+    progress: Progress,
     /// The repository, if this pass created it.
     pub(super) created: Option<Repository>,
-    /// Why nothing more could be done: no repository.
+    /// Why there is no repository, so that nothing else could be done.
     pub(super) failure: Option<Failure>,
     /// Policies and resource tags that could not be set.
     pub(super) configuration: Vec<Failure>,
-    /// Tags that an action was for.
+    /// Tags that had an action.
     pub(super) tags: BTreeMap<(ArtifactKind, Tag), TagState>,
-    /// Tags that were written.
+    /// Number of tags that were written.
     pub(super) copied: BTreeMap<ArtifactKind, usize>,
-    /// What was made of chart archives.
+    /// Manifests that were built from chart archives.
     pub(super) derived: BTreeMap<Tag, Derived>,
     /// Fields that could not be written.
     pub(super) unwritten: BTreeSet<Field>,
-    /// What was written and is kept by ECR as something else.
+    /// Policies that ECR stored in another form than they were written.
     pub(super) rewritten: Vec<Drift>,
     /// The repository's mutability, if it was written.
     pub(super) mutability: Option<Mutability>,
@@ -35,24 +37,30 @@ pub(super) struct Outcomes {
     pub(super) tagged: BTreeSet<String>,
     /// Keys of resource tags that were removed.
     pub(super) untagged: BTreeSet<String>,
-    /// What became of the artifacts that refer to the images, where they are wanted.
+    /// Artifacts that refer to the images, if they are wanted.
     pub(super) referrers: Option<ReferrersReport>,
-    /// What a person should know, although nothing is wrong.
+    /// Advice for a person: nothing is wrong.
     pub(super) warnings: Vec<String>,
-    /// Why tags that should go are still there.
+    /// Why tags that should be removed still exist.
     pub(super) pruning_blocked: Option<Failure>,
-    /// What was done, in words.
+    /// The changes, in words.
     pub(super) changes: Vec<String>,
-    /// What was changed: [`Action::field`] of each action that was carried out.
+    /// [`Action::field`] of each action that was carried out.
     pub(super) fields: Vec<Field>,
 }
 
 impl Outcomes {
-    /// What would come of `plan`.
+    /// No outcomes yet. Each of them is reported to `progress`.
+    pub(super) fn new(progress: &Progress) -> Self {
+        Self { progress: progress.clone(), ..Self::default() }
+    }
+
+    /// The outcomes of a dry run.
     pub(super) fn planned(plan: &Plan) -> Self {
         let mut outcomes = Self::default();
         for action in &plan.actions {
-            outcomes.did(action);
+            outcomes.changes.push(action.to_string());
+            outcomes.record(action);
             if let Action::CopyTag { kind, tag, .. } | Action::RestoreTag { kind, tag, .. } = action
             {
                 outcomes.tags.insert((*kind, tag.clone()), TagState::Planned);
@@ -61,15 +69,20 @@ impl Outcomes {
         outcomes
     }
 
-    /// Notes an action that was carried out.
-    pub(super) fn done(&mut self, action: &Action, progress: &Progress) {
-        self.did(action);
-        progress.did(action.field(), action.to_string());
+    /// Records an action that was carried out.
+    pub(super) fn done(&mut self, action: &Action) {
+        let change = action.past();
+        self.progress.did(action.field(), change.clone());
+        self.changes.push(change);
+        self.record(action);
     }
 
-    /// Notes an action that was carried out, or would be.
-    fn did(&mut self, action: &Action) {
-        self.changes.push(action.to_string());
+    /// Reports an action that failed.
+    pub(super) fn failed(&self, field: Field, failure: &Failure) {
+        self.progress.failed(field, failure);
+    }
+
+    fn record(&mut self, action: &Action) {
         self.fields.push(action.field());
         match action {
             Action::CreateRepository { tags, .. } | Action::TagRepository { tags } => {
@@ -81,47 +94,41 @@ impl Outcomes {
         }
     }
 
-    pub(super) fn copied(
-        &mut self,
-        kind: ArtifactKind,
-        tag: Tag,
-        digest: Digest,
-        progress: &Progress,
-    ) {
-        let change = format!(
-            "copied {} {tag} ({digest})",
-            if kind == ArtifactKind::Chart { "chart" } else { "tag" }
-        );
-        progress.did(kind.into(), change.clone());
-        progress.ended_tag();
+    /// Records a tag that was copied.
+    pub(super) fn copied(&mut self, kind: ArtifactKind, tag: Tag, digest: Digest) {
+        let noun = if kind == ArtifactKind::Chart { "chart" } else { "tag" };
+        let change = format!("copied {noun} {tag} ({digest})");
+        self.progress.did(kind.into(), change.clone());
+        self.progress.ended_tag();
+
         self.changes.push(change);
         self.fields.push(kind.into());
         *self.copied.entry(kind).or_default() += 1;
         self.tags.insert((kind, tag), TagState::Synced(digest));
     }
 
-    /// Notes how a tag came to stand that was not copied.
-    pub(super) fn settled(
-        &mut self,
-        kind: ArtifactKind,
-        tag: Tag,
-        state: TagState,
-        progress: &Progress,
-    ) {
+    /// Records a tag that should have been copied and was not.
+    pub(super) fn not_copied(&mut self, kind: ArtifactKind, tag: Tag, state: TagState) {
+        self.settled(kind, tag, state);
+        self.progress.ended_tag();
+    }
+
+    /// Records the state of a tag that was not copied.
+    pub(super) fn settled(&mut self, kind: ArtifactKind, tag: Tag, state: TagState) {
         if let TagState::Failed(failure) = &state {
-            progress.failed(kind.into(), failure);
+            self.progress.failed(kind.into(), failure);
         }
         self.tags.insert((kind, tag), state);
     }
 }
 
-/// What became of the artifacts that refer to the images.
+/// Artifacts that refer to the images, such as signatures.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReferrersReport {
-    /// How many the source has, as far as it could be asked.
+    /// Number of them in the source, as far as it could be asked.
     pub found: usize,
-    /// How many of them this pass copied.
+    /// Number of them that this pass copied.
     pub copied: usize,
-    /// What went wrong.
+    /// Failures.
     pub failures: Vec<Failure>,
 }

@@ -1,5 +1,4 @@
-//! Whose a repository is: read from its resource tags, decided by the spec and by what the operator
-//! allows. Pure.
+//! Ownership of a repository, and the resource tag that records it. Pure.
 
 use std::collections::BTreeMap;
 
@@ -10,50 +9,50 @@ use crate::class::Class;
 use crate::ecr::{CREATED_TAG, OWNER_TAG, Owner};
 use crate::failure::Failure;
 
-/// On whose behalf a repository is synced.
+/// The resource or run that claims a repository.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Claimant {
-    /// A resource of a cluster: the repository is marked as its own.
+    /// A resource of a cluster. It marks the repository as its own.
     Resource(Claim),
-    /// A run from the command line: leaves no mark, and keeps off what an operator owns unless told
-    /// otherwise.
+    /// A run from the command line. It leaves no mark, and refuses repositories of an operator
+    /// unless told otherwise.
     CommandLine {
-        /// Whether it works on repositories that an operator owns; their mark stays.
+        /// Whether repositories of an operator are changed, too. Their mark is kept.
         take_over: bool,
     },
 }
 
-/// What a resource may do about the owner of a repository.
+/// The claim of a resource to a repository.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {
     /// The resource.
     pub owner: Owner,
-    /// What its spec says.
+    /// The adoption policy of its spec.
     pub adoption: AdoptionPolicy,
-    /// What the operator says.
+    /// The operator's rules.
     pub rules: OwnerRules,
-    /// ARN of the repository that the resource kept at its last pass, whether it was made by us.
+    /// The repository that the resource kept at its last pass.
     pub recorded: Option<RecordedRepository>,
 }
 
-/// A repository that a resource has been keeping.
+/// The repository that a resource kept at its last pass.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordedRepository {
-    /// Its ARN.
+    /// ARN of the repository.
     pub arn: String,
     /// Whether we created it.
     pub created: bool,
 }
 
-/// The operator's word on owners.
+/// The operator's rules for owners.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OwnerRules {
-    /// Repositories are marked by resource tags. Without marks two clusters that want one
-    /// repository fight over it.
+    /// Whether repositories are marked by resource tags. Without marks, two clusters that want the
+    /// same repository fight over it.
     pub marks: bool,
-    /// `adoptionPolicy: Always` may take a repository from another owner.
+    /// Whether `adoptionPolicy: Always` may take a repository from another owner.
     pub allow_takeover: bool,
-    /// What this cluster was called before it was built anew.
+    /// Ids of this cluster before it was rebuilt.
     pub former_clusters: Vec<String>,
 }
 
@@ -63,44 +62,43 @@ impl Default for OwnerRules {
     }
 }
 
-/// Tells whether the resource that an owner tag names still exists.
+/// Finds out whether the resource in an owner tag still exists.
 #[async_trait]
 pub trait OwnerLookup: Send + Sync + std::fmt::Debug {
-    /// Whether `owner`, a resource of another name than the one asking, is known to be gone, or to
-    /// want another repository than `repository` by now.
+    /// Whether `owner` is known to be deleted, or to want another repository than `repository` now.
+    /// `owner` is not the resource that asks.
     async fn is_gone(&self, owner: &Owner, repository: &str) -> bool;
 }
 
-/// Who keeps a repository, as its resource tags say.
+/// The owner of a repository, according to its resource tags.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Holder {
-    /// The one who asks.
+    /// The resource that asks.
     Me,
-    /// Nobody: no mark, or the mark of a resource that is gone.
+    /// No resource: there is no mark, or the marked resource no longer exists.
     Nobody,
-    /// Somebody else.
+    /// Another resource.
     Other(String),
 }
 
 impl Claim {
-    /// Whether a mark is this resource's, under the cluster's name of today or of before.
+    /// Whether a mark is this resource's, with the current or a former cluster id.
     fn is_mine(&self, mark: &str) -> bool {
-        let under =
+        let with_cluster =
             |cluster: &String| Owner { cluster: cluster.clone(), ..self.owner.clone() }.tag_value();
         mark == self.owner.tag_value()
-            || self.rules.former_clusters.iter().any(|cluster| mark == under(cluster))
+            || self.rules.former_clusters.iter().any(|cluster| mark == with_cluster(cluster))
     }
 
-    /// The resource of this cluster that a mark names, if it is another one than this. A mark that
-    /// is a hash names nobody: whether its resource is still there cannot be told.
+    /// Returns the other resource of this cluster that a mark names. A mark that is a hash names
+    /// none: nobody can tell whether its resource still exists.
     pub(super) fn other_of_this_cluster(&self, mark: &str) -> Option<Owner> {
         let owner = Owner::from_tag_value(mark).filter(|_| !self.is_mine(mark))?;
         (owner.cluster == self.owner.cluster || self.rules.former_clusters.contains(&owner.cluster))
             .then_some(owner)
     }
 
-    /// Who keeps the repository. `is_gone`: the resource that the mark names is known to be no
-    /// more.
+    /// Returns the owner of the repository. `is_gone`: the resource in the mark no longer exists.
     pub(super) fn holder(
         &self,
         arn: &str,
@@ -111,7 +109,8 @@ impl Claim {
             Some(mark) if self.is_mine(mark) => Holder::Me,
             Some(_) if is_gone => Holder::Nobody,
             Some(mark) => Holder::Other(mark.clone()),
-            // Somebody removed the mark, or there are none: what was ours a pass ago still is.
+            // The mark was removed, or marks are not used: a repository that was ours a pass ago
+            // still is.
             None if self.recorded.as_ref().is_some_and(|recorded| recorded.arn == arn) => {
                 Holder::Me
             }
@@ -119,8 +118,8 @@ impl Claim {
         }
     }
 
-    /// Who keeps a repository that is about to be deleted. Here memory is not enough where there
-    /// could be a mark: who took it off may have done so to save the repository.
+    /// Returns the owner of a repository that is about to be deleted. The status is not enough
+    /// where marks are used: somebody may have removed the mark to save the repository.
     pub(super) fn holder_at_the_end(&self, arn: &str, tags: &BTreeMap<String, String>) -> Holder {
         if self.rules.marks && !tags.contains_key(OWNER_TAG) {
             Holder::Nobody
@@ -129,16 +128,17 @@ impl Claim {
         }
     }
 
-    /// Whether we made the repository: only such a one may be emptied.
+    /// Whether we created the repository. Others are never deleted with their images.
     pub(super) fn created(&self, arn: &str, tags: &BTreeMap<String, String>) -> bool {
-        tags.contains_key(CREATED_TAG)
-            || (!self.rules.marks
-                && self.recorded.as_ref().is_some_and(|r| r.arn == arn && r.created))
+        let by_status = || {
+            self.recorded.as_ref().is_some_and(|recorded| recorded.arn == arn && recorded.created)
+        };
+        tags.contains_key(CREATED_TAG) || (!self.rules.marks && by_status())
     }
 }
 
 impl Claimant {
-    /// The resource tag that marks a repository as kept.
+    /// Returns the resource tag that marks a repository.
     pub(super) fn mark(&self) -> Option<(String, String)> {
         match self {
             Self::Resource(claim) if claim.rules.marks => {
@@ -148,7 +148,7 @@ impl Claimant {
         }
     }
 
-    /// Whether the repository is of our making.
+    /// Whether we created the repository.
     pub(super) fn created(&self, arn: &str, tags: &BTreeMap<String, String>) -> bool {
         match self {
             Self::Resource(claim) => claim.created(arn, tags),
@@ -156,10 +156,10 @@ impl Claimant {
         }
     }
 
-    /// Whether the repository may be worked on.
+    /// Checks that the claimant may change the repository.
     ///
     /// # Errors
-    /// Class `RepositoryNotOwned`, with who owns it and what to do.
+    /// Class `RepositoryNotOwned`, with the owner and what to do.
     pub(super) fn may_keep(
         &self,
         name: &str,
@@ -168,38 +168,39 @@ impl Claimant {
         is_gone: bool,
     ) -> Result<(), Failure> {
         let refused = |why: String| Err(Failure::new(Class::RepositoryNotOwned, why));
-        let claim = match self {
-            Self::Resource(claim) => claim,
-            Self::CommandLine { take_over: true } => return Ok(()),
-            Self::CommandLine { take_over: false } => {
-                return match tags.get(OWNER_TAG) {
-                    None => Ok(()),
-                    Some(owner) => refused(format!(
-                        "repository {name} is kept by the operator for {owner} (its resource tag {OWNER_TAG}): change that \
-                         resource instead, or run with --take-over to work on it all the same"
-                    )),
-                };
+        let claim = match (self, tags.get(OWNER_TAG)) {
+            (Self::Resource(claim), _) => claim,
+            (Self::CommandLine { take_over: true }, _)
+            | (Self::CommandLine { take_over: false }, None) => return Ok(()),
+            (Self::CommandLine { take_over: false }, Some(owner)) => {
+                return refused(format!(
+                    "an operator keeps repository {name} for {owner} (resource tag {OWNER_TAG}): \
+                     change that resource instead, or use --take-over to change the repository \
+                     anyway"
+                ));
             }
         };
+
         match (claim.holder(arn, tags, is_gone), claim.adoption) {
             (Holder::Me, _)
             | (Holder::Nobody, AdoptionPolicy::IfUnowned | AdoptionPolicy::Always) => Ok(()),
             (Holder::Nobody, AdoptionPolicy::Never) => refused(format!(
-                "repository {name} exists already and adoptionPolicy is Never: set it to IfUnowned to keep this repository \
-                 from now on, or choose another repositoryName"
+                "repository {name} exists already, and adoptionPolicy is Never: set it to \
+                 IfUnowned to adopt the repository, or choose another repositoryName"
             )),
             (Holder::Other(_), AdoptionPolicy::Always) if claim.rules.allow_takeover => Ok(()),
             (Holder::Other(owner), AdoptionPolicy::Always) => refused(format!(
-                "repository {name} belongs to {owner} (its resource tag {OWNER_TAG}): adoptionPolicy Always needs the \
-                 operator's --allow-takeover"
+                "repository {name} belongs to {owner} (resource tag {OWNER_TAG}): adoptionPolicy \
+                 Always needs the operator's --allow-takeover"
             )),
             (Holder::Other(hash), _) if hash.starts_with("sha256:") => refused(format!(
-                "repository {name} belongs to a resource with a long name: its resource tag {OWNER_TAG} is {hash}, a hash that \
-                 does not tell whether that resource is still there; if it is not, remove the tag"
+                "repository {name} belongs to a resource with a long name: its resource tag \
+                 {OWNER_TAG} is {hash}, a hash that does not show whether the resource still \
+                 exists. If it does not, remove the tag"
             )),
             (Holder::Other(owner), _) => refused(format!(
-                "repository {name} belongs to {owner} (its resource tag {OWNER_TAG}): delete that resource, or remove the tag \
-                 if its cluster is gone"
+                "repository {name} belongs to {owner} (resource tag {OWNER_TAG}): delete that \
+                 resource, or remove the tag if its cluster no longer exists"
             )),
         }
     }

@@ -15,6 +15,7 @@ use super::target::Target;
 use super::throttle::retry_throttled;
 use crate::class::Class;
 use crate::failure::Failure;
+use crate::units::period;
 
 /// One pass over the repository of a job.
 #[derive(Debug)]
@@ -34,8 +35,9 @@ pub(super) struct Survey {
 }
 
 impl Engine {
-    /// One pass. Never fails as a whole: the report says what went wrong. Ends early when `stop` is
-    /// cancelled, and keeps what was done so far; no tag is left that cannot be pulled.
+    /// Runs one pass. It never fails as a whole: the report has the failures. It ends early when
+    /// `stop` is cancelled. Everything copied so far is kept, and no tag is left that cannot be
+    /// pulled.
     pub async fn sync(&self, job: &Job, mode: Mode, stop: &CancellationToken) -> Report {
         let work = async { Pass::new(self, job, mode).await?.run().await };
         bounded(job, stop, work).await.unwrap_or_else(Report::failed)
@@ -43,14 +45,10 @@ impl Engine {
 }
 
 impl<'a> Pass<'a> {
-    /// Checks the job and opens the registry. Nothing is asked of the repository yet.
+    /// Opens the registry. Sends no request about the repository.
     pub(super) async fn new(engine: &'a Engine, job: &'a Job, mode: Mode) -> Result<Self, Failure> {
-        if let Err(failure) = &job.identity {
-            return Err(failure.clone());
-        }
-
         let registry = engine.registry(job).await?;
-        // A dry run shows all that would be done, so it reads everything.
+        // A dry run shows all that would be done, so it always makes a full survey.
         let look = job.earlier.look.as_ref().filter(|_| mode == Mode::Apply);
         let target = Target::new(registry, &job.spec.repository, look);
         Ok(Self { engine, job, mode, target })
@@ -65,7 +63,7 @@ impl<'a> Pass<'a> {
         Ok(Report::new(&desired, &observed, &plan, outcomes, &self.job.earlier))
     }
 
-    /// The steps that write nothing.
+    /// Runs the steps that write nothing.
     pub(super) async fn look(&self) -> Result<Survey, Failure> {
         let (desired, configuration) = self.ask().await?;
         self.job.progress.advance(1);
@@ -82,20 +80,21 @@ impl<'a> Pass<'a> {
         };
 
         if let Some(remembered) = self.remembered_pruning(&survey.desired, &survey.plan) {
-            survey.plan.take_pruning(remembered);
+            survey.plan.add_pruning(remembered);
         }
         self.job.progress.advance(1);
         Ok(survey)
     }
 
-    /// Asks the sources what is wanted. Without an earlier look the configuration is read at the
-    /// same time.
+    /// Asks the sources for the wanted tags. Without an earlier survey, the configuration is read
+    /// at the same time.
     async fn ask(&self) -> Result<(Desired, Option<Option<Configuration>>), Failure> {
         let desired = self.desired();
         // Boxed: futures that run side by side are stored side by side, and a thread's stack is
         // limited.
         let artifacts = Box::pin(self.artifacts());
-        let (artifacts, configuration) = if self.target.was_seen() {
+
+        let (artifacts, configuration) = if self.target.was_surveyed() {
             (artifacts.await?, None)
         } else {
             let configuration = Box::pin(self.configuration(&desired));
@@ -105,10 +104,10 @@ impl<'a> Pass<'a> {
         Ok((desired.with(artifacts), configuration))
     }
 
-    /// The result where a quick look shows that nothing is to be done; else `desired` again.
+    /// Takes a quick look. Returns the result if nothing is to be done, and `desired` otherwise.
     async fn settled(&self, desired: Desired) -> Result<Result<Survey, Desired>, Failure> {
         let observed = match self.quick_look(&desired).await {
-            // Only the survey waits out a throttle.
+            // The full survey retries throttled calls.
             Err(failure) if failure.class == Class::RateLimited => None,
             result => result?,
         };
@@ -117,15 +116,14 @@ impl<'a> Pass<'a> {
         let desired = desired.given(observed.has());
         let observed = self.count_expired(&desired, observed);
         let plan = self.plan(&desired, &observed)?;
-        if plan.is_settled() {
-            Ok(Ok(Survey { desired, observed, plan }))
-        } else {
-            Ok(Err(desired))
-        }
+
+        let is_settled = plan.is_settled();
+        let survey = Survey { desired, observed, plan };
+        Ok(if is_settled { Ok(survey) } else { Err(survey.desired) })
     }
 
-    /// Reads everything and plans. Needed before anything is written, since the repository may
-    /// belong to somebody else by now.
+    /// Reads everything and plans. This comes before every write, since the repository may belong
+    /// to somebody else by now.
     async fn survey(
         &self,
         desired: Desired,
@@ -140,17 +138,18 @@ impl<'a> Pass<'a> {
             && !self.needs_resource_tags(&desired)
             && !plan.is_settled()
         {
-            let read =
-                || async { Ok(self.target.registry.resource_tags(&repository.repository).await?) };
+            let registry = &self.target.registry;
+            let read = || async { Ok(registry.resource_tags(&repository.repository).await?) };
             repository.resource_tags = retry_throttled(read).await?;
             plan = self.plan(&desired, &observed)?;
         }
+
         if self.mode == Mode::DryRun {
             self.compare_charts(&mut desired, &observed, &mut plan).await;
         }
         if self.prunes() {
             let pruning = Box::pin(self.prunable(&desired, &observed, &plan)).await;
-            plan.take_pruning(pruning);
+            plan.add_pruning(pruning);
         }
         Ok(Survey { desired, observed, plan })
     }
@@ -160,7 +159,7 @@ impl<'a> Pass<'a> {
     }
 
     /// Whether resource tags are read together with the rest. A run from the command line that sets
-    /// none needs to know the owner only before it writes, so it reads them then.
+    /// none needs the owner tag only if it writes, and reads it then.
     pub(super) fn needs_resource_tags(&self, desired: &Desired) -> bool {
         let Job { spec, claimant, .. } = self.job;
         matches!(claimant, Claimant::Resource(_))
@@ -171,20 +170,25 @@ impl<'a> Pass<'a> {
     }
 }
 
-/// Runs the work until it is no longer wanted or makes no progress.
+/// Runs the work until it is cancelled or makes no progress.
 pub(super) async fn bounded<T>(
     job: &Job,
     stop: &CancellationToken,
     work: impl Future<Output = Result<T, Failure>>,
 ) -> Result<T, Failure> {
+    let timeout = job.spec.timeout;
     tokio::select! {
         biased;
         () = stop.cancelled() => Err(Failure::cancelled()),
         result = work => result,
         never = job.progress.log(&job.spec.repository) => match never {},
-        () = job.progress.stalled(job.spec.timeout) => Err(Failure::new(
+        () = job.progress.stalled(timeout) => Err(Failure::new(
             Class::Timeout,
-            format!("no progress for {}s (spec.timeout): given up; what was copied stays", job.spec.timeout.as_secs()),
+            format!(
+                "gave up after {} without progress (spec.timeout); everything copied so far is \
+                 kept",
+                period(timeout)
+            ),
         )),
     }
 }

@@ -1,7 +1,5 @@
 //! [`Desired`] x [`Observed`] -> [`Plan`]. Pure: no I/O, no clock.
 
-use std::collections::BTreeSet;
-
 use super::action::{Action, Drift, Plan};
 use super::artifact::{ArtifactKind, DesiredArtifact, Source, SourceContent, TagState, WantedTag};
 use super::configuration::{self, Difference, Verdict};
@@ -15,7 +13,7 @@ use crate::ecr::{Archived, CREATED_TAG, Mutability};
 use crate::failure::Failure;
 use crate::registry::{Digest, Tag};
 
-/// Compares what is wanted with what is there.
+/// Compares the desired state with the observed one.
 ///
 /// # Errors
 /// When the repository belongs to somebody else: then nothing may be done at all.
@@ -26,20 +24,18 @@ pub fn plan(
     earlier: &Earlier,
 ) -> Result<Plan, Failure> {
     let mut plan = Plan::default();
-    let there = observed.repository.as_ref();
-    match there {
+    match &observed.repository {
         None => plan_new(desired, claimant, &mut plan),
-        Some(there) if !there.configuration_read => {
-            plan.adopted = earlier.look.as_ref().is_some_and(|look| !look.is_ours)
-        }
-        Some(there) => {
-            let (repository, tags) = (&there.repository, &there.resource_tags);
-            claimant.may_keep(&desired.repository, &repository.arn, tags, there.owner_is_gone)?;
-            plan.adopted = !claimant.created(&repository.arn, tags);
-            plan_configuration(desired, there, claimant, earlier, &mut plan);
+        Some(observed) if !observed.configuration_read => plan.adopted = !observed.is_ours,
+        Some(observed) => {
+            let ObservedRepository { repository, resource_tags, owner_is_gone, .. } = observed;
+            let arn = &repository.arn;
+            claimant.may_keep(&desired.repository, arn, resource_tags, *owner_is_gone)?;
+            plan.adopted = !claimant.created(arn, resource_tags);
+            plan_configuration(desired, observed, claimant, earlier, &mut plan);
         }
     }
-    plan_artifacts(desired, there, &mut plan);
+    plan_artifacts(desired, observed.repository.as_ref(), &mut plan);
     Ok(plan)
 }
 
@@ -50,51 +46,9 @@ fn plan_new(desired: &Desired, claimant: &Claimant, plan: &mut Plan) {
         [(Kind::Lifecycle, &desired.lifecycle), (Kind::Permission, &desired.permission)]
     {
         if let Wanted::Document(document) = wanted {
-            plan.actions.push(Action::PutPolicy {
-                kind,
-                document: document.clone(),
-                replaces: false,
-            });
+            let document = document.clone();
+            plan.actions.push(Action::PutPolicy { kind, document, replaces: false });
         }
-    }
-}
-
-fn plan_configuration(
-    desired: &Desired,
-    there: &ObservedRepository,
-    claimant: &Claimant,
-    earlier: &Earlier,
-    plan: &mut Plan,
-) {
-    let drifted = earlier.configuration.as_ref() == Some(&desired.revision);
-    for difference in configuration::differences(desired, there, earlier) {
-        let Difference { field, actions, detail, .. } = &difference;
-        let attempt = earlier.attempts.get(field);
-        match difference.verdict(drifted, desired.drift_policy, attempt) {
-            Verdict::Leave(why) => {
-                plan.drift.push(Drift { field: *field, message: format!("{detail}{why}") });
-                plan.attempts.extend(attempt.map(|attempt| (*field, *attempt)));
-            }
-            Verdict::Write(attempt) => {
-                plan.actions.extend(actions.iter().cloned());
-                plan.attempts.insert(*field, attempt);
-                if drifted {
-                    plan.corrected.push(Drift { field: *field, message: detail.clone() });
-                }
-            }
-        }
-    }
-    // The mark of the owner goes along with other resource tags where there are some.
-    let Some((key, value)) =
-        claimant.mark().filter(|(key, value)| there.resource_tags.get(key) != Some(value))
-    else {
-        return;
-    };
-    match plan.actions.first_mut() {
-        Some(Action::TagRepository { tags }) => {
-            tags.insert(key, value);
-        }
-        _ => plan.actions.insert(0, Action::TagRepository { tags: [(key, value)].into() }),
     }
 }
 
@@ -111,41 +65,69 @@ fn create(desired: &Desired, claimant: &Claimant) -> Action {
     }
 }
 
-fn plan_artifacts(desired: &Desired, there: Option<&ObservedRepository>, plan: &mut Plan) {
-    // Settings are written before tags: what counts is what they will be.
+fn plan_configuration(
+    desired: &Desired,
+    observed: &ObservedRepository,
+    claimant: &Claimant,
+    earlier: &Earlier,
+    plan: &mut Plan,
+) {
+    let has_drifted = earlier.configuration.as_ref() == Some(&desired.revision);
+    for difference in configuration::differences(desired, observed, earlier) {
+        let attempt = earlier.attempts.get(&difference.field);
+        let verdict = difference.verdict(has_drifted, desired.drift_policy, attempt);
+
+        let Difference { field, actions, now, past, .. } = difference;
+        match verdict {
+            Verdict::Leave(why) => {
+                plan.drift.push(Drift { field, message: format!("{now}{why}") });
+                plan.attempts.extend(attempt.map(|attempt| (field, *attempt)));
+            }
+            Verdict::Write(attempt) => {
+                plan.actions.extend(actions);
+                plan.attempts.insert(field, attempt);
+                if has_drifted {
+                    plan.corrected.push(Drift { field, message: past });
+                }
+            }
+        }
+    }
+
+    // The owner's mark is written together with other resource tags, if there are any.
+    let is_missing =
+        |(key, value): &(String, String)| observed.resource_tags.get(key) != Some(value);
+    let Some((key, value)) = claimant.mark().filter(is_missing) else { return };
+    match plan.actions.first_mut() {
+        Some(Action::TagRepository { tags }) => {
+            tags.insert(key, value);
+        }
+        _ => plan.actions.insert(0, Action::TagRepository { tags: [(key, value)].into() }),
+    }
+}
+
+fn plan_artifacts(desired: &Desired, observed: Option<&ObservedRepository>, plan: &mut Plan) {
+    // Settings are written before tags, so the planned mutability counts.
     let planned = plan.actions.iter().find_map(|action| match action {
         Action::SetMutability { wanted, .. } => Some(wanted.clone()),
         _ => None,
     });
-    let mutability = planned.or_else(|| there.map(|there| there.repository.mutability.clone()));
+    let mutability =
+        planned.or_else(|| observed.map(|observed| observed.repository.mutability.clone()));
+
     for artifact in &desired.artifacts {
         let other = desired.artifacts.iter().find(|other| other.kind != artifact.kind);
         for (tag, wanted) in &artifact.tags {
-            let current = there.and_then(|there| there.images.tags.get(tag));
-            let collides = other.is_some_and(|other| other.tags.contains_key(tag));
-            let decision = if collides {
+            let decision = if other.is_some_and(|other| other.tags.contains_key(tag)) {
                 Decision::Settled(TagState::Failed(collision(tag)))
             } else {
+                let current = observed.and_then(|observed| observed.images.tags.get(tag));
                 plan_tag(artifact, tag, wanted, current, mutability.as_ref())
             };
-            let decision = match there {
-                Some(there) => {
-                    plan_incomplete(artifact.kind, tag, wanted, &there.incomplete, decision)
+            let decision = match observed {
+                Some(observed) => {
+                    with_observed(artifact.kind, tag, wanted, observed, desired.restore, decision)
                 }
                 None => decision,
-            };
-            let decision = match there.and_then(|there| there.archived.get(tag)) {
-                Some(archived) => {
-                    plan_archived(artifact.kind, tag, archived, desired.restore, decision)
-                }
-                None => decision,
-            };
-            let gone_again = there.and_then(|there| there.expired.get(tag)?.verdict(tag));
-            let decision = match (decision, gone_again) {
-                (Decision::Do(Action::CopyTag { replaces: None, .. }), Some(failure)) => {
-                    Decision::Settled(TagState::Failed(failure))
-                }
-                (decision, _) => decision,
             };
             match decision {
                 Decision::Settled(state) => {
@@ -157,11 +139,13 @@ fn plan_artifacts(desired: &Desired, there: Option<&ObservedRepository>, plan: &
     }
 }
 
+/// The decision about one tag.
 enum Decision {
     Settled(TagState),
     Do(Action),
 }
 
+/// Decides by the source, the current digest and the mutability.
 fn plan_tag(
     artifact: &DesiredArtifact,
     tag: &Tag,
@@ -169,8 +153,8 @@ fn plan_tag(
     current: Option<&Digest>,
     mutability: Option<&Mutability>,
 ) -> Decision {
-    let (source, current) = match (&wanted.source, current) {
-        // What is pinned is there: whatever became of it in the source.
+    let source = match (&wanted.source, current) {
+        // The pinned digest is in ECR, so the source does not matter.
         (_, Some(digest)) if wanted.pin.as_ref() == Some(digest) => {
             return Decision::Settled(TagState::Synced(digest.clone()));
         }
@@ -181,8 +165,9 @@ fn plan_tag(
             });
         }
         (Err(failure), None) => return Decision::Settled(TagState::Failed(failure.clone())),
-        (Ok(source), current) => (source, current),
+        (Ok(source), _) => source,
     };
+
     let copy = |digest: Option<&Digest>| {
         Decision::Do(Action::CopyTag {
             kind: artifact.kind,
@@ -192,24 +177,24 @@ fn plan_tag(
             replaces: current.cloned(),
         })
     };
+    let keep = |digest: &Digest, message: String| {
+        let failure = Failure::new(Class::SourceChanged, message);
+        Decision::Settled(TagState::Kept { digest: digest.clone(), failure })
+    };
     match (&source.content, current) {
         (SourceContent::Manifest(digest), Some(current)) if digest == current => {
             Decision::Settled(TagState::Synced(current.clone()))
         }
-        (SourceContent::Manifest(digest), Some(current)) if artifact.keep => {
-            Decision::Settled(TagState::Kept {
-                digest: current.clone(),
-                failure: Failure::new(
-                    Class::SourceChanged,
-                    format!(
-                        "{} is now {digest}; what is in ECR is kept (onSourceChange: Overwrite takes the new one)",
-                        source.label
-                    ),
-                ),
-            })
-        }
+        (SourceContent::Manifest(digest), Some(current)) if artifact.keep => keep(
+            current,
+            format!(
+                "{} is now {digest}; the version in ECR is kept (onSourceChange: Overwrite \
+                 replaces it)",
+                source.label
+            ),
+        ),
         (SourceContent::Manifest(digest), Some(current))
-            if mutability.is_some_and(|m| !m.may_move(tag.as_str())) =>
+            if mutability.is_some_and(|mutability| !mutability.may_move(tag.as_str())) =>
         {
             Decision::Settled(TagState::Failed(immutable(tag, current, digest)))
         }
@@ -221,36 +206,59 @@ fn plan_tag(
         {
             Decision::Settled(TagState::Synced(current.clone()))
         }
-        // The index says that the archive is another one: no need to read it to keep what is there.
+        // The index has another digest of the archive: it need not be read to keep the version.
         (
             SourceContent::Archive { digest: Some(digest), derived: Some(derived) },
             Some(current),
-        ) if artifact.keep && derived.manifest == *current && *digest != derived.archive => {
-            let failure = Failure::new(
-                Class::SourceChanged,
-                format!(
-                    "{} was replaced in the source (archive {digest}); what is in ECR is kept (chart.onSourceChange: Overwrite takes the new one)",
-                    source.label
-                ),
-            );
-            Decision::Settled(TagState::Kept { digest: current.clone(), failure })
-        }
+        ) if artifact.keep && derived.manifest == *current && *digest != derived.archive => keep(
+            current,
+            format!(
+                "{} was replaced in the source (archive {digest}); the version in ECR is kept \
+                 (chart.onSourceChange: Overwrite replaces it)",
+                source.label
+            ),
+        ),
         (SourceContent::Archive { .. }, _) => copy(None),
     }
 }
 
-/// An index that is what the source has, but lacks something in ECR: copied again, which brings no
-/// more than that.
-fn plan_incomplete(
+/// Changes the decision for an incomplete index, an archived tag, and a tag that expires again and
+/// again.
+fn with_observed(
     kind: ArtifactKind,
     tag: &Tag,
     wanted: &WantedTag,
-    incomplete: &BTreeSet<Digest>,
+    observed: &ObservedRepository,
+    restore: bool,
+    decision: Decision,
+) -> Decision {
+    let decision = with_incomplete_index(kind, tag, wanted, observed, decision);
+    let decision = match observed.archived.get(tag) {
+        Some(archived) => with_archived(kind, tag, archived, restore, decision),
+        None => decision,
+    };
+
+    let expired = observed.expired.get(tag).and_then(|expired| expired.verdict(tag));
+    match (decision, expired) {
+        (Decision::Do(Action::CopyTag { replaces: None, .. }), Some(failure)) => {
+            Decision::Settled(TagState::Failed(failure))
+        }
+        (decision, _) => decision,
+    }
+}
+
+/// Copies an index again if ECR has its digest but lacks some of its children. Only the missing
+/// ones are sent.
+fn with_incomplete_index(
+    kind: ArtifactKind,
+    tag: &Tag,
+    wanted: &WantedTag,
+    observed: &ObservedRepository,
     decision: Decision,
 ) -> Decision {
     match (&decision, &wanted.source) {
         (Decision::Settled(TagState::Synced(digest)), Ok(source))
-            if incomplete.contains(digest) =>
+            if observed.incomplete.contains(digest) =>
         {
             Decision::Do(Action::CopyTag {
                 kind,
@@ -264,9 +272,9 @@ fn plan_incomplete(
     }
 }
 
-/// A tag in the archive: neither missing nor to be pulled. `step` is what would be done if it were
-/// missing.
-fn plan_archived(
+/// Handles a tag in the archive, which is neither missing nor can be pulled. `decision` is for a
+/// missing tag.
+fn with_archived(
     kind: ArtifactKind,
     tag: &Tag,
     archived: &Archived,
@@ -275,7 +283,7 @@ fn plan_archived(
 ) -> Decision {
     let Archived { digest, activating } = archived;
     match &decision {
-        // The source has something else by now: that is copied, and the tag moves to it.
+        // The source has another digest now: it is copied, and the tag moves to it.
         Decision::Do(Action::CopyTag { digest: Some(wanted), .. }) if wanted != digest => decision,
         Decision::Settled(TagState::Failed(failure)) if failure.class == Class::TagCollision => {
             decision
@@ -289,8 +297,8 @@ fn plan_archived(
             failure: Failure::new(
                 Class::LifecycleConflict,
                 format!(
-                    "tag {tag} is in ECR's archive and cannot be pulled: archivedImages: Restore brings it back; the lifecycle \
-                     policy has the rule that archived it"
+                    "tag {tag} is in ECR's archive and cannot be pulled: set archivedImages: \
+                     Restore to restore it; a rule of the lifecycle policy archived it"
                 ),
             ),
         }),
@@ -305,7 +313,7 @@ fn collision(tag: &Tag) -> Failure {
     Failure::new(
         Class::TagCollision,
         format!(
-            "tag {tag} is wanted by the image and by the chart: narrow one of the selectors, or exclude the tag"
+            "image and chart both want tag {tag}: narrow one of the selectors, or exclude the tag"
         ),
     )
 }
@@ -314,8 +322,8 @@ fn immutable(tag: &Tag, current: &Digest, wanted: &Digest) -> Failure {
     Failure::new(
         Class::TagImmutable,
         format!(
-            "tag {tag} is immutable and points to {current}, the source has {wanted}: delete the tag in ECR, take it out of the \
-             spec, or exclude it from immutability"
+            "tag {tag} is immutable and points to {current}, but the source has {wanted}: delete \
+             the tag in ECR, remove it from the spec, or exclude it from immutability"
         ),
     )
 }

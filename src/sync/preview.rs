@@ -1,69 +1,54 @@
-//! What a dry run tells beyond its report: the actions themselves, what they replace, and what they
-//! would send.
+//! The preview of a pass: its actions, the values that they replace, and the bytes to send.
 //!
-//! Reads manifests of images that would be copied, from their source; of ECR it asks nothing that
-//! counts as a pull.
+//! Reads the manifests of images that would be copied from their source. Sends no request to ECR
+//! that counts as a pull.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use tokio_util::sync::CancellationToken;
 
 use super::action::Action;
-use super::artifact::{ArtifactKind, Source};
+use super::artifact::{ArtifactKind, DesiredArtifact, Source};
 use super::copy::transfer_size;
 use super::engine::Engine;
 use super::job::{Job, Mode};
 use super::pass::{Pass, Survey, bounded};
 use super::report::Report;
+use crate::ecr;
 use crate::ecr::policy::{self, Kind, Wanted};
 use crate::registry::{Digest, Tag};
 
 pub use super::copy::transfer_size::TransferSize;
 
-/// What would be done, in the order of doing.
+/// The actions of a pass, in order, and what they would change.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Preview {
     /// The actions.
     pub actions: Vec<Action>,
-    /// How the policies that are there would change, in words.
+    /// The changes of the existing policies, in words.
     pub policies: BTreeMap<Kind, Vec<String>>,
-    /// Resource tags that are there.
+    /// The existing resource tags.
     pub resource_tags: BTreeMap<String, String>,
-    /// What each tag would send. A blob counts for the first tag that needs it.
+    /// The transfer of each tag. A blob counts for the first tag that needs it.
     pub transfer_sizes: BTreeMap<(ArtifactKind, Tag), TransferSize>,
 }
 
 impl Engine {
-    /// A dry run that also finds out what would be sent.
+    /// Runs a dry run, and finds out how much it would send.
     pub async fn preview(&self, job: &Job, stop: &CancellationToken) -> (Report, Preview) {
         let work = async {
             let pass = Pass::new(self, job, Mode::DryRun).await?;
             let survey = pass.look().await?;
             let transfer_sizes = pass.transfer_sizes(&survey).await;
+
             let Survey { desired, observed, plan } = &survey;
-            let there = observed.repository.as_ref();
-            let changes = |kind, wanted: &Wanted, live: Option<&String>| match (wanted, live) {
-                (Wanted::Document(wanted), Some(live)) => {
-                    Some((kind, policy::changes(kind, wanted, live)))
-                }
-                _ => None,
-            };
-            let policies = [
-                changes(
-                    Kind::Lifecycle,
-                    &desired.lifecycle,
-                    there.and_then(|there| there.lifecycle.as_ref()),
-                ),
-                changes(
-                    Kind::Permission,
-                    &desired.permission,
-                    there.and_then(|there| there.permission.as_ref()),
-                ),
-            ];
+            let repository = observed.repository.as_ref();
             let preview = Preview {
                 actions: plan.actions.clone(),
-                policies: policies.into_iter().flatten().collect(),
-                resource_tags: there.map(|there| there.resource_tags.clone()).unwrap_or_default(),
+                policies: policy_changes(&survey),
+                resource_tags: repository
+                    .map(|repository| repository.resource_tags.clone())
+                    .unwrap_or_default(),
                 transfer_sizes,
             };
             Ok((Report::new(desired, observed, plan, None, &job.earlier), preview))
@@ -74,44 +59,48 @@ impl Engine {
     }
 }
 
+/// Describes the changes of policies that exist and are replaced.
+fn policy_changes(survey: &Survey) -> BTreeMap<Kind, Vec<String>> {
+    let Survey { desired, observed, .. } = survey;
+    let Some(repository) = &observed.repository else { return BTreeMap::new() };
+    let pairs = [
+        (Kind::Lifecycle, &desired.lifecycle, &repository.lifecycle),
+        (Kind::Permission, &desired.permission, &repository.permission),
+    ];
+    pairs
+        .into_iter()
+        .filter_map(|(kind, wanted, live)| match (wanted, live) {
+            (Wanted::Document(wanted), Some(live)) => {
+                Some((kind, policy::changes(kind, wanted, live)))
+            }
+            _ => None,
+        })
+        .collect()
+}
+
 impl Pass<'_> {
-    /// What each copied image would send. What cannot be told is left out: the copy would say why.
+    /// Returns the transfer of each image that would be copied. An image that cannot be read is
+    /// left out; its copy would report the reason.
     async fn transfer_sizes(&self, survey: &Survey) -> BTreeMap<(ArtifactKind, Tag), TransferSize> {
-        let mut transfer_sizes = BTreeMap::new();
+        let mut sizes = BTreeMap::new();
         let mut counted: BTreeSet<Digest> = BTreeSet::new();
         for artifact in &survey.desired.artifacts {
             let Source::Registry(origin) = &artifact.source else { continue };
-            let copies: Vec<_> = survey
-                .plan
-                .actions
-                .iter()
-                .filter_map(|action| match action {
-                    Action::CopyTag { kind, tag, digest: Some(digest), .. }
-                        if *kind == artifact.kind =>
-                    {
-                        Some((tag.clone(), digest.clone()))
-                    }
-                    _ => None,
-                })
-                .collect();
+            let copies = copies(survey, artifact);
             let digests: BTreeSet<_> = copies.iter().map(|(_, digest)| digest.clone()).collect();
             let blobs = transfer_size::blobs(origin, digests).await;
             self.job.progress.advance(1);
-            let all: BTreeSet<_> =
-                blobs.values().flatten().map(|blob| blob.digest.clone()).collect();
-            // A repository that is yet to be created lacks them all.
-            let missing = match &survey.observed.repository {
-                Some(there) => {
-                    match self.target.registry.missing_blobs(&there.repository.name, &all).await {
-                        Ok(missing) => missing,
-                        Err(error) => {
-                            tracing::warn!(repository = there.repository.name, %error, "cannot tell what would be sent");
-                            continue;
-                        }
-                    }
+
+            let all = blobs.values().flatten().map(|blob| blob.digest.clone()).collect();
+            let missing = match self.missing_blobs(survey, all).await {
+                Ok(missing) => missing,
+                Err(error) => {
+                    let repository = self.target.name();
+                    tracing::warn!(repository, %error, "cannot tell how much would be sent");
+                    continue;
                 }
-                None => all,
             };
+
             for (tag, digest) in copies {
                 let Some(blobs) = blobs.get(&digest) else { continue };
                 let mut size = TransferSize::default();
@@ -121,9 +110,32 @@ impl Pass<'_> {
                         size.bytes += blob.size;
                     }
                 }
-                transfer_sizes.insert((artifact.kind, tag), size);
+                sizes.insert((artifact.kind, tag), size);
             }
         }
-        transfer_sizes
+        sizes
     }
+
+    /// Returns which of the blobs the repository lacks: all of them if it does not exist.
+    async fn missing_blobs(
+        &self,
+        survey: &Survey,
+        blobs: BTreeSet<Digest>,
+    ) -> Result<BTreeSet<Digest>, ecr::Error> {
+        match &survey.observed.repository {
+            Some(_) => self.target.registry.missing_blobs(self.target.name(), &blobs).await,
+            None => Ok(blobs),
+        }
+    }
+}
+
+/// Returns the tags and digests of an artifact that would be copied.
+fn copies(survey: &Survey, artifact: &DesiredArtifact) -> Vec<(Tag, Digest)> {
+    let copies = survey.plan.actions.iter().filter_map(|action| match action {
+        Action::CopyTag { kind, tag, digest: Some(digest), .. } if *kind == artifact.kind => {
+            Some((tag.clone(), digest.clone()))
+        }
+        _ => None,
+    });
+    copies.collect()
 }

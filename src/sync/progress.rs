@@ -1,4 +1,4 @@
-//! Whether a pass still moves, and how far it has come.
+//! The progress of a pass: counts of steps and bytes, and whether they still grow.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -15,49 +15,49 @@ use crate::failure::Failure;
 use crate::registry::Client;
 use crate::units::size;
 
-/// An action of a pass that has ended.
+/// An action that has ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
-    /// What of the repository it changes: [`super::Action::field`].
+    /// The part of the repository: [`super::Action::field`].
     pub field: Field,
-    /// What was done, or why it was not.
+    /// The change, in words, or why it failed.
     pub result: Result<String, Failure>,
 }
 
-/// Told of every action at the moment it ends, so that an interrupted pass has its account too.
+/// Receives every action when it ends, so that the actions of an interrupted pass are known, too.
 pub trait ActionListener: Send + Sync + std::fmt::Debug {
-    /// An action has ended.
+    /// Receives an action that has ended.
     fn ended(&self, step: Step);
 }
 
-/// How many of something are done, and how many there are, as far as is known by now.
+/// A number of things, and how many of them are done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Count {
-    /// Those that are done, well or not.
+    /// Number of things that are done, successfully or not.
     pub done: u64,
-    /// All of them.
+    /// Number of things that are known so far.
     pub of: u64,
 }
 
-/// How far a pass has come with its copies.
+/// The progress of a pass at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Snapshot {
     /// Tags to copy.
     pub tags: Count,
-    /// Manifests to write; grows while images are read.
+    /// Manifests to write. Their number grows while images are read.
     pub manifests: Count,
     /// Blobs that ECR lacks.
     pub blobs: Count,
-    /// Their bytes. What is sent again after a break counts once.
+    /// Bytes of these blobs. Bytes that are sent again after an interruption count once.
     pub bytes: Count,
-    /// Bytes per second, over the last few.
+    /// Bytes per second, over the last seconds.
     pub rate: u64,
-    /// Registries that asked for a pause, and how long it will take.
+    /// Registries that asked for a pause, and the rest of the pause.
     pub waits: Vec<(String, Duration)>,
 }
 
 impl Snapshot {
-    /// Whether there is anything to copy.
+    /// Whether tags are still being copied.
     #[must_use]
     pub const fn is_copying(&self) -> bool {
         self.tags.done < self.tags.of
@@ -76,7 +76,7 @@ impl fmt::Display for Snapshot {
     }
 }
 
-/// Counts bytes and finished steps of one pass. Clones share the count.
+/// Counts the bytes and finished steps of one pass. Clones share the counts.
 #[derive(Clone, Debug, Default)]
 pub struct Progress {
     counts: Arc<Counts>,
@@ -85,7 +85,7 @@ pub struct Progress {
 
 #[derive(Debug, Default)]
 struct Counts {
-    /// Bytes and steps of any kind: that they go on counts.
+    /// Bytes and steps of any kind. The pass is alive while their number grows.
     moves: AtomicU64,
     tags: Counter,
     manifests: Counter,
@@ -107,7 +107,7 @@ impl Counter {
     }
 }
 
-/// Bytes of the last seconds.
+/// The bytes of the last seconds.
 #[derive(Debug, Default)]
 struct Rate {
     /// (second, bytes), the newest last.
@@ -116,7 +116,7 @@ struct Rate {
 }
 
 impl Rate {
-    /// Long enough to be calm, short enough to show a standstill.
+    /// Long enough for a steady number, short enough to show that the transfer has stopped.
     const SECONDS: u64 = 5;
 
     fn now(&mut self) -> u64 {
@@ -135,56 +135,54 @@ impl Rate {
         }
     }
 
-    /// Per second, without the one that is not over yet unless there is no other.
+    /// Returns the bytes per second. The current second is not over, so it counts only if it is the
+    /// first one.
     fn per_second(&mut self) -> u64 {
         let now = self.now();
-        let sum: u64 = self
-            .seconds
-            .iter()
-            .filter(|(second, _)| now == 0 || *second < now)
-            .map(|(_, sum)| sum)
-            .sum();
+        let seconds = self.seconds.iter().filter(|(second, _)| now == 0 || *second < now);
+        let sum: u64 = seconds.map(|(_, sum)| sum).sum();
         sum / now.clamp(1, Self::SECONDS)
     }
 }
 
 impl Progress {
-    /// The progress of a pass whose actions `witness` is told of.
+    /// Creates the progress of a pass that reports its actions to `listener`.
     #[must_use]
     pub fn with_listener(listener: Arc<dyn ActionListener>) -> Self {
         Self { counts: Arc::default(), listener: Some(listener) }
     }
 
-    /// Notes a step of any kind.
+    /// Counts bytes or steps of any kind.
     pub fn advance(&self, by: u64) {
         self.counts.moves.fetch_add(by, Ordering::Relaxed);
     }
 
-    /// Bytes and steps so far.
+    /// Returns the number of bytes and steps so far.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.counts.moves.load(Ordering::Relaxed)
     }
 
-    /// How far the copies have come.
+    /// Returns the progress of the copies.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         let Counts { tags, manifests, blobs, bytes, rate, registries, .. } = &*self.counts;
-        let registries = registries.lock();
         let waits = registries
+            .lock()
             .iter()
-            .filter_map(|registry| Some((registry.host().to_owned(), registry.pause()?)));
+            .filter_map(|registry| Some((registry.host().to_owned(), registry.pause()?)))
+            .collect();
         Snapshot {
             tags: tags.count(),
             manifests: manifests.count(),
             blobs: blobs.count(),
             bytes: bytes.count(),
             rate: rate.lock().per_second(),
-            waits: waits.collect(),
+            waits,
         }
     }
 
-    /// Notes a registry that the pass works with.
+    /// Adds a registry that the pass uses.
     pub(super) fn uses(&self, registry: &Client) {
         let mut registries = self.counts.registries.lock();
         if !registries.iter().any(|known| known.host() == registry.host()) {
@@ -192,84 +190,85 @@ impl Progress {
         }
     }
 
-    /// Notes tags that will be copied.
+    /// Adds tags to copy.
     pub(crate) fn expects_tags(&self, count: usize) {
         self.counts.tags.of.fetch_add(count as u64, Ordering::Relaxed);
     }
 
-    /// Notes a tag that was copied, or will not be.
+    /// Counts a tag that was copied, or failed.
     pub(crate) fn ended_tag(&self) {
         self.counts.tags.done.fetch_add(1, Ordering::Relaxed);
         self.advance(1);
     }
 
-    /// Notes manifests that will be written.
+    /// Adds manifests to write.
     pub(crate) fn expects_manifests(&self, count: usize) {
         self.counts.manifests.of.fetch_add(count as u64, Ordering::Relaxed);
     }
 
-    /// Notes a manifest that is there.
+    /// Counts a manifest that was written, or exists.
     pub(crate) fn ended_manifest(&self) {
         self.counts.manifests.done.fetch_add(1, Ordering::Relaxed);
         self.advance(1);
     }
 
-    /// Notes a blob that ECR lacks.
+    /// Adds a blob that ECR lacks.
     pub(crate) fn expects_blob(&self, bytes: u64) {
         self.counts.blobs.of.fetch_add(1, Ordering::Relaxed);
         self.counts.bytes.of.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// Notes bytes on their way.
+    /// Counts bytes of blobs that were sent.
     pub(crate) fn sent(&self, bytes: u64) {
         self.counts.bytes.done.fetch_add(bytes, Ordering::Relaxed);
         self.counts.rate.lock().add(bytes);
         self.advance(bytes);
     }
 
-    /// Notes a blob that is there, or will not be.
+    /// Counts a blob that was sent, or failed.
     pub(crate) fn ended_blob(&self) {
         self.counts.blobs.done.fetch_add(1, Ordering::Relaxed);
         self.advance(1);
     }
 
-    /// Tells that an action was carried out, in words.
-    pub(super) fn did(&self, field: Field, what: impl Into<String>) {
-        self.tell(field, Ok(what.into()));
+    /// Reports an action that was carried out.
+    pub(super) fn did(&self, field: Field, change: String) {
+        self.report(field, Ok(change));
     }
 
-    /// Tells that an action failed.
+    /// Reports an action that failed.
     pub(super) fn failed(&self, field: Field, failure: &Failure) {
-        self.tell(field, Err(failure.clone()));
+        self.report(field, Err(failure.clone()));
     }
 
-    fn tell(&self, field: Field, result: Result<String, Failure>) {
+    fn report(&self, field: Field, result: Result<String, Failure>) {
         if let Some(listener) = &self.listener {
             listener.ended(Step { field, result });
         }
     }
 
-    /// Logs every minute how far the copies of `repository` have come.
+    /// Logs the progress of the copies once a minute.
     pub(super) async fn log(&self, repository: &str) -> Infallible {
         loop {
             tokio::time::sleep(Duration::from_secs(60)).await;
             let snapshot = self.snapshot();
             if snapshot.is_copying() {
-                tracing::info!(repository, %snapshot, "copying");
+                tracing::info!(repository, progress = %snapshot, "copying");
             }
         }
     }
 
-    /// Returns once nothing was noted for `longest`, give or take a tenth.
+    /// Returns when nothing was counted for `longest`, give or take a tenth.
     pub async fn stalled(&self, longest: Duration) {
-        /// Looks per `longest`.
-        const LOOKS: u32 = 10;
+        /// Checks per `longest`.
+        const CHECKS: u32 = 10;
+
         let mut last = self.count();
-        let mut still = 0;
-        while still < LOOKS {
-            tokio::time::sleep(longest / LOOKS).await;
+        let mut idle = 0;
+        while idle < CHECKS {
+            tokio::time::sleep(longest / CHECKS).await;
             let now = self.count();
-            still = if now == last { still + 1 } else { 0 };
+            idle = if now == last { idle + 1 } else { 0 };
             last = now;
         }
     }
@@ -280,7 +279,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_standing_tells_what_is_done_how_fast_and_what_is_left() {
+    async fn a_snapshot_shows_what_is_done_how_fast_and_what_is_left() {
         let progress = Progress::default();
         progress.expects_tags(2);
         (0..3).for_each(|_| progress.expects_blob(2_000_000));
@@ -300,7 +299,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn only_silence_counts() {
+    async fn only_a_pass_without_progress_stalls() {
         let progress = Progress::default();
         let started = Instant::now();
         let stalled = tokio::spawn({
@@ -311,9 +310,9 @@ mod tests {
             tokio::time::sleep(Duration::from_secs(9)).await;
             progress.advance(1);
         }
-        assert!(!stalled.is_finished(), "450 s of slow progress are no stall");
+        assert!(!stalled.is_finished(), "slow progress for 450 s is not a stall");
         stalled.await.expect("it ends");
-        let silent = started.elapsed() - Duration::from_secs(450);
-        assert!((90..=110).contains(&silent.as_secs()), "{silent:?}");
+        let idle = started.elapsed() - Duration::from_secs(450);
+        assert!((90..=110).contains(&idle.as_secs()), "{idle:?}");
     }
 }

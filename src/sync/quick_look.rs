@@ -1,8 +1,9 @@
-//! The short look at ECR between two whole ones: what a pass costs that finds everything in order.
+//! The quick look at ECR between two full surveys: the cost of a pass that finds everything in
+//! sync.
 //!
-//! Settings, policies and resource tags do not change by themselves. They are read once per
-//! `driftInterval`, and whenever something is about to be written; in between one DescribeImages
-//! per 100 wanted tags tells that the repository and its tags are as they were.
+//! Settings, policies and resource tags rarely change. They are read once per `driftInterval`, and
+//! before anything is written. In between, one DescribeImages per 100 wanted tags shows whether the
+//! repository and its tags are unchanged.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,12 +14,12 @@ use crate::ecr::Images;
 use crate::failure::Failure;
 
 impl Pass<'_> {
-    /// Looks only whether the wanted tags are as they were. `None` where that is not enough: the
-    /// repository is gone, or another configuration is wanted.
+    /// Reads only the wanted tags. Returns `None` if that is not enough: the repository no longer
+    /// exists, or the desired configuration has changed.
     ///
-    /// A tag that was not there last time is not asked for. If it can be had now, something is to
-    /// be written, and then all is read anyway; if not, it counts as missing: so a tag that is
-    /// missing for good costs nothing.
+    /// A tag that was missing last time is not asked for. If its source can be read now, it will be
+    /// copied, and everything is read before that. If not, the tag is still missing. So a tag that
+    /// stays missing costs no request.
     ///
     /// # Errors
     /// As AWS answers.
@@ -27,14 +28,16 @@ impl Pass<'_> {
         if look.revision != desired.revision {
             return Ok(None);
         }
-        let asked = look.to_ask(desired.artifacts.iter().flat_map(|artifact| artifact.tags.keys()));
+
+        let tags = desired.artifacts.iter().flat_map(|artifact| artifact.tags.keys());
+        let asked = look.to_ask(tags);
         let images = if asked.is_empty() {
             self.target.repository().await?.map(|_| Images::default())
         } else {
             self.target.images(&asked).await?
         };
-        let Some(images) = images else { return Ok(None) };
-        Ok(Some(Observed {
+
+        Ok(images.map(|images| Observed {
             repository: Some(ObservedRepository {
                 repository: look.repository.clone(),
                 is_ours: look.is_ours,
@@ -43,10 +46,10 @@ impl Pass<'_> {
                 lifecycle: None,
                 permission: None,
                 images,
-                incomplete: BTreeSet::new(),
-                children: BTreeSet::new(),
                 archived: look.archived.clone(),
                 owner_is_gone: false,
+                incomplete: BTreeSet::new(),
+                children: BTreeSet::new(),
                 expired: BTreeMap::new(),
             }),
             warnings: Vec::new(),

@@ -1,13 +1,14 @@
-//! Signatures and other artifacts that refer to the wanted images. Best effort: reported apart, and
-//! no failure of an image.
+//! Signatures and other artifacts that refer to the wanted images. They are copied as far as
+//! possible and reported separately: a failure is not a failure of the image.
 
 use std::collections::BTreeSet;
 
 use super::action::Plan;
 use super::artifact::{ArtifactKind, Source, TagState};
-use super::copy::{self, Copier};
+use super::copy::{self, Copier, Order};
 use super::desired::Desired;
 use super::observed::Observed;
+use super::origin::Origin;
 use super::outcomes::{Outcomes, ReferrersReport};
 use super::pass::Pass;
 use crate::ecr::Repository;
@@ -15,7 +16,7 @@ use crate::failure::Failure;
 use crate::registry::Digest;
 
 impl Pass<'_> {
-    /// Copies what refers to the images that are in ECR now.
+    /// Copies the artifacts that refer to the images in ECR.
     pub(super) async fn copy_referrers(
         &self,
         desired: &Desired,
@@ -24,96 +25,100 @@ impl Pass<'_> {
         repository: &Repository,
         outcomes: &mut Outcomes,
     ) {
-        let registry = &*self.target.registry;
-        let progress = &self.job.progress;
         let image = desired.artifacts.iter().find(|artifact| artifact.kind == ArtifactKind::Image);
-        let Some(Source::Registry(origin)) =
-            image.filter(|_| desired.referrers).map(|artifact| &artifact.source)
-        else {
-            return;
-        };
-        let states = plan
-            .settled
-            .iter()
-            .filter(|(key, _)| !outcomes.tags.contains_key(*key))
-            .chain(&outcomes.tags);
-        // What was made of an index has no signatures: they are of the index.
-        let images: BTreeSet<Digest> = states
-            .filter_map(|((kind, _), state)| match state {
-                TagState::Synced(digest) if *kind == ArtifactKind::Image => Some(digest.clone()),
-                _ => None,
-            })
-            .filter(|digest| origin.rebuilt(digest).is_none())
-            .collect();
+        let image = image.filter(|_| desired.referrers).map(|artifact| &artifact.source);
+        let Some(Source::Registry(origin)) = image else { return };
+
+        let images = synced_images(origin, plan, outcomes);
         let found = copy::find_referrers(origin, &images).await;
-        progress.advance(1);
+        self.job.progress.advance(1);
         let mut report = ReferrersReport {
             found: found.manifests.len() + found.tags.len(),
             copied: 0,
             failures: found.failures.clone(),
         };
-        match self.missing_referrers(observed, repository, found).await {
-            Ok(orders) if orders.is_empty() => {}
-            Ok(orders) => match registry.data_plane(repository).await {
-                Ok(target) => {
-                    let known =
-                        observed.repository.as_ref().map(|there| there.images.manifests.clone());
-                    let known = known.unwrap_or_default();
-                    let copy = Copier::new(
-                        registry,
-                        &target,
-                        repository,
-                        origin,
-                        known,
-                        &self.engine.blobs,
-                        progress.clone(),
-                    );
-                    for (order, result) in copy.run(orders).await {
-                        match result {
-                            Ok(()) => {
-                                report.copied += 1;
-                                let tag = order
-                                    .tag
-                                    .map(|tag| format!(" as tag {tag}"))
-                                    .unwrap_or_default();
-                                outcomes
-                                    .changes
-                                    .push(format!("copied referrer {}{tag}", order.digest));
-                            }
-                            Err(failure) => report.failures.push(failure),
+
+        let copied = match self.missing_referrers(observed, repository, found).await {
+            Ok(orders) if orders.is_empty() => Ok(Vec::new()),
+            Ok(orders) => self.copy_orders(origin, observed, repository, orders).await,
+            Err(failure) => Err(failure),
+        };
+        match copied {
+            Ok(results) => {
+                for (order, result) in results {
+                    match result {
+                        Ok(()) => {
+                            report.copied += 1;
+                            outcomes.changes.push(change(&order));
                         }
+                        Err(failure) => report.failures.push(failure),
                     }
                 }
-                Err(error) => report.failures.push(error.into()),
-            },
+            }
             Err(failure) => report.failures.push(failure),
         }
         outcomes.referrers = Some(report);
     }
 
-    /// What of `found` is not in the target.
+    async fn copy_orders(
+        &self,
+        origin: &Origin,
+        observed: &Observed,
+        repository: &Repository,
+        orders: Vec<Order>,
+    ) -> Result<Vec<(Order, Result<(), Failure>)>, Failure> {
+        let registry = &self.target.registry;
+        let target = registry.data_plane(repository).await?;
+        let copier = Copier::new(
+            registry,
+            &target,
+            repository,
+            origin,
+            observed.known_manifests(),
+            &self.engine.blobs,
+            self.job.progress.clone(),
+        );
+        Ok(copier.run(orders).await)
+    }
+
+    /// Returns the referrers that the target lacks.
     async fn missing_referrers(
         &self,
         observed: &Observed,
         repository: &Repository,
         found: copy::Found,
-    ) -> Result<Vec<copy::Order>, Failure> {
+    ) -> Result<Vec<Order>, Failure> {
         let registry = &self.target.registry;
+        let name = &repository.name;
+        let known = observed.known_manifests();
         let mut manifests = found.manifests;
-        if let Some(there) = &observed.repository {
-            manifests.retain(|digest| !there.images.manifests.contains(digest));
-        }
-        let there = registry.manifests(&repository.name, &manifests).await?.manifests;
-        let tags = registry
-            .images(&repository.name, &found.tags.keys().cloned().collect())
-            .await?
-            .unwrap_or_default()
-            .tags;
-        let by_digest = manifests.into_iter().filter(|digest| !there.contains(digest));
+        manifests.retain(|digest| !known.contains(digest));
+
+        let existing = registry.manifests(name, &manifests).await?.manifests;
+        let tags = found.tags.keys().cloned().collect();
+        let tags = registry.images(name, &tags).await?.unwrap_or_default().tags;
+
+        let by_digest = manifests.into_iter().filter(|digest| !existing.contains(digest));
         let by_tag = found.tags.into_iter().filter(|(tag, digest)| tags.get(tag) != Some(digest));
         Ok(by_digest
-            .map(|digest| copy::Order { tag: None, digest })
-            .chain(by_tag.map(|(tag, digest)| copy::Order { tag: Some(tag), digest }))
+            .map(|digest| Order { tag: None, digest })
+            .chain(by_tag.map(|(tag, digest)| Order { tag: Some(tag), digest }))
             .collect())
     }
+}
+
+/// Returns the images that are in ECR after this pass. An index that was built for some platforms
+/// has no referrers: they refer to the source's index.
+fn synced_images(origin: &Origin, plan: &Plan, outcomes: &Outcomes) -> BTreeSet<Digest> {
+    let settled = plan.settled.iter().filter(|(key, _)| !outcomes.tags.contains_key(*key));
+    let images = settled.chain(&outcomes.tags).filter_map(|((kind, _), state)| match state {
+        TagState::Synced(digest) if *kind == ArtifactKind::Image => Some(digest.clone()),
+        _ => None,
+    });
+    images.filter(|digest| origin.rebuilt(digest).is_none()).collect()
+}
+
+fn change(order: &Order) -> String {
+    let tag = order.tag.as_ref().map(|tag| format!(" as tag {tag}")).unwrap_or_default();
+    format!("copied referrer {}{tag}", order.digest)
 }

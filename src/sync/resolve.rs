@@ -1,4 +1,4 @@
-//! spec -> [`Desired`]: what is wanted now, with what the sources have now.
+//! spec -> [`Desired`]: reads the sources.
 
 mod chart;
 mod image;
@@ -9,36 +9,36 @@ use super::desired::{Desired, Own, revision};
 use super::job::Mode;
 use super::origin::Ask;
 use super::pass::Pass;
-use super::target::Seen;
+use super::target::TagsInEcr;
 use crate::api::v1alpha1::ArchivedImages;
 use crate::ecr::policy::Wanted;
 use crate::failure::Failure;
 use crate::registry::Tag;
 
-/// Tags of one source that are asked for at the same time; its host has its own limit for all
+/// Tags of one source that are asked for at the same time. The limits of its host apply to all
 /// passes together.
 const CONCURRENT_TAGS: usize = 32;
 
 impl Pass<'_> {
-    /// What a spec wants of the repository itself: no artifacts yet.
+    /// Returns the desired state of the repository itself, without artifacts.
     pub(super) fn desired(&self) -> Desired {
         let spec = &self.job.spec;
-        // A wrong document costs itself only: what ECR has in its place is kept.
+        // A wrong document costs only itself: the document in ECR is kept.
         let own = |policy: &Result<Wanted, _>| policy.clone().unwrap_or(Wanted::Unmanaged);
-        let lifecycle = own(&spec.lifecycle);
-        let permission = own(&spec.permission);
-        let refused = spec.refused().map(|violations| Failure::invalid(violations)).collect();
-
+        let own = Own {
+            lifecycle: own(&spec.lifecycle),
+            permission: own(&spec.permission),
+            resource_tags: spec.resource_tags.clone().unwrap_or_default(),
+        };
         let settings = spec.settings.clone();
         let defaults = self.engine.defaults.current().for_spec(spec);
-        let resource_tags = spec.resource_tags.clone().unwrap_or_default();
-        let own = Own { lifecycle, permission, resource_tags };
-        let revision = revision(&settings, &own, &defaults);
+        let refused = spec.refused().map(|violations| Failure::invalid(violations)).collect();
+
         Desired {
             repository: spec.repository.clone(),
+            revision: revision(&settings, &own, &defaults),
             settings,
             refused,
-            revision,
             drift_policy: spec.drift_policy,
             defaults,
             lifecycle: own.lifecycle.clone(),
@@ -53,12 +53,12 @@ impl Pass<'_> {
         }
     }
 
-    /// Asks the sources for each wanted tag: for the manifest where `target` lacks the tag and it
-    /// will be copied, for the digest alone elsewhere.
+    /// Asks the sources for each wanted tag: for the manifest if the target lacks the tag and it
+    /// will be copied, otherwise only for the digest.
     ///
     /// # Errors
-    /// When ECR cannot be asked, or more is wanted than is allowed. A tag that cannot be read is
-    /// not an error here: it is in the result.
+    /// When ECR cannot be read, or more tags are wanted than are allowed. A tag that cannot be read
+    /// is not an error: the result has its failure.
     pub(super) async fn artifacts(&self) -> Result<Vec<DesiredArtifact>, Failure> {
         let spec = &self.job.spec;
         let image = async {
@@ -76,31 +76,28 @@ impl Pass<'_> {
         let (image, chart) = tokio::try_join!(image, chart)?;
         Ok(image.into_iter().chain(chart).collect())
     }
-}
 
-impl Pass<'_> {
-    /// What ECR has of the tags of an artifact. Those that the spec lists for the other one are
-    /// asked for along with them, since batches are paid for, not tags.
+    /// Returns which of the tags of an artifact ECR has. Asks also for the listed tags of the other
+    /// artifact, since the number of batches matters, not the number of tags.
     async fn tags_in_ecr<'a>(
         &'a self,
         tags: impl Iterator<Item = &'a Tag>,
-    ) -> Result<Seen, Failure> {
+    ) -> Result<TagsInEcr, Failure> {
         let spec = &self.job.spec;
         let image = spec.image.iter().flat_map(|image| image.tags.keys());
         let chart = spec.chart.iter().flat_map(|chart| &chart.versions).map(|(_, tag)| tag);
-        let listed = image.chain(chart);
-        self.target.foreseen(&tags.chain(listed).cloned().collect()).await
+        let wanted = tags.chain(image).chain(chart).cloned().collect();
+        self.target.assumed_tags(&wanted).await
     }
 
-    /// How to ask the source for a tag.
-    fn how_to_ask(&self, seen: &Seen, tag: &Tag) -> Ask {
-        // A dry run copies nothing, and neither is a tag copied that was given up: some sources
-        // count a GET as a pull.
-        let given_up = || {
+    /// Returns the request that resolves a tag in its source. Some sources count a GET as a pull,
+    /// so it is used only for a tag that will be copied.
+    fn how_to_ask(&self, in_ecr: &TagsInEcr, tag: &Tag) -> Ask {
+        let is_given_up = || {
             self.job.earlier.expired.get(tag).is_some_and(|expired| expired.verdict(tag).is_some())
         };
-        if self.mode == Mode::Apply && seen.lacks(tag) && !given_up() {
-            Ask::Whole
+        if self.mode == Mode::Apply && in_ecr.lacks(tag) && !is_given_up() {
+            Ask::Manifest
         } else {
             Ask::Digest
         }

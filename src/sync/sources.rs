@@ -1,4 +1,4 @@
-//! Clients for the sources: what all passes share of connections, limits and quotas.
+//! Clients for the sources, with connections, limits and quotas that all passes share.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -11,19 +11,20 @@ use crate::registry::{
     Transport, TransportOptions,
 };
 
+/// Transports that are kept. Rotated certificates leave old entries behind; this many in use at the
+/// same time are unheard of.
+const MAX_TRANSPORTS: usize = 256;
+
 impl Engine {
-    /// A client for a source registry.
+    /// Creates a client for a source registry.
     pub(super) async fn source_client(
         &self,
         access: &Access,
         reference: &Reference,
         insecure: bool,
     ) -> Result<Client, Failure> {
-        let endpoint = Endpoint::of(reference, insecure);
-        let limits = Some(self.host_limits(&endpoint.host));
-        let quota = Some(self.quota(&endpoint.host, access));
         let (authenticator, preemptive_basic): (Arc<dyn Authenticator>, _) = match &access.ecr {
-            // Asks ECR for no challenge: it takes nothing but Basic.
+            // ECR accepts only Basic, so no challenge is needed.
             Some(EcrLogin { registry: EcrSource::Private(location), identity }) => {
                 (self.aws.registry(location, identity).await?.authenticator(), true)
             }
@@ -32,13 +33,17 @@ impl Engine {
             }
             None => (Arc::new(StaticAuthenticator(access.credential.clone())), false),
         };
+
+        let endpoint = Endpoint::of(reference, insecure);
+        let limits = Some(self.host_limits(&endpoint.host));
+        let quota = Some(self.quota(&endpoint.host, access));
         let options = Options { limits, quota, preemptive_basic, ..Options::default() };
         Ok(Client::new(self.transport(&access.transport)?, endpoint, authenticator, options)?)
     }
 
-    /// The digests of these tags where the image's source is a private ECR registry: a request for
-    /// a hundred of them instead of one for each. Empty where that is not to be had; whoever is not
-    /// in the answer is asked for by HEAD, which knows why.
+    /// Returns the digests of these tags if the source is a private ECR registry, with one request
+    /// per hundred tags instead of one per tag. Tags that are missing in the result must be
+    /// resolved by HEAD, which gives the reason.
     pub(super) async fn digests_in_ecr(
         &self,
         access: &Access,
@@ -46,58 +51,54 @@ impl Engine {
         tags: BTreeSet<Tag>,
     ) -> BTreeMap<Tag, Digest> {
         let none = BTreeMap::new();
-        let Access {
-            ecr: Some(EcrLogin { registry: EcrSource::Private(location), identity }), ..
-        } = access
+        let Some(EcrLogin { registry: EcrSource::Private(location), identity }) = &access.ecr
         else {
             return none;
         };
-        // One is asked for by HEAD, which needs no right that pulling does not need.
+        // HEAD of a single tag needs no permission beyond those for pulling.
         if tags.len() < 2 {
             return none;
         }
         let Ok(registry) = self.aws.registry(location, identity).await else { return none };
-        // Below a pull-through cache rule ECR looks for news when it is asked through `/v2/`, and
-        // not when it is asked here.
+        // With a pull-through cache rule, ECR asks its upstream for changes only on requests to
+        // `/v2/`.
         if registry.pull_through_rule(repository).await.is_some() {
             return none;
         }
+
         match registry.images(repository, &tags).await {
             Ok(images) => images.unwrap_or_default().tags,
             Err(error) => {
-                tracing::debug!(%error, repository, "the source's tags are asked for one by one");
+                tracing::debug!(%error, repository, "resolving the source's tags one by one");
                 none
             }
         }
     }
 
-    /// The limits of a source host.
+    /// Returns the limits of a source host.
     pub(super) fn host_limits(&self, host: &str) -> Arc<registry::Limits> {
         self.hosts.lock().entry(host.to_owned()).or_default().clone()
     }
 
-    /// What the login of `access` may still pull from a source host.
-    pub(super) fn quota(&self, host: &str, access: &Access) -> Arc<registry::Quota> {
+    /// Returns the remaining pulls of a login at a source host.
+    fn quota(&self, host: &str, access: &Access) -> Arc<registry::Quota> {
         let key = (host.to_owned(), (access.credential.clone(), access.ecr.clone()));
-        let mut quotas = self.quotas.lock();
-        let make = || Arc::new(registry::Quota::new(self.bounds.reserve));
-        quotas.get_or_insert_with(key, make).clone()
+        let new = || Arc::new(registry::Quota::new(self.bounds.reserve));
+        self.quotas.lock().get_or_insert_with(key, new).clone()
     }
 
-    /// The connections for these options.
+    /// Returns the connections with these options.
     pub(super) fn transport(
         &self,
         options: &TransportOptions,
-    ) -> Result<Transport, crate::registry::Error> {
-        /// Rotated certificates leave old entries behind; more than this many live ones are unheard
-        /// of.
-        const MOST_KEPT: usize = 256;
+    ) -> Result<Transport, registry::Error> {
         let mut transports = self.transports.lock();
         if let Some(transport) = transports.get(options) {
             return Ok(transport.clone());
         }
+
         let transport = Transport::new(options)?.metered(self.aws.meter());
-        if transports.len() >= MOST_KEPT {
+        if transports.len() >= MAX_TRANSPORTS {
             transports.retain(|options, _| *options == TransportOptions::default());
         }
         transports.insert(options.clone(), transport.clone());

@@ -1,8 +1,8 @@
-//! Waiting out a throttle of ECR.
+//! Retries of calls that ECR throttles.
 //!
-//! The rates of an account are shared by all who work in it, and most are not published. The SDK
-//! tries a call four times within seconds; when a thousand repositories are created at once, that
-//! is not enough for the last of them. Nothing is wrong then, and nobody has to know.
+//! All users of an account share its request quotas, most of which are not published. The SDK tries
+//! a call four times within seconds. When a thousand repositories are created at once, that is not
+//! enough for the last of them, although nothing is wrong.
 
 use std::time::Duration;
 
@@ -10,27 +10,28 @@ use crate::class::Class;
 use crate::failure::Failure;
 use crate::registry::Policy;
 
-/// Rounds of SDK attempts: with the waits between them, a call is given up after about three
-/// minutes. Those who were refused together do not come back together.
-const ROUNDS: Policy =
+/// Retries after those of the SDK. With the waits between them, a call fails after about three
+/// minutes. The waits are random in part, so that throttled calls do not return all together.
+const RETRIES: Policy =
     Policy { retries: 8, base: Duration::from_secs(2), longest: Duration::from_secs(30) };
 
-/// Makes a call again while ECR throttles it.
+/// Repeats a call while ECR throttles it.
 ///
 /// # Errors
-/// Those of the call; a throttle only when it lasts.
+/// Those of the call. A throttle is an error only after all retries.
 pub(super) async fn retry_throttled<T, F>(mut call: impl FnMut() -> F) -> Result<T, Failure>
 where
     F: Future<Output = Result<T, Failure>>,
 {
-    let mut round = 0;
+    let mut retry = 0;
     loop {
         let failure = match call().await {
             Err(failure) if failure.class == Class::RateLimited => failure,
             result => return result,
         };
-        round += 1;
-        let Some(wait) = ROUNDS.wait(round, None) else { return Err(failure) };
+
+        retry += 1;
+        let Some(wait) = RETRIES.wait(retry, None) else { return Err(failure) };
         tokio::time::sleep(wait).await;
     }
 }
@@ -39,7 +40,7 @@ where
 mod tests {
     use super::*;
 
-    /// How often a call is made that always fails so.
+    /// Counts the calls that are made if each fails with this class.
     async fn rounds(class: Class) -> u32 {
         let mut rounds = 0;
         let result = retry_throttled(|| {
@@ -51,7 +52,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_throttle_is_waited_out_for_minutes_and_nothing_else_is() {
+    async fn a_throttle_is_retried_for_minutes_and_nothing_else_is() {
         let start = tokio::time::Instant::now();
         assert_eq!(rounds(Class::AccessDenied).await, 1);
         assert_eq!(start.elapsed(), Duration::ZERO);

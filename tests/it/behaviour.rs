@@ -111,9 +111,9 @@ async fn a_dry_run_shows_each_setting_policy_and_resource_tag_that_differs() {
         [
             "set resource tags team=b",
             "remove resource tags stage",
-            "set imageTagMutability to Immutable, which is Mutable",
+            "change imageTagMutability from Mutable to Immutable",
             "set scanOnPush to true",
-            "replace lifecyclePolicy, which differs",
+            "replace lifecyclePolicy",
         ]
     );
     assert_eq!(rig.ecr.log_since(mark).iter().filter(|request| request.is_write()).count(), 0);
@@ -245,7 +245,7 @@ async fn a_pass_without_progress_is_given_up() {
     rig.apply("app", json!({"image": rig.image("library/demo", &["1.26"]), "timeout": "1m"})).await;
     let object = rig.wait_ready("app", "False", "Timeout").await;
     let (_, _, message) = condition(&object, "Ready").expect("set");
-    assert!(message.contains("no progress for 60s (spec.timeout)"), "{message}");
+    assert!(message.contains("gave up after 1m without progress (spec.timeout)"), "{message}");
     assert!(condition(&object, "Reconciling").is_some(), "it will be tried again");
 }
 

@@ -148,7 +148,7 @@ async fn a_failure_is_reported_and_the_others_are_synced() {
     let line = |status: &str, details: &str| {
         log.lines().any(|line| line.contains(status) && line.contains(details))
     };
-    assert!(line("status=\"success\"", "create repository good"), "{log}");
+    assert!(line("status=\"success\"", "created repository good"), "{log}");
     assert!(line("status=\"success\"", "copied tag v1 (sha256:"), "{log}");
     assert!(line("status=\"failed\"", "SourceNotFound: "), "{log}");
 }

@@ -358,7 +358,7 @@ async fn a_failed_mirror_is_passed_over_only_by_choice() {
     let lenient = run(&desk, &[&sync[..], &["--mirror-fallback"]].concat()).await;
     assert!(lenient.status.success(), "{}{}", out(&lenient), err(&lenient));
     let told = format!(
-        "warning: app: {host}/team/app is read from its own place, since its mirror \
+        "warning: app: {host}/team/app was read from its original registry, since its mirror \
          {host}/nowhere/team/app failed: "
     );
     assert_eq!(err(&lenient).matches(&told).count(), 1, "{}", err(&lenient));

@@ -71,7 +71,7 @@ async fn a_resource_becomes_a_repository_with_policies_and_image() {
     let events = rig.events().await;
     assert_eq!(events.len(), 1, "{events:?}");
     assert_eq!((events[0].0.as_str(), events[0].1.as_str()), ("Normal", "Synced"));
-    assert!(events[0].2.contains("create repository platform/app"), "{}", events[0].2);
+    assert!(events[0].2.contains("created repository platform/app"), "{}", events[0].2);
 
     let (status, page) = operator.get("/metrics").await.expect("metrics");
     assert_eq!(status, 200);

@@ -108,7 +108,8 @@ async fn a_platform_filter_makes_a_smaller_index_and_says_so_where_nothing_match
     let run = desk.sync(&text, &[]).await;
     let told = "! image tag other: SourceNotFound: ";
     assert!(
-        run.text.contains(told) && run.text.contains("is not for linux/amd64 but for linux/arm64"),
+        run.text.contains(told)
+            && run.text.contains("is not available for linux/amd64, only for linux/arm64"),
         "{}",
         run.text
     );
@@ -284,7 +285,10 @@ async fn an_image_that_ecr_does_not_accept_fails_alone_and_permanently() {
         run.text
     );
     assert!(
-        told("bare", "no entries): the target takes no such image; take the tag out of the spec"),
+        told(
+            "bare",
+            "no entries): ECR does not accept this kind of image; remove the tag from the spec"
+        ),
         "{}",
         run.text
     );

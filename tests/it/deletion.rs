@@ -88,7 +88,7 @@ async fn delete_refuses_a_repository_with_images_until_it_is_retained() {
     let (_, _, message) = condition(&object, "Ready").expect("a condition");
     assert!(
         message.contains(
-            "repository app has images in it: delete its images, set deletionPolicy to ForceDelete"
+            "repository app has images: delete its images, set deletionPolicy: ForceDelete"
         ),
         "{message}"
     );
@@ -193,7 +193,7 @@ async fn a_missing_repository_does_not_block_the_deletion_even_when_suspended() 
     rig.ecr.delete_repository(ACCOUNT, REGION, "app");
     rig.delete("app").await;
     rig.wait_gone("app").await;
-    assert!(rig.events().await.iter().any(|event| event.2 == "repository app was gone already"));
+    assert!(rig.events().await.iter().any(|event| event.2 == "repository app did not exist"));
 }
 
 #[tokio::test]

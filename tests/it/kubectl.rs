@@ -135,10 +135,10 @@ async fn events_read_like_a_log_of_changes() {
         (
             "Normal",
             "Synced",
-            vec!["create repository app", "lifecyclePolicy", "copied tag 1.26 (sha256:"],
+            vec!["created repository app", "lifecyclePolicy", "copied tag 1.26 (sha256:"],
         ),
         ("Warning", "PartiallySynced", vec!["1/2 tags; 1.72: SourceNotFound: "]),
-        ("Normal", "Synced", vec!["replace lifecyclePolicy", "copied tag 1.27 (sha256:"]),
+        ("Normal", "Synced", vec!["replaced lifecyclePolicy", "copied tag 1.27 (sha256:"]),
         ("Normal", "Synced", vec!["lifecyclePolicy"]),
         ("Warning", "DriftDetected", vec!["drift corrected: lifecyclePolicy"]),
     ];

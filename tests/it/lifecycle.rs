@@ -63,7 +63,7 @@ async fn a_tag_that_expires_repeatedly_is_copied_again_twice_and_then_left_alone
     let (status, reason, message) = condition(&object, "ImageSynced").expect("a condition");
     assert_eq!((status, reason), ("False", "PartiallySynced"), "{message}");
     assert!(
-        message.contains("LifecycleConflict: tag 1.26 was in ECR and is gone for the 3rd time"),
+        message.contains("LifecycleConflict: tag 1.26 disappeared from ECR for the 3rd time"),
         "{message}"
     );
     assert!(condition(&object, "Stalled").is_some());

@@ -93,7 +93,7 @@ async fn an_image_is_read_from_its_mirror_with_the_mirrors_login_and_both_places
     assert_eq!(places(&object), (from.clone(), Some(of.clone())));
     let text = condition(&object, "ImageSynced").expect("set").2;
     assert_eq!(text, format!("1/1 tags from {from} (mirror of {of})"));
-    assert_eq!(rig.source.count(|_| true), 0, "its own place is not asked");
+    assert_eq!(rig.source.count(|_| true), 0, "the original registry is not read");
     let logins = stage.logins();
     assert!(
         logins.len() > 2 && logins.iter().all(|name| name == User::Reader.name()),
@@ -138,12 +138,12 @@ async fn a_failed_mirror_is_passed_over_only_where_the_table_says_so() {
     let object = rig.wait_ready("app", "False", "SourceNotFound").await;
     let text = condition(&object, "Ready").expect("set").2;
     assert!(text.contains(&mirror.host()), "{text}");
-    assert_eq!(rig.source.count(|_| true), 0, "its own place is not asked");
+    assert_eq!(rig.source.count(|_| true), 0, "the original registry is not read");
 
     // The changed table applies from the next pass on.
     stage.write(", fallback: true");
     let mut asked = 0;
-    eventually("read from its own place", async || {
+    eventually("read from the original registry", async || {
         asked += 1;
         let object = rig.request("app", &asked.to_string()).await;
         condition(&object, "Ready").is_some_and(|(status, ..)| status == "True")
@@ -153,7 +153,9 @@ async fn a_failed_mirror_is_passed_over_only_where_the_table_says_so() {
     let own = format!("{}/team/app", rig.source.host());
     assert_eq!(places(&object), (own.clone(), None));
     assert!(
-        operator.log().contains(&format!("{own} is read from its own place, since its mirror")),
+        operator
+            .log()
+            .contains(&format!("{own} was read from its original registry, since its mirror")),
         "told"
     );
     assert!(!rig.source.log().iter().any(has_login), "the mirror's login is for the mirror");

@@ -328,7 +328,7 @@ async fn repositories_are_deleted_according_to_their_deletion_policy() {
             .events()
             .await
             .iter()
-            .any(|event| event.2 == "repository moto-deleted/gone was gone already")
+            .any(|event| event.2 == "repository moto-deleted/gone did not exist")
     );
 }
 

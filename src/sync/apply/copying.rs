@@ -1,11 +1,12 @@
 //! The copies of a plan: images blob by blob, charts from their archives.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use crate::class::Class;
 use crate::ecr::Repository;
 use crate::failure::Failure;
-use crate::registry::{Client, Digest};
+use crate::helm;
+use crate::registry::{Client, Digest, Tag};
 use crate::sync::action::{Action, Plan};
 use crate::sync::artifact::{DesiredArtifact, Source, TagState};
 use crate::sync::origin::Origin;
@@ -18,97 +19,113 @@ pub(super) struct Copying<'a> {
     pub(super) pass: &'a Pass<'a>,
     pub(super) target: &'a Client,
     pub(super) repository: &'a Repository,
+    /// Manifests that the target has.
     pub(super) known: HashSet<Digest>,
-    /// Nothing was sent to the repository yet.
+    /// Whether nothing was sent to the repository yet.
     pub(super) is_empty: bool,
 }
 
+/// Orders with their results.
+type Copied = Vec<(copy::Order, Result<(), Failure>)>;
+
 impl<'a> Copying<'a> {
-    /// Copies what the plan says of an artifact.
+    /// Copies the tags of one artifact.
     pub(super) async fn run(
         &self,
         artifact: &'a DesiredArtifact,
         plan: &Plan,
         outcomes: &mut Outcomes,
     ) {
-        let kind = artifact.kind;
-        let progress = &self.pass.job.progress;
-        let actions = plan.actions.iter().filter_map(|action| match action {
-            Action::CopyTag { kind: of, tag, digest, replaces, .. } if *of == kind => {
-                Some((tag, digest, replaces))
-            }
-            _ => None,
-        });
         match &artifact.source {
             Source::Registry(origin) => {
-                let orders = actions.filter_map(|(tag, digest, _)| {
-                    Some(copy::Order { tag: Some(tag.clone()), digest: digest.clone()? })
-                });
-                let copy = self.copy_from(origin);
-                let copy = if self.is_empty { copy.into_empty() } else { copy };
-                let results = copy.run(orders.collect()).await;
-                let results = match artifact.elsewhere() {
-                    Some(own) => self.again(artifact, own, results, outcomes).await,
-                    None => results,
-                };
-                for (order, result) in results {
-                    let Some(tag) = order.tag else { continue };
-                    match result {
-                        Ok(()) => outcomes.copied(kind, tag, order.digest, progress),
-                        Err(failure) => {
-                            outcomes.settled(kind, tag, TagState::Failed(failure), progress);
-                            progress.ended_tag();
-                        }
-                    }
-                }
+                self.copy_images(artifact, origin, plan, outcomes).await;
             }
             Source::Charts { repository, entries, provenance } => {
-                let orders = actions.filter_map(|(tag, _, current)| {
-                    let entry = entries.get(tag)?.clone();
-                    Some(charts::Order {
-                        tag: tag.clone(),
-                        entry,
-                        current: current.clone(),
-                        derived: artifact.derived(tag),
-                    })
-                });
-                let archives =
-                    charts::Archives { source: repository, provenance: *provenance, progress };
-                let rules =
-                    charts::Rules { keep: artifact.keep, mutability: &self.repository.mutability };
-                let push = charts::Push {
-                    registry: &self.pass.target.registry,
-                    target: self.target,
-                    repository: self.repository,
-                    archives,
-                    rules,
-                    progress,
+                let archives = charts::Archives {
+                    source: repository,
+                    provenance: *provenance,
+                    progress: &self.pass.job.progress,
                 };
-                for outcome in push.run(orders.collect()).await {
-                    if let Some(derived) = outcome.derived {
-                        outcomes.derived.insert(outcome.tag.clone(), derived);
-                    }
-                    match outcome.state {
-                        TagState::Synced(digest) if outcome.wrote => {
-                            outcomes.copied(kind, outcome.tag, digest, progress);
-                        }
-                        state => {
-                            outcomes.settled(kind, outcome.tag, state, progress);
-                            progress.ended_tag();
-                        }
-                    }
-                }
+                self.push_charts(artifact, archives, entries, plan, outcomes).await;
             }
             Source::Unknown => {}
         }
     }
-}
 
-/// Orders, and what came of them.
-type Copied = Vec<(copy::Order, Result<(), Failure>)>;
+    async fn copy_images(
+        &self,
+        artifact: &'a DesiredArtifact,
+        origin: &'a Origin,
+        plan: &Plan,
+        outcomes: &mut Outcomes,
+    ) {
+        let kind = artifact.kind;
+        let orders = plan.actions.iter().filter_map(|action| match action {
+            Action::CopyTag { kind: of, tag, digest: Some(digest), .. } if *of == kind => {
+                Some(copy::Order { tag: Some(tag.clone()), digest: digest.clone() })
+            }
+            _ => None,
+        });
 
-impl<'a> Copying<'a> {
-    fn copy_from(&self, origin: &'a Origin) -> copy::Copier<'a> {
+        let copier = self.copier(origin);
+        let copier = if self.is_empty { copier.into_empty() } else { copier };
+        let results = copier.run(orders.collect()).await;
+        let results = match artifact.fallback() {
+            Some(original) => self.retry_at(artifact, original, results, outcomes).await,
+            None => results,
+        };
+
+        for (order, result) in results {
+            let Some(tag) = order.tag else { continue };
+            match result {
+                Ok(()) => outcomes.copied(kind, tag, order.digest),
+                Err(failure) => outcomes.not_copied(kind, tag, TagState::Failed(failure)),
+            }
+        }
+    }
+
+    async fn push_charts(
+        &self,
+        artifact: &DesiredArtifact,
+        archives: charts::Archives<'a>,
+        entries: &BTreeMap<Tag, helm::Entry>,
+        plan: &Plan,
+        outcomes: &mut Outcomes,
+    ) {
+        let orders = plan.actions.iter().filter_map(|action| match action {
+            Action::CopyTag { kind, tag, replaces, .. } if *kind == artifact.kind => {
+                Some(charts::Order {
+                    tag: tag.clone(),
+                    entry: entries.get(tag)?.clone(),
+                    current: replaces.clone(),
+                    derived: artifact.derived(tag),
+                })
+            }
+            _ => None,
+        });
+        let push = charts::Push {
+            registry: &self.pass.target.registry,
+            target: self.target,
+            repository: self.repository,
+            archives,
+            rules: charts::Rules { keep: artifact.keep, mutability: &self.repository.mutability },
+            progress: &self.pass.job.progress,
+        };
+
+        for outcome in push.run(orders.collect()).await {
+            if let Some(derived) = outcome.derived {
+                outcomes.derived.insert(outcome.tag.clone(), derived);
+            }
+            match outcome.state {
+                TagState::Synced(digest) if outcome.was_pushed => {
+                    outcomes.copied(artifact.kind, outcome.tag, digest);
+                }
+                state => outcomes.not_copied(artifact.kind, outcome.tag, state),
+            }
+        }
+    }
+
+    fn copier(&self, origin: &'a Origin) -> copy::Copier<'a> {
         let Pass { engine, job, target, .. } = self.pass;
         copy::Copier::new(
             &target.registry,
@@ -121,32 +138,33 @@ impl<'a> Copying<'a> {
         )
     }
 
-    /// Copies from the image's own place what its mirror did not give.
-    async fn again(
+    /// Copies from the original registry the images that could not be read from the mirror.
+    async fn retry_at(
         &self,
         artifact: &DesiredArtifact,
-        own: &'a Origin,
+        original: &'a Origin,
         results: Copied,
         outcomes: &mut Outcomes,
     ) -> Copied {
-        let is_mirrors =
+        let is_mirrors_failure =
             |result: &Result<(), Failure>| result.as_ref().err().is_some_and(is_of_source);
         let (failed, mut results): (Copied, Copied) =
-            results.into_iter().partition(|(_, result)| is_mirrors(result));
+            results.into_iter().partition(|(_, result)| is_mirrors_failure(result));
         let Some((_, Err(failure))) = failed.first() else { return results };
+
         let name = artifact.original.as_deref().unwrap_or_default();
-        let told = format!(
-            "some of {name} is read from its own place, since its mirror {} failed: {failure}",
+        outcomes.warnings.push(format!(
+            "part of {name} was read from its original registry, since its mirror {} failed: \
+             {failure}",
             artifact.name
-        );
-        outcomes.warnings.push(told);
+        ));
         let orders = failed.into_iter().map(|(order, _)| order).collect();
-        results.extend(Box::pin(self.copy_from(own).run(orders)).await);
+        results.extend(Box::pin(self.copier(original).run(orders)).await);
         results
     }
 }
 
-/// Whether a copy may have failed by its source.
+/// Whether the source may be the cause of a failed copy.
 const fn is_of_source(failure: &Failure) -> bool {
     matches!(
         failure.class,

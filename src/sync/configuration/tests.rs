@@ -1,4 +1,4 @@
-//! What is done about a difference.
+//! Tests of the decision about a difference.
 
 use super::*;
 
@@ -6,16 +6,17 @@ fn difference(wanted: u64, live: u64) -> Difference {
     Difference {
         field: Field::ScanOnPush,
         actions: vec![Action::SetScanOnPush { wanted: true }],
-        detail: "is false, not true".to_owned(),
+        now: "is false, not true".to_owned(),
+        past: "was false, not true".to_owned(),
         values: (wanted, live),
     }
 }
 
-/// Whether it is written, pass after pass, when these values are found.
-fn written(policy: DriftPolicy, drifted: bool, found: &[(u64, u64)]) -> Vec<bool> {
+/// Returns whether each pass writes, for these desired values and values in ECR.
+fn written(policy: DriftPolicy, has_drifted: bool, found: &[(u64, u64)]) -> Vec<bool> {
     let mut attempt = None;
     let pass = |(wanted, live): &(u64, u64)| match difference(*wanted, *live).verdict(
-        drifted,
+        has_drifted,
         policy,
         attempt.as_ref(),
     ) {
@@ -35,7 +36,7 @@ fn a_value_that_never_stays_is_written_twice() {
 }
 
 #[test]
-fn another_spec_and_another_value_in_ecr_are_new_beginnings() {
+fn another_spec_and_another_value_in_ecr_start_the_count_again() {
     let other_spec = [(1, 0), (1, 7), (1, 7), (2, 7), (2, 7), (2, 7)];
     assert_eq!(
         written(DriftPolicy::Correct, false, &other_spec),
@@ -49,7 +50,7 @@ fn another_spec_and_another_value_in_ecr_are_new_beginnings() {
 }
 
 #[test]
-fn only_what_was_in_place_before_is_left_to_somebody_else() {
+fn only_drift_is_left_alone_by_the_policy_report() {
     assert_eq!(written(DriftPolicy::Report, false, &[(1, 0)]), [true]);
     assert_eq!(written(DriftPolicy::Report, true, &[(1, 0)]), [false]);
     assert_eq!(written(DriftPolicy::Correct, true, &[(1, 0)]), [true]);

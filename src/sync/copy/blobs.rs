@@ -1,4 +1,4 @@
-//! Moves blobs, each once.
+//! Transfers of blobs, each blob once.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,28 +14,29 @@ use crate::registry::{Client, Descriptor, Digest, copy_blob, mount_or_copy_blob}
 use crate::sync::origin::Origin;
 use crate::sync::progress::Progress;
 
-/// What moves for one repository at the same time, in shares: 32 small blobs, whose time is spent
-/// waiting for answers, or 8 large ones. ECR was seen to reset sockets when one client sent many
-/// large layers at once; a stream holds two buffers of at most 256 KiB.
+/// Transfers to one repository at the same time, in shares: 32 small blobs, which mostly wait for
+/// answers, or 8 large ones. ECR was seen to reset sockets when one client sent many large layers
+/// at the same time. A stream has two buffers of at most 256 KiB.
 const SHARES: usize = 32;
-const LARGE_TAKES: u32 = 4;
-/// From here on a link is busy with eight of them: 32 MiB take longer than any wait for an answer.
+/// Shares of a large blob.
+const LARGE_SHARES: u32 = 4;
+/// Size of a large blob. Eight of them, 32 MiB, keep a link busy for longer than any answer takes.
 const LARGE: u64 = 4 * 1024 * 1024;
 
-/// Blobs on their way. Dropping it stops them all.
+/// Running transfers. They stop when this is dropped.
 pub(super) struct Transfers {
     outcomes: HashMap<Digest, watch::Receiver<Option<Result<(), Failure>>>>,
     _tasks: JoinSet<()>,
 }
 
-/// Between which repositories blobs move.
+/// The repositories between which blobs are transferred.
 #[derive(Clone)]
 pub(super) struct Route {
     source: Client,
     source_repository: String,
     target: Client,
     target_repository: String,
-    /// Whether the target takes blobs from other repositories of its own.
+    /// Whether the target mounts blobs of its other repositories.
     mounts: bool,
     shares: Arc<Semaphore>,
     moving: Arc<Blobs>,
@@ -65,9 +66,9 @@ impl Route {
         }
     }
 
-    /// Moves a blob, or waits for another pass that does. One that fails may have had another
-    /// credential than we have: then it is our turn.
-    async fn bring(&self, blob: &Descriptor) -> Result<(), Failure> {
+    /// Transfers a blob, or waits for another pass that does. If that fails, it may have had
+    /// another credential, so this pass tries next.
+    async fn transfer(&self, blob: &Descriptor) -> Result<(), Failure> {
         let key = BlobKey::new(&self.target, &self.target_repository, &blob.digest);
         loop {
             match self.moving.turn(&key) {
@@ -91,14 +92,16 @@ impl Route {
     async fn send(&self, blob: &Descriptor, key: &BlobKey) -> Result<(), Failure> {
         // The semaphore is never closed.
         let _share =
-            self.shares.acquire_many(if blob.size < LARGE { 1 } else { LARGE_TAKES }).await;
+            self.shares.acquire_many(if blob.size < LARGE { 1 } else { LARGE_SHARES }).await;
+
         let Self { source, source_repository, target, target_repository, .. } = self;
         let observer = |bytes| {
             self.progress.sent(bytes);
             self.meter.copied(bytes);
         };
+
         let holder = if self.mounts { self.moving.holder(key) } else { None };
-        let moved = match &holder {
+        let result = match &holder {
             Some(from) => mount_or_copy_blob(
                 source,
                 source_repository,
@@ -115,13 +118,14 @@ impl Route {
                     .await
             }
         };
-        tracing::debug!(digest = %blob.digest, size = blob.size, ok = moved.is_ok(), ?holder, "blob");
-        moved.map_err(Failure::from)
+        let Descriptor { digest, size, .. } = blob;
+        tracing::debug!(%digest, size, ok = result.is_ok(), ?holder, "blob");
+        result.map_err(Failure::from)
     }
 }
 
 impl Transfers {
-    /// Starts to move `blobs`, which the target lacks.
+    /// Starts to transfer `blobs`, which the target lacks.
     pub(super) fn start(route: &Route, blobs: impl Iterator<Item = Descriptor>) -> Self {
         let mut tasks = JoinSet::new();
         let mut outcomes = HashMap::new();
@@ -132,7 +136,7 @@ impl Transfers {
             outcomes.insert(blob.digest.clone(), outcome);
             let route = route.clone();
             tasks.spawn(async move {
-                let result = route.bring(&blob).await;
+                let result = route.transfer(&blob).await;
                 route.progress.ended_blob();
                 finished.send_replace(Some(result));
             });
@@ -140,8 +144,8 @@ impl Transfers {
         Self { outcomes, _tasks: tasks }
     }
 
-    /// Returns when these blobs are in the target; those that were there at the start are not
-    /// waited for.
+    /// Returns when these blobs are in the target. Blobs that were not missing at the start need no
+    /// wait.
     ///
     /// # Errors
     /// The first failure.
@@ -151,11 +155,11 @@ impl Transfers {
             let mut outcome = outcome.clone();
             match outcome.wait_for(Option::is_some).await.map(|outcome| outcome.clone()) {
                 Ok(Some(result)) => result?,
-                // The task ended without a word: it panicked.
+                // The task panicked.
                 _ => {
                     return Err(Failure::new(
                         Class::Internal,
-                        format!("the copy of blob {} broke off", blob.digest),
+                        format!("the copy of blob {} was interrupted", blob.digest),
                     ));
                 }
             }
@@ -171,7 +175,7 @@ mod tests {
     use crate::registry::tests::{Peer, respond};
 
     #[tokio::test]
-    async fn a_blob_that_the_first_pass_cannot_read_is_brought_by_the_second() {
+    async fn the_second_pass_transfers_a_blob_that_the_first_cannot_read() {
         let refuses = Peer::new(|_| respond(403, &[], "")).await;
         let gives = Peer::new(|_| respond(200, &[], "blob")).await;
         let target = Peer::new(|seen| match seen.line.starts_with("POST") {
@@ -190,7 +194,7 @@ mod tests {
         let blob = Descriptor::new("application/octet-stream", Digest::sha256_of(b"blob"), 4);
         // In this order: the first one leads, the others wait for it.
         let (first, second, third) =
-            tokio::join!(first.bring(&blob), second.bring(&blob), third.bring(&blob));
+            tokio::join!(first.transfer(&blob), second.transfer(&blob), third.transfer(&blob));
         assert_eq!(
             (first.map_err(|failure| failure.class), second, third),
             (Err(Class::AuthenticationFailed), Ok(()), Ok(()))

@@ -12,27 +12,26 @@ use crate::failure::Failure;
 use crate::registry::{Content, Descriptor, Digest, Manifest};
 use crate::sync::origin::Origin;
 
-/// An index may hold indexes; nobody nests deeper than two or three.
+/// Depth of indexes in indexes. Real ones have two or three levels.
 const MAX_DEPTH: usize = 8;
-/// Manifests under one tag. Docker's largest indexes have some dozens; at ECR's pace this many take
+/// Manifests under one tag. Docker's largest indexes have some dozens. At ECR's rate this many take
 /// three minutes to write.
 const MAX_MANIFESTS: usize = 2_000;
-/// Bytes of the manifests under one tag, which are held together until the last of them is written:
-/// those of an index of a thousand images with thirty layers each.
+/// Bytes of the manifests under one tag, all of which are in memory until the last one is written.
+/// It is enough for an index of a thousand images with thirty layers each.
 const MAX_BYTES: u64 = 32 * 1024 * 1024;
-/// Manifests of one image that are read at the same time: an index that lies about the sizes of its
-/// children is found out when no more than these are in memory.
+/// Manifests of one image that are read at the same time. If an index gives wrong sizes of its
+/// children, this many are in memory when that is noticed.
 const CONCURRENT_READS: usize = 32;
 
-/// Images with more bytes of manifests than this are read one after the other: others have a few
-/// KiB.
+/// Bytes of manifests from which on images are read one after the other. Most have a few KiB.
 const LARGE: u64 = 1024 * 1024;
 
-/// Manifests that several images of one run share are read once.
+/// The manifests of one run. Those that several images share are read once.
 #[derive(Debug)]
 pub(super) struct Cache {
     manifests: Mutex<HashMap<Digest, Arc<OnceCell<Arc<Manifest>>>>>,
-    /// For who reads more than [`LARGE`].
+    /// Permit for images larger than [`LARGE`].
     large: Semaphore,
 }
 
@@ -43,7 +42,7 @@ impl Default for Cache {
 }
 
 impl Cache {
-    /// Forgets what was read.
+    /// Removes all manifests.
     pub(super) fn clear(&self) {
         self.manifests.lock().clear();
     }
@@ -58,18 +57,17 @@ impl Cache {
     }
 }
 
-/// A manifest, and the blobs that it names itself, each once.
+/// A manifest and its own blobs, each once.
 #[derive(Debug)]
 pub(super) struct Node {
     pub(super) manifest: Arc<Manifest>,
     pub(super) blobs: Vec<Descriptor>,
 }
 
-/// An image: its manifests, and the blobs that they name.
+/// An image: its manifests and their blobs.
 #[derive(Debug)]
 pub(super) struct Graph {
-    /// What the top one names and what that names, by height: those of a level name only what is in
-    /// levels before it.
+    /// The manifests below the top one, by height: the children of a level are in earlier levels.
     pub(super) below: Vec<Vec<Node>>,
     /// The manifest that the tag points to.
     pub(super) top: Node,
@@ -79,8 +77,8 @@ impl Graph {
     /// Reads the manifest and everything below it.
     ///
     /// # Errors
-    /// A manifest that cannot be read or is no image; more, deeper or larger ones than anything
-    /// real has.
+    /// When a manifest cannot be read or is not an image, or when there are more, deeper or larger
+    /// manifests than in any real image.
     pub(super) async fn load(
         origin: &Origin,
         digest: &Digest,
@@ -88,8 +86,8 @@ impl Graph {
     ) -> Result<Self, Failure> {
         let too_much = |what: &str| {
             let message = format!(
-                "{}@{digest} has more than {what} under it: a smaller image, or some of its platforms (image.platforms), can be \
-                 copied",
+                "{}@{digest} has more than {what} below it: choose a smaller image, or some of its \
+                 platforms (image.platforms)",
                 origin.client.name(&origin.repository)
             );
             Failure::new(Class::SourceInvalid, message)
@@ -97,9 +95,11 @@ impl Graph {
         let mut nodes = HashMap::new();
         let mut seen = HashSet::from([digest.clone()]);
         let mut next = vec![digest.clone()];
-        // What was read, and what is announced of the next level.
-        let (mut bytes, mut announced) = (0_u64, 0_u64);
-        let mut turn = None;
+        // Bytes that were read, and bytes that the next level has according to its parents.
+        let mut bytes = 0_u64;
+        let mut announced = 0_u64;
+        let mut permit = None;
+
         for depth in 0.. {
             if next.is_empty() {
                 break;
@@ -114,15 +114,16 @@ impl Graph {
             if announced > MAX_BYTES - bytes {
                 return Err(too_large());
             }
-            if turn.is_none() && bytes + announced > LARGE {
-                // Here, where nothing is under way: what this image is reading, another one may
-                // wait for. Never closed.
-                turn = cache.large.acquire().await.ok();
+            if permit.is_none() && bytes + announced > LARGE {
+                // Acquired while nothing is being read: another image may wait for a manifest that
+                // this one reads. The semaphore is never closed.
+                permit = cache.large.acquire().await.ok();
             }
+
             let mut level = stream::iter(std::mem::take(&mut next))
                 .map(|digest| async move { cache.manifest(origin, &digest).await })
                 .buffered(CONCURRENT_READS);
-            let mut children_of_level = Vec::new();
+            let mut next_level = Vec::new();
             announced = 0;
             while let Some(manifest) = level.try_next().await? {
                 bytes += manifest.size();
@@ -132,12 +133,12 @@ impl Graph {
                 let (children, blobs) = parts(&manifest)?;
                 for child in children.iter().filter(|child| seen.insert(child.digest.clone())) {
                     announced = announced.saturating_add(child.size);
-                    children_of_level.push(child.digest.clone());
+                    next_level.push(child.digest.clone());
                 }
                 let children = children.into_iter().map(|child| child.digest).collect();
                 nodes.insert(manifest.digest.clone(), (Node { manifest, blobs }, children));
             }
-            next = children_of_level;
+            next = next_level;
         }
         Self::by_height(digest, nodes)
     }
@@ -147,12 +148,11 @@ impl Graph {
         mut nodes: HashMap<Digest, (Node, Vec<Digest>)>,
     ) -> Result<Self, Failure> {
         let heights = heights(top, &nodes);
-        let taken = nodes.remove(top).map(|(node, _)| node);
-        let top =
-            taken.ok_or_else(|| Failure::new(Class::Internal, "an image without a manifest"))?;
+        let no_top = || Failure::new(Class::Internal, "an image without a manifest");
+        let (top, _) = nodes.remove(top).ok_or_else(no_top)?;
+
         let mut below: Vec<Vec<Node>> = Vec::new();
-        // In the order of the index, as far as it goes by levels: what is first in it is there
-        // first.
+        // Within a level, the order of the index is kept, so its first images are copied first.
         for (digest, height) in heights {
             let Some((node, _)) = nodes.remove(&digest) else { continue };
             below.resize_with(below.len().max(height + 1), Vec::new);
@@ -165,18 +165,18 @@ impl Graph {
         self.below.iter().flatten().chain(std::iter::once(&self.top))
     }
 
-    /// All blobs; one that several manifests name comes several times.
+    /// Returns all blobs. A blob that several manifests share is repeated.
     pub(super) fn blobs(&self) -> impl Iterator<Item = &Descriptor> {
         self.nodes().flat_map(|node| &node.blobs)
     }
 
-    /// What its manifests take in memory.
+    /// Returns the size of all manifests.
     pub(super) fn bytes(&self) -> u64 {
         self.nodes().map(|node| node.manifest.size()).sum()
     }
 }
 
-/// The children and the blobs that a manifest names, each once.
+/// Returns the children and the blobs of a manifest, each once.
 fn parts(manifest: &Manifest) -> Result<(Vec<Descriptor>, Vec<Descriptor>), Failure> {
     let mut seen = HashSet::new();
     Ok(match manifest.kind()? {
@@ -185,19 +185,19 @@ fn parts(manifest: &Manifest) -> Result<(Vec<Descriptor>, Vec<Descriptor>), Fail
             Vec::new(),
         ),
         Content::Image { config, layers, .. } => {
-            // Foreign layers stay where their URLs say; the manifest keeps those.
+            // Foreign layers are not copied: the manifest keeps their URLs.
             let own = std::iter::once(config).chain(layers).filter(|blob| !blob.is_foreign());
             (Vec::new(), own.filter(|blob| seen.insert(blob.digest.clone())).collect())
         }
     })
 }
 
-/// How far each manifest is above the lowest one that it leads to; children come before what names
-/// them. By a walk in depth: an index may name a manifest that another level holds too.
+/// Returns the height of each manifest above its lowest descendant, children first. Uses a
+/// depth-first walk, since an index may contain a manifest that is also in another level.
 fn heights(top: &Digest, nodes: &HashMap<Digest, (Node, Vec<Digest>)>) -> Vec<(Digest, usize)> {
     let mut ordered = Vec::new();
     let mut heights: HashMap<&Digest, usize> = HashMap::new();
-    // (digest, whether its children are already on the stack above it)
+    // (digest, whether its children are already on the stack)
     let mut stack = vec![(top, false)];
     while let Some((digest, expanded)) = stack.pop() {
         let Some((_, children)) = nodes.get(digest) else { continue };
@@ -226,7 +226,7 @@ mod tests {
     use crate::registry::OCI_INDEX;
     use crate::registry::tests::{Peer, respond};
 
-    /// Nodes by what they name; the digest of a name is of its bytes.
+    /// Nodes with their children. The digest of a node is that of its name.
     fn nodes(names: &[(&str, &[&str])]) -> HashMap<Digest, (Node, Vec<Digest>)> {
         let digest = |name: &str| Digest::sha256_of(name.as_bytes());
         let node = |name: &str| {
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_is_named_stands_in_an_earlier_level_than_what_names_it() {
+    fn children_are_in_earlier_levels_than_their_parents() {
         let names: &[(&str, &[&str])] = &[
             ("top", &["a", "index", "b"]),
             ("index", &["b", "inner"]),
@@ -260,8 +260,8 @@ mod tests {
         assert_eq!(graph.top.manifest.bytes, "top");
     }
 
-    /// An index that says of its children that they have `told` bytes, and the children.
-    async fn index_of(children: usize, size: usize, told: usize) -> (Peer, Origin, Digest) {
+    /// An index with children of `size` bytes, to which it gives the size `announced`.
+    async fn index_of(children: usize, size: usize, announced: usize) -> (Peer, Origin, Digest) {
         let child = move |n: usize| {
             format!("{{\"manifests\":[],\"n\":{n},\"pad\":\"{}\"}}", "x".repeat(size))
         };
@@ -269,7 +269,7 @@ mod tests {
             (0..children).map(|n| Digest::sha256_of(child(n).as_bytes()).to_string()).collect();
         let named: Vec<_> = digests
             .iter()
-            .map(|digest| serde_json::json!({"digest": digest, "size": told}))
+            .map(|digest| serde_json::json!({"digest": digest, "size": announced}))
             .collect();
         let top =
             serde_json::json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": named})
@@ -285,29 +285,29 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_index_that_hides_the_size_of_its_children_is_found_out_on_the_way() {
+    async fn an_index_with_wrong_sizes_of_its_children_is_noticed_while_reading() {
         let (peer, origin, digest) = index_of(60, 3 << 20, 1).await;
         let failure = Graph::load(&origin, &digest, &Cache::default()).await.unwrap_err();
         assert_eq!(failure.class, Class::SourceInvalid);
         assert!(
-            failure.message.contains("has more than 32 MiB of manifests under it"),
+            failure.message.contains("has more than 32 MiB of manifests below it"),
             "{failure}"
         );
-        assert!(peer.count("GET") <= 1 + 11 + CONCURRENT_READS, "given up on the way");
+        assert!(peer.count("GET") <= 1 + 11 + CONCURRENT_READS, "reading stops early");
     }
 
     #[tokio::test]
-    async fn an_index_of_too_many_is_not_read() {
+    async fn an_index_with_too_many_children_is_not_read() {
         let (peer, origin, digest) = index_of(MAX_MANIFESTS, 0, 1).await;
         let failure = Graph::load(&origin, &digest, &Cache::default()).await.unwrap_err();
-        assert!(failure.message.contains("has more than 2000 manifests under it"), "{failure}");
+        assert!(failure.message.contains("has more than 2000 manifests below it"), "{failure}");
         assert_eq!(peer.count("GET"), 1);
     }
 
     #[tokio::test]
-    async fn large_images_are_read_one_after_the_other_and_small_ones_beside_them() {
-        for (size, told, at_once) in [(500, 500, true), (1 << 20, 1 << 20, false)] {
-            let (first, second) = (index_of(3, size, told).await, index_of(4, size, told).await);
+    async fn large_images_are_read_one_after_the_other_and_small_ones_at_the_same_time() {
+        for (size, at_once) in [(500, true), (1 << 20, false)] {
+            let (first, second) = (index_of(3, size, size).await, index_of(4, size, size).await);
             let cache = Cache::default();
             let load = |index: &(Peer, Origin, Digest)| {
                 let (origin, digest) = (Origin::new(index.0.client(), "a"), index.2.clone());
@@ -315,8 +315,8 @@ mod tests {
                 async move { Graph::load(&origin, &digest, cache).await }
             };
             let (one, other) = (load(&first), load(&second));
-            // Held as far as it has come, when somebody else's turn is asked for.
-            let turn = cache.large.acquire().await.unwrap();
+            // While the permit is taken, an image stops before its large level.
+            let permit = cache.large.acquire().await.unwrap();
             let waiting = futures::future::join(one, other);
             tokio::pin!(waiting);
             let early =
@@ -326,9 +326,9 @@ mod tests {
                 assert_eq!(
                     (first.0.count("GET"), second.0.count("GET")),
                     (1, 1),
-                    "the index, and none of its children"
+                    "the index, but none of its children"
                 );
-                drop(turn);
+                drop(permit);
                 let (one, other) = waiting.await;
                 assert_eq!((one.unwrap().below[0].len(), other.unwrap().below[0].len()), (3, 4));
             }

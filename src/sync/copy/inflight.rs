@@ -1,16 +1,16 @@
-//! Blobs on their way and blobs that are there, over all passes of the process.
+//! Running transfers, and blobs that repositories have, for all passes of the process.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::bounded::BoundedMap;
 use crate::failure::Failure;
 use crate::registry::{Client, Digest};
 
-/// The number of blobs that are kept for mounts. An entry has some 150 bytes.
+/// Blobs that are remembered for mounts. An entry has some 150 bytes.
 const MAX_HELD: usize = 50_000;
 
 /// A blob of a repository.
@@ -31,27 +31,28 @@ impl BlobKey {
     }
 }
 
-/// How a transfer ended; `None` while it is under way.
+/// The result of a transfer; `None` while it is running.
 type Outcome = watch::Receiver<Option<Result<(), Failure>>>;
 
-/// Which blobs move where, so that each moves once per repository, whoever wants it; and which
-/// repositories are known to have a blob, so that it can be mounted from there.
+/// The running transfers, so that a blob is sent to a repository only once at a time, whatever
+/// number of passes want it; and the repositories that have a blob, so that it can be mounted.
 #[derive(Debug, Default)]
 pub(in crate::sync) struct Blobs {
-    moving: Mutex<HashMap<BlobKey, Outcome>>,
-    /// Host and digest -> a repository with an image that names the blob.
-    held: Mutex<BoundedMap<(String, Digest), String, MAX_HELD>>,
+    running: Mutex<HashMap<BlobKey, Outcome>>,
+    /// Host and digest -> a repository with an image that has the blob.
+    repositories: Mutex<BoundedMap<(String, Digest), String, MAX_HELD>>,
 }
 
-/// Who moves a blob.
+/// The pass that transfers a blob.
 pub(super) enum Turn {
-    /// We do.
+    /// This pass.
     Lead(Lead),
-    /// Somebody does already.
+    /// Another pass.
     Follow(Outcome),
 }
 
-/// The right to move a blob. Dropped without [`Lead::finish`], it goes to one of those who wait.
+/// The right to transfer a blob. If it is dropped without [`Lead::finish`], one of the waiting
+/// passes gets it.
 pub(super) struct Lead {
     blobs: Arc<Blobs>,
     key: BlobKey,
@@ -59,45 +60,42 @@ pub(super) struct Lead {
 }
 
 impl Blobs {
-    /// Joins the transfer of a blob, or begins it.
+    /// Joins the transfer of a blob, or starts it.
     pub(super) fn turn(self: &Arc<Self>, key: &BlobKey) -> Turn {
-        let mut moving = self.moving();
-        if let Some(outcome) = moving.get(key) {
+        let mut running = self.running.lock();
+        if let Some(outcome) = running.get(key) {
             return Turn::Follow(outcome.clone());
         }
         let (finished, outcome) = watch::channel(None);
-        moving.insert(key.clone(), outcome);
+        running.insert(key.clone(), outcome);
         Turn::Lead(Lead { blobs: self.clone(), key: key.clone(), finished })
     }
 
-    /// Notes that a repository has these blobs, and an image that names them: ECR mounts no others.
+    /// Records that a repository has these blobs and an image with them: ECR mounts no others.
     pub(super) fn are_held<'a>(
         &self,
         target: &Client,
         repository: &str,
         digests: impl Iterator<Item = &'a Digest>,
     ) {
-        let mut held = self.held.lock();
+        let mut repositories = self.repositories.lock();
         for digest in digests {
-            held.insert((target.host().to_owned(), digest.clone()), repository.to_owned());
+            repositories.insert((target.host().to_owned(), digest.clone()), repository.to_owned());
         }
     }
 
-    /// Another repository of the same registry that has the blob, as far as it is known.
+    /// Returns another repository of the same registry that has the blob, if one is known.
     pub(super) fn holder(&self, key: &BlobKey) -> Option<String> {
-        let held = self.held.lock();
-        held.get(&(key.host.clone(), key.digest.clone()))
+        let repositories = self.repositories.lock();
+        repositories
+            .get(&(key.host.clone(), key.digest.clone()))
             .filter(|other| **other != key.repository)
             .cloned()
-    }
-
-    fn moving(&self) -> MutexGuard<'_, HashMap<BlobKey, Outcome>> {
-        self.moving.lock()
     }
 }
 
 impl Lead {
-    /// Tells everybody how it ended.
+    /// Gives the result to all waiting passes.
     pub(super) fn finish(self, result: Result<(), Failure>) {
         self.finished.send_replace(Some(result));
     }
@@ -105,7 +103,7 @@ impl Lead {
 
 impl Drop for Lead {
     fn drop(&mut self) {
-        self.blobs.moving().remove(&self.key);
+        self.blobs.running.lock().remove(&self.key);
     }
 }
 
@@ -122,18 +120,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_moves_a_blob_and_the_others_wait() {
+    async fn one_pass_transfers_a_blob_and_the_others_wait() {
         let blobs = Arc::new(Blobs::default());
         let Turn::Lead(lead) = blobs.turn(&key("a")) else { panic!("nobody else is there") };
         let Turn::Follow(mut follower) = blobs.turn(&key("a")) else { panic!("it moves already") };
         assert!(matches!(blobs.turn(&key("b")), Turn::Lead(_)), "another repository");
         lead.finish(Ok(()));
         assert_eq!(*follower.wait_for(Option::is_some).await.expect("told"), Some(Ok(())));
-        assert!(matches!(blobs.turn(&key("a")), Turn::Lead(_)), "what has ended is forgotten");
+        assert!(matches!(blobs.turn(&key("a")), Turn::Lead(_)), "an ended transfer is forgotten");
     }
 
     #[tokio::test]
-    async fn a_leader_that_goes_away_leaves_the_way_to_the_next() {
+    async fn after_a_dropped_leader_the_next_pass_leads() {
         let blobs = Arc::new(Blobs::default());
         let Turn::Lead(lead) = blobs.turn(&key("a")) else { panic!("nobody else is there") };
         let Turn::Follow(mut follower) = blobs.turn(&key("a")) else { panic!("it moves already") };

@@ -1,11 +1,13 @@
 //! Copies images: manifests byte for byte, children by digest before their index, the tag last.
 //!
 //! ```text
-//! orders (tag, digest) -> graphs (manifests from the source) -> missing blobs (asked of ECR in batches)
-//!   -> each missing blob moved once, whatever number of tags and platforms want it
-//!   -> per tag: when its blobs are there, its manifests, then the tag
+//! orders (tag, digest) -> graphs (manifests from the source)
+//!   -> missing blobs, asked of ECR in batches
+//!   -> each missing blob is sent once, whatever number of tags and platforms need it
+//!   -> per tag: its manifests, once their blobs are in ECR, then the tag
 //! ```
-//! Stopping at any point leaves at worst blobs and untagged manifests, which the next run finds and
+//!
+//! A copy that is stopped leaves only blobs and untagged manifests, which the next run finds and
 //! uses.
 
 mod blobs;
@@ -38,8 +40,8 @@ use crate::registry::{Client, Descriptor, Digest, Manifest, Policy, Tag, TagOrDi
 
 /// Images whose manifests are read at the same time.
 const CONCURRENT_GRAPHS: usize = 32;
-/// Bytes of manifests that a wave of images may have: one manifest may have 4 MiB, most have 1 to 3
-/// KiB. The larger a wave, the fuller are the batches in which ECR is asked for blobs.
+/// Bytes of manifests in one wave of images. A manifest may have 4 MiB, most have 1 to 3 KiB. A
+/// larger wave makes fuller batches of questions about blobs.
 const WAVE: u64 = 8 * 1024 * 1024;
 
 /// Backoff for a manifest that the target throttles, on top of the retries of one request: 0.5, 1,
@@ -48,33 +50,33 @@ const WAVE: u64 = 8 * 1024 * 1024;
 const THROTTLED: Policy =
     Policy { retries: 6, base: Duration::from_millis(500), longest: Duration::from_secs(5) };
 
-/// One image to bring about.
+/// An image to copy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Order {
-    /// The tag in the target; without one it is found by its digest.
+    /// The tag in the target; `None` if only its digest matters.
     pub(super) tag: Option<Tag>,
-    /// The image, by the digest that the source gave.
+    /// Digest of the image in the source.
     pub(super) digest: Digest,
 }
 
-/// A source repository and a target repository.
+/// Copies images from a source repository to a target repository.
 pub(super) struct Copier<'a> {
     registry: &'a ecr::Registry,
     origin: &'a Origin,
     target: &'a Client,
     target_repository: &'a str,
-    /// Manifests that the target is known to have, and those that an image of this run is writing.
+    /// Manifests that the target has, and those that this run is writing.
     known: Mutex<HashMap<Digest, Arc<OnceCell<()>>>>,
-    /// The repository was created a moment ago and nothing was sent to it: no need to ask what it
-    /// lacks.
+    /// Whether the repository was created a moment ago and has no blobs, so that ECR need not be
+    /// asked for them.
     is_empty: AtomicBool,
-    /// Of all passes.
+    /// Transfers of all passes.
     moving: &'a Arc<Blobs>,
     progress: Progress,
 }
 
 impl<'a> Copier<'a> {
-    /// Prepares a copy from `origin` into `repository`; `known` manifests are there already.
+    /// Prepares copies from `origin` into `repository`, which already has the `known` manifests.
     pub(super) fn new(
         registry: &'a ecr::Registry,
         target: &'a Client,
@@ -101,18 +103,19 @@ impl<'a> Copier<'a> {
         }
     }
 
-    /// The target is known to have no blobs.
+    /// Declares that the target has no blobs.
     pub(super) fn into_empty(self) -> Self {
         Self { is_empty: AtomicBool::new(true), ..self }
     }
 
-    /// Carries out all orders; one that fails does not stop the others.
+    /// Carries out all orders. A failure does not stop the others.
     pub(super) async fn run(&self, orders: Vec<Order>) -> Vec<(Order, Result<(), Failure>)> {
-        // Tags on one digest share graph and blobs.
+        // Tags with the same digest share graph and blobs.
         let mut by_digest: BTreeMap<Digest, Vec<Order>> = BTreeMap::new();
         for order in orders {
             by_digest.entry(order.digest.clone()).or_default().push(order);
         }
+
         let mut results = Vec::new();
         let cache = graph::Cache::default();
         let mut loading = stream::iter(by_digest)
@@ -124,7 +127,9 @@ impl<'a> Copier<'a> {
                 }
             })
             .buffer_unordered(CONCURRENT_GRAPHS);
-        let (mut wave, mut bytes) = (Vec::new(), 0);
+
+        let mut wave = Vec::new();
+        let mut bytes = 0;
         while let Some((orders, graph)) = loading.next().await {
             match graph {
                 Ok(graph) => {
@@ -148,10 +153,10 @@ impl<'a> Copier<'a> {
         results
     }
 
+    /// Copies some images. The first ones are finished, and their manifests written, while blobs of
+    /// the others are still being sent.
     async fn wave(&self, graphs: Vec<(Vec<Order>, Graph)>) -> Vec<(Order, Result<(), Failure>)> {
         let mut results = Vec::new();
-        // Image by image: the first ones are done, and their manifests on the way, while blobs of
-        // the others move.
         let transfers =
             match self.start_transfers(graphs.iter().flat_map(|(_, graph)| graph.blobs())).await {
                 Ok(transfers) => transfers,
@@ -161,6 +166,7 @@ impl<'a> Copier<'a> {
                     return results;
                 }
             };
+
         let mut finishing: stream::FuturesUnordered<_> =
             graphs.iter().map(|(orders, graph)| self.finish(orders, graph, &transfers)).collect();
         while let Some(finished) = finishing.next().await {
@@ -169,7 +175,7 @@ impl<'a> Copier<'a> {
         results
     }
 
-    /// Asks which of the blobs are missing and starts to move those, in this order.
+    /// Asks ECR which blobs are missing, and starts to send them in this order.
     async fn start_transfers(
         &self,
         blobs: impl Iterator<Item = &Descriptor>,
@@ -181,25 +187,27 @@ impl<'a> Copier<'a> {
         } else {
             self.registry.missing_blobs(self.target_repository, &digests).await?
         };
-        let target = (self.target, self.target_repository);
+
         let is_held = |digest| {
             self.moving.holder(&BlobKey::new(self.target, self.target_repository, digest)).is_some()
         };
-        // Asked only where it would help.
+        // Asked only if a mount is possible.
         let mounts = missing.iter().any(is_held) && self.registry.mounts_blobs().await;
         let route = Route::new(
             self.origin,
-            target,
+            (self.target, self.target_repository),
             mounts,
             self.moving,
             &self.progress,
             &self.registry.meter,
         );
+
         let missing = blobs.into_iter().filter(|blob| missing.contains(&blob.digest)).cloned();
         Ok(Transfers::start(&route, missing))
     }
 
-    /// Writes the manifests of one image, each as soon as what it names is there, then its tags.
+    /// Writes the manifests of one image, each once its blobs and children are in ECR, then its
+    /// tags.
     async fn finish(
         &self,
         orders: &[Order],
@@ -209,11 +217,12 @@ impl<'a> Copier<'a> {
         let mut result = match self.put_below(graph, transfers, Trust::Known).await {
             Ok(()) => transfers.wait_for(&graph.top.blobs).await,
             Err(Put::ContentMissing(failure)) => {
-                tracing::debug!(%failure, "a child lacks content: checked again");
+                tracing::debug!(%failure, "a child lacks content, copying it again");
                 self.repair(graph).await
             }
             Err(Put::Failed(failure)) => Err(failure),
         };
+
         let mut results = Vec::new();
         for order in orders {
             let mut tagged = match &result {
@@ -221,9 +230,8 @@ impl<'a> Copier<'a> {
                 Err(failure) => Err(Put::Failed(failure.clone())),
             };
             if matches!(tagged, Err(Put::ContentMissing(_))) {
-                // ECR removes unreferenced layers at any time, and a listing may be older than a
-                // deletion: what was taken to be there is not. Bring everything once more, trusting
-                // nothing.
+                // ECR removes unreferenced layers at any time, and a list may be older than a
+                // deletion, so some content is missing. Copy everything again, and trust nothing.
                 result = self.repair(graph).await;
                 tagged = match &result {
                     Ok(()) => self.put_top(graph, order.tag.as_ref()).await,
@@ -235,6 +243,7 @@ impl<'a> Copier<'a> {
             }
             results.push((order.clone(), tagged.map_err(Put::into_failure)));
         }
+
         if results.iter().any(|(_, result)| result.is_ok()) {
             self.moving.are_held(
                 self.target,
@@ -245,15 +254,14 @@ impl<'a> Copier<'a> {
         results
     }
 
-    /// Brings everything but the top manifest once more.
+    /// Copies everything except the top manifest again.
     async fn repair(&self, graph: &Graph) -> Result<(), Failure> {
         let transfers = self.start_transfers(graph.blobs()).await?;
         self.put_below(graph, &transfers, Trust::Nothing).await.map_err(Put::into_failure)?;
         transfers.wait_for(&graph.top.blobs).await
     }
 
-    /// Writes all manifests but the top one, by digest: those of a level together, after those that
-    /// they name.
+    /// Writes all manifests except the top one, by digest: level by level, children first.
     async fn put_below(
         &self,
         graph: &Graph,
@@ -272,8 +280,8 @@ impl<'a> Copier<'a> {
         let written = self.written(digest);
         let put = || self.put(digest.into(), &node.manifest);
         match trust {
-            // Images that share a child write it once: PutImage is the scarce thing. If one fails,
-            // the next one tries.
+            // Images that share a child write it once, since the quota of PutImage is low. If one
+            // fails, the next one tries.
             Trust::Known => {
                 written.get_or_try_init(put).await?;
                 self.progress.ended_manifest();
@@ -281,7 +289,7 @@ impl<'a> Copier<'a> {
             }
             Trust::Nothing => {
                 put().await?;
-                // It may have been set before, by what turned out to be wrong.
+                // It may be set already, by a wrong assumption.
                 let _ = written.set(());
                 Ok(())
             }
@@ -297,9 +305,9 @@ impl<'a> Copier<'a> {
         let top = &graph.top.manifest;
         let Some(tag) = tag else { return self.put((&top.digest).into(), top).await };
         match self.put(tag.into(), top).await {
-            // ECR refuses to write an immutable tag even when nothing changes
-            // (aws/containers-roadmap#2179): somebody wrote the same image since we looked, or our
-            // own PUT was answered too late.
+            // ECR refuses to write an immutable tag even if nothing changes
+            // (aws/containers-roadmap#2179). Somebody may have written the same image meanwhile,
+            // or the answer to our own PUT came too late.
             Err(Put::Failed(failure)) if failure.class == Class::TagImmutable => {
                 let now = self
                     .registry
@@ -314,8 +322,8 @@ impl<'a> Copier<'a> {
         }
     }
 
-    /// Writes a manifest. A throttle is no failure yet: the quota is the account's, others use it
-    /// too, and a tag whose blobs are there is nearly done.
+    /// Writes a manifest, and retries while it is throttled: others share the account's quota, and
+    /// a tag whose blobs are in ECR is nearly done.
     async fn put(&self, name: TagOrDigest, manifest: &Manifest) -> Result<(), Put> {
         let mut throttled = 0;
         loop {
@@ -325,13 +333,15 @@ impl<'a> Copier<'a> {
             else {
                 return Ok(());
             };
+
             throttled += 1;
             let wait = (error.class() == Class::RateLimited)
                 .then(|| THROTTLED.wait(throttled, error.retry_after()));
             let Some(wait) = wait.flatten() else {
                 if error.refuses_manifest() {
                     let message = format!(
-                        "{error}: the target takes no such image; take the tag out of the spec"
+                        "{error}: ECR does not accept this kind of image; remove the tag from the \
+                         spec"
                     );
                     return Err(Put::Failed(Failure::new(Class::SourceInvalid, message)));
                 }
@@ -343,18 +353,18 @@ impl<'a> Copier<'a> {
                     Put::Failed(failure)
                 });
             };
-            tracing::debug!(%error, ?wait, throttled, "manifest was throttled, waiting");
+            tracing::debug!(%error, ?wait, throttled, "ECR throttled the manifest, waiting");
             tokio::time::sleep(wait).await;
         }
     }
 }
 
-/// What is taken to be in the target.
+/// The content that is assumed to be in the target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Trust {
-    /// The manifests that it is known to have.
+    /// The known manifests.
     Known,
-    /// None: something was not as it seemed.
+    /// None, since an assumption was wrong.
     Nothing,
 }
 

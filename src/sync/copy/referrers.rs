@@ -1,4 +1,4 @@
-//! What refers to images: found in the source, level by level.
+//! Referrers of images, such as signatures: found in the source, level by level.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,34 +10,35 @@ use crate::failure::Failure;
 use crate::registry::{Content, Digest, Tag};
 use crate::sync::origin::Origin;
 
-/// Questions at the same time.
+/// Requests at the same time.
 const CONCURRENT: usize = 8;
-/// A signature of an attestation of an image: nobody goes deeper.
+/// Levels of referrers. A signature of an attestation of an image has two; more are unheard of.
 const MOST_LEVELS: usize = 8;
-/// Referrers of one pass. An image with one per build and scan has hundreds.
+/// Referrers in one pass. An image with one per build and scan has hundreds.
 const MOST_FOUND: usize = 5_000;
-/// What cosign puts behind the digest of an image to name what belongs to it.
+/// Suffixes that cosign adds to the digest of an image.
 const COSIGN: [&str; 3] = ["sig", "att", "sbom"];
 
-/// What refers to some images.
+/// The referrers of some images.
 #[derive(Debug, Default)]
 pub(in crate::sync) struct Found {
-    /// By digest: they name their subject themselves.
+    /// Referrers with a subject, by digest.
     pub(in crate::sync) manifests: BTreeSet<Digest>,
-    /// By tag: cosign's.
+    /// Referrers with a tag, as cosign makes them.
     pub(in crate::sync) tags: BTreeMap<Tag, Digest>,
-    /// What could not be asked.
+    /// Failed requests.
     pub(in crate::sync) failures: Vec<Failure>,
 }
 
-/// Finds what refers to `images`, and what refers to that. What refers to itself in a circle is
-/// found once.
+/// Finds the referrers of `images`, and those of the referrers. Each is found once, even in a
+/// circle.
 pub(in crate::sync) async fn find(origin: &Origin, images: &BTreeSet<Digest>) -> Found {
     let mut found = Found::default();
     if images.is_empty() {
         return found;
     }
-    // One list tells which of the tags exist, three of which there may be for every image.
+
+    // One list is enough to know which of the tags exist; each image may have three.
     let listed = match origin.client.tags(&origin.repository).await {
         Ok(tags) => tags
             .into_iter()
@@ -48,6 +49,7 @@ pub(in crate::sync) async fn find(origin: &Origin, images: &BTreeSet<Digest>) ->
             HashSet::new()
         }
     };
+
     let lookup = Lookup { origin, listed: &listed, has_api: AtomicBool::new(true) };
     let mut seen: BTreeSet<Digest> = images.clone();
     let mut level: Vec<Digest> = images.iter().cloned().collect();
@@ -75,6 +77,7 @@ pub(in crate::sync) async fn find(origin: &Origin, images: &BTreeSet<Digest>) ->
             return found;
         }
     }
+
     let names = images
         .iter()
         .flat_map(|digest| COSIGN.map(|suffix| format!("{}.{suffix}", tag_of(digest))));
@@ -90,7 +93,7 @@ pub(in crate::sync) async fn find(origin: &Origin, images: &BTreeSet<Digest>) ->
     found
 }
 
-/// `sha256:abc` is `sha256-abc` in a tag.
+/// Returns a digest as it is written in a tag: `sha256-abc`.
 fn tag_of(digest: &Digest) -> String {
     digest.as_str().replacen(':', "-", 1)
 }
@@ -98,12 +101,12 @@ fn tag_of(digest: &Digest) -> String {
 struct Lookup<'a> {
     origin: &'a Origin,
     listed: &'a HashSet<String>,
-    /// Until the registry says otherwise.
+    /// Whether the registry has the referrers API, as far as is known.
     has_api: AtomicBool,
 }
 
 impl Lookup<'_> {
-    /// What refers to `digest`: by the API, else by the tag that stands in for it.
+    /// Returns the referrers of `digest`, from the API or from the fallback tag.
     async fn referrers(&self, digest: Digest) -> Result<Vec<Digest>, Failure> {
         let Origin { client, repository, .. } = self.origin;
         if self.has_api.load(Ordering::Relaxed) {
@@ -121,7 +124,7 @@ impl Lookup<'_> {
             Content::Index { children } => {
                 Ok(children.into_iter().map(|child| child.digest).collect())
             }
-            // Somebody's own tag.
+            // A tag of another kind with the same name.
             Content::Image { .. } => Ok(Vec::new()),
         }
     }

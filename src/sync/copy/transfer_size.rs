@@ -1,4 +1,4 @@
-//! What copies would send, without sending it.
+//! The size of copies that are not carried out.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,17 +9,17 @@ use super::graph::{Cache, Graph};
 use crate::registry::{Descriptor, Digest};
 use crate::sync::origin::Origin;
 
-/// What a copy would send.
+/// The size of a copy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TransferSize {
     /// Blobs that ECR lacks.
     pub blobs: usize,
-    /// Their size together.
+    /// Their total size.
     pub bytes: u64,
 }
 
-/// The blobs of each image, read from the source. An image that cannot be read is left out: its
-/// copy will say why.
+/// Returns the blobs of each image, read from the source. An image that cannot be read is left out;
+/// its copy would report the reason.
 pub(in crate::sync) async fn blobs(
     origin: &Origin,
     digests: BTreeSet<Digest>,
@@ -30,13 +30,13 @@ pub(in crate::sync) async fn blobs(
             match Graph::load(origin, &digest, cache).await {
                 Ok(graph) => Some((digest, graph.blobs().cloned().collect())),
                 Err(failure) => {
-                    tracing::warn!(%digest, %failure, "cannot tell what would be sent");
+                    tracing::warn!(%digest, %failure, "cannot tell how much would be sent");
                     None
                 }
             }
         })
         .buffer_unordered(CONCURRENT_GRAPHS)
-        .filter_map(async |found| found)
+        .filter_map(async |blobs| blobs)
         .collect()
         .await
 }

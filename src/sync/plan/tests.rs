@@ -1,6 +1,6 @@
-//! Tables: what is wanted x what is there -> what has to be done.
+//! Tables: desired x observed -> actions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -35,7 +35,7 @@ fn desired() -> Desired {
     Desired { repository: "app".to_owned(), ..Desired::default() }
 }
 
-/// An image whose tags have these contents in the source; `None` is a failure.
+/// An image whose tags have this content in the source; `None` is a failure.
 fn with_tags(tags: &[(&str, Option<&str>)]) -> Desired {
     let reference: Reference = "registry.example/team/app".parse().expect("a reference");
     let source = Client::new(
@@ -63,7 +63,7 @@ fn with_tags(tags: &[(&str, Option<&str>)]) -> Desired {
 }
 
 /// A repository of ours with these tags.
-fn there(tags: &[(&str, &str)]) -> ObservedRepository {
+fn repository_with(tags: &[(&str, &str)]) -> ObservedRepository {
     let Claimant::Resource(Claim { owner, .. }) = me() else { unreachable!() };
     ObservedRepository {
         is_ours: true,
@@ -109,7 +109,7 @@ fn actions(desired: &Desired, observed: &Observed) -> Vec<String> {
 fn document(value: Value) -> Wanted {
     match value {
         Value::Object(policy) => Wanted::Document(policy),
-        other => panic!("{other} is no object"),
+        other => panic!("{other} is not an object"),
     }
 }
 
@@ -128,17 +128,20 @@ fn a_missing_repository_is_created_with_everything() {
     assert_eq!(words[0], "create repository app");
     assert_eq!(words[1], "set lifecyclePolicy");
     assert_eq!(words[2], format!("copy registry.example/team/app:1 ({}) to tag 1", digest("one")));
-    assert_eq!(words.len(), 3, "there is no policy to remove from a new repository");
+    assert_eq!(words.len(), 3, "a new repository has no policy to remove");
 }
 
 #[test]
-fn what_is_as_wanted_needs_nothing() {
+fn a_repository_in_sync_needs_no_action() {
     let wanted = with_tags(&[("1", Some("one")), ("2", Some("two"))]);
-    assert_eq!(actions(&wanted, &observed(there(&[("1", "one"), ("2", "two")]))), [""; 0]);
+    assert_eq!(
+        actions(&wanted, &observed(repository_with(&[("1", "one"), ("2", "two")]))),
+        [""; 0]
+    );
 }
 
 #[test]
-fn policies_by_what_is_wanted_and_what_is_there() {
+fn policies_by_spec_and_ecr() {
     let policy = json!({"rules": [{"rulePriority": 1}]});
     let other = json!({"rules": [{"rulePriority": 2}]}).to_string();
     let same = "{ \"rules\": [ {\"rulePriority\":1} ] }".to_owned();
@@ -149,20 +152,20 @@ fn policies_by_what_is_wanted_and_what_is_there() {
         (Wanted::None, Some(other.clone()), &["remove lifecyclePolicy"]),
         (document(policy.clone()), None, &["set lifecyclePolicy"]),
         (document(policy.clone()), Some(same), &[]),
-        (document(policy.clone()), Some(other), &["replace lifecyclePolicy, which differs"]),
-        (document(policy), Some("no json".to_owned()), &["replace lifecyclePolicy, which differs"]),
+        (document(policy.clone()), Some(other), &["replace lifecyclePolicy"]),
+        (document(policy), Some("no json".to_owned()), &["replace lifecyclePolicy"]),
     ];
     for (lifecycle, live, wanted) in table {
         let case = format!("{lifecycle:?} x {live:?}");
         let desired = Desired { lifecycle, ..desired() };
-        let observed = observed(ObservedRepository { lifecycle: live, ..there(&[]) });
+        let observed = observed(ObservedRepository { lifecycle: live, ..repository_with(&[]) });
         assert_eq!(actions(&desired, &observed), wanted, "{case}");
     }
 }
 
 #[test]
 fn resource_tags_touch_only_the_keys_named() {
-    let mut repository = there(&[]);
+    let mut repository = repository_with(&[]);
     repository.resource_tags.insert("other".to_owned(), "kept".to_owned());
     repository.resource_tags.insert("same".to_owned(), "1".to_owned());
     repository.resource_tags.insert("moved".to_owned(), "old".to_owned());
@@ -191,7 +194,7 @@ fn tags_by_source_target_and_mutability() {
     for (name, source, target, mutability, wanted) in table {
         let case = format!("{name} {source:?} {target:?} {mutability:?}");
         let target: Vec<_> = target.iter().map(|content| (name, *content)).collect();
-        let mut repository = there(&target);
+        let mut repository = repository_with(&target);
         repository.repository.mutability = mutability;
         let planned =
             plan(&with_tags(&[(name, source)]), &observed(repository), &me(), &Earlier::default())
@@ -210,18 +213,20 @@ fn tags_by_source_target_and_mutability() {
 }
 
 #[test]
-fn a_pinned_digest_that_is_there_needs_no_source() {
+fn a_pinned_digest_in_ecr_needs_no_source() {
     let mut wanted = with_tags(&[("1", None)]);
     let pinned = wanted.artifacts[0].tags.get_mut(&tag("1")).expect("wanted");
     pinned.pin = Some(digest("a"));
     let planned =
-        plan(&wanted, &observed(there(&[("1", "a")])), &me(), &Earlier::default()).expect("a plan");
+        plan(&wanted, &observed(repository_with(&[("1", "a")])), &me(), &Earlier::default())
+            .expect("a plan");
     assert_eq!(planned.settled[&(ArtifactKind::Image, tag("1"))], TagState::Synced(digest("a")));
 }
 
 #[test]
-fn a_tag_that_moves_says_from_where() {
-    let words = actions(&with_tags(&[("1", Some("new"))]), &observed(there(&[("1", "old")])));
+fn a_tag_that_moves_names_its_old_digest() {
+    let words =
+        actions(&with_tags(&[("1", Some("new"))]), &observed(repository_with(&[("1", "old")])));
     let expected = format!(
         "copy registry.example/team/app:1 ({}) to tag 1, which points to {}",
         digest("new"),
@@ -248,7 +253,8 @@ fn ownership_decides_who_may_touch_a_repository() {
         let case = format!("{owner:?} gone: {owner_is_gone} {claimant:?}");
         let resource_tags =
             owner.map(|owner| (OWNER_TAG.to_owned(), owner.to_owned())).into_iter().collect();
-        let repository = ObservedRepository { resource_tags, owner_is_gone, ..there(&[]) };
+        let repository =
+            ObservedRepository { resource_tags, owner_is_gone, ..repository_with(&[]) };
         let writes = match plan(&desired(), &observed(repository), &claimant, &Earlier::default()) {
             Ok(planned) => Some(!planned.actions.is_empty()),
             Err(failure) => {
@@ -313,7 +319,8 @@ fn charts_by_index_memory_and_target() {
         chart.tags.insert(tag("1.0.0"), WantedTag { pin: None, source });
         let target: Vec<_> = target.iter().map(|content| ("1.0.0", *content)).collect();
         let planned =
-            plan(&desired, &observed(there(&target)), &me(), &Earlier::default()).expect("a plan");
+            plan(&desired, &observed(repository_with(&target)), &me(), &Earlier::default())
+                .expect("a plan");
         let settled = planned.settled.get(&(ArtifactKind::Chart, tag("1.0.0")));
         let shown = match (planned.actions.first().map(ToString::to_string), settled) {
             (Some(words), None) => words.split(' ').next().unwrap_or_default().to_owned(),
@@ -326,13 +333,13 @@ fn charts_by_index_memory_and_target() {
 }
 
 #[test]
-fn a_tag_that_image_and_chart_want_is_done_for_neither() {
+fn a_tag_that_image_and_chart_want_is_copied_for_neither() {
     let mut desired = with_tags(&[("1.0.0", Some("a")), ("latest", Some("a"))]);
     let mut chart = with_tags(&[("1.0.0", Some("b")), ("2.0.0", Some("b"))]).artifacts.remove(0);
     chart.kind = ArtifactKind::Chart;
     desired.artifacts.push(chart);
-    let planned =
-        plan(&desired, &observed(there(&[])), &me(), &Earlier::default()).expect("a plan");
+    let planned = plan(&desired, &observed(repository_with(&[])), &me(), &Earlier::default())
+        .expect("a plan");
     for kind in [ArtifactKind::Image, ArtifactKind::Chart] {
         let TagState::Failed(failure) = &planned.settled[&(kind, tag("1.0.0"))] else {
             panic!("{planned:?}")
@@ -357,7 +364,7 @@ fn settings_are_written_before_policies_and_tags() {
         resource_tags: [("team".to_owned(), "platform".to_owned())].into(),
         ..with_tags(&[("1", Some("new"))])
     };
-    let mut repository = there(&[("1", "old")]);
+    let mut repository = repository_with(&[("1", "old")]);
     repository.repository.mutability = Mutability::Immutable;
     let planned = plan(&wanted, &observed(repository), &me(), &Earlier::default()).expect("a plan");
     let words: Vec<_> = planned.actions.iter().map(ToString::to_string).collect();
@@ -365,7 +372,7 @@ fn settings_are_written_before_policies_and_tags() {
         words,
         [
             "set resource tags team=platform".to_owned(),
-            "set imageTagMutability to Mutable, which is Immutable".to_owned(),
+            "change imageTagMutability from Immutable to Mutable".to_owned(),
             "set scanOnPush to true".to_owned(),
             "set lifecyclePolicy".to_owned(),
             format!(
@@ -379,12 +386,13 @@ fn settings_are_written_before_policies_and_tags() {
     let drift: Vec<_> = planned.drift.iter().map(ToString::to_string).collect();
     assert_eq!(drift.len(), 1, "{drift:?}");
     assert!(drift[0].starts_with(
-        "encryption is AES256, not KMS with alias/team: AWS takes it at creation only"
+        "encryption is AES256, not KMS with alias/team: encryption can be set only when a \
+         repository is created"
     ));
 }
 
 #[test]
-fn resource_tags_are_removed_only_where_we_set_them() {
+fn only_resource_tags_that_we_set_are_removed() {
     let tags = |tags: &[(&str, &str)]| -> BTreeMap<String, String> {
         tags.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
     };
@@ -409,7 +417,7 @@ fn resource_tags_are_removed_only_where_we_set_them() {
     ];
     for (wanted, live, keys, actions) in table {
         let desired = Desired { resource_tags: tags(wanted), ..desired() };
-        let mut repository = there(&[]);
+        let mut repository = repository_with(&[]);
         repository.resource_tags.extend(tags(live));
         let planned = plan(&desired, &observed(repository), &me(), &earlier(keys)).expect("a plan");
         let words: Vec<_> = planned.actions.iter().map(ToString::to_string).collect();
@@ -418,13 +426,14 @@ fn resource_tags_are_removed_only_where_we_set_them() {
 }
 
 #[test]
-fn an_index_that_lacks_an_image_is_copied_again_and_nothing_else_is() {
+fn only_an_index_that_lacks_an_image_is_copied_again() {
     let desired = with_tags(&[("1.26", Some("a")), ("1.27", Some("b"))]);
-    let mut repository = there(&[("1.26", "a"), ("1.27", "b")]);
+    let mut repository = repository_with(&[("1.26", "a"), ("1.27", "b")]);
     repository.incomplete = BTreeSet::from([digest("b")]);
-    let told = format!(
-        "complete tag 1.27, an index that lacks some of its images, from registry.example/team/app:1.27 ({})",
+    let expected = format!(
+        "complete tag 1.27, an index that lacks some of its images, from \
+         registry.example/team/app:1.27 ({})",
         digest("b")
     );
-    assert_eq!(actions(&desired, &observed(repository)), [told]);
+    assert_eq!(actions(&desired, &observed(repository)), [expected]);
 }

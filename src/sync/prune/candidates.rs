@@ -1,4 +1,4 @@
-//! Which tags of a repository might go. Pure: no I/O, no clock.
+//! The tags of a repository that may be removed. Pure: no I/O, no clock.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::{Duration, SystemTime};
@@ -19,20 +19,20 @@ pub(super) struct Candidate {
     pub(super) is_index: bool,
 }
 
-/// All that is in the repository, by what is asked of it.
+/// All images of a repository, indexed.
 #[derive(Debug)]
 pub(super) struct Contents<'a> {
     images: &'a [Stored],
-    /// What is there, and what is about to be.
+    /// Digests in the repository, and those that are about to be copied.
     digests: HashSet<Digest>,
-    /// Subject -> what refers to it.
+    /// Subject -> its referrers.
     referrers: HashMap<&'a Digest, Vec<&'a Digest>>,
-    /// The same by name: `sha256-…`, `sha256-….sig`.
+    /// Hex digits of a subject -> tags that are named after it: `sha256-…`, `sha256-….sig`.
     named: HashMap<String, Vec<(&'a Tag, &'a Digest)>>,
 }
 
 impl<'a> Contents<'a> {
-    /// These images; `coming` are copied before anything goes.
+    /// Indexes these images. `coming` are copied before anything is removed.
     pub(super) fn new(images: &'a [Stored], coming: Vec<Digest>) -> Self {
         let mut referrers: HashMap<_, Vec<_>> = HashMap::new();
         let mut named: HashMap<_, Vec<_>> = HashMap::new();
@@ -46,21 +46,22 @@ impl<'a> Contents<'a> {
                 }
             }
         }
+
         let digests = images.iter().map(|image| image.digest.clone()).chain(coming).collect();
         Self { images, digests, referrers, named }
     }
 
-    /// How many tags there are.
+    /// Returns the number of tags.
     pub(super) fn tags(&self) -> usize {
         self.images.iter().map(|image| image.tags.len()).sum()
     }
 
-    /// Whether there are indexes, which may name any of the images.
+    /// Whether there are indexes. Any image may be part of one.
     pub(super) fn has_indexes(&self) -> bool {
         self.images.iter().any(|image| image.is_index)
     }
 
-    /// What refers to an image, and what refers to that.
+    /// Returns the referrers of an image, and those of the referrers.
     pub(super) fn referrers(&self, digest: &'a Digest) -> BTreeSet<&'a Digest> {
         let mut found = BTreeSet::new();
         let mut next = vec![digest];
@@ -77,12 +78,12 @@ impl<'a> Contents<'a> {
         found
     }
 
-    /// Tags whose names say that they refer to an image.
+    /// Returns the tags that are named after an image.
     pub(super) fn named_after(&self, digest: &Digest) -> &[(&'a Tag, &'a Digest)] {
         self.named.get(digest.hex()).map_or(&[], Vec::as_slice)
     }
 
-    /// Whether something is of an image that is here, as a signature is.
+    /// Whether a tag refers to an image in the repository, as a signature does.
     fn refers(&self, image: &Stored, tag: &Tag) -> bool {
         let by_name = || {
             let subject: Option<Digest> =
@@ -93,44 +94,46 @@ impl<'a> Contents<'a> {
     }
 }
 
-/// The digits of the digest that a tag is named after: `sha256-<64 digits>`, as the OCI referrers
-/// tag schema and cosign have it, with anything behind.
+/// Returns the hex digits of the digest that a tag is named after: `sha256-<64 digits>` with any
+/// suffix, as in the OCI referrers tag schema and in cosign.
 fn subject_of(tag: &Tag) -> Option<String> {
     let digits = tag.as_str().strip_prefix("sha256-")?.get(..64)?;
     digits.bytes().all(|byte| byte.is_ascii_hexdigit()).then(|| digits.to_owned())
 }
 
-/// What spares a tag, whatever the sources have.
+/// Images that are never removed, whatever the sources have.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Spared<'a> {
-    /// Images that were pushed or pulled within this time.
+pub(super) struct Exempt<'a> {
+    /// Images that were pushed or pulled within this time are kept.
     pub(super) min_unpulled: Duration,
-    /// Images that indexes name which stay.
+    /// Children of indexes that are kept.
     pub(super) children: &'a BTreeSet<Digest>,
 }
 
-/// Whether an image was neither pushed nor pulled for this long; one of which that is not known
-/// was.
+/// Whether an image was neither pushed nor pulled for this time. If ECR does not say when, it
+/// counts as used.
 pub(super) fn is_unused(image: &Stored, min_unpulled: Duration, now: SystemTime) -> bool {
-    matches!((image.used, now.checked_sub(min_unpulled)), (Some(used), Some(limit)) if used <= limit)
+    let limit = now.checked_sub(min_unpulled);
+    image.used.zip(limit).is_some_and(|(used, limit)| used <= limit)
 }
 
-/// The tags that might go, those longest unused first. Where there are more than `most`, which is
-/// how many are looked at, others come first each day: the oldest may be such as never go.
+/// Returns the tags that may be removed, those longest unused first. Only `most` are checked. If
+/// there are more, others come first each day: some of the oldest may never be removable.
 pub(super) fn candidates(
     desired: &Desired,
     contents: &Contents<'_>,
-    spared: Spared<'_>,
+    exempt: Exempt<'_>,
     now: SystemTime,
     most: usize,
 ) -> Vec<Candidate> {
     const DAY: u64 = 24 * 3600;
     let wanted: BTreeSet<&Tag> =
         desired.artifacts.iter().flat_map(|artifact| artifact.tags.keys()).collect();
-    let is_unused = |image: &Stored| is_unused(image, spared.min_unpulled, now);
+    let is_unused = |image: &Stored| is_unused(image, exempt.min_unpulled, now);
+
     let mut found = BTreeMap::new();
     for image in contents.images.iter().filter(|image| image.is_active && is_unused(image)) {
-        if spared.children.contains(&image.digest) {
+        if exempt.children.contains(&image.digest) {
             continue;
         }
         for tag in
@@ -146,19 +149,20 @@ pub(super) fn candidates(
             }
         }
     }
+
     let mut found: Vec<_> = found.into_values().collect();
     if found.len() > most {
         let days = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs() / DAY;
-        // Not one after the other: whoever looks once a week would see the same part for ever.
+        // In a random order: with consecutive parts, a weekly check would always get the same part.
         let parts = found.len().div_ceil(most) as u64;
-        // Less than the number of candidates.
+        // The remainder is less than the number of candidates.
         let part = usize::try_from(hash(days) % parts).unwrap_or_default();
         found.rotate_left(part * most);
     }
     found
 }
 
-/// How many tags one run removes of a repository that has `tags`.
+/// Returns how many tags one run may remove from a repository that has `tags`.
 pub(super) fn allowed(tags: usize, max_percent: i64) -> usize {
     let percent = usize::try_from(max_percent).unwrap_or(0).min(100);
     (tags.saturating_mul(percent) / 100).max(1)
@@ -171,7 +175,7 @@ mod tests {
     use crate::sync::artifact::{DesiredArtifact, WantedTag};
 
     const DAY: Duration = Duration::from_secs(24 * 3600);
-    /// The children of no index.
+    /// No children of indexes.
     const NONE: BTreeSet<Digest> = BTreeSet::new();
 
     fn now() -> SystemTime {
@@ -186,7 +190,7 @@ mod tests {
         text.parse().expect("a tag")
     }
 
-    /// An image that was used so many days ago.
+    /// An image that was used this number of days ago.
     fn image(letter: char, tags: &[&str], days: u32) -> Stored {
         Stored {
             digest: digest(letter),
@@ -216,8 +220,8 @@ mod tests {
         children: &BTreeSet<Digest>,
     ) -> Vec<String> {
         let desired = Desired { artifacts, ..Desired::default() };
-        let spared = Spared { min_unpulled: days * DAY, children };
-        let found = candidates(&desired, &Contents::new(images, Vec::new()), spared, now(), 100);
+        let exempt = Exempt { min_unpulled: days * DAY, children };
+        let found = candidates(&desired, &Contents::new(images, Vec::new()), exempt, now(), 100);
         found
             .into_iter()
             .map(|candidate| format!("{} {}", candidate.kind.noun(), candidate.tag))
@@ -235,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_unwanted_offered_and_unused_might_go_the_longest_unused_first() {
+    fn unwanted_listed_and_unused_tags_are_candidates_the_longest_unused_first() {
         let images = [
             image('a', &["1", "2"], 31),
             image('b', &["3"], 40),
@@ -247,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_used_is_in_the_archive_or_not_dated_stays() {
+    fn used_archived_and_undated_images_are_kept() {
         assert_eq!(of_image(&[image('a', &["2"], 30)]), ["image 2"], "exactly that long");
         assert_eq!(of_image(&[image('a', &["2"], 29)]), [""; 0]);
         let archived = Stored { is_active: false, ..image('a', &["2"], 50) };
@@ -257,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn what_refers_to_something_that_is_there_stays_and_what_does_no_longer_might_go() {
+    fn referrers_of_existing_images_are_kept_and_others_are_candidates() {
         let (by_name, with_suffix) = (named('a'), format!("{}.sig", named('b')));
         let signatures = [image('c', &[&by_name], 50), image('d', &[&with_suffix], 50)];
         assert_eq!(
@@ -274,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn the_signature_of_what_is_about_to_be_copied_stays() {
+    fn the_signature_of_an_image_about_to_be_copied_is_kept() {
         let signature = named('a');
         let images = [
             image('c', &[&signature], 50),
@@ -283,8 +287,8 @@ mod tests {
         let artifacts = || vec![artifact(ArtifactKind::Image, &["1"], &["1", "2", &signature])];
         let might_go = |coming| {
             let desired = Desired { artifacts: artifacts(), ..Desired::default() };
-            let spared = Spared { min_unpulled: DAY, children: &NONE };
-            candidates(&desired, &Contents::new(&images, coming), spared, now(), 100).len()
+            let exempt = Exempt { min_unpulled: DAY, children: &NONE };
+            candidates(&desired, &Contents::new(&images, coming), exempt, now(), 100).len()
         };
         assert_eq!(
             (
@@ -297,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn where_there_are_too_many_others_come_first_each_day() {
+    fn with_too_many_candidates_others_come_first_each_day() {
         let tags: Vec<_> = (0..7).map(|number| format!("t{number}")).collect();
         let all: Vec<_> = tags.iter().map(String::as_str).collect();
         let images = [image('a', &all, 50)];
@@ -306,11 +310,11 @@ mod tests {
                 artifacts: vec![artifact(ArtifactKind::Image, &["1"], &all)],
                 ..Desired::default()
             };
-            let spared = Spared { min_unpulled: DAY, children: &NONE };
+            let exempt = Exempt { min_unpulled: DAY, children: &NONE };
             let found = candidates(
                 &desired,
                 &Contents::new(&images, Vec::new()),
-                spared,
+                exempt,
                 now() + day * DAY,
                 most,
             );
@@ -325,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_kept_index_names_stays() {
+    fn children_of_a_kept_index_are_kept() {
         let images = [image('a', &["2"], 50), image('b', &["3"], 50)];
         let artifacts = vec![artifact(ArtifactKind::Image, &["1"], &["1", "2", "3"])];
         assert_eq!(found(artifacts, &images, 0, &[digest('a')].into()), ["image 3"]);
@@ -338,7 +342,7 @@ mod tests {
             artifact(ArtifactKind::Chart, &["2"], &["1", "2", "3", "4"]),
         ];
         let images = [image('a', &["1", "2"], 50), image('b', &["3", "4"], 50)];
-        // Who has the right digest is found out by asking.
+        // A request to the source shows which one has the digest.
         assert_eq!(found(artifacts, &images, 0, &NONE), ["chart 3", "image 4", "chart 4"]);
     }
 
@@ -359,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_of_the_tags_goes_and_one_at_least() {
+    fn a_part_of_the_tags_is_removed_and_at_least_one() {
         for (tags, percent, expected) in
             [(100, 25, 25), (7, 25, 1), (8, 25, 2), (1, 1, 1), (0, 100, 1), (3, 100, 3)]
         {

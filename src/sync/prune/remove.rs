@@ -1,4 +1,4 @@
-//! The removal itself: the last thing that a pass does.
+//! The removal, the last step of a pass.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::SystemTime;
@@ -16,11 +16,12 @@ use crate::sync::outcomes::Outcomes;
 use crate::sync::pass::Pass;
 use crate::sync::throttle::retry_throttled;
 
-/// Calls of BatchDeleteImage in one pass, most of them for what ECR turns out to keep.
-const MOST_ROUNDS: usize = 20;
+/// Calls of BatchDeleteImage in one pass. Most of them are for tags that replace those that ECR
+/// keeps.
+const MAX_ROUNDS: usize = 20;
 
 impl Pass<'_> {
-    /// Removes what the plan says, now that all else is done.
+    /// Removes the tags of the plan, after everything else.
     pub(in crate::sync) async fn remove(
         &self,
         repository: &Repository,
@@ -28,10 +29,8 @@ impl Pass<'_> {
         plan: &Plan,
         outcomes: &mut Outcomes,
     ) {
-        let Some(pruning) = plan.pruning.as_ref().filter(|pruning| !pruning.actions.is_empty())
-        else {
-            return;
-        };
+        let pruning = plan.pruning.as_ref().filter(|pruning| !pruning.actions.is_empty());
+        let Some(pruning) = pruning else { return };
         let work = Work { pass: self, repository, pruning };
         let forbidden = match missed(outcomes) {
             Some(blocked) => Some(blocked),
@@ -41,34 +40,40 @@ impl Pass<'_> {
             outcomes.pruning_blocked = blocked.blocked;
             return;
         }
+
         let mut queue: Vec<&Action> = pruning.actions.iter().chain(&pruning.reserve).collect();
         let mut left = pruning.actions.len();
-        let mut first = None;
-        for _ in 0..MOST_ROUNDS {
+        let mut failed = None;
+        for _ in 0..MAX_ROUNDS {
             if left == 0 || queue.is_empty() {
                 break;
             }
-            let batch: Vec<_> =
-                queue.drain(..queue.len().min(left).min(Pruning::MOST_CHECKS)).collect();
-            match work.batch(&batch, outcomes, &mut first).await {
-                Ok(gone) => left -= gone.min(left),
+            let size = queue.len().min(left).min(Pruning::MOST_CHECKS);
+            let batch: Vec<_> = queue.drain(..size).collect();
+            match work.batch(&batch, outcomes, &mut failed).await {
+                Ok(done) => left -= done.min(left),
                 Err(failure) => {
-                    first = Some(failure);
+                    failed = Some(failure);
                     break;
                 }
             }
             self.job.progress.advance(1);
         }
-        if let Some(failure) = first {
-            outcomes.pruning_blocked = Pruning::blocked_by(&failure).blocked;
+
+        if let Some(failure) = failed {
+            let blocked = match outcomes.fields.contains(&Field::Prune) {
+                true => Pruning::partly_blocked_by(&failure),
+                false => Pruning::blocked_by(&failure),
+            };
+            outcomes.pruning_blocked = blocked.blocked;
             if let Some(blocked) = &outcomes.pruning_blocked {
-                self.job.progress.failed(Field::Prune, blocked);
+                outcomes.failed(Field::Prune, blocked);
             }
         }
     }
 }
 
-/// A wanted tag that this pass did not bring about.
+/// Blocks pruning if this pass failed to copy a wanted tag.
 fn missed(outcomes: &Outcomes) -> Option<Pruning> {
     outcomes.tags.iter().find_map(|((kind, tag), state)| missing(*kind, tag, state))
 }
@@ -80,8 +85,8 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    /// Why the repository may not be ours to remove from: it could not be marked, or the mark is
-    /// another one by now. Copies take their time.
+    /// Blocks pruning if the repository may belong to somebody else: it could not be marked, or its
+    /// mark has changed. The copies may have taken a long time.
     async fn not_ours(
         &self,
         observed: &Observed,
@@ -95,48 +100,48 @@ impl Work<'_> {
         if marked.is_some() && !outcomes.tagged.contains(OWNER_TAG) {
             return Some(Pruning::blocked("the repository could not be marked as ours"));
         }
-        let earlier =
-            observed.repository.as_ref().and_then(|there| there.resource_tags.get(OWNER_TAG));
-        let expected = marked.or(earlier);
-        match retry_throttled(|| async {
-            Ok(self.pass.target.registry.resource_tags(self.repository).await?)
-        })
-        .await
-        {
+
+        let observed = observed.repository.as_ref();
+        let observed = observed.and_then(|observed| observed.resource_tags.get(OWNER_TAG));
+        let expected = marked.or(observed);
+        let registry = &self.pass.target.registry;
+        let read = || async { Ok(registry.resource_tags(self.repository).await?) };
+        match retry_throttled(read).await {
             Ok(tags) if tags.get(OWNER_TAG) == expected => None,
-            Ok(_) => {
-                Some(Pruning::blocked(format!("the repository has another {OWNER_TAG} by now")))
-            }
+            Ok(_) => Some(Pruning::blocked(format!(
+                "the repository's resource tag {OWNER_TAG} has changed"
+            ))),
             Err(failure) => Some(Pruning::blocked_by(&failure)),
         }
     }
 
-    /// Removes at most a hundred tags. Returns how many of them count as gone: all that ECR does
-    /// not keep.
+    /// Removes at most a hundred tags. Returns how many of them count as removed: all except those
+    /// that ECR keeps.
     async fn batch(
         &self,
         batch: &[&Action],
         outcomes: &mut Outcomes,
-        first: &mut Option<Failure>,
+        failed: &mut Option<Failure>,
     ) -> Result<usize, Failure> {
-        // ECR keeps what an index names: indexes go first.
-        let (indexes, others): (Vec<&Action>, Vec<&Action>) = batch
-            .iter()
-            .partition(|action| matches!(action, Action::PruneTag { is_index: true, .. }));
-        let mut gone = 0;
+        // ECR keeps the children of an index, so indexes come first.
+        let is_index =
+            |action: &&&Action| matches!(action, Action::PruneTag { is_index: true, .. });
+        let (indexes, others): (Vec<&Action>, Vec<&Action>) = batch.iter().partition(is_index);
+
+        let mut removed = 0;
         for part in [indexes, others].into_iter().filter(|part| !part.is_empty()) {
             let part = &part;
-            // Looked at again with each try: between two of them are minutes.
+            // Each try checks the tags again: there may be minutes between two tries.
             let results = retry_throttled(|| async { self.remove_unused(part).await }).await?;
             for action in part {
-                gone += usize::from(self.note(action, &results, outcomes, first));
+                removed += usize::from(self.record(action, &results, outcomes, failed));
             }
         }
-        Ok(gone)
+        Ok(removed)
     }
 
-    /// Looks once more, and removes what is as it was: somebody may have moved, pulled or archived
-    /// an image meanwhile.
+    /// Checks the tags again, and removes those that are unchanged: somebody may have moved, pulled
+    /// or archived an image meanwhile.
     async fn remove_unused(&self, part: &[&Action]) -> Result<BTreeMap<Tag, Removal>, Failure> {
         let planned: BTreeMap<&Tag, &Digest> = part
             .iter()
@@ -145,63 +150,63 @@ impl Work<'_> {
                 _ => None,
             })
             .collect();
+
         let name = &self.repository.name;
+        let registry = &self.pass.target.registry;
         let tags: BTreeSet<Tag> = planned.keys().map(|tag| (*tag).clone()).collect();
-        let images = self.pass.target.registry.stored(name, &tags).await?;
+        let images = registry.stored(name, &tags).await?;
         let now = SystemTime::now();
         let unused = images
             .iter()
             .filter(|image| image.is_active && is_unused(image, self.pruning.min_unpulled, now));
-        let still = unused.flat_map(|image| {
+        let unchanged = unused.flat_map(|image| {
             image.tags.iter().filter(|tag| planned.get(tag) == Some(&&image.digest))
         });
-        let still: Vec<Tag> = still.cloned().collect();
-        if still.is_empty() {
+        let unchanged: Vec<Tag> = unchanged.cloned().collect();
+        if unchanged.is_empty() {
             return Ok(BTreeMap::new());
         }
-        // Before it is done: whoever is stopped in between has left word.
-        let list: Vec<_> = still.iter().map(Tag::as_str).collect();
-        tracing::info!(repository = name, tags = list.join(", "), "prunes");
-        Ok(self.pass.target.registry.remove_tags(name, &still).await?)
+
+        // Logged first: a pass that is stopped in between leaves a record.
+        let list: Vec<_> = unchanged.iter().map(Tag::as_str).collect();
+        tracing::info!(repository = name, tags = list.join(", "), "pruning tags");
+        Ok(registry.remove_tags(name, &unchanged).await?)
     }
 
-    /// Notes what became of a tag, and whether it counts as gone.
-    fn note(
+    /// Records the result for a tag. Returns whether it counts as removed.
+    fn record(
         &self,
         action: &Action,
         results: &BTreeMap<Tag, Removal>,
         outcomes: &mut Outcomes,
-        first: &mut Option<Failure>,
+        failed: &mut Option<Failure>,
     ) -> bool {
         let Action::PruneTag { tag, digest, is_index, .. } = action else { return false };
+        let Repository { name, arn, .. } = self.repository;
+        let cache = &self.pass.engine.prune_cache;
         match results.get(tag) {
             Some(Removal::Removed) => {
-                outcomes.done(action, &self.pass.job.progress);
+                outcomes.done(action);
                 if *is_index {
-                    self.pass.engine.prune_cache.forget_named(&self.repository.arn);
+                    cache.forget_kept(arn);
                 }
                 true
             }
             Some(Removal::Named) => {
-                self.pass.engine.prune_cache.remember_named(
-                    &self.repository.arn,
-                    tag.clone(),
-                    digest.clone(),
-                );
-                let told = format!(
-                    "tag {tag} is not pruned: ECR keeps it for an index that names its image"
-                );
-                outcomes.warnings.push(told);
+                cache.remember_kept(arn, tag.clone(), digest.clone());
+                outcomes.warnings.push(format!(
+                    "tag {tag} was not pruned: ECR keeps it because an index contains its image"
+                ));
                 false
             }
             Some(Removal::Failed(why)) => {
-                let message =
-                    format!("ecr:BatchDeleteImage on {}: tag {tag}: {why}", self.repository.name);
-                first.get_or_insert(Failure::new(Class::RegistryUnavailable, message));
+                let message = format!("ecr:BatchDeleteImage on {name}: tag {tag}: {why}");
+                failed.get_or_insert(Failure::new(Class::RegistryUnavailable, message));
                 true
             }
             None => {
-                tracing::info!(repository = self.repository.name, %tag, "not pruned: it is in use, moved or gone by now");
+                let reason = "the tag is in use, moved or deleted";
+                tracing::info!(repository = name, %tag, reason, "not pruned");
                 false
             }
         }

@@ -1,4 +1,4 @@
-//! The source of an artifact, asked what a copy would give now.
+//! The source of an artifact, asked for the digest that a copy would have now.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,16 +15,14 @@ use crate::sync::desired::Desired;
 use crate::sync::origin::{Ask, Origin};
 use crate::sync::pass::Pass;
 
-/// Images of one pass of which the source is asked for signatures and the like. Others that have
-/// some are spared.
+/// Images of one pass whose signatures are asked for. Other images with signatures are spared.
 const MOST_SIGNED: usize = 20;
-/// Signatures and the like of one image that are asked for; an image that has more is spared.
+/// Signatures and other referrers of one image that are asked for. An image with more is spared.
 const MOST_REFERRERS: usize = 100;
-/// Manifests that are read in one pass from a source that counts pulls: most of them are left for
-/// copies.
+/// Manifests that one pass reads from a source that counts pulls. Most pulls are left for copies.
 pub(super) const MOST_PULLS: usize = 10;
 
-/// What one pass may still ask.
+/// The requests that a pass may still send to sources.
 #[derive(Debug)]
 pub(super) struct Budget {
     signed: AtomicUsize,
@@ -42,72 +40,77 @@ fn take(budget: &AtomicUsize) -> bool {
 }
 
 /// A source that can be asked.
-pub(super) struct Asked<'a> {
+pub(super) struct AskedSource<'a> {
     pass: &'a Pass<'a>,
     artifact: &'a DesiredArtifact,
     reader: Reader<'a>,
     budget: &'a Budget,
-    /// What refers to an image would come along with it.
+    /// Whether a copy of an image includes its referrers.
     with_referrers: bool,
 }
 
 enum Reader<'a> {
     Registry {
         origin: &'a Origin,
-        /// What every tag would be made of.
+        /// The tag that is pushed as every tag, and its digest.
         retagged: Option<(Tag, Digest)>,
-        /// What is known of its tags already.
+        /// Digests of tags that are known already.
         digests: BTreeMap<Tag, Digest>,
     },
     Charts(Archives<'a>),
 }
 
-impl<'p> Pass<'p> {
-    /// The source of an artifact, to be asked about `tags`; `None` if there is none.
-    pub(super) async fn asked<'a>(
+impl Pass<'_> {
+    /// Prepares the source of an artifact for questions about `tags`; `None` if it has no source.
+    ///
+    /// # Errors
+    /// As the source answers.
+    pub(super) async fn asked_source<'a>(
         &'a self,
         desired: &Desired,
         artifact: &'a DesiredArtifact,
         budget: &'a Budget,
         tags: &[Tag],
-    ) -> Result<Option<Asked<'a>>, Failure> {
-        let job = self.job;
-        let image = job.spec.image.as_ref().filter(|_| artifact.kind == ArtifactKind::Image);
+    ) -> Result<Option<AskedSource<'a>>, Failure> {
         let reader = match &artifact.source {
             Source::Unknown => return Ok(None),
             Source::Charts { repository, provenance, .. } => Reader::Charts(Archives {
                 source: repository,
                 provenance: *provenance,
-                progress: &job.progress,
+                progress: &self.job.progress,
             }),
-            Source::Registry(origin) => {
-                let from = image.and_then(|image| image.retag.as_ref());
-                let retagged = match from.filter(|_| !tags.is_empty()) {
-                    Some(from) => Some((from.clone(), origin.resolve(from, Ask::Digest).await?)),
-                    None => None,
-                };
-                let digests = match (&retagged, job.access_of(artifact)) {
-                    (None, Ok(access)) => {
-                        self.engine
-                            .digests_in_ecr(
-                                access,
-                                &origin.repository,
-                                tags.iter().cloned().collect(),
-                            )
-                            .await
-                    }
-                    _ => BTreeMap::new(),
-                };
-                Reader::Registry { origin, retagged, digests }
-            }
+            Source::Registry(origin) => self.registry_reader(artifact, origin, tags).await?,
         };
         let with_referrers = desired.referrers && artifact.kind == ArtifactKind::Image;
-        Ok(Some(Asked { pass: self, artifact, reader, budget, with_referrers }))
+        Ok(Some(AskedSource { pass: self, artifact, reader, budget, with_referrers }))
+    }
+
+    async fn registry_reader<'a>(
+        &self,
+        artifact: &DesiredArtifact,
+        origin: &'a Origin,
+        tags: &[Tag],
+    ) -> Result<Reader<'a>, Failure> {
+        let image = self.job.spec.image.as_ref().filter(|_| artifact.kind == ArtifactKind::Image);
+        let from = image.and_then(|image| image.retag.as_ref()).filter(|_| !tags.is_empty());
+        let retagged = match from {
+            Some(from) => Some((from.clone(), origin.resolve(from, Ask::Digest).await?)),
+            None => None,
+        };
+
+        let digests = match (&retagged, self.job.access_of(artifact)) {
+            (None, Ok(access)) => {
+                let tags = tags.iter().cloned().collect();
+                self.engine.digests_in_ecr(access, &origin.repository, tags).await
+            }
+            _ => BTreeMap::new(),
+        };
+        Ok(Reader::Registry { origin, retagged, digests })
     }
 }
 
-impl Asked<'_> {
-    /// Where a tag comes from, for people: `docker.io/library/nginx:1.27`.
+impl AskedSource<'_> {
+    /// Returns the source of a tag, for people: `docker.io/library/nginx:1.27`.
     pub(super) fn label(&self, tag: &Tag) -> String {
         match (&self.reader, self.entry(tag)) {
             (_, Some(entry)) => {
@@ -124,100 +127,113 @@ impl Asked<'_> {
         self.artifact.offered.as_ref()?.as_ref().ok()?.get(tag)?.as_ref()
     }
 
-    /// Whether a copy now would give what is in ECR, with all that refers to it.
+    /// Whether a copy would bring back the same digest with all its referrers.
     ///
     /// # Errors
-    /// Where the source does not tell. That it has no such thing is no error.
-    pub(super) async fn can_be_had(
+    /// When the source cannot be asked. An artifact that it does not have is not an error.
+    pub(super) async fn can_be_copied_again(
         &self,
         candidate: &Candidate,
         contents: &Contents<'_>,
     ) -> Result<bool, Failure> {
-        let spared = |why: String| {
-            tracing::debug!(tag = %candidate.tag, why, "not pruned: it could not be had again");
-            Ok(false)
-        };
-        match self.digest(candidate).await {
-            Ok(Some(digest)) if digest == candidate.digest => {}
-            Ok(Some(digest)) => return spared(format!("the source would give {digest}")),
-            Ok(None) => {
-                return spared(
-                    "what the source would give cannot be told without a pull".to_owned(),
-                );
-            }
-            Err(failure) if is_lack(&failure) => return spared(failure.to_string()),
+        let reason = match self.obstacle(candidate, contents).await {
+            Ok(None) => return Ok(true),
+            Ok(Some(reason)) => reason,
+            Err(failure) if is_lack(&failure) => failure.to_string(),
             Err(failure) => return Err(failure),
-        }
-        match self.has_referrers(candidate, contents).await {
-            Ok(true) => Ok(true),
-            Ok(false) => spared("a signature or the like would not come with it".to_owned()),
-            Err(failure) if is_lack(&failure) => spared(failure.to_string()),
-            Err(failure) => Err(failure),
-        }
+        };
+        tracing::debug!(tag = %candidate.tag, reason, "not pruned: it could not be copied again");
+        Ok(false)
     }
 
-    /// The digest that a copy now would give; `None` where that takes a pull that should not be
-    /// made.
+    /// Returns why a copy would not bring back the same content.
+    async fn obstacle(
+        &self,
+        candidate: &Candidate,
+        contents: &Contents<'_>,
+    ) -> Result<Option<String>, Failure> {
+        match self.digest(candidate).await? {
+            Some(digest) if digest == candidate.digest => {}
+            Some(digest) => return Ok(Some(format!("a copy would have the digest {digest}"))),
+            None => return Ok(Some("its digest cannot be found out without a pull".to_owned())),
+        }
+        let has_referrers = self.has_referrers(candidate, contents).await?;
+        Ok((!has_referrers).then(|| "a copy would lack a signature or other referrer".to_owned()))
+    }
+
+    /// Returns the digest that a copy would have now; `None` if that needs a pull that is too
+    /// expensive.
     async fn digest(&self, candidate: &Candidate) -> Result<Option<Digest>, Failure> {
-        let tag = &candidate.tag;
         match &self.reader {
             Reader::Registry { origin, retagged, digests } => {
-                let known =
-                    retagged.as_ref().map(|(_, digest)| digest).or_else(|| digests.get(tag));
-                let digest = match known {
+                let retagged = retagged.as_ref().map(|(_, digest)| digest);
+                let digest = match retagged.or_else(|| digests.get(&candidate.tag)) {
                     Some(digest) => digest.clone(),
-                    None => origin.resolve(tag, Ask::Digest).await?,
+                    None => origin.resolve(&candidate.tag, Ask::Digest).await?,
                 };
-                // One image is copied as it is, whatever platforms are wanted.
-                let platforms = match origin.platforms() {
-                    Some(platforms) if digest != candidate.digest || candidate.is_index => {
-                        platforms
-                    }
-                    _ => return Ok(Some(digest)),
-                };
-                if let Some(known) = self.pass.engine.prune_cache.narrowed(&digest, &platforms) {
-                    return Ok(Some(known));
-                }
-                let is_too_dear = self.pass.is_ecr(self.artifact, origin)
-                    || (origin.client.counts_pulls() && !take(&self.budget.pulls));
-                if is_too_dear {
-                    return Ok(None);
-                }
-                let target = origin.would_narrow(&self.label(tag), digest.clone()).await?;
-                self.pass.engine.prune_cache.remember_narrowed(digest, platforms, target.clone());
-                Ok(Some(target))
+                self.narrowed(origin, candidate, digest).await
             }
-            Reader::Charts(archives) => {
-                let lacking =
-                    || Failure::new(Class::SourceNotFound, format!("no version of {tag}"));
-                let entry = self.entry(tag).cloned().ok_or_else(lacking)?;
-                let made = entry.digest.as_ref().and_then(|archive| {
-                    self.pass.engine.prune_cache.made(archive, archives.provenance)
-                });
-                if let Some(other) = made.filter(|made| *made != candidate.digest) {
-                    return Ok(Some(other));
-                }
-                let order = Order { tag: tag.clone(), entry, current: None, derived: None };
-                let made = archives.make(&order).await?;
-                let derived = made.derived();
-                self.pass.engine.prune_cache.remember_made(
-                    derived.archive,
-                    derived.provenance,
-                    derived.manifest.clone(),
-                );
-                Ok(Some(derived.manifest))
-            }
+            Reader::Charts(archives) => Ok(Some(self.built(archives, candidate).await?)),
         }
     }
 
-    /// Whether all that refers to the image in ECR would come back with it: what a copy would find.
+    /// Returns the digest that is copied of the source's `digest` for the wanted platforms.
+    async fn narrowed(
+        &self,
+        origin: &Origin,
+        candidate: &Candidate,
+        digest: Digest,
+    ) -> Result<Option<Digest>, Failure> {
+        // A single image is copied as it is, whatever platforms are wanted.
+        let is_narrowed = digest != candidate.digest || candidate.is_index;
+        let Some(platforms) = origin.platforms().filter(|_| is_narrowed) else {
+            return Ok(Some(digest));
+        };
+        let cache = &self.pass.engine.prune_cache;
+        if let Some(known) = cache.narrowed(&digest, &platforms) {
+            return Ok(Some(known));
+        }
+
+        let is_too_expensive = self.pass.is_ecr(self.artifact, origin)
+            || (origin.client.counts_pulls() && !take(&self.budget.pulls));
+        if is_too_expensive {
+            return Ok(None);
+        }
+        let target = origin.would_narrow(&self.label(&candidate.tag), digest.clone()).await?;
+        cache.remember_narrowed(digest, platforms, target.clone());
+        Ok(Some(target))
+    }
+
+    /// Returns the digest of the manifest that is built from the archive of a version.
+    async fn built(
+        &self,
+        archives: &Archives<'_>,
+        candidate: &Candidate,
+    ) -> Result<Digest, Failure> {
+        let tag = &candidate.tag;
+        let lacking = || Failure::new(Class::SourceNotFound, format!("no version of {tag}"));
+        let entry = self.entry(tag).cloned().ok_or_else(lacking)?;
+        let cache = &self.pass.engine.prune_cache;
+        let known = entry.digest.as_ref();
+        let known = known.and_then(|archive| cache.built(archive, archives.provenance));
+        if let Some(other) = known.filter(|known| *known != candidate.digest) {
+            return Ok(other);
+        }
+
+        let order = Order { tag: tag.clone(), entry, current: None, derived: None };
+        let derived = archives.build(&order).await?.derived();
+        cache.remember_built(derived.archive, derived.provenance, derived.manifest.clone());
+        Ok(derived.manifest)
+    }
+
+    /// Whether a copy would find all artifacts that refer to the image in ECR.
     async fn has_referrers(
         &self,
         candidate: &Candidate,
         contents: &Contents<'_>,
     ) -> Result<bool, Failure> {
-        let (by_subject, by_name) =
-            (contents.referrers(&candidate.digest), contents.named_after(&candidate.digest));
+        let by_subject = contents.referrers(&candidate.digest);
+        let by_name = contents.named_after(&candidate.digest);
         if by_subject.is_empty() && by_name.is_empty() {
             return Ok(true);
         }
@@ -225,6 +241,7 @@ impl Asked<'_> {
         if !self.with_referrers || !take(&self.budget.signed) {
             return Ok(false);
         }
+
         let found = find_referrers(origin, &[candidate.digest.clone()].into()).await;
         if let Some(failure) = found.failures.into_iter().next() {
             return Err(failure);
@@ -235,6 +252,7 @@ impl Asked<'_> {
         if !is_found {
             return Ok(false);
         }
+
         for digest in by_subject {
             if !origin.client.manifest_exists(&origin.repository, digest).await? {
                 return Ok(false);
@@ -244,8 +262,8 @@ impl Asked<'_> {
     }
 }
 
-/// Whether a failure says that the source has no such thing; the others say that it cannot be
-/// asked.
+/// Whether a failure means that the source lacks the artifact. Other failures mean that the source
+/// cannot be asked.
 const fn is_lack(failure: &Failure) -> bool {
     matches!(failure.class, Class::SourceNotFound | Class::SourceInvalid | Class::InvalidSpec)
 }

@@ -1,7 +1,7 @@
 //! The chart: versions of a classic HTTP repository or of an OCI registry.
 //!
-//! `pullUrl` can be read in more than one way ([`Address`]). The readings are tried in order; the
-//! one that worked last time, which the status keeps, comes first.
+//! `pullUrl` can be read in more than one way ([`Address`]). The readings are tried in order, first
+//! the one that worked last time, which the status records.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use super::CONCURRENT_TAGS;
 use super::image::{offered, source_tag};
 use crate::class::Class;
 use crate::failure::Failure;
-use crate::helm;
+use crate::helm::{self, ChartVersions};
 use crate::registry::{Reference, Tag};
 use crate::selection::{self, tag_of, version_of};
 use crate::spec::{Address, Chart, HttpReading};
@@ -23,7 +23,7 @@ use crate::sync::job::{Access, Job};
 use crate::sync::origin::Origin;
 use crate::sync::pass::Pass;
 
-/// Resources that are due together share one look at an index.
+/// Largest age of an index. Resources that are due together share one download of it.
 const INDEX_AGE: Duration = Duration::from_secs(30);
 
 /// Whether another reading may be the right one.
@@ -39,6 +39,10 @@ fn artifact(name: String, chart: &Chart) -> DesiredArtifact {
 }
 
 impl Pass<'_> {
+    /// Resolves the chart with the reading that works.
+    ///
+    /// # Errors
+    /// When ECR cannot be read, or more versions are wanted than are allowed.
     pub(super) async fn resolve_chart(&self, chart: &Chart) -> Result<DesiredArtifact, Failure> {
         let access = match &self.job.access.chart {
             Ok(access) => access,
@@ -66,11 +70,11 @@ impl Pass<'_> {
         prefer(&mut readings, self.job, |reading| oci_name(reading));
         let mut first = None;
         for reading in readings {
-            let found = self.oci_chart(chart, access, reading).await?;
-            if !nothing_found(&found) {
-                return Ok(found);
+            let artifact = self.oci_chart(chart, access, reading).await?;
+            if !is_unreadable(&artifact) {
+                return Ok(artifact);
             }
-            first.get_or_insert(found);
+            first.get_or_insert(artifact);
         }
         first.ok_or_else(|| Failure::new(Class::InvalidSpec, "chart.pullUrl is empty"))
     }
@@ -85,7 +89,7 @@ impl Pass<'_> {
         let mut failures = Vec::new();
         for reading in readings {
             match self.http_chart(chart, access, reading).await {
-                Ok(found) => return Ok(found),
+                Ok(artifact) => return Ok(artifact),
                 Err((failure, true)) => failures.push(failure),
                 Err((failure, false)) => {
                     return Ok(unknown(artifact(reading.name(), chart), chart, &failure));
@@ -100,8 +104,8 @@ impl Pass<'_> {
         Ok(unknown(artifact(chart.pull_url.clone(), chart), chart, &failure))
     }
 
-    /// One reading as an HTTP repository; with an error, whether another reading may be the right
-    /// one.
+    /// Resolves the chart in an HTTP repository. The error says whether another reading may be the
+    /// right one.
     async fn http_chart(
         &self,
         chart: &Chart,
@@ -109,129 +113,154 @@ impl Pass<'_> {
         reading: &HttpReading,
     ) -> Result<DesiredArtifact, (Failure, bool)> {
         let fatal = |failure: Failure| (failure, false);
-        let transport =
-            self.engine.transport(&access.transport).map_err(|error| fatal(error.into()))?;
-        let mut reach =
-            helm::Access::new(transport, access.transport.clone(), access.credential.clone());
-        reach.hosts = access.hosts.clone();
-        if let Some(host) = reading.repository.split('/').nth(2) {
-            reach.limits = self.engine.host_limits(host);
-        }
-        let repository =
-            helm::Repository::new(&reading.repository, reach, self.engine.indexes.clone())
-                .map_err(|error| fatal(error.into()))?;
+        let repository = self.http_repository(access, reading).map_err(fatal)?;
         let versions = repository.versions(&reading.chart, INDEX_AGE).await.map_err(|error| {
-            let elsewhere = error.is_elsewhere();
-            (Failure::from(error), elsewhere)
+            let is_elsewhere = error.is_elsewhere();
+            (Failure::from(error), is_elsewhere)
         })?;
-        let selected = chart
-            .selector
-            .as_ref()
-            .map(|selector| selector.select(versions.versions.iter().map(|e| e.version.as_str())));
-        let count = selected.as_ref().map(Vec::len);
-        let wanted = selection::union(
-            chart.versions.iter().map(|(version, _)| version.as_str()),
-            selected.into_iter().flatten(),
-            self.engine.bounds.max_tags,
-        )
-        .map_err(|error| fatal(Failure::new(Class::InvalidSpec, format!("chart: {error}"))))?;
-        let mut found = artifact(reading.name(), chart);
-        found.selected = count;
+
+        let all = || versions.versions.iter().map(|entry| entry.version.as_str());
+        let selected = chart.selector.as_ref().map(|selector| selector.select(all()));
+        let mut artifact = artifact(reading.name(), chart);
+        artifact.selected = selected.as_ref().map(Vec::len);
+
         let mut entries = BTreeMap::new();
+        let wanted = self.wanted_versions(chart, selected.unwrap_or_default()).map_err(fatal)?;
         for version in wanted {
             let Ok(tag) = tag_of(version).parse::<Tag>() else { continue };
             let source = match versions.get(version) {
                 Some(entry) => {
                     entries.insert(tag.clone(), entry.clone());
-                    let derived = self.job.derived.get(&tag).cloned();
-                    let content = SourceContent::Archive { digest: entry.digest.clone(), derived };
-                    Ok(SourceTag {
-                        label: format!("{} {version} of {}", reading.chart, reading.repository),
-                        content,
-                    })
+                    Ok(self.archive(&tag, version, entry, reading))
                 }
                 None => Err(missing(&versions, version, &repository.index_url())),
             };
-            found.tags.insert(tag, WantedTag { pin: None, source });
+            artifact.tags.insert(tag, WantedTag { pin: None, source });
         }
+
         if self.prunes() {
             let all = versions.versions.iter();
-            found.offered = Some(Ok(all
-                .filter_map(|entry| {
-                    Some((tag_of(&entry.version).parse().ok()?, Some(entry.clone())))
-                })
-                .collect()));
+            let with_tag = |entry: &helm::Entry| {
+                Some((tag_of(&entry.version).parse().ok()?, Some(entry.clone())))
+            };
+            artifact.offered = Some(Ok(all.filter_map(with_tag).collect()));
         }
-        found.source = Source::Charts {
+        artifact.source = Source::Charts {
             repository: Box::new(repository),
             entries,
             provenance: chart.provenance,
         };
-        Ok(found)
+        Ok(artifact)
     }
 
+    fn http_repository(
+        &self,
+        access: &Access,
+        reading: &HttpReading,
+    ) -> Result<helm::Repository, Failure> {
+        let options = access.transport.clone();
+        let transport = self.engine.transport(&options)?;
+        let mut reach = helm::Access::new(transport, options, access.credential.clone());
+        reach.hosts = access.hosts.clone();
+        if let Some(host) = reading.repository.split('/').nth(2) {
+            reach.limits = self.engine.host_limits(host);
+        }
+        let indexes = self.engine.indexes.clone();
+        Ok(helm::Repository::new(&reading.repository, reach, indexes)?)
+    }
+
+    /// Returns the tag of a version of an HTTP repository.
+    fn archive(
+        &self,
+        tag: &Tag,
+        version: &str,
+        entry: &helm::Entry,
+        reading: &HttpReading,
+    ) -> SourceTag {
+        let derived = self.job.derived.get(tag).cloned();
+        SourceTag {
+            label: format!("{} {version} of {}", reading.chart, reading.repository),
+            content: SourceContent::Archive { digest: entry.digest.clone(), derived },
+        }
+    }
+
+    /// Resolves the chart in an OCI registry.
     async fn oci_chart(
         &self,
         chart: &Chart,
         access: &Access,
         reference: &Reference,
     ) -> Result<DesiredArtifact, Failure> {
-        let selector = chart.selector.as_ref();
-        let mut found = artifact(oci_name(reference), chart);
+        let mut artifact = artifact(oci_name(reference), chart);
         let client = match self.engine.source_client(access, reference, chart.insecure).await {
             Ok(client) => client,
-            Err(failure) => return Ok(unknown(found, chart, &failure)),
+            Err(failure) => return Ok(unknown(artifact, chart, &failure)),
         };
+
+        let selector = chart.selector.as_ref();
         let all = match selector.is_some() || self.prunes() {
             true => client.tags(&reference.repository).await.map_err(Failure::from),
             false => Ok(Vec::new()),
         };
-        found.listing = all.as_ref().err().filter(|_| selector.is_some()).cloned();
-        found.offered = self.prunes().then(|| all.as_deref().map(offered).map_err(Clone::clone));
+        artifact.listing = all.as_ref().err().filter(|_| selector.is_some()).cloned();
+        artifact.offered = self.prunes().then(|| all.as_deref().map(offered).map_err(Clone::clone));
+
         let all = all.unwrap_or_default();
         let versions: Vec<_> = all.iter().map(|tag| version_of(tag)).collect();
         let selected = selector.map(|selector| selector.select(versions.iter().map(AsRef::as_ref)));
-        found.selected = selected.as_ref().map(Vec::len);
-        let listed = chart.versions.iter().map(|(version, _)| version.as_str());
-        let wanted =
-            selection::union(listed, selected.into_iter().flatten(), self.engine.bounds.max_tags)
-                .map_err(|error| Failure::new(Class::InvalidSpec, format!("chart: {error}")))?;
+        artifact.selected = selected.as_ref().map(Vec::len);
+
+        let wanted = self.wanted_versions(chart, selected.unwrap_or_default())?;
         let tags: Vec<Tag> =
             wanted.into_iter().filter_map(|version| tag_of(version).parse().ok()).collect();
+        let in_ecr = self.tags_in_ecr(tags.iter()).await?;
         let origin = Origin::new(client, reference.repository.clone());
-        let seen = self.tags_in_ecr(tags.iter()).await?;
-        found.tags = stream::iter(tags)
+        artifact.tags = stream::iter(tags)
             .map(|tag| async {
-                let source =
-                    source_tag(&origin, reference, &tag, self.how_to_ask(&seen, &tag), None).await;
+                let ask = self.how_to_ask(&in_ecr, &tag);
+                let source = source_tag(&origin, reference, &tag, ask, None).await;
                 (tag, WantedTag { pin: None, source })
             })
             .buffer_unordered(CONCURRENT_TAGS)
             .collect()
             .await;
-        found.source = Source::Registry(origin);
-        Ok(found)
+        artifact.source = Source::Registry(origin);
+        Ok(artifact)
+    }
+
+    /// Returns the versions of the spec and the selected ones.
+    ///
+    /// # Errors
+    /// When more versions are wanted than are allowed.
+    fn wanted_versions<'v>(
+        &self,
+        chart: &'v Chart,
+        selected: Vec<&'v str>,
+    ) -> Result<Vec<&'v str>, Failure> {
+        let listed = chart.versions.iter().map(|(version, _)| version.as_str());
+        selection::union(listed, selected, self.engine.bounds.max_tags)
+            .map_err(|error| Failure::new(Class::InvalidSpec, format!("chart: {error}")))
     }
 }
 
-/// Whether nothing of a reading could be read, and it looks as if it were the wrong one.
-fn nothing_found(found: &DesiredArtifact) -> bool {
-    let failures = || {
-        found.tags.values().filter_map(|wanted| wanted.source.as_ref().err()).chain(&found.listing)
-    };
-    let any = found.tags.values().any(|wanted| wanted.source.is_ok());
+/// Whether no version could be read, in a way that suggests another reading.
+fn is_unreadable(artifact: &DesiredArtifact) -> bool {
+    let tags = &artifact.tags;
+    let failures =
+        || tags.values().filter_map(|wanted| wanted.source.as_ref().err()).chain(&artifact.listing);
+    let any = tags.values().any(|wanted| wanted.source.is_ok());
     !any && failures().next().is_some() && failures().all(is_elsewhere)
 }
 
-/// Puts the reading first that the status names.
+/// Moves the reading that the status records to the front.
 fn prefer<T>(readings: &mut [T], job: &Job, name: impl Fn(&T) -> String) {
-    let known = readings.iter().position(|reading| Some(name(reading)) == job.chart_source);
-    if let Some(known) = known {
-        readings[..=known].rotate_right(1);
+    let recorded = readings.iter().position(|reading| Some(name(reading)) == job.chart_source);
+    if let Some(recorded) = recorded {
+        readings[..=recorded].rotate_right(1);
     }
 }
 
-/// The listed versions, none of which can be had.
+/// Returns the chart with the same failure for all its versions.
 fn unknown(mut artifact: DesiredArtifact, chart: &Chart, failure: &Failure) -> DesiredArtifact {
     let wanted = |tag: &Tag| (tag.clone(), WantedTag { pin: None, source: Err(failure.clone()) });
     artifact.tags = chart.versions.iter().map(|(_, tag)| wanted(tag)).collect();
@@ -240,12 +269,12 @@ fn unknown(mut artifact: DesiredArtifact, chart: &Chart, failure: &Failure) -> D
     artifact
 }
 
-/// The text for status and messages.
+/// Returns the text for status and messages.
 fn oci_name(reference: &Reference) -> String {
     format!("oci://{}", reference.name())
 }
 
-fn missing(versions: &helm::ChartVersions, version: &str, index: &str) -> Failure {
+fn missing(versions: &ChartVersions, version: &str, index: &str) -> Failure {
     let problem =
         versions.problems.iter().find(|problem| problem.version.as_deref() == Some(version));
     match problem {

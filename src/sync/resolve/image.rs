@@ -17,42 +17,41 @@ use crate::sync::artifact::{
 };
 use crate::sync::origin::{Ask, Origin, Rebuilt};
 use crate::sync::pass::Pass;
-use crate::sync::target::Seen;
+use crate::sync::target::TagsInEcr;
 
 /// Tags with the digests that they are pinned to.
 type Pins = BTreeMap<Tag, Option<Digest>>;
 
+/// A resolved tag of the source, or why it is not known.
+type Resolved = Result<SourceTag, Failure>;
+
+/// The registry that the tags of one image are resolved in, and the tags in ECR.
+struct Lookup<'a> {
+    image: &'a Image,
+    origin: &'a Origin,
+    reference: &'a Reference,
+    in_ecr: &'a TagsInEcr,
+}
+
 impl Pass<'_> {
-    /// The image as it is in one place.
+    /// Resolves the image in one registry.
     ///
     /// # Errors
-    /// When ECR cannot be asked, or more is wanted than is allowed.
+    /// When ECR cannot be read, or more tags are wanted than are allowed.
     pub(super) async fn image_at(
         &self,
         image: &Image,
-        place: &ImageSource<'_>,
+        source: &ImageSource<'_>,
     ) -> Result<DesiredArtifact, Failure> {
-        let job = self.job;
-        let lists = self.prunes();
-        let reference = place.reference.clone();
+        let reference = &source.reference;
         let mut artifact = DesiredArtifact::new(ArtifactKind::Image, reference.name());
-        let client = match place.access {
-            // A certificate that cannot be used is found here: it costs the image, not the
-            // policies.
-            Ok(access) => self.engine.source_client(access, &reference, place.insecure).await,
-            Err(failure) => Err(failure.clone()),
-        };
-        let client = match client {
+        let client = match self.image_client(source).await {
             Ok(client) => client,
-            Err(failure) => {
-                let unknown = |(tag, pin)| (tag, WantedTag { pin, source: Err(failure.clone()) });
-                artifact.tags = image.tags.clone().into_iter().map(unknown).collect();
-                artifact.listing = image.selector.as_ref().map(|_| failure.clone());
-                artifact.offered = Some(Err(failure));
-                return Ok(artifact);
-            }
+            // An unusable certificate costs the image, not the policies.
+            Err(failure) => return Ok(unknown(artifact, image, failure)),
         };
-        job.progress.uses(&client);
+
+        let lists = self.prunes();
         let all = match image.selector.is_some() || lists {
             true => Some(client.tags(&reference.repository).await.map_err(Failure::from)),
             false => None,
@@ -61,67 +60,31 @@ impl Pass<'_> {
         artifact.listing = selected.as_ref().and_then(|selected| selected.as_ref().err().cloned());
         artifact.selected = selected.and_then(Result::ok);
         artifact.offered = all.filter(|_| lists).map(|all| all.map(|tags| offered(&tags)));
+
         let origin =
             Origin::new(client, reference.repository.clone()).narrowed(image.platforms.clone());
-        let seen = self.tags_in_ecr(pins.keys()).await?;
-        let retagged = match &image.retag {
-            Some(from) => {
-                let whole = pins.keys().any(|tag| self.how_to_ask(&seen, tag) == Ask::Whole);
-                let ask = if whole { Ask::Whole } else { Ask::Digest };
-                let earlier = pins.keys().next().and_then(|tag| job.earlier.rebuilt.get(tag));
-                let asked =
-                    pins.keys().any(|tag| settled(image, &seen, tag, pins[tag].as_ref()).is_none());
-                if asked {
-                    Some(source_tag(&origin, &reference, from, ask, earlier).await)
-                } else {
-                    None
-                }
-            }
-            None => None,
-        };
-        let unsettled =
-            pins.iter().filter(|(tag, pin)| settled(image, &seen, tag, pin.as_ref()).is_none());
-        let checked =
-            unsettled.map(|(tag, _)| tag).filter(|tag| self.how_to_ask(&seen, tag) == Ask::Digest);
-        let known = match (&retagged, place.access) {
+        let in_ecr = &self.tags_in_ecr(pins.keys()).await?;
+        let lookup = &Lookup { image, origin: &origin, reference, in_ecr };
+        let retagged = &self.retagged(lookup, &pins).await;
+        let digests = &match (retagged, source.access) {
             (None, Ok(access)) => {
-                self.engine
-                    .digests_in_ecr(access, &reference.repository, checked.cloned().collect())
-                    .await
+                let pins = pins.iter();
+                let unsettled =
+                    pins.filter(|(tag, pin)| lookup.settled(tag, pin.as_ref()).is_none());
+                let by_head = unsettled
+                    .map(|(tag, _)| tag.clone())
+                    .filter(|tag| self.how_to_ask(in_ecr, tag) == Ask::Digest);
+                let by_head = by_head.collect();
+                self.engine.digests_in_ecr(access, &reference.repository, by_head).await
             }
             _ => BTreeMap::new(),
         };
-        let (source_of, reference_of, seen, known) = (&origin, &reference, &seen, &known);
+
         artifact.tags = stream::iter(pins)
-            .map(|(tag, pin)| {
-                let retagged = retagged.clone();
-                async move {
-                    let earlier = job.earlier.rebuilt.get(&tag);
-                    if let Some(digest) = settled(image, seen, &tag, pin.as_ref()) {
-                        earlier
-                            .filter(|earlier| earlier.target == digest)
-                            .iter()
-                            .for_each(|earlier| source_of.remember(earlier));
-                        let label = format!("{}:{tag}", reference_of.name());
-                        let source =
-                            Ok(SourceTag { label, content: SourceContent::Manifest(digest) });
-                        return (tag, WantedTag { pin: None, source });
-                    }
-                    let found = match (retagged, known.get(&tag)) {
-                        (Some(found), _) => found,
-                        (None, Some(digest)) => {
-                            narrowed(source_of, reference_of, &tag, digest.clone(), earlier).await
-                        }
-                        (None, None) => {
-                            let ask = self.how_to_ask(seen, &tag);
-                            source_tag(source_of, reference_of, &tag, ask, earlier).await
-                        }
-                    };
-                    let source = found.and_then(|found| check_pin(source_of, found, pin.as_ref()));
-                    // A pin is of the source's digest, which what is made of it does not have.
-                    let pin = pin.filter(|_| image.platforms.is_none());
-                    (tag, WantedTag { pin, source })
-                }
+            .map(|(tag, pin)| async move {
+                let digest = digests.get(&tag);
+                let wanted = self.wanted_tag(lookup, &tag, pin, retagged.as_ref(), digest).await;
+                (tag, wanted)
             })
             .buffer_unordered(CONCURRENT_TAGS)
             .collect()
@@ -130,11 +93,57 @@ impl Pass<'_> {
         Ok(artifact)
     }
 
-    /// The tags of the spec with their pins, and those that its selector finds among `all`; and how
-    /// many these are, or why they are not known.
+    /// Resolves the tag that is pushed as every tag, if there is one and it is needed.
+    async fn retagged(&self, lookup: &Lookup<'_>, pins: &Pins) -> Option<Resolved> {
+        let Lookup { image, origin, reference, in_ecr } = lookup;
+        let from = image.retag.as_ref()?;
+        if pins.iter().all(|(tag, pin)| lookup.settled(tag, pin.as_ref()).is_some()) {
+            return None;
+        }
+        let is_copied = pins.keys().any(|tag| self.how_to_ask(in_ecr, tag) == Ask::Manifest);
+        let ask = if is_copied { Ask::Manifest } else { Ask::Digest };
+        let earlier = pins.keys().next().and_then(|tag| self.job.earlier.rebuilt.get(tag));
+        Some(source_tag(origin, reference, from, ask, earlier).await)
+    }
+
+    /// Resolves one tag. `digest` is its digest in the source, if it is known already.
+    async fn wanted_tag(
+        &self,
+        lookup: &Lookup<'_>,
+        tag: &Tag,
+        pin: Option<Digest>,
+        retagged: Option<&Resolved>,
+        digest: Option<&Digest>,
+    ) -> WantedTag {
+        let Lookup { image, origin, reference, in_ecr } = lookup;
+        let earlier = self.job.earlier.rebuilt.get(tag);
+        if let Some(digest) = lookup.settled(tag, pin.as_ref()) {
+            if let Some(earlier) = earlier.filter(|earlier| earlier.target == digest) {
+                origin.remember(earlier);
+            }
+            let label = format!("{}:{tag}", reference.name());
+            let source = Ok(SourceTag { label, content: SourceContent::Manifest(digest) });
+            return WantedTag { pin: None, source };
+        }
+
+        let resolved = match (retagged, digest) {
+            (Some(resolved), _) => resolved.clone(),
+            (None, Some(digest)) => narrowed(origin, reference, tag, digest.clone(), earlier).await,
+            (None, None) => {
+                let ask = self.how_to_ask(in_ecr, tag);
+                source_tag(origin, reference, tag, ask, earlier).await
+            }
+        };
+        let source = resolved.and_then(|source| check_pin(origin, source, pin.as_ref()));
+        // The pin is the digest of the source, which a smaller index does not have.
+        WantedTag { pin: pin.filter(|_| image.platforms.is_none()), source }
+    }
+
+    /// Returns the tags of the spec with their pins, and the tags of `all` that the selector finds;
+    /// also the number of selected tags, or why they are not known.
     ///
     /// # Errors
-    /// More tags than are allowed: which to leave out is not ours to say.
+    /// When more tags are wanted than are allowed: the spec must say which ones to leave out.
     fn wanted_tags(
         &self,
         image: &Image,
@@ -147,7 +156,8 @@ impl Pass<'_> {
             Some(Err(failure)) => return Ok((wanted, Some(Err(failure.clone())))),
             None => &[],
         };
-        // What is no tag by the grammar cannot be asked for either.
+
+        // A name that is not a valid tag cannot be requested, either.
         let selected: Vec<Tag> = selector
             .select(all.iter().map(String::as_str))
             .into_iter()
@@ -159,6 +169,7 @@ impl Pass<'_> {
             self.engine.bounds.max_tags,
         )
         .map_err(|error| Failure::new(Class::InvalidSpec, format!("image: {error}")))?;
+
         let count = selected.len();
         for tag in selected {
             wanted.entry(tag).or_insert(None);
@@ -167,62 +178,73 @@ impl Pass<'_> {
     }
 }
 
-/// What is no tag by the grammar is none that could be copied.
+impl Lookup<'_> {
+    /// Returns the digest of a tag in ECR if its source need not be asked: the tag has the pinned
+    /// digest, or it is enough that it exists.
+    fn settled(&self, tag: &Tag, pin: Option<&Digest>) -> Option<Digest> {
+        let Self { image, in_ecr, .. } = self;
+        let archived = || in_ecr.archived.get(tag).map(|archived| &archived.digest);
+        let current = in_ecr.images.tags.get(tag).or_else(archived)?;
+        let is_enough = match pin {
+            Some(pin) => pin == current && image.platforms.is_none(),
+            None => image.check_policy == CheckPolicy::IfNotPresent,
+        };
+        is_enough.then(|| current.clone())
+    }
+}
+
+/// Returns the image with the same failure for all its tags.
+fn unknown(mut artifact: DesiredArtifact, image: &Image, failure: Failure) -> DesiredArtifact {
+    let tags = image.tags.clone().into_iter();
+    artifact.tags =
+        tags.map(|(tag, pin)| (tag, WantedTag { pin, source: Err(failure.clone()) })).collect();
+    artifact.listing = image.selector.as_ref().map(|_| failure.clone());
+    artifact.offered = Some(Err(failure));
+    artifact
+}
+
+/// Returns the valid tags of a list. Other names cannot be copied.
 pub(super) fn offered(tags: &[String]) -> Offered {
     tags.iter().filter_map(|tag| Some((tag.parse().ok()?, None))).collect()
 }
 
-/// What a tag is in ECR, where the source need not be asked: it has the only digest that it may
-/// have, or it is enough that it is there.
-fn settled(image: &Image, seen: &Seen, tag: &Tag, pin: Option<&Digest>) -> Option<Digest> {
-    let archived = || seen.archived.get(tag).map(|archived| &archived.digest);
-    let current = seen.images.tags.get(tag).or_else(archived)?;
-    let is_enough = match pin {
-        Some(pin) => pin == current && image.platforms.is_none(),
-        None => image.check_policy == CheckPolicy::IfNotPresent,
-    };
-    is_enough.then(|| current.clone())
-}
-
-fn check_pin(
-    origin: &Origin,
-    found: SourceTag,
-    pin: Option<&Digest>,
-) -> Result<SourceTag, Failure> {
-    let SourceContent::Manifest(copied) = &found.content else { return Ok(found) };
+fn check_pin(origin: &Origin, source: SourceTag, pin: Option<&Digest>) -> Resolved {
+    let SourceContent::Manifest(copied) = &source.content else { return Ok(source) };
     let digest = &origin.rebuilt(copied).map_or_else(|| copied.clone(), |rebuilt| rebuilt.source);
     match pin {
         Some(pin) if digest != pin => Err(Failure::new(
             Class::SourceChanged,
             format!(
-                "{} is pinned to {pin}, but the source now has {digest}: check what changed, then move the pin",
-                found.label
+                "{} is pinned to {pin}, but the source now has {digest}: check the change, then \
+                 update the pin",
+                source.label
             ),
         )),
-        _ => Ok(found),
+        _ => Ok(source),
     }
 }
 
+/// Resolves a tag in its source.
 pub(super) async fn source_tag(
-    source: &Origin,
+    origin: &Origin,
     reference: &Reference,
     tag: &Tag,
     ask: Ask,
     earlier: Option<&Rebuilt>,
-) -> Result<SourceTag, Failure> {
-    let digest = source.resolve(tag, ask).await?;
-    narrowed(source, reference, tag, digest, earlier).await
+) -> Resolved {
+    let digest = origin.resolve(tag, ask).await?;
+    narrowed(origin, reference, tag, digest, earlier).await
 }
 
-/// A tag of which the source's digest is known.
+/// Returns a tag whose digest in the source is known.
 async fn narrowed(
-    source: &Origin,
+    origin: &Origin,
     reference: &Reference,
     tag: &Tag,
     digest: Digest,
     earlier: Option<&Rebuilt>,
-) -> Result<SourceTag, Failure> {
+) -> Resolved {
     let label = format!("{}:{tag}", reference.name());
-    let digest = source.narrow(&label, digest, earlier).await?;
+    let digest = origin.narrow(&label, digest, earlier).await?;
     Ok(SourceTag { label, content: SourceContent::Manifest(digest) })
 }

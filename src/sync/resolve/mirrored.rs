@@ -1,14 +1,15 @@
-//! An image that is read from a mirror, and from its own place where that fails and may be asked.
+//! An image that is read from a mirror. If the mirror fails, the original registry is read, where
+//! that is allowed.
 
 use crate::failure::Failure;
-use crate::registry::Reference;
+use crate::registry::{Client, Reference};
 use crate::spec::Image;
 use crate::sync::artifact::DesiredArtifact;
 use crate::sync::job::Access;
 use crate::sync::origin::Origin;
 use crate::sync::pass::Pass;
 
-/// Where an image is read.
+/// A registry that an image is read from.
 pub(super) struct ImageSource<'a> {
     pub(super) reference: Reference,
     pub(super) insecure: bool,
@@ -16,64 +17,73 @@ pub(super) struct ImageSource<'a> {
 }
 
 impl Pass<'_> {
-    /// The image in its mirror, where it has one.
+    /// Resolves the image in its mirror, if it has one.
     ///
     /// # Errors
-    /// As [`Self::image_at`].
+    /// Those of [`Self::image_at`].
     pub(super) async fn resolve_image(&self, image: &Image) -> Result<DesiredArtifact, Failure> {
-        let job = self.job;
-        let own = ImageSource {
+        let original = ImageSource {
             reference: image.reference.clone(),
             insecure: image.insecure,
-            access: &job.access.image,
+            access: &self.job.access.image,
         };
-        let Some(mirrored) = &job.mirrored else {
-            return self.image_at(image, &own).await;
+        let Some(mirrored) = &self.job.mirrored else {
+            return self.image_at(image, &original).await;
         };
+
         let mirror = ImageSource {
             reference: mirrored.reference.clone(),
             insecure: mirrored.insecure,
             access: &mirrored.access,
         };
-        let mut found = self.image_at(image, &mirror).await?;
-        found.original = Some(own.reference.name());
+        let mut artifact = self.image_at(image, &mirror).await?;
+        artifact.original = Some(original.reference.name());
         if !mirrored.fallback {
-            return Ok(found);
+            return Ok(artifact);
         }
-        let Some(failure) = first_failure(&found).cloned() else {
-            // What is found may still not be there when it is copied.
-            found.own = self.origin_at(image, &own).await;
-            return Ok(found);
+
+        let Some(failure) = first_failure(&artifact).cloned() else {
+            // Content may still be missing in the mirror when it is copied.
+            artifact.original_origin = self.origin_at(image, &original).await;
+            return Ok(artifact);
         };
-        let (name, place) = (own.reference.name(), mirror.reference.name());
         let passed_over = format!(
-            "{name} is read from its own place, since its mirror {place} failed: {failure}"
+            "{} was read from its original registry, since its mirror {} failed: {failure}",
+            original.reference.name(),
+            mirror.reference.name()
         );
-        Ok(DesiredArtifact { passed_over: Some(passed_over), ..self.image_at(image, &own).await? })
+        Ok(DesiredArtifact {
+            passed_over: Some(passed_over),
+            ..self.image_at(image, &original).await?
+        })
     }
 
-    /// The repository that the image is a copy of. One that cannot be reached is as good as none.
-    async fn origin_at(&self, image: &Image, own: &ImageSource<'_>) -> Option<Origin> {
-        let client = match own.access {
-            Ok(access) => self.engine.source_client(access, &own.reference, own.insecure).await,
-            Err(failure) => Err(failure.clone()),
-        };
-        match client {
+    /// Creates a client for a registry that an image is read from.
+    pub(super) async fn image_client(&self, source: &ImageSource<'_>) -> Result<Client, Failure> {
+        let access = source.access.as_ref().map_err(Clone::clone)?;
+        let client = self.engine.source_client(access, &source.reference, source.insecure).await?;
+        self.job.progress.uses(&client);
+        Ok(client)
+    }
+
+    /// Opens the original repository. If that fails, the copy works without it.
+    async fn origin_at(&self, image: &Image, original: &ImageSource<'_>) -> Option<Origin> {
+        match self.image_client(original).await {
             Ok(client) => {
-                self.job.progress.uses(&client);
-                let platforms = image.platforms.clone();
-                Some(Origin::new(client, own.reference.repository.clone()).narrowed(platforms))
+                let repository = original.reference.repository.clone();
+                Some(Origin::new(client, repository).narrowed(image.platforms.clone()))
             }
             Err(failure) => {
-                tracing::warn!(%failure, "{} cannot be read where its mirror fails", own.reference.name());
+                let name = original.reference.name();
+                tracing::warn!(%failure, "cannot use {name} as a fallback of its mirror");
                 None
             }
         }
     }
 }
 
-/// Why a part of the image is not known.
-fn first_failure(found: &DesiredArtifact) -> Option<&Failure> {
-    let of_tags = found.tags.values().filter_map(|wanted| wanted.source.as_ref().err());
-    found.listing.iter().chain(of_tags).next()
+/// Returns why a part of the image is not known.
+fn first_failure(artifact: &DesiredArtifact) -> Option<&Failure> {
+    let of_tags = artifact.tags.values().filter_map(|wanted| wanted.source.as_ref().err());
+    artifact.listing.iter().chain(of_tags).next()
 }

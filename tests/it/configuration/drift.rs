@@ -247,7 +247,7 @@ async fn a_policy_that_is_rewritten_each_time_is_written_twice() {
     }
     let object = rig.resources().get("app").await.expect("it is there");
     let (_, _, message) = condition(&object, "ConfigurationSynced").expect("set");
-    assert!(message.contains("it was written twice"), "{message}");
+    assert!(message.contains("ECR returned a different value after both attempts"), "{message}");
     // A change of another field of the spec does not cause a retry. Another value in ECR does, and
     // another policy does.
     let mut spec = configured();

@@ -121,9 +121,9 @@ async fn a_repository_under_a_pull_through_rule_is_kept_and_reported() {
     let told = rig.told("Advice").await;
     assert_eq!(told.len(), 1, "{told:?}");
     assert!(
-        told[0].2.contains(
-            "repository docker-hub/app lies under the pull-through cache rule docker-hub"
-        ),
+        told[0]
+            .2
+            .contains("repository docker-hub/app is in the pull-through cache rule docker-hub"),
         "{told:?}"
     );
     let asked = rig.ecr.count(|request| request.operation == "DescribePullThroughCacheRules");

@@ -43,8 +43,7 @@ async fn nothing_is_removed_if_the_list_failed_is_empty_or_incomplete() {
         for image in ["tags: [\"1\"]", "tag_selector: {latest: 1}"] {
             let run = bench.sync_image(image, AT_ONCE, &[]).await;
             assert_eq!(run.code, Some(1), "{name}, {image}: {}", run.text);
-            let told =
-                run.text.contains("! prune: PruneBlocked: tags that are no longer wanted stay: ");
+            let told = run.text.contains("! prune: PruneBlocked: nothing was pruned: ");
             assert!(told, "{name}, {image}: {}", run.text);
         }
         assert!(bench.desk.ecr.log_since(mark).iter().all(|request| !request.is_write()), "{name}");
@@ -63,16 +62,15 @@ async fn tags_without_an_answer_of_the_source_are_kept_and_all_tags_while_a_want
     bench.desk.source.faults().add(Fault::new(head, Then::status(500)));
     let run = bench.sync(&["1", "3"], AT_ONCE, &[]).await;
     assert_eq!(run.code, Some(1), "{}", run.text);
-    assert!(run.text.contains(
-        "! prune: PruneBlocked: tags that are no longer wanted stay: RegistryUnavailable: "
-    ));
+    assert!(run.text.contains("! prune: PruneBlocked: nothing was pruned: RegistryUnavailable: "));
     assert_eq!(bench.tags(), ["1", "2", "3"], "4 could be asked for");
     bench.desk.source.faults().clear();
     assert!(bench.sync(&["1", "2"], AT_ONCE, &[]).await.is_success());
 
     let run = bench.sync(&["1", "9"], AT_ONCE, &[]).await;
     assert_eq!(run.code, Some(1));
-    let why = "stay: SourceNotFound: image tag 9 is wanted and could not be had: cannot read ";
+    let why =
+        "pruned: SourceNotFound: image tag 9 is wanted, but could not be copied: cannot read ";
     assert!(run.text.contains(why), "{}", run.text);
     // Detected only during the copy.
     bench.source.image_as("9", Some("9")).await;
@@ -83,7 +81,11 @@ async fn tags_without_an_answer_of_the_source_are_kept_and_all_tags_while_a_want
         .add(Fault::new(Match::operation("PutManifest"), Then::aws_error(400, "NO", "no")));
     let run = bench.sync(&["1", "9"], AT_ONCE, &[]).await;
     assert_eq!(run.code, Some(1));
-    assert!(run.text.contains(": image tag 9 is wanted and could not be had: "), "{}", run.text);
+    assert!(
+        run.text.contains(": image tag 9 is wanted, but could not be copied: "),
+        "{}",
+        run.text
+    );
     assert_eq!(bench.tags(), ["1", "2"]);
     bench.desk.ecr.faults().clear();
     assert!(bench.sync(&["1", "9"], AT_ONCE, &[]).await.is_success());
@@ -124,7 +126,9 @@ async fn a_repository_that_an_operator_owns_is_not_pruned() {
     let run = bench.sync(&["1"], AT_ONCE, &["--take-over"]).await;
     assert_eq!(run.code, Some(1), "{}", run.text);
     assert!(
-        run.text.contains("stay: an operator keeps the repository for cluster/ns/app: prune there"),
+        run.text.contains(
+            "pruned: an operator keeps the repository for cluster/ns/app, and must prune it"
+        ),
         "{}",
         run.text
     );

@@ -21,7 +21,8 @@ async fn tags_in_use_are_kept_and_at_most_the_allowed_number_is_removed() {
     let pulled = SystemTime::now() - Duration::from_secs(719 * 3600);
     assert!(bench.desk.ecr.set_last_pull(ACCOUNT, REGION, "app", "2", Some(pulled)));
     let dry = bench.sync(&["1"], prune, &["--dry-run"]).await;
-    let left = "? up to 4 more tags go later: prune.maxPercent allows 2 at a time";
+    let left =
+        "? up to 4 more tags will be pruned in later passes (prune.maxPercent allows 2 per pass)";
     assert!(dry.text.contains(left), "{}", dry.text);
     let run = bench.sync(&["1"], prune, &[]).await;
     assert!(run.is_success(), "{}", run.text);

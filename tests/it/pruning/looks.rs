@@ -140,7 +140,7 @@ async fn a_repository_without_or_with_another_owner_tag_is_not_pruned() {
     bench.desk.ecr.deny("ecr:TagResource", "app");
     let report = pass(&engine(&bench.desk.ecr), &spec, true).await;
     assert!(
-        blocked(&report).ends_with("stay: the repository could not be marked as ours"),
+        blocked(&report).ends_with("pruned: the repository could not be marked as ours"),
         "{report:?}"
     );
     bench.desk.ecr.allow_all();
@@ -154,7 +154,8 @@ async fn a_repository_without_or_with_another_owner_tag_is_not_pruned() {
         .add(Fault::new(Match::operation("ListTagsForResource"), second).after(1));
     let report = pass(&engine(&bench.desk.ecr), &spec, true).await;
     assert!(
-        blocked(&report).ends_with("stay: the repository has another ecr-sync.io/owner by now"),
+        blocked(&report)
+            .ends_with("pruned: the repository's resource tag ecr-sync.io/owner has changed"),
         "{report:?}"
     );
     assert_eq!(bench.tags(), ["1", "2"]);
@@ -179,9 +180,7 @@ async fn the_operator_prunes_on_demand_and_reports_blocked_pruning() {
     let (status, reason, message) = condition(&object, "ConfigurationSynced").expect("a condition");
     assert_eq!((status, reason), ("False", "PruneBlocked"), "{message}");
     assert!(
-        message.starts_with(
-            "tags that are no longer wanted stay: AccessDenied: ecr:BatchDeleteImage on app: "
-        ),
+        message.starts_with("nothing was pruned: AccessDenied: ecr:BatchDeleteImage on app: "),
         "{message}"
     );
     assert_eq!(

@@ -66,7 +66,7 @@ async fn children_of_a_kept_index_are_kept_and_an_index_is_removed_before_its_ch
     let run =
         bench.sync_image("tags: [\"1\", other], check_policy: IfNotPresent", AT_ONCE, &[]).await;
     assert!(run.is_success(), "{}", run.text);
-    let told = "tag 1-amd64 is not pruned: ECR keeps it for an index that names its image";
+    let told = "tag 1-amd64 was not pruned: ECR keeps it because an index contains its image";
     assert!(run.text.contains(told), "{}", run.text);
     assert_eq!(bench.tags(), all);
     // And it does not use up the limit for others.
