@@ -23,6 +23,7 @@ need-rust:
 
 .PHONY: need-lint
 need-lint: need-rust
+	$(call need,python3,Python 3 (on Debian and Ubuntu: apt-get install python3))
 	@$(CARGO) fmt --version >/dev/null && $(CARGO) clippy --version >/dev/null || \
 		{ echo "make: cargo fmt and cargo clippy are needed: rustup component add rustfmt clippy" >&2; exit 1; }
 
@@ -68,6 +69,7 @@ bench: need-rust need-tools ## Run the benchmarks in release mode, with other to
 .PHONY: lint
 lint: need-lint build ## Check formatting, lints, style, dependencies, and that crds/ is up to date
 	$(CARGO) fmt --all --check
+	tools/style/check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	@tools/build cargo-deny
 	target/tools/bin/cargo-deny --locked check --deny unmatched-skip licenses bans sources

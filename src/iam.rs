@@ -16,7 +16,7 @@ use crate::spec::{Chart, Image, Spec};
 pub(crate) enum Use {
     /// The repository is created and read.
     Repository,
-    /// It is tagged with its owner.
+    /// The repository is tagged with its owner.
     Marks,
     /// Resource tags are set and removed.
     ResourceTags,

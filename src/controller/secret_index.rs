@@ -1,4 +1,5 @@
-//! Index of Secrets: the resources that refer to each, and its last known version.
+//! Index of Secrets: the resources that refer to each, and its last known version. A changed Secret
+//! starts a pass of its resources, which log in with the new password.
 
 use std::collections::{HashMap, HashSet};
 

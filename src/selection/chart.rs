@@ -1,4 +1,4 @@
-//! Chart versions as tags: `+` and `_`.
+//! Chart versions as tags: the version `1.2.3+build` has the tag `1.2.3_build`.
 
 use std::borrow::Cow;
 

@@ -1,4 +1,5 @@
-//! The tags of a repository that may be removed. Pure: no I/O, no clock.
+//! Candidates for pruning: the tags of a repository that may be removed. Signatures are kept while
+//! their image is in the repository. Pure: no I/O, no clock.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::{Duration, SystemTime};
