@@ -20,7 +20,7 @@ const EXPECTED: usize = 100_000;
 
 /// The order that defines "newest".
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum SortBy {
+pub(crate) enum SortBy {
     /// Versions by semver's precedence; drops tags that are not versions. Includes pre-releases,
     /// unless a constraint excludes them.
     #[default]
@@ -33,7 +33,7 @@ pub enum SortBy {
 
 /// A selector as in the spec, not yet validated.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Spec<'a> {
+pub(crate) struct Spec<'a> {
     /// Number of newest tags; 0 means all. Required.
     pub latest: Option<usize>,
     /// A version constraint.
@@ -49,7 +49,7 @@ pub struct Spec<'a> {
 /// A problem of a selector.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{path}: {message}")]
-pub struct Problem {
+pub(crate) struct Problem {
     /// The field, as a path from the selector: `latest`, `semver`, `include[3]`.
     pub path: String,
     /// The problem and what to write instead.
@@ -61,7 +61,7 @@ pub struct Problem {
 /// Regular expressions have RE2 syntax without Unicode classes, as in Go and Flux: `\d` is `[0-9]`.
 /// Matching takes time linear in the tag's length.
 #[derive(Clone, Debug)]
-pub struct Selector {
+pub(crate) struct Selector {
     latest: usize,
     semver: Option<Constraint>,
     include: Vec<Regex>,
@@ -72,7 +72,7 @@ pub struct Selector {
 impl Selector {
     /// # Errors
     /// The first field that is missing or not valid.
-    pub fn new(spec: Spec<'_>) -> Result<Self, Problem> {
+    pub(crate) fn new(spec: Spec<'_>) -> Result<Self, Problem> {
         let Spec { latest, semver, include, exclude, sort_by } = spec;
         let latest = latest.ok_or_else(|| Problem {
             path: "latest".to_owned(),
@@ -101,7 +101,7 @@ impl Selector {
     ///
     /// Costs O(n log n) comparisons and 48 bytes per candidate. Holds at most twice `latest`
     /// candidates, or 1,024, at a time; all that match if `latest` is 0.
-    pub fn select<'a>(&self, tags: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    pub(crate) fn select<'a>(&self, tags: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
         let wanted = tags.filter(|tag| self.is_wanted(tag));
         let versions = |tag: &'a str| {
             let version = Version::parse(tag)?;

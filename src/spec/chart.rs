@@ -15,28 +15,28 @@ use crate::selection::{Pin, Problem, Selector, tag_of};
 
 /// A chart to copy.
 #[derive(Clone, Debug)]
-pub struct Chart {
+pub(crate) struct Chart {
     /// `pullUrl` as it is written, for messages.
-    pub pull_url: String,
+    pub(crate) pull_url: String,
     /// The chart in its source.
-    pub address: Address,
+    pub(crate) address: Address,
     /// Wanted versions as they are written, with their tags in ECR.
-    pub versions: Vec<(String, Tag)>,
+    pub(crate) versions: Vec<(String, Tag)>,
     /// Selects more versions among those of the source.
-    pub selector: Option<Selector>,
+    pub(crate) selector: Option<Selector>,
     /// Whether the archive in ECR is kept when the source replaces it.
-    pub keep: bool,
+    pub(crate) keep: bool,
     /// Whether provenance files are copied.
-    pub provenance: bool,
+    pub(crate) provenance: bool,
     /// Secrets with login, certificates and proxy.
-    pub secrets: Secrets,
+    pub(crate) secrets: Secrets,
     /// Whether an OCI registry is read over plain HTTP.
-    pub insecure: bool,
+    pub(crate) insecure: bool,
 }
 
 /// Readings of `pullUrl`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Address {
+pub(crate) enum Address {
     /// A chart repository over HTTP.
     Http {
         /// Chart repository and chart, best reading first.
@@ -57,17 +57,16 @@ pub enum Address {
 
 /// One reading of an HTTP `pullUrl`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HttpReading {
+pub(crate) struct HttpReading {
     /// The chart repository.
-    pub repository: String,
+    pub(crate) repository: String,
     /// The chart in it.
-    pub chart: String,
+    pub(crate) chart: String,
 }
 
 impl HttpReading {
     /// The text for status and messages.
-    #[must_use]
-    pub fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         format!("{} (chart {})", self.repository, self.chart)
     }
 }
@@ -75,8 +74,7 @@ impl HttpReading {
 impl Address {
     /// The place that a login is looked up for: its host, and as much of its path as a reference
     /// can hold.
-    #[must_use]
-    pub fn login(&self) -> &Reference {
+    pub(crate) fn login(&self) -> &Reference {
         match self {
             Self::Http { login, .. } => login,
             Self::Oci { first, .. } => first,
@@ -84,8 +82,7 @@ impl Address {
     }
 
     /// The host that is read from.
-    #[must_use]
-    pub fn host(&self) -> &str {
+    pub(crate) fn host(&self) -> &str {
         match self {
             Self::Http { host, .. } => host,
             Self::Oci { first, .. } => &first.host,
@@ -93,8 +90,7 @@ impl Address {
     }
 
     /// The best reading as an OCI repository.
-    #[must_use]
-    pub fn oci(&self) -> Option<&Reference> {
+    pub(crate) fn oci(&self) -> Option<&Reference> {
         match self {
             Self::Http { .. } => None,
             Self::Oci { first, .. } => Some(first),

@@ -13,18 +13,17 @@ pub(super) const MAX_INTERVAL: Duration = Duration::from_secs(8760 * 3600);
 
 /// The intervals between passes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Intervals {
+pub(crate) struct Intervals {
     /// Between two checks of the source and the repository.
-    pub check: Duration,
+    pub(crate) check: Duration,
     /// Between two passes that read settings, policies and resource tags back.
-    pub drift: Duration,
+    pub(crate) drift: Duration,
 }
 
 impl Intervals {
     /// The intervals of a spec that may be wrong elsewhere. A duration that cannot be parsed counts
     /// as the longest one: the violation is reported, and the backoff of the failure sets the pace.
-    #[must_use]
-    pub fn of(spec: &EcrRepositorySyncSpec) -> Self {
+    pub(crate) fn of(spec: &EcrRepositorySyncSpec) -> Self {
         Self::parse(spec, &mut Violations::default())
     }
 
@@ -34,12 +33,6 @@ impl Intervals {
             check: read("interval", &spec.interval),
             drift: read("driftInterval", &spec.drift_interval),
         }
-    }
-
-    /// The shorter of the two.
-    #[must_use]
-    pub fn shortest(&self) -> Duration {
-        self.check.min(self.drift)
     }
 }
 
@@ -105,6 +98,5 @@ mod tests {
         };
         let drift = Duration::from_secs(7200);
         assert_eq!(Intervals::of(&wrong), Intervals { check: MAX_INTERVAL, drift });
-        assert_eq!(Intervals::of(&wrong).shortest(), drift);
     }
 }

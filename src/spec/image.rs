@@ -11,26 +11,26 @@ use crate::selection::{self, Pin, Problem, Selector};
 
 /// An image to copy.
 #[derive(Clone, Debug)]
-pub struct Image {
+pub(crate) struct Image {
     /// The image in its source.
-    pub reference: Reference,
+    pub(crate) reference: Reference,
     /// Wanted tags with the digests that they are pinned to. Without any in `tags` and without a
     /// selector, the tag of `pullUrl`.
-    pub tags: BTreeMap<Tag, Option<Digest>>,
+    pub(crate) tags: BTreeMap<Tag, Option<Digest>>,
     /// Selects more tags among those of the source.
-    pub selector: Option<Selector>,
+    pub(crate) selector: Option<Selector>,
     /// The tag of the source that is pushed as every wanted tag (tagStrategy Retag).
-    pub retag: Option<Tag>,
+    pub(crate) retag: Option<Tag>,
     /// Wanted platforms; `None` means all.
-    pub platforms: Option<Platforms>,
+    pub(crate) platforms: Option<Platforms>,
     /// Checks of tags that are in ECR.
-    pub check_policy: CheckPolicy,
+    pub(crate) check_policy: CheckPolicy,
     /// Whether artifacts that refer to the image are copied.
-    pub referrers: bool,
+    pub(crate) referrers: bool,
     /// Secrets with login, certificates and proxy.
-    pub secrets: Secrets,
+    pub(crate) secrets: Secrets,
     /// Whether the source is read over plain HTTP.
-    pub insecure: bool,
+    pub(crate) insecure: bool,
 }
 
 pub(super) fn parse(image: &v1alpha1::Image, violations: &mut Violations) -> Option<Image> {

@@ -18,71 +18,62 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::time::Duration;
 
-use crate::api::v1alpha1::{
-    AdoptionPolicy, ArchivedImages, DeletionPolicy, DriftPolicy, EcrRepositorySyncSpec,
-};
+use crate::api::v1alpha1::{ArchivedImages, DeletionPolicy, DriftPolicy, EcrRepositorySyncSpec};
 use crate::ecr;
 use crate::ecr::policy::{Kind, Wanted};
 use crate::violation::Violation;
 
-pub use chart::{Address, Chart, HttpReading};
-pub use duration::Intervals;
+pub(crate) use chart::{Address, Chart, HttpReading};
+pub(crate) use duration::Intervals;
 pub(crate) use duration::parse_duration;
 pub(crate) use grammar::{is_account_id, is_region};
-pub use image::Image;
-pub use registry::Registry;
-pub use secrets::Secrets;
-pub use settings::Prune;
+pub(crate) use image::Image;
+pub(crate) use registry::Registry;
+pub(crate) use secrets::Secrets;
+pub(crate) use settings::Prune;
 pub(crate) use settings::{resource_tags, write as write_settings};
 
 /// A parsed spec. [`EcrRepositorySyncSpec`] documents the fields.
 #[derive(Clone, Debug)]
 pub struct Spec {
     /// Name of the ECR repository.
-    pub repository: String,
+    pub(crate) repository: String,
     /// Account, region and identity.
-    pub registry: Registry,
+    pub(crate) registry: Registry,
     /// The image.
-    pub image: Option<Image>,
+    pub(crate) image: Option<Image>,
     /// The chart.
-    pub chart: Option<Chart>,
+    pub(crate) chart: Option<Chart>,
     /// The lifecycle policy. A wrong document costs itself only: the rest of the spec is valid.
-    pub lifecycle: Result<Wanted, Vec<Violation>>,
+    pub(crate) lifecycle: Result<Wanted, Vec<Violation>>,
     /// The permission policy, likewise.
-    pub permission: Result<Wanted, Vec<Violation>>,
+    pub(crate) permission: Result<Wanted, Vec<Violation>>,
     /// Resource tags. An empty map refuses the operator's defaults; `None` accepts them.
-    pub resource_tags: Option<BTreeMap<String, String>>,
+    pub(crate) resource_tags: Option<BTreeMap<String, String>>,
     /// Mutability, scanning, encryption.
-    pub settings: ecr::Settings,
+    pub(crate) settings: ecr::Settings,
     /// Handling of wanted tags in the archive.
-    pub archived_images: ArchivedImages,
-    /// Handling of a repository that exists already.
-    pub adoption_policy: AdoptionPolicy,
+    pub(crate) archived_images: ArchivedImages,
     /// Handling of the repository when the resource is deleted.
-    pub deletion_policy: DeletionPolicy,
+    pub(crate) deletion_policy: DeletionPolicy,
     /// Handling of drift.
-    pub drift_policy: DriftPolicy,
+    pub(crate) drift_policy: DriftPolicy,
     /// Bounds of pruning, where it is enabled.
-    pub prune: Option<Prune>,
-    /// The intervals between passes.
-    pub intervals: Intervals,
+    pub(crate) prune: Option<Prune>,
     /// The longest time without progress.
-    pub timeout: Duration,
+    pub(crate) timeout: Duration,
     /// Whether all work is stopped.
-    pub suspend: bool,
-    /// Whether nothing is written to ECR.
-    pub dry_run: bool,
+    pub(crate) suspend: bool,
 }
 
 impl Spec {
     /// Violations of the policy documents.
-    pub fn refused(&self) -> impl Iterator<Item = &Vec<Violation>> {
+    pub(crate) fn refused(&self) -> impl Iterator<Item = &Vec<Violation>> {
         [&self.lifecycle, &self.permission].into_iter().filter_map(|policy| policy.as_ref().err())
     }
 
     /// Whether tags are copied into the repository.
-    #[must_use]
-    pub const fn copies(&self) -> bool {
+    pub(crate) const fn copies(&self) -> bool {
         self.image.is_some() || self.chart.is_some()
     }
 }
@@ -113,7 +104,7 @@ pub fn parse(name: &str, spec: &EcrRepositorySyncSpec) -> Result<Spec, Vec<Viola
         .map(|chart| chart::parse(chart, repository, spec.image.as_ref(), &mut violations));
     violations.0.extend(spec.resource_tags.as_ref().map(resource_tags).unwrap_or_default());
     let settings = settings::parse(spec, &mut violations);
-    let intervals = Intervals::parse(spec, &mut violations);
+    Intervals::parse(spec, &mut violations);
     let timeout = duration::timeout(spec, &mut violations);
     let prune = spec.prune.as_ref().map(|prune| settings::prune(prune, &mut violations));
 
@@ -128,14 +119,11 @@ pub fn parse(name: &str, spec: &EcrRepositorySyncSpec) -> Result<Spec, Vec<Viola
             resource_tags: spec.resource_tags.clone(),
             settings,
             archived_images: spec.archived_images,
-            adoption_policy: spec.adoption_policy,
             deletion_policy: spec.deletion_policy,
             drift_policy: spec.drift_policy,
             prune: all(prune)?.filter(|_| spec.pruning().is_some()),
-            intervals,
             timeout: timeout?,
             suspend: spec.suspend,
-            dry_run: spec.dry_run,
         })
     };
     match parsed() {
@@ -148,7 +136,10 @@ pub fn parse(name: &str, spec: &EcrRepositorySyncSpec) -> Result<Spec, Vec<Viola
 ///
 /// # Errors
 /// Every violation, those of policy documents included.
-pub fn parse_strictly(name: &str, spec: &EcrRepositorySyncSpec) -> Result<Spec, Vec<Violation>> {
+pub(crate) fn parse_strictly(
+    name: &str,
+    spec: &EcrRepositorySyncSpec,
+) -> Result<Spec, Vec<Violation>> {
     let documents = || {
         let policies = [
             (Kind::Lifecycle, &spec.lifecycle_policy),
@@ -168,16 +159,14 @@ pub fn parse_strictly(name: &str, spec: &EcrRepositorySyncSpec) -> Result<Spec, 
 ///
 /// # Errors
 /// As [`parse`].
-pub fn parse_for_deletion(
+pub(crate) fn parse_for_deletion(
     name: &str,
     spec: &EcrRepositorySyncSpec,
 ) -> Result<Spec, Vec<Violation>> {
     let needed = EcrRepositorySyncSpec {
         repository_name: spec.repository_name.clone(),
         registry: spec.registry.clone(),
-        adoption_policy: spec.adoption_policy,
         deletion_policy: spec.deletion_policy,
-        dry_run: spec.dry_run,
         ..EcrRepositorySyncSpec::default()
     };
     parse(name, &needed)

@@ -7,20 +7,19 @@ use crate::ecr::{Location, RoleArn};
 
 /// An ECR registry, and the identity that is used there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Registry {
+pub(crate) struct Registry {
     /// Account and region; the operator's own where they are absent.
-    pub location: Location,
+    pub(crate) location: Location,
     /// The role that is assumed for all work in ECR.
-    pub role: Option<RoleArn>,
+    pub(crate) role: Option<RoleArn>,
     /// The ServiceAccount whose role replaces the operator's identity.
-    pub service_account: Option<String>,
+    pub(crate) service_account: Option<String>,
 }
 
 impl Registry {
     /// The registry of a spec that may be wrong. A role that cannot be parsed counts as absent: it
     /// is reported elsewhere.
-    #[must_use]
-    pub fn of(registry: Option<&v1alpha1::Registry>) -> Self {
+    pub(crate) fn of(registry: Option<&v1alpha1::Registry>) -> Self {
         parse(registry, &mut Violations::default())
     }
 }

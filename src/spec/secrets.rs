@@ -4,13 +4,13 @@ use crate::api::v1alpha1::{Chart, EcrRepositorySyncSpec, Image, LocalReference};
 
 /// Names of Secrets in the namespace of the resource.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Secrets {
+pub(crate) struct Secrets {
     /// `secretRef`.
-    pub login: Option<String>,
+    pub(crate) login: Option<String>,
     /// `certSecretRef`.
-    pub certificates: Option<String>,
+    pub(crate) certificates: Option<String>,
     /// `proxySecretRef`.
-    pub proxy: Option<String>,
+    pub(crate) proxy: Option<String>,
 }
 
 impl Secrets {

@@ -13,11 +13,11 @@ use crate::violation::Violation;
 
 /// Bounds of pruning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Prune {
+pub(crate) struct Prune {
     /// Per cent of the repository's tags that one pass may remove.
-    pub max_percent: i64,
+    pub(crate) max_percent: i64,
     /// The time that an image must be unused.
-    pub min_unpulled: Duration,
+    pub(crate) min_unpulled: Duration,
 }
 
 pub(super) fn prune(prune: &v1alpha1::Prune, violations: &mut Violations) -> Option<Prune> {

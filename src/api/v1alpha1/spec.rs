@@ -238,17 +238,22 @@ fn default_timeout() -> String {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("!has(self.accountId) || !has(oldSelf.accountId) || self.accountId == oldSelf.accountId")
-        .message("registry.accountId cannot be changed: create another EcrRepositorySync for the other account"),
-    validation = Rule::new("!has(self.region) || !has(oldSelf.region) || self.region == oldSelf.region")
-        .message("registry.region cannot be changed: create another EcrRepositorySync for the other region")
+    validation = Rule::new("!has(self.accountId) || !has(oldSelf.accountId) || \
+                            self.accountId == oldSelf.accountId")
+        .message("registry.accountId cannot be changed: create another EcrRepositorySync for the \
+                  other account"),
+    validation = Rule::new("!has(self.region) || !has(oldSelf.region) || \
+                            self.region == oldSelf.region")
+        .message("registry.region cannot be changed: create another EcrRepositorySync for the \
+                  other region")
 )]
 pub struct Registry {
     /// AWS account id: twelve digits, in quotes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     #[x_kube(validation = Rule::new("self.matches('^[0-9]{12}$')")
-        .message("registry.accountId is the 12 digits of an AWS account, in quotes, for example \"123456789012\""))]
+        .message("registry.accountId is the 12 digits of an AWS account, in quotes, for example \
+                  \"123456789012\""))]
     pub account_id: Option<String>,
 
     /// AWS region, for example `eu-west-1`.

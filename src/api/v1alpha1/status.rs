@@ -84,7 +84,7 @@ pub struct EcrRepositorySyncStatus {
 /// Whether the operator created the repository.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub enum Ownership {
-    /// The operator created it.
+    /// The operator created the repository.
     Created,
     /// The repository existed before.
     Adopted,

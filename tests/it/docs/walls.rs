@@ -40,22 +40,23 @@ fn code(text: &str) -> String {
     lines.collect::<Vec<_>>().join("\n").replace("pub(in crate::", "pub(in ")
 }
 
+/// The paths and re-exports of a file.
 fn parse(module: &Module, text: &str, modules: &BTreeSet<Module>) -> Source {
     let mut source = Source::default();
     let is_name = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
 
-    for (at, word) in text.match_indices("::").filter_map(|(at, _)| {
-        let start = text[..at].rfind(|c| !is_name(c)).map_or(0, |before| before + 1);
-        Some((start, &text[start..at])).filter(|(_, word)| !word.contains("::"))
-    }) {
-        let line = text[..at].rsplit('\n').next().unwrap_or_default();
+    for (end, _) in text.match_indices("::") {
+        let start = text[..end].rfind(|c| !is_name(c)).map_or(0, |before| before + 1);
+        let first = &text[start..end];
+        let line = text[..start].rsplit('\n').next().unwrap_or_default();
         let is_use = line.trim_end().ends_with("use");
-        let child = [module.as_slice(), &[word.to_owned()]].concat();
-        let is_path = ["crate", "super", "self"].contains(&word);
+        let child = [module.as_slice(), &[first.to_owned()]].concat();
+        let is_path = ["crate", "super", "self"].contains(&first);
         if !(is_path || is_use && modules.contains(&child)) {
             continue;
         }
-        let tree = text[at..].split(';').next().unwrap_or_default();
+
+        let tree = text[start..].split(';').next().unwrap_or_default();
         for path in leaves(if is_use { tree } else { plain(tree) }) {
             let path = absolute(module, path);
             if is_use && line.starts_with("pub") {
