@@ -248,7 +248,7 @@ async fn a_repository_without_its_owner_tag_is_kept() {
     assert!(
         events
             .iter()
-            .any(|event| event.1 == "Retained" && event.2.contains("nothing says that it is ours"))
+            .any(|event| event.1 == "Retained" && event.2.contains("so it may not be ours"))
     );
 }
 

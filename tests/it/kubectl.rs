@@ -87,10 +87,13 @@ async fn explain_has_a_text_for_every_field() {
     for (field, text) in [
         ("ers", "EcrRepositorySync is one Amazon ECR repository"),
         ("ers.spec", "Desired state of one ECR repository"),
-        ("ers.spec.image.tagSelector.semver", "A version constraint as Helm and Flux write it"),
-        ("ers.spec.lifecyclePolicy.rules.selection.countType", "What is counted"),
-        ("ers.spec.chart.onSourceChange", "What to do when the source replaces the archive"),
-        ("ers.status.history.changes", "What it did"),
+        ("ers.spec.image.tagSelector.semver", "Version constraint in the syntax of Helm and Flux"),
+        ("ers.spec.lifecyclePolicy.rules.selection.countType", "Quantity that is counted"),
+        (
+            "ers.spec.chart.onSourceChange",
+            "Handling of a version in ECR whose archive the source replaced",
+        ),
+        ("ers.status.history.changes", "Changes in ECR"),
     ] {
         let shown = rig.kubectl(&["explain", field]).await;
         let shown = shown.split_whitespace().collect::<Vec<_>>().join(" ");

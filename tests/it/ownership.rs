@@ -125,7 +125,7 @@ async fn an_owner_too_long_for_a_tag_keeps_its_repository_and_is_foreign_to_othe
     rig.apply("second", json!({"repositoryName": "app"})).await;
     let object = rig.wait_ready("second", "False", "RepositoryNotOwned").await;
     let (_, _, message) = condition(&object, "Ready").expect("a condition");
-    assert!(message.contains("a hash that does not tell whether"), "{message}");
+    assert!(message.contains("a hash that does not show whether"), "{message}");
 }
 
 #[tokio::test]

@@ -111,7 +111,7 @@ async fn unwanted_tags_are_removed_if_the_source_has_the_same_digest() {
     let run = bench.sync(&["1", "taken"], AT_ONCE, &[]).await;
     assert!(run.is_success() && run.text.contains("app: changed, 2/2 image tags"), "{}", run.text);
     assert!(
-        run.text.contains(&format!("prune tag 2 ({digest}), which {from} still has")),
+        run.text.contains(&format!("pruned tag 2 ({digest}), which {from} still has")),
         "{}",
         run.text
     );

@@ -198,7 +198,7 @@ async fn the_operator_prunes_on_demand_and_reports_blocked_pruning() {
     );
     assert_eq!(rig.repository("app").tags.keys().collect::<Vec<_>>(), ["1.27"]);
     let changes = &object.status.as_ref().expect("a status").history[0].changes;
-    assert!(changes.starts_with("prune tag 1.26 (sha256:"), "{changes}");
+    assert!(changes.starts_with("pruned tag 1.26 (sha256:"), "{changes}");
     let (_, page) = operator.get("/metrics").await.expect("an answer");
     assert!(page.contains("ecrsync_tags_pruned_total 1\n"), "{page}");
     assert!(page.contains("ecrsync_drift_corrected_total{field=\"imageTag\"} 0\n"), "{page}");
