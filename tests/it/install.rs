@@ -298,7 +298,7 @@ async fn helm_installs_upgrades_and_leaves_and_its_rights_are_those_that_are_use
     let older = older_chart(site.folder.path());
     let install = ["--create-namespace", "--set", "crds.enabled=false"];
     let notes = site.helm("install", Some(&older), &install).await;
-    assert!(notes.contains("without it the operator waits"), "{notes}");
+    assert!(notes.contains("The operator waits until it exists"), "{notes}");
 
     // Without the CRD, the operator waits, logs this once, and then continues.
     let operator = site.start().await;
