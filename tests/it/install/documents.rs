@@ -146,7 +146,7 @@ fn folder(site: &Site, table: &str) -> PathBuf {
     folder
 }
 
-fn resource(name: &str, spec: serde_json::Value) -> String {
+fn resource(name: &str, spec: &serde_json::Value) -> String {
     let metadata = json!({"name": name, "namespace": "platform"});
     let (version, kind) = ("ecr-sync.io/v1alpha1", "EcrRepositorySync");
     json!({"apiVersion": version, "kind": kind, "metadata": metadata, "spec": spec}).to_string()
@@ -217,9 +217,9 @@ async fn every_command_of_the_documents_runs_as_it_stands() {
     let shell = &reader.shell;
     let shell = shell
         .clone()
-        .with("NGINX", resource("nginx", nginx))
-        .with("REDIS", resource("redis", json!({})).replace("platform", "default"))
-        .with("DELETED", resource("nginx", json!({"deletionPolicy": "Delete"})));
+        .with("NGINX", resource("nginx", &nginx))
+        .with("REDIS", resource("redis", &json!({})).replace("platform", "default"))
+        .with("DELETED", resource("nginx", &json!({"deletionPolicy": "Delete"})));
     shell
         .paste("helm install ecr-sync charts/ecr-sync -n ecr-sync-system --create-namespace")
         .await;
