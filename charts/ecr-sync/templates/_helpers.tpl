@@ -184,4 +184,53 @@ tenants.yaml: {{ toYaml . | quote }}
 {{- if and .Values.monitoring.serviceMonitor.enabled (not .Values.service.enabled) }}
 {{- fail "monitoring.serviceMonitor.enabled needs service.enabled: true; alternatively, use monitoring.podMonitor" }}
 {{- end }}
+{{- range splitList "," (.Values.controller.logLevel | trim | lower) }}
+{{- $isLevel := has . (list "error" "warn" "warning" "info" "debug" "trace" "off" "critical") }}
+{{- $isFilter := regexMatch `^(ecr_sync[a-z0-9_:]*|[a-z0-9_]+(::[a-z0-9_]+)+|([a-z0-9_:]*(\[[^\]]*\])?=|[a-z0-9_:]*\[[^\]]*\]=?)(error|warn|info|debug|trace|off|[0-5])?)$` . }}
+{{- if not (or $isLevel $isFilter) }}
+{{- fail (printf "controller.logLevel: %q is neither a level (error, warn, info, debug, trace, off) nor a filter like info,ecr_sync=debug" .) }}
+{{- end }}
+{{- end }}
+{{- $matches := dict }}
+{{- range $index, $mirror := .Values.mirrors }}
+{{- $name := printf "mirrors[%d]" $index }}
+{{- $place := `^([A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+(:[0-9]+)?|[A-Za-z0-9-]+:[0-9]+|localhost|\[[0-9A-Fa-f:.]+\](:[0-9]+)?)(/[a-z0-9]+(([._]|__|-+)[a-z0-9]+)*)*/*$` }}
+{{- if not (regexMatch $place .match) }}
+{{- fail (printf "%s.match: %q is neither a host nor the first part of an image's name: write docker.io, or docker.io/library" $name .match) }}
+{{- end }}
+{{- if and .rewrite (not (regexMatch $place (.rewrite | default ""))) }}
+{{- fail (printf "%s.rewrite: %q is not a host with a path: write mirror.example.com/path, without a scheme" $name .rewrite) }}
+{{- end }}
+{{- if and .rewrite .direct }}
+{{- fail (printf "%s has both rewrite and direct: true: remove one of them" $name) }}
+{{- end }}
+{{- if not (or .rewrite .direct) }}
+{{- fail (printf "%s has no rewrite: write where the mirror has its images, for example mirror.example.com/hub" $name) }}
+{{- end }}
+{{- if and .credentialsFile .credentialsSecretRef }}
+{{- fail (printf "%s has both credentialsFile and credentialsSecretRef: remove one of them" $name) }}
+{{- end }}
+{{- $match := regexReplaceAll "^(index|registry-1)\\.docker\\.io" (.match | trimSuffix "/" | lower) "docker.io" }}
+{{- if hasKey $matches $match }}
+{{- fail (printf "%s: %s is matched twice: remove one of the two mirrors" $name $match) }}
+{{- end }}
+{{- $_ := set $matches $match true }}
+{{- $parts := len (splitList "/" $match) }}
+{{- if and .rewrite (not (contains "/" (.rewrite | default "" | trimSuffix "/"))) (gt $parts (ternary 2 1 (hasPrefix "docker.io/" $match))) }}
+{{- fail (printf "%s: rewrite of %s is only a host: append the image's name" $name $match) }}
+{{- end }}
+{{- end }}
+{{- range $key, $value := .Values.defaults.resourceTags }}
+{{- if or (not $key) (gt (len $key) 128) (hasPrefix "aws:" $key) (hasPrefix "ecr-sync.io/" $key) }}
+{{- fail (printf "defaults.resourceTags: %q is not a key of 1 to 128 characters without the reserved prefixes aws: and ecr-sync.io/" $key) }}
+{{- end }}
+{{- end }}
+{{- $priorities := dict }}
+{{- range .Values.defaults.lifecyclePolicy.rules }}
+{{- $priority := toString .rulePriority }}
+{{- if hasKey $priorities $priority }}
+{{- fail (printf "defaults.lifecyclePolicy.rules: rulePriority %s is taken twice: each rule needs its own" $priority) }}
+{{- end }}
+{{- $_ := set $priorities $priority true }}
+{{- end }}
 {{- end }}
