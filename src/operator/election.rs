@@ -1,4 +1,5 @@
-//! Leader election: the controller runs while this process holds the lease.
+//! Leader election: the controller runs while this process holds the lease. Without election, it
+//! runs at once.
 
 use std::future::Future;
 
@@ -37,12 +38,20 @@ fn name(namespace: Option<&str>, label_selector: Option<&str>) -> String {
 
 /// Waits for the lease, then runs the controller while the lease is held. The lease is released
 /// when the controller has ended; when the lease is lost, the controller is stopped at once.
+/// Without a lease, this process works alone, and is its own leader.
 pub(super) async fn run(
     controller: impl Future<Output = ()>,
-    lease: &Lease,
+    lease: Option<&Lease>,
     metrics: &Metrics,
     stop: &CancellationToken,
 ) -> End {
+    let Some(lease) = lease else {
+        metrics.leader.set(1);
+        controller.await;
+        metrics.leader.set(0);
+        return End::Released;
+    };
+
     let record = tokio::select! {
         () = stop.cancelled() => return End::Released,
         record = lease.acquire() => record,
@@ -66,4 +75,20 @@ pub(super) async fn run(
 
     metrics.leader.set(0);
     end
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_process_without_election_leads_while_it_works() {
+        let metrics = Metrics::new().expect("distinct names");
+        let working = async { assert_eq!(metrics.leader.get(), 1) };
+
+        let end = run(working, None, &metrics, &CancellationToken::new()).await;
+
+        assert_eq!(end, End::Released);
+        assert_eq!(metrics.leader.get(), 0);
+    }
 }

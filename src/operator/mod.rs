@@ -130,13 +130,7 @@ pub(crate) async fn run(options: Options) -> Result<(), Error> {
         .map(|election| election::lease(&client, election, &options, &process.instance));
     let controller =
         controller::run(client, engine, metrics.clone(), process, options, stop.clone());
-    let end = match lease {
-        None => {
-            controller.await;
-            End::Released
-        }
-        Some(lease) => election::run(controller, &lease, &metrics, &stop).await,
-    };
+    let end = election::run(controller, lease.as_ref(), &metrics, &stop).await;
 
     // The controller ends on a signal only. Any other end is a bug that a restart may cure.
     stop.cancel();

@@ -36,6 +36,14 @@ async fn a_follower_waits_ready_and_takes_over_after_a_clean_stop() {
 }
 
 #[tokio::test]
+async fn a_process_that_works_without_election_counts_as_the_leader() {
+    let rig = Rig::new("leader-alone").await;
+    let operator = rig.operator_with(&["--leader-election=false"], &[]).await;
+    eventually("leading", async || leads(&operator).await).await;
+    assert_eq!(operator.terminate().await, 0);
+}
+
+#[tokio::test]
 async fn a_follower_takes_over_when_the_leader_dies() {
     let rig = Rig::new("leader-killed").await;
     let first = rig.operator().await;
