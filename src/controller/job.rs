@@ -119,7 +119,7 @@ impl Work {
             Ok(spec) => self.pass(spec, &stop).await,
             Err(violations) => Report::failed(Failure::invalid(&violations)),
         };
-        self.metrics.pass_finished(&report);
+        self.metrics.pass_finished(self.object.uid().as_deref().unwrap_or_default(), &report);
         report
     }
 

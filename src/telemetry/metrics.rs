@@ -1,7 +1,7 @@
 //! Metrics of the process. Reconcile metrics have controller-runtime's names, as existing
 //! dashboards expect. Label values are from closed sets: never a tag, a digest or a resource name.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use prometheus::core::Collector;
 use prometheus::{
@@ -31,7 +31,7 @@ pub struct Metrics {
     reconcile_time: Histogram,
     /// Reconciles that panicked.
     pub reconcile_panics: IntCounter,
-    /// 1 in the leader.
+    /// 1 in the leader, and in a process that works without election.
     pub leader: IntGauge,
     /// Status patches sent.
     pub status_writes: IntCounter,
@@ -85,8 +85,11 @@ impl Metrics {
                 "Reconciles that panicked.",
             ))?,
             leader: IntGauge::with_opts(
-                Opts::new("leader_election_master_status", "1 if this process is the leader.")
-                    .const_label("name", "ecr-sync"),
+                Opts::new(
+                    "leader_election_master_status",
+                    "1 if this process is the leader, or works without election.",
+                )
+                .const_label("name", "ecr-sync"),
             )?,
             status_writes: IntCounter::new(
                 "ecrsync_status_writes_total",
@@ -192,10 +195,11 @@ impl Metrics {
         self.resources.retain(exists);
     }
 
-    /// Counts a pass by its result.
-    pub fn pass_finished(&self, report: &Report) {
+    /// Counts a pass of a resource by its result.
+    pub fn pass_finished(&self, uid: &str, report: &Report) {
         let result = report.failures().next().map_or("Succeeded", |failure| failure.class.reason());
         self.passes.with_label_values(&[result]).inc();
+        self.resources.passed(uid, SystemTime::now());
         self.liveness.finished();
         let copied = report.artifacts.iter().map(|artifact| artifact.copied).sum::<usize>();
         self.tags_copied.inc_by(u64::try_from(copied).unwrap_or_default());
@@ -266,7 +270,7 @@ mod tests {
     fn the_page_shows_the_counts() {
         let metrics = Metrics::new().expect("distinct names");
         metrics.reconciled(true, Duration::from_millis(3));
-        metrics.pass_finished(&Report::failed(Failure::new(Class::AccessDenied, "why")));
+        metrics.pass_finished("uid", &Report::failed(Failure::new(Class::AccessDenied, "why")));
 
         let running = metrics.queue.add(false);
         running.start();

@@ -1,12 +1,14 @@
-//! Series per resource (`ecrsync_resource_…`, `ecrsync_tags`). Removed with the resource.
+//! Series per resource (`ecrsync_resource_…`) and namespace (`ecrsync_tags`). Removed with the
+//! resource.
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use parking_lot::Mutex;
 use prometheus::core::Collector;
-use prometheus::{IntGaugeVec, Opts};
+use prometheus::{GaugeVec, IntGaugeVec, Opts};
 
 /// Statuses of a condition. Each has a series; that of the current status has the value 1.
 const STATUSES: [&str; 3] = ["True", "False", "Unknown"];
@@ -42,6 +44,7 @@ struct Series {
 pub struct Resources {
     info: IntGaugeVec,
     condition: IntGaugeVec,
+    last_pass: GaugeVec,
     tags: IntGaugeVec,
     series: Arc<Mutex<HashMap<String, Series>>>,
 }
@@ -60,16 +63,31 @@ impl Resources {
                 ),
                 &["namespace", "name", "type", "status"],
             )?,
+            last_pass: GaugeVec::new(
+                Opts::new(
+                    "ecrsync_resource_last_pass_timestamp_seconds",
+                    "End of the last pass of every EcrRepositorySync, since this process started.",
+                ),
+                &["namespace", "name"],
+            )?,
             tags: IntGaugeVec::new(
-                Opts::new("ecrsync_tags", "Wanted tags of all resources: synced or failed."),
-                &["state"],
+                Opts::new(
+                    "ecrsync_tags",
+                    "Wanted tags of all resources, by namespace: synced or failed.",
+                ),
+                &["namespace", "state"],
             )?,
             series: Arc::default(),
         })
     }
 
-    pub(super) fn collectors(&self) -> [Box<dyn Collector>; 3] {
-        [Box::new(self.info.clone()), Box::new(self.condition.clone()), Box::new(self.tags.clone())]
+    pub(super) fn collectors(&self) -> [Box<dyn Collector>; 4] {
+        [
+            Box::new(self.info.clone()),
+            Box::new(self.condition.clone()),
+            Box::new(self.last_pass.clone()),
+            Box::new(self.tags.clone()),
+        ]
     }
 
     /// Sets the series of a resource.
@@ -93,8 +111,8 @@ impl Resources {
         }
 
         self.info.with_label_values(&info).set(1);
-        self.tags.with_label_values(&["synced"]).add(labels.synced);
-        self.tags.with_label_values(&["failed"]).add(labels.failed);
+        self.tags.with_label_values(&[&labels.namespace, "synced"]).add(labels.synced);
+        self.tags.with_label_values(&[&labels.namespace, "failed"]).add(labels.failed);
 
         for condition in conditions {
             for status in STATUSES {
@@ -105,10 +123,20 @@ impl Resources {
         }
     }
 
+    /// Records the end of a pass at `time`; ignored for a resource without series.
+    pub(super) fn passed(&self, uid: &str, time: SystemTime) {
+        let Ok(since_epoch) = time.duration_since(UNIX_EPOCH) else { return };
+        if let Some(Series { labels, .. }) = self.series.lock().get(uid) {
+            self.last_pass
+                .with_label_values(&[&labels.namespace, &labels.name])
+                .set(since_epoch.as_secs_f64());
+        }
+    }
+
     /// Drops the series of a resource.
     pub(super) fn forget(&self, uid: &str) {
         if let Some(series) = self.series.lock().remove(uid) {
-            self.remove(&series);
+            self.remove_resource(&series);
         }
     }
 
@@ -117,17 +145,32 @@ impl Resources {
         self.series.lock().retain(|uid, series| {
             let keep = exists(uid);
             if !keep {
-                self.remove(series);
+                self.remove_resource(series);
             }
             keep
         });
     }
 
-    /// Removes series; ignores those that do not exist.
+    /// Removes all series of a resource, and those of its namespace if nothing is left in it.
+    fn remove_resource(&self, series: &Series) {
+        self.remove(series);
+
+        let Labels { namespace, name, .. } = &series.labels;
+        let _absent = self.last_pass.remove_label_values(&[namespace, name]);
+        let states = ["synced", "failed"];
+        if states.iter().all(|&state| self.tags.with_label_values(&[namespace, state]).get() == 0) {
+            for state in states {
+                let _absent = self.tags.remove_label_values(&[namespace, state]);
+            }
+        }
+    }
+
+    /// Removes the series that `set` writes; ignores those that do not exist.
     fn remove(&self, series: &Series) {
+        let Labels { namespace, synced, failed, .. } = &series.labels;
         let _absent = self.info.remove_label_values(&series.info);
-        self.tags.with_label_values(&["synced"]).sub(series.labels.synced);
-        self.tags.with_label_values(&["failed"]).sub(series.labels.failed);
+        self.tags.with_label_values(&[namespace, "synced"]).sub(*synced);
+        self.tags.with_label_values(&[namespace, "failed"]).sub(*failed);
         for type_ in &series.types {
             for status in STATUSES {
                 let labels =
@@ -135,5 +178,59 @@ impl Resources {
                 let _absent = self.condition.remove_label_values(&labels);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use prometheus::{Registry, TextEncoder};
+
+    use super::*;
+
+    fn labels(name: &str) -> Labels {
+        Labels {
+            namespace: "a".to_owned(),
+            name: name.to_owned(),
+            repository: name.to_owned(),
+            suspended: false,
+            synced: 2,
+            failed: 1,
+        }
+    }
+
+    fn page(registry: &Registry) -> String {
+        TextEncoder::new().encode_to_string(&registry.gather()).expect("encodes")
+    }
+
+    #[test]
+    fn tags_are_counted_by_namespace_and_passes_by_resource_until_the_resource_is_gone() {
+        let resources = Resources::new().expect("valid names");
+        let registry = Registry::new();
+        for collector in resources.collectors() {
+            registry.register(collector).expect("distinct names");
+        }
+        let end = UNIX_EPOCH + Duration::from_secs(1000);
+
+        resources.passed("unknown", end);
+        resources.set("1", &labels("app"), &[]);
+        resources.set("2", &labels("web"), &[]);
+        resources.passed("1", end);
+        resources.set("1", &Labels { suspended: true, ..labels("app") }, &[]);
+
+        let text = page(&registry);
+        let pass =
+            "ecrsync_resource_last_pass_timestamp_seconds{name=\"app\",namespace=\"a\"} 1000\n";
+        assert!(text.contains(pass), "{text}");
+        assert!(text.contains("ecrsync_tags{namespace=\"a\",state=\"synced\"} 4\n"), "{text}");
+        assert!(text.contains("ecrsync_tags{namespace=\"a\",state=\"failed\"} 2\n"), "{text}");
+
+        resources.forget("1");
+        let text = page(&registry);
+        assert!(!text.contains("name=\"app\""), "{text}");
+        assert!(text.contains("ecrsync_tags{namespace=\"a\",state=\"synced\"} 2\n"), "{text}");
+        resources.retain(|_| false);
+        assert_eq!(page(&registry), "");
     }
 }

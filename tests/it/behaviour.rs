@@ -314,8 +314,8 @@ async fn promtool_accepts_the_metrics_page() {
     rig.wait_ready("app", "False", "PartiallySynced").await;
     let (_, page) = operator.get("/metrics").await.expect("metrics");
     for line in [
-        "ecrsync_tags{state=\"failed\"} 1",
-        "ecrsync_tags{state=\"synced\"} 1",
+        "ecrsync_tags{namespace=\"promtool\",state=\"failed\"} 1",
+        "ecrsync_tags{namespace=\"promtool\",state=\"synced\"} 1",
         "ecrsync_aws_requests_total{code=\"OK\",operation=\"CreateRepository\"} 1",
         "ecrsync_aws_requests_total{code=\"RepositoryNotFoundException\",operation=\"DescribeImages\"} 1",
         "ecrsync_registry_requests_total{code=\"404\",host_class=\"other\",method=\"GET\"} 1",
