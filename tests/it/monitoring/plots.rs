@@ -76,14 +76,15 @@ fn labels_do_not_overprint_one_another_nor_leave_the_picture() {
                     && label.right <= width
                     && label.top >= 0.0
                     && label.bottom <= height,
-                "{name}: {label:?} is clipped at {width} x {height}"
+                "{name}: {} is clipped: {label:?} at {width} x {height}",
+                label.text
             );
             for other in &labels[..index] {
                 let apart = label.left >= other.right
                     || other.left >= label.right
                     || label.top >= other.bottom
                     || other.top >= label.bottom;
-                assert!(apart, "{name}: {label:?} overprints {other:?}");
+                assert!(apart, "{name}: {} overprints {}", label.text, other.text);
             }
         }
     }
