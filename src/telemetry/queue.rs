@@ -24,12 +24,12 @@ pub struct Queue {
     longest: Gauge,
     running: IntGauge,
     next: Arc<AtomicU64>,
-    passes: Arc<Mutex<HashMap<u64, Pass>>>,
+    passes: Arc<Mutex<HashMap<u64, State>>>,
 }
 
-/// A pass, with the time since which it waits or runs.
+/// State of a pass, with the time since which it waits or runs.
 #[derive(Clone, Copy, Debug)]
-enum Pass {
+enum State {
     Waiting(Instant),
     Running(Instant),
 }
@@ -106,7 +106,7 @@ impl Queue {
         if is_retry {
             self.retries.inc();
         }
-        self.passes.lock().insert(id, Pass::Waiting(Instant::now()));
+        self.passes.lock().insert(id, State::Waiting(Instant::now()));
         Ticket { queue: self.clone(), id }
     }
 
@@ -114,9 +114,9 @@ impl Queue {
     #[must_use]
     pub fn oldest_waiting(&self) -> Option<Instant> {
         let passes = self.passes.lock();
-        let waiting = |pass: &Pass| match pass {
-            Pass::Waiting(since) => Some(*since),
-            Pass::Running(_) => None,
+        let waiting = |pass: &State| match pass {
+            State::Waiting(since) => Some(*since),
+            State::Running(_) => None,
         };
 
         passes.values().filter_map(waiting).min()
@@ -125,9 +125,9 @@ impl Queue {
     /// Updates the gauges that depend on time.
     pub(super) fn refresh(&self) {
         let passes = self.passes.lock();
-        let age = |pass: &Pass| match pass {
-            Pass::Waiting(_) => None,
-            Pass::Running(since) => Some(since.elapsed()),
+        let age = |pass: &State| match pass {
+            State::Waiting(_) => None,
+            State::Running(since) => Some(since.elapsed()),
         };
         let running = || passes.values().filter_map(age);
 
@@ -141,8 +141,8 @@ impl Queue {
 impl Ticket {
     /// Records that the pass got its slot.
     pub fn start(&self) {
-        if let Some(Pass::Waiting(since)) =
-            self.queue.passes.lock().insert(self.id, Pass::Running(Instant::now()))
+        if let Some(State::Waiting(since)) =
+            self.queue.passes.lock().insert(self.id, State::Running(Instant::now()))
         {
             self.queue.waited.observe(since.elapsed().as_secs_f64());
         }
@@ -151,7 +151,7 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        if let Some(Pass::Running(since)) = self.queue.passes.lock().remove(&self.id) {
+        if let Some(State::Running(since)) = self.queue.passes.lock().remove(&self.id) {
             self.queue.worked.observe(since.elapsed().as_secs_f64());
         }
     }
