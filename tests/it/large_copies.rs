@@ -85,7 +85,7 @@ async fn an_index_of_more_than_32_mebibytes_of_manifests_is_refused_by_its_size(
     let run = desk.sync(&desk.entry("app", "large/manifests", &["1", "2"]), &[]).await;
     let told = "  ! image tag 1: SourceInvalid: ";
     assert!(run.code == Some(1) && run.text.contains(told), "{}", run.text);
-    assert!(run.text.contains("has more than 32 MiB of manifests under it"), "{}", run.text);
+    assert!(run.text.contains("has more than 32 MiB of manifests below it"), "{}", run.text);
     assert_eq!(desk.repository("app").tags.keys().collect::<Vec<_>>(), ["2"]);
 }
 
