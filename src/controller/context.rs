@@ -24,6 +24,9 @@ use crate::spec::Registry;
 use crate::sync::Engine;
 use crate::telemetry::Metrics;
 
+/// Makes one resource reconciled although it did not change.
+pub(super) type Wake = Box<dyn Fn() + Send + Sync>;
+
 /// Values that all reconciles share.
 pub(super) struct Context {
     pub(super) client: Client,
@@ -120,6 +123,15 @@ impl Context {
             // The receiver ends with the controller.
             let _gone = self.wake.unbounded_send(object);
         }
+    }
+
+    /// Returns what wakes the reconcile of one resource.
+    pub(super) fn waker(&self, object: ObjectRef<EcrRepositorySync>) -> Wake {
+        let wake = self.wake.clone();
+        Box::new(move || {
+            // The receiver ends with the controller.
+            let _gone = wake.unbounded_send(object.clone());
+        })
     }
 
     fn wake(&self, objects: Vec<ObjectRef<EcrRepositorySync>>) {

@@ -1,5 +1,6 @@
 //! The job of one pass: made of the resource, its memory and its status, and run in the pool.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,8 +12,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::backoff::offset_in;
+use super::context::Wake;
 use super::error::Error;
 use super::identities::Identities;
+use super::memory::PROGRESS_EVERY;
 use super::secrets::Secrets;
 use super::subject::Subject;
 use super::{conditions, publish, status};
@@ -26,7 +29,7 @@ use crate::spec::{self, Spec};
 use crate::sync::{
     Access, Accesses, Claimant, Earlier, Engine, Failure, Job, Mirrored, Mode, Progress, Report,
 };
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, Next};
 use crate::tenancy::{Permit, Request, Tenancy};
 use crate::violation::Violation;
 
@@ -47,20 +50,23 @@ pub(super) async fn start(subject: &Subject<'_>) -> Result<Action, Error> {
     };
     let due = subject.memory(|memory| *memory.due.get_or_insert(now + wait));
     if now < due {
+        subject.schedule(Next::after(due - now));
         return Ok(Action::requeue(due - now));
     }
+    subject.schedule(Next::Now);
 
     if is_new && !subject.is_being_deleted() {
         let progressing = status::progressing(&current, subject.generation, Timestamp::now());
         publish::patch(subject, &current, progressing).await?;
     }
+    let progress = Progress::default();
     let is_retry = subject.memory(|memory| {
-        memory.started();
+        memory.started(&progress);
         memory.failures > 0
     });
 
     let ticket = subject.context.metrics.queue.add(is_retry);
-    let work = Work::of(subject);
+    let work = Work::of(subject, progress);
     subject.context.pool.submit(
         ObjectRef::from_obj(subject.object),
         &subject.uid,
@@ -88,10 +94,12 @@ struct Work {
     registry_config: Option<Arc<DockerConfig>>,
     mirrors: Option<Reloaded<Mirrors>>,
     public_ecr_login: bool,
+    progress: Progress,
+    wake: Wake,
 }
 
 impl Work {
-    fn of(subject: &Subject<'_>) -> Self {
+    fn of(subject: &Subject<'_>, progress: Progress) -> Self {
         let context = subject.context;
         let status = subject.status();
 
@@ -111,6 +119,8 @@ impl Work {
             registry_config: context.options.registry_config.clone(),
             mirrors: context.options.mirrors.clone(),
             public_ecr_login: context.options.public_ecr_login,
+            progress,
+            wake: context.waker(ObjectRef::from_obj(subject.object)),
         }
     }
 
@@ -133,7 +143,10 @@ impl Work {
         let _counted = self.metrics.copies.watch(&job.progress);
 
         if !self.deletes {
-            return self.engine.sync(&job, self.mode, stop).await;
+            return tokio::select! {
+                report = self.engine.sync(&job, self.mode, stop) => report,
+                never = report_progress(&self.wake) => match never {},
+            };
         }
         match self.engine.delete(&job).await {
             Ok(deletion) => Report::deleted(deletion),
@@ -157,7 +170,7 @@ impl Work {
             chart_source: self.status.chart.as_ref().map(|chart| chart.source.clone()),
             derived: status::known(&self.status),
             earlier: self.earlier.clone(),
-            progress: Progress::default(),
+            progress: self.progress.clone(),
         }
     }
 
@@ -205,6 +218,15 @@ impl Work {
             public_ecr_login: self.public_ecr_login,
         };
         logins::accesses(&secrets, &mirrors, spec).await
+    }
+}
+
+/// Wakes the reconcile of a running pass, which reports the progress of its copies.
+async fn report_progress(wake: &Wake) -> Infallible {
+    loop {
+        // A little longer, so that the report is due.
+        tokio::time::sleep(PROGRESS_EVERY + Duration::from_secs(1)).await;
+        wake();
     }
 }
 

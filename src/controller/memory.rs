@@ -13,12 +13,15 @@ use self::inspections::Inspections;
 use super::backoff::{self, JITTER, LONGEST_WAIT, jittered};
 use super::requests::Requests;
 use crate::api::v1alpha1::EcrRepositorySyncStatus;
-use crate::sync::{Attempts, Held, Look, Pruning, Report};
+use crate::sync::{Attempts, Held, Look, Progress, Pruning, Report, Snapshot};
 
 /// Most events of one resource in [`EVENT_WINDOW`]. Further events are skipped.
 const MAX_EVENTS: u32 = 20;
 /// See [`MAX_EVENTS`].
 const EVENT_WINDOW: Duration = Duration::from_secs(600);
+
+/// Least time between two reports of progress in the status.
+pub(super) const PROGRESS_EVERY: Duration = Duration::from_secs(60);
 
 /// The memory of one resource.
 #[derive(Clone, Debug, Default)]
@@ -41,6 +44,8 @@ pub(super) struct Memory {
     again: bool,
     /// Whether a pass was submitted and has not ended.
     running: bool,
+    /// Progress of the running pass, and the time of its last report in the status.
+    progress: Option<(Progress, Instant)>,
     /// Report and end of a pass whose status could not be written.
     pub(super) unwritten: Option<(Box<Report>, Timestamp)>,
     /// Failed reconciles in a row.
@@ -165,12 +170,24 @@ impl Memory {
     }
 
     /// Records the start of a pass. The pass sees every change up to now.
-    pub(super) fn started(&mut self) {
+    pub(super) fn started(&mut self, progress: &Progress) {
         self.again = false;
         self.running = true;
+        self.progress = Some((progress.clone(), Instant::now()));
         if let Some(asked) = self.asked.take() {
             self.answering = Some(asked);
         }
+    }
+
+    /// Returns the progress of the running pass if it copies and a report of it is due.
+    pub(super) fn progress(&mut self) -> Option<Snapshot> {
+        let (progress, reported) = self.progress.as_mut()?;
+        let snapshot = progress.snapshot();
+        if !snapshot.is_copying() || reported.elapsed() < PROGRESS_EVERY {
+            return None;
+        }
+        *reported = Instant::now();
+        Some(snapshot)
     }
 
     /// Returns the look that the next pass may rely on. `None` makes the pass read everything: on
@@ -210,6 +227,7 @@ impl Memory {
     /// Records the end of a pass. Returns the wait until the next.
     pub(super) fn finished(&mut self, report: &Report, interval: Duration) -> Duration {
         self.running = false;
+        self.progress = None;
         self.look.clone_from(&report.look);
 
         if report.configuration_read {
@@ -259,15 +277,35 @@ mod tests {
         assert!(memory.refused() < Duration::from_secs(2));
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_copy_is_reported_at_most_once_a_minute() {
+        let progress = Progress::default();
+        let mut memory = Memory::default();
+        memory.started(&progress);
+        tokio::time::advance(PROGRESS_EVERY).await;
+        assert_eq!(memory.progress(), None, "nothing is copied");
+
+        progress.expects_tags(2);
+        assert_eq!(memory.progress().map(|snapshot| snapshot.tags.of), Some(2));
+        tokio::time::advance(PROGRESS_EVERY - Duration::from_secs(1)).await;
+        assert_eq!(memory.progress(), None, "too early");
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(memory.progress().is_some());
+
+        memory.finished(&Report::default(), Duration::from_secs(3600));
+        tokio::time::advance(PROGRESS_EVERY).await;
+        assert_eq!(memory.progress(), None, "the pass has ended");
+    }
+
     #[test]
     fn a_change_during_a_pass_makes_another_pass_due_at_its_end() {
         let memories = Memories::default();
-        memories.with("a", 1, Memory::started);
+        memories.with("a", 1, |memory| memory.started(&Progress::default()));
         memories.wake("a");
         let wait = memories
             .with("a", 1, |memory| memory.finished(&Report::default(), Duration::from_secs(3600)));
         assert_eq!(wait, Duration::ZERO);
-        memories.with("a", 1, Memory::started);
+        memories.with("a", 1, |memory| memory.started(&Progress::default()));
         let wait = memories
             .with("a", 1, |memory| memory.finished(&Report::default(), Duration::from_secs(3600)));
         assert!(wait > Duration::from_secs(3000));
@@ -277,7 +315,7 @@ mod tests {
     fn a_request_is_answered_by_a_pass_that_begins_after_it() {
         let requests = |value: &str| Requests { own: Some(value.to_owned()), flux: None };
         let memories = Memories::default();
-        memories.with("a", 1, Memory::started);
+        memories.with("a", 1, |memory| memory.started(&Progress::default()));
         memories.with("a", 1, |memory| memory.request(&requests("now"), None));
         assert_eq!(memories.with("a", 1, |memory| memory.answering.clone()), None);
 
@@ -285,21 +323,21 @@ mod tests {
             .with("a", 1, |memory| memory.finished(&Report::default(), Duration::from_secs(3600)));
         assert_eq!(wait, Duration::ZERO);
 
-        memories.with("a", 1, Memory::started);
+        memories.with("a", 1, |memory| memory.started(&Progress::default()));
         assert_eq!(
             memories.with("a", 1, |memory| memory.answering.clone()).as_deref(),
             Some("now")
         );
 
         // A new generation cancels that pass; the one that comes for it answers both.
-        memories.with("a", 2, Memory::started);
+        memories.with("a", 2, |memory| memory.started(&Progress::default()));
         assert_eq!(
             memories.with("a", 2, |memory| memory.answering.clone()).as_deref(),
             Some("now")
         );
 
         memories.with("a", 2, |memory| memory.request(&requests("again"), Some("now")));
-        memories.with("a", 3, Memory::started);
+        memories.with("a", 3, |memory| memory.started(&Progress::default()));
         assert_eq!(
             memories.with("a", 3, |memory| memory.answering.clone()).as_deref(),
             Some("again")

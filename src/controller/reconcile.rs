@@ -17,9 +17,10 @@ use super::memory::Memory;
 use super::pool::{self, panic_text};
 use super::reason::Reason;
 use super::subject::Subject;
-use super::{deletion, job, publish};
+use super::{deletion, job, publish, status};
 use crate::api::v1alpha1::EcrRepositorySync;
 use crate::sync::{Failure, Report};
+use crate::telemetry::Next;
 
 /// Time until a conflict is checked again. The end of the other resource wakes this one; the check
 /// is for changes that no event reports.
@@ -59,7 +60,7 @@ async fn decide(subject: &Subject<'_>) -> Result<Action, Error> {
     let suspend = subject.object.spec.suspend;
     let was_suspended = subject.memory(|memory| memory.suspended.replace(suspend));
     if suspend {
-        return Ok(suspended(subject, was_suspended).await);
+        return suspended(subject, was_suspended).await;
     }
     if let Some(failure) = subject.conflict() {
         return refuse(subject, failure).await;
@@ -68,7 +69,7 @@ async fn decide(subject: &Subject<'_>) -> Result<Action, Error> {
     subject.take_requests();
 
     let ended = match subject.context.pool.poll(&subject.uid, subject.generation) {
-        pool::State::Running => return Ok(Action::await_change()),
+        pool::State::Running => return running(subject).await,
         pool::State::Finished(report) => {
             publish::log(subject, &report);
             Some((report, Timestamp::now()))
@@ -81,13 +82,30 @@ async fn decide(subject: &Subject<'_>) -> Result<Action, Error> {
     }
 }
 
-async fn suspended(subject: &Subject<'_>, was_suspended: Option<bool>) -> Action {
+/// Reports that a resource is suspended. A status that says so already is not written again.
+async fn suspended(subject: &Subject<'_>, was_suspended: Option<bool>) -> Result<Action, Error> {
     subject.context.pool.cancel(&subject.uid);
+    subject.schedule(Next::Suspended);
+
+    let old = subject.status();
+    let new = status::suspended(&old, subject.generation);
+    publish::show(subject, &new);
+    publish::patch(subject, &old, new).await?;
     if was_suspended == Some(false) {
         let text = "no work is done until spec.suspend is false; nothing is removed";
         publish::events(subject, vec![Note::normal(Reason::Suspended.as_str(), text)]).await;
     }
-    Action::await_change()
+    Ok(Action::await_change())
+}
+
+/// Reports the progress of a pass that copies for long. The job wakes the reconcile for it.
+async fn running(subject: &Subject<'_>) -> Result<Action, Error> {
+    if let Some(snapshot) = subject.memory(Memory::progress) {
+        let old = subject.status();
+        let new = status::copying(&old, &snapshot);
+        publish::patch(subject, &old, new).await?;
+    }
+    Ok(Action::await_change())
 }
 
 /// Reports a failure that stands before any work.
@@ -96,6 +114,7 @@ async fn refuse(subject: &Subject<'_>, failure: Failure) -> Result<Action, Error
     let report = Report::failed(failure);
     publish::log(subject, &report);
     publish::write(subject, &report, Timestamp::now()).await?;
+    subject.schedule(Next::after(CONFLICT_CHECK));
     Ok(Action::requeue(CONFLICT_CHECK))
 }
 
@@ -114,10 +133,14 @@ async fn finish(
 
     let drift_interval = subject.drift_interval();
     let interval = subject.interval().min(drift_interval);
-    Ok(Action::requeue(subject.memory(|memory| {
+    let wait = subject.memory(|memory| {
         memory.inspected(&report, &subject.uid, drift_interval);
         memory.finished(&report, interval)
-    })))
+    });
+
+    subject.context.metrics.schedule.ended(&subject.uid, time);
+    subject.schedule(Next::after(wait));
+    Ok(Action::requeue(wait))
 }
 
 /// Continues the deletion of a resource.

@@ -6,13 +6,14 @@
 //! - Unknown, with `Reconciling`: a new generation before its first pass has ended.
 //! - False, with `Reconciling`: something is missing and a retry may succeed.
 //! - False, with `Stalled`: a person must act. Retries go on, slowly.
+//! - Absent: suspended, and not Ready before.
 
 mod artifact;
 mod configuration;
 mod ready;
 mod results;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::{Timestamp, Unit};
 
 use super::conditions::{Conditions, Is, MAX_LINE, truncated};
@@ -22,7 +23,7 @@ use crate::api::v1alpha1::{
     condition,
 };
 use crate::ecr::Repository;
-use crate::sync::{ArtifactKind, Report};
+use crate::sync::{ArtifactKind, Report, Snapshot};
 
 pub(super) use ready::was_ready;
 pub(super) use results::{earlier_expired, known, rebuilt};
@@ -60,6 +61,34 @@ pub(super) fn progressing(old: &Status, generation: i64, now: Timestamp) -> Stat
         conditions.keep(type_);
     }
     Status { conditions: conditions.finish(), ..old.clone() }
+}
+
+/// Returns the status while a pass copies for long: the message of `Reconciling` has the progress.
+/// Nothing changes without `Reconciling`: a periodic check does not make a resource unready.
+pub(super) fn copying(old: &Status, snapshot: &Snapshot) -> Status {
+    let mut status = old.clone();
+    let mut conditions = status.conditions.iter_mut();
+    if let Some(reconciling) = conditions.find(|each| each.type_ == condition::RECONCILING) {
+        reconciling.message = format!("copying: {snapshot}");
+    }
+    status
+}
+
+/// Returns the status of a suspended resource. Its generation counts as observed, and no condition
+/// says that work will follow, so that nobody waits for a pass that does not come. The other
+/// conditions still speak of the last pass and its generation.
+pub(super) fn suspended(old: &Status, generation: i64) -> Status {
+    let is_over = |each: &Condition| match each.type_.as_str() {
+        condition::RECONCILING | condition::STALLED => true,
+        condition::READY => each.status != Is::True.as_str(),
+        _ => false,
+    };
+    let conditions = old.conditions.iter().filter(|each| !is_over(each));
+    Status {
+        observed_generation: Some(generation),
+        conditions: conditions.cloned().collect(),
+        ..old.clone()
+    }
 }
 
 /// Returns the status after a pass.

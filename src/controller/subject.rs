@@ -14,6 +14,7 @@ use crate::class::Class;
 use crate::ecr::{Location, Owner};
 use crate::spec::{Intervals, Registry};
 use crate::sync::{Claim, Failure, RecordedRepository};
+use crate::telemetry::Next;
 
 /// One resource during one reconcile.
 pub(super) struct Subject<'a> {
@@ -88,6 +89,11 @@ impl<'a> Subject<'a> {
     pub(super) fn remember(&self, version: Option<String>, status: Status) {
         let based_on = self.object.resource_version();
         self.memory(|memory| memory.written = Some(Written { based_on, version, status }));
+    }
+
+    /// Records the next pass for the page `/schedule`.
+    pub(super) fn schedule(&self, next: Next) {
+        self.context.metrics.schedule.next(&self.uid, self.path(), next);
     }
 
     /// Makes a pass due if an annotation asks for one.

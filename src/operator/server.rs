@@ -1,4 +1,4 @@
-//! `/metrics`, `/healthz`, `/readyz`.
+//! `/metrics`, `/healthz`, `/readyz`, `/schedule`.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -65,9 +65,11 @@ pub(super) async fn start(
             Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {reason}\n")),
         }
     };
+    let schedule = metrics.schedule.clone();
     let routes = Router::new()
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
+        .route("/schedule", get(move || async move { schedule.page() }))
         .route("/metrics", get(move || async move { page(&metrics) }));
 
     Ok(tokio::spawn(async move {

@@ -15,6 +15,7 @@ use super::liveness::Liveness;
 use super::queue::Queue;
 use super::requests::Requests;
 use super::resources::Resources;
+use super::schedule::Schedule;
 use crate::class::Class;
 use crate::meter::Meter;
 use crate::sync::{Field, Report};
@@ -41,6 +42,8 @@ pub struct Metrics {
     pub queue: Queue,
     /// Whether due passes get done.
     pub liveness: Liveness,
+    /// The last and the next pass of every resource.
+    pub schedule: Schedule,
     requests: Requests,
     passes: IntCounterVec,
     tags_copied: IntCounter,
@@ -98,6 +101,7 @@ impl Metrics {
             resources: Resources::new()?,
             queue: Queue::new()?,
             liveness: Liveness::default(),
+            schedule: Schedule::default(),
             requests: Requests::new()?,
             passes: IntCounterVec::new(
                 Opts::new(
@@ -188,11 +192,13 @@ impl Metrics {
     /// Drops the series of a resource.
     pub fn forget(&self, uid: &str) {
         self.resources.forget(uid);
+        self.schedule.forget(uid);
     }
 
     /// Drops the series of all resources but those that `exists`.
     pub fn retain(&self, exists: impl Fn(&str) -> bool) {
-        self.resources.retain(exists);
+        self.resources.retain(&exists);
+        self.schedule.retain(exists);
     }
 
     /// Counts a pass of a resource by its result.

@@ -3,6 +3,7 @@
 //! - `metrics`: all metrics, and the page for Prometheus
 //! - `queue`: the job pool; `requests`: requests to AWS and registries, waits, bytes; `resources`:
 //!   series per resource; `copies`: remaining copies; `files`: reloaded files
+//! - `schedule`: the last and the next pass of every resource
 //! - `liveness`: whether due passes get done
 //! - `log`: log level and format
 
@@ -14,6 +15,7 @@ mod metrics;
 mod queue;
 mod requests;
 mod resources;
+mod schedule;
 
 pub use copies::{Copies, Watched};
 pub use files::Files;
@@ -22,3 +24,4 @@ pub use log::{Format, init};
 pub use metrics::Metrics;
 pub use queue::{Queue, Ticket};
 pub use resources::{Labels, Resources};
+pub use schedule::{Next, Schedule};

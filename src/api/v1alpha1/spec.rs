@@ -40,13 +40,15 @@ pub type Policy = serde_json::Map<String, serde_json::Value>;
         json_path = ".status.conditions[?(@.type=='Ready')].lastTransitionTime"
     ),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].reason"),
+    // Read from the spec: true at once, also without an operator.
+    printcolumn(name = "Suspended", type_ = "boolean", json_path = ".spec.suspend"),
     printcolumn(name = "Image", type_ = "string", json_path = ".status.image.summary"),
     printcolumn(name = "Chart", type_ = "string", json_path = ".status.chart.summary"),
     printcolumn(name = "Changed", type_ = "date", json_path = ".status.history[0].time"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    // The first condition that is False: Ready's own message, or what is reported beside it
-    // (drift). Ready stands first.
-    printcolumn(name = "Problem", type_ = "string", json_path = ".status.conditions[?(@.status=='False')].message"),
+    // The first condition that is not True: Ready's own message, or what is reported beside it
+    // (drift, a source that cannot be read). Ready stands first.
+    printcolumn(name = "Problem", type_ = "string", json_path = ".status.conditions[?(@.status!='True')].message"),
     printcolumn(name = "URI", type_ = "string", json_path = ".status.repository.uri", priority = 1),
     printcolumn(
         name = "Message",

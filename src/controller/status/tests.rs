@@ -8,7 +8,7 @@ use crate::controller::conditions::find;
 use crate::ecr::{Encryption, Mutability};
 use crate::failure::Failure;
 use crate::registry::{Digest, Tag};
-use crate::sync::{ArtifactReport, Derived, Pruning, TagState};
+use crate::sync::{ArtifactReport, Count, Derived, Pruning, TagState};
 
 fn digest() -> Digest {
     Digest::sha256_of(b"image")
@@ -293,6 +293,48 @@ fn a_new_generation_is_unknown_until_its_first_pass_has_ended() {
     expect(&status, "Unknown", "Progressing", true, false);
     assert_eq!(status.observed_generation, Some(1), "not before the pass has ended");
     assert_eq!(status.image, good.image);
+}
+
+#[test]
+fn a_suspended_resource_is_observed_and_keeps_ready_only_if_it_is_true() {
+    let synced = report(&[("1", TagState::Synced(digest()))]);
+    let good = after(&Status::default(), &synced);
+    let paused = suspended(&good, 2);
+    assert_eq!(paused.observed_generation, Some(2));
+    assert_eq!(paused.conditions, good.conditions, "of generation 1");
+
+    let stalled = after(&Status::default(), &report(&[("1", failed(Class::SourceNotFound))]));
+    for old in [progressing(&good, 2, Timestamp::UNIX_EPOCH), stalled.clone()] {
+        let paused = suspended(&old, 3);
+        for type_ in [condition::READY, condition::RECONCILING, condition::STALLED] {
+            assert!(find(&paused.conditions, type_).is_none(), "{type_} of {old:?}");
+        }
+        assert_eq!(suspended(&paused, 3), paused, "written once");
+    }
+    let paused = suspended(&stalled, 2);
+    assert_eq!(find(&paused.conditions, condition::IMAGE_SYNCED).expect("kept").status, "False");
+
+    let born = suspended(&Status { observed_generation: Some(-1), ..Status::default() }, 1);
+    assert_eq!(born, Status { observed_generation: Some(1), ..Status::default() });
+}
+
+#[test]
+fn a_long_copy_is_reported_in_reconciling_and_nowhere_else() {
+    let good = after(&Status::default(), &report(&[("1", TagState::Synced(digest()))]));
+    let snapshot = Snapshot { tags: Count { done: 1, of: 3 }, ..Snapshot::default() };
+    assert_eq!(copying(&good, &snapshot), good, "a periodic check does not touch Ready");
+
+    let first = progressing(&good, 2, Timestamp::UNIX_EPOCH);
+    let status = copying(&first, &snapshot);
+    let message = |status: &Status, type_| {
+        find(&status.conditions, type_).map(|condition| condition.message.clone())
+    };
+    assert_eq!(
+        message(&status, condition::RECONCILING).as_deref(),
+        Some("copying: 1/3 tags, 0/0 blobs, 0 B of 0 B, 0 B/s")
+    );
+    assert_eq!(message(&status, condition::READY), message(&first, condition::READY));
+    assert_eq!(status.observed_generation, Some(1));
 }
 
 #[test]

@@ -3,7 +3,8 @@
 //!
 //! Two rules are wider here: Ready may be Unknown, not only False, while Reconciling (design: a new
 //! generation is unknown, not false), and FAIL0010 is for the first pass of a generation only: a
-//! retry keeps the generation observed.
+//! retry keeps the generation observed. A suspended resource has no Ready unless it is True, and
+//! its conditions speak of the last pass: nobody should wait for it.
 
 use ecr_sync::api::v1alpha1::EcrRepositorySync;
 
@@ -12,6 +13,13 @@ use super::{Kstatus, kstatus};
 /// Panics with the first rule that the status breaks. A status that was not written yet is skipped.
 pub fn check(object: &EcrRepositorySync) {
     let Some(status) = &object.status else { return };
+    let is_observed = status.observed_generation == object.metadata.generation;
+    if object.spec.suspend && object.metadata.deletion_timestamp.is_none() {
+        if is_observed {
+            assert_eq!(kstatus(object), Kstatus::Current, "suspended: nobody waits: {object:#?}");
+        }
+        return;
+    }
     if status.conditions.is_empty() {
         assert_ne!(
             kstatus(object),
