@@ -87,14 +87,15 @@ async fn suspended(subject: &Subject<'_>, was_suspended: Option<bool>) -> Result
     subject.context.pool.cancel(&subject.uid);
     subject.schedule(Next::Suspended);
 
-    let old = subject.status();
-    let new = status::suspended(&old, subject.generation);
-    publish::show(subject, &new);
-    publish::patch(subject, &old, new).await?;
     if was_suspended == Some(false) {
         let text = "no work is done until spec.suspend is false; nothing is removed";
         publish::events(subject, vec![Note::normal(Reason::Suspended.as_str(), text)]).await;
     }
+
+    let old = subject.status();
+    let new = status::suspended(&old, subject.generation);
+    publish::show(subject, &new);
+    publish::patch(subject, &old, new).await?;
     Ok(Action::await_change())
 }
 
