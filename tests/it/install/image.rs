@@ -85,7 +85,7 @@ async fn the_image_is_built_pushed_and_installed_as_the_readme_says_and_syncs_a_
     let binaries = format!("tools/image/binaries {} 1.2.3 {folder}", image.trim_end_matches("-ci"));
     shell.paste(&format!("ENGINE=podman ARCHITECTURES=$BUILDARCH {binaries}")).await;
     let listed = shell.paste(&format!("tar -tzf {folder}/*.tar.gz")).await;
-    assert_eq!(listed, "Cargo.lock\nLICENSE\necr-sync\n");
+    assert_eq!(listed, "ecr-sync\nLICENSE\nCargo.lock\n");
 
     let pod = site.pod().await;
     let started = Instant::now();
