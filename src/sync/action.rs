@@ -325,6 +325,7 @@ mod tests {
         };
         let mutability =
             Action::SetMutability { wanted: Mutability::Immutable, replaces: Mutability::Mutable };
+
         let table = [
             (policy(false), "set lifecyclePolicy", "set lifecyclePolicy"),
             (policy(true), "replace lifecyclePolicy", "replaced lifecyclePolicy"),
@@ -337,6 +338,7 @@ mod tests {
             (copy(None), "copy q.io/app:1", "copied q.io/app:1"),
             (copy(Some(digest.clone())), "complete tag 1", "completed tag 1"),
         ];
+
         for (action, plan, event) in table {
             assert!(action.to_string().starts_with(plan), "{action}");
             assert!(action.past().starts_with(event), "{}", action.past());

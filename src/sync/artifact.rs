@@ -36,7 +36,7 @@ pub struct DesiredArtifact {
     pub name: String,
     /// The original repository, if a mirror is read.
     pub original: Option<String>,
-    /// Why the mirror is not read after all.
+    /// Warning that the mirror failed and the original registry is read instead.
     pub passed_over: Option<String>,
     /// The original repository, for content that the mirror lacks, if it may be read.
     pub(super) original_origin: Option<Origin>,
@@ -46,7 +46,7 @@ pub struct DesiredArtifact {
     pub keep: bool,
     /// The wanted tags in the target.
     pub tags: BTreeMap<Tag, WantedTag>,
-    /// Why the source's tags could not be listed: then the selected ones are not known.
+    /// The failure to list the source's tags. The selected tags are then not known.
     pub listing: Option<Failure>,
     /// The number of tags that the selector finds, if there is a selector and the list was read.
     pub(super) selected: Option<usize>,
@@ -128,7 +128,7 @@ pub enum TagState {
     Unverified {
         /// Digest in ECR.
         digest: Digest,
-        /// Why the source could not be asked.
+        /// The failure of the source.
         failure: Failure,
     },
     /// In ECR. The source has replaced it since, and the spec says to keep it.

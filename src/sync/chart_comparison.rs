@@ -17,7 +17,7 @@ use crate::registry::{Digest, Tag};
 enum Comparison {
     /// The version would not be pushed.
     Settled(TagState, Option<Derived>),
-    /// This manifest would be pushed.
+    /// The manifest that would be pushed.
     Differs(Digest),
 }
 

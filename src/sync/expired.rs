@@ -167,54 +167,52 @@ mod tests {
         Held::new(lifecycle, tags.iter())
     }
 
+    /// Counts the expired tags if none of the desired ones is in ECR.
+    fn count_missing(earlier: &Earlier, desired: &Desired) -> BTreeMap<Tag, Expired> {
+        count(&earlier.held, &earlier.expired, desired, |_| false)
+    }
+
     #[test]
     fn a_tag_that_expires_for_the_third_time_is_left_alone() {
+        let desired = desired("a", Wanted::Unmanaged);
         let mut earlier = Earlier::default();
         let mut verdicts = Vec::new();
         for _ in 0..4 {
             // In ECR at the end of one pass, missing at the next.
             earlier.held = held("a", &Wanted::Unmanaged);
-            earlier.expired =
-                count(&earlier.held, &earlier.expired, &desired("a", Wanted::Unmanaged), |_| false);
+            earlier.expired = count_missing(&earlier, &desired);
             verdicts.push(earlier.expired[&tag()].verdict(&tag()).is_some());
         }
         assert_eq!(verdicts, [false, false, true, true]);
+
         // A tag that is left alone is missing at the end of the pass, and is not counted again.
         earlier.held = Held::new(&Wanted::Unmanaged, std::iter::empty());
-        assert_eq!(
-            count(&earlier.held, &earlier.expired, &desired("a", Wanted::Unmanaged), |_| false),
-            earlier.expired
-        );
+        assert_eq!(count_missing(&earlier, &desired), earlier.expired);
     }
 
     #[test]
     fn tags_in_ecr_and_tags_that_never_were_do_not_count() {
-        let wanted = desired("a", Wanted::Unmanaged);
-        assert!(count(&Held::default(), &BTreeMap::new(), &wanted, |_| false).is_empty());
-        let earlier = Earlier { held: held("a", &Wanted::Unmanaged), ..Earlier::default() };
-        assert!(count(&earlier.held, &earlier.expired, &wanted, |_| true).is_empty());
+        let desired = desired("a", Wanted::Unmanaged);
+        assert!(count_missing(&Earlier::default(), &desired).is_empty());
+        let held = held("a", &Wanted::Unmanaged);
+        assert!(count(&held, &BTreeMap::new(), &desired, |_| true).is_empty());
     }
 
     #[test]
     fn new_content_and_a_new_policy_start_the_count_again() {
+        let expired = Expired { digest: Some(digest_of("a")), times: 2 };
         let earlier = Earlier {
             held: held("a", &Wanted::Unmanaged),
-            expired: BTreeMap::from([(tag(), Expired { digest: Some(digest_of("a")), times: 2 })]),
+            expired: BTreeMap::from([(tag(), expired)]),
             ..Earlier::default()
         };
-        assert!(
-            count(&earlier.held, &earlier.expired, &desired("b", Wanted::Unmanaged), |_| false)
-                .is_empty()
-        );
-        assert!(
-            count(&earlier.held, &earlier.expired, &desired("a", Wanted::None), |_| false)
-                .is_empty()
-        );
-        assert_eq!(
-            count(&earlier.held, &earlier.expired, &desired("a", Wanted::Unmanaged), |_| false)
-                [&tag()]
-                .times,
-            3
-        );
+
+        let times = |content, lifecycle| {
+            let counts = count_missing(&earlier, &desired(content, lifecycle));
+            counts.get(&tag()).map(|expired| expired.times)
+        };
+        assert_eq!(times("b", Wanted::Unmanaged), None);
+        assert_eq!(times("a", Wanted::None), None);
+        assert_eq!(times("a", Wanted::Unmanaged), Some(3));
     }
 }

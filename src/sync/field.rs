@@ -12,17 +12,17 @@ use crate::ecr::policy::Kind;
 pub enum Field {
     /// The repository itself.
     Repository,
-    /// Its resource tags.
+    /// Resource tags.
     ResourceTags,
-    /// Whether its tags may move.
+    /// Whether tags may move.
     ImageTagMutability,
     /// Whether images are scanned when they are pushed.
     ScanOnPush,
-    /// Its encryption, which cannot be changed.
+    /// Encryption, which cannot be changed.
     Encryption,
-    /// Its lifecycle policy.
+    /// The lifecycle policy.
     LifecyclePolicy,
-    /// Its permission policy.
+    /// The permission policy.
     PermissionPolicy,
     /// A tag of the image.
     ImageTag,

@@ -17,7 +17,7 @@ pub(super) struct Outcomes {
     progress: Progress,
     /// The repository, if this pass created it.
     pub(super) created: Option<Repository>,
-    /// Why there is no repository, so that nothing else could be done.
+    /// The failure to create the repository. Nothing else could be done then.
     pub(super) failure: Option<Failure>,
     /// Policies and resource tags that could not be set.
     pub(super) configuration: Vec<Failure>,
@@ -41,7 +41,7 @@ pub(super) struct Outcomes {
     pub(super) referrers: Option<ReferrersReport>,
     /// Advice for a person: nothing is wrong.
     pub(super) warnings: Vec<String>,
-    /// Why tags that should be removed still exist.
+    /// The reason why tags that should be removed still exist.
     pub(super) pruning_blocked: Option<Failure>,
     /// The changes, in words.
     pub(super) changes: Vec<String>,

@@ -239,6 +239,7 @@ mod tests {
             (Some("sha256:00"), false, [false, false, false, true]),
             (Some("somebody"), false, [false, false, false, true]),
         ];
+
         for (mark, is_gone, wanted) in table {
             let mut may_all: Vec<_> = [Never, IfUnowned, Always]
                 .into_iter()

@@ -1,7 +1,9 @@
 //! [`Desired`] x [`Observed`] -> [`Plan`]. Pure: no I/O, no clock.
 
 use super::action::{Action, Drift, Plan};
-use super::artifact::{ArtifactKind, DesiredArtifact, Source, SourceContent, TagState, WantedTag};
+use super::artifact::{
+    ArtifactKind, DesiredArtifact, Source, SourceContent, SourceTag, TagState, WantedTag,
+};
 use super::configuration::{self, Difference, Verdict};
 use super::desired::Desired;
 use super::earlier::Earlier;
@@ -129,6 +131,7 @@ fn plan_artifacts(desired: &Desired, observed: Option<&ObservedRepository>, plan
                 }
                 None => decision,
             };
+
             match decision {
                 Decision::Settled(state) => {
                     plan.settled.insert((artifact.kind, tag.clone()), state);
@@ -167,7 +170,17 @@ fn plan_tag(
         (Err(failure), None) => return Decision::Settled(TagState::Failed(failure.clone())),
         (Ok(source), _) => source,
     };
+    plan_content(artifact, tag, source, current, mutability)
+}
 
+/// Decides by the content of the source.
+fn plan_content(
+    artifact: &DesiredArtifact,
+    tag: &Tag,
+    source: &SourceTag,
+    current: Option<&Digest>,
+    mutability: Option<&Mutability>,
+) -> Decision {
     let copy = |digest: Option<&Digest>| {
         Decision::Do(Action::CopyTag {
             kind: artifact.kind,
@@ -181,6 +194,7 @@ fn plan_tag(
         let failure = Failure::new(Class::SourceChanged, message);
         Decision::Settled(TagState::Kept { digest: digest.clone(), failure })
     };
+
     match (&source.content, current) {
         (SourceContent::Manifest(digest), Some(current)) if digest == current => {
             Decision::Settled(TagState::Synced(current.clone()))
@@ -282,6 +296,7 @@ fn with_archived(
     decision: Decision,
 ) -> Decision {
     let Archived { digest, activating } = archived;
+
     match &decision {
         // The source has another digest now: it is copied, and the tag moves to it.
         Decision::Do(Action::CopyTag { digest: Some(wanted), .. }) if wanted != digest => decision,

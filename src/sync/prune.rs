@@ -213,6 +213,7 @@ fn forbidden(desired: &Desired, plan: &Plan) -> Option<Pruning> {
         if let Some(failure) = &artifact.listing {
             return Some(by(format!("cannot determine which {noun} tags are wanted"), failure));
         }
+
         match &artifact.offered {
             Some(Ok(offered)) if offered.is_empty() => {
                 return Some(Pruning::blocked(format!("{name} lists no tags")));
@@ -233,6 +234,7 @@ fn forbidden(desired: &Desired, plan: &Plan) -> Option<Pruning> {
             }
         }
     }
+
     plan.settled.iter().find_map(|((kind, tag), state)| missing(*kind, tag, state))
 }
 
@@ -268,20 +270,20 @@ mod tests {
 
     #[test]
     fn a_dry_run_shows_the_last_check_and_a_pass_removes_only_once() {
-        let found =
+        let checked =
             Pruning { actions: vec![action("1"), action("2")], left: 3, ..Pruning::blocked("why") };
         let mut artifact = DesiredArtifact::new(ArtifactKind::Image, "q.io/app");
         let wanted = WantedTag { pin: None, source: Err(Failure::cancelled()) };
         artifact.tags.insert("1".parse().expect("a tag"), wanted);
         let desired = Desired { artifacts: vec![artifact], ..Desired::default() };
-        let shown = remembered(&found, &desired, Mode::DryRun);
+        let shown = remembered(&checked, &desired, Mode::DryRun);
         assert_eq!(
             (shown.actions, &shown.blocked),
-            (vec![action("2")], &found.blocked),
+            (vec![action("2")], &checked.blocked),
             "1 is wanted again"
         );
-        let applied = remembered(&found, &desired, Mode::Apply);
-        assert_eq!((applied.actions, &applied.blocked), (Vec::new(), &found.blocked));
+        let applied = remembered(&checked, &desired, Mode::Apply);
+        assert_eq!((applied.actions, &applied.blocked), (Vec::new(), &checked.blocked));
         assert_eq!(applied.left, 0);
     }
 

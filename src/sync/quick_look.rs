@@ -30,11 +30,11 @@ impl Pass<'_> {
         }
 
         let tags = desired.artifacts.iter().flat_map(|artifact| artifact.tags.keys());
-        let asked = look.to_ask(tags);
-        let images = if asked.is_empty() {
+        let unknown = look.to_ask(tags);
+        let images = if unknown.is_empty() {
             self.target.repository().await?.map(|_| Images::default())
         } else {
-            self.target.images(&asked).await?
+            self.target.images(&unknown).await?
         };
 
         Ok(images.map(|images| Observed {

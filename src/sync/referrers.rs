@@ -30,15 +30,15 @@ impl Pass<'_> {
         let Some(Source::Registry(origin)) = image else { return };
 
         let images = synced_images(origin, plan, outcomes);
-        let found = copy::find_referrers(origin, &images).await;
+        let referrers = copy::find_referrers(origin, &images).await;
         self.job.progress.advance(1);
         let mut report = ReferrersReport {
-            found: found.manifests.len() + found.tags.len(),
+            found: referrers.manifests.len() + referrers.tags.len(),
             copied: 0,
-            failures: found.failures.clone(),
+            failures: referrers.failures.clone(),
         };
 
-        let copied = match self.missing_referrers(observed, repository, found).await {
+        let copied = match self.missing_referrers(observed, repository, referrers).await {
             Ok(orders) if orders.is_empty() => Ok(Vec::new()),
             Ok(orders) => self.copy_orders(origin, observed, repository, orders).await,
             Err(failure) => Err(failure),
@@ -86,20 +86,21 @@ impl Pass<'_> {
         &self,
         observed: &Observed,
         repository: &Repository,
-        found: copy::Found,
+        referrers: copy::Found,
     ) -> Result<Vec<Order>, Failure> {
         let registry = &self.target.registry;
         let name = &repository.name;
         let known = observed.known_manifests();
-        let mut manifests = found.manifests;
+        let mut manifests = referrers.manifests;
         manifests.retain(|digest| !known.contains(digest));
 
         let existing = registry.manifests(name, &manifests).await?.manifests;
-        let tags = found.tags.keys().cloned().collect();
+        let tags = referrers.tags.keys().cloned().collect();
         let tags = registry.images(name, &tags).await?.unwrap_or_default().tags;
 
         let by_digest = manifests.into_iter().filter(|digest| !existing.contains(digest));
-        let by_tag = found.tags.into_iter().filter(|(tag, digest)| tags.get(tag) != Some(digest));
+        let by_tag =
+            referrers.tags.into_iter().filter(|(tag, digest)| tags.get(tag) != Some(digest));
         Ok(by_digest
             .map(|digest| Order { tag: None, digest })
             .chain(by_tag.map(|(tag, digest)| Order { tag: Some(tag), digest }))

@@ -23,7 +23,7 @@ use crate::registry::{Digest, Tag};
 /// The result of one pass.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
-    /// Why the pass ended early, before or at the repository.
+    /// The failure that ended the pass early, before or at the repository.
     pub failure: Option<Failure>,
     /// The repository, if it exists, and whether we created it.
     pub repository: Option<(Repository, Ownership)>,
@@ -79,7 +79,7 @@ pub struct ArtifactReport {
     pub original: Option<String>,
     /// Every wanted tag.
     pub tags: BTreeMap<Tag, TagState>,
-    /// Why the source's tags could not be listed; `tags` then lacks the selected ones.
+    /// The failure to list the source's tags; `tags` then lacks the selected ones.
     pub listing: Option<Failure>,
     /// Number of tags that this pass copied.
     pub copied: usize,

@@ -190,11 +190,15 @@ mod tests {
             let origin = Origin::new(from.client(), "a");
             Route::new(&origin, (&to, "app"), false, &moving, &Progress::default(), &meter)
         };
-        let (first, second, third) = (route(&refuses), route(&gives), route(&gives));
+        let first = route(&refuses);
+        let second = route(&gives);
+        let third = route(&gives);
+
         let blob = Descriptor::new("application/octet-stream", Digest::sha256_of(b"blob"), 4);
         // In this order: the first one leads, the others wait for it.
         let (first, second, third) =
             tokio::join!(first.transfer(&blob), second.transfer(&blob), third.transfer(&blob));
+
         assert_eq!(
             (first.map_err(|failure| failure.class), second, third),
             (Err(Class::AuthenticationFailed), Ok(()), Ok(()))

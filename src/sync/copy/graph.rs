@@ -18,7 +18,7 @@ const MAX_DEPTH: usize = 8;
 /// three minutes to write.
 const MAX_MANIFESTS: usize = 2_000;
 /// Bytes of the manifests under one tag, all of which are in memory until the last one is written.
-/// It is enough for an index of a thousand images with thirty layers each.
+/// This is enough for an index of a thousand images with thirty layers each.
 const MAX_BYTES: u64 = 32 * 1024 * 1024;
 /// Manifests of one image that are read at the same time. If an index gives wrong sizes of its
 /// children, this many are in memory when that is noticed.
@@ -93,7 +93,7 @@ impl Graph {
             Failure::new(Class::SourceInvalid, message)
         };
         let mut nodes = HashMap::new();
-        let mut seen = HashSet::from([digest.clone()]);
+        let mut digests = HashSet::from([digest.clone()]);
         let mut next = vec![digest.clone()];
         // Bytes that were read, and bytes that the next level has according to its parents.
         let mut bytes = 0_u64;
@@ -107,7 +107,7 @@ impl Graph {
             if depth == MAX_DEPTH {
                 return Err(too_much(&format!("{MAX_DEPTH} levels of indexes")));
             }
-            if seen.len() > MAX_MANIFESTS {
+            if digests.len() > MAX_MANIFESTS {
                 return Err(too_much(&format!("{MAX_MANIFESTS} manifests")));
             }
             let too_large = || too_much(&format!("{} MiB of manifests", MAX_BYTES >> 20));
@@ -131,7 +131,7 @@ impl Graph {
                     return Err(too_large());
                 }
                 let (children, blobs) = parts(&manifest)?;
-                for child in children.iter().filter(|child| seen.insert(child.digest.clone())) {
+                for child in children.iter().filter(|child| digests.insert(child.digest.clone())) {
                     announced = announced.saturating_add(child.size);
                     next_level.push(child.digest.clone());
                 }
@@ -178,16 +178,16 @@ impl Graph {
 
 /// Returns the children and the blobs of a manifest, each once.
 fn parts(manifest: &Manifest) -> Result<(Vec<Descriptor>, Vec<Descriptor>), Failure> {
-    let mut seen = HashSet::new();
+    let mut digests = HashSet::new();
     Ok(match manifest.kind()? {
         Content::Index { children } => (
-            children.into_iter().filter(|child| seen.insert(child.digest.clone())).collect(),
+            children.into_iter().filter(|child| digests.insert(child.digest.clone())).collect(),
             Vec::new(),
         ),
         Content::Image { config, layers, .. } => {
             // Foreign layers are not copied: the manifest keeps their URLs.
             let own = std::iter::once(config).chain(layers).filter(|blob| !blob.is_foreign());
-            (Vec::new(), own.filter(|blob| seen.insert(blob.digest.clone())).collect())
+            (Vec::new(), own.filter(|blob| digests.insert(blob.digest.clone())).collect())
         }
     })
 }
@@ -204,6 +204,7 @@ fn heights(top: &Digest, nodes: &HashMap<Digest, (Node, Vec<Digest>)>) -> Vec<(D
         if heights.contains_key(digest) {
             continue;
         }
+
         if expanded {
             let height = children
                 .iter()
@@ -214,6 +215,7 @@ fn heights(top: &Digest, nodes: &HashMap<Digest, (Node, Vec<Digest>)>) -> Vec<(D
             ordered.push((digest.clone(), height));
             continue;
         }
+
         stack.push((digest, true));
         stack.extend(children.iter().rev().map(|child| (child, false)));
     }
@@ -275,9 +277,14 @@ mod tests {
             serde_json::json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": named})
                 .to_string();
         let digest = Digest::sha256_of(top.as_bytes());
-        let peer = Peer::new(move |seen| {
-            let asked = digests.iter().position(|digest| seen.line.ends_with(digest));
-            respond(200, &[("content-type", OCI_INDEX)], asked.map_or_else(|| top.clone(), child))
+
+        let peer = Peer::new(move |request| {
+            let child_index = digests.iter().position(|digest| request.line.ends_with(digest));
+            respond(
+                200,
+                &[("content-type", OCI_INDEX)],
+                child_index.map_or_else(|| top.clone(), child),
+            )
         })
         .await;
         let origin = Origin::new(peer.client(), "a");
@@ -315,6 +322,7 @@ mod tests {
                 async move { Graph::load(&origin, &digest, cache).await }
             };
             let (one, other) = (load(&first), load(&second));
+
             // While the permit is taken, an image stops before its large level.
             let permit = cache.large.acquire().await.unwrap();
             let waiting = futures::future::join(one, other);
@@ -322,6 +330,7 @@ mod tests {
             let early =
                 tokio::time::timeout(std::time::Duration::from_millis(500), &mut waiting).await;
             assert_eq!(early.is_ok(), at_once);
+
             if !at_once {
                 assert_eq!(
                     (first.0.count("GET"), second.0.count("GET")),

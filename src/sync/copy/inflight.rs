@@ -45,7 +45,7 @@ pub(in crate::sync) struct Blobs {
 
 /// The pass that transfers a blob.
 pub(super) enum Turn {
-    /// This pass.
+    /// The pass that asks.
     Lead(Lead),
     /// Another pass.
     Follow(Outcome),
@@ -126,7 +126,7 @@ mod tests {
         let Turn::Follow(mut follower) = blobs.turn(&key("a")) else { panic!("it moves already") };
         assert!(matches!(blobs.turn(&key("b")), Turn::Lead(_)), "another repository");
         lead.finish(Ok(()));
-        assert_eq!(*follower.wait_for(Option::is_some).await.expect("told"), Some(Ok(())));
+        assert_eq!(*follower.wait_for(Option::is_some).await.expect("a result"), Some(Ok(())));
         assert!(matches!(blobs.turn(&key("a")), Turn::Lead(_)), "an ended transfer is forgotten");
     }
 

@@ -279,6 +279,7 @@ impl<'a> Copier<'a> {
         transfers.wait_for(&node.blobs).await.map_err(Put::Failed)?;
         let written = self.written(digest);
         let put = || self.put(digest.into(), &node.manifest);
+
         match trust {
             // Images that share a child write it once, since the quota of PutImage is low. If one
             // fails, the next one tries.
@@ -368,7 +369,7 @@ enum Trust {
     Nothing,
 }
 
-/// Why a manifest was not accepted.
+/// The failure of a manifest write.
 enum Put {
     /// The target lacks a blob or a child manifest.
     ContentMissing(Failure),

@@ -33,9 +33,9 @@ pub(in crate::sync) struct Found {
 /// Finds the referrers of `images`, and those of the referrers. Each is found once, even in a
 /// circle.
 pub(in crate::sync) async fn find(origin: &Origin, images: &BTreeSet<Digest>) -> Found {
-    let mut found = Found::default();
+    let mut referrers = Found::default();
     if images.is_empty() {
-        return found;
+        return referrers;
     }
 
     // One list is enough to know which of the tags exist; each image may have three.
@@ -45,36 +45,37 @@ pub(in crate::sync) async fn find(origin: &Origin, images: &BTreeSet<Digest>) ->
             .filter(|tag| tag.starts_with("sha256-") || tag.starts_with("sha512-"))
             .collect(),
         Err(error) => {
-            found.failures.push(error.into());
+            referrers.failures.push(error.into());
             HashSet::new()
         }
     };
 
     let lookup = Lookup { origin, listed: &listed, has_api: AtomicBool::new(true) };
-    let mut seen: BTreeSet<Digest> = images.clone();
+    let mut known: BTreeSet<Digest> = images.clone();
     let mut level: Vec<Digest> = images.iter().cloned().collect();
     for _ in 0..MOST_LEVELS {
         if level.is_empty() {
             break;
         }
-        let asked = stream::iter(std::mem::take(&mut level)).map(|digest| lookup.referrers(digest));
-        let answers: Vec<_> = asked.buffer_unordered(CONCURRENT).collect().await;
+        let requests =
+            stream::iter(std::mem::take(&mut level)).map(|digest| lookup.referrers(digest));
+        let answers: Vec<_> = requests.buffer_unordered(CONCURRENT).collect().await;
         for answer in answers {
             match answer {
-                Ok(referrers) => {
-                    level.extend(referrers.into_iter().filter(|digest| seen.insert(digest.clone())))
+                Ok(digests) => {
+                    level.extend(digests.into_iter().filter(|digest| known.insert(digest.clone())))
                 }
-                Err(failure) => found.failures.push(failure),
+                Err(failure) => referrers.failures.push(failure),
             }
         }
-        found.manifests.extend(level.iter().cloned());
-        if found.manifests.len() > MOST_FOUND {
+        referrers.manifests.extend(level.iter().cloned());
+        if referrers.manifests.len() > MOST_FOUND {
             let message = format!(
                 "more than {MOST_FOUND} artifacts refer to the images of {}",
                 origin.repository
             );
-            found.failures.push(Failure::new(Class::SourceInvalid, message));
-            return found;
+            referrers.failures.push(Failure::new(Class::SourceInvalid, message));
+            return referrers;
         }
     }
 
@@ -86,11 +87,11 @@ pub(in crate::sync) async fn find(origin: &Origin, images: &BTreeSet<Digest>) ->
     let resolved = stream::iter(names).map(|tag| lookup.tag(tag));
     for answer in resolved.buffer_unordered(CONCURRENT).collect::<Vec<_>>().await {
         match answer {
-            Ok((tag, digest)) => drop(found.tags.insert(tag, digest)),
-            Err(failure) => found.failures.push(failure),
+            Ok((tag, digest)) => drop(referrers.tags.insert(tag, digest)),
+            Err(failure) => referrers.failures.push(failure),
         }
     }
-    found
+    referrers
 }
 
 /// Returns a digest as it is written in a tag: `sha256-abc`.
@@ -115,6 +116,7 @@ impl Lookup<'_> {
             }
             self.has_api.store(false, Ordering::Relaxed);
         }
+
         let name = tag_of(&digest);
         if !self.listed.contains(&name) {
             return Ok(Vec::new());
@@ -130,7 +132,8 @@ impl Lookup<'_> {
     }
 
     async fn tag(&self, tag: Tag) -> Result<(Tag, Digest), Failure> {
-        let found = self.origin.client.resolve(&self.origin.repository, &tag).await?;
-        Ok((tag, found.digest))
+        let Origin { client, repository, .. } = self.origin;
+        let digest = client.resolve(repository, &tag).await?.digest;
+        Ok((tag, digest))
     }
 }

@@ -48,14 +48,15 @@ fn with_tags(tags: &[(&str, Option<&str>)]) -> Desired {
     let tags = tags
         .iter()
         .map(|(name, content)| {
-            let found = content.map(|content| SourceTag {
+            let resolved = content.map(|content| SourceTag {
                 label: format!("registry.example/team/app:{name}"),
                 content: SourceContent::Manifest(digest(content)),
             });
-            let source = found.ok_or_else(|| Failure::new(Class::RegistryUnavailable, "down"));
+            let source = resolved.ok_or_else(|| Failure::new(Class::RegistryUnavailable, "down"));
             (tag(name), WantedTag { pin: None, source })
         })
         .collect();
+
     let source = Source::Registry(Origin::new(source, reference.repository.clone()));
     let kind = ArtifactKind::Image;
     let artifact = DesiredArtifact { source, tags, ..DesiredArtifact::new(kind, reference.name()) };
@@ -155,6 +156,7 @@ fn policies_by_spec_and_ecr() {
         (document(policy.clone()), Some(other), &["replace lifecyclePolicy"]),
         (document(policy), Some("no json".to_owned()), &["replace lifecyclePolicy"]),
     ];
+
     for (lifecycle, live, wanted) in table {
         let case = format!("{lifecycle:?} x {live:?}");
         let desired = Desired { lifecycle, ..desired() };
@@ -191,6 +193,7 @@ fn tags_by_source_target_and_mutability() {
         ("1", None, None, Mutability::Mutable, "RegistryUnavailable"),
         ("1", None, Some("b"), Mutability::Mutable, "Unverified"),
     ];
+
     for (name, source, target, mutability, wanted) in table {
         let case = format!("{name} {source:?} {target:?} {mutability:?}");
         let target: Vec<_> = target.iter().map(|content| (name, *content)).collect();
@@ -249,6 +252,7 @@ fn ownership_decides_who_may_touch_a_repository() {
         (None, false, Claimant::CommandLine { take_over: false }, Some(false)),
         (Some(mine), false, Claimant::CommandLine { take_over: false }, None),
     ];
+
     for (owner, owner_is_gone, claimant, wanted) in table {
         let case = format!("{owner:?} gone: {owner_is_gone} {claimant:?}");
         let resource_tags =
@@ -309,6 +313,7 @@ fn charts_by_index_memory_and_target() {
         (SourceContent::Manifest(digest("a")), Some("b"), true, "Kept"),
         (SourceContent::Manifest(digest("a")), Some("b"), false, "copy"),
     ];
+
     for (content, target, keep, wanted) in table {
         let case = format!("{content:?} {target:?} keep: {keep}");
         let mut desired = with_tags(&[("1.0.0", Some("unused"))]);
@@ -321,6 +326,7 @@ fn charts_by_index_memory_and_target() {
         let planned =
             plan(&desired, &observed(repository_with(&target)), &me(), &Earlier::default())
                 .expect("a plan");
+
         let settled = planned.settled.get(&(ArtifactKind::Chart, tag("1.0.0")));
         let shown = match (planned.actions.first().map(ToString::to_string), settled) {
             (Some(words), None) => words.split(' ').next().unwrap_or_default().to_owned(),
@@ -364,6 +370,7 @@ fn settings_are_written_before_policies_and_tags() {
         resource_tags: [("team".to_owned(), "platform".to_owned())].into(),
         ..with_tags(&[("1", Some("new"))])
     };
+
     let mut repository = repository_with(&[("1", "old")]);
     repository.repository.mutability = Mutability::Immutable;
     let planned = plan(&wanted, &observed(repository), &me(), &Earlier::default()).expect("a plan");
@@ -383,6 +390,7 @@ fn settings_are_written_before_policies_and_tags() {
         ],
         "the tag may move, since the setting comes first"
     );
+
     let drift: Vec<_> = planned.drift.iter().map(ToString::to_string).collect();
     assert_eq!(drift.len(), 1, "{drift:?}");
     assert!(drift[0].starts_with(
@@ -415,6 +423,7 @@ fn only_resource_tags_that_we_set_are_removed() {
         ),
         (&[], &[(OWNER_TAG, "c/ns/app")], &[OWNER_TAG], &[]),
     ];
+
     for (wanted, live, keys, actions) in table {
         let desired = Desired { resource_tags: tags(wanted), ..desired() };
         let mut repository = repository_with(&[]);

@@ -64,7 +64,7 @@ impl<'a> Contents<'a> {
 
     /// Returns the referrers of an image, and those of the referrers.
     pub(super) fn referrers(&self, digest: &'a Digest) -> BTreeSet<&'a Digest> {
-        let mut found = BTreeSet::new();
+        let mut referrers = BTreeSet::new();
         let mut next = vec![digest];
         while let Some(subject) = next.pop() {
             let new = self
@@ -73,10 +73,10 @@ impl<'a> Contents<'a> {
                 .into_iter()
                 .flatten()
                 .copied()
-                .filter(|digest| found.insert(*digest));
+                .filter(|digest| referrers.insert(*digest));
             next.extend(new.collect::<Vec<_>>());
         }
-        found
+        referrers
     }
 
     /// Returns the tags that are named after an image.
@@ -132,7 +132,7 @@ pub(super) fn candidates(
         desired.artifacts.iter().flat_map(|artifact| artifact.tags.keys()).collect();
     let is_unused = |image: &Stored| is_unused(image, exempt.min_unpulled, now);
 
-    let mut found = BTreeMap::new();
+    let mut candidates = BTreeMap::new();
     for image in contents.images.iter().filter(|image| image.is_active && is_unused(image)) {
         if exempt.children.contains(&image.digest) {
             continue;
@@ -145,22 +145,22 @@ pub(super) fn candidates(
                     let (kind, digest) = (artifact.kind, image.digest.clone());
                     let candidate =
                         Candidate { kind, tag: tag.clone(), digest, is_index: image.is_index };
-                    found.insert((image.used, tag.clone(), kind), candidate);
+                    candidates.insert((image.used, tag.clone(), kind), candidate);
                 }
             }
         }
     }
 
-    let mut found: Vec<_> = found.into_values().collect();
-    if found.len() > most {
+    let mut candidates: Vec<_> = candidates.into_values().collect();
+    if candidates.len() > most {
         let days = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs() / DAY;
         // In a random order: with consecutive parts, a weekly check would always get the same part.
-        let parts = found.len().div_ceil(most) as u64;
+        let parts = candidates.len().div_ceil(most) as u64;
         // The remainder is less than the number of candidates.
         let part = usize::try_from(hash(days) % parts).unwrap_or_default();
-        found.rotate_left(part * most);
+        candidates.rotate_left(part * most);
     }
-    found
+    candidates
 }
 
 /// Returns how many tags one run may remove from a repository that has `tags`.
@@ -222,8 +222,8 @@ mod tests {
     ) -> Vec<String> {
         let desired = Desired { artifacts, ..Desired::default() };
         let exempt = Exempt { min_unpulled: days * DAY, children };
-        let found = candidates(&desired, &Contents::new(images, Vec::new()), exempt, now(), 100);
-        found
+        let listed = candidates(&desired, &Contents::new(images, Vec::new()), exempt, now(), 100);
+        listed
             .into_iter()
             .map(|candidate| format!("{} {}", candidate.kind.noun(), candidate.tag))
             .collect()
@@ -286,6 +286,7 @@ mod tests {
             Stored { subject: Some(digest('b')), ..image('d', &["2"], 50) },
         ];
         let artifacts = || vec![artifact(ArtifactKind::Image, &["1"], &["1", "2", &signature])];
+
         let might_go = |coming| {
             let desired = Desired { artifacts: artifacts(), ..Desired::default() };
             let exempt = Exempt { min_unpulled: DAY, children: &NONE };
@@ -312,19 +313,24 @@ mod tests {
                 ..Desired::default()
             };
             let exempt = Exempt { min_unpulled: DAY, children: &NONE };
-            let found = candidates(
+            let listed = candidates(
                 &desired,
                 &Contents::new(&images, Vec::new()),
                 exempt,
                 now() + day * DAY,
                 most,
             );
-            assert_eq!(found.len(), 7);
-            found[0].tag.to_string()
+            assert_eq!(listed.len(), 7);
+            listed[0].tag.to_string()
         };
+
         for cadence in [1, 2, 3, 7] {
-            let seen: BTreeSet<_> = (0..20).map(|turn| first(turn * cadence, 3)).collect();
-            assert_eq!(seen, ["t0", "t3", "t6"].map(str::to_owned).into(), "every {cadence} days");
+            let first_tags: BTreeSet<_> = (0..20).map(|turn| first(turn * cadence, 3)).collect();
+            assert_eq!(
+                first_tags,
+                ["t0", "t3", "t6"].map(str::to_owned).into(),
+                "every {cadence} days"
+            );
         }
         assert_eq!((first(0, 7), first(1, 7)), ("t0".to_owned(), "t0".to_owned()));
     }

@@ -184,6 +184,7 @@ impl Work<'_> {
         let Action::PruneTag { tag, digest, is_index, .. } = action else { return false };
         let Repository { name, arn, .. } = self.repository;
         let cache = &self.pass.engine.prune_cache;
+
         match results.get(tag) {
             Some(Removal::Removed) => {
                 outcomes.done(action);

@@ -242,14 +242,14 @@ impl AskedSource<'_> {
             return Ok(false);
         }
 
-        let found = find_referrers(origin, &[candidate.digest.clone()].into()).await;
-        if let Some(failure) = found.failures.into_iter().next() {
+        let referrers = find_referrers(origin, &[candidate.digest.clone()].into()).await;
+        if let Some(failure) = referrers.failures.into_iter().next() {
             return Err(failure);
         }
-        let is_found = by_subject.len() <= MOST_REFERRERS
-            && by_subject.iter().all(|digest| found.manifests.contains(*digest))
-            && by_name.iter().all(|(tag, digest)| found.tags.get(*tag) == Some(*digest));
-        if !is_found {
+        let has_all = by_subject.len() <= MOST_REFERRERS
+            && by_subject.iter().all(|digest| referrers.manifests.contains(*digest))
+            && by_name.iter().all(|(tag, digest)| referrers.tags.get(*tag) == Some(*digest));
+        if !has_all {
             return Ok(false);
         }
 
