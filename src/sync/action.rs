@@ -15,21 +15,21 @@ use crate::registry::{Digest, Tag};
 
 /// The actions of a pass, in the order in which they are carried out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Plan {
+pub(super) struct Plan {
     /// Whether the repository existed before us.
-    pub adopted: bool,
+    pub(super) adopted: bool,
     /// The actions.
-    pub actions: Vec<Action>,
+    pub(super) actions: Vec<Action>,
     /// Wanted tags that need no action: in sync, or impossible.
-    pub settled: BTreeMap<(ArtifactKind, Tag), TagState>,
+    pub(super) settled: BTreeMap<(ArtifactKind, Tag), TagState>,
     /// Differences from the spec that are left alone.
-    pub drift: Vec<Drift>,
+    pub(super) drift: Vec<Drift>,
     /// Changes by others that the actions correct.
-    pub corrected: Vec<Drift>,
+    pub(super) corrected: Vec<Drift>,
     /// Writes of this pass, and those of earlier passes after which ECR returned another value.
-    pub attempts: Attempts,
+    pub(super) attempts: Attempts,
     /// Tags to remove, if this pass looked for them.
-    pub pruning: Option<Pruning>,
+    pub(super) pruning: Option<Pruning>,
 }
 
 impl Plan {
@@ -41,8 +41,7 @@ impl Plan {
 
     /// Whether nothing is to be done. An immutable tag is not settled: its mutability may have been
     /// changed in ECR, and only the full survey reads that.
-    #[must_use]
-    pub fn is_settled(&self) -> bool {
+    pub(super) fn is_settled(&self) -> bool {
         let is_immutable = |state: &TagState| match state {
             TagState::Failed(failure) => failure.class == Class::TagImmutable,
             _ => false,
@@ -78,7 +77,7 @@ pub struct Attempt {
 }
 
 /// Writes after which ECR returned another value, by field.
-pub type Attempts = BTreeMap<Field, Attempt>;
+pub(crate) type Attempts = BTreeMap<Field, Attempt>;
 
 /// One write.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -29,25 +29,25 @@ impl ArtifactKind {
 
 /// An artifact in its source.
 #[derive(Debug)]
-pub struct DesiredArtifact {
+pub(super) struct DesiredArtifact {
     /// Image or chart.
-    pub kind: ArtifactKind,
+    pub(super) kind: ArtifactKind,
     /// The repository or chart that is read, for people: `docker.io/library/nginx`.
-    pub name: String,
+    pub(super) name: String,
     /// The original repository, if a mirror is read.
-    pub original: Option<String>,
+    pub(super) original: Option<String>,
     /// Warning that the mirror failed and the original registry is read instead.
-    pub passed_over: Option<String>,
+    pub(super) passed_over: Option<String>,
     /// The original repository, for content that the mirror lacks, if it may be read.
     pub(super) original_origin: Option<Origin>,
     /// The source to copy from.
-    pub source: Source,
+    pub(super) source: Source,
     /// Whether a tag in ECR is kept when the source replaces its content.
-    pub keep: bool,
+    pub(super) keep: bool,
     /// The wanted tags in the target.
-    pub tags: BTreeMap<Tag, WantedTag>,
+    pub(super) tags: BTreeMap<Tag, WantedTag>,
     /// The failure to list the source's tags. The selected tags are then not known.
-    pub listing: Option<Failure>,
+    pub(super) listing: Option<Failure>,
     /// The number of tags that the selector finds, if there is a selector and the list was read.
     pub(super) selected: Option<usize>,
     /// All tags that the source lists, if pruning needs them.
@@ -59,7 +59,7 @@ pub(super) type Offered = BTreeMap<Tag, Option<helm::Entry>>;
 
 /// The source of an artifact.
 #[derive(Debug)]
-pub enum Source {
+pub(super) enum Source {
     /// An OCI registry: manifests are copied as they are.
     Registry(Origin),
     /// A classic chart repository: archives become artifacts.
@@ -77,25 +77,25 @@ pub enum Source {
 
 /// A tag that the target should have.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct WantedTag {
+pub(super) struct WantedTag {
     /// The only allowed digest.
-    pub pin: Option<Digest>,
+    pub(super) pin: Option<Digest>,
     /// The tag in the source, or why it is not known.
-    pub source: Result<SourceTag, Failure>,
+    pub(super) source: Result<SourceTag, Failure>,
 }
 
 /// A tag of the source.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SourceTag {
+pub(super) struct SourceTag {
     /// The tag, for people: `docker.io/library/nginx:1.27`.
-    pub label: String,
+    pub(super) label: String,
     /// The content that it points to.
-    pub content: SourceContent,
+    pub(super) content: SourceContent,
 }
 
 /// The content of a tag in its source.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SourceContent {
+pub(super) enum SourceContent {
     /// A manifest, which is copied as it is.
     Manifest(Digest),
     /// A chart archive, from which a manifest is built.

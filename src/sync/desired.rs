@@ -13,37 +13,37 @@ use crate::selection;
 
 /// The desired state of a repository, with digests.
 #[derive(Debug, Default)]
-pub struct Desired {
+pub(super) struct Desired {
     /// Name of the repository.
-    pub repository: String,
+    pub(super) repository: String,
     /// Mutability, scanning, encryption.
-    pub settings: Settings,
+    pub(super) settings: Settings,
     /// The lifecycle policy.
-    pub lifecycle: Wanted,
+    pub(super) lifecycle: Wanted,
     /// The permission policy.
-    pub permission: Wanted,
+    pub(super) permission: Wanted,
     /// The spec's policies and resource tags, without defaults.
     pub(super) own: Own,
     /// Hash of the desired configuration, defaults included.
-    pub revision: String,
+    pub(super) revision: String,
     /// Whether drift is corrected.
-    pub drift_policy: DriftPolicy,
+    pub(super) drift_policy: DriftPolicy,
     /// Policies of the spec that are not valid.
-    pub refused: Vec<Failure>,
+    pub(super) refused: Vec<Failure>,
     /// The operator's defaults. Which of them apply depends on the repository.
-    pub defaults: Documents,
+    pub(super) defaults: Documents,
     /// The resource tags to set. Other keys are left alone.
-    pub resource_tags: BTreeMap<String, String>,
+    pub(super) resource_tags: BTreeMap<String, String>,
     /// Whether wanted tags are restored from the archive.
-    pub restore: bool,
+    pub(super) restore: bool,
     /// Whether artifacts that refer to the images are copied.
-    pub referrers: bool,
+    pub(super) referrers: bool,
     /// Whether tags that are no longer wanted are removed.
-    pub prunes: bool,
+    pub(super) prunes: bool,
     /// The image and the chart, if they are wanted.
-    pub artifacts: Vec<DesiredArtifact>,
+    pub(super) artifacts: Vec<DesiredArtifact>,
     /// Advice for a person: nothing is wrong.
-    pub warnings: Vec<String>,
+    pub(super) warnings: Vec<String>,
 }
 
 /// The policies and resource tags of the spec itself.

@@ -9,41 +9,41 @@ use crate::registry::{Digest, Tag};
 
 /// The content of ECR.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Observed {
+pub(super) struct Observed {
     /// The repository; `None` if there is none yet.
-    pub repository: Option<ObservedRepository>,
+    pub(super) repository: Option<ObservedRepository>,
     /// Advice for a person: nothing is wrong.
-    pub warnings: Vec<String>,
+    pub(super) warnings: Vec<String>,
 }
 
 /// A repository that exists.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ObservedRepository {
+pub(super) struct ObservedRepository {
     /// Names and settings, as ECR describes them.
-    pub repository: Repository,
+    pub(super) repository: Repository,
     /// Whether we created it.
-    pub is_ours: bool,
+    pub(super) is_ours: bool,
     /// Whether settings, policies and resource tags were read. Otherwise they are assumed to be
     /// unchanged, and the fields below are empty.
-    pub configuration_read: bool,
+    pub(super) configuration_read: bool,
     /// All resource tags but AWS's own.
-    pub resource_tags: BTreeMap<String, String>,
+    pub(super) resource_tags: BTreeMap<String, String>,
     /// Text of the lifecycle policy; not read if it is unmanaged.
-    pub lifecycle: Option<String>,
+    pub(super) lifecycle: Option<String>,
     /// Text of the permission policy; not read if it is unmanaged.
-    pub permission: Option<String>,
+    pub(super) permission: Option<String>,
     /// Wanted tags that exist.
-    pub images: Images,
+    pub(super) images: Images,
     /// Wanted tags in the archive.
-    pub archived: BTreeMap<Tag, Archived>,
+    pub(super) archived: BTreeMap<Tag, Archived>,
     /// Whether the owner tag names a resource of this cluster that no longer exists.
-    pub owner_is_gone: bool,
+    pub(super) owner_is_gone: bool,
     /// Wanted indexes that lack some of their children.
-    pub incomplete: BTreeSet<Digest>,
+    pub(super) incomplete: BTreeSet<Digest>,
     /// Children of the wanted indexes, if they were read.
-    pub children: BTreeSet<Digest>,
+    pub(super) children: BTreeSet<Digest>,
     /// Wanted tags that expired, if a lifecycle policy may be the cause.
-    pub expired: BTreeMap<Tag, Expired>,
+    pub(super) expired: BTreeMap<Tag, Expired>,
 }
 
 /// A repository and its managed configuration.

@@ -16,11 +16,11 @@ const MAX_BYTES: u64 = 8 * 1024 * 1024;
 
 /// A source repository, and the manifests that were read while its tags were resolved.
 #[derive(Debug)]
-pub struct Origin {
+pub(super) struct Origin {
     /// The registry.
     pub(crate) client: Client,
     /// The repository in it.
-    pub repository: String,
+    pub(super) repository: String,
     /// The wanted platforms; `None` for all.
     platforms: Option<Platforms>,
     manifests: Mutex<Manifests>,
@@ -63,8 +63,7 @@ impl Origin {
     }
 
     /// Limits the repository to these platforms.
-    #[must_use]
-    pub fn narrowed(self, platforms: Option<Platforms>) -> Self {
+    pub(super) fn narrowed(self, platforms: Option<Platforms>) -> Self {
         Self { platforms, ..self }
     }
 

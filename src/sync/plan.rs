@@ -19,7 +19,7 @@ use crate::registry::{Digest, Tag};
 ///
 /// # Errors
 /// When the repository belongs to somebody else: then nothing may be done at all.
-pub fn plan(
+pub(super) fn plan(
     desired: &Desired,
     observed: &Observed,
     claimant: &Claimant,

@@ -18,7 +18,7 @@ use crate::ecr;
 use crate::ecr::policy::{self, Kind, Wanted};
 use crate::registry::{Digest, Tag};
 
-pub use super::copy::transfer_size::TransferSize;
+pub(crate) use super::copy::transfer_size::TransferSize;
 
 /// The actions of a pass, in order, and what they would change.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

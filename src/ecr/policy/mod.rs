@@ -62,7 +62,7 @@ impl Kind {
 
 /// The wish of a spec for one policy.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Wanted {
+pub(crate) enum Wanted {
     /// The spec does not name the policy: the one in ECR is kept.
     #[default]
     Unmanaged,
@@ -77,7 +77,7 @@ impl Wanted {
     ///
     /// # Errors
     /// All problems of the document, each with its path.
-    pub fn read(kind: Kind, policy: Option<&Policy>) -> Result<Self, Vec<Violation>> {
+    pub(crate) fn read(kind: Kind, policy: Option<&Policy>) -> Result<Self, Vec<Violation>> {
         let Some(policy) = policy else { return Ok(Self::Unmanaged) };
         let list = kind.list();
         match policy.get(list) {
