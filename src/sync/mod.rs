@@ -64,6 +64,6 @@ pub use ownership::{Claim, Claimant, OwnerRules};
 pub(crate) use ownership::{OwnerLookup, RecordedRepository};
 pub(crate) use preview::{Preview, TransferSize};
 pub use progress::Progress;
-pub(crate) use progress::{ActionListener, Count, Step};
+pub(crate) use progress::{ActionListener, Count, Snapshot, Step};
 pub(crate) use report::ArtifactReport;
 pub use report::Report;
