@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse as _;
 use bytes::Bytes;
-use ecr_sync::helm::{Access, Indexes, Repository};
+use ecr_sync::helm::{Connection, Indexes, Repository};
 use ecr_sync::registry::{Credential, Transport, TransportOptions};
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -81,8 +81,11 @@ impl Server {
     }
 
     fn repository(&self, indexes: &Arc<Indexes>) -> Repository {
-        let access =
-            Access::new(self.transport.clone(), TransportOptions::default(), Credential::Anonymous);
+        let access = Connection::new(
+            self.transport.clone(),
+            TransportOptions::default(),
+            Credential::Anonymous,
+        );
         Repository::new(&self.url, access, indexes.clone()).expect("a URL")
     }
 }

@@ -11,7 +11,7 @@ use crate::spec::Registry;
 
 /// The claim of a resource to a repository.
 #[derive(Clone, Debug)]
-struct Claim {
+struct Contender {
     /// Creation time in seconds.
     created: i64,
     namespace: String,
@@ -21,7 +21,7 @@ struct Claim {
     registry: Registry,
 }
 
-impl Claim {
+impl Contender {
     fn of(object: &EcrRepositorySync) -> Self {
         Self {
             created: object
@@ -48,12 +48,12 @@ impl Claim {
 
 /// All claims, by repository name.
 #[derive(Debug, Default)]
-pub(super) struct Claims(Mutex<HashMap<String, BTreeMap<String, Claim>>>);
+pub(super) struct Claims(Mutex<HashMap<String, BTreeMap<String, Contender>>>);
 
 impl Claims {
     /// Records the claim of a resource.
     pub(super) fn record(&self, object: &EcrRepositorySync) {
-        let claim = Claim::of(object);
+        let claim = Contender::of(object);
         let mut claims = self.0.lock();
         claims.entry(object.repository().to_owned()).or_default().insert(claim.uid.clone(), claim);
     }
@@ -64,7 +64,7 @@ impl Claims {
         let repository = object.repository();
         let Some(same) = claims.get_mut(repository) else { return Vec::new() };
         same.remove(&object.uid().unwrap_or_default());
-        let waiting = same.values().map(Claim::object).collect();
+        let waiting = same.values().map(Contender::object).collect();
         if same.is_empty() {
             claims.remove(repository);
         }
@@ -82,7 +82,7 @@ impl Claims {
             let before = same.len();
             same.retain(|uid, _| exists(uid));
             if same.len() < before {
-                waiting.extend(same.values().map(Claim::object));
+                waiting.extend(same.values().map(Contender::object));
             }
             !same.is_empty()
         });
@@ -96,8 +96,8 @@ impl Claims {
         object: &EcrRepositorySync,
         resolve: impl Fn(&str, &Registry) -> P,
     ) -> Option<String> {
-        let mine = Claim::of(object);
-        let location_of = |claim: &Claim| resolve(&claim.namespace, &claim.registry);
+        let mine = Contender::of(object);
+        let location_of = |claim: &Contender| resolve(&claim.namespace, &claim.registry);
         let location = location_of(&mine);
 
         let claims = self.0.lock();

@@ -59,14 +59,14 @@ struct Slot {
 
 #[derive(Default)]
 struct State {
-    copy: Option<Copy>,
+    copy: Option<CachedIndex>,
     /// The last failed fetch: its end and its error.
     failed: Option<(Instant, Arc<Error>)>,
 }
 
 /// A fetched index.
 #[derive(Clone)]
-pub(super) struct Copy {
+pub(super) struct CachedIndex {
     pub(super) index: Arc<Index>,
     pub(super) validators: Validators,
     /// The time at which the request that fetched or confirmed it was sent.
@@ -102,7 +102,7 @@ impl Indexes {
         &self,
         key: Key,
         max_age: Duration,
-        fetch: impl FnOnce(Option<Copy>) -> F,
+        fetch: impl FnOnce(Option<CachedIndex>) -> F,
     ) -> Result<Arc<Index>, Error>
     where
         F: Future<Output = Result<Fetched, Error>>,
@@ -132,9 +132,9 @@ impl Indexes {
             Ok(fetched) => {
                 let copy = match (fetched, state.copy.take()) {
                     (Fetched::New(index, validators), _) => {
-                        Copy { index: Arc::new(index), validators, confirmed: started }
+                        CachedIndex { index: Arc::new(index), validators, confirmed: started }
                     }
-                    (Fetched::Unchanged, Some(copy)) => Copy { confirmed: started, ..copy },
+                    (Fetched::Unchanged, Some(copy)) => CachedIndex { confirmed: started, ..copy },
                     (Fetched::Unchanged, None) => {
                         return Err(Error::Internal("there is no copy to confirm".into()));
                     }

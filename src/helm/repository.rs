@@ -15,10 +15,10 @@ use reqwest::{Response, StatusCode, Url};
 use super::archive::MAX_BYTES;
 use super::body::Body;
 use super::index::Reader;
-use super::indexes::{Copy, Fetched, Key, Validators};
+use super::indexes::{CachedIndex, Fetched, Key, Validators};
 use super::{ChartVersions, Entry, Error, Index, Indexes};
 use crate::registry::{
-    AllowedHosts, Credential, Digest, Failure, Limits, Policy, Request, Transport,
+    AllowedHosts, Cause, Credential, Digest, Limits, Request, RetryPolicy, Transport,
     TransportOptions, asked_wait, authority, is_link_local, next_chunk, read_answer, read_body,
     retrying, same_origin,
 };
@@ -33,7 +33,7 @@ const INDEX_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// The login, connections and bounds for a repository.
 #[derive(Clone, Debug)]
-pub struct Access {
+pub struct Connection {
     /// Name and password; sent to the repository's host only.
     pub credential: Credential,
     /// Connections.
@@ -45,13 +45,13 @@ pub struct Access {
     /// Hosts that the index may point to besides the repository's own; all hosts if `None`.
     pub hosts: Option<Arc<AllowedHosts>>,
     /// Retries of requests.
-    pub retry: Policy,
+    pub retry: RetryPolicy,
     /// The largest index that is read, before and after decompression.
     pub max_index_bytes: usize,
 }
 
-impl Access {
-    /// Creates an access with the default bounds.
+impl Connection {
+    /// Creates a connection with the default bounds.
     #[must_use]
     pub fn new(transport: Transport, trust: TransportOptions, credential: Credential) -> Self {
         Self {
@@ -60,7 +60,7 @@ impl Access {
             trust,
             limits: Arc::default(),
             hosts: None,
-            retry: Policy::default(),
+            retry: RetryPolicy::default(),
             max_index_bytes: MAX_INDEX_BYTES,
         }
     }
@@ -72,7 +72,7 @@ pub struct Repository {
     /// With a slash at the end of its path.
     base: Url,
     index: Url,
-    access: Access,
+    access: Connection,
     indexes: Arc<Indexes>,
 }
 
@@ -126,7 +126,7 @@ impl Repository {
     ///
     /// # Errors
     /// Class `InvalidSpec` if `url` is not the address of a chart repository.
-    pub fn new(url: &str, access: Access, indexes: Arc<Indexes>) -> Result<Self, Error> {
+    pub fn new(url: &str, access: Connection, indexes: Arc<Indexes>) -> Result<Self, Error> {
         let mut base: Url = url.parse().map_err(|_| {
             Error::Address("the address of the chart repository is not a URL".into())
         })?;
@@ -213,7 +213,7 @@ impl Repository {
         }
 
         Err(first_error.unwrap_or_else(|| {
-            let failure = Failure::Unreadable("the index has no URL for it".into());
+            let failure = Cause::Unreadable("the index has no URL for it".into());
             download_error(entry, self.index_url(), failure)
         }))
     }
@@ -233,17 +233,17 @@ impl Repository {
                 Ok(Some(bytes))
             }
             Ok(_) => {
-                let failure = Failure::Unreadable("it is not a provenance file".into());
+                let failure = Cause::Unreadable("it is not a provenance file".into());
                 Err(download_error(&archive.entry, redacted(&url), failure))
             }
-            Err(Failure::Answer(answer)) if matches!(answer.status.as_u16(), 404 | 410) => Ok(None),
+            Err(Cause::Answer(answer)) if matches!(answer.status.as_u16(), 404 | 410) => Ok(None),
             Err(failure) => Err(download_error(&archive.entry, redacted(&url), failure)),
         }
     }
 
     async fn download_from(&self, entry: &Entry, url: &str) -> Result<Archive, Error> {
         let failed =
-            |url: String, why: &str| download_error(entry, url, Failure::Unreadable(why.into()));
+            |url: String, why: &str| download_error(entry, url, Cause::Unreadable(why.into()));
         let Some(url) = resolve(&self.base, url) else {
             return Err(failed(url.to_owned(), "it is not a URL"));
         };
@@ -290,7 +290,7 @@ impl Repository {
     }
 
     /// Reads a whole body of at most `limit` bytes.
-    async fn read(&self, url: &Url, limit: usize) -> Result<Bytes, Failure> {
+    async fn read(&self, url: &Url, limit: usize) -> Result<Bytes, Cause> {
         retrying(&self.access.retry, || async {
             let _slot = self.access.limits.download().await?;
             let mut headers = HeaderMap::new();
@@ -304,11 +304,11 @@ impl Repository {
         .await
     }
 
-    async fn fetch_index(&self, copy: Option<Copy>) -> Result<Fetched, Error> {
+    async fn fetch_index(&self, copy: Option<CachedIndex>) -> Result<Fetched, Error> {
         let fetch = retrying(&self.access.retry, || self.try_index(copy.as_ref()));
         let fetched = match tokio::time::timeout(INDEX_TIMEOUT, fetch).await {
             Ok(fetched) => fetched,
-            Err(_) => Err(Failure::NoAnswer { host: authority(&self.index), after: INDEX_TIMEOUT }),
+            Err(_) => Err(Cause::NoAnswer { host: authority(&self.index), after: INDEX_TIMEOUT }),
         };
         fetched.unwrap_or_else(|failure| {
             let url = self.index_url();
@@ -317,7 +317,7 @@ impl Repository {
     }
 
     /// Makes one try. A retry would not change the inner error.
-    async fn try_index(&self, copy: Option<&Copy>) -> Result<Result<Fetched, Error>, Failure> {
+    async fn try_index(&self, copy: Option<&CachedIndex>) -> Result<Result<Fetched, Error>, Cause> {
         let _slot = self.access.limits.download().await?;
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
@@ -343,7 +343,7 @@ impl Repository {
 
     /// Reads the body while it arrives: the network on this task, decompressing and cutting on a
     /// thread that may block.
-    async fn read_index(&self, mut response: Response) -> Result<Result<Index, Error>, Failure> {
+    async fn read_index(&self, mut response: Response) -> Result<Result<Index, Error>, Cause> {
         let url = self.index_url();
         let limit = self.access.max_index_bytes;
         let (chunks, mut receiver) = tokio::sync::mpsc::channel::<Option<Bytes>>(4);
@@ -369,13 +369,13 @@ impl Repository {
             drop(chunks);
             Ok(())
         };
-        let (sent, read): (Result<(), Failure>, _) = tokio::join!(sending, reading);
+        let (sent, read): (Result<(), Cause>, _) = tokio::join!(sending, reading);
 
         sent.map(|()| read)
     }
 
     /// Sends one request. Error answers are failures; 2xx and 304 are not.
-    async fn ask(&self, url: &Url, headers: HeaderMap) -> Result<Response, Failure> {
+    async fn ask(&self, url: &Url, headers: HeaderMap) -> Result<Response, Cause> {
         let host = authority(&self.base);
         let is_own_host = same_origin(&self.base, url);
         let slot = self.access.limits.request(&host, self.access.retry.longest).await?;
@@ -397,7 +397,7 @@ impl Repository {
             self.access.limits.pause_for(wait);
         }
         let (answer, _) = read_answer(response, anonymous).await;
-        Err(Failure::Answer(Box::new(answer)))
+        Err(Cause::Answer(Box::new(answer)))
     }
 }
 
@@ -430,11 +430,11 @@ fn resolve(base: &Url, reference: &str) -> Option<Url> {
     Some(url)
 }
 
-fn unexpected(url: &Url, response: &Response) -> Failure {
-    Failure::Unexpected(format!("{} answered {} to a plain GET", authority(url), response.status()))
+fn unexpected(url: &Url, response: &Response) -> Cause {
+    Cause::Unexpected(format!("{} answered {} to a plain GET", authority(url), response.status()))
 }
 
-fn download_error(entry: &Entry, url: String, failure: Failure) -> Error {
+fn download_error(entry: &Entry, url: String, failure: Cause) -> Error {
     let Entry { chart, version, .. } = entry.clone();
     Error::Download { source: Box::new(failure.read_blob(url.clone())), url, chart, version }
 }

@@ -7,7 +7,7 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::LOCATION;
 use reqwest::{Method, Response, StatusCode, Url};
 
-use super::failure::Failure;
+use super::cause::Cause;
 
 /// The address that a redirect leads to; `None` for any other answer.
 pub(super) fn redirect_target(
@@ -15,7 +15,7 @@ pub(super) fn redirect_target(
     asked: &Url,
     response: &Response,
     replayable: bool,
-) -> Result<Option<Url>, Failure> {
+) -> Result<Option<Url>, Cause> {
     let status = response.status();
     let keeps_method =
         matches!(status, StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT);
@@ -31,7 +31,7 @@ pub(super) fn redirect_target(
     let host = authority(asked);
     let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
     let Some(next) = location.and_then(|location| asked.join(location).ok()) else {
-        return Err(Failure::Redirect(format!(
+        return Err(Cause::Redirect(format!(
             "{host} sent a redirect without a usable Location header"
         )));
     };
@@ -40,7 +40,7 @@ pub(super) fn redirect_target(
         return Ok(Some(next));
     }
 
-    Err(Failure::Redirect(format!(
+    Err(Cause::Redirect(format!(
         "{host} answers {method} with a redirect to {}://{}; use that host in the spec",
         next.scheme(),
         authority(&next)
@@ -49,9 +49,9 @@ pub(super) fn redirect_target(
 
 /// Refuses steps from https to http, to other schemes, and to loopback and link-local addresses,
 /// unless `home`, which the user configured, is such an address too.
-pub(crate) fn check_target(from: &Url, to: &Url, home: &Url) -> Result<(), Failure> {
+pub(crate) fn check_target(from: &Url, to: &Url, home: &Url) -> Result<(), Cause> {
     let refuse = |why: &str| {
-        Err(Failure::Redirect(format!(
+        Err(Cause::Redirect(format!(
             "{} redirects to {}://{}: {why}",
             authority(from),
             to.scheme(),

@@ -17,9 +17,9 @@ use reqwest::header::HeaderValue;
 use tokio::time::Instant;
 
 use super::answer::Answer;
+use super::cause::Cause;
 use super::challenge::{Bearer, Challenge};
 use super::error::Error;
-use super::failure::Failure;
 use super::token::{Token, TokenServer};
 use super::transport::Transport;
 use crate::bounded::BoundedMap;
@@ -212,7 +212,7 @@ impl Auth {
     }
 
     /// Returns the authorization for a request, as far as the login method is known.
-    pub(crate) async fn grant(&self, scope: &Scope) -> Result<Option<Grant>, Failure> {
+    pub(crate) async fn grant(&self, scope: &Scope) -> Result<Option<Grant>, Cause> {
         match self.method() {
             None if self.preemptive_basic => self.basic().await,
             Some(Method::Basic) => self.basic().await,
@@ -238,7 +238,7 @@ impl Auth {
         scope: &Scope,
         sent: Option<&Grant>,
         challenges: &[Challenge],
-    ) -> Result<Option<Grant>, Failure> {
+    ) -> Result<Option<Grant>, Cause> {
         let bearer = challenges.iter().find_map(|challenge| match challenge {
             Challenge::Bearer(bearer) => Some(bearer),
             Challenge::Basic => None,
@@ -281,12 +281,12 @@ impl Auth {
         is_due
     }
 
-    async fn basic(&self) -> Result<Option<Grant>, Failure> {
+    async fn basic(&self) -> Result<Option<Grant>, Cause> {
         let credential = self.credential().await?;
         Ok(basic_grant(credential))
     }
 
-    async fn renew_basic(&self, refused: &Credential) -> Result<Option<Grant>, Failure> {
+    async fn renew_basic(&self, refused: &Credential) -> Result<Option<Grant>, Cause> {
         self.authenticator.refused(refused).await;
         let credential = self.credential().await?;
         // Another try with the same wrong password could only lock the account.
@@ -300,7 +300,7 @@ impl Auth {
         bearer: &Bearer,
         scope: &Scope,
         refused: Option<&str>,
-    ) -> Result<Grant, Failure> {
+    ) -> Result<Grant, Cause> {
         let standard = scope.to_string();
         let (text, rule) = match &bearer.scope {
             None => (standard, ScopeRule::Standard),
@@ -326,11 +326,7 @@ impl Auth {
 
     /// Answers a refusal without a challenge: the token has expired, so another one is fetched by
     /// the known method.
-    async fn answer_as_known(
-        &self,
-        scope: &Scope,
-        refused: &str,
-    ) -> Result<Option<Grant>, Failure> {
+    async fn answer_as_known(&self, scope: &Scope, refused: &str) -> Result<Option<Grant>, Cause> {
         let Some(Method::Bearer { realm, service, scope: rule }) = self.method() else {
             return Ok(None);
         };
@@ -346,7 +342,7 @@ impl Auth {
         scope: &str,
         refused: Option<&str>,
         as_challenged: bool,
-    ) -> Result<Grant, Failure> {
+    ) -> Result<Grant, Cause> {
         let slot = self.slot(format!("{realm} {} {scope}", service.unwrap_or_default()));
 
         let mut slot = slot.lock().await;
@@ -364,7 +360,7 @@ impl Auth {
 
         let mut header =
             HeaderValue::from_str(&format!("Bearer {}", token.value)).map_err(|_| {
-                Failure::Challenge(format!("the token from {realm} cannot be sent in a header"))
+                Cause::Challenge(format!("the token from {realm} cannot be sent in a header"))
             })?;
         header.set_sensitive(true);
         Ok(Grant {
@@ -374,12 +370,7 @@ impl Auth {
         })
     }
 
-    async fn fetch(
-        &self,
-        realm: &str,
-        service: Option<&str>,
-        scope: &str,
-    ) -> Result<Token, Failure> {
+    async fn fetch(&self, realm: &str, service: Option<&str>, scope: &str) -> Result<Token, Cause> {
         let credential = self.credential().await?;
         let failure = match self.server.fetch(realm, service, scope, &credential).await {
             Ok(token) => return Ok(token),
@@ -401,8 +392,8 @@ impl Auth {
         self.server.fetch(realm, service, scope, &renewed).await
     }
 
-    async fn credential(&self) -> Result<Credential, Failure> {
-        self.authenticator.credential().await.map_err(|error| Failure::Credential(Box::new(error)))
+    async fn credential(&self) -> Result<Credential, Cause> {
+        self.authenticator.credential().await.map_err(|error| Cause::Credential(Box::new(error)))
     }
 
     fn scope_text(&self, scope: &Scope, rule: &ScopeRule) -> String {

@@ -15,11 +15,11 @@ use tokio::time::{Instant, timeout};
 
 use super::addresses::authority;
 use super::auth::Scope;
+use super::cause::Cause;
 use super::client::{Call, Client};
 use super::descriptor::Descriptor;
 use super::digest::Digest;
 use super::error::Error;
-use super::failure::Failure;
 use super::limit::Slot;
 use super::reference::TagOrDigest;
 use super::verify::Verifier;
@@ -40,7 +40,7 @@ pub(crate) struct BlobStream {
     size: u64,
     /// `host/repository@digest`, for messages.
     subject: String,
-    inner: Option<BoxStream<'static, Result<Bytes, Failure>>>,
+    inner: Option<BoxStream<'static, Result<Bytes, Cause>>>,
     verifier: Verifier,
 }
 
@@ -48,7 +48,7 @@ impl BlobStream {
     fn new(
         subject: String,
         descriptor: &Descriptor,
-        inner: BoxStream<'static, Result<Bytes, Failure>>,
+        inner: BoxStream<'static, Result<Bytes, Cause>>,
     ) -> Self {
         let Descriptor { digest, size, .. } = descriptor;
         let verifier = Verifier::new(digest.clone(), *size);
@@ -83,7 +83,7 @@ impl BlobStream {
     /// [`Error::ReadBlob`].
     pub(crate) async fn collect_bytes(self, limit: usize) -> Result<Bytes, Error> {
         if self.size > limit as u64 {
-            return Err(Failure::TooLarge { limit }.read_blob(self.subject));
+            return Err(Cause::TooLarge { limit }.read_blob(self.subject));
         }
         let chunks: Vec<Bytes> = self.try_collect().await?;
         Ok(match <[Bytes; 1]>::try_from(chunks) {
@@ -164,13 +164,13 @@ impl Client {
             if let Some(actual) = response.content_length()
                 && actual != descriptor.size
             {
-                return Err(Failure::Size { expected: descriptor.size, actual });
+                return Err(Cause::Size { expected: descriptor.size, actual });
             }
             Ok((call, response))
         };
 
         let (call, response) =
-            opened.await.map_err(|failure: Failure| failure.read_blob(&*subject))?;
+            opened.await.map_err(|failure: Cause| failure.read_blob(&*subject))?;
         let download = Download::new(self.clone(), call, response, descriptor.size, slot);
         Ok(BlobStream::new(subject, descriptor, download.into_stream()))
     }
@@ -189,7 +189,7 @@ impl Client {
             let url = self.url(repository, &format!("blobs/{digest}"))?;
             match self.call(&Call::new(Method::HEAD, url, Scope::pull(repository))).await {
                 Ok(_) => Ok(true),
-                Err(Failure::Answer(answer))
+                Err(Cause::Answer(answer))
                     if matches!(answer.status.as_u16(), 400 | 404 | 405 | 501) =>
                 {
                     Ok(false)
@@ -197,7 +197,7 @@ impl Client {
                 Err(failure) => Err(failure),
             }
         };
-        exists.await.map_err(|failure: Failure| {
+        exists.await.map_err(|failure: Cause| {
             failure.check(self.subject(repository, &TagOrDigest::from(digest)))
         })
     }
@@ -223,7 +223,7 @@ struct Download {
     resumes: u32,
     resumed_at: u64,
     /// The cause of the last break.
-    last_break: Option<Failure>,
+    last_break: Option<Cause>,
     pace: Pace,
     _slot: Slot,
 }
@@ -246,14 +246,14 @@ impl Download {
         }
     }
 
-    fn into_stream(self) -> BoxStream<'static, Result<Bytes, Failure>> {
+    fn into_stream(self) -> BoxStream<'static, Result<Bytes, Cause>> {
         stream::try_unfold(self, |mut download| async move {
             Ok(download.next().await?.map(|chunk| (chunk, download)))
         })
         .boxed()
     }
 
-    async fn next(&mut self) -> Result<Option<Bytes>, Failure> {
+    async fn next(&mut self) -> Result<Option<Bytes>, Cause> {
         loop {
             let Some(response) = &mut self.response else {
                 self.resume().await?;
@@ -266,7 +266,7 @@ impl Download {
                 },
                 // All bytes are there: the end of the connection does not matter.
                 Ok(None) | Err(_) if self.received >= self.size => return Ok(None),
-                Ok(None) => Failure::Truncated { received: self.received, expected: self.size },
+                Ok(None) => Cause::Truncated { received: self.received, expected: self.size },
                 Err(failure) => failure,
             };
             self.wait_for_resume(failure).await?;
@@ -285,7 +285,7 @@ impl Download {
         Some(chunk)
     }
 
-    async fn wait_for_resume(&mut self, failure: Failure) -> Result<(), Failure> {
+    async fn wait_for_resume(&mut self, failure: Cause) -> Result<(), Cause> {
         self.response = None;
         self.skip = 0;
         if self.received >= self.resumed_at + RESUMES_RESET {
@@ -306,21 +306,21 @@ impl Download {
 
     /// Requests the rest from the registry, not from the address of its redirect: signed URLs
     /// expire.
-    async fn resume(&mut self) -> Result<(), Failure> {
+    async fn resume(&mut self) -> Result<(), Cause> {
         self.pace.reset();
         self.client.quota().bytes()?;
         if self.received > 0 {
             let range = format!("bytes={}-", self.received);
             let value =
-                HeaderValue::from_str(&range).map_err(|e| Failure::Internal(e.to_string()))?;
+                HeaderValue::from_str(&range).map_err(|e| Cause::Internal(e.to_string()))?;
             self.call.headers.insert(RANGE, value);
         }
 
         let response = match self.client.call(&self.call).await {
             Ok(response) => response,
             // The server has no more bytes: the earlier break is the real failure.
-            Err(Failure::Answer(answer)) if answer.status == StatusCode::RANGE_NOT_SATISFIABLE => {
-                let cut = Failure::Truncated { received: self.received, expected: self.size };
+            Err(Cause::Answer(answer)) if answer.status == StatusCode::RANGE_NOT_SATISFIABLE => {
+                let cut = Cause::Truncated { received: self.received, expected: self.size };
                 return Err(self.last_break.take().unwrap_or(cut));
             }
             Err(failure) => return Err(failure),
@@ -330,7 +330,7 @@ impl Download {
             match range_start(&response) {
                 Some(start) if start <= self.received => self.received - start,
                 _ => {
-                    return Err(Failure::Unexpected(
+                    return Err(Cause::Unexpected(
                         "the registry answered with another range than the requested one".into(),
                     ));
                 }
@@ -370,7 +370,7 @@ impl Pace {
         self.bytes = 0;
     }
 
-    async fn chunk(&mut self, response: &mut Response) -> Result<Option<Bytes>, Failure> {
+    async fn chunk(&mut self, response: &mut Response) -> Result<Option<Bytes>, Cause> {
         loop {
             let began = Instant::now();
             let outcome = timeout(self.window.saturating_sub(self.waited), response.chunk()).await;
@@ -385,7 +385,7 @@ impl Pace {
                 }
                 Ok(Ok(None)) => return Ok(None),
                 Ok(Err(error)) => {
-                    return Err(Failure::from_reqwest(error, &authority(response.url())));
+                    return Err(Cause::from_reqwest(error, &authority(response.url())));
                 }
                 Err(_) => self.check(response)?,
             }
@@ -393,12 +393,12 @@ impl Pace {
     }
 
     /// Ends the window: too few bytes are a stall.
-    fn check(&mut self, response: &Response) -> Result<(), Failure> {
+    fn check(&mut self, response: &Response) -> Result<(), Cause> {
         let (bytes, window) = (self.bytes, self.window);
         self.reset();
         let min_bytes = u128::from(self.min_rate) * window.as_millis() / 1000;
         if u128::from(bytes) < min_bytes.max(1) {
-            return Err(Failure::Stalled { host: authority(response.url()), bytes, window });
+            return Err(Cause::Stalled { host: authority(response.url()), bytes, window });
         }
         Ok(())
     }

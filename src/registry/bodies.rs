@@ -9,8 +9,8 @@ use reqwest::header::{HeaderMap, RETRY_AFTER, WWW_AUTHENTICATE};
 
 use super::addresses::authority;
 use super::answer::Answer;
+use super::cause::Cause;
 use super::challenge::{self, Challenge};
-use super::failure::Failure;
 use super::retry;
 
 /// Longer error bodies are cut: a hostile or broken proxy sends megabytes.
@@ -19,7 +19,7 @@ const MAX_ERROR_BYTES: usize = 64 * 1024;
 const CHUNK_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Reads a body of at most `limit` bytes.
-pub(crate) async fn read_body(response: Response, limit: usize) -> Result<Bytes, Failure> {
+pub(crate) async fn read_body(response: Response, limit: usize) -> Result<Bytes, Cause> {
     read_body_within(response, limit, CHUNK_TIMEOUT).await
 }
 
@@ -28,32 +28,29 @@ pub(crate) async fn read_body_within(
     mut response: Response,
     limit: usize,
     silence: Duration,
-) -> Result<Bytes, Failure> {
+) -> Result<Bytes, Cause> {
     if response.content_length().is_some_and(|length| length > limit as u64) {
-        return Err(Failure::TooLarge { limit });
+        return Err(Cause::TooLarge { limit });
     }
     let mut body = BytesMut::new();
     while let Some(chunk) = chunk_within(&mut response, silence).await? {
         if body.len() + chunk.len() > limit {
-            return Err(Failure::TooLarge { limit });
+            return Err(Cause::TooLarge { limit });
         }
         body.extend_from_slice(&chunk);
     }
     Ok(body.freeze())
 }
 
-pub(crate) async fn next_chunk(response: &mut Response) -> Result<Option<Bytes>, Failure> {
+pub(crate) async fn next_chunk(response: &mut Response) -> Result<Option<Bytes>, Cause> {
     chunk_within(response, CHUNK_TIMEOUT).await
 }
 
-async fn chunk_within(
-    response: &mut Response,
-    silence: Duration,
-) -> Result<Option<Bytes>, Failure> {
+async fn chunk_within(response: &mut Response, silence: Duration) -> Result<Option<Bytes>, Cause> {
     let host = authority(response.url());
     match tokio::time::timeout(silence, response.chunk()).await {
-        Ok(chunk) => chunk.map_err(|e| Failure::from_reqwest(e, &host)),
-        Err(_) => Err(Failure::Stalled { host, bytes: 0, window: silence }),
+        Ok(chunk) => chunk.map_err(|e| Cause::from_reqwest(e, &host)),
+        Err(_) => Err(Cause::Stalled { host, bytes: 0, window: silence }),
     }
 }
 

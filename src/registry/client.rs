@@ -11,8 +11,8 @@ use reqwest::{Method, Response, StatusCode, Url};
 use super::addresses::same_origin;
 use super::auth::{Auth, Authenticator, Grant, Scope};
 use super::bodies::read_answer;
+use super::cause::Cause;
 use super::error::Error;
-use super::failure::Failure;
 use super::grammar::api_host;
 use super::limit::{Gate, Limits};
 use super::quota::{Pull, Quota, Turn};
@@ -86,7 +86,7 @@ pub(crate) struct Options {
     /// Rate limit for uploading blobs; passed before any request of an upload, on either side.
     pub(crate) uploads: Option<Arc<dyn Gate>>,
     /// Retries of small requests.
-    pub(crate) retry: retry::Policy,
+    pub(crate) retry: retry::RetryPolicy,
     /// The time after which a transfer below [`Options::min_rate`] counts as stalled and is ended.
     pub(crate) stall_window: Duration,
     /// The lowest accepted transfer rate, in bytes per second.
@@ -118,7 +118,7 @@ impl Default for Options {
             quota: None,
             manifests: None,
             uploads: None,
-            retry: retry::Policy::default(),
+            retry: retry::RetryPolicy::default(),
             stall_window: Duration::from_secs(30),
             // The rate of a slow modem.
             min_rate: 1024,
@@ -239,8 +239,8 @@ impl Client {
     }
 
     /// `{base}{repository}/{rest}`.
-    pub(crate) fn url(&self, repository: &str, rest: &str) -> Result<Url, Failure> {
-        let wrong = || Failure::Internal(format!("{repository:?} is not a repository"));
+    pub(crate) fn url(&self, repository: &str, rest: &str) -> Result<Url, Cause> {
+        let wrong = || Cause::Internal(format!("{repository:?} is not a repository"));
         // A guard against mistakes of callers: a repository must not leave /v2/ or add a query.
         if repository.is_empty()
             || repository.contains("..")
@@ -253,7 +253,7 @@ impl Client {
     }
 
     /// Sends a small request: waits for a slot, logs in, retries. Any 2xx is success.
-    pub(crate) async fn call(&self, call: &Call) -> Result<Response, Failure> {
+    pub(crate) async fn call(&self, call: &Call) -> Result<Response, Cause> {
         retrying(&self.inner.options.retry, || self.attempt(call)).await
     }
 
@@ -262,9 +262,9 @@ impl Client {
         &self,
         gate: Option<&Arc<dyn Gate>>,
         call: &Call,
-    ) -> Result<Response, Failure> {
+    ) -> Result<Response, Cause> {
         let answered = self.attempt(call).await;
-        if let (Some(gate), Err(Failure::Answer(answer))) = (gate, &answered)
+        if let (Some(gate), Err(Cause::Answer(answer))) = (gate, &answered)
             && answer.status == StatusCode::TOO_MANY_REQUESTS
         {
             gate.throttled();
@@ -272,7 +272,7 @@ impl Client {
         answered
     }
 
-    pub(crate) async fn attempt(&self, call: &Call) -> Result<Response, Failure> {
+    pub(crate) async fn attempt(&self, call: &Call) -> Result<Response, Cause> {
         let inner = &*self.inner;
         let _slot = inner.limits.request(self.host(), inner.options.retry.longest).await?;
         let _turn = inner.auth.turn().await;
@@ -300,12 +300,12 @@ impl Client {
                 None => return Err(refusal),
             }
         }
-        Err(Failure::Internal("the login was renewed too often for one request".into()))
+        Err(Cause::Internal("the login was renewed too often for one request".into()))
     }
 
     /// Waits for permission to send a GET that the registry counts as a pull. `head` is the same
     /// request as HEAD, which is not counted.
-    pub(crate) async fn pull(&self, head: &Call) -> Result<Pull<'_>, Failure> {
+    pub(crate) async fn pull(&self, head: &Call) -> Result<Pull<'_>, Cause> {
         let mut asked = false;
         loop {
             match self.inner.quota.pull(self.host(), asked).await {
@@ -327,14 +327,14 @@ impl Client {
         grant: Option<&Grant>,
         response: Response,
         last: bool,
-    ) -> Result<(Failure, Option<Grant>), Failure> {
+    ) -> Result<(Cause, Option<Grant>), Cause> {
         let auth = &self.inner.auth;
         // After a redirect, the 401 of another host is not about our credential.
         let is_ours = same_origin(response.url(), &call.url);
         let status = response.status();
         let failure = self.failure(response, grant).await;
         let (answer, challenges) = match failure {
-            (Failure::Answer(answer), challenges) => (answer, challenges),
+            (Cause::Answer(answer), challenges) => (answer, challenges),
             (other, _) => return Ok((other, None)),
         };
 
@@ -348,7 +348,7 @@ impl Client {
             None
         };
 
-        Ok((Failure::Answer(answer), renewed))
+        Ok((Cause::Answer(answer), renewed))
     }
 
     /// Turns an error answer into a failure. A 429 also slows down, or pauses, other requests to
@@ -357,7 +357,7 @@ impl Client {
         &self,
         response: Response,
         grant: Option<&Grant>,
-    ) -> (Failure, Vec<super::challenge::Challenge>) {
+    ) -> (Cause, Vec<super::challenge::Challenge>) {
         let limits = &self.inner.limits;
         let anonymous = grant.is_none_or(|grant| grant.anonymous);
         let (answer, challenges) = read_answer(response, anonymous).await;
@@ -378,7 +378,7 @@ impl Client {
             }
         }
 
-        (Failure::Answer(Box::new(answer)), challenges)
+        (Cause::Answer(Box::new(answer)), challenges)
     }
 }
 

@@ -6,10 +6,10 @@ use futures::TryFutureExt as _;
 use tokio::try_join;
 
 use super::blobs::{BlobStream, inline};
+use super::cause::Cause;
 use super::client::Client;
 use super::descriptor::Descriptor;
 use super::error::Error;
-use super::failure::Failure;
 use super::limit::{Slot, both};
 use super::reference::TagOrDigest;
 use super::retry;
@@ -45,8 +45,14 @@ pub(crate) async fn copy_blob(
     descriptor: &Descriptor,
     observer: Observer<'_>,
 ) -> Result<(), Error> {
-    let copy =
-        Copy { source, source_repository, target, target_repository, descriptor, mount_from: None };
+    let copy = BlobCopy {
+        source,
+        source_repository,
+        target,
+        target_repository,
+        descriptor,
+        mount_from: None,
+    };
     copy.run(observer).await.map(|_| ())
 }
 
@@ -65,7 +71,7 @@ pub(crate) async fn mount_or_copy_blob(
     observer: Observer<'_>,
 ) -> Result<Moved, Error> {
     let mount_from = Some(mount_from);
-    Copy { source, source_repository, target, target_repository, descriptor, mount_from }
+    BlobCopy { source, source_repository, target, target_repository, descriptor, mount_from }
         .run(observer)
         .await
 }
@@ -83,7 +89,7 @@ enum Opened {
     },
 }
 
-struct Copy<'a> {
+struct BlobCopy<'a> {
     source: &'a Client,
     source_repository: &'a str,
     target: &'a Client,
@@ -92,10 +98,10 @@ struct Copy<'a> {
     mount_from: Option<&'a str>,
 }
 
-impl Copy<'_> {
+impl BlobCopy<'_> {
     async fn run(&self, observer: Observer<'_>) -> Result<Moved, Error> {
         let base = self.target.options().retry;
-        let policy = retry::Policy { retries: MAX_RESTARTS, base: base.base * 2, ..base };
+        let policy = retry::RetryPolicy { retries: MAX_RESTARTS, base: base.base * 2, ..base };
         let furthest = AtomicU64::new(0);
         let mut was_corrupt = false;
         let mut restart = 0;
@@ -123,7 +129,7 @@ impl Copy<'_> {
 
             // Content that was damaged in transit is right the second time; content that is
             // stored wrong is not.
-            let is_corrupt = matches!(error.failure(), Some(Failure::Digest { .. }));
+            let is_corrupt = matches!(error.failure(), Some(Cause::Digest { .. }));
             restart += 1;
             // The requests that open a blob already waited as long as the registry asked, and were
             // retried: a restart of every blob would send them all again.
@@ -142,7 +148,7 @@ impl Copy<'_> {
         let Self { source, target, descriptor, .. } = self;
         let digest = TagOrDigest::from(&descriptor.digest);
         let subject = target.subject(self.target_repository, &digest);
-        let failed = |failure: Failure| failure.write_blob(&*subject);
+        let failed = |failure: Cause| failure.write_blob(&*subject);
 
         // Before any slot is held: a slow target must not block others at the source.
         if let Some(gate) = &target.options().uploads {

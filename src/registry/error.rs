@@ -5,7 +5,7 @@ use std::error::Error as StdError;
 use std::time::Duration;
 
 use super::answer::{Answer, Side};
-use super::failure::Failure;
+use super::cause::Cause;
 use crate::class::Class;
 
 /// A failed step. The message names the thing and contains the whole reason; [`Error::class`] tells
@@ -22,7 +22,7 @@ pub enum Error {
         /// `host/repository:tag` or `host/repository@digest`.
         subject: String,
         /// The cause.
-        source: Box<Failure>,
+        source: Box<Cause>,
     },
     /// A manifest could not be written.
     #[error("cannot write manifest of {subject}: {source}")]
@@ -30,7 +30,7 @@ pub enum Error {
         /// `host/repository:tag` or `host/repository@digest`.
         subject: String,
         /// The cause.
-        source: Box<Failure>,
+        source: Box<Cause>,
     },
     /// Tags could not be listed.
     #[error("cannot read tags of {subject}: {source}")]
@@ -38,7 +38,7 @@ pub enum Error {
         /// `host/repository`.
         subject: String,
         /// The cause.
-        source: Box<Failure>,
+        source: Box<Cause>,
     },
     /// The existence of a manifest or blob could not be checked.
     #[error("cannot check whether {subject} exists: {source}")]
@@ -46,7 +46,7 @@ pub enum Error {
         /// `host/repository@digest`.
         subject: String,
         /// The cause.
-        source: Box<Failure>,
+        source: Box<Cause>,
     },
     /// A blob could not be downloaded: the side that sends it failed.
     #[error("cannot read blob {subject}: {source}")]
@@ -54,7 +54,7 @@ pub enum Error {
         /// `host/repository@digest`.
         subject: String,
         /// The cause.
-        source: Box<Failure>,
+        source: Box<Cause>,
     },
     /// A blob could not be uploaded: the side that receives it failed.
     #[error("cannot write blob {subject}: {source}")]
@@ -62,7 +62,7 @@ pub enum Error {
         /// `host/repository@digest`.
         subject: String,
         /// The cause.
-        source: Box<Failure>,
+        source: Box<Cause>,
     },
     /// An [`Authenticator`](super::Authenticator) could not provide a credential.
     #[error("no credential for {host}: {source}")]
@@ -91,7 +91,7 @@ impl Error {
     #[must_use]
     pub fn is_missing_content(&self) -> bool {
         matches!(self, Self::WriteManifest { .. })
-            && self.failure().and_then(Failure::answer).is_some_and(Answer::says_missing_content)
+            && self.failure().and_then(Cause::answer).is_some_and(Answer::says_missing_content)
     }
 
     /// Whether the registry does not accept this kind of manifest, so that no retry helps. ECR
@@ -105,7 +105,7 @@ impl Error {
         matches!(self, Self::WriteManifest { .. })
             && !self.is_missing_content()
             && self.class() == Class::Internal
-            && self.failure().and_then(Failure::answer).is_some_and(refuses)
+            && self.failure().and_then(Cause::answer).is_some_and(refuses)
     }
 
     /// The class of this error, for retries, condition reasons, events and metrics.
@@ -130,7 +130,7 @@ impl Error {
             Self::Credential { source, .. } => {
                 source.downcast_ref::<Self>().and_then(Self::retry_after)
             }
-            _ => self.failure().and_then(Failure::retry_after),
+            _ => self.failure().and_then(Cause::retry_after),
         }
     }
 
@@ -141,19 +141,19 @@ impl Error {
             Self::Credential { class, .. } => {
                 matches!(class, Class::RateLimited | Class::RegistryUnavailable)
             }
-            _ => self.failure().is_some_and(Failure::is_retryable),
+            _ => self.failure().is_some_and(Cause::is_retryable),
         }
     }
 
     /// The HTTP status of the registry's answer, if there is one.
     #[must_use]
     pub fn status(&self) -> Option<u16> {
-        self.failure().and_then(Failure::answer).map(|answer| answer.status.as_u16())
+        self.failure().and_then(Cause::answer).map(|answer| answer.status.as_u16())
     }
 
     /// The cause, without the step.
     #[must_use]
-    pub fn failure(&self) -> Option<&Failure> {
+    pub fn failure(&self) -> Option<&Cause> {
         match self {
             Self::ReadManifest { source, .. }
             | Self::WriteManifest { source, .. }
@@ -172,16 +172,16 @@ mod tests {
 
     use super::*;
 
-    fn answer(status: u16, anonymous: bool, body: &str) -> Failure {
+    fn answer(status: u16, anonymous: bool, body: &str) -> Cause {
         let status = StatusCode::from_u16(status).unwrap();
-        Failure::Answer(Box::new(Answer::new(status, None, anonymous, body.as_bytes())))
+        Cause::Answer(Box::new(Answer::new(status, None, anonymous, body.as_bytes())))
     }
 
-    fn read(failure: Failure) -> Error {
+    fn read(failure: Cause) -> Error {
         failure.read_manifest("docker.io/library/nginx:1.27")
     }
 
-    fn write(failure: Failure) -> Error {
+    fn write(failure: Cause) -> Error {
         Error::WriteManifest { subject: "ecr/app:1".into(), source: Box::new(failure) }
     }
 
@@ -315,10 +315,8 @@ mod tests {
             (404, RegistryUnavailable),
             (503, RegistryUnavailable),
         ] {
-            let failure = Failure::Token {
-                realm: "auth".into(),
-                source: Box::new(answer(status, false, "")),
-            };
+            let failure =
+                Cause::Token { realm: "auth".into(), source: Box::new(answer(status, false, "")) };
             assert_eq!(read(failure).class(), class, "{status}");
         }
     }

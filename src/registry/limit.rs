@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
-use super::failure::Failure;
+use super::cause::Cause;
 
 /// A rate limit from outside the registry client: ECR has an API quota for writing manifests.
 #[async_trait]
@@ -106,7 +106,7 @@ impl Adaptive {
         Self { slots: Arc::new(Semaphore::new(max)), max, state: Mutex::new(width) }
     }
 
-    async fn acquire(self: &Arc<Self>) -> Result<RequestSlot, Failure> {
+    async fn acquire(self: &Arc<Self>) -> Result<RequestSlot, Cause> {
         Ok(RequestSlot { permit: Some(acquire(&self.slots).await?), width: self.clone() })
     }
 
@@ -162,13 +162,13 @@ impl Limits {
         &self,
         host: &str,
         max_wait: Duration,
-    ) -> Result<RequestSlot, Failure> {
+    ) -> Result<RequestSlot, Cause> {
         loop {
             let slot = self.requests.acquire().await?;
             let Some(wait) = self.pause() else { return Ok(slot) };
             drop(slot);
             if wait > max_wait {
-                return Err(Failure::Paused { host: host.to_owned(), wait });
+                return Err(Cause::Paused { host: host.to_owned(), wait });
             }
             // The jitter spreads the waiting requests over a quarter of a second.
             let jitter = Duration::from_millis(250).mul_f64(fastrand::f64());
@@ -176,11 +176,11 @@ impl Limits {
         }
     }
 
-    pub(crate) async fn download(&self) -> Result<Slot, Failure> {
+    pub(crate) async fn download(&self) -> Result<Slot, Cause> {
         acquire(&self.downloads).await
     }
 
-    pub(crate) async fn upload(&self) -> Result<Slot, Failure> {
+    pub(crate) async fn upload(&self) -> Result<Slot, Cause> {
         acquire_many(&self.uploads, self.upload_slots()).await
     }
 
@@ -252,7 +252,7 @@ impl Default for Limits {
 
 /// Waits for a download slot of `source` and an upload slot of `target`, and holds neither while it
 /// waits for the other.
-pub(crate) async fn both(source: &Limits, target: &Limits) -> Result<(Slot, Slot), Failure> {
+pub(crate) async fn both(source: &Limits, target: &Limits) -> Result<(Slot, Slot), Cause> {
     loop {
         let download = source.download().await?;
         if let Some(upload) = target.try_upload() {
@@ -266,13 +266,13 @@ pub(crate) async fn both(source: &Limits, target: &Limits) -> Result<(Slot, Slot
     }
 }
 
-async fn acquire_many(semaphore: &Arc<Semaphore>, permits: u32) -> Result<Slot, Failure> {
+async fn acquire_many(semaphore: &Arc<Semaphore>, permits: u32) -> Result<Slot, Cause> {
     let acquired = semaphore.clone().acquire_many_owned(permits).await;
     // The semaphore is never closed: the client that owns it is dropped first.
-    acquired.map_err(|_| Failure::Internal("the registry client was shut down".into()))
+    acquired.map_err(|_| Cause::Internal("the registry client was shut down".into()))
 }
 
-async fn acquire(semaphore: &Arc<Semaphore>) -> Result<Slot, Failure> {
+async fn acquire(semaphore: &Arc<Semaphore>) -> Result<Slot, Cause> {
     acquire_many(semaphore, 1).await
 }
 
@@ -338,7 +338,7 @@ mod tests {
         limits.pause_for(Duration::from_secs(60));
         assert!(matches!(
             limits.request("r", Duration::from_secs(20)).await,
-            Err(Failure::Paused { .. })
+            Err(Cause::Paused { .. })
         ));
     }
 }

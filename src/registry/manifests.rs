@@ -8,11 +8,11 @@ use serde::Deserialize;
 
 use super::auth::Scope;
 use super::bodies::read_body_within;
+use super::cause::Cause;
 use super::client::{Call, Client};
 use super::descriptor::Descriptor;
 use super::digest::Digest;
 use super::error::Error;
-use super::failure::Failure;
 use super::json::object;
 use super::reference::{Tag, TagOrDigest};
 use super::retry::retrying;
@@ -130,11 +130,11 @@ impl Manifest {
         self.parse().map_err(|failure| failure.read_manifest(self.digest.to_string()))
     }
 
-    fn document(&self) -> Result<Document, Failure> {
-        object(&self.bytes).map_err(|e| Failure::Unreadable(format!("it is not a manifest: {e}")))
+    fn document(&self) -> Result<Document, Cause> {
+        object(&self.bytes).map_err(|e| Cause::Unreadable(format!("it is not a manifest: {e}")))
     }
 
-    pub(super) fn parse(&self) -> Result<Content, Failure> {
+    pub(super) fn parse(&self) -> Result<Content, Cause> {
         if self.media_type.starts_with("application/vnd.docker.distribution.manifest.v1") {
             return Err(schema1());
         }
@@ -153,22 +153,22 @@ impl Manifest {
             // Of a body that is both, a container runtime could run the other part
             // (CVE-2021-41190).
             if document.layers.is_some() || document.config.is_some() {
-                return Err(Failure::Unreadable("it claims to be an index and has layers".into()));
+                return Err(Cause::Unreadable("it claims to be an index and has layers".into()));
             }
             return Ok(Content::Index { children: document.manifests.unwrap_or_default() });
         }
 
         if document.manifests.is_some() {
-            return Err(Failure::Unreadable("it claims to be an image and has children".into()));
+            return Err(Cause::Unreadable("it claims to be an image and has children".into()));
         }
 
         if document.blobs.is_some() {
-            return Err(Failure::Unreadable(
+            return Err(Cause::Unreadable(
                 "OCI artifact manifests were withdrawn and are not supported".into(),
             ));
         }
         let Some(config) = document.config else {
-            return Err(Failure::Unreadable(format!(
+            return Err(Cause::Unreadable(format!(
                 "a {} without config cannot be copied",
                 self.media_type
             )));
@@ -181,8 +181,8 @@ impl Manifest {
     }
 }
 
-fn schema1() -> Failure {
-    Failure::Unreadable(
+fn schema1() -> Cause {
+    Cause::Unreadable(
         "Docker manifest schema 1 is not supported; push the image again with a current tool"
             .into(),
     )
@@ -235,11 +235,11 @@ impl Client {
         &self,
         repository: &str,
         what: &TagOrDigest,
-    ) -> Result<Option<Resolved>, Failure> {
+    ) -> Result<Option<Resolved>, Cause> {
         let call = self.manifest_call(Method::HEAD, repository, what)?;
         let response = match self.call(&call).await {
             Ok(response) => response,
-            Err(Failure::Answer(answer))
+            Err(Cause::Answer(answer))
                 if matches!(answer.status.as_u16(), 400 | 403 | 404 | 405 | 406 | 415 | 501) =>
             {
                 return Ok(None);
@@ -252,7 +252,7 @@ impl Client {
         if let TagOrDigest::Digest(asked) = what
             && *asked != digest
         {
-            return Err(Failure::Digest { expected: asked.clone(), actual: digest });
+            return Err(Cause::Digest { expected: asked.clone(), actual: digest });
         }
         let size = headers
             .get(reqwest::header::CONTENT_LENGTH)
@@ -283,15 +283,11 @@ impl Client {
             .map_err(|failure| failure.read_manifest(self.subject(repository, &what)))
     }
 
-    async fn get_manifest(
-        &self,
-        repository: &str,
-        what: &TagOrDigest,
-    ) -> Result<Manifest, Failure> {
+    async fn get_manifest(&self, repository: &str, what: &TagOrDigest) -> Result<Manifest, Cause> {
         match self.get_manifest_once(repository, what).await {
             // As with blobs: content that was damaged in transit is right the second time; content
             // that is stored wrong is not.
-            Err(failure @ Failure::Digest { .. }) => {
+            Err(failure @ Cause::Digest { .. }) => {
                 tracing::debug!(%failure, "manifest has the wrong digest, reading it again");
                 self.get_manifest_once(repository, what).await
             }
@@ -303,7 +299,7 @@ impl Client {
         &self,
         repository: &str,
         what: &TagOrDigest,
-    ) -> Result<Manifest, Failure> {
+    ) -> Result<Manifest, Cause> {
         let call = self.manifest_call(Method::GET, repository, what)?;
         let head = self.manifest_call(Method::HEAD, repository, what)?;
         // A break in the body is retried like the request.
@@ -333,7 +329,7 @@ impl Client {
             && other.algorithm() == digest.algorithm()
             && other != digest
         {
-            return Err(Failure::Digest { expected: digest, actual: other });
+            return Err(Cause::Digest { expected: digest, actual: other });
         }
 
         Ok(Manifest::with_digest(bytes, media_type(&headers).unwrap_or_default(), digest))
@@ -349,18 +345,18 @@ impl Client {
         what: impl Into<TagOrDigest>,
     ) -> Result<bool, Error> {
         let what = what.into();
-        let look = |failure: Failure| failure.check(self.subject(repository, &what));
+        let look = |failure: Cause| failure.check(self.subject(repository, &what));
         let call = self.manifest_call(Method::HEAD, repository, &what).map_err(look)?;
 
         match self.call(&call).await {
             Ok(_) => Ok(true),
-            Err(Failure::Answer(answer)) if answer.status == StatusCode::NOT_FOUND => Ok(false),
-            Err(Failure::Answer(answer))
+            Err(Cause::Answer(answer)) if answer.status == StatusCode::NOT_FOUND => Ok(false),
+            Err(Cause::Answer(answer))
                 if matches!(answer.status.as_u16(), 400 | 405 | 406 | 415 | 501) =>
             {
                 match self.get_manifest(repository, &what).await {
                     Ok(_) => Ok(true),
-                    Err(Failure::Answer(answer)) if answer.status == StatusCode::NOT_FOUND => {
+                    Err(Cause::Answer(answer)) if answer.status == StatusCode::NOT_FOUND => {
                         Ok(false)
                     }
                     Err(failure) => Err(look(failure)),
@@ -395,11 +391,11 @@ impl Client {
         repository: &str,
         what: &TagOrDigest,
         manifest: &Manifest,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), Cause> {
         let url = self.url(repository, &format!("manifests/{what}"))?;
         let mut call = Call::new(Method::PUT, url, Scope::push(repository));
         let media_type = HeaderValue::from_str(&manifest.media_type).map_err(|_| {
-            Failure::Unreadable(format!("{:?} is not a media type", manifest.media_type))
+            Cause::Unreadable(format!("{:?} is not a media type", manifest.media_type))
         })?;
         call.headers.insert(CONTENT_TYPE, media_type);
         call.body = manifest.bytes.clone();
@@ -411,7 +407,7 @@ impl Client {
                 if stored.algorithm() == manifest.digest.algorithm()
                     && stored != manifest.digest =>
             {
-                Err(Failure::Unexpected(format!(
+                Err(Cause::Unexpected(format!(
                     "the registry stored the manifest as {stored}, not as {}",
                     manifest.digest
                 )))
@@ -421,7 +417,7 @@ impl Client {
     }
 
     /// Waits for the rate limit, and makes one try to write a manifest.
-    async fn attempt_in_turn(&self, call: &Call) -> Result<reqwest::Response, Failure> {
+    async fn attempt_in_turn(&self, call: &Call) -> Result<reqwest::Response, Cause> {
         let gate = self.options().manifests.as_ref();
         if let Some(gate) = gate {
             gate.pass().await;
@@ -434,7 +430,7 @@ impl Client {
         method: Method,
         repository: &str,
         what: &TagOrDigest,
-    ) -> Result<Call, Failure> {
+    ) -> Result<Call, Cause> {
         let url = self.url(repository, &format!("manifests/{what}"))?;
         let mut call = Call::new(method, url, Scope::pull(repository));
         call.headers.insert(ACCEPT, HeaderValue::from_static(ACCEPTED));
@@ -442,20 +438,20 @@ impl Client {
     }
 }
 
-fn check(bytes: &[u8], expected: Digest) -> Result<Digest, Failure> {
+fn check(bytes: &[u8], expected: Digest) -> Result<Digest, Cause> {
     let actual = Digest::of(expected.algorithm(), bytes);
-    if actual == expected { Ok(actual) } else { Err(Failure::Digest { expected, actual }) }
+    if actual == expected { Ok(actual) } else { Err(Cause::Digest { expected, actual }) }
 }
 
 /// Reads the digest header. An unknown algorithm is ignored: the digest is then computed from the
 /// bytes.
-fn digest_header(headers: &HeaderMap) -> Result<Option<Digest>, Failure> {
+fn digest_header(headers: &HeaderMap) -> Result<Option<Digest>, Cause> {
     let Some(value) = headers.get(CONTENT_DIGEST) else { return Ok(None) };
     let text = value.to_str().unwrap_or_default().trim();
     match text.parse::<Digest>() {
         Ok(digest) => Ok(Some(digest)),
         Err(error) if text.starts_with("sha256:") => {
-            Err(Failure::Unexpected(format!("{CONTENT_DIGEST}: {error}")))
+            Err(Cause::Unexpected(format!("{CONTENT_DIGEST}: {error}")))
         }
         Err(_) => Ok(None),
     }

@@ -22,13 +22,14 @@
 //! | `addresses` | redirects, and which addresses may be followed |
 //! | `bodies` | response bodies, read with a bound |
 //! | `warnings` | warnings that registries send to their users |
-//! | `error`, `failure`, `answer` | [`Error`] (the step), [`Failure`] (the cause), error answers |
+//! | `error`, `failure`, `answer` | [`Error`] (the step), [`Cause`] (the cause), error answers |
 
 mod addresses;
 mod answer;
 mod auth;
 mod blobs;
 mod bodies;
+mod cause;
 mod challenge;
 mod client;
 mod copy;
@@ -36,7 +37,6 @@ mod descriptor;
 mod digest;
 pub mod docker_config;
 mod error;
-mod failure;
 mod grammar;
 mod hosts;
 mod json;
@@ -62,12 +62,12 @@ pub use answer::Answer;
 pub use auth::Credential;
 pub(crate) use auth::{Authenticator, StaticAuthenticator};
 pub(crate) use bodies::{asked_wait, next_chunk, read_answer, read_body};
+pub use cause::Cause;
 pub(crate) use client::{Client, Endpoint, Options, Scheme};
 pub(crate) use copy::{copy_blob, mount_or_copy_blob};
 pub use descriptor::{Descriptor, Platform};
 pub use digest::Digest;
 pub use error::Error;
-pub use failure::Failure;
 pub use hosts::AllowedHosts;
 pub use limit::Limits;
 pub(crate) use limit::{Gate, Widths};
@@ -79,7 +79,7 @@ pub(crate) use quota::Quota;
 pub use quota::Reserve;
 pub(crate) use reference::{DOCKER_HUB, TagOrDigest};
 pub use reference::{ParseError, Reference, Tag};
-pub use retry::Policy;
+pub use retry::RetryPolicy;
 pub(crate) use retry::retrying;
 pub(crate) use transport::Request;
 pub use transport::{ClientIdentity, Proxy, Transport, TransportOptions};

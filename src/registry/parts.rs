@@ -11,9 +11,9 @@ use super::addresses::{authority, same_origin};
 use super::answer::{Answer, is_transient};
 use super::auth::Scope;
 use super::blobs::BlobStream;
+use super::cause::Cause;
 use super::client::Client;
 use super::error::Error;
-use super::failure::Failure;
 use super::reference::TagOrDigest;
 use super::transport::{Body, Request};
 use super::upload::{Observer, Session, session_at};
@@ -58,7 +58,7 @@ impl Client {
     ) -> Result<(), Error> {
         let digest = blob.digest().clone();
         let subject = self.subject(repository, &TagOrDigest::from(&digest));
-        let failed = |failure: Failure| failure.write_blob(&*subject);
+        let failed = |failure: Cause| failure.write_blob(&*subject);
         let mut upload = Upload::new(self, repository, session).map_err(failed)?;
 
         let mut ahead = Bytes::new();
@@ -84,11 +84,11 @@ impl Client {
 }
 
 impl<'a> Upload<'a> {
-    fn new(client: &'a Client, repository: &str, session: Session) -> Result<Self, Failure> {
+    fn new(client: &'a Client, repository: &str, session: Session) -> Result<Self, Cause> {
         let Session { url, min_part: required } = session;
         let min_part = usize::try_from(required).ok().filter(|min| *min <= MAX_PART);
         let min_part = min_part.ok_or_else(|| {
-            Failure::Unexpected(format!(
+            Cause::Unexpected(format!(
                 "the registry requires parts of {required} bytes, more than the {MAX_PART} that \
                  fit into memory"
             ))
@@ -125,7 +125,7 @@ impl<'a> Upload<'a> {
 
     /// Sends the beginning of `bytes` and returns how many of them the registry now has, at least
     /// one.
-    async fn patch(&mut self, bytes: &Bytes) -> Result<usize, Failure> {
+    async fn patch(&mut self, bytes: &Bytes) -> Result<usize, Cause> {
         let policy = self.client.options().retry;
         let mut retry = 0;
         loop {
@@ -153,7 +153,7 @@ impl<'a> Upload<'a> {
                 // in parts.
                 let is_lost = status == Some(StatusCode::RANGE_NOT_SATISFIABLE) && self.offset > 0;
                 return Err(if is_lost {
-                    Failure::OffsetLost { host: authority(&self.session) }
+                    Cause::OffsetLost { host: authority(&self.session) }
                 } else {
                     failure
                 });
@@ -171,7 +171,7 @@ impl<'a> Upload<'a> {
                 Some(end)
                     if status == Some(StatusCode::RANGE_NOT_SATISFIABLE) && end != self.offset =>
                 {
-                    return Err(Failure::OffsetLost { host: authority(&self.session) });
+                    return Err(Cause::OffsetLost { host: authority(&self.session) });
                 }
                 _ => {}
             }
@@ -181,7 +181,7 @@ impl<'a> Upload<'a> {
     /// Returns how many bytes of an accepted part the registry has. Its `Range` header tells, but
     /// ECR's stays at the end of the first part: another value than the end of this part counts
     /// only if it lies within the part and the session confirms it. The digest proves the result.
-    async fn accepted(&mut self, length: usize, response: &Response) -> Result<usize, Failure> {
+    async fn accepted(&mut self, length: usize, response: &Response) -> Result<usize, Cause> {
         let (start, end) = (self.offset, self.offset + length as u64);
         let is_within = |offset: &u64| *offset > start && *offset < end;
         let offset = match range_end(response.headers()).filter(|offset| *offset != end) {
@@ -199,7 +199,7 @@ impl<'a> Upload<'a> {
     }
 
     /// Asks how many bytes the session has; `None` if the registry does not tell.
-    async fn session_offset(&mut self) -> Result<Option<u64>, Failure> {
+    async fn session_offset(&mut self) -> Result<Option<u64>, Cause> {
         match self.send(Method::GET, self.session.clone(), HeaderMap::new(), Bytes::new()).await {
             Ok(response) => Ok(range_end(response.headers())),
             // The session was deleted.
@@ -214,17 +214,17 @@ impl<'a> Upload<'a> {
         }
     }
 
-    async fn send_part(&mut self, part: Bytes) -> Result<Response, Failure> {
+    async fn send_part(&mut self, part: Bytes) -> Result<Response, Cause> {
         let (first, last) = (self.offset, self.offset + part.len() as u64 - 1);
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
         // Without `bytes`, by the distribution spec.
         let range = HeaderValue::from_str(&format!("{first}-{last}"));
-        headers.insert(CONTENT_RANGE, range.map_err(|error| Failure::Internal(error.to_string()))?);
+        headers.insert(CONTENT_RANGE, range.map_err(|error| Cause::Internal(error.to_string()))?);
         self.send(Method::PATCH, self.session.clone(), headers, part).await
     }
 
-    async fn complete(&mut self, digest: &str) -> Result<(), Failure> {
+    async fn complete(&mut self, digest: &str) -> Result<(), Cause> {
         let mut url = self.session.clone();
         url.query_pairs_mut().append_pair("digest", digest);
         let headers = HeaderMap::from_iter([(CONTENT_LENGTH, HeaderValue::from(0))]);
@@ -239,7 +239,7 @@ impl<'a> Upload<'a> {
         url: Url,
         headers: HeaderMap,
         body: Bytes,
-    ) -> Result<Response, Failure> {
+    ) -> Result<Response, Cause> {
         /// Bytes per second of the slowest link for a part, in addition to the wait for the answer.
         const MIN_RATE: u64 = 64 * 1024;
 
@@ -269,7 +269,7 @@ impl<'a> Upload<'a> {
             }
 
             let (failure, challenges) = self.client.failure(response, grant.as_ref()).await;
-            let Failure::Answer(answer) = failure else { return Err(failure) };
+            let Cause::Answer(answer) = failure else { return Err(failure) };
             let is_about_login = answer.status == StatusCode::UNAUTHORIZED || answer.says_expired();
             let renewed = if is_ours && is_about_login && !last {
                 auth.renew(&self.scope, grant.as_ref(), &challenges).await?
@@ -278,11 +278,11 @@ impl<'a> Upload<'a> {
             };
             match renewed {
                 Some(renewed) => grant = Some(renewed),
-                None => return Err(Failure::Answer(answer)),
+                None => return Err(Cause::Answer(answer)),
             }
         }
 
-        Err(Failure::Internal("the login was renewed too often for one request".into()))
+        Err(Cause::Internal("the login was renewed too often for one request".into()))
     }
 }
 

@@ -7,10 +7,10 @@ use std::str::FromStr;
 use bytes::Bytes;
 use serde_json::Value;
 
+use super::cause::Cause;
 use super::descriptor::{Descriptor, Platform};
 use super::digest::Digest;
 use super::error::Error;
-use super::failure::Failure;
 use super::json::object;
 use super::manifests::{Content, Manifest};
 use super::reference::ParseError;
@@ -159,12 +159,12 @@ fn variant(platform: &Platform) -> &str {
 }
 
 /// Builds the index of those children whose position in `kept` is true.
-fn rebuild(index: &Manifest, kept: &[bool]) -> Result<Manifest, Failure> {
-    let unreadable = |error: String| Failure::Unreadable(format!("it is not a manifest: {error}"));
+fn rebuild(index: &Manifest, kept: &[bool]) -> Result<Manifest, Cause> {
+    let unreadable = |error: String| Cause::Unreadable(format!("it is not a manifest: {error}"));
     let mut document: serde_json::Map<String, Value> = object(&index.bytes).map_err(unreadable)?;
     let children = document.get_mut("manifests").and_then(Value::as_array_mut);
-    let children = children
-        .ok_or_else(|| Failure::Unreadable("it is an index without children".to_owned()))?;
+    let children =
+        children.ok_or_else(|| Cause::Unreadable("it is an index without children".to_owned()))?;
     let mut positions = kept.iter();
     children.retain(|_| positions.next().copied().unwrap_or(false));
 

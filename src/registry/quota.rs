@@ -17,7 +17,7 @@ use reqwest::header::HeaderMap;
 use tokio::time::Instant;
 
 use super::answer::{Answer, Exhausted};
-use super::failure::Failure;
+use super::cause::Cause;
 
 /// Pulls reserved for others that share the login or the IP address: nodes that must start a pod,
 /// people.
@@ -130,7 +130,7 @@ pub(crate) enum Turn<'a> {
     Go(Pull<'a>),
     /// The report is old: a HEAD gets a new one.
     Ask,
-    No(Failure),
+    No(Cause),
 }
 
 impl Default for Quota {
@@ -207,13 +207,13 @@ impl Quota {
     ///
     /// # Errors
     /// The refusal that still holds.
-    pub(crate) fn bytes(&self) -> Result<(), Failure> {
+    pub(crate) fn bytes(&self) -> Result<(), Cause> {
         self.state.lock().refusal_of(|quota| quota == Exhausted::Bytes).map_or(Ok(()), Err)
     }
 }
 
 impl State {
-    fn refusal_of(&mut self, matches: impl Fn(Exhausted) -> bool) -> Option<Failure> {
+    fn refusal_of(&mut self, matches: impl Fn(Exhausted) -> bool) -> Option<Cause> {
         let refusal = self.refusal.as_ref().filter(|refusal| matches(refusal.quota))?;
         let wait = refusal.until.saturating_duration_since(Instant::now());
         if wait.is_zero() {
@@ -222,7 +222,7 @@ impl State {
         }
         // The same failure as if the registry had refused again.
         let answer = Answer { retry_after: Some(wait), ..refusal.answer.clone() };
-        Some(Failure::Answer(Box::new(answer)))
+        Some(Cause::Answer(Box::new(answer)))
     }
 }
 
@@ -270,7 +270,7 @@ impl Report {
         left: u64,
         (reserve, reserved): (Reserve, u64),
         wait: Duration,
-    ) -> Failure {
+    ) -> Cause {
         let limit = self.limit;
         let window = self.window.map(|window| format!(" per {}", span(window))).unwrap_or_default();
         let account =
@@ -280,7 +280,7 @@ impl Report {
              reserved (--rate-reserve {reserve}). Next attempt at {}",
             self.next_attempt.strftime("%H:%M UTC")
         );
-        Failure::Reserved { text, wait }
+        Cause::Reserved { text, wait }
     }
 }
 

@@ -2,11 +2,11 @@
 //! <https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#listing-referrers>
 
 use super::auth::Scope;
+use super::cause::Cause;
 use super::client::Client;
 use super::descriptor::Descriptor;
 use super::digest::Digest;
 use super::error::Error;
-use super::failure::Failure;
 use super::manifests::{Content, MAX_MANIFEST_BYTES, Manifest, OCI_INDEX};
 use super::reference::TagOrDigest;
 use super::tags::Pages;
@@ -25,8 +25,8 @@ impl Client {
     ) -> Result<Option<Vec<Descriptor>>, Error> {
         match self.read_referrers(repository, digest).await {
             Ok(referrers) => Ok(Some(referrers)),
-            Err(Failure::Unreadable(_)) => Ok(None),
-            Err(Failure::Answer(answer))
+            Err(Cause::Unreadable(_)) => Ok(None),
+            Err(Cause::Answer(answer))
                 if matches!(answer.status.as_u16(), 400 | 404 | 405 | 406 | 501) =>
             {
                 Ok(None)
@@ -41,7 +41,7 @@ impl Client {
         &self,
         repository: &str,
         digest: &Digest,
-    ) -> Result<Vec<Descriptor>, Failure> {
+    ) -> Result<Vec<Descriptor>, Cause> {
         let mut url = self.url(repository, &format!("referrers/{digest}"))?;
         let mut pages = Pages::default();
         let mut referrers = Vec::new();
@@ -51,7 +51,7 @@ impl Client {
             match Manifest::new(body, OCI_INDEX).parse()? {
                 Content::Index { children } => referrers.extend(children),
                 Content::Image { .. } => {
-                    return Err(Failure::Unreadable("it is not a list of referrers".to_owned()));
+                    return Err(Cause::Unreadable("it is not a list of referrers".to_owned()));
                 }
             }
             match next {

@@ -2,12 +2,12 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::failure::Failure;
+use super::cause::Cause;
 use crate::backoff::doubled;
 
 /// The number of retries of a request, and the waits before them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Policy {
+pub struct RetryPolicy {
     /// Tries after the first one. A request that fails four times within some seconds is left to
     /// the caller, which retries the whole step.
     pub retries: u32,
@@ -18,13 +18,13 @@ pub struct Policy {
     pub longest: Duration,
 }
 
-impl Default for Policy {
+impl Default for RetryPolicy {
     fn default() -> Self {
         Self { retries: 3, base: Duration::from_millis(200), longest: Duration::from_secs(20) }
     }
 }
 
-impl Policy {
+impl RetryPolicy {
     /// The wait before retry number `retry`, which counts from 1; `None` if the caller should give
     /// up. `asked` is the wait that the registry asked for.
     pub(crate) fn wait(&self, retry: u32, asked: Option<Duration>) -> Option<Duration> {
@@ -50,11 +50,11 @@ impl Policy {
 
 /// Runs `attempt` until it succeeds, fails for good, or the retries are used up.
 pub(crate) async fn retrying<T, F>(
-    policy: &Policy,
+    policy: &RetryPolicy,
     mut attempt: impl FnMut() -> F,
-) -> Result<T, Failure>
+) -> Result<T, Cause>
 where
-    F: Future<Output = Result<T, Failure>>,
+    F: Future<Output = Result<T, Cause>>,
 {
     let mut retry = 0;
     loop {
@@ -74,15 +74,15 @@ where
 
 /// Whether a retry of the same request may succeed. Wrong content and expired credentials are not
 /// retried here: the callers start the blob or the login again.
-fn is_transient(failure: &Failure) -> bool {
+fn is_transient(failure: &Cause) -> bool {
     match failure {
-        Failure::Answer(answer) => super::answer::is_transient(answer.status),
-        Failure::Token { source, .. } => is_transient(source),
-        Failure::Connect { .. }
-        | Failure::Broken { .. }
-        | Failure::NoAnswer { .. }
-        | Failure::Stalled { .. }
-        | Failure::Truncated { .. } => true,
+        Cause::Answer(answer) => super::answer::is_transient(answer.status),
+        Cause::Token { source, .. } => is_transient(source),
+        Cause::Connect { .. }
+        | Cause::Broken { .. }
+        | Cause::NoAnswer { .. }
+        | Cause::Stalled { .. }
+        | Cause::Truncated { .. } => true,
         _ => false,
     }
 }
@@ -140,7 +140,7 @@ mod tests {
 
     #[test]
     fn waits_grow_and_end_and_long_waits_go_to_the_caller() {
-        let policy = Policy::default();
+        let policy = RetryPolicy::default();
         for (retry, low, high) in [(1, 100, 200), (2, 200, 400), (3, 400, 800)] {
             let wait = policy.wait(retry, None).unwrap().as_millis();
             assert!((low..=high).contains(&wait), "{retry}: {wait}");

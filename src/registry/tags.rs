@@ -9,9 +9,9 @@ use serde::Deserialize;
 use super::addresses::authority;
 use super::auth::Scope;
 use super::bodies::read_body_within;
+use super::cause::Cause;
 use super::client::{Call, Client};
 use super::error::Error;
-use super::failure::Failure;
 use super::json::object;
 use super::retry::retrying;
 
@@ -41,7 +41,7 @@ impl Client {
         })
     }
 
-    async fn read_tags(&self, repository: &str) -> Result<Vec<String>, Failure> {
+    async fn read_tags(&self, repository: &str) -> Result<Vec<String>, Cause> {
         let mut url = self.url(repository, "tags/list")?;
         url.query_pairs_mut().append_pair("n", &PAGE.to_string());
         let mut tags = Vec::new();
@@ -64,7 +64,7 @@ impl Client {
         url: Url,
         scope: Scope,
         limit: usize,
-    ) -> Result<(bytes::Bytes, Option<Url>), Failure> {
+    ) -> Result<(bytes::Bytes, Option<Url>), Cause> {
         let call = Call::new(Method::GET, url, scope);
         retrying(&self.options().retry, || async {
             let response = self.attempt(&call).await?;
@@ -76,9 +76,9 @@ impl Client {
 }
 
 /// Parses the tags of one page.
-pub(super) fn read_page(body: &[u8]) -> Result<Vec<String>, Failure> {
+pub(super) fn read_page(body: &[u8]) -> Result<Vec<String>, Cause> {
     let page: Page =
-        object(body).map_err(|e| Failure::Unreadable(format!("it is not a list of tags: {e}")))?;
+        object(body).map_err(|e| Cause::Unreadable(format!("it is not a list of tags: {e}")))?;
     Ok(page.tags.unwrap_or_default())
 }
 
@@ -89,20 +89,20 @@ pub(crate) struct Pages {
 }
 
 impl Pages {
-    pub(crate) fn next(&mut self, next: Url) -> Result<Url, Failure> {
+    pub(crate) fn next(&mut self, next: Url) -> Result<Url, Cause> {
         if !self.seen.insert(next.as_str().to_owned()) {
-            return Err(Failure::Unexpected(
+            return Err(Cause::Unexpected(
                 "the list links back to a page that was already read".into(),
             ));
         }
         if self.seen.len() >= MAX_PAGES {
-            return Err(Failure::Unexpected(format!("the list has more than {MAX_PAGES} pages")));
+            return Err(Cause::Unexpected(format!("the list has more than {MAX_PAGES} pages")));
         }
         Ok(next)
     }
 }
 
-fn next_page(asked: &Url, response: &Response) -> Result<Option<Url>, Failure> {
+fn next_page(asked: &Url, response: &Response) -> Result<Option<Url>, Cause> {
     let headers = response.headers().get_all(LINK);
     let Some(link) = headers.iter().filter_map(|value| value.to_str().ok()).find_map(next_link)
     else {
@@ -113,13 +113,13 @@ fn next_page(asked: &Url, response: &Response) -> Result<Option<Url>, Failure> {
 
 /// Resolves the link to the next page. It stays on the registry that was asked, with its scheme and
 /// port: a proxy in front of the registry may have written others.
-pub(super) fn resolve(asked: &Url, link: &str) -> Result<Url, Failure> {
+pub(super) fn resolve(asked: &Url, link: &str) -> Result<Url, Cause> {
     let Ok(target) = asked.join(link) else {
-        return Err(Failure::Unexpected("the link to the next page is not a URL".into()));
+        return Err(Cause::Unexpected("the link to the next page is not a URL".into()));
     };
     if target.host_str() != asked.host_str() {
         let host = authority(&target);
-        return Err(Failure::Unexpected(format!(
+        return Err(Cause::Unexpected(format!(
             "the link to the next page leads to another host, {host}"
         )));
     }

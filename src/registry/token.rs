@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::addresses::{authority, is_link_local, is_loopback};
 use super::auth::Credential;
 use super::bodies::{read_answer, read_body};
-use super::failure::Failure;
+use super::cause::Cause;
 use super::transport::{Body, Request, Transport};
 
 /// Tokens have a few kilobytes; Azure's have up to 4.
@@ -72,12 +72,12 @@ impl TokenServer {
         service: Option<&str>,
         scope: &str,
         credential: &Credential,
-    ) -> Result<Token, Failure> {
+    ) -> Result<Token, Cause> {
         let url = self.realm(realm)?;
         let host = authority(&url);
         self.ask(url, service, scope, credential)
             .await
-            .map_err(|source| Failure::Token { realm: host, source: Box::new(source) })
+            .map_err(|source| Cause::Token { realm: host, source: Box::new(source) })
     }
 
     async fn ask(
@@ -86,7 +86,7 @@ impl TokenServer {
         service: Option<&str>,
         scope: &str,
         credential: &Credential,
-    ) -> Result<Token, Failure> {
+    ) -> Result<Token, Cause> {
         let mut params = vec![("scope", scope)];
         params.extend(service.map(|service| ("service", service)));
         let mut request = match credential {
@@ -116,7 +116,7 @@ impl TokenServer {
         let response = self.transport.send(request).await?;
         if !response.status().is_success() {
             // `anonymous` is false: its text about missing images does not fit a token server.
-            return Err(Failure::Answer(Box::new(read_answer(response, false).await.0)));
+            return Err(Cause::Answer(Box::new(read_answer(response, false).await.0)));
         }
         let body = read_body(response, MAX_BYTES).await?;
 
@@ -126,9 +126,9 @@ impl TokenServer {
     /// Checks the token server's address. A hostile registry could name any address, and a password
     /// is sent there: https only. The host cannot be checked, since Docker Hub and GitLab use
     /// another one.
-    fn realm(&self, realm: &str) -> Result<Url, Failure> {
+    fn realm(&self, realm: &str) -> Result<Url, Cause> {
         let wrong = |why: &str| {
-            Err(Failure::Challenge(format!("the registry's token server {realm:?} {why}")))
+            Err(Cause::Challenge(format!("the registry's token server {realm:?} {why}")))
         };
         let Ok(mut url) = realm.parse::<Url>() else { return wrong("is not an absolute URL") };
         match url.scheme() {
@@ -164,15 +164,15 @@ fn form(params: &[(&str, &str)]) -> Bytes {
     Bytes::from(url.as_ref().and_then(Url::query).unwrap_or_default().to_owned())
 }
 
-fn token(body: &[u8], requested: Instant, anonymous: bool) -> Result<Token, Failure> {
+fn token(body: &[u8], requested: Instant, anonymous: bool) -> Result<Token, Cause> {
     let document: Document = serde_json::from_slice(body)
-        .map_err(|_| Failure::Unexpected("the answer is not a token in JSON form".into()))?;
+        .map_err(|_| Cause::Unexpected("the answer is not a token in JSON form".into()))?;
     // Both fields hold the token; if they differ, the one that the token spec requires counts.
     let value = [document.token, document.access_token]
         .into_iter()
         .flatten()
         .find(|token| !token.is_empty())
-        .ok_or_else(|| Failure::Unexpected("the answer contains no token".into()))?;
+        .ok_or_else(|| Cause::Unexpected("the answer contains no token".into()))?;
     let lifetime = document.expires_in.as_ref().and_then(seconds).unwrap_or(DEFAULT_LIFETIME);
 
     // Counted from our request: `issued_at` is by the server's clock, which may be wrong.

@@ -12,8 +12,8 @@ use reqwest::{Method, Response, StatusCode, Url};
 use rustls::AlertDescription;
 
 use super::addresses::{Names, authority, check_target, redirect_target, same_origin};
+use super::cause::{Cause, causes};
 use super::error::Error;
-use super::failure::{Failure, causes};
 use super::warnings::Warnings;
 use crate::meter::{Meter, Silent};
 
@@ -234,8 +234,8 @@ impl Transport {
     /// must not be followed.
     ///
     /// # Errors
-    /// [`Failure`] for connections and redirects.
-    pub(crate) async fn send(&self, request: Request) -> Result<Response, Failure> {
+    /// [`Cause`] for connections and redirects.
+    pub(crate) async fn send(&self, request: Request) -> Result<Response, Cause> {
         let Request { method, url, headers, mut authorization, mut body, timeout } = request;
         let home = url.clone();
         let mut at = url;
@@ -267,10 +267,7 @@ impl Transport {
             }
             at = next;
         }
-        Err(Failure::Redirect(format!(
-            "{} sent more than {MAX_REDIRECTS} redirects",
-            authority(&at)
-        )))
+        Err(Cause::Redirect(format!("{} sent more than {MAX_REDIRECTS} redirects", authority(&at))))
     }
 
     async fn send_once(
@@ -281,7 +278,7 @@ impl Transport {
         authorization: Option<&HeaderValue>,
         body: &mut Body,
         timeout: Duration,
-    ) -> Result<Response, Failure> {
+    ) -> Result<Response, Cause> {
         let mut request = reqwest::Request::new(method.clone(), url.clone());
         *request.headers_mut() = headers.clone();
         if let Some(value) = authorization {
@@ -305,7 +302,7 @@ impl Transport {
 
         match tokio::time::timeout(timeout, sent).await {
             Ok(result) => self.classify(result, url),
-            Err(_) => Err(Failure::NoAnswer { host: self.route(url), after: timeout }),
+            Err(_) => Err(Cause::NoAnswer { host: self.route(url), after: timeout }),
         }
     }
 
@@ -314,7 +311,7 @@ impl Transport {
         &self,
         sent: Result<Response, reqwest::Error>,
         url: &Url,
-    ) -> Result<Response, Failure> {
+    ) -> Result<Response, Cause> {
         let error = match sent {
             Ok(response) if response.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
                 return Err(self.proxy_requires_login());
@@ -333,18 +330,18 @@ impl Transport {
 
         let host = authority(url);
         Err(match alert {
-            None => Failure::from_reqwest(error, &self.route(url)),
-            Some(_) if !self.has_identity => Failure::Challenge(format!(
+            None => Cause::from_reqwest(error, &self.route(url)),
+            Some(_) if !self.has_identity => Cause::Challenge(format!(
                 "{host} requires a client certificate: set tls.crt and tls.key in certSecretRef"
             )),
-            Some(alert) => Failure::Challenge(format!(
+            Some(alert) => Cause::Challenge(format!(
                 "{host} does not accept the client certificate in tls.crt ({alert:?})"
             )),
         })
     }
 
-    fn proxy_requires_login(&self) -> Failure {
-        Failure::Challenge(match &self.proxy {
+    fn proxy_requires_login(&self) -> Cause {
+        Cause::Challenge(match &self.proxy {
             Some(ProxyInUse { authority, has_login: true }) => format!(
                 "the proxy {authority} does not accept the login: correct username and password \
                  in proxySecretRef"

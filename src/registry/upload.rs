@@ -15,10 +15,10 @@ use tokio::time::Instant;
 use super::addresses::{authority, check_target, same_origin};
 use super::auth::Scope;
 use super::blobs::BlobStream;
+use super::cause::Cause;
 use super::client::{Call, Client, Options};
 use super::digest::Digest;
 use super::error::Error;
-use super::failure::Failure;
 use super::parts::is_about_the_whole;
 use super::reference::TagOrDigest;
 use super::retry::retrying;
@@ -52,7 +52,7 @@ impl Client {
         repository: &str,
         digest: &Digest,
         from: Option<&str>,
-    ) -> Result<Started, Failure> {
+    ) -> Result<Started, Cause> {
         let plain = self.url(repository, "blobs/uploads/")?;
         let response = match from {
             Some(from) => {
@@ -67,7 +67,7 @@ impl Client {
                     Ok(response) => response,
                     // Some registries answer a mount with an error instead of a session
                     // (ggcr#1741).
-                    Err(Failure::Answer(answer))
+                    Err(Cause::Answer(answer))
                         if answer.status.is_client_error() && answer.status.as_u16() != 429 =>
                     {
                         self.begin(plain.clone(), repository).await?
@@ -81,7 +81,7 @@ impl Client {
         session(&plain, &response).map(Started::Session)
     }
 
-    async fn begin(&self, url: Url, repository: &str) -> Result<Response, Failure> {
+    async fn begin(&self, url: Url, repository: &str) -> Result<Response, Cause> {
         let call = Call::new(Method::POST, url, Scope::push(repository));
         let Options { retry, uploads, .. } = self.options();
         retrying(retry, || self.attempt_behind(uploads.as_ref(), &call)).await
@@ -98,7 +98,7 @@ impl Client {
         let digest = blob.digest().clone();
         let size = blob.size();
         let subject = self.subject(repository, &TagOrDigest::from(&digest));
-        let failed = |failure: Failure| failure.write_blob(&*subject);
+        let failed = |failure: Cause| failure.write_blob(&*subject);
 
         if self.limits().wants_parts(size) {
             let sent = self.send_parts(repository, session, blob, observer).await;
@@ -143,7 +143,7 @@ impl Client {
                     .map_err(failed);
             }
             Ok(response) => response,
-            Err(broken @ Failure::Broken { .. }) => {
+            Err(broken @ Cause::Broken { .. }) => {
                 let refusal =
                     self.refusal_behind_break(put(&session, authorization, 0, Body::Empty)).await;
                 refusal.ok_or_else(|| failed(broken))?
@@ -152,7 +152,7 @@ impl Client {
         };
 
         let (failure, challenges) = self.failure(response, grant.as_ref()).await;
-        let Failure::Answer(answer) = failure else { return Err(failed(failure)) };
+        let Cause::Answer(answer) = failure else { return Err(failed(failure)) };
         if let Some(gate) = self
             .options()
             .uploads
@@ -173,15 +173,15 @@ impl Client {
                 .map_err(failed)?
                 .is_some()
         {
-            return Err(failed(Failure::Expired(answer)));
+            return Err(failed(Cause::Expired(answer)));
         }
 
         if size > 0 && is_about_the_whole(&answer) {
             let is_too_large = answer.status == StatusCode::PAYLOAD_TOO_LARGE;
             self.limits().use_parts_from(if is_too_large { size } else { 1 });
-            return Err(failed(Failure::WholeBlobRefused(answer)));
+            return Err(failed(Cause::WholeBlobRefused(answer)));
         }
-        Err(failed(Failure::Answer(answer)))
+        Err(failed(Cause::Answer(answer)))
     }
 
     /// Finds the refusal behind a connection that broke during an upload. A server that refuses an
@@ -204,13 +204,13 @@ impl Client {
         response: Response,
         sent: &Sent,
         size: u64,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), Cause> {
         let status = response.status();
         drop(response);
         if sent.bytes() == size || self.blob_exists(repository, digest).await.unwrap_or(false) {
             return Ok(());
         }
-        Err(Failure::Unexpected(format!(
+        Err(Cause::Unexpected(format!(
             "the registry answered {status} before it had the whole blob"
         )))
     }
@@ -223,7 +223,7 @@ impl Client {
         sent: &Sent,
         size: u64,
         observer: Observer<'_>,
-    ) -> Result<Response, Failure> {
+    ) -> Result<Response, Cause> {
         let host = authority(&request.url);
         let stall = self.options().stall_window;
         let commit = self.options().commit_timeout_of(size);
@@ -251,9 +251,9 @@ impl Client {
             let timeout = if bytes == size { commit } else { stall };
             if last_progress.elapsed() >= timeout {
                 return Err(if bytes < size {
-                    Failure::Stalled { host, bytes: 0, window: timeout }
+                    Cause::Stalled { host, bytes: 0, window: timeout }
                 } else {
-                    Failure::NoAnswer { host, after: timeout }
+                    Cause::NoAnswer { host, after: timeout }
                 });
             }
         }
@@ -261,7 +261,7 @@ impl Client {
 }
 
 /// Reads the upload session from the answer to a POST.
-fn session(asked: &Url, response: &Response) -> Result<Session, Failure> {
+fn session(asked: &Url, response: &Response) -> Result<Session, Cause> {
     let text = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
     let url = session_at(asked, response.url(), text(LOCATION.as_str()))?;
     let min_part =
@@ -274,9 +274,9 @@ pub(super) fn session_at(
     asked: &Url,
     answered: &Url,
     location: Option<&str>,
-) -> Result<Url, Failure> {
+) -> Result<Url, Cause> {
     let Some(url) = location.and_then(|text| answered.join(text).ok()) else {
-        return Err(Failure::Unexpected(
+        return Err(Cause::Unexpected(
             "the registry opened an upload session without a usable Location header".into(),
         ));
     };

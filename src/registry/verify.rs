@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 
+use super::cause::Cause;
 use super::digest::{Digest, Hasher};
-use super::failure::Failure;
 
 /// Hashes and counts chunks, and holds back the last one until size and digest match.
 ///
@@ -30,14 +30,14 @@ impl Verifier {
     }
 
     /// Takes a chunk and returns the one before it. Fails at the first byte too many.
-    pub(crate) fn push(&mut self, chunk: Bytes) -> Result<Option<Bytes>, Failure> {
+    pub(crate) fn push(&mut self, chunk: Bytes) -> Result<Option<Bytes>, Cause> {
         if chunk.is_empty() {
             return Ok(None);
         }
         self.received += chunk.len() as u64;
         if self.received > self.size {
             self.held = None;
-            return Err(Failure::Size { expected: self.size, actual: self.received });
+            return Err(Cause::Size { expected: self.size, actual: self.received });
         }
         if let Some(hasher) = &mut self.hasher {
             hasher.update(&chunk);
@@ -46,15 +46,15 @@ impl Verifier {
     }
 
     /// Returns the last chunk if size and digest match.
-    pub(crate) fn finish(&mut self) -> Result<Option<Bytes>, Failure> {
+    pub(crate) fn finish(&mut self) -> Result<Option<Bytes>, Cause> {
         let held = self.held.take();
         let Some(hasher) = self.hasher.take() else { return Ok(None) };
         if self.received != self.size {
-            return Err(Failure::Truncated { received: self.received, expected: self.size });
+            return Err(Cause::Truncated { received: self.received, expected: self.size });
         }
         let actual = hasher.finish();
         if actual != self.digest {
-            return Err(Failure::Digest { expected: self.digest.clone(), actual });
+            return Err(Cause::Digest { expected: self.digest.clone(), actual });
         }
         Ok(held)
     }

@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use crate::class::Class;
 use crate::failure::Failure;
-use crate::registry::Policy;
+use crate::registry::RetryPolicy;
 
 /// Retries after those of the SDK. With the waits between them, a call fails after about three
 /// minutes. The waits are random in part, so that throttled calls do not return all together.
-const RETRIES: Policy =
-    Policy { retries: 8, base: Duration::from_secs(2), longest: Duration::from_secs(30) };
+const RETRIES: RetryPolicy =
+    RetryPolicy { retries: 8, base: Duration::from_secs(2), longest: Duration::from_secs(30) };
 
 /// Repeats a call while ECR throttles it.
 ///

@@ -26,7 +26,7 @@ pub(in crate::helm) struct Reader {
     line: Vec<u8>,
     lines: Lines,
     sections: Sections,
-    place: Place,
+    cursor: Cursor,
     /// Whether anything but white space has arrived.
     begun: bool,
     /// Whether the first document has ended; like Helm, a second one is not read.
@@ -38,7 +38,7 @@ pub(in crate::helm) struct Reader {
 
 /// The current position in the document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
+enum Cursor {
     /// Before the first key.
     Head,
     /// Below `entries:`, with the indentation of the charts' keys, once known.
@@ -57,7 +57,7 @@ impl Reader {
             line: Vec::new(),
             lines: Lines::default(),
             sections: Sections::new(),
-            place: Place::Head,
+            cursor: Cursor::Head,
             begun: false,
             ended: false,
             whole: false,
@@ -135,7 +135,7 @@ impl Reader {
     /// Starts a section if one begins at this line. Returns `false` if the text must be parsed
     /// whole.
     fn scan(&mut self, line: &[u8]) -> bool {
-        if self.place == Place::Head && line.first() == Some(&b'%') {
+        if self.cursor == Cursor::Head && line.first() == Some(&b'%') {
             return true;
         }
 
@@ -149,21 +149,21 @@ impl Reader {
             Line::Unknown => false,
             Line::Marker(rest) => {
                 let rest = rest.trim_ascii();
-                self.ended = self.place != Place::Head;
+                self.ended = self.cursor != Cursor::Head;
                 self.ended || rest.is_empty() || rest[0] == b'#'
             }
             Line::Key { indent: 0, key, value } => self.top_level(key, value),
-            Line::Element { indent: 0 } => match self.place {
-                Place::Elsewhere { .. } => true,
-                Place::Head | Place::Entries(_) => false,
+            Line::Element { indent: 0 } => match self.cursor {
+                Cursor::Elsewhere { .. } => true,
+                Cursor::Head | Cursor::Entries(_) => false,
             },
             Line::Scalar { indent: 0 } => false,
             Line::Key { indent, key, .. } => self.below(indent, Some(key)),
             // A list may stand at the indentation of its key.
-            Line::Element { indent } => match self.place {
-                Place::Entries(Some(charts)) => indent >= charts && self.sections.in_chart(),
-                Place::Entries(None) | Place::Head => false,
-                Place::Elsewhere { .. } => true,
+            Line::Element { indent } => match self.cursor {
+                Cursor::Entries(Some(charts)) => indent >= charts && self.sections.in_chart(),
+                Cursor::Entries(None) | Cursor::Head => false,
+                Cursor::Elsewhere { .. } => true,
             },
             Line::Scalar { indent } => self.below(indent, None),
         }
@@ -171,34 +171,34 @@ impl Reader {
 
     fn top_level(&mut self, key: &[u8], value: &[u8]) -> bool {
         let Some(key) = unquoted(key) else { return false };
-        let had_entries = match self.place {
-            Place::Head => false,
-            Place::Entries(_) => true,
-            Place::Elsewhere { had_entries } => had_entries,
+        let had_entries = match self.cursor {
+            Cursor::Head => false,
+            Cursor::Entries(_) => true,
+            Cursor::Elsewhere { had_entries } => had_entries,
         };
         self.sections.begin(None);
         if key.eq_ignore_ascii_case("entries") {
-            self.place = Place::Entries(None);
+            self.cursor = Cursor::Entries(None);
             return !had_entries && value.is_empty();
         }
         self.has_api_version |= key.eq_ignore_ascii_case("apiVersion");
-        self.place = Place::Elsewhere { had_entries };
+        self.cursor = Cursor::Elsewhere { had_entries };
         key != "<<"
     }
 
     /// Handles an indented line; `key` is the key that it begins with.
     fn below(&mut self, indent: usize, key: Option<&[u8]>) -> bool {
-        match (self.place, key) {
-            (Place::Elsewhere { .. }, _) => true,
-            (Place::Head, _) | (Place::Entries(None), None) => false,
-            (Place::Entries(Some(charts)), _) if indent > charts => self.sections.in_chart(),
-            (Place::Entries(charts), Some(key)) => {
+        match (self.cursor, key) {
+            (Cursor::Elsewhere { .. }, _) => true,
+            (Cursor::Head, _) | (Cursor::Entries(None), None) => false,
+            (Cursor::Entries(Some(charts)), _) if indent > charts => self.sections.in_chart(),
+            (Cursor::Entries(charts), Some(key)) => {
                 let Some(name) = unquoted(key).filter(|name| name != "<<") else { return false };
-                self.place = Place::Entries(Some(indent));
+                self.cursor = Cursor::Entries(Some(indent));
                 self.sections.begin(Some(name));
                 charts.is_none_or(|charts| charts == indent)
             }
-            (Place::Entries(Some(_)), None) => false,
+            (Cursor::Entries(Some(_)), None) => false,
         }
     }
 
@@ -218,10 +218,10 @@ impl Reader {
             return Ok(Index::new(self.url, charts));
         }
 
-        let is_index = match self.place {
-            Place::Head => false,
-            Place::Entries(_) => true,
-            Place::Elsewhere { had_entries } => had_entries || self.has_api_version,
+        let is_index = match self.cursor {
+            Cursor::Head => false,
+            Cursor::Entries(_) => true,
+            Cursor::Elsewhere { had_entries } => had_entries || self.has_api_version,
         };
         if !is_index {
             return Err(self.refuse("it has no `entries`".into()));

@@ -89,9 +89,12 @@ impl Server {
         indexes: &Arc<Indexes>,
     ) -> Repository {
         let mut access =
-            Access::new(self.transport.clone(), TransportOptions::default(), credential);
-        access.retry =
-            Policy { retries: 1, base: Duration::from_millis(1), longest: Duration::from_secs(1) };
+            Connection::new(self.transport.clone(), TransportOptions::default(), credential);
+        access.retry = RetryPolicy {
+            retries: 1,
+            base: Duration::from_millis(1),
+            longest: Duration::from_secs(1),
+        };
         Repository::new(&format!("http://{}{path}", self.host), access, indexes.clone()).unwrap()
     }
 }
@@ -476,7 +479,7 @@ fn errors_of_addresses_say_what_to_write() {
         ("oci://r/charts", "not the http"),
         ("https://ann:secret@charts.example/", "put it into a Secret"),
     ] {
-        let access = Access::new(transport.clone(), trust.clone(), Credential::Anonymous);
+        let access = Connection::new(transport.clone(), trust.clone(), Credential::Anonymous);
         let error = Repository::new(url, access, Arc::default()).unwrap_err();
         assert!(
             error.to_string().contains(why) && !error.to_string().contains("secret@"),

@@ -167,7 +167,7 @@ async fn realm_without_tls_gets_no_password_from_a_registry_with_tls() {
         realms.map(str::to_owned).into_iter().chain([format!("http://{}/token", peer.host)])
     {
         let failure = server.fetch(&realm, None, "s", &user()).await.unwrap_err();
-        assert!(matches!(failure, Failure::Challenge(_)), "{realm}: {failure}");
+        assert!(matches!(failure, Cause::Challenge(_)), "{realm}: {failure}");
     }
     assert_eq!(peer.lines().len(), 0);
 }

@@ -77,7 +77,7 @@ async fn break_is_reported_if_the_server_has_no_more_bytes() {
     let (_, error) = read(peer.client().blob("a", &descriptor(&all)).await.unwrap()).await;
     let error = error.unwrap();
     assert!(
-        matches!(error.failure(), Some(Failure::Truncated { .. })) && error.is_retryable(),
+        matches!(error.failure(), Some(Cause::Truncated { .. })) && error.is_retryable(),
         "{error}"
     );
 }
@@ -124,7 +124,7 @@ async fn body_below_the_minimum_rate_counts_as_stalled() {
 
     let (_, error) = read(peer.client().blob("a", &descriptor(&all)).await.unwrap()).await;
     // The bytes before were wrong too, as the hash shows.
-    assert!(matches!(error.unwrap().failure(), Some(Failure::Digest { .. })));
+    assert!(matches!(error.unwrap().failure(), Some(Cause::Digest { .. })));
     assert_eq!(peer.lines().len(), 2);
 }
 
@@ -175,7 +175,7 @@ async fn end_of_wrong_content_is_never_released() {
 async fn announced_length_that_is_wrong_is_refused_before_a_byte() {
     let peer = Peer::new(|_| respond(200, &[], content(10))).await;
     let error = peer.client().blob("a", &descriptor(&content(11))).await.unwrap_err();
-    assert!(matches!(error.failure(), Some(Failure::Size { .. })), "{error}");
+    assert!(matches!(error.failure(), Some(Cause::Size { .. })), "{error}");
     assert_eq!(error.class(), Class::SourceInvalid);
 }
 

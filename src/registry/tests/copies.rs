@@ -223,7 +223,7 @@ async fn upload_that_is_not_read_is_ended() {
 
     let error = client.upload("b", &blob, stream).await.unwrap_err();
     assert!(
-        matches!(error.failure(), Some(Failure::Stalled { .. } | Failure::NoAnswer { .. })),
+        matches!(error.failure(), Some(Cause::Stalled { .. } | Cause::NoAnswer { .. })),
         "{error}"
     );
     assert_eq!(error.class(), Class::RegistryUnavailable);

@@ -166,7 +166,7 @@ impl Peer {
 
 /// The defaults, with short waits.
 pub(super) fn quick() -> Options {
-    let retry = Policy { base: Duration::from_millis(2), ..Policy::default() };
+    let retry = RetryPolicy { base: Duration::from_millis(2), ..RetryPolicy::default() };
     Options {
         retry,
         stall_window: Duration::from_millis(300),

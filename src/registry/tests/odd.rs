@@ -76,7 +76,8 @@ async fn http_1_0_and_warnings_are_lived_with() {
 #[tokio::test]
 async fn unknown_host_name_is_registry_unavailable() {
     let transport = Transport::new(&TransportOptions::default()).unwrap();
-    let options = Options { retry: Policy { retries: 0, ..Policy::default() }, ..quick() };
+    let options =
+        Options { retry: RetryPolicy { retries: 0, ..RetryPolicy::default() }, ..quick() };
     // Nothing under .invalid resolves (RFC 6761).
     let endpoint = endpoint(Scheme::Https, "registry.invalid");
     let client =

@@ -110,7 +110,7 @@ async fn unanswered_request_times_out_and_is_retried() {
         client.resolve("a", &tag()).await.unwrap_err(),
         client.put_manifest("a", tag(), &written).await.unwrap_err(),
     ] {
-        assert!(matches!(error.failure(), Some(Failure::NoAnswer { .. })), "{error}");
+        assert!(matches!(error.failure(), Some(Cause::NoAnswer { .. })), "{error}");
         assert_eq!(error.class(), Class::RegistryUnavailable);
     }
 

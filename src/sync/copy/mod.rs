@@ -36,7 +36,7 @@ use super::progress::Progress;
 use crate::class::Class;
 use crate::ecr::{self, Repository};
 use crate::failure::Failure;
-use crate::registry::{Client, Descriptor, Digest, Manifest, Policy, Tag, TagOrDigest};
+use crate::registry::{Client, Descriptor, Digest, Manifest, RetryPolicy, Tag, TagOrDigest};
 
 /// Images whose manifests are read at the same time.
 const CONCURRENT_GRAPHS: usize = 32;
@@ -47,8 +47,8 @@ const WAVE: u64 = 8 * 1024 * 1024;
 /// Backoff for a manifest that the target throttles, on top of the retries of one request: 0.5, 1,
 /// 2, 4, 5 and 5 s, or half of each. In that time, ECR's quota of 10 per second lets about a
 /// hundred other manifests pass.
-const THROTTLED: Policy =
-    Policy { retries: 6, base: Duration::from_millis(500), longest: Duration::from_secs(5) };
+const THROTTLED: RetryPolicy =
+    RetryPolicy { retries: 6, base: Duration::from_millis(500), longest: Duration::from_secs(5) };
 
 /// An image to copy.
 #[derive(Clone, Debug, PartialEq, Eq)]

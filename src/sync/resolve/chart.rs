@@ -160,7 +160,7 @@ impl Pass<'_> {
     ) -> Result<helm::Repository, Failure> {
         let options = access.transport.clone();
         let transport = self.engine.transport(&options)?;
-        let mut reach = helm::Access::new(transport, options, access.credential.clone());
+        let mut reach = helm::Connection::new(transport, options, access.credential.clone());
         reach.hosts = access.hosts.clone();
         if let Some(host) = reading.repository.split('/').nth(2) {
             reach.limits = self.engine.host_limits(host);

@@ -15,7 +15,7 @@ use crate::class::Class;
 /// The cause of a failed step.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum Failure {
+pub enum Cause {
     /// The registry answered with an error.
     #[error("{0}")]
     Answer(Box<Answer>),
@@ -160,7 +160,7 @@ pub enum Failure {
     Internal(String),
 }
 
-impl Failure {
+impl Cause {
     pub(crate) fn read_manifest(self, subject: impl Into<String>) -> Error {
         Error::ReadManifest { subject: subject.into(), source: Box::new(self) }
     }
