@@ -139,7 +139,7 @@ pub(super) struct Arguments {
     #[arg(long, default_value = "15m", value_name = "DURATION", value_parser = duration)]
     watchdog: Duration,
 
-    /// Address to serve /metrics, /healthz and /readyz on
+    /// Address to serve /metrics, /healthz, /readyz and /schedule on
     #[arg(long, default_value = "0.0.0.0:8080", value_name = "ADDRESS")]
     listen: SocketAddr,
 

@@ -33,7 +33,7 @@ pub(crate) struct Options {
     pub(crate) leader_election: Option<LeaderElection>,
     /// /healthz fails when work is due and nothing was finished for this long.
     pub(crate) watchdog: Duration,
-    /// Address of /metrics, /healthz and /readyz.
+    /// Address of /metrics, /healthz, /readyz and /schedule.
     pub(crate) listen: SocketAddr,
     /// Bounds of a pass.
     pub(crate) bounds: Bounds,

@@ -49,7 +49,7 @@ pub(super) async fn start(
     stop: CancellationToken,
 ) -> std::io::Result<JoinHandle<()>> {
     let listener = tokio::net::TcpListener::bind(listen).await?;
-    tracing::info!(address = %listener.local_addr()?, "serving /metrics, /healthz and /readyz");
+    tracing::info!(address = %listener.local_addr()?, "serving /metrics, /healthz, /readyz and /schedule");
 
     let liveness = metrics.liveness.clone();
     let healthz = move || async move {
