@@ -52,25 +52,25 @@ pub(super) async fn in_time<T>(
     }
 }
 
-/// Asks the API server whether the owner of a repository still exists.
-pub(crate) struct LiveOwners {
-    client: Client,
+/// The cluster, as far as the engine asks for it: owners of repositories, tokens of ServiceAccounts.
+pub(crate) struct Cluster {
+    pub(super) client: Client,
 }
 
-impl fmt::Debug for LiveOwners {
+impl fmt::Debug for Cluster {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LiveOwners").finish_non_exhaustive()
+        f.debug_struct("Cluster").finish_non_exhaustive()
     }
 }
 
-impl LiveOwners {
+impl Cluster {
     pub(crate) const fn new(client: Client) -> Self {
         Self { client }
     }
 }
 
 #[async_trait]
-impl OwnerLookup for LiveOwners {
+impl OwnerLookup for Cluster {
     async fn is_gone(&self, owner: &Owner, repository: &str) -> bool {
         let resources: Api<EcrRepositorySync> =
             Api::namespaced(self.client.clone(), &owner.namespace);

@@ -24,9 +24,6 @@ use crate::spec::Registry;
 use crate::sync::Engine;
 use crate::telemetry::Metrics;
 
-/// Makes one resource reconciled although it did not change.
-pub(super) type Wake = Box<dyn Fn() + Send + Sync>;
-
 /// Values that all reconciles share.
 pub(super) struct Context {
     pub(super) client: Client,
@@ -37,7 +34,7 @@ pub(super) struct Context {
     pub(super) pool: Pool,
     pub(super) memories: Memories,
     pub(super) claims: Claims,
-    pub(super) identities: Arc<Identities>,
+    pub(super) identities: Identities,
     pub(super) secret_index: SecretIndex,
     /// Uids in a list that is being received.
     listing: Mutex<HashSet<String>>,
@@ -59,7 +56,7 @@ impl Context {
         let pool = Pool::new(options.max_jobs, stop.child_token(), wake.clone());
 
         let context = Self {
-            identities: Arc::new(Identities::new(client.clone())),
+            identities: Identities::new(client.clone()),
             client,
             engine,
             metrics,
@@ -120,21 +117,12 @@ impl Context {
         for (uid, object) in self.secret_index.observe(event) {
             tracing::debug!(%object, "a Secret of this resource changed");
             self.memories.wake(&uid);
-            // The receiver ends with the controller.
-            let _gone = self.wake.unbounded_send(object);
+            self.wake([object]);
         }
     }
 
-    /// Returns what wakes the reconcile of one resource.
-    pub(super) fn waker(&self, object: ObjectRef<EcrRepositorySync>) -> Wake {
-        let wake = self.wake.clone();
-        Box::new(move || {
-            // The receiver ends with the controller.
-            let _gone = wake.unbounded_send(object.clone());
-        })
-    }
-
-    fn wake(&self, objects: Vec<ObjectRef<EcrRepositorySync>>) {
+    /// Makes resources reconciled although they did not change.
+    pub(super) fn wake(&self, objects: impl IntoIterator<Item = ObjectRef<EcrRepositorySync>>) {
         for object in objects {
             // The receiver ends with the controller.
             let _gone = self.wake.unbounded_send(object);

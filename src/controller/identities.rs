@@ -10,7 +10,7 @@ use kube::api::PostParams;
 use kube::{Api, Client, ResourceExt};
 use parking_lot::Mutex;
 
-use super::api::{ApiError, in_time};
+use super::api::{ApiError, Cluster, in_time};
 use crate::class::Class;
 use crate::ecr::{Identity, NoToken, RoleArn, ServiceAccount, ServiceAccountTokens};
 use crate::spec::Registry;
@@ -124,25 +124,8 @@ fn refused(title: &str, right: &str, error: &ApiError) -> NoToken {
     }
 }
 
-/// Tokens of ServiceAccounts from the API server (TokenRequest).
-pub(crate) struct LiveTokens {
-    client: Client,
-}
-
-impl std::fmt::Debug for LiveTokens {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("LiveTokens").finish_non_exhaustive()
-    }
-}
-
-impl LiveTokens {
-    pub(crate) const fn new(client: Client) -> Self {
-        Self { client }
-    }
-}
-
 #[async_trait]
-impl ServiceAccountTokens for LiveTokens {
+impl ServiceAccountTokens for Cluster {
     async fn token(&self, account: &ServiceAccount) -> Result<String, NoToken> {
         let ServiceAccount { namespace, name, .. } = account;
         let accounts: Api<Account> = Api::namespaced(self.client.clone(), namespace);

@@ -5,32 +5,29 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
-use kube::{Client, ResourceExt};
+use kube::ResourceExt;
 use kube_runtime::controller::Action;
 use kube_runtime::reflector::ObjectRef;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::backoff::offset_in;
-use super::context::Wake;
+use super::context::Context;
 use super::error::Error;
-use super::identities::Identities;
 use super::memory::PROGRESS_EVERY;
 use super::secrets::Secrets;
 use super::subject::Subject;
 use super::{conditions, publish, status};
 use crate::api::v1alpha1::{EcrRepositorySync, EcrRepositorySyncStatus as Status, condition};
-use crate::credentials::DockerConfig;
 use crate::ecr::Identity;
 use crate::logins;
-use crate::mirrors::Mirrors;
 use crate::reload::Reloaded;
 use crate::spec::{self, Spec};
 use crate::sync::{
-    Access, Accesses, Claimant, Earlier, Engine, Failure, Job, Mirrored, Mode, Progress, Report,
+    Access, Accesses, Claimant, Earlier, Failure, Job, Mirrored, Mode, Progress, Report,
 };
-use crate::telemetry::{Metrics, Next};
-use crate::tenancy::{Permit, Request, Tenancy};
+use crate::telemetry::Next;
+use crate::tenancy::{Permit, Request};
 use crate::violation::Violation;
 
 /// Submits a job if one is due.
@@ -79,6 +76,7 @@ pub(super) async fn start(subject: &Subject<'_>) -> Result<Action, Error> {
 
 /// Everything that a pass needs, owned: the pass outlives the reconcile that submits it.
 struct Work {
+    context: Arc<Context>,
     object: EcrRepositorySync,
     namespace: String,
     status: Status,
@@ -86,24 +84,15 @@ struct Work {
     claimant: Claimant,
     mode: Mode,
     deletes: bool,
-    client: Client,
-    engine: Arc<Engine>,
-    metrics: Metrics,
-    identities: Arc<Identities>,
-    tenancy: Tenancy,
-    registry_config: Option<Arc<DockerConfig>>,
-    mirrors: Option<Reloaded<Mirrors>>,
-    public_ecr_login: bool,
     progress: Progress,
-    wake: Wake,
 }
 
 impl Work {
     fn of(subject: &Subject<'_>, progress: Progress) -> Self {
-        let context = subject.context;
         let status = subject.status();
 
         Self {
+            context: subject.context.clone(),
             object: subject.object.clone(),
             namespace: subject.namespace.clone(),
             earlier: earlier(subject, &status),
@@ -111,16 +100,7 @@ impl Work {
             status,
             mode: if subject.is_dry_run() { Mode::DryRun } else { Mode::Apply },
             deletes: subject.is_being_deleted(),
-            client: context.client.clone(),
-            engine: context.engine.clone(),
-            metrics: context.metrics.clone(),
-            identities: context.identities.clone(),
-            tenancy: context.options.tenancy.clone(),
-            registry_config: context.options.registry_config.clone(),
-            mirrors: context.options.mirrors.clone(),
-            public_ecr_login: context.options.public_ecr_login,
             progress,
-            wake: context.waker(ObjectRef::from_obj(subject.object)),
         }
     }
 
@@ -129,7 +109,9 @@ impl Work {
             Ok(spec) => self.pass(spec, &stop).await,
             Err(violations) => Report::failed(Failure::invalid(&violations)),
         };
-        self.metrics.pass_finished(self.object.uid().as_deref().unwrap_or_default(), &report);
+        self.context
+            .metrics
+            .pass_finished(self.object.uid().as_deref().unwrap_or_default(), &report);
         report
     }
 
@@ -139,16 +121,17 @@ impl Work {
     }
 
     async fn pass(&self, spec: Spec, stop: &CancellationToken) -> Report {
+        let Context { engine, metrics, .. } = &*self.context;
         let job = self.job(spec).await;
-        let _counted = self.metrics.copies.watch(&job.progress);
+        let _counted = metrics.copies.watch(&job.progress);
 
         if !self.deletes {
             return tokio::select! {
-                report = self.engine.sync(&job, self.mode, stop) => report,
-                never = report_progress(&self.wake) => match never {},
+                report = engine.sync(&job, self.mode, stop) => report,
+                never = self.report_progress() => match never {},
             };
         }
-        match self.engine.delete(&job).await {
+        match engine.delete(&job).await {
             Ok(deletion) => Report::deleted(deletion),
             Err(failure) => Report::failed(failure),
         }
@@ -177,12 +160,13 @@ impl Work {
     /// Checks that the namespace may use everything that its resource names, before any request is
     /// made for it. Only the operator's own account is asked of STS.
     async fn admit(&self, spec: &Spec) -> Result<(Identity, Permit), Failure> {
-        let identity = self.identities.read(&self.namespace, &spec.registry).await?;
+        let Context { engine, identities, options, .. } = &*self.context;
+        let identity = identities.read(&self.namespace, &spec.registry).await?;
 
         let mut request = Request::default();
-        if self.tenancy.restricts(&self.namespace) {
-            let own = self.engine.own_location().await?;
-            let location = self.engine.resolve_location(&spec.registry.location, &identity);
+        if options.tenancy.restricts(&self.namespace) {
+            let own = engine.own_location().await?;
+            let location = engine.resolve_location(&spec.registry.location, &identity);
             request = Request {
                 account: location.account,
                 own_account: own.account,
@@ -192,7 +176,7 @@ impl Work {
             };
         }
 
-        let permit = self.tenancy.permit(&self.namespace, &request)?;
+        let permit = options.tenancy.permit(&self.namespace, &request)?;
         drop(request);
         Ok((identity, permit))
     }
@@ -208,25 +192,19 @@ impl Work {
             return (accesses(Ok(Access::default())), None);
         }
 
-        let mirrors = self.mirrors.as_ref().map(Reloaded::get).unwrap_or_default();
-        let secrets = Secrets {
-            client: &self.client,
-            namespace: &self.namespace,
-            registry_config: self.registry_config.as_deref(),
-            identity,
-            permit,
-            public_ecr_login: self.public_ecr_login,
-        };
+        let mirrors = self.context.options.mirrors.as_ref().map(Reloaded::get).unwrap_or_default();
+        let secrets =
+            Secrets { context: &self.context, namespace: &self.namespace, identity, permit };
         logins::accesses(&secrets, &mirrors, spec).await
     }
-}
 
-/// Wakes the reconcile of a running pass, which reports the progress of its copies.
-async fn report_progress(wake: &Wake) -> Infallible {
-    loop {
-        // A little longer, so that the report is due.
-        tokio::time::sleep(PROGRESS_EVERY + Duration::from_secs(1)).await;
-        wake();
+    /// Wakes the reconcile of the running pass, which reports the progress of its copies.
+    async fn report_progress(&self) -> Infallible {
+        loop {
+            // A little longer, so that the report is due.
+            tokio::time::sleep(PROGRESS_EVERY + Duration::from_secs(1)).await;
+            self.context.wake([ObjectRef::from_obj(&self.object)]);
+        }
     }
 }
 

@@ -50,8 +50,7 @@ use crate::telemetry::Metrics;
 use context::Context;
 use requests::Requests;
 
-pub(crate) use api::LiveOwners;
-pub(crate) use identities::LiveTokens;
+pub(crate) use api::Cluster;
 pub(crate) use options::{Options, Process};
 pub use reason::Reason;
 

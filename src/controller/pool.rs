@@ -14,9 +14,9 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::channel::mpsc;
 use kube_runtime::reflector::ObjectRef;
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use tokio::sync::Semaphore;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
@@ -44,7 +44,8 @@ pub(super) enum State {
 struct Entry {
     id: u64,
     generation: i64,
-    stop: CancellationToken,
+    /// Cancels the job when its entry is removed.
+    _stop: DropGuard,
     report: Option<Report>,
 }
 
@@ -90,14 +91,9 @@ impl Pool {
     /// Returns the state of the job for this generation. A job for another generation is cancelled:
     /// its plan is outdated.
     pub(super) fn poll(&self, uid: &str, generation: i64) -> State {
-        let mut entries = self.lock();
+        self.cancel_outdated(uid, generation);
+        let mut entries = self.entries.lock();
         let Some(entry) = entries.get_mut(uid) else { return State::None };
-        if entry.generation != generation {
-            entry.stop.cancel();
-            entries.remove(uid);
-            return State::None;
-        }
-
         match entry.report.take() {
             None => State::Running,
             Some(report) => {
@@ -120,10 +116,10 @@ impl Pool {
     {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let stop = self.stop.child_token();
-        self.lock()
-            .insert(uid.to_owned(), Entry { id, generation, stop: stop.clone(), report: None });
+        let entry = Entry { id, generation, _stop: stop.clone().drop_guard(), report: None };
+        self.entries.lock().insert(uid.to_owned(), entry);
         let ended = CancellationToken::new();
-        let predecessor = self.lock_ends().insert(uid.to_owned(), End { id, ended: ended.clone() });
+        let predecessor = self.ends.lock().insert(uid.to_owned(), End { id, ended: ended.clone() });
 
         let span = tracing::info_span!(parent: None, "job", %object);
         let pool = self.clone();
@@ -143,7 +139,7 @@ impl Pool {
 
                 ended.cancel();
                 pool.forget_end(&uid, id);
-                let mut entries = pool.lock();
+                let mut entries = pool.entries.lock();
                 // A cancelled job has no entry, or its successor has taken the entry.
                 if let Some(entry) = entries.get_mut(&uid).filter(|entry| entry.id == id) {
                     entry.report = Some(report);
@@ -157,7 +153,7 @@ impl Pool {
     }
 
     fn forget_end(&self, uid: &str, id: u64) {
-        let mut ends = self.lock_ends();
+        let mut ends = self.ends.lock();
         if ends.get(uid).is_some_and(|end| end.id == id) {
             ends.remove(uid);
         }
@@ -187,30 +183,20 @@ impl Pool {
 
     /// Cancels the job of a resource.
     pub(super) fn cancel(&self, uid: &str) {
-        if let Some(entry) = self.lock().remove(uid) {
-            entry.stop.cancel();
-        }
+        self.entries.lock().remove(uid);
     }
 
     /// Cancels the job of a resource if it is for another generation.
     pub(super) fn cancel_outdated(&self, uid: &str, generation: i64) {
-        let mut entries = self.lock();
-        if entries.get(uid).is_some_and(|entry| entry.generation != generation)
-            && let Some(entry) = entries.remove(uid)
-        {
-            entry.stop.cancel();
+        let mut entries = self.entries.lock();
+        if entries.get(uid).is_some_and(|entry| entry.generation != generation) {
+            entries.remove(uid);
         }
     }
 
     /// Cancels the jobs of resources that do not exist.
     pub(super) fn retain(&self, exists: impl Fn(&str) -> bool) {
-        self.lock().retain(|uid, entry| {
-            let keep = exists(uid);
-            if !keep {
-                entry.stop.cancel();
-            }
-            keep
-        });
+        self.entries.lock().retain(|uid, _| exists(uid));
     }
 
     /// Cancels all jobs and waits for their end.
@@ -220,14 +206,6 @@ impl Pool {
         if tokio::time::timeout(LONGEST_END, self.tracker.wait()).await.is_err() {
             tracing::warn!(jobs = self.tracker.len(), "some jobs did not end in time");
         }
-    }
-
-    fn lock_ends(&self) -> MutexGuard<'_, HashMap<String, End>> {
-        self.ends.lock()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Entry>> {
-        self.entries.lock()
     }
 }
 
@@ -328,7 +306,7 @@ mod tests {
 
         assert_eq!(finished.next().await, Some(object("a")));
         assert_eq!(*log.lock(), ["first ended", "third began"]);
-        assert!(jobs.lock_ends().is_empty());
+        assert!(jobs.ends.lock().is_empty());
     }
 
     #[tokio::test]

@@ -46,7 +46,7 @@ pub(super) async fn reconcile(
     result
 }
 
-pub(super) fn on_error(object: &EcrRepositorySync, context: &Context) -> Action {
+pub(super) fn on_error(object: &EcrRepositorySync, context: &Arc<Context>) -> Action {
     Action::requeue(Subject::new(object, context).memory(Memory::refused))
 }
 

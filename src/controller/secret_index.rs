@@ -8,7 +8,7 @@ use kube::ResourceExt;
 use kube::core::PartialObjectMeta;
 use kube_runtime::reflector::ObjectRef;
 use kube_runtime::watcher::Event;
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 
 use crate::api::v1alpha1::EcrRepositorySync;
 use crate::spec::Secrets;
@@ -47,7 +47,7 @@ impl SecretIndex {
         let wanted: Vec<Key> =
             Secrets::of(&object.spec).map(|name| (namespace.clone(), name)).collect();
 
-        let mut index = self.lock();
+        let mut index = self.0.lock();
         if index.secrets.get(&uid) == Some(&wanted) {
             return;
         }
@@ -68,19 +68,19 @@ impl SecretIndex {
 
     /// Forgets a resource.
     pub(super) fn forget(&self, uid: &str) {
-        self.lock().forget(uid);
+        self.0.lock().forget(uid);
     }
 
     /// Forgets the resources that do not exist.
     pub(super) fn retain(&self, exists: impl Fn(&str) -> bool) {
-        let mut index = self.lock();
+        let mut index = self.0.lock();
         let gone: Vec<_> = index.secrets.keys().filter(|uid| !exists(uid)).cloned().collect();
         gone.iter().for_each(|uid| index.forget(uid));
     }
 
     /// Handles an event of the watch of Secrets. Returns the resources whose Secret changed.
     pub(super) fn observe(&self, event: &Event<PartialObjectMeta<Secret>>) -> Vec<Referrer> {
-        let mut index = self.lock();
+        let mut index = self.0.lock();
         match event {
             Event::Init => {
                 index.listing.clear();
@@ -106,10 +106,6 @@ impl SecretIndex {
             }
             Event::Delete(secret) => index.remove(&key(secret)),
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Index> {
-        self.0.lock()
     }
 }
 
@@ -201,7 +197,7 @@ mod tests {
         assert_eq!(woken(index.observe(&Event::Apply(secret("ns", "login", "1")))), [""; 0]);
         index.forget("a");
         assert_eq!(woken(index.observe(&Event::Apply(secret("ns", "other", "1")))), [""; 0]);
-        assert!(index.lock().referrers.is_empty());
+        assert!(index.0.lock().referrers.is_empty());
     }
 
     #[test]

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::Secret;
-use kube::{Api, Client};
+use kube::Api;
 
 use super::api::in_time;
+use super::context::Context;
 use crate::class::Class;
 use crate::credentials::{self, DockerConfig};
 use crate::ecr::Identity;
@@ -29,17 +30,13 @@ fn secrets_of(source: Source<'_>) -> Option<(&'static str, &spec::Secrets)> {
 
 /// The Secrets and logins for the sources of one resource.
 pub(super) struct Secrets<'a> {
-    pub(super) client: &'a Client,
+    pub(super) context: &'a Context,
     /// Namespace of the resource.
     pub(super) namespace: &'a str,
-    /// Logins for sources without a secretRef.
-    pub(super) registry_config: Option<&'a DockerConfig>,
     /// Identity that reads private ECR registries.
     pub(super) identity: &'a Identity,
     /// Limits of the namespace.
     pub(super) permit: &'a Permit,
-    /// Whether the AWS identity logs in to public.ecr.aws.
-    pub(super) public_ecr_login: bool,
 }
 
 #[async_trait]
@@ -62,7 +59,8 @@ impl Logins for Secrets<'_> {
     }
 
     async fn configured(&self, reference: &Reference) -> Result<Credential, Failure> {
-        let config = self.registry_config.filter(|_| self.permit.registry_config);
+        let config =
+            self.context.options.registry_config.as_ref().filter(|_| self.permit.registry_config);
         let credential = config.map(|config| config.credential_without_helpers(reference));
         Ok(credential.transpose()?.unwrap_or_default())
     }
@@ -89,7 +87,7 @@ impl Logins for Secrets<'_> {
     }
 
     fn public_ecr_login(&self) -> bool {
-        self.public_ecr_login
+        self.context.options.public_ecr_login
     }
 
     async fn transport(&self, source: Source<'_>) -> Result<TransportOptions, Failure> {
@@ -151,7 +149,7 @@ impl Secrets<'_> {
         purpose: String,
     ) -> Result<NamedSecret, Failure> {
         let title = format!("Secret {namespace}/{name} ({purpose})");
-        let secrets: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
+        let secrets: Api<Secret> = Api::namespaced(self.context.client.clone(), namespace);
 
         let secret = in_time(secrets.get_opt(name)).await.map_err(|error| {
             let is_forbidden = error.is_forbidden();

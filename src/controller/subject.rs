@@ -1,5 +1,6 @@
 //! The subject of a reconcile: one resource, with the context and the values that every step needs.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use kube::{Api, ResourceExt};
@@ -19,7 +20,7 @@ use crate::telemetry::Next;
 /// One resource during one reconcile.
 pub(super) struct Subject<'a> {
     pub(super) object: &'a EcrRepositorySync,
-    pub(super) context: &'a Context,
+    pub(super) context: &'a Arc<Context>,
     pub(super) uid: String,
     pub(super) generation: i64,
     pub(super) namespace: String,
@@ -27,7 +28,7 @@ pub(super) struct Subject<'a> {
 }
 
 impl<'a> Subject<'a> {
-    pub(super) fn new(object: &'a EcrRepositorySync, context: &'a Context) -> Self {
+    pub(super) fn new(object: &'a EcrRepositorySync, context: &'a Arc<Context>) -> Self {
         Self {
             object,
             context,

@@ -14,7 +14,7 @@ use kube::Client;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::controller::{self, LiveOwners, LiveTokens, Process};
+use crate::controller::{self, Cluster, Process};
 use crate::ecr;
 use crate::meter::Meter;
 use crate::registry::{Transport, TransportOptions};
@@ -151,14 +151,13 @@ async fn engine(
     let transport = Transport::new(&TransportOptions::default()).map_err(cannot_start)?;
     let transport = transport.metered(meter.clone());
 
-    let tokens = Arc::new(LiveTokens::new(client.clone()));
+    let cluster = Arc::new(Cluster::new(client.clone()));
     // The id keeps the sessions of two clusters apart in CloudTrail.
     let session_name = format!("{}-{}", aws.session_name, process.cluster_id);
     let aws = ecr::Options { session_name, ..aws };
-    let session = ecr::Session::load(aws, transport.clone(), meter, Some(tokens)).await;
+    let session = ecr::Session::load(aws, transport.clone(), meter, Some(cluster.clone())).await;
 
-    let owners = Arc::new(LiveOwners::new(client.clone()));
-    let engine = Engine::new(session, transport, Some(owners), bounds);
+    let engine = Engine::new(session, transport, Some(cluster), bounds);
     Ok(Arc::new(engine.with_defaults(defaults)))
 }
 
