@@ -31,6 +31,7 @@ pub mod inventory;
 mod logins;
 pub mod meter;
 mod mirrors;
+mod nesting;
 mod operator;
 pub mod registry;
 mod reload;

@@ -4,6 +4,10 @@ use std::process::ExitCode;
 
 use ecr_sync::cli;
 
+/// Stack of each thread in bytes. Four times what the deepest document takes in a debug build, see
+/// `nesting`.
+const STACK: usize = 2 * 1024 * 1024;
+
 fn main() -> ExitCode {
     let arguments = match cli::parse() {
         Ok(arguments) => arguments,
@@ -13,7 +17,9 @@ fn main() -> ExitCode {
     // Only one provider is compiled in. Installed by name, since with a second one rustls would
     // panic at the first connection.
     let _already_installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let Ok(runtime) = tokio::runtime::Runtime::new() else { return ExitCode::FAILURE };
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().thread_stack_size(STACK).build();
+    let Ok(runtime) = runtime else { return ExitCode::FAILURE };
     let code = runtime.block_on(cli::run(arguments));
 
     // Do not wait for blocked threads, such as a write that nobody reads.

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use super::error::Error;
 use super::role::RoleArn;
 use crate::class::Class;
+use crate::nesting;
 use crate::wildcard;
 
 /// The identity for calls to a registry. Both fields empty: the operator's own.
@@ -80,8 +81,7 @@ impl Roles {
     /// # Errors
     /// Text for people.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let rules: Option<Vec<RoleRule>> =
-            serde_saphyr::from_str(text).map_err(|error| error.to_string())?;
+        let rules: Option<Vec<RoleRule>> = nesting::yaml(text)?;
         let rules = rules.unwrap_or_default();
 
         for rule in &rules {

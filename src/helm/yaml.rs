@@ -7,6 +7,7 @@
 
 use serde_saphyr::{MessageFormatter, NonFiniteFloatPolicy, UserMessageFormatter};
 
+use crate::nesting::{self, MAX_DEPTH};
 use crate::yaml_tree::{Key, Node, Value as Tree, text_at};
 
 /// A value like Go's `interface{}`.
@@ -63,6 +64,7 @@ pub(super) fn parse(text: &str, bounds: Bounds) -> Result<Value, String> {
 pub(super) fn options(bounds: Bounds) -> serde_saphyr::Options {
     serde_saphyr::options! {
         budget: serde_saphyr::budget! {
+            max_depth: MAX_DEPTH,
             max_nodes: bounds.nodes,
             max_events: bounds.nodes.saturating_mul(3),
             max_total_scalar_bytes: 256 * 1024 * 1024,
@@ -80,7 +82,8 @@ pub(super) fn options(bounds: Bounds) -> serde_saphyr::Options {
 
 pub(super) fn message(error: &serde_saphyr::Error) -> String {
     let error = error.without_snippet();
-    let text = UserMessageFormatter.format_message(error);
+    let text = nesting::too_deep(error)
+        .map_or_else(|| UserMessageFormatter.format_message(error), Into::into);
     let text: String =
         text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(300).collect();
     match error.location() {

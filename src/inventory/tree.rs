@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde_saphyr::{Location, MessageFormatter, NonFiniteFloatPolicy, UserMessageFormatter};
 
 use super::{Position, Problem};
+use crate::nesting::{self, MAX_DEPTH};
 use crate::yaml_tree::text_at;
 pub(super) use crate::yaml_tree::{Key, Node, Number, Value};
 
@@ -22,6 +23,7 @@ impl Source {
     pub(super) fn documents(&self) -> Result<Vec<Node>, Problem> {
         let options = serde_saphyr::options! {
             budget: serde_saphyr::budget! {
+                max_depth: MAX_DEPTH,
                 // Files have at most 10 MiB: at 10 bytes per value, a million values.
                 max_nodes: 1_000_000,
                 max_events: 3_000_000,
@@ -44,7 +46,8 @@ impl Source {
                 serde_saphyr::Error::NullIntoString { .. } => {
                     "quote this key, YAML reads it as null".into()
                 }
-                _ => UserMessageFormatter.format_message(error),
+                _ => nesting::too_deep(error)
+                    .map_or_else(|| UserMessageFormatter.format_message(error), Into::into),
             };
             let position = error
                 .location()

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use super::{Login, Mirror, SecretReference};
+use crate::nesting;
 use crate::registry::{DOCKER_HUB, Reference};
 
 #[derive(Debug, Deserialize)]
@@ -36,7 +37,7 @@ struct Line {
 
 /// Parses YAML: `mirrors:` and a list.
 pub(super) fn parse(text: &str) -> Result<Vec<Mirror>, String> {
-    let File { mirrors } = serde_saphyr::from_str(text).map_err(|error| error.to_string())?;
+    let File { mirrors } = nesting::yaml(text)?;
     let mirrors = mirrors.into_iter().enumerate().map(|(index, line)| {
         mirror(line).map_err(|problem| format!("mirrors[{index}]: {problem}"))
     });

@@ -8,6 +8,7 @@ use reqwest::StatusCode;
 
 use super::grammar::shortened;
 use crate::class::Class;
+use crate::nesting;
 
 /// The role of the registry in the failed step. A missing image is an error of the spec only at the
 /// source.
@@ -238,7 +239,8 @@ fn code_and_message(body: &[u8]) -> (Option<String>, Option<String>) {
         _ => None,
     };
 
-    let Ok(json) = serde_json::from_slice::<serde_json::Value>(body) else {
+    let json = nesting::check_json(body).ok().and_then(|()| serde_json::from_slice(body).ok());
+    let Some(json): Option<serde_json::Value> = json else {
         let body = String::from_utf8_lossy(body);
         // Error pages of proxies add nothing to the status.
         let is_page = body.trim_start().starts_with('<');

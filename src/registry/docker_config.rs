@@ -9,6 +9,8 @@ use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use base64::{alphabet, engine::DecodePaddingMode};
 use serde::Deserialize;
 
+use crate::nesting;
+
 use super::auth::Credential;
 use super::error::Error;
 use super::reference::{DOCKER_HUB, Reference};
@@ -41,6 +43,7 @@ struct Entry {
 /// # Errors
 /// [`Error::Setup`] if the file or the entry is malformed. The message never shows a value.
 pub fn credential(config: &[u8], reference: &Reference) -> Result<Option<Credential>, Error> {
+    nesting::check_json(config).map_err(Error::Setup)?;
     let config: Config = serde_json::from_slice(config).map_err(|error| {
         // serde's own message can quote a secret value.
         Error::Setup(format!(

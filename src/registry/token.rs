@@ -13,6 +13,7 @@ use super::addresses::{authority, is_link_local, is_loopback};
 use super::auth::Credential;
 use super::bodies::{read_answer, read_body};
 use super::cause::Cause;
+use super::json::object;
 use super::transport::{Body, Request, Transport};
 
 /// Tokens have a few kilobytes; Azure's have up to 4.
@@ -165,7 +166,7 @@ fn form(params: &[(&str, &str)]) -> Bytes {
 }
 
 fn token(body: &[u8], requested: Instant, anonymous: bool) -> Result<Token, Cause> {
-    let document: Document = serde_json::from_slice(body)
+    let document: Document = object(body)
         .map_err(|_| Cause::Unexpected("the answer is not a token in JSON form".into()))?;
     // Both fields hold the token; if they differ, the one that the token spec requires counts.
     let value = [document.token, document.access_token]

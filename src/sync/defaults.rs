@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::api::v1alpha1::Policy;
 use crate::ecr::policy::{Kind, Wanted};
+use crate::nesting::MAX_DEPTH;
 use crate::reload::{self, Checked, Reloaded};
 use crate::spec::{self, Spec};
 use crate::violation::Violation;
@@ -160,7 +161,11 @@ fn parse_resource_tags(text: &str) -> Result<BTreeMap<String, String>, String> {
 /// Parses JSON, or else YAML: most JSON is YAML, but not with tabs.
 fn parse_value(text: &str) -> Result<Value, String> {
     // `y` and `on` are strings here.
-    let options = serde_saphyr::options! { strict_booleans: true, with_snippet: false };
+    let options = serde_saphyr::options! {
+        budget: serde_saphyr::budget! { max_depth: MAX_DEPTH },
+        strict_booleans: true,
+        with_snippet: false,
+    };
     serde_json::from_str(text).or_else(|_| {
         serde_saphyr::from_str_with_options(text, options).map_err(|error| error.to_string())
     })

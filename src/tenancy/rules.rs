@@ -3,6 +3,7 @@
 use serde::Deserialize;
 
 use super::Request;
+use crate::nesting;
 use crate::wildcard::matches_any;
 
 /// The parsed file.
@@ -50,7 +51,7 @@ impl Tenants {
     /// # Errors
     /// Text for people.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let tenants: Self = serde_saphyr::from_str(text).map_err(|error| error.to_string())?;
+        let tenants: Self = nesting::yaml(text)?;
         for (index, rule) in tenants.tenants.iter().enumerate() {
             if rule.namespaces.is_empty() {
                 return Err(format!(

@@ -1,6 +1,7 @@
 use super::super::Error;
 use super::*;
 use crate::class::Class;
+use crate::nesting::MAX_DEPTH;
 
 const URL: &str = "https://charts.example/index.yaml";
 const DIGEST: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
@@ -309,6 +310,48 @@ fn yaml_bombs_end_early() {
     assert!(Index::parse(URL, deep.as_bytes()).is_err());
     let deep = format!("entries:\n  a:\n  - x: {}{}\n", "[".repeat(100_000), "]".repeat(100_000));
     assert!(index(&deep).chart("a").is_err());
+}
+
+/// On a thread with half of the stack that the process gives its threads.
+#[test]
+fn entries_are_read_up_to_the_bound_of_depth() {
+    // The lists and mappings around `x`, in the lines of a chart and in the whole document.
+    const OUTSIDE: usize = 3;
+    const WHOLE: usize = 4;
+    let lines = |depth: usize| {
+        let nested: String =
+            (0..depth).map(|level| format!("\n{}a:", " ".repeat(level + 5))).collect();
+        format!(
+            "entries:\n  a:\n  - name: a\n    version: 1.0.0\n    urls: [x]\n    x:{nested} 1\n"
+        )
+    };
+    let json = |depth: usize| {
+        let (open, close) = ("[".repeat(depth), "]".repeat(depth));
+        let entry =
+            format!(r#"{{"name": "a", "version": "1.0.0", "urls": ["x"], "x": {open}{close}}}"#);
+        format!(r#"{{"entries": {{"a": [{entry}]}}}}"#)
+    };
+
+    let read = move || {
+        assert_eq!(index(&lines(MAX_DEPTH - OUTSIDE)).chart("a").unwrap().versions.len(), 1);
+        for depth in [1, 34, 984] {
+            let error = index(&lines(MAX_DEPTH - OUTSIDE + depth)).chart("a").unwrap_err();
+            assert!(error.to_string().contains("more than 16 levels deep"), "{error}");
+        }
+
+        for quote in ["\"", "'"] {
+            let document = |depth: usize| json(depth).replace('"', quote);
+            let text = document(MAX_DEPTH - WHOLE);
+            assert_eq!(index(&text).chart("a").unwrap().versions.len(), 1, "{text}");
+            for depth in [1, 34] {
+                let text = document(MAX_DEPTH - WHOLE + depth);
+                let error = Index::parse(URL, text.as_bytes()).unwrap_err();
+                assert!(error.to_string().contains("more than 16 levels deep"), "{error}");
+            }
+        }
+    };
+    let thread = std::thread::Builder::new().stack_size(1024 * 1024).spawn(read);
+    thread.expect("a thread").join().expect("no panic");
 }
 
 #[test]

@@ -13,6 +13,7 @@ use serde_json::Value as Json;
 
 use super::super::yaml::{self, Bounds, Value};
 use super::{Form, Packed};
+use crate::nesting;
 use crate::yaml_tree::Node;
 
 type Charts = HashMap<Box<str>, Packed>;
@@ -21,6 +22,7 @@ type Charts = HashMap<Box<str>, Packed>;
 pub(super) fn read(text: &[u8]) -> Result<Charts, String> {
     let text = std::str::from_utf8(text).map_err(|_| "it is not UTF-8".to_owned())?;
     if text.trim_start_matches('\u{feff}').trim_start().starts_with('{')
+        && nesting::check_json(text.as_bytes()).is_ok()
         && let Ok(document) = read_json(text)
     {
         return document;

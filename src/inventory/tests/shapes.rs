@@ -134,8 +134,13 @@ fn an_alias_bomb_ends_in_a_problem() {
 
 #[test]
 fn nesting_without_end_is_a_problem() {
-    let problems = problems(&"[".repeat(100_000));
-    assert!(problems[0].contains(": cannot be read: "), "{problems:?}");
+    let deep = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+    for text in [deep(17), deep(50), "[".repeat(100_000)] {
+        let problems = problems(&text);
+        let is_deep =
+            problems[0].contains("levels deep") || problems[0].contains("recursion limit");
+        assert!(is_deep, "{problems:?}");
+    }
 }
 
 #[test]
