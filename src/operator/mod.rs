@@ -147,7 +147,7 @@ async fn engine(
     bounds: Bounds,
     defaults: Arc<Defaults>,
 ) -> Result<Arc<Engine>, Error> {
-    let meter: Arc<dyn Meter> = Arc::new(metrics.clone());
+    let meter: Arc<dyn Meter> = Arc::new(metrics.requests.clone());
     let transport = Transport::new(&TransportOptions::default()).map_err(cannot_start)?;
     let transport = transport.metered(meter.clone());
 

@@ -3,9 +3,7 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use prometheus::core::{Collector, Desc};
-use prometheus::proto::MetricFamily;
-use prometheus::{IntGaugeVec, Opts};
+use prometheus::{IntGaugeVec, Registry, register_int_gauge_vec_with_registry};
 
 use crate::sync::{Count, Progress};
 
@@ -24,13 +22,15 @@ pub struct Watched {
 }
 
 impl Copies {
-    pub(super) fn new() -> Result<Self, prometheus::Error> {
-        let pending = Opts::new(
+    pub(super) fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let pending = register_int_gauge_vec_with_registry!(
             "ecrsync_copy_pending",
             "Remaining work of the running passes, as far as they know: tags, manifests, blobs and \
              bytes.",
-        );
-        Ok(Self { pending: IntGaugeVec::new(pending, &["kind"])?, running: Arc::default() })
+            &["kind"],
+            registry
+        )?;
+        Ok(Self { pending, running: Arc::default() })
     }
 
     /// Adds a running pass.
@@ -41,20 +41,9 @@ impl Copies {
         running.push((id, progress.clone()));
         Watched { copies: self.clone(), id }
     }
-}
 
-impl Drop for Watched {
-    fn drop(&mut self) {
-        self.copies.running.lock().retain(|(id, _)| *id != self.id);
-    }
-}
-
-impl Collector for Copies {
-    fn desc(&self) -> Vec<&Desc> {
-        self.pending.desc()
-    }
-
-    fn collect(&self) -> Vec<MetricFamily> {
+    /// Updates the gauges.
+    pub(super) fn refresh(&self) {
         let remaining = |part: Count| part.of.saturating_sub(part.done);
         let mut sums = [("tags", 0), ("manifests", 0), ("blobs", 0), ("bytes", 0)];
         for (_, progress) in &*self.running.lock() {
@@ -65,7 +54,12 @@ impl Collector for Copies {
         for (kind, sum) in sums {
             self.pending.with_label_values(&[kind]).set(sum.try_into().unwrap_or(i64::MAX));
         }
-        self.pending.collect()
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.copies.running.lock().retain(|(id, _)| *id != self.id);
     }
 }
 
@@ -73,22 +67,15 @@ impl Collector for Copies {
 mod tests {
     use super::*;
 
-    fn pending(copies: &Copies) -> Vec<(String, f64)> {
-        let families = copies.collect();
-        let series = families.iter().flat_map(MetricFamily::get_metric);
-        let mut kinds: Vec<_> = series
-            .map(|series| {
-                (series.get_label()[0].value().to_owned(), series.get_gauge().get_value())
-            })
-            .collect();
-        // A vector of series has no order of its own.
-        kinds.sort_by(|a, b| a.0.cmp(&b.0));
-        kinds
+    fn pending(copies: &Copies) -> [i64; 4] {
+        copies.refresh();
+        ["tags", "manifests", "blobs", "bytes"]
+            .map(|kind| copies.pending.with_label_values(&[kind]).get())
     }
 
     #[test]
     fn remaining_work_is_summed_over_running_passes() {
-        let copies = Copies::new().unwrap();
+        let copies = Copies::new(&Registry::new()).unwrap();
         let progress = Progress::default();
         let watched = copies.watch(&progress);
         let other = copies.watch(&progress.clone());
@@ -97,15 +84,11 @@ mod tests {
         progress.sent(10);
         progress.ended_tag();
 
-        let of = |bytes, blobs, tags| {
-            [("blobs", blobs), ("bytes", bytes), ("manifests", 0.0), ("tags", tags)]
-                .map(|(kind, sum)| (kind.to_owned(), sum))
-        };
-        assert_eq!(pending(&copies), of(40.0, 2.0, 2.0), "two passes with the same progress");
+        assert_eq!(pending(&copies), [2, 0, 2, 40], "two passes with the same progress");
         drop(watched);
 
-        assert_eq!(pending(&copies), of(20.0, 1.0, 1.0));
+        assert_eq!(pending(&copies), [1, 0, 1, 20]);
         drop(other);
-        assert_eq!(pending(&copies), of(0.0, 0.0, 0.0));
+        assert_eq!(pending(&copies), [0; 4]);
     }
 }

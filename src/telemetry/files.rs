@@ -3,9 +3,7 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use prometheus::core::{Collector, Desc};
-use prometheus::proto::MetricFamily;
-use prometheus::{IntGaugeVec, Opts};
+use prometheus::{IntGaugeVec, Registry, register_int_gauge_vec_with_registry};
 
 use crate::reload::Checked;
 
@@ -20,30 +18,26 @@ pub struct Files {
 type Watched = (&'static str, Box<dyn Checked>);
 
 impl Files {
-    pub(super) fn new() -> Result<Self, prometheus::Error> {
-        let usable = Opts::new(
+    pub(super) fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let usable = register_int_gauge_vec_with_registry!(
             "ecrsync_file_usable",
             "1 if the content of a file is valid; 0 if it is ignored and the previous content is \
              in effect.",
-        );
-        Ok(Self { usable: IntGaugeVec::new(usable, &["file"])?, watched: Arc::default() })
+            &["file"],
+            registry
+        )?;
+        Ok(Self { usable, watched: Arc::default() })
     }
 
     /// Adds a file. `kind` is from a closed set, not a path.
     pub fn watch(&self, kind: &'static str, file: impl Checked + 'static) {
         self.watched.lock().push((kind, Box::new(file)));
     }
-}
 
-impl Collector for Files {
-    fn desc(&self) -> Vec<&Desc> {
-        self.usable.desc()
-    }
-
-    fn collect(&self) -> Vec<MetricFamily> {
+    /// Updates the gauges.
+    pub(super) fn refresh(&self) {
         for (kind, file) in &*self.watched.lock() {
             self.usable.with_label_values(&[kind]).set(file.is_usable().into());
         }
-        self.usable.collect()
     }
 }

@@ -3,10 +3,12 @@
 
 use std::time::{Duration, SystemTime};
 
-use prometheus::core::Collector;
+use prometheus::process_collector::ProcessCollector;
 use prometheus::{
     Encoder, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
-    TextEncoder,
+    TextEncoder, register_gauge_with_registry, register_histogram_with_registry,
+    register_int_counter_vec_with_registry, register_int_counter_with_registry,
+    register_int_gauge_with_registry,
 };
 
 use super::copies::Copies;
@@ -17,7 +19,6 @@ use super::requests::Requests;
 use super::resources::Resources;
 use super::schedule::Schedule;
 use crate::class::Class;
-use crate::meter::Meter;
 use crate::sync::{Field, Report};
 
 /// Value of the label `controller`: the kind in lower case, as in controller-runtime.
@@ -44,7 +45,8 @@ pub struct Metrics {
     pub liveness: Liveness,
     /// The last and the next pass of every resource.
     pub schedule: Schedule,
-    requests: Requests,
+    /// Requests, waits and bytes: the [`Meter`](crate::meter::Meter) of the process.
+    pub requests: Requests,
     passes: IntCounterVec,
     tags_copied: IntCounter,
     tags_pruned: IntCounter,
@@ -65,97 +67,90 @@ impl Metrics {
     pub fn new() -> Result<Self, prometheus::Error> {
         let controller =
             |name: &str, help: &str| Opts::new(name, help).const_label("controller", CONTROLLER);
+        let registry = &Registry::new();
+        registry.register(Box::new(ProcessCollector::for_self()))?;
+
+        let liveness = Liveness::default();
         let metrics = Self {
-            registry: Registry::new(),
-            reconcile_total: IntCounterVec::new(
+            registry: registry.clone(),
+            reconcile_total: register_int_counter_vec_with_registry!(
                 controller("controller_runtime_reconcile_total", "Reconciles by result."),
                 &["result"],
+                registry
             )?,
-            reconcile_errors: IntCounter::with_opts(controller(
-                "controller_runtime_reconcile_errors_total",
-                "Reconciles that failed.",
-            ))?,
-            reconcile_time: Histogram::with_opts(
-                HistogramOpts::new(
+            reconcile_errors: register_int_counter_with_registry!(
+                controller("controller_runtime_reconcile_errors_total", "Reconciles that failed."),
+                registry
+            )?,
+            reconcile_time: register_histogram_with_registry!(
+                HistogramOpts::from(controller(
                     "controller_runtime_reconcile_time_seconds",
                     "Duration of a reconcile.",
-                )
-                .const_label("controller", CONTROLLER)
+                ))
                 .buckets(vec![0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0]),
+                registry
             )?,
-            reconcile_panics: IntCounter::with_opts(controller(
-                "controller_runtime_reconcile_panics_total",
-                "Reconciles that panicked.",
-            ))?,
-            leader: IntGauge::with_opts(
+            reconcile_panics: register_int_counter_with_registry!(
+                controller(
+                    "controller_runtime_reconcile_panics_total",
+                    "Reconciles that panicked."
+                ),
+                registry
+            )?,
+            leader: register_int_gauge_with_registry!(
                 Opts::new(
                     "leader_election_master_status",
                     "1 if this process is the leader, or works without election.",
                 )
                 .const_label("name", "ecr-sync"),
+                registry
             )?,
-            status_writes: IntCounter::new(
+            status_writes: register_int_counter_with_registry!(
                 "ecrsync_status_writes_total",
                 "Status patches that the API server accepted.",
+                registry
             )?,
-            resources: Resources::new()?,
-            queue: Queue::new()?,
-            liveness: Liveness::default(),
+            resources: Resources::new(registry)?,
+            queue: Queue::new(registry)?,
+            liveness: liveness.clone(),
             schedule: Schedule::default(),
-            requests: Requests::new()?,
-            passes: IntCounterVec::new(
-                Opts::new(
-                    "ecrsync_syncs_total",
-                    "Passes by result: Succeeded, or the kind of the first failure.",
-                ),
+            requests: Requests::new(registry, liveness)?,
+            passes: register_int_counter_vec_with_registry!(
+                "ecrsync_syncs_total",
+                "Passes by result: Succeeded, or the kind of the first failure.",
                 &["result"],
+                registry
             )?,
-            tags_copied: IntCounter::new("ecrsync_tags_copied_total", "Tags written to ECR.")?,
-            tags_pruned: IntCounter::new("ecrsync_tags_pruned_total", "Tags removed from ECR.")?,
-            corrected: IntCounterVec::new(
-                Opts::new(
-                    "ecrsync_drift_corrected_total",
-                    "Corrections of a repository that was in sync with its spec before, by field.",
-                ),
+            tags_copied: register_int_counter_with_registry!(
+                "ecrsync_tags_copied_total",
+                "Tags written to ECR.",
+                registry
+            )?,
+            tags_pruned: register_int_counter_with_registry!(
+                "ecrsync_tags_pruned_total",
+                "Tags removed from ECR.",
+                registry
+            )?,
+            corrected: register_int_counter_vec_with_registry!(
+                "ecrsync_drift_corrected_total",
+                "Corrections of a repository that was in sync with its spec before, by field.",
                 &["field"],
+                registry
             )?,
-            detected: IntCounterVec::new(
-                Opts::new(
-                    "ecrsync_drift_detected_total",
-                    "Settings, policies and resource tags that somebody else changed, by field.",
-                ),
+            detected: register_int_counter_vec_with_registry!(
+                "ecrsync_drift_detected_total",
+                "Settings, policies and resource tags that somebody else changed, by field.",
                 &["field"],
+                registry
             )?,
-            oldest_due: Gauge::new("ecrsync_oldest_due_seconds", "Age of the oldest due pass.")?,
-            copies: Copies::new()?,
-            files: Files::new()?,
+            oldest_due: register_gauge_with_registry!(
+                "ecrsync_oldest_due_seconds",
+                "Age of the oldest due pass.",
+                registry
+            )?,
+            copies: Copies::new(registry)?,
+            files: Files::new(registry)?,
         };
-
-        let own: [Box<dyn Collector>; 14] = [
-            Box::new(metrics.reconcile_total.clone()),
-            Box::new(metrics.reconcile_errors.clone()),
-            Box::new(metrics.reconcile_time.clone()),
-            Box::new(metrics.reconcile_panics.clone()),
-            Box::new(metrics.leader.clone()),
-            Box::new(metrics.status_writes.clone()),
-            Box::new(metrics.passes.clone()),
-            Box::new(metrics.tags_copied.clone()),
-            Box::new(metrics.tags_pruned.clone()),
-            Box::new(metrics.corrected.clone()),
-            Box::new(metrics.detected.clone()),
-            Box::new(metrics.oldest_due.clone()),
-            Box::new(metrics.copies.clone()),
-            Box::new(metrics.files.clone()),
-        ];
-
-        let process: Box<dyn Collector> =
-            Box::new(prometheus::process_collector::ProcessCollector::for_self());
-        let parts = metrics.resources.collectors().into_iter().chain(metrics.queue.collectors());
-        for collector in
-            own.into_iter().chain(parts).chain(metrics.requests.collectors()).chain([process])
-        {
-            metrics.registry.register(collector)?;
-        }
 
         // Series exist from the start: the rate of a series that first appears with 1 is 0.
         for result in ["success", "error"] {
@@ -233,37 +228,12 @@ impl Metrics {
     /// When a metric cannot be encoded.
     pub fn page(&self) -> Result<Vec<u8>, prometheus::Error> {
         self.queue.refresh();
+        self.copies.refresh();
+        self.files.refresh();
         self.oldest_due.set(self.liveness.oldest_due().as_secs_f64());
         let mut page = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut page)?;
         Ok(page)
-    }
-}
-
-impl Meter for Metrics {
-    fn registry_request(&self, host: &str, method: &str, status: Option<u16>) {
-        self.requests.registry_request(host, method, status);
-    }
-
-    fn pulls_left(&self, host: &str, left: u64) {
-        self.requests.pulls_left(host, left);
-    }
-
-    fn aws_request(&self, operation: &str, code: &str) {
-        self.requests.aws_request(operation, code);
-    }
-
-    fn throttled(&self, action: &'static str, wait: Duration) {
-        self.requests.throttled(action, wait);
-    }
-
-    fn token_renewed(&self, account: &str, region: &str, life: Duration) {
-        self.requests.token_renewed(account, region, life);
-    }
-
-    fn copied(&self, bytes: u64) {
-        self.liveness.finished();
-        self.requests.copied(bytes);
     }
 }
 

@@ -23,5 +23,6 @@ pub use liveness::Liveness;
 pub use log::{Format, init};
 pub use metrics::Metrics;
 pub use queue::{Queue, Ticket};
+pub use requests::Requests;
 pub use resources::{Labels, Resources};
 pub use schedule::{Next, Schedule};

@@ -5,8 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
-use prometheus::core::Collector;
-use prometheus::{Gauge, Histogram, HistogramOpts, IntCounter, IntGauge, Opts};
+use prometheus::{
+    Gauge, Histogram, HistogramOpts, IntCounter, IntGauge, Opts, Registry,
+    register_gauge_with_registry, register_histogram_with_registry,
+    register_int_counter_with_registry, register_int_gauge_with_registry,
+};
 use tokio::time::Instant;
 
 /// Value of the label `name`.
@@ -42,7 +45,7 @@ pub struct Ticket {
 }
 
 impl Queue {
-    pub(super) fn new() -> Result<Self, prometheus::Error> {
+    pub(super) fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
         let opts = |name: &str, help: &str| Opts::new(name, help).const_label("name", NAME);
         let histogram = |name: &str, help: &str| {
             HistogramOpts::new(name, help)
@@ -51,51 +54,48 @@ impl Queue {
         };
 
         Ok(Self {
-            depth: IntGauge::with_opts(opts("workqueue_depth", "Passes that wait for a slot."))?,
-            adds: IntCounter::with_opts(opts(
-                "workqueue_adds_total",
-                "Passes added to the queue.",
-            ))?,
-            retries: IntCounter::with_opts(opts(
-                "workqueue_retries_total",
-                "Passes that retry a failed pass.",
-            ))?,
-            waited: Histogram::with_opts(histogram(
-                "workqueue_queue_duration_seconds",
-                "Time that passes waited for a slot.",
-            ))?,
-            worked: Histogram::with_opts(histogram(
-                "workqueue_work_duration_seconds",
-                "Duration of passes.",
-            ))?,
-            unfinished: Gauge::with_opts(opts(
-                "workqueue_unfinished_work_seconds",
-                "Sum of the ages of all running passes.",
-            ))?,
-            longest: Gauge::with_opts(opts(
-                "workqueue_longest_running_processor_seconds",
-                "Age of the longest running pass.",
-            ))?,
-            running: IntGauge::with_opts(
+            depth: register_int_gauge_with_registry!(
+                opts("workqueue_depth", "Passes that wait for a slot."),
+                registry
+            )?,
+            adds: register_int_counter_with_registry!(
+                opts("workqueue_adds_total", "Passes added to the queue."),
+                registry
+            )?,
+            retries: register_int_counter_with_registry!(
+                opts("workqueue_retries_total", "Passes that retry a failed pass."),
+                registry
+            )?,
+            waited: register_histogram_with_registry!(
+                histogram(
+                    "workqueue_queue_duration_seconds",
+                    "Time that passes waited for a slot."
+                ),
+                registry
+            )?,
+            worked: register_histogram_with_registry!(
+                histogram("workqueue_work_duration_seconds", "Duration of passes."),
+                registry
+            )?,
+            unfinished: register_gauge_with_registry!(
+                opts("workqueue_unfinished_work_seconds", "Sum of the ages of all running passes."),
+                registry
+            )?,
+            longest: register_gauge_with_registry!(
+                opts(
+                    "workqueue_longest_running_processor_seconds",
+                    "Age of the longest running pass."
+                ),
+                registry
+            )?,
+            running: register_int_gauge_with_registry!(
                 Opts::new("controller_runtime_active_workers", "Passes that are running.")
                     .const_label("controller", NAME),
+                registry
             )?,
             next: Arc::default(),
             passes: Arc::default(),
         })
-    }
-
-    pub(super) fn collectors(&self) -> [Box<dyn Collector>; 8] {
-        [
-            Box::new(self.depth.clone()),
-            Box::new(self.adds.clone()),
-            Box::new(self.retries.clone()),
-            Box::new(self.waited.clone()),
-            Box::new(self.worked.clone()),
-            Box::new(self.unfinished.clone()),
-            Box::new(self.longest.clone()),
-            Box::new(self.running.clone()),
-        ]
     }
 
     /// Adds a pass.

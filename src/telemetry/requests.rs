@@ -3,74 +3,70 @@
 
 use std::time::Duration;
 
-use prometheus::core::Collector;
-use prometheus::{CounterVec, GaugeVec, IntCounter, IntCounterVec, IntGaugeVec, Opts};
+use prometheus::{
+    CounterVec, GaugeVec, IntCounter, IntCounterVec, IntGaugeVec, Registry,
+    register_counter_vec_with_registry, register_gauge_vec_with_registry,
+    register_int_counter_vec_with_registry, register_int_counter_with_registry,
+    register_int_gauge_vec_with_registry,
+};
+
+use super::liveness::Liveness;
 
 use crate::meter::Meter;
 
 /// The counters behind a [`Meter`].
 #[derive(Clone, Debug)]
-pub(super) struct Requests {
+pub struct Requests {
     aws: IntCounterVec,
     registry: IntCounterVec,
     pulls_left: IntGaugeVec,
     throttled: CounterVec,
     token_expiry: GaugeVec,
     bytes: IntCounter,
+    liveness: Liveness,
 }
 
 impl Requests {
-    pub(super) fn new() -> Result<Self, prometheus::Error> {
+    pub(super) fn new(registry: &Registry, liveness: Liveness) -> Result<Self, prometheus::Error> {
         Ok(Self {
-            aws: IntCounterVec::new(
-                Opts::new(
-                    "ecrsync_aws_requests_total",
-                    "Attempts of AWS calls, by operation and OK or the error code of AWS.",
-                ),
+            aws: register_int_counter_vec_with_registry!(
+                "ecrsync_aws_requests_total",
+                "Attempts of AWS calls, by operation and OK or the error code of AWS.",
                 &["operation", "code"],
+                registry
             )?,
-            registry: IntCounterVec::new(
-                Opts::new(
-                    "ecrsync_registry_requests_total",
-                    "Requests to registries, by host class, method and HTTP status.",
-                ),
+            registry: register_int_counter_vec_with_registry!(
+                "ecrsync_registry_requests_total",
+                "Requests to registries, by host class, method and HTTP status.",
                 &["host_class", "method", "code"],
+                registry
             )?,
-            pulls_left: IntGaugeVec::new(
-                Opts::new(
-                    "ecrsync_registry_pulls_remaining",
-                    "Remaining pulls last reported by the registry, by host class, for the most \
+            pulls_left: register_int_gauge_vec_with_registry!(
+                "ecrsync_registry_pulls_remaining",
+                "Remaining pulls last reported by the registry, by host class, for the most \
                      recently used login.",
-                ),
                 &["host_class"],
+                registry
             )?,
-            throttled: CounterVec::new(
-                Opts::new(
-                    "ecrsync_throttle_wait_seconds_total",
-                    "Time that requests waited for the operator's own rate limits.",
-                ),
+            throttled: register_counter_vec_with_registry!(
+                "ecrsync_throttle_wait_seconds_total",
+                "Time that requests waited for the operator's own rate limits.",
                 &["action"],
+                registry
             )?,
-            token_expiry: GaugeVec::new(
-                Opts::new(
-                    "ecrsync_token_expiry_timestamp_seconds",
-                    "Expiry of the ECR authorization token (Unix time).",
-                ),
+            token_expiry: register_gauge_vec_with_registry!(
+                "ecrsync_token_expiry_timestamp_seconds",
+                "Expiry of the ECR authorization token (Unix time).",
                 &["account", "region"],
+                registry
             )?,
-            bytes: IntCounter::new("ecrsync_copied_bytes_total", "Bytes of blobs sent to ECR.")?,
+            bytes: register_int_counter_with_registry!(
+                "ecrsync_copied_bytes_total",
+                "Bytes of blobs sent to ECR.",
+                registry
+            )?,
+            liveness,
         })
-    }
-
-    pub(super) fn collectors(&self) -> [Box<dyn Collector>; 6] {
-        [
-            Box::new(self.aws.clone()),
-            Box::new(self.registry.clone()),
-            Box::new(self.pulls_left.clone()),
-            Box::new(self.throttled.clone()),
-            Box::new(self.token_expiry.clone()),
-            Box::new(self.bytes.clone()),
-        ]
     }
 }
 
@@ -100,6 +96,7 @@ impl Meter for Requests {
     }
 
     fn copied(&self, bytes: u64) {
+        self.liveness.finished();
         self.bytes.inc_by(bytes);
     }
 }

@@ -7,8 +7,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use parking_lot::Mutex;
-use prometheus::core::Collector;
-use prometheus::{GaugeVec, IntGaugeVec, Opts};
+use prometheus::{
+    GaugeVec, IntGaugeVec, Registry, register_gauge_vec_with_registry,
+    register_int_gauge_vec_with_registry,
+};
 
 /// Statuses of a condition. Each has a series; that of the current status has the value 1.
 const STATUSES: [&str; 3] = ["True", "False", "Unknown"];
@@ -50,44 +52,34 @@ pub struct Resources {
 }
 
 impl Resources {
-    pub(super) fn new() -> Result<Self, prometheus::Error> {
+    pub(super) fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
         Ok(Self {
-            info: IntGaugeVec::new(
-                Opts::new("ecrsync_resource_info", "Every EcrRepositorySync; always 1."),
+            info: register_int_gauge_vec_with_registry!(
+                "ecrsync_resource_info",
+                "Every EcrRepositorySync; always 1.",
                 &["namespace", "name", "repository", "ready", "reason", "suspended"],
+                registry
             )?,
-            condition: IntGaugeVec::new(
-                Opts::new(
-                    "ecrsync_resource_condition",
-                    "Conditions of every EcrRepositorySync: 1 for the current status.",
-                ),
+            condition: register_int_gauge_vec_with_registry!(
+                "ecrsync_resource_condition",
+                "Conditions of every EcrRepositorySync: 1 for the current status.",
                 &["namespace", "name", "type", "status"],
+                registry
             )?,
-            last_pass: GaugeVec::new(
-                Opts::new(
-                    "ecrsync_resource_last_pass_timestamp_seconds",
-                    "End of the last pass of every EcrRepositorySync, since this process started.",
-                ),
+            last_pass: register_gauge_vec_with_registry!(
+                "ecrsync_resource_last_pass_timestamp_seconds",
+                "End of the last pass of every EcrRepositorySync, since this process started.",
                 &["namespace", "name"],
+                registry
             )?,
-            tags: IntGaugeVec::new(
-                Opts::new(
-                    "ecrsync_tags",
-                    "Wanted tags of all resources, by namespace: synced or failed.",
-                ),
+            tags: register_int_gauge_vec_with_registry!(
+                "ecrsync_tags",
+                "Wanted tags of all resources, by namespace: synced or failed.",
                 &["namespace", "state"],
+                registry
             )?,
             series: Arc::default(),
         })
-    }
-
-    pub(super) fn collectors(&self) -> [Box<dyn Collector>; 4] {
-        [
-            Box::new(self.info.clone()),
-            Box::new(self.condition.clone()),
-            Box::new(self.last_pass.clone()),
-            Box::new(self.tags.clone()),
-        ]
     }
 
     /// Sets the series of a resource.
@@ -185,7 +177,7 @@ impl Resources {
 mod tests {
     use std::time::Duration;
 
-    use prometheus::{Registry, TextEncoder};
+    use prometheus::TextEncoder;
 
     use super::*;
 
@@ -206,11 +198,8 @@ mod tests {
 
     #[test]
     fn tags_are_counted_by_namespace_and_passes_by_resource_until_the_resource_is_gone() {
-        let resources = Resources::new().expect("valid names");
         let registry = Registry::new();
-        for collector in resources.collectors() {
-            registry.register(collector).expect("distinct names");
-        }
+        let resources = Resources::new(&registry).expect("distinct names");
         let end = UNIX_EPOCH + Duration::from_secs(1000);
 
         resources.passed("unknown", end);
