@@ -12,7 +12,7 @@ use aws_sdk_ecr::types::{
 };
 
 use super::error::Error;
-use super::images::{PAGE, by_tag, is_index, parse_digest};
+use super::images::{PAGE, is_index, parse_digest};
 use super::registry::Registry;
 use crate::registry::{Digest, Tag};
 
@@ -50,8 +50,30 @@ pub enum Removal {
     Removed,
     /// Not removed: the last tag of an image that is part of an index, which ECR keeps.
     Named,
+    /// Not removed: somebody has moved the tag to another image.
+    Moved,
+    /// Removed from another image, whose digest this is: somebody had just moved the tag.
+    RemovedFrom(Digest),
     /// ECR's reason.
     Failed(String),
+}
+
+/// A tag to remove.
+#[derive(Clone, Debug)]
+pub struct TagToRemove {
+    /// The tag.
+    pub tag: Tag,
+    /// The digest of its image.
+    pub digest: Digest,
+    /// Whether the image keeps another tag.
+    pub is_shared: bool,
+}
+
+impl TagToRemove {
+    fn id(&self) -> ImageIdentifier {
+        let digest = (!self.is_shared).then(|| self.digest.to_string());
+        ImageIdentifier::builder().image_tag(self.tag.as_str()).set_image_digest(digest).build()
+    }
 }
 
 impl Registry {
@@ -96,19 +118,21 @@ impl Registry {
         Ok(self.describe_tags(name, &tags).await?.iter().filter_map(stored).collect())
     }
 
-    /// Removes at most 100 tags. ECR deletes an image with its last tag.
+    /// Removes at most 100 tags from these images. ECR deletes an image with its last tag.
     ///
-    /// Names images by tag alone: a digest alone would delete the image with all its tags, and the
-    /// effect of both together is not documented.
+    /// An image that loses all its tags is named by tag and digest: ECR refuses a tag that somebody
+    /// has moved. An image that keeps a tag is named by the others alone. The effect of both
+    /// together is not documented then: it might be that of the digest, which deletes the image
+    /// with all its tags.
     ///
     /// # Errors
     /// As AWS answers to the call as a whole.
     pub async fn remove_tags(
         &self,
         name: &str,
-        tags: &[Tag],
+        tags: &[TagToRemove],
     ) -> Result<BTreeMap<Tag, Removal>, Error> {
-        let ids: Vec<ImageIdentifier> = tags.iter().map(by_tag).collect();
+        let ids: Vec<ImageIdentifier> = tags.iter().map(TagToRemove::id).collect();
         let answer = self
             .client
             .batch_delete_image()
@@ -119,18 +143,26 @@ impl Registry {
             .await
             .map_err(|error| Error::from_sdk("ecr:BatchDeleteImage", name, &error))?;
 
-        let removal = |tag: &Tag| {
-            let is_of_tag = |id: Option<&ImageIdentifier>| {
-                id.and_then(ImageIdentifier::image_tag) == Some(tag.as_str())
-            };
-            match answer.failures().iter().find(|failure| is_of_tag(failure.image_id())) {
-                Some(failure) => removal_of(failure),
-                None if answer.image_ids().iter().any(|id| is_of_tag(Some(id))) => Removal::Removed,
+        let removal = |TagToRemove { tag, digest, .. }: &TagToRemove| {
+            let is_of_tag = |id: &&ImageIdentifier| id.image_tag() == Some(tag.as_str());
+            let failure = answer
+                .failures()
+                .iter()
+                .find(|failure| failure.image_id().as_ref().is_some_and(is_of_tag));
+            if let Some(failure) = failure {
+                return removal_of(failure);
+            }
+
+            match answer.image_ids().iter().find(is_of_tag) {
+                Some(id) => match parse_digest(id.image_digest()) {
+                    Some(other) if other != *digest => Removal::RemovedFrom(other),
+                    _ => Removal::Removed,
+                },
                 None => Removal::Failed("ECR gave no result for this tag".to_owned()),
             }
         };
 
-        Ok(tags.iter().map(|tag| (tag.clone(), removal(tag))).collect())
+        Ok(tags.iter().map(|tag| (tag.tag.clone(), removal(tag))).collect())
     }
 }
 
@@ -139,6 +171,7 @@ fn removal_of(failure: &ImageFailure) -> Removal {
         Some(ImageFailureCode::ImageReferencedByManifestList) => Removal::Named,
         // The tag existed a moment ago: the answer to a first attempt was lost.
         Some(ImageFailureCode::ImageNotFound) => Removal::Removed,
+        Some(ImageFailureCode::ImageTagDoesNotMatchDigest) => Removal::Moved,
         code => {
             let code = code.map_or("no code", ImageFailureCode::as_str);
             Removal::Failed(format!("{code}: {}", failure.failure_reason().unwrap_or("no reason")))

@@ -43,7 +43,7 @@ mod settings;
 mod token;
 
 pub(crate) use archive::Archived;
-pub(crate) use contents::{Removal, Stored};
+pub(crate) use contents::{Removal, Stored, TagToRemove};
 pub use error::Error;
 pub(crate) use host::Host;
 pub use identity::{Identity, Roles};

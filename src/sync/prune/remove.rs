@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use super::candidates::is_unused;
 use super::missing;
 use crate::class::Class;
-use crate::ecr::{OWNER_TAG, Removal, Repository};
+use crate::ecr::{OWNER_TAG, Removal, Repository, TagToRemove};
 use crate::failure::Failure;
 use crate::registry::{Digest, Tag};
 use crate::sync::action::{Action, Plan, Pruning};
@@ -160,15 +160,22 @@ impl Work<'_> {
             .iter()
             .filter(|image| image.is_active && is_unused(image, self.pruning.min_unpulled, now));
         let unchanged = unused.flat_map(|image| {
-            image.tags.iter().filter(|tag| planned.get(tag) == Some(&&image.digest))
+            let is_planned = |tag: &Tag| planned.get(tag) == Some(&&image.digest);
+            let is_shared = !image.tags.iter().all(is_planned);
+            let planned = image.tags.iter().filter(move |tag| is_planned(tag));
+            planned.map(move |tag| TagToRemove {
+                tag: tag.clone(),
+                digest: image.digest.clone(),
+                is_shared,
+            })
         });
-        let unchanged: Vec<Tag> = unchanged.cloned().collect();
+        let unchanged: Vec<TagToRemove> = unchanged.collect();
         if unchanged.is_empty() {
             return Ok(BTreeMap::new());
         }
 
         // Logged first: a pass that is stopped in between leaves a record.
-        let list: Vec<_> = unchanged.iter().map(Tag::as_str).collect();
+        let list: Vec<_> = unchanged.iter().map(|tag| tag.tag.as_str()).collect();
         tracing::info!(repository = name, tags = list.join(", "), "pruning tags");
         Ok(registry.remove_tags(name, &unchanged).await?)
     }
@@ -205,7 +212,15 @@ impl Work<'_> {
                 failed.get_or_insert(Failure::new(Class::RegistryUnavailable, message));
                 true
             }
-            None => {
+            Some(Removal::RemovedFrom(other)) => {
+                outcomes.done(action);
+                outcomes.warnings.push(format!(
+                    "tag {tag} was moved to {other} in the moment when it was pruned, and is \
+                     removed: push it again"
+                ));
+                true
+            }
+            Some(Removal::Moved) | None => {
                 let reason = "the tag is in use, moved or deleted";
                 tracing::info!(repository = name, %tag, reason, "not pruned");
                 false

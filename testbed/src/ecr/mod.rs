@@ -412,6 +412,26 @@ impl StandIn {
         })
     }
 
+    /// Returns a push by somebody else, to run later: it points a tag to the image that `reference`
+    /// names.
+    pub fn later_push(
+        &self,
+        (account, region, name): (&str, &str, &str),
+        tag: &str,
+        reference: &str,
+    ) -> impl Fn() + Send + Sync + 'static {
+        let shared = self.shared.clone();
+        let [account, region, name, tag, reference] =
+            [account, region, name, tag, reference].map(str::to_owned);
+        move || {
+            let is_moved = shared.change(&account, &region, &name, |repository| {
+                let digest = repository.resolve(&reference).map(str::to_owned);
+                digest.map(|digest| repository.tags.insert(tag.clone(), digest)).is_some()
+            });
+            assert!(is_moved, "there is no image {reference}");
+        }
+    }
+
     /// Adds a pull-through cache rule for repositories below `prefix`.
     pub fn add_pull_through_rule(&self, account: &str, region: &str, prefix: &str) {
         self.shared.state().registry_mut(account, region).pull_through.push(prefix.to_owned());

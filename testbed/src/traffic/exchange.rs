@@ -48,6 +48,7 @@ impl Exchange<'_> {
         for fault in faults {
             match fault {
                 Then::Delay(time) => tokio::time::sleep(time).await,
+                Then::First(hook) => hook.run(),
                 fault => last = Some(fault),
             }
         }

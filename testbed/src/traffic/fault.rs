@@ -1,5 +1,6 @@
 //! Faults to inject: the requests they match, the effect, and the count.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -112,6 +113,9 @@ pub enum Then {
     Corrupt(u64),
     /// Wait, then continue (a later fault may apply, too).
     Delay(Duration),
+    /// Run this, then continue (a later fault may apply, too): something that happens just before
+    /// the request.
+    First(Hook),
     /// Never answer.
     Stall,
     /// Do the work, then stall after this many bytes of the answer's body.
@@ -134,7 +138,28 @@ pub enum Then {
     WithoutHeader(String),
 }
 
+/// What happens just before a request.
+#[derive(Clone)]
+pub struct Hook(Arc<dyn Fn() + Send + Sync>);
+
+impl Hook {
+    pub(super) fn run(&self) {
+        (self.0)();
+    }
+}
+
+impl fmt::Debug for Hook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Hook")
+    }
+}
+
 impl Then {
+    /// Runs this before the request.
+    pub fn first(run: impl Fn() + Send + Sync + 'static) -> Self {
+        Self::First(Hook(Arc::new(run)))
+    }
+
     /// Returns a status without headers or body.
     pub fn status(code: u16) -> Self {
         Self::Status { code, headers: Vec::new(), body: String::new() }
@@ -212,7 +237,7 @@ impl Faults {
         self.0.lock().clear();
     }
 
-    /// Returns the effects on this request: any delays, then at most one other fault.
+    /// Returns the effects on this request: any delays and hooks, then at most one other fault.
     pub(crate) fn take(&self, record: &Record) -> Vec<Then> {
         let mut taken = Vec::new();
         let mut faults = self.0.lock();
@@ -225,7 +250,7 @@ impl Faults {
             }
             fault.times = fault.times.map(|left| left - 1);
             taken.push(fault.then.clone());
-            if !matches!(fault.then, Then::Delay(_)) {
+            if !matches!(fault.then, Then::Delay(_) | Then::First(_)) {
                 break;
             }
         }

@@ -7,9 +7,9 @@ use testbed::chart_repository::ChartRepository;
 use testbed::traffic::{Fault, Match, Then};
 
 use super::{AT_ONCE, Bench, ONE_AT_ONCE};
-use crate::support::Sources;
 use crate::support::desk::Desk;
 use crate::support::raw;
+use crate::support::{ACCOUNT, REGION, Sources};
 
 #[tokio::test]
 async fn an_image_with_signatures_is_removed_only_if_the_source_has_them_all() {
@@ -127,6 +127,50 @@ async fn a_tag_that_is_moved_pulled_or_archived_during_the_pass_is_kept() {
         );
         assert!(log.iter().all(|request| !request.is_write()), "{name}");
     }
+}
+
+/// Between the last check and the removal there is no time in which ECR can be asked.
+#[tokio::test]
+async fn a_tag_that_is_moved_just_before_its_removal_is_kept() {
+    let bench = Bench::with("raced", &["1", "2", "3"]).await;
+    let push = Then::first(bench.desk.ecr.later_push((ACCOUNT, REGION, "app"), "2", "1"));
+    let faults = bench.desk.ecr.faults();
+    faults.add(Fault::new(Match::operation("BatchDeleteImage"), push).once());
+
+    let run = bench.sync(&["1"], AT_ONCE, &[]).await;
+    assert!(run.is_success(), "{}", run.text);
+    assert!(
+        run.text.contains("pruned tag 3 ") && !run.text.contains("pruned tag 2"),
+        "{}",
+        run.text
+    );
+    let repository = bench.desk.repository("app");
+    assert_eq!(repository.tags.keys().collect::<Vec<_>>(), ["1", "2"]);
+    assert_eq!(repository.tags["2"], repository.tags["1"]);
+}
+
+/// An image that keeps a tag cannot be named by its digest. So a tag of it that is moved in this
+/// moment is lost, but not without a word.
+#[tokio::test]
+async fn a_tag_that_leaves_a_shared_image_just_before_its_removal_is_reported() {
+    let bench = Bench::new("raced-shared").await;
+    let image = bench.source.image_as("both", Some("1")).await;
+    let text = bench.source.text(&image).await;
+    bench.source.manifest(&text, raw::MANIFEST, Some("2")).await;
+    bench.source.image_as("other", Some("3")).await;
+    assert!(bench.sync(&["1", "2", "3"], "{}", &[]).await.is_success());
+    let push = Then::first(bench.desk.ecr.later_push((ACCOUNT, REGION, "app"), "2", "3"));
+    let faults = bench.desk.ecr.faults();
+    faults.add(Fault::new(Match::operation("BatchDeleteImage"), push).once());
+
+    let run = bench.sync(&["1", "3"], AT_ONCE, &[]).await;
+    let repository = bench.desk.repository("app");
+    let warning = format!(
+        "tag 2 was moved to {} in the moment when it was pruned, and is removed: push it again",
+        repository.tags["3"]
+    );
+    assert!(run.is_success() && run.text.contains(&warning), "{}", run.text);
+    assert_eq!(repository.tags.keys().collect::<Vec<_>>(), ["1", "3"]);
 }
 
 #[tokio::test]
