@@ -76,6 +76,11 @@ lint: need-lint build ## Check formatting, lints, style, dependencies, and that 
 	@$(BIN)/ecr-sync crd | diff -u $(CRD) - || \
 		{ echo "make lint: $(CRD) does not match the code: run make crds and commit the result" >&2; exit 1; }
 
+.PHONY: advisories
+advisories: need-rust ## Compare the dependencies with the database of security advisories; needs GitHub
+	@tools/build cargo-deny
+	target/tools/bin/cargo-deny --locked check advisories
+
 .PHONY: crds
 crds: build ## Write the CustomResourceDefinition to crds/ and the chart, and deploy/base/install.yaml from the chart
 	@mkdir -p crds

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use testbed::tools::{Call, workspace};
 
 #[tokio::test]
@@ -103,13 +103,21 @@ fn the_dockerfile_agrees_with_crate_and_chart() {
     );
 }
 
+fn workflows() -> Vec<(String, Value)> {
+    let files = std::fs::read_dir(workspace().join(".github/workflows")).expect("a folder");
+    let names = files.map(|file| file.expect("a file").file_name().display().to_string());
+    names
+        .map(|name| {
+            let text = read(&format!(".github/workflows/{name}"));
+            (name, serde_saphyr::from_str(&text).expect("YAML"))
+        })
+        .collect()
+}
+
 #[test]
-fn jobs_that_may_sign_use_no_action_by_a_tag_that_can_move() {
-    for file in ["image.yaml", "release.yaml"] {
-        let workflow: Value =
-            serde_saphyr::from_str(&read(&format!(".github/workflows/{file}"))).expect("YAML");
+fn no_action_is_used_by_a_tag_that_can_move() {
+    for (file, workflow) in workflows() {
         let jobs = workflow["jobs"].as_object().expect("jobs").iter();
-        let jobs = jobs.filter(|(_, job)| job["permissions"]["id-token"] == "write");
         for (name, job) in jobs {
             let steps = job["steps"].as_array().into_iter().flatten();
             for action in steps.filter_map(|step| step["uses"].as_str()) {
@@ -117,6 +125,21 @@ fn jobs_that_may_sign_use_no_action_by_a_tag_that_can_move() {
                 let is_commit =
                     commit.len() == 40 && commit.bytes().all(|byte| byte.is_ascii_hexdigit());
                 assert!(is_commit, "{file}: {name} uses {action}");
+            }
+        }
+    }
+}
+
+/// Everybody can open a pull request, and with it change what a job runs.
+#[test]
+fn a_pull_request_may_only_read() {
+    for (file, workflow) in workflows() {
+        assert_eq!(workflow["permissions"], json!({"contents": "read"}), "{file}");
+        let is_for_pull_requests = workflow["on"].get("pull_request").is_some();
+        for (name, job) in workflow["jobs"].as_object().expect("jobs") {
+            let is_for_releases_only = job["if"] == "inputs.push";
+            if is_for_pull_requests && !is_for_releases_only {
+                assert_eq!(job.get("permissions"), None, "{file}: {name}");
             }
         }
     }
