@@ -18,16 +18,6 @@ use crate::registry::{AllowedHosts, Credential, Reference, TransportOptions};
 use crate::spec;
 use crate::tenancy::Permit;
 
-/// The Secrets of a source, with the field that names them: `image` or `chart`. `None` for a mirror:
-/// it is the operator's, and a resource's Secrets are not for it.
-fn secrets_of(source: Source<'_>) -> Option<(&'static str, &spec::Secrets)> {
-    match source {
-        Source::Image(image) => Some(("image", &image.secrets)),
-        Source::Chart(chart) => Some(("chart", &chart.secrets)),
-        Source::Mirror(_) => None,
-    }
-}
-
 /// The Secrets and logins for the sources of one resource.
 pub(super) struct Secrets<'a> {
     pub(super) context: &'a Context,
@@ -48,73 +38,12 @@ impl Logins for Secrets<'_> {
         source: Source<'_>,
         reference: &Reference,
     ) -> Result<Option<Credential>, Failure> {
-        if let Source::Mirror(mirror) = source {
-            return self.login_of_mirror(mirror, reference).await;
-        }
-        let Some((field, spec::Secrets { login: Some(login), .. })) = secrets_of(source) else {
-            return Ok(None);
-        };
-        let secret = self.read(&format!("{field}.secretRef"), login).await?;
+        let Some(login) = &source.secrets().login else { return Ok(None) };
+        let secret = self.read(&format!("{}.secretRef", source.field()), login).await?;
         secret.take(|secret| credentials::from_secret(secret, reference)).map(Some)
     }
 
-    async fn configured(&self, reference: &Reference) -> Result<Credential, Failure> {
-        let config =
-            self.context.options.registry_config.as_ref().filter(|_| self.permit.registry_config);
-        let credential = config.map(|config| config.credential_without_helpers(reference));
-        Ok(credential.transpose()?.unwrap_or_default())
-    }
-
-    /// A mirror is read with the operator's identity. Another source is read with the
-    /// ServiceAccount of the resource, else with the operator's identity if the namespace may use
-    /// it. The role of the target is not used for sources.
-    fn identity(&self, source: Source<'_>, reference: &Reference) -> Result<Identity, Failure> {
-        if matches!(source, Source::Mirror(_)) {
-            return Ok(Identity::default());
-        }
-        let service_account = self.identity.service_account.clone();
-        if service_account.is_some() || self.permit.reads_ecr(reference) {
-            return Ok(Identity { service_account, role: None });
-        }
-
-        let message = format!(
-            "namespace {} may not read {} with the operator's identity: list it among ecrSources \
-             in the operator's tenants file, name a secretRef, or set registry.serviceAccountName",
-            self.namespace,
-            reference.name()
-        );
-        Err(Failure::new(Class::AccessDenied, message))
-    }
-
-    fn public_ecr_login(&self) -> bool {
-        self.context.options.public_ecr_login
-    }
-
-    async fn transport(&self, source: Source<'_>) -> Result<TransportOptions, Failure> {
-        let mut options = TransportOptions::default();
-        let Some((field, spec::Secrets { certificates, proxy, .. })) = secrets_of(source) else {
-            return Ok(options);
-        };
-
-        if let Some(certificates) = certificates {
-            let secret = self.read(&format!("{field}.certSecretRef"), certificates).await?;
-            secret.take(|secret| credentials::trust_from_secret(secret, &mut options))?;
-        }
-        if let Some(proxy) = proxy {
-            let secret = self.read(&format!("{field}.proxySecretRef"), proxy).await?;
-            secret.take(|secret| credentials::proxy_from_secret(secret, &mut options))?;
-        }
-
-        Ok(options)
-    }
-
-    fn hosts(&self) -> Option<Arc<AllowedHosts>> {
-        self.permit.hosts.clone()
-    }
-}
-
-impl Secrets<'_> {
-    async fn login_of_mirror(
+    async fn of_mirror(
         &self,
         mirror: &Mirror,
         reference: &Reference,
@@ -137,6 +66,57 @@ impl Secrets<'_> {
         })
     }
 
+    async fn configured(&self, reference: &Reference) -> Result<Credential, Failure> {
+        let config =
+            self.context.options.registry_config.as_ref().filter(|_| self.permit.registry_config);
+        let credential = config.map(|config| config.credential_without_helpers(reference));
+        Ok(credential.transpose()?.unwrap_or_default())
+    }
+
+    /// A source is read with the ServiceAccount of the resource, else with the operator's identity
+    /// if the namespace may use it. The role of the target is not used for sources.
+    fn identity(&self, reference: &Reference) -> Result<Identity, Failure> {
+        let service_account = self.identity.service_account.clone();
+        if service_account.is_some() || self.permit.reads_ecr(reference) {
+            return Ok(Identity { service_account, role: None });
+        }
+
+        let message = format!(
+            "namespace {} may not read {} with the operator's identity: list it among ecrSources \
+             in the operator's tenants file, name a secretRef, or set registry.serviceAccountName",
+            self.namespace,
+            reference.name()
+        );
+        Err(Failure::new(Class::AccessDenied, message))
+    }
+
+    fn public_ecr_login(&self) -> bool {
+        self.context.options.public_ecr_login
+    }
+
+    async fn transport(&self, source: Source<'_>) -> Result<TransportOptions, Failure> {
+        let mut options = TransportOptions::default();
+        let spec::Secrets { certificates, proxy, .. } = source.secrets();
+        let field = source.field();
+
+        if let Some(certificates) = certificates {
+            let secret = self.read(&format!("{field}.certSecretRef"), certificates).await?;
+            secret.take(|secret| credentials::trust_from_secret(secret, &mut options))?;
+        }
+        if let Some(proxy) = proxy {
+            let secret = self.read(&format!("{field}.proxySecretRef"), proxy).await?;
+            secret.take(|secret| credentials::proxy_from_secret(secret, &mut options))?;
+        }
+
+        Ok(options)
+    }
+
+    fn hosts(&self) -> Option<Arc<AllowedHosts>> {
+        self.permit.hosts.clone()
+    }
+}
+
+impl Secrets<'_> {
     /// Reads the Secret that a field of the spec names.
     async fn read(&self, field: &str, name: &str) -> Result<NamedSecret, Failure> {
         self.secret(self.namespace, name, field.to_owned()).await

@@ -13,7 +13,7 @@ use super::rate_limits::{Queue, RateLimits};
 use super::repository::Repository;
 use super::token::Token;
 use crate::meter::Meter;
-use crate::registry::{self, Endpoint, Transport};
+use crate::registry::{self, Endpoint, Scheme, Transport};
 
 /// Calls to ECR in one account and region, shared by all resources that live there.
 #[derive(Debug)]
@@ -98,10 +98,20 @@ impl Registry {
         Ok(registry::Client::new(self.transport.clone(), endpoint, self.token.clone(), options)?)
     }
 
-    /// Returns the login for reading from registries of this region.
-    #[must_use]
-    pub(crate) fn authenticator(&self) -> Arc<dyn registry::Authenticator> {
-        self.token.clone()
+    /// Returns a client that reads from the registry at `host`, as a source. The password does not
+    /// leave this module: it is sent over the operator's connection, with TLS.
+    ///
+    /// # Errors
+    /// When `host` is not valid.
+    pub(crate) fn reader(
+        &self,
+        host: &str,
+        options: registry::Options,
+    ) -> Result<registry::Client, registry::Error> {
+        // ECR accepts only Basic, so no challenge is needed.
+        let options = registry::Options { preemptive_basic: true, ..options };
+        let endpoint = Endpoint { scheme: Scheme::Https, host: host.to_owned() };
+        registry::Client::new(self.transport.clone(), endpoint, self.token.clone(), options)
     }
 
     /// Whether the account lets a repository mount a blob of another one (setting

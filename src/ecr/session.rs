@@ -29,7 +29,7 @@ use super::role::RoleArn;
 use crate::bounded::BoundedMap;
 use crate::hash::hash;
 use crate::meter::Meter;
-use crate::registry::{Authenticator, Transport};
+use crate::registry::{self, Endpoint, Scheme, Transport};
 use crate::reload::Reloaded;
 
 /// The settings for AWS of the operator or the command line.
@@ -192,14 +192,24 @@ impl Session {
         Ok(registry.clone())
     }
 
-    /// Returns the login to public.ecr.aws; anonymous if this identity is not allowed to log in.
+    /// Returns a client that reads from ECR's public registry at `host`, with the login of this
+    /// identity, or without one if it is not allowed to log in. The password does not leave this
+    /// module: it is sent over the operator's connection, with TLS.
     ///
     /// # Errors
-    /// When the identity is a ServiceAccount's and there is no cluster.
-    pub(crate) fn public_login(
+    /// When the identity is a ServiceAccount's and there is no cluster, or `host` is not valid.
+    pub(crate) fn public_reader(
         &self,
         identity: &Identity,
-    ) -> Result<Arc<dyn Authenticator>, Error> {
+        host: &str,
+        options: registry::Options,
+    ) -> Result<registry::Client, Error> {
+        let login = self.public_login(identity)?;
+        let endpoint = Endpoint { scheme: Scheme::Https, host: host.to_owned() };
+        Ok(registry::Client::new(self.transport.clone(), endpoint, login, options)?)
+    }
+
+    fn public_login(&self, identity: &Identity) -> Result<Arc<PublicLogin>, Error> {
         let key = self.key(identity);
         let assumed = self.assumed_role(&key, public::REGION)?;
 

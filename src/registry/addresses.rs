@@ -36,7 +36,9 @@ pub(super) fn redirect_target(
         )));
     };
 
-    if matches!(*method, Method::GET | Method::HEAD) || (keeps_method && replayable) {
+    // A body may hold a credential, such as the refresh token in a request for a token.
+    let may_resend = keeps_method && replayable && same_origin(asked, &next);
+    if matches!(*method, Method::GET | Method::HEAD) || may_resend {
         return Ok(Some(next));
     }
 

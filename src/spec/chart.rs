@@ -64,6 +64,13 @@ pub(crate) struct HttpReading {
     pub(crate) chart: String,
 }
 
+impl Chart {
+    /// Whether the source is read over plain HTTP.
+    pub(crate) fn is_plain_http(&self) -> bool {
+        self.insecure || self.pull_url.starts_with("http://")
+    }
+}
+
 impl HttpReading {
     /// The text for status and messages.
     pub(crate) fn name(&self) -> String {

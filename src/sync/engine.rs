@@ -7,14 +7,14 @@ use parking_lot::Mutex;
 
 use super::copy::Blobs;
 use super::defaults::Defaults;
-use super::job::{EcrLogin, Job};
+use super::job::{Job, Way};
 use super::ownership::OwnerLookup;
 use super::prune::cache::Cache;
 use crate::bounded::BoundedMap;
 use crate::ecr;
 use crate::failure::Failure;
 use crate::helm;
-use crate::registry::{self, Credential, Transport, TransportOptions};
+use crate::registry::{self, Transport, TransportOptions};
 
 /// Bytes of chart indexes that are cached between passes: room for some of the largest that exist.
 const MAX_INDEX_BYTES: usize = 64 * 1024 * 1024;
@@ -22,19 +22,18 @@ const MAX_INDEX_BYTES: usize = 64 * 1024 * 1024;
 /// gives the quota again.
 const MAX_QUOTAS: usize = 1024;
 
-/// The identity with which a source host is read.
-pub(super) type Login = (Credential, Option<EcrLogin>);
-
 /// The state that all passes of a process share.
 #[derive(Debug)]
 pub struct Engine {
     pub(super) aws: ecr::Session,
-    /// Connections by their options. Most sources share the default options.
+    /// The operator's connections, which carry its logins.
+    pub(super) operator: Transport,
+    /// Connections of resources by their options. Most sources share the default options.
     pub(super) transports: Mutex<HashMap<TransportOptions, Transport>>,
     /// Limits of each source host, for all passes together.
     pub(super) hosts: Mutex<HashMap<String, Arc<registry::Limits>>>,
     /// Remaining pulls of each login at each source host.
-    pub(super) quotas: Mutex<BoundedMap<(String, Login), Arc<registry::Quota>, MAX_QUOTAS>>,
+    pub(super) quotas: Mutex<BoundedMap<(String, Way), Arc<registry::Quota>, MAX_QUOTAS>>,
     pub(super) indexes: Arc<helm::Indexes>,
     pub(super) blobs: Arc<Blobs>,
     pub(super) owners: Option<Arc<dyn OwnerLookup>>,
@@ -70,7 +69,11 @@ impl Engine {
     ) -> Self {
         Self {
             aws,
-            transports: Mutex::new(HashMap::from([(TransportOptions::default(), transport)])),
+            transports: Mutex::new(HashMap::from([(
+                TransportOptions::default(),
+                transport.clone(),
+            )])),
+            operator: transport,
             hosts: Mutex::default(),
             quotas: Mutex::default(),
             indexes: Arc::new(helm::Indexes::new(MAX_INDEX_BYTES)),

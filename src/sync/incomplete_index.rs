@@ -14,7 +14,7 @@ use futures::{StreamExt, stream};
 
 use super::artifact::{ArtifactKind, DesiredArtifact, Source, WantedTag};
 use super::desired::Desired;
-use super::job::EcrSource;
+use super::job::{Access, EcrSource};
 use super::origin::Origin;
 use super::pass::Pass;
 use super::throttle::retry_throttled;
@@ -111,7 +111,7 @@ impl Pass<'_> {
     /// `lastRecordedPullTime`.
     pub(super) fn is_ecr(&self, artifact: &DesiredArtifact, origin: &Origin) -> bool {
         let access = self.job.access_of(artifact).as_ref().ok();
-        let login = access.and_then(|access| access.ecr.as_ref());
+        let login = access.and_then(Access::ecr);
         login.is_some_and(|login| matches!(login.registry, EcrSource::Private(_)))
             || Host::parse(origin.client.host()).is_some()
     }

@@ -67,14 +67,69 @@ pub struct Accesses {
 /// Access to a source.
 #[derive(Clone, Debug, Default)]
 pub struct Access {
-    /// The login.
-    pub credential: Credential,
-    /// The login for a source in ECR. If there is one, `credential` is not used.
-    pub ecr: Option<EcrLogin>,
-    /// Certificates and proxy.
-    pub transport: TransportOptions,
+    /// The login, and the connection that carries it.
+    pub way: Way,
     /// Hosts to which the index of a chart repository may point; `None` allows all.
     pub hosts: Option<Arc<registry::AllowedHosts>>,
+}
+
+impl Access {
+    /// Access without a login, over a connection without settings of its own.
+    #[must_use]
+    pub fn anonymous(insecure: bool) -> Self {
+        let connection = Connection { insecure, options: TransportOptions::default() };
+        Self { way: Way::Resource { login: Credential::Anonymous, connection }, hosts: None }
+    }
+
+    /// The login for a source in ECR, if an AWS identity reads it.
+    #[must_use]
+    pub fn ecr(&self) -> Option<&EcrLogin> {
+        match &self.way {
+            Way::Ecr(login) => Some(login),
+            Way::Operator { .. } | Way::Resource { .. } => None,
+        }
+    }
+}
+
+/// A login with the connection of its owner.
+///
+/// # Guarantees
+/// A login of the operator cannot be combined with a connection of a resource: only
+/// [`Way::Resource`] has one. A proxy or a certificate authority that a tenant chose never sees the
+/// operator's logins.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Way {
+    /// An AWS identity reads a source in ECR, over the operator's connection, with TLS.
+    Ecr(EcrLogin),
+    /// A login of the operator, or none for a mirror, over the operator's connection.
+    Operator {
+        /// The login of `--registry-config`, of the mirror table, or of the command line's user.
+        login: Credential,
+        /// Whether the operator chose plain HTTP, as a mirror may.
+        insecure: bool,
+    },
+    /// The login that the resource names, or none, over the resource's connection.
+    Resource {
+        /// The login of `secretRef`.
+        login: Credential,
+        /// The connection that the resource describes.
+        connection: Connection,
+    },
+}
+
+impl Default for Way {
+    fn default() -> Self {
+        Self::Resource { login: Credential::Anonymous, connection: Connection::default() }
+    }
+}
+
+/// The connection that a resource describes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Connection {
+    /// Whether it is plain HTTP, without TLS.
+    pub insecure: bool,
+    /// Certificates and proxy.
+    pub options: TransportOptions,
 }
 
 /// A login for a source in ECR.
@@ -95,19 +150,18 @@ pub enum EcrSource {
     Public,
 }
 
-impl EcrLogin {
-    /// Returns a login for a source in a private ECR registry, and `None` for other sources.
+impl EcrSource {
+    /// Returns the private ECR registry of a reference, and `None` for other sources.
     #[must_use]
-    pub fn of(reference: &registry::Reference, identity: ecr::Identity) -> Option<Self> {
+    pub fn private(reference: &registry::Reference) -> Option<Self> {
         let ecr::Host { account, region } = ecr::Host::parse(&reference.host)?;
-        let location = ecr::Location { account: Some(account), region: Some(region) };
-        Some(Self { registry: EcrSource::Private(location), identity })
+        Some(Self::Private(ecr::Location { account: Some(account), region: Some(region) }))
     }
 
-    /// Returns a login for a source in ECR's public registry, and `None` for other sources.
+    /// Returns ECR's public registry if the reference is in it, and `None` for other sources.
     #[must_use]
-    pub fn public(reference: &registry::Reference, identity: ecr::Identity) -> Option<Self> {
-        ecr::is_public(&reference.host).then_some(Self { registry: EcrSource::Public, identity })
+    pub fn public(reference: &registry::Reference) -> Option<Self> {
+        ecr::is_public(&reference.host).then_some(Self::Public)
     }
 }
 
@@ -116,8 +170,6 @@ impl EcrLogin {
 pub struct Mirrored {
     /// The image in the mirror.
     pub reference: Reference,
-    /// Whether the mirror uses plain HTTP.
-    pub insecure: bool,
     /// Access to the mirror.
     pub access: Result<Access, Failure>,
     /// Whether the original registry is read if the mirror fails.

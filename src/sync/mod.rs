@@ -54,10 +54,8 @@ pub(crate) use earlier::Look;
 pub use engine::{Bounds, Engine};
 pub(crate) use expired::{Expired, Held};
 pub(crate) use field::Field;
-#[cfg(test)]
-pub(crate) use job::EcrSource;
 pub use job::{Access, Accesses, Job, Mode};
-pub(crate) use job::{EcrLogin, Mirrored};
+pub(crate) use job::{Connection, EcrLogin, EcrSource, Mirrored, Way};
 pub(crate) use origin::Rebuilt;
 pub(crate) use outcomes::ReferrersReport;
 pub use ownership::{Claim, Claimant, OwnerRules};

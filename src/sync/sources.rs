@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::engine::Engine;
-use super::job::{Access, EcrLogin, EcrSource};
+use super::job::{Access, Connection, EcrLogin, EcrSource, Way};
 use crate::failure::Failure;
+use crate::helm;
 use crate::registry::{
-    self, Authenticator, Client, Digest, Endpoint, Options, Reference, StaticAuthenticator, Tag,
+    self, Client, Credential, Digest, Endpoint, Options, Reference, StaticAuthenticator, Tag,
     Transport, TransportOptions,
 };
 
@@ -21,24 +22,42 @@ impl Engine {
         &self,
         access: &Access,
         reference: &Reference,
-        insecure: bool,
     ) -> Result<Client, Failure> {
-        let (authenticator, preemptive_basic): (Arc<dyn Authenticator>, _) = match &access.ecr {
-            // ECR accepts only Basic, so no challenge is needed.
-            Some(EcrLogin { registry: EcrSource::Private(location), identity }) => {
-                (self.aws.registry(location, identity).await?.authenticator(), true)
-            }
-            Some(EcrLogin { registry: EcrSource::Public, identity }) => {
-                (self.aws.public_login(identity)?, false)
-            }
-            None => (Arc::new(StaticAuthenticator(access.credential.clone())), false),
-        };
+        let host = reference.host.as_str();
+        let limits = Some(self.host_limits(host));
+        let quota = Some(self.quota(host, &access.way));
+        let options = Options { limits, quota, ..Options::default() };
 
-        let endpoint = Endpoint::of(reference, insecure);
-        let limits = Some(self.host_limits(&endpoint.host));
-        let quota = Some(self.quota(&endpoint.host, access));
-        let options = Options { limits, quota, preemptive_basic, ..Options::default() };
-        Ok(Client::new(self.transport(&access.transport)?, endpoint, authenticator, options)?)
+        // Each login is paired with the connection of its owner, here and nowhere else.
+        let (transport, login, insecure) = match &access.way {
+            Way::Ecr(EcrLogin { registry: EcrSource::Private(location), identity }) => {
+                let registry = self.aws.registry(location, identity).await?;
+                return Ok(registry.reader(host, options)?);
+            }
+            Way::Ecr(EcrLogin { registry: EcrSource::Public, identity }) => {
+                return Ok(self.aws.public_reader(identity, host, options)?);
+            }
+            Way::Operator { login, insecure } => (self.operator.clone(), login, *insecure),
+            Way::Resource { login, connection } => {
+                (self.transport(&connection.options)?, login, connection.insecure)
+            }
+        };
+        let authenticator = Arc::new(StaticAuthenticator(login.clone()));
+        Ok(Client::new(transport, Endpoint::of(reference, insecure), authenticator, options)?)
+    }
+
+    /// Returns the connection to a chart repository, which has no AWS identities.
+    pub(super) fn chart_connection(&self, way: &Way) -> Result<helm::Connection, Failure> {
+        let none = TransportOptions::default;
+        let (transport, trust, login) = match way {
+            // No chart repository is in ECR, so none is read with an AWS identity.
+            Way::Ecr(_) => (self.operator.clone(), none(), Credential::Anonymous),
+            Way::Operator { login, .. } => (self.operator.clone(), none(), login.clone()),
+            Way::Resource { login, connection: Connection { options, .. } } => {
+                (self.transport(options)?, options.clone(), login.clone())
+            }
+        };
+        Ok(helm::Connection::new(transport, trust, login))
     }
 
     /// Returns the digests of these tags if the source is a private ECR registry, with one request
@@ -51,7 +70,7 @@ impl Engine {
         tags: BTreeSet<Tag>,
     ) -> BTreeMap<Tag, Digest> {
         let none = BTreeMap::new();
-        let Some(EcrLogin { registry: EcrSource::Private(location), identity }) = &access.ecr
+        let Some(EcrLogin { registry: EcrSource::Private(location), identity }) = access.ecr()
         else {
             return none;
         };
@@ -81,17 +100,14 @@ impl Engine {
     }
 
     /// Returns the remaining pulls of a login at a source host.
-    fn quota(&self, host: &str, access: &Access) -> Arc<registry::Quota> {
-        let key = (host.to_owned(), (access.credential.clone(), access.ecr.clone()));
+    fn quota(&self, host: &str, way: &Way) -> Arc<registry::Quota> {
+        let key = (host.to_owned(), way.clone());
         let new = || Arc::new(registry::Quota::new(self.bounds.reserve));
         self.quotas.lock().get_or_insert_with(key, new).clone()
     }
 
-    /// Returns the connections with these options.
-    pub(super) fn transport(
-        &self,
-        options: &TransportOptions,
-    ) -> Result<Transport, registry::Error> {
+    /// Returns the connections of resources with these options.
+    fn transport(&self, options: &TransportOptions) -> Result<Transport, registry::Error> {
         let mut transports = self.transports.lock();
         if let Some(transport) = transports.get(options) {
             return Ok(transport.clone());

@@ -1,8 +1,11 @@
 //! Logs to standard error: text for people, JSON for machines. The log level (`--log-level`).
 
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::LevelFilter;
+use tracing::Metadata;
+use tracing_subscriber::filter::{FilterExt, LevelFilter, filter_fn};
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer};
 
 /// The format of log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -23,16 +26,36 @@ pub fn init<W>(format: Format, level: &str, writer: W, ansi: bool) -> Result<(),
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    let filter = filter(level)?;
-    let subscriber =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(ansi);
+    let filter = filter(level)?.and(filter_fn(is_safe));
+    let layer = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(ansi);
+    let layer = match format {
+        Format::Text => layer.boxed(),
+        Format::Json => layer.json().flatten_event(true).boxed(),
+    };
 
     // A second start, in a test, keeps the first.
-    let _already_started = match format {
-        Format::Text => subscriber.try_init(),
-        Format::Json => subscriber.json().flatten_event(true).try_init(),
-    };
+    let _already_started =
+        tracing_subscriber::registry().with(layer.with_filter(filter)).try_init();
     Ok(())
+}
+
+/// Whether a log line of this kind holds no credential, whatever level the user asks for.
+///
+/// The AWS SDK logs whole answers at trace level, the password of ECR among them; hyper, h2 and
+/// rustls log headers and bytes. The level of a crate that is not listed here is INFO, so that a
+/// new dependency logs no credential either.
+fn is_safe(line: &Metadata<'_>) -> bool {
+    let of = |crates: &[&str]| {
+        let name = line.target().split("::").next().unwrap_or_default();
+        crates.contains(&name)
+    };
+    let most = match line.target() {
+        _ if of(&["ecr_sync"]) => LevelFilter::TRACE,
+        // At trace level it logs the headers of answers.
+        _ if of(&["kube_client", "kube_runtime"]) => LevelFilter::DEBUG,
+        _ => LevelFilter::INFO,
+    };
+    *line.level() <= most
 }
 
 fn filter(level: &str) -> Result<EnvFilter, String> {
@@ -63,7 +86,51 @@ fn filter(level: &str) -> Result<EnvFilter, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+    use std::sync::Arc;
+
+    use parking_lot::Mutex;
+
     use super::*;
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn no_level_makes_another_crate_log_what_it_sends() {
+        for level in ["trace", "info,aws_smithy_runtime=trace,h2=trace"] {
+            let lines = Lines::default();
+            let writer = {
+                let lines = lines.clone();
+                move || lines.clone()
+            };
+            let filter = EnvFilter::try_new(level).expect("a filter").and(filter_fn(is_safe));
+            let layer = tracing_subscriber::fmt::layer().with_writer(writer).with_filter(filter);
+            let subscriber = tracing_subscriber::registry().with(layer);
+
+            tracing::subscriber::with_default(subscriber, || {
+                tracing::trace!(target: "aws_smithy_runtime::client", "secret");
+                tracing::debug!(target: "hyper::proto", "secret");
+                tracing::debug!(target: "h2", "secret");
+                tracing::debug!(target: "a_new_dependency", "secret");
+                tracing::trace!(target: "kube_client::client", "secret");
+                tracing::debug!(target: "ecr_sync_but_another", "secret");
+                tracing::info!(target: "hyper", "shown");
+            });
+            let text = String::from_utf8(lines.0.lock().clone()).expect("text");
+            assert!(!text.contains("secret") && text.contains("shown"), "{level}: {text}");
+        }
+    }
 
     #[test]
     fn levels_are_read_as_the_older_tool_wrote_them_and_a_typing_error_is_refused() {

@@ -17,7 +17,7 @@ const SERVER_NAMES: [&str; 3] = ["127.0.0.1", "localhost", "registry.test"];
 pub struct Certificates {
     /// The authority's own certificate, `ca.crt`.
     pub authority: String,
-    /// Certificate for 127.0.0.1, localhost and registry.test.
+    /// Certificate for 127.0.0.1, localhost, registry.test and the names that were asked for.
     pub server: Identity,
     /// Certificate of a client.
     pub client: Identity,
@@ -50,6 +50,15 @@ impl Certificates {
     /// # Errors
     /// When the crypto library fails.
     pub fn generate() -> Result<Self, Error> {
+        Self::generate_for(&[])
+    }
+
+    /// Creates an authority and its certificates; that of the server is for these names too.
+    ///
+    /// # Errors
+    /// When the crypto library fails.
+    pub fn generate_for(names: &[&str]) -> Result<Self, Error> {
+        let names = [&SERVER_NAMES, names].concat();
         let mut params = named("testbed authority", &[])?;
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
@@ -63,7 +72,7 @@ impl Certificates {
         };
         Ok(Self {
             authority: authority.pem(),
-            server: sign("testbed server", &SERVER_NAMES, ExtendedKeyUsagePurpose::ServerAuth)?,
+            server: sign("testbed server", &names, ExtendedKeyUsagePurpose::ServerAuth)?,
             client: sign("testbed client", &[], ExtendedKeyUsagePurpose::ClientAuth)?,
         })
     }

@@ -45,6 +45,8 @@ pub struct Seen {
     pub target: String,
     /// Whether the login was correct; without it, the request is refused.
     pub allowed: bool,
+    /// The head of the request as it was received: all that the proxy can read of a tunnel.
+    pub head: String,
 }
 
 impl ForwardProxy {
@@ -107,7 +109,12 @@ async fn serve(
         return client.write_all(BAD_REQUEST.as_bytes()).await;
     };
     let allowed = login.is_none() || request.login == login;
-    let seen = Seen { method: request.method.to_owned(), target: request.target.clone(), allowed };
+    let seen = Seen {
+        method: request.method.to_owned(),
+        target: request.target.clone(),
+        allowed,
+        head: head.clone(),
+    };
     note.lock().push(seen);
     if !allowed {
         return client.write_all(LOGIN_FIRST.as_bytes()).await;

@@ -17,6 +17,7 @@ pub mod proxy;
 mod rules;
 pub mod scratch;
 pub mod serve;
+pub mod tls_front;
 pub mod tools;
 pub mod traffic;
 pub mod upstream;

@@ -5,6 +5,9 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::json;
+use testbed::certificates::Certificates;
+use testbed::proxy::Proxy;
+use testbed::tls_front::TlsFront;
 use testbed::traffic::{Fault, Match, Then};
 use testbed::upstream::User;
 
@@ -166,18 +169,35 @@ async fn the_operator_runs_without_watching_secrets() {
 }
 
 #[tokio::test]
-async fn a_registry_config_serves_resources_without_a_secret() {
+async fn a_registry_config_serves_resources_without_a_secret_and_with_tls_only() {
     let rig = Rig::new("registry-config").await;
-    let host = rig.sources.token.host();
-    let config = json!({"auths": {host: {"username": User::Reader.name(),
-        "password": User::Reader.password()}}});
-    let path = rig.folder().join("config.json");
-    std::fs::write(&path, config.to_string()).expect("a file");
-    let _operator = rig.operator_with(&["--registry-config", &path.to_string_lossy()], &[]).await;
-    let mut spec = private(host, &["1.26"]);
-    spec["image"].as_object_mut().expect("an object").remove("secretRef");
-    rig.apply("app", spec).await;
+    let certificates = Certificates::generate().expect("certificates");
+    let source = Proxy::start(rig.sources.basic.host()).await.expect("the proxy starts");
+    let front = TlsFront::start(&certificates.server, &source.host()).expect("a front");
+    let login = json!({"username": User::Reader.name(), "password": User::Reader.password()});
+    let config = json!({"auths": {front.host(): login.clone(), source.host(): login}});
+    let write = |name: &str, text: &str| {
+        let path = rig.folder().join(name);
+        std::fs::write(&path, text).expect("a file");
+        path.to_string_lossy().into_owned()
+    };
+    let config = write("config.json", &config.to_string());
+    let authority = write("authority.crt", &certificates.authority);
+    let flags = ["--registry-config", &config];
+    let _operator = rig.operator_with(&flags, &[("SSL_CERT_FILE", &authority)]).await;
+
+    let image = |host: &str| json!({"pullUrl": format!("{host}/library/demo"), "tags": ["1.26"], "insecure": false});
+    rig.apply("app", json!({"image": image(&front.host())})).await;
     rig.wait_synced("app").await;
+
+    let mark = source.mark();
+    let mut plain = image(&source.host());
+    plain["insecure"] = json!(true);
+    rig.apply("plain", json!({"image": plain})).await;
+    let object = rig.wait_ready("plain", "False", "InvalidSpec").await;
+    let text = condition(&object, "Ready").expect("set").2;
+    assert!(text.contains("read with the operator's login") && text.contains("image.insecure"));
+    assert!(source.log_since(mark).is_empty(), "no request was made");
 }
 
 #[tokio::test]

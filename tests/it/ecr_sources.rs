@@ -1,15 +1,12 @@
 //! ECR as a source, public and private, read with an AWS identity. The host names are those of AWS;
-//! a forward proxy maps them to the stand-in.
+//! they lead to the stand-in, with TLS.
 
-use k8s_openapi::api::core::v1::Secret;
-use kube::Api;
-use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 use testbed::ecr::{self, StandIn};
-use testbed::forward_proxy::ForwardProxy;
 
+use crate::support::aws_hosts::{AwsHosts, borrowed};
 use crate::support::desk::{Desk, output};
-use crate::support::{ACCOUNT, REGION, Rig, Sources, condition};
+use crate::support::{ACCOUNT, Operator, REGION, Rig, Sources, condition};
 
 const PUBLIC: &str = "public.ecr.aws/docker/library/demo";
 const LOGIN: &str = "PublicGetAuthorizationToken";
@@ -22,24 +19,13 @@ async fn stand_in() -> StandIn {
         .expect("the stand-in starts")
 }
 
-/// A proxy that maps `name` to this registry.
-fn proxy(name: &str, registry: &str) -> ForwardProxy {
-    ForwardProxy::start_with(None, &[(&format!("{name}:80"), registry)]).expect("a proxy")
-}
-
-async fn put_proxy(rig: &Rig, proxy: &ForwardProxy) {
-    let secrets: Api<Secret> = Api::namespaced(rig.client.clone(), &rig.namespace);
-    let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "proxy"},
-                        "stringData": {"address": proxy.url()}});
-    secrets
-        .patch("proxy", &PatchParams::apply("test"), &Patch::Apply(secret))
-        .await
-        .expect("a Secret");
-}
-
 fn image(place: &str) -> Value {
-    json!({"image": {"pullUrl": place, "tags": ["1.27"], "insecure": true,
-        "proxySecretRef": {"name": "proxy"}}})
+    json!({"image": {"pullUrl": place, "tags": ["1.27"]}})
+}
+
+/// Starts the operator of a rig, which reaches these hosts.
+async fn operator(rig: &Rig, hosts: &AwsHosts, flags: &[&str]) -> Operator {
+    rig.operator_with(flags, &borrowed(&hosts.environment())).await
 }
 
 /// Puts the image into public.ecr.aws, and returns its reference.
@@ -60,16 +46,13 @@ fn tokens(ecr: &StandIn) -> (usize, usize) {
 }
 
 /// Syncs one image of public.ecr.aws from the command line.
-async fn sync(desk: &Desk, proxy: &ForwardProxy, name: &str, flags: &[&str]) -> String {
+async fn sync(desk: &Desk, hosts: &AwsHosts, name: &str, flags: &[&str]) -> String {
     desk.write(
         "all.yaml",
-        &format!(
-            "- {{name: {name}, image: {{pull_url: \"{PUBLIC}\", tags: ['1.27'], insecure: \
-                  true}}}}\n"
-        ),
+        &format!("- {{name: {name}, image: {{pull_url: \"{PUBLIC}\", tags: ['1.27']}}}}\n"),
     );
     let mut command = desk.command(&[&["sync", "all.yaml"], flags].concat());
-    command.env("HTTP_PROXY", proxy.url()).env("NO_PROXY", "127.0.0.1");
+    command.envs(hosts.environment());
     let output = output(command).await;
     let text = [&output.stdout[..], &output.stderr[..]].concat();
     let text = String::from_utf8_lossy(&text).into_owned();
@@ -85,13 +68,13 @@ async fn sync(desk: &Desk, proxy: &ForwardProxy, name: &str, flags: &[&str]) -> 
 async fn public_ecr_is_read_by_anybody_and_with_a_login_where_that_is_wanted() {
     let mut desk = Desk::before(Sources::shared().await.open.host()).await;
     desk.ecr = stand_in().await;
-    let proxy = proxy("public.ecr.aws", &publish(&desk).await);
+    let hosts = AwsHosts::start(desk.folder.path(), "public.ecr.aws", &publish(&desk).await);
 
-    sync(&desk, &proxy, "anybody", &[]).await;
+    sync(&desk, &hosts, "anybody", &[]).await;
     assert_eq!(desk.ecr.count(|record| record.operation == LOGIN), 0);
     assert_eq!(tokens(&desk.ecr), (0, 1));
 
-    let text = sync(&desk, &proxy, "somebody", &["--public-ecr-login"]).await;
+    let text = sync(&desk, &hosts, "somebody", &["--public-ecr-login"]).await;
     assert!(!text.contains("without a login"), "{text}");
     let regions: Vec<_> =
         desk.ecr.log().into_iter().filter(|r| r.operation == LOGIN).map(|r| r.region).collect();
@@ -103,7 +86,7 @@ async fn public_ecr_is_read_by_anybody_and_with_a_login_where_that_is_wanted() {
 async fn public_ecr_is_read_without_a_login_where_the_right_is_missing() {
     let mut desk = Desk::before(Sources::shared().await.open.host()).await;
     desk.ecr = stand_in().await;
-    let proxy = proxy("public.ecr.aws", &publish(&desk).await);
+    let hosts = AwsHosts::start(desk.folder.path(), "public.ecr.aws", &publish(&desk).await);
     let manifest = format!(
         "apiVersion: ecr-sync.io/v1alpha1\nkind: EcrRepositorySync\nmetadata: {{name: app}}\n\
          spec: {{image: {{pullUrl: '{PUBLIC}:1.27'}}}}\n"
@@ -115,7 +98,7 @@ async fn public_ecr_is_read_without_a_login_where_the_right_is_missing() {
     let policy: Value = serde_json::from_slice(&printed.stdout).expect("JSON");
     let text = policy.to_string().replace("repository/app", "repository/*");
     desk.ecr.put_user_policy(ACCOUNT, serde_json::from_str(&text).expect("JSON"));
-    let told = sync(&desk, &proxy, "enough", &["--public-ecr-login"]).await;
+    let told = sync(&desk, &hosts, "enough", &["--public-ecr-login"]).await;
     assert!(!told.contains("without a login"), "{told}");
     assert_eq!(tokens(&desk.ecr), (1, 0));
 
@@ -126,7 +109,7 @@ async fn public_ecr_is_read_without_a_login_where_the_right_is_missing() {
         let mark = desk.ecr.mark();
         let told = sync(
             &desk,
-            &proxy,
+            &hosts,
             action.split(':').next().expect("a service"),
             &["--public-ecr-login"],
         )
@@ -152,7 +135,7 @@ async fn a_tenant_logs_in_to_public_ecr_only_where_it_is_listed() {
     let mut rig = Rig::new("public-ecr").await;
     let mut desk = Desk::before(rig.sources.open.host()).await;
     desk.ecr = stand_in().await;
-    let proxy = proxy("public.ecr.aws", &publish(&desk).await);
+    let hosts = AwsHosts::start(desk.folder.path(), "public.ecr.aws", &publish(&desk).await);
     rig.ecr = std::mem::replace(&mut desk.ecr, stand_in().await);
     let table = rig.folder().join("tenants.yaml");
     let write = |listed: &str| {
@@ -164,19 +147,16 @@ async fn a_tenant_logs_in_to_public_ecr_only_where_it_is_listed() {
         std::fs::write(&table, text).expect("written");
     };
     write("'public.ecr.aws/other/*'");
-    put_proxy(&rig, &proxy).await;
-    let operator = rig
-        .operator_with(&["--tenants", &table.to_string_lossy(), "--public-ecr-login"], &[])
-        .await;
+    let table = table.to_string_lossy();
+    let flags = ["--tenants", &table, "--public-ecr-login"];
+    let running = operator(&rig, &hosts, &flags).await;
     rig.apply("anybody", image(PUBLIC)).await;
     rig.wait_synced("anybody").await;
     assert_eq!(tokens(&rig.ecr), (0, 1));
-    drop(operator);
+    drop(running);
 
     write("'public.ecr.aws/docker/*'");
-    let _operator = rig
-        .operator_with(&["--tenants", &table.to_string_lossy(), "--public-ecr-login"], &[])
-        .await;
+    let _running = operator(&rig, &hosts, &flags).await;
     rig.apply("somebody", image(PUBLIC)).await;
     rig.wait_synced("somebody").await;
     assert!(tokens(&rig.ecr).0 > 0);
@@ -187,7 +167,7 @@ const FAR: &str = "us-west-2";
 
 /// A rig with a registry of another account and region that has these tags, and the reference of
 /// `base/app` in it, with the AWS host name.
-async fn far(name: &str, tags: &[&str]) -> (Rig, ForwardProxy, String) {
+async fn far(name: &str, tags: &[&str]) -> (Rig, AwsHosts, String) {
     source(name, (THEIRS, FAR), tags).await
 }
 
@@ -196,13 +176,12 @@ async fn source(
     name: &str,
     (account, region): (&str, &str),
     tags: &[&str],
-) -> (Rig, ForwardProxy, String) {
+) -> (Rig, AwsHosts, String) {
     let mut rig = Rig::new(name).await;
     rig.ecr = stand_in().await;
     let host = format!("{account}.dkr.ecr.{region}.amazonaws.com");
     let registry = rig.ecr.registry(account, region).await;
-    let proxy = proxy(&host, &registry);
-    put_proxy(&rig, &proxy).await;
+    let hosts = AwsHosts::start(rig.folder(), &host, &registry);
     rig.ecr.create_repository(account, region, "base/app", Default::default());
     let token = rig.ecr.authorization_token(account, region);
     let config = json!({"auths": {registry.as_str(): {"auth": token}}});
@@ -218,7 +197,7 @@ async fn source(
             .await
             .expect("crane copies");
     }
-    (rig, proxy, format!("{host}/base/app"))
+    (rig, hosts, format!("{host}/base/app"))
 }
 
 /// Lets the owner allow these actions on it.
@@ -234,8 +213,8 @@ const PULL: [&str; 2] = ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"];
 
 #[tokio::test]
 async fn a_private_registry_of_another_account_and_region_is_read_where_its_policy_allows_it() {
-    let (rig, _proxy, place) = far("private-ecr", &["1.27"]).await;
-    let _operator = rig.operator().await;
+    let (rig, hosts, place) = far("private-ecr", &["1.27"]).await;
+    let _operator = operator(&rig, &hosts, &[]).await;
     rig.apply("app", image(&place)).await;
     let object = rig.wait_ready("app", "False", "AccessDenied").await;
     let text = condition(&object, "Ready").expect("set").2;
@@ -261,9 +240,9 @@ async fn a_private_registry_of_another_account_and_region_is_read_where_its_poli
 
 #[tokio::test]
 async fn tags_of_a_source_in_ecr_are_checked_in_one_request_where_its_policy_allows_that() {
-    let (rig, _proxy, place) = far("ecr-batches", &["1.26", "1.27"]).await;
+    let (rig, hosts, place) = far("ecr-batches", &["1.26", "1.27"]).await;
     allow(&rig, &PULL);
-    let _operator = rig.operator().await;
+    let _operator = operator(&rig, &hosts, &[]).await;
     let mut spec = image(&place);
     spec["image"]["tags"] = json!(["1.26", "1.27"]);
     rig.apply("app", spec).await;
@@ -302,8 +281,8 @@ async fn tags_of_a_source_in_ecr_are_checked_in_one_request_where_its_policy_all
 
 #[tokio::test]
 async fn a_repository_that_is_its_own_source_is_not_pruned() {
-    let (rig, _proxy, place) = source("ecr-itself", (ACCOUNT, REGION), &["1.26", "1.27"]).await;
-    let _operator = rig.operator().await;
+    let (rig, hosts, place) = source("ecr-itself", (ACCOUNT, REGION), &["1.26", "1.27"]).await;
+    let _operator = operator(&rig, &hosts, &[]).await;
     let mut spec = image(&place);
     spec["repositoryName"] = json!("base/app");
     spec["image"]["tags"] = json!(["1.27"]);
@@ -319,9 +298,9 @@ async fn a_repository_that_is_its_own_source_is_not_pruned() {
 
 #[tokio::test]
 async fn candidates_are_checked_at_a_source_in_ecr_with_one_request() {
-    let (rig, _proxy, place) = far("ecr-prune", &["1.26", "1.27", "latest"]).await;
+    let (rig, hosts, place) = far("ecr-prune", &["1.26", "1.27", "latest"]).await;
     allow(&rig, &[&PULL[..], &["ecr:DescribeImages", "ecr:ListImages"]].concat());
-    let _operator = rig.operator().await;
+    let _operator = operator(&rig, &hosts, &[]).await;
     let mut spec = image(&place);
     spec["image"]["tags"] = json!(["1.26", "1.27", "latest"]);
     rig.apply("app", spec.clone()).await;
@@ -344,9 +323,9 @@ async fn candidates_are_checked_at_a_source_in_ecr_with_one_request() {
 /// ECR updates such an image only on a pull, not on a call of its API.
 #[tokio::test]
 async fn tags_below_a_pull_through_cache_rule_are_checked_one_by_one() {
-    let (rig, _proxy, place) = source("ecr-cached", (ACCOUNT, REGION), &["1.26", "1.27"]).await;
+    let (rig, hosts, place) = source("ecr-cached", (ACCOUNT, REGION), &["1.26", "1.27"]).await;
     rig.ecr.add_pull_through_rule(ACCOUNT, REGION, "base");
-    let _operator = rig.operator().await;
+    let _operator = operator(&rig, &hosts, &[]).await;
     let mut spec = image(&place);
     spec["image"]["tags"] = json!(["1.26", "1.27"]);
     rig.apply("app", spec).await;

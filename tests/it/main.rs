@@ -53,4 +53,5 @@ mod style;
 mod support;
 mod tenancy;
 mod tools_build;
+mod trace_log;
 mod trust;

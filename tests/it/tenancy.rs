@@ -7,12 +7,15 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
+use testbed::certificates::Certificates;
 use testbed::ecr;
-use testbed::forward_proxy::ForwardProxy;
+use testbed::forward_proxy::{ForwardProxy, Seen};
 use testbed::proxy::Proxy;
+use testbed::tls_front::TlsFront;
 use testbed::traffic::{Fault, Match, Record, Then};
 use testbed::upstream::User;
 
+use crate::support::aws_hosts::{AwsHosts, borrowed};
 use crate::support::{ACCOUNT, REGION, Rig, condition, docker_secret, eventually, login, private};
 
 async fn apply_labelled(
@@ -165,37 +168,98 @@ async fn a_private_ecr_source_is_read_with_the_operators_identity_where_it_is_li
         rig.namespace
     );
     std::fs::write(&table, text).expect("written");
-    // The registry has the host name of AWS; the proxy maps it to the stand-in.
     let registry = rig.ecr.registry(ACCOUNT, REGION).await;
-    let proxy =
-        ForwardProxy::start_with(None, &[(&format!("{host}:80"), &registry)]).expect("a proxy");
-    let secrets: Api<Secret> = Api::namespaced(rig.client.clone(), &rig.namespace);
-    let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "proxy"},
-                        "stringData": {"address": proxy.url()}});
-    secrets
-        .patch("proxy", &PatchParams::apply("test"), &Patch::Apply(secret))
-        .await
-        .expect("a Secret");
-    let _operator = rig.operator_with(&["--tenants", &table.to_string_lossy()], &[]).await;
+    let hosts = AwsHosts::start(rig.folder(), &host, &registry);
+    let table = table.to_string_lossy();
+    let environment = hosts.environment();
+    let operator = rig.operator_with(&["--tenants", &table], &borrowed(&environment)).await;
     for name in ["shared/base", "secret/base"] {
         let image = rig.image("library/demo", &["1.27"]);
         rig.apply(&name.replace('/', "-"), json!({"repositoryName": name, "image": image})).await;
         rig.wait_synced(&name.replace('/', "-")).await;
     }
-    let from = |name: &str| {
-        json!({"image": {"pullUrl": format!("{host}/{name}"), "tags": ["1.27"], "insecure": true,
-                         "proxySecretRef": {"name": "proxy"}}})
-    };
+    let from =
+        |name: &str| json!({"image": {"pullUrl": format!("{host}/{name}"), "tags": ["1.27"]}});
     rig.apply("copy", from("shared/base")).await;
     rig.wait_synced("copy").await;
     assert_eq!(
         rig.repository("copy").tags["1.27"],
         rig.sources.seeded.digest("library/demo", "1.27")
     );
+    // The environment's proxy gets a tunnel: it cannot read the password.
+    let seen = hosts.seen();
+    assert!(seen.iter().any(|seen| seen.target == format!("{host}:443")), "{seen:?}");
+    assert!(seen.iter().all(|seen| seen.method == "CONNECT" && has_no_login(seen)), "{seen:?}");
+
     rig.apply("stolen", from("secret/base")).await;
     let object = rig.wait_ready("stolen", "False", "AccessDenied").await;
     let text = condition(&object, "Ready").expect("set").2;
     assert!(text.contains(&format!("{host}/secret/base")) && text.contains("ecrSources"), "{text}");
+
+    steal(&rig, &host, &registry, from("shared/base")).await;
+    assert!(!operator.log().to_ascii_lowercase().contains("basic qvdt"), "AWS: in base64");
+}
+
+/// Whether nothing that the proxy read is a login.
+fn has_no_login(seen: &Seen) -> bool {
+    let head = seen.head.to_ascii_lowercase();
+    // `AWS:`, the user name of all ECR passwords, in base64.
+    !head.contains("authorization") && !head.contains("qvdt")
+}
+
+/// A tenant asks for a source that is read with the operator's identity, over connections of its
+/// own: a proxy and an authority for a man in the middle, and plain HTTP.
+async fn steal(rig: &Rig, host: &str, registry: &str, spec: Value) {
+    let certificates = Certificates::generate_for(&[host]).expect("certificates");
+    let front = TlsFront::start(&certificates.server, registry).expect("a front");
+    let places = [(&*format!("{host}:443"), &*front.host()), (&*format!("{host}:80"), registry)];
+    let proxy = ForwardProxy::start_with(None, &places).expect("a proxy");
+    put_secret(rig, "proxy", json!({"address": proxy.url()})).await;
+    put_secret(rig, "authority", json!({"ca.crt": certificates.authority})).await;
+    put_secret(rig, "own", json!({"username": "AWS", "password": "of-the-tenant"})).await;
+
+    let own = |fields: &[(&str, Value)]| {
+        let mut spec = spec.clone();
+        for (field, value) in fields {
+            spec["image"][*field] = value.clone();
+        }
+        spec
+    };
+    let proxied = ("proxySecretRef", json!({"name": "proxy"}));
+    let trusted = ("certSecretRef", json!({"name": "authority"}));
+    let plain = ("insecure", json!(true));
+    for (name, fields) in [
+        ("in-the-clear", vec![proxied.clone(), plain.clone()]),
+        ("in-the-middle", vec![proxied.clone(), trusted.clone()]),
+        ("by-proxy", vec![proxied.clone()]),
+        ("by-authority", vec![trusted]),
+        ("plain", vec![plain.clone()]),
+    ] {
+        rig.apply(name, own(&fields)).await;
+        let object = rig.wait_ready(name, "False", "InvalidSpec").await;
+        let text = condition(&object, "Ready").expect("set").2;
+        assert!(text.contains(host) && text.contains("image.secretRef"), "{text}");
+        assert!(text.contains(&format!("image.{}", fields[0].0)), "{text}");
+    }
+    assert_eq!(proxy.seen(), [], "not even a connection was made");
+
+    // With a login of its own, the tenant chooses the connection, and the proxy sees that login.
+    let fields = [proxied, plain, ("secretRef", json!({"name": "own"}))];
+    rig.apply("own", own(&fields)).await;
+    rig.wait_ready("own", "False", "AuthenticationFailed").await;
+    let seen = proxy.seen();
+    // `AWS:of-the-tenant`
+    let is_own = |seen: &Seen| seen.head.contains("Basic QVdTOm9mLXRoZS10ZW5hbnQ=");
+    assert!(seen.iter().any(is_own), "{seen:?}");
+    assert!(seen.iter().all(|seen| is_own(seen) || has_no_login(seen)), "{seen:?}");
+}
+
+async fn put_secret(rig: &Rig, name: &str, entries: Value) {
+    let secrets: Api<Secret> = Api::namespaced(rig.client.clone(), &rig.namespace);
+    let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name},
+                        "stringData": entries});
+    let apply = PatchParams::apply("test");
+    secrets.patch(name, &apply, &Patch::Apply(secret)).await.expect("a Secret");
 }
 
 /// A running pass may end with the login of its start; the next pass has the new login.

@@ -10,7 +10,7 @@ use crate::credentials::{DockerConfig, HostLogins};
 use crate::ecr;
 use crate::inventory::Entry;
 use crate::logins::{self, Logins, Source};
-use crate::mirrors::{Login, Mirrors};
+use crate::mirrors::{Login, Mirror, Mirrors};
 use crate::registry::{Credential, Reference};
 use crate::sync::{Claimant, Earlier, Failure, Job, Progress};
 
@@ -56,13 +56,16 @@ impl Sources {
 
 #[async_trait]
 impl Logins for Sources {
-    async fn named(
+    /// Returns `None`: Secrets exist in a cluster only.
+    async fn named(&self, _: Source<'_>, _: &Reference) -> Result<Option<Credential>, Failure> {
+        Ok(None)
+    }
+
+    async fn of_mirror(
         &self,
-        source: Source<'_>,
+        mirror: &Mirror,
         reference: &Reference,
     ) -> Result<Option<Credential>, Failure> {
-        let Source::Mirror(mirror) = source else { return Ok(None) };
-
         Ok(match &mirror.login {
             Some(Login::Known(credential)) => Some(credential.clone()),
             Some(Login::File(path)) => {
@@ -84,12 +87,17 @@ impl Logins for Sources {
     }
 
     /// Returns the AWS identity of the environment.
-    fn identity(&self, _: Source<'_>, _: &Reference) -> Result<ecr::Identity, Failure> {
+    fn identity(&self, _: &Reference) -> Result<ecr::Identity, Failure> {
         Ok(ecr::Identity::default())
     }
 
     fn public_ecr_login(&self) -> bool {
         self.public_ecr_login
+    }
+
+    /// The user of the command line is the operator, and the files are the user's too.
+    fn owns_specs(&self) -> bool {
+        true
     }
 }
 

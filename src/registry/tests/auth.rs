@@ -280,6 +280,29 @@ async fn challenge_after_a_redirect_to_another_host_is_not_answered() {
 }
 
 #[tokio::test]
+async fn a_refresh_token_follows_no_redirect_to_another_host() {
+    let elsewhere = Peer::new(|_| respond(200, &[], r#"{"token":"t"}"#)).await;
+    let to = format!("http://{}/token", elsewhere.host);
+    let host = Arc::new(std::sync::OnceLock::<String>::new());
+    let known = host.clone();
+    let peer = Peer::new(move |seen| match seen.line.as_str() {
+        "POST /token" => respond(307, &[("location", &to)], ""),
+        _ => {
+            let challenge = format!("Bearer realm=\"http://{}/token\"", known.get().unwrap());
+            respond(401, &[("www-authenticate", &challenge)], "")
+        }
+    })
+    .await;
+    host.set(peer.host.clone()).unwrap();
+
+    let client = peer.client_as(Credential::IdentityToken("refresh-token".into()));
+    let error = client.tags("a").await.unwrap_err();
+    assert_eq!(elsewhere.lines(), [""; 0], "neither the token nor an empty request");
+    assert!(error.to_string().contains("answers POST with a redirect to"), "{error}");
+    assert!(!error.to_string().contains("refresh-token"), "{error}");
+}
+
+#[tokio::test]
 async fn missing_credential_is_reported_with_its_class() {
     #[derive(Debug)]
     struct Broken;

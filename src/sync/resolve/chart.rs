@@ -158,9 +158,7 @@ impl Pass<'_> {
         access: &Access,
         reading: &HttpReading,
     ) -> Result<helm::Repository, Failure> {
-        let options = access.transport.clone();
-        let transport = self.engine.transport(&options)?;
-        let mut reach = helm::Connection::new(transport, options, access.credential.clone());
+        let mut reach = self.engine.chart_connection(&access.way)?;
         reach.hosts = access.hosts.clone();
         if let Some(host) = reading.repository.split('/').nth(2) {
             reach.limits = self.engine.host_limits(host);
@@ -192,7 +190,7 @@ impl Pass<'_> {
         reference: &Reference,
     ) -> Result<DesiredArtifact, Failure> {
         let mut artifact = artifact(oci_name(reference), chart);
-        let client = match self.engine.source_client(access, reference, chart.insecure).await {
+        let client = match self.engine.source_client(access, reference).await {
             Ok(client) => client,
             Err(failure) => return Ok(unknown(artifact, chart, &failure)),
         };

@@ -50,6 +50,13 @@ pub use view::{ImageView, RepositoryView};
 use shared::Shared;
 use sigv4::Caller;
 
+/// Scheme and host of a registry, as clients see it. The host names of AWS lead here through TLS
+/// ([`crate::tls_front`]) only.
+fn origin(host: &str) -> String {
+    let has_tls = host.contains(".amazonaws.com") || host.starts_with("public.ecr.aws");
+    format!("{}://{host}", if has_tls { "https" } else { "http" })
+}
+
 /// A running stand-in; dropping it stops its servers.
 #[derive(Debug)]
 pub struct StandIn {

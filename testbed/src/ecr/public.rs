@@ -10,6 +10,7 @@ use parking_lot::{Mutex, MutexGuard};
 use serde_json::{Value, json};
 
 use super::errors::{Error, Result};
+use super::origin;
 use super::quantities::{epoch, random_hex};
 use super::shared::Shared;
 use super::sigv4::Caller;
@@ -75,7 +76,8 @@ impl Public {
             // The same message for every repository (awslabs/amazon-ecr-credential-helper's and
             // ggcr's tests).
             let challenge = format!(
-                r#"Bearer realm="http://{host}/token/",service="public.ecr.aws",scope="aws""#
+                r#"Bearer realm="{}/token/",service="public.ecr.aws",scope="aws""#,
+                origin(host)
             );
             if let Ok(challenge) = HeaderValue::try_from(challenge) {
                 response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);

@@ -3,6 +3,7 @@
 //! `deploy/rbac.yaml`.
 
 mod aws;
+pub mod aws_hosts;
 pub mod checker;
 pub mod corpus;
 pub mod desk;

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::super::errors::{Error, Result};
 use super::super::manifest::OCI_INDEX;
+use super::super::origin;
 use super::super::paging::page;
 use super::super::store::ImageStatus;
 use super::{Call, respond, set};
@@ -48,8 +49,8 @@ pub(super) fn list(call: &Call<'_>) -> Result<Response> {
     let mut response = respond(StatusCode::OK, "application/json; charset=utf-8", Body::from(body));
     if let Some(next) = next {
         let link = format!(
-            "<http://{}/v2/{name}/tags/list?last={next}&n={size}>; rel=\"next\"",
-            call.host()
+            "<{}/v2/{name}/tags/list?last={next}&n={size}>; rel=\"next\"",
+            origin(call.host())
         );
         set(&mut response, "link", &link);
     }

@@ -11,6 +11,7 @@ use tokio::sync::Mutex;
 
 use super::super::blob::Sink;
 use super::super::errors::{Error, Result};
+use super::super::origin;
 use super::super::quantities::uuid;
 use super::super::store::Upload;
 use super::{Call, respond, set};
@@ -174,7 +175,7 @@ async fn receive(upload: &mut Upload, body: Body) -> Result<()> {
 /// `Location` (absolute, on the host that the client used), session id and range.
 fn describe(call: &Call<'_>, response: &mut Response, session: &str, first_end: Option<u64>) {
     let location =
-        format!("http://{}/v2/{}/blobs/uploads/{session}", call.host(), call.route.repository);
+        format!("{}/v2/{}/blobs/uploads/{session}", origin(call.host()), call.route.repository);
     set(response, "location", &location);
     set(response, "docker-upload-uuid", session);
     set(response, "range", &format!("0-{}", first_end.unwrap_or(0)));
@@ -182,7 +183,7 @@ fn describe(call: &Call<'_>, response: &mut Response, session: &str, first_end: 
 
 fn created(call: &Call<'_>, digest: &str) -> Response {
     let mut response = respond(StatusCode::CREATED, "", Body::empty());
-    let location = format!("http://{}/v2/{}/blobs/{digest}", call.host(), call.route.repository);
+    let location = format!("{}/v2/{}/blobs/{digest}", origin(call.host()), call.route.repository);
     set(&mut response, "location", &location);
     set(&mut response, "docker-content-digest", digest);
     response
