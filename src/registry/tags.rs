@@ -13,12 +13,15 @@ use super::cause::Cause;
 use super::client::{Call, Client};
 use super::error::Error;
 use super::json::object;
+use super::reference::Tag;
 use super::retry::retrying;
 
 /// ECR's maximum (google/go-containerregistry#681).
 const PAGE: u32 = 1000;
 /// Enough for a million tags from a server that ignores `n` and sends a hundred at a time.
 const MAX_PAGES: usize = 10_000;
+/// The longest lists that are known have 100,000 tags. Each takes about 200 bytes while it is read.
+const MAX_TAGS: usize = 250_000;
 /// Enough for 100,000 tags of full length, from a server that does not page.
 const MAX_PAGE_BYTES: usize = 16 * 1024 * 1024;
 
@@ -29,19 +32,20 @@ struct Page {
 }
 
 impl Client {
-    /// Lists all tags of a repository, in the registry's order, each once. A list that cannot be
-    /// read to its end is an error: pruning by half a list would delete wanted tags.
+    /// Lists all tags of a repository, in the registry's order, each once. Names that are not valid
+    /// tags are left out: they cannot be requested. A list that cannot be read to its end is an
+    /// error: pruning by half a list would delete wanted tags.
     ///
     /// # Errors
     /// [`Error::ReadTags`].
-    pub(crate) async fn tags(&self, repository: &str) -> Result<Vec<String>, Error> {
+    pub(crate) async fn tags(&self, repository: &str) -> Result<Vec<Tag>, Error> {
         self.read_tags(repository).await.map_err(|failure| Error::ReadTags {
             subject: self.name(repository),
             source: Box::new(failure),
         })
     }
 
-    async fn read_tags(&self, repository: &str) -> Result<Vec<String>, Cause> {
+    async fn read_tags(&self, repository: &str) -> Result<Vec<Tag>, Cause> {
         let mut url = self.url(repository, "tags/list")?;
         url.query_pairs_mut().append_pair("n", &PAGE.to_string());
         let mut tags = Vec::new();
@@ -50,7 +54,11 @@ impl Client {
 
         loop {
             let (body, next) = self.page(url, Scope::pull(repository), MAX_PAGE_BYTES).await?;
-            tags.extend(read_page(&body)?.into_iter().filter(|tag| unique.insert(tag.clone())));
+            let names = read_page(&body)?.into_iter().filter_map(|name| name.parse().ok());
+            tags.extend(names.filter(|tag: &Tag| unique.insert(tag.clone())));
+            if tags.len() > MAX_TAGS {
+                return Err(Cause::Unreadable(format!("the list has more than {MAX_TAGS} tags")));
+            }
             match next {
                 Some(next) => url = pages.next(next)?,
                 None => return Ok(tags),

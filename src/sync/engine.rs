@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 
 use super::copy::Blobs;
 use super::defaults::Defaults;
@@ -11,6 +12,7 @@ use super::job::{Job, Way};
 use super::ownership::OwnerLookup;
 use super::prune::cache::Cache;
 use crate::bounded::BoundedMap;
+use crate::class::Class;
 use crate::ecr;
 use crate::failure::Failure;
 use crate::helm;
@@ -21,6 +23,9 @@ const MAX_INDEX_BYTES: usize = 64 * 1024 * 1024;
 /// Logins with a known quota. Rotated passwords leave old entries behind, and the next response
 /// gives the quota again.
 const MAX_QUOTAS: usize = 1024;
+
+/// Selections that run at the same time, so that other work keeps most of the processor.
+const SELECTIONS: usize = 2;
 
 /// The state that all passes of a process share.
 #[derive(Debug)]
@@ -40,6 +45,8 @@ pub struct Engine {
     pub(super) bounds: Bounds,
     pub(super) defaults: Arc<Defaults>,
     pub(super) prune_cache: Cache,
+    /// One permit for each selection that runs.
+    selections: Semaphore,
 }
 
 /// Bounds of a pass.
@@ -82,6 +89,7 @@ impl Engine {
             bounds,
             defaults: Arc::default(),
             prune_cache: Cache::default(),
+            selections: Semaphore::new(SELECTIONS),
         }
     }
 
@@ -89,6 +97,24 @@ impl Engine {
     #[must_use]
     pub fn with_defaults(self, defaults: impl Into<Arc<Defaults>>) -> Self {
         Self { defaults: defaults.into(), ..self }
+    }
+
+    /// Runs a selection on a thread that may block: 50 patterns over a list of 250,000 tags take
+    /// seconds, and everybody else waits for the threads that serve the network.
+    ///
+    /// # Errors
+    /// When the work panics.
+    pub(super) async fn select<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Failure> {
+        let permit = self.selections.acquire().await;
+        let result = tokio::task::spawn_blocking(work).await;
+        drop(permit);
+        result.map_err(|error| {
+            let message = format!("the selection of tags was interrupted: {error}");
+            Failure::new(Class::Internal, message)
+        })
     }
 
     /// Opens the registry of a job.

@@ -17,8 +17,37 @@ async fn tag_lists_are_read_to_their_end() {
         _ => respond(200, &[], r#"{"tags":null}"#),
     })
     .await;
-    assert_eq!(peer.client().tags("a").await.unwrap(), ["1", "2", "3"]);
+    assert_eq!(names(&peer.client().tags("a").await.unwrap()), ["1", "2", "3"]);
     assert_eq!(peer.lines().len(), 3);
+}
+
+fn names(tags: &[Tag]) -> Vec<&str> {
+    tags.iter().map(Tag::as_str).collect()
+}
+
+/// The patterns of a selector take time for each byte.
+#[tokio::test]
+async fn names_that_cannot_be_tags_are_left_out_before_anybody_reads_them() {
+    let long = "a".repeat(15 * 1024 * 1024);
+    let body = format!(r#"{{"tags": ["{long}", "1", "", "a/b", "{}", "ä"]}}"#, "b".repeat(128));
+    let peer = Peer::new(move |_| respond(200, &[], body.clone())).await;
+    let tags = peer.client().tags("a").await.unwrap();
+    assert_eq!(names(&tags), ["1", &"b".repeat(128)]);
+}
+
+#[tokio::test]
+async fn a_list_without_end_is_an_error() {
+    let peer = Peer::new(|seen| {
+        let (_, from) = seen.line.split_once("last=").unwrap_or_default();
+        let from: usize = from.parse().unwrap_or_default();
+        let tags: Vec<_> = (from..from + 50_000).map(|n| format!("\"{n}\"")).collect();
+        let link = format!("</v2/a/tags/list?last={}>; rel=next", from + 50_000);
+        respond(200, &[("link", &link)], format!(r#"{{"tags": [{}]}}"#, tags.join(",")))
+    })
+    .await;
+    let error = peer.client().tags("a").await.unwrap_err();
+    assert!(error.to_string().contains("more than 250000 tags"), "{error}");
+    assert_eq!((error.class(), peer.lines().len()), (Class::SourceInvalid, 6));
 }
 
 #[tokio::test]

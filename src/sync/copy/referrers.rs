@@ -42,7 +42,7 @@ pub(in crate::sync) async fn find(origin: &Origin, images: &BTreeSet<Digest>) ->
     let listed = match origin.client.tags(&origin.repository).await {
         Ok(tags) => tags
             .into_iter()
-            .filter(|tag| tag.starts_with("sha256-") || tag.starts_with("sha512-"))
+            .filter(|tag| ["sha256-", "sha512-"].iter().any(|kind| tag.as_str().starts_with(kind)))
             .collect(),
         Err(error) => {
             referrers.failures.push(error.into());
@@ -83,7 +83,7 @@ pub(in crate::sync) async fn find(origin: &Origin, images: &BTreeSet<Digest>) ->
         .iter()
         .flat_map(|digest| COSIGN.map(|suffix| format!("{}.{suffix}", tag_of(digest))));
     let names: Vec<Tag> =
-        names.filter(|name| listed.contains(name)).filter_map(|name| name.parse().ok()).collect();
+        names.filter_map(|name| name.parse().ok()).filter(|tag| listed.contains(tag)).collect();
     let resolved = stream::iter(names).map(|tag| lookup.tag(tag));
     for answer in resolved.buffer_unordered(CONCURRENT).collect::<Vec<_>>().await {
         match answer {
@@ -101,7 +101,7 @@ fn tag_of(digest: &Digest) -> String {
 
 struct Lookup<'a> {
     origin: &'a Origin,
-    listed: &'a HashSet<String>,
+    listed: &'a HashSet<Tag>,
     /// Whether the registry has the referrers API, as far as is known.
     has_api: AtomicBool,
 }
@@ -117,11 +117,10 @@ impl Lookup<'_> {
             self.has_api.store(false, Ordering::Relaxed);
         }
 
-        let name = tag_of(&digest);
-        if !self.listed.contains(&name) {
+        let tag: Tag = tag_of(&digest).parse()?;
+        if !self.listed.contains(&tag) {
             return Ok(Vec::new());
         }
-        let tag: Tag = name.parse()?;
         match client.manifest(repository, &tag).await?.kind()? {
             Content::Index { children } => {
                 Ok(children.into_iter().map(|child| child.digest).collect())

@@ -14,7 +14,7 @@ use crate::class::Class;
 use crate::failure::Failure;
 use crate::helm::{self, ChartVersions};
 use crate::registry::{Reference, Tag};
-use crate::selection::{self, tag_of, version_of};
+use crate::selection::{self, Selector, tag_of, version_of};
 use crate::spec::{Address, Chart, HttpReading};
 use crate::sync::artifact::{
     ArtifactKind, DesiredArtifact, Source, SourceContent, SourceTag, WantedTag,
@@ -119,13 +119,18 @@ impl Pass<'_> {
             (Failure::from(error), is_elsewhere)
         })?;
 
-        let all = || versions.versions.iter().map(|entry| entry.version.as_str());
-        let selected = chart.selector.as_ref().map(|selector| selector.select(all()));
+        let selector = chart.selector.clone();
+        let select = move || {
+            let all = versions.versions.iter().map(|entry| entry.version.as_str());
+            (selector.map(|selector| owned(&selector.select(all))), versions)
+        };
+        let (selected, versions) = self.engine.select(select).await.map_err(fatal)?;
         let mut artifact = artifact(reading.name(), chart);
         artifact.selected = selected.as_ref().map(Vec::len);
 
         let mut entries = BTreeMap::new();
-        let wanted = self.wanted_versions(chart, selected.unwrap_or_default()).map_err(fatal)?;
+        let selected = selected.unwrap_or_default();
+        let wanted = self.wanted_versions(chart, &selected).map_err(fatal)?;
         for version in wanted {
             let Ok(tag) = tag_of(version).parse::<Tag>() else { continue };
             let source = match versions.get(version) {
@@ -201,14 +206,21 @@ impl Pass<'_> {
             false => Ok(Vec::new()),
         };
         artifact.listing = all.as_ref().err().filter(|_| selector.is_some()).cloned();
-        artifact.offered = self.prunes().then(|| all.as_deref().map(offered).map_err(Clone::clone));
+        artifact.offered = self.prunes().then(|| all.clone().map(offered));
 
-        let all = all.unwrap_or_default();
-        let versions: Vec<_> = all.iter().map(|tag| version_of(tag)).collect();
-        let selected = selector.map(|selector| selector.select(versions.iter().map(AsRef::as_ref)));
+        let selector = selector.cloned();
+        let select = move || {
+            let all = all.unwrap_or_default();
+            let versions: Vec<_> = all.iter().map(|tag| version_of(tag.as_str())).collect();
+            let select =
+                |selector: Selector| owned(&selector.select(versions.iter().map(AsRef::as_ref)));
+            selector.map(select)
+        };
+        let selected = self.engine.select(select).await?;
         artifact.selected = selected.as_ref().map(Vec::len);
 
-        let wanted = self.wanted_versions(chart, selected.unwrap_or_default())?;
+        let selected = selected.unwrap_or_default();
+        let wanted = self.wanted_versions(chart, &selected)?;
         let tags: Vec<Tag> =
             wanted.into_iter().filter_map(|version| tag_of(version).parse().ok()).collect();
         let in_ecr = self.tags_in_ecr(tags.iter()).await?;
@@ -233,12 +245,17 @@ impl Pass<'_> {
     fn wanted_versions<'v>(
         &self,
         chart: &'v Chart,
-        selected: Vec<&'v str>,
+        selected: &'v [String],
     ) -> Result<Vec<&'v str>, Failure> {
         let listed = chart.versions.iter().map(|(version, _)| version.as_str());
+        let selected = selected.iter().map(String::as_str);
         selection::union(listed, selected, self.engine.bounds.max_tags)
             .map_err(|error| Failure::new(Class::InvalidSpec, format!("chart: {error}")))
     }
+}
+
+fn owned(texts: &[&str]) -> Vec<String> {
+    texts.iter().map(|text| (*text).to_owned()).collect()
 }
 
 /// Whether no version could be read, in a way that suggests another reading.

@@ -56,10 +56,10 @@ impl Pass<'_> {
             true => Some(client.tags(&reference.repository).await.map_err(Failure::from)),
             false => None,
         };
-        let (pins, selected) = self.wanted_tags(image, all.as_ref())?;
+        let (pins, selected, all) = self.wanted_tags(image, all).await?;
         artifact.listing = selected.as_ref().and_then(|selected| selected.as_ref().err().cloned());
         artifact.selected = selected.and_then(Result::ok);
-        artifact.offered = all.filter(|_| lists).map(|all| all.map(|tags| offered(&tags)));
+        artifact.offered = all.filter(|_| lists).map(|all| all.map(offered));
 
         let origin =
             Origin::new(client, reference.repository.clone()).narrowed(image.platforms.clone());
@@ -140,29 +140,32 @@ impl Pass<'_> {
     }
 
     /// Returns the tags of the spec with their pins, and the tags of `all` that the selector finds;
-    /// also the number of selected tags, or why they are not known.
+    /// also the number of selected tags, or why they are not known; and `all` again.
     ///
     /// # Errors
     /// When more tags are wanted than are allowed: the spec must say which ones to leave out.
-    fn wanted_tags(
+    async fn wanted_tags(
         &self,
         image: &Image,
-        all: Option<&Result<Vec<String>, Failure>>,
-    ) -> Result<(Pins, Option<Result<usize, Failure>>), Failure> {
+        all: Option<Result<Vec<Tag>, Failure>>,
+    ) -> Result<(Pins, Option<Result<usize, Failure>>, Option<Result<Vec<Tag>, Failure>>), Failure>
+    {
         let mut wanted = image.tags.clone();
-        let Some(selector) = &image.selector else { return Ok((wanted, None)) };
+        let Some(selector) = image.selector.clone() else { return Ok((wanted, None, all)) };
         let all = match all {
-            Some(Ok(all)) => all.as_slice(),
-            Some(Err(failure)) => return Ok((wanted, Some(Err(failure.clone())))),
-            None => &[],
+            Some(Ok(all)) => all,
+            Some(Err(failure)) => {
+                return Ok((wanted, Some(Err(failure.clone())), Some(Err(failure))));
+            }
+            None => Vec::new(),
         };
 
-        // A name that is not a valid tag cannot be requested, either.
-        let selected: Vec<Tag> = selector
-            .select(all.iter().map(String::as_str))
-            .into_iter()
-            .filter_map(|tag| tag.parse().ok())
-            .collect();
+        let select = move || {
+            let selected = selector.select(all.iter().map(Tag::as_str));
+            let selected: Vec<Tag> = selected.iter().filter_map(|tag| tag.parse().ok()).collect();
+            (selected, all)
+        };
+        let (selected, all) = self.engine.select(select).await?;
         selection::union(
             wanted.keys().map(Tag::as_str),
             selected.iter().map(Tag::as_str),
@@ -174,7 +177,7 @@ impl Pass<'_> {
         for tag in selected {
             wanted.entry(tag).or_insert(None);
         }
-        Ok((wanted, Some(Ok(count))))
+        Ok((wanted, Some(Ok(count)), Some(Ok(all))))
     }
 }
 
@@ -203,9 +206,9 @@ fn unknown(mut artifact: DesiredArtifact, image: &Image, failure: Failure) -> De
     artifact
 }
 
-/// Returns the valid tags of a list. Other names cannot be copied.
-pub(super) fn offered(tags: &[String]) -> Offered {
-    tags.iter().filter_map(|tag| Some((tag.parse().ok()?, None))).collect()
+/// Returns the tags of a list as an offer.
+pub(super) fn offered(tags: Vec<Tag>) -> Offered {
+    tags.into_iter().map(|tag| (tag, None)).collect()
 }
 
 fn check_pin(origin: &Origin, source: SourceTag, pin: Option<&Digest>) -> Resolved {
