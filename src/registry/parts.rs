@@ -1,6 +1,7 @@
-//! Uploads of blobs in parts: PATCH, PATCH, …, and an empty PUT. Only for registries, or proxies in
-//! front of them, that refuse a whole blob: ECR answers 201 to PATCH and reports stale ranges
-//! (aws/containers-roadmap#2831, openai/tart#273), and parts cost requests and memory.
+//! Uploads of blobs in parts: PATCH, PATCH, …, and an empty PUT. Only after an answer, such as 413,
+//! by which a registry or a proxy in front of it refuses a whole blob: ECR answers 201 to PATCH and
+//! reports stale ranges (aws/containers-roadmap#2831, openai/tart#273), and parts cost requests and
+//! memory.
 
 use bytes::{Buf, Bytes, BytesMut};
 use futures::StreamExt;

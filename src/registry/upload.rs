@@ -1,5 +1,5 @@
-//! Uploads of blobs: POST for a session or a mount, then one streaming PUT. Uploads in parts (see
-//! `parts`) only if the registry refuses that.
+//! Uploads of whole blobs: POST for a session or a mount, then one streaming PUT. For a registry
+//! that refuses a whole blob, see `parts`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
