@@ -32,7 +32,7 @@ struct Inner {
 
 /// Proof of identity for STS.
 #[derive(Debug)]
-enum Proof {
+pub(super) enum Proof {
     /// The client's credentials, which may assume the role.
     Credentials {
         /// Assumed first: its errors say more than the SDK's.
@@ -44,39 +44,21 @@ enum Proof {
 }
 
 impl AssumedRole {
-    /// The role of a ServiceAccount, assumed with its token.
-    pub(super) fn by_token(
+    /// The role of a ServiceAccount, or one that the operator or another role may assume.
+    pub(super) fn new(
         sts: aws_sdk_sts::config::Builder,
-        account: ServiceAccount,
-        tokens: Arc<dyn ServiceAccountTokens>,
-        session_name: String,
-    ) -> Self {
-        let client = aws_sdk_sts::Client::from_conf(sts.build());
-        let role = account.role.clone();
-
-        Self::new(role, session_name, client, Proof::Token { account, tokens })
-    }
-
-    /// A role that the operator, or the role `from`, may assume.
-    pub(super) fn by_credentials(
-        sts: aws_sdk_sts::config::Builder,
-        from: Option<Self>,
         role: RoleArn,
-        external_id: Option<String>,
         session_name: String,
+        proof: Proof,
     ) -> Self {
-        let sts = match &from {
-            Some(from) => {
+        let sts = match &proof {
+            Proof::Credentials { from: Some(from), .. } => {
                 sts.credentials_provider(from.clone()).identity_cache(IdentityCache::no_cache())
             }
-            None => sts,
+            Proof::Credentials { from: None, .. } | Proof::Token { .. } => sts,
         };
         let client = aws_sdk_sts::Client::from_conf(sts.build());
 
-        Self::new(role, session_name, client, Proof::Credentials { from, external_id })
-    }
-
-    fn new(role: RoleArn, session_name: String, client: aws_sdk_sts::Client, proof: Proof) -> Self {
         let credentials = Expiring::default();
         Self(Arc::new(Inner { role, session_name, client, proof, credentials }))
     }
@@ -137,11 +119,8 @@ impl Inner {
                 }
             };
 
-            let credentials = answer.ok_or_else(|| Error::Incomplete {
-                operation,
-                thing: self.role.to_string(),
-                field: "Credentials",
-            })?;
+            let credentials = answer
+                .ok_or_else(|| Error::incomplete(operation, self.role.as_str(), "Credentials"))?;
             Ok(fresh(&credentials))
         })
     }

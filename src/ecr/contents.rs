@@ -4,14 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::SystemTime;
 
-use aws_sdk_ecr::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_ecr::primitives::DateTime;
 use aws_sdk_ecr::types::{
     DescribeImagesFilter, ImageDetail, ImageFailure, ImageFailureCode, ImageIdentifier,
     ImageStatus, ImageStatusFilter,
 };
 
-use super::error::Error;
+use super::error::{Error, none_if};
 use super::images::{PAGE, is_index, parse_digest};
 use super::registry::Registry;
 use crate::registry::{Digest, Tag};
@@ -94,18 +93,11 @@ impl Registry {
             .send()
             .await;
 
-        match page {
-            Ok(page) => {
-                let images = page.image_details().iter().filter_map(stored).collect();
-                Ok(Some(Page { images, next: page.next_token }))
-            }
-            Err(SdkError::ServiceError(error))
-                if error.err().code() == Some("RepositoryNotFoundException") =>
-            {
-                Ok(None)
-            }
-            Err(error) => Err(Error::from_sdk("ecr:DescribeImages", name, &error)),
-        }
+        let page = none_if(page, "RepositoryNotFoundException", "ecr:DescribeImages", name)?;
+        Ok(page.map(|page| Page {
+            images: page.image_details().iter().filter_map(stored).collect(),
+            next: page.next_token,
+        }))
     }
 
     /// Returns the images that have one of these tags now, archived ones included. Costs one

@@ -4,33 +4,20 @@
 use aws_sdk_ecr::config::http::HttpResponse;
 use aws_sdk_ecr::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 
+use super::identity::NoToken;
 use crate::class::Class;
 
 /// A failed call to AWS.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// AWS answered with an error.
-    #[error("{operation} on {thing}: {code}: {message}")]
-    Refused {
+    /// AWS answered with an error, or not at all: no credential, no connection, a timeout.
+    #[error("{operation} on {thing}: {message}")]
+    Failed {
         /// The action, as IAM spells it: `ecr:CreateRepository`.
         operation: &'static str,
         /// The repository, ARN or registry of the call.
         thing: String,
-        /// AWS's error code.
-        code: String,
-        /// AWS's text.
-        message: String,
-        /// The kind of failure.
-        class: Class,
-    },
-    /// No answer: no credential, no connection, a timeout.
-    #[error("{operation} on {thing}: {message}")]
-    Unanswered {
-        /// The action.
-        operation: &'static str,
-        /// The repository, ARN or registry of the call.
-        thing: String,
-        /// The SDK's error with its causes.
+        /// AWS's error code and text, or the SDK's error with its causes.
         message: String,
         /// The kind of failure.
         class: Class,
@@ -46,13 +33,8 @@ pub enum Error {
         field: &'static str,
     },
     /// The API server gives no token of a ServiceAccount.
-    #[error("{message}")]
-    NoToken {
-        /// The kind of failure.
-        class: Class,
-        /// Text for people.
-        message: String,
-    },
+    #[error(transparent)]
+    NoToken(#[from] NoToken),
     /// The host in `repositoryUri` is not valid.
     #[error(transparent)]
     Endpoint(#[from] crate::registry::Error),
@@ -63,67 +45,41 @@ pub enum Error {
 
 impl Error {
     /// Converts an error of the SDK.
-    pub(super) fn from_sdk<E>(
+    pub(super) fn from_sdk<E: ProvideErrorMetadata + std::error::Error + 'static>(
         operation: &'static str,
         thing: &str,
         error: &SdkError<E, HttpResponse>,
-    ) -> Self
-    where
-        E: ProvideErrorMetadata + std::error::Error + 'static,
-    {
-        match error {
+    ) -> Self {
+        let (message, class) = match error {
             SdkError::ServiceError(service) => {
                 let code = service.err().code().unwrap_or("Unknown");
-                let status = service.raw().status().as_u16();
-                let message = service.err().message().unwrap_or("no message");
+                let text = service.err().message().unwrap_or("no message");
                 let message = match advice(operation, code) {
-                    Some(advice) => format!("{}: {advice}", message.trim_end_matches('.')),
-                    None => message.to_owned(),
+                    Some(advice) => format!("{code}: {}: {advice}", text.trim_end_matches('.')),
+                    None => format!("{code}: {text}"),
                 };
-                Self::Refused {
-                    operation,
-                    thing: thing.to_owned(),
-                    code: code.to_owned(),
-                    message,
-                    class: class_of(operation, code, status),
-                }
+                (message, class_of(operation, code, service.raw().status().as_u16()))
             }
-            other => {
-                if let Some(cause) = own_cause(other) {
-                    // The role's credentials could not be fetched: show the answer of STS.
-                    return Self::Unanswered {
-                        operation,
-                        thing: thing.to_owned(),
-                        message: format!("no credentials: {cause}"),
-                        class: cause.class(),
-                    };
-                }
+            other => match own_cause(other) {
+                // The role's credentials could not be fetched: show the answer of STS.
+                Some(cause) => (format!("no credentials: {cause}"), cause.class()),
+                None => unanswered(other),
+            },
+        };
 
-                let message = DisplayErrorContext(other).to_string();
-                // The SDK has no public type for "no credentials": it returns a dispatch failure
-                // with this text.
-                let class = if message.contains("redentials") {
-                    Class::AuthenticationFailed
-                } else {
-                    Class::RegistryUnavailable
-                };
-                Self::Unanswered {
-                    operation,
-                    thing: thing.to_owned(),
-                    message: without_debug(&message).to_owned(),
-                    class,
-                }
-            }
-        }
+        Self::Failed { operation, thing: thing.to_owned(), message, class }
+    }
+
+    /// An answer without a usable `field`.
+    pub(super) fn incomplete(operation: &'static str, thing: &str, field: &'static str) -> Self {
+        Self::Incomplete { operation, thing: thing.to_owned(), field }
     }
 
     /// The kind of failure.
     #[must_use]
     pub const fn class(&self) -> Class {
         match self {
-            Self::Refused { class, .. }
-            | Self::Unanswered { class, .. }
-            | Self::NoToken { class, .. } => *class,
+            Self::Failed { class, .. } | Self::NoToken(NoToken { class, .. }) => *class,
             Self::Incomplete { .. } | Self::Endpoint(_) => Class::Internal,
             Self::Unconfigured(_) => Class::InvalidSpec,
         }
@@ -131,18 +87,15 @@ impl Error {
 }
 
 /// Turns the error `code`, which means that the thing does not (or already does) exist, into `None`.
-pub(super) fn none_if<T, E>(
+pub(super) fn none_if<T, E: ProvideErrorMetadata + std::error::Error + 'static>(
     result: Result<T, SdkError<E, HttpResponse>>,
     code: &str,
     operation: &'static str,
     thing: &str,
-) -> Result<Option<T>, Error>
-where
-    E: ProvideErrorMetadata + std::error::Error + 'static,
-{
+) -> Result<Option<T>, Error> {
     match result {
         Ok(answer) => Ok(Some(answer)),
-        Err(SdkError::ServiceError(error)) if error.err().code() == Some(code) => Ok(None),
+        Err(error) if error.code() == Some(code) => Ok(None),
         Err(error) => Err(Error::from_sdk(operation, thing, &error)),
     }
 }
@@ -154,10 +107,20 @@ fn own_cause<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a Err
     causes.into_iter().find_map(|cause| cause.downcast_ref())
 }
 
-/// Cuts the `Debug` text that `DisplayErrorContext` appends in parentheses: its request ids would
-/// make every message of a condition different.
-fn without_debug(message: &str) -> &str {
-    message.split(" (").next().unwrap_or(message)
+/// Returns the message and the class of a call without an answer.
+fn unanswered(error: &(dyn std::error::Error + 'static)) -> (String, Class) {
+    let message = DisplayErrorContext(error).to_string();
+    // The SDK has no public type for "no credentials": it returns a dispatch failure with this
+    // text.
+    let class = if message.contains("redentials") {
+        Class::AuthenticationFailed
+    } else {
+        Class::RegistryUnavailable
+    };
+
+    // `DisplayErrorContext` appends a `Debug` text in parentheses: its request ids would make
+    // every message of a condition different.
+    (message.split(" (").next().unwrap_or(&message).to_owned(), class)
 }
 
 /// Says what to change, where AWS's own text does not.
@@ -187,7 +150,7 @@ fn advice(operation: &str, code: &str) -> Option<&'static str> {
             "correct permissionPolicy: every principal must exist, every action must start with \
              ecr:, and Resource is not allowed"
         }
-        (_, code) if is_unknown_call(code) => {
+        (_, code) if has(UNKNOWN_CALL, code) => {
             "ECR does not have this call in this region: remove the field that needs it from the \
              spec"
         }
@@ -195,15 +158,53 @@ fn advice(operation: &str, code: &str) -> Option<&'static str> {
     })
 }
 
-/// Whether AWS says with `code` that a region does not have the call.
-fn is_unknown_call(code: &str) -> bool {
-    matches!(
-        code,
-        "UnknownOperationException"
-            | "UnsupportedOperationException"
-            | "UnsupportedCommandException"
-            | "InvalidAction"
-    )
+/// Codes that say that a region does not have the call.
+const UNKNOWN_CALL: &str = "UnknownOperationException UnsupportedOperationException \
+                            UnsupportedCommandException InvalidAction";
+
+/// Error codes of AWS by the class of failure that they mean.
+const CLASSES: [(Class, &str); 9] = [
+    (
+        Class::AccessDenied,
+        "AccessDeniedException AccessDenied KmsException BlockedByOrganizationPolicyException \
+         RegionDisabledException",
+    ),
+    (
+        Class::AuthenticationFailed,
+        "ExpiredTokenException ExpiredToken InvalidSignatureException SignatureDoesNotMatch \
+         UnrecognizedClientException InvalidClientTokenId MissingAuthenticationTokenException \
+         MissingAuthenticationToken IncompleteSignature InvalidAccessKeyId InvalidIdentityToken \
+         IDPRejectedClaim OptInRequired",
+    ),
+    (
+        Class::RateLimited,
+        "ThrottlingException Throttling RequestLimitExceeded TooManyRequestsException \
+         RequestThrottled SlowDown",
+    ),
+    (Class::QuotaExceeded, "LimitExceededException"),
+    (Class::RepositoryNotEmpty, "RepositoryNotEmptyException"),
+    (Class::TagImmutable, "ImageTagAlreadyExistsException"),
+    (
+        Class::InvalidSpec,
+        "InvalidParameterException ValidationException ValidationError \
+         InvalidTagParameterException TooManyTagsException",
+    ),
+    (Class::InvalidSpec, UNKNOWN_CALL),
+    // Somebody deleted or made something between two calls, or an upstream of ECR's own is away:
+    // the next run sees.
+    (
+        Class::RegistryUnavailable,
+        "RepositoryNotFoundException RepositoryAlreadyExistsException \
+         LifecyclePolicyNotFoundException RepositoryPolicyNotFoundException \
+         ImageNotFoundException LayersNotFoundException ReferencedImagesNotFoundException \
+         UploadNotFoundException LayerInaccessibleException UnableToGetUpstreamImageException \
+         UnableToGetUpstreamLayerException ServerException InternalFailure InternalServerError \
+         IDPCommunicationError ServiceUnavailable ServiceUnavailableException",
+    ),
+];
+
+fn has(codes: &str, code: &str) -> bool {
+    codes.split(' ').any(|known| known == code)
 }
 
 /// Returns the class of an AWS error code.
@@ -220,65 +221,14 @@ fn class_of(operation: &str, code: &str, status: u16) -> Class {
             | "ecr:DeleteRepositoryPolicy"
     );
 
-    match code {
-        "AccessDeniedException"
-        | "AccessDenied"
-        | "KmsException"
-        | "BlockedByOrganizationPolicyException"
-        | "RegionDisabledException" => Class::AccessDenied,
-        "ExpiredTokenException"
-        | "ExpiredToken"
-        | "InvalidSignatureException"
-        | "SignatureDoesNotMatch"
-        | "UnrecognizedClientException"
-        | "InvalidClientTokenId"
-        | "MissingAuthenticationTokenException"
-        | "MissingAuthenticationToken"
-        | "IncompleteSignature"
-        | "InvalidAccessKeyId"
-        | "InvalidIdentityToken"
-        | "IDPRejectedClaim"
-        | "OptInRequired" => Class::AuthenticationFailed,
-        "ThrottlingException"
-        | "Throttling"
-        | "RequestLimitExceeded"
-        | "TooManyRequestsException"
-        | "RequestThrottled"
-        | "SlowDown" => Class::RateLimited,
-        "LimitExceededException" => Class::QuotaExceeded,
-        "RepositoryNotEmptyException" => Class::RepositoryNotEmpty,
-        "ImageTagAlreadyExistsException" => Class::TagImmutable,
-        "InvalidParameterException" | "ValidationException" if about_a_policy => {
+    match CLASSES.iter().find(|(_, codes)| has(codes, code)) {
+        Some(_) if about_a_policy && has("InvalidParameterException ValidationException", code) => {
             Class::PolicyRejected
         }
-        "InvalidParameterException"
-        | "ValidationException"
-        | "ValidationError"
-        | "InvalidTagParameterException"
-        | "TooManyTagsException" => Class::InvalidSpec,
-        code if is_unknown_call(code) => Class::InvalidSpec,
-        // Somebody deleted or made something between two calls, or an upstream of ECR's own is
-        // away: the next run sees.
-        "RepositoryNotFoundException"
-        | "RepositoryAlreadyExistsException"
-        | "LifecyclePolicyNotFoundException"
-        | "RepositoryPolicyNotFoundException"
-        | "ImageNotFoundException"
-        | "LayersNotFoundException"
-        | "ReferencedImagesNotFoundException"
-        | "UploadNotFoundException"
-        | "LayerInaccessibleException"
-        | "UnableToGetUpstreamImageException"
-        | "UnableToGetUpstreamLayerException"
-        | "ServerException"
-        | "InternalFailure"
-        | "InternalServerError"
-        | "IDPCommunicationError"
-        | "ServiceUnavailable"
-        | "ServiceUnavailableException" => Class::RegistryUnavailable,
-        _ if status == 429 => Class::RateLimited,
-        _ if status >= 500 => Class::RegistryUnavailable,
-        _ => Class::Internal,
+        Some((class, _)) => *class,
+        None if status == 429 => Class::RateLimited,
+        None if status >= 500 => Class::RegistryUnavailable,
+        None => Class::Internal,
     }
 }
 

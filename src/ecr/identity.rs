@@ -5,7 +5,6 @@ use std::fmt;
 
 use async_trait::async_trait;
 
-use super::error::Error;
 use super::role::RoleArn;
 use crate::class::Class;
 use crate::nesting;
@@ -129,12 +128,6 @@ pub(super) fn session_name(wanted: &str) -> String {
     let (head, tail) =
         (clean.get(..LONGEST - 9).unwrap_or_default(), hash.hex().get(..8).unwrap_or_default());
     format!("{head}-{tail}")
-}
-
-impl From<NoToken> for Error {
-    fn from(NoToken { class, message }: NoToken) -> Self {
-        Self::NoToken { class, message }
-    }
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use aws_sdk_ecr::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_ecr::error::ProvideErrorMetadata;
 use aws_sdk_ecr::operation::list_images::ListImagesOutput;
 use aws_sdk_ecr::types::{
     DescribeImagesFilter, ImageDetail, ImageIdentifier, ImageStatusFilter, LayerAvailability,
@@ -168,17 +168,11 @@ impl Registry {
 
         match result {
             Ok(answer) => Ok(Answer::Images(answer.image_details.unwrap_or_default())),
-            Err(SdkError::ServiceError(error))
-                if error.err().code() == Some("ImageNotFoundException") =>
-            {
-                Ok(Answer::OneMissing)
-            }
-            Err(SdkError::ServiceError(error))
-                if error.err().code() == Some("RepositoryNotFoundException") =>
-            {
-                Ok(Answer::NoRepository)
-            }
-            Err(error) => Err(Error::from_sdk("ecr:DescribeImages", name, &error)),
+            Err(error) => match error.code() {
+                Some("ImageNotFoundException") => Ok(Answer::OneMissing),
+                Some("RepositoryNotFoundException") => Ok(Answer::NoRepository),
+                _ => Err(Error::from_sdk("ecr:DescribeImages", name, &error)),
+            },
         }
     }
 

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
-use base64::Engine;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::error::Error;
 use super::expiring::{Expiring, Fresh};
+use super::token::decoded;
 use crate::class::Class;
 use crate::meter::Meter;
 use crate::registry::{Authenticator, Credential};
@@ -25,18 +25,13 @@ pub(crate) fn is_public(host: &str) -> bool {
 }
 
 /// The password of one identity, renewed at half life like that of private registries.
+#[derive(Debug)]
 pub(super) struct PublicLogin {
     client: aws_sdk_ecrpublic::Client,
     meter: Arc<dyn Meter>,
-    current: Expiring<String>,
+    current: Expiring<Credential>,
     /// Time of the next attempt after AWS gave no login; pulls are anonymous until then.
     anonymous_until: Mutex<Option<Instant>>,
-}
-
-impl std::fmt::Debug for PublicLogin {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("PublicLogin")
-    }
 }
 
 impl PublicLogin {
@@ -44,24 +39,19 @@ impl PublicLogin {
         Self { client, meter, current: Expiring::default(), anonymous_until: Mutex::default() }
     }
 
-    async fn fetch(&self) -> Result<Fresh<String>, Error> {
+    async fn fetch(&self) -> Result<Fresh<Credential>, Error> {
         const OPERATION: &str = "ecr-public:GetAuthorizationToken";
         const THING: &str = "public.ecr.aws";
 
-        let incomplete =
-            |field| Error::Incomplete { operation: OPERATION, thing: THING.to_owned(), field };
+        let incomplete = |field| Error::incomplete(OPERATION, THING, field);
         let answer = self.client.get_authorization_token().send().await;
         let answer = answer.map_err(|error| Error::from_sdk(OPERATION, THING, &error))?;
         let data = answer.authorization_data().ok_or_else(|| incomplete("authorizationData"))?;
-        let encoded = data.authorization_token().ok_or_else(|| incomplete("authorizationToken"))?;
-        let decoded = base64::engine::general_purpose::STANDARD.decode(encoded).ok();
-        let decoded = decoded.and_then(|bytes| String::from_utf8(bytes).ok());
-        let password = decoded.as_deref().and_then(|pair| pair.strip_prefix("AWS:"));
-
-        let password = password.ok_or_else(|| incomplete("authorizationToken"))?.to_owned();
+        let credential = data.authorization_token().and_then(decoded);
+        let credential = credential.ok_or_else(|| incomplete("authorizationToken"))?;
         let expiry = data.expires_at().and_then(|at| SystemTime::try_from(*at).ok());
 
-        let fresh = Fresh::new(password, expiry, Duration::MAX);
+        let fresh = Fresh::new(credential, expiry, Duration::MAX);
         self.meter.token_renewed("public", REGION, fresh.life);
         Ok(fresh)
     }
@@ -82,7 +72,7 @@ impl Authenticator for PublicLogin {
         }
 
         match self.current.get("login of public.ecr.aws", self.fetch()).await {
-            Ok(password) => Ok(Credential::Basic { username: "AWS".to_owned(), password }),
+            Ok(credential) => Ok(credential),
             Err(error) => {
                 let wait = match error.class() {
                     Class::RegistryUnavailable | Class::RateLimited => RETRY_UNANSWERED,
@@ -105,8 +95,7 @@ impl Authenticator for PublicLogin {
     }
 
     async fn refused(&self, credential: &Credential) {
-        let Credential::Basic { password, .. } = credential else { return };
-        self.current.refused(|current| current == password).await;
+        self.current.refused(|current| current == credential).await;
     }
 }
 

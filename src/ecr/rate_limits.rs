@@ -21,8 +21,6 @@ pub struct RateLimiter {
     meter: Arc<dyn Meter>,
     /// Time between two calls.
     cost: Duration,
-    /// Longest time by which the schedule may lag behind now: one second's worth of calls.
-    burst: Duration,
     pace: Mutex<Pace>,
 }
 
@@ -36,6 +34,8 @@ struct Pace {
     slowed: Option<Instant>,
 }
 
+/// Longest time by which the schedule may lag behind now: one second's worth of calls.
+const BURST: Duration = Duration::from_secs(1);
 /// Factor by which throttling slows down: others use the quota too, and it may be lower than
 /// configured.
 const STEP: f64 = 1.5;
@@ -50,23 +50,23 @@ impl RateLimiter {
     /// A limiter of `rate` calls of `action` per second.
     #[must_use]
     pub fn per_second(action: &'static str, rate: u32, meter: Arc<dyn Meter>) -> Self {
-        let rate = rate.max(1);
-        let burst = Duration::from_secs(1);
         Self {
             action,
             meter,
-            cost: burst / rate,
-            burst,
+            cost: Duration::from_secs(1) / rate.max(1),
             pace: Mutex::new(Pace { schedule: Instant::now(), slowness: 1.0, slowed: None }),
         }
     }
+}
 
+#[async_trait]
+impl Gate for RateLimiter {
     /// Waits until the caller may send its call. First come, first served.
-    pub async fn pass(&self) {
+    async fn pass(&self) {
         let at = {
             let mut pace = self.pace.lock();
             let now = Instant::now();
-            let earliest = now.checked_sub(self.burst.saturating_sub(self.cost)).unwrap_or(now);
+            let earliest = now.checked_sub(BURST.saturating_sub(self.cost)).unwrap_or(now);
             // Throttling ends the burst.
             let earliest = pace.slowed.map_or(earliest, |slowed| earliest.max(slowed));
             let at = pace.schedule.max(earliest);
@@ -80,13 +80,6 @@ impl RateLimiter {
             self.meter.throttled(self.action, wait);
             tokio::time::sleep_until(at).await;
         }
-    }
-}
-
-#[async_trait]
-impl Gate for RateLimiter {
-    async fn pass(&self) {
-        Self::pass(self).await;
     }
 
     /// Slows down at once: the next call waits for its full cost, and the following ones are

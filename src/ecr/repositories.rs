@@ -88,11 +88,8 @@ impl Registry {
             return Ok(None);
         };
 
-        let described = answer.repository().ok_or_else(|| Error::Incomplete {
-            operation: OPERATION,
-            thing: name.to_owned(),
-            field: "repository",
-        })?;
+        let described =
+            answer.repository().ok_or_else(|| Error::incomplete(OPERATION, name, "repository"))?;
 
         Repository::from_described(OPERATION, described).map(Some)
     }
@@ -223,5 +220,5 @@ fn to_sdk_tags(
     tags.iter()
         .map(|(key, value)| Tag::builder().key(key).value(value).build())
         .collect::<Result<_, _>>()
-        .map_err(|_| Error::Incomplete { operation, thing: thing.to_owned(), field: "tags" })
+        .map_err(|_| Error::incomplete(operation, thing, "tags"))
 }

@@ -32,11 +32,7 @@ impl Repository {
     ) -> Result<Self, Error> {
         let name = described.repository_name().unwrap_or_default();
         let field = |value: Option<&str>, field| {
-            value.map(str::to_owned).ok_or_else(|| Error::Incomplete {
-                operation,
-                thing: name.to_owned(),
-                field,
-            })
+            value.map(str::to_owned).ok_or_else(|| Error::incomplete(operation, name, field))
         };
         let filters = described.image_tag_mutability_exclusion_filters().iter();
 

@@ -5,35 +5,31 @@ use std::str::FromStr;
 
 /// The ARN of an IAM role: `arn:aws:iam::123456789012:role/path/name`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct RoleArn {
-    text: String,
-    /// End of the partition in `text`.
-    partition: usize,
-}
+pub struct RoleArn(String);
 
 impl RoleArn {
     /// Returns the partition: `aws`, `aws-cn`, `aws-us-gov`.
     #[must_use]
     pub fn partition(&self) -> &str {
-        self.text.get("arn:".len()..self.partition).unwrap_or_default()
+        self.0.split(':').nth(1).unwrap_or_default()
     }
 
     /// Returns the account of the role.
     #[must_use]
     pub fn account(&self) -> &str {
-        self.text.split(':').nth(4).unwrap_or_default()
+        self.0.split(':').nth(4).unwrap_or_default()
     }
 
     /// Returns the ARN.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.text
+        &self.0
     }
 }
 
 impl fmt::Display for RoleArn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
+        f.write_str(&self.0)
     }
 }
 
@@ -63,7 +59,7 @@ impl FromStr for RoleArn {
         let is_path = !path.is_empty() && !path.ends_with('/') && path.bytes().all(is_allowed);
 
         if is_partition && is_account && is_path && text.len() <= 2048 {
-            Ok(Self { text: text.to_owned(), partition: "arn:".len() + partition.len() })
+            Ok(Self(text.to_owned()))
         } else {
             Err(wrong())
         }

@@ -18,7 +18,7 @@ use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 
-use super::assume_role::AssumedRole;
+use super::assume_role::{AssumedRole, Proof};
 use super::counting::Counting;
 use super::error::Error;
 use super::identity::{Identity, Roles, ServiceAccount, ServiceAccountTokens, session_name};
@@ -288,7 +288,8 @@ impl Session {
         let assumed = identities.get_or_insert_with(key.clone(), || {
             let sts = self.sts(role, region, key);
             let name = session_name(&self.options.session_name);
-            AssumedRole::by_credentials(sts, from, role.clone(), key.external_id.clone(), name)
+            let proof = Proof::Credentials { from, external_id: key.external_id.clone() };
+            AssumedRole::new(sts, role.clone(), name, proof)
         });
 
         Ok(Some(assumed.clone()))
@@ -312,7 +313,8 @@ impl Session {
             let wanted =
                 format!("{}-{}-{}", self.options.session_name, account.namespace, account.name);
             let sts = self.sts(&account.role, region, &key);
-            AssumedRole::by_token(sts, account.clone(), tokens, session_name(&wanted))
+            let proof = Proof::Token { account: account.clone(), tokens };
+            AssumedRole::new(sts, account.role.clone(), session_name(&wanted), proof)
         });
 
         Ok(assumed.clone())
@@ -360,19 +362,17 @@ impl Session {
 
     async fn ask_account(&self) -> Result<String, Error> {
         const OPERATION: &str = "sts:GetCallerIdentity";
+        const THING: &str = "the operator's identity";
 
         let client = aws_sdk_sts::Client::new(&self.sdk);
         let identity = client
             .get_caller_identity()
             .send()
             .await
-            .map_err(|error| Error::from_sdk(OPERATION, "the operator's identity", &error))?;
+            .map_err(|error| Error::from_sdk(OPERATION, THING, &error))?;
 
-        identity.account().map(str::to_owned).ok_or_else(|| Error::Incomplete {
-            operation: OPERATION,
-            thing: "the operator's identity".to_owned(),
-            field: "Account",
-        })
+        let account = identity.account().map(str::to_owned);
+        account.ok_or_else(|| Error::incomplete(OPERATION, THING, "Account"))
     }
 }
 

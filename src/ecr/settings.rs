@@ -141,12 +141,9 @@ impl Encryption {
     /// key is right.
     #[must_use]
     pub fn is_met_by(&self, live: &Self) -> bool {
-        let same_key = match (&self.key, &live.key) {
-            (Some(wanted), Some(live)) => is_same_key(wanted, live),
-            (Some(_), None) => false,
-            (None, _) => true,
-        };
-        self.kind == live.kind && same_key
+        let is_met =
+            |wanted: &String| live.key.as_ref().is_some_and(|live| is_same_key(wanted, live));
+        self.kind == live.kind && self.key.as_ref().is_none_or(is_met)
     }
 }
 

@@ -61,19 +61,15 @@ impl fmt::Display for Forecast {
         match when {
             When::TooMany(1) => f.write_str(" (it keeps 1 image)"),
             When::TooMany(number) => write!(f, " (it keeps {number} images)"),
-            When::SincePush(days) => write!(f, ", {} after they were pushed", Days(*days)),
-            When::Unpulled(days) => write!(f, " once they are not pulled for {}", Days(*days)),
-            When::InArchive(days) => write!(f, ", {} after they were archived", Days(*days)),
+            When::SincePush(number) => write!(f, ", {} after they were pushed", days(*number)),
+            When::Unpulled(number) => write!(f, " once they are not pulled for {}", days(*number)),
+            When::InArchive(number) => write!(f, ", {} after they were archived", days(*number)),
         }
     }
 }
 
-struct Days(u64);
-
-impl fmt::Display for Days {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} day{}", self.0, if self.0 == 1 { "" } else { "s" })
-    }
+fn days(number: u64) -> String {
+    format!("{number} day{}", if number == 1 { "" } else { "s" })
 }
 
 /// One rule. A rule that cannot be read has no forecast: AWS validates it.

@@ -1,5 +1,7 @@
 //! Lifecycle policies: `{"rules": [{"rulePriority", "description", "selection", "action"}]}`.
 
+use std::mem::take;
+
 use serde_json::Value;
 
 use super::Policy;
@@ -10,76 +12,59 @@ use crate::violation::Violation;
 /// enums: AWS adds some.
 pub(super) fn check(policy: &Policy) -> Vec<Violation> {
     let mut violations = Vec::new();
-    let mut wrong = |path: String, message: String| {
+    let mut wrong = |path: String, message: &str| {
         violations.push(Violation::new(format!("lifecyclePolicy.{path}"), message))
     };
     let Some(rules) = policy.get("rules").and_then(Value::as_array) else {
         wrong(
             "rules".to_owned(),
-            "is not a list: write rules: [{rulePriority: 1, selection: {...}, action: {...}}]"
-                .to_owned(),
+            "is not a list: write rules: [{rulePriority: 1, selection: {...}, action: {...}}]",
         );
         return violations;
     };
     if rules.len() > 50 {
-        wrong("rules".to_owned(), format!("{} rules: ECR takes at most 50", rules.len()));
+        wrong("rules".to_owned(), &format!("{} rules: ECR takes at most 50", rules.len()));
     }
 
     let mut priorities = std::collections::BTreeMap::new();
     for (index, rule) in rules.iter().enumerate() {
+        let mut wrong = |field: &str, text: &str| wrong(format!("rules[{index}]{field}"), text);
         let Some(rule) = rule.as_object() else {
-            wrong(format!("rules[{index}]"), format!("is {}, not an object", type_name(rule)));
+            wrong("", &format!("is {}, not an object", type_name(rule)));
             continue;
         };
+
         match rule.get("rulePriority").map(Value::as_u64) {
-            None => wrong(
-                format!("rules[{index}].rulePriority"),
-                "is missing: write a whole number, lowest first".to_owned(),
-            ),
-            Some(None | Some(0)) => {
-                wrong(
-                    format!("rules[{index}].rulePriority"),
-                    "is not a whole number of at least 1".to_owned(),
-                );
-            }
+            None => wrong(".rulePriority", "is missing: write a whole number, lowest first"),
+            Some(None | Some(0)) => wrong(".rulePriority", "is not a whole number of at least 1"),
             Some(Some(priority)) => {
                 if let Some(other) = priorities.insert(priority, index) {
-                    wrong(
-                        format!("rules[{index}].rulePriority"),
-                        format!("{priority} is taken by rules[{other}]: each rule needs its own"),
-                    );
+                    let text =
+                        format!("{priority} is taken by rules[{other}]: each rule needs its own");
+                    wrong(".rulePriority", &text);
                 }
             }
         }
+
         match rule.get("selection").map(Value::as_object) {
-            None => wrong(format!("rules[{index}].selection"), "is missing".to_owned()),
-            Some(None) => wrong(format!("rules[{index}].selection"), "is not an object".to_owned()),
+            None => wrong(".selection", "is missing"),
+            Some(None) => wrong(".selection", "is not an object"),
             Some(Some(selection)) => {
                 for key in ["tagStatus", "countType"] {
                     if !selection.get(key).is_some_and(Value::is_string) {
-                        wrong(
-                            format!("rules[{index}].selection.{key}"),
-                            "is missing or not a string".to_owned(),
-                        );
+                        wrong(&format!(".selection.{key}"), "is missing or not a string");
                     }
                 }
-                if selection
-                    .get("countNumber")
-                    .and_then(Value::as_u64)
-                    .is_none_or(|number| number == 0)
-                {
-                    wrong(
-                        format!("rules[{index}].selection.countNumber"),
-                        "is missing or not a whole number of at least 1".to_owned(),
-                    );
+                let number = selection.get("countNumber").and_then(Value::as_u64);
+                if number.is_none_or(|number| number == 0) {
+                    let text = "is missing or not a whole number of at least 1";
+                    wrong(".selection.countNumber", text);
                 }
             }
         }
+
         if !rule.get("action").and_then(|action| action.get("type")).is_some_and(Value::is_string) {
-            wrong(
-                format!("rules[{index}].action.type"),
-                "is missing or not a string: write expire".to_owned(),
-            );
+            wrong(".action.type", "is missing or not a string: write expire");
         }
     }
 
@@ -95,14 +80,10 @@ pub(super) fn canonical(policy: &Policy) -> Value {
                 continue;
             };
             for key in ["tagPatternList", "tagPrefixList"] {
-                match selection.remove(key) {
-                    Some(Value::Array(list)) if !list.is_empty() => {
-                        selection.insert(key.to_owned(), Value::Array(sorted(list)));
-                    }
-                    Some(Value::Array(_) | Value::Null) | None => {}
-                    Some(other) => {
-                        selection.insert(key.to_owned(), other);
-                    }
+                match selection.get_mut(key) {
+                    Some(Value::Array(list)) if !list.is_empty() => *list = sorted(take(list)),
+                    Some(Value::Array(_) | Value::Null) => drop(selection.remove(key)),
+                    _ => {}
                 }
             }
             if selection.get("storageClass").and_then(Value::as_str) == Some("standard") {

@@ -4,7 +4,7 @@
 //! sets, order of statements, case of Effect, an account id and its root ARN. Version, Id and Sid
 //! are compared literally.
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::Policy;
 use super::{sorted, type_name};
@@ -99,10 +99,8 @@ fn check_strings(path: &str, value: &Value, violations: &mut Vec<Violation>) {
             }
         }
         Value::Number(number) => {
-            violations.push(Violation::new(
-                path,
-                format!("is the number {number}, not a string: quote it"),
-            ));
+            let message = format!("is the number {number}, not a string: quote it");
+            violations.push(Violation::new(path, message));
         }
         other => {
             violations.push(Violation::new(path, format!("is {}, not a string", type_name(other))))
@@ -162,9 +160,7 @@ fn canonical_condition(keys: Value) -> Value {
         Value::Bool(_) | Value::Number(_) => Value::String(value.to_string()),
         other => other,
     };
-    Value::Object(
-        keys.into_iter().map(|(key, value)| (key, set(value, &as_string))).collect::<Map<_, _>>(),
-    )
+    Value::Object(keys.into_iter().map(|(key, value)| (key, set(value, &as_string))).collect())
 }
 
 /// Turns a value or a list into a sorted list without duplicates.
