@@ -114,29 +114,16 @@ impl Class {
     /// and `Stalled` would fail a Flux health check at once.
     #[must_use]
     pub const fn needs_a_person(self) -> bool {
-        match self {
-            Self::InvalidSpec
-            | Self::AuthenticationFailed
-            | Self::AccessDenied
-            | Self::SourceNotFound
-            | Self::SourceChanged
-            | Self::TagCollision
-            | Self::TagImmutable
-            | Self::QuotaExceeded
-            | Self::RepositoryNotOwned
-            | Self::RepositoryNotEmpty
-            | Self::Conflict
-            | Self::PolicyRejected
-            | Self::LifecycleConflict
-            | Self::PruneBlocked => true,
+        !matches!(
+            self,
             Self::SecretNotFound
-            | Self::SourceInvalid
-            | Self::RateLimited
-            | Self::RegistryUnavailable
-            | Self::Timeout
-            | Self::Cancelled
-            | Self::Internal => false,
-        }
+                | Self::SourceInvalid
+                | Self::RateLimited
+                | Self::RegistryUnavailable
+                | Self::Timeout
+                | Self::Cancelled
+                | Self::Internal
+        )
     }
 
     /// Whether it is likely to pass without any action.

@@ -86,16 +86,21 @@ pub fn read(archive: &[u8]) -> Result<Metadata, Error> {
         return Err(Error::NotGzip { page: archive.trim_ascii_start().starts_with(b"<") });
     }
 
-    let mut content = Bounded { inner: MultiGzDecoder::new(archive), left: MAX_EXPANDED };
-    let files = files(&mut content)?;
-    // The end of the tar is not the end of the gzip: its checksum follows.
-    match io::copy(&mut content, &mut io::sink()) {
-        // Other data follows the gzip. Helm ignores it too.
-        Err(e) if e.to_string().contains("invalid gzip header") => {}
-        Err(e) => return Err(classify(&e)),
-        Ok(_) => {}
+    let mut content = MultiGzDecoder::new(archive).take(MAX_EXPANDED + 1);
+    let files = files(&mut content).and_then(|files| {
+        // The end of the tar is not the end of the gzip: its checksum follows.
+        match io::copy(&mut content, &mut io::sink()) {
+            // Other data follows the gzip. Helm ignores it too.
+            Err(e) if e.to_string().contains("invalid gzip header") => Ok(files),
+            Err(e) => Err(classify(&e)),
+            Ok(_) => Ok(files),
+        }
+    });
+    if content.limit() == 0 {
+        return Err(Error::Expands);
     }
 
+    let files = files?;
     let chart = utf8("Chart.yaml", files.chart.ok_or(Error::NoChartYaml)?)?;
     let requirements =
         files.requirements.map(|bytes| utf8("requirements.yaml", bytes)).transpose()?;
@@ -265,44 +270,13 @@ fn path_in_chart(name: &str) -> Result<String, Error> {
     Ok(clean.join("/"))
 }
 
-/// A reader that fails after too many bytes.
-struct Bounded<R> {
-    inner: R,
-    left: u64,
-}
-
-#[derive(Debug, thiserror::Error)]
-#[error("too much")]
-struct TooMuch;
-
-impl<R: Read> Read for Bounded<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.inner.read(buffer)?;
-        self.left = self.left.checked_sub(read as u64).ok_or_else(|| io::Error::other(TooMuch))?;
-        Ok(read)
-    }
-}
-
 fn classify(error: &io::Error) -> Error {
-    // tar wraps the errors of its reader.
-    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(error) = next {
-        if error.is::<TooMuch>() {
-            return Error::Expands;
-        }
-        next = match error.downcast_ref::<io::Error>() {
-            Some(io) => io.get_ref().map(|inner| inner as _),
-            None => error.source(),
-        };
-    }
-
-    match error.kind() {
-        ErrorKind::UnexpectedEof => Error::Truncated,
-        _ => {
-            let text = error.to_string();
-            // tar's message for an archive that ends inside an entry.
-            if text.contains("unexpected EOF") { Error::Truncated } else { Error::Damaged(text) }
-        }
+    let text = error.to_string();
+    // The text is tar's message for an archive that ends inside an entry.
+    if error.kind() == ErrorKind::UnexpectedEof || text.contains("unexpected EOF") {
+        Error::Truncated
+    } else {
+        Error::Damaged(text)
     }
 }
 

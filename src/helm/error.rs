@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::archive;
 use crate::class::Class;
 use crate::registry;
 
@@ -71,23 +70,10 @@ pub enum Error {
         /// The cause; it gives this error its class and its wait.
         source: Box<registry::Error>,
     },
-    /// The archive's digest differs from the index.
-    #[error("{url} of chart {chart} {version} has digest {actual}, but the index says {expected}")]
-    Digest {
-        /// The URL of the archive.
-        url: String,
-        /// The chart's name.
-        chart: String,
-        /// The chart's version.
-        version: String,
-        /// The digest in the index.
-        expected: Box<registry::Digest>,
-        /// The digest of the archive.
-        actual: Box<registry::Digest>,
-    },
-    /// The archive is not a chart, or another one.
-    #[error("{url} of chart {chart} {version} cannot be used: {source}")]
-    Archive {
+    /// The archive cannot be used: its digest differs from the index, it is not the chart, or its
+    /// host is not in the allowlist.
+    #[error("{url} of chart {chart} {version} {why}")]
+    Unusable {
         /// The URL of the archive.
         url: String,
         /// The chart's name.
@@ -95,22 +81,9 @@ pub enum Error {
         /// The chart's version.
         version: String,
         /// The reason.
-        source: Box<archive::Error>,
-    },
-    /// The index points to a host that is not in the allowlist.
-    #[error(
-        "{url} of chart {chart} {version} is on another host, which is not allowed: allow it in \
-         {written_in}"
-    )]
-    HostNotAllowed {
-        /// The URL of the archive.
-        url: String,
-        /// The chart's name.
-        chart: String,
-        /// The chart's version.
-        version: String,
-        /// The place of the allowlist.
-        written_in: String,
+        why: String,
+        /// The class of the reason.
+        class: Class,
     },
     /// A fetch that others waited for failed.
     #[error("{0}")]
@@ -128,12 +101,10 @@ impl Error {
             Self::Address(_) => Class::InvalidSpec,
             Self::ReadIndex { source, .. } | Self::Download { source, .. } => source.class(),
             Self::NoSuchChart { .. } => Class::SourceNotFound,
-            Self::WebPage { .. }
-            | Self::NotAnIndex { .. }
-            | Self::Chart { .. }
-            | Self::Digest { .. }
-            | Self::Archive { .. } => Class::SourceInvalid,
-            Self::HostNotAllowed { .. } => Class::AccessDenied,
+            Self::WebPage { .. } | Self::NotAnIndex { .. } | Self::Chart { .. } => {
+                Class::SourceInvalid
+            }
+            Self::Unusable { class, .. } => *class,
             Self::Shared(error) => error.class(),
             Self::Internal(_) => Class::Internal,
         }

@@ -2,7 +2,6 @@
 //! once for all that need it, confirmed when it is old, and evicted when memory is short.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +18,7 @@ const MAX_BYTES: usize = 64 * 1024 * 1024;
 /// The address, credential and trust of a fetch. Resources share a copy only if all of them are
 /// equal: a login gives nothing to others, and another certificate authority or proxy could serve
 /// another index.
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Key {
     pub(super) url: String,
     pub(super) credential: Credential,
@@ -31,16 +30,10 @@ pub(super) struct Key {
 /// # Guarantees
 /// An index that many need at the same time is fetched and read once. It is fetched twice if they
 /// accept no copy at all: a caller that comes during a request then needs one that is sent later.
+#[derive(Debug)]
 pub struct Indexes {
     max_bytes: usize,
     slots: Mutex<HashMap<Key, Arc<Slot>>>,
-}
-
-impl fmt::Debug for Indexes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Keys contain passwords.
-        f.debug_struct("Indexes").field("max_bytes", &self.max_bytes).finish_non_exhaustive()
-    }
 }
 
 impl Default for Indexes {
@@ -50,14 +43,14 @@ impl Default for Indexes {
 }
 
 /// The slot of one index. The lock is held during a fetch: callers that wait get its result.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Slot {
     state: tokio::sync::Mutex<State>,
     /// Size and last use, for eviction; outside of the lock.
     usage: Mutex<(usize, Option<Instant>)>,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct State {
     copy: Option<CachedIndex>,
     /// The last failed fetch: its end and its error.
@@ -65,7 +58,7 @@ struct State {
 }
 
 /// A fetched index.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(super) struct CachedIndex {
     pub(super) index: Arc<Index>,
     pub(super) validators: Validators,
@@ -74,7 +67,7 @@ pub(super) struct CachedIndex {
 }
 
 /// The validators for a conditional request.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Validators {
     pub(super) etag: Option<HeaderValue>,
     pub(super) last_modified: Option<HeaderValue>,

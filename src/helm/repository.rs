@@ -17,6 +17,7 @@ use super::body::Body;
 use super::index::Reader;
 use super::indexes::{CachedIndex, Fetched, Key, Validators};
 use super::{ChartVersions, Entry, Error, Index, Indexes};
+use crate::class::Class;
 use crate::registry::{
     AllowedHosts, Cause, Credential, Digest, Limits, Request, RetryPolicy, Transport,
     TransportOptions, asked_wait, authority, is_link_local, next_chunk, read_answer, read_body,
@@ -115,9 +116,8 @@ impl Archive {
 
     /// The error for an archive that cannot be used.
     #[must_use]
-    pub fn rejected(&self, source: super::archive::Error) -> Error {
-        let Entry { chart, version, .. } = self.entry.clone();
-        Error::Archive { url: self.url(), chart, version, source: Box::new(source) }
+    pub fn rejected(&self, why: &super::archive::Error) -> Error {
+        unusable(&self.entry, &self.url, Class::SourceInvalid, format!("cannot be used: {why}"))
     }
 }
 
@@ -130,34 +130,24 @@ impl Repository {
         let mut base: Url = url.parse().map_err(|_| {
             Error::Address("the address of the chart repository is not a URL".into())
         })?;
+        let wrong = |base: &Url, why: &str| Error::Address(format!("{} {why}", redacted(base)));
         if !matches!(base.scheme(), "http" | "https") || base.host_str().is_none() {
-            return Err(Error::Address(format!(
-                "{} is not the http:// or https:// address of a chart repository",
-                redacted(&base)
-            )));
+            let why = "is not the http:// or https:// address of a chart repository";
+            return Err(wrong(&base, why));
         }
-
         if !base.username().is_empty() || base.password().is_some() {
-            return Err(Error::Address(format!(
-                "{} contains a credential; put it into a Secret",
-                redacted(&base)
-            )));
+            return Err(wrong(&base, "contains a credential; put it into a Secret"));
         }
-
         if matches!(access.credential, Credential::IdentityToken(_)) {
-            return Err(Error::Address(format!(
-                "{} needs a name and a password, not an identity token",
-                redacted(&base)
-            )));
+            return Err(wrong(&base, "needs a name and a password, not an identity token"));
         }
 
         base.set_fragment(None);
         // Like Helm's ResolveReferenceURL: the address is a folder, and its query is kept.
         let folder = format!("{}/", base.path().trim_end_matches('/'));
         base.set_path(&folder);
-        let index = resolve(&base, "index.yaml").ok_or_else(|| {
-            Error::Address(format!("{} is not the address of a chart repository", redacted(&base)))
-        })?;
+        let index = resolve(&base, "index.yaml")
+            .ok_or_else(|| wrong(&base, "is not the address of a chart repository"))?;
         Ok(Self { base, index, access, indexes })
     }
 
@@ -256,12 +246,11 @@ impl Repository {
         let hosts = self.access.hosts.as_ref().filter(|_| !same_origin(&self.base, &url));
 
         if let Some(hosts) = hosts.filter(|hosts| !hosts.contains(&authority(&url))) {
-            return Err(Error::HostNotAllowed {
-                url: redacted(&url),
-                chart: entry.chart.clone(),
-                version: entry.version.clone(),
-                written_in: hosts.written_in.clone(),
-            });
+            let why = format!(
+                "is on another host, which is not allowed: allow it in {}",
+                hosts.written_in
+            );
+            return Err(unusable(entry, &url, Class::AccessDenied, why));
         }
 
         if self.base.scheme() == "https" && url.scheme() == "http" && entry.digest.is_none() {
@@ -278,13 +267,10 @@ impl Repository {
 
         let (digest, bytes) = blocking(move || Ok((Digest::sha256_of(&bytes), bytes))).await?;
         match &entry.digest {
-            Some(expected) if *expected != digest => Err(Error::Digest {
-                url: redacted(&url),
-                chart: entry.chart.clone(),
-                version: entry.version.clone(),
-                expected: Box::new(expected.clone()),
-                actual: Box::new(digest),
-            }),
+            Some(expected) if *expected != digest => {
+                let why = format!("has digest {digest}, but the index says {expected}");
+                Err(unusable(entry, &url, Class::SourceInvalid, why))
+            }
             _ => Ok(Archive { bytes, digest, url, entry: entry.clone() }),
         }
     }
@@ -432,6 +418,11 @@ fn resolve(base: &Url, reference: &str) -> Option<Url> {
 
 fn unexpected(url: &Url, response: &Response) -> Cause {
     Cause::Unexpected(format!("{} answered {} to a plain GET", authority(url), response.status()))
+}
+
+fn unusable(entry: &Entry, url: &Url, class: Class, why: String) -> Error {
+    let Entry { chart, version, .. } = entry.clone();
+    Error::Unusable { url: redacted(url), chart, version, why, class }
 }
 
 fn download_error(entry: &Entry, url: String, failure: Cause) -> Error {

@@ -26,23 +26,19 @@ impl<'a> Number<'a> {
         self.0
     }
 
-    /// Returns the digits before and after the dot, without insignificant zeros.
-    fn parts(&self) -> (&'a str, &'a str) {
+    /// Returns the parts that decide the order: the digits before and after the dot, without
+    /// insignificant zeros, and then the text.
+    fn key(&self) -> (usize, &'a str, &'a str, &'a str) {
         let (whole, fraction) = self.0.split_once('.').unwrap_or((self.0, ""));
-        (whole.trim_start_matches('0'), fraction.trim_end_matches('0'))
+        let whole = whole.trim_start_matches('0');
+        // More digits are more. The same number of digits compare as text, and so do fractions.
+        (whole.len(), whole, fraction.trim_end_matches('0'), self.0)
     }
 }
 
 impl Ord for Number<'_> {
     fn cmp(&self, other: &Self) -> Ordering {
-        let ((whole, fraction), (other_whole, other_fraction)) = (self.parts(), other.parts());
-        // More digits are more. The same number of digits compare as text, and so do fractions.
-        (whole.len(), whole, fraction, self.0).cmp(&(
-            other_whole.len(),
-            other_whole,
-            other_fraction,
-            other.0,
-        ))
+        self.key().cmp(&other.key())
     }
 }
 

@@ -53,27 +53,16 @@ pub(super) fn is_prerelease(pre: &str) -> bool {
 /// Compares two pre-releases, neither of them empty. A number that does not fit into 64 bits is a
 /// word, as in Masterminds.
 pub(super) fn compare_prereleases(left: &str, right: &str) -> Ordering {
-    // An identifier is never empty and has no sign, so only digits are parsed.
-    let key = |id: &str| id.parse::<u64>().ok();
-    let (mut left, mut right) = (left.split('.'), right.split('.'));
-
-    loop {
-        let (one, other) = match (left.next(), right.next()) {
-            (None, None) => return Ordering::Equal,
-            (None, Some(_)) => return Ordering::Less,
-            (Some(_), None) => return Ordering::Greater,
-            (Some(one), Some(other)) => (one, other),
-        };
-        let order = match (key(one), key(other)) {
-            (Some(one), Some(other)) => one.cmp(&other),
-            (Some(_), None) => Ordering::Less,
-            (None, Some(_)) => Ordering::Greater,
-            (None, None) => one.cmp(other),
-        };
-        if order != Ordering::Equal {
-            return order;
-        }
+    // Numbers come before words.
+    #[derive(PartialEq, Eq, PartialOrd, Ord)]
+    enum Identifier<'a> {
+        Number(u64),
+        Word(&'a str),
     }
+
+    // An identifier is never empty and has no sign, so only digits are parsed.
+    let identifier = |id| str::parse(id).map_or(Identifier::Word(id), Identifier::Number);
+    left.split('.').map(identifier).cmp(right.split('.').map(identifier))
 }
 
 impl<'a> Version<'a> {

@@ -104,7 +104,7 @@ impl Archives<'_> {
         })?;
 
         let artifact = built
-            .map_err(|error| Failure::from(archive.rejected(error)))?
+            .map_err(|error| Failure::from(archive.rejected(&error)))?
             .map_err(|error| Failure::new(Class::Internal, error.to_string()))?;
         let derived = Derived {
             archive: archive.digest.clone(),

@@ -18,8 +18,6 @@ use crate::failure::Failure;
 use crate::helm;
 use crate::registry::{self, Transport, TransportOptions};
 
-/// Bytes of chart indexes that are cached between passes: room for some of the largest that exist.
-const MAX_INDEX_BYTES: usize = 64 * 1024 * 1024;
 /// Logins with a known quota. Rotated passwords leave old entries behind, and the next response
 /// gives the quota again.
 const MAX_QUOTAS: usize = 1024;
@@ -83,7 +81,7 @@ impl Engine {
             operator: transport,
             hosts: Mutex::default(),
             quotas: Mutex::default(),
-            indexes: Arc::new(helm::Indexes::new(MAX_INDEX_BYTES)),
+            indexes: Arc::default(),
             blobs: Arc::default(),
             owners,
             bounds,

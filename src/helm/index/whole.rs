@@ -32,14 +32,14 @@ pub(super) fn read(text: &[u8]) -> Result<Charts, String> {
     let options = yaml::options(Bounds { nodes, replayed: nodes });
     let read =
         serde_saphyr::with_deserializer_from_str_with_options(text, options, |deserializer| {
-            Document { language: Yaml(text) }.deserialize(deserializer)
+            Document(&|node: Node| yaml::resolve(node, text)).deserialize(deserializer)
         });
     read.map_err(|e| yaml::message(&e))?
 }
 
 fn read_json(text: &str) -> Result<Result<Charts, String>, serde_json::Error> {
     let mut deserializer = serde_json::Deserializer::from_str(text.trim_start_matches('\u{feff}'));
-    let read = Document { language: FromJson }.deserialize(&mut deserializer)?;
+    let read = Document(&from_json).deserialize(&mut deserializer)?;
     deserializer.end()?;
     Ok(read)
 }
@@ -103,39 +103,10 @@ pub(super) fn pack(value: &Value, is_duplicate: bool) -> Packed {
     Packed { bytes, length: json.len(), form: Form::Json, is_duplicate }
 }
 
-/// The format of the document.
-trait Language {
-    type Node<'de>: Deserialize<'de>;
+/// The visitor of the document, which reads its `entries` as nodes `N` and converts them.
+struct Document<'a, N>(&'a dyn Fn(N) -> Value);
 
-    fn value(&self, node: Self::Node<'_>) -> Value;
-}
-
-struct Yaml<'t>(&'t str);
-
-impl Language for Yaml<'_> {
-    type Node<'de> = Node;
-
-    fn value(&self, node: Node) -> Value {
-        yaml::resolve(node, self.0)
-    }
-}
-
-struct FromJson;
-
-impl Language for FromJson {
-    type Node<'de> = Json;
-
-    fn value(&self, node: Json) -> Value {
-        from_json(node)
-    }
-}
-
-/// The visitor of the document, which reads its `entries`.
-struct Document<L> {
-    language: L,
-}
-
-impl<'de, L: Language> DeserializeSeed<'de> for Document<L> {
+impl<'de, N: Deserialize<'de>> DeserializeSeed<'de> for Document<'_, N> {
     type Value = Result<Charts, String>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
@@ -143,7 +114,7 @@ impl<'de, L: Language> DeserializeSeed<'de> for Document<L> {
     }
 }
 
-impl<'de, L: Language> Visitor<'de> for Document<L> {
+impl<'de, N: Deserialize<'de>> Visitor<'de> for Document<'_, N> {
     type Value = Result<Charts, String>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -156,7 +127,7 @@ impl<'de, L: Language> Visitor<'de> for Document<L> {
 
         while let Some(key) = map.next_key::<String>()? {
             if key.eq_ignore_ascii_case("entries") {
-                map.next_value_seed(Entries { language: &self.language, charts: &mut charts })?;
+                map.next_value_seed(Entries { convert: self.0, charts: &mut charts })?;
                 is_index = true;
             } else {
                 is_index |= key.eq_ignore_ascii_case("apiVersion");
@@ -167,12 +138,12 @@ impl<'de, L: Language> Visitor<'de> for Document<L> {
     }
 }
 
-struct Entries<'a, L> {
-    language: &'a L,
+struct Entries<'a, N> {
+    convert: &'a dyn Fn(N) -> Value,
     charts: &'a mut Charts,
 }
 
-impl<'de, L: Language> DeserializeSeed<'de> for Entries<'_, L> {
+impl<'de, N: Deserialize<'de>> DeserializeSeed<'de> for Entries<'_, N> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -180,7 +151,7 @@ impl<'de, L: Language> DeserializeSeed<'de> for Entries<'_, L> {
     }
 }
 
-impl<'de, L: Language> Visitor<'de> for Entries<'_, L> {
+impl<'de, N: Deserialize<'de>> Visitor<'de> for Entries<'_, N> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -193,7 +164,7 @@ impl<'de, L: Language> Visitor<'de> for Entries<'_, L> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         while let Some(name) = map.next_key::<String>()? {
-            let value = self.language.value(map.next_value::<L::Node<'de>>()?);
+            let value = (self.convert)(map.next_value()?);
             let is_duplicate = self.charts.contains_key(name.as_str());
             self.charts.insert(name.into(), pack(&value, is_duplicate));
         }
