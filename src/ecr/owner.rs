@@ -1,6 +1,6 @@
 //! The owner of a repository: an ECR resource tag that names cluster, namespace and resource.
 
-use sha2::{Digest, Sha256};
+use crate::registry::Digest;
 
 /// Key of the resource tag with the owner of a repository.
 pub(crate) const OWNER_TAG: &str = "ecr-sync.io/owner";
@@ -30,11 +30,7 @@ impl Owner {
         if plain.len() <= MAX_VALUE {
             return plain;
         }
-        let mut hash = String::from("sha256:");
-        for byte in Sha256::digest(plain.as_bytes()) {
-            hash.push_str(&format!("{byte:02x}"));
-        }
-        hash
+        Digest::sha256_of(plain.as_bytes()).to_string()
     }
 
     /// Parses a tag value; `None` for a hash or any value that is not an owner.

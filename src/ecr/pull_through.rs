@@ -1,11 +1,7 @@
 //! Pull-through cache rules: under the prefix of a rule, ECR itself creates repositories and writes
 //! images.
 
-use std::time::Duration;
-
-use aws_sdk_ecr::error::ProvideErrorMetadata;
-
-use super::registry::Registry;
+use super::registry::{Registry, in_time};
 
 /// Prefix of a rule for all repositories.
 const ROOT: &str = "ROOT";
@@ -20,26 +16,15 @@ impl Registry {
     /// rules can be read. They are read once per process. Since the result is only used for advice,
     /// an error or timeout counts as no rule.
     pub async fn pull_through_rule(&self, name: &str) -> Option<&str> {
-        /// Advice is not worth a longer wait.
-        const TIMEOUT: Duration = Duration::from_secs(5);
-
         let read = async {
             // A registry has at most 50 rules, a page has 100.
             let request =
                 self.client.describe_pull_through_cache_rules().registry_id(&self.account).send();
-            match tokio::time::timeout(TIMEOUT, request).await {
-                Ok(Ok(answer)) => {
-                    let rules = answer.pull_through_cache_rules().iter();
-                    rules
-                        .filter_map(|rule| rule.ecr_repository_prefix().map(str::to_owned))
-                        .collect()
-                }
-                Ok(Err(error)) => {
-                    tracing::debug!(code = ?error.code(), "cannot read pull-through cache rules");
-                    Vec::new()
-                }
-                Err(_) => Vec::new(),
-            }
+            let answer = in_time(request, "cannot read pull-through cache rules").await;
+            let rules = answer.and_then(|answer| answer.pull_through_cache_rules);
+            let prefixes =
+                rules.into_iter().flatten().filter_map(|rule| rule.ecr_repository_prefix);
+            prefixes.collect()
         };
 
         let prefixes: &Vec<String> = self.pull_through.get_or_init(|| read).await;

@@ -118,25 +118,30 @@ impl Registry {
     /// `BLOB_MOUNTING`). The setting is read once per process. If it cannot be read in time, blobs
     /// are uploaded.
     pub async fn mounts_blobs(&self) -> bool {
-        /// Uploading a small blob takes no longer.
-        const TIMEOUT: Duration = Duration::from_secs(5);
-
         let read = async {
             let request = self.client.get_account_setting().name("BLOB_MOUNTING").send();
-            match tokio::time::timeout(TIMEOUT, request).await {
-                Ok(Ok(answer)) => answer.value() == Some("ENABLED"),
-                Ok(Err(error)) => {
-                    let code = error.code();
-                    tracing::debug!(
-                        ?code,
-                        "cannot read the setting BLOB_MOUNTING: uploading blobs"
-                    );
-                    false
-                }
-                Err(_) => false,
-            }
+            let problem = "cannot read the setting BLOB_MOUNTING: uploading blobs";
+            let answer = in_time(request, problem).await;
+            answer.is_some_and(|answer| answer.value() == Some("ENABLED"))
         };
 
         *self.mounts.get_or_init(|| read).await
+    }
+}
+
+/// Returns the answer to a call that the work can do without; `None` if there is none in time.
+pub(super) async fn in_time<T, E: ProvideErrorMetadata>(
+    request: impl Future<Output = Result<T, E>>,
+    problem: &str,
+) -> Option<T> {
+    /// Neither advice nor the upload of a small blob is worth a longer wait.
+    const TIMEOUT: Duration = Duration::from_secs(5);
+
+    match tokio::time::timeout(TIMEOUT, request).await.ok()? {
+        Ok(answer) => Some(answer),
+        Err(error) => {
+            tracing::debug!(code = ?error.code(), "{problem}");
+            None
+        }
     }
 }

@@ -114,15 +114,13 @@ impl Comparator {
     /// Text that says what to write instead.
     pub(super) fn new(operator: Operator, operand: Operand<'_>) -> Result<Self, &'static str> {
         let is_open = |part: &str| matches!(part, "" | "x" | "X" | "*");
-        let [major, minor, patch] = operand.numbers;
-        let (open, given) = if is_open(major) {
-            (Open::Major, 0)
-        } else if is_open(minor) {
-            (Open::Minor, 1)
-        } else if is_open(patch) {
-            (Open::Patch, 2)
-        } else {
-            (Open::No, 3)
+        let [major, minor, _] = operand.numbers;
+        let given = operand.numbers.iter().take_while(|part| !is_open(part)).count();
+        let open = match given {
+            0 => Open::Major,
+            1 => Open::Minor,
+            2 => Open::Patch,
+            _ => Open::No,
         };
 
         let mut numbers = [0; 3];

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{} tags are wanted, {} of them selected; at most {} are allowed: {}",
-    grouped(*.count), grouped(*.selected), grouped(*.most), self.advice()
+    grouped(*.count), grouped(*.selected), grouped(*.most), advice(*.selected)
 )]
 pub(crate) struct TooMany {
     /// Number of different tags.
@@ -17,13 +17,10 @@ pub(crate) struct TooMany {
     pub most: usize,
 }
 
-impl TooMany {
-    fn advice(&self) -> &'static str {
-        if self.selected > 0 {
-            "write a smaller latest, or narrow semver, include or exclude"
-        } else {
-            "list fewer tags"
-        }
+fn advice(selected: usize) -> &'static str {
+    match selected {
+        0 => "list fewer tags",
+        _ => "write a smaller latest, or narrow semver, include or exclude",
     }
 }
 
