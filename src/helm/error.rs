@@ -85,6 +85,16 @@ pub enum Error {
         /// The class of the reason.
         class: Class,
     },
+    /// The index points to an OCI registry, where the chart is already an artifact.
+    #[error("according to the index, {chart} {version} is at {url}: set chart.pullUrl to that")]
+    Oci {
+        /// The address of the artifact: `oci://host/repository:tag`.
+        url: String,
+        /// The chart's name.
+        chart: String,
+        /// The chart's version.
+        version: String,
+    },
     /// A fetch that others waited for failed.
     #[error("{0}")]
     Shared(Arc<Self>),
@@ -98,7 +108,7 @@ impl Error {
     #[must_use]
     pub fn class(&self) -> Class {
         match self {
-            Self::Address(_) => Class::InvalidSpec,
+            Self::Address(_) | Self::Oci { .. } => Class::InvalidSpec,
             Self::ReadIndex { source, .. } | Self::Download { source, .. } => source.class(),
             Self::NoSuchChart { .. } => Class::SourceNotFound,
             Self::WebPage { .. } | Self::NotAnIndex { .. } | Self::Chart { .. } => {

@@ -33,4 +33,4 @@ pub use error::Error;
 pub use index::{ChartVersions, Entry, Index, Problem};
 pub use indexes::Indexes;
 pub use metadata::{Dependency, Maintainer, Metadata};
-pub use repository::{Archive, Connection, Download, Repository};
+pub use repository::{Archive, Connection, Repository};

@@ -77,16 +77,6 @@ pub struct Repository {
     indexes: Arc<Indexes>,
 }
 
-/// The result of a download.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Download {
-    /// The archive.
-    Archive(Box<Archive>),
-    /// The index points to an OCI registry, where the chart is already an artifact:
-    /// `oci://host/repository:tag`.
-    Oci(String),
-}
-
 /// A chart archive. Its digest is that of the index, if the index has one.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Archive {
@@ -187,14 +177,15 @@ impl Repository {
     ///
     /// # Errors
     /// That of the first URL, if none works.
-    pub async fn download(&self, entry: &Entry) -> Result<Download, Error> {
+    pub async fn download(&self, entry: &Entry) -> Result<Archive, Error> {
         let mut first_error = None;
         for url in &entry.urls {
             if url.starts_with("oci://") {
-                return Ok(Download::Oci(url.clone()));
+                let Entry { chart, version, .. } = entry.clone();
+                return Err(Error::Oci { url: url.clone(), chart, version });
             }
             match self.download_from(entry, url).await {
-                Ok(archive) => return Ok(Download::Archive(Box::new(archive))),
+                Ok(archive) => return Ok(archive),
                 Err(error) => {
                     tracing::debug!(%error, "cannot download the chart from this URL");
                     first_error.get_or_insert(error);

@@ -32,7 +32,20 @@ pub(super) struct Plan {
     pub(super) pruning: Option<Pruning>,
 }
 
+/// The tag of an [`Action::CopyTag`], the digest in its source and the one that it replaces.
+pub(super) type PlannedCopy<'a> = (&'a Tag, Option<&'a Digest>, Option<&'a Digest>);
+
 impl Plan {
+    /// Returns the copies for one kind of artifact.
+    pub(super) fn copies(&self, artifact: ArtifactKind) -> impl Iterator<Item = PlannedCopy<'_>> {
+        self.actions.iter().filter_map(move |action| match action {
+            Action::CopyTag { kind, tag, digest, replaces, .. } if *kind == artifact => {
+                Some((tag, digest.as_ref(), replaces.as_ref()))
+            }
+            _ => None,
+        })
+    }
+
     /// Adds the tags to remove, as the last actions.
     pub(super) fn add_pruning(&mut self, pruning: Pruning) {
         self.actions.extend(pruning.actions.iter().cloned());
@@ -236,6 +249,13 @@ impl fmt::Display for Action {
     }
 }
 
+impl From<Failure> for Pruning {
+    /// Removes nothing.
+    fn from(blocked: Failure) -> Self {
+        Self { blocked: Some(blocked), ..Self::default() }
+    }
+}
+
 /// Tags to remove.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pruning {
@@ -259,28 +279,22 @@ impl Pruning {
     /// The wait before the next check after a failure that may pass.
     pub(super) const RECHECK: Duration = Duration::from_secs(30 * 60);
 
-    /// Removes nothing. The same cause has the same text at every check.
-    pub(super) fn blocked(why: impl fmt::Display) -> Self {
-        let message = format!("nothing was pruned: {why}");
-        Self { blocked: Some(Failure::new(Class::PruneBlocked, message)), ..Self::default() }
+    /// The failure if nothing is removed. The same cause has the same text at every check.
+    pub(super) fn blocked(why: impl fmt::Display) -> Failure {
+        Failure::new(Class::PruneBlocked, format!("nothing was pruned: {why}"))
     }
 
-    /// Removes nothing because of `failure`. If that may pass, the check is repeated soon.
-    pub(super) fn blocked_by(failure: &Failure) -> Self {
-        let mut pruning = Self::blocked(failure);
-        if let Some(blocked) = &mut pruning.blocked {
-            blocked.retry_after = failure.class.is_passing().then_some(Self::RECHECK);
-        }
-        pruning
+    /// The failure if nothing is removed because of `failure`. If that may pass, the check is
+    /// repeated soon.
+    pub(super) fn blocked_by(failure: &Failure) -> Failure {
+        let retry_after = failure.class.is_passing().then_some(Self::RECHECK);
+        Failure { retry_after, ..Self::blocked(failure) }
     }
 
     /// The same if some tags are removed all the same.
-    pub(super) fn partly_blocked_by(failure: &Failure) -> Self {
-        let mut pruning = Self::blocked_by(failure);
-        if let Some(blocked) = &mut pruning.blocked {
-            blocked.message = format!("some tags were not pruned: {failure}");
-        }
-        pruning
+    pub(super) fn partly_blocked_by(failure: &Failure) -> Failure {
+        let message = format!("some tags were not pruned: {failure}");
+        Failure { message, ..Self::blocked_by(failure) }
     }
 
     /// Advice for a person: the tags that are left for later passes.

@@ -16,7 +16,7 @@ use crate::class::Class;
 use crate::ecr::policy;
 use crate::ecr::{self, Repository, Settings};
 use crate::failure::Failure;
-use crate::registry::{Digest, Tag};
+use crate::registry::Tag;
 
 impl Pass<'_> {
     /// Carries the plan out: the repository, then its configuration, then the copies. A failure
@@ -71,8 +71,8 @@ impl Pass<'_> {
             observed.repository.as_ref().map(|observed| observed.repository.clone());
 
         for action in &plan.actions {
-            match action {
-                Action::CreateRepository { name, tags, settings } => {
+            match (action, &repository) {
+                (Action::CreateRepository { name, tags, settings }, _) => {
                     match create(registry, name, tags, settings).await {
                         Ok(created) => {
                             outcomes.done(action);
@@ -87,47 +87,26 @@ impl Pass<'_> {
                         }
                     }
                 }
-                Action::CopyTag { .. } | Action::PruneTag { .. } => {}
-                Action::RestoreTag { .. } => {
-                    self.restore(repository.as_ref(), action, &mut outcomes).await;
+                (Action::CopyTag { .. } | Action::PruneTag { .. }, _) | (_, None) => {}
+                (Action::RestoreTag { kind, tag, digest }, Some(repository)) => {
+                    let state = match registry.restore_image(&repository.name, digest).await {
+                        Ok(()) => {
+                            outcomes.done(action);
+                            TagState::Synced(digest.clone())
+                        }
+                        Err(error) => TagState::Failed(error.into()),
+                    };
+                    outcomes.settled(*kind, tag.clone(), state);
+                    self.job.progress.advance(1);
                 }
-                _ => self.configure(repository.as_ref(), action, &mut outcomes).await,
+                (_, Some(repository)) => self.configure(repository, action, &mut outcomes).await,
             }
         }
         (repository, outcomes)
     }
 
-    async fn restore(
-        &self,
-        repository: Option<&Repository>,
-        action: &Action,
-        outcomes: &mut Outcomes,
-    ) {
-        let (Some(repository), Action::RestoreTag { kind, tag, digest }) = (repository, action)
-        else {
-            return;
-        };
-        let state = match self.target.registry.restore_image(&repository.name, digest).await {
-            Ok(()) => {
-                outcomes.done(action);
-                TagState::Synced(digest.clone())
-            }
-            Err(error) => TagState::Failed(error.into()),
-        };
-        outcomes.settled(*kind, tag.clone(), state);
-        self.job.progress.advance(1);
-    }
-
-    async fn configure(
-        &self,
-        repository: Option<&Repository>,
-        action: &Action,
-        outcomes: &mut Outcomes,
-    ) {
-        let Some(repository) = repository else { return };
-        let registry = &self.target.registry;
-        let write = || async { Ok(write(registry, repository, action).await?) };
-        match retry_throttled(write).await {
+    async fn configure(&self, repository: &Repository, action: &Action, outcomes: &mut Outcomes) {
+        match retry_throttled(|| write(&self.target.registry, repository, action)).await {
             Ok(stored) => {
                 outcomes.done(action);
                 outcomes.rewritten.extend(rewritten(action, stored.as_deref()));
@@ -174,16 +153,10 @@ impl Pass<'_> {
 async fn read_ahead(desired: &Desired, plan: &Plan) {
     for artifact in &desired.artifacts {
         if let Source::Registry(origin) = &artifact.source {
-            origin.read_ahead(digests_to_copy(plan, artifact.kind)).await;
+            let digests = plan.copies(artifact.kind).filter_map(|(_, digest, _)| digest);
+            origin.read_ahead(digests).await;
         }
     }
-}
-
-fn digests_to_copy(plan: &Plan, artifact: ArtifactKind) -> impl Iterator<Item = &Digest> {
-    plan.actions.iter().filter_map(move |action| match action {
-        Action::CopyTag { kind, digest: Some(digest), .. } if *kind == artifact => Some(digest),
-        _ => None,
-    })
 }
 
 /// Records the same failure for all copies.
@@ -211,15 +184,12 @@ async fn create(
     tags: &BTreeMap<String, String>,
     settings: &Settings,
 ) -> Result<Repository, Failure> {
-    let create = || async { Ok(registry.create_repository(name, tags, settings).await?) };
-    match retry_throttled(create).await? {
-        Some(created) => Ok(created),
-        // The next pass finds out to whom it belongs.
-        None => Err(Failure::new(
-            Class::RegistryUnavailable,
-            format!("somebody else created repository {name} just now"),
-        )),
-    }
+    let created = retry_throttled(|| registry.create_repository(name, tags, settings)).await?;
+    // The next pass finds out to whom it belongs.
+    created.ok_or_else(|| {
+        let message = format!("somebody else created repository {name} just now");
+        Failure::new(Class::RegistryUnavailable, message)
+    })
 }
 
 /// Writes a setting, a policy or resource tags. Returns a policy as ECR stored it.

@@ -169,6 +169,23 @@ impl DesiredArtifact {
         }
     }
 
+    /// The artifact with the same failure for all its listed tags and for its selector, if it has
+    /// one.
+    pub(super) fn failed(
+        self,
+        listed: impl Iterator<Item = (Tag, Option<Digest>)>,
+        has_selector: bool,
+        failure: &Failure,
+    ) -> Self {
+        let wanted = |pin| WantedTag { pin, source: Err(failure.clone()) };
+        Self {
+            tags: listed.map(|(tag, pin)| (tag, wanted(pin))).collect(),
+            listing: has_selector.then(|| failure.clone()),
+            offered: Some(Err(failure.clone())),
+            ..self
+        }
+    }
+
     /// The manifest that an earlier pass built from the archive of a version.
     pub(super) fn derived(&self, tag: &Tag) -> Option<Derived> {
         match &self.tags.get(tag)?.source {

@@ -5,11 +5,12 @@
 use futures::{StreamExt, stream};
 
 use super::action::{Action, Plan};
-use super::artifact::{ArtifactKind, Derived, Source, SourceContent, SourceTag, TagState};
-use super::charts::{Archives, CONCURRENT_CHARTS, Order, Rules};
+use super::artifact::{ArtifactKind, Derived, SourceContent, SourceTag, TagState};
+use super::charts::{Archives, CONCURRENT_CHARTS, Order};
 use super::desired::Desired;
 use super::observed::Observed;
 use super::pass::Pass;
+use crate::ecr::Mutability;
 use crate::failure::Failure;
 use crate::registry::{Digest, Tag};
 
@@ -34,29 +35,16 @@ impl Pass<'_> {
         let mut artifacts = desired.artifacts.iter_mut();
         let chart = artifacts.find(|artifact| artifact.kind == ArtifactKind::Chart);
         let Some(chart) = chart else { return };
-        let Source::Charts { repository, entries, provenance } = &chart.source else { return };
+        let Some(archives) = &Archives::new(chart, &self.job.progress) else { return };
 
-        let archives =
-            &Archives { source: repository, provenance: *provenance, progress: &self.job.progress };
-        let rules = Rules { keep: chart.keep, mutability: &observed.repository.mutability };
-        let orders = plan.actions.iter().filter_map(|action| match action {
-            Action::CopyTag {
-                kind: ArtifactKind::Chart,
-                tag,
-                digest: None,
-                replaces: Some(current),
-                ..
-            } => Some(Order {
-                tag: tag.clone(),
-                entry: entries.get(tag)?.clone(),
-                current: Some(current.clone()),
-                derived: chart.derived(tag),
-            }),
+        let mutability = &observed.repository.mutability;
+        let orders = plan.copies(ArtifactKind::Chart).filter_map(|copy| match copy {
+            (tag, None, Some(current)) => Order::new(chart, tag, Some(current)),
             _ => None,
         });
         let comparisons: Vec<(Tag, Comparison)> = stream::iter(orders.collect::<Vec<_>>())
             .map(|order| async move {
-                let comparison = compare(archives, rules, &order).await;
+                let comparison = compare(archives, mutability, &order).await;
                 let failed = |failure| Comparison::Settled(TagState::Failed(failure), None);
                 (order.tag, comparison.unwrap_or_else(failed))
             })
@@ -93,16 +81,16 @@ impl Pass<'_> {
 /// Compares one version. The archive is dropped at once, since there may be hundreds.
 async fn compare(
     archives: &Archives<'_>,
-    rules: Rules<'_>,
+    mutability: &Mutability,
     order: &Order,
 ) -> Result<Comparison, Failure> {
     let built = archives.build(order).await?;
-    Ok(match rules.settled(order, &built) {
+    Ok(match archives.settled(order, &built, mutability) {
         Some(TagState::Synced(digest)) => {
-            Comparison::Settled(TagState::Synced(digest), Some(built.derived()))
+            Comparison::Settled(TagState::Synced(digest), Some(built.derived))
         }
         Some(state) => Comparison::Settled(state, None),
-        None => Comparison::Differs(built.digest().clone()),
+        None => Comparison::Differs(built.derived.manifest),
     })
 }
 

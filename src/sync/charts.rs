@@ -3,12 +3,12 @@
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 
-use super::artifact::{ArtifactKind, Derived, TagState};
+use super::artifact::{ArtifactKind, Derived, DesiredArtifact, Source, TagState};
 use super::progress::Progress;
 use crate::class::Class;
 use crate::ecr::{self, Mutability, Repository};
 use crate::failure::Failure;
-use crate::helm::{self, Artifact, Download};
+use crate::helm::{self, Artifact};
 use crate::registry::{Client, Descriptor, Digest, Tag, copy_blob};
 
 /// Charts that are processed at the same time. An archive has up to 20 MiB, and is in memory.
@@ -27,6 +27,23 @@ pub(super) struct Order {
     pub(super) derived: Option<Derived>,
 }
 
+impl Order {
+    /// The order for a tag of a chart repository; `None` if its source does not have the version.
+    pub(super) fn new(
+        chart: &DesiredArtifact,
+        tag: &Tag,
+        current: Option<&Digest>,
+    ) -> Option<Self> {
+        let Source::Charts { entries, .. } = &chart.source else { return None };
+        Some(Self {
+            tag: tag.clone(),
+            entry: entries.get(tag)?.clone(),
+            current: current.cloned(),
+            derived: chart.derived(tag),
+        })
+    }
+}
+
 /// The outcome of an order.
 pub(super) struct Outcome {
     pub(super) tag: Tag,
@@ -38,53 +55,30 @@ pub(super) struct Outcome {
 
 /// Archives of a chart repository.
 pub(super) struct Archives<'a> {
-    pub(super) source: &'a helm::Repository,
+    source: &'a helm::Repository,
     pub(super) provenance: bool,
-    pub(super) progress: &'a Progress,
-}
-
-/// The rules for replacing a tag in ECR.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Rules<'a> {
     /// Whether a version in ECR is kept when the source replaces it.
-    pub(super) keep: bool,
-    /// Mutability of the repository in ECR.
-    pub(super) mutability: &'a Mutability,
+    keep: bool,
+    progress: &'a Progress,
 }
 
 /// The artifact that was built from an archive.
 pub(super) struct Built {
     artifact: Artifact,
-    derived: Derived,
+    /// The digests of archive and manifest.
+    pub(super) derived: Derived,
 }
 
-impl Built {
-    /// Returns the digest of the manifest.
-    pub(super) fn digest(&self) -> &Digest {
-        &self.artifact.manifest.digest
+impl<'a> Archives<'a> {
+    /// The archives of a chart; `None` if its source is not a chart repository.
+    pub(super) fn new(chart: &'a DesiredArtifact, progress: &'a Progress) -> Option<Self> {
+        let Source::Charts { repository, provenance, .. } = &chart.source else { return None };
+        Some(Self { source: repository, provenance: *provenance, keep: chart.keep, progress })
     }
 
-    /// Returns the digests of archive and manifest.
-    pub(super) fn derived(&self) -> Derived {
-        self.derived.clone()
-    }
-}
-
-impl Archives<'_> {
     /// Downloads the archive of an order, and builds the artifact.
     pub(super) async fn build(&self, order: &Order) -> Result<Built, Failure> {
-        let archive = match self.source.download(&order.entry).await? {
-            Download::Archive(archive) => archive,
-            Download::Oci(url) => {
-                return Err(Failure::new(
-                    Class::InvalidSpec,
-                    format!(
-                        "according to the index, {} {} is at {url}: set chart.pullUrl to that",
-                        order.entry.chart, order.entry.version
-                    ),
-                ));
-            }
-        };
+        let archive = self.source.download(&order.entry).await?;
         self.progress.advance(archive.bytes.len() as u64);
         let provenance =
             if self.provenance { self.source.provenance(&archive).await? } else { None };
@@ -113,13 +107,15 @@ impl Archives<'_> {
         };
         Ok(Built { artifact, derived })
     }
-}
 
-impl Rules<'_> {
     /// Returns the state of the tag if the artifact is not pushed, and `None` if it should be.
-    pub(super) fn settled(self, order: &Order, built: &Built) -> Option<TagState> {
-        let digest = built.digest();
-        let archive = &built.derived.archive;
+    pub(super) fn settled(
+        &self,
+        order: &Order,
+        built: &Built,
+        mutability: &Mutability,
+    ) -> Option<TagState> {
+        let Derived { archive, manifest: digest, .. } = &built.derived;
         let current = order.current.as_ref()?;
         if current == digest {
             return Some(TagState::Synced(digest.clone()));
@@ -134,7 +130,7 @@ impl Rules<'_> {
                 failure: replaced(&order.entry, archive),
             });
         }
-        if !self.mutability.may_move(order.tag.as_str()) {
+        if !mutability.may_move(order.tag.as_str()) {
             let message = format!(
                 "tag {} is immutable and points to {current}, but the chart now has {digest}",
                 order.tag
@@ -151,8 +147,6 @@ pub(super) struct Push<'a> {
     pub(super) target: &'a Client,
     pub(super) repository: &'a Repository,
     pub(super) archives: Archives<'a>,
-    pub(super) rules: Rules<'a>,
-    pub(super) progress: &'a Progress,
 }
 
 impl Push<'_> {
@@ -175,17 +169,18 @@ impl Push<'_> {
 
     async fn one(&self, order: Order) -> Result<Outcome, Failure> {
         let built = self.archives.build(&order).await?;
-        let (state, was_pushed) = match self.rules.settled(&order, &built) {
+        let settled = self.archives.settled(&order, &built, &self.repository.mutability);
+        let (state, was_pushed) = match settled {
             Some(TagState::Failed(failure)) => return Err(failure),
             Some(settled) => (settled, false),
             None => {
                 self.push(&built.artifact, &order.tag).await.map_err(Failure::at_target)?;
-                (TagState::Synced(built.digest().clone()), true)
+                (TagState::Synced(built.derived.manifest.clone()), true)
             }
         };
 
         // A version that is kept was not built from this archive.
-        let derived = matches!(state, TagState::Synced(_)).then(|| built.derived());
+        let derived = matches!(state, TagState::Synced(_)).then_some(built.derived);
         Ok(Outcome { tag: order.tag, state, derived, was_pushed })
     }
 
@@ -199,7 +194,7 @@ impl Push<'_> {
                 continue;
             }
             let progress = |bytes| {
-                self.progress.advance(bytes);
+                self.archives.progress.advance(bytes);
                 self.registry.meter.copied(bytes);
             };
             // The descriptor has the content, so nothing is read from the target.

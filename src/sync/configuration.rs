@@ -3,12 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use super::action::{Action, Attempt, Attempts};
+use super::action::{Action, Attempt};
 use super::desired::Desired;
 use super::earlier::Earlier;
 use super::field::Field;
 use super::observed::ObservedRepository;
-use crate::api::v1alpha1::DriftPolicy;
+use crate::api::v1alpha1::{DriftPolicy, Policy};
 use crate::ecr::policy::{self, Kind, Wanted};
 use crate::ecr::{CREATED_TAG, OWNER_TAG};
 use crate::hash::hash;
@@ -73,18 +73,10 @@ impl Difference {
     }
 }
 
-/// Returns the attempts of a pass that creates the repository: each policy is written once.
-pub(super) fn created(desired: &Desired) -> Attempts {
-    let mut attempts = Attempts::new();
-    for (kind, wanted) in
-        [(Kind::Lifecycle, &desired.lifecycle), (Kind::Permission, &desired.permission)]
-    {
-        if let Wanted::Document(document) = wanted {
-            let wanted = hash(Some(policy::canonical_text(kind, document)));
-            attempts.insert(kind.into(), Attempt { wanted, live: hash(None::<String>), times: 1 });
-        }
-    }
-    attempts
+/// Returns the attempt for a policy of a repository that this pass creates: it is written once.
+pub(super) fn created(kind: Kind, document: &Policy) -> Attempt {
+    let wanted = hash(Some(policy::canonical_text(kind, document)));
+    Attempt { wanted, live: hash(None::<String>), times: 1 }
 }
 
 /// Compares the configuration of an existing repository, field by field. Resource tags and settings

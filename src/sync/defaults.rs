@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::api::v1alpha1::Policy;
 use crate::ecr::policy::{Kind, Wanted};
+use crate::failure::Failure;
 use crate::nesting::MAX_DEPTH;
 use crate::reload::{self, Checked, Reloaded};
 use crate::spec::{self, Spec};
@@ -127,7 +128,7 @@ fn parse_policy(kind: Kind, text: &str) -> Result<Option<Policy>, String> {
         Ok(Wanted::Document(policy)) => Ok(Some(policy)),
         // An empty policy is no default: it would remove policies of others.
         Ok(Wanted::None | Wanted::Unmanaged) => Ok(None),
-        Err(violations) => Err(joined(&violations)),
+        Err(violations) => Err(Failure::invalid(&violations).message),
     }
 }
 
@@ -155,7 +156,7 @@ fn parse_resource_tags(text: &str) -> Result<BTreeMap<String, String>, String> {
     }
 
     let violations = spec::resource_tags(&tags);
-    if violations.is_empty() { Ok(tags) } else { Err(joined(&violations)) }
+    if violations.is_empty() { Ok(tags) } else { Err(Failure::invalid(&violations).message) }
 }
 
 /// Parses JSON, or else YAML: most JSON is YAML, but not with tabs.
@@ -169,10 +170,6 @@ fn parse_value(text: &str) -> Result<Value, String> {
     serde_json::from_str(text).or_else(|_| {
         serde_saphyr::from_str_with_options(text, options).map_err(|error| error.to_string())
     })
-}
-
-fn joined(violations: &[Violation]) -> String {
-    violations.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
 #[cfg(test)]

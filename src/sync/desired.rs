@@ -54,40 +54,19 @@ pub(super) struct Own {
     pub(super) resource_tags: BTreeMap<String, String>,
 }
 
-/// The parts of a repository that have a default, and whether it has them already.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Has<'a> {
-    /// Whether we created the repository.
-    pub(super) is_ours: bool,
-    pub(super) lifecycle: bool,
-    pub(super) permission: bool,
-    pub(super) resource_tags: &'a BTreeMap<String, String>,
-}
-
 impl Desired {
+    /// Returns the policies that the repository should have.
+    pub(super) fn policies(&self) -> impl Iterator<Item = (Kind, &Policy)> {
+        let policies = [(Kind::Lifecycle, &self.lifecycle), (Kind::Permission, &self.permission)];
+        policies.into_iter().filter_map(|(kind, wanted)| match wanted {
+            Wanted::Document(document) => Some((kind, document)),
+            Wanted::Unmanaged | Wanted::None => None,
+        })
+    }
+
     /// Adds the content of the sources.
     pub(super) fn with(self, artifacts: Vec<DesiredArtifact>) -> Self {
         Self { warnings: warnings(&self.repository, &artifacts), artifacts, ..self }
-    }
-
-    /// Applies the defaults. A repository that we create or created gets all of them. An adopted
-    /// one gets only those for parts that it lacks: somebody wrote the others.
-    pub(super) fn given(mut self, repository: Option<Has<'_>>) -> Self {
-        let adopted = repository.filter(|repository| !repository.is_ours);
-        let policy = |default: &Option<Policy>, own: &Wanted, has: fn(Has<'_>) -> bool| {
-            let default = default.clone().filter(|_| adopted.is_none_or(|adopted| !has(adopted)));
-            default.map_or_else(|| own.clone(), Wanted::Document)
-        };
-        self.lifecycle = policy(&self.defaults.lifecycle, &self.own.lifecycle, |has| has.lifecycle);
-        self.permission =
-            policy(&self.defaults.permission, &self.own.permission, |has| has.permission);
-
-        let is_missing =
-            |key: &String| adopted.is_none_or(|adopted| !adopted.resource_tags.contains_key(key));
-        let missing = self.defaults.resource_tags.iter().filter(|(key, _)| is_missing(key));
-        self.resource_tags.clone_from(&self.own.resource_tags);
-        self.resource_tags.extend(missing.map(|(key, value)| (key.clone(), value.clone())));
-        self
     }
 }
 

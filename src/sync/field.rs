@@ -2,13 +2,14 @@
 
 use std::fmt;
 
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
 use super::artifact::ArtifactKind;
 use crate::ecr::policy::Kind;
 
 /// A part of a repository, as metric labels, reports and messages name it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Field {
     /// The repository itself.
     Repository,
@@ -67,27 +68,13 @@ impl Field {
     /// Whether it is a setting, a policy or the resource tags of a repository that exists.
     #[must_use]
     pub const fn is_configuration(self) -> bool {
-        match self {
-            Self::ResourceTags
-            | Self::ImageTagMutability
-            | Self::ScanOnPush
-            | Self::Encryption
-            | Self::LifecyclePolicy
-            | Self::PermissionPolicy => true,
-            Self::Repository | Self::ImageTag | Self::ChartTag | Self::Prune => false,
-        }
+        !matches!(self, Self::Repository | Self::ImageTag | Self::ChartTag | Self::Prune)
     }
 }
 
 impl fmt::Display for Field {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
-    }
-}
-
-impl Serialize for Field {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.as_str())
     }
 }
 

@@ -80,9 +80,7 @@ impl Pass<'_> {
         if digests.is_empty() {
             return Ok(Images::default());
         }
-        let name = self.target.name();
-        let read = || async { Ok(self.target.registry.manifests(name, &digests).await?) };
-        retry_throttled(read).await
+        retry_throttled(|| self.target.registry.manifests(self.target.name(), &digests)).await
     }
 
     /// Returns the wanted manifests that are in ECR and whose source may be read, with the source.

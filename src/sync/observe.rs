@@ -35,7 +35,7 @@ impl Pass<'_> {
             if !reads_tags {
                 return Ok(BTreeMap::new());
             }
-            Ok(registry.resource_tags(&repository).await?)
+            registry.resource_tags(&repository).await
         };
         let lifecycle =
             self.policy(Kind::Lifecycle, &desired.lifecycle, &desired.defaults.lifecycle);
@@ -57,8 +57,7 @@ impl Pass<'_> {
         if *wanted == Wanted::Unmanaged && default.is_none() {
             return Ok(None);
         }
-        let read = || async { Ok(self.target.registry.policy(kind, self.target.name()).await?) };
-        retry_throttled(read).await
+        retry_throttled(|| self.target.registry.policy(kind, self.target.name())).await
     }
 
     /// Reads the rest, above all the wanted tags. Throttled calls are retried.

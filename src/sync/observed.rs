@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use super::desired::Has;
+use super::desired::Desired;
 use super::expired::Expired;
+use crate::api::v1alpha1::Policy;
+use crate::ecr::policy::Wanted;
 use crate::ecr::{Archived, Images, Repository};
 use crate::registry::{Digest, Tag};
 
@@ -57,16 +59,30 @@ pub(super) struct Configuration {
 }
 
 impl Observed {
-    /// Returns which of the parts that have a default the repository already has; `None` if there
-    /// is no repository.
-    pub(super) fn has(&self) -> Option<Has<'_>> {
-        self.repository.as_ref().map(|repository| Has {
-            is_ours: repository.is_ours,
-            // Parts that were not read are not compared, either.
-            lifecycle: !repository.configuration_read || repository.lifecycle.is_some(),
-            permission: !repository.configuration_read || repository.permission.is_some(),
-            resource_tags: &repository.resource_tags,
-        })
+    /// Applies the defaults. A repository that we create or created gets all of them. An adopted one
+    /// gets only those for parts that it lacks: somebody wrote the others.
+    pub(super) fn with_defaults(&self, desired: Desired) -> Desired {
+        let Desired { defaults, own, .. } = &desired;
+        let adopted = self.repository.as_ref().filter(|repository| !repository.is_ours);
+        // Parts that were not read are not compared, either.
+        let lacks = |live: fn(&ObservedRepository) -> &Option<String>| {
+            adopted.is_none_or(|adopted| adopted.configuration_read && live(adopted).is_none())
+        };
+        let policy = |default: &Option<Policy>, own: &Wanted, is_lacking: bool| {
+            let default = default.clone().filter(|_| is_lacking);
+            default.map_or_else(|| own.clone(), Wanted::Document)
+        };
+        let lifecycle = policy(&defaults.lifecycle, &own.lifecycle, lacks(|live| &live.lifecycle));
+        let permission =
+            policy(&defaults.permission, &own.permission, lacks(|live| &live.permission));
+
+        let is_missing =
+            |key: &String| adopted.is_none_or(|adopted| !adopted.resource_tags.contains_key(key));
+        let missing = defaults.resource_tags.iter().filter(|(key, _)| is_missing(key));
+        let mut resource_tags = own.resource_tags.clone();
+        resource_tags.extend(missing.map(|(key, value)| (key.clone(), value.clone())));
+
+        Desired { lifecycle, permission, resource_tags, ..desired }
     }
 
     /// Returns the manifests that the repository is known to have.

@@ -72,14 +72,14 @@ impl Outcomes {
     /// Records an action that was carried out.
     pub(super) fn done(&mut self, action: &Action) {
         let change = action.past();
-        self.progress.did(action.field(), change.clone());
+        self.progress.report(action.field(), Ok(change.clone()));
         self.changes.push(change);
         self.record(action);
     }
 
     /// Reports an action that failed.
     pub(super) fn failed(&self, field: Field, failure: &Failure) {
-        self.progress.failed(field, failure);
+        self.progress.report(field, Err(failure.clone()));
     }
 
     fn record(&mut self, action: &Action) {
@@ -98,7 +98,7 @@ impl Outcomes {
     pub(super) fn copied(&mut self, kind: ArtifactKind, tag: Tag, digest: Digest) {
         let noun = if kind == ArtifactKind::Chart { "chart" } else { "tag" };
         let change = format!("copied {noun} {tag} ({digest})");
-        self.progress.did(kind.into(), change.clone());
+        self.progress.report(kind.into(), Ok(change.clone()));
         self.progress.ended_tag();
 
         self.changes.push(change);
@@ -116,7 +116,7 @@ impl Outcomes {
     /// Records the state of a tag that was not copied.
     pub(super) fn settled(&mut self, kind: ArtifactKind, tag: Tag, state: TagState) {
         if let TagState::Failed(failure) = &state {
-            self.progress.failed(kind.into(), failure);
+            self.progress.report(kind.into(), Err(failure.clone()));
         }
         self.tags.insert((kind, tag), state);
     }

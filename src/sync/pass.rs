@@ -2,7 +2,7 @@
 
 use tokio_util::sync::CancellationToken;
 
-use super::action::Plan;
+use super::action::{Plan, Pruning};
 use super::defaults::Documents;
 use super::desired::Desired;
 use super::engine::Engine;
@@ -113,7 +113,7 @@ impl<'a> Pass<'a> {
         };
         let Some(observed) = observed else { return Ok(Err(desired)) };
 
-        let desired = desired.given(observed.has());
+        let desired = observed.with_defaults(desired);
         let observed = self.count_expired(&desired, observed);
         let plan = self.plan(&desired, &observed)?;
 
@@ -130,7 +130,7 @@ impl<'a> Pass<'a> {
         configuration: Option<Configuration>,
     ) -> Result<Survey, Failure> {
         let observed = self.observe(&desired, configuration).await?;
-        let mut desired = desired.given(observed.has());
+        let mut desired = observed.with_defaults(desired);
         let mut observed = self.with_expired(&desired, observed).await?;
         let mut plan = self.plan(&desired, &observed)?;
 
@@ -139,7 +139,7 @@ impl<'a> Pass<'a> {
             && !plan.is_settled()
         {
             let registry = &self.target.registry;
-            let read = || async { Ok(registry.resource_tags(&repository.repository).await?) };
+            let read = || registry.resource_tags(&repository.repository);
             repository.resource_tags = retry_throttled(read).await?;
             plan = self.plan(&desired, &observed)?;
         }
@@ -149,7 +149,7 @@ impl<'a> Pass<'a> {
         }
         if self.prunes() {
             let pruning = Box::pin(self.prunable(&desired, &observed, &plan)).await;
-            plan.add_pruning(pruning);
+            plan.add_pruning(pruning.unwrap_or_else(Pruning::from));
         }
         Ok(Survey { desired, observed, plan })
     }

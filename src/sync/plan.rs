@@ -1,16 +1,13 @@
 //! [`Desired`] x [`Observed`] -> [`Plan`]. Pure: no I/O, no clock.
 
 use super::action::{Action, Drift, Plan};
-use super::artifact::{
-    ArtifactKind, DesiredArtifact, Source, SourceContent, SourceTag, TagState, WantedTag,
-};
+use super::artifact::{DesiredArtifact, Source, SourceContent, SourceTag, TagState, WantedTag};
 use super::configuration::{self, Difference, Verdict};
 use super::desired::Desired;
 use super::earlier::Earlier;
 use super::observed::{Observed, ObservedRepository};
 use super::ownership::Claimant;
 use crate::class::Class;
-use crate::ecr::policy::{Kind, Wanted};
 use crate::ecr::{Archived, CREATED_TAG, Mutability};
 use crate::failure::Failure;
 use crate::registry::{Digest, Tag};
@@ -42,28 +39,19 @@ pub(super) fn plan(
 }
 
 fn plan_new(desired: &Desired, claimant: &Claimant, plan: &mut Plan) {
-    plan.actions.push(create(desired, claimant));
-    plan.attempts = configuration::created(desired);
-    for (kind, wanted) in
-        [(Kind::Lifecycle, &desired.lifecycle), (Kind::Permission, &desired.permission)]
-    {
-        if let Wanted::Document(document) = wanted {
-            let document = document.clone();
-            plan.actions.push(Action::PutPolicy { kind, document, replaces: false });
-        }
-    }
-}
-
-fn create(desired: &Desired, claimant: &Claimant) -> Action {
     let mut tags = desired.resource_tags.clone();
     if let Some((key, value)) = claimant.mark() {
         tags.insert(key, value);
         tags.insert(CREATED_TAG.to_owned(), "true".to_owned());
     }
-    Action::CreateRepository {
-        name: desired.repository.clone(),
-        tags,
-        settings: desired.settings.clone(),
+    let name = desired.repository.clone();
+    let settings = desired.settings.clone();
+    plan.actions.push(Action::CreateRepository { name, tags, settings });
+
+    for (kind, document) in desired.policies() {
+        let document = document.clone();
+        plan.attempts.insert(kind.into(), configuration::created(kind, &document));
+        plan.actions.push(Action::PutPolicy { kind, document, replaces: false });
     }
 }
 
@@ -119,16 +107,16 @@ fn plan_artifacts(desired: &Desired, observed: Option<&ObservedRepository>, plan
     for artifact in &desired.artifacts {
         let other = desired.artifacts.iter().find(|other| other.kind != artifact.kind);
         for (tag, wanted) in &artifact.tags {
+            let current = observed.and_then(|observed| observed.images.tags.get(tag));
+            let tag_plan =
+                TagPlan { artifact, tag, wanted, current, mutability: mutability.as_ref() };
             let decision = if other.is_some_and(|other| other.tags.contains_key(tag)) {
                 Decision::Settled(TagState::Failed(collision(tag)))
             } else {
-                let current = observed.and_then(|observed| observed.images.tags.get(tag));
-                plan_tag(artifact, tag, wanted, current, mutability.as_ref())
+                tag_plan.by_source()
             };
             let decision = match observed {
-                Some(observed) => {
-                    with_observed(artifact.kind, tag, wanted, observed, desired.restore, decision)
-                }
+                Some(observed) => tag_plan.with_observed(observed, desired.restore, decision),
                 None => decision,
             };
 
@@ -148,175 +136,157 @@ enum Decision {
     Do(Action),
 }
 
-/// Decides by the source, the current digest and the mutability.
-fn plan_tag(
-    artifact: &DesiredArtifact,
-    tag: &Tag,
-    wanted: &WantedTag,
-    current: Option<&Digest>,
-    mutability: Option<&Mutability>,
-) -> Decision {
-    let source = match (&wanted.source, current) {
-        // The pinned digest is in ECR, so the source does not matter.
-        (_, Some(digest)) if wanted.pin.as_ref() == Some(digest) => {
-            return Decision::Settled(TagState::Synced(digest.clone()));
-        }
-        (Err(failure), Some(digest)) => {
-            return Decision::Settled(TagState::Unverified {
-                digest: digest.clone(),
-                failure: failure.clone(),
-            });
-        }
-        (Err(failure), None) => return Decision::Settled(TagState::Failed(failure.clone())),
-        (Ok(source), _) => source,
-    };
-    plan_content(artifact, tag, source, current, mutability)
+/// One wanted tag.
+struct TagPlan<'a> {
+    artifact: &'a DesiredArtifact,
+    tag: &'a Tag,
+    wanted: &'a WantedTag,
+    /// The current digest of the tag in ECR.
+    current: Option<&'a Digest>,
+    mutability: Option<&'a Mutability>,
 }
 
-/// Decides by the content of the source.
-fn plan_content(
-    artifact: &DesiredArtifact,
-    tag: &Tag,
-    source: &SourceTag,
-    current: Option<&Digest>,
-    mutability: Option<&Mutability>,
-) -> Decision {
-    let copy = |digest: Option<&Digest>| {
+impl TagPlan<'_> {
+    fn copy(&self, source: &SourceTag, digest: Option<&Digest>) -> Decision {
         Decision::Do(Action::CopyTag {
-            kind: artifact.kind,
-            tag: tag.clone(),
+            kind: self.artifact.kind,
+            tag: self.tag.clone(),
             source: source.label.clone(),
             digest: digest.cloned(),
-            replaces: current.cloned(),
+            replaces: self.current.cloned(),
         })
-    };
-    let keep = |digest: &Digest, message: String| {
-        let failure = Failure::new(Class::SourceChanged, message);
-        Decision::Settled(TagState::Kept { digest: digest.clone(), failure })
-    };
-
-    match (&source.content, current) {
-        (SourceContent::Manifest(digest), Some(current)) if digest == current => {
-            Decision::Settled(TagState::Synced(current.clone()))
-        }
-        (SourceContent::Manifest(digest), Some(current)) if artifact.keep => keep(
-            current,
-            format!(
-                "{} is now {digest}; the version in ECR is kept (onSourceChange: Overwrite \
-                 replaces it)",
-                source.label
-            ),
-        ),
-        (SourceContent::Manifest(digest), Some(current))
-            if mutability.is_some_and(|mutability| !mutability.may_move(tag.as_str())) =>
-        {
-            Decision::Settled(TagState::Failed(immutable(tag, current, digest)))
-        }
-        (SourceContent::Manifest(digest), _) => copy(Some(digest)),
-        (SourceContent::Archive { digest, derived: Some(derived) }, Some(current))
-            if derived.manifest == *current
-                && derived.provenance == has_provenance(artifact)
-                && digest.as_ref().is_none_or(|digest| *digest == derived.archive) =>
-        {
-            Decision::Settled(TagState::Synced(current.clone()))
-        }
-        // The index has another digest of the archive: it need not be read to keep the version.
-        (
-            SourceContent::Archive { digest: Some(digest), derived: Some(derived) },
-            Some(current),
-        ) if artifact.keep && derived.manifest == *current && *digest != derived.archive => keep(
-            current,
-            format!(
-                "{} was replaced in the source (archive {digest}); the version in ECR is kept \
-                 (chart.onSourceChange: Overwrite replaces it)",
-                source.label
-            ),
-        ),
-        (SourceContent::Archive { .. }, _) => copy(None),
     }
-}
 
-/// Changes the decision for an incomplete index, an archived tag, and a tag that expires again and
-/// again.
-fn with_observed(
-    kind: ArtifactKind,
-    tag: &Tag,
-    wanted: &WantedTag,
-    observed: &ObservedRepository,
-    restore: bool,
-    decision: Decision,
-) -> Decision {
-    let decision = with_incomplete_index(kind, tag, wanted, observed, decision);
-    let decision = match observed.archived.get(tag) {
-        Some(archived) => with_archived(kind, tag, archived, restore, decision),
-        None => decision,
-    };
-
-    let expired = observed.expired.get(tag).and_then(|expired| expired.verdict(tag));
-    match (decision, expired) {
-        (Decision::Do(Action::CopyTag { replaces: None, .. }), Some(failure)) => {
-            Decision::Settled(TagState::Failed(failure))
+    /// Decides by the source, the current digest and the mutability.
+    fn by_source(&self) -> Decision {
+        match (&self.wanted.source, self.current) {
+            // The pinned digest is in ECR, so the source does not matter.
+            (_, Some(digest)) if self.wanted.pin.as_ref() == Some(digest) => {
+                Decision::Settled(TagState::Synced(digest.clone()))
+            }
+            (Err(failure), Some(digest)) => Decision::Settled(TagState::Unverified {
+                digest: digest.clone(),
+                failure: failure.clone(),
+            }),
+            (Err(failure), None) => Decision::Settled(TagState::Failed(failure.clone())),
+            (Ok(source), _) => self.by_content(source),
         }
-        (decision, _) => decision,
     }
-}
 
-/// Copies an index again if ECR has its digest but lacks some of its children. Only the missing
-/// ones are sent.
-fn with_incomplete_index(
-    kind: ArtifactKind,
-    tag: &Tag,
-    wanted: &WantedTag,
-    observed: &ObservedRepository,
-    decision: Decision,
-) -> Decision {
-    match (&decision, &wanted.source) {
-        (Decision::Settled(TagState::Synced(digest)), Ok(source))
-            if observed.incomplete.contains(digest) =>
-        {
-            Decision::Do(Action::CopyTag {
-                kind,
-                tag: tag.clone(),
-                source: source.label.clone(),
-                digest: Some(digest.clone()),
-                replaces: Some(digest.clone()),
-            })
-        }
-        _ => decision,
-    }
-}
+    /// Decides by the content of the source.
+    fn by_content(&self, source: &SourceTag) -> Decision {
+        let Self { artifact, tag, mutability, .. } = self;
+        let keep = |digest: &Digest, message: String| {
+            let failure = Failure::new(Class::SourceChanged, message);
+            Decision::Settled(TagState::Kept { digest: digest.clone(), failure })
+        };
 
-/// Handles a tag in the archive, which is neither missing nor can be pulled. `decision` is for a
-/// missing tag.
-fn with_archived(
-    kind: ArtifactKind,
-    tag: &Tag,
-    archived: &Archived,
-    restore: bool,
-    decision: Decision,
-) -> Decision {
-    let Archived { digest, activating } = archived;
-
-    match &decision {
-        // The source has another digest now: it is copied, and the tag moves to it.
-        Decision::Do(Action::CopyTag { digest: Some(wanted), .. }) if wanted != digest => decision,
-        Decision::Settled(TagState::Failed(failure)) if failure.class == Class::TagCollision => {
-            decision
-        }
-        _ if *activating => Decision::Settled(TagState::Synced(digest.clone())),
-        _ if restore => {
-            Decision::Do(Action::RestoreTag { kind, tag: tag.clone(), digest: digest.clone() })
-        }
-        _ => Decision::Settled(TagState::Archived {
-            digest: digest.clone(),
-            failure: Failure::new(
-                Class::LifecycleConflict,
+        match (&source.content, self.current) {
+            (SourceContent::Manifest(digest), Some(current)) if digest == current => {
+                Decision::Settled(TagState::Synced(current.clone()))
+            }
+            (SourceContent::Manifest(digest), Some(current)) if artifact.keep => keep(
+                current,
                 format!(
-                    "tag {tag} is in ECR's archive and cannot be pulled: set archivedImages: \
-                     Restore to restore it; a rule of the lifecycle policy archived it"
+                    "{} is now {digest}; the version in ECR is kept (onSourceChange: Overwrite \
+                     replaces it)",
+                    source.label
                 ),
             ),
-        }),
+            (SourceContent::Manifest(digest), Some(current))
+                if mutability.is_some_and(|mutability| !mutability.may_move(tag.as_str())) =>
+            {
+                Decision::Settled(TagState::Failed(immutable(tag, current, digest)))
+            }
+            (SourceContent::Manifest(digest), _) => self.copy(source, Some(digest)),
+            (SourceContent::Archive { digest, derived: Some(derived) }, Some(current))
+                if derived.manifest == *current
+                    && derived.provenance == has_provenance(artifact)
+                    && digest.as_ref().is_none_or(|digest| *digest == derived.archive) =>
+            {
+                Decision::Settled(TagState::Synced(current.clone()))
+            }
+            // The index has another digest of the archive: it need not be read to keep the version.
+            (
+                SourceContent::Archive { digest: Some(digest), derived: Some(derived) },
+                Some(current),
+            ) if artifact.keep && derived.manifest == *current && *digest != derived.archive => {
+                keep(
+                    current,
+                    format!(
+                        "{} was replaced in the source (archive {digest}); the version in ECR is \
+                         kept (chart.onSourceChange: Overwrite replaces it)",
+                        source.label
+                    ),
+                )
+            }
+            (SourceContent::Archive { .. }, _) => self.copy(source, None),
+        }
+    }
+
+    /// Changes the decision for an incomplete index, an archived tag, and a tag that expires again
+    /// and again.
+    fn with_observed(
+        &self,
+        observed: &ObservedRepository,
+        restore: bool,
+        decision: Decision,
+    ) -> Decision {
+        let decision = match (&decision, &self.wanted.source) {
+            // ECR has the index but lacks some of its children: only the missing ones are sent.
+            (Decision::Settled(TagState::Synced(digest)), Ok(source))
+                if observed.incomplete.contains(digest) =>
+            {
+                self.copy(source, Some(digest))
+            }
+            _ => decision,
+        };
+        let decision = match observed.archived.get(self.tag) {
+            Some(archived) => self.with_archived(archived, restore, decision),
+            None => decision,
+        };
+
+        let expired = observed.expired.get(self.tag).and_then(|expired| expired.verdict(self.tag));
+        match (decision, expired) {
+            (Decision::Do(Action::CopyTag { replaces: None, .. }), Some(failure)) => {
+                Decision::Settled(TagState::Failed(failure))
+            }
+            (decision, _) => decision,
+        }
+    }
+
+    /// Handles a tag in the archive, which is neither missing nor can be pulled. `decision` is for a
+    /// missing tag.
+    fn with_archived(&self, archived: &Archived, restore: bool, decision: Decision) -> Decision {
+        let Archived { digest, activating } = archived;
+        let tag = self.tag;
+
+        match &decision {
+            // The source has another digest now: it is copied, and the tag moves to it.
+            Decision::Do(Action::CopyTag { digest: Some(wanted), .. }) if wanted != digest => {
+                decision
+            }
+            Decision::Settled(TagState::Failed(failure))
+                if failure.class == Class::TagCollision =>
+            {
+                decision
+            }
+            _ if *activating => Decision::Settled(TagState::Synced(digest.clone())),
+            _ if restore => {
+                let kind = self.artifact.kind;
+                Decision::Do(Action::RestoreTag { kind, tag: tag.clone(), digest: digest.clone() })
+            }
+            _ => Decision::Settled(TagState::Archived {
+                digest: digest.clone(),
+                failure: Failure::new(
+                    Class::LifecycleConflict,
+                    format!(
+                        "tag {tag} is in ECR's archive and cannot be pulled: set archivedImages: \
+                         Restore to restore it; a rule of the lifecycle policy archived it"
+                    ),
+                ),
+            }),
+        }
     }
 }
 

@@ -8,14 +8,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use tokio_util::sync::CancellationToken;
 
 use super::action::Action;
-use super::artifact::{ArtifactKind, DesiredArtifact, Source};
+use super::artifact::{ArtifactKind, Source};
 use super::copy::transfer_size;
 use super::engine::Engine;
 use super::job::{Job, Mode};
 use super::pass::{Pass, Survey, bounded};
 use super::report::Report;
-use crate::ecr;
-use crate::ecr::policy::{self, Kind, Wanted};
+use crate::ecr::policy::{self, Kind};
 use crate::registry::{Digest, Tag};
 
 pub(crate) use super::copy::transfer_size::TransferSize;
@@ -63,19 +62,14 @@ impl Engine {
 fn policy_changes(survey: &Survey) -> BTreeMap<Kind, Vec<String>> {
     let Survey { desired, observed, .. } = survey;
     let Some(repository) = &observed.repository else { return BTreeMap::new() };
-    let pairs = [
-        (Kind::Lifecycle, &desired.lifecycle, &repository.lifecycle),
-        (Kind::Permission, &desired.permission, &repository.permission),
-    ];
-    pairs
-        .into_iter()
-        .filter_map(|(kind, wanted, live)| match (wanted, live) {
-            (Wanted::Document(wanted), Some(live)) => {
-                Some((kind, policy::changes(kind, wanted, live)))
-            }
-            _ => None,
-        })
-        .collect()
+    let changes = desired.policies().filter_map(|(kind, wanted)| {
+        let live = match kind {
+            Kind::Lifecycle => &repository.lifecycle,
+            Kind::Permission => &repository.permission,
+        };
+        Some((kind, policy::changes(kind, wanted, live.as_ref()?)))
+    });
+    changes.collect()
 }
 
 impl Pass<'_> {
@@ -86,20 +80,24 @@ impl Pass<'_> {
         let mut counted: BTreeSet<Digest> = BTreeSet::new();
         for artifact in &survey.desired.artifacts {
             let Source::Registry(origin) = &artifact.source else { continue };
-            let copies = copies(survey, artifact);
+            let copies = survey.plan.copies(artifact.kind);
+            let copies = copies.filter_map(|(tag, digest, _)| Some((tag.clone(), digest?.clone())));
+            let copies: Vec<(Tag, Digest)> = copies.collect();
             let digests: BTreeSet<_> = copies.iter().map(|(_, digest)| digest.clone()).collect();
             let blobs = transfer_size::blobs(origin, digests).await;
             self.job.progress.advance(1);
 
-            let all = blobs.values().flatten().map(|blob| blob.digest.clone()).collect();
-            let missing = match self.missing_blobs(survey, all).await {
-                Ok(missing) => missing,
-                Err(error) => {
-                    let repository = self.target.name();
-                    tracing::warn!(repository, %error, "cannot tell how much would be sent");
-                    continue;
+            let mut missing = blobs.values().flatten().map(|blob| blob.digest.clone()).collect();
+            if survey.observed.repository.is_some() {
+                let repository = self.target.name();
+                match self.target.registry.missing_blobs(repository, &missing).await {
+                    Ok(digests) => missing = digests,
+                    Err(error) => {
+                        tracing::warn!(repository, %error, "cannot tell how much would be sent");
+                        continue;
+                    }
                 }
-            };
+            }
 
             for (tag, digest) in copies {
                 let Some(blobs) = blobs.get(&digest) else { continue };
@@ -115,27 +113,4 @@ impl Pass<'_> {
         }
         sizes
     }
-
-    /// Returns which of the blobs the repository lacks: all of them if it does not exist.
-    async fn missing_blobs(
-        &self,
-        survey: &Survey,
-        blobs: BTreeSet<Digest>,
-    ) -> Result<BTreeSet<Digest>, ecr::Error> {
-        match &survey.observed.repository {
-            Some(_) => self.target.registry.missing_blobs(self.target.name(), &blobs).await,
-            None => Ok(blobs),
-        }
-    }
-}
-
-/// Returns the tags and digests of an artifact that would be copied.
-fn copies(survey: &Survey, artifact: &DesiredArtifact) -> Vec<(Tag, Digest)> {
-    let copies = survey.plan.actions.iter().filter_map(|action| match action {
-        Action::CopyTag { kind, tag, digest: Some(digest), .. } if *kind == artifact.kind => {
-            Some((tag.clone(), digest.clone()))
-        }
-        _ => None,
-    });
-    copies.collect()
 }

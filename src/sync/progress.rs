@@ -231,17 +231,8 @@ impl Progress {
         self.advance(1);
     }
 
-    /// Reports an action that was carried out.
-    pub(super) fn did(&self, field: Field, change: String) {
-        self.report(field, Ok(change));
-    }
-
-    /// Reports an action that failed.
-    pub(super) fn failed(&self, field: Field, failure: &Failure) {
-        self.report(field, Err(failure.clone()));
-    }
-
-    fn report(&self, field: Field, result: Result<String, Failure>) {
+    /// Reports an action that was carried out, or that failed.
+    pub(super) fn report(&self, field: Field, result: Result<String, Failure>) {
         if let Some(listener) = &self.listener {
             listener.ended(Step { field, result });
         }

@@ -14,6 +14,7 @@ mod check;
 mod remove;
 mod source;
 
+use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use self::candidates::{Contents, Exempt, allowed, candidates};
@@ -53,36 +54,32 @@ impl Pass<'_> {
     }
 
     /// Finds the tags to remove.
+    ///
+    /// # Errors
+    /// The reason why nothing is removed.
     pub(super) async fn prunable(
         &self,
         desired: &Desired,
         observed: &Observed,
         plan: &Plan,
-    ) -> Pruning {
+    ) -> Result<Pruning, Failure> {
         let (Some(bounds), Some(observed)) = (self.job.spec.prune, &observed.repository) else {
-            return Pruning::default();
+            return Ok(Pruning::default());
         };
         let repository = &observed.repository;
         let owner = observed.resource_tags.get(OWNER_TAG);
         if let Some(owner) = owner.filter(|_| !matches!(self.job.claimant, Claimant::Resource(_))) {
-            return Pruning::blocked(format!(
+            return Err(Pruning::blocked(format!(
                 "an operator keeps the repository for {owner}, and must prune it"
-            ));
+            )));
         }
         if let Some(artifact) = self.itself(desired, repository) {
-            return Pruning::blocked(format!(
-                "the source {} is the repository itself",
-                artifact.name
-            ));
+            let why = format!("the source {} is the repository itself", artifact.name);
+            return Err(Pruning::blocked(why));
         }
-        if let Some(blocked) = forbidden(desired, plan) {
-            return blocked;
-        }
+        check_plan(desired, plan)?;
 
-        let images = match self.contents().await {
-            Ok(images) => images,
-            Err(failure) => return Pruning::blocked_by(&failure),
-        };
+        let images = self.contents().await.map_err(|failure| Pruning::blocked_by(&failure))?;
         self.remember_narrowed(desired);
         let contents = Contents::new(&images, present(desired));
         let min_unpulled = bounds.min_unpulled;
@@ -95,8 +92,8 @@ impl Pass<'_> {
 
         let allowed = allowed(contents.tags(), bounds.max_percent);
         let checked = self.checked(desired, allowed, &contents, candidates).await;
-        let checked = checked.unwrap_or_else(|failure| Pruning::blocked_by(&failure));
-        Pruning { allowed, min_unpulled, ..checked }
+        let checked = checked.unwrap_or_else(|failure| Pruning::blocked_by(&failure).into());
+        Ok(Pruning { allowed, min_unpulled, ..checked })
     }
 
     /// Remembers from which indexes the wanted tags were built. When a tag is no longer wanted, its
@@ -122,10 +119,8 @@ impl Pass<'_> {
         let mut next = None;
         for _ in 0..MAX_PAGES {
             let from: &Option<String> = &next;
-            let page = retry_throttled(|| async {
-                Ok(target.registry.contents(target.name(), from.as_deref()).await?)
-            })
-            .await?;
+            let read = || target.registry.contents(target.name(), from.as_deref());
+            let page = retry_throttled(read).await?;
             // Somebody deleted the repository just now.
             let Some(page) = page else { return Ok(Vec::new()) };
 
@@ -204,38 +199,37 @@ fn present(desired: &Desired) -> Vec<Digest> {
     present
 }
 
-/// Returns why nothing may be removed, as far as the plan shows it: the wanted tags or the source's
-/// tags are not all known, or a wanted tag is missing.
-fn forbidden(desired: &Desired, plan: &Plan) -> Option<Pruning> {
-    let by = |what: String, failure: &Failure| Pruning::blocked_by(&because(&what, failure));
+/// Checks whether the plan shows a reason to remove nothing: the wanted tags or the source's tags
+/// are not all known, or a wanted tag is missing.
+fn check_plan(desired: &Desired, plan: &Plan) -> Result<(), Failure> {
+    let blocked = |why: String| Err(Pruning::blocked(why));
+    let by = |what: String, failure: &Failure| Err(Pruning::blocked_by(&because(&what, failure)));
     for artifact in &desired.artifacts {
         let (noun, name) = (artifact.kind.noun(), &artifact.name);
         if let Some(failure) = &artifact.listing {
-            return Some(by(format!("cannot determine which {noun} tags are wanted"), failure));
+            return by(format!("cannot determine which {noun} tags are wanted"), failure);
         }
 
         match &artifact.offered {
             Some(Ok(offered)) if offered.is_empty() => {
-                return Some(Pruning::blocked(format!("{name} lists no tags")));
+                return blocked(format!("{name} lists no tags"));
             }
             // A typing error in the selector would otherwise remove everything.
             Some(Ok(offered)) if artifact.selected == Some(0) => {
                 let count = offered.len();
-                return Some(Pruning::blocked(format!(
+                return blocked(format!(
                     "the selector finds none of the {count} {noun} tags of {name}"
-                )));
+                ));
             }
             Some(Ok(_)) => {}
             Some(Err(failure)) => {
-                return Some(by(format!("cannot list the tags of {name}"), failure));
+                return by(format!("cannot list the tags of {name}"), failure);
             }
-            None => {
-                return Some(Pruning::blocked(format!("the tags of {name} were not listed")));
-            }
+            None => return blocked(format!("the tags of {name} were not listed")),
         }
     }
 
-    plan.settled.iter().find_map(|((kind, tag), state)| missing(*kind, tag, state))
+    missing(&plan.settled)
 }
 
 /// Adds the consequence of a failure to its message.
@@ -244,14 +238,14 @@ fn because(what: &str, failure: &Failure) -> Failure {
 }
 
 /// Blocks pruning while a wanted tag is not in ECR as desired, which may change soon.
-fn missing(kind: ArtifactKind, tag: &Tag, state: &TagState) -> Option<Pruning> {
-    let TagState::Failed(failure) = state else { return None };
-    let what = format!("{} tag {tag} is wanted, but could not be copied", kind.noun());
-    let mut pruning = Pruning::blocked(because(&what, failure));
-    if let Some(blocked) = &mut pruning.blocked {
-        blocked.retry_after = Some(Pruning::RECHECK);
+fn missing(states: &BTreeMap<(ArtifactKind, Tag), TagState>) -> Result<(), Failure> {
+    for ((kind, tag), state) in states {
+        let TagState::Failed(failure) = state else { continue };
+        let what = format!("{} tag {tag} is wanted, but could not be copied", kind.noun());
+        let blocked = Pruning::blocked(because(&what, failure));
+        return Err(Failure { retry_after: Some(Pruning::RECHECK), ..blocked });
     }
-    Some(pruning)
+    Ok(())
 }
 
 #[cfg(test)]
@@ -270,8 +264,11 @@ mod tests {
 
     #[test]
     fn a_dry_run_shows_the_last_check_and_a_pass_removes_only_once() {
-        let checked =
-            Pruning { actions: vec![action("1"), action("2")], left: 3, ..Pruning::blocked("why") };
+        let checked = Pruning {
+            actions: vec![action("1"), action("2")],
+            left: 3,
+            ..Pruning::blocked("why").into()
+        };
         let mut artifact = DesiredArtifact::new(ArtifactKind::Image, "q.io/app");
         let wanted = WantedTag { pin: None, source: Err(Failure::cancelled()) };
         artifact.tags.insert("1".parse().expect("a tag"), wanted);
@@ -303,14 +300,12 @@ mod tests {
         );
         let unseen = "9 more tags will be checked in later passes (100 per pass)";
         assert_eq!(of(1, 2, 9).as_deref(), Some(unseen));
-        assert_eq!(Pruning { left: 9, ..Pruning::blocked("why") }.advice(), None);
+        assert_eq!(Pruning { left: 9, ..Pruning::blocked("why").into() }.advice(), None);
     }
 
     #[test]
     fn a_passing_failure_is_checked_again_soon_and_others_are_not() {
-        let again = |class| {
-            Pruning::blocked_by(&Failure::new(class, "x")).blocked.expect("blocked").retry_after
-        };
+        let again = |class| Pruning::blocked_by(&Failure::new(class, "x")).retry_after;
         assert_eq!(again(Class::RegistryUnavailable), Some(Pruning::RECHECK));
         assert_eq!(again(Class::AccessDenied), None);
     }

@@ -1,7 +1,7 @@
 //! Signatures and other artifacts that refer to the wanted images. They are copied as far as
 //! possible and reported separately: a failure is not a failure of the image.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use super::action::Plan;
 use super::artifact::{ArtifactKind, Source, TagState};
@@ -13,7 +13,7 @@ use super::outcomes::{Outcomes, ReferrersReport};
 use super::pass::Pass;
 use crate::ecr::Repository;
 use crate::failure::Failure;
-use crate::registry::Digest;
+use crate::registry::{Client, Digest};
 
 impl Pass<'_> {
     /// Copies the artifacts that refer to the images in ECR.
@@ -67,18 +67,28 @@ impl Pass<'_> {
         repository: &Repository,
         orders: Vec<Order>,
     ) -> Result<Vec<(Order, Result<(), Failure>)>, Failure> {
-        let registry = &self.target.registry;
-        let target = registry.data_plane(repository).await?;
-        let copier = Copier::new(
-            registry,
-            &target,
+        let target = self.target.registry.data_plane(repository).await?;
+        let copier = self.copier(origin, &target, repository, observed.known_manifests());
+        Ok(copier.run(orders).await)
+    }
+
+    /// Prepares copies from `origin` into `repository`, which already has the `known` manifests.
+    pub(super) fn copier<'c>(
+        &'c self,
+        origin: &'c Origin,
+        target: &'c Client,
+        repository: &'c Repository,
+        known: HashSet<Digest>,
+    ) -> Copier<'c> {
+        Copier::new(
+            &self.target.registry,
+            target,
             repository,
             origin,
-            observed.known_manifests(),
+            known,
             &self.engine.blobs,
             self.job.progress.clone(),
-        );
-        Ok(copier.run(orders).await)
+        )
     }
 
     /// Returns the referrers that the target lacks.

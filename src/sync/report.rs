@@ -146,10 +146,7 @@ impl ArtifactReport {
             TagState::Failed(failure) | TagState::Unverified { failure, .. } => {
                 Some((tag, failure))
             }
-            TagState::Synced(_)
-            | TagState::Kept { .. }
-            | TagState::Archived { .. }
-            | TagState::Planned => None,
+            _ => None,
         })
     }
 

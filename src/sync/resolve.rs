@@ -4,6 +4,9 @@ mod chart;
 mod image;
 mod mirrored;
 
+use futures::FutureExt;
+use futures::future::OptionFuture;
+
 use super::artifact::DesiredArtifact;
 use super::desired::{Desired, Own, revision};
 use super::job::Mode;
@@ -61,19 +64,12 @@ impl Pass<'_> {
     /// is not an error: the result has its failure.
     pub(super) async fn artifacts(&self) -> Result<Vec<DesiredArtifact>, Failure> {
         let spec = &self.job.spec;
-        let image = async {
-            match &spec.image {
-                Some(image) => self.resolve_image(image).await.map(Some),
-                None => Ok(None),
-            }
-        };
-        let chart = async {
-            match &spec.chart {
-                Some(chart) => self.resolve_chart(chart).await.map(Some),
-                None => Ok(None),
-            }
-        };
-        let (image, chart) = tokio::try_join!(image, chart)?;
+        let image = spec.image.as_ref().map(|image| self.resolve_image(image));
+        let chart = spec.chart.as_ref().map(|chart| self.resolve_chart(chart));
+        let (image, chart) = tokio::try_join!(
+            OptionFuture::from(image).map(Option::transpose),
+            OptionFuture::from(chart).map(Option::transpose),
+        )?;
         Ok(image.into_iter().chain(chart).collect())
     }
 

@@ -19,13 +19,14 @@ const RETRIES: RetryPolicy =
 ///
 /// # Errors
 /// Those of the call. A throttle is an error only after all retries.
-pub(super) async fn retry_throttled<T, F>(mut call: impl FnMut() -> F) -> Result<T, Failure>
+pub(super) async fn retry_throttled<T, E, F>(mut call: impl FnMut() -> F) -> Result<T, Failure>
 where
-    F: Future<Output = Result<T, Failure>>,
+    E: Into<Failure>,
+    F: Future<Output = Result<T, E>>,
 {
     let mut retry = 0;
     loop {
-        let failure = match call().await {
+        let failure = match call().await.map_err(Into::<Failure>::into) {
             Err(failure) if failure.class == Class::RateLimited => failure,
             result => return result,
         };

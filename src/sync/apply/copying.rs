@@ -1,18 +1,18 @@
 //! The copies of a plan: images blob by blob, charts from their archives.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 
 use crate::class::Class;
 use crate::ecr::Repository;
 use crate::failure::Failure;
-use crate::helm;
-use crate::registry::{Client, Digest, Tag};
-use crate::sync::action::{Action, Plan};
+use crate::registry::{Client, Digest};
+use crate::sync::action::Plan;
 use crate::sync::artifact::{DesiredArtifact, Source, TagState};
+use crate::sync::charts::{self, Archives};
+use crate::sync::copy;
 use crate::sync::origin::Origin;
 use crate::sync::outcomes::Outcomes;
 use crate::sync::pass::Pass;
-use crate::sync::{charts, copy};
 
 /// The copies of one pass.
 pub(super) struct Copying<'a> {
@@ -37,17 +37,8 @@ impl<'a> Copying<'a> {
         outcomes: &mut Outcomes,
     ) {
         match &artifact.source {
-            Source::Registry(origin) => {
-                self.copy_images(artifact, origin, plan, outcomes).await;
-            }
-            Source::Charts { repository, entries, provenance } => {
-                let archives = charts::Archives {
-                    source: repository,
-                    provenance: *provenance,
-                    progress: &self.pass.job.progress,
-                };
-                self.push_charts(artifact, archives, entries, plan, outcomes).await;
-            }
+            Source::Registry(origin) => self.copy_images(artifact, origin, plan, outcomes).await,
+            Source::Charts { .. } => self.push_charts(artifact, plan, outcomes).await,
             Source::Unknown => {}
         }
     }
@@ -60,11 +51,8 @@ impl<'a> Copying<'a> {
         outcomes: &mut Outcomes,
     ) {
         let kind = artifact.kind;
-        let orders = plan.actions.iter().filter_map(|action| match action {
-            Action::CopyTag { kind: of, tag, digest: Some(digest), .. } if *of == kind => {
-                Some(copy::Order { tag: Some(tag.clone()), digest: digest.clone() })
-            }
-            _ => None,
+        let orders = plan.copies(kind).filter_map(|(tag, digest, _)| {
+            Some(copy::Order { tag: Some(tag.clone()), digest: digest?.clone() })
         });
 
         let copier = self.copier(origin);
@@ -86,30 +74,19 @@ impl<'a> Copying<'a> {
 
     async fn push_charts(
         &self,
-        artifact: &DesiredArtifact,
-        archives: charts::Archives<'a>,
-        entries: &BTreeMap<Tag, helm::Entry>,
+        artifact: &'a DesiredArtifact,
         plan: &Plan,
         outcomes: &mut Outcomes,
     ) {
-        let orders = plan.actions.iter().filter_map(|action| match action {
-            Action::CopyTag { kind, tag, replaces, .. } if *kind == artifact.kind => {
-                Some(charts::Order {
-                    tag: tag.clone(),
-                    entry: entries.get(tag)?.clone(),
-                    current: replaces.clone(),
-                    derived: artifact.derived(tag),
-                })
-            }
-            _ => None,
-        });
+        let Some(archives) = Archives::new(artifact, &self.pass.job.progress) else { return };
+        let copies = plan.copies(artifact.kind);
+        let orders =
+            copies.filter_map(|(tag, _, current)| charts::Order::new(artifact, tag, current));
         let push = charts::Push {
             registry: &self.pass.target.registry,
             target: self.target,
             repository: self.repository,
             archives,
-            rules: charts::Rules { keep: artifact.keep, mutability: &self.repository.mutability },
-            progress: &self.pass.job.progress,
         };
 
         for outcome in push.run(orders.collect()).await {
@@ -126,16 +103,7 @@ impl<'a> Copying<'a> {
     }
 
     fn copier(&self, origin: &'a Origin) -> copy::Copier<'a> {
-        let Pass { engine, job, target, .. } = self.pass;
-        copy::Copier::new(
-            &target.registry,
-            self.target,
-            self.repository,
-            origin,
-            self.known.clone(),
-            &engine.blobs,
-            job.progress.clone(),
-        )
+        self.pass.copier(origin, self.target, self.repository, self.known.clone())
     }
 
     /// Copies from the original registry the images that could not be read from the mirror.

@@ -11,13 +11,12 @@ use crate::class::Class;
 use crate::failure::Failure;
 use crate::meter::Meter;
 use crate::registry::{Client, Descriptor, Digest, copy_blob, mount_or_copy_blob};
-use crate::sync::origin::Origin;
 use crate::sync::progress::Progress;
 
 /// Transfers to one repository at the same time, in shares: 32 small blobs, which mostly wait for
 /// answers, or 8 large ones. ECR was seen to reset sockets when one client sent many large layers
 /// at the same time. A stream has two buffers of at most 256 KiB.
-const SHARES: usize = 32;
+pub(super) const SHARES: usize = 32;
 /// Shares of a large blob.
 const LARGE_SHARES: u32 = 4;
 /// Size of a large blob. Eight of them, 32 MiB, keep a link busy for longer than any answer takes.
@@ -32,40 +31,19 @@ pub(super) struct Transfers {
 /// The repositories between which blobs are transferred.
 #[derive(Clone)]
 pub(super) struct Route {
-    source: Client,
-    source_repository: String,
-    target: Client,
-    target_repository: String,
+    pub(super) source: Client,
+    pub(super) source_repository: String,
+    pub(super) target: Client,
+    pub(super) target_repository: String,
     /// Whether the target mounts blobs of its other repositories.
-    mounts: bool,
-    shares: Arc<Semaphore>,
-    moving: Arc<Blobs>,
-    progress: Progress,
-    meter: Arc<dyn Meter>,
+    pub(super) mounts: bool,
+    pub(super) shares: Arc<Semaphore>,
+    pub(super) moving: Arc<Blobs>,
+    pub(super) progress: Progress,
+    pub(super) meter: Arc<dyn Meter>,
 }
 
 impl Route {
-    pub(super) fn new(
-        origin: &Origin,
-        (target, target_repository): (&Client, &str),
-        mounts: bool,
-        moving: &Arc<Blobs>,
-        progress: &Progress,
-        meter: &Arc<dyn Meter>,
-    ) -> Self {
-        Self {
-            source: origin.client.clone(),
-            source_repository: origin.repository.clone(),
-            target: target.clone(),
-            target_repository: target_repository.to_owned(),
-            mounts,
-            shares: Arc::new(Semaphore::new(SHARES)),
-            moving: moving.clone(),
-            progress: progress.clone(),
-            meter: meter.clone(),
-        }
-    }
-
     /// Transfers a blob, or waits for another pass that does. If that fails, it may have had
     /// another credential, so this pass tries next.
     async fn transfer(&self, blob: &Descriptor) -> Result<(), Failure> {
@@ -186,9 +164,16 @@ mod tests {
         let moving = Arc::new(Blobs::default());
         let meter: Arc<dyn Meter> = Arc::new(Silent);
         let to = target.client();
-        let route = |from: &Peer| {
-            let origin = Origin::new(from.client(), "a");
-            Route::new(&origin, (&to, "app"), false, &moving, &Progress::default(), &meter)
+        let route = |from: &Peer| Route {
+            source: from.client(),
+            source_repository: "a".to_owned(),
+            target: to.clone(),
+            target_repository: "app".to_owned(),
+            mounts: false,
+            shares: Arc::new(Semaphore::new(SHARES)),
+            moving: moving.clone(),
+            progress: Progress::default(),
+            meter: meter.clone(),
         };
         let first = route(&refuses);
         let second = route(&gives);

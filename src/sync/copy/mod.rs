@@ -24,9 +24,9 @@ use std::time::Duration;
 use futures::future::try_join_all;
 use futures::{StreamExt, stream};
 use parking_lot::Mutex;
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, Semaphore};
 
-use self::blobs::{Route, Transfers};
+use self::blobs::{Route, SHARES, Transfers};
 use self::graph::{Graph, Node};
 use self::inflight::BlobKey;
 pub(super) use self::inflight::Blobs;
@@ -193,14 +193,17 @@ impl<'a> Copier<'a> {
         };
         // Asked only if a mount is possible.
         let mounts = missing.iter().any(is_held) && self.registry.mounts_blobs().await;
-        let route = Route::new(
-            self.origin,
-            (self.target, self.target_repository),
+        let route = Route {
+            source: self.origin.client.clone(),
+            source_repository: self.origin.repository.clone(),
+            target: self.target.clone(),
+            target_repository: self.target_repository.to_owned(),
             mounts,
-            self.moving,
-            &self.progress,
-            &self.registry.meter,
-        );
+            shares: Arc::new(Semaphore::new(SHARES)),
+            moving: self.moving.clone(),
+            progress: self.progress.clone(),
+            meter: self.registry.meter.clone(),
+        };
 
         let missing = blobs.into_iter().filter(|blob| missing.contains(&blob.digest)).cloned();
         Ok(Transfers::start(&route, missing))
@@ -223,20 +226,18 @@ impl<'a> Copier<'a> {
             Err(Put::Failed(failure)) => Err(failure),
         };
 
+        let put_top = async |order: &Order, below: &Result<(), Failure>| match below {
+            Ok(()) => self.put_top(graph, order.tag.as_ref()).await,
+            Err(failure) => Err(Put::Failed(failure.clone())),
+        };
         let mut results = Vec::new();
         for order in orders {
-            let mut tagged = match &result {
-                Ok(()) => self.put_top(graph, order.tag.as_ref()).await,
-                Err(failure) => Err(Put::Failed(failure.clone())),
-            };
+            let mut tagged = put_top(order, &result).await;
             if matches!(tagged, Err(Put::ContentMissing(_))) {
                 // ECR removes unreferenced layers at any time, and a list may be older than a
                 // deletion, so some content is missing. Copy everything again, and trust nothing.
                 result = self.repair(graph).await;
-                tagged = match &result {
-                    Ok(()) => self.put_top(graph, order.tag.as_ref()).await,
-                    Err(failure) => Err(Put::Failed(failure.clone())),
-                };
+                tagged = put_top(order, &result).await;
             }
             if tagged.is_ok() {
                 self.progress.ended_manifest();

@@ -7,12 +7,13 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::api::v1alpha1::AdoptionPolicy;
+use crate::ecr::policy::Wanted;
 use crate::ecr::{Encryption, Images, Mutability, OWNER_TAG, Owner, Repository, Settings};
 use crate::registry::{
     Client, Credential, Endpoint, Options, Reference, Scheme, StaticAuthenticator, Transport,
     TransportOptions,
 };
-use crate::sync::artifact::{Derived, SourceTag};
+use crate::sync::artifact::{ArtifactKind, Derived, SourceTag};
 use crate::sync::origin::Origin;
 use crate::sync::ownership::{Claim, OwnerRules};
 

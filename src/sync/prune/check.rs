@@ -81,11 +81,11 @@ impl Pass<'_> {
         let reserve = actions.split_off(actions.len().min(allowed));
         let blocked = match failed {
             None => None,
-            Some(failure) if actions.is_empty() => Pruning::blocked_by(&failure).blocked,
+            Some(failure) if actions.is_empty() => Some(Pruning::blocked_by(&failure)),
             // Some tags can be removed now, so the others can wait for the next regular check.
-            Some(failure) => Pruning::partly_blocked_by(&failure)
-                .blocked
-                .map(|blocked| Failure { retry_after: None, ..blocked }),
+            Some(failure) => {
+                Some(Failure { retry_after: None, ..Pruning::partly_blocked_by(&failure) })
+            }
         };
         let left = unchecked(&tags, checked) + reserve.len();
         Ok(Pruning { actions, reserve, left, blocked, ..Pruning::default() })

@@ -32,12 +32,12 @@ impl Pass<'_> {
         let pruning = plan.pruning.as_ref().filter(|pruning| !pruning.actions.is_empty());
         let Some(pruning) = pruning else { return };
         let work = Work { pass: self, repository, pruning };
-        let forbidden = match missed(outcomes) {
-            Some(blocked) => Some(blocked),
-            None => work.not_ours(observed, plan, outcomes).await,
+        let allowed = match missing(&outcomes.tags) {
+            Ok(()) => work.check_owner(observed, plan, outcomes).await,
+            blocked => blocked,
         };
-        if let Some(blocked) = forbidden {
-            outcomes.pruning_blocked = blocked.blocked;
+        if let Err(blocked) = allowed {
+            outcomes.pruning_blocked = Some(blocked);
             return;
         }
 
@@ -65,17 +65,10 @@ impl Pass<'_> {
                 true => Pruning::partly_blocked_by(&failure),
                 false => Pruning::blocked_by(&failure),
             };
-            outcomes.pruning_blocked = blocked.blocked;
-            if let Some(blocked) = &outcomes.pruning_blocked {
-                outcomes.failed(Field::Prune, blocked);
-            }
+            outcomes.failed(Field::Prune, &blocked);
+            outcomes.pruning_blocked = Some(blocked);
         }
     }
-}
-
-/// Blocks pruning if this pass failed to copy a wanted tag.
-fn missed(outcomes: &Outcomes) -> Option<Pruning> {
-    outcomes.tags.iter().find_map(|((kind, tag), state)| missing(*kind, tag, state))
 }
 
 struct Work<'a> {
@@ -87,31 +80,31 @@ struct Work<'a> {
 impl Work<'_> {
     /// Blocks pruning if the repository may belong to somebody else: it could not be marked, or its
     /// mark has changed. The copies may have taken a long time.
-    async fn not_ours(
+    async fn check_owner(
         &self,
         observed: &Observed,
         plan: &Plan,
         outcomes: &Outcomes,
-    ) -> Option<Pruning> {
+    ) -> Result<(), Failure> {
         let marked = plan.actions.iter().find_map(|action| match action {
             Action::TagRepository { tags } => tags.get(OWNER_TAG),
             _ => None,
         });
         if marked.is_some() && !outcomes.tagged.contains(OWNER_TAG) {
-            return Some(Pruning::blocked("the repository could not be marked as ours"));
+            return Err(Pruning::blocked("the repository could not be marked as ours"));
         }
 
         let observed = observed.repository.as_ref();
         let observed = observed.and_then(|observed| observed.resource_tags.get(OWNER_TAG));
         let expected = marked.or(observed);
         let registry = &self.pass.target.registry;
-        let read = || async { Ok(registry.resource_tags(self.repository).await?) };
-        match retry_throttled(read).await {
-            Ok(tags) if tags.get(OWNER_TAG) == expected => None,
-            Ok(_) => Some(Pruning::blocked(format!(
-                "the repository's resource tag {OWNER_TAG} has changed"
-            ))),
-            Err(failure) => Some(Pruning::blocked_by(&failure)),
+        match retry_throttled(|| registry.resource_tags(self.repository)).await {
+            Ok(tags) if tags.get(OWNER_TAG) == expected => Ok(()),
+            Ok(_) => {
+                let why = format!("the repository's resource tag {OWNER_TAG} has changed");
+                Err(Pruning::blocked(why))
+            }
+            Err(failure) => Err(Pruning::blocked_by(&failure)),
         }
     }
 
@@ -132,7 +125,7 @@ impl Work<'_> {
         for part in [indexes, others].into_iter().filter(|part| !part.is_empty()) {
             let part = &part;
             // Each try checks the tags again: there may be minutes between two tries.
-            let results = retry_throttled(|| async { self.remove_unused(part).await }).await?;
+            let results = retry_throttled(|| self.remove_unused(part)).await?;
             for action in part {
                 removed += usize::from(self.record(action, &results, outcomes, failed));
             }

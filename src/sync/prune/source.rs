@@ -72,14 +72,11 @@ impl Pass<'_> {
         budget: &'a Budget,
         tags: &[Tag],
     ) -> Result<Option<AskedSource<'a>>, Failure> {
-        let reader = match &artifact.source {
-            Source::Unknown => return Ok(None),
-            Source::Charts { repository, provenance, .. } => Reader::Charts(Archives {
-                source: repository,
-                provenance: *provenance,
-                progress: &self.job.progress,
-            }),
-            Source::Registry(origin) => self.registry_reader(artifact, origin, tags).await?,
+        let archives = Archives::new(artifact, &self.job.progress);
+        let reader = match (&artifact.source, archives) {
+            (Source::Registry(origin), _) => self.registry_reader(artifact, origin, tags).await?,
+            (_, Some(archives)) => Reader::Charts(archives),
+            (_, None) => return Ok(None),
         };
         let with_referrers = desired.referrers && artifact.kind == ArtifactKind::Image;
         Ok(Some(AskedSource { pass: self, artifact, reader, budget, with_referrers }))
@@ -221,7 +218,7 @@ impl AskedSource<'_> {
         }
 
         let order = Order { tag: tag.clone(), entry, current: None, derived: None };
-        let derived = archives.build(&order).await?.derived();
+        let derived = archives.build(&order).await?.derived;
         cache.remember_built(derived.archive, derived.provenance, derived.manifest.clone());
         Ok(derived.manifest)
     }

@@ -276,12 +276,9 @@ fn prefer<T>(readings: &mut [T], job: &Job, name: impl Fn(&T) -> String) {
 }
 
 /// Returns the chart with the same failure for all its versions.
-fn unknown(mut artifact: DesiredArtifact, chart: &Chart, failure: &Failure) -> DesiredArtifact {
-    let wanted = |tag: &Tag| (tag.clone(), WantedTag { pin: None, source: Err(failure.clone()) });
-    artifact.tags = chart.versions.iter().map(|(_, tag)| wanted(tag)).collect();
-    artifact.listing = chart.selector.as_ref().map(|_| failure.clone());
-    artifact.offered = Some(Err(failure.clone()));
-    artifact
+fn unknown(artifact: DesiredArtifact, chart: &Chart, failure: &Failure) -> DesiredArtifact {
+    let listed = chart.versions.iter().map(|(_, tag)| (tag.clone(), None));
+    artifact.failed(listed, chart.selector.is_some(), failure)
 }
 
 /// Returns the text for status and messages.

@@ -48,7 +48,10 @@ impl Pass<'_> {
         let client = match self.image_client(source).await {
             Ok(client) => client,
             // An unusable certificate costs the image, not the policies.
-            Err(failure) => return Ok(unknown(artifact, image, failure)),
+            Err(failure) => {
+                let listed = image.tags.clone().into_iter();
+                return Ok(artifact.failed(listed, image.selector.is_some(), &failure));
+            }
         };
 
         let lists = self.prunes();
@@ -194,16 +197,6 @@ impl Lookup<'_> {
         };
         is_enough.then(|| current.clone())
     }
-}
-
-/// Returns the image with the same failure for all its tags.
-fn unknown(mut artifact: DesiredArtifact, image: &Image, failure: Failure) -> DesiredArtifact {
-    let tags = image.tags.clone().into_iter();
-    artifact.tags =
-        tags.map(|(tag, pin)| (tag, WantedTag { pin, source: Err(failure.clone()) })).collect();
-    artifact.listing = image.selector.as_ref().map(|_| failure.clone());
-    artifact.offered = Some(Err(failure));
-    artifact
 }
 
 /// Returns the tags of a list as an offer.
