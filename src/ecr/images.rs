@@ -185,10 +185,8 @@ impl Registry {
         let mut batches = Batches::of(tags);
         let mut images = Vec::new();
         while let Some(batch) = batches.next() {
-            match self
-                .describe(name, batch.iter().map(|tag| by_tag(tag)), Some(ImageStatusFilter::Any))
-                .await?
-            {
+            let ids = batch.iter().map(|tag| by_tag(tag));
+            match self.describe(name, ids, Some(ImageStatusFilter::Any)).await? {
                 Answer::Images(details) => images.extend(details),
                 Answer::OneMissing => batches.halve(batch),
                 // Deleted just now.

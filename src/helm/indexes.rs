@@ -101,7 +101,7 @@ impl Indexes {
         F: Future<Output = Result<Fetched, Error>>,
     {
         let called = Instant::now();
-        let slot = self.slot(&key);
+        let slot = self.slots.lock().entry(key.clone()).or_default().clone();
         let mut state = slot.state.lock().await;
         let oldest = called.checked_sub(max_age).unwrap_or(called);
         if let Some(copy) = &state.copy
@@ -146,10 +146,6 @@ impl Indexes {
                 Err(Error::Shared(error))
             }
         }
-    }
-
-    fn slot(&self, key: &Key) -> Arc<Slot> {
-        self.slots.lock().entry(key.clone()).or_default().clone()
     }
 
     /// Evicts the least recently used indexes, except the newest one and those in use.

@@ -218,36 +218,29 @@ impl Metadata {
 
     /// Checks like Helm's `Validate`.
     fn check(&self) -> Result<(), String> {
-        if self.name.is_empty() {
+        let Self { name, version, kind, dependencies, .. } = self;
+        if name.is_empty() {
             return Err("Chart.yaml has no `name`".into());
         }
-        if matches!(self.name.as_str(), "." | "..") || self.name.contains('/') {
-            return Err(format!("Chart.yaml has the name {:?}, which is a path", self.name));
+        if matches!(name.as_str(), "." | "..") || name.contains('/') {
+            return Err(format!("Chart.yaml has the name {name:?}, which is a path"));
         }
-        if self.version.is_empty() {
+        if version.is_empty() {
             return Err("Chart.yaml has no `version`".into());
         }
-
-        if !is_version(&self.version) {
+        if !is_version(version) {
+            return Err(format!("the version {version:?} of Chart.yaml is not a semantic version"));
+        }
+        if !matches!(kind.as_str(), "" | "application" | "library") {
             return Err(format!(
-                "the version {:?} of Chart.yaml is not a semantic version",
-                self.version
+                "the type {kind:?} of Chart.yaml is neither application nor library"
             ));
         }
 
-        if !matches!(self.kind.as_str(), "" | "application" | "library") {
-            return Err(format!(
-                "the type {:?} of Chart.yaml is neither application nor library",
-                self.kind
-            ));
-        }
-
+        let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
         let mut names = HashSet::new();
-        for Dependency { name, alias, .. } in &self.dependencies {
-            if !alias
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
-            {
+        for Dependency { name, alias, .. } in dependencies {
+            if !alias.bytes().all(is_allowed) {
                 return Err(format!(
                     "the alias {alias:?} in Chart.yaml has characters that an alias cannot have"
                 ));

@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use super::version::{LONGEST, Version, compare, compare_prereleases, identifiers, is_prerelease};
+use super::version::{LONGEST, Version, compare, identifiers, is_prerelease};
 
 /// The operator before a version in a constraint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -185,11 +185,8 @@ impl Comparator {
             Open::No | Open::Major => self.order(version).is_ne(),
             Open::Minor => major != self.numbers[0],
             Open::Patch if (major, minor) != (self.numbers[0], self.numbers[1]) => true,
-            Open::Patch => match (version.prerelease(), &*self.pre) {
-                ("", "") => false,
-                ("", _) | (_, "") => true,
-                (one, other) => compare_prereleases(one, other).is_ne(),
-            },
+            // Without leading zeros, equal pre-releases have equal texts.
+            Open::Patch => version.prerelease() != &*self.pre,
         }
     }
 

@@ -27,14 +27,8 @@ fn advice(selected: usize) -> &'static str {
 /// Writes `1234` as `1,234`.
 fn grouped(count: usize) -> String {
     let digits = count.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
+    let groups = digits.as_bytes().rchunks(3).rev().map(String::from_utf8_lossy);
+    groups.collect::<Vec<_>>().join(",")
 }
 
 /// Returns all listed tags, then the selected ones that are not listed; each once.

@@ -52,7 +52,7 @@ pub(super) fn is_prerelease(pre: &str) -> bool {
 
 /// Compares two pre-releases, neither of them empty. A number that does not fit into 64 bits is a
 /// word, as in Masterminds.
-pub(super) fn compare_prereleases(left: &str, right: &str) -> Ordering {
+fn compare_prereleases(left: &str, right: &str) -> Ordering {
     // Numbers come before words.
     #[derive(PartialEq, Eq, PartialOrd, Ord)]
     enum Identifier<'a> {

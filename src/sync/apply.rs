@@ -208,10 +208,7 @@ async fn write(
         Action::SetMutability { wanted, .. } => registry.put_mutability(name, wanted).await?,
         Action::SetScanOnPush { wanted } => registry.put_scan_on_push(name, *wanted).await?,
         Action::DeletePolicy { kind } => registry.delete_policy(*kind, name).await?,
-        Action::CreateRepository { .. }
-        | Action::CopyTag { .. }
-        | Action::RestoreTag { .. }
-        | Action::PruneTag { .. } => {}
+        _ => {}
     }
     Ok(None)
 }

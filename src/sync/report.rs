@@ -3,9 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::action::{Attempts, Drift, Plan, Pruning};
-use super::artifact::{
-    ArtifactKind, Derived, DesiredArtifact, Source, SourceContent, SourceTag, TagState, WantedTag,
-};
+use super::artifact::{ArtifactKind, Derived, DesiredArtifact, Source, TagState, WantedTag};
 use super::delete::Deletion;
 use super::desired::Desired;
 use super::earlier::{Earlier, Look};
@@ -360,16 +358,9 @@ fn artifact_report(artifact: &DesiredArtifact, plan: &Plan, outcomes: &Outcomes)
     tags.extend(of_kind(&outcomes.tags));
 
     // Manifests of earlier passes are still right for unchanged tags; those of this pass are newer.
-    let mut derived: BTreeMap<Tag, Derived> = artifact
-        .tags
-        .iter()
-        .filter_map(|(tag, wanted)| match &wanted.source {
-            Ok(SourceTag { content: SourceContent::Archive { derived, .. }, .. }) => {
-                Some((tag.clone(), derived.clone()?))
-            }
-            _ => None,
-        })
-        .collect();
+    let derived =
+        artifact.tags.keys().filter_map(|tag| Some((tag.clone(), artifact.derived(tag)?)));
+    let mut derived: BTreeMap<Tag, Derived> = derived.collect();
     if artifact.kind == ArtifactKind::Chart {
         derived.extend(outcomes.derived.clone());
     }

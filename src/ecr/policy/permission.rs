@@ -49,16 +49,13 @@ pub(super) fn check(policy: &Policy) -> Vec<Violation> {
 
 fn check_statement(path: &str, statement: &Value, violations: &mut Vec<Violation>) {
     let Some(statement) = statement.as_object() else {
-        violations
-            .push(Violation::new(path, format!("is {}, not an object", type_name(statement))));
+        let message = format!("is {}, not an object", type_name(statement));
+        violations.push(Violation::new(path, message));
         return;
     };
 
-    if !statement
-        .get("Effect")
-        .and_then(Value::as_str)
-        .is_some_and(|e| e.eq_ignore_ascii_case("allow") || e.eq_ignore_ascii_case("deny"))
-    {
+    let effect = statement.get("Effect").and_then(Value::as_str).unwrap_or_default();
+    if !["allow", "deny"].iter().any(|known| effect.eq_ignore_ascii_case(known)) {
         violations
             .push(Violation::new(format!("{path}.Effect"), "is missing or not Allow or Deny"));
     }
@@ -131,22 +128,12 @@ fn canonical_statement(statement: Value) -> Value {
 
     for key in PRINCIPALS {
         if let Some(value) = statement.remove(key) {
-            let value = match value {
-                Value::Object(kinds) => Value::Object(
-                    kinds.into_iter().map(|(kind, value)| (kind, set(value, &root_arn))).collect(),
-                ),
-                other => other,
-            };
-            statement.insert(key.to_owned(), value);
+            statement.insert(key.to_owned(), members(value, &|value| set(value, &root_arn)));
         }
     }
 
-    if let Some(Value::Object(operators)) = statement.remove("Condition") {
-        let operators = operators
-            .into_iter()
-            .map(|(operator, keys)| (operator, canonical_condition(keys)))
-            .collect();
-        statement.insert("Condition".to_owned(), Value::Object(operators));
+    if let Some(operators @ Value::Object(_)) = statement.remove("Condition") {
+        statement.insert("Condition".to_owned(), members(operators, &canonical_condition));
     }
 
     Value::Object(statement)
@@ -155,12 +142,17 @@ fn canonical_statement(statement: Value) -> Value {
 /// Makes condition values sets of strings, as in `{"aws:PrincipalOrgID": ["o-1"]}`; `true` becomes
 /// "true".
 fn canonical_condition(keys: Value) -> Value {
-    let Value::Object(keys) = keys else { return keys };
     let as_string = |value: Value| match value {
         Value::Bool(_) | Value::Number(_) => Value::String(value.to_string()),
         other => other,
     };
-    Value::Object(keys.into_iter().map(|(key, value)| (key, set(value, &as_string))).collect())
+    members(keys, &|value| set(value, &as_string))
+}
+
+/// Converts the members of an object.
+fn members(value: Value, canonical: &dyn Fn(Value) -> Value) -> Value {
+    let Value::Object(members) = value else { return value };
+    Value::Object(members.into_iter().map(|(key, value)| (key, canonical(value))).collect())
 }
 
 /// Turns a value or a list into a sorted list without duplicates.

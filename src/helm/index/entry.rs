@@ -78,6 +78,10 @@ pub(super) fn read(chart: &str, list: Value) -> Result<ChartVersions, &'static s
 
     let mut chart_versions =
         ChartVersions { name: chart.to_owned(), versions: Vec::new(), problems: Vec::new() };
+    let problem = |version, position, why| {
+        let chart = chart.to_owned();
+        Problem { chart, version, position, why }
+    };
     let mut versions = HashSet::new();
     let mut duplicates = HashSet::new();
 
@@ -91,12 +95,7 @@ pub(super) fn read(chart: &str, list: Value) -> Result<ChartVersions, &'static s
         }
         match draft.check(chart) {
             Ok(entry) => chart_versions.versions.push(entry),
-            Err(why) => chart_versions.problems.push(Problem {
-                chart: chart.to_owned(),
-                version,
-                position: index + 1,
-                why,
-            }),
+            Err(why) => chart_versions.problems.push(problem(version, index + 1, why)),
         }
     }
 
@@ -114,12 +113,7 @@ pub(super) fn read(chart: &str, list: Value) -> Result<ChartVersions, &'static s
         }
         chart_versions.versions.retain(|entry| entry.version != version);
         let why = "the index lists it twice, with different contents".to_owned();
-        chart_versions.problems.push(Problem {
-            chart: chart.to_owned(),
-            version: Some(version),
-            position: 0,
-            why,
-        });
+        chart_versions.problems.push(problem(Some(version), 0, why));
     }
 
     chart_versions.problems.sort_by(|a, b| (a.position, &a.version).cmp(&(b.position, &b.version)));
