@@ -40,7 +40,7 @@ pub enum Error {
     Endpoint(#[from] crate::registry::Error),
     /// The account or region is not known.
     #[error("{0}")]
-    Unconfigured(String),
+    Unconfigured(&'static str),
 }
 
 impl Error {

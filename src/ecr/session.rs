@@ -161,13 +161,10 @@ impl Session {
         identity: &Identity,
     ) -> Result<Arc<Registry>, Error> {
         let location = self.resolve_location(location, identity);
-        let region = location.region.ok_or_else(|| {
-            Error::Unconfigured(
-                "no AWS region: set spec.registry.region, --region, or AWS_REGION in the \
-                 operator's environment"
-                    .to_owned(),
-            )
-        })?;
+        let region = location.region.ok_or(Error::Unconfigured(
+            "no AWS region: set spec.registry.region, --region, or AWS_REGION in the operator's \
+             environment",
+        ))?;
         let account = match location.account {
             Some(account) => account,
             None => self.own_account().await?.to_owned(),
@@ -300,11 +297,9 @@ impl Session {
         account: &ServiceAccount,
         region: &str,
     ) -> Result<AssumedRole, Error> {
-        let tokens = self.tokens.clone().ok_or_else(|| {
-            Error::Unconfigured(
-                "spec.registry.serviceAccountName works in a cluster only: remove it".to_owned(),
-            )
-        })?;
+        let tokens = self.tokens.clone().ok_or(Error::Unconfigured(
+            "spec.registry.serviceAccountName works in a cluster only: remove it",
+        ))?;
         let identity = Identity { service_account: Some(account.clone()), role: None };
         let key = Key { identity, external_id: None };
 
@@ -364,13 +359,8 @@ impl Session {
         const OPERATION: &str = "sts:GetCallerIdentity";
         const THING: &str = "the operator's identity";
 
-        let client = aws_sdk_sts::Client::new(&self.sdk);
-        let identity = client
-            .get_caller_identity()
-            .send()
-            .await
-            .map_err(|error| Error::from_sdk(OPERATION, THING, &error))?;
-
+        let answer = aws_sdk_sts::Client::new(&self.sdk).get_caller_identity().send().await;
+        let identity = answer.map_err(|error| Error::from_sdk(OPERATION, THING, &error))?;
         let account = identity.account().map(str::to_owned);
         account.ok_or_else(|| Error::incomplete(OPERATION, THING, "Account"))
     }

@@ -56,14 +56,9 @@ struct Pointer<'a> {
     size: u64,
 }
 
-impl<'a> From<&'a Descriptor> for Pointer<'a> {
-    fn from(descriptor: &'a Descriptor) -> Self {
-        Self {
-            media_type: &descriptor.media_type,
-            digest: descriptor.digest.as_str(),
-            size: descriptor.size,
-        }
-    }
+fn pointer(descriptor: &Descriptor) -> Pointer<'_> {
+    let Descriptor { media_type, digest, size, .. } = descriptor;
+    Pointer { media_type, digest: digest.as_str(), size: *size }
 }
 
 impl Artifact {
@@ -92,8 +87,8 @@ impl Artifact {
         let authors = authors(metadata);
         let body = json::to_vec(&Body {
             schema_version: 2,
-            config: (&config_descriptor).into(),
-            layers: layers.iter().map(Into::into).collect(),
+            config: pointer(&config_descriptor),
+            layers: layers.iter().map(pointer).collect(),
             annotations: annotations(metadata, &authors),
         })?;
         let manifest = Manifest::new(body.into(), OCI_MANIFEST);

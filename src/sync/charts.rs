@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 
-use super::artifact::{ArtifactKind, Derived, DesiredArtifact, Source, TagState};
+use super::artifact::{Derived, DesiredArtifact, Source, TagState};
 use super::progress::Progress;
 use crate::class::Class;
 use crate::ecr::{self, Mutability, Repository};
@@ -212,11 +212,9 @@ fn replaced(entry: &helm::Entry, archive: &Digest) -> Failure {
     Failure::new(
         Class::SourceChanged,
         format!(
-            "{} {} of {} was replaced in the source (archive {archive}); the version in ECR is \
+            "chart {} of {} was replaced in the source (archive {archive}); the version in ECR is \
              kept (chart.onSourceChange: Overwrite replaces it)",
-            ArtifactKind::Chart.noun(),
-            entry.version,
-            entry.chart
+            entry.version, entry.chart
         ),
     )
 }

@@ -176,6 +176,7 @@ impl TagPlan<'_> {
     /// Decides by the content of the source.
     fn by_content(&self, source: &SourceTag) -> Decision {
         let Self { artifact, tag, mutability, .. } = self;
+        let provenance = matches!(artifact.source, Source::Charts { provenance: true, .. });
         let keep = |digest: &Digest, message: String| {
             let failure = Failure::new(Class::SourceChanged, message);
             Decision::Settled(TagState::Kept { digest: digest.clone(), failure })
@@ -201,7 +202,7 @@ impl TagPlan<'_> {
             (SourceContent::Manifest(digest), _) => self.copy(source, Some(digest)),
             (SourceContent::Archive { digest, derived: Some(derived) }, Some(current))
                 if derived.manifest == *current
-                    && derived.provenance == has_provenance(artifact)
+                    && derived.provenance == provenance
                     && digest.as_ref().is_none_or(|digest| *digest == derived.archive) =>
             {
                 Decision::Settled(TagState::Synced(current.clone()))
@@ -288,10 +289,6 @@ impl TagPlan<'_> {
             }),
         }
     }
-}
-
-fn has_provenance(artifact: &DesiredArtifact) -> bool {
-    matches!(artifact.source, Source::Charts { provenance: true, .. })
 }
 
 fn collision(tag: &Tag) -> Failure {

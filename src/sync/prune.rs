@@ -24,7 +24,7 @@ use super::artifact::{ArtifactKind, DesiredArtifact, Source, TagState, WantedTag
 use super::desired::Desired;
 use super::job::Mode;
 use super::observed::Observed;
-use super::origin::Origin;
+use super::origin::{Origin, Rebuilt};
 use super::ownership::Claimant;
 use super::pass::Pass;
 use super::throttle::retry_throttled;
@@ -102,12 +102,9 @@ impl Pass<'_> {
         for artifact in &desired.artifacts {
             let Source::Registry(origin) = &artifact.source else { continue };
             let digests = artifact.tags.values().filter_map(WantedTag::manifest);
-            for rebuilt in digests.filter_map(|digest| origin.rebuilt(digest)) {
-                self.engine.prune_cache.remember_narrowed(
-                    rebuilt.source,
-                    rebuilt.platforms,
-                    rebuilt.target,
-                );
+            let rebuilt = digests.filter_map(|digest| origin.rebuilt(digest));
+            for Rebuilt { source, platforms, target } in rebuilt {
+                self.engine.prune_cache.remember_narrowed(source, platforms, target);
             }
         }
     }

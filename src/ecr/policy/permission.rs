@@ -22,10 +22,8 @@ pub(super) fn check(policy: &Policy) -> Vec<Violation> {
     if let Some(version) = policy.get("Version")
         && !version.is_string()
     {
-        violations.push(Violation::new(
-            format!("{root}.Version"),
-            format!("is {}: quote it: \"2012-10-17\"", type_name(version)),
-        ));
+        let message = format!("is {}: quote it: \"2012-10-17\"", type_name(version));
+        violations.push(Violation::new(format!("{root}.Version"), message));
     }
 
     match policy.get("Statement") {

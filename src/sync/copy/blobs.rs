@@ -56,10 +56,8 @@ impl Route {
                     return result;
                 }
                 Turn::Follow(mut outcome) => {
-                    if matches!(
-                        outcome.wait_for(Option::is_some).await.as_deref(),
-                        Ok(Some(Ok(())))
-                    ) {
+                    let result = outcome.wait_for(Option::is_some).await;
+                    if matches!(result.as_deref(), Ok(Some(Ok(())))) {
                         return Ok(());
                     }
                 }

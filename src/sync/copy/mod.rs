@@ -278,7 +278,7 @@ impl<'a> Copier<'a> {
     async fn put_child(&self, node: &Node, transfers: &Transfers, trust: Trust) -> Result<(), Put> {
         let digest = &node.manifest.digest;
         transfers.wait_for(&node.blobs).await.map_err(Put::Failed)?;
-        let written = self.written(digest);
+        let written = self.known.lock().entry(digest.clone()).or_default().clone();
         let put = || self.put(digest.into(), &node.manifest);
 
         match trust {
@@ -287,20 +287,14 @@ impl<'a> Copier<'a> {
             Trust::Known => {
                 written.get_or_try_init(put).await?;
                 self.progress.ended_manifest();
-                Ok(())
             }
             Trust::Nothing => {
                 put().await?;
                 // It may be set already, by a wrong assumption.
                 let _ = written.set(());
-                Ok(())
             }
         }
-    }
-
-    fn written(&self, digest: &Digest) -> Arc<OnceCell<()>> {
-        let mut known = self.known.lock();
-        known.entry(digest.clone()).or_default().clone()
+        Ok(())
     }
 
     async fn put_top(&self, graph: &Graph, tag: Option<&Tag>) -> Result<(), Put> {
@@ -347,13 +341,9 @@ impl<'a> Copier<'a> {
                     );
                     return Err(Put::Failed(Failure::new(Class::SourceInvalid, message)));
                 }
-                let missing = error.is_missing_content();
-                let failure = Failure::from(error).at_target();
-                return Err(if missing {
-                    Put::ContentMissing(failure)
-                } else {
-                    Put::Failed(failure)
-                });
+                let put =
+                    if error.is_missing_content() { Put::ContentMissing } else { Put::Failed };
+                return Err(put(Failure::from(error).at_target()));
             };
             tracing::debug!(%error, ?wait, throttled, "ECR throttled the manifest, waiting");
             tokio::time::sleep(wait).await;

@@ -43,7 +43,7 @@ impl Pass<'_> {
         image: &Image,
         source: &ImageSource<'_>,
     ) -> Result<DesiredArtifact, Failure> {
-        let reference = &source.reference;
+        let reference = source.reference;
         let mut artifact = DesiredArtifact::new(ArtifactKind::Image, reference.name());
         let client = match self.image_client(source).await {
             Ok(client) => client,

@@ -11,7 +11,7 @@ use crate::sync::pass::Pass;
 
 /// A registry that an image is read from.
 pub(super) struct ImageSource<'a> {
-    pub(super) reference: Reference,
+    pub(super) reference: &'a Reference,
     pub(super) access: &'a Result<Access, Failure>,
 }
 
@@ -21,14 +21,12 @@ impl Pass<'_> {
     /// # Errors
     /// Those of [`Self::image_at`].
     pub(super) async fn resolve_image(&self, image: &Image) -> Result<DesiredArtifact, Failure> {
-        let original =
-            ImageSource { reference: image.reference.clone(), access: &self.job.access.image };
+        let original = ImageSource { reference: &image.reference, access: &self.job.access.image };
         let Some(mirrored) = &self.job.mirrored else {
             return self.image_at(image, &original).await;
         };
 
-        let mirror =
-            ImageSource { reference: mirrored.reference.clone(), access: &mirrored.access };
+        let mirror = ImageSource { reference: &mirrored.reference, access: &mirrored.access };
         let mut artifact = self.image_at(image, &mirror).await?;
         artifact.original = Some(original.reference.name());
         if !mirrored.fallback {
@@ -54,7 +52,7 @@ impl Pass<'_> {
     /// Creates a client for a registry that an image is read from.
     pub(super) async fn image_client(&self, source: &ImageSource<'_>) -> Result<Client, Failure> {
         let access = source.access.as_ref().map_err(Clone::clone)?;
-        let client = self.engine.source_client(access, &source.reference).await?;
+        let client = self.engine.source_client(access, source.reference).await?;
         self.job.progress.uses(&client);
         Ok(client)
     }
