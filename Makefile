@@ -36,9 +36,10 @@ need-tools:
 tools: need-tools ## Build the external programs of tests and demo, once: kube-apiserver, etcd, crane ...
 	@tools/build
 
+# Without MAKEFLAGS, cargo takes no job slot of make: it would wait for one, or take the one of the tools.
 .PHONY: build
 build: need-rust ## Build the operator and the testbed
-	$(CARGO) build --workspace --locked
+	MAKEFLAGS= $(CARGO) build --workspace --locked
 
 .PHONY: need-demo
 need-demo: need-rust
