@@ -74,6 +74,7 @@ pub(crate) async fn run(
     }
 
     let (store, writer) = reflector::store();
+    let listed = store.clone();
     let (context, finished) = Context::new(client, engine, metrics, process, options, &stop);
     let context = Arc::new(context);
 
@@ -94,7 +95,7 @@ pub(crate) async fn run(
     let watching_secrets =
         secrets.map(|secrets| tokio::spawn(watch_secrets(secrets, context.clone(), stop.clone())));
 
-    Controller::for_stream(triggers, store)
+    let working = Controller::for_stream(triggers, store)
         .with_config(Config::default().concurrency(concurrency))
         .reconcile_on(finished)
         .graceful_shutdown_on(stop.clone().cancelled_owned())
@@ -111,13 +112,30 @@ pub(crate) async fn run(
                 tracing::warn!(error = %error, "reconcile failed, retrying");
             }
             future::ready(())
-        })
-        .await;
+        });
+    tokio::select! {
+        biased;
+        () = working => {}
+        () = stopped_before_list(&listed, &stop) => {}
+    }
 
     context.pool.finish().await;
     watching_due.abort();
     if let Some(watching) = watching_secrets {
         watching.abort();
+    }
+}
+
+/// Ends when `stop` is cancelled before the store has the first list, and never after that.
+/// kube-runtime waits for the list even when it should stop, and starts no reconcile before it.
+async fn stopped_before_list(
+    store: &reflector::Store<EcrRepositorySync>,
+    stop: &CancellationToken,
+) {
+    tokio::select! {
+        biased;
+        _ = store.wait_until_ready() => future::pending().await,
+        () = stop.cancelled() => {}
     }
 }
 

@@ -378,6 +378,15 @@ async fn an_operator_that_starts_before_the_server_waits_for_it() {
 }
 
 #[tokio::test]
+async fn a_signal_before_the_first_list_ends_the_operator() {
+    let t = Trouble::new("stopped-early").await;
+    t.api.faults().add(Fault::new(Match::operation(LIST), Then::Stall).after(1));
+    let operator = t.operator().await;
+    eventually("listing", async || t.api.under_way(is(LIST)) == 1).await;
+    assert_eq!(operator.terminate().await, 0);
+}
+
+#[tokio::test]
 async fn resources_are_synced_without_the_right_to_watch_secrets() {
     let t = Trouble::new("secrets-forbidden").await;
     let forbidden = answer(
