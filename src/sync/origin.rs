@@ -6,8 +6,10 @@ use std::sync::Arc;
 use futures::future::join_all;
 use parking_lot::Mutex;
 
+use super::job::Way;
 use crate::class::Class;
 use crate::failure::Failure;
+use crate::hash::Fingerprint;
 use crate::registry::{Client, Content, Digest, Manifest, Narrowed, Platforms, Tag};
 
 /// Bytes of manifests that are kept between resolving and copying. An image's manifest has 1 to 3
@@ -21,6 +23,8 @@ pub(super) struct Origin {
     pub(crate) client: Client,
     /// The repository in it.
     pub(super) repository: String,
+    /// The registry, and the login and connection with which it is read.
+    pub(super) reader: Fingerprint,
     /// The wanted platforms; `None` for all.
     platforms: Option<Platforms>,
     manifests: Mutex<Manifests>,
@@ -56,10 +60,12 @@ pub(super) enum Ask {
 }
 
 impl Origin {
-    /// A repository of the registry behind `client`.
+    /// A repository of the registry behind `client`, which is read in this way.
     #[must_use]
-    pub(crate) fn new(client: Client, repository: impl Into<String>) -> Self {
-        Self { client, repository: repository.into(), platforms: None, manifests: Mutex::default() }
+    pub(crate) fn new(client: Client, way: &Way, repository: impl Into<String>) -> Self {
+        let reader = Fingerprint::of((client.host(), way));
+        let repository = repository.into();
+        Self { client, repository, reader, platforms: None, manifests: Mutex::default() }
     }
 
     /// Limits the repository to these platforms.

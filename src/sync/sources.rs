@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::engine::Engine;
 use super::job::{Access, Connection, EcrLogin, EcrSource, Way};
+use super::origin::Origin;
 use crate::failure::Failure;
 use crate::helm;
 use crate::registry::{
@@ -17,8 +18,18 @@ use crate::registry::{
 const MAX_TRANSPORTS: usize = 256;
 
 impl Engine {
+    /// Opens a source repository.
+    pub(super) async fn origin(
+        &self,
+        access: &Access,
+        reference: &Reference,
+    ) -> Result<Origin, Failure> {
+        let client = self.source_client(access, reference).await?;
+        Ok(Origin::new(client, &access.way, reference.repository.clone()))
+    }
+
     /// Creates a client for a source registry.
-    pub(super) async fn source_client(
+    async fn source_client(
         &self,
         access: &Access,
         reference: &Reference,

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
-use testbed::traffic::{Plane, Record};
+use testbed::traffic::{Fault, Match, Plane, Record, Then};
 
 use crate::support::{ACCOUNT, REGION, Rig, docker_secret, eventually};
 
@@ -145,6 +145,35 @@ async fn blobs_of_another_repository_are_mounted_where_ecr_allows_it() {
         2
     );
     assert_eq!(rig.ecr.count(|request| request.operation == "GetAccountSetting"), 1);
+}
+
+/// A manifest may name any digest. A mount would give its layer to a reader who never had it.
+#[tokio::test]
+async fn a_blob_is_not_mounted_for_somebody_who_reads_with_another_login() {
+    let rig = Rig::new("foreign-mounts").await;
+    rig.ecr.set_blob_mounting(ACCOUNT, REGION, true);
+    let _operator = rig.operator().await;
+    rig.apply("first", json!({"image": rig.image("team/app", &["v1"])})).await;
+    rig.wait_synced("first").await;
+
+    // The registry shows the other login the manifest, but not the layers.
+    let secrets: Api<Secret> = Api::namespaced(rig.client.clone(), &rig.namespace);
+    let secret = docker_secret(&rig.source.host(), "somebody", "else");
+    secrets
+        .patch("login", &PatchParams::apply("test").force(), &Patch::Apply(&secret))
+        .await
+        .expect("a Secret");
+    let refused = Fault::new(Match::operation("GetBlob"), Then::status(403));
+    rig.source.faults().add(refused);
+    let target = rig.ecr.mark();
+    let mut image = rig.image("team/app", &["v1"]);
+    image["secretRef"] = json!({"name": "login"});
+    rig.apply("second", json!({"image": image})).await;
+    rig.wait_ready("second", "False", "AuthenticationFailed").await;
+
+    let log = rig.ecr.log_since(target);
+    assert!(log.iter().all(|request| !request.path.contains("mount=")), "no mount is asked for");
+    assert!(rig.repository("second").blobs.is_empty());
 }
 
 #[tokio::test]

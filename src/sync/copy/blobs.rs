@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 use super::inflight::{BlobKey, Blobs, Turn};
 use crate::class::Class;
 use crate::failure::Failure;
+use crate::hash::Fingerprint;
 use crate::meter::Meter;
 use crate::registry::{Client, Descriptor, Digest, copy_blob, mount_or_copy_blob};
 use crate::sync::progress::Progress;
@@ -33,6 +34,7 @@ pub(super) struct Transfers {
 pub(super) struct Route {
     pub(super) source: Client,
     pub(super) source_repository: String,
+    pub(super) reader: Fingerprint,
     pub(super) target: Client,
     pub(super) target_repository: String,
     /// Whether the target mounts blobs of its other repositories.
@@ -76,7 +78,7 @@ impl Route {
             self.meter.copied(bytes);
         };
 
-        let holder = if self.mounts { self.moving.holder(key) } else { None };
+        let holder = if self.mounts { self.moving.holder(key, self.reader) } else { None };
         let result = match &holder {
             Some(from) => mount_or_copy_blob(
                 source,
@@ -165,6 +167,7 @@ mod tests {
         let route = |from: &Peer| Route {
             source: from.client(),
             source_repository: "a".to_owned(),
+            reader: Fingerprint::of(()),
             target: to.clone(),
             target_repository: "app".to_owned(),
             mounts: false,

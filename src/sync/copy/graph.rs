@@ -287,7 +287,7 @@ mod tests {
             )
         })
         .await;
-        let origin = Origin::new(peer.client(), "a");
+        let origin = Origin::new(peer.client(), &crate::sync::Way::default(), "a");
         (peer, origin, digest)
     }
 
@@ -317,7 +317,10 @@ mod tests {
             let (first, second) = (index_of(3, size, size).await, index_of(4, size, size).await);
             let cache = Cache::default();
             let load = |index: &(Peer, Origin, Digest)| {
-                let (origin, digest) = (Origin::new(index.0.client(), "a"), index.2.clone());
+                let (origin, digest) = (
+                    Origin::new(index.0.client(), &crate::sync::Way::default(), "a"),
+                    index.2.clone(),
+                );
                 let cache = &cache;
                 async move { Graph::load(&origin, &digest, cache).await }
             };

@@ -8,6 +8,7 @@ use tokio::sync::watch;
 
 use crate::bounded::BoundedMap;
 use crate::failure::Failure;
+use crate::hash::Fingerprint;
 use crate::registry::{Client, Digest};
 
 /// Blobs that are remembered for mounts. An entry has some 150 bytes.
@@ -31,6 +32,13 @@ impl BlobKey {
     }
 }
 
+/// Host of the target, the reader and the digest.
+///
+/// # Guarantees
+/// A blob is mounted only for those who read it from the same registry with the same login. Others
+/// could name any digest in a manifest of their own, and get content that they may not read.
+type Held = (String, Fingerprint, Digest);
+
 /// The result of a transfer; `None` while it is running.
 type Outcome = watch::Receiver<Option<Result<(), Failure>>>;
 
@@ -39,8 +47,8 @@ type Outcome = watch::Receiver<Option<Result<(), Failure>>>;
 #[derive(Debug, Default)]
 pub(in crate::sync) struct Blobs {
     running: Mutex<HashMap<BlobKey, Outcome>>,
-    /// Host and digest -> a repository with an image that has the blob.
-    repositories: Mutex<BoundedMap<(String, Digest), String, MAX_HELD>>,
+    /// A blob as it was read -> a repository with an image that has it.
+    repositories: Mutex<BoundedMap<Held, String, MAX_HELD>>,
 }
 
 /// The pass that transfers a blob.
@@ -71,24 +79,28 @@ impl Blobs {
         Turn::Lead(Lead { blobs: self.clone(), key: key.clone(), finished })
     }
 
-    /// Records that a repository has these blobs and an image with them: ECR mounts no others.
+    /// Records that a repository has these blobs, which this reader has read, and an image with
+    /// them: ECR mounts no others.
     pub(super) fn are_held<'a>(
         &self,
         target: &Client,
         repository: &str,
+        reader: Fingerprint,
         digests: impl Iterator<Item = &'a Digest>,
     ) {
         let mut repositories = self.repositories.lock();
         for digest in digests {
-            repositories.insert((target.host().to_owned(), digest.clone()), repository.to_owned());
+            let key = (target.host().to_owned(), reader, digest.clone());
+            repositories.insert(key, repository.to_owned());
         }
     }
 
-    /// Returns another repository of the same registry that has the blob, if one is known.
-    pub(super) fn holder(&self, key: &BlobKey) -> Option<String> {
+    /// Returns another repository of the same registry that has the blob, if one is known and the
+    /// blob was read by the same reader.
+    pub(super) fn holder(&self, key: &BlobKey, reader: Fingerprint) -> Option<String> {
         let repositories = self.repositories.lock();
         repositories
-            .get(&(key.host.clone(), key.digest.clone()))
+            .get(&(key.host.clone(), reader, key.digest.clone()))
             .filter(|other| **other != key.repository)
             .cloned()
     }

@@ -189,13 +189,15 @@ impl<'a> Copier<'a> {
         };
 
         let is_held = |digest| {
-            self.moving.holder(&BlobKey::new(self.target, self.target_repository, digest)).is_some()
+            let key = BlobKey::new(self.target, self.target_repository, digest);
+            self.moving.holder(&key, self.origin.reader).is_some()
         };
         // Asked only if a mount is possible.
         let mounts = missing.iter().any(is_held) && self.registry.mounts_blobs().await;
         let route = Route {
             source: self.origin.client.clone(),
             source_repository: self.origin.repository.clone(),
+            reader: self.origin.reader,
             target: self.target.clone(),
             target_repository: self.target_repository.to_owned(),
             mounts,
@@ -249,6 +251,7 @@ impl<'a> Copier<'a> {
             self.moving.are_held(
                 self.target,
                 self.target_repository,
+                self.origin.reader,
                 graph.blobs().map(|blob| &blob.digest),
             );
         }

@@ -58,7 +58,11 @@ fn with_tags(tags: &[(&str, Option<&str>)]) -> Desired {
         })
         .collect();
 
-    let source = Source::Registry(Origin::new(source, reference.repository.clone()));
+    let source = Source::Registry(Origin::new(
+        source,
+        &crate::sync::Way::default(),
+        reference.repository.clone(),
+    ));
     let kind = ArtifactKind::Image;
     let artifact = DesiredArtifact { source, tags, ..DesiredArtifact::new(kind, reference.name()) };
     Desired { artifacts: vec![artifact], ..desired() }

@@ -20,7 +20,6 @@ use crate::sync::artifact::{
     ArtifactKind, DesiredArtifact, Source, SourceContent, SourceTag, WantedTag,
 };
 use crate::sync::job::{Access, Job};
-use crate::sync::origin::Origin;
 use crate::sync::pass::Pass;
 
 /// Largest age of an index. Resources that are due together share one download of it.
@@ -195,14 +194,14 @@ impl Pass<'_> {
         reference: &Reference,
     ) -> Result<DesiredArtifact, Failure> {
         let mut artifact = artifact(oci_name(reference), chart);
-        let client = match self.engine.source_client(access, reference).await {
-            Ok(client) => client,
+        let origin = match self.engine.origin(access, reference).await {
+            Ok(origin) => origin,
             Err(failure) => return Ok(unknown(artifact, chart, &failure)),
         };
 
         let selector = chart.selector.as_ref();
         let all = match selector.is_some() || self.prunes() {
-            true => client.tags(&reference.repository).await.map_err(Failure::from),
+            true => origin.client.tags(&reference.repository).await.map_err(Failure::from),
             false => Ok(Vec::new()),
         };
         artifact.listing = all.as_ref().err().filter(|_| selector.is_some()).cloned();
@@ -224,7 +223,6 @@ impl Pass<'_> {
         let tags: Vec<Tag> =
             wanted.into_iter().filter_map(|version| tag_of(version).parse().ok()).collect();
         let in_ecr = self.tags_in_ecr(tags.iter()).await?;
-        let origin = Origin::new(client, reference.repository.clone());
         artifact.tags = stream::iter(tags)
             .map(|tag| async {
                 let ask = self.how_to_ask(&in_ecr, &tag);

@@ -45,8 +45,8 @@ impl Pass<'_> {
     ) -> Result<DesiredArtifact, Failure> {
         let reference = source.reference;
         let mut artifact = DesiredArtifact::new(ArtifactKind::Image, reference.name());
-        let client = match self.image_client(source).await {
-            Ok(client) => client,
+        let origin = match self.image_origin(image, source).await {
+            Ok(origin) => origin,
             // An unusable certificate costs the image, not the policies.
             Err(failure) => {
                 let listed = image.tags.clone().into_iter();
@@ -56,7 +56,7 @@ impl Pass<'_> {
 
         let lists = self.prunes();
         let all = match image.selector.is_some() || lists {
-            true => Some(client.tags(&reference.repository).await.map_err(Failure::from)),
+            true => Some(origin.client.tags(&reference.repository).await.map_err(Failure::from)),
             false => None,
         };
         let (pins, selected, all) = self.wanted_tags(image, all).await?;
@@ -64,8 +64,6 @@ impl Pass<'_> {
         artifact.selected = selected.and_then(Result::ok);
         artifact.offered = all.filter(|_| lists).map(|all| all.map(offered));
 
-        let origin =
-            Origin::new(client, reference.repository.clone()).narrowed(image.platforms.clone());
         let in_ecr = &self.tags_in_ecr(pins.keys()).await?;
         let lookup = &Lookup { image, origin: &origin, reference, in_ecr };
         let retagged = &self.retagged(lookup, &pins).await;

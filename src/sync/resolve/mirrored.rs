@@ -2,7 +2,7 @@
 //! that is allowed.
 
 use crate::failure::Failure;
-use crate::registry::{Client, Reference};
+use crate::registry::Reference;
 use crate::spec::Image;
 use crate::sync::artifact::DesiredArtifact;
 use crate::sync::job::Access;
@@ -49,21 +49,22 @@ impl Pass<'_> {
         })
     }
 
-    /// Creates a client for a registry that an image is read from.
-    pub(super) async fn image_client(&self, source: &ImageSource<'_>) -> Result<Client, Failure> {
+    /// Opens the repository that an image is read from.
+    pub(super) async fn image_origin(
+        &self,
+        image: &Image,
+        source: &ImageSource<'_>,
+    ) -> Result<Origin, Failure> {
         let access = source.access.as_ref().map_err(Clone::clone)?;
-        let client = self.engine.source_client(access, source.reference).await?;
-        self.job.progress.uses(&client);
-        Ok(client)
+        let origin = self.engine.origin(access, source.reference).await?;
+        self.job.progress.uses(&origin.client);
+        Ok(origin.narrowed(image.platforms.clone()))
     }
 
     /// Opens the original repository. If that fails, the copy works without it.
     async fn origin_at(&self, image: &Image, original: &ImageSource<'_>) -> Option<Origin> {
-        match self.image_client(original).await {
-            Ok(client) => {
-                let repository = original.reference.repository.clone();
-                Some(Origin::new(client, repository).narrowed(image.platforms.clone()))
-            }
+        match self.image_origin(image, original).await {
+            Ok(origin) => Some(origin),
             Err(failure) => {
                 let name = original.reference.name();
                 tracing::warn!(%failure, "cannot use {name} as a fallback of its mirror");

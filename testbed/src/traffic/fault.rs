@@ -138,7 +138,7 @@ pub enum Then {
     WithoutHeader(String),
 }
 
-/// What happens just before a request.
+/// An event just before a request.
 #[derive(Clone)]
 pub struct Hook(Arc<dyn Fn() + Send + Sync>);
 
