@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use kube::{Api, Client};
 
+use super::guarded::Guarded;
 use crate::api::v1alpha1::EcrRepositorySync;
 use crate::ecr::Owner;
 use crate::sync::OwnerLookup;
@@ -72,13 +73,15 @@ impl Cluster {
 #[async_trait]
 impl OwnerLookup for Cluster {
     async fn is_gone(&self, owner: &Owner, repository: &str) -> bool {
-        let resources: Api<EcrRepositorySync> =
+        let resources: Api<Guarded<EcrRepositorySync>> =
             Api::namespaced(self.client.clone(), &owner.namespace);
 
         match in_time(resources.get_opt(&owner.name)).await {
             Ok(None) => true,
             // A resource keeps its repository, but a later resource may have the same name.
-            Ok(Some(object)) => object.repository() != repository,
+            Ok(Some(Guarded(Ok(object)))) => object.repository() != repository,
+            // Nobody knows its repository: it counts as this one.
+            Ok(Some(Guarded(Err(_)))) => false,
             // Without an answer the owner counts as alive: its repository is not taken from it.
             Err(error) => {
                 tracing::warn!(

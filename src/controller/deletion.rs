@@ -4,18 +4,20 @@
 //! `deletionPolicy: Retain` is deleted without the operator, even if the operator, AWS or the
 //! credentials do not work.
 
-use kube::ResourceExt;
 use kube::api::{Patch, PatchParams};
+use kube::core::PartialObjectMeta;
+use kube::{Api, ResourceExt};
 use kube_runtime::controller::Action;
 use serde_json::json;
 
 use super::api::{ApiError, in_time};
 use super::error::Error;
 use super::events::Note;
+use super::guarded::Guarded;
 use super::publish;
 use super::reason::Reason;
 use super::subject::Subject;
-use crate::api::v1alpha1::DeletionPolicy;
+use crate::api::v1alpha1::{DeletionPolicy, EcrRepositorySync};
 use crate::sync::{Deletion, Failure};
 
 /// Holds the resource until its repository is deleted.
@@ -122,10 +124,11 @@ async fn set_finalizers(subject: &Subject<'_>, finalizers: &[String]) -> Result<
     let patch: json_patch::Patch = serde_json::from_value(patch)
         .map_err(|error| failed(ApiError::Kube(kube::Error::SerdeError(error))))?;
 
-    let api = subject.api();
+    let api: Api<Guarded<PartialObjectMeta<EcrRepositorySync>>> =
+        Api::namespaced(subject.context.client.clone(), &subject.namespace);
     let params = PatchParams::default();
     let patch = Patch::<()>::Json(patch);
-    match in_time(api.patch_metadata(&subject.name, &params, &patch)).await {
+    match in_time(api.patch(&subject.name, &params, &patch)).await {
         Ok(patched) => {
             // The next status must be based on this version, which the reflector does not have yet.
             subject.remember(patched.resource_version(), subject.status());

@@ -16,6 +16,7 @@ mod context;
 mod deletion;
 mod error;
 mod events;
+mod guarded;
 mod identities;
 mod job;
 mod memory;
@@ -29,28 +30,30 @@ mod secret_index;
 mod secrets;
 mod status;
 mod subject;
+mod undecodable;
 mod watch;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::{Stream, StreamExt, TryStreamExt, future};
+use futures::{StreamExt, TryStreamExt, future};
 use k8s_openapi::api::core::v1::Secret;
-use kube::core::{DeserializeGuard, NamespaceResourceScope, PartialObjectMeta};
+use kube::core::{NamespaceResourceScope, PartialObjectMeta};
 use kube::{Api, Client, Resource, ResourceExt};
 use kube_runtime::controller::{Config, Controller};
-use kube_runtime::{Predicate, PredicateConfig, WatchStreamExt, predicates, reflector, watcher};
+use kube_runtime::{Predicate, PredicateConfig, WatchStreamExt, predicates, reflector};
 use tokio_util::sync::CancellationToken;
 
 use crate::api::v1alpha1::EcrRepositorySync;
 use crate::hash::hash;
 use crate::sync::Engine;
-use crate::telemetry::Metrics;
+use crate::telemetry::{Kind, Metrics};
 
 use context::Context;
 use requests::Requests;
 
 pub(crate) use api::Cluster;
+pub(crate) use guarded::Guarded;
 pub(crate) use options::{Options, Process};
 pub use reason::Reason;
 
@@ -64,14 +67,12 @@ pub(crate) async fn run(
     stop: CancellationToken,
 ) {
     let namespace = options.namespace.clone();
-    let resources: Api<DeserializeGuard<EcrRepositorySync>> = api(&client, namespace.as_deref());
-    let secrets: Option<Api<PartialObjectMeta<Secret>>> =
+    let resources: Api<Guarded<EcrRepositorySync>> = api(&client, namespace.as_deref());
+    let secrets: Option<Api<Guarded<PartialObjectMeta<Secret>>>> =
         options.watch_secrets.then(|| api(&client, namespace.as_deref()));
     let concurrency = options.concurrency;
-    let mut selection = watcher::Config::default().page_size(500);
-    if let Some(labels) = &options.label_selector {
-        selection = selection.labels(labels);
-    }
+    let labels = options.label_selector.clone();
+    let watched = metrics.watches.watch(Kind::Resources);
 
     let (store, writer) = reflector::store();
     let listed = store.clone();
@@ -79,11 +80,10 @@ pub(crate) async fn run(
     let context = Arc::new(context);
 
     let observer = context.clone();
-    let events = watch::lasting(
-        move || decodable(watcher(resources.clone(), selection.clone())),
-        |error| tracing::warn!(%error, "watch failed, retrying"),
-    );
-    let reflected = events
+    let events = watch::events(resources, labels, watched, |error| {
+        tracing::warn!(%error, "watch failed, retrying");
+    });
+    let reflected = undecodable::decoded(events, store.clone(), context.clone())
         .map(Ok)
         .modify(strip)
         .inspect_ok(move |event| observer.observe(event))
@@ -170,22 +170,20 @@ fn requested(object: &EcrRepositorySync) -> Option<u64> {
 /// Watches the metadata of Secrets, not their values: the values of all Secrets of a cluster would
 /// need most of the memory, and must not be read without need.
 async fn watch_secrets(
-    secrets: Api<PartialObjectMeta<Secret>>,
+    secrets: Api<Guarded<PartialObjectMeta<Secret>>>,
     context: Arc<Context>,
     stop: CancellationToken,
 ) {
-    let events = watch::lasting(
-        move || watcher(secrets.clone(), watcher::Config::default().page_size(500)),
-        |error| {
-            tracing::warn!(
-                %error,
-                "cannot watch Secrets, retrying; a changed Secret is used at the next pass"
-            );
-        },
-    );
+    let watched = context.metrics.watches.watch(Kind::Secrets);
+    let events = watch::events(secrets, None, watched, |error| {
+        tracing::warn!(
+            %error,
+            "cannot watch Secrets, retrying; a changed Secret is used at the next pass"
+        );
+    });
 
     let observing = events.for_each(|event| {
-        context.observe_secret(&event);
+        context.observe_secret(&guarded::metadata(event));
         future::ready(())
     });
 
@@ -193,36 +191,6 @@ async fn watch_secrets(
         () = observing => {}
         () = stop.cancelled() => {}
     }
-}
-
-/// Leaves out objects that cannot be decoded: one of them would fail the whole list.
-fn decodable(
-    events: impl Stream<Item = watcher::Result<watcher::Event<DeserializeGuard<EcrRepositorySync>>>>
-    + Send,
-) -> impl Stream<Item = watcher::Result<watcher::Event<EcrRepositorySync>>> + Send {
-    use watcher::Event;
-    events.try_filter_map(|event| {
-        let decoded = |guarded: DeserializeGuard<EcrRepositorySync>| match guarded.0 {
-            Ok(object) => Some(object),
-            Err(invalid) => {
-                tracing::error!(
-                    namespace = invalid.metadata.namespace.as_deref().unwrap_or_default(),
-                    name = invalid.metadata.name.as_deref().unwrap_or_default(),
-                    error = invalid.error,
-                    "this EcrRepositorySync cannot be decoded and is skipped"
-                );
-                None
-            }
-        };
-
-        future::ready(Ok(match event {
-            Event::Apply(object) => decoded(object).map(Event::Apply),
-            Event::Delete(object) => decoded(object).map(Event::Delete),
-            Event::InitApply(object) => decoded(object).map(Event::InitApply),
-            Event::Init => Some(Event::Init),
-            Event::InitDone => Some(Event::InitDone),
-        }))
-    })
 }
 
 /// Removes managed fields and the last applied configuration, which nothing reads: 10,000 objects

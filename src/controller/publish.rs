@@ -81,16 +81,7 @@ pub(super) async fn patch(subject: &Subject<'_>, old: &Status, new: Status) -> R
         Some(written) => written.version,
         None => subject.object.resource_version(),
     };
-    let patch = Patch::Apply(serde_json::json!({
-        "apiVersion": EcrRepositorySync::api_version(&()),
-        "kind": EcrRepositorySync::kind(&()),
-        // The version keeps the status from a later object of the same name: the API server does
-        // not compare a uid here.
-        "metadata": {"resourceVersion": version},
-        "status": new,
-    }));
-
-    let params = PatchParams::apply(MANAGER).force();
+    let (params, patch) = applied(version, &new);
     let metrics = &subject.context.metrics;
     match in_time(subject.api().patch_status(&subject.name, &params, &patch)).await {
         Ok(object) => {
@@ -108,6 +99,22 @@ pub(super) async fn patch(subject: &Subject<'_>, old: &Status, new: Status) -> R
             Err(Error::Status { object: subject.path(), cause })
         }
     }
+}
+
+/// Returns the patch that applies a status to the object of this version.
+pub(super) fn applied(
+    version: Option<String>,
+    status: &Status,
+) -> (PatchParams, Patch<serde_json::Value>) {
+    let patch = Patch::Apply(serde_json::json!({
+        "apiVersion": EcrRepositorySync::api_version(&()),
+        "kind": EcrRepositorySync::kind(&()),
+        // The version keeps the status from a later object of the same name: the API server does
+        // not compare a uid here.
+        "metadata": {"resourceVersion": version},
+        "status": status,
+    }));
+    (PatchParams::apply(MANAGER).force(), patch)
 }
 
 /// Sets the series of a resource to its conditions.
@@ -166,7 +173,7 @@ pub(super) async fn events(subject: &Subject<'_>, notes: Vec<Note>) {
     }
 }
 
-fn event(subject: &Subject<'_>, note: &Note) -> Event {
+pub(super) fn event(subject: &Subject<'_>, note: &Note) -> Event {
     let metadata = &subject.object.metadata;
     Event {
         metadata: ObjectMeta {

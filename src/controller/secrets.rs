@@ -8,6 +8,7 @@ use kube::Api;
 
 use super::api::in_time;
 use super::context::Context;
+use super::guarded::Guarded;
 use crate::class::Class;
 use crate::credentials::{self, DockerConfig};
 use crate::ecr::Identity;
@@ -129,7 +130,7 @@ impl Secrets<'_> {
         purpose: String,
     ) -> Result<NamedSecret, Failure> {
         let title = format!("Secret {namespace}/{name} ({purpose})");
-        let secrets: Api<Secret> = Api::namespaced(self.context.client.clone(), namespace);
+        let secrets: Api<Guarded<Secret>> = Api::namespaced(self.context.client.clone(), namespace);
 
         let secret = in_time(secrets.get_opt(name)).await.map_err(|error| {
             let is_forbidden = error.is_forbidden();
@@ -140,7 +141,13 @@ impl Secrets<'_> {
             let message = format!("{title} does not exist: create it, or correct the name");
             Failure::new(Class::SecretNotFound, message)
         };
-        Ok(NamedSecret { secret: secret.ok_or_else(missing)?, title })
+        match secret.ok_or_else(missing)? {
+            Guarded(Ok(secret)) => Ok(NamedSecret { secret, title }),
+            // The reason could name what it quotes, and a Secret is not quoted.
+            Guarded(Err(_)) => {
+                Err(Failure::new(Class::SecretNotFound, format!("{title} cannot be decoded")))
+            }
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use kube::{Api, ResourceExt};
 
 use super::context::Context;
+use super::guarded::Guarded;
 use super::memory::{Memory, Written};
 use super::requests::Requests;
 use crate::api::v1alpha1::{
@@ -44,8 +45,9 @@ impl<'a> Subject<'a> {
         format!("{}/{}", self.namespace, self.name)
     }
 
-    /// The API of the resource's kind in its namespace.
-    pub(super) fn api(&self) -> Api<EcrRepositorySync> {
+    /// The API of the resource's kind in its namespace. Guarded, since a patch that was accepted
+    /// must not fail because of the object in the answer.
+    pub(super) fn api(&self) -> Api<Guarded<EcrRepositorySync>> {
         Api::namespaced(self.context.client.clone(), &self.namespace)
     }
 

@@ -1,59 +1,325 @@
-//! Watches that last as long as the process. kube's watcher continues after an error, but has three
-//! gaps:
+//! Watches that last as long as the process: a list in pages, then a watch from its version, and
+//! again from where it ended.
 //!
+//! kube's `watcher` is not used:
+//!
+//! - It has no deadline for an answer. An API server that is paused would hold it for ever.
+//! - It does not say when a watch has started, so that nobody could tell a quiet watch from one
+//!   that fails.
 //! - If the answer to a watch is 410 Gone, it repeats the same watch forever. It lists again only
 //!   when 410 comes as an event.
 //! - Its backoff is reset by every event, even by the start of a list. A watch that fails at once,
 //!   for example because of a missing permission, would be retried every second.
-//! - An error that reaches `Controller` delays everything that it does, even reports of finished
-//!   jobs.
+//!
+//! Errors are never passed on: an error that reaches `Controller` delays everything that it does,
+//! even reports of finished jobs.
+
+use std::collections::VecDeque;
+use std::fmt::Debug;
+use std::future::Future;
+use std::time::Duration;
 
 use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt};
+use kube::api::{ListParams, WatchEvent, WatchParams};
+use kube::core::ObjectList;
+use kube::{Api, Resource, ResourceExt};
 use kube_runtime::utils::Backoff;
-use kube_runtime::watcher::{self, DefaultBackoff, Error, Event};
+use kube_runtime::watcher::{self, DefaultBackoff, Event};
+use serde::de::DeserializeOwned;
+use tokio::time::{Instant, timeout};
 
-/// Returns the events of the watches that `start` makes, one after the other. Errors are reported
-/// to `on_error` and followed by a wait, never passed on.
-pub(super) fn lasting<K, S>(
-    start: impl Fn() -> S + Send + 'static,
-    on_error: impl Fn(&Error) + Send + 'static,
+use crate::telemetry::Watch;
+use crate::text::shortened;
+
+/// Objects per page of a list, as in client-go.
+const PAGE: u32 = 500;
+/// Deadline of a page. The API server itself ends requests after 60 s.
+const LIST_WITHIN: Duration = Duration::from_secs(65);
+/// Deadline of the answer that starts a watch.
+const START_WITHIN: Duration = Duration::from_secs(30);
+/// Time after which the API server ends a watch, in seconds. It allows up to 295.
+const WATCH_FOR: u32 = 290;
+/// A connection without any event, even a bookmark, for this long is dead.
+const SILENT_FOR: Duration = Duration::from_secs(295);
+/// A watch that ends earlier than this without an event did not work (as in client-go).
+const WORKS_AFTER: Duration = Duration::from_secs(1);
+/// Longest reason of a failure, in characters.
+const LONGEST_REASON: usize = 300;
+
+/// Lists and watches of one kind.
+pub(super) trait Server<K: Clone>: Send + Sync {
+    fn list(&self, params: &ListParams)
+    -> impl Future<Output = kube::Result<ObjectList<K>>> + Send;
+
+    fn watch(
+        &self,
+        params: &WatchParams,
+        version: &str,
+    ) -> impl Future<Output = kube::Result<Events<K>>> + Send;
+}
+
+/// The events of one watch.
+type Events<K> = BoxStream<'static, kube::Result<WatchEvent<K>>>;
+
+impl<K> Server<K> for Api<K>
+where
+    K: Clone + Debug + DeserializeOwned + Send + 'static,
+{
+    async fn list(&self, params: &ListParams) -> kube::Result<ObjectList<K>> {
+        self.list(params).await
+    }
+
+    async fn watch(&self, params: &WatchParams, version: &str) -> kube::Result<Events<K>> {
+        self.watch(params, version).await.map(StreamExt::boxed)
+    }
+}
+
+/// A list or a watch that failed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Error {
+    #[error("the list was refused: {}", brief(.0))]
+    List(kube::Error),
+    #[error("the list was not answered within {} s", LIST_WITHIN.as_secs())]
+    ListLate,
+    #[error("the list has no resourceVersion")]
+    NoVersion,
+    #[error("the watch was refused: {}", brief(.0))]
+    Start(kube::Error),
+    #[error("the watch was not answered within {} s", START_WITHIN.as_secs())]
+    StartLate,
+    #[error("the watch was ended: {}", brief(.0))]
+    Ended(kube::Error),
+    #[error("the watch ended at once")]
+    EndedAtOnce,
+}
+
+/// Returns the text of an error without the answer's body.
+fn brief(error: &kube::Error) -> String {
+    let text = match error {
+        kube::Error::Api(status) => status.message.clone(),
+        kube::Error::SerdeError(error) => format!(
+            "the answer cannot be decoded ({:?} error at column {})",
+            error.classify(),
+            error.column()
+        ),
+        other => other.to_string(),
+    };
+    shortened(&text, LONGEST_REASON).into_owned()
+}
+
+impl Error {
+    /// Whether only a new list helps: the version to continue from has expired, or the next event
+    /// cannot be decoded.
+    fn needs_list(&self) -> bool {
+        match self {
+            Self::List(_) | Self::ListLate | Self::NoVersion => true,
+            Self::Start(error) | Self::Ended(error) => match error {
+                kube::Error::Api(status) => status.code == 410,
+                other => matches!(other, kube::Error::SerdeError(_)),
+            },
+            Self::StartLate | Self::EndedAtOnce => false,
+        }
+    }
+}
+
+/// Position of a watch.
+enum State<K> {
+    Empty,
+    /// A list that goes on at the token.
+    Listing {
+        token: Option<String>,
+    },
+    /// Objects of a page, and the position after it.
+    Page {
+        objects: VecDeque<K>,
+        token: Option<String>,
+        version: String,
+    },
+    /// A watch to start from a version.
+    Listed {
+        version: String,
+    },
+    Watching {
+        version: String,
+        events: Events<K>,
+        started: Instant,
+        works: bool,
+    },
+}
+
+struct Watcher<K, S, F> {
+    server: S,
+    labels: Option<String>,
+    health: Watch,
+    on_error: F,
+    backoff: DefaultBackoff,
+    state: State<K>,
+}
+
+/// Returns the events of a kind, without end. Errors are reported to `health` and `on_error` and
+/// followed by a wait.
+pub(super) fn events<K, S, F>(
+    server: S,
+    labels: Option<String>,
+    health: Watch,
+    on_error: F,
 ) -> impl Stream<Item = Event<K>> + Send
 where
-    K: Send + 'static,
-    S: Stream<Item = watcher::Result<Event<K>>> + Send + 'static,
+    K: Resource + Clone + Send + 'static,
+    S: Server<K> + 'static,
+    F: Fn(&Error) + Send + 'static,
 {
-    let first = start().boxed();
-    let again = move |events: BoxStream<'static, _>, error: Option<&Error>| match error {
-        Some(error) if !is_gone(error) => events,
-        _ => start().boxed(),
-    };
-
-    let state = (first, DefaultBackoff::default(), again, on_error);
-    stream::unfold(state, |(mut events, mut backoff, again, on_error)| async move {
+    let backoff = DefaultBackoff::default();
+    let watcher = Watcher { server, labels, health, on_error, backoff, state: State::Empty };
+    stream::unfold(watcher, |mut watcher| async {
         loop {
-            match events.next().await {
-                Some(Ok(event)) => {
-                    // A list is no reason to reset: it succeeds even if every watch is refused.
-                    if matches!(event, Event::Apply(_) | Event::Delete(_)) {
-                        backoff.reset();
-                    }
-                    return Some((event, (events, backoff, again, on_error)));
-                }
-                Some(Err(error)) => {
-                    on_error(&error);
-                    tokio::time::sleep(backoff.next()?).await;
-                    events = again(events, Some(&error));
-                }
-                None => events = again(events, None),
+            if let Some(event) = watcher.step().await {
+                return Some((event, watcher));
             }
         }
     })
 }
 
-/// Whether the resource version that the watch should continue from has expired.
-fn is_gone(error: &Error) -> bool {
-    matches!(error, Error::WatchStartFailed(kube::Error::Api(status)) if status.code == 410)
+impl<K, S, F> Watcher<K, S, F>
+where
+    K: Resource + Clone + Send + 'static,
+    S: Server<K>,
+    F: Fn(&Error) + Send,
+{
+    /// Moves on by one step, which may have an event.
+    async fn step(&mut self) -> Option<Event<K>> {
+        match std::mem::replace(&mut self.state, State::Empty) {
+            State::Empty => {
+                self.state = State::Listing { token: None };
+                Some(Event::Init)
+            }
+            State::Listing { token } => match self.page(token).await {
+                Ok(page) => {
+                    self.state = page;
+                    None
+                }
+                Err(error) => self.failed(error, String::new()).await,
+            },
+            State::Page { mut objects, token, version } => {
+                if let Some(object) = objects.pop_front() {
+                    self.state = State::Page { objects, token, version };
+                    return Some(Event::InitApply(object));
+                }
+                if token.is_some() {
+                    self.state = State::Listing { token };
+                    return None;
+                }
+                self.health.listed();
+                self.state = State::Listed { version };
+                Some(Event::InitDone)
+            }
+            State::Listed { version } => match self.start(&version).await {
+                Ok(events) => {
+                    let started = Instant::now();
+                    self.state = State::Watching { version, events, started, works: false };
+                    None
+                }
+                Err(error) => self.failed(error, version).await,
+            },
+            State::Watching { version, events, started, works } => {
+                self.watch(version, events, started, works).await
+            }
+        }
+    }
+
+    /// Reads a page of the list.
+    async fn page(&mut self, token: Option<String>) -> Result<State<K>, Error> {
+        let params = ListParams {
+            label_selector: self.labels.clone(),
+            limit: Some(PAGE),
+            continue_token: token,
+            ..ListParams::default()
+        };
+        let list = timeout(LIST_WITHIN, self.server.list(&params)).await;
+        let list = list.map_err(|_| Error::ListLate)?.map_err(Error::List)?;
+
+        let token = list.metadata.continue_.filter(|token| !token.is_empty());
+        let version = list.metadata.resource_version.unwrap_or_default();
+        if version.is_empty() && token.is_none() {
+            return Err(Error::NoVersion);
+        }
+        Ok(State::Page { objects: list.items.into(), token, version })
+    }
+
+    async fn start(&mut self, version: &str) -> Result<Events<K>, Error> {
+        let params = WatchParams {
+            label_selector: self.labels.clone(),
+            timeout: Some(WATCH_FOR),
+            bookmarks: true,
+            ..WatchParams::default()
+        };
+        let answer = timeout(START_WITHIN, self.server.watch(&params, version)).await;
+        answer.map_err(|_| Error::StartLate)?.map_err(Error::Start)
+    }
+
+    /// Waits for the next event of a watch.
+    async fn watch(
+        &mut self,
+        version: String,
+        mut events: Events<K>,
+        started: Instant,
+        works: bool,
+    ) -> Option<Event<K>> {
+        let wait = if works { SILENT_FOR } else { WORKS_AFTER };
+        let Ok(event) = timeout(wait, events.next()).await else {
+            if works {
+                // The connection is dead. The watch goes on with another one.
+                self.state = State::Listed { version };
+            } else {
+                self.health.works();
+                self.state = State::Watching { version, events, started, works: true };
+            }
+            return None;
+        };
+
+        let event = match event {
+            Some(Ok(event)) => event,
+            Some(Err(error)) => return self.failed(Error::Ended(error), version).await,
+            None if !works && started.elapsed() < WORKS_AFTER => {
+                return self.failed(Error::EndedAtOnce, version).await;
+            }
+            None => {
+                self.state = State::Listed { version };
+                return None;
+            }
+        };
+
+        let (version, event) = match event {
+            WatchEvent::Added(object) | WatchEvent::Modified(object) => {
+                (object.resource_version().unwrap_or(version), Some(Event::Apply(object)))
+            }
+            WatchEvent::Deleted(object) => {
+                (object.resource_version().unwrap_or(version), Some(Event::Delete(object)))
+            }
+            WatchEvent::Bookmark(bookmark) => (bookmark.metadata.resource_version, None),
+            WatchEvent::Error(status) => {
+                return self.failed(Error::Ended(kube::Error::Api(status)), version).await;
+            }
+        };
+        self.health.works();
+        self.backoff.reset();
+        self.state = State::Watching { version, events, started, works: true };
+        event
+    }
+
+    /// Reports an error, and waits before the next try.
+    async fn failed(&mut self, error: Error, version: String) -> Option<Event<K>> {
+        (self.on_error)(&error);
+        self.health.failed(error.to_string());
+        self.state = match error.needs_list() {
+            true => State::Empty,
+            false => State::Listed { version },
+        };
+        // The backoff has no end: it has no greatest number of tries.
+        tokio::time::sleep(self.backoff.next().unwrap_or(START_WITHIN)).await;
+        None
+    }
 }
 
 /// Returns the objects to reconcile. The objects of a list come when the list is complete: until
@@ -82,104 +348,4 @@ pub(super) fn applied<K: Send>(
 }
 
 #[cfg(test)]
-mod tests {
-    use std::pin::pin;
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::time::Duration;
-
-    use kube::core::Status;
-    use parking_lot::Mutex;
-    use tokio::time::Instant;
-
-    use super::*;
-
-    fn refused(code: u16) -> kube::Error {
-        kube::Error::Api(Status::failure("why", "Reason").with_code(code).boxed())
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_watch_that_is_answered_410_starts_over_with_a_list() {
-        let starts = Arc::new(AtomicUsize::new(0));
-        let count = starts.clone();
-        let start = move || {
-            let error = match count.fetch_add(1, Ordering::Relaxed) {
-                0 => Error::WatchStartFailed(refused(410)),
-                1 => Error::WatchStartFailed(refused(500)),
-                _ => panic!("only 410 starts over"),
-            };
-            stream::iter([Ok(Event::Init), Ok(Event::InitDone), Err(error), Ok(Event::Apply(1))])
-        };
-
-        let events = lasting(start, |_| {}).take(5).collect::<Vec<_>>().await;
-        let wanted = [Event::Init, Event::InitDone, Event::Init, Event::InitDone, Event::Apply(1)];
-        assert_eq!(format!("{events:?}"), format!("{wanted:?}"));
-        assert_eq!(starts.load(Ordering::Relaxed), 2);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn waits_grow_while_lists_succeed_and_watches_do_not() {
-        let times = Arc::new(Mutex::new(Vec::new()));
-        let log = times.clone();
-        let start = || {
-            stream::iter([
-                Ok(Event::<u8>::Init),
-                Ok(Event::InitDone),
-                Err(Error::WatchStartFailed(refused(410))),
-            ])
-        };
-
-        let on_error = move |_: &Error| log.lock().push(Instant::now());
-        let mut events = pin!(lasting(start, on_error));
-
-        while times.lock().len() < 8 {
-            events.next().await;
-        }
-
-        let times = times.lock().clone();
-        let gaps: Vec<_> = times.windows(2).map(|pair| (pair[1] - pair[0]).as_secs_f64()).collect();
-        for (gap, least) in gaps.iter().zip([0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 30.0]) {
-            assert!((least..=2.0 * least + 0.1).contains(gap), "{gaps:?}");
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_event_of_a_watch_resets_the_backoff() {
-        let start = || {
-            let error = || Err(Error::WatchStartFailed(refused(500)));
-            let fails = stream::iter((0..6).map(move |_| error()));
-            fails.chain(stream::iter([Ok(Event::Apply(1)), error(), Ok(Event::Apply(2))]))
-        };
-        let mut events = pin!(lasting(start, |_| {}));
-        events.next().await;
-        let before = Instant::now();
-        events.next().await;
-        assert!(before.elapsed() < Duration::from_secs(2), "{:?}", before.elapsed());
-    }
-
-    #[tokio::test]
-    async fn objects_of_a_list_come_when_it_is_complete() {
-        let (sender, events) = futures::channel::mpsc::unbounded();
-        let mut objects = pin!(applied(events));
-        let mut now = || {
-            futures::FutureExt::now_or_never(objects.next())
-                .map(|object| object.expect("more").expect("good"))
-        };
-
-        for event in [
-            Event::Init,
-            Event::InitApply(1),
-            Event::Init,
-            Event::InitApply(2),
-            Event::InitApply(3),
-        ] {
-            sender.unbounded_send(Ok(event)).expect("open");
-            assert_eq!(now(), None);
-        }
-
-        for event in [Event::InitDone, Event::Delete(2), Event::Apply(4)] {
-            sender.unbounded_send(Ok(event)).expect("open");
-        }
-        assert_eq!([now(), now(), now(), now()], [Some(2), Some(3), Some(4), None]);
-    }
-}
+mod tests;

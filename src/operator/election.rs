@@ -8,9 +8,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::LeaderElection;
 use super::lease::{End, Lease};
+use super::server::Health;
 use crate::controller;
 use crate::registry::Digest;
-use crate::telemetry::Metrics;
+use crate::telemetry::{Kind, Metrics};
 
 /// The lease that this process competes for.
 pub(super) fn lease(
@@ -39,13 +40,19 @@ fn name(namespace: Option<&str>, label_selector: Option<&str>) -> String {
 /// Waits for the lease, then runs the controller while the lease is held. The lease is released
 /// when the controller has ended; when the lease is lost, the controller is stopped at once.
 /// Without a lease, this process works alone, and is its own leader.
+///
+/// `health` is set to ready when the role of the process is known: a leader still waits for its
+/// first list, which `metrics.watches` knows; a follower is ready to take over.
 pub(super) async fn run(
     controller: impl Future<Output = ()>,
     lease: Option<&Lease>,
+    health: &Health,
     metrics: &Metrics,
     stop: &CancellationToken,
 ) -> End {
     let Some(lease) = lease else {
+        metrics.watches.expect(Kind::Resources);
+        health.set_ready();
         metrics.leader.set(1);
         controller.await;
         metrics.leader.set(0);
@@ -54,8 +61,10 @@ pub(super) async fn run(
 
     let record = tokio::select! {
         () = stop.cancelled() => return End::Released,
-        record = lease.acquire() => record,
+        record = lease.acquire(health) => record,
     };
+    metrics.watches.expect(Kind::Resources);
+    health.set_ready();
     tracing::info!(lease = lease.name(), "acquired the leader lease");
     metrics.leader.set(1);
 
@@ -86,7 +95,7 @@ mod tests {
         let metrics = Metrics::new().expect("distinct names");
         let working = async { assert_eq!(metrics.leader.get(), 1) };
 
-        let end = run(working, None, &metrics, &CancellationToken::new()).await;
+        let end = run(working, None, &Health::default(), &metrics, &CancellationToken::new()).await;
 
         assert_eq!(end, End::Released);
         assert_eq!(metrics.leader.get(), 0);

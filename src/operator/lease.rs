@@ -16,6 +16,8 @@ use kube::{Api, ResourceExt};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::server::Health;
+
 /// A holder that does not renew the lease for this long has lost it.
 const TERM: Duration = Duration::from_secs(15);
 /// A holder that cannot renew for this long gives up, well before another may take over.
@@ -61,8 +63,9 @@ impl Lease {
         &self.name
     }
 
-    /// Waits until this process holds the lease.
-    pub(super) async fn acquire(&self) -> Record {
+    /// Waits until this process holds the lease. A process that waits for another one is ready; one
+    /// that cannot read the lease is not.
+    pub(super) async fn acquire(&self, health: &Health) -> Record {
         let mut last: Option<LastRead> = None;
         let mut logged = None;
 
@@ -70,6 +73,7 @@ impl Lease {
             match timeout(CALL, self.try_acquire(&mut last)).await {
                 Ok(Ok(Some(record))) => return record,
                 Ok(Ok(None)) => {
+                    health.set_ready();
                     let holder = last.as_ref().map(|last| last.holder.clone());
                     if holder != logged {
                         tracing::info!(
@@ -81,6 +85,7 @@ impl Lease {
                     }
                 }
                 Ok(Err(error)) => {
+                    health.set_waiting(&format!("cannot read or acquire the lease: {error}"));
                     tracing::warn!(
                         lease = self.name,
                         %error,
@@ -88,6 +93,7 @@ impl Lease {
                     );
                 }
                 Err(_late) => {
+                    health.set_waiting("the API server does not answer");
                     tracing::warn!(lease = self.name, "the API server does not answer, retrying")
                 }
             }

@@ -117,9 +117,8 @@ pub(crate) async fn run(options: Options) -> Result<(), Error> {
         %listen,
         "ecr-sync controller starts"
     );
-    health.set_ready();
     let not_ready = tokio::spawn({
-        let (stop, health) = (stop.clone(), health);
+        let (stop, health) = (stop.clone(), health.clone());
         async move {
             stop.cancelled().await;
             tracing::info!("stopping");
@@ -130,7 +129,7 @@ pub(crate) async fn run(options: Options) -> Result<(), Error> {
         .map(|election| election::lease(&client, election, &options, &process.instance));
     let controller =
         controller::run(client, engine, metrics.clone(), process, options, stop.clone());
-    let end = election::run(controller, lease.as_ref(), &metrics, &stop).await;
+    let end = election::run(controller, lease.as_ref(), &health, &metrics, &stop).await;
 
     // The controller ends on a signal only. Any other end is a bug that a restart may cure.
     stop.cancel();

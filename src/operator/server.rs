@@ -59,10 +59,14 @@ pub(super) async fn start(
         }
         (StatusCode::OK, "ok\n")
     };
+    let watches = metrics.watches.clone();
     let readyz = move || async move {
-        match health.reason() {
-            None => (StatusCode::OK, "ok\n".to_owned()),
+        match health.reason().or_else(|| watches.trouble()) {
             Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {reason}\n")),
+            None => match watches.degraded() {
+                Some(reason) => (StatusCode::OK, format!("ok, but {reason}\n")),
+                None => (StatusCode::OK, "ok\n".to_owned()),
+            },
         }
     };
     let schedule = metrics.schedule.clone();

@@ -8,11 +8,13 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::ListParams;
+use kube::core::PartialObjectMeta;
 use kube::{Api, Client, CustomResourceExt, ResourceExt};
 
 use super::server::Health;
 use crate::api::v1alpha1::EcrRepositorySync;
 use crate::backoff::doubled;
+use crate::controller::Guarded;
 
 /// kube sets no deadline of its own.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -46,14 +48,14 @@ async fn uid_of_kube_system(client: &Client, health: &Health) -> String {
 }
 
 async fn for_resource(client: &Client, namespace: Option<&str>, health: &Health) {
-    let resources: Api<EcrRepositorySync> = match namespace {
+    // Guarded: an object that cannot be decoded must not hold up the start.
+    let resources: Api<Guarded<PartialObjectMeta<EcrRepositorySync>>> = match namespace {
         Some(namespace) => Api::namespaced(client.clone(), namespace),
         None => Api::all(client.clone()),
     };
     let needs = format!("allow `list` and `watch` on {}", EcrRepositorySync::crd_name());
-    // Metadata only: an object that cannot be decoded must not hold up the start.
     let params = ListParams::default().limit(1);
-    let ask = async || resources.list_metadata(&params).await;
+    let ask = async || resources.list(&params).await;
     until_answered(health, &needs, ask).await;
 }
 

@@ -51,6 +51,8 @@ fn is_safe(line: &Metadata<'_>) -> bool {
     };
     let most = match line.target() {
         _ if of(&["ecr_sync"]) => LevelFilter::TRACE,
+        // Of an answer that it cannot decode, which may be a Secret, it logs the body as a warning.
+        "kube_client::client" => LevelFilter::ERROR,
         // At trace level it logs the headers of answers.
         _ if of(&["kube_client", "kube_runtime"]) => LevelFilter::DEBUG,
         _ => LevelFilter::INFO,
@@ -123,7 +125,7 @@ mod tests {
                 tracing::debug!(target: "hyper::proto", "secret");
                 tracing::debug!(target: "h2", "secret");
                 tracing::debug!(target: "a_new_dependency", "secret");
-                tracing::trace!(target: "kube_client::client", "secret");
+                tracing::warn!(target: "kube_client::client", "secret");
                 tracing::debug!(target: "ecr_sync_but_another", "secret");
                 tracing::info!(target: "hyper", "shown");
             });

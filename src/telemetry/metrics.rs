@@ -18,6 +18,7 @@ use super::queue::Queue;
 use super::requests::Requests;
 use super::resources::Resources;
 use super::schedule::Schedule;
+use super::watches::Watches;
 use crate::class::Class;
 use crate::sync::{Field, Report};
 
@@ -57,6 +58,8 @@ pub struct Metrics {
     pub copies: Copies,
     /// State of the reloaded files.
     pub files: Files,
+    /// State of the watches of the API server.
+    pub watches: Watches,
 }
 
 impl Metrics {
@@ -150,6 +153,7 @@ impl Metrics {
             )?,
             copies: Copies::new(registry)?,
             files: Files::new(registry)?,
+            watches: Watches::new(registry)?,
         };
 
         // Series exist from the start: the rate of a series that first appears with 1 is 0.
@@ -230,6 +234,7 @@ impl Metrics {
         self.queue.refresh();
         self.copies.refresh();
         self.files.refresh();
+        self.watches.refresh();
         self.oldest_due.set(self.liveness.oldest_due().as_secs_f64());
         let mut page = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut page)?;

@@ -1,15 +1,10 @@
 //! A failure sets a condition that says what to do, and does not affect other work.
 
-use std::process::Command;
-use std::time::Duration;
-
 use ecr_sync::api::v1alpha1::EcrRepositorySync;
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 use kube::api::{DeleteParams, PostParams};
 use serde_json::{Value, json};
-use testbed::cluster::Cluster;
-use testbed::process::Process;
 use testbed::proxy::Proxy;
 use testbed::traffic::{Fault, Match, Plane, Then};
 use testbed::upstream::User;
@@ -348,51 +343,6 @@ async fn a_deleted_resource_stops_its_copy_and_leaves_the_repository() {
     rig.apply("other", json!({"image": rig.image("library/demo", &["1.26"])})).await;
     rig.wait_synced("other").await;
     assert!(rig.repository("app").images.is_empty(), "the copy was given up, the repository stays");
-}
-
-/// The schema refuses such objects. One that is older than the schema, or was created with another
-/// schema, must not stop the others.
-#[tokio::test]
-async fn a_resource_that_cannot_be_decoded_is_skipped() {
-    let rig = Rig::new("undecodable").await;
-    let folder = tempfile::tempdir().expect("a folder");
-    let cluster = Cluster::start(folder.path()).await.expect("a cluster of its own");
-    let mut crd = serde_json::to_value(ecr_sync::api::v1alpha1::crd()).expect("JSON");
-    crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"] =
-        json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
-    crd["spec"]["versions"][0]["selectableFields"] = json!([]);
-    cluster.apply(&crd.to_string()).await.expect("a lax CRD");
-    let crd_name = "crd/ecrrepositorysyncs.ecr-sync.io";
-    cluster
-        .kubectl(&["wait", "--for=condition=Established", crd_name, "--timeout=60s"])
-        .await
-        .expect("established");
-    cluster.create_namespace("lax").await.expect("a namespace");
-    let object = |name: &str, spec: Value| {
-        json!({"apiVersion": "ecr-sync.io/v1alpha1", "kind": "EcrRepositorySync",
-               "metadata": {"name": name, "namespace": "lax"}, "spec": spec})
-        .to_string()
-    };
-    cluster.apply(&object("bad", json!({"image": "just a text"}))).await.expect("taken");
-    cluster
-        .apply(&object("good", json!({"image": rig.image("library/demo", &["1.26"])})))
-        .await
-        .expect("taken");
-
-    let mut command = Command::new(env!("CARGO_BIN_EXE_ecr-sync"));
-    command
-        .args(["controller", "--namespace", "lax", "--listen", "127.0.0.1:0"])
-        .env_clear()
-        .env("KUBECONFIG", cluster.kubeconfig())
-        .envs(rig.aws_environment());
-    let operator = Process::spawn("ecr-sync", &command, &folder.path().join("operator.log"))
-        .expect("it starts");
-    let wait = ["wait", "--for=condition=Ready", "ers/good", "-n", "lax", "--timeout=60s"];
-    cluster.kubectl(&wait).await.expect("the good one is synced");
-    let log = operator.tail(usize::MAX);
-    assert!(log.contains("cannot be decoded and is skipped") && log.contains("bad"), "{log}");
-    operator.signal("TERM");
-    assert_eq!(operator.wait(Duration::from_secs(10)).await.expect("it ends"), 0);
 }
 
 #[tokio::test]

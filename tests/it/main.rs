@@ -55,3 +55,4 @@ mod tenancy;
 mod tools_build;
 mod trace_log;
 mod trust;
+mod undecodable;

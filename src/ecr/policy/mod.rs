@@ -8,6 +8,7 @@
 //! keys are kept, and only the forms that AWS is known to rewrite are equal.
 
 mod changes;
+mod depth;
 mod difference;
 mod forecast;
 mod lifecycle;
@@ -79,6 +80,9 @@ impl Wanted {
     /// All problems of the document, each with its path.
     pub(crate) fn read(kind: Kind, policy: Option<&Policy>) -> Result<Self, Vec<Violation>> {
         let Some(policy) = policy else { return Ok(Self::Unmanaged) };
+        if let Some(violation) = depth::check(kind, policy) {
+            return Err(vec![violation]);
+        }
         let list = kind.list();
         match policy.get(list) {
             None => {
