@@ -6,7 +6,6 @@ use std::sync::Arc;
 use futures::future::join_all;
 use parking_lot::Mutex;
 
-use super::job::Way;
 use crate::class::Class;
 use crate::failure::Failure;
 use crate::hash::Fingerprint;
@@ -60,10 +59,9 @@ pub(super) enum Ask {
 }
 
 impl Origin {
-    /// A repository of the registry behind `client`, which is read in this way.
+    /// A repository of the registry behind `client`.
     #[must_use]
-    pub(crate) fn new(client: Client, way: &Way, repository: impl Into<String>) -> Self {
-        let reader = Fingerprint::of((client.host(), way));
+    pub(crate) fn new(client: Client, reader: Fingerprint, repository: impl Into<String>) -> Self {
         let repository = repository.into();
         Self { client, repository, reader, platforms: None, manifests: Mutex::default() }
     }

@@ -7,6 +7,7 @@ use super::engine::Engine;
 use super::job::{Access, Connection, EcrLogin, EcrSource, Way};
 use super::origin::Origin;
 use crate::failure::Failure;
+use crate::hash::Fingerprint;
 use crate::helm;
 use crate::registry::{
     self, Client, Credential, Digest, Endpoint, Options, Reference, StaticAuthenticator, Tag,
@@ -25,7 +26,8 @@ impl Engine {
         reference: &Reference,
     ) -> Result<Origin, Failure> {
         let client = self.source_client(access, reference).await?;
-        Ok(Origin::new(client, &access.way, reference.repository.clone()))
+        let reader = Fingerprint::of((&reference.host, &access.way));
+        Ok(Origin::new(client, reader, reference.repository.clone()))
     }
 
     /// Creates a client for a source registry.

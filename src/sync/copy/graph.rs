@@ -225,6 +225,7 @@ fn heights(top: &Digest, nodes: &HashMap<Digest, (Node, Vec<Digest>)>) -> Vec<(D
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hash::Fingerprint;
     use crate::registry::OCI_INDEX;
     use crate::registry::tests::{Peer, respond};
 
@@ -287,7 +288,7 @@ mod tests {
             )
         })
         .await;
-        let origin = Origin::new(peer.client(), &crate::sync::Way::default(), "a");
+        let origin = Origin::new(peer.client(), Fingerprint::of(()), "a");
         (peer, origin, digest)
     }
 
@@ -317,10 +318,8 @@ mod tests {
             let (first, second) = (index_of(3, size, size).await, index_of(4, size, size).await);
             let cache = Cache::default();
             let load = |index: &(Peer, Origin, Digest)| {
-                let (origin, digest) = (
-                    Origin::new(index.0.client(), &crate::sync::Way::default(), "a"),
-                    index.2.clone(),
-                );
+                let (origin, digest) =
+                    (Origin::new(index.0.client(), Fingerprint::of(()), "a"), index.2.clone());
                 let cache = &cache;
                 async move { Graph::load(&origin, &digest, cache).await }
             };

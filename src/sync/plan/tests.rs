@@ -9,6 +9,7 @@ use super::*;
 use crate::api::v1alpha1::AdoptionPolicy;
 use crate::ecr::policy::Wanted;
 use crate::ecr::{Encryption, Images, Mutability, OWNER_TAG, Owner, Repository, Settings};
+use crate::hash::Fingerprint;
 use crate::registry::{
     Client, Credential, Endpoint, Options, Reference, Scheme, StaticAuthenticator, Transport,
     TransportOptions,
@@ -58,11 +59,8 @@ fn with_tags(tags: &[(&str, Option<&str>)]) -> Desired {
         })
         .collect();
 
-    let source = Source::Registry(Origin::new(
-        source,
-        &crate::sync::Way::default(),
-        reference.repository.clone(),
-    ));
+    let source =
+        Source::Registry(Origin::new(source, Fingerprint::of(()), reference.repository.clone()));
     let kind = ArtifactKind::Image;
     let artifact = DesiredArtifact { source, tags, ..DesiredArtifact::new(kind, reference.name()) };
     Desired { artifacts: vec![artifact], ..desired() }
