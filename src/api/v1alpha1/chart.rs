@@ -2,15 +2,14 @@
 #![allow(unreachable_pub, reason = "KubeSchema's expansion repeats the structs inside functions")]
 
 use kube::KubeSchema;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::schema;
 use super::spec::LocalReference;
 
 /// Handling of a version in ECR whose archive the source replaced.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum OnSourceChange {
     /// Keep the version in ECR and report it.
     #[default]
@@ -20,7 +19,7 @@ pub enum OnSourceChange {
 }
 
 /// A rule that selects versions of a chart.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct VersionSelector {
     /// Number of newest versions to select; 0 selects all that match.

@@ -2,15 +2,14 @@
 #![allow(unreachable_pub, reason = "KubeSchema's expansion repeats the structs inside functions")]
 
 use kube::KubeSchema;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::schema;
 use super::spec::LocalReference;
 
 /// Origin of the content of the tags in ECR.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum TagStrategy {
     /// Each tag is copied from the source's tag of the same name.
     #[default]
@@ -20,9 +19,7 @@ pub enum TagStrategy {
 }
 
 /// Order that decides which tags are newest.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum SortBy {
     /// By version; tags that are not versions are dropped.
     #[default]
@@ -34,7 +31,7 @@ pub enum SortBy {
 }
 
 /// A rule that selects tags.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TagSelector {
     /// Number of newest tags to select; 0 selects all that match.
@@ -142,9 +139,7 @@ pub struct Image {
 }
 
 /// Checks of tags that are in ECR.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum CheckPolicy {
     /// At every pass.
     #[default]
@@ -154,9 +149,7 @@ pub enum CheckPolicy {
 }
 
 /// Artifacts that refer to an image and are copied with it.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Referrers {
     /// None.
     #[default]

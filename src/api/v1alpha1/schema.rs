@@ -102,37 +102,15 @@ pub(super) fn key_goes_with_kms() -> Rule {
 }
 
 pub(super) fn exclusion_filters(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({
-        "type": "array",
-        "maxItems": MAX_FILTERS,
-        "x-kubernetes-list-type": "set",
-        "items": {
-            "type": "string",
-            "maxLength": 128,
-            "x-kubernetes-validations": [{
-                "rule": "self.matches('^[0-9a-zA-Z._*-]{1,128}$')",
-                "message": "not a filter of tags: write letters, digits, dots, underscores, \
-                            dashes and *, for example 1.*"
-            }]
-        }
-    })
+    let message = "not a filter of tags: write letters, digits, dots, underscores, dashes and *, \
+                   for example 1.*";
+    set_of(MAX_FILTERS, 128, "^[0-9a-zA-Z._*-]{1,128}$", message)
 }
 
 pub(super) fn versions(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({
-        "type": "array",
-        "maxItems": MAX_TAGS,
-        "x-kubernetes-list-type": "set",
-        "items": {
-            "type": "string",
-            "maxLength": 128,
-            "x-kubernetes-validations": [{
-                "rule": "self.matches('^[A-Za-z0-9][A-Za-z0-9.+_-]{0,127}$')",
-                "message": "not a chart version: write it as in Chart.yaml, for example 15.0.2 or \
-                            1.2.3+build"
-            }]
-        }
-    })
+    let message =
+        "not a chart version: write it as in Chart.yaml, for example 15.0.2 or 1.2.3+build";
+    set_of(MAX_TAGS, 128, "^[A-Za-z0-9][A-Za-z0-9.+_-]{0,127}$", message)
 }
 
 pub(super) fn retag_needs_both() -> Rule {
@@ -147,38 +125,16 @@ pub(super) fn retag_needs_both() -> Rule {
 }
 
 pub(super) fn platforms(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({
-        "type": "array",
-        "maxItems": 32,
-        "x-kubernetes-list-type": "set",
-        "items": {
-            "type": "string",
-            "maxLength": 100,
-            "x-kubernetes-validations": [{
-                "rule": "self.matches('^[a-z0-9_]+/[a-z0-9_]+(/[a-z0-9_]+)?(:[0-9.]+)?$')",
-                "message": "not a platform: write for example linux/amd64, linux/arm/v7 or \
-                            windows/amd64:10.0.20348"
-            }]
-        }
-    })
+    let message =
+        "not a platform: write for example linux/amd64, linux/arm/v7 or windows/amd64:10.0.20348";
+    set_of(32, 100, "^[a-z0-9_]+/[a-z0-9_]+(/[a-z0-9_]+)?(:[0-9.]+)?$", message)
 }
 
 pub(super) fn tags(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({
-        "type": "array",
-        "maxItems": MAX_TAGS,
-        "x-kubernetes-list-type": "set",
-        "items": {
-            "type": "string",
-            "maxLength": 200,
-            "x-kubernetes-validations": [{
-                "rule": "self.matches('^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}(@sha256:[a-f0-9]{64})?$')",
-                "message": "not a tag: a tag has at most 128 letters, digits, dots, underscores \
-                            and dashes and does not start with a dot or dash; write 1.27 or \
-                            1.27@sha256:<64 digits>, not repository:1.27"
-            }]
-        }
-    })
+    let message = "not a tag: a tag has at most 128 letters, digits, dots, underscores and dashes \
+                   and does not start with a dot or dash; write 1.27 or 1.27@sha256:<64 digits>, \
+                   not repository:1.27";
+    set_of(MAX_TAGS, 200, "^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}(@sha256:[a-f0-9]{64})?$", message)
 }
 
 pub(super) fn patterns(_: &mut SchemaGenerator) -> Schema {
@@ -373,5 +329,22 @@ fn duration_from(shortest: &str, field: &str, default: &str) -> Schema {
                 "{field} is a duration from {shortest} to 8760h, written like 90s, 30m or 1h30m"
             )
         }]
+    })
+}
+
+/// A set of strings, each of which matches a regular expression.
+fn set_of(max_items: usize, max_length: usize, pattern: &str, message: &str) -> Schema {
+    json_schema!({
+        "type": "array",
+        "maxItems": max_items,
+        "x-kubernetes-list-type": "set",
+        "items": {
+            "type": "string",
+            "maxLength": max_length,
+            "x-kubernetes-validations": [{
+                "rule": format!("self.matches('{pattern}')"),
+                "message": message
+            }]
+        }
     })
 }

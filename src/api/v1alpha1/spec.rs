@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::chart::Chart;
@@ -62,114 +63,105 @@ pub type Policy = serde_json::Map<String, serde_json::Value>;
     validation = schema::tags_and_versions_are_disjoint(),
     validation = schema::filters_go_with_exclusion()
 )]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", default = "EcrRepositorySyncSpec::default")]
 pub struct EcrRepositorySyncSpec {
     /// Name of the ECR repository, for example `platform/nginx`. Default: metadata.name. Cannot be
     /// changed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
     pub repository_name: Option<String>,
 
     /// ECR registry. Default: the operator's own account and region.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub registry: Option<Registry>,
 
     /// Container image to copy. Without image and chart, only the repository and its settings are
     /// managed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub image: Option<Image>,
 
     /// Helm chart to copy, alone or together with an image.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub chart: Option<Chart>,
 
     /// ECR lifecycle policy, as documented by AWS. Absent: not managed. `{rules: []}`: removed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::lifecycle_policy")]
     pub lifecycle_policy: Option<Policy>,
 
     /// ECR repository policy (who may pull and push), as documented by AWS. Absent: not managed.
     /// `{Statement: []}`: removed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::permission_policy")]
     pub permission_policy: Option<Policy>,
 
     /// AWS resource tags of the repository. Other keys are left alone.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::resource_tags")]
     pub resource_tags: Option<BTreeMap<String, String>>,
 
     /// Handling of wanted tags that a lifecycle rule has archived, so that they cannot be pulled.
     /// Keep: leave them in the archive and report them. Restore: restore them.
-    #[serde(default)]
     pub archived_images: ArchivedImages,
 
     /// Whether tags may be moved to another image.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub image_tag_mutability: Option<ImageTagMutability>,
 
     /// Exceptions for MutableWithExclusion and ImmutableWithExclusion: one to five patterns of
     /// tags, in which `*` matches any characters, for example `latest` or `1.*`.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::exclusion_filters")]
     pub image_tag_mutability_exclusion_filters: Vec<String>,
 
     /// Whether images are scanned for vulnerabilities when they are pushed. Absent: not managed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub scan_on_push: Option<bool>,
 
     /// Encryption of the images at rest. AWS sets it only when a repository is created: if an
     /// existing repository has a different encryption, that is reported and not changed. Absent:
     /// not managed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub encryption: Option<Encryption>,
 
     /// Handling of an existing repository that the operator does not manage yet. Never: refuse it.
     /// IfUnowned: manage it, unless it has another owner. Always: manage it, whoever owns it
     /// (requires the operator's --allow-takeover).
-    #[serde(default)]
     pub adoption_policy: AdoptionPolicy,
 
     /// Handling of the repository when this resource is deleted. Retain: keep it. Delete: delete it
     /// if it is empty and owned by this resource. ForceDelete: delete it with its images if the
     /// operator created it.
-    #[serde(default)]
     pub deletion_policy: DeletionPolicy,
 
     /// Removal of tags that are no longer wanted and that the source still has. Absent: such tags
     /// are kept.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub prune: Option<Prune>,
 
     /// Time between two checks of the source and the repository, for example `30m` or `1h30m`; at
     /// least 1m.
-    #[serde(default = "default_interval")]
     #[schemars(schema_with = "schema::interval")]
     pub interval: String,
 
     /// Time between two checks of settings, policies and resource tags, for example `6h`; at least
     /// 1m. The passes in between only check that the wanted tags are in place.
-    #[serde(default = "default_drift_interval")]
     #[schemars(schema_with = "schema::drift_interval")]
     pub drift_interval: String,
 
     /// Handling of a setting, policy or resource tag of the spec that something else changed in
     /// ECR. Correct: write the value of the spec. Report: report the difference and leave it.
-    #[serde(default)]
     pub drift_policy: DriftPolicy,
 
     /// Longest time that a pass may run without progress (bytes or finished steps) before it is
     /// stopped, for example `30m`. A pass that makes progress is never stopped.
-    #[serde(default = "default_timeout")]
     #[schemars(schema_with = "schema::timeout")]
     pub timeout: String,
 
     /// Stops all work on this resource while true. Nothing is removed.
-    #[serde(default)]
     pub suspend: bool,
 
     /// Writes nothing to ECR while true. status.plan shows the changes that would be made.
-    #[serde(default)]
     pub dry_run: bool,
 }
 
@@ -214,26 +206,14 @@ impl Default for EcrRepositorySyncSpec {
             scan_on_push: None,
             encryption: None,
             prune: None,
-            interval: default_interval(),
-            drift_interval: default_drift_interval(),
+            interval: "1h".to_owned(),
+            drift_interval: "6h".to_owned(),
             drift_policy: DriftPolicy::default(),
-            timeout: default_timeout(),
+            timeout: "30m".to_owned(),
             suspend: false,
             dry_run: false,
         }
     }
-}
-
-fn default_interval() -> String {
-    "1h".to_owned()
-}
-
-fn default_drift_interval() -> String {
-    "6h".to_owned()
-}
-
-fn default_timeout() -> String {
-    "30m".to_owned()
 }
 
 /// An ECR registry.
@@ -286,9 +266,7 @@ pub struct Registry {
 }
 
 /// Handling of an existing repository.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum AdoptionPolicy {
     /// Refuse it.
     Never,
@@ -300,9 +278,7 @@ pub enum AdoptionPolicy {
 }
 
 /// Handling of the repository of a deleted resource.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum DeletionPolicy {
     /// Keep it.
     #[default]
@@ -314,9 +290,7 @@ pub enum DeletionPolicy {
 }
 
 /// Handling of wanted tags in the archive.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum ArchivedImages {
     /// Leave them there and report them.
     #[default]
@@ -326,9 +300,7 @@ pub enum ArchivedImages {
 }
 
 /// Handling of configuration that something else changed.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum DriftPolicy {
     /// Write the value of the spec.
     #[default]
@@ -339,7 +311,7 @@ pub enum DriftPolicy {
 
 /// Whether a tag may be moved to another image: Mutable, Immutable, or one of the two with
 /// exceptions (imageTagMutabilityExclusionFilters). Absent: not managed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum ImageTagMutability {
     /// All tags may be moved.
     Mutable,
@@ -352,7 +324,7 @@ pub enum ImageTagMutability {
 }
 
 /// Kinds of encryption at rest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum EncryptionType {
     /// With keys of Amazon S3.
     #[serde(rename = "AES256")]
@@ -395,22 +367,19 @@ pub struct Encryption {
 /// Removal of tags that neither image nor chart wants any more. A tag is removed only if it can be
 /// copied again: the source still lists it, and a copy would give the same digest.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", default = "Prune::default")]
 pub struct Prune {
     /// Whether tags are removed: once per driftInterval, on demand, and by each run of the command
     /// line.
-    #[serde(default)]
     pub enabled: bool,
 
     /// Largest share of the repository's tags that one pass removes, in per cent, from 1 to 100; at
     /// least one tag. The rest follows in later passes.
-    #[serde(default = "default_max_percent")]
     #[schemars(schema_with = "schema::max_percent")]
     pub max_percent: i64,
 
     /// Time that an image must not have been pushed or pulled before a tag of it is removed, for
     /// example `720h`; `0s` removes at once. ECR records only the day of a pull.
-    #[serde(default = "default_min_unpulled")]
     #[schemars(schema_with = "schema::min_unpulled")]
     pub min_unpulled: String,
 }
@@ -418,24 +387,12 @@ pub struct Prune {
 /// The defaults of the API server.
 impl Default for Prune {
     fn default() -> Self {
-        Self {
-            enabled: false,
-            max_percent: default_max_percent(),
-            min_unpulled: default_min_unpulled(),
-        }
+        Self { enabled: false, max_percent: 25, min_unpulled: "720h".to_owned() }
     }
 }
 
-const fn default_max_percent() -> i64 {
-    25
-}
-
-fn default_min_unpulled() -> String {
-    "720h".to_owned()
-}
-
 /// A Secret in the same namespace.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LocalReference {
     /// Name of the Secret.
     #[schemars(length(min = 1, max = 253))]

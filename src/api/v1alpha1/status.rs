@@ -3,6 +3,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::KubeSchema;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Condition types.
@@ -82,7 +83,7 @@ pub struct EcrRepositorySyncStatus {
 }
 
 /// Whether the operator created the repository.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Ownership {
     /// The operator created the repository.
     Created,
@@ -91,7 +92,7 @@ pub enum Ownership {
 }
 
 /// The repository in ECR.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RepositoryStatus {
     /// Name of the repository.
@@ -109,7 +110,7 @@ pub struct RepositoryStatus {
 }
 
 /// State of an image or chart.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ArtifactStatus {
     /// Source that is read: the one in the spec, or one of the operator's mirrors.
@@ -148,7 +149,7 @@ const fn is_zero(number: &i64) -> bool {
 }
 
 /// State of the artifacts that refer to images.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ReferrersStatus {
     /// Number of artifacts in the source.
@@ -161,7 +162,7 @@ pub struct ReferrersStatus {
 }
 
 /// A pass that changed something in ECR.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct HistoryEntry {
     /// End of the pass.
     pub time: Time,
@@ -172,7 +173,7 @@ pub struct HistoryEntry {
 }
 
 /// A chart archive or an index, and the manifest built from it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DerivedTag {
     /// Tag in ECR.
     pub tag: String,
@@ -185,7 +186,7 @@ pub struct DerivedTag {
 
 /// A wanted tag that disappeared from ECR. After two more copies, it is left alone until the spec
 /// or the policy changes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ExpiredTag {
     /// The tag.
     pub tag: String,
@@ -197,7 +198,7 @@ pub struct ExpiredTag {
 }
 
 /// A tag and its digest.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SyncedTag {
     /// The tag.
     pub tag: String,
@@ -206,7 +207,7 @@ pub struct SyncedTag {
 }
 
 /// A tag that could not be synced.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TagFailure {
     /// The tag.
     pub tag: String,
