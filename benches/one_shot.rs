@@ -9,6 +9,7 @@ use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
+use ecr_sync::api::v1alpha1::TagStrategy;
 use ecr_sync::inventory;
 use testbed::ecr::{self, StandIn};
 use testbed::generated::Generated;
@@ -150,7 +151,7 @@ fn entries(folder: &Path) -> Result<Duration, Error> {
     let mut times = Vec::new();
     for _ in 0..RUNS {
         let started = Instant::now();
-        let read = inventory::read(std::slice::from_ref(&file), &inventory::Options::default());
+        let read = inventory::read(std::slice::from_ref(&file), TagStrategy::default());
         times.push(started.elapsed());
         let read =
             read.map_err(|problems| problems.iter().map(ToString::to_string).collect::<String>())?;

@@ -1,5 +1,6 @@
 //! `ecr-sync controller`: its flags, and the options of the operator made from them.
 
+use std::error::Error;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -8,7 +9,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::flags::{self, duration};
+use super::flags::{self, duration, parallel};
 use super::switch::Switch;
 use crate::causes::with_causes;
 use crate::controller;
@@ -94,21 +95,11 @@ pub(super) struct Arguments {
     owner_tags: bool,
 
     /// Resources to sync at the same time
-    #[arg(
-        long,
-        default_value_t = 16,
-        value_name = "N",
-        value_parser = clap::value_parser!(u16).range(1..=512)
-    )]
+    #[arg(long, default_value_t = 16, value_name = "N", value_parser = parallel())]
     max_jobs: u16,
 
     /// Reconciles to run at the same time; they are short and wait for the API server only
-    #[arg(
-        long,
-        default_value_t = 32,
-        value_name = "N",
-        value_parser = clap::value_parser!(u16).range(1..=512)
-    )]
+    #[arg(long, default_value_t = 32, value_name = "N", value_parser = parallel())]
     concurrency: u16,
 
     /// After a start, spread the first checks of resources that are Ready over this time
@@ -167,7 +158,7 @@ fn cluster_id(text: &str) -> Result<String, String> {
 pub(super) async fn run(arguments: Arguments) -> ExitCode {
     let options = match options(arguments) {
         Ok(options) => options,
-        Err(message) => return super::fail(&message),
+        Err(error) => return super::fail(&with_causes(&*error)),
     };
 
     match operator::run(options).await {
@@ -183,25 +174,17 @@ pub(super) async fn run(arguments: Arguments) -> ExitCode {
 ///
 /// # Errors
 /// The message for the user if a file cannot be used.
-fn options(arguments: Arguments) -> Result<operator::Options, String> {
-    let registry_config = arguments
-        .registry_config
-        .map(|path| DockerConfig::read(&path))
-        .transpose()
-        .map_err(|error| with_causes(&error))?
-        .map(Arc::new);
-    let mirrors = arguments
-        .mirrors_file
-        .map(|path| Reloaded::load(&path, Mirrors::parse))
-        .transpose()
-        .map_err(|error| error.to_string())?;
-    let defaults = Defaults::load(&arguments.defaults.into()).map_err(|error| error.to_string())?;
-    let aws = arguments.aws.options().map_err(|error| error.to_string())?;
+fn options(arguments: Arguments) -> Result<operator::Options, Box<dyn Error>> {
+    let registry_config =
+        arguments.registry_config.map(|path| DockerConfig::read(&path)).transpose()?.map(Arc::new);
+    let mirrors =
+        arguments.mirrors_file.map(|path| Reloaded::load(&path, Mirrors::parse)).transpose()?;
+    let defaults = Defaults::load(&arguments.defaults.files())?;
+    let aws = arguments.aws.options()?;
 
     let default = if arguments.tenants.is_some() { Unlisted::Deny } else { Unlisted::Allow };
     let unlisted = arguments.tenants_default.unwrap_or(default);
-    let tenancy =
-        Tenancy::load(arguments.tenants.as_deref(), unlisted).map_err(|error| error.to_string())?;
+    let tenancy = Tenancy::load(arguments.tenants.as_deref(), unlisted)?;
 
     let former_clusters = arguments.former_cluster_ids.into_iter();
     let owners = OwnerRules {

@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::screen::Screen;
-use super::sync::{Strategy, read_options, report_problems};
-use crate::inventory::{self, Manifest};
+use super::sync::{Strategy, report_problems};
+use crate::inventory;
 
 /// Prints the repositories of YAML files as EcrRepositorySync manifests
 ///
@@ -41,12 +41,11 @@ Examples:
 
 pub(super) fn run(arguments: &Arguments, screen: &Screen) -> ExitCode {
     let Arguments { paths, namespace, tag_strategy } = arguments;
-    let entries = match inventory::read(paths, &read_options(*tag_strategy)) {
+    let entries = match inventory::read(paths, (*tag_strategy).into()) {
         Ok(entries) => entries,
         Err(problems) => return report_problems(&problems, screen),
     };
     let written: Vec<_> = entries.into_iter().map(|entry| entry.written).collect();
-    let manifests = inventory::manifests(&written, namespace.as_deref());
-    screen.out(&manifests.iter().map(Manifest::yaml).collect::<String>());
+    screen.out(&inventory::manifests(&written, namespace.as_deref()));
     ExitCode::SUCCESS
 }

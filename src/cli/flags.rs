@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use clap::builder::RangedI64ValueParser;
 
 use super::switch::Switch;
 use crate::ecr;
@@ -30,22 +31,12 @@ pub(super) struct Aws {
     region: Option<String>,
 
     /// Manifests to write per second for each account and region: ECR's PutImage quota
-    #[arg(
-        long,
-        default_value_t = 10,
-        value_name = "N",
-        value_parser = clap::value_parser!(u32).range(1..)
-    )]
+    #[arg(long, default_value_t = 10, value_name = "N", value_parser = rate())]
     put_image_rate: u32,
 
     /// Blobs to upload per second for each account and region: ECR's InitiateLayerUpload and
     /// CompleteLayerUpload quotas
-    #[arg(
-        long,
-        default_value_t = 100,
-        value_name = "N",
-        value_parser = clap::value_parser!(u32).range(1..)
-    )]
+    #[arg(long, default_value_t = 100, value_name = "N", value_parser = rate())]
     layer_upload_rate: u32,
 
     /// URL of the ECR API, for example a VPC endpoint; same as AWS_ENDPOINT_URL_ECR
@@ -63,23 +54,15 @@ pub(super) struct Aws {
 
 impl Aws {
     /// Returns the options for a session; reads the roles file.
-    pub(super) fn options(self) -> Result<ecr::Options, reload::Error> {
-        let Self {
-            account_id,
-            region,
-            put_image_rate,
-            layer_upload_rate,
-            ecr_endpoint_url,
-            roles_file,
-        } = self;
-        let roles = roles_file.map(|path| Reloaded::load(&path, ecr::Roles::parse)).transpose()?;
+    pub(super) fn options(&self) -> Result<ecr::Options, reload::Error> {
+        let roles = self.roles_file.as_ref().map(|path| Reloaded::load(path, ecr::Roles::parse));
 
         Ok(ecr::Options {
-            account: account_id,
-            region,
-            rates: ecr::Rates { put_image: put_image_rate, uploads: layer_upload_rate },
-            endpoint: ecr_endpoint_url,
-            roles,
+            account: self.account_id.clone(),
+            region: self.region.clone(),
+            rates: ecr::Rates { put_image: self.put_image_rate, uploads: self.layer_upload_rate },
+            endpoint: self.ecr_endpoint_url.clone(),
+            roles: roles.transpose()?,
             session_name: "ecr-sync".to_owned(),
         })
     }
@@ -139,21 +122,16 @@ pub(super) struct Defaults {
     default_resource_tags_file: Option<OsString>,
 }
 
-impl From<Defaults> for DefaultFiles {
-    fn from(defaults: Defaults) -> Self {
-        let Defaults {
-            default_lifecycle_policy_file,
-            default_permission_policy_file,
-            default_resource_tags_file,
-        } = defaults;
+impl Defaults {
+    pub(super) fn files(&self) -> DefaultFiles {
         // An empty variable names no file; clap refuses an empty path, hence OsString above.
-        let named =
-            |path: Option<OsString>| path.filter(|path| !path.is_empty()).map(PathBuf::from);
-
-        Self {
-            lifecycle_policy: named(default_lifecycle_policy_file),
-            permission_policy: named(default_permission_policy_file),
-            resource_tags: named(default_resource_tags_file),
+        let named = |path: &Option<OsString>| {
+            path.clone().filter(|path| !path.is_empty()).map(PathBuf::from)
+        };
+        DefaultFiles {
+            lifecycle_policy: named(&self.default_lifecycle_policy_file),
+            permission_policy: named(&self.default_permission_policy_file),
+            resource_tags: named(&self.default_resource_tags_file),
         }
     }
 }
@@ -177,6 +155,16 @@ pub(super) fn region(text: &str) -> Result<String, String> {
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     spec::parse_duration(text)
         .ok_or_else(|| "write a duration, for example 0s, 90s, 10m or 1h30m".to_owned())
+}
+
+/// Parses the number of things to do at the same time.
+pub(super) fn parallel() -> RangedI64ValueParser<u16> {
+    clap::value_parser!(u16).range(1..=512)
+}
+
+/// Parses a number of calls per second.
+fn rate() -> RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1..)
 }
 
 fn endpoint(text: &str) -> Result<String, String> {

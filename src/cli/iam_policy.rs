@@ -7,6 +7,7 @@ use clap::Args;
 
 use super::flags;
 use super::screen::Screen;
+use crate::api::v1alpha1::TagStrategy;
 use crate::ecr::{RoleArn, partition};
 use crate::iam::{Circumstances, Grants, Spot, Use, uses};
 use crate::inventory::{self, Entry};
@@ -72,7 +73,7 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: Arguments, screen: &Screen) -> ExitCode {
     let DefaultFiles { lifecycle_policy, permission_policy, resource_tags } =
-        arguments.defaults.into();
+        arguments.defaults.files();
     let scope = Scope {
         account: arguments.account_id.unwrap_or_else(|| "*".to_owned()),
         region: arguments.region.unwrap_or_else(|| "*".to_owned()),
@@ -93,7 +94,7 @@ pub(super) fn run(arguments: Arguments, screen: &Screen) -> ExitCode {
     let grants = if arguments.all_features {
         scope.all_features(&arguments.repositories)
     } else {
-        match inventory::read(&arguments.paths, &inventory::Options::default()) {
+        match inventory::read(&arguments.paths, TagStrategy::default()) {
             Ok(entries) => scope.entries(&entries),
             Err(problems) => {
                 for problem in &problems {

@@ -13,7 +13,7 @@ use crate::api::v1alpha1::{AdoptionPolicy, EcrRepositorySyncSpec, Policy};
 use crate::causes::with_causes;
 use crate::ecr::policy::Kind;
 use crate::ecr::{self, CREATED_TAG, OWNER_TAG, Registry, Repository};
-use crate::inventory::{self, Manifest, Position, Written};
+use crate::inventory::{self, Position, Written};
 use crate::meter::Silent;
 use crate::registry::{Transport, TransportOptions};
 use crate::{spec, wildcard};
@@ -65,8 +65,7 @@ pub(super) async fn run(arguments: Arguments, screen: &Screen) -> ExitCode {
     match read(&session, &selector).await {
         Ok(entries) if entries.is_empty() => super::fail(&"no repository in the registry matches"),
         Ok(entries) => {
-            let manifests = inventory::manifests(&entries, namespace.as_deref());
-            screen.out(&manifests.iter().map(Manifest::yaml).collect::<String>());
+            screen.out(&inventory::manifests(&entries, namespace.as_deref()));
             ExitCode::SUCCESS
         }
         Err(error) => super::fail_with(super::FAILED, &with_causes(&error)),

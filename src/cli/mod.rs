@@ -76,7 +76,7 @@ struct Log {
 impl Log {
     fn level(&self, command: &Command) -> &str {
         let is_controller = matches!(command, Command::Controller(_));
-        let is_quiet = matches!(command, Command::Sync(arguments) if arguments.quiet());
+        let is_quiet = matches!(command, Command::Sync(arguments) if arguments.quiet);
         let default = match (self.verbose, is_controller, is_quiet || screen::is_terminal()) {
             // At debug level, the HTTP and AWS libraries log far too much.
             (true, ..) => "info,ecr_sync=debug",
@@ -114,7 +114,7 @@ pub async fn run(Arguments { command, log }: Arguments) -> ExitCode {
 
     match command {
         Command::Controller(arguments) => controller::run(*arguments).await,
-        Command::Sync(arguments) => sync::run(*arguments, &screen).await,
+        Command::Sync(arguments) => sync::run(&arguments, &screen).await,
         Command::Convert(arguments) => convert::run(&arguments, &screen),
         Command::Import(arguments) => import::run(arguments, &screen).await,
         Command::IamPolicy(arguments) => iam_policy::run(*arguments, &screen),

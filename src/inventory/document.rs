@@ -5,7 +5,8 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::JSONSche
 use super::manifest::{self, Object};
 use super::suggest::unknown_field;
 use super::tree::{Node, Source, Value};
-use super::{Entry, Options, Problem, entry};
+use super::{Entry, Problem, entry};
+use crate::api::v1alpha1::TagStrategy;
 
 /// Reads the documents of one file.
 #[derive(Debug)]
@@ -13,7 +14,7 @@ pub(super) struct Reader<'s> {
     source: &'s Source,
     /// The schema of the resource's spec.
     spec: &'s Schema,
-    options: &'s Options,
+    tag_strategy: TagStrategy,
     /// The repositories of the file.
     pub(super) entries: Vec<Entry>,
     /// Everything that is invalid.
@@ -23,11 +24,11 @@ pub(super) struct Reader<'s> {
 }
 
 impl<'s> Reader<'s> {
-    pub(super) fn new(source: &'s Source, spec: &'s Schema, options: &'s Options) -> Self {
+    pub(super) fn new(source: &'s Source, spec: &'s Schema, tag_strategy: TagStrategy) -> Self {
         Self {
             source,
             spec,
-            options,
+            tag_strategy,
             entries: Vec::new(),
             problems: Vec::new(),
             skipped: Vec::new(),
@@ -65,7 +66,8 @@ impl<'s> Reader<'s> {
                 self.object(node);
                 continue;
             }
-            let draft = entry::read(self.source, node, self.spec, self.options, &mut self.problems);
+            let draft =
+                entry::read(self.source, node, self.spec, self.tag_strategy, &mut self.problems);
             self.entries
                 .extend(draft.and_then(|draft| draft.check(self.source, &mut self.problems)));
         }

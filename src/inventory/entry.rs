@@ -2,11 +2,11 @@
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::JSONSchemaProps as Schema;
 
+use super::Problem;
 use super::draft::Draft;
 use super::suggest::unknown_field;
 use super::tree::{Key, Node, Source, Value};
 use super::typed::Typed;
-use super::{Options, Problem};
 use crate::api::v1alpha1::TagStrategy;
 
 /// Pairs of names: of the resource, and of the older tool's files.
@@ -54,7 +54,7 @@ pub(super) fn read(
     source: &Source,
     node: Node,
     spec: &Schema,
-    options: &Options,
+    tag_strategy: TagStrategy,
     problems: &mut Vec<Problem>,
 ) -> Option<Draft> {
     let problems_before = problems.len();
@@ -72,7 +72,7 @@ pub(super) fn read(
             rename(source, node, names, problems);
         }
     }
-    if options.tag_strategy == TagStrategy::Retag {
+    if tag_strategy == TagStrategy::Retag {
         retag(&mut fields);
     }
 

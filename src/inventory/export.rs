@@ -18,43 +18,56 @@ const ORDER: [&str; 6] =
 /// Order of the fields of image and chart.
 const ARTIFACT_ORDER: [&str; 3] = ["pullUrl", "name", "tags"];
 
-/// One manifest with the comments before it.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Manifest {
-    /// The origin, changed names and warnings, one line each.
-    pub(crate) comments: Vec<String>,
-    /// Name of the resource.
-    pub(crate) name: String,
-    /// Namespace; without one, kubectl's current namespace applies.
-    pub(crate) namespace: Option<String>,
-    /// The spec.
-    pub(crate) spec: EcrRepositorySyncSpec,
-}
-
-/// Returns the manifests of repositories. Resource names are made valid and unique; the
-/// repositories keep their names.
+/// Returns the manifests of repositories as YAML. Resource names are made valid and unique; the
+/// repositories keep their names. Without a namespace, kubectl's current namespace applies.
 #[must_use]
-pub(crate) fn manifests(repositories: &[Written], namespace: Option<&str>) -> Vec<Manifest> {
+pub(crate) fn manifests(repositories: &[Written], namespace: Option<&str>) -> String {
     let mut taken = BTreeSet::new();
     let manifest = |written: &Written| {
         let name = unique(&valid(&written.name), &mut taken);
-        let mut comments = vec![format!("from {}", written.position)];
-        let mut spec = written.spec.clone();
-
-        if name != written.repository() {
-            spec.repository_name = Some(written.repository().to_owned());
-            if name != written.name {
-                comments.push(format!(
-                    "renamed to {name}: {:?} is not a valid resource name, or is already used",
-                    written.name
-                ));
-            }
-        }
-
-        comments.extend(written.notes.iter().map(|note| format!("note: {note}")));
-        Manifest { comments, name, namespace: namespace.map(str::to_owned), spec }
+        manifest(written, &name, namespace)
     };
     repositories.iter().map(manifest).collect()
+}
+
+fn manifest(written: &Written, name: &str, namespace: Option<&str>) -> String {
+    let mut comments = vec![format!("from {}", written.position)];
+    let mut spec = written.spec.clone();
+    if name != written.repository() {
+        spec.repository_name = Some(written.repository().to_owned());
+        if name != written.name {
+            comments.push(format!(
+                "renamed to {name}: {:?} is not a valid resource name, or is already used",
+                written.name
+            ));
+        }
+    }
+    comments.extend(written.notes.iter().map(|note| format!("note: {note}")));
+
+    let mut text = "---\n".to_owned();
+    for comment in &comments {
+        // A note may quote text with several lines.
+        text.push_str(&format!("# {}\n", comment.replace(['\n', '\r'], " ")));
+    }
+
+    let version = EcrRepositorySync::api_version(&());
+    let kind = EcrRepositorySync::kind(&());
+    text.push_str(&format!(
+        "apiVersion: {version}\nkind: {kind}\nmetadata:\n  name: {}\n",
+        scalar(&json!(name))
+    ));
+    if let Some(namespace) = namespace {
+        text.push_str(&format!("  namespace: {}\n", scalar(&json!(namespace))));
+    }
+
+    let spec = without_defaults(&spec);
+    if spec.is_empty() {
+        text.push_str("spec: {}\n");
+    } else {
+        text.push_str("spec:\n");
+        write_map(&spec, &ORDER, 2, &mut text);
+    }
+    text
 }
 
 /// Returns a valid Kubernetes name: lower-case letters and digits, separated by `-` and `.`.
@@ -88,37 +101,6 @@ fn unique(name: &str, taken: &mut BTreeSet<String>) -> String {
         std::iter::once(name.to_owned()).chain(numbered).find(|name| taken.insert(name.clone()));
     // Four billion numbers always leave a free one.
     free.unwrap_or_else(|| name.to_owned())
-}
-
-impl Manifest {
-    /// Returns the manifest as YAML, with `---` before it.
-    #[must_use]
-    pub(crate) fn yaml(&self) -> String {
-        let mut text = "---\n".to_owned();
-        for comment in &self.comments {
-            // A note may quote text with several lines.
-            text.push_str(&format!("# {}\n", comment.replace(['\n', '\r'], " ")));
-        }
-
-        let version = EcrRepositorySync::api_version(&());
-        let kind = EcrRepositorySync::kind(&());
-        text.push_str(&format!(
-            "apiVersion: {version}\nkind: {kind}\nmetadata:\n  name: {}\n",
-            scalar(&json!(self.name))
-        ));
-        if let Some(namespace) = &self.namespace {
-            text.push_str(&format!("  namespace: {}\n", scalar(&json!(namespace))));
-        }
-
-        let spec = without_defaults(&self.spec);
-        if spec.is_empty() {
-            text.push_str("spec: {}\n");
-        } else {
-            text.push_str("spec:\n");
-            write_map(&spec, &ORDER, 2, &mut text);
-        }
-        text
-    }
 }
 
 /// Returns the fields that differ from the defaults of the API server.
@@ -227,11 +209,8 @@ mod tests {
             assert_eq!(valid(name), expected, "{name}");
         }
         let entries = entries("- name: a/b\n- name: a-b\n- name: a_b\n");
-        let manifests = manifests(&entries, None);
-        let named: Vec<_> = manifests
-            .iter()
-            .map(|m| (m.name.as_str(), m.spec.repository_name.as_deref().unwrap_or("-")))
-            .collect();
+        let written = super::super::tests::entries(&manifests(&entries, None));
+        let named: Vec<_> = written.iter().map(|one| (&*one.name, one.repository())).collect();
         assert_eq!(named, [("a-b", "a/b"), ("a-b-2", "a-b"), ("a-b-3", "a_b")]);
         assert_eq!(valid(&"x".repeat(300)).len(), LONGEST_NAME);
     }
@@ -245,7 +224,7 @@ mod tests {
              countType: imageCountMoreThan, countNumber: 10}, action: {type: expire}}]}\n\
              - name: empty\n",
         );
-        let text: String = manifests(&entries, Some("team")).iter().map(Manifest::yaml).collect();
+        let text = manifests(&entries, Some("team"));
         let expected = r#"---
 # from PLACE:1:3
 # renamed to platform-nginx: "platform/nginx" is not a valid resource name, or is already used
@@ -295,7 +274,7 @@ spec: {}
                     N: {y: [[1], {}, []]}}}]}\n\
                     - name: c_d\n  lifecycle_policy: {rules: []}\n";
         let first = entries(text);
-        let written: String = manifests(&first, None).iter().map(Manifest::yaml).collect();
+        let written = manifests(&first, None);
         let second = entries(&written);
         assert_eq!(names(&second), ["a-b", "c-d"]);
         for (first, second) in first.iter().zip(&second) {

@@ -38,7 +38,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::JSONSche
 use crate::api::v1alpha1::{EcrRepositorySyncSpec, TagStrategy, crd};
 use crate::spec::Spec;
 use document::Reader;
-pub(crate) use export::{Manifest, manifests};
+pub(crate) use export::manifests;
 
 /// One repository that a file describes.
 #[derive(Clone, Debug)]
@@ -127,13 +127,6 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Options for reading files.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Options {
-    /// Tag strategy for images of list entries that do not set one.
-    pub tag_strategy: TagStrategy,
-}
-
 /// Reads all files of `paths`, in their order.
 ///
 /// Kubernetes objects of other kinds are skipped; the first entry of their file, or of all files,
@@ -141,14 +134,14 @@ pub struct Options {
 ///
 /// # Errors
 /// All problems of all files, by file and line. Nothing should be synced then.
-pub fn read(paths: &[PathBuf], options: &Options) -> Result<Vec<Entry>, Vec<Problem>> {
+pub fn read(paths: &[PathBuf], tag_strategy: TagStrategy) -> Result<Vec<Entry>, Vec<Problem>> {
     let spec = spec_schema();
     let mut entries = Vec::new();
     let mut problems = Vec::new();
     let mut skipped = Vec::new();
 
     for file in files::find(paths, &mut problems) {
-        match read_file(&file, &spec, options) {
+        match read_file(&file, &spec, tag_strategy) {
             Ok(mut content) => {
                 problems.append(&mut content.problems);
                 skipped.append(&mut content.skipped);
@@ -176,10 +169,10 @@ struct Content {
     skipped: Vec<Problem>,
 }
 
-fn read_file(file: &Path, spec: &Schema, options: &Options) -> Result<Content, Problem> {
+fn read_file(file: &Path, spec: &Schema, tag_strategy: TagStrategy) -> Result<Content, Problem> {
     let source = files::read(file)?;
     let documents = source.documents()?;
-    let mut reader = Reader::new(&source, spec, options);
+    let mut reader = Reader::new(&source, spec, tag_strategy);
     documents.into_iter().for_each(|document| reader.document(document));
 
     let Reader { entries, mut problems, skipped, .. } = reader;

@@ -65,7 +65,7 @@ pub(in crate::cli) struct Arguments {
         env = "MAX_PARALLEL_OPERATIONS",
         default_value_t = 5,
         value_name = "N",
-        value_parser = clap::value_parser!(u16).range(1..=512)
+        value_parser = flags::parallel()
     )]
     pub(super) max_parallel_operations: u16,
 
@@ -101,7 +101,7 @@ pub(in crate::cli) struct Arguments {
 
     /// Print only the summary and the failures: no progress bars, no line per repository
     #[arg(long, short)]
-    pub(super) quiet: bool,
+    pub(in crate::cli) quiet: bool,
 
     /// Accepted for pipelines of the older tool; a container runtime is not needed
     #[arg(long, env = "CONTAINER_RUNTIME", hide = true, action = ArgAction::Set)]
@@ -118,9 +118,9 @@ pub(in crate::cli) struct Arguments {
 }
 
 impl Arguments {
-    /// Whether --quiet is set.
-    pub(in crate::cli) const fn quiet(&self) -> bool {
-        self.quiet
+    /// Whether a line is printed for each repository.
+    pub(super) fn prints_lines(&self) -> bool {
+        self.output == Output::Text && !self.quiet
     }
 }
 

@@ -1,10 +1,12 @@
 //! All repositories of a run: several at a time, --fail-fast, --timeout, a line for each.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{StreamExt, stream};
 use tokio_util::sync::CancellationToken;
 
+use super::arguments::Arguments;
 use super::ledger::{Ledger, Status};
 use super::outcome::{Outcome, State};
 use super::sources::Sources;
@@ -14,25 +16,13 @@ use crate::cli::screen::Screen;
 use crate::inventory::Entry;
 use crate::sync::{Engine, Failure, Mode, Preview, Progress, Report};
 
-/// Settings of a run, from its flags.
-pub(super) struct Settings {
-    pub(super) dry_run: bool,
-    pub(super) take_over: bool,
-    /// Repositories to sync at the same time.
-    pub(super) concurrency: usize,
-    pub(super) fail_fast: bool,
-    pub(super) timeout: Option<Duration>,
-    /// Whether to print a line per repository.
-    pub(super) lines: bool,
-}
-
-/// Everything that the repositories of a run share.
+/// Everything that the repositories of a run share: the flags, the engine, the logins, the output.
 pub(super) struct Batch<'a> {
-    pub(super) engine: &'a Engine,
-    pub(super) sources: &'a Sources,
-    pub(super) ledger: &'a Ledger,
-    pub(super) traffic: &'a Traffic,
-    pub(super) settings: &'a Settings,
+    pub(super) arguments: &'a Arguments,
+    pub(super) engine: Engine,
+    pub(super) sources: Sources,
+    pub(super) ledger: Ledger,
+    pub(super) traffic: Arc<Traffic>,
     pub(super) screen: &'a Screen,
 }
 
@@ -44,8 +34,8 @@ impl Batch<'_> {
 
         let mut outcomes = tokio::select! {
             outcomes = &mut work => outcomes,
-            () = sleep(self.settings.timeout) => {
-                tracing::warn!(timeout = ?self.settings.timeout, "time is up (--timeout)");
+            () = sleep(self.arguments.timeout) => {
+                tracing::warn!(timeout = ?self.arguments.timeout, "time is up (--timeout)");
                 stop.cancel();
                 work.await
             }
@@ -61,15 +51,15 @@ impl Batch<'_> {
         let mut finished = stream::iter(entries.into_iter().enumerate())
             .map(|(index, entry)| self.one(index, entry, &stop_rest))
             // In order of completion: a slow one does not hold up those after it.
-            .buffer_unordered(self.settings.concurrency);
+            .buffer_unordered(self.arguments.max_parallel_operations.into());
 
         let mut outcomes = Vec::new();
         while let Some(outcome) = finished.next().await {
-            if outcome.is_failure() && self.settings.fail_fast {
+            if outcome.is_failure() && self.arguments.fail_fast {
                 stop_rest.cancel();
             }
             self.traffic.finished(outcome.entry.repository());
-            if self.settings.lines && !self.settings.dry_run {
+            if self.arguments.prints_lines() && !self.arguments.dry_run {
                 self.print(&outcome);
             }
             outcomes.push(outcome);
@@ -107,7 +97,7 @@ impl Batch<'_> {
         };
 
         self.ledger.close(&repository, &report);
-        let state = State::of(&repository, &report, self.ledger);
+        let state = State::of(&repository, &report, &self.ledger);
         Outcome { index, entry, report: Some(report), preview, state }
     }
 
@@ -117,8 +107,8 @@ impl Batch<'_> {
         progress: Progress,
         stop: &CancellationToken,
     ) -> (Report, Option<Preview>) {
-        let job = self.sources.job(entry, self.settings.take_over, progress).await;
-        if self.settings.dry_run {
+        let job = self.sources.job(entry, self.arguments.take_over, progress).await;
+        if self.arguments.dry_run {
             let (report, preview) = self.engine.preview(&job, stop).await;
             (report, Some(preview))
         } else {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use super::arguments::Strategy;
+use super::arguments::Arguments;
 use crate::cli::screen::Screen;
 use crate::cli::{self};
 use crate::inventory::{self, Entry};
@@ -12,11 +12,6 @@ use crate::wildcard;
 
 /// Folder that the older tool reads by default.
 const DEFAULT_FOLDER: &str = "./repositories";
-
-/// Options to read files with.
-pub(in crate::cli) fn read_options(strategy: Strategy) -> inventory::Options {
-    inventory::Options { tag_strategy: strategy.into() }
-}
 
 /// Reports all problems of the files.
 pub(in crate::cli) fn report_problems(
@@ -33,14 +28,11 @@ pub(in crate::cli) fn report_problems(
 ///
 /// # Errors
 /// All problems of the files, or that no repository matches --selector.
-pub(super) fn entries(
-    paths: Vec<PathBuf>,
-    config: Option<PathBuf>,
-    options: &inventory::Options,
-    selector: &[String],
-) -> Result<Vec<Entry>, Vec<String>> {
-    let paths = if paths.is_empty() { vec![folder(config)] } else { paths };
-    let mut entries = inventory::read(&paths, options)
+pub(super) fn entries(arguments: &Arguments) -> Result<Vec<Entry>, Vec<String>> {
+    let Arguments { paths, config, selector, tag_strategy, .. } = arguments;
+    let default = if paths.is_empty() { vec![folder(config.clone())] } else { Vec::new() };
+    let paths = if paths.is_empty() { &default } else { paths };
+    let mut entries = inventory::read(paths, (*tag_strategy).into())
         .map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>())?;
     if selector.is_empty() {
         return Ok(entries);

@@ -1,10 +1,10 @@
 //! Logins for sources on the command line: of the environment, and of the docker or podman config.
 
 use std::collections::BTreeMap;
+use std::error::Error;
 
 use async_trait::async_trait;
 
-use crate::causes::with_causes;
 use crate::class::Class;
 use crate::credentials::{DockerConfig, HostLogins};
 use crate::ecr;
@@ -29,9 +29,9 @@ impl Sources {
     ///
     /// # Errors
     /// The message for the user if one of them cannot be used.
-    pub(super) fn load(mirrors: Mirrors, public_ecr_login: bool) -> Result<Self, String> {
-        let environment = HostLogins::load().map_err(|error| error.to_string())?;
-        let docker = DockerConfig::load().map_err(|error| with_causes(&error))?;
+    pub(super) fn load(mirrors: Mirrors, public_ecr_login: bool) -> Result<Self, Box<dyn Error>> {
+        let environment = HostLogins::load()?;
+        let docker = DockerConfig::load()?;
         Ok(Self { environment, docker, mirrors, public_ecr_login })
     }
 

@@ -6,7 +6,8 @@ mod shapes;
 
 use std::fs;
 
-use super::{Options, Position, Written, read};
+use super::{Position, Written, read};
+use crate::api::v1alpha1::TagStrategy;
 
 /// Reads files with these names and texts in one directory, as `sync DIRECTORY` does.
 fn read_files(files: &[(&str, &str)]) -> Result<Vec<Written>, Vec<String>> {
@@ -15,7 +16,7 @@ fn read_files(files: &[(&str, &str)]) -> Result<Vec<Written>, Vec<String>> {
         fs::write(root.path().join(name), text).unwrap();
     }
     let relative = |text: String| text.replace(&format!("{}/", root.path().display()), "");
-    match read(&[root.path().to_owned()], &Options::default()) {
+    match read(&[root.path().to_owned()], TagStrategy::default()) {
         Ok(entries) => {
             let mut entries: Vec<_> = entries.into_iter().map(|entry| entry.written).collect();
             for entry in &mut entries {

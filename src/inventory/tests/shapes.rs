@@ -209,7 +209,7 @@ fn a_missing_file_is_a_problem_beside_the_others() {
     let file = root.path().join("a.yml");
     fs::write(&file, "- {}\n").unwrap();
     let missing = root.path().join("b.yml");
-    let problems = read(&[missing.clone(), file], &Options::default()).unwrap_err();
+    let problems = read(&[missing.clone(), file], TagStrategy::default()).unwrap_err();
     assert_eq!(problems.len(), 2);
     assert_eq!(
         problems[0].to_string(),
