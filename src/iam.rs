@@ -9,88 +9,70 @@ use crate::api::v1alpha1::{ArchivedImages, DeletionPolicy};
 use crate::ecr::policy::Wanted;
 use crate::ecr::{Host, is_public, partition};
 use crate::registry::Reference;
-use crate::spec::{Chart, Image, Spec};
+use crate::spec::Spec;
+use crate::violation::Violation;
 
-/// A use of a repository. A new one needs a line here, one in [`Use::actions`] and one in [`uses`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) enum Use {
-    /// The repository is created and read.
-    Repository,
-    /// The repository is tagged with its owner.
-    Marks,
-    /// Resource tags are set and removed.
-    ResourceTags,
-    /// The lifecycle policy is set.
-    LifecyclePolicy,
-    /// The lifecycle policy is removed.
-    NoLifecyclePolicy,
-    /// The permission policy is set.
-    PermissionPolicy,
-    /// The permission policy is removed.
-    NoPermissionPolicy,
-    /// Tag mutability is set.
-    Mutability,
-    /// Scanning on push is set.
-    Scanning,
-    /// Images and charts are listed and pushed.
-    Artifacts,
-    /// Wanted tags are restored from the archive.
-    Restore,
-    /// Tags that are no longer wanted are removed.
-    Prune,
-    /// The repository is deleted with its resource.
-    Deletion,
-}
+/// Whether a spec needs actions.
+type Needs = fn(&Spec, Circumstances) -> bool;
 
-impl Use {
-    /// All uses.
-    pub(crate) const ALL: [Self; 13] = [
-        Self::Repository,
-        Self::Marks,
-        Self::ResourceTags,
-        Self::LifecyclePolicy,
-        Self::NoLifecyclePolicy,
-        Self::PermissionPolicy,
-        Self::NoPermissionPolicy,
-        Self::Mutability,
-        Self::Scanning,
-        Self::Artifacts,
-        Self::Restore,
-        Self::Prune,
-        Self::Deletion,
-    ];
+/// Actions on a repository, and whether a spec needs them.
+const ACTIONS: [(Needs, &[&str]); 13] = [
+    // The repository is created and read.
+    (|_, _| true, &["ecr:CreateRepository", "ecr:DescribeRepositories", "ecr:ListTagsForResource"]),
+    // The repository is tagged with its owner.
+    (|_, circumstances| circumstances.marks, &["ecr:TagResource"]),
+    // Resource tags are set and removed.
+    (
+        |spec, circumstances| {
+            circumstances.default_tags
+                || spec.resource_tags.as_ref().is_some_and(|tags| !tags.is_empty())
+        },
+        &["ecr:TagResource", "ecr:UntagResource"],
+    ),
+    // Policies are set, or removed.
+    (
+        |spec, circumstances| sets(&spec.lifecycle, circumstances.default_lifecycle),
+        &["ecr:GetLifecyclePolicy", "ecr:PutLifecyclePolicy"],
+    ),
+    (
+        |spec, _| spec.lifecycle == Ok(Wanted::None),
+        &["ecr:GetLifecyclePolicy", "ecr:DeleteLifecyclePolicy"],
+    ),
+    (
+        |spec, circumstances| sets(&spec.permission, circumstances.default_permission),
+        &["ecr:GetRepositoryPolicy", "ecr:SetRepositoryPolicy"],
+    ),
+    (
+        |spec, _| spec.permission == Ok(Wanted::None),
+        &["ecr:GetRepositoryPolicy", "ecr:DeleteRepositoryPolicy"],
+    ),
+    // Settings are set.
+    (|spec, _| spec.settings.mutability.is_some(), &["ecr:PutImageTagMutability"]),
+    (|spec, _| spec.settings.scan_on_push.is_some(), &["ecr:PutImageScanningConfiguration"]),
+    // Images and charts are listed and pushed. The action of each call of /v2/ is inferred from
+    // AWS's own list for pushing.
+    (
+        |spec, _| spec.copies(),
+        &[
+            "ecr:BatchCheckLayerAvailability",
+            "ecr:CompleteLayerUpload",
+            "ecr:DescribeImages",
+            "ecr:InitiateLayerUpload",
+            "ecr:ListImages",
+            PUSH_ACTION,
+            "ecr:UploadLayerPart",
+        ],
+    ),
+    // Wanted tags are restored from the archive.
+    (|spec, _| spec.archived_images == ArchivedImages::Restore, &["ecr:UpdateImageStorageClass"]),
+    // Tags that are no longer wanted are removed.
+    (|spec, _| spec.prune.is_some(), &["ecr:BatchDeleteImage"]),
+    // The repository is deleted with its resource.
+    (|spec, _| spec.deletion_policy != DeletionPolicy::Retain, &["ecr:DeleteRepository"]),
+];
 
-    /// IAM actions on the repository.
-    pub(crate) const fn actions(self) -> &'static [&'static str] {
-        match self {
-            Self::Repository => {
-                &["ecr:CreateRepository", "ecr:DescribeRepositories", "ecr:ListTagsForResource"]
-            }
-            Self::Marks => &["ecr:TagResource"],
-            Self::ResourceTags => &["ecr:TagResource", "ecr:UntagResource"],
-            Self::LifecyclePolicy => &["ecr:GetLifecyclePolicy", "ecr:PutLifecyclePolicy"],
-            Self::NoLifecyclePolicy => &["ecr:GetLifecyclePolicy", "ecr:DeleteLifecyclePolicy"],
-            Self::PermissionPolicy => &["ecr:GetRepositoryPolicy", "ecr:SetRepositoryPolicy"],
-            Self::NoPermissionPolicy => &["ecr:GetRepositoryPolicy", "ecr:DeleteRepositoryPolicy"],
-            Self::Mutability => &["ecr:PutImageTagMutability"],
-            Self::Scanning => &["ecr:PutImageScanningConfiguration"],
-            // The action of each call of /v2/ is inferred from AWS's own list for pushing.
-            Self::Artifacts => &[
-                "ecr:BatchCheckLayerAvailability",
-                "ecr:CompleteLayerUpload",
-                "ecr:DescribeImages",
-                "ecr:InitiateLayerUpload",
-                "ecr:ListImages",
-                "ecr:PutImage",
-                "ecr:UploadLayerPart",
-            ],
-            Self::Restore => &["ecr:UpdateImageStorageClass"],
-            Self::Prune => &["ecr:BatchDeleteImage"],
-            Self::Deletion => &["ecr:DeleteRepository"],
-        }
-    }
-}
-
+/// The action that needs a token, as all of /v2/ does.
+const PUSH_ACTION: &str = "ecr:PutImage";
 /// Actions on a customer managed key, for the identity that creates the repository (User Guide,
 /// "Encryption at rest").
 const KEY_ACTIONS: [&str; 3] = ["kms:CreateGrant", "kms:DescribeKey", "kms:RetireGrant"];
@@ -117,38 +99,24 @@ pub(crate) struct Circumstances {
     pub(crate) default_tags: bool,
 }
 
-/// Returns the uses of the repository of `spec`.
-pub(crate) fn uses(spec: &Spec, circumstances: Circumstances) -> BTreeSet<Use> {
-    let Circumstances { marks, default_lifecycle, default_permission, default_tags } =
-        circumstances;
+/// Returns the actions on the repository of `spec`.
+pub(crate) fn actions(spec: &Spec, circumstances: Circumstances) -> BTreeSet<&'static str> {
+    let needed = ACTIONS.iter().filter(|(needs, _)| needs(spec, circumstances));
+    needed.flat_map(|(_, actions)| *actions).copied().collect()
+}
 
-    let lifecycle = spec.lifecycle.as_ref().unwrap_or(&Wanted::Unmanaged);
-    let permission = spec.permission.as_ref().unwrap_or(&Wanted::Unmanaged);
-    let has = |wanted: &Wanted, default| match wanted {
-        Wanted::Document(_) => true,
-        Wanted::Unmanaged => default,
-        Wanted::None => false,
-    };
+/// Returns the actions on a repository that any spec may need.
+pub(crate) fn all_actions() -> BTreeSet<&'static str> {
+    ACTIONS.iter().flat_map(|(_, actions)| *actions).copied().collect()
+}
 
-    let table = [
-        (Use::Repository, true),
-        (Use::Marks, marks),
-        (
-            Use::ResourceTags,
-            default_tags || spec.resource_tags.as_ref().is_some_and(|tags| !tags.is_empty()),
-        ),
-        (Use::LifecyclePolicy, has(lifecycle, default_lifecycle)),
-        (Use::NoLifecyclePolicy, *lifecycle == Wanted::None),
-        (Use::PermissionPolicy, has(permission, default_permission)),
-        (Use::NoPermissionPolicy, *permission == Wanted::None),
-        (Use::Mutability, spec.settings.mutability.is_some()),
-        (Use::Scanning, spec.settings.scan_on_push.is_some()),
-        (Use::Artifacts, spec.copies()),
-        (Use::Restore, spec.archived_images == ArchivedImages::Restore),
-        (Use::Prune, spec.prune.is_some()),
-        (Use::Deletion, spec.deletion_policy != DeletionPolicy::Retain),
-    ];
-    table.into_iter().filter_map(|(one, needed)| needed.then_some(one)).collect()
+/// Whether a policy is set. A policy that is not valid is not managed.
+fn sets(policy: &Result<Wanted, Vec<Violation>>, default: bool) -> bool {
+    match policy {
+        Ok(Wanted::Document(_)) => true,
+        Ok(Wanted::Unmanaged) | Err(_) => default,
+        Ok(Wanted::None) => false,
+    }
 }
 
 /// Actions by resource.
@@ -176,15 +144,17 @@ impl Spot<'_> {
 }
 
 impl Grants {
-    /// Adds the uses of a repository (`*` in its name matches any characters).
-    pub(crate) fn repository(&mut self, spot: Spot<'_>, name: &str, uses: &BTreeSet<Use>) {
-        self.add(
-            spot.arn("ecr", &format!("repository/{name}")),
-            uses.iter().flat_map(|one| one.actions()).copied(),
-        );
-        if uses.contains(&Use::Artifacts) {
+    /// Adds actions on a repository (`*` in its name matches any characters).
+    pub(crate) fn repository(
+        &mut self,
+        spot: Spot<'_>,
+        name: &str,
+        actions: BTreeSet<&'static str>,
+    ) {
+        if actions.contains(PUSH_ACTION) {
             self.add("*".to_owned(), [TOKEN_ACTION]);
         }
+        self.add(spot.arn("ecr", &format!("repository/{name}")), actions);
     }
 
     /// Adds the actions on the KMS key of `spec`, if it names one.
@@ -207,15 +177,7 @@ impl Grants {
     /// Adds the actions on the sources of `spec` that are private ECR registries without a
     /// secretRef.
     pub(crate) fn sources(&mut self, spec: &Spec) {
-        // Pruning and selectors list the tags of the source.
-        let prunes = spec.prune.is_some();
-        let image = image_without_login(spec)
-            .map(|(image, reference)| (reference, "", prunes || image.selector.is_some()));
-        // A chart's address may lack its name.
-        let chart = chart_without_login(spec)
-            .map(|(chart, reference)| (reference, "*", prunes || chart.selector.is_some()));
-
-        for (reference, below, lists) in image.into_iter().chain(chart) {
+        for (reference, below, lists) in without_login(spec) {
             let Some(Host { account, region }) = Host::parse(&reference.host) else { continue };
             let spot = Spot { account: &account, region: &region };
             let arn = spot.arn("ecr", &format!("repository/{}{below}", reference.repository));
@@ -226,9 +188,7 @@ impl Grants {
 
     /// Adds the login to public.ecr.aws, if `spec` reads from there without a secretRef.
     pub(crate) fn public_source(&mut self, spec: &Spec) {
-        let image = image_without_login(spec).map(|(_, reference)| reference);
-        let chart = chart_without_login(spec).map(|(_, reference)| reference);
-        if image.into_iter().chain(chart).any(|reference| is_public(&reference.host)) {
+        if without_login(spec).any(|(reference, ..)| is_public(&reference.host)) {
             self.public_login();
         }
     }
@@ -240,12 +200,7 @@ impl Grants {
 
     /// Adds the actions on all private ECR registries of the partition.
     pub(crate) fn any_source(&mut self, region: &str) {
-        let spot = Spot { account: "*", region: "*" };
-        let arn = spot.arn("ecr", "repository/*").replacen(
-            "arn:aws:",
-            &format!("arn:{}:", partition(region)),
-            1,
-        );
+        let arn = format!("arn:{}:ecr:*:*:repository/*", partition(region));
         self.add(arn, SOURCE_ACTIONS.into_iter().chain(["ecr:ListImages"]));
     }
 
@@ -276,16 +231,19 @@ impl Grants {
     }
 }
 
-/// The image, unless a Secret has the login for it.
-fn image_without_login(spec: &Spec) -> Option<(&Image, &Reference)> {
-    let image = spec.image.as_ref().filter(|image| image.secrets.login.is_none())?;
-    Some((image, &image.reference))
-}
-
-/// The chart in an OCI registry, unless a Secret has the login for it.
-fn chart_without_login(spec: &Spec) -> Option<(&Chart, &Reference)> {
-    let chart = spec.chart.as_ref().filter(|chart| chart.secrets.login.is_none())?;
-    Some((chart, chart.address.oci()?))
+/// The registries that are read without the login of a Secret: the source, the pattern that may
+/// follow its name, and whether its tags are listed.
+fn without_login(spec: &Spec) -> impl Iterator<Item = (&Reference, &'static str, bool)> {
+    // Pruning and selectors list the tags of the source.
+    let prunes = spec.prune.is_some();
+    let image = spec.image.iter().filter(|image| image.secrets.login.is_none());
+    let image = image.map(move |image| (&image.reference, "", prunes || image.selector.is_some()));
+    // A chart's address may lack its name.
+    let chart = spec.chart.iter().filter(|chart| chart.secrets.login.is_none());
+    let chart = chart.filter_map(move |chart| {
+        Some((chart.address.oci()?, "*", prunes || chart.selector.is_some()))
+    });
+    image.chain(chart)
 }
 
 #[cfg(test)]
@@ -298,10 +256,7 @@ mod tests {
     }
 
     fn actions(value: Value, circumstances: Circumstances) -> BTreeSet<&'static str> {
-        uses(&spec(value), circumstances)
-            .into_iter()
-            .flat_map(|one| one.actions().iter().copied())
-            .collect()
+        super::actions(&spec(value), circumstances)
     }
 
     #[test]
@@ -345,9 +300,9 @@ mod tests {
     fn resources_with_the_same_actions_share_a_statement() {
         let mut grants = Grants::default();
         let spot = Spot { account: "123456789012", region: "cn-north-1" };
-        let bare = uses(&spec(json!({})), Circumstances::default());
-        grants.repository(spot, "b", &bare);
-        grants.repository(spot, "a", &bare);
+        let bare = actions(json!({}), Circumstances::default());
+        grants.repository(spot, "b", bare.clone());
+        grants.repository(spot, "a", bare);
         grants.key(spot, &spec(json!({"encryption": {"type": "KMS", "kmsKey": "alias/ecr"}})));
         let source = "210987654321.dkr.ecr.eu-west-1.amazonaws.com/base/app:1";
         grants.sources(&spec(json!({"image": {"pullUrl": source}})));

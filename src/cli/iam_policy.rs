@@ -9,7 +9,7 @@ use super::flags;
 use super::screen::Screen;
 use crate::api::v1alpha1::TagStrategy;
 use crate::ecr::{RoleArn, partition};
-use crate::iam::{Circumstances, Grants, Spot, Use, uses};
+use crate::iam::{Circumstances, Grants, Spot, actions, all_actions};
 use crate::inventory::{self, Entry};
 use crate::spec::{Registry, Spec};
 use crate::sync::DefaultFiles;
@@ -137,10 +137,8 @@ struct Scope {
 impl Scope {
     fn all_features(&self, repositories: &str) -> Grants {
         let spot = Spot { account: &self.account, region: &self.region };
-        let is_needed = |one: &Use| *one != Use::Marks || self.circumstances.marks;
-
         let mut grants = Grants::default();
-        grants.repository(spot, repositories, &Use::ALL.into_iter().filter(is_needed).collect());
+        grants.repository(spot, repositories, all_actions());
         grants.key_named(spot, "*");
         grants.any_source(&self.region);
         if partition(&self.region) == "aws" {
@@ -183,7 +181,7 @@ impl Scope {
         let region = location.region.as_deref().unwrap_or(&self.region);
 
         let spot = Spot { account: account.unwrap_or(own), region };
-        grants.repository(spot, &spec.repository, &uses(spec, self.circumstances));
+        grants.repository(spot, &spec.repository, actions(spec, self.circumstances));
         grants.key(spot, spec);
     }
 }
