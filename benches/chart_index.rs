@@ -14,7 +14,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse as _;
 use bytes::Bytes;
 use ecr_sync::helm::{Connection, Indexes, Repository};
-use ecr_sync::registry::{Credential, Transport, TransportOptions};
+use ecr_sync::registry::{Credential, Egress, Transport, TransportOptions};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use futures::{StreamExt as _, stream};
@@ -76,7 +76,8 @@ impl Server {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("http://{}/", listener.local_addr().expect("an address"));
         tokio::spawn(async move { axum::serve(listener, app).await });
-        let transport = Transport::new(&TransportOptions::default()).expect("a transport");
+        let egress = Arc::new(Egress::trusting());
+        let transport = Transport::new(&TransportOptions::default(), &egress).expect("a transport");
         Self { url, transport, requests }
     }
 

@@ -188,7 +188,7 @@ async fn way_to_mirror(
         return Ok(Way::Ecr(EcrLogin { registry, identity: Identity::default() }));
     }
 
-    Ok(Way::Operator { login, insecure: mirror.insecure })
+    Ok(Way::Mirror { login, insecure: mirror.insecure })
 }
 
 async fn access(

@@ -16,6 +16,7 @@ use crate::controller;
 use crate::credentials::DockerConfig;
 use crate::mirrors::Mirrors;
 use crate::operator;
+use crate::registry::AllowedAddress;
 use crate::reload::Reloaded;
 use crate::sync::{Bounds, Defaults, OwnerRules};
 use crate::tenancy::{Tenancy, Unlisted};
@@ -126,13 +127,38 @@ pub(super) struct Arguments {
     )]
     max_tags: u16,
 
+    /// Longest spec.timeout that counts: a pass without progress for this time ends and leaves its
+    /// slot, whatever its resource says
+    #[arg(
+        long,
+        env = "MAX_TIMEOUT",
+        default_value = "1h",
+        value_name = "DURATION",
+        value_parser = duration
+    )]
+    max_timeout: Duration,
+
     /// Let /healthz fail when work is due and none was finished for this time
+    ///
+    /// While all slots (--max-jobs) are taken by passes that wait, their timeout (--max-timeout) is
+    /// added: sources that do not answer are no reason for a restart.
     #[arg(long, default_value = "15m", value_name = "DURATION", value_parser = duration)]
     watchdog: Duration,
 
     /// Address to serve /metrics, /healthz, /readyz and /schedule on
     #[arg(long, default_value = "0.0.0.0:8080", value_name = "ADDRESS")]
     listen: SocketAddr,
+
+    /// Private addresses that resources may name as sources: hosts, networks, or all;
+    /// comma-separated, for example registry.corp.example.com,10.20.0.0/16
+    ///
+    /// Private networks have the services of the cluster and of the company, which often trust the
+    /// network. Without this flag, a source, token server, redirect, chart URL or proxy of a
+    /// resource must have a public address. A loopback or link-local network must be named. Never
+    /// allowed are the API server and the metadata services of clouds. ECR, the AWS API, mirrors and
+    /// the proxy of the environment are not affected.
+    #[arg(long, env = "ALLOW_PRIVATE_SOURCES", value_name = "LIST", value_delimiter = ',')]
+    allow_private_sources: Vec<AllowedAddress>,
 
     #[command(flatten)]
     sources: flags::Sources,
@@ -203,6 +229,7 @@ fn options(arguments: Arguments) -> Result<operator::Options, Box<dyn Error>> {
         owners,
         dry_run: arguments.dry_run,
         max_jobs: arguments.max_jobs.into(),
+        max_timeout: arguments.max_timeout,
         concurrency: arguments.concurrency,
         startup_spread: arguments.startup_spread,
     };
@@ -215,8 +242,13 @@ fn options(arguments: Arguments) -> Result<operator::Options, Box<dyn Error>> {
             .then_some(operator::LeaderElection { namespace: arguments.leader_election_namespace }),
         watchdog: arguments.watchdog,
         listen: arguments.listen,
+        egress: operator::EgressOptions {
+            allowed: arguments.allow_private_sources,
+            realms: arguments.sources.allow_realm,
+        },
         bounds: Bounds {
             max_tags: arguments.max_tags.into(),
+            max_timeout: Some(arguments.max_timeout),
             reserve: arguments.sources.rate_reserve,
         },
         aws,

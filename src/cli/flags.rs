@@ -9,7 +9,7 @@ use clap::builder::RangedI64ValueParser;
 
 use super::switch::Switch;
 use crate::ecr;
-use crate::registry::Reserve;
+use crate::registry::{AllowedRealm, Reserve};
 use crate::reload::{self, Reloaded};
 use crate::spec;
 use crate::sync::DefaultFiles;
@@ -80,6 +80,16 @@ pub(super) struct Sources {
     /// nothing.
     #[arg(long, env = "RATE_RESERVE", default_value_t, value_name = "N[%]")]
     pub(super) rate_reserve: Reserve,
+
+    /// Host of the token server that gets the logins of a registry, for example
+    /// registry.example.com=gitlab.example.com; comma-separated
+    ///
+    /// A login is sent to a token server on the registry's own host, on a host below it, or on the
+    /// known host of a public registry (Docker Hub, GitLab.com and others). A registry with another
+    /// token server, such as a self-managed GitLab, needs this flag. * matches any number of
+    /// characters.
+    #[arg(long, env = "ALLOW_REALM", value_name = "REGISTRY=HOST,...", value_delimiter = ',')]
+    pub(super) allow_realm: Vec<AllowedRealm>,
 
     #[command(flatten)]
     pub(super) public_ecr: PublicEcr,

@@ -15,7 +15,7 @@ use crate::ecr::policy::Kind;
 use crate::ecr::{self, CREATED_TAG, OWNER_TAG, Registry, Repository};
 use crate::inventory::{self, Position, Written};
 use crate::meter::Silent;
-use crate::registry::{Transport, TransportOptions};
+use crate::registry::{Egress, Transport, TransportOptions};
 use crate::{spec, wildcard};
 
 /// Repositories to read at the same time: three calls each, and ECR's quotas allow some tens of
@@ -52,10 +52,11 @@ Examples:
 
 pub(super) async fn run(arguments: Arguments, screen: &Screen) -> ExitCode {
     let Arguments { selector, namespace, aws } = arguments;
-    let transport = match Transport::new(&TransportOptions::default()) {
-        Ok(transport) => transport,
-        Err(error) => return super::fail(&with_causes(&error)),
-    };
+    let transport =
+        match Transport::new(&TransportOptions::default(), &Arc::new(Egress::trusting())) {
+            Ok(transport) => transport,
+            Err(error) => return super::fail(&with_causes(&error)),
+        };
     let aws = match aws.options() {
         Ok(aws) => aws,
         Err(error) => return super::fail(&error),

@@ -157,7 +157,10 @@ async fn watch_due(context: Arc<Context>) {
     const CHECK_EVERY: Duration = Duration::from_secs(5);
     loop {
         let waiting = [context.memories.oldest_due(), context.metrics.queue.oldest_waiting()];
-        context.metrics.liveness.due_since(waiting.into_iter().flatten().min());
+        let liveness = &context.metrics.liveness;
+        liveness.due_since(waiting.into_iter().flatten().min());
+        let is_full = context.metrics.queue.running() >= context.options.max_jobs;
+        liveness.slots_are_taken(is_full.then_some(context.options.max_timeout));
         tokio::time::sleep(CHECK_EVERY).await;
     }
 }

@@ -32,6 +32,8 @@ pub(crate) struct Options {
     pub(crate) dry_run: bool,
     /// Resources that are synced at the same time.
     pub(crate) max_jobs: usize,
+    /// The time after which a pass without progress ends, whatever its resource says.
+    pub(crate) max_timeout: Duration,
     /// Reconciles that run at the same time. They are short: they wait for the API server only.
     pub(crate) concurrency: u16,
     /// Time over which the periodic checks that are due at the start are spread.

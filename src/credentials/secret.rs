@@ -1,5 +1,7 @@
 //! Kubernetes Secret -> credential, certificates, proxy.
 
+use std::sync::Arc;
+
 use k8s_openapi::api::core::v1::Secret;
 
 use crate::registry::{
@@ -123,7 +125,9 @@ pub(crate) fn proxy_from_secret(
 /// Builds a transport, since only that shows whether certificate and key are valid and belong
 /// together.
 fn check(key: &'static str, options: &TransportOptions) -> Result<(), Error> {
-    Transport::new(options).map(drop).map_err(|source| Error::Unusable { key, source })
+    Transport::new(options, &Arc::default())
+        .map(drop)
+        .map_err(|source| Error::Unusable { key, source })
 }
 
 fn value<'a>(secret: &'a Secret, key: &str) -> Option<&'a [u8]> {

@@ -23,6 +23,23 @@ const SUFFIXES: [&str; 9] = [
     "csp.hci.ic.gov",
 ];
 
+/// Patterns of the hosts that serve ECR's content. Nobody but AWS sets their addresses, which are
+/// private behind a VPC endpoint: the registries, and the buckets that they redirect to.
+pub(crate) const HOSTS: [&str; 12] = [
+    "public.ecr.aws",
+    "ecr-public.aws.com",
+    "*.dkr.ecr.*.amazonaws.com",
+    "*.dkr.ecr-fips.*.amazonaws.com",
+    "*.dkr.ecr.*.amazonaws.com.cn",
+    "*.dkr.ecr.*.amazonaws.eu",
+    "*.dkr-ecr.*.on.aws",
+    "*.dkr-ecr-fips.*.on.aws",
+    "*.dkr-ecr.*.on.amazonwebservices.com.cn",
+    "*-starport-layer-bucket.s3.*.amazonaws.com",
+    "*-starport-layer-bucket.s3.*.amazonaws.com.cn",
+    "*-starport-layer-bucket.s3.*.amazonaws.eu",
+];
+
 impl Host {
     /// Reads `123456789012.dkr.ecr.eu-west-1.amazonaws.com` and its FIPS, dual-stack, China and
     /// sovereign forms.

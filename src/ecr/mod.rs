@@ -45,7 +45,7 @@ mod token;
 pub(crate) use archive::Archived;
 pub(crate) use contents::{Removal, Stored, TagToRemove};
 pub use error::Error;
-pub(crate) use host::Host;
+pub(crate) use host::{HOSTS, Host};
 pub use identity::{Identity, Roles};
 pub(crate) use identity::{NoToken, ServiceAccount, ServiceAccountTokens};
 pub(crate) use images::Images;

@@ -102,9 +102,9 @@ impl Packed {
             .map_err(|e| e.to_string())?;
 
         match self.form {
-            Form::Json => {
-                serde_json::from_str(&text).map(whole::from_json).map_err(|e| e.to_string())
-            }
+            Form::Json => serde_json::from_str(&text)
+                .map(whole::from_json)
+                .map_err(|e| yaml::without_quotes(&e.to_string())),
             Form::Yaml => {
                 let bounds =
                     Bounds { nodes: text.len() / 2 + 1000, replayed: text.len() / 2 + 1000 };

@@ -20,8 +20,8 @@ use super::{ChartVersions, Entry, Error, Index, Indexes};
 use crate::class::Class;
 use crate::registry::{
     AllowedHosts, Cause, Credential, Digest, Limits, Request, RetryPolicy, Transport,
-    TransportOptions, asked_wait, authority, is_link_local, next_chunk, read_answer, read_body,
-    retrying, same_origin,
+    TransportOptions, asked_wait, authority, foreign_answer, is_link_local, next_chunk,
+    read_answer, read_body, retrying, same_origin,
 };
 
 /// Bitnami's index, one of the largest, has 26 MB.
@@ -259,7 +259,8 @@ impl Repository {
         let (digest, bytes) = blocking(move || Ok((Digest::sha256_of(&bytes), bytes))).await?;
         match &entry.digest {
             Some(expected) if *expected != digest => {
-                let why = format!("has digest {digest}, but the index says {expected}");
+                // The digest of what any server sent is not for a tenant: it would confirm a guess.
+                let why = format!("does not have the digest {expected} of the index");
                 Err(unusable(entry, &url, Class::SourceInvalid, why))
             }
             _ => Ok(Archive { bytes, digest, url, entry: entry.clone() }),
@@ -372,6 +373,10 @@ impl Repository {
             && let Some(wait) = asked_wait(response.headers())
         {
             self.access.limits.pause_for(wait);
+        }
+        if !same_origin(&self.base, response.url()) {
+            let host = Some(authority(response.url()));
+            return Err(Cause::Answer(Box::new(foreign_answer(&response, host))));
         }
         let (answer, _) = read_answer(response, anonymous).await;
         Err(Cause::Answer(Box::new(answer)))

@@ -84,12 +84,39 @@ pub(super) fn message(error: &serde_saphyr::Error) -> String {
     let error = error.without_snippet();
     let text = nesting::too_deep(error)
         .map_or_else(|| UserMessageFormatter.format_message(error), Into::into);
+    let text = without_quotes(&text);
     let text: String =
         text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(300).collect();
     match error.location() {
         Some(at) if at.line() > 0 => format!("{text} (line {}, column {})", at.line(), at.column()),
         _ => text,
     }
+}
+
+/// Removes what a parser quotes of the document, which any server may have sent.
+pub(super) fn without_quotes(text: &str) -> String {
+    let mut short = String::new();
+    let mut open = None;
+    let mut before = ' ';
+    for c in text.chars() {
+        match open {
+            None => {
+                short.push(c);
+                // An apostrophe inside of a word is no quote.
+                if matches!(c, '"' | '`') || (c == '\'' && !before.is_alphanumeric()) {
+                    open = Some(c);
+                    short.push('…');
+                }
+            }
+            Some(quote) if c == quote && before != '\\' => {
+                short.push(c);
+                open = None;
+            }
+            Some(_) => {}
+        }
+        before = c;
+    }
+    short
 }
 
 /// Resolves the scalars of a tree by their text in the document.
@@ -243,6 +270,23 @@ pub(super) fn format_float(value: f64) -> String {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn words_of_the_document_are_not_shown() {
+        for (text, short) in [
+            (
+                "invalid type: string \"hunter2\", expected a map",
+                "invalid type: string \"…\", expected a map",
+            ),
+            ("unknown field `hunter2`", "unknown field `…`"),
+            ("found 'hunter2' here", "found '…' here"),
+            ("it doesn't fit", "it doesn't fit"),
+            ("string \"a\\\"hunter2\" end", "string \"…\" end"),
+            ("open \"hunter2", "open \"…"),
+        ] {
+            assert_eq!(super::without_quotes(text), short);
+        }
+    }
+
     use super::*;
 
     const BOUNDS: Bounds = Bounds { nodes: 10_000, replayed: 10_000 };

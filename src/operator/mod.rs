@@ -1,6 +1,7 @@
 //! Life cycle of the controller process: signals, HTTP server, the wait for the cluster, leader
 //! election.
 
+mod egress;
 mod election;
 mod lease;
 mod server;
@@ -10,7 +11,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kube::Client;
+use kube::{Client, Config};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -20,6 +21,8 @@ use crate::meter::Meter;
 use crate::registry::{Transport, TransportOptions};
 use crate::sync::{Bounds, Defaults, Engine};
 use crate::telemetry::Metrics;
+use egress::Egresses;
+pub(crate) use egress::Options as EgressOptions;
 use lease::End;
 use server::Health;
 
@@ -35,6 +38,8 @@ pub(crate) struct Options {
     pub(crate) watchdog: Duration,
     /// Address of /metrics, /healthz, /readyz and /schedule.
     pub(crate) listen: SocketAddr,
+    /// Addresses and token servers that may be asked.
+    pub(crate) egress: EgressOptions,
     /// Bounds of a pass.
     pub(crate) bounds: Bounds,
     pub(crate) aws: ecr::Options,
@@ -85,6 +90,7 @@ pub(crate) async fn run(options: Options) -> Result<(), Error> {
         leader_election,
         watchdog,
         listen,
+        egress,
         bounds,
         aws,
         defaults,
@@ -99,7 +105,9 @@ pub(crate) async fn run(options: Options) -> Result<(), Error> {
         .await
         .map_err(|source| Error::Listen { address: listen, source })?;
 
-    let client = Client::try_default().await.map_err(|error| Error::Client(error.into()))?;
+    let config = Config::infer().await.map_err(|error| Error::Client(error.into()))?;
+    let egress = Egresses::new(egress, &config).await;
+    let client = Client::try_from(config).map_err(|error| Error::Client(error.into()))?;
     let cluster_id = tokio::select! {
         () = stop.cancelled() => return Ok(()),
         id = wait::for_cluster(&client, cluster_id, options.namespace.as_deref(), &health) => id,
@@ -108,7 +116,7 @@ pub(crate) async fn run(options: Options) -> Result<(), Error> {
         .or_else(|_| std::env::var("HOSTNAME"))
         .unwrap_or_else(|_| "ecr-sync".to_owned());
     let process = Process { cluster_id, instance };
-    let engine = engine(&client, &process, aws, &metrics, bounds, defaults).await?;
+    let engine = engine(&client, &process, aws, egress, &metrics, bounds, defaults).await?;
 
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -142,12 +150,14 @@ async fn engine(
     client: &Client,
     process: &Process,
     aws: ecr::Options,
+    egress: Egresses,
     metrics: &Metrics,
     bounds: Bounds,
     defaults: Arc<Defaults>,
 ) -> Result<Arc<Engine>, Error> {
     let meter: Arc<dyn Meter> = Arc::new(metrics.requests.clone());
-    let transport = Transport::new(&TransportOptions::default()).map_err(cannot_start)?;
+    let transport =
+        Transport::new(&TransportOptions::default(), &egress.own).map_err(cannot_start)?;
     let transport = transport.metered(meter.clone());
 
     let cluster = Arc::new(Cluster::new(client.clone()));
@@ -156,7 +166,7 @@ async fn engine(
     let aws = ecr::Options { session_name, ..aws };
     let session = ecr::Session::load(aws, transport.clone(), meter, Some(cluster.clone())).await;
 
-    let engine = Engine::new(session, transport, Some(cluster), bounds);
+    let engine = Engine::new(session, transport, egress.of_tenants, Some(cluster), bounds);
     Ok(Arc::new(engine.with_defaults(defaults)))
 }
 

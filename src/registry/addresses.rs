@@ -1,12 +1,10 @@
-//! Allowed addresses of redirects, upload locations and DNS results. Refused are steps from https
-//! to http, link-local addresses (cloud metadata services), and loopback addresses.
+//! Allowed targets of redirects and upload locations. Refused are steps from https to http, and
+//! from another host to this machine. [`super::egress`] judges the addresses of all connections.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::LOCATION;
 use reqwest::{Method, Response, StatusCode, Url};
 
+use super::address_kind::{AddressKind, literal};
 use super::cause::Cause;
 
 /// The address that a redirect leads to; `None` for any other answer.
@@ -77,67 +75,17 @@ pub(crate) fn check_target(from: &Url, to: &Url, home: &Url) -> Result<(), Cause
 
 /// Whether the host is a link-local address, in any notation: clouds serve credentials there.
 pub(crate) fn is_link_local(url: &Url) -> bool {
-    // `url` has already turned 0xa9fea9fe and 2852039166 into dotted form.
-    let host = url.host_str().unwrap_or_default();
-    host.trim_start_matches('[').trim_end_matches(']').parse().is_ok_and(is_link_local_address)
-}
-
-/// 169.254.0.0/16 and fe80::/10, and EC2's IPv6 metadata address fd00:ec2::254, which is not
-/// link-local but serves the same.
-fn is_link_local_address(address: IpAddr) -> bool {
-    let v4 = |ip: Ipv4Addr| ip.is_link_local();
-    match address {
-        IpAddr::V4(ip) => v4(ip),
-        IpAddr::V6(ip) => {
-            ip.is_unicast_link_local()
-                || ip.segments()[..2] == [0xfd00, 0x0ec2]
-                || ip.to_ipv4().is_some_and(v4)
-        }
-    }
-}
-
-/// The DNS resolver. Link-local addresses are left out of its results: the owner of a DNS name
-/// could point it at a metadata service. A user who wants such an address writes it as a number.
-#[derive(Debug)]
-pub(super) struct Names;
-
-impl Resolve for Names {
-    fn resolve(&self, name: Name) -> Resolving {
-        Box::pin(async move {
-            let resolved = tokio::net::lookup_host((name.as_str(), 0)).await?;
-            let addresses = Box::new(without_link_local(name.as_str(), resolved)?.into_iter());
-            Ok(addresses as Addrs)
-        })
-    }
-}
-
-fn without_link_local(
-    name: &str,
-    resolved: impl Iterator<Item = SocketAddr>,
-) -> Result<Vec<SocketAddr>, String> {
-    let (refused, allowed): (Vec<_>, Vec<_>) =
-        resolved.partition(|address| is_link_local_address(address.ip()));
-    match (allowed.is_empty(), refused.first()) {
-        (true, Some(address)) => Err(format!(
-            "{name} resolves to the link-local address {}, which is not allowed",
-            address.ip()
-        )),
-        _ => Ok(allowed),
-    }
+    matches!(kind(url), Some(AddressKind::LinkLocal | AddressKind::Metadata))
 }
 
 /// Whether the host is this machine: services that listen there trust local users only.
 pub(crate) fn is_loopback(url: &Url) -> bool {
-    let v4 = |ip: Ipv4Addr| ip.is_loopback() || ip.is_unspecified();
-    let v6 = |ip: Ipv6Addr| {
-        ip.is_loopback() || ip.is_unspecified() || ip.to_ipv4_mapped().is_some_and(v4)
-    };
-    let host = url.host_str().unwrap_or_default();
-    match host.trim_start_matches('[').trim_end_matches(']').parse() {
-        Ok(IpAddr::V4(ip)) => v4(ip),
-        Ok(IpAddr::V6(ip)) => v6(ip),
-        Err(_) => matches!(host.trim_end_matches('.').rsplit('.').next(), Some("localhost")),
-    }
+    matches!(kind(url), Some(AddressKind::Loopback | AddressKind::Special))
+}
+
+/// The kind of the address that the host is, if it is a number.
+fn kind(url: &Url) -> Option<AddressKind> {
+    literal(url).map(AddressKind::of)
 }
 
 /// Whether scheme, host and port are the same: only then the credential may be sent too.
@@ -197,27 +145,6 @@ mod tests {
             ("http://localhost:5000/", "http://127.0.0.1:80/"),
         ] {
             assert!(check_target(&url(home), &url(to), &url(home)).is_ok(), "{home}");
-        }
-    }
-
-    #[test]
-    fn names_resolve_to_no_link_local_address() {
-        let sockets = |addresses: &[&str]| -> Vec<SocketAddr> {
-            addresses.iter().map(|address| SocketAddr::new(address.parse().unwrap(), 0)).collect()
-        };
-
-        for (resolved, allowed) in [
-            (&["10.0.0.1", "127.0.0.1", "2001:db8::1"][..], Some(3)),
-            (&["169.254.169.254", "192.0.2.1"], Some(1)),
-            (&["169.254.169.254"], None),
-            (&["fe80::1", "fd00:ec2::254", "::ffff:169.254.170.2"], None),
-            (&[], Some(0)),
-        ] {
-            let result = without_link_local("metadata.example", sockets(resolved).into_iter());
-            assert_eq!(result.as_ref().ok().map(Vec::len), allowed, "{resolved:?}");
-            assert!(result.err().is_none_or(|text| {
-                text.contains("metadata.example") && text.contains(resolved[0])
-            }));
         }
     }
 

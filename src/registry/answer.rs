@@ -31,6 +31,11 @@ pub struct Answer {
     pub retry_after: Option<Duration>,
     /// Whether the request had no credential of a user.
     pub anonymous: bool,
+    /// Whether code and message have the form of a registry's error. Only then they are shown: any
+    /// server could be asked, and its words are not for the user who named its address.
+    pub quotable: bool,
+    /// The host that answered, if it is not the registry's own.
+    pub host: Option<String>,
 }
 
 /// A quota that is used up.
@@ -78,8 +83,26 @@ impl Answer {
         anonymous: bool,
         body: &[u8],
     ) -> Self {
-        let (code, message) = code_and_message(body);
-        Self { status, code, message, retry_after, anonymous }
+        let (code, message, quotable) = code_and_message(body);
+        Self { status, code, message, retry_after, anonymous, quotable, host: None }
+    }
+
+    /// An answer of another host than the registry's own: its body is not read.
+    pub(crate) const fn foreign(
+        status: StatusCode,
+        retry_after: Option<Duration>,
+        host: Option<String>,
+    ) -> Self {
+        // `anonymous` is false: its text about missing images does not fit another server.
+        Self {
+            status,
+            code: None,
+            message: None,
+            retry_after,
+            anonymous: false,
+            quotable: false,
+            host,
+        }
     }
 
     /// Whether the message says that the credential has expired. ECR answers 403 then
@@ -209,9 +232,12 @@ impl fmt::Display for Answer {
         }
 
         match (&self.code, &self.message) {
-            (Some(code), Some(message)) => write!(f, " ({code}: {message})")?,
-            (Some(text), None) | (None, Some(text)) => write!(f, " ({text})")?,
-            (None, None) => {}
+            (Some(code), Some(message)) if self.quotable => write!(f, " ({code}: {message})")?,
+            (Some(code), None) if self.quotable => write!(f, " ({code})")?,
+            _ => {}
+        }
+        if let Some(host) = &self.host {
+            write!(f, " from {host}")?;
         }
 
         if let Some(exhausted) = self.exhausted() {
@@ -231,8 +257,9 @@ pub(crate) fn is_transient(status: StatusCode) -> bool {
 }
 
 /// Reads the first entry of `{"errors": [{"code", "message", "detail"}]}` or of a similar document,
-/// or the text itself.
-fn code_and_message(body: &[u8]) -> (Option<String>, Option<String>) {
+/// or the text itself, and returns whether it has the form that the distribution spec gives to
+/// errors.
+fn code_and_message(body: &[u8]) -> (Option<String>, Option<String>, bool) {
     let text = |value: &serde_json::Value| match value {
         serde_json::Value::String(text) => tidy(text),
         serde_json::Value::Number(number) => Some(number.to_string()),
@@ -244,15 +271,23 @@ fn code_and_message(body: &[u8]) -> (Option<String>, Option<String>) {
         let body = String::from_utf8_lossy(body);
         // Error pages of proxies add nothing to the status.
         let is_page = body.trim_start().starts_with('<');
-        return (None, if is_page { None } else { tidy(&body) });
+        return (None, if is_page { None } else { tidy(&body) }, false);
     };
 
-    let first = json.get("errors").and_then(|errors| errors.get(0)).unwrap_or(&json);
+    let of_registry = json.get("errors").and_then(|errors| errors.get(0));
+    let first = of_registry.unwrap_or(&json);
     let code = ["code", "error", "__type"].iter().find_map(|key| first.get(key).and_then(text));
     let message = ["message", "error_description", "details", "Message", "detail"]
         .iter()
         .find_map(|key| first.get(key).and_then(text));
-    (code, message)
+    let has_form = of_registry.is_some_and(|error| {
+        let is_code = |code: &str| {
+            let is_allowed = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
+            (1..=64).contains(&code.len()) && code.chars().all(is_allowed)
+        };
+        error.get("code").and_then(serde_json::Value::as_str).is_some_and(is_code)
+    });
+    (code, message, has_form)
 }
 
 /// Makes one line without control characters, of bounded length.
@@ -303,13 +338,31 @@ mod tests {
             ("<html><h1>502</h1></html>", None, None),
             ("a\u{1b}[31mb", None, Some("a [31mb")),
         ] {
-            let (c, m) = code_and_message(body.as_bytes());
+            let (c, m, _) = code_and_message(body.as_bytes());
             assert_eq!((c.as_deref(), m.as_deref()), (code, message), "{body}");
         }
 
-        let (_, message) = code_and_message("x".repeat(60_000).as_bytes());
+        let (_, message, _) = code_and_message("x".repeat(60_000).as_bytes());
         assert!(message.unwrap().len() < 400);
         code_and_message(&[0xff, 0xfe, 0x00]);
+    }
+
+    #[test]
+    fn only_words_in_the_form_of_a_registrys_error_are_shown() {
+        for (body, shown) in [
+            (r#"{"errors":[{"code":"DENIED","message":"no access"}]}"#, " (DENIED: no access)"),
+            (r#"{"errors":[{"code":"DENIED"}]}"#, " (DENIED)"),
+            (r#"{"errors":[{"code":"secret of a vault","message":"x"}]}"#, ""),
+            (r#"{"errors":[{"message":"secret"}]}"#, ""),
+            (r#"{"errors":["secret"]}"#, ""),
+            (r#"{"code":"DENIED","message":"secret"}"#, ""),
+            (r#"{"error":"secret","error_description":"secret"}"#, ""),
+            ("secret", ""),
+        ] {
+            assert_eq!(answer(body).to_string(), format!("403 Forbidden{shown}"), "{body}");
+        }
+        let foreign = Answer::foreign(StatusCode::FORBIDDEN, None, Some("cdn.example".into()));
+        assert_eq!(foreign.to_string(), "403 Forbidden from cdn.example");
     }
 
     #[test]

@@ -8,6 +8,7 @@ use reqwest::StatusCode;
 
 use super::answer::{Answer, Side};
 use super::digest::Digest;
+use super::egress::Refused;
 use super::error::Error;
 use crate::causes::with_causes;
 use crate::class::Class;
@@ -94,11 +95,22 @@ pub enum Cause {
         /// The window.
         window: Duration,
     },
+    /// An address that must not be connected to.
+    #[error("{0}")]
+    Refused(String),
+    /// A small body arrives too slowly.
+    #[error("{host} sends its answer too slowly, and was not waited for any longer")]
+    TooSlow {
+        /// Host and port.
+        host: String,
+    },
     /// A redirect or upload location that must not be followed.
     #[error("{0}")]
     Redirect(String),
     /// The content does not match its digest.
-    #[error("content has digest {actual}, not {expected}")]
+    // The digest of content that is no manifest or blob is not for a tenant: it would confirm a
+    // guess of that content.
+    #[error("the content does not have the digest {expected}")]
     Digest {
         /// The digest that was asked for.
         expected: Digest,
@@ -181,6 +193,10 @@ impl Cause {
     pub(crate) fn from_reqwest(error: reqwest::Error, host: &str) -> Self {
         let host = host.to_owned();
         let source = error.without_url();
+        let refused = causes(&source).find_map(|cause| cause.downcast_ref::<Refused>());
+        if let Some(refused) = refused {
+            return Self::Refused(refused.to_string());
+        }
         if causes(&source).any(is_certificate) {
             Self::Certificate { host, source }
         } else if causes(&source).any(is_plain_http) {
@@ -223,6 +239,7 @@ impl Cause {
             },
             Self::Credential(error) => error.class(),
             Self::Challenge(_) | Self::Expired(_) => Class::AuthenticationFailed,
+            Self::Refused(_) => Class::AccessDenied,
             Self::Paused { .. } | Self::Reserved { .. } => Class::RateLimited,
             Self::Connect { .. }
             | Self::Certificate { .. }
@@ -231,6 +248,7 @@ impl Cause {
             | Self::Truncated { .. }
             | Self::NoAnswer { .. }
             | Self::Stalled { .. }
+            | Self::TooSlow { .. }
             | Self::OffsetLost { .. }
             | Self::Redirect(_)
             | Self::Unexpected(_) => Class::RegistryUnavailable,
@@ -255,11 +273,13 @@ impl Cause {
             | Self::Truncated { .. }
             | Self::NoAnswer { .. }
             | Self::Stalled { .. }
+            | Self::TooSlow { .. }
             | Self::Digest { .. }
             | Self::Paused { .. }
             | Self::Reserved { .. } => true,
             Self::Certificate { .. }
             | Self::PlainHttp { .. }
+            | Self::Refused(_)
             | Self::Redirect(_)
             | Self::Size { .. }
             | Self::TooLarge { .. }

@@ -8,9 +8,9 @@ use std::time::Duration;
 use reqwest::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue};
 use reqwest::{Method, Response, StatusCode, Url};
 
-use super::addresses::same_origin;
+use super::addresses::{authority, same_origin};
 use super::auth::{Auth, Authenticator, Grant, Scope};
-use super::bodies::read_answer;
+use super::bodies::{foreign_answer, read_answer};
 use super::cause::Cause;
 use super::error::Error;
 use super::grammar::api_host;
@@ -360,6 +360,10 @@ impl Client {
     ) -> (Cause, Vec<super::challenge::Challenge>) {
         let limits = &self.inner.limits;
         let anonymous = grant.is_none_or(|grant| grant.anonymous);
+        if !same_origin(response.url(), &self.inner.base) {
+            let host = Some(authority(response.url()));
+            return (Cause::Answer(Box::new(foreign_answer(&response, host))), Vec::new());
+        }
         let (answer, challenges) = read_answer(response, anonymous).await;
 
         // If the quota of this login is used up, other logins at the same host are not affected.

@@ -8,7 +8,14 @@ use crate::nesting;
 pub(super) fn object<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, String> {
     nesting::check_json(bytes)?;
     match bytes.iter().find(|byte| !byte.is_ascii_whitespace()) {
-        Some(b'{') => serde_json::from_slice(bytes).map_err(|error| error.to_string()),
+        Some(b'{') => serde_json::from_slice(bytes).map_err(|error| position(&error)),
         _ => Err("it is not a JSON object".to_owned()),
     }
+}
+
+/// The place of an error. The words of the parser quote the document, which any server may have
+/// sent.
+fn position(error: &serde_json::Error) -> String {
+    let problem = if error.is_data() { "has another form" } else { "is not valid JSON" };
+    format!("it {problem} (line {}, column {})", error.line(), error.column())
 }

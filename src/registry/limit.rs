@@ -12,6 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use super::cause::Cause;
+use super::retry::MAX_ASKED_WAIT;
 
 /// A rate limit from outside the registry client: ECR has an API quota for writing manifests.
 #[async_trait]
@@ -223,9 +224,10 @@ impl Limits {
         self.requests.narrow();
     }
 
-    /// Notes a 429 with a wait: all requests wait, not only the refused one.
+    /// Notes a 429 with a wait: all requests wait, not only the refused one. The registry is asked
+    /// again after 15 minutes at most, so that one wrong answer does not stop it for a day.
     pub(crate) fn pause_for(&self, wait: Duration) {
-        let end = Instant::now() + wait;
+        let end = Instant::now() + wait.min(MAX_ASKED_WAIT);
         let mut paused_until = self.paused_until.lock();
         if paused_until.is_none_or(|earlier| earlier < end) {
             *paused_until = Some(end);
@@ -335,7 +337,8 @@ mod tests {
         let began = Instant::now();
         let _slot = limits.request("r", Duration::from_secs(20)).await.unwrap();
         assert!(began.elapsed() >= Duration::from_millis(50));
-        limits.pause_for(Duration::from_secs(60));
+        limits.pause_for(Duration::from_secs(24 * 60 * 60));
+        assert!(limits.pause().is_some_and(|pause| pause <= MAX_ASKED_WAIT));
         assert!(matches!(
             limits.request("r", Duration::from_secs(20)).await,
             Err(Cause::Paused { .. })

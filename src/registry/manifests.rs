@@ -134,6 +134,21 @@ impl Manifest {
         object(&self.bytes).map_err(|e| Cause::Unreadable(format!("it is not a manifest: {e}")))
     }
 
+    /// Checks that this is a manifest at all. The digest of another document is not reported: it
+    /// would confirm a guess of its content.
+    fn check_form(&self) -> Result<(), Cause> {
+        let document = self.document()?;
+        let has_parts = document.manifests.is_some()
+            || document.config.is_some()
+            || document.layers.is_some()
+            || document.blobs.is_some();
+        let has_type = document.media_type.as_deref().is_some_and(is_manifest_type);
+        if document.schema_version.is_some() || has_parts || has_type {
+            return Ok(());
+        }
+        Err(Cause::Unreadable("it is not a manifest: it has none of a manifest's fields".into()))
+    }
+
     pub(super) fn parse(&self) -> Result<Content, Cause> {
         if self.media_type.starts_with("application/vnd.docker.distribution.manifest.v1") {
             return Err(schema1());
@@ -332,7 +347,10 @@ impl Client {
             return Err(Cause::Digest { expected: digest, actual: other });
         }
 
-        Ok(Manifest::with_digest(bytes, media_type(&headers).unwrap_or_default(), digest))
+        let media_type = media_type(&headers).unwrap_or_default();
+        let manifest = Manifest::with_digest(bytes, media_type, digest);
+        manifest.check_form()?;
+        Ok(manifest)
     }
 
     /// Whether the registry has this manifest.

@@ -18,12 +18,15 @@
 //! | `auth`, `challenge`, `token` | the login |
 //! | `docker_config` | credentials in docker's file format |
 //! | `hosts` | allowlists of hosts |
-//! | `transport` | connections: TLS, proxies, timeouts |
-//! | `addresses` | redirects, and which addresses may be followed |
+//! | `transport`, `proxy_route` | connections: TLS, proxies, timeouts |
+//! | `egress`, `address_kind` | addresses that may be connected to |
+//! | `realms` | token servers that may get a login |
+//! | `addresses` | redirects, and which targets may be followed |
 //! | `bodies` | response bodies, read with a bound |
 //! | `warnings` | warnings that registries send to their users |
 //! | `error`, `failure`, `answer` | [`Error`] (the step), [`Cause`] (the cause), error answers |
 
+mod address_kind;
 mod addresses;
 mod answer;
 mod auth;
@@ -36,6 +39,7 @@ mod copy;
 mod descriptor;
 mod digest;
 pub mod docker_config;
+mod egress;
 mod error;
 mod grammar;
 mod hosts;
@@ -44,7 +48,9 @@ mod limit;
 mod manifests;
 mod parts;
 mod platforms;
+mod proxy_route;
 mod quota;
+mod realms;
 mod reference;
 mod referrers;
 mod retry;
@@ -61,12 +67,13 @@ pub(crate) use addresses::{authority, is_link_local, same_origin};
 pub use answer::Answer;
 pub use auth::Credential;
 pub(crate) use auth::{Authenticator, StaticAuthenticator};
-pub(crate) use bodies::{asked_wait, next_chunk, read_answer, read_body};
+pub(crate) use bodies::{asked_wait, foreign_answer, next_chunk, read_answer, read_body};
 pub use cause::Cause;
 pub(crate) use client::{Client, Endpoint, Options, Scheme};
 pub(crate) use copy::{copy_blob, mount_or_copy_blob};
 pub use descriptor::{Descriptor, Platform};
 pub use digest::Digest;
+pub use egress::{AllowedAddress, Egress};
 pub use error::Error;
 pub use hosts::AllowedHosts;
 pub use limit::Limits;
@@ -77,6 +84,7 @@ pub(crate) use platforms::Narrowed;
 pub use platforms::Platforms;
 pub(crate) use quota::Quota;
 pub use quota::Reserve;
+pub use realms::AllowedRealm;
 pub(crate) use reference::{DOCKER_HUB, TagOrDigest};
 pub use reference::{ParseError, Reference, Tag};
 pub use retry::RetryPolicy;

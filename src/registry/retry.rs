@@ -87,23 +87,24 @@ fn is_transient(failure: &Cause) -> bool {
     }
 }
 
+/// The longest wait that one answer can ask for: then the registry is asked again, and can ask for
+/// one more. A wrong or hostile answer does not stop a source for a day.
+pub(crate) const MAX_ASKED_WAIT: Duration = Duration::from_secs(15 * 60);
+
 /// Reads the `Retry-After` header: seconds or an HTTP date. An unreadable value is ignored; a
 /// negative wait is over.
 pub(crate) fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
-    /// A longer wait means "not today"; sources are asked once a day in any case.
-    const MAX: Duration = Duration::from_secs(24 * 60 * 60);
-
     let value = value.trim();
     if let Ok(seconds) = value.parse::<f64>() {
         return match seconds {
             s if s.is_nan() => None,
             s if s <= 0.0 => Some(Duration::ZERO),
-            s => Some(Duration::from_secs_f64(s.min(MAX.as_secs_f64()))),
+            s => Some(Duration::from_secs_f64(s.min(MAX_ASKED_WAIT.as_secs_f64()))),
         };
     }
 
     let at = httpdate::parse_http_date(value).ok()?;
-    Some(at.duration_since(now).unwrap_or(Duration::ZERO).min(MAX))
+    Some(at.duration_since(now).unwrap_or(Duration::ZERO).min(MAX_ASKED_WAIT))
 }
 
 #[cfg(test)]
@@ -119,8 +120,8 @@ mod tests {
             (" 120 ", Some(120)),
             ("-3", Some(0)),
             ("1.5", Some(1)),
-            ("99999999999999999999", Some(86_400)),
-            ("inf", Some(86_400)),
+            ("99999999999999999999", Some(900)),
+            ("inf", Some(900)),
             ("NaN", None),
             ("soon", None),
             ("", None),
@@ -130,7 +131,7 @@ mod tests {
             // The two forms that RFC 9110 calls obsolete.
             ("Sunday, 06-Nov-94 08:50:37 GMT", Some(60)),
             ("Sun Nov  6 08:50:37 1994", Some(60)),
-            ("Sat, 06 Nov 2094 08:40:37 GMT", Some(86_400)),
+            ("Sat, 06 Nov 2094 08:40:37 GMT", Some(900)),
             ("Sun, 06 Foo 1994 08:49:37 GMT", None),
             ("Sun, 06 Nov 1994 99:49:37 GMT", None),
         ] {

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::addresses::{authority, is_link_local, is_loopback};
 use super::auth::Credential;
-use super::bodies::{read_answer, read_body};
+use super::bodies::{foreign_answer, read_body};
 use super::cause::Cause;
 use super::json::object;
 use super::transport::{Body, Request, Transport};
@@ -74,7 +74,7 @@ impl TokenServer {
         scope: &str,
         credential: &Credential,
     ) -> Result<Token, Cause> {
-        let url = self.realm(realm)?;
+        let url = self.realm(realm, credential)?;
         let host = authority(&url);
         self.ask(url, service, scope, credential)
             .await
@@ -116,18 +116,16 @@ impl TokenServer {
         let requested = Instant::now();
         let response = self.transport.send(request).await?;
         if !response.status().is_success() {
-            // `anonymous` is false: its text about missing images does not fit a token server.
-            return Err(Cause::Answer(Box::new(read_answer(response, false).await.0)));
+            return Err(Cause::Answer(Box::new(foreign_answer(&response, None))));
         }
         let body = read_body(response, MAX_BYTES).await?;
 
         token(&body, requested, credential.is_anonymous())
     }
 
-    /// Checks the token server's address. A hostile registry could name any address, and a password
-    /// is sent there: https only. The host cannot be checked, since Docker Hub and GitLab use
-    /// another one.
-    fn realm(&self, realm: &str) -> Result<Url, Cause> {
+    /// Checks the token server's address, which a hostile registry could choose: https only, and a
+    /// login is sent to allowed hosts only. The address is judged when it is connected to.
+    fn realm(&self, realm: &str, credential: &Credential) -> Result<Url, Cause> {
         let wrong = |why: &str| {
             Err(Cause::Challenge(format!("the registry's token server {realm:?} {why}")))
         };
@@ -146,6 +144,17 @@ impl TokenServer {
         }
         if is_loopback(&url) && !is_loopback(&self.home) {
             return wrong("has a loopback address");
+        }
+
+        let hosts = (self.home.host_str().unwrap_or_default(), url.host_str().unwrap_or_default());
+        let realms = self.transport.egress().realms();
+        if !credential.is_anonymous() && !realms.allow(hosts.0, hosts.1) {
+            let (registry, realm) = hosts;
+            return Err(Cause::Challenge(format!(
+                "{registry} names {realm} as its token server, and the login for {registry} is not \
+                 sent to another host: if {realm} belongs to the registry, allow it with \
+                 --allow-realm {registry}={realm}"
+            )));
         }
 
         // A credential in the realm is not ours.

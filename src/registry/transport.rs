@@ -8,12 +8,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
-use reqwest::{Method, Response, StatusCode, Url};
+use reqwest::{ClientBuilder, Method, Response, StatusCode, Url};
 use rustls::AlertDescription;
 
-use super::addresses::{Names, authority, check_target, redirect_target, same_origin};
+use super::addresses::{authority, check_target, redirect_target, same_origin};
 use super::cause::{Cause, causes};
+use super::egress::{Egress, Names};
 use super::error::Error;
+use super::proxy_route::ProxyRoute;
 use super::warnings::Warnings;
 use crate::meter::{Meter, Silent};
 
@@ -87,20 +89,21 @@ impl fmt::Debug for Proxy {
 /// port or scheme.
 #[derive(Clone, Debug)]
 pub struct Transport {
+    /// For hosts that are reached without a proxy.
     http: reqwest::Client,
+    /// For the other hosts.
+    proxy: Option<Proxied>,
     has_identity: bool,
-    /// For messages.
-    proxy: Option<ProxyInUse>,
+    egress: Arc<Egress>,
     warnings: Arc<Warnings>,
     meter: Arc<dyn Meter>,
 }
 
-/// The proxy of a transport, as messages name it.
+/// The client that uses a proxy.
 #[derive(Clone, Debug)]
-struct ProxyInUse {
-    /// Host and port.
-    authority: Arc<str>,
-    has_login: bool,
+struct Proxied {
+    http: reqwest::Client,
+    route: Arc<ProxyRoute>,
 }
 
 /// One request. A small body is kept in memory and can be sent again; a stream cannot.
@@ -155,76 +158,33 @@ impl Request {
 }
 
 impl Transport {
-    /// Creates an HTTP client with these options.
+    /// Creates an HTTP client with these options, which connects as `egress` allows.
     ///
     /// # Errors
     /// [`Error::Setup`] for certificates, keys and proxies that cannot be used.
-    #[allow(clippy::disallowed_methods)] // the only HTTP client constructor
-    pub fn new(options: &TransportOptions) -> Result<Self, Error> {
-        let mut builder = reqwest::Client::builder()
-            .user_agent(concat!("ecr-sync/", env!("CARGO_PKG_VERSION")))
-            .redirect(reqwest::redirect::Policy::none())
-            .referer(false)
-            .dns_resolver(Arc::new(Names))
-            // HTTP/2 with 16 streams on one connection used an eightieth of the link (zot#4333).
-            .http1_only()
-            .no_gzip()
-            .no_brotli()
-            .no_zstd()
-            .no_deflate()
-            .connect_timeout(CONNECT_TIMEOUT)
-            .tcp_keepalive(Duration::from_secs(30))
-            .pool_idle_timeout(Duration::from_secs(50));
-
-        if let Some(pem) = &options.roots {
-            let roots = reqwest::Certificate::from_pem_bundle(pem).map_err(|e| {
-                Error::Setup(format!("ca.crt contains no certificate in PEM form: {e}"))
-            })?;
-            if roots.is_empty() {
-                return Err(Error::Setup("ca.crt contains no certificate in PEM form".into()));
+    pub fn new(options: &TransportOptions, egress: &Arc<Egress>) -> Result<Self, Error> {
+        let http = build(builder(options, egress)?.no_proxy())?;
+        let proxy = match &options.proxy {
+            Some(proxy) => {
+                // The resource chose the proxy, so its address is judged as a source's.
+                let route = ProxyRoute::of_resource(&proxy.address, proxy.login.is_some())?;
+                let client = builder(options, egress)?.proxy(route.proxy(proxy.login.as_ref())?);
+                Some(Proxied { http: build(client)?, route: Arc::new(route) })
             }
-            builder = builder.tls_certs_merge(roots);
-        }
-
-        if let Some(ClientIdentity { certificate, key }) = &options.identity {
-            let pem = [&certificate[..], b"\n", &key[..]].concat();
-            let identity = reqwest::Identity::from_pem(&pem).map_err(|e| {
-                Error::Setup(format!(
-                    "tls.crt and tls.key are not a certificate and a key in PEM form: {e}"
-                ))
-            })?;
-            builder = builder.identity(identity);
-        }
-
-        let mut proxy_in_use = None;
-        if let Some(Proxy { address, login }) = &options.proxy {
-            let url = proxy_url(address).ok_or_else(|| {
-                Error::Setup("the proxy address is not an HTTP URL; write http://host:port".into())
-            })?;
-            let has_login = login.is_some() || !url.username().is_empty();
-            proxy_in_use = Some(ProxyInUse { authority: authority(&url).into(), has_login });
-
-            let mut proxy = reqwest::Proxy::all(url)
-                .map_err(|_| {
-                    Error::Setup("the proxy address cannot be used; write http://host:port".into())
-                })?
-                .no_proxy(reqwest::NoProxy::from_env());
-            if let Some((name, password)) = login {
-                proxy = proxy.basic_auth(name, password);
-            }
-            builder = builder.proxy(proxy);
-        }
-
-        let http = builder.build().map_err(|e| {
-            // reqwest itself only says "builder error".
-            let root = causes(&e).last().map(ToString::to_string);
-            Error::Setup(format!("cannot set up TLS: {}", root.unwrap_or_default()))
-        })?;
+            None => match ProxyRoute::of_environment() {
+                Some(route) => {
+                    let client = builder(options, &Arc::new(Egress::trusting()))?;
+                    Some(Proxied { http: build(client)?, route: Arc::new(route) })
+                }
+                None => None,
+            },
+        };
 
         Ok(Self {
             http,
+            proxy,
             has_identity: options.identity.is_some(),
-            proxy: proxy_in_use,
+            egress: egress.clone(),
             warnings: Arc::default(),
             meter: Arc::new(Silent),
         })
@@ -285,25 +245,43 @@ impl Transport {
             request.headers_mut().insert(AUTHORIZATION, value.clone());
         }
 
+        let (http, is_direct) = self.client(url)?;
         let sent = match std::mem::take(body) {
             Body::Stream(stream) => {
                 *request.body_mut() = Some(stream);
                 // The stream is used up: the mark prevents that a redirect sends an empty body.
                 *body = Body::Stream(reqwest::Body::default());
-                return self.classify(self.http.execute(request).await, url);
+                return self.classify(http.execute(request).await, url, is_direct);
             }
             Body::Bytes(bytes) => {
                 *request.body_mut() = Some(bytes.clone().into());
                 *body = Body::Bytes(bytes);
-                self.http.execute(request)
+                http.execute(request)
             }
-            Body::Empty => self.http.execute(request),
+            Body::Empty => http.execute(request),
         };
 
         match tokio::time::timeout(timeout, sent).await {
-            Ok(result) => self.classify(result, url),
+            Ok(result) => self.classify(result, url, is_direct),
             Err(_) => Err(Cause::NoAnswer { host: self.route(url), after: timeout }),
         }
+    }
+
+    /// Returns the client for a URL, and whether it connects to the host itself. The addresses of
+    /// names are judged when the client connects; a number in the URL is judged here.
+    fn client(&self, url: &Url) -> Result<(&reqwest::Client, bool), Cause> {
+        let refused = |refused| Cause::Refused(format!("{refused}"));
+        let Some(Proxied { http, route }) = self.proxy.as_ref().filter(|p| p.route.leads_to(url))
+        else {
+            self.egress.check_literal(url).map_err(refused)?;
+            return Ok((&self.http, true));
+        };
+
+        // The proxy of a resource is judged; what the resource reads through it is its own affair.
+        // The operator's proxy is the operator's choice, and resolves the names itself.
+        let judged = route.url_of_resource().unwrap_or(url);
+        self.egress.check_literal(judged).map_err(refused)?;
+        Ok((http, false))
     }
 
     /// Tells a refusal by the proxy, or of the client certificate, from an answer of the registry.
@@ -311,12 +289,20 @@ impl Transport {
         &self,
         sent: Result<Response, reqwest::Error>,
         url: &Url,
+        is_direct: bool,
     ) -> Result<Response, Cause> {
         let error = match sent {
             Ok(response) if response.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
                 return Err(self.proxy_requires_login());
             }
-            Ok(response) => return Ok(response),
+            Ok(response) => {
+                if let Some(peer) = response.remote_addr().filter(|_| is_direct) {
+                    let host = url.host_str().unwrap_or_default();
+                    let checked = self.egress.check_connected(host, peer);
+                    checked.map_err(|refused| Cause::Refused(refused.to_string()))?;
+                }
+                return Ok(response);
+            }
             Err(error) => error,
         };
 
@@ -341,12 +327,13 @@ impl Transport {
     }
 
     fn proxy_requires_login(&self) -> Cause {
-        Cause::Challenge(match &self.proxy {
-            Some(ProxyInUse { authority, has_login: true }) => format!(
+        let route = self.proxy.as_ref().map(|proxied| &proxied.route);
+        Cause::Challenge(match route.and_then(|route| route.named()) {
+            Some((authority, true)) => format!(
                 "the proxy {authority} does not accept the login: correct username and password \
                  in proxySecretRef"
             ),
-            Some(ProxyInUse { authority, has_login: false }) => format!(
+            Some((authority, false)) => format!(
                 "the proxy {authority} requires a login: set username and password in \
                  proxySecretRef"
             ),
@@ -358,10 +345,16 @@ impl Transport {
 
     /// Host and port, and the proxy in use, for messages.
     fn route(&self, url: &Url) -> String {
-        match &self.proxy {
-            Some(proxy) => format!("{} (through the proxy {})", authority(url), proxy.authority),
+        let route = self.proxy.as_ref().map(|proxied| &proxied.route);
+        match route.and_then(|route| route.named()) {
+            Some((proxy, _)) => format!("{} (through the proxy {proxy})", authority(url)),
             None => authority(url),
         }
+    }
+
+    /// The rules for connections and logins.
+    pub(super) fn egress(&self) -> &Egress {
+        &self.egress
     }
 
     pub(crate) fn meter(&self) -> &dyn Meter {
@@ -375,13 +368,52 @@ impl Transport {
     }
 }
 
-/// Reads the address of a proxy; without a scheme it is HTTP.
-fn proxy_url(address: &str) -> Option<Url> {
-    let url: Url = match address.split_once("://") {
-        Some(_) => address.parse().ok()?,
-        None => format!("http://{address}").parse().ok()?,
-    };
-    (matches!(url.scheme(), "http" | "https") && url.has_host()).then_some(url)
+/// A client with the certificates of these options, and without a proxy of its own.
+#[allow(clippy::disallowed_methods)] // the only HTTP client constructor
+fn builder(options: &TransportOptions, egress: &Arc<Egress>) -> Result<ClientBuilder, Error> {
+    let mut builder = reqwest::Client::builder()
+        .user_agent(concat!("ecr-sync/", env!("CARGO_PKG_VERSION")))
+        .redirect(reqwest::redirect::Policy::none())
+        .referer(false)
+        .dns_resolver(Arc::new(Names(egress.clone())))
+        // HTTP/2 with 16 streams on one connection used an eightieth of the link (zot#4333).
+        .http1_only()
+        .no_gzip()
+        .no_brotli()
+        .no_zstd()
+        .no_deflate()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .tcp_keepalive(Duration::from_secs(30))
+        .pool_idle_timeout(Duration::from_secs(50));
+
+    if let Some(pem) = &options.roots {
+        let roots = reqwest::Certificate::from_pem_bundle(pem).map_err(|e| {
+            Error::Setup(format!("ca.crt contains no certificate in PEM form: {e}"))
+        })?;
+        if roots.is_empty() {
+            return Err(Error::Setup("ca.crt contains no certificate in PEM form".into()));
+        }
+        builder = builder.tls_certs_merge(roots);
+    }
+
+    if let Some(ClientIdentity { certificate, key }) = &options.identity {
+        let pem = [&certificate[..], b"\n", &key[..]].concat();
+        let identity = reqwest::Identity::from_pem(&pem).map_err(|e| {
+            Error::Setup(format!(
+                "tls.crt and tls.key are not a certificate and a key in PEM form: {e}"
+            ))
+        })?;
+        builder = builder.identity(identity);
+    }
+    Ok(builder)
+}
+
+fn build(builder: ClientBuilder) -> Result<reqwest::Client, Error> {
+    builder.build().map_err(|e| {
+        // reqwest itself only says "builder error".
+        let root = causes(&e).last().map(ToString::to_string);
+        Error::Setup(format!("cannot set up TLS: {}", root.unwrap_or_default()))
+    })
 }
 
 /// The TLS alert of a server that refuses our client certificate, or requires one.
@@ -404,6 +436,23 @@ fn client_certificate_alert(error: &(dyn StdError + 'static)) -> Option<AlertDes
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_name_that_leads_to_an_address_that_is_not_allowed_gets_no_connection() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        let url: Url = format!("http://localhost:{port}/v2/").parse().expect("a URL");
+        let transport = Transport::new(&TransportOptions::default(), &Arc::default());
+        let transport = transport.expect("a transport");
+
+        // The check of the URL is left out: only the resolver is between the client and the port.
+        let error = transport.http.get(url).send().await.expect_err("refused");
+        let cause = Cause::from_reqwest(error, "localhost");
+        assert!(matches!(cause, Cause::Refused(_)), "{cause:?}");
+        assert!(cause.to_string().contains("localhost is at a loopback address"), "{cause}");
+        listener.set_nonblocking(true).expect("set");
+        assert!(listener.accept().is_err(), "nobody connected");
+    }
 
     #[test]
     fn unusable_certificates_and_proxies_are_named() {
@@ -430,7 +479,7 @@ mod tests {
                 "proxy",
             ),
         ] {
-            let error = Transport::new(&options).expect_err(hint);
+            let error = Transport::new(&options, &Arc::default()).expect_err(hint);
             assert_eq!(error.class(), crate::class::Class::InvalidSpec);
             let text = format!("{error} {options:?}");
             assert!(

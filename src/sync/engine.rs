@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
@@ -16,11 +17,14 @@ use crate::class::Class;
 use crate::ecr;
 use crate::failure::Failure;
 use crate::helm;
-use crate::registry::{self, Transport, TransportOptions};
+use crate::registry::{self, Egress, Transport, TransportOptions};
 
-/// Logins with a known quota. Rotated passwords leave old entries behind, and the next response
-/// gives the quota again.
-const MAX_QUOTAS: usize = 1024;
+/// Ways with known limits and quotas. Rotated passwords leave old entries behind, and the next
+/// response gives limits and quota again.
+const MAX_WAYS: usize = 1024;
+
+/// A source host, and a way to it.
+pub(super) type HostWay = (String, Way);
 
 /// Selections that run at the same time, so that other work keeps most of the processor.
 const SELECTIONS: usize = 2;
@@ -29,14 +33,17 @@ const SELECTIONS: usize = 2;
 #[derive(Debug)]
 pub struct Engine {
     pub(super) aws: ecr::Session,
-    /// The operator's connections, which carry its logins.
-    pub(super) operator: Transport,
+    /// Connections to mirrors, at any address.
+    pub(super) to_mirrors: Transport,
+    /// The rules for connections of resources.
+    pub(super) egress: Arc<Egress>,
     /// Connections of resources by their options. Most sources share the default options.
     pub(super) transports: Mutex<HashMap<TransportOptions, Transport>>,
-    /// Limits of each source host, for all passes together.
-    pub(super) hosts: Mutex<HashMap<String, Arc<registry::Limits>>>,
-    /// Remaining pulls of each login at each source host.
-    pub(super) quotas: Mutex<BoundedMap<(String, Way), Arc<registry::Quota>, MAX_QUOTAS>>,
+    /// Limits of each way to each source host, for all passes together. Another login or proxy has
+    /// limits of its own: what a tenant's proxy answers must not stop the others.
+    pub(super) limits: Mutex<BoundedMap<HostWay, Arc<registry::Limits>, MAX_WAYS>>,
+    /// Remaining pulls of each way to each source host.
+    pub(super) quotas: Mutex<BoundedMap<HostWay, Arc<registry::Quota>, MAX_WAYS>>,
     pub(super) indexes: Arc<helm::Indexes>,
     pub(super) blobs: Arc<Blobs>,
     pub(super) owners: Option<Arc<dyn OwnerLookup>>,
@@ -52,34 +59,36 @@ pub struct Engine {
 pub struct Bounds {
     /// The most tags of one artifact after selection.
     pub max_tags: usize,
+    /// The longest time without progress, whatever the spec says.
+    pub max_timeout: Option<Duration>,
     /// Pulls that are reserved for others, at sources that report the remaining pulls.
     pub reserve: registry::Reserve,
 }
 
 impl Default for Bounds {
     fn default() -> Self {
-        Self { max_tags: 500, reserve: registry::Reserve::default() }
+        Self { max_tags: 500, max_timeout: None, reserve: registry::Reserve::default() }
     }
 }
 
 impl Engine {
-    /// Creates an engine that uses one AWS identity. Without `owners`, the owner of each repository
-    /// is assumed to exist.
+    /// Creates an engine that uses one AWS identity. `transport` connects to the mirrors,
+    /// `egress` has the rules for the sources that resources name. Without `owners`, the owner of each
+    /// repository is assumed to exist.
     #[must_use]
     pub fn new(
         aws: ecr::Session,
         transport: Transport,
+        egress: impl Into<Arc<Egress>>,
         owners: Option<Arc<dyn OwnerLookup>>,
         bounds: Bounds,
     ) -> Self {
         Self {
             aws,
-            transports: Mutex::new(HashMap::from([(
-                TransportOptions::default(),
-                transport.clone(),
-            )])),
-            operator: transport,
-            hosts: Mutex::default(),
+            to_mirrors: transport,
+            egress: egress.into(),
+            transports: Mutex::default(),
+            limits: Mutex::default(),
             quotas: Mutex::default(),
             indexes: Arc::default(),
             blobs: Arc::default(),

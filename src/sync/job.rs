@@ -86,7 +86,7 @@ impl Access {
     pub fn ecr(&self) -> Option<&EcrLogin> {
         match &self.way {
             Way::Ecr(login) => Some(login),
-            Way::Operator { .. } | Way::Resource { .. } => None,
+            Way::Operator { .. } | Way::Mirror { .. } | Way::Resource { .. } => None,
         }
     }
 }
@@ -101,11 +101,19 @@ impl Access {
 pub enum Way {
     /// An AWS identity reads a source in ECR, over the operator's connection, with TLS.
     Ecr(EcrLogin),
-    /// A login of the operator, or none for a mirror, over the operator's connection.
+    /// A login of the operator for a source that the resource names, over the operator's
+    /// connection. The source may have only the addresses that resources may name.
     Operator {
-        /// The login of `--registry-config`, of the mirror table, or of the command line's user.
+        /// The login of `--registry-config`, or of the command line's user.
         login: Credential,
-        /// Whether the operator chose plain HTTP, as a mirror may.
+        /// Whether the connection is plain HTTP, which only the command line's user may choose.
+        insecure: bool,
+    },
+    /// A mirror, which the operator named, over the operator's connection, at any address.
+    Mirror {
+        /// The login of the mirror table, or of `--registry-config`, or none.
+        login: Credential,
+        /// Whether the mirror table chose plain HTTP.
         insecure: bool,
     },
     /// The login that the resource names, or none, over the resource's connection.

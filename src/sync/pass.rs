@@ -5,7 +5,7 @@ use tokio_util::sync::CancellationToken;
 use super::action::{Plan, Pruning};
 use super::defaults::Documents;
 use super::desired::Desired;
-use super::engine::Engine;
+use super::engine::{Bounds, Engine};
 use super::job::{Job, Mode};
 use super::observed::{Configuration, Observed};
 use super::ownership::Claimant;
@@ -40,7 +40,7 @@ impl Engine {
     /// pulled.
     pub async fn sync(&self, job: &Job, mode: Mode, stop: &CancellationToken) -> Report {
         let work = async { Pass::new(self, job, mode).await?.run().await };
-        bounded(job, stop, work).await.unwrap_or_else(Report::failed)
+        bounded(&self.bounds, job, stop, work).await.unwrap_or_else(Report::failed)
     }
 }
 
@@ -172,11 +172,13 @@ impl<'a> Pass<'a> {
 
 /// Runs the work until it is cancelled or makes no progress.
 pub(super) async fn bounded<T>(
+    bounds: &Bounds,
     job: &Job,
     stop: &CancellationToken,
     work: impl Future<Output = Result<T, Failure>>,
 ) -> Result<T, Failure> {
-    let timeout = job.spec.timeout;
+    let max = bounds.max_timeout.filter(|max| *max < job.spec.timeout);
+    let timeout = max.unwrap_or(job.spec.timeout);
     tokio::select! {
         biased;
         () = stop.cancelled() => Err(Failure::cancelled()),
@@ -185,9 +187,13 @@ pub(super) async fn bounded<T>(
         () = job.progress.stalled(timeout) => Err(Failure::new(
             Class::Timeout,
             format!(
-                "gave up after {} without progress (spec.timeout); everything copied so far is \
-                 kept",
-                period(timeout)
+                "gave up after {} without progress ({}); everything copied so far is kept",
+                period(timeout),
+                if max.is_some() {
+                    "the operator's --max-timeout, which is shorter than spec.timeout"
+                } else {
+                    "spec.timeout"
+                }
             ),
         )),
     }

@@ -52,7 +52,7 @@ impl Engine {
             };
             Ok((Report::new(desired, observed, plan, None, &job.earlier), preview))
         };
-        bounded(job, stop, work)
+        bounded(&self.bounds, job, stop, work)
             .await
             .unwrap_or_else(|failure| (Report::failed(failure), Preview::default()))
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::engine::Engine;
-use super::job::{Access, Connection, EcrLogin, EcrSource, Way};
+use super::job::{Access, EcrLogin, EcrSource, Way};
 use super::origin::Origin;
 use crate::failure::Failure;
 use crate::hash::Fingerprint;
@@ -37,7 +37,7 @@ impl Engine {
         reference: &Reference,
     ) -> Result<Client, Failure> {
         let host = reference.host.as_str();
-        let limits = Some(self.host_limits(host));
+        let limits = Some(self.limits(host, &access.way));
         let quota = Some(self.quota(host, &access.way));
         let options = Options { limits, quota, ..Options::default() };
 
@@ -50,7 +50,11 @@ impl Engine {
             Way::Ecr(EcrLogin { registry: EcrSource::Public, identity }) => {
                 return Ok(self.aws.public_reader(identity, host, options)?);
             }
-            Way::Operator { login, insecure } => (self.operator.clone(), login, *insecure),
+            Way::Mirror { login, insecure } => (self.to_mirrors.clone(), login, *insecure),
+            // Without options of a resource, it is the operator's own connection.
+            Way::Operator { login, insecure } => {
+                (self.transport(&TransportOptions::default())?, login, *insecure)
+            }
             Way::Resource { login, connection } => {
                 (self.transport(&connection.options)?, login, connection.insecure)
             }
@@ -60,17 +64,22 @@ impl Engine {
     }
 
     /// Returns the connection to a chart repository, which has no AWS identities.
-    pub(super) fn chart_connection(&self, way: &Way) -> Result<helm::Connection, Failure> {
-        let none = TransportOptions::default;
-        let (transport, trust, login) = match way {
-            // No chart repository is in ECR, so none is read with an AWS identity.
-            Way::Ecr(_) => (self.operator.clone(), none(), Credential::Anonymous),
-            Way::Operator { login, .. } => (self.operator.clone(), none(), login.clone()),
-            Way::Resource { login, connection: Connection { options, .. } } => {
-                (self.transport(options)?, options.clone(), login.clone())
-            }
+    pub(super) fn chart_connection(
+        &self,
+        way: &Way,
+        host: &str,
+    ) -> Result<helm::Connection, Failure> {
+        let (login, options) = match way {
+            // No chart repository is in ECR or has a mirror.
+            Way::Ecr(_) | Way::Mirror { .. } => (&Credential::Anonymous, None),
+            Way::Operator { login, .. } => (login, None),
+            Way::Resource { login, connection } => (login, Some(&connection.options)),
         };
-        Ok(helm::Connection::new(transport, trust, login))
+        let options = options.cloned().unwrap_or_default();
+        let transport = self.transport(&options)?;
+        let mut connection = helm::Connection::new(transport, options, login.clone());
+        connection.limits = self.limits(host, way);
+        Ok(connection)
     }
 
     /// Returns the digests of these tags if the source is a private ECR registry, with one request
@@ -107,9 +116,10 @@ impl Engine {
         }
     }
 
-    /// Returns the limits of a source host.
-    pub(super) fn host_limits(&self, host: &str) -> Arc<registry::Limits> {
-        self.hosts.lock().entry(host.to_owned()).or_default().clone()
+    /// Returns the limits of one way to a source host.
+    fn limits(&self, host: &str, way: &Way) -> Arc<registry::Limits> {
+        let key = (host.to_owned(), way.clone());
+        self.limits.lock().get_or_insert_with(key, Arc::default).clone()
     }
 
     /// Returns the remaining pulls of a login at a source host.
@@ -126,11 +136,58 @@ impl Engine {
             return Ok(transport.clone());
         }
 
-        let transport = Transport::new(options)?.metered(self.aws.meter());
+        let transport = Transport::new(options, &self.egress)?.metered(self.aws.meter());
         if transports.len() >= MAX_TRANSPORTS {
             transports.retain(|options, _| *options == TransportOptions::default());
         }
         transports.insert(options.clone(), transport.clone());
         Ok(transport)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::ecr;
+    use crate::meter::Silent;
+    use crate::registry::{Egress, Proxy};
+    use crate::sync::{Bounds, Connection};
+
+    fn engine() -> Engine {
+        let egress = Arc::new(Egress::trusting());
+        let transport = Transport::new(&TransportOptions::default(), &egress).expect("a transport");
+        let sdk = aws_config::SdkConfig::builder().build();
+        let options = ecr::Options::default();
+        let aws = ecr::Session::new(sdk, options, transport.clone(), Arc::new(Silent), None);
+        Engine::new(aws, transport, egress, None, Bounds::default())
+    }
+
+    fn way(login: &str, proxy: Option<&str>) -> Way {
+        let proxy = proxy.map(|address| Proxy { address: address.to_owned(), login: None });
+        let options = TransportOptions { proxy, ..TransportOptions::default() };
+        let login = Credential::Basic { username: login.to_owned(), password: "pw".to_owned() };
+        Way::Resource { login, connection: Connection { insecure: false, options } }
+    }
+
+    #[test]
+    fn a_pause_holds_for_one_login_over_one_connection() {
+        let engine = engine();
+        let paused = |host: &str, way: &Way| engine.limits(host, way).pause().is_some();
+        let hostile = way("tenant", Some("http://proxy.tenant.example:3128"));
+        engine.limits("docker.io", &hostile).pause_for(Duration::from_secs(60));
+
+        assert!(paused("docker.io", &hostile), "all resources on this way wait");
+        for other in [
+            way("tenant", None),
+            way("tenant", Some("http://proxy.other.example:3128")),
+            way("other", None),
+            Way::Operator { login: Credential::Anonymous, insecure: false },
+            Way::default(),
+        ] {
+            assert!(!paused("docker.io", &other), "{other:?}");
+        }
+        assert!(!paused("quay.io", &hostile));
     }
 }

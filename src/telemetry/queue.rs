@@ -122,6 +122,13 @@ impl Queue {
         passes.values().filter_map(waiting).min()
     }
 
+    /// Returns the number of passes that have a slot.
+    #[must_use]
+    pub fn running(&self) -> usize {
+        let passes = self.passes.lock();
+        passes.values().filter(|pass| matches!(pass, State::Running(_))).count()
+    }
+
     /// Updates the gauges that depend on time.
     pub(super) fn refresh(&self) {
         let passes = self.passes.lock();

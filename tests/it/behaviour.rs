@@ -260,12 +260,18 @@ async fn a_source_that_is_down_does_not_change_ready() {
 #[tokio::test]
 async fn a_pass_without_progress_is_given_up() {
     let rig = Rig::new("timeout").await;
-    let _operator = rig.operator().await;
+    let _operator = rig.operator_with(&["--max-timeout", "1m"], &[]).await;
     rig.source.faults().add(Fault::new(Match::operation("GetManifest"), Then::Stall));
     rig.apply("app", json!({"image": rig.image("library/demo", &["1.26"]), "timeout": "1m"})).await;
+    rig.apply("long", json!({"image": rig.image("library/demo", &["1.26"]), "timeout": "24h"}))
+        .await;
     let object = rig.wait_ready("app", "False", "Timeout").await;
     let (_, _, message) = condition(&object, "Ready").expect("set");
     assert!(message.contains("gave up after 1m without progress (spec.timeout)"), "{message}");
+    let long = rig.wait_ready("long", "False", "Timeout").await;
+    let (_, _, message) = condition(&long, "Ready").expect("set");
+    let words = "gave up after 1m without progress (the operator's --max-timeout, which is shorter";
+    assert!(message.contains(words), "{message}");
     assert!(condition(&object, "Reconciling").is_some(), "it will be tried again");
 }
 

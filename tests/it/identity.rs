@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ecr_sync::ecr::{Identity, Location};
-use ecr_sync::registry::{Transport, TransportOptions};
+use ecr_sync::registry::{Egress, Transport, TransportOptions};
 use serde_json::{Value, json};
 use testbed::ecr::{self, StandIn, Trust};
 use testbed::traffic::Record;
@@ -163,7 +163,11 @@ async fn a_service_account_is_its_own_identity() {
 #[tokio::test]
 async fn identities_share_the_limits_of_a_registry_and_nothing_else() {
     let ecr = StandIn::start(ecr::Config::default()).await.expect("the stand-in starts");
-    let session = session(&ecr, Transport::new(&TransportOptions::default()).expect("a transport"));
+    let session = session(
+        &ecr,
+        Transport::new(&TransportOptions::default(), &Arc::new(Egress::trusting()))
+            .expect("a transport"),
+    );
     let location = Location { account: Some(OTHER.to_owned()), region: None };
     let role = |name: &str| {
         let role = format!("arn:aws:iam::999999999999:role/{name}").parse().expect("a role");

@@ -25,6 +25,7 @@ mod deletion;
 mod deploy;
 mod docs;
 mod ecr_sources;
+mod egress;
 mod failures;
 mod faults;
 mod gitops;

@@ -154,6 +154,7 @@ async fn a_resource_that_is_older_than_the_schema_does_not_affect_the_others() {
         .args(["controller", "--namespace", "lax", "--listen", &listen])
         .env_clear()
         .env("KUBECONFIG", cluster.kubeconfig())
+        .env("ALLOW_PRIVATE_SOURCES", "127.0.0.0/8")
         .envs(rig.aws_environment());
     let operator = Process::spawn("ecr-sync", &command, &folder.path().join("operator.log"))
         .expect("it starts");

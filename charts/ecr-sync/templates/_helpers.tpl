@@ -144,6 +144,15 @@ tenants.yaml: {{ toYaml . | quote }}
 {{- if .rateReserve }}
 - {{ printf "--rate-reserve=%s" .rateReserve | quote }}
 {{- end }}
+{{- if .allowPrivateSources }}
+- {{ printf "--allow-private-sources=%s" (join "," .allowPrivateSources) | quote }}
+{{- end }}
+{{- if .allowRealms }}
+- {{ printf "--allow-realm=%s" (join "," .allowRealms) | quote }}
+{{- end }}
+{{- if .maxTimeout }}
+- --max-timeout={{ .maxTimeout }}
+{{- end }}
 {{- if .startupSpread }}
 - --startup-spread={{ .startupSpread }}
 {{- end }}

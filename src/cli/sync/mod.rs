@@ -38,7 +38,7 @@ use crate::causes::with_causes;
 use crate::ecr;
 use crate::inventory::Entry;
 use crate::mirrors::Mirrors;
-use crate::registry::{Transport, TransportOptions};
+use crate::registry::{Egress, Transport, TransportOptions};
 use crate::sync::{Bounds, Defaults, Engine};
 use crate::units::counted;
 use arguments::Output;
@@ -95,7 +95,10 @@ async fn load<'a>(
     warning.iter().for_each(|warning| screen.err(&format!("warning: {warning}\n")));
     let sources = Sources::load(mirrors, arguments.sources.public_ecr.login)?;
     let defaults = Defaults::load(&arguments.defaults.files())?;
-    let transport = Transport::new(&TransportOptions::default())?;
+    // The user chose the sources, and runs on a machine of its own: all but metadata services.
+    let realms = arguments.sources.allow_realm.clone();
+    let egress = Arc::new(Egress::trusting().with_realms(realms));
+    let transport = Transport::new(&TransportOptions::default(), &egress)?;
     let interrupts = Interrupts::new()?;
 
     for entry in entries {
@@ -113,8 +116,8 @@ async fn load<'a>(
     let aws = arguments.aws.options()?;
     let session = ecr::Session::load(aws, transport.clone(), traffic.clone(), None).await;
     let bounds = Bounds { reserve: arguments.sources.rate_reserve, ..Bounds::default() };
-    let engine = Engine::new(session, transport.metered(traffic.clone()), None, bounds)
-        .with_defaults(defaults);
+    let transport = transport.metered(traffic.clone());
+    let engine = Engine::new(session, transport, egress, None, bounds).with_defaults(defaults);
 
     let ledger = Ledger::default();
     Ok((Batch { arguments, engine, sources, ledger, traffic, screen }, interrupts))

@@ -153,7 +153,8 @@ async fn failures_of_the_token_server_are_not_swallowed() {
 #[tokio::test]
 async fn realm_without_tls_gets_no_password_from_a_registry_with_tls() {
     let peer = Peer::new(|_| respond(200, &[], r#"{"token":"t"}"#)).await;
-    let transport = Transport::new(&TransportOptions::default()).unwrap();
+    let transport =
+        Transport::new(&TransportOptions::default(), &Arc::new(Egress::trusting())).unwrap();
     let home = "https://registry.example/v2/".parse().unwrap();
     let server = crate::registry::token::TokenServer::new(transport, home);
     let realms = [

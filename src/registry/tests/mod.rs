@@ -3,6 +3,7 @@
 mod auth;
 mod blobs;
 mod copies;
+mod egress;
 mod hostile;
 mod known;
 mod lists;
@@ -81,7 +82,23 @@ impl Peer {
         early: impl Fn(&Seen) -> Option<Response> + Send + Sync + 'static,
         script: impl Fn(&Seen) -> Response + Send + Sync + 'static,
     ) -> Self {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::serve("127.0.0.1:0", early, script).await
+    }
+
+    /// Like [`Self::new`], at another loopback address.
+    pub(super) async fn at(
+        address: &str,
+        script: impl Fn(&Seen) -> Response + Send + Sync + 'static,
+    ) -> Self {
+        Self::serve(address, |_| None, script).await
+    }
+
+    async fn serve(
+        address: &str,
+        early: impl Fn(&Seen) -> Option<Response> + Send + Sync + 'static,
+        script: impl Fn(&Seen) -> Response + Send + Sync + 'static,
+    ) -> Self {
+        let listener = std::net::TcpListener::bind(address).unwrap();
         listener.set_nonblocking(true).unwrap();
         let host = listener.local_addr().unwrap().to_string();
         let log = Arc::new(Mutex::new(Vec::<Seen>::new()));
@@ -154,12 +171,20 @@ impl Peer {
         self.client_with(Arc::new(StaticAuthenticator(credential)), quick())
     }
 
+    /// A client with other rules for connections.
+    pub(super) fn client_within(&self, egress: Egress, credential: Credential) -> Client {
+        let transport = Transport::new(&TransportOptions::default(), &Arc::new(egress)).unwrap();
+        let authenticator = Arc::new(StaticAuthenticator(credential));
+        Client::new(transport, endpoint(Scheme::Http, &*self.host), authenticator, quick()).unwrap()
+    }
+
     pub(super) fn client_with(
         &self,
         authenticator: Arc<dyn Authenticator>,
         options: Options,
     ) -> Client {
-        let transport = Transport::new(&TransportOptions::default()).unwrap();
+        let transport =
+            Transport::new(&TransportOptions::default(), &Arc::new(Egress::trusting())).unwrap();
         Client::new(transport, endpoint(Scheme::Http, &*self.host), authenticator, options).unwrap()
     }
 }

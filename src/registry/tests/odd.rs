@@ -28,7 +28,8 @@ async fn raw(answers: Vec<String>) -> (Client, tokio::task::JoinHandle<()>) {
             });
         }
     });
-    let transport = Transport::new(&TransportOptions::default()).unwrap();
+    let transport =
+        Transport::new(&TransportOptions::default(), &Arc::new(Egress::trusting())).unwrap();
     let authenticator = Arc::new(StaticAuthenticator::default());
 
     (Client::new(transport, endpoint(Scheme::Http, host), authenticator, quick()).unwrap(), server)
@@ -75,7 +76,8 @@ async fn http_1_0_and_warnings_are_lived_with() {
 
 #[tokio::test]
 async fn unknown_host_name_is_registry_unavailable() {
-    let transport = Transport::new(&TransportOptions::default()).unwrap();
+    let transport =
+        Transport::new(&TransportOptions::default(), &Arc::new(Egress::trusting())).unwrap();
     let options =
         Options { retry: RetryPolicy { retries: 0, ..RetryPolicy::default() }, ..quick() };
     // Nothing under .invalid resolves (RFC 6761).
@@ -130,7 +132,8 @@ async fn plain_http_in_place_of_tls_is_named_and_not_retried() {
                 .await;
         }
     });
-    let transport = Transport::new(&TransportOptions::default()).unwrap();
+    let transport =
+        Transport::new(&TransportOptions::default(), &Arc::new(Egress::trusting())).unwrap();
     let endpoint = endpoint(Scheme::Https, &*host);
     let client =
         Client::new(transport, endpoint, Arc::new(StaticAuthenticator::default()), quick())

@@ -151,7 +151,7 @@ async fn wait_of_one_login_does_not_pause_the_host() {
     let other = peer.client_with(Arc::new(StaticAuthenticator::default()), options());
 
     let error = one.manifest("a", tag()).await.unwrap_err();
-    assert_eq!(error.retry_after(), Some(Duration::from_secs(7200)));
+    assert_eq!(error.retry_after(), Some(Duration::from_secs(900)));
     other.manifest("a", tag()).await.unwrap();
     one.resolve("a", &tag()).await.unwrap();
 }

@@ -99,7 +99,8 @@ async fn unanswered_request_times_out_and_is_retried() {
             held.push(socket);
         }
     });
-    let transport = Transport::new(&TransportOptions::default()).unwrap();
+    let transport =
+        Transport::new(&TransportOptions::default(), &Arc::new(Egress::trusting())).unwrap();
     let authenticator = Arc::new(StaticAuthenticator::default());
     let client =
         Client::new(transport, endpoint(Scheme::Http, &*host), authenticator, options()).unwrap();
@@ -141,12 +142,12 @@ async fn short_retry_after_is_waited_for_and_a_long_one_returned_at_once() {
 
     let error = client.manifest("a", tag()).await.unwrap_err();
     assert_eq!((peer.count("GET"), error.class()), (3, Class::RateLimited));
-    assert_eq!(error.retry_after(), Some(Duration::from_secs(3600)));
+    assert_eq!(error.retry_after(), Some(Duration::from_secs(900)));
 
     // During the pause no other request is sent either.
     let error = client.tags("b").await.unwrap_err();
     assert_eq!((peer.lines().len(), error.class()), (3, Class::RateLimited));
-    assert!(error.retry_after().is_some_and(|wait| wait > Duration::from_secs(3500)));
+    assert!(error.retry_after().is_some_and(|wait| wait > Duration::from_secs(800)));
 }
 
 #[tokio::test]
@@ -255,7 +256,6 @@ async fn manifest_keeps_its_bytes_and_gets_its_type_from_header_or_body() {
             r#"{"mediaType":"application/vnd.docker.distribution.manifest.list.v2+json"}"#,
             DOCKER_LIST,
         ),
-        ("text/plain", "<html>", "text/plain"),
     ] {
         let peer = Peer::new(move |_| respond(200, &[("content-type", said)], body)).await;
         let manifest = peer.client().manifest("a", tag()).await.unwrap();
@@ -292,7 +292,11 @@ async fn manifest_with_another_digest_is_refused() {
 
 #[tokio::test]
 async fn manifest_of_four_mebibytes_is_read_and_a_larger_one_is_not() {
-    let sized = |size: usize| vec![b' '; size];
+    let sized = |size: usize| {
+        let mut body = br#"{"schemaVersion":2}"#.to_vec();
+        body.resize(size, b' ');
+        body
+    };
     for (size, announced, good) in
         [(4 << 20, true, true), ((4 << 20) + 1, true, false), ((4 << 20) + 1, false, false)]
     {
@@ -323,7 +327,11 @@ fn kinds_of_manifests_are_told_apart() {
         (OCI_INDEX, format!(r#"{{"manifests":[],"layers":[{child}]}}"#), "has layers"),
         (OCI_MANIFEST, format!(r#"{{"manifests":[],"config":{child}}}"#), "has children"),
         (OCI_MANIFEST, "{}".to_owned(), "without config"),
-        (OCI_MANIFEST, r#"{"config":{"digest":"sha256:1","size":2}}"#.to_owned(), "64 hex digits"),
+        (
+            OCI_MANIFEST,
+            r#"{"config":{"digest":"sha256:1","size":2}}"#.to_owned(),
+            "has another form",
+        ),
         (
             OCI_MANIFEST,
             r#"{"config":{"digest":"sha256:1","size":-2}}"#.to_owned(),

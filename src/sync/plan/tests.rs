@@ -41,7 +41,7 @@ fn desired() -> Desired {
 fn with_tags(tags: &[(&str, Option<&str>)]) -> Desired {
     let reference: Reference = "registry.example/team/app".parse().expect("a reference");
     let source = Client::new(
-        Transport::new(&TransportOptions::default()).expect("a transport"),
+        Transport::new(&TransportOptions::default(), &Arc::default()).expect("a transport"),
         Endpoint { scheme: Scheme::Https, host: reference.host.clone() },
         Arc::new(StaticAuthenticator(Credential::Anonymous)),
         Options::default(),

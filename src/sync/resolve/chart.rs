@@ -162,11 +162,9 @@ impl Pass<'_> {
         access: &Access,
         reading: &HttpReading,
     ) -> Result<helm::Repository, Failure> {
-        let mut reach = self.engine.chart_connection(&access.way)?;
+        let host = reading.repository.split('/').nth(2).unwrap_or_default();
+        let mut reach = self.engine.chart_connection(&access.way, host)?;
         reach.hosts = access.hosts.clone();
-        if let Some(host) = reading.repository.split('/').nth(2) {
-            reach.limits = self.engine.host_limits(host);
-        }
         let indexes = self.engine.indexes.clone();
         Ok(helm::Repository::new(&reading.repository, reach, indexes)?)
     }

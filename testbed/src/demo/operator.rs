@@ -61,6 +61,8 @@ impl Operator {
             command.env_remove(name);
         }
         command.env("KUBECONFIG", kubeconfig).env("LOG_LEVEL", "info").env("LOG_FORMAT", "text");
+        // The sources of the demo are on this machine.
+        command.env("ALLOW_PRIVATE_SOURCES", "127.0.0.0/8");
         shell.set_aws(&mut command);
 
         let process = Process::spawn("ecr-sync", &command, &dir.join("operator.log"))?;

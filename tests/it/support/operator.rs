@@ -34,6 +34,8 @@ impl Operator {
             .env_clear()
             .env("KUBECONFIG", kubeconfig)
             .env("LOG_LEVEL", "info,ecr_sync=debug")
+            // The sources of tests are on this machine.
+            .env("ALLOW_PRIVATE_SOURCES", "127.0.0.0/8")
             .envs(rig.aws_environment())
             .envs(environment.iter().copied());
         let process = Process::spawn("ecr-sync", &command, &log).expect("the operator starts");
