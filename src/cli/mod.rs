@@ -13,6 +13,7 @@ mod switch;
 mod sync;
 mod version;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
@@ -25,8 +26,8 @@ pub(crate) const FAILED: u8 = 1;
 /// Exit code of a dry run with `--exit-code` that would change something: not a failure, as in
 /// `git diff --exit-code` and `terraform plan -detailed-exitcode`.
 pub(crate) const CHANGES_PENDING: u8 = 2;
-/// Exit code when the command line or a file is invalid, so that nothing was done: EX_USAGE of
-/// sysexits.h, distinct from the two above.
+/// Exit code when the command line or a file is invalid, or the AWS identity is missing, so that
+/// nothing was done: EX_USAGE of sysexits.h, distinct from the two above.
 pub(crate) const WRONG_INPUT: u8 = 64;
 /// Exit code after a second interrupt: 128 + SIGINT, as shells report it.
 pub(crate) const FORCED: u8 = 130;
@@ -97,9 +98,16 @@ impl Log {
 /// printing the message.
 pub fn parse() -> Result<Arguments, ExitCode> {
     Arguments::try_parse().map_err(|error| {
-        // A closed pipe, as in `--help | head`, is not a failure.
-        let _closed = error.print();
-        if error.use_stderr() { ExitCode::from(WRONG_INPUT) } else { ExitCode::SUCCESS }
+        if error.use_stderr() {
+            let _closed = error.print();
+            return ExitCode::from(WRONG_INPUT);
+        }
+        match error.print().and_then(|()| std::io::stdout().flush()) {
+            Err(error) if !screen::is_closed_pipe(&error) => {
+                fail_with(FAILED, &screen::cannot_write(&error))
+            }
+            _ => ExitCode::SUCCESS,
+        }
     })
 }
 
@@ -112,7 +120,7 @@ pub async fn run(Arguments { command, log }: Arguments) -> ExitCode {
         return fail(&error);
     }
 
-    match command {
+    let code = match command {
         Command::Controller(arguments) => controller::run(*arguments).await,
         Command::Sync(arguments) => sync::run(&arguments, &screen).await,
         Command::Convert(arguments) => convert::run(&arguments, &screen),
@@ -121,6 +129,11 @@ pub async fn run(Arguments { command, log }: Arguments) -> ExitCode {
         Command::Crd(arguments) => crd::run(arguments, &screen),
         Command::Completions(arguments) => completions::run(&arguments, &screen),
         Command::Version(arguments) => version::run(&arguments, &screen),
+    };
+
+    match screen.unwritten() {
+        None => code,
+        Some(message) => fail_with(FAILED, &message),
     }
 }
 

@@ -2,6 +2,7 @@
 //! error.
 
 use std::io::{IsTerminal, Write};
+use std::sync::{Arc, OnceLock};
 
 use indicatif::{MultiProgress, ProgressDrawTarget};
 use tracing_subscriber::fmt::MakeWriter;
@@ -11,11 +12,16 @@ use tracing_subscriber::fmt::MakeWriter;
 pub(super) struct Screen {
     /// Hidden until a command shows bars.
     bars: MultiProgress,
+    /// The first result that could not be written.
+    unwritten: Arc<OnceLock<std::io::Error>>,
 }
 
 impl Default for Screen {
     fn default() -> Self {
-        Self { bars: MultiProgress::with_draw_target(ProgressDrawTarget::hidden()) }
+        Self {
+            bars: MultiProgress::with_draw_target(ProgressDrawTarget::hidden()),
+            unwritten: Arc::default(),
+        }
     }
 }
 
@@ -26,12 +32,23 @@ impl Screen {
         &self.bars
     }
 
-    /// Writes results to standard output. A closed pipe, as in `| head`, is not a failure.
+    /// Writes results to standard output. A failure is kept for [`Self::unwritten`]: the work goes
+    /// on.
     pub(super) fn out(&self, text: &str) {
-        self.bars.suspend(|| {
+        let written = self.bars.suspend(|| {
             let mut output = std::io::stdout().lock();
-            let _closed = output.write_all(text.as_bytes()).and_then(|()| output.flush());
+            output.write_all(text.as_bytes()).and_then(|()| output.flush())
         });
+        if let Err(error) = written
+            && !is_closed_pipe(&error)
+        {
+            let _later = self.unwritten.set(error);
+        }
+    }
+
+    /// Returns the message for the user if results could not be written, as on a full disk.
+    pub(super) fn unwritten(&self) -> Option<String> {
+        self.unwritten.get().map(cannot_write)
     }
 
     /// Writes problems to standard error.
@@ -40,6 +57,19 @@ impl Screen {
             let _closed = std::io::stderr().lock().write_all(text.as_bytes());
         });
     }
+}
+
+/// Whether the reader of a pipe is gone, as in `| head`: not a failure.
+pub(super) fn is_closed_pipe(error: &std::io::Error) -> bool {
+    error.kind() == std::io::ErrorKind::BrokenPipe
+}
+
+/// Returns the message for results that could not be written to standard output.
+pub(super) fn cannot_write(error: &std::io::Error) -> String {
+    // Linux names the file behind a redirection; a pipe has a name like `pipe:[123]`.
+    let file = std::fs::read_link("/proc/self/fd/1").ok().filter(|file| file.is_absolute());
+    let file = file.map(|file| format!(" ({})", file.display())).unwrap_or_default();
+    format!("cannot write to standard output{file}: {error}")
 }
 
 /// Whether standard error, where bars and log lines are written, is a terminal.

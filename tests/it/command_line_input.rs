@@ -3,8 +3,8 @@
 use std::os::unix::fs::symlink;
 use std::process::{Command, Output, Stdio};
 
-use crate::support::Sources;
 use crate::support::desk::{Desk, output};
+use crate::support::{ACCOUNT, REGION, Sources};
 
 async fn desk() -> Desk {
     Desk::before(Sources::shared().await.open.host()).await
@@ -135,22 +135,55 @@ async fn ten_megabytes_are_read_to_their_end_and_more_are_refused() {
     assert!(desk.ecr.log().is_empty());
 }
 
+/// Every command that prints results; `import` needs the repository that `sync` makes.
+const PRINTING: [&[&str]; 12] = [
+    &["sync", "all.yaml", "--dry-run"],
+    &["sync", "all.yaml"],
+    &["sync", "all.yaml", "--output", "json"],
+    &["sync", "all.yaml", "--dry-run", "--output", "json"],
+    &["convert", "all.yaml"],
+    &["import"],
+    &["iam-policy", "--all-features"],
+    &["crd"],
+    &["completions", "bash"],
+    &["version"],
+    &["sync", "--help"],
+    &["--version"],
+];
+
+#[tokio::test]
+async fn results_on_a_full_disk_are_a_failure_that_names_the_file() {
+    let desk = desk().await;
+    desk.write("all.yaml", "- name: app\n");
+    for arguments in PRINTING {
+        let mut command = desk.command(arguments);
+        command.stdout(std::fs::File::create("/dev/full").expect("a device"));
+        let output = output(command).await;
+        let last = err(&output).lines().last().unwrap_or_default().to_owned();
+        assert_eq!(
+            last,
+            "error: cannot write to standard output (/dev/full): No space left on device (os \
+             error 28)",
+            "{arguments:?}"
+        );
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+    }
+    assert!(desk.ecr.repository(ACCOUNT, REGION, "app").is_some(), "the work was done");
+
+    let output = output(desk.command(&["sync", "all.yaml", "--report", "/dev/full"])).await;
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        err(&output).contains("cannot write the report /dev/full: No space left on device"),
+        "{}",
+        err(&output)
+    );
+}
+
 #[tokio::test]
 async fn a_closed_standard_output_is_not_a_failure() {
     let desk = desk().await;
     desk.write("all.yaml", "- name: app\n");
-    for arguments in [
-        &["sync", "all.yaml", "--dry-run"][..],
-        &["sync", "all.yaml"],
-        &["sync", "all.yaml", "--dry-run", "--output", "json"],
-        &["convert", "all.yaml"],
-        &["import"],
-        &["iam-policy", "--all-features"],
-        &["crd"],
-        &["completions", "bash"],
-        &["version"],
-        &["sync", "--help"],
-    ] {
+    for arguments in PRINTING {
         let command = desk.command(arguments);
         let (code, text) =
             tokio::task::spawn_blocking(move || without_reader(command)).await.expect("joined");

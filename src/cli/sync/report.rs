@@ -201,8 +201,12 @@ pub(super) async fn write(file: PathBuf, text: String) -> Result<(), String> {
         }
         let mut temporary = file.clone().into_os_string();
         temporary.push(".new");
-        std::fs::write(&temporary, text)?;
-        std::fs::rename(&temporary, &file)
+        let written = std::fs::write(&temporary, text);
+        let written = written.and_then(|()| std::fs::rename(&temporary, &file));
+        if written.is_err() {
+            let _absent = std::fs::remove_file(&temporary);
+        }
+        written
     });
 
     match result.await {
