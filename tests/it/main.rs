@@ -17,6 +17,7 @@ mod command_line_examples;
 mod command_line_flags;
 mod command_line_input;
 mod command_line_terminal;
+mod completions;
 mod configuration;
 mod controller;
 mod copy;
