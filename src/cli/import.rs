@@ -69,6 +69,9 @@ pub(super) async fn run(arguments: Arguments, screen: &Screen) -> ExitCode {
             screen.out(&inventory::manifests(&entries, namespace.as_deref()));
             ExitCode::SUCCESS
         }
+        Err(error @ (ecr::Error::NoIdentity(_) | ecr::Error::Unconfigured(_))) => {
+            super::fail(&error)
+        }
         Err(error) => super::fail_with(super::FAILED, &with_causes(&error)),
     }
 }

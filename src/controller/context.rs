@@ -121,6 +121,15 @@ impl Context {
         }
     }
 
+    /// Makes the next pass of each resource due whose last one failed.
+    pub(super) fn wake_failed(&self, objects: &[Arc<EcrRepositorySync>]) {
+        let is_failed = |object: &&Arc<EcrRepositorySync>| {
+            self.memories.wake_failed(object.uid().as_deref().unwrap_or_default())
+        };
+        let failed = objects.iter().filter(is_failed);
+        self.wake(failed.map(|object| ObjectRef::from_obj(object.as_ref())));
+    }
+
     /// Makes resources reconciled although they did not change.
     pub(super) fn wake(&self, objects: impl IntoIterator<Item = ObjectRef<EcrRepositorySync>>) {
         for object in objects {

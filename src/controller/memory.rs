@@ -125,6 +125,15 @@ impl Memories {
         }
     }
 
+    /// Makes the next pass due now if the last one failed. Returns whether it did.
+    pub(super) fn wake_failed(&self, uid: &str) -> bool {
+        let failed = self.0.lock().get(uid).is_some_and(|memory| memory.failures > 0);
+        if failed {
+            self.wake(uid);
+        }
+        failed
+    }
+
     /// Returns the time since when a pass has been due, of the pass that has waited longest.
     pub(super) fn oldest_due(&self) -> Option<Instant> {
         let all = self.0.lock();

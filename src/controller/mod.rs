@@ -45,6 +45,7 @@ use kube_runtime::{Predicate, PredicateConfig, WatchStreamExt, predicates, refle
 use tokio_util::sync::CancellationToken;
 
 use crate::api::v1alpha1::EcrRepositorySync;
+use crate::ecr::Standing;
 use crate::hash::hash;
 use crate::sync::Engine;
 use crate::telemetry::{Kind, Metrics};
@@ -92,6 +93,7 @@ pub(crate) async fn run(
         .predicate_filter(predicates::generation.combine(requested), PredicateConfig::default());
 
     let watching_due = tokio::spawn(watch_due(context.clone()));
+    let watching_identity = tokio::spawn(watch_identity(store.clone(), context.clone()));
     let watching_secrets =
         secrets.map(|secrets| tokio::spawn(watch_secrets(secrets, context.clone(), stop.clone())));
 
@@ -121,6 +123,7 @@ pub(crate) async fn run(
 
     context.pool.finish().await;
     watching_due.abort();
+    watching_identity.abort();
     if let Some(watching) = watching_secrets {
         watching.abort();
     }
@@ -162,6 +165,16 @@ async fn watch_due(context: Arc<Context>) {
         let is_full = context.metrics.queue.running() >= context.options.max_jobs;
         liveness.slots_are_taken(is_full.then_some(context.options.max_timeout));
         tokio::time::sleep(CHECK_EVERY).await;
+    }
+}
+
+/// Makes failed passes due again when AWS accepts the operator's identity after it was missing.
+async fn watch_identity(store: reflector::Store<EcrRepositorySync>, context: Arc<Context>) {
+    let mut standing = context.engine.standing();
+    while standing.wait_for(Standing::is_missing).await.is_ok()
+        && standing.wait_for(Standing::is_accepted).await.is_ok()
+    {
+        context.wake_failed(&store.state());
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use aws_sdk_ecr::config::http::HttpResponse;
 use aws_sdk_ecr::config::interceptors::FinalizerInterceptorContextRef;
 use aws_sdk_ecr::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_ecr::error::BoxError;
@@ -33,11 +34,7 @@ impl Intercept for Counting {
             None => "NoAnswer".to_owned(),
             Some(response) if response.status().is_success() => "OK".to_owned(),
             Some(response) => {
-                let header = response.headers().get("x-amzn-errortype").map(str::to_owned);
-                header.or_else(|| code_in(response.body().bytes()?)).map_or_else(
-                    || format!("HTTP{}", response.status().as_u16()),
-                    |code| bare(&code),
-                )
+                code_of(response).unwrap_or_else(|| format!("HTTP{}", response.status().as_u16()))
             }
         };
         self.0.aws_request(operation, &code);
@@ -46,10 +43,24 @@ impl Intercept for Counting {
     }
 }
 
-/// Returns `__type` of an error body.
+/// Returns the error code of an answer, if it has one.
+pub(super) fn code_of(response: &HttpResponse) -> Option<String> {
+    if response.status().is_success() {
+        return None;
+    }
+    let header = response.headers().get("x-amzn-errortype").map(str::to_owned);
+    header.or_else(|| code_in(response.body().bytes()?)).map(|code| bare(&code))
+}
+
+/// Returns `__type` of a JSON error body, or `<Code>` of the XML of STS.
 fn code_in(body: &[u8]) -> Option<String> {
-    let body: serde_json::Value = serde_json::from_slice(body).ok()?;
-    body.get("__type")?.as_str().map(str::to_owned)
+    match serde_json::from_slice::<serde_json::Value>(body) {
+        Ok(body) => body.get("__type")?.as_str().map(str::to_owned),
+        Err(_) => {
+            let (_, rest) = std::str::from_utf8(body).ok()?.split_once("<Code>")?;
+            Some(rest.split_once("</Code>")?.0.to_owned())
+        }
+    }
 }
 
 /// Turns `com.amazonaws.ecr#ImageNotFoundException:http://…` into `ImageNotFoundException`. Text
@@ -78,6 +89,10 @@ mod tests {
         assert_eq!(
             code_in(br#"{"__type":"ServerException","message":"x"}"#).as_deref(),
             Some("ServerException")
+        );
+        assert_eq!(
+            code_in(b"<ErrorResponse><Error><Code>ExpiredToken</Code></Error></ErrorResponse>"),
+            Some("ExpiredToken".to_owned())
         );
         assert_eq!(code_in(b"not JSON"), None);
     }

@@ -1,10 +1,13 @@
 //! Errors of AWS calls: which class of failure an AWS error code means, and advice where AWS's text
 //! gives none.
 
+use std::borrow::Cow;
+
 use aws_sdk_ecr::config::http::HttpResponse;
-use aws_sdk_ecr::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_ecr::error::{ProvideErrorMetadata, SdkError};
 
 use super::identity::NoToken;
+use crate::causes::with_causes;
 use crate::class::Class;
 
 /// A failed call to AWS.
@@ -40,7 +43,18 @@ pub enum Error {
     Endpoint(#[from] crate::registry::Error),
     /// The account or region is not known.
     #[error("{0}")]
-    Unconfigured(&'static str),
+    Unconfigured(Cow<'static, str>),
+    /// This process has no AWS identity, or one that AWS refuses: no call can succeed.
+    #[error("{0}")]
+    NoIdentity(String),
+    /// The last check of the identity of this process ended without a result.
+    #[error("{message}")]
+    Unchecked {
+        /// The kind of failure.
+        class: Class,
+        /// Text for people.
+        message: String,
+    },
 }
 
 impl Error {
@@ -61,9 +75,11 @@ impl Error {
                 (message, class_of(operation, code, service.raw().status().as_u16()))
             }
             other => match own_cause(other) {
+                Some(Self::NoIdentity(message)) => return Self::NoIdentity(message.clone()),
                 // The role's credentials could not be fetched: show the answer of STS.
                 Some(cause) => (format!("no credentials: {cause}"), cause.class()),
-                None => unanswered(other),
+                // Credentials that will never load are `NoIdentity`.
+                None => (unanswered(other), Class::RegistryUnavailable),
             },
         };
 
@@ -79,7 +95,10 @@ impl Error {
     #[must_use]
     pub const fn class(&self) -> Class {
         match self {
-            Self::Failed { class, .. } | Self::NoToken(NoToken { class, .. }) => *class,
+            Self::Failed { class, .. }
+            | Self::NoToken(NoToken { class, .. })
+            | Self::Unchecked { class, .. } => *class,
+            Self::NoIdentity(_) => Class::AuthenticationFailed,
             Self::Incomplete { .. } | Self::Endpoint(_) => Class::Internal,
             Self::Unconfigured(_) => Class::InvalidSpec,
         }
@@ -100,27 +119,19 @@ pub(super) fn none_if<T, E: ProvideErrorMetadata + std::error::Error + 'static>(
     }
 }
 
-/// Returns the [`Error`] among the causes: the SDK asked us for a role's credentials, and that
-/// failed.
+/// Returns the [`Error`] among the causes: the SDK asked us for credentials, and that failed.
 fn own_cause<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a Error> {
     let causes = std::iter::successors(error.source(), |cause| cause.source());
     causes.into_iter().find_map(|cause| cause.downcast_ref())
 }
 
-/// Returns the message and the class of a call without an answer.
-fn unanswered(error: &(dyn std::error::Error + 'static)) -> (String, Class) {
-    let message = DisplayErrorContext(error).to_string();
-    // The SDK has no public type for "no credentials": it returns a dispatch failure with this
-    // text.
-    let class = if message.contains("redentials") {
-        Class::AuthenticationFailed
-    } else {
-        Class::RegistryUnavailable
-    };
-
-    // `DisplayErrorContext` appends a `Debug` text in parentheses: its request ids would make
-    // every message of a condition different.
-    (message.split(" (").next().unwrap_or(&message).to_owned(), class)
+/// Returns the text of a call that AWS did not answer. It holds no id of a request, which would make
+/// every message of a condition different.
+fn unanswered(error: &(dyn std::error::Error + 'static)) -> String {
+    let text = with_causes(error);
+    // A region that does not exist has no host.
+    let advice = if text.contains("dns error") { ": check the region and the network" } else { "" };
+    text + advice
 }
 
 /// Says what to change, where AWS's own text does not.
@@ -149,6 +160,10 @@ fn advice(operation: &str, code: &str) -> Option<&'static str> {
         ("ecr:SetRepositoryPolicy", "InvalidParameterException" | "ValidationException") => {
             "correct permissionPolicy: every principal must exist, every action must start with \
              ecr:, and Resource is not allowed"
+        }
+        // The identity itself is checked by STS, in its own region.
+        (operation, "UnrecognizedClientException") if operation.starts_with("ecr:") => {
+            "check the region of the repository, and whether it is enabled for the account"
         }
         (_, code) if has(UNKNOWN_CALL, code) => {
             "ECR does not have this call in this region: remove the field that needs it from the \
@@ -203,6 +218,11 @@ const CLASSES: [(Class, &str); 9] = [
     ),
 ];
 
+/// Whether AWS says with `code` that it does not accept the credentials.
+pub(super) fn is_refusal_of_credentials(code: &str) -> bool {
+    class_of("", code, 400) == Class::AuthenticationFailed
+}
+
 fn has(codes: &str, code: &str) -> bool {
     codes.split(' ').any(|known| known == code)
 }
@@ -212,7 +232,7 @@ fn has(codes: &str, code: &str) -> bool {
 /// The SDK does not model ThrottlingException, AccessDeniedException and expired sessions per
 /// operation, so the class depends on the code. `LimitExceededException` is a hard quota in ECR,
 /// although the SDK treats it as throttling.
-fn class_of(operation: &str, code: &str, status: u16) -> Class {
+pub(super) fn class_of(operation: &str, code: &str, status: u16) -> Class {
     let about_a_policy = matches!(
         operation,
         "ecr:PutLifecyclePolicy"
@@ -314,6 +334,7 @@ mod tests {
             ("ecr:CreateRepository", "KmsException", "spec.encryption.kmsKey"),
             ("ecr:CreateRepository", "LimitExceededException", "quota of repositories"),
             ("ecr:TagResource", "TooManyTagsException", "spec.resourceTags"),
+            ("ecr:DescribeImages", "UnrecognizedClientException", "whether it is enabled"),
             ("ecr:PutLifecyclePolicy", "InvalidParameterException", "correct lifecyclePolicy"),
             ("ecr:SetRepositoryPolicy", "InvalidParameterException", "every principal must exist"),
             (

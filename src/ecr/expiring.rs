@@ -157,7 +157,7 @@ mod tests {
         let end = SystemTime::now() + Duration::from_secs(3600);
         let fresh = async { Ok(Fresh::new(1, Some(end), Duration::from_secs(300))) };
         token.get("token", fresh).await.expect("a value");
-        let down = || async { Err(Error::Unconfigured("down")) };
+        let down = || async { Err(Error::Unconfigured("down".into())) };
         tokio::time::advance(Duration::from_secs(3400)).await;
         assert_eq!(token.get("token", down()).await.expect("the old one"), 1);
         tokio::time::advance(Duration::from_secs(300)).await;

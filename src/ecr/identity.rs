@@ -27,6 +27,12 @@ impl Identity {
             self.role.as_ref().or(self.service_account.as_ref().map(|account| &account.role));
         role.map(RoleArn::account)
     }
+
+    /// Whether it is the own identity of this process, or is assumed from it. A ServiceAccount has
+    /// a token of its own.
+    pub(super) const fn is_based_on_own(&self) -> bool {
+        self.service_account.is_none()
+    }
 }
 
 /// A Kubernetes ServiceAccount with an IAM role (IRSA).

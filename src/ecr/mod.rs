@@ -3,6 +3,8 @@
 //! - `session`: the AWS identity of the process, and one [`Registry`] per (account, region,
 //!   identity)
 //! - `identity`, `assume_role`: roles and ServiceAccounts, external ids, their credentials
+//! - `own_identity`, `no_identity`: whether AWS accepts the identity of this process itself, and what
+//!   to do if not
 //! - `token`, `public`: logins to `/v2/` of private registries and of public.ecr.aws
 //! - `expiring`: the cache behind tokens and credentials
 //! - `registry`: one account and region; `rate_limits`: its calls per second
@@ -28,6 +30,8 @@ mod expiring;
 mod host;
 mod identity;
 mod images;
+mod no_identity;
+mod own_identity;
 mod owner;
 mod policies;
 pub(crate) mod policy;
@@ -49,6 +53,7 @@ pub(crate) use host::{HOSTS, Host};
 pub use identity::{Identity, Roles};
 pub(crate) use identity::{NoToken, ServiceAccount, ServiceAccountTokens};
 pub(crate) use images::Images;
+pub use own_identity::Standing;
 pub use owner::Owner;
 pub(crate) use owner::{CREATED_TAG, OWNER_TAG};
 pub(crate) use public::is_public;

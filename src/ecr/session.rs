@@ -16,12 +16,14 @@ use aws_smithy_http_client::{ConnectorBuilder, tls};
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use parking_lot::Mutex;
-use tokio::sync::OnceCell;
+use tokio::sync::watch;
 
 use super::assume_role::{AssumedRole, Proof};
 use super::counting::Counting;
 use super::error::Error;
 use super::identity::{Identity, Roles, ServiceAccount, ServiceAccountTokens, session_name};
+use super::no_identity::Advice;
+use super::own_identity::{Asking, Doubting, OwnIdentity, Standing};
 use super::public::{self, PublicLogin};
 use super::rate_limits::{RateLimits, Rates};
 use super::registry::Registry;
@@ -84,7 +86,7 @@ pub struct Session {
     transport: Transport,
     meter: Arc<dyn Meter>,
     tokens: Option<Arc<dyn ServiceAccountTokens>>,
-    own_account: OnceCell<String>,
+    own: Arc<OwnIdentity>,
     /// Keyed by identity too, not by account alone: one account may be used under several
     /// identities.
     registries: Mutex<BoundedMap<(String, String, Key), Arc<Registry>, MAX_CACHED>>,
@@ -135,13 +137,14 @@ impl Session {
         meter: Arc<dyn Meter>,
         tokens: Option<Arc<dyn ServiceAccountTokens>>,
     ) -> Self {
+        let own = Arc::new(OwnIdentity::new(Advice::of_process(tokens.is_some())));
         Self {
-            sdk,
+            sdk: own.watching(sdk),
             options,
             transport,
             meter,
             tokens,
-            own_account: OnceCell::new(),
+            own,
             registries: Mutex::default(),
             identities: Mutex::default(),
             public: Mutex::default(),
@@ -161,13 +164,15 @@ impl Session {
         identity: &Identity,
     ) -> Result<Arc<Registry>, Error> {
         let location = self.resolve_location(location, identity);
-        let region = location.region.ok_or(Error::Unconfigured(
-            "no AWS region: set spec.registry.region, --region, or AWS_REGION in the operator's \
-             environment",
-        ))?;
+        let region = location.region.ok_or_else(|| self.no_region())?;
         let account = match location.account {
-            Some(account) => account,
-            None => self.own_account().await?.to_owned(),
+            Some(account) => {
+                if identity.is_based_on_own() {
+                    self.own.accepted(|| self.ask_account(&region)).await?;
+                }
+                account
+            }
+            None => self.own_account(Some(&region)).await?,
         };
 
         let key = self.key(identity);
@@ -255,10 +260,13 @@ impl Session {
             config = config.endpoint_url(endpoint);
         }
 
-        if let Some(assumed) = assumed {
+        config = match assumed {
             // `AssumedRole` renews ahead of the expiry, and has one set of credentials.
-            config = config.credentials_provider(assumed).identity_cache(IdentityCache::no_cache());
-        }
+            Some(assumed) => {
+                config.credentials_provider(assumed).identity_cache(IdentityCache::no_cache())
+            }
+            None => config.interceptor(Doubting(self.own.clone())),
+        };
 
         aws_sdk_ecr::Client::from_conf(config.build())
     }
@@ -283,7 +291,10 @@ impl Session {
 
         let mut identities = self.identities.lock();
         let assumed = identities.get_or_insert_with(key.clone(), || {
-            let sts = self.sts(role, region, key);
+            let mut sts = self.sts(role, region, key);
+            if from.is_none() {
+                sts = sts.interceptor(Doubting(self.own.clone()));
+            }
             let name = session_name(&self.options.session_name);
             let proof = Proof::Credentials { from, external_id: key.external_id.clone() };
             AssumedRole::new(sts, role.clone(), name, proof)
@@ -297,9 +308,10 @@ impl Session {
         account: &ServiceAccount,
         region: &str,
     ) -> Result<AssumedRole, Error> {
-        let tokens = self.tokens.clone().ok_or(Error::Unconfigured(
-            "spec.registry.serviceAccountName works in a cluster only: remove it",
-        ))?;
+        let tokens = self.tokens.clone().ok_or_else(|| {
+            let message = "spec.registry.serviceAccountName works in a cluster only: remove it";
+            Error::Unconfigured(message.into())
+        })?;
         let identity = Identity { service_account: Some(account.clone()), role: None };
         let key = Key { identity, external_id: None };
 
@@ -338,31 +350,51 @@ impl Session {
         let account =
             location.account.as_deref().or(identity.account()).or(self.options.account.as_deref());
         // Only the operator's own identity is in its own account.
-        let account = account.or_else(|| self.own_account.get().map(String::as_str));
+        let account = account.map(str::to_owned).or_else(|| self.own.known_account());
         let own_region = || self.sdk.region().map(ToString::to_string);
-        Location {
-            account: account.map(str::to_owned),
-            region: location.region.clone().or_else(own_region),
-        }
+        Location { account, region: location.region.clone().or_else(own_region) }
     }
 
-    /// Returns the account of the operator's own identity. Calls GetCallerIdentity, which needs no
-    /// permission, once.
+    /// Returns the account of the own identity of this process, once AWS has accepted it. `region`
+    /// is asked if the configuration has none.
     ///
     /// # Errors
-    /// As STS answers.
-    pub async fn own_account(&self) -> Result<&str, Error> {
-        self.own_account.get_or_try_init(|| self.ask_account()).await.map(String::as_str)
+    /// [`Error::NoIdentity`] if there is no identity that AWS accepts, [`Error::Unconfigured`]
+    /// without a region, any other error if STS cannot be asked now.
+    pub async fn own_account(&self, region: Option<&str>) -> Result<String, Error> {
+        let own = self.sdk.region().map(Region::as_ref);
+        let region = own.or(region).ok_or_else(|| self.no_region())?;
+        self.own.account(|| self.ask_account(region)).await
     }
 
-    async fn ask_account(&self) -> Result<String, Error> {
-        const OPERATION: &str = "sts:GetCallerIdentity";
-        const THING: &str = "the operator's identity";
+    /// Returns the standing of this process with AWS, as it changes.
+    #[must_use]
+    pub fn standing(&self) -> watch::Receiver<Standing> {
+        self.own.standing()
+    }
 
-        let answer = aws_sdk_sts::Client::new(&self.sdk).get_caller_identity().send().await;
-        let identity = answer.map_err(|error| Error::from_sdk(OPERATION, THING, &error))?;
-        let account = identity.account().map(str::to_owned);
-        account.ok_or_else(|| Error::incomplete(OPERATION, THING, "Account"))
+    fn no_region(&self) -> Error {
+        Error::Unconfigured(self.own.advice().no_region().into())
+    }
+
+    /// Asks STS in the region of the configuration, or in `region` without one.
+    fn ask_account(&self, region: &str) -> Asking<'_> {
+        const OPERATION: &str = "sts:GetCallerIdentity";
+        const THING: &str = "the AWS identity in use";
+
+        let own = self.sdk.region().cloned();
+        let config = aws_sdk_sts::config::Builder::from(&self.sdk)
+            .region(own.unwrap_or_else(|| Region::new(region.to_owned())))
+            // The first passes wait for it, also where STS is unreachable.
+            .retry_config(RetryConfig::standard().with_max_attempts(2));
+        let client = aws_sdk_sts::Client::from_conf(config.build());
+
+        Box::pin(async move {
+            let identity = client.get_caller_identity().send().await;
+            let identity = identity.map_err(|error| Error::from_sdk(OPERATION, THING, &error))?;
+            let account = identity.account().map(str::to_owned);
+            account.ok_or_else(|| Error::incomplete(OPERATION, THING, "Account"))
+        })
     }
 }
 

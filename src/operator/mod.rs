@@ -3,6 +3,7 @@
 
 mod egress;
 mod election;
+mod identity;
 mod lease;
 mod server;
 mod wait;
@@ -11,7 +12,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kube::{Client, Config};
+use kube::{Api, Client, Config};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -125,6 +126,19 @@ pub(crate) async fn run(options: Options) -> Result<(), Error> {
         %listen,
         "ecr-sync controller starts"
     );
+    let checking = tokio::spawn(
+        identity::Check {
+            engine: engine.clone(),
+            resources: match options.namespace.as_deref() {
+                Some(namespace) => Api::namespaced(client.clone(), namespace),
+                None => Api::all(client.clone()),
+            },
+            label_selector: options.label_selector.clone(),
+            health: health.clone(),
+            metrics: metrics.clone(),
+        }
+        .run(),
+    );
     let not_ready = tokio::spawn({
         let (stop, health) = (stop.clone(), health.clone());
         async move {
@@ -141,6 +155,7 @@ pub(crate) async fn run(options: Options) -> Result<(), Error> {
 
     // The controller ends on a signal only. Any other end is a bug that a restart may cure.
     stop.cancel();
+    checking.abort();
     let _ended = tokio::join!(not_ready, server);
     tracing::info!("ecr-sync controller ends");
     if end == End::Lost { Err(Error::LeaseLost) } else { Ok(()) }

@@ -14,29 +14,49 @@ use tokio_util::sync::CancellationToken;
 
 use crate::telemetry::Metrics;
 
-/// Readiness of the process: the reason why it is not ready, if it is not. Clones share it.
+/// Readiness of the process: the reasons why it is not ready, if it is not. Clones share it.
 #[derive(Clone, Debug)]
-pub(super) struct Health(Arc<Mutex<Option<String>>>);
+pub(super) struct Health(Arc<Mutex<Reasons>>);
+
+#[derive(Debug)]
+struct Reasons {
+    /// Of the process: what it waits for at its start, or its end.
+    process: Option<String>,
+    /// Of its AWS identity.
+    identity: Option<String>,
+}
 
 impl Default for Health {
     fn default() -> Self {
-        Self(Arc::new(Mutex::new(Some("starting".to_owned()))))
+        Self(Arc::new(Mutex::new(Reasons {
+            process: Some("starting".to_owned()),
+            identity: Some("checking the AWS identity".to_owned()),
+        })))
     }
 }
 
 impl Health {
+    /// The process has everything that it needs from the cluster.
     pub(super) fn set_ready(&self) {
-        *self.0.lock() = None;
+        self.0.lock().process = None;
     }
 
     /// Returns whether the reason is a new one.
     pub(super) fn set_waiting(&self, reason: &str) -> bool {
-        let before = self.0.lock().replace(reason.to_owned());
+        let before = self.0.lock().process.replace(reason.to_owned());
         before.as_deref() != Some(reason)
     }
 
+    /// Sets why there is no AWS identity. Returns whether that is new.
+    pub(super) fn set_identity(&self, reason: Option<&str>) -> bool {
+        let reason = reason.map(str::to_owned);
+        let before = std::mem::replace(&mut self.0.lock().identity, reason.clone());
+        before != reason
+    }
+
     fn reason(&self) -> Option<String> {
-        self.0.lock().clone()
+        let reasons = self.0.lock();
+        reasons.process.clone().or_else(|| reasons.identity.clone())
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use super::copy::Blobs;
 use super::defaults::Defaults;
@@ -138,9 +138,24 @@ impl Engine {
     /// # Errors
     /// As STS answers.
     pub async fn own_location(&self) -> Result<ecr::Location, Failure> {
-        let account = self.aws.own_account().await?.to_owned();
+        let account = self.aws.own_account(None).await?;
         let own = self.aws.resolve_location(&ecr::Location::default(), &ecr::Identity::default());
         Ok(ecr::Location { account: own.account.or(Some(account)), region: own.region })
+    }
+
+    /// Checks that AWS accepts the own identity of this process: once, until AWS refuses it.
+    /// `region` is asked if the configuration has none.
+    ///
+    /// # Errors
+    /// As [`ecr::Session::own_account`].
+    pub async fn check_identity(&self, region: Option<&str>) -> Result<(), ecr::Error> {
+        self.aws.own_account(region).await.map(drop)
+    }
+
+    /// Returns the standing of this process with AWS, as it changes.
+    #[must_use]
+    pub fn standing(&self) -> watch::Receiver<ecr::Standing> {
+        self.aws.standing()
     }
 
     /// Fills in the account and region that a spec omits, as far as they are known.

@@ -82,7 +82,12 @@ fn filter(level: &str) -> Result<EnvFilter, String> {
         directive => Ok(directive),
     });
 
-    let directives = directives.collect::<Result<Vec<_>, _>>()?.join(",");
+    let mut directives = directives.collect::<Result<Vec<_>, _>>()?.join(",");
+    // It warns of credentials that cannot be loaded each time that they are asked for; our own
+    // error says so in one line.
+    if !directives.contains("aws_config") && directives != "off" {
+        directives.push_str(",aws_config=error");
+    }
     EnvFilter::try_new(directives).map_err(|error| wrong(&format!(": {error}")))
 }
 
@@ -137,11 +142,12 @@ mod tests {
     #[test]
     fn levels_are_read_as_the_older_tool_wrote_them_and_a_typing_error_is_refused() {
         for (level, filtered) in [
-            ("INFO", "info"),
-            ("WARNING", "warn"),
-            ("Critical", "error"),
+            ("INFO", "aws_config=error,info"),
+            ("WARNING", "aws_config=error,warn"),
+            ("Critical", "aws_config=error,error"),
             ("off", "off"),
-            ("warning,ecr_sync=debug", "ecr_sync=debug,warn"),
+            ("warning,ecr_sync=debug", "aws_config=error,ecr_sync=debug,warn"),
+            ("info,aws_config=warn", "aws_config=warn,info"),
         ] {
             assert_eq!(
                 filter(level).map(|filter| filter.to_string()),

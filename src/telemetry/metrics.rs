@@ -60,6 +60,8 @@ pub struct Metrics {
     pub files: Files,
     /// State of the watches of the API server.
     pub watches: Watches,
+    /// 0 if resources need the operator's AWS identity, and AWS does not accept it.
+    pub identity: IntGauge,
 }
 
 impl Metrics {
@@ -154,7 +156,14 @@ impl Metrics {
             copies: Copies::new(registry)?,
             files: Files::new(registry)?,
             watches: Watches::new(registry)?,
+            identity: register_int_gauge_with_registry!(
+                "ecrsync_aws_identity_usable",
+                "0 while resources need the operator's AWS identity and there is none, or AWS \
+                 refuses it.",
+                registry
+            )?,
         };
+        metrics.identity.set(1);
 
         // Series exist from the start: the rate of a series that first appears with 1 is 0.
         for result in ["success", "error"] {

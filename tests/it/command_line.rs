@@ -247,20 +247,6 @@ async fn a_synced_repository_of_an_operator_is_not_a_failure() {
 }
 
 #[tokio::test]
-async fn no_credentials_is_a_clear_failure() {
-    let (desk, _) = desk().await;
-    desk.write("all.yaml", "- name: app\n");
-    let mut command = desk.command(&["sync", "all.yaml"]);
-    command
-        .env_remove("AWS_ACCESS_KEY_ID")
-        .env_remove("AWS_SECRET_ACCESS_KEY")
-        .env("AWS_EC2_METADATA_DISABLED", "true");
-    let output = output(command).await;
-    assert_eq!(output.status.code(), Some(1));
-    assert!(out(&output).contains("AuthenticationFailed"), "{}", out(&output));
-}
-
-#[tokio::test]
 async fn an_interrupt_ends_it_and_says_so() {
     let (desk, _) = desk().await;
     desk.source.faults().add(Fault::new(Match::operation("GetBlob"), Then::StallAfter(1)));

@@ -41,6 +41,7 @@ mod metrics;
 mod mirrors;
 mod monitoring;
 mod moto;
+mod no_identity;
 mod ownership;
 mod parts;
 mod permissions;

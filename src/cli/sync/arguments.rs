@@ -135,7 +135,7 @@ Exit codes:
   0   everything is done
   1   something failed, or the run was interrupted; everything else is done
   2   with --dry-run --exit-code: something would be changed
-  64  the command line or a file is invalid; nothing was done";
+  64  a flag or a file is invalid, or AWS identity or region is missing; nothing was done";
 
 /// Format of standard output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]

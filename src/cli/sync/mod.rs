@@ -3,6 +3,7 @@
 //! ```text
 //! arguments  the flags
 //! input      PATHs     -> entries, or problems
+//! identity   the AWS identity, checked once before the batch
 //! sources    entry     -> a job for the engine, with its logins
 //! batch      entries   -> outcomes, several repositories at a time
 //! ledger     each action as it ends; outcome: the result for one repository
@@ -14,6 +15,7 @@ mod advice;
 mod arguments;
 mod batch;
 mod diff;
+mod identity;
 mod input;
 mod ledger;
 mod outcome;
@@ -99,7 +101,6 @@ async fn load<'a>(
     let realms = arguments.sources.allow_realm.clone();
     let egress = Arc::new(Egress::trusting().with_realms(realms));
     let transport = Transport::new(&TransportOptions::default(), &egress)?;
-    let interrupts = Interrupts::new()?;
 
     for entry in entries {
         for note in &entry.written.notes {
@@ -119,6 +120,13 @@ async fn load<'a>(
     let transport = transport.metered(traffic.clone());
     let engine = Engine::new(session, transport, egress, None, bounds).with_defaults(defaults);
 
+    if let Err(error) = identity::check(&engine, entries).await {
+        traffic.clear();
+        return Err(error.into());
+    }
+
+    // From here on, an interrupt lets running work end.
+    let interrupts = Interrupts::new()?;
     let ledger = Ledger::default();
     Ok((Batch { arguments, engine, sources, ledger, traffic, screen }, interrupts))
 }

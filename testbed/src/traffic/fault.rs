@@ -170,6 +170,13 @@ impl Then {
         Self::AwsError { code: code.into(), message: message.into(), status }
     }
 
+    /// Returns an error of STS, which speaks XML.
+    pub fn sts_error(status: u16, code: &str, message: &str) -> Self {
+        let headers = vec![("Content-Type".to_owned(), "text/xml".to_owned())];
+        let body = sts_error(code, message, "00000000-0000-0000-0000-000000000000");
+        Self::Status { code: status, headers, body }
+    }
+
     /// Returns `TOOMANYREQUESTS: Rate exceeded`, optionally with `Retry-After` (ECR is not known to
     /// send it).
     pub fn too_many_requests(retry_after: Option<u32>) -> Self {
@@ -180,6 +187,15 @@ impl Then {
             r#"{"errors":[{"code":"TOOMANYREQUESTS","message":"Rate exceeded"}]}"#.to_owned();
         Self::Status { code: 429, headers, body }
     }
+}
+
+/// The body of an error of STS.
+pub(crate) fn sts_error(code: &str, message: &str, request: &str) -> String {
+    format!(
+        "<ErrorResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\">\
+         <Error><Type>Sender</Type><Code>{code}</Code><Message>{message}</Message></Error>\
+         <RequestId>{request}</RequestId></ErrorResponse>"
+    )
 }
 
 /// One fault: skips the first `after` matching requests, then applies `times` times.

@@ -86,6 +86,16 @@ impl Rig {
         Operator::start(self, &kubeconfig, &[&scope, flags].concat(), environment).await
     }
 
+    /// Starts the operator with the stand-in as AWS, but with no other environment for AWS than this
+    /// one. Returns before it is ready.
+    pub async fn operator_without_identity(&self, environment: &[(&str, &str)]) -> Operator {
+        let kubeconfig = operator_kubeconfig(self.cluster).await;
+        let endpoint = self.ecr.endpoint();
+        let aws = [("AWS_ENDPOINT_URL", endpoint.as_str()), ("AWS_EC2_METADATA_DISABLED", "true")];
+        let scope = ["--namespace", &self.namespace];
+        Operator::begin(self, &kubeconfig, &scope, &[&aws, environment].concat())
+    }
+
     /// Starts the operator for all namespaces, for resources whose label `test` is the name of this
     /// test.
     pub async fn operator_everywhere(&self, flags: &[&str]) -> Operator {

@@ -22,6 +22,21 @@ impl Operator {
         flags: &[&str],
         environment: &[(&str, &str)],
     ) -> Self {
+        let aws = rig.aws_environment();
+        let aws = aws.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let environment: Vec<_> = aws.chain(environment.iter().copied()).collect();
+        let operator = Self::begin(rig, kubeconfig, flags, &environment);
+        operator.ready().await;
+        operator
+    }
+
+    /// Starts the operator with only this environment for AWS. Returns at once.
+    pub(super) fn begin(
+        rig: &Rig,
+        kubeconfig: &Path,
+        flags: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let log =
             rig.folder().join(format!("operator-{}.log", COUNT.fetch_add(1, Ordering::Relaxed)));
@@ -36,12 +51,9 @@ impl Operator {
             .env("LOG_LEVEL", "info,ecr_sync=debug")
             // The sources of tests are on this machine.
             .env("ALLOW_PRIVATE_SOURCES", "127.0.0.0/8")
-            .envs(rig.aws_environment())
             .envs(environment.iter().copied());
         let process = Process::spawn("ecr-sync", &command, &log).expect("the operator starts");
-        let operator = Self { process, address };
-        operator.ready().await;
-        operator
+        Self { process, address }
     }
 
     /// Starts an installed operator, with the arguments of its Deployment except the address, and

@@ -12,7 +12,7 @@ use super::super::errors::{Error, Result};
 use super::super::iam::{Ask, Iam, Session};
 use super::super::quantities::uuid;
 use super::super::sigv4::Caller;
-use crate::traffic::Answered;
+use crate::traffic::{Answered, sts_error};
 
 /// A form post.
 #[derive(Debug, Default)]
@@ -123,15 +123,7 @@ fn success(action: &str, result: &str) -> Response {
 }
 
 fn refusal(status: u16, code: &str, message: &str) -> Response {
-    let id = uuid();
-    let mut response = xml(
-        status,
-        format!(
-            "<ErrorResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\">\
-             <Error><Type>Sender</Type><Code>{code}</Code><Message>{message}</Message></Error>\
-             <RequestId>{id}</RequestId></ErrorResponse>"
-        ),
-    );
+    let mut response = xml(status, sts_error(code, message, &uuid()));
     response.extensions_mut().insert(Answered(code.to_owned()));
     response
 }
