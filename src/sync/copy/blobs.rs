@@ -17,15 +17,18 @@ use crate::sync::progress::Progress;
 /// Transfers to one repository at the same time, in shares: 32 small blobs, which mostly wait for
 /// answers, or 8 large ones. ECR was seen to reset sockets when one client sent many large layers
 /// at the same time. A stream has two buffers of at most 256 KiB.
-pub(super) const SHARES: usize = 32;
+const SHARES: usize = 32;
 /// Shares of a large blob.
 const LARGE_SHARES: u32 = 4;
 /// Size of a large blob. Eight of them, 32 MiB, keep a link busy for longer than any answer takes.
 const LARGE: u64 = 4 * 1024 * 1024;
 
+/// The result of a transfer; `None` until it has ended.
+type Outcome = Option<Result<(), Failure>>;
+
 /// Running transfers. They stop when this is dropped.
 pub(super) struct Transfers {
-    outcomes: HashMap<Digest, watch::Receiver<Option<Result<(), Failure>>>>,
+    outcomes: HashMap<Digest, watch::Receiver<Outcome>>,
     _tasks: JoinSet<()>,
 }
 
@@ -39,7 +42,6 @@ pub(super) struct Route {
     pub(super) target_repository: String,
     /// Whether the target mounts blobs of its other repositories.
     pub(super) mounts: bool,
-    pub(super) shares: Arc<Semaphore>,
     pub(super) moving: Arc<Blobs>,
     pub(super) progress: Progress,
     pub(super) meter: Arc<dyn Meter>,
@@ -68,10 +70,6 @@ impl Route {
     }
 
     async fn send(&self, blob: &Descriptor, key: &BlobKey) -> Result<(), Failure> {
-        // The semaphore is never closed.
-        let _share =
-            self.shares.acquire_many(if blob.size < LARGE { 1 } else { LARGE_SHARES }).await;
-
         let Self { source, source_repository, target, target_repository, .. } = self;
         let observer = |bytes| {
             self.progress.sent(bytes);
@@ -105,20 +103,18 @@ impl Route {
 impl Transfers {
     /// Starts to transfer `blobs`, which the target lacks.
     pub(super) fn start(route: &Route, blobs: impl Iterator<Item = Descriptor>) -> Self {
-        let mut tasks = JoinSet::new();
+        let mut queue = Vec::new();
         let mut outcomes = HashMap::new();
         for blob in blobs {
             let (finished, outcome) = watch::channel(None);
             route.meter.to_copy(blob.size);
             route.progress.expects_blob(blob.size);
             outcomes.insert(blob.digest.clone(), outcome);
-            let route = route.clone();
-            tasks.spawn(async move {
-                let result = route.transfer(&blob).await;
-                route.progress.ended_blob();
-                finished.send_replace(Some(result));
-            });
+            queue.push((blob, finished));
         }
+
+        let mut tasks = JoinSet::new();
+        tasks.spawn(transfer_all(route.clone(), queue));
         Self { outcomes, _tasks: tasks }
     }
 
@@ -146,6 +142,29 @@ impl Transfers {
     }
 }
 
+/// Transfers blobs in this order. Only those that have a share have a task: an image may have
+/// thousands of blobs, and a task with its connections takes 17 KB.
+async fn transfer_all(route: Route, queue: Vec<(Descriptor, watch::Sender<Outcome>)>) {
+    let shares = Arc::new(Semaphore::new(SHARES));
+    let mut tasks = JoinSet::new();
+
+    for (blob, finished) in queue {
+        let share = if blob.size < LARGE { 1 } else { LARGE_SHARES };
+        // The semaphore is never closed.
+        let share = shares.clone().acquire_many_owned(share).await;
+        let route = route.clone();
+        tasks.spawn(async move {
+            let result = route.transfer(&blob).await;
+            drop(share);
+            route.progress.ended_blob();
+            finished.send_replace(Some(result));
+        });
+        while tasks.try_join_next().is_some() {}
+    }
+
+    while tasks.join_next().await.is_some() {}
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -171,7 +190,6 @@ mod tests {
             target: to.clone(),
             target_repository: "app".to_owned(),
             mounts: false,
-            shares: Arc::new(Semaphore::new(SHARES)),
             moving: moving.clone(),
             progress: Progress::default(),
             meter: meter.clone(),

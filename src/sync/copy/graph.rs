@@ -20,6 +20,10 @@ const MAX_MANIFESTS: usize = 2_000;
 /// Bytes of the manifests under one tag, all of which are in memory until the last one is written.
 /// This is enough for an index of a thousand images with thirty layers each.
 const MAX_BYTES: u64 = 32 * 1024 * 1024;
+/// The most layers of an image that ECR accepts.
+const MAX_LAYERS: usize = 4200;
+/// Different blobs under one tag. Each takes 650 bytes until the image is copied.
+const MAX_BLOBS: usize = 50_000;
 /// Manifests of one image that are read at the same time. If an index gives wrong sizes of its
 /// children, this many are in memory when that is noticed.
 const CONCURRENT_READS: usize = 32;
@@ -95,6 +99,7 @@ impl Graph {
         let mut nodes = HashMap::new();
         let mut digests = HashSet::from([digest.clone()]);
         let mut next = vec![digest.clone()];
+        let mut known_blobs = HashSet::new();
         // Bytes that were read, and bytes that the next level has according to its parents.
         let mut bytes = 0_u64;
         let mut announced = 0_u64;
@@ -131,6 +136,13 @@ impl Graph {
                     return Err(too_large());
                 }
                 let (children, blobs) = parts(&manifest)?;
+                if blobs.len() > MAX_LAYERS {
+                    return Err(too_much(&format!("{MAX_LAYERS} layers (ECR's limit)")));
+                }
+                known_blobs.extend(blobs.iter().map(|blob| blob.digest.clone()));
+                if known_blobs.len() > MAX_BLOBS {
+                    return Err(too_much(&format!("{MAX_BLOBS} blobs")));
+                }
                 for child in children.iter().filter(|child| digests.insert(child.digest.clone())) {
                     announced = announced.saturating_add(child.size);
                     next_level.push(child.digest.clone());
@@ -226,8 +238,8 @@ fn heights(top: &Digest, nodes: &HashMap<Digest, (Node, Vec<Digest>)>) -> Vec<(D
 mod tests {
     use super::*;
     use crate::hash::Fingerprint;
-    use crate::registry::OCI_INDEX;
     use crate::registry::tests::{Peer, respond};
+    use crate::registry::{OCI_INDEX, OCI_MANIFEST};
 
     /// Nodes with their children. The digest of a node is that of its name.
     fn nodes(names: &[(&str, &[&str])]) -> HashMap<Digest, (Node, Vec<Digest>)> {
@@ -310,6 +322,39 @@ mod tests {
         let failure = Graph::load(&origin, &digest, &Cache::default()).await.unwrap_err();
         assert!(failure.message.contains("has more than 2000 manifests below it"), "{failure}");
         assert_eq!(peer.count("GET"), 1);
+    }
+
+    #[tokio::test]
+    async fn an_image_with_more_layers_than_ecr_accepts_is_refused() {
+        let blob = |n: usize| {
+            let digest = Digest::sha256_of(&n.to_be_bytes());
+            serde_json::json!({"mediaType": "application/x", "digest": digest, "size": 1})
+        };
+        for (layers, is_accepted) in [(MAX_LAYERS - 1, true), (MAX_LAYERS + 1, false)] {
+            let manifest = serde_json::json!({
+                "schemaVersion": 2,
+                "mediaType": OCI_MANIFEST,
+                "config": blob(0),
+                "layers": (1..=layers).map(blob).collect::<Vec<_>>(),
+            });
+            let manifest = manifest.to_string();
+            let digest = Digest::sha256_of(manifest.as_bytes());
+            let peer = Peer::new(move |_| {
+                respond(200, &[("content-type", OCI_MANIFEST)], manifest.clone())
+            })
+            .await;
+            let origin = Origin::new(peer.client(), Fingerprint::of(()), "a");
+
+            match Graph::load(&origin, &digest, &Cache::default()).await {
+                Ok(graph) => assert!(is_accepted && graph.blobs().count() == layers + 1),
+                Err(failure) => {
+                    assert!(!is_accepted, "{failure}");
+                    assert_eq!(failure.class, Class::SourceInvalid);
+                    let part = "has more than 4200 layers (ECR's limit) below it";
+                    assert!(failure.message.contains(part), "{failure}");
+                }
+            }
+        }
     }
 
     #[tokio::test]

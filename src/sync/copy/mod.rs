@@ -24,9 +24,9 @@ use std::time::Duration;
 use futures::future::try_join_all;
 use futures::{StreamExt, stream};
 use parking_lot::Mutex;
-use tokio::sync::{OnceCell, Semaphore};
+use tokio::sync::OnceCell;
 
-use self::blobs::{Route, SHARES, Transfers};
+use self::blobs::{Route, Transfers};
 use self::graph::{Graph, Node};
 use self::inflight::BlobKey;
 pub(super) use self::inflight::Blobs;
@@ -201,7 +201,6 @@ impl<'a> Copier<'a> {
             target: self.target.clone(),
             target_repository: self.target_repository.to_owned(),
             mounts,
-            shares: Arc::new(Semaphore::new(SHARES)),
             moving: self.moving.clone(),
             progress: self.progress.clone(),
             meter: self.registry.meter.clone(),
