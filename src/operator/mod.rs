@@ -21,7 +21,7 @@ use crate::ecr;
 use crate::meter::Meter;
 use crate::registry::{Transport, TransportOptions};
 use crate::sync::{Bounds, Defaults, Engine};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Liveness, Metrics};
 use egress::Egresses;
 pub(crate) use egress::Options as EgressOptions;
 use lease::End;
@@ -102,9 +102,10 @@ pub(crate) async fn run(options: Options) -> Result<(), Error> {
     watch_files(&metrics, &options, &aws, &defaults);
 
     let health = Health::default();
-    let server = server::start(listen, metrics.clone(), health.clone(), watchdog, stop.clone())
-        .await
-        .map_err(|source| Error::Listen { address: listen, source })?;
+    tokio::spawn(beat(metrics.liveness.clone()));
+    let (_, server) =
+        server::start(listen, metrics.clone(), health.clone(), watchdog, stop.clone())
+            .map_err(|source| Error::Listen { address: listen, source })?;
 
     let config = Config::infer().await.map_err(|error| Error::Client(error.into()))?;
     let egress = Egresses::new(egress, &config).await;
@@ -159,6 +160,14 @@ pub(crate) async fn run(options: Options) -> Result<(), Error> {
     let _ended = tokio::join!(not_ready, server);
     tracing::info!("ecr-sync controller ends");
     if end == End::Lost { Err(Error::LeaseLost) } else { Ok(()) }
+}
+
+/// Tells that the threads that serve the network are free, once a second.
+async fn beat(liveness: Liveness) {
+    loop {
+        liveness.beat();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
 }
 
 async fn engine(

@@ -9,7 +9,7 @@ use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use parking_lot::Mutex;
-use tokio::task::JoinHandle;
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use crate::telemetry::Metrics;
@@ -60,19 +60,26 @@ impl Health {
     }
 }
 
-/// Serves until `stop` is cancelled.
-pub(super) async fn start(
+/// Serves until `stop` is cancelled, on a thread of its own: probes are answered even while all
+/// other threads work. Returns its address, and a future that ends with the server.
+pub(super) fn start(
     listen: SocketAddr,
     metrics: Metrics,
     health: Health,
     watchdog: Duration,
     stop: CancellationToken,
-) -> std::io::Result<JoinHandle<()>> {
-    let listener = tokio::net::TcpListener::bind(listen).await?;
-    tracing::info!(address = %listener.local_addr()?, "serving /metrics, /healthz, /readyz and /schedule");
+) -> std::io::Result<(SocketAddr, oneshot::Receiver<()>)> {
+    let listener = std::net::TcpListener::bind(listen)?;
+    listener.set_nonblocking(true)?;
+    let address = listener.local_addr()?;
+    tracing::info!(%address, "serving /metrics, /healthz, /readyz and /schedule");
 
     let liveness = metrics.liveness.clone();
     let healthz = move || async move {
+        if liveness.is_frozen() {
+            let text = "no thread has been free for a minute\n";
+            return (StatusCode::INTERNAL_SERVER_ERROR, text);
+        }
         if liveness.is_stuck_for(watchdog) {
             let text = "work is due, but nothing was finished for too long\n";
             return (StatusCode::INTERNAL_SERVER_ERROR, text);
@@ -96,22 +103,68 @@ pub(super) async fn start(
         .route("/schedule", get(move || async move { schedule.page() }))
         .route("/metrics", get(move || async move { page(&metrics) }));
 
-    Ok(tokio::spawn(async move {
+    let serve = async move {
+        let serving =
+            async { axum::serve(tokio::net::TcpListener::from_std(listener)?, routes).await };
         // A scraper that keeps its connection open must not keep the process alive.
         tokio::select! {
-            result = axum::serve(listener, routes) => {
+            result = serving => {
                 if let Err(error) = result {
                     tracing::error!(%error, "the HTTP server ended");
                 }
             }
             () = stop.cancelled() => {}
         }
-    }))
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (ended, end) = oneshot::channel();
+    std::thread::Builder::new().name("http".to_owned()).spawn(move || {
+        runtime.block_on(serve);
+        // Nobody waits for it if the start of the process failed.
+        let _ = ended.send(());
+    })?;
+    Ok((address, end))
 }
 
 fn page(metrics: &Metrics) -> axum::response::Response {
     match metrics.page() {
         Ok(page) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], page).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
+
+    use super::*;
+
+    fn get(address: SocketAddr, path: &str) -> String {
+        let mut stream = TcpStream::connect(address).expect("it listens");
+        write!(stream, "GET {path} HTTP/1.0\r\n\r\n").expect("sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        answer
+    }
+
+    /// The runtime of this test has one thread, which waits here without giving it back.
+    #[tokio::test]
+    async fn probes_are_answered_while_no_other_thread_is_free() {
+        let (metrics, stop) = (Metrics::new().expect("metrics"), CancellationToken::new());
+        let server = start(
+            SocketAddr::from(([127, 0, 0, 1], 0)),
+            metrics.clone(),
+            Health::default(),
+            Duration::from_secs(600),
+            stop.clone(),
+        );
+        let (address, end) = server.expect("a server");
+
+        assert!(get(address, "/healthz").starts_with("HTTP/1.0 200"));
+        assert!(get(address, "/readyz").contains("not ready: starting"));
+        assert!(get(address, "/metrics").contains("ecrsync_"));
+        stop.cancel();
+        end.await.expect("the server ends");
     }
 }

@@ -17,6 +17,8 @@ pub struct Liveness(Arc<Mutex<State>>);
 struct State {
     finished: Instant,
     oldest_due: Option<Instant>,
+    /// The last time when a task got a thread.
+    beaten: Option<Instant>,
     /// If all slots are taken: the time after which a pass without progress ends by itself.
     full_for: Option<Duration>,
 }
@@ -26,6 +28,7 @@ impl Default for Liveness {
         Self(Arc::new(Mutex::new(State {
             finished: Instant::now(),
             oldest_due: None,
+            beaten: None,
             full_for: None,
         })))
     }
@@ -35,6 +38,18 @@ impl Liveness {
     /// Records progress: a pass ended, bytes were copied, or the API server refused a status.
     pub fn finished(&self) {
         self.0.lock().finished = Instant::now();
+    }
+
+    /// Records that a task got a thread.
+    pub fn beat(&self) {
+        self.0.lock().beaten = Some(Instant::now());
+    }
+
+    /// Whether no task has got a thread for a minute.
+    #[must_use]
+    pub fn is_frozen(&self) -> bool {
+        const LONGEST: Duration = Duration::from_secs(60);
+        self.0.lock().beaten.is_some_and(|beaten| beaten.elapsed() > LONGEST)
     }
 
     /// Sets since when the oldest due pass is due; `None` if no pass is due.
