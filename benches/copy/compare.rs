@@ -96,7 +96,7 @@ impl Row {
             "wall_min_s": least,
             "wall_max_s": most,
             "cpu_s": self.median(|sample| sample.cost.cpu.as_secs_f64()),
-            "rss_mb": self.rss(),
+            "rss_mib": self.rss(),
             "ok": self.ok(),
         })
     }
