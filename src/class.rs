@@ -5,8 +5,12 @@
 
 use std::time::Duration;
 
+use strum::{Display, IntoStaticStr, VariantArray};
+
 /// The kind of a failure. The names are the condition reasons that users see.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Display, IntoStaticStr, VariantArray,
+)]
 pub enum Class {
     /// The spec, or a policy document in it, is invalid; only an edit helps.
     InvalidSpec,
@@ -55,56 +59,12 @@ pub enum Class {
 
 impl Class {
     /// Every class, for tables in tests and documents.
-    pub const ALL: [Self; 21] = [
-        Self::InvalidSpec,
-        Self::SecretNotFound,
-        Self::AuthenticationFailed,
-        Self::AccessDenied,
-        Self::SourceNotFound,
-        Self::SourceInvalid,
-        Self::SourceChanged,
-        Self::RateLimited,
-        Self::RegistryUnavailable,
-        Self::TagCollision,
-        Self::TagImmutable,
-        Self::QuotaExceeded,
-        Self::RepositoryNotOwned,
-        Self::RepositoryNotEmpty,
-        Self::Conflict,
-        Self::PolicyRejected,
-        Self::LifecycleConflict,
-        Self::PruneBlocked,
-        Self::Timeout,
-        Self::Cancelled,
-        Self::Internal,
-    ];
+    pub const ALL: &'static [Self] = Self::VARIANTS;
 
     /// CamelCase name: condition reason, event reason and metric label.
     #[must_use]
-    pub const fn reason(self) -> &'static str {
-        match self {
-            Self::InvalidSpec => "InvalidSpec",
-            Self::SecretNotFound => "SecretNotFound",
-            Self::AuthenticationFailed => "AuthenticationFailed",
-            Self::AccessDenied => "AccessDenied",
-            Self::SourceNotFound => "SourceNotFound",
-            Self::SourceInvalid => "SourceInvalid",
-            Self::SourceChanged => "SourceChanged",
-            Self::RateLimited => "RateLimited",
-            Self::RegistryUnavailable => "RegistryUnavailable",
-            Self::TagCollision => "TagCollision",
-            Self::TagImmutable => "TagImmutable",
-            Self::QuotaExceeded => "QuotaExceeded",
-            Self::RepositoryNotOwned => "RepositoryNotOwned",
-            Self::RepositoryNotEmpty => "RepositoryNotEmpty",
-            Self::Conflict => "Conflict",
-            Self::PolicyRejected => "PolicyRejected",
-            Self::LifecycleConflict => "LifecycleConflict",
-            Self::PruneBlocked => "PruneBlocked",
-            Self::Timeout => "Timeout",
-            Self::Cancelled => "Cancelled",
-            Self::Internal => "Internal",
-        }
+    pub fn reason(self) -> &'static str {
+        self.into()
     }
 
     /// Whether a person has to act before a retry can succeed. Such failures are still retried,
@@ -146,12 +106,6 @@ impl Class {
     }
 }
 
-impl std::fmt::Display for Class {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.reason())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -159,7 +113,7 @@ mod tests {
     #[test]
     fn reasons_are_distinct_camel_case_words() {
         let mut reasons = std::collections::BTreeSet::new();
-        for class in Class::ALL {
+        for &class in Class::ALL {
             let reason = class.reason();
             assert!(reasons.insert(reason), "{reason} stands for two classes");
             assert!(

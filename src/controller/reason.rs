@@ -34,7 +34,7 @@ pub enum Reason {
 impl Reason {
     /// Returns the reason as conditions and events have it.
     #[must_use]
-    pub const fn as_str(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Succeeded => "Succeeded",
             Self::Progressing => "Progressing",
@@ -67,6 +67,6 @@ impl Reason {
             Self::Advice,
         ]
         .into_iter()
-        .chain(Class::ALL.map(Self::Failed))
+        .chain(Class::ALL.iter().copied().map(Self::Failed))
     }
 }

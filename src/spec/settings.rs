@@ -90,7 +90,7 @@ pub(super) fn parse(spec: &EcrRepositorySyncSpec, violations: &mut Violations) -
         }),
         scan_on_push: spec.scan_on_push,
         encryption: spec.encryption.as_ref().map(|wanted| Encryption {
-            kind: wanted.type_.as_str().to_owned(),
+            kind: wanted.type_.to_string(),
             key: wanted.kms_key.clone(),
         }),
     }
@@ -117,9 +117,7 @@ pub(crate) fn write(settings: Settings, spec: &mut EcrRepositorySyncSpec) {
 
     spec.scan_on_push = scan_on_push;
     spec.encryption = encryption.and_then(|Encryption { kind, key }| {
-        let types = [EncryptionType::Aes256, EncryptionType::Kms, EncryptionType::KmsDsse];
-        let type_ = types.into_iter().find(|type_| type_.as_str() == kind)?;
-        Some(v1alpha1::Encryption { type_, kms_key: key })
+        Some(v1alpha1::Encryption { type_: kind.parse().ok()?, kms_key: key })
     });
 }
 

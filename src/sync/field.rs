@@ -1,8 +1,7 @@
 //! The parts of a repository that a pass changes.
 
-use std::fmt;
-
 use serde::Serialize;
+use strum::{Display, IntoStaticStr, VariantArray};
 
 use super::artifact::ArtifactKind;
 use crate::ecr::policy::Kind;
@@ -10,6 +9,8 @@ use crate::ecr::policy::Kind;
 /// A part of a repository, as metric labels, reports and messages name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[derive(Display, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "camelCase")]
 pub enum Field {
     /// The repository itself.
     Repository,
@@ -35,46 +36,18 @@ pub enum Field {
 
 impl Field {
     /// All of them.
-    pub const ALL: [Self; 10] = [
-        Self::Repository,
-        Self::ResourceTags,
-        Self::ImageTagMutability,
-        Self::ScanOnPush,
-        Self::Encryption,
-        Self::LifecyclePolicy,
-        Self::PermissionPolicy,
-        Self::ImageTag,
-        Self::ChartTag,
-        Self::Prune,
-    ];
+    pub const ALL: &'static [Self] = Self::VARIANTS;
 
     /// The name in metric labels, reports and messages: the field of the spec where there is one.
     #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Repository => "repository",
-            Self::ResourceTags => "resourceTags",
-            Self::ImageTagMutability => "imageTagMutability",
-            Self::ScanOnPush => "scanOnPush",
-            Self::Encryption => "encryption",
-            Self::LifecyclePolicy => "lifecyclePolicy",
-            Self::PermissionPolicy => "permissionPolicy",
-            Self::ImageTag => "imageTag",
-            Self::ChartTag => "chartTag",
-            Self::Prune => "prune",
-        }
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 
     /// Whether it is a setting, a policy or the resource tags of a repository that exists.
     #[must_use]
     pub const fn is_configuration(self) -> bool {
         !matches!(self, Self::Repository | Self::ImageTag | Self::ChartTag | Self::Prune)
-    }
-}
-
-impl fmt::Display for Field {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
     }
 }
 

@@ -171,11 +171,11 @@ impl Metrics {
         }
 
         metrics.passes.with_label_values(&["Succeeded"]);
-        for class in Class::ALL {
+        for &class in Class::ALL {
             metrics.passes.with_label_values(&[class.reason()]);
         }
 
-        for field in Field::ALL {
+        for &field in Field::ALL {
             // Encryption cannot be corrected, and pruning corrects nothing.
             if !matches!(field, Field::Encryption | Field::Prune) {
                 metrics.corrected.with_label_values(&[field.as_str()]);

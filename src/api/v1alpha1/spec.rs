@@ -325,28 +325,16 @@ pub enum ImageTagMutability {
 
 /// Kinds of encryption at rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[derive(strum::Display, strum::EnumString)]
+#[strum(serialize_all = "SCREAMING_SNAKE_CASE")]
 pub enum EncryptionType {
     /// With keys of Amazon S3.
-    #[serde(rename = "AES256")]
     Aes256,
     /// With a key of AWS KMS.
-    #[serde(rename = "KMS")]
     Kms,
     /// Twice, with a key of AWS KMS.
-    #[serde(rename = "KMS_DSSE")]
     KmsDsse,
-}
-
-impl EncryptionType {
-    /// The spelling of AWS.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Aes256 => "AES256",
-            Self::Kms => "KMS",
-            Self::KmsDsse => "KMS_DSSE",
-        }
-    }
 }
 
 /// Encryption at rest.

@@ -5,12 +5,14 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use serde::{Serialize, Serializer};
+use strum::IntoStaticStr;
 
 use crate::sync::{ActionListener, Field, Report, Step};
 
 /// Result of an action.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, IntoStaticStr)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 pub(super) enum Status {
     /// The action was carried out.
     Success,
@@ -18,16 +20,6 @@ pub(super) enum Status {
     Failed,
     /// There was nothing to do, or this is a dry run.
     Skipped,
-}
-
-impl Status {
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Success => "success",
-            Self::Failed => "failed",
-            Self::Skipped => "skipped",
-        }
-    }
 }
 
 /// One action.
@@ -69,11 +61,12 @@ impl Ledger {
         status: Status,
         details: String,
     ) {
+        let name: &str = status.into();
         // The level of a log statement is fixed: one statement per level.
         match status {
-            Status::Failed => tracing::warn!(repository, status = status.name(), "{details}"),
+            Status::Failed => tracing::warn!(repository, status = name, "{details}"),
             Status::Success | Status::Skipped => {
-                tracing::info!(repository, status = status.name(), "{details}")
+                tracing::info!(repository, status = name, "{details}")
             }
         }
 
