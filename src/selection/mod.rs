@@ -18,10 +18,7 @@ mod union;
 mod version;
 
 pub(crate) use chart::{tag_of, version_of};
-pub(crate) use constraint::ConstraintError;
 pub(crate) use pin::Pin;
-#[cfg(test)]
-pub(crate) use selector::{LONGEST_PATTERN, MOST_PATTERNS};
-pub(crate) use selector::{Problem, Selector, SortBy, Spec};
+pub(crate) use selector::Selector;
 pub(crate) use union::union;
 pub(crate) use version::Version;

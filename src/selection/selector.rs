@@ -5,11 +5,9 @@ use regex::bytes::{Regex, RegexBuilder};
 use super::constraint::Constraint;
 use super::number::Number;
 use super::version::Version;
+use crate::api::v1alpha1::{LONGEST_PATTERN, MAX_PATTERNS, SortBy, TagSelector};
+use crate::violation::Violation;
 
-/// Most regular expressions in `include`, and in `exclude`.
-pub(crate) const MOST_PATTERNS: usize = 25;
-/// Longest regular expression, in characters.
-pub(crate) const LONGEST_PATTERN: usize = 256;
 /// Most memory of a compiled expression. `^v?[0-9]+\.[0-9]+\.[0-9]+$` takes about 5 kB; the limit
 /// stops nested repetitions.
 const COMPILED: usize = 256 << 10;
@@ -17,44 +15,6 @@ const COMPILED: usize = 256 << 10;
 const ROOM: usize = 1024;
 /// Most candidates to allocate for at once: the length of the longest common lists of tags.
 const EXPECTED: usize = 100_000;
-
-/// The order that defines "newest".
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum SortBy {
-    /// Versions by semver's precedence; drops tags that are not versions. Includes pre-releases,
-    /// unless a constraint excludes them.
-    #[default]
-    Semver,
-    /// Numbers by value; drops tags that are not numbers.
-    Numeric,
-    /// Text by bytes: `9` is newer than `10`, `a` newer than `Z`.
-    Alphabetical,
-}
-
-/// A selector as in the spec, not yet validated.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Spec<'a> {
-    /// Number of newest tags; 0 means all. Required.
-    pub latest: Option<usize>,
-    /// A version constraint.
-    pub semver: Option<&'a str>,
-    /// Regular expressions, one of which must match somewhere in the tag. Empty: every tag.
-    pub include: &'a [String],
-    /// Regular expressions, none of which may match.
-    pub exclude: &'a [String],
-    /// The order that defines "newest".
-    pub sort_by: SortBy,
-}
-
-/// A problem of a selector.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{path}: {message}")]
-pub(crate) struct Problem {
-    /// The field, as a path from the selector: `latest`, `semver`, `include[3]`.
-    pub path: String,
-    /// The problem and what to write instead.
-    pub message: String,
-}
 
 /// A valid selector.
 ///
@@ -70,26 +30,24 @@ pub(crate) struct Selector {
 }
 
 impl Selector {
+    /// Compiles the selector of a spec.
+    ///
     /// # Errors
-    /// The first field that is missing or not valid.
-    pub(crate) fn new(spec: Spec<'_>) -> Result<Self, Problem> {
-        let Spec { latest, semver, include, exclude, sort_by } = spec;
-        let latest = latest.ok_or_else(|| Problem {
-            path: "latest".to_owned(),
-            message:
-                "is required: write how many of the newest are wanted, or 0 for all that match"
-                    .to_owned(),
+    /// The first field that is not valid, as a path from the selector: `semver`, `include[3]`.
+    pub(crate) fn new(selector: &TagSelector) -> Result<Self, Violation> {
+        let TagSelector { latest, semver, include, exclude, sort_by } = selector;
+        let latest = usize::try_from(*latest).map_err(|_| {
+            let advice = "is not a number of tags: write 5, or 0 for all that match";
+            Violation::new("latest", format!("{latest} {advice}"))
         })?;
-        let semver = semver.map(str::parse).transpose().map_err(|e: super::ConstraintError| {
-            Problem { path: "semver".to_owned(), message: e.to_string() }
-        })?;
+        let semver = semver.as_deref().map(str::parse::<Constraint>).transpose();
 
         Ok(Self {
             latest,
-            semver,
+            semver: semver.map_err(|error| Violation::new("semver", error.to_string()))?,
             include: patterns("include", include)?,
             exclude: patterns("exclude", exclude)?,
-            sort_by,
+            sort_by: *sort_by,
         })
     }
 
@@ -114,6 +72,7 @@ impl Selector {
         // With a constraint, every order drops tags that are not versions.
         let is_version = |tag: &&'a str| self.semver.is_none() || versions(tag).is_some();
         match self.sort_by {
+            // Includes pre-releases, unless a constraint excludes them.
             SortBy::Semver => {
                 texts(&newest(wanted.filter_map(versions), self.latest), Version::text)
             }
@@ -121,6 +80,7 @@ impl Selector {
                 &newest(wanted.filter(is_version).filter_map(Number::parse), self.latest),
                 Number::text,
             ),
+            // By bytes: `9` is newer than `10`, and `a` newer than `Z`.
             SortBy::Alphabetical => {
                 texts(&newest(wanted.filter(is_version), self.latest), |tag| tag)
             }
@@ -134,16 +94,16 @@ impl Selector {
     }
 }
 
-fn patterns(field: &str, texts: &[String]) -> Result<Vec<Regex>, Problem> {
-    if texts.len() > MOST_PATTERNS {
+fn patterns(field: &str, texts: &[String]) -> Result<Vec<Regex>, Violation> {
+    if texts.len() > MAX_PATTERNS {
         let message = format!(
-            "has {} regular expressions: write at most {MOST_PATTERNS}, or join some with |",
+            "has {} regular expressions: write at most {MAX_PATTERNS}, or join some with |",
             texts.len()
         );
-        return Err(Problem { path: field.to_owned(), message });
+        return Err(Violation::new(field, message));
     }
     let pattern = |(place, text): (usize, &String)| {
-        pattern(text).map_err(|message| Problem { path: format!("{field}[{place}]"), message })
+        pattern(text).map_err(|message| Violation::new(format!("{field}[{place}]"), message))
     };
     texts.iter().enumerate().map(pattern).collect()
 }
@@ -214,8 +174,8 @@ fn texts<'a, K>(keys: &[K], text: impl Fn(&K) -> &'a str) -> Vec<&'a str> {
 mod tests {
     use super::*;
 
-    fn select(spec: Spec<'_>, tags: &[&'static str]) -> Vec<&'static str> {
-        Selector::new(spec).unwrap().select(tags.iter().copied())
+    fn select(selector: &TagSelector, tags: &[&'static str]) -> Vec<&'static str> {
+        Selector::new(selector).unwrap().select(tags.iter().copied())
     }
 
     fn strings(texts: &[&str]) -> Vec<String> {
@@ -224,14 +184,12 @@ mod tests {
 
     #[test]
     fn the_latest_versions_in_a_range_without_candidates_and_noise() {
-        let exclude = strings(&["-rc", r"\.sig$"]);
-        let include = strings(&[r"^1\."]);
-        let spec = Spec {
-            latest: Some(3),
-            semver: Some(">=1.25 <2"),
-            include: &include,
-            exclude: &exclude,
-            ..Spec::default()
+        let selector = TagSelector {
+            latest: 3,
+            semver: Some(">=1.25 <2".to_owned()),
+            include: strings(&[r"^1\."]),
+            exclude: strings(&["-rc", r"\.sig$"]),
+            ..TagSelector::default()
         };
 
         let tags = [
@@ -247,43 +205,47 @@ mod tests {
             "1.26",
         ];
 
-        assert_eq!(select(spec, &tags), ["1.27.10", "1.27.1", "1.26"]);
+        assert_eq!(select(&selector, &tags), ["1.27.10", "1.27.1", "1.26"]);
     }
 
     #[test]
     fn tags_of_one_version_are_all_kept_strict_semver_first() {
-        let all = Spec { latest: Some(0), ..Spec::default() };
         let tags = ["1.2", "v1.2.0", "1.2.0", "v1.2.3", "1.2.3", "1.2.3-rc.1", "1.2.3", "01.2.3"];
         let expected = ["1.2.3", "v1.2.3", "01.2.3", "1.2.3-rc.1", "1.2.0", "v1.2.0", "1.2"];
-        assert_eq!(select(all, &tags), expected);
-        let one = Spec { latest: Some(1), ..Spec::default() };
-        assert_eq!(select(one, &tags), ["1.2.3"]);
+        assert_eq!(select(&TagSelector::default(), &tags), expected);
+        let one = TagSelector { latest: 1, ..TagSelector::default() };
+        assert_eq!(select(&one, &tags), ["1.2.3"]);
     }
 
     #[test]
     fn numeric_selects_numbers_and_alphabetical_selects_all() {
         let tags = ["9", "10", "main-20240131", "20240131120000", "007"];
-        let numeric = Spec { latest: Some(0), sort_by: SortBy::Numeric, ..Spec::default() };
-        assert_eq!(select(numeric, &tags), ["20240131120000", "10", "9", "007"]);
+        let numeric = TagSelector { sort_by: SortBy::Numeric, ..TagSelector::default() };
+        assert_eq!(select(&numeric, &tags), ["20240131120000", "10", "9", "007"]);
         let alphabetical =
-            Spec { latest: Some(2), sort_by: SortBy::Alphabetical, ..Spec::default() };
-        assert_eq!(select(alphabetical, &tags), ["main-20240131", "9"]);
+            TagSelector { latest: 2, sort_by: SortBy::Alphabetical, ..TagSelector::default() };
+        assert_eq!(select(&alphabetical, &tags), ["main-20240131", "9"]);
     }
 
     #[test]
     fn a_constraint_drops_tags_that_are_not_versions_in_every_order() {
-        let spec =
-            |sort_by| Spec { latest: Some(0), semver: Some(">=2"), sort_by, ..Spec::default() };
+        let selector = |sort_by| TagSelector {
+            semver: Some(">=2".to_owned()),
+            sort_by,
+            ..TagSelector::default()
+        };
         let tags = ["main", "1", "2.5", "2.10", "3.0.0"];
-        assert_eq!(select(spec(SortBy::Alphabetical), &tags), ["3.0.0", "2.5", "2.10"]);
-        assert_eq!(select(spec(SortBy::Numeric), &tags), ["2.5", "2.10"]);
+        assert_eq!(select(&selector(SortBy::Alphabetical), &tags), ["3.0.0", "2.5", "2.10"]);
+        assert_eq!(select(&selector(SortBy::Numeric), &tags), ["2.5", "2.10"]);
     }
 
     #[test]
     fn problems_name_the_field_and_what_to_write() {
-        let problem = |spec: Spec<'_>| Selector::new(spec).unwrap_err().to_string();
-        assert!(problem(Spec::default()).starts_with("latest: is required: write how many"));
-        let semver = problem(Spec { latest: Some(1), semver: Some(">=1.2<2"), ..Spec::default() });
+        let problem = |selector: TagSelector| Selector::new(&selector).unwrap_err().to_string();
+        let latest = problem(TagSelector { latest: -1, ..TagSelector::default() });
+        assert_eq!(latest, "latest: -1 is not a number of tags: write 5, or 0 for all that match");
+        let semver = Some(">=1.2<2".to_owned());
+        let semver = problem(TagSelector { semver, ..TagSelector::default() });
         assert!(
             semver.starts_with(
                 r#"semver: cannot read the version constraint ">=1.2<2", at character 6: "#
@@ -299,7 +261,7 @@ mod tests {
             (&"é".repeat(257), "include[1]", "257 characters: write at most 256"),
         ] {
             let include = strings(&["fine", text]);
-            let message = problem(Spec { latest: Some(1), include: &include, ..Spec::default() });
+            let message = problem(TagSelector { include, ..TagSelector::default() });
             assert!(
                 message.starts_with(&format!("{path}: ")) && message.contains(part),
                 "{message}"
@@ -307,7 +269,7 @@ mod tests {
         }
 
         let exclude = strings(&["a"; 26]);
-        let message = problem(Spec { latest: Some(1), exclude: &exclude, ..Spec::default() });
+        let message = problem(TagSelector { exclude, ..TagSelector::default() });
         assert_eq!(
             message,
             "exclude: has 26 regular expressions: write at most 25, or join some with |"
@@ -317,8 +279,7 @@ mod tests {
     #[test]
     fn a_nested_repetition_takes_linear_time() {
         let include = strings(&["^(a+)+$", "^(a|aa)+$", "(x+x+)+y"]);
-        let selector =
-            Selector::new(Spec { latest: Some(1), include: &include, ..Spec::default() }).unwrap();
+        let selector = Selector::new(&TagSelector { include, ..TagSelector::default() }).unwrap();
         let tag = format!("{}!{}", "a".repeat(60), "x".repeat(60));
         assert!(selector.select(std::iter::repeat_n(tag.as_str(), 1000)).is_empty());
     }

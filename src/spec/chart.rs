@@ -7,11 +7,10 @@ use std::collections::BTreeSet;
 
 use reqwest::Url;
 
-use super::image::compile;
 use super::{Secrets, Violations};
 use crate::api::v1alpha1::{self, MAX_TAGS, OnSourceChange, TagSelector, VersionSelector};
 use crate::registry::{Reference, Tag, authority};
-use crate::selection::{Pin, Problem, Selector, tag_of};
+use crate::selection::{Pin, Selector, tag_of};
 
 /// A chart to copy.
 #[derive(Clone, Debug)]
@@ -121,12 +120,10 @@ pub(super) fn parse(
         );
     }
     let versions = versions(&chart.tags, image, violations);
-    let selector = chart.version_selector.as_ref().map(|selector| {
-        let compiled = compile_versions(selector).map_err(|problem| {
-            violations.push(format!("chart.versionSelector.{}", problem.path), problem.message);
-        });
-        compiled.ok()
-    });
+    let selector = chart
+        .version_selector
+        .as_ref()
+        .map(|selector| violations.selector("chart.versionSelector", &tag_selector(selector)));
 
     Some(Chart {
         pull_url: chart.pull_url.clone(),
@@ -243,12 +240,9 @@ fn versions(
     versions
 }
 
-fn compile_versions(selector: &VersionSelector) -> Result<Selector, Problem> {
-    compile(&TagSelector {
-        latest: selector.latest,
-        semver: selector.semver.clone(),
-        ..TagSelector::default()
-    })
+fn tag_selector(selector: &VersionSelector) -> TagSelector {
+    let VersionSelector { latest, semver } = selector.clone();
+    TagSelector { latest, semver, ..TagSelector::default() }
 }
 
 #[cfg(test)]

@@ -3,11 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Secrets, Violations};
-use crate::api::v1alpha1::{
-    self, CheckPolicy, MAX_TAGS, Referrers, SortBy, TagSelector, TagStrategy,
-};
+use crate::api::v1alpha1::{self, CheckPolicy, MAX_TAGS, Referrers, TagStrategy};
 use crate::registry::{Digest, Platform, Platforms, Reference, Tag};
-use crate::selection::{self, Pin, Problem, Selector};
+use crate::selection::{Pin, Selector};
 
 /// An image to copy.
 #[derive(Clone, Debug)]
@@ -37,12 +35,8 @@ pub(super) fn parse(image: &v1alpha1::Image, violations: &mut Violations) -> Opt
     let reference = reference(image, violations);
     let platforms = platforms(&image.platforms, violations);
     let mut tags = tags(&image.tags, violations);
-    let selector = image.tag_selector.as_ref().map(|selector| {
-        let compiled = compile(selector).map_err(|problem| {
-            violations.push(format!("image.tagSelector.{}", problem.path), problem.message);
-        });
-        compiled.ok()
-    });
+    let selector = image.tag_selector.as_ref();
+    let selector = selector.map(|selector| violations.selector("image.tagSelector", selector));
 
     let reference = reference?;
     let selector = super::all(selector)?;
@@ -102,49 +96,27 @@ fn tags(texts: &[String], violations: &mut Violations) -> BTreeMap<Tag, Option<D
         let message = format!("{} tags: at most {MAX_TAGS} are allowed", texts.len());
         violations.push("image.tags", message);
     }
-    if let Err(problem) = Pin::list(texts.iter().map(String::as_str)) {
-        violations.push(format!("image.tags{}", problem.path), problem.message);
-    }
-
-    let mut tags = BTreeMap::new();
+    let mut tags: BTreeMap<Tag, Option<Digest>> = BTreeMap::new();
     let mut texts_before = BTreeSet::new();
     for (index, text) in texts.iter().enumerate() {
         let path = format!("image.tags[{index}]");
         let pin = Pin::parse(text);
         let tag = violations.take(&path, pin.tag.parse::<Tag>());
-        let digest = pin.digest.map(|digest| violations.take(&path, digest.parse::<Digest>()));
+        let digest = pin.digest.and_then(|digest| violations.take(&path, digest.parse::<Digest>()));
         if !texts_before.insert(text) {
-            violations.push(path, format!("{text:?} is named twice"));
+            violations.push(&path, format!("{text:?} is named twice"));
         }
-        if let Some(tag) = tag {
-            let pinned: &mut Option<Digest> = tags.entry(tag).or_default();
-            *pinned = pinned.take().or(digest.flatten());
+        let Some(tag) = tag else { continue };
+        let pinned = tags.entry(tag).or_default();
+        if let (Some(first), Some(digest)) = (&*pinned, &digest)
+            && first != digest
+        {
+            let tag = pin.tag;
+            let message =
+                format!("the tag {tag} is already pinned to {first}: write one digest for it");
+            violations.push(path, message);
         }
+        *pinned = pinned.take().or(digest);
     }
     tags
-}
-
-/// Compiles a selector.
-///
-/// # Errors
-/// The field that is wrong, as a path from the selector.
-pub(super) fn compile(selector: &TagSelector) -> Result<Selector, Problem> {
-    let latest = usize::try_from(selector.latest).map_err(|_| Problem {
-        path: "latest".to_owned(),
-        message: format!(
-            "{} is not a number of tags: write 5, or 0 for all that match",
-            selector.latest
-        ),
-    })?;
-    Selector::new(selection::Spec {
-        latest: Some(latest),
-        semver: selector.semver.as_deref(),
-        include: &selector.include,
-        exclude: &selector.exclude,
-        sort_by: match selector.sort_by {
-            SortBy::Semver => selection::SortBy::Semver,
-            SortBy::Numeric => selection::SortBy::Numeric,
-            SortBy::Alphabetical => selection::SortBy::Alphabetical,
-        },
-    })
 }

@@ -18,9 +18,12 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::time::Duration;
 
-use crate::api::v1alpha1::{ArchivedImages, DeletionPolicy, DriftPolicy, EcrRepositorySyncSpec};
+use crate::api::v1alpha1::{
+    ArchivedImages, DeletionPolicy, DriftPolicy, EcrRepositorySyncSpec, TagSelector,
+};
 use crate::ecr;
 use crate::ecr::policy::{Kind, Wanted};
+use crate::selection::Selector;
 use crate::violation::Violation;
 
 pub(crate) use chart::{Address, Chart, HttpReading};
@@ -185,6 +188,13 @@ struct Violations(Vec<Violation>);
 impl Violations {
     fn push(&mut self, path: impl Into<String>, message: impl Into<String>) {
         self.0.push(Violation::new(path, message));
+    }
+
+    /// The selector of `field`, or `None` after its violation was added.
+    fn selector(&mut self, field: &str, selector: &TagSelector) -> Option<Selector> {
+        Selector::new(selector)
+            .map_err(|Violation { path, message }| self.push(format!("{field}.{path}"), message))
+            .ok()
     }
 
     /// The value, or `None` after its error was added.

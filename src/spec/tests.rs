@@ -4,11 +4,10 @@ use std::time::Duration;
 
 use super::{Spec, parse, parse_for_deletion};
 use crate::api::v1alpha1::{
-    EcrRepositorySyncSpec, Encryption, EncryptionType, Image, ImageTagMutability, LONGEST_PATTERN,
-    MAX_PATTERNS, Prune, TagStrategy,
+    EcrRepositorySyncSpec, Encryption, EncryptionType, Image, ImageTagMutability, Prune,
+    TagStrategy,
 };
 use crate::ecr::policy::Wanted;
-use crate::selection;
 
 fn spec(change: impl FnOnce(&mut EcrRepositorySyncSpec)) -> EcrRepositorySyncSpec {
     let mut spec = EcrRepositorySyncSpec {
@@ -30,12 +29,6 @@ fn parsed(value: serde_json::Value) -> Spec {
 fn paths(spec: &EcrRepositorySyncSpec) -> Vec<String> {
     let violations = parse("nginx", spec).err().unwrap_or_default();
     violations.into_iter().map(|violation| violation.path).collect()
-}
-
-#[test]
-fn the_schema_has_the_bounds_of_selectors() {
-    assert_eq!(MAX_PATTERNS, selection::MOST_PATTERNS);
-    assert_eq!(LONGEST_PATTERN, selection::LONGEST_PATTERN);
 }
 
 #[test]
@@ -116,6 +109,18 @@ fn tags_have_the_digests_that_they_are_pinned_to() {
     let expected = [("a".to_owned(), Some(digest))];
     assert_eq!(tags(&[&pinned, "a"]), expected);
     assert_eq!(tags(&["a", &pinned]), expected);
+}
+
+#[test]
+fn a_tag_has_one_digest() {
+    let [first, other] = ["a", "b"].map(|digit| format!("sha256:{}", digit.repeat(64)));
+    let tags = vec![format!("a@{first}"), "b".to_owned(), format!("a@{other}")];
+    let spec = spec(|s| s.image.as_mut().unwrap().tags = tags);
+    let violations = parse("nginx", &spec).unwrap_err();
+    assert_eq!(
+        violations[0].to_string(),
+        format!("image.tags[2]: the tag a is already pinned to {first}: write one digest for it")
+    );
 }
 
 #[test]

@@ -10,7 +10,6 @@ mod status;
 pub use chart::{Chart, OnSourceChange, VersionSelector};
 pub use crd::{crd, crd_yaml};
 pub use image::{CheckPolicy, Image, Referrers, SortBy, TagSelector, TagStrategy};
-#[cfg(test)]
 pub(crate) use schema::{LONGEST_PATTERN, MAX_PATTERNS};
 pub(crate) use schema::{MAX_FILTERS, MAX_RESOURCE_TAGS, MAX_TAGS};
 pub use spec::{

@@ -6,9 +6,10 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
+use crate::api::v1alpha1::{SortBy, TagSelector};
 use crate::selection::constraint::Constraint;
 use crate::selection::number::Number;
-use crate::selection::{Pin, Selector, SortBy, Spec, Version, tag_of, union, version_of};
+use crate::selection::{Pin, Selector, Version, tag_of, union, version_of};
 
 /// Tags of all kinds, many of them equal or of the same version.
 fn tag() -> impl Strategy<Value = String> {
@@ -71,10 +72,11 @@ struct Written {
 
 impl Written {
     fn select<'a>(&self, latest: usize, tags: &'a [String]) -> Vec<&'a str> {
-        let Self { semver, include, exclude, sort_by } = self;
-        let spec =
-            Spec { latest: Some(latest), semver: *semver, include, exclude, sort_by: *sort_by };
-        Selector::new(spec).unwrap().select(tags.iter().map(String::as_str))
+        let Self { semver, include, exclude, sort_by } = self.clone();
+        let latest = i64::try_from(latest).unwrap();
+        let semver = semver.map(str::to_owned);
+        let selector = TagSelector { latest, semver, include, exclude, sort_by };
+        Selector::new(&selector).unwrap().select(tags.iter().map(String::as_str))
     }
 }
 
@@ -158,8 +160,7 @@ proptest! {
         }
         Number::parse(&text);
         prop_assert!(text.starts_with(Pin::parse(&text).tag));
-        let include = [text];
-        let _ = Selector::new(Spec { latest: Some(1), include: &include, ..Spec::default() });
+        let _ = Selector::new(&TagSelector { include: vec![text], ..TagSelector::default() });
     }
 
     #[test]
