@@ -2,23 +2,23 @@
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::JSONSchemaProps as Schema;
 
+use super::draft::Draft;
 use super::manifest::{self, Object};
 use super::suggest::unknown_field;
-use super::tree::{Node, Source, Value};
+use super::tree::{Node, Problems, Source, Value};
 use super::{Entry, Problem, entry};
 use crate::api::v1alpha1::TagStrategy;
 
 /// Reads the documents of one file.
 #[derive(Debug)]
 pub(super) struct Reader<'s> {
-    source: &'s Source,
     /// The schema of the resource's spec.
     spec: &'s Schema,
     tag_strategy: TagStrategy,
     /// The repositories of the file.
     pub(super) entries: Vec<Entry>,
     /// Everything that is invalid.
-    pub(super) problems: Vec<Problem>,
+    pub(super) problems: Problems<'s>,
     /// Objects that were skipped, with the reason.
     pub(super) skipped: Vec<Problem>,
 }
@@ -26,11 +26,10 @@ pub(super) struct Reader<'s> {
 impl<'s> Reader<'s> {
     pub(super) fn new(source: &'s Source, spec: &'s Schema, tag_strategy: TagStrategy) -> Self {
         Self {
-            source,
             spec,
             tag_strategy,
             entries: Vec::new(),
-            problems: Vec::new(),
+            problems: Problems { source, list: Vec::new() },
             skipped: Vec::new(),
         }
     }
@@ -55,7 +54,7 @@ impl<'s> Reader<'s> {
                     "does not describe a repository: write a list (- name: my-repository), the \
                      same under repositories:, or EcrRepositorySync manifests"
                 };
-                self.problems.push(self.source.problem(&node.defined, hint));
+                self.problems.push(&node.defined, hint);
             }
         }
     }
@@ -66,10 +65,8 @@ impl<'s> Reader<'s> {
                 self.object(node);
                 continue;
             }
-            let draft =
-                entry::read(self.source, node, self.spec, self.tag_strategy, &mut self.problems);
-            self.entries
-                .extend(draft.and_then(|draft| draft.check(self.source, &mut self.problems)));
+            let draft = entry::read(node, self.spec, self.tag_strategy, &mut self.problems);
+            self.add(draft);
         }
     }
 
@@ -83,25 +80,22 @@ impl<'s> Reader<'s> {
                 ("repositories", _) => {
                     let message =
                         "repositories must be a list: write - name: my-repository below it";
-                    self.problems.push(self.source.problem(&child.defined, message));
+                    self.problems.push(&child.defined, message);
                 }
                 (other, _) if other.starts_with("x-") => {}
                 (other, _) => {
-                    self.problems.push(
-                        self.source.problem(&key.defined, unknown_field(other, &["repositories"])),
-                    );
+                    self.problems.push(&key.defined, unknown_field(other, &["repositories"]));
                 }
             }
         }
     }
 
     fn object(&mut self, node: Node) {
-        match manifest::object(self.source, &node, &mut self.problems) {
+        match manifest::object(&node, &mut self.problems) {
             None => {}
             Some(Object::Ours) => {
-                let draft = manifest::read(self.source, node, self.spec, &mut self.problems);
-                self.entries
-                    .extend(draft.and_then(|draft| draft.check(self.source, &mut self.problems)));
+                let draft = manifest::read(node, self.spec, &mut self.problems);
+                self.add(draft);
             }
             Some(Object::List) => self.items(node),
             Some(Object::Other(what)) => {
@@ -122,17 +116,20 @@ impl<'s> Reader<'s> {
                 }
                 ("items", Value::Null) => {}
                 ("items", _) => {
-                    self.problems.push(
-                        self.source.problem(&child.defined, "items must be a list of manifests"),
-                    );
+                    self.problems.push(&child.defined, "items must be a list of manifests");
                 }
                 _ => {}
             }
         }
     }
 
+    /// Adds the entry of a draft that violates no rule.
+    fn add(&mut self, draft: Option<Draft>) {
+        self.entries.extend(draft.and_then(|draft| draft.check(&mut self.problems)));
+    }
+
     fn skip(&mut self, node: &Node, message: &str) {
-        self.skipped.push(self.source.problem(&node.referenced, message));
+        self.skipped.push(self.problems.source.problem(&node.referenced, message));
     }
 }
 

@@ -2,8 +2,8 @@
 
 use serde_saphyr::Location;
 
-use super::tree::{Node, Source, Value};
-use super::{Entry, Problem, Written};
+use super::tree::{Node, Problems, Source, Value};
+use super::{Entry, Written};
 use crate::api::v1alpha1::EcrRepositorySyncSpec;
 use crate::spec::{self, Spec};
 use crate::violation::Violation;
@@ -27,12 +27,12 @@ pub(super) struct Draft {
 
 impl Draft {
     /// Returns the entry if it violates no rule; `None` after a problem.
-    pub(super) fn check(self, source: &Source, problems: &mut Vec<Problem>) -> Option<Entry> {
+    pub(super) fn check(self, problems: &mut Problems<'_>) -> Option<Entry> {
         let written: EcrRepositorySyncSpec = match serde_json::from_value(self.json.clone()) {
             Ok(spec) => spec,
             // The schema is generated from the type, so this would be a mismatch of the two.
             Err(error) => {
-                problems.push(source.problem(&self.tree.referenced, error.to_string()));
+                problems.push(&self.tree.referenced, error.to_string());
                 return None;
             }
         };
@@ -40,11 +40,12 @@ impl Draft {
         let spec = match spec::parse_strictly(&self.name, &written) {
             Ok(spec) => spec,
             Err(violations) => {
-                problems.extend(violations.iter().map(|violation| self.problem(source, violation)));
+                violations.iter().for_each(|violation| self.report(violation, problems));
                 return None;
             }
         };
 
+        let source = problems.source;
         let mut notes = self.notes;
         notes.extend(unlisted_tag(source, &self.tree, &written, &spec));
         let position = source.position(&self.tree.referenced);
@@ -52,12 +53,12 @@ impl Draft {
         Some(Entry { written, spec })
     }
 
-    /// Returns the problem at the deepest field of the violation's path that the file contains,
-    /// with the field's name in the file.
-    fn problem(&self, source: &Source, violation: &Violation) -> Problem {
+    /// Reports a violation at the deepest field of its path that the file contains, with the
+    /// field's name in the file.
+    fn report(&self, violation: &Violation, problems: &mut Problems<'_>) {
         if violation.path == "repositoryName" && self.tree.value.get("repositoryName").is_none() {
-            return source
-                .problem(&self.named_at, format!("{}: {}", self.name_field, violation.message));
+            let message = format!("{}: {}", self.name_field, violation.message);
+            return problems.push(&self.named_at, message);
         }
         let mut at = &self.tree;
         let mut path = String::new();
@@ -65,7 +66,7 @@ impl Draft {
 
         while !rest.is_empty() {
             let (step, after) = first_step(rest);
-            let Some((child, written)) = child(source, at, step) else { break };
+            let Some((child, written)) = child(problems.source, at, step) else { break };
             if !path.is_empty() && !written.starts_with('[') {
                 path.push('.');
             }
@@ -76,7 +77,7 @@ impl Draft {
         if !path.is_empty() && !rest.is_empty() && !rest.starts_with('[') {
             path.push('.');
         }
-        source.problem(&at.defined, format!("{path}{rest}: {}", violation.message))
+        problems.push(&at.defined, format!("{path}{rest}: {}", violation.message));
     }
 }
 

@@ -2,10 +2,9 @@
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::JSONSchemaProps as Schema;
 
-use super::Problem;
 use super::draft::Draft;
 use super::suggest::unknown_field;
-use super::tree::{Key, Node, Source, Value};
+use super::tree::{Key, Node, Problems, Value};
 use super::typed::Typed;
 use crate::api::v1alpha1::TagStrategy;
 
@@ -51,45 +50,41 @@ const PRUNE: &Names =
 
 /// Reads one entry; `None` after a problem.
 pub(super) fn read(
-    source: &Source,
     node: Node,
     spec: &Schema,
     tag_strategy: TagStrategy,
-    problems: &mut Vec<Problem>,
+    problems: &mut Problems<'_>,
 ) -> Option<Draft> {
-    let problems_before = problems.len();
+    let problems_before = problems.list.len();
     let (referenced, defined) = (node.referenced, node.defined);
     let Value::Map(fields) = node.value else {
-        problems.push(source.problem(&defined, "is not a repository: write - name: my-repository"));
+        problems.push(&defined, "is not a repository: write - name: my-repository");
         return None;
     };
 
-    let mut fields = renamed(source, fields, ENTRY, problems);
+    let mut fields = renamed(fields, ENTRY, problems);
     for (field, names) in
         [("image", IMAGE), ("chart", CHART), ("encryption", ENCRYPTION), ("prune", PRUNE)]
     {
         if let Some((_, node)) = fields.iter_mut().find(|(key, _)| key.value == field) {
-            rename(source, node, names, problems);
+            rename(node, names, problems);
         }
     }
     if tag_strategy == TagStrategy::Retag {
         retag(&mut fields);
     }
 
-    let mut typed = Typed::new(source);
-    typed.complete = problems.len() == problems_before;
-
+    let complete = problems.list.len() == problems_before;
+    let mut typed = Typed { problems, complete };
     let name = take(&mut fields, "name")
         .filter(|node| node.value != Value::Null)
         .map(|node| (typed.value("name", &node, &of_type("string")), node.defined));
     if name.is_none() {
-        problems
-            .push(source.problem(&defined, "this entry has no name: write name: my-repository"));
+        typed.problems.push(&defined, "this entry has no name: write name: my-repository");
     }
     let tree = Node::new(Value::Map(fields), referenced, defined);
     let json = typed.value("the entry", &tree, spec);
-    problems.append(&mut typed.problems);
-    if problems.len() > problems_before {
+    if problems.list.len() > problems_before {
         return None;
     }
     let (name, named_at) = name?;
@@ -114,18 +109,17 @@ fn take(fields: &mut Vec<(Key, Node)>, name: &str) -> Option<Node> {
 }
 
 /// Renames the fields of a mapping; what is no mapping is left to the schema.
-fn rename(source: &Source, node: &mut Node, names: &Names, problems: &mut Vec<Problem>) {
+fn rename(node: &mut Node, names: &Names, problems: &mut Problems<'_>) {
     if let Value::Map(fields) = &mut node.value {
-        *fields = renamed(source, std::mem::take(fields), names, problems);
+        *fields = renamed(std::mem::take(fields), names, problems);
     }
 }
 
 /// Returns the fields with their names in the resource. Unknown and duplicate fields are problems.
 fn renamed(
-    source: &Source,
     fields: Vec<(Key, Node)>,
     names: &Names,
-    problems: &mut Vec<Problem>,
+    problems: &mut Problems<'_>,
 ) -> Vec<(Key, Node)> {
     let mut known: Vec<_> = names.iter().flat_map(|(camel, snake)| [*camel, *snake]).collect();
     known.dedup();
@@ -134,7 +128,7 @@ fn renamed(
         let Some((name, _)) =
             names.iter().find(|(camel, snake)| key.value == *camel || key.value == *snake)
         else {
-            problems.push(source.problem(&key.defined, unknown_field(&key.value, &known)));
+            problems.push(&key.defined, unknown_field(&key.value, &known));
             continue;
         };
         if renamed.iter().any(|(other, _)| other.value == *name) {
@@ -142,7 +136,7 @@ fn renamed(
                 names.iter().find(|(camel, _)| camel == name).map_or(*name, |(_, snake)| *snake);
             let message =
                 format!("`{name}` and `{snake}` are the same field: write only one of them");
-            problems.push(source.problem(&key.defined, message));
+            problems.push(&key.defined, message);
             continue;
         }
         (*name).clone_into(&mut key.value);

@@ -3,10 +3,9 @@
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::JSONSchemaProps as Schema;
 use kube::Resource;
 
-use super::Problem;
 use super::draft::Draft;
 use super::suggest::{nearest, unknown_field};
-use super::tree::{Node, Source, Value};
+use super::tree::{Node, Problems, Value};
 use super::typed::Typed;
 use crate::api::v1alpha1::EcrRepositorySync;
 
@@ -27,16 +26,13 @@ pub(super) fn is_object(value: &Value) -> bool {
 }
 
 /// Returns the kind of object; `None` after a problem.
-pub(super) fn object(source: &Source, node: &Node, problems: &mut Vec<Problem>) -> Option<Object> {
+pub(super) fn object(node: &Node, problems: &mut Problems<'_>) -> Option<Object> {
     let field =
         |name| node.value.get(name).and_then(|child| child.value.text().map(|text| (text, child)));
     let (Some((version, version_node)), Some((kind, kind_node))) =
         (field("apiVersion"), field("kind"))
     else {
-        problems.push(
-            source
-                .problem(&node.defined, "a manifest needs both apiVersion and kind, each a string"),
-        );
+        problems.push(&node.defined, "a manifest needs both apiVersion and kind, each a string");
         return None;
     };
 
@@ -49,7 +45,7 @@ pub(super) fn object(source: &Source, node: &Node, problems: &mut Vec<Problem>) 
             return Some(if kind == our_kind { Object::Ours } else { Object::List });
         }
         let message = format!("unknown apiVersion {version:?} of {kind}: write {our_version}");
-        problems.push(source.problem(&version_node.defined, message));
+        problems.push(&version_node.defined, message);
         return None;
     }
     if our_group {
@@ -57,7 +53,7 @@ pub(super) fn object(source: &Source, node: &Node, problems: &mut Vec<Problem>) 
             Some(meant) => format!("unknown kind `{kind}`, did you mean `{meant}`?"),
             None => format!("unknown kind `{kind}`: {version} has {our_kind}"),
         };
-        problems.push(source.problem(&kind_node.defined, message));
+        problems.push(&kind_node.defined, message);
         return None;
     }
 
@@ -70,13 +66,8 @@ pub(super) fn object(source: &Source, node: &Node, problems: &mut Vec<Problem>) 
 }
 
 /// Reads one resource; `None` after a problem.
-pub(super) fn read(
-    source: &Source,
-    node: Node,
-    schema: &Schema,
-    problems: &mut Vec<Problem>,
-) -> Option<Draft> {
-    let problems_before = problems.len();
+pub(super) fn read(node: Node, schema: &Schema, problems: &mut Problems<'_>) -> Option<Draft> {
+    let problems_before = problems.list.len();
     let (referenced, defined) = (node.referenced, node.defined);
     let Value::Map(fields) = node.value else { return None };
 
@@ -87,10 +78,10 @@ pub(super) fn read(
             "metadata" => metadata = Some(child),
             "spec" => spec = Some(child),
             "apiVersion" | "kind" | "status" => {}
-            other => problems.push(source.problem(
+            other => problems.push(
                 &key.defined,
                 unknown_field(other, &["apiVersion", "kind", "metadata", "spec", "status"]),
-            )),
+            ),
         }
     }
 
@@ -105,20 +96,16 @@ pub(super) fn read(
         let at = metadata
             .as_ref()
             .map_or(defined, |metadata| metadata.value.get("name").unwrap_or(metadata).defined);
-        problems.push(source.problem(&at, "metadata.name is missing or not a string"));
+        problems.push(&at, "metadata.name is missing or not a string");
     }
     let Some(mut spec) = spec.filter(|spec| spec.value != Value::Null) else {
-        problems.push(source.problem(
-            &defined,
-            "spec is missing: write spec: {} for a repository without an image",
-        ));
+        problems
+            .push(&defined, "spec is missing: write spec: {} for a repository without an image");
         return None;
     };
 
-    let mut typed = Typed::new(source);
-    let json = typed.value("spec", &spec, schema);
-    problems.append(&mut typed.problems);
-    if problems.len() > problems_before {
+    let json = Typed { problems, complete: true }.value("spec", &spec, schema);
+    if problems.list.len() > problems_before {
         return None;
     }
 

@@ -175,7 +175,8 @@ fn read_file(file: &Path, spec: &Schema, tag_strategy: TagStrategy) -> Result<Co
     let mut reader = Reader::new(&source, spec, tag_strategy);
     documents.into_iter().for_each(|document| reader.document(document));
 
-    let Reader { entries, mut problems, skipped, .. } = reader;
+    let Reader { entries, problems, skipped, .. } = reader;
+    let mut problems = problems.list;
     problems.sort_by(|a, b| a.position.cmp(&b.position));
     // A problem in an anchor is reported once, not for each alias.
     problems.dedup();

@@ -72,6 +72,22 @@ impl Source {
     }
 }
 
+/// The problems of one file.
+#[derive(Debug)]
+pub(super) struct Problems<'s> {
+    /// The file.
+    pub(super) source: &'s Source,
+    /// All problems so far.
+    pub(super) list: Vec<Problem>,
+}
+
+impl Problems<'_> {
+    /// Adds a problem with the value at `location`.
+    pub(super) fn push(&mut self, location: &Location, message: impl AsRef<str>) {
+        self.list.push(self.source.problem(location, message));
+    }
+}
+
 /// Escapes control characters: messages quote files, and a terminal must not interpret them.
 fn printable(message: &str) -> String {
     message.chars().fold(String::with_capacity(message.len()), |mut text, c| {

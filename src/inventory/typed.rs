@@ -5,26 +5,20 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 use serde_json::{Map, Value as Json};
 
-use super::Problem;
 use super::suggest::unknown_field;
-use super::tree::{Node, Number, Source, Value};
+use super::tree::{Node, Number, Problems, Value};
 
 /// Reads values of one file and collects the problems.
 #[derive(Debug)]
-pub(super) struct Typed<'s> {
-    source: &'s Source,
+pub(super) struct Typed<'p, 's> {
+    /// The problems of the file.
+    pub(super) problems: &'p mut Problems<'s>,
     /// Whether missing fields are reported: not if a field was unknown, since it may be the missing
     /// one, misspelt.
     pub(super) complete: bool,
-    /// All problems so far.
-    pub(super) problems: Vec<Problem>,
 }
 
-impl<'s> Typed<'s> {
-    pub(super) fn new(source: &'s Source) -> Self {
-        Self { source, complete: true, problems: Vec::new() }
-    }
-
+impl Typed<'_, '_> {
     /// Returns the value of `field` as JSON; `None` after a problem. Null counts as absent, except
     /// below fields whose schema allows anything.
     pub(super) fn value(&mut self, field: &str, node: &Node, schema: &Schema) -> Option<Json> {
@@ -84,7 +78,8 @@ impl<'s> Typed<'s> {
                 if child.value == Value::Null {
                     continue;
                 }
-                self.value(self.source.written(&key.defined).unwrap_or(name), child, property)
+                let written = self.problems.source.written(&key.defined);
+                self.value(written.unwrap_or(name), child, property)
             } else if let Some(JSONSchemaPropsOrBool::Schema(values)) =
                 &schema.additional_properties
             {
@@ -94,7 +89,7 @@ impl<'s> Typed<'s> {
             } else {
                 let known: Vec<_> =
                     properties.into_iter().flatten().map(|(name, _)| name.as_str()).collect();
-                self.problems.push(self.source.problem(&key.defined, unknown_field(name, &known)));
+                self.problems.push(&key.defined, unknown_field(name, &known));
                 complete = false;
                 None
             };
@@ -125,13 +120,11 @@ impl<'s> Typed<'s> {
     fn open(&mut self, node: &Node) -> Option<Json> {
         match &node.value {
             Value::Null => Some(Json::Null),
-            Value::Bool(_) if self.is_letter(node) => {
-                self.source.written(&node.defined).map(Json::from)
-            }
+            Value::Bool(_) if self.is_letter(node) => self.written(node).map(Json::from),
             Value::Bool(value) => Some(Json::Bool(*value)),
             Value::String(text) => Some(Json::String(text.clone())),
             Value::Number(number) => json(*number).or_else(|| {
-                let written = self.source.written(&node.defined).unwrap_or_default();
+                let written = self.written(node).unwrap_or_default();
                 self.wrong(
                     node,
                     format!("quote {written}, YAML reads it as a number that JSON cannot hold"),
@@ -151,17 +144,20 @@ impl<'s> Typed<'s> {
         }
     }
 
+    /// Returns the text of the file for a value, without quotes.
+    fn written(&self, node: &Node) -> Option<&str> {
+        self.problems.source.written(&node.defined)
+    }
+
     /// Whether this is `y` or `n`: text in YAML 1.2 and for the older tool, but a boolean for the
     /// library.
     fn is_letter(&self, node: &Node) -> bool {
-        self.source
-            .written(&node.defined)
-            .is_some_and(|written| matches!(written, "y" | "Y" | "n" | "N"))
+        self.written(node).is_some_and(|written| matches!(written, "y" | "Y" | "n" | "N"))
     }
 
     /// Returns the hint for a single value in place of a list.
     fn as_list(&self, node: &Node, value: &Value) -> String {
-        let written = self.source.written(&node.defined).unwrap_or_default();
+        let written = self.written(node).unwrap_or_default();
         match value {
             Value::Number(number) if number.to_string() != written => {
                 format!(
@@ -176,7 +172,7 @@ impl<'s> Typed<'s> {
 
     /// Returns the hint for a value whose type is not `wanted`.
     fn hint(&self, wanted: &str, node: &Node, value: &Value) -> String {
-        let written = || self.source.written(&node.defined).unwrap_or_default();
+        let written = || self.written(node).unwrap_or_default();
         let quote = |noun: &str, value: String| match written() {
             same if same == value => format!(": quote {same}, YAML reads it as a {noun}"),
             other => format!(": quote {other}, YAML reads it as the {noun} {value}"),
@@ -203,7 +199,7 @@ impl<'s> Typed<'s> {
     }
 
     fn wrong(&mut self, node: &Node, message: String) -> Option<Json> {
-        self.problems.push(self.source.problem(&node.defined, message));
+        self.problems.push(&node.defined, message);
         None
     }
 }
