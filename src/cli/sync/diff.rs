@@ -251,34 +251,20 @@ impl Totals {
 
 impl std::fmt::Display for Totals {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self {
-            create,
-            change,
-            unchanged,
-            failing,
-            image_tags,
-            chart_tags,
-            prune,
-            policies,
-            blobs,
-            bytes,
-        } = *self;
-        write!(f, "Repositories: {create} to create, {change} to change, {unchanged} in sync")?;
-        if failing > 0 {
-            write!(f, ", {failing} with failures")?;
+        write!(f, "Repositories: {} to create", self.create)?;
+        write!(f, ", {} to change, {} in sync", self.change, self.unchanged)?;
+        if self.failing > 0 {
+            write!(f, ", {} with failures", self.failing)?;
         }
-        write!(
-            f,
-            "\nTo copy: {} and {} ({}, {})",
-            counted(image_tags, "image tag"),
-            counted(chart_tags, "chart version"),
-            counted(blobs, "blob"),
-            size(bytes)
-        )?;
-        if prune > 0 {
-            write!(f, "\nTags to prune: {prune}")?;
+
+        let images = counted(self.image_tags, "image tag");
+        let charts = counted(self.chart_tags, "chart version");
+        let blobs = counted(self.blobs, "blob");
+        write!(f, "\nTo copy: {images} and {charts} ({blobs}, {})", size(self.bytes))?;
+        if self.prune > 0 {
+            write!(f, "\nTags to prune: {}", self.prune)?;
         }
-        write!(f, "\nPolicies to apply: {policies}\nDry run: nothing was written.")
+        write!(f, "\nPolicies to apply: {}\nDry run: nothing was written.", self.policies)
     }
 }
 

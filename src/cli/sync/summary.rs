@@ -99,46 +99,39 @@ impl Span {
 pub(super) fn block(counts: &Counts, span: &Span) -> String {
     let rule = "=".repeat(WIDTH);
     let time = |time: Timestamp| time.strftime("%Y-%m-%d %H:%M:%S UTC").to_string();
-    let Counts {
-        processed,
-        created,
-        updated,
-        skipped,
-        failed,
-        images,
-        charts,
-        pruned,
-        policies,
-        success_rate,
-        ..
-    } = counts;
-
-    let mut repositories = vec![("Created", created), ("Updated", updated), ("Skipped", skipped)];
-    if *failed > 0 {
-        repositories.push(("Failed", failed));
-    }
+    let mut repositories =
+        vec![("Created", counts.created), ("Updated", counts.updated), ("Skipped", counts.skipped)];
     // The older tool has no line for failed repositories or pruned tags: shown only if there are
     // any.
-    let pruned = if *pruned > 0 { format!("Tags Pruned: {pruned}\n\n") } else { String::new() };
+    if counts.failed > 0 {
+        repositories.push(("Failed", counts.failed));
+    }
+    let pruned = match counts.pruned {
+        0 => String::new(),
+        pruned => format!("Tags Pruned: {pruned}\n\n"),
+    };
 
     format!(
         "{rule}\nECR SYNC SUMMARY\n{rule}\nStart Time: {}\nEnd Time: {}\nDuration: {:.1} seconds\n\
          \n\
-         Repositories Processed: {processed}\n{}\n\
+         Repositories Processed: {}\n{}\n\
          Artifacts Synchronized:\n{}\n\
-         {pruned}Policies Applied: {policies}\n\n\
-         Overall Success Rate: {success_rate:.1}%\n{rule}\n",
+         {pruned}Policies Applied: {}\n\n\
+         Overall Success Rate: {:.1}%\n{rule}\n",
         time(span.start),
         time(span.end),
         span.seconds(),
+        counts.processed,
         branches(&repositories),
-        branches(&[("Container Images", images), ("Helm Charts", charts)]),
+        branches(&[("Container Images", counts.images), ("Helm Charts", counts.charts)]),
+        counts.policies,
+        counts.success_rate,
     )
 }
 
-fn branches(entries: &[(&str, &usize)]) -> String {
+fn branches(entries: &[(&str, usize)]) -> String {
     let last = entries.len().saturating_sub(1);
-    let line = |(index, (name, count)): (usize, &(&str, &usize))| {
+    let line = |(index, (name, count)): (usize, &(&str, usize))| {
         format!("{} {name}: {count}\n", if index == last { "└──" } else { "├──" })
     };
     entries.iter().enumerate().map(line).collect()
