@@ -11,7 +11,6 @@ use serde_json::Value as Json;
 
 use super::version::is_version;
 use super::yaml::{self, Bounds, Value};
-use crate::registry::{ParseError, Tag};
 
 /// Real `Chart.yaml` files have a few hundred values.
 const BOUNDS: Bounds = Bounds { nodes: 100_000, replayed: 100_000 };
@@ -134,14 +133,6 @@ impl Metadata {
         metadata.sanitize();
         metadata.check()?;
         Ok(metadata)
-    }
-
-    /// The tag for this version, as Helm writes it: with `_` for `+`, which a tag cannot contain.
-    ///
-    /// # Errors
-    /// If the version is too long for a tag.
-    pub fn tag(&self) -> Result<Tag, ParseError> {
-        self.version.replace('+', "_").parse()
     }
 
     /// Writes the metadata like Helm, for the config of the manifest.
@@ -459,11 +450,5 @@ description: \"line\\nnext\\u200b\\u00a0end é\u{301}\"
             let error = Metadata::parse(chart, None).expect_err(chart);
             assert!(error.contains(why), "{chart}: {error}");
         }
-    }
-
-    #[test]
-    fn build_metadata_is_an_underscore_in_the_tag() {
-        let metadata = Metadata::parse("name: a\nversion: 1.0.0+b.1", None).unwrap();
-        assert_eq!(metadata.tag().unwrap().as_str(), "1.0.0_b.1");
     }
 }

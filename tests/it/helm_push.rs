@@ -120,7 +120,7 @@ async fn config_layers_and_annotations_are_those_of_helm_push() {
         let bytes = Bytes::from(std::fs::read(&file).expect("an archive"));
         let metadata = archive::read(&bytes).unwrap_or_else(|error| panic!("{file}: {error}"));
         let ours = Artifact::new(&metadata, bytes.clone(), provenance).expect("an artifact");
-        let tag = metadata.tag().expect("a tag");
+        let tag = metadata.version.replace('+', "_");
 
         helm(&["push", &file, &format!("oci://{}/charts", upstream.host()), "--plain-http"]).await;
         let reference = format!("{}/charts/{}", upstream.host(), metadata.name);
