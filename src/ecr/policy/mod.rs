@@ -14,7 +14,7 @@ mod forecast;
 mod lifecycle;
 mod permission;
 #[cfg(test)]
-mod properties;
+mod tests;
 
 use serde_json::Value;
 
@@ -186,17 +186,5 @@ fn type_name(value: &Value) -> &'static str {
         Value::String(_) => "a string",
         Value::Array(_) => "a list",
         Value::Object(_) => "an object",
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    pub(super) fn policy(value: Value) -> Policy {
-        match value {
-            Value::Object(policy) => policy,
-            other => panic!("{other} is not an object"),
-        }
     }
 }

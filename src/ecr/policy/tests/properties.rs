@@ -6,8 +6,8 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use serde_json::{Map, Value, json};
 
-use super::tests::policy;
-use super::{Kind, means_the_same, text};
+use super::policy;
+use crate::ecr::policy::{Kind, means_the_same, text};
 
 fn lifecycle_rule() -> impl Strategy<Value = Value> {
     let tags = btree_set("[a-z0-9.*-]{1,6}", 1..4).prop_map(|set| json!(set));
