@@ -11,7 +11,7 @@ use crate::violation::Violation;
 pub struct Failure {
     /// The kind.
     pub class: Class,
-    /// The text. The same failure has the same text in every pass: no durations, no request ids.
+    /// The text. The same failure has the same text in every pass: no durations, no request IDs.
     pub message: String,
     /// Time that the other side asked us to wait.
     pub retry_after: Option<Duration>,

@@ -26,7 +26,7 @@ pub(crate) struct Guarded<K>(pub(crate) Result<K, Undecodable>);
 /// An object that cannot be decoded.
 #[derive(Clone)]
 pub(crate) struct Undecodable {
-    /// Name, namespace, uid, generation and resource version; nothing else.
+    /// Name, namespace, UID, generation and resource version; nothing else.
     pub(crate) metadata: ObjectMeta,
     /// The JSON of `status`, which only the operator writes.
     pub(super) status: Option<Box<RawValue>>,

@@ -80,7 +80,7 @@ pub(super) struct Written {
     pub(super) status: EcrRepositorySyncStatus,
 }
 
-/// The memories of all resources, by uid.
+/// The memories of all resources, by UID.
 #[derive(Debug, Default)]
 pub(super) struct Memories(Mutex<HashMap<String, Memory>>);
 

@@ -43,7 +43,7 @@ pub(crate) struct Options {
 /// The running process, as repositories and events name it.
 #[derive(Clone, Debug)]
 pub(crate) struct Process {
-    /// Id of this cluster in owner tags.
+    /// ID of this cluster in owner tags.
     pub(crate) cluster_id: String,
     /// Name of this process in events.
     pub(crate) instance: String,

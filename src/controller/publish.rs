@@ -110,7 +110,7 @@ pub(super) fn applied(
         "apiVersion": EcrRepositorySync::api_version(&()),
         "kind": EcrRepositorySync::kind(&()),
         // The version keeps the status from a later object of the same name: the API server does
-        // not compare a uid here.
+        // not compare a UID here.
         "metadata": {"resourceVersion": version},
         "status": status,
     }));

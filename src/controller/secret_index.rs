@@ -16,14 +16,14 @@ use crate::spec::Secrets;
 /// Namespace and name.
 type Key = (String, String);
 
-/// A resource that refers to a Secret: its uid and its name.
+/// A resource that refers to a Secret: its UID and its name.
 pub(super) type Referrer = (String, ObjectRef<EcrRepositorySync>);
 
 #[derive(Debug, Default)]
 struct Index {
-    /// Secret -> uid of a resource -> the resource.
+    /// Secret -> UID of a resource -> the resource.
     referrers: HashMap<Key, HashMap<String, ObjectRef<EcrRepositorySync>>>,
-    /// Uid of a resource -> Secrets.
+    /// UID of a resource -> Secrets.
     secrets: HashMap<String, Vec<Key>>,
     /// Secret -> resource version at the last event.
     versions: HashMap<Key, String>,

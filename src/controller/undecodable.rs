@@ -24,14 +24,14 @@ use crate::class::Class;
 use crate::failure::Failure;
 use crate::sync::Report;
 
-/// Uid of a resource -> generation.
+/// UID of a resource -> generation.
 type Generations = HashMap<String, Option<i64>>;
 
 /// The undecodable resources.
 #[derive(Default)]
 struct Known {
     now: Generations,
-    /// Those of a list that is being received.
+    /// The undecodable resources of a list that is being received.
     listing: Generations,
 }
 

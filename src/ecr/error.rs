@@ -125,7 +125,7 @@ fn own_cause<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a Err
     causes.into_iter().find_map(|cause| cause.downcast_ref())
 }
 
-/// Returns the text of a call that AWS did not answer. It holds no id of a request, which would make
+/// Returns the text of a call that AWS did not answer. It holds no ID of a request, which would make
 /// every message of a condition different.
 fn unanswered(error: &(dyn std::error::Error + 'static)) -> String {
     let text = with_causes(error);

@@ -3,7 +3,7 @@
 /// The account and region in the host name of a private ECR registry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Host {
-    /// The AWS account id.
+    /// The AWS account ID.
     pub account: String,
     /// The AWS region.
     pub region: String,

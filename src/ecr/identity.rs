@@ -1,5 +1,5 @@
 //! The AWS identity for a registry: the operator's own, a role that it assumes, or that of a
-//! ServiceAccount. The operator's roles file with its external ids. Role session names.
+//! ServiceAccount. The operator's roles file with its external IDs. Role session names.
 
 use std::fmt;
 
@@ -66,12 +66,12 @@ pub struct NoToken {
     pub message: String,
 }
 
-/// External ids by role, set by the operator's administrator. They never come from a resource: its
+/// External IDs by role, set by the operator's administrator. They never come from a resource: its
 /// author could then use a trust that was given to somebody else (the confused deputy problem).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Roles(Vec<RoleRule>);
 
-/// The external id of all roles that match a pattern.
+/// The external ID of all roles that match a pattern.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct RoleRule {
@@ -112,7 +112,7 @@ impl Roles {
         Ok(Self(rules))
     }
 
-    /// Returns the external id for a role: that of the first matching pattern.
+    /// Returns the external ID for a role: that of the first matching pattern.
     #[must_use]
     pub fn external_id(&self, role: &RoleArn) -> Option<&str> {
         let rule = self.0.iter().find(|rule| wildcard::matches(&rule.role_arn, role.as_str()));

@@ -14,7 +14,7 @@ use super::error::Error;
 use super::registry::Registry;
 use crate::registry::{DOCKER_LIST, Digest, OCI_INDEX, Tag};
 
-/// Most image ids or layer digests that ECR takes in one call.
+/// Most image IDs or layer digests that ECR takes in one call.
 const BATCH: usize = 100;
 /// Largest page of ListImages.
 pub(super) const PAGE: i32 = 1000;
@@ -42,12 +42,12 @@ impl Images {
 /// The answer to one DescribeImages call.
 pub(super) enum Answer {
     Images(Vec<ImageDetail>),
-    /// DescribeImages has no list of failures: one missing id fails the whole call.
+    /// DescribeImages has no list of failures: one missing ID fails the whole call.
     OneMissing,
     NoRepository,
 }
 
-/// Ids in batches. A batch that ECR answers with "not found" is halved.
+/// IDs in batches. A batch that ECR answers with "not found" is halved.
 pub(super) struct Batches<'a, T>(Vec<&'a [T]>);
 
 impl<'a, T> Batches<'a, T> {
@@ -108,7 +108,7 @@ impl Registry {
         self.find(name, &ids, &tags).await
     }
 
-    /// Finds the images with these ids, and adds each to [`Images::tags`] under those of `tags`
+    /// Finds the images with these IDs, and adds each to [`Images::tags`] under those of `tags`
     /// that it has.
     async fn find(
         &self,

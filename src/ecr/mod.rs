@@ -2,7 +2,7 @@
 //!
 //! - `session`: the AWS identity of the process, and one [`Registry`] per (account, region,
 //!   identity)
-//! - `identity`, `assume_role`: roles and ServiceAccounts, external ids, their credentials
+//! - `identity`, `assume_role`: roles and ServiceAccounts, external IDs, their credentials
 //! - `own_identity`, `no_identity`: whether AWS accepts the identity of this process itself, and what
 //!   to do if not
 //! - `token`, `public`: logins to `/v2/` of private registries and of public.ecr.aws

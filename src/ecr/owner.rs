@@ -13,7 +13,7 @@ const MAX_VALUE: usize = 256;
 /// One resource of one cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Owner {
-    /// The cluster's id: `--cluster-id`, by default the uid of the namespace kube-system.
+    /// The cluster's ID: `--cluster-id`, by default the UID of the namespace kube-system.
     pub cluster: String,
     /// Namespace of the resource.
     pub namespace: String,

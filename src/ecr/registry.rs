@@ -18,7 +18,7 @@ use crate::registry::{self, Endpoint, Scheme, Transport};
 /// Calls to ECR in one account and region, shared by all resources that live there.
 #[derive(Debug)]
 pub struct Registry {
-    /// The AWS account id.
+    /// The AWS account ID.
     pub account: String,
     /// The AWS region.
     pub region: String,

@@ -14,7 +14,7 @@ pub struct Repository {
     pub arn: String,
     /// `host/name`, as ECR returns it; never built by hand.
     pub uri: String,
-    /// The AWS account id.
+    /// The AWS account ID.
     pub registry_id: String,
     /// Whether tags may be moved to another image.
     pub mutability: Mutability,

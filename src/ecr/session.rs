@@ -45,7 +45,7 @@ pub struct Options {
     pub rates: Rates,
     /// URL of ECR's API, if it is not AWS's own.
     pub endpoint: Option<String>,
-    /// External ids of roles.
+    /// External IDs of roles.
     pub roles: Option<Reloaded<Roles>>,
     /// Session name of assumed roles, for CloudTrail.
     pub session_name: String,
@@ -67,7 +67,7 @@ impl Default for Options {
 /// Account and region, as far as they are known.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Location {
-    /// The AWS account id.
+    /// The AWS account ID.
     pub account: Option<String>,
     /// The AWS region.
     pub region: Option<String>,
@@ -96,7 +96,7 @@ pub struct Session {
     limits: Mutex<HashMap<(String, String), Arc<RateLimits>>>,
 }
 
-/// An identity, and the external id that its credentials depend on.
+/// An identity, and the external ID that its credentials depend on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Key {
     identity: Identity,

@@ -117,7 +117,7 @@ impl std::fmt::Display for Mutability {
 pub struct Encryption {
     /// `AES256`, `KMS`, `KMS_DSSE`, or a value that AWS adds.
     pub kind: String,
-    /// The KMS key: an id, an ARN or an alias.
+    /// The KMS key: an ID, an ARN or an alias.
     pub key: Option<String>,
 }
 
@@ -159,7 +159,7 @@ impl std::fmt::Display for Encryption {
 struct Key<'a> {
     /// Region and account, if the name is an ARN.
     location: Option<(&'a str, &'a str)>,
-    /// `alias/NAME`, or the id.
+    /// `alias/NAME`, or the ID.
     name: &'a str,
 }
 

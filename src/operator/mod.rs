@@ -31,11 +31,11 @@ use server::Health;
 #[derive(Debug)]
 pub(crate) struct Options {
     pub(crate) controller: controller::Options,
-    /// Id of this cluster; the uid of the namespace kube-system when absent.
+    /// ID of this cluster; if absent, the UID of the namespace kube-system.
     pub(crate) cluster_id: Option<String>,
     /// Leader election; without it every process works.
     pub(crate) leader_election: Option<LeaderElection>,
-    /// /healthz fails when work is due and nothing was finished for this long.
+    /// /healthz fails if a pass is due and there is no progress for this time.
     pub(crate) watchdog: Duration,
     /// Address of /metrics, /healthz, /readyz and /schedule.
     pub(crate) listen: SocketAddr,
@@ -185,7 +185,7 @@ async fn engine(
     let transport = transport.metered(meter.clone());
 
     let cluster = Arc::new(Cluster::new(client.clone()));
-    // The id keeps the sessions of two clusters apart in CloudTrail.
+    // The ID keeps the sessions of two clusters apart in CloudTrail.
     let session_name = format!("{}-{}", aws.session_name, process.cluster_id);
     let aws = ecr::Options { session_name, ..aws };
     let session = ecr::Session::load(aws, transport.clone(), meter, Some(cluster.clone())).await;

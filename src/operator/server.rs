@@ -81,7 +81,7 @@ pub(super) fn start(
             return (StatusCode::INTERNAL_SERVER_ERROR, text);
         }
         if liveness.is_stuck_for(watchdog) {
-            let text = "work is due, but nothing was finished for too long\n";
+            let text = "a pass is due, but there was no progress for too long (--watchdog)\n";
             return (StatusCode::INTERNAL_SERVER_ERROR, text);
         }
         (StatusCode::OK, "ok\n")

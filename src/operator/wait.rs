@@ -23,8 +23,8 @@ const FIRST_WAIT: Duration = Duration::from_millis(200);
 /// Longest wait: soon enough for a person who has just installed the CustomResourceDefinition.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
-/// Waits until the API server serves the resource. Returns the id of this cluster: `cluster_id`, or
-/// the uid of the namespace kube-system.
+/// Waits until the API server serves the resource. Returns the ID of this cluster: `cluster_id`, or
+/// the UID of the namespace kube-system.
 pub(super) async fn for_cluster(
     client: &Client,
     cluster_id: Option<String>,
@@ -41,7 +41,7 @@ pub(super) async fn for_cluster(
 
 async fn uid_of_kube_system(client: &Client, health: &Health) -> String {
     let namespaces: Api<Namespace> = Api::all(client.clone());
-    let needs = "this cluster's identity is the uid of the namespace kube-system: allow `get` on \
+    let needs = "this cluster's identity is the UID of the namespace kube-system: allow `get` on \
                  it, or set --cluster-id";
     let ask = async || namespaces.get_metadata("kube-system").await;
     until_answered(health, needs, ask).await.uid().unwrap_or_default()

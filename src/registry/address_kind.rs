@@ -29,19 +29,21 @@ impl AddressKind {
     pub(super) const fn refusal(self) -> &'static str {
         match self {
             Self::Public | Self::Private => {
-                "is at a private address, from which the operator reads only if \
+                "has a private address: the operator connects to it only if \
                  --allow-private-sources names the host or the network (docs/security.md)"
             }
             Self::Loopback => {
-                "is at a loopback address, from which the operator reads only if \
-                 --allow-private-sources names the network"
+                "has a loopback address: the operator connects to it only if \
+                 --allow-private-sources names the host or the network"
             }
             Self::LinkLocal => {
-                "is at a link-local address, from which the operator reads only if \
-                 --allow-private-sources names the network"
+                "has a link-local address: the operator connects to it only if \
+                 --allow-private-sources names the host or the network"
             }
-            Self::Special => "is at an address that is reserved, multicast or unspecified",
-            Self::Metadata => "is at an address of a metadata service, which is never a source",
+            Self::Special => {
+                "has a reserved, multicast or unspecified address, which no server can have"
+            }
+            Self::Metadata => "has the address of a metadata service, which is never allowed",
         }
     }
 

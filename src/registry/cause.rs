@@ -99,7 +99,7 @@ pub enum Cause {
     #[error("{0}")]
     Refused(String),
     /// A small body arrives too slowly.
-    #[error("{host} sends its answer too slowly, and was not waited for any longer")]
+    #[error("{host} sends its answer too slowly: gave up waiting")]
     TooSlow {
         /// Host and port.
         host: String,

@@ -47,8 +47,8 @@ impl FromStr for AllowedAddress {
         let is_allowed = |c: char| c.is_ascii_alphanumeric() || "-._*".contains(c);
         if text.is_empty() || !text.chars().all(is_allowed) {
             return Err(format!(
-                "{text:?} is not a host name without a port, a network, or all: write, for example, \
-                 registry.corp.example.com or 10.20.0.0/16"
+                "{text:?} is not valid: write a host name (without a port), a network, or all, for \
+                 example registry.corp.example.com or 10.20.0.0/16"
             ));
         }
         Ok(Self::Host(text))
@@ -179,7 +179,7 @@ pub(super) struct Refused {
 enum Why {
     #[error("{}", .0.refusal())]
     Kind(AddressKind),
-    #[error("is the API server of the cluster, which is never a source")]
+    #[error("is the API server of the cluster, which is never allowed")]
     ApiServer,
 }
 

@@ -11,7 +11,7 @@ use crate::class::Class;
 /// A failed step. The message names the thing and contains the whole reason; [`Error::class`] tells
 /// the kind.
 ///
-/// The same failure has the same message in every run: no durations, byte counts or request ids,
+/// The same failure has the same message in every run: no durations, byte counts or request IDs,
 /// which would change the status each time.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

@@ -449,7 +449,7 @@ mod tests {
         let error = transport.http.get(url).send().await.expect_err("refused");
         let cause = Cause::from_reqwest(error, "localhost");
         assert!(matches!(cause, Cause::Refused(_)), "{cause:?}");
-        assert!(cause.to_string().contains("localhost is at a loopback address"), "{cause}");
+        assert!(cause.to_string().contains("localhost has a loopback address"), "{cause}");
         listener.set_nonblocking(true).expect("set");
         assert!(listener.accept().is_err(), "nobody connected");
     }

@@ -110,7 +110,7 @@ fn warnings(repository: &str, artifacts: &[DesiredArtifact]) -> Vec<String> {
     {
         warnings.push(format!(
             "the repository's last segment is {last_segment}, but the chart's name is {}: \
-             dependencies in Chart.yaml will not find it",
+             dependencies in Chart.yaml will not find the chart",
             entry.chart
         ));
     }
@@ -121,7 +121,7 @@ fn warnings(repository: &str, artifacts: &[DesiredArtifact]) -> Vec<String> {
         if let Some(tag) = image.tags.keys().find(|tag| is_version(tag)) {
             warnings.push(format!(
                 "image tag {tag} is a version, and the repository also has a chart: Helm may take \
-                 the image for the chart when it is asked for no version or a range"
+                 the image for the chart if it gets a version range or no version"
             ));
         }
     }

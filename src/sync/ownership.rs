@@ -52,7 +52,7 @@ pub struct OwnerRules {
     pub marks: bool,
     /// Whether `adoptionPolicy: Always` may take a repository from another owner.
     pub allow_takeover: bool,
-    /// Ids of this cluster before it was rebuilt.
+    /// IDs of this cluster before it was rebuilt.
     pub former_clusters: Vec<String>,
 }
 
@@ -82,7 +82,7 @@ pub(super) enum Holder {
 }
 
 impl Claim {
-    /// Whether a mark is this resource's, with the current or a former cluster id.
+    /// Whether a mark is this resource's, with the current or a former cluster ID.
     fn is_mine(&self, mark: &str) -> bool {
         let with_cluster =
             |cluster: &String| Owner { cluster: cluster.clone(), ..self.owner.clone() }.tag_value();

@@ -48,7 +48,7 @@ impl<'a> Pass<'a> {
     /// Opens the registry. Sends no request about the repository.
     pub(super) async fn new(engine: &'a Engine, job: &'a Job, mode: Mode) -> Result<Self, Failure> {
         let registry = engine.registry(job).await?;
-        // A dry run shows all that would be done, so it always makes a full survey.
+        // A dry run shows all changes that would be made, so it always makes a full survey.
         let look = job.earlier.look.as_ref().filter(|_| mode == Mode::Apply);
         let target = Target::new(registry, &job.spec.repository, look);
         Ok(Self { engine, job, mode, target })

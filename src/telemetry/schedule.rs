@@ -37,7 +37,7 @@ struct Entry {
     next: Next,
 }
 
-/// The last and the next pass of every resource, by uid. Clones share them.
+/// The last and the next pass of every resource, by UID. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct Schedule(Arc<Mutex<HashMap<String, Entry>>>);
 

@@ -43,7 +43,7 @@ pub(in crate::controller) fn was_ready(old: &Status, generation: i64) -> bool {
 fn ready(conditions: &mut Conditions<'_>, old: &Status, generation: i64, report: &Report) {
     if report.dry_run && report.is_success() {
         let message = match report.changes.len() {
-            0 => "dry run: nothing would be done".to_owned(),
+            0 => "dry run: no change would be made".to_owned(),
             changes => format!("dry run: {changes} changes would be made, see status.plan"),
         };
         conditions.set(condition::READY, Is::Unknown, Reason::DryRun, &message);

@@ -2,7 +2,7 @@
 //! policy on wanted tags forecast.
 //!
 //! ECR stores a policy in its own form: lifecycle rules sorted by priority, principals in another
-//! order at every read, an account id as its root ARN (hashicorp/terraform-provider-aws#22639,
+//! order at every read, an account ID as its root ARN (hashicorp/terraform-provider-aws#22639,
 //! #19365, #36012). Comparing text would write forever (crossplane-contrib/provider-aws#700);
 //! normalising too much would hide a change (hashicorp/terraform-provider-aws#35184). So unknown
 //! keys are kept, and only the forms that AWS is known to rewrite are equal.

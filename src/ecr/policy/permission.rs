@@ -1,7 +1,7 @@
 //! Permission policies (ECR calls them repository policies): IAM documents without a Resource.
 //!
 //! Equal forms are those of hashicorp/awspolicyequivalence: one value and a list of it, order in
-//! sets, order of statements, case of Effect, an account id and its root ARN. Version, Id and Sid
+//! sets, order of statements, case of Effect, an account ID and its root ARN. Version, Id and Sid
 //! are compared literally.
 
 use serde_json::Value;
@@ -83,7 +83,7 @@ fn check_statement(path: &str, statement: &Value, violations: &mut Vec<Violation
     }
 }
 
-/// Reports values that are not strings. YAML reads an unquoted account id as a number, and drops
+/// Reports values that are not strings. YAML reads an unquoted account ID as a number, and drops
 /// its leading zeros.
 fn check_strings(path: &str, value: &Value, violations: &mut Vec<Violation>) {
     match value {
@@ -168,7 +168,7 @@ fn as_list(value: Value) -> Vec<Value> {
 }
 
 /// Turns `arn:aws:iam::123456789012:root`, which AWS stores for `123456789012`, back into the
-/// account id; in any partition.
+/// account ID; in any partition.
 fn root_arn(value: Value) -> Value {
     let account = value.as_str().and_then(|text| {
         let rest = text.strip_prefix("arn:")?;

@@ -29,7 +29,7 @@ async fn a_source_at_an_address_that_is_not_allowed_gets_no_connection() {
     let error = peer.client_within(Egress::default(), user()).tags("a").await.unwrap_err();
     assert_eq!((error.class(), error.is_retryable()), (Class::AccessDenied, false));
     let text = error.to_string();
-    assert!(text.contains("127.0.0.1 is at a loopback address"), "{text}");
+    assert!(text.contains("127.0.0.1 has a loopback address"), "{text}");
     assert!(text.contains("--allow-private-sources"), "{text}");
     assert_eq!(peer.lines(), [""; 0]);
 

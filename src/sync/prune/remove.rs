@@ -208,8 +208,8 @@ impl Work<'_> {
             Some(Removal::RemovedFrom(other)) => {
                 outcomes.done(action);
                 outcomes.warnings.push(format!(
-                    "tag {tag} was moved to {other} in the moment when it was pruned, and is \
-                     removed: push it again"
+                    "somebody moved tag {tag} to {other} while it was pruned, so the new tag is \
+                     removed, too: push it again"
                 ));
                 true
             }

@@ -152,7 +152,7 @@ impl AskedSource<'_> {
         match self.digest(candidate).await? {
             Some(digest) if digest == candidate.digest => {}
             Some(digest) => return Ok(Some(format!("a copy would have the digest {digest}"))),
-            None => return Ok(Some("its digest cannot be found out without a pull".to_owned())),
+            None => return Ok(Some("its digest needs a pull".to_owned())),
         }
         let has_referrers = self.has_referrers(candidate, contents).await?;
         Ok((!has_referrers).then(|| "a copy would lack a signature or other referrer".to_owned()))

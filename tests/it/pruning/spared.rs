@@ -166,7 +166,7 @@ async fn a_tag_that_leaves_a_shared_image_just_before_its_removal_is_reported() 
     let run = bench.sync(&["1", "3"], AT_ONCE, &[]).await;
     let repository = bench.desk.repository("app");
     let warning = format!(
-        "tag 2 was moved to {} in the moment when it was pruned, and is removed: push it again",
+        "somebody moved tag 2 to {} while it was pruned, so the new tag is removed, too: push it again",
         repository.tags["3"]
     );
     assert!(run.is_success() && run.text.contains(&warning), "{}", run.text);
