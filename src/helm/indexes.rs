@@ -1,7 +1,6 @@
 //! The cache of chart repository indexes: one copy of each index for the whole process, fetched
 //! once for all that need it, confirmed when it is old, and evicted when memory is short.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,20 +9,14 @@ use reqwest::header::HeaderValue;
 use tokio::time::Instant;
 
 use super::{Error, Index};
-use crate::registry::{Credential, TransportOptions};
+use crate::bounded::Cache;
+use crate::hash::Fingerprint;
 
 /// Room for twenty indexes of Bitnami's size, which takes 2 to 3 MB deflated.
 const MAX_BYTES: usize = 64 * 1024 * 1024;
 
-/// The address, credential and trust of a fetch. Resources share a copy only if all of them are
-/// equal: a login gives nothing to others, and another certificate authority or proxy could serve
-/// another index.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Key {
-    pub(super) url: String,
-    pub(super) credential: Credential,
-    pub(super) trust: TransportOptions,
-}
+/// Bytes of a slot without an index: its bookkeeping, and the error of a failed fetch.
+const SLOT_BYTES: usize = 2048;
 
 /// The indexes of all repositories.
 ///
@@ -32,8 +25,7 @@ pub(super) struct Key {
 /// accept no copy at all: a caller that comes during a request then needs one that is sent later.
 #[derive(Debug)]
 pub struct Indexes {
-    max_bytes: usize,
-    slots: Mutex<HashMap<Key, Arc<Slot>>>,
+    slots: Mutex<Cache<Fingerprint, Arc<Slot>>>,
 }
 
 impl Default for Indexes {
@@ -42,13 +34,8 @@ impl Default for Indexes {
     }
 }
 
-/// The slot of one index. The lock is held during a fetch: callers that wait get its result.
-#[derive(Debug, Default)]
-struct Slot {
-    state: tokio::sync::Mutex<State>,
-    /// Size and last use, for eviction; outside of the lock.
-    usage: Mutex<(usize, Option<Instant>)>,
-}
+/// The slot of one index, which is locked during a fetch: callers that wait get its result.
+type Slot = tokio::sync::Mutex<State>;
 
 #[derive(Debug, Default)]
 struct State {
@@ -83,17 +70,23 @@ pub(super) enum Fetched {
 
 impl Indexes {
     /// Creates a cache of about this many bytes. The least recently used index is evicted first.
+    /// Those in use stay.
     #[must_use]
     pub fn new(max_bytes: usize) -> Self {
-        Self { max_bytes, slots: Mutex::default() }
+        let is_in_use = |slot: &Arc<Slot>| Arc::strong_count(slot) > 1;
+        Self { slots: Mutex::new(Cache::with_use(max_bytes, is_in_use)) }
     }
 
-    /// Returns the index of `key`. A copy older than `max_age` is confirmed or replaced by `fetch`;
+    /// Returns the index of `key`: the fingerprint of its address, and of the credential and the
+    /// trust of the fetch. Resources share a copy only if all of them are equal: a login gives
+    /// nothing to others, and another certificate authority or proxy could serve another index.
+    ///
+    ///  A copy older than `max_age` is confirmed or replaced by `fetch`;
     /// with an age of zero, by a request that is sent after this call. The same age applies to the
     /// answer that there is no index.
     pub(super) async fn get<F>(
         &self,
-        key: Key,
+        key: Fingerprint,
         max_age: Duration,
         fetch: impl FnOnce(Option<CachedIndex>) -> F,
     ) -> Result<Arc<Index>, Error>
@@ -101,13 +94,12 @@ impl Indexes {
         F: Future<Output = Result<Fetched, Error>>,
     {
         let called = Instant::now();
-        let slot = self.slots.lock().entry(key.clone()).or_default().clone();
-        let mut state = slot.state.lock().await;
+        let slot = self.slots.lock().get_or_insert_with(key, SLOT_BYTES, Arc::default);
+        let mut state = slot.lock().await;
         let oldest = called.checked_sub(max_age).unwrap_or(called);
         if let Some(copy) = &state.copy
             && copy.confirmed >= oldest
         {
-            slot.used(None);
             return Ok(copy.index.clone());
         }
 
@@ -134,9 +126,7 @@ impl Indexes {
                 };
                 let index = copy.index.clone();
                 *state = State { copy: Some(copy), failed: None };
-                slot.used(Some(index.size()));
-                drop(state);
-                self.evict(&key);
+                self.slots.lock().resize(&key, SLOT_BYTES + index.size());
                 Ok(index)
             }
             Err(error) => {
@@ -148,32 +138,9 @@ impl Indexes {
         }
     }
 
-    /// Evicts the least recently used indexes, except the newest one and those in use.
-    fn evict(&self, newest: &Key) {
-        let mut slots = self.slots.lock();
-        loop {
-            let total: usize = slots.values().map(|slot| slot.usage().0).sum();
-            if total <= self.max_bytes {
-                return;
-            }
-
-            let idle = slots.iter().filter(|(key, slot)| {
-                *key != newest && Arc::strong_count(slot) == 1 && slot.usage().0 > 0
-            });
-            let oldest = idle.min_by_key(|(_, slot)| slot.usage().1).map(|(key, _)| key.clone());
-            let Some(oldest) = oldest else { return };
-            slots.remove(&oldest);
-        }
-    }
-}
-
-impl Slot {
-    fn usage(&self) -> (usize, Option<Instant>) {
-        *self.usage.lock()
-    }
-
-    fn used(&self, bytes: Option<usize>) {
-        let mut usage = self.usage.lock();
-        *usage = (bytes.unwrap_or(usage.0), Some(Instant::now()));
+    /// Returns the bytes of all slots.
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> usize {
+        self.slots.lock().bytes()
     }
 }

@@ -15,9 +15,10 @@ use reqwest::{Response, StatusCode, Url};
 use super::archive::MAX_BYTES;
 use super::body::Body;
 use super::index::Reader;
-use super::indexes::{CachedIndex, Fetched, Key, Validators};
+use super::indexes::{CachedIndex, Fetched, Validators};
 use super::{ChartVersions, Entry, Error, Index, Indexes};
 use crate::class::Class;
+use crate::hash::Fingerprint;
 use crate::registry::{
     AllowedHosts, Cause, Credential, Digest, Limits, Request, RetryPolicy, Transport,
     TransportOptions, asked_wait, authority, foreign_answer, is_link_local, next_chunk,
@@ -155,11 +156,8 @@ impl Repository {
     /// [`Error::ReadIndex`], [`Error::WebPage`], [`Error::NotAnIndex`]; a failed fetch is an error
     /// for all callers that waited for it.
     pub async fn index(&self, max_age: Duration) -> Result<Arc<Index>, Error> {
-        let key = Key {
-            url: self.index.to_string(),
-            credential: self.access.credential.clone(),
-            trust: self.access.trust.clone(),
-        };
+        let Connection { credential, trust, .. } = &self.access;
+        let key = Fingerprint::of((self.index.as_str(), credential, trust));
         self.indexes.get(key, max_age, |copy| self.fetch_index(copy)).await
     }
 

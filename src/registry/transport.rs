@@ -40,6 +40,16 @@ pub struct TransportOptions {
     pub proxy: Option<Proxy>,
 }
 
+impl TransportOptions {
+    /// Returns the bytes of certificates and keys.
+    pub(crate) fn bytes(&self) -> usize {
+        let length = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
+        let identity = self.identity.as_ref();
+        let identity = identity.map_or(0, |pair| pair.certificate.len() + pair.key.len());
+        length(&self.roots) + identity
+    }
+}
+
 impl fmt::Debug for TransportOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TransportOptions")

@@ -1,6 +1,5 @@
 //! The state that all passes of a process share.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,22 +8,23 @@ use tokio::sync::{Semaphore, watch};
 
 use super::copy::Blobs;
 use super::defaults::Defaults;
-use super::job::{Job, Way};
+use super::job::Job;
 use super::ownership::OwnerLookup;
-use super::prune::cache::Cache;
-use crate::bounded::BoundedMap;
+use super::prune;
+use crate::bounded::Cache;
 use crate::class::Class;
 use crate::ecr;
 use crate::failure::Failure;
+use crate::hash::Fingerprint;
 use crate::helm;
-use crate::registry::{self, Egress, Transport, TransportOptions};
+use crate::registry::{self, Egress, Transport};
 
-/// Ways with known limits and quotas. Rotated passwords leave old entries behind, and the next
-/// response gives limits and quota again.
-const MAX_WAYS: usize = 1024;
-
-/// A source host, and a way to it.
-pub(super) type HostWay = (String, Way);
+/// Room for some thousand ways with known limits and quotas. Rotated passwords leave old entries
+/// behind, and the next response gives limits and quota again.
+const WAYS_BYTES: usize = 2 * 1024 * 1024;
+/// Room for a hundred connections with certificates of their own. Rotated certificates leave old
+/// entries behind.
+pub(super) const TRANSPORTS_BYTES: usize = 32 * 1024 * 1024;
 
 /// Selections that run at the same time, so that other work keeps most of the processor.
 const SELECTIONS: usize = 2;
@@ -38,18 +38,18 @@ pub struct Engine {
     /// The rules for connections of resources.
     pub(super) egress: Arc<Egress>,
     /// Connections of resources by their options. Most sources share the default options.
-    pub(super) transports: Mutex<HashMap<TransportOptions, Transport>>,
+    pub(super) transports: Mutex<Cache<Fingerprint, Transport>>,
     /// Limits of each way to each source host, for all passes together. Another login or proxy has
     /// limits of its own: what a tenant's proxy answers must not stop the others.
-    pub(super) limits: Mutex<BoundedMap<HostWay, Arc<registry::Limits>, MAX_WAYS>>,
+    pub(super) limits: Mutex<Cache<Fingerprint, Arc<registry::Limits>>>,
     /// Remaining pulls of each way to each source host.
-    pub(super) quotas: Mutex<BoundedMap<HostWay, Arc<registry::Quota>, MAX_WAYS>>,
+    pub(super) quotas: Mutex<Cache<Fingerprint, Arc<registry::Quota>>>,
     pub(super) indexes: Arc<helm::Indexes>,
     pub(super) blobs: Arc<Blobs>,
     pub(super) owners: Option<Arc<dyn OwnerLookup>>,
     pub(super) bounds: Bounds,
     pub(super) defaults: Arc<Defaults>,
-    pub(super) prune_cache: Cache,
+    pub(super) prune_cache: prune::cache::Cache,
     /// One permit for each selection that runs.
     selections: Semaphore,
 }
@@ -87,15 +87,15 @@ impl Engine {
             aws,
             to_mirrors: transport,
             egress: egress.into(),
-            transports: Mutex::default(),
-            limits: Mutex::default(),
-            quotas: Mutex::default(),
+            transports: Mutex::new(Cache::new(TRANSPORTS_BYTES)),
+            limits: Mutex::new(Cache::with_use(WAYS_BYTES, |limits| Arc::strong_count(limits) > 1)),
+            quotas: Mutex::new(Cache::with_use(WAYS_BYTES, |quota| Arc::strong_count(quota) > 1)),
             indexes: Arc::default(),
             blobs: Arc::default(),
             owners,
             bounds,
             defaults: Arc::default(),
-            prune_cache: Cache::default(),
+            prune_cache: prune::cache::Cache::default(),
             selections: Semaphore::new(SELECTIONS),
         }
     }

@@ -104,7 +104,7 @@ impl Pass<'_> {
             let digests = artifact.tags.values().filter_map(WantedTag::manifest);
             let rebuilt = digests.filter_map(|digest| origin.rebuilt(digest));
             for Rebuilt { source, platforms, target } in rebuilt {
-                self.engine.prune_cache.remember_narrowed(source, platforms, target);
+                self.engine.prune_cache.remember_narrowed(&source, &platforms, target);
             }
         }
     }

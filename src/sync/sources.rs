@@ -14,9 +14,11 @@ use crate::registry::{
     Transport, TransportOptions,
 };
 
-/// Transports that are kept. Rotated certificates leave old entries behind; this many in use at the
-/// same time are unheard of.
-const MAX_TRANSPORTS: usize = 256;
+/// Bytes of a connection without its own certificates: 106 KB were measured, and certificates take
+/// about as much as their text.
+const TRANSPORT_BYTES: usize = 128 * 1024;
+/// Bytes of limits or a quota.
+const LIMITS_BYTES: usize = 1024;
 
 impl Engine {
     /// Opens a source repository.
@@ -118,29 +120,27 @@ impl Engine {
 
     /// Returns the limits of one way to a source host.
     fn limits(&self, host: &str, way: &Way) -> Arc<registry::Limits> {
-        let key = (host.to_owned(), way.clone());
-        self.limits.lock().get_or_insert_with(key, Arc::default).clone()
+        let key = Fingerprint::of((host, way));
+        self.limits.lock().get_or_insert_with(key, LIMITS_BYTES, Arc::default)
     }
 
     /// Returns the remaining pulls of a login at a source host.
     fn quota(&self, host: &str, way: &Way) -> Arc<registry::Quota> {
-        let key = (host.to_owned(), way.clone());
+        let key = Fingerprint::of((host, way));
         let new = || Arc::new(registry::Quota::new(self.bounds.reserve));
-        self.quotas.lock().get_or_insert_with(key, new).clone()
+        self.quotas.lock().get_or_insert_with(key, LIMITS_BYTES, new)
     }
 
     /// Returns the connections of resources with these options.
     fn transport(&self, options: &TransportOptions) -> Result<Transport, registry::Error> {
+        let key = Fingerprint::of(options);
         let mut transports = self.transports.lock();
-        if let Some(transport) = transports.get(options) {
+        if let Some(transport) = transports.get(&key) {
             return Ok(transport.clone());
         }
 
         let transport = Transport::new(options, &self.egress)?.metered(self.aws.meter());
-        if transports.len() >= MAX_TRANSPORTS {
-            transports.retain(|options, _| *options == TransportOptions::default());
-        }
-        transports.insert(options.clone(), transport.clone());
+        transports.insert(key, transport.clone(), TRANSPORT_BYTES + options.bytes());
         Ok(transport)
     }
 }
@@ -153,6 +153,7 @@ mod tests {
     use crate::ecr;
     use crate::meter::Silent;
     use crate::registry::{Egress, Proxy};
+    use crate::sync::engine::TRANSPORTS_BYTES;
     use crate::sync::{Bounds, Connection};
 
     fn engine() -> Engine {
@@ -189,5 +190,18 @@ mod tests {
             assert!(!paused("docker.io", &other), "{other:?}");
         }
         assert!(!paused("quay.io", &hostile));
+    }
+
+    /// Each rotation of a Secret makes another login and another connection.
+    #[tokio::test]
+    async fn rotated_secrets_leave_a_bounded_number_of_bytes_behind() {
+        let engine = engine();
+        for rotation in 0..400 {
+            let address = format!("http://proxy-{rotation}.example:3128");
+            let way = way(&"x".repeat(100_000), Some(&address));
+            engine.chart_connection(&way, "charts.example").expect("a connection");
+        }
+        assert!(engine.transports.lock().bytes() <= TRANSPORTS_BYTES);
+        assert!(engine.limits.lock().bytes() < 400 * 2 * LIMITS_BYTES, "keys hold no passwords");
     }
 }

@@ -286,7 +286,8 @@ async fn an_index_is_not_shared_between_credentials() {
 #[tokio::test]
 async fn the_least_recently_used_index_is_evicted_first() {
     let server = Server::new(|_, _| reply(200, &[], INDEX)).await;
-    let indexes = Arc::new(Indexes::new(700));
+    // With its bookkeeping, an index of this test takes some 2,500 bytes.
+    let indexes = Arc::new(Indexes::new(7000));
     let hour = Duration::from_secs(3600);
     for path in ["/1", "/2", "/3", "/2", "/3", "/1"] {
         server.repository_as(path, login("ann"), &indexes).index(hour).await.unwrap();
@@ -297,6 +298,20 @@ async fn the_least_recently_used_index_is_evicted_first() {
         server.targets(),
         ["/1/index.yaml", "/2/index.yaml", "/3/index.yaml", "/1/index.yaml"]
     );
+}
+
+/// A rewritten Secret, or an address without an index, leaves only its bookkeeping behind.
+#[tokio::test]
+async fn failed_fetches_of_many_logins_stay_within_the_bound() {
+    let server = Server::new(|_, _| reply(404, &[], "")).await;
+    let indexes = Arc::new(Indexes::new(100_000));
+    for rotation in 0..200 {
+        let password = format!("{rotation}{}", "x".repeat(100_000));
+        let credential = Credential::Basic { username: "ann".into(), password };
+        let repository = server.repository_as("/", credential, &indexes);
+        repository.index(Duration::ZERO).await.unwrap_err();
+        assert!(indexes.bytes() <= 100_000, "{} bytes", indexes.bytes());
+    }
 }
 
 #[tokio::test]

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use crate::bounded::BoundedMap;
+use crate::bounded::Cache;
 use crate::failure::Failure;
 use crate::hash::Fingerprint;
 use crate::registry::{Client, Digest};
 
-/// Blobs that are remembered for mounts. An entry has some 150 bytes.
-const MAX_HELD: usize = 50_000;
+/// Room for some 50,000 blobs that are remembered for mounts.
+const HELD_BYTES: usize = 8 * 1024 * 1024;
 
 /// A blob of a repository.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -32,23 +32,22 @@ impl BlobKey {
     }
 }
 
-/// Host of the target, the reader and the digest.
-///
-/// # Guarantees
-/// A blob is mounted only for those who read it from the same registry with the same login. Others
-/// could name any digest in a manifest of their own, and get content that they may not read.
-type Held = (String, Fingerprint, Digest);
-
 /// The result of a transfer; `None` while it is running.
 type Outcome = watch::Receiver<Option<Result<(), Failure>>>;
 
 /// The running transfers, so that a blob is sent to a repository only once at a time, whatever
 /// number of passes want it; and the repositories that have a blob, so that it can be mounted.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(in crate::sync) struct Blobs {
     running: Mutex<HashMap<BlobKey, Outcome>>,
     /// A blob as it was read -> a repository with an image that has it.
-    repositories: Mutex<BoundedMap<Held, String, MAX_HELD>>,
+    repositories: Mutex<Cache<Fingerprint, String>>,
+}
+
+impl Default for Blobs {
+    fn default() -> Self {
+        Self { running: Mutex::default(), repositories: Mutex::new(Cache::new(HELD_BYTES)) }
+    }
 }
 
 /// The pass that transfers a blob.
@@ -90,20 +89,29 @@ impl Blobs {
     ) {
         let mut repositories = self.repositories.lock();
         for digest in digests {
-            let key = (target.host().to_owned(), reader, digest.clone());
-            repositories.insert(key, repository.to_owned());
+            let key = held(target.host(), reader, digest);
+            repositories.insert(key, repository.to_owned(), repository.len());
         }
     }
 
     /// Returns another repository of the same registry that has the blob, if one is known and the
     /// blob was read by the same reader.
     pub(super) fn holder(&self, key: &BlobKey, reader: Fingerprint) -> Option<String> {
-        let repositories = self.repositories.lock();
+        let mut repositories = self.repositories.lock();
         repositories
-            .get(&(key.host.clone(), reader, key.digest.clone()))
+            .get(&held(&key.host, reader, &key.digest))
             .filter(|other| **other != key.repository)
             .cloned()
     }
+}
+
+/// Returns the key of a blob that can be mounted: the host of the target, the reader and the digest.
+///
+/// # Guarantees
+/// A blob is mounted only for those who read it from the same registry with the same login. Others
+/// could name any digest in a manifest of their own, and get content that they may not read.
+fn held(host: &str, reader: Fingerprint, digest: &Digest) -> Fingerprint {
+    Fingerprint::of((host, reader, digest))
 }
 
 impl Lead {

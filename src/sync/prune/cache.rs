@@ -6,11 +6,14 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::bounded::BoundedMap;
+use crate::bounded;
+use crate::hash::Fingerprint;
 use crate::registry::{Digest, Tag};
 
-/// Entries of each kind, of some hundred bytes each.
-const MAX_ENTRIES: usize = 10_000;
+/// Room for the entries of each kind with digests: some ten thousand.
+const BYTES: usize = 4 * 1024 * 1024;
+/// Entries about tags that ECR keeps.
+const MAX_KEPT: usize = 10_000;
 /// Lifetime of an entry about a tag that ECR keeps for an index. A lifecycle rule may remove the
 /// index once it has no tag.
 const KEPT_FOR: Duration = Duration::from_secs(24 * 3600);
@@ -19,16 +22,23 @@ const KEPT_FOR: Duration = Duration::from_secs(24 * 3600);
 #[derive(Debug, Default)]
 pub(in crate::sync) struct Cache(Mutex<Entries>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Entries {
     /// Digest of a chart archive, and whether its provenance file is wanted -> digest of the
     /// manifest that was built.
-    built: BoundedMap<(Digest, bool), Digest, MAX_ENTRIES>,
+    built: bounded::Cache<Fingerprint, Digest>,
     /// Digest of an index, and the wanted platforms -> digest that is copied.
-    narrowed: BoundedMap<(Digest, String), Digest, MAX_ENTRIES>,
+    narrowed: bounded::Cache<Fingerprint, Digest>,
     /// ARN of a repository -> tags that ECR keeps for an index, with their digests, and when that
     /// was noticed.
     kept: HashMap<String, HashMap<(Tag, Digest), Instant>>,
+}
+
+impl Default for Entries {
+    fn default() -> Self {
+        let cache = || bounded::Cache::new(BYTES);
+        Self { built: cache(), narrowed: cache(), kept: HashMap::new() }
+    }
 }
 
 impl Cache {
@@ -36,20 +46,22 @@ impl Cache {
     /// spare a version. Before a version is removed, its archive is read again: it may no longer
     /// exist, or have another provenance file.
     pub(super) fn built(&self, archive: &Digest, provenance: bool) -> Option<Digest> {
-        self.0.lock().built.get(&(archive.clone(), provenance)).cloned()
+        self.0.lock().built.get(&Fingerprint::of((archive, provenance))).cloned()
     }
 
-    pub(super) fn remember_built(&self, archive: Digest, provenance: bool, manifest: Digest) {
-        self.0.lock().built.insert((archive, provenance), manifest);
+    pub(super) fn remember_built(&self, archive: &Digest, provenance: bool, manifest: Digest) {
+        let (key, bytes) = (Fingerprint::of((archive, provenance)), manifest.as_str().len());
+        self.0.lock().built.insert(key, manifest, bytes);
     }
 
     /// Returns the digest that is copied of an index for these platforms. It never changes.
     pub(super) fn narrowed(&self, index: &Digest, platforms: &str) -> Option<Digest> {
-        self.0.lock().narrowed.get(&(index.clone(), platforms.to_owned())).cloned()
+        self.0.lock().narrowed.get(&Fingerprint::of((index, platforms))).cloned()
     }
 
-    pub(super) fn remember_narrowed(&self, index: Digest, platforms: String, target: Digest) {
-        self.0.lock().narrowed.insert((index, platforms), target);
+    pub(super) fn remember_narrowed(&self, index: &Digest, platforms: &str, target: Digest) {
+        let (key, bytes) = (Fingerprint::of((index, platforms)), target.as_str().len());
+        self.0.lock().narrowed.insert(key, target, bytes);
     }
 
     /// Whether ECR refused a short time ago to remove this tag because of an index, and no index
@@ -63,7 +75,7 @@ impl Cache {
 
     pub(super) fn remember_kept(&self, repository: &str, tag: Tag, digest: Digest) {
         let mut entries = self.0.lock();
-        if entries.kept.values().map(HashMap::len).sum::<usize>() >= MAX_ENTRIES {
+        if entries.kept.values().map(HashMap::len).sum::<usize>() >= MAX_KEPT {
             entries.kept.clear();
         }
         let tags = entries.kept.entry(repository.to_owned()).or_default();
@@ -84,13 +96,13 @@ mod tests {
     async fn entries_are_bounded_and_separate() {
         let cache = Cache::default();
         let digest = |number: usize| Digest::sha256_of(&number.to_le_bytes());
-        for number in 0..=MAX_ENTRIES {
-            cache.remember_built(digest(number), false, digest(0));
+        for number in 0..=50_000 {
+            cache.remember_built(&digest(number), false, digest(0));
         }
-        assert_eq!(cache.built(&digest(0), false), None, "emptied when it was full");
-        assert_eq!(cache.built(&digest(MAX_ENTRIES), false), Some(digest(0)));
+        assert_eq!(cache.built(&digest(0), false), None, "the oldest entries are removed");
+        assert_eq!(cache.built(&digest(50_000), false), Some(digest(0)));
         assert_eq!(
-            cache.built(&digest(MAX_ENTRIES), true),
+            cache.built(&digest(50_000), true),
             None,
             "with provenance it is another manifest"
         );

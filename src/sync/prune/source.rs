@@ -197,7 +197,7 @@ impl AskedSource<'_> {
             return Ok(None);
         }
         let target = origin.would_narrow(&self.label(&candidate.tag), digest.clone()).await?;
-        cache.remember_narrowed(digest, platforms, target.clone());
+        cache.remember_narrowed(&digest, &platforms, target.clone());
         Ok(Some(target))
     }
 
@@ -219,7 +219,7 @@ impl AskedSource<'_> {
 
         let order = Order { tag: tag.clone(), entry, current: None, derived: None };
         let derived = archives.build(&order).await?.derived;
-        cache.remember_built(derived.archive, derived.provenance, derived.manifest.clone());
+        cache.remember_built(&derived.archive, derived.provenance, derived.manifest.clone());
         Ok(derived.manifest)
     }
 
