@@ -10,7 +10,7 @@ use super::copy::Blobs;
 use super::defaults::Defaults;
 use super::job::Job;
 use super::ownership::OwnerLookup;
-use super::prune;
+use super::prune::cache::Cache as PruneCache;
 use crate::bounded::Cache;
 use crate::class::Class;
 use crate::ecr;
@@ -49,7 +49,7 @@ pub struct Engine {
     pub(super) owners: Option<Arc<dyn OwnerLookup>>,
     pub(super) bounds: Bounds,
     pub(super) defaults: Arc<Defaults>,
-    pub(super) prune_cache: prune::cache::Cache,
+    pub(super) prune_cache: PruneCache,
     /// One permit for each selection that runs.
     selections: Semaphore,
 }
@@ -95,7 +95,7 @@ impl Engine {
             owners,
             bounds,
             defaults: Arc::default(),
-            prune_cache: prune::cache::Cache::default(),
+            prune_cache: PruneCache::default(),
             selections: Semaphore::new(SELECTIONS),
         }
     }
