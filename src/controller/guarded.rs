@@ -21,7 +21,7 @@ use serde_json::value::RawValue;
 
 /// An object, or what is known of an object that cannot be decoded.
 #[derive(Clone, Debug)]
-pub(crate) struct Guarded<K>(pub(crate) Result<K, Undecodable>);
+pub(crate) struct Guarded<K>(pub(crate) Result<K, Box<Undecodable>>);
 
 /// An object that cannot be decoded.
 #[derive(Clone)]
@@ -57,7 +57,7 @@ impl<'de, K: DeserializeOwned> Deserialize<'de> for Guarded<K> {
 type Fields<'a> = BTreeMap<Cow<'a, str>, &'a RawValue>;
 
 /// Decodes the text of an object.
-fn decode<K: DeserializeOwned>(text: &str) -> Result<K, Undecodable> {
+fn decode<K: DeserializeOwned>(text: &str) -> Result<K, Box<Undecodable>> {
     let error = match serde_json::from_str(text) {
         Ok(object) => return Ok(object),
         Err(error) => error,
@@ -88,11 +88,11 @@ fn decode<K: DeserializeOwned>(text: &str) -> Result<K, Undecodable> {
 
     let names: Option<Names> =
         metadata.and_then(|metadata| serde_json::from_str(metadata.get()).ok());
-    Err(Undecodable {
+    Err(Box::new(Undecodable {
         metadata: names.unwrap_or_default().into(),
         status,
         reason: without_content(&error.to_string()),
-    })
+    }))
 }
 
 fn joined(fields: &Fields<'_>) -> Option<Box<RawValue>> {

@@ -81,7 +81,7 @@ pub(super) async fn patch(subject: &Subject<'_>, old: &Status, new: Status) -> R
         Some(written) => written.version,
         None => subject.object.resource_version(),
     };
-    let (params, patch) = applied(version, &new);
+    let (params, patch) = applied(version.as_deref(), &new);
     let metrics = &subject.context.metrics;
     match in_time(subject.api().patch_status(&subject.name, &params, &patch)).await {
         Ok(object) => {
@@ -103,7 +103,7 @@ pub(super) async fn patch(subject: &Subject<'_>, old: &Status, new: Status) -> R
 
 /// Returns the patch that applies a status to the object of this version.
 pub(super) fn applied(
-    version: Option<String>,
+    version: Option<&str>,
     status: &Status,
 ) -> (PatchParams, Patch<serde_json::Value>) {
     let patch = Patch::Apply(serde_json::json!({

@@ -150,7 +150,7 @@ async fn publish(subject: &Subject<'_>, reason: &str) -> Result<(), ApiError> {
     }
 
     if new != old {
-        let (params, patch) = publish::applied(subject.object.resource_version(), &new);
+        let (params, patch) = publish::applied(subject.object.resource_version().as_deref(), &new);
         in_time(subject.api().patch_status(&subject.name, &params, &patch)).await?;
     }
     Ok(())

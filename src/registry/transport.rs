@@ -43,10 +43,8 @@ pub struct TransportOptions {
 impl TransportOptions {
     /// Returns the bytes of certificates and keys.
     pub(crate) fn bytes(&self) -> usize {
-        let length = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
-        let identity = self.identity.as_ref();
-        let identity = identity.map_or(0, |pair| pair.certificate.len() + pair.key.len());
-        length(&self.roots) + identity
+        let identity = self.identity.iter().flat_map(|pair| [&pair.certificate, &pair.key]);
+        self.roots.iter().chain(identity).map(Bytes::len).sum()
     }
 }
 

@@ -300,20 +300,6 @@ async fn the_least_recently_used_index_is_evicted_first() {
     );
 }
 
-/// A rewritten Secret, or an address without an index, leaves only its bookkeeping behind.
-#[tokio::test]
-async fn failed_fetches_of_many_logins_stay_within_the_bound() {
-    let server = Server::new(|_, _| reply(404, &[], "")).await;
-    let indexes = Arc::new(Indexes::new(100_000));
-    for rotation in 0..200 {
-        let password = format!("{rotation}{}", "x".repeat(100_000));
-        let credential = Credential::Basic { username: "ann".into(), password };
-        let repository = server.repository_as("/", credential, &indexes);
-        repository.index(Duration::ZERO).await.unwrap_err();
-        assert!(indexes.bytes() <= 100_000, "{} bytes", indexes.bytes());
-    }
-}
-
 #[tokio::test]
 async fn statuses_have_their_classes() {
     use Class::*;
