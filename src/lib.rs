@@ -44,4 +44,5 @@ mod text;
 mod units;
 mod violation;
 mod wildcard;
+mod writes;
 mod yaml_tree;

@@ -11,9 +11,13 @@ use super::guarded::Guarded;
 use crate::api::v1alpha1::EcrRepositorySync;
 use crate::ecr::Owner;
 use crate::sync::OwnerLookup;
+use crate::text::shortened;
 
 /// kube sets no deadline on ordinary requests, and its own retries may take minutes.
 const DEADLINE: Duration = Duration::from_secs(15);
+
+/// Longest text of an error, in characters.
+const LONGEST_TEXT: usize = 500;
 
 /// A call to the API server that failed.
 #[derive(Debug, thiserror::Error)]
@@ -36,11 +40,18 @@ impl ApiError {
     }
 }
 
-fn brief(error: &kube::Error) -> String {
-    match error {
+/// Returns the text of an error, without content of the answer.
+pub(crate) fn brief(error: &kube::Error) -> String {
+    let text = match error {
         kube::Error::Api(status) => status.message.clone(),
+        kube::Error::SerdeError(error) => format!(
+            "the answer cannot be decoded ({:?} error at column {})",
+            error.classify(),
+            error.column()
+        ),
         other => other.to_string(),
-    }
+    };
+    shortened(&text, LONGEST_TEXT).into_owned()
 }
 
 /// Runs a call to the API server with a deadline.

@@ -53,7 +53,7 @@ use crate::telemetry::{Kind, Metrics};
 use context::Context;
 use requests::Requests;
 
-pub(crate) use api::Cluster;
+pub(crate) use api::{Cluster, brief};
 pub(crate) use guarded::Guarded;
 pub(crate) use options::{Options, Process};
 pub use reason::Reason;

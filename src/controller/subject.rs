@@ -125,6 +125,7 @@ impl<'a> Subject<'a> {
                 namespace: self.namespace.clone(),
                 name: self.name.clone(),
             },
+            generation: self.generation,
             adoption: self.object.spec.adoption_policy,
             rules: self.context.options.owners.clone(),
             recorded: status.repository.as_ref().map(recorded),

@@ -29,8 +29,8 @@ use kube_runtime::watcher::{self, DefaultBackoff, Event};
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, timeout};
 
+use super::api::brief;
 use crate::telemetry::Watch;
-use crate::text::shortened;
 
 /// Objects per page of a list, as in client-go.
 const PAGE: u32 = 500;
@@ -44,8 +44,6 @@ const WATCH_FOR: u32 = 290;
 const SILENT_FOR: Duration = Duration::from_secs(295);
 /// A watch that ends earlier than this without an event did not work (as in client-go).
 const WORKS_AFTER: Duration = Duration::from_secs(1);
-/// Longest reason of a failure, in characters.
-const LONGEST_REASON: usize = 300;
 
 /// Lists and watches of one kind.
 pub(super) trait Server<K: Clone>: Send + Sync {
@@ -92,20 +90,6 @@ pub(super) enum Error {
     Ended(kube::Error),
     #[error("the watch ended at once")]
     EndedAtOnce,
-}
-
-/// Returns the text of an error without the answer's body.
-fn brief(error: &kube::Error) -> String {
-    let text = match error {
-        kube::Error::Api(status) => status.message.clone(),
-        kube::Error::SerdeError(error) => format!(
-            "the answer cannot be decoded ({:?} error at column {})",
-            error.classify(),
-            error.column()
-        ),
-        other => other.to_string(),
-    };
-    shortened(&text, LONGEST_REASON).into_owned()
 }
 
 impl Error {

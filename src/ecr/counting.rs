@@ -30,16 +30,20 @@ impl Intercept for Counting {
     ) -> Result<(), BoxError> {
         // The request no longer exists here; its metadata does.
         let operation = config.load::<Metadata>().map_or("Unknown", |operation| operation.name());
-        let code = match context.response() {
-            None => "NoAnswer".to_owned(),
-            Some(response) if response.status().is_success() => "OK".to_owned(),
-            Some(response) => {
-                code_of(response).unwrap_or_else(|| format!("HTTP{}", response.status().as_u16()))
-            }
-        };
-        self.0.aws_request(operation, &code);
+        self.0.aws_request(operation, &result_of(context.response()));
 
         Ok(())
+    }
+}
+
+/// Returns `OK`, or the error code of an answer.
+pub(super) fn result_of(response: Option<&HttpResponse>) -> String {
+    match response {
+        None => "NoAnswer".to_owned(),
+        Some(response) if response.status().is_success() => "OK".to_owned(),
+        Some(response) => {
+            code_of(response).unwrap_or_else(|| format!("HTTP{}", response.status().as_u16()))
+        }
     }
 }
 

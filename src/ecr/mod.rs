@@ -15,7 +15,7 @@
 //! - `pull_through`: pull-through cache rules
 //! - `owner`: the resource tags with the owner of a repository
 //! - `host`: host names of ECR; `error`: AWS error codes, their class and advice; `counting`:
-//!   metrics of AWS calls
+//!   metrics of AWS calls; `auditing`: the audit trail of calls that write
 //!
 //! Nothing here counts as a pull: tags and digests come from DescribeImages and ListImages, since
 //! BatchGetImage and manifest GETs move `lastRecordedPullTime` and so defeat lifecycle rules
@@ -23,6 +23,7 @@
 
 mod archive;
 mod assume_role;
+mod auditing;
 mod contents;
 mod counting;
 mod error;

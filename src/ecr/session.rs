@@ -19,6 +19,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::assume_role::{AssumedRole, Proof};
+use super::auditing::Auditing;
 use super::counting::Counting;
 use super::error::Error;
 use super::identity::{Identity, Roles, ServiceAccount, ServiceAccountTokens, session_name};
@@ -255,6 +256,7 @@ impl Session {
             .region(Region::new(region.to_owned()))
             .retry_config(RetryConfig::standard().with_max_attempts(4))
             .retry_partition(retry_budget(&("ecr", account, region, key)))
+            .interceptor(Auditing)
             .interceptor(Counting(self.meter.clone()));
         if let Some(endpoint) = &self.options.endpoint {
             config = config.endpoint_url(endpoint);

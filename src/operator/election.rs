@@ -12,19 +12,22 @@ use super::server::Health;
 use crate::controller;
 use crate::registry::Digest;
 use crate::telemetry::{Kind, Metrics};
+use crate::writes::Leadership;
 
-/// The lease that this process competes for.
+/// The lease that this process competes for, and its right to write.
 pub(super) fn lease(
     client: &Client,
     election: LeaderElection,
     options: &controller::Options,
     instance: &str,
-) -> Lease {
+) -> (Lease, Leadership) {
     let namespace = election.namespace.or_else(|| std::env::var("POD_NAMESPACE").ok());
     let namespace = namespace.unwrap_or_else(|| client.default_namespace().to_owned());
     let name = name(options.namespace.as_deref(), options.label_selector.as_deref());
     let identity = format!("{instance}_{:016x}", fastrand::u64(..));
-    Lease::new(Api::namespaced(client.clone(), &namespace), name, identity)
+    let (grant, leadership) = Leadership::elected();
+    let leases = Api::namespaced(client.clone(), &namespace);
+    (Lease::new(leases, name, identity, grant), leadership)
 }
 
 /// The name of the lease. Operators that watch different resources do not wait for each other.
@@ -74,7 +77,7 @@ pub(super) async fn run(
         done.cancel();
     };
     let holding = async {
-        let end = lease.hold(record, &done).await;
+        let end = lease.hold(record, &done, &metrics.liveness).await;
         if end == End::Lost {
             stop.cancel();
         }

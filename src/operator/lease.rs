@@ -5,6 +5,12 @@
 //! lease over without a resourceVersion, so that two processes can win. It compares the clocks of
 //! two machines. This module does as client-go does: every write carries the resourceVersion that
 //! was read, and a term is over when the record did not change for its length on *our* clock.
+//!
+//! Unlike with client-go, a holder that cannot renew the lease does not end: it loses the right to
+//! write (`sync::Leadership`), which it has again after the next renewal. It ends when another
+//! process has taken the lease. So an outage of the API server, which nobody can use to take the
+//! lease, does not end the copies. A process that waits does not count the time in which it could
+//! not read the record: the holder could not renew it either.
 
 use std::time::Duration;
 
@@ -17,10 +23,13 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::server::Health;
+use crate::controller::brief;
+use crate::telemetry::Liveness;
+use crate::writes::Grant;
 
 /// A holder that does not renew the lease for this long has lost it.
 const TERM: Duration = Duration::from_secs(15);
-/// A holder that cannot renew for this long gives up, well before another may take over.
+/// A holder that cannot renew for this long stops writing, well before another may take over.
 const RENEW_WITHIN: Duration = Duration::from_secs(10);
 /// Time between two renewals.
 const RENEW_EVERY: Duration = Duration::from_secs(3);
@@ -28,6 +37,9 @@ const RENEW_EVERY: Duration = Duration::from_secs(3);
 const READ_EVERY: Duration = Duration::from_secs(1);
 /// Deadline of one call to the API server.
 const CALL: Duration = Duration::from_secs(3);
+/// A longer time between two successful reads is an outage: a read and the wait after it take at
+/// most 4 s.
+const LONGEST_GAP: Duration = Duration::from_secs(5);
 
 /// A lease that this process competes for.
 pub(super) struct Lease {
@@ -35,14 +47,18 @@ pub(super) struct Lease {
     name: String,
     /// Unique to this process.
     identity: String,
+    /// The right to write, while the lease is held.
+    grant: Grant,
 }
 
 /// The record as it was read last.
 struct LastRead {
     holder: String,
     renewed: Option<MicroTime>,
-    /// First read of this record.
+    /// First read of this record, or the first after an outage.
     since: Instant,
+    /// Latest read.
+    read: Instant,
 }
 
 /// End of holding a lease.
@@ -55,8 +71,13 @@ pub(super) enum End {
 }
 
 impl Lease {
-    pub(super) const fn new(leases: Api<Record>, name: String, identity: String) -> Self {
-        Self { leases, name, identity }
+    pub(super) const fn new(
+        leases: Api<Record>,
+        name: String,
+        identity: String,
+        grant: Grant,
+    ) -> Self {
+        Self { leases, name, identity, grant }
     }
 
     pub(super) fn name(&self) -> &str {
@@ -70,8 +91,12 @@ impl Lease {
         let mut logged = None;
 
         loop {
+            let asked = Instant::now();
             match timeout(CALL, self.try_acquire(&mut last)).await {
-                Ok(Ok(Some(record))) => return record,
+                Ok(Ok(Some(record))) => {
+                    self.grant.until(asked + RENEW_WITHIN);
+                    return record;
+                }
                 Ok(Ok(None)) => {
                     health.set_ready();
                     let holder = last.as_ref().map(|last| last.holder.clone());
@@ -85,10 +110,13 @@ impl Lease {
                     }
                 }
                 Ok(Err(error)) => {
-                    health.set_waiting(&format!("cannot read or acquire the lease: {error}"));
+                    health.set_waiting(&format!(
+                        "cannot read or acquire the lease: {}",
+                        brief(&error)
+                    ));
                     tracing::warn!(
                         lease = self.name,
-                        %error,
+                        error = brief(&error),
                         "cannot read or acquire the lease, retrying"
                     );
                 }
@@ -117,16 +145,19 @@ impl Lease {
         let is_unchanged = last
             .as_ref()
             .is_some_and(|last| last.holder == holder && last.renewed == spec.renew_time);
-        if !is_unchanged {
-            *last = Some(LastRead { holder: holder.clone(), renewed: spec.renew_time, since: now });
-        }
+        let was_out = last.as_ref().is_some_and(|last| now - last.read > LONGEST_GAP);
+        let since = match last {
+            Some(last) if is_unchanged && !was_out => last.since,
+            _ => now,
+        };
+        *last =
+            Some(LastRead { holder: holder.clone(), renewed: spec.renew_time, since, read: now });
 
         let term = spec
             .lease_duration_seconds
             .and_then(|term| u64::try_from(term).ok())
             .map_or(TERM, Duration::from_secs);
-        let silent = last.as_ref().map(|last| now.duration_since(last.since)).unwrap_or_default();
-        if !holder.is_empty() && silent < term {
+        if !holder.is_empty() && now - since < term {
             return Ok(None);
         }
 
@@ -146,9 +177,16 @@ impl Lease {
         }
     }
 
-    /// Renews the lease until `done` is cancelled or the lease is lost.
-    pub(super) async fn hold(&self, mut record: Record, done: &CancellationToken) -> End {
+    /// Renews the lease until `done` is cancelled or another process has taken it. Failures are
+    /// reported to `liveness`: a restart would only end copies.
+    pub(super) async fn hold(
+        &self,
+        mut record: Record,
+        done: &CancellationToken,
+        liveness: &Liveness,
+    ) -> End {
         let mut renewed = Instant::now();
+        let mut is_paused = false;
         loop {
             tokio::select! {
                 () = done.cancelled() => {
@@ -158,29 +196,38 @@ impl Lease {
                 () = sleep(RENEW_EVERY) => {}
             }
 
-            match timeout(CALL, self.renew(&record)).await {
+            let asked = Instant::now();
+            let reason = match timeout(CALL, self.renew(&record)).await {
                 Ok(Ok(Some(new))) => {
                     record = new;
-                    renewed = Instant::now();
+                    renewed = asked;
+                    self.grant.until(renewed + RENEW_WITHIN);
+                    if std::mem::take(&mut is_paused) {
+                        tracing::info!(lease = self.name, "renewed the lease; writing again");
+                    }
+                    continue;
                 }
                 Ok(Ok(None)) => {
                     tracing::error!(lease = self.name, "another process holds the lease");
                     return End::Lost;
                 }
-                Ok(Err(error)) => {
-                    tracing::warn!(lease = self.name, %error, "cannot renew the lease, retrying")
-                }
-                Err(_late) => {
-                    tracing::warn!(lease = self.name, "the lease was not renewed in time, retrying")
-                }
-            }
+                Ok(Err(error)) => brief(&error),
+                Err(_late) => "the API server does not answer".to_owned(),
+            };
 
-            if renewed.elapsed() + RENEW_EVERY > RENEW_WITHIN {
+            liveness.finished();
+            if is_paused {
+                tracing::debug!(lease = self.name, reason, "cannot renew the lease, retrying");
+            } else if renewed.elapsed() + RENEW_EVERY > RENEW_WITHIN {
+                is_paused = true;
                 tracing::error!(
                     lease = self.name,
-                    "cannot renew the lease: another process may acquire it"
+                    reason,
+                    "cannot renew the lease: another process may acquire it; copies go on, but no \
+                     tags, settings or policies are written until the lease is renewed"
                 );
-                return End::Lost;
+            } else {
+                tracing::warn!(lease = self.name, reason, "cannot renew the lease, retrying");
             }
         }
     }
@@ -241,3 +288,6 @@ fn won(written: Result<Record, kube::Error>) -> Result<Option<Record>, kube::Err
         Err(error) => Err(error),
     }
 }
+
+#[cfg(test)]
+mod tests;

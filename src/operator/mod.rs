@@ -118,7 +118,11 @@ pub(crate) async fn run(options: Options) -> Result<(), Error> {
         .or_else(|_| std::env::var("HOSTNAME"))
         .unwrap_or_else(|_| "ecr-sync".to_owned());
     let process = Process { cluster_id, instance };
+    let (lease, leadership) = leader_election
+        .map(|election| election::lease(&client, election, &options, &process.instance))
+        .unzip();
     let engine = engine(&client, &process, aws, egress, &metrics, bounds, defaults).await?;
+    let engine = Arc::new(engine.with_leadership(leadership.unwrap_or_default()));
 
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -148,8 +152,6 @@ pub(crate) async fn run(options: Options) -> Result<(), Error> {
             health.set_waiting("stopping");
         }
     });
-    let lease = leader_election
-        .map(|election| election::lease(&client, election, &options, &process.instance));
     let controller =
         controller::run(client, engine, metrics.clone(), process, options, stop.clone());
     let end = election::run(controller, lease.as_ref(), &health, &metrics, &stop).await;
@@ -178,7 +180,7 @@ async fn engine(
     metrics: &Metrics,
     bounds: Bounds,
     defaults: Arc<Defaults>,
-) -> Result<Arc<Engine>, Error> {
+) -> Result<Engine, Error> {
     let meter: Arc<dyn Meter> = Arc::new(metrics.requests.clone());
     let transport =
         Transport::new(&TransportOptions::default(), &egress.own).map_err(cannot_start)?;
@@ -191,7 +193,7 @@ async fn engine(
     let session = ecr::Session::load(aws, transport.clone(), meter, Some(cluster.clone())).await;
 
     let engine = Engine::new(session, transport, egress.of_tenants, Some(cluster), bounds);
-    Ok(Arc::new(engine.with_defaults(defaults)))
+    Ok(engine.with_defaults(defaults))
 }
 
 /// Makes the metrics report whether the files in use can be read.

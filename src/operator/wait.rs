@@ -14,7 +14,7 @@ use kube::{Api, Client, CustomResourceExt, ResourceExt};
 use super::server::Health;
 use crate::api::v1alpha1::EcrRepositorySync;
 use crate::backoff::doubled;
-use crate::controller::Guarded;
+use crate::controller::{Guarded, brief};
 
 /// kube sets no deadline of its own.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -92,7 +92,7 @@ fn reason(error: &kube::Error, needs: &str) -> String {
         kube::Error::Api(status) if matches!(status.code, 401 | 403) => {
             format!("the API server refuses: {}; {needs}", status.message)
         }
-        other => format!("the API server cannot be reached: {other}"),
+        other => format!("the API server cannot be reached: {}", brief(other)),
     }
 }
 

@@ -70,7 +70,7 @@ pub(crate) use auth::{Authenticator, StaticAuthenticator};
 pub(crate) use bodies::{asked_wait, foreign_answer, next_chunk, read_answer, read_body};
 pub use cause::Cause;
 pub(crate) use client::{Client, Endpoint, Options, Scheme};
-pub(crate) use copy::{copy_blob, mount_or_copy_blob};
+pub(crate) use copy::{Moved, copy_blob, mount_or_copy_blob};
 pub use descriptor::{Descriptor, Platform};
 pub use digest::Digest;
 pub use egress::{AllowedAddress, Egress};

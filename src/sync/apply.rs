@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use self::copying::Copying;
 use super::action::{Action, Drift, Plan};
 use super::artifact::{ArtifactKind, Source, TagState};
+use super::change;
 use super::desired::Desired;
 use super::observed::Observed;
 use super::outcomes::Outcomes;
@@ -17,6 +18,7 @@ use crate::ecr::policy;
 use crate::ecr::{self, Repository, Settings};
 use crate::failure::Failure;
 use crate::registry::Tag;
+use crate::writes;
 
 impl Pass<'_> {
     /// Carries the plan out: the repository, then its configuration, then the copies. A failure
@@ -73,7 +75,8 @@ impl Pass<'_> {
         for action in &plan.actions {
             match (action, &repository) {
                 (Action::CreateRepository { name, tags, settings }, _) => {
-                    match create(registry, name, tags, settings).await {
+                    let create = create(registry, name, tags, settings);
+                    match writes::write(change::of(action, None), create).await {
                         Ok(created) => {
                             outcomes.done(action);
                             outcomes.created = Some(created.clone());
@@ -89,7 +92,9 @@ impl Pass<'_> {
                 }
                 (Action::CopyTag { .. } | Action::PruneTag { .. }, _) | (_, None) => {}
                 (Action::RestoreTag { kind, tag, digest }, Some(repository)) => {
-                    let state = match registry.restore_image(&repository.name, digest).await {
+                    let restore = registry.restore_image(&repository.name, digest);
+                    let change = change::of(action, observed.repository.as_ref());
+                    let state = match writes::write(change, restore).await {
                         Ok(()) => {
                             outcomes.done(action);
                             TagState::Synced(digest.clone())
@@ -99,7 +104,11 @@ impl Pass<'_> {
                     outcomes.settled(*kind, tag.clone(), state);
                     self.job.progress.advance(1);
                 }
-                (_, Some(repository)) => self.configure(repository, action, &mut outcomes).await,
+                (_, Some(repository)) => {
+                    let configure = self.configure(repository, action, &mut outcomes);
+                    let change = change::of(action, observed.repository.as_ref());
+                    writes::write(change, configure).await;
+                }
             }
         }
         (repository, outcomes)

@@ -4,12 +4,15 @@ use bytes::Bytes;
 use futures::{StreamExt, stream};
 
 use super::artifact::{Derived, DesiredArtifact, Source, TagState};
+use super::change;
+use super::field::Field;
 use super::progress::Progress;
 use crate::class::Class;
 use crate::ecr::{self, Mutability, Repository};
 use crate::failure::Failure;
 use crate::helm::{self, Artifact};
 use crate::registry::{Client, Descriptor, Digest, Tag, copy_blob};
+use crate::writes;
 
 /// Charts that are processed at the same time. An archive has up to 20 MiB, and is in memory.
 pub(super) const CONCURRENT_CHARTS: usize = 4;
@@ -174,7 +177,7 @@ impl Push<'_> {
             Some(TagState::Failed(failure)) => return Err(failure),
             Some(settled) => (settled, false),
             None => {
-                self.push(&built.artifact, &order.tag).await.map_err(Failure::at_target)?;
+                self.push(&built.artifact, &order).await.map_err(Failure::at_target)?;
                 (TagState::Synced(built.derived.manifest.clone()), true)
             }
         };
@@ -184,7 +187,7 @@ impl Push<'_> {
         Ok(Outcome { tag: order.tag, state, derived, was_pushed })
     }
 
-    async fn push(&self, artifact: &Artifact, tag: &Tag) -> Result<(), Failure> {
+    async fn push(&self, artifact: &Artifact, order: &Order) -> Result<(), Failure> {
         let name = &self.repository.name;
         let digests = artifact.blobs().map(|(descriptor, _)| descriptor.digest.clone()).collect();
         let missing = self.registry.missing_blobs(name, &digests).await?;
@@ -201,9 +204,20 @@ impl Push<'_> {
             let data = Some(Bytes::clone(bytes));
             let blob = Descriptor { data, ..Descriptor::clone(descriptor) };
             copy_blob(self.target, name, self.target, name, &blob, &progress).await?;
+            writes::sent("CompleteLayerUpload", blob.digest.as_str(), "OK");
         }
-        self.target.put_manifest(name, tag, &artifact.manifest).await?;
-        Ok(())
+
+        let Order { tag, current, .. } = order;
+        let digest = &artifact.manifest.digest;
+        let change = change::of_tag(Field::ChartTag, tag, current.as_ref(), digest);
+        let put = async {
+            let put = self.target.put_manifest(name, tag, &artifact.manifest).await;
+            let result = put.map_err(Failure::from);
+            let code = result.as_ref().map_or_else(|failure| failure.class.reason(), |()| "OK");
+            writes::sent("PutImage", &format!("{tag} {digest}"), code);
+            result
+        };
+        writes::write(change, put).await
     }
 }
 

@@ -1,12 +1,14 @@
 //! Deletion of a repository together with its resource.
 
 use super::engine::Engine;
+use super::field::Field;
 use super::job::Job;
 use super::ownership::{Claimant, Holder};
 use crate::api::v1alpha1::DeletionPolicy;
 use crate::class::Class;
 use crate::ecr::OWNER_TAG;
 use crate::failure::Failure;
+use crate::writes::{self, Change};
 
 /// The result of a deletion.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +57,10 @@ impl Engine {
     /// # Errors
     /// As AWS answers; class `RepositoryNotEmpty` if the repository has images.
     pub async fn delete(&self, job: &Job) -> Result<Deletion, Failure> {
+        self.author(job).writes(self.try_delete(job)).await
+    }
+
+    async fn try_delete(&self, job: &Job) -> Result<Deletion, Failure> {
         let Claimant::Resource(claim) = &job.claimant else {
             return Err(Failure::new(Class::Internal, "only resources delete repositories"));
         };
@@ -77,7 +83,13 @@ impl Engine {
 
         let is_forced = job.spec.deletion_policy == DeletionPolicy::ForceDelete;
         let is_created = claim.created(&repository.arn, &tags);
-        match registry.delete_repository(&name, is_forced && is_created).await {
+        let change = Change {
+            field: Field::Repository.as_str(),
+            before: repository.arn.clone(),
+            after: String::new(),
+        };
+        let delete = registry.delete_repository(&name, is_forced && is_created);
+        match writes::write(change, delete).await {
             Ok(()) => Ok(Deletion::Deleted { repository: name }),
             Err(error) if error.class() == Class::RepositoryNotEmpty => {
                 let advice = if is_forced {

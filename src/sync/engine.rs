@@ -9,7 +9,7 @@ use tokio::sync::{Semaphore, watch};
 use super::copy::Blobs;
 use super::defaults::Defaults;
 use super::job::Job;
-use super::ownership::OwnerLookup;
+use super::ownership::{Claim, Claimant, OwnerLookup};
 use super::prune::cache::Cache as PruneCache;
 use crate::bounded::Cache;
 use crate::class::Class;
@@ -18,6 +18,7 @@ use crate::failure::Failure;
 use crate::hash::Fingerprint;
 use crate::helm;
 use crate::registry::{self, Egress, Transport};
+use crate::writes::{Author, Leadership};
 
 /// Room for some thousand ways with known limits and quotas. Rotated passwords leave old entries
 /// behind, and the next response gives limits and quota again.
@@ -50,6 +51,7 @@ pub struct Engine {
     pub(super) bounds: Bounds,
     pub(super) defaults: Arc<Defaults>,
     pub(super) prune_cache: PruneCache,
+    pub(super) leadership: Leadership,
     /// One permit for each selection that runs.
     selections: Semaphore,
 }
@@ -96,6 +98,7 @@ impl Engine {
             bounds,
             defaults: Arc::default(),
             prune_cache: PruneCache::default(),
+            leadership: Leadership::default(),
             selections: Semaphore::new(SELECTIONS),
         }
     }
@@ -104,6 +107,27 @@ impl Engine {
     #[must_use]
     pub fn with_defaults(self, defaults: impl Into<Arc<Defaults>>) -> Self {
         Self { defaults: defaults.into(), ..self }
+    }
+
+    /// Sets the right to write; by default the process always has it.
+    pub(crate) fn with_leadership(self, leadership: Leadership) -> Self {
+        Self { leadership, ..self }
+    }
+
+    /// Returns the author of what a job writes.
+    pub(super) fn author(&self, job: &Job) -> Author {
+        let (resource, generation) = match &job.claimant {
+            Claimant::Resource(Claim { owner, generation, .. }) => {
+                (format!("{}/{}", owner.namespace, owner.name), Some(*generation))
+            }
+            Claimant::CommandLine { .. } => ("command line".to_owned(), None),
+        };
+        Author {
+            resource,
+            generation,
+            repository: job.spec.repository.clone(),
+            leadership: self.leadership.clone(),
+        }
     }
 
     /// Runs a selection on a thread that may block: 50 patterns over a list of 250,000 tags take

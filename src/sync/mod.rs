@@ -13,6 +13,7 @@
 mod action;
 mod apply;
 mod artifact;
+mod change;
 mod chart_comparison;
 mod charts;
 mod configuration;

@@ -27,6 +27,8 @@ pub enum Claimant {
 pub struct Claim {
     /// The resource.
     pub owner: Owner,
+    /// Generation of the resource.
+    pub generation: i64,
     /// The adoption policy of its spec.
     pub adoption: AdoptionPolicy,
     /// The operator's rules.
@@ -214,7 +216,7 @@ mod tests {
         let owner =
             Owner { cluster: "c".to_owned(), namespace: "ns".to_owned(), name: "app".to_owned() };
         let rules = OwnerRules { former_clusters: vec!["old".to_owned()], ..OwnerRules::default() };
-        Claim { owner, adoption, rules, recorded: None }
+        Claim { owner, generation: 1, adoption, rules, recorded: None }
     }
 
     fn tags(mark: Option<&str>) -> BTreeMap<String, String> {

@@ -40,6 +40,7 @@ impl Engine {
     /// pulled.
     pub async fn sync(&self, job: &Job, mode: Mode, stop: &CancellationToken) -> Report {
         let work = async { Pass::new(self, job, mode).await?.run().await };
+        let work = self.author(job).writes(work);
         bounded(&self.bounds, job, stop, work).await.unwrap_or_else(Report::failed)
     }
 }

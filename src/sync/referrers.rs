@@ -13,7 +13,8 @@ use super::outcomes::{Outcomes, ReferrersReport};
 use super::pass::Pass;
 use crate::ecr::Repository;
 use crate::failure::Failure;
-use crate::registry::{Client, Digest};
+use crate::registry::{Client, Digest, Tag};
+use crate::writes::Change;
 
 impl Pass<'_> {
     /// Copies the artifacts that refer to the images in ECR.
@@ -112,10 +113,15 @@ impl Pass<'_> {
         let by_tag =
             referrers.tags.into_iter().filter(|(tag, digest)| tags.get(tag) != Some(digest));
         Ok(by_digest
-            .map(|digest| Order { tag: None, digest })
-            .chain(by_tag.map(|(tag, digest)| Order { tag: Some(tag), digest }))
+            .map(|digest| order(None, digest))
+            .chain(by_tag.map(|(tag, digest)| order(Some(tag), digest)))
             .collect())
     }
+}
+
+fn order(tag: Option<Tag>, digest: Digest) -> Order {
+    let after = tag.as_ref().map(|tag| format!("{tag}@{digest}")).unwrap_or_default();
+    Order { tag, digest, change: Change { field: "referrers", before: String::new(), after } }
 }
 
 /// Returns the images that are in ECR after this pass. An index that was built for some platforms

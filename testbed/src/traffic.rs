@@ -14,7 +14,7 @@ pub use fault::{Fault, Faults, Hook, Match, Then};
 pub use pulls::Pulls;
 pub use record::{Log, Mark, Plane, Record};
 
-pub(crate) use exchange::{Answered, Exchange, cut};
+pub(crate) use exchange::{Answered, Exchange, REQUEST_ID, cut};
 pub(crate) use fault::sts_error;
 pub(crate) use route::Route;
 pub(crate) use server::{Cut, Host, serve};

@@ -6,6 +6,7 @@
 //! s ... plus up to the same again as jitter. So a minute of failures would show only two more
 //! tries than ten seconds.
 
+mod outage;
 mod trouble;
 
 use std::time::{Duration, Instant};

@@ -5,6 +5,7 @@
 #![allow(unreachable_pub, reason = "a test binary has no outside")]
 
 mod api_server;
+mod audit;
 mod aws_chain;
 mod begin;
 mod behaviour;

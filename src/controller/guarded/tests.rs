@@ -2,12 +2,13 @@
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
-use kube::core::{ObjectList, WatchEvent};
+use kube::core::{DeserializeGuard, ObjectList, WatchEvent};
 
 use super::*;
 use crate::api::v1alpha1::EcrRepositorySync;
 
 type Resources = ObjectList<Guarded<EcrRepositorySync>>;
+type GuardedByKube = ObjectList<DeserializeGuard<EcrRepositorySync>>;
 
 /// JSON that is nested this deep.
 fn nested(depth: usize) -> String {
@@ -43,6 +44,9 @@ fn one_object_of_a_list_cannot_fail_the_others() {
             object("wrong", "{}", r#"{"image": 7}"#),
             object("two", "{}", "{}"),
         ]);
+        // Without the guard, the parser fails for all of them: there are five more levels.
+        let guarded_by_kube = serde_json::from_str::<GuardedByKube>(&text);
+        assert_eq!(guarded_by_kube.is_ok(), depth + 5 <= 127, "{depth}");
         let list: Resources = serde_json::from_str(&text).expect("a list");
 
         assert_eq!(list.metadata.resource_version.as_deref(), Some("20"));

@@ -8,6 +8,7 @@ use crate::failure::Failure;
 use crate::registry::{Client, Digest};
 use crate::sync::action::Plan;
 use crate::sync::artifact::{DesiredArtifact, Source, TagState};
+use crate::sync::change;
 use crate::sync::charts::{self, Archives};
 use crate::sync::copy;
 use crate::sync::origin::Origin;
@@ -51,8 +52,9 @@ impl<'a> Copying<'a> {
         outcomes: &mut Outcomes,
     ) {
         let kind = artifact.kind;
-        let orders = plan.copies(kind).filter_map(|(tag, digest, _)| {
-            Some(copy::Order { tag: Some(tag.clone()), digest: digest?.clone() })
+        let orders = plan.copies(kind).filter_map(|(tag, digest, current)| {
+            let change = change::of_tag(kind.into(), tag, current, digest?);
+            Some(copy::Order { tag: Some(tag.clone()), digest: digest?.clone(), change })
         });
 
         let copier = self.copier(origin);

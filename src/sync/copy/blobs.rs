@@ -11,8 +11,9 @@ use crate::class::Class;
 use crate::failure::Failure;
 use crate::hash::Fingerprint;
 use crate::meter::Meter;
-use crate::registry::{Client, Descriptor, Digest, copy_blob, mount_or_copy_blob};
+use crate::registry::{Client, Descriptor, Digest, Moved, copy_blob, mount_or_copy_blob};
 use crate::sync::progress::Progress;
+use crate::writes;
 
 /// Transfers to one repository at the same time, in shares: 32 small blobs, which mostly wait for
 /// answers, or 8 large ones. ECR was seen to reset sockets when one client sent many large layers
@@ -78,25 +79,36 @@ impl Route {
 
         let holder = if self.mounts { self.moving.holder(key, self.reader) } else { None };
         let result = match &holder {
-            Some(from) => mount_or_copy_blob(
-                source,
-                source_repository,
-                target,
-                target_repository,
-                blob,
-                from,
-                &observer,
-            )
-            .await
-            .map(drop),
+            Some(from) => {
+                mount_or_copy_blob(
+                    source,
+                    source_repository,
+                    target,
+                    target_repository,
+                    blob,
+                    from,
+                    &observer,
+                )
+                .await
+            }
             None => {
                 copy_blob(source, source_repository, target, target_repository, blob, &observer)
                     .await
+                    .map(|()| Moved::Copied)
             }
         };
+
         let Descriptor { digest, size, .. } = blob;
         tracing::debug!(%digest, size, ok = result.is_ok(), ?holder, "blob");
-        result.map_err(Failure::from)
+        // A blob that failed is not in the repository.
+        if let Ok(moved) = &result {
+            let operation = match moved {
+                Moved::Copied => "CompleteLayerUpload",
+                Moved::Mounted => "MountLayer",
+            };
+            writes::sent(operation, digest.as_str(), "OK");
+        }
+        result.map(drop).map_err(Failure::from)
     }
 }
 
@@ -114,7 +126,7 @@ impl Transfers {
         }
 
         let mut tasks = JoinSet::new();
-        tasks.spawn(transfer_all(route.clone(), queue));
+        tasks.spawn(writes::inherited(transfer_all(route.clone(), queue)));
         Self { outcomes, _tasks: tasks }
     }
 
@@ -153,12 +165,12 @@ async fn transfer_all(route: Route, queue: Vec<(Descriptor, watch::Sender<Outcom
         // The semaphore is never closed.
         let share = shares.clone().acquire_many_owned(share).await;
         let route = route.clone();
-        tasks.spawn(async move {
+        tasks.spawn(writes::inherited(async move {
             let result = route.transfer(&blob).await;
             drop(share);
             route.progress.ended_blob();
             finished.send_replace(Some(result));
-        });
+        }));
         while tasks.try_join_next().is_some() {}
     }
 

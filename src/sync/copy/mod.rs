@@ -37,6 +37,7 @@ use crate::class::Class;
 use crate::ecr::{self, Repository};
 use crate::failure::Failure;
 use crate::registry::{Client, Descriptor, Digest, Manifest, RetryPolicy, Tag, TagOrDigest};
+use crate::writes::{self, Change};
 
 /// Images whose manifests are read at the same time.
 const CONCURRENT_GRAPHS: usize = 32;
@@ -57,6 +58,8 @@ pub(super) struct Order {
     pub(super) tag: Option<Tag>,
     /// Digest of the image in the source.
     pub(super) digest: Digest,
+    /// The change, for the audit trail.
+    pub(super) change: Change,
 }
 
 /// Copies images from a source repository to a target repository.
@@ -228,7 +231,7 @@ impl<'a> Copier<'a> {
         };
 
         let put_top = async |order: &Order, below: &Result<(), Failure>| match below {
-            Ok(()) => self.put_top(graph, order.tag.as_ref()).await,
+            Ok(()) => self.put_top(graph, order).await,
             Err(failure) => Err(Put::Failed(failure.clone())),
         };
         let mut results = Vec::new();
@@ -299,10 +302,10 @@ impl<'a> Copier<'a> {
         Ok(())
     }
 
-    async fn put_top(&self, graph: &Graph, tag: Option<&Tag>) -> Result<(), Put> {
+    async fn put_top(&self, graph: &Graph, order: &Order) -> Result<(), Put> {
         let top = &graph.top.manifest;
-        let Some(tag) = tag else { return self.put((&top.digest).into(), top).await };
-        match self.put(tag.into(), top).await {
+        let Some(tag) = &order.tag else { return self.put((&top.digest).into(), top).await };
+        match writes::write(order.change.clone(), self.put(tag.into(), top)).await {
             // ECR refuses to write an immutable tag even if nothing changes
             // (aws/containers-roadmap#2179). Somebody may have written the same image meanwhile,
             // or the answer to our own PUT came too late.
@@ -323,6 +326,17 @@ impl<'a> Copier<'a> {
     /// Writes a manifest, and retries while it is throttled: others share the account's quota, and
     /// a tag whose blobs are in ECR is nearly done.
     async fn put(&self, name: TagOrDigest, manifest: &Manifest) -> Result<(), Put> {
+        let content = format!("{name} {}", manifest.digest);
+        let result = self.try_put(name, manifest).await;
+        let code = match &result {
+            Ok(()) => "OK",
+            Err(Put::ContentMissing(failure) | Put::Failed(failure)) => failure.class.reason(),
+        };
+        writes::sent("PutImage", &content, code);
+        result
+    }
+
+    async fn try_put(&self, name: TagOrDigest, manifest: &Manifest) -> Result<(), Put> {
         let mut throttled = 0;
         loop {
             self.progress.advance(1);

@@ -30,7 +30,8 @@ fn me() -> Claimant {
     let owner =
         Owner { cluster: "c".to_owned(), namespace: "ns".to_owned(), name: "app".to_owned() };
     let adoption = AdoptionPolicy::default();
-    Claimant::Resource(Claim { owner, adoption, rules: OwnerRules::default(), recorded: None })
+    let rules = OwnerRules::default();
+    Claimant::Resource(Claim { owner, generation: 1, adoption, rules, recorded: None })
 }
 
 fn desired() -> Desired {

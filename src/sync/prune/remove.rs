@@ -15,6 +15,7 @@ use crate::sync::observed::Observed;
 use crate::sync::outcomes::Outcomes;
 use crate::sync::pass::Pass;
 use crate::sync::throttle::retry_throttled;
+use crate::writes::{self, Change};
 
 /// Calls of BatchDeleteImage in one pass. Most of them are for tags that replace those that ECR
 /// keeps.
@@ -170,7 +171,14 @@ impl Work<'_> {
         // Logged first: a pass that is stopped in between leaves a record.
         let list: Vec<_> = unchanged.iter().map(|tag| tag.tag.as_str()).collect();
         tracing::info!(repository = name, tags = list.join(", "), "pruning tags");
-        Ok(registry.remove_tags(name, &unchanged).await?)
+        let before: Vec<_> =
+            unchanged.iter().map(|tag| format!("{}@{}", tag.tag, tag.digest)).collect();
+        let change = Change {
+            field: Field::Prune.as_str(),
+            before: before.join(", "),
+            after: String::new(),
+        };
+        Ok(writes::write(change, registry.remove_tags(name, &unchanged)).await?)
     }
 
     /// Records the result for a tag. Returns whether it counts as removed.

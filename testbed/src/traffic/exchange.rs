@@ -16,6 +16,9 @@ use super::pulls::Pulls;
 use super::record::{Log, Mark, Plane, Record};
 use super::server::Cut;
 
+/// The header of an answer with AWS's id of the request.
+pub(crate) const REQUEST_ID: &str = "x-amzn-requestid";
+
 /// The error code of an answer, left in its extensions for the log.
 #[derive(Debug, Clone)]
 pub(crate) struct Answered(pub(crate) String);
@@ -128,10 +131,13 @@ impl<'a> Entry<'a> {
     fn answered(&self, response: &Response) {
         let status = response.status().as_u16();
         let code = response.extensions().get::<Answered>().map(|answered| answered.0.clone());
+        let request_id = response.headers().get(REQUEST_ID);
+        let request_id = request_id.and_then(|id| id.to_str().ok()).map(str::to_owned);
         let took = self.started.elapsed();
         self.log.update(self.mark, |record| {
             record.status = Some(status);
             record.code = code;
+            record.request_id = request_id;
             record.took = Some(took);
         });
     }

@@ -51,6 +51,8 @@ pub struct Record {
     pub status: Option<u16>,
     /// The error code in the answer: ECR's `__type`, or the first code of a registry error.
     pub code: Option<String>,
+    /// AWS's id of the request, in the answer.
+    pub request_id: Option<String>,
     /// Bytes of the request's body that were read.
     pub received: u64,
     /// Time of arrival.
@@ -77,6 +79,7 @@ impl Record {
             headers: parts.headers.clone(),
             status: None,
             code: None,
+            request_id: None,
             received: 0,
             started: SystemTime::now(),
             took: None,

@@ -40,12 +40,17 @@ impl Trouble {
         Self { rig, api, kubeconfig: kubeconfig.display().to_string() }
     }
 
-    /// Starts without leader election: a process that cannot renew its Lease exits, and these tests
-    /// need one that keeps running.
+    /// Starts without leader election, so that the requests of these tests are the only ones.
     pub(super) async fn operator(&self) -> Operator {
         self.rig
             .operator_with(&["--leader-election=false"], &[("KUBECONFIG", &self.kubeconfig)])
             .await
+    }
+
+    /// Starts an operator that competes for the Lease.
+    pub(super) async fn elected(&self) -> Operator {
+        let flags = ["--leader-election-namespace", "ecr-sync-system"];
+        self.rig.operator_with(&flags, &[("KUBECONFIG", &self.kubeconfig)]).await
     }
 
     /// Waits until the operator watches resources.

@@ -35,7 +35,13 @@ pub fn job(spec: &Value, earlier: Earlier) -> Job {
     Job {
         spec: spec::parse("app", &spec).expect("no violations"),
         identity: Ok(Identity::default()),
-        claimant: Claimant::Resource(Claim { owner, adoption, rules, recorded: None }),
+        claimant: Claimant::Resource(Claim {
+            owner,
+            generation: 1,
+            adoption,
+            rules,
+            recorded: None,
+        }),
         access,
         mirrored: None,
         chart_source: None,

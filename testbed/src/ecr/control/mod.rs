@@ -22,10 +22,11 @@ use axum::response::Response;
 use serde_json::Value;
 
 use super::errors::{Error, Result};
+use super::quantities::uuid;
 use super::shared::Shared;
 use super::sigv4::Caller;
 use super::{public, state};
-use crate::traffic::{Cut, Exchange, Plane, Record};
+use crate::traffic::{Cut, Exchange, Plane, REQUEST_ID, Record};
 use input::Input;
 
 const TARGET: &str = "AmazonEC2ContainerRegistry_V20150921.";
@@ -130,10 +131,14 @@ async fn handle(
                     &Call { shared: &shared, caller: &caller, account, input: Input::new(&json) },
                 )
             });
-            match answer {
+            let mut response = match answer {
                 Ok(output) => success(&output),
                 Err(error) => error.control(),
+            };
+            if let Ok(id) = HeaderValue::from_str(&uuid()) {
+                response.headers_mut().insert(REQUEST_ID, id);
             }
+            response
         })
         .await
 }
