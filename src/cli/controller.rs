@@ -84,6 +84,13 @@ pub(super) struct Arguments {
     #[arg(long, env = "FORMER_CLUSTER_IDS", value_name = "ID,...", value_delimiter = ',')]
     former_cluster_ids: Vec<String>,
 
+    /// Names of existing repositories without an owner that resources may adopt, comma-separated;
+    /// `*` matches any characters
+    ///
+    /// Repositories that the tenants file lists for a namespace may be adopted, too. Default: none.
+    #[arg(long, env = "ADOPTION", value_name = "PATTERN,...", value_delimiter = ',')]
+    adoption: Vec<String>,
+
     /// Let resources with adoptionPolicy: Always take over repositories from other owners
     #[arg(long, env = "ALLOW_TAKEOVER", switch = false)]
     allow_takeover: bool,
@@ -227,6 +234,7 @@ fn options(arguments: Arguments) -> Result<operator::Options, Box<dyn Error>> {
         public_ecr_login: arguments.sources.public_ecr.login,
         tenancy,
         owners,
+        adoption: arguments.adoption,
         dry_run: arguments.dry_run,
         max_jobs: arguments.max_jobs.into(),
         max_timeout: arguments.max_timeout,

@@ -8,6 +8,7 @@ use crate::mirrors::Mirrors;
 use crate::reload::Reloaded;
 use crate::sync::OwnerRules;
 use crate::tenancy::Tenancy;
+use crate::wildcard::matches_any;
 
 /// Settings of the controller.
 #[derive(Clone, Debug)]
@@ -26,6 +27,8 @@ pub(crate) struct Options {
     pub(crate) public_ecr_login: bool,
     /// Rules about the owners of repositories.
     pub(crate) owners: OwnerRules,
+    /// Patterns of the repositories that resources may adopt.
+    pub(crate) adoption: Vec<String>,
     /// Limits of each namespace.
     pub(crate) tenancy: Tenancy,
     /// Whether nothing is written to ECR.
@@ -38,6 +41,14 @@ pub(crate) struct Options {
     pub(crate) concurrency: u16,
     /// Time over which the periodic checks that are due at the start are spread.
     pub(crate) startup_spread: Duration,
+}
+
+impl Options {
+    /// Whether a resource of `namespace` may adopt a repository of this name that belongs to
+    /// nobody.
+    pub(super) fn adopts(&self, namespace: &str, repository: &str) -> bool {
+        matches_any(&self.adoption, repository) || self.tenancy.names(namespace, repository)
+    }
 }
 
 /// The running process, as repositories and events name it.

@@ -127,6 +127,7 @@ impl<'a> Subject<'a> {
             },
             generation: self.generation,
             adoption: self.object.spec.adoption_policy,
+            may_adopt: self.context.options.adopts(&self.namespace, self.object.repository()),
             rules: self.context.options.owners.clone(),
             recorded: status.repository.as_ref().map(recorded),
         }

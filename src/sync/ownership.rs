@@ -31,6 +31,8 @@ pub struct Claim {
     pub generation: i64,
     /// The adoption policy of its spec.
     pub adoption: AdoptionPolicy,
+    /// Whether the operator lets the resource adopt a repository that belongs to nobody.
+    pub may_adopt: bool,
     /// The operator's rules.
     pub rules: OwnerRules,
     /// The repository that the resource kept at its last pass.
@@ -90,6 +92,14 @@ impl Claim {
             |cluster: &String| Owner { cluster: cluster.clone(), ..self.owner.clone() }.tag_value();
         mark == self.owner.tag_value()
             || self.rules.former_clusters.iter().any(|cluster| mark == with_cluster(cluster))
+    }
+
+    /// Whether the repository was a resource's of the same namespace: what one resource of a
+    /// namespace has left, another one may have.
+    fn inherits(&self, tags: &BTreeMap<String, String>) -> bool {
+        tags.get(OWNER_TAG)
+            .and_then(|mark| self.other_of_this_cluster(mark))
+            .is_some_and(|former| former.namespace == self.owner.namespace)
     }
 
     /// Returns the other resource of this cluster that a mark names. A mark that is a hash names
@@ -184,8 +194,21 @@ impl Claimant {
         };
 
         match (claim.holder(arn, tags, is_gone), claim.adoption) {
-            (Holder::Me, _)
-            | (Holder::Nobody, AdoptionPolicy::IfUnowned | AdoptionPolicy::Always) => Ok(()),
+            (Holder::Me, _) => Ok(()),
+            (Holder::Nobody, AdoptionPolicy::IfUnowned | AdoptionPolicy::Always) => {
+                // Whoever may take a repository from its owner may take one that has none.
+                let takes_over =
+                    claim.adoption == AdoptionPolicy::Always && claim.rules.allow_takeover;
+                if claim.may_adopt || takes_over || claim.inherits(tags) {
+                    return Ok(());
+                }
+                refused(format!(
+                    "repository {name} exists already, and this operator does not let namespace \
+                     {} adopt it: its administrator may allow that with --adoption or a tenant; \
+                     or choose another repositoryName",
+                    claim.owner.namespace
+                ))
+            }
             (Holder::Nobody, AdoptionPolicy::Never) => refused(format!(
                 "repository {name} exists already, and adoptionPolicy is Never: set it to \
                  IfUnowned to adopt the repository, or choose another repositoryName"
@@ -216,7 +239,7 @@ mod tests {
         let owner =
             Owner { cluster: "c".to_owned(), namespace: "ns".to_owned(), name: "app".to_owned() };
         let rules = OwnerRules { former_clusters: vec!["old".to_owned()], ..OwnerRules::default() };
-        Claim { owner, generation: 1, adoption, rules, recorded: None }
+        Claim { owner, generation: 1, adoption, may_adopt: true, rules, recorded: None }
     }
 
     fn tags(mark: Option<&str>) -> BTreeMap<String, String> {
@@ -243,6 +266,30 @@ mod tests {
         ];
 
         for (mark, is_gone, wanted) in table {
+            let mut may_all: Vec<_> = [Never, IfUnowned, Always]
+                .into_iter()
+                .map(|adoption| may(claim(adoption), mark, is_gone))
+                .collect();
+            let mut allowed = claim(Always);
+            allowed.rules.allow_takeover = true;
+            may_all.push(may(allowed, mark, is_gone));
+            assert_eq!(may_all, wanted, "{mark:?} gone: {is_gone}");
+        }
+    }
+
+    #[test]
+    fn without_leave_to_adopt_only_what_the_namespace_has_left_is_adopted() {
+        use AdoptionPolicy::{Always, IfUnowned, Never};
+        let table = [
+            (None, false, [false, false, false, true]),
+            (Some("c/ns/app"), false, [true, true, true, true]),
+            (Some("c/ns/other"), true, [false, true, true, true]),
+            (Some("old/ns/other"), true, [false, true, true, true]),
+            (Some("c/another/other"), true, [false, false, false, true]),
+        ];
+
+        for (mark, is_gone, wanted) in table {
+            let claim = |adoption| Claim { may_adopt: false, ..claim(adoption) };
             let mut may_all: Vec<_> = [Never, IfUnowned, Always]
                 .into_iter()
                 .map(|adoption| may(claim(adoption), mark, is_gone))

@@ -64,6 +64,14 @@ impl Tenancy {
         }
     }
 
+    /// Whether a tenant of the file names this repository for `namespace`.
+    #[must_use]
+    pub fn names(&self, namespace: &str, repository: &str) -> bool {
+        self.file.as_ref().is_some_and(|file| {
+            file.get().of(namespace).iter().any(|(_, rule)| rule.has_repository(repository))
+        })
+    }
+
     /// Returns the permit for a request of a resource in `namespace`.
     ///
     /// # Errors

@@ -4,6 +4,7 @@
 
 #![allow(unreachable_pub, reason = "a test binary has no outside")]
 
+mod adoption;
 mod api_server;
 mod audit;
 mod aws_chain;

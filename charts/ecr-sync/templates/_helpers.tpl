@@ -123,6 +123,9 @@ tenants.yaml: {{ toYaml . | quote }}
 {{- if .formerClusterIds }}
 - {{ printf "--former-cluster-ids=%s" (join "," .formerClusterIds) | quote }}
 {{- end }}
+{{- if .adoption }}
+- {{ printf "--adoption=%s" (join "," .adoption) | quote }}
+{{- end }}
 {{- if .allowTakeover }}
 - --allow-takeover=true
 {{- end }}

@@ -125,8 +125,8 @@ pub struct EcrRepositorySyncSpec {
     pub encryption: Option<Encryption>,
 
     /// Handling of an existing repository that the operator does not manage yet. Never: refuse it.
-    /// IfUnowned: manage it, unless it has another owner. Always: manage it, whoever owns it
-    /// (requires the operator's --allow-takeover).
+    /// IfUnowned: manage it if it has no owner and the operator allows its adoption (--adoption,
+    /// tenants). Always: manage it, whoever owns it (requires the operator's --allow-takeover).
     pub adoption_policy: AdoptionPolicy,
 
     /// Handling of the repository when this resource is deleted. Retain: keep it. Delete: delete it
@@ -270,7 +270,7 @@ pub struct Registry {
 pub enum AdoptionPolicy {
     /// Refuse it.
     Never,
-    /// Manage it, unless it has another owner.
+    /// Manage it if it has no owner, and the operator allows its adoption.
     #[default]
     IfUnowned,
     /// Manage it, whoever owns it.

@@ -30,8 +30,14 @@ fn me() -> Claimant {
     let owner =
         Owner { cluster: "c".to_owned(), namespace: "ns".to_owned(), name: "app".to_owned() };
     let adoption = AdoptionPolicy::default();
-    let rules = OwnerRules::default();
-    Claimant::Resource(Claim { owner, generation: 1, adoption, rules, recorded: None })
+    Claimant::Resource(Claim {
+        owner,
+        generation: 1,
+        adoption,
+        may_adopt: true,
+        rules: OwnerRules::default(),
+        recorded: None,
+    })
 }
 
 fn desired() -> Desired {

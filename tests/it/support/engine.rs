@@ -39,6 +39,7 @@ pub fn job(spec: &Value, earlier: Earlier) -> Job {
             owner,
             generation: 1,
             adoption,
+            may_adopt: true,
             rules,
             recorded: None,
         }),

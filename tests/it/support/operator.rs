@@ -51,6 +51,8 @@ impl Operator {
             .env("LOG_LEVEL", "info,ecr_sync=debug")
             // The sources of tests are on this machine.
             .env("ALLOW_PRIVATE_SOURCES", "127.0.0.0/8")
+            // Tests of other things may prepare repositories. The default is tested in ownership.
+            .env("ADOPTION", "*")
             .envs(environment.iter().copied());
         let process = Process::spawn("ecr-sync", &command, &log).expect("the operator starts");
         Self { process, address }
