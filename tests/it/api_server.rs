@@ -382,8 +382,14 @@ async fn an_operator_that_starts_before_the_server_waits_for_it() {
 async fn a_signal_before_the_first_list_ends_the_operator() {
     let t = Trouble::new("stopped-early").await;
     t.api.faults().add(Fault::new(Match::operation(LIST), Then::Stall).after(1));
-    let operator = t.operator().await;
+    let operator = t.starting().await;
     eventually("listing", async || t.api.under_way(is(LIST)) == 1).await;
+    eventually("waiting", async || {
+        let wanted =
+            (503, "not ready: waiting for the first list of EcrRepositorySync\n".to_owned());
+        operator.get("/readyz").await == Some(wanted)
+    })
+    .await;
     assert_eq!(operator.terminate().await, 0);
 }
 

@@ -93,7 +93,7 @@ async fn every_write_of_the_controller_has_one_line() {
     rig.apply("app", spec(&["1.26", "1.27"], changed)).await;
     rig.wait_synced("app").await;
     assert!(rig.ecr.delete_tag(ACCOUNT, REGION, "app", "1.26"));
-    let removed = json!({"lifecyclePolicy": {"rules": []}, "resourceTags": {}});
+    let removed = json!({"lifecyclePolicy": {"rules": []}, "resourceTags": {"stage": "x"}});
     rig.apply("app", spec(&["1.26", "1.27"], removed)).await;
     rig.wait_synced("app").await;
     rig.resources().delete("app", &Default::default()).await.expect("deleted");

@@ -47,6 +47,14 @@ impl Trouble {
             .await
     }
 
+    /// Starts like [`Trouble::operator`]. Returns before the operator is ready.
+    pub(super) async fn starting(&self) -> Operator {
+        let aws = self.rig.aws_environment();
+        let aws = aws.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let environment: Vec<_> = aws.chain([("KUBECONFIG", &*self.kubeconfig)]).collect();
+        self.rig.operator_starting(&["--leader-election=false"], &environment).await
+    }
+
     /// Starts an operator that competes for the Lease.
     pub(super) async fn elected(&self) -> Operator {
         let flags = ["--leader-election-namespace", "ecr-sync-system"];

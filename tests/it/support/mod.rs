@@ -86,6 +86,17 @@ impl Rig {
         Operator::start(self, &kubeconfig, &[&scope, flags].concat(), environment).await
     }
 
+    /// Starts the operator with more flags and environment variables. Returns before it is ready.
+    pub async fn operator_starting(
+        &self,
+        flags: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Operator {
+        let kubeconfig = operator_kubeconfig(self.cluster).await;
+        let scope = ["--namespace", &self.namespace];
+        Operator::begin(self, &kubeconfig, &[&scope, flags].concat(), environment)
+    }
+
     /// Starts the operator with the stand-in as AWS, but with no other environment for AWS than this
     /// one. Returns before it is ready.
     pub async fn operator_without_identity(&self, environment: &[(&str, &str)]) -> Operator {
