@@ -1,5 +1,8 @@
 //! `ecr-sync`: see the library's documentation.
 
+// A release build lays out the nested futures of all commands here: the default of 128 is too low.
+#![recursion_limit = "256"]
+
 use std::process::ExitCode;
 
 use ecr_sync::cli;

@@ -180,6 +180,9 @@ pub(super) async fn bounded<T>(
 ) -> Result<T, Failure> {
     let max = bounds.max_timeout.filter(|max| *max < job.spec.timeout);
     let timeout = max.unwrap_or(job.spec.timeout);
+    // One allocation per pass keeps the future of a pass out of the types of its callers, which rustc
+    // can otherwise not lay out in a release build.
+    let work = Box::pin(work);
     tokio::select! {
         biased;
         () = stop.cancelled() => Err(Failure::cancelled()),
