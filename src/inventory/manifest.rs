@@ -110,13 +110,27 @@ pub(super) fn read(node: Node, schema: &Schema, problems: &mut Problems<'_>) -> 
     }
 
     let (name, named_at) = name?;
-    let secret = spec.value.get("image").and_then(|image| image.value.get("secretRef"));
-    let notes = secret
-        .filter(|secret| secret.value != Value::Null)
-        .map(|_| "secretRef is ignored here: logins are read from the docker config".to_owned())
-        .into_iter()
-        .collect();
+    let notes = notes(&spec);
     // The entry has the location of the manifest; its fields have their own.
     spec.referenced = referenced;
     Some(Draft { name, name_field: "metadata.name", named_at, tree: spec, json: json?, notes })
+}
+
+/// The fields that name Secrets, which exist in a cluster only, and what a run uses instead.
+fn notes(spec: &Node) -> Vec<String> {
+    const SECRETS: [(&str, &str); 3] = [
+        ("secretRef", "logins are read from the docker config"),
+        ("certSecretRef", "the certificate authorities of this machine are used"),
+        ("proxySecretRef", "the proxy of the environment is used"),
+    ];
+    let mut notes = Vec::new();
+    for source in ["image", "chart"] {
+        for (field, instead) in SECRETS {
+            let named = spec.value.get(source).and_then(|source| source.value.get(field));
+            if named.is_some_and(|named| named.value != Value::Null) {
+                notes.push(format!("{source}.{field} is ignored here: {instead}"));
+            }
+        }
+    }
+    notes
 }

@@ -21,11 +21,14 @@ fn a_manifest_is_read_with_the_defaults_of_the_resource() {
 fn a_secret_reference_is_noted_as_unused() {
     let entries = entries(&format!(
         "{HEAD}metadata: {{name: ab}}\nspec:\n  image:\n    pullUrl: q.io/x:v\n    secretRef: \
-         {{name: hub}}\n"
+         {{name: hub}}\n    proxySecretRef: {{name: proxy}}\n"
     ));
     assert_eq!(
         entries[0].notes,
-        ["secretRef is ignored here: logins are read from the docker config"]
+        [
+            "image.secretRef is ignored here: logins are read from the docker config",
+            "image.proxySecretRef is ignored here: the proxy of the environment is used"
+        ]
     );
 }
 
