@@ -64,13 +64,13 @@ pub(super) struct Arguments {
     #[arg(long, env = "TENANTS_FILE", value_name = "FILE")]
     tenants: Option<PathBuf>,
 
-    /// Whether namespaces that the tenants file does not name may use everything or nothing
+    /// Rule for namespaces that the tenants file does not name: everything or nothing
     ///
     /// Default: deny with --tenants, allow without.
     #[arg(long, env = "TENANTS_DEFAULT", value_enum, value_name = "POLICY")]
     tenants_default: Option<Unlisted>,
 
-    /// Write nothing to ECR; status.plan of each resource shows what would be done
+    /// Write nothing to ECR; status.plan of each resource shows the changes that would be made
     #[arg(long, env = "DRY_RUN", switch = false)]
     dry_run: bool,
 
@@ -80,7 +80,8 @@ pub(super) struct Arguments {
     #[arg(long, env = "CLUSTER_ID", value_name = "ID", value_parser = cluster_id)]
     cluster_id: Option<String>,
 
-    /// IDs in owner tags that this cluster had before it was rebuilt, comma-separated
+    /// IDs that this cluster had before it was rebuilt, comma-separated; owner tags with these IDs
+    /// are its own
     #[arg(long, env = "FORMER_CLUSTER_IDS", value_name = "ID,...", value_delimiter = ',')]
     former_cluster_ids: Vec<String>,
 
@@ -134,8 +135,7 @@ pub(super) struct Arguments {
     )]
     max_tags: u16,
 
-    /// Longest spec.timeout that counts: a pass without progress for this time ends and leaves its
-    /// slot, whatever its resource says
+    /// Upper limit of spec.timeout: a pass without progress for this time ends and frees its slot
     #[arg(
         long,
         env = "MAX_TIMEOUT",
@@ -145,10 +145,11 @@ pub(super) struct Arguments {
     )]
     max_timeout: Duration,
 
-    /// Let /healthz fail when work is due and none was finished for this time
+    /// Let /healthz fail if a pass is due and there is no progress for this time
     ///
-    /// While all slots (--max-jobs) are taken by passes that wait, their timeout (--max-timeout) is
-    /// added: sources that do not answer are no reason for a restart.
+    /// Progress is a pass that ends, or a copy that transfers bytes. While all slots (--max-jobs)
+    /// are taken, --max-timeout is added: a source that does not answer is not a reason for a
+    /// restart.
     #[arg(long, default_value = "15m", value_name = "DURATION", value_parser = duration)]
     watchdog: Duration,
 
@@ -159,10 +160,10 @@ pub(super) struct Arguments {
     /// Private addresses that resources may name as sources: hosts, networks, or all;
     /// comma-separated, for example registry.corp.example.com,10.20.0.0/16
     ///
-    /// Private networks have the services of the cluster and of the company, which often trust the
-    /// network. Without this flag, a source, token server, redirect, chart URL or proxy of a
-    /// resource must have a public address. A loopback or link-local network must be named. Never
-    /// allowed are the API server and the metadata services of clouds. ECR, the AWS API, mirrors and
+    /// By default none, because services in private networks often trust every client in the
+    /// network: a source, token server, redirect, chart URL or proxy of a resource must have a
+    /// public address. `all` does not include loopback and link-local networks: name them. The API
+    /// server and the metadata services of clouds are never allowed. ECR, the AWS API, mirrors and
     /// the proxy of the environment are not affected.
     #[arg(long, env = "ALLOW_PRIVATE_SOURCES", value_name = "LIST", value_delimiter = ',')]
     allow_private_sources: Vec<AllowedAddress>,

@@ -12,7 +12,7 @@ use crate::inventory;
 /// Prints the repositories of YAML files as EcrRepositorySync manifests
 ///
 /// Reads the same files as `sync`. Resource names are made valid and unique; repositories keep
-/// their names. Comments tell where a manifest comes from and what was changed. Applying the
+/// their names. Comments name the origin of each manifest and each change. Applying the
 /// manifests has the same result as syncing the files.
 ///
 /// Logins are not converted: for a private source, create a Secret and set `secretRef`.

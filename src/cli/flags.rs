@@ -72,8 +72,8 @@ impl Aws {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Sources")]
 pub(super) struct Sources {
-    /// Pulls to leave for others where a source reports how many are left (Docker Hub does): a
-    /// number or a share like 10%
+    /// Pulls to reserve for other clients, if the source reports the remaining pulls (Docker Hub
+    /// does): a number, or a percentage such as 10%
     ///
     /// When only the reserve is left, tags that need a pull fail with RateLimited until more pulls
     /// are available. Tags that are up to date are still checked: a check is not a pull. 0 reserves
@@ -98,12 +98,11 @@ pub(super) struct Sources {
 /// The flag for the login to public.ecr.aws.
 #[derive(Debug, Args)]
 pub(super) struct PublicEcr {
-    /// Log in to public.ecr.aws with the AWS identity, which has a higher rate limit than anonymous
-    /// pulls
+    /// Log in to public.ecr.aws with the AWS identity; pulls with a login have a higher rate limit
     ///
     /// Needs ecr-public:GetAuthorizationToken and sts:GetServiceBearerToken (`iam-policy` grants
-    /// them with this flag). Without them a warning is logged and pulls stay anonymous. The API is
-    /// in us-east-1 only.
+    /// them with this flag). Without them, a warning is logged and the pulls are anonymous. The API
+    /// is in us-east-1 only.
     #[arg(long = "public-ecr-login", env = "PUBLIC_ECR_LOGIN", switch = false)]
     pub(super) login: bool,
 }

@@ -17,10 +17,10 @@ use crate::sync::DefaultFiles;
 /// Longest managed policy that IAM accepts, in characters without white space.
 const MAX_LENGTH: usize = 6144;
 
-/// Prints the least IAM policy that these repositories need
+/// Prints the minimal IAM policy that these repositories need
 ///
-/// By default for the operator's own identity; with --role for a role that resources name
-/// (registry.roleArn), with --service-account for the role of a ServiceAccount that resources name
+/// The policy is for the operator's own identity; with --role, it is for a role that resources name
+/// (registry.roleArn); with --service-account, for the role of a ServiceAccount that resources name
 /// (registry.serviceAccountName). An account or region that is not known is written as *.
 ///
 ///   ecr-sync iam-policy --account-id 123456789012 --region eu-west-1 repositories/
@@ -40,15 +40,16 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "PATTERN", default_value = "*", requires = "all_features")]
     repositories: String,
 
-    /// For the command line (ecr-sync sync), which does not record owners in resource tags
+    /// Print the permissions of `ecr-sync sync`, which writes no owner tag
     #[arg(long)]
     one_shot: bool,
 
-    /// For this role: only resources with this registry.roleArn
+    /// Print the policy of this role, for the resources with this registry.roleArn
     #[arg(long, value_name = "ARN", conflicts_with = "service_account")]
     role: Option<String>,
 
-    /// For the role of this ServiceAccount: only resources with this registry.serviceAccountName
+    /// Print the policy of this ServiceAccount's role, for the resources with this
+    /// registry.serviceAccountName
     #[arg(long, value_name = "NAME")]
     service_account: Option<String>,
 

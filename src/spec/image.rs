@@ -77,8 +77,7 @@ fn reference(image: &v1alpha1::Image, violations: &mut Violations) -> Option<Ref
     if image.tag_strategy == TagStrategy::Retag && !can_retag {
         violations.push(
             "image.tagStrategy",
-            "Retag needs tags and a tag in pullUrl, which is pushed as every tag in tags, and no \
-             tagSelector",
+            "Retag pushes the tag in pullUrl as every tag in tags: write both, and no tagSelector",
         );
     }
     Some(reference)

@@ -76,7 +76,7 @@ pub(super) fn parse(spec: &EcrRepositorySyncSpec, violations: &mut Violations) -
     {
         violations.push(
             "encryption.kmsKey",
-            "goes with type KMS or KMS_DSSE: change the type, or remove the key",
+            "needs type KMS or KMS_DSSE: change the type, or remove the key",
         );
     }
 
@@ -131,8 +131,9 @@ fn check_filters(spec: &EcrRepositorySyncSpec, violations: &mut Violations) {
     if with_exclusion == filters.is_empty() {
         violations.push(
             FILTERS,
-            "go with imageTagMutability MutableWithExclusion or ImmutableWithExclusion, and those \
-             need one to five of them, for example [\"latest\", \"1.*\"]",
+            "required with imageTagMutability MutableWithExclusion or ImmutableWithExclusion, and \
+             not allowed without: write one to five filters, for example [\"latest\", \"1.*\"], or \
+             change imageTagMutability",
         );
     }
     if filters.len() > MAX_FILTERS {

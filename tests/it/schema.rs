@@ -143,13 +143,13 @@ fn table() -> Vec<(&'static str, &'static str, Value, Option<&'static str>)> {
             "retag without tags",
             "retagtags",
             with_image(json!({"pullUrl": "nginx:1", "tagStrategy": "Retag"})),
-            Some("Retag needs tags and a tag in pullUrl"),
+            Some("every tag in tags: write both, and no tagSelector"),
         ),
         (
             "retag without a tag",
             "retagtag",
             with_image(json!({"pullUrl": "nginx", "tags": ["2"], "tagStrategy": "Retag"})),
-            Some("Retag needs tags and a tag in pullUrl"),
+            Some("every tag in tags: write both, and no tagSelector"),
         ),
         (
             "a selector",
@@ -295,14 +295,14 @@ fn table() -> Vec<(&'static str, &'static str, Value, Option<&'static str>)> {
             "exclusion without filters",
             "nofilters",
             json!({"imageTagMutability": "ImmutableWithExclusion"}),
-            Some("those need one to five of them"),
+            Some("and not allowed without: write one to five filters"),
         ),
         (
             "filters without exclusion",
             "lonefilters",
             json!({"imageTagMutability": "Immutable",
                 "imageTagMutabilityExclusionFilters": ["v*"]}),
-            Some("go with imageTagMutability MutableWithExclusion"),
+            Some("or change imageTagMutability"),
         ),
         (
             "six filters",

@@ -89,16 +89,15 @@ pub(super) fn filters_go_with_exclusion() -> Rule {
          self.spec.imageTagMutabilityExclusionFilters.size() > 0)",
     )
     .message(
-        "imageTagMutabilityExclusionFilters go with imageTagMutability MutableWithExclusion or \
-         ImmutableWithExclusion, and those need one to five of them, for example \
-         [\"latest\", \"1.*\"]",
+        "imageTagMutabilityExclusionFilters are required with imageTagMutability \
+         MutableWithExclusion or ImmutableWithExclusion, and not allowed without: write one to \
+         five filters, for example [\"latest\", \"1.*\"], or change imageTagMutability",
     )
 }
 
 pub(super) fn key_goes_with_kms() -> Rule {
-    Rule::new("!has(self.kmsKey) || self.type != 'AES256'").message(
-        "encryption.kmsKey goes with type KMS or KMS_DSSE: change the type, or remove the key",
-    )
+    Rule::new("!has(self.kmsKey) || self.type != 'AES256'")
+        .message("encryption.kmsKey needs type KMS or KMS_DSSE: change the type, or remove the key")
 }
 
 pub(super) fn exclusion_filters(_: &mut SchemaGenerator) -> Schema {
@@ -119,8 +118,8 @@ pub(super) fn retag_needs_both() -> Rule {
          self.tags.size() > 0 && !has(self.tagSelector) && {TAGGED})"
     ))
     .message(
-        "tagStrategy Retag needs tags and a tag in pullUrl, for example \
-         docker.io/library/nginx:1.27, which is pushed as every tag in tags, and no tagSelector",
+        "tagStrategy Retag pushes the tag in pullUrl (for example docker.io/library/nginx:1.27) as \
+         every tag in tags: write both, and no tagSelector",
     )
 }
 
@@ -207,8 +206,9 @@ pub(super) fn lifecycle_policy(_: &mut SchemaGenerator) -> Schema {
                                     "type": "string"
                                 },
                                 "countNumber": {
-                                    "description": "Images beyond this number, or older than \
-                                                    this, are selected.",
+                                    "description": "Number of images to keep, or age in days: \
+                                                    images beyond this number, or older, are \
+                                                    selected.",
                                     "type": "integer",
                                     "format": "int64"
                                 }

@@ -230,7 +230,7 @@ impl Default for EcrRepositorySyncSpec {
                   other region")
 )]
 pub struct Registry {
-    /// AWS account id: twelve digits, in quotes.
+    /// AWS account ID: twelve digits, in quotes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     #[x_kube(validation = Rule::new("self.matches('^[0-9]{12}$')")
@@ -246,7 +246,7 @@ pub struct Registry {
     pub region: Option<String>,
 
     /// IAM role that is assumed for all work in ECR. Without `accountId`, the account of the role
-    /// is used. The external id comes from the operator's roles file.
+    /// is used. The external ID comes from the operator's roles file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 2048))]
     #[x_kube(validation = Rule::new("self.matches('^arn:aws(-[a-z]+)*:iam::[0-9]{12}:role/\
@@ -346,7 +346,7 @@ pub struct Encryption {
     #[serde(rename = "type")]
     pub type_: EncryptionType,
 
-    /// KMS key, as alias (`alias/ecr`), id or ARN. Default: the key that AWS manages for ECR.
+    /// KMS key, as alias (`alias/ecr`), ID or ARN. Default: the key that AWS manages for ECR.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 2048))]
     pub kms_key: Option<String>,
@@ -366,8 +366,8 @@ pub struct Prune {
     #[schemars(schema_with = "schema::max_percent")]
     pub max_percent: i64,
 
-    /// Time that an image must not have been pushed or pulled before a tag of it is removed, for
-    /// example `720h`; `0s` removes at once. ECR records only the day of a pull.
+    /// Time since the last push or pull of an image after which its tags may be removed, for example
+    /// `720h`; `0s`: at once. ECR records at least one pull per 24 hours, not every pull.
     #[schemars(schema_with = "schema::min_unpulled")]
     pub min_unpulled: String,
 }

@@ -190,7 +190,7 @@ pub struct DerivedTag {
 pub struct ExpiredTag {
     /// The tag.
     pub tag: String,
-    /// Digest of its manifest; empty if that is not known before a copy.
+    /// Digest of the tag's manifest; empty if it is not known before a copy.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub digest: String,
     /// Number of times that the tag disappeared.

@@ -47,7 +47,7 @@ pub(in crate::cli) struct Arguments {
     #[arg(long, value_enum, default_value_t, value_name = "STRATEGY")]
     pub(super) tag_strategy: Strategy,
 
-    /// Show what would be done, and change nothing
+    /// Show the changes that would be made, and make none
     #[arg(long, env = "DRY_RUN", switch = false)]
     pub(super) dry_run: bool,
 
@@ -73,7 +73,7 @@ pub(in crate::cli) struct Arguments {
     #[arg(long)]
     pub(super) fail_fast: bool,
 
-    /// Stop the run after this time, for example 30m, as Ctrl-C does
+    /// Stop the run after this time (30m, for example), in the same way as Ctrl-C
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(super) timeout: Option<Duration>,
 
@@ -126,14 +126,15 @@ impl Arguments {
 
 const AFTER_HELP: &str = "\
 Examples:
-  ecr-sync sync                                  sync what ./repositories describes
-  ecr-sync sync --dry-run repositories/app.yaml  show what would be done for one file
+  ecr-sync sync                                  sync the repositories in ./repositories
+  ecr-sync sync --dry-run repositories/app.yaml  show the changes for one file
   ecr-sync sync --dry-run --exit-code            in CI: exit code 2 if ECR differs from the files
   ecr-sync sync --selector 'team/*' --output json --report report.json
 
 Exit codes:
   0   everything is done
-  1   something failed, or the run was interrupted; everything else is done
+  1   something failed, and everything else is done; or the run was stopped (Ctrl-C, --timeout,
+      --fail-fast)
   2   with --dry-run --exit-code: something would be changed
   64  a flag or a file is invalid, or AWS identity or region is missing; nothing was done";
 
