@@ -44,9 +44,10 @@ async fn changes_during_an_outage_of_the_watch_are_noticed_afterwards() {
 
     // Cut it repeatedly, while events are sent.
     for number in 0..3 {
-        t.watching().await;
         t.rig.apply(&format!("more-{number}"), json!({})).await;
+        let watches = t.count(WATCH);
         t.cut_watch().await;
+        t.tries(WATCH, watches + 1).await;
     }
     for number in 0..3 {
         t.rig.wait_synced(&format!("more-{number}")).await;
