@@ -136,11 +136,12 @@ impl Proxy {
     }
 
     /// Resets the connections (TCP RST) of the requests in progress that satisfy `wanted`, and
-    /// returns their number. Later requests are not affected: see [`Proxy::faults`].
+    /// returns their number. They are in progress no longer, even if their connections are not
+    /// closed yet. Later requests are not affected: see [`Proxy::faults`].
     pub fn hang_up(&self, wanted: impl Fn(&Record) -> bool) -> usize {
-        let in_flight = self.relay.in_flight.0.lock();
-        let hit = in_flight.lines.values().filter(|(record, _)| wanted(record));
-        hit.map(|(_, hung_up)| hung_up.cancel()).count()
+        let mut in_flight = self.relay.in_flight.0.lock();
+        let hit = in_flight.lines.extract_if(.., |_, (record, _)| wanted(record));
+        hit.map(|(_, (_, hung_up))| hung_up.cancel()).count()
     }
 
     /// Sends this bearer token to the upstream instead of the client's, as if the client's had
@@ -310,7 +311,7 @@ mod tests {
         assert_eq!(proxy.hang_up(|request| request.path == "/live"), 1);
         let end = tokio::time::timeout(SOON, cut.chunk()).await.expect("at once").expect_err("cut");
         assert!(is_reset(&end), "{end:?}");
-        eventually("gone", || proxy.under_way(|_| true) == 0).await;
+        assert_eq!((proxy.under_way(|_| true), proxy.hang_up(|_| true)), (0, 0), "cut already");
     }
 
     #[tokio::test]
