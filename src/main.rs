@@ -7,9 +7,9 @@ use std::process::ExitCode;
 
 use ecr_sync::cli;
 
-/// Stack of each thread in bytes. Four times what the deepest document takes in a debug build, see
-/// `nesting`.
-const STACK: usize = 2 * 1024 * 1024;
+/// Stack of each thread in bytes. In a debug build, the futures of a pass take up to 2 MiB of it, and
+/// the deepest document half a MiB (see `nesting`).
+const STACK: usize = 4 * 1024 * 1024;
 
 fn main() -> ExitCode {
     let arguments = match cli::parse() {

@@ -6,6 +6,8 @@ use aws_sdk_ecr::error::BoxError;
 use aws_smithy_runtime_api::client::orchestrator::Metadata;
 
 use super::counting::result_of;
+use super::error::class_of;
+use crate::class::Class;
 use crate::writes::Written;
 
 /// Calls that only read. Every other call is a write, also one that is added later.
@@ -34,6 +36,13 @@ impl Intercept for Auditing {
         let operation = config.load::<Metadata>().map_or("Unknown", |operation| operation.name());
         if is_write(operation) {
             let response = context.response();
+            let result = result_of(response);
+            let status = response.map_or(0, |response| response.status().as_u16());
+            // A throttled call wrote nothing, and is called again.
+            if class_of(operation, &result, status) == Class::RateLimited {
+                return Ok(());
+            }
+
             let request_id = response.and_then(|response| {
                 let headers = response.headers();
                 headers.get("x-amzn-requestid").or_else(|| headers.get("x-amz-request-id"))
@@ -42,7 +51,7 @@ impl Intercept for Auditing {
                 operation,
                 content: "",
                 request_id: request_id.unwrap_or_default(),
-                result: &result_of(response),
+                result: &result,
             }
             .log();
         }
