@@ -152,6 +152,12 @@ push-chart: need-helm need-registry ## Push it to oci://$REGISTRY/charts/ecr-syn
 image-test: need-rust tools ## Build the image without a container daemon and run it as README's Install says; root, buildah, podman
 	@tools/image/test $(CARGO) test --locked --test it -- --ignored --nocapture install::image
 
+.PHONY: kubelet-test
+kubelet-test: need-rust tools ## Run the chart's Pod with a real kubelet, containerd and runc; root, as image-test
+	$(call need,containerd,containerd (on Debian and Ubuntu: apt-get install containerd runc))
+	@tools/build kubelet
+	@tools/image/test $(CARGO) test --locked --test it -- --ignored --nocapture install::kubelet
+
 .PHONY: rootfs
 rootfs: need-rust ## Create the files of the image without a container engine (needs root and mmdebstrap), and test them; TARGET=aarch64-unknown-linux-gnu
 	$(CARGO) build --release --locked --bin ecr-sync $(if $(TARGET),--target $(TARGET))

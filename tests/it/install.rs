@@ -4,6 +4,7 @@
 
 mod documents;
 mod image;
+mod kubelet;
 mod readme;
 mod registry;
 mod shell;

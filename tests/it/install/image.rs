@@ -16,7 +16,7 @@ use super::{Pod, Site};
 use crate::support::Operator;
 
 /// Of a release build with empty caches, on a machine that has other work.
-const BUILD: Duration = Duration::from_secs(45 * 60);
+pub(super) const BUILD: Duration = Duration::from_secs(45 * 60);
 /// Of all layers, compressed.
 const LARGEST: u64 = 20 << 20;
 /// The number of starts that are measured.
