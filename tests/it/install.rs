@@ -107,6 +107,8 @@ impl Site {
         environment.extend(self.aws().map(|(name, value)| (name.to_owned(), value)));
         // The sources of tests are on this machine.
         environment.push(("ALLOW_PRIVATE_SOURCES".to_owned(), "127.0.0.0/8".to_owned()));
+        // The pages use the same repositories, from resources in different namespaces.
+        environment.push(("ADOPTION".to_owned(), "*".to_owned()));
 
         Pod { token: token.trim().to_owned(), arguments, environment, spec }
     }
