@@ -104,6 +104,20 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_minute_without_a_free_thread_is_frozen() {
+        let liveness = Liveness::default();
+        tokio::time::advance(Duration::from_secs(3600)).await;
+        assert!(!liveness.is_frozen(), "nothing has started yet");
+        liveness.beat();
+        tokio::time::advance(Duration::from_secs(60)).await;
+        assert!(!liveness.is_frozen());
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert!(liveness.is_frozen());
+        liveness.beat();
+        assert!(!liveness.is_frozen());
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn passes_that_wait_for_their_sources_are_not_stuck_until_their_timeout_is_over() {
         let liveness = Liveness::default();
         let limit = Duration::from_secs(600);
