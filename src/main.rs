@@ -7,8 +7,8 @@ use std::process::ExitCode;
 
 use ecr_sync::cli;
 
-/// Stack of each thread in bytes. In a debug build, the futures of a pass take up to 2 MiB of it, and
-/// the deepest document half a MiB (see `nesting`).
+/// Stack of each thread in bytes. In a debug build, the futures of a pass nearly filled 2 MiB; the
+/// deepest document is parsed with 1 MiB (see `nesting`).
 const STACK: usize = 4 * 1024 * 1024;
 
 fn main() -> ExitCode {

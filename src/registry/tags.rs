@@ -20,7 +20,7 @@ use super::retry::retrying;
 const PAGE: u32 = 1000;
 /// Enough for a million tags from a server that ignores `n` and sends a hundred at a time.
 const MAX_PAGES: usize = 10_000;
-/// The longest lists that are known have 100,000 tags. Each takes about 200 bytes while it is read.
+/// The most tags of a list: some times more than the longest lists that are known.
 const MAX_TAGS: usize = 250_000;
 /// Enough for 100,000 tags of full length, from a server that does not page.
 const MAX_PAGE_BYTES: usize = 16 * 1024 * 1024;

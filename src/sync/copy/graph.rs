@@ -22,7 +22,7 @@ const MAX_MANIFESTS: usize = 2_000;
 const MAX_BYTES: u64 = 32 * 1024 * 1024;
 /// The most layers of an image that ECR accepts.
 const MAX_LAYERS: usize = 4200;
-/// Different blobs under one tag. Each takes 650 bytes until the image is copied.
+/// Different blobs under one tag, which are in memory until the image is copied.
 const MAX_BLOBS: usize = 50_000;
 /// Manifests of one image that are read at the same time. If an index gives wrong sizes of its
 /// children, this many are in memory when that is noticed.
