@@ -3,9 +3,8 @@
 use aws_sdk_ecr::config::interceptors::FinalizerInterceptorContextRef;
 use aws_sdk_ecr::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_ecr::error::BoxError;
-use aws_smithy_runtime_api::client::orchestrator::Metadata;
 
-use super::counting::result_of;
+use super::counting::{operation_of, result_of};
 use super::error::class_of;
 use crate::class::Class;
 use crate::writes::Written;
@@ -33,7 +32,7 @@ impl Intercept for Auditing {
         _: &RuntimeComponents,
         config: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        let operation = config.load::<Metadata>().map_or("Unknown", |operation| operation.name());
+        let operation = operation_of(config);
         if is_write(operation) {
             let response = context.response();
             let result = result_of(response);

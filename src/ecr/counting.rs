@@ -28,12 +28,16 @@ impl Intercept for Counting {
         _: &RuntimeComponents,
         config: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        // The request no longer exists here; its metadata does.
-        let operation = config.load::<Metadata>().map_or("Unknown", |operation| operation.name());
-        self.0.aws_request(operation, &result_of(context.response()));
+        self.0.aws_request(operation_of(config), &result_of(context.response()));
 
         Ok(())
     }
+}
+
+/// Returns the name of the operation. The request no longer exists after an attempt; its metadata
+/// does.
+pub(super) fn operation_of(config: &ConfigBag) -> &str {
+    config.load::<Metadata>().map_or("Unknown", |operation| operation.name())
 }
 
 /// Returns `OK`, or the error code of an answer.

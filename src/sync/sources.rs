@@ -27,8 +27,8 @@ impl Engine {
         access: &Access,
         reference: &Reference,
     ) -> Result<Origin, Failure> {
-        let client = self.source_client(access, reference).await?;
         let reader = Fingerprint::of((&reference.host, &access.way));
+        let client = self.source_client(access, reference, reader).await?;
         Ok(Origin::new(client, reader, reference.repository.clone()))
     }
 
@@ -37,10 +37,11 @@ impl Engine {
         &self,
         access: &Access,
         reference: &Reference,
+        reader: Fingerprint,
     ) -> Result<Client, Failure> {
         let host = reference.host.as_str();
-        let limits = Some(self.limits(host, &access.way));
-        let quota = Some(self.quota(host, &access.way));
+        let limits = Some(self.limits(reader));
+        let quota = Some(self.quota(reader));
         let options = Options { limits, quota, ..Options::default() };
 
         // Each login is paired with the connection of its owner, here and nowhere else.
@@ -80,7 +81,7 @@ impl Engine {
         let options = options.cloned().unwrap_or_default();
         let transport = self.transport(&options)?;
         let mut connection = helm::Connection::new(transport, options, login.clone());
-        connection.limits = self.limits(host, way);
+        connection.limits = self.limits(Fingerprint::of((host, way)));
         Ok(connection)
     }
 
@@ -119,16 +120,14 @@ impl Engine {
     }
 
     /// Returns the limits of one way to a source host.
-    fn limits(&self, host: &str, way: &Way) -> Arc<registry::Limits> {
-        let key = Fingerprint::of((host, way));
-        self.limits.lock().get_or_insert_with(key, LIMITS_BYTES, Arc::default)
+    fn limits(&self, reader: Fingerprint) -> Arc<registry::Limits> {
+        self.limits.lock().get_or_insert_with(reader, LIMITS_BYTES, Arc::default)
     }
 
-    /// Returns the remaining pulls of a login at a source host.
-    fn quota(&self, host: &str, way: &Way) -> Arc<registry::Quota> {
-        let key = Fingerprint::of((host, way));
+    /// Returns the remaining pulls of one way to a source host.
+    fn quota(&self, reader: Fingerprint) -> Arc<registry::Quota> {
         let new = || Arc::new(registry::Quota::new(self.bounds.reserve));
-        self.quotas.lock().get_or_insert_with(key, LIMITS_BYTES, new)
+        self.quotas.lock().get_or_insert_with(reader, LIMITS_BYTES, new)
     }
 
     /// Returns the connections of resources with these options.
@@ -175,9 +174,10 @@ mod tests {
     #[test]
     fn a_pause_holds_for_one_login_over_one_connection() {
         let engine = engine();
-        let paused = |host: &str, way: &Way| engine.limits(host, way).pause().is_some();
+        let limits = |host: &str, way: &Way| engine.limits(Fingerprint::of((host, way)));
+        let paused = |host: &str, way: &Way| limits(host, way).pause().is_some();
         let hostile = way("tenant", Some("http://proxy.tenant.example:3128"));
-        engine.limits("docker.io", &hostile).pause_for(Duration::from_secs(60));
+        limits("docker.io", &hostile).pause_for(Duration::from_secs(60));
 
         assert!(paused("docker.io", &hostile), "all resources on this way wait");
         for other in [
