@@ -250,9 +250,22 @@ mod tests {
         Claimant::Resource(claim).may_keep("app", "arn", &tags(mark), is_gone).is_ok()
     }
 
+    /// Whether a claim may take the repository with each policy: Never, IfUnowned, Always, and
+    /// Always with --allow-takeover.
+    fn may_all(
+        claim: impl Fn(AdoptionPolicy) -> Claim,
+        mark: Option<&str>,
+        is_gone: bool,
+    ) -> [bool; 4] {
+        use AdoptionPolicy::{Always, IfUnowned, Never};
+        let mut allowed = claim(Always);
+        allowed.rules.allow_takeover = true;
+        [claim(Never), claim(IfUnowned), claim(Always), allowed]
+            .map(|claim| may(claim, mark, is_gone))
+    }
+
     #[test]
     fn adoption_is_what_the_spec_and_the_operator_allow() {
-        use AdoptionPolicy::{Always, IfUnowned, Never};
         // mark, gone -> Never, IfUnowned, Always, Always with --allow-takeover
         let table = [
             (None, false, [false, true, true, true]),
@@ -266,20 +279,12 @@ mod tests {
         ];
 
         for (mark, is_gone, wanted) in table {
-            let mut may_all: Vec<_> = [Never, IfUnowned, Always]
-                .into_iter()
-                .map(|adoption| may(claim(adoption), mark, is_gone))
-                .collect();
-            let mut allowed = claim(Always);
-            allowed.rules.allow_takeover = true;
-            may_all.push(may(allowed, mark, is_gone));
-            assert_eq!(may_all, wanted, "{mark:?} gone: {is_gone}");
+            assert_eq!(may_all(claim, mark, is_gone), wanted, "{mark:?} gone: {is_gone}");
         }
     }
 
     #[test]
     fn without_leave_to_adopt_only_what_the_namespace_has_left_is_adopted() {
-        use AdoptionPolicy::{Always, IfUnowned, Never};
         let table = [
             (None, false, [false, false, false, true]),
             (Some("c/ns/app"), false, [true, true, true, true]),
@@ -290,14 +295,7 @@ mod tests {
 
         for (mark, is_gone, wanted) in table {
             let claim = |adoption| Claim { may_adopt: false, ..claim(adoption) };
-            let mut may_all: Vec<_> = [Never, IfUnowned, Always]
-                .into_iter()
-                .map(|adoption| may(claim(adoption), mark, is_gone))
-                .collect();
-            let mut allowed = claim(Always);
-            allowed.rules.allow_takeover = true;
-            may_all.push(may(allowed, mark, is_gone));
-            assert_eq!(may_all, wanted, "{mark:?} gone: {is_gone}");
+            assert_eq!(may_all(claim, mark, is_gone), wanted, "{mark:?} gone: {is_gone}");
         }
     }
 
