@@ -97,7 +97,7 @@ crds: build ## Write the CustomResourceDefinition to crds/ and the chart, and de
 	@mv $(MANIFESTS).new $(MANIFESTS)
 
 .PHONY: docs
-docs: need-rust ## Write docs/api.md, docs/cli.md, the policy in docs/iam.md and the chart's README from the code
+docs: need-rust ## Write docs/api.md, docs/cli.md, the policy in docs/iam.md, the chart's README and its extraArgs from the code
 	UPDATE_DOCS=1 $(CARGO) test --locked --test it -- docs::reference docs::command_line docs::iam chart::readme
 
 ENGINE ?= $(firstword $(foreach engine,docker podman buildah,$(if $(shell $(engine) info >/dev/null 2>&1 && echo yes),$(engine))))

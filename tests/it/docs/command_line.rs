@@ -1,9 +1,11 @@
 //! `docs/cli.md` is generated from clap's description of the command line.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use clap::{Arg, Command, CommandFactory};
 use ecr_sync::cli;
+use serde_json::{Value, json};
 
 const PATH: &str = "docs/cli.md";
 
@@ -117,6 +119,34 @@ fn the_page_of_the_command_line_is_generated() {
         committed == text,
         "{PATH} does not match src/cli: run `make docs` and commit the result"
     );
+}
+
+/// A pattern for the arguments of the controller: a flag, with or without its value, or a value.
+fn arguments_of_the_controller() -> String {
+    let mut command = cli::Arguments::command();
+    command.build();
+    let controller = command.find_subcommand("controller").expect("a command");
+    let flags: BTreeSet<_> = controller.get_arguments().filter_map(Arg::get_long).collect();
+    let flags: Vec<_> = flags.into_iter().filter(|flag| *flag != "help").collect();
+    format!("^(--({})(=.*)?|[^-].*)$", flags.join("|"))
+}
+
+#[test]
+fn the_chart_takes_the_flags_of_the_controller_and_no_others() {
+    let path = super::root().join("charts/ecr-sync/values.schema.json");
+    let committed = std::fs::read_to_string(&path).expect("a schema");
+    let schema: Value = serde_json::from_str(&committed).expect("JSON");
+    let pointer = "/properties/controller/properties/extraArgs/items/pattern";
+    let old = schema.pointer(pointer).and_then(Value::as_str).expect("a pattern");
+
+    let new = arguments_of_the_controller();
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        // Replaced as text, which keeps the order of the keys.
+        let text = committed.replace(&json!(old).to_string(), &json!(new).to_string());
+        std::fs::write(&path, text).expect("written");
+        return;
+    }
+    assert_eq!(old, new, "run `make docs` and commit the result");
 }
 
 #[test]
