@@ -106,13 +106,8 @@ struct Key {
 
 impl Session {
     /// Loads the AWS configuration chain (environment, profile, IRSA, Pod Identity, instance
-    /// metadata). Without `tokens`, no ServiceAccount's identity can be assumed.
-    pub async fn load(
-        options: Options,
-        transport: Transport,
-        meter: Arc<dyn Meter>,
-        tokens: Option<Arc<dyn ServiceAccountTokens>>,
-    ) -> Self {
+    /// metadata), with the region of `options` if it names one.
+    pub async fn configuration(options: &Options) -> SdkConfig {
         // The SDK has no operation timeout by default: a call could hang forever.
         let timeouts = TimeoutConfig::builder()
             .connect_timeout(Duration::from_secs(5))
@@ -125,11 +120,21 @@ impl Session {
         if let Some(region) = &options.region {
             loader = loader.region(Region::new(region.clone()));
         }
-
-        Self::new(loader.load().await, options, transport, meter, tokens)
+        loader.load().await
     }
 
-    /// A session with a configuration that is already loaded.
+    /// A session with the configuration that [`Session::configuration`] loads.
+    pub async fn load(
+        options: Options,
+        transport: Transport,
+        meter: Arc<dyn Meter>,
+        tokens: Option<Arc<dyn ServiceAccountTokens>>,
+    ) -> Self {
+        Self::new(Self::configuration(&options).await, options, transport, meter, tokens)
+    }
+
+    /// A session with a loaded configuration. Without `tokens`, no ServiceAccount's identity can be
+    /// assumed.
     #[must_use]
     pub fn new(
         sdk: SdkConfig,

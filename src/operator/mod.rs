@@ -12,6 +12,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_config::SdkConfig;
 use kube::{Api, Client, Config};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -19,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::controller::{self, Cluster, Process};
 use crate::ecr;
 use crate::meter::Meter;
-use crate::registry::{Transport, TransportOptions};
+use crate::registry::{Egress, Transport, TransportOptions};
 use crate::sync::{Bounds, Defaults, Engine};
 use crate::telemetry::{Liveness, Metrics};
 use egress::Egresses;
@@ -110,9 +111,11 @@ pub(crate) async fn run(options: Options) -> Result<(), Error> {
     let config = Config::infer().await.map_err(|error| Error::Client(error.into()))?;
     let egress = Egresses::new(egress, &config).await;
     let client = Client::try_from(config).map_err(|error| Error::Client(error.into()))?;
-    let cluster_id = tokio::select! {
+    let waiting = wait::for_cluster(&client, cluster_id, options.namespace.as_deref(), &health);
+    // While the API server answers, the certificates and the AWS configuration are read.
+    let (cluster_id, connections) = tokio::select! {
         () = stop.cancelled() => return Ok(()),
-        id = wait::for_cluster(&client, cluster_id, options.namespace.as_deref(), &health) => id,
+        ready = async { tokio::join!(waiting, connections(&aws, egress.own.clone())) } => ready,
     };
     let instance = std::env::var("POD_NAME")
         .or_else(|_| std::env::var("HOSTNAME"))
@@ -121,7 +124,8 @@ pub(crate) async fn run(options: Options) -> Result<(), Error> {
     let (lease, leadership) = leader_election
         .map(|election| election::lease(&client, election, &options, &process.instance))
         .unzip();
-    let engine = engine(&client, &process, aws, egress, &metrics, bounds, defaults).await?;
+    let engine = engine(&client, &process, aws, connections?, egress.of_tenants, &metrics, bounds);
+    let engine = engine.with_defaults(defaults);
     let engine = Arc::new(engine.with_leadership(leadership.unwrap_or_default()));
 
     tracing::info!(
@@ -172,28 +176,37 @@ async fn beat(liveness: Liveness) {
     }
 }
 
-async fn engine(
+/// Reads the certificates and the AWS configuration.
+async fn connections(
+    aws: &ecr::Options,
+    egress: Arc<Egress>,
+) -> Result<(Transport, SdkConfig), Error> {
+    // The system's certificates are many files.
+    let transport =
+        tokio::task::spawn_blocking(move || Transport::new(&TransportOptions::default(), &egress));
+    let (transport, sdk) = tokio::join!(transport, ecr::Session::configuration(aws));
+    Ok((transport.map_err(cannot_start)?.map_err(cannot_start)?, sdk))
+}
+
+fn engine(
     client: &Client,
     process: &Process,
     aws: ecr::Options,
-    egress: Egresses,
+    (transport, sdk): (Transport, SdkConfig),
+    egress_of_tenants: Egress,
     metrics: &Metrics,
     bounds: Bounds,
-    defaults: Arc<Defaults>,
-) -> Result<Engine, Error> {
+) -> Engine {
     let meter: Arc<dyn Meter> = Arc::new(metrics.requests.clone());
-    let transport =
-        Transport::new(&TransportOptions::default(), &egress.own).map_err(cannot_start)?;
     let transport = transport.metered(meter.clone());
 
     let cluster = Arc::new(Cluster::new(client.clone()));
     // The ID keeps the sessions of two clusters apart in CloudTrail.
     let session_name = format!("{}-{}", aws.session_name, process.cluster_id);
     let aws = ecr::Options { session_name, ..aws };
-    let session = ecr::Session::load(aws, transport.clone(), meter, Some(cluster.clone())).await;
+    let session = ecr::Session::new(sdk, aws, transport.clone(), meter, Some(cluster.clone()));
 
-    let engine = Engine::new(session, transport, egress.of_tenants, Some(cluster), bounds);
-    Ok(engine.with_defaults(defaults))
+    Engine::new(session, transport, egress_of_tenants, Some(cluster), bounds)
 }
 
 /// Makes the metrics report whether the files in use can be read.
