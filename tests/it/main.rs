@@ -35,6 +35,7 @@ mod gitops;
 mod helm_push;
 mod identity;
 mod install;
+mod kills;
 mod kubectl;
 mod large_copies;
 mod leader;

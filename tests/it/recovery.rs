@@ -2,7 +2,6 @@
 //! time.
 
 use std::collections::BTreeMap;
-use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use serde_json::json;
@@ -49,29 +48,6 @@ impl Step {
     }
 }
 
-/// A program that is also killed at the end of the test.
-struct Running(Child);
-
-impl Running {
-    fn start(desk: &Desk, arguments: &[&str]) -> Self {
-        let mut command = desk.command(arguments);
-        Self(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts"))
-    }
-
-    /// SIGKILL.
-    fn kill(&mut self) {
-        self.0.kill().expect("it runs");
-        self.0.wait().expect("it ends");
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 #[tokio::test]
 async fn a_killed_run_leaves_no_broken_tag_and_the_next_run_succeeds() {
     let sources = Sources::shared().await;
@@ -81,7 +57,7 @@ async fn a_killed_run_leaves_no_broken_tag_and_the_next_run_succeeds() {
         desk.ecr.faults().add(step.fault());
         let text = desk.entry("app", "library/demo", &["1.27"]);
         desk.write("all.yaml", &text);
-        let mut first = Running::start(&desk, &["sync", "all.yaml"]);
+        let mut first = desk.start(&["sync", "all.yaml"]);
         let reached = |desk: &Desk| {
             let hits = |path: &str| path.contains(step.path);
             desk.ecr.count(|record| record.operation == step.operation && hits(&record.path))

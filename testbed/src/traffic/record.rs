@@ -130,6 +130,8 @@ struct Records {
     dropped: usize,
     kept: VecDeque<Record>,
     connections: usize,
+    /// Connections that are open now.
+    open: usize,
 }
 
 impl Log {
@@ -160,8 +162,20 @@ impl Log {
         self.0.lock().connections
     }
 
+    /// Returns the number of connections that are open now. After the last one has closed, no
+    /// request of a client that has ended is in progress.
+    pub fn open_connections(&self) -> usize {
+        self.0.lock().open
+    }
+
     pub(crate) fn connected(&self) {
-        self.0.lock().connections += 1;
+        let mut records = self.0.lock();
+        records.connections += 1;
+        records.open += 1;
+    }
+
+    pub(crate) fn disconnected(&self) {
+        self.0.lock().open -= 1;
     }
 
     /// Removes all records; earlier marks stay valid.

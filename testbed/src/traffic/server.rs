@@ -113,7 +113,8 @@ impl axum::serve::Listener for Listener {
                     // Otherwise the test would measure delayed ACKs of 40 ms instead of the
                     // program.
                     let _ = stream.set_nodelay(true);
-                    return (Line { stream, cut: Cut::default() }, address);
+                    let log = self.log.clone();
+                    return (Line { stream, cut: Cut::default(), log }, address);
                 }
                 // Out of file descriptors: some will be closed.
                 Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
@@ -131,6 +132,13 @@ impl axum::serve::Listener for Listener {
 struct Line {
     stream: TcpStream,
     cut: Cut,
+    log: Log,
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        self.log.disconnected();
+    }
 }
 
 impl Line {

@@ -1,8 +1,9 @@
 //! `ecr-sync sync` as a user runs it: a folder, a stand-in, a proxy in front of a source, and no
 //! cluster.
 
+use std::fs::File;
 use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output};
 
 use testbed::ecr::{self, RepositoryView, StandIn};
 use testbed::proxy::Proxy;
@@ -61,6 +62,20 @@ impl Desk {
         command
     }
 
+    /// Starts the command in the folder, with its output in the file `log`.
+    pub fn start(&self, arguments: &[&str]) -> Running {
+        let log = self.folder.path().join("log");
+        let log = File::options().create(true).append(true).open(log).expect("a file");
+        let mut command = self.command(arguments);
+        command.stdout(log.try_clone().expect("a descriptor")).stderr(log);
+        Running(command.spawn().expect("it starts"))
+    }
+
+    /// The output of the commands that were started.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).expect("a log")
+    }
+
     /// Syncs a file with these entries.
     pub async fn sync(&self, text: &str, flags: &[&str]) -> Run {
         self.write("all.yaml", text);
@@ -71,6 +86,29 @@ impl Desk {
     /// The repository in the stand-in.
     pub fn repository(&self, name: &str) -> RepositoryView {
         self.ecr.repository(ACCOUNT, REGION, name).unwrap_or_else(|| panic!("{name} is not in ECR"))
+    }
+}
+
+/// A command that was started. Dropping it kills it.
+pub struct Running(Child);
+
+impl Running {
+    /// SIGKILL.
+    pub fn kill(&mut self) {
+        self.0.kill().expect("it can be killed");
+        self.0.wait().expect("it ends");
+    }
+
+    /// The exit code once it has ended; `None` before, and if a signal ended it.
+    pub fn exit_code(&mut self) -> Option<i32> {
+        self.0.try_wait().expect("it is a child").and_then(|status| status.code())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 

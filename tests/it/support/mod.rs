@@ -86,7 +86,15 @@ impl Rig {
         Operator::start(self, &kubeconfig, &[&scope, flags].concat(), environment).await
     }
 
-    /// Starts the operator with more flags and environment variables. Returns before it is ready.
+    /// Starts the operator as [`Rig::operator_with`] does. Returns before it is ready.
+    pub async fn operator_at_once(&self, flags: &[&str], environment: &[(&str, &str)]) -> Operator {
+        let aws = self.aws_environment();
+        let aws: Vec<_> = aws.iter().map(|(name, value)| (&**name, &**value)).collect();
+        self.operator_starting(flags, &[&aws, environment].concat()).await
+    }
+
+    /// Starts the operator with more flags, and with only this environment for AWS. Returns before
+    /// it is ready.
     pub async fn operator_starting(
         &self,
         flags: &[&str],

@@ -95,6 +95,20 @@ impl Operator {
         Some((status, answer.text().await.ok()?))
     }
 
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// The exit code once it has ended.
+    pub fn exited(&self) -> Option<i32> {
+        self.process.exited()
+    }
+
+    /// The last lines of its log.
+    pub fn log_end(&self, lines: usize) -> String {
+        self.process.tail(lines)
+    }
+
     pub fn log(&self) -> String {
         self.process.tail(usize::MAX)
     }

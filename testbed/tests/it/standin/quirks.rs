@@ -1,6 +1,6 @@
 //! The data plane's quirks, by plain requests.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use testbed::Error;
@@ -70,6 +70,14 @@ async fn connections_are_counted_where_they_are_opened() -> Result<(), Error> {
     first?.bytes().await?;
     second?.bytes().await?;
     assert_eq!(bench.ecr.traffic().connections(), 2, "two at once");
+    assert_eq!(bench.ecr.traffic().open_connections(), 2);
+
+    drop(client);
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while bench.ecr.traffic().open_connections() > 0 {
+        assert!(Instant::now() < deadline, "the client has closed them");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     Ok(())
 }
 
