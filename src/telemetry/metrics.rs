@@ -11,6 +11,8 @@ use prometheus::{
     register_int_gauge_with_registry,
 };
 
+use tokio::runtime::Handle;
+
 use super::copies::Copies;
 use super::files::Files;
 use super::liveness::Liveness;
@@ -54,6 +56,9 @@ pub struct Metrics {
     corrected: IntCounterVec,
     detected: IntCounterVec,
     oldest_due: Gauge,
+    tasks: IntGauge,
+    /// The runtime whose tasks are counted.
+    runtime: Option<Handle>,
     /// Remaining copies of the running passes.
     pub copies: Copies,
     /// State of the reloaded files.
@@ -65,7 +70,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Registers all metrics.
+    /// Registers all metrics. The tasks are those of the runtime that calls this.
     ///
     /// # Errors
     /// When two metrics have the same name, which would be a bug.
@@ -153,6 +158,12 @@ impl Metrics {
                 "Age of the oldest due pass.",
                 registry
             )?,
+            tasks: register_int_gauge_with_registry!(
+                "ecrsync_tasks",
+                "Asynchronous tasks that have not ended; a steady rise is a leak.",
+                registry
+            )?,
+            runtime: Handle::try_current().ok(),
             copies: Copies::new(registry)?,
             files: Files::new(registry)?,
             watches: Watches::new(registry)?,
@@ -245,6 +256,10 @@ impl Metrics {
         self.files.refresh();
         self.watches.refresh();
         self.oldest_due.set(self.liveness.oldest_due().as_secs_f64());
+        if let Some(runtime) = &self.runtime {
+            let tasks = runtime.metrics().num_alive_tasks();
+            self.tasks.set(i64::try_from(tasks).unwrap_or(i64::MAX));
+        }
         let mut page = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut page)?;
         Ok(page)
@@ -255,6 +270,23 @@ impl Metrics {
 mod tests {
     use super::*;
     use crate::sync::Failure;
+
+    #[tokio::test]
+    async fn the_page_counts_the_tasks_that_have_not_ended() {
+        let metrics = Metrics::new().expect("distinct names");
+        let tasks = || {
+            let page = String::from_utf8(metrics.page().expect("encodes")).expect("text");
+            let line = page.lines().find_map(|line| line.strip_prefix("ecrsync_tasks "));
+            line.expect("on the page").to_owned()
+        };
+        assert_eq!(tasks(), "0");
+
+        let task = tokio::spawn(std::future::pending::<()>());
+        assert_eq!(tasks(), "1");
+        task.abort();
+        task.await.expect_err("aborted");
+        assert_eq!(tasks(), "0");
+    }
 
     #[test]
     fn the_page_shows_the_counts() {
