@@ -163,6 +163,10 @@ kubelet-test: need-rust tools ## Run the chart's Pod with a real kubelet, contai
 kills: need-rust tools ## Kill syncs at random moments and check what is left; KILLS=200 for each program, SEED=N
 	KILLS=$(KILLS) SEED=$(SEED) $(CARGO) test --locked --test it -- --ignored --nocapture kills::
 
+.PHONY: soak
+soak: need-rust tools ## Run two operators with 500 changing resources and faults for MINUTES=30, and check that nothing grows; SEED=N
+	MINUTES=$(MINUTES) SEED=$(SEED) $(CARGO) test --locked --test it -- --ignored --nocapture soak::
+
 .PHONY: rootfs
 rootfs: need-rust ## Create the files of the image without a container engine (needs root and mmdebstrap), and test them; TARGET=aarch64-unknown-linux-gnu
 	$(CARGO) build --release --locked --bin ecr-sync $(if $(TARGET),--target $(TARGET))

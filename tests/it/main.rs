@@ -55,6 +55,7 @@ mod recovery;
 mod rights;
 mod schema;
 mod selection;
+mod soak;
 mod style;
 mod support;
 mod tenancy;
