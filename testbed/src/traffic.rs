@@ -10,7 +10,7 @@ mod record;
 mod route;
 mod server;
 
-pub use fault::{Fault, Faults, Hook, Match, Then};
+pub use fault::{Choice, Fault, Faults, Hook, Match, Then};
 pub use pulls::Pulls;
 pub use record::{Log, Mark, Plane, Record};
 

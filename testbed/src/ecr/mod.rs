@@ -18,6 +18,7 @@ mod data;
 mod deny;
 mod errors;
 mod iam;
+mod in_process;
 mod lifecycle;
 mod limits;
 mod manifest;
@@ -51,9 +52,11 @@ use shared::Shared;
 use sigv4::Caller;
 
 /// Scheme and host of a registry, as clients see it. The host names of AWS lead here through TLS
-/// ([`crate::tls_front`]) only.
+/// ([`crate::tls_front`]) only, and without servers all names do.
 fn origin(host: &str) -> String {
-    let has_tls = host.contains(".amazonaws.com") || host.starts_with("public.ecr.aws");
+    let has_tls = host.contains(".amazonaws.com")
+        || host.starts_with("public.ecr.aws")
+        || host.ends_with(".example");
     format!("{}://{host}", if has_tls { "https" } else { "http" })
 }
 
@@ -62,7 +65,7 @@ fn origin(host: &str) -> String {
 pub struct StandIn {
     shared: Arc<Shared>,
     // Dropped last: the servers run on this thread.
-    _host: Host,
+    _host: Option<Host>,
 }
 
 impl StandIn {
@@ -73,7 +76,7 @@ impl StandIn {
     pub async fn start(config: Config) -> io::Result<Self> {
         let host = Host::start("ecr-stand-in")?;
         let shared = Shared::start(config, host.handle())?;
-        Ok(Self { shared, _host: host })
+        Ok(Self { shared, _host: Some(host) })
     }
 
     /// `http://127.0.0.1:PORT`: ECR's JSON 1.1 API, and STS's query API (`GetCallerIdentity`,

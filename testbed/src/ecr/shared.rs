@@ -64,29 +64,21 @@ pub(crate) struct Shared {
     pub(crate) iam: Iam,
     state: Mutex<State>,
     latency: Mutex<Duration>,
-    handle: Handle,
+    /// Absent if the stand-in answers in this process, under the host names of AWS.
+    handle: Option<Handle>,
     /// (control plane, object store), known once both listen.
     addresses: OnceLock<(SocketAddr, SocketAddr)>,
     registries: Mutex<HashMap<(String, String), SocketAddr>>,
 }
 
 impl Shared {
+    /// Returns the state of a stand-in without servers.
+    pub(crate) fn in_process(config: Config) -> Arc<Self> {
+        Arc::new(Self::new(config, None))
+    }
+
     pub(crate) fn start(config: Config, handle: &Handle) -> io::Result<Arc<Self>> {
-        let shared = Arc::new(Self {
-            config,
-            log: Log::default(),
-            faults: Faults::default(),
-            tokens: Tokens::new(),
-            public: Public::new(),
-            limits: Limits::default(),
-            denials: Denials::default(),
-            iam: Iam::default(),
-            state: Mutex::default(),
-            latency: Mutex::default(),
-            handle: handle.clone(),
-            addresses: OnceLock::new(),
-            registries: Mutex::default(),
-        });
+        let shared = Arc::new(Self::new(config, Some(handle.clone())));
         let control = serve(
             handle,
             shared.config.control,
@@ -99,23 +91,51 @@ impl Shared {
         Ok(shared)
     }
 
+    fn new(config: Config, handle: Option<Handle>) -> Self {
+        Self {
+            config,
+            log: Log::default(),
+            faults: Faults::default(),
+            tokens: Tokens::new(),
+            public: Public::new(),
+            limits: Limits::default(),
+            denials: Denials::default(),
+            iam: Iam::default(),
+            state: Mutex::default(),
+            latency: Mutex::default(),
+            handle,
+            addresses: OnceLock::new(),
+            registries: Mutex::default(),
+        }
+    }
+
     pub(crate) fn control_address(&self) -> SocketAddr {
         self.addresses.get().map_or_else(any_port, |addresses| addresses.0)
     }
 
-    pub(crate) fn storage_address(&self) -> SocketAddr {
-        self.addresses.get().map_or_else(any_port, |addresses| addresses.1)
+    /// The host of the object store of a region.
+    ///
+    /// For servers it is `localhost`: clients drop a credential when the host changes, and many of
+    /// them do not regard another port as a change.
+    pub(crate) fn storage_host(&self, region: &str) -> String {
+        match self.addresses.get() {
+            Some((_, storage)) => format!("localhost:{}", storage.port()),
+            None => format!("prod-{region}-starport-layer-bucket.s3.{region}.amazonaws.com"),
+        }
     }
 
-    /// `127.0.0.1:PORT` of a registry, opened when first named.
+    /// `127.0.0.1:PORT` of a registry, opened when first named; AWS's host name without servers.
     pub(crate) fn registry(self: &Arc<Self>, account: &str, region: &str) -> io::Result<String> {
+        let Some(handle) = &self.handle else {
+            return Ok(format!("{account}.dkr.ecr.{region}.amazonaws.com"));
+        };
         let mut registries = self.registries.lock();
         let key = (account.to_owned(), region.to_owned());
         if let Some(address) = registries.get(&key) {
             return Ok(address.to_string());
         }
         let router = data::router(Arc::clone(self), account, region);
-        let address = serve(&self.handle, any_port(), router, &self.log)?;
+        let address = serve(handle, any_port(), router, &self.log)?;
         registries.insert(key, address);
         Ok(address.to_string())
     }

@@ -116,6 +116,8 @@ pub enum Then {
     /// Run this, then continue (a later fault may apply, too): something that happens just before
     /// the request.
     First(Hook),
+    /// Ask this for the effects on the request.
+    Choose(Choice),
     /// Never answer.
     Stall,
     /// Do the work, then stall after this many bytes of the answer's body.
@@ -154,7 +156,22 @@ impl fmt::Debug for Hook {
     }
 }
 
+/// A choice of effects by the request.
+#[derive(Clone)]
+pub struct Choice(Arc<dyn Fn(&Record) -> Vec<Then> + Send + Sync>);
+
+impl fmt::Debug for Choice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Choice")
+    }
+}
+
 impl Then {
+    /// Lets `choose` decide about each request: any delays and hooks, then at most one other fault.
+    pub fn choose(choose: impl Fn(&Record) -> Vec<Self> + Send + Sync + 'static) -> Self {
+        Self::Choose(Choice(Arc::new(choose)))
+    }
+
     /// Runs this before the request.
     pub fn first(run: impl Fn() + Send + Sync + 'static) -> Self {
         Self::First(Hook(Arc::new(run)))
@@ -265,6 +282,10 @@ impl Faults {
                 continue;
             }
             fault.times = fault.times.map(|left| left - 1);
+            if let Then::Choose(Choice(choose)) = &fault.then {
+                taken.extend(choose(record));
+                break;
+            }
             taken.push(fault.then.clone());
             if !matches!(fault.then, Then::Delay(_) | Then::First(_)) {
                 break;

@@ -88,6 +88,10 @@ impl Cut {
     pub(crate) fn cut(&self) {
         self.0.store(true, Ordering::SeqCst);
     }
+
+    pub(crate) fn is_cut(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
 }
 
 impl Connected<IncomingStream<'_, Listener>> for Cut {
@@ -143,7 +147,7 @@ impl Drop for Line {
 
 impl Line {
     fn check(&self) -> io::Result<()> {
-        if self.cut.0.load(Ordering::SeqCst) {
+        if self.cut.is_cut() {
             self.stream.set_zero_linger()?;
             return Err(io::ErrorKind::ConnectionReset.into());
         }

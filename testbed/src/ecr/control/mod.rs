@@ -69,7 +69,7 @@ impl Call<'_> {
     }
 }
 
-async fn handle(
+pub(crate) async fn handle(
     State(shared): State<Arc<Shared>>,
     ConnectInfo(cut): ConnectInfo<Cut>,
     request: Request,

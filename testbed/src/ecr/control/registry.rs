@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::super::errors::{Error, Result};
+use super::super::origin;
 use super::super::quantities::epoch;
 use super::Call;
 
@@ -26,7 +27,7 @@ pub(super) fn token(call: &Call<'_>) -> Result<Value> {
         data.push(json!({
             "authorizationToken": token,
             "expiresAt": epoch(expires),
-            "proxyEndpoint": format!("http://{host}"),
+            "proxyEndpoint": origin(&host),
         }));
     }
     Ok(json!({"authorizationData": data}))

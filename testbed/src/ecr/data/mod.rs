@@ -21,20 +21,25 @@ use super::token::{Checked, Token};
 use super::{limits, public, state};
 use crate::traffic::{Cut, Exchange, Plane, Record, Route};
 
-pub(crate) use storage::{presigned_url, router as storage_router};
+pub(crate) use storage::{handle as storage_handle, presigned_url, router as storage_router};
 
 /// The registry of `account` in `region`.
 pub(crate) fn router(shared: Arc<Shared>, account: &str, region: &str) -> Router {
-    let site = Site { shared, account: account.to_owned(), region: region.to_owned() };
-    Router::new().fallback(handle).with_state(Arc::new(site))
+    Router::new().fallback(handle).with_state(Site::new(shared, account, region))
 }
 
 /// A registry.
 #[derive(Debug)]
-struct Site {
+pub(crate) struct Site {
     shared: Arc<Shared>,
     account: String,
     region: String,
+}
+
+impl Site {
+    pub(crate) fn new(shared: Arc<Shared>, account: &str, region: &str) -> Arc<Self> {
+        Arc::new(Self { shared, account: account.to_owned(), region: region.to_owned() })
+    }
 }
 
 /// One request to a registry, authorized.
@@ -78,7 +83,7 @@ impl Call<'_> {
     }
 }
 
-async fn handle(
+pub(crate) async fn handle(
     State(site): State<Arc<Site>>,
     ConnectInfo(cut): ConnectInfo<Cut>,
     request: Request,

@@ -10,6 +10,7 @@ use axum::http::request::Parts;
 use axum::http::{Method, StatusCode};
 use axum::response::Response;
 
+use super::super::origin;
 use super::super::quantities::random_hex;
 use super::super::shared::Shared;
 use super::blobs::content;
@@ -21,9 +22,6 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
 }
 
 /// Returns a URL that reads one blob without a credential.
-///
-/// The host is `localhost`: clients drop a credential when the host changes, and many of them do
-/// not regard another port as a change.
 pub(crate) fn presigned_url(
     shared: &Shared,
     account: &str,
@@ -32,10 +30,10 @@ pub(crate) fn presigned_url(
     digest: &str,
 ) -> String {
     format!(
-        "http://localhost:{}/prod-{region}-starport-layer-bucket/{account}/{name}/{digest}\
+        "{}/prod-{region}-starport-layer-bucket/{account}/{name}/{digest}\
          ?X-Amz-Algorithm=AWS4-HMAC-SHA256\
          &X-Amz-Expires=3600&X-Amz-SignedHeaders=host&X-Amz-Signature={}",
-        shared.storage_address().port(),
+        origin(&shared.storage_host(region)),
         random_hex(32)
     )
 }
@@ -58,7 +56,7 @@ impl<'a> Object<'a> {
     }
 }
 
-async fn handle(
+pub(crate) async fn handle(
     State(shared): State<Arc<Shared>>,
     ConnectInfo(cut): ConnectInfo<Cut>,
     request: Request,
