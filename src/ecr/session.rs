@@ -108,14 +108,8 @@ impl Session {
     /// Loads the AWS configuration chain (environment, profile, IRSA, Pod Identity, instance
     /// metadata), with the region of `options` if it names one.
     pub async fn configuration(options: &Options) -> SdkConfig {
-        // The SDK has no operation timeout by default: a call could hang forever.
-        let timeouts = TimeoutConfig::builder()
-            .connect_timeout(Duration::from_secs(5))
-            .operation_attempt_timeout(Duration::from_secs(15))
-            .operation_timeout(Duration::from_secs(60))
-            .build();
         let mut loader = aws_config::defaults(BehaviorVersion::latest())
-            .timeout_config(timeouts)
+            .timeout_config(timeouts())
             .http_client(http());
         if let Some(region) = &options.region {
             loader = loader.region(Region::new(region.clone()));
@@ -133,8 +127,8 @@ impl Session {
         Self::new(Self::configuration(&options).await, options, transport, meter, tokens)
     }
 
-    /// A session with a loaded configuration. Without `tokens`, no ServiceAccount's identity can be
-    /// assumed.
+    /// A session with a loaded configuration, whose timeouts are kept if it has any. Without
+    /// `tokens`, no ServiceAccount's identity can be assumed.
     #[must_use]
     pub fn new(
         sdk: SdkConfig,
@@ -143,6 +137,10 @@ impl Session {
         meter: Arc<dyn Meter>,
         tokens: Option<Arc<dyn ServiceAccountTokens>>,
     ) -> Self {
+        let sdk = match sdk.timeout_config() {
+            Some(_) => sdk,
+            None => sdk.into_builder().timeout_config(timeouts()).build(),
+        };
         let own = Arc::new(OwnIdentity::new(Advice::of_process(tokens.is_some())));
         Self {
             sdk: own.watching(sdk),
@@ -419,6 +417,15 @@ pub(crate) fn partition(region: &str) -> &'static str {
         _ if region.starts_with("eusc-") => "aws-eusc",
         _ => "aws",
     }
+}
+
+/// The SDK has no operation timeout by default: a call could hang forever.
+fn timeouts() -> TimeoutConfig {
+    TimeoutConfig::builder()
+        .connect_timeout(Duration::from_secs(5))
+        .operation_attempt_timeout(Duration::from_secs(15))
+        .operation_timeout(Duration::from_secs(60))
+        .build()
 }
 
 /// Builds the SDK's HTTP client, once: else each service and identity would have its own

@@ -17,8 +17,9 @@ use super::grammar::api_host;
 use super::limit::{Gate, Limits};
 use super::quota::{Pull, Quota, Turn};
 use super::reference::{Reference, TagOrDigest};
+use super::request::{ANSWER_TIMEOUT, Body, Request};
 use super::retry::{self, retrying};
-use super::transport::{ANSWER_TIMEOUT, Body, Request, Transport};
+use super::transport::Transport;
 
 /// The URL scheme of a registry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

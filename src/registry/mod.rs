@@ -13,12 +13,12 @@
 //! | `tags`, `referrers` | tag lists, and the referrers of a manifest |
 //! | `blobs`, `verify` | downloads of blobs, and their check |
 //! | `upload`, `parts`, `copy` | uploads of blobs, whole or in parts, and copies |
-//! | `client`, `retry` | one request: login, retries |
+//! | `client`, `request`, `retry` | one request: login, retries |
 //! | `limit`, `quota` | concurrency limits, and the pull quota of a login |
 //! | `auth`, `challenge`, `token` | the login |
 //! | `docker_config` | credentials in docker's file format |
 //! | `hosts` | allowlists of hosts |
-//! | `transport`, `proxy_route` | connections: TLS, proxies, timeouts |
+//! | `transport`, `round_trip`, `proxy_route` | connections: TLS, proxies, timeouts |
 //! | `egress`, `address_kind` | addresses that may be connected to |
 //! | `realms` | token servers that may get a login |
 //! | `addresses` | redirects, and which targets may be followed |
@@ -53,7 +53,9 @@ mod quota;
 mod realms;
 mod reference;
 mod referrers;
+mod request;
 mod retry;
+mod round_trip;
 mod tags;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -87,7 +89,8 @@ pub use quota::Reserve;
 pub use realms::AllowedRealm;
 pub(crate) use reference::{DOCKER_HUB, TagOrDigest};
 pub use reference::{ParseError, Reference, Tag};
+pub(crate) use request::Request;
 pub use retry::RetryPolicy;
 pub(crate) use retry::retrying;
-pub(crate) use transport::Request;
+pub use round_trip::RoundTrip;
 pub use transport::{ClientIdentity, Proxy, Transport, TransportOptions};

@@ -16,7 +16,7 @@ use super::cause::Cause;
 use super::client::Client;
 use super::error::Error;
 use super::reference::TagOrDigest;
-use super::transport::{Body, Request};
+use super::request::{Body, Request};
 use super::upload::{Observer, Session, session_at};
 
 /// ECR (User Guide, quotas) and registries on S3 accept smaller parts only as the last one. All

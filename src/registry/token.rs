@@ -14,7 +14,8 @@ use super::auth::Credential;
 use super::bodies::{foreign_answer, read_body};
 use super::cause::Cause;
 use super::json::object;
-use super::transport::{Body, Request, Transport};
+use super::request::{Body, Request};
+use super::transport::Transport;
 
 /// Tokens have a few kilobytes; Azure's have up to 4.
 const MAX_BYTES: usize = 256 * 1024;

@@ -16,6 +16,8 @@ use super::cause::{Cause, causes};
 use super::egress::{Egress, Names};
 use super::error::Error;
 use super::proxy_route::ProxyRoute;
+use super::request::{Body, Request};
+use super::round_trip::RoundTrip;
 use super::warnings::Warnings;
 use crate::meter::{Meter, Silent};
 
@@ -23,9 +25,6 @@ use crate::meter::{Meter, Silent};
 const MAX_REDIRECTS: usize = 10;
 /// A SYN without an answer after three retransmissions (1 + 2 + 4 s) will not get one.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// The longest wait for the head of an answer to a small request. Docker Hub's tag lists take some
-/// seconds.
-pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Trust, client certificate and proxy of a [`Transport`]. The default trusts the system's roots
 /// and honours `HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY`.
@@ -98,7 +97,7 @@ impl fmt::Debug for Proxy {
 #[derive(Clone, Debug)]
 pub struct Transport {
     /// For hosts that are reached without a proxy.
-    http: reqwest::Client,
+    http: Arc<dyn RoundTrip>,
     /// For the other hosts.
     proxy: Option<Proxied>,
     has_identity: bool,
@@ -110,59 +109,8 @@ pub struct Transport {
 /// The client that uses a proxy.
 #[derive(Clone, Debug)]
 struct Proxied {
-    http: reqwest::Client,
+    http: Arc<dyn RoundTrip>,
     route: Arc<ProxyRoute>,
-}
-
-/// One request. A small body is kept in memory and can be sent again; a stream cannot.
-#[derive(Debug)]
-pub(crate) struct Request {
-    /// HTTP method.
-    pub(crate) method: Method,
-    /// The address.
-    pub(crate) url: Url,
-    /// Headers except `Authorization`.
-    pub(crate) headers: HeaderMap,
-    /// The `Authorization` header; not sent to other hosts after a redirect.
-    pub(crate) authorization: Option<HeaderValue>,
-    /// The body.
-    pub(crate) body: Body,
-    /// The longest wait for the head of the answer, unless the body is a stream.
-    pub(crate) timeout: Duration,
-}
-
-/// A request body.
-#[derive(Debug, Default)]
-pub(crate) enum Body {
-    /// No body.
-    #[default]
-    Empty,
-    /// A small body that can be sent again.
-    Bytes(Bytes),
-    /// A body that is sent once; its length is in the headers. The caller watches its progress, the
-    /// transport sets no deadline.
-    Stream(reqwest::Body),
-}
-
-impl Request {
-    /// A request without headers and body.
-    #[must_use]
-    pub(crate) fn new(method: Method, url: Url) -> Self {
-        Self {
-            method,
-            url,
-            headers: HeaderMap::new(),
-            authorization: None,
-            body: Body::Empty,
-            timeout: ANSWER_TIMEOUT,
-        }
-    }
-
-    /// A GET request.
-    #[must_use]
-    pub(crate) fn get(url: Url) -> Self {
-        Self::new(Method::GET, url)
-    }
 }
 
 impl Transport {
@@ -188,14 +136,21 @@ impl Transport {
             },
         };
 
-        Ok(Self {
+        let has_identity = options.identity.is_some();
+        Ok(Self { proxy, has_identity, ..Self::over(http, egress) })
+    }
+
+    /// Sends all requests over `http`, without a proxy.
+    #[must_use]
+    pub fn over(http: Arc<dyn RoundTrip>, egress: &Arc<Egress>) -> Self {
+        Self {
             http,
-            proxy,
-            has_identity: options.identity.is_some(),
+            proxy: None,
+            has_identity: false,
             egress: egress.clone(),
             warnings: Arc::default(),
             meter: Arc::new(Silent),
-        })
+        }
     }
 
     /// Sends a request and follows redirects. Any status is a success here, except redirects that
@@ -259,14 +214,14 @@ impl Transport {
                 *request.body_mut() = Some(stream);
                 // The stream is used up: the mark prevents that a redirect sends an empty body.
                 *body = Body::Stream(reqwest::Body::default());
-                return self.classify(http.execute(request).await, url, is_direct);
+                return self.classify(http.round_trip(request).await, url, is_direct);
             }
             Body::Bytes(bytes) => {
                 *request.body_mut() = Some(bytes.clone().into());
                 *body = Body::Bytes(bytes);
-                http.execute(request)
+                http.round_trip(request)
             }
-            Body::Empty => http.execute(request),
+            Body::Empty => http.round_trip(request),
         };
 
         match tokio::time::timeout(timeout, sent).await {
@@ -277,19 +232,19 @@ impl Transport {
 
     /// Returns the client for a URL, and whether it connects to the host itself. The addresses of
     /// names are judged when the client connects; a number in the URL is judged here.
-    fn client(&self, url: &Url) -> Result<(&reqwest::Client, bool), Cause> {
+    fn client(&self, url: &Url) -> Result<(&dyn RoundTrip, bool), Cause> {
         let refused = |refused| Cause::Refused(format!("{refused}"));
         let Some(Proxied { http, route }) = self.proxy.as_ref().filter(|p| p.route.leads_to(url))
         else {
             self.egress.check_literal(url).map_err(refused)?;
-            return Ok((&self.http, true));
+            return Ok((&*self.http, true));
         };
 
         // The proxy of a resource is judged; what the resource reads through it is its own affair.
         // The operator's proxy is the operator's choice, and resolves the names itself.
         let judged = route.url_of_resource().unwrap_or(url);
         self.egress.check_literal(judged).map_err(refused)?;
-        Ok((http, false))
+        Ok((&**http, false))
     }
 
     /// Tells a refusal by the proxy, or of the client certificate, from an answer of the registry.
@@ -416,12 +371,13 @@ fn builder(options: &TransportOptions, egress: &Arc<Egress>) -> Result<ClientBui
     Ok(builder)
 }
 
-fn build(builder: ClientBuilder) -> Result<reqwest::Client, Error> {
-    builder.build().map_err(|e| {
+fn build(builder: ClientBuilder) -> Result<Arc<dyn RoundTrip>, Error> {
+    let client = builder.build().map_err(|e| {
         // reqwest itself only says "builder error".
         let root = causes(&e).last().map(ToString::to_string);
         Error::Setup(format!("cannot set up TLS: {}", root.unwrap_or_default()))
-    })
+    })?;
+    Ok(Arc::new(client))
 }
 
 /// The TLS alert of a server that refuses our client certificate, or requires one.
@@ -454,7 +410,8 @@ mod tests {
         let transport = transport.expect("a transport");
 
         // The check of the URL is left out: only the resolver is between the client and the port.
-        let error = transport.http.get(url).send().await.expect_err("refused");
+        let request = reqwest::Request::new(Method::GET, url);
+        let error = transport.http.round_trip(request).await.expect_err("refused");
         let cause = Cause::from_reqwest(error, "localhost");
         assert!(matches!(cause, Cause::Refused(_)), "{cause:?}");
         assert!(cause.to_string().contains("localhost has a loopback address"), "{cause}");

@@ -21,8 +21,8 @@ use super::digest::Digest;
 use super::error::Error;
 use super::parts::is_about_the_whole;
 use super::reference::TagOrDigest;
+use super::request::{Body, Request};
 use super::retry::retrying;
-use super::transport::{Body, Request};
 
 /// A callback for progress: gets the number of bytes sent since its last call.
 pub(crate) type Observer<'a> = &'a (dyn Fn(u64) + Send + Sync);

@@ -36,6 +36,8 @@ pub struct Engine {
     pub(super) aws: ecr::Session,
     /// Connections to mirrors, at any address.
     pub(super) to_mirrors: Transport,
+    /// Connections of resources that describe none of their own, if not made by `egress`.
+    pub(super) to_sources: Option<Transport>,
     /// The rules for connections of resources.
     pub(super) egress: Arc<Egress>,
     /// Connections of resources by their options. Most sources share the default options.
@@ -88,6 +90,7 @@ impl Engine {
         Self {
             aws,
             to_mirrors: transport,
+            to_sources: None,
             egress: egress.into(),
             transports: Mutex::new(Cache::new(TRANSPORTS_BYTES)),
             limits: Mutex::new(Cache::with_use(WAYS_BYTES, |limits| Arc::strong_count(limits) > 1)),
@@ -101,6 +104,12 @@ impl Engine {
             leadership: Leadership::default(),
             selections: Semaphore::new(SELECTIONS),
         }
+    }
+
+    /// Sets the connections to the sources of resources that describe no connection of their own.
+    #[must_use]
+    pub fn with_sources(self, transport: Transport) -> Self {
+        Self { to_sources: Some(transport), ..self }
     }
 
     /// Sets the defaults for policies and resource tags.

@@ -132,6 +132,12 @@ impl Engine {
 
     /// Returns the connections of resources with these options.
     fn transport(&self, options: &TransportOptions) -> Result<Transport, registry::Error> {
+        if let Some(transport) = &self.to_sources
+            && *options == TransportOptions::default()
+        {
+            return Ok(transport.clone());
+        }
+
         let key = Fingerprint::of(options);
         let mut transports = self.transports.lock();
         if let Some(transport) = transports.get(&key) {
