@@ -18,6 +18,9 @@ pub mod api;
 mod backoff;
 mod bounded;
 mod causes;
+#[cfg(test)]
+#[path = "../tests/chaos/mod.rs"]
+mod chaos;
 pub mod class;
 pub mod cli;
 pub mod controller;

@@ -15,7 +15,7 @@ use crate::telemetry::{Kind, Metrics};
 use crate::writes::Leadership;
 
 /// The lease that this process competes for, and its right to write.
-pub(super) fn lease(
+pub(crate) fn lease(
     client: &Client,
     election: LeaderElection,
     options: &controller::Options,
@@ -46,7 +46,7 @@ fn name(namespace: Option<&str>, label_selector: Option<&str>) -> String {
 ///
 /// `health` is set to ready when the role of the process is known: a leader still waits for its
 /// first list, which `metrics.watches` knows; a follower is ready to take over.
-pub(super) async fn run(
+pub(crate) async fn run(
     controller: impl Future<Output = ()>,
     lease: Option<&Lease>,
     health: &Health,

@@ -42,7 +42,7 @@ const CALL: Duration = Duration::from_secs(3);
 const LONGEST_GAP: Duration = Duration::from_secs(5);
 
 /// A lease that this process competes for.
-pub(super) struct Lease {
+pub(crate) struct Lease {
     leases: Api<Record>,
     name: String,
     /// Unique to this process.
@@ -63,7 +63,7 @@ struct LastRead {
 
 /// End of holding a lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum End {
+pub(crate) enum End {
     /// The process stopped and released it.
     Released,
     /// Another process holds it, or may hold it.

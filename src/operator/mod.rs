@@ -2,10 +2,10 @@
 //! election.
 
 mod egress;
-mod election;
+pub(crate) mod election;
 mod identity;
 mod lease;
-mod server;
+pub(crate) mod server;
 mod wait;
 
 use std::net::SocketAddr;

@@ -16,7 +16,7 @@ use crate::telemetry::Metrics;
 
 /// Readiness of the process: the reasons why it is not ready, if it is not. Clones share it.
 #[derive(Clone, Debug)]
-pub(super) struct Health(Arc<Mutex<Reasons>>);
+pub(crate) struct Health(Arc<Mutex<Reasons>>);
 
 #[derive(Debug)]
 struct Reasons {

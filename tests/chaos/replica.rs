@@ -1,0 +1,109 @@
+//! A process of the operator: leader election and controller over an engine.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::network::{Line, kube_client};
+use super::process::engine;
+use super::world::World;
+use crate::controller::{self, Cluster, Options};
+use crate::operator::election;
+use crate::operator::{LeaderElection, server::Health};
+use crate::sync::OwnerRules;
+use crate::telemetry::Metrics;
+use crate::tenancy::Tenancy;
+
+/// The namespace of the Lease.
+pub(super) const OPERATOR: &str = "operator";
+
+/// A process of the operator.
+pub(super) struct Replica {
+    line: Line,
+    stop: CancellationToken,
+    running: JoinHandle<()>,
+}
+
+impl Replica {
+    /// Starts the process with this number.
+    pub(super) fn start(world: &World, process: u64) -> Self {
+        let line = Line::new(process);
+        let stop = CancellationToken::new();
+        let client = kube_client(world, &line);
+        let metrics = Metrics::new().expect("distinct names");
+        let instance = format!("p{process}");
+        let identity = controller::Process { cluster_id: "cluster".to_owned(), instance };
+        let options = options(world);
+
+        let election = LeaderElection { namespace: Some(OPERATOR.to_owned()) };
+        let elects = world.elects;
+        let (lease, leadership) = elects
+            .then(|| election::lease(&client, election, &options, &identity.instance))
+            .unzip();
+        let owners = Arc::new(Cluster::new(client.clone()));
+        let engine = engine(world, &line, Some(owners));
+        let engine = Arc::new(engine.with_leadership(leadership.unwrap_or_default()));
+
+        let stopping = stop.clone();
+        let running = tokio::spawn(async move {
+            let health = Health::default();
+            let working = controller::run(
+                client,
+                engine,
+                metrics.clone(),
+                identity,
+                options,
+                stopping.clone(),
+            );
+            election::run(working, lease.as_ref(), &health, &metrics, &stopping).await;
+        });
+        Self { line, stop, running }
+    }
+
+    /// Ends the process as a crash does: nothing that it still does is seen outside.
+    pub(super) fn kill(self) {
+        self.line.cut();
+        self.stop.cancel();
+    }
+
+    /// Asks the process to end, and waits for it.
+    ///
+    /// # Errors
+    /// When it does not end within the time that Kubernetes grants.
+    pub(super) async fn stop(self) -> Result<(), String> {
+        /// Default of terminationGracePeriodSeconds.
+        const GRACE: Duration = Duration::from_secs(30);
+
+        self.stop.cancel();
+        match tokio::time::timeout(GRACE, self.running).await {
+            Ok(ended) => ended.map_err(|error| format!("the process panicked: {error}")),
+            Err(_) => Err("the process does not end in 30 s after it was asked to".to_owned()),
+        }
+    }
+
+    /// Whether the process has ended by itself, as one that lost the lease does.
+    pub(super) fn has_ended(&self) -> bool {
+        self.running.is_finished()
+    }
+}
+
+fn options(world: &World) -> Options {
+    Options {
+        namespace: None,
+        label_selector: None,
+        watch_secrets: false,
+        registry_config: None,
+        mirrors: None,
+        public_ecr_login: false,
+        owners: OwnerRules::default(),
+        adoption: world.adoptable.iter().map(|&name| name.to_owned()).collect(),
+        tenancy: Tenancy::default(),
+        dry_run: false,
+        max_jobs: 3,
+        max_timeout: Duration::from_secs(30 * 60),
+        concurrency: 8,
+        startup_spread: Duration::ZERO,
+    }
+}
