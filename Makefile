@@ -62,13 +62,11 @@ TEST_THREADS ?= 4
 test: need-rust tools ## Run all tests, with a real API server and real registries
 	$(CARGO) test --workspace --locked -- --test-threads=$(TEST_THREADS)
 
-# Each call begins somewhere else; the output names the seed.
-SEED ?= $(shell date +%s)
 RUNS ?= 1000
 
 .PHONY: chaos
 chaos: need-rust ## Simulate RUNS=1000 runs of the operator with random faults, from SEED=… on; a run that fails names its seed
-	CHAOS_SEED=$(SEED) CHAOS_RUNS=$(RUNS) $(CARGO) test --locked --lib -- --ignored --exact --nocapture chaos::chaos
+	CHAOS_SEED=$(or $(SEED),$(shell date +%s)) CHAOS_RUNS=$(RUNS) $(CARGO) test --locked --lib -- --ignored --exact --nocapture chaos::chaos
 
 .PHONY: bench
 bench: need-rust need-tools ## Run the benchmarks in release mode, with other tools for comparison; BENCH=quick for a short run, ARGS=--help for a part
