@@ -12,7 +12,7 @@ use clap::Args;
 use super::flags::{self, duration, parallel};
 use super::switch::Switch;
 use crate::causes::with_causes;
-use crate::controller;
+use crate::controller::{self, ResourceMetrics};
 use crate::credentials::DockerConfig;
 use crate::mirrors::Mirrors;
 use crate::operator;
@@ -157,6 +157,14 @@ pub(super) struct Arguments {
     #[arg(long, default_value = "0.0.0.0:8080", value_name = "ADDRESS")]
     listen: SocketAddr,
 
+    /// Resources that have metrics of their own (ecrsync_resource_*): none, all, or namespaces and
+    /// labels, comma-separated, for example team-a,team-b,tier=gold
+    ///
+    /// A resource is chosen if it is in one of the namespaces and has all labels. Each chosen
+    /// resource has about 20 series; the other metrics do not grow with the number of resources.
+    #[arg(long, env = "RESOURCE_METRICS", default_value = "none", value_name = "LIST")]
+    resource_metrics: ResourceMetrics,
+
     /// Private addresses that resources may name as sources: hosts, networks, or all;
     /// comma-separated, for example registry.corp.example.com,10.20.0.0/16
     ///
@@ -240,6 +248,7 @@ fn options(arguments: Arguments) -> Result<operator::Options, Box<dyn Error>> {
         max_jobs: arguments.max_jobs.into(),
         max_timeout: arguments.max_timeout,
         concurrency: arguments.concurrency,
+        resource_metrics: arguments.resource_metrics,
         startup_spread: arguments.startup_spread,
     };
 

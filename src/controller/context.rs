@@ -18,7 +18,7 @@ use super::memory::Memories;
 use super::options::{Options, Process};
 use super::pool::Pool;
 use super::secret_index::SecretIndex;
-use crate::api::v1alpha1::EcrRepositorySync;
+use crate::api::v1alpha1::{EcrRepositorySync, EcrRepositorySyncStatus as Status};
 use crate::ecr::{Identity, Location};
 use crate::spec::Registry;
 use crate::sync::Engine;
@@ -90,13 +90,14 @@ impl Context {
                 self.pool.cancel_outdated(&uid, object.metadata.generation.unwrap_or_default());
                 self.claims.record(object);
                 self.secret_index.record(object);
+                self.show(object, &uid);
             }
             Event::Delete(object) => {
                 let uid = object.uid().unwrap_or_default();
                 self.pool.cancel(&uid);
                 self.memories.forget(&uid);
                 self.secret_index.forget(&uid);
-                self.metrics.forget(&uid);
+                self.metrics.resources.forget(&uid);
                 self.wake(self.claims.forget(object));
             }
             Event::Init => self.listing.lock().clear(),
@@ -107,9 +108,16 @@ impl Context {
                 self.memories.retain(|uid| listed.contains(uid));
                 self.wake(self.claims.retain(|uid| listed.contains(uid)));
                 self.secret_index.retain(|uid| listed.contains(uid));
-                self.metrics.retain(|uid| listed.contains(uid));
+                self.metrics.resources.retain(|uid| listed.contains(uid));
             }
         }
+    }
+
+    /// Shows a resource in the metrics, as the API server has it.
+    fn show(&self, object: &EcrRepositorySync, uid: &str) {
+        let none = Status::default();
+        let state = self.options.state(object, object.status.as_ref().unwrap_or(&none));
+        self.metrics.resources.set(uid, state);
     }
 
     /// Handles every event of the watch of Secrets: a changed Secret makes passes due at once.

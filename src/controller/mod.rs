@@ -26,6 +26,7 @@ mod publish;
 mod reason;
 mod reconcile;
 mod requests;
+mod resource_metrics;
 mod secret_index;
 mod secrets;
 mod status;
@@ -57,6 +58,7 @@ pub(crate) use api::{Cluster, brief};
 pub(crate) use guarded::Guarded;
 pub(crate) use options::{Options, Process};
 pub use reason::Reason;
+pub(crate) use resource_metrics::ResourceMetrics;
 
 /// Runs until `stop` is cancelled. Then jobs are cancelled, and running reconciles are waited for.
 pub(crate) async fn run(

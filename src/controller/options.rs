@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::resource_metrics::ResourceMetrics;
 use crate::credentials::DockerConfig;
 use crate::mirrors::Mirrors;
 use crate::reload::Reloaded;
@@ -39,6 +40,8 @@ pub(crate) struct Options {
     pub(crate) max_timeout: Duration,
     /// Reconciles that run at the same time. They are short: they wait for the API server only.
     pub(crate) concurrency: u16,
+    /// The resources that have metrics of their own.
+    pub(crate) resource_metrics: ResourceMetrics,
     /// Time over which the periodic checks that are due at the start are spread.
     pub(crate) startup_spread: Duration,
 }

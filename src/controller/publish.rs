@@ -18,7 +18,6 @@ use crate::api::v1alpha1::{EcrRepositorySync, EcrRepositorySyncStatus as Status,
 use crate::class::Class;
 use crate::failure::Failure;
 use crate::sync::{Field, Report};
-use crate::telemetry::Labels;
 
 /// Field manager of the status.
 const MANAGER: &str = "ecr-sync";
@@ -117,18 +116,10 @@ pub(super) fn applied(
     (PatchParams::apply(MANAGER).force(), patch)
 }
 
-/// Sets the series of a resource to its conditions.
+/// Shows the status of a resource in the metrics, before the API server has it.
 pub(super) fn show(subject: &Subject<'_>, status: &Status) {
-    let artifacts = || [&status.image, &status.chart].into_iter().flatten();
-    let labels = Labels {
-        namespace: subject.namespace.clone(),
-        name: subject.name.clone(),
-        repository: subject.object.repository().to_owned(),
-        suspended: subject.object.spec.suspend,
-        synced: artifacts().map(|artifact| artifact.synced).sum(),
-        failed: artifacts().map(|artifact| artifact.desired - artifact.synced).sum(),
-    };
-    subject.context.metrics.resources.set(&subject.uid, &labels, &status.conditions);
+    let Subject { context, object, uid, .. } = subject;
+    context.metrics.resources.update(uid, context.options.state(object, status));
 }
 
 pub(super) fn log(subject: &Subject<'_>, report: &Report) {

@@ -51,6 +51,11 @@ impl Reason {
         }
     }
 
+    /// Returns the text of a reason that is one of ours, else `Other`.
+    pub(super) fn known(text: &str) -> &'static str {
+        Self::all().map(Self::as_str).find(|reason| *reason == text).unwrap_or("Other")
+    }
+
     /// Returns every reason.
     pub fn all() -> impl Iterator<Item = Self> {
         [

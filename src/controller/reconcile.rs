@@ -54,7 +54,6 @@ async fn decide(subject: &Subject<'_>) -> Result<Action, Error> {
     if subject.is_being_deleted() {
         return delete(subject).await;
     }
-    publish::show(subject, &subject.object.status.clone().unwrap_or_default());
     deletion::unhold(subject).await?;
 
     let suspend = subject.object.spec.suspend;
@@ -85,7 +84,6 @@ async fn decide(subject: &Subject<'_>) -> Result<Action, Error> {
 /// Reports that a resource is suspended. A status that says so already is not written again.
 async fn suspended(subject: &Subject<'_>, was_suspended: Option<bool>) -> Result<Action, Error> {
     subject.context.pool.cancel(&subject.uid);
-    subject.schedule(Next::Suspended);
 
     if was_suspended == Some(false) {
         let text = "no work is done until spec.suspend is false; nothing is removed";
@@ -139,7 +137,6 @@ async fn finish(
         memory.finished(&report, interval)
     });
 
-    subject.context.metrics.schedule.ended(&subject.uid, time);
     subject.schedule(Next::after(wait));
     Ok(Action::requeue(wait))
 }

@@ -96,7 +96,7 @@ impl<'a> Subject<'a> {
 
     /// Records the next pass for the page `/schedule`.
     pub(super) fn schedule(&self, next: Next) {
-        self.context.metrics.schedule.next(&self.uid, self.path(), next);
+        self.context.metrics.resources.next(&self.uid, next);
     }
 
     /// Makes a pass due if an annotation asks for one.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::RawQuery;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
@@ -12,7 +13,7 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use crate::telemetry::Metrics;
+use crate::telemetry::{Filter, Metrics};
 
 /// Readiness of the process: the reasons why it is not ready, if it is not. Clones share it.
 #[derive(Clone, Debug)]
@@ -96,11 +97,17 @@ pub(super) fn start(
             },
         }
     };
-    let schedule = metrics.schedule.clone();
+    let resources = metrics.resources.clone();
+    let schedule = move |RawQuery(query): RawQuery| async move {
+        match filter(query.as_deref().unwrap_or_default()) {
+            Ok(filter) => (StatusCode::OK, resources.schedule(&filter)),
+            Err(error) => (StatusCode::BAD_REQUEST, error),
+        }
+    };
     let routes = Router::new()
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
-        .route("/schedule", get(move || async move { schedule.page() }))
+        .route("/schedule", get(schedule))
         .route("/metrics", get(move || async move { page(&metrics) }));
 
     let serve = async move {
@@ -126,6 +133,21 @@ pub(super) fn start(
     Ok((address, end))
 }
 
+/// Parses the query of `/schedule`. Names of Kubernetes objects need no decoding.
+fn filter(query: &str) -> Result<Filter, String> {
+    let mut filter = Filter::default();
+    for part in query.split('&').filter(|part| !part.is_empty()) {
+        let (key, value) = part.split_once('=').unwrap_or((part, ""));
+        let field = match key {
+            "namespace" => &mut filter.namespace,
+            "name" => &mut filter.name,
+            _ => return Err(format!("unknown parameter {key:?}: use namespace or name\n")),
+        };
+        *field = Some(value.to_owned());
+    }
+    Ok(filter)
+}
+
 fn page(metrics: &Metrics) -> axum::response::Response {
     match metrics.page() {
         Ok(page) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], page).into_response(),
@@ -146,6 +168,15 @@ mod tests {
         let mut answer = String::new();
         stream.read_to_string(&mut answer).expect("an answer");
         answer
+    }
+
+    #[test]
+    fn the_schedule_takes_a_namespace_and_a_name() {
+        assert_eq!(filter(""), Ok(Filter::default()));
+        let (namespace, name) = (Some("a".to_owned()), Some("b".to_owned()));
+        assert_eq!(filter("namespace=a&name=b"), Ok(Filter { namespace, name }));
+        let error = "unknown parameter \"limit\": use namespace or name\n";
+        assert_eq!(filter("limit=5"), Err(error.to_owned()));
     }
 
     /// The runtime of this test has one thread, which waits here without giving it back.

@@ -1,11 +1,12 @@
 //! Metrics of the process. Reconcile metrics have controller-runtime's names, as existing
 //! dashboards expect. Label values are from closed sets: never a tag, a digest or a resource name.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
+use jiff::Timestamp;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{
-    Encoder, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
+    Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
     TextEncoder, register_gauge_with_registry, register_histogram_with_registry,
     register_int_counter_vec_with_registry, register_int_counter_with_registry,
     register_int_gauge_with_registry,
@@ -19,7 +20,6 @@ use super::liveness::Liveness;
 use super::queue::Queue;
 use super::requests::Requests;
 use super::resources::Resources;
-use super::schedule::Schedule;
 use super::watches::Watches;
 use crate::class::Class;
 use crate::sync::{Field, Report};
@@ -40,14 +40,12 @@ pub struct Metrics {
     pub leader: IntGauge,
     /// Status patches sent.
     pub status_writes: IntCounter,
-    /// Series per resource.
+    /// The resources.
     pub resources: Resources,
     /// Metrics of the job pool.
     pub queue: Queue,
     /// Whether due passes get done.
     pub liveness: Liveness,
-    /// The last and the next pass of every resource.
-    pub schedule: Schedule,
     /// Requests, waits and bytes: the [`Meter`](crate::meter::Meter) of the process.
     pub requests: Requests,
     passes: IntCounterVec,
@@ -120,10 +118,9 @@ impl Metrics {
                 "Status patches that the API server accepted.",
                 registry
             )?,
-            resources: Resources::new(registry)?,
+            resources: Resources::default(),
             queue: Queue::new(registry)?,
             liveness: liveness.clone(),
-            schedule: Schedule::default(),
             requests: Requests::new(registry, liveness)?,
             passes: register_int_counter_vec_with_registry!(
                 "ecrsync_syncs_total",
@@ -208,24 +205,17 @@ impl Metrics {
         self.reconcile_time.observe(took.as_secs_f64());
     }
 
-    /// Drops the series of a resource.
-    pub fn forget(&self, uid: &str) {
-        self.resources.forget(uid);
-        self.schedule.forget(uid);
-    }
-
-    /// Drops the series of all resources but those that `exists`.
-    pub fn retain(&self, exists: impl Fn(&str) -> bool) {
-        self.resources.retain(&exists);
-        self.schedule.retain(exists);
-    }
-
     /// Counts a pass of a resource by its result.
     pub fn pass_finished(&self, uid: &str, report: &Report) {
-        let result = report.failures().next().map_or("Succeeded", |failure| failure.class.reason());
+        let failure = report.failures().next();
+        let result = failure.map_or("Succeeded", |failure| failure.class.reason());
         self.passes.with_label_values(&[result]).inc();
-        self.resources.passed(uid, SystemTime::now());
         self.liveness.finished();
+        // A cancelled pass is repeated: it did not check everything.
+        if failure.is_none_or(|failure| failure.class != Class::Cancelled) {
+            self.resources.passed(uid, Timestamp::now());
+        }
+
         let copied = report.artifacts.iter().map(|artifact| artifact.copied).sum::<usize>();
         self.tags_copied.inc_by(u64::try_from(copied).unwrap_or_default());
         let pruned = if report.dry_run { 0 } else { report.pruned() };
@@ -250,7 +240,7 @@ impl Metrics {
     ///
     /// # Errors
     /// When a metric cannot be encoded.
-    pub fn page(&self) -> Result<Vec<u8>, prometheus::Error> {
+    pub fn page(&self) -> Result<String, prometheus::Error> {
         self.queue.refresh();
         self.copies.refresh();
         self.files.refresh();
@@ -260,8 +250,9 @@ impl Metrics {
             let tasks = runtime.metrics().num_alive_tasks();
             self.tasks.set(i64::try_from(tasks).unwrap_or(i64::MAX));
         }
-        let mut page = Vec::new();
-        TextEncoder::new().encode(&self.registry.gather(), &mut page)?;
+
+        let mut page = TextEncoder::new().encode_to_string(&self.registry.gather())?;
+        self.resources.write(&mut page);
         Ok(page)
     }
 }
@@ -275,7 +266,7 @@ mod tests {
     async fn the_page_counts_the_tasks_that_have_not_ended() {
         let metrics = Metrics::new().expect("distinct names");
         let tasks = || {
-            let page = String::from_utf8(metrics.page().expect("encodes")).expect("text");
+            let page = metrics.page().expect("encodes");
             let line = page.lines().find_map(|line| line.strip_prefix("ecrsync_tasks "));
             line.expect("on the page").to_owned()
         };
@@ -296,7 +287,7 @@ mod tests {
 
         let running = metrics.queue.add(false);
         running.start();
-        let page = String::from_utf8(metrics.page().expect("encodes")).expect("text");
+        let page = metrics.page().expect("encodes");
 
         for line in [
             "controller_runtime_reconcile_total{controller=\"ecrrepositorysync\",result=\"success\"} 1",
@@ -308,7 +299,7 @@ mod tests {
         }
 
         drop(running);
-        let page = String::from_utf8(metrics.page().expect("encodes")).expect("text");
+        let page = metrics.page().expect("encodes");
         assert!(
             page.contains("controller_runtime_active_workers{controller=\"ecrrepositorysync\"} 0")
         );

@@ -1,13 +1,15 @@
 //! Logs and metrics.
 //!
 //! - `metrics`: all metrics, and the page for Prometheus
-//! - `queue`: the job pool; `requests`: requests to AWS and registries, waits, bytes; `resources`:
-//!   series per resource; `copies`: remaining copies; `files`: reloaded files
-//! - `schedule`: the last and the next pass of every resource
+//! - `queue`: the job pool; `requests`: requests to AWS and registries, waits, bytes; `copies`:
+//!   remaining copies; `files`: reloaded files
+//! - `resources`: the state and the passes of all resources, and their series
+//! - `exposition`: the text format, for series that are written at the scrape
 //! - `liveness`: whether due passes get done; `watches`: whether the API server can be watched
 //! - `log`: log level and format
 
 mod copies;
+mod exposition;
 mod files;
 mod liveness;
 mod log;
@@ -15,7 +17,6 @@ mod metrics;
 mod queue;
 mod requests;
 mod resources;
-mod schedule;
 mod watches;
 
 pub use copies::{Copies, Watched};
@@ -25,6 +26,5 @@ pub use log::{Format, init};
 pub use metrics::Metrics;
 pub use queue::{Queue, Ticket};
 pub use requests::Requests;
-pub use resources::{Labels, Resources};
-pub use schedule::{Next, Schedule};
+pub use resources::{Condition, ConditionType, Filter, Next, Resources, Second, State, Status};
 pub use watches::{Kind, Watch, Watches};

@@ -1,225 +1,197 @@
-//! Series per resource (`ecrsync_resource_…`) and namespace (`ecrsync_tags`). Removed with the
-//! resource.
+//! The resources, as metrics and the page `/schedule` show them: one compact table. The series are
+//! written at each scrape.
+//!
+//! - `namespaces`: the series by namespace and reason, which are bounded
+//! - `detail`: the series of each chosen resource (`--resource-metrics`)
+//! - `schedule`: the last and the next pass of each resource
+//! - `condition`: a condition in few bytes
+
+mod condition;
+mod detail;
+mod namespaces;
+mod schedule;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use jiff::Timestamp;
 use parking_lot::Mutex;
-use prometheus::{
-    GaugeVec, IntGaugeVec, Registry, register_gauge_vec_with_registry,
-    register_int_gauge_vec_with_registry,
-};
 
-/// Statuses of a condition. Each has a series; that of the current status has the value 1.
-const STATUSES: [&str; 3] = ["True", "False", "Unknown"];
+pub use condition::{Condition, ConditionType, Second, Status};
+pub use schedule::{Filter, Next};
 
-/// Label values and counts of a resource.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Labels {
+/// The state of a resource.
+#[derive(Clone, Debug)]
+pub struct State<'a> {
     /// The resource's namespace.
-    pub namespace: String,
+    pub namespace: &'a str,
     /// The resource's name.
-    pub name: String,
-    /// The ECR repository.
-    pub repository: String,
+    pub name: &'a str,
+    /// The ECR repository, if the resource has series of its own.
+    pub repository: Option<&'a str>,
     /// Whether the resource is suspended.
     pub suspended: bool,
     /// Number of wanted tags that are in sync.
     pub synced: i64,
     /// Number of wanted tags that are not in sync.
     pub failed: i64,
+    /// The conditions.
+    pub conditions: Vec<Condition>,
 }
 
+/// All resources, by UID. Clones share them.
+#[derive(Clone, Debug, Default)]
+pub struct Resources(Arc<Mutex<Table>>);
+
+#[derive(Debug, Default)]
+struct Table {
+    // Boxed, since a hash map has free slots.
+    records: HashMap<Box<str>, Box<Record>>,
+    /// The namespaces, with the number of their resources.
+    namespaces: HashMap<Arc<str>, usize>,
+}
+
+/// One resource.
 #[derive(Debug)]
-struct Series {
-    /// Label values of the info series.
-    info: [String; 6],
-    labels: Labels,
-    /// Types of the resource's conditions.
-    types: Vec<String>,
+struct Record {
+    namespace: Arc<str>,
+    name: Box<str>,
+    /// See [`State::repository`].
+    repository: Option<Box<str>>,
+    suspended: bool,
+    synced: u32,
+    failed: u32,
+    conditions: Box<[Condition]>,
+    /// End of the last pass since the process started.
+    last_pass: Option<Second>,
+    next: Option<Next>,
 }
 
-/// The series of all resources.
-#[derive(Clone, Debug)]
-pub struct Resources {
-    info: IntGaugeVec,
-    condition: IntGaugeVec,
-    last_pass: GaugeVec,
-    tags: IntGaugeVec,
-    series: Arc<Mutex<HashMap<String, Series>>>,
+impl Record {
+    fn change(&mut self, state: State<'_>) {
+        let State { repository, suspended, synced, failed, conditions, .. } = state;
+        if self.repository.as_deref() != repository {
+            self.repository = repository.map(Box::from);
+        }
+
+        self.suspended = suspended;
+        self.synced = synced.try_into().unwrap_or_default();
+        self.failed = failed.try_into().unwrap_or_default();
+        self.conditions = conditions.into_boxed_slice();
+    }
+
+    fn condition(&self, type_: ConditionType) -> Option<&Condition> {
+        self.conditions.iter().find(|condition| condition.type_ == type_)
+    }
+
+    /// Returns status and reason of `Ready`.
+    fn ready(&self) -> (Status, &'static str) {
+        self.condition(ConditionType::Ready)
+            .map_or((Status::Unknown, ""), |ready| (ready.status, ready.reason))
+    }
 }
 
-impl Resources {
-    pub(super) fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
-        Ok(Self {
-            info: register_int_gauge_vec_with_registry!(
-                "ecrsync_resource_info",
-                "Every EcrRepositorySync; always 1.",
-                &["namespace", "name", "repository", "ready", "reason", "suspended"],
-                registry
-            )?,
-            condition: register_int_gauge_vec_with_registry!(
-                "ecrsync_resource_condition",
-                "Conditions of every EcrRepositorySync: 1 for the current status.",
-                &["namespace", "name", "type", "status"],
-                registry
-            )?,
-            last_pass: register_gauge_vec_with_registry!(
-                "ecrsync_resource_last_pass_timestamp_seconds",
-                "End of the last pass of every EcrRepositorySync, since this process started.",
-                &["namespace", "name"],
-                registry
-            )?,
-            tags: register_int_gauge_vec_with_registry!(
-                "ecrsync_tags",
-                "Wanted tags of all resources, by namespace: synced or failed.",
-                &["namespace", "state"],
-                registry
-            )?,
-            series: Arc::default(),
-        })
+impl Table {
+    fn insert(&mut self, uid: &str, state: State<'_>) {
+        let known = self.namespaces.get_key_value(state.namespace).map(|(known, _)| known.clone());
+        let namespace = known.unwrap_or_else(|| state.namespace.into());
+        *self.namespaces.entry(namespace.clone()).or_default() += 1;
+
+        let mut record = Record {
+            namespace,
+            name: state.name.into(),
+            repository: None,
+            suspended: false,
+            synced: 0,
+            failed: 0,
+            conditions: Box::default(),
+            last_pass: None,
+            next: None,
+        };
+        record.change(state);
+        self.records.insert(uid.into(), Box::new(record));
     }
 
-    /// Sets the series of a resource.
-    pub fn set(&self, uid: &str, labels: &Labels, conditions: &[Condition]) {
-        let ready = conditions.iter().find(|condition| condition.type_ == "Ready");
-        let info = [
-            labels.namespace.clone(),
-            labels.name.clone(),
-            labels.repository.clone(),
-            ready.map_or("Unknown", |ready| ready.status.as_str()).to_owned(),
-            ready.map_or("", |ready| ready.reason.as_str()).to_owned(),
-            labels.suspended.to_string(),
-        ];
-
-        let types = conditions.iter().map(|condition| condition.type_.clone()).collect();
-        let series = Series { info: info.clone(), labels: labels.clone(), types };
-
-        let mut all = self.series.lock();
-        if let Some(old) = all.insert(uid.to_owned(), series) {
-            self.remove(&old);
-        }
-
-        self.info.with_label_values(&info).set(1);
-        self.tags.with_label_values(&[&labels.namespace, "synced"]).add(labels.synced);
-        self.tags.with_label_values(&[&labels.namespace, "failed"]).add(labels.failed);
-
-        for condition in conditions {
-            for status in STATUSES {
-                self.condition
-                    .with_label_values(&[&labels.namespace, &labels.name, &condition.type_, status])
-                    .set(i64::from(condition.status == status));
-            }
-        }
-    }
-
-    /// Records the end of a pass at `time`; ignored for a resource without series.
-    pub(super) fn passed(&self, uid: &str, time: SystemTime) {
-        let Ok(since_epoch) = time.duration_since(UNIX_EPOCH) else { return };
-        if let Some(Series { labels, .. }) = self.series.lock().get(uid) {
-            self.last_pass
-                .with_label_values(&[&labels.namespace, &labels.name])
-                .set(since_epoch.as_secs_f64());
-        }
-    }
-
-    /// Drops the series of a resource.
-    pub(super) fn forget(&self, uid: &str) {
-        if let Some(series) = self.series.lock().remove(uid) {
-            self.remove_resource(&series);
-        }
-    }
-
-    /// Drops the series of all resources but those that `exists`.
-    pub(super) fn retain(&self, exists: impl Fn(&str) -> bool) {
-        self.series.lock().retain(|uid, series| {
-            let keep = exists(uid);
+    /// Removes the resources that are not kept.
+    fn retain(&mut self, is_kept: impl Fn(&str) -> bool) {
+        let Self { records, namespaces } = self;
+        records.retain(|uid, record| {
+            let keep = is_kept(uid);
             if !keep {
-                self.remove_resource(series);
+                leave(namespaces, &record.namespace);
             }
             keep
         });
     }
+}
 
-    /// Removes all series of a resource, and those of its namespace if nothing is left in it.
-    fn remove_resource(&self, series: &Series) {
-        self.remove(series);
+/// Counts one resource less of a namespace.
+fn leave(namespaces: &mut HashMap<Arc<str>, usize>, namespace: &str) {
+    if let Some(number) = namespaces.get_mut(namespace) {
+        *number -= 1;
+        if *number == 0 {
+            namespaces.remove(namespace);
+        }
+    }
+}
 
-        let Labels { namespace, name, .. } = &series.labels;
-        let _absent = self.last_pass.remove_label_values(&[namespace, name]);
-        let states = ["synced", "failed"];
-        if states.iter().all(|&state| self.tags.with_label_values(&[namespace, state]).get() == 0) {
-            for state in states {
-                let _absent = self.tags.remove_label_values(&[namespace, state]);
-            }
+impl Resources {
+    /// Adds a resource that the API server has, or changes it.
+    pub fn set(&self, uid: &str, state: State<'_>) {
+        let mut table = self.0.lock();
+        match table.records.get_mut(uid) {
+            Some(record) => record.change(state),
+            None => table.insert(uid, state),
         }
     }
 
-    /// Removes the series that `set` writes; ignores those that do not exist.
-    fn remove(&self, series: &Series) {
-        let Labels { namespace, synced, failed, .. } = &series.labels;
-        let _absent = self.info.remove_label_values(&series.info);
-        self.tags.with_label_values(&[namespace, "synced"]).sub(*synced);
-        self.tags.with_label_values(&[namespace, "failed"]).sub(*failed);
-        for type_ in &series.types {
-            for status in STATUSES {
-                let labels =
-                    [&series.labels.namespace, &series.labels.name, type_.as_str(), status];
-                let _absent = self.condition.remove_label_values(&labels);
-            }
+    /// Changes a resource. A resource that is not in the table was deleted meanwhile.
+    pub fn update(&self, uid: &str, state: State<'_>) {
+        if let Some(record) = self.0.lock().records.get_mut(uid) {
+            record.change(state);
         }
+    }
+
+    /// Records the next pass of a resource.
+    pub fn next(&self, uid: &str, next: Next) {
+        if let Some(record) = self.0.lock().records.get_mut(uid) {
+            record.next = Some(next);
+        }
+    }
+
+    /// Records the end of a pass.
+    pub(super) fn passed(&self, uid: &str, time: Timestamp) {
+        if let Some(record) = self.0.lock().records.get_mut(uid) {
+            record.last_pass = Some(Second::of(time));
+        }
+    }
+
+    /// Drops a resource.
+    pub fn forget(&self, uid: &str) {
+        let mut table = self.0.lock();
+        if let Some(record) = table.records.remove(uid) {
+            leave(&mut table.namespaces, &record.namespace);
+        }
+    }
+
+    /// Drops all resources but those that `exists`.
+    pub fn retain(&self, exists: impl Fn(&str) -> bool) {
+        self.0.lock().retain(exists);
+    }
+
+    /// Writes all series.
+    pub(super) fn write(&self, page: &mut String) {
+        let table = self.0.lock();
+        namespaces::write(&table, page);
+        detail::write(&table, page);
+    }
+
+    /// Returns a table with one line per resource, in order of their names, at most 1,000 lines.
+    #[must_use]
+    pub fn schedule(&self, filter: &Filter) -> String {
+        schedule::page(&self.0.lock(), filter)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use prometheus::TextEncoder;
-
-    use super::*;
-
-    fn labels(name: &str) -> Labels {
-        Labels {
-            namespace: "a".to_owned(),
-            name: name.to_owned(),
-            repository: name.to_owned(),
-            suspended: false,
-            synced: 2,
-            failed: 1,
-        }
-    }
-
-    fn page(registry: &Registry) -> String {
-        TextEncoder::new().encode_to_string(&registry.gather()).expect("encodes")
-    }
-
-    #[test]
-    fn tags_are_counted_by_namespace_and_passes_by_resource_until_the_resource_is_gone() {
-        let registry = Registry::new();
-        let resources = Resources::new(&registry).expect("distinct names");
-        let end = UNIX_EPOCH + Duration::from_secs(1000);
-
-        resources.passed("unknown", end);
-        resources.set("1", &labels("app"), &[]);
-        resources.set("2", &labels("web"), &[]);
-        resources.passed("1", end);
-        resources.set("1", &Labels { suspended: true, ..labels("app") }, &[]);
-
-        let text = page(&registry);
-        let pass =
-            "ecrsync_resource_last_pass_timestamp_seconds{name=\"app\",namespace=\"a\"} 1000\n";
-        assert!(text.contains(pass), "{text}");
-        assert!(text.contains("ecrsync_tags{namespace=\"a\",state=\"synced\"} 4\n"), "{text}");
-        assert!(text.contains("ecrsync_tags{namespace=\"a\",state=\"failed\"} 2\n"), "{text}");
-
-        resources.forget("1");
-        let text = page(&registry);
-        assert!(!text.contains("name=\"app\""), "{text}");
-        assert!(text.contains("ecrsync_tags{namespace=\"a\",state=\"synced\"} 2\n"), "{text}");
-        resources.retain(|_| false);
-        assert_eq!(page(&registry), "");
-    }
-}
+mod tests;

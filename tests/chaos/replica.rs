@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::network::{Line, kube_client};
 use super::process::engine;
 use super::world::World;
-use crate::controller::{self, Cluster, Options};
+use crate::controller::{self, Cluster, Options, ResourceMetrics};
 use crate::operator::election;
 use crate::operator::{LeaderElection, server::Health};
 use crate::sync::OwnerRules;
@@ -104,6 +104,7 @@ fn options(world: &World) -> Options {
         max_jobs: 3,
         max_timeout: Duration::from_secs(30 * 60),
         concurrency: 8,
+        resource_metrics: ResourceMetrics::default(),
         startup_spread: Duration::ZERO,
     }
 }

@@ -105,7 +105,7 @@ async fn the_watch_is_gone(name: &str, gone: Then) {
             .repository(ACCOUNT, REGION, "copying")
             .is_some_and(|repository| repository.tags.is_empty())
     );
-    let (_, page) = operator.get("/metrics").await.expect("metrics");
+    let (_, page) = operator.get("/schedule").await.expect("served");
     for (resource, is_there) in [
         ("deleted", false),
         ("copying", false),
@@ -113,8 +113,8 @@ async fn the_watch_is_gone(name: &str, gone: Then) {
         ("created", true),
         ("heir", true),
     ] {
-        let series = format!("ecrsync_resource_info{{name=\"{resource}\",namespace=\"{name}\"");
-        assert_eq!(page.contains(&series), is_there, "{resource}:\n{page}");
+        let line = format!("{name}/{resource} ");
+        assert_eq!(page.contains(&line), is_there, "{resource}:\n{page}");
     }
     assert_eq!(t.count(LIST), 3, "listed again once: {}", t.summary());
     assert_eq!(t.count(WATCH), watches + 3, "stalled, gone, good: {}", t.summary());

@@ -278,11 +278,22 @@ async fn a_pass_without_progress_is_given_up() {
 #[tokio::test]
 async fn series_are_removed_with_the_resource() {
     let rig = Rig::new("series").await;
-    let operator = rig.operator().await;
+    let operator = rig.operator_with(&["--resource-metrics", "series,tier!=silver"], &[]).await;
     rig.apply("app", json!({"repositoryName": "team/app"})).await;
     rig.wait_synced("app").await;
+    rig.apply("silver", json!({})).await;
+    rig.kubectl(&["label", "ers", "silver", "-n", "series", "tier=silver"]).await;
+    rig.wait_synced("silver").await;
+    let own = async |name: &str| {
+        let series = format!("ecrsync_resource_info{{name=\"{name}\",");
+        operator.get("/metrics").await.is_some_and(|(_, page)| page.contains(&series))
+    };
+    eventually("not chosen any more", async || !own("silver").await).await;
+
     let (_, page) = operator.get("/metrics").await.expect("metrics");
     for line in [
+        "ecrsync_resources{namespace=\"series\",ready=\"True\",reason=\"Succeeded\",\
+         suspended=\"false\"} 2",
         "ecrsync_resource_info{name=\"app\",namespace=\"series\",ready=\"True\",\
          reason=\"Succeeded\",repository=\"team/app\",suspended=\"false\"} 1",
         "ecrsync_resource_condition{name=\"app\",namespace=\"series\",status=\"True\",type=\"Ready\"} 1",
@@ -290,7 +301,9 @@ async fn series_are_removed_with_the_resource() {
     ] {
         assert!(page.contains(line), "{line} is not in\n{page}");
     }
-    rig.resources().delete("app", &Default::default()).await.expect("deleted");
+    for name in ["app", "silver"] {
+        rig.resources().delete(name, &Default::default()).await.expect("deleted");
+    }
     eventually("gone from the page", async || {
         operator
             .get("/metrics")

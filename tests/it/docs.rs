@@ -30,7 +30,7 @@ fn read(path: impl AsRef<Path>) -> String {
 }
 
 /// Files below `folder` with this extension, relative to the root.
-fn files(folder: &str, extension: &str) -> Vec<PathBuf> {
+pub(crate) fn files(folder: &str, extension: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut folders = vec![root().join(folder)];
     while let Some(folder) = folders.pop() {

@@ -72,9 +72,12 @@ async fn a_working_operator_shows_every_documented_metric_and_no_other() {
     // These create series that do not exist before their first event: a source that counts pulls,
     // and a rate limit that causes waits.
     rate_limits::limit(rig.source.faults(), &Pulls::new(100, 90));
-    let operator = rig.operator_with(&["--put-image-rate", "1"], &[]).await;
+    let flags = ["--put-image-rate", "1", "--resource-metrics", "all"];
+    let operator = rig.operator_with(&flags, &[]).await;
     rig.apply("app", json!({"image": rig.image("library/demo", &["1.26", "1.27"])})).await;
+    rig.apply("problem", json!({"image": rig.image("library/demo", &["9.99"])})).await;
     rig.wait_synced("app").await;
+    rig.wait_ready("problem", "False", "SourceNotFound").await;
 
     let (_, page) = operator.get("/metrics").await.expect("metrics");
     let types = page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));

@@ -1,6 +1,7 @@
 //! Documents, alerts and dashboard name only metrics that exist.
 
 mod dashboard;
+mod kube_state_metrics;
 mod plots;
 
 use std::collections::BTreeSet;
@@ -21,7 +22,6 @@ fn read(path: &str) -> String {
 /// The names and types of our metrics.
 fn metrics() -> BTreeSet<(String, String)> {
     let page = Metrics::new().expect("distinct names").page().expect("encodes");
-    let page = String::from_utf8(page).expect("text");
     let described = page
         .lines()
         .filter_map(|line| line.strip_prefix("# TYPE "))
@@ -100,11 +100,8 @@ fn every_metric_is_documented_with_its_type() {
     let metrics = metrics();
     let missing: Vec<_> = metrics.difference(&documented).collect();
     assert!(missing.is_empty(), "not in docs/observability.md: {missing:?}");
-    let files = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/telemetry"))
-        .expect("a folder");
-    let code: String = files
-        .map(|file| std::fs::read_to_string(file.expect("an entry").path()).expect("a file"))
-        .collect();
+    let files = crate::docs::files("src/telemetry", "rs");
+    let code: String = files.iter().map(|file| read(&file.to_string_lossy())).collect();
     for (name, _) in &documented {
         assert!(code.contains(&format!("\"{name}\"")), "{name} is documented and does not exist");
     }

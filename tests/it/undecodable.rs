@@ -113,7 +113,7 @@ async fn a_resource_that_becomes_undecodable_stops() {
 
     eventually("cancelled", async || !copying().await).await;
     let (_, page) = operator.get("/metrics").await.expect("served");
-    assert!(!page.contains("ecrsync_resource_info{name=\"app\""), "{page}");
+    assert!(!page.contains("ecrsync_resources{"), "{page}");
     rig.kubectl(&["delete", "ers", "app", "-n", &rig.namespace]).await;
     eventually("forgotten", async || undecodable(&operator).await == Some(0.0)).await;
 }

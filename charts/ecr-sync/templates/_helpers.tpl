@@ -153,6 +153,9 @@ tenants.yaml: {{ toYaml . | quote }}
 {{- if .allowRealms }}
 - {{ printf "--allow-realm=%s" (join "," .allowRealms) | quote }}
 {{- end }}
+{{- if .resourceMetrics }}
+- {{ printf "--resource-metrics=%s" (join "," .resourceMetrics) | quote }}
+{{- end }}
 {{- if .maxTimeout }}
 - --max-timeout={{ .maxTimeout }}
 {{- end }}

@@ -73,13 +73,13 @@ impl Monitoring {
         Ok(monitoring)
     }
 
-    /// Waits until Prometheus has the series of all resources, and checks that every alert rule can
+    /// Waits until Prometheus counts all resources, and checks that every alert rule can
     /// be evaluated.
     pub(super) async fn check(&self, resources: usize, narrator: &Narrator) -> Result<(), Error> {
         let deadline = Instant::now() + READY;
 
         loop {
-            let count = self.value("count(ecrsync_resource_info)").await?;
+            let count = self.value("sum(ecrsync_resources)").await?;
             if count.as_deref() == Some(resources.to_string().as_str()) {
                 break;
             }
@@ -100,7 +100,7 @@ impl Monitoring {
         }
 
         narrator.proven(format!(
-            "Prometheus has the series of {resources} resources and evaluates {} alerts",
+            "Prometheus counts {resources} resources and evaluates {} alerts",
             rules.len()
         ));
         Ok(())

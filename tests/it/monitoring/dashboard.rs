@@ -141,12 +141,26 @@ fn suspended_resources_unreadable_sources_and_the_last_pass_have_panels() {
         ("Suspended", r#"suspended="true""#),
         ("Unreadable sources", r#"type=~"ImageSynced|ChartSynced",status="Unknown""#),
         ("Sources that cannot be read", r#"type=~"ImageSynced|ChartSynced",status="Unknown""#),
-        ("Last pass", "ecrsync_resource_last_pass_timestamp_seconds"),
-        ("Longest without a pass", "ecrsync_resource_last_pass_timestamp_seconds"),
+        ("Last pass", "ecrsync_last_pass_newest_timestamp_seconds"),
+        ("Longest without a pass", "ecrsync_last_pass_oldest_timestamp_seconds"),
         ("Leaders", "leader_election_master_status"),
     ] {
         let expressions = expressions(&panel(title));
         assert!(expressions[0].contains(part), "{title}: {expressions:?}");
+    }
+}
+
+/// The series of each resource exist only with a flag, or with kube-state-metrics.
+#[test]
+fn only_the_last_row_needs_series_of_each_resource() {
+    let panels = panels();
+    let last = panels.iter().rposition(|panel| panel["type"] == "row").expect("rows");
+    assert_eq!(panels[last]["title"], "Each resource");
+    for (index, panel) in panels.iter().enumerate() {
+        for expression in expressions(panel) {
+            let needs = expression.contains("ecrsync_resource_");
+            assert_eq!(needs, index > last, "{}: {expression}", panel["title"]);
+        }
     }
 }
 
