@@ -39,6 +39,7 @@ mod operator;
 pub mod registry;
 mod reload;
 mod selection;
+mod signals;
 pub mod spec;
 pub mod sync;
 pub mod telemetry;

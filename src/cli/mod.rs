@@ -7,7 +7,6 @@ mod crd;
 mod flags;
 mod iam_policy;
 mod import;
-mod interrupt;
 mod screen;
 mod switch;
 mod sync;

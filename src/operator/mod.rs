@@ -14,13 +14,12 @@ use std::time::Duration;
 
 use aws_config::SdkConfig;
 use kube::{Api, Client, Config};
-use tokio::signal::unix::{SignalKind, signal};
-use tokio_util::sync::CancellationToken;
 
 use crate::controller::{self, Cluster, Process};
 use crate::ecr;
 use crate::meter::Meter;
 use crate::registry::{Egress, Transport, TransportOptions};
+use crate::signals::Signals;
 use crate::sync::{Bounds, Defaults, Engine};
 use crate::telemetry::{Liveness, Metrics};
 use egress::Egresses;
@@ -97,7 +96,7 @@ pub(crate) async fn run(options: Options) -> Result<(), Error> {
         aws,
         defaults,
     } = options;
-    let stop = on_signal().map_err(cannot_start)?;
+    let stop = Signals::new().map_err(cannot_start)?.into_token();
     let metrics = Metrics::new().map_err(cannot_start)?;
     let defaults = Arc::new(defaults);
     watch_files(&metrics, &options, &aws, &defaults);
@@ -221,20 +220,4 @@ fn watch_files(
     options.tenancy.file().into_iter().for_each(|tenants| files.watch("tenants", tenants.clone()));
     aws.roles.iter().for_each(|roles| files.watch("roles", roles.clone()));
     files.watch("defaults", defaults.clone());
-}
-
-/// Returns a token that SIGTERM or SIGINT cancels.
-fn on_signal() -> std::io::Result<CancellationToken> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let stop = CancellationToken::new();
-    let token = stop.clone();
-    tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        token.cancel();
-    });
-    Ok(stop)
 }

@@ -34,13 +34,13 @@ use tokio_util::sync::CancellationToken;
 pub(super) use arguments::{Arguments, Strategy};
 pub(super) use input::report_problems;
 
-use super::interrupt::Interrupts;
 use super::screen::{self, Screen};
 use crate::causes::with_causes;
 use crate::ecr;
 use crate::inventory::Entry;
 use crate::mirrors::Mirrors;
 use crate::registry::{Egress, Transport, TransportOptions};
+use crate::signals::Signals;
 use crate::sync::{Bounds, Defaults, Engine};
 use crate::units::counted;
 use arguments::Output;
@@ -71,7 +71,7 @@ pub(super) async fn run(arguments: &Arguments, screen: &Screen) -> ExitCode {
         Ok(entries) => entries,
         Err(problems) => return report_problems(&problems, screen),
     };
-    let (batch, mut interrupts) = match load(arguments, &entries, screen).await {
+    let (batch, mut signals) = match load(arguments, &entries, screen).await {
         Ok(loaded) => loaded,
         Err(error) => return super::fail(&with_causes(&*error)),
     };
@@ -82,7 +82,7 @@ pub(super) async fn run(arguments: &Arguments, screen: &Screen) -> ExitCode {
         batch.traffic.clear();
         finish(&batch, start, &outcomes, stop.is_cancelled()).await
     };
-    let code = interrupts.guard(&stop, work).await;
+    let code = signals.guard(&stop, work).await;
     code.unwrap_or_else(|| ExitCode::from(super::FORCED))
 }
 
@@ -91,7 +91,7 @@ async fn load<'a>(
     arguments: &'a Arguments,
     entries: &[Entry],
     screen: &'a Screen,
-) -> Result<(Batch<'a>, Interrupts), Box<dyn Error>> {
+) -> Result<(Batch<'a>, Signals), Box<dyn Error>> {
     let (mirrors, warning) =
         Mirrors::load(arguments.mirrors_file.as_deref(), arguments.mirror_fallback)?;
     warning.iter().for_each(|warning| screen.err(&format!("warning: {warning}\n")));
@@ -126,9 +126,9 @@ async fn load<'a>(
     }
 
     // From here on, an interrupt lets running work end.
-    let interrupts = Interrupts::new()?;
+    let signals = Signals::new()?;
     let ledger = Ledger::default();
-    Ok((Batch { arguments, engine, sources, ledger, traffic, screen }, interrupts))
+    Ok((Batch { arguments, engine, sources, ledger, traffic, screen }, signals))
 }
 
 /// Prints the result, writes the report, and returns the exit code.

@@ -1,30 +1,41 @@
-//! Ctrl-C and SIGTERM: the first asks for a clean stop, the second stops at once.
+//! Signals that end the process: SIGINT (Ctrl-C) and SIGTERM.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 /// SIGINT and SIGTERM of this process.
 #[derive(Debug)]
-pub(super) struct Interrupts {
+pub(crate) struct Signals {
     interrupt: Signal,
     terminate: Signal,
 }
 
-impl Interrupts {
+impl Signals {
     /// Starts listening. From now on the signals no longer end the process by themselves.
     ///
     /// # Errors
     /// When the signal handlers cannot be installed.
-    pub(super) fn new() -> std::io::Result<Self> {
+    pub(crate) fn new() -> std::io::Result<Self> {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
         })
     }
 
+    /// Returns a token that the first signal cancels. Later signals are ignored.
+    pub(crate) fn into_token(mut self) -> CancellationToken {
+        let stop = CancellationToken::new();
+        let token = stop.clone();
+        tokio::spawn(async move {
+            self.next().await;
+            token.cancel();
+        });
+        stop
+    }
+
     /// Runs `work`; the first signal cancels `stop`, which makes `work` end early. Returns `None`
     /// if a second signal comes before `work` has ended.
-    pub(super) async fn guard<T>(
+    pub(crate) async fn guard<T>(
         &mut self,
         stop: &CancellationToken,
         work: impl Future<Output = T>,
