@@ -25,6 +25,16 @@ type Pins = BTreeMap<Tag, Option<Digest>>;
 /// A resolved tag of the source, or why it is not known.
 type Resolved = Result<SourceTag, Failure>;
 
+/// The wanted tags of an image.
+struct WantedTags {
+    /// The tags of the spec with their pins, and the selected tags.
+    pins: Pins,
+    /// The number of selected tags, or why they are not known; `None` without a selector.
+    selected: Option<Result<usize, Failure>>,
+    /// All tags of the source, if they were listed.
+    all: Option<Result<Vec<Tag>, Failure>>,
+}
+
 /// The registry that the tags of one image are resolved in, and the tags in ECR.
 struct Lookup<'a> {
     image: &'a Image,
@@ -59,7 +69,7 @@ impl Pass<'_> {
             true => Some(origin.client.tags(&reference.repository).await.map_err(Failure::from)),
             false => None,
         };
-        let (pins, selected, all) = self.wanted_tags(image, all).await?;
+        let WantedTags { pins, selected, all } = self.wanted_tags(image, all).await?;
         artifact.listing = selected.as_ref().and_then(|selected| selected.as_ref().err().cloned());
         artifact.selected = selected.and_then(Result::ok);
         artifact.offered = all.filter(|_| lists).map(|all| all.map(offered));
@@ -140,8 +150,7 @@ impl Pass<'_> {
         WantedTag { pin: pin.filter(|_| image.platforms.is_none()), source }
     }
 
-    /// Returns the tags of the spec with their pins, and the tags of `all` that the selector finds;
-    /// also the number of selected tags, or why they are not known; and `all` again.
+    /// Returns the tags of the spec and those of `all` that the selector finds.
     ///
     /// # Errors
     /// When more tags are wanted than are allowed: the spec must say which ones to leave out.
@@ -149,14 +158,16 @@ impl Pass<'_> {
         &self,
         image: &Image,
         all: Option<Result<Vec<Tag>, Failure>>,
-    ) -> Result<(Pins, Option<Result<usize, Failure>>, Option<Result<Vec<Tag>, Failure>>), Failure>
-    {
-        let mut wanted = image.tags.clone();
-        let Some(selector) = image.selector.clone() else { return Ok((wanted, None, all)) };
+    ) -> Result<WantedTags, Failure> {
+        let mut pins = image.tags.clone();
+        let Some(selector) = image.selector.clone() else {
+            return Ok(WantedTags { pins, selected: None, all });
+        };
         let all = match all {
             Some(Ok(all)) => all,
             Some(Err(failure)) => {
-                return Ok((wanted, Some(Err(failure.clone())), Some(Err(failure))));
+                let selected = Some(Err(failure.clone()));
+                return Ok(WantedTags { pins, selected, all: Some(Err(failure)) });
             }
             None => Vec::new(),
         };
@@ -168,7 +179,7 @@ impl Pass<'_> {
         };
         let (selected, all) = self.engine.select(select).await?;
         selection::union(
-            wanted.keys().map(Tag::as_str),
+            pins.keys().map(Tag::as_str),
             selected.iter().map(Tag::as_str),
             self.engine.bounds.max_tags,
         )
@@ -176,9 +187,9 @@ impl Pass<'_> {
 
         let count = selected.len();
         for tag in selected {
-            wanted.entry(tag).or_insert(None);
+            pins.entry(tag).or_insert(None);
         }
-        Ok((wanted, Some(Ok(count)), Some(Ok(all))))
+        Ok(WantedTags { pins, selected: Some(Ok(count)), all: Some(Ok(all)) })
     }
 }
 
