@@ -174,7 +174,7 @@ pub(super) struct Arguments {
     /// server and the metadata services of clouds are never allowed. ECR, the AWS API, mirrors and
     /// the proxy of the environment are not affected.
     #[arg(long, env = "ALLOW_PRIVATE_SOURCES", value_name = "LIST", value_delimiter = ',')]
-    allow_private_sources: Vec<AllowedAddress>,
+    allow_private_sources: Vec<flags::Entry<AllowedAddress>>,
 
     #[command(flatten)]
     sources: flags::Sources,
@@ -261,8 +261,8 @@ fn options(arguments: Arguments) -> Result<operator::Options, Box<dyn Error>> {
         watchdog: arguments.watchdog,
         listen: arguments.listen,
         egress: operator::EgressOptions {
-            allowed: arguments.allow_private_sources,
-            realms: arguments.sources.allow_realm,
+            allowed: flags::values(arguments.allow_private_sources),
+            realms: flags::values(arguments.sources.allow_realm),
         },
         bounds: Bounds {
             max_tags: arguments.max_tags.into(),
@@ -276,6 +276,8 @@ fn options(arguments: Arguments) -> Result<operator::Options, Box<dyn Error>> {
 
 #[cfg(test)]
 mod tests {
+    use clap::{Args as _, FromArgMatches as _};
+
     use super::*;
 
     #[test]
@@ -286,5 +288,21 @@ mod tests {
         for bad in ["", "a b", "prod,eu", "größe", "a\n"] {
             assert!(cluster_id(bad).is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn empty_lists_allow_nothing() {
+        let parse = |arguments: &[&str]| {
+            let command = Arguments::augment_args(clap::Command::new("controller"));
+            let matches = command.try_get_matches_from([&["controller"], arguments].concat());
+            Arguments::from_arg_matches(&matches.expect("valid")).expect("valid")
+        };
+        for (list, expected) in
+            [("", 0), (" , ", 0), ("10.0.0.0/8,", 1), ("a.example,b.example", 2)]
+        {
+            let arguments = parse(&["--allow-private-sources", list]);
+            assert_eq!(flags::values(arguments.allow_private_sources).len(), expected, "{list:?}");
+        }
+        assert!(flags::values(parse(&["--allow-realm="]).sources.allow_realm).is_empty());
     }
 }

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Args;
@@ -89,7 +90,7 @@ pub(super) struct Sources {
     /// token server, such as a self-managed GitLab, needs this flag. * matches any number of
     /// characters.
     #[arg(long, env = "ALLOW_REALM", value_name = "REGISTRY=HOST,...", value_delimiter = ',')]
-    pub(super) allow_realm: Vec<AllowedRealm>,
+    pub(super) allow_realm: Vec<Entry<AllowedRealm>>,
 
     #[command(flatten)]
     pub(super) public_ecr: PublicEcr,
@@ -164,6 +165,27 @@ pub(super) fn region(text: &str) -> Result<String, String> {
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     spec::parse_duration(text)
         .ok_or_else(|| "write a duration, for example 0s, 90s, 10m or 1h30m".to_owned())
+}
+
+/// One entry of a list. An empty text is no value: an unset variable of a template gives one.
+#[derive(Clone, Debug)]
+pub(super) struct Entry<T>(Option<T>);
+
+impl<T: FromStr> FromStr for Entry<T> {
+    type Err = T::Err;
+
+    fn from_str(text: &str) -> Result<Self, T::Err> {
+        if text.trim().is_empty() {
+            Ok(Self(None))
+        } else {
+            text.parse().map(|value| Self(Some(value)))
+        }
+    }
+}
+
+/// Returns the values of a list.
+pub(super) fn values<T>(entries: Vec<Entry<T>>) -> Vec<T> {
+    entries.into_iter().filter_map(|entry| entry.0).collect()
 }
 
 /// Parses the number of things to do at the same time.

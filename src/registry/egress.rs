@@ -151,6 +151,8 @@ impl Egress {
         let is_allowed = match kind {
             AddressKind::Public => true,
             AddressKind::Private => self.allows_private || is_listed || self.is_listed(host),
+            // 0.0.0.0 leads to this machine, and no server has one of the others.
+            AddressKind::Special => false,
             _ => is_listed || self.is_listed(host),
         };
         if is_allowed { Ok(()) } else { Err(Refused::new(host, Why::Kind(kind))) }
@@ -287,6 +289,17 @@ mod tests {
             assert!(is_allowed(&egress, "r.example", address), "{address}");
         }
         assert!(!is_allowed(&egress, "r.example", "169.254.169.254"));
+    }
+
+    #[test]
+    fn an_address_that_no_server_has_cannot_be_allowed() {
+        let all = egress(&["all", "0.0.0.0/0", "::/0", "r.example"]);
+        for address in ["0.0.0.0", "0.1.2.3", "255.255.255.255", "224.0.0.1", "::", "ff02::1"] {
+            let address = address.parse().expect("an address");
+            let refused = all.check("r.example", address).expect_err("refused").to_string();
+            assert!(refused.contains("which no server can have"), "{refused}");
+        }
+        assert!(all.check("r.example", "127.0.0.1".parse().expect("an address")).is_ok());
     }
 
     #[test]

@@ -34,6 +34,7 @@ use tokio_util::sync::CancellationToken;
 pub(super) use arguments::{Arguments, Strategy};
 pub(super) use input::report_problems;
 
+use super::flags;
 use super::screen::{self, Screen};
 use crate::causes::with_causes;
 use crate::ecr;
@@ -98,7 +99,7 @@ async fn load<'a>(
     let sources = Sources::load(mirrors, arguments.sources.public_ecr.login)?;
     let defaults = Defaults::load(&arguments.defaults.files())?;
     // The user chose the sources, and runs on a machine of its own: all but metadata services.
-    let realms = arguments.sources.allow_realm.clone();
+    let realms = flags::values(arguments.sources.allow_realm.clone());
     let egress = Arc::new(Egress::trusting().with_realms(realms));
     let transport = Transport::new(&TransportOptions::default(), &egress)?;
 
