@@ -49,6 +49,10 @@ impl Lines {
     pub(super) fn read<'l>(&mut self, line: &'l [u8]) -> Line<'l> {
         let line = line.strip_suffix(b"\n").unwrap_or(line);
         let line = line.strip_suffix(b"\r").unwrap_or(line);
+        if line.contains(&b'\r') {
+            // A line break of its own in YAML.
+            return Line::Unknown;
+        }
         let indent = line.iter().take_while(|byte| **byte == b' ').count();
         let rest = &line[indent..];
         if self.continues(indent, rest) || rest.is_empty() || rest[0] == b'#' {
@@ -132,6 +136,10 @@ impl Lines {
             let bare = without_properties(rest);
             column += rest.len() - bare.len();
             rest = bare;
+            if rest.is_empty() {
+                // `- &a`, with the value on the next lines.
+                return Line::Element { indent };
+            }
         }
 
         let Some((key, value)) = split_key(rest) else {

@@ -12,6 +12,8 @@ use super::{Form, Index, Packed, whole};
 
 /// A longer line is JSON, or an attack: the text is then parsed whole.
 const MAX_LINE: usize = 1024 * 1024;
+/// The mark that programs on Windows write at the beginning of a text.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// A reader that takes an index piece by piece.
 ///
@@ -23,6 +25,8 @@ pub(in crate::helm) struct Reader {
     /// The number of bytes that may still arrive.
     room: usize,
     limit: usize,
+    /// The first bytes, until they are more or other than a byte order mark.
+    head: Vec<u8>,
     line: Vec<u8>,
     lines: Lines,
     sections: Sections,
@@ -55,13 +59,27 @@ impl Reader {
     }
 
     /// Takes the next bytes of the text.
-    pub(in crate::helm) fn push(&mut self, mut bytes: &[u8]) -> Result<(), Error> {
+    pub(in crate::helm) fn push(&mut self, bytes: &[u8]) -> Result<(), Error> {
         if bytes.len() > self.room {
             return Err(self.refuse(format!("it has more than {} bytes", self.limit)));
         }
+        let is_head = self.room + self.head.len() == self.limit;
         self.room -= bytes.len();
+
+        if !is_head {
+            return self.read(bytes);
+        }
+        self.head.extend_from_slice(bytes);
+        if self.head.len() < BYTE_ORDER_MARK.len() && BYTE_ORDER_MARK.starts_with(&self.head) {
+            return Ok(());
+        }
+        let head = std::mem::take(&mut self.head);
+        self.read(head.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&head))
+    }
+
+    fn read(&mut self, mut bytes: &[u8]) -> Result<(), Error> {
         if !self.begun {
-            bytes = self.begin(bytes)?;
+            self.begin(bytes)?;
         }
 
         while !bytes.is_empty() && !self.ended {
@@ -96,20 +114,16 @@ impl Reader {
     }
 
     /// Tells HTML and JSON from YAML by the first byte that is not white space.
-    fn begin<'b>(&mut self, bytes: &'b [u8]) -> Result<&'b [u8], Error> {
-        let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    fn begin(&mut self, bytes: &[u8]) -> Result<(), Error> {
         let Some(first) = bytes.iter().find(|byte| !byte.is_ascii_whitespace()) else {
-            return Ok(bytes);
+            return Ok(());
         };
         self.begun = true;
-        match first {
-            b'<' => Err(Error::WebPage { url: self.url.clone() }),
-            b'{' => {
-                self.whole = true;
-                Ok(bytes)
-            }
-            _ => Ok(bytes),
+        if *first == b'<' {
+            return Err(Error::WebPage { url: self.url.clone() });
         }
+        self.whole = *first == b'{';
+        Ok(())
     }
 
     fn take(&mut self, line: &[u8]) {

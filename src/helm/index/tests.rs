@@ -355,6 +355,18 @@ fn entries_are_read_up_to_the_bound_of_depth() {
 }
 
 #[test]
+fn an_anchor_may_stand_alone_and_a_byte_order_mark_may_come_first() {
+    let text = "\u{feff}entries:\n  a:\n  - &one\n    name: a\n    version: 1.0.0\n    urls: [x]\n";
+    assert_eq!(versions(&chart(text, "a")), ["1.0.0"]);
+}
+
+#[test]
+fn a_carriage_return_alone_ends_a_line() {
+    let text = "entries:\n  a: []\r  b:\r  - {name: b, version: 1.0.0, urls: [x]}\n";
+    assert_eq!(versions(&chart(text, "b")), ["1.0.0"]);
+}
+
+#[test]
 fn bytes_are_bounded() {
     let mut reader = Reader::new(URL, 100);
     reader.push(&[b'\n'; 60]).unwrap();
