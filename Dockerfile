@@ -27,6 +27,7 @@ WORKDIR /src
 # Cargo wants every target of the workspace to exist, also those that the image does not have.
 COPY Cargo.toml Cargo.lock ./
 COPY benches benches
+COPY fuzz fuzz
 COPY testbed testbed
 COPY tests tests
 COPY src src

@@ -73,6 +73,21 @@ bench: need-rust need-tools ## Run the benchmarks in release mode, with other to
 	@tools/build crane regctl regsync oras registry kubernetes etcd
 	$(CARGO) bench --locked $(if $(ARGS),--bench copy -- $(ARGS),--bench '*')
 
+SECONDS ?= 60
+EXECUTIONS ?= 10000000
+
+# The stack is half of that of the program's threads. A failing input is written to target/fuzz/.
+.PHONY: fuzz
+fuzz: need-rust ## Fuzz one parser: TARGET=reference (or another folder of fuzz/seeds), SECONDS=60, EXECUTIONS=10000000
+	$(call need,c++,a C++ compiler (on Debian and Ubuntu: apt-get install g++))
+	@test -n "$(TARGET)" -a -d "fuzz/seeds/$(TARGET)" || \
+		{ echo "make fuzz: set TARGET to one of: $(notdir $(wildcard fuzz/seeds/*))" >&2; exit 1; }
+	RUSTC_WORKSPACE_WRAPPER="$(CURDIR)/fuzz/rustc" $(CARGO) build --locked --release --package fuzz --features libfuzzer
+	@mkdir -p target/fuzz/$(TARGET)
+	ulimit -s 2048 && TARGET=$(TARGET) $(or $(CARGO_TARGET_DIR),target)/release/fuzz -runs=$(EXECUTIONS) \
+		-max_total_time=$(SECONDS) -max_len=4096 -timeout=5 -rss_limit_mb=1024 -print_final_stats=1 \
+		-dict=fuzz/dictionaries/$(TARGET) -artifact_prefix=target/fuzz/ target/fuzz/$(TARGET) fuzz/seeds/$(TARGET)
+
 .PHONY: lint
 lint: need-lint build ## Check formatting, lints, style, dependencies, and that crds/ is up to date
 	$(CARGO) fmt --all --check

@@ -27,6 +27,9 @@ pub mod controller;
 mod credentials;
 pub mod ecr;
 mod failure;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod hash;
 pub mod helm;
 mod iam;

@@ -6,6 +6,8 @@
 //! put together at the end and parsed whole, chart by chart.
 
 mod entry;
+#[cfg(any(test, feature = "fuzzing"))]
+mod fuzzing;
 mod lines;
 mod reader;
 #[cfg(test)]
@@ -16,6 +18,8 @@ use std::collections::HashMap;
 use std::io::Read as _;
 
 pub use entry::{ChartVersions, Entry, Problem};
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) use fuzzing::chart_index;
 pub(super) use reader::Reader;
 
 use super::Error;

@@ -20,6 +20,8 @@ pub mod archive;
 mod artifact;
 mod body;
 mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+mod fuzzing;
 mod index;
 mod indexes;
 mod json;
@@ -30,6 +32,8 @@ mod yaml;
 
 pub use artifact::{Artifact, CHART, CONFIG, PROVENANCE};
 pub use error::Error;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use fuzzing::TARGETS as FUZZING;
 pub use index::{ChartVersions, Entry, Index, Problem};
 pub use indexes::Indexes;
 pub use metadata::{Dependency, Maintainer, Metadata};

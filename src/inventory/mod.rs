@@ -21,6 +21,8 @@ mod draft;
 mod entry;
 mod export;
 mod files;
+#[cfg(any(test, feature = "fuzzing"))]
+mod fuzzing;
 mod manifest;
 mod suggest;
 mod tree;
@@ -39,6 +41,8 @@ use crate::api::v1alpha1::{EcrRepositorySyncSpec, TagStrategy, crd};
 use crate::spec::Spec;
 use document::Reader;
 pub(crate) use export::manifests;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use fuzzing::TARGETS as FUZZING;
 
 /// One repository that a file describes.
 #[derive(Clone, Debug)]

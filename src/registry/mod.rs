@@ -41,6 +41,8 @@ mod digest;
 pub mod docker_config;
 mod egress;
 mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+mod fuzzing;
 mod grammar;
 mod hosts;
 mod json;
@@ -77,6 +79,8 @@ pub use descriptor::{Descriptor, Platform};
 pub use digest::Digest;
 pub use egress::{AllowedAddress, Egress};
 pub use error::Error;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use fuzzing::TARGETS as FUZZING;
 pub use hosts::AllowedHosts;
 pub use limit::Limits;
 pub(crate) use limit::{Gate, Widths};

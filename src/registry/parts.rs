@@ -289,7 +289,7 @@ impl<'a> Upload<'a> {
 
 /// Reads the number of received bytes: `Range: 0-99`, which some write as `bytes=0-99`, is 100
 /// bytes. `0-0` means no bytes: nobody sends a single byte.
-fn range_end(headers: &HeaderMap) -> Option<u64> {
+pub(super) fn range_end(headers: &HeaderMap) -> Option<u64> {
     let text = headers.get(RANGE)?.to_str().ok()?.trim();
     let last: u64 = text.rsplit_once('-')?.1.trim().parse().ok()?;
     Some(if last == 0 { 0 } else { last.checked_add(1)? })

@@ -29,7 +29,7 @@ const MARGIN: Duration = Duration::from_secs(30);
 pub(crate) struct Token {
     pub(crate) value: String,
     pub(crate) anonymous: bool,
-    renew_at: Instant,
+    pub(super) renew_at: Instant,
 }
 
 impl Token {
@@ -175,7 +175,7 @@ fn form(params: &[(&str, &str)]) -> Bytes {
     Bytes::from(url.as_ref().and_then(Url::query).unwrap_or_default().to_owned())
 }
 
-fn token(body: &[u8], requested: Instant, anonymous: bool) -> Result<Token, Cause> {
+pub(super) fn token(body: &[u8], requested: Instant, anonymous: bool) -> Result<Token, Cause> {
     let document: Document = object(body)
         .map_err(|_| Cause::Unexpected("the answer is not a token in JSON form".into()))?;
     // Both fields hold the token; if they differ, the one that the token spec requires counts.

@@ -9,6 +9,8 @@
 mod chart;
 mod comparator;
 mod constraint;
+#[cfg(any(test, feature = "fuzzing"))]
+mod fuzzing;
 mod number;
 mod pin;
 mod selector;
@@ -18,6 +20,8 @@ mod union;
 mod version;
 
 pub(crate) use chart::{tag_of, version_of};
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use fuzzing::TARGETS as FUZZING;
 pub(crate) use pin::Pin;
 pub(crate) use selector::Selector;
 pub(crate) use union::union;

@@ -11,6 +11,8 @@ mod changes;
 mod depth;
 mod difference;
 mod forecast;
+#[cfg(any(test, feature = "fuzzing"))]
+mod fuzzing;
 mod lifecycle;
 mod permission;
 #[cfg(test)]
@@ -19,6 +21,8 @@ mod tests;
 use serde_json::Value;
 
 pub(crate) use forecast::{Forecast, forecast};
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use fuzzing::TARGETS as FUZZING;
 
 use crate::violation::Violation;
 

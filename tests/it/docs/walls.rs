@@ -15,14 +15,15 @@ struct Source {
     exports: BTreeMap<String, Module>,
 }
 
-/// All files of src/ without their tests, by module.
+/// All files of src/ by module, without their tests and the targets of the fuzzer.
 fn sources() -> BTreeMap<Module, Source> {
     let files = super::files("src", "rs").into_iter().filter_map(|file| {
         let path = file.strip_prefix("src").expect("below src").with_extension("");
         let mut module: Module =
             path.iter().map(|part| part.to_str().expect("UTF-8").to_owned()).collect();
         module.pop_if(|last| last == "mod" || last == "lib");
-        let is_test = module.iter().any(|part| part == "tests") || module == ["main"];
+        let is_test =
+            module.iter().any(|part| part == "tests" || part == "fuzzing") || module == ["main"];
         (!is_test).then(|| (module, code(&super::read(&file))))
     });
     let texts: BTreeMap<_, _> = files.collect();
