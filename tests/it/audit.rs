@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
+use testbed::chart_repository::ChartRepository;
 use testbed::traffic::{Plane, Record};
 
 use crate::support::desk::Desk;
@@ -22,8 +23,14 @@ fn is_write(request: &Record) -> bool {
     };
     match request.plane {
         Plane::Control => !is_read(&request.operation),
+        // A mount that is refused opens an upload instead.
+        _ if is_mount(request) => request.status == Some(201),
         _ => ["PutManifest", "PutBlob"].contains(&request.operation.as_str()),
     }
+}
+
+fn is_mount(request: &Record) -> bool {
+    request.operation == "StartUpload" && request.path.contains("mount=")
 }
 
 /// The operation of a line, as the stand-in calls it.
@@ -31,6 +38,7 @@ fn operation(line: &Value) -> String {
     match line["operation"].as_str().expect("an operation") {
         "PutImage" => "PutManifest".to_owned(),
         "CompleteLayerUpload" => "PutBlob".to_owned(),
+        "MountLayer" => "StartUpload".to_owned(),
         other => other.to_owned(),
     }
 }
@@ -127,6 +135,35 @@ async fn every_write_of_the_controller_has_one_line() {
     ] {
         assert!(has(field, before, after), "{field}: {before} -> {after} is not in {changes:#?}");
     }
+}
+
+#[tokio::test]
+async fn mounted_blobs_and_charts_have_one_line_each() {
+    let rig = Rig::new("audit-kinds").await;
+    rig.ecr.set_blob_mounting(ACCOUNT, REGION, true);
+    let charts = ChartRepository::start(rig.folder().join("charts"), None).await.expect("charts");
+    charts.package("stable", "app", "1.0.0").await.expect("helm packages");
+    charts.index("stable").await.expect("helm indexes");
+    let operator = rig.operator_with(&["--log-format", "json"], &[]).await;
+    for name in ["first", "second"] {
+        rig.apply(name, json!({"image": rig.image("library/demo", &["1.27"])})).await;
+        rig.wait_synced(name).await;
+    }
+    let url = format!("http://{}/stable", charts.host());
+    rig.apply("charts", json!({"chart": {"pullUrl": url, "name": "app", "tags": ["1.0.0"]}})).await;
+    rig.wait_synced("charts").await;
+
+    let lines = lines(&operator.log());
+    let requests = rig.ecr.log();
+    compare(&lines, &requests);
+    assert!(requests.iter().any(|request| is_mount(request) && is_write(request)));
+    let is_of_chart = |line: &&Value| line["resource"] == "audit-kinds/charts";
+    let of_chart: Vec<_> = lines.iter().filter(is_of_chart).map(operation).collect();
+    for wanted in ["CreateRepository", "PutBlob", "PutManifest"] {
+        assert!(of_chart.contains(&wanted.to_owned()), "{wanted} is not in {of_chart:?}");
+    }
+    let tags = changes(&lines).into_iter().filter(|(field, ..)| field == "chartTag");
+    assert!(tags.into_iter().any(|(.., after)| after.starts_with("1.0.0@sha256:")), "{lines:#?}");
 }
 
 #[tokio::test]
