@@ -200,8 +200,17 @@ mod tests {
 
         // Entries of other registries are not checked.
         assert_eq!(find(r#"{"quay.io":{"auth":"?"}}"#, "ghcr.io/a").unwrap(), None);
-        for empty in ["{}", r#"{"auths":null}"#, r#"{"credHelpers":{"ghcr.io":"evil"}}"#] {
-            assert_eq!(credential(empty.as_bytes(), &"ghcr.io/a".parse().unwrap()).unwrap(), None);
+    }
+
+    #[test]
+    fn helpers_are_not_run() {
+        for config in [
+            "{}",
+            r#"{"auths":null}"#,
+            r#"{"credHelpers":{"ghcr.io":"evil"}}"#,
+            r#"{"auths":{"ghcr.io":{}},"credsStore":"evil"}"#,
+        ] {
+            assert_eq!(credential(config.as_bytes(), &"ghcr.io/a".parse().unwrap()).unwrap(), None);
         }
     }
 }

@@ -16,7 +16,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::json;
-use testbed::traffic::{Fault, Match, Then};
+use testbed::traffic::{Fault, Match, Record, Then};
 use testbed::upstream::User;
 
 use self::trouble::{Trouble, answer, is, status, too_many_requests};
@@ -440,4 +440,20 @@ async fn resources_are_synced_without_the_right_to_watch_secrets() {
     assert!((1..=4).contains(&told), "told {told} times");
     let object: EcrRepositorySync = t.rig.resources().get("app").await.expect("it is there");
     assert_eq!(condition(&object, "Ready").map(|ready| ready.0), Some("True"));
+}
+
+#[tokio::test]
+async fn secrets_are_listed_and_watched_by_their_metadata_only() {
+    let t = Trouble::new("secrets-metadata").await;
+    let _operator = t.operator().await;
+    t.rig.apply("app", json!({})).await;
+    t.rig.wait_synced("app").await;
+    t.tries("watch secrets", 1).await;
+    let of_secrets = |record: &Record| record.operation.ends_with(" secrets");
+    let requests: Vec<_> = t.api.log().into_iter().filter(of_secrets).collect();
+    assert!(requests.iter().any(|request| request.operation == "list secrets"), "{requests:?}");
+    for request in requests {
+        let accept = request.headers["accept"].to_str().expect("text");
+        assert!(accept.contains("as=PartialObjectMetadata"), "{}: {accept}", request.operation);
+    }
 }

@@ -144,3 +144,18 @@ fn a_pull_request_may_only_read() {
         }
     }
 }
+
+#[test]
+fn unsafe_code_other_crypto_and_unknown_sources_are_refused() {
+    let (manifest, rules) = (read("Cargo.toml"), read("deny.toml"));
+    assert!(manifest.contains("\n[workspace.lints.rust]\nunsafe_code = \"forbid\"\n"));
+    assert!(manifest.contains("\n[lints]\nworkspace = true\n"));
+    for name in ["ring", "openssl", "openssl-sys", "native-tls"] {
+        assert!(rules.contains(&format!("{{ crate = \"{name}\", reason")), "{name} is allowed");
+    }
+    assert!(rules.contains("unknown-registry = \"deny\"\nunknown-git = \"deny\"\n"));
+    let lint = read("Makefile");
+    assert!(
+        lint.contains("cargo-deny --locked check --deny unmatched-skip licenses bans sources\n")
+    );
+}

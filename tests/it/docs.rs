@@ -5,6 +5,7 @@ mod cases;
 mod command_line;
 mod iam;
 mod reference;
+mod threats;
 mod walls;
 
 use std::collections::BTreeSet;

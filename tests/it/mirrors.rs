@@ -56,8 +56,17 @@ impl Stage {
         std::fs::write(&self.table, text).expect("written");
     }
 
+    /// Starts the operator. The tenants may read the original registry; nothing lists the mirror.
     async fn operator(&self) -> Operator {
-        self.rig.operator_with(&["--mirrors-file", &self.table.to_string_lossy()], &[]).await
+        let tenants = self.rig.folder().join("tenants.yaml");
+        let text = format!(
+            "tenants: [{{namespaces: [{}], repositories: ['*'], sources: ['{}']}}]\n",
+            self.rig.namespace,
+            self.rig.source.host()
+        );
+        std::fs::write(&tenants, text).expect("written");
+        let (mirrors, tenants) = (self.table.to_string_lossy(), tenants.to_string_lossy());
+        self.rig.operator_with(&["--mirrors-file", &mirrors, "--tenants", &tenants], &[]).await
     }
 
     fn logins(&self) -> Vec<String> {

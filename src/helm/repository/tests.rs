@@ -1,5 +1,7 @@
 //! Tests against a scripted chart repository that records requests.
 
+mod hosts;
+
 use std::io::Write as _;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};

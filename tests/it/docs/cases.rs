@@ -22,7 +22,7 @@ fn names(document: &str) -> BTreeSet<String> {
 }
 
 /// Checks that the test or module of tests exists.
-fn find(name: &str) -> Result<(), String> {
+pub(super) fn find(name: &str) -> Result<(), String> {
     let mut segments: Vec<&str> = name.split("::").collect();
     let mut folder =
         if segments[0] == "it" { PathBuf::from("tests") } else { PathBuf::from("src") };
@@ -59,7 +59,8 @@ fn find(name: &str) -> Result<(), String> {
 /// The tests in a file.
 fn tests(text: &str) -> BTreeSet<String> {
     let test =
-        Regex::new(r"#\[(?:tokio::)?test[^\]]*\]\s+(?:async )?fn ([a-z0-9_]+)").expect("a pattern");
+        Regex::new(r"#\[(?:tokio::)?test[^\]]*\]\s+(?:#\[[^\]]*\]\s+)*(?:async )?fn ([a-z0-9_]+)");
+    let test = test.expect("a pattern");
     test.captures_iter(text).map(|found| found[1].to_owned()).collect()
 }
 
