@@ -60,14 +60,12 @@ impl Author {
     }
 }
 
-/// Carries out a write that only one process should do, as soon as this process may.
+/// Carries out a write that only one process should do, while this process may.
 pub(crate) fn write<T>(change: Change, call: impl Future<Output = T>) -> impl Future<Output = T> {
     let call = CHANGE.scope(change, Box::pin(call));
     async {
-        if let Ok(leadership) = AUTHOR.try_with(|author| author.leadership.clone()) {
-            leadership.held().await;
-        }
-        call.await
+        let leadership = AUTHOR.try_with(|author| author.leadership.clone()).unwrap_or_default();
+        leadership.carry_out(call).await
     }
 }
 

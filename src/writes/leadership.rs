@@ -23,13 +23,28 @@ impl Leadership {
         (Grant(sender), Self(Some(receiver)))
     }
 
-    /// Waits until the process may write. If it may not again, this never ends: the process stops.
-    pub(super) async fn held(&self) {
-        let Some(until) = &self.0 else { return };
+    /// Carries out a write while the process may write. When the right ends, the write stands still:
+    /// its next request, such as a retry, waits until the right is granted again. If that never
+    /// happens, this never ends: the process stops.
+    pub(super) async fn carry_out<T>(&self, write: impl Future<Output = T>) -> T {
+        let Some(until) = &self.0 else { return write.await };
         let mut until = until.clone();
-        while *until.borrow_and_update() <= Instant::now() {
-            if until.changed().await.is_err() {
-                std::future::pending::<()>().await;
+        let mut write = std::pin::pin!(write);
+
+        loop {
+            let end = *until.borrow_and_update();
+            if end <= Instant::now() {
+                if until.changed().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+                continue;
+            }
+            tokio::select! {
+                // In this order: after a time in which the process did not run, the retry of the
+                // write is due, too.
+                biased;
+                () = tokio::time::sleep_until(end) => {}
+                result = &mut write => return result,
             }
         }
     }
@@ -53,7 +68,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_process_writes_only_while_its_leadership_is_granted() {
         let (grant, leadership) = Leadership::elected();
-        let may_write = || leadership.held().now_or_never().is_some();
+        let may_write = || leadership.carry_out(async {}).now_or_never().is_some();
         assert!(!may_write());
         grant.until(Instant::now() + Duration::from_secs(10));
         assert!(may_write());
@@ -62,7 +77,7 @@ mod tests {
 
         let waiting = tokio::spawn({
             let leadership = leadership.clone();
-            async move { leadership.held().await }
+            async move { leadership.carry_out(async {}).await }
         });
         tokio::task::yield_now().await;
         grant.until(Instant::now() + Duration::from_secs(10));
@@ -71,6 +86,35 @@ mod tests {
         tokio::time::advance(Duration::from_secs(10)).await;
         drop(grant);
         assert!(!may_write());
-        assert!(Leadership::default().held().now_or_never().is_some());
+        assert!(Leadership::default().carry_out(async {}).now_or_never().is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_write_is_not_retried_while_another_process_may_lead() {
+        let (grant, leadership) = Leadership::elected();
+        let began = Instant::now();
+        grant.until(began + Duration::from_secs(10));
+        let retried = async {
+            tokio::time::sleep(Duration::from_secs(12)).await;
+            began.elapsed()
+        };
+        let renewed = async {
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            grant.until(Instant::now() + Duration::from_secs(10));
+        };
+
+        let (retried, ()) = tokio::join!(leadership.carry_out(retried), renewed);
+        assert_eq!(retried, Duration::from_secs(60));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_frozen_process_that_wakes_up_does_not_write_with_a_right_that_has_ended() {
+        let (grant, leadership) = Leadership::elected();
+        grant.until(Instant::now() + Duration::from_secs(10));
+        let retry = tokio::time::sleep(Duration::from_secs(5));
+        let mut write = std::pin::pin!(leadership.carry_out(retry));
+        assert!(futures::poll!(&mut write).is_pending());
+        tokio::time::advance(Duration::from_secs(60)).await;
+        assert!(futures::poll!(&mut write).is_pending());
     }
 }
