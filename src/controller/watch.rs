@@ -99,7 +99,9 @@ impl Error {
         match self {
             Self::List(_) | Self::ListLate | Self::NoVersion => true,
             Self::Start(error) | Self::Ended(error) => match error {
-                kube::Error::Api(status) => status.code == 410,
+                // kube decodes a line that is not an event as a status without a code. The same line
+                // comes again until a list leads past it.
+                kube::Error::Api(status) => matches!(status.code, 0 | 410),
                 other => matches!(other, kube::Error::SerdeError(_)),
             },
             Self::StartLate | Self::EndedAtOnce => false,

@@ -3,6 +3,8 @@
 use std::pin::pin;
 use std::sync::Arc;
 
+use axum::Router;
+use axum::http::Uri;
 use futures::FutureExt;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::core::{ListMeta, Status, TypeMeta};
@@ -146,6 +148,23 @@ async fn an_event_that_cannot_be_decoded_starts_over_with_a_list() {
     let mut events = pin!(script.events(&metrics()));
     while events.next().await.expect("endless") != "listed b" {}
     assert_eq!(script.requests(), ["list ", "watch 7", "list "]);
+}
+
+/// kube decodes any JSON as a status if it is not an event.
+#[tokio::test(start_paused = true)]
+async fn a_line_that_is_not_an_event_starts_over_with_a_list() {
+    let router = Router::new().fallback(async |uri: Uri| match uri.query().unwrap_or_default() {
+        query if query.contains("watch=true") => "{\"object\": {}, \"kind\": \"Odd\"}\n",
+        _ => r#"{"kind": "List", "metadata": {"resourceVersion": "7"}, "items": []}"#,
+    });
+    let client = kube::Client::new(router.into_service::<kube::client::Body>(), "ns");
+    let health = metrics().watches.watch(Kind::Resources);
+    let api: Api<ConfigMap> = Api::default_namespaced(client);
+    let lists = events(api, None, health, |_| {})
+        .filter(|event| std::future::ready(matches!(event, Event::InitDone)));
+    let mut second = pin!(lists.skip(1));
+    let second = timeout(Duration::from_secs(60), second.next()).await;
+    assert!(second.is_ok(), "the watch goes on at the same line for ever");
 }
 
 #[tokio::test(start_paused = true)]
