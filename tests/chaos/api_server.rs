@@ -170,8 +170,8 @@ impl ApiServer {
         let seconds = query.get("timeoutSeconds").and_then(|v| v.parse().ok()).unwrap_or(290);
         if from < self.store.lock().compacted {
             let status = status(410, "Expired", "too old resource version");
-            let event = json!({"type": "ERROR", "object": status});
-            return Response::new(Body::from(format!("{event}\n")));
+            let event = format!("{{\"type\":\"ERROR\",\"object\":{status}}}\n");
+            return Response::new(Body::from(event));
         }
 
         let end = tokio::time::Instant::now() + std::time::Duration::from_secs(seconds);
@@ -200,7 +200,8 @@ impl ApiServer {
         let changes = store.changes.iter();
         let new = changes.filter(|change| change.version > from && target.matches(&change.key));
         let lines = new.map(|Change { kind, object, .. }| {
-            format!("{}\n", json!({"type": kind, "object": object}))
+            // The type comes first, as from a real API server: kube decodes nothing else.
+            format!("{{\"type\":\"{kind}\",\"object\":{object}}}\n")
         });
         Some(lines.collect::<String>().into())
     }

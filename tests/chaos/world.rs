@@ -30,6 +30,8 @@ pub(super) struct World {
     pub(super) ecr: Arc<StandIn>,
     pub(super) api: ApiServer,
     pub(super) weather: Arc<Weather>,
+    /// Whether ECR refuses manifests whose content is missing.
+    checks_references: bool,
     pub(super) witness: Witness,
     /// Whether the replicas of the operator elect a leader.
     pub(super) elects: bool,
@@ -44,7 +46,10 @@ pub(super) struct World {
 impl World {
     pub(super) fn new(seed: Seed) -> Self {
         let mut rng = seed.rng("world");
-        let config = Config { redirect_blobs: rng.bool(), ..Config::default() };
+        // Without checks, the order of the program's own writes keeps images complete.
+        let checks_references = rng.bool();
+        let redirect_blobs = rng.bool();
+        let config = Config { redirect_blobs, checks_references, ..Config::default() };
         let ecr = Arc::new(StandIn::in_process(config));
         let weather = Arc::new(Weather::new(seed));
         let (api, elects) = (ApiServer::new(), rng.bool());
@@ -63,6 +68,7 @@ impl World {
             ecr,
             api,
             weather,
+            checks_references,
             witness,
             elects,
             adoptable: &["app", "web", "shared"],
@@ -114,7 +120,7 @@ impl World {
                     self.ecr.delete_tag(ACCOUNT, REGION, repository, tag);
                 }
             }
-            6 => self.remove_unused_blobs(rng, repository),
+            6 if self.checks_references => self.remove_unused_blobs(rng, repository),
             7 => {
                 let policy = happens(rng, 0.5).then(|| json!({"rules": []}));
                 self.ecr.set_lifecycle_policy(ACCOUNT, REGION, repository, policy.as_ref());
@@ -159,6 +165,9 @@ pub(super) fn spec(world: &World, rng: &mut Rng) -> Value {
         spec["permissionPolicy"] = json!({"Version": "2012-10-17", "Statement": [{"Sid": "pull",
             "Effect": "Allow", "Principal": {"AWS": "arn:aws:iam::210987654321:root"},
             "Action": ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"]}]});
+    }
+    if rng.u8(..4) == 0 {
+        spec["prune"] = json!({"enabled": true, "minUnpulled": "0s", "maxPercent": 100});
     }
     if rng.bool() {
         spec["resourceTags"] = json!({"team": "a"});

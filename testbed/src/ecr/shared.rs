@@ -34,6 +34,9 @@ pub struct Config {
     /// hashed and counted, which allows layers of any size, but reading one is an error. Default
     /// true.
     pub keep_blobs: bool,
+    /// Whether manifests are refused whose blobs or children are missing, as ECR does. Default
+    /// true.
+    pub checks_references: bool,
     /// Address of the control plane. Default any free port of 127.0.0.1.
     pub control: SocketAddr,
 }
@@ -44,6 +47,7 @@ impl Default for Config {
         Self {
             redirect_blobs: true,
             keep_blobs: true,
+            checks_references: true,
             max_images: 100_000,
             max_tags_per_image: 1_000,
             control,
@@ -182,7 +186,8 @@ impl Shared {
     }
 
     pub(crate) fn quotas(&self) -> Quotas {
-        Quotas { images: self.config.max_images, tags_per_image: self.config.max_tags_per_image }
+        let Config { max_images, max_tags_per_image, checks_references, .. } = self.config;
+        Quotas { images: max_images, tags_per_image: max_tags_per_image, checks_references }
     }
 
     pub(crate) fn set_latency(&self, latency: Duration) {
