@@ -456,4 +456,22 @@ mod tests {
         let failure = way(own(false), image(PRIVATE)).await.expect_err("refused");
         assert_eq!(failure.class, Class::InvalidSpec);
     }
+
+    #[tokio::test]
+    async fn a_mirror_is_for_images_only() {
+        let table = "mirrors: [{match: registry.example, rewrite: mirror.example}]";
+        let mirrors = Mirrors::parse(table).expect("a table");
+        let of = async |spec: serde_json::Value| {
+            let spec = serde_json::from_value(spec).expect("a spec");
+            let spec = crate::spec::parse("app", &spec).expect("no violations");
+            accesses(&Fake::default(), &mirrors, &spec).await
+        };
+
+        let (_, mirrored) = of(json!({"image": {"pullUrl": "registry.example/app:1"}})).await;
+        assert_eq!(mirrored.expect("a mirror").reference.host, "mirror.example");
+        let chart = json!({"pullUrl": "oci://registry.example/charts/app", "tags": ["1.0.0"]});
+        let (accesses, mirrored) = of(json!({"chart": chart})).await;
+        assert!(mirrored.is_none());
+        assert_eq!(accesses.chart.expect("anonymous").way, Way::default());
+    }
 }

@@ -155,6 +155,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::class::Class;
     use crate::ecr;
     use crate::meter::Silent;
     use crate::registry::{Egress, Proxy};
@@ -209,5 +210,19 @@ mod tests {
         }
         assert!(engine.transports.lock().bytes() <= TRANSPORTS_BYTES);
         assert!(engine.limits.lock().bytes() < 400 * 2 * LIMITS_BYTES, "keys hold no passwords");
+    }
+
+    #[tokio::test]
+    async fn the_address_of_a_configured_host_is_checked() {
+        let mut engine = engine();
+        (engine.egress, engine.to_sources) = (Arc::default(), None);
+        let way = Way::Operator { login: Credential::Anonymous, insecure: true };
+        let reader = Fingerprint::of(("127.0.0.1:1", &way));
+        let access = Access { way, hosts: None };
+        let reference = "127.0.0.1:1/app:1".parse().expect("a reference");
+
+        let client = engine.source_client(&access, &reference, reader).await.expect("a client");
+        let failure = Failure::from(client.tags("app").await.expect_err("refused"));
+        assert_eq!(failure.class, Class::AccessDenied, "{failure}");
     }
 }
