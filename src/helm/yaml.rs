@@ -5,6 +5,8 @@
 //! writes `"1.1"`. Our artifacts must be the same, so scalars are resolved here from the text, by
 //! go-yaml's table (<https://github.com/yaml/go-yaml/blob/v2.4.2/resolve.go>), not by the parser's.
 
+use std::collections::HashSet;
+
 use serde_saphyr::{MessageFormatter, NonFiniteFloatPolicy, UserMessageFormatter};
 
 use crate::nesting::{self, MAX_DEPTH};
@@ -134,9 +136,19 @@ pub(super) fn resolve(node: Node, text: &str) -> Value {
             Value::List(nodes.into_iter().map(|node| resolve(node, text)).collect())
         }
         Tree::Map(fields) => {
-            Value::Map(fields.into_iter().map(|(key, value)| field(key, value, text)).collect())
+            let fields = fields.into_iter().map(|(key, value)| field(key, value, text));
+            Value::Map(last_of_each(fields.collect()))
         }
     }
+}
+
+/// Leaves the last field of each name, as go-yaml does.
+fn last_of_each(mut fields: Vec<(String, Value)>) -> Vec<(String, Value)> {
+    let mut names = HashSet::with_capacity(fields.len());
+    let mut is_last: Vec<bool> =
+        fields.iter().rev().map(|(name, _)| names.insert(name.as_str())).collect();
+    fields.retain(|_| is_last.pop().unwrap_or(true));
+    fields
 }
 
 fn field(key: Key, value: Node, text: &str) -> (String, Value) {

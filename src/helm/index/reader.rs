@@ -84,6 +84,8 @@ impl Reader {
 
         while !bytes.is_empty() && !self.ended {
             if self.whole {
+                // White space before the first byte of JSON, if that arrived later.
+                self.sections.append(&std::mem::take(&mut self.line));
                 self.sections.append(bytes);
                 return Ok(());
             }

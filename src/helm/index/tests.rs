@@ -361,6 +361,14 @@ fn an_anchor_may_stand_alone_and_a_byte_order_mark_may_come_first() {
 }
 
 #[test]
+fn the_last_of_two_equal_fields_counts_at_every_call() {
+    let index = index("entries:\n  a:\n  - {name: a, version: 1.0.0, urls: x, urls: [y.tgz]}\n");
+    for _ in 0..2 {
+        assert_eq!(index.chart("a").unwrap().versions[0].urls, ["y.tgz"]);
+    }
+}
+
+#[test]
 fn a_carriage_return_alone_ends_a_line() {
     let text = "entries:\n  a: []\r  b:\r  - {name: b, version: 1.0.0, urls: [x]}\n";
     assert_eq!(versions(&chart(text, "b")), ["1.0.0"]);
