@@ -63,6 +63,9 @@ fn resources_and_tags_are_counted_by_namespace_until_the_resources_are_gone() {
 
     resources.forget("1");
     resources.update("1", state("a", "app", &ready));
+    let one = r#"{namespace="a",state="failed"} 1"#;
+    assert_eq!(lines(&resources, "ecrsync_tags")[0], one, "a late report of a deleted resource");
+
     resources.retain(|uid| uid == "2");
     assert_eq!(
         lines(&resources, "ecrsync_tags"),
