@@ -38,8 +38,11 @@ pub(super) async fn simulate(seed: Seed) -> Result<Summary, Broken> {
     }
 
     world.weather.calm();
+    only_ours_is_written(&world, &world.ecr.log(), &REPOSITORIES[..3])?;
     cluster.pass_time(AFTER_ALL_PAUSES).await;
+    cluster.stop_followers().await?;
     cluster.pass_time(LONGEST_INTERVAL * 2).await;
+    world.witness.verdict()?;
     cluster.settled()?;
 
     let mark = world.ecr.mark();
@@ -128,7 +131,7 @@ impl<'a> Cluster<'a> {
     /// Does something to the operator or to what it watches. Returns whether a process ended.
     async fn disturb(&mut self, rng: &mut Rng) -> Result<bool, Broken> {
         self.pass_time(Duration::from_secs(rng.u64(1..240))).await;
-        match rng.u8(..12) {
+        match rng.u8(..15) {
             0..=2 => self.apply(rng),
             3 => {
                 let (namespace, name) = (*one_of(rng, &NAMESPACES), *one_of(rng, &NAMES));
@@ -151,6 +154,12 @@ impl<'a> Cluster<'a> {
             9 => self.world.api.compact(),
             // The machine sleeps: all deadlines pass at once.
             10 => advance(Duration::from_secs(rng.u64(1..900))).await,
+            // The leader may lose its lease to another replica.
+            11..=13 => {
+                self.replicas[0].cut_off(true);
+                self.pass_time(Duration::from_secs(rng.u64(1..90))).await;
+                self.replicas.iter().for_each(|replica| replica.cut_off(false));
+            }
             _ => {}
         }
         Ok(false)
@@ -204,6 +213,15 @@ impl<'a> Cluster<'a> {
                 }
                 _ => {}
             }
+        }
+        Ok(())
+    }
+
+    /// Stops all processes but the leader. Their reads of the lease take most of the time of a run.
+    async fn stop_followers(&mut self) -> Result<(), Broken> {
+        let is_follower = |replica: &mut Replica| self.world.elects && !replica.leads(self.world);
+        for follower in self.replicas.extract_if(.., is_follower) {
+            follower.stop().await?;
         }
         Ok(())
     }

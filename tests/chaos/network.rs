@@ -32,16 +32,30 @@ pub(super) const PROCESS: &str = "x-process";
 pub(super) struct Line {
     pub(super) process: u64,
     is_cut: Arc<AtomicBool>,
+    is_cut_off: Arc<AtomicBool>,
 }
 
 impl Line {
     pub(super) fn new(process: u64) -> Self {
-        Self { process, is_cut: Arc::default() }
+        Self { process, ..Self::default() }
     }
 
     /// Lets no more requests through. From the outside, the process is killed.
     pub(super) fn cut(&self) {
         self.is_cut.store(true, Ordering::Relaxed);
+    }
+
+    /// Lets no requests to the API server through, or lets them through again.
+    pub(super) fn cut_off(&self, is_cut_off: bool) {
+        self.is_cut_off.store(is_cut_off, Ordering::Relaxed);
+    }
+
+    /// Returns if requests to the API server get through.
+    async fn reaches_api(&self) {
+        self.is_up().await;
+        if self.is_cut_off.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
     }
 
     /// Returns if requests get through.
@@ -182,11 +196,11 @@ pub(super) fn kube_client(world: &World, line: &Line) -> kube::Client {
     let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
         let (api, weather, line) = (api.clone(), weather.clone(), line.clone());
         async move {
-            line.is_up().await;
+            line.reaches_api().await;
             let request = request.map(Body::new);
             let name = format!("{} {}", request.method(), request.uri().path());
             let answer = weather.through_api(&name, api.answer(request)).await;
-            line.is_up().await;
+            line.reaches_api().await;
             answer
         }
     });

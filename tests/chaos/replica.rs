@@ -62,6 +62,18 @@ impl Replica {
         Self { line, stop, running }
     }
 
+    /// Cuts the process off from the API server, or connects it again.
+    pub(super) fn cut_off(&self, is_cut_off: bool) {
+        self.line.cut_off(is_cut_off);
+    }
+
+    /// Whether this process holds the lease.
+    pub(super) fn leads(&self, world: &World) -> bool {
+        let lease = world.api.get("leases", OPERATOR, "ecr-sync").unwrap_or_default();
+        let holder = lease["spec"]["holderIdentity"].as_str().unwrap_or_default();
+        holder.starts_with(&format!("p{}_", self.line.process))
+    }
+
     /// Ends the process as a crash does: nothing that it still does is seen outside.
     pub(super) fn kill(self) {
         self.line.cut();
