@@ -3,6 +3,9 @@
 use std::borrow::Borrow;
 use std::collections::HashMap;
 use std::hash::Hash;
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 /// A map of at most `MAX` entries that is emptied when it is full. Entries in use come back with the
 /// next request, and nothing has to be tracked for each entry.
@@ -51,6 +54,8 @@ pub(crate) struct Cache<K, V> {
     clock: u64,
     /// Whether an entry is in use and must stay: removing it would free no memory.
     is_in_use: fn(&V) -> bool,
+    /// Entries that were not used for this long are removed when another one is added.
+    longest_idle: Duration,
 }
 
 #[derive(Debug)]
@@ -58,6 +63,7 @@ struct Entry<V> {
     value: V,
     bytes: usize,
     used: u64,
+    used_at: Instant,
 }
 
 impl<K: Clone + Eq + Hash, V> Cache<K, V> {
@@ -70,13 +76,19 @@ impl<K: Clone + Eq + Hash, V> Cache<K, V> {
 
     /// A cache whose entries stay while `is_in_use`.
     pub(crate) fn with_use(max: usize, is_in_use: fn(&V) -> bool) -> Self {
-        Self { entries: HashMap::new(), max, bytes: 0, clock: 0, is_in_use }
+        let longest_idle = Duration::MAX;
+        Self { entries: HashMap::new(), max, bytes: 0, clock: 0, is_in_use, longest_idle }
+    }
+
+    /// Removes entries that were not used for this long, too.
+    pub(crate) fn without_idle(self, longest_idle: Duration) -> Self {
+        Self { longest_idle, ..self }
     }
 
     pub(crate) fn get(&mut self, key: &K) -> Option<&V> {
         self.clock += 1;
         let entry = self.entries.get_mut(key)?;
-        entry.used = self.clock;
+        (entry.used, entry.used_at) = (self.clock, Instant::now());
         Some(&entry.value)
     }
 
@@ -84,7 +96,14 @@ impl<K: Clone + Eq + Hash, V> Cache<K, V> {
     pub(crate) fn insert(&mut self, key: K, value: V, bytes: usize) {
         self.clock += 1;
         let bytes = bytes.saturating_add(Self::OVERHEAD);
-        let entry = Entry { value, bytes, used: self.clock };
+        let now = Instant::now();
+        let (longest, is_in_use) = (self.longest_idle, self.is_in_use);
+        let is_idle = |_: &K, entry: &mut Entry<V>| {
+            now.duration_since(entry.used_at) > longest && !is_in_use(&entry.value)
+        };
+        self.bytes -= self.entries.extract_if(is_idle).map(|(_, entry)| entry.bytes).sum::<usize>();
+
+        let entry = Entry { value, bytes, used: self.clock, used_at: now };
         if let Some(before) = self.entries.insert(key, entry) {
             self.bytes -= before.bytes;
         }
@@ -165,6 +184,23 @@ mod tests {
         assert_eq!(cache.get(&8), Some(&9));
         assert_eq!(cache.bytes(), 7 * room - 1000);
         assert_eq!(cache.get_or_insert_with(8, 0, || 10), 9);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn entries_that_are_idle_for_too_long_go_with_the_next_new_one() {
+        let longest = Duration::from_secs(300);
+        let mut cache = Cache::new(1_000_000).without_idle(longest);
+        cache.insert("rotated", 1, 1000);
+        cache.insert("in use", 2, 1000);
+        tokio::time::advance(longest).await;
+        assert_eq!(cache.get(&"in use"), Some(&2));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(cache.entries.len(), 2, "nothing was added");
+
+        cache.insert("new", 3, 1000);
+        assert_eq!(cache.get(&"rotated"), None);
+        assert_eq!(cache.get(&"in use"), Some(&2));
+        assert_eq!(cache.bytes(), 2 * (1000 + Cache::<&str, i32>::OVERHEAD));
     }
 
     #[test]

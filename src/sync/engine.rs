@@ -23,9 +23,12 @@ use crate::writes::{Author, Leadership};
 /// Room for some thousand ways with known limits and quotas. Rotated passwords leave old entries
 /// behind, and the next response gives limits and quota again.
 const WAYS_BYTES: usize = 2 * 1024 * 1024;
-/// Room for a hundred connections with certificates of their own. Rotated certificates leave old
-/// entries behind.
+/// Room for a hundred connections with certificates of their own.
 pub(super) const TRANSPORTS_BYTES: usize = 32 * 1024 * 1024;
+/// Rotated certificates leave connections behind that nobody uses again. Idle connections are closed
+/// after 50 s anyway, so that a transport which is made again saves nothing but the parsing of
+/// certificates.
+const IDLE_TRANSPORT: Duration = Duration::from_secs(300);
 
 /// Selections that run at the same time, so that other work keeps most of the processor.
 const SELECTIONS: usize = 2;
@@ -92,7 +95,7 @@ impl Engine {
             to_mirrors: transport,
             to_sources: None,
             egress: egress.into(),
-            transports: Mutex::new(Cache::new(TRANSPORTS_BYTES)),
+            transports: Mutex::new(Cache::new(TRANSPORTS_BYTES).without_idle(IDLE_TRANSPORT)),
             limits: Mutex::new(Cache::with_use(WAYS_BYTES, |limits| Arc::strong_count(limits) > 1)),
             quotas: Mutex::new(Cache::with_use(WAYS_BYTES, |quota| Arc::strong_count(quota) > 1)),
             indexes: Arc::default(),
