@@ -179,7 +179,7 @@ kubelet-test: need-rust tools ## Run the chart's Pod with a real kubelet, contai
 	@tools/build kubelet
 	@tools/image/test $(CARGO) test --locked --test it -- --ignored --nocapture install::kubelet
 
-# KILLS counts for each program. A seed gives the same moments again, as parts of the time that a sync takes.
+# KILLS counts for each program. A seed gives the same moments again, as parts of the requests of a sync.
 .PHONY: kills
 kills: need-rust tools ## Kill syncs at random moments and check what is left; KILLS=200 for each program, SEED=N
 	KILLS=$(KILLS) SEED=$(SEED) $(CARGO) test --locked --test it -- --ignored --nocapture kills::

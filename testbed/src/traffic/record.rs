@@ -152,6 +152,12 @@ impl Log {
         records.kept.iter().skip(mark.0.saturating_sub(records.dropped)).cloned().collect()
     }
 
+    /// Returns the number of requests that arrived after `mark`.
+    pub fn arrived_since(&self, mark: Mark) -> usize {
+        let records = self.0.lock();
+        (records.dropped + records.kept.len()).saturating_sub(mark.0)
+    }
+
     /// Counts the records that satisfy `wanted`.
     pub fn count(&self, wanted: impl Fn(&Record) -> bool) -> usize {
         self.0.lock().kept.iter().filter(|record| wanted(record)).count()

@@ -136,10 +136,10 @@ impl Walk<'_> {
         };
         let list = |name: &str| manifest[name].as_array().cloned().unwrap_or_default();
         for child in list("manifests") {
-            self.manifest(&path, text(&child), child["size"].as_u64());
+            self.manifest(&path, text_of(&child), child["size"].as_u64());
         }
         for blob in list("layers").iter().chain(manifest.get("config")) {
-            self.blob(&path, text(blob), blob["size"].as_u64());
+            self.blob(&path, text_of(blob), blob["size"].as_u64());
         }
     }
 
@@ -164,6 +164,45 @@ impl Walk<'_> {
     }
 }
 
-fn text(descriptor: &Value) -> &str {
+fn text_of(descriptor: &Value) -> &str {
     descriptor["digest"].as_str().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::support::Sources;
+    use crate::support::desk::Desk;
+
+    #[tokio::test]
+    async fn missing_content_other_digests_and_repeated_writes_are_found() {
+        let sources = Sources::shared().await;
+        let desk = Desk::before(sources.open.host()).await;
+        let text = desk.entry(NAME, "library/demo", &["1.26", "1.27"]);
+        assert!(desk.sync(&text, &[]).await.is_success());
+        let whole = desk.repository(NAME);
+        let expected = whole.tags.clone();
+        assert_eq!(wrong_tags(&desk.ecr, &whole, &expected), Vec::<String>::new());
+
+        let sent = Sent::of(&desk.ecr.log(), &desk.source.log());
+        assert_eq!(sent.again(&State::default()), Vec::<String>::new());
+        // Each blob is sent and read, and each manifest is put by tag or by digest.
+        let again = sent.again(&State::of(Some(&whole)));
+        assert_eq!(again.len(), 2 * whole.blobs.len() + whole.images.len(), "{again:#?}");
+
+        let (blob, _) = whole.blobs.first_key_value().expect("a blob");
+        assert!(desk.ecr.remove_blob(ACCOUNT, REGION, NAME, blob));
+        let problems = wrong_tags(&desk.ecr, &desk.repository(NAME), &expected);
+        assert!(problems.len() == 1 && problems[0].contains(blob.as_str()), "{problems:#?}");
+
+        let index = &whole.images[&expected["1.27"]].manifest;
+        let index: Value = serde_json::from_slice(index).expect("JSON");
+        let child = text_of(&index["manifests"][0]);
+        assert!(desk.ecr.remove_image(ACCOUNT, REGION, NAME, child));
+        let mut moved = desk.repository(NAME);
+        moved.tags.insert("1.26".to_owned(), expected["1.27"].clone());
+        let problems = wrong_tags(&desk.ecr, &moved, &expected);
+        let has = |part: &str| problems.iter().any(|problem| problem.contains(part));
+        assert!(has("tag 1.26 points to") && has(&format!("{child} is missing")), "{problems:#?}");
+    }
 }

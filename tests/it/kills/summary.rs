@@ -119,20 +119,15 @@ impl Summary {
         self.phases.values().sum()
     }
 
-    /// The phases that were hit.
-    pub(super) fn phases(&self) -> usize {
-        self.phases.len()
-    }
-
     /// A table with the numbers of all programs.
-    pub(super) fn table(all: &[Self], moments: &[Duration]) -> String {
+    pub(super) fn table(all: &[Self], times: &[Duration]) -> String {
         let mut table = "| kills of | kills | at the start | while looking | blobs | blobs and \
                          manifests | manifests | when done | syncs completed | blobs accepted | \
                          manifests accepted | bytes accepted | uploads cut | bytes cut | a sync \
                          takes | problems |\n|---|---|---|---|---|---|---|---|---|---|---|---|---|\
                          ---|---|---|\n"
             .to_owned();
-        for (summary, moment) in all.iter().zip(moments) {
+        for (summary, time) in all.iter().zip(times) {
             let phases = Phase::ALL.map(|phase| {
                 format!(" {} |", summary.phases.get(&phase).copied().unwrap_or_default())
             });
@@ -148,7 +143,7 @@ impl Summary {
                 summary.accepted.2,
                 summary.cut.0,
                 summary.cut.1,
-                moment.as_secs_f64(),
+                time.as_secs_f64(),
                 summary.problems.len(),
             );
         }
