@@ -25,11 +25,11 @@ use crate::support::eventually;
 
 /// Time between two looks at the processes and the log of the stand-in.
 const TICK: Duration = Duration::from_secs(1);
-/// Ticks between two changes of resources, and between two faults.
-const CHANGE: u32 = 2;
-const FAULT: u32 = 15;
-/// Ticks between two lines of progress.
-const PROGRESS: u32 = 60;
+/// Time between two changes of resources, between two faults, and between two lines of progress. A
+/// fault lasts until the next one: shorter than the retries of a pass.
+const CHANGE: Duration = Duration::from_secs(2);
+const FAULT: Duration = Duration::from_secs(15);
+const PROGRESS: Duration = Duration::from_secs(60);
 
 /// Times as parts of the whole: the leader changes at some, and between two of them one leads.
 const LEADER_CHANGES: [(f64, End); 6] = [
@@ -41,11 +41,28 @@ const LEADER_CHANGES: [(f64, End); 6] = [
     (0.97, End::Kill),
 ];
 const FOLLOWER_RESTARTS: [(f64, End); 3] =
-    [(0.40, End::Kill), (0.55, End::Stop), (0.75, End::Kill)];
+    [(0.45, End::Kill), (0.60, End::Stop), (0.75, End::Kill)];
 /// The last leader but three has warmed up.
-const WARM: f64 = 0.30;
+const WARM: f64 = 0.40;
 /// The measurement ends before the leader changes again.
 const MEASURED: f64 = 0.89;
+
+/// Something that is done again and again.
+struct Rhythm {
+    every: Duration,
+    next: Duration,
+}
+
+impl Rhythm {
+    /// Whether its time has come. What was missed on a slow machine is not made up for.
+    fn is_due(&mut self, time: Duration) -> bool {
+        let is_due = time >= self.next;
+        if is_due {
+            self.next = (self.next + self.every).max(time);
+        }
+        is_due
+    }
+}
 
 /// A run.
 struct Soak<'a> {
@@ -65,23 +82,23 @@ impl Soak<'_> {
         let mut leader_changes = LEADER_CHANGES.iter().peekable();
         let mut follower_restarts = FOLLOWER_RESTARTS.iter().peekable();
         let mut is_measured = false;
-        let mut next = self.started;
-        for tick in 1_u32.. {
-            next = (next + TICK).max(Instant::now());
-            replicas::until(next).await;
+        let mut rhythms = [CHANGE, FAULT, PROGRESS].map(|every| Rhythm { every, next: every });
+        loop {
+            replicas::until(Instant::now() + TICK).await;
             let time = self.started.elapsed();
             let part = time.as_secs_f64() / self.total.as_secs_f64();
 
             self.replicas.watch(time, &mut self.looks).await;
             self.looks.read(self.site.rig.ecr.traffic());
             self.site.forget();
-            if tick.is_multiple_of(CHANGE) {
+            let [changes, fails, reports] = rhythms.each_mut().map(|rhythm| rhythm.is_due(time));
+            if changes {
                 self.resources.change(&mut self.looks).await;
             }
-            if tick.is_multiple_of(FAULT) {
+            if fails {
                 self.trouble.next(self.site);
             }
-            if tick.is_multiple_of(PROGRESS) {
+            if reports {
                 self.print(time).await;
             }
 

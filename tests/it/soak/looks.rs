@@ -113,12 +113,14 @@ impl Looks {
         }
     }
 
-    /// The time without a leader between two times, of all periods that overlap with it.
+    /// The time without a leader between two times, of all periods that overlap with it. After each
+    /// of them, a new leader spreads its first checks over an interval.
     fn vacant_between(&self, start: SystemTime, end: SystemTime) -> Duration {
         let now = SystemTime::now();
         let overlapping = self.vacancies.iter().filter_map(|(from, to)| {
             let to = to.unwrap_or(now);
-            (*from < end && to > start).then(|| to.duration_since(*from).unwrap_or_default())
+            (*from < end && to > start)
+                .then(|| to.duration_since(*from).unwrap_or_default() + INTERVAL)
         });
         overlapping.sum()
     }
@@ -143,9 +145,12 @@ mod tests {
         assert_eq!((looks.count, looks.longest[0].lasted.as_secs()), (2, 97));
 
         looks.vacancies.push((at(200), Some(at(210))));
-        looks.looked("app", at(299));
-        assert_eq!((looks.missed.len(), looks.longest[1].lasted.as_secs()), (1, 106));
+        looks.looked("app", at(359));
+        assert_eq!((looks.missed.len(), looks.longest[1].lasted.as_secs()), (1, 166));
+        looks.vacancies.push((at(360), Some(at(370))));
+        looks.looked("app", at(526));
+        assert_eq!(looks.missed.len(), 2, "66 s, 30 s, 10 s without a leader, and 60 s");
         looks.looked("other", at(900));
-        assert_eq!(looks.count, 3, "nobody expects it");
+        assert_eq!(looks.count, 4, "nobody expects it");
     }
 }

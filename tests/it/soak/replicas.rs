@@ -6,7 +6,10 @@ use super::looks::Looks;
 use super::series::Series;
 use crate::support::{Operator, Rig};
 
-const FLAGS: [&str; 2] = ["--put-image-rate=100", "--layer-upload-rate=500"];
+/// The default of the spread, 10m, is longer than the interval, which limits it: named here because
+/// other tests spread nothing.
+const FLAGS: [&str; 3] =
+    ["--put-image-rate=100", "--layer-upload-rate=500", "--startup-spread=10m"];
 
 /// The end of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +40,8 @@ pub(super) struct Usage {
     pub(super) descriptors: Series,
     pub(super) threads: Series,
     pub(super) tasks: Series,
+    /// Seconds for which a pass was due, at most.
+    pub(super) longest_due: f64,
     /// Gauges of bytes that the operator keeps, by name.
     pub(super) kept: std::collections::BTreeMap<String, Series>,
 }
@@ -173,6 +178,9 @@ impl Usage {
         self.threads.add(time, field("Threads:"));
         if let Ok(descriptors) = std::fs::read_dir(format!("/proc/{pid}/fd")) {
             self.descriptors.add(time, descriptors.count() as f64);
+        }
+        if let Some(seconds) = value(page, "ecrsync_oldest_due_seconds") {
+            self.longest_due = self.longest_due.max(seconds);
         }
         if let Some(tasks) = value(page, "ecrsync_tasks") {
             self.tasks.add(time, tasks);

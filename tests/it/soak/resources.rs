@@ -165,7 +165,7 @@ impl<'a> Resources<'a> {
         let number = self.next;
         self.next += 1;
         let name = format!("soak-{number:05}");
-        let secret = number % SECRETS;
+        let secret = number / 10 % SECRETS;
         let source = match number % 10 {
             0..6 => Source::Open(number % REPOSITORIES),
             6..9 => Source::Private(number % PRIVATE.len(), secret),

@@ -34,8 +34,8 @@ impl Series {
         self.0.last().map_or(f64::NAN, |(_, value)| *value)
     }
 
-    /// The growth from `start` on. `None` with fewer than three windows.
-    pub(super) fn growth(&self, start: Duration) -> Option<Growth> {
+    /// The number and the minimum of each window from `start` on.
+    pub(super) fn minima(&self, start: Duration) -> Vec<(f64, f64)> {
         let samples = self.0.iter().filter(|(time, _)| *time >= start);
         let mut minima = Vec::<(f64, f64)>::new();
         for (time, value) in samples {
@@ -45,6 +45,12 @@ impl Series {
                 None => minima.push((window, *value)),
             }
         }
+        minima
+    }
+
+    /// The growth from `start` on. `None` with fewer than three windows.
+    pub(super) fn growth(&self, start: Duration) -> Option<Growth> {
+        let minima = self.minima(start);
         let (first, last) = (minima.first()?, minima.last()?);
         if minima.len() < 3 {
             return None;

@@ -12,6 +12,8 @@ const RSS_SLOPE: f64 = 1.0;
 /// Rise of the floor of descriptors, tasks and threads over the measured time: a few more may be in
 /// use in each quiet moment.
 const COUNTS: f64 = 5.0;
+/// Seconds for which a pass may be due: the deadline of looks, twice.
+const LONGEST_DUE: f64 = 60.0;
 /// MiB by which the bytes of a cache may rise over the measured time.
 const KEPT: f64 = 1.0;
 /// A slope of a shorter time says nothing: a jump of 0.2 MiB in ten minutes is 1.2 MiB per hour.
@@ -36,6 +38,9 @@ impl Verdict {
     pub(super) fn usage(&mut self, usage: &Usage, start: Duration) {
         let memory = usage.rss.growth(start);
         self.growth("RSS: MiB per hour", RSS_SLOPE, memory, |growth| growth.slope);
+        let minima = usage.rss.minima(start);
+        let minima: Vec<_> = minima.iter().map(|(_, least)| format!("{least:.1}")).collect();
+        self.note("RSS of each window: MiB", minima.join(" "));
         let anonymous = usage.anonymous.growth(start).map_or_else(String::new, describe);
         self.note("RSS without files: MiB", anonymous);
         for (name, series) in [
@@ -45,6 +50,13 @@ impl Verdict {
         ] {
             self.growth(name, COUNTS, series.growth(start), |growth| growth.rise);
         }
+        // A resource that is gone must not count as due for ever.
+        self.0.push(Row {
+            name: "longest due pass: s".to_owned(),
+            limit: format!("< {LONGEST_DUE}"),
+            measured: format!("{:.1}", usage.longest_due),
+            is_met: Some(usage.longest_due < LONGEST_DUE),
+        });
         for (name, series) in &usage.kept {
             let mib = 1024.0 * 1024.0;
             let growth = series.growth(start);

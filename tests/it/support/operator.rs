@@ -42,10 +42,13 @@ impl Operator {
             rig.folder().join(format!("operator-{}.log", COUNT.fetch_add(1, Ordering::Relaxed)));
         let port = testbed::process::free_port().expect("a port");
         let address = format!("127.0.0.1:{port}");
+        let is_not_spread = !flags.iter().any(|flag| flag.starts_with("--startup-spread"));
         let mut command = Command::new(env!("CARGO_BIN_EXE_ecr-sync"));
         command
-            .args(["controller", "--listen", &address, "--startup-spread", "0s"])
+            .args(["controller", "--listen", &address])
             .args(flags)
+            // Tests of other things do not wait for the first checks.
+            .args(is_not_spread.then_some("--startup-spread=0s"))
             .env_clear()
             .env("KUBECONFIG", kubeconfig)
             .env("LOG_LEVEL", "info,ecr_sync=debug")
