@@ -7,7 +7,7 @@ use futures::channel::mpsc;
 use k8s_openapi::api::core::v1::Secret;
 use kube::core::PartialObjectMeta;
 use kube::{Client, ResourceExt};
-use kube_runtime::reflector::ObjectRef;
+use kube_runtime::reflector::{ObjectRef, Store};
 use kube_runtime::watcher::Event;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
@@ -32,6 +32,8 @@ pub(super) struct Context {
     pub(super) process: Process,
     pub(super) options: Options,
     pub(super) pool: Pool,
+    /// All resources, as the watch shows them.
+    pub(super) store: Store<EcrRepositorySync>,
     pub(super) memories: Memories,
     pub(super) claims: Claims,
     pub(super) identities: Identities,
@@ -50,6 +52,7 @@ impl Context {
         metrics: Metrics,
         process: Process,
         options: Options,
+        store: Store<EcrRepositorySync>,
         stop: &CancellationToken,
     ) -> (Self, mpsc::UnboundedReceiver<ObjectRef<EcrRepositorySync>>) {
         let (wake, woken) = mpsc::unbounded();
@@ -63,6 +66,7 @@ impl Context {
             process,
             options,
             pool,
+            store,
             memories: Memories::default(),
             claims: Claims::default(),
             secret_index: SecretIndex::default(),

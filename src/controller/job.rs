@@ -1,4 +1,7 @@
-//! The job of one pass: made of the resource, its memory and its status, and run in the pool.
+//! The job of one pass: submitted when it is due; made of the resource, its memory and its status
+//! when it gets a place; and run in the pool.
+
+mod hosts;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -15,6 +18,8 @@ use super::backoff::offset_in;
 use super::context::Context;
 use super::error::Error;
 use super::memory::PROGRESS_EVERY;
+use super::pool::{Order, Turn};
+use super::queue::Class;
 use super::secrets::Secrets;
 use super::subject::Subject;
 use super::{conditions, publish, status};
@@ -30,16 +35,45 @@ use crate::telemetry::Next;
 use crate::tenancy::{Permit, Request};
 use crate::violation::Violation;
 
+/// The part of the status that decides when a pass is due, and how urgent it is.
+struct Standing {
+    /// Whether no pass over this generation has ended.
+    is_new: bool,
+    is_ready: bool,
+}
+
+impl Standing {
+    fn of(subject: &Subject<'_>, status: &Status) -> Self {
+        let ready = conditions::find(&status.conditions, condition::READY);
+        let is_new =
+            ready.is_none_or(|ready| ready.observed_generation != Some(subject.generation));
+        Self { is_new, is_ready: ready.is_some_and(|ready| ready.status == "True") }
+    }
+
+    /// Returns the class of the next pass in the queue.
+    fn urgency(&self, subject: &Subject<'_>) -> Class {
+        let (is_asked, has_failed) =
+            subject.memory(|memory| (memory.is_asked(), memory.failures > 0));
+        if self.is_new || subject.is_being_deleted() {
+            Class::Changed
+        } else if is_asked {
+            Class::OnDemand
+        } else if has_failed || !self.is_ready {
+            Class::Retry
+        } else {
+            Class::Periodic
+        }
+    }
+}
+
 /// Submits a job if one is due.
 pub(super) async fn start(subject: &Subject<'_>) -> Result<Action, Error> {
     let current = subject.status();
-    let ready = conditions::find(&current.conditions, condition::READY);
-    let is_new = ready.is_none_or(|ready| ready.observed_generation != Some(subject.generation));
-    let is_ready = ready.is_some_and(|ready| ready.status == "True");
+    let standing = Standing::of(subject, &current);
 
     let now = Instant::now();
     // After a restart every resource is due at once; the resources that are ready can wait.
-    let wait = if is_new || !is_ready {
+    let wait = if standing.is_new || !standing.is_ready {
         Duration::ZERO
     } else {
         let spread = subject.interval().min(subject.context.options.startup_spread);
@@ -52,26 +86,55 @@ pub(super) async fn start(subject: &Subject<'_>) -> Result<Action, Error> {
     }
     subject.schedule(Next::Now);
 
-    if is_new && !subject.is_being_deleted() {
+    let urgency = standing.urgency(subject);
+    if standing.is_new && !subject.is_being_deleted() {
         let progressing = status::progressing(&current, subject.generation, Timestamp::now());
         publish::patch(subject, &current, progressing).await?;
     }
-    let progress = Progress::default();
     let is_retry = subject.memory(|memory| {
-        memory.started(&progress);
+        memory.submitted();
         memory.failures > 0
     });
-
-    let ticket = subject.context.metrics.queue.add(is_retry);
-    let work = Work::of(subject, progress);
-    subject.context.pool.submit(
-        ObjectRef::from_obj(subject.object),
-        &subject.uid,
-        subject.generation,
-        ticket,
-        move |stop| work.run(stop),
-    );
+    subject.context.pool.submit(Order {
+        object: ObjectRef::from_obj(subject.object),
+        uid: subject.uid.clone(),
+        generation: subject.generation,
+        urgency,
+        hosts: hosts::of(&subject.namespace, &subject.object.spec),
+        ticket: subject.context.metrics.queue.add(is_retry),
+    });
     Ok(Action::await_change())
+}
+
+/// Reconciles a resource whose job waits for a place: it may be more urgent now.
+pub(super) fn waiting(subject: &Subject<'_>) -> Action {
+    let urgency = Standing::of(subject, &subject.status()).urgency(subject);
+    subject.context.pool.promote(&subject.uid, urgency);
+    Action::await_change()
+}
+
+/// Starts the submitted jobs, each when it gets a place.
+pub(super) async fn start_in_turn(context: Arc<Context>) {
+    loop {
+        let turn = context.pool.turn().await;
+        start_one(&context, turn);
+    }
+}
+
+/// Makes and starts the job of the resource as it is now.
+fn start_one(context: &Arc<Context>, turn: Turn) {
+    let object = context.store.get(&turn.object);
+    let is_same = |object: &Arc<EcrRepositorySync>| {
+        object.metadata.generation.unwrap_or_default() == turn.generation
+    };
+    // A change or a deletion that the watch is just handling has a reconcile of its own.
+    let Some(object) = object.filter(is_same) else { return context.pool.abandon(&turn) };
+
+    let subject = Subject::new(&object, context);
+    let progress = Progress::default();
+    subject.memory(|memory| memory.started(&progress));
+    let work = Work::of(&subject, progress);
+    context.pool.start(turn, move |stop| work.run(stop));
 }
 
 /// Everything that a pass needs, owned: the pass outlives the reconcile that submits it.

@@ -43,7 +43,7 @@ pub(super) struct Memory {
     /// Whether another pass is due at once when the running one ends: something changed meanwhile.
     again: bool,
     /// Whether a pass was submitted and has not ended.
-    running: bool,
+    submitted: bool,
     /// Progress of the running pass, and the time of its last report in the status.
     progress: Option<(Progress, Instant)>,
     /// Report and end of a pass whose status could not be written.
@@ -138,7 +138,7 @@ impl Memories {
     pub(super) fn oldest_due(&self) -> Option<Instant> {
         let all = self.0.lock();
         let now = Instant::now();
-        let due = all.values().filter(|memory| !memory.running && memory.suspended != Some(true));
+        let due = all.values().filter(|memory| !memory.submitted && memory.suspended != Some(true));
         due.filter_map(|memory| memory.due).filter(|due| *due <= now).min()
     }
 
@@ -178,10 +178,21 @@ impl Memory {
         self.requests = Some(requests.clone());
     }
 
+    /// Whether the next pass should see a change that no pass has seen: a request, or a change
+    /// outside of the resource.
+    pub(super) const fn is_asked(&self) -> bool {
+        self.asked.is_some() || self.again
+    }
+
+    /// Records that a pass waits for its start.
+    pub(super) fn submitted(&mut self) {
+        self.submitted = true;
+    }
+
     /// Records the start of a pass. The pass sees every change up to now.
     pub(super) fn started(&mut self, progress: &Progress) {
         self.again = false;
-        self.running = true;
+        self.submitted = true;
         self.progress = Some((progress.clone(), Instant::now()));
         if let Some(asked) = self.asked.take() {
             self.answering = Some(asked);
@@ -235,7 +246,7 @@ impl Memory {
 
     /// Records the end of a pass. Returns the wait until the next.
     pub(super) fn finished(&mut self, report: &Report, interval: Duration) -> Duration {
-        self.running = false;
+        self.submitted = false;
         self.progress = None;
         self.look.clone_from(&report.look);
 

@@ -5,7 +5,9 @@
 //! watch -> reflector -> reconcile (short: decide, submit a job or take its report, write status)
 //!                          ^   |
 //!                 finished |   v submit
-//!                       job pool (bounded; everything that talks to AWS or a registry)
+//!                          |  queue (keys: by class, namespace, host)
+//!                          |   v a place is free
+//!                       job pool (everything that talks to AWS or a registry)
 //! ```
 
 mod api;
@@ -23,6 +25,7 @@ mod memory;
 mod options;
 mod pool;
 mod publish;
+mod queue;
 mod reason;
 mod reconcile;
 mod requests;
@@ -79,7 +82,8 @@ pub(crate) async fn run(
 
     let (store, writer) = reflector::store();
     let listed = store.clone();
-    let (context, finished) = Context::new(client, engine, metrics, process, options, &stop);
+    let (context, finished) =
+        Context::new(client, engine, metrics, process, options, store.clone(), &stop);
     let context = Arc::new(context);
 
     let observer = context.clone();
@@ -94,6 +98,7 @@ pub(crate) async fn run(
     let triggers = watch::applied(reflected)
         .predicate_filter(predicates::generation.combine(requested), PredicateConfig::default());
 
+    let starting_jobs = tokio::spawn(job::start_in_turn(context.clone()));
     let watching_due = tokio::spawn(watch_due(context.clone()));
     let watching_identity = tokio::spawn(watch_identity(store.clone(), context.clone()));
     let watching_secrets =
@@ -124,6 +129,7 @@ pub(crate) async fn run(
     }
 
     context.pool.finish().await;
+    starting_jobs.abort();
     watching_due.abort();
     watching_identity.abort();
     if let Some(watching) = watching_secrets {

@@ -68,6 +68,7 @@ async fn decide(subject: &Subject<'_>) -> Result<Action, Error> {
     subject.take_requests();
 
     let ended = match subject.context.pool.poll(&subject.uid, subject.generation) {
+        pool::State::Waiting => return Ok(job::waiting(subject)),
         pool::State::Running => return running(subject).await,
         pool::State::Finished(report) => {
             publish::log(subject, &report);
@@ -159,6 +160,7 @@ async fn delete(subject: &Subject<'_>) -> Result<Action, Error> {
     subject.take_requests();
 
     let report = match pool.poll(&subject.uid, subject.generation) {
+        pool::State::Waiting => return Ok(job::waiting(subject)),
         pool::State::Running => return Ok(Action::await_change()),
         pool::State::None => return job::start(subject).await,
         pool::State::Finished(report) => report,

@@ -21,11 +21,11 @@ impl Secrets {
         all.flat_map(|secrets| [secrets.login, secrets.certificates, secrets.proxy]).flatten()
     }
 
-    pub(super) fn of_image(image: &Image) -> Self {
+    pub(crate) fn of_image(image: &Image) -> Self {
         Self::new(&image.secret_ref, &image.cert_secret_ref, &image.proxy_secret_ref)
     }
 
-    pub(super) fn of_chart(chart: &Chart) -> Self {
+    pub(crate) fn of_chart(chart: &Chart) -> Self {
         Self::new(&chart.secret_ref, &chart.cert_secret_ref, &chart.proxy_secret_ref)
     }
 

@@ -1,0 +1,110 @@
+//! The order of the queue, as tables.
+
+use super::*;
+
+/// Work of a class, namespace and host that arrives at this second.
+fn work(start: Instant, class: Class, namespace: &str, host: &str, second: u64) -> Waiting {
+    Waiting {
+        namespace: namespace.to_owned(),
+        hosts: vec![host.to_owned()],
+        class,
+        since: start + Duration::from_secs(second),
+    }
+}
+
+fn queue(places: usize) -> Queue {
+    Queue::new(Limits { places })
+}
+
+/// Serves everything one after the other, at once.
+fn order(queue: &mut Queue, now: Instant) -> Vec<Id> {
+    let next = || {
+        let id = queue.next(now)?;
+        queue.remove(id);
+        Some(id)
+    };
+    std::iter::from_fn(next).collect()
+}
+
+#[tokio::test]
+async fn classes_are_served_in_their_order_and_equal_work_in_the_order_of_arrival() {
+    use Class::{Changed, OnDemand, Periodic, Retry};
+    let start = Instant::now();
+    let mut queue = queue(1);
+    let arrivals = [Periodic, Retry, OnDemand, Changed, Changed, OnDemand, Retry, Periodic];
+    for (id, class) in (0_u64..).zip(arrivals) {
+        queue.add(id, work(start, class, "ns", "h", id));
+    }
+    assert_eq!(order(&mut queue, start), [3, 4, 2, 5, 1, 6, 0, 7]);
+}
+
+#[tokio::test]
+async fn namespaces_take_turns_and_hosts_take_turns_in_each() {
+    let start = Instant::now();
+    let mut queue = queue(1);
+    let arrivals = [
+        ("a", "slow"),
+        ("a", "slow"),
+        ("a", "slow"),
+        ("a", "fast"),
+        ("b", "slow"),
+        ("b", "fast"),
+        ("c", "fast"),
+    ];
+    for (id, (namespace, host)) in (0_u64..).zip(arrivals) {
+        queue.add(id, work(start, Class::Changed, namespace, host, id));
+    }
+    // At first, "a" has more waiting than the others together.
+    assert_eq!(order(&mut queue, start), [0, 4, 6, 5, 3, 1, 2]);
+}
+
+#[tokio::test]
+async fn a_namespace_with_most_of_the_work_gets_one_place_in_nine() {
+    let start = Instant::now();
+    let mut queue = queue(1);
+    for id in 0..5000 {
+        queue.add(id, work(start, Class::Changed, "crowd", "h", 0));
+    }
+    for id in 5000..5080 {
+        queue.add(id, work(start, Class::Changed, "team", "h", 1));
+    }
+    let order = order(&mut queue, start);
+    let last = order.iter().position(|id| *id == 5079).expect("served");
+    assert!((80..=91).contains(&last), "80 places for the team, and an eighth more: {last}");
+}
+
+#[tokio::test]
+async fn overdue_work_gets_one_place_in_four() {
+    let start = Instant::now();
+    let mut queue = queue(1);
+    for id in 0..100 {
+        queue.add(id, work(start, Class::Periodic, "ns", "h", 0));
+    }
+    let late = PATIENCE + Duration::from_secs(1);
+    for id in 100..200 {
+        queue.add(id, work(start, Class::Changed, "ns", "h", late.as_secs()));
+    }
+    let order = order(&mut queue, start + late);
+    let served = |ids: &[Id]| ids.iter().filter(|id| **id < 100).count();
+    assert_eq!((served(&order[..100]), served(&order[..132])), (25, 33));
+}
+
+#[tokio::test]
+async fn work_is_promoted_and_removed_in_any_state() {
+    let start = Instant::now();
+    let mut queue = queue(1);
+    for id in 0..4 {
+        queue.add(id, work(start, Class::Periodic, "ns", "h", id));
+    }
+    queue.promote(2, Class::OnDemand);
+    queue.promote(2, Class::Retry);
+    queue.remove(0);
+    queue.remove(0);
+
+    assert_eq!(queue.next(start), Some(2));
+    queue.promote(2, Class::Changed);
+    assert_eq!(queue.next(start), None, "the only place is taken");
+    queue.remove(2);
+    assert_eq!(order(&mut queue, start), [1, 3]);
+    assert!(queue.jobs.is_empty() && queue.lanes.iter().all(Lane::is_empty));
+}
