@@ -39,6 +39,7 @@ pub mod meter;
 mod mirrors;
 mod nesting;
 mod operator;
+mod place;
 pub mod registry;
 mod reload;
 mod selection;

@@ -134,7 +134,8 @@ fn start_one(context: &Arc<Context>, turn: Turn) {
     let progress = Progress::default();
     subject.memory(|memory| memory.started(&progress));
     let work = Work::of(&subject, progress);
-    context.pool.start(turn, move |stop| work.run(stop));
+    let progress = work.progress.clone();
+    context.pool.start(turn, &progress, move |stop| work.run(stop));
 }
 
 /// Everything that a pass needs, owned: the pass outlives the reconcile that submits it.

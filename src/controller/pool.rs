@@ -4,6 +4,11 @@
 //! deletion, and slots for reconciles are served in no order. So passes run here as jobs. The end
 //! of a job triggers a reconcile that takes the report. Until a job gets a place, only its key waits
 //! in the queue; the job is made when its turn comes.
+//!
+//! There are places for control, which a job has at first, and places for copies, which last long. A
+//! job that waits for a host or a rate limit steps aside meanwhile.
+
+mod held;
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -15,21 +20,30 @@ use futures::FutureExt;
 use futures::channel::mpsc;
 use kube_runtime::reflector::ObjectRef;
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
+use self::held::Held;
 use super::queue::{Class as Urgency, Id, Limits, Queue, Waiting};
 use crate::api::v1alpha1::EcrRepositorySync;
 use crate::class::Class;
-use crate::sync::{Failure, Report};
+use crate::place;
+use crate::sync::{Failure, Progress, Report};
 use crate::telemetry::Ticket;
 
 /// Deadline for the end of all jobs. A cancelled job ends at its next await; the deadline is for a
 /// job that hangs elsewhere.
 const LONGEST_END: Duration = Duration::from_secs(5);
+/// Time between two looks for jobs that only wait.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// Jobs that have begun and have not ended. Each has about 40 KB, so all of them fit into the memory
+/// that the chart gives the operator.
+const MOST_BEGUN: usize = 1024;
+/// Jobs that wait for one host: enough to notice soon that it answers again.
+const PER_HOST: usize = 8;
 
 /// The state of the job of a resource.
 #[derive(Debug)]
@@ -105,13 +119,22 @@ pub(super) struct Pool {
 /// The jobs.
 #[derive(Debug)]
 struct Table {
-    queue: Queue,
+    /// Places of jobs that look, and call AWS.
+    control: Queue,
+    /// Places of jobs that copy.
+    copies: Queue,
     /// The current job of each resource, by UID.
     entries: HashMap<String, Entry>,
     /// UIDs of the waiting jobs.
     waiting: HashMap<Id, String>,
     /// The last job of each resource that was started, cancelled or not.
     ends: HashMap<String, End>,
+    /// The places of the jobs that were started.
+    held: HashMap<Id, Arc<Held>>,
+    /// Jobs that wait for a place to copy.
+    about_to_copy: HashMap<Id, oneshot::Sender<()>>,
+    /// Time of the last look for jobs that only wait.
+    looked: Instant,
     next_id: Id,
 }
 
@@ -121,7 +144,7 @@ impl Table {
     fn remove(&mut self, uid: &str) {
         let Some(entry) = self.entries.remove(uid) else { return };
         if matches!(entry.phase, Phase::Waiting(..)) {
-            self.queue.remove(entry.id);
+            self.control.remove(entry.id);
             self.waiting.remove(&entry.id);
         }
     }
@@ -134,17 +157,31 @@ impl Table {
 }
 
 impl Pool {
-    /// Makes a pool of `places` jobs. Resources whose job has ended are sent to `finished`.
+    /// Makes a pool with `places` for control, and a quarter more for copies. One namespace can take
+    /// all places but that quarter, so the copies of the others can always begin. Resources whose job
+    /// has ended are sent to `finished`.
     pub(super) fn new(
         places: usize,
         stop: CancellationToken,
         finished: mpsc::UnboundedSender<ObjectRef<EcrRepositorySync>>,
     ) -> Self {
+        let places = places.max(1);
+        let control = Limits {
+            places,
+            per_namespace: places,
+            begun: MOST_BEGUN.max(places * 2),
+            per_host: PER_HOST,
+        };
+        let copies = Limits { places: places + places.div_ceil(4), begun: usize::MAX, ..control };
         let table = Table {
-            queue: Queue::new(Limits { places: places.max(1) }),
+            control: Queue::new(control),
+            copies: Queue::new(copies),
             entries: HashMap::new(),
             waiting: HashMap::new(),
             ends: HashMap::new(),
+            held: HashMap::new(),
+            about_to_copy: HashMap::new(),
+            looked: Instant::now(),
             next_id: 0,
         };
         Self {
@@ -181,7 +218,7 @@ impl Pool {
         table.next_id += 1;
         let namespace = object.namespace.clone().unwrap_or_default();
         let waiting = Waiting { namespace, hosts, class: urgency, since: Instant::now() };
-        table.queue.add(id, waiting);
+        table.control.add(id, waiting);
         table.waiting.insert(id, uid.clone());
         table.entries.insert(uid, Entry { id, generation, phase: Phase::Waiting(object, ticket) });
         drop(table);
@@ -192,7 +229,7 @@ impl Pool {
     pub(super) fn promote(&self, uid: &str, urgency: Urgency) {
         let mut table = self.table.lock();
         if let Some(id) = table.entries.get(uid).map(|entry| entry.id) {
-            table.queue.promote(id, urgency);
+            table.control.promote(id, urgency);
         }
     }
 
@@ -200,16 +237,41 @@ impl Pool {
     /// which must [`Self::start`] or [`Self::abandon`] the job.
     pub(super) async fn turn(&self) -> Turn {
         loop {
+            self.look_for_waits();
             if let Some(turn) = self.try_turn() {
                 return turn;
             }
-            self.changed.notified().await;
+            let is_idle = self.table.lock().held.is_empty();
+            tokio::select! {
+                () = self.changed.notified() => {}
+                () = tokio::time::sleep(LOOK_EVERY), if !is_idle => {}
+            }
         }
+    }
+
+    /// Makes the jobs step aside that only wait.
+    fn look_for_waits(&self) {
+        let held: Vec<_> = {
+            let mut table = self.table.lock();
+            if table.looked.elapsed() < LOOK_EVERY {
+                return;
+            }
+            table.looked = Instant::now();
+            table.held.values().cloned().collect()
+        };
+        held.iter().for_each(|held| held.step_aside_if_it_waits());
     }
 
     fn try_turn(&self) -> Option<Turn> {
         let mut table = self.table.lock();
-        let id = table.queue.next(Instant::now())?;
+        let now = Instant::now();
+        while let Some(id) = table.copies.next(now) {
+            let granted = table.about_to_copy.remove(&id);
+            if granted.is_none_or(|granted| granted.send(()).is_err()) {
+                table.copies.remove(id);
+            }
+        }
+        let id = table.control.next(now)?;
         let uid = table.waiting.remove(&id)?;
         let entry = table.entries.get_mut(&uid)?;
 
@@ -228,16 +290,17 @@ impl Pool {
     /// Gives up a job whose turn it is: the resource is gone, or has another generation.
     pub(super) fn abandon(&self, turn: &Turn) {
         let mut table = self.table.lock();
-        table.queue.remove(turn.id);
+        table.control.remove(turn.id);
         if table.entries.get(&turn.uid).is_some_and(|entry| entry.id == turn.id) {
             table.entries.remove(&turn.uid);
         }
     }
 
-    /// Starts a job whose turn it is.
+    /// Starts a job whose turn it is, and which counts its work in `progress`.
     pub(super) fn start<F>(
         &self,
         turn: Turn,
+        progress: &Progress,
         work: impl FnOnce(CancellationToken) -> F + Send + 'static,
     ) where
         F: Future<Output = Report> + Send,
@@ -246,7 +309,12 @@ impl Pool {
         ticket.start();
         let ended = CancellationToken::new();
         let end = End { id, ended: ended.clone() };
-        let predecessor = self.table.lock().ends.insert(uid.clone(), end);
+        let held = Arc::new(Held::new(id, self.clone(), progress.clone()));
+        let predecessor = {
+            let mut table = self.table.lock();
+            table.held.insert(id, held.clone());
+            table.ends.insert(uid.clone(), end)
+        };
 
         let span = tracing::info_span!(parent: None, "job", %object);
         let pool = self.clone();
@@ -260,7 +328,7 @@ impl Pool {
                 let report = tokio::select! {
                     biased;
                     () = stop.cancelled() => Report::failed(Failure::cancelled()),
-                    report = run(work, stop.clone()) => report,
+                    report = place::at(held, run(work, stop.clone())) => report,
                 };
 
                 drop(ticket);
@@ -277,7 +345,10 @@ impl Pool {
     /// Frees the place of a job. Returns whether somebody waits for its report.
     fn end(&self, id: Id, uid: &str, report: Report) -> bool {
         let mut table = self.table.lock();
-        table.queue.remove(id);
+        table.control.remove(id);
+        table.copies.remove(id);
+        table.about_to_copy.remove(&id);
+        table.held.remove(&id);
         if table.ends.get(uid).is_some_and(|end| end.id == id) {
             table.ends.remove(uid);
         }
@@ -345,150 +416,4 @@ pub(super) fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
 }
 
 #[cfg(test)]
-mod tests {
-    use futures::StreamExt;
-
-    use super::*;
-
-    fn pool(slots: usize) -> (Pool, mpsc::UnboundedReceiver<ObjectRef<EcrRepositorySync>>) {
-        let (sender, receiver) = mpsc::unbounded();
-        (Pool::new(slots, CancellationToken::new(), sender), receiver)
-    }
-
-    fn order(name: &str, generation: i64) -> Order {
-        Order {
-            object: object(name),
-            uid: name.to_owned(),
-            generation,
-            urgency: Urgency::Changed,
-            hosts: Vec::new(),
-            ticket: crate::telemetry::Metrics::new().expect("distinct names").queue.add(false),
-        }
-    }
-
-    /// Submits a job and starts it when its turn comes.
-    async fn run<F>(
-        pool: &Pool,
-        name: &str,
-        generation: i64,
-        work: impl FnOnce(CancellationToken) -> F + Send + 'static,
-    ) where
-        F: Future<Output = Report> + Send,
-    {
-        pool.submit(order(name, generation));
-        let turn = pool.turn().await;
-        assert_eq!(turn.object, object(name));
-        pool.start(turn, work);
-    }
-
-    fn object(name: &str) -> ObjectRef<EcrRepositorySync> {
-        ObjectRef::new(name).within("ns")
-    }
-
-    #[tokio::test]
-    async fn a_panic_fails_that_job_only() {
-        let (jobs, mut finished) = pool(1);
-        run(&jobs, "bad", 1, |_| async { panic!("on purpose") }).await;
-        run(&jobs, "good", 1, |_| async { Report::default() }).await;
-        assert_eq!(finished.next().await, Some(object("bad")));
-        assert_eq!(finished.next().await, Some(object("good")));
-        let State::Finished(report) = jobs.poll("bad", 1) else { panic!("not finished") };
-        assert_eq!(report.failure.map(|f| f.class), Some(Class::Internal));
-        assert!(matches!(jobs.poll("good", 1), State::Finished(report) if report.is_success()));
-        assert!(matches!(jobs.poll("good", 1), State::None), "a report is returned once");
-    }
-
-    #[tokio::test]
-    async fn a_new_generation_cancels_the_running_job() {
-        let (jobs, mut finished) = pool(1);
-        let (started, is_running) = tokio::sync::oneshot::channel();
-
-        run(&jobs, "a", 1, |_| async move {
-            started.send(()).expect("the test waits");
-            std::future::pending().await
-        })
-        .await;
-        is_running.await.expect("started");
-
-        assert!(matches!(jobs.poll("a", 1), State::Running));
-        assert!(matches!(jobs.poll("a", 2), State::None));
-        run(&jobs, "a", 2, |_| async { Report::default() }).await;
-        assert_eq!(finished.next().await, Some(object("a")));
-        assert!(
-            matches!(jobs.poll("a", 2), State::Finished(_)),
-            "the slot of the cancelled job is free again"
-        );
-    }
-
-    #[tokio::test]
-    async fn the_next_job_of_an_object_waits_until_the_cancelled_one_has_ended() {
-        /// Logs its end when it is dropped.
-        struct Work(Arc<Mutex<Vec<&'static str>>>);
-        impl Drop for Work {
-            fn drop(&mut self) {
-                self.0.lock().push("first ended");
-            }
-        }
-
-        let (jobs, mut finished) = pool(2);
-        let log: Arc<Mutex<Vec<&'static str>>> = Arc::default();
-        let (started, is_running) = tokio::sync::oneshot::channel();
-        let work = Work(log.clone());
-
-        run(&jobs, "a", 1, |_| async move {
-            let _work = work;
-            started.send(()).expect("the test waits");
-            std::future::pending().await
-        })
-        .await;
-        is_running.await.expect("started");
-        jobs.cancel("a");
-
-        // The second is cancelled before its turn: the third still waits for the first.
-        run(&jobs, "a", 2, |_| std::future::pending()).await;
-        jobs.cancel("a");
-
-        let lines = log.clone();
-        run(&jobs, "a", 3, |_| async move {
-            lines.lock().push("third began");
-            Report::default()
-        })
-        .await;
-
-        assert_eq!(finished.next().await, Some(object("a")));
-        assert_eq!(*log.lock(), ["first ended", "third began"]);
-        assert!(jobs.table.lock().ends.is_empty());
-    }
-
-    #[tokio::test]
-    async fn a_job_that_waits_for_a_place_is_cancelled_and_its_place_is_not_taken() {
-        let (jobs, mut finished) = pool(1);
-        run(&jobs, "a", 1, |_| std::future::pending()).await;
-        for (name, generation) in [("b", 1), ("c", 1), ("d", 1), ("e", 1)] {
-            jobs.submit(order(name, generation));
-        }
-        assert!(matches!(jobs.poll("b", 1), State::Waiting));
-
-        jobs.cancel("b");
-        assert!(matches!(jobs.poll("c", 2), State::None), "another generation");
-        jobs.retain(|uid| uid != "d");
-        jobs.cancel("a");
-        let turn = jobs.turn().await;
-        assert_eq!(turn.object, object("e"));
-        jobs.abandon(&turn);
-        assert!(matches!(jobs.poll("e", 1), State::None));
-
-        run(&jobs, "f", 1, |_| async { Report::default() }).await;
-        assert_eq!(finished.next().await, Some(object("f")));
-    }
-
-    #[tokio::test]
-    async fn finish_ends_all_jobs() {
-        let (jobs, _finished) = pool(1);
-        run(&jobs, "a", 1, |_| std::future::pending()).await;
-        jobs.submit(order("b", 1));
-        jobs.finish().await;
-        assert!(matches!(jobs.poll("b", 1), State::None));
-        assert_eq!(jobs.tracker.len(), 0);
-    }
-}
+mod tests;

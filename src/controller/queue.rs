@@ -8,6 +8,10 @@
 //!    [`CROWD_COST`] turns for one place.
 //! 3. The source hosts, in turn. A host that keeps [`Limits::per_host`] jobs waiting gets no more.
 //! 4. The order of arrival.
+//!
+//! Work that only waits steps aside: its place is free for other work, and it takes it back as soon
+//! as it goes on, even if no place is free. Then no new work begins until enough has ended. So work
+//! that has begun is always ahead, and never waits for a place while others wait for it.
 
 mod lane;
 
@@ -41,11 +45,17 @@ pub(super) enum Class {
     Periodic,
 }
 
-/// Bounds of the places that one party may take.
+/// Bounds of the places that work may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Limits {
     /// Places in all.
     pub(super) places: usize,
+    /// Places of one namespace.
+    pub(super) per_namespace: usize,
+    /// Work that has begun and has not ended: in places, or aside.
+    pub(super) begun: usize,
+    /// Work that waits aside for one host. Work that reads from it would only wait with it.
+    pub(super) per_host: usize,
 }
 
 /// Work that waits for a place.
@@ -60,13 +70,41 @@ pub(super) struct Waiting {
     pub(super) since: Instant,
 }
 
+impl Waiting {
+    /// Returns the hosts of the work that stand for `host`. If none does, as with a mirror, the work
+    /// waits for all of them.
+    fn matching(&self, host: &str) -> Vec<String> {
+        let is_host = |key: &&String| {
+            key.strip_prefix(host).is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
+        };
+        let matching: Vec<_> = self.hosts.iter().filter(is_host).cloned().collect();
+        if matching.is_empty() { self.hosts.clone() } else { matching }
+    }
+}
+
 /// The identity of work. A later arrival has a greater number.
 pub(super) type Id = u64;
 
+/// Work in the table.
 #[derive(Debug)]
-enum Job {
-    Waiting(Waiting),
+struct Job {
+    work: Waiting,
+    state: State,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum State {
+    Waiting,
     Running,
+    /// Without a place, waiting for these hosts.
+    Aside(Vec<String>),
+}
+
+/// The work of one namespace that has begun.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Begun {
+    places: usize,
+    all: usize,
 }
 
 /// Waiting and running work.
@@ -77,6 +115,10 @@ pub(super) struct Queue {
     /// Waiting work by class, in the order of [`Class`].
     lanes: [Lane; Class::VARIANTS.len()],
     taken: usize,
+    /// Work that has begun, by namespace; places and all.
+    begun: HashMap<String, Begun>,
+    /// Work that waits aside, by host.
+    aside: HashMap<String, usize>,
     /// Number of places given so far.
     given: u64,
 }
@@ -84,47 +126,120 @@ pub(super) struct Queue {
 impl Queue {
     pub(super) fn new(limits: Limits) -> Self {
         let lanes = std::array::from_fn(|_| Lane::default());
-        Self { limits, jobs: HashMap::new(), lanes, taken: 0, given: 0 }
+        Self {
+            limits,
+            jobs: HashMap::new(),
+            lanes,
+            taken: 0,
+            begun: HashMap::new(),
+            aside: HashMap::new(),
+            given: 0,
+        }
     }
 
     /// Adds work.
-    pub(super) fn add(&mut self, id: Id, waiting: Waiting) {
-        self.lanes[waiting.class as usize].add(id, &waiting);
-        self.jobs.insert(id, Job::Waiting(waiting));
+    pub(super) fn add(&mut self, id: Id, work: Waiting) {
+        self.lanes[work.class as usize].add(id, &work);
+        self.jobs.insert(id, Job { work, state: State::Waiting });
     }
 
     /// Moves waiting work to a class that is served earlier. Its time of arrival stays.
     pub(super) fn promote(&mut self, id: Id, class: Class) {
-        let Some(Job::Waiting(waiting)) = self.jobs.get_mut(&id) else { return };
-        if class < waiting.class {
-            self.lanes[waiting.class as usize].remove(id, waiting);
-            waiting.class = class;
-            self.lanes[class as usize].add(id, waiting);
+        let Some(Job { work, state: State::Waiting }) = self.jobs.get_mut(&id) else { return };
+        if class < work.class {
+            self.lanes[work.class as usize].remove(id, work);
+            work.class = class;
+            self.lanes[class as usize].add(id, work);
         }
+    }
+
+    /// Returns work in any state.
+    pub(super) fn work(&self, id: Id) -> Option<&Waiting> {
+        self.jobs.get(&id).map(|job| &job.work)
     }
 
     /// Removes work. A place that it has is free again.
     pub(super) fn remove(&mut self, id: Id) {
-        match self.jobs.remove(&id) {
-            Some(Job::Waiting(waiting)) => self.lanes[waiting.class as usize].remove(id, &waiting),
-            Some(Job::Running) => self.taken -= 1,
-            None => {}
+        self.take_back(id);
+        let Some(Job { work, state }) = self.jobs.remove(&id) else { return };
+        if state == State::Waiting {
+            return self.lanes[work.class as usize].remove(id, &work);
+        }
+
+        self.taken -= 1;
+        if let Some(begun) = self.begun.get_mut(&work.namespace) {
+            begun.places -= 1;
+            begun.all -= 1;
+            if begun.all == 0 {
+                self.begun.remove(&work.namespace);
+            }
+        }
+    }
+
+    /// Frees the place of running work, which waits for `host`, or for something that is not a host.
+    /// Returns whether it has stepped aside.
+    pub(super) fn step_aside(&mut self, id: Id, host: Option<&str>) -> bool {
+        let Some(Job { work, state: state @ State::Running }) = self.jobs.get_mut(&id) else {
+            return false;
+        };
+        let hosts = host.map(|host| work.matching(host)).unwrap_or_default();
+        for host in &hosts {
+            *self.aside.entry(host.clone()).or_default() += 1;
+        }
+
+        *state = State::Aside(hosts);
+        self.taken -= 1;
+        if let Some(begun) = self.begun.get_mut(&work.namespace) {
+            begun.places -= 1;
+        }
+        true
+    }
+
+    /// Takes the place of work that had stepped aside, even if none is free.
+    pub(super) fn take_back(&mut self, id: Id) {
+        let Some(Job { work, state: state @ State::Aside(_) }) = self.jobs.get_mut(&id) else {
+            return;
+        };
+        let State::Aside(hosts) = std::mem::replace(state, State::Running) else { return };
+        for host in hosts {
+            if let Some(count) = self.aside.get_mut(&host) {
+                *count -= 1;
+                if *count == 0 {
+                    self.aside.remove(&host);
+                }
+            }
+        }
+
+        self.taken += 1;
+        if let Some(begun) = self.begun.get_mut(&work.namespace) {
+            begun.places += 1;
         }
     }
 
     /// Gives a place to the work whose turn it is, if a place is free.
     pub(super) fn next(&mut self, now: Instant) -> Option<Id> {
-        if self.taken >= self.limits.places {
+        let all: usize = self.begun.values().map(|begun| begun.all).sum();
+        if self.taken >= self.limits.places || all >= self.limits.begun {
             return None;
         }
 
         let overdue = self.overdue(now);
-        let id = overdue.into_iter().chain(0..self.lanes.len()).find_map(|index| {
-            let lane = &mut self.lanes[index];
-            lane.take()
-        })?;
+        let Self { limits, begun, aside, lanes, .. } = self;
+        let is_open = |namespace: &str, hosts: &[String]| {
+            let begun = begun.get(namespace).copied().unwrap_or_default();
+            // A namespace can fill half of the table, so the others can always begin.
+            begun.places < limits.per_namespace
+                && begun.all < limits.begun.div_ceil(2)
+                && hosts.iter().all(|host| aside.get(host).is_none_or(|n| *n < limits.per_host))
+        };
+        let mut order = overdue.into_iter().chain(0..lanes.len());
+        let id = order.find_map(|index| lanes[index].take(is_open))?;
 
-        self.jobs.insert(id, Job::Running);
+        let job = self.jobs.get_mut(&id)?;
+        job.state = State::Running;
+        let begun = self.begun.entry(job.work.namespace.clone()).or_default();
+        begun.places += 1;
+        begun.all += 1;
         self.taken += 1;
         self.given += 1;
         Some(id)

@@ -19,6 +19,7 @@ use super::indexes::{CachedIndex, Fetched, Validators};
 use super::{ChartVersions, Entry, Error, Index, Indexes};
 use crate::class::Class;
 use crate::hash::Fingerprint;
+use crate::place;
 use crate::registry::{
     AllowedHosts, Cause, Credential, Digest, Limits, Request, RetryPolicy, Transport,
     TransportOptions, asked_wait, authority, foreign_answer, is_link_local, next_chunk,
@@ -158,7 +159,8 @@ impl Repository {
     pub async fn index(&self, max_age: Duration) -> Result<Arc<Index>, Error> {
         let Connection { credential, trust, .. } = &self.access;
         let key = Fingerprint::of((self.index.as_str(), credential, trust));
-        self.indexes.get(key, max_age, |copy| self.fetch_index(copy)).await
+        let index = self.indexes.get(key, max_age, |copy| self.fetch_index(copy));
+        place::waiting(Some(&authority(&self.base)), index).await
     }
 
     /// Reads the versions of one chart.
@@ -267,7 +269,7 @@ impl Repository {
 
     /// Reads a whole body of at most `limit` bytes.
     async fn read(&self, url: &Url, limit: usize) -> Result<Bytes, Cause> {
-        retrying(&self.access.retry, || async {
+        let read = retrying(&self.access.retry, || async {
             let _slot = self.access.limits.download().await?;
             let mut headers = HeaderMap::new();
             // Archives are already gzip, and their bytes must not change.
@@ -276,8 +278,8 @@ impl Repository {
                 response if response.status() == StatusCode::OK => read_body(response, limit).await,
                 response => Err(unexpected(url, &response)),
             }
-        })
-        .await
+        });
+        place::waiting(Some(&authority(&self.base)), read).await
     }
 
     async fn fetch_index(&self, copy: Option<CachedIndex>) -> Result<Fetched, Error> {

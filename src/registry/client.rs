@@ -20,6 +20,7 @@ use super::reference::{Reference, TagOrDigest};
 use super::request::{ANSWER_TIMEOUT, Body, Request};
 use super::retry::{self, retrying};
 use super::transport::Transport;
+use crate::place;
 
 /// The URL scheme of a registry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -255,7 +256,8 @@ impl Client {
 
     /// Sends a small request: waits for a slot, logs in, retries. Any 2xx is success.
     pub(crate) async fn call(&self, call: &Call) -> Result<Response, Cause> {
-        retrying(&self.inner.options.retry, || self.attempt(call)).await
+        let sent = retrying(&self.inner.options.retry, || self.attempt(call));
+        place::waiting(Some(self.host()), sent).await
     }
 
     /// Makes one try, and reports a 429 to `gate`, which the caller has passed.

@@ -16,6 +16,7 @@ use super::error::Error;
 use super::json::object;
 use super::reference::{Tag, TagOrDigest};
 use super::retry::retrying;
+use crate::place;
 
 /// The largest manifest that is read. The distribution spec asks registries to accept 4 MiB; ECR
 /// accepts no more.
@@ -318,7 +319,7 @@ impl Client {
         let call = self.manifest_call(Method::GET, repository, what)?;
         let head = self.manifest_call(Method::HEAD, repository, what)?;
         // A break in the body is retried like the request.
-        let (headers, bytes) = retrying(&self.options().retry, || async {
+        let read = retrying(&self.options().retry, || async {
             let pull = self.pull(&head).await?;
             let response = self.attempt(&call).await?;
             drop(pull);
@@ -327,8 +328,8 @@ impl Client {
                 headers,
                 read_body_within(response, MAX_MANIFEST_BYTES, self.options().stall_window).await?,
             ))
-        })
-        .await?;
+        });
+        let (headers, bytes) = place::waiting(Some(self.host()), read).await?;
 
         let from_header = digest_header(&headers)?;
         let expected = match what {

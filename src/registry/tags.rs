@@ -15,6 +15,7 @@ use super::error::Error;
 use super::json::object;
 use super::reference::Tag;
 use super::retry::retrying;
+use crate::place;
 
 /// ECR's maximum (google/go-containerregistry#681).
 const PAGE: u32 = 1000;
@@ -74,12 +75,12 @@ impl Client {
         limit: usize,
     ) -> Result<(bytes::Bytes, Option<Url>), Cause> {
         let call = Call::new(Method::GET, url, scope);
-        retrying(&self.options().retry, || async {
+        let read = retrying(&self.options().retry, || async {
             let response = self.attempt(&call).await?;
             let next = next_page(&call.url, &response)?;
             Ok((read_body_within(response, limit, self.options().stall_window).await?, next))
-        })
-        .await
+        });
+        place::waiting(Some(self.host()), read).await
     }
 }
 

@@ -17,6 +17,7 @@ use crate::class::Class;
 use crate::ecr::policy;
 use crate::ecr::{self, Repository, Settings};
 use crate::failure::Failure;
+use crate::place;
 use crate::registry::Tag;
 use crate::writes;
 
@@ -138,6 +139,7 @@ impl Pass<'_> {
         repository: &Repository,
         outcomes: &mut Outcomes,
     ) {
+        place::copying().await;
         let target = match self.target.registry.data_plane(repository).await {
             Ok(target) => target,
             Err(error) => return copy_nothing(plan, &error.into(), outcomes),

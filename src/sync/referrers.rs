@@ -13,6 +13,7 @@ use super::outcomes::{Outcomes, ReferrersReport};
 use super::pass::Pass;
 use crate::ecr::Repository;
 use crate::failure::Failure;
+use crate::place;
 use crate::registry::{Client, Digest, Tag};
 use crate::writes::Change;
 
@@ -68,6 +69,7 @@ impl Pass<'_> {
         repository: &Repository,
         orders: Vec<Order>,
     ) -> Result<Vec<(Order, Result<(), Failure>)>, Failure> {
+        place::copying().await;
         let target = self.target.registry.data_plane(repository).await?;
         let copier = self.copier(origin, &target, repository, observed.known_manifests());
         Ok(copier.run(orders).await)

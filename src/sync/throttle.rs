@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::class::Class;
 use crate::failure::Failure;
+use crate::place;
 use crate::registry::RetryPolicy;
 
 /// Retries after those of the SDK. With the waits between them, a call fails after about three
@@ -33,7 +34,7 @@ where
 
         retry += 1;
         let Some(wait) = RETRIES.wait(retry, None) else { return Err(failure) };
-        tokio::time::sleep(wait).await;
+        place::waiting(None, tokio::time::sleep(wait)).await;
     }
 }
 

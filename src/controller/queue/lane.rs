@@ -80,9 +80,9 @@ impl Lane {
         self.arrivals.first().map(|(since, _)| *since)
     }
 
-    /// Takes the work whose turn it is.
-    pub(super) fn take(&mut self) -> Option<Id> {
-        let (name, hosts, arrival) = self.turn()?;
+    /// Takes the work whose turn it is, among the namespaces and hosts that `is_open` names.
+    pub(super) fn take(&mut self, is_open: impl Fn(&str, &[String]) -> bool) -> Option<Id> {
+        let (name, hosts, arrival) = self.turn(is_open)?;
 
         let all = self.arrivals.len();
         if let Some(namespace) = self.namespaces.get_mut(&name) {
@@ -102,9 +102,12 @@ impl Lane {
     }
 
     /// Returns namespace, hosts and arrival of the work whose turn it is.
-    fn turn<'a>(&'a self) -> Option<(String, Vec<String>, (Instant, Id))> {
+    fn turn<'a>(
+        &'a self,
+        is_open: impl Fn(&str, &[String]) -> bool,
+    ) -> Option<(String, Vec<String>, (Instant, Id))> {
         let of_namespace = |(name, namespace): (&'a String, &'a Namespace)| {
-            let (hosts, arrival) = namespace.turn()?;
+            let (hosts, arrival) = namespace.turn(|hosts| is_open(name, hosts))?;
             Some((namespace.clock.max(self.clock), arrival, name, hosts))
         };
         let (_, arrival, name, hosts) = self.namespaces.iter().filter_map(of_namespace).min()?;
@@ -114,12 +117,13 @@ impl Lane {
 
 impl Namespace {
     /// Returns hosts and arrival of the work whose turn it is.
-    fn turn(&self) -> Option<(&Vec<String>, (Instant, Id))> {
+    fn turn(&self, is_open: impl Fn(&[String]) -> bool) -> Option<(&Vec<String>, (Instant, Id))> {
+        let open = self.routes.iter().filter(|(hosts, _)| is_open(hosts));
         let of_route = |(hosts, route): (_, &Route)| {
             let arrival = *route.arrivals.first()?;
             Some((route.clock.max(self.hosts_clock), arrival, hosts))
         };
-        let (_, arrival, hosts) = self.routes.iter().filter_map(of_route).min()?;
+        let (_, arrival, hosts) = open.filter_map(of_route).min()?;
         Some((hosts, arrival))
     }
 }

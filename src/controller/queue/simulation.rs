@@ -12,11 +12,28 @@ const LOOK: Duration = Duration::from_millis(60);
 /// Time of a pass that creates and configures a repository.
 const CREATION: Duration = Duration::from_millis(200);
 
-/// Work to simulate.
+/// Time after which work that only waits steps aside.
+const GRACE: Duration = Duration::from_millis(100);
+
+/// Work to simulate. Work that takes longer than ten seconds waits for its host all the time.
 #[derive(Clone, Debug)]
 struct Work {
     waiting: Waiting,
     takes: Duration,
+}
+
+impl Work {
+    fn hangs(&self) -> bool {
+        self.takes > Duration::from_secs(10)
+    }
+}
+
+/// An event, in the order in which events of the same time are handled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Event {
+    Ends,
+    StepsAside,
+    Arrives,
 }
 
 /// What happened to it, in the order of `works`.
@@ -40,10 +57,11 @@ impl Works {
         offset: Duration,
         takes: Duration,
     ) {
+        let host = if takes > Duration::from_secs(10) { "dead" } else { "alive" };
         for _ in 0..count {
             let waiting = Waiting {
                 namespace: namespace.to_owned(),
-                hosts: vec!["registry.example.com".to_owned()],
+                hosts: vec![host.to_owned()],
                 class,
                 since: start() + offset,
             };
@@ -53,36 +71,45 @@ impl Works {
 
     /// Runs all works. Returns the results by namespace and class.
     fn run(&self) -> BTreeMap<(String, Class), Vec<Result>> {
-        let mut queue = Queue::new(Limits { places: PLACES });
+        let mut queue =
+            Queue::new(Limits { places: PLACES, per_namespace: PLACES, begun: 1024, per_host: 8 });
         let mut events = BinaryHeap::new();
         for (id, work) in self.0.iter().enumerate() {
-            events.push(Reverse((work.waiting.since, false, id)));
+            events.push(Reverse((work.waiting.since, Event::Arrives, id)));
         }
 
         let mut began = BTreeMap::new();
         let mut results: BTreeMap<_, Vec<_>> = BTreeMap::new();
-        while let Some(Reverse((now, is_end, index))) = events.pop() {
+        while let Some(Reverse((now, event, index))) = events.pop() {
             let id = index as Id;
             let Work { waiting, .. } = &self.0[index];
-            if is_end {
-                queue.remove(id);
-                let result =
-                    Result { waited: began[&index], ended: now.duration_since(waiting.since) };
-                let key = (waiting.namespace.clone(), waiting.class);
-                results.entry(key).or_default().push(result);
-            } else {
-                queue.add(id, waiting.clone());
+            match event {
+                Event::Arrives => queue.add(id, waiting.clone()),
+                Event::StepsAside => assert!(queue.step_aside(id, Some("dead"))),
+                Event::Ends => {
+                    queue.remove(id);
+                    let result =
+                        Result { waited: began[&index], ended: now.duration_since(waiting.since) };
+                    let key = (waiting.namespace.clone(), waiting.class);
+                    results.entry(key).or_default().push(result);
+                }
             }
 
             // Work that arrives together is in the queue before the first of it begins.
-            if events.peek().is_some_and(|Reverse((then, is_end, _))| *then == now && !is_end) {
+            let is_arrival = |Reverse((then, event, _)): &Reverse<(Instant, Event, usize)>| {
+                *then == now && *event == Event::Arrives
+            };
+            if events.peek().is_some_and(is_arrival) {
                 continue;
             }
             while let Some(next) = queue.next(now) {
                 let index = usize::try_from(next).expect("small");
-                let Work { waiting, takes } = &self.0[index];
-                began.insert(index, now.duration_since(waiting.since));
-                events.push(Reverse((now + *takes, true, index)));
+                let work = &self.0[index];
+                began.insert(index, now.duration_since(work.waiting.since));
+                events.push(Reverse((now + work.takes, Event::Ends, index)));
+                if work.hangs() {
+                    events.push(Reverse((now + GRACE, Event::StepsAside, index)));
+                }
             }
         }
 
@@ -177,4 +204,25 @@ fn nothing_starves_behind_new_work_that_never_ends() {
     let calm = last(&results[&("calm".to_owned(), Class::Periodic)]);
     // A quarter of the 8 places per second that come free serves two per second.
     assert!(calm < PATIENCE + secs(1000.0 / 2.0) + secs(5.0), "{calm:?}");
+}
+
+#[test]
+fn work_on_a_host_that_hangs_leaves_the_others_within_a_tenth() {
+    let healthy = |works: &mut Works| {
+        works.add(500, Class::Changed, "team", Duration::ZERO, CREATION);
+    };
+    let mut alone = Works::default();
+    healthy(&mut alone);
+    let mut beside = Works::default();
+    beside.add(500, Class::Changed, "team", Duration::ZERO, Duration::from_secs(15));
+    healthy(&mut beside);
+
+    let of = |works: &Works| {
+        let results = works.run();
+        let mut ends: Vec<_> = results.values().flatten().map(|result| result.ended).collect();
+        ends.sort_unstable();
+        ends[499]
+    };
+    let (alone, beside) = (of(&alone), of(&beside));
+    assert!(beside <= alone.mul_f64(1.1), "{beside:?} instead of {alone:?}");
 }

@@ -13,7 +13,7 @@ fn work(start: Instant, class: Class, namespace: &str, host: &str, second: u64) 
 }
 
 fn queue(places: usize) -> Queue {
-    Queue::new(Limits { places })
+    Queue::new(Limits { places, per_namespace: places, begun: 100, per_host: 2 })
 }
 
 /// Serves everything one after the other, at once.
@@ -107,4 +107,72 @@ async fn work_is_promoted_and_removed_in_any_state() {
     queue.remove(2);
     assert_eq!(order(&mut queue, start), [1, 3]);
     assert!(queue.jobs.is_empty() && queue.lanes.iter().all(Lane::is_empty));
+}
+
+#[tokio::test]
+async fn work_that_waits_steps_aside_and_is_first_when_it_goes_on() {
+    let start = Instant::now();
+    let mut queue = queue(1);
+    for id in 0..4 {
+        queue.add(id, work(start, Class::Changed, "ns", &format!("host-{id}"), id));
+    }
+    assert_eq!(queue.next(start), Some(0));
+    assert!(queue.step_aside(0, Some("host-0")));
+    assert!(!queue.step_aside(0, Some("host-0")), "it has no place any more");
+    assert_eq!(queue.next(start), Some(1));
+
+    queue.take_back(0);
+    queue.remove(1);
+    assert_eq!(queue.next(start), None, "it has its place again");
+    assert!(queue.step_aside(0, None));
+    assert_eq!(queue.next(start), Some(2));
+    queue.remove(0);
+    assert_eq!(queue.next(start), None);
+    queue.remove(2);
+    assert_eq!(order(&mut queue, start), [3]);
+    assert!(queue.jobs.is_empty() && queue.begun.is_empty() && queue.aside.is_empty());
+}
+
+#[tokio::test]
+async fn a_host_for_which_work_waits_gets_no_more_work() {
+    let start = Instant::now();
+    let mut queue = queue(1);
+    for id in 0..4 {
+        let mut work = work(start, Class::Changed, "ns", "dead", id);
+        work.hosts.push("dead of ns".to_owned());
+        queue.add(id, work);
+    }
+    queue.add(4, work(start, Class::Periodic, "ns", "alive", 0));
+
+    for id in [0, 1] {
+        assert_eq!(queue.next(start), Some(id));
+        assert!(queue.step_aside(id, Some("dead")));
+    }
+    assert_eq!(queue.next(start), Some(4), "two wait for the host already");
+    queue.remove(4);
+    queue.remove(1);
+    assert_eq!(queue.next(start), Some(2));
+
+    let mirrored = work(start, Class::Changed, "ns", "docker.io", 0);
+    assert_eq!(mirrored.matching("mirror.example.com"), ["docker.io"]);
+    assert_eq!(mirrored.matching("docker.io"), ["docker.io"]);
+}
+
+#[tokio::test]
+async fn a_namespace_takes_no_more_than_its_places_and_half_of_the_table() {
+    let start = Instant::now();
+    let limits = Limits { places: 4, per_namespace: 3, begun: 8, per_host: 8 };
+    let mut queue = Queue::new(limits);
+    for id in 0..20 {
+        queue.add(id, work(start, Class::Changed, "crowd", "h", 0));
+    }
+    queue.add(20, work(start, Class::Periodic, "team", "h", 0));
+
+    let mut next = || std::iter::from_fn(|| queue.next(start)).collect::<Vec<_>>();
+    assert_eq!(next(), [0, 1, 2, 20]);
+    for id in [0, 1, 2] {
+        assert!(queue.step_aside(id, None));
+    }
+    let mut next = || std::iter::from_fn(|| queue.next(start)).collect::<Vec<_>>();
+    assert_eq!(next(), [3], "half of the table");
 }

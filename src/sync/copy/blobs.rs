@@ -11,6 +11,7 @@ use crate::class::Class;
 use crate::failure::Failure;
 use crate::hash::Fingerprint;
 use crate::meter::Meter;
+use crate::place;
 use crate::registry::{Client, Descriptor, Digest, Moved, copy_blob, mount_or_copy_blob};
 use crate::sync::progress::Progress;
 use crate::writes;
@@ -126,7 +127,8 @@ impl Transfers {
         }
 
         let mut tasks = JoinSet::new();
-        tasks.spawn(writes::inherited(transfer_all(route.clone(), queue)));
+        let transfers = transfer_all(route.clone(), queue);
+        tasks.spawn(place::inherited(writes::inherited(transfers)));
         Self { outcomes, _tasks: tasks }
     }
 
@@ -165,12 +167,13 @@ async fn transfer_all(route: Route, queue: Vec<(Descriptor, watch::Sender<Outcom
         // The semaphore is never closed.
         let share = shares.clone().acquire_many_owned(share).await;
         let route = route.clone();
-        tasks.spawn(writes::inherited(async move {
-            let result = route.transfer(&blob).await;
+        tasks.spawn(place::inherited(writes::inherited(async move {
+            // Bytes that arrive are progress: only a transfer that hangs gives its place back.
+            let result = place::waiting(Some(route.source.host()), route.transfer(&blob)).await;
             drop(share);
             route.progress.ended_blob();
             finished.send_replace(Some(result));
-        }));
+        })));
         while tasks.try_join_next().is_some() {}
     }
 

@@ -1,0 +1,152 @@
+//! The place of a job that was started: in the queue of control, then in that of copies.
+
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::{Pool, Table};
+use crate::controller::queue::{Id, Queue};
+use crate::place::Place;
+use crate::sync::Progress;
+
+/// Wait after which a job steps aside. Most sources answer sooner, so most jobs keep their place to
+/// the end, and few jobs have begun at any time.
+const GRACE: Duration = Duration::from_millis(100);
+/// The same for a job that copies, without any progress. Bytes come in bursts.
+const COPY_GRACE: Duration = Duration::from_secs(1);
+
+/// The place of a job that was started.
+#[derive(Debug)]
+pub(super) struct Held {
+    id: Id,
+    pool: Pool,
+    progress: Progress,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    kind: Kind,
+    /// Parts of the job that wait.
+    waits: usize,
+    /// The host of the last wait.
+    host: Option<String>,
+    /// Time of the last change of `waits` or `count`.
+    since: Instant,
+    /// The progress at that time.
+    count: u64,
+    is_aside: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Control,
+    /// Without a place, until one is free for a copy.
+    BeforeCopy,
+    Copy,
+}
+
+impl Kind {
+    fn queue(self, table: &mut Table) -> &mut Queue {
+        if self == Self::Copy { &mut table.copies } else { &mut table.control }
+    }
+}
+
+impl Held {
+    pub(super) fn new(id: Id, pool: Pool, progress: Progress) -> Self {
+        let state = State {
+            kind: Kind::Control,
+            waits: 0,
+            host: None,
+            since: Instant::now(),
+            count: 0,
+            is_aside: false,
+        };
+        Self { id, pool, progress, state: Mutex::new(state) }
+    }
+
+    /// Gives the place back if the job has only waited for a while.
+    pub(super) fn step_aside_if_it_waits(&self) {
+        let mut state = self.state.lock();
+        let grace = match state.kind {
+            Kind::Control => GRACE,
+            Kind::Copy => COPY_GRACE,
+            Kind::BeforeCopy => return,
+        };
+        if state.waits == 0 || state.is_aside {
+            return;
+        }
+
+        let count = self.progress.count();
+        if count != state.count {
+            (state.count, state.since) = (count, Instant::now());
+        }
+        if state.since.elapsed() >= grace {
+            let mut table = self.pool.table.lock();
+            state.is_aside =
+                state.kind.queue(&mut table).step_aside(self.id, state.host.as_deref());
+        }
+    }
+
+    /// Takes the place back if the job had stepped aside, since a part of it goes on.
+    fn go_on(&self, change: impl FnOnce(&mut State)) {
+        let mut state = self.state.lock();
+        change(&mut state);
+        state.since = Instant::now();
+        if std::mem::take(&mut state.is_aside) {
+            let mut table = self.pool.table.lock();
+            state.kind.queue(&mut table).take_back(self.id);
+        }
+    }
+
+    /// Leaves the place for control. Returns the receiver of the place for a copy; `None` if the job
+    /// has one.
+    fn leave_control(&self) -> Option<oneshot::Receiver<()>> {
+        let mut state = self.state.lock();
+        if state.kind != Kind::Control {
+            return None;
+        }
+        state.kind = Kind::BeforeCopy;
+        state.is_aside = false;
+
+        let mut table = self.pool.table.lock();
+        let work = table.control.work(self.id)?.clone();
+        table.control.step_aside(self.id, None);
+        table.copies.add(self.id, work);
+        let (granted, is_granted) = oneshot::channel();
+        table.about_to_copy.insert(self.id, granted);
+        self.pool.changed.notify_one();
+        Some(is_granted)
+    }
+}
+
+impl Place for Held {
+    fn waits(&self, host: Option<&str>) {
+        let mut state = self.state.lock();
+        state.waits += 1;
+        state.host = host.map(str::to_owned);
+        state.since = Instant::now();
+    }
+
+    fn goes_on(&self) {
+        self.go_on(|state| state.waits -= 1);
+    }
+
+    fn copies(&self) -> BoxFuture<'_, ()> {
+        /// Shorter than any timeout of a pass: the wait for a place is not a lack of progress.
+        const ADVANCE_EVERY: Duration = Duration::from_secs(1);
+
+        async {
+            let Some(mut is_granted) = self.leave_control() else { return };
+            while tokio::time::timeout(ADVANCE_EVERY, &mut is_granted).await.is_err() {
+                self.progress.advance(1);
+            }
+            self.go_on(|state| state.kind = Kind::Copy);
+        }
+        .boxed()
+    }
+}
