@@ -142,6 +142,20 @@ impl Context {
         self.wake(failed.map(|object| ObjectRef::from_obj(object.as_ref())));
     }
 
+    /// Makes the passes of these resources due that wait for their source.
+    pub(super) fn ask_sources(&self, uids: &HashSet<String>) {
+        if uids.is_empty() {
+            return;
+        }
+        uids.iter().for_each(|uid| self.memories.ask_source(uid));
+        let objects = self.store.state();
+        let is_one = |object: &&Arc<EcrRepositorySync>| {
+            object.metadata.uid.as_ref().is_some_and(|uid| uids.contains(uid))
+        };
+        let objects = objects.iter().filter(is_one);
+        self.wake(objects.map(|object| ObjectRef::from_obj(object.as_ref())));
+    }
+
     /// Makes resources reconciled although they did not change.
     pub(super) fn wake(&self, objects: impl IntoIterator<Item = ObjectRef<EcrRepositorySync>>) {
         for object in objects {

@@ -13,7 +13,9 @@ use self::inspections::Inspections;
 use super::backoff::{self, JITTER, LONGEST_WAIT, jittered};
 use super::requests::Requests;
 use crate::api::v1alpha1::EcrRepositorySyncStatus;
-use crate::sync::{Attempts, Held, Look, Progress, Pruning, Report, Snapshot};
+use crate::class::Class;
+use crate::hash::Fingerprint;
+use crate::sync::{Attempts, Failure, Held, Look, Progress, Pruning, Report, Snapshot};
 
 /// Most events of one resource in [`EVENT_WINDOW`]. Further events are skipped.
 const MAX_EVENTS: u32 = 20;
@@ -48,6 +50,8 @@ pub(super) struct Memory {
     progress: Option<(Progress, Instant)>,
     /// Report and end of a pass whose status could not be written.
     pub(super) unwritten: Option<(Box<Report>, Timestamp)>,
+    /// The source for which the next pass waits: its host is down.
+    waits_for: Option<Fingerprint>,
     /// Failed reconciles in a row.
     failed_reconciles: u32,
     /// Start of the window, and the events since then.
@@ -132,6 +136,22 @@ impl Memories {
             self.wake(uid);
         }
         failed
+    }
+
+    /// Returns the resources that wait for a source whose host is down, with that source.
+    pub(super) fn waiting_for_sources(&self) -> Vec<(String, Fingerprint)> {
+        let all = self.0.lock();
+        let waiting = all.iter().filter(|(_, memory)| !memory.submitted);
+        waiting.filter_map(|(uid, memory)| Some((uid.clone(), memory.waits_for?))).collect()
+    }
+
+    /// Makes the pass of a resource due now that waits for its source.
+    pub(super) fn ask_source(&self, uid: &str) {
+        if let Some(memory) = self.0.lock().get_mut(uid)
+            && memory.waits_for.take().is_some()
+        {
+            memory.due = Some(Instant::now());
+        }
     }
 
     /// Returns the time since when a pass has been due, of the pass that has waited longest.
@@ -244,7 +264,8 @@ impl Memory {
         }
     }
 
-    /// Records the end of a pass. Returns the wait until the next.
+    /// Records the end of a pass. Returns the wait until the next. A resource whose only failure is
+    /// that the host of a source is down waits until it answers, or for the longest wait.
     pub(super) fn finished(&mut self, report: &Report, interval: Duration) -> Duration {
         self.submitted = false;
         self.progress = None;
@@ -258,9 +279,15 @@ impl Memory {
             self.held = held.clone();
         }
 
+        let is_outage = |failure: &Failure| failure.class == Class::RegistryUnavailable;
+        self.waits_for = report.outage.filter(|_| report.failures().all(is_outage));
         let wait = if report.is_success() {
             self.failures = 0;
+            self.waits_for = None;
             interval
+        } else if self.waits_for.is_some() {
+            self.failures = self.failures.saturating_add(1);
+            interval.min(LONGEST_WAIT)
         } else {
             self.failures = self.failures.saturating_add(1);
             backoff::after_pass(self.failures, report.failures()).min(interval.max(LONGEST_WAIT))
@@ -275,8 +302,6 @@ impl Memory {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::class::Class;
-    use crate::sync::Failure;
 
     fn failure(class: Class) -> Failure {
         Failure::new(class, "x")

@@ -32,6 +32,7 @@ mod requests;
 mod resource_metrics;
 mod secret_index;
 mod secrets;
+mod sources;
 mod status;
 mod subject;
 mod undecodable;
@@ -100,6 +101,7 @@ pub(crate) async fn run(
 
     let starting_jobs = tokio::spawn(job::start_in_turn(context.clone()));
     let watching_due = tokio::spawn(watch_due(context.clone()));
+    let watching_sources = tokio::spawn(sources::watch(context.clone()));
     let watching_identity = tokio::spawn(watch_identity(store.clone(), context.clone()));
     let watching_secrets =
         secrets.map(|secrets| tokio::spawn(watch_secrets(secrets, context.clone(), stop.clone())));
@@ -131,6 +133,7 @@ pub(crate) async fn run(
     context.pool.finish().await;
     starting_jobs.abort();
     watching_due.abort();
+    watching_sources.abort();
     watching_identity.abort();
     if let Some(watching) = watching_secrets {
         watching.abort();

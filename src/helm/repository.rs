@@ -361,7 +361,10 @@ impl Repository {
         let anonymous = authorization.is_none();
         let request = Request { headers, authorization, ..Request::get(url.clone()) };
 
-        let response = self.access.transport.send(request).await?;
+        let attempt = self.access.limits.admit()?;
+        let sent = self.access.transport.send(request).await;
+        let response = attempt.settle(&host, sent)?;
+        drop(attempt);
         drop(slot);
 
         let status = response.status();

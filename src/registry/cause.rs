@@ -156,6 +156,14 @@ pub enum Cause {
         /// The rest of the pause.
         wait: Duration,
     },
+    /// The host was found not to answer; one request at a time probes whether it does again.
+    #[error("{why}; other requests to {host} are held back until it answers")]
+    Down {
+        /// Host and port.
+        host: String,
+        /// The failure of the request that found it out.
+        why: String,
+    },
     /// The remaining pulls are reserved for other users of the login.
     #[error("{text}")]
     Reserved {
@@ -247,6 +255,7 @@ impl Cause {
             | Self::Broken { .. }
             | Self::Truncated { .. }
             | Self::NoAnswer { .. }
+            | Self::Down { .. }
             | Self::Stalled { .. }
             | Self::TooSlow { .. }
             | Self::OffsetLost { .. }
@@ -272,6 +281,7 @@ impl Cause {
             | Self::Broken { .. }
             | Self::Truncated { .. }
             | Self::NoAnswer { .. }
+            | Self::Down { .. }
             | Self::Stalled { .. }
             | Self::TooSlow { .. }
             | Self::Digest { .. }

@@ -163,11 +163,20 @@ pub(crate) struct Call {
     pub(crate) scope: Scope,
     pub(crate) headers: HeaderMap,
     pub(crate) body: bytes::Bytes,
+    /// A shorter wait for the head of the answer than [`Options::answer_timeout`].
+    pub(crate) timeout: Duration,
 }
 
 impl Call {
     pub(crate) fn new(method: Method, url: Url, scope: Scope) -> Self {
-        Self { method, url, scope, headers: HeaderMap::new(), body: bytes::Bytes::new() }
+        Self {
+            method,
+            url,
+            scope,
+            headers: HeaderMap::new(),
+            body: bytes::Bytes::new(),
+            timeout: Duration::MAX,
+        }
     }
 }
 
@@ -279,12 +288,16 @@ impl Client {
         let inner = &*self.inner;
         let _slot = inner.limits.request(self.host(), inner.options.retry.longest).await?;
         let _turn = inner.auth.turn().await;
+        let attempt = inner.limits.admit()?;
+        let host = authority(&inner.base);
 
-        let mut grant = inner.auth.grant(&call.scope).await?;
+        // A grant may need no request: only a failure says something about the host.
+        let grant = inner.auth.grant(&call.scope).await;
+        let mut grant = grant.or_else(|cause| attempt.settle(&host, Err(cause)))?;
         // One renewal for an expired token, one for a token with the wrong scope.
         for last in [false, false, true] {
             let request = request(call, grant.as_ref(), inner.options.answer_timeout);
-            let response = inner.transport.send(request).await?;
+            let response = attempt.settle(&host, inner.transport.send(request).await)?;
 
             // After a redirect, the rate limit headers are those of another host.
             let is_ours = same_origin(response.url(), &call.url);
@@ -405,6 +418,6 @@ fn request(call: &Call, grant: Option<&Grant>, timeout: Duration) -> Request {
         headers,
         authorization,
         body,
-        timeout,
+        timeout: timeout.min(call.timeout),
     }
 }

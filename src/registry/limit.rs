@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
+use super::breaker::{Attempt, Breaker};
 use super::cause::Cause;
 use super::retry::MAX_ASKED_WAIT;
 
@@ -57,6 +58,8 @@ pub struct Limits {
     /// Blobs of at least this size are written in parts: the registry refused a whole one.
     parts_from: AtomicU64,
     paused_until: Mutex<Option<Instant>>,
+    /// Only for sources: ECR is asked again by all, since it is the target of all.
+    breaker: Option<Breaker>,
 }
 
 /// A slot, released when dropped.
@@ -155,7 +158,32 @@ impl Limits {
             max_uploads: u32::try_from(widths.uploads.max(1)).unwrap_or(u32::MAX),
             parts_from: AtomicU64::new(u64::MAX),
             paused_until: Mutex::new(None),
+            breaker: None,
         }
+    }
+
+    /// Creates the limits of a source, which holds requests back while its host is down.
+    #[must_use]
+    pub(crate) fn of_source() -> Self {
+        Self { breaker: Some(Breaker::default()), ..Self::default() }
+    }
+
+    /// Lets a request be sent to the host. The caller reports the result to the attempt.
+    ///
+    /// # Errors
+    /// [`Cause::Down`] while the host is down.
+    pub(crate) fn admit(&self) -> Result<Attempt<'_>, Cause> {
+        self.breaker.as_ref().map_or_else(|| Ok(Attempt::free()), Breaker::admit)
+    }
+
+    /// Whether the host was found not to answer.
+    pub(crate) fn is_down(&self) -> bool {
+        self.breaker.as_ref().is_some_and(Breaker::is_open)
+    }
+
+    /// Whether a request should probe whether the host answers again.
+    pub(crate) fn wants_probe(&self) -> bool {
+        self.breaker.as_ref().is_some_and(Breaker::wants_probe)
     }
 
     /// Waits for a slot for a small request, and for the end of a pause of at most `max_wait`.

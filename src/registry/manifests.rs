@@ -1,6 +1,8 @@
 //! Manifests: resolved by HEAD, read whole and checked against their digest, and written byte for
 //! byte.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Method, StatusCode};
@@ -39,6 +41,10 @@ const ACCEPTED: &str = "application/vnd.oci.image.index.v1+json, \
      application/vnd.oci.image.manifest.v1+json, \
      application/vnd.docker.distribution.manifest.v2+json, \
      application/vnd.oci.artifact.manifest.v1+json, */*;q=0.1";
+
+/// The longest wait for the head of the answer to a request for a manifest. Registries answer from
+/// an index, within a second.
+const MANIFEST_TIMEOUT: Duration = Duration::from_secs(15);
 
 const CONTENT_DIGEST: &str = "docker-content-digest";
 
@@ -453,6 +459,7 @@ impl Client {
         let url = self.url(repository, &format!("manifests/{what}"))?;
         let mut call = Call::new(method, url, Scope::pull(repository));
         call.headers.insert(ACCEPT, HeaderValue::from_static(ACCEPTED));
+        call.timeout = MANIFEST_TIMEOUT;
         Ok(call)
     }
 }

@@ -32,6 +32,7 @@ mod answer;
 mod auth;
 mod blobs;
 mod bodies;
+mod breaker;
 mod cause;
 mod challenge;
 mod client;

@@ -19,6 +19,8 @@ use super::transport::Transport;
 
 /// Tokens have a few kilobytes; Azure's have up to 4.
 const MAX_BYTES: usize = 256 * 1024;
+/// The longest wait for the head of the answer: that for a manifest, which waits for the token.
+const TOKEN_TIMEOUT: Duration = Duration::from_secs(15);
 /// The lifetime by the token spec if the server sends none.
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(60);
 /// The time before the expiry at which a token is replaced, so that it does not expire in transit.
@@ -113,6 +115,7 @@ impl TokenServer {
         };
 
         request.headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        request.timeout = TOKEN_TIMEOUT;
 
         let requested = Instant::now();
         let response = self.transport.send(request).await?;

@@ -41,7 +41,9 @@ impl Engine {
     pub async fn sync(&self, job: &Job, mode: Mode, stop: &CancellationToken) -> Report {
         let work = async { Pass::new(self, job, mode).await?.run().await };
         let work = self.author(job).writes(work);
-        bounded(&self.bounds, job, stop, work).await.unwrap_or_else(Report::failed)
+        let report = bounded(&self.bounds, job, stop, work).await;
+        let report = report.unwrap_or_else(Report::failed);
+        Report { outage: self.outage(job), ..report }
     }
 }
 

@@ -16,6 +16,7 @@ use crate::api::v1alpha1::Ownership;
 use crate::ecr::Repository;
 use crate::ecr::policy::{Forecast, Wanted, forecast};
 use crate::failure::Failure;
+use crate::hash::Fingerprint;
 use crate::registry::{Digest, Tag};
 
 /// The result of one pass.
@@ -64,6 +65,8 @@ pub struct Report {
     pub deletion: Option<Deletion>,
     /// Whether this was a dry run.
     pub dry_run: bool,
+    /// A way to a source whose host is down.
+    pub(crate) outage: Option<Fingerprint>,
 }
 
 /// The tags of an artifact.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::engine::Engine;
-use super::job::{Access, EcrLogin, EcrSource, Way};
+use super::job::{Access, EcrLogin, EcrSource, Job, Way};
 use super::origin::Origin;
 use crate::failure::Failure;
 use crate::hash::Fingerprint;
@@ -121,7 +121,33 @@ impl Engine {
 
     /// Returns the limits of one way to a source host.
     fn limits(&self, reader: Fingerprint) -> Arc<registry::Limits> {
-        self.limits.lock().get_or_insert_with(reader, LIMITS_BYTES, Arc::default)
+        let new = || Arc::new(registry::Limits::of_source());
+        self.limits.lock().get_or_insert_with(reader, LIMITS_BYTES, new)
+    }
+
+    /// Returns a way of the job to a source whose host is down.
+    pub(super) fn outage(&self, job: &Job) -> Option<Fingerprint> {
+        let Job { spec, access, mirrored, .. } = job;
+        let image = spec.image.as_ref().map(|image| (image.reference.host.as_str(), &access.image));
+        let chart = spec.chart.as_ref().map(|chart| (chart.address.host(), &access.chart));
+        let mirror =
+            mirrored.as_ref().map(|mirrored| (mirrored.reference.host.as_str(), &mirrored.access));
+
+        let mut ways = [image, chart, mirror]
+            .into_iter()
+            .flatten()
+            .filter_map(|(host, access)| Some(Fingerprint::of((host, &access.as_ref().ok()?.way))));
+        ways.find(|way| self.is_down(*way))
+    }
+
+    /// Whether the host of this way to a source is down.
+    pub(crate) fn is_down(&self, way: Fingerprint) -> bool {
+        self.limits.lock().get(&way).is_some_and(|limits| limits.is_down())
+    }
+
+    /// Whether a pass should probe whether the host of this way answers again.
+    pub(crate) fn wants_probe(&self, way: Fingerprint) -> bool {
+        self.limits.lock().get(&way).is_some_and(|limits| limits.wants_probe())
     }
 
     /// Returns the remaining pulls of one way to a source host.
