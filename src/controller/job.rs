@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::backoff::offset_in;
 use super::context::Context;
 use super::error::Error;
-use super::memory::PROGRESS_EVERY;
+use super::memory::{PROGRESS_EVERY, SLOW};
 use super::pool::{Order, Turn};
 use super::queue::Class;
 use super::secrets::Secrets;
@@ -39,15 +39,20 @@ use crate::violation::Violation;
 struct Standing {
     /// Whether no pass over this generation has ended.
     is_new: bool,
+    /// Whether Ready is about this generation.
+    is_shown: bool,
     is_ready: bool,
 }
 
 impl Standing {
     fn of(subject: &Subject<'_>, status: &Status) -> Self {
         let ready = conditions::find(&status.conditions, condition::READY);
-        let is_new =
-            ready.is_none_or(|ready| ready.observed_generation != Some(subject.generation));
-        Self { is_new, is_ready: ready.is_some_and(|ready| ready.status == "True") }
+        let generation = Some(subject.generation);
+        Self {
+            is_new: status.observed_generation != generation,
+            is_shown: ready.is_some_and(|ready| ready.observed_generation == generation),
+            is_ready: ready.is_some_and(|ready| ready.status == "True"),
+        }
     }
 
     /// Returns the class of the next pass in the queue.
@@ -67,7 +72,7 @@ impl Standing {
 }
 
 /// Submits a job if one is due.
-pub(super) async fn start(subject: &Subject<'_>) -> Result<Action, Error> {
+pub(super) fn start(subject: &Subject<'_>) -> Action {
     let current = subject.status();
     let standing = Standing::of(subject, &current);
 
@@ -82,15 +87,10 @@ pub(super) async fn start(subject: &Subject<'_>) -> Result<Action, Error> {
     let due = subject.memory(|memory| *memory.due.get_or_insert(now + wait));
     if now < due {
         subject.schedule(Next::after(due - now));
-        return Ok(Action::requeue(due - now));
+        return Action::requeue(due - now);
     }
     subject.schedule(Next::Now);
 
-    let urgency = standing.urgency(subject);
-    if standing.is_new && !subject.is_being_deleted() {
-        let progressing = status::progressing(&current, subject.generation, Timestamp::now());
-        publish::patch(subject, &current, progressing).await?;
-    }
     let is_retry = subject.memory(|memory| {
         memory.submitted();
         memory.failures > 0
@@ -99,18 +99,42 @@ pub(super) async fn start(subject: &Subject<'_>) -> Result<Action, Error> {
         object: ObjectRef::from_obj(subject.object),
         uid: subject.uid.clone(),
         generation: subject.generation,
-        urgency,
+        urgency: standing.urgency(subject),
+        is_new: standing.is_new && !subject.is_being_deleted(),
         hosts: hosts::of(&subject.namespace, &subject.object.spec),
         ticket: subject.context.metrics.queue.add(is_retry),
     });
-    Ok(Action::await_change())
+    Action::await_change()
 }
 
 /// Reconciles a resource whose job waits for a place: it may be more urgent now.
-pub(super) fn waiting(subject: &Subject<'_>) -> Action {
+pub(super) async fn waiting(subject: &Subject<'_>) -> Result<Action, Error> {
     let urgency = Standing::of(subject, &subject.status()).urgency(subject);
     subject.context.pool.promote(&subject.uid, urgency);
-    Action::await_change()
+    report_if_slow(subject).await?;
+    Ok(Action::await_change())
+}
+
+/// Reports that the first pass over a generation has not ended, if that takes long.
+pub(super) async fn report_if_slow(subject: &Subject<'_>) -> Result<(), Error> {
+    let current = subject.status();
+    let Standing { is_new, is_shown, .. } = Standing::of(subject, &current);
+    if !is_new || is_shown || subject.is_being_deleted() || !subject.memory(|m| m.is_slow()) {
+        return Ok(());
+    }
+    let progressing = status::progressing(&current, subject.generation, Timestamp::now());
+    publish::patch(subject, &current, progressing).await
+}
+
+/// Makes new resources report that their first pass takes long. A burst of thousands waits for
+/// minutes: its reports come in order of arrival, and slowly, since each is a write.
+pub(super) async fn report_slow_ones(context: Arc<Context>) {
+    const EVERY: Duration = Duration::from_millis(500);
+    const MOST: usize = 10;
+    loop {
+        tokio::time::sleep(EVERY).await;
+        context.wake(context.pool.slow(SLOW, MOST));
+    }
 }
 
 /// Starts the submitted jobs, each when it gets a place.

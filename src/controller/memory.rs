@@ -22,6 +22,10 @@ const MAX_EVENTS: u32 = 20;
 /// See [`MAX_EVENTS`].
 const EVENT_WINDOW: Duration = Duration::from_secs(600);
 
+/// Time after which a new resource reports that its first pass has not ended. Most passes end sooner,
+/// so they cost the API server one write less.
+pub(super) const SLOW: Duration = Duration::from_secs(2);
+
 /// Least time between two reports of progress in the status.
 pub(super) const PROGRESS_EVERY: Duration = Duration::from_secs(60);
 
@@ -44,8 +48,8 @@ pub(super) struct Memory {
     pub(super) answering: Option<String>,
     /// Whether another pass is due at once when the running one ends: something changed meanwhile.
     again: bool,
-    /// Whether a pass was submitted and has not ended.
-    submitted: bool,
+    /// Time when the pass was submitted that has not ended.
+    submitted: Option<Instant>,
     /// Progress of the running pass, and the time of its last report in the status.
     progress: Option<(Progress, Instant)>,
     /// Report and end of a pass whose status could not be written.
@@ -141,7 +145,7 @@ impl Memories {
     /// Returns the resources that wait for a source whose host is down, with that source.
     pub(super) fn waiting_for_sources(&self) -> Vec<(String, Fingerprint)> {
         let all = self.0.lock();
-        let waiting = all.iter().filter(|(_, memory)| !memory.submitted);
+        let waiting = all.iter().filter(|(_, memory)| memory.submitted.is_none());
         waiting.filter_map(|(uid, memory)| Some((uid.clone(), memory.waits_for?))).collect()
     }
 
@@ -158,7 +162,9 @@ impl Memories {
     pub(super) fn oldest_due(&self) -> Option<Instant> {
         let all = self.0.lock();
         let now = Instant::now();
-        let due = all.values().filter(|memory| !memory.submitted && memory.suspended != Some(true));
+        let due = all
+            .values()
+            .filter(|memory| memory.submitted.is_none() && memory.suspended != Some(true));
         due.filter_map(|memory| memory.due).filter(|due| *due <= now).min()
     }
 
@@ -206,13 +212,17 @@ impl Memory {
 
     /// Records that a pass waits for its start.
     pub(super) fn submitted(&mut self) {
-        self.submitted = true;
+        self.submitted = Some(Instant::now());
+    }
+
+    /// Whether the pass that has not ended was submitted long ago.
+    pub(super) fn is_slow(&self) -> bool {
+        self.submitted.is_some_and(|submitted| submitted.elapsed() >= SLOW)
     }
 
     /// Records the start of a pass. The pass sees every change up to now.
     pub(super) fn started(&mut self, progress: &Progress) {
         self.again = false;
-        self.submitted = true;
         self.progress = Some((progress.clone(), Instant::now()));
         if let Some(asked) = self.asked.take() {
             self.answering = Some(asked);
@@ -267,7 +277,7 @@ impl Memory {
     /// Records the end of a pass. Returns the wait until the next. A resource whose only failure is
     /// that the host of a source is down waits until it answers, or for the longest wait.
     pub(super) fn finished(&mut self, report: &Report, interval: Duration) -> Duration {
-        self.submitted = false;
+        self.submitted = None;
         self.progress = None;
         self.look.clone_from(&report.look);
 

@@ -100,6 +100,7 @@ pub(crate) async fn run(
         .predicate_filter(predicates::generation.combine(requested), PredicateConfig::default());
 
     let starting_jobs = tokio::spawn(job::start_in_turn(context.clone()));
+    let reporting_slow_ones = tokio::spawn(job::report_slow_ones(context.clone()));
     let watching_due = tokio::spawn(watch_due(context.clone()));
     let watching_sources = tokio::spawn(sources::watch(context.clone()));
     let watching_identity = tokio::spawn(watch_identity(store.clone(), context.clone()));
@@ -132,6 +133,7 @@ pub(crate) async fn run(
 
     context.pool.finish().await;
     starting_jobs.abort();
+    reporting_slow_ones.abort();
     watching_due.abort();
     watching_sources.abort();
     watching_identity.abort();

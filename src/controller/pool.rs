@@ -10,7 +10,7 @@
 
 mod held;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -66,6 +66,8 @@ pub(super) struct Order {
     pub(super) generation: i64,
     /// Class of the job in the queue.
     pub(super) urgency: Urgency,
+    /// Whether the resource should report it if the job takes long.
+    pub(super) is_new: bool,
     /// Hosts that the job reads from.
     pub(super) hosts: Vec<String>,
     pub(super) ticket: Ticket,
@@ -85,13 +87,14 @@ pub(super) struct Turn {
 #[derive(Debug)]
 struct Entry {
     id: Id,
+    object: ObjectRef<EcrRepositorySync>,
     generation: i64,
     phase: Phase,
 }
 
 #[derive(Debug)]
 enum Phase {
-    Waiting(ObjectRef<EcrRepositorySync>, Ticket),
+    Waiting(Ticket),
     /// Cancels the job when its entry is removed.
     Running(#[allow(dead_code, reason = "held")] DropGuard),
     Finished(Box<Report>),
@@ -127,6 +130,8 @@ struct Table {
     entries: HashMap<String, Entry>,
     /// UIDs of the waiting jobs.
     waiting: HashMap<Id, String>,
+    /// Jobs of new resources in order of arrival, with their UIDs, until they are reported or over.
+    new: VecDeque<(Instant, Id, String)>,
     /// The last job of each resource that was started, cancelled or not.
     ends: HashMap<String, End>,
     /// The places of the jobs that were started.
@@ -178,6 +183,7 @@ impl Pool {
             copies: Queue::new(copies),
             entries: HashMap::new(),
             waiting: HashMap::new(),
+            new: VecDeque::new(),
             ends: HashMap::new(),
             held: HashMap::new(),
             about_to_copy: HashMap::new(),
@@ -210,17 +216,22 @@ impl Pool {
 
     /// Puts a job into the queue.
     pub(super) fn submit(&self, order: Order) {
-        let Order { object, uid, generation, urgency, hosts, ticket } = order;
+        let Order { object, uid, generation, urgency, is_new, hosts, ticket } = order;
         let mut table = self.table.lock();
         table.remove(&uid);
 
         let id = table.next_id;
         table.next_id += 1;
         let namespace = object.namespace.clone().unwrap_or_default();
-        let waiting = Waiting { namespace, hosts, class: urgency, since: Instant::now() };
+        let since = Instant::now();
+        let waiting = Waiting { namespace, hosts, class: urgency, since };
         table.control.add(id, waiting);
         table.waiting.insert(id, uid.clone());
-        table.entries.insert(uid, Entry { id, generation, phase: Phase::Waiting(object, ticket) });
+        if is_new {
+            table.new.push_back((since, id, uid.clone()));
+        }
+        let phase = Phase::Waiting(ticket);
+        table.entries.insert(uid, Entry { id, object, generation, phase });
         drop(table);
         self.changed.notify_one();
     }
@@ -231,6 +242,21 @@ impl Pool {
         if let Some(id) = table.entries.get(uid).map(|entry| entry.id) {
             table.control.promote(id, urgency);
         }
+    }
+
+    /// Returns new resources whose job was submitted at least `age` ago and has not ended: at most
+    /// `most`, in order of arrival, each once.
+    pub(super) fn slow(&self, age: Duration, most: usize) -> Vec<ObjectRef<EcrRepositorySync>> {
+        let mut table = self.table.lock();
+        let mut slow = Vec::new();
+        while slow.len() < most
+            && let Some((_, id, uid)) = table.new.pop_front_if(|(since, ..)| since.elapsed() >= age)
+        {
+            let entry = table.entries.get(&uid).filter(|entry| entry.id == id);
+            let entry = entry.filter(|entry| !matches!(entry.phase, Phase::Finished(_)));
+            slow.extend(entry.map(|entry| entry.object.clone()));
+        }
+        slow
     }
 
     /// Waits until a place is free and a job waits for one, and gives it the place. For one caller,
@@ -277,11 +303,9 @@ impl Pool {
 
         let stop = self.stop.child_token();
         let running = Phase::Running(stop.clone().drop_guard());
-        let generation = entry.generation;
+        let (generation, object) = (entry.generation, entry.object.clone());
         match std::mem::replace(&mut entry.phase, running) {
-            Phase::Waiting(object, ticket) => {
-                Some(Turn { id, object, uid, generation, ticket, stop })
-            }
+            Phase::Waiting(ticket) => Some(Turn { id, object, uid, generation, ticket, stop }),
             // The queue gives a place once.
             Phase::Running(_) | Phase::Finished(_) => None,
         }

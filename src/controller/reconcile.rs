@@ -68,7 +68,7 @@ async fn decide(subject: &Subject<'_>) -> Result<Action, Error> {
     subject.take_requests();
 
     let ended = match subject.context.pool.poll(&subject.uid, subject.generation) {
-        pool::State::Waiting => return Ok(job::waiting(subject)),
+        pool::State::Waiting => return job::waiting(subject).await,
         pool::State::Running => return running(subject).await,
         pool::State::Finished(report) => {
             publish::log(subject, &report);
@@ -78,7 +78,7 @@ async fn decide(subject: &Subject<'_>) -> Result<Action, Error> {
     };
     match ended {
         Some((report, time)) => finish(subject, report, time).await,
-        None => job::start(subject).await,
+        None => Ok(job::start(subject)),
     }
 }
 
@@ -100,6 +100,7 @@ async fn suspended(subject: &Subject<'_>, was_suspended: Option<bool>) -> Result
 
 /// Reports the progress of a pass that copies for long. The job wakes the reconcile for it.
 async fn running(subject: &Subject<'_>) -> Result<Action, Error> {
+    job::report_if_slow(subject).await?;
     if let Some(snapshot) = subject.memory(Memory::progress) {
         let old = subject.status();
         let new = status::copying(&old, &snapshot);
@@ -160,9 +161,9 @@ async fn delete(subject: &Subject<'_>) -> Result<Action, Error> {
     subject.take_requests();
 
     let report = match pool.poll(&subject.uid, subject.generation) {
-        pool::State::Waiting => return Ok(job::waiting(subject)),
+        pool::State::Waiting => return job::waiting(subject).await,
         pool::State::Running => return Ok(Action::await_change()),
-        pool::State::None => return job::start(subject).await,
+        pool::State::None => return Ok(job::start(subject)),
         pool::State::Finished(report) => report,
     };
 

@@ -15,6 +15,7 @@ fn order(name: &str, generation: i64) -> Order {
         uid: name.to_owned(),
         generation,
         urgency: Urgency::Changed,
+        is_new: true,
         hosts: Vec::new(),
         ticket: crate::telemetry::Metrics::new().expect("distinct names").queue.add(false),
     }
@@ -169,6 +170,26 @@ async fn a_job_that_only_waits_steps_aside_and_one_that_copies_leaves_its_place(
     copying.abort();
     let table = jobs.table.lock();
     assert!(table.held.is_empty() && table.about_to_copy.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn new_resources_whose_job_takes_long_are_reported_once_in_order_of_arrival() {
+    let (jobs, mut finished) = pool(1);
+    let age = Duration::from_secs(2);
+    run(&jobs, "quick", 1, |_| async { Report::default() }).await;
+    assert_eq!(finished.next().await, Some(object("quick")));
+    run(&jobs, "runs", 1, |_| std::future::pending()).await;
+    for name in ["a", "b", "c", "d"] {
+        jobs.submit(order(name, 1));
+    }
+    jobs.submit(Order { is_new: false, ..order("old", 1) });
+    jobs.cancel("b");
+
+    assert_eq!(jobs.slow(age, 10), []);
+    tokio::time::advance(age).await;
+    assert_eq!(jobs.slow(age, 3), ["runs", "a", "c"].map(object));
+    assert_eq!(jobs.slow(age, 3), ["d"].map(object));
+    assert_eq!(jobs.slow(age, 3), []);
 }
 
 #[tokio::test]
