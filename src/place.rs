@@ -24,6 +24,9 @@ pub(crate) trait Place: Send + Sync + fmt::Debug {
     /// A part of the job has ended its wait.
     fn goes_on(&self);
 
+    /// The job is about to call AWS.
+    fn calls_aws(&self);
+
     /// Exchanges the place for one among the jobs that copy. Waits until one is free.
     fn copies(&self) -> BoxFuture<'_, ()>;
 }
@@ -55,6 +58,12 @@ pub(crate) async fn copying() {
     if let Ok(place) = PLACE.try_with(Clone::clone) {
         place.copies().await;
     }
+}
+
+/// Reports that the job is about to call AWS.
+pub(crate) fn calls_aws() {
+    // Work without a place has nobody to report to.
+    let _without = PLACE.try_with(|place| place.calls_aws());
 }
 
 /// A wait, which ends when this is dropped.

@@ -91,18 +91,20 @@ pub(super) fn start(subject: &Subject<'_>) -> Action {
     }
     subject.schedule(Next::Now);
 
-    let is_retry = subject.memory(|memory| {
+    let urgency = standing.urgency(subject);
+    let (is_retry, first_seen) = subject.memory(|memory| {
         memory.submitted();
-        memory.failures > 0
+        (memory.failures > 0, memory.first_seen())
     });
     subject.context.pool.submit(Order {
         object: ObjectRef::from_obj(subject.object),
         uid: subject.uid.clone(),
         generation: subject.generation,
-        urgency: standing.urgency(subject),
+        urgency,
+        changed: (urgency == Class::Changed).then_some(first_seen),
         is_new: standing.is_new && !subject.is_being_deleted(),
         hosts: hosts::of(&subject.namespace, &subject.object.spec),
-        ticket: subject.context.metrics.queue.add(is_retry),
+        ticket: subject.context.metrics.queue.add(urgency.into(), is_retry),
     });
     Action::await_change()
 }

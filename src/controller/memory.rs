@@ -34,6 +34,8 @@ pub(super) const PROGRESS_EVERY: Duration = Duration::from_secs(60);
 pub(super) struct Memory {
     /// Generation that the other fields are about.
     pub(super) generation: i64,
+    /// Time when the generation was first reconciled.
+    seen: Option<Instant>,
     /// Failed passes in a row.
     pub(super) failures: u32,
     /// Time of the next pass; `None` before the first.
@@ -108,6 +110,7 @@ impl Memories {
             let is_asked = memory.asked.is_some() || memory.answering.is_some();
             *memory = Memory {
                 generation,
+                seen: Some(Instant::now()),
                 suspended: memory.suspended,
                 written: memory.written.take(),
                 requests: memory.requests.take(),
@@ -208,6 +211,11 @@ impl Memory {
     /// outside of the resource.
     pub(super) const fn is_asked(&self) -> bool {
         self.asked.is_some() || self.again
+    }
+
+    /// Returns the time when the generation was first reconciled.
+    pub(super) fn first_seen(&mut self) -> Instant {
+        *self.seen.get_or_insert_with(Instant::now)
     }
 
     /// Records that a pass waits for its start.

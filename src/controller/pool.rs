@@ -42,8 +42,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Jobs that have begun and have not ended. Each has about 40 KB, so all of them fit into the memory
 /// that the chart gives the operator.
 const MOST_BEGUN: usize = 1024;
-/// Jobs that wait for one host: enough to notice soon that it answers again.
-const PER_HOST: usize = 8;
 
 /// The state of the job of a resource.
 #[derive(Debug)]
@@ -66,6 +64,8 @@ pub(super) struct Order {
     pub(super) generation: i64,
     /// Class of the job in the queue.
     pub(super) urgency: Urgency,
+    /// Time of the change that the job carries out.
+    pub(super) changed: Option<Instant>,
     /// Whether the resource should report it if the job takes long.
     pub(super) is_new: bool,
     /// Hosts that the job reads from.
@@ -81,6 +81,7 @@ pub(super) struct Turn {
     uid: String,
     pub(super) generation: i64,
     ticket: Ticket,
+    changed: Option<Instant>,
     stop: CancellationToken,
 }
 
@@ -94,7 +95,8 @@ struct Entry {
 
 #[derive(Debug)]
 enum Phase {
-    Waiting(Ticket),
+    /// With the time of the change that the job carries out.
+    Waiting(Ticket, Option<Instant>),
     /// Cancels the job when its entry is removed.
     Running(#[allow(dead_code, reason = "held")] DropGuard),
     Finished(Box<Report>),
@@ -175,7 +177,7 @@ impl Pool {
             places,
             per_namespace: places,
             begun: MOST_BEGUN.max(places * 2),
-            per_host: PER_HOST,
+            per_host: places,
         };
         let copies = Limits { places: places + places.div_ceil(4), begun: usize::MAX, ..control };
         let table = Table {
@@ -216,7 +218,7 @@ impl Pool {
 
     /// Puts a job into the queue.
     pub(super) fn submit(&self, order: Order) {
-        let Order { object, uid, generation, urgency, is_new, hosts, ticket } = order;
+        let Order { object, uid, generation, urgency, changed, is_new, hosts, ticket } = order;
         let mut table = self.table.lock();
         table.remove(&uid);
 
@@ -230,7 +232,7 @@ impl Pool {
         if is_new {
             table.new.push_back((since, id, uid.clone()));
         }
-        let phase = Phase::Waiting(ticket);
+        let phase = Phase::Waiting(ticket, changed);
         table.entries.insert(uid, Entry { id, object, generation, phase });
         drop(table);
         self.changed.notify_one();
@@ -241,6 +243,10 @@ impl Pool {
         let mut table = self.table.lock();
         if let Some(id) = table.entries.get(uid).map(|entry| entry.id) {
             table.control.promote(id, urgency);
+            let phase = table.entries.get(uid).map(|entry| &entry.phase);
+            if let (Some(Phase::Waiting(ticket, _)), Some(work)) = (phase, table.control.work(id)) {
+                ticket.promote(work.class.into());
+            }
         }
     }
 
@@ -305,7 +311,9 @@ impl Pool {
         let running = Phase::Running(stop.clone().drop_guard());
         let (generation, object) = (entry.generation, entry.object.clone());
         match std::mem::replace(&mut entry.phase, running) {
-            Phase::Waiting(ticket) => Some(Turn { id, object, uid, generation, ticket, stop }),
+            Phase::Waiting(ticket, changed) => {
+                Some(Turn { id, object, uid, generation, ticket, changed, stop })
+            }
             // The queue gives a place once.
             Phase::Running(_) | Phase::Finished(_) => None,
         }
@@ -329,11 +337,10 @@ impl Pool {
     ) where
         F: Future<Output = Report> + Send,
     {
-        let Turn { id, object, uid, generation: _, ticket, stop } = turn;
-        ticket.start();
+        let Turn { id, object, uid, generation: _, ticket, changed, stop } = turn;
         let ended = CancellationToken::new();
         let end = End { id, ended: ended.clone() };
-        let held = Arc::new(Held::new(id, self.clone(), progress.clone()));
+        let held = Arc::new(Held::new(id, self.clone(), progress.clone(), ticket, changed));
         let predecessor = {
             let mut table = self.table.lock();
             table.held.insert(id, held.clone());
@@ -355,7 +362,6 @@ impl Pool {
                     report = place::at(held, run(work, stop.clone())) => report,
                 };
 
-                drop(ticket);
                 ended.cancel();
                 if pool.end(id, &uid, report) {
                     // The receiver ends with the controller.

@@ -31,6 +31,9 @@ const OVERDUE_TURN: u64 = 4;
 /// keep seven eighths of the places, so such a crowd delays them by at most a seventh.
 const CROWD_COST: u64 = 8;
 
+/// The host of work that waits for a rate limit of AWS. No source is called so.
+const AWS: &str = "";
+
 /// The kind of waiting work, in the order in which it gets places.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "snake_case")]
@@ -80,6 +83,18 @@ impl Waiting {
         let matching: Vec<_> = self.hosts.iter().filter(is_host).cloned().collect();
         if matching.is_empty() { self.hosts.clone() } else { matching }
     }
+}
+
+/// The reason for which work has no place although it has begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wait<'a> {
+    /// A wait for a host.
+    Host(&'a str),
+    /// A wait for a rate limit of AWS. More work would only wait with it, so no more than there are
+    /// places waits aside.
+    RateLimit,
+    /// A wait for a place in another queue, or work there.
+    OtherQueue,
 }
 
 /// The identity of work. A later arrival has a greater number.
@@ -176,13 +191,17 @@ impl Queue {
         }
     }
 
-    /// Frees the place of running work, which waits for `host`, or for something that is not a host.
-    /// Returns whether it has stepped aside.
-    pub(super) fn step_aside(&mut self, id: Id, host: Option<&str>) -> bool {
+    /// Frees the place of running work that waits. Returns whether it has stepped aside.
+    pub(super) fn step_aside(&mut self, id: Id, wait: Wait<'_>) -> bool {
         let Some(Job { work, state: state @ State::Running }) = self.jobs.get_mut(&id) else {
             return false;
         };
-        let hosts = host.map(|host| work.matching(host)).unwrap_or_default();
+        let hosts = match wait {
+            Wait::Host(host) => work.matching(host),
+            Wait::RateLimit if self.aside.get(AWS) >= Some(&self.limits.places) => return false,
+            Wait::RateLimit => vec![AWS.to_owned()],
+            Wait::OtherQueue => Vec::new(),
+        };
         for host in &hosts {
             *self.aside.entry(host.clone()).or_default() += 1;
         }

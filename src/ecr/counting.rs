@@ -3,12 +3,15 @@
 use std::sync::Arc;
 
 use aws_sdk_ecr::config::http::HttpResponse;
-use aws_sdk_ecr::config::interceptors::FinalizerInterceptorContextRef;
+use aws_sdk_ecr::config::interceptors::{
+    BeforeTransmitInterceptorContextRef, FinalizerInterceptorContextRef,
+};
 use aws_sdk_ecr::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_ecr::error::BoxError;
 use aws_smithy_runtime_api::client::orchestrator::Metadata;
 
 use crate::meter::Meter;
+use crate::place;
 
 /// Longest error code in a metric label; AWS's are shorter.
 const LONGEST_CODE: usize = 64;
@@ -20,6 +23,16 @@ pub(super) struct Counting(pub(super) Arc<dyn Meter>);
 impl Intercept for Counting {
     fn name(&self) -> &'static str {
         "Counting"
+    }
+
+    fn read_before_attempt(
+        &self,
+        _: &BeforeTransmitInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        place::calls_aws();
+        Ok(())
     }
 
     fn read_after_attempt(

@@ -9,8 +9,8 @@ use tokio::time::Instant;
 use super::cause::Cause;
 use crate::backoff::doubled;
 
-/// Weight of failures in a row from which on a host counts as down: two requests without an answer,
-/// or all tries of a request that gets no connection.
+/// Weight of failures in a row from which on a host counts as down: two requests without an answer or
+/// that connect in vain, or all tries of a request that is refused a connection.
 const LIMIT: u32 = 4;
 /// Wait before the first probe; it doubles with each probe that fails.
 const FIRST_PROBE: Duration = Duration::from_secs(5);
@@ -80,7 +80,8 @@ impl<'a> Attempt<'a> {
         if weight == 0 || state.answered.is_some_and(|answered| answered > self.began) {
             return Err(cause);
         }
-        state.failures = state.failures.saturating_add(weight);
+        let failures = state.failures.saturating_add(weight);
+        state.failures = failures;
         match &mut state.outage {
             Some(outage) if self.is_probe => {
                 outage.probes += 1;
@@ -88,7 +89,7 @@ impl<'a> Attempt<'a> {
                 outage.next_probe = Instant::now() + wait;
             }
             Some(_) => {}
-            None if state.failures < LIMIT => return Err(cause),
+            None if failures < LIMIT => return Err(cause),
             none => {
                 let next_probe = Instant::now() + FIRST_PROBE;
                 *none = Some(Outage {
@@ -152,13 +153,15 @@ impl Breaker {
 fn weight(host: &str, cause: &Cause) -> u32 {
     // A redirect leads to other hosts; a proxy is named after the host.
     let is_ours = |at: &str| at.starts_with(host);
+    // A host that drops packets takes as long as one that does not answer.
+    let of_connection = |error: &reqwest::Error| if error.is_timeout() { LIMIT / 2 } else { 1 };
     match cause {
         Cause::NoAnswer { host, .. } if is_ours(host) => LIMIT / 2,
-        Cause::Connect { host, .. } if is_ours(host) => 1,
+        Cause::Connect { host, source } if is_ours(host) => of_connection(source),
         // Without a token the host cannot be read.
-        Cause::Token { source, .. } => match **source {
+        Cause::Token { source, .. } => match &**source {
             Cause::NoAnswer { .. } => LIMIT / 2,
-            Cause::Connect { .. } => 1,
+            Cause::Connect { source, .. } => of_connection(source),
             _ => 0,
         },
         _ => 0,

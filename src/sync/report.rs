@@ -249,6 +249,7 @@ impl Report {
             fields: outcomes.fields,
             deletion: None,
             dry_run,
+            outage: None,
         }
     }
 

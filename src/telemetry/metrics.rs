@@ -285,8 +285,9 @@ mod tests {
         metrics.reconciled(true, Duration::from_millis(3));
         metrics.pass_finished("uid", &Report::failed(Failure::new(Class::AccessDenied, "why")));
 
-        let running = metrics.queue.add(false);
-        running.start();
+        let running = metrics.queue.add("changed", false);
+        running.at(crate::telemetry::Place::Control);
+        let _waiting = metrics.queue.add("periodic", false);
         let page = metrics.page().expect("encodes");
 
         for line in [
@@ -294,6 +295,10 @@ mod tests {
             "controller_runtime_reconcile_total{controller=\"ecrrepositorysync\",result=\"error\"} 0",
             "ecrsync_syncs_total{result=\"AccessDenied\"} 1",
             "controller_runtime_active_workers{controller=\"ecrrepositorysync\"} 1",
+            "ecrsync_queue_waiting{class=\"changed\"} 0",
+            "ecrsync_queue_waiting{class=\"periodic\"} 1",
+            "ecrsync_queue_begun{place=\"control\"} 1",
+            "ecrsync_queue_begun{place=\"aside\"} 0",
         ] {
             assert!(page.contains(line), "{line} is not in\n{page}");
         }

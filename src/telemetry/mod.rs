@@ -24,7 +24,9 @@ pub use files::Files;
 pub use liveness::Liveness;
 pub use log::{Format, init};
 pub use metrics::Metrics;
-pub use queue::{Queue, Ticket};
+#[cfg(test)]
+pub(crate) use queue::CLASSES;
+pub use queue::{Place, Queue, Ticket};
 pub use requests::Requests;
 pub use resources::{Condition, ConditionType, Filter, Next, Resources, Second, State, Status};
 pub use watches::{Kind, Watch, Watches};

@@ -261,7 +261,8 @@ async fn a_source_that_is_down_does_not_change_ready() {
 async fn a_pass_without_progress_is_given_up() {
     let rig = Rig::new("timeout").await;
     let _operator = rig.operator_with(&["--max-timeout", "1m"], &[]).await;
-    rig.source.faults().add(Fault::new(Match::operation("GetManifest"), Then::Stall));
+    // A source that does not answer is given up before.
+    rig.ecr.faults().add(Fault::new(Match::operation("StartUpload"), Then::Stall));
     rig.apply("app", json!({"image": rig.image("library/demo", &["1.26"]), "timeout": "1m"})).await;
     rig.apply("long", json!({"image": rig.image("library/demo", &["1.26"]), "timeout": "24h"}))
         .await;

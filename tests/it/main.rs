@@ -49,6 +49,7 @@ mod ownership;
 mod parts;
 mod permissions;
 mod pruning;
+mod queue;
 mod rate_limits;
 mod readers;
 mod recovery;

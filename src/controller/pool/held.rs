@@ -9,9 +9,10 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::{Pool, Table};
-use crate::controller::queue::{Id, Queue};
+use crate::controller::queue::{Id, Queue, Wait};
 use crate::place::Place;
 use crate::sync::Progress;
+use crate::telemetry::{Place as Use, Ticket};
 
 /// Wait after which a job steps aside. Most sources answer sooner, so most jobs keep their place to
 /// the end, and few jobs have begun at any time.
@@ -25,6 +26,9 @@ pub(super) struct Held {
     id: Id,
     pool: Pool,
     progress: Progress,
+    ticket: Ticket,
+    /// Time of the change that the job carries out, until its first AWS call.
+    changed: Mutex<Option<Instant>>,
     state: Mutex<State>,
 }
 
@@ -51,13 +55,28 @@ enum Kind {
 }
 
 impl Kind {
+    const fn place(self) -> Use {
+        match self {
+            Self::Control => Use::Control,
+            Self::BeforeCopy => Use::BeforeCopy,
+            Self::Copy => Use::Copy,
+        }
+    }
+
     fn queue(self, table: &mut Table) -> &mut Queue {
         if self == Self::Copy { &mut table.copies } else { &mut table.control }
     }
 }
 
 impl Held {
-    pub(super) fn new(id: Id, pool: Pool, progress: Progress) -> Self {
+    pub(super) fn new(
+        id: Id,
+        pool: Pool,
+        progress: Progress,
+        ticket: Ticket,
+        changed: Option<Instant>,
+    ) -> Self {
+        ticket.at(Use::Control);
         let state = State {
             kind: Kind::Control,
             waits: 0,
@@ -66,7 +85,8 @@ impl Held {
             count: 0,
             is_aside: false,
         };
-        Self { id, pool, progress, state: Mutex::new(state) }
+        let (changed, state) = (Mutex::new(changed), Mutex::new(state));
+        Self { id, pool, progress, ticket, changed, state }
     }
 
     /// Gives the place back if the job has only waited for a while.
@@ -86,20 +106,30 @@ impl Held {
             (state.count, state.since) = (count, Instant::now());
         }
         if state.since.elapsed() >= grace {
+            let wait = state.host.as_deref().map_or(Wait::RateLimit, Wait::Host);
             let mut table = self.pool.table.lock();
-            state.is_aside =
-                state.kind.queue(&mut table).step_aside(self.id, state.host.as_deref());
+            if state.kind.queue(&mut table).step_aside(self.id, wait) {
+                drop(table);
+                state.is_aside = true;
+                self.ticket.at(Use::Aside);
+            }
         }
     }
 
     /// Takes the place back if the job had stepped aside, since a part of it goes on.
     fn go_on(&self, change: impl FnOnce(&mut State)) {
         let mut state = self.state.lock();
+        let before = state.kind;
         change(&mut state);
         state.since = Instant::now();
-        if std::mem::take(&mut state.is_aside) {
+
+        let was_aside = std::mem::take(&mut state.is_aside);
+        if was_aside {
             let mut table = self.pool.table.lock();
             state.kind.queue(&mut table).take_back(self.id);
+        }
+        if was_aside || state.kind != before {
+            self.ticket.at(state.kind.place());
         }
     }
 
@@ -111,11 +141,12 @@ impl Held {
             return None;
         }
         state.kind = Kind::BeforeCopy;
+        self.ticket.at(Use::BeforeCopy);
         state.is_aside = false;
 
         let mut table = self.pool.table.lock();
         let work = table.control.work(self.id)?.clone();
-        table.control.step_aside(self.id, None);
+        table.control.step_aside(self.id, Wait::OtherQueue);
         table.copies.add(self.id, work);
         let (granted, is_granted) = oneshot::channel();
         table.about_to_copy.insert(self.id, granted);
@@ -134,6 +165,12 @@ impl Place for Held {
 
     fn goes_on(&self) {
         self.go_on(|state| state.waits -= 1);
+    }
+
+    fn calls_aws(&self) {
+        if let Some(changed) = self.changed.lock().take() {
+            self.ticket.first_call(changed);
+        }
     }
 
     fn copies(&self) -> BoxFuture<'_, ()> {

@@ -15,9 +15,13 @@ fn order(name: &str, generation: i64) -> Order {
         uid: name.to_owned(),
         generation,
         urgency: Urgency::Changed,
+        changed: None,
         is_new: true,
         hosts: Vec::new(),
-        ticket: crate::telemetry::Metrics::new().expect("distinct names").queue.add(false),
+        ticket: crate::telemetry::Metrics::new()
+            .expect("distinct names")
+            .queue
+            .add("changed", false),
     }
 }
 

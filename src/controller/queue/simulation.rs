@@ -36,7 +36,7 @@ enum Event {
     Arrives,
 }
 
-/// What happened to it, in the order of `works`.
+/// The result of one work.
 #[derive(Clone, Copy, Debug)]
 struct Result {
     /// Wait for the first place.
@@ -71,8 +71,12 @@ impl Works {
 
     /// Runs all works. Returns the results by namespace and class.
     fn run(&self) -> BTreeMap<(String, Class), Vec<Result>> {
-        let mut queue =
-            Queue::new(Limits { places: PLACES, per_namespace: PLACES, begun: 1024, per_host: 8 });
+        let mut queue = Queue::new(Limits {
+            places: PLACES,
+            per_namespace: PLACES,
+            begun: 1024,
+            per_host: PLACES,
+        });
         let mut events = BinaryHeap::new();
         for (id, work) in self.0.iter().enumerate() {
             events.push(Reverse((work.waiting.since, Event::Arrives, id)));
@@ -85,7 +89,7 @@ impl Works {
             let Work { waiting, .. } = &self.0[index];
             match event {
                 Event::Arrives => queue.add(id, waiting.clone()),
-                Event::StepsAside => assert!(queue.step_aside(id, Some("dead"))),
+                Event::StepsAside => assert!(queue.step_aside(id, Wait::Host("dead"))),
                 Event::Ends => {
                     queue.remove(id);
                     let result =

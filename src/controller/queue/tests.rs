@@ -26,6 +26,12 @@ fn order(queue: &mut Queue, now: Instant) -> Vec<Id> {
     std::iter::from_fn(next).collect()
 }
 
+#[test]
+fn the_metrics_know_every_class() {
+    let names: Vec<&str> = Class::VARIANTS.iter().map(Into::into).collect();
+    assert_eq!(names, crate::telemetry::CLASSES);
+}
+
 #[tokio::test]
 async fn classes_are_served_in_their_order_and_equal_work_in_the_order_of_arrival() {
     use Class::{Changed, OnDemand, Periodic, Retry};
@@ -117,14 +123,14 @@ async fn work_that_waits_steps_aside_and_is_first_when_it_goes_on() {
         queue.add(id, work(start, Class::Changed, "ns", &format!("host-{id}"), id));
     }
     assert_eq!(queue.next(start), Some(0));
-    assert!(queue.step_aside(0, Some("host-0")));
-    assert!(!queue.step_aside(0, Some("host-0")), "it has no place any more");
+    assert!(queue.step_aside(0, Wait::Host("host-0")));
+    assert!(!queue.step_aside(0, Wait::Host("host-0")), "it has no place any more");
     assert_eq!(queue.next(start), Some(1));
 
     queue.take_back(0);
     queue.remove(1);
     assert_eq!(queue.next(start), None, "it has its place again");
-    assert!(queue.step_aside(0, None));
+    assert!(queue.step_aside(0, Wait::OtherQueue));
     assert_eq!(queue.next(start), Some(2));
     queue.remove(0);
     assert_eq!(queue.next(start), None);
@@ -146,7 +152,7 @@ async fn a_host_for_which_work_waits_gets_no_more_work() {
 
     for id in [0, 1] {
         assert_eq!(queue.next(start), Some(id));
-        assert!(queue.step_aside(id, Some("dead")));
+        assert!(queue.step_aside(id, Wait::Host("dead")));
     }
     assert_eq!(queue.next(start), Some(4), "two wait for the host already");
     queue.remove(4);
@@ -171,8 +177,25 @@ async fn a_namespace_takes_no_more_than_its_places_and_half_of_the_table() {
     let mut next = || std::iter::from_fn(|| queue.next(start)).collect::<Vec<_>>();
     assert_eq!(next(), [0, 1, 2, 20]);
     for id in [0, 1, 2] {
-        assert!(queue.step_aside(id, None));
+        assert!(queue.step_aside(id, Wait::OtherQueue));
     }
     let mut next = || std::iter::from_fn(|| queue.next(start)).collect::<Vec<_>>();
     assert_eq!(next(), [3], "half of the table");
+}
+
+#[tokio::test]
+async fn no_more_work_waits_aside_for_a_rate_limit_than_there_are_places() {
+    let start = Instant::now();
+    let mut queue = queue(2);
+    for id in 0..5 {
+        queue.add(id, work(start, Class::Changed, "ns", "h", id));
+    }
+    for id in [0, 1] {
+        assert_eq!(queue.next(start), Some(id));
+        assert!(queue.step_aside(id, Wait::RateLimit));
+    }
+    assert_eq!((queue.next(start), queue.next(start)), (Some(2), Some(3)));
+    assert!(!queue.step_aside(2, Wait::RateLimit));
+    queue.take_back(0);
+    assert!(queue.step_aside(2, Wait::RateLimit));
 }
