@@ -46,7 +46,7 @@ fn selector(data: &[u8]) {
     let mut text = || Some(lines.next()?.to_owned()).filter(|text| !text.is_empty());
     let (semver, include, exclude, order) = (text(), text(), text(), text().unwrap_or_default());
     let latest = i64::from(order.bytes().next().unwrap_or_default() % 8);
-    let sort_by = match order.bytes().nth(1).unwrap_or_default() % 3 {
+    let sort_by = match order.as_bytes().get(1).copied().unwrap_or_default() % 3 {
         0 => SortBy::Semver,
         1 => SortBy::Numeric,
         _ => SortBy::Alphabetical,

@@ -1,5 +1,7 @@
 //! The API server: objects with versions, lists and watches, as far as the operator uses them.
 
+#![allow(clippy::result_large_err, reason = "a refusal is the answer, which is sent as it is")]
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

@@ -24,8 +24,8 @@ fn names(index: &Index) -> Vec<String> {
 
 /// The versions of a chart, which the second call reads from the kept form.
 fn chart(index: &Index, name: &str) -> Option<ChartVersions> {
-    let [first, second] = [index.chart(name), index.chart(name)]
-        .map(|read| read.inspect_err(|error| assert_brief(error)).ok());
+    let [first, second] =
+        [index.chart(name), index.chart(name)].map(|read| read.inspect_err(assert_brief).ok());
     assert_eq!(first, second, "{name}");
     first
 }

@@ -236,7 +236,6 @@ fn the_series_take_few_bytes_whatever_the_number_of_resources_and_namespaces() {
     ] {
         let resources = crowd(number, namespaces);
         let bytes = bytes(&resources);
-        println!("{number} resources in {namespaces} namespaces: {bytes} bytes");
         assert!(bytes < most, "{number} resources in {namespaces} namespaces: {bytes} bytes");
 
         let counts = lines(&resources, "ecrsync_resources");
@@ -306,7 +305,6 @@ fn a_resource_takes_at_most_400_bytes() {
         })
         .sum();
     let each = (slots * slot + heap) / NUMBER;
-    println!("{each} bytes");
     assert!(each <= 400, "{each} bytes");
 }
 

@@ -156,9 +156,11 @@ impl fmt::Debug for Hook {
     }
 }
 
+type Choose = dyn Fn(&Record) -> Vec<Then> + Send + Sync;
+
 /// A choice of effects by the request.
 #[derive(Clone)]
-pub struct Choice(Arc<dyn Fn(&Record) -> Vec<Then> + Send + Sync>);
+pub struct Choice(Arc<Choose>);
 
 impl fmt::Debug for Choice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

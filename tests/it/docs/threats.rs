@@ -12,7 +12,7 @@ fn rows(document: &str) -> Vec<Vec<&str>> {
     let lines: Vec<&str> = document.lines().collect();
     let is_body = |at: usize| {
         let is_rule = |line: &&str| line.starts_with("|---");
-        lines[at].starts_with("| ") && !lines.get(at + 1).is_some_and(|next| is_rule(&next))
+        lines[at].starts_with("| ") && !lines.get(at + 1).is_some_and(is_rule)
     };
     (0..lines.len())
         .filter(|at| is_body(*at))
