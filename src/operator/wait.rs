@@ -23,9 +23,6 @@ const FIRST_WAIT: Duration = Duration::from_millis(200);
 /// Longest wait: soon enough for a person who has just installed the CustomResourceDefinition.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
-/// A request that failed, and the rights that it needs.
-type Refusal = (kube::Error, &'static str);
-
 /// Waits until the API server serves the resource. Returns the ID of this cluster: `cluster_id`, or
 /// the UID of the namespace kube-system.
 pub(super) async fn for_cluster(
@@ -34,41 +31,45 @@ pub(super) async fn for_cluster(
     namespace: Option<&str>,
     health: &Health,
 ) -> String {
-    // At the same time: each is a round trip of the start.
-    let ask = async || tokio::try_join!(id(client, cluster_id.clone()), served(client, namespace));
-    let (id, ()) = until_answered(health, ask).await;
-    id
+    let cluster_id = match cluster_id {
+        Some(id) => id,
+        None => uid_of_kube_system(client, health).await,
+    };
+    for_resource(client, namespace, health).await;
+    cluster_id
 }
 
-async fn id(client: &Client, configured: Option<String>) -> Result<String, Refusal> {
-    const NEEDS: &str = "this cluster's identity is the UID of the namespace kube-system: allow \
-                         `get` on it, or set --cluster-id";
-    if let Some(id) = configured {
-        return Ok(id);
-    }
+async fn uid_of_kube_system(client: &Client, health: &Health) -> String {
     let namespaces: Api<Namespace> = Api::all(client.clone());
-    let namespace = namespaces.get_metadata("kube-system").await;
-    Ok(namespace.map_err(|error| (error, NEEDS))?.uid().unwrap_or_default())
+    let needs = "this cluster's identity is the UID of the namespace kube-system: allow `get` on \
+                 it, or set --cluster-id";
+    let ask = async || namespaces.get_metadata("kube-system").await;
+    until_answered(health, needs, ask).await.uid().unwrap_or_default()
 }
 
-async fn served(client: &Client, namespace: Option<&str>) -> Result<(), Refusal> {
-    const NEEDS: &str = "allow `list` and `watch` on ecrrepositorysyncs.ecr-sync.io";
+async fn for_resource(client: &Client, namespace: Option<&str>, health: &Health) {
     // Guarded: an object that cannot be decoded must not hold up the start.
     let resources: Api<Guarded<PartialObjectMeta<EcrRepositorySync>>> = match namespace {
         Some(namespace) => Api::namespaced(client.clone(), namespace),
         None => Api::all(client.clone()),
     };
-    let first = resources.list(&ListParams::default().limit(1)).await;
-    first.map(drop).map_err(|error| (error, NEEDS))
+    let needs = format!("allow `list` and `watch` on {}", EcrRepositorySync::crd_name());
+    let params = ListParams::default().limit(1);
+    let ask = async || resources.list(&params).await;
+    until_answered(health, &needs, ask).await;
 }
 
 /// Asks until there is an answer.
-async fn until_answered<T>(health: &Health, ask: impl AsyncFn() -> Result<T, Refusal>) -> T {
+async fn until_answered<T>(
+    health: &Health,
+    needs: &str,
+    ask: impl AsyncFn() -> Result<T, kube::Error>,
+) -> T {
     let mut attempt = 0;
     loop {
         let reason = match tokio::time::timeout(DEADLINE, ask()).await {
             Ok(Ok(answer)) => return answer,
-            Ok(Err((error, needs))) => reason(&error, needs),
+            Ok(Err(error)) => reason(&error, needs),
             Err(_) => format!("the API server did not answer within {} s", DEADLINE.as_secs()),
         };
         if health.set_waiting(&reason) {
@@ -128,13 +129,13 @@ mod tests {
         let ask = async || {
             tries.set(tries.get() + 1);
             match tries.get() {
-                1..=3 => Err((refused(404, "NotFound"), "allow it")),
-                4 => Err((refused(403, "Forbidden"), "allow it")),
+                1..=3 => Err(refused(404, "NotFound")),
+                4 => Err(refused(403, "Forbidden")),
                 _ => Ok(7),
             }
         };
 
-        assert_eq!(until_answered(&health, ask).await, 7);
+        assert_eq!(until_answered(&health, "allow it", ask).await, 7);
         assert_eq!(tries.get(), 5);
         assert!(
             !health.set_waiting("the API server refuses: what the server says; allow it"),

@@ -157,6 +157,9 @@ async fn a_status_that_is_refused_is_written_in_the_end_and_nothing_is_done_twic
         let status = Match::operation(PATCH).repository(format!("status-refused/{name}"));
         t.api.faults().add(Fault::new(status, refusal.clone()).after(*after).once());
     }
+    // Long enough for the first status and its retry: short passes have no first status.
+    let slow = Then::Delay(Duration::from_secs(6));
+    t.rig.source.faults().add(Fault::new(Match::operation("GetBlob"), slow));
     let _operator = t.operator().await;
     for (name, ..) in &refusals {
         t.rig.apply(name, t.demo(&["1.26"])).await;
@@ -218,7 +221,7 @@ async fn a_retry_after_of_the_api_server_is_honoured() {
     let _operator = t.operator().await;
     t.rig.apply("app", t.demo(&["1.26"])).await;
     t.rig.wait_synced("app").await;
-    for (operation, good) in [(LIST, 2), (WATCH, 1), (PATCH, 2)] {
+    for (operation, good) in [(LIST, 2), (WATCH, 1), (PATCH, 1)] {
         let log = t.api.log().into_iter().filter(is(operation)).collect::<Vec<_>>();
         assert_eq!(log.len(), 2 + good, "{operation}: {}", t.summary());
         for pair in log[..3].windows(2) {
@@ -348,7 +351,7 @@ async fn events_that_cannot_be_written_fail_nothing() {
     t.rig.wait_synced("good").await;
     eventually("told", async || t.rig.events().await.len() == 1).await;
     assert_eq!(t.count("create events"), 4, "an event that is lost is lost: {}", t.summary());
-    assert_eq!(t.count(PATCH), 2 * 4, "{}", t.summary());
+    assert_eq!(t.count(PATCH), 4, "{}", t.summary());
 }
 
 #[tokio::test]
