@@ -145,11 +145,15 @@ impl Memories {
         failed
     }
 
-    /// Returns the resources that wait for a source whose host is down, with that source.
+    /// Returns the resources that wait for a source whose host is down, with that source, in the same
+    /// order each time.
     pub(super) fn waiting_for_sources(&self) -> Vec<(String, Fingerprint)> {
         let all = self.0.lock();
         let waiting = all.iter().filter(|(_, memory)| memory.submitted.is_none());
-        waiting.filter_map(|(uid, memory)| Some((uid.clone(), memory.waits_for?))).collect()
+        let waiting = waiting.filter_map(|(uid, memory)| Some((uid.clone(), memory.waits_for?)));
+        let mut waiting: Vec<_> = waiting.collect();
+        waiting.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+        waiting
     }
 
     /// Makes the pass of a resource due now that waits for its source.

@@ -10,7 +10,7 @@
 
 mod held;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -136,8 +136,8 @@ struct Table {
     new: VecDeque<(Instant, Id, String)>,
     /// The last job of each resource that was started, cancelled or not.
     ends: HashMap<String, End>,
-    /// The places of the jobs that were started.
-    held: HashMap<Id, Arc<Held>>,
+    /// The places of the jobs that were started, in this order, so that runs can be repeated.
+    held: BTreeMap<Id, Arc<Held>>,
     /// Jobs that wait for a place to copy.
     about_to_copy: HashMap<Id, oneshot::Sender<()>>,
     /// Time of the last look for jobs that only wait.
@@ -158,7 +158,8 @@ impl Table {
 
     /// Removes the jobs of the resources for which `is_over` says so.
     fn remove_if(&mut self, is_over: impl Fn(&str) -> bool) {
-        let uids = self.entries.keys().filter(|uid| is_over(uid)).cloned().collect::<Vec<_>>();
+        let uids = self.entries.keys().filter(|uid| is_over(uid)).cloned();
+        let uids = uids.collect::<BTreeSet<_>>();
         uids.iter().for_each(|uid| self.remove(uid));
     }
 }
@@ -187,7 +188,7 @@ impl Pool {
             waiting: HashMap::new(),
             new: VecDeque::new(),
             ends: HashMap::new(),
-            held: HashMap::new(),
+            held: BTreeMap::new(),
             about_to_copy: HashMap::new(),
             looked: Instant::now(),
             next_id: 0,
@@ -275,6 +276,7 @@ impl Pool {
             }
             let is_idle = self.table.lock().held.is_empty();
             tokio::select! {
+                biased;
                 () = self.changed.notified() => {}
                 () = tokio::time::sleep(LOOK_EVERY), if !is_idle => {}
             }
