@@ -257,6 +257,12 @@ impl Store {
         if json_patch::patch(&mut object, &patch).is_err() {
             return Err(failure(422, "Invalid"));
         }
+        // An empty list is absent there, too.
+        if !has_finalizers(&object)
+            && let Some(metadata) = object["metadata"].as_object_mut()
+        {
+            metadata.remove("finalizers");
+        }
         if object == before {
             return Ok(object);
         }
