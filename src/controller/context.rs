@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use futures::channel::mpsc;
 use k8s_openapi::api::core::v1::Secret;
 use kube::core::PartialObjectMeta;
 use kube::{Client, ResourceExt};
@@ -18,6 +17,7 @@ use super::memory::Memories;
 use super::options::{Options, Process};
 use super::pool::Pool;
 use super::secret_index::SecretIndex;
+use super::wakes::Wakes;
 use crate::api::v1alpha1::{EcrRepositorySync, EcrRepositorySyncStatus as Status};
 use crate::ecr::{Identity, Location};
 use crate::spec::Registry;
@@ -40,12 +40,11 @@ pub(super) struct Context {
     pub(super) secret_index: SecretIndex,
     /// Uids in a list that is being received.
     listing: Mutex<HashSet<String>>,
-    /// Resources to reconcile although they did not change.
-    wake: mpsc::UnboundedSender<ObjectRef<EcrRepositorySync>>,
+    /// The resources that are reconciled next.
+    pub(super) wakes: Wakes,
 }
 
 impl Context {
-    /// Returns the context, and the stream of resources that it wants reconciled.
     pub(super) fn new(
         client: Client,
         engine: Arc<Engine>,
@@ -54,11 +53,11 @@ impl Context {
         options: Options,
         store: Store<EcrRepositorySync>,
         stop: &CancellationToken,
-    ) -> (Self, mpsc::UnboundedReceiver<ObjectRef<EcrRepositorySync>>) {
-        let (wake, woken) = mpsc::unbounded();
-        let pool = Pool::new(options.max_jobs, stop.child_token(), wake.clone());
+    ) -> Self {
+        let wakes = Wakes::default();
+        let pool = Pool::new(options.max_jobs, stop.child_token(), wakes.clone());
 
-        let context = Self {
+        Self {
             identities: Identities::new(client.clone()),
             client,
             engine,
@@ -71,10 +70,8 @@ impl Context {
             claims: Claims::default(),
             secret_index: SecretIndex::default(),
             listing: Mutex::default(),
-            wake,
-        };
-
-        (context, woken)
+            wakes,
+        }
     }
 
     /// Handles every event of the watch, before the reflector does: cancels jobs that are outdated,
@@ -102,7 +99,8 @@ impl Context {
                 self.memories.forget(&uid);
                 self.secret_index.forget(&uid);
                 self.metrics.resources.forget(&uid);
-                self.wake(self.claims.forget(object));
+                self.wakes.forget(&ObjectRef::from_obj(object));
+                self.wakes.wake(self.claims.forget(object));
             }
             Event::Init => self.listing.lock().clear(),
             // A resource that was deleted while the watch was down is not in the new list.
@@ -110,7 +108,7 @@ impl Context {
                 let listed = std::mem::take(&mut *self.listing.lock());
                 self.pool.retain(|uid| listed.contains(uid));
                 self.memories.retain(|uid| listed.contains(uid));
-                self.wake(self.claims.retain(|uid| listed.contains(uid)));
+                self.wakes.wake(self.claims.retain(|uid| listed.contains(uid)));
                 self.secret_index.retain(|uid| listed.contains(uid));
                 self.metrics.resources.retain(|uid| listed.contains(uid));
             }
@@ -129,7 +127,7 @@ impl Context {
         for (uid, object) in self.secret_index.observe(event) {
             tracing::debug!(%object, "a Secret of this resource changed");
             self.memories.wake(&uid);
-            self.wake([object]);
+            self.wakes.wake([object]);
         }
     }
 
@@ -139,7 +137,7 @@ impl Context {
             self.memories.wake_failed(object.uid().as_deref().unwrap_or_default())
         };
         let failed = objects.iter().filter(is_failed);
-        self.wake(failed.map(|object| ObjectRef::from_obj(object.as_ref())));
+        self.wakes.wake(failed.map(|object| ObjectRef::from_obj(object.as_ref())));
     }
 
     /// Makes the passes of these resources due that wait for their source.
@@ -153,15 +151,7 @@ impl Context {
             object.metadata.uid.as_ref().is_some_and(|uid| uids.contains(uid))
         };
         let objects = objects.iter().filter(is_one);
-        self.wake(objects.map(|object| ObjectRef::from_obj(object.as_ref())));
-    }
-
-    /// Makes resources reconciled although they did not change.
-    pub(super) fn wake(&self, objects: impl IntoIterator<Item = ObjectRef<EcrRepositorySync>>) {
-        for object in objects {
-            // The receiver ends with the controller.
-            let _gone = self.wake.unbounded_send(object);
-        }
+        self.wakes.wake(objects.map(|object| ObjectRef::from_obj(object.as_ref())));
     }
 
     /// Returns account and region of a registry that a resource of `namespace` names, as far as

@@ -7,9 +7,9 @@
 use kube::api::{Patch, PatchParams};
 use kube::core::PartialObjectMeta;
 use kube::{Api, ResourceExt};
-use kube_runtime::controller::Action;
 use serde_json::json;
 
+use super::action::Action;
 use super::api::{ApiError, in_time};
 use super::error::Error;
 use super::events::Note;

@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
-use kube_runtime::controller::Action;
 use kube_runtime::reflector::ObjectRef;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::action::Action;
 use super::backoff::offset_in;
 use super::context::Context;
 use super::error::Error;
@@ -135,7 +135,7 @@ pub(super) async fn report_slow_ones(context: Arc<Context>) {
     const MOST: usize = 10;
     loop {
         tokio::time::sleep(EVERY).await;
-        context.wake(context.pool.slow(SLOW, MOST));
+        context.wakes.wake(context.pool.slow(SLOW, MOST));
     }
 }
 
@@ -293,7 +293,7 @@ impl Work {
         loop {
             // A little longer, so that the report is due.
             tokio::time::sleep(PROGRESS_EVERY + Duration::from_secs(1)).await;
-            self.context.wake([ObjectRef::from_obj(&self.object)]);
+            self.context.wakes.wake([ObjectRef::from_obj(&self.object)]);
         }
     }
 }

@@ -2,14 +2,15 @@
 //! due, and writes status and events.
 //!
 //! ```text
-//! watch -> reflector -> reconcile (short: decide, submit a job or take its report, write status)
-//!                          ^   |
-//!                 finished |   v submit
-//!                          |  queue (keys: by class, namespace, host)
-//!                          |   v a place is free
-//!                       job pool (everything that talks to AWS or a registry)
+//! watch -> reflector -> wakes -> reconcile (short: decide, submit a job or take its report,
+//!                         ^         |       write status)
+//!                         |         v submit
+//!                finished |       queue (keys: by class, namespace, host)
+//!                         |         v a place is free
+//!                      job pool (everything that talks to AWS or a registry)
 //! ```
 
+mod action;
 mod api;
 mod backoff;
 mod claims;
@@ -30,12 +31,14 @@ mod reason;
 mod reconcile;
 mod requests;
 mod resource_metrics;
+mod runner;
 mod secret_index;
 mod secrets;
 mod sources;
 mod status;
 mod subject;
 mod undecodable;
+mod wakes;
 mod watch;
 
 use std::sync::Arc;
@@ -45,8 +48,8 @@ use futures::{StreamExt, TryStreamExt, future};
 use k8s_openapi::api::core::v1::Secret;
 use kube::core::{NamespaceResourceScope, PartialObjectMeta};
 use kube::{Api, Client, Resource, ResourceExt};
-use kube_runtime::controller::{Config, Controller};
-use kube_runtime::{Predicate, PredicateConfig, WatchStreamExt, predicates, reflector};
+use kube_runtime::reflector::{self, ObjectRef};
+use kube_runtime::{Predicate, PredicateConfig, WatchStreamExt, predicates};
 use tokio_util::sync::CancellationToken;
 
 use crate::api::v1alpha1::EcrRepositorySync;
@@ -77,14 +80,11 @@ pub(crate) async fn run(
     let resources: Api<Guarded<EcrRepositorySync>> = api(&client, namespace.as_deref());
     let secrets: Option<Api<Guarded<PartialObjectMeta<Secret>>>> =
         options.watch_secrets.then(|| api(&client, namespace.as_deref()));
-    let concurrency = options.concurrency;
     let labels = options.label_selector.clone();
     let watched = metrics.watches.watch(Kind::Resources);
 
     let (store, writer) = reflector::store();
-    let listed = store.clone();
-    let (context, finished) =
-        Context::new(client, engine, metrics, process, options, store.clone(), &stop);
+    let context = Context::new(client, engine, metrics, process, options, store.clone(), &stop);
     let context = Arc::new(context);
 
     let observer = context.clone();
@@ -96,8 +96,12 @@ pub(crate) async fn run(
         .modify(strip)
         .inspect_ok(move |event| observer.observe(event))
         .reflect(writer);
-    let triggers = watch::applied(reflected)
+    let changed = watch::applied(reflected)
         .predicate_filter(predicates::generation.combine(requested), PredicateConfig::default());
+    let watching = changed.for_each(|object| {
+        context.wakes.wake(object.ok().as_ref().map(ObjectRef::from_obj));
+        future::ready(())
+    });
 
     let starting_jobs = tokio::spawn(job::start_in_turn(context.clone()));
     let reporting_slow_ones = tokio::spawn(job::report_slow_ones(context.clone()));
@@ -107,28 +111,10 @@ pub(crate) async fn run(
     let watching_secrets =
         secrets.map(|secrets| tokio::spawn(watch_secrets(secrets, context.clone(), stop.clone())));
 
-    let working = Controller::for_stream(triggers, store)
-        .with_config(Config::default().concurrency(concurrency))
-        .reconcile_on(finished)
-        .graceful_shutdown_on(stop.clone().cancelled_owned())
-        .run(
-            reconcile::reconcile,
-            |object, _, context| reconcile::on_error(&object, &context),
-            context.clone(),
-        )
-        .for_each(|result| {
-            // A resource that was deleted while it was queued is not an error.
-            if let Err(error) = result
-                && !matches!(error, kube_runtime::controller::Error::ObjectNotFound(_))
-            {
-                tracing::warn!(error = %error, "reconcile failed, retrying");
-            }
-            future::ready(())
-        });
     tokio::select! {
         biased;
-        () = working => {}
-        () = stopped_before_list(&listed, &stop) => {}
+        () = watching => {}
+        () = runner::run(&context, &stop) => {}
     }
 
     context.pool.finish().await;
@@ -139,19 +125,6 @@ pub(crate) async fn run(
     watching_identity.abort();
     if let Some(watching) = watching_secrets {
         watching.abort();
-    }
-}
-
-/// Ends when `stop` is cancelled before the store has the first list, and never after that.
-/// kube-runtime waits for the list even when it should stop, and starts no reconcile before it.
-async fn stopped_before_list(
-    store: &reflector::Store<EcrRepositorySync>,
-    stop: &CancellationToken,
-) {
-    tokio::select! {
-        biased;
-        _ = store.wait_until_ready() => future::pending().await,
-        () = stop.cancelled() => {}
     }
 }
 

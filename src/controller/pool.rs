@@ -1,9 +1,9 @@
 //! The pool of jobs: everything that talks to AWS or to a registry.
 //!
 //! A running reconcile blocks the next one of its resource, even after a change of the spec or a
-//! deletion, and slots for reconciles are served in no order. So passes run here as jobs. The end
-//! of a job triggers a reconcile that takes the report. Until a job gets a place, only its key waits
-//! in the queue; the job is made when its turn comes.
+//! deletion, and few reconciles run at a time. So passes run here as jobs. The end of a job wakes
+//! the reconcile that takes its report. Until a job gets a place, only its key waits in the queue;
+//! the job is made when its turn comes.
 //!
 //! There are places for control, which a job has at first, and places for copies, which last long. A
 //! job that waits for a host or a rate limit steps aside meanwhile.
@@ -17,7 +17,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
-use futures::channel::mpsc;
 use kube_runtime::reflector::ObjectRef;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
@@ -28,6 +27,7 @@ use tracing::Instrument;
 
 use self::held::Held;
 use super::queue::{Class as Urgency, Id, Limits, Queue, Waiting};
+use super::wakes::Wakes;
 use crate::api::v1alpha1::EcrRepositorySync;
 use crate::class::Class;
 use crate::place;
@@ -118,7 +118,7 @@ pub(super) struct Pool {
     changed: Arc<Notify>,
     tracker: TaskTracker,
     stop: CancellationToken,
-    finished: mpsc::UnboundedSender<ObjectRef<EcrRepositorySync>>,
+    wakes: Wakes,
 }
 
 /// The jobs.
@@ -166,13 +166,9 @@ impl Table {
 
 impl Pool {
     /// Makes a pool with `places` for control, and a quarter more for copies. One namespace can take
-    /// all places but that quarter, so the copies of the others can always begin. Resources whose job
-    /// has ended are sent to `finished`.
-    pub(super) fn new(
-        places: usize,
-        stop: CancellationToken,
-        finished: mpsc::UnboundedSender<ObjectRef<EcrRepositorySync>>,
-    ) -> Self {
+    /// all places but that quarter, so the copies of the others can always begin. A resource whose
+    /// job has ended is woken.
+    pub(super) fn new(places: usize, stop: CancellationToken, wakes: Wakes) -> Self {
         let places = places.max(1);
         let control = Limits {
             places,
@@ -198,7 +194,7 @@ impl Pool {
             changed: Arc::default(),
             tracker: TaskTracker::new(),
             stop,
-            finished,
+            wakes,
         }
     }
 
@@ -366,8 +362,7 @@ impl Pool {
 
                 ended.cancel();
                 if pool.end(id, &uid, report) {
-                    // The receiver ends with the controller.
-                    let _gone = pool.finished.unbounded_send(object);
+                    pool.wakes.wake([object]);
                 }
             }
             .instrument(span),

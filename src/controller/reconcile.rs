@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use k8s_openapi::jiff::Timestamp;
-use kube_runtime::controller::Action;
 use tokio::time::Instant;
 
+use super::action::Action;
 use super::context::Context;
 use super::error::Error;
 use super::events::Note;

@@ -1,12 +1,10 @@
 //! The pool with jobs of its own.
 
-use futures::StreamExt;
-
 use super::*;
 
-fn pool(slots: usize) -> (Pool, mpsc::UnboundedReceiver<ObjectRef<EcrRepositorySync>>) {
-    let (sender, receiver) = mpsc::unbounded();
-    (Pool::new(slots, CancellationToken::new(), sender), receiver)
+fn pool(slots: usize) -> (Pool, Wakes) {
+    let wakes = Wakes::default();
+    (Pool::new(slots, CancellationToken::new(), wakes.clone()), wakes)
 }
 
 fn order(name: &str, generation: i64) -> Order {
@@ -46,11 +44,11 @@ fn object(name: &str) -> ObjectRef<EcrRepositorySync> {
 
 #[tokio::test]
 async fn a_panic_fails_that_job_only() {
-    let (jobs, mut finished) = pool(1);
+    let (jobs, woken) = pool(1);
     run(&jobs, "bad", 1, |_| async { panic!("on purpose") }).await;
     run(&jobs, "good", 1, |_| async { Report::default() }).await;
-    assert_eq!(finished.next().await, Some(object("bad")));
-    assert_eq!(finished.next().await, Some(object("good")));
+    assert_eq!(woken.next().await, object("bad"));
+    assert_eq!(woken.next().await, object("good"));
     let State::Finished(report) = jobs.poll("bad", 1) else { panic!("not finished") };
     assert_eq!(report.failure.map(|f| f.class), Some(Class::Internal));
     assert!(matches!(jobs.poll("good", 1), State::Finished(report) if report.is_success()));
@@ -59,7 +57,7 @@ async fn a_panic_fails_that_job_only() {
 
 #[tokio::test]
 async fn a_new_generation_cancels_the_running_job() {
-    let (jobs, mut finished) = pool(1);
+    let (jobs, woken) = pool(1);
     let (started, is_running) = tokio::sync::oneshot::channel();
 
     run(&jobs, "a", 1, |_| async move {
@@ -72,7 +70,7 @@ async fn a_new_generation_cancels_the_running_job() {
     assert!(matches!(jobs.poll("a", 1), State::Running));
     assert!(matches!(jobs.poll("a", 2), State::None));
     run(&jobs, "a", 2, |_| async { Report::default() }).await;
-    assert_eq!(finished.next().await, Some(object("a")));
+    assert_eq!(woken.next().await, object("a"));
     assert!(
         matches!(jobs.poll("a", 2), State::Finished(_)),
         "the slot of the cancelled job is free again"
@@ -89,7 +87,7 @@ async fn the_next_job_of_an_object_waits_until_the_cancelled_one_has_ended() {
         }
     }
 
-    let (jobs, mut finished) = pool(2);
+    let (jobs, woken) = pool(2);
     let log: Arc<Mutex<Vec<&'static str>>> = Arc::default();
     let (started, is_running) = tokio::sync::oneshot::channel();
     let work = Work(log.clone());
@@ -114,14 +112,14 @@ async fn the_next_job_of_an_object_waits_until_the_cancelled_one_has_ended() {
     })
     .await;
 
-    assert_eq!(finished.next().await, Some(object("a")));
+    assert_eq!(woken.next().await, object("a"));
     assert_eq!(*log.lock(), ["first ended", "third began"]);
     assert!(jobs.table.lock().ends.is_empty());
 }
 
 #[tokio::test]
 async fn a_job_that_waits_for_a_place_is_cancelled_and_its_place_is_not_taken() {
-    let (jobs, mut finished) = pool(1);
+    let (jobs, woken) = pool(1);
     run(&jobs, "a", 1, |_| std::future::pending()).await;
     for (name, generation) in [("b", 1), ("c", 1), ("d", 1), ("e", 1)] {
         jobs.submit(order(name, generation));
@@ -138,12 +136,12 @@ async fn a_job_that_waits_for_a_place_is_cancelled_and_its_place_is_not_taken() 
     assert!(matches!(jobs.poll("e", 1), State::None));
 
     run(&jobs, "f", 1, |_| async { Report::default() }).await;
-    assert_eq!(finished.next().await, Some(object("f")));
+    assert_eq!(woken.next().await, object("f"));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_job_that_only_waits_steps_aside_and_one_that_copies_leaves_its_place() {
-    let (jobs, mut finished) = pool(1);
+    let (jobs, woken) = pool(1);
     let (answer, is_answered) = oneshot::channel::<()>();
     run(&jobs, "waits", 1, |_| async {
         let answered = place::waiting(Some("slow.example.com"), is_answered).await;
@@ -161,16 +159,16 @@ async fn a_job_that_only_waits_steps_aside_and_one_that_copies_leaves_its_place(
     .await;
     run(&jobs, "looks", 1, |_| async { Report::default() }).await;
 
-    assert_eq!(finished.next().await, Some(object("looks")));
+    assert_eq!(woken.next().await, object("looks"));
     copied.send(()).expect("it copies");
     // Only a look at the queue gives it a place to copy.
     let copying = tokio::spawn({
         let jobs = jobs.clone();
         async move { jobs.turn().await }
     });
-    assert_eq!(finished.next().await, Some(object("copies")));
+    assert_eq!(woken.next().await, object("copies"));
     answer.send(()).expect("it waits");
-    assert_eq!(finished.next().await, Some(object("waits")));
+    assert_eq!(woken.next().await, object("waits"));
     copying.abort();
     let table = jobs.table.lock();
     assert!(table.held.is_empty() && table.about_to_copy.is_empty());
@@ -178,10 +176,10 @@ async fn a_job_that_only_waits_steps_aside_and_one_that_copies_leaves_its_place(
 
 #[tokio::test(start_paused = true)]
 async fn new_resources_whose_job_takes_long_are_reported_once_in_order_of_arrival() {
-    let (jobs, mut finished) = pool(1);
+    let (jobs, woken) = pool(1);
     let age = Duration::from_secs(2);
     run(&jobs, "quick", 1, |_| async { Report::default() }).await;
-    assert_eq!(finished.next().await, Some(object("quick")));
+    assert_eq!(woken.next().await, object("quick"));
     run(&jobs, "runs", 1, |_| std::future::pending()).await;
     for name in ["a", "b", "c", "d"] {
         jobs.submit(order(name, 1));
@@ -198,7 +196,7 @@ async fn new_resources_whose_job_takes_long_are_reported_once_in_order_of_arriva
 
 #[tokio::test]
 async fn finish_ends_all_jobs() {
-    let (jobs, _finished) = pool(1);
+    let (jobs, _woken) = pool(1);
     run(&jobs, "a", 1, |_| std::future::pending()).await;
     jobs.submit(order("b", 1));
     jobs.finish().await;

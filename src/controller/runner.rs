@@ -1,0 +1,56 @@
+//! Runs reconciles: in the order in which their resources were woken, a limited number at a time,
+//! never two of one resource.
+
+use std::sync::Arc;
+
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
+
+use super::action::Action;
+use super::context::Context;
+use super::reconcile::{on_error, reconcile};
+use super::wakes::Key;
+
+/// Runs until `stop` is cancelled. Then no reconcile begins, and the running ones are waited for.
+/// Nothing is reconciled before the first list is complete: the claims of older resources could be
+/// missing.
+pub(super) async fn run(context: &Arc<Context>, stop: &CancellationToken) {
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => return,
+        // An error is the end of the watch, and so of the controller.
+        _listed = context.store.wait_until_ready() => {}
+    }
+
+    let limit = usize::from(context.options.concurrency);
+    let mut running = FuturesUnordered::new();
+    loop {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => break,
+            Some(()) = running.next() => {}
+            key = context.wakes.next(), if running.len() < limit => {
+                running.push(reconcile_one(context, key));
+            }
+        }
+    }
+    while running.next().await.is_some() {}
+}
+
+async fn reconcile_one(context: &Arc<Context>, key: Key) {
+    let action = match context.store.get(&key) {
+        Some(object) => {
+            let span = tracing::info_span!("reconcile", object = %key);
+            let reconciled = reconcile(object.clone(), context.clone()).instrument(span);
+            reconciled.await.unwrap_or_else(|error| {
+                tracing::warn!(object = %key, %error, "reconcile failed, retrying");
+                on_error(&object, context)
+            })
+        }
+        // It was deleted while it was queued.
+        None => Action::await_change(),
+    };
+    context.wakes.ended(key, action);
+}

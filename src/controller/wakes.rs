@@ -1,0 +1,309 @@
+//! The resources that are reconciled next: now, in the order in which they were woken, or later.
+//!
+//! A resource is in the queue at most once, and its reconciles never overlap: a resource that is
+//! woken during its reconcile is queued when that ends. A sooner time replaces a later one.
+//!
+//! kube-runtime's scheduler is not used: it takes the resources of a burst from a hash set, in any
+//! order, so some of 10,000 new resources would wait to the end for their first reconcile.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::hash::Hash;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube_runtime::reflector::ObjectRef;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::action::Action;
+use crate::api::v1alpha1::EcrRepositorySync;
+
+/// Longest time until the next reconcile, so that it is always a valid time.
+const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
+
+/// Namespace and name of a resource.
+pub(super) type Key = ObjectRef<EcrRepositorySync>;
+
+/// The resources that are reconciled next. Clones share them.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Wakes {
+    table: Arc<Mutex<Table<Key>>>,
+    changed: Arc<Notify>,
+}
+
+impl Wakes {
+    /// Queues resources, in this order.
+    pub(super) fn wake(&self, keys: impl IntoIterator<Item = Key>) {
+        let mut table = self.table.lock();
+        keys.into_iter().for_each(|key| table.wake(key));
+        drop(table);
+        self.changed.notify_one();
+    }
+
+    /// Waits for the next resource to reconcile. For one caller, which must call [`Self::ended`].
+    pub(super) async fn next(&self) -> Key {
+        loop {
+            let next_wake = match self.table.lock().next(Instant::now()) {
+                Next::Now(key) => return key,
+                Next::At(time) => Some(time),
+                Next::Never => None,
+            };
+            match next_wake {
+                Some(time) => {
+                    let _changed_or_late =
+                        tokio::time::timeout_at(time, self.changed.notified()).await;
+                }
+                None => self.changed.notified().await,
+            }
+        }
+    }
+
+    /// Records the end of a reconcile, and when the resource is reconciled again.
+    pub(super) fn ended(&self, key: Key, action: Action) {
+        let wait = action.requeue_after().map(|wait| Instant::now() + wait.min(LONGEST));
+        self.table.lock().ended(key, wait);
+        self.changed.notify_one();
+    }
+
+    /// Forgets when a resource is reconciled again: it does not exist.
+    pub(super) fn forget(&self, key: &Key) {
+        self.table.lock().forget(key);
+    }
+}
+
+/// The next step of the only worker.
+#[derive(Debug, PartialEq, Eq)]
+enum Next<K> {
+    /// A resource to reconcile.
+    Now(K),
+    /// Nothing before this time.
+    At(Instant),
+    /// Nothing until a resource is woken.
+    Never,
+}
+
+/// The resources. Pure.
+#[derive(Debug)]
+struct Table<K> {
+    states: HashMap<K, State>,
+    /// The queued resources, in order of arrival.
+    queue: VecDeque<K>,
+    /// The resources that are queued later. The number keeps resources of the same time apart.
+    later: BTreeMap<(Instant, u64), K>,
+    next_number: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum State {
+    Queued,
+    /// Its place in [`Table::later`].
+    Later(Instant, u64),
+    Running(After),
+}
+
+/// The state of a resource after its running reconcile.
+#[derive(Clone, Copy, Debug)]
+enum After {
+    /// As the result of the reconcile says.
+    AsAsked,
+    /// Queued: it was woken meanwhile.
+    Queued,
+    /// Forgotten meanwhile.
+    Forgotten,
+}
+
+impl<K> Default for Table<K> {
+    fn default() -> Self {
+        Self {
+            states: HashMap::new(),
+            queue: VecDeque::new(),
+            later: BTreeMap::new(),
+            next_number: 0,
+        }
+    }
+}
+
+impl<K: Clone + Eq + Hash> Table<K> {
+    fn wake(&mut self, key: K) {
+        match self.states.get_mut(&key) {
+            Some(State::Queued) => {}
+            Some(State::Running(after)) => *after = After::Queued,
+            Some(State::Later(time, number)) => {
+                self.later.remove(&(*time, *number));
+                self.enqueue(key);
+            }
+            None => self.enqueue(key),
+        }
+    }
+
+    fn enqueue(&mut self, key: K) {
+        self.states.insert(key.clone(), State::Queued);
+        self.queue.push_back(key);
+    }
+
+    /// Takes the next resource. It counts as running until [`Self::ended`].
+    fn next(&mut self, now: Instant) -> Next<K> {
+        while let Some(entry) = self.later.first_entry()
+            && entry.key().0 <= now
+        {
+            let key = entry.remove();
+            self.enqueue(key);
+        }
+
+        match (self.queue.pop_front(), self.later.first_key_value()) {
+            (Some(key), _) => {
+                self.states.insert(key.clone(), State::Running(After::AsAsked));
+                Next::Now(key)
+            }
+            (None, Some(((time, _), _))) => Next::At(*time),
+            (None, None) => Next::Never,
+        }
+    }
+
+    fn ended(&mut self, key: K, next: Option<Instant>) {
+        match (self.states.remove(&key), next) {
+            (Some(State::Running(After::Queued)), _) => self.enqueue(key),
+            (Some(State::Running(After::AsAsked)), Some(time)) => {
+                let number = self.next_number;
+                self.next_number += 1;
+                self.states.insert(key.clone(), State::Later(time, number));
+                self.later.insert((time, number), key);
+            }
+            _ => {}
+        }
+    }
+
+    fn forget(&mut self, key: &K) {
+        match self.states.get_mut(key) {
+            // It stays in the queue; its reconcile does nothing.
+            Some(State::Queued) | None => {}
+            Some(State::Running(after)) => *after = After::Forgotten,
+            Some(State::Later(time, number)) => {
+                self.later.remove(&(*time, *number));
+                self.states.remove(key);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Takes all resources that are due.
+    fn take(table: &mut Table<&'static str>, now: Instant) -> Vec<&'static str> {
+        std::iter::from_fn(|| match table.next(now) {
+            Next::Now(key) => Some(key),
+            Next::At(_) | Next::Never => None,
+        })
+        .collect()
+    }
+
+    fn after(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn a_burst_is_taken_in_the_order_of_arrival_and_each_resource_once() {
+        let mut table = Table::default();
+        for key in ["c", "a", "b", "a", "c"] {
+            table.wake(key);
+        }
+        assert_eq!(take(&mut table, Instant::now()), ["c", "a", "b"]);
+    }
+
+    #[test]
+    fn a_resource_that_is_woken_during_its_reconcile_is_queued_behind_the_others_when_it_ends() {
+        let now = Instant::now();
+        let mut table = Table::default();
+        table.wake("a");
+        assert_eq!(take(&mut table, now), ["a"]);
+
+        table.wake("a");
+        table.wake("b");
+        table.wake("a");
+        assert_eq!(table.next(now), Next::Now("b"), "two reconciles of one resource never overlap");
+        table.ended("a", Some(now + after(60)));
+        assert_eq!(take(&mut table, now), ["a"]);
+        table.ended("a", Some(now + after(60)));
+        assert_eq!(table.next(now), Next::At(now + after(60)), "it was woken once");
+    }
+
+    #[test]
+    fn resources_are_queued_again_when_their_time_comes_and_a_sooner_time_replaces_a_later_one() {
+        let now = Instant::now();
+        let mut table = Table::default();
+        for key in ["a", "b", "c", "d"] {
+            table.wake(key);
+        }
+        take(&mut table, now);
+        for (key, wait) in [("a", Some(30)), ("b", Some(10)), ("c", Some(30)), ("d", None)] {
+            table.ended(key, wait.map(|wait| now + after(wait)));
+        }
+
+        assert_eq!(table.next(now), Next::At(now + after(10)));
+        table.wake("c");
+        assert_eq!(take(&mut table, now + after(10)), ["c", "b"]);
+        table.ended("c", Some(now + after(90)));
+        assert_eq!(take(&mut table, now + after(60)), ["a"]);
+        assert_eq!(table.next(now + after(60)), Next::At(now + after(90)));
+    }
+
+    #[test]
+    fn a_resource_that_is_forgotten_leaves_nothing_behind() {
+        let now = Instant::now();
+        let mut table = Table::default();
+        for key in ["later", "running", "queued"] {
+            table.wake(key);
+        }
+        assert_eq!(table.next(now), Next::Now("later"));
+        table.ended("later", Some(now + after(60)));
+        assert_eq!(table.next(now), Next::Now("running"));
+
+        for key in ["later", "running", "queued", "unknown"] {
+            table.forget(&key);
+        }
+        table.ended("running", Some(now + after(60)));
+        assert_eq!(table.next(now), Next::Now("queued"));
+        table.ended("queued", None);
+        assert_eq!(table.next(now), Next::Never);
+        assert!(table.states.is_empty() && table.later.is_empty());
+    }
+
+    #[test]
+    fn a_resource_that_is_created_again_during_the_reconcile_of_the_old_one_is_reconciled() {
+        let now = Instant::now();
+        let mut table = Table::default();
+        table.wake("a");
+        table.next(now);
+        table.forget(&"a");
+        table.wake("a");
+        table.ended("a", None);
+        assert_eq!(table.next(now), Next::Now("a"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_worker_sleeps_until_a_time_comes_or_a_resource_is_woken() {
+        let key = |name: &str| Key::new(name).within("ns");
+        let wakes = Wakes::default();
+        let start = Instant::now();
+        wakes.wake([key("a")]);
+        assert_eq!(wakes.next().await, key("a"));
+        wakes.ended(key("a"), Action::requeue(after(3600)));
+
+        let waker = wakes.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(after(10)).await;
+            waker.wake([key("b")]);
+        });
+        assert_eq!(wakes.next().await, key("b"));
+        assert_eq!(start.elapsed(), after(10));
+        wakes.ended(key("b"), Action::await_change());
+
+        assert_eq!(wakes.next().await, key("a"));
+        assert_eq!(start.elapsed(), after(3600));
+        wakes.ended(key("a"), Action::requeue(Duration::MAX));
+        assert!(tokio::time::timeout(after(1000), wakes.next()).await.is_err());
+    }
+}
