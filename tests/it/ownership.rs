@@ -95,6 +95,38 @@ async fn a_rebuilt_cluster_keeps_its_repositories() {
 }
 
 #[tokio::test]
+async fn operators_that_share_a_cluster_by_labels_never_fight_over_a_repository() {
+    let rig = Rig::new("partitions").await;
+    let key = "sharding.fluxcd.io/key";
+    let labels = ["a", "b"].map(|value| format!("{key}={value}"));
+    let flags = |label| ["--watch-label-selector", label, "--put-image-rate=5"];
+    let _a = rig.operator_with(&flags(&labels[0]), &[]).await;
+    let _b = rig.operator_with(&flags(&labels[1]), &[]).await;
+
+    rig.apply("a", json!({"repositoryName": "app", "resourceTags": {"team": "a"}})).await;
+    rig.kubectl(&["label", "-n", &rig.namespace, "ers", "a", &labels[0]]).await;
+    rig.wait_synced("a").await;
+    let mark = rig.ecr.mark();
+
+    rig.apply("b", json!({"repositoryName": "app", "resourceTags": {"team": "b"}})).await;
+    rig.kubectl(&["label", "-n", &rig.namespace, "ers", "b", &labels[1]]).await;
+    let object = rig.wait_ready("b", "False", "RepositoryNotOwned").await;
+    let (_, _, message) = condition(&object, "Ready").expect("a condition");
+    assert!(message.contains("partitions/a"), "{message}");
+    rig.request("a", "now").await;
+    assert_eq!(writes(&rig.ecr, mark), 0);
+
+    // The label moves to the other operator: the resource is the same, and so is its owner tag.
+    rig.kubectl(&["label", "-n", &rig.namespace, "--overwrite", "ers", "a", &labels[1]]).await;
+    rig.request("a", "moved").await;
+    rig.wait_synced("a").await;
+
+    rig.resources().delete("a", &Default::default()).await.expect("deleted");
+    rig.wait_synced("b").await;
+    assert!(owner(&rig, "app").is_some_and(|owner| owner.ends_with("/partitions/b")));
+}
+
+#[tokio::test]
 async fn an_owner_that_names_another_repository_now_is_no_owner() {
     let rig = Rig::new("let-go").await;
     let _operator = rig.operator_with(&["--cluster-id=c"], &[]).await;
