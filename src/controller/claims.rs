@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, HashMap};
 
 use kube::ResourceExt;
-use kube_runtime::reflector::ObjectRef;
 use parking_lot::Mutex;
 
+use super::key::Key;
 use crate::api::v1alpha1::EcrRepositorySync;
 use crate::spec::Registry;
 
@@ -14,8 +14,7 @@ use crate::spec::Registry;
 struct Contender {
     /// Creation time in seconds.
     created: i64,
-    namespace: String,
-    name: String,
+    key: Key,
     uid: String,
     /// Registry of the spec. The account or region that it leaves out may become known later.
     registry: Registry,
@@ -29,20 +28,19 @@ impl Contender {
                 .creation_timestamp
                 .as_ref()
                 .map_or(i64::MAX, |time| time.0.as_second()),
-            namespace: object.namespace().unwrap_or_default(),
-            name: object.name_any(),
+            key: Key::of(object),
             uid: object.uid().unwrap_or_default(),
             registry: Registry::of(object.spec.registry.as_ref()),
         }
     }
 
     /// Returns the order of claims: by age, then by namespace and name. The first wins.
-    fn rank(&self) -> (i64, &str, &str, &str) {
-        (self.created, &self.namespace, &self.name, &self.uid)
+    fn rank(&self) -> (i64, &Key, &str) {
+        (self.created, &self.key, &self.uid)
     }
 
-    fn object(&self) -> ObjectRef<EcrRepositorySync> {
-        ObjectRef::new(&self.name).within(&self.namespace)
+    fn object(&self) -> Key {
+        self.key.clone()
     }
 }
 
@@ -59,7 +57,7 @@ impl Claims {
     }
 
     /// Forgets a resource. Returns the resources that want the same repository and may win now.
-    pub(super) fn forget(&self, object: &EcrRepositorySync) -> Vec<ObjectRef<EcrRepositorySync>> {
+    pub(super) fn forget(&self, object: &EcrRepositorySync) -> Vec<Key> {
         let mut claims = self.0.lock();
         let repository = object.repository();
         let Some(same) = claims.get_mut(repository) else { return Vec::new() };
@@ -72,10 +70,7 @@ impl Claims {
     }
 
     /// Forgets the resources that do not exist. Returns the resources that may win now.
-    pub(super) fn retain(
-        &self,
-        exists: impl Fn(&str) -> bool,
-    ) -> Vec<ObjectRef<EcrRepositorySync>> {
+    pub(super) fn retain(&self, exists: impl Fn(&str) -> bool) -> Vec<Key> {
         let mut claims = self.0.lock();
         let mut waiting = Vec::new();
         claims.retain(|_, same| {
@@ -97,7 +92,7 @@ impl Claims {
         resolve: impl Fn(&str, &Registry) -> P,
     ) -> Option<String> {
         let mine = Contender::of(object);
-        let location_of = |claim: &Contender| resolve(&claim.namespace, &claim.registry);
+        let location_of = |claim: &Contender| resolve(claim.key.namespace(), &claim.registry);
         let location = location_of(&mine);
 
         let claims = self.0.lock();
@@ -105,8 +100,7 @@ impl Claims {
         let first = rivals
             .filter(|claim| location_of(claim) == location)
             .min_by(|a, b| a.rank().cmp(&b.rank()))?;
-        (first.rank() < mine.rank() && first.uid != mine.uid)
-            .then(|| format!("{}/{}", first.namespace, first.name))
+        (first.rank() < mine.rank() && first.uid != mine.uid).then(|| first.key.to_string())
     }
 }
 
@@ -148,7 +142,7 @@ mod tests {
         claims.record(&old);
         assert_eq!(claims.winner_over(&new, resolve), Some("ns/b".to_owned()));
         assert_eq!(claims.winner_over(&old, resolve), None);
-        assert_eq!(claims.forget(&old), [ObjectRef::new("app").within("ns")]);
+        assert_eq!(claims.forget(&old), [Key::new("ns", "app")]);
         assert_eq!(claims.winner_over(&new, resolve), None);
     }
 
@@ -159,7 +153,7 @@ mod tests {
             claims.record(&object(name, Some(repository), None, "2026-01-01T00:00:00Z"));
         }
         assert_eq!(claims.retain(|_| true), []);
-        assert_eq!(claims.retain(|uid| uid != "b"), [ObjectRef::new("app").within("ns")]);
+        assert_eq!(claims.retain(|uid| uid != "b"), [Key::new("ns", "app")]);
         assert_eq!(claims.retain(|uid| uid == "c"), []);
     }
 

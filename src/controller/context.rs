@@ -6,17 +6,17 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::Secret;
 use kube::core::PartialObjectMeta;
 use kube::{Client, ResourceExt};
-use kube_runtime::reflector::{ObjectRef, Store};
 use kube_runtime::watcher::Event;
-use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::claims::Claims;
 use super::identities::Identities;
+use super::key::Key;
 use super::memory::Memories;
 use super::options::{Options, Process};
 use super::pool::Pool;
 use super::secret_index::SecretIndex;
+use super::store::Store;
 use super::wakes::Wakes;
 use crate::api::v1alpha1::{EcrRepositorySync, EcrRepositorySyncStatus as Status};
 use crate::ecr::{Identity, Location};
@@ -33,13 +33,11 @@ pub(super) struct Context {
     pub(super) options: Options,
     pub(super) pool: Pool,
     /// All resources, as the watch shows them.
-    pub(super) store: Store<EcrRepositorySync>,
+    pub(super) store: Store,
     pub(super) memories: Memories,
     pub(super) claims: Claims,
     pub(super) identities: Identities,
     pub(super) secret_index: SecretIndex,
-    /// Uids in a list that is being received.
-    listing: Mutex<HashSet<String>>,
     /// The resources that are reconciled next.
     pub(super) wakes: Wakes,
 }
@@ -51,7 +49,6 @@ impl Context {
         metrics: Metrics,
         process: Process,
         options: Options,
-        store: Store<EcrRepositorySync>,
         stop: &CancellationToken,
     ) -> Self {
         let wakes = Wakes::default();
@@ -65,54 +62,61 @@ impl Context {
             process,
             options,
             pool,
-            store,
+            store: Store::default(),
             memories: Memories::default(),
             claims: Claims::default(),
             secret_index: SecretIndex::default(),
-            listing: Mutex::default(),
             wakes,
         }
     }
 
-    /// Handles every event of the watch, before the reflector does: cancels jobs that are outdated,
-    /// and forgets deleted resources, which never reach a reconcile.
-    pub(super) fn observe(&self, event: &Event<EcrRepositorySync>) {
+    /// Handles an event of the watch. Resources that need a reconcile are woken; deleted resources
+    /// are forgotten, and never reach one.
+    pub(super) fn observe(&self, event: Event<EcrRepositorySync>) {
         match event {
-            Event::Apply(object) | Event::InitApply(object) => {
-                let uid = object.uid().unwrap_or_default();
-                if matches!(event, Event::InitApply(_)) {
-                    self.listing.lock().insert(uid.clone());
-                }
-
-                // A deletion is another generation, and is carried out while suspended.
-                if object.spec.suspend && object.metadata.deletion_timestamp.is_none() {
-                    self.pool.cancel(&uid);
-                }
-                self.pool.cancel_outdated(&uid, object.metadata.generation.unwrap_or_default());
-                self.claims.record(object);
-                self.secret_index.record(object);
-                self.show(object, &uid);
-            }
-            Event::Delete(object) => {
-                let uid = object.uid().unwrap_or_default();
-                self.pool.cancel(&uid);
-                self.memories.forget(&uid);
-                self.secret_index.forget(&uid);
-                self.metrics.resources.forget(&uid);
-                self.wakes.forget(&ObjectRef::from_obj(object));
-                self.wakes.wake(self.claims.forget(object));
-            }
-            Event::Init => self.listing.lock().clear(),
+            Event::Apply(object) | Event::InitApply(object) => self.put(object),
+            Event::Delete(object) => self.forget(&object),
+            Event::Init => self.store.begin_list(),
             // A resource that was deleted while the watch was down is not in the new list.
             Event::InitDone => {
-                let listed = std::mem::take(&mut *self.listing.lock());
-                self.pool.retain(|uid| listed.contains(uid));
-                self.memories.retain(|uid| listed.contains(uid));
-                self.wakes.wake(self.claims.retain(|uid| listed.contains(uid)));
-                self.secret_index.retain(|uid| listed.contains(uid));
-                self.metrics.resources.retain(|uid| listed.contains(uid));
+                for key in self.store.end_list() {
+                    self.wakes.forget(&key);
+                }
+                let uids = self.store.uids();
+                self.pool.retain(|uid| uids.contains(uid));
+                self.memories.retain(|uid| uids.contains(uid));
+                self.wakes.wake(self.claims.retain(|uid| uids.contains(uid)));
+                self.secret_index.retain(|uid| uids.contains(uid));
+                self.metrics.resources.retain(|uid| uids.contains(uid));
             }
         }
+    }
+
+    /// Records a resource as the API server has it, and cancels its job if that is outdated.
+    fn put(&self, object: EcrRepositorySync) {
+        let uid = object.uid().unwrap_or_default();
+        // A deletion is another generation, and is carried out while suspended.
+        if object.spec.suspend && object.metadata.deletion_timestamp.is_none() {
+            self.pool.cancel(&uid);
+        }
+        self.pool.cancel_outdated(&uid, object.metadata.generation.unwrap_or_default());
+        self.claims.record(&object);
+        self.secret_index.record(&object);
+        self.show(&object, &uid);
+        self.wakes.wake(self.store.put(object));
+    }
+
+    /// Forgets a resource and cancels its job: it does not exist, or others work on it.
+    pub(super) fn forget(&self, object: &EcrRepositorySync) {
+        let key = Key::of(object);
+        let uid = object.uid().unwrap_or_default();
+        self.store.remove(&key);
+        self.wakes.forget(&key);
+        self.pool.cancel(&uid);
+        self.memories.forget(&uid);
+        self.secret_index.forget(&uid);
+        self.metrics.resources.forget(&uid);
+        self.wakes.wake(self.claims.forget(object));
     }
 
     /// Shows a resource in the metrics, as the API server has it.
@@ -132,12 +136,8 @@ impl Context {
     }
 
     /// Makes the next pass of each resource due whose last one failed.
-    pub(super) fn wake_failed(&self, objects: &[Arc<EcrRepositorySync>]) {
-        let is_failed = |object: &&Arc<EcrRepositorySync>| {
-            self.memories.wake_failed(object.uid().as_deref().unwrap_or_default())
-        };
-        let failed = objects.iter().filter(is_failed);
-        self.wakes.wake(failed.map(|object| ObjectRef::from_obj(object.as_ref())));
+    pub(super) fn wake_failed(&self) {
+        self.wakes.wake(self.store.keys(|uid| self.memories.wake_failed(uid)));
     }
 
     /// Makes the passes of these resources due that wait for their source.
@@ -146,12 +146,7 @@ impl Context {
             return;
         }
         uids.iter().for_each(|uid| self.memories.ask_source(uid));
-        let objects = self.store.state();
-        let is_one = |object: &&Arc<EcrRepositorySync>| {
-            object.metadata.uid.as_ref().is_some_and(|uid| uids.contains(uid))
-        };
-        let objects = objects.iter().filter(is_one);
-        self.wakes.wake(objects.map(|object| ObjectRef::from_obj(object.as_ref())));
+        self.wakes.wake(self.store.keys(|uid| uids.contains(uid)));
     }
 
     /// Returns account and region of a registry that a resource of `namespace` names, as far as

@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
-use kube_runtime::reflector::ObjectRef;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -17,6 +16,7 @@ use super::action::Action;
 use super::backoff::offset_in;
 use super::context::Context;
 use super::error::Error;
+use super::key::Key;
 use super::memory::{PROGRESS_EVERY, SLOW};
 use super::pool::{Order, Turn};
 use super::queue::Class;
@@ -97,7 +97,7 @@ pub(super) fn start(subject: &Subject<'_>) -> Action {
         (memory.failures > 0, memory.first_seen())
     });
     subject.context.pool.submit(Order {
-        object: ObjectRef::from_obj(subject.object),
+        object: Key::of(subject.object),
         uid: subject.uid.clone(),
         generation: subject.generation,
         urgency,
@@ -150,7 +150,7 @@ pub(super) async fn start_in_turn(context: Arc<Context>) {
 /// Makes and starts the job of the resource as it is now.
 fn start_one(context: &Arc<Context>, turn: Turn) {
     let object = context.store.get(&turn.object);
-    let is_same = |object: &Arc<EcrRepositorySync>| {
+    let is_same = |object: &EcrRepositorySync| {
         object.metadata.generation.unwrap_or_default() == turn.generation
     };
     // A change or a deletion that the watch is just handling has a reconcile of its own.
@@ -293,7 +293,7 @@ impl Work {
         loop {
             // A little longer, so that the report is due.
             tokio::time::sleep(PROGRESS_EVERY + Duration::from_secs(1)).await;
-            self.context.wakes.wake([ObjectRef::from_obj(&self.object)]);
+            self.context.wakes.wake([Key::of(&self.object)]);
         }
     }
 }

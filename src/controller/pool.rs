@@ -17,7 +17,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
-use kube_runtime::reflector::ObjectRef;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
@@ -26,9 +25,9 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 use self::held::Held;
+use super::key::Key;
 use super::queue::{Class as Urgency, Id, Limits, Queue, Waiting};
 use super::wakes::Wakes;
-use crate::api::v1alpha1::EcrRepositorySync;
 use crate::class::Class;
 use crate::place;
 use crate::sync::{Failure, Progress, Report};
@@ -59,7 +58,7 @@ pub(super) enum State {
 /// A job that waits for a place.
 #[derive(Debug)]
 pub(super) struct Order {
-    pub(super) object: ObjectRef<EcrRepositorySync>,
+    pub(super) object: Key,
     pub(super) uid: String,
     pub(super) generation: i64,
     /// Class of the job in the queue.
@@ -77,7 +76,7 @@ pub(super) struct Order {
 #[derive(Debug)]
 pub(super) struct Turn {
     id: Id,
-    pub(super) object: ObjectRef<EcrRepositorySync>,
+    pub(super) object: Key,
     uid: String,
     pub(super) generation: i64,
     ticket: Ticket,
@@ -88,7 +87,7 @@ pub(super) struct Turn {
 #[derive(Debug)]
 struct Entry {
     id: Id,
-    object: ObjectRef<EcrRepositorySync>,
+    object: Key,
     generation: i64,
     phase: Phase,
 }
@@ -221,7 +220,7 @@ impl Pool {
 
         let id = table.next_id;
         table.next_id += 1;
-        let namespace = object.namespace.clone().unwrap_or_default();
+        let namespace = object.namespace().to_owned();
         let since = Instant::now();
         let waiting = Waiting { namespace, hosts, class: urgency, since };
         table.control.add(id, waiting);
@@ -249,7 +248,7 @@ impl Pool {
 
     /// Returns new resources whose job was submitted at least `age` ago and has not ended: at most
     /// `most`, in order of arrival, each once.
-    pub(super) fn slow(&self, age: Duration, most: usize) -> Vec<ObjectRef<EcrRepositorySync>> {
+    pub(super) fn slow(&self, age: Duration, most: usize) -> Vec<Key> {
         let mut table = self.table.lock();
         let mut slow = Vec::new();
         while slow.len() < most

@@ -27,11 +27,11 @@ use crate::telemetry::Next;
 const CONFLICT_CHECK: Duration = Duration::from_secs(300);
 
 pub(super) async fn reconcile(
-    object: Arc<EcrRepositorySync>,
-    context: Arc<Context>,
+    object: &EcrRepositorySync,
+    context: &Arc<Context>,
 ) -> Result<Action, Error> {
     let started = Instant::now();
-    let subject = Subject::new(&object, &context);
+    let subject = Subject::new(object, context);
 
     // A panic would end the controller for all resources.
     let result = match AssertUnwindSafe(decide(&subject)).catch_unwind().await {

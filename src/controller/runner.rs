@@ -10,8 +10,8 @@ use tracing::Instrument;
 
 use super::action::Action;
 use super::context::Context;
+use super::key::Key;
 use super::reconcile::{on_error, reconcile};
-use super::wakes::Key;
 
 /// Runs until `stop` is cancelled. Then no reconcile begins, and the running ones are waited for.
 /// Nothing is reconciled before the first list is complete: the claims of older resources could be
@@ -20,8 +20,7 @@ pub(super) async fn run(context: &Arc<Context>, stop: &CancellationToken) {
     tokio::select! {
         biased;
         () = stop.cancelled() => return,
-        // An error is the end of the watch, and so of the controller.
-        _listed = context.store.wait_until_ready() => {}
+        () = context.store.is_listed() => {}
     }
 
     let limit = usize::from(context.options.concurrency);
@@ -43,8 +42,7 @@ async fn reconcile_one(context: &Arc<Context>, key: Key) {
     let action = match context.store.get(&key) {
         Some(object) => {
             let span = tracing::info_span!("reconcile", object = %key);
-            let reconciled = reconcile(object.clone(), context.clone()).instrument(span);
-            reconciled.await.unwrap_or_else(|error| {
+            reconcile(&object, context).instrument(span).await.unwrap_or_else(|error| {
                 tracing::warn!(object = %key, %error, "reconcile failed, retrying");
                 on_error(&object, context)
             })

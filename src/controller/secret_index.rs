@@ -6,10 +6,10 @@ use std::collections::{HashMap, HashSet};
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
 use kube::core::PartialObjectMeta;
-use kube_runtime::reflector::ObjectRef;
 use kube_runtime::watcher::Event;
 use parking_lot::Mutex;
 
+use super::key::Key as Resource;
 use crate::api::v1alpha1::EcrRepositorySync;
 use crate::spec::Secrets;
 
@@ -17,12 +17,12 @@ use crate::spec::Secrets;
 type Key = (String, String);
 
 /// A resource that refers to a Secret: its UID and its name.
-pub(super) type Referrer = (String, ObjectRef<EcrRepositorySync>);
+pub(super) type Referrer = (String, Resource);
 
 #[derive(Debug, Default)]
 struct Index {
     /// Secret -> UID of a resource -> the resource.
-    referrers: HashMap<Key, HashMap<String, ObjectRef<EcrRepositorySync>>>,
+    referrers: HashMap<Key, HashMap<String, Resource>>,
     /// UID of a resource -> Secrets.
     secrets: HashMap<String, Vec<Key>>,
     /// Secret -> resource version at the last event.
@@ -53,12 +53,13 @@ impl SecretIndex {
         }
         index.forget(&uid);
 
+        let resource = Resource::of(object);
         for secret in &wanted {
             index
                 .referrers
                 .entry(secret.clone())
                 .or_default()
-                .insert(uid.clone(), ObjectRef::from_obj(object));
+                .insert(uid.clone(), resource.clone());
         }
 
         if !wanted.is_empty() {

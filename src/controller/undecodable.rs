@@ -10,12 +10,12 @@ use futures::future;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::PostParams;
 use kube::{Api, ResourceExt};
-use kube_runtime::reflector::{ObjectRef, Store};
 use kube_runtime::watcher::Event;
 
 use super::api::{ApiError, in_time};
 use super::context::Context;
 use super::guarded::{Guarded, Undecodable};
+use super::key::Key;
 use super::status::{self, Stamp};
 use super::subject::Subject;
 use super::{events, publish};
@@ -67,17 +67,14 @@ impl Known {
 }
 
 /// Returns the events of the resources that can be decoded. A resource that no longer can be
-/// decoded is deleted from the `store`, as if it were gone: its last known spec is outdated.
+/// decoded is deleted from the store, as if it were gone: its last known spec is outdated.
 pub(super) fn decoded(
     all: impl Stream<Item = Event<Guarded<EcrRepositorySync>>> + Send,
-    store: Store<EcrRepositorySync>,
     context: Arc<Context>,
 ) -> impl Stream<Item = Event<EcrRepositorySync>> + Send {
     let mut known = Known::default();
-    let last = move |object: &Undecodable| {
-        let reference = ObjectRef::new(object.metadata.name.as_deref().unwrap_or_default())
-            .within(object.metadata.namespace.as_deref().unwrap_or_default());
-        store.get(&reference).map(|object| Event::Delete(EcrRepositorySync::clone(&object)))
+    let last = |context: &Context, Undecodable { metadata, .. }: &Undecodable| {
+        context.store.get(&Key::of_metadata(metadata)).map(Event::Delete)
     };
 
     all.filter_map(move |event| {
@@ -93,7 +90,7 @@ pub(super) fn decoded(
             Event::InitApply(Guarded(Ok(object))) => Some(Event::InitApply(object)),
             Event::Delete(Guarded(Ok(object))) => Some(Event::Delete(object)),
             Event::Apply(Guarded(Err(object))) | Event::Delete(Guarded(Err(object))) => {
-                last(&object)
+                last(&context, &object)
             }
             Event::InitApply(Guarded(Err(_))) => None,
         })

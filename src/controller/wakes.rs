@@ -11,19 +11,15 @@ use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kube_runtime::reflector::ObjectRef;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::action::Action;
-use crate::api::v1alpha1::EcrRepositorySync;
+use super::key::Key;
 
 /// Longest time until the next reconcile, so that it is always a valid time.
 const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
-
-/// Namespace and name of a resource.
-pub(super) type Key = ObjectRef<EcrRepositorySync>;
 
 /// The resources that are reconciled next. Clones share them.
 #[derive(Clone, Debug, Default)]
@@ -285,7 +281,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_worker_sleeps_until_a_time_comes_or_a_resource_is_woken() {
-        let key = |name: &str| Key::new(name).within("ns");
+        let key = |name| Key::new("ns", name);
         let wakes = Wakes::default();
         let start = Instant::now();
         wakes.wake([key("a")]);

@@ -11,8 +11,7 @@
 //! - Its backoff is reset by every event, even by the start of a list. A watch that fails at once,
 //!   for example because of a missing permission, would be retried every second.
 //!
-//! Errors are never passed on: an error that reaches `Controller` delays everything that it does,
-//! even reports of finished jobs.
+//! Errors are never passed on: nobody could do more than to wait for the next event.
 
 use std::collections::VecDeque;
 use std::fmt::Debug;
@@ -25,7 +24,7 @@ use kube::api::{ListParams, WatchEvent, WatchParams};
 use kube::core::ObjectList;
 use kube::{Api, Resource, ResourceExt};
 use kube_runtime::utils::Backoff;
-use kube_runtime::watcher::{self, DefaultBackoff, Event};
+use kube_runtime::watcher::{DefaultBackoff, Event};
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, timeout};
 
@@ -306,31 +305,6 @@ where
         tokio::time::sleep(self.backoff.next().unwrap_or(START_WITHIN)).await;
         None
     }
-}
-
-/// Returns the objects to reconcile. The objects of a list come when the list is complete: until
-/// then the store has the old objects, and a long list takes many requests.
-pub(super) fn applied<K: Send>(
-    events: impl Stream<Item = watcher::Result<Event<K>>> + Send,
-) -> impl Stream<Item = watcher::Result<K>> + Send {
-    let mut listed = Vec::new();
-    events.flat_map(move |event| {
-        let objects = match event {
-            Ok(Event::Init) => {
-                listed.clear();
-                Vec::new()
-            }
-            Ok(Event::InitApply(object)) => {
-                listed.push(Ok(object));
-                Vec::new()
-            }
-            Ok(Event::InitDone) => std::mem::take(&mut listed),
-            Ok(Event::Apply(object)) => vec![Ok(object)],
-            Ok(Event::Delete(_)) => Vec::new(),
-            Err(error) => vec![Err(error)],
-        };
-        stream::iter(objects)
-    })
 }
 
 #[cfg(test)]

@@ -38,8 +38,8 @@ async fn run<F>(
     pool.start(turn, &Progress::default(), work);
 }
 
-fn object(name: &str) -> ObjectRef<EcrRepositorySync> {
-    ObjectRef::new(name).within("ns")
+fn object(name: &str) -> Key {
+    Key::new("ns", name)
 }
 
 #[tokio::test]

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::http::Uri;
-use futures::FutureExt;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::core::{ListMeta, Status, TypeMeta};
 use parking_lot::Mutex;
@@ -242,24 +241,4 @@ async fn a_watch_fails_until_it_has_lasted_although_lists_succeed() {
         () = async { while events.next().await.is_some() {} } => {}
     }
     assert_eq!(script.requests().len(), 8, "{:?}", script.requests());
-}
-
-#[tokio::test]
-async fn objects_of_a_list_come_when_it_is_complete() {
-    let (sender, events) = futures::channel::mpsc::unbounded();
-    let mut objects = pin!(applied(events));
-    let mut now =
-        || objects.next().now_or_never().map(|object| object.expect("more").expect("good"));
-
-    for event in
-        [Event::Init, Event::InitApply(1), Event::Init, Event::InitApply(2), Event::InitApply(3)]
-    {
-        sender.unbounded_send(Ok(event)).expect("open");
-        assert_eq!(now(), None);
-    }
-
-    for event in [Event::InitDone, Event::Delete(2), Event::Apply(4)] {
-        sender.unbounded_send(Ok(event)).expect("open");
-    }
-    assert_eq!([now(), now(), now(), now()], [Some(2), Some(3), Some(4), None]);
 }

@@ -1,0 +1,191 @@
+//! The resources, as the watch shows them. Each is packed, and decoded when a reconcile needs it:
+//! decoded, 10,000 resources take 70 MiB.
+
+mod packed;
+
+use std::collections::{HashMap, HashSet};
+
+use kube::ResourceExt;
+use parking_lot::Mutex;
+use tokio::sync::SetOnce;
+
+use self::packed::Packed;
+use super::key::Key;
+use super::requests::Requests;
+use crate::api::v1alpha1::EcrRepositorySync;
+use crate::hash::hash;
+
+/// The resources.
+#[derive(Debug, Default)]
+pub(super) struct Store {
+    table: Mutex<Table>,
+    /// Set when the first list is complete.
+    listed: SetOnce<()>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    records: HashMap<Key, Record>,
+    /// Number of the last list that began.
+    list: u32,
+}
+
+/// A resource.
+#[derive(Debug)]
+struct Record {
+    uid: Box<str>,
+    generation: i64,
+    /// Hash of the changes that do not change the generation and lead to a reconcile all the same.
+    requested: u64,
+    /// Number of the last list that began before the resource was seen.
+    list: u32,
+    packed: Packed,
+}
+
+impl Record {
+    /// Whether the change from another version of the same name needs a reconcile.
+    fn differs(&self, other: &Self) -> bool {
+        let essence = |record: &Self| (record.generation, record.requested);
+        essence(self) != essence(other) || self.uid != other.uid
+    }
+}
+
+impl Store {
+    /// Waits until the first list is complete.
+    pub(super) async fn is_listed(&self) {
+        self.listed.wait().await;
+    }
+
+    /// Returns a resource.
+    pub(super) fn get(&self, key: &Key) -> Option<EcrRepositorySync> {
+        let packed = self.table.lock().records.get(key)?.packed.clone();
+        packed.decode()
+    }
+
+    /// Returns the keys of the resources with a UID for which `is_wanted` says so, in order.
+    pub(super) fn keys(&self, is_wanted: impl Fn(&str) -> bool) -> Vec<Key> {
+        let table = self.table.lock();
+        let wanted = table.records.iter().filter(|(_, record)| is_wanted(&record.uid));
+        let mut keys: Vec<_> = wanted.map(|(key, _)| key.clone()).collect();
+        keys.sort_unstable();
+        keys
+    }
+
+    /// Returns the UIDs of all resources.
+    pub(super) fn uids(&self) -> HashSet<Box<str>> {
+        self.table.lock().records.values().map(|record| record.uid.clone()).collect()
+    }
+
+    /// Puts a resource in place of its last version. Returns its key if it needs a reconcile: its
+    /// generation, the annotations that request a sync, or its deletion changed.
+    pub(super) fn put(&self, object: EcrRepositorySync) -> Option<Key> {
+        let key = Key::of(&object);
+        let is_being_deleted = object.metadata.deletion_timestamp.is_some();
+        let record = Record {
+            uid: object.uid().unwrap_or_default().into(),
+            generation: object.metadata.generation.unwrap_or_default(),
+            requested: hash((Requests::of(&object), is_being_deleted)),
+            list: 0,
+            packed: Packed::of(object),
+        };
+
+        let mut table = self.table.lock();
+        let record = Record { list: table.list, ..record };
+        match table.records.get_mut(&key) {
+            Some(last) => {
+                let is_changed = record.differs(last);
+                *last = record;
+                is_changed.then_some(key)
+            }
+            None => {
+                table.records.insert(key.clone(), record);
+                Some(key)
+            }
+        }
+    }
+
+    /// Removes a resource.
+    pub(super) fn remove(&self, key: &Key) {
+        self.table.lock().records.remove(key);
+    }
+
+    /// Begins a list of all resources.
+    pub(super) fn begin_list(&self) {
+        self.table.lock().list += 1;
+    }
+
+    /// Ends a list: removes the resources that were not seen since it began, and returns their keys.
+    pub(super) fn end_list(&self) -> Vec<Key> {
+        let mut table = self.table.lock();
+        let Table { records, list } = &mut *table;
+        let gone: Vec<_> = records.extract_if(|_, record| record.list != *list).collect();
+        drop(table);
+        // Only the first list is the first.
+        let _is_first = self.listed.set(());
+        gone.into_iter().map(|(key, _)| key).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn object(name: &str, uid: &str, generation: i64, annotations: &Value) -> EcrRepositorySync {
+        serde_json::from_value(json!({
+            "apiVersion": "ecr-sync.io/v1alpha1", "kind": "EcrRepositorySync",
+            "metadata": {"name": name, "namespace": "ns", "uid": uid, "generation": generation,
+                "annotations": annotations},
+            "spec": {},
+        }))
+        .expect("an object")
+    }
+
+    #[test]
+    fn only_a_change_that_a_reconcile_acts_on_asks_for_one() {
+        let store = Store::default();
+        let put = |uid, generation, annotations| {
+            store.put(object("a", uid, generation, &annotations)).is_some()
+        };
+        assert!(put("1", 1, json!({})), "a new resource");
+        assert!(!put("1", 1, json!({})), "a new status");
+        assert!(!put("1", 1, json!({"team": "x"})), "an annotation of others");
+        assert!(put("1", 2, json!({})), "a new spec");
+        assert!(put("1", 2, json!({"ecr-sync.io/requestedAt": "now"})), "a request");
+        assert!(!put("1", 2, json!({"ecr-sync.io/requestedAt": "now"})));
+        assert!(put("2", 2, json!({"ecr-sync.io/requestedAt": "now"})), "another resource");
+
+        let mut deleted = object("a", "2", 2, &json!({"ecr-sync.io/requestedAt": "now"}));
+        deleted.metadata.deletion_timestamp =
+            Some(serde_json::from_value(json!("2026-01-01T00:00:00Z")).expect("a time"));
+        assert!(store.put(deleted).is_some(), "a deletion");
+    }
+
+    #[tokio::test]
+    async fn a_list_removes_the_resources_that_it_lacks_when_it_is_complete() {
+        let store = Store::default();
+        let object = |name: &str| object(name, name, 1, &json!({}));
+        let key = |name| Key::new("ns", name);
+
+        store.begin_list();
+        for name in ["a", "b", "c"] {
+            assert_eq!(store.put(object(name)), Some(key(name)));
+        }
+        assert!(!store.listed.initialized());
+        assert_eq!(store.end_list(), []);
+        store.is_listed().await;
+
+        // A list that is cut off, and the next one.
+        store.begin_list();
+        assert_eq!(store.put(object("a")), None);
+        store.begin_list();
+        assert_eq!(store.put(object("c")), None);
+        assert_eq!(store.keys(|_| true), [key("a"), key("b"), key("c")], "not yet");
+        let mut gone = store.end_list();
+        gone.sort();
+        assert_eq!(gone, [key("a"), key("b")]);
+        assert_eq!(store.keys(|_| true), [key("c")]);
+        assert!(store.get(&key("a")).is_none() && store.get(&key("c")).is_some());
+    }
+}
