@@ -1,6 +1,6 @@
 //! Resources of this cluster that want the same repository. The oldest wins.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use kube::ResourceExt;
 use parking_lot::Mutex;
@@ -9,28 +9,30 @@ use super::key::Key;
 use crate::api::v1alpha1::EcrRepositorySync;
 use crate::spec::Registry;
 
-/// The claim of a resource to a repository.
+/// The claim of a resource to a repository. There is one for each resource, so it is small.
 #[derive(Clone, Debug)]
-struct Contender {
+struct Claim {
     /// Creation time in seconds.
     created: i64,
     key: Key,
-    uid: String,
-    /// Registry of the spec. The account or region that it leaves out may become known later.
-    registry: Registry,
+    uid: Box<str>,
+    /// Registry of the spec, if it says anything. The account or region that it leaves out may become
+    /// known later.
+    registry: Option<Box<Registry>>,
 }
 
-impl Contender {
-    fn of(object: &EcrRepositorySync) -> Self {
+impl Claim {
+    fn of(key: Key, object: &EcrRepositorySync) -> Self {
+        let registry = Registry::of(object.spec.registry.as_ref());
         Self {
             created: object
                 .metadata
                 .creation_timestamp
                 .as_ref()
                 .map_or(i64::MAX, |time| time.0.as_second()),
-            key: Key::of(object),
-            uid: object.uid().unwrap_or_default(),
-            registry: Registry::of(object.spec.registry.as_ref()),
+            key,
+            uid: object.uid().unwrap_or_default().into(),
+            registry: (registry != Registry::default()).then(|| Box::new(registry)),
         }
     }
 
@@ -38,22 +40,25 @@ impl Contender {
     fn rank(&self) -> (i64, &Key, &str) {
         (self.created, &self.key, &self.uid)
     }
-
-    fn object(&self) -> Key {
-        self.key.clone()
-    }
 }
 
 /// All claims, by repository name.
 #[derive(Debug, Default)]
-pub(super) struct Claims(Mutex<HashMap<String, BTreeMap<String, Contender>>>);
+pub(super) struct Claims(Mutex<HashMap<Box<str>, Vec<Claim>>>);
 
 impl Claims {
     /// Records the claim of a resource.
-    pub(super) fn record(&self, object: &EcrRepositorySync) {
-        let claim = Contender::of(object);
+    pub(super) fn record(&self, key: &Key, object: &EcrRepositorySync) {
+        let claim = Claim::of(key.clone(), object);
         let mut claims = self.0.lock();
-        claims.entry(object.repository().to_owned()).or_default().insert(claim.uid.clone(), claim);
+        let Some(same) = claims.get_mut(object.repository()) else {
+            claims.insert(object.repository().into(), vec![claim]);
+            return;
+        };
+        match same.iter_mut().find(|other| other.uid == claim.uid) {
+            Some(last) => *last = claim,
+            None => same.push(claim),
+        }
     }
 
     /// Forgets a resource. Returns the resources that want the same repository and may win now.
@@ -61,8 +66,9 @@ impl Claims {
         let mut claims = self.0.lock();
         let repository = object.repository();
         let Some(same) = claims.get_mut(repository) else { return Vec::new() };
-        same.remove(&object.uid().unwrap_or_default());
-        let waiting = same.values().map(Contender::object).collect();
+        let uid = object.uid().unwrap_or_default();
+        same.retain(|claim| *claim.uid != *uid);
+        let waiting = same.iter().map(|claim| claim.key.clone()).collect();
         if same.is_empty() {
             claims.remove(repository);
         }
@@ -75,9 +81,9 @@ impl Claims {
         let mut waiting = Vec::new();
         claims.retain(|_, same| {
             let before = same.len();
-            same.retain(|uid, _| exists(uid));
+            same.retain(|claim| exists(&claim.uid));
             if same.len() < before {
-                waiting.extend(same.values().map(Contender::object));
+                waiting.extend(same.iter().map(|claim| claim.key.clone()));
             }
             !same.is_empty()
         });
@@ -91,12 +97,15 @@ impl Claims {
         object: &EcrRepositorySync,
         resolve: impl Fn(&str, &Registry) -> P,
     ) -> Option<String> {
-        let mine = Contender::of(object);
-        let location_of = |claim: &Contender| resolve(claim.key.namespace(), &claim.registry);
+        let mine = Claim::of(Key::of(object), object);
+        let own = Registry::default();
+        let location_of = |claim: &Claim| {
+            resolve(claim.key.namespace(), claim.registry.as_deref().unwrap_or(&own))
+        };
         let location = location_of(&mine);
 
         let claims = self.0.lock();
-        let rivals = claims.get(object.repository())?.values();
+        let rivals = claims.get(object.repository())?.iter();
         let first = rivals
             .filter(|claim| location_of(claim) == location)
             .min_by(|a, b| a.rank().cmp(&b.rank()))?;
@@ -125,6 +134,10 @@ mod tests {
         .expect("an object")
     }
 
+    fn record(claims: &Claims, object: &EcrRepositorySync) {
+        claims.record(&Key::of(object), object);
+    }
+
     /// Resolves as an operator of one account in eu-west-1 does.
     fn resolve(_: &str, registry: &Registry) -> (String, String) {
         let Location { account, region } = registry.location.clone();
@@ -137,9 +150,9 @@ mod tests {
         let claims = Claims::default();
         let old = object("b", Some("app"), Some("eu-west-1"), "2026-01-01T00:00:00Z");
         let new = object("app", None, None, "2026-01-02T00:00:00Z");
-        claims.record(&new);
+        record(&claims, &new);
         assert_eq!(claims.winner_over(&new, resolve), None);
-        claims.record(&old);
+        record(&claims, &old);
         assert_eq!(claims.winner_over(&new, resolve), Some("ns/b".to_owned()));
         assert_eq!(claims.winner_over(&old, resolve), None);
         assert_eq!(claims.forget(&old), [Key::new("ns", "app")]);
@@ -150,7 +163,7 @@ mod tests {
     fn a_list_without_the_winner_wakes_the_next() {
         let claims = Claims::default();
         for (name, repository) in [("b", "app"), ("app", "app"), ("c", "other")] {
-            claims.record(&object(name, Some(repository), None, "2026-01-01T00:00:00Z"));
+            record(&claims, &object(name, Some(repository), None, "2026-01-01T00:00:00Z"));
         }
         assert_eq!(claims.retain(|_| true), []);
         assert_eq!(claims.retain(|uid| uid != "b"), [Key::new("ns", "app")]);
@@ -162,8 +175,8 @@ mod tests {
         let claims = Claims::default();
         let old = object("b", Some("app"), Some("us-east-1"), "2026-01-01T00:00:00Z");
         let new = object("app", None, None, "2026-01-02T00:00:00Z");
-        claims.record(&old);
-        claims.record(&new);
+        record(&claims, &old);
+        record(&claims, &new);
         assert_eq!(claims.winner_over(&new, resolve), None);
     }
 
@@ -172,8 +185,8 @@ mod tests {
         let claims = Claims::default();
         let a = object("a", Some("app"), None, "2026-01-01T00:00:00Z");
         let b = object("b", Some("app"), None, "2026-01-01T00:00:00Z");
-        claims.record(&a);
-        claims.record(&b);
+        record(&claims, &a);
+        record(&claims, &b);
         assert_eq!(claims.winner_over(&a, resolve), None);
         assert_eq!(claims.winner_over(&b, resolve), Some("ns/a".to_owned()));
     }

@@ -94,16 +94,17 @@ impl Context {
 
     /// Records a resource as the API server has it, and cancels its job if that is outdated.
     fn put(&self, object: EcrRepositorySync) {
+        let key = self.store.key(&object);
         let uid = object.uid().unwrap_or_default();
         // A deletion is another generation, and is carried out while suspended.
         if object.spec.suspend && object.metadata.deletion_timestamp.is_none() {
             self.pool.cancel(&uid);
         }
         self.pool.cancel_outdated(&uid, object.metadata.generation.unwrap_or_default());
-        self.claims.record(&object);
-        self.secret_index.record(&object);
+        self.claims.record(&key, &object);
+        self.secret_index.record(&key, &object);
         self.show(&object, &uid);
-        self.wakes.wake(self.store.put(object));
+        self.wakes.wake(self.store.put(key, object));
     }
 
     /// Forgets a resource and cancels its job: it does not exist, or others work on it.

@@ -130,7 +130,7 @@ async fn set_finalizers(subject: &Subject<'_>, finalizers: &[String]) -> Result<
     let patch = Patch::<()>::Json(patch);
     match in_time(api.patch(&subject.name, &params, &patch)).await {
         Ok(patched) => {
-            // The next status must be based on this version, which the reflector does not have yet.
+            // The next status must be based on this version, which the store does not have yet.
             subject.remember(patched.resource_version(), subject.status());
             Ok(())
         }

@@ -41,7 +41,7 @@ fn key(secret: &PartialObjectMeta<Secret>) -> Key {
 
 impl SecretIndex {
     /// Records the Secrets that a resource refers to.
-    pub(super) fn record(&self, object: &EcrRepositorySync) {
+    pub(super) fn record(&self, resource: &Resource, object: &EcrRepositorySync) {
         let uid = object.uid().unwrap_or_default();
         let namespace = object.namespace().unwrap_or_default();
         let wanted: Vec<Key> =
@@ -53,7 +53,6 @@ impl SecretIndex {
         }
         index.forget(&uid);
 
-        let resource = Resource::of(object);
         for secret in &wanted {
             index
                 .referrers
@@ -158,6 +157,11 @@ mod tests {
         .expect("a resource")
     }
 
+    fn record(index: &SecretIndex, name: &str, secrets: &[&str]) {
+        let resource = resource(name, secrets);
+        index.record(&Resource::of(&resource), &resource);
+    }
+
     fn secret(namespace: &str, name: &str, version: &str) -> PartialObjectMeta<Secret> {
         serde_json::from_value(json!({
             "apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata",
@@ -175,9 +179,9 @@ mod tests {
     #[test]
     fn a_changed_secret_wakes_those_that_refer_to_it() {
         let index = SecretIndex::default();
-        index.record(&resource("a", &["login", "ca"]));
-        index.record(&resource("b", &["login"]));
-        index.record(&resource("c", &["other"]));
+        record(&index, "a", &["login", "ca"]);
+        record(&index, "b", &["login"]);
+        record(&index, "c", &["other"]);
 
         assert_eq!(woken(index.observe(&Event::Apply(secret("ns", "login", "1")))), ["a", "b"]);
         assert_eq!(
@@ -193,8 +197,8 @@ mod tests {
     #[test]
     fn a_secret_that_a_resource_no_longer_refers_to_does_not_wake_it() {
         let index = SecretIndex::default();
-        index.record(&resource("a", &["login"]));
-        index.record(&resource("a", &["other"]));
+        record(&index, "a", &["login"]);
+        record(&index, "a", &["other"]);
         assert_eq!(woken(index.observe(&Event::Apply(secret("ns", "login", "1")))), [""; 0]);
         index.forget("a");
         assert_eq!(woken(index.observe(&Event::Apply(secret("ns", "other", "1")))), [""; 0]);
@@ -204,8 +208,8 @@ mod tests {
     #[test]
     fn a_list_after_a_gap_wakes_for_changed_and_deleted_secrets() {
         let index = SecretIndex::default();
-        index.record(&resource("a", &["login"]));
-        index.record(&resource("b", &["gone"]));
+        record(&index, "a", &["login"]);
+        record(&index, "b", &["gone"]);
         for event in [
             Event::Init,
             Event::InitApply(secret("ns", "login", "1")),

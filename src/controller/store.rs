@@ -56,6 +56,13 @@ impl Store {
         self.listed.wait().await;
     }
 
+    /// Returns the key of a resource: the one in the store, if it is known, so that all tables share it.
+    pub(super) fn key(&self, object: &EcrRepositorySync) -> Key {
+        let key = Key::of(object);
+        let table = self.table.lock();
+        table.records.get_key_value(&key).map_or(key, |(known, _)| known.clone())
+    }
+
     /// Returns a resource.
     pub(super) fn get(&self, key: &Key) -> Option<EcrRepositorySync> {
         let packed = self.table.lock().records.get(key)?.packed.clone();
@@ -78,8 +85,7 @@ impl Store {
 
     /// Puts a resource in place of its last version. Returns its key if it needs a reconcile: its
     /// generation, the annotations that request a sync, or its deletion changed.
-    pub(super) fn put(&self, object: EcrRepositorySync) -> Option<Key> {
-        let key = Key::of(&object);
+    pub(super) fn put(&self, key: Key, object: EcrRepositorySync) -> Option<Key> {
         let is_being_deleted = object.metadata.deletion_timestamp.is_some();
         let record = Record {
             uid: object.uid().unwrap_or_default().into(),
@@ -142,24 +148,28 @@ mod tests {
         .expect("an object")
     }
 
+    fn put(store: &Store, object: EcrRepositorySync) -> Option<Key> {
+        store.put(store.key(&object), object)
+    }
+
     #[test]
     fn only_a_change_that_a_reconcile_acts_on_asks_for_one() {
         let store = Store::default();
-        let put = |uid, generation, annotations| {
-            store.put(object("a", uid, generation, &annotations)).is_some()
+        let changes = |uid, generation, annotations| {
+            put(&store, object("a", uid, generation, &annotations)).is_some()
         };
-        assert!(put("1", 1, json!({})), "a new resource");
-        assert!(!put("1", 1, json!({})), "a new status");
-        assert!(!put("1", 1, json!({"team": "x"})), "an annotation of others");
-        assert!(put("1", 2, json!({})), "a new spec");
-        assert!(put("1", 2, json!({"ecr-sync.io/requestedAt": "now"})), "a request");
-        assert!(!put("1", 2, json!({"ecr-sync.io/requestedAt": "now"})));
-        assert!(put("2", 2, json!({"ecr-sync.io/requestedAt": "now"})), "another resource");
+        assert!(changes("1", 1, json!({})), "a new resource");
+        assert!(!changes("1", 1, json!({})), "a new status");
+        assert!(!changes("1", 1, json!({"team": "x"})), "an annotation of others");
+        assert!(changes("1", 2, json!({})), "a new spec");
+        assert!(changes("1", 2, json!({"ecr-sync.io/requestedAt": "now"})), "a request");
+        assert!(!changes("1", 2, json!({"ecr-sync.io/requestedAt": "now"})));
+        assert!(changes("2", 2, json!({"ecr-sync.io/requestedAt": "now"})), "another resource");
 
         let mut deleted = object("a", "2", 2, &json!({"ecr-sync.io/requestedAt": "now"}));
         deleted.metadata.deletion_timestamp =
             Some(serde_json::from_value(json!("2026-01-01T00:00:00Z")).expect("a time"));
-        assert!(store.put(deleted).is_some(), "a deletion");
+        assert!(put(&store, deleted).is_some(), "a deletion");
     }
 
     #[tokio::test]
@@ -170,7 +180,7 @@ mod tests {
 
         store.begin_list();
         for name in ["a", "b", "c"] {
-            assert_eq!(store.put(object(name)), Some(key(name)));
+            assert_eq!(put(&store, object(name)), Some(key(name)));
         }
         assert!(!store.listed.initialized());
         assert_eq!(store.end_list(), []);
@@ -178,9 +188,9 @@ mod tests {
 
         // A list that is cut off, and the next one.
         store.begin_list();
-        assert_eq!(store.put(object("a")), None);
+        assert_eq!(put(&store, object("a")), None);
         store.begin_list();
-        assert_eq!(store.put(object("c")), None);
+        assert_eq!(put(&store, object("c")), None);
         assert_eq!(store.keys(|_| true), [key("a"), key("b"), key("c")], "not yet");
         let mut gone = store.end_list();
         gone.sort();

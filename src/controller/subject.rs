@@ -75,14 +75,14 @@ impl<'a> Subject<'a> {
         Intervals::of(&self.object.spec).drift
     }
 
-    /// The status that was written last, while the reflector still shows an older object; else the
+    /// The status that was written last, while the store still has an older object; else the
     /// status of the object.
     pub(super) fn status(&self) -> Status {
         self.written()
             .map_or_else(|| self.object.status.clone().unwrap_or_default(), |last| last.status)
     }
 
-    /// The last write, while the reflector still shows the object that it was based on.
+    /// The last write, while the store still has the object that it was based on.
     pub(super) fn written(&self) -> Option<Written> {
         let written = self.memory(|memory| memory.written.clone());
         written.filter(|written| self.object.resource_version() == written.based_on)
