@@ -104,7 +104,16 @@ impl Context {
         self.claims.record(&key, &object);
         self.secret_index.record(&key, &object);
         self.show(&object, &uid);
-        self.wakes.wake(self.store.put(key, object));
+        self.wakes.wake(self.store.put(key.clone(), object));
+        self.catch_up(&key, &uid);
+    }
+
+    /// Drops the last write of a resource if the store has caught up with it. A reconcile that runs
+    /// may have an older version and needs it; this is called again at its end.
+    pub(super) fn catch_up(&self, key: &Key, uid: &str) {
+        if !self.wakes.is_running(key) {
+            self.memories.caught_up(uid, self.store.version(key));
+        }
     }
 
     /// Forgets a resource and cancels its job: it does not exist, or others work on it.

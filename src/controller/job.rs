@@ -312,7 +312,7 @@ fn earlier(subject: &Subject<'_>, status: &Status) -> Earlier {
         held: memory.held.clone(),
         inspects: memory.inspects(),
         attempts: memory.attempts.clone(),
-        pruning: memory.pruning.clone(),
+        pruning: memory.pruning.as_deref().cloned(),
         configuration: status.configuration.clone(),
         expired: status::earlier_expired(status, subject.generation),
         rebuilt: status::rebuilt(status),

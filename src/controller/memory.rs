@@ -1,6 +1,7 @@
 //! Memory of a resource between two reconciles. A lost memory costs a check, never correctness.
 
 mod inspections;
+mod written;
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -10,9 +11,9 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use self::inspections::Inspections;
+pub(super) use self::written::Written;
 use super::backoff::{self, JITTER, LONGEST_WAIT, jittered};
 use super::requests::Requests;
-use crate::api::v1alpha1::EcrRepositorySyncStatus;
 use crate::class::Class;
 use crate::hash::Fingerprint;
 use crate::sync::{Attempts, Failure, Held, Look, Progress, Pruning, Report, Snapshot};
@@ -29,7 +30,8 @@ pub(super) const SLOW: Duration = Duration::from_secs(2);
 /// Least time between two reports of progress in the status.
 pub(super) const PROGRESS_EVERY: Duration = Duration::from_secs(60);
 
-/// The memory of one resource.
+/// The memory of one resource. There is one for each, so that large parts that most resources lack, or
+/// lack most of the time, are boxed.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Memory {
     /// Generation that the other fields are about.
@@ -65,7 +67,7 @@ pub(super) struct Memory {
     /// Tags in ECR at the end of the last complete pass.
     pub(super) held: Held,
     /// Result of the last whole look at ECR.
-    look: Option<Look>,
+    look: Option<Box<Look>>,
     /// Time of that look.
     looked_at: Option<Instant>,
     /// Whether the next pass reads everything.
@@ -73,26 +75,16 @@ pub(super) struct Memory {
     /// Schedule of the inspections.
     inspections: Inspections,
     /// Result of the last look for tags to prune.
-    pub(super) pruning: Option<Pruning>,
+    pub(super) pruning: Option<Box<Pruning>>,
     /// Values that ECR did not keep as they were written. They outlive the generation.
     pub(super) attempts: Attempts,
     /// The last write.
-    pub(super) written: Option<Written>,
-}
-
-/// A write of the object, while the reflector may still show the version that it was based on.
-#[derive(Clone, Debug)]
-pub(super) struct Written {
-    /// Resource version before the write.
-    pub(super) based_on: Option<String>,
-    /// Resource version after the write.
-    pub(super) version: Option<String>,
-    pub(super) status: EcrRepositorySyncStatus,
+    pub(super) written: Option<Box<Written>>,
 }
 
 /// The memories of all resources, by UID.
 #[derive(Debug, Default)]
-pub(super) struct Memories(Mutex<HashMap<String, Memory>>);
+pub(super) struct Memories(Mutex<HashMap<Box<str>, Box<Memory>>>);
 
 impl Memories {
     /// Reads or changes the memory of a resource. A new generation starts with an empty memory, but
@@ -104,11 +96,11 @@ impl Memories {
         change: impl FnOnce(&mut Memory) -> T,
     ) -> T {
         let mut all = self.0.lock();
-        let memory = all.entry(uid.to_owned()).or_default();
+        let memory = all.entry(uid.into()).or_default();
 
         if memory.generation != generation {
             let is_asked = memory.asked.is_some() || memory.answering.is_some();
-            *memory = Memory {
+            **memory = Memory {
                 generation,
                 seen: Some(Instant::now()),
                 suspended: memory.suspended,
@@ -150,7 +142,8 @@ impl Memories {
     pub(super) fn waiting_for_sources(&self) -> Vec<(String, Fingerprint)> {
         let all = self.0.lock();
         let waiting = all.iter().filter(|(_, memory)| memory.submitted.is_none());
-        let waiting = waiting.filter_map(|(uid, memory)| Some((uid.clone(), memory.waits_for?)));
+        let waiting =
+            waiting.filter_map(|(uid, memory)| Some((uid.to_string(), memory.waits_for?)));
         let mut waiting: Vec<_> = waiting.collect();
         waiting.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
         waiting
@@ -178,7 +171,7 @@ impl Memories {
     /// Whether one more event of this resource may be written now. Counts it.
     pub(super) fn may_publish(&self, uid: &str) -> bool {
         let mut all = self.0.lock();
-        let (start, count) = &mut all.entry(uid.to_owned()).or_default().events;
+        let (start, count) = &mut all.entry(uid.into()).or_default().events;
         let now = Instant::now();
         if start.is_none_or(|start| now.duration_since(start) > EVENT_WINDOW) {
             (*start, *count) = (Some(now), 0);
@@ -259,7 +252,11 @@ impl Memory {
         let is_over = |at: Instant| at.elapsed() >= drift_interval.mul_f64(1.0 - JITTER);
         let on_demand = std::mem::take(&mut self.whole);
         let inspects = self.inspections.begin(on_demand, drift_interval);
-        if inspects || self.looked_at.is_none_or(is_over) { None } else { self.look.clone() }
+        if inspects || self.looked_at.is_none_or(is_over) {
+            None
+        } else {
+            self.look.as_deref().cloned()
+        }
     }
 
     /// Whether the running pass is an inspection. [`Self::look`] decides it.
@@ -282,7 +279,7 @@ impl Memory {
     pub(super) fn inspected(&mut self, report: &Report, uid: &str, drift_interval: Duration) {
         self.inspections.ended(report, uid, drift_interval);
         if report.pruning.is_some() {
-            self.pruning.clone_from(&report.pruning);
+            self.pruning = report.pruning.clone().map(Box::new);
         }
     }
 
@@ -291,7 +288,7 @@ impl Memory {
     pub(super) fn finished(&mut self, report: &Report, interval: Duration) -> Duration {
         self.submitted = None;
         self.progress = None;
-        self.look.clone_from(&report.look);
+        self.look = report.look.clone().map(Box::new);
 
         if report.configuration_read {
             self.looked_at = Some(Instant::now());

@@ -19,6 +19,8 @@ mod context;
 mod deletion;
 mod error;
 mod events;
+#[cfg(test)]
+mod footprint;
 mod guarded;
 mod identities;
 mod job;

@@ -39,16 +39,17 @@ pub(super) async fn run(context: &Arc<Context>, stop: &CancellationToken) {
 }
 
 async fn reconcile_one(context: &Arc<Context>, key: Key) {
-    let action = match context.store.get(&key) {
-        Some(object) => {
-            let span = tracing::info_span!("reconcile", object = %key);
-            reconcile(&object, context).instrument(span).await.unwrap_or_else(|error| {
-                tracing::warn!(object = %key, %error, "reconcile failed, retrying");
-                on_error(&object, context)
-            })
-        }
+    let Some(object) = context.store.get(&key) else {
         // It was deleted while it was queued.
-        None => Action::await_change(),
+        return context.wakes.ended(key, Action::await_change());
     };
-    context.wakes.ended(key, action);
+
+    let span = tracing::info_span!("reconcile", object = %key);
+    let result = reconcile(&object, context).instrument(span).await;
+    let action = result.unwrap_or_else(|error| {
+        tracing::warn!(object = %key, %error, "reconcile failed, retrying");
+        on_error(&object, context)
+    });
+    context.wakes.ended(key.clone(), action);
+    context.catch_up(&key, object.metadata.uid.as_deref().unwrap_or_default());
 }

@@ -37,6 +37,8 @@ struct Record {
     generation: i64,
     /// Hash of the changes that do not change the generation and lead to a reconcile all the same.
     requested: u64,
+    /// Hash of the resource version.
+    version: u64,
     /// Number of the last list that began before the resource was seen.
     list: u32,
     packed: Packed,
@@ -69,6 +71,11 @@ impl Store {
         packed.decode()
     }
 
+    /// Returns the hash of the resource version of a resource.
+    pub(super) fn version(&self, key: &Key) -> Option<u64> {
+        self.table.lock().records.get(key).map(|record| record.version)
+    }
+
     /// Returns the keys of the resources with a UID for which `is_wanted` says so, in order.
     pub(super) fn keys(&self, is_wanted: impl Fn(&str) -> bool) -> Vec<Key> {
         let table = self.table.lock();
@@ -91,6 +98,7 @@ impl Store {
             uid: object.uid().unwrap_or_default().into(),
             generation: object.metadata.generation.unwrap_or_default(),
             requested: hash((Requests::of(&object), is_being_deleted)),
+            version: hash(object.resource_version()),
             list: 0,
             packed: Packed::of(object),
         };

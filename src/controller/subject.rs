@@ -83,7 +83,7 @@ impl<'a> Subject<'a> {
     }
 
     /// The last write, while the store still has the object that it was based on.
-    pub(super) fn written(&self) -> Option<Written> {
+    pub(super) fn written(&self) -> Option<Box<Written>> {
         let written = self.memory(|memory| memory.written.clone());
         written.filter(|written| self.object.resource_version() == written.based_on)
     }
@@ -91,7 +91,9 @@ impl<'a> Subject<'a> {
     /// Remembers a write that gave the object a new resource version.
     pub(super) fn remember(&self, version: Option<String>, status: Status) {
         let based_on = self.object.resource_version();
-        self.memory(|memory| memory.written = Some(Written { based_on, version, status }));
+        self.memory(|memory| {
+            memory.written = Some(Box::new(Written { based_on, version, status }))
+        });
     }
 
     /// Records the next pass for the page `/schedule`.

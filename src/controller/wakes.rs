@@ -62,6 +62,11 @@ impl Wakes {
         self.changed.notify_one();
     }
 
+    /// Whether a reconcile of the resource runs.
+    pub(super) fn is_running(&self, key: &Key) -> bool {
+        matches!(self.table.lock().states.get(key), Some(State::Running(_)))
+    }
+
     /// Forgets when a resource is reconciled again: it does not exist.
     pub(super) fn forget(&self, key: &Key) {
         self.table.lock().forget(key);
