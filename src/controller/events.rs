@@ -106,7 +106,7 @@ mod tests {
     use crate::sync::Failure;
 
     fn after(old: &Status, report: &Report) -> Status {
-        let stamp = Stamp { generation: 1, region: "eu-west-1".to_owned(), handled: None };
+        let stamp = Stamp { generation: 1, ..Stamp::default() };
         status::finished(old, &stamp, report, Timestamp::UNIX_EPOCH)
     }
 

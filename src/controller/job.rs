@@ -306,9 +306,13 @@ fn accesses(access: Result<Access, Failure>) -> Accesses {
 /// The results of earlier passes, from memory and status.
 fn earlier(subject: &Subject<'_>, status: &Status) -> Earlier {
     let drift_interval = subject.drift_interval();
+    let basis = subject.basis();
+    let repository = subject.object.repository();
+    let recorded =
+        || status::look(status, subject.generation, repository, &basis, Timestamp::now());
     subject.memory(|memory| Earlier {
         // First, since it starts an inspection if one is due.
-        look: memory.look(drift_interval),
+        look: memory.look(drift_interval, recorded),
         held: memory.held.clone(),
         inspects: memory.inspects(),
         attempts: memory.attempts.clone(),

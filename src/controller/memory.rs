@@ -1,6 +1,7 @@
 //! Memory of a resource between two reconciles. A lost memory costs a check, never correctness.
 
 mod inspections;
+mod looks;
 mod written;
 
 use std::collections::HashMap;
@@ -12,8 +13,8 @@ use tokio::time::Instant;
 
 use self::inspections::Inspections;
 pub(super) use self::written::Written;
-use super::backoff::{self, JITTER, LONGEST_WAIT, jittered};
-use super::requests::Requests;
+use super::backoff::{self, LONGEST_WAIT, jittered};
+use super::requests::{Request, Requests};
 use crate::class::Class;
 use crate::hash::Fingerprint;
 use crate::sync::{Attempts, Failure, Held, Look, Progress, Pruning, Report, Snapshot};
@@ -47,9 +48,9 @@ pub(super) struct Memory {
     /// Requests that were acted on.
     requests: Option<Requests>,
     /// Request that the next pass answers.
-    asked: Option<String>,
+    asked: Option<Request>,
     /// Request that the running pass answers: it came before the pass began.
-    pub(super) answering: Option<String>,
+    pub(super) answering: Option<Request>,
     /// Whether another pass is due at once when the running one ends: something changed meanwhile.
     again: bool,
     /// Time when the pass was submitted that has not ended.
@@ -66,12 +67,10 @@ pub(super) struct Memory {
     events: (Option<Instant>, u32),
     /// Tags in ECR at the end of the last complete pass.
     pub(super) held: Held,
-    /// Result of the last whole look at ECR.
+    /// Result of the last whole look at ECR, of this process or as the status has it.
     look: Option<Box<Look>>,
     /// Time of that look.
     looked_at: Option<Instant>,
-    /// Whether the next pass reads everything.
-    whole: bool,
     /// Schedule of the inspections.
     inspections: Inspections,
     /// Result of the last look for tags to prune.
@@ -99,7 +98,6 @@ impl Memories {
         let memory = all.entry(uid.into()).or_default();
 
         if memory.generation != generation {
-            let is_asked = memory.asked.is_some() || memory.answering.is_some();
             **memory = Memory {
                 generation,
                 seen: Some(Instant::now()),
@@ -107,10 +105,12 @@ impl Memories {
                 written: memory.written.take(),
                 requests: memory.requests.take(),
                 // The pass that should answer is cancelled with its generation.
-                asked: memory.asked.take().or(memory.answering.take()),
+                asked: match memory.asked.take() {
+                    Some(asked) => Some(asked.with(memory.answering.as_ref())),
+                    None => memory.answering.take(),
+                },
                 attempts: std::mem::take(&mut memory.attempts),
                 inspections: memory.inspections.renewed(),
-                whole: memory.whole || is_asked,
                 events: memory.events,
                 ..Memory::default()
             };
@@ -195,9 +195,8 @@ impl Memory {
         if self.requests.as_ref() == Some(requests) {
             return;
         }
-        if let Some(value) = requests.pending(self.requests.as_ref(), handled) {
-            self.asked = Some(value);
-            self.whole = true;
+        if let Some(request) = requests.pending(self.requests.as_ref(), handled) {
+            self.asked = Some(request.with(self.asked.as_ref()));
             self.due = Some(Instant::now());
             self.again = true;
         }
@@ -245,25 +244,6 @@ impl Memory {
         Some(snapshot)
     }
 
-    /// Returns the look that the next pass may rely on. `None` makes the pass read everything: on
-    /// demand, and every `drift_interval`. Starts an inspection if one is due.
-    pub(super) fn look(&mut self, drift_interval: Duration) -> Option<Look> {
-        // Jitter makes passes up to a tenth early.
-        let is_over = |at: Instant| at.elapsed() >= drift_interval.mul_f64(1.0 - JITTER);
-        let on_demand = std::mem::take(&mut self.whole);
-        let inspects = self.inspections.begin(on_demand, drift_interval);
-        if inspects || self.looked_at.is_none_or(is_over) {
-            None
-        } else {
-            self.look.as_deref().cloned()
-        }
-    }
-
-    /// Whether the running pass is an inspection. [`Self::look`] decides it.
-    pub(super) const fn inspects(&self) -> bool {
-        self.inspections.is_running()
-    }
-
     /// Records a failed reconcile. Returns the wait until the next.
     pub(super) fn refused(&mut self) -> Duration {
         self.failed_reconciles = self.failed_reconciles.saturating_add(1);
@@ -275,19 +255,12 @@ impl Memory {
         self.failed_reconciles = 0;
     }
 
-    /// Records the end of a pass for the schedule of inspections, and its look for tags to prune.
-    pub(super) fn inspected(&mut self, report: &Report, uid: &str, drift_interval: Duration) {
-        self.inspections.ended(report, uid, drift_interval);
-        if report.pruning.is_some() {
-            self.pruning = report.pruning.clone().map(Box::new);
-        }
-    }
-
     /// Records the end of a pass. Returns the wait until the next. A resource whose only failure is
     /// that the host of a source is down waits until it answers, or for the longest wait.
     pub(super) fn finished(&mut self, report: &Report, interval: Duration) -> Duration {
         self.submitted = None;
         self.progress = None;
+        self.answering = None;
         self.look = report.look.clone().map(Box::new);
 
         if report.configuration_read {
@@ -377,35 +350,27 @@ mod tests {
 
     #[test]
     fn a_request_is_answered_by_a_pass_that_begins_after_it() {
-        let requests = |value: &str| Requests { own: Some(value.to_owned()), flux: None };
+        let requests = |value: &str| Requests::of_test(value, false);
+        let answering = |memory: &mut Memory| memory.answering.clone().map(|request| request.value);
         let memories = Memories::default();
         memories.with("a", 1, |memory| memory.started(&Progress::default()));
         memories.with("a", 1, |memory| memory.request(&requests("now"), None));
-        assert_eq!(memories.with("a", 1, |memory| memory.answering.clone()), None);
+        assert_eq!(memories.with("a", 1, answering), None);
 
         let wait = memories
             .with("a", 1, |memory| memory.finished(&Report::default(), Duration::from_secs(3600)));
         assert_eq!(wait, Duration::ZERO);
 
         memories.with("a", 1, |memory| memory.started(&Progress::default()));
-        assert_eq!(
-            memories.with("a", 1, |memory| memory.answering.clone()).as_deref(),
-            Some("now")
-        );
+        assert_eq!(memories.with("a", 1, answering).as_deref(), Some("now"));
 
         // A new generation cancels that pass; the one that comes for it answers both.
         memories.with("a", 2, |memory| memory.started(&Progress::default()));
-        assert_eq!(
-            memories.with("a", 2, |memory| memory.answering.clone()).as_deref(),
-            Some("now")
-        );
+        assert_eq!(memories.with("a", 2, answering).as_deref(), Some("now"));
 
         memories.with("a", 2, |memory| memory.request(&requests("again"), Some("now")));
         memories.with("a", 3, |memory| memory.started(&Progress::default()));
-        assert_eq!(
-            memories.with("a", 3, |memory| memory.answering.clone()).as_deref(),
-            Some("again")
-        );
+        assert_eq!(memories.with("a", 3, answering).as_deref(), Some("again"));
     }
 
     #[tokio::test(start_paused = true)]
@@ -417,68 +382,6 @@ mod tests {
         assert!(memories.may_publish("b"));
         tokio::time::advance(EVENT_WINDOW + Duration::from_secs(1)).await;
         assert_eq!(published(), MAX_EVENTS as usize);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn everything_is_read_again_on_demand_after_a_failure_and_every_drift_interval() {
-        let interval = Duration::from_secs(6 * 3600);
-        let whole =
-            Report { look: Some(Look::of_test()), configuration_read: true, ..Report::default() };
-        let brief = Report { configuration_read: false, ..whole.clone() };
-        let mut memory = Memory::default();
-
-        assert_eq!(memory.look(interval), None, "before the first pass");
-        memory.finished(&whole, interval);
-        for _ in 0..5 {
-            tokio::time::advance(Duration::from_secs(3600)).await;
-            assert!(memory.look(interval).is_some());
-            memory.finished(&brief, interval);
-        }
-
-        tokio::time::advance(Duration::from_secs(3600)).await;
-        assert_eq!(memory.look(interval), None, "the interval is over");
-        memory.finished(&whole, interval);
-        assert!(memory.look(interval).is_some());
-
-        memory.request(&Requests { own: Some("now".to_owned()), flux: None }, None);
-        assert_eq!(memory.look(interval), None, "on demand");
-        memory.finished(&whole, interval);
-        memory.finished(&Report::failed(failure(Class::RegistryUnavailable)), interval);
-        assert_eq!(memory.look(interval), None, "the result of the failed pass is unknown");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn inspections_come_on_demand_and_every_drift_interval_but_not_after_start_or_failure() {
-        let interval = Duration::from_secs(6 * 3600);
-        let report =
-            Report { look: Some(Look::of_test()), configuration_read: true, ..Report::default() };
-        let mut memory = Memory::default();
-        let passes = |memory: &mut Memory, report: &Report| {
-            let look = memory.look(interval);
-            memory.inspected(report, "uid", interval);
-            memory.finished(report, interval);
-            (look.is_some(), memory.inspects())
-        };
-
-        assert_eq!(
-            passes(&mut memory, &report),
-            (false, false),
-            "after a start everything is read, without an inspection"
-        );
-        assert_eq!(passes(&mut memory, &report), (true, false));
-
-        // A pass that fails each time reads everything each time, but inspects once per interval.
-        let failed = Report { look: None, ..report.clone() };
-        let mut inspected = 0;
-        for _ in 0..24 {
-            tokio::time::advance(Duration::from_secs(3600)).await;
-            inspected += u32::from(passes(&mut memory, &failed).1);
-        }
-        assert_eq!(inspected, 4);
-
-        memory.request(&Requests { own: Some("now".to_owned()), flux: None }, None);
-        assert_eq!(passes(&mut memory, &report), (false, true), "on demand");
-        assert_eq!(passes(&mut memory, &report), (true, false));
     }
 
     #[test]

@@ -40,7 +40,10 @@ pub(super) async fn write(
     let stamp = Stamp {
         generation: subject.generation,
         region: subject.location().region.unwrap_or_default(),
-        handled: subject.memory(|memory| memory.answering.clone()),
+        handled: subject
+            .memory(|memory| memory.answering.as_ref().map(|request| request.value.clone())),
+        basis: subject.basis(),
+        drift_interval: subject.drift_interval(),
     };
     let new = status::finished(&old, &stamp, report, time);
     let notes = events::transitions(&old, &new, report);

@@ -10,8 +10,11 @@
 
 mod artifact;
 mod configuration;
+mod drift_check;
 mod ready;
 mod results;
+
+use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::{Timestamp, Unit};
@@ -25,6 +28,7 @@ use crate::api::v1alpha1::{
 use crate::ecr::Repository;
 use crate::sync::{ArtifactKind, Report, Snapshot};
 
+pub(super) use drift_check::{basis, look};
 pub(super) use ready::was_ready;
 pub(super) use results::{earlier_expired, known, rebuilt};
 
@@ -34,7 +38,7 @@ const MAX_PLAN: usize = 20;
 const MAX_HISTORY: usize = 5;
 
 /// The circumstances of a pass, which its report does not know.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Stamp {
     /// Generation of the spec.
     pub(super) generation: i64,
@@ -42,6 +46,10 @@ pub(super) struct Stamp {
     pub(super) region: String,
     /// Value of a requestedAt annotation that the pass answers.
     pub(super) handled: Option<String>,
+    /// Hash of the operator's options on which a drift check depends.
+    pub(super) basis: String,
+    /// Time between two drift checks.
+    pub(super) drift_interval: Duration,
 }
 
 /// Returns the status of a generation whose first pass has begun. The generation counts as observed
@@ -109,7 +117,7 @@ pub(super) fn finished(old: &Status, stamp: &Stamp, report: &Report, now: Timest
         None => None,
     };
 
-    Status {
+    let status = Status {
         observed_generation: Some(generation),
         last_handled_reconcile_at: stamp
             .handled
@@ -125,10 +133,12 @@ pub(super) fn finished(old: &Status, stamp: &Stamp, report: &Report, now: Timest
             None => old.managed_tag_keys.clone(),
         },
         configuration: report.configuration_revision.clone().or_else(|| old.configuration.clone()),
+        drift_check: None,
         plan: if report.dry_run { plan(&report.changes) } else { Vec::new() },
         history: history(old, generation, report, now),
         conditions: ready::conditions(old, generation, report, now),
-    }
+    };
+    drift_check::recorded(status, old, stamp, report, now)
 }
 
 fn repository_status(

@@ -9,13 +9,14 @@ use super::context::Context;
 use super::guarded::Guarded;
 use super::memory::{Memory, Written};
 use super::requests::Requests;
+use super::status;
 use crate::api::v1alpha1::{
     EcrRepositorySync, EcrRepositorySyncStatus as Status, Ownership, RepositoryStatus,
 };
 use crate::class::Class;
 use crate::ecr::{Location, Owner};
 use crate::spec::{Intervals, Registry};
-use crate::sync::{Claim, Failure, RecordedRepository};
+use crate::sync::{Claim, Claimant, Failure, RecordedRepository};
 use crate::telemetry::Next;
 
 /// One resource during one reconcile.
@@ -133,6 +134,11 @@ impl<'a> Subject<'a> {
             rules: self.context.options.owners.clone(),
             recorded: status.repository.as_ref().map(recorded),
         }
+    }
+
+    /// Returns the hash of the operator's options on which a drift check depends.
+    pub(super) fn basis(&self) -> String {
+        status::basis(&Claimant::Resource(self.claim(&Status::default())))
     }
 
     /// The other resource that has the repository, if there is one.

@@ -136,7 +136,7 @@ async fn publish(subject: &Subject<'_>, reason: &str) -> Result<(), ApiError> {
          16 levels is in no policy that AWS accepts"
     );
     let report = Report::failed(Failure::new(Class::InvalidSpec, message));
-    let stamp = Stamp { generation: subject.generation, region: String::new(), handled: None };
+    let stamp = Stamp { generation: subject.generation, ..Stamp::default() };
     let old = subject.object.status.clone().unwrap_or_default();
     let new = status::finished(&old, &stamp, &report, Timestamp::now());
 

@@ -8,9 +8,8 @@ use super::artifact::TagState;
 use super::expired::{Expired, Held};
 use super::observed::Observed;
 use super::origin::Rebuilt;
-#[cfg(test)]
-use crate::ecr;
-use crate::ecr::{Archived, Repository};
+use crate::api::v1alpha1::{Ownership, RepositoryStatus};
+use crate::ecr::{Archived, Encryption, Mutability, Repository};
 use crate::registry::Tag;
 
 /// Results of earlier passes.
@@ -70,6 +69,33 @@ impl Look {
         Self { repository: repository.clone(), is_ours, revision, absent, archived }
     }
 
+    /// Makes the look from the record of an earlier process. `revision` is the configuration that was
+    /// in place. The settings are not recorded: a pass that needs them reads everything first.
+    pub(crate) fn recorded(recorded: &RepositoryStatus, revision: String) -> Self {
+        let repository = Repository {
+            name: recorded.name.clone(),
+            arn: recorded.arn.clone(),
+            uri: recorded.uri.clone(),
+            registry_id: recorded.registry_id.clone(),
+            mutability: Mutability::default(),
+            scan_on_push: false,
+            encryption: Encryption { kind: "AES256".to_owned(), key: None },
+        };
+        Self {
+            repository,
+            is_ours: recorded.ownership == Ownership::Created,
+            revision,
+            absent: BTreeSet::new(),
+            archived: BTreeMap::new(),
+        }
+    }
+
+    /// Makes the next pass ask ECR for all wanted tags, also for those that were missing or archived.
+    #[must_use]
+    pub(crate) fn without_assumptions(self) -> Self {
+        Self { absent: BTreeSet::new(), archived: BTreeMap::new(), ..self }
+    }
+
     /// Returns those of `tags` that ECR is asked for again. The others are assumed to be unchanged.
     pub(super) fn to_ask<'a>(&self, tags: impl Iterator<Item = &'a Tag>) -> BTreeSet<Tag> {
         let is_known = |tag: &&Tag| self.absent.contains(*tag) || self.archived.contains_key(*tag);
@@ -81,20 +107,14 @@ impl Look {
 impl Look {
     /// A look for tests.
     pub(crate) fn of_test() -> Self {
-        Self {
-            repository: Repository {
-                name: "app".to_owned(),
-                arn: "arn".to_owned(),
-                uri: "host/app".to_owned(),
-                registry_id: "123456789012".to_owned(),
-                mutability: ecr::Mutability::Mutable,
-                scan_on_push: false,
-                encryption: ecr::Encryption { kind: "AES256".to_owned(), key: None },
-            },
-            is_ours: true,
-            revision: String::new(),
-            absent: BTreeSet::new(),
-            archived: BTreeMap::new(),
-        }
+        let repository = RepositoryStatus {
+            name: "app".to_owned(),
+            arn: "arn".to_owned(),
+            uri: "host/app".to_owned(),
+            registry_id: "123456789012".to_owned(),
+            region: "eu-west-1".to_owned(),
+            ownership: Ownership::Created,
+        };
+        Self::recorded(&repository, String::new())
     }
 }

@@ -3,7 +3,7 @@
 //! what was pulled, and tools that know ECR's internals can break an index.
 //!
 //! ECR says whether a manifest is an index, but only a pull shows its children, and this program
-//! never pulls from ECR. So the source is asked, once per `driftInterval`, on demand
+//! never pulls from ECR. So the source is asked, once per `driftInterval` and when it is forced
 //! ([`Earlier::inspects`](super::Earlier::inspects)), and by each run of the command line: one GET
 //! per index, and one DescribeImages per hundred children. Sources that count pulls are not asked,
 //! nor are ECR registries, whose lifecycle rules may depend on pulls.

@@ -170,7 +170,7 @@ impl Pass<'_> {
     }
 
     /// Whether the owner tag names a resource of this cluster that no longer exists.
-    async fn owner_is_gone(&self, tag: Option<&String>) -> bool {
+    pub(super) async fn owner_is_gone(&self, tag: Option<&String>) -> bool {
         let (Claimant::Resource(claim), Some(owners)) = (&self.job.claimant, &self.engine.owners)
         else {
             return false;

@@ -151,7 +151,7 @@ impl Claim {
 
 impl Claimant {
     /// Returns the resource tag that marks a repository.
-    pub(super) fn mark(&self) -> Option<(String, String)> {
+    pub(crate) fn mark(&self) -> Option<(String, String)> {
         match self {
             Self::Resource(claim) if claim.rules.marks => {
                 Some((OWNER_TAG.to_owned(), claim.owner.tag_value()))

@@ -37,9 +37,9 @@ use crate::registry::{Digest, Tag};
 const MAX_PAGES: usize = 1_000;
 
 impl Pass<'_> {
-    /// Whether this pass looks for tags to remove: once per `driftInterval`, on demand, and in each
-    /// run of the command line; also in a dry run if no earlier pass did, so that its first plan is
-    /// complete.
+    /// Whether this pass looks for tags to remove: once per `driftInterval`, if it is forced, and in
+    /// each run of the command line; also in a dry run if no earlier pass did, so that its first plan
+    /// is complete.
     pub(super) fn prunes(&self) -> bool {
         let (spec, earlier) = (&self.job.spec, &self.job.earlier);
         let is_first_dry_run = self.mode == Mode::DryRun && earlier.pruning.is_none();

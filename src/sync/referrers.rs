@@ -7,11 +7,12 @@ use super::action::Plan;
 use super::artifact::{ArtifactKind, Source, TagState};
 use super::copy::{self, Copier, Order};
 use super::desired::Desired;
-use super::observed::Observed;
+use super::observed::{Configuration, Observed};
 use super::origin::Origin;
 use super::outcomes::{Outcomes, ReferrersReport};
 use super::pass::Pass;
-use crate::ecr::Repository;
+use crate::class::Class;
+use crate::ecr::{OWNER_TAG, Repository};
 use crate::failure::Failure;
 use crate::place;
 use crate::registry::{Client, Digest, Tag};
@@ -40,9 +41,12 @@ impl Pass<'_> {
             failures: referrers.failures.clone(),
         };
 
-        let copied = match self.missing_referrers(observed, repository, referrers).await {
+        let copied = match self.missing_referrers(observed, referrers).await {
             Ok(orders) if orders.is_empty() => Ok(Vec::new()),
-            Ok(orders) => self.copy_orders(origin, observed, repository, orders).await,
+            Ok(orders) => match self.owned(desired, observed, repository).await {
+                Ok(repository) => self.copy_orders(origin, observed, &repository, orders).await,
+                Err(failure) => Err(failure),
+            },
             Err(failure) => Err(failure),
         };
         match copied {
@@ -60,6 +64,32 @@ impl Pass<'_> {
             Err(failure) => report.failures.push(failure),
         }
         outcomes.referrers = Some(report);
+    }
+
+    /// Returns the repository to write to. After a quick look, the repository is read first: it may
+    /// belong to somebody else by now, or be another one than an earlier pass recorded.
+    async fn owned(
+        &self,
+        desired: &Desired,
+        observed: &Observed,
+        repository: &Repository,
+    ) -> Result<Repository, Failure> {
+        let is_assumed =
+            observed.repository.as_ref().is_some_and(|observed| !observed.configuration_read);
+        if !is_assumed {
+            return Ok(repository.clone());
+        }
+
+        let Some(Configuration { repository, resource_tags, .. }) =
+            self.configuration(desired).await?
+        else {
+            let message = format!("somebody deleted repository {} just now", self.target.name());
+            return Err(Failure::new(Class::RegistryUnavailable, message));
+        };
+        let is_gone = self.owner_is_gone(resource_tags.get(OWNER_TAG)).await;
+        let claimant = &self.job.claimant;
+        claimant.may_keep(self.target.name(), &repository.arn, &resource_tags, is_gone)?;
+        Ok(repository)
     }
 
     async fn copy_orders(
@@ -98,11 +128,10 @@ impl Pass<'_> {
     async fn missing_referrers(
         &self,
         observed: &Observed,
-        repository: &Repository,
         referrers: copy::Found,
     ) -> Result<Vec<Order>, Failure> {
         let registry = &self.target.registry;
-        let name = &repository.name;
+        let name = self.target.name();
         let known = observed.known_manifests();
         let mut manifests = referrers.manifests;
         manifests.retain(|digest| !known.contains(digest));

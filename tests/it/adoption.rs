@@ -48,7 +48,7 @@ async fn a_repository_of_nobody_is_adopted_only_where_the_operator_allows_it() {
     assert!(foreign.tags.is_empty() && foreign.resource_tags.is_empty(), "{foreign:?}");
 
     // A repository that the resource has adopted already stays its own.
-    rig.request("listed", "now").await;
+    rig.force("listed", "now").await;
     rig.wait_synced("listed").await;
 }
 

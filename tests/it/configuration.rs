@@ -5,4 +5,5 @@ mod crowd;
 mod defaults;
 mod drift;
 mod mistakes;
+mod restart;
 mod settings;

@@ -207,13 +207,13 @@ async fn the_status_records_the_filtered_index_and_it_is_not_read_again() {
     put_secret("second").await;
     let asked = || by_operation(&rig.source.log_since(mark), Plane::Data);
     eventually("looked at", async || !asked().is_empty()).await;
-    rig.request("app", "again").await;
+    rig.force("app", "again").await;
     assert_eq!(asked(), counts(&[("GetManifest", 1), ("HeadManifest", 2)]));
 }
 
-/// Only in a complete look on demand; the quick looks in between ask neither source nor ECR for it.
+/// Only in a forced check; the quick looks in between ask neither source nor ECR for it.
 #[tokio::test]
-async fn an_index_that_lost_an_image_is_completed_on_demand() {
+async fn an_index_that_lost_an_image_is_completed_by_a_forced_check() {
     let rig = Rig::new("hollow").await;
     let _operator = rig.operator().await;
     rig.apply("app", json!({"image": rig.image("library/demo", &["1.27"]), "interval": "1m"}))
@@ -227,7 +227,7 @@ async fn an_index_that_lost_an_image_is_completed_on_demand() {
         .expect("a child");
     assert!(rig.ecr.remove_image(ACCOUNT, REGION, "app", &child));
     let (source, ecr) = (rig.source.mark(), rig.ecr.mark());
-    rig.request("app", "whole").await;
+    rig.force("app", "whole").await;
     assert_eq!(rig.repository("app").images.len(), whole.len());
     let read = by_operation(&rig.source.log_since(source), Plane::Data);
     assert_eq!((read["HeadManifest"], read.get("GetBlob")), (1, None), "its blobs are there");

@@ -289,7 +289,7 @@ async fn a_repository_that_is_its_own_source_is_not_pruned() {
     spec["prune"] = json!({"enabled": true, "maxPercent": 100, "minUnpulled": "0s"});
     rig.apply("app", spec).await;
     rig.wait_synced("app").await;
-    let object = rig.request("app", "1").await;
+    let object = rig.force("app", "1").await;
     let (status, reason, message) = condition(&object, "ConfigurationSynced").expect("set");
     assert_eq!((status, reason), ("False", "PruneBlocked"), "{message}");
     assert!(message.ends_with("/base/app is the repository itself"), "{message}");
@@ -310,7 +310,7 @@ async fn candidates_are_checked_at_a_source_in_ecr_with_one_request() {
     rig.apply("app", spec).await;
     rig.wait_synced("app").await;
     let mark = rig.ecr.mark();
-    rig.request("app", "1").await;
+    rig.force("app", "1").await;
     assert_eq!(rig.repository("app").tags.into_keys().collect::<Vec<_>>(), ["latest"]);
     let log = rig.ecr.log_since(mark).into_iter().filter(|record| record.region == FAR);
     let log = log.filter(|record| record.operation != "DescribePullThroughCacheRules");

@@ -43,7 +43,7 @@ async fn one_screen_shows_the_sync_state_its_age_and_the_problem() {
     rig.wait_ready("mistake", "False", "PartiallySynced").await;
     rig.wait_synced("drifted").await;
     assert!(rig.ecr.set_lifecycle_policy(ACCOUNT, REGION, "drifted", None));
-    rig.request("drifted", "now").await;
+    rig.force("drifted", "now").await;
 
     let table = rig.kubectl(&["get", "ers", "-n", &rig.namespace]).await;
     let headings: Vec<_> = table.lines().next().expect("headings").split_whitespace().collect();
@@ -256,7 +256,7 @@ async fn events_read_like_a_log_of_changes() {
     rig.apply("app", spec(&["1.26", "1.27"], 60)).await;
     rig.wait_synced("app").await;
     assert!(rig.ecr.set_lifecycle_policy(ACCOUNT, REGION, "app", None));
-    let object = rig.request("app", "drift").await;
+    let object = rig.force("app", "drift").await;
     assert_eq!(condition(&object, "Ready").map(|ready| ready.0), Some("True"));
 
     let log = async || {

@@ -96,10 +96,10 @@ impl Bench {
         self.ecr("PutImage", image).await;
     }
 
-    /// The writes of the operator in a pass on demand.
+    /// the writes of a forced pass of the operator.
     async fn writes_of_a_pass(&self, name: &str, request: &str) -> Vec<String> {
         let mark = self.requests.mark();
-        self.rig.request(name, request).await;
+        self.rig.force(name, request).await;
         let log = self.requests.log_since(mark);
         assert!(!log.is_empty(), "the pass asked moto");
         log.into_iter()

@@ -31,7 +31,7 @@ async fn adoption_never_refuses_what_exists_and_keeps_what_it_created() {
     // Somebody removes the owner tag: a repository that was ours in the last pass is still ours,
     // and is marked again.
     rig.ecr.set_resource_tags(ACCOUNT, REGION, "new", [].into());
-    rig.request("new", "unmarked").await;
+    rig.force("new", "unmarked").await;
     rig.wait_synced("new").await;
     assert!(owner(&rig, "new").is_some());
 }
@@ -56,8 +56,8 @@ async fn two_clusters_never_fight_over_a_repository() {
         "{message}"
     );
     for pass in ["1", "2", "3"] {
-        one.request("app", pass).await;
-        two.request("app", pass).await;
+        one.force("app", pass).await;
+        two.force("app", pass).await;
     }
     assert_eq!(writes(&one.ecr, mark), 0);
 
@@ -67,9 +67,9 @@ async fn two_clusters_never_fight_over_a_repository() {
     two.wait_synced("app").await;
     assert_eq!(owner(&one, "app"), Some("two/cluster-two/app".to_owned()));
     let mark = one.ecr.mark();
-    one.request("app", "taken").await;
+    one.force("app", "taken").await;
     one.wait_ready("app", "False", "RepositoryNotOwned").await;
-    two.request("app", "taken").await;
+    two.force("app", "taken").await;
     assert_eq!(writes(&one.ecr, mark), 0);
 }
 
@@ -113,12 +113,12 @@ async fn operators_that_share_a_cluster_by_labels_never_fight_over_a_repository(
     let object = rig.wait_ready("b", "False", "RepositoryNotOwned").await;
     let (_, _, message) = condition(&object, "Ready").expect("a condition");
     assert!(message.contains("partitions/a"), "{message}");
-    rig.request("a", "now").await;
+    rig.force("a", "now").await;
     assert_eq!(writes(&rig.ecr, mark), 0);
 
     // The label moves to the other operator: the resource is the same, and so is its owner tag.
     rig.kubectl(&["label", "-n", &rig.namespace, "--overwrite", "ers", "a", &labels[1]]).await;
-    rig.request("a", "moved").await;
+    rig.force("a", "moved").await;
     rig.wait_synced("a").await;
 
     rig.resources().delete("a", &Default::default()).await.expect("deleted");
@@ -150,7 +150,7 @@ async fn an_owner_too_long_for_a_tag_keeps_its_repository_and_is_foreign_to_othe
     let mark = owner(&rig, "app").expect("marked");
     assert!(mark.starts_with("sha256:"), "{mark}");
     let log = rig.ecr.mark();
-    rig.request("first", "again").await;
+    rig.force("first", "again").await;
     assert_eq!(writes(&rig.ecr, log), 0, "it knows itself");
     // A hash does not identify its owner, so the owner cannot be found to be gone.
     rig.resources().delete("first", &Default::default()).await.expect("deleted");
@@ -174,7 +174,7 @@ async fn marks_can_be_left_out_where_tagging_is_not_allowed() {
     assert!(rig.repository("app").resource_tags.is_empty());
     let ownership = object.status.expect("a status").repository.expect("a repository").ownership;
     assert_eq!(ownership, ecr_sync::api::v1alpha1::Ownership::Created);
-    let object = rig.request("app", "again").await;
+    let object = rig.force("app", "again").await;
     let ownership = object.status.expect("a status").repository.expect("a repository").ownership;
     assert_eq!(ownership, ecr_sync::api::v1alpha1::Ownership::Created, "the status remembers it");
 }

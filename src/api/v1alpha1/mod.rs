@@ -18,6 +18,6 @@ pub use spec::{
     Prune, Registry,
 };
 pub use status::{
-    ArtifactStatus, DerivedTag, EcrRepositorySyncStatus, ExpiredTag, HistoryEntry, Ownership,
-    ReferrersStatus, RepositoryStatus, SyncedTag, TagFailure, condition,
+    ArtifactStatus, DerivedTag, DriftCheck, EcrRepositorySyncStatus, ExpiredTag, HistoryEntry,
+    Ownership, ReferrersStatus, RepositoryStatus, SyncedTag, TagFailure, condition,
 };

@@ -357,8 +357,8 @@ pub struct Encryption {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default = "Prune::default")]
 pub struct Prune {
-    /// Whether tags are removed: once per driftInterval, on demand, and by each run of the command
-    /// line.
+    /// Whether tags are removed: once per driftInterval, when a full check is forced, and by each run
+    /// of the command line.
     pub enabled: bool,
 
     /// Largest share of the repository's tags that one pass removes, in per cent, from 1 to 100; at

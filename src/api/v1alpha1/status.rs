@@ -68,6 +68,11 @@ pub struct EcrRepositorySyncStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub configuration: Option<String>,
 
+    /// The last drift check, while it is still true that ECR was as specified after it. With it,
+    /// the first check after a restart of the operator needs no full comparison.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drift_check: Option<DriftCheck>,
+
     /// In a dry run: the changes that would be made (at most 20 lines).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub plan: Vec<String>,
@@ -159,6 +164,15 @@ pub struct ReferrersStatus {
     /// The first failure.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub message: String,
+}
+
+/// A comparison of settings, policies and resource tags with ECR.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct DriftCheck {
+    /// End of the check. If nothing else changes, it is written once per driftInterval.
+    pub time: Time,
+    /// Hash (16 digits) of the options of the operator on which the check depends.
+    pub basis: String,
 }
 
 /// A pass that changed something in ECR.

@@ -1,6 +1,6 @@
 //! Schedule of inspections. A pass that is an inspection also checks that ECR has all children of
 //! indexes, and looks for tags to prune. It asks the sources for more than other passes do, so it
-//! comes once per `driftInterval`, and on demand.
+//! comes once per `driftInterval`, and if a request forces it.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ const GRACE: Duration = Duration::from_secs(600);
 /// inspected all the same.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Inspections {
-    /// Time of the next inspection; `None` until the first whole pass has ended.
+    /// Time of the next inspection; `None` until the first pass has ended that knows the state of ECR.
     due: Option<Instant>,
     /// Whether the running pass is an inspection.
     is_running: bool,
@@ -36,14 +36,14 @@ impl Inspections {
 
     /// Decides whether the pass that begins is an inspection. A start or a failure is no reason for
     /// one: the sources would be asked for every index of every resource at once, or at each retry.
-    pub(super) fn begin(&mut self, on_demand: bool, drift_interval: Duration) -> bool {
+    pub(super) fn begin(&mut self, is_forced: bool, drift_interval: Duration) -> bool {
         let now = Instant::now();
         // The interval may have become shorter.
         self.due = self.due.map(|due| due.min(now + drift_interval));
         let has_changed = self.changed_at.is_some_and(|at| now < at + GRACE);
         // If it is long overdue it comes all the same: the spec may change all the time.
         let is_due = |due: Instant| due <= now && (!has_changed || due + drift_interval <= now);
-        self.is_running = on_demand || self.due.is_some_and(is_due);
+        self.is_running = is_forced || self.due.is_some_and(is_due);
         self.is_running
     }
 
@@ -54,7 +54,9 @@ impl Inspections {
 
     /// Records the end of a pass. After a start, the inspections are spread over the interval.
     pub(super) fn ended(&mut self, report: &Report, uid: &str, drift_interval: Duration) {
-        if !report.configuration_read {
+        // After a start, the look that the status has may save the first whole pass.
+        let is_first = self.due.is_none() && report.look.is_some();
+        if !report.configuration_read && !is_first {
             return;
         }
 
@@ -118,7 +120,7 @@ mod tests {
         // An inspection that was cut short does not count.
         tokio::time::advance(INTERVAL).await;
         assert!(pass(&mut inspections, &Report::default()) && pass(&mut inspections, &whole()));
-        assert!(inspections.begin(true, INTERVAL), "on demand");
+        assert!(inspections.begin(true, INTERVAL), "forced");
     }
 
     #[tokio::test(start_paused = true)]

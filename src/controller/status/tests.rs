@@ -47,7 +47,7 @@ fn unverified(class: Class) -> TagState {
 }
 
 fn stamp() -> Stamp {
-    Stamp { generation: 1, region: "eu-west-1".to_owned(), handled: None }
+    Stamp { generation: 1, region: "eu-west-1".to_owned(), ..Stamp::default() }
 }
 
 fn after(old: &Status, report: &Report) -> Status {

@@ -70,7 +70,7 @@ async fn story(rig: &Rig, name: &str, apply: impl AsyncFn(Step)) {
     }
     // Absent is not empty: changes by others are kept now.
     assert!(rig.ecr.set_lifecycle_policy(ACCOUNT, REGION, name, None));
-    rig.request(name, "absent").await;
+    rig.force(name, "absent").await;
     assert_eq!(has(rig, name), (false, true));
 }
 

@@ -11,7 +11,7 @@ use crate::support::policies::{keep, pull};
 use crate::support::{ACCOUNT, Operator, REGION, Rig, condition, docker_secret, eventually};
 
 /// A spec with every field that can drift.
-fn configured() -> Value {
+pub(super) fn configured() -> Value {
     json!({
         "lifecyclePolicy": keep(200_000), "permissionPolicy": pull("210987654321"),
         "resourceTags": {"team": "platform"},
@@ -20,7 +20,7 @@ fn configured() -> Value {
 }
 
 /// ECR's calls since `mark`, in the order of their names.
-fn calls(rig: &Rig, mark: Mark) -> Vec<String> {
+pub(super) fn calls(rig: &Rig, mark: Mark) -> Vec<String> {
     let control =
         rig.ecr.log_since(mark).into_iter().filter(|request| request.plane == Plane::Control);
     let mut calls: Vec<_> = control.map(|request| request.operation).collect();
@@ -31,12 +31,12 @@ fn calls(rig: &Rig, mark: Mark) -> Vec<String> {
     calls
 }
 
-fn writes(rig: &Rig, mark: Mark) -> Vec<String> {
+pub(super) fn writes(rig: &Rig, mark: Mark) -> Vec<String> {
     rig.ecr.log_since(mark).into_iter().filter(|r| r.is_write()).map(|r| r.operation).collect()
 }
 
 /// The sum of a counter's series on the operator's page.
-async fn counted(operator: &Operator, name: &str) -> f64 {
+pub(super) async fn counted(operator: &Operator, name: &str) -> f64 {
     let (_, page) = operator.get("/metrics").await.expect("metrics");
     let series = page.lines().filter(|line| line.starts_with(name));
     series.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
@@ -79,6 +79,9 @@ async fn a_pass_that_finds_all_in_order_costs_one_call_per_hundred_tags_whatever
     let mark = rig.ecr.mark();
     periodic_pass(&rig, &operator, 1).await;
     assert_eq!(calls(&rig, mark), ["DescribeImages"; 2], "120 tags are two batches");
+    let mark = rig.ecr.mark();
+    rig.request("app", "asked").await;
+    assert_eq!(calls(&rig, mark), ["DescribeImages"; 2], "on demand, too");
 
     // Three tags that the source does not have: the pass fails, and reads nothing else.
     rig.apply("app", spec(&["gone-1", "gone-2", "gone-3"])).await;
@@ -87,9 +90,9 @@ async fn a_pass_that_finds_all_in_order_costs_one_call_per_hundred_tags_whatever
     periodic_pass(&rig, &operator, 2).await;
     assert_eq!(calls(&rig, mark), ["DescribeImages"; 2], "what is missing for good costs nothing");
 
-    // On demand, everything is read and nothing is written.
+    // Forced, everything is read and nothing is written.
     let mark = rig.ecr.mark();
-    rig.request("app", "now").await;
+    rig.force("app", "now").await;
     let calls = calls(&rig, mark);
     for once in
         ["DescribeRepositories", "GetLifecyclePolicy", "GetRepositoryPolicy", "ListTagsForResource"]
@@ -131,7 +134,7 @@ async fn a_deleted_repository_is_noticed_with_one_call_and_created_again() {
 }
 
 /// Changes every field behind the operator's back.
-fn meddle(rig: &Rig) {
+pub(super) fn meddle(rig: &Rig) {
     assert!(rig.ecr.set_lifecycle_policy(ACCOUNT, REGION, "app", Some(&keep(3))));
     assert!(rig.ecr.set_policy(ACCOUNT, REGION, "app", None));
     assert!(rig.ecr.set_mutability(ACCOUNT, REGION, "app", "IMMUTABLE", &[]));
@@ -152,7 +155,7 @@ async fn every_field_that_somebody_changed_is_named_and_put_right() {
     rig.wait_synced("app").await;
     let before = rig.repository("app");
     meddle(&rig);
-    rig.request("app", "now").await;
+    rig.force("app", "now").await;
     let after = rig.repository("app");
     assert_eq!(after.lifecycle_policy, before.lifecycle_policy);
     assert_eq!(after.policy, before.policy);
@@ -168,7 +171,7 @@ async fn every_field_that_somebody_changed_is_named_and_put_right() {
         }
     }
     let mark = rig.ecr.mark();
-    rig.request("app", "again").await;
+    rig.force("app", "again").await;
     assert_eq!(writes(&rig, mark), [""; 0]);
 }
 
@@ -187,7 +190,7 @@ async fn drift_is_only_reported_if_the_spec_says_so() {
     );
     meddle(&rig);
     let mark = rig.ecr.mark();
-    let object = rig.request("app", "now").await;
+    let object = rig.force("app", "now").await;
     assert_eq!(writes(&rig, mark), [""; 0]);
     assert_eq!(condition(&object, "Ready").map(|c| c.0), Some("True"));
     let (status, reason, message) = condition(&object, "ConfigurationSynced").expect("set");
@@ -202,7 +205,7 @@ async fn drift_is_only_reported_if_the_spec_says_so() {
         "{message}"
     );
     // Reported once, also across a restart; and corrected when the spec says so.
-    rig.request("app", "again").await;
+    rig.force("app", "again").await;
     assert_eq!(rig.told("DriftDetected").await.len(), 1);
     assert_eq!(operator.terminate().await, 0);
     let operator = rig.operator().await;
@@ -239,7 +242,7 @@ async fn a_policy_that_is_rewritten_each_time_is_written_twice() {
     );
     assert_eq!(puts(), (1, 1));
     for (request, expected) in [("first", (2, 2)), ("second", (2, 2)), ("third", (2, 2))] {
-        let object = rig.request("app", request).await;
+        let object = rig.force("app", request).await;
         assert_eq!(puts(), expected, "{request}");
         let (_, reason, message) = condition(&object, "ConfigurationSynced").expect("set");
         assert_eq!(reason, "DriftDetected");
@@ -256,7 +259,7 @@ async fn a_policy_that_is_rewritten_each_time_is_written_twice() {
     rig.wait_synced("app").await;
     assert_eq!(puts(), (2, 2));
     assert!(rig.ecr.set_policy(ACCOUNT, REGION, "app", Some(&pull("111122223333"))));
-    rig.request("app", "changed").await;
+    rig.force("app", "changed").await;
     assert_eq!(puts(), (2, 3));
     spec["lifecyclePolicy"] = keep(100_000);
     rig.apply("app", spec).await;

@@ -164,7 +164,7 @@ async fn a_repository_without_or_with_another_owner_tag_is_not_pruned() {
 }
 
 #[tokio::test]
-async fn the_operator_prunes_on_demand_and_reports_blocked_pruning() {
+async fn the_operator_prunes_in_a_forced_check_and_reports_blocked_pruning() {
     let rig = Rig::new("pruning").await;
     let operator = rig.operator().await;
     let image = |tags: &[&str]| rig.image("library/demo", tags);
@@ -176,7 +176,7 @@ async fn the_operator_prunes_on_demand_and_reports_blocked_pruning() {
     assert_eq!(rig.repository("app").tags.len(), 2, "not with the change: it may be a mistake");
 
     rig.ecr.deny("ecr:BatchDeleteImage", "app");
-    let object = rig.request("app", "denied").await;
+    let object = rig.force("app", "denied").await;
     let (status, reason, message) = condition(&object, "ConfigurationSynced").expect("a condition");
     assert_eq!((status, reason), ("False", "PruneBlocked"), "{message}");
     assert!(
@@ -191,7 +191,7 @@ async fn the_operator_prunes_on_demand_and_reports_blocked_pruning() {
     assert_eq!(rig.told("PruneBlocked").await[0].0, "Warning");
 
     rig.ecr.allow_all();
-    let object = rig.request("app", "allowed").await;
+    let object = rig.force("app", "allowed").await;
     assert_eq!(
         condition(&object, "ConfigurationSynced").map(|(status, reason, _)| (status, reason)),
         Some(("True", "Succeeded"))

@@ -201,6 +201,18 @@ impl Rig {
     /// Requests a pass, and waits for it.
     pub async fn request(&self, name: &str, value: &str) -> EcrRepositorySync {
         self.annotate(name, "ecr-sync.io/requestedAt", value).await;
+        self.answered(name, value).await
+    }
+
+    /// Requests a pass that compares everything, and waits for it.
+    pub async fn force(&self, name: &str, value: &str) -> EcrRepositorySync {
+        let annotations = json!({"ecr-sync.io/requestedAt": value, "ecr-sync.io/forceAt": value});
+        let patch = Patch::Merge(json!({"metadata": {"annotations": annotations}}));
+        self.resources().patch(name, &PatchParams::default(), &patch).await.expect("annotated");
+        self.answered(name, value).await
+    }
+
+    async fn answered(&self, name: &str, value: &str) -> EcrRepositorySync {
         self.wait(name, "answered", |object| {
             object.status.as_ref().and_then(|status| status.last_handled_reconcile_at.as_deref())
                 == Some(value)
