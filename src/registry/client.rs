@@ -269,6 +269,19 @@ impl Client {
         place::waiting(Some(self.host()), sent).await
     }
 
+    /// Waits until the registry may be asked: until a pause is over, if it is short.
+    ///
+    /// # Errors
+    /// [`Cause`], as a request would fail without being sent: the pause is long, the host is down, or
+    /// the quota of bytes is used up.
+    pub(crate) async fn ready(&self) -> Result<(), Cause> {
+        let inner = &*self.inner;
+        inner.quota.bytes()?;
+        drop(inner.limits.admit()?);
+        let slot = inner.limits.request(self.host(), inner.options.retry.longest);
+        place::waiting(Some(self.host()), slot).await.map(drop)
+    }
+
     /// Makes one try, and reports a 429 to `gate`, which the caller has passed.
     pub(crate) async fn attempt_behind(
         &self,

@@ -143,12 +143,26 @@ impl BlobCopy<'_> {
         }
     }
 
+    /// Waits until the source may be asked.
+    async fn source_ready(&self) -> Result<(), Error> {
+        let digest = TagOrDigest::from(&self.descriptor.digest);
+        let subject = || self.source.subject(self.source_repository, &digest);
+        self.source.ready().await.map_err(|failure| failure.read_blob(subject()))
+    }
+
     /// Opens both ends of the transfer.
     async fn open(&self) -> Result<Opened, Error> {
         let Self { source, target, descriptor, .. } = self;
         let digest = TagOrDigest::from(&descriptor.digest);
         let subject = target.subject(self.target_repository, &digest);
         let failed = |failure: Cause| failure.write_blob(&*subject);
+
+        let embedded = inline(source.subject(self.source_repository, &digest), descriptor);
+        // No session is opened for content that cannot be read now. A mount reads none.
+        let reads_source = embedded.is_none() && self.mount_from.is_none();
+        if reads_source {
+            self.source_ready().await?;
+        }
 
         // Before any slot is held: a slow target must not block others at the source.
         if let Some(gate) = &target.options().uploads {
@@ -159,9 +173,7 @@ impl BlobCopy<'_> {
             .begin_upload(self.target_repository, &descriptor.digest, self.mount_from)
             .map_err(failed);
 
-        let (started, blob, slot) = if let Some(blob) =
-            inline(source.subject(self.source_repository, &digest), descriptor)
-        {
+        let (started, blob, slot) = if let Some(blob) = embedded {
             let slot = target.limits().upload().await.map_err(failed)?;
             (begin.await?, blob, slot)
         } else if self.mount_from.is_some() {
@@ -174,8 +186,15 @@ impl BlobCopy<'_> {
                 both(source.limits(), target.limits()).await.map_err(failed)?;
             (started, source.open_blob(self.source_repository, descriptor, download).await?, upload)
         } else {
-            let (download, upload) =
-                both(source.limits(), target.limits()).await.map_err(failed)?;
+            let (download, upload) = loop {
+                let slots = both(source.limits(), target.limits()).await.map_err(failed)?;
+                // Others may have been throttled while this copy waited for its slots.
+                if source.limits().pause().is_none() {
+                    break slots;
+                }
+                drop(slots);
+                self.source_ready().await?;
+            };
             let open = source.open_blob(self.source_repository, descriptor, download);
             let (started, blob) = try_join!(begin, open)?;
             (started, blob, upload)

@@ -149,6 +149,35 @@ async fn expired_credential_at_the_put_is_renewed_and_the_blob_sent_again() {
 }
 
 #[tokio::test]
+async fn no_upload_session_is_opened_while_the_source_is_paused() {
+    let source = source().await;
+    let from = source.client();
+    let (watched, early) = (from.clone(), Arc::new(AtomicU64::new(0)));
+    let counted = early.clone();
+    let target = Peer::new(move |seen| {
+        counted.fetch_add(watched.limits().pause().is_some().into(), Ordering::Relaxed);
+        if is_put(seen) { respond(201, &[], "") } else { session() }
+    })
+    .await;
+    from.limits().pause_for(Duration::from_millis(100));
+    copy(&from, &target.client()).await.0.unwrap();
+    assert_eq!((target.count("POST"), target.count("PUT")), (1, 1));
+    assert_eq!(early.load(Ordering::Relaxed), 0, "none during the pause");
+
+    // A pause that is too long to wait for fails the copy, and the target is not asked at all.
+    from.limits().pause_for(Duration::from_secs(600));
+    let error = copy(&from, &target.client()).await.0.unwrap_err();
+    assert!(matches!(error, Error::ReadBlob { .. }), "{error}");
+    assert_eq!(error.class(), Class::RateLimited);
+    assert_eq!(target.count("POST"), 1);
+
+    // Embedded content needs no source.
+    let embedded = Descriptor { data: Some(Bytes::from_static(b"{}")), ..descriptor(b"{}") };
+    copy_blob(&from, "a", &target.client(), "b", &embedded, &|_| {}).await.unwrap();
+    assert_eq!(target.count("POST"), 2);
+}
+
+#[tokio::test]
 async fn refusal_during_an_upload_is_reported() {
     let huge = content(32 << 20);
     let (body, blob) = (huge.clone(), descriptor(&huge));
