@@ -83,8 +83,8 @@ impl Context {
                     self.wakes.forget(&key);
                 }
                 let uids = self.store.uids();
-                self.pool.retain(|uid| uids.contains(uid));
                 self.memories.retain(|uid| uids.contains(uid));
+                self.pool.retain(|uid| uids.contains(uid));
                 self.wakes.wake(self.claims.retain(|uid| uids.contains(uid)));
                 self.secret_index.retain(|uid| uids.contains(uid));
                 self.metrics.resources.retain(|uid| uids.contains(uid));
@@ -96,6 +96,7 @@ impl Context {
     fn put(&self, object: EcrRepositorySync) {
         let key = self.store.key(&object);
         let uid = object.uid().unwrap_or_default();
+        self.memories.add(&uid);
         // A deletion is another generation, and is carried out while suspended.
         if object.spec.suspend && object.metadata.deletion_timestamp.is_none() {
             self.pool.cancel(&uid);
@@ -122,8 +123,9 @@ impl Context {
         let uid = object.uid().unwrap_or_default();
         self.store.remove(&key);
         self.wakes.forget(&key);
-        self.pool.cancel(&uid);
+        // Before the job is cancelled: a reconcile that submits one now sees it.
         self.memories.forget(&uid);
+        self.pool.cancel(&uid);
         self.secret_index.forget(&uid);
         self.metrics.resources.forget(&uid);
         self.wakes.wake(self.claims.forget(object));

@@ -106,6 +106,11 @@ pub(super) fn start(subject: &Subject<'_>) -> Action {
         hosts: hosts::of(&subject.namespace, &subject.object.spec),
         ticket: subject.context.metrics.queue.add(urgency.into(), is_retry),
     });
+    // The resource may have been deleted since the reconcile began, with nobody left to take the
+    // report.
+    if !subject.context.memories.has(&subject.uid) {
+        subject.context.pool.cancel(&subject.uid);
+    }
     Action::await_change()
 }
 

@@ -86,8 +86,22 @@ pub(super) struct Memory {
 pub(super) struct Memories(Mutex<HashMap<Box<str>, Box<Memory>>>);
 
 impl Memories {
+    /// Makes the memory of a resource that the watch has shown.
+    pub(super) fn add(&self, uid: &str) {
+        let mut all = self.0.lock();
+        if !all.contains_key(uid) {
+            all.insert(uid.into(), Box::default());
+        }
+    }
+
+    /// Whether the resource exists, as far as the watch has shown.
+    pub(super) fn has(&self, uid: &str) -> bool {
+        self.0.lock().contains_key(uid)
+    }
+
     /// Reads or changes the memory of a resource. A new generation starts with an empty memory, but
-    /// for the fields that outlive it.
+    /// for the fields that outlive it. A reconcile that still runs after the deletion of its resource
+    /// gets a memory that nobody keeps.
     pub(super) fn with<T>(
         &self,
         uid: &str,
@@ -95,7 +109,8 @@ impl Memories {
         change: impl FnOnce(&mut Memory) -> T,
     ) -> T {
         let mut all = self.0.lock();
-        let memory = all.entry(uid.into()).or_default();
+        let mut unkept = Box::default();
+        let memory = all.get_mut(uid).unwrap_or(&mut unkept);
 
         if memory.generation != generation {
             **memory = Memory {
@@ -171,7 +186,8 @@ impl Memories {
     /// Whether one more event of this resource may be written now. Counts it.
     pub(super) fn may_publish(&self, uid: &str) -> bool {
         let mut all = self.0.lock();
-        let (start, count) = &mut all.entry(uid.into()).or_default().events;
+        let mut unkept = Box::default();
+        let (start, count) = &mut all.get_mut(uid).unwrap_or(&mut unkept).events;
         let now = Instant::now();
         if start.is_none_or(|start| now.duration_since(start) > EVENT_WINDOW) {
             (*start, *count) = (Some(now), 0);
@@ -295,8 +311,11 @@ impl Memory {
 mod tests {
     use super::*;
 
-    fn failure(class: Class) -> Failure {
-        Failure::new(class, "x")
+    /// The memories of the resources `a` and `b`.
+    fn memories() -> Memories {
+        let memories = Memories::default();
+        ["a", "b"].iter().for_each(|uid| memories.add(uid));
+        memories
     }
 
     #[test]
@@ -336,7 +355,7 @@ mod tests {
 
     #[test]
     fn a_change_during_a_pass_makes_another_pass_due_at_its_end() {
-        let memories = Memories::default();
+        let memories = memories();
         memories.with("a", 1, |memory| memory.started(&Progress::default()));
         memories.wake("a");
         let wait = memories
@@ -352,7 +371,7 @@ mod tests {
     fn a_request_is_answered_by_a_pass_that_begins_after_it() {
         let requests = |value: &str| Requests::of_test(value, false);
         let answering = |memory: &mut Memory| memory.answering.clone().map(|request| request.value);
-        let memories = Memories::default();
+        let memories = memories();
         memories.with("a", 1, |memory| memory.started(&Progress::default()));
         memories.with("a", 1, |memory| memory.request(&requests("now"), None));
         assert_eq!(memories.with("a", 1, answering), None);
@@ -375,7 +394,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn events_are_limited_per_object_and_window() {
-        let memories = Memories::default();
+        let memories = memories();
         let published = || (0..100).filter(|_| memories.may_publish("a")).count();
         assert_eq!(published(), MAX_EVENTS as usize);
         assert_eq!(published(), 0);
@@ -386,9 +405,25 @@ mod tests {
 
     #[test]
     fn a_new_generation_forgets_failures() {
-        let memories = Memories::default();
+        let memories = memories();
         memories.with("a", 1, |memory| memory.failures = 7);
         assert_eq!(memories.with("a", 1, |memory| memory.failures), 7);
         assert_eq!(memories.with("a", 2, |memory| memory.failures), 0);
+    }
+
+    #[test]
+    fn a_reconcile_that_runs_on_after_a_deletion_leaves_no_memory() {
+        let memories = memories();
+        memories.with("a", 1, |memory| memory.failures = 7);
+        memories.forget("a");
+        assert!(memories.may_publish("a"));
+        assert_eq!(memories.with("a", 1, |memory| std::mem::take(&mut memory.failures)), 0);
+        memories.wake("a");
+        assert!(!memories.has("a") && memories.has("b"));
+
+        memories.add("b");
+        memories.with("b", 1, |memory| memory.failures = 7);
+        memories.add("b");
+        assert_eq!(memories.with("b", 1, |memory| memory.failures), 7, "the watch shows it again");
     }
 }

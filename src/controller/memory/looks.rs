@@ -42,7 +42,12 @@ impl Memory {
     }
 
     /// Records the end of a pass for the schedule of inspections, and its look for tags to prune.
-    pub(in crate::controller) fn inspected(&mut self, report: &Report, uid: &str, drift_interval: Duration) {
+    pub(in crate::controller) fn inspected(
+        &mut self,
+        report: &Report,
+        uid: &str,
+        drift_interval: Duration,
+    ) {
         self.inspections.ended(report, uid, drift_interval);
         if report.pruning.is_some() {
             self.pruning = report.pruning.clone().map(Box::new);
@@ -164,6 +169,7 @@ mod tests {
     #[test]
     fn a_forced_request_is_carried_over_to_a_new_generation_only_if_its_pass_was_cut_short() {
         let memories = Memories::default();
+        memories.add("a");
         let is_whole = |generation| {
             memories.with("a", generation, |memory| {
                 memory.started(&Progress::default());

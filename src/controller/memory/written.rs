@@ -31,6 +31,7 @@ mod tests {
     #[test]
     fn the_last_write_is_kept_until_the_store_has_another_version() {
         let memories = Memories::default();
+        memories.add("a");
         let version = |version: &str| Some(hash(Some(version)));
         let written = Written {
             based_on: Some("7".to_owned()),
