@@ -150,6 +150,29 @@ fn suspended_resources_unreadable_sources_and_the_last_pass_have_panels() {
     }
 }
 
+#[test]
+fn the_queue_is_shown_by_class_and_place_with_the_time_to_the_first_call() {
+    for (title, metric, unit) in [
+        ("Waiting by class", "ecrsync_queue_waiting", "short"),
+        ("Longest wait by class", "ecrsync_queue_oldest_seconds", "s"),
+        ("Passes by place", "ecrsync_queue_begun", "short"),
+        ("From a change to the first AWS call", "ecrsync_change_to_first_call_seconds", "s"),
+    ] {
+        let panel = panel(title);
+        for expression in expressions(&panel) {
+            assert_eq!(named(&expression), [metric.to_owned()].into(), "{title}: {expression}");
+        }
+        assert_eq!(panel["fieldConfig"]["defaults"]["unit"], unit, "{title}");
+    }
+    let shown: BTreeSet<_> = panels().iter().flat_map(expressions).collect();
+    let shown: BTreeSet<_> = shown.iter().flat_map(|expression| named(expression)).collect();
+    let runbook = named(&read("docs/runbook.md"));
+    for row in rows().into_iter().filter(|row| row.name.starts_with("ecrsync_queue_")) {
+        assert!(shown.contains(&row.name), "{} has a panel", row.name);
+        assert!(runbook.contains(&row.name), "{} is in the runbook", row.name);
+    }
+}
+
 /// The series of each resource exist only with a flag, or with kube-state-metrics.
 #[test]
 fn only_the_last_row_needs_series_of_each_resource() {
