@@ -29,6 +29,9 @@ pub(crate) trait Place: Send + Sync + fmt::Debug {
 
     /// Exchanges the place for one among the jobs that copy. Waits until one is free.
     fn copies(&self) -> BoxFuture<'_, ()>;
+
+    /// Announces the bytes that the job is about to transfer. Waits until there is room for them.
+    fn transfers(&self, bytes: u64) -> BoxFuture<'_, ()>;
 }
 
 /// Runs `work` at this place.
@@ -57,6 +60,14 @@ pub(crate) async fn waiting<T>(host: Option<&str>, event: impl Future<Output = T
 pub(crate) async fn copying() {
     if let Ok(place) = PLACE.try_with(Clone::clone) {
         place.copies().await;
+    }
+}
+
+/// Waits until there is room for this many bytes on the way, before they are transferred. A part of a
+/// job whose other parts transfer already must not call this.
+pub(crate) async fn transferring(bytes: u64) {
+    if let Ok(place) = PLACE.try_with(Clone::clone) {
+        place.transfers(bytes).await;
     }
 }
 

@@ -6,7 +6,8 @@
 //! the job is made when its turn comes.
 //!
 //! There are places for control, which a job has at first, and places for copies, which last long. A
-//! job that waits for a host or a rate limit steps aside meanwhile.
+//! copy of many bytes leaves its place and waits until there is room for its bytes. A job that waits
+//! for a host or a rate limit steps aside meanwhile.
 
 mod held;
 
@@ -41,6 +42,14 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Jobs that have begun and have not ended. Each has about 40 KB, so all of them fit into the memory
 /// that the chart gives the operator.
 const MOST_BEGUN: usize = 1024;
+
+/// Bytes from which on a copy is long: at 1 Gbit/s, 4 s at best.
+pub(super) const LONG_COPY: u64 = 512 * 1024 * 1024;
+/// Bytes of long copies of one namespace that are on the way at the same time; a larger copy has
+/// none of its namespace beside it. ECR takes 32 blobs at a time from this process, and a copy sends 8
+/// large ones. So a short copy that finds all of them taken waits until these bytes are sent at most:
+/// about a minute at 1 Gbit/s. Without the bound, 16 copies of 20 GB would take them for 45 minutes.
+pub(super) const LONG_BYTES: u64 = 8 * 1024 * 1024 * 1024;
 
 /// The state of the job of a resource.
 #[derive(Debug)]
@@ -127,6 +136,8 @@ struct Table {
     control: Queue,
     /// Places of jobs that copy.
     copies: Queue,
+    /// Room for the bytes of long copies.
+    long: Queue,
     /// The current job of each resource, by UID.
     entries: HashMap<String, Entry>,
     /// UIDs of the waiting jobs.
@@ -174,11 +185,22 @@ impl Pool {
             per_namespace: places,
             begun: MOST_BEGUN.max(places * 2),
             per_host: places,
+            bytes: 0,
+            bytes_per_namespace: 0,
         };
         let copies = Limits { places: places + places.div_ceil(4), begun: usize::MAX, ..control };
+        // As with the places, one namespace cannot take all, so the others can always begin.
+        let long = Limits {
+            places: usize::MAX,
+            per_namespace: usize::MAX,
+            bytes: LONG_BYTES * 2,
+            bytes_per_namespace: LONG_BYTES,
+            ..copies
+        };
         let table = Table {
             control: Queue::new(control),
             copies: Queue::new(copies),
+            long: Queue::new(long),
             entries: HashMap::new(),
             waiting: HashMap::new(),
             new: VecDeque::new(),
@@ -222,7 +244,7 @@ impl Pool {
         table.next_id += 1;
         let namespace = object.namespace().to_owned();
         let since = Instant::now();
-        let waiting = Waiting { namespace, hosts, class: urgency, since };
+        let waiting = Waiting { namespace, hosts, class: urgency, since, bytes: 0 };
         table.control.add(id, waiting);
         table.waiting.insert(id, uid.clone());
         if is_new {
@@ -294,10 +316,11 @@ impl Pool {
     fn try_turn(&self) -> Option<Turn> {
         let mut table = self.table.lock();
         let now = Instant::now();
-        while let Some(id) = table.copies.next(now) {
+        while let Some(id) = table.copies.next(now).or_else(|| table.long.next(now)) {
             let granted = table.about_to_copy.remove(&id);
             if granted.is_none_or(|granted| granted.send(()).is_err()) {
                 table.copies.remove(id);
+                table.long.remove(id);
             }
         }
         let id = table.control.next(now)?;
@@ -373,6 +396,7 @@ impl Pool {
         let mut table = self.table.lock();
         table.control.remove(id);
         table.copies.remove(id);
+        table.long.remove(id);
         table.about_to_copy.remove(&id);
         table.held.remove(&id);
         if table.ends.get(uid).is_some_and(|end| end.id == id) {

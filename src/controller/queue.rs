@@ -9,19 +9,22 @@
 //! 3. The source hosts, in turn. A host that keeps [`Limits::per_host`] jobs waiting gets no more.
 //! 4. The order of arrival.
 //!
+//! Work that announces bytes begins only if there is room for them ([`Limits::bytes`]). If there is
+//! none, the turn is kept for it: smaller work behind it does not overtake it.
+//!
 //! Work that only waits steps aside: its place is free for other work, and it takes it back as soon
 //! as it goes on, even if no place is free. Then no new work begins until enough has ended. So work
 //! that has begun is always ahead, and never waits for a place while others wait for it.
 
 mod lane;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use strum::{IntoStaticStr, VariantArray};
 use tokio::time::Instant;
 
-use self::lane::Lane;
+use self::lane::{Lane, Turn};
 
 /// Wait after which work of any class counts as overdue.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
@@ -59,6 +62,11 @@ pub(super) struct Limits {
     pub(super) begun: usize,
     /// Work that waits aside for one host. Work that reads from it would only wait with it.
     pub(super) per_host: usize,
+    /// Announced bytes of the work that has places.
+    pub(super) bytes: u64,
+    /// The same for one namespace. Work that announces more counts as this much, so that it has room
+    /// as soon as its namespace has nothing else on the way.
+    pub(super) bytes_per_namespace: u64,
 }
 
 /// Work that waits for a place.
@@ -71,6 +79,8 @@ pub(super) struct Waiting {
     pub(super) class: Class,
     /// Time of arrival.
     pub(super) since: Instant,
+    /// Bytes that the work announces; 0 where they do not count.
+    pub(super) bytes: u64,
 }
 
 impl Waiting {
@@ -120,6 +130,8 @@ enum State {
 struct Begun {
     places: usize,
     all: usize,
+    /// Announced bytes of the work that has places.
+    bytes: u64,
 }
 
 /// Waiting and running work.
@@ -130,7 +142,9 @@ pub(super) struct Queue {
     /// Waiting work by class, in the order of [`Class`].
     lanes: [Lane; Class::VARIANTS.len()],
     taken: usize,
-    /// Work that has begun, by namespace; places and all.
+    /// Announced bytes of the work that has places.
+    bytes: u64,
+    /// Work that has begun, by namespace.
     begun: HashMap<String, Begun>,
     /// Work that waits aside, by host.
     aside: HashMap<String, usize>,
@@ -146,6 +160,7 @@ impl Queue {
             jobs: HashMap::new(),
             lanes,
             taken: 0,
+            bytes: 0,
             begun: HashMap::new(),
             aside: HashMap::new(),
             given: 0,
@@ -153,7 +168,8 @@ impl Queue {
     }
 
     /// Adds work.
-    pub(super) fn add(&mut self, id: Id, work: Waiting) {
+    pub(super) fn add(&mut self, id: Id, mut work: Waiting) {
+        work.bytes = work.bytes.min(self.limits.bytes_per_namespace);
         self.lanes[work.class as usize].add(id, &work);
         self.jobs.insert(id, Job { work, state: State::Waiting });
     }
@@ -182,8 +198,10 @@ impl Queue {
         }
 
         self.taken -= 1;
+        self.bytes -= work.bytes;
         if let Some(begun) = self.begun.get_mut(&work.namespace) {
             begun.places -= 1;
+            begun.bytes -= work.bytes;
             begun.all -= 1;
             if begun.all == 0 {
                 self.begun.remove(&work.namespace);
@@ -208,8 +226,10 @@ impl Queue {
 
         *state = State::Aside(hosts);
         self.taken -= 1;
+        self.bytes -= work.bytes;
         if let Some(begun) = self.begun.get_mut(&work.namespace) {
             begun.places -= 1;
+            begun.bytes -= work.bytes;
         }
         true
     }
@@ -230,8 +250,10 @@ impl Queue {
         }
 
         self.taken += 1;
+        self.bytes += work.bytes;
         if let Some(begun) = self.begun.get_mut(&work.namespace) {
             begun.places += 1;
+            begun.bytes += work.bytes;
         }
     }
 
@@ -242,26 +264,49 @@ impl Queue {
             return None;
         }
 
-        let overdue = self.overdue(now);
-        let Self { limits, begun, aside, lanes, .. } = self;
-        let is_open = |namespace: &str, hosts: &[String]| {
-            let begun = begun.get(namespace).copied().unwrap_or_default();
-            // A namespace can fill half of the table, so the others can always begin.
-            begun.places < limits.per_namespace
-                && begun.all < limits.begun.div_ceil(2)
-                && hosts.iter().all(|host| aside.get(host).is_none_or(|n| *n < limits.per_host))
-        };
-        let mut order = overdue.into_iter().chain(0..lanes.len());
-        let id = order.find_map(|index| lanes[index].take(is_open))?;
-
+        let (index, turn) = self.turn(now)?;
+        self.lanes[index].serve(&turn);
+        let id = turn.id();
         let job = self.jobs.get_mut(&id)?;
         job.state = State::Running;
         let begun = self.begun.entry(job.work.namespace.clone()).or_default();
         begun.places += 1;
+        begun.bytes += job.work.bytes;
         begun.all += 1;
         self.taken += 1;
+        self.bytes += job.work.bytes;
         self.given += 1;
         Some(id)
+    }
+
+    /// Returns the work whose turn it is, with the index of its lane.
+    fn turn(&self, now: Instant) -> Option<(usize, Turn)> {
+        let Self { limits, begun, aside, lanes, jobs, .. } = self;
+        let overdue = self.overdue(now);
+        let mut full = BTreeSet::new();
+        loop {
+            let is_open = |namespace: &str, hosts: &[String]| {
+                let begun = begun.get(namespace).copied().unwrap_or_default();
+                // A namespace can fill half of the table, so the others can always begin.
+                begun.places < limits.per_namespace
+                    && begun.all < limits.begun.div_ceil(2)
+                    && hosts.iter().all(|host| aside.get(host).is_none_or(|n| *n < limits.per_host))
+                    && !full.contains(namespace)
+            };
+            let mut order = overdue.into_iter().chain(0..lanes.len());
+            let (index, turn) =
+                order.find_map(|index| Some((index, lanes[index].turn(is_open)?)))?;
+
+            let bytes = jobs.get(&turn.id()).map_or(0, |job| job.work.bytes);
+            let of_namespace = begun.get(&turn.namespace).map_or(0, |begun| begun.bytes);
+            if of_namespace + bytes > limits.bytes_per_namespace {
+                full.insert(turn.namespace);
+            } else if self.bytes + bytes > limits.bytes {
+                return None;
+            } else {
+                return Some((index, turn));
+            }
+        }
     }
 
     /// Returns the class that has waited longest, if it is overdue and it is the turn of overdue
@@ -276,6 +321,8 @@ impl Queue {
     }
 }
 
+#[cfg(test)]
+mod long_copies;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]

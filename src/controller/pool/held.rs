@@ -1,4 +1,5 @@
-//! The place of a job that was started: in the queue of control, then in that of copies.
+//! The place of a job that was started: in the queue of control, then in that of copies, and with
+//! many bytes in that of long copies.
 
 use std::time::Duration;
 
@@ -8,8 +9,8 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::{Pool, Table};
-use crate::controller::queue::{Id, Queue, Wait};
+use super::{LONG_COPY, Pool, Table};
+use crate::controller::queue::{Id, Queue, Wait, Waiting};
 use crate::place::Place;
 use crate::sync::Progress;
 use crate::telemetry::{Place as Use, Ticket};
@@ -52,6 +53,8 @@ enum Kind {
     /// Without a place, until one is free for a copy.
     BeforeCopy,
     Copy,
+    /// A copy without a place, but with room for its bytes.
+    LongCopy,
 }
 
 impl Kind {
@@ -59,12 +62,16 @@ impl Kind {
         match self {
             Self::Control => Use::Control,
             Self::BeforeCopy => Use::BeforeCopy,
-            Self::Copy => Use::Copy,
+            Self::Copy | Self::LongCopy => Use::Copy,
         }
     }
 
     fn queue(self, table: &mut Table) -> &mut Queue {
-        if self == Self::Copy { &mut table.copies } else { &mut table.control }
+        match self {
+            Self::Control | Self::BeforeCopy => &mut table.control,
+            Self::Copy => &mut table.copies,
+            Self::LongCopy => &mut table.long,
+        }
     }
 }
 
@@ -94,7 +101,7 @@ impl Held {
         let mut state = self.state.lock();
         let grace = match state.kind {
             Kind::Control => GRACE,
-            Kind::Copy => COPY_GRACE,
+            Kind::Copy | Kind::LongCopy => COPY_GRACE,
             Kind::BeforeCopy => return,
         };
         if state.waits == 0 || state.is_aside {
@@ -140,18 +147,50 @@ impl Held {
         if state.kind != Kind::Control {
             return None;
         }
-        state.kind = Kind::BeforeCopy;
-        self.ticket.at(Use::BeforeCopy);
-        state.is_aside = false;
-
         let mut table = self.pool.table.lock();
         let work = table.control.work(self.id)?.clone();
         table.control.step_aside(self.id, Wait::OtherQueue);
         table.copies.add(self.id, work);
+        Some(self.before_copy(&mut state, &mut table))
+    }
+
+    /// Leaves the place for copies if the copy is long. Returns the receiver of the room for its
+    /// bytes; `None` if it may go on as it is.
+    fn leave_copies(&self, bytes: u64) -> Option<oneshot::Receiver<()>> {
+        let mut state = self.state.lock();
+        if bytes < LONG_COPY || !matches!(state.kind, Kind::Copy | Kind::LongCopy) {
+            return None;
+        }
+
+        let mut table = self.pool.table.lock();
+        let work = table.control.work(self.id)?.clone();
+        table.copies.remove(self.id);
+        table.long.remove(self.id);
+        table.long.add(self.id, Waiting { bytes, ..work });
+        Some(self.before_copy(&mut state, &mut table))
+    }
+
+    /// Waits without a place. Returns the receiver of the next one.
+    fn before_copy(&self, state: &mut State, table: &mut Table) -> oneshot::Receiver<()> {
+        state.kind = Kind::BeforeCopy;
+        state.is_aside = false;
+        self.ticket.at(Use::BeforeCopy);
+
         let (granted, is_granted) = oneshot::channel();
         table.about_to_copy.insert(self.id, granted);
         self.pool.changed.notify_one();
-        Some(is_granted)
+        is_granted
+    }
+
+    /// Waits until the place is granted.
+    async fn granted(&self, mut is_granted: oneshot::Receiver<()>, kind: Kind) {
+        /// Shorter than any timeout of a pass: the wait for a place is not a lack of progress.
+        const ADVANCE_EVERY: Duration = Duration::from_secs(1);
+
+        while tokio::time::timeout(ADVANCE_EVERY, &mut is_granted).await.is_err() {
+            self.progress.advance(1);
+        }
+        self.go_on(|state| state.kind = kind);
     }
 }
 
@@ -174,15 +213,17 @@ impl Place for Held {
     }
 
     fn copies(&self) -> BoxFuture<'_, ()> {
-        /// Shorter than any timeout of a pass: the wait for a place is not a lack of progress.
-        const ADVANCE_EVERY: Duration = Duration::from_secs(1);
-
         async {
-            let Some(mut is_granted) = self.leave_control() else { return };
-            while tokio::time::timeout(ADVANCE_EVERY, &mut is_granted).await.is_err() {
-                self.progress.advance(1);
-            }
-            self.go_on(|state| state.kind = Kind::Copy);
+            let Some(is_granted) = self.leave_control() else { return };
+            self.granted(is_granted, Kind::Copy).await;
+        }
+        .boxed()
+    }
+
+    fn transfers(&self, bytes: u64) -> BoxFuture<'_, ()> {
+        async move {
+            let Some(is_granted) = self.leave_copies(bytes) else { return };
+            self.granted(is_granted, Kind::LongCopy).await;
         }
         .boxed()
     }

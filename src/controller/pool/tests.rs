@@ -175,6 +175,47 @@ async fn a_job_that_only_waits_steps_aside_and_one_that_copies_leaves_its_place(
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_long_copy_takes_no_place_and_the_next_one_waits_for_its_bytes() {
+    let (jobs, woken) = pool(1);
+    let (copied, is_copied) = oneshot::channel::<()>();
+    run(&jobs, "long", 1, |_| async {
+        place::copying().await;
+        place::transferring(LONG_BYTES * 100).await;
+        is_copied.await.expect("the test ends the copy");
+        Report::default()
+    })
+    .await;
+    for name in ["cancelled", "next"] {
+        run(&jobs, name, 1, |_| async {
+            place::copying().await;
+            place::transferring(LONG_COPY).await;
+            Report::default()
+        })
+        .await;
+    }
+    run(&jobs, "short", 1, |_| async {
+        place::copying().await;
+        place::transferring(LONG_COPY - 1).await;
+        Report::default()
+    })
+    .await;
+
+    let granting = tokio::spawn({
+        let jobs = jobs.clone();
+        async move { jobs.turn().await }
+    });
+    assert_eq!(woken.next().await, object("short"));
+    jobs.cancel("cancelled");
+    copied.send(()).expect("it copies");
+    assert_eq!(woken.next().await, object("long"));
+    assert_eq!(woken.next().await, object("next"));
+    granting.abort();
+    let table = jobs.table.lock();
+    assert!(table.held.is_empty() && table.about_to_copy.is_empty());
+    assert!((0..table.next_id).all(|id| table.long.work(id).is_none()));
+}
+
+#[tokio::test(start_paused = true)]
 async fn new_resources_whose_job_takes_long_are_reported_once_in_order_of_arrival() {
     let (jobs, woken) = pool(1);
     let age = Duration::from_secs(2);

@@ -18,6 +18,20 @@ pub(super) struct Lane {
     clock: u64,
 }
 
+/// Work whose turn it is.
+#[derive(Debug)]
+pub(super) struct Turn {
+    pub(super) namespace: String,
+    hosts: Vec<String>,
+    arrival: (Instant, Id),
+}
+
+impl Turn {
+    pub(super) const fn id(&self) -> Id {
+        self.arrival.1
+    }
+}
+
 /// The waiting work of one namespace.
 #[derive(Debug, Default)]
 struct Namespace {
@@ -80,38 +94,33 @@ impl Lane {
         self.arrivals.first().map(|(since, _)| *since)
     }
 
-    /// Takes the work whose turn it is, among the namespaces and hosts that `is_open` names.
-    pub(super) fn take(&mut self, is_open: impl Fn(&str, &[String]) -> bool) -> Option<Id> {
-        let (name, hosts, arrival) = self.turn(is_open)?;
-
+    /// Takes the work whose turn it is out of the lane, and counts its place.
+    pub(super) fn serve(&mut self, turn: &Turn) {
+        let Turn { namespace: name, hosts, arrival } = turn;
         let all = self.arrivals.len();
-        if let Some(namespace) = self.namespaces.get_mut(&name) {
+        if let Some(namespace) = self.namespaces.get_mut(name) {
             let is_crowd = namespace.waiting * 2 > all;
             self.clock = self.clock.max(namespace.clock);
             namespace.clock = self.clock + if is_crowd { CROWD_COST } else { 1 };
 
-            if let Some(route) = namespace.routes.get_mut(&hosts) {
+            if let Some(route) = namespace.routes.get_mut(hosts) {
                 namespace.hosts_clock = namespace.hosts_clock.max(route.clock);
                 route.clock = namespace.hosts_clock + 1;
             }
         }
 
-        self.arrivals.remove(&arrival);
-        self.remove_from(&name, &hosts, &arrival);
-        Some(arrival.1)
+        self.arrivals.remove(arrival);
+        self.remove_from(name, hosts, arrival);
     }
 
-    /// Returns namespace, hosts and arrival of the work whose turn it is.
-    fn turn<'a>(
-        &'a self,
-        is_open: impl Fn(&str, &[String]) -> bool,
-    ) -> Option<(String, Vec<String>, (Instant, Id))> {
+    /// Returns the work whose turn it is, among the namespaces and hosts that `is_open` names.
+    pub(super) fn turn<'a>(&'a self, is_open: impl Fn(&str, &[String]) -> bool) -> Option<Turn> {
         let of_namespace = |(name, namespace): (&'a String, &'a Namespace)| {
             let (hosts, arrival) = namespace.turn(|hosts| is_open(name, hosts))?;
             Some((namespace.clock.max(self.clock), arrival, name, hosts))
         };
         let (_, arrival, name, hosts) = self.namespaces.iter().filter_map(of_namespace).min()?;
-        Some((name.clone(), hosts.clone(), arrival))
+        Some(Turn { namespace: name.clone(), hosts: hosts.clone(), arrival })
     }
 }
 

@@ -64,6 +64,7 @@ impl Works {
                 hosts: vec![host.to_owned()],
                 class,
                 since: start() + offset,
+                bytes: 0,
             };
             self.0.push(Work { waiting, takes });
         }
@@ -76,6 +77,8 @@ impl Works {
             per_namespace: PLACES,
             begun: 1024,
             per_host: PLACES,
+            bytes: 0,
+            bytes_per_namespace: 0,
         });
         let mut events = BinaryHeap::new();
         for (id, work) in self.0.iter().enumerate() {

@@ -9,11 +9,23 @@ fn work(start: Instant, class: Class, namespace: &str, host: &str, second: u64) 
         hosts: vec![host.to_owned()],
         class,
         since: start + Duration::from_secs(second),
+        bytes: 0,
+    }
+}
+
+fn limits(places: usize) -> Limits {
+    Limits {
+        places,
+        per_namespace: places,
+        begun: 100,
+        per_host: 2,
+        bytes: 0,
+        bytes_per_namespace: 0,
     }
 }
 
 fn queue(places: usize) -> Queue {
-    Queue::new(Limits { places, per_namespace: places, begun: 100, per_host: 2 })
+    Queue::new(limits(places))
 }
 
 /// Serves everything one after the other, at once.
@@ -167,7 +179,7 @@ async fn a_host_for_which_work_waits_gets_no_more_work() {
 #[tokio::test]
 async fn a_namespace_takes_no_more_than_its_places_and_half_of_the_table() {
     let start = Instant::now();
-    let limits = Limits { places: 4, per_namespace: 3, begun: 8, per_host: 8 };
+    let limits = Limits { per_namespace: 3, begun: 8, per_host: 8, ..limits(4) };
     let mut queue = Queue::new(limits);
     for id in 0..20 {
         queue.add(id, work(start, Class::Changed, "crowd", "h", 0));

@@ -36,6 +36,7 @@ use super::progress::Progress;
 use crate::class::Class;
 use crate::ecr::{self, Repository};
 use crate::failure::Failure;
+use crate::place;
 use crate::registry::{Client, Descriptor, Digest, Manifest, RetryPolicy, Tag, TagOrDigest};
 use crate::writes::{self, Change};
 
@@ -160,15 +161,17 @@ impl<'a> Copier<'a> {
     /// the others are still being sent.
     async fn wave(&self, graphs: Vec<(Vec<Order>, Graph)>) -> Vec<(Order, Result<(), Failure>)> {
         let mut results = Vec::new();
-        let transfers =
-            match self.start_transfers(graphs.iter().flat_map(|(_, graph)| graph.blobs())).await {
-                Ok(transfers) => transfers,
-                Err(failure) => {
-                    let orders = graphs.into_iter().flat_map(|(orders, _)| orders);
-                    results.extend(orders.map(|order| (order, Err(failure.clone()))));
-                    return results;
-                }
-            };
+        let missing = match self.missing(graphs.iter().flat_map(|(_, graph)| graph.blobs())).await {
+            Ok(missing) => missing,
+            Err(failure) => {
+                let orders = graphs.into_iter().flat_map(|(orders, _)| orders);
+                results.extend(orders.map(|order| (order, Err(failure.clone()))));
+                return results;
+            }
+        };
+        let bytes = missing.iter().map(|blob| blob.size).fold(0, u64::saturating_add);
+        place::transferring(bytes).await;
+        let transfers = self.start_transfers(missing).await;
 
         let mut finishing: stream::FuturesUnordered<_> =
             graphs.iter().map(|(orders, graph)| self.finish(orders, graph, &transfers)).collect();
@@ -178,11 +181,11 @@ impl<'a> Copier<'a> {
         results
     }
 
-    /// Asks ECR which blobs are missing, and starts to send them in this order.
-    async fn start_transfers(
+    /// Asks ECR which blobs are missing. Returns them in this order.
+    async fn missing(
         &self,
         blobs: impl Iterator<Item = &Descriptor>,
-    ) -> Result<Transfers, Failure> {
+    ) -> Result<Vec<Descriptor>, Failure> {
         let mut digests = BTreeSet::new();
         let blobs: Vec<_> = blobs.filter(|blob| digests.insert(blob.digest.clone())).collect();
         let missing = if self.is_empty.swap(false, Ordering::Relaxed) {
@@ -190,9 +193,13 @@ impl<'a> Copier<'a> {
         } else {
             self.registry.missing_blobs(self.target_repository, &digests).await?
         };
+        Ok(blobs.into_iter().filter(|blob| missing.contains(&blob.digest)).cloned().collect())
+    }
 
-        let is_held = |digest| {
-            let key = BlobKey::new(self.target, self.target_repository, digest);
+    /// Starts to send blobs, which ECR lacks, in this order.
+    async fn start_transfers(&self, missing: Vec<Descriptor>) -> Transfers {
+        let is_held = |blob: &Descriptor| {
+            let key = BlobKey::new(self.target, self.target_repository, &blob.digest);
             self.moving.holder(&key, self.origin.reader).is_some()
         };
         // Asked only if a mount is possible.
@@ -209,8 +216,7 @@ impl<'a> Copier<'a> {
             meter: self.registry.meter.clone(),
         };
 
-        let missing = blobs.into_iter().filter(|blob| missing.contains(&blob.digest)).cloned();
-        Ok(Transfers::start(&route, missing))
+        Transfers::start(&route, missing.into_iter())
     }
 
     /// Writes the manifests of one image, each once its blobs and children are in ECR, then its
@@ -262,7 +268,7 @@ impl<'a> Copier<'a> {
 
     /// Copies everything except the top manifest again.
     async fn repair(&self, graph: &Graph) -> Result<(), Failure> {
-        let transfers = self.start_transfers(graph.blobs()).await?;
+        let transfers = self.start_transfers(self.missing(graph.blobs()).await?).await;
         self.put_below(graph, &transfers, Trust::Nothing).await.map_err(Put::into_failure)?;
         transfers.wait_for(&graph.top.blobs).await
     }
