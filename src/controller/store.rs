@@ -1,5 +1,5 @@
 //! The resources, as the watch shows them. Each is packed, and decoded when a reconcile needs it:
-//! decoded, 10,000 resources take 70 MiB.
+//! decoded, 10,000 resources take 70 MiB, packed 13.
 
 mod packed;
 
@@ -42,6 +42,26 @@ struct Record {
     /// Number of the last list that began before the resource was seen.
     list: u32,
     packed: Packed,
+}
+
+impl Table {
+    /// Notes that the list has a resource. Returns whether this version of it is known, as most are
+    /// when a list is repeated: then it is not packed again.
+    fn see(&mut self, key: &Key, uid: &str, version: u64) -> bool {
+        let Some(record) = self.records.get_mut(key) else { return false };
+        let is_known = *record.uid == *uid && record.version == version;
+        if is_known {
+            record.list = self.list;
+        }
+        is_known
+    }
+
+    fn put(&mut self, key: Key, record: Record) -> Option<Key> {
+        let record = Record { list: self.list, ..record };
+        let is_changed = self.records.get(&key).is_none_or(|last| record.differs(last));
+        self.records.insert(key.clone(), record);
+        is_changed.then_some(key)
+    }
 }
 
 impl Record {
@@ -93,29 +113,23 @@ impl Store {
     /// Puts a resource in place of its last version. Returns its key if it needs a reconcile: its
     /// generation, the annotations that request a sync, or its deletion changed.
     pub(super) fn put(&self, key: Key, object: EcrRepositorySync) -> Option<Key> {
+        let uid = object.uid().unwrap_or_default();
+        let version = hash(object.resource_version());
+        let has_version = object.metadata.resource_version.is_some();
+        if has_version && self.table.lock().see(&key, &uid, version) {
+            return None;
+        }
+
         let is_being_deleted = object.metadata.deletion_timestamp.is_some();
         let record = Record {
-            uid: object.uid().unwrap_or_default().into(),
+            uid: uid.into(),
             generation: object.metadata.generation.unwrap_or_default(),
             requested: hash((Requests::of(&object), is_being_deleted)),
-            version: hash(object.resource_version()),
+            version,
             list: 0,
             packed: Packed::of(object),
         };
-
-        let mut table = self.table.lock();
-        let record = Record { list: table.list, ..record };
-        match table.records.get_mut(&key) {
-            Some(last) => {
-                let is_changed = record.differs(last);
-                *last = record;
-                is_changed.then_some(key)
-            }
-            None => {
-                table.records.insert(key.clone(), record);
-                Some(key)
-            }
-        }
+        self.table.lock().put(key, record)
     }
 
     /// Removes a resource.
