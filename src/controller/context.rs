@@ -74,7 +74,8 @@ impl Context {
     /// are forgotten, and never reach one.
     pub(super) fn observe(&self, event: Event<EcrRepositorySync>) {
         match event {
-            Event::Apply(object) | Event::InitApply(object) => self.put(object),
+            Event::Apply(object) => self.wakes.wake_first(self.put(object)),
+            Event::InitApply(object) => self.wakes.wake(self.put(object)),
             Event::Delete(object) => self.forget(&object),
             Event::Init => self.store.begin_list(),
             // A resource that was deleted while the watch was down is not in the new list.
@@ -92,8 +93,9 @@ impl Context {
         }
     }
 
-    /// Records a resource as the API server has it, and cancels its job if that is outdated.
-    fn put(&self, object: EcrRepositorySync) {
+    /// Records a resource as the API server has it, and cancels its job if that is outdated. Returns
+    /// its key if it needs a reconcile.
+    fn put(&self, object: EcrRepositorySync) -> Option<Key> {
         let key = self.store.key(&object);
         let uid = object.uid().unwrap_or_default();
         self.memories.add(&uid);
@@ -105,8 +107,9 @@ impl Context {
         self.claims.record(&key, &object);
         self.secret_index.record(&key, &object);
         self.show(&object, &uid);
-        self.wakes.wake(self.store.put(key.clone(), object));
+        let changed = self.store.put(key.clone(), object);
         self.catch_up(&key, &uid);
+        changed
     }
 
     /// Drops the last write of a resource if the store has caught up with it. A reconcile that runs

@@ -384,7 +384,7 @@ impl Pool {
 
                 ended.cancel();
                 if pool.end(id, &uid, report) {
-                    pool.wakes.wake([object]);
+                    pool.wakes.wake_first([object]);
                 }
             }
             .instrument(span),

@@ -1,5 +1,9 @@
 //! The resources that are reconciled next: now, in the order in which they were woken, or later.
 //!
+//! There are two queues. Changes and ended passes are first: they do not wait behind thousands of
+//! resources that a list or a check brings. One reconcile in [`NORMAL_TURN`] is for the others, so
+//! that nothing starves.
+//!
 //! A resource is in the queue at most once, and its reconciles never overlap: a resource that is
 //! woken during its reconcile is queued when that ends. A sooner time replaces a later one.
 //!
@@ -18,6 +22,9 @@ use tokio::time::Instant;
 use super::action::Action;
 use super::key::Key;
 
+/// One reconcile in this number is for the second queue, if it has any.
+const NORMAL_TURN: u64 = 4;
+
 /// Longest time until the next reconcile, so that it is always a valid time.
 const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
 
@@ -31,8 +38,17 @@ pub(super) struct Wakes {
 impl Wakes {
     /// Queues resources, in this order.
     pub(super) fn wake(&self, keys: impl IntoIterator<Item = Key>) {
+        self.wake_as(Rank::Normal, keys);
+    }
+
+    /// Queues resources that changed, or whose pass has ended, before those that did not.
+    pub(super) fn wake_first(&self, keys: impl IntoIterator<Item = Key>) {
+        self.wake_as(Rank::First, keys);
+    }
+
+    fn wake_as(&self, rank: Rank, keys: impl IntoIterator<Item = Key>) {
         let mut table = self.table.lock();
-        keys.into_iter().for_each(|key| table.wake(key));
+        keys.into_iter().for_each(|key| table.wake(key, rank));
         drop(table);
         self.changed.notify_one();
     }
@@ -88,16 +104,27 @@ enum Next<K> {
 #[derive(Debug)]
 struct Table<K> {
     states: HashMap<K, State>,
-    /// The queued resources, in order of arrival.
-    queue: VecDeque<K>,
+    /// The queued resources, each queue in order of arrival. A resource that is in the first one
+    /// may also be in the second one, where it no longer counts.
+    first: VecDeque<K>,
+    normal: VecDeque<K>,
+    /// Number of reconciles so far.
+    turns: u64,
     /// The resources that are queued later. The number keeps resources of the same time apart.
     later: BTreeMap<(Instant, u64), K>,
     next_number: u64,
 }
 
+/// The queue of a resource.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rank {
+    First,
+    Normal,
+}
+
 #[derive(Clone, Copy, Debug)]
 enum State {
-    Queued,
+    Queued(Rank),
     /// Its place in [`Table::later`].
     Later(Instant, u64),
     Running(After),
@@ -109,7 +136,7 @@ enum After {
     /// As the result of the reconcile says.
     AsAsked,
     /// Queued: it was woken meanwhile.
-    Queued,
+    Queued(Rank),
     /// Forgotten meanwhile.
     Forgotten,
 }
@@ -118,7 +145,9 @@ impl<K> Default for Table<K> {
     fn default() -> Self {
         Self {
             states: HashMap::new(),
-            queue: VecDeque::new(),
+            first: VecDeque::new(),
+            normal: VecDeque::new(),
+            turns: 0,
             later: BTreeMap::new(),
             next_number: 0,
         }
@@ -126,21 +155,26 @@ impl<K> Default for Table<K> {
 }
 
 impl<K: Clone + Eq + Hash> Table<K> {
-    fn wake(&mut self, key: K) {
+    fn wake(&mut self, key: K, rank: Rank) {
         match self.states.get_mut(&key) {
-            Some(State::Queued) => {}
-            Some(State::Running(after)) => *after = After::Queued,
+            Some(State::Queued(Rank::First)) => {}
+            Some(State::Queued(Rank::Normal)) if rank == Rank::Normal => {}
+            Some(State::Running(After::Queued(Rank::First))) => {}
+            Some(State::Running(after)) => *after = After::Queued(rank),
             Some(State::Later(time, number)) => {
                 self.later.remove(&(*time, *number));
-                self.enqueue(key);
+                self.enqueue(key, rank);
             }
-            None => self.enqueue(key),
+            Some(State::Queued(_)) | None => self.enqueue(key, rank),
         }
     }
 
-    fn enqueue(&mut self, key: K) {
-        self.states.insert(key.clone(), State::Queued);
-        self.queue.push_back(key);
+    fn enqueue(&mut self, key: K, rank: Rank) {
+        self.states.insert(key.clone(), State::Queued(rank));
+        match rank {
+            Rank::First => self.first.push_back(key),
+            Rank::Normal => self.normal.push_back(key),
+        }
     }
 
     /// Takes the next resource. It counts as running until [`Self::ended`].
@@ -149,11 +183,17 @@ impl<K: Clone + Eq + Hash> Table<K> {
             && entry.key().0 <= now
         {
             let key = entry.remove();
-            self.enqueue(key);
+            self.enqueue(key, Rank::Normal);
         }
 
-        match (self.queue.pop_front(), self.later.first_key_value()) {
+        let is_normal = (self.turns + 1).is_multiple_of(NORMAL_TURN);
+        let key = match is_normal {
+            true => self.pop_normal().or_else(|| self.first.pop_front()),
+            false => self.first.pop_front().or_else(|| self.pop_normal()),
+        };
+        match (key, self.later.first_key_value()) {
             (Some(key), _) => {
+                self.turns += 1;
                 self.states.insert(key.clone(), State::Running(After::AsAsked));
                 Next::Now(key)
             }
@@ -162,9 +202,18 @@ impl<K: Clone + Eq + Hash> Table<K> {
         }
     }
 
+    fn pop_normal(&mut self) -> Option<K> {
+        loop {
+            let key = self.normal.pop_front()?;
+            if matches!(self.states.get(&key), Some(State::Queued(Rank::Normal))) {
+                return Some(key);
+            }
+        }
+    }
+
     fn ended(&mut self, key: K, next: Option<Instant>) {
         match (self.states.remove(&key), next) {
-            (Some(State::Running(After::Queued)), _) => self.enqueue(key),
+            (Some(State::Running(After::Queued(rank))), _) => self.enqueue(key, rank),
             (Some(State::Running(After::AsAsked)), Some(time)) => {
                 let number = self.next_number;
                 self.next_number += 1;
@@ -178,7 +227,7 @@ impl<K: Clone + Eq + Hash> Table<K> {
     fn forget(&mut self, key: &K) {
         match self.states.get_mut(key) {
             // It stays in the queue; its reconcile does nothing.
-            Some(State::Queued) | None => {}
+            Some(State::Queued(_)) | None => {}
             Some(State::Running(after)) => *after = After::Forgotten,
             Some(State::Later(time, number)) => {
                 self.later.remove(&(*time, *number));
@@ -209,7 +258,7 @@ mod tests {
     fn a_burst_is_taken_in_the_order_of_arrival_and_each_resource_once() {
         let mut table = Table::default();
         for key in ["c", "a", "b", "a", "c"] {
-            table.wake(key);
+            table.wake(key, Rank::Normal);
         }
         assert_eq!(take(&mut table, Instant::now()), ["c", "a", "b"]);
     }
@@ -218,12 +267,12 @@ mod tests {
     fn a_resource_that_is_woken_during_its_reconcile_is_queued_behind_the_others_when_it_ends() {
         let now = Instant::now();
         let mut table = Table::default();
-        table.wake("a");
+        table.wake("a", Rank::Normal);
         assert_eq!(take(&mut table, now), ["a"]);
 
-        table.wake("a");
-        table.wake("b");
-        table.wake("a");
+        table.wake("a", Rank::Normal);
+        table.wake("b", Rank::Normal);
+        table.wake("a", Rank::Normal);
         assert_eq!(table.next(now), Next::Now("b"), "two reconciles of one resource never overlap");
         table.ended("a", Some(now + after(60)));
         assert_eq!(take(&mut table, now), ["a"]);
@@ -236,7 +285,7 @@ mod tests {
         let now = Instant::now();
         let mut table = Table::default();
         for key in ["a", "b", "c", "d"] {
-            table.wake(key);
+            table.wake(key, Rank::Normal);
         }
         take(&mut table, now);
         for (key, wait) in [("a", Some(30)), ("b", Some(10)), ("c", Some(30)), ("d", None)] {
@@ -244,7 +293,7 @@ mod tests {
         }
 
         assert_eq!(table.next(now), Next::At(now + after(10)));
-        table.wake("c");
+        table.wake("c", Rank::Normal);
         assert_eq!(take(&mut table, now + after(10)), ["c", "b"]);
         table.ended("c", Some(now + after(90)));
         assert_eq!(take(&mut table, now + after(60)), ["a"]);
@@ -252,11 +301,36 @@ mod tests {
     }
 
     #[test]
+    fn changes_do_not_wait_behind_a_list_and_the_list_does_not_starve() {
+        let now = Instant::now();
+        let mut table = Table::default();
+        for key in ["a", "b", "c", "d"] {
+            table.wake(key, Rank::Normal);
+        }
+        for key in ["v", "w", "x", "y", "z"] {
+            table.wake(key, Rank::First);
+        }
+        // A resource of the list changes.
+        table.wake("c", Rank::First);
+        table.wake("c", Rank::Normal);
+        let taken = take(&mut table, now);
+        assert_eq!(taken, ["v", "w", "x", "a", "y", "z", "c", "b", "d"]);
+
+        // A change during its reconcile, and then a check.
+        table.wake("a", Rank::First);
+        table.wake("a", Rank::Normal);
+        table.wake("b", Rank::Normal);
+        table.ended("b", None);
+        table.ended("a", None);
+        assert_eq!(take(&mut table, now), ["a", "b"]);
+    }
+
+    #[test]
     fn a_resource_that_is_forgotten_leaves_nothing_behind() {
         let now = Instant::now();
         let mut table = Table::default();
         for key in ["later", "running", "queued"] {
-            table.wake(key);
+            table.wake(key, Rank::Normal);
         }
         assert_eq!(table.next(now), Next::Now("later"));
         table.ended("later", Some(now + after(60)));
@@ -276,10 +350,10 @@ mod tests {
     fn a_resource_that_is_created_again_during_the_reconcile_of_the_old_one_is_reconciled() {
         let now = Instant::now();
         let mut table = Table::default();
-        table.wake("a");
+        table.wake("a", Rank::Normal);
         table.next(now);
         table.forget(&"a");
-        table.wake("a");
+        table.wake("a", Rank::Normal);
         table.ended("a", None);
         assert_eq!(table.next(now), Next::Now("a"));
     }
