@@ -188,6 +188,10 @@ kills: need-rust tools ## Kill syncs at random moments and check what is left; K
 soak: need-rust tools ## Run two operators with 500 changing resources and faults for MINUTES=30, and check that nothing grows; SEED=N
 	MINUTES=$(MINUTES) SEED=$(SEED) $(CARGO) test --locked --test it -- --ignored --nocapture soak::
 
+.PHONY: memory-test
+memory-test: need-rust tools ## Run the operator with hostile sources in a memory cgroup of 256 MiB (needs root), and print the times
+	$(CARGO) test --locked --test it -- --nocapture memory::
+
 .PHONY: rootfs
 rootfs: need-rust ## Create the files of the image without a container engine (needs root and mmdebstrap), and test them; TARGET=aarch64-unknown-linux-gnu
 	$(CARGO) build --release --locked --bin ecr-sync $(if $(TARGET),--target $(TARGET))

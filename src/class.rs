@@ -53,6 +53,8 @@ pub enum Class {
     Timeout,
     /// The work was stopped because it is no longer wanted (new spec, suspend, deletion, shutdown).
     Cancelled,
+    /// No memory was free for a document of the source: others use the memory budget.
+    MemoryPressure,
     /// A defect of the operator, or an answer that it does not understand.
     Internal,
 }
@@ -82,6 +84,7 @@ impl Class {
                 | Self::RegistryUnavailable
                 | Self::Timeout
                 | Self::Cancelled
+                | Self::MemoryPressure
                 | Self::Internal
         )
     }
@@ -91,7 +94,11 @@ impl Class {
     pub const fn is_passing(self) -> bool {
         matches!(
             self,
-            Self::RegistryUnavailable | Self::RateLimited | Self::Timeout | Self::Cancelled
+            Self::RegistryUnavailable
+                | Self::RateLimited
+                | Self::Timeout
+                | Self::Cancelled
+                | Self::MemoryPressure
         )
     }
 

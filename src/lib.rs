@@ -35,6 +35,7 @@ pub mod helm;
 mod iam;
 pub mod inventory;
 mod logins;
+pub mod memory_budget;
 pub mod meter;
 mod mirrors;
 mod nesting;

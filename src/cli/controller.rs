@@ -177,6 +177,9 @@ pub(super) struct Arguments {
     allow_private_sources: Vec<flags::Entry<AllowedAddress>>,
 
     #[command(flatten)]
+    memory: flags::Memory,
+
+    #[command(flatten)]
     sources: flags::Sources,
 
     #[command(flatten)]
@@ -269,6 +272,7 @@ fn options(arguments: Arguments) -> Result<operator::Options, Box<dyn Error>> {
             max_timeout: Some(arguments.max_timeout),
             reserve: arguments.sources.rate_reserve,
         },
+        memory: arguments.memory.limit(),
         aws,
         defaults,
     })

@@ -10,6 +10,7 @@ use clap::builder::RangedI64ValueParser;
 
 use super::switch::Switch;
 use crate::ecr;
+use crate::memory_budget::{Budget, Limit};
 use crate::registry::{AllowedRealm, Reserve};
 use crate::reload::{self, Reloaded};
 use crate::spec;
@@ -94,6 +95,26 @@ pub(super) struct Sources {
 
     #[command(flatten)]
     pub(super) public_ecr: PublicEcr,
+}
+
+/// The flag for the memory of documents.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Memory")]
+pub(super) struct Memory {
+    /// Memory for everything that is read from sources: lists of tags, manifests, chart indexes and
+    /// archives; for example 96Mi
+    ///
+    /// Default: three eighths of the memory limit of the container (96Mi of 256Mi), or 512Mi
+    /// without a limit; at least 32Mi. A document that needs more memory than is allowed fails; the
+    /// others are not affected.
+    #[arg(long, env = "MEMORY_BUDGET", value_name = "SIZE", value_parser = memory)]
+    memory_budget: Option<usize>,
+}
+
+impl Memory {
+    pub(super) fn limit(&self) -> Limit {
+        Limit::new(self.memory_budget)
+    }
 }
 
 /// The flag for the login to public.ecr.aws.
@@ -188,6 +209,26 @@ pub(super) fn values<T>(entries: Vec<Entry<T>>) -> Vec<T> {
     entries.into_iter().filter_map(|entry| entry.0).collect()
 }
 
+/// Parses a quantity of memory, as in a Pod.
+fn memory(text: &str) -> Result<usize, String> {
+    const UNITS: [(&str, usize); 6] = [
+        ("Ki", 1 << 10),
+        ("Mi", 1 << 20),
+        ("Gi", 1 << 30),
+        ("k", 1_000),
+        ("M", 1_000_000),
+        ("G", 1_000_000_000),
+    ];
+    let suffix = UNITS.iter().find_map(|(unit, bytes)| Some((text.strip_suffix(unit)?, *bytes)));
+    let (number, unit) = suffix.unwrap_or((text, 1));
+    let bytes = number.parse::<usize>().ok().and_then(|number| number.checked_mul(unit));
+    match bytes {
+        Some(bytes) if bytes >= Budget::LEAST => Ok(bytes),
+        Some(_) => Err("write at least 32Mi".to_owned()),
+        None => Err("write a size, for example 96Mi or 1Gi".to_owned()),
+    }
+}
+
 /// Parses the number of things to do at the same time.
 pub(super) fn parallel() -> RangedI64ValueParser<u16> {
     clap::value_parser!(u16).range(1..=512)
@@ -205,5 +246,25 @@ fn endpoint(text: &str) -> Result<String, String> {
     } else {
         Err("write a URL, for example https://vpce-0123-api.ecr.eu-west-1.vpce.amazonaws.com"
             .to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::memory;
+
+    #[test]
+    fn a_memory_budget_is_a_quantity_as_in_a_pod() {
+        let mib = 1024 * 1024;
+        for (text, bytes) in
+            [("96Mi", 96 * mib), ("1Gi", 1024 * mib), ("98304Ki", 96 * mib), ("33554432", 32 * mib)]
+        {
+            assert_eq!(memory(text), Ok(bytes), "{text}");
+        }
+        assert_eq!(memory("100M"), Ok(100_000_000));
+        assert_eq!(memory("31Mi"), Err("write at least 32Mi".to_owned()));
+        for bad in ["", "Mi", "1.5Gi", "-1Gi", "96MB", "96 Mi", "18446744073709551615Gi"] {
+            assert_eq!(memory(bad), Err("write a size, for example 96Mi or 1Gi".to_owned()));
+        }
     }
 }

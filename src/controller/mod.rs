@@ -25,6 +25,7 @@ mod guarded;
 mod identities;
 mod job;
 mod key;
+mod list_page;
 mod memory;
 mod options;
 mod pool;

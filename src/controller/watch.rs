@@ -21,7 +21,6 @@ use std::time::Duration;
 use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt};
 use kube::api::{ListParams, WatchEvent, WatchParams};
-use kube::core::ObjectList;
 use kube::{Api, Resource, ResourceExt};
 use kube_runtime::utils::Backoff;
 use kube_runtime::watcher::{DefaultBackoff, Event};
@@ -29,10 +28,9 @@ use serde::de::DeserializeOwned;
 use tokio::time::{Instant, timeout};
 
 use super::api::brief;
+use super::list_page::{self, Page, PageSize};
 use crate::telemetry::Watch;
 
-/// Objects per page of a list, as in client-go.
-const PAGE: u32 = 500;
 /// Deadline of a page. The API server itself ends requests after 60 s.
 const LIST_WITHIN: Duration = Duration::from_secs(65);
 /// Deadline of the answer that starts a watch.
@@ -46,8 +44,7 @@ const WORKS_AFTER: Duration = Duration::from_secs(1);
 
 /// Lists and watches of one kind.
 pub(super) trait Server<K: Clone>: Send + Sync {
-    fn list(&self, params: &ListParams)
-    -> impl Future<Output = kube::Result<ObjectList<K>>> + Send;
+    fn list(&self, params: &ListParams) -> impl Future<Output = kube::Result<Page<K>>> + Send;
 
     fn watch(
         &self,
@@ -61,10 +58,10 @@ type Events<K> = BoxStream<'static, kube::Result<WatchEvent<K>>>;
 
 impl<K> Server<K> for Api<K>
 where
-    K: Clone + Debug + DeserializeOwned + Send + 'static,
+    K: Resource<DynamicType: Default> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
-    async fn list(&self, params: &ListParams) -> kube::Result<ObjectList<K>> {
-        self.list(params).await
+    async fn list(&self, params: &ListParams) -> kube::Result<Page<K>> {
+        list_page::read(self, params).await
     }
 
     async fn watch(&self, params: &WatchParams, version: &str) -> kube::Result<Events<K>> {
@@ -139,6 +136,7 @@ struct Watcher<K, S, F> {
     health: Watch,
     on_error: F,
     backoff: DefaultBackoff,
+    page_size: PageSize,
     state: State<K>,
 }
 
@@ -156,7 +154,8 @@ where
     F: Fn(&Error) + Send + 'static,
 {
     let backoff = DefaultBackoff::default();
-    let watcher = Watcher { server, labels, health, on_error, backoff, state: State::Empty };
+    let (page_size, state) = (PageSize::default(), State::Empty);
+    let watcher = Watcher { server, labels, health, on_error, backoff, page_size, state };
     stream::unfold(watcher, |mut watcher| async {
         loop {
             if let Some(event) = watcher.step().await {
@@ -217,19 +216,20 @@ where
     async fn page(&mut self, token: Option<String>) -> Result<State<K>, Error> {
         let params = ListParams {
             label_selector: self.labels.clone(),
-            limit: Some(PAGE),
+            limit: Some(self.page_size.get()),
             continue_token: token,
             ..ListParams::default()
         };
-        let list = timeout(LIST_WITHIN, self.server.list(&params)).await;
-        let list = list.map_err(|_| Error::ListLate)?.map_err(Error::List)?;
+        let page = timeout(LIST_WITHIN, self.server.list(&params)).await;
+        let page = page.map_err(|_| Error::ListLate)?.map_err(Error::List)?;
+        self.page_size = self.page_size.after(&page);
 
-        let token = list.metadata.continue_.filter(|token| !token.is_empty());
-        let version = list.metadata.resource_version.unwrap_or_default();
+        let token = page.metadata.continue_.filter(|token| !token.is_empty());
+        let version = page.metadata.resource_version.unwrap_or_default();
         if version.is_empty() && token.is_none() {
             return Err(Error::NoVersion);
         }
-        Ok(State::Page { objects: list.items.into(), token, version })
+        Ok(State::Page { objects: page.objects.into(), token, version })
     }
 
     async fn start(&mut self, version: &str) -> Result<Events<K>, Error> {

@@ -10,6 +10,7 @@ use flate2::read::MultiGzDecoder;
 use tar::EntryType;
 
 use super::metadata::Metadata;
+use crate::memory_budget::{Need, Shortage};
 
 /// The largest archive that is fetched. Charts are text; the largest public ones have about 2 MB.
 pub const MAX_BYTES: usize = 20 * 1024 * 1024;
@@ -18,9 +19,13 @@ const MAX_EXPANDED: u64 = 100 * 1024 * 1024;
 /// The largest public charts have about a thousand files.
 const MAX_ENTRIES: usize = 20_000;
 /// `Chart.yaml` and `requirements.yaml` have a few kilobytes.
-const MAX_FILE: u64 = 1024 * 1024;
+const MAX_FILE: u64 = 512 * 1024;
+/// The memory to read the two files, by their size: their texts, and their values, whose number is
+/// bounded.
+pub(crate) const NEED: Need =
+    Need { fixed: 128 * 1024, per_byte: 4, parsed: (120, 8 * 1024 * 1024) };
 /// The longest path name; Linux allows 4 KiB.
-const MAX_NAME: u64 = 64 * 1024;
+const MAX_NAME: u64 = 8 * 1024;
 
 /// The reason why an archive is not a chart, or not the wanted one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -45,7 +50,7 @@ pub enum Error {
     #[error("the archive has more than {MAX_ENTRIES} entries")]
     Entries,
     /// A file that must be read is too large.
-    #[error("{file} in the archive has more than {} MiB", MAX_FILE / 1024 / 1024)]
+    #[error("{file} in the archive has more than {} KiB", MAX_FILE / 1024)]
     LargeFile {
         /// The file's name.
         file: &'static str,
@@ -62,6 +67,9 @@ pub enum Error {
     /// `Chart.yaml` or `requirements.yaml` cannot be used.
     #[error("{0}")]
     ChartYaml(String),
+    /// The memory budget does not allow it.
+    #[error("{0}")]
+    Memory(#[from] Shortage),
     /// The archive is another chart than in the index.
     #[error("Chart.yaml says {actual_name} {actual_version}, but the index says {name} {version}")]
     OtherChart {
@@ -76,18 +84,26 @@ pub enum Error {
     },
 }
 
+/// Reserves bytes of memory, in all.
+type Reserve<'a> = &'a mut dyn FnMut(usize) -> Result<(), Shortage>;
+
 /// Reads the metadata of a chart. Up to 100 MiB are decompressed in half a second: run it on a
 /// thread that may block.
 ///
 /// # Errors
 /// [`Error`].
 pub fn read(archive: &[u8]) -> Result<Metadata, Error> {
+    read_within(archive, &mut |_| Ok(()))
+}
+
+/// [`read`] with a function that reserves memory, in all, before it is used.
+fn read_within(archive: &[u8], reserve: Reserve<'_>) -> Result<Metadata, Error> {
     if !archive.starts_with(&[0x1f, 0x8b]) {
         return Err(Error::NotGzip { page: archive.trim_ascii_start().starts_with(b"<") });
     }
 
     let mut content = MultiGzDecoder::new(archive).take(MAX_EXPANDED + 1);
-    let files = files(&mut content).and_then(|files| {
+    let files = files(&mut content, reserve).and_then(|files| {
         // The end of the tar is not the end of the gzip: its checksum follows.
         match io::copy(&mut content, &mut io::sink()) {
             // Other data follows the gzip. Helm ignores it too.
@@ -111,8 +127,13 @@ pub fn read(archive: &[u8]) -> Result<Metadata, Error> {
 ///
 /// # Errors
 /// [`Error`].
-pub fn read_as(archive: &[u8], name: &str, version: &str) -> Result<Metadata, Error> {
-    let metadata = read(archive)?;
+pub(crate) fn read_as(
+    archive: &[u8],
+    name: &str,
+    version: &str,
+    reserve: Reserve<'_>,
+) -> Result<Metadata, Error> {
+    let metadata = read_within(archive, reserve)?;
     if metadata.name != name || metadata.version != version {
         return Err(Error::OtherChart {
             actual_name: metadata.name,
@@ -134,8 +155,9 @@ struct Files {
     requirements: Option<Vec<u8>>,
 }
 
-fn files(content: &mut impl Read) -> Result<Files, Error> {
+fn files(content: &mut impl Read, reserve: Reserve<'_>) -> Result<Files, Error> {
     let mut files = Files::default();
+    let mut bytes = 0;
     let mut archive = tar::Archive::new(content);
     // In raw mode, long names are separate entries, which are bounded here.
     let entries = archive.entries().map_err(|e| classify(&e))?.raw(true);
@@ -156,7 +178,7 @@ fn files(content: &mut impl Read) -> Result<Files, Error> {
                 continue;
             }
             EntryType::XHeader => {
-                let records = contents(&mut entry, MAX_NAME * 16)?.ok_or_else(long)?;
+                let records = contents(&mut entry, MAX_NAME * 8)?.ok_or_else(long)?;
                 if let Some(name) = pax_path(&records)? {
                     long_name = Some(name);
                 }
@@ -185,6 +207,10 @@ fn files(content: &mut impl Read) -> Result<Files, Error> {
         if file.is_some() {
             return Err(Error::Twice(label));
         }
+        if entry.size() <= MAX_FILE {
+            bytes += entry.size() as usize;
+            reserve(NEED.of(bytes))?;
+        }
         *file = Some(contents(&mut entry, MAX_FILE)?.ok_or(Error::LargeFile { file: label })?);
     }
 
@@ -192,7 +218,7 @@ fn files(content: &mut impl Read) -> Result<Files, Error> {
 }
 
 fn long() -> Error {
-    Error::Damaged("it has a name of more than 64 KiB".into())
+    Error::Damaged("it has a name of more than 8 KiB".into())
 }
 
 /// Reads a whole entry; `None` if it is larger than `limit`.

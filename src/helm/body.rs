@@ -74,21 +74,38 @@ impl Body {
         }
     }
 
+    /// Ends the body. Returns the memory that [`Self::finish`] needs.
+    ///
+    /// # Errors
+    /// When the gzip is damaged, and as [`Reader::push`].
+    pub(super) fn end(&mut self) -> Result<usize, Error> {
+        match self {
+            Self::Unknown { first, reader: Some(reader), .. } => {
+                reader.push(&std::mem::take(first))?;
+                Ok(reader.end())
+            }
+            Self::Unknown { .. } => Ok(0),
+            Self::Plain(reader) => Ok(reader.end()),
+            Self::Gzip { decoder, .. } => {
+                decoder.try_finish().map_err(|error| gzip_error(decoder.get_mut(), &error))?;
+                Ok(decoder.get_mut().reader.end())
+            }
+        }
+    }
+
+    /// Builds the index, after [`Self::end`].
+    ///
+    /// # Errors
+    /// As [`Reader::finish`].
     pub(super) fn finish(self) -> Result<Index, Error> {
         match self {
-            Self::Unknown { first, reader: Some(mut reader), .. } => {
-                reader.push(&first)?;
-                reader.finish()
-            }
+            Self::Unknown { reader: Some(reader), .. } => reader.finish(),
             Self::Unknown { .. } => Err(Error::Internal("an index without reader".into())),
             Self::Plain(reader) => reader.finish(),
-            Self::Gzip { mut decoder, .. } => {
-                decoder.try_finish().map_err(|error| gzip_error(decoder.get_mut(), &error))?;
-                match decoder.finish() {
-                    Ok(sink) => sink.reader.finish(),
-                    Err(error) => Err(Error::Internal(error.to_string())),
-                }
-            }
+            Self::Gzip { decoder, .. } => match decoder.finish() {
+                Ok(sink) => sink.reader.finish(),
+                Err(error) => Err(Error::Internal(error.to_string())),
+            },
         }
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::class::Class;
+use crate::memory_budget::Shortage;
 use crate::registry;
 
 /// A failed step. The message names the repository, the chart and the version, as far as they
@@ -95,6 +96,14 @@ pub enum Error {
         /// The chart's version.
         version: String,
     },
+    /// The memory budget does not allow to read it.
+    #[error("cannot read {subject}: {source}")]
+    Memory {
+        /// The document.
+        subject: String,
+        /// The reason.
+        source: Shortage,
+    },
     /// A fetch that others waited for failed.
     #[error("{0}")]
     Shared(Arc<Self>),
@@ -115,6 +124,7 @@ impl Error {
                 Class::SourceInvalid
             }
             Self::Unusable { class, .. } => *class,
+            Self::Memory { source, .. } => source.class(),
             Self::Shared(error) => error.class(),
             Self::Internal(_) => Class::Internal,
         }

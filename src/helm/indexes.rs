@@ -12,8 +12,8 @@ use super::{Error, Index};
 use crate::bounded::Cache;
 use crate::hash::Fingerprint;
 
-/// Room for twenty indexes of Bitnami's size, which takes 2 to 3 MB deflated.
-const MAX_BYTES: usize = 64 * 1024 * 1024;
+/// The most room for indexes: twenty of Bitnami's size, which takes 2 to 3 MB deflated.
+pub(crate) const MAX_BYTES: usize = 64 * 1024 * 1024;
 
 /// Bytes of a slot without an index: its bookkeeping, and the error of a failed fetch.
 const SLOT_BYTES: usize = 2048;

@@ -12,8 +12,12 @@ use serde_json::Value as Json;
 use super::version::is_version;
 use super::yaml::{self, Bounds, Value};
 
-/// Real `Chart.yaml` files have a few hundred values.
-const BOUNDS: Bounds = Bounds { nodes: 100_000, replayed: 100_000 };
+/// Returns the bounds of a file. Real `Chart.yaml` files have a few hundred values, of more than four
+/// bytes each.
+fn bounds(text: &str) -> Bounds {
+    let nodes = (200 + text.len() / 4).min(10_000);
+    Bounds { nodes, replayed: nodes, recorded: nodes }
+}
 
 /// The metadata of a chart.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -148,8 +152,8 @@ impl Metadata {
         if text.trim().is_empty() {
             return Ok(());
         }
-        let document =
-            yaml::parse(text, BOUNDS).map_err(|why| format!("{file} cannot be read: {why}"))?;
+        let document = yaml::parse(text, bounds(text))
+            .map_err(|why| format!("{file} cannot be read: {why}"))?;
         for (key, value) in fields(document).map_err(|why| format!("{file} is {why}"))? {
             self.set(&key, value).map_err(|why| format!("`{key}` of {file} is {why}"))?;
         }

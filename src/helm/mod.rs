@@ -36,5 +36,6 @@ pub use error::Error;
 pub(crate) use fuzzing::TARGETS as FUZZING;
 pub use index::{ChartVersions, Entry, Index, Problem};
 pub use indexes::Indexes;
+pub(crate) use indexes::MAX_BYTES as MOST_OF_INDEXES;
 pub use metadata::{Dependency, Maintainer, Metadata};
 pub use repository::{Archive, Connection, Repository};

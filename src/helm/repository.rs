@@ -19,17 +19,24 @@ use super::indexes::{CachedIndex, Fetched, Validators};
 use super::{ChartVersions, Entry, Error, Index, Indexes};
 use crate::class::Class;
 use crate::hash::Fingerprint;
+use crate::memory_budget::{Budget, Need, Shortage};
 use crate::place;
 use crate::registry::{
-    AllowedHosts, Cause, Credential, Digest, Limits, Request, RetryPolicy, Transport,
-    TransportOptions, asked_wait, authority, foreign_answer, is_link_local, next_chunk,
-    read_answer, read_body, retrying, same_origin,
+    AllowedHosts, BODY_PER_BYTE, Bound, Cause, Credential, Digest, Limits, Request, RetryPolicy,
+    Transport, TransportOptions, asked_wait, authority, foreign_answer, is_link_local, next_chunk,
+    read_answer, retrying, same_origin,
 };
 
 /// Bitnami's index, one of the largest, has 26 MB.
 const MAX_INDEX_BYTES: usize = 100 * 1024 * 1024;
 /// A provenance file contains `Chart.yaml` and a signature.
 const MAX_PROVENANCE_BYTES: usize = 1024 * 1024;
+/// The memory to cut an index into charts: its longest line, and the states of the codecs.
+const READER_BYTES: usize = 256 * 1024;
+/// The memory to parse a few versions of a chart.
+const CHART_BYTES: usize = 64 * 1024;
+/// The memory of a body that is not parsed.
+const BODY_NEED: Need = Need { fixed: 64 * 1024, per_byte: BODY_PER_BYTE, parsed: (0, 0) };
 /// The longest time for an index: a server that sends a byte now and then must not block the
 /// others.
 const INDEX_TIMEOUT: Duration = Duration::from_secs(300);
@@ -106,9 +113,17 @@ impl Archive {
         redacted(&self.url)
     }
 
+    /// The error for an archive that the memory budget does not allow to read.
+    pub(crate) fn no_memory(&self, source: Shortage) -> Error {
+        Error::Memory { subject: self.url(), source }
+    }
+
     /// The error for an archive that cannot be used.
     #[must_use]
     pub fn rejected(&self, why: &super::archive::Error) -> Error {
+        if let super::archive::Error::Memory(shortage) = why {
+            return self.no_memory(*shortage);
+        }
         unusable(&self.entry, &self.url, Class::SourceInvalid, format!("cannot be used: {why}"))
     }
 }
@@ -169,8 +184,19 @@ impl Repository {
     /// As [`Self::index`] and [`Index::chart`].
     pub async fn versions(&self, chart: &str, max_age: Duration) -> Result<ChartVersions, Error> {
         let index = self.index(max_age).await?;
+        let memory = self.budget().document(CHART_BYTES).await;
+        let mut memory = memory.map_err(|source| Error::Memory {
+            subject: format!("the versions of chart {chart} in {}", self.index_url()),
+            source,
+        })?;
+
         let chart = chart.to_owned();
-        blocking(move || index.chart(&chart)).await
+        blocking(move || index.chart_within(&chart, &mut |bytes| memory.grow_blocking(bytes))).await
+    }
+
+    /// The memory budget for documents of the repository.
+    pub(crate) fn budget(&self) -> &Budget {
+        self.access.transport.budget()
     }
 
     /// Downloads the archive of a version. Its URLs are tried in order.
@@ -206,7 +232,8 @@ impl Repository {
     pub async fn provenance(&self, archive: &Archive) -> Result<Option<Bytes>, Error> {
         let mut url = archive.url.clone();
         url.set_path(&format!("{}.prov", url.path()));
-        match self.read(&url, MAX_PROVENANCE_BYTES).await {
+        let read = self.read(&url, MAX_PROVENANCE_BYTES).await;
+        match read.and_then(|bytes| Ok(self.budget().keep(bytes)?)) {
             // helm package --sign writes a clear-signed message.
             Ok(bytes)
                 if bytes.trim_ascii_start().starts_with(b"-----BEGIN PGP SIGNED MESSAGE-----") =>
@@ -254,6 +281,7 @@ impl Repository {
         let bytes = self
             .read(&url, MAX_BYTES)
             .await
+            .and_then(|bytes| Ok(self.budget().keep(bytes)?))
             .map_err(|failure| download_error(entry, redacted(&url), failure))?;
 
         let (digest, bytes) = blocking(move || Ok((Digest::sha256_of(&bytes), bytes))).await?;
@@ -275,7 +303,11 @@ impl Repository {
             // Archives are already gzip, and their bytes must not change.
             headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
             match self.ask(url, headers).await? {
-                response if response.status() == StatusCode::OK => read_body(response, limit).await,
+                response if response.status() == StatusCode::OK => {
+                    let bound = Bound::new(self.budget(), BODY_NEED, limit);
+                    let (bytes, _memory) = bound.read(response).await?;
+                    Ok(bytes)
+                }
                 response => Err(unexpected(url, &response)),
             }
         });
@@ -324,13 +356,15 @@ impl Repository {
     async fn read_index(&self, mut response: Response) -> Result<Result<Index, Error>, Cause> {
         let url = self.index_url();
         let limit = self.access.max_index_bytes;
+        let mut memory = self.budget().document(READER_BYTES).await?;
+        let results = self.budget().results();
         let (chunks, mut receiver) = tokio::sync::mpsc::channel::<Option<Bytes>>(4);
         let reading = blocking(move || {
-            let mut body = Body::new(Reader::new(&url, limit), limit);
+            let mut body = Body::new(Reader::new(&url, limit, results), limit);
             while let Some(chunk) = receiver.blocking_recv() {
                 match chunk {
                     Some(chunk) => body.push(&chunk)?,
-                    None => return body.finish(),
+                    None => return body.end().map(|need| (body, need)),
                 }
             }
             Err(Error::Internal("reading the index was cancelled".into()))
@@ -348,8 +382,16 @@ impl Repository {
             Ok(())
         };
         let (sent, read): (Result<(), Cause>, _) = tokio::join!(sending, reading);
+        sent?;
 
-        sent.map(|()| read)
+        let (body, need) = match read {
+            Ok(read) => read,
+            Err(error) => return Ok(Err(error)),
+        };
+        memory.grow(need).await?;
+        let index = blocking(move || body.finish()).await;
+        drop(memory);
+        Ok(index)
     }
 
     /// Sends one request. Error answers are failures; 2xx and 304 are not.

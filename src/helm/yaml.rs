@@ -54,6 +54,17 @@ pub(super) struct Bounds {
     pub(super) nodes: usize,
     /// The number of parser events from aliases.
     pub(super) replayed: usize,
+    /// The number of parser events that are kept for aliases. Each takes some hundred bytes.
+    pub(super) recorded: usize,
+}
+
+impl Bounds {
+    /// Returns the bounds of an index, or of a chart in it.
+    pub(super) fn of_index(text: &str) -> Self {
+        let nodes = text.len() / 2 + 1000;
+        // Aliases may expand the text to three times its length.
+        Self { nodes, replayed: nodes, recorded: (200 + text.len() / 200).min(20_000) }
+    }
 }
 
 /// Reads the first document of `text`.
@@ -70,6 +81,7 @@ pub(super) fn options(bounds: Bounds) -> serde_saphyr::Options {
             max_nodes: bounds.nodes,
             max_events: bounds.nodes.saturating_mul(3),
             max_total_scalar_bytes: 256 * 1024 * 1024,
+            max_recorded_anchor_events: bounds.recorded,
             // A text that a thousand entries share is a normal use of anchors, not an attack;
             // alias_limits bounds the growth.
             enforce_alias_anchor_ratio: false,
@@ -301,7 +313,7 @@ mod tests {
 
     use super::*;
 
-    const BOUNDS: Bounds = Bounds { nodes: 10_000, replayed: 10_000 };
+    const BOUNDS: Bounds = Bounds { nodes: 10_000, replayed: 10_000, recorded: 1000 };
 
     #[test]
     fn scalars_are_resolved_as_by_go_yaml() {

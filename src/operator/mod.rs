@@ -17,6 +17,7 @@ use kube::{Api, Client, Config};
 
 use crate::controller::{self, Cluster, Process};
 use crate::ecr;
+use crate::memory_budget::{Limit, mebibytes};
 use crate::meter::Meter;
 use crate::registry::{Egress, Transport, TransportOptions};
 use crate::signals::Signals;
@@ -43,6 +44,8 @@ pub(crate) struct Options {
     pub(crate) egress: EgressOptions,
     /// Bounds of a pass.
     pub(crate) bounds: Bounds,
+    /// Memory for documents of sources.
+    pub(crate) memory: Limit,
     pub(crate) aws: ecr::Options,
     /// Defaults for what a spec leaves out.
     pub(crate) defaults: Defaults,
@@ -93,6 +96,7 @@ pub(crate) async fn run(options: Options) -> Result<(), Error> {
         listen,
         egress,
         bounds,
+        memory,
         aws,
         defaults,
     } = options;
@@ -123,7 +127,9 @@ pub(crate) async fn run(options: Options) -> Result<(), Error> {
     let (lease, leadership) = leader_election
         .map(|election| election::lease(&client, election, &options, &process.instance))
         .unzip();
-    let engine = engine(&client, &process, aws, connections?, egress.of_tenants, &metrics, bounds);
+    let (transport, sdk) = connections?;
+    let connections = (transport.within(memory.budget()), sdk);
+    let engine = engine(&client, &process, aws, connections, egress.of_tenants, &metrics, bounds);
     let engine = engine.with_defaults(defaults);
     let engine = Arc::new(engine.with_leadership(leadership.unwrap_or_default()));
 
@@ -132,6 +138,8 @@ pub(crate) async fn run(options: Options) -> Result<(), Error> {
         namespace = options.namespace.as_deref().unwrap_or("all"),
         cluster_id = process.cluster_id,
         %listen,
+        memory_budget = mebibytes(memory.total),
+        memory_budget_from = %memory.origin,
         "ecr-sync controller starts"
     );
     let checking = tokio::spawn(

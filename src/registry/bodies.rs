@@ -13,9 +13,15 @@ use super::answer::Answer;
 use super::cause::Cause;
 use super::challenge::{self, Challenge};
 use super::retry;
+use crate::memory_budget::{Budget, Document, Need, SMALL};
 
-/// Longer error bodies are cut: a hostile or broken proxy sends megabytes.
-const MAX_ERROR_BYTES: usize = 64 * 1024;
+/// Longer error bodies are cut: a hostile or broken proxy sends megabytes. They are not part of the
+/// memory budget: their values take 0.5 MiB at most.
+const MAX_ERROR_BYTES: usize = 16 * 1024;
+/// The blocks in which a body is collected before its length is known.
+const BLOCK: usize = 64 * 1024;
+/// Memory per byte of a body while it is read: its blocks, and then the whole body.
+pub(crate) const BODY_PER_BYTE: usize = 2;
 /// The longest silence inside a small body.
 const CHUNK_TIMEOUT: Duration = Duration::from_secs(30);
 /// The least pace of a small body, in bytes per second, after the time of one silence: 4 MiB, the
@@ -27,34 +33,93 @@ const LONGEST: Duration = Duration::from_secs(300);
 /// The longest time for the body of an error, which is not needed.
 const ERROR_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Reads a body of at most `limit` bytes.
-pub(crate) async fn read_body(response: Response, limit: usize) -> Result<Bytes, Cause> {
-    read_body_within(response, limit, CHUNK_TIMEOUT).await
+/// A document that is read whole: its memory, its size and its pace.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bound<'a> {
+    pub(crate) budget: &'a Budget,
+    /// The memory to read and parse the document.
+    pub(crate) need: Need,
+    /// The largest size of the document.
+    pub(crate) limit: usize,
+    /// The longest silence.
+    pub(crate) silence: Duration,
 }
 
-/// [`read_body`] with another bound on silence.
-pub(crate) async fn read_body_within(
-    mut response: Response,
-    limit: usize,
-    silence: Duration,
-) -> Result<Bytes, Cause> {
-    if response.content_length().is_some_and(|length| length > limit as u64) {
-        return Err(Cause::TooLarge { limit });
+impl<'a> Bound<'a> {
+    pub(crate) const fn new(budget: &'a Budget, need: Need, limit: usize) -> Self {
+        Self { budget, need, limit, silence: CHUNK_TIMEOUT }
     }
-    let start = Instant::now();
-    let mut body = BytesMut::new();
-    loop {
-        let paced = silence + Duration::from_secs(body.len() as u64) / LEAST_PACE;
-        let left = paced.min(LONGEST).saturating_sub(start.elapsed());
-        let Ok(chunk) = timeout(left, chunk_within(&mut response, silence)).await else {
-            return Err(Cause::TooSlow { host: authority(response.url()) });
-        };
-        let Some(chunk) = chunk? else { return Ok(body.freeze()) };
 
-        if body.len() + chunk.len() > limit {
+    /// Reads a body. Its memory is given back when the [`Document`] is dropped: after it was parsed.
+    ///
+    /// # Errors
+    /// [`Cause::Memory`], [`Cause::TooLarge`], and those of the connection.
+    pub(crate) async fn read(self, mut response: Response) -> Result<(Bytes, Document), Cause> {
+        let Self { budget, need, limit, silence } = self;
+        let announced = response.content_length().map(|length| length as usize);
+        if announced.is_some_and(|length| length > limit) {
             return Err(Cause::TooLarge { limit });
         }
-        body.extend_from_slice(&chunk);
+        let mut memory = budget.document(announced.map_or(SMALL, |length| need.of(length))).await?;
+        let mut start = Instant::now();
+        let mut body = Blocks::default();
+
+        loop {
+            let paced = silence + Duration::from_secs(body.length as u64) / LEAST_PACE;
+            let left = paced.min(LONGEST).saturating_sub(start.elapsed());
+            let Ok(chunk) = timeout(left, chunk_within(&mut response, silence)).await else {
+                return Err(Cause::TooSlow { host: authority(response.url()) });
+            };
+            let Some(chunk) = chunk? else { return Ok((body.join(), memory)) };
+
+            let length = body.length + chunk.len();
+            if length > limit {
+                return Err(Cause::TooLarge { limit });
+            }
+            if need.of(length) > memory.bytes() {
+                // Of an unknown length, twice as much is reserved each time.
+                let whole = announced.map_or_else(
+                    || need.of(limit).min(memory.bytes().saturating_mul(2)).min(budget.most()),
+                    |length| need.of(length),
+                );
+                let waiting = Instant::now();
+                memory.grow(whole.max(need.of(length))).await?;
+                start += waiting.elapsed();
+            }
+            body.push(&chunk);
+        }
+    }
+}
+
+/// A body in blocks. Unlike a vector that grows, it needs at most twice its length when it is put
+/// together.
+#[derive(Default)]
+struct Blocks {
+    blocks: Vec<Vec<u8>>,
+    length: usize,
+}
+
+impl Blocks {
+    fn push(&mut self, mut bytes: &[u8]) {
+        self.length += bytes.len();
+        while !bytes.is_empty() {
+            let room = self.blocks.last().map_or(0, |block| block.capacity() - block.len());
+            if room == 0 {
+                self.blocks.push(Vec::with_capacity(BLOCK));
+                continue;
+            }
+            let (now, later) = bytes.split_at(room.min(bytes.len()));
+            self.blocks.last_mut().into_iter().for_each(|block| block.extend_from_slice(now));
+            bytes = later;
+        }
+    }
+
+    fn join(mut self) -> Bytes {
+        match self.blocks.as_mut_slice() {
+            [] => Bytes::new(),
+            [only] => std::mem::take(only).into_boxed_slice().into(),
+            blocks => blocks.concat().into(),
+        }
     }
 }
 

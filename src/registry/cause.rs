@@ -12,6 +12,7 @@ use super::egress::Refused;
 use super::error::Error;
 use crate::causes::with_causes;
 use crate::class::Class;
+use crate::memory_budget::Shortage;
 
 /// The cause of a failed step.
 #[derive(Debug, thiserror::Error)]
@@ -131,6 +132,9 @@ pub enum Cause {
         /// The bound.
         limit: usize,
     },
+    /// No memory can be reserved for the document.
+    #[error("{0}")]
+    Memory(#[from] Shortage),
     /// A document cannot be parsed.
     #[error("{0}")]
     Unreadable(String),
@@ -265,6 +269,7 @@ impl Cause {
             | Self::Size { .. }
             | Self::TooLarge { .. }
             | Self::Unreadable(_) => Class::SourceInvalid,
+            Self::Memory(shortage) => shortage.class(),
             Self::Internal(_) => Class::Internal,
         }
     }
@@ -286,13 +291,15 @@ impl Cause {
             | Self::TooSlow { .. }
             | Self::Digest { .. }
             | Self::Paused { .. }
-            | Self::Reserved { .. } => true,
+            | Self::Reserved { .. }
+            | Self::Memory(Shortage::Busy { .. }) => true,
             Self::Certificate { .. }
             | Self::PlainHttp { .. }
             | Self::Refused(_)
             | Self::Redirect(_)
             | Self::Size { .. }
             | Self::TooLarge { .. }
+            | Self::Memory(Shortage::TooLarge { .. })
             | Self::Unreadable(_)
             | Self::Challenge(_)
             | Self::Unexpected(_)

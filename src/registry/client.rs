@@ -20,6 +20,7 @@ use super::reference::{Reference, TagOrDigest};
 use super::request::{ANSWER_TIMEOUT, Body, Request};
 use super::retry::{self, retrying};
 use super::transport::Transport;
+use crate::memory_budget::Budget;
 use crate::place;
 
 /// The URL scheme of a registry.
@@ -233,6 +234,11 @@ impl Client {
 
     pub(crate) fn transport(&self) -> &Transport {
         &self.inner.transport
+    }
+
+    /// The memory budget for documents of the registry.
+    pub(crate) fn budget(&self) -> &Budget {
+        self.inner.transport.budget()
     }
 
     pub(crate) fn auth(&self) -> &Auth {

@@ -1,16 +1,19 @@
 //! Descriptors: media type, digest, size and platform of content that a manifest refers to.
 //! <https://github.com/opencontainers/image-spec/blob/v1.1.1/descriptor.md>
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 use bytes::Bytes;
+use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::digest::Digest;
 
-/// A pointer to content, with its type and size. Unknown fields are dropped: manifests are copied
-/// as bytes, never built from this.
+/// Buildkit's annotation of an attestation: the digest of the attested image.
+const ATTESTED: &str = "vnd.docker.reference.digest";
+
+/// A pointer to content, with its type and size. Other fields are dropped: manifests are copied as
+/// bytes, never built from this, and a manifest may have thousands of descriptors.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Descriptor {
@@ -21,21 +24,15 @@ pub struct Descriptor {
     pub digest: Digest,
     /// The length in bytes.
     pub size: u64,
-    /// Other locations of foreign layers.
-    #[serde(default, deserialize_with = "null_is_empty")]
-    pub urls: Vec<String>,
     /// The content itself, if it is embedded.
     #[serde(default, deserialize_with = "base64_bytes")]
     pub data: Option<Bytes>,
     /// The platform of a child of an index.
     #[serde(default)]
-    pub platform: Option<Platform>,
-    /// The type of an artifact.
-    #[serde(default)]
-    pub artifact_type: Option<String>,
-    /// Annotations.
-    #[serde(default, deserialize_with = "null_is_empty")]
-    pub annotations: BTreeMap<String, String>,
+    pub platform: Option<Box<Platform>>,
+    /// The digest of the image that an attestation of Buildkit is about.
+    #[serde(default, rename = "annotations", deserialize_with = "attested")]
+    pub attested: Option<Box<str>>,
 }
 
 impl Descriptor {
@@ -46,11 +43,9 @@ impl Descriptor {
             media_type: media_type.into(),
             digest,
             size,
-            urls: Vec::new(),
             data: None,
             platform: None,
-            artifact_type: None,
-            annotations: BTreeMap::new(),
+            attested: None,
         }
     }
 
@@ -92,11 +87,35 @@ impl fmt::Display for Platform {
     }
 }
 
-/// Accepts `null`: Go writes empty slices and maps so.
-fn null_is_empty<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
-    deserializer: D,
-) -> Result<T, D::Error> {
-    Option::deserialize(deserializer).map(Option::unwrap_or_default)
+/// Reads one annotation. Go writes an empty map as `null`.
+fn attested<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Box<str>>, D::Error> {
+    struct Annotations;
+
+    impl<'de> Visitor<'de> for Annotations {
+        type Value = Option<Box<str>>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("annotations")
+        }
+
+        fn visit_unit<E>(self) -> Result<Self::Value, E> {
+            Ok(None)
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let mut attested = None;
+            while let Some(key) = map.next_key::<String>()? {
+                if key == ATTESTED {
+                    attested = Some(map.next_value()?);
+                } else {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+            Ok(attested)
+        }
+    }
+
+    deserializer.deserialize_any(Annotations)
 }
 
 fn base64_bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Bytes>, D::Error> {

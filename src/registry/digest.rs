@@ -39,7 +39,7 @@ impl Algorithm {
 #[serde(try_from = "String", into = "String")]
 pub struct Digest {
     algorithm: Algorithm,
-    text: String,
+    text: Box<str>,
 }
 
 impl Digest {
@@ -101,7 +101,7 @@ impl FromStr for Digest {
         if !hex.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte)) {
             return Err(wrong("write only the digits 0-9 and a-f, in lower case"));
         }
-        Ok(Self { algorithm, text: text.to_owned() })
+        Ok(Self { algorithm, text: text.into() })
     }
 }
 
@@ -115,7 +115,7 @@ impl TryFrom<String> for Digest {
 
 impl From<Digest> for String {
     fn from(digest: Digest) -> Self {
-        digest.text
+        digest.text.into()
     }
 }
 
@@ -170,7 +170,7 @@ fn digest(algorithm: Algorithm, hash: &[u8]) -> Digest {
         text.push(char::from(HEX[usize::from(byte >> 4)]));
         text.push(char::from(HEX[usize::from(byte & 0xf)]));
     }
-    Digest { algorithm, text }
+    Digest { algorithm, text: text.into() }
 }
 
 #[cfg(test)]

@@ -13,16 +13,18 @@ use super::address_kind::{AddressKind, literal};
 use super::answer::{Answer, Side};
 use super::challenge::{self, Challenge};
 use super::grammar::api_host;
-use super::manifests::{DOCKER_MANIFEST, OCI_INDEX};
+use super::manifest::{DOCKER_MANIFEST, OCI_INDEX};
 use super::quota::{Quota, Turn};
 use super::realms::Realms;
 use super::retry::{MAX_ASKED_WAIT, retry_after};
+use super::tag_list::Collector;
 use super::{
     AllowedAddress, AllowedRealm, Content, DOCKER_LIST, Digest, Egress, Manifest, Narrowed,
     OCI_MANIFEST, Platforms, Reference, Tag, docker_config, is_link_local, parts, tags, token,
     upload, warnings,
 };
 use crate::fuzzing::{Target, assert_brief, lines};
+use crate::memory_budget::Budget;
 
 pub(crate) const TARGETS: [Target; 9] = [
     ("address", address),
@@ -161,9 +163,10 @@ fn tag_list(data: &[u8]) {
         assert_eq!(next.origin(), asked.origin());
         assert!(next.username().is_empty() && next.password().is_none());
     }
-    match tags::read_page(body) {
+    let mut collector = Collector::new(&Budget::default());
+    match collector.read(body) {
         // Quotes and a comma for each name.
-        Ok(names) => assert!(names.len() * 2 <= body.len()),
+        Ok(()) => assert!(collector.finish().tags.len() * 2 <= body.len()),
         Err(error) => assert_brief(&error),
     }
 }

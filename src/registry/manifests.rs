@@ -1,21 +1,18 @@
-//! Manifests: resolved by HEAD, read whole and checked against their digest, and written byte for
-//! byte.
+//! Requests for manifests: resolved by HEAD, read whole and checked against their digest, and written
+//! byte for byte.
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Method, StatusCode};
-use serde::Deserialize;
 
 use super::auth::Scope;
-use super::bodies::read_body_within;
+use super::bodies::Bound;
 use super::cause::Cause;
 use super::client::{Call, Client};
-use super::descriptor::Descriptor;
 use super::digest::Digest;
 use super::error::Error;
-use super::json::object;
+use super::manifest::{Manifest, NEED, is_manifest_type};
 use super::reference::{Tag, TagOrDigest};
 use super::retry::retrying;
 use crate::place;
@@ -23,15 +20,6 @@ use crate::place;
 /// The largest manifest that is read. The distribution spec asks registries to accept 4 MiB; ECR
 /// accepts no more.
 pub(crate) const MAX_MANIFEST_BYTES: usize = 4 * 1024 * 1024;
-
-/// OCI image manifest.
-pub(crate) const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-/// OCI image index.
-pub(crate) const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
-/// Docker image manifest, schema 2.
-pub(crate) const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
-/// Docker manifest list.
-pub(crate) const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 
 /// ECR converts a manifest that is read by tag into a type that the client accepts, which changes
 /// the digest: accept everything. Schema 1 is left out on purpose; a registry that has nothing else
@@ -48,37 +36,6 @@ const MANIFEST_TIMEOUT: Duration = Duration::from_secs(15);
 
 const CONTENT_DIGEST: &str = "docker-content-digest";
 
-/// A manifest as the registry sent it. Its digest was computed from its bytes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Manifest {
-    /// The bytes; never re-serialised.
-    pub bytes: Bytes,
-    /// The media type, by the `Content-Type` header or by the body.
-    pub media_type: String,
-    /// The digest of the bytes.
-    pub digest: Digest,
-}
-
-/// The content that a manifest refers to.
-#[allow(clippy::large_enum_variant)] // matched where it is created: a box would gain nothing
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Content {
-    /// An index or manifest list.
-    Index {
-        /// The children, in order, with duplicates.
-        children: Vec<Descriptor>,
-    },
-    /// An image or artifact manifest.
-    Image {
-        /// The configuration.
-        config: Descriptor,
-        /// The layers, in order, with duplicates.
-        layers: Vec<Descriptor>,
-        /// The manifest that this one is attached to.
-        subject: Option<Descriptor>,
-    },
-}
-
 /// The manifest that a tag points to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Resolved {
@@ -88,149 +45,6 @@ pub(crate) struct Resolved {
     pub(crate) media_type: Option<String>,
     /// The size, if the registry sent it.
     pub(crate) size: Option<u64>,
-}
-
-/// The fields of all kinds of manifests that are read here.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Document {
-    schema_version: Option<u64>,
-    media_type: Option<String>,
-    manifests: Option<Vec<Descriptor>>,
-    config: Option<Descriptor>,
-    layers: Option<Vec<Descriptor>>,
-    /// Of the OCI artifact manifest, which was withdrawn before 1.1.
-    blobs: Option<Vec<Descriptor>>,
-    subject: Option<Descriptor>,
-}
-
-impl Manifest {
-    /// Creates a manifest of these bytes, with their sha256 digest. An empty media type is read
-    /// from the body.
-    #[must_use]
-    pub fn new(bytes: Bytes, media_type: impl Into<String>) -> Self {
-        let digest = Digest::sha256_of(&bytes);
-        Self::with_digest(bytes, media_type.into(), digest)
-    }
-
-    fn with_digest(bytes: Bytes, media_type: String, digest: Digest) -> Self {
-        let media_type = if is_manifest_type(&media_type) {
-            media_type
-        } else {
-            media_type_of(&bytes, media_type)
-        };
-        Self { bytes, media_type, digest }
-    }
-
-    /// The length in bytes.
-    #[must_use]
-    pub fn size(&self) -> u64 {
-        self.bytes.len() as u64
-    }
-
-    /// Parses the content that this manifest refers to.
-    ///
-    /// # Errors
-    /// Class `SourceInvalid` if it cannot be parsed, and for Docker's schema 1, which ECR and
-    /// today's runtimes no longer accept.
-    pub(crate) fn kind(&self) -> Result<Content, Error> {
-        self.parse().map_err(|failure| failure.read_manifest(self.digest.to_string()))
-    }
-
-    fn document(&self) -> Result<Document, Cause> {
-        object(&self.bytes).map_err(|e| Cause::Unreadable(format!("it is not a manifest: {e}")))
-    }
-
-    /// Checks that this is a manifest at all. The digest of another document is not reported: it
-    /// would confirm a guess of its content.
-    fn check_form(&self) -> Result<(), Cause> {
-        let document = self.document()?;
-        let has_parts = document.manifests.is_some()
-            || document.config.is_some()
-            || document.layers.is_some()
-            || document.blobs.is_some();
-        let has_type = document.media_type.as_deref().is_some_and(is_manifest_type);
-        if document.schema_version.is_some() || has_parts || has_type {
-            return Ok(());
-        }
-        Err(Cause::Unreadable("it is not a manifest: it has none of a manifest's fields".into()))
-    }
-
-    pub(super) fn parse(&self) -> Result<Content, Cause> {
-        if self.media_type.starts_with("application/vnd.docker.distribution.manifest.v1") {
-            return Err(schema1());
-        }
-        let document = self.document()?;
-        if document.schema_version == Some(1) {
-            return Err(schema1());
-        }
-
-        let is_index = match self.media_type.as_str() {
-            OCI_INDEX | DOCKER_LIST => true,
-            OCI_MANIFEST | DOCKER_MANIFEST => false,
-            _ => document.manifests.is_some() && document.config.is_none(),
-        };
-
-        if is_index {
-            // Of a body that is both, a container runtime could run the other part
-            // (CVE-2021-41190).
-            if document.layers.is_some() || document.config.is_some() {
-                return Err(Cause::Unreadable("it claims to be an index and has layers".into()));
-            }
-            return Ok(Content::Index { children: document.manifests.unwrap_or_default() });
-        }
-
-        if document.manifests.is_some() {
-            return Err(Cause::Unreadable("it claims to be an image and has children".into()));
-        }
-
-        if document.blobs.is_some() {
-            return Err(Cause::Unreadable(
-                "OCI artifact manifests were withdrawn and are not supported".into(),
-            ));
-        }
-        let Some(config) = document.config else {
-            return Err(Cause::Unreadable(format!(
-                "a {} without config cannot be copied",
-                self.media_type
-            )));
-        };
-        Ok(Content::Image {
-            config,
-            layers: document.layers.unwrap_or_default(),
-            subject: document.subject,
-        })
-    }
-}
-
-fn schema1() -> Cause {
-    Cause::Unreadable(
-        "Docker manifest schema 1 is not supported; push the image again with a current tool"
-            .into(),
-    )
-}
-
-/// Whether the media type is one of a manifest. Registries that do not know the type send
-/// `application/json`, `text/plain` or `application/octet-stream`.
-fn is_manifest_type(media_type: &str) -> bool {
-    media_type.starts_with("application/vnd.")
-}
-
-/// The media type by the body: its `mediaType`, else by its fields. Charts pushed by `helm push`
-/// have no `mediaType`.
-fn media_type_of(bytes: &[u8], header: String) -> String {
-    let Ok(document) = object::<Document>(bytes) else { return header };
-    match document {
-        Document { media_type: Some(media_type), .. } if is_manifest_type(&media_type) => {
-            media_type
-        }
-        Document { schema_version: Some(1), .. } => {
-            "application/vnd.docker.distribution.manifest.v1+json".into()
-        }
-        Document { manifests: Some(_), .. } => OCI_INDEX.into(),
-        Document { config: Some(_), .. } => OCI_MANIFEST.into(),
-        _ => header,
-    }
 }
 
 impl Client {
@@ -330,12 +144,12 @@ impl Client {
             let response = self.attempt(&call).await?;
             drop(pull);
             let headers = response.headers().clone();
-            Ok((
-                headers,
-                read_body_within(response, MAX_MANIFEST_BYTES, self.options().stall_window).await?,
-            ))
+            let bound = Bound::new(self.budget(), NEED, MAX_MANIFEST_BYTES);
+            let bound = Bound { silence: self.options().stall_window, ..bound };
+            let (bytes, memory) = bound.read(response).await?;
+            Ok((headers, bytes, memory))
         });
-        let (headers, bytes) = place::waiting(Some(self.host()), read).await?;
+        let (headers, bytes, _memory) = place::waiting(Some(self.host()), read).await?;
 
         let from_header = digest_header(&headers)?;
         let expected = match what {

@@ -8,9 +8,9 @@
 //! | file | noun |
 //! |---|---|
 //! | `reference`, `grammar`, `digest` | names and their grammar: [`Reference`], [`Tag`], [`Digest`] |
-//! | `descriptor`, `manifests` | [`Descriptor`], [`Manifest`], and requests for manifests |
+//! | `descriptor`, `manifest`, `manifests` | [`Descriptor`], [`Manifest`], and requests for manifests |
 //! | `platforms` | the children of an index for the wanted platforms |
-//! | `tags`, `referrers` | tag lists, and the referrers of a manifest |
+//! | `tags`, `tag_list`, `referrers` | tag lists, and the referrers of a manifest |
 //! | `blobs`, `verify` | downloads of blobs, and their check |
 //! | `upload`, `parts`, `copy` | uploads of blobs, whole or in parts, and copies |
 //! | `client`, `request`, `retry` | one request: login, retries |
@@ -18,7 +18,7 @@
 //! | `auth`, `challenge`, `token` | the login |
 //! | `docker_config` | credentials in docker's file format |
 //! | `hosts` | allowlists of hosts |
-//! | `transport`, `round_trip`, `proxy_route` | connections: TLS, proxies, timeouts |
+//! | `transport`, `transport_options`, `round_trip`, `proxy_route` | connections: TLS, proxies, timeouts |
 //! | `egress`, `address_kind` | addresses that may be connected to |
 //! | `realms` | token servers that may get a login |
 //! | `addresses` | redirects, and which targets may be followed |
@@ -48,6 +48,7 @@ mod grammar;
 mod hosts;
 mod json;
 mod limit;
+mod manifest;
 mod manifests;
 mod parts;
 mod platforms;
@@ -59,11 +60,13 @@ mod referrers;
 mod request;
 mod retry;
 mod round_trip;
+mod tag_list;
 mod tags;
 #[cfg(test)]
 pub(crate) mod tests;
 mod token;
 mod transport;
+mod transport_options;
 mod upload;
 mod verify;
 mod warnings;
@@ -72,7 +75,9 @@ pub(crate) use addresses::{authority, is_link_local, same_origin};
 pub use answer::Answer;
 pub use auth::Credential;
 pub(crate) use auth::{Authenticator, StaticAuthenticator};
-pub(crate) use bodies::{asked_wait, foreign_answer, next_chunk, read_answer, read_body};
+pub(crate) use bodies::{
+    BODY_PER_BYTE, Bound, asked_wait, foreign_answer, next_chunk, read_answer,
+};
 pub use cause::Cause;
 pub(crate) use client::{Client, Endpoint, Options, Scheme};
 pub(crate) use copy::{Moved, copy_blob, mount_or_copy_blob};
@@ -85,8 +90,8 @@ pub(crate) use fuzzing::TARGETS as FUZZING;
 pub use hosts::AllowedHosts;
 pub use limit::Limits;
 pub(crate) use limit::{Gate, Widths};
-pub use manifests::Manifest;
-pub(crate) use manifests::{Content, DOCKER_LIST, OCI_INDEX, OCI_MANIFEST};
+pub use manifest::Manifest;
+pub(crate) use manifest::{Content, DOCKER_LIST, MAX_LAYERS, OCI_INDEX, OCI_MANIFEST};
 pub(crate) use platforms::Narrowed;
 pub use platforms::Platforms;
 pub(crate) use quota::Quota;
@@ -98,4 +103,6 @@ pub(crate) use request::Request;
 pub use retry::RetryPolicy;
 pub(crate) use retry::retrying;
 pub use round_trip::RoundTrip;
-pub use transport::{ClientIdentity, Proxy, Transport, TransportOptions};
+pub(crate) use tag_list::TagList;
+pub use transport::Transport;
+pub use transport_options::{ClientIdentity, Proxy, TransportOptions};

@@ -1,22 +1,25 @@
 //! `platforms`: the children of an index for the wanted platforms, and the index built from them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 
 use bytes::Bytes;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::cause::Cause;
 use super::descriptor::{Descriptor, Platform};
 use super::digest::Digest;
 use super::error::Error;
 use super::json::object;
-use super::manifests::{Content, Manifest};
+use super::manifest::{Content, Manifest};
 use super::reference::ParseError;
 
-/// Buildkit's annotation of an attestation: the digest of the attested image.
-const ATTESTED: &str = "vnd.docker.reference.digest";
+/// The largest index that is filtered. Those with attestations have some ten kilobytes.
+const MAX_BYTES: usize = 256 * 1024;
+/// The largest child or field of it: as values, it takes up to a hundred times its size.
+const MAX_PART: usize = 16 * 1024;
 
 /// The wanted platforms; never empty.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -57,8 +60,8 @@ impl Platforms {
         let Content::Index { children } = manifest.kind()? else { return Ok(Narrowed::Same) };
         let available: Vec<&Platform> = children
             .iter()
-            .filter(|child| !child.annotations.contains_key(ATTESTED))
-            .filter_map(|c| c.platform.as_ref())
+            .filter(|child| child.attested.is_none())
+            .filter_map(|child| child.platform.as_deref())
             .collect();
         if !available.is_empty() && !available.iter().any(|platform| self.contain(platform)) {
             return Ok(Narrowed::Nothing(available.into_iter().cloned().collect()));
@@ -69,8 +72,8 @@ impl Platforms {
             .filter(|child| self.is_wanted_image(child))
             .map(|child| child.digest.as_str())
             .collect();
-        let keeps = |child: &Descriptor| match child.annotations.get(ATTESTED) {
-            Some(about) => images.contains(about.as_str()),
+        let keeps = |child: &Descriptor| match &child.attested {
+            Some(about) => images.contains(&**about),
             None => self.is_wanted_image(child),
         };
         if children.iter().all(keeps) {
@@ -84,8 +87,8 @@ impl Platforms {
     }
 
     fn is_wanted_image(&self, child: &Descriptor) -> bool {
-        !child.annotations.contains_key(ATTESTED)
-            && child.platform.as_ref().is_none_or(|platform| self.contain(platform))
+        child.attested.is_none()
+            && child.platform.as_deref().is_none_or(|platform| self.contain(platform))
     }
 }
 
@@ -158,29 +161,62 @@ fn variant(platform: &Platform) -> &str {
     }
 }
 
-/// Builds the index of those children whose position in `kept` is true.
+/// Builds the index of those children whose position in `kept` is true. One part of the index at a
+/// time is in memory as values.
 fn rebuild(index: &Manifest, kept: &[bool]) -> Result<Manifest, Cause> {
+    if index.bytes.len() > MAX_BYTES {
+        return Err(Cause::Unreadable(format!(
+            "an index of more than {} KiB cannot be filtered by platforms: remove image.platforms",
+            MAX_BYTES / 1024
+        )));
+    }
     let unreadable = |error: String| Cause::Unreadable(format!("it is not a manifest: {error}"));
-    let mut document: serde_json::Map<String, Value> = object(&index.bytes).map_err(unreadable)?;
-    let children = document.get_mut("manifests").and_then(Value::as_array_mut);
-    let children =
-        children.ok_or_else(|| Cause::Unreadable("it is an index without children".to_owned()))?;
-    let mut positions = kept.iter();
-    children.retain(|_| positions.next().copied().unwrap_or(false));
-
     // Sorted keys: the bytes depend on nothing else than the index.
-    let mut document = Value::Object(document);
-    document.sort_all_objects();
-    let bytes = Bytes::from(document.to_string());
+    let document: BTreeMap<String, &RawValue> = object(&index.bytes).map_err(unreadable)?;
+    let mut text = String::with_capacity(index.bytes.len());
+
+    for (key, value) in document {
+        text.push(if text.is_empty() { '{' } else { ',' });
+        text.push_str(&Value::from(key.as_str()).to_string());
+        text.push(':');
+        if key != "manifests" {
+            text.push_str(&sorted(value)?);
+            continue;
+        }
+
+        let children: Vec<&RawValue> = serde_json::from_str(value.get())
+            .map_err(|_| Cause::Unreadable("it is an index without children".to_owned()))?;
+        let children = children.into_iter().zip(kept).filter(|(_, is_kept)| **is_kept);
+        let children = children.map(|(child, _)| sorted(child)).collect::<Result<Vec<_>, _>>()?;
+        text.push_str(&format!("[{}]", children.join(",")));
+    }
+    text.push('}');
+
+    let bytes = Bytes::from(text);
     let digest = Digest::of(index.digest.algorithm(), &bytes);
     Ok(Manifest { bytes, media_type: index.media_type.clone(), digest })
+}
+
+/// Returns a part of an index with sorted keys.
+fn sorted(part: &RawValue) -> Result<String, Cause> {
+    if part.get().len() > MAX_PART {
+        return Err(Cause::Unreadable(format!(
+            "an index with a child or field of more than {} KiB cannot be filtered by platforms: \
+             remove image.platforms",
+            MAX_PART / 1024
+        )));
+    }
+    let value = serde_json::from_str::<Value>(part.get());
+    let mut value = value.map_err(|_| Cause::Unreadable("it is not valid JSON".to_owned()))?;
+    value.sort_all_objects();
+    Ok(value.to_string())
 }
 
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
-    use super::super::manifests::OCI_INDEX;
+    use super::super::manifest::OCI_INDEX;
     use super::*;
 
     fn platforms(texts: &[&str]) -> Platforms {
@@ -269,7 +305,7 @@ mod tests {
         let about = |name: &str, subject: &Value| {
             let mut child = child(name, Some(json!({"os": "unknown", "architecture": "unknown"})));
             child["annotations"] = json!({
-                ATTESTED: subject["digest"],
+                "vnd.docker.reference.digest": subject["digest"],
                 "vnd.docker.reference.type": "attestation-manifest",
             });
             child

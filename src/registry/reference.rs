@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -19,10 +20,10 @@ pub(crate) const DOCKER_HUB: &str = "docker.io";
 #[error("{0}")]
 pub struct ParseError(pub(crate) String);
 
-/// A tag: `[A-Za-z0-9_][A-Za-z0-9._-]{0,127}`. It cannot contain `+`.
+/// A tag: `[A-Za-z0-9_][A-Za-z0-9._-]{0,127}`. It cannot contain `+`. Clones share the text.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct Tag(String);
+pub struct Tag(Arc<str>);
 
 impl Tag {
     /// The text of the tag.
@@ -56,7 +57,7 @@ impl FromStr for Tag {
             return Err(wrong("tags have at most 128 characters"));
         }
 
-        Ok(Self(text.to_owned()))
+        Ok(Self(text.into()))
     }
 }
 
@@ -70,7 +71,7 @@ impl TryFrom<String> for Tag {
 
 impl From<Tag> for String {
     fn from(tag: Tag) -> Self {
-        tag.0
+        tag.as_str().to_owned()
     }
 }
 

@@ -4,12 +4,15 @@
 use super::auth::Scope;
 use super::cause::Cause;
 use super::client::Client;
-use super::descriptor::Descriptor;
 use super::digest::Digest;
 use super::error::Error;
-use super::manifests::{Content, MAX_MANIFEST_BYTES, Manifest, OCI_INDEX};
+use super::manifest::{Content, Manifest, NEED, OCI_INDEX};
+use super::manifests::MAX_MANIFEST_BYTES;
 use super::reference::TagOrDigest;
-use super::tags::Pages;
+use super::tags::{Page, Pages};
+
+/// The most referrers of one manifest. One with a signature per build and scan has hundreds.
+const MAX_REFERRERS: usize = 10_000;
 
 impl Client {
     /// Lists the referrers of the manifest `digest` by the referrers API. `None` if the registry
@@ -22,7 +25,7 @@ impl Client {
         &self,
         repository: &str,
         digest: &Digest,
-    ) -> Result<Option<Vec<Descriptor>>, Error> {
+    ) -> Result<Option<Vec<Digest>>, Error> {
         match self.read_referrers(repository, digest).await {
             Ok(referrers) => Ok(Some(referrers)),
             Err(Cause::Unreadable(_)) => Ok(None),
@@ -41,19 +44,31 @@ impl Client {
         &self,
         repository: &str,
         digest: &Digest,
-    ) -> Result<Vec<Descriptor>, Cause> {
+    ) -> Result<Vec<Digest>, Cause> {
         let mut url = self.url(repository, &format!("referrers/{digest}"))?;
         let mut pages = Pages::default();
         let mut referrers = Vec::new();
 
         loop {
-            let (body, next) = self.page(url, Scope::pull(repository), MAX_MANIFEST_BYTES).await?;
+            let scope = Scope::pull(repository);
+            let Page { body, memory, next } =
+                self.page(url, scope, NEED, MAX_MANIFEST_BYTES).await?;
             match Manifest::new(body, OCI_INDEX).parse()? {
-                Content::Index { children } => referrers.extend(children),
+                Content::Index { children } => {
+                    referrers.extend(children.into_iter().map(|child| child.digest));
+                }
                 Content::Image { .. } => {
                     return Err(Cause::Unreadable("it is not a list of referrers".to_owned()));
                 }
             }
+            // Before the next page is waited for.
+            drop(memory);
+            if referrers.len() > MAX_REFERRERS {
+                return Err(Cause::Unexpected(format!(
+                    "the manifest has more than {MAX_REFERRERS} referrers"
+                )));
+            }
+
             match next {
                 Some(next) => url = pages.next(next)?,
                 None => return Ok(referrers),

@@ -2,35 +2,30 @@
 
 use std::collections::HashSet;
 
+use bytes::Bytes;
 use reqwest::header::LINK;
 use reqwest::{Method, Response, Url};
-use serde::Deserialize;
 
 use super::addresses::authority;
 use super::auth::Scope;
-use super::bodies::read_body_within;
+use super::bodies::{BODY_PER_BYTE, Bound};
 use super::cause::Cause;
 use super::client::{Call, Client};
 use super::error::Error;
-use super::json::object;
-use super::reference::Tag;
 use super::retry::retrying;
+use super::tag_list::{Collector, TagList};
+use crate::hash::hash;
+use crate::memory_budget::{Document, Need};
 use crate::place;
 
 /// ECR's maximum (google/go-containerregistry#681).
 const PAGE: u32 = 1000;
 /// Enough for a million tags from a server that ignores `n` and sends a hundred at a time.
 const MAX_PAGES: usize = 10_000;
-/// The most tags of a list: some times more than the longest lists that are known.
-const MAX_TAGS: usize = 250_000;
 /// Enough for 100,000 tags of full length, from a server that does not page.
 const MAX_PAGE_BYTES: usize = 16 * 1024 * 1024;
-
-#[derive(Deserialize)]
-struct Page {
-    // Go writes an empty list as null.
-    tags: Option<Vec<String>>,
-}
+/// The memory of a page: its tags are reserved one by one (see [`Collector`]).
+const PAGE_NEED: Need = Need { fixed: 64 * 1024, per_byte: BODY_PER_BYTE, parsed: (0, 0) };
 
 impl Client {
     /// Lists all tags of a repository, in the registry's order, each once. Names that are not valid
@@ -39,67 +34,75 @@ impl Client {
     ///
     /// # Errors
     /// [`Error::ReadTags`].
-    pub(crate) async fn tags(&self, repository: &str) -> Result<Vec<Tag>, Error> {
+    pub(crate) async fn tags(&self, repository: &str) -> Result<TagList, Error> {
         self.read_tags(repository).await.map_err(|failure| Error::ReadTags {
             subject: self.name(repository),
             source: Box::new(failure),
         })
     }
 
-    async fn read_tags(&self, repository: &str) -> Result<Vec<Tag>, Cause> {
+    async fn read_tags(&self, repository: &str) -> Result<TagList, Cause> {
         let mut url = self.url(repository, "tags/list")?;
         url.query_pairs_mut().append_pair("n", &PAGE.to_string());
-        let mut tags = Vec::new();
-        let mut unique = HashSet::new();
+        let mut tags = Collector::new(self.budget());
         let mut pages = Pages::default();
 
         loop {
-            let (body, next) = self.page(url, Scope::pull(repository), MAX_PAGE_BYTES).await?;
-            let names = read_page(&body)?.into_iter().filter_map(|name| name.parse().ok());
-            tags.extend(names.filter(|tag: &Tag| unique.insert(tag.clone())));
-            if tags.len() > MAX_TAGS {
-                return Err(Cause::Unreadable(format!("the list has more than {MAX_TAGS} tags")));
-            }
+            let scope = Scope::pull(repository);
+            let Page { body, memory, next } =
+                self.page(url, scope, PAGE_NEED, MAX_PAGE_BYTES).await?;
+            tags.read(&body)?;
+            // Before the next page is waited for.
+            drop((body, memory));
+
             match next {
                 Some(next) => url = pages.next(next)?,
-                None => return Ok(tags),
+                None => return Ok(tags.finish()),
             }
         }
     }
 
-    /// Reads one page of a list, and the address of the next page.
-    pub(crate) async fn page(
+    /// Reads one page of a list.
+    pub(super) async fn page(
         &self,
         url: Url,
         scope: Scope,
+        need: Need,
         limit: usize,
-    ) -> Result<(bytes::Bytes, Option<Url>), Cause> {
+    ) -> Result<Page, Cause> {
         let call = Call::new(Method::GET, url, scope);
         let read = retrying(&self.options().retry, || async {
             let response = self.attempt(&call).await?;
             let next = next_page(&call.url, &response)?;
-            Ok((read_body_within(response, limit, self.options().stall_window).await?, next))
+            let bound = Bound::new(self.budget(), need, limit);
+            let bound = Bound { silence: self.options().stall_window, ..bound };
+            let (body, memory) = bound.read(response).await?;
+            Ok(Page { body, memory, next })
         });
         place::waiting(Some(self.host()), read).await
     }
 }
 
-/// Parses the tags of one page.
-pub(super) fn read_page(body: &[u8]) -> Result<Vec<String>, Cause> {
-    let page: Page =
-        object(body).map_err(|e| Cause::Unreadable(format!("it is not a list of tags: {e}")))?;
-    Ok(page.tags.unwrap_or_default())
+/// A page of a list.
+#[derive(Debug)]
+pub(super) struct Page {
+    pub(super) body: Bytes,
+    /// The memory for the page while it is parsed.
+    pub(super) memory: Document,
+    /// The address of the next page.
+    pub(super) next: Option<Url>,
 }
 
 /// The pages of a list read so far: a guard against lists without an end.
 #[derive(Debug, Default)]
-pub(crate) struct Pages {
-    seen: HashSet<String>,
+pub(super) struct Pages {
+    /// Hashes of their addresses, which may be long.
+    seen: HashSet<u64>,
 }
 
 impl Pages {
-    pub(crate) fn next(&mut self, next: Url) -> Result<Url, Cause> {
-        if !self.seen.insert(next.as_str().to_owned()) {
+    pub(super) fn next(&mut self, next: Url) -> Result<Url, Cause> {
+        if !self.seen.insert(hash(next.as_str())) {
             return Err(Cause::Unexpected(
                 "the list links back to a page that was already read".into(),
             ));

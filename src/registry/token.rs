@@ -1,24 +1,30 @@
 //! Bearer tokens from the token server that a registry names, and which token servers are trusted.
 //! <https://distribution.github.io/distribution/spec/auth/token/> and `…/oauth/`.
 
+use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
 use reqwest::{Method, Url};
-use serde::Deserialize;
+use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use tokio::time::Instant;
 
 use super::addresses::{authority, is_link_local, is_loopback};
 use super::auth::Credential;
-use super::bodies::{foreign_answer, read_body};
+use super::bodies::{BODY_PER_BYTE, Bound, foreign_answer};
 use super::cause::Cause;
 use super::json::object;
 use super::request::{Body, Request};
 use super::transport::Transport;
+use crate::memory_budget::Need;
 
 /// Tokens have a few kilobytes; Azure's have up to 4.
-const MAX_BYTES: usize = 256 * 1024;
+pub(super) const MAX_BYTES: usize = 64 * 1024;
+/// The memory of an answer: its body, and two copies of the token.
+pub(super) const NEED: Need =
+    Need { fixed: 16 * 1024, per_byte: BODY_PER_BYTE + 2, parsed: (0, 0) };
 /// The longest wait for the head of the answer: that for a manifest, which waits for the token.
 const TOKEN_TIMEOUT: Duration = Duration::from_secs(15);
 /// The lifetime by the token spec if the server sends none.
@@ -40,8 +46,8 @@ impl Token {
     }
 }
 
-impl std::fmt::Debug for Token {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Token").field("renew_at", &self.renew_at).finish_non_exhaustive()
     }
 }
@@ -60,7 +66,62 @@ struct Document {
     token: Option<String>,
     access_token: Option<String>,
     // Some servers write it as a string or a fraction.
-    expires_in: Option<serde_json::Value>,
+    #[serde(default)]
+    expires_in: Lifetime,
+}
+
+/// A number of seconds. Any other value is as good as none, and is not kept.
+#[derive(Default)]
+struct Lifetime(Option<f64>);
+
+impl<'de> Deserialize<'de> for Lifetime {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Seconds;
+
+        impl<'de> Visitor<'de> for Seconds {
+            type Value = Lifetime;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number of seconds")
+            }
+
+            fn visit_bool<E>(self, _: bool) -> Result<Lifetime, E> {
+                Ok(Lifetime(None))
+            }
+
+            fn visit_unit<E>(self) -> Result<Lifetime, E> {
+                Ok(Lifetime(None))
+            }
+
+            fn visit_i64<E>(self, seconds: i64) -> Result<Lifetime, E> {
+                Ok(Lifetime(Some(seconds as f64)))
+            }
+
+            fn visit_u64<E>(self, seconds: u64) -> Result<Lifetime, E> {
+                Ok(Lifetime(Some(seconds as f64)))
+            }
+
+            fn visit_f64<E>(self, seconds: f64) -> Result<Lifetime, E> {
+                Ok(Lifetime(Some(seconds)))
+            }
+
+            fn visit_str<E>(self, seconds: &str) -> Result<Lifetime, E> {
+                Ok(Lifetime(seconds.trim().parse().ok()))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Lifetime, A::Error> {
+                while seq.next_element::<IgnoredAny>()?.is_some() {}
+                Ok(Lifetime(None))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Lifetime, A::Error> {
+                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+                Ok(Lifetime(None))
+            }
+        }
+
+        deserializer.deserialize_any(Seconds)
+    }
 }
 
 impl TokenServer {
@@ -122,7 +183,8 @@ impl TokenServer {
         if !response.status().is_success() {
             return Err(Cause::Answer(Box::new(foreign_answer(&response, None))));
         }
-        let body = read_body(response, MAX_BYTES).await?;
+        let bound = Bound::new(self.transport.budget(), NEED, MAX_BYTES);
+        let (body, _memory) = bound.read(response).await?;
 
         token(&body, requested, credential.is_anonymous())
     }
@@ -187,15 +249,15 @@ pub(super) fn token(body: &[u8], requested: Instant, anonymous: bool) -> Result<
         .flatten()
         .find(|token| !token.is_empty())
         .ok_or_else(|| Cause::Unexpected("the answer contains no token".into()))?;
-    let lifetime = document.expires_in.as_ref().and_then(seconds).unwrap_or(DEFAULT_LIFETIME);
+    let lifetime = seconds(&document.expires_in).unwrap_or(DEFAULT_LIFETIME);
 
     // Counted from our request: `issued_at` is by the server's clock, which may be wrong.
     Ok(Token { value, anonymous, renew_at: requested + lifetime - MARGIN.min(lifetime / 5) })
 }
 
-fn seconds(value: &serde_json::Value) -> Option<Duration> {
+fn seconds(lifetime: &Lifetime) -> Option<Duration> {
     const MAX: f64 = 24.0 * 60.0 * 60.0;
-    let seconds = value.as_f64().or_else(|| value.as_str()?.trim().parse().ok())?;
+    let seconds = lifetime.0?;
     (seconds > 0.0).then(|| Duration::from_secs_f64(seconds.min(MAX)))
 }
 

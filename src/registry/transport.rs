@@ -2,11 +2,9 @@
 //! client certificates, proxies, timeouts and redirects.
 
 use std::error::Error as StdError;
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use reqwest::{ClientBuilder, Method, Response, StatusCode, Url};
 use rustls::AlertDescription;
@@ -18,75 +16,15 @@ use super::error::Error;
 use super::proxy_route::ProxyRoute;
 use super::request::{Body, Request};
 use super::round_trip::RoundTrip;
+use super::transport_options::{ClientIdentity, TransportOptions};
 use super::warnings::Warnings;
+use crate::memory_budget::Budget;
 use crate::meter::{Meter, Silent};
 
 /// The bound of reqwest and curl; a registry needs one or two.
 const MAX_REDIRECTS: usize = 10;
 /// A SYN without an answer after three retransmissions (1 + 2 + 4 s) will not get one.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Trust, client certificate and proxy of a [`Transport`]. The default trusts the system's roots
-/// and honours `HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY`.
-#[derive(Clone, Default, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub struct TransportOptions {
-    /// Certificate authorities to trust besides the system's, PEM.
-    pub roots: Option<Bytes>,
-    /// A client certificate with its chain and its key, PEM.
-    pub identity: Option<ClientIdentity>,
-    /// A proxy for all requests, in place of the environment's.
-    pub proxy: Option<Proxy>,
-}
-
-impl TransportOptions {
-    /// Returns the bytes of certificates and keys.
-    pub(crate) fn bytes(&self) -> usize {
-        let identity = self.identity.iter().flat_map(|pair| [&pair.certificate, &pair.key]);
-        self.roots.iter().chain(identity).map(Bytes::len).sum()
-    }
-}
-
-impl fmt::Debug for TransportOptions {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TransportOptions")
-            .field("roots", &self.roots.is_some())
-            .field("identity", &self.identity.is_some())
-            .field("proxy", &self.proxy)
-            .finish()
-    }
-}
-
-/// A client certificate and its key, both PEM.
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub struct ClientIdentity {
-    /// `tls.crt`.
-    pub certificate: Bytes,
-    /// `tls.key`.
-    pub key: Bytes,
-}
-
-impl fmt::Debug for ClientIdentity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("ClientIdentity(…)")
-    }
-}
-
-/// An HTTP proxy.
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Proxy {
-    /// `http://proxy:3128`.
-    pub address: String,
-    /// Name and password, if the proxy requires them.
-    pub login: Option<(String, String)>,
-}
-
-impl fmt::Debug for Proxy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // An address can hold a password too.
-        f.write_str("Proxy(…)")
-    }
-}
 
 /// Connections and TLS, shared by all registry clients of the process. Cloning is cheap and shares
 /// the connection pool.
@@ -104,6 +42,7 @@ pub struct Transport {
     egress: Arc<Egress>,
     warnings: Arc<Warnings>,
     meter: Arc<dyn Meter>,
+    budget: Budget,
 }
 
 /// The client that uses a proxy.
@@ -150,6 +89,7 @@ impl Transport {
             egress: egress.clone(),
             warnings: Arc::default(),
             meter: Arc::new(Silent),
+            budget: Budget::default(),
         }
     }
 
@@ -329,6 +269,16 @@ impl Transport {
     pub(crate) fn metered(self, meter: Arc<dyn Meter>) -> Self {
         Self { meter, ..self }
     }
+
+    /// Takes the memory for documents from `budget`; by default from one of its own.
+    #[must_use]
+    pub fn within(self, budget: Budget) -> Self {
+        Self { budget, ..self }
+    }
+
+    pub(crate) const fn budget(&self) -> &Budget {
+        &self.budget
+    }
 }
 
 /// A client with the certificates of these options, and without a proxy of its own.
@@ -399,7 +349,10 @@ fn client_certificate_alert(error: &(dyn StdError + 'static)) -> Option<AlertDes
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
+    use crate::registry::Proxy;
 
     #[tokio::test]
     async fn a_name_that_leads_to_an_address_that_is_not_allowed_gets_no_connection() {

@@ -1,10 +1,12 @@
 //! The image and the chart: their wanted tags, their sources, and the state of each tag.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::origin::Origin;
 use crate::failure::Failure;
 use crate::helm;
+use crate::memory_budget::Results;
 use crate::registry::{Digest, Tag};
 
 /// Image or chart.
@@ -52,10 +54,12 @@ pub(super) struct DesiredArtifact {
     pub(super) selected: Option<usize>,
     /// All tags that the source lists, if pruning needs them.
     pub(super) offered: Option<Result<Offered, Failure>>,
+    /// The memory of `offered` in the budget.
+    pub(super) memory: Option<Arc<Results>>,
 }
 
 /// Tags that a source lists. Those of a chart repository have an entry of its index.
-pub(super) type Offered = BTreeMap<Tag, Option<helm::Entry>>;
+pub(super) type Offered = BTreeMap<Tag, Option<Box<helm::Entry>>>;
 
 /// The source of an artifact.
 #[derive(Debug)]
@@ -166,6 +170,7 @@ impl DesiredArtifact {
             listing: None,
             selected: None,
             offered: None,
+            memory: None,
         }
     }
 

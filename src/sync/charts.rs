@@ -89,9 +89,13 @@ impl<'a> Archives<'a> {
         let name = order.entry.chart.clone();
         let version = order.entry.version.clone();
         let bytes = archive.bytes.clone();
+        let need = helm::archive::NEED.of(0);
+        let memory = self.source.budget().document(need).await;
+        let mut memory = memory.map_err(|shortage| archive.no_memory(shortage))?;
         // Inflating takes up to half a second.
         let built = tokio::task::spawn_blocking(move || {
-            let metadata = helm::archive::read_as(&bytes, &name, &version)?;
+            let mut reserve = |bytes| memory.grow_blocking(bytes);
+            let metadata = helm::archive::read_as(&bytes, &name, &version, &mut reserve)?;
             Ok::<_, helm::archive::Error>(Artifact::new(&metadata, bytes, provenance))
         })
         .await

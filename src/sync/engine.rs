@@ -90,6 +90,8 @@ impl Engine {
         owners: Option<Arc<dyn OwnerLookup>>,
         bounds: Bounds,
     ) -> Self {
+        // A sixth of the memory budget: a third of what results may use.
+        let indexes = helm::MOST_OF_INDEXES.min(transport.budget().total() / 6);
         Self {
             aws,
             to_mirrors: transport,
@@ -98,7 +100,7 @@ impl Engine {
             transports: Mutex::new(Cache::new(TRANSPORTS_BYTES).without_idle(IDLE_TRANSPORT)),
             limits: Mutex::new(Cache::with_use(WAYS_BYTES, |limits| Arc::strong_count(limits) > 1)),
             quotas: Mutex::new(Cache::with_use(WAYS_BYTES, |quota| Arc::strong_count(quota) > 1)),
-            indexes: Arc::default(),
+            indexes: Arc::new(helm::Indexes::new(indexes)),
             blobs: Arc::default(),
             owners,
             bounds,

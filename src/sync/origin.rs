@@ -9,11 +9,14 @@ use parking_lot::Mutex;
 use crate::class::Class;
 use crate::failure::Failure;
 use crate::hash::Fingerprint;
+use crate::memory_budget::Results;
 use crate::registry::{Client, Content, Digest, Manifest, Narrowed, Platforms, Tag};
 
 /// Bytes of manifests that are kept between resolving and copying. An image's manifest has 1 to 3
 /// KiB, so this is enough for thousands of tags. Other manifests are read again.
 const MAX_BYTES: u64 = 8 * 1024 * 1024;
+/// Memory of a manifest besides its body.
+const MANIFEST_BYTES: usize = 512;
 
 /// A source repository, and the manifests that were read while its tags were resolved.
 #[derive(Debug)]
@@ -45,6 +48,8 @@ pub struct Rebuilt {
 struct Manifests {
     by_digest: HashMap<Digest, Arc<Manifest>>,
     bytes: u64,
+    /// The memory of the manifests.
+    memory: Option<Results>,
     /// Smaller index -> the source's index from which it was built.
     sources: HashMap<Digest, Digest>,
 }
@@ -228,7 +233,13 @@ impl Origin {
     fn keep(&self, manifest: Manifest) {
         let mut manifests = self.manifests.lock();
         let bytes = manifests.bytes + manifest.size();
-        if bytes <= MAX_BYTES && !manifests.by_digest.contains_key(&manifest.digest) {
+        if bytes > MAX_BYTES || manifests.by_digest.contains_key(&manifest.digest) {
+            return;
+        }
+
+        // Without memory, it is read again.
+        let memory = manifests.memory.get_or_insert_with(|| self.client.budget().results());
+        if memory.add(manifest.bytes.len() + MANIFEST_BYTES).is_ok() {
             manifests.bytes = bytes;
             manifests.by_digest.insert(manifest.digest.clone(), Arc::new(manifest));
         }

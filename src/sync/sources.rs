@@ -170,7 +170,9 @@ impl Engine {
             return Ok(transport.clone());
         }
 
-        let transport = Transport::new(options, &self.egress)?.metered(self.aws.meter());
+        let transport = Transport::new(options, &self.egress)?
+            .metered(self.aws.meter())
+            .within(self.to_mirrors.budget().clone());
         transports.insert(key, transport.clone(), TRANSPORT_BYTES + options.bytes());
         Ok(transport)
     }

@@ -40,6 +40,7 @@ mod kubectl;
 mod large_copies;
 mod leader;
 mod lifecycle;
+mod memory;
 mod metrics;
 mod mirrors;
 mod monitoring;

@@ -159,6 +159,9 @@ tenants.yaml: {{ toYaml . | quote }}
 {{- if .maxTimeout }}
 - --max-timeout={{ .maxTimeout }}
 {{- end }}
+{{- if .memoryBudget }}
+- --memory-budget={{ .memoryBudget }}
+{{- end }}
 {{- if .startupSpread }}
 - --startup-spread={{ .startupSpread }}
 {{- end }}

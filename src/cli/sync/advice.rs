@@ -55,6 +55,10 @@ pub(super) const fn advice(class: Class) -> &'static str {
             "run again: everything copied so far is kept; for a slow source, raise the timeout"
         }
         Class::Cancelled => "run again: everything copied so far is kept",
+        Class::MemoryPressure => {
+            "run again; if it fails again, raise --memory-budget, or sync fewer repositories at a \
+             time (--max-parallel-operations)"
+        }
         Class::Internal => "please report this bug, with the output of -v",
     }
 }

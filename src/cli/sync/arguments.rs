@@ -108,6 +108,9 @@ pub(in crate::cli) struct Arguments {
     pub(super) container_runtime: Option<String>,
 
     #[command(flatten)]
+    pub(super) memory: flags::Memory,
+
+    #[command(flatten)]
     pub(super) sources: flags::Sources,
 
     #[command(flatten)]

@@ -101,7 +101,9 @@ async fn load<'a>(
     // The user chose the sources, and runs on a machine of its own: all but metadata services.
     let realms = flags::values(arguments.sources.allow_realm.clone());
     let egress = Arc::new(Egress::trusting().with_realms(realms));
-    let transport = Transport::new(&TransportOptions::default(), &egress)?;
+    let memory = arguments.memory.limit();
+    tracing::debug!(bytes = memory.total, origin = %memory.origin, "memory budget");
+    let transport = Transport::new(&TransportOptions::default(), &egress)?.within(memory.budget());
 
     for entry in entries {
         for note in &entry.written.notes {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::http::Uri;
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::core::{ListMeta, Status, TypeMeta};
+use kube::core::{ListMeta, Status};
 use parking_lot::Mutex;
 
 use super::*;
@@ -58,17 +58,17 @@ impl Script {
 }
 
 impl Server<ConfigMap> for Script {
-    async fn list(&self, params: &ListParams) -> kube::Result<ObjectList<ConfigMap>> {
+    async fn list(&self, params: &ListParams) -> kube::Result<Page<ConfigMap>> {
         let token = params.continue_token.clone().unwrap_or_default();
         match self.next(format!("list {token}")) {
-            Answer::Page(names, token) => Ok(ObjectList {
-                types: TypeMeta::default(),
+            Answer::Page(names, token) => Ok(Page {
                 metadata: ListMeta {
                     resource_version: Some("7".to_owned()),
                     continue_: token.map(str::to_owned),
                     ..ListMeta::default()
                 },
-                items: names.iter().map(|name| object(name, "1")).collect(),
+                objects: names.iter().map(|name| object(name, "1")).collect(),
+                bytes: 1000,
             }),
             Answer::Refused(code) => Err(refused(code)),
             _ => std::future::pending().await,

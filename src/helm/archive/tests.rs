@@ -146,10 +146,10 @@ fn archives_that_are_not_charts_are_refused_with_a_reason() {
         (files(&[("a/Chart.yaml", CHART), ("b/Chart.yaml", CHART)]), "Chart.yaml twice"),
         (files(&[("a/Chart.yaml", b"name: a\n")]), "no `version`"),
         (files(&[("a/Chart.yaml", b"\xff\xfe")]), "not UTF-8"),
-        (files(&[("a/Chart.yaml", &vec![b'#'; 2_000_000])]), "more than 1 MiB"),
+        (files(&[("a/Chart.yaml", &vec![b'#'; 2_000_000])]), "more than 512 KiB"),
         (gzip(&tar(&[("x", EntryType::XHeader, b"nonsense")])), "pax"),
         (gzip(&tar(&[("x", EntryType::XHeader, b"99999999999999999999 a=b\n")])), "pax"),
-        (gzip(&tar(&[("x", EntryType::GNULongName, &[b'x'; 70_000])])), "64 KiB"),
+        (gzip(&tar(&[("x", EntryType::GNULongName, &[b'x'; 70_000])])), "8 KiB"),
     ] {
         let message = read(&archive).unwrap_err().to_string();
         assert!(message.contains(why), "{why}: {message}");
@@ -176,9 +176,55 @@ fn bombs_end_early() {
     assert_eq!(read(&gzip(&tar(&many))), Err(Error::Entries));
 }
 
+/// Files of the largest size, of many small values.
+#[test]
+fn a_chart_needs_no_more_memory_than_is_reserved() {
+    // The state of inflating, the window of the tar reader, and the largest names.
+    const CODECS: usize = 256 * 1024;
+    let chart = |size: usize, head: &str, item: &str, close: &str| {
+        let head = format!("name: a\nversion: 1.0.0\n{head}");
+        format!("{head}{}{close}\n", item.repeat((size - head.len() - 4) / item.len()))
+    };
+    for size in [500, 3000, 20_000, MAX_FILE as usize] {
+        for (head, item, close) in [
+            ("keywords: [", "a,", "]"),
+            ("keywords: [", "'',", "]"),
+            ("keywords:\n", "- a\n", ""),
+            ("dependencies: [", "{},", "]"),
+            ("maintainers: [", "{name: a},", "]"),
+            ("x: {", "a: b,", "}"),
+            ("x: &a [a]\ny: [", "*a,", "]"),
+            ("x: &a [", "a,", "]"),
+            ("description: ", "a", ""),
+            ("description: \"", "\\x41", "\""),
+        ] {
+            let text = chart(size, head, item, close);
+            let archive = files(&[("a/Chart.yaml", text.as_bytes())]);
+            let mut reserved = NEED.of(0);
+            let mut reserve = |bytes| {
+                reserved = reserved.max(bytes);
+                Ok(())
+            };
+            let measured = allocation_counter::measure(|| {
+                drop(read_within(&archive, &mut reserve));
+            });
+            let most = usize::try_from(measured.bytes_max).unwrap();
+            println!("{} bytes, {item:?}: {most} of {reserved}", text.len());
+            assert!(
+                most <= reserved + CODECS,
+                "{} bytes, {item:?}: {most} of {reserved}",
+                text.len()
+            );
+        }
+    }
+}
+
 #[test]
 fn a_chart_other_than_in_the_index_is_an_error_that_names_both() {
     let archive = files(&[("a/Chart.yaml", CHART)]);
+    let read_as = |archive: &[u8], name: &str, version: &str| {
+        read_as(archive, name, version, &mut |_| Ok(()))
+    };
     assert!(read_as(&archive, "a", "1.0.0").is_ok());
     for (name, version) in [("b", "1.0.0"), ("a", "1.0.1"), ("a", "v1.0.0")] {
         let message = read_as(&archive, name, version).unwrap_err().to_string();

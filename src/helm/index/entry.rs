@@ -1,14 +1,25 @@
 //! The versions of one chart in an index: usable entries, and problems.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
+use std::sync::Arc;
 
 use super::super::version::is_version;
 use super::super::yaml::Value;
+use crate::memory_budget::{Results, Shortage};
 use crate::registry::Digest;
+use crate::text::shortened;
+
+/// The most unusable versions that are reported.
+const MAX_PROBLEMS: usize = 1000;
+/// The most characters of a reason, which may quote the index.
+const LONGEST_REASON: usize = 300;
+/// Memory of a version while versions are collected: the list is up to three times as large while
+/// it grows, and each version has a place in a map.
+const BOOKKEEPING: usize = 2 * size_of::<Entry>() + 240;
 
 /// The part of an index about one chart.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct ChartVersions {
     /// The chart's name.
     pub name: String,
@@ -17,6 +28,15 @@ pub struct ChartVersions {
     pub versions: Vec<Entry>,
     /// The unusable versions, in the order of the index.
     pub problems: Vec<Problem>,
+    /// The memory of all versions in the budget.
+    pub(crate) memory: Option<Arc<Results>>,
+}
+
+impl PartialEq for ChartVersions {
+    fn eq(&self, other: &Self) -> bool {
+        let Self { name, versions, problems, memory: _ } = self;
+        (name, versions, problems) == (&other.name, &other.versions, &other.problems)
+    }
 }
 
 impl ChartVersions {
@@ -46,6 +66,21 @@ pub struct Entry {
     pub kind: Option<String>,
 }
 
+impl Entry {
+    /// The memory of the entry, in bytes.
+    fn bytes(&self) -> usize {
+        let Self { chart, version, urls, digest, app_version, kind, .. } = self;
+        let text = |text: &str| text.len() + 16;
+        size_of::<Self>()
+            + text(chart)
+            + text(version)
+            + urls.iter().map(|url| text(url) + size_of::<String>()).sum::<usize>()
+            + digest.as_ref().map_or(0, |digest| text(digest.as_str()))
+            + app_version.as_deref().map_or(0, text)
+            + kind.as_deref().map_or(0, text)
+    }
+}
+
 /// An unusable version. It does not affect the others.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
@@ -68,56 +103,102 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Reads the versions in a chart's list.
-pub(super) fn read(chart: &str, list: Value) -> Result<ChartVersions, &'static str> {
-    let entries = match list {
-        Value::List(entries) => entries,
-        Value::Null => Vec::new(),
-        _ => return Err("it is not a list of versions"),
-    };
+/// Collects the versions of a chart.
+pub(super) struct Collector {
+    versions: ChartVersions,
+    /// Version -> its usable entry, the first of several.
+    places: HashMap<String, usize>,
+    /// Versions with different entries.
+    conflicts: BTreeSet<String>,
+    position: usize,
+    memory: Results,
+    /// The bytes of the entries without the bookkeeping.
+    bytes: usize,
+}
 
-    let mut chart_versions =
-        ChartVersions { name: chart.to_owned(), versions: Vec::new(), problems: Vec::new() };
-    let problem = |version, position, why| {
-        let chart = chart.to_owned();
-        Problem { chart, version, position, why }
-    };
-    let mut versions = HashSet::new();
-    let mut duplicates = HashSet::new();
+impl Collector {
+    pub(super) fn new(chart: &str, memory: Results) -> Self {
+        let versions = ChartVersions {
+            name: chart.to_owned(),
+            versions: Vec::new(),
+            problems: Vec::new(),
+            memory: None,
+        };
+        let (places, conflicts) = (HashMap::new(), BTreeSet::new());
+        Self { versions, places, conflicts, position: 0, memory, bytes: 0 }
+    }
 
-    for (index, value) in entries.into_iter().enumerate() {
+    /// Adds an entry.
+    ///
+    /// # Errors
+    /// When the memory budget does not allow it.
+    pub(super) fn push(&mut self, value: Value) -> Result<(), Shortage> {
+        self.position += 1;
         let draft = Draft::read(value);
         let version = draft.version.clone();
-        if let Some(version) = &version
-            && !versions.insert(version.clone())
-        {
-            duplicates.insert(version.clone());
+        let entry = match draft.check(&self.versions.name) {
+            Ok(entry) => entry,
+            Err(why) => return self.add_problem(version, self.position, why),
+        };
+
+        let ChartVersions { versions, .. } = &mut self.versions;
+        match self.places.get(&entry.version) {
+            // Equal duplicates do no harm. Of different ones, neither is used: a guess could be
+            // wrong, and nobody would notice.
+            Some(first) => {
+                if versions.get(*first) != Some(&entry) {
+                    self.conflicts.insert(entry.version);
+                }
+            }
+            None => {
+                let bytes = entry.bytes();
+                self.memory.add(bytes + BOOKKEEPING + entry.version.len())?;
+                self.bytes += bytes;
+                self.places.insert(entry.version.clone(), versions.len());
+                versions.push(entry);
+            }
         }
-        match draft.check(chart) {
-            Ok(entry) => chart_versions.versions.push(entry),
-            Err(why) => chart_versions.problems.push(problem(version, index + 1, why)),
-        }
+        Ok(())
     }
 
-    // Equal duplicates do no harm. Of different ones, neither is used: a guess could be wrong, and
-    // nobody would notice.
-    for version in duplicates {
-        let mut same = chart_versions.versions.iter().filter(|entry| entry.version == version);
-        let first = same.next();
-        if same.all(|entry| Some(entry) == first) {
-            let mut has_first = false;
-            chart_versions.versions.retain(|entry| {
-                entry.version != version || !std::mem::replace(&mut has_first, true)
-            });
-            continue;
+    fn add_problem(
+        &mut self,
+        version: Option<String>,
+        position: usize,
+        why: String,
+    ) -> Result<(), Shortage> {
+        let problems = &mut self.versions.problems;
+        if problems.len() < MAX_PROBLEMS {
+            let chart = self.versions.name.clone();
+            let why = shortened(&why, LONGEST_REASON).into_owned();
+            let problem = Problem { chart, version, position, why };
+            let texts = problem.version.as_ref().map_or(0, String::len) + problem.why.len();
+            self.memory.add(3 * size_of::<Problem>() + problem.chart.len() + texts)?;
+            self.bytes += size_of::<Problem>() + problem.chart.len() + texts;
+            problems.push(problem);
         }
-        chart_versions.versions.retain(|entry| entry.version != version);
-        let why = "the index lists it twice, with different contents".to_owned();
-        chart_versions.problems.push(problem(Some(version), 0, why));
+        Ok(())
     }
 
-    chart_versions.problems.sort_by(|a, b| (a.position, &a.version).cmp(&(b.position, &b.version)));
-    Ok(chart_versions)
+    pub(super) fn finish(mut self) -> ChartVersions {
+        let conflicts = std::mem::take(&mut self.conflicts);
+        self.versions.versions.retain(|entry| !conflicts.contains(&entry.version));
+        for version in conflicts {
+            let why = "the index lists it twice, with different contents".to_owned();
+            // Without memory, only the sentence about the version is lost.
+            let _ = self.add_problem(Some(version), 0, why);
+        }
+
+        let Self { places, mut versions, mut memory, bytes, .. } = self;
+        drop(places);
+        versions.versions.shrink_to_fit();
+        versions.problems.shrink_to_fit();
+        memory.shrink_to(bytes);
+        let order =
+            |a: &Problem, b: &Problem| (a.position, &a.version).cmp(&(b.position, &b.version));
+        versions.problems.sort_by(order);
+        ChartVersions { memory: Some(Arc::new(memory)), ..versions }
+    }
 }
 
 /// An entry before it is checked.

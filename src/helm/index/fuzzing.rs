@@ -2,13 +2,14 @@
 
 use super::{ChartVersions, Index, Reader, whole};
 use crate::fuzzing::assert_brief;
+use crate::memory_budget::Budget;
 
 const URL: &str = "https://charts.example/index.yaml";
 /// The most charts of an index that are compared.
 const MAX_CHARTS: usize = 8;
 
 fn read<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Result<Index, String> {
-    let mut reader = Reader::new(URL, 1024 * 1024);
+    let mut reader = Reader::new(URL, 1024 * 1024, Budget::default().results());
     let read = pieces.into_iter().try_for_each(|piece| reader.push(piece));
     read.and_then(|()| reader.finish()).map_err(|error| {
         assert_brief(&error);
@@ -40,7 +41,9 @@ pub(in crate::helm) fn chart_index(data: &[u8]) {
     let (Ok(index), Ok(split)) = (index, split) else { return };
     assert_eq!(names(&index), names(&split));
 
-    let parsed = whole::read(text).ok().map(|charts| Index::new(URL.to_owned(), charts));
+    let mut memory = Budget::default().results();
+    let parsed = whole::read(text, &mut memory).ok();
+    let parsed = parsed.map(|charts| Index::new(URL.to_owned(), charts, memory));
     if let Some(parsed) = &parsed {
         assert_eq!(names(&index), names(parsed));
     }

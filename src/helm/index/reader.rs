@@ -8,18 +8,21 @@ use flate2::write::DeflateEncoder;
 
 use super::super::Error;
 use super::lines::{Line, Lines};
-use super::{Form, Index, Packed, whole};
+use super::{CHART_BYTES, Form, Index, PARSE_NEED, Packed, whole};
+use crate::memory_budget::{Results, Shortage};
 
 /// A longer line is JSON, or an attack: the text is then parsed whole.
-const MAX_LINE: usize = 1024 * 1024;
+const MAX_LINE: usize = 256 * 1024;
 /// The mark that programs on Windows write at the beginning of a text.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+/// Bytes of text between two reservations of memory.
+const PIECE: usize = 4 * 1024;
 
 /// A reader that takes an index piece by piece.
 ///
 /// # Guarantees
 /// It holds the deflated text and one line, whatever the index contains.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(in crate::helm) struct Reader {
     url: String,
     /// The number of bytes that may still arrive.
@@ -38,6 +41,8 @@ pub(in crate::helm) struct Reader {
     /// Whether the text must be parsed whole.
     whole: bool,
     has_api_version: bool,
+    /// The memory of the deflated text.
+    memory: Results,
 }
 
 /// The current position in the document.
@@ -54,12 +59,42 @@ enum Cursor {
 
 impl Reader {
     /// Creates a reader of at most `limit` bytes of text.
-    pub(in crate::helm) fn new(url: &str, limit: usize) -> Self {
-        Self { url: url.to_owned(), room: limit, limit, ..Self::default() }
+    pub(in crate::helm) fn new(url: &str, limit: usize, memory: Results) -> Self {
+        Self {
+            url: url.to_owned(),
+            room: limit,
+            limit,
+            head: Vec::new(),
+            line: Vec::new(),
+            lines: Lines::default(),
+            sections: Sections::default(),
+            cursor: Cursor::default(),
+            begun: false,
+            ended: false,
+            whole: false,
+            has_api_version: false,
+            memory,
+        }
     }
 
     /// Takes the next bytes of the text.
+    ///
+    /// # Errors
+    /// [`Error::NotAnIndex`], [`Error::WebPage`] and [`Error::Memory`].
     pub(in crate::helm) fn push(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        // A line may be one chart, so memory is reserved for a few of them at a time.
+        for piece in bytes.chunks(PIECE) {
+            self.take_piece(piece)?;
+            self.sections.reserve(&mut self.memory).map_err(|source| self.no_memory(source))?;
+        }
+        Ok(())
+    }
+
+    fn no_memory(&self, source: Shortage) -> Error {
+        Error::Memory { subject: self.url.clone(), source }
+    }
+
+    fn take_piece(&mut self, bytes: &[u8]) -> Result<(), Error> {
         if bytes.len() > self.room {
             return Err(self.refuse(format!("it has more than {} bytes", self.limit)));
         }
@@ -207,20 +242,38 @@ impl Reader {
         }
     }
 
-    /// Ends the text and builds the index.
-    pub(in crate::helm) fn finish(mut self) -> Result<Index, Error> {
+    /// Ends the text. Returns the memory that [`Self::finish`] needs.
+    pub(in crate::helm) fn end(&mut self) -> usize {
         if !self.line.is_empty() && !self.ended {
             let line = std::mem::take(&mut self.line);
             self.take(&line);
         }
+        PARSE_NEED.of(if self.is_parsed_whole() { self.sections.total } else { 0 })
+    }
+
+    /// Whether the text must be parsed whole. With an open quote, the parser tells where it begins.
+    fn is_parsed_whole(&self) -> bool {
+        self.whole || self.lines.is_open()
+    }
+
+    /// Builds the index, after [`Self::end`].
+    ///
+    /// # Errors
+    /// [`Error::NotAnIndex`] and [`Error::Memory`].
+    pub(in crate::helm) fn finish(mut self) -> Result<Index, Error> {
+        self.end();
         if !self.begun {
             return Err(self.refuse("it is empty".into()));
         }
 
-        // With an open quote, the parser tells where it begins.
-        if self.whole || self.lines.is_open() {
-            let charts = whole::read(&self.sections.text()).map_err(|why| self.refuse(why))?;
-            return Ok(Index::new(self.url, charts));
+        if self.is_parsed_whole() {
+            let text = self.sections.text();
+            self.memory.shrink_to(0);
+            let charts = whole::read(&text, &mut self.memory).map_err(|error| match error {
+                whole::Error::NotAnIndex(why) => self.refuse(why),
+                whole::Error::Memory(source) => self.no_memory(source),
+            })?;
+            return Ok(Index::new(self.url, charts, self.memory));
         }
 
         let is_index = match self.cursor {
@@ -231,7 +284,10 @@ impl Reader {
         if !is_index {
             return Err(self.refuse("it has no `entries`".into()));
         }
-        Ok(Index::new(self.url, self.sections.charts()))
+        let charts = self.sections.charts();
+        let bytes = charts.iter().map(|(name, packed)| name.len() + packed.bytes.len());
+        self.memory.shrink_to(bytes.sum::<usize>() + charts.len() * CHART_BYTES);
+        Ok(Index::new(self.url, charts, self.memory))
     }
 
     pub(in crate::helm) fn refuse(&self, why: String) -> Error {
@@ -270,13 +326,17 @@ struct Sections {
     name: Option<Box<str>>,
     packer: DeflateEncoder<Vec<u8>>,
     length: usize,
+    /// The length of the whole text.
+    total: usize,
+    /// The memory of the sections that are done.
+    bytes: usize,
 }
 
 impl Default for Sections {
     fn default() -> Self {
         // Level 1 makes 2 MB of 26 MB in 0.1 s; level 6 saves a third and takes four times as long.
         let packer = DeflateEncoder::new(Vec::new(), Compression::fast());
-        Self { done: Vec::new(), name: None, packer, length: 0 }
+        Self { done: Vec::new(), name: None, packer, length: 0, total: 0, bytes: 0 }
     }
 }
 
@@ -287,6 +347,7 @@ impl Sections {
 
     fn append(&mut self, bytes: &[u8]) {
         self.length += bytes.len();
+        self.total += bytes.len();
         // Writing to a Vec cannot fail.
         let _ = self.packer.write_all(bytes);
     }
@@ -296,9 +357,21 @@ impl Sections {
         let packed = self.packer.reset(Vec::new()).unwrap_or_default();
         let chart = std::mem::replace(&mut self.name, name.map(Into::into));
         if self.length > 0 {
+            // A list is up to three times as large while it grows.
+            let name = chart.as_ref().map_or(0, |chart| chart.len());
+            self.bytes += packed.len() + name + CHART_BYTES + 3 * size_of::<Section>();
             self.done.push(Section { chart, packed: packed.into(), length: self.length });
         }
         self.length = 0;
+    }
+
+    /// Reserves the memory of all sections. The text of the open one is copied while it grows.
+    fn reserve(&self, memory: &mut Results) -> Result<(), Shortage> {
+        let bytes = self.bytes + 3 * self.packer.get_ref().len();
+        match bytes.checked_sub(memory.bytes()) {
+            Some(more) => memory.add(more),
+            None => Ok(()),
+        }
     }
 
     fn text(&mut self) -> Vec<u8> {

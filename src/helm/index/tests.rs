@@ -1,7 +1,10 @@
 use super::super::Error;
 use super::*;
 use crate::class::Class;
+use crate::memory_budget::Budget;
 use crate::nesting::MAX_DEPTH;
+
+mod memory;
 
 const URL: &str = "https://charts.example/index.yaml";
 const DIGEST: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
@@ -9,7 +12,7 @@ const DIGEST: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b78
 impl Index {
     /// Reads an index in memory.
     pub(in crate::helm) fn parse(url: &str, text: &[u8]) -> Result<Self, Error> {
-        let mut reader = Reader::new(url, usize::MAX);
+        let mut reader = Reader::new(url, usize::MAX, results());
         reader.push(text)?;
         reader.finish()
     }
@@ -19,6 +22,16 @@ impl Index {
     }
 }
 
+fn results() -> Results {
+    Budget::new(2 << 30).results()
+}
+
+fn parsed_whole(text: &str) -> Result<Index, whole::Error> {
+    let mut memory = results();
+    let charts = whole::read(text.as_bytes(), &mut memory)?;
+    Ok(Index::new(URL.into(), charts, memory))
+}
+
 fn index(text: &str) -> Index {
     Index::parse(URL, text.as_bytes()).unwrap_or_else(|error| panic!("{error}\n{text}"))
 }
@@ -26,13 +39,12 @@ fn index(text: &str) -> Index {
 /// Reads a chart from the whole text, byte by byte, and with Windows line ends; all must agree.
 fn chart(text: &str, name: &str) -> ChartVersions {
     let read = index(text).chart(name).unwrap_or_else(|error| panic!("{error}\n{text}"));
-    let mut reader = Reader::new(URL, usize::MAX);
+    let mut reader = Reader::new(URL, usize::MAX, results());
     text.as_bytes().iter().for_each(|byte| reader.push(&[*byte]).unwrap());
     assert_eq!(reader.finish().unwrap().chart(name).unwrap(), read, "byte by byte\n{text}");
     let windows = text.replace('\n', "\r\n");
     assert_eq!(index(&windows).chart(name).unwrap(), read, "with CRLF\n{text}");
-    let by_parser = whole::read(text.as_bytes()).unwrap();
-    let by_parser = Index::new(URL.into(), by_parser);
+    let by_parser = parsed_whole(text).unwrap();
     assert_eq!(by_parser.chart(name).unwrap(), read, "parsed whole\n{text}");
     read
 }
@@ -175,7 +187,7 @@ fn indexes_that_can_be_cut_are_not_parsed_whole() {
     let index = index(text);
     assert!(index.charts.values().all(|packed| packed.lock().form == Form::Yaml));
     let flow = Index::parse(URL, b"entries: {a: []}").unwrap();
-    assert!(flow.charts.values().all(|packed| packed.lock().form == Form::Json));
+    assert!(flow.charts.values().all(|packed| packed.lock().form == Form::Empty));
 }
 
 #[test]
@@ -376,7 +388,7 @@ fn a_carriage_return_alone_ends_a_line() {
 
 #[test]
 fn bytes_are_bounded() {
-    let mut reader = Reader::new(URL, 100);
+    let mut reader = Reader::new(URL, 100, results());
     reader.push(&[b'\n'; 60]).unwrap();
     assert!(reader.push(&[b'\n'; 60]).unwrap_err().to_string().contains("more than 100 bytes"));
 }
@@ -424,11 +436,10 @@ fn cutting_agrees_with_parsing_on_random_indexes() {
         for _ in 0..next(14) {
             text.push_str(PIECES[next(PIECES.len())]);
         }
-        let Ok(charts) = whole::read(text.as_bytes()) else { continue };
-        if charts.values().any(|packed| packed.is_duplicate) {
+        let Ok(parsed) = parsed_whole(&text) else { continue };
+        if parsed.charts.values().any(|packed| packed.lock().is_duplicate) {
             continue;
         }
-        let parsed = Index::new(URL.into(), charts);
         let read = index(&text);
         let (mut names, mut expected) =
             (read.names().collect::<Vec<_>>(), parsed.names().collect::<Vec<_>>());

@@ -1,149 +1,162 @@
 //! The parser for an index that cannot be cut by lines: JSON, flow style, aliases. It parses the
-//! whole text, but holds the values of one chart at a time.
+//! whole text, but holds one entry of one chart at a time.
 
 use std::collections::HashMap;
 use std::fmt;
-use std::io::Write as _;
 
-use flate2::Compression;
-use flate2::write::DeflateEncoder;
 use serde::Deserialize;
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
-use serde_json::Value as Json;
+use serde::de::{DeserializeSeed, Deserializer, MapAccess, Visitor};
+use serde_saphyr::Spanned;
 
 use super::super::yaml::{self, Bounds, Value};
-use super::{Form, Packed};
+use super::Packed;
+use super::entries::too_many_keys;
+use super::entries::{List, MAX_KEYS, Scalar, Skipped};
+use super::packer::Packer;
+use crate::memory_budget::{Results, Shortage};
 use crate::nesting;
-use crate::yaml_tree::Node;
+use crate::yaml_tree::{Number, Value as Tree};
 
 type Charts = HashMap<Box<str>, Packed>;
 
-/// Reads the charts of the document, or the reason why it is not an index.
-pub(super) fn read(text: &[u8]) -> Result<Charts, String> {
-    let text = std::str::from_utf8(text).map_err(|_| "it is not UTF-8".to_owned())?;
+/// The reason why a text cannot be read as an index.
+#[derive(Debug)]
+pub(super) enum Error {
+    /// The reason why it is not an index.
+    NotAnIndex(String),
+    /// The memory budget does not allow it.
+    Memory(Shortage),
+}
+
+/// Reads the charts of the document. `memory` gets what they need.
+pub(super) fn read(text: &[u8], memory: &mut Results) -> Result<Charts, Error> {
+    let not_utf8 = |_| Error::NotAnIndex("it is not UTF-8".to_owned());
+    let text = std::str::from_utf8(text).map_err(not_utf8)?;
+    let before = memory.bytes();
+
     if text.trim_start_matches('\u{feff}').trim_start().starts_with('{')
         && nesting::check_json(text.as_bytes()).is_ok()
-        && let Ok(document) = read_json(text)
     {
-        return document;
+        let mut reading = Reading::new(memory);
+        let read = read_json(text, &mut reading);
+        match (reading.shortage, read) {
+            (Some(shortage), _) => return Err(Error::Memory(shortage)),
+            (None, Ok(is_index)) => return reading.finish(is_index),
+            // It may be YAML in flow style.
+            (None, Err(_)) => memory.shrink_to(before),
+        }
     }
-    let nodes = text.len() / 2 + 1000;
-    // Aliases may expand the text to three times its length.
-    let options = yaml::options(Bounds { nodes, replayed: nodes });
+
+    let options = yaml::options(Bounds::of_index(text));
+    let convert = |node: Spanned<Scalar>| from_yaml(node, text);
+    let mut reading = Reading::new(memory);
     let read =
         serde_saphyr::with_deserializer_from_str_with_options(text, options, |deserializer| {
-            Document(&|node: Node| yaml::resolve(node, text)).deserialize(deserializer)
+            Document { convert: &convert, reading: &mut reading }.deserialize(deserializer)
         });
-    read.map_err(|e| yaml::message(&e))?
+    match (reading.shortage, read) {
+        (Some(shortage), _) => Err(Error::Memory(shortage)),
+        (None, Ok(is_index)) => reading.finish(is_index),
+        (None, Err(error)) => Err(Error::NotAnIndex(yaml::message(&error))),
+    }
 }
 
-fn read_json(text: &str) -> Result<Result<Charts, String>, serde_json::Error> {
+fn read_json(text: &str, reading: &mut Reading<'_>) -> Result<bool, serde_json::Error> {
     let mut deserializer = serde_json::Deserializer::from_str(text.trim_start_matches('\u{feff}'));
-    let read = Document(&from_json).deserialize(&mut deserializer)?;
+    let is_index = Document { convert: &from_json, reading }.deserialize(&mut deserializer)?;
     deserializer.end()?;
-    Ok(read)
+    Ok(is_index)
 }
 
-/// Converts a chart's value from JSON.
-pub(super) fn from_json(value: Json) -> Value {
+/// Converts a scalar of a YAML document.
+pub(super) fn from_yaml(node: Spanned<Scalar>, text: &str) -> Value {
+    let Spanned { value: Scalar(value), referenced, defined } = node;
+    yaml::resolve(Spanned { value, referenced, defined }, text)
+}
+
+/// Converts a scalar of a JSON document.
+pub(super) fn from_json(Scalar(value): Scalar) -> Value {
     match value {
-        Json::Null => Value::Null,
-        Json::Bool(value) => Value::Bool(value),
-        Json::Number(number) => match number.as_i128() {
-            Some(integer) => Value::Integer(integer),
-            None => Value::Float(number.as_f64().unwrap_or(f64::NAN)),
-        },
-        Json::String(text) => Value::Text(text),
-        Json::Array(list) => Value::List(list.into_iter().map(from_json).collect()),
-        Json::Object(fields) => {
-            Value::Map(fields.into_iter().map(|(key, value)| (key, from_json(value))).collect())
+        Tree::Null => Value::Null,
+        Tree::Bool(value) => Value::Bool(value),
+        Tree::Number(Number::Negative(value)) => Value::Integer(value.into()),
+        Tree::Number(Number::Positive(value)) => Value::Integer(value.into()),
+        Tree::Number(Number::Float(value)) => Value::Float(value),
+        Tree::String(text) => Value::Text(text),
+        Tree::List(_) => Value::List(Vec::new()),
+        Tree::Map(_) => Value::Map(Vec::new()),
+    }
+}
+
+/// The charts that were read so far.
+struct Reading<'m> {
+    charts: Charts,
+    packer: Packer,
+    memory: &'m mut Results,
+    shortage: Option<Shortage>,
+}
+
+impl<'m> Reading<'m> {
+    fn new(memory: &'m mut Results) -> Self {
+        Self { charts: Charts::new(), packer: Packer::default(), memory, shortage: None }
+    }
+
+    fn finish(self, is_index: bool) -> Result<Charts, Error> {
+        match is_index {
+            true => Ok(self.charts),
+            false => Err(Error::NotAnIndex("it has no `entries`".into())),
         }
     }
 }
 
-/// Converts a chart's value to JSON, with only the fields that are read later.
-fn to_json(value: &Value) -> Json {
-    const USED: [&str; 7] =
-        ["name", "version", "urls", "digest", "deprecated", "appVersion", "type"];
-    let entry = |value: &Value| match value {
-        Value::Map(fields) => {
-            let used = fields.iter().filter(|(key, _)| USED.contains(&key.as_str()));
-            Json::Object(used.map(|(key, value)| (key.clone(), to_json_any(value))).collect())
-        }
-        other => to_json_any(other),
-    };
-    match value {
-        Value::List(list) => Json::Array(list.iter().map(entry).collect()),
-        other => to_json_any(other),
-    }
+/// The visitor of the document, which reads its `entries` with scalars of the form `N`. The result
+/// is whether it is an index.
+struct Document<'a, 'm, N> {
+    convert: &'a dyn Fn(N) -> Value,
+    reading: &'a mut Reading<'m>,
 }
 
-fn to_json_any(value: &Value) -> Json {
-    match value {
-        Value::Null => Json::Null,
-        Value::Bool(value) => (*value).into(),
-        // Numbers are only read as text, so they are written as text.
-        Value::Integer(value) => value.to_string().into(),
-        Value::Float(value) => yaml::format_float(*value).into(),
-        Value::Text(text) => text.as_str().into(),
-        Value::List(list) => list.iter().map(to_json_any).collect(),
-        Value::Map(fields) => {
-            Json::Object(fields.iter().map(|(k, v)| (k.clone(), to_json_any(v))).collect())
-        }
-    }
-}
+impl<'de, N: Deserialize<'de>> DeserializeSeed<'de> for Document<'_, '_, N> {
+    type Value = bool;
 
-/// Deflates the fields of the entries that are read later.
-pub(super) fn pack(value: &Value, is_duplicate: bool) -> Packed {
-    let json = to_json(value).to_string();
-    let mut packer = DeflateEncoder::new(Vec::new(), Compression::fast());
-    // Writing to a Vec cannot fail.
-    let _ = packer.write_all(json.as_bytes());
-    let bytes = packer.finish().unwrap_or_default().into();
-    Packed { bytes, length: json.len(), form: Form::Json, is_duplicate }
-}
-
-/// The visitor of the document, which reads its `entries` as nodes `N` and converts them.
-struct Document<'a, N>(&'a dyn Fn(N) -> Value);
-
-impl<'de, N: Deserialize<'de>> DeserializeSeed<'de> for Document<'_, N> {
-    type Value = Result<Charts, String>;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<bool, D::Error> {
         deserializer.deserialize_map(self)
     }
 }
 
-impl<'de, N: Deserialize<'de>> Visitor<'de> for Document<'_, N> {
-    type Value = Result<Charts, String>;
+impl<'de, N: Deserialize<'de>> Visitor<'de> for Document<'_, '_, N> {
+    type Value = bool;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a mapping with `entries`")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut charts = Charts::new();
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<bool, A::Error> {
         let mut is_index = false;
-
+        let mut keys = 0;
         while let Some(key) = map.next_key::<String>()? {
             if key.eq_ignore_ascii_case("entries") {
-                map.next_value_seed(Entries { convert: self.0, charts: &mut charts })?;
+                map.next_value_seed(Entries { convert: self.convert, reading: self.reading })?;
                 is_index = true;
             } else {
                 is_index |= key.eq_ignore_ascii_case("apiVersion");
-                map.next_value::<IgnoredAny>()?;
+                map.next_value::<Skipped>()?;
+            }
+            keys += 1;
+            if keys > MAX_KEYS {
+                return Err(too_many_keys());
             }
         }
-        Ok(if is_index { Ok(charts) } else { Err("it has no `entries`".into()) })
+        Ok(is_index)
     }
 }
 
-struct Entries<'a, N> {
+struct Entries<'a, 'm, N> {
     convert: &'a dyn Fn(N) -> Value,
-    charts: &'a mut Charts,
+    reading: &'a mut Reading<'m>,
 }
 
-impl<'de, N: Deserialize<'de>> DeserializeSeed<'de> for Entries<'_, N> {
+impl<'de, N: Deserialize<'de>> DeserializeSeed<'de> for Entries<'_, '_, N> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -151,7 +164,7 @@ impl<'de, N: Deserialize<'de>> DeserializeSeed<'de> for Entries<'_, N> {
     }
 }
 
-impl<'de, N: Deserialize<'de>> Visitor<'de> for Entries<'_, N> {
+impl<'de, N: Deserialize<'de>> Visitor<'de> for Entries<'_, '_, N> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -163,10 +176,27 @@ impl<'de, N: Deserialize<'de>> Visitor<'de> for Entries<'_, N> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let Self { convert, reading: Reading { charts, packer, memory, shortage } } = self;
+        let mut keep = |result: Result<(), Shortage>| match result {
+            Ok(()) => true,
+            Err(error) => {
+                *shortage = Some(error);
+                false
+            }
+        };
+        let stopped = || serde::de::Error::custom("the memory budget is used up");
+
         while let Some(name) = map.next_key::<String>()? {
-            let value = (self.convert)(map.next_value()?);
-            let is_duplicate = self.charts.contains_key(name.as_str());
-            self.charts.insert(name.into(), pack(&value, is_duplicate));
+            let is_duplicate = charts.contains_key(name.as_str());
+            let mut take = |entry: Value| keep(packer.entry(&entry, memory));
+            let is_list = map.next_value_seed(List { convert, take: &mut take })?;
+            match packer.finish(is_list, is_duplicate, name.len(), memory) {
+                Ok(packed) => drop(charts.insert(name.into(), packed)),
+                Err(error) => {
+                    keep(Err(error));
+                    return Err(stopped());
+                }
+            }
         }
         Ok(())
     }

@@ -7,6 +7,7 @@ mod egress;
 mod hostile;
 mod known;
 mod lists;
+mod memory;
 mod odd;
 mod parts;
 mod quota;
@@ -27,7 +28,7 @@ use futures::{StreamExt, stream};
 use super::blobs::BlobStream;
 use super::copy::Moved;
 use super::digest::Algorithm;
-use super::manifests::DOCKER_MANIFEST;
+use super::manifest::DOCKER_MANIFEST;
 use super::*;
 
 /// A recorded request.

@@ -70,7 +70,7 @@ async fn http_1_0_and_warnings_are_lived_with() {
         "HTTP/1.0 200 OK\r\nWarning: 299 - \"this registry is old\"\r\nContent-Length: 14\r\n\r\n{body}"
     );
     let (client, server) = raw(vec![old]).await;
-    assert_eq!(client.tags("a").await.unwrap(), [tag()]);
+    assert_eq!(client.tags("a").await.unwrap().tags, [tag()]);
     server.abort();
 }
 

@@ -443,8 +443,7 @@ async fn referrers_are_read_from_the_api_if_there_is_one() {
         true => respond(200, &[("content-type", OCI_INDEX)], second.clone()),
     })
     .await;
-    let found = peer.client().referrers("a", &subject).await.unwrap().unwrap();
-    let digests: Vec<_> = found.iter().map(|found| found.digest.clone()).collect();
+    let digests = peer.client().referrers("a", &subject).await.unwrap().unwrap();
     assert_eq!(digests, [Digest::sha256_of(b"1"), Digest::sha256_of(b"2")]);
 
     // None of these is an answer of the referrers API, and none is a failure.

@@ -9,7 +9,8 @@ use tokio::sync::{OnceCell, Semaphore};
 
 use crate::class::Class;
 use crate::failure::Failure;
-use crate::registry::{Content, Descriptor, Digest, Manifest};
+use crate::memory_budget::{Results, Shortage};
+use crate::registry::{Content, Descriptor, Digest, MAX_LAYERS, Manifest};
 use crate::sync::origin::Origin;
 
 /// Depth of indexes in indexes. Real ones have two or three levels.
@@ -20,13 +21,16 @@ const MAX_MANIFESTS: usize = 2_000;
 /// Bytes of the manifests under one tag, all of which are in memory until the last one is written.
 /// This is enough for an index of a thousand images with thirty layers each.
 const MAX_BYTES: u64 = 32 * 1024 * 1024;
-/// The most layers of an image that ECR accepts.
-const MAX_LAYERS: usize = 4200;
 /// Different blobs under one tag, which are in memory until the image is copied.
 const MAX_BLOBS: usize = 50_000;
 /// Manifests of one image that are read at the same time. If an index gives wrong sizes of its
 /// children, this many are in memory when that is noticed.
 const CONCURRENT_READS: usize = 32;
+
+/// Memory of a blob besides its manifest: its descriptor, and its place in the lists of a copy.
+pub(super) const BLOB_BYTES: usize = 1024;
+/// Memory of a manifest besides its body: its node, and its place in the maps of a graph.
+const MANIFEST_BYTES: usize = 1024;
 
 /// Bytes of manifests from which on images are read one after the other. Most have a few KiB.
 const LARGE: u64 = 1024 * 1024;
@@ -75,14 +79,16 @@ pub(super) struct Graph {
     pub(super) below: Vec<Vec<Node>>,
     /// The manifest that the tag points to.
     pub(super) top: Node,
+    /// The memory of all manifests and blobs.
+    memory: Results,
 }
 
 impl Graph {
     /// Reads the manifest and everything below it.
     ///
     /// # Errors
-    /// When a manifest cannot be read or is not an image, or when there are more, deeper or larger
-    /// manifests than in any real image.
+    /// When a manifest cannot be read or is not an image, when there are more, deeper or larger
+    /// manifests than in any real image, or when the memory budget does not allow them.
     pub(super) async fn load(
         origin: &Origin,
         digest: &Digest,
@@ -96,6 +102,12 @@ impl Graph {
             );
             Failure::new(Class::SourceInvalid, message)
         };
+        let no_memory = |shortage: Shortage| {
+            let name = origin.client.name(&origin.repository);
+            let message = format!("cannot read the manifests of {name}@{digest}: {shortage}");
+            Failure::new(shortage.class(), message)
+        };
+        let mut memory = origin.client.budget().results();
         let mut nodes = HashMap::new();
         let mut digests = HashSet::from([digest.clone()]);
         let mut next = vec![digest.clone()];
@@ -135,7 +147,9 @@ impl Graph {
                 if bytes > MAX_BYTES {
                     return Err(too_large());
                 }
+                memory.add(manifest.bytes.len() + MANIFEST_BYTES).map_err(no_memory)?;
                 let (children, blobs) = parts(&manifest)?;
+                memory.add((children.len() + blobs.len()) * BLOB_BYTES).map_err(no_memory)?;
                 if blobs.len() > MAX_LAYERS {
                     return Err(too_much(&format!("{MAX_LAYERS} layers (ECR's limit)")));
                 }
@@ -152,12 +166,13 @@ impl Graph {
             }
             next = next_level;
         }
-        Self::by_height(digest, nodes)
+        Self::by_height(digest, nodes, memory)
     }
 
     fn by_height(
         top: &Digest,
         mut nodes: HashMap<Digest, (Node, Vec<Digest>)>,
+        memory: Results,
     ) -> Result<Self, Failure> {
         let heights = heights(top, &nodes);
         let no_top = || Failure::new(Class::Internal, "an image without a manifest");
@@ -170,11 +185,16 @@ impl Graph {
             below.resize_with(below.len().max(height + 1), Vec::new);
             below[height].push(node);
         }
-        Ok(Self { below, top })
+        Ok(Self { below, top, memory })
     }
 
     fn nodes(&self) -> impl Iterator<Item = &Node> {
         self.below.iter().flatten().chain(std::iter::once(&self.top))
+    }
+
+    /// Returns the number of manifests.
+    pub(super) fn manifests(&self) -> usize {
+        self.nodes().count()
     }
 
     /// Returns all blobs. A blob that several manifests share is repeated.
@@ -182,9 +202,9 @@ impl Graph {
         self.nodes().flat_map(|node| &node.blobs)
     }
 
-    /// Returns the size of all manifests.
-    pub(super) fn bytes(&self) -> u64 {
-        self.nodes().map(|node| node.manifest.size()).sum()
+    /// Returns the memory of all manifests and blobs, in bytes.
+    pub(super) const fn bytes(&self) -> usize {
+        self.memory.bytes()
     }
 }
 
@@ -238,6 +258,7 @@ fn heights(top: &Digest, nodes: &HashMap<Digest, (Node, Vec<Digest>)>) -> Vec<(D
 mod tests {
     use super::*;
     use crate::hash::Fingerprint;
+    use crate::memory_budget::Budget;
     use crate::registry::tests::{Peer, respond};
     use crate::registry::{OCI_INDEX, OCI_MANIFEST};
 
@@ -266,7 +287,9 @@ mod tests {
             ("b", &[]),
             ("c", &[]),
         ];
-        let graph = Graph::by_height(&Digest::sha256_of(b"top"), nodes(names)).unwrap();
+        let graph =
+            Graph::by_height(&Digest::sha256_of(b"top"), nodes(names), Budget::default().results())
+                .unwrap();
         let level = |level: &Vec<Node>| {
             let text = |node: &Node| String::from_utf8(node.manifest.bytes.to_vec()).unwrap();
             level.iter().map(text).collect::<Vec<_>>().join(" ")
@@ -350,7 +373,7 @@ mod tests {
                 Err(failure) => {
                     assert!(!is_accepted, "{failure}");
                     assert_eq!(failure.class, Class::SourceInvalid);
-                    let part = "has more than 4200 layers (ECR's limit) below it";
+                    let part = "it has more than 4200 layers (ECR's limit)";
                     assert!(failure.message.contains(part), "{failure}");
                 }
             }

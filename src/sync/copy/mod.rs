@@ -42,9 +42,11 @@ use crate::writes::{self, Change};
 
 /// Images whose manifests are read at the same time.
 const CONCURRENT_GRAPHS: usize = 32;
-/// Bytes of manifests in one wave of images. A manifest may have 4 MiB, most have 1 to 3 KiB. A
-/// larger wave makes fuller batches of questions about blobs.
-const WAVE: u64 = 8 * 1024 * 1024;
+/// The most memory of the manifests and blobs in one wave of images: those of some hundred. A larger
+/// wave makes fuller batches of questions about blobs.
+const WAVE: usize = 16 * 1024 * 1024;
+/// The share of a wave in the memory budget, so that sixteen passes have one at the same time.
+const WAVE_SHARE: usize = 32;
 
 /// Backoff for a manifest that the target throttles, on top of the retries of one request: 0.5, 1,
 /// 2, 4, 5 and 5 s, or half of each. In that time, ECR's quota of 10 per second lets about a
@@ -120,7 +122,9 @@ impl<'a> Copier<'a> {
             by_digest.entry(order.digest.clone()).or_default().push(order);
         }
 
+        let most = WAVE.min(self.origin.client.budget().total() / WAVE_SHARE);
         let mut results = Vec::new();
+        let mut postponed = Vec::new();
         let cache = graph::Cache::default();
         let mut loading = stream::iter(by_digest)
             .map(|(digest, orders)| {
@@ -137,23 +141,39 @@ impl<'a> Copier<'a> {
         while let Some((orders, graph)) = loading.next().await {
             match graph {
                 Ok(graph) => {
-                    self.progress.expects_manifests(
-                        graph.below.iter().map(Vec::len).sum::<usize>() + orders.len(),
-                    );
+                    self.progress.expects_manifests(graph.manifests() + orders.len() - 1);
                     bytes += graph.bytes();
                     wave.push((orders, graph));
                 }
+                // The other images of this pass may be what uses the memory.
+                Err(failure) if failure.class == Class::MemoryPressure => postponed.push(orders),
                 Err(failure) => {
                     results.extend(orders.into_iter().map(|order| (order, Err(failure.clone()))))
                 }
             }
-            if bytes >= WAVE {
+            if bytes >= most {
                 results.extend(self.wave(std::mem::take(&mut wave)).await);
                 cache.clear();
                 bytes = 0;
             }
         }
+        drop(loading);
         results.extend(self.wave(wave).await);
+        cache.clear();
+
+        for orders in postponed {
+            let Some(Order { digest, .. }) = orders.first() else { continue };
+            match Graph::load(self.origin, digest, &cache).await {
+                Ok(graph) => {
+                    self.progress.expects_manifests(graph.manifests() + orders.len() - 1);
+                    results.extend(self.wave(vec![(orders, graph)]).await);
+                }
+                Err(failure) => {
+                    results.extend(orders.into_iter().map(|order| (order, Err(failure.clone()))));
+                }
+            }
+            cache.clear();
+        }
         results
     }
 

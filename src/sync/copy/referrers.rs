@@ -40,7 +40,8 @@ pub(in crate::sync) async fn find(origin: &Origin, images: &BTreeSet<Digest>) ->
 
     // One list is enough to know which of the tags exist; each image may have three.
     let listed = match origin.client.tags(&origin.repository).await {
-        Ok(tags) => tags
+        Ok(list) => list
+            .tags
             .into_iter()
             .filter(|tag| ["sha256-", "sha512-"].iter().any(|kind| tag.as_str().starts_with(kind)))
             .collect(),
@@ -112,7 +113,7 @@ impl Lookup<'_> {
         let Origin { client, repository, .. } = self.origin;
         if self.has_api.load(Ordering::Relaxed) {
             if let Some(referrers) = client.referrers(repository, &digest).await? {
-                return Ok(referrers.into_iter().map(|referrer| referrer.digest).collect());
+                return Ok(referrers);
             }
             self.has_api.store(false, Ordering::Relaxed);
         }

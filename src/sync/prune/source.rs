@@ -121,7 +121,7 @@ impl AskedSource<'_> {
     }
 
     fn entry(&self, tag: &Tag) -> Option<&helm::Entry> {
-        self.artifact.offered.as_ref()?.as_ref().ok()?.get(tag)?.as_ref()
+        self.artifact.offered.as_ref()?.as_ref().ok()?.get(tag)?.as_deref()
     }
 
     /// Whether a copy would bring back the same digest with all its referrers.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures::{StreamExt, stream};
 
 use super::CONCURRENT_TAGS;
-use super::image::{offered, source_tag};
+use super::image::{list, offered, source_tag};
 use crate::class::Class;
 use crate::failure::Failure;
 use crate::helm::{self, ChartVersions};
@@ -143,10 +143,11 @@ impl Pass<'_> {
         }
 
         if self.prunes() {
-            let all = versions.versions.iter();
-            let with_tag = |entry: &helm::Entry| {
-                Some((tag_of(&entry.version).parse().ok()?, Some(entry.clone())))
+            let all = versions.versions.into_iter();
+            let with_tag = |entry: helm::Entry| {
+                Some((tag_of(&entry.version).parse().ok()?, Some(Box::new(entry))))
             };
+            artifact.memory = versions.memory;
             artifact.offered = Some(Ok(all.filter_map(with_tag).collect()));
         }
         artifact.source = Source::Charts {
@@ -199,7 +200,7 @@ impl Pass<'_> {
 
         let selector = chart.selector.as_ref();
         let all = match selector.is_some() || self.prunes() {
-            true => origin.client.tags(&reference.repository).await.map_err(Failure::from),
+            true => list(&origin, &mut artifact).await,
             false => Ok(Vec::new()),
         };
         artifact.listing = all.as_ref().err().filter(|_| selector.is_some()).cloned();
@@ -215,6 +216,7 @@ impl Pass<'_> {
         };
         let selected = self.engine.select(select).await?;
         artifact.selected = selected.as_ref().map(Vec::len);
+        artifact.memory.take_if(|_| !self.prunes());
 
         let selected = selected.unwrap_or_default();
         let wanted = self.wanted_versions(chart, &selected)?;

@@ -9,7 +9,7 @@ use super::mirrored::ImageSource;
 use crate::api::v1alpha1::CheckPolicy;
 use crate::class::Class;
 use crate::failure::Failure;
-use crate::registry::{Digest, Reference, Tag};
+use crate::registry::{Digest, Reference, Tag, TagList};
 use crate::selection;
 use crate::spec::Image;
 use crate::sync::artifact::{
@@ -66,13 +66,14 @@ impl Pass<'_> {
 
         let lists = self.prunes();
         let all = match image.selector.is_some() || lists {
-            true => Some(origin.client.tags(&reference.repository).await.map_err(Failure::from)),
+            true => Some(list(&origin, &mut artifact).await),
             false => None,
         };
         let WantedTags { pins, selected, all } = self.wanted_tags(image, all).await?;
         artifact.listing = selected.as_ref().and_then(|selected| selected.as_ref().err().cloned());
         artifact.selected = selected.and_then(Result::ok);
         artifact.offered = all.filter(|_| lists).map(|all| all.map(offered));
+        artifact.memory.take_if(|_| !lists);
 
         let in_ecr = &self.tags_in_ecr(pins.keys()).await?;
         let lookup = &Lookup { image, origin: &origin, reference, in_ecr };
@@ -206,6 +207,19 @@ impl Lookup<'_> {
         };
         is_enough.then(|| current.clone())
     }
+}
+
+/// Lists the tags of a source. The artifact keeps their memory.
+///
+/// # Errors
+/// As the registry answers.
+pub(super) async fn list(
+    origin: &Origin,
+    artifact: &mut DesiredArtifact,
+) -> Result<Vec<Tag>, Failure> {
+    let TagList { tags, memory } = origin.client.tags(&origin.repository).await?;
+    artifact.memory = Some(memory);
+    Ok(tags)
 }
 
 /// Returns the tags of a list as an offer.

@@ -4,6 +4,7 @@
 
 mod aws;
 pub mod aws_hosts;
+pub mod cgroup;
 pub mod checker;
 pub mod corpus;
 pub mod desk;
@@ -84,6 +85,15 @@ impl Rig {
         let kubeconfig = operator_kubeconfig(self.cluster).await;
         let scope = ["--namespace", &self.namespace];
         Operator::start(self, &kubeconfig, &[&scope, flags].concat(), environment).await
+    }
+
+    /// Starts the operator in a cgroup, by the file that takes the id of a process.
+    pub async fn operator_within(&self, processes: &std::path::Path, flags: &[&str]) -> Operator {
+        let kubeconfig = operator_kubeconfig(self.cluster).await;
+        let scope = ["--namespace", &self.namespace];
+        let processes = processes.to_str().expect("text");
+        let environment = [(operator::CGROUP, processes)];
+        Operator::start(self, &kubeconfig, &[&scope, flags].concat(), &environment).await
     }
 
     /// Starts the operator as [`Rig::operator_with`] does. Returns before it is ready.

@@ -9,6 +9,9 @@ use testbed::process::Process;
 
 use super::{Rig, eventually};
 
+/// The variable with the file of a cgroup that takes the id of a process.
+pub(super) const CGROUP: &str = "TEST_CGROUP";
+
 /// A running operator. Dropping it kills it.
 pub struct Operator {
     process: Process,
@@ -43,8 +46,11 @@ impl Operator {
         let port = testbed::process::free_port().expect("a port");
         let address = format!("127.0.0.1:{port}");
         let is_not_spread = !flags.iter().any(|flag| flag.starts_with("--startup-spread"));
-        let mut command = Command::new(env!("CARGO_BIN_EXE_ecr-sync"));
+        // The shell moves itself into the cgroup, if there is one, and becomes the operator.
+        let mut command = Command::new("/bin/sh");
+        let script = format!("if [ \"${CGROUP}\" ]; then echo $$ >\"${CGROUP}\"; fi; exec \"$@\"");
         command
+            .args(["-ec", &script, "sh", env!("CARGO_BIN_EXE_ecr-sync")])
             .args(["controller", "--listen", &address])
             .args(flags)
             // Tests of other things do not wait for the first checks.
