@@ -3,17 +3,16 @@
 //! kube reads a whole page as one text before it decodes it. A page of 500 objects may have 750 MiB:
 //! etcd accepts objects of 1.5 MiB.
 
-use std::fmt;
-use std::io::{self, BufReader, Read};
-use std::marker::PhantomData;
+mod splitter;
 
 use futures::{AsyncBufRead, AsyncBufReadExt};
 use kube::api::ListParams;
 use kube::core::{ListMeta, Request};
 use kube::{Api, Resource};
-use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, IgnoredAny, MapAccess};
-use serde::de::{SeqAccess, Visitor};
-use tokio::sync::mpsc;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use splitter::Splitter;
 
 /// The most objects of a page, as in client-go.
 const MOST: u32 = 500;
@@ -68,118 +67,45 @@ where
         if K::metadata_api() { request.list_metadata(params) } else { request.list(params) };
     let request = request.map_err(kube::Error::BuildRequest)?;
     let client = api.clone().into_client();
-    let body = client.request_stream(request).await?;
-
-    let (chunks, receiver) = mpsc::channel(4);
-    let decoding = tokio::task::spawn_blocking(move || decode(Chunks::new(receiver)));
-    let sent = send(body, chunks).await;
-    let page = decoding.await.map_err(|error| kube::Error::ReadEvents(io::Error::other(error)))?;
-    sent.map_err(kube::Error::ReadEvents)?;
-    page.map_err(kube::Error::SerdeError)
+    decoded(client.request_stream(request).await?).await
 }
 
-async fn send(body: impl AsyncBufRead, chunks: mpsc::Sender<Vec<u8>>) -> io::Result<()> {
+/// Decodes the text of a page.
+async fn decoded<K: DeserializeOwned>(body: impl AsyncBufRead) -> kube::Result<Page<K>> {
     let mut body = std::pin::pin!(body);
+    let mut splitter = Splitter::default();
+    let mut objects = Vec::new();
+    let mut bytes = 0;
+
     loop {
-        let chunk = body.fill_buf().await?.to_vec();
-        body.as_mut().consume(chunk.len());
-        // An error of the decoder, which has dropped the receiver, is the result.
-        if chunk.is_empty() || chunks.send(chunk).await.is_err() {
-            return Ok(());
+        let chunk = body.fill_buf().await.map_err(kube::Error::ReadEvents)?;
+        let length = chunk.len();
+        if length == 0 {
+            break;
         }
-    }
-}
-
-/// The chunks of a body as they arrive, for a thread that may block.
-struct Chunks {
-    receiver: mpsc::Receiver<Vec<u8>>,
-    chunk: io::Cursor<Vec<u8>>,
-    bytes: usize,
-}
-
-impl Chunks {
-    fn new(receiver: mpsc::Receiver<Vec<u8>>) -> Self {
-        Self { receiver, chunk: io::Cursor::default(), bytes: 0 }
-    }
-}
-
-impl Read for Chunks {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let mut length = self.chunk.read(buffer)?;
-        while length == 0 && !buffer.is_empty() {
-            let Some(chunk) = self.receiver.blocking_recv() else { break };
-            self.chunk = io::Cursor::new(chunk);
-            length = self.chunk.read(buffer)?;
+        bytes += length;
+        let mut chunk = chunk;
+        while let Some(object) = splitter.next(&mut chunk) {
+            objects.push(serde_json::from_slice(&object).map_err(kube::Error::SerdeError)?);
         }
-        self.bytes += length;
-        Ok(length)
+        body.as_mut().consume(length);
     }
+
+    let rest: Rest =
+        serde_json::from_slice(&splitter.rest()).map_err(kube::Error::SerdeError)?;
+    Ok(Page { metadata: rest.metadata, objects, bytes })
 }
 
-fn decode<K: DeserializeOwned>(mut chunks: Chunks) -> serde_json::Result<Page<K>> {
-    let mut document = serde_json::Deserializer::from_reader(BufReader::new(&mut chunks));
-    let (metadata, objects) = document.deserialize_map(List(PhantomData))?;
-    document.end()?;
-    drop(document);
-    Ok(Page { metadata, objects, bytes: chunks.bytes })
-}
-
-/// The document of a list.
-struct List<K>(PhantomData<K>);
-
-impl<'de, K: DeserializeOwned> Visitor<'de> for List<K> {
-    type Value = (ListMeta, Vec<K>);
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a list of objects")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut metadata = ListMeta::default();
-        let mut objects = Vec::new();
-        while let Some(key) = map.next_key::<String>()? {
-            match key.as_str() {
-                "metadata" => metadata = map.next_value()?,
-                "items" => map.next_value_seed(Items(&mut objects))?,
-                _ => drop(map.next_value::<IgnoredAny>()?),
-            }
-        }
-        Ok((metadata, objects))
-    }
-}
-
-/// The objects of a list; `null` for none.
-struct Items<'a, K>(&'a mut Vec<K>);
-
-impl<'de, K: DeserializeOwned> DeserializeSeed<'de> for Items<'_, K> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de, K: DeserializeOwned> Visitor<'de> for Items<'_, K> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("objects")
-    }
-
-    fn visit_unit<E>(self) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        while let Some(object) = seq.next_element()? {
-            self.0.push(object);
-        }
-        Ok(())
-    }
+/// The text of a page without its objects.
+#[derive(Deserialize)]
+struct Rest {
+    #[serde(default)]
+    metadata: ListMeta,
 }
 
 #[cfg(test)]
 mod tests {
+    use futures::{FutureExt, TryStreamExt, stream};
     use k8s_openapi::api::core::v1::ConfigMap;
     use kube::ResourceExt;
     use serde_json::json;
@@ -187,13 +113,15 @@ mod tests {
     use super::super::guarded::Guarded;
     use super::*;
 
-    fn decoded<K: DeserializeOwned>(chunks: &[&str]) -> serde_json::Result<Page<K>> {
-        let (sender, receiver) = mpsc::channel(chunks.len().max(1));
-        for chunk in chunks {
-            sender.try_send(chunk.as_bytes().to_vec()).expect("room");
-        }
-        drop(sender);
-        decode(Chunks::new(receiver))
+    /// Decodes a page that arrives in these chunks.
+    fn in_chunks<K: DeserializeOwned>(chunks: Vec<Vec<u8>>) -> kube::Result<Page<K>> {
+        let chunks = stream::iter(chunks.into_iter().map(Ok::<_, std::io::Error>));
+        decoded(chunks.into_async_read()).now_or_never().expect("all has arrived")
+    }
+
+    fn in_parts<K: DeserializeOwned>(parts: &[&str]) -> kube::Result<Page<K>> {
+        let parts = parts.iter().filter(|part| !part.is_empty());
+        in_chunks(parts.map(|part| part.as_bytes().to_vec()).collect())
     }
 
     #[test]
@@ -206,15 +134,28 @@ mod tests {
         });
         let text = text.to_string();
         for at in 0..text.len() {
-            let page: Page<ConfigMap> = decoded(&[&text[..at], &text[at..]]).unwrap();
+            let page: Page<ConfigMap> = in_parts(&[&text[..at], &text[at..]]).unwrap();
             let names: Vec<_> = page.objects.iter().map(ConfigMap::name_any).collect();
             assert_eq!((names, page.bytes), (vec!["a".to_owned(), "b".to_owned()], text.len()));
             assert_eq!(page.metadata.continue_.as_deref(), Some("next"));
         }
         for cut in [0, 1, text.len() / 2, text.len() - 1] {
-            assert!(decoded::<ConfigMap>(&[&text[..cut]]).is_err(), "{cut}");
+            assert!(in_parts::<ConfigMap>(&[&text[..cut]]).is_err(), "{cut}");
         }
-        assert!(decoded::<ConfigMap>(&[r#"{"items": null}"#]).unwrap().objects.is_empty());
+        assert!(in_parts::<ConfigMap>(&[r#"{"items": null}"#]).unwrap().objects.is_empty());
+        for (text, is_list) in [
+            (r#"{"items" : [ ] }"#, true),
+            (r#"{"other": {"items": [1]}, "items": [{"metadata": {"name": "]}\\\""}}]}"#, true),
+            (r#"{"items": [{"metadata": {"name": "a"}}]"#, false),
+            (r#"{"items": [{"metadata": }]}"#, false),
+            (r#"{"items": ["a"]}"#, false),
+            (r#"{"items": [{}]} {}"#, false),
+            (r#"{"items": [{}]}}"#, false),
+            ("[]", false),
+        ] {
+            let page = in_parts::<ConfigMap>(&[text]);
+            assert_eq!(page.is_ok(), is_list, "{text} {page:?}");
+        }
     }
 
     /// 500 objects of 100 kB: of the page, one object is in memory as text.
@@ -222,14 +163,11 @@ mod tests {
     fn a_page_is_dropped_object_by_object() {
         let object = json!({"metadata": {"name": "a"}, "unknown": "x".repeat(100_000)});
         let page = json!({"metadata": {}, "items": vec![object; 500]}).to_string();
-        let (sender, receiver) = mpsc::channel(10_000);
-        for chunk in page.as_bytes().chunks(8192) {
-            sender.try_send(chunk.to_vec()).expect("room");
-        }
-        drop((sender, page));
+        let chunks = page.as_bytes().chunks(8192).map(<[u8]>::to_vec).collect::<Vec<_>>();
+        drop(page);
         let mut count = 0;
         let measured = allocation_counter::measure(|| {
-            count = decode::<Guarded<ConfigMap>>(Chunks::new(receiver)).unwrap().objects.len();
+            count = in_chunks::<Guarded<ConfigMap>>(chunks).unwrap().objects.len();
         });
         assert_eq!(count, 500);
         assert!(measured.bytes_max < 2_000_000, "{measured:?}");
