@@ -78,8 +78,10 @@ impl Splitter {
 
     fn take_in_items(&mut self, byte: u8, was_in_string: bool) -> bool {
         if self.depth < 2 {
-            // A value that is no object is left: it makes the rest invalid.
-            self.rest.append(&mut self.object);
+            if !self.object.is_empty() {
+                // A value that is no object: the rest must not be valid either.
+                self.rest.push(b'!');
+            }
             self.rest.push(byte);
             self.in_items = false;
             return false;
