@@ -202,8 +202,6 @@ mod tests {
                 let offered = list.tags.into_iter().map(|tag| (tag, None::<Box<str>>));
                 drop(offered.collect::<std::collections::BTreeMap<_, _>>());
             });
-            let tags = body.matches(',').count();
-            println!("{tags} tags: {} bytes of {reserved}", measured.bytes_max);
             assert!(measured.bytes_max as usize <= reserved, "{measured:?} {reserved}");
             assert_eq!(budget.results_in_use().0, 0);
         }

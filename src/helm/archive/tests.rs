@@ -209,7 +209,6 @@ fn a_chart_needs_no_more_memory_than_is_reserved() {
                 drop(read_within(&archive, &mut reserve));
             });
             let most = usize::try_from(measured.bytes_max).unwrap();
-            println!("{} bytes, {item:?}: {most} of {reserved}", text.len());
             assert!(
                 most <= reserved + CODECS,
                 "{} bytes, {item:?}: {most} of {reserved}",

@@ -138,7 +138,7 @@ impl Collector {
         let version = draft.version.clone();
         let entry = match draft.check(&self.versions.name) {
             Ok(entry) => entry,
-            Err(why) => return self.add_problem(version, self.position, why),
+            Err(why) => return self.add_problem(version, self.position, &why),
         };
 
         let ChartVersions { versions, .. } = &mut self.versions;
@@ -165,12 +165,12 @@ impl Collector {
         &mut self,
         version: Option<String>,
         position: usize,
-        why: String,
+        why: &str,
     ) -> Result<(), Shortage> {
         let problems = &mut self.versions.problems;
         if problems.len() < MAX_PROBLEMS {
             let chart = self.versions.name.clone();
-            let why = shortened(&why, LONGEST_REASON).into_owned();
+            let why = shortened(why, LONGEST_REASON).into_owned();
             let problem = Problem { chart, version, position, why };
             let texts = problem.version.as_ref().map_or(0, String::len) + problem.why.len();
             self.memory.add(3 * size_of::<Problem>() + problem.chart.len() + texts)?;
@@ -186,7 +186,7 @@ impl Collector {
         for version in conflicts {
             let why = "the index lists it twice, with different contents".to_owned();
             // Without memory, only the sentence about the version is lost.
-            let _ = self.add_problem(Some(version), 0, why);
+            let _ = self.add_problem(Some(version), 0, &why);
         }
 
         let Self { places, mut versions, mut memory, bytes, .. } = self;

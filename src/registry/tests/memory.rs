@@ -56,7 +56,6 @@ fn a_manifest_needs_no_more_memory_than_is_reserved() {
                 drop(manifest.kind());
             });
             let most = usize::try_from(measured.bytes_max).unwrap();
-            println!("{} bytes, {name}: {most} of {reserved}", bytes.len());
             assert!(most <= reserved, "{name}: {most} of {reserved}");
         }
     }
@@ -75,7 +74,6 @@ fn a_token_needs_no_more_memory_than_is_reserved() {
         let measured =
             measure(|| drop(token::token(text.as_bytes(), tokio::time::Instant::now(), false)));
         let most = usize::try_from(measured.bytes_max).unwrap();
-        println!("{} bytes: {most} of {reserved}", text.len());
         assert!(most <= reserved, "{text:.40}: {most} of {reserved}");
     }
 }
@@ -95,7 +93,6 @@ fn an_index_is_filtered_part_by_part() {
     let platforms = Platforms::new(["linux/amd64".parse().unwrap()]).unwrap();
 
     let measured = measure(|| drop(platforms.narrow(&index).unwrap()));
-    println!("{} bytes: {}", index.bytes.len(), measured.bytes_max);
     assert!(measured.bytes_max < 3_000_000, "{measured:?}");
 
     for (other, why) in

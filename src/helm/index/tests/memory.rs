@@ -93,7 +93,6 @@ fn an_index_needs_no_more_memory_than_is_reserved() {
             ("nothing", text("entries:\n", "\n", "", size)),
         ] {
             let (most, reserved) = used(&text);
-            println!("{} bytes, {name}: {most} of {reserved}", text.len());
             if most > reserved + FIXED {
                 failures.push((name, text.len(), most, reserved));
             }
