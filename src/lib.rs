@@ -44,6 +44,7 @@ mod place;
 pub mod registry;
 mod reload;
 mod selection;
+mod shard;
 mod signals;
 pub mod spec;
 pub mod sync;

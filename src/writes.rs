@@ -7,6 +7,7 @@
 //! code says nothing has a line all the same.
 
 mod leadership;
+mod rights;
 
 use std::future::Future;
 
@@ -16,6 +17,7 @@ use futures::future::BoxFuture;
 use crate::text::shortened;
 
 pub(crate) use leadership::{Grant, Leadership};
+pub(crate) use rights::Rights;
 
 /// Longest value in a line, in characters. Policies are longer: CloudTrail has them whole.
 const LONGEST_VALUE: usize = 200;

@@ -66,6 +66,7 @@ impl Aws {
             endpoint: self.ecr_endpoint_url.clone(),
             roles: roles.transpose()?,
             session_name: "ecr-sync".to_owned(),
+            share: ecr::Share::default(),
         })
     }
 }

@@ -58,7 +58,7 @@ pub use own_identity::Standing;
 pub use owner::Owner;
 pub(crate) use owner::{CREATED_TAG, OWNER_TAG};
 pub(crate) use public::is_public;
-pub use rate_limits::Rates;
+pub use rate_limits::{Rates, Share};
 pub use registry::Registry;
 pub(crate) use repository::Repository;
 pub(crate) use role::RoleArn;

@@ -2,6 +2,7 @@
 //! set per (account, region) for the whole process.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -19,9 +20,39 @@ pub struct RateLimiter {
     /// The API action, for metrics.
     action: &'static str,
     meter: Arc<dyn Meter>,
-    /// Time between two calls.
+    /// Time between two calls, with the whole quota.
     cost: Duration,
+    share: Share,
     pace: Mutex<Pace>,
+}
+
+/// The part of each quota that this process may use. Replicas with shards split the quotas by the
+/// shards that they hold. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Share(Arc<AtomicU32>);
+
+impl Share {
+    /// The whole, as it is stored: a fine unit, so that many shards add up to the whole.
+    const WHOLE: u32 = 1 << 20;
+
+    /// Sets the part to `held` of `all`. A process that holds nothing keeps the part of one, for the
+    /// calls of jobs that are ending.
+    pub fn set(&self, held: u32, all: u32) {
+        let held = held.clamp(1, all.max(1));
+        self.0.store(Self::WHOLE / all.max(1) * held, Ordering::Relaxed);
+    }
+
+    /// Returns the part, more than 0 and at most 1.
+    fn get(&self) -> f64 {
+        f64::from(self.0.load(Ordering::Relaxed)) / f64::from(Self::WHOLE)
+    }
+}
+
+impl Default for Share {
+    /// The whole quota.
+    fn default() -> Self {
+        Self(Arc::new(AtomicU32::new(Self::WHOLE)))
+    }
 }
 
 #[derive(Debug)]
@@ -47,15 +78,26 @@ const RECOVERY: f64 = 0.99;
 const EPOCH: Duration = Duration::from_millis(250);
 
 impl RateLimiter {
-    /// A limiter of `rate` calls of `action` per second.
+    /// A limiter of `rate` calls of `action` per second, or of a share of them.
     #[must_use]
-    pub fn per_second(action: &'static str, rate: u32, meter: Arc<dyn Meter>) -> Self {
+    pub fn per_second(
+        action: &'static str,
+        rate: u32,
+        share: Share,
+        meter: Arc<dyn Meter>,
+    ) -> Self {
         Self {
             action,
             meter,
             cost: Duration::from_secs(1) / rate.max(1),
+            share,
             pace: Mutex::new(Pace { schedule: Instant::now(), slowness: 1.0, slowed: None }),
         }
+    }
+
+    /// Time between two calls of this process.
+    fn cost(&self) -> Duration {
+        self.cost.div_f64(self.share.get())
     }
 }
 
@@ -65,12 +107,12 @@ impl Gate for RateLimiter {
     async fn pass(&self) {
         let at = {
             let mut pace = self.pace.lock();
-            let now = Instant::now();
-            let earliest = now.checked_sub(BURST.saturating_sub(self.cost)).unwrap_or(now);
+            let (now, cost) = (Instant::now(), self.cost());
+            let earliest = now.checked_sub(BURST.saturating_sub(cost)).unwrap_or(now);
             // Throttling ends the burst.
             let earliest = pace.slowed.map_or(earliest, |slowed| earliest.max(slowed));
             let at = pace.schedule.max(earliest);
-            pace.schedule = at + self.cost.mul_f64(pace.slowness);
+            pace.schedule = at + cost.mul_f64(pace.slowness);
             pace.slowness = (pace.slowness * RECOVERY).max(1.0);
             at
         };
@@ -92,7 +134,7 @@ impl Gate for RateLimiter {
         }
         pace.slowness = (pace.slowness * STEP).min(SLOWEST);
         pace.slowed = Some(now);
-        pace.schedule = pace.schedule.max(now + self.cost.mul_f64(pace.slowness));
+        pace.schedule = pace.schedule.max(now + self.cost().mul_f64(pace.slowness));
     }
 }
 
@@ -156,10 +198,12 @@ impl Default for Rates {
 }
 
 impl RateLimits {
-    /// Limits at these rates.
+    /// Limits at this share of these rates.
     #[must_use]
-    pub fn new(rates: Rates, meter: &Arc<dyn Meter>) -> Self {
-        let limiter = |action, rate| Arc::new(RateLimiter::per_second(action, rate, meter.clone()));
+    pub fn new(rates: Rates, share: &Share, meter: &Arc<dyn Meter>) -> Self {
+        let limiter = |action, rate| {
+            Arc::new(RateLimiter::per_second(action, rate, share.clone(), meter.clone()))
+        };
         Self {
             put_image: limiter("PutImage", rates.put_image),
             uploads: limiter("InitiateLayerUpload", rates.uploads),
@@ -171,9 +215,13 @@ impl RateLimits {
 mod tests {
     use super::*;
 
+    fn limiter(share: Share) -> RateLimiter {
+        RateLimiter::per_second("PutImage", 10, share, Arc::new(crate::meter::Silent))
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_burst_passes_at_once_and_then_the_rate_holds() {
-        let limiter = RateLimiter::per_second("PutImage", 10, Arc::new(crate::meter::Silent));
+        let limiter = limiter(Share::default());
         tokio::time::advance(Duration::from_secs(60)).await;
         let start = Instant::now();
         for _ in 0..10 {
@@ -187,8 +235,35 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn replicas_split_the_rate_by_their_shards_as_they_change() {
+        let shares = [Share::default(), Share::default()];
+        let limiters = shares.clone().map(limiter);
+        let calls = async |seconds| {
+            let end = Instant::now() + Duration::from_secs(seconds);
+            let calls = async |limiter: &RateLimiter| {
+                let mut count = 0;
+                while tokio::time::timeout_at(end, limiter.pass()).await.is_ok() {
+                    count += 1;
+                }
+                count
+            };
+            tokio::join!(calls(&limiters[0]), calls(&limiters[1]))
+        };
+
+        shares[0].set(1, 4);
+        shares[1].set(3, 4);
+        let (few, many) = calls(40).await;
+        assert!((99..=103).contains(&few) && (299..=309).contains(&many), "{few} {many}");
+        shares[0].set(4, 4);
+        shares[1].set(0, 4);
+        let (all, none) = calls(40).await;
+        // A call that did not get its turn in time has still used it.
+        assert!((390..=411).contains(&all) && none <= 103, "{all} {none}");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn throttling_slows_down_at_once_and_recovers_slowly() {
-        let limiter = RateLimiter::per_second("PutImage", 10, Arc::new(crate::meter::Silent));
+        let limiter = limiter(Share::default());
         tokio::time::advance(Duration::from_secs(60)).await;
         let passes = async |count: u32| {
             let start = Instant::now();
@@ -222,8 +297,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_pass_with_two_manifests_does_not_wait_for_one_with_hundreds() {
-        let limiter =
-            Arc::new(RateLimiter::per_second("PutImage", 10, Arc::new(crate::meter::Silent)));
+        let limiter = Arc::new(limiter(Share::default()));
         let queue = || Arc::new(Queue::before(limiter.clone()));
         let (many, few) = (queue(), queue());
         let mut passes = tokio::task::JoinSet::new();

@@ -26,7 +26,7 @@ use super::identity::{Identity, Roles, ServiceAccount, ServiceAccountTokens, ses
 use super::no_identity::Advice;
 use super::own_identity::{Asking, Doubting, OwnIdentity, Standing};
 use super::public::{self, PublicLogin};
-use super::rate_limits::{RateLimits, Rates};
+use super::rate_limits::{RateLimits, Rates, Share};
 use super::registry::Registry;
 use super::role::RoleArn;
 use crate::bounded::BoundedMap;
@@ -44,6 +44,8 @@ pub struct Options {
     pub region: Option<String>,
     /// Calls per second, per (account, region).
     pub rates: Rates,
+    /// The part of these rates that this process may use.
+    pub share: Share,
     /// URL of ECR's API, if it is not AWS's own.
     pub endpoint: Option<String>,
     /// External IDs of roles.
@@ -58,6 +60,7 @@ impl Default for Options {
             account: None,
             region: None,
             rates: Rates::default(),
+            share: Share::default(),
             endpoint: None,
             roles: None,
             session_name: "ecr-sync".to_owned(),
@@ -245,7 +248,8 @@ impl Session {
     fn limits(&self, account: &str, region: &str) -> Arc<RateLimits> {
         let mut limits = self.limits.lock();
         let limits = limits.entry((account.to_owned(), region.to_owned()));
-        limits.or_insert_with(|| Arc::new(RateLimits::new(self.options.rates, &self.meter))).clone()
+        let Options { rates, share, .. } = &self.options;
+        limits.or_insert_with(|| Arc::new(RateLimits::new(*rates, share, &self.meter))).clone()
     }
 
     fn client(

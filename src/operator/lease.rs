@@ -14,6 +14,7 @@
 
 use std::time::Duration;
 
+use futures::future::join_all;
 use k8s_openapi::api::coordination::v1::{Lease as Record, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use k8s_openapi::jiff::Timestamp;
@@ -27,19 +28,27 @@ use crate::controller::brief;
 use crate::telemetry::Liveness;
 use crate::writes::Grant;
 
-/// A holder that does not renew the lease for this long has lost it.
-const TERM: Duration = Duration::from_secs(15);
-/// A holder that cannot renew for this long stops writing, well before another may take over.
-const RENEW_WITHIN: Duration = Duration::from_secs(10);
+/// A holder that does not renew the lease for this long has lost it. With a read every half second,
+/// a follower works within 10 s after the holder was killed. client-go has 15 s, because there a
+/// holder that cannot renew ends. Here it only stops writing, so a shorter term costs no copies.
+pub(super) const TERM: Duration = Duration::from_secs(9);
+/// A holder that cannot renew for this long stops writing: two renewals in a row may fail. The 3 s
+/// until another may take over are for a write that AWS has not yet carried out.
+pub(super) const RENEW_WITHIN: Duration = Duration::from_secs(6);
 /// Time between two renewals.
-const RENEW_EVERY: Duration = Duration::from_secs(3);
+pub(super) const RENEW_EVERY: Duration = Duration::from_secs(2);
+/// Time between a renewal that failed and the next.
+const RETRY_EVERY: Duration = Duration::from_secs(1);
 /// Time between two reads of a process that waits: it notices a clean stop within this time.
-const READ_EVERY: Duration = Duration::from_secs(1);
+const READ_EVERY: Duration = Duration::from_millis(500);
 /// Deadline of one call to the API server.
-const CALL: Duration = Duration::from_secs(3);
+pub(super) const CALL: Duration = Duration::from_secs(2);
+/// Time for the writes to AWS that are under way when a process stops, or gives up a shard. Most take
+/// less than a second; the others are cancelled.
+pub(super) const LONGEST_WRITE: Duration = Duration::from_secs(2);
 /// A longer time between two successful reads is an outage: a read and the wait after it take at
-/// most 4 s.
-const LONGEST_GAP: Duration = Duration::from_secs(5);
+/// most 2.5 s.
+const LONGEST_GAP: Duration = Duration::from_secs(3);
 
 /// A lease that this process competes for.
 pub(crate) struct Lease {
@@ -49,6 +58,8 @@ pub(crate) struct Lease {
     identity: String,
     /// The right to write, while the lease is held.
     grant: Grant,
+    /// Cancelled when the controller should end.
+    drained: CancellationToken,
 }
 
 /// The record as it was read last.
@@ -70,14 +81,34 @@ pub(crate) enum End {
     Lost,
 }
 
+/// The result of a renewal.
+enum Renewal {
+    Renewed(Record),
+    /// This process holds the lease, but the record was written since it was read: by this process,
+    /// whose answer was late, or by a person who set a label. A late write may be seconds old, so
+    /// the right to write does not count from now.
+    Rewritten(Record),
+    Lost,
+}
+
 impl Lease {
-    pub(super) const fn new(
-        leases: Api<Record>,
-        name: String,
-        identity: String,
-        grant: Grant,
-    ) -> Self {
-        Self { leases, name, identity, grant }
+    pub(super) fn new(leases: Api<Record>, name: String, identity: String, grant: Grant) -> Self {
+        Self { leases, name, identity, grant, drained: CancellationToken::new() }
+    }
+
+    /// Returns the token that ends the controller. Cancelled when the lease is lost, or when the
+    /// process stops and the writes to AWS that are under way have ended: another replica may work
+    /// seconds later.
+    pub(super) fn drained(&self) -> CancellationToken {
+        self.drained.clone()
+    }
+
+    /// Lets no further write begin after `stop`, waits for those that are under way, and ends the
+    /// controller.
+    pub(super) async fn drain(&self, stop: &CancellationToken) {
+        stop.cancelled().await;
+        drain(std::slice::from_ref(&self.grant)).await;
+        self.drained.cancel();
     }
 
     pub(super) fn name(&self) -> &str {
@@ -177,48 +208,59 @@ impl Lease {
         }
     }
 
-    /// Renews the lease until `done` is cancelled or another process has taken it. Failures are
-    /// reported to `liveness`: a restart would only end copies.
+    /// Renews the lease until `done` is cancelled or another process has taken it. After `stop`, the
+    /// right to write is not renewed. Failures are reported to `liveness`: a restart would only end
+    /// copies.
     pub(super) async fn hold(
         &self,
         mut record: Record,
         done: &CancellationToken,
+        stop: &CancellationToken,
         liveness: &Liveness,
     ) -> End {
         let mut renewed = Instant::now();
         let mut is_paused = false;
+        let mut wait = RENEW_EVERY;
         loop {
             tokio::select! {
                 () = done.cancelled() => {
                     self.release(record).await;
                     return End::Released;
                 }
-                () = sleep(RENEW_EVERY) => {}
+                () = sleep(wait) => {}
             }
 
             let asked = Instant::now();
             let reason = match timeout(CALL, self.renew(&record)).await {
-                Ok(Ok(Some(new))) => {
+                Ok(Ok(Renewal::Renewed(new))) => {
                     record = new;
-                    renewed = asked;
-                    self.grant.until(renewed + RENEW_WITHIN);
+                    (renewed, wait) = (asked, RENEW_EVERY);
+                    if !stop.is_cancelled() {
+                        self.grant.until(renewed + RENEW_WITHIN);
+                    }
                     if std::mem::take(&mut is_paused) {
                         tracing::info!(lease = self.name, "renewed the lease; writing again");
                     }
                     continue;
                 }
-                Ok(Ok(None)) => {
+                Ok(Ok(Renewal::Rewritten(current))) => {
+                    (record, wait) = (current, Duration::ZERO);
+                    continue;
+                }
+                Ok(Ok(Renewal::Lost)) => {
                     tracing::error!(lease = self.name, "another process holds the lease");
+                    self.drained.cancel();
                     return End::Lost;
                 }
                 Ok(Err(error)) => brief(&error),
                 Err(_late) => "the API server does not answer".to_owned(),
             };
 
+            wait = RETRY_EVERY;
             liveness.finished();
             if is_paused {
                 tracing::debug!(lease = self.name, reason, "cannot renew the lease, retrying");
-            } else if renewed.elapsed() + RENEW_EVERY > RENEW_WITHIN {
+            } else if renewed.elapsed() + RETRY_EVERY >= RENEW_WITHIN {
                 is_paused = true;
                 tracing::error!(
                     lease = self.name,
@@ -232,24 +274,21 @@ impl Lease {
         }
     }
 
-    /// Returns `None` if another process holds the lease.
-    async fn renew(&self, record: &Record) -> Result<Option<Record>, kube::Error> {
+    async fn renew(&self, record: &Record) -> Result<Renewal, kube::Error> {
         let mut next = record.clone();
         if let Some(spec) = &mut next.spec {
             spec.renew_time = Some(MicroTime(Timestamp::now()));
         }
 
         match self.leases.replace(&self.name, &PostParams::default(), &next).await {
-            Ok(record) => Ok(Some(record)),
-            // The record was written meanwhile: by this process, whose answer was late; by a person
-            // who set a label; or by another holder.
+            Ok(record) => Ok(Renewal::Renewed(record)),
             Err(kube::Error::Api(status)) if status.is_conflict() || status.is_not_found() => {
                 let current = self.leases.get_opt(&self.name).await?;
                 let is_ours = |record: &Record| {
                     record.spec.as_ref().and_then(|spec| spec.holder_identity.as_deref())
                         == Some(&self.identity)
                 };
-                Ok(current.filter(is_ours))
+                Ok(current.filter(is_ours).map_or(Renewal::Lost, Renewal::Rewritten))
             }
             Err(error) => Err(error),
         }
@@ -278,6 +317,12 @@ impl Lease {
             ),
         }
     }
+}
+
+/// Lets no further write begin, and waits for those that are under way.
+pub(super) async fn drain(grants: &[Grant]) {
+    grants.iter().for_each(Grant::revoke);
+    let _late = timeout(LONGEST_WRITE, join_all(grants.iter().map(Grant::idle))).await;
 }
 
 /// Turns the conflict of a write into `None`: another process was faster.

@@ -18,7 +18,7 @@ use crate::failure::Failure;
 use crate::hash::Fingerprint;
 use crate::helm;
 use crate::registry::{self, Egress, Transport};
-use crate::writes::{Author, Leadership};
+use crate::writes::{Author, Rights};
 
 /// Room for some thousand ways with known limits and quotas. Rotated passwords leave old entries
 /// behind, and the next response gives limits and quota again.
@@ -56,7 +56,7 @@ pub struct Engine {
     pub(super) bounds: Bounds,
     pub(super) defaults: Arc<Defaults>,
     pub(super) prune_cache: PruneCache,
-    pub(super) leadership: Leadership,
+    pub(super) rights: Rights,
     /// One permit for each selection that runs.
     selections: Semaphore,
 }
@@ -106,7 +106,7 @@ impl Engine {
             bounds,
             defaults: Arc::default(),
             prune_cache: PruneCache::default(),
-            leadership: Leadership::default(),
+            rights: Rights::default(),
             selections: Semaphore::new(SELECTIONS),
         }
     }
@@ -123,9 +123,9 @@ impl Engine {
         Self { defaults: defaults.into(), ..self }
     }
 
-    /// Sets the right to write; by default the process always has it.
-    pub(crate) fn with_leadership(self, leadership: Leadership) -> Self {
-        Self { leadership, ..self }
+    /// Sets the rights to write; by default the process always has them.
+    pub(crate) fn with_rights(self, rights: Rights) -> Self {
+        Self { rights, ..self }
     }
 
     /// Returns the author of what a job writes.
@@ -140,7 +140,7 @@ impl Engine {
             resource,
             generation,
             repository: job.spec.repository.clone(),
-            leadership: self.leadership.clone(),
+            leadership: self.rights.of(&job.spec.repository),
         }
     }
 

@@ -4,36 +4,70 @@
 //! on with what two processes may do at the same time: blobs and untagged manifests are addressed
 //! by their content. Everything else waits until the lease is renewed.
 
+use std::sync::Arc;
+
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 /// The right to write, as the passes ask for it. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Leadership(Option<watch::Receiver<Instant>>);
+pub(crate) struct Leadership(Option<Right>);
+
+#[derive(Clone, Debug)]
+struct Right {
+    until: watch::Receiver<Instant>,
+    /// Number of writes that are under way.
+    under_way: Arc<watch::Sender<usize>>,
+}
 
 /// The right to write, as the holder of the lease grants it.
 #[derive(Debug)]
-pub(crate) struct Grant(watch::Sender<Instant>);
+pub(crate) struct Grant {
+    until: watch::Sender<Instant>,
+    under_way: Arc<watch::Sender<usize>>,
+}
+
+/// A write that is under way, until this is dropped.
+struct UnderWay<'a>(&'a watch::Sender<usize>);
+
+impl<'a> UnderWay<'a> {
+    fn new(count: &'a watch::Sender<usize>) -> Self {
+        count.send_modify(|count| *count += 1);
+        Self(count)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
+    }
+}
 
 impl Leadership {
     /// Returns a leadership that is not granted yet. The default one always is: a process without
     /// election works alone.
     pub(crate) fn elected() -> (Grant, Self) {
-        let (sender, receiver) = watch::channel(Instant::now());
-        (Grant(sender), Self(Some(receiver)))
+        let (sender, until) = watch::channel(Instant::now());
+        let under_way = Arc::new(watch::Sender::default());
+        let right = Right { until, under_way: under_way.clone() };
+        (Grant { until: sender, under_way }, Self(Some(right)))
     }
 
     /// Carries out a write while the process may write. When the right ends, the write stands still:
     /// its next request, such as a retry, waits until the right is granted again. If that never
     /// happens, this never ends: the process stops.
     pub(super) async fn carry_out<T>(&self, write: impl Future<Output = T>) -> T {
-        let Some(until) = &self.0 else { return write.await };
+        let Some(Right { until, under_way }) = &self.0 else { return write.await };
         let mut until = until.clone();
         let mut write = std::pin::pin!(write);
 
         loop {
+            // Before the look at the right: a write that begins while the right is revoked either
+            // counts as under way, or sees that it is revoked.
+            let count = UnderWay::new(under_way);
             let end = *until.borrow_and_update();
             if end <= Instant::now() {
+                drop(count);
                 if until.changed().await.is_err() {
                     std::future::pending::<()>().await;
                 }
@@ -53,7 +87,19 @@ impl Leadership {
 impl Grant {
     /// Grants the right until this time.
     pub(crate) fn until(&self, time: Instant) {
-        self.0.send_replace(time);
+        self.until.send_replace(time);
+    }
+
+    /// Lets no further write begin. Writes that are under way keep their right.
+    pub(crate) fn revoke(&self) {
+        self.until(Instant::now());
+    }
+
+    /// Waits until no write is under way.
+    pub(crate) async fn idle(&self) {
+        let mut under_way = self.under_way.subscribe();
+        // The sender is `self`.
+        let _open = under_way.wait_for(|count| *count == 0).await;
     }
 }
 
@@ -105,6 +151,21 @@ mod tests {
 
         let (retried, ()) = tokio::join!(leadership.carry_out(retried), renewed);
         assert_eq!(retried, Duration::from_secs(60));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_revoked_right_lets_a_write_end_and_no_other_begin() {
+        let (grant, leadership) = Leadership::elected();
+        grant.until(Instant::now() + Duration::from_secs(10));
+        let call = tokio::time::sleep(Duration::from_secs(1));
+        let mut write = std::pin::pin!(leadership.carry_out(call));
+        assert!(futures::poll!(&mut write).is_pending());
+
+        grant.revoke();
+        assert!(leadership.carry_out(async {}).now_or_never().is_none());
+        assert!(grant.idle().now_or_never().is_none());
+        write.await;
+        assert!(grant.idle().now_or_never().is_some());
     }
 
     #[tokio::test(start_paused = true)]

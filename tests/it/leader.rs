@@ -29,8 +29,8 @@ async fn a_follower_waits_ready_and_takes_over_after_a_clean_stop() {
     assert_eq!(first.terminate().await, 0);
     let released = std::time::Instant::now();
     eventually("taken over", async || leads(&second).await).await;
-    // Before the lease of 15 s expires.
-    assert!(released.elapsed().as_secs() < 10, "{:?}", released.elapsed());
+    // Before the lease expires, which takes 9 s.
+    assert!(released.elapsed().as_secs() < 5, "{:?}", released.elapsed());
     rig.apply("other", json!({})).await;
     rig.wait_synced("other").await;
 }
@@ -50,9 +50,12 @@ async fn a_follower_takes_over_when_the_leader_dies() {
     eventually("leading", async || leads(&first).await).await;
     let second = rig.operator().await;
     first.kill().await;
+    let killed = std::time::Instant::now();
     rig.apply("app", json!({})).await;
+    eventually("taken over", async || leads(&second).await).await;
+    // The term of 9 s, and a busy machine.
+    assert!(killed.elapsed().as_secs() < 12, "{:?}", killed.elapsed());
     rig.wait_synced("app").await;
-    assert!(leads(&second).await);
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use testbed::traffic::{Fault, Match, Then};
 use super::trouble::Trouble;
 use crate::support::{Rig, eventually};
 
-/// The layer of `large/blob` takes longer than the right to write lasts without a renewal (10 s),
+/// The layer of `large/blob` takes longer than the right to write lasts without a renewal (6 s),
 /// and the outage lasts until then.
 const RATE: u64 = 1 << 20;
 
