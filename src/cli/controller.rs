@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
+use clap::builder::RangedI64ValueParser;
 
 use super::flags::{self, duration, parallel};
 use super::switch::Switch;
@@ -18,6 +19,7 @@ use crate::mirrors::Mirrors;
 use crate::operator;
 use crate::registry::AllowedAddress;
 use crate::reload::Reloaded;
+use crate::shard;
 use crate::sync::{Bounds, Defaults, OwnerRules};
 use crate::tenancy::{Tenancy, Unlisted};
 
@@ -125,6 +127,15 @@ pub(super) struct Arguments {
     #[arg(long, env = "LEADER_ELECTION_NAMESPACE", value_name = "NAMESPACE")]
     leader_election_namespace: Option<String>,
 
+    /// Divide the resources into N shards; each replica works on its fair share of them
+    ///
+    /// A resource belongs to a shard by the name of its repository. Shards move when replicas come
+    /// and go. Replicas with another number wait until all shards of the former number are released.
+    /// Needs --leader-election, and with more than one shard the permission to list and delete
+    /// Leases.
+    #[arg(long, env = "SHARDS", default_value_t = 1, value_name = "N", value_parser = shards())]
+    shards: u16,
+
     /// Maximum number of tags of one image or chart after selection
     #[arg(
         long,
@@ -200,6 +211,11 @@ fn cluster_id(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
+/// Parses a number of shards.
+fn shards() -> RangedI64ValueParser<u16> {
+    clap::value_parser!(u16).range(1..=shard::MOST.into())
+}
+
 pub(super) async fn run(arguments: Arguments) -> ExitCode {
     let options = match options(arguments) {
         Ok(options) => options,
@@ -220,6 +236,9 @@ pub(super) async fn run(arguments: Arguments) -> ExitCode {
 /// # Errors
 /// The message for the user if a file cannot be used.
 fn options(arguments: Arguments) -> Result<operator::Options, Box<dyn Error>> {
+    if arguments.shards > 1 && !arguments.leader_election {
+        return Err("--shards: more than 1 needs --leader-election".into());
+    }
     let registry_config =
         arguments.registry_config.map(|path| DockerConfig::read(&path)).transpose()?.map(Arc::new);
     let mirrors =
@@ -258,9 +277,10 @@ fn options(arguments: Arguments) -> Result<operator::Options, Box<dyn Error>> {
     Ok(operator::Options {
         controller,
         cluster_id: arguments.cluster_id,
-        leader_election: arguments
-            .leader_election
-            .then_some(operator::LeaderElection { namespace: arguments.leader_election_namespace }),
+        leader_election: arguments.leader_election.then_some(operator::LeaderElection {
+            namespace: arguments.leader_election_namespace,
+            shards: arguments.shards,
+        }),
         watchdog: arguments.watchdog,
         listen: arguments.listen,
         egress: operator::EgressOptions {

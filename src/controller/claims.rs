@@ -75,6 +75,13 @@ impl Claims {
         waiting
     }
 
+    /// Returns the resources that want a repository for which `is_wanted` says so.
+    pub(super) fn of(&self, is_wanted: impl Fn(&str) -> bool) -> Vec<Key> {
+        let claims = self.0.lock();
+        let wanted = claims.iter().filter(|(repository, _)| is_wanted(repository));
+        wanted.flat_map(|(_, same)| same.iter().map(|claim| claim.key.clone())).collect()
+    }
+
     /// Forgets the resources that do not exist. Returns the resources that may win now.
     pub(super) fn retain(&self, exists: impl Fn(&str) -> bool) -> Vec<Key> {
         let mut claims = self.0.lock();

@@ -16,6 +16,7 @@ use super::memory::Memories;
 use super::options::{Options, Process};
 use super::pool::Pool;
 use super::secret_index::SecretIndex;
+use super::shards::Unlisted;
 use super::store::Store;
 use super::wakes::Wakes;
 use crate::api::v1alpha1::{EcrRepositorySync, EcrRepositorySyncStatus as Status};
@@ -40,6 +41,7 @@ pub(super) struct Context {
     pub(super) secret_index: SecretIndex,
     /// The resources that are reconciled next.
     pub(super) wakes: Wakes,
+    pub(super) unlisted: Unlisted,
 }
 
 impl Context {
@@ -67,6 +69,7 @@ impl Context {
             claims: Claims::default(),
             secret_index: SecretIndex::default(),
             wakes,
+            unlisted: Unlisted::default(),
         }
     }
 

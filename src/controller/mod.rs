@@ -38,6 +38,7 @@ mod resource_metrics;
 mod runner;
 mod secret_index;
 mod secrets;
+mod shards;
 mod sources;
 mod status;
 mod store;
@@ -53,10 +54,12 @@ use futures::{StreamExt, future};
 use k8s_openapi::api::core::v1::Secret;
 use kube::core::{NamespaceResourceScope, PartialObjectMeta};
 use kube::{Api, Client, Resource};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::v1alpha1::EcrRepositorySync;
 use crate::ecr::Standing;
+use crate::shard::Assignment;
 use crate::sync::Engine;
 use crate::telemetry::{Kind, Metrics};
 
@@ -69,12 +72,14 @@ pub use reason::Reason;
 pub(crate) use resource_metrics::ResourceMetrics;
 
 /// Runs until `stop` is cancelled. Then jobs are cancelled, and running reconciles are waited for.
+/// With an assignment, the controller works on the resources of the assigned shards only.
 pub(crate) async fn run(
     client: Client,
     engine: Arc<Engine>,
     metrics: Metrics,
     process: Process,
     options: Options,
+    assignment: Option<Assignment>,
     stop: CancellationToken,
 ) {
     let namespace = options.namespace.clone();
@@ -87,9 +92,14 @@ pub(crate) async fn run(
     let context = Context::new(client, engine, metrics, process, options, &stop);
     let context = Arc::new(context);
 
-    let events = watch::events(resources, labels, watched, |error| {
+    let again = Arc::new(Notify::new());
+    let events = watch::events(resources, labels, watched, again.clone(), |error| {
         tracing::warn!(%error, "watch failed, retrying");
     });
+    let events = match assignment {
+        Some(assignment) => shards::own(events, context.clone(), assignment, again).boxed(),
+        None => events.boxed(),
+    };
     let watching = undecodable::decoded(events, context.clone()).for_each(|event| {
         context.observe(event);
         future::ready(())
@@ -164,7 +174,7 @@ async fn watch_secrets(
     stop: CancellationToken,
 ) {
     let watched = context.metrics.watches.watch(Kind::Secrets);
-    let events = watch::events(secrets, None, watched, |error| {
+    let events = watch::events(secrets, None, watched, Arc::default(), |error| {
         tracing::warn!(
             %error,
             "cannot watch Secrets, retrying; a changed Secret is used at the next pass"

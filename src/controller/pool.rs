@@ -430,6 +430,17 @@ impl Pool {
         self.table.lock().remove_if(|uid| !exists(uid));
     }
 
+    /// Waits for the end of the jobs of these resources, which were cancelled.
+    pub(super) async fn ended(&self, uids: &[String]) {
+        let ends: Vec<_> = {
+            let table = self.table.lock();
+            uids.iter().filter_map(|uid| table.ends.get(uid)).map(|end| end.ended.clone()).collect()
+        };
+        for ended in ends {
+            ended.cancelled().await;
+        }
+    }
+
     /// Cancels all jobs and waits for their end.
     pub(super) async fn finish(&self) {
         self.stop.cancel();

@@ -62,6 +62,10 @@ async fn reconcile_one(context: &Arc<Context>, key: Key) {
         // It was deleted while it was queued.
         return context.wakes.ended(key, Action::await_change());
     };
+    if context.unlisted.has(object.repository()) {
+        // It is woken when the list is complete.
+        return context.wakes.ended(key, Action::await_change());
+    }
 
     let span = tracing::info_span!("reconcile", object = %key);
     let result = reconcile(&object, context).instrument(span).await;

@@ -16,6 +16,7 @@
 use std::collections::VecDeque;
 use std::fmt::Debug;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::stream::{self, BoxStream};
@@ -25,6 +26,7 @@ use kube::{Api, Resource, ResourceExt};
 use kube_runtime::utils::Backoff;
 use kube_runtime::watcher::{DefaultBackoff, Event};
 use serde::de::DeserializeOwned;
+use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
 use super::api::brief;
@@ -141,11 +143,12 @@ struct Watcher<K, S, F> {
 }
 
 /// Returns the events of a kind, without end. Errors are reported to `health` and `on_error` and
-/// followed by a wait.
+/// followed by a wait. When `again` is notified, the objects are listed again.
 pub(super) fn events<K, S, F>(
     server: S,
     labels: Option<String>,
     health: Watch,
+    again: Arc<Notify>,
     on_error: F,
 ) -> impl Stream<Item = Event<K>> + Send
 where
@@ -156,10 +159,16 @@ where
     let backoff = DefaultBackoff::default();
     let (page_size, state) = (PageSize::default(), State::Empty);
     let watcher = Watcher { server, labels, health, on_error, backoff, page_size, state };
-    stream::unfold(watcher, |mut watcher| async {
+    stream::unfold((watcher, again), |(mut watcher, again)| async {
         loop {
-            if let Some(event) = watcher.step().await {
-                return Some((event, watcher));
+            tokio::select! {
+                biased;
+                () = again.notified() => watcher.state = State::Empty,
+                event = watcher.step() => {
+                    if let Some(event) = event {
+                        return Some((event, (watcher, again)));
+                    }
+                }
             }
         }
     })

@@ -6,6 +6,7 @@ pub(crate) mod election;
 mod identity;
 mod lease;
 pub(crate) mod server;
+mod shards;
 mod wait;
 
 use std::net::SocketAddr;
@@ -51,11 +52,13 @@ pub(crate) struct Options {
     pub(crate) defaults: Defaults,
 }
 
-/// Place of the Lease.
-#[derive(Clone, Debug, Default)]
+/// Place and number of the Leases.
+#[derive(Clone, Debug)]
 pub(crate) struct LeaderElection {
     /// Namespace; that of the pod, or of the kubeconfig's context, when absent.
     pub(crate) namespace: Option<String>,
+    /// Number of shards. With one, one replica works.
+    pub(crate) shards: u16,
 }
 
 /// A process that cannot run.
@@ -124,14 +127,14 @@ pub(crate) async fn run(options: Options) -> Result<(), Error> {
         .or_else(|_| std::env::var("HOSTNAME"))
         .unwrap_or_else(|_| "ecr-sync".to_owned());
     let process = Process { cluster_id, instance };
-    let (lease, leadership) = leader_election
-        .map(|election| election::lease(&client, election, &options, &process.instance))
-        .unzip();
+    let (candidate, rights) =
+        election::candidate(&client, leader_election, &options, &process.instance);
+    let share = aws.share.clone();
     let (transport, sdk) = connections?;
     let connections = (transport.within(memory.budget()), sdk);
     let engine = engine(&client, &process, aws, connections, egress.of_tenants, &metrics, bounds);
     let engine = engine.with_defaults(defaults);
-    let engine = Arc::new(engine.with_leadership(leadership.unwrap_or_default()));
+    let engine = Arc::new(engine.with_rights(rights));
 
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -163,9 +166,17 @@ pub(crate) async fn run(options: Options) -> Result<(), Error> {
             health.set_waiting("stopping");
         }
     });
-    let controller =
-        controller::run(client, engine, metrics.clone(), process, options, stop.clone());
-    let end = election::run(controller, lease.as_ref(), &health, &metrics, &stop).await;
+    let assignment = candidate.assignment();
+    let controller = controller::run(
+        client,
+        engine,
+        metrics.clone(),
+        process,
+        options,
+        assignment,
+        candidate.end_of_work(&stop),
+    );
+    let end = candidate.run(controller, &health, &metrics, &share, &stop).await;
 
     // The controller ends on a signal only. Any other end is a bug that a restart may cure.
     stop.cancel();

@@ -36,8 +36,9 @@ pub struct Metrics {
     reconcile_time: Histogram,
     /// Reconciles that panicked.
     pub reconcile_panics: IntCounter,
-    /// 1 in the leader, and in a process that works without election.
-    pub leader: IntGauge,
+    leader: IntGauge,
+    shards: IntGauge,
+    shards_held: IntGauge,
     /// Status patches sent.
     pub status_writes: IntCounter,
     /// The resources.
@@ -108,9 +109,19 @@ impl Metrics {
             leader: register_int_gauge_with_registry!(
                 Opts::new(
                     "leader_election_master_status",
-                    "1 if this process is the leader, or works without election.",
+                    "1 if this process is the leader, holds a shard, or works without election.",
                 )
                 .const_label("name", "ecr-sync"),
+                registry
+            )?,
+            shards: register_int_gauge_with_registry!(
+                "ecrsync_shards",
+                "Number of shards of all resources (--shards).",
+                registry
+            )?,
+            shards_held: register_int_gauge_with_registry!(
+                "ecrsync_shards_held",
+                "Shards that this process works on.",
                 registry
             )?,
             status_writes: register_int_counter_with_registry!(
@@ -172,6 +183,7 @@ impl Metrics {
             )?,
         };
         metrics.identity.set(1);
+        metrics.leads(0, 1);
 
         // Series exist from the start: the rate of a series that first appears with 1 is 0.
         for result in ["success", "error"] {
@@ -194,6 +206,13 @@ impl Metrics {
         }
 
         Ok(metrics)
+    }
+
+    /// Sets the number of shards that this process works on, and of all. A leader has the only one.
+    pub fn leads(&self, held: usize, shards: u16) {
+        self.leader.set((held > 0).into());
+        self.shards_held.set(held.try_into().unwrap_or_default());
+        self.shards.set(shards.into());
     }
 
     /// Counts a reconcile.

@@ -10,6 +10,7 @@ use super::network::{Line, kube_client};
 use super::process::engine;
 use super::world::World;
 use crate::controller::{self, Cluster, Options, ResourceMetrics};
+use crate::ecr::Share;
 use crate::operator::election;
 use crate::operator::{LeaderElection, server::Health};
 use crate::sync::OwnerRules;
@@ -37,14 +38,13 @@ impl Replica {
         let identity = controller::Process { cluster_id: "cluster".to_owned(), instance };
         let options = options(world);
 
-        let election = LeaderElection { namespace: Some(OPERATOR.to_owned()) };
-        let elects = world.elects;
-        let (lease, leadership) = elects
-            .then(|| election::lease(&client, election, &options, &identity.instance))
-            .unzip();
+        let election = LeaderElection { namespace: Some(OPERATOR.to_owned()), shards: 1 };
+        let election = world.elects.then_some(election);
+        let (candidate, rights) =
+            election::candidate(&client, election, &options, &identity.instance);
         let owners = Arc::new(Cluster::new(client.clone()));
         let engine = engine(world, &line, Some(owners));
-        let engine = Arc::new(engine.with_leadership(leadership.unwrap_or_default()));
+        let engine = Arc::new(engine.with_rights(rights));
 
         let stopping = stop.clone();
         let running = tokio::spawn(async move {
@@ -55,9 +55,10 @@ impl Replica {
                 metrics.clone(),
                 identity,
                 options,
-                stopping.clone(),
+                candidate.assignment(),
+                candidate.end_of_work(&stopping),
             );
-            election::run(working, lease.as_ref(), &health, &metrics, &stopping).await;
+            candidate.run(working, &health, &metrics, &Share::default(), &stopping).await;
         });
         Self { line, stop, running }
     }

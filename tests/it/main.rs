@@ -57,6 +57,7 @@ mod recovery;
 mod rights;
 mod schema;
 mod selection;
+mod shards;
 mod soak;
 mod style;
 mod support;

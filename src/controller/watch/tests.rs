@@ -47,7 +47,7 @@ impl Script {
 
     fn events(&self, metrics: &Metrics) -> impl Stream<Item = String> + use<> {
         let health = metrics.watches.watch(Kind::Resources);
-        events(self.clone(), None, health, |_| {}).map(|event| match event {
+        events(self.clone(), None, health, Arc::default(), |_| {}).map(|event| match event {
             Event::Init => "init".to_owned(),
             Event::InitApply(object) => format!("listed {}", object.name_any()),
             Event::InitDone => "done".to_owned(),
@@ -159,7 +159,7 @@ async fn a_line_that_is_not_an_event_starts_over_with_a_list() {
     let client = kube::Client::new(router.into_service::<kube::client::Body>(), "ns");
     let health = metrics().watches.watch(Kind::Resources);
     let api: Api<ConfigMap> = Api::default_namespaced(client);
-    let lists = events(api, None, health, |_| {})
+    let lists = events(api, None, health, Arc::default(), |_| {})
         .filter(|event| std::future::ready(matches!(event, Event::InitDone)));
     let mut second = pin!(lists.skip(1));
     let second = timeout(Duration::from_secs(60), second.next()).await;
