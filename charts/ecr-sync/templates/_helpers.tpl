@@ -171,6 +171,9 @@ tenants.yaml: {{ toYaml . | quote }}
 {{- if not .leaderElection }}
 - --leader-election=false
 {{- end }}
+{{- if gt (int .shards) 1 }}
+- --shards={{ int .shards }}
+{{- end }}
 - {{ printf "--log-level=%s" .logLevel | quote }}
 - --log-format={{ .logFormat }}
 {{- end }}
@@ -198,6 +201,9 @@ tenants.yaml: {{ toYaml . | quote }}
 {{- define "ecr-sync.check" -}}
 {{- if and (gt (int .Values.replicas) 1) (not .Values.controller.leaderElection) }}
 {{- fail "replicas: more than 1 needs controller.leaderElection: true; otherwise each replica copies everything" }}
+{{- end }}
+{{- if and (gt (int .Values.controller.shards) 1) (not .Values.controller.leaderElection) }}
+{{- fail "controller.shards: more than 1 needs controller.leaderElection: true; the shards are Leases" }}
 {{- end }}
 {{- if and .Values.monitoring.serviceMonitor.enabled (not .Values.service.enabled) }}
 {{- fail "monitoring.serviceMonitor.enabled needs service.enabled: true; alternatively, use monitoring.podMonitor" }}
