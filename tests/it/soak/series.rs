@@ -9,6 +9,9 @@ use std::time::Duration;
 /// Length of a window. Every resource is checked once in about this time.
 pub(super) const WINDOW: Duration = Duration::from_secs(60);
 
+/// The longest time between two samples, unless the machine is very slow.
+const SAMPLES: Duration = Duration::from_secs(5);
+
 /// Samples of a quantity, oldest first.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Series(Vec<(Duration, f64)>);
@@ -34,9 +37,13 @@ impl Series {
         self.0.last().map_or(f64::NAN, |(_, value)| *value)
     }
 
-    /// The number and the minimum of each window from `start` on.
+    /// The number and the minimum of each window from `start` on. The last window counts only if it
+    /// is complete: a short one has missed its quiet moment.
     pub(super) fn minima(&self, start: Duration) -> Vec<(f64, f64)> {
-        let samples = self.0.iter().filter(|(time, _)| *time >= start);
+        let measured = self.0.last().map_or(Duration::ZERO, |(last, _)| last.saturating_sub(start));
+        let complete = (measured + SAMPLES).as_secs() / WINDOW.as_secs();
+        let end = start + WINDOW * u32::try_from(complete).unwrap_or(u32::MAX);
+        let samples = self.0.iter().filter(|(time, _)| (start..end).contains(time));
         let mut minima = Vec::<(f64, f64)>::new();
         for (time, value) in samples {
             let window = ((*time - start).as_secs() / WINDOW.as_secs()) as f64;
@@ -100,6 +107,15 @@ mod tests {
         let growth = rising.growth(start).expect("enough windows");
         assert!((growth.slope - 2.0).abs() < 0.01, "two per hour: {growth:?}");
         assert!((growth.rise - 2.0 * 19.0 / 60.0).abs() < 0.01, "{growth:?}");
+    }
+
+    #[test]
+    fn a_peak_in_the_last_and_incomplete_window_does_not_count() {
+        let mut flat = series(|_| 40.0);
+        flat.add(Duration::from_secs(1805), 500.0);
+        flat.add(Duration::from_secs(1815), 500.0);
+        let growth = flat.growth(Duration::from_secs(600)).expect("enough windows");
+        assert_eq!((growth.windows, growth.last), (20, 40.0));
     }
 
     #[test]
