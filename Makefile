@@ -71,7 +71,12 @@ chaos: need-rust ## Simulate RUNS=1000 runs of the operator with random faults, 
 .PHONY: bench
 bench: need-rust need-tools ## Run the benchmarks in release mode, with other tools for comparison; BENCH=quick for a short run, ARGS=--help for a part
 	@tools/build crane regctl regsync oras registry kubernetes etcd
-	$(CARGO) bench --locked $(if $(ARGS),--bench copy -- $(ARGS),--bench '*')
+	$(CARGO) bench --locked $(if $(ARGS),--bench copy -- $(ARGS),--bench chart_index --bench start --bench copy --bench one_shot)
+
+.PHONY: scale
+scale: need-rust need-tools ## Measure the operator with N resources (default 1000); AGAINST=PROGRAM adds another build, JSON=FILE a file, ARGS=--help more
+	@tools/build kubernetes etcd
+	$(CARGO) bench --locked --bench scale -- $(ARGS)
 
 SECONDS ?= 60
 EXECUTIONS ?= 10000000
