@@ -67,7 +67,15 @@ impl Rig {
         Ok(ecr)
     }
 
+    /// An operator that works. The last one may have been killed, and its Lease must end first.
     pub async fn operator(&self, build: &Build, ecr: &StandIn) -> Result<Operator, Error> {
+        let operator = self.follower(build, ecr).await?;
+        operator.leads().await?;
+        Ok(operator)
+    }
+
+    /// An operator that waits until no other one works.
+    pub async fn follower(&self, build: &Build, ecr: &StandIn) -> Result<Operator, Error> {
         Operator::start(build, &self.folder, &self.kubeconfig, ecr).await
     }
 
@@ -85,7 +93,9 @@ impl Rig {
         }
         let path = self.folder.join("proxied.kubeconfig");
         std::fs::write(&path, serde_json::to_string(&config)?)?;
-        Operator::start(build, &self.folder, &path, ecr).await
+        let operator = Operator::start(build, &self.folder, &path, ecr).await?;
+        operator.leads().await?;
+        Ok(operator)
     }
 
     /// A proxy in front of the API server, which can play an outage.

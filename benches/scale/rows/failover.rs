@@ -13,8 +13,7 @@ pub async fn measure(rig: &Rig, build: &Build) -> Result<Vec<Cell>, Error> {
     let mut cells = Vec::new();
     for (what, kills) in [("stopped", false), ("killed", true)] {
         let leader = rig.operator(build, &ecr).await?;
-        leader.leads().await?;
-        let follower = rig.operator(build, &ecr).await?;
+        let follower = rig.follower(build, &ecr).await?;
 
         let started = Instant::now();
         if kills {
