@@ -18,6 +18,31 @@ const MAX_URLS: usize = 16;
 /// open mapping, to find duplicates.
 pub(super) const MAX_KEYS: usize = 1000;
 
+/// The methods of a visitor to which every scalar but `null` is the same.
+macro_rules! every_scalar_is {
+    ($value:expr) => {
+        fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
+            Ok($value)
+        }
+
+        fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
+            Ok($value)
+        }
+
+        fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
+            Ok($value)
+        }
+
+        fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
+            Ok($value)
+        }
+
+        fn visit_str<E>(self, _: &str) -> Result<Self::Value, E> {
+            Ok($value)
+        }
+    };
+}
+
 /// The error for a mapping with more keys than [`MAX_KEYS`].
 pub(super) fn too_many_keys<E: de::Error>() -> E {
     E::custom(format!("it has a mapping with more than {MAX_KEYS} keys"))
@@ -57,17 +82,7 @@ impl<'de> Visitor<'de> for Skip {
         Ok(Skipped)
     }
 
-    fn visit_bool<E>(self, _: bool) -> Result<Skipped, E> {
-        Ok(Skipped)
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<Skipped, E> {
-        Ok(Skipped)
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<Skipped, E> {
-        Ok(Skipped)
-    }
+    every_scalar_is!(Skipped);
 
     fn visit_i128<E>(self, _: i128) -> Result<Skipped, E> {
         Ok(Skipped)
@@ -78,14 +93,6 @@ impl<'de> Visitor<'de> for Skip {
     }
 
     fn visit_bytes<E>(self, _: &[u8]) -> Result<Skipped, E> {
-        Ok(Skipped)
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<Skipped, E> {
-        Ok(Skipped)
-    }
-
-    fn visit_str<E>(self, _: &str) -> Result<Skipped, E> {
         Ok(Skipped)
     }
 
@@ -185,25 +192,7 @@ impl<'de, N: Deserialize<'de>> Visitor<'de> for List<'_, N> {
         Ok(true)
     }
 
-    fn visit_bool<E>(self, _: bool) -> Result<bool, E> {
-        Ok(false)
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<bool, E> {
-        Ok(false)
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<bool, E> {
-        Ok(false)
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<bool, E> {
-        Ok(false)
-    }
-
-    fn visit_str<E>(self, _: &str) -> Result<bool, E> {
-        Ok(false)
-    }
+    every_scalar_is!(false);
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<bool, A::Error> {
         while let Some(entry) = seq.next_element_seed(Entry(self.convert))? {
@@ -242,25 +231,7 @@ impl<'de, N: Deserialize<'de>> Visitor<'de> for Entry<'_, N> {
         Ok(Value::Null)
     }
 
-    fn visit_bool<E>(self, _: bool) -> Result<Value, E> {
-        Ok(Value::Null)
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<Value, E> {
-        Ok(Value::Null)
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<Value, E> {
-        Ok(Value::Null)
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<Value, E> {
-        Ok(Value::Null)
-    }
-
-    fn visit_str<E>(self, _: &str) -> Result<Value, E> {
-        Ok(Value::Null)
-    }
+    every_scalar_is!(Value::Null);
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
         while seq.next_element::<Skipped>()?.is_some() {}
@@ -315,25 +286,7 @@ impl<'de, N: Deserialize<'de>> Visitor<'de> for Urls<'_, N> {
         Ok(Value::Null)
     }
 
-    fn visit_bool<E>(self, _: bool) -> Result<Value, E> {
-        Ok(Value::Bool(false))
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<Value, E> {
-        Ok(Value::Bool(false))
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<Value, E> {
-        Ok(Value::Bool(false))
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<Value, E> {
-        Ok(Value::Bool(false))
-    }
-
-    fn visit_str<E>(self, _: &str) -> Result<Value, E> {
-        Ok(Value::Bool(false))
-    }
+    every_scalar_is!(Value::Bool(false));
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
         let mut urls = Vec::new();
